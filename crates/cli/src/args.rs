@@ -1,0 +1,153 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use perennial::{ProviderMode, Store};
+
+/// Durable AI pipelines under supervision: what dies comes back.
+#[derive(Debug, Parser)]
+#[command(
+    name = "perennial",
+    version,
+    after_help = "Exit codes: 0 completed · 1 run failed · \
+    2 usage · 3 definition invalid · 5 deadline · 6 cancelled · 8 provider · 9 store · \
+    12 not found · 128+n signal"
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Checks a workflow file, records a run of it, and runs it to its end
+    Run(RunArgs),
+    /// Reports everything that is wrong with workflow files
+    Check(CheckArgs),
+    /// Continues runs that an earlier process did not finish
+    Resume(ResumeArgs),
+    /// Lists runs, newest first
+    Runs(RunsArgs),
+    /// Shows one run: steps, attempts, calls
+    Show(ShowArgs),
+    /// Shows the supervision tree
+    Tree(TreeArgs),
+}
+
+/// Where runs are kept.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StoreArgs {
+    /// Where runs are kept: sqlite:PATH
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "PERENNIAL_STORE",
+        default_value = "sqlite:perennial.db"
+    )]
+    pub(crate) store: Store,
+}
+
+/// What shapes the output.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OutputArgs {
+    /// Machine-readable: one JSON value per line on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a process that runs something needs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EngineArgs {
+    /// Configuration (TOML): [providers.anthropic] base_url, model, api_key_env, max_output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Prints the supervision tree at the end
+    #[arg(long)]
+    pub(crate) tree: bool,
+    /// No progress, no results: only problems and what was asked for
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// The workflow file
+    pub(crate) file: PathBuf,
+    /// Inputs: values are JSON scalars where they are, else text; `@FILE` reads a file
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) values: Vec<String>,
+    /// One input, as KEY=VALUE
+    #[arg(long = "input", value_name = "KEY=VALUE")]
+    pub(crate) inputs: Vec<String>,
+    /// Who answers: mock (nothing leaves the machine) or live
+    #[arg(long, value_name = "MODE", env = "PERENNIAL_PROVIDER_MODE", default_value = "live")]
+    pub(crate) provider_mode: ProviderMode,
+    /// Scripted replies for --provider-mode mock (YAML or JSON)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mocks: Option<PathBuf>,
+    /// The run's id; starting twice with one id is one run
+    #[arg(long, value_name = "ID")]
+    pub(crate) run_id: Option<String>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    /// Workflow files
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ResumeArgs {
+    /// The run
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) run: Option<String>,
+    /// All runs that have not ended
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunsArgs {
+    /// At most this many
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShowArgs {
+    /// The run
+    pub(crate) run: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TreeArgs {
+    /// The tree as specified, before anything runs
+    #[arg(long, required = true)]
+    pub(crate) declared: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}

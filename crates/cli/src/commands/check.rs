@@ -1,0 +1,57 @@
+use perennial::{
+    Pipelines, Severity,
+    records::{render, report_json},
+};
+
+use crate::{args::CheckArgs, exit, output};
+
+pub(super) fn check(args: &CheckArgs) -> anyhow::Result<i32> {
+    let mut code = exit::COMPLETED;
+    for path in &args.files {
+        let checked = match Pipelines::check(path) {
+            Ok(checked) => checked,
+            Err(error) => {
+                code = exit::INVALID;
+                if args.output.json {
+                    output::json(&serde_json::json!({
+                        "file": path.display().to_string(),
+                        "valid": false,
+                        "diagnostics": [{
+                            "code": "PL101", "severity": "error", "message": error.to_string(),
+                        }],
+                        "summary": { "errors": 1, "warnings": 0, "notes": 0 },
+                    }))?;
+                } else {
+                    output::line(&format!("error[PL101]: {error}"))?;
+                }
+                continue;
+            }
+        };
+        let errors = checked.count(Severity::Error);
+        if errors > 0 {
+            code = exit::INVALID;
+        }
+        let file = path.display().to_string();
+        if args.output.json {
+            output::json(&report_json(&file, &checked.diagnostics, &checked.inputs))?;
+            continue;
+        }
+        for diagnostic in &checked.diagnostics {
+            output::text(&render(diagnostic, output::colour()))?;
+            output::text("\n")?;
+        }
+        let (warnings, notes) = (checked.count(Severity::Warning), checked.count(Severity::Note));
+        let verdict = if errors == 0 { "valid" } else { "invalid" };
+        output::line(&format!(
+            "{file}: {verdict} ({}, {}, {})",
+            counted(errors, "error"),
+            counted(warnings, "warning"),
+            counted(notes, "note"),
+        ))?;
+    }
+    Ok(code)
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}

@@ -1,0 +1,124 @@
+//! What `run` and `resume` share: a runtime for one command, its signals, its last words.
+
+use std::path::Path;
+
+use perennial::{Config, Runtime, RuntimeError, Store, records::Adoption, tools::read_source};
+
+use crate::{
+    exit::{self, failed},
+    output,
+};
+
+/// Largest configuration file.
+const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Starts a runtime that works only on what this command starts or resumes.
+pub(super) async fn start(store: &Store, config: Option<&Path>) -> anyhow::Result<Runtime> {
+    let config = match config {
+        Some(path) => {
+            let bytes = read_source(path, CONFIG_BYTES_MAX);
+            let bytes = bytes.map_err(|error| failed(exit::USAGE, error))?;
+            Config::parse(path, &bytes).map_err(|error| failed(exit::USAGE, error))?
+        }
+        None => Config::default(),
+    };
+    let builder =
+        Runtime::builder().store(store.clone()).config(config).adoption(Adoption::OnRequest);
+    builder.start().await.map_err(|error| opened(store, error))
+}
+
+/// Starts only what reads the store.
+pub(super) async fn start_reading(store: &Store) -> anyhow::Result<Runtime> {
+    let builder = Runtime::builder().store(store.clone().must_exist()).store_only();
+    builder.start().await.map_err(|error| opened(store, error))
+}
+
+fn opened(store: &Store, error: RuntimeError) -> anyhow::Error {
+    match error {
+        RuntimeError::Store(refused) => {
+            failed(exit::of_store(&refused), format!("store {store}: {refused}"))
+        }
+        other => failed(exit::STORE, other),
+    }
+}
+
+/// Which signal asked us to stop.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Signal {
+    Interrupt,
+    Terminate,
+}
+
+impl Signal {
+    fn code(self) -> i32 {
+        match self {
+            Self::Interrupt => exit::INTERRUPTED,
+            Self::Terminate => exit::TERMINATED,
+        }
+    }
+}
+
+/// Listens from its creation on, so that a signal before the first await is not lost.
+pub(super) struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    #[cfg(unix)]
+    pub(super) async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Terminate,
+            _ = self.interrupt.recv() => Signal::Interrupt,
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    pub(super) async fn next(&mut self) -> Signal {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => Signal::Interrupt,
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Drains after a first signal; a second one ends the drain at once (CLI-3). Either way the runs
+/// stay resumable.
+pub(super) async fn interrupted(
+    runtime: Runtime,
+    signal: Signal,
+    signals: &mut Signals,
+    runs: &[String],
+) -> i32 {
+    output::talk("stopping; attempts under way get 10 s (press again to stop at once)");
+    tokio::select! {
+        summary = runtime.shutdown() => {
+            let drain = summary.drain.unwrap_or_default();
+            output::talk(&format!(
+                "stopped: {} finished, {} given back, {} cut",
+                drain.finished, drain.released, drain.cut
+            ));
+        }
+        _ = signals.next() => output::talk("stopped at once"),
+    }
+    for run in runs {
+        output::talk(&format!("resume with: perennial resume {run}"));
+    }
+    signal.code()
+}

@@ -1,0 +1,158 @@
+//! A run while it runs, and how it ended.
+
+use std::io::IsTerminal;
+
+use perennial::{
+    PipelineOutcome, PipelineRunHandle,
+    records::{AttemptEnd, EventRecord, JobState, RunError},
+};
+use serde_json::{Value, json};
+
+use crate::output;
+
+/// How a run is shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    pub(super) json: bool,
+    pub(super) quiet: bool,
+    /// Whether several runs share the output.
+    pub(super) several: bool,
+}
+
+/// Follows a run to its end.
+pub(super) async fn follow(
+    run: &PipelineRunHandle,
+    shown: Shown,
+) -> anyhow::Result<Result<PipelineOutcome, RunError>> {
+    let mut events = run.events();
+    loop {
+        let event = match events.next().await {
+            Ok(event) => event,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        let closed = event.kind == "run_closed";
+        if shown.json {
+            let mut line = json!({ "type": "event", "run": run.id(), "event": event.kind });
+            let facts = serde_json::to_value(&event)?;
+            for name in ["seq", "at", "job", "attempt", "data"] {
+                if let Some(fact) = facts.get(name) {
+                    line[name] = fact.clone();
+                }
+            }
+            line["at"] = json!(event.at.to_rfc3339());
+            output::json(&line)?;
+        } else if !shown.quiet
+            && let Some(text) = told(&event)
+        {
+            let prefix = if shown.several { format!("{} ", run.id()) } else { String::new() };
+            output::talk(&format!("{prefix}{text}"));
+        }
+        if closed {
+            return Ok(run.outcome().await);
+        }
+    }
+}
+
+/// What people want to hear of an event.
+fn told(event: &EventRecord) -> Option<String> {
+    let step = event.job.as_ref().map(ToString::to_string).unwrap_or_default();
+    let attempt = event.attempt.filter(|attempt| *attempt > 1);
+    let message = event.data.get("message").and_then(Value::as_str).unwrap_or_default();
+    Some(match event.kind.as_str() {
+        "attempt_started" => match attempt {
+            Some(attempt) => format!("  {step} … (attempt {attempt})"),
+            None if std::io::stderr().is_terminal() => format!("  {step} …"),
+            None => return None,
+        },
+        "job_succeeded" => format!("✓ {step}"),
+        "job_partial" => format!("~ {step} failed, tolerated: {message}"),
+        "job_skipped" => format!("- {step} skipped"),
+        "job_failed" => format!("✗ {step} failed: {message}"),
+        "job_cancelled" => format!("✗ {step} cancelled"),
+        "attempt_failed" => format!("! {step} failed, will be tried again: {message}"),
+        "attempt_timed_out" => format!("! {step} took too long: {message}"),
+        "attempt_expired" => format!("! {step}: the process of its last attempt died"),
+        "attempt_released" => format!("! {step}: its attempt was given back"),
+        "attempt_uncertain" => {
+            format!("! {step}: a call may have been made whose reply is not recorded")
+        }
+        _ => return None,
+    })
+}
+
+/// Says how a run ended: results on stdout.
+pub(super) fn conclude(outcome: &PipelineOutcome, shown: Shown) -> anyhow::Result<()> {
+    if shown.json {
+        return output::json(&summary(outcome));
+    }
+    let view = &outcome.view;
+    if !shown.quiet {
+        for job in &view.jobs {
+            let Some(result) = &job.result else { continue };
+            let model = result.get("model").and_then(Value::as_str);
+            let mock = result.get("mock").and_then(Value::as_bool).unwrap_or(false);
+            let label = match (model, mock) {
+                (Some(model), true) => format!("{} [{model}, mock]", job.key),
+                (Some(model), false) => format!("{} [{model}]", job.key),
+                (None, _) => job.key.to_string(),
+            };
+            let text = match job.state {
+                JobState::Skipped => "skipped".to_owned(),
+                JobState::Failed | JobState::Partial => {
+                    let message = result.pointer("/error/message").unwrap_or(result);
+                    format!("failed: {}", output::brief(message, 100))
+                }
+                _ => output::brief(result, 100),
+            };
+            output::line(&format!("{label}: {text}"))?;
+        }
+    }
+    let took = view.run.finished_at.map(|end| end.since(view.run.created_at)).unwrap_or_default();
+    let mut facts = vec![format!("{:.1} s", took.as_secs_f64())];
+    if let Some(cost) = cost(outcome) {
+        facts.push(format!("cost ${cost:.4}"));
+    }
+    let uncertain = outcome.uncertain_attempts();
+    if uncertain > 0 {
+        facts.push(format!("possibly repeated calls: {uncertain} (see `perennial show`)"));
+    }
+    if let Some(failure) = &view.run.failure
+        && let Some(message) = failure.get("message").and_then(Value::as_str)
+    {
+        let step = failure.get("step").and_then(Value::as_str).unwrap_or_default();
+        output::talk(&format!("Step '{step}' failed: {message}"));
+    }
+    output::line(&format!("run {} {}: {}", outcome.run_id(), outcome.status(), facts.join(", ")))
+}
+
+/// The outcome as one JSON value.
+pub(super) fn summary(outcome: &PipelineOutcome) -> Value {
+    let view = &outcome.view;
+    let took = view.run.finished_at.map(|end| end.since(view.run.created_at));
+    json!({
+        "type": "outcome",
+        "run": outcome.run_id(),
+        "workflow": view.run.workflow,
+        "status": outcome.status(),
+        "state": outcome.state(),
+        "degraded": view.jobs.iter().any(|job| job.state == JobState::Partial),
+        "provider_mode": view.run.settings.get("provider_mode"),
+        "results": outcome.results(),
+        "error": view.run.failure,
+        "cost_usd": cost(outcome),
+        "duration_ms": took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+        "possibly_repeated_calls": outcome.uncertain_attempts(),
+        "attempts_expired": view
+            .attempts
+            .iter()
+            .filter(|attempt| attempt.end == Some(AttemptEnd::Expired))
+            .count(),
+    })
+}
+
+/// The sum of all known costs; nothing when none is known, never a made-up zero.
+fn cost(outcome: &PipelineOutcome) -> Option<f64> {
+    let known =
+        outcome.view.jobs.iter().filter_map(|job| job.result.as_ref()?.get("cost")?.as_f64());
+    known.reduce(|sum, cost| sum + cost)
+}

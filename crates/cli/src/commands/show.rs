@@ -1,0 +1,162 @@
+use perennial::{
+    RunId,
+    records::{AttemptRecord, CallRecord, JobRecord, RunView, Timestamp},
+};
+use serde_json::{Value, json};
+
+use super::engine;
+use crate::{
+    args::ShowArgs,
+    exit::{self, failed},
+    output,
+};
+
+pub(super) async fn show(args: ShowArgs) -> anyhow::Result<i32> {
+    let run = RunId::parse(args.run).map_err(|error| failed(exit::USAGE, error))?;
+    let runtime = engine::start_reading(&args.store.store).await?;
+    let view = match runtime.runs().get(&run).await {
+        Ok(handle) => handle.view().await,
+        Err(error) => Err(error),
+    };
+    runtime.shutdown().await;
+    let view = view.map_err(|error| failed(exit::of_run_error(&error), error))?;
+    if args.output.json {
+        output::json(&described(&view))?
+    } else {
+        print(&view)?
+    }
+    Ok(exit::COMPLETED)
+}
+
+fn attempts<'a>(view: &'a RunView, job: &JobRecord) -> impl Iterator<Item = &'a AttemptRecord> {
+    let id = job.id;
+    view.attempts.iter().filter(move |attempt| attempt.job == id)
+}
+
+fn calls<'a>(view: &'a RunView, job: &JobRecord) -> impl Iterator<Item = &'a CallRecord> {
+    let id = job.id;
+    view.calls.iter().filter(move |call| call.job == id)
+}
+
+fn rfc(at: Option<Timestamp>) -> Value {
+    json!(at.map(Timestamp::to_rfc3339))
+}
+
+/// The run as one JSON value.
+fn described(view: &RunView) -> Value {
+    let run = &view.run;
+    let attempt = |attempt: &AttemptRecord| {
+        json!({
+            "attempt": attempt.attempt,
+            "node": attempt.node,
+            "claimed_at": attempt.claimed_at.to_rfc3339(),
+            "ended_at": rfc(attempt.ended_at),
+            "end": attempt.end,
+            "class": attempt.class,
+            "code": attempt.code,
+            "message": attempt.message,
+            "uncertain": attempt.uncertain,
+        })
+    };
+    let call = |call: &CallRecord| {
+        json!({
+            "name": call.name,
+            "attempt": call.attempt,
+            "idempotency_key": call.idempotency_key,
+            "begun_at": call.begun_at.to_rfc3339(),
+            "recorded_at": rfc(call.recorded_at),
+        })
+    };
+    let steps: Vec<Value> = view
+        .jobs
+        .iter()
+        .map(|job| {
+            json!({
+                "step": job.key,
+                "state": job.state,
+                "attempts": attempts(view, job).map(attempt).collect::<Vec<_>>(),
+                "calls": calls(view, job).map(call).collect::<Vec<_>>(),
+                "result": job.result,
+            })
+        })
+        .collect();
+    json!({
+        "run": run.run,
+        "workflow": run.workflow,
+        "definition": run.definition,
+        "state": run.state,
+        "status": run.state.status(),
+        "settings": run.settings,
+        "error": run.failure,
+        "revision": run.revision,
+        "owner": run.owner,
+        "owner_alive": run.owner_alive,
+        "created_at": run.created_at.to_rfc3339(),
+        "finished_at": rfc(run.finished_at),
+        "deadline": rfc(run.deadline),
+        "uncertain_attempts": view.attempts.iter().filter(|attempt| attempt.uncertain).count(),
+        "steps": steps,
+    })
+}
+
+fn print(view: &RunView) -> anyhow::Result<()> {
+    let run = &view.run;
+    let interrupted = !run.state.is_terminal() && !run.owner_alive;
+    let state = if interrupted { "interrupted".to_owned() } else { run.state.to_string() };
+    output::line(&format!("run        {}", run.run))?;
+    output::line(&format!("workflow   {} ({})", run.workflow, run.definition.short()))?;
+    output::line(&format!("state      {state}"))?;
+    let fact = |name: &str| run.settings.get(name).and_then(Value::as_str).map(str::to_owned);
+    if let Some(file) = fact("file") {
+        output::line(&format!("file       {file}"))?;
+    }
+    if let Some(mode) = fact("provider_mode") {
+        output::line(&format!("providers  {mode}"))?;
+    }
+    output::line(&format!("created    {}", run.created_at.to_rfc3339()))?;
+    if let Some(finished) = run.finished_at {
+        let took = finished.since(run.created_at).as_secs_f64();
+        output::line(&format!("finished   {} (after {took:.1} s)", finished.to_rfc3339()))?;
+    }
+    if let Some(message) = run.failure.as_ref().and_then(|failure| failure.get("message")) {
+        output::line(&format!("error      {}", output::brief(message, 200)))?;
+    }
+    output::line("")?;
+    for job in &view.jobs {
+        print_step(view, job)?;
+    }
+    if interrupted {
+        output::talk(&format!("continue with: perennial resume {}", run.run));
+    }
+    Ok(())
+}
+
+fn print_step(view: &RunView, job: &JobRecord) -> anyhow::Result<()> {
+    let given = job.result.as_ref().map(|result| output::brief(result, 80)).unwrap_or_default();
+    output::line(&format!("{:<10} {}  {given}", job.state, job.key))?;
+    let interesting = attempts(view, job).count() > 1;
+    for attempt in attempts(view, job) {
+        if !interesting && !attempt.uncertain && attempt.class.is_none() {
+            continue;
+        }
+        let end = attempt.end.map_or("under way".to_owned(), |end| end.to_string());
+        let class = attempt.class.map(|class| format!(" {class}")).unwrap_or_default();
+        let code = attempt.code.as_ref().map(|code| format!(" {code}")).unwrap_or_default();
+        let message = attempt.message.as_deref().unwrap_or_default();
+        let uncertain =
+            if attempt.uncertain { "  UNCERTAIN: its call may have been made" } else { "" };
+        output::line(&format!(
+            "             attempt {} {end}{class}{code} {message}{uncertain}",
+            attempt.attempt
+        ))?;
+    }
+    for call in calls(view, job) {
+        let state = if call.recorded_at.is_some() { "recorded" } else { "no reply recorded" };
+        output::line(&format!(
+            "             call {} {state} (attempt {})",
+            call.name.split('/').next().unwrap_or_default(),
+            call.attempt
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Exit codes by cause (CLI-1).
+
+use perennial::{RunState, StartPipelineError, StoreError, records::RunError};
+
+pub(crate) const COMPLETED: i32 = 0;
+pub(crate) const RUN_FAILED: i32 = 1;
+pub(crate) const USAGE: i32 = 2;
+pub(crate) const INVALID: i32 = 3;
+pub(crate) const DEADLINE: i32 = 5;
+pub(crate) const CANCELLED: i32 = 6;
+pub(crate) const PROVIDER: i32 = 8;
+pub(crate) const STORE: i32 = 9;
+pub(crate) const NOT_FOUND: i32 = 12;
+/// 128 + SIGINT.
+pub(crate) const INTERRUPTED: i32 = 130;
+/// 128 + SIGTERM.
+pub(crate) const TERMINATED: i32 = 143;
+
+/// A failure of the command, with what helps.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) code: i32,
+    text: String,
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+/// A failure with its code.
+pub(crate) fn failed(code: i32, text: impl ToString) -> anyhow::Error {
+    Failed { code, text: text.to_string() }.into()
+}
+
+/// The code of a run that has ended.
+pub(crate) fn of_state(state: RunState) -> i32 {
+    match state {
+        RunState::Succeeded | RunState::PartiallySucceeded => COMPLETED,
+        RunState::TimedOut => DEADLINE,
+        RunState::Cancelled => CANCELLED,
+        RunState::Failed
+        | RunState::Pending
+        | RunState::Running
+        | RunState::Paused
+        | RunState::Cancelling => RUN_FAILED,
+    }
+}
+
+/// The code of a store's refusal.
+pub(crate) fn of_store(error: &StoreError) -> i32 {
+    if matches!(error, StoreError::NotFound { .. }) { NOT_FOUND } else { STORE }
+}
+
+/// The code of an engine's refusal.
+pub(crate) fn of_run_error(error: &RunError) -> i32 {
+    match error {
+        RunError::Store(error) => of_store(error),
+        RunError::InvalidRunId(_) | RunError::Ended { .. } => USAGE,
+        _ => RUN_FAILED,
+    }
+}
+
+/// The code of a start that was refused.
+pub(crate) fn of_start(error: &StartPipelineError) -> i32 {
+    match error {
+        StartPipelineError::Source(_) | StartPipelineError::Invalid(_) => INVALID,
+        StartPipelineError::Inputs(_) | StartPipelineError::Mocks(_) => USAGE,
+        StartPipelineError::Preflight(refusals) => {
+            let provider = |refusal: &perennial::Preflight| {
+                matches!(refusal, perennial::Preflight::Provider { .. })
+            };
+            if refusals.iter().any(provider) { PROVIDER } else { INVALID }
+        }
+        StartPipelineError::Store(error) => of_store(error),
+        StartPipelineError::Run(error) => of_run_error(error),
+        _ => RUN_FAILED,
+    }
+}

@@ -1,0 +1,214 @@
+//! What a supervisor knows about a child before it runs.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::ExitReason;
+
+/// The name of a child, unique among its siblings. Cheap to clone.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct ChildId(Arc<str>);
+
+impl ChildId {
+    /// A child id.
+    pub fn new(id: impl AsRef<str>) -> Self {
+        Self(Arc::from(id.as_ref()))
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ChildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for ChildId {
+    fn from(id: &str) -> Self {
+        Self::new(id)
+    }
+}
+
+impl From<String> for ChildId {
+    fn from(id: String) -> Self {
+        Self::new(id)
+    }
+}
+
+impl PartialEq<str> for ChildId {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+/// When a terminated child is restarted.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Restart {
+    /// Always.
+    #[default]
+    Permanent,
+    /// Only after an abnormal exit.
+    Transient,
+    /// Never; its specification goes with it.
+    Temporary,
+}
+
+/// How a supervisor stops a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// At once, without cleanup.
+    BrutalKill,
+    /// Ask, wait this long, then kill.
+    Timeout(Duration),
+    /// Ask, and wait as long as it takes: for supervisors, whose children have their own limits.
+    Infinity,
+}
+
+impl Shutdown {
+    /// How long a worker gets unless its specification says otherwise (OTP's value).
+    pub const WORKER_DEFAULT: Self = Self::Timeout(Duration::from_secs(5));
+}
+
+impl fmt::Display for Shutdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BrutalKill => f.write_str("brutal_kill"),
+            Self::Timeout(within) => write!(f, "{}ms", within.as_millis()),
+            Self::Infinity => f.write_str("infinity"),
+        }
+    }
+}
+
+/// Whether a child has children of its own.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ChildType {
+    /// It has none.
+    Worker,
+    /// It supervises.
+    Supervisor,
+}
+
+/// What a supervisor does about a child that ended by itself (supervision.md, table 5.1).
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnExit {
+    /// What becomes of the child.
+    pub then: AfterExit,
+    /// Whether the exit is reported as `child_terminated`.
+    pub report: bool,
+}
+
+/// What becomes of a child that ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterExit {
+    /// Restart it; one restart is counted.
+    Restart,
+    /// Keep its specification without a process.
+    Keep,
+    /// Forget it.
+    Drop,
+}
+
+impl Restart {
+    /// The decision for a child with this policy that ended by itself for `reason`.
+    pub fn after(self, reason: &ExitReason) -> OwnExit {
+        let abnormal = reason.is_abnormal();
+        match self {
+            Self::Permanent => OwnExit { then: AfterExit::Restart, report: true },
+            Self::Transient if abnormal => OwnExit { then: AfterExit::Restart, report: true },
+            Self::Transient => OwnExit { then: AfterExit::Keep, report: false },
+            Self::Temporary => OwnExit { then: AfterExit::Drop, report: abnormal },
+        }
+    }
+}
+
+impl Restart {
+    /// Whether the end of a child that its supervisor stopped is reported as `shutdown_error`
+    /// (supervision.md, table 5.6). `timed_out` says that it was killed after its time was up.
+    pub fn stop_is_error(self, reason: &ExitReason, shutdown: Shutdown, timed_out: bool) -> bool {
+        match reason {
+            ExitReason::Shutdown => false,
+            ExitReason::Normal | ExitReason::ShutdownWith(_) => match self {
+                Self::Permanent => true,
+                Self::Transient | Self::Temporary => false,
+            },
+            ExitReason::Killed => timed_out || shutdown != Shutdown::BrutalKill,
+            ExitReason::Panic { .. }
+            | ExitReason::Error(_)
+            | ExitReason::NoProc
+            | ExitReason::Timeout => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Table 5.1 of supervision.md, whole.
+    #[test]
+    fn own_exits_follow_the_table() {
+        use AfterExit::{Drop, Keep, Restart as Again};
+        let calm =
+            [ExitReason::Normal, ExitReason::Shutdown, ExitReason::ShutdownWith("drained".into())];
+        let abnormal = [
+            ExitReason::Killed,
+            ExitReason::Panic { message: "boom".into(), location: None },
+            ExitReason::Error("no".into()),
+            ExitReason::NoProc,
+            ExitReason::Timeout,
+        ];
+        for (restart, reasons, then, report) in [
+            (Restart::Permanent, &calm[..], Again, true),
+            (Restart::Permanent, &abnormal[..], Again, true),
+            (Restart::Transient, &calm[..], Keep, false),
+            (Restart::Transient, &abnormal[..], Again, true),
+            (Restart::Temporary, &calm[..], Drop, false),
+            (Restart::Temporary, &abnormal[..], Drop, true),
+        ] {
+            for reason in reasons {
+                assert_eq!(restart.after(reason), OwnExit { then, report }, "{restart:?} {reason}");
+            }
+        }
+    }
+
+    /// Table 5.6 of supervision.md, whole.
+    #[test]
+    fn stops_are_reported_as_the_table_says() {
+        let all = [Restart::Permanent, Restart::Transient, Restart::Temporary];
+        let within = Shutdown::WORKER_DEFAULT;
+        let error = |restart: Restart, reason: &ExitReason, shutdown, timed_out| {
+            restart.stop_is_error(reason, shutdown, timed_out)
+        };
+        for restart in all {
+            assert!(!error(restart, &ExitReason::Shutdown, within, false));
+            for calm in [ExitReason::Normal, ExitReason::ShutdownWith("x".into())] {
+                assert_eq!(error(restart, &calm, within, false), restart == Restart::Permanent);
+            }
+            assert!(!error(restart, &ExitReason::Killed, Shutdown::BrutalKill, false));
+            assert!(error(restart, &ExitReason::Killed, within, true));
+            assert!(error(restart, &ExitReason::Killed, within, false), "killed by a stranger");
+            assert!(error(restart, &ExitReason::Error("no".into()), within, false));
+        }
+    }
+}

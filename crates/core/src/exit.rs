@@ -1,0 +1,105 @@
+//! Why something stopped running.
+
+use std::fmt;
+
+/// Why a child stopped running.
+///
+/// OTP's exit reasons as a closed type. [`ExitReason::Killed`] is abnormal; a shutdown, with or
+/// without detail, is not (SUP-062, SUP-064).
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ExitReason {
+    /// Finished its work.
+    Normal,
+    /// Asked to stop by its supervisor, or its supervisor gave up.
+    Shutdown,
+    /// Stopped in good order, for the reason given.
+    ShutdownWith(String),
+    /// Terminated without a chance to clean up.
+    Killed,
+    /// Panicked.
+    Panic {
+        /// The panic's message.
+        message: String,
+        /// `file:line:column`, where the panic hook could see it.
+        location: Option<String>,
+    },
+    /// Returned an error, with its text (its sources joined by `: `).
+    Error(String),
+    /// There was nothing to end: the target did not exist.
+    NoProc,
+    /// A deadline passed.
+    Timeout,
+}
+
+impl ExitReason {
+    /// Whether a transient child restarts after this exit.
+    pub fn is_abnormal(&self) -> bool {
+        match self {
+            Self::Normal | Self::Shutdown | Self::ShutdownWith(_) => false,
+            Self::Killed | Self::Panic { .. } | Self::Error(_) | Self::NoProc | Self::Timeout => {
+                true
+            }
+        }
+    }
+
+    /// The reason's name in dumps and events, without detail.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Shutdown => "shutdown",
+            Self::ShutdownWith(_) => "shutdown_with",
+            Self::Killed => "killed",
+            Self::Panic { .. } => "panic",
+            Self::Error(_) => "error",
+            Self::NoProc => "noproc",
+            Self::Timeout => "timeout",
+        }
+    }
+
+    /// An error's text with those of its sources, as one line.
+    pub fn error(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Self::Error(text)
+    }
+}
+
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ShutdownWith(detail) => write!(f, "shutdown: {detail}"),
+            Self::Panic { message, location: Some(location) } => {
+                write!(f, "panic: {message} (at {location})")
+            }
+            Self::Panic { message, location: None } => write!(f, "panic: {message}"),
+            Self::Error(text) => write!(f, "error: {text}"),
+            Self::Normal | Self::Shutdown | Self::Killed | Self::NoProc | Self::Timeout => {
+                f.write_str(self.name())
+            }
+        }
+    }
+}
+
+/// Typed exits travel through `Err` of a behaviour: `Err(ExitReason::Shutdown.into())`.
+impl std::error::Error for ExitReason {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_keeps_the_texts_of_its_sources() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] std::fmt::Error);
+        let reason = ExitReason::error(&Outer(std::fmt::Error));
+        assert_eq!(reason.to_string(), format!("error: outer: {}", std::fmt::Error));
+    }
+}

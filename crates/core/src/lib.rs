@@ -1,0 +1,36 @@
+//! Decides; never does. No async, no I/O, no clock, no randomness: `now`, random numbers and ids
+//! are arguments, verdicts are return values.
+//!
+//! | room | decides |
+//! |---|---|
+//! | [`exit`] | why something ended, and whether that is abnormal |
+//! | [`child`] | when a child comes back and how it is stopped |
+//! | [`strategy`] | which siblings an exit touches |
+//! | [`intensity`] | when a supervisor gives up |
+//! | [`run`] | the states of runs, stages, jobs and attempts, and what may follow what |
+//! | [`retry`] | whether and when a failed attempt is repeated |
+//! | [`failure`] | the class of a failure and what the class means |
+//! | [`llm`] | the neutral model of a call to a language model |
+//! | [`digest`] | canonical JSON and its digest |
+//! | [`tree`] | the value of the supervision-tree dump |
+//! | [`time`] | durations since start, instants of the wall |
+
+pub mod child;
+pub mod digest;
+pub mod exit;
+pub mod failure;
+pub mod intensity;
+pub mod llm;
+pub mod retry;
+pub mod run;
+pub mod strategy;
+pub mod time;
+pub mod tree;
+
+pub use child::{ChildId, ChildType, Restart, Shutdown};
+pub use digest::Digest;
+pub use exit::ExitReason;
+pub use failure::FailureClass;
+pub use intensity::{RestartIntensity, Verdict};
+pub use strategy::Strategy;
+pub use time::{Timestamp, Uptime};

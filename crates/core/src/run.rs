@@ -1,0 +1,13 @@
+//! Durable execution: identities and states of runs, stages, jobs and attempts.
+//!
+//! The tables of durable-runs.md 4.1–4.4 as exhaustive functions: what they do not list is
+//! forbidden, and the store refuses it a second time.
+
+mod key;
+mod state;
+
+pub use key::{IdempotencyKey, InvalidRunId, JobKey, RunId};
+pub use state::{
+    AttemptEnd, InvalidTransition, JobState, RunState, SkipReason, StageOutcome, StageState,
+    UnknownState, run_outcome,
+};

@@ -1,0 +1,159 @@
+//! Names of runs and jobs, and the key that outside systems see.
+
+use std::fmt;
+
+use crate::Digest;
+
+/// The identity of a run: a ULID unless its starter chose another text.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct RunId(String);
+
+/// A text that cannot name a run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` cannot name a run: 1 to 64 letters, digits, `-`, `_` or `.` are needed")]
+pub struct InvalidRunId(String);
+
+impl RunId {
+    /// Longest run id, in bytes.
+    pub const BYTES_MAX: usize = 64;
+
+    /// The run id `text`.
+    ///
+    /// # Errors
+    ///
+    /// When it is empty, too long, or has a character that is unsafe in paths and headers.
+    pub fn parse(text: impl Into<String>) -> Result<Self, InvalidRunId> {
+        let text = text.into();
+        let fits = (1..=Self::BYTES_MAX).contains(&text.len());
+        let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if fits && text.bytes().all(safe) { Ok(Self(text)) } else { Err(InvalidRunId(text)) }
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a job in its stage: a step path such as `review/loop[3]/body`.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct JobKey(String);
+
+impl JobKey {
+    /// Longest job key, in bytes.
+    pub const BYTES_MAX: usize = 256;
+
+    /// The key `path`; one that is too long is cut and ends in its digest, so that it stays unique.
+    pub fn new(path: impl Into<String>) -> Self {
+        let path = path.into();
+        if path.len() <= Self::BYTES_MAX {
+            return Self(path);
+        }
+        let digest = Digest::of(path.as_bytes()).to_string();
+        let mut end = Self::BYTES_MAX - digest.len() - 1;
+        while !path.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self(format!("{}#{digest}", &path[..end]))
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for JobKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the outside world sees of a job: `{workflow}/{run}/{stage}/{job}`, the same on every
+/// attempt, node and retry. Safe in an HTTP header.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// The key of one job.
+    pub fn new(workflow: &str, run: &RunId, stage: &str, job: &JobKey) -> Self {
+        let parts = [workflow, run.as_str(), stage, job.as_str()];
+        Self(parts.map(encode).join("/"))
+    }
+
+    /// The key of the external call `name` of this job.
+    pub fn call(&self, name: &str) -> Self {
+        Self(format!("{}.call({})", self.0, encode(name)))
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Percent-encodes what is not plain, so that parts cannot run into each other.
+fn encode(part: &str) -> String {
+    let mut out = String::with_capacity(part.len());
+    for byte in part.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.[]".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_different_jobs_differ_and_are_header_safe() {
+        let run = RunId::parse("01M").unwrap();
+        let key =
+            |workflow, job: &str| IdempotencyKey::new(workflow, &run, "steps", &JobKey::new(job));
+        assert_eq!(key("w", "a").as_str(), "w/01M/steps/a");
+        assert_ne!(key("w/01M", "a"), key("w", "01M/a"));
+        assert_eq!(key("ü \n", "a").as_str(), "%C3%BC%20%0A/01M/steps/a");
+        assert_eq!(key("w", "a").call("1/ff").as_str(), "w/01M/steps/a.call(1%2Fff)");
+    }
+
+    #[test]
+    fn long_job_keys_are_cut_and_stay_apart() {
+        let (a, b) = ("é".repeat(200) + "a", "é".repeat(200) + "b");
+        let (a, b) = (JobKey::new(a), JobKey::new(b));
+        assert!(a.as_str().len() <= JobKey::BYTES_MAX);
+        assert_ne!(a, b);
+    }
+
+    #[test]
+    fn unsafe_run_ids_are_refused() {
+        for text in ["", "a/b", "a b", "é", &"x".repeat(65)] {
+            assert!(RunId::parse(text).is_err(), "{text}");
+        }
+        assert!(RunId::parse("01M7WD7TG0-a_b.c").is_ok());
+    }
+}

@@ -1,0 +1,365 @@
+//! The state machines of durable-runs.md, section 4, as far as anything uses them.
+
+use std::fmt;
+
+/// A transition that the tables do not list.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a {what} cannot go from {from} to {to}")]
+pub struct InvalidTransition {
+    /// Run, stage or job.
+    pub what: &'static str,
+    /// The state it is in.
+    pub from: &'static str,
+    /// The state it was to enter.
+    pub to: &'static str,
+}
+
+/// A text that names no state: the record is corrupt (SM-4).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no state of a {what}")]
+pub struct UnknownState {
+    /// Run, stage, job or attempt.
+    pub what: &'static str,
+    /// What was found.
+    pub text: String,
+}
+
+macro_rules! states {
+    ($(#[$doc:meta])* $name:ident, $what:literal { $($(#[$variant_doc:meta])* $variant:ident => $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The short text that is stored and shown.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = UnknownState;
+            fn from_str(text: &str) -> Result<Self, UnknownState> {
+                match text {
+                    $($text => Ok(Self::$variant),)+
+                    _ => Err(UnknownState { what: $what, text: text.to_owned() }),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+states! {
+    /// Where a run is.
+    RunState, "run" {
+        /// Accepted, not begun.
+        Pending => "pending",
+        /// Its jobs may be claimed.
+        Running => "running",
+        /// No claim until it is resumed.
+        Paused => "paused",
+        /// No claim any more; live attempts are ending.
+        Cancelling => "cancelling",
+        /// All went well.
+        Succeeded => "succeeded",
+        /// It ended, with parts missing that its policies tolerate.
+        PartiallySucceeded => "partially_succeeded",
+        /// It failed.
+        Failed => "failed",
+        /// Its deadline passed.
+        TimedOut => "timed_out",
+        /// It was cancelled.
+        Cancelled => "cancelled",
+    }
+}
+
+states! {
+    /// Where a stage is.
+    StageState, "stage" {
+        /// Its feed may not deliver yet.
+        Waiting => "waiting",
+        /// Jobs may be added and claimed.
+        Open => "open",
+        /// The set of its jobs is final.
+        Sealed => "sealed",
+        /// Every job is terminal.
+        Closed => "closed",
+    }
+}
+
+states! {
+    /// How a stage closed.
+    StageOutcome, "stage outcome" {
+        /// Every job succeeded.
+        Succeeded => "succeeded",
+        /// Some jobs are partial.
+        Partial => "partial",
+        /// A job failed.
+        Failed => "failed",
+        /// There was nothing to do.
+        Skipped => "skipped",
+        /// The run was cancelled.
+        Cancelled => "cancelled",
+    }
+}
+
+states! {
+    /// Where a job is.
+    JobState, "job" {
+        /// Waits for other jobs.
+        Blocked => "blocked",
+        /// May be claimed once `run_after` has passed.
+        Ready => "ready",
+        /// An attempt holds it.
+        Leased => "leased",
+        /// Done.
+        Succeeded => "succeeded",
+        /// Ended with a failure that its policy tolerates.
+        Partial => "partial",
+        /// Failed for good.
+        Failed => "failed",
+        /// Not done, for a reason.
+        Skipped => "skipped",
+        /// Ended with its run.
+        Cancelled => "cancelled",
+    }
+}
+
+states! {
+    /// How an attempt ended.
+    AttemptEnd, "attempt" {
+        /// With a result.
+        Succeeded => "succeeded",
+        /// With a tolerated failure.
+        Partial => "partial",
+        /// Its work does not apply.
+        Skipped => "skipped",
+        /// With an error.
+        Error => "error",
+        /// Its deadline passed.
+        TimedOut => "timed_out",
+        /// Its node died.
+        Expired => "expired",
+        /// Given back: its task died, or its node is shutting down.
+        Released => "released",
+        /// Its run was cancelled.
+        Cancelled => "cancelled",
+    }
+}
+
+states! {
+    /// Why a job was skipped.
+    SkipReason, "skip reason" {
+        /// Its condition says so; neutral.
+        NotApplicable => "not_applicable",
+        /// Something it needs failed; degrades the outcome.
+        Upstream => "upstream",
+    }
+}
+
+impl RunState {
+    /// Whether nothing can follow in this round.
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Pending | Self::Running | Self::Paused | Self::Cancelling => false,
+            Self::Succeeded
+            | Self::PartiallySucceeded
+            | Self::Failed
+            | Self::TimedOut
+            | Self::Cancelled => true,
+        }
+    }
+
+    /// The language's word for it (pipelines.md, YR-25).
+    pub fn status(self) -> &'static str {
+        match self {
+            Self::Succeeded | Self::PartiallySucceeded => "completed",
+            Self::Failed | Self::TimedOut => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Pending | Self::Running | Self::Paused | Self::Cancelling => self.name(),
+        }
+    }
+
+    /// Enters `to`.
+    ///
+    /// # Errors
+    ///
+    /// When the table of 4.1 does not list the transition.
+    pub fn enter(self, to: Self) -> Result<Self, InvalidTransition> {
+        use RunState::{
+            Cancelled, Cancelling, Failed, PartiallySucceeded, Paused, Pending, Running, Succeeded,
+            TimedOut,
+        };
+        let listed = match self {
+            Pending => matches!(to, Running | Cancelled | TimedOut),
+            Running => matches!(
+                to,
+                Paused | Cancelling | Succeeded | PartiallySucceeded | Failed | TimedOut
+            ),
+            Paused => matches!(to, Running | Cancelling | TimedOut),
+            Cancelling => matches!(to, Cancelled | TimedOut | Failed),
+            Succeeded | PartiallySucceeded | Failed | TimedOut | Cancelled => false,
+        };
+        if listed {
+            Ok(to)
+        } else {
+            Err(InvalidTransition { what: "run", from: self.name(), to: to.name() })
+        }
+    }
+}
+
+impl StageState {
+    /// Whether its jobs may be claimed.
+    pub fn is_claimable(self) -> bool {
+        match self {
+            Self::Open | Self::Sealed => true,
+            Self::Waiting | Self::Closed => false,
+        }
+    }
+
+    /// Enters `to`.
+    ///
+    /// # Errors
+    ///
+    /// When the table of 4.2 does not list the transition.
+    pub fn enter(self, to: Self) -> Result<Self, InvalidTransition> {
+        let listed = match self {
+            Self::Waiting => matches!(to, Self::Open | Self::Sealed | Self::Closed),
+            Self::Open => matches!(to, Self::Sealed | Self::Closed),
+            Self::Sealed => matches!(to, Self::Closed),
+            Self::Closed => false,
+        };
+        if listed {
+            Ok(to)
+        } else {
+            Err(InvalidTransition { what: "stage", from: self.name(), to: to.name() })
+        }
+    }
+}
+
+impl JobState {
+    /// Whether nothing can follow in this round.
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Blocked | Self::Ready | Self::Leased => false,
+            Self::Succeeded | Self::Partial | Self::Failed | Self::Skipped | Self::Cancelled => {
+                true
+            }
+        }
+    }
+
+    /// Enters `to`.
+    ///
+    /// # Errors
+    ///
+    /// When the table of 4.3 does not list the transition.
+    pub fn enter(self, to: Self) -> Result<Self, InvalidTransition> {
+        use JobState::{Blocked, Cancelled, Failed, Leased, Partial, Ready, Skipped, Succeeded};
+        let listed = match self {
+            Blocked => matches!(to, Ready | Skipped | Failed | Cancelled),
+            Ready => matches!(to, Leased | Skipped | Failed | Cancelled),
+            Leased => matches!(to, Ready | Succeeded | Partial | Skipped | Failed | Cancelled),
+            Succeeded | Partial | Failed | Skipped | Cancelled => false,
+        };
+        if listed {
+            Ok(to)
+        } else {
+            Err(InvalidTransition { what: "job", from: self.name(), to: to.name() })
+        }
+    }
+}
+
+impl AttemptEnd {
+    /// Whether the attempt counts against the budget (SM-30).
+    pub fn uses_budget(self) -> bool {
+        match self {
+            Self::Succeeded
+            | Self::Partial
+            | Self::Skipped
+            | Self::Error
+            | Self::TimedOut
+            | Self::Expired => true,
+            Self::Released | Self::Cancelled => false,
+        }
+    }
+}
+
+/// The outcome of a run whose stages all closed with these outcomes (durable-runs.md, 4.8).
+pub fn run_outcome(stages: impl IntoIterator<Item = StageOutcome>) -> RunState {
+    let mut outcome = RunState::Succeeded;
+    for stage in stages {
+        match stage {
+            StageOutcome::Succeeded | StageOutcome::Skipped => (),
+            StageOutcome::Partial => {
+                if outcome == RunState::Succeeded {
+                    outcome = RunState::PartiallySucceeded;
+                }
+            }
+            StageOutcome::Failed | StageOutcome::Cancelled => outcome = RunState::Failed,
+        }
+    }
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminal_states_absorb() {
+        for from in RunState::ALL.iter().filter(|state| state.is_terminal()) {
+            for to in RunState::ALL {
+                assert!(from.enter(*to).is_err(), "{from} to {to}");
+            }
+        }
+        for from in JobState::ALL.iter().filter(|state| state.is_terminal()) {
+            for to in JobState::ALL {
+                assert!(from.enter(*to).is_err(), "{from} to {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_state_that_is_not_terminal_can_end_and_none_enters_itself() {
+        for from in RunState::ALL {
+            assert!(from.enter(*from).is_err());
+            let ends = RunState::ALL.iter().any(|to| to.is_terminal() && from.enter(*to).is_ok());
+            assert_eq!(ends, !from.is_terminal(), "{from}");
+        }
+        for from in JobState::ALL {
+            assert!(from.enter(*from).is_err());
+            let ends = JobState::ALL.iter().any(|to| to.is_terminal() && from.enter(*to).is_ok());
+            assert_eq!(ends, !from.is_terminal(), "{from}");
+        }
+    }
+
+    #[test]
+    fn texts_read_back_and_unknown_texts_are_refused() {
+        for state in JobState::ALL {
+            assert_eq!(state.name().parse(), Ok(*state));
+        }
+        for state in RunState::ALL {
+            assert_eq!(state.name().parse(), Ok(*state));
+        }
+        assert!("done".parse::<JobState>().is_err());
+    }
+
+    #[test]
+    fn the_worst_stage_decides_a_run() {
+        use StageOutcome::{Failed, Partial, Skipped, Succeeded};
+        assert_eq!(run_outcome([Succeeded, Skipped]), RunState::Succeeded);
+        assert_eq!(run_outcome([Succeeded, Partial]), RunState::PartiallySucceeded);
+        assert_eq!(run_outcome([Partial, Failed, Succeeded]), RunState::Failed);
+        assert_eq!(run_outcome([]), RunState::Succeeded);
+    }
+}

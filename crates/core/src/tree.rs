@@ -1,0 +1,187 @@
+//! The value of the supervision-tree dump, schema `perennial.tree/1` (inspection.md, section 3).
+//!
+//! Fields are added, never renamed; readers ignore what they do not know.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Restart, Strategy};
+
+/// The name and major version of the format.
+pub const SCHEMA: &str = "perennial.tree/1";
+
+/// A picture of a runtime's supervision tree.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TreeSnapshot {
+    /// Always [`SCHEMA`].
+    pub schema: String,
+    /// Which runtime.
+    pub runtime: RuntimeInfo,
+    /// When it was taken, RFC 3339; absent in a declared tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<String>,
+    /// Milliseconds since the runtime started; absent in a declared tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime_ms: Option<u64>,
+    /// What taking it cost, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_us: Option<u64>,
+    /// Whether this is the tree as specified and not as it runs.
+    #[serde(default)]
+    pub declared: bool,
+    /// All nodes, a parent before its children, siblings in start order.
+    pub nodes: Vec<TreeNode>,
+    /// Diagnosed problems.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+}
+
+/// Which runtime a snapshot shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RuntimeInfo {
+    /// Name given by the host.
+    pub name: String,
+    /// Version of Perennial.
+    pub version: String,
+    /// Node id on its store.
+    pub node: String,
+    /// Tells runtimes in one process, and process starts, apart.
+    pub instance: String,
+}
+
+/// One supervisor, worker or task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TreeNode {
+    /// Readable and unique in a snapshot; the same over restarts.
+    pub path: String,
+    /// Its last part.
+    pub id: String,
+    /// Path of its supervisor; absent for the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Place among its siblings, in start order.
+    pub order: u64,
+    /// What kind of thing it is.
+    pub kind: NodeKind,
+    /// Its Rust type, tool or server name.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub type_name: Option<String>,
+    /// When it is restarted.
+    pub restart: Restart,
+    /// How it is stopped: `brutal_kill`, `infinity` or milliseconds as `5000ms`.
+    pub shutdown: String,
+    /// How its children restart; supervisors only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
+    /// When it gives up; supervisors only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intensity: Option<Intensity>,
+    /// Where it is in its life.
+    pub state: NodeState,
+    /// Number of its present or last life; 0 before the first.
+    pub incarnation: u64,
+    /// Restarts of this child.
+    pub restarts: Restarts,
+    /// How its last life ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<LastExit>,
+    /// Milliseconds since its present life started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime_ms: Option<u64>,
+    /// Messages waiting, where it has a mailbox that can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mailbox_depth: Option<u64>,
+    /// What the component itself published.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub detail: serde_json::Value,
+}
+
+/// What kind of thing a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeKind {
+    /// Children declared before the start.
+    Supervisor,
+    /// Children started on demand.
+    DynamicSupervisor,
+    /// Tasks started on demand.
+    TaskSupervisor,
+    /// An actor.
+    Worker,
+    /// A future that ends.
+    Task,
+    /// An operating-system thread.
+    Thread,
+}
+
+/// Where a node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// Specified, not started.
+    Declared,
+    /// Its start has not returned.
+    Starting,
+    /// It runs.
+    Running,
+    /// Its supervisor will start it again.
+    BackingOff,
+    /// It was asked to stop.
+    Stopping,
+    /// It ended and will not come back by itself.
+    Stopped,
+    /// It did not end when it was killed; nobody waits for it any more.
+    Unkillable,
+    /// A supervisor that reached its restart intensity.
+    GaveUp,
+}
+
+/// Restarts that are tolerated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Intensity {
+    /// At most this many.
+    pub max: u32,
+    /// In a window of this length.
+    pub window_ms: u64,
+    /// Inside the window now.
+    pub in_window: u32,
+}
+
+/// How often a child was restarted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Restarts {
+    /// Since it was first started.
+    pub total: u64,
+    /// Inside its supervisor's window now.
+    pub in_window: u32,
+}
+
+/// How a life ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LastExit {
+    /// The reason's name, for example `panic`.
+    pub reason: String,
+    /// Detail, for example the panic's message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// `file:line:column` of a panic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// How long that life was.
+    pub lived_ms: u64,
+    /// Milliseconds since the runtime started.
+    pub at_ms: u64,
+}
+
+/// A diagnosed problem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// Stable id.
+    pub id: String,
+    /// What is wrong, in a few words.
+    pub name: String,
+    /// Path of the node it is about.
+    pub path: String,
+    /// One line for people.
+    pub message: String,
+}

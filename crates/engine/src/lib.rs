@@ -1,0 +1,34 @@
+//! Runs: durable runs on supervised attempts. The only crate that knows how a decision becomes a
+//! durable effect.
+//!
+//! | room | what it is |
+//! |---|---|
+//! | [`workflow`] | the seam to what is run: a definition that decides what comes next |
+//! | [`Runs`] | handle: start, resume, cancel, watch |
+//! | `run` | one run: its pure machine, its actor, its attempts |
+//! | [`scheduler`] | who owns which run, and what is due |
+//! | [`monitor`] | what a run's events say about its performance |
+//! | [`sessions`] | durable conversations |
+//! | [`drain`] | the orderly hand-over at a shutdown |
+//! | `services` | what all of them share |
+
+pub mod drain;
+mod feed;
+pub mod monitor;
+mod patience;
+mod published;
+mod run;
+mod runs;
+pub mod scheduler;
+mod services;
+pub mod sessions;
+pub mod workflow;
+
+pub use drain::DrainReport;
+pub use feed::{EventFeed, RunEvent};
+pub use runs::{RunError, RunHandle, RunOutcome, Runs, StartRun};
+pub use services::{Definitions, NotRunnable, Services, ServicesSpec};
+pub use workflow::{
+    AttemptCx, CallJournal, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Replied,
+    Workflow,
+};

@@ -1,0 +1,144 @@
+//! The pure core: figures folded from a run's events.
+
+use std::{collections::HashMap, time::Duration};
+
+use perennial_core::{Timestamp, run::JobKey};
+use perennial_store::EventRecord;
+use serde_json::{Value, json};
+
+/// Figures over the events `1..next_seq`.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    seen: u64,
+    attempts: u64,
+    jobs_done: u64,
+    jobs_failed: u64,
+    attempts_failed: u64,
+    attempts_released: u64,
+    uncertain: u64,
+    calls: u64,
+    calls_recorded: u64,
+    /// When the attempts under way began.
+    begun: HashMap<JobKey, Timestamp>,
+    busy: Duration,
+    slowest: Option<(JobKey, Duration)>,
+    first_at: Option<Timestamp>,
+    last_at: Option<Timestamp>,
+    complete: bool,
+}
+
+impl Figures {
+    pub(super) fn next_seq(&self) -> u64 {
+        self.seen + 1
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Counts the next event; one that was counted before, or that skips some, changes nothing.
+    pub(super) fn count(&mut self, event: &EventRecord) {
+        if event.seq != self.next_seq() {
+            return;
+        }
+        self.seen = event.seq;
+        self.first_at.get_or_insert(event.at);
+        self.last_at = Some(event.at);
+        match event.kind.as_str() {
+            "attempt_started" => {
+                self.attempts += 1;
+                if let Some(job) = &event.job {
+                    self.begun.insert(job.clone(), event.at);
+                }
+            }
+            "call_started" => self.calls += 1,
+            "checkpoint_written" => self.calls_recorded += 1,
+            "attempt_failed" | "attempt_timed_out" => {
+                self.attempts_failed += 1;
+                self.end(event);
+            }
+            "attempt_released" | "attempt_expired" => {
+                self.attempts_released += 1;
+                self.end(event);
+            }
+            "attempt_uncertain" => self.uncertain += 1,
+            "job_succeeded" | "job_partial" | "job_skipped" | "job_cancelled" => {
+                self.jobs_done += 1;
+                self.end(event);
+            }
+            "job_failed" => {
+                self.jobs_failed += 1;
+                self.end(event);
+            }
+            "run_closed" => self.complete = true,
+            _ => (),
+        }
+    }
+
+    fn end(&mut self, event: &EventRecord) {
+        let Some(job) = &event.job else { return };
+        let Some(begun) = self.begun.remove(job) else { return };
+        let took = event.at.since(begun);
+        self.busy += took;
+        if self.slowest.as_ref().is_none_or(|(_, longest)| *longest < took) {
+            self.slowest = Some((job.clone(), took));
+        }
+    }
+
+    /// What the tree dump shows.
+    pub(super) fn shown(&self) -> Value {
+        let millis = |took: Duration| u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let elapsed = self.first_at.zip(self.last_at).map(|(first, last)| last.since(first));
+        json!({
+            "events": self.seen,
+            "jobs_done": self.jobs_done,
+            "jobs_failed": self.jobs_failed,
+            "attempts": self.attempts,
+            "attempts_failed": self.attempts_failed,
+            "attempts_released": self.attempts_released,
+            "attempts_uncertain": self.uncertain,
+            "calls": self.calls,
+            "calls_recorded": self.calls_recorded,
+            "busy_ms": millis(self.busy),
+            "elapsed_ms": elapsed.map(millis),
+            "slowest_job": self.slowest.as_ref().map(|(job, _)| job),
+            "slowest_ms": self.slowest.as_ref().map(|(_, took)| millis(*took)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(seq: u64, millis: i64, kind: &str) -> EventRecord {
+        EventRecord {
+            seq,
+            at: Timestamp::from_micros(millis * 1_000),
+            kind: kind.to_owned(),
+            job: Some(JobKey::new("a")),
+            attempt: Some(1),
+            data: Value::Null,
+        }
+    }
+
+    #[test]
+    fn each_event_counts_once_and_gaps_are_not_jumped() {
+        let mut figures = Figures::default();
+        for seen in [
+            event(1, 0, "attempt_started"),
+            event(1, 0, "attempt_started"),
+            event(3, 9, "job_succeeded"),
+            event(2, 5, "attempt_failed"),
+        ] {
+            figures.count(&seen);
+        }
+        assert_eq!(figures.next_seq(), 3);
+        let shown = figures.shown();
+        assert_eq!((&shown["attempts"], &shown["attempts_failed"]), (&json!(1), &json!(1)));
+        assert_eq!((&shown["jobs_done"], &shown["busy_ms"]), (&json!(0), &json!(5)));
+        assert!(!figures.is_complete());
+        figures.count(&event(3, 9, "run_closed"));
+        assert!(figures.is_complete());
+    }
+}

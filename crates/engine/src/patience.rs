@@ -1,0 +1,49 @@
+//! Patience with a store that is away for a moment: its writer may just be restarting.
+
+use std::time::Duration;
+
+use perennial_store::StoreError;
+
+/// How long an operation is offered to the store before its failure is passed on.
+pub(crate) const STORE_WITHIN: Duration = Duration::from_secs(30);
+
+const PAUSE_FIRST: Duration = Duration::from_millis(5);
+const PAUSE_LONGEST: Duration = Duration::from_millis(500);
+
+/// Runs `operation` until it succeeds, fails for good, or `within` has passed.
+///
+/// Only for operations that may be repeated: reads, and writes under a precondition of their own.
+///
+/// # Errors
+///
+/// The last error; [`StoreError::Unavailable`] when the store did not answer in time.
+///
+/// # Cancel safety
+///
+/// The outcome of a dropped operation is unknown.
+pub(crate) async fn patiently<T, F>(
+    within: Duration,
+    mut operation: impl FnMut() -> F,
+) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut last = None;
+    let tries = async {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            match operation().await {
+                Err(error) if error.is_transient() => last = Some(error),
+                result => return result,
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_LONGEST);
+        }
+    };
+    match tokio::time::timeout(within, tries).await {
+        Ok(result) => result,
+        Err(_) => Err(last.unwrap_or_else(|| {
+            StoreError::Unavailable(format!("no answer within {} ms", within.as_millis()))
+        })),
+    }
+}

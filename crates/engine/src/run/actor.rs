@@ -1,0 +1,400 @@
+//! The shell of one run: reads the clock, asks the machine, commits, starts attempts.
+
+use std::{sync::Arc, time::Duration};
+
+use perennial_core::{
+    ExitReason,
+    run::{JobState, RunId},
+};
+use perennial_store::{Committed, Decision, Lease, Store, StoreError};
+use perennial_supervision::{
+    Address, ChildSpec,
+    actor::{Actor, ActorError, ActorRef, Reply as ReplyPort},
+};
+use serde_json::{Value, json};
+
+use super::{
+    attempt::{self, Heard},
+    machine::{Circumstances, Ending, Fact, Machine, StopCause, Unchanged},
+};
+use crate::{
+    Services, Workflow, monitor,
+    patience::{STORE_WITHIN, patiently},
+    published::Published,
+    services::AttemptId,
+    workflow::Outcome,
+};
+
+/// How often one fact is decided anew because somebody else changed the run (DUR-2).
+const ROUNDS_MAX: u32 = 16;
+/// Jobs claimed at a time.
+const CLAIM_MAX: u32 = 32;
+
+/// What a run is told and asked.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Look what is due.
+    Wake,
+    /// An attempt has ended and says how.
+    Report { lease: Lease, outcome: Box<Outcome>, reply: ReplyPort<Heard> },
+    /// An attempt's task has ended, for whatever reason.
+    AttemptDown { lease: Lease, reason: ExitReason },
+    /// The run shall be cancelled; answers whether that changed anything.
+    Cancel { reply: ReplyPort<Result<bool, StoreError>> },
+}
+
+/// How to supervise the actor of `run`.
+pub(crate) fn child_spec(
+    services: &Services,
+    run: &RunId,
+    workflow: &Arc<dyn Workflow>,
+) -> (ChildSpec, Address<Message>) {
+    let detail = Arc::new(Published::default());
+    let (shell_services, shell_run, shell_workflow) =
+        (services.clone(), run.clone(), workflow.clone());
+    let published = detail.clone();
+    let (spec, address) = ChildSpec::actor(run.as_str(), move || {
+        let shell = Shell {
+            services: shell_services.clone(),
+            run: shell_run.clone(),
+            workflow: shell_workflow.clone(),
+            published: published.clone(),
+        };
+        (shell, ())
+    });
+    let spec = spec
+        .restart(perennial_core::Restart::Transient)
+        .start_within(STORE_WITHIN + Duration::from_secs(5))
+        .detail(move || detail.read());
+    (spec, address)
+}
+
+struct Shell {
+    services: Services,
+    run: RunId,
+    workflow: Arc<dyn Workflow>,
+    published: Arc<Published>,
+}
+
+impl Actor for Shell {
+    type Msg = Message;
+    type State = Machine;
+    type Arguments = ();
+
+    async fn pre_start(&self, _me: ActorRef<Message>, (): ()) -> Result<Machine, ActorError> {
+        let machine = self.load().await?;
+        self.publish(&machine);
+        Ok(machine)
+    }
+
+    /// Finds its attempts again and goes on.
+    async fn post_start(
+        &self,
+        me: ActorRef<Message>,
+        machine: &mut Machine,
+    ) -> Result<(), ActorError> {
+        self.recover(machine).await?;
+        self.advance(&me, machine).await?;
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<Message>,
+        message: Message,
+        machine: &mut Machine,
+    ) -> Result<(), ActorError> {
+        match message {
+            Message::Wake => self.advance(&me, machine).await?,
+            Message::Report { lease, outcome, reply } => {
+                let how = Ending::Outcome(*outcome);
+                let heard = self.ended(machine, lease, how).await?;
+                // An attempt that is gone does not want it.
+                drop(reply.send(heard));
+                self.advance(&me, machine).await?;
+            }
+            Message::AttemptDown { lease, reason } => {
+                self.attempt_down(machine, lease, reason).await?;
+                self.advance(&me, machine).await?;
+            }
+            Message::Cancel { reply } => {
+                let stopped = self.stop(machine, StopCause::Cancel).await;
+                drop(reply.send(stopped));
+                self.advance(&me, machine).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shell {
+    async fn load(&self) -> Result<Machine, ActorError> {
+        let view = patiently(STORE_WITHIN, || self.services.store.run(&self.run)).await?;
+        Ok(Machine::new(view, &*self.workflow)?)
+    }
+
+    fn store(&self) -> &Arc<dyn Store> {
+        &self.services.store
+    }
+
+    fn address(&self) -> Option<Address<Message>> {
+        self.services.run_address(&self.run)
+    }
+
+    /// Takes in what happened while no actor looked: dead nodes' jobs, ended and live attempts.
+    async fn recover(&self, machine: &mut Machine) -> Result<(), ActorError> {
+        let node = self.services.node().await?;
+        let rescued =
+            patiently(STORE_WITHIN, || self.store().rescue(Some(&self.run), CLAIM_MAX)).await?;
+        if !rescued.is_empty() {
+            tracing::info!(run = %self.run, jobs = rescued.len(), "jobs of dead nodes taken over");
+            *machine = self.load().await?;
+        }
+        let lost: Vec<_> = rescued.into_iter().filter(|job| job.exhausted).collect();
+        let leased: Vec<Lease> = machine
+            .jobs()
+            .iter()
+            .filter(|job| job.state == JobState::Leased)
+            .filter_map(|job| machine.lease(job))
+            .collect();
+        for lease in leased {
+            if lost.iter().any(|job| job.key == lease.key) {
+                self.ended(machine, lease, Ending::Lost).await?;
+                continue;
+            }
+            if lease.node != node {
+                continue;
+            }
+            let id = AttemptId { job: lease.job, attempt: lease.attempt };
+            match (self.services.attempt(id), self.address()) {
+                // Told at once when it has ended.
+                (Some(task), Some(address)) => attempt::watch(&task, &address, lease),
+                // Leased, and never started, or forgotten: nothing of it runs.
+                (_, _) => self.release(machine, &lease, "no attempt was under way").await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what is due, until nothing is: decides, claims, starts attempts, ends.
+    async fn advance(
+        &self,
+        me: &ActorRef<Message>,
+        machine: &mut Machine,
+    ) -> Result<(), ActorError> {
+        if machine.deadline.is_some_and(|deadline| deadline <= self.store().now()) {
+            self.stop(machine, StopCause::Deadline).await?;
+        }
+        while self.commit(machine, &Fact::Look).await?.is_some_and(|committed| committed) {}
+        if !self.services.is_draining() && machine.has_due(self.store().now()) {
+            let node = self.services.node().await?;
+            let claim = || self.store().claim(&self.run, &node, CLAIM_MAX);
+            for claimed in patiently(STORE_WITHIN, claim).await? {
+                machine.claimed(&claimed.lease);
+                self.begin(machine, claimed.lease).await?;
+            }
+        }
+        self.publish(machine);
+        if machine.state.is_terminal() {
+            self.services.look_again.notify_one();
+            me.stop(None);
+        }
+        Ok(())
+    }
+
+    /// Decides and commits; `None` when nothing follows. Starts the attempts that it leased.
+    async fn commit(&self, machine: &mut Machine, fact: &Fact) -> Result<Option<bool>, ActorError> {
+        match self.try_commit(machine, fact).await {
+            Ok(leases) => {
+                let Some(leases) = leases else { return Ok(None) };
+                for lease in leases {
+                    self.begin(machine, lease).await?;
+                }
+                Ok(Some(true))
+            }
+            // Decided by somebody else, or nothing left to decide.
+            Err(StoreError::InvalidState(_) | StoreError::StaleAttempt { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The leases that the commit took, or nothing when nothing follows from the fact.
+    async fn try_commit(
+        &self,
+        machine: &mut Machine,
+        fact: &Fact,
+    ) -> Result<Option<Vec<Lease>>, StoreError> {
+        for _ in 0..ROUNDS_MAX {
+            let claim_for =
+                if self.services.is_draining() { None } else { Some(self.services.node().await?) };
+            let at = Circumstances {
+                now: self.store().now(),
+                jitter: self.services.jitter(),
+                claim_for,
+            };
+            let decision = match machine.decide(&*self.workflow, fact, &at) {
+                Ok(Some(decision)) => decision,
+                Ok(None) | Err(Unchanged::Already) => return Ok(None),
+            };
+            match self.store_decision(decision.clone()).await {
+                Ok(committed) => {
+                    if let Committed::Now { events, .. } = &committed {
+                        self.announce(events);
+                        if !decision.timers.is_empty() {
+                            self.services.look_again.notify_one();
+                        }
+                        return Ok(Some(machine.apply(decision, &committed)));
+                    }
+                    // Recorded by an earlier offer whose answer was lost.
+                    *machine = self.reload().await?;
+                    return Ok(Some(Vec::new()));
+                }
+                Err(StoreError::Conflict { .. }) => *machine = self.reload().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Busy)
+    }
+
+    /// A commit may be repeated: its revision makes the second one a conflict.
+    async fn store_decision(&self, decision: Decision) -> Result<Committed, StoreError> {
+        patiently(STORE_WITHIN, || self.store().commit(decision.clone())).await
+    }
+
+    async fn reload(&self) -> Result<Machine, StoreError> {
+        let view = patiently(STORE_WITHIN, || self.store().run(&self.run)).await?;
+        Machine::new(view, &*self.workflow).map_err(|error| StoreError::Unreadable {
+            what: format!("run {}", self.run),
+            why: error.to_string(),
+        })
+    }
+
+    /// Records how an attempt ended.
+    async fn ended(
+        &self,
+        machine: &mut Machine,
+        lease: Lease,
+        how: Ending,
+    ) -> Result<Heard, ActorError> {
+        let id = AttemptId { job: lease.job, attempt: lease.attempt };
+        let fact = Fact::Ended { lease, how: Box::new(how) };
+        match self.try_commit(machine, &fact).await {
+            Ok(leases) => {
+                self.services.forget_attempt(id);
+                for lease in leases.unwrap_or_default() {
+                    self.begin(machine, lease).await?;
+                }
+                Ok(Heard::Settled)
+            }
+            Err(StoreError::StaleAttempt { .. } | StoreError::InvalidState(_)) => {
+                tracing::warn!(run = %self.run, job = id.job, attempt = id.attempt, "stale report");
+                self.services.forget_attempt(id);
+                Ok(Heard::Settled)
+            }
+            Err(error) if error.is_transient() => Ok(Heard::Later),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A task that ended without a report: a panic is a bug of its code, anything else gives the
+    /// job back.
+    async fn attempt_down(
+        &self,
+        machine: &mut Machine,
+        lease: Lease,
+        reason: ExitReason,
+    ) -> Result<(), ActorError> {
+        let id = AttemptId { job: lease.job, attempt: lease.attempt };
+        let held = machine
+            .job(lease.job)
+            .is_some_and(|job| job.state == JobState::Leased && job.attempt == lease.attempt);
+        if !held {
+            self.services.forget_attempt(id);
+            return Ok(());
+        }
+        if let ExitReason::Panic { message, location } = reason {
+            let at = location.map(|place| format!(" (at {place})")).unwrap_or_default();
+            let how = Ending::Panicked(format!("{message}{at}"));
+            self.ended(machine, lease, how).await?;
+        } else if machine.state == perennial_core::run::RunState::Cancelling {
+            self.ended(machine, lease, Ending::Cancelled).await?;
+        } else {
+            self.release(machine, &lease, &format!("its task ended: {reason}")).await?;
+            self.services.forget_attempt(id);
+        }
+        Ok(())
+    }
+
+    async fn release(
+        &self,
+        machine: &mut Machine,
+        lease: &Lease,
+        why: &str,
+    ) -> Result<(), ActorError> {
+        match patiently(STORE_WITHIN, || self.store().release(lease, why)).await {
+            Ok(_) => machine.released(lease),
+            // Ended or released meanwhile.
+            Err(StoreError::StaleAttempt { .. }) => *machine = self.load().await?,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Starts a leased attempt; one that cannot be started is given back.
+    async fn begin(&self, machine: &mut Machine, lease: Lease) -> Result<(), ActorError> {
+        let started = match self.address() {
+            Some(address) => {
+                attempt::start(&self.services, &address, &self.workflow, machine, lease.clone())
+                    .await
+                    .map_err(|error| error.to_string())
+            }
+            None => Err("the run is not registered".to_owned()),
+        };
+        match started {
+            Ok(()) => Ok(()),
+            Err(why) => {
+                tracing::warn!(run = %self.run, job = %lease.key, why, "attempt not started");
+                self.release(machine, &lease, &why).await
+            }
+        }
+    }
+
+    /// Ends the run: its live attempts are stopped, and their ends close it.
+    async fn stop(&self, machine: &mut Machine, cause: StopCause) -> Result<bool, StoreError> {
+        if self.try_commit(machine, &Fact::Stop(cause)).await?.is_none() {
+            return Ok(false);
+        }
+        for job in machine.jobs() {
+            let id = AttemptId { job: job.id, attempt: job.attempt };
+            if job.state == JobState::Leased
+                && let Some(task) = self.services.attempt(id)
+            {
+                // One that has just ended is not found, and has reported.
+                drop(self.services.tasks.terminate_child(&task).await);
+            }
+        }
+        Ok(true)
+    }
+
+    fn announce(&self, events: &[perennial_store::EventRecord]) {
+        self.services.hub.announce(&self.run, events);
+        if let Some(monitor) = self.services.monitor_address(&self.run) {
+            // One that is away, or behind, reads the store.
+            drop(monitor.cast(monitor::Message::Events { events: events.to_vec() }));
+        }
+    }
+
+    fn publish(&self, machine: &Machine) {
+        let current = machine.jobs().iter().rev().find(|job| !job.state.is_terminal());
+        let step = current.map(|job| json!(job.key)).unwrap_or(Value::Null);
+        let attempt = current.map(|job| json!(job.attempt)).unwrap_or(Value::Null);
+        self.published.publish(json!({
+            "workflow": self.workflow.name(),
+            "definition": self.workflow.definition().digest.short(),
+            "state": machine.state,
+            "step": step,
+            "attempt": attempt,
+            "done": machine.done().len(),
+        }));
+    }
+}

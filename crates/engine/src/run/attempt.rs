@@ -1,0 +1,110 @@
+//! One attempt: a supervised task that executes a job under its lease and reports until it is heard.
+
+use std::{sync::Arc, time::Duration};
+
+use perennial_core::{ExitReason, FailureClass, failure::Failure};
+use perennial_store::Lease;
+use perennial_supervision::{Address, CallError, RequestError};
+
+use super::{actor::Message, journal::LeaseJournal, machine::Machine};
+use crate::{
+    Services, Workflow,
+    services::AttemptId,
+    workflow::{AttemptCx, Outcome},
+};
+
+/// How long one offer of a report may take before it is offered again.
+const OFFER_WITHIN: Duration = Duration::from_secs(30);
+/// The pause between two offers.
+const OFFER_AGAIN: Duration = Duration::from_millis(20);
+
+/// Starts the attempt that `lease` allows.
+///
+/// # Errors
+///
+/// When no task can be started now; the lease is then still held.
+pub(super) async fn start(
+    services: &Services,
+    address: &Address<Message>,
+    workflow: &Arc<dyn Workflow>,
+    machine: &Machine,
+    lease: Lease,
+) -> Result<(), RequestError> {
+    let journal = LeaseJournal { store: services.store.clone(), lease: lease.clone() };
+    let cx = AttemptCx::new(
+        machine.run.clone(),
+        machine.created_at,
+        lease.key.clone(),
+        lease.attempt,
+        machine.settings.clone(),
+        machine.done(),
+        machine.idempotency_key(&lease.key),
+        Arc::new(journal),
+    );
+    let within = machine.job(lease.job).map_or(0, |job| job.policy().attempt_within_ms);
+    let work = execute(workflow.clone(), cx, Duration::from_millis(within));
+    let id = AttemptId { job: lease.job, attempt: lease.attempt };
+    let name = format!("{}:{}#{}", lease.run, lease.key, lease.attempt);
+    let (to, held) = (address.clone(), lease.clone());
+    let task = services
+        .tasks
+        .start_child(name, async move {
+            let outcome = work.await;
+            report(&to, held, outcome).await;
+        })
+        .await?;
+    services.attempts.insert(id, task.clone());
+    watch(&task, address, lease);
+    Ok(())
+}
+
+/// Tells the run's actor of the attempt's end, also when the attempt could not.
+pub(super) fn watch(
+    task: &perennial_supervision::TaskRef,
+    address: &Address<Message>,
+    lease: Lease,
+) {
+    let address = address.clone();
+    task.on_exit(move |reason: &ExitReason| {
+        // An actor that is away finds the ended attempt when it comes back.
+        drop(address.cast(Message::AttemptDown { lease, reason: reason.clone() }));
+    });
+}
+
+async fn execute(workflow: Arc<dyn Workflow>, cx: AttemptCx, within: Duration) -> Outcome {
+    match tokio::time::timeout(within, workflow.execute(cx)).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            let message =
+                format!("timeout: the attempt took longer than {} ms", within.as_millis());
+            Outcome::Failed(Failure::new(FailureClass::Timeout, "PL701", message))
+        }
+    }
+}
+
+/// Offers the outcome until it is recorded or refused. Recording is idempotent, so offering again
+/// is safe, whatever became of the offer before.
+async fn report(address: &Address<Message>, lease: Lease, outcome: Outcome) {
+    loop {
+        let offer = |reply| Message::Report {
+            lease: lease.clone(),
+            outcome: Box::new(outcome.clone()),
+            reply,
+        };
+        match address.call(offer, OFFER_WITHIN).await {
+            Ok(Heard::Settled) => return,
+            // Nobody will come: the lease is given back by whoever continues the run.
+            Err(CallError::NoProc) => return,
+            Ok(Heard::Later) | Err(_) => tokio::time::sleep(OFFER_AGAIN).await,
+        }
+    }
+}
+
+/// What a run's actor says to a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// It is recorded, or refused for good.
+    Settled,
+    /// The store is away: offer it again.
+    Later,
+}

@@ -1,0 +1,263 @@
+//! Runs as their users see them: start, resume, cancel, watch, wait.
+
+use std::{sync::Arc, time::Duration};
+
+use perennial_core::{
+    Digest,
+    run::{InvalidRunId, RunId, RunState},
+};
+use perennial_store::{Created, NewRun, RunSummary, RunView, StoreError};
+use perennial_supervision::CallError;
+use serde_json::Value;
+
+use crate::{
+    EventFeed, NotRunnable, Services, Workflow,
+    patience::{STORE_WITHIN, patiently},
+    run::Message,
+    scheduler::Scheduler,
+};
+
+/// Longest time a run may take unless its starter says otherwise (pipelines.md, 4.3).
+const RUN_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long an actor of ours may take to answer.
+const REPLY_WITHIN: Duration = Duration::from_secs(60);
+
+/// Handle to all runs of a runtime. Cheap to clone; outlives restarts.
+#[derive(Clone, Debug)]
+pub struct Runs {
+    services: Services,
+    scheduler: Scheduler,
+}
+
+/// What to start.
+#[derive(Debug)]
+pub struct StartRun {
+    /// Its id; a new ULID when absent.
+    pub run: Option<RunId>,
+    /// What it executes.
+    pub workflow: Arc<dyn Workflow>,
+    /// Inputs and settings, recorded with the run.
+    pub settings: Value,
+    /// When it must have ended, counted from now.
+    pub within: Option<Duration>,
+}
+
+/// Why a run was not started, continued or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The store refused or is away.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The engine did not answer.
+    #[error("the engine did not answer")]
+    Engine(#[from] CallError),
+    /// The text cannot name a run.
+    #[error(transparent)]
+    InvalidRunId(#[from] InvalidRunId),
+    /// This build cannot continue it.
+    #[error(transparent)]
+    NotRunnable(#[from] NotRunnable),
+    /// It has ended; running the document again is a new run (YR-55).
+    #[error("run {run} has ended ({state}); start a new run instead")]
+    Ended {
+        /// The run.
+        run: RunId,
+        /// How it ended.
+        state: RunState,
+    },
+    /// Another node runs it.
+    #[error("run {run} is being run by node {node}")]
+    OwnedElsewhere {
+        /// The run.
+        run: RunId,
+        /// The other node.
+        node: String,
+    },
+    /// Nothing is started during a shutdown.
+    #[error("the runtime is shutting down")]
+    ShuttingDown,
+}
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct RunHandle {
+    runs: Runs,
+    run: RunId,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunOutcome {
+    /// The run.
+    pub run: RunId,
+    /// Its terminal state.
+    pub state: RunState,
+    /// Everything recorded of it.
+    pub view: RunView,
+}
+
+impl Runs {
+    /// The handle of an engine made of `services` under `scheduler`.
+    pub fn new(services: Services, scheduler: Scheduler) -> Self {
+        Self { services, scheduler }
+    }
+
+    /// Records a run and starts it. The same id with the same definition and settings is the same
+    /// run (YR-6).
+    ///
+    /// # Errors
+    ///
+    /// See [`RunError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave a recorded run, which then continues.
+    pub async fn start(&self, start: StartRun) -> Result<RunHandle, RunError> {
+        if self.services.is_draining() {
+            return Err(RunError::ShuttingDown);
+        }
+        let run = match start.run {
+            Some(run) => run,
+            None => RunId::parse(ulid::Ulid::generate().to_string())?,
+        };
+        let node = self.services.node().await?;
+        let definition = start.workflow.definition();
+        let now = self.services.store.now();
+        let create = || {
+            self.services.store.create_run(NewRun {
+                run: run.clone(),
+                workflow: start.workflow.name().to_owned(),
+                definition: definition.digest,
+                definition_bytes: definition.bytes.to_vec(),
+                input_digest: Digest::of_json(&start.settings),
+                settings: start.settings.clone(),
+                owner: node.clone(),
+                deadline: Some(now.after(start.within.unwrap_or(RUN_WITHIN))),
+                stages: vec![start.workflow.stage().to_owned()],
+                jobs: Vec::new(),
+                timers: Vec::new(),
+            })
+        };
+        match patiently(STORE_WITHIN, create).await? {
+            Created::New { .. } => self.scheduler.ensure(&run, Some(start.workflow)).await??,
+            // Ended, under way here, or to be continued.
+            Created::Existing => match self.resume(&run).await {
+                Ok(_) | Err(RunError::Ended { .. }) => (),
+                Err(error) => return Err(error),
+            },
+        }
+        Ok(RunHandle { runs: self.clone(), run })
+    }
+
+    /// Continues a run that an earlier process, or nobody, runs.
+    ///
+    /// # Errors
+    ///
+    /// See [`RunError`].
+    pub async fn resume(&self, run: &RunId) -> Result<RunHandle, RunError> {
+        if self.services.is_draining() {
+            return Err(RunError::ShuttingDown);
+        }
+        let view = self.view(run).await?;
+        let node = self.services.node().await?;
+        if view.run.state.is_terminal() {
+            return Err(RunError::Ended { run: run.clone(), state: view.run.state });
+        }
+        if let Some(owner) = &view.run.owner
+            && view.run.owner_alive
+            && *owner != node
+        {
+            return Err(RunError::OwnedElsewhere { run: run.clone(), node: owner.node.clone() });
+        }
+        patiently(STORE_WITHIN, || self.services.store.own_run(run, &node)).await?;
+        self.scheduler.ensure(run, None).await??;
+        Ok(RunHandle { runs: self.clone(), run: run.clone() })
+    }
+
+    /// The handle of a run, whoever runs it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such run.
+    pub async fn get(&self, run: &RunId) -> Result<RunHandle, RunError> {
+        self.view(run).await?;
+        Ok(RunHandle { runs: self.clone(), run: run.clone() })
+    }
+
+    /// Runs, newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn list(&self, limit: u32) -> Result<Vec<RunSummary>, RunError> {
+        Ok(patiently(STORE_WITHIN, || self.services.store.runs(limit)).await?)
+    }
+
+    /// Runs that have not ended, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn unfinished(&self) -> Result<Vec<RunSummary>, RunError> {
+        Ok(patiently(STORE_WITHIN, || self.services.store.unfinished_runs()).await?)
+    }
+
+    async fn view(&self, run: &RunId) -> Result<RunView, RunError> {
+        Ok(patiently(STORE_WITHIN, || self.services.store.run(run)).await?)
+    }
+}
+
+impl RunHandle {
+    /// Its id.
+    pub fn id(&self) -> &RunId {
+        &self.run
+    }
+
+    /// Everything recorded of it, at one revision.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn view(&self) -> Result<RunView, RunError> {
+        self.runs.view(&self.run).await
+    }
+
+    /// Its events from `from` on (1 is the first), as they are committed.
+    pub fn events(&self, from: u64) -> EventFeed {
+        let services = &self.runs.services;
+        services.hub.watch(services.store.clone(), self.run.clone(), from)
+    }
+
+    /// Waits until it has ended. The store is asked, so this works whoever runs it.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: waiting changes nothing.
+    pub async fn outcome(&self) -> Result<RunOutcome, RunError> {
+        let mut view = self.view().await?;
+        let mut events = self.events(view.run.next_seq);
+        while !view.run.state.is_terminal() {
+            // Whatever happened, the store says whether it was the end.
+            if events.next().await?.kind == "run_closed" {
+                view = self.view().await?;
+            }
+        }
+        let (run, state) = (self.run.clone(), view.run.state);
+        Ok(RunOutcome { run, state, view })
+    }
+
+    /// Asks it to end; its live attempt is stopped. Answers whether that changed anything.
+    ///
+    /// # Errors
+    ///
+    /// When nobody here runs it, or the store is away.
+    pub async fn cancel(&self) -> Result<bool, RunError> {
+        let address = self.runs.services.run_address(&self.run).ok_or(CallError::NoProc)?;
+        Ok(address.call(|reply| Message::Cancel { reply }, REPLY_WITHIN).await??)
+    }
+}

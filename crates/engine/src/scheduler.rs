@@ -1,0 +1,88 @@
+//! Who owns which run here, and what is due.
+//!
+//! # Why an actor
+//!
+//! That a run has exactly one actor in this process must be decided in one place; and that place
+//! must notice when the actors are gone. A second child, the timekeeper, only waits: for due
+//! timers, for supervisors that restarted, for somebody's nudge.
+//!
+//! # Supervision
+//!
+//! `scheduler` is a supervisor of two permanent children: `ownership` and `timekeeper`.
+//!
+//! # What a restart forgets
+//!
+//! Workflows it was handed (they are built again from the store) and which runs it found not
+//! runnable (it tries them once more).
+//!
+//! # Guarantees
+//!
+//! Every unfinished run that this process owns has an actor within a look (1 s), also after `runs`
+//! was restarted; looking is the correctness path, nudges only make it sooner (DUR-10).
+
+mod ownership;
+mod timekeeper;
+
+use std::{sync::Arc, time::Duration};
+
+use perennial_core::run::RunId;
+use perennial_supervision::{
+    Address, CallError, ChildSpec, DynamicSupervisor, Supervisor, SupervisorSpec, Tree,
+};
+
+use crate::{NotRunnable, Services, Workflow};
+
+/// How long the ownership actor may take: it reads the store and starts actors.
+const REPLY_WITHIN: Duration = Duration::from_secs(60);
+
+/// Handle to the scheduler. Cheap to clone; outlives restarts.
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    address: Address<ownership::Message>,
+}
+
+/// What a runtime does with unfinished runs of processes that are gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Adoption {
+    /// Continues them by itself: a runtime that stays.
+    AtBoot,
+    /// Leaves them until somebody asks: a command.
+    #[default]
+    OnRequest,
+}
+
+/// What the scheduler works with.
+#[derive(Clone, Debug)]
+pub struct SchedulerSpec {
+    /// What the engine's components share.
+    pub services: Services,
+    /// Where the actors of runs live.
+    pub runs: DynamicSupervisor,
+    /// Where their monitors live.
+    pub monitors: DynamicSupervisor,
+    /// What becomes of runs whose process is gone.
+    pub adoption: Adoption,
+    /// The tree, once it runs: its lifecycle tells the timekeeper when to look.
+    pub tree: Arc<std::sync::OnceLock<Tree>>,
+}
+
+impl Scheduler {
+    /// How to supervise a scheduler, and the handle to it.
+    pub fn child_spec(spec: SchedulerSpec) -> (ChildSpec, Self) {
+        let (ownership, address) = ownership::child_spec(spec.clone());
+        let timekeeper = timekeeper::child_spec(spec, address.clone());
+        let subtree = SupervisorSpec::new("scheduler").child(ownership).child(timekeeper);
+        (Supervisor::child_spec(subtree).0, Self { address })
+    }
+
+    /// Makes sure that `run` has an actor here.
+    pub(crate) async fn ensure(
+        &self,
+        run: &RunId,
+        workflow: Option<Arc<dyn Workflow>>,
+    ) -> Result<Result<(), NotRunnable>, CallError> {
+        let run = run.clone();
+        let request = |reply| ownership::Message::Ensure { run, workflow, reply };
+        self.address.call(request, REPLY_WITHIN).await
+    }
+}

@@ -1,0 +1,215 @@
+//! One actor per run that this process owns: never two, and not for long none.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use perennial_core::{FailureClass, failure::Failure, run::RunId};
+use perennial_store::{NodeRef, RunSummary};
+use perennial_supervision::{
+    Address, ChildSpec, RequestError,
+    actor::{Actor, ActorError, ActorRef, Reply as ReplyPort},
+};
+use serde_json::json;
+
+use super::{Adoption, SchedulerSpec};
+use crate::{
+    NotRunnable, Workflow, monitor,
+    patience::{STORE_WITHIN, patiently},
+    published::Published,
+    run,
+};
+
+/// How long the start of one actor may hold this one up.
+const START_WITHIN: Duration = Duration::from_secs(40);
+
+#[derive(Debug)]
+pub(super) enum Message {
+    /// A run shall have an actor; its workflow comes along when the asker has it.
+    Ensure {
+        run: RunId,
+        workflow: Option<Arc<dyn Workflow>>,
+        reply: ReplyPort<Result<(), NotRunnable>>,
+    },
+    /// Look whether every owned run has its actor.
+    Look,
+    /// A run's actor has used up its restarts.
+    GaveUp { run: RunId },
+}
+
+pub(super) fn child_spec(spec: SchedulerSpec) -> (ChildSpec, Address<Message>) {
+    let published = Arc::new(Published::default());
+    let shown = published.clone();
+    let (child, address) = ChildSpec::actor("ownership", move || {
+        (Shell { spec: spec.clone(), published: published.clone() }, ())
+    });
+    let within = STORE_WITHIN + Duration::from_secs(5);
+    (child.start_within(within).detail(move || shown.read()), address)
+}
+
+struct Shell {
+    spec: SchedulerSpec,
+    published: Arc<Published>,
+}
+
+struct State {
+    node: NodeRef,
+    /// Workflows of runs that have an actor.
+    workflows: HashMap<RunId, Arc<dyn Workflow>>,
+    /// Runs that cannot be continued here, with the reason; not tried again by a look.
+    refused: HashMap<RunId, String>,
+}
+
+impl Actor for Shell {
+    type Msg = Message;
+    type State = State;
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<State, ActorError> {
+        let node = self.spec.services.node().await?;
+        Ok(State { node, workflows: HashMap::new(), refused: HashMap::new() })
+    }
+
+    async fn handle(
+        &self,
+        _me: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorError> {
+        match message {
+            Message::Ensure { run, workflow, reply } => {
+                if let Some(workflow) = workflow {
+                    state.workflows.insert(run.clone(), workflow);
+                }
+                state.refused.remove(&run);
+                // A caller that has left still gets its actor.
+                drop(reply.send(self.ensure(state, &run).await));
+            }
+            Message::Look => self.look(state).await,
+            Message::GaveUp { run } => {
+                tracing::error!(%run, "the run's actor gave up; it is left as it is");
+                state.refused.insert(run, "its actor failed too often".to_owned());
+            }
+        }
+        self.publish(state);
+        Ok(())
+    }
+}
+
+impl Shell {
+    async fn look(&self, state: &mut State) {
+        let services = &self.spec.services;
+        if services.is_draining() {
+            return;
+        }
+        let unfinished = match services.store.unfinished_runs().await {
+            Ok(unfinished) => unfinished,
+            // The next look comes.
+            Err(error) => return tracing::warn!(%error, "unfinished runs not read"),
+        };
+        let known: HashSet<&RunId> = unfinished.iter().map(|summary| &summary.run).collect();
+        state.workflows.retain(|run, _| known.contains(run));
+        state.refused.retain(|run, _| known.contains(run));
+        services.runs.retain(|run, _| known.contains(run));
+        for summary in unfinished {
+            if state.refused.contains_key(&summary.run) || !self.is_ours(&summary, state).await {
+                continue;
+            }
+            if let Err(refused) = self.ensure(state, &summary.run).await {
+                tracing::warn!(run = %summary.run, %refused, "run not continued");
+            }
+        }
+    }
+
+    /// Whether this process runs it; takes over what is free, if that is its way.
+    async fn is_ours(&self, summary: &RunSummary, state: &State) -> bool {
+        if summary.owner.as_ref() == Some(&state.node) {
+            return true;
+        }
+        if summary.owner_alive || self.spec.adoption == Adoption::OnRequest {
+            return false;
+        }
+        match self.spec.services.store.own_run(&summary.run, &state.node).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(run = %summary.run, %error, "run not taken over");
+                false
+            }
+        }
+    }
+
+    async fn ensure(&self, state: &mut State, run: &RunId) -> Result<(), NotRunnable> {
+        let started = self.start_actors(state, run).await;
+        if let Err(refused) = &started {
+            state.refused.insert(run.clone(), refused.failure.message.clone());
+        }
+        started
+    }
+
+    async fn start_actors(&self, state: &mut State, run: &RunId) -> Result<(), NotRunnable> {
+        let services = &self.spec.services;
+        let is_there = |children: Vec<perennial_supervision::ChildInfo>| {
+            children.iter().any(|child| child.id == run.as_str())
+        };
+        if is_there(self.spec.runs.which_children()) {
+            return Ok(());
+        }
+        let refuse = |failure| NotRunnable { run: run.clone(), failure };
+        let store = |error: &dyn std::error::Error| {
+            refuse(Failure::new(FailureClass::Store, "PL901", error.to_string()))
+        };
+        let workflow = match state.workflows.get(run) {
+            Some(workflow) => workflow.clone(),
+            None => {
+                let view = patiently(STORE_WITHIN, || services.store.run(run)).await;
+                let record = view.map_err(|error| store(&error))?.run;
+                let read = || services.store.blob(record.definition);
+                let bytes = patiently(STORE_WITHIN, read).await.map_err(|error| store(&error))?;
+                let workflow = services.definitions.revive(&record, bytes).await?;
+                state.workflows.insert(run.clone(), workflow.clone());
+                workflow
+            }
+        };
+        if !is_there(self.spec.monitors.which_children()) {
+            let (spec, address) = monitor::child_spec(services, run);
+            services.monitors.insert(run.clone(), address);
+            // Without its monitor a run goes on; the next look tries again.
+            if let Err(error) = self.start(&self.spec.monitors, spec).await {
+                tracing::warn!(%run, error, "monitor not started");
+            }
+        }
+        let (spec, address) = run::child_spec(services, run, &workflow);
+        services.runs.insert(run.clone(), address);
+        self.start(&self.spec.runs, spec)
+            .await
+            .map_err(|error| refuse(Failure::new(FailureClass::Internal, "PL699", error)))
+    }
+
+    async fn start(
+        &self,
+        supervisor: &perennial_supervision::DynamicSupervisor,
+        spec: ChildSpec,
+    ) -> Result<(), String> {
+        match tokio::time::timeout(START_WITHIN, supervisor.start_child(spec)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(RequestError::MaxChildren(max))) => {
+                Err(format!("{max} runs are active already; it starts when one ends"))
+            }
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("its supervisor did not answer".to_owned()),
+        }
+    }
+
+    fn publish(&self, state: &State) {
+        let refused: serde_json::Map<String, serde_json::Value> =
+            state.refused.iter().map(|(run, why)| (run.to_string(), json!(why))).collect();
+        self.published.publish(json!({
+            "node": state.node.node,
+            "incarnation": state.node.incarnation,
+            "runs": state.workflows.len(),
+            "refused": refused,
+        }));
+    }
+}

@@ -1,0 +1,84 @@
+//! Waits: for timers that are due, for a restart of `runs`, for a nudge. Then says who should look.
+
+use std::time::Duration;
+
+use perennial_core::run::RunId;
+use perennial_supervision::{Address, ChildSpec, Lifecycle, LifecycleEvent, LifecycleStream};
+
+use super::{SchedulerSpec, ownership};
+use crate::{Services, run};
+
+/// The longest time between two looks (DUR-10).
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Timers taken at a time.
+const TIMERS_MAX: u32 = 256;
+
+pub(super) fn child_spec(spec: SchedulerSpec, ownership: Address<ownership::Message>) -> ChildSpec {
+    ChildSpec::task("timekeeper", move || {
+        let (spec, ownership) = (spec.clone(), ownership.clone());
+        async move { keep_time(&spec, &ownership).await }
+    })
+}
+
+async fn keep_time(
+    spec: &SchedulerSpec,
+    ownership: &Address<ownership::Message>,
+) -> Result<(), perennial_store::StoreError> {
+    let services = &spec.services;
+    let mut lifecycle: Option<LifecycleStream> = None;
+    loop {
+        if lifecycle.is_none() {
+            lifecycle = spec.tree.get().map(|tree| tree.lifecycle());
+        }
+        let pause = match services.store.next_due().await {
+            Ok(Some(due)) => due.since(services.store.now()).min(LOOK_EVERY),
+            // Away for a moment, or nothing is due: looking again is the answer to both.
+            Ok(None) | Err(_) => LOOK_EVERY,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => (),
+            () = services.look_again.notified() => (),
+            () = restarted(&mut lifecycle, ownership) => (),
+        }
+        wake_due(services).await;
+        // One that is away looks when it is back: the next round tells it.
+        drop(ownership.cast(ownership::Message::Look));
+        for address in services.run_addresses() {
+            drop(address.cast(run::Message::Wake));
+        }
+    }
+}
+
+/// Returns when a supervisor of runs has (re)started; passes on which runs gave up.
+async fn restarted(
+    lifecycle: &mut Option<LifecycleStream>,
+    ownership: &Address<ownership::Message>,
+) {
+    let Some(stream) = lifecycle else { return std::future::pending().await };
+    while let Some(Lifecycle { path, event, .. }) = stream.next().await {
+        let mut parts = path.rsplit('/');
+        let (id, parent) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let is_runs = |id: &str| id == "runs" || id == "monitors";
+        if matches!(event, LifecycleEvent::Started { .. }) && is_runs(id) {
+            return;
+        }
+        if event == LifecycleEvent::GaveUp
+            && parent == "runs"
+            && let Ok(run) = RunId::parse(id)
+        {
+            drop(ownership.cast(ownership::Message::GaveUp { run }));
+        }
+    }
+    *lifecycle = None;
+}
+
+async fn wake_due(services: &Services) {
+    let taken = match services.store.take_due_timers(TIMERS_MAX).await {
+        Ok(taken) => taken,
+        Err(error) => return tracing::warn!(%error, "due timers not taken"),
+    };
+    for timer in taken {
+        // Every live run looks below; a timer only has to end the pause in time.
+        tracing::debug!(owner = timer.owner, name = timer.name, "timer due");
+    }
+}

@@ -1,0 +1,209 @@
+//! What the components of the engine share. Cheap to clone.
+//!
+//! Only what may be lost: handles, caches and wake-ups. What must be right is in the store.
+
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use dashmap::DashMap;
+use perennial_core::{failure::Failure, run::RunId};
+use perennial_store::{NodeRef, RunRecord, Store};
+use perennial_supervision::{Address, Clock, TaskRef, TaskSupervisor};
+use tokio::sync::{Notify, OnceCell, watch};
+
+use crate::{
+    Workflow,
+    drain::DrainReport,
+    feed::Hub,
+    monitor,
+    patience::{STORE_WITHIN, patiently},
+    run,
+    workflow::BoxFuture,
+};
+
+/// Builds a workflow again from what was recorded with a run.
+pub trait Definitions: Send + Sync + fmt::Debug + 'static {
+    /// The workflow of `run`, whose definition is `definition`.
+    ///
+    /// # Errors
+    ///
+    /// When this build cannot run it; the run is then left as it is, with the reason shown.
+    fn revive<'a>(
+        &'a self,
+        run: &'a RunRecord,
+        definition: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Workflow>, NotRunnable>>;
+}
+
+/// Why a recorded run cannot be continued here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("run {run} cannot be continued: {}", .failure.message)]
+pub struct NotRunnable {
+    /// The run.
+    pub run: RunId,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// What the services are made of.
+#[derive(Debug)]
+pub struct ServicesSpec {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The clock of the tree.
+    pub clock: Clock,
+    /// Name of this node on the store.
+    pub node: String,
+    /// Where attempts run.
+    pub tasks: TaskSupervisor,
+    /// How recorded runs become workflows again.
+    pub definitions: Arc<dyn Definitions>,
+}
+
+/// What the components share.
+#[derive(Clone)]
+pub struct Services {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Clock,
+    pub(crate) tasks: TaskSupervisor,
+    pub(crate) definitions: Arc<dyn Definitions>,
+    pub(crate) hub: Hub,
+    node_name: Arc<str>,
+    node: Arc<OnceCell<NodeRef>>,
+    /// Where to find a run's actor and its monitor.
+    pub(crate) runs: Arc<DashMap<RunId, Address<run::Message>>>,
+    pub(crate) monitors: Arc<DashMap<RunId, Address<monitor::Message>>>,
+    /// The attempts of this process whose end no run actor has taken in yet.
+    pub(crate) attempts: Arc<DashMap<AttemptId, TaskRef>>,
+    /// Notified whenever an attempt leaves the table.
+    pub(crate) attempt_left: Arc<Notify>,
+    /// The whole tree is about to be stopped.
+    shutdown: Arc<AtomicBool>,
+    /// No claim any more.
+    draining: Arc<AtomicBool>,
+    pub(crate) drained: watch::Sender<Option<DrainReport>>,
+    /// Wakes the timekeeper.
+    pub(crate) look_again: Arc<Notify>,
+    jitter: Arc<(RandomState, AtomicU64)>,
+}
+
+/// One attempt of one job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct AttemptId {
+    pub(crate) job: i64,
+    pub(crate) attempt: u32,
+}
+
+impl Services {
+    /// Services made of `spec`.
+    pub fn new(spec: ServicesSpec) -> Self {
+        Self {
+            store: spec.store,
+            clock: spec.clock,
+            tasks: spec.tasks,
+            definitions: spec.definitions,
+            hub: Hub::new(),
+            node_name: spec.node.into(),
+            node: Arc::default(),
+            runs: Arc::default(),
+            monitors: Arc::default(),
+            attempts: Arc::default(),
+            attempt_left: Arc::default(),
+            shutdown: Arc::default(),
+            draining: Arc::default(),
+            drained: watch::Sender::new(None),
+            look_again: Arc::default(),
+            jitter: Arc::default(),
+        }
+    }
+
+    /// This process's incarnation on the store; registered by whoever asks first.
+    pub(crate) async fn node(&self) -> Result<NodeRef, perennial_store::StoreError> {
+        let register = || async {
+            let register = || self.store.register_node(&self.node_name);
+            let registered = patiently(STORE_WITHIN, register).await?;
+            tracing::info!(
+                node = %registered.node.node,
+                incarnation = registered.node.incarnation,
+                ended = registered.ended.len(),
+                "node registered"
+            );
+            Ok(registered.node)
+        };
+        self.node.get_or_try_init(register).await.cloned()
+    }
+
+    /// The incarnation, if it is registered.
+    pub fn registered_node(&self) -> Option<NodeRef> {
+        self.node.get().cloned()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Says that the tree is about to be stopped: its drain then hands over. Nothing is started
+    /// from here on.
+    pub fn announce_shutdown(&self) {
+        self.shutdown.store(true, Ordering::SeqCst);
+        self.start_draining();
+    }
+
+    pub(crate) fn shutdown_announced(&self) -> bool {
+        self.shutdown.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn start_draining(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// The report of the drain, once there is one.
+    pub fn drain_report(&self) -> Option<DrainReport> {
+        self.drained.borrow().clone()
+    }
+
+    /// A random number in `0.0..1.0`, for pauses only.
+    pub(crate) fn jitter(&self) -> f64 {
+        let (state, count) = &*self.jitter;
+        let hash = state.hash_one(count.fetch_add(1, Ordering::Relaxed));
+        f64::from(u32::try_from(hash >> 32).unwrap_or(0)) / (f64::from(u32::MAX) + 1.0)
+    }
+
+    /// Owned values only: no guard of the table leaves this module.
+    pub(crate) fn run_address(&self, run: &RunId) -> Option<Address<run::Message>> {
+        self.runs.get(run).map(|address| address.clone())
+    }
+
+    pub(crate) fn run_addresses(&self) -> Vec<Address<run::Message>> {
+        self.runs.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    pub(crate) fn monitor_address(&self, run: &RunId) -> Option<Address<monitor::Message>> {
+        self.monitors.get(run).map(|address| address.clone())
+    }
+
+    pub(crate) fn attempt(&self, attempt: AttemptId) -> Option<TaskRef> {
+        self.attempts.get(&attempt).map(|task| task.clone())
+    }
+
+    pub(crate) fn live_attempts(&self) -> Vec<TaskRef> {
+        self.attempts.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    pub(crate) fn forget_attempt(&self, attempt: AttemptId) {
+        self.attempts.remove(&attempt);
+        self.attempt_left.notify_waiters();
+    }
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Services").field("node", &self.node.get()).finish_non_exhaustive()
+    }
+}

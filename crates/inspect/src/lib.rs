@@ -1,0 +1,39 @@
+//! Shows: the formats of the tree dump. Every format is written from the value
+//! [`TreeSnapshot`](perennial_core::tree::TreeSnapshot) and works as well on a saved dump; no actor is
+//! asked, no clock is read.
+//!
+//! | room | what it knows |
+//! |---|---|
+//! | `text` | the tree for people: columns, glyphs, colour |
+//! | `json` | the document, there and back |
+//! | `schema` | the published JSON Schema of the document |
+//! | `stable` | which parts of a dump differ from one start to the next |
+//! | `neutral` | text from outside, made harmless for a terminal |
+//!
+//! ```
+//! use perennial_inspect::{Glyphs, TextOptions, from_json, to_text};
+//!
+//! # fn main() -> Result<(), perennial_inspect::DumpError> {
+//! let saved = r#"{
+//!     "schema": "perennial.tree/1",
+//!     "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
+//!     "uptime_ms": 15120000,
+//!     "nodes": []
+//! }"#;
+//! let text = to_text(&from_json(saved)?, &TextOptions { glyphs: Glyphs::Ascii, ..Default::default() });
+//! assert_eq!(text, "orders@node-a  perennial 0.1.0  up 4h12m  0 nodes\n");
+//! # Ok(())
+//! # }
+//! ```
+
+mod json;
+mod neutral;
+mod schema;
+mod stable;
+mod text;
+
+pub use json::{DumpError, from_json, to_json};
+pub use neutral::neutral;
+pub use schema::schema;
+pub use stable::stable;
+pub use text::{Glyphs, TextOptions, to_text};

@@ -1,0 +1,24 @@
+//! The JSON Schema of the dump, generated from its Rust type and published with each release as
+//! `schema/perennial.tree.1.json`.
+
+use perennial_core::tree::{SCHEMA, TreeSnapshot};
+use schemars::generate::SchemaSettings;
+use serde_json::{Value, json};
+
+/// The schema of `perennial.tree/1`, draft 2020-12.
+///
+/// It describes what is read: a field that may be missing is not required, and unknown fields are
+/// allowed, because later versions of the same major add some.
+pub fn schema() -> Value {
+    let generator = SchemaSettings::draft2020_12().into_generator();
+    let mut generated = generator.into_root_schema_for::<TreeSnapshot>().to_value();
+    generated["title"] = SCHEMA.into();
+    generated["properties"]["schema"]["const"] = SCHEMA.into();
+
+    // What a reader looks for first comes first; indexing a key that is missing adds it in its place.
+    let mut schema = json!({});
+    for key in ["$schema", "title", "description", "type", "required", "properties", "$defs"] {
+        schema[key] = generated[key].take();
+    }
+    schema
+}

@@ -1,0 +1,240 @@
+//! The tree for people: a header, one line per node in aligned columns, and the findings.
+//!
+//! Whether the reader has a terminal, wants colours or reads Unicode is the caller's to know.
+
+mod branches;
+mod columns;
+mod detail;
+mod duration;
+mod paint;
+
+use perennial_core::tree::{Finding, LastExit, TreeSnapshot};
+
+use self::{
+    branches::branches,
+    columns::{Cell, Column},
+    paint::{Paint, Tone},
+};
+use crate::{
+    neutral::{neutral_within, width},
+    stable::{COUNT, ELAPSED, stable},
+};
+
+/// Longest line of a message below a node or of a finding.
+const MESSAGE_COLUMNS_MAX: usize = 120;
+/// Longest part of the header that comes from outside.
+const HEADER_COLUMNS_MAX: usize = 48;
+/// What stands between two columns.
+const GAP: &str = "  ";
+
+/// The characters that draw the tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Glyphs {
+    /// Box-drawing characters.
+    #[default]
+    Unicode,
+    /// `|`, `-` and a back quote. Names keep their characters.
+    Ascii,
+}
+
+impl Glyphs {
+    fn branch(self) -> &'static str {
+        match self {
+            Self::Unicode => "├─ ",
+            Self::Ascii => "|- ",
+        }
+    }
+
+    fn last_branch(self) -> &'static str {
+        match self {
+            Self::Unicode => "└─ ",
+            Self::Ascii => "`- ",
+        }
+    }
+
+    fn trunk(self) -> &'static str {
+        match self {
+            Self::Unicode => "│  ",
+            Self::Ascii => "|  ",
+        }
+    }
+
+    /// Stands for what was cut.
+    fn cut(self) -> &'static str {
+        match self {
+            Self::Unicode => "…",
+            Self::Ascii => "...",
+        }
+    }
+}
+
+/// How the text tree is written. The default is Unicode, without colours, with real numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TextOptions {
+    /// The characters that draw the tree.
+    pub glyphs: Glyphs,
+    /// Whether to write colours as escape sequences.
+    pub color: bool,
+    /// Whether to write placeholders for all that differs from one start to the next, so that the
+    /// text can be compared in a test.
+    pub stable: bool,
+}
+
+/// The dump as text for people, ending in a line break.
+///
+/// Columns that would be empty are left out; a declared tree has other columns than a running one.
+pub fn to_text(tree: &TreeSnapshot, options: &TextOptions) -> String {
+    if options.stable {
+        return Page { tree: &stable(tree), options: *options }.write();
+    }
+    Page { tree, options: *options }.write()
+}
+
+struct Page<'a> {
+    tree: &'a TreeSnapshot,
+    options: TextOptions,
+}
+
+impl Page<'_> {
+    fn write(&self) -> String {
+        let mut out = String::new();
+        self.header(&mut out);
+        self.nodes(&mut out);
+        for finding in &self.tree.findings {
+            self.finding(&mut out, finding);
+        }
+        out
+    }
+
+    fn paint(&self) -> Paint {
+        Paint { color: self.options.color }
+    }
+
+    fn cut(&self, text: &str, columns_max: usize) -> String {
+        neutral_within(text, columns_max, self.options.glyphs.cut())
+    }
+
+    fn header(&self, out: &mut String) {
+        let runtime = &self.tree.runtime;
+        let name = self.cut(&runtime.name, HEADER_COLUMNS_MAX);
+        let node = self.cut(&runtime.node, HEADER_COLUMNS_MAX);
+        self.paint().put(out, Tone::Strong, &format!("{name}@{node}"));
+
+        let mut facts =
+            vec![format!("perennial {}", self.cut(&runtime.version, HEADER_COLUMNS_MAX))];
+        if self.tree.declared {
+            facts.push("declared, not running".to_owned());
+        }
+        if let Some(ms) = self.tree.uptime_ms {
+            facts.push(format!("up {}", self.elapsed(ms)));
+        }
+        facts.push(match self.tree.nodes.len() {
+            1 => "1 node".to_owned(),
+            n => format!("{n} nodes"),
+        });
+        if let Some(us) = self.tree.took_us {
+            let cost = if self.options.stable { ELAPSED.to_owned() } else { duration::cost(us) };
+            facts.push(format!("taken in {cost}"));
+        }
+        match self.tree.findings.len() {
+            0 => {}
+            1 => facts.push("1 finding".to_owned()),
+            n => facts.push(format!("{n} findings")),
+        }
+        for fact in facts {
+            out.push_str(GAP);
+            out.push_str(&fact);
+        }
+        out.push('\n');
+    }
+
+    fn nodes(&self, out: &mut String) {
+        let branches = branches(self.tree, self.options.glyphs);
+        let columns: Vec<(Column, Vec<Cell>)> = Column::of(self.tree)
+            .iter()
+            .map(|column| (*column, branches.iter().map(|b| self.cell(*column, b)).collect()))
+            .filter(|(column, cells): &(Column, Vec<Cell>)| {
+                *column == Column::Name || cells.iter().any(|cell| !cell.text.is_empty())
+            })
+            .collect();
+        if branches.is_empty() {
+            return;
+        }
+
+        let widths: Vec<usize> = columns
+            .iter()
+            .map(|(column, cells)| {
+                cells.iter().map(Cell::width).max().unwrap_or(0).max(width(column.title()))
+            })
+            .collect();
+        let titles: Vec<Cell> = columns
+            .iter()
+            .map(|(column, _)| Cell::new(column.title()).toned(Tone::Strong))
+            .collect();
+        self.row(out, &columns, &widths, |place| &titles[place]);
+        for (line, branch) in branches.iter().enumerate() {
+            self.row(out, &columns, &widths, |place| &columns[place].1[line]);
+            if let Some(exit) = &branch.node.last_exit {
+                self.message(out, &branch.below, exit);
+            }
+        }
+    }
+
+    /// One line, without blanks at its end.
+    fn row<'c>(
+        &self,
+        out: &mut String,
+        columns: &[(Column, Vec<Cell>)],
+        widths: &[usize],
+        cell_of: impl Fn(usize) -> &'c Cell,
+    ) {
+        let mut blanks = 0;
+        for (place, (column, _)) in columns.iter().enumerate() {
+            let cell = cell_of(place);
+            let missing = widths[place] - cell.width();
+            let (before, after) = if column.is_number() { (missing, 0) } else { (0, missing) };
+            if !cell.is_empty() {
+                out.extend(std::iter::repeat_n(' ', blanks + before));
+                self.paint().put(out, Tone::Faint, &cell.guides);
+                self.paint().put(out, cell.tone, &cell.text);
+                blanks = after + GAP.len();
+            } else {
+                blanks += missing + GAP.len();
+            }
+        }
+        out.push('\n');
+    }
+
+    /// What the last life of a node had to say, below its name.
+    fn message(&self, out: &mut String, below: &str, exit: &LastExit) {
+        let text = match (&exit.message, &exit.location) {
+            (None, None) => return,
+            (Some(message), None) => message.clone(),
+            (None, Some(location)) => format!("at {location}"),
+            (Some(message), Some(location)) => format!("{message} at {location}"),
+        };
+        self.paint().put(out, Tone::Faint, below);
+        self.paint().put(out, Tone::Warn, &format!("! {}", self.cut(&text, MESSAGE_COLUMNS_MAX)));
+        out.push('\n');
+    }
+
+    fn finding(&self, out: &mut String, finding: &Finding) {
+        let title = format!("!! {} {}", finding.id, finding.name);
+        self.paint().put(out, Tone::Bad, &self.cut(&title, MESSAGE_COLUMNS_MAX));
+        out.push(' ');
+        out.push_str(&self.cut(&finding.path, MESSAGE_COLUMNS_MAX));
+        if !finding.message.is_empty() {
+            out.push_str(GAP);
+            out.push_str(&self.cut(&finding.message, MESSAGE_COLUMNS_MAX));
+        }
+        out.push('\n');
+    }
+
+    fn elapsed(&self, ms: u64) -> String {
+        if self.options.stable { ELAPSED.to_owned() } else { duration::elapsed(ms) }
+    }
+
+    fn count(&self, n: u64) -> String {
+        if self.options.stable { COUNT.to_owned() } else { n.to_string() }
+    }
+}

@@ -1,0 +1,256 @@
+//! What stands in which column.
+
+use perennial_core::{
+    Restart, Strategy,
+    tree::{Intensity, NodeKind, NodeState, TreeNode, TreeSnapshot},
+};
+
+use super::{Page, Tone, branches::Branch, detail, duration};
+use crate::neutral::width;
+
+/// Longest name, guides not counted: a ULID has 26.
+const NAME_COLUMNS_MAX: usize = 56;
+/// Longest name of a type, its modules included: `Shell` alone would say nothing.
+const TYPE_COLUMNS_MAX: usize = 56;
+/// Longest reason of an exit.
+const REASON_COLUMNS_MAX: usize = 24;
+/// Longest detail.
+const DETAIL_COLUMNS_MAX: usize = 80;
+
+/// A column of the text tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Column {
+    /// Guides and the last part of the path.
+    Name,
+    /// What kind of thing it is.
+    Kind,
+    /// How a supervisor restarts its children, and when it gives up.
+    Strategy,
+    /// When the node itself is restarted.
+    Restart,
+    /// How it is stopped.
+    Shutdown,
+    /// Its type.
+    Type,
+    /// Where it is in its life.
+    State,
+    /// How often it was restarted.
+    Restarts,
+    /// Messages waiting.
+    Mailbox,
+    /// How long its present life is.
+    Up,
+    /// How its last life ended.
+    LastExit,
+    /// What it published itself.
+    Detail,
+}
+
+impl Column {
+    /// The columns that say something about `tree`; a declared tree has no life to tell of, and its
+    /// numbers would all be zero.
+    pub(super) fn of(tree: &TreeSnapshot) -> &'static [Self] {
+        if tree.declared {
+            &[
+                Self::Name,
+                Self::Kind,
+                Self::Strategy,
+                Self::Restart,
+                Self::Shutdown,
+                Self::Type,
+                Self::Detail,
+            ]
+        } else {
+            &[
+                Self::Name,
+                Self::Kind,
+                Self::Strategy,
+                Self::Restart,
+                Self::State,
+                Self::Restarts,
+                Self::Mailbox,
+                Self::Up,
+                Self::LastExit,
+                Self::Detail,
+            ]
+        }
+    }
+
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Name => "NAME",
+            Self::Kind => "KIND",
+            Self::Strategy => "STRATEGY",
+            Self::Restart => "RESTART",
+            Self::Shutdown => "SHUTDOWN",
+            Self::Type => "TYPE",
+            Self::State => "STATE",
+            Self::Restarts => "RESTARTS",
+            Self::Mailbox => "MAILBOX",
+            Self::Up => "UP",
+            Self::LastExit => "LAST EXIT",
+            Self::Detail => "DETAIL",
+        }
+    }
+
+    /// Numbers stand at the right of their column.
+    pub(super) fn is_number(self) -> bool {
+        match self {
+            Self::Restarts | Self::Mailbox | Self::Up => true,
+            Self::Name
+            | Self::Kind
+            | Self::Strategy
+            | Self::Restart
+            | Self::Shutdown
+            | Self::Type
+            | Self::State
+            | Self::LastExit
+            | Self::Detail => false,
+        }
+    }
+}
+
+/// What one node has to say in one column.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cell {
+    pub(super) guides: String,
+    pub(super) text: String,
+    pub(super) tone: Tone,
+}
+
+impl Cell {
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+
+    pub(super) fn toned(self, tone: Tone) -> Self {
+        Self { tone, ..self }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.guides.is_empty() && self.text.is_empty()
+    }
+
+    pub(super) fn width(&self) -> usize {
+        width(&self.guides) + width(&self.text)
+    }
+}
+
+impl Page<'_> {
+    pub(super) fn cell(&self, column: Column, branch: &Branch<'_>) -> Cell {
+        let node = branch.node;
+        match column {
+            Column::Name => self.name(branch),
+            Column::Kind => Cell::new(kind(node.kind)),
+            Column::Strategy => Cell::new(self.strategy(node)),
+            Column::Restart => Cell::new(restart(node.restart)),
+            Column::Shutdown => Cell::new(self.shutdown(&node.shutdown)),
+            Column::Type => {
+                let name = node.type_name.as_deref().unwrap_or_default();
+                Cell::new(self.cut(name, TYPE_COLUMNS_MAX)).toned(Tone::Faint)
+            }
+            Column::State => state(node.state),
+            Column::Restarts => self.restarts(node),
+            Column::Mailbox => {
+                Cell::new(node.mailbox_depth.map_or_else(String::new, |depth| self.count(depth)))
+            }
+            Column::Up => Cell::new(node.uptime_ms.map_or_else(String::new, |ms| self.elapsed(ms))),
+            Column::LastExit => self.last_exit(node),
+            Column::Detail => {
+                Cell::new(self.cut(&detail::one_line(&node.detail), DETAIL_COLUMNS_MAX))
+                    .toned(Tone::Faint)
+            }
+        }
+    }
+
+    fn name(&self, branch: &Branch<'_>) -> Cell {
+        let node = branch.node;
+        if branch.orphan {
+            let text = format!("(no parent) {}", self.cut(&node.path, NAME_COLUMNS_MAX));
+            return Cell::new(text).toned(Tone::Bad);
+        }
+        Cell { guides: branch.guides.clone(), ..Cell::new(self.cut(&node.id, NAME_COLUMNS_MAX)) }
+    }
+
+    /// `one_for_one 3/5s`, and `(2 used)` while some of its restarts are.
+    fn strategy(&self, node: &TreeNode) -> String {
+        let strategy = node.strategy.map(|strategy| match strategy {
+            Strategy::OneForOne => "one_for_one".to_owned(),
+            Strategy::OneForAll => "one_for_all".to_owned(),
+            Strategy::RestForOne => "rest_for_one".to_owned(),
+        });
+        let intensity = node.intensity.map(|Intensity { max, window_ms, in_window }| {
+            let used = match in_window {
+                _ if self.options.stable => String::new(),
+                0 => String::new(),
+                n => format!(" ({n} used)"),
+            };
+            format!("{max}/{}{used}", duration::declared(window_ms))
+        });
+        [strategy, intensity].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+
+    fn shutdown(&self, shutdown: &str) -> String {
+        match shutdown.strip_suffix("ms").and_then(|ms| ms.parse().ok()) {
+            Some(ms) => duration::declared(ms),
+            None => self.cut(shutdown, REASON_COLUMNS_MAX),
+        }
+    }
+
+    fn restarts(&self, node: &TreeNode) -> Cell {
+        match node.state {
+            NodeState::Declared => Cell::default(),
+            NodeState::Starting
+            | NodeState::Running
+            | NodeState::BackingOff
+            | NodeState::Stopping
+            | NodeState::Stopped
+            | NodeState::Unkillable
+            | NodeState::GaveUp => {
+                let tone = if node.restarts.total > 0 { Tone::Warn } else { Tone::Plain };
+                Cell::new(self.count(node.restarts.total)).toned(tone)
+            }
+        }
+    }
+
+    fn last_exit(&self, node: &TreeNode) -> Cell {
+        let text = node.last_exit.as_ref().map_or_else(String::new, |exit| {
+            let reason = self.cut(&exit.reason, REASON_COLUMNS_MAX);
+            format!("{reason}, lived {}", self.elapsed(exit.lived_ms))
+        });
+        Cell::new(text)
+    }
+}
+
+fn kind(kind: NodeKind) -> &'static str {
+    match kind {
+        NodeKind::Supervisor => "supervisor",
+        NodeKind::DynamicSupervisor => "dynamic",
+        NodeKind::TaskSupervisor => "tasks",
+        NodeKind::Worker => "worker",
+        NodeKind::Task => "task",
+        NodeKind::Thread => "thread",
+    }
+}
+
+fn restart(restart: Restart) -> &'static str {
+    match restart {
+        Restart::Permanent => "permanent",
+        Restart::Transient => "transient",
+        Restart::Temporary => "temporary",
+    }
+}
+
+fn state(state: NodeState) -> Cell {
+    let (text, tone) = match state {
+        NodeState::Declared => ("declared", Tone::Faint),
+        NodeState::Starting => ("starting", Tone::Warn),
+        NodeState::Running => ("running", Tone::Good),
+        NodeState::BackingOff => ("backing_off", Tone::Warn),
+        NodeState::Stopping => ("stopping", Tone::Warn),
+        NodeState::Stopped => ("stopped", Tone::Faint),
+        NodeState::Unkillable => ("unkillable", Tone::Bad),
+        NodeState::GaveUp => ("gave_up", Tone::Bad),
+    };
+    Cell::new(text).toned(tone)
+}

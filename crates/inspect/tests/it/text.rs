@@ -1,0 +1,181 @@
+//! The tree for people.
+
+use perennial_core::{
+    Restart,
+    tree::{Finding, LastExit, NodeKind, NodeState, TreeSnapshot},
+};
+use perennial_inspect::{Glyphs, TextOptions, to_text};
+use unicode_width::UnicodeWidthStr;
+
+use crate::{
+    golden::assert_is_file,
+    sample::{declared, node, running},
+};
+
+const PLAIN: TextOptions = TextOptions { glyphs: Glyphs::Unicode, color: false, stable: false };
+
+fn assert_text(name: &str, tree: &TreeSnapshot, options: TextOptions) {
+    assert_is_file(
+        &format!("tests/it/golden/{name}.txt"),
+        &to_text(tree, &options),
+        "UPDATE_GOLDEN",
+    );
+}
+
+/// FMT-2: golden files.
+#[test]
+fn a_running_tree_reads_well() {
+    assert_text("running", &running(), PLAIN);
+    assert_text("running_ascii", &running(), TextOptions { glyphs: Glyphs::Ascii, ..PLAIN });
+    assert_text("running_color", &running(), TextOptions { color: true, ..PLAIN });
+}
+
+#[test]
+fn a_declared_tree_shows_the_specification_and_no_zeros() {
+    assert_text("declared", &declared(), PLAIN);
+}
+
+#[test]
+fn a_stable_tree_has_placeholders() {
+    assert_text("stable", &running(), TextOptions { stable: true, ..PLAIN });
+}
+
+#[test]
+fn colours_change_nothing_but_the_escape_sequences() {
+    let colored = to_text(&running(), &TextOptions { color: true, ..PLAIN });
+    let mut bare = String::new();
+    for (nth, part) in colored.split('\u{1b}').enumerate() {
+        bare.push_str(if nth == 0 { part } else { part.split_once('m').unwrap().1 });
+    }
+    assert_eq!(bare, to_text(&running(), &PLAIN));
+}
+
+/// FMT-3.
+#[test]
+fn columns_are_aligned_by_display_width() {
+    let mut tree = running();
+    tree.nodes[1].id = "天気予報".into();
+    tree.nodes[2].id = "👩‍🚀".into();
+    let text = to_text(&tree, &PLAIN);
+    let column_of = |line: &str, word: &str| line.find(word).map(|at| line[..at].width());
+    let title = text.lines().find_map(|line| column_of(line, "KIND")).unwrap();
+    for (name, kind) in [("天気予報", "supervisor"), ("👩‍🚀", "thread"), ("drain", "worker")]
+    {
+        let line = text.lines().find(|line| line.contains(name)).unwrap();
+        assert_eq!(column_of(line, kind), Some(title), "{line}");
+    }
+}
+
+/// FMT-3.
+#[test]
+fn nothing_from_outside_can_repaint_the_terminal_or_start_a_line() {
+    let evil = "\u{1b}[2J\u{202e}x\nroot ok\r";
+    let mut tree = running();
+    tree.runtime.name = evil.into();
+    tree.runtime.node = evil.into();
+    tree.runtime.version = evil.into();
+    for node in &mut tree.nodes {
+        node.id = evil.into();
+        node.shutdown = evil.into();
+        node.type_name = Some(evil.into());
+        node.detail = serde_json::json!({ evil: evil });
+        node.last_exit = Some(LastExit {
+            reason: evil.into(),
+            message: Some(evil.into()),
+            location: Some(evil.into()),
+            lived_ms: 1,
+            at_ms: 2,
+        });
+    }
+    tree.findings = vec![Finding {
+        id: evil.into(),
+        name: evil.into(),
+        path: evil.into(),
+        message: evil.into(),
+    }];
+    for declared in [false, true] {
+        for stable in [false, true] {
+            tree.declared = declared;
+            let text = to_text(&tree, &TextOptions { stable, ..PLAIN });
+            assert!(!text.contains(['\u{1b}', '\r', '\u{202e}']), "{text}");
+            // Header, titles, two lines per node, one finding.
+            assert_eq!(text.lines().count(), 2 + 2 * tree.nodes.len() + 1, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_message_stands_below_its_node_and_above_its_children() {
+    let mut tree = declared();
+    tree.declared = false;
+    tree.runtime.name = "small".into();
+    let mut root = node("/r", NodeKind::Supervisor, Restart::Permanent);
+    root.state = NodeState::GaveUp;
+    root.last_exit = Some(LastExit {
+        reason: "shutdown".into(),
+        message: Some("restart intensity reached".into()),
+        location: None,
+        lived_ms: 61_000,
+        at_ms: 61_000,
+    });
+    let mut leaf = node("/r/leaf", NodeKind::Worker, Restart::Transient);
+    leaf.state = NodeState::Stopped;
+    tree.nodes = vec![root, leaf];
+    insta::assert_snapshot!(to_text(&tree, &PLAIN), @r"
+    small@node-a  perennial 0.1.0  2 nodes
+    NAME     KIND        STRATEGY          RESTART    STATE    RESTARTS  LAST EXIT
+    r        supervisor  one_for_one 3/5s  permanent  gave_up         0  shutdown, lived 1m01s
+    │  ! restart intensity reached
+    └─ leaf  worker                        transient  stopped         0
+    ");
+}
+
+#[test]
+fn a_damaged_dump_is_shown_whole() {
+    let mut tree = running();
+    tree.nodes.retain(|node| node.path != "/perennial/store");
+    let runs = tree.nodes.iter_mut().find(|node| node.path == "/perennial/runs").unwrap();
+    runs.parent = Some(runs.path.clone());
+    let text = to_text(&tree, &PLAIN);
+    assert!(text.contains("(no parent) /perennial/store/writer"), "{text}");
+    assert!(text.contains("(no parent) /perennial/runs"), "{text}");
+    for node in &tree.nodes {
+        assert_eq!(
+            text.lines().filter(|line| line.contains(&node.id)).count().min(1),
+            1,
+            "{}",
+            node.path
+        );
+    }
+}
+
+#[test]
+fn siblings_stand_in_start_order_whatever_the_order_of_the_list() {
+    let mut tree = running();
+    let first = to_text(&tree, &PLAIN);
+    tree.nodes.reverse();
+    assert_eq!(to_text(&tree, &PLAIN), first);
+}
+
+#[test]
+fn a_tree_without_nodes_is_a_header() {
+    let mut tree = running();
+    tree.nodes.clear();
+    tree.findings.clear();
+    assert_eq!(
+        to_text(&tree, &PLAIN),
+        "orders@node-a  perennial 0.1.0  up 4h12m  0 nodes  taken in 3.1ms\n"
+    );
+}
+
+#[test]
+fn a_very_deep_tree_needs_no_deep_stack() {
+    let mut tree = running();
+    let mut path = String::new();
+    tree.nodes.clear();
+    for _ in 0..1_000 {
+        path.push_str("/n");
+        tree.nodes.push(node(&path, NodeKind::Supervisor, Restart::Permanent));
+    }
+    assert_eq!(to_text(&tree, &PLAIN).lines().count(), 1_003);
+}

@@ -1,0 +1,67 @@
+//! Perennial: an OTP-faithful supervised runtime for durable AI pipelines and agents.
+//!
+//! *What dies comes back.* A host embeds a [`Runtime`], starts workflow files as durable runs,
+//! sends messages to its own supervised actors, and reads the supervision tree.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+//!
+//! let runtime = Runtime::builder().store(Store::memory()).start().await?;
+//! let document = b"workflow:\n  name: hello\n  steps:\n  - {name: greet, type: echo, value: hi}\n";
+//! let start = StartPipeline::document("hello.yaml", document).mode(ProviderMode::Mock);
+//! let run = runtime.pipelines().start(start).await?;
+//! let outcome = run.outcome().await?;
+//! assert_eq!(outcome.status(), "completed");
+//! assert_eq!(outcome.result("greet"), Some(&"hi".into()));
+//! println!("{}", perennial::inspect::to_text(&runtime.tree(), &Default::default()));
+//! runtime.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod pipelines;
+mod runtime;
+
+/// The formats of the tree dump.
+pub use perennial_inspect as inspect;
+/// Supervision: what a host needs for children of its own.
+pub use perennial_supervision as supervision;
+/// Tools and providers.
+pub use perennial_tools as tools;
+
+pub use perennial_core::{
+    ExitReason, Restart, Shutdown, Strategy,
+    run::{RunId, RunState},
+    tree::TreeSnapshot,
+};
+pub use perennial_engine::{DrainReport, EventFeed, sessions::Sessions};
+pub use perennial_pipeline::{Checked, Diagnostic, ProviderKind, Severity};
+pub use perennial_store::StoreError;
+pub use perennial_supervision::{Address, CallError, ChildSpec};
+
+pub use pipelines::{
+    MocksFileError, PipelineOutcome, PipelineRunHandle, Pipelines, Preflight, StartPipeline,
+    StartPipelineError,
+};
+pub use runtime::{
+    Builder, Config, ConfigError, ProviderMode, Runtime, RuntimeError, ShutdownSummary, Store,
+    declared_tree,
+};
+
+/// What is recorded of runs, for those who show it.
+pub mod records {
+    pub use perennial_core::{
+        FailureClass, Timestamp,
+        failure::Failure,
+        run::{AttemptEnd, JobState},
+    };
+    pub use perennial_engine::{RunError, RunHandle, scheduler::Adoption};
+    pub use perennial_pipeline::{
+        FILE_BYTES_MAX, Input, InputErrors, Pipeline, render, report_json,
+    };
+    pub use perennial_store::{
+        AttemptRecord, CallRecord, EventRecord, JobRecord, RunRecord, RunSummary, RunView,
+    };
+}

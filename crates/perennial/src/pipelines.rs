@@ -1,0 +1,373 @@
+//! Workflow files as hosts and the command see them: check, start, resume, wait.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use perennial_core::{
+    Digest,
+    digest::canonical_json,
+    run::{RunId, RunState},
+};
+use perennial_engine::{EventFeed, RunError, RunHandle, StartRun};
+use perennial_pipeline::{
+    Checked, Diagnostic, FILE_BYTES_MAX, InputErrors, Pipeline, ProviderKind, RunSettings,
+    Severity, read_yaml,
+};
+use perennial_store::{RunView, StoreError};
+use perennial_tools::{MockRules, SourceError, read_source};
+use serde_json::{Map, Value};
+
+use crate::runtime::{Parts, ProviderMode, Unavailable, recorded_settings};
+
+/// Handle to workflow files. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Pipelines {
+    parts: Parts,
+}
+
+/// What to start.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct StartPipeline {
+    source: Source,
+    inputs: Map<String, Value>,
+    mode: ProviderMode,
+    mocks: Option<Value>,
+    run: Option<RunId>,
+    within: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    File(PathBuf),
+    Document { name: String, bytes: Vec<u8> },
+}
+
+/// Why a start was refused before anything was recorded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Preflight {
+    /// Live calls of this kind are not possible here.
+    #[error("{why}; with `--provider-mode mock` the run needs neither key nor network")]
+    Provider {
+        /// The kind of call.
+        kind: ProviderKind,
+        /// Why not.
+        why: Unavailable,
+    },
+    /// Live calls need a model, and neither the step nor the configuration names one.
+    #[error("step `{step}` names no model and [providers.anthropic] model is not configured")]
+    MissingModel {
+        /// The first such step.
+        step: String,
+    },
+}
+
+/// Why a workflow was not started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartPipelineError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The document has errors; all of them.
+    #[error("{}", summary(.0))]
+    Invalid(Vec<Diagnostic>),
+    /// Inputs are missing or do not fit; all of them.
+    #[error(transparent)]
+    Inputs(#[from] InputErrors),
+    /// The mocks cannot be used.
+    #[error(transparent)]
+    Mocks(#[from] perennial_tools::MockRulesError),
+    /// Providers are not ready; all reasons.
+    #[error("{}", lines(.0))]
+    Preflight(Vec<Preflight>),
+    /// The store cannot keep what the run needs.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The engine refused.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// Why a file of scripted replies was not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MocksFileError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// It is not YAML; all diagnostics.
+    #[error("{}", summary(.0))]
+    Malformed(Vec<Diagnostic>),
+}
+
+fn summary(diagnostics: &[Diagnostic]) -> String {
+    let errors: Vec<&Diagnostic> =
+        diagnostics.iter().filter(|found| found.severity == Severity::Error).collect();
+    match errors.first() {
+        Some(first) if errors.len() == 1 => format!("Invalid workflow: {}", first.message),
+        Some(first) => {
+            format!("Invalid workflow: {} (and {} more errors)", first.message, errors.len() - 1)
+        }
+        None => "Invalid workflow".to_owned(),
+    }
+}
+
+fn lines(refusals: &[Preflight]) -> String {
+    refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl StartPipeline {
+    /// The workflow in the file at `path`, answered by live providers.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self::of(Source::File(path.into()))
+    }
+
+    /// The workflow in `bytes`, called `name` in messages.
+    pub fn document(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        Self::of(Source::Document { name: name.into(), bytes: bytes.into() })
+    }
+
+    fn of(source: Source) -> Self {
+        Self {
+            source,
+            inputs: Map::new(),
+            mode: ProviderMode::Live,
+            mocks: None,
+            run: None,
+            within: None,
+        }
+    }
+
+    /// Sets one input.
+    pub fn input(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.inputs.insert(name.into(), value.into());
+        self
+    }
+
+    /// Sets who answers. Nothing falls back to mocks by itself.
+    pub fn mode(mut self, mode: ProviderMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Sets scripted replies for [`ProviderMode::Mock`]; kept with the run.
+    pub fn mocks(mut self, rules: Value) -> Self {
+        self.mocks = Some(rules);
+        self
+    }
+
+    /// Sets the run's id. Starting twice with one id is one run.
+    pub fn run_id(mut self, run: RunId) -> Self {
+        self.run = Some(run);
+        self
+    }
+
+    /// Sets how long the run may take; the default is 24 hours.
+    pub fn within(mut self, within: Duration) -> Self {
+        self.within = Some(within);
+        self
+    }
+}
+
+impl Pipelines {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self { parts }
+    }
+
+    /// Reads and checks the file at `path`: all diagnostics at once.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn check(path: &Path) -> Result<Checked, SourceError> {
+        let bytes = match read_source(path, FILE_BYTES_MAX as u64) {
+            // What is too long is not read; the language says what is wrong with it.
+            Err(SourceError::TooLarge { .. }) => vec![b' '; FILE_BYTES_MAX + 1],
+            read => read?,
+        };
+        Ok(Pipeline::check(&path.display().to_string(), &bytes))
+    }
+
+    /// Reads scripted replies, YAML or JSON, from the file at `path`; for
+    /// [`StartPipeline::mocks`].
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or is not YAML; what the replies say is checked at the start.
+    pub fn read_mocks(path: &Path) -> Result<Value, MocksFileError> {
+        let bytes = read_source(path, FILE_BYTES_MAX as u64)?;
+        read_yaml(&path.display().to_string(), &bytes).map_err(MocksFileError::Malformed)
+    }
+
+    /// Checks, records and starts a workflow.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartPipelineError`]; nothing is recorded unless the run was.
+    pub async fn start(
+        &self,
+        start: StartPipeline,
+    ) -> Result<PipelineRunHandle, StartPipelineError> {
+        let checked = match &start.source {
+            Source::File(path) => Self::check(path)?,
+            Source::Document { name, bytes } => Pipeline::check(name, bytes),
+        };
+        let Some(pipeline) = checked.pipeline else {
+            return Err(StartPipelineError::Invalid(checked.diagnostics));
+        };
+        let inputs = pipeline.bind_inputs(&start.inputs)?;
+        let refusals = self.preflight(&pipeline, start.mode);
+        if !refusals.is_empty() {
+            return Err(StartPipelineError::Preflight(refusals));
+        }
+        let mut rules = MockRules::default();
+        let mut digest = None;
+        if let (ProviderMode::Mock, Some(value)) = (start.mode, &start.mocks) {
+            rules = MockRules::from_value(value)?;
+            digest = Some(self.keep(value).await?);
+        }
+        let settings = RunSettings { inputs, calls: self.parts.providers.defaults() };
+        let recorded = recorded_settings(&settings, pipeline.file(), start.mode, digest);
+        let providers = self.parts.providers.of_mode(start.mode, rules);
+        let workflow = pipeline.shared().bind(settings, providers);
+        let handle = self.parts.runs.start(StartRun {
+            run: start.run,
+            workflow,
+            settings: recorded,
+            within: start.within,
+        });
+        Ok(PipelineRunHandle { run: handle.await? })
+    }
+
+    /// Continues a run with what was recorded with it.
+    ///
+    /// # Errors
+    ///
+    /// See [`RunError`].
+    pub async fn resume(&self, run: &RunId) -> Result<PipelineRunHandle, RunError> {
+        Ok(PipelineRunHandle { run: self.parts.runs.resume(run).await? })
+    }
+
+    /// The handle of a run, whoever runs it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such run.
+    pub async fn get(&self, run: &RunId) -> Result<PipelineRunHandle, RunError> {
+        Ok(PipelineRunHandle { run: self.parts.runs.get(run).await? })
+    }
+
+    async fn keep(&self, mocks: &Value) -> Result<Digest, StoreError> {
+        self.parts.store.put_blob(canonical_json(mocks).into_bytes()).await
+    }
+
+    fn preflight(&self, pipeline: &Pipeline, mode: ProviderMode) -> Vec<Preflight> {
+        let mut refusals = Vec::new();
+        if mode != ProviderMode::Live {
+            return refusals;
+        }
+        for kind in pipeline.providers() {
+            if let Some(why) = self.parts.providers.unavailable(kind) {
+                refusals.push(Preflight::Provider { kind, why });
+            }
+            if !self.parts.providers.has_model(kind)
+                && let Some(step) = pipeline.step_without_model(kind)
+            {
+                refusals.push(Preflight::MissingModel { step: step.to_owned() });
+            }
+        }
+        refusals
+    }
+}
+
+/// One run of a workflow.
+#[derive(Clone, Debug)]
+pub struct PipelineRunHandle {
+    run: RunHandle,
+}
+
+/// How a run of a workflow ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PipelineOutcome {
+    /// Everything recorded of it.
+    pub view: RunView,
+}
+
+impl PipelineRunHandle {
+    /// Its id.
+    pub fn id(&self) -> &RunId {
+        self.run.id()
+    }
+
+    /// Its committed events, from the first on.
+    pub fn events(&self) -> EventFeed {
+        self.run.events(1)
+    }
+
+    /// Everything recorded of it, at one revision.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn view(&self) -> Result<RunView, RunError> {
+        self.run.view().await
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn outcome(&self) -> Result<PipelineOutcome, RunError> {
+        Ok(PipelineOutcome { view: self.run.outcome().await?.view })
+    }
+
+    /// Asks it to end; answers whether that changed anything.
+    ///
+    /// # Errors
+    ///
+    /// When nobody here runs it, or the store is away.
+    pub async fn cancel(&self) -> Result<bool, RunError> {
+        self.run.cancel().await
+    }
+}
+
+impl PipelineOutcome {
+    /// Its id.
+    pub fn run_id(&self) -> &RunId {
+        &self.view.run.run
+    }
+
+    /// Its state.
+    pub fn state(&self) -> RunState {
+        self.view.run.state
+    }
+
+    /// `completed`, `failed` or `cancelled`.
+    pub fn status(&self) -> &'static str {
+        self.state().status()
+    }
+
+    /// What a step gave.
+    pub fn result(&self, step: &str) -> Option<&Value> {
+        let job = self.view.jobs.iter().find(|job| job.key.as_str() == step)?;
+        job.result.as_ref()
+    }
+
+    /// What all steps gave, in order.
+    pub fn results(&self) -> Map<String, Value> {
+        let given = |job: &perennial_store::JobRecord| {
+            job.result.clone().map(|result| (job.key.to_string(), result))
+        };
+        self.view.jobs.iter().filter_map(given).collect()
+    }
+
+    /// Attempts that had called out and ended without a recorded reply: the call may have happened.
+    pub fn uncertain_attempts(&self) -> usize {
+        self.view.attempts.iter().filter(|attempt| attempt.uncertain).count()
+    }
+}

@@ -1,0 +1,137 @@
+//! Assembly: the one builder, the one function that makes the tree, configuration. No decisions.
+
+mod application;
+mod builder;
+mod config;
+mod definitions;
+mod providers;
+mod store;
+
+use std::sync::Arc;
+
+use perennial_core::tree::{RuntimeInfo, SCHEMA, TreeSnapshot};
+use perennial_engine::{DrainReport, Runs, Services, sessions::Sessions};
+use perennial_supervision::{Root, ShutdownReport, Supervisor, TaskSupervisor, Tree};
+use perennial_tools::ToolRegistry;
+
+pub use self::{
+    application::declared_tree,
+    builder::{Builder, RuntimeError},
+    config::{Config, ConfigError},
+    providers::ProviderMode,
+    store::Store,
+};
+pub(crate) use self::{
+    definitions::recorded_settings,
+    providers::{ProviderTable, Unavailable},
+};
+use crate::Pipelines;
+
+/// A running Perennial: a supervision tree, a store, and the handles to both.
+///
+/// Dropping it asks the tree to stop and does not wait; [`Runtime::shutdown`] waits and reports.
+/// Two runtimes in one process share nothing but the panic hook.
+#[derive(Debug)]
+pub struct Runtime {
+    root: Root,
+    info: RuntimeInfo,
+    services: Services,
+    runs: Runs,
+    pipelines: Pipelines,
+    sessions: Sessions,
+    tools: ToolRegistry,
+    tasks: TaskSupervisor,
+    host: Supervisor,
+}
+
+/// How a shutdown went.
+#[derive(Clone, Debug)]
+pub struct ShutdownSummary {
+    /// What became of the attempts that were under way; absent when the tree had ended before.
+    pub drain: Option<DrainReport>,
+    /// How the tree stopped.
+    pub tree: ShutdownReport,
+}
+
+impl Runtime {
+    /// A runtime to be configured.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Workflow files: check, start, resume.
+    pub fn pipelines(&self) -> &Pipelines {
+        &self.pipelines
+    }
+
+    /// Runs of every kind.
+    pub fn runs(&self) -> &Runs {
+        &self.runs
+    }
+
+    /// Durable conversations.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Registered tools.
+    pub fn tools(&self) -> &ToolRegistry {
+        &self.tools
+    }
+
+    /// Supervised futures of the host.
+    pub fn tasks(&self) -> &TaskSupervisor {
+        &self.tasks
+    }
+
+    /// The supervisor of the host's own children.
+    pub fn host(&self) -> &Supervisor {
+        &self.host
+    }
+
+    /// The supervision tree as it is now. Read from what is published; asks no actor.
+    pub fn tree(&self) -> TreeSnapshot {
+        let tree = self.root.tree();
+        let begun = tree.clock().now();
+        let nodes = tree.nodes();
+        let now = tree.clock().now();
+        let millis =
+            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        TreeSnapshot {
+            schema: SCHEMA.to_owned(),
+            runtime: self.info.clone(),
+            taken_at: Some(tree.clock().timestamp().to_rfc3339()),
+            uptime_ms: Some(millis(now.elapsed())),
+            took_us: Some(u64::try_from(now.since(begun).as_micros()).unwrap_or(u64::MAX)),
+            declared: false,
+            nodes,
+            findings: Vec::new(),
+        }
+    }
+
+    /// The published tree itself: lifecycle events, the clock, fault injection in tests.
+    pub fn supervision_tree(&self) -> &Tree {
+        self.root.tree()
+    }
+
+    /// Waits until the tree has ended by itself: its root gave up.
+    pub async fn ended(&self) -> perennial_core::ExitReason {
+        self.root.ended().await
+    }
+
+    /// Stops in order: nothing is claimed any more, attempts under way get their time to end, what
+    /// does not end is given back to the store, then the tree stops from last child to first.
+    pub async fn shutdown(self) -> ShutdownSummary {
+        self.services.announce_shutdown();
+        let tree = self.root.shutdown().await;
+        ShutdownSummary { drain: self.services.drain_report(), tree }
+    }
+}
+
+/// What every handle of a runtime needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Parts {
+    pub(crate) store: Arc<dyn perennial_store::Store>,
+    pub(crate) runs: Runs,
+    pub(crate) providers: Arc<ProviderTable>,
+}

@@ -1,0 +1,207 @@
+//! The tree: one function, for tests and production, for what runs and what is only declared.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use perennial_core::tree::{RuntimeInfo, SCHEMA, TreeSnapshot};
+use perennial_engine::{
+    Definitions, Runs, Services, ServicesSpec, drain,
+    scheduler::{Adoption, Scheduler, SchedulerSpec},
+    sessions::Sessions,
+};
+use perennial_store::{MemoryStore, SqliteStore, Store, StoreError};
+use perennial_supervision::{
+    ChildSpec, Clock, DynamicSupervisor, DynamicSupervisorSpec, StopToken, Supervisor,
+    SupervisorSpec, TaskSupervisor, TaskSupervisorSpec, Tree,
+};
+use perennial_tools::ToolRegistry;
+use serde_json::json;
+
+use super::store::Opened;
+
+/// Runs that may be active at a time.
+const RUNS_MAX: usize = 1_000;
+/// Tasks that may run at a time: attempts, and what the host starts.
+const TASKS_MAX: usize = 1_000;
+/// Threads that read the store.
+const READERS: usize = 2;
+
+/// What the tree is made of.
+pub(super) struct Application {
+    pub(super) store: Arc<dyn Store>,
+    /// The loops of a store that has some; none for what is only declared.
+    pub(super) loops: Loops,
+    pub(super) clock: Clock,
+    pub(super) node: String,
+    pub(super) definitions: Arc<dyn Definitions>,
+    pub(super) adoption: Adoption,
+    pub(super) host_children: Vec<ChildSpec>,
+    pub(super) intensity: (u32, Duration),
+    pub(super) drain_within: Duration,
+}
+
+/// The threads of a store.
+pub(super) enum Loops {
+    Sqlite(Option<SqliteStore>),
+    None,
+}
+
+impl Loops {
+    pub(super) fn of(opened: &Opened) -> Self {
+        match opened {
+            Opened::Sqlite(store) => Self::Sqlite(Some(store.clone())),
+            Opened::Memory(_) => Self::None,
+        }
+    }
+}
+
+/// The tree and the handles into it.
+pub(super) struct Assembled {
+    pub(super) tree: SupervisorSpec,
+    pub(super) services: Services,
+    pub(super) runs: Runs,
+    pub(super) sessions: Sessions,
+    pub(super) tools: ToolRegistry,
+    pub(super) tasks: TaskSupervisor,
+    pub(super) host: Supervisor,
+    /// To be set once the tree runs.
+    pub(super) published: Arc<OnceLock<Tree>>,
+}
+
+/// Puts the tree together. Nothing starts here.
+pub(super) fn assemble(application: Application) -> Assembled {
+    let Application { store, loops, clock, node, definitions, .. } = application;
+    let published = Arc::new(OnceLock::new());
+
+    let store_child = store_child(&store, loops);
+    let (tools_child, tools) = ToolRegistry::child_spec();
+    let (tasks_child, tasks) =
+        TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", TASKS_MAX));
+    let services =
+        Services::new(ServicesSpec { store, clock, node, tasks: tasks.clone(), definitions });
+    let (sessions_child, sessions) = Sessions::child_spec(services.clone());
+    // A run that keeps crashing is dropped and reported; its siblings live on.
+    let budget = Duration::from_secs(60);
+    let (monitors_child, monitors) = DynamicSupervisor::child_spec(
+        DynamicSupervisorSpec::new("monitors", RUNS_MAX).child_budget(5, budget),
+    );
+    let (runs_child, run_actors) = DynamicSupervisor::child_spec(
+        DynamicSupervisorSpec::new("runs", RUNS_MAX).child_budget(5, budget),
+    );
+    let (scheduler_child, scheduler) = Scheduler::child_spec(SchedulerSpec {
+        services: services.clone(),
+        runs: run_actors,
+        monitors,
+        adoption: application.adoption,
+        tree: published.clone(),
+    });
+    let mut host = SupervisorSpec::new("host");
+    for child in application.host_children {
+        host = host.child(child);
+    }
+    let (host_child, host) = Supervisor::child_spec(host);
+    let drain_child = drain::child_spec(services.clone(), application.drain_within);
+
+    let (max_restarts, within) = application.intensity;
+    let tree = SupervisorSpec::new("perennial")
+        .intensity(max_restarts, within)
+        .child(store_child)
+        .child(tools_child)
+        .child(sessions_child)
+        .child(tasks_child)
+        .child(scheduler_child)
+        .child(monitors_child)
+        .child(runs_child)
+        .child(host_child)
+        .child(drain_child);
+    let runs = Runs::new(services.clone(), scheduler);
+    Assembled { tree, services, runs, sessions, tools, tasks, host, published }
+}
+
+/// The supervisor of the store's threads; it shows what the store publishes.
+pub(super) fn store_child(store: &Arc<dyn Store>, loops: Loops) -> ChildSpec {
+    let mut subtree = SupervisorSpec::new("store");
+    if let Loops::Sqlite(sqlite) = loops {
+        let writing = sqlite.clone();
+        subtree = subtree.child(ChildSpec::thread("writer", move |stop: StopToken| {
+            let Some(store) = &writing else { return Ok(()) };
+            let work = store.writer();
+            let stopper = work.stopper();
+            stop.on_stop(move || stopper.stop());
+            work.run()
+        }));
+        for number in 1..=READERS {
+            let reading = sqlite.clone();
+            let id = format!("reader-{number}");
+            subtree = subtree.child(ChildSpec::thread(id, move |stop: StopToken| {
+                let Some(store) = &reading else { return Ok::<(), StoreError>(()) };
+                let work = store.reader();
+                let stopper = work.stopper();
+                stop.on_stop(move || stopper.stop());
+                work.run()
+            }));
+        }
+    }
+    let shown = store.clone();
+    Supervisor::child_spec(subtree).0.detail(move || json!(shown.status()))
+}
+
+/// The tree as specified, without starting anything or touching a store.
+///
+/// # Errors
+///
+/// When the placeholder for the store cannot be made.
+pub fn declared_tree(host_children: Vec<ChildSpec>) -> Result<TreeSnapshot, StoreError> {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::open()?);
+    let assembled = assemble(Application {
+        store,
+        loops: Loops::Sqlite(None),
+        clock: Clock::start(),
+        node: String::new(),
+        definitions: Arc::new(NoDefinitions),
+        adoption: Adoption::OnRequest,
+        host_children,
+        intensity: super::builder::INTENSITY,
+        drain_within: drain::DRAIN_TIMEOUT,
+    });
+    Ok(TreeSnapshot {
+        schema: SCHEMA.to_owned(),
+        runtime: RuntimeInfo {
+            name: "perennial".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: "-".to_owned(),
+            instance: "-".to_owned(),
+        },
+        taken_at: None,
+        uptime_ms: None,
+        took_us: None,
+        declared: true,
+        nodes: assembled.tree.declared(),
+        findings: Vec::new(),
+    })
+}
+
+/// For trees that never run anything.
+#[derive(Debug)]
+pub(super) struct NoDefinitions;
+
+impl Definitions for NoDefinitions {
+    fn revive<'a>(
+        &'a self,
+        run: &'a perennial_store::RunRecord,
+        _definition: Vec<u8>,
+    ) -> perennial_engine::workflow::BoxFuture<
+        'a,
+        Result<Arc<dyn perennial_engine::Workflow>, perennial_engine::NotRunnable>,
+    > {
+        let failure = perennial_core::failure::Failure::new(
+            perennial_core::FailureClass::Internal,
+            "PL903",
+            "this runtime only reads",
+        );
+        let refused = perennial_engine::NotRunnable { run: run.run.clone(), failure };
+        Box::pin(std::future::ready(Err(refused)))
+    }
+}

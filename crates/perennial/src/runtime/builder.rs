@@ -1,0 +1,206 @@
+use std::{sync::Arc, time::Duration};
+
+use perennial_core::tree::RuntimeInfo;
+use perennial_engine::{drain, scheduler::Adoption};
+use perennial_pipeline::ProviderKind;
+use perennial_store::StoreError;
+use perennial_supervision::{ChildSpec, Clock, Options, Root, StartError, SupervisorSpec};
+use perennial_tools::{AlreadyRegistered, Provider, Tool};
+
+use super::{
+    Config, Parts, ProviderTable, Runtime, Store,
+    application::{Application, Assembled, Loops, assemble, store_child},
+    definitions::PipelineDefinitions,
+};
+use crate::Pipelines;
+
+/// Restarts that the root tolerates. A storm anywhere below it has passed its own supervisor first.
+pub(super) const INTENSITY: (u32, Duration) = (3, Duration::from_secs(5));
+
+/// Configures a [`Runtime`].
+///
+/// Required is only [`store`](Self::store); everything else has a default.
+#[derive(Debug)]
+#[must_use]
+pub struct Builder {
+    name: String,
+    node: String,
+    store: Option<Store>,
+    config: Config,
+    providers: Vec<(ProviderKind, Arc<dyn Provider>)>,
+    tools: Vec<Tool>,
+    children: Vec<ChildSpec>,
+    adoption: Adoption,
+    intensity: (u32, Duration),
+    drain_within: Duration,
+    store_only: bool,
+    options: Options,
+}
+
+/// Why a runtime did not start. Nothing of it is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// No store was chosen: what survives a crash must be said.
+    #[error(
+        "no store was chosen: call `store(Store::sqlite(path))`, or `Store::memory()` in tests"
+    )]
+    NoStore,
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A child did not start.
+    #[error(transparent)]
+    Tree(#[from] StartError),
+    /// Two tools have one name.
+    #[error(transparent)]
+    Tool(#[from] AlreadyRegistered),
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            name: "perennial".to_owned(),
+            node: "local".to_owned(),
+            store: None,
+            config: Config::default(),
+            providers: Vec::new(),
+            tools: Vec::new(),
+            children: Vec::new(),
+            adoption: Adoption::AtBoot,
+            intensity: INTENSITY,
+            drain_within: drain::DRAIN_TIMEOUT,
+            store_only: false,
+            options: Options::default(),
+        }
+    }
+}
+
+impl Builder {
+    /// Names the runtime, for dumps.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Names this node on its store. The default is `local`.
+    pub fn node(mut self, node: impl Into<String>) -> Self {
+        self.node = node.into();
+        self
+    }
+
+    /// Chooses where runs and sessions are kept.
+    pub fn store(mut self, store: Store) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Sets the configuration of providers.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Brings a provider for live calls of `kind`; it wins over a configured one.
+    pub fn provider(mut self, kind: ProviderKind, provider: impl Provider) -> Self {
+        self.providers.push((kind, Arc::new(provider)));
+        self
+    }
+
+    /// Registers a tool.
+    pub fn tool(mut self, tool: Tool) -> Self {
+        self.tools.push(tool);
+        self
+    }
+
+    /// Adds a child of the host's own, under the supervisor `host`, behind earlier ones.
+    pub fn child(mut self, child: ChildSpec) -> Self {
+        self.children.push(child);
+        self
+    }
+
+    /// Sets what happens to unfinished runs of processes that are gone. The default is that a
+    /// runtime continues them at boot.
+    pub fn adoption(mut self, adoption: Adoption) -> Self {
+        self.adoption = adoption;
+        self
+    }
+
+    /// Sets how many restarts of its direct children the root tolerates; the default is 3 in 5 s.
+    pub fn root_intensity(mut self, max_restarts: u32, within: Duration) -> Self {
+        self.intensity = (max_restarts, within);
+        self
+    }
+
+    /// Sets how long attempts under way get at a shutdown; the default is 10 s.
+    pub fn drain_within(mut self, within: Duration) -> Self {
+        self.drain_within = within;
+        self
+    }
+
+    /// Leaves the process's panic hook alone; panics then have no location in dumps.
+    pub fn without_panic_hook(mut self) -> Self {
+        self.options.note_panic_locations = false;
+        self
+    }
+
+    /// Starts only what reads the store: runs can be listed and shown, and nothing is started,
+    /// continued or registered.
+    pub fn store_only(mut self) -> Self {
+        self.store_only = true;
+        self
+    }
+
+    /// Opens the store and starts the tree. Opening blocks for as long as the file system takes.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`].
+    pub async fn start(self) -> Result<Runtime, RuntimeError> {
+        let opened = self.store.as_ref().ok_or(RuntimeError::NoStore)?.open()?;
+        let store = opened.handle();
+        let clock = Clock::start();
+        let providers = Arc::new(ProviderTable::new(&self.config, self.providers));
+        let definitions =
+            PipelineDefinitions { store: store.clone(), providers: providers.clone() };
+        let assembled = assemble(Application {
+            store: store.clone(),
+            loops: Loops::of(&opened),
+            clock,
+            node: self.node.clone(),
+            definitions: Arc::new(definitions),
+            adoption: self.adoption,
+            host_children: self.children,
+            intensity: self.intensity,
+            drain_within: self.drain_within,
+        });
+        let Assembled { mut tree, services, runs, sessions, tools, tasks, host, published } =
+            assembled;
+        if self.store_only {
+            tree = SupervisorSpec::new("perennial").child(store_child(&store, Loops::of(&opened)));
+        }
+        for tool in self.tools {
+            tools.register(tool)?;
+        }
+        let root = Root::start(tree, clock, self.options).await?;
+        // Set once: this is the only start of this tree.
+        drop(published.set(root.tree().clone()));
+        let parts = Parts { store, runs: runs.clone(), providers };
+        Ok(Runtime {
+            root,
+            info: RuntimeInfo {
+                name: self.name,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                node: self.node,
+                instance: ulid::Ulid::generate().to_string(),
+            },
+            services,
+            runs,
+            pipelines: Pipelines::new(parts),
+            sessions,
+            tools,
+            tasks,
+            host,
+        })
+    }
+}

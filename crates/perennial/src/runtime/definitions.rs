@@ -1,0 +1,73 @@
+//! From what is recorded with a run back to its workflow.
+
+use std::sync::Arc;
+
+use perennial_core::{Digest, FailureClass, failure::Failure};
+use perennial_engine::{Definitions, NotRunnable, Workflow, workflow::BoxFuture};
+use perennial_pipeline::{Pipeline, RunSettings};
+use perennial_store::{RunRecord, Store};
+use perennial_tools::MockRules;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{ProviderMode, ProviderTable};
+
+/// The settings recorded with a run: those of the pipeline, and who answers its calls.
+pub(crate) fn recorded_settings(
+    settings: &RunSettings,
+    file: &str,
+    mode: ProviderMode,
+    mocks: Option<Digest>,
+) -> Value {
+    let mut value = settings.to_value();
+    value["file"] = json!(file);
+    value["provider_mode"] = json!(mode);
+    value["mocks"] = json!(mocks);
+    value
+}
+
+#[derive(Deserialize)]
+struct Recorded {
+    provider_mode: ProviderMode,
+    mocks: Option<Digest>,
+}
+
+#[derive(Debug)]
+pub(super) struct PipelineDefinitions {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) providers: Arc<ProviderTable>,
+}
+
+impl Definitions for PipelineDefinitions {
+    fn revive<'a>(
+        &'a self,
+        run: &'a RunRecord,
+        definition: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Workflow>, NotRunnable>> {
+        Box::pin(async move {
+            let refuse = |what: &str, why: String| NotRunnable {
+                run: run.run.clone(),
+                failure: Failure::new(FailureClass::Internal, "PL903", format!("{what}: {why}")),
+            };
+            let recorded = Recorded::deserialize(&run.settings)
+                .map_err(|error| refuse("its settings cannot be read", error.to_string()))?;
+            let settings = RunSettings::from_value(&run.settings)
+                .map_err(|error| refuse("its settings cannot be read", error.to_string()))?;
+            let pipeline = Pipeline::revive(&definition)
+                .map_err(|error| refuse("its definition cannot be read", error.to_string()))?;
+            let mocks = match recorded.mocks {
+                None => MockRules::default(),
+                Some(digest) => {
+                    let bytes = self.store.blob(digest).await;
+                    let bytes =
+                        bytes.map_err(|error| refuse("its mocks are gone", error.to_string()))?;
+                    MockRules::parse(&String::from_utf8_lossy(&bytes))
+                        .map_err(|error| refuse("its mocks cannot be read", error.to_string()))?
+                }
+            };
+            let providers = self.providers.of_mode(recorded.provider_mode, mocks);
+            let workflow: Arc<dyn Workflow> = pipeline.shared().bind(settings, providers);
+            Ok(workflow)
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! Which provider answers a kind of call, in each mode. Nothing falls back to mocks by itself.
+
+use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
+
+use perennial_core::{FailureClass, failure::Failure};
+use perennial_pipeline::{CallDefaults, ProviderKind, Providers, Resolved};
+use perennial_tools::{
+    Anthropic, AnthropicConfig, AnthropicConfigError, ApiKey, MockProvider, MockRules, Provider,
+};
+
+use super::config::{AnthropicSection, Config};
+
+/// What a Gemini step uses that names no model (pipelines.md, 2.2).
+const GEMINI_MODEL: &str = "gemini-2.5-flash-lite-preview-06-17";
+/// What a Claude step is recorded with when mocks answer and no model is configured.
+const MOCK_CLAUDE_MODEL: &str = "mock-claude";
+
+/// Who answers the calls of a run; recorded with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderMode {
+    /// Scripted and built-in answers; nothing leaves the machine.
+    Mock,
+    /// The real providers.
+    Live,
+}
+
+/// A text that names no mode.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no provider mode; modes of this version: mock, live")]
+pub struct UnknownMode(String);
+
+impl FromStr for ProviderMode {
+    type Err = UnknownMode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMode> {
+        match text {
+            "mock" => Ok(Self::Mock),
+            "live" => Ok(Self::Live),
+            _ => Err(UnknownMode(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for ProviderMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mock => "mock",
+            Self::Live => "live",
+        })
+    }
+}
+
+/// Why live calls of a kind are not possible here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unavailable {
+    /// The environment variable with the key is not set.
+    #[error("no key for `anthropic`: the environment variable {0} is not set")]
+    MissingKey(String),
+    /// The provider cannot be set up.
+    #[error("provider `anthropic` cannot be used: {0}")]
+    Misconfigured(String),
+    /// This version has no live provider of this kind.
+    #[error("`gemini` runs with mocks only in this version")]
+    NotInThisVersion,
+}
+
+/// The live providers of a runtime, and what calls use by default.
+#[derive(Debug)]
+pub(crate) struct ProviderTable {
+    live: HashMap<ProviderKind, Result<Arc<dyn Provider>, Unavailable>>,
+    anthropic: AnthropicSection,
+}
+
+impl ProviderTable {
+    /// Providers the host brought win over configured ones.
+    pub(super) fn new(config: &Config, brought: Vec<(ProviderKind, Arc<dyn Provider>)>) -> Self {
+        let anthropic = config.providers.anthropic.clone();
+        let mut live = HashMap::new();
+        live.insert(ProviderKind::Claude, configured(&anthropic));
+        live.insert(ProviderKind::Gemini, Err(Unavailable::NotInThisVersion));
+        live.extend(brought.into_iter().map(|(kind, provider)| (kind, Ok(provider))));
+        Self { live, anthropic }
+    }
+
+    /// Why live calls of `kind` are not possible, if they are not.
+    pub(crate) fn unavailable(&self, kind: ProviderKind) -> Option<Unavailable> {
+        match self.live.get(&kind) {
+            Some(Ok(_)) => None,
+            Some(Err(why)) => Some(why.clone()),
+            None => Some(Unavailable::NotInThisVersion),
+        }
+    }
+
+    /// Whether a model is configured for live calls of `kind`.
+    pub(crate) fn has_model(&self, kind: ProviderKind) -> bool {
+        match kind {
+            ProviderKind::Claude => self.anthropic.model.is_some(),
+            ProviderKind::Gemini => true,
+        }
+    }
+
+    /// What calls use by default; recorded with each run.
+    pub(crate) fn defaults(&self) -> CallDefaults {
+        let model = self.anthropic.model.clone();
+        CallDefaults {
+            claude: Resolved {
+                model: model.unwrap_or_else(|| MOCK_CLAUDE_MODEL.to_owned()),
+                max_output: self.anthropic.max_output,
+            },
+            gemini: Resolved { model: GEMINI_MODEL.to_owned(), max_output: 4096 },
+            aliases: std::collections::BTreeMap::new(),
+        }
+    }
+
+    /// The providers of one run.
+    pub(crate) fn of_mode(
+        self: &Arc<Self>,
+        mode: ProviderMode,
+        mocks: MockRules,
+    ) -> Arc<dyn Providers> {
+        match mode {
+            ProviderMode::Mock => Arc::new(Mocks {
+                claude: Arc::new(MockProvider::claude(mocks.clone())),
+                gemini: Arc::new(MockProvider::gemini(mocks)),
+            }),
+            ProviderMode::Live => Arc::new(Live(self.clone())),
+        }
+    }
+}
+
+fn configured(section: &AnthropicSection) -> Result<Arc<dyn Provider>, Unavailable> {
+    let key = std::env::var(&section.api_key_env).ok().filter(|key| !key.trim().is_empty());
+    let key = key.ok_or_else(|| Unavailable::MissingKey(section.api_key_env.clone()))?;
+    let config = AnthropicConfig::new(ApiKey::new(key)).at(&section.base_url);
+    match Anthropic::new(config) {
+        Ok(provider) => Ok(Arc::new(provider)),
+        Err(error) => Err(misconfigured(&error)),
+    }
+}
+
+fn misconfigured(error: &AnthropicConfigError) -> Unavailable {
+    Unavailable::Misconfigured(error.to_string())
+}
+
+#[derive(Debug)]
+struct Mocks {
+    claude: Arc<dyn Provider>,
+    gemini: Arc<dyn Provider>,
+}
+
+impl Providers for Mocks {
+    fn provider(&self, kind: ProviderKind) -> Result<Arc<dyn Provider>, Failure> {
+        Ok(match kind {
+            ProviderKind::Claude => self.claude.clone(),
+            ProviderKind::Gemini => self.gemini.clone(),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Live(Arc<ProviderTable>);
+
+impl Providers for Live {
+    fn provider(&self, kind: ProviderKind) -> Result<Arc<dyn Provider>, Failure> {
+        match self.0.live.get(&kind) {
+            Some(Ok(provider)) => Ok(provider.clone()),
+            Some(Err(why)) => Err(failure(why)),
+            None => Err(failure(&Unavailable::NotInThisVersion)),
+        }
+    }
+}
+
+fn failure(why: &Unavailable) -> Failure {
+    Failure::new(FailureClass::Permanent, "PL709", why.to_string())
+}

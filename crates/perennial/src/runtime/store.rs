@@ -1,0 +1,129 @@
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
+
+use perennial_store::{MemoryStore, SqliteOptions, SqliteStore, StoreError};
+
+/// Where a runtime keeps what must survive.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Store {
+    choice: Choice,
+    must_exist: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Choice {
+    Sqlite(PathBuf),
+    Memory,
+}
+
+/// A text that names no store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{url}` names no store: {why}")]
+pub struct InvalidStoreUrl {
+    url: String,
+    why: &'static str,
+}
+
+/// A store that is open.
+pub(super) enum Opened {
+    Sqlite(SqliteStore),
+    Memory(MemoryStore),
+}
+
+impl Store {
+    /// One SQLite file, held by one process at a time. It is created when it is not there.
+    pub fn sqlite(path: impl Into<PathBuf>) -> Self {
+        Self { choice: Choice::Sqlite(path.into()), must_exist: false }
+    }
+
+    /// Nothing survives the process: for documentation and tests with a paused clock.
+    pub fn memory() -> Self {
+        Self { choice: Choice::Memory, must_exist: false }
+    }
+
+    /// Refuses to create what is not there: for those who only look, or continue.
+    #[must_use]
+    pub fn must_exist(mut self) -> Self {
+        self.must_exist = true;
+        self
+    }
+
+    pub(super) fn open(&self) -> Result<Opened, StoreError> {
+        Ok(match &self.choice {
+            Choice::Sqlite(path) => {
+                if self.must_exist && !path.exists() {
+                    let why = format!("there is none at {}; `run` creates one", path.display());
+                    return Err(StoreError::Unavailable(why));
+                }
+                Opened::Sqlite(SqliteStore::open(path, SqliteOptions::default())?)
+            }
+            Choice::Memory => Opened::Memory(MemoryStore::open()?),
+        })
+    }
+}
+
+impl Opened {
+    pub(super) fn handle(&self) -> Arc<dyn perennial_store::Store> {
+        match self {
+            Self::Sqlite(store) => Arc::new(store.clone()),
+            Self::Memory(store) => Arc::new(store.clone()),
+        }
+    }
+}
+
+impl FromStr for Store {
+    type Err = InvalidStoreUrl;
+
+    /// `sqlite:PATH`, `sqlite://PATH`, `memory:`, or a plain path.
+    fn from_str(url: &str) -> Result<Self, InvalidStoreUrl> {
+        let refuse = |why| InvalidStoreUrl { url: url.to_owned(), why };
+        if url == "memory:" {
+            return Ok(Self::memory());
+        }
+        let path = match url.split_once(':') {
+            Some(("sqlite", path)) => path.strip_prefix("//").unwrap_or(path),
+            Some(("postgres" | "postgresql", _)) => {
+                return Err(refuse("PostgreSQL is not in this version; use sqlite:PATH"));
+            }
+            Some((scheme, rest)) if rest.starts_with("//") || scheme.is_empty() => {
+                return Err(refuse("use sqlite:PATH or memory:"));
+            }
+            Some(_) | None => url,
+        };
+        if path.is_empty() { Err(refuse("the path is missing")) } else { Ok(Self::sqlite(path)) }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.choice.fmt(f)
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.choice {
+            Choice::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Choice::Memory => f.write_str("memory:"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_and_paths_name_stores() {
+        for (url, store) in [
+            ("sqlite:a.db", Store::sqlite("a.db")),
+            ("sqlite:///tmp/a.db", Store::sqlite("/tmp/a.db")),
+            ("a.db", Store::sqlite("a.db")),
+            ("memory:", Store::memory()),
+        ] {
+            assert_eq!(url.parse(), Ok(store));
+        }
+        for url in ["", "sqlite:", "postgres://h/db", "mysql://h"] {
+            assert!(url.parse::<Store>().is_err(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! From a tree to a pipeline: every fault found at once, each at its place.
+
+mod chat;
+mod conditions;
+mod defaults;
+mod document;
+mod inputs;
+mod keys;
+mod prompts;
+mod references;
+mod section;
+mod steps;
+mod templates;
+
+use std::sync::Arc;
+
+use crate::{
+    definition::{Input, Pipeline},
+    diagnostic::{Code, Diagnostic, Finding, Findings, Severity},
+    source::{self, Extent, SourceText},
+};
+
+pub(crate) use references::Known;
+pub(crate) use section::Section;
+
+/// Largest file, in bytes.
+pub const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The outcome of a check.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// Everything found, in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The pipeline, when no diagnostic is an error.
+    pub pipeline: Option<Pipeline>,
+    /// Inputs found, also of a faulty document.
+    pub inputs: Vec<Input>,
+}
+
+impl Checked {
+    /// How many diagnostics are of this severity.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.diagnostics.iter().filter(|shown| shown.severity == severity).count()
+    }
+}
+
+/// What all checks share: the file, what is known of it, and what was found.
+#[derive(Debug)]
+pub(crate) struct Check<'a> {
+    pub(crate) file: &'a str,
+    pub(crate) source: &'a SourceText,
+    pub(crate) findings: Findings,
+    pub(crate) known: Known,
+}
+
+impl Pipeline {
+    /// Checks the document `bytes`, called `file` in what is shown. Pure: nothing is read.
+    pub fn check(file: &str, bytes: &[u8]) -> Checked {
+        let shown: Arc<str> = Arc::from(file);
+        let refused = |finding: Finding, source: &SourceText| {
+            let mut findings = Findings::default();
+            findings.push(finding);
+            let diagnostics = findings.report(&shown, source);
+            Checked { diagnostics, pipeline: None, inputs: Vec::new() }
+        };
+        if bytes.len() > FILE_BYTES_MAX {
+            let text = format!("the file has {} bytes; at most 4 MiB are read", bytes.len());
+            return refused(Finding::error(Code(107), text), &SourceText::lossy(b""));
+        }
+        let source = match SourceText::new(bytes) {
+            Ok(source) => source,
+            Err(at) => {
+                let text = format!("Failed to parse YAML: {file}: byte {at} is not UTF-8");
+                // What stands before the fault is valid and keeps its offsets.
+                let finding = Finding::error(Code(102), text).at(Extent::new(at, at));
+                return refused(finding, &SourceText::lossy(bytes));
+            }
+        };
+        let mut findings = Findings::default();
+        let Some(root) = source::parse(&source, file, &mut findings) else {
+            let diagnostics = findings.report(&shown, &source);
+            return Checked { diagnostics, pipeline: None, inputs: Vec::new() };
+        };
+        let mut check = Check { file, source: &source, findings, known: Known::default() };
+        let model = check.document(&root);
+        let inputs = model.as_ref().map(|model| model.inputs.clone()).unwrap_or_default();
+        let faulty = check.findings.has_errors();
+        let pipeline = model.filter(|_| !faulty).map(Pipeline::of);
+        Checked { diagnostics: check.findings.report(&shown, &source), pipeline, inputs }
+    }
+}
+
+/// Reads YAML (or JSON) that is no workflow, such as scripted replies: one value, with the same
+/// rules and limits as documents.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
+pub fn read_yaml(file: &str, bytes: &[u8]) -> Result<serde_json::Value, Vec<Diagnostic>> {
+    let shown: Arc<str> = Arc::from(file);
+    let mut findings = Findings::default();
+    let source = match SourceText::new(bytes) {
+        Ok(source) => source,
+        Err(at) => {
+            let text = format!("Failed to parse YAML: {file}: byte {at} is not UTF-8");
+            findings.push(Finding::error(Code(102), text).at(Extent::new(at, at)));
+            return Err(findings.report(&shown, &SourceText::lossy(bytes)));
+        }
+    };
+    let root = source::parse(&source, file, &mut findings);
+    match root {
+        Some(root) if !findings.has_errors() => Ok(root.to_value()),
+        Some(_) | None => Err(findings.report(&shown, &source)),
+    }
+}

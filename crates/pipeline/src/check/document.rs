@@ -1,0 +1,218 @@
+//! The root of the document and the keys of `workflow` (1.1, 1.4).
+
+use serde_json::{Map, Value};
+
+use super::{Check, Section, keys, section::LATER};
+use crate::{
+    definition::{Input, LANGUAGE, Model, Ordered},
+    diagnostic::{Code, Finding},
+    source::{Content, Entry, Extent, Node},
+};
+
+/// What `workflow.…` reads in an expression.
+const FACTS: [&str; 8] =
+    ["name", "description", "version", "author", "tags", "metadata", "variables", "global_vars"];
+
+impl Check<'_> {
+    /// The model of a document; with errors, as much of it as can be understood.
+    pub(super) fn document(&mut self, root: &Node) -> Option<Model> {
+        self.environment_names(root, "");
+        let Some(section) = Section::of(root, "", "", "the document") else {
+            self.no_workflow(root.extent, "the document must be a map");
+            return None;
+        };
+        let Some(entry) = section.get("workflow") else {
+            let first = section.start();
+            let keys: Vec<&str> = section.keys().collect();
+            if keys.contains(&"steps") && !keys.contains(&"pipeline") {
+                self.no_workflow(first, "indent everything under `workflow:`");
+                let whole = Section::of(root, "", "", "`workflow`")?;
+                return self.workflow(&whole);
+            }
+            let hint = if keys.contains(&"pipeline") {
+                "rename `pipeline` to `workflow` and move `steps` under it".to_owned()
+            } else {
+                format!("this is not a workflow; its root keys are: {}", shortened(&keys))
+            };
+            self.no_workflow(first, &hint);
+            return None;
+        };
+        self.unknown_keys(&section, &[&keys::ROOT]);
+        let Some(workflow) = Section::of(&entry.value, "/workflow", "", "`workflow`") else {
+            let extent = if entry.value.is_null() { entry.key_extent } else { entry.value.extent };
+            let text = "`workflow` must be a map";
+            self.findings.push(Finding::error(Code(108), text).at(extent).pointer("/workflow"));
+            return None;
+        };
+        self.workflow(&workflow)
+    }
+
+    fn no_workflow(&mut self, extent: Extent, hint: &str) {
+        let text = "missing required 'workflow' section";
+        self.findings.push(Finding::error(Code(105), text).at(extent).hint(hint));
+    }
+
+    fn workflow(&mut self, workflow: &Section<'_>) -> Option<Model> {
+        self.unknown_keys(workflow, &[&keys::WORKFLOW]);
+        self.known.facts = FACTS.to_vec();
+        let language = self.language(workflow);
+        let name = self.workflow_name(workflow);
+        let facts = self.facts(workflow);
+        if workflow.get("concurrency").is_some() {
+            self.one_of(workflow, "concurrency", &["sequential"], &["auto"]);
+        }
+        let mut inputs = self.declared_inputs(workflow);
+        let nodes = self.step_nodes(workflow);
+        self.collect_names(nodes.unwrap_or(&[]));
+        let defaults = self.defaults(workflow);
+        let mut steps = Vec::new();
+        for (place, node) in nodes.unwrap_or(&[]).iter().enumerate() {
+            let pointer = format!("{}/steps/{place}", workflow.pointer);
+            steps.extend(self.step(node, &pointer, place, &defaults));
+        }
+        inputs.extend(self.known.implied.iter().map(Input::implied));
+        let file = self.file.to_owned();
+        Some(Model { language, name: name?, file, facts: Ordered(facts), inputs, steps })
+    }
+
+    fn language(&mut self, workflow: &Section<'_>) -> u32 {
+        let Some(language) = self.count(workflow, "language", 1, false) else { return LANGUAGE };
+        if language > LANGUAGE {
+            let text =
+                format!("language {language} is newer than this build, which knows {LANGUAGE}");
+            self.findings.push(workflow.fault(109, "language", text));
+        }
+        language
+    }
+
+    fn workflow_name(&mut self, workflow: &Section<'_>) -> Option<String> {
+        let Some(entry) = workflow.get("name") else {
+            let text = "missing required 'name' field";
+            self.findings.push(
+                Finding::error(Code(201), text)
+                    .at(workflow.start())
+                    .pointer(workflow.pointer.as_str()),
+            );
+            return None;
+        };
+        self.valid_name(entry, &workflow.pointer_of("name"), "workflow")
+    }
+
+    /// A name is a text of 1 to 128 characters without control characters and holes (PL302).
+    pub(super) fn valid_name(&mut self, entry: &Entry, pointer: &str, of: &str) -> Option<String> {
+        let fault = match entry.value.as_text() {
+            None => "it must be a string",
+            Some("") => "it is empty",
+            Some(name) if name.chars().count() > 128 => "it is longer than 128 characters",
+            Some(name) if name.chars().any(char::is_control) => "it has control characters",
+            Some(name) if name.contains("{{") => "a name is never a template",
+            Some(name) => return Some(name.to_owned()),
+        };
+        let at = if entry.value.is_null() { entry.key_extent } else { entry.value.extent };
+        let text = format!("invalid name of a {of}: {fault}");
+        self.findings.push(Finding::error(Code(302), text).at(at).pointer(pointer));
+        None
+    }
+
+    fn facts(&mut self, workflow: &Section<'_>) -> Value {
+        for key in ["description", "author"] {
+            self.text(workflow, key);
+        }
+        if let Some(node) = workflow.node("version")
+            && !matches!(node.content, Content::Number(_) | Content::Text { .. })
+        {
+            self.findings.push(workflow.wrong_type("version", "a string or a number"));
+        }
+        self.texts(workflow, "tags");
+        self.map(workflow, "metadata");
+        if let Some(variables) = self.map(workflow, "variables") {
+            self.known.variables.extend(variables.keys().map(str::to_owned));
+        }
+        if let Some(globals) = self.map(workflow, "global_vars") {
+            self.known.globals.extend(globals.keys().map(str::to_owned));
+        }
+        let mut facts = Map::new();
+        for key in FACTS {
+            if let Some(node) = workflow.node(key) {
+                facts.insert(key.to_owned(), node.to_value());
+            }
+        }
+        Value::Object(facts)
+    }
+
+    fn step_nodes<'n>(&mut self, workflow: &Section<'n>) -> Option<&'n [Node]> {
+        let Some(entry) = workflow.get("steps") else {
+            let text = "missing required 'steps' array";
+            let finding = Finding::error(Code(201), text).at(workflow.start());
+            self.findings.push(finding.pointer(workflow.pointer.as_str()));
+            return None;
+        };
+        let steps = self.list(workflow, "steps")?;
+        if steps.is_empty() {
+            let text = "`steps` must contain at least one step";
+            let pointer = workflow.pointer_of("steps");
+            let finding = Finding::error(Code(206), text).at(entry.value.extent);
+            self.findings.push(finding.pointer(pointer));
+        }
+        Some(steps)
+    }
+
+    /// `${NAME}` is text of the environment in the language, which this version does not read.
+    fn environment_names(&mut self, node: &Node, pointer: &str) {
+        match &node.content {
+            Content::Null | Content::Bool(_) | Content::Number(_) => (),
+            Content::Text { value, .. } => {
+                if let Some(extent) = environment_name(value) {
+                    let text = format!("`{}` is not replaced", &value[extent.start..extent.end]);
+                    let error = crate::expression::SyntaxError::coded(Code(217), text, extent);
+                    self.syntax_errors(node, pointer, 217, vec![error.hint(LATER)]);
+                }
+            }
+            Content::List(items) => {
+                for (place, item) in items.iter().enumerate() {
+                    self.environment_names(item, &format!("{pointer}/{place}"));
+                }
+            }
+            Content::Map(entries) => {
+                for entry in entries {
+                    self.environment_names(&entry.value, &format!("{pointer}/{}", entry.key));
+                }
+            }
+        }
+    }
+}
+
+fn shortened(keys: &[&str]) -> String {
+    let mut shown = keys.iter().take(8).copied().collect::<Vec<_>>().join(", ");
+    if keys.len() > 8 {
+        shown.push_str(", …");
+    }
+    shown
+}
+
+/// The first `${NAME}` or `${NAME:-text}` of `text`.
+fn environment_name(text: &str) -> Option<Extent> {
+    let mut at = 0;
+    while let Some(found) = text[at..].find("${") {
+        let start = at + found;
+        let name = text[start + 2..]
+            .bytes()
+            .take_while(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_')
+            .count();
+        let behind = start + 2 + name;
+        let rest = &text[behind..];
+        let begins_well = !text[start + 2..].starts_with(|c: char| c.is_ascii_digit());
+        let end = if rest.starts_with('}') {
+            Some(behind + 1)
+        } else if rest.starts_with(":-") {
+            rest.find('}').map(|close| behind + close + 1)
+        } else {
+            None
+        };
+        if let Some(end) = end.filter(|_| name > 0 && begins_well) {
+            return Some(Extent::new(start, end));
+        }
+        at = start + 2;
+    }
+    None
+}

@@ -1,0 +1,150 @@
+//! Prompts: lists of parts (3.1).
+
+use super::{Check, Section, keys, references::Standpoint, section::LATER};
+use crate::{
+    definition::{Part, PreviousResponse, PromptPart},
+    diagnostic::{Code, Finding},
+    expression::parse_path,
+    source::{Content, Node},
+    spelling,
+};
+
+impl Check<'_> {
+    /// The required `prompt` of a step.
+    pub(super) fn prompt(
+        &mut self,
+        step: &Section<'_>,
+        name: &str,
+        from: Standpoint<'_>,
+    ) -> Option<Vec<Part>> {
+        let Some(entry) = step.get("prompt") else {
+            let at = step.node("name").map_or(step.extent, |node| node.extent);
+            let text = format!("Step '{name}' missing required 'prompt' field");
+            self.findings
+                .push(Finding::error(Code(212), text).at(at).pointer(step.pointer.as_str()));
+            return None;
+        };
+        let pointer = step.pointer_of("prompt");
+        match &entry.value.content {
+            Content::Text { .. } => {
+                let text = "the prompt is a string, taken as one static part";
+                let note = Finding::note(Code(211), text).at(entry.value.extent);
+                self.findings.push(note.pointer(pointer.as_str()));
+                let template = self.template(&entry.value, &pointer, from)?;
+                Some(vec![Part { condition: None, yields: PromptPart::Static(template) }])
+            }
+            Content::List(items) => {
+                let parts: Vec<Option<Part>> = items
+                    .iter()
+                    .enumerate()
+                    .map(|(place, item)| self.part(item, &format!("{pointer}/{place}"), name, from))
+                    .collect();
+                parts.into_iter().collect()
+            }
+            Content::Null | Content::Bool(_) | Content::Number(_) | Content::Map(_) => {
+                self.findings.push(step.wrong_type("prompt", "a list"));
+                None
+            }
+        }
+    }
+
+    fn part(
+        &mut self,
+        node: &Node,
+        pointer: &str,
+        name: &str,
+        from: Standpoint<'_>,
+    ) -> Option<Part> {
+        let whole = format!("a prompt part of {}", from.whole);
+        let Some(section) = Section::of(node, pointer, "prompt part ", &whole) else {
+            let text = "a prompt part must be a map";
+            self.findings.push(Finding::error(Code(203), text).at(node.extent).pointer(pointer));
+            return None;
+        };
+        if section.get("type").is_none() {
+            let text = format!("Step '{name}' has prompt part without type");
+            self.findings
+                .push(Finding::error(Code(213), text).at(section.start()).pointer(pointer));
+            return None;
+        }
+        let kind = self.text(&section, "type")?;
+        let condition = section.node("condition");
+        let condition =
+            condition.map(|node| self.condition(node, &section.pointer_of("condition"), from));
+        let faulty = matches!(condition, Some(None))
+            && section.node("condition").is_some_and(|node| !node.is_null());
+        let yields = match kind {
+            "static" => self.static_part(&section, from),
+            "previous_response" => self.previous_part(&section, from),
+            unknown => {
+                let later = keys::LATER_PARTS.contains(&unknown);
+                let hint = if later {
+                    Some(LATER.to_owned())
+                } else {
+                    let known = keys::PARTS.iter().chain(keys::LATER_PARTS).copied();
+                    spelling::did_you_mean(unknown, known)
+                };
+                let text = format!("Step '{name}' has prompt part with invalid type: {unknown}");
+                self.findings.push(section.fault(214, "type", text).maybe_hint(hint));
+                None
+            }
+        }?;
+        (!faulty).then_some(Part { condition: condition.flatten(), yields })
+    }
+
+    fn static_part(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<PromptPart> {
+        self.unknown_keys(section, &[&keys::STATIC_PART]);
+        let raw = self.flag(section, "raw").unwrap_or(false);
+        let Some(node) = section.node("content").filter(|node| !node.is_null()) else {
+            self.missing(section, "static prompt part without content");
+            return None;
+        };
+        let text = self.text(section, "content")?;
+        if raw {
+            return Some(PromptPart::Raw(text.to_owned()));
+        }
+        self.template(node, &section.pointer_of("content"), from).map(PromptPart::Static)
+    }
+
+    fn previous_part(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<PromptPart> {
+        self.unknown_keys(section, &[&keys::PREVIOUS_PART]);
+        let strict = self.flag(section, "strict").unwrap_or(true);
+        let extract = self.extract(section);
+        let Some(node) = section.node("step").filter(|node| !node.is_null()) else {
+            self.missing(section, "previous_response prompt part missing 'step' field");
+            return None;
+        };
+        let step = self.text(section, "step")?;
+        for (_, finding) in self.earlier(step, node.extent, from) {
+            self.findings.push(finding.at(node.extent).pointer(section.pointer_of("step")));
+        }
+        let extract = extract?;
+        Some(PromptPart::PreviousResponse(PreviousResponse {
+            step: step.to_owned(),
+            extract,
+            strict,
+        }))
+    }
+
+    /// `Some(None)` when nothing is extracted.
+    fn extract(&mut self, section: &Section<'_>) -> Option<Option<String>> {
+        let Some(node) = section.node("extract").filter(|node| !node.is_null()) else {
+            return Some(None);
+        };
+        let path = self.text(section, "extract")?;
+        match parse_path(path) {
+            Ok(_) => Some(Some(path.to_owned())),
+            Err(error) => {
+                let code = if path.trim_start().starts_with('$') { 410 } else { 401 };
+                self.syntax_errors(node, &section.pointer_of("extract"), code, vec![error]);
+                None
+            }
+        }
+    }
+
+    fn missing(&mut self, section: &Section<'_>, text: &str) {
+        let at = section.node("type").map_or(section.extent, |node| node.extent);
+        let pointer = section.pointer.as_str();
+        self.findings.push(Finding::error(Code(215), text).at(at).pointer(pointer));
+    }
+}

@@ -1,0 +1,180 @@
+//! Names: whether what a path begins with exists, and exists early enough (YT-13, YT-14, YT-16).
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Check, section::LATER};
+use crate::{
+    diagnostic::{Code, Finding},
+    expression::{LATER_ROOTS, Path, Place, ROOTS},
+    source::{Alignment, Extent, Node},
+    spelling,
+};
+
+/// What the document binds, collected before any expression is looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Steps by name; the first one of a name counts.
+    pub(super) steps: HashMap<String, usize>,
+    /// Variables of the workflow, and those that a step sets.
+    pub(super) variables: HashSet<String>,
+    pub(super) inputs: HashSet<String>,
+    pub(super) globals: HashSet<String>,
+    pub(super) facts: Vec<&'static str>,
+    /// Inputs used and bound nowhere, in the order of their first use.
+    pub(super) implied: Vec<String>,
+    implied_set: HashSet<String>,
+}
+
+/// Where an expression stands: in the step number `step`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standpoint<'a> {
+    pub(super) step: usize,
+    pub(super) whole: &'a str,
+}
+
+/// A path in an expression; a guarded one may be missing.
+#[derive(Debug)]
+pub(super) struct Use<'e> {
+    pub(super) path: &'e Path,
+    pub(super) guarded: bool,
+}
+
+impl Check<'_> {
+    /// Checks all paths of the text `node`.
+    pub(super) fn references(
+        &mut self,
+        node: &Node,
+        pointer: &str,
+        uses: &[Use<'_>],
+        place: Place,
+        from: Standpoint<'_>,
+    ) {
+        if uses.is_empty() {
+            return;
+        }
+        let mut alignment = None;
+        for used in uses {
+            for (extent, finding) in self.reference(used, place, from) {
+                let aligned = alignment.get_or_insert_with(|| Alignment::of(node, self.source));
+                let at = aligned.place(extent);
+                self.findings.push(finding.at(at).pointer(pointer));
+            }
+        }
+    }
+
+    fn reference(
+        &mut self,
+        used: &Use<'_>,
+        place: Place,
+        from: Standpoint<'_>,
+    ) -> Vec<(Extent, Finding)> {
+        let Use { path, guarded } = used;
+        let root = path.root.as_str();
+        let is_step = self.known.steps.contains_key(root);
+        if place == Place::Condition && is_step {
+            return self.earlier(root, path.root_extent, from);
+        }
+        if ROOTS.contains(&root) {
+            return self.rooted(path, *guarded, from);
+        }
+        if self.known.variables.contains(root) || self.known.inputs.contains(root) {
+            return Vec::new();
+        }
+        if is_step {
+            let mut found = self.earlier(root, path.root_extent, from);
+            let note = Finding::note(Code(210), format!("a step is named as `steps.{root}`"))
+                .hint(format!("write `steps.{root}`"));
+            found.push((path.root_extent, note));
+            return found;
+        }
+        if LATER_ROOTS.contains(&root) {
+            let code =
+                if matches!(root, "environment" | "config" | "env" | "meta") { 314 } else { 307 };
+            let text = format!("`{root}` is not available in {}", from.whole);
+            return vec![(path.extent, Finding::error(Code(code), text).hint(LATER))];
+        }
+        if *guarded {
+            return Vec::new();
+        }
+        self.imply(root, path.root_extent)
+    }
+
+    fn rooted(
+        &mut self,
+        path: &Path,
+        guarded: bool,
+        from: Standpoint<'_>,
+    ) -> Vec<(Extent, Finding)> {
+        let field = path.segments.first().and_then(|segment| segment.field());
+        match (path.root.as_str(), field) {
+            ("steps", Some((name, extent))) => self.earlier(name, extent, from),
+            ("steps", None) => {
+                let text = "`steps` needs the name of a step";
+                vec![(path.extent, Finding::error(Code(401), text))]
+            }
+            ("inputs", Some((name, extent))) => {
+                if guarded || self.known.inputs.contains(name) {
+                    return Vec::new();
+                }
+                self.imply(name, extent)
+            }
+            ("global_vars", Some((name, extent))) => {
+                if guarded || self.known.globals.contains(name) {
+                    return Vec::new();
+                }
+                self.imply(&format!("global_vars.{name}"), extent)
+            }
+            ("workflow", Some((name, extent))) => {
+                if self.known.facts.contains(&name) {
+                    return Vec::new();
+                }
+                let hint = spelling::did_you_mean(name, self.known.facts.iter().copied());
+                let text = format!("unknown path `workflow.{name}`");
+                vec![(extent, Finding::error(Code(314), text).maybe_hint(hint))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The step `name` has to stand before the one that names it.
+    pub(super) fn earlier(
+        &self,
+        name: &str,
+        extent: Extent,
+        from: Standpoint<'_>,
+    ) -> Vec<(Extent, Finding)> {
+        let finding = match self.known.steps.get(name) {
+            Some(step) if *step < from.step => return Vec::new(),
+            Some(step) if *step == from.step => {
+                let text = format!("step `{name}` refers to itself: used before it has run");
+                Finding::error(Code(306), text)
+            }
+            Some(_) => {
+                let text = format!("step `{name}` is used before it has run");
+                Finding::error(Code(306), text).hint("only earlier steps have results")
+            }
+            None => {
+                let text = format!("{} references non-existent steps: {name}", from.whole);
+                let finding = Finding::error(Code(305), text);
+                if self.findings.wants_hints() {
+                    let mut names: Vec<&str> =
+                        self.known.steps.keys().map(String::as_str).collect();
+                    names.sort_unstable();
+                    finding.maybe_hint(spelling::did_you_mean(name, names))
+                } else {
+                    finding
+                }
+            }
+        };
+        vec![(extent, finding)]
+    }
+
+    fn imply(&mut self, name: &str, extent: Extent) -> Vec<(Extent, Finding)> {
+        if !self.known.implied_set.insert(name.to_owned()) {
+            return Vec::new();
+        }
+        self.known.implied.push(name.to_owned());
+        let text = format!("`{name}` is bound nowhere and becomes a required input");
+        vec![(extent, Finding::note(Code(311), text))]
+    }
+}

@@ -1,0 +1,380 @@
+//! Steps: names, types, policies, and the keys of each type (1.7, 2).
+
+use perennial_core::retry::RetryPolicy;
+
+use super::{
+    Check, Section,
+    defaults::Defaults,
+    keys::{self, Keys},
+    references::Standpoint,
+    section::LATER,
+};
+use crate::{
+    definition::{
+        Assign, Chat, ChatOptions, Echo, Location, ProviderKind, Step, StepKind, VariableScope,
+    },
+    diagnostic::{Code, Finding, Severity},
+    expression::{LATER_ROOTS, ROOTS, TemplateTree},
+    source::{Content, Node},
+    spelling,
+};
+
+impl Check<'_> {
+    /// Collects the names that steps and assignments bind, before any of them is looked at.
+    pub(super) fn collect_names(&mut self, nodes: &[Node]) {
+        for (place, node) in nodes.iter().enumerate() {
+            let Some(section) = Section::of(node, "", "", "") else { continue };
+            let text = |key: &str| section.node(key).and_then(Node::as_text);
+            if let Some(name) = text("name") {
+                self.known.steps.entry(name.to_owned()).or_insert(place);
+            }
+            if text("type") == Some("set_variable") {
+                let entries = section.node("variables").and_then(Node::as_map).unwrap_or(&[]);
+                self.known.variables.extend(entries.iter().map(|entry| entry.key.clone()));
+                self.known.variables.extend(text("variable").map(str::to_owned));
+            }
+        }
+    }
+
+    /// One step; every part of it is checked, whatever is wrong with the others.
+    pub(super) fn step(
+        &mut self,
+        node: &Node,
+        pointer: &str,
+        place: usize,
+        defaults: &Defaults,
+    ) -> Option<Step> {
+        let Some(bare) = Section::of(node, pointer, "", "a step") else {
+            let finding = Finding::error(Code(108), "a step must be a map").at(node.extent);
+            self.findings.push(finding.pointer(pointer));
+            return None;
+        };
+        let name = self.step_name(&bare, place);
+        let shown = name.clone().unwrap_or_else(|| format!("#{}", place + 1));
+        let type_name = self.step_type(&bare, &shown);
+        let typed = type_name.map_or_else(String::new, |name| format!(" (type `{name}`)"));
+        let whole = format!("step `{shown}`{typed}");
+        let section = bare.called(&whole);
+        let from = Standpoint { step: place, whole: &whole };
+
+        let condition = section.node("condition").filter(|node| !node.is_null());
+        let parsed =
+            condition.and_then(|node| self.condition(node, &section.pointer_of("condition"), from));
+        let condition_fits = condition.is_none() || parsed.is_some();
+        self.decoration(&section, from);
+        let continue_on_error = self.on_error(&section, defaults);
+        let within_ms = self.deadline(&section).or(defaults.within_ms);
+        let (kind, own) = self.step_kind(&section, type_name?, &shown, from, defaults);
+        self.unknown_keys(&section, &[&keys::STEP, own]);
+        let usual = match kind.as_ref().and_then(StepKind::provider) {
+            Some(_) => RetryPolicy::PROVIDER,
+            None => RetryPolicy::ONCE,
+        };
+        let retry = self.retry(&section).unwrap_or(usual);
+        let line = self.source.position(section.start().start).line;
+        let location = Location { file: self.file.to_owned(), line };
+        condition_fits.then_some(())?;
+        Some(Step {
+            name: name?,
+            type_name: type_name?.to_owned(),
+            location,
+            condition: parsed,
+            continue_on_error,
+            within_ms,
+            retry,
+            kind: kind?,
+        })
+    }
+
+    fn step_name(&mut self, section: &Section<'_>, place: usize) -> Option<String> {
+        let Some(entry) = section.get("name") else {
+            let text = "Step missing required 'name' field";
+            let finding = Finding::error(Code(201), text).at(section.start());
+            self.findings.push(finding.pointer(section.pointer.as_str()));
+            return None;
+        };
+        let name = self.valid_name(entry, &section.pointer_of("name"), "step")?;
+        if matches!(name.as_str(), "steps" | "loop") {
+            let text = format!("`{name}` is a reserved step name");
+            self.findings.push(section.fault(303, "name", text));
+        } else if ROOTS.contains(&name.as_str()) || LATER_ROOTS.contains(&name.as_str()) {
+            let text = format!("the step has the name of the root `{name}`");
+            self.findings.push(
+                Finding::new(Code(304), Severity::Warning, text)
+                    .at(entry.value.extent)
+                    .pointer(section.pointer_of("name"))
+                    .hint(format!("templates reach it as `steps.{name}` only")),
+            );
+        }
+        if self.known.steps.get(&name).is_some_and(|first| *first != place) {
+            let text = format!("duplicate step name `{name}`");
+            self.findings.push(section.fault(301, "name", text));
+        }
+        Some(name)
+    }
+
+    fn step_type<'n>(&mut self, section: &Section<'n>, shown: &str) -> Option<&'n str> {
+        let Some(entry) = section.get("type") else {
+            let text = format!("Step '{shown}' missing required 'type' field");
+            let finding = Finding::error(Code(201), text).at(section.start());
+            self.findings.push(finding.pointer(section.pointer.as_str()));
+            return None;
+        };
+        let found = self.text(section, "type")?;
+        if keys::TYPES.contains(&found) {
+            return Some(found);
+        }
+        if found.contains("{{") {
+            let text = format!("Step '{shown}' has a templated type");
+            self.findings.push(section.fault(209, "type", text).hint(LATER));
+            return None;
+        }
+        let hint = if keys::LATER_TYPES.contains(&found) {
+            Some(LATER.to_owned())
+        } else {
+            spelling::did_you_mean(found, keys::TYPES.iter().chain(keys::LATER_TYPES).copied())
+        };
+        let types = keys::TYPES.join(", ");
+        let text = format!(
+            "Step '{shown}' has invalid type '{}'. Supported types: {types}",
+            entry.value.shown()
+        );
+        self.findings.push(section.fault(208, "type", text).maybe_hint(hint));
+        None
+    }
+
+    /// Keys that are checked and change nothing.
+    fn decoration(&mut self, section: &Section<'_>, from: Standpoint<'_>) {
+        self.text(section, "description");
+        self.map(section, "metadata");
+        self.one_of(section, "role", &["brain", "muscle"], &[]);
+        let Some(items) = self.list(section, "depends_on") else { return };
+        let pointer = section.pointer_of("depends_on");
+        for (place, item) in items.iter().enumerate() {
+            let pointer = format!("{pointer}/{place}");
+            let Some(name) = item.as_text() else {
+                let finding = Finding::error(Code(203), "depends_on must be a list of strings");
+                self.findings.push(finding.at(item.extent).pointer(pointer));
+                continue;
+            };
+            for (extent, finding) in self.earlier(name, item.extent, from) {
+                self.findings.push(finding.at(extent).pointer(pointer.as_str()));
+            }
+        }
+    }
+
+    /// Whether the run goes on without the step (4.4).
+    fn on_error(&mut self, section: &Section<'_>, defaults: &Defaults) -> bool {
+        let flag = self.flag(section, "continue_on_error");
+        let policy = match section.node("on_error").map(|node| &node.content) {
+            None => None,
+            Some(Content::List(_)) => {
+                self.later(section, "on_error", "a list of steps in `on_error`");
+                None
+            }
+            Some(
+                Content::Null
+                | Content::Bool(_)
+                | Content::Number(_)
+                | Content::Text { .. }
+                | Content::Map(_),
+            ) => self.one_of(section, "on_error", &["fail", "continue"], &["skip"]),
+        };
+        let policy = policy.map(|policy| policy == "continue");
+        if let (Some(flag), Some(policy)) = (flag, policy)
+            && flag != policy
+        {
+            let text = "on_error and continue_on_error say different things";
+            self.findings.push(section.fault(207, "on_error", text));
+        }
+        policy.or(flag).unwrap_or(defaults.continue_on_error)
+    }
+
+    fn deadline(&mut self, section: &Section<'_>) -> Option<u64> {
+        let seconds = self.duration(section, "timeout_seconds", 1_000.0);
+        let millis = self.duration(section, "timeout_ms", 1.0);
+        if let (Some(seconds), Some(millis)) = (seconds, millis)
+            && seconds != millis
+        {
+            let text = "timeout_seconds and timeout_ms say different things";
+            self.findings.push(section.fault(207, "timeout_ms", text));
+        }
+        seconds.or(millis)
+    }
+
+    fn retry(&mut self, section: &Section<'_>) -> Option<RetryPolicy> {
+        let retry = self.map(section, "retry")?;
+        self.unknown_keys(&retry, &[&keys::RETRY]);
+        self.one_of(&retry, "backoff", &["exponential"], &["linear", "fixed"]);
+        let max_retries = self.count(&retry, "max_retries", 0, false);
+        let base_ms = self.count(&retry, "base_delay_ms", 0, false).unwrap_or(1_000);
+        let cap_ms = self.count(&retry, "max_delay_ms", 0, false).unwrap_or(60_000);
+        let Some(max_retries) = max_retries else {
+            if retry.get("max_retries").is_none() {
+                let text = "missing required 'retry.max_retries' field";
+                let finding = Finding::error(Code(201), text).at(retry.extent);
+                self.findings.push(finding.pointer(retry.pointer.as_str()));
+            }
+            return None;
+        };
+        Some(RetryPolicy {
+            max_attempts: max_retries.saturating_add(1),
+            base_ms: base_ms.into(),
+            cap_ms: cap_ms.into(),
+        })
+    }
+
+    fn step_kind(
+        &mut self,
+        section: &Section<'_>,
+        type_name: &str,
+        shown: &str,
+        from: Standpoint<'_>,
+        defaults: &Defaults,
+    ) -> (Option<StepKind>, &'static Keys) {
+        match type_name {
+            "set_variable" => {
+                (self.assign(section, from).map(StepKind::SetVariable), &keys::SET_VARIABLE)
+            }
+            "claude" => {
+                let prompt = self.prompt(section, shown, from);
+                let options = self.step_claude_options(section, from);
+                let options = options.over(defaults.claude.clone());
+                (chat(ProviderKind::Claude, prompt, options), &keys::CLAUDE)
+            }
+            "gemini" => {
+                let prompt = self.prompt(section, shown, from);
+                let options = ChatOptions {
+                    model: self.text(section, "model").map(str::to_owned),
+                    system: self.system_text(section, "system_instruction", from),
+                    ..self.token_budget(section, "token_budget")
+                };
+                self.no_tools(section, "functions");
+                self.no_tools(section, "tools");
+                let options = options.over(defaults.gemini.clone());
+                (chat(ProviderKind::Gemini, prompt, options), &keys::GEMINI)
+            }
+            _ => (self.echo(section, from).map(StepKind::Echo), &keys::ECHO),
+        }
+    }
+
+    /// `claude_options`, or its accepted spelling `options`.
+    fn step_claude_options(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> ChatOptions {
+        let Some(entry) = section.get("options") else {
+            return self.claude_options(section, "claude_options", from);
+        };
+        if section.get("claude_options").is_some() {
+            let text = "options and claude_options exclude each other";
+            self.findings.push(section.fault(207, "options", text));
+            return self.claude_options(section, "claude_options", from);
+        }
+        let text = "accepted spelling of `claude_options`";
+        let note = Finding::note(Code(210), text).at(entry.key_extent);
+        self.findings.push(note.pointer(section.pointer_of("options")));
+        self.claude_options(section, "options", from)
+    }
+
+    fn echo(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<Echo> {
+        let value = match section.node("value") {
+            Some(node) => self.template_tree(node, &section.pointer_of("value"), from),
+            None => crate::expression::Template::parse("default_echo").ok().map(TemplateTree::Text),
+        };
+        let fail = self.flag(section, "fail").unwrap_or(false);
+        let error_message = self.system_text(section, "error_message", from);
+        let delay_ms = self.count(section, "delay_ms", 0, false).unwrap_or(0).into();
+        Some(Echo { value: value?, fail, error_message, delay_ms })
+    }
+
+    fn assign(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<Assign> {
+        let scope = self.scope(section);
+        let variables = if section.get("variable").is_some() {
+            self.single_variable(section, from)
+        } else {
+            self.variables(section, from)
+        };
+        Some(Assign { variables: variables?, scope: scope? })
+    }
+
+    fn scope(&mut self, section: &Section<'_>) -> Option<VariableScope> {
+        let Some(node) = section.node("scope") else { return Some(VariableScope::Global) };
+        let text = self.text(section, "scope")?;
+        let hint = match text {
+            "global" => return Some(VariableScope::Global),
+            "local" => return Some(VariableScope::Local),
+            "session" | "loop" => Some(LATER.to_owned()),
+            other => spelling::did_you_mean(other, ["global", "local", "session", "loop"]),
+        };
+        let text = format!(
+            "Invalid scope: must be 'global', 'session', or 'loop' (or 'local'), got: {}",
+            node.shown()
+        );
+        self.findings.push(section.fault(204, "scope", text).maybe_hint(hint));
+        None
+    }
+
+    fn variables(
+        &mut self,
+        section: &Section<'_>,
+        from: Standpoint<'_>,
+    ) -> Option<Vec<(String, TemplateTree)>> {
+        let Some(entry) = section.get("variables") else {
+            let text = format!("{} missing required 'variables' field", section.whole);
+            let at = section.node("name").map_or(section.extent, |node| node.extent);
+            let finding = Finding::error(Code(201), text).at(at);
+            self.findings.push(finding.pointer(section.pointer.as_str()));
+            return None;
+        };
+        let Some(map) = entry.value.as_map() else {
+            self.findings.push(section.fault(203, "variables", "'variables' must be a map"));
+            return None;
+        };
+        let pointer = section.pointer_of("variables");
+        if map.is_empty() {
+            let note = Finding::note(Code(220), "`variables` is empty: the step sets nothing");
+            self.findings.push(note.at(entry.value.extent).pointer(pointer.as_str()));
+        }
+        let variables: Vec<Option<(String, TemplateTree)>> = map
+            .iter()
+            .map(|entry| {
+                let inner = format!("{pointer}/{}", entry.key);
+                let value = self.template_tree(&entry.value, &inner, from)?;
+                Some((entry.key.clone(), value))
+            })
+            .collect();
+        variables.into_iter().collect()
+    }
+
+    /// The accepted spelling `variable` and `value`.
+    fn single_variable(
+        &mut self,
+        section: &Section<'_>,
+        from: Standpoint<'_>,
+    ) -> Option<Vec<(String, TemplateTree)>> {
+        let entry = section.get("variable")?;
+        if section.get("variables").is_some() {
+            let text = "variable and variables exclude each other";
+            self.findings.push(section.fault(207, "variable", text));
+        }
+        let note = Finding::note(Code(210), "accepted spelling of `variables`");
+        self.findings.push(note.at(entry.key_extent).pointer(section.pointer_of("variable")));
+        let name = self.text(section, "variable");
+        let value = match section.node("value") {
+            Some(node) => self.template_tree(node, &section.pointer_of("value"), from),
+            None => {
+                let text = "missing required 'value' field";
+                let finding = Finding::error(Code(201), text).at(entry.key_extent);
+                self.findings.push(finding.pointer(section.pointer.as_str()));
+                None
+            }
+        };
+        Some(vec![(name?.to_owned(), value?)])
+    }
+}
+
+fn chat(
+    provider: ProviderKind,
+    prompt: Option<Vec<crate::definition::Part>>,
+    options: ChatOptions,
+) -> Option<StepKind> {
+    prompt.map(|prompt| StepKind::Chat(Chat { provider, prompt, options }))
+}

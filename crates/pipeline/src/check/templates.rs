@@ -1,0 +1,90 @@
+//! Texts with holes: parsed at load, faults shown at their place inside the text.
+
+use super::{
+    Check,
+    references::{Standpoint, Use},
+};
+use crate::{
+    diagnostic::{Code, Finding},
+    expression::{Place, SyntaxError, Template, TemplateTree},
+    source::{Alignment, Content, Node},
+};
+
+impl Check<'_> {
+    /// The template of the text `node`; a number or a truth value is its own text.
+    pub(super) fn template(
+        &mut self,
+        node: &Node,
+        pointer: &str,
+        from: Standpoint<'_>,
+    ) -> Option<Template> {
+        let text = node.as_text()?;
+        match Template::parse(text) {
+            Ok(template) => {
+                let mut uses: Vec<Use<'_>> = Vec::new();
+                template.paths(false, &mut |path, guarded| uses.push(Use { path, guarded }));
+                self.references(node, pointer, &uses, Place::Template, from);
+                Some(template)
+            }
+            Err(errors) => {
+                self.syntax_errors(node, pointer, 401, errors);
+                None
+            }
+        }
+    }
+
+    /// A value with templates in all its texts.
+    pub(super) fn template_tree(
+        &mut self,
+        node: &Node,
+        pointer: &str,
+        from: Standpoint<'_>,
+    ) -> Option<TemplateTree> {
+        Some(match &node.content {
+            Content::Null => TemplateTree::Null,
+            Content::Bool(value) => TemplateTree::Bool(*value),
+            Content::Number(number) => TemplateTree::Number(number.clone()),
+            Content::Text { .. } => TemplateTree::Text(self.template(node, pointer, from)?),
+            Content::List(items) => {
+                let parts: Vec<Option<TemplateTree>> = items
+                    .iter()
+                    .enumerate()
+                    .map(|(place, item)| {
+                        self.template_tree(item, &format!("{pointer}/{place}"), from)
+                    })
+                    .collect();
+                TemplateTree::List(parts.into_iter().collect::<Option<_>>()?)
+            }
+            Content::Map(entries) => {
+                let parts: Vec<Option<(String, TemplateTree)>> = entries
+                    .iter()
+                    .map(|entry| {
+                        let inner = format!("{pointer}/{}", entry.key);
+                        let value = self.template_tree(&entry.value, &inner, from)?;
+                        Some((entry.key.clone(), value))
+                    })
+                    .collect();
+                TemplateTree::Map(parts.into_iter().collect::<Option<_>>()?)
+            }
+        })
+    }
+
+    /// Reports faults of an expression in the text `node`.
+    pub(super) fn syntax_errors(
+        &mut self,
+        node: &Node,
+        pointer: &str,
+        code: u16,
+        errors: Vec<SyntaxError>,
+    ) {
+        let alignment = Alignment::of(node, self.source);
+        for error in errors {
+            self.findings.push(
+                Finding::error(error.code.unwrap_or(Code(code)), error.message)
+                    .at(alignment.place(error.extent))
+                    .pointer(pointer)
+                    .maybe_hint(error.hint),
+            );
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The parts of a resolved definition. What is written here is hashed: a new field is optional
+//! and absent by default, or every hash changes.
+
+use std::{fmt, time::Duration};
+
+use perennial_core::{retry::RetryPolicy, run::JobKey};
+use serde::{Deserialize, Serialize};
+
+use super::{Input, Ordered};
+use crate::expression::{Condition, Template, TemplateTree};
+
+/// A workflow with all defaults applied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Model {
+    pub(crate) language: u32,
+    pub(crate) name: String,
+    pub(crate) file: String,
+    /// What `workflow.…` reads: name, version, metadata, variables and the like.
+    pub(crate) facts: Ordered,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Step {
+    pub(crate) name: String,
+    pub(crate) type_name: String,
+    pub(crate) location: Location,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) condition: Option<Condition>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) continue_on_error: bool,
+    /// Deadline of one attempt, when the document names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) within_ms: Option<u64>,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) kind: StepKind,
+}
+
+/// Where a step stands, for error texts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Location {
+    pub(crate) file: String,
+    pub(crate) line: usize,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StepKind {
+    Echo(Echo),
+    SetVariable(Assign),
+    Chat(Chat),
+}
+
+/// `echo`: its value, later, or a failure on demand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Echo {
+    pub(crate) value: TemplateTree,
+    pub(crate) fail: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error_message: Option<Template>,
+    pub(crate) delay_ms: u64,
+}
+
+/// `set_variable`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Assign {
+    pub(crate) variables: Vec<(String, TemplateTree)>,
+    pub(crate) scope: VariableScope,
+}
+
+/// How long a variable lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum VariableScope {
+    /// The pipeline.
+    Local,
+    /// The run.
+    Global,
+}
+
+impl VariableScope {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Global => "global",
+        }
+    }
+}
+
+/// One call to a language model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Chat {
+    pub(crate) provider: ProviderKind,
+    pub(crate) prompt: Vec<Part>,
+    pub(crate) options: ChatOptions,
+}
+
+/// Which provider a step type calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderKind {
+    /// The Claude types.
+    Claude,
+    /// The Gemini types.
+    Gemini,
+}
+
+impl ProviderKind {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Claude => "claude",
+            Self::Gemini => "gemini",
+        }
+    }
+}
+
+/// Options of a call; what is absent is left to the run's defaults or to the provider.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ChatOptions {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_output: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) top_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) top_k: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) system: Option<Template>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) call_within_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) idle_ms: Option<u64>,
+}
+
+impl ChatOptions {
+    /// These options, and where they are silent, `weaker`.
+    pub(crate) fn over(self, weaker: Self) -> Self {
+        Self {
+            model: self.model.or(weaker.model),
+            max_output: self.max_output.or(weaker.max_output),
+            temperature: self.temperature.or(weaker.temperature),
+            top_p: self.top_p.or(weaker.top_p),
+            top_k: self.top_k.or(weaker.top_k),
+            system: self.system.or(weaker.system),
+            call_within_ms: self.call_within_ms.or(weaker.call_within_ms),
+            idle_ms: self.idle_ms.or(weaker.idle_ms),
+        }
+    }
+
+    /// Deadline of one call: five minutes unless the document says otherwise.
+    pub(crate) fn call_within(&self) -> Duration {
+        Duration::from_millis(self.call_within_ms.unwrap_or(300_000))
+    }
+
+    /// How long a call may be silent: a minute unless the document says otherwise.
+    pub(crate) fn idle(&self) -> Duration {
+        Duration::from_millis(self.idle_ms.unwrap_or(60_000))
+    }
+}
+
+/// One part of a prompt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Part {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) condition: Option<Condition>,
+    pub(crate) yields: PromptPart,
+}
+
+/// Where a part's text comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PromptPart {
+    Static(Template),
+    /// Text in which nothing is evaluated.
+    Raw(String),
+    PreviousResponse(PreviousResponse),
+}
+
+/// The value of an earlier step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PreviousResponse {
+    pub(crate) step: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) extract: Option<String>,
+    pub(crate) strict: bool,
+}
+
+impl StepKind {
+    /// The provider it calls.
+    pub(crate) fn provider(&self) -> Option<ProviderKind> {
+        match self {
+            Self::Echo(_) | Self::SetVariable(_) => None,
+            Self::Chat(chat) => Some(chat.provider),
+        }
+    }
+}
+
+impl Step {
+    /// The key of its job.
+    pub(crate) fn key(&self) -> JobKey {
+        JobKey::new(self.name.as_str())
+    }
+
+    /// How long one attempt may take (pipelines.md, 4.3).
+    pub(crate) fn attempt_within(&self) -> Duration {
+        if let Some(within) = self.within_ms {
+            return Duration::from_millis(within);
+        }
+        match &self.kind {
+            StepKind::Echo(echo) => {
+                Duration::from_millis(echo.delay_ms).saturating_add(Duration::from_secs(60))
+            }
+            StepKind::SetVariable(_) => Duration::from_secs(60),
+            StepKind::Chat(chat) => {
+                let call = chat.options.call_within();
+                let pauses = Duration::from_millis(self.retry.cap_ms);
+                let all = call.saturating_add(pauses).saturating_mul(self.retry.max_attempts);
+                all.min(call.max(Duration::from_secs(30 * 60)))
+            }
+        }
+    }
+}

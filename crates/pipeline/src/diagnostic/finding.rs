@@ -1,0 +1,150 @@
+//! What the checks find, before lines and columns are computed for what is shown.
+
+use std::sync::Arc;
+
+use super::{Code, Diagnostic, Excerpt, Related, Severity};
+use crate::source::{Extent, SourceText};
+
+/// Diagnostics shown for one file; the rest is counted.
+const SHOWN_MAX: usize = 200;
+/// Characters of a line that are shown.
+const EXCERPT_MAX: usize = 160;
+
+/// One fault at a range of bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Finding {
+    code: Code,
+    severity: Severity,
+    message: String,
+    hint: Option<String>,
+    label: Option<String>,
+    pointer: String,
+    extent: Extent,
+    related: Vec<(String, Extent)>,
+}
+
+impl Finding {
+    pub(crate) fn new(code: Code, severity: Severity, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            severity,
+            message: message.into(),
+            hint: None,
+            label: None,
+            pointer: String::new(),
+            extent: Extent::default(),
+            related: Vec::new(),
+        }
+    }
+
+    pub(crate) fn error(code: Code, message: impl Into<String>) -> Self {
+        Self::new(code, Severity::Error, message)
+    }
+
+    pub(crate) fn note(code: Code, message: impl Into<String>) -> Self {
+        Self::new(code, Severity::Note, message)
+    }
+
+    pub(crate) fn at(mut self, extent: Extent) -> Self {
+        self.extent = extent;
+        self
+    }
+
+    pub(crate) fn pointer(mut self, pointer: impl Into<String>) -> Self {
+        self.pointer = pointer.into();
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A hint, when there is one.
+    pub(crate) fn maybe_hint(mut self, hint: Option<String>) -> Self {
+        self.hint = hint.or(self.hint);
+        self
+    }
+
+    pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    pub(crate) fn related(mut self, message: impl Into<String>, extent: Extent) -> Self {
+        self.related.push((message.into(), extent));
+        self
+    }
+
+    fn shown(self, file: &Arc<str>, source: &SourceText) -> Diagnostic {
+        Diagnostic {
+            code: self.code,
+            severity: self.severity,
+            message: self.message,
+            hint: self.hint,
+            file: file.clone(),
+            pointer: self.pointer,
+            span: Some(source.span(self.extent)),
+            excerpt: Some(excerpt(source, self.extent, self.label)),
+            related: self
+                .related
+                .into_iter()
+                .map(|(message, extent)| Related {
+                    message,
+                    span: source.span(extent),
+                    excerpt: excerpt(source, extent, None),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn excerpt(source: &SourceText, extent: Extent, label: Option<String>) -> Excerpt {
+    let start = source.position(extent.start);
+    let line = source.line(start.line);
+    let fits = line.len() <= EXCERPT_MAX;
+    let skipped = if fits { 0 } else { (start.column - 1).saturating_sub(EXCERPT_MAX / 2) };
+    let text = line.chars().skip(skipped).take(EXCERPT_MAX).collect();
+    Excerpt { text, skipped, label }
+}
+
+/// All that was found in one file.
+#[derive(Debug, Default)]
+pub(crate) struct Findings(Vec<Finding>);
+
+impl Findings {
+    pub(crate) fn push(&mut self, finding: Finding) {
+        self.0.push(finding);
+    }
+
+    /// Whether another hint is worth its search: most findings beyond this many are not shown.
+    pub(crate) fn wants_hints(&self) -> bool {
+        self.0.len() < 1_000
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.0.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// Ordered by place, and cut (YF-17); what is left out is counted in a last note.
+    pub(crate) fn report(mut self, file: &Arc<str>, source: &SourceText) -> Vec<Diagnostic> {
+        self.0.sort_by_key(|finding| (finding.extent, finding.severity));
+        let rest = self.0.split_off(self.0.len().min(SHOWN_MAX));
+        let mut report: Vec<Diagnostic> =
+            self.0.into_iter().map(|finding| finding.shown(file, source)).collect();
+        if let Some(worst) = rest.iter().min_by_key(|finding| finding.severity) {
+            report.push(Diagnostic {
+                code: worst.code,
+                severity: worst.severity,
+                message: format!("{} more diagnostics in this file are not shown", rest.len()),
+                hint: None,
+                file: file.clone(),
+                pointer: String::new(),
+                span: None,
+                excerpt: None,
+                related: Vec::new(),
+            });
+        }
+        report
+    }
+}

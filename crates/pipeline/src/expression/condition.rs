@@ -1,0 +1,79 @@
+//! Conditions in all their forms (YC-1), kept with what was written.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::Value;
+
+use super::{Expression, Names, Place, SyntaxError, holds, parser::parse_condition};
+
+/// A condition and the text that tells about it when it is not met.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Condition {
+    /// The text as written; lists and maps as compact JSON.
+    pub(crate) shown: String,
+    pub(crate) form: ConditionForm,
+}
+
+/// The forms of a condition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ConditionForm {
+    Constant(bool),
+    Expression(ConditionText),
+    All(Vec<ConditionForm>),
+    Any(Vec<ConditionForm>),
+    Not(Box<ConditionForm>),
+}
+
+/// An expression with the text it was read from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ConditionText {
+    source: String,
+    pub(crate) expression: Expression,
+}
+
+impl ConditionText {
+    /// Parses `source`.
+    ///
+    /// # Errors
+    ///
+    /// The first fault.
+    pub(crate) fn parse(source: &str) -> Result<Self, SyntaxError> {
+        Ok(Self { source: source.to_owned(), expression: parse_condition(source)? })
+    }
+}
+
+impl Serialize for ConditionText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.source)
+    }
+}
+
+impl<'de> Deserialize<'de> for ConditionText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let source = String::deserialize(deserializer)?;
+        Self::parse(&source).map_err(|error| D::Error::custom(error.message))
+    }
+}
+
+impl Condition {
+    pub(crate) fn is_met(&self, names: &dyn Names) -> bool {
+        self.form.is_met(names)
+    }
+
+    /// The text of a written condition (YC-6).
+    pub(crate) fn shown(written: &Value) -> String {
+        written.as_str().map_or_else(|| written.to_string(), str::to_owned)
+    }
+}
+
+impl ConditionForm {
+    fn is_met(&self, names: &dyn Names) -> bool {
+        match self {
+            Self::Constant(value) => *value,
+            Self::Expression(text) => holds(&text.expression, names, Place::Condition),
+            Self::All(parts) => parts.iter().all(|part| part.is_met(names)),
+            Self::Any(parts) => parts.iter().any(|part| part.is_met(names)),
+            Self::Not(part) => !part.is_met(names),
+        }
+    }
+}

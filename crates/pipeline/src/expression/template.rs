@@ -1,0 +1,269 @@
+//! Texts with holes, and trees of them.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::{Map, Number, Value};
+
+use super::{
+    Evaluated, Expression, Missing, Names, Path, Place, SyntaxError, evaluate, parser, to_text,
+};
+
+/// A text with holes, kept with the text it was read from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Template {
+    source: String,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Piece {
+    Text(String),
+    Hole(Expression),
+}
+
+impl Template {
+    /// Parses `source`.
+    ///
+    /// # Errors
+    ///
+    /// Every hole that is no hole; never empty.
+    pub(crate) fn parse(source: &str) -> Result<Self, Vec<SyntaxError>> {
+        let mut pieces = Vec::new();
+        let mut errors = Vec::new();
+        let mut text = String::new();
+        let mut at = 0;
+        while let Some(found) = source[at..].find("{{") {
+            let open = at + found;
+            if source[at..open].ends_with('\\') {
+                text.push_str(&source[at..open - 1]);
+                text.push_str("{{");
+                at = open + 2;
+                continue;
+            }
+            text.push_str(&source[at..open]);
+            match parser::parse_hole(source, open + 2) {
+                Ok((expression, behind)) => {
+                    if !text.is_empty() {
+                        pieces.push(Piece::Text(std::mem::take(&mut text)));
+                    }
+                    pieces.push(Piece::Hole(expression));
+                    at = behind;
+                }
+                Err(mut error) => {
+                    if error.extent.start == error.extent.end {
+                        error.extent.start = open;
+                        error.extent.end = open + 2;
+                    }
+                    errors.push(error);
+                    let Some(close) = source[open..].find("}}") else {
+                        at = source.len();
+                        break;
+                    };
+                    at = open + close + 2;
+                }
+            }
+        }
+        text.push_str(&source[at..]);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        if !text.is_empty() {
+            pieces.push(Piece::Text(text));
+        }
+        Ok(Self { source: source.to_owned(), pieces })
+    }
+
+    /// The same template, with places counted from `by` earlier.
+    pub(super) fn moved(mut self, by: usize) -> Self {
+        for piece in &mut self.pieces {
+            if let Piece::Hole(expression) = piece {
+                move_paths(expression, by);
+            }
+        }
+        self
+    }
+
+    pub(crate) fn paths<'e>(&'e self, guarded: bool, see: &mut dyn FnMut(&'e Path, bool)) {
+        for piece in &self.pieces {
+            if let Piece::Hole(expression) = piece {
+                expression.paths(guarded, see);
+            }
+        }
+    }
+
+    /// Its value: that of its only hole, or a text (YT-2, YT-3).
+    ///
+    /// # Errors
+    ///
+    /// The first value that is missing.
+    pub(crate) fn value(&self, names: &dyn Names) -> Result<Value, Missing> {
+        if let Some(hole) = self.only_hole() {
+            return present(hole, names);
+        }
+        self.text(names).map(Value::String)
+    }
+
+    /// Its text.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is missing.
+    pub(crate) fn text(&self, names: &dyn Names) -> Result<String, Missing> {
+        let mut out = String::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Hole(expression) => out.push_str(&to_text(&present(expression, names)?)),
+            }
+        }
+        Ok(out)
+    }
+
+    fn only_hole(&self) -> Option<&Expression> {
+        let mut only = None;
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) if text.trim().is_empty() => (),
+                Piece::Text(_) => return None,
+                Piece::Hole(_) if only.is_some() => return None,
+                Piece::Hole(expression) => only = Some(expression),
+            }
+        }
+        only
+    }
+}
+
+fn present(expression: &Expression, names: &dyn Names) -> Result<Value, Missing> {
+    match evaluate(expression, names, Place::Template) {
+        Evaluated::Present(value) => Ok(value),
+        Evaluated::Missing(missing) => Err(missing),
+    }
+}
+
+fn move_paths(expression: &mut Expression, by: usize) {
+    match expression {
+        Expression::Literal(_) | Expression::Text(_) => (),
+        Expression::Path(path) => {
+            for extent in [&mut path.extent, &mut path.root_extent] {
+                extent.start += by;
+                extent.end += by;
+            }
+            for segment in &mut path.segments {
+                let (super::Segment::Field { extent, .. } | super::Segment::Index { extent, .. }) =
+                    segment;
+                extent.start += by;
+                extent.end += by;
+            }
+        }
+        Expression::Optional(inner)
+        | Expression::Exists { of: inner, .. }
+        | Expression::Not(inner) => {
+            move_paths(inner, by);
+        }
+        Expression::Coalesce(parts) | Expression::And(parts) | Expression::Or(parts) => {
+            parts.iter_mut().for_each(|part| move_paths(part, by));
+        }
+        Expression::Equal { left, right, .. } => {
+            move_paths(left, by);
+            move_paths(right, by);
+        }
+    }
+}
+
+impl Serialize for Template {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.source)
+    }
+}
+
+impl<'de> Deserialize<'de> for Template {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let source = String::deserialize(deserializer)?;
+        Self::parse(&source).map_err(|errors| D::Error::custom(&errors[0].message))
+    }
+}
+
+/// A value with templates in its texts. It is written as the JSON text of what it was read from:
+/// canonical JSON neither reorders a text nor nests with it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum TemplateTree {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(Template),
+    List(Vec<TemplateTree>),
+    Map(Vec<(String, TemplateTree)>),
+}
+
+impl Serialize for TemplateTree {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.written())
+    }
+}
+
+impl<'de> Deserialize<'de> for TemplateTree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let value: Value = serde_json::from_str(&text).map_err(D::Error::custom)?;
+        Self::read(value).map_err(|error| D::Error::custom(error.message))
+    }
+}
+
+impl TemplateTree {
+    /// What it was read from.
+    fn written(&self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(value) => Value::Bool(*value),
+            Self::Number(number) => Value::Number(number.clone()),
+            Self::Text(template) => Value::String(template.source.clone()),
+            Self::List(items) => items.iter().map(Self::written).collect(),
+            Self::Map(entries) => Value::Object(
+                entries.iter().map(|(key, value)| (key.clone(), value.written())).collect(),
+            ),
+        }
+    }
+
+    fn read(value: Value) -> Result<Self, SyntaxError> {
+        Ok(match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(value),
+            Value::Number(number) => Self::Number(number),
+            Value::String(text) => {
+                let parsed = Template::parse(&text);
+                Self::Text(parsed.map_err(|mut errors| errors.swap_remove(0))?)
+            }
+            Value::Array(items) => {
+                Self::List(items.into_iter().map(Self::read).collect::<Result<_, _>>()?)
+            }
+            Value::Object(map) => Self::Map(
+                map.into_iter()
+                    .map(|(key, value)| Ok((key, Self::read(value)?)))
+                    .collect::<Result<_, SyntaxError>>()?,
+            ),
+        })
+    }
+
+    /// Its value.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is missing.
+    pub(crate) fn value(&self, names: &dyn Names) -> Result<Value, Missing> {
+        Ok(match self {
+            Self::Null => Value::Null,
+            Self::Bool(value) => Value::Bool(*value),
+            Self::Number(number) => Value::Number(number.clone()),
+            Self::Text(template) => template.value(names)?,
+            Self::List(items) => {
+                Value::Array(items.iter().map(|item| item.value(names)).collect::<Result<_, _>>()?)
+            }
+            Self::Map(entries) => {
+                let mut map = Map::new();
+                for (key, value) in entries {
+                    map.insert(key.clone(), value.value(names)?);
+                }
+                Value::Object(map)
+            }
+        })
+    }
+}

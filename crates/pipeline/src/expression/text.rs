@@ -1,0 +1,32 @@
+//! Values as text.
+
+use serde_json::{Number, Value};
+
+/// A value inside a longer text (YT-3): strings raw, null empty, numbers without `.0`, lists and
+/// objects as compact JSON.
+pub(crate) fn to_text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number_text(number),
+        Value::Bool(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+/// A value as a part of a prompt (YP-8): strings raw, lists and objects as indented JSON.
+pub(crate) fn pretty(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(_) | Value::Object(_) => format!("{value:#}"),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
+}
+
+fn number_text(number: &Number) -> String {
+    match number.as_f64() {
+        Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e21 => {
+            format!("{float:.0}")
+        }
+        Some(_) | None => number.to_string(),
+    }
+}

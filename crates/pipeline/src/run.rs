@@ -1,0 +1,14 @@
+//! A pipeline as a workflow of the engine.
+
+mod attempt;
+mod call;
+mod failure;
+mod prompt;
+mod record;
+mod scope;
+mod settings;
+mod workflow;
+
+pub use failure::FailureText;
+pub use settings::{CallDefaults, InvalidSettings, Providers, Resolved, RunSettings};
+pub use workflow::PipelineRun;

@@ -1,0 +1,65 @@
+//! One attempt of one step, in the order of 4.3: condition, keys, work, record.
+
+use std::time::Duration;
+
+use perennial_core::{FailureClass, failure::Failure, run::SkipReason};
+use perennial_engine::{AttemptCx, Outcome};
+use serde_json::{Map, Value};
+
+use super::{PipelineRun, failure::missing, record, scope::Scope, workflow::unknown_job};
+use crate::definition::{Assign, Echo, StepKind};
+
+impl PipelineRun {
+    /// Makes the attempt of `cx`.
+    ///
+    /// # Errors
+    ///
+    /// The failure of the step.
+    pub(super) async fn attempt(&self, cx: &AttemptCx) -> Result<Outcome, Failure> {
+        let (_, step) = self.pipeline.step(&cx.job).ok_or_else(|| unknown_job(&cx.job))?;
+        let scope = Scope::new(self, cx);
+        if let Some(condition) = &step.condition
+            && !condition.is_met(&scope)
+        {
+            return Ok(Outcome::Skipped {
+                reason: SkipReason::NotApplicable,
+                record: record::skipped(&condition.shown),
+            });
+        }
+        let record = match &step.kind {
+            StepKind::Echo(step) => echo(step, &scope).await?,
+            StepKind::SetVariable(step) => assign(step, scope)?,
+            StepKind::Chat(chat) => self.call(step, chat, cx, &scope).await?,
+        };
+        Ok(Outcome::Succeeded(record))
+    }
+}
+
+/// The value an `echo` step shows for failing on demand.
+const FAIL: &str = "__FAIL__";
+
+async fn echo(step: &Echo, scope: &Scope<'_>) -> Result<Value, Failure> {
+    let value = step.value.value(scope).map_err(|found| missing(&found))?;
+    if step.delay_ms > 0 {
+        tokio::time::sleep(Duration::from_millis(step.delay_ms)).await;
+    }
+    if !step.fail && value != FAIL {
+        return Ok(value);
+    }
+    let message = match &step.error_message {
+        Some(template) => template.text(scope).map_err(|found| missing(&found))?,
+        None => "Test step intentionally failed".to_owned(),
+    };
+    Err(Failure::new(FailureClass::Permanent, "PL617", message))
+}
+
+/// Values are evaluated in order, each seeing those before it (YS-65).
+fn assign(step: &Assign, mut scope: Scope<'_>) -> Result<Value, Failure> {
+    let mut values = Map::new();
+    for (name, tree) in &step.variables {
+        let value = tree.value(&scope).map_err(|found| missing(&found))?;
+        scope.set(step.scope, name, value.clone());
+        values.insert(name.clone(), value);
+    }
+    Ok(record::assigned(step.scope, values))
+}

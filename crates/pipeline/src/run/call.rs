@@ -1,0 +1,97 @@
+//! One call to a language model: request, journaled reply, record (2.0).
+
+use perennial_core::{
+    FailureClass,
+    failure::Failure,
+    llm::{ChatMessage, ChatRequest, Completion, FinishReason, Role, Sampling},
+};
+use perennial_engine::AttemptCx;
+use perennial_tools::provider::{CallCx, complete};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{PipelineRun, failure::missing, prompt::prompt, record, scope::Scope};
+use crate::definition::{Chat, Step};
+
+impl PipelineRun {
+    /// Makes the call of `step`, or takes its recorded reply.
+    ///
+    /// # Errors
+    ///
+    /// A value that is missing, the failure of the exchange, or a reply that is of no use.
+    pub(super) async fn call(
+        &self,
+        step: &Step,
+        chat: &Chat,
+        cx: &AttemptCx,
+        scope: &Scope<'_>,
+    ) -> Result<Value, Failure> {
+        let request = self.request(chat, scope)?;
+        let provider = self.providers.provider(chat.provider)?;
+        let within = chat.options.call_within().min(step.attempt_within());
+        let idle = chat.options.idle().min(within);
+        let digest = request.digest();
+        let reply = cx
+            .call(digest, async |key| {
+                let surroundings = CallCx { within, idle, ..CallCx::new(key, step.name.as_str()) };
+                let completion = complete(&*provider, &request, &surroundings).await?;
+                serde_json::to_value(completion).map_err(|error| malformed(&error))
+            })
+            .await?;
+        let completion =
+            Completion::deserialize(&reply.value).map_err(|error| malformed(&error))?;
+        refuse_useless(&completion)?;
+        Ok(record::replied(&completion, &reply.call, digest))
+    }
+
+    /// The request: the same for the same definition, inputs and earlier records.
+    fn request(&self, chat: &Chat, scope: &Scope<'_>) -> Result<ChatRequest, Failure> {
+        let calls = &self.settings.calls;
+        let usual = calls.of(chat.provider);
+        let options = &chat.options;
+        let system = match &options.system {
+            Some(template) => template.text(scope).map_err(|found| missing(&found))?,
+            None => String::new(),
+        };
+        let text = prompt(&chat.prompt, scope)?;
+        Ok(ChatRequest {
+            model: calls.resolve(options.model.as_deref().unwrap_or(&usual.model)).to_owned(),
+            system,
+            messages: vec![ChatMessage { role: Role::User, text }],
+            max_output: options.max_output.unwrap_or(usual.max_output),
+            sampling: Sampling {
+                temperature: options.temperature,
+                top_p: options.top_p,
+                top_k: options.top_k,
+            },
+        })
+    }
+}
+
+/// A complete reply may still be of no use; it stays recorded and paid.
+fn refuse_useless(completion: &Completion) -> Result<(), Failure> {
+    let semantic = |code: &str, text: &str| Err(Failure::new(FailureClass::Semantic, code, text));
+    match &completion.finish {
+        FinishReason::Refusal => return semantic("PL710", "the model refused to answer"),
+        FinishReason::ContextFull => {
+            return semantic("PL805", "the conversation does not fit into the model's context");
+        }
+        FinishReason::MalformedToolCall => {
+            return semantic("PL621", "the reply has a malformed tool call");
+        }
+        FinishReason::Stop
+        | FinishReason::Length
+        | FinishReason::ToolUse
+        | FinishReason::Paused
+        | FinishReason::Other(_) => (),
+    }
+    if completion.text.trim().is_empty() {
+        return Err(Failure::new(FailureClass::Permanent, "PL705", "Empty response"));
+    }
+    Ok(())
+}
+
+fn malformed(error: &serde_json::Error) -> Failure {
+    let text = format!("the recorded reply is malformed: {error}");
+    Failure::new(FailureClass::Internal, "PL699", text)
+}

@@ -1,0 +1,118 @@
+//! Records: what a step leaves behind.
+//!
+//! A record depends on the definition, the inputs and the replies only, so that a run that was
+//! killed and resumed leaves the same records as one that was not. Deviation YV-1: `replayed`,
+//! `attempts` and `duration_ms` of pipelines.md 5.1, and `error.attempt` of YR-22, are therefore
+//! not in the record; the journal has them.
+
+use perennial_core::{Digest, failure::Failure, llm::Completion, run::JobKey};
+use serde_json::{Map, Value, json};
+
+use crate::definition::{Step, VariableScope};
+
+/// The record of a step whose condition is not met (YC-6).
+pub(super) fn skipped(condition: &str) -> Value {
+    json!({
+        "success": true,
+        "skipped": true,
+        "status": "skipped",
+        "reason": format!("Condition not met: {condition}"),
+    })
+}
+
+/// The record of a `set_variable` step (YS-66).
+pub(super) fn assigned(scope: VariableScope, values: Map<String, Value>) -> Value {
+    json!({
+        "success": true,
+        "status": "completed",
+        "variables_set": values.keys().collect::<Vec<_>>(),
+        "scope": scope.name(),
+        "variable_count": values.len(),
+        "values": values,
+    })
+}
+
+/// The record of a call (YV-1).
+pub(super) fn replied(completion: &Completion, call: &str, request: Digest) -> Value {
+    json!({
+        "success": true,
+        "status": "completed",
+        "text": completion.text,
+        "content": completion.text,
+        "data": parsed(&completion.text),
+        "cost": completion.cost_usd(),
+        "cost_known": completion.cost_nano_usd.is_some(),
+        "usage": completion.usage_json(),
+        "tokens": completion.usage.total(),
+        "model": completion.model,
+        "provider": completion.provider,
+        "stop_reason": completion.finish.name(),
+        "turns": 1,
+        "session_id": null,
+        "function_calls": [],
+        "tool_calls": [],
+        "call_id": call,
+        "request_hash": request,
+        "mock": completion.mock,
+        "degraded": false,
+    })
+}
+
+/// The record of a final failure (YR-22, YR-80).
+pub(super) fn failed(step: Option<&Step>, job: &JobKey, failure: &Failure) -> Value {
+    json!({
+        "success": false,
+        "status": "failed",
+        "error": {
+            "code": failure.code,
+            "class": failure.class.name(),
+            "type": failure.class.name(),
+            "message": failure.message,
+            "step": step.map(|step| &step.name),
+            "path": job.as_str(),
+            "retryable": failure.class.is_retryable(),
+            "cause": failure.detail,
+            "location": step.map(|step| step.location.to_string()),
+        },
+        "error_message": failure.message,
+    })
+}
+
+/// The JSON of a reply: the whole text, or the text minus one surrounding code fence (SO-3).
+fn parsed(text: &str) -> Value {
+    let text = text.trim();
+    if let Ok(value) = serde_json::from_str(text) {
+        return value;
+    }
+    let inside = text
+        .strip_prefix("```")
+        .and_then(|rest| rest.strip_suffix("```"))
+        .and_then(|rest| rest.split_once('\n'));
+    match inside {
+        Some((language, body)) if !language.trim().contains(char::is_whitespace) => {
+            serde_json::from_str(body.trim()).unwrap_or(Value::Null)
+        }
+        Some(_) | None => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_the_whole_reply_or_what_one_fence_holds() {
+        for (text, expected) in [
+            ("{\"a\": 1}", json!({"a": 1})),
+            (" [1] \n", json!([1])),
+            ("42", json!(42)),
+            ("```json\n{\"a\": 1}\n```", json!({"a": 1})),
+            ("```\n[1]\n```", json!([1])),
+            ("Here: {\"a\": 1}", Value::Null),
+            ("```json\n{\"a\": 1}\n``` done", Value::Null),
+            ("", Value::Null),
+        ] {
+            assert_eq!(parsed(text), expected, "{text}");
+        }
+    }
+}

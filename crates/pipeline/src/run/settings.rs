@@ -1,0 +1,87 @@
+//! What is recorded with a run beside its definition, and where its providers come from.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use perennial_core::failure::Failure;
+use perennial_tools::provider::Provider;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::definition::ProviderKind;
+
+/// Gives each kind of call its provider. The mode of the run is decided behind it.
+pub trait Providers: Send + Sync + fmt::Debug + 'static {
+    /// The provider for calls of this kind.
+    ///
+    /// # Errors
+    ///
+    /// When there is none; the step fails with it.
+    fn provider(&self, kind: ProviderKind) -> Result<Arc<dyn Provider>, Failure>;
+}
+
+/// What a call uses when its step is silent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// The model.
+    pub model: String,
+    /// Most tokens of a reply.
+    pub max_output: u32,
+}
+
+/// The defaults of all calls of a run. They are part of each request, so they are recorded with
+/// the run and never looked up again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallDefaults {
+    /// Calls of the Claude types.
+    pub claude: Resolved,
+    /// Calls of the Gemini types.
+    pub gemini: Resolved,
+    /// Short names of models, such as `sonnet`, and the names providers know.
+    #[serde(default)]
+    pub aliases: BTreeMap<String, String>,
+}
+
+impl CallDefaults {
+    /// The defaults of one kind of call.
+    pub fn of(&self, kind: ProviderKind) -> &Resolved {
+        match kind {
+            ProviderKind::Claude => &self.claude,
+            ProviderKind::Gemini => &self.gemini,
+        }
+    }
+
+    /// The name that a provider knows for `model`.
+    pub(crate) fn resolve<'a>(&'a self, model: &'a str) -> &'a str {
+        self.aliases.get(model).map_or(model, String::as_str)
+    }
+}
+
+/// What a run is given and keeps: as JSON it is the settings value of the engine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSettings {
+    /// Bound inputs, an object.
+    pub inputs: Value,
+    /// Defaults of calls.
+    pub calls: CallDefaults,
+}
+
+/// A value that is no settings of a run.
+#[derive(Debug, thiserror::Error)]
+#[error("not the settings of a run: {0}")]
+pub struct InvalidSettings(#[from] serde_json::Error);
+
+impl RunSettings {
+    /// The value to record.
+    pub fn to_value(&self) -> Value {
+        json!({ "inputs": self.inputs, "calls": self.calls })
+    }
+
+    /// Reads a recorded value; keys it does not know belong to others.
+    ///
+    /// # Errors
+    ///
+    /// When a part is missing or malformed.
+    pub fn from_value(value: &Value) -> Result<Self, InvalidSettings> {
+        Ok(Self::deserialize(value)?)
+    }
+}

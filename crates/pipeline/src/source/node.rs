@@ -1,0 +1,162 @@
+//! A value of a document, and where it stands.
+
+use serde_json::{Map, Number, Value};
+
+use super::text::{Extent, SourceText};
+
+/// A value with its place.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Node {
+    pub(crate) extent: Extent,
+    pub(crate) content: Content,
+}
+
+/// What a value is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Content {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text { value: String, block: bool, escapes: bool },
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+/// One key of a map, and its value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) key_extent: Extent,
+    pub(crate) value: Node,
+}
+
+impl Node {
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        if let Content::Text { value, .. } = &self.content { Some(value) } else { None }
+    }
+
+    pub(crate) fn as_map(&self) -> Option<&[Entry]> {
+        if let Content::Map(entries) = &self.content { Some(entries) } else { None }
+    }
+
+    pub(crate) fn as_list(&self) -> Option<&[Node]> {
+        if let Content::List(items) = &self.content { Some(items) } else { None }
+    }
+
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self.content, Content::Null)
+    }
+
+    /// The value without its places.
+    pub(crate) fn to_value(&self) -> Value {
+        match &self.content {
+            Content::Null => Value::Null,
+            Content::Bool(value) => Value::Bool(*value),
+            Content::Number(number) => Value::Number(number.clone()),
+            Content::Text { value, .. } => Value::String(value.clone()),
+            Content::List(items) => items.iter().map(Self::to_value).collect(),
+            Content::Map(entries) => Value::Object(
+                entries
+                    .iter()
+                    .map(|entry| (entry.key.clone(), entry.value.to_value()))
+                    .collect::<Map<_, _>>(),
+            ),
+        }
+    }
+
+    /// The value as a person would write it in one short line.
+    pub(crate) fn shown(&self) -> String {
+        let value = self.to_value();
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let mut short: String = text.chars().take(60).collect();
+        if short.len() < text.len() {
+            short.push('…');
+        }
+        short
+    }
+}
+
+/// The way from offsets in a decoded text back to the file: quoting, folding and indentation
+/// change white space and escapes only, so that the n-th visible character of the one is the
+/// n-th of the other.
+#[derive(Debug)]
+pub(crate) struct Alignment {
+    whole: Extent,
+    decoded: Vec<usize>,
+    raw: Vec<Extent>,
+}
+
+impl Alignment {
+    /// Aligns the text node `node` of `source`.
+    pub(crate) fn of(node: &Node, source: &SourceText) -> Self {
+        let Content::Text { value, block, escapes } = &node.content else {
+            return Self { whole: node.extent, decoded: Vec::new(), raw: Vec::new() };
+        };
+        let visible = value.char_indices().filter(|(_, c)| !c.is_whitespace());
+        let decoded = visible.map(|(at, _)| at).collect();
+        let raw_text = source.slice(node.extent);
+        let raw = if *block {
+            // The parser's extent of a block scalar begins behind its header.
+            units(raw_text, node.extent.start, None)
+        } else {
+            let quote = raw_text.chars().next().filter(|c| *escapes || *c == '\'');
+            match quote {
+                Some(quote) if raw_text.len() > 1 && raw_text.ends_with(quote) => {
+                    units(&raw_text[1..raw_text.len() - 1], node.extent.start + 1, Some(quote))
+                }
+                Some(_) | None => units(raw_text, node.extent.start, None),
+            }
+        };
+        Self { whole: node.extent, decoded, raw }
+    }
+
+    /// The place in the file of `extent` of the decoded text.
+    pub(crate) fn place(&self, extent: Extent) -> Extent {
+        if self.decoded.len() != self.raw.len() {
+            return self.whole;
+        }
+        let first = self.decoded.partition_point(|at| *at < extent.start);
+        let behind = self.decoded.partition_point(|at| *at < extent.end);
+        if first < behind {
+            return self.raw[first].to(self.raw[behind - 1]);
+        }
+        match (self.raw.get(first), self.raw.last()) {
+            (Some(next), _) => Extent::new(next.start, next.start),
+            (None, Some(last)) => Extent::new(last.end, last.end),
+            (None, None) => self.whole,
+        }
+    }
+}
+
+/// Where each visible character of a raw scalar stands.
+fn units(raw: &str, base: usize, quote: Option<char>) -> Vec<Extent> {
+    let mut found = Vec::new();
+    let mut chars = raw.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        let mut visible = !c.is_whitespace();
+        if quote == Some('\'') && c == '\'' {
+            chars.next();
+        } else if quote == Some('"') && c == '\\' {
+            let escaped = chars.next().map_or(' ', |(_, escaped)| escaped);
+            let digits = match escaped {
+                'x' => 2,
+                'u' => 4,
+                'U' => 8,
+                _ => 0,
+            };
+            let code: String = chars.by_ref().take(digits).map(|(_, digit)| digit).collect();
+            visible = match u32::from_str_radix(&code, 16).ok().and_then(char::from_u32) {
+                Some(decoded) => !decoded.is_whitespace(),
+                None => !matches!(
+                    escaped,
+                    'n' | 't' | 'r' | 'v' | 'f' | ' ' | '\n' | '\r' | '\t' | 'N' | '_' | 'L' | 'P'
+                ),
+            };
+        }
+        if visible {
+            let end = chars.peek().map_or(raw.len(), |(next, _)| *next);
+            found.push(Extent::new(base + at, base + end));
+        }
+    }
+    found
+}

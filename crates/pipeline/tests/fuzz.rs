@@ -1,0 +1,91 @@
+//! No input makes the check panic, whatever its bytes are.
+
+#![expect(clippy::unwrap_used, reason = "a broken fixture shall fail its test")]
+
+use perennial_pipeline::{Pipeline, render, report_json};
+use proptest::prelude::*;
+
+const SEED: &str = "\
+workflow:
+  name: \"review é\"
+  variables: &v {a: 1, 'b': [x, \"y\\u0041\"]}
+  inputs: {who: string}
+  steps:
+    - name: one
+      type: set_variable
+      variables: {<<: *v, c: \"{{ inputs.who ?? 'x' }}\"}
+    - name: two
+      type: claude
+      condition: {or: [\"one.c != null\", \"not (a == 1)\"]}
+      prompt:
+        - type: static
+          content: |
+            Say {{ state.c | default(\"n\") }}
+            \\{{ raw }}
+        - {type: previous_response, step: one, extract: \"values.a[0]\"}
+";
+
+fn survives(bytes: &[u8]) {
+    let checked = Pipeline::check("f.yaml", bytes);
+    let errors = checked.diagnostics.iter().any(|d| d.severity.name() == "error");
+    assert_eq!(checked.pipeline.is_none(), errors, "errors and nothing else prevent a pipeline");
+    for shown in &checked.diagnostics {
+        render(shown, true);
+    }
+    report_json("f.yaml", &checked.diagnostics, &checked.inputs);
+    if let Some(pipeline) = checked.pipeline {
+        let again = Pipeline::revive(&pipeline.definition().bytes).unwrap();
+        assert_eq!(again, pipeline);
+    }
+}
+
+#[test]
+fn the_seed_is_without_fault() {
+    let checked = Pipeline::check("f.yaml", SEED.as_bytes());
+    assert!(checked.pipeline.is_some(), "{:?}", checked.diagnostics);
+    survives(SEED.as_bytes());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        survives(&bytes);
+    }
+
+    #[test]
+    fn random_words_of_the_language_do_not_panic(words in proptest::collection::vec(
+        prop_oneof![
+            Just("workflow:"), Just("\n"), Just("  "), Just("- "), Just("name: "), Just("{{"),
+            Just("}}"), Just("[")  , Just("]"), Just("{"), Just("}"), Just("&a "), Just("*a"),
+            Just("<<: "), Just("'"), Just("\""), Just("|\n"), Just("é"), Just("steps:"),
+            Just("type: echo"), Just("\\"), Just("? "), Just(": "), Just("!!str "), Just("#"),
+            Just("\r"), Just("\t"), Just("value: "), Just("...\n"), Just("---\n"), Just(","),
+        ], 0..60)) {
+        survives(words.concat().as_bytes());
+    }
+
+    #[test]
+    fn mutated_documents_do_not_panic(
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 1..8)
+    ) {
+        let mut bytes = SEED.as_bytes().to_vec();
+        for (place, byte, kind) in edits {
+            let at = place.index(bytes.len());
+            match kind {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                _ => drop(bytes.remove(at)),
+            }
+        }
+        survives(&bytes);
+    }
+
+    #[test]
+    fn holes_do_not_panic(hole in "[ a-c.'\"?()=!|\\[\\]{}0-9_@$é-]{0,30}") {
+        let quoted = serde_json::to_string(&format!("x {{{{{hole}}}}} y")).unwrap();
+        let condition = serde_json::to_string(&hole).unwrap();
+        survives(format!("workflow:\n  name: x\n  steps:\n    - name: a\n      type: echo\n      value: {quoted}\n      condition: {condition}\n").as_bytes());
+    }
+}

@@ -1,0 +1,176 @@
+//! The contract over the operations: written once, for whatever can perform a transaction.
+
+use std::fmt;
+
+use perennial_core::{Digest, Timestamp, run::RunId};
+use serde_json::Value;
+
+use crate::{
+    Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision, EventRecord, Lease,
+    NewEvent, NewRun, NodeRef, Operation, Registered, Rescued, RunSummary, RunView, Store,
+    StoreError, StoreStatus, StreamRecord, TimerDue, ops, transaction::Tx,
+};
+
+/// Whether an operation changes anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// It only reads.
+    Read,
+    /// It may write.
+    Write,
+}
+
+/// Performs operations, each in a transaction of its own.
+pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// Performs `operation` and commits it if it succeeds.
+    fn perform<T, F>(&self, access: Access, operation: F) -> Operation<'_, T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static;
+
+    /// See [`Store::status`].
+    fn status(&self) -> StoreStatus;
+
+    /// See [`Store::now`].
+    fn now(&self) -> Timestamp;
+}
+
+impl<B: Backend> Store for B {
+    fn status(&self) -> StoreStatus {
+        Backend::status(self)
+    }
+
+    fn now(&self) -> Timestamp {
+        Backend::now(self)
+    }
+
+    fn register_node<'a>(&'a self, name: &'a str) -> Operation<'a, Registered> {
+        let name = name.to_owned();
+        self.perform(Access::Write, move |tx| ops::node::register(tx, &name))
+    }
+
+    fn end_node<'a>(&'a self, node: &'a NodeRef, report: Value) -> Operation<'a, ()> {
+        let node = node.clone();
+        self.perform(Access::Write, move |tx| ops::node::end(tx, &node, &report))
+    }
+
+    fn rescue<'a>(&'a self, run: Option<&'a RunId>, limit: u32) -> Operation<'a, Vec<Rescued>> {
+        let run = run.cloned();
+        self.perform(Access::Write, move |tx| ops::lease::rescue(tx, run.as_ref(), limit))
+    }
+
+    fn create_run(&self, run: NewRun) -> Operation<'_, Created> {
+        self.perform(Access::Write, move |tx| ops::creation::create_run(tx, &run))
+    }
+
+    fn own_run<'a>(&'a self, run: &'a RunId, node: &'a NodeRef) -> Operation<'a, u64> {
+        let (run, node) = (run.clone(), node.clone());
+        self.perform(Access::Write, move |tx| ops::creation::own_run(tx, &run, &node))
+    }
+
+    fn claim<'a>(
+        &'a self,
+        run: &'a RunId,
+        node: &'a NodeRef,
+        limit: u32,
+    ) -> Operation<'a, Vec<Claimed>> {
+        let (run, node) = (run.clone(), node.clone());
+        self.perform(Access::Write, move |tx| ops::lease::claim(tx, &run, &node, limit))
+    }
+
+    fn begin_call<'a>(&'a self, lease: &'a Lease, call: CallStart) -> Operation<'a, Option<Value>> {
+        let lease = lease.clone();
+        self.perform(Access::Write, move |tx| ops::call::begin(tx, &lease, &call))
+    }
+
+    fn record_call<'a>(
+        &'a self,
+        lease: &'a Lease,
+        name: &'a str,
+        reply: Value,
+    ) -> Operation<'a, ()> {
+        let (lease, name) = (lease.clone(), name.to_owned());
+        self.perform(Access::Write, move |tx| ops::call::record(tx, &lease, &name, &reply))
+    }
+
+    fn settle_call<'a>(&'a self, lease: &'a Lease, name: &'a str) -> Operation<'a, ()> {
+        let (lease, name) = (lease.clone(), name.to_owned());
+        self.perform(Access::Write, move |tx| ops::call::settle(tx, &lease, &name))
+    }
+
+    fn release<'a>(&'a self, lease: &'a Lease, why: &'a str) -> Operation<'a, AttemptRecord> {
+        let (lease, why) = (lease.clone(), why.to_owned());
+        self.perform(Access::Write, move |tx| ops::lease::release(tx, &lease, &why))
+    }
+
+    fn commit(&self, decision: Decision) -> Operation<'_, Committed> {
+        self.perform(Access::Write, move |tx| ops::decision::commit(tx, decision))
+    }
+
+    fn run<'a>(&'a self, run: &'a RunId) -> Operation<'a, RunView> {
+        let run = run.clone();
+        self.perform(Access::Read, move |tx| ops::view::run(tx, &run))
+    }
+
+    fn runs(&self, limit: u32) -> Operation<'_, Vec<RunSummary>> {
+        self.perform(Access::Read, move |tx| ops::view::runs(tx, limit))
+    }
+
+    fn unfinished_runs(&self) -> Operation<'_, Vec<RunSummary>> {
+        self.perform(Access::Read, ops::view::unfinished)
+    }
+
+    fn events<'a>(
+        &'a self,
+        stream: &'a str,
+        from: u64,
+        limit: u32,
+    ) -> Operation<'a, Vec<EventRecord>> {
+        let stream = stream.to_owned();
+        self.perform(Access::Read, move |tx| ops::journal::events(tx, &stream, from, limit))
+    }
+
+    fn create_stream<'a>(
+        &'a self,
+        stream: &'a str,
+        kind: &'a str,
+        events: Vec<NewEvent>,
+    ) -> Operation<'a, Appended> {
+        let (stream, kind) = (stream.to_owned(), kind.to_owned());
+        self.perform(Access::Write, move |tx| ops::stream::create(tx, &stream, &kind, events))
+    }
+
+    fn append<'a>(
+        &'a self,
+        stream: &'a str,
+        expected: u64,
+        events: Vec<NewEvent>,
+        close: bool,
+    ) -> Operation<'a, Appended> {
+        let stream = stream.to_owned();
+        self.perform(Access::Write, move |tx| {
+            ops::stream::append(tx, &stream, expected, events, close)
+        })
+    }
+
+    fn streams<'a>(&'a self, kind: &'a str) -> Operation<'a, Vec<StreamRecord>> {
+        let kind = kind.to_owned();
+        self.perform(Access::Read, move |tx| ops::stream::list(tx, &kind))
+    }
+
+    fn take_due_timers(&self, limit: u32) -> Operation<'_, Vec<TimerDue>> {
+        self.perform(Access::Write, move |tx| ops::timer::take_due(tx, limit))
+    }
+
+    fn next_due(&self) -> Operation<'_, Option<Timestamp>> {
+        self.perform(Access::Read, ops::timer::next_due)
+    }
+
+    fn put_blob(&self, bytes: Vec<u8>) -> Operation<'_, Digest> {
+        self.perform(Access::Write, move |tx| ops::blob::put(tx, &bytes))
+    }
+
+    fn blob(&self, digest: Digest) -> Operation<'_, Vec<u8>> {
+        self.perform(Access::Read, move |tx| ops::blob::get(tx, digest))
+    }
+}

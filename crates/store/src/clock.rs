@@ -1,0 +1,67 @@
+//! The store's clocks (STO-36): the only place of this crate that asks the machine for the time.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use perennial_core::Timestamp;
+
+/// How far ahead of the persisted anchor a reopened store starts at least. The writer moves the
+/// anchor with the first commit after this time, so no instant is given out twice.
+pub(crate) const ANCHOR_STEP: Duration = Duration::from_secs(1);
+
+/// A source of instants that never runs back.
+#[derive(Clone)]
+pub(crate) struct StoreClock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl StoreClock {
+    /// Wall time at this moment, moved by monotonic time from then on; never before `floor`.
+    #[expect(clippy::disallowed_methods, reason = "this module is the clock that others ask")]
+    pub(crate) fn anchored(floor: Timestamp) -> Self {
+        let base = wall().max(floor);
+        let started = std::time::Instant::now();
+        Self(Arc::new(move || base.after(started.elapsed())))
+    }
+
+    /// Wall time at this moment, moved by the timer of the async runtime: it stands still while
+    /// that is paused.
+    #[expect(clippy::disallowed_methods, reason = "this module is the clock that others ask")]
+    pub(crate) fn of_runtime() -> Self {
+        let base = wall();
+        let started = tokio::time::Instant::now();
+        Self(Arc::new(move || base.after(started.elapsed())))
+    }
+
+    /// The caller's own.
+    pub(crate) fn custom(now: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
+        Self(now)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for StoreClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StoreClock").field(&self.now()).finish()
+    }
+}
+
+/// The wall clock; an instant before the epoch counts as the epoch.
+#[expect(clippy::disallowed_methods, reason = "this module is the clock that others ask")]
+pub(crate) fn wall() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp::default().after(since.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wall_clock_that_was_set_back_does_not_take_the_store_with_it() {
+        let floor = wall().after(Duration::from_secs(3600));
+        let clock = StoreClock::anchored(floor);
+        let first = clock.now();
+        assert!(first >= floor && clock.now() >= first);
+    }
+}

@@ -1,0 +1,147 @@
+//! The contract of every store: records, operations and errors.
+
+mod error;
+mod record;
+mod request;
+
+use std::{fmt, future::Future, pin::Pin};
+
+use perennial_core::{Digest, Timestamp, run::RunId};
+
+pub use self::{
+    error::StoreError,
+    record::{
+        AttemptRecord, CallRecord, EventRecord, JobRecord, NodeRef, RunRecord, RunSummary, RunView,
+        StageRecord, StoreStatus, StreamRecord,
+    },
+    request::{
+        Appended, CallStart, Claimed, Committed, Created, Decision, JobStep, Lease, NewEvent,
+        NewJob, NewRun, NewTimer, Registered, Report, Rescued, RunStep, StageStep, TimerDue,
+    },
+};
+
+/// The future of one operation: one transaction.
+///
+/// Dropping it before it is ready leaves the outcome unknown: the transaction may still commit.
+pub type Operation<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// What remembers.
+///
+/// An acknowledgement leaves only after the commit returned (STO-9). Payloads are JSON; the store
+/// never looks inside them.
+pub trait Store: Send + Sync + fmt::Debug + 'static {
+    /// What the store publishes about itself: atomics and constants, never a question to it.
+    fn status(&self) -> StoreStatus;
+
+    /// The store's clock (STO-7).
+    fn now(&self) -> Timestamp;
+
+    /// Registers a new incarnation of the node `name` and ends its earlier ones, whose death the
+    /// store's lock proves (SQLite, memory).
+    fn register_node<'a>(&'a self, name: &'a str) -> Operation<'a, Registered>;
+
+    /// Marks an incarnation as ended in good order.
+    fn end_node<'a>(&'a self, node: &'a NodeRef, report: serde_json::Value) -> Operation<'a, ()>;
+
+    /// Gives the jobs of dead incarnations back: Ready, `crashes + 1`, the attempt Expired with its
+    /// `uncertain` mark (DUR-26). At most `limit` jobs of run `run`, or of any run.
+    ///
+    /// A job that has no attempt left under `max_attempts` of its row stays leased and is returned
+    /// with [`Rescued::exhausted`]: its end is a decision (STO-17).
+    fn rescue<'a>(&'a self, run: Option<&'a RunId>, limit: u32) -> Operation<'a, Vec<Rescued>>;
+
+    /// Creates a run with its stage rows and first jobs; the same id with the same digest is the
+    /// same run (YR-6).
+    fn create_run(&self, run: NewRun) -> Operation<'_, Created>;
+
+    /// Takes the ownership of a run for `node`; a live other owner refuses with
+    /// [`StoreError::Conflict`]. Returns the fencing number.
+    fn own_run<'a>(&'a self, run: &'a RunId, node: &'a NodeRef) -> Operation<'a, u64>;
+
+    /// Leases at most `limit` jobs of `run` that are Ready and due, in stages that are Open or
+    /// Sealed, of a run that is Running: `attempt + 1`, an attempt row, `attempt_started`.
+    fn claim<'a>(
+        &'a self,
+        run: &'a RunId,
+        node: &'a NodeRef,
+        limit: u32,
+    ) -> Operation<'a, Vec<Claimed>>;
+
+    /// Journals that the attempt is about to call the outside world (name, idempotency key).
+    /// `Some` is the recorded reply of an earlier try: nothing needs to be called (YR-51).
+    fn begin_call<'a>(
+        &'a self,
+        lease: &'a Lease,
+        call: CallStart,
+    ) -> Operation<'a, Option<serde_json::Value>>;
+
+    /// Journals the complete reply of a begun call; resets the job's `crashes` (SM-31).
+    fn record_call<'a>(
+        &'a self,
+        lease: &'a Lease,
+        name: &'a str,
+        reply: serde_json::Value,
+    ) -> Operation<'a, ()>;
+
+    /// Journals that a begun call is known to have had no effect that needs a record: it was
+    /// refused, or failed with a definite answer. The attempt is then not uncertain about it.
+    fn settle_call<'a>(&'a self, lease: &'a Lease, name: &'a str) -> Operation<'a, ()>;
+
+    /// Gives a leased job back: Ready, budget and crash count unchanged, the attempt Released and
+    /// uncertain if a call of it is open.
+    fn release<'a>(&'a self, lease: &'a Lease, why: &'a str) -> Operation<'a, AttemptRecord>;
+
+    /// Commits what follows from one fact, all or nothing, if the run is still at the revision that
+    /// the decision was made from. [`Committed::AlreadyRecorded`] answers a report that is in the
+    /// store already.
+    fn commit(&self, decision: Decision) -> Operation<'_, Committed>;
+
+    /// A run with its stages, jobs, attempts and calls, at one revision.
+    fn run<'a>(&'a self, run: &'a RunId) -> Operation<'a, RunView>;
+
+    /// Runs, newest first.
+    fn runs(&self, limit: u32) -> Operation<'_, Vec<RunSummary>>;
+
+    /// Runs that are not terminal, oldest first.
+    fn unfinished_runs(&self) -> Operation<'_, Vec<RunSummary>>;
+
+    /// Events of a stream from `from` on, oldest first, at most `limit`.
+    fn events<'a>(
+        &'a self,
+        stream: &'a str,
+        from: u64,
+        limit: u32,
+    ) -> Operation<'a, Vec<EventRecord>>;
+
+    /// Creates the stream `stream` of `kind` with its first events.
+    fn create_stream<'a>(
+        &'a self,
+        stream: &'a str,
+        kind: &'a str,
+        events: Vec<NewEvent>,
+    ) -> Operation<'a, Appended>;
+
+    /// Appends to a stream that is still at `expected` events and not closed; `close` closes it.
+    fn append<'a>(
+        &'a self,
+        stream: &'a str,
+        expected: u64,
+        events: Vec<NewEvent>,
+        close: bool,
+    ) -> Operation<'a, Appended>;
+
+    /// Streams of `kind`, oldest first.
+    fn streams<'a>(&'a self, kind: &'a str) -> Operation<'a, Vec<StreamRecord>>;
+
+    /// Timers that are due and not yet taken, at most `limit`; taking one removes it.
+    fn take_due_timers(&self, limit: u32) -> Operation<'_, Vec<TimerDue>>;
+
+    /// When the next timer or retry is due, if any.
+    fn next_due(&self) -> Operation<'_, Option<Timestamp>>;
+
+    /// Keeps `bytes` under their digest.
+    fn put_blob(&self, bytes: Vec<u8>) -> Operation<'_, Digest>;
+
+    /// The bytes kept under `digest`.
+    fn blob(&self, digest: Digest) -> Operation<'_, Vec<u8>>;
+}

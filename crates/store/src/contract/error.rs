@@ -1,0 +1,108 @@
+use std::path::PathBuf;
+
+use perennial_core::run::{InvalidTransition, RunId};
+
+/// Why an operation changed nothing (STO-10).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Somebody else decided first: read again and decide again.
+    #[error("{what} has changed since it was read")]
+    Conflict {
+        /// What was to be changed.
+        what: String,
+    },
+    /// The attempt no longer holds its job; its writes are refused for ever.
+    #[error("attempt {attempt} of job {job} no longer holds its lease")]
+    StaleAttempt {
+        /// The job's row.
+        job: i64,
+        /// The refused attempt.
+        attempt: u32,
+    },
+    /// The state forbids it.
+    #[error(transparent)]
+    InvalidState(#[from] InvalidTransition),
+    /// The same id stands for something else.
+    #[error("run id `{0}` is in use by a run of another definition or with other inputs")]
+    KeyReused(RunId),
+    /// No such record.
+    #[error("{what} `{id}` is not in the store")]
+    NotFound {
+        /// Run, stream, blob or timer.
+        what: &'static str,
+        /// What was asked for.
+        id: String,
+    },
+    /// Too much is waiting to be written.
+    #[error("the store has too much to write; try again")]
+    Busy,
+    /// No space is left.
+    #[error("the store is full: {0}")]
+    Full(String),
+    /// It cannot be reached or written now.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// The file is not a store, or is damaged. It is left as it is.
+    #[error("{path} is not a usable store: {what}", path = path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// It was written by a newer version.
+    #[error("the store has schema version {found}, this build knows {known}")]
+    NewerSchema {
+        /// In the file.
+        found: u32,
+        /// The newest this build can read.
+        known: u32,
+    },
+    /// Another process holds it.
+    #[error("the store {path} is held by another process{holder}", path = path.display(),
+            holder = holder.as_ref().map(|h| format!(" ({h})")).unwrap_or_default())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// What the holder wrote about itself, for example `pid 123`.
+        holder: Option<String>,
+    },
+    /// A payload is too large.
+    #[error("{what} has {bytes} bytes; at most {max} are possible")]
+    TooLarge {
+        /// What it is.
+        what: &'static str,
+        /// How large it is.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A record cannot be read.
+    #[error("a record of {what} cannot be read: {why}")]
+    Unreadable {
+        /// Table or payload.
+        what: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the same operation may succeed a moment later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Busy | Self::Unavailable(_) | Self::Full(_) => true,
+            Self::Conflict { .. }
+            | Self::StaleAttempt { .. }
+            | Self::InvalidState(_)
+            | Self::KeyReused(_)
+            | Self::NotFound { .. }
+            | Self::Corrupt { .. }
+            | Self::NewerSchema { .. }
+            | Self::Locked { .. }
+            | Self::TooLarge { .. }
+            | Self::Unreadable { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What is read.
+
+use perennial_core::{
+    Digest, FailureClass, Timestamp,
+    run::{AttemptEnd, JobKey, JobState, RunId, RunState, SkipReason, StageOutcome, StageState},
+};
+use serde_json::Value;
+
+/// One process start of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+pub struct NodeRef {
+    /// The node.
+    pub node: String,
+    /// Which of its starts.
+    pub incarnation: u64,
+}
+
+/// A run's own row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRecord {
+    /// Its id.
+    pub run: RunId,
+    /// Name of its workflow.
+    pub workflow: String,
+    /// Digest of its definition; the definition itself is the blob of that digest.
+    pub definition: Digest,
+    /// Digest of its inputs and settings.
+    pub input_digest: Digest,
+    /// Inputs, provider mode, mocks, resolved settings: everything needed to continue it.
+    pub settings: Value,
+    /// Where it is.
+    pub state: RunState,
+    /// Why it failed, once it has.
+    pub failure: Option<Value>,
+    /// Moves with every decision (STO-22).
+    pub revision: u64,
+    /// Who runs it, if anybody did.
+    pub owner: Option<NodeRef>,
+    /// Whether that owner's incarnation still lives.
+    pub owner_alive: bool,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// When it must have ended.
+    pub deadline: Option<Timestamp>,
+    /// Sequence number of its next event.
+    pub next_seq: u64,
+}
+
+/// A stage of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageRecord {
+    /// Its name.
+    pub stage: String,
+    /// Its place.
+    pub ordinal: u32,
+    /// Where it is.
+    pub state: StageState,
+    /// How it closed.
+    pub outcome: Option<StageOutcome>,
+}
+
+/// A job of a stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobRecord {
+    /// Its row.
+    pub id: i64,
+    /// Its stage.
+    pub stage: String,
+    /// Its key in the stage.
+    pub key: JobKey,
+    /// Where it is.
+    pub state: JobState,
+    /// Why it was skipped.
+    pub skipped: Option<SkipReason>,
+    /// Number of its last attempt: the fencing token. Never falls.
+    pub attempt: u32,
+    /// Attempts that count against its budget.
+    pub attempts_used: u32,
+    /// Attempts allowed.
+    pub max_attempts: u32,
+    /// Deaths of its process since the last recorded call.
+    pub crashes: u32,
+    /// Not before.
+    pub run_after: Option<Timestamp>,
+    /// Who holds it.
+    pub lease: Option<NodeRef>,
+    /// Whether that incarnation still lives.
+    pub lease_alive: bool,
+    /// What it was given.
+    pub input: Value,
+    /// What it gave, or its failed record.
+    pub result: Option<Value>,
+    /// Whether its attempts are used up.
+    pub dead_letter: bool,
+}
+
+/// One try at a job.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct AttemptRecord {
+    /// The job's row.
+    pub job: i64,
+    /// Its number.
+    pub attempt: u32,
+    /// Who made it.
+    pub node: NodeRef,
+    /// When it was claimed.
+    pub claimed_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended.
+    pub end: Option<AttemptEnd>,
+    /// The failure's class.
+    pub class: Option<FailureClass>,
+    /// The failure's code.
+    pub code: Option<String>,
+    /// The failure's text, at most 4 KiB.
+    pub message: Option<String>,
+    /// It called out, and ended without a recorded outcome: the call may have happened.
+    pub uncertain: bool,
+}
+
+/// A call to the outside world.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallRecord {
+    /// The job's row.
+    pub job: i64,
+    /// `<ordinal>/<request digest>`.
+    pub name: String,
+    /// The attempt that made it last.
+    pub attempt: u32,
+    /// What the outside world was given to recognise it by.
+    pub idempotency_key: String,
+    /// When it was begun.
+    pub begun_at: Timestamp,
+    /// When its reply was recorded.
+    pub recorded_at: Option<Timestamp>,
+    /// The reply.
+    pub reply: Option<Value>,
+}
+
+/// A run and everything below it, at one revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunView {
+    /// The run.
+    pub run: RunRecord,
+    /// Its stages, in order.
+    pub stages: Vec<StageRecord>,
+    /// Its jobs, in order of creation.
+    pub jobs: Vec<JobRecord>,
+    /// Their attempts, by job and number.
+    pub attempts: Vec<AttemptRecord>,
+    /// Their calls, by job and name.
+    pub calls: Vec<CallRecord>,
+}
+
+/// A line of the list of runs.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct RunSummary {
+    /// Its id.
+    pub run: RunId,
+    /// Name of its workflow.
+    pub workflow: String,
+    /// Where it is.
+    pub state: RunState,
+    /// Jobs by now.
+    pub jobs: u64,
+    /// Of those, terminal.
+    pub jobs_done: u64,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Who runs it.
+    pub owner: Option<NodeRef>,
+    /// Whether that incarnation still lives.
+    pub owner_alive: bool,
+}
+
+/// A durable event.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct EventRecord {
+    /// Gapless in its stream, from 1.
+    pub seq: u64,
+    /// When, by the store's clock.
+    pub at: Timestamp,
+    /// Its name in snake case.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The job's key, where it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobKey>,
+    /// The attempt, where it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// Further facts.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub data: Value,
+}
+
+/// A stream of events.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct StreamRecord {
+    /// Its name.
+    pub stream: String,
+    /// Its kind, for example `session`.
+    pub kind: String,
+    /// Whether nothing can be appended any more.
+    pub closed: bool,
+    /// Events in it.
+    pub events: u64,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+/// What a store publishes about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct StoreStatus {
+    /// `sqlite` or `memory`.
+    pub backend: String,
+    /// The file, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Identity of the store.
+    pub store_id: String,
+    /// Requests waiting to be written.
+    pub queued: u64,
+    /// Transactions committed since the start.
+    pub commits: u64,
+    /// Requests written by them.
+    pub requests: u64,
+    /// Commits that failed.
+    pub failed_commits: u64,
+}

@@ -1,0 +1,274 @@
+//! What is written: each value is the whole of one transaction.
+
+use perennial_core::{
+    Digest, FailureClass, Timestamp,
+    run::{AttemptEnd, JobKey, JobState, RunId, RunState, SkipReason, StageOutcome, StageState},
+};
+use serde_json::Value;
+
+use super::record::{CallRecord, EventRecord, NodeRef};
+
+/// A node's new incarnation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// The new incarnation.
+    pub node: NodeRef,
+    /// Earlier incarnations that had not ended in good order.
+    pub ended: Vec<u64>,
+}
+
+/// A job that was given back for a dead incarnation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rescued {
+    /// Its run.
+    pub run: RunId,
+    /// Its key.
+    pub key: JobKey,
+    /// The attempt that died.
+    pub attempt: u32,
+    /// Whether that attempt had called out without a recorded reply.
+    pub uncertain: bool,
+    /// It has no attempt left and still waits, leased, for the decision that ends it.
+    pub exhausted: bool,
+}
+
+/// A run to be created.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewRun {
+    /// Its id.
+    pub run: RunId,
+    /// Name of its workflow.
+    pub workflow: String,
+    /// Digest of its definition.
+    pub definition: Digest,
+    /// The definition itself, kept as the blob of that digest.
+    pub definition_bytes: Vec<u8>,
+    /// Digest of inputs and settings.
+    pub input_digest: Digest,
+    /// Inputs and settings.
+    pub settings: Value,
+    /// Who will run it.
+    pub owner: NodeRef,
+    /// When it must have ended.
+    pub deadline: Option<Timestamp>,
+    /// Its stages, all Open, in order.
+    pub stages: Vec<String>,
+    /// Its first jobs.
+    pub jobs: Vec<NewJob>,
+    /// Further timers, besides those of the jobs.
+    pub timers: Vec<NewTimer>,
+}
+
+/// Whether a run was created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// It was, and is Running: revision and leases of the jobs that asked to be claimed.
+    New {
+        /// Revision of the new run.
+        revision: u64,
+        /// Leases, in the order of the jobs that asked.
+        leases: Vec<Lease>,
+    },
+    /// A run of this id, definition and input exists.
+    Existing,
+}
+
+/// A job to be created.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewJob {
+    /// Its stage.
+    pub stage: String,
+    /// Its key in the stage.
+    pub key: JobKey,
+    /// Attempts allowed, at least one.
+    pub max_attempts: u32,
+    /// What it is given.
+    pub input: Value,
+    /// Lease it in the same transaction (its first attempt is then under way when it appears).
+    pub claim_for: Option<NodeRef>,
+}
+
+/// The right of one attempt to act for its job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The run.
+    pub run: RunId,
+    /// The job's row.
+    pub job: i64,
+    /// The job's key.
+    pub key: JobKey,
+    /// The fencing token.
+    pub attempt: u32,
+    /// Who holds it.
+    pub node: NodeRef,
+}
+
+/// A claimed job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claimed {
+    /// The lease.
+    pub lease: Lease,
+    /// Stage of the job.
+    pub stage: String,
+    /// What it was given.
+    pub input: Value,
+    /// Calls that earlier attempts recorded.
+    pub calls: Vec<CallRecord>,
+}
+
+/// A call about to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallStart {
+    /// `<ordinal>/<request digest>`.
+    pub name: String,
+    /// What the outside world will see.
+    pub idempotency_key: String,
+}
+
+/// What follows from one fact.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The run.
+    pub run: RunId,
+    /// The revision it was made from.
+    pub expected_revision: u64,
+    /// The attempt whose end is the fact; its lease must be live.
+    pub report: Option<Report>,
+    /// Jobs that change without an attempt of theirs ending (cancelled, skipped).
+    pub jobs: Vec<JobStep>,
+    /// New jobs.
+    pub new_jobs: Vec<NewJob>,
+    /// Stages that change.
+    pub stages: Vec<StageStep>,
+    /// The run's own change.
+    pub run_step: Option<RunStep>,
+    /// Events beyond those that the changes above imply.
+    pub events: Vec<NewEvent>,
+    /// Timers to be set (replacing one of the same name).
+    pub timers: Vec<NewTimer>,
+}
+
+/// How an attempt ended and what that makes of its job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Whose end it is.
+    pub lease: Lease,
+    /// How it ended.
+    pub end: AttemptEnd,
+    /// What becomes of the job: terminal, or Ready for another attempt.
+    pub job: JobState,
+    /// Why it was skipped.
+    pub skipped: Option<SkipReason>,
+    /// Not before, when it is Ready again.
+    pub run_after: Option<Timestamp>,
+    /// The result, or the failed record.
+    pub result: Option<Value>,
+    /// The failure's class.
+    pub class: Option<FailureClass>,
+    /// The failure's code.
+    pub code: Option<String>,
+    /// The failure's text; cut to 4 KiB.
+    pub message: Option<String>,
+    /// Whether its attempts are used up.
+    pub dead_letter: bool,
+}
+
+/// A job that changes without an attempt of its own ending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobStep {
+    /// The job's row.
+    pub job: i64,
+    /// The state it must be in.
+    pub from: JobState,
+    /// The state it enters.
+    pub to: JobState,
+}
+
+/// A stage that changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageStep {
+    /// Its name.
+    pub stage: String,
+    /// The state it must be in.
+    pub from: StageState,
+    /// The state it enters.
+    pub to: StageState,
+    /// How it closed.
+    pub outcome: Option<StageOutcome>,
+}
+
+/// The run's own change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunStep {
+    /// The state it must be in.
+    pub from: RunState,
+    /// The state it enters.
+    pub to: RunState,
+    /// Why it failed.
+    pub failure: Option<Value>,
+}
+
+/// An event to be appended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEvent {
+    /// Its name in snake case.
+    pub kind: String,
+    /// The job's key, where it is about one.
+    pub job: Option<JobKey>,
+    /// The attempt, where it is about one.
+    pub attempt: Option<u32>,
+    /// Further facts.
+    pub data: Value,
+}
+
+/// A timer to be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTimer {
+    /// Who is woken, for example `run:<id>`.
+    pub owner: String,
+    /// Which of its timers.
+    pub name: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A timer that was due and is now taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimerDue {
+    /// Who is woken.
+    pub owner: String,
+    /// Which of its timers.
+    pub name: String,
+    /// When it was due.
+    pub at: Timestamp,
+}
+
+/// What a decision came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Committed {
+    /// It is in the store.
+    Now {
+        /// The run's new revision.
+        revision: u64,
+        /// Leases of new jobs that asked to be claimed, in order.
+        leases: Vec<Lease>,
+        /// Ids of all new jobs, in order.
+        job_ids: Vec<i64>,
+        /// The events it wrote.
+        events: Vec<EventRecord>,
+    },
+    /// The report was in the store before; nothing was written.
+    AlreadyRecorded {
+        /// How the attempt ended.
+        end: AttemptEnd,
+    },
+}
+
+/// What an append came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Events in the stream now.
+    pub events: u64,
+    /// When, by the store's clock.
+    pub at: Timestamp,
+}

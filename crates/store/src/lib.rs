@@ -1,0 +1,43 @@
+//! Remembers: the durable store. The only crate with SQL and with the store's own files.
+//!
+//! It knows records, sequence numbers, leases and transactions; it knows no steps and no activity.
+//! [`Store`] is the whole contract; each operation is exactly one transaction, built as
+//! preconditions and writes (STO-1), and every write carries its precondition (STO-2).
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `contract` | [`Store`], its records, requests and errors |
+//! | `ops` | the operations in SQL, once for all backends |
+//! | `transaction` | what an operation sees of a connection |
+//! | `backend` | the contract over whatever performs transactions |
+//! | `sqlite` | [`SqliteStore`]: one file, one writer, any number of readers |
+//! | `memory` | [`MemoryStore`]: the same without a file |
+//! | `request`, `queue` | operations on their way to the thread that performs them |
+//! | `schema` | numbered steps of the schema |
+//! | `clock` | the store's clocks |
+//!
+//! Nothing here starts a thread or a task: [`WriterLoop`] and [`ReaderLoop`] are plain blocking
+//! functions for whoever supervises threads.
+
+mod backend;
+mod clock;
+mod contract;
+mod memory;
+mod ops;
+mod queue;
+mod request;
+mod schema;
+mod sqlite;
+mod transaction;
+
+pub use self::{
+    contract::{
+        Appended, AttemptRecord, CallRecord, CallStart, Claimed, Committed, Created, Decision,
+        EventRecord, JobRecord, JobStep, Lease, NewEvent, NewJob, NewRun, NewTimer, NodeRef,
+        Operation, Registered, Report, Rescued, RunRecord, RunStep, RunSummary, RunView,
+        StageRecord, StageStep, Store, StoreError, StoreStatus, StreamRecord, TimerDue,
+    },
+    memory::MemoryStore,
+    queue::Stopper,
+    sqlite::{ReaderLoop, SqliteOptions, SqliteStore, WriterLoop},
+};

@@ -1,0 +1,127 @@
+//! The store that forgets: for tests, and for runs that need not survive their process.
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use perennial_core::Timestamp;
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::{
+    Operation, StoreError, StoreStatus,
+    backend::{Access, Backend},
+    clock::StoreClock,
+    schema,
+    transaction::{Tx, failure},
+};
+
+/// Stands for the file in errors.
+const ORIGIN: &str = ":memory:";
+
+/// A store without a file, without threads and without waiting: every operation is complete when
+/// its future is polled for the first time. Cheap to clone; the rows go with the last clone.
+#[derive(Clone)]
+pub struct MemoryStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    connection: Mutex<Connection>,
+    clock: StoreClock,
+    store_id: String,
+    commits: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl MemoryStore {
+    /// An empty store. Its clock starts at wall time and moves with the async runtime's timer, so
+    /// a paused runtime pauses it.
+    ///
+    /// # Errors
+    ///
+    /// When the engine cannot create it.
+    pub fn open() -> Result<Self, StoreError> {
+        Self::build(StoreClock::of_runtime())
+    }
+
+    /// An empty store with the caller's clock, which must not run back.
+    ///
+    /// # Errors
+    ///
+    /// When the engine cannot create it.
+    pub fn with_clock(now: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Result<Self, StoreError> {
+        Self::build(StoreClock::custom(now))
+    }
+
+    fn build(clock: StoreClock) -> Result<Self, StoreError> {
+        let origin = Path::new(ORIGIN);
+        let opened = Connection::open_in_memory().and_then(|connection| {
+            connection.pragma_update(None, "foreign_keys", true)?;
+            connection.set_prepared_statement_cache_capacity(128);
+            Ok(connection)
+        });
+        let mut connection = opened.map_err(|error| failure(&error, origin))?;
+        schema::create(&mut connection, origin, clock.now())?;
+        let store_id = schema::read(&connection, origin)?.store_id;
+        let (commits, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+        let connection = Mutex::new(connection);
+        Ok(Self { shared: Arc::new(Shared { connection, clock, store_id, commits, failed }) })
+    }
+}
+
+impl Shared {
+    fn transact<T>(
+        &self,
+        operation: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let origin = Path::new(ORIGIN);
+        let failed = |error| failure(&error, origin);
+        // A panic rolls its transaction back: the connection is whole.
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let outcome = operation(&Tx::new(&transaction, origin, 1, self.clock.now()))?;
+        let committed = transaction.commit().map_err(failed);
+        let counter = if committed.is_ok() { &self.commits } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        committed.map(|()| outcome)
+    }
+}
+
+impl Backend for MemoryStore {
+    fn perform<T, F>(&self, _access: Access, operation: F) -> Operation<'_, T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        Box::pin(async move { self.shared.transact(operation) })
+    }
+
+    fn status(&self) -> StoreStatus {
+        let commits = self.shared.commits.load(Ordering::Relaxed);
+        StoreStatus {
+            backend: "memory".to_owned(),
+            path: None,
+            store_id: self.shared.store_id.clone(),
+            queued: 0,
+            commits,
+            requests: commits,
+            failed_commits: self.shared.failed.load(Ordering::Relaxed),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("id", &self.shared.store_id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,28 @@
+//! The operations of the contract, written once for every SQL backend: functions of a transaction
+//! and their arguments. None of them can commit.
+//!
+//! | room | writes |
+//! |---|---|
+//! | [`node`] | incarnations of nodes |
+//! | [`creation`] | runs with their first rows, ownership, new jobs |
+//! | [`lease`] | claims, releases, rescues |
+//! | [`call`] | the journal of calls |
+//! | [`decision`] | commits of decisions |
+//! | [`ending`] | ends of attempts |
+//! | [`journal`] | events with their sequence and hash chain |
+//! | [`stream`] | streams that are no runs |
+//! | [`timer`] | timers |
+//! | [`blob`] | blobs |
+//! | [`view`] | nothing: it reads |
+
+pub(crate) mod blob;
+pub(crate) mod call;
+pub(crate) mod creation;
+pub(crate) mod decision;
+pub(crate) mod ending;
+pub(crate) mod journal;
+pub(crate) mod lease;
+pub(crate) mod node;
+pub(crate) mod stream;
+pub(crate) mod timer;
+pub(crate) mod view;

@@ -1,0 +1,180 @@
+//! What comes into being: runs with their first rows, owners, jobs.
+
+use perennial_core::{
+    Digest,
+    run::{InvalidTransition, JobState, RunId, RunState, StageState},
+};
+use serde_json::{Value, json};
+
+use super::{
+    blob,
+    journal::{Journal, micros},
+    node, timer,
+};
+use crate::{
+    Created, Lease, NewJob, NewRun, NodeRef, StoreError,
+    transaction::{Tx, int},
+};
+
+pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreError> {
+    let id = new.run.as_str();
+    let existing = tx.row(
+        "SELECT r.definition = ?2 AND r.input_digest = ?3 FROM streams s
+         LEFT JOIN runs r ON r.run = s.stream WHERE s.stream = ?1",
+        (id, new.definition.to_string(), new.input_digest.to_string()),
+        |row| row.get::<Option<bool>>(),
+    )?;
+    match existing {
+        Some(Some(true)) => return Ok(Created::Existing),
+        Some(Some(false) | None) => return Err(StoreError::KeyReused(new.run.clone())),
+        None => (),
+    }
+    if Digest::of(&new.definition_bytes) != new.definition {
+        let why = "its bytes have another digest".to_owned();
+        return Err(StoreError::Unreadable { what: "definition".to_owned(), why });
+    }
+    node::require_alive(tx, &new.owner)?;
+    blob::put(tx, &new.definition_bytes)?;
+    tx.write(
+        "INSERT INTO streams (stream, kind, owner_node, owner_incarnation, fencing, created_at)
+         VALUES (?1, 'run', ?2, ?3, 1, ?4)",
+        (id, &new.owner.node, int(new.owner.incarnation), tx.now().as_micros()),
+    )?;
+    let mut journal = Journal::create(tx, id, true)?;
+    tx.write(
+        "INSERT INTO runs (run, workflow, definition, input_digest, settings, state, created_at,
+         deadline) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        (
+            id,
+            &new.workflow,
+            new.definition.to_string(),
+            new.input_digest.to_string(),
+            tx.json("run settings", &new.settings)?,
+            RunState::Running.name(),
+            tx.now().as_micros(),
+            micros(new.deadline),
+        ),
+    )?;
+    let about = json!({ "workflow": new.workflow, "definition": new.definition });
+    journal.note(tx, "run_created", about)?;
+    journal.note(tx, "run_started", Value::Null)?;
+    for (ordinal, stage) in (0_u32..).zip(&new.stages) {
+        tx.write(
+            "INSERT INTO stages (run, stage, ordinal, state) VALUES (?1, ?2, ?3, ?4)",
+            (id, stage, ordinal, StageState::Open.name()),
+        )?;
+        journal.note(tx, "stage_opened", json!({ "stage": stage }))?;
+    }
+    let mut leases = Vec::new();
+    for job in &new.jobs {
+        let (_, lease) = create_job(tx, &mut journal, &new.run, job)?;
+        leases.extend(lease);
+    }
+    timer::set(tx, &new.run, &new.timers)?;
+    let (revision, _) = journal.finish(tx, true)?;
+    Ok(Created::New { revision, leases })
+}
+
+/// A new Ready job, or a Leased one with its first attempt.
+pub(crate) fn create_job(
+    tx: &Tx<'_>,
+    journal: &mut Journal,
+    run: &RunId,
+    new: &NewJob,
+) -> Result<(i64, Option<Lease>), StoreError> {
+    let claimed = new.claim_for.as_ref();
+    if let Some(node) = claimed {
+        node::require_alive(tx, node)?;
+    }
+    let state = if claimed.is_some() { JobState::Leased } else { JobState::Ready };
+    let created = tx.write(
+        "INSERT INTO jobs (run, stage, key, state, max_attempts, attempt, lease_node,
+         lease_incarnation) SELECT run, stage, ?3, ?4, ?5, ?6, ?7, ?8 FROM stages
+         WHERE run = ?1 AND stage = ?2 AND state IN ('waiting', 'open')",
+        (
+            run.as_str(),
+            &new.stage,
+            new.key.as_str(),
+            state.name(),
+            new.max_attempts,
+            u32::from(claimed.is_some()),
+            claimed.map(|node| node.node.as_str()),
+            claimed.map(|node| int(node.incarnation)),
+        ),
+    )?;
+    if created == 0 {
+        return Err(no_more_jobs(tx, run, &new.stage)?);
+    }
+    let id = tx.last_row();
+    tx.write(
+        "INSERT INTO inputs (job, data) VALUES (?1, ?2)",
+        (id, tx.json("job input", &new.input)?),
+    )?;
+    journal.note_job(tx, "job_ready", &new.key, None, json!({ "stage": new.stage }))?;
+    let Some(node) = claimed else { return Ok((id, None)) };
+    let lease =
+        Lease { run: run.clone(), job: id, key: new.key.clone(), attempt: 1, node: node.clone() };
+    start_attempt(tx, journal, &lease)?;
+    Ok((id, Some(lease)))
+}
+
+/// The row and the event of an attempt whose job was just leased.
+pub(crate) fn start_attempt(
+    tx: &Tx<'_>,
+    journal: &mut Journal,
+    lease: &Lease,
+) -> Result<(), StoreError> {
+    tx.write(
+        "INSERT INTO attempts (job, attempt, node, incarnation, claimed_at)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+        (
+            lease.job,
+            lease.attempt,
+            &lease.node.node,
+            int(lease.node.incarnation),
+            tx.now().as_micros(),
+        ),
+    )?;
+    let by = json!({ "node": lease.node.node, "incarnation": lease.node.incarnation });
+    journal.note_job(tx, "attempt_started", &lease.key, Some(lease.attempt), by)
+}
+
+/// Why a stage takes no jobs: the set of its jobs is final, or it does not exist.
+fn no_more_jobs(tx: &Tx<'_>, run: &RunId, stage: &str) -> Result<StoreError, StoreError> {
+    let state = tx.row(
+        "SELECT state FROM stages WHERE run = ?1 AND stage = ?2",
+        (run.as_str(), stage),
+        |row| row.parse::<StageState>(),
+    )?;
+    Ok(state.map_or_else(
+        || StoreError::NotFound { what: "stage", id: stage.to_owned() },
+        |state| {
+            let to = StageState::Open.name();
+            StoreError::InvalidState(InvalidTransition { what: "stage", from: state.name(), to })
+        },
+    ))
+}
+
+/// Repeatable: an owner that asks again keeps its number.
+pub(crate) fn own_run(tx: &Tx<'_>, run: &RunId, owner: &NodeRef) -> Result<u64, StoreError> {
+    node::require_alive(tx, owner)?;
+    let id = run.as_str();
+    tx.write(
+        "UPDATE streams SET owner_node = ?2, owner_incarnation = ?3, fencing = fencing + 1
+         WHERE stream = ?1 AND kind = 'run' AND NOT EXISTS (SELECT 1 FROM nodes n
+           WHERE n.node = owner_node AND n.incarnation = owner_incarnation
+           AND n.ended_at IS NULL)",
+        (id, &owner.node, int(owner.incarnation)),
+    )?;
+    let found = tx.row(
+        "SELECT fencing, owner_node = ?2 AND owner_incarnation = ?3 FROM streams
+         WHERE stream = ?1 AND kind = 'run'",
+        (id, &owner.node, int(owner.incarnation)),
+        |row| Ok((row.count()?, row.get::<bool>()?)),
+    )?;
+    match found {
+        Some((fencing, true)) => Ok(fencing),
+        Some((_, false)) => Err(StoreError::Conflict { what: format!("the owner of run {id}") }),
+        None => Err(StoreError::NotFound { what: "run", id: id.to_owned() }),
+    }
+}

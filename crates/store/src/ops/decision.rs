@@ -1,0 +1,469 @@
+//! Commits of decisions: all of it or nothing.
+
+use perennial_core::run::{
+    AttemptEnd, InvalidTransition, JobKey, JobState, RunId, RunState, SkipReason, StageState,
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    creation,
+    ending::{self, Ending},
+    journal::{Journal, cut, micros},
+    lease::{self, Budget, Standing},
+    stream, timer,
+};
+use crate::{
+    Committed, Decision, JobStep, Report, RunStep, StageStep, StoreError, transaction::Tx,
+};
+
+pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, StoreError> {
+    let run = &decision.run;
+    let (mut journal, state) = Journal::of_run(tx, run)?;
+    let mut budget = None;
+    if let Some(report) = &decision.report {
+        match admit(tx, run, report)? {
+            Admission::Recorded(end) => return Ok(Committed::AlreadyRecorded { end }),
+            Admission::Live(found) => budget = Some(found),
+        }
+    }
+    if journal.revision() != decision.expected_revision {
+        return Err(StoreError::Conflict { what: format!("run {run}") });
+    }
+    if state.is_terminal() {
+        let to = decision.run_step.as_ref().map_or(state, |step| step.to);
+        return Err(refused("run", state.name(), to.name()));
+    }
+    if let (Some(report), Some(budget)) = (&decision.report, budget) {
+        apply_report(tx, &mut journal, report, budget)?;
+    }
+    for step in &decision.jobs {
+        step_job(tx, &mut journal, run, step)?;
+    }
+    let after = decision.run_step.as_ref().map_or(state, |step| step.to);
+    let (mut job_ids, mut leases) = (Vec::new(), Vec::new());
+    for job in &decision.new_jobs {
+        if job.claim_for.is_some() && after != RunState::Running {
+            return Err(refused("job", JobState::Ready.name(), JobState::Leased.name()));
+        }
+        let (id, lease) = creation::create_job(tx, &mut journal, run, job)?;
+        job_ids.push(id);
+        leases.extend(lease);
+    }
+    for step in &decision.stages {
+        step_stage(tx, &mut journal, run, step)?;
+    }
+    timer::set(tx, run, &decision.timers)?;
+    if let Some(step) = &decision.run_step {
+        step_run(tx, &mut journal, run, state, step)?;
+    }
+    for event in decision.events {
+        journal.append(tx, event)?;
+    }
+    let (revision, events) = journal.finish(tx, true)?;
+    Ok(Committed::Now { revision, leases, job_ids, events })
+}
+
+enum Admission {
+    /// The lease allows it.
+    Live(Budget),
+    /// A report of this attempt is in the store.
+    Recorded(AttemptEnd),
+}
+
+/// Whether the report's lease allows it. The lease of a dead incarnation allows only the decision
+/// that its attempt expired.
+fn admit(tx: &Tx<'_>, run: &RunId, report: &Report) -> Result<Admission, StoreError> {
+    let stale = Err(lease::stale(&report.lease));
+    if report.lease.run != *run {
+        return stale;
+    }
+    match lease::standing(tx, &report.lease)? {
+        Standing::Live(budget) => Ok(Admission::Live(budget)),
+        Standing::Dead(budget) if report.end == AttemptEnd::Expired => Ok(Admission::Live(budget)),
+        Standing::Ended(end) => match end {
+            // Not ended by a report of its own: rescued, or given back.
+            AttemptEnd::Expired | AttemptEnd::Released if end != report.end => stale,
+            AttemptEnd::Succeeded
+            | AttemptEnd::Partial
+            | AttemptEnd::Skipped
+            | AttemptEnd::Error
+            | AttemptEnd::TimedOut
+            | AttemptEnd::Expired
+            | AttemptEnd::Released
+            | AttemptEnd::Cancelled => Ok(Admission::Recorded(end)),
+        },
+        Standing::Dead(_) | Standing::Unknown => stale,
+    }
+}
+
+fn apply_report(
+    tx: &Tx<'_>,
+    journal: &mut Journal,
+    report: &Report,
+    budget: Budget,
+) -> Result<(), StoreError> {
+    let Report { lease, end, job: to, .. } = report;
+    JobState::Leased.enter(*to)?;
+    let used = budget.used + u32::from(end.uses_budget());
+    // The last attempt cannot be followed by another one.
+    if used > budget.max || (*to == JobState::Ready && used == budget.max) {
+        return Err(refused("job", JobState::Leased.name(), to.name()));
+    }
+    let ending = Ending {
+        attempt: lease.attempt,
+        end: *end,
+        class: report.class,
+        code: report.code.as_deref(),
+        message: report.message.as_deref(),
+    };
+    let uncertain = ending::end_attempt(tx, lease.job, &ending)?;
+    let skipped =
+        (*to == JobState::Skipped).then(|| report.skipped.unwrap_or(SkipReason::NotApplicable));
+    let run_after = if *to == JobState::Ready { report.run_after } else { None };
+    let changed = tx.write(
+        "UPDATE jobs SET state = ?3, skipped = ?4, attempts_used = ?5, crashes = crashes + ?6,
+         run_after = ?7, lease_node = NULL, lease_incarnation = NULL, dead_letter = ?8
+         WHERE id = ?1 AND attempt = ?2 AND state = 'leased'",
+        (
+            lease.job,
+            lease.attempt,
+            to.name(),
+            skipped.map(SkipReason::name),
+            used,
+            *end == AttemptEnd::Expired,
+            micros(run_after).unwrap_or(0),
+            report.dead_letter,
+        ),
+    )?;
+    if changed == 0 {
+        return Err(lease::stale(lease));
+    }
+    if let Some(result) = &report.result {
+        tx.write(
+            "INSERT INTO results (job, data) VALUES (?1, ?2)
+             ON CONFLICT (job) DO UPDATE SET data = excluded.data",
+            (lease.job, tx.json("job result", result)?),
+        )?;
+    }
+    note_report(tx, journal, report, uncertain)
+}
+
+/// What happened to the attempt, then what became of the job.
+fn note_report(
+    tx: &Tx<'_>,
+    journal: &mut Journal,
+    report: &Report,
+    uncertain: bool,
+) -> Result<(), StoreError> {
+    let (key, attempt) = (&report.lease.key, report.lease.attempt);
+    let retried = report.job == JobState::Ready;
+    let of_attempt = match report.end {
+        AttemptEnd::TimedOut => Some("attempt_timed_out"),
+        AttemptEnd::Expired => Some("attempt_expired"),
+        AttemptEnd::Released => Some("attempt_released"),
+        AttemptEnd::Succeeded
+        | AttemptEnd::Partial
+        | AttemptEnd::Skipped
+        | AttemptEnd::Error
+        | AttemptEnd::Cancelled => retried.then_some("attempt_failed"),
+    };
+    let about = about_attempt(report);
+    if let Some(kind) = of_attempt {
+        journal.note_job(tx, kind, key, Some(attempt), about.clone())?;
+    }
+    if uncertain {
+        ending::note_uncertain(tx, journal, key, attempt)?;
+    }
+    if retried {
+        return Ok(());
+    }
+    note_job_end(tx, journal, report.job, key, Some(attempt), about.clone())?;
+    if report.dead_letter {
+        journal.note_job(tx, "job_dead_lettered", key, Some(attempt), about)?;
+    }
+    Ok(())
+}
+
+/// The facts of a report that events carry: not its result.
+fn about_attempt(report: &Report) -> Value {
+    let mut about = Map::new();
+    about.insert("attempt".to_owned(), json!(report.lease.attempt));
+    if let Some(class) = report.class {
+        about.insert("class".to_owned(), json!(class.name()));
+    }
+    for (name, text) in [("code", &report.code), ("message", &report.message)] {
+        if let Some(text) = text {
+            about.insert(name.to_owned(), json!(cut(text)));
+        }
+    }
+    Value::Object(about)
+}
+
+fn note_job_end(
+    tx: &Tx<'_>,
+    journal: &mut Journal,
+    state: JobState,
+    key: &JobKey,
+    attempt: Option<u32>,
+    data: Value,
+) -> Result<(), StoreError> {
+    let kind = match state {
+        JobState::Succeeded => "job_succeeded",
+        JobState::Partial => "job_partial",
+        JobState::Failed => "job_failed",
+        JobState::Skipped => "job_skipped",
+        JobState::Cancelled => "job_cancelled",
+        JobState::Ready => "job_ready",
+        JobState::Blocked | JobState::Leased => return Ok(()),
+    };
+    journal.note_job(tx, kind, key, attempt, data)
+}
+
+/// A leased job's attempt ends with the step, so that no attempt outlives its lease.
+fn step_job(
+    tx: &Tx<'_>,
+    journal: &mut Journal,
+    run: &RunId,
+    step: &JobStep,
+) -> Result<(), StoreError> {
+    let JobStep { job, from, to } = *step;
+    let (key, state, attempt) = tx
+        .row(
+            "SELECT key, state, attempt FROM jobs WHERE id = ?1 AND run = ?2",
+            (job, run.as_str()),
+            |row| {
+                let key = JobKey::new(row.get::<String>()?);
+                Ok((key, row.parse::<JobState>()?, row.get::<u32>()?))
+            },
+        )?
+        .ok_or_else(|| StoreError::NotFound { what: "job", id: job.to_string() })?;
+    state.enter(to)?;
+    if state != from {
+        return Err(StoreError::Conflict { what: format!("job {key}") });
+    }
+    if to == JobState::Leased {
+        // Only a claim knows for whom.
+        return Err(refused("job", from.name(), to.name()));
+    }
+    let uncertain = if from == JobState::Leased {
+        let end = if to == JobState::Ready { AttemptEnd::Released } else { AttemptEnd::Cancelled };
+        ending::end_attempt(tx, job, &Ending::of(attempt, end))?
+    } else {
+        false
+    };
+    // A step without a report has no reason of its own: what the job needs is missing.
+    let skipped = (to == JobState::Skipped).then_some(SkipReason::Upstream);
+    let changed = tx.write(
+        "UPDATE jobs SET state = ?3, skipped = ?4, run_after = 0, lease_node = NULL,
+         lease_incarnation = NULL WHERE id = ?1 AND state = ?2",
+        (job, from.name(), to.name(), skipped.map(SkipReason::name)),
+    )?;
+    if changed == 0 {
+        return Err(StoreError::Conflict { what: format!("job {key}") });
+    }
+    let attempt = (attempt > 0).then_some(attempt);
+    if let (true, Some(attempt)) = (uncertain, attempt) {
+        ending::note_uncertain(tx, journal, &key, attempt)?;
+    }
+    note_job_end(tx, journal, to, &key, attempt, Value::Null)
+}
+
+/// A stage closes only when each of its jobs is terminal (INV-2).
+fn step_stage(
+    tx: &Tx<'_>,
+    journal: &mut Journal,
+    run: &RunId,
+    step: &StageStep,
+) -> Result<(), StoreError> {
+    let StageStep { stage, from, to, outcome } = step;
+    let state = tx
+        .row(
+            "SELECT state FROM stages WHERE run = ?1 AND stage = ?2",
+            (run.as_str(), stage),
+            |row| row.parse::<StageState>(),
+        )?
+        .ok_or_else(|| StoreError::NotFound { what: "stage", id: stage.clone() })?;
+    state.enter(*to)?;
+    let kind = match to {
+        StageState::Open => "stage_opened",
+        StageState::Sealed => "stage_sealed",
+        StageState::Closed => "stage_closed",
+        StageState::Waiting => return Err(refused("stage", from.name(), to.name())),
+    };
+    if *to == StageState::Closed {
+        let open = tx.row(
+            "SELECT 1 FROM jobs WHERE run = ?1 AND stage = ?2
+             AND state IN ('blocked', 'ready', 'leased') LIMIT 1",
+            (run.as_str(), stage),
+            |_| Ok(()),
+        )?;
+        if open.is_some() {
+            return Err(refused("stage", from.name(), to.name()));
+        }
+    }
+    let outcome = outcome.map(perennial_core::run::StageOutcome::name);
+    let changed = tx.write(
+        "UPDATE stages SET state = ?4, outcome = ?5 WHERE run = ?1 AND stage = ?2 AND state = ?3",
+        (run.as_str(), stage, from.name(), to.name(), outcome),
+    )?;
+    if changed == 0 {
+        return Err(StoreError::Conflict { what: format!("stage {stage}") });
+    }
+    let about = match outcome {
+        Some(outcome) => json!({ "stage": stage, "outcome": outcome }),
+        None => json!({ "stage": stage }),
+    };
+    journal.note(tx, kind, about)
+}
+
+/// With its end a run loses its timers, and its stream closes.
+fn step_run(
+    tx: &Tx<'_>,
+    journal: &mut Journal,
+    run: &RunId,
+    state: RunState,
+    step: &RunStep,
+) -> Result<(), StoreError> {
+    let to = state.enter(step.to)?;
+    let failure =
+        step.failure.as_ref().map(|failure| tx.json("failure of a run", failure)).transpose()?;
+    let finished = to.is_terminal().then(|| tx.now().as_micros());
+    let changed = tx.write(
+        "UPDATE runs SET state = ?3, failure = COALESCE(?4, failure), finished_at = ?5
+         WHERE run = ?1 AND state = ?2",
+        (run.as_str(), step.from.name(), to.name(), failure, finished),
+    )?;
+    if changed == 0 {
+        return Err(StoreError::Conflict { what: format!("run {run}") });
+    }
+    let kind = match to {
+        RunState::Running if state == RunState::Pending => "run_started",
+        RunState::Running => "run_resumed",
+        RunState::Paused => "run_paused",
+        RunState::Cancelling => "run_cancelling",
+        RunState::Pending
+        | RunState::Succeeded
+        | RunState::PartiallySucceeded
+        | RunState::Failed
+        | RunState::TimedOut
+        | RunState::Cancelled => {
+            timer::clear(tx, run)?;
+            stream::close(tx, run.as_str())?;
+            return journal.note(tx, "run_closed", json!({ "state": to.name() }));
+        }
+    };
+    journal.note(tx, kind, Value::Null)
+}
+
+fn refused(what: &'static str, from: &'static str, to: &'static str) -> StoreError {
+    StoreError::InvalidState(InvalidTransition { what, from, to })
+}
+
+#[cfg(test)]
+mod tests {
+    //! The states that no operation leads to yet; the others are in the conformance suite.
+
+    use perennial_core::Digest;
+
+    use super::*;
+    use crate::{
+        MemoryStore, NewJob, NewRun, NodeRef, Store,
+        backend::{Access, Backend},
+    };
+
+    fn new_run(id: &str, owner: &NodeRef) -> NewRun {
+        let job = NewJob {
+            stage: "s".to_owned(),
+            key: JobKey::new("a"),
+            max_attempts: 1,
+            input: Value::Null,
+            claim_for: None,
+        };
+        NewRun {
+            run: RunId::parse(id).unwrap(),
+            workflow: "w".to_owned(),
+            definition: Digest::of(b""),
+            definition_bytes: Vec::new(),
+            input_digest: Digest::of(b""),
+            settings: Value::Null,
+            owner: owner.clone(),
+            deadline: None,
+            stages: vec!["s".to_owned()],
+            jobs: vec![job],
+            timers: Vec::new(),
+        }
+    }
+
+    /// Puts rows into a state, decides, and returns the outcome.
+    async fn decide(
+        sql: &'static str,
+        fill: impl FnOnce(&mut Decision, i64),
+    ) -> Result<Committed, StoreError> {
+        let store = MemoryStore::open().unwrap();
+        let node = store.register_node("n").await.unwrap().node;
+        let new = new_run("r", &node);
+        let run = new.run.clone();
+        store.create_run(new).await.unwrap();
+        store.perform(Access::Write, move |tx| tx.write(sql, [])).await.unwrap();
+        let mut decision = Decision {
+            run: run.clone(),
+            expected_revision: 1,
+            report: None,
+            jobs: Vec::new(),
+            new_jobs: Vec::new(),
+            stages: Vec::new(),
+            run_step: None,
+            events: Vec::new(),
+            timers: Vec::new(),
+        };
+        let before = store.run(&run).await.unwrap();
+        fill(&mut decision, before.jobs[0].id);
+        let outcome = store.commit(decision).await;
+        assert_eq!(store.run(&run).await.unwrap() == before, outcome.is_err());
+        outcome
+    }
+
+    #[tokio::test]
+    async fn a_pending_run_moves_as_the_core_says() {
+        for to in RunState::ALL {
+            let outcome = decide("UPDATE runs SET state = 'pending'", |decision, _| {
+                let from = RunState::Pending;
+                decision.run_step = Some(RunStep { from, to: *to, failure: None });
+            });
+            let listed = RunState::Pending.enter(*to).map(|_| ()).map_err(StoreError::from);
+            assert_eq!(outcome.await.map(|_| ()), listed, "{to}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_blocked_job_moves_as_the_core_says() {
+        for to in JobState::ALL {
+            let outcome = decide("UPDATE jobs SET state = 'blocked'", |decision, job| {
+                decision.jobs = vec![JobStep { job, from: JobState::Blocked, to: *to }];
+            });
+            let listed = JobState::Blocked.enter(*to).map(|_| ()).map_err(StoreError::from);
+            assert_eq!(outcome.await.map(|_| ()), listed, "{to}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stage_moves_as_the_core_says() {
+        for (from, sql) in [
+            (StageState::Waiting, "UPDATE stages SET state = 'waiting'"),
+            (StageState::Open, "UPDATE stages SET state = 'open'"),
+            (StageState::Sealed, "UPDATE stages SET state = 'sealed'"),
+            (StageState::Closed, "UPDATE stages SET state = 'closed'"),
+        ] {
+            for to in StageState::ALL {
+                let outcome = decide(sql, |decision, job| {
+                    let (ready, cancelled) = (JobState::Ready, JobState::Cancelled);
+                    decision.jobs = vec![JobStep { job, from: ready, to: cancelled }];
+                    let stage = "s".to_owned();
+                    decision.stages = vec![StageStep { stage, from, to: *to, outcome: None }];
+                });
+                let listed = from.enter(*to).map(|_| ()).map_err(StoreError::from);
+                assert_eq!(outcome.await.map(|_| ()), listed, "{from} to {to}");
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Who may act for a job: claims, and what gives a job back without deciding anything.
+
+use perennial_core::run::{AttemptEnd, JobKey, JobState, RunId, RunState};
+use serde_json::{Value, json};
+
+use super::{
+    creation,
+    ending::{self, Ending},
+    journal::{Journal, cut},
+    node, view,
+};
+use crate::{
+    AttemptRecord, Claimed, Lease, NodeRef, Rescued, StoreError,
+    transaction::{Tx, int},
+};
+
+/// Deaths of a job's process after which it is not tried again (SM-31).
+const CRASHES_MAX: u32 = 3;
+
+/// What a lease is worth now.
+pub(crate) enum Standing {
+    /// Its attempt is under way, on a live incarnation.
+    Live(Budget),
+    /// Its attempt is under way, as far as the store knows, on an incarnation that has ended.
+    Dead(Budget),
+    /// Its attempt has ended.
+    Ended(AttemptEnd),
+    /// There is no such attempt.
+    Unknown,
+}
+
+/// Attempts of a job.
+#[derive(Clone, Copy)]
+pub(crate) struct Budget {
+    pub(crate) used: u32,
+    pub(crate) max: u32,
+}
+
+pub(crate) fn standing(tx: &Tx<'_>, lease: &Lease) -> Result<Standing, StoreError> {
+    let found = tx.row(
+        "SELECT a.ended_as, j.state = 'leased' AND j.attempt = a.attempt, n.ended_at IS NULL,
+         j.attempts_used, j.max_attempts FROM attempts a
+         JOIN jobs j ON j.id = a.job JOIN nodes n ON n.node = a.node AND n.incarnation = a.incarnation
+         WHERE a.job = ?1 AND a.attempt = ?2 AND a.node = ?3 AND a.incarnation = ?4
+         AND j.run = ?5 AND j.key = ?6",
+        (
+            lease.job,
+            lease.attempt,
+            &lease.node.node,
+            int(lease.node.incarnation),
+            lease.run.as_str(),
+            lease.key.as_str(),
+        ),
+        |row| {
+            let (ended, current, alive) = (row.parse_maybe()?, row.get::<bool>()?, row.get::<bool>()?);
+            Ok((ended, current, alive, Budget { used: row.get()?, max: row.get()? }))
+        },
+    )?;
+    Ok(match found {
+        Some((Some(end), ..)) => Standing::Ended(end),
+        Some((None, true, true, budget)) => Standing::Live(budget),
+        Some((None, true, false, budget)) => Standing::Dead(budget),
+        Some((None, false, ..)) | None => Standing::Unknown,
+    })
+}
+
+pub(crate) fn stale(lease: &Lease) -> StoreError {
+    StoreError::StaleAttempt { job: lease.job, attempt: lease.attempt }
+}
+
+/// The journal of the lease's run, if the lease lives and the run has not ended.
+pub(crate) fn require_live(tx: &Tx<'_>, lease: &Lease) -> Result<Journal, StoreError> {
+    let Standing::Live(_) = standing(tx, lease)? else { return Err(stale(lease)) };
+    let (journal, state) = Journal::of_run(tx, &lease.run)?;
+    if state.is_terminal() { Err(stale(lease)) } else { Ok(journal) }
+}
+
+pub(crate) fn claim(
+    tx: &Tx<'_>,
+    run: &RunId,
+    node: &NodeRef,
+    limit: u32,
+) -> Result<Vec<Claimed>, StoreError> {
+    node::require_alive(tx, node)?;
+    let (mut journal, state) = Journal::of_run(tx, run)?;
+    if state != RunState::Running {
+        return Ok(Vec::new());
+    }
+    let due = tx.rows(
+        "SELECT j.id, j.key, j.stage, j.attempt, i.data FROM jobs j
+         JOIN stages s ON s.run = j.run AND s.stage = j.stage JOIN inputs i ON i.job = j.id
+         WHERE j.run = ?1 AND j.state = 'ready' AND j.run_after <= ?2
+         AND s.state IN ('open', 'sealed') ORDER BY j.run_after, j.id LIMIT ?3",
+        (run.as_str(), tx.now().as_micros(), limit),
+        |row| {
+            let (job, key, stage) = (row.get()?, JobKey::new(row.get::<String>()?), row.get()?);
+            let attempt = row.get::<u32>()? + 1;
+            let lease = Lease { run: run.clone(), job, key, attempt, node: node.clone() };
+            Ok(Claimed { lease, stage, input: row.json()?, calls: Vec::new() })
+        },
+    )?;
+    let mut claimed = Vec::with_capacity(due.len());
+    for mut job in due {
+        let leased = tx.write(
+            "UPDATE jobs SET state = 'leased', attempt = ?2, run_after = 0, lease_node = ?3,
+             lease_incarnation = ?4 WHERE id = ?1 AND state = 'ready' AND attempt = ?2 - 1",
+            (job.lease.job, job.lease.attempt, &node.node, int(node.incarnation)),
+        )?;
+        if leased == 0 {
+            return Err(StoreError::Conflict { what: format!("job {}", job.lease.key) });
+        }
+        creation::start_attempt(tx, &mut journal, &job.lease)?;
+        job.calls = view::calls_of_job(tx, job.lease.job)?;
+        job.calls.retain(|call| call.recorded_at.is_some());
+        claimed.push(job);
+    }
+    if !claimed.is_empty() {
+        journal.finish(tx, false)?;
+    }
+    Ok(claimed)
+}
+
+pub(crate) fn release(tx: &Tx<'_>, lease: &Lease, why: &str) -> Result<AttemptRecord, StoreError> {
+    let mut journal = require_live(tx, lease)?;
+    let uncertain =
+        ending::end_attempt(tx, lease.job, &Ending::of(lease.attempt, AttemptEnd::Released))?;
+    give_back(tx, lease.job, lease.attempt, AttemptEnd::Released)?;
+    let why = json!({ "why": cut(why) });
+    journal.note_job(tx, "attempt_released", &lease.key, Some(lease.attempt), why)?;
+    if uncertain {
+        ending::note_uncertain(tx, &mut journal, &lease.key, lease.attempt)?;
+    }
+    journal.finish(tx, false)?;
+    view::attempt(tx, lease.job, lease.attempt)?.ok_or_else(|| stale(lease))
+}
+
+/// A job leased to an incarnation that has ended.
+struct Orphan {
+    job: i64,
+    run: RunId,
+    key: JobKey,
+    attempt: u32,
+    exhausted: bool,
+}
+
+/// Those that can be given back come first, so that the others never stand in their way.
+pub(crate) fn rescue(
+    tx: &Tx<'_>,
+    run: Option<&RunId>,
+    limit: u32,
+) -> Result<Vec<Rescued>, StoreError> {
+    let orphans = tx.rows(
+        "SELECT j.id, j.run, j.key, j.attempt,
+         j.attempts_used + 1 >= j.max_attempts OR j.crashes + 1 >= ?3 AS exhausted
+         FROM jobs j JOIN runs r ON r.run = j.run
+         JOIN nodes n ON n.node = j.lease_node AND n.incarnation = j.lease_incarnation
+         WHERE j.state = 'leased' AND n.ended_at IS NOT NULL AND (?1 IS NULL OR j.run = ?1)
+         AND r.state IN ('pending', 'running', 'paused', 'cancelling')
+         ORDER BY exhausted, j.id LIMIT ?2",
+        (run.map(RunId::as_str), limit, CRASHES_MAX),
+        |row| {
+            Ok(Orphan {
+                job: row.get()?,
+                run: row.read(|id: String| RunId::parse(id))?,
+                key: JobKey::new(row.get::<String>()?),
+                attempt: row.get()?,
+                exhausted: row.get()?,
+            })
+        },
+    )?;
+    let mut rescued = Vec::with_capacity(orphans.len());
+    for Orphan { job, run, key, attempt, exhausted } in orphans {
+        let uncertain = if exhausted {
+            ending::has_open_call(tx, job, attempt)?
+        } else {
+            let (mut journal, _) = Journal::of_run(tx, &run)?;
+            let uncertain =
+                ending::end_attempt(tx, job, &Ending::of(attempt, AttemptEnd::Expired))?;
+            give_back(tx, job, attempt, AttemptEnd::Expired)?;
+            journal.note_job(tx, "attempt_expired", &key, Some(attempt), Value::Null)?;
+            if uncertain {
+                ending::note_uncertain(tx, &mut journal, &key, attempt)?;
+            }
+            journal.finish(tx, false)?;
+            uncertain
+        };
+        rescued.push(Rescued { run, key, attempt, uncertain, exhausted });
+    }
+    Ok(rescued)
+}
+
+/// Makes a leased job Ready at once, for an attempt that ended as `end`.
+fn give_back(tx: &Tx<'_>, job: i64, attempt: u32, end: AttemptEnd) -> Result<(), StoreError> {
+    let changed = tx.write(
+        "UPDATE jobs SET state = ?3, attempts_used = attempts_used + ?4, crashes = crashes + ?5,
+         run_after = 0, lease_node = NULL, lease_incarnation = NULL
+         WHERE id = ?1 AND state = 'leased' AND attempt = ?2",
+        (job, attempt, JobState::Ready.name(), end.uses_budget(), end == AttemptEnd::Expired),
+    )?;
+    if changed == 0 { Err(StoreError::StaleAttempt { job, attempt }) } else { Ok(()) }
+}

@@ -1,0 +1,53 @@
+//! Durable timers. Each belongs to a run and goes with it.
+
+use perennial_core::{Timestamp, run::RunId};
+
+use crate::{NewTimer, StoreError, TimerDue, transaction::Tx};
+
+pub(crate) fn set(tx: &Tx<'_>, run: &RunId, timers: &[NewTimer]) -> Result<(), StoreError> {
+    for timer in timers {
+        tx.write(
+            "INSERT INTO timers (owner, name, run, at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (owner, name) DO UPDATE SET run = excluded.run, at = excluded.at",
+            (&timer.owner, &timer.name, run.as_str(), timer.at.as_micros()),
+        )?;
+    }
+    Ok(())
+}
+
+/// Removes all timers of a run.
+pub(crate) fn clear(tx: &Tx<'_>, run: &RunId) -> Result<(), StoreError> {
+    tx.write("DELETE FROM timers WHERE run = ?1", [run.as_str()])?;
+    Ok(())
+}
+
+pub(crate) fn take_due(tx: &Tx<'_>, limit: u32) -> Result<Vec<TimerDue>, StoreError> {
+    let due = tx.rows(
+        "SELECT owner, name, at FROM timers WHERE at <= ?1 ORDER BY at, owner, name LIMIT ?2",
+        (tx.now().as_micros(), limit),
+        |row| Ok(TimerDue { owner: row.get()?, name: row.get()?, at: row.instant()? }),
+    )?;
+    for timer in &due {
+        tx.write(
+            "DELETE FROM timers WHERE owner = ?1 AND name = ?2 AND at = ?3",
+            (&timer.owner, &timer.name, timer.at.as_micros()),
+        )?;
+    }
+    Ok(due)
+}
+
+/// The next timer, or the next retry of a run that may be claimed from.
+pub(crate) fn next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, StoreError> {
+    let timer = tx.row("SELECT at FROM timers ORDER BY at LIMIT 1", [], |row| row.instant())?;
+    let retry = tx.row(
+        "SELECT j.run_after FROM jobs j JOIN runs r ON r.run = j.run
+         WHERE j.state = 'ready' AND j.run_after > 0 AND j.run_after > ?1 AND r.state = 'running'
+         ORDER BY j.run_after LIMIT 1",
+        [tx.now().as_micros()],
+        |row| row.instant(),
+    )?;
+    Ok(match (timer, retry) {
+        (Some(timer), Some(retry)) => Some(timer.min(retry)),
+        (one, other) => one.or(other),
+    })
+}

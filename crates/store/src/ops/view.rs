@@ -1,0 +1,219 @@
+//! Rows as records.
+
+use perennial_core::{
+    FailureClass,
+    run::{JobKey, RunId},
+};
+
+use crate::{
+    AttemptRecord, CallRecord, JobRecord, NodeRef, RunRecord, RunSummary, RunView, StageRecord,
+    StoreError,
+    transaction::{Columns, Tx},
+};
+
+/// A run with everything below it.
+pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
+    let id = run.as_str();
+    let record = record(tx, run)?;
+    let stages = tx.rows(
+        "SELECT stage, ordinal, state, outcome FROM stages WHERE run = ?1 ORDER BY ordinal",
+        [id],
+        |row| {
+            Ok(StageRecord {
+                stage: row.get()?,
+                ordinal: row.get()?,
+                state: row.parse()?,
+                outcome: row.parse_maybe()?,
+            })
+        },
+    )?;
+    let jobs = tx.rows(
+        "SELECT j.id, j.stage, j.key, j.state, j.skipped, j.attempt, j.attempts_used,
+         j.max_attempts, j.crashes, j.run_after, j.lease_node, j.lease_incarnation,
+         n.node IS NOT NULL AND n.ended_at IS NULL, i.data, r.data, j.dead_letter FROM jobs j
+         JOIN inputs i ON i.job = j.id LEFT JOIN results r ON r.job = j.id
+         LEFT JOIN nodes n ON n.node = j.lease_node AND n.incarnation = j.lease_incarnation
+         WHERE j.run = ?1 ORDER BY j.id",
+        [id],
+        job,
+    )?;
+    let attempts = tx.rows(
+        "SELECT a.job, a.attempt, a.node, a.incarnation, a.claimed_at, a.ended_at, a.ended_as,
+         a.class, a.code, a.message, a.uncertain FROM attempts a JOIN jobs j ON j.id = a.job
+         WHERE j.run = ?1 ORDER BY a.job, a.attempt",
+        [id],
+        attempt_row,
+    )?;
+    let calls = tx.rows(
+        "SELECT c.job, c.name, c.attempt, c.idempotency_key, c.begun_at, c.recorded_at, c.reply
+         FROM checkpoints c JOIN jobs j ON j.id = c.job WHERE j.run = ?1 ORDER BY c.job, c.name",
+        [id],
+        call,
+    )?;
+    Ok(RunView { run: record, stages, jobs, attempts, calls })
+}
+
+fn record(tx: &Tx<'_>, run: &RunId) -> Result<RunRecord, StoreError> {
+    tx.row(
+        "SELECT r.workflow, r.definition, r.input_digest, r.settings, r.state, r.failure,
+         h.revision, s.owner_node, s.owner_incarnation, n.node IS NOT NULL AND n.ended_at IS NULL,
+         r.created_at, r.finished_at, r.deadline, h.next_seq FROM runs r
+         JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
+         LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation
+         WHERE r.run = ?1",
+        [run.as_str()],
+        |row| {
+            Ok(RunRecord {
+                run: run.clone(),
+                workflow: row.get()?,
+                definition: row.parse()?,
+                input_digest: row.parse()?,
+                settings: row.json()?,
+                state: row.parse()?,
+                failure: row.json_maybe()?,
+                revision: row.count()?,
+                owner: node(row)?,
+                owner_alive: row.get()?,
+                created_at: row.instant()?,
+                finished_at: row.instant_maybe()?,
+                deadline: row.instant_maybe()?,
+                next_seq: row.count()?,
+            })
+        },
+    )?
+    .ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })
+}
+
+/// What [`summary`] reads, in its order.
+macro_rules! summary_columns {
+    () => {
+        "SELECT r.run, r.workflow, r.state,
+         (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run),
+         (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run
+          AND j.state NOT IN ('blocked', 'ready', 'leased')),
+         r.created_at, r.finished_at, s.owner_node, s.owner_incarnation,
+         n.node IS NOT NULL AND n.ended_at IS NULL FROM runs r
+         JOIN streams s ON s.stream = r.run
+         LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation "
+    };
+}
+
+/// Runs, newest first.
+pub(crate) fn runs(tx: &Tx<'_>, limit: u32) -> Result<Vec<RunSummary>, StoreError> {
+    tx.rows(
+        concat!(summary_columns!(), "ORDER BY r.created_at DESC, r.rowid DESC LIMIT ?1",),
+        [limit],
+        summary,
+    )
+}
+
+/// Runs that are not terminal, oldest first.
+pub(crate) fn unfinished(tx: &Tx<'_>) -> Result<Vec<RunSummary>, StoreError> {
+    tx.rows(
+        concat!(
+            summary_columns!(),
+            "WHERE r.state IN ('pending', 'running', 'paused', 'cancelling') ",
+            "ORDER BY r.created_at, r.rowid",
+        ),
+        [],
+        summary,
+    )
+}
+
+/// One attempt.
+pub(crate) fn attempt(
+    tx: &Tx<'_>,
+    job: i64,
+    attempt: u32,
+) -> Result<Option<AttemptRecord>, StoreError> {
+    tx.row(
+        "SELECT job, attempt, node, incarnation, claimed_at, ended_at, ended_as, class, code,
+         message, uncertain FROM attempts WHERE job = ?1 AND attempt = ?2",
+        (job, attempt),
+        attempt_row,
+    )
+}
+
+/// The calls of one job, open ones too.
+pub(crate) fn calls_of_job(tx: &Tx<'_>, job: i64) -> Result<Vec<CallRecord>, StoreError> {
+    tx.rows(
+        "SELECT job, name, attempt, idempotency_key, begun_at, recorded_at, reply
+         FROM checkpoints WHERE job = ?1 ORDER BY name",
+        [job],
+        call,
+    )
+}
+
+fn job(row: &Columns<'_>) -> Result<JobRecord, StoreError> {
+    Ok(JobRecord {
+        id: row.get()?,
+        stage: row.get()?,
+        key: JobKey::new(row.get::<String>()?),
+        state: row.parse()?,
+        skipped: row.parse_maybe()?,
+        attempt: row.get()?,
+        attempts_used: row.get()?,
+        max_attempts: row.get()?,
+        crashes: row.get()?,
+        run_after: Some(row.instant()?).filter(|at| at.as_micros() != 0),
+        lease: node(row)?,
+        lease_alive: row.get()?,
+        input: row.json()?,
+        result: row.json_maybe()?,
+        dead_letter: row.get()?,
+    })
+}
+
+fn attempt_row(row: &Columns<'_>) -> Result<AttemptRecord, StoreError> {
+    Ok(AttemptRecord {
+        job: row.get()?,
+        attempt: row.get()?,
+        node: NodeRef { node: row.get()?, incarnation: row.count()? },
+        claimed_at: row.instant()?,
+        ended_at: row.instant_maybe()?,
+        end: row.parse_maybe()?,
+        class: row.read(|class: Option<String>| {
+            let known = |name: String| {
+                FailureClass::from_name(&name).ok_or_else(|| format!("`{name}` is no class"))
+            };
+            class.map(known).transpose()
+        })?,
+        code: row.get()?,
+        message: row.get()?,
+        uncertain: row.get()?,
+    })
+}
+
+fn call(row: &Columns<'_>) -> Result<CallRecord, StoreError> {
+    Ok(CallRecord {
+        job: row.get()?,
+        name: row.get()?,
+        attempt: row.get()?,
+        idempotency_key: row.get()?,
+        begun_at: row.instant()?,
+        recorded_at: row.instant_maybe()?,
+        reply: row.json_maybe()?,
+    })
+}
+
+fn summary(row: &Columns<'_>) -> Result<RunSummary, StoreError> {
+    Ok(RunSummary {
+        run: row.read(|id: String| RunId::parse(id))?,
+        workflow: row.get()?,
+        state: row.parse()?,
+        jobs: row.count()?,
+        jobs_done: row.count()?,
+        created_at: row.instant()?,
+        finished_at: row.instant_maybe()?,
+        owner: node(row)?,
+        owner_alive: row.get()?,
+    })
+}
+
+/// Two columns that are both there or both not.
+fn node(row: &Columns<'_>) -> Result<Option<NodeRef>, StoreError> {
+    let (node, incarnation) = (row.get::<Option<String>>()?, row.get::<Option<i64>>()?);
+    Ok(node
+        .zip(incarnation)
+        .map(|(node, incarnation)| NodeRef { node, incarnation: incarnation.unsigned_abs() }))
+}

@@ -1,0 +1,70 @@
+//! A request on its way to the thread that performs it: an operation with its type erased.
+
+use tokio::sync::oneshot;
+
+use crate::{StoreError, transaction::Tx};
+
+/// One operation and who waits for its outcome.
+pub(crate) trait Request: Send {
+    /// Performs it inside `tx`; whether it may be committed. At most once.
+    fn perform(&mut self, tx: &Tx<'_>) -> bool;
+
+    /// Answers with the outcome; only after the commit.
+    fn answer(self: Box<Self>);
+
+    /// Answers that nothing was committed: with its own error, if that is why, else with `error`.
+    fn refuse(self: Box<Self>, error: StoreError);
+
+    /// Whether nobody waits any more.
+    fn is_abandoned(&self) -> bool;
+}
+
+/// The request of `operation` and the receiver of its outcome.
+pub(crate) fn request<T, F>(
+    operation: F,
+) -> (Box<dyn Request>, oneshot::Receiver<Result<T, StoreError>>)
+where
+    T: Send + 'static,
+    F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+{
+    let (reply, outcome) = oneshot::channel();
+    (Box::new(Pending { operation: Some(operation), outcome: None, reply }), outcome)
+}
+
+struct Pending<T, F> {
+    operation: Option<F>,
+    outcome: Option<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Request for Pending<T, F>
+where
+    T: Send,
+    F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send,
+{
+    fn perform(&mut self, tx: &Tx<'_>) -> bool {
+        let operation = self.operation.take().expect("a request is performed once");
+        self.outcome.insert(operation(tx)).is_ok()
+    }
+
+    fn answer(self: Box<Self>) {
+        if let Some(outcome) = self.outcome {
+            // A caller that left does not hear the outcome; it can read it.
+            self.reply.send(outcome).ok();
+        }
+    }
+
+    fn refuse(self: Box<Self>, error: StoreError) {
+        // Any other outcome rests on writes that were never committed.
+        let error = match self.outcome {
+            Some(Err(own)) if own.is_transient() => own,
+            Some(_) | None => error,
+        };
+        // As above.
+        self.reply.send(Err(error)).ok();
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+}

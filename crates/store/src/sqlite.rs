@@ -1,0 +1,179 @@
+//! The store in one SQLite file.
+//!
+//! One thread writes, in groups ([`writer`]); any number of threads read ([`reader`]). Requests
+//! wait in bounded queues that outlive those threads, so a thread that dies and comes back serves
+//! what was waiting. One process has the file ([`file`]), and every connection is opened, set and
+//! checked in one place ([`connection`]).
+
+mod connection;
+mod file;
+mod reader;
+mod writer;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use perennial_core::Timestamp;
+
+use self::{connection::Role, file::FileLock};
+pub use self::{reader::ReaderLoop, writer::WriterLoop};
+use crate::{
+    Operation, StoreError, StoreStatus,
+    backend::{Access, Backend},
+    clock::{self, ANCHOR_STEP, StoreClock},
+    queue::Queue,
+    request::request,
+    schema::{self, Meta},
+    transaction::Tx,
+};
+
+/// What may be chosen about a [`SqliteStore`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SqliteOptions {
+    /// Requests that may wait for the writer, and as many for the readers; one more is
+    /// [`StoreError::Busy`].
+    pub queue_max: usize,
+}
+
+impl Default for SqliteOptions {
+    /// 4 096: with some thousand commits a second, more would only wait beyond every deadline.
+    fn default() -> Self {
+        Self { queue_max: 4096 }
+    }
+}
+
+/// A store in one file of this process. Cheap to clone.
+///
+/// Operations are answered by the threads that run [`SqliteStore::writer`] and
+/// [`SqliteStore::reader`]; without them they wait. The file stays locked until the last clone and
+/// the last loop are gone.
+#[derive(Clone)]
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+}
+
+/// What handles and loops have in common.
+struct Shared {
+    path: PathBuf,
+    meta: Meta,
+    clock: StoreClock,
+    writes: Arc<Queue>,
+    reads: Arc<Queue>,
+    /// Whether a writer is running: there is one at a time (STO-30).
+    writing: AtomicBool,
+    counters: Counters,
+    /// Declared last: released when nothing of the store is left.
+    _lock: FileLock,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    commits: AtomicU64,
+    requests: AtomicU64,
+    failed_commits: AtomicU64,
+}
+
+impl SqliteStore {
+    /// Opens the store at `path`, or creates it: takes the lock, checks the file, applies missing
+    /// steps of the schema. Blocks the thread for as long as that takes; nothing else of the store
+    /// runs before.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`] at once when another process has it, [`StoreError::Corrupt`] when it
+    /// is no store or damaged and [`StoreError::NewerSchema`] when a newer build wrote it: these
+    /// three leave the file as it is. [`StoreError::Unavailable`] when it cannot be reached.
+    pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, StoreError> {
+        let path = &*file::resolve(path.as_ref())?;
+        let lock = file::claim(path)?;
+        file::ensure(path, clock::wall())?;
+        let mut connection = connection::open(path, Role::Writer)?;
+        let meta = schema::open(&mut connection, path, clock::wall())?;
+        // The last connection empties and removes the log when it closes.
+        drop(connection);
+        tracing::info!(
+            path = %path.display(),
+            store_id = meta.store_id,
+            engine = rusqlite::version(),
+            schema = meta.version,
+            "store opened"
+        );
+        Ok(Self {
+            shared: Arc::new(Shared {
+                path: path.to_owned(),
+                clock: StoreClock::anchored(meta.clock_anchor.after(ANCHOR_STEP)),
+                meta,
+                writes: Arc::new(Queue::new(options.queue_max)),
+                reads: Arc::new(Queue::new(options.queue_max)),
+                writing: AtomicBool::new(false),
+                counters: Counters::default(),
+                _lock: lock,
+            }),
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// The loop that writes. One runs at a time; after it ended, however it ended, the next one
+    /// continues with what is waiting.
+    pub fn writer(&self) -> WriterLoop {
+        WriterLoop::new(Arc::clone(&self.shared))
+    }
+
+    /// A loop that reads. Several may run at once; they share what is waiting.
+    pub fn reader(&self) -> ReaderLoop {
+        ReaderLoop::new(Arc::clone(&self.shared))
+    }
+}
+
+impl Backend for SqliteStore {
+    fn perform<T, F>(&self, access: Access, operation: F) -> Operation<'_, T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        Box::pin(async move {
+            let queue = match access {
+                Access::Read => &self.shared.reads,
+                Access::Write => &self.shared.writes,
+            };
+            let (request, outcome) = request(operation);
+            queue.push(request)?;
+            outcome.await.unwrap_or_else(|_| {
+                Err(StoreError::Unavailable("its thread ended before it answered".to_owned()))
+            })
+        })
+    }
+
+    fn status(&self) -> StoreStatus {
+        let shared = &self.shared;
+        StoreStatus {
+            backend: "sqlite".to_owned(),
+            path: Some(shared.path.display().to_string()),
+            store_id: shared.meta.store_id.clone(),
+            queued: shared.writes.len() as u64,
+            commits: shared.counters.commits.load(Ordering::Relaxed),
+            requests: shared.counters.requests.load(Ordering::Relaxed),
+            failed_commits: shared.counters.failed_commits.load(Ordering::Relaxed),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.shared.path).finish_non_exhaustive()
+    }
+}

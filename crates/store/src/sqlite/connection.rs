@@ -1,0 +1,172 @@
+//! Connections: the one place that opens them, with every setting written and read back (STO-31).
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, types::Value};
+
+use crate::{StoreError, transaction::failure};
+
+/// Marks the files of this project: `Pere` in ASCII.
+pub(super) const APPLICATION_ID: i32 = 0x5065_7265;
+
+/// Statements that stay prepared: more than all operations together have.
+const STATEMENTS_MAX: usize = 128;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Makes a new file, not yet with a log.
+    Creator,
+    /// Writes and checkpoints.
+    Writer,
+    /// Reads only.
+    Reader,
+}
+
+/// A setting and what it must read back as.
+type Setting = (&'static str, Value);
+
+/// What holds for every connection, whatever its role.
+fn settings() -> Vec<Setting> {
+    vec![
+        ("busy_timeout", Value::Integer(5000)),
+        // FULL: a commit is on the disk when it returns.
+        ("synchronous", Value::Integer(2)),
+        ("foreign_keys", Value::Integer(1)),
+        ("trusted_schema", Value::Integer(0)),
+        ("cell_size_check", Value::Integer(1)),
+        ("mmap_size", Value::Integer(0)),
+        ("journal_size_limit", Value::Integer(64 * 1024 * 1024)),
+    ]
+}
+
+/// What the role adds, after [`settings`].
+fn settings_of(role: Role) -> Vec<Setting> {
+    match role {
+        Role::Creator => vec![
+            // INCREMENTAL; only an empty file takes it.
+            ("auto_vacuum", Value::Integer(2)),
+            ("application_id", Value::Integer(i64::from(APPLICATION_ID))),
+        ],
+        Role::Writer => vec![
+            ("journal_mode", Value::Text("wal".to_owned())),
+            // Pages, 4 MiB: the writer checkpoints in passing.
+            ("wal_autocheckpoint", Value::Integer(1024)),
+            ("query_only", Value::Integer(0)),
+        ],
+        Role::Reader => vec![
+            ("journal_mode", Value::Text("wal".to_owned())),
+            ("wal_autocheckpoint", Value::Integer(0)),
+            ("query_only", Value::Integer(1)),
+        ],
+    }
+}
+
+/// What the file itself must say, besides the settings of the role.
+fn marks() -> [Setting; 2] {
+    [
+        ("auto_vacuum", Value::Integer(2)),
+        ("application_id", Value::Integer(i64::from(APPLICATION_ID))),
+    ]
+}
+
+/// Opens the existing file `path`.
+pub(super) fn open(path: &Path, role: Role) -> Result<Connection, StoreError> {
+    let failed = |error: rusqlite::Error| failure(&error, path);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    let settings = [settings(), settings_of(role)].concat();
+    for (name, value) in &settings {
+        connection.pragma_update(None, name, value).map_err(failed)?;
+    }
+    #[cfg(target_vendor = "apple")]
+    for name in ["fullfsync", "checkpoint_fullfsync"] {
+        connection.pragma_update(None, name, 1).map_err(failed)?;
+    }
+    verify(&connection, path, &settings)?;
+    verify(&connection, path, &marks())?;
+    Ok(connection)
+}
+
+/// Refuses a connection on which a setting has not taken effect.
+fn verify(connection: &Connection, path: &Path, settings: &[Setting]) -> Result<(), StoreError> {
+    for (name, value) in settings {
+        // An engine built without memory mapping has no row for that setting.
+        let found: Option<Value> = connection
+            .pragma_query_value(None, name, |row| row.get(0))
+            .optional()
+            .map_err(|error| failure(&error, path))?;
+        if found.as_ref().is_some_and(|found| found != value)
+            || (found.is_none() && *name != "mmap_size")
+        {
+            return Err(StoreError::Unavailable(format!(
+                "{}: setting {name} is {found:?} instead of {value:?}",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{SqliteOptions, SqliteStore};
+
+    #[test]
+    fn every_connection_has_its_settings() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        let _store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+        for (role, query_only) in [(Role::Writer, 0), (Role::Reader, 1)] {
+            let connection = open(&path, role).unwrap();
+            let number = |name: &str| -> i64 {
+                connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+            };
+            let mode: String =
+                connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+            assert_eq!(mode, "wal");
+            for (name, value) in [
+                ("synchronous", 2),
+                ("foreign_keys", 1),
+                ("busy_timeout", 5000),
+                ("trusted_schema", 0),
+                ("cell_size_check", 1),
+                ("mmap_size", 0),
+                ("journal_size_limit", 64 * 1024 * 1024),
+                ("application_id", i64::from(APPLICATION_ID)),
+                ("auto_vacuum", 2),
+                ("query_only", query_only),
+            ] {
+                assert_eq!(number(name), value, "{name} of {role:?}");
+            }
+            assert_eq!(connection.execute("DELETE FROM timers", []).is_ok(), query_only == 0);
+        }
+    }
+
+    #[test]
+    fn a_setting_that_has_no_effect_is_refused() {
+        let connection = Connection::open_in_memory().unwrap();
+        let wal = [("journal_mode", Value::Text("wal".to_owned()))];
+        let refused = verify(&connection, Path::new("x"), &wal);
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn every_table_is_strict() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        let _store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+        let connection = open(&path, Role::Reader).unwrap();
+        let loose: i64 = connection
+            .query_row(
+                "SELECT COUNT(*) FROM pragma_table_list
+                 WHERE type = 'table' AND strict = 0 AND name NOT LIKE 'sqlite_%'",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(loose, 0);
+    }
+}

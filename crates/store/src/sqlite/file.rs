@@ -1,0 +1,196 @@
+//! The store's files: who may have them, and whether they are what they should be.
+//!
+//! A store appears whole or not at all: it is created under another name and renamed. A file that
+//! is not a usable store is never opened for writing.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use perennial_core::Timestamp;
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
+
+use super::connection::{self, APPLICATION_ID, Role};
+use crate::{StoreError, schema, transaction::failure};
+
+/// How every SQLite file begins.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// Length of the header, and where the application id is in it.
+const HEADER_BYTES: usize = 100;
+const APPLICATION_ID_AT: usize = 68;
+/// Files up to this size are checked at every opening, larger ones only after an unclean end: the
+/// check reads all of it, about a second for this much.
+const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// The exclusive lock of this process on a store. The kernel releases it with the process.
+#[derive(Debug)]
+pub(super) struct FileLock {
+    _file: File,
+}
+
+/// The one name of the file that `path` leads to, so that its lock has one name too.
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
+    match fs::canonicalize(path) {
+        Ok(found) => return Ok(found),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+        Err(error) => return Err(unavailable(path, &error)),
+    }
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    };
+    let Some(name) = path.file_name() else {
+        return Err(StoreError::Unavailable(format!("{} names no file", path.display())));
+    };
+    match fs::canonicalize(directory) {
+        Ok(found) if found.is_dir() => Ok(found.join(name)),
+        Ok(_) => {
+            Err(StoreError::Unavailable(format!("{} is not a directory", directory.display())))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(StoreError::Unavailable(format!("there is no directory {}", directory.display())))
+        }
+        Err(error) => Err(unavailable(directory, &error)),
+    }
+}
+
+/// Takes the lock of the store at `path`. A foreign file is refused before anything is created
+/// beside it.
+pub(super) fn claim(path: &Path) -> Result<FileLock, StoreError> {
+    check_header(path)?;
+    let beside = beside(path, "lock");
+    let failed = |error| unavailable(&beside, &error);
+    let mut file = private().write(true).read(true).create(true).open(&beside).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => (),
+        Err(TryLockError::WouldBlock) => {
+            // Only for the message: a holder that wrote nothing yet is not named.
+            let mut holder = String::new();
+            let holder = file.read_to_string(&mut holder).ok().map(|_| holder.trim().to_owned());
+            let holder = holder.filter(|text| !text.is_empty());
+            return Err(StoreError::Locked { path: path.to_owned(), holder });
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    file.set_len(0).map_err(failed)?;
+    file.write_all(format!("pid {}\n", std::process::id()).as_bytes()).map_err(failed)?;
+    Ok(FileLock { _file: file })
+}
+
+/// Makes sure that a usable store is at `path`; the lock is held.
+pub(super) fn ensure(path: &Path, now: Timestamp) -> Result<(), StoreError> {
+    if check_header(path)? { check_content(path) } else { create(path, now) }
+}
+
+/// Whether there is a file with a store's header; an empty file counts as none.
+fn check_header(path: &Path) -> Result<bool, StoreError> {
+    let damaged = |what: &str| Err(schema::damaged(path, what.to_owned()));
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => return damaged("it is not a regular file"),
+        Ok(found) if found.len() == 0 => return Ok(false),
+        Ok(_) => (),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(unavailable(path, &error)),
+    }
+    let mut header = [0; HEADER_BYTES];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    match read {
+        Ok(()) => (),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return damaged("it is too short");
+        }
+        Err(error) => return Err(unavailable(path, &error)),
+    }
+    if !header.starts_with(MAGIC) {
+        return damaged("it is not an SQLite file");
+    }
+    let id = &header[APPLICATION_ID_AT..APPLICATION_ID_AT + 4];
+    if id != APPLICATION_ID.to_be_bytes() {
+        return damaged("it belongs to another application");
+    }
+    Ok(true)
+}
+
+/// Reads the schema's version and checks the pages, over a connection that can write neither the
+/// file nor its log.
+fn check_content(path: &Path) -> Result<(), StoreError> {
+    let clean = fs::metadata(beside(path, "wal")).map_or(true, |log| log.len() == 0);
+    // Without a log the file alone is the store, and nobody else has it: no log is created then.
+    let immutable = if clean { "?immutable=1" } else { "" };
+    let uri = format!("file:{}{immutable}", escaped(path));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let failed = |error: rusqlite::Error| failure(&error, path);
+    let probe = Connection::open_with_flags(uri, flags).map_err(failed)?;
+    probe.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+    schema::read(&probe, path)?;
+    let bytes = fs::metadata(path).map_err(|error| unavailable(path, &error))?.len();
+    if clean && bytes > CHECKED_BYTES_MAX {
+        return Ok(());
+    }
+    let verdict: String = probe
+        .pragma_query_value(None, "quick_check", |row| row.get(0))
+        .map_err(|error| schema::damaged(path, error.to_string()))?;
+    if verdict == "ok" { Ok(()) } else { Err(schema::damaged(path, verdict)) }
+}
+
+/// Creates an empty store.
+fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
+    let draft = beside(path, "new");
+    let failed = |error: io::Error| unavailable(path, &error);
+    // What a creation that did not finish left behind.
+    for leftover in [draft.clone(), beside(&draft, "journal")] {
+        match fs::remove_file(&leftover) {
+            Ok(()) => (),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    private().write(true).create_new(true).open(&draft).map_err(failed)?;
+    let mut connection = connection::open(&draft, Role::Creator)?;
+    schema::create(&mut connection, path, now)?;
+    drop(connection);
+    fs::rename(&draft, path).map_err(failed)?;
+    sync_directory(path).map_err(failed)
+}
+
+/// Makes a rename durable.
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
+/// Makes a rename durable: elsewhere directories cannot be synced.
+#[cfg(not(unix))]
+fn sync_directory(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// The file `<path>.<suffix>`, or `<path>-<suffix>` for those that SQLite names.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let separator = if matches!(suffix, "wal" | "journal") { "-" } else { "." };
+    let mut name = path.as_os_str().to_owned();
+    name.push(separator);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Options of files that only their owner may read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// A path as part of a URI.
+fn escaped(path: &Path) -> String {
+    path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23")
+}
+
+fn unavailable(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Unavailable(format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,348 @@
+//! The one writer: requests in groups, one commit each, answers only after it (STO-32, STO-33).
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use perennial_core::Timestamp;
+use rusqlite::Connection;
+
+use super::{
+    Shared,
+    connection::{self, Role},
+};
+use crate::{
+    StoreError,
+    clock::ANCHOR_STEP,
+    queue::{Stopper, Wake},
+    request::Request,
+    schema,
+    transaction::{Tx, failure},
+};
+
+/// Most requests of one commit.
+const GROUP_REQUESTS_MAX: usize = 256;
+/// A group that has written this much payload takes no further request.
+const GROUP_BYTES_MAX: usize = 1024 * 1024;
+/// Failed commits in a row that end the loop.
+const FAILURES_MAX: u32 = 3;
+/// Without work for so long, the writer moves the log into the file; then it sleeps longer.
+const IDLE: Duration = Duration::from_secs(1);
+const ASLEEP: Duration = Duration::from_secs(60);
+
+/// The loop that writes; see [`SqliteStore::writer`](super::SqliteStore::writer).
+///
+/// It blocks its thread until it is stopped or fails. What it had taken from the queue when it
+/// died is answered with [`StoreError::Unavailable`]; what still waited is served by the next one.
+#[must_use = "nothing is written until it runs"]
+pub struct WriterLoop {
+    shared: Arc<Shared>,
+    stopped: Arc<AtomicBool>,
+}
+
+/// The right to write, given back on the way out, be it a panic.
+struct Seat<'a>(&'a AtomicBool);
+
+impl<'a> Seat<'a> {
+    fn take(taken: &'a AtomicBool) -> Option<Self> {
+        (!taken.swap(true, Ordering::AcqRel)).then_some(Self(taken))
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl WriterLoop {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, stopped: Arc::default() }
+    }
+
+    /// What ends this loop.
+    pub fn stopper(&self) -> Stopper {
+        Stopper::new(Arc::clone(&self.stopped), Arc::clone(&self.shared.writes))
+    }
+
+    /// Serves requests until it is stopped; then what is waiting, and returns.
+    ///
+    /// # Errors
+    ///
+    /// When another writer is running, the file cannot be opened, or three commits in a row failed.
+    pub fn run(self) -> Result<(), StoreError> {
+        let shared = &*self.shared;
+        let Some(_seat) = Seat::take(&shared.writing) else {
+            return Err(StoreError::Unavailable("another writer is running".to_owned()));
+        };
+        let mut writer = Writer::open(shared)?;
+        let mut failures = 0;
+        loop {
+            let within = if writer.dirty { IDLE } else { ASLEEP };
+            match shared.writes.wait(&self.stopped, within) {
+                Wake::Stop => break,
+                Wake::Idle if writer.dirty => writer.checkpoint(),
+                Wake::Idle => (),
+                Wake::Request(first) => match writer.serve(first) {
+                    Ok(()) => failures = 0,
+                    Err(error) => {
+                        shared.counters.failed_commits.fetch_add(1, Ordering::Relaxed);
+                        failures += 1;
+                        tracing::warn!(%error, failures, "commit failed");
+                        if failures == FAILURES_MAX {
+                            return Err(error);
+                        }
+                        // What is committed is read from the file, never assumed (STO-9).
+                        drop(writer);
+                        writer = Writer::open(shared)?;
+                    }
+                },
+            }
+        }
+        writer.finish();
+        Ok(())
+    }
+}
+
+impl fmt::Debug for WriterLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriterLoop").field("path", &self.shared.path).finish_non_exhaustive()
+    }
+}
+
+struct Writer<'a> {
+    shared: &'a Shared,
+    connection: Connection,
+    /// The anchor of the clock as it was last written.
+    anchored: Timestamp,
+    /// Whether the log may have something to move.
+    dirty: bool,
+}
+
+impl<'a> Writer<'a> {
+    fn open(shared: &'a Shared) -> Result<Self, StoreError> {
+        let connection = connection::open(&shared.path, Role::Writer)?;
+        Ok(Self { shared, connection, anchored: Timestamp::default(), dirty: true })
+    }
+
+    /// Performs `first` and what else is waiting in one transaction, and answers.
+    ///
+    /// An error means that nothing was committed, or that it is unknown; the group is answered.
+    fn serve(&mut self, first: Box<dyn Request>) -> Result<(), StoreError> {
+        let mut group = Vec::new();
+        let committed = self.perform(first, &mut group);
+        let (commits, requests) = (&self.shared.counters.commits, &self.shared.counters.requests);
+        match committed {
+            Ok(()) => {
+                self.dirty = true;
+                commits.fetch_add(1, Ordering::Relaxed);
+                requests.fetch_add(group.len() as u64, Ordering::Relaxed);
+                group.into_iter().for_each(Request::answer);
+                Ok(())
+            }
+            Err(error) => {
+                let full = matches!(error, StoreError::Full(_));
+                let answer =
+                    if full { error.clone() } else { StoreError::Unavailable(error.to_string()) };
+                for request in group {
+                    request.refuse(answer.clone());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// One transaction; each request has a savepoint, so that it fails alone.
+    fn perform(
+        &mut self,
+        first: Box<dyn Request>,
+        group: &mut Vec<Box<dyn Request>>,
+    ) -> Result<(), StoreError> {
+        let (mut next, mut bytes, mut wrote) = (Some(first), 0, false);
+        // Should anything fail from here on, the caller has every request that was taken.
+        let begun = self.statement("BEGIN IMMEDIATE");
+        while let Some(mut request) = next.take() {
+            if let Err(error) = &begun {
+                group.push(request);
+                return Err(error.clone());
+            }
+            if !request.is_abandoned() {
+                let outcome = self.perform_one(&mut *request);
+                group.push(request);
+                let (kept, written) = outcome?;
+                wrote |= kept;
+                bytes += written;
+            }
+            if group.len() < GROUP_REQUESTS_MAX && bytes < GROUP_BYTES_MAX {
+                next = self.shared.writes.try_take();
+            }
+        }
+        let now = self.shared.clock.now();
+        if wrote && now.since(self.anchored) >= ANCHOR_STEP {
+            schema::anchor(&self.connection, now).map_err(|error| self.failed(&error))?;
+            self.anchored = now;
+        }
+        self.statement("COMMIT")
+    }
+
+    /// Whether the request's writes stay, and how many bytes it wrote.
+    fn perform_one(&self, request: &mut dyn Request) -> Result<(bool, usize), StoreError> {
+        let shared = self.shared;
+        self.statement("SAVEPOINT request")?;
+        let tx = Tx::new(&self.connection, &shared.path, shared.meta.openings, shared.clock.now());
+        let kept = request.perform(&tx);
+        if self.connection.is_autocommit() {
+            // The engine gave the whole transaction up: disk full, I/O error, no memory.
+            return Err(StoreError::Unavailable("the transaction was rolled back".to_owned()));
+        }
+        if !kept {
+            self.statement("ROLLBACK TO request")?;
+        }
+        self.statement("RELEASE request")?;
+        Ok((kept, tx.bytes()))
+    }
+
+    fn statement(&self, sql: &str) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute([]))
+            .map(|_| ())
+            .map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &rusqlite::Error) -> StoreError {
+        failure(error, &self.shared.path)
+    }
+
+    /// Moves the log into the file as far as readers allow. What is left is moved later.
+    fn checkpoint(&mut self) {
+        self.dirty = false;
+        self.move_log("PRAGMA wal_checkpoint(PASSIVE)");
+    }
+
+    /// Leaves a short log and the latest instant.
+    fn finish(self) {
+        if let Err(error) = schema::anchor(&self.connection, self.shared.clock.now()) {
+            tracing::warn!(%error, "the clock's anchor was not written");
+        }
+        self.move_log("PRAGMA wal_checkpoint(TRUNCATE)");
+    }
+
+    fn move_log(&self, sql: &str) {
+        if let Err(error) = self.connection.query_row(sql, [], |_| Ok(())) {
+            tracing::warn!(%error, "checkpoint failed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::{
+        Operation, SqliteOptions, SqliteStore, Store,
+        backend::{Access, Backend},
+    };
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    fn store(directory: &tempfile::TempDir) -> SqliteStore {
+        SqliteStore::open(directory.path().join("store.db"), SqliteOptions::default()).unwrap()
+    }
+
+    /// Puts `operation` into the queue.
+    fn queue<T>(operation: &mut Operation<'_, T>) {
+        block_on(std::future::poll_fn(|cx| {
+            assert!(operation.as_mut().poll(cx).is_pending());
+            std::task::Poll::Ready(())
+        }));
+    }
+
+    /// Serves what is waiting, on a thread of its own, and returns.
+    fn serve(store: &SqliteStore) -> thread::Result<Result<(), StoreError>> {
+        let writer = store.writer();
+        writer.stopper().stop();
+        thread::scope(|threads| threads.spawn(|| writer.run()).join())
+    }
+
+    fn is_unavailable<T>(outcome: &Result<T, StoreError>) -> bool {
+        matches!(outcome, Err(StoreError::Unavailable(_)))
+    }
+
+    #[test]
+    fn a_writer_that_panics_loses_its_group_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory);
+        let mut first = store.create_stream("first", "session", Vec::new());
+        let mut bug: Operation<'_, ()> = store.perform(Access::Write, |_| panic!("a bug"));
+        let mut later = store.create_stream("later", "session", Vec::new());
+        queue(&mut first);
+        queue(&mut bug);
+        queue(&mut later);
+        assert!(serve(&store).is_err(), "it panicked");
+        assert!(is_unavailable(&block_on(first)));
+        assert!(is_unavailable(&block_on(bug)));
+        serve(&store).unwrap().unwrap();
+        assert!(block_on(later).is_ok());
+        let mut again = store.create_stream("first", "session", Vec::new());
+        queue(&mut again);
+        serve(&store).unwrap().unwrap();
+        assert!(block_on(again).is_ok(), "nothing of the lost group was written");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_and_survived() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory);
+        let mut operations: Vec<Operation<'_, ()>> = vec![
+            store.perform(Access::Write, |tx| {
+                tx.row("PRAGMA max_page_count = 1", [], |_| Ok(())).map(|_| ())
+            }),
+            store.perform(Access::Write, |tx| {
+                crate::ops::blob::put(tx, &vec![1; 512 * 1024]).map(|_| ())
+            }),
+            store.perform(Access::Write, |tx| {
+                crate::ops::stream::create(tx, "s", "session", Vec::new()).map(|_| ())
+            }),
+        ];
+        operations.iter_mut().for_each(queue);
+        serve(&store).unwrap().unwrap();
+        let outcomes: Vec<_> = operations.into_iter().map(block_on).collect();
+        assert!(matches!(outcomes[1], Err(StoreError::Full(_))), "{outcomes:?}");
+        let mut again = store.put_blob(vec![1; 512 * 1024]);
+        queue(&mut again);
+        serve(&store).unwrap().unwrap();
+        assert!(block_on(again).is_ok(), "once there is space again");
+    }
+
+    #[test]
+    fn commits_that_fail_are_told_and_end_the_loop_after_three() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory);
+        // An operation that ends the transaction makes the group fail; nothing else can do that.
+        let broken = || -> Operation<'_, ()> {
+            store.perform(Access::Write, |tx| tx.write("ROLLBACK", []).map(|_| ()))
+        };
+        let fine = |name| store.create_stream(name, "session", Vec::new());
+        let mut before = fine("before");
+        queue(&mut before);
+        let mut failing: Vec<_> = (0..3).map(|_| broken()).collect();
+        failing.iter_mut().for_each(queue);
+        let mut after = fine("after");
+        queue(&mut after);
+        assert!(is_unavailable(&serve(&store).unwrap()));
+        assert!(is_unavailable(&block_on(before)), "its group failed");
+        assert!(failing.into_iter().all(|operation| is_unavailable(&block_on(operation))));
+        assert_eq!(Store::status(&store).failed_commits, 3);
+        serve(&store).unwrap().unwrap();
+        assert!(block_on(after).is_ok());
+    }
+}

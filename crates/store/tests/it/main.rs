@@ -1,0 +1,15 @@
+//! What every store must do, and what the store in a file must do besides.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod calls;
+mod decisions;
+mod fixture;
+mod leases;
+mod runs;
+mod sqlite_file;
+mod sqlite_writer;
+mod states;
+mod stores;
+mod streams;
+mod timers;

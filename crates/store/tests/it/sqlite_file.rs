@@ -1,0 +1,190 @@
+//! The file: who may open it, and what is refused untouched.
+
+use std::{fs, path::Path, time::Duration};
+
+use perennial_core::run::{AttemptEnd, JobState};
+use perennial_store::{SqliteOptions, SqliteStore, Store, StoreError};
+
+use crate::{
+    fixture::*,
+    stores::{block_on, open, served},
+};
+
+fn refusal(path: &Path) -> StoreError {
+    SqliteStore::open(path, SqliteOptions::default()).unwrap_err()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_second_opener_is_told_who_has_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let store = open(&path);
+    let holder = Some(format!("pid {}", std::process::id()));
+    let path = path.canonicalize().unwrap();
+    assert_eq!(refusal(&path), StoreError::Locked { path: path.clone(), holder });
+    #[cfg(unix)]
+    {
+        let link = directory.path().join("link.db");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(matches!(refusal(&link), StoreError::Locked { .. }), "by another name");
+    }
+    let writer = store.writer();
+    drop(store);
+    assert!(matches!(refusal(&path), StoreError::Locked { .. }), "a loop keeps the file too");
+    drop(writer);
+    open(&path);
+}
+
+#[test]
+fn a_file_that_is_no_store_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let foreign = directory.path().join("foreign.db");
+    let connection = rusqlite::Connection::open(&foreign).unwrap();
+    connection.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1);").unwrap();
+    drop(connection);
+    let foreign = fs::read(foreign).unwrap();
+    for bytes in [b"x".to_vec(), b"not a database at all".repeat(500), foreign] {
+        fs::write(&path, &bytes).unwrap();
+        let error = refusal(&path);
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+        assert_eq!(names(directory.path()), ["foreign.db", "store.db"]);
+    }
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(matches!(refusal(&path), StoreError::Corrupt { .. }));
+}
+
+#[test]
+fn a_damaged_store_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    drop(open(&path));
+    let mut bytes = fs::read(&path).unwrap();
+    let page = bytes.len() / 4096 / 2 * 4096;
+    bytes[page..page + 4096].fill(0xA5);
+    fs::write(&path, &bytes).unwrap();
+    let error = refusal(&path);
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+    assert_eq!(names(directory.path()), ["store.db", "store.db.lock"]);
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    drop(open(&path));
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute("UPDATE meta SET schema_version = 99", []).unwrap();
+    drop(connection);
+    let before = fs::read(&path).unwrap();
+    assert_eq!(refusal(&path), StoreError::NewerSchema { found: 99, known: 1 });
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_missing_directory_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("none").join("store.db");
+    let error = refusal(&path);
+    assert!(matches!(&error, StoreError::Unavailable(text) if text.contains("none")), "{error}");
+}
+
+#[test]
+fn a_creation_that_was_interrupted_is_begun_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    fs::write(directory.path().join("store.db.new"), b"half a file").unwrap();
+    open(&path);
+    assert_eq!(names(directory.path()), ["store.db", "store.db.lock"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn only_its_owner_may_read_the_store() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("store.db"));
+    served(&store, || {
+        block_on(start(&store, "r"));
+        for name in names(directory.path()) {
+            let mode = fs::metadata(directory.path().join(&name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_reopened_store_has_everything_and_time_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let store = open(&path);
+    let (view, id, last) = served(&store, || {
+        block_on(async {
+            let started = start(&store, "r").await;
+            let end = reporting(&started, AttemptEnd::Error, JobState::Ready);
+            store.commit(end).await.unwrap();
+            store.claim(&started.run, &started.node, 1).await.unwrap();
+            (store.run(&started.run).await.unwrap(), store.status().store_id, store.now())
+        })
+    });
+    drop(store);
+    let store = open(&path);
+    assert_eq!(store.status().store_id, id);
+    assert!(store.now() > last);
+    served(&store, || {
+        block_on(async {
+            assert_eq!(store.run(&view.run.run).await.unwrap(), view);
+            assert_eq!(history(&store, "r").await.len(), 7);
+            // Whoever registers, the lock proves the death of every earlier process.
+            let node = store.register_node("another").await.unwrap().node;
+            assert_eq!(store.rescue(None, ALL).await.unwrap().len(), 1);
+            assert_eq!(store.claim(&view.run.run, &node, 1).await.unwrap()[0].lease.attempt, 3);
+        });
+    });
+}
+
+#[test]
+fn an_event_that_was_changed_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let store = open(&path);
+    served(&store, || block_on(start(&store, "r")));
+    drop(store);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute("UPDATE events SET kind = 'forged' WHERE seq = 2", []).unwrap();
+    drop(connection);
+    let store = open(&path);
+    served(&store, || {
+        block_on(async {
+            let error = store.events("r", 1, ALL).await.unwrap_err();
+            assert!(error.to_string().contains("event 2"), "{error}");
+            assert_eq!(store.events("r", 3, ALL).await.unwrap().len(), 3);
+        });
+    });
+}
+
+#[test]
+fn an_operation_that_nobody_serves_waits_for_its_callers_deadline() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("store.db"));
+    let waited = block_on(async {
+        tokio::time::timeout(Duration::from_millis(10), store.register_node("n")).await
+    });
+    assert!(waited.is_err());
+    served(&store, || {
+        // The abandoned request is not performed.
+        let node = block_on(store.register_node("n")).unwrap().node;
+        assert_eq!(node.incarnation, 1);
+    });
+}

@@ -1,0 +1,129 @@
+//! The writer: groups, restarts, failures.
+
+use std::thread;
+
+use perennial_store::{SqliteOptions, SqliteStore, Store, StoreError};
+
+use crate::{
+    fixture::*,
+    stores::{block_on, open, served},
+};
+
+/// Polls the operations once, so that they are waiting, then lets `serve` happen, then awaits them.
+fn queued<T>(
+    store: &SqliteStore,
+    operations: Vec<perennial_store::Operation<'_, T>>,
+) -> Vec<Result<T, StoreError>> {
+    block_on(async {
+        let mut waiting = Vec::new();
+        for mut operation in operations {
+            let polled = std::future::poll_fn(|cx| {
+                std::task::Poll::Ready(operation.as_mut().poll(cx).is_pending())
+            });
+            assert!(polled.await, "nobody serves yet");
+            waiting.push(operation);
+        }
+        assert_eq!(store.status().queued, waiting.len() as u64);
+        let writer = store.writer();
+        let stopper = writer.stopper();
+        stopper.stop();
+        // Stopped before it runs: it serves what is waiting and returns.
+        thread::scope(|threads| threads.spawn(|| writer.run().unwrap()).join().unwrap());
+        let mut outcomes = Vec::new();
+        for operation in waiting {
+            outcomes.push(operation.await);
+        }
+        outcomes
+    })
+}
+
+#[test]
+fn many_requests_share_a_commit_and_fail_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("store.db"));
+    let names: Vec<String> = (0..600).map(|n| format!("s{}", n % 500)).collect();
+    let operations =
+        names.iter().map(|name| store.create_stream(name, "session", vec![event("opened")]));
+    let outcomes = queued(&store, operations.collect());
+    let refused = |outcome: &Result<_, _>| matches!(outcome, Err(StoreError::Conflict { .. }));
+    assert!(outcomes[..500].iter().all(Result::is_ok));
+    assert!(outcomes[500..].iter().all(refused));
+    let status = store.status();
+    assert_eq!((status.requests, status.commits, status.failed_commits), (600, 3, 0));
+    served(&store, || {
+        assert_eq!(block_on(store.streams("session")).unwrap().len(), 500);
+    });
+}
+
+#[test]
+fn large_requests_end_a_group() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("store.db"));
+    let operations = (0..8_u8).map(|n| store.put_blob(vec![n; 600 * 1024]));
+    assert!(queued(&store, operations.collect()).iter().all(Result::is_ok));
+    assert_eq!(store.status().commits, 4);
+}
+
+#[test]
+fn a_writer_that_ended_is_followed_by_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("store.db"));
+    for n in 1..=3 {
+        let outcomes = queued(&store, vec![store.register_node("n")]);
+        assert_eq!(outcomes[0].as_ref().unwrap().node.incarnation, n);
+    }
+}
+
+#[test]
+fn two_writers_never_run_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("store.db"));
+    served(&store, || {
+        block_on(store.register_node("n")).unwrap();
+        let second = store.writer().run();
+        assert!(matches!(second, Err(StoreError::Unavailable(_))), "{second:?}");
+        block_on(store.register_node("n")).unwrap();
+    });
+}
+
+#[test]
+fn a_full_queue_is_busy() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = SqliteOptions { queue_max: 2 };
+    let store = SqliteStore::open(directory.path().join("store.db"), options).unwrap();
+    block_on(async {
+        let mut waiting: Vec<_> = (0..2).map(|_| store.register_node("n")).collect();
+        for operation in &mut waiting {
+            let polled = std::future::poll_fn(|cx| {
+                std::task::Poll::Ready(operation.as_mut().poll(cx).is_pending())
+            });
+            assert!(polled.await);
+        }
+        assert_eq!(store.register_node("n").await, Err(StoreError::Busy));
+    });
+}
+
+#[test]
+fn concurrent_callers_are_all_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("store.db"));
+    served(&store, || {
+        let node = block_on(store.register_node("n")).unwrap().node;
+        thread::scope(|threads| {
+            for caller in 0..8 {
+                let (store, node) = (&store, &node);
+                threads.spawn(move || {
+                    block_on(async {
+                        for n in 0..25 {
+                            start_on(store, &format!("r{caller}-{n}"), node).await;
+                        }
+                    });
+                });
+            }
+        });
+        assert_eq!(block_on(store.runs(ALL)).unwrap().len(), 200);
+    });
+    let status = store.status();
+    assert_eq!(status.requests, 201);
+    assert!(status.commits < status.requests, "{status:?}");
+}

@@ -1,0 +1,106 @@
+//! Every pair of states that can be reached is refused or accepted as the core says.
+
+use perennial_core::run::{AttemptEnd, JobState, RunState};
+use perennial_store::{Decision, JobStep, Store, StoreError};
+
+use crate::{fixture::*, stores::on_every_store};
+
+on_every_store!(
+    runs_move_as_the_core_says,
+    jobs_move_as_the_core_says,
+    reports_move_jobs_as_the_core_says,
+);
+
+/// How a run gets into a state; `None` is a state that no operation leads to.
+fn way(to: RunState) -> Option<&'static [RunState]> {
+    match to {
+        RunState::Pending => None,
+        RunState::Running => Some(&[]),
+        RunState::Paused => Some(&[RunState::Paused]),
+        RunState::Cancelling => Some(&[RunState::Cancelling]),
+        RunState::Succeeded => Some(&[RunState::Succeeded]),
+        RunState::PartiallySucceeded => Some(&[RunState::PartiallySucceeded]),
+        RunState::Failed => Some(&[RunState::Failed]),
+        RunState::TimedOut => Some(&[RunState::TimedOut]),
+        RunState::Cancelled => Some(&[RunState::Cancelling, RunState::Cancelled]),
+    }
+}
+
+async fn runs_move_as_the_core_says(store: &dyn Store) {
+    let node = store.register_node("n").await.unwrap().node;
+    for from in RunState::ALL {
+        let Some(way) = way(*from) else { continue };
+        for to in RunState::ALL {
+            let Started { run, mut revision, .. } =
+                start_on(store, &format!("{from}-{to}"), &node).await;
+            let mut state = RunState::Running;
+            for next in way {
+                let step = entering(&run, revision, state, *next);
+                revision = committed(store.commit(step).await.unwrap()).0;
+                state = *next;
+            }
+            let before = store.run(&run).await.unwrap();
+            let outcome = store.commit(entering(&run, revision, *from, *to)).await;
+            let after = store.run(&run).await.unwrap();
+            match from.enter(*to) {
+                Ok(_) => {
+                    assert!(outcome.is_ok(), "{from} to {to}: {outcome:?}");
+                    assert_eq!(after.run.state, *to);
+                }
+                Err(refusal) => {
+                    assert_eq!(outcome, Err(StoreError::InvalidState(refusal)));
+                    assert_eq!(after, before);
+                }
+            }
+        }
+    }
+}
+
+async fn jobs_move_as_the_core_says(store: &dyn Store) {
+    let node = store.register_node("n").await.unwrap().node;
+    for from in JobState::ALL.iter().filter(|state| **state != JobState::Blocked) {
+        for to in JobState::ALL {
+            let Started { run, lease, mut revision, .. } =
+                start_on(store, &format!("{from}-{to}"), &node).await;
+            if *from != JobState::Leased {
+                let first = report(&lease, AttemptEnd::Error, *from);
+                let first = Decision { report: Some(first), ..decision(&run, revision) };
+                revision = committed(store.commit(first).await.unwrap()).0;
+            }
+            let jobs = vec![JobStep { job: lease.job, from: *from, to: *to }];
+            let before = store.run(&run).await.unwrap();
+            let outcome = store.commit(Decision { jobs, ..decision(&run, revision) }).await;
+            let after = store.run(&run).await.unwrap();
+            // Only a claim leases.
+            if from.enter(*to).is_ok() && *to != JobState::Leased {
+                assert!(outcome.is_ok(), "{from} to {to}: {outcome:?}");
+                assert_eq!(after.jobs[0].state, *to);
+                assert!(after.attempts[0].end.is_some());
+            } else {
+                let refused = matches!(outcome, Err(StoreError::InvalidState(_)));
+                assert!(refused, "{from} to {to}: {outcome:?}");
+                assert_eq!(after, before);
+            }
+        }
+    }
+}
+
+async fn reports_move_jobs_as_the_core_says(store: &dyn Store) {
+    let node = store.register_node("n").await.unwrap().node;
+    for end in AttemptEnd::ALL {
+        for to in JobState::ALL {
+            let started = start_on(store, &format!("{end}-{to}"), &node).await;
+            let outcome = store.commit(reporting(&started, *end, *to)).await;
+            let job = only_job(store, &started.run).await;
+            if JobState::Leased.enter(*to).is_ok() {
+                assert!(outcome.is_ok(), "{end} to {to}: {outcome:?}");
+                assert_eq!(job.state, *to);
+                assert_eq!(job.attempts_used, u32::from(end.uses_budget()));
+            } else {
+                let refused = matches!(outcome, Err(StoreError::InvalidState(_)));
+                assert!(refused, "{end} to {to}: {outcome:?}");
+                assert_eq!(job.state, JobState::Leased);
+            }
+        }
+    }
+}

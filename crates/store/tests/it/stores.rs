@@ -1,0 +1,62 @@
+//! The stores under test, and the threads that one of them needs.
+
+use std::{path::Path, thread};
+
+use perennial_store::{MemoryStore, SqliteOptions, SqliteStore, Store};
+
+/// Runs each case on each store.
+macro_rules! on_every_store {
+    ($($case:ident),+ $(,)?) => {
+        mod memory { $(
+            #[test]
+            fn $case() { crate::stores::on_memory(async |store| super::$case(store).await) }
+        )+ }
+        mod sqlite { $(
+            #[test]
+            fn $case() { crate::stores::on_sqlite(async |store| super::$case(store).await) }
+        )+ }
+    };
+}
+pub(crate) use on_every_store;
+
+pub(crate) fn on_memory(case: impl AsyncFnOnce(&dyn Store)) {
+    block_on(async { case(&MemoryStore::open().unwrap()).await });
+}
+
+pub(crate) fn on_sqlite(case: impl AsyncFnOnce(&dyn Store)) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("store.db"));
+    served(&store, || block_on(case(&store)));
+}
+
+pub(crate) fn open(path: &Path) -> SqliteStore {
+    SqliteStore::open(path, SqliteOptions::default()).unwrap()
+}
+
+/// Runs `body` while a writer and two readers serve `store`; then stops them.
+pub(crate) fn served<T>(store: &SqliteStore, body: impl FnOnce() -> T) -> T {
+    let (writer, readers) = (store.writer(), [store.reader(), store.reader()]);
+    let mut stoppers = vec![writer.stopper()];
+    stoppers.extend(readers.iter().map(perennial_store::ReaderLoop::stopper));
+    thread::scope(|threads| {
+        threads.spawn(|| writer.run().unwrap());
+        for reader in readers {
+            threads.spawn(|| reader.run().unwrap());
+        }
+        // Stopped also when the body panics, else the scope would wait for ever.
+        let _stops = OnDrop(|| stoppers.iter().for_each(perennial_store::Stopper::stop));
+        body()
+    })
+}
+
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}

@@ -1,0 +1,252 @@
+//! Children that are ractor actors. ractor's strings, its silence about kills, its missing cleanup
+//! after failures and its early announcements end here (supervision.md, section 6.3).
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use perennial_core::{ChildId, ExitReason, tree::NodeKind};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use super::{ChildSpec, StartCx, StartError};
+use crate::{
+    Address,
+    address::{CURRENT, Incarnation, Mailbox},
+    life::{Control, Ended, Life, Pid},
+    panics::guard,
+    presence::{Announce, Publisher},
+};
+
+impl ChildSpec {
+    /// A permanent worker that is a ractor actor, unchanged, and the address that outlives its
+    /// restarts. `build` makes the actor and its arguments anew for every incarnation.
+    ///
+    /// What OTP promises of a server process holds for it:
+    ///
+    /// * a graceful stop handles the messages that came before it (GS-041);
+    /// * `post_stop` runs after a stop **and** after an `Err` or a panic, with the last good state;
+    ///   only a kill skips it (GS-036–040);
+    /// * an `Err` of [`ExitReason`] is taken as that reason, any other as [`ExitReason::Error`];
+    /// * the state is dropped before the end is announced (SUP-077).
+    pub fn actor<A>(
+        id: impl Into<ChildId>,
+        build: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
+    ) -> (Self, Address<A::Msg>)
+    where
+        A: Actor,
+    {
+        let (publisher, address) = Address::channel();
+        let publisher = Arc::new(publisher);
+        let presence: Arc<dyn Announce> = publisher.clone();
+        let build = Arc::new(build);
+        let id = id.into();
+        let name = id.clone();
+        let mut spec = Self::worker(id, NodeKind::Worker, move |cx| {
+            let (publisher, build, name) = (publisher.clone(), build.clone(), name.clone());
+            Box::pin(async move {
+                let (actor, arguments) = build();
+                start(cx, actor, arguments, publisher)
+                    .await
+                    .map_err(|reason| StartError::new(name, reason))
+            })
+        });
+        spec.type_name = Some(std::any::type_name::<A>().to_owned());
+        spec.presence = Some(presence);
+        (spec, address)
+    }
+}
+
+async fn start<A: Actor>(
+    cx: StartCx,
+    actor: A,
+    arguments: A::Arguments,
+    publisher: Arc<Publisher<Incarnation<A::Msg>>>,
+) -> Result<Life, ExitReason> {
+    let pid = cx.context.next_pid();
+    let (slot, mailbox) = (Arc::new(Slot::default()), Arc::new(Mailbox::default()));
+    let adapter = Adapter { actor, pid, slot: slot.clone(), mailbox: mailbox.clone() };
+    #[expect(clippy::disallowed_methods, reason = "the adapter is supervised by the caller")]
+    let spawned = Actor::spawn(None, adapter, arguments).await;
+    let (actor, join) =
+        spawned.map_err(|error| slot.reason().unwrap_or_else(|| ExitReason::error(&error)))?;
+    let control = ActorControl { cell: actor.get_cell(), slot: slot.clone() };
+    let life = Life { pid, control: Arc::new(control), ended: Ended::new() };
+    publisher.up(Incarnation { pid, actor, ended: life.ended.clone(), mailbox: mailbox.clone() });
+    cx.drive(&life, Some(publisher), Some(mailbox), async move {
+        // The join handle is the only barrier behind which the state is dropped (trap 12). How it
+        // ended is in the slot; an empty slot means that nothing of ours ran: killed (trap 1).
+        drop(join.await);
+        slot.reason().unwrap_or(ExitReason::Killed)
+    });
+    Ok(life)
+}
+
+/// Where the adapter leaves the typed reason of its end (trap 2).
+#[derive(Debug, Default)]
+struct Slot {
+    /// A supervisor asked for the end.
+    asked: AtomicBool,
+    reason: Mutex<Option<ExitReason>>,
+}
+
+impl Slot {
+    /// The first reason counts.
+    fn put(&self, reason: ExitReason) {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+    }
+
+    fn reason(&self) -> Option<ExitReason> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+struct ActorControl {
+    cell: ActorCell,
+    slot: Arc<Slot>,
+}
+
+impl Control for ActorControl {
+    /// Handles what is queued, then ends (trap 8).
+    fn stop(&self) {
+        self.slot.asked.store(true, Ordering::SeqCst);
+        // One that cannot be drained is ending already.
+        drop(self.cell.drain());
+    }
+
+    fn kill(&self) {
+        self.cell.kill();
+    }
+
+    #[cfg(feature = "testing")]
+    fn crash(&self) {
+        crate::testing::crash_actor(&self.cell);
+    }
+}
+
+struct Adapter<A> {
+    actor: A,
+    pid: Pid,
+    slot: Arc<Slot>,
+    mailbox: Arc<Mailbox>,
+}
+
+/// The user's state; taken once it has been cleaned up.
+struct Held<S>(Option<S>);
+
+impl<A: Actor> Adapter<A> {
+    /// One callback of the user's actor: a panic or an error is its typed reason.
+    async fn callback<T>(
+        &self,
+        call: impl Future<Output = Result<T, ActorProcessingErr>>,
+    ) -> Result<T, ExitReason> {
+        match CURRENT.scope(self.pid, guard(call)).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(match error.downcast::<ExitReason>() {
+                Ok(reason) => *reason,
+                Err(error) => ExitReason::error(&*error),
+            }),
+            Err(panic) => Err(panic),
+        }
+    }
+
+    /// Runs the user's cleanup once, drops the state, and leaves the reason. A cleanup that fails
+    /// itself becomes the reason (GS-042).
+    async fn finish(&self, me: ActorRef<A::Msg>, held: &mut Held<A::State>, reason: ExitReason) {
+        let Some(mut state) = held.0.take() else { return };
+        let cleanup = self.callback(async { self.actor.post_stop(me, &mut state).await }).await;
+        // Dropping the state is the user's code as well.
+        let dropped = crate::panics::guard_blocking(move || drop(state));
+        self.slot.put(match (cleanup, dropped) {
+            (Ok(()), Ok(())) => reason,
+            (Err(failure), _) | (Ok(()), Err(failure)) => failure,
+        });
+    }
+
+    /// What a callback answered: on failure clean up and end the ractor actor in good order.
+    async fn settle(
+        &self,
+        me: ActorRef<A::Msg>,
+        held: &mut Held<A::State>,
+        answer: Result<(), ExitReason>,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Err(reason) = answer {
+            self.finish(me.clone(), held, reason).await;
+            me.stop(None);
+        }
+        Ok(())
+    }
+}
+
+impl<A: Actor> Actor for Adapter<A> {
+    type Msg = A::Msg;
+    type State = Held<A::State>;
+    type Arguments = A::Arguments;
+
+    async fn pre_start(
+        &self,
+        me: ActorRef<A::Msg>,
+        arguments: A::Arguments,
+    ) -> Result<Held<A::State>, ActorProcessingErr> {
+        match self.callback(async { self.actor.pre_start(me, arguments).await }).await {
+            Ok(state) => Ok(Held(Some(state))),
+            Err(reason) => {
+                self.slot.put(reason.clone());
+                Err(reason.into())
+            }
+        }
+    }
+
+    async fn post_start(
+        &self,
+        me: ActorRef<A::Msg>,
+        held: &mut Held<A::State>,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(state) = held.0.as_mut() else { return Ok(()) };
+        let own = me.clone();
+        let answer = self.callback(async { self.actor.post_start(own, state).await }).await;
+        self.settle(me, held, answer).await
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<A::Msg>,
+        message: A::Msg,
+        held: &mut Held<A::State>,
+    ) -> Result<(), ActorProcessingErr> {
+        self.mailbox.taken();
+        let Some(state) = held.0.as_mut() else { return Ok(()) };
+        let own = me.clone();
+        let answer = self.callback(async { self.actor.handle(own, message, state).await }).await;
+        self.settle(me, held, answer).await
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        me: ActorRef<A::Msg>,
+        event: SupervisionEvent,
+        held: &mut Held<A::State>,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(state) = held.0.as_mut() else { return Ok(()) };
+        #[cfg(feature = "testing")]
+        if crate::testing::is_injected_crash(&event) {
+            let crash = self.callback(async { panic!("injected crash") }).await;
+            return self.settle(me, held, crash).await;
+        }
+        let own = me.clone();
+        let call = async { self.actor.handle_supervisor_evt(own, event, state).await };
+        let answer = self.callback(call).await;
+        self.settle(me, held, answer).await
+    }
+
+    async fn post_stop(
+        &self,
+        me: ActorRef<A::Msg>,
+        held: &mut Held<A::State>,
+    ) -> Result<(), ActorProcessingErr> {
+        let asked = self.slot.asked.load(Ordering::SeqCst);
+        let reason = if asked { ExitReason::Shutdown } else { ExitReason::Normal };
+        self.finish(me, held, reason).await;
+        Ok(())
+    }
+}

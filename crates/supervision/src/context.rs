@@ -1,0 +1,90 @@
+//! What all nodes of one tree share. Two trees share nothing.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::broadcast;
+
+use crate::{Clock, Lifecycle, LifecycleEvent, life::Pid, lifecycle::LIFECYCLE_KEPT, node::Node};
+
+/// Settings of a whole tree.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long a killed child may take to end before it is reported unkillable and no longer
+    /// waited for (choice of supervision.md 3.3: 5 s).
+    pub kill_deadline: Duration,
+    /// Whether to chain a panic hook in that notes where panics happen.
+    pub note_panic_locations: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { kill_deadline: Duration::from_secs(5), note_panic_locations: true }
+    }
+}
+
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Context(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    clock: Clock,
+    options: Options,
+    pids: AtomicU64,
+    lifecycle: broadcast::Sender<Lifecycle>,
+}
+
+impl Context {
+    pub(crate) fn new(clock: Clock, options: Options) -> Self {
+        let lifecycle = broadcast::Sender::new(LIFECYCLE_KEPT);
+        Self(Arc::new(Shared { clock, options, pids: AtomicU64::new(0), lifecycle }))
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.0.clock
+    }
+
+    pub(crate) fn kill_deadline(&self) -> Duration {
+        self.0.options.kill_deadline
+    }
+
+    pub(crate) fn next_pid(&self) -> Pid {
+        Pid(self.0.pids.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Lifecycle> {
+        self.0.lifecycle.subscribe()
+    }
+
+    /// Publishes an event of `node`, as a trace event too.
+    pub(crate) fn tell(&self, node: &Node, event: LifecycleEvent) {
+        let path = node.path();
+        match &event {
+            LifecycleEvent::Started { incarnation } => {
+                tracing::debug!(%path, incarnation, "child started");
+            }
+            LifecycleEvent::Exited { incarnation, reason } if reason.is_abnormal() => {
+                tracing::warn!(%path, incarnation, %reason, "child exited");
+            }
+            LifecycleEvent::Exited { incarnation, reason } => {
+                tracing::debug!(%path, incarnation, %reason, "child exited");
+            }
+            LifecycleEvent::StartFailed { reason } => {
+                tracing::warn!(%path, %reason, "child did not start");
+            }
+            LifecycleEvent::ShutdownError { reason } => {
+                tracing::warn!(%path, %reason, "child did not stop as asked");
+            }
+            LifecycleEvent::Unkillable => tracing::error!(%path, "child did not end when killed"),
+            LifecycleEvent::GaveUp => tracing::error!(%path, "restart intensity reached"),
+        }
+        // Nobody may be listening.
+        let _ = self.0.lifecycle.send(Lifecycle { at: self.0.clock.now(), path, event });
+    }
+}

@@ -1,0 +1,47 @@
+//! Keeps alive: OTP's supervision on tokio and ractor. The only crate that spawns.
+//!
+//! | room | what it is |
+//! |---|---|
+//! | [`Root`] | the top of a tree: start, shut down, look at |
+//! | [`Supervisor`] | children declared before the start, three strategies |
+//! | [`DynamicSupervisor`] | children started on demand |
+//! | [`TaskSupervisor`] | futures started on demand, with their results |
+//! | [`ChildSpec`] | how to start, restart and stop one child |
+//! | [`Address`] | where to send messages, whichever incarnation is alive |
+//! | [`Tree`] | the published picture of a tree; reading it asks nobody |
+//! | [`Lifecycle`] | the stream of starts, exits and restarts |
+//!
+//! An exit travels one way: the driver of a child awaits its real end (state dropped), publishes it
+//! in the tree, tells the child's address, and only then its supervisor.
+
+pub mod actor;
+mod address;
+mod child;
+mod clock;
+mod context;
+mod dynamic_supervisor;
+mod life;
+mod lifecycle;
+mod node;
+mod panics;
+mod presence;
+mod root;
+mod stopping;
+mod supervisor;
+mod task_supervisor;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use ractor;
+
+pub use address::{Address, CallError, CastError, MAILBOX_MAX};
+pub use child::{ChildSpec, StartError};
+pub use clock::Clock;
+pub use context::Options;
+pub use dynamic_supervisor::{ChildRef, DynamicSupervisor, DynamicSupervisorSpec};
+pub use life::StopToken;
+pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleStream};
+pub use node::Tree;
+pub use root::{Root, ShutdownReport};
+pub use supervisor::{ChildInfo, ChildStatus, Counts, RequestError, Supervisor, SupervisorSpec};
+pub use task_supervisor::{Task, TaskError, TaskRef, TaskSupervisor, TaskSupervisorSpec};

@@ -1,0 +1,212 @@
+//! One incarnation as everybody else sees it: it can be asked to stop, killed, and its end seen.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use perennial_core::ExitReason;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+type Wake = Box<dyn FnOnce() + Send>;
+type Tell = Box<dyn FnOnce(&ExitReason) + Send>;
+
+/// Told to whoever must wind up: cancelled when a stop is asked for.
+///
+/// Cheap to clone. For futures, await [`StopToken::stopped`]; for blocking loops, register what
+/// wakes them with [`StopToken::on_stop`].
+#[derive(Clone, Default)]
+pub struct StopToken {
+    token: CancellationToken,
+    callbacks: Arc<Mutex<Vec<Wake>>>,
+}
+
+impl StopToken {
+    /// A token that nothing has stopped yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether a stop was asked for.
+    pub fn is_stopped(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
+    /// Returns once a stop was asked for.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing is lost.
+    pub async fn stopped(&self) {
+        self.token.cancelled().await;
+    }
+
+    /// Calls `wake` when a stop is asked for, at once if it already was. It must not block.
+    pub fn on_stop(&self, wake: impl FnOnce() + Send + 'static) {
+        {
+            let mut callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
+            if !self.token.is_cancelled() {
+                callbacks.push(Box::new(wake));
+                return;
+            }
+        }
+        wake();
+    }
+
+    /// Asks for the stop.
+    pub fn stop(&self) {
+        let callbacks = {
+            let mut callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
+            self.token.cancel();
+            std::mem::take(&mut *callbacks)
+        };
+        for wake in callbacks {
+            wake();
+        }
+    }
+}
+
+impl fmt::Debug for StopToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StopToken").field("stopped", &self.is_stopped()).finish_non_exhaustive()
+    }
+}
+
+/// How a kind of child is stopped, killed and, in tests, crashed. None of these waits.
+pub(crate) trait Control: Send + Sync {
+    fn stop(&self);
+    fn kill(&self);
+    /// Makes the child panic in its own code path.
+    #[cfg(feature = "testing")]
+    fn crash(&self);
+}
+
+/// Identity of one incarnation; unique in a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Pid(pub(crate) u64);
+
+/// One incarnation.
+#[derive(Clone)]
+pub(crate) struct Life {
+    pub(crate) pid: Pid,
+    pub(crate) control: Arc<dyn Control>,
+    pub(crate) ended: Ended,
+}
+
+/// Where the end of an incarnation appears, once.
+#[derive(Clone)]
+pub(crate) struct Ended(Arc<EndedInner>);
+
+struct EndedInner {
+    reason: watch::Sender<Option<ExitReason>>,
+    /// Those who want to be told; empty once the reason is set.
+    watchers: Mutex<Vec<Tell>>,
+}
+
+impl Ended {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(EndedInner {
+            reason: watch::Sender::new(None),
+            watchers: Mutex::new(Vec::new()),
+        }))
+    }
+
+    /// Announces the end. The first announcement counts.
+    pub(crate) fn announce(&self, reason: &ExitReason) {
+        let watchers = {
+            let mut watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+            let first = self.0.reason.send_if_modified(|slot| {
+                let first = slot.is_none();
+                slot.get_or_insert_with(|| reason.clone());
+                first
+            });
+            if !first {
+                return;
+            }
+            std::mem::take(&mut *watchers)
+        };
+        for tell in watchers {
+            tell(reason);
+        }
+    }
+
+    /// The reason, once there is one.
+    pub(crate) fn reason(&self) -> Option<ExitReason> {
+        self.0.reason.borrow().clone()
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn wait(&self) -> ExitReason {
+        let mut reason = self.0.reason.subscribe();
+        match reason.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or(ExitReason::NoProc),
+            // The sender lives in `self`.
+            Err(_) => ExitReason::NoProc,
+        }
+    }
+
+    /// Calls `tell` at the end; at once when it is past. `tell` must not block.
+    pub(crate) fn on_end(&self, tell: impl FnOnce(&ExitReason) + Send + 'static) {
+        let past = {
+            let mut watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+            match self.reason() {
+                Some(reason) => reason,
+                None => {
+                    watchers.push(Box::new(tell));
+                    return;
+                }
+            }
+        };
+        tell(&past);
+    }
+}
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Life")
+            .field("pid", &self.pid)
+            .field("ended", &self.ended.reason())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watcher_of_the_dead_is_told_at_once_and_only_the_first_reason_counts() {
+        let told = Arc::new(AtomicU32::new(0));
+        let count = |told: &Arc<AtomicU32>| {
+            let told = told.clone();
+            move |reason: &ExitReason| {
+                assert_eq!(*reason, ExitReason::Normal);
+                told.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        let ended = Ended::new();
+        ended.on_end(count(&told));
+        ended.announce(&ExitReason::Normal);
+        ended.announce(&ExitReason::Killed);
+        ended.on_end(count(&told));
+        assert_eq!(told.load(Ordering::SeqCst), 2);
+        assert_eq!(ended.wait().await, ExitReason::Normal);
+    }
+
+    #[test]
+    fn a_stop_wakes_those_registered_before_and_after() {
+        let woken = Arc::new(AtomicU32::new(0));
+        let token = StopToken::new();
+        for _ in 0..2 {
+            let woken = woken.clone();
+            token.on_stop(move || {
+                woken.fetch_add(1, Ordering::SeqCst);
+            });
+            token.stop();
+        }
+        assert_eq!(woken.load(Ordering::SeqCst), 2);
+    }
+}

@@ -1,0 +1,65 @@
+//! Panics become exit reasons, with the place where they happened.
+
+use std::{any::Any, cell::RefCell, panic::AssertUnwindSafe, sync::Once};
+
+use futures_util::FutureExt;
+use perennial_core::ExitReason;
+
+thread_local! {
+    static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Chains a hook in, once per process, that notes where a panic happened; the earlier hook still
+/// runs. The only thing about a tree that is global: Rust offers no other place.
+pub(crate) fn note_locations() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let earlier = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let place = info.location().map(ToString::to_string);
+            // A panic while the thread's storage is being torn down has no location: fine.
+            let _ = LOCATION.try_with(|noted| *noted.borrow_mut() = place);
+            earlier(info);
+        }));
+    });
+}
+
+/// Runs `future`; a panic in it is an exit reason. A panic while the future is being *made* is not
+/// inside it: callers hand over an `async` block that makes it.
+pub(crate) async fn guard<T>(future: impl Future<Output = T>) -> Result<T, ExitReason> {
+    AssertUnwindSafe(future).catch_unwind().await.map_err(|payload| reason(&*payload))
+}
+
+/// Calls `work`; a panic in it is an exit reason.
+pub(crate) fn guard_blocking<T>(work: impl FnOnce() -> T) -> Result<T, ExitReason> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| reason(&*payload))
+}
+
+/// Must be called on the thread that panicked, before anything else can panic there.
+fn reason(payload: &(dyn Any + Send)) -> ExitReason {
+    let message = if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without a text".to_owned()
+    };
+    let location = LOCATION.try_with(|noted| noted.borrow_mut().take()).ok().flatten();
+    ExitReason::Panic { message, location }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_reason_with_its_place() {
+        note_locations();
+        let reason = guard(async { panic!("boom {}", 1) }).await.unwrap_err();
+        let ExitReason::Panic { message, location: Some(location) } = reason else {
+            panic!("{reason:?}")
+        };
+        assert_eq!(message, "boom 1");
+        assert!(location.contains("panics.rs"), "{location}");
+    }
+}

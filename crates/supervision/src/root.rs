@@ -1,0 +1,113 @@
+use std::{sync::Arc, time::Duration};
+
+use perennial_core::{ExitReason, tree::NodeState};
+
+use crate::{
+    Clock, Options, StartError, Supervisor, SupervisorSpec, Tree,
+    child::{Reaper, StartCx},
+    context::Context,
+    life::Life,
+    node::Node,
+    panics,
+};
+
+/// The top of a running tree. Dropping it asks the tree to stop and does not wait.
+#[derive(Debug)]
+pub struct Root {
+    supervisor: Supervisor,
+    tree: Tree,
+    life: Life,
+    node: Arc<Node>,
+}
+
+/// How a shutdown went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// Why the root ended.
+    pub reason: ExitReason,
+    /// How long it took.
+    pub took: Duration,
+    /// Paths of children that did not end when they were killed; they may still run.
+    pub unkillable: Vec<String>,
+}
+
+impl Root {
+    /// Starts the tree `spec` under `clock`: in order, all or nothing.
+    ///
+    /// # Errors
+    ///
+    /// The first child that does not start; everything started before it has been stopped. Also
+    /// when this program aborts on panics: nothing could be supervised (trap 27).
+    pub async fn start(
+        spec: SupervisorSpec,
+        clock: Clock,
+        options: Options,
+    ) -> Result<Self, StartError> {
+        if cfg!(panic = "abort") {
+            let why = "the program is built with panic = \"abort\", so a panic ends everything";
+            return Err(StartError::new(&spec.id, ExitReason::Error(why.to_owned())));
+        }
+        if options.note_panic_locations {
+            panics::note_locations();
+        }
+        let (child, supervisor) = Supervisor::child_spec(spec);
+        let context = Context::new(clock, options);
+        let node = Node::root(child.clone());
+        let cx = StartCx {
+            context: context.clone(),
+            node: node.clone(),
+            reaper: Reaper::default(),
+            report: Arc::new(|_, _| ()),
+        };
+        let life = child.start(cx).await?;
+        // Nobody brings a root back.
+        let ended = node.clone();
+        life.ended.on_end(move |_| ended.gone());
+        Ok(Self { supervisor, tree: Tree::new(node.clone(), context), life, node })
+    }
+
+    /// The root supervisor.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// The picture of the tree.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Waits until the root has ended, by itself or by a shutdown.
+    pub async fn ended(&self) -> ExitReason {
+        self.life.ended.wait().await
+    }
+
+    /// Stops the tree in reverse start order and awaits it: each child within its own limits.
+    pub async fn shutdown(&self) -> ShutdownReport {
+        let clock = self.tree.clock();
+        let begun = clock.now();
+        let mut lifecycle = self.tree.lifecycle();
+        self.life.control.stop();
+        let mut unkillable = Vec::new();
+        let reason = loop {
+            tokio::select! {
+                biased;
+                event = lifecycle.next() => match event {
+                    Some(event) if event.event == crate::LifecycleEvent::Unkillable => {
+                        unkillable.push(event.path);
+                    }
+                    Some(_) => (),
+                    None => break self.life.ended.wait().await,
+                },
+                reason = self.life.ended.wait() => break reason,
+            }
+        };
+        self.node.enter(NodeState::Stopped);
+        ShutdownReport { reason, took: clock.now().since(begun), unkillable }
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        self.life.control.stop();
+    }
+}

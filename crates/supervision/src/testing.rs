@@ -1,0 +1,103 @@
+//! Fault injection: crash or kill any node of a tree by its path.
+//!
+//! For tests only (feature `testing`). A crash is a real panic in the node's own code path: in an
+//! actor's event handling, in a task's or a supervisor's poll, on a thread. A kill is the kill that
+//! a supervisor would use.
+
+use std::fmt;
+
+use perennial_core::ExitReason;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use crate::{Tree, life::Life};
+
+/// Why nothing was injected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("nothing runs at `{0}`")]
+pub struct NothingThere(String);
+
+/// One life that was hit.
+#[derive(Clone, Debug)]
+pub struct Victim(Life);
+
+impl Victim {
+    /// Waits for its announced end.
+    pub async fn exit(&self) -> ExitReason {
+        self.0.ended.wait().await
+    }
+}
+
+impl Tree {
+    /// Makes what runs at `path` panic.
+    ///
+    /// # Errors
+    ///
+    /// When nothing runs there.
+    pub fn crash(&self, path: &str) -> Result<Victim, NothingThere> {
+        self.hit(path, |life| life.control.crash())
+    }
+
+    /// Kills what runs at `path`.
+    ///
+    /// # Errors
+    ///
+    /// When nothing runs there.
+    pub fn kill(&self, path: &str) -> Result<Victim, NothingThere> {
+        self.hit(path, |life| life.control.kill())
+    }
+
+    fn hit(&self, path: &str, how: impl FnOnce(&Life)) -> Result<Victim, NothingThere> {
+        let life = self.find(path).and_then(|node| node.life());
+        let life = life.ok_or_else(|| NothingThere(path.to_owned()))?;
+        how(&life);
+        Ok(Victim(life))
+    }
+}
+
+/// What the injected event carries.
+#[derive(Debug)]
+struct InjectedCrash;
+
+impl fmt::Display for InjectedCrash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("injected crash")
+    }
+}
+
+impl std::error::Error for InjectedCrash {}
+
+pub(crate) fn is_injected_crash(event: &SupervisionEvent) -> bool {
+    matches!(event, SupervisionEvent::ActorFailed(_, error) if error.is::<InjectedCrash>())
+}
+
+/// An actor whose only purpose is to be somebody's child for a moment.
+struct Messenger;
+
+impl Actor for Messenger {
+    type Msg = ();
+    type State = ();
+    type Arguments = ActorCell;
+
+    /// The event goes to whoever the messenger is linked to; the adapter of the victim knows it.
+    async fn pre_start(
+        &self,
+        me: ActorRef<()>,
+        victim: ActorCell,
+    ) -> Result<(), ActorProcessingErr> {
+        let cell = me.get_cell();
+        cell.link(victim.clone());
+        cell.notify_supervisor(SupervisionEvent::ActorFailed(cell.clone(), InjectedCrash.into()));
+        cell.unlink(victim);
+        Err(InjectedCrash.into())
+    }
+}
+
+/// Sends the event that the adapter turns into a panic.
+pub(crate) fn crash_actor(cell: &ActorCell) {
+    let cell = cell.clone();
+    #[expect(clippy::disallowed_methods, reason = "ends before its first await")]
+    drop(tokio::spawn(async move {
+        // Its start fails on purpose once the event is sent.
+        drop(Actor::spawn(None, Messenger, cell).await);
+    }));
+}

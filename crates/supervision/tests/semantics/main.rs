@@ -1,0 +1,14 @@
+//! The semantics of supervision.md section 7 that everything above relies on.
+
+#![expect(clippy::unwrap_used, reason = "fixtures of a test")]
+
+mod actors;
+mod dynamic;
+mod groups;
+mod injected;
+mod probe;
+mod requests;
+mod restarts;
+mod shutdown;
+mod starts;
+mod tasks;

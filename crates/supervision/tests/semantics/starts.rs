@@ -1,0 +1,86 @@
+//! Semantics 1: start is synchronous, sequential, all or nothing.
+
+use std::time::Duration;
+
+use perennial_core::ExitReason;
+use perennial_supervision::{CallError, Clock, Options, Root, Supervisor, SupervisorSpec};
+
+use crate::probe::{Log, Probe, Start, World, root};
+
+#[tokio::test(start_paused = true)]
+async fn children_start_in_order_and_answer_when_the_start_returns() {
+    let world = World::start(|spec| spec).await;
+    assert_eq!(world.log.take(), ["a started", "b started", "c started"]);
+    for probe in &world.probes {
+        assert_eq!(probe.ping().await, Ok(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_start_rolls_back_in_reverse_and_is_not_retried() {
+    for (how, reason) in [
+        (Start::Fails, ExitReason::Error("start fails".into())),
+        (Start::Panics, ExitReason::Panic { message: "start panics".into(), location: None }),
+        (Start::Hangs, ExitReason::Timeout),
+    ] {
+        let log = Log::default();
+        let (a, _) = Probe::new("a", &log);
+        let (b, _) = Probe::new("b", &log);
+        let (c, third) = Probe::new("c", &log);
+        third.script(&[how]);
+        let spec = SupervisorSpec::new("top").child(a).child(b).child(c);
+        let error = Root::start(spec, Clock::start(), Options::default()).await.unwrap_err();
+        assert_eq!(error.child, "top/c");
+        match (&error.reason, &reason) {
+            (ExitReason::Panic { message, .. }, ExitReason::Panic { message: expected, .. }) => {
+                assert_eq!(message, expected);
+            }
+            (found, expected) => assert_eq!(found, expected),
+        }
+        let lines = log.take();
+        let kept: Vec<&String> = lines.iter().filter(|line| !line.ends_with("dropped")).collect();
+        assert_eq!(kept, ["a started", "b started", "b cleaned", "a cleaned"], "{how:?}");
+        assert_eq!(third.ping().await, Err(CallError::NoProc));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nested_failure_names_the_way_to_it() {
+    let log = Log::default();
+    let (leaf, probe) = Probe::new("leaf", &log);
+    probe.script(&[Start::Fails]);
+    let (inner, _) = Supervisor::child_spec(SupervisorSpec::new("inner").child(leaf));
+    let spec = SupervisorSpec::new("top").child(inner);
+    let error = Root::start(spec, Clock::start(), Options::default()).await.unwrap_err();
+    assert_eq!(error.to_string(), "child `top/inner/leaf` did not start: error: start fails");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_children_of_one_id_are_refused_before_anything_starts() {
+    let log = Log::default();
+    let (a, _) = Probe::new("a", &log);
+    let (b, _) = Probe::new("a", &log);
+    let spec = SupervisorSpec::new("top").child(a).child(b);
+    let error = Root::start(spec, Clock::start(), Options::default()).await.unwrap_err();
+    assert!(error.to_string().contains("two children have the id `a`"), "{error}");
+    assert!(log.take().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_takes_no_longer_than_its_limit() {
+    let log = Log::default();
+    let (a, probe) = Probe::new("a", &log);
+    probe.script(&[Start::Hangs]);
+    let clock = Clock::start();
+    let spec = SupervisorSpec::new("top").child(a.start_within(Duration::from_secs(2)));
+    let error = Root::start(spec, clock, Options::default()).await.unwrap_err();
+    assert_eq!(error.reason, ExitReason::Timeout);
+    assert_eq!(clock.now().elapsed(), Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_was_never_started_is_no_process() {
+    let (_spec, probe) = Probe::new("a", &Log::default());
+    assert_eq!(probe.ping().await, Err(CallError::NoProc));
+    drop(root(SupervisorSpec::new("empty")).await);
+}

@@ -1,0 +1,18 @@
+//! Fakes, faults and assertions for tests of and on Perennial.
+//!
+//! | room | what it is |
+//! |---|---|
+//! | [`fake_anthropic`] | a server that speaks the Messages API and does what it is told |
+//! | [`binary`] | a real process that can be killed at a chosen moment |
+//! | [`deadline`] | how long a test waits for something that happens elsewhere |
+//! | [`seed`] | numbers that look random and can be had again |
+
+pub mod binary;
+pub mod deadline;
+pub mod fake_anthropic;
+pub mod seed;
+
+pub use binary::{BinaryError, BinaryOutput, PerennialBinary, RunningBinary};
+pub use deadline::{Deadline, TooLate};
+pub use fake_anthropic::{Call, FakeAnthropic, FakeReply, KeyRecord};
+pub use seed::Seed;

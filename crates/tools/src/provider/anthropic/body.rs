@@ -1,0 +1,68 @@
+//! The neutral request in the words of the Messages API (ANT-2, ANT-3).
+
+use perennial_core::llm::{ChatRequest, Role};
+use serde_json::{Map, Value, json};
+
+/// The JSON body. What the request leaves open is left out, never made up.
+pub(super) fn of(request: &ChatRequest) -> Value {
+    let message = |role: &str, text: &str| json!({"role": role, "content": text});
+    let messages: Vec<Value> = request
+        .messages
+        .iter()
+        .map(|each| match each.role {
+            Role::User => message("user", &each.text),
+            Role::Assistant => message("assistant", &each.text),
+        })
+        .collect();
+    let mut body = Map::new();
+    let mut put = |key: &str, value: Value| drop(body.insert(key.to_owned(), value));
+    put("model", json!(request.model));
+    put("max_tokens", json!(request.max_output));
+    if !request.system.is_empty() {
+        put("system", json!(request.system));
+    }
+    put("messages", Value::Array(messages));
+    if let Some(temperature) = request.sampling.temperature {
+        put("temperature", json!(temperature));
+    }
+    if let Some(top_p) = request.sampling.top_p {
+        put("top_p", json!(top_p));
+    }
+    if let Some(top_k) = request.sampling.top_k {
+        put("top_k", json!(top_k));
+    }
+    put("stream", json!(true));
+    Value::Object(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use perennial_core::llm::ChatMessage;
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_said_is_sent() {
+        let mut request = ChatRequest::ask("claude-x", "hello", 64);
+        let short = json!({
+            "model": "claude-x", "max_tokens": 64, "stream": true,
+            "messages": [{"role": "user", "content": "hello"}],
+        });
+        assert_eq!(of(&request), short);
+        request.system = "be brief".to_owned();
+        request.sampling.temperature = Some(0.5);
+        request.sampling.top_k = Some(3);
+        request.messages.push(ChatMessage { role: Role::Assistant, text: "Well,".to_owned() });
+        let body = of(&request);
+        assert_eq!(body["system"], "be brief");
+        assert_eq!((&body["temperature"], &body["top_k"]), (&json!(0.5), &json!(3)));
+        assert_eq!(body["messages"][1], json!({"role": "assistant", "content": "Well,"}));
+        assert_eq!(body.get("top_p"), None);
+    }
+
+    #[test]
+    fn equal_requests_have_equal_bytes() {
+        let request = ChatRequest::ask("claude-x", "hello", 64);
+        assert_eq!(of(&request).to_string(), of(&request.clone()).to_string());
+    }
+}

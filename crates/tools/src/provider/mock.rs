@@ -1,0 +1,180 @@
+//! Replies that are made up: the same for the same call, whatever the day, process or machine
+//! (YV-20, YV-21).
+//!
+//! Scripted rules come first, built-in answers after. The one exception to sameness is a *list* of
+//! replies: it gives one reply per call, counted per rule since the rules were read, so that a
+//! failure can be followed by a success. Calls that meet such a rule at the same time take its
+//! replies in any order, and a new process starts at the first.
+
+mod builtin;
+mod instance;
+mod reading;
+mod rules;
+
+use std::time::Duration;
+
+use futures_util::stream;
+use perennial_core::{
+    failure::Failure,
+    llm::{ChatRequest, FinishReason, Role},
+};
+
+pub use self::{
+    instance::smallest_instance,
+    reading::{MockProblem, MockProblemKind, MockRulesError},
+    rules::MockRules,
+};
+use super::{CallCx, EventStream, Opening, Provider, ProviderEvent, error_table::code_of};
+
+/// A provider whose replies are made up.
+#[derive(Clone, Debug)]
+pub struct MockProvider {
+    family: Family,
+    rules: MockRules,
+}
+
+/// Whose built-in answers are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Claude,
+    Gemini,
+}
+
+/// What is answered to one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Answer {
+    outcome: Result<String, Failure>,
+    cost_nano_usd: Option<u64>,
+    delay: Duration,
+}
+
+impl MockProvider {
+    /// A stand-in for Claude: `rules`, then Claude's built-in answers.
+    pub fn claude(rules: MockRules) -> Self {
+        Self { family: Family::Claude, rules }
+    }
+
+    /// A stand-in for Gemini: `rules`, then Gemini's built-in answers.
+    pub fn gemini(rules: MockRules) -> Self {
+        Self { family: Family::Gemini, rules }
+    }
+
+    fn answer(&self, prompt: &str, step_path: &str) -> Answer {
+        self.rules
+            .answer(self.name(), step_path, prompt)
+            .unwrap_or_else(|| builtin::answer(self.family, prompt))
+    }
+}
+
+impl Provider for MockProvider {
+    fn name(&self) -> &'static str {
+        match self.family {
+            Family::Claude => "claude",
+            Family::Gemini => "gemini",
+        }
+    }
+
+    fn is_mock(&self) -> bool {
+        true
+    }
+
+    fn chat<'a>(&'a self, request: &'a ChatRequest, cx: &'a CallCx) -> Opening<'a> {
+        let answer = self.answer(prompt(request), &cx.step_path);
+        let model = request.model.clone();
+        Box::pin(async move {
+            if !answer.delay.is_zero() {
+                tokio::time::sleep(answer.delay).await;
+            }
+            let text = answer.outcome?;
+            let events = [
+                ProviderEvent::Started { request_id: None, model },
+                ProviderEvent::TextDelta { index: 0, text },
+                ProviderEvent::Finished {
+                    reason: FinishReason::Stop,
+                    cost_nano_usd: answer.cost_nano_usd,
+                },
+            ];
+            Ok(Box::pin(stream::iter(events)) as EventStream)
+        })
+    }
+}
+
+/// What the last question was.
+fn prompt(request: &ChatRequest) -> &str {
+    let asked = request.messages.iter().rev().find(|message| message.role == Role::User);
+    asked.map_or("", |message| message.text.as_str())
+}
+
+/// A scripted failure; its code is that of its class.
+fn failure(class: perennial_core::FailureClass, message: impl Into<String>) -> Failure {
+    Failure::new(class, code_of(class, 0), message)
+}
+
+#[cfg(test)]
+mod tests {
+    use perennial_core::{
+        FailureClass,
+        run::{IdempotencyKey, JobKey, RunId},
+    };
+
+    use super::*;
+    use crate::provider::complete;
+
+    fn cx(step_path: &str) -> CallCx {
+        let run = RunId::parse("r").unwrap();
+        CallCx::new(IdempotencyKey::new("w", &run, "s", &JobKey::new(step_path)), step_path)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mock_says_so_and_gives_text_and_price() {
+        let mock = MockProvider::claude(MockRules::default());
+        let request = ChatRequest::ask("claude-x", "simple test", 10);
+        let completion = complete(&mock, &request, &cx("a")).await.unwrap();
+        assert_eq!(completion.text, "Mock response for simple test");
+        assert_eq!(completion.cost_nano_usd, Some(1_000_000));
+        assert!(completion.mock);
+        assert_eq!(
+            (completion.provider.as_str(), completion.model.as_str()),
+            ("claude", "claude-x")
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_fails_first_and_then_goes_on_with_its_last() {
+        let text = r#"{"replies": {"fetch": [
+            {"error": {"class": "overloaded", "message": "busy"}}, "one", "two"]}}"#;
+        let mock = MockProvider::gemini(MockRules::parse(text).unwrap());
+        let request = ChatRequest::ask("m", "anything", 10);
+        let cx = cx("outer/fetch[2]");
+        let first = complete(&mock, &request, &cx).await.unwrap_err();
+        assert_eq!((first.class, first.code.as_str()), (FailureClass::Overloaded, "PL703"));
+        for text in ["one", "two", "two"] {
+            assert_eq!(complete(&mock, &request, &cx).await.unwrap().text, text);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delay_counts_against_the_deadline() {
+        let mut cx = cx("a");
+        let text = r#"{"replies": {"": {"text": "late", "delay_ms": 2000}}}"#;
+        let mock = MockProvider::claude(MockRules::parse(text).unwrap());
+        let request = ChatRequest::ask("m", "anything", 10);
+        cx.within = Duration::from_millis(1999);
+        let failure = complete(&mock, &request, &cx).await.unwrap_err();
+        assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Timeout, "PL701"));
+        cx.within = Duration::from_millis(2001);
+        assert_eq!(complete(&mock, &request, &cx).await.unwrap().text, "late");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_empty_reply_is_a_failure() {
+        let text = r#"{"replies": {"": ""}}"#;
+        let mock = MockProvider::claude(MockRules::parse(text).unwrap());
+        let request = ChatRequest::ask("m", "anything", 10);
+        let failure = complete(&mock, &request, &cx("a")).await.unwrap_err();
+        assert_eq!(
+            (failure.class, failure.message.as_str()),
+            (FailureClass::Permanent, "Empty response")
+        );
+    }
+}

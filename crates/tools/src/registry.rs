@@ -1,0 +1,223 @@
+//! Which tools exist, and whether each may be called now.
+//!
+//! # Why an actor
+//!
+//! Free slots are shared, change with every call, and must be counted in one place. The registry
+//! counts; it never runs a tool. The caller does, while holding a [`Permit`] (TOOL-2).
+//!
+//! # Supervision
+//!
+//! A permanent child; restarting it disturbs no other.
+//!
+//! # What a restart forgets
+//!
+//! Permits in flight and who waits for one; who waits asks again by itself, inside its own
+//! deadline. Never the tools: they lie on a shelf outside of the actor (TOOL-1).
+//!
+//! # Guarantees
+//!
+//! A slot is never leaked: a permit that is dropped, or never received, gives it back. At most
+//! `calls_max` permits of one incarnation are out for one tool. Who waits is served in order.
+
+mod actor;
+mod catalog;
+mod permit;
+mod shelf;
+
+use std::time::Duration;
+
+use perennial_core::{FailureClass, failure::Failure};
+use perennial_supervision::{Address, CallError, ChildSpec};
+use serde_json::{Value, json};
+
+pub use self::{actor::ToolStatus, permit::Permit, shelf::AlreadyRegistered};
+use self::{catalog::Patience, shelf::Shelf};
+use crate::tool::{Tool, ToolError, ToolName};
+
+/// The registry never works, so a late reply means it is in trouble.
+const REPLY_WITHIN: Duration = Duration::from_secs(5);
+
+/// Handle to the tool registry. Cheap to clone; outlives restarts.
+#[derive(Clone, Debug)]
+pub struct ToolRegistry {
+    address: Address<actor::Message>,
+    shelf: Shelf,
+}
+
+/// Why no permit was granted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcquireError {
+    /// No tool has this name.
+    #[error("unknown tool `{0}`")]
+    UnknownTool(ToolName),
+    /// All its call slots are taken, and its queue is full or was not asked for.
+    #[error("tool `{0}` is busy")]
+    Busy(ToolName),
+    /// The registry itself did not answer.
+    #[error("tool registry did not answer: {0}")]
+    Registry(#[from] CallError),
+}
+
+/// Why a call gave no result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ToolCallError {
+    /// The tool was not called.
+    #[error(transparent)]
+    NotCalled(#[from] AcquireError),
+    /// The tool was called and failed.
+    #[error("tool `{tool}` failed: {error}")]
+    Failed {
+        /// The tool.
+        tool: ToolName,
+        /// What it said.
+        error: ToolError,
+    },
+    /// The tool took too long and was abandoned; what it does outside may still happen.
+    #[error("tool `{tool}` gave no result within {within:?}")]
+    TooLate {
+        /// The tool.
+        tool: ToolName,
+        /// How long it was given.
+        within: Duration,
+    },
+}
+
+impl From<ToolCallError> for Failure {
+    fn from(error: ToolCallError) -> Self {
+        let (class, code) = match &error {
+            ToolCallError::NotCalled(_) | ToolCallError::Failed { .. } => {
+                (FailureClass::Tool, "PL617")
+            }
+            ToolCallError::TooLate { .. } => (FailureClass::Timeout, "PL701"),
+        };
+        Self::new(class, code, error.to_string())
+    }
+}
+
+impl ToolRegistry {
+    /// How to supervise a registry, and the handle to it. Tools are added by
+    /// [`ToolRegistry::register`], before or after the start.
+    pub fn child_spec() -> (ChildSpec, Self) {
+        let shelf = Shelf::default();
+        let (of_actor, of_dump) = (shelf.clone(), shelf.clone());
+        let (spec, address) =
+            ChildSpec::actor("tool_registry", move || (actor::Shell, of_actor.clone()));
+        let spec = spec.detail(move || json!({"tools": of_dump.names()}));
+        (spec, Self { address, shelf })
+    }
+
+    /// Adds `tool`.
+    ///
+    /// # Errors
+    ///
+    /// When another tool has its name.
+    pub fn register(&self, tool: Tool) -> Result<(), AlreadyRegistered> {
+        self.shelf.add(tool)
+    }
+
+    /// Takes a tool away; whether there was one. Calls that run go on, calls that wait are told.
+    pub fn unregister(&self, tool: &ToolName) -> bool {
+        self.shelf.remove(tool)
+    }
+
+    /// The tool of this name.
+    pub fn get(&self, tool: &ToolName) -> Option<Tool> {
+        self.shelf.get(tool)
+    }
+
+    /// All tools, by name (TOOL-3).
+    pub fn list(&self) -> Vec<Tool> {
+        self.shelf.list()
+    }
+
+    /// Asks for the right to call `tool` once, now.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such tool, all its slots are taken, or the registry does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping this future gives back whatever was granted.
+    pub async fn acquire(&self, tool: &ToolName) -> Result<Permit, AcquireError> {
+        let tool = tool.clone();
+        let request = |reply| actor::Message::Acquire { tool, patience: Patience::None, reply };
+        self.address.call(request, REPLY_WITHIN).await?
+    }
+
+    /// Asks for the right to call `tool` once, and waits in line for it, at most for `within`.
+    /// When the registry restarts meanwhile, asks again: a place in line is harmless to repeat.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such tool, its queue is full, or no slot became free in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping this future gives back whatever was granted.
+    pub async fn acquire_within(
+        &self,
+        tool: &ToolName,
+        within: Duration,
+    ) -> Result<Permit, AcquireError> {
+        let asking = async {
+            loop {
+                let tool = tool.clone();
+                let patience = Patience::InLine;
+                let request = |reply| actor::Message::Acquire { tool, patience, reply };
+                match self.address.call(request, within).await {
+                    Ok(answer) => return answer,
+                    Err(CallError::Exited(_)) => tokio::task::yield_now().await,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        };
+        match tokio::time::timeout(within, asking).await {
+            Ok(answer) => answer,
+            Err(_) => Err(CallError::Timeout.into()),
+        }
+    }
+
+    /// Calls `tool` in the caller's task, holding a permit, inside the tool's own deadline.
+    ///
+    /// # Errors
+    ///
+    /// When the tool cannot be called, fails, or takes too long.
+    ///
+    /// # Panics
+    ///
+    /// When the tool does: a panic is the caller's to be restarted for.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping this future drops the tool's future and gives the slot back.
+    pub async fn call(&self, tool: &ToolName, arguments: Value) -> Result<Value, ToolCallError> {
+        let unknown = || AcquireError::UnknownTool(tool.clone());
+        let within = self.get(tool).ok_or_else(unknown)?.deadline();
+        let call = async {
+            let _permit = self.acquire_within(tool, within).await?;
+            // What is called is what is registered now, not what was when the wait began.
+            let current = self.get(tool).ok_or_else(unknown)?;
+            let result = current.run(arguments).await;
+            result.map_err(|error| ToolCallError::Failed { tool: tool.clone(), error })
+        };
+        match tokio::time::timeout(within, call).await {
+            Ok(result) => result,
+            Err(_) => Err(ToolCallError::TooLate { tool: tool.clone(), within }),
+        }
+    }
+
+    /// The status of every tool, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the registry does not answer.
+    pub async fn status(&self) -> Result<Vec<ToolStatus>, CallError> {
+        self.address.call(|reply| actor::Message::Status { reply }, REPLY_WITHIN).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

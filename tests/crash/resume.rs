@@ -1,0 +1,144 @@
+//! Twenty runs, each killed at a seeded moment and resumed (ACC-1.3).
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use perennial_testkit::{RunningBinary, Seed};
+use serde_json::{Value, json};
+
+use crate::world::{CANARY, SOON, STEPS, World, results};
+
+const SEEDS_CI: usize = 20;
+const REPLY_AFTER: Duration = Duration::from_millis(25);
+/// Worlds at work at a time.
+const AT_ONCE: usize = 4;
+
+/// How many seeds: all of CI's, or as many as `PERENNIAL_CRASH_SEEDS` says.
+fn seeds() -> usize {
+    std::env::var("PERENNIAL_CRASH_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS_CI)
+}
+
+/// The moment of the kill: always an event, never a time.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// The provider has seen this many requests: one is in flight.
+    Asked(usize),
+    /// The provider has sent this many whole replies.
+    Replied(usize),
+    /// The process has told of this many finished steps.
+    Told(usize),
+}
+
+impl Moment {
+    fn of(seed: &mut Seed) -> Self {
+        let place = seed.between(1..STEPS as u64 + 1) as usize;
+        match seed.below(3) {
+            0 => Self::Asked(place),
+            1 => Self::Replied(place),
+            _ => Self::Told(place.min(STEPS - 1)),
+        }
+    }
+
+    fn is_there(self, world: &World, process: &RunningBinary) -> bool {
+        match self {
+            Self::Asked(count) => world.fake.calls().len() >= count,
+            Self::Replied(count) => {
+                world.fake.calls().iter().filter(|call| call.completed).count() >= count
+            }
+            Self::Told(count) => process.stderr().matches('✓').count() >= count,
+        }
+    }
+}
+
+#[test]
+fn a_killed_run_is_finished_by_one_more_command_without_paying_twice() {
+    let undisturbed = World::new("undisturbed", Duration::ZERO);
+    let output = undisturbed.start().wait(SOON).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let expected = results(&undisturbed.shown());
+    assert_eq!((expected.len(), undisturbed.fake.calls().len()), (STEPS, STEPS));
+
+    let (next, of) = (AtomicUsize::new(1), seeds());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::SeqCst);
+                    if seed > of {
+                        return;
+                    }
+                    kill_and_resume(seed, &expected);
+                }
+            });
+        }
+    });
+}
+
+fn kill_and_resume(number: usize, expected: &std::collections::BTreeMap<String, Value>) {
+    let mut seed = Seed::new(number as u64);
+    let moment = Moment::of(&mut seed);
+    let at = format!("seed {number}: killed at {moment:?}");
+    let world = World::new(&format!("run-{number}"), REPLY_AFTER);
+    let mut process = world.start();
+    let killed = process
+        .kill_when(&at, SOON, |process| moment.is_there(&world, process))
+        .unwrap_or_else(|error| panic!("{at}: {error}"));
+    assert!(!killed.status.success() || killed.stdout.contains("completed"), "{at}: {killed:?}");
+    // What the dead process asked last has been answered by now, or never will be.
+    world.fake.wait_for_quiet(SOON).unwrap();
+    let before = world.fake.calls().len();
+    let recorded = recorded_keys(&world.shown());
+
+    let resumed = world.resume();
+    let finished = world.shown();
+    if resumed.status.code() == Some(2) {
+        // The kill came after the end: there was nothing to resume.
+        assert_eq!(finished["state"], "succeeded", "{at}: {resumed:?}");
+    } else {
+        assert!(resumed.status.success(), "{at}: {resumed:?}");
+    }
+    assert_eq!(results(&finished), *expected, "{at}");
+    check_calls(&world, &finished, &at);
+    for key in recorded {
+        let seen = world.fake.calls().iter().skip(before).filter(|call| call.key == key).count();
+        assert_eq!(seen, 0, "{at}: {key} was recorded, and asked again");
+    }
+    let stored = String::from_utf8_lossy(&std::fs::read(world.store()).unwrap()).into_owned();
+    for text in [&killed.stdout, &killed.stderr, &resumed.stdout, &resumed.stderr, &stored] {
+        assert!(!text.contains(CANARY), "{at}: the key was shown");
+    }
+}
+
+/// Every call beyond one per step belongs to an attempt shown as uncertain. The reverse has one
+/// gap that nobody can close: an attempt killed after it announced its call in the journal and
+/// before the request arrived is uncertain, and the provider never saw it.
+fn check_calls(world: &World, shown: &Value, at: &str) {
+    for step in shown["steps"].as_array().unwrap() {
+        let uncertain = uncertain_attempts(step);
+        let key = step["calls"][0]["idempotency_key"].as_str().unwrap();
+        let seen = world.fake.calls().iter().filter(|call| call.key == key).count();
+        assert!((1..=1 + uncertain).contains(&seen), "{at}: {key} was asked {seen} times");
+        assert!(uncertain <= 1, "{at}: one kill, one uncertain attempt");
+        if seen == 1 + uncertain {
+            continue;
+        }
+        // Announced and never arrived: only the first attempt's request is missing.
+        assert_eq!((seen, uncertain), (1, 1), "{at}: {key}");
+    }
+    assert!(world.fake.calls().iter().all(|call| !call.key.is_empty()), "{at}");
+}
+
+fn uncertain_attempts(step: &Value) -> usize {
+    let attempts = step["attempts"].as_array().unwrap();
+    attempts.iter().filter(|attempt| attempt["uncertain"] == json!(true)).count()
+}
+
+/// Keys of calls whose reply is in the store.
+fn recorded_keys(shown: &Value) -> Vec<String> {
+    let steps = shown["steps"].as_array().unwrap();
+    let calls = steps.iter().flat_map(|step| step["calls"].as_array().unwrap());
+    let recorded = calls.filter(|call| !call["recorded_at"].is_null());
+    recorded.map(|call| call["idempotency_key"].as_str().unwrap().to_owned()).collect()
+}

@@ -1,0 +1,89 @@
+//! A folder with a workflow, a configuration and a store, and a fake provider to count its calls.
+
+use std::{collections::BTreeMap, fmt::Write, fs, path::PathBuf, time::Duration};
+
+use perennial_testkit::{BinaryOutput, FakeAnthropic, PerennialBinary, RunningBinary};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Far more than anything here takes; a test that needs it has failed.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const STEPS: usize = 10;
+/// The key that must be found nowhere.
+pub(crate) const CANARY: &str = "sk-ant-canary-0d9f81c2b7";
+
+pub(crate) struct World {
+    pub(crate) fake: FakeAnthropic,
+    folder: TempDir,
+    pub(crate) run: String,
+}
+
+impl World {
+    /// A ten-step chain, each step asking with the answer of the one before.
+    pub(crate) fn new(run: &str, reply_after: Duration) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let fake = FakeAnthropic::start();
+        fake.delay(reply_after);
+        let mut text = String::from("workflow:\n  name: chain\n  steps:\n");
+        for step in 1..=STEPS {
+            write!(
+                text,
+                "  - name: s{step}\n    type: claude\n    prompt:\n    - type: static\n      \
+                 content: \"question {step}\"\n"
+            )
+            .unwrap();
+            if step > 1 {
+                writeln!(text, "    - type: previous_response\n      step: s{}", step - 1).unwrap();
+            }
+        }
+        fs::write(folder.path().join("chain.yaml"), text).unwrap();
+        let config = format!(
+            "[providers.anthropic]\nbase_url = \"{}\"\nmodel = \"fake-model\"\n\
+             api_key_env = \"CRASH_TEST_KEY\"\n",
+            fake.base_url()
+        );
+        fs::write(folder.path().join("perennial.toml"), config).unwrap();
+        Self { fake, folder, run: run.to_owned() }
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.path().join("perennial.db")
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> PerennialBinary {
+        PerennialBinary::new(env!("CARGO_BIN_EXE_perennial"))
+            .args(args)
+            .env("CRASH_TEST_KEY", CANARY)
+            .current_dir(self.folder.path())
+    }
+
+    pub(crate) fn start(&self) -> RunningBinary {
+        let args = ["run", "chain.yaml", "--config", "perennial.toml", "--run-id", &self.run];
+        self.command(&args).spawn().unwrap()
+    }
+
+    pub(crate) fn resume(&self) -> BinaryOutput {
+        let args = ["resume", &self.run, "--config", "perennial.toml", "--json", "--tree"];
+        self.command(&args).run(SOON).unwrap()
+    }
+
+    pub(crate) fn output(&self, args: &[&str]) -> BinaryOutput {
+        self.command(args).run(SOON).unwrap()
+    }
+
+    /// What `show --json` says of the run.
+    pub(crate) fn shown(&self) -> Value {
+        let output = self.output(&["show", &self.run, "--json"]);
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_str(&output.stdout).unwrap()
+    }
+}
+
+/// The results of a shown run, by step, without what names the run itself.
+pub(crate) fn results(shown: &Value) -> BTreeMap<String, Value> {
+    let steps = shown["steps"].as_array().unwrap();
+    steps
+        .iter()
+        .map(|step| (step["step"].as_str().unwrap().to_owned(), step["result"].clone()))
+        .collect()
+}
