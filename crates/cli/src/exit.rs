@@ -60,7 +60,11 @@ pub(crate) fn of_run_error(error: &RunError) -> i32 {
     match error {
         RunError::Store(error) => of_store(error),
         RunError::InvalidRunId(_) | RunError::Ended { .. } => USAGE,
-        _ => RUN_FAILED,
+        RunError::Engine(_)
+        | RunError::NotRunnable(_)
+        | RunError::OwnedElsewhere { .. }
+        | RunError::ShuttingDown
+        | _ => RUN_FAILED,
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn brief(value: &Value, max: usize) -> String {
             Some(text) => text.to_owned(),
             None => value.to_string(),
         },
-        other => other.to_string(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => value.to_string(),
     };
     let line = whole.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(max) {

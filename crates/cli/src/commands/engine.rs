@@ -34,12 +34,10 @@ pub(super) async fn start_reading(store: &Store) -> anyhow::Result<Runtime> {
 }
 
 fn opened(store: &Store, error: RuntimeError) -> anyhow::Error {
-    match error {
-        RuntimeError::Store(refused) => {
-            failed(exit::of_store(&refused), format!("store {store}: {refused}"))
-        }
-        other => failed(exit::STORE, other),
+    if let RuntimeError::Store(refused) = &error {
+        return failed(exit::of_store(refused), format!("store {store}: {refused}"));
     }
+    failed(exit::STORE, error)
 }
 
 /// Which signal asked us to stop.

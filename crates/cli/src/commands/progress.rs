@@ -102,7 +102,11 @@ pub(super) fn conclude(outcome: &PipelineOutcome, shown: Shown) -> anyhow::Resul
                     let message = result.pointer("/error/message").unwrap_or(result);
                     format!("failed: {}", output::brief(message, 100))
                 }
-                _ => output::brief(result, 100),
+                JobState::Succeeded
+                | JobState::Cancelled
+                | JobState::Blocked
+                | JobState::Ready
+                | JobState::Leased => output::brief(result, 100),
             };
             output::line(&format!("{label}: {text}"))?;
         }

@@ -51,10 +51,10 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
         Ok(handle) => handle,
         Err(error) => {
             runtime.shutdown().await;
-            return match &error {
-                StartPipelineError::Invalid(diagnostics) => Ok(refuse(&args, diagnostics)),
-                refused => Err(failed(exit::of_start(refused), error)),
-            };
+            if let StartPipelineError::Invalid(diagnostics) = &error {
+                return Ok(refuse(&args, diagnostics));
+            }
+            return Err(failed(exit::of_start(&error), error));
         }
     };
     if !shown.quiet && !shown.json {
