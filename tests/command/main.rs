@@ -1,5 +1,15 @@
-//! What a person sees of the command.
+//! The command as a person meets it: what it prints, where, and how it ends. Real processes, real
+//! store files; no network and no key.
 
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
+mod check;
+mod failures;
 mod hello;
+mod pipe;
+mod refusals;
+mod secrets;
+mod signals;
+mod stores;
+mod verbs;
+mod world;

@@ -142,3 +142,24 @@ fn recorded_keys(shown: &Value) -> Vec<String> {
     let recorded = calls.filter(|call| !call["recorded_at"].is_null());
     recorded.map(|call| call["idempotency_key"].as_str().unwrap().to_owned()).collect()
 }
+
+/// A death of the process is no failure of a step: also one that is never retried comes back.
+#[test]
+fn a_step_without_retries_survives_the_death_of_its_process() {
+    let world = World::new("echoes", Duration::ZERO);
+    world.write(
+        "chain.yaml",
+        "workflow:\n  name: echoes\n  steps:\n  - {name: a, type: echo, value: 1}\n  \
+         - {name: b, type: echo, value: 2, delay_ms: 400}\n  - {name: c, type: echo, value: 3}\n",
+    );
+    let mut process = world.start();
+    process.kill_when("step a is told", SOON, |process| process.stderr().contains('✓')).unwrap();
+    let left = world.shown();
+    assert_eq!((&left["state"], &left["owner_alive"]), (&json!("running"), &json!(false)));
+    let resumed = world.resume();
+    assert!(resumed.status.success(), "{resumed:?}");
+    let shown = world.shown();
+    assert_eq!(results(&shown)["c"], json!(3));
+    assert_eq!(shown["steps"][1]["attempts"][0]["end"], "expired");
+    assert_eq!(uncertain_attempts(&shown["steps"][1]), 0, "it called nobody");
+}

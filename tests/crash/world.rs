@@ -50,6 +50,10 @@ impl World {
         self.folder.path().join("perennial.db")
     }
 
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.folder.path().join(name), text).unwrap();
+    }
+
     pub(crate) fn command(&self, args: &[&str]) -> PerennialBinary {
         PerennialBinary::new(env!("CARGO_BIN_EXE_perennial"))
             .args(args)

@@ -2,4 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
+mod attempts;
+mod chaos;
+mod draining;
 mod embedding;
+mod gate;
+mod recovery;
+mod sessions;

@@ -5,14 +5,21 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use perennial::{ProviderMode, Store};
 
+const AFTER_HELP: &str = "\
+First steps:
+  perennial check FILE
+  perennial run FILE --provider-mode mock --tree
+  perennial runs
+
+Exit codes: 0 completed · 1 run failed · 2 usage · 3 definition invalid · 5 deadline
+            6 cancelled · 8 provider · 9 store · 12 not found · 128+n signal";
+
 /// Durable AI pipelines under supervision: what dies comes back.
 #[derive(Debug, Parser)]
 #[command(
     name = "perennial",
     version,
-    after_help = "Exit codes: 0 completed · 1 run failed · \
-    2 usage · 3 definition invalid · 5 deadline · 6 cancelled · 8 provider · 9 store · \
-    12 not found · 128+n signal"
+    after_help = AFTER_HELP
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -125,7 +132,8 @@ pub(crate) struct ResumeArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunsArgs {
     /// At most this many
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, value_name = "COUNT", default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: u32,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
@@ -146,7 +154,7 @@ pub(crate) struct ShowArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct TreeArgs {
     /// The tree as specified, before anything runs
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub(crate) declared: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,

@@ -2,8 +2,10 @@
 
 mod check;
 mod engine;
+mod hint;
 mod inputs;
 mod progress;
+mod rehearsal;
 mod resume;
 mod run;
 mod runs;

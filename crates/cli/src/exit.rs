@@ -21,6 +21,8 @@ pub(crate) const TERMINATED: i32 = 143;
 pub(crate) struct Failed {
     pub(crate) code: i32,
     text: String,
+    /// A command that helps (CLI-4).
+    pub(crate) help: Option<String>,
 }
 
 impl std::fmt::Display for Failed {
@@ -33,7 +35,12 @@ impl std::error::Error for Failed {}
 
 /// A failure with its code.
 pub(crate) fn failed(code: i32, text: impl ToString) -> anyhow::Error {
-    Failed { code, text: text.to_string() }.into()
+    Failed { code, text: text.to_string(), help: None }.into()
+}
+
+/// A failure with its code and the command that helps.
+pub(crate) fn failed_with(code: i32, text: impl ToString, help: String) -> anyhow::Error {
+    Failed { code, text: text.to_string(), help: Some(help) }.into()
 }
 
 /// The code of a run that has ended.
@@ -52,7 +59,23 @@ pub(crate) fn of_state(state: RunState) -> i32 {
 
 /// The code of a store's refusal.
 pub(crate) fn of_store(error: &StoreError) -> i32 {
-    if matches!(error, StoreError::NotFound { .. }) { NOT_FOUND } else { STORE }
+    match error {
+        StoreError::NotFound { .. } => NOT_FOUND,
+        // The command line named a run that is another one.
+        StoreError::KeyReused(_) => USAGE,
+        StoreError::Conflict { .. }
+        | StoreError::StaleAttempt { .. }
+        | StoreError::InvalidState(_)
+        | StoreError::Busy
+        | StoreError::Full(_)
+        | StoreError::Unavailable(_)
+        | StoreError::Corrupt { .. }
+        | StoreError::NewerSchema { .. }
+        | StoreError::Locked { .. }
+        | StoreError::TooLarge { .. }
+        | StoreError::Unreadable { .. }
+        | _ => STORE,
+    }
 }
 
 /// The code of an engine's refusal.
@@ -66,6 +89,14 @@ pub(crate) fn of_run_error(error: &RunError) -> i32 {
         | RunError::ShuttingDown
         | _ => RUN_FAILED,
     }
+}
+
+/// The code of a run that was not continued.
+pub(crate) fn of_resume(error: &perennial::ResumePipelineError) -> i32 {
+    if let perennial::ResumePipelineError::Run(error) = error {
+        return of_run_error(error);
+    }
+    PROVIDER
 }
 
 /// The code of a start that was refused.

@@ -2,14 +2,13 @@
 //!
 //! stdout is data, stderr is talk; exit codes tell the cause (see `exit`).
 
-#![expect(clippy::print_stderr, reason = "talking to people is what a command does")]
-
 mod args;
 mod commands;
 mod exit;
 mod output;
 
 use clap::Parser;
+use tracing_subscriber::EnvFilter;
 
 use crate::{args::Args, exit::Failed};
 
@@ -22,21 +21,32 @@ fn main() {
             if output::is_broken_pipe(&error) {
                 std::process::exit(0);
             }
-            let code = error.downcast_ref::<Failed>().map_or(1, |failed| failed.code);
-            eprintln!("error: {error:#}");
-            code
+            output::problem(&format!("{error:#}"));
+            let failed = error.downcast_ref::<Failed>();
+            if let Some(help) = failed.and_then(|failed| failed.help.as_ref()) {
+                output::talk(&format!("help: {help}"));
+            }
+            failed.map_or(exit::RUN_FAILED, |failed| failed.code)
         }
     };
     std::process::exit(code);
 }
 
 fn serve(args: Args) -> anyhow::Result<i32> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("PERENNIAL_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter()?).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(commands::run(args));
     // A thread of the store that did not end is reported by the shutdown; it is not waited for.
     runtime.shutdown_background();
     code
+}
+
+/// What is logged: warnings, or what `PERENNIAL_LOG` asks for.
+fn filter() -> anyhow::Result<EnvFilter> {
+    match std::env::var("PERENNIAL_LOG") {
+        Ok(text) if !text.trim().is_empty() => EnvFilter::try_new(&text).map_err(|error| {
+            exit::failed(exit::USAGE, format!("PERENNIAL_LOG={text} is no filter: {error}"))
+        }),
+        Ok(_) | Err(_) => Ok(EnvFilter::new("warn")),
+    }
 }

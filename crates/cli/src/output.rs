@@ -1,12 +1,15 @@
 //! Writing for people and for machines.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    time::Duration,
+};
 
 use perennial::{
     TreeSnapshot,
     inspect::{Glyphs, TextOptions, neutral, to_text},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Whether colours are welcome on stdout.
 pub(crate) fn colour() -> bool {
@@ -39,11 +42,8 @@ pub(crate) fn line(line: &str) -> anyhow::Result<()> {
 
 /// Writes one JSON value as one line to stdout.
 pub(crate) fn json(value: &Value) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, value)?;
-    writeln!(out)?;
-    out.flush()?;
-    Ok(())
+    // Whole, then written: an error of writing stays what it is, so that a broken pipe is seen.
+    text(&format!("{value}\n"))
 }
 
 /// Writes the tree: text for people, one line of JSON for machines.
@@ -58,18 +58,55 @@ pub(crate) fn tree(tree: &TreeSnapshot, as_json: bool) -> anyhow::Result<()> {
 
 /// The first `max` characters of what a step gave, on one line.
 pub(crate) fn brief(value: &Value, max: usize) -> String {
-    let whole = match value {
+    let words = match value {
         Value::String(text) => text.clone(),
-        Value::Object(map) => match map.get("text").and_then(Value::as_str) {
-            Some(text) => text.to_owned(),
-            None => value.to_string(),
-        },
+        Value::Object(record) => told(record).unwrap_or_else(|| value.to_string()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => value.to_string(),
     };
-    let line = whole.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(max) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
+    cut(&words.split_whitespace().collect::<Vec<_>>().join(" "), max)
+}
+
+/// What people look for in a record: a reply, a reason, or the variables that were set.
+fn told(record: &Map<String, Value>) -> Option<String> {
+    let text = |key: &str| record.get(key).and_then(Value::as_str).map(str::to_owned);
+    if record.get("success") == Some(&Value::Bool(false)) {
+        return text("error_message");
+    }
+    if record.get("skipped") == Some(&Value::Bool(true)) {
+        return text("reason");
+    }
+    if record.contains_key("variables_set") {
+        let values = record.get("values")?.as_object()?;
+        let pairs = values.iter().map(|(name, value)| format!("{name} = {}", brief(value, 40)));
+        return Some(pairs.collect::<Vec<_>>().join(", "));
+    }
+    text("text")
+}
+
+/// `text`, or its beginning and an ellipsis: `max` characters at most.
+pub(crate) fn cut(text: &str, max: usize) -> String {
+    if text.chars().count() <= max {
+        return text.to_owned();
+    }
+    text.chars().take(max.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// A duration for people.
+pub(crate) fn took(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 => format!("{} ms", duration.as_millis()),
+        1..=59 => format!("{:.1} s", duration.as_secs_f64()),
+        seconds @ 60..=3599 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        seconds => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// Says what is wrong, line by line.
+pub(crate) fn problem(text: &str) {
+    // What has a code of its own says that it is an error.
+    let label = if text.starts_with("error[") { "" } else { "error: " };
+    for (place, line) in text.trim_end().lines().enumerate() {
+        talk(&if place == 0 { format!("{label}{line}") } else { line.to_owned() });
     }
 }
 
@@ -81,4 +118,35 @@ pub(crate) fn talk(line: &str) {
 /// Says text of our own making, lines and colours included, on stderr.
 pub(crate) fn talk_text(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_record_is_told_in_a_few_words() {
+        for (record, words) in [
+            (json!({"text": "two\n lines"}), "two lines"),
+            (json!({"variables_set": ["a"], "values": {"a": 1}}), "a = 1"),
+            (json!({"skipped": true, "reason": "Condition not met: x"}), "Condition not met: x"),
+            (json!({"success": false, "error_message": "no", "text": "yes"}), "no"),
+            (json!({"a": 1}), "{\"a\":1}"),
+            (json!([1]), "[1]"),
+        ] {
+            assert_eq!(brief(&record, 40), words);
+        }
+        assert_eq!((cut("äöü", 3).as_str(), cut("äöü!", 3).as_str()), ("äöü", "äö…"));
+    }
+
+    #[test]
+    fn durations_have_the_unit_that_fits() {
+        for (millis, text) in
+            [(33, "33 ms"), (1_500, "1.5 s"), (61_000, "1m01s"), (3_720_000, "1h02m")]
+        {
+            assert_eq!(took(Duration::from_millis(millis)), text);
+        }
+    }
 }

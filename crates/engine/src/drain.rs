@@ -27,7 +27,7 @@ use perennial_supervision::{
 };
 use serde_json::json;
 
-use crate::{Services, patience::patiently, published::Published};
+use crate::{Services, patience::patiently, published::Published, run::Message};
 
 /// How long a drain may take (durable-runs.md, 8.12).
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,6 +92,7 @@ impl Drain {
         let begun = services.clock.now();
         services.start_draining();
         self.published.publish(json!({ "draining": true }));
+        self.fence().await;
         let live = services.live_attempts();
         let patience = self.within.saturating_sub(DRAIN_GRACE);
         let settled = tokio::time::timeout(patience, self.all_settled()).await.is_ok();
@@ -108,6 +109,17 @@ impl Drain {
             cut: left,
             took_ms: u64::try_from(services.clock.now().since(begun).as_millis())
                 .unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Waits until every run's actor has seen that nothing is claimed any more: an attempt that one
+    /// of them was just starting is in the table then.
+    async fn fence(&self) {
+        let deadline = self.services.clock.now() + DRAIN_GRACE;
+        for address in self.services.run_addresses() {
+            let left = deadline.since(self.services.clock.now());
+            // One that does not answer in time is busy; its attempts are looked for again below.
+            drop(address.call(|reply| Message::Fence { reply }, left).await);
         }
     }
 

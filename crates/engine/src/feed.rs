@@ -6,7 +6,11 @@ use perennial_core::run::RunId;
 use perennial_store::{EventRecord, Store, StoreError};
 use tokio::sync::broadcast;
 
-use crate::patience::{STORE_WITHIN, patiently};
+use crate::{
+    RunError,
+    patience::{STORE_WITHIN, patiently},
+    services::Parked,
+};
 
 /// Events kept for a watcher that is behind; one that is further behind reads the store.
 const KEPT: usize = 4096;
@@ -40,9 +44,15 @@ impl Hub {
         }
     }
 
-    pub(crate) fn watch(&self, store: Arc<dyn Store>, run: RunId, from: u64) -> EventFeed {
+    pub(crate) fn watch(
+        &self,
+        store: Arc<dyn Store>,
+        parked: Parked,
+        run: RunId,
+        from: u64,
+    ) -> EventFeed {
         let announced = self.0.subscribe();
-        EventFeed { announced, store, run, next: from, read: VecDeque::new(), behind: true }
+        EventFeed { announced, store, parked, run, next: from, read: VecDeque::new(), behind: true }
     }
 }
 
@@ -51,6 +61,7 @@ impl Hub {
 pub struct EventFeed {
     announced: broadcast::Receiver<Arc<RunEvent>>,
     store: Arc<dyn Store>,
+    parked: Parked,
     run: RunId,
     /// Sequence number of the next event to hand out.
     next: u64,
@@ -65,12 +76,12 @@ impl EventFeed {
     ///
     /// # Errors
     ///
-    /// When the store cannot be read.
+    /// When the store cannot be read, or the run is parked: nothing will come of it here.
     ///
     /// # Cancel safety
     ///
     /// Safe: an event is counted as handed out only when it is returned.
-    pub async fn next(&mut self) -> Result<EventRecord, StoreError> {
+    pub async fn next(&mut self) -> Result<EventRecord, RunError> {
         loop {
             if let Some(event) = self.read.pop_front() {
                 self.next = event.seq + 1;
@@ -87,7 +98,14 @@ impl EventFeed {
                     return Ok(news.event.clone());
                 }
                 // A gap, a lag, silence, or the end of the announcements: the store knows.
-                Ok(Ok(_) | Err(_)) | Err(_) => self.read_on().await?,
+                Ok(Ok(_) | Err(_)) | Err(_) => {
+                    self.read_on().await?;
+                    if self.read.is_empty()
+                        && let Some(why) = self.parked.why(&self.run)
+                    {
+                        return Err(RunError::Parked { run: self.run.clone(), why });
+                    }
+                }
             }
         }
     }

@@ -74,6 +74,14 @@ pub enum RunError {
         /// The other node.
         node: String,
     },
+    /// This process gave up on it; it is left as it is, for another or the next one.
+    #[error("run {run} is parked: {why}")]
+    Parked {
+        /// The run.
+        run: RunId,
+        /// Why.
+        why: String,
+    },
     /// Nothing is started during a shutdown.
     #[error("the runtime is shutting down")]
     ShuttingDown,
@@ -226,7 +234,7 @@ impl RunHandle {
     /// Its events from `from` on (1 is the first), as they are committed.
     pub fn events(&self, from: u64) -> EventFeed {
         let services = &self.runs.services;
-        services.hub.watch(services.store.clone(), self.run.clone(), from)
+        services.hub.watch(services.store.clone(), services.parked.clone(), self.run.clone(), from)
     }
 
     /// Waits until it has ended. The store is asked, so this works whoever runs it.

@@ -27,7 +27,7 @@ use std::{sync::Arc, time::Duration};
 
 use perennial_core::run::RunId;
 use perennial_supervision::{
-    Address, CallError, ChildSpec, DynamicSupervisor, Supervisor, SupervisorSpec, Tree,
+    Address, CallError, ChildSpec, DynamicSupervisor, LifecycleSource, Supervisor, SupervisorSpec,
 };
 
 use crate::{NotRunnable, Services, Workflow};
@@ -62,8 +62,9 @@ pub struct SchedulerSpec {
     pub monitors: DynamicSupervisor,
     /// What becomes of runs whose process is gone.
     pub adoption: Adoption,
-    /// The tree, once it runs: its lifecycle tells the timekeeper when to look.
-    pub tree: Arc<std::sync::OnceLock<Tree>>,
+    /// Where the tree's events are, once it runs: they tell the timekeeper when to look. Never the
+    /// tree itself: what is in it must not keep it alive.
+    pub lifecycle: Arc<std::sync::OnceLock<LifecycleSource>>,
 }
 
 impl Scheduler {

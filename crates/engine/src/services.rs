@@ -79,6 +79,8 @@ pub struct Services {
     /// Where to find a run's actor and its monitor.
     pub(crate) runs: Arc<DashMap<RunId, Address<run::Message>>>,
     pub(crate) monitors: Arc<DashMap<RunId, Address<monitor::Message>>>,
+    /// Runs that this process cannot continue, with the reason: whoever waits for one is told.
+    pub(crate) parked: Parked,
     /// The attempts of this process whose end no run actor has taken in yet.
     pub(crate) attempts: Arc<DashMap<AttemptId, TaskRef>>,
     /// Notified whenever an attempt leaves the table.
@@ -91,6 +93,32 @@ pub struct Services {
     /// Wakes the timekeeper.
     pub(crate) look_again: Arc<Notify>,
     jitter: Arc<(RandomState, AtomicU64)>,
+}
+
+/// Runs that cannot be continued here; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Parked(Arc<DashMap<RunId, String>>);
+
+impl Parked {
+    pub(crate) fn park(&self, run: &RunId, why: impl Into<String>) {
+        self.0.insert(run.clone(), why.into());
+    }
+
+    pub(crate) fn release(&self, run: &RunId) {
+        self.0.remove(run);
+    }
+
+    pub(crate) fn why(&self, run: &RunId) -> Option<String> {
+        self.0.get(run).map(|why| why.clone())
+    }
+
+    pub(crate) fn retain(&self, keep: impl Fn(&RunId) -> bool) {
+        self.0.retain(|run, _| keep(run));
+    }
+
+    pub(crate) fn all(&self) -> Vec<(RunId, String)> {
+        self.0.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect()
+    }
 }
 
 /// One attempt of one job.
@@ -113,6 +141,7 @@ impl Services {
             node: Arc::default(),
             runs: Arc::default(),
             monitors: Arc::default(),
+            parked: Parked::default(),
             attempts: Arc::default(),
             attempt_left: Arc::default(),
             shutdown: Arc::default(),

@@ -12,11 +12,10 @@ use std::{
     time::Duration,
 };
 
-use perennial_core::{
-    Digest, Timestamp,
-    failure::Failure,
+use perennial_core::{Digest, Timestamp, failure::Failure, run::RunId};
+pub use perennial_core::{
     retry::RetryPolicy,
-    run::{IdempotencyKey, JobKey, JobState, RunId, SkipReason},
+    run::{IdempotencyKey, JobKey, JobState, SkipReason},
 };
 use serde_json::Value;
 

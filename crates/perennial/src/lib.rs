@@ -24,6 +24,8 @@
 mod pipelines;
 mod runtime;
 
+/// Durable runs: what a workflow of the host's own implements.
+pub use perennial_engine as engine;
 /// The formats of the tree dump.
 pub use perennial_inspect as inspect;
 /// Supervision: what a host needs for children of its own.
@@ -36,14 +38,14 @@ pub use perennial_core::{
     run::{RunId, RunState},
     tree::TreeSnapshot,
 };
-pub use perennial_engine::{DrainReport, EventFeed, sessions::Sessions};
+pub use perennial_engine::{DrainReport, EventFeed, scheduler::Adoption, sessions::Sessions};
 pub use perennial_pipeline::{Checked, Diagnostic, ProviderKind, Severity};
 pub use perennial_store::StoreError;
 pub use perennial_supervision::{Address, CallError, ChildSpec};
 
 pub use pipelines::{
-    MocksFileError, PipelineOutcome, PipelineRunHandle, Pipelines, Preflight, StartPipeline,
-    StartPipelineError,
+    MocksFileError, PipelineOutcome, PipelineRunHandle, Pipelines, Preflight, ResumePipelineError,
+    StartPipeline, StartPipelineError,
 };
 pub use runtime::{
     Builder, Config, ConfigError, ProviderMode, Runtime, RuntimeError, ShutdownSummary, Store,
@@ -57,7 +59,7 @@ pub mod records {
         failure::Failure,
         run::{AttemptEnd, JobState},
     };
-    pub use perennial_engine::{RunError, RunHandle, scheduler::Adoption};
+    pub use perennial_engine::{RunError, RunHandle};
     pub use perennial_pipeline::{
         FILE_BYTES_MAX, Input, InputErrors, Pipeline, render, report_json,
     };

@@ -15,11 +15,11 @@ use perennial_pipeline::{
     Checked, Diagnostic, FILE_BYTES_MAX, InputErrors, Pipeline, ProviderKind, RunSettings,
     Severity, read_yaml,
 };
-use perennial_store::{RunView, StoreError};
+use perennial_store::{RunRecord, RunView, StoreError};
 use perennial_tools::{MockRules, SourceError, read_source};
 use serde_json::{Map, Value};
 
-use crate::runtime::{Parts, ProviderMode, Unavailable, recorded_settings};
+use crate::runtime::{Parts, ProviderMode, Unavailable, recorded_mode, recorded_settings};
 
 /// Handle to workflow files. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -87,6 +87,18 @@ pub enum StartPipelineError {
     /// The store cannot keep what the run needs.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The engine refused.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// Why a run was not continued. It is left as it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResumePipelineError {
+    /// Providers are not ready; all reasons.
+    #[error("{}", lines(.0))]
+    Preflight(Vec<Preflight>),
     /// The engine refused.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -243,13 +255,35 @@ impl Pipelines {
         Ok(PipelineRunHandle { run: handle.await? })
     }
 
-    /// Continues a run with what was recorded with it.
+    /// Continues a run with what was recorded with it. Its live calls need a key here as well.
     ///
     /// # Errors
     ///
-    /// See [`RunError`].
-    pub async fn resume(&self, run: &RunId) -> Result<PipelineRunHandle, RunError> {
+    /// See [`ResumePipelineError`]; the run is then left as it is.
+    pub async fn resume(&self, run: &RunId) -> Result<PipelineRunHandle, ResumePipelineError> {
+        let record = self.parts.runs.get(run).await?.view().await?.run;
+        if !record.state.is_terminal() {
+            let refusals = self.resume_preflight(&record).await?;
+            if !refusals.is_empty() {
+                return Err(ResumePipelineError::Preflight(refusals));
+            }
+        }
         Ok(PipelineRunHandle { run: self.parts.runs.resume(run).await? })
+    }
+
+    /// A run whose calls nobody here can answer is left as it is: starting it would only fail it.
+    async fn resume_preflight(&self, record: &RunRecord) -> Result<Vec<Preflight>, RunError> {
+        if recorded_mode(&record.settings) != Some(ProviderMode::Live) {
+            return Ok(Vec::new());
+        }
+        let bytes = self.parts.store.blob(record.definition).await?;
+        // A definition that cannot be read is the engine's to refuse, with the reason.
+        let Ok(pipeline) = Pipeline::revive(&bytes) else { return Ok(Vec::new()) };
+        let unavailable = |kind| {
+            let why = self.parts.providers.unavailable(kind)?;
+            Some(Preflight::Provider { kind, why })
+        };
+        Ok(pipeline.providers().into_iter().filter_map(unavailable).collect())
     }
 
     /// The handle of a run, whoever runs it.

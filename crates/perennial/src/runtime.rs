@@ -22,7 +22,7 @@ pub use self::{
     store::Store,
 };
 pub(crate) use self::{
-    definitions::recorded_settings,
+    definitions::{recorded_mode, recorded_settings},
     providers::{ProviderTable, Unavailable},
 };
 use crate::Pipelines;

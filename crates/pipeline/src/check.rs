@@ -64,7 +64,7 @@ impl Pipeline {
             Checked { diagnostics, pipeline: None, inputs: Vec::new() }
         };
         if bytes.len() > FILE_BYTES_MAX {
-            let text = format!("the file has {} bytes; at most 4 MiB are read", bytes.len());
+            let text = "the file has more than 4 MiB; no more are read";
             return refused(Finding::error(Code(107), text), &SourceText::lossy(b""));
         }
         let source = match SourceText::new(bytes) {

@@ -228,23 +228,31 @@ impl StartCx {
         self.reaper.add(life.clone());
         spawn(async move {
             let reason = end.await;
-            cx.finish(&life, presence.as_deref(), reason);
+            cx.finish(life, presence, reason);
         });
     }
 
-    fn finish(&self, life: &Life, presence: Option<&dyn Announce>, reason: ExitReason) {
+    /// Whoever waits for the end may open again what the incarnation held: everything of it is
+    /// dropped before the end is announced.
+    fn finish(self, life: Life, presence: Option<Arc<dyn Announce>>, reason: ExitReason) {
         let now = self.context.clock().now();
         // One that was given up as unkillable has been replaced in the tree and at its address.
         if let Some(incarnation) = self.node.ended(life.pid, &reason, now) {
-            if let Some(presence) = presence {
+            if let Some(presence) = &presence {
                 presence.coming();
             }
             let event = LifecycleEvent::Exited { incarnation, reason: reason.clone() };
             self.context.tell(&self.node, event);
         }
         self.reaper.remove(life.pid);
-        life.ended.announce(&reason);
-        (self.report)(life.pid, reason);
+        if self.node.is_root() {
+            // Nobody brings a root back.
+            self.node.gone();
+        }
+        let (Life { pid, ended, control }, report) = (life, self.report.clone());
+        drop((self, presence, control));
+        ended.announce(&reason);
+        report(pid, reason);
     }
 }
 

@@ -10,7 +10,10 @@ use std::{
 
 use tokio::sync::broadcast;
 
-use crate::{Clock, Lifecycle, LifecycleEvent, life::Pid, lifecycle::LIFECYCLE_KEPT, node::Node};
+use crate::{
+    Clock, Lifecycle, LifecycleEvent, LifecycleSource, life::Pid, lifecycle::LIFECYCLE_KEPT,
+    node::Node,
+};
 
 /// Settings of a whole tree.
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +61,8 @@ impl Context {
         Pid(self.0.pids.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Lifecycle> {
-        self.0.lifecycle.subscribe()
+    pub(crate) fn lifecycle(&self) -> LifecycleSource {
+        LifecycleSource(self.0.lifecycle.clone())
     }
 
     /// Publishes an event of `node`, as a trace event too.

@@ -166,6 +166,13 @@ impl DynamicSupervisor {
         count(&self.which_children())
     }
 
+    /// The child of this id that runs, as published; asks nobody. Of several that share the id, the
+    /// first.
+    pub fn find(&self, id: &str) -> Option<ChildRef> {
+        let (order, first) = self.presence.now()?.find(id)?;
+        Some(ChildRef { order, id: id.into(), first })
+    }
+
     /// Waits until an incarnation runs; answers whether one does.
     pub async fn is_up(&self) -> bool {
         self.presence.current().await.is_ok()

@@ -32,6 +32,8 @@ mod task_supervisor;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+/// The nodes of the published tree.
+pub use perennial_core::tree::{NodeKind, NodeState, TreeNode};
 pub use ractor;
 
 pub use address::{Address, CallError, CastError, MAILBOX_MAX};
@@ -40,7 +42,7 @@ pub use clock::Clock;
 pub use context::Options;
 pub use dynamic_supervisor::{ChildRef, DynamicSupervisor, DynamicSupervisorSpec};
 pub use life::StopToken;
-pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleStream};
+pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleSource, LifecycleStream};
 pub use node::Tree;
 pub use root::{Root, ShutdownReport};
 pub use supervisor::{ChildInfo, ChildStatus, Counts, RequestError, Supervisor, SupervisorSpec};

@@ -49,6 +49,18 @@ pub enum LifecycleEvent {
     GaveUp,
 }
 
+/// Where to subscribe to the events of one tree. Cheap to clone; unlike a
+/// [`Tree`](crate::Tree) it keeps nothing of the tree alive, so children may hold it.
+#[derive(Clone, Debug)]
+pub struct LifecycleSource(pub(crate) broadcast::Sender<Lifecycle>);
+
+impl LifecycleSource {
+    /// Subscribes to what happens from now on.
+    pub fn subscribe(&self) -> LifecycleStream {
+        LifecycleStream::new(self.0.subscribe())
+    }
+}
+
 /// A subscription to [`Lifecycle`] events.
 pub struct LifecycleStream {
     receiver: broadcast::Receiver<Lifecycle>,

@@ -13,7 +13,7 @@ use perennial_core::{
 };
 
 use crate::{
-    ChildSpec, Clock, LifecycleStream,
+    ChildSpec, Clock, LifecycleSource, LifecycleStream,
     address::Mailbox,
     context::Context,
     life::{Life, Pid},
@@ -42,7 +42,12 @@ impl Tree {
 
     /// Subscribes to what happens from now on.
     pub fn lifecycle(&self) -> LifecycleStream {
-        LifecycleStream::new(self.context.subscribe())
+        self.context.lifecycle().subscribe()
+    }
+
+    /// Where to subscribe, for those who must not keep the tree alive.
+    pub fn lifecycle_source(&self) -> LifecycleSource {
+        self.context.lifecycle()
     }
 
     /// The clock of this tree.
@@ -125,6 +130,14 @@ impl Node {
         node
     }
 
+    pub(crate) fn order(&self) -> u64 {
+        self.order
+    }
+
+    pub(crate) fn is_root(&self) -> bool {
+        self.parent.is_none()
+    }
+
     pub(crate) fn remove_child(&self, order: u64) {
         self.children().remove(&order);
     }
@@ -141,7 +154,6 @@ impl Node {
         }
     }
 
-    #[cfg(feature = "testing")]
     pub(crate) fn child(&self, id: &str) -> Option<Arc<Self>> {
         self.children().values().find(|node| node.id == id).cloned()
     }
@@ -224,7 +236,6 @@ impl Node {
         self.written().intensity = Some(intensity.clone());
     }
 
-    #[cfg(feature = "testing")]
     pub(crate) fn life(&self) -> Option<Life> {
         self.written().life.clone()
     }

@@ -60,9 +60,6 @@ impl Root {
             report: Arc::new(|_, _| ()),
         };
         let life = child.start(cx).await?;
-        // Nobody brings a root back.
-        let ended = node.clone();
-        life.ended.on_end(move |_| ended.gone());
         Ok(Self { supervisor, tree: Tree::new(node.clone(), context), life, node })
     }
 

@@ -127,6 +127,11 @@ impl TaskSupervisor {
         self.supervisor.terminate_child(&task.child).await
     }
 
+    /// The task of this name that runs, as published; asks nobody.
+    pub fn find(&self, id: &str) -> Option<TaskRef> {
+        self.supervisor.find(id).map(|child| TaskRef { child })
+    }
+
     /// Names of the tasks that run, oldest first, as published.
     pub fn children(&self) -> Vec<String> {
         self.supervisor.which_children().into_iter().map(|child| child.id).collect()
@@ -142,6 +147,11 @@ impl TaskRef {
     /// Whether its end has not been announced.
     pub fn is_alive(&self) -> bool {
         self.child.first.ended.reason().is_none()
+    }
+
+    /// Why it ended, once that is announced.
+    pub fn exit_reason(&self) -> Option<ExitReason> {
+        self.child.first.ended.reason()
     }
 
     /// Waits for its end.

@@ -46,6 +46,14 @@ impl Tree {
         self.hit(path, |life| life.control.kill())
     }
 
+    /// Whether another life than `victim`'s runs at `path` now.
+    pub fn is_succeeded(&self, path: &str, victim: &Victim) -> bool {
+        self.find(path).is_some_and(|node| {
+            let other = node.life().is_some_and(|life| life.pid != victim.0.pid);
+            other && node.state() == perennial_core::tree::NodeState::Running
+        })
+    }
+
     fn hit(&self, path: &str, how: impl FnOnce(&Life)) -> Result<Victim, NothingThere> {
         let life = self.find(path).and_then(|node| node.life());
         let life = life.ok_or_else(|| NothingThere(path.to_owned()))?;

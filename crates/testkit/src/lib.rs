@@ -8,11 +8,13 @@
 //! | [`seed`] | numbers that look random and can be had again |
 
 pub mod binary;
+pub mod chaos;
 pub mod deadline;
 pub mod fake_anthropic;
 pub mod seed;
 
 pub use binary::{BinaryError, BinaryOutput, PerennialBinary, RunningBinary};
+pub use chaos::{Blow, Chaos, ChaosError};
 pub use deadline::{Deadline, TooLate};
 pub use fake_anthropic::{Call, FakeAnthropic, FakeReply, KeyRecord};
 pub use seed::Seed;

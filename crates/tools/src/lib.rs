@@ -18,6 +18,8 @@ pub mod secret;
 pub mod source;
 pub mod tool;
 
+/// The neutral model of a call, for those who write providers.
+pub use perennial_core::llm;
 pub use provider::{
     CallCx, EventStream, Provider, ProviderEvent,
     anthropic::{Anthropic, AnthropicConfig, AnthropicConfigError},

@@ -18,7 +18,10 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<i32> {
                         "valid": false,
                         "diagnostics": [{
                             "code": "PL101", "severity": "error", "message": error.to_string(),
+                            "hint": null, "file": path.display().to_string(), "pointer": "",
+                            "span": null, "excerpt": null, "related": [],
                         }],
+                        "inputs": [],
                         "summary": { "errors": 1, "warnings": 0, "notes": 0 },
                     }))?;
                 } else {

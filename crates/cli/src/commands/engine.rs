@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
-use perennial::{Config, Runtime, RuntimeError, Store, records::Adoption, tools::read_source};
+use perennial::{
+    Adoption, Config, PipelineRunHandle, Runtime, RuntimeError, Store, tools::read_source,
+};
 
+use super::hint::Hint;
 use crate::{
     exit::{self, failed},
     output,
@@ -12,16 +15,16 @@ use crate::{
 /// Largest configuration file.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
+/// The configuration in the file at `path`, or what holds without one.
+pub(super) fn config(path: Option<&Path>) -> anyhow::Result<Config> {
+    let Some(path) = path else { return Ok(Config::default()) };
+    let bytes = read_source(path, CONFIG_BYTES_MAX);
+    let bytes = bytes.map_err(|error| failed(exit::USAGE, format!("configuration: {error}")))?;
+    Config::parse(path, &bytes).map_err(|error| failed(exit::USAGE, error))
+}
+
 /// Starts a runtime that works only on what this command starts or resumes.
-pub(super) async fn start(store: &Store, config: Option<&Path>) -> anyhow::Result<Runtime> {
-    let config = match config {
-        Some(path) => {
-            let bytes = read_source(path, CONFIG_BYTES_MAX);
-            let bytes = bytes.map_err(|error| failed(exit::USAGE, error))?;
-            Config::parse(path, &bytes).map_err(|error| failed(exit::USAGE, error))?
-        }
-        None => Config::default(),
-    };
+pub(super) async fn start(store: &Store, config: Config) -> anyhow::Result<Runtime> {
     let builder =
         Runtime::builder().store(store.clone()).config(config).adoption(Adoption::OnRequest);
     builder.start().await.map_err(|error| opened(store, error))
@@ -102,7 +105,8 @@ pub(super) async fn interrupted(
     runtime: Runtime,
     signal: Signal,
     signals: &mut Signals,
-    runs: &[String],
+    runs: &[PipelineRunHandle],
+    hint: &Hint,
 ) -> i32 {
     output::talk("stopping; attempts under way get 10 s (press again to stop at once)");
     tokio::select! {
@@ -116,7 +120,7 @@ pub(super) async fn interrupted(
         _ = signals.next() => output::talk("stopped at once"),
     }
     for run in runs {
-        output::talk(&format!("resume with: perennial resume {run}"));
+        output::talk(&format!("resume with: {}", hint.resume(run.id().as_str())));
     }
     signal.code()
 }

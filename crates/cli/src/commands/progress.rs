@@ -4,10 +4,11 @@ use std::io::IsTerminal;
 
 use perennial::{
     PipelineOutcome, PipelineRunHandle,
-    records::{AttemptEnd, EventRecord, JobState, RunError},
+    records::{AttemptEnd, EventRecord, JobRecord, JobState, RunError, RunView},
 };
 use serde_json::{Value, json};
 
+use super::hint::Hint;
 use crate::output;
 
 /// How a run is shown.
@@ -28,7 +29,7 @@ pub(super) async fn follow(
     loop {
         let event = match events.next().await {
             Ok(event) => event,
-            Err(error) => return Ok(Err(error.into())),
+            Err(error) => return Ok(Err(error)),
         };
         let closed = event.kind == "run_closed";
         if shown.json {
@@ -81,44 +82,26 @@ fn told(event: &EventRecord) -> Option<String> {
 }
 
 /// Says how a run ended: results on stdout.
-pub(super) fn conclude(outcome: &PipelineOutcome, shown: Shown) -> anyhow::Result<()> {
+pub(super) fn conclude(outcome: &PipelineOutcome, shown: Shown, hint: &Hint) -> anyhow::Result<()> {
     if shown.json {
         return output::json(&summary(outcome));
     }
     let view = &outcome.view;
     if !shown.quiet {
         for job in &view.jobs {
-            let Some(result) = &job.result else { continue };
-            let model = result.get("model").and_then(Value::as_str);
-            let mock = result.get("mock").and_then(Value::as_bool).unwrap_or(false);
-            let label = match (model, mock) {
-                (Some(model), true) => format!("{} [{model}, mock]", job.key),
-                (Some(model), false) => format!("{} [{model}]", job.key),
-                (None, _) => job.key.to_string(),
-            };
-            let text = match job.state {
-                JobState::Skipped => "skipped".to_owned(),
-                JobState::Failed | JobState::Partial => {
-                    let message = result.pointer("/error/message").unwrap_or(result);
-                    format!("failed: {}", output::brief(message, 100))
-                }
-                JobState::Succeeded
-                | JobState::Cancelled
-                | JobState::Blocked
-                | JobState::Ready
-                | JobState::Leased => output::brief(result, 100),
-            };
-            output::line(&format!("{label}: {text}"))?;
+            if let Some(result) = &job.result {
+                output::line(&given(job, result))?;
+            }
         }
     }
     let took = view.run.finished_at.map(|end| end.since(view.run.created_at)).unwrap_or_default();
-    let mut facts = vec![format!("{:.1} s", took.as_secs_f64())];
-    if let Some(cost) = cost(outcome) {
+    let mut facts = vec![output::took(took)];
+    if let Some(cost) = cost(view) {
         facts.push(format!("cost ${cost:.4}"));
     }
     let uncertain = outcome.uncertain_attempts();
     if uncertain > 0 {
-        facts.push(format!("possibly repeated calls: {uncertain} (see `perennial show`)"));
+        facts.push(format!("possibly repeated calls: {uncertain}"));
     }
     if let Some(failure) = &view.run.failure
         && let Some(message) = failure.get("message").and_then(Value::as_str)
@@ -126,7 +109,31 @@ pub(super) fn conclude(outcome: &PipelineOutcome, shown: Shown) -> anyhow::Resul
         let step = failure.get("step").and_then(Value::as_str).unwrap_or_default();
         output::talk(&format!("Step '{step}' failed: {message}"));
     }
-    output::line(&format!("run {} {}: {}", outcome.run_id(), outcome.status(), facts.join(", ")))
+    output::line(&format!("run {} {}: {}", outcome.run_id(), outcome.status(), facts.join(", ")))?;
+    if uncertain > 0 || view.run.failure.is_some() {
+        output::talk(&format!("help: {}", hint.show(outcome.run_id().as_str())));
+    }
+    Ok(())
+}
+
+/// One step and what it gave, on one line.
+fn given(job: &JobRecord, result: &Value) -> String {
+    let mock = result.get("mock").and_then(Value::as_bool).unwrap_or(false);
+    let label = match (result.get("model").and_then(Value::as_str), mock) {
+        (Some(model), true) => format!("{} [{model}, mock]", job.key),
+        (Some(model), false) => format!("{} [{model}]", job.key),
+        (None, _) => job.key.to_string(),
+    };
+    let prefix = match job.state {
+        JobState::Skipped => "skipped: ",
+        JobState::Failed | JobState::Partial => "failed: ",
+        JobState::Succeeded
+        | JobState::Cancelled
+        | JobState::Blocked
+        | JobState::Ready
+        | JobState::Leased => "",
+    };
+    format!("{label}: {prefix}{}", output::brief(result, 100))
 }
 
 /// The outcome as one JSON value.
@@ -143,7 +150,7 @@ pub(super) fn summary(outcome: &PipelineOutcome) -> Value {
         "provider_mode": view.run.settings.get("provider_mode"),
         "results": outcome.results(),
         "error": view.run.failure,
-        "cost_usd": cost(outcome),
+        "cost_usd": cost(view),
         "duration_ms": took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
         "possibly_repeated_calls": outcome.uncertain_attempts(),
         "attempts_expired": view
@@ -155,8 +162,12 @@ pub(super) fn summary(outcome: &PipelineOutcome) -> Value {
 }
 
 /// The sum of all known costs; nothing when none is known, never a made-up zero.
-fn cost(outcome: &PipelineOutcome) -> Option<f64> {
-    let known =
-        outcome.view.jobs.iter().filter_map(|job| job.result.as_ref()?.get("cost")?.as_f64());
+pub(super) fn cost(view: &RunView) -> Option<f64> {
+    let known = view.jobs.iter().filter_map(|job| cost_of(job.result.as_ref()?));
     known.reduce(|sum, cost| sum + cost)
+}
+
+/// What a step cost, where it is known.
+pub(super) fn cost_of(result: &Value) -> Option<f64> {
+    result.get("cost")?.as_f64()
 }

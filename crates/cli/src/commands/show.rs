@@ -4,12 +4,19 @@ use perennial::{
 };
 use serde_json::{Value, json};
 
-use super::engine;
+use super::{
+    engine,
+    hint::{self, Hint},
+    progress,
+};
 use crate::{
     args::ShowArgs,
     exit::{self, failed},
     output,
 };
+
+/// Characters of a step's name for which room is kept.
+const STEP_MAX: usize = 32;
 
 pub(super) async fn show(args: ShowArgs) -> anyhow::Result<i32> {
     let run = RunId::parse(args.run).map_err(|error| failed(exit::USAGE, error))?;
@@ -19,11 +26,12 @@ pub(super) async fn show(args: ShowArgs) -> anyhow::Result<i32> {
         Err(error) => Err(error),
     };
     runtime.shutdown().await;
-    let view = view.map_err(|error| failed(exit::of_run_error(&error), error))?;
+    let hint = Hint::new(&args.store.store, None);
+    let view = view.map_err(|error| hint::refused(&error, &hint))?;
     if args.output.json {
         output::json(&described(&view))?
     } else {
-        print(&view)?
+        print(&view, &hint)?
     }
     Ok(exit::COMPLETED)
 }
@@ -99,7 +107,7 @@ fn described(view: &RunView) -> Value {
     })
 }
 
-fn print(view: &RunView) -> anyhow::Result<()> {
+fn print(view: &RunView, hint: &Hint) -> anyhow::Result<()> {
     let run = &view.run;
     let interrupted = !run.state.is_terminal() && !run.owner_alive;
     let state = if interrupted { "interrupted".to_owned() } else { run.state.to_string() };
@@ -115,25 +123,32 @@ fn print(view: &RunView) -> anyhow::Result<()> {
     }
     output::line(&format!("created    {}", run.created_at.to_rfc3339()))?;
     if let Some(finished) = run.finished_at {
-        let took = finished.since(run.created_at).as_secs_f64();
-        output::line(&format!("finished   {} (after {took:.1} s)", finished.to_rfc3339()))?;
+        let took = output::took(finished.since(run.created_at));
+        output::line(&format!("finished   {} (after {took})", finished.to_rfc3339()))?;
+    }
+    if let Some(cost) = progress::cost(view) {
+        output::line(&format!("cost       ${cost:.4}"))?;
     }
     if let Some(message) = run.failure.as_ref().and_then(|failure| failure.get("message")) {
         output::line(&format!("error      {}", output::brief(message, 200)))?;
     }
     output::line("")?;
+    let width = view.jobs.iter().map(|job| job.key.as_str().chars().count()).max();
     for job in &view.jobs {
-        print_step(view, job)?;
+        print_step(view, job, width.unwrap_or_default().min(STEP_MAX))?;
     }
     if interrupted {
-        output::talk(&format!("continue with: perennial resume {}", run.run));
+        output::talk(&format!("continue with: {}", hint.resume(run.run.as_str())));
     }
     Ok(())
 }
 
-fn print_step(view: &RunView, job: &JobRecord) -> anyhow::Result<()> {
+fn print_step(view: &RunView, job: &JobRecord, width: usize) -> anyhow::Result<()> {
     let given = job.result.as_ref().map(|result| output::brief(result, 80)).unwrap_or_default();
-    output::line(&format!("{:<10} {}  {given}", job.state, job.key))?;
+    let cost = job.result.as_ref().and_then(progress::cost_of);
+    let cost = cost.map(|cost| format!("  (${cost:.4})")).unwrap_or_default();
+    let (state, step) = (job.state.to_string(), job.key.as_str());
+    output::line(format!("{state:<10}  {step:<width$}  {given}{cost}").trim_end())?;
     let interesting = attempts(view, job).count() > 1;
     for attempt in attempts(view, job) {
         if !interesting && !attempt.uncertain && attempt.class.is_none() {
@@ -145,15 +160,14 @@ fn print_step(view: &RunView, job: &JobRecord) -> anyhow::Result<()> {
         let message = attempt.message.as_deref().unwrap_or_default();
         let uncertain =
             if attempt.uncertain { "  UNCERTAIN: its call may have been made" } else { "" };
-        output::line(&format!(
-            "             attempt {} {end}{class}{code} {message}{uncertain}",
-            attempt.attempt
-        ))?;
+        let line = format!("attempt {} {end}{class}{code} {message}{uncertain}", attempt.attempt);
+        output::line(&format!("{:12}{}", "", line.trim_end()))?;
     }
     for call in calls(view, job) {
         let state = if call.recorded_at.is_some() { "recorded" } else { "no reply recorded" };
         output::line(&format!(
-            "             call {} {state} (attempt {})",
+            "{:12}call {} {state} (attempt {})",
+            "",
             call.name.split('/').next().unwrap_or_default(),
             call.attempt
         ))?;

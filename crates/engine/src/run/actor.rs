@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use perennial_core::{
     ExitReason,
-    run::{JobState, RunId},
+    run::{JobState, RunId, RunState},
 };
 use perennial_store::{Committed, Decision, Lease, Store, StoreError};
 use perennial_supervision::{
@@ -39,6 +39,8 @@ pub(crate) enum Message {
     Report { lease: Lease, outcome: Box<Outcome>, reply: ReplyPort<Heard> },
     /// An attempt's task has ended, for whatever reason.
     AttemptDown { lease: Lease, reason: ExitReason },
+    /// Answers once everything before it is done: nothing is half-started then.
+    Fence { reply: ReplyPort<()> },
     /// The run shall be cancelled; answers whether that changed anything.
     Cancel { reply: ReplyPort<Result<bool, StoreError>> },
 }
@@ -117,6 +119,8 @@ impl Actor for Shell {
                 self.attempt_down(machine, lease, reason).await?;
                 self.advance(&me, machine).await?;
             }
+            // Whoever asked has left.
+            Message::Fence { reply } => drop(reply.send(())),
             Message::Cancel { reply } => {
                 let stopped = self.stop(machine, StopCause::Cancel).await;
                 drop(reply.send(stopped));
@@ -165,12 +169,30 @@ impl Shell {
             if lease.node != node {
                 continue;
             }
-            let id = AttemptId { job: lease.job, attempt: lease.attempt };
-            match (self.services.attempt(id), self.address()) {
-                // Told at once when it has ended.
-                (Some(task), Some(address)) => attempt::watch(&task, &address, lease),
-                // Leased, and never started, or forgotten: nothing of it runs.
-                (_, _) => self.release(machine, &lease, "no attempt was under way").await?,
+            // One that is not there, or has ended, is taken in by the sweep that follows.
+            if let (Some(task), Some(address)) =
+                (attempt::find(&self.services, &lease), self.address())
+            {
+                attempt::watch(&task, &address, lease);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in attempts that are over without having been heard: news of an end is lost when it
+    /// comes while this actor is away, so looking is what counts.
+    async fn sweep(&self, machine: &mut Machine) -> Result<(), ActorError> {
+        let node = self.services.node().await?;
+        let leased = machine.jobs().iter().filter(|job| job.state == JobState::Leased);
+        let leases: Vec<Lease> = leased.filter_map(|job| machine.lease(job)).collect();
+        for lease in leases.into_iter().filter(|lease| lease.node == node) {
+            match attempt::find(&self.services, &lease) {
+                Some(task) => {
+                    if let Some(reason) = task.exit_reason() {
+                        self.attempt_down(machine, lease, reason).await?;
+                    }
+                }
+                None => self.release(machine, &lease, "no attempt was under way").await?,
             }
         }
         Ok(())
@@ -182,10 +204,14 @@ impl Shell {
         me: &ActorRef<Message>,
         machine: &mut Machine,
     ) -> Result<(), ActorError> {
+        self.sweep(machine).await?;
         if machine.deadline.is_some_and(|deadline| deadline <= self.store().now()) {
             self.stop(machine, StopCause::Deadline).await?;
         }
         while self.commit(machine, &Fact::Look).await?.is_some_and(|committed| committed) {}
+        if machine.state == RunState::Cancelling {
+            self.cut(machine).await;
+        }
         if !self.services.is_draining() && machine.has_due(self.store().now()) {
             let node = self.services.node().await?;
             let claim = || self.store().claim(&self.run, &node, CLAIM_MAX);
@@ -316,7 +342,7 @@ impl Shell {
             let at = location.map(|place| format!(" (at {place})")).unwrap_or_default();
             let how = Ending::Panicked(format!("{message}{at}"));
             self.ended(machine, lease, how).await?;
-        } else if machine.state == perennial_core::run::RunState::Cancelling {
+        } else if machine.state == RunState::Cancelling {
             self.ended(machine, lease, Ending::Cancelled).await?;
         } else {
             self.release(machine, &lease, &format!("its task ended: {reason}")).await?;
@@ -359,21 +385,20 @@ impl Shell {
         }
     }
 
-    /// Ends the run: its live attempts are stopped, and their ends close it.
+    /// Decides that the run ends; answers whether that changed anything.
     async fn stop(&self, machine: &mut Machine, cause: StopCause) -> Result<bool, StoreError> {
-        if self.try_commit(machine, &Fact::Stop(cause)).await?.is_none() {
-            return Ok(false);
-        }
-        for job in machine.jobs() {
+        Ok(self.try_commit(machine, &Fact::Stop(cause)).await?.is_some())
+    }
+
+    /// Stops what still runs of a run that is ending; the ends of the attempts close it.
+    async fn cut(&self, machine: &Machine) {
+        for job in machine.jobs().iter().filter(|job| job.state == JobState::Leased) {
             let id = AttemptId { job: job.id, attempt: job.attempt };
-            if job.state == JobState::Leased
-                && let Some(task) = self.services.attempt(id)
-            {
+            if let Some(task) = self.services.attempt(id) {
                 // One that has just ended is not found, and has reported.
                 drop(self.services.tasks.terminate_child(&task).await);
             }
         }
-        Ok(true)
     }
 
     fn announce(&self, events: &[perennial_store::EventRecord]) {

@@ -44,7 +44,7 @@ pub(super) async fn start(
     let within = machine.job(lease.job).map_or(0, |job| job.policy().attempt_within_ms);
     let work = execute(workflow.clone(), cx, Duration::from_millis(within));
     let id = AttemptId { job: lease.job, attempt: lease.attempt };
-    let name = format!("{}:{}#{}", lease.run, lease.key, lease.attempt);
+    let name = task_name(&lease);
     let (to, held) = (address.clone(), lease.clone());
     let task = services
         .tasks
@@ -56,6 +56,19 @@ pub(super) async fn start(
     services.attempts.insert(id, task.clone());
     watch(&task, address, lease);
     Ok(())
+}
+
+/// The attempt's task, if it runs: also one whose start was asked for by an earlier incarnation of
+/// the run's actor that did not live to note it.
+pub(super) fn find(services: &Services, lease: &Lease) -> Option<perennial_supervision::TaskRef> {
+    let id = AttemptId { job: lease.job, attempt: lease.attempt };
+    let task = services.attempt(id).or_else(|| services.tasks.find(&task_name(lease)))?;
+    services.attempts.insert(id, task.clone());
+    Some(task)
+}
+
+fn task_name(lease: &Lease) -> String {
+    format!("{}:{}#{}", lease.run, lease.key, lease.attempt)
 }
 
 /// Tells the run's actor of the attempt's end, also when the attempt could not.

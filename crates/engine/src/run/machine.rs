@@ -245,7 +245,7 @@ impl Machine {
         self.revision = *revision;
         if let Some(report) = decision.report {
             let counts = report.end.uses_budget();
-            if let Some(job) = self.jobs.iter_mut().find(|job| job.id == report.lease.job) {
+            if let Some(job) = self.jobs.iter_mut().rev().find(|job| job.id == report.lease.job) {
                 job.state = report.job;
                 job.lease = None;
                 job.run_after = report.run_after;
@@ -258,8 +258,13 @@ impl Machine {
             }
         }
         for step in decision.jobs {
-            if let Some(job) = self.jobs.iter_mut().find(|job| job.id == step.job) {
+            if let Some(job) = self.jobs.iter_mut().rev().find(|job| job.id == step.job) {
                 job.state = step.to;
+                if step.to.is_terminal() {
+                    let (key, state) = (job.key.clone(), step.to);
+                    let done = DoneJob { key, state, result: Value::Null };
+                    Arc::make_mut(&mut self.done).push(done);
+                }
             }
         }
         for (job, id) in decision.new_jobs.into_iter().zip(job_ids) {
@@ -292,7 +297,7 @@ impl Machine {
 
     /// A job was leased by a claim.
     pub(super) fn claimed(&mut self, lease: &Lease) {
-        if let Some(job) = self.jobs.iter_mut().find(|job| job.id == lease.job) {
+        if let Some(job) = self.jobs.iter_mut().rev().find(|job| job.id == lease.job) {
             job.state = JobState::Leased;
             job.attempt = lease.attempt;
             job.lease = Some(lease.node.clone());
@@ -302,7 +307,7 @@ impl Machine {
 
     /// An attempt was released.
     pub(super) fn released(&mut self, lease: &Lease) {
-        if let Some(job) = self.jobs.iter_mut().find(|job| job.id == lease.job) {
+        if let Some(job) = self.jobs.iter_mut().rev().find(|job| job.id == lease.job) {
             job.state = JobState::Ready;
             job.lease = None;
         }
@@ -320,12 +325,16 @@ impl Machine {
     }
 }
 
+/// Deaths of its process that a job survives less one, whatever its retry policy (SM-31).
+const CRASHES_MAX: u32 = 3;
+
 fn new_job(stage: &str, plan: JobPlan, claim_for: Option<NodeRef>) -> NewJob {
     let within = u64::try_from(plan.attempt_within.as_millis()).unwrap_or(u64::MAX);
     NewJob {
         stage: stage.to_owned(),
         key: plan.key,
-        max_attempts: plan.retry.max_attempts,
+        // The retry policy counts failures; a death of the process is no failure of the step.
+        max_attempts: plan.retry.max_attempts.max(CRASHES_MAX),
         input: json!({ "retry": plan.retry, "attempt_within_ms": within }),
         claim_for,
     }
@@ -537,7 +546,7 @@ impl Draft {
         }
         if ending {
             self.close_ending(machine, live);
-        } else if self.seal {
+        } else if self.seal || machine.stage_state == StageState::Sealed {
             self.close_sealed(machine, live);
         }
     }
@@ -565,6 +574,9 @@ impl Draft {
 
     fn close_sealed(&mut self, machine: &Machine, live: bool) {
         if live {
+            if machine.stage_state == StageState::Sealed {
+                return;
+            }
             self.stages.push(StageStep {
                 stage: machine.stage.clone(),
                 from: machine.stage_state,
@@ -621,3 +633,6 @@ impl Draft {
 pub(crate) fn owner(run: &RunId) -> String {
     format!("run:{run}")
 }
+
+#[cfg(test)]
+mod tests;

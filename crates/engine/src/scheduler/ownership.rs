@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use perennial_core::{FailureClass, failure::Failure, run::RunId};
+use perennial_core::run::RunId;
 use perennial_store::{NodeRef, RunSummary};
 use perennial_supervision::{
     Address, ChildSpec, RequestError,
@@ -58,8 +58,14 @@ struct State {
     node: NodeRef,
     /// Workflows of runs that have an actor.
     workflows: HashMap<RunId, Arc<dyn Workflow>>,
-    /// Runs that cannot be continued here, with the reason; not tried again by a look.
-    refused: HashMap<RunId, String>,
+}
+
+/// Why a run has no actor yet.
+enum NotStarted {
+    /// It cannot have one here; it is parked.
+    Refused(NotRunnable),
+    /// Not now; the next look tries again.
+    Later(String),
 }
 
 impl Actor for Shell {
@@ -69,7 +75,7 @@ impl Actor for Shell {
 
     async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<State, ActorError> {
         let node = self.spec.services.node().await?;
-        Ok(State { node, workflows: HashMap::new(), refused: HashMap::new() })
+        Ok(State { node, workflows: HashMap::new() })
     }
 
     async fn handle(
@@ -83,14 +89,14 @@ impl Actor for Shell {
                 if let Some(workflow) = workflow {
                     state.workflows.insert(run.clone(), workflow);
                 }
-                state.refused.remove(&run);
+                self.spec.services.parked.release(&run);
                 // A caller that has left still gets its actor.
                 drop(reply.send(self.ensure(state, &run).await));
             }
             Message::Look => self.look(state).await,
             Message::GaveUp { run } => {
                 tracing::error!(%run, "the run's actor gave up; it is left as it is");
-                state.refused.insert(run, "its actor failed too often".to_owned());
+                self.spec.services.parked.park(&run, "its actor failed too often");
             }
         }
         self.publish(state);
@@ -111,10 +117,11 @@ impl Shell {
         };
         let known: HashSet<&RunId> = unfinished.iter().map(|summary| &summary.run).collect();
         state.workflows.retain(|run, _| known.contains(run));
-        state.refused.retain(|run, _| known.contains(run));
+        services.parked.retain(|run| known.contains(run));
         services.runs.retain(|run, _| known.contains(run));
         for summary in unfinished {
-            if state.refused.contains_key(&summary.run) || !self.is_ours(&summary, state).await {
+            let parked = services.parked.why(&summary.run).is_some();
+            if parked || !self.is_ours(&summary, state).await {
                 continue;
             }
             if let Err(refused) = self.ensure(state, &summary.run).await {
@@ -140,15 +147,22 @@ impl Shell {
         }
     }
 
+    /// A run that must wait for its actor is started by a later look: that is no refusal.
     async fn ensure(&self, state: &mut State, run: &RunId) -> Result<(), NotRunnable> {
-        let started = self.start_actors(state, run).await;
-        if let Err(refused) = &started {
-            state.refused.insert(run.clone(), refused.failure.message.clone());
+        match self.start_actors(state, run).await {
+            Ok(()) => Ok(()),
+            Err(NotStarted::Later(why)) => {
+                tracing::warn!(%run, why, "run not started yet");
+                Ok(())
+            }
+            Err(NotStarted::Refused(refused)) => {
+                self.spec.services.parked.park(run, &refused.failure.message);
+                Err(refused)
+            }
         }
-        started
     }
 
-    async fn start_actors(&self, state: &mut State, run: &RunId) -> Result<(), NotRunnable> {
+    async fn start_actors(&self, state: &mut State, run: &RunId) -> Result<(), NotStarted> {
         let services = &self.spec.services;
         let is_there = |children: Vec<perennial_supervision::ChildInfo>| {
             children.iter().any(|child| child.id == run.as_str())
@@ -156,18 +170,16 @@ impl Shell {
         if is_there(self.spec.runs.which_children()) {
             return Ok(());
         }
-        let refuse = |failure| NotRunnable { run: run.clone(), failure };
-        let store = |error: &dyn std::error::Error| {
-            refuse(Failure::new(FailureClass::Store, "PL901", error.to_string()))
-        };
+        let later = |error: perennial_store::StoreError| NotStarted::Later(error.to_string());
         let workflow = match state.workflows.get(run) {
             Some(workflow) => workflow.clone(),
             None => {
                 let view = patiently(STORE_WITHIN, || services.store.run(run)).await;
-                let record = view.map_err(|error| store(&error))?.run;
+                let record = view.map_err(later)?.run;
                 let read = || services.store.blob(record.definition);
-                let bytes = patiently(STORE_WITHIN, read).await.map_err(|error| store(&error))?;
-                let workflow = services.definitions.revive(&record, bytes).await?;
+                let bytes = patiently(STORE_WITHIN, read).await.map_err(later)?;
+                let revived = services.definitions.revive(&record, bytes).await;
+                let workflow = revived.map_err(NotStarted::Refused)?;
                 state.workflows.insert(run.clone(), workflow.clone());
                 workflow
             }
@@ -182,9 +194,7 @@ impl Shell {
         }
         let (spec, address) = run::child_spec(services, run, &workflow);
         services.runs.insert(run.clone(), address);
-        self.start(&self.spec.runs, spec)
-            .await
-            .map_err(|error| refuse(Failure::new(FailureClass::Internal, "PL699", error)))
+        self.start(&self.spec.runs, spec).await.map_err(NotStarted::Later)
     }
 
     async fn start(
@@ -203,13 +213,14 @@ impl Shell {
     }
 
     fn publish(&self, state: &State) {
-        let refused: serde_json::Map<String, serde_json::Value> =
-            state.refused.iter().map(|(run, why)| (run.to_string(), json!(why))).collect();
+        let parked = self.spec.services.parked.all();
+        let parked: serde_json::Map<String, serde_json::Value> =
+            parked.into_iter().map(|(run, why)| (run.to_string(), json!(why))).collect();
         self.published.publish(json!({
             "node": state.node.node,
             "incarnation": state.node.incarnation,
             "runs": state.workflows.len(),
-            "refused": refused,
+            "parked": parked,
         }));
     }
 }

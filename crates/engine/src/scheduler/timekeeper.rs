@@ -28,7 +28,7 @@ async fn keep_time(
     let mut lifecycle: Option<LifecycleStream> = None;
     loop {
         if lifecycle.is_none() {
-            lifecycle = spec.tree.get().map(|tree| tree.lifecycle());
+            lifecycle = spec.lifecycle.get().map(|source| source.subscribe());
         }
         let pause = match services.store.next_due().await {
             Ok(Some(due)) => due.since(services.store.now()).min(LOOK_EVERY),
@@ -40,7 +40,7 @@ async fn keep_time(
             () = services.look_again.notified() => (),
             () = restarted(&mut lifecycle, ownership) => (),
         }
-        wake_due(services).await;
+        take_due(services).await;
         // One that is away looks when it is back: the next round tells it.
         drop(ownership.cast(ownership::Message::Look));
         for address in services.run_addresses() {
@@ -72,13 +72,16 @@ async fn restarted(
     *lifecycle = None;
 }
 
-async fn wake_due(services: &Services) {
-    let taken = match services.store.take_due_timers(TIMERS_MAX).await {
-        Ok(taken) => taken,
-        Err(error) => return tracing::warn!(%error, "due timers not taken"),
-    };
-    for timer in taken {
-        // Every live run looks below; a timer only has to end the pause in time.
-        tracing::debug!(owner = timer.owner, name = timer.name, "timer due");
+/// Takes the timers that are due off the store. Every live run looks for what is due anyway; a
+/// timer only has to end the pause in time.
+async fn take_due(services: &Services) {
+    let now = services.store.now();
+    if !services.store.next_due().await.is_ok_and(|due| due.is_some_and(|due| due <= now)) {
+        return;
+    }
+    match services.store.take_due_timers(TIMERS_MAX).await {
+        Ok(taken) => tracing::debug!(timers = taken.len(), "timers due"),
+        // They are still there for the next look.
+        Err(error) => tracing::warn!(%error, "due timers not taken"),
     }
 }

@@ -13,8 +13,8 @@ use perennial_engine::{
 };
 use perennial_store::{MemoryStore, SqliteStore, Store, StoreError};
 use perennial_supervision::{
-    ChildSpec, Clock, DynamicSupervisor, DynamicSupervisorSpec, StopToken, Supervisor,
-    SupervisorSpec, TaskSupervisor, TaskSupervisorSpec, Tree,
+    ChildSpec, Clock, DynamicSupervisor, DynamicSupervisorSpec, LifecycleSource, StopToken,
+    Supervisor, SupervisorSpec, TaskSupervisor, TaskSupervisorSpec,
 };
 use perennial_tools::ToolRegistry;
 use serde_json::json;
@@ -67,7 +67,7 @@ pub(super) struct Assembled {
     pub(super) tasks: TaskSupervisor,
     pub(super) host: Supervisor,
     /// To be set once the tree runs.
-    pub(super) published: Arc<OnceLock<Tree>>,
+    pub(super) published: Arc<OnceLock<LifecycleSource>>,
 }
 
 /// Puts the tree together. Nothing starts here.
@@ -95,7 +95,7 @@ pub(super) fn assemble(application: Application) -> Assembled {
         runs: run_actors,
         monitors,
         adoption: application.adoption,
-        tree: published.clone(),
+        lifecycle: published.clone(),
     });
     let mut host = SupervisorSpec::new("host");
     for child in application.host_children {

@@ -184,7 +184,7 @@ impl Builder {
         }
         let root = Root::start(tree, clock, self.options).await?;
         // Set once: this is the only start of this tree.
-        drop(published.set(root.tree().clone()));
+        drop(published.set(root.tree().lifecycle_source()));
         let parts = Parts { store, runs: runs.clone(), providers };
         Ok(Runtime {
             root,

@@ -26,6 +26,11 @@ pub(crate) fn recorded_settings(
     value
 }
 
+/// Who answers the calls of a run with these settings.
+pub(crate) fn recorded_mode(settings: &Value) -> Option<ProviderMode> {
+    ProviderMode::deserialize(settings.get("provider_mode")?).ok()
+}
+
 #[derive(Deserialize)]
 struct Recorded {
     provider_mode: ProviderMode,

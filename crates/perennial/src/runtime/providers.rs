@@ -10,7 +10,7 @@ use perennial_tools::{
 
 use super::config::{AnthropicSection, Config};
 
-/// What a Gemini step uses that names no model (pipelines.md, 2.2).
+/// What a Gemini step uses that names no model.
 const GEMINI_MODEL: &str = "gemini-2.5-flash-lite-preview-06-17";
 /// What a Claude step is recorded with when mocks answer and no model is configured.
 const MOCK_CLAUDE_MODEL: &str = "mock-claude";

@@ -42,9 +42,20 @@ impl Workflow for PipelineRun {
     }
 
     fn next(&self, done: &[DoneJob]) -> Next {
-        let done: HashSet<&JobKey> = done.iter().map(|job| &job.key).collect();
         let steps = &self.pipeline.model.steps;
-        match steps.iter().find(|step| !done.contains(&step.key())) {
+        // Steps end in the order of the file, so the last one that is done says which is next.
+        let in_order = done.last().map_or(Some(0), |job| {
+            let (place, _) = self.pipeline.step(&job.key)?;
+            (place + 1 == done.len()).then_some(place + 1)
+        });
+        let next = match in_order {
+            Some(place) => steps.get(place),
+            None => {
+                let done: HashSet<&JobKey> = done.iter().map(|job| &job.key).collect();
+                steps.iter().find(|step| !done.contains(&step.key()))
+            }
+        };
+        match next {
             None => Next::Seal,
             Some(step) => Next::Jobs(vec![JobPlan {
                 key: step.key(),

@@ -30,7 +30,8 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
     let jobs = tx.rows(
         "SELECT j.id, j.stage, j.key, j.state, j.skipped, j.attempt, j.attempts_used,
          j.max_attempts, j.crashes, j.run_after, j.lease_node, j.lease_incarnation,
-         n.node IS NOT NULL AND n.ended_at IS NULL, i.data, r.data, j.dead_letter FROM jobs j
+         n.node IS NOT NULL AND n.ended_at IS NULL
+         AND n.opening >= (SELECT openings FROM meta), i.data, r.data, j.dead_letter FROM jobs j
          JOIN inputs i ON i.job = j.id LEFT JOIN results r ON r.job = j.id
          LEFT JOIN nodes n ON n.node = j.lease_node AND n.incarnation = j.lease_incarnation
          WHERE j.run = ?1 ORDER BY j.id",
@@ -56,7 +57,8 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
 fn record(tx: &Tx<'_>, run: &RunId) -> Result<RunRecord, StoreError> {
     tx.row(
         "SELECT r.workflow, r.definition, r.input_digest, r.settings, r.state, r.failure,
-         h.revision, s.owner_node, s.owner_incarnation, n.node IS NOT NULL AND n.ended_at IS NULL,
+         h.revision, s.owner_node, s.owner_incarnation, n.node IS NOT NULL AND n.ended_at IS NULL
+         AND n.opening >= (SELECT openings FROM meta),
          r.created_at, r.finished_at, r.deadline, h.next_seq FROM runs r
          JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
          LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation
@@ -92,7 +94,8 @@ macro_rules! summary_columns {
          (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run
           AND j.state NOT IN ('blocked', 'ready', 'leased')),
          r.created_at, r.finished_at, s.owner_node, s.owner_incarnation,
-         n.node IS NOT NULL AND n.ended_at IS NULL FROM runs r
+         n.node IS NOT NULL AND n.ended_at IS NULL
+         AND n.opening >= (SELECT openings FROM meta) FROM runs r
          JOIN streams s ON s.stream = r.run
          LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation "
     };

@@ -61,6 +61,12 @@ impl<R> SupervisorLife<R> {
         drop(self.mail.send(SupervisorMail::Request(request)));
     }
 
+    /// The child of this id that runs, as published: its place and its life.
+    pub(crate) fn find(&self, id: &str) -> Option<(u64, Life)> {
+        let node = self.node.child(id)?;
+        Some((node.order(), node.life()?))
+    }
+
     pub(crate) fn children(&self) -> Vec<ChildInfo> {
         self.node.infos(|spec, id, state| ChildInfo {
             id: id.to_owned(),

@@ -29,7 +29,7 @@ async fn tasks_and_threads_can_be_hit_as_well() {
     let idle = ChildSpec::task("idle", || std::future::pending::<Result<(), String>>());
     let thread = ChildSpec::thread("thread", |stop: StopToken| {
         let (wake, woken) = std::sync::mpsc::channel();
-        stop.on_stop(move || drop(wake.send(())));
+        stop.on_stop(move || wake.send(()).unwrap_or(()));
         woken.recv()
     });
     let root = root(SupervisorSpec::new("top").intensity(9, SOON).child(idle).child(thread)).await;

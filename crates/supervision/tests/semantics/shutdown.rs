@@ -99,7 +99,7 @@ async fn what_cannot_be_killed_is_reported_and_no_longer_waited_for() {
     let (let_go, hold) = std::sync::mpsc::channel::<()>();
     let hold = std::sync::Mutex::new(hold);
     let stubborn = ChildSpec::thread("stubborn", move |_stop| {
-        drop(hold.lock().unwrap().recv());
+        hold.lock().unwrap().recv().unwrap_or(());
         Ok::<(), String>(())
     })
     .shutdown(Shutdown::Timeout(Duration::from_millis(10)));
@@ -117,7 +117,7 @@ async fn a_thread_is_woken_by_its_token_and_awaited() {
     let lines = log.clone();
     let worker = ChildSpec::thread("worker", move |stop: StopToken| {
         let (wake, woken) = std::sync::mpsc::channel();
-        stop.on_stop(move || drop(wake.send(())));
+        stop.on_stop(move || wake.send(()).unwrap_or(()));
         woken.recv()?;
         lines.add("wound up");
         Ok::<(), std::sync::mpsc::RecvError>(())

@@ -1,0 +1,98 @@
+//! What helps next: commands that work as they are typed (CLI-4).
+
+use std::path::{Path, PathBuf};
+
+use perennial::{Store, StoreError, records::RunError};
+
+use crate::exit::{self, failed, failed_with};
+
+/// What `--store` is when it is not said.
+const STORE_DEFAULT: &str = "sqlite:perennial.db";
+
+/// The flags that a next command needs to meet the same store and the same providers.
+#[derive(Clone, Debug)]
+pub(super) struct Hint {
+    store: String,
+    config: Option<PathBuf>,
+}
+
+impl Hint {
+    pub(super) fn new(store: &Store, config: Option<&Path>) -> Self {
+        Self { store: store.to_string(), config: config.map(Path::to_owned) }
+    }
+
+    /// The command that continues `what`: a run, or `--all`.
+    pub(super) fn resume(&self, what: &str) -> String {
+        let mut command = self.reading(&format!("resume {what}"));
+        if let Some(config) = &self.config {
+            command.push_str(" --config ");
+            command.push_str(&quoted(&config.display().to_string()));
+        }
+        command
+    }
+
+    /// The command that shows a run.
+    pub(super) fn show(&self, run: &str) -> String {
+        self.reading(&format!("show {run}"))
+    }
+
+    /// The command that lists runs.
+    pub(super) fn runs(&self) -> String {
+        self.reading("runs")
+    }
+
+    fn reading(&self, verb: &str) -> String {
+        if self.store == STORE_DEFAULT {
+            return format!("perennial {verb}");
+        }
+        format!("perennial {verb} --store {}", quoted(&self.store))
+    }
+}
+
+/// A refusal of the engine, with the command that helps.
+pub(super) fn refused(error: &RunError, hint: &Hint) -> anyhow::Error {
+    let code = exit::of_run_error(error);
+    match error {
+        RunError::Ended { run, .. } | RunError::Store(StoreError::KeyReused(run)) => {
+            failed_with(code, error, hint.show(run.as_str()))
+        }
+        RunError::Store(StoreError::NotFound { what: "run", .. }) => {
+            failed_with(code, error, hint.runs())
+        }
+        RunError::Store(_)
+        | RunError::InvalidRunId(_)
+        | RunError::Engine(_)
+        | RunError::NotRunnable(_)
+        | RunError::OwnedElsewhere { .. }
+        | RunError::ShuttingDown
+        | _ => failed(code, error),
+    }
+}
+
+/// `word` as a shell reads it as one word.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_names_what_the_next_command_needs_and_no_more() {
+        let usual = Hint::new(&Store::sqlite("perennial.db"), None);
+        assert_eq!(usual.resume("a"), "perennial resume a");
+        let other = Hint::new(&Store::sqlite("my runs.db"), Some(Path::new("p.toml")));
+        let store = "--store 'sqlite:my runs.db'";
+        assert_eq!(
+            other.resume("--all"),
+            format!("perennial resume --all {store} --config p.toml")
+        );
+        assert_eq!(other.show("a"), format!("perennial show a {store}"));
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
+}

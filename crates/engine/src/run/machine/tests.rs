@@ -1,0 +1,287 @@
+//! Every short history of a run, played against a real store: after each event the machine in
+//! memory equals one built anew from the store's rows, and every history can be brought to an end.
+
+use std::sync::Arc;
+
+use perennial_core::run::SkipReason;
+use perennial_store::{Committed, Created, MemoryStore, NewRun, Store};
+
+use super::*;
+use crate::workflow::{AttemptCx, BoxFuture, Definition};
+
+/// Steps `a`, `b`, `c`, one after the other or all at once; a failure of `b` is tolerated.
+#[derive(Debug)]
+struct Toy {
+    definition: Definition,
+    at_once: bool,
+}
+
+impl Workflow for Toy {
+    fn name(&self) -> &str {
+        "toy"
+    }
+
+    fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    fn next(&self, done: &[DoneJob]) -> Next {
+        let plan = |key: &str| JobPlan {
+            key: JobKey::new(key),
+            retry: RetryPolicy { max_attempts: 2, base_ms: 0, cap_ms: 0 },
+            attempt_within: Duration::from_secs(1),
+        };
+        let mut keys = ["a", "b", "c"].into_iter();
+        if self.at_once {
+            return if done.is_empty() { Next::Jobs(keys.map(plan).collect()) } else { Next::Seal };
+        }
+        let next = keys.find(|key| done.iter().all(|job| job.key.as_str() != *key));
+        next.map_or(Next::Seal, |key| Next::Jobs(vec![plan(key)]))
+    }
+
+    fn on_failure(&self, job: &JobKey, failure: &Failure, _: u32) -> FailureMeans {
+        let record = json!({ "error": failure.message });
+        if job.as_str() == "b" {
+            FailureMeans::Tolerate { record }
+        } else {
+            FailureMeans::FailRun { record }
+        }
+    }
+
+    fn execute(self: Arc<Self>, _: AttemptCx) -> BoxFuture<'static, Outcome> {
+        unreachable!("decisions are tested without attempts")
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Event {
+    Look,
+    Claim,
+    Succeed,
+    Skip,
+    FailForNow,
+    FailForGood,
+    Panic,
+    Release,
+    Cancel,
+    Deadline,
+}
+
+const EVENTS: [Event; 10] = [
+    Event::Look,
+    Event::Claim,
+    Event::Succeed,
+    Event::Skip,
+    Event::FailForNow,
+    Event::FailForGood,
+    Event::Panic,
+    Event::Release,
+    Event::Cancel,
+    Event::Deadline,
+];
+
+struct Play {
+    run: RunId,
+    store: MemoryStore,
+    node: NodeRef,
+    workflow: Toy,
+    machine: Machine,
+    /// Whether new jobs are leased in the decision that makes them.
+    claims_inline: bool,
+}
+
+impl Play {
+    async fn begin(
+        store: &MemoryStore,
+        node: &NodeRef,
+        name: &str,
+        claims_inline: bool,
+        at_once: bool,
+    ) -> Self {
+        let (store, node) = (store.clone(), node.clone());
+        let run = RunId::parse(name).unwrap();
+        let workflow = Toy { definition: Definition::new(b"toy".to_vec()), at_once };
+        let created = store
+            .create_run(NewRun {
+                run: run.clone(),
+                workflow: "toy".to_owned(),
+                definition: workflow.definition.digest,
+                definition_bytes: workflow.definition.bytes.to_vec(),
+                input_digest: workflow.definition.digest,
+                settings: json!({}),
+                owner: node.clone(),
+                deadline: None,
+                stages: vec!["steps".to_owned()],
+                jobs: Vec::new(),
+                timers: Vec::new(),
+            })
+            .await
+            .unwrap();
+        assert!(matches!(created, Created::New { .. }));
+        let machine = Machine::new(store.run(&run).await.unwrap(), &workflow).unwrap();
+        Self { run, store, node, workflow, machine, claims_inline }
+    }
+
+    async fn decide(&mut self, fact: &Fact) {
+        let at = Circumstances {
+            now: self.store.now(),
+            jitter: 0.5,
+            claim_for: self.claims_inline.then(|| self.node.clone()),
+        };
+        let Ok(Some(decision)) = self.machine.decide(&self.workflow, fact, &at) else { return };
+        let committed = self.store.commit(decision.clone()).await;
+        let committed =
+            committed.unwrap_or_else(|error| panic!("{fact:?}: {error}\n{decision:#?}"));
+        assert!(matches!(committed, Committed::Now { .. }), "{committed:?}");
+        self.machine.apply(decision, &committed);
+    }
+
+    fn leased(&self) -> Option<Lease> {
+        let job = self.machine.jobs().iter().find(|job| job.state == JobState::Leased)?;
+        self.machine.lease(job)
+    }
+
+    async fn happen(&mut self, event: Event) {
+        let outcome = |outcome| Box::new(Ending::Outcome(outcome));
+        let failed = |class| Outcome::Failed(Failure::new(class, "PL000", "no"));
+        let how = match event {
+            Event::Look => return self.decide(&Fact::Look).await,
+            Event::Cancel => return self.decide(&Fact::Stop(StopCause::Cancel)).await,
+            Event::Deadline => return self.decide(&Fact::Stop(StopCause::Deadline)).await,
+            Event::Claim => {
+                for claimed in self.store.claim(&self.run, &self.node, 9).await.unwrap() {
+                    self.machine.claimed(&claimed.lease);
+                }
+                return;
+            }
+            Event::Release => {
+                if let Some(lease) = self.leased() {
+                    self.store.release(&lease, "test").await.unwrap();
+                    self.machine.released(&lease);
+                }
+                return;
+            }
+            Event::Succeed => outcome(Outcome::Succeeded(json!("fine"))),
+            Event::Skip => outcome(Outcome::Skipped {
+                reason: SkipReason::NotApplicable,
+                record: json!("skipped"),
+            }),
+            Event::FailForNow => outcome(failed(FailureClass::Transient)),
+            Event::FailForGood => outcome(failed(FailureClass::Permanent)),
+            Event::Panic => Box::new(Ending::Panicked("boom".to_owned())),
+        };
+        let Some(lease) = self.leased() else { return };
+        let how = if self.machine.state == RunState::Cancelling && event == Event::Panic {
+            Box::new(Ending::Cancelled)
+        } else {
+            how
+        };
+        self.decide(&Fact::Ended { lease, how }).await;
+    }
+
+    /// Rows and fold agree.
+    async fn check(&self, history: &[Event]) {
+        let anew = Machine::new(self.store.run(&self.run).await.unwrap(), &self.workflow).unwrap();
+        let picture = |machine: &Machine| {
+            let jobs: Vec<_> = machine
+                .jobs
+                .iter()
+                .map(|job| {
+                    let Job { id, key, state, attempt, lease, attempts_used, .. } = job.clone();
+                    (id, key, state, attempt, lease, attempts_used)
+                })
+                .collect();
+            let mut done: Vec<_> = machine.done.iter().map(|job| format!("{job:?}")).collect();
+            done.sort();
+            let failure = machine.failure.clone();
+            (machine.state, machine.stage_state, machine.revision, failure, jobs, done)
+        };
+        assert_eq!(picture(&self.machine), picture(&anew), "{history:?}");
+        if anew.state.is_terminal() {
+            assert!(anew.jobs.iter().all(|job| job.state.is_terminal()), "{history:?}");
+            assert_eq!(anew.stage_state, StageState::Closed, "{history:?}");
+        }
+        let leased = anew.jobs.iter().filter(|job| job.state == JobState::Leased).count();
+        assert!(leased <= 1 || self.workflow.at_once, "one step at a time: {history:?}");
+        for job in &anew.jobs {
+            assert!(job.attempts_used <= 2, "{history:?}");
+        }
+    }
+
+    /// Whatever happened, success from here on ends the run.
+    async fn end(&mut self, history: &[Event]) {
+        for _ in 0..20 {
+            if self.machine.state.is_terminal() {
+                return;
+            }
+            for event in [Event::Look, Event::Claim, Event::Succeed] {
+                self.happen(event).await;
+            }
+        }
+        panic!("{history:?} does not end: {:?}", self.machine);
+    }
+}
+
+/// Events after the first look: 3 in CI, as many as `PERENNIAL_HISTORY_LENGTH` says elsewhere.
+fn length() -> u32 {
+    std::env::var("PERENNIAL_HISTORY_LENGTH").ok().and_then(|n| n.parse().ok()).unwrap_or(3)
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_short_histories_agree_with_the_store_and_end() {
+    let length = length();
+    let store = MemoryStore::open().unwrap();
+    let node = store.register_node("n").await.unwrap().node;
+    for (claims_inline, at_once) in [(true, false), (false, false), (true, true), (false, true)] {
+        for number in 0..EVENTS.len().pow(length) {
+            let mut rest = number;
+            let history: Vec<Event> = std::iter::once(Event::Look)
+                .chain((0..length).map(|_| {
+                    let event = EVENTS[rest % EVENTS.len()];
+                    rest /= EVENTS.len();
+                    event
+                }))
+                .collect();
+            let name = format!("{claims_inline}-{at_once}-{number}");
+            let mut play = Play::begin(&store, &node, &name, claims_inline, at_once).await;
+            for event in &history {
+                play.happen(*event).await;
+                play.check(&history).await;
+            }
+            play.end(&history).await;
+            play.check(&history).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn outcomes_are_those_of_the_table() {
+    let store = MemoryStore::open().unwrap();
+    let node = store.register_node("n").await.unwrap().node;
+    use Event::{Cancel, Deadline, FailForGood, FailForNow, Look, Panic, Release, Skip, Succeed};
+    for (number, (history, state)) in [
+        (&[Succeed, Succeed, Succeed][..], RunState::Succeeded),
+        (&[Skip, Skip, Skip], RunState::Succeeded),
+        (&[Succeed, FailForGood, Succeed], RunState::PartiallySucceeded),
+        (&[FailForGood], RunState::Failed),
+        (&[Panic], RunState::Failed),
+        (&[FailForNow, Event::Claim, FailForNow], RunState::Failed),
+        (&[FailForNow, Event::Claim, Succeed, Succeed, Succeed], RunState::Succeeded),
+        (&[Release, Event::Claim, Succeed, Succeed, Succeed], RunState::Succeeded),
+        (&[Cancel, Panic], RunState::Cancelled),
+        (&[Release, Cancel, Look], RunState::Cancelled),
+        (&[Deadline, Panic], RunState::TimedOut),
+        (&[Release, Deadline], RunState::TimedOut),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut play = Play::begin(&store, &node, &number.to_string(), true, false).await;
+        play.happen(Look).await;
+        for event in history {
+            play.happen(*event).await;
+        }
+        assert_eq!(play.machine.state, state, "{history:?}");
+        play.check(history).await;
+    }
+}

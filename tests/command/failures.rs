@@ -1,0 +1,96 @@
+//! Providers and steps that fail: what the run becomes, and what is shown of it.
+
+use perennial_testkit::{FakeAnthropic, FakeReply};
+use serde_json::json;
+
+use crate::world::{World, json_lines, step};
+
+const RUN: [&str; 6] = ["run", "flow.yaml", "--config", "perennial.toml", "--run-id", "r"];
+
+#[test]
+fn a_refused_key_fails_the_run_at_once_with_class_and_code() {
+    let fake = FakeAnthropic::start();
+    fake.script("hi", [FakeReply::error(401, "authentication_error", "invalid x-api-key")]);
+    let world = World::live(
+        &fake,
+        "{name: ask, type: claude, prompt: hi}\n{name: after, type: echo, value: unreached}",
+    );
+    let output = world.expect(1, &RUN);
+    assert!(output.stderr.contains("✗ ask failed: "), "{}", output.stderr);
+    assert!(output.stderr.contains("\nStep 'ask' failed: "), "{}", output.stderr);
+    assert!(output.stderr.contains("invalid x-api-key"), "{}", output.stderr);
+    assert!(output.stderr.ends_with("help: perennial show r\n"), "{}", output.stderr);
+    assert!(output.stdout.contains("run r failed: "), "{}", output.stdout);
+    assert_eq!(fake.calls().len(), 1, "a refused key is not tried again");
+
+    let shown = world.shown("r");
+    let attempts = step(&shown, "ask")["attempts"].as_array().unwrap();
+    assert_eq!((&shown["state"], attempts.len()), (&json!("failed"), 1));
+    let (class, code) = (&attempts[0]["class"], &attempts[0]["code"]);
+    assert_eq!((class, code), (&json!("permanent"), &json!("PL709")));
+    assert_eq!(shown["error"]["step"], "ask");
+    let text = world.expect(0, &["show", "r"]).stdout;
+    assert!(text.contains("attempt 1 error permanent PL709 "), "{text}");
+    assert!(!text.contains("unreached"), "{text}");
+}
+
+#[test]
+fn an_overloaded_provider_is_asked_again_and_each_attempt_is_shown() {
+    let fake = FakeAnthropic::start();
+    let replies = [FakeReply::overloaded(), FakeReply::overloaded(), FakeReply::text("at last")];
+    fake.script("hi", replies);
+    let world = World::live(&fake, "{name: ask, type: claude, prompt: hi}");
+    let output = world.expect(0, &RUN);
+    assert_eq!(output.stderr.matches("! ask failed, will be tried again: ").count(), 2);
+    assert!(output.stderr.contains("✓ ask\n"), "{}", output.stderr);
+    assert!(output.stdout.contains("ask [fake-model]: at last\n"), "{}", output.stdout);
+
+    let shown = world.shown("r");
+    let attempts = step(&shown, "ask")["attempts"].as_array().unwrap();
+    let ends: Vec<_> =
+        attempts.iter().map(|attempt| (&attempt["class"], &attempt["end"])).collect();
+    let failed = (&json!("overloaded"), &json!("error"));
+    assert_eq!(ends.len(), 3, "{ends:?}");
+    assert_eq!(ends[..2], [failed, failed]);
+    assert_eq!(ends[2].0, &json!(null));
+    let text = world.expect(0, &["show", "r"]).stdout;
+    assert_eq!(text.matches("overloaded PL703").count(), 2, "{text}");
+    assert!(text.contains("attempt 3 "), "{text}");
+    let keys = fake.keys();
+    assert_eq!((keys.len(), keys[0].requests, keys[0].same), (1, 3, true), "one idempotency key");
+}
+
+#[test]
+fn a_tolerated_failure_leaves_the_run_completed_and_degraded() {
+    let fake = FakeAnthropic::start();
+    fake.script("hi", [FakeReply::error(400, "invalid_request_error", "no")]);
+    let world = World::live(
+        &fake,
+        "{name: ask, type: claude, prompt: hi, continue_on_error: true}\n\
+         {name: after, type: echo, value: reached}",
+    );
+    let lines = json_lines(&world.expect(0, &[&RUN[..], &["--json"]].concat()).stdout);
+    let outcome = lines.last().unwrap();
+    assert_eq!((&outcome["status"], &outcome["degraded"]), (&json!("completed"), &json!(true)));
+    assert_eq!(outcome["state"], "partially_succeeded");
+    assert_eq!(outcome["results"]["ask"]["error"]["class"], "permanent");
+    assert_eq!(outcome["results"]["after"], "reached");
+    let text = world.expect(0, &["show", "r"]).stdout;
+    assert!(text.contains("\npartial     ask    "), "{text}");
+}
+
+#[test]
+fn a_step_that_fails_on_purpose_fails_the_run_by_its_name() {
+    let world = World::new();
+    world.flow(
+        "flow.yaml",
+        "{name: first, type: echo, value: 1}\n{name: wrong, type: echo, fail: true}",
+    );
+    let run = ["run", "flow.yaml", "--provider-mode", "mock", "--run-id", "r"];
+    let output = world.expect(1, &run);
+    assert!(output.stderr.contains("✓ first\n✗ wrong failed: "), "{}", output.stderr);
+    assert!(output.stderr.contains("\nStep 'wrong' failed: "), "{}", output.stderr);
+    assert!(output.stdout.starts_with("first: 1\nwrong: failed: "), "{}", output.stdout);
+    let quiet = world.expect(1, &["run", "flow.yaml", "--provider-mode", "mock", "--quiet"]);
+    assert!(quiet.stderr.starts_with("Step 'wrong' failed: "), "problems are said: {quiet:?}");
+}

@@ -1,0 +1,63 @@
+//! A reader that leaves early has seen enough (CLI-2).
+
+use std::{
+    io::{Read, pipe},
+    process::{Command, Stdio},
+};
+
+use crate::world::{HELLO, World, binary};
+
+/// Runs the command with a stdout that nobody reads; answers its code and what it said.
+fn unread(world: &World, args: &[&str]) -> (Option<i32>, String) {
+    let (reader, writer) = pipe().unwrap();
+    drop(reader);
+    let mut child = Command::new(binary())
+        .args(args)
+        .current_dir(world.path(""))
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    (child.wait().unwrap().code(), said)
+}
+
+#[test]
+fn a_broken_pipe_ends_every_verb_quietly() {
+    let world = World::with_hello();
+    let run = ["run", HELLO, "--provider-mode", "mock", "--run-id", "one"];
+    world.expect(0, &run);
+    for args in [
+        &["runs"][..],
+        &["runs", "--json"],
+        &["show", "one"],
+        &["show", "one", "--json"],
+        &["check", HELLO],
+        &["check", "gone.yaml", "--json"],
+        &["tree", "--declared"],
+        &["tree", "--declared", "--json"],
+        &["--help"],
+        &["run", "--help"],
+        &["--version"],
+    ] {
+        let (code, said) = unread(&world, args);
+        assert_eq!((code, said.as_str()), (Some(0), ""), "{args:?}");
+    }
+}
+
+#[test]
+fn a_run_whose_reader_has_left_ends_quietly_and_can_be_finished() {
+    let world = World::with_hello();
+    for (id, more) in [("text", "--tree"), ("json", "--json")] {
+        let args = ["run", HELLO, "--provider-mode", "mock", "--run-id", id, more];
+        let (code, said) = unread(&world, &args);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(!said.contains("error") && !said.contains("panicked"), "{said}");
+    }
+    world.expect(0, &["resume", "--all"]);
+    for id in ["text", "json"] {
+        assert_eq!(world.shown(id)["state"], "succeeded");
+    }
+}

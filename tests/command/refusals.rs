@@ -1,0 +1,179 @@
+//! What cannot be done is said in one clear error, with its code, and leaves nothing behind.
+
+use std::fmt::Write;
+
+use crate::world::World;
+
+/// Runs the command and expects a refusal: this code, these words on stderr, nothing on stdout,
+/// nothing new in the folder. Answers what it said.
+fn refused(world: &World, code: i32, args: &[&str], words: &[&str]) -> String {
+    let before = world.entries();
+    let output = world.expect(code, args);
+    let said = output.stderr;
+    for word in words {
+        assert!(said.contains(word), "{args:?} does not say {word:?}: {said}");
+    }
+    assert_eq!(said.matches("error").count().min(1), 1, "{args:?}: {said}");
+    for noise in ["panicked", "stack backtrace", "RUST_BACKTRACE", "\u{1b}"] {
+        assert!(!said.contains(noise), "{args:?}: {said}");
+    }
+    assert_eq!(output.stdout, "", "{args:?}");
+    assert_eq!(world.entries(), before, "{args:?} left something behind");
+    said
+}
+
+const MOCK: [&str; 2] = ["--provider-mode", "mock"];
+
+fn run_mock(world: &World, code: i32, file: &str, more: &[&str], words: &[&str]) -> String {
+    refused(world, code, &[&["run", file], &MOCK[..], more].concat(), words)
+}
+
+#[test]
+fn files_that_are_no_workflows_are_refused_with_their_reason() {
+    let world = World::new();
+    world.write("folder/keep", "");
+    world.write("binary.yaml", [0x77, 0xff, 0xfe, 0x00, 0x01]);
+    world.write("empty.yaml", "");
+    world.write("huge.yaml", "a".repeat(10_000_000));
+    world.write("deep.yaml", "[".repeat(100_000));
+    world.write("indented.yaml", format!("workflow:\n{}name: [x\n", " ".repeat(100_000)));
+    world.write(
+        "nested.yaml",
+        (0..500).fold(String::new(), |mut text, depth| {
+            let _ = writeln!(text, "{}a:", " ".repeat(depth));
+            text
+        }),
+    );
+    for (file, words) in [
+        ("gone.yaml", ["error[PL101]: Failed to read file: gone.yaml", "No such file"]),
+        ("folder", ["error[PL101]: Failed to read file: folder", "is a directory"]),
+        ("binary.yaml", ["error[PL102]", "byte 1 is not UTF-8"]),
+        ("empty.yaml", ["error[PL103]", "empty"]),
+        ("huge.yaml", ["error[PL107]", "more than 4 MiB"]),
+        ("deep.yaml", ["error[PL107]", "1,000 brackets"]),
+        ("indented.yaml", ["error[PL102]", "indented.yaml:"]),
+        ("nested.yaml", ["error[PL107]", "nested deeper than 64"]),
+    ] {
+        let said = run_mock(&world, 3, file, &[], &words);
+        assert!(said.len() < 2_000, "{file}: an error is short: {} bytes", said.len());
+        assert_eq!(said.matches("error[").count(), 1, "{file}: {said}");
+        world.expect(3, &["check", file]);
+    }
+}
+
+#[test]
+fn an_alias_bomb_is_refused_without_being_unfolded() {
+    let world = World::new();
+    // Nine to the power of forty values, if somebody unfolded them.
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..40 {
+        let below = format!("*a{}", level - 1);
+        writeln!(bomb, "a{level}: &a{level} [{}]", vec![below; 9].join(", ")).unwrap();
+    }
+    world.write("bomb.yaml", bomb);
+    run_mock(&world, 3, "bomb.yaml", &[], &["error[PL107]", "aliases expanded"]);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_refused_with_its_place() {
+    let world = World::with_hello();
+    world.write("provider.toml", "\n[providers.openai]\nmodel = \"x\"\n");
+    world.write("type.toml", "[providers.anthropic]\nmax_output = \"many\"\n");
+    world.write("syntax.toml", "[providers\n");
+    world.write("binary.toml", [0xff, 0xfe]);
+    for (file, words) in [
+        ("provider.toml", ["provider.toml", "line 2", "unknown field `openai`"]),
+        ("type.toml", ["type.toml", "line 2", "expected u32"]),
+        ("syntax.toml", ["syntax.toml", "line 1", "error"]),
+        ("binary.toml", ["binary.toml", "not UTF-8", "error"]),
+        ("gone.toml", ["configuration", "gone.toml", "No such file"]),
+    ] {
+        run_mock(&world, 2, crate::world::HELLO, &["--config", file], &words);
+    }
+}
+
+#[test]
+fn live_calls_that_cannot_be_made_are_known_before_anything_is_recorded() {
+    let world = World::with_hello();
+    world.write("model.toml", "[providers.anthropic]\nmodel = \"m\"\napi_key_env = \"NO_KEY\"\n");
+    world.write("key.toml", "[providers.anthropic]\napi_key_env = \"COMMAND_TEST_KEY\"\n");
+    world.flow("gemini.yaml", "{name: g, type: gemini, prompt: [{type: static, content: hi}]}");
+    let hello = crate::world::HELLO;
+    let live = |file, config| ["run", file, "--config", config];
+    let mode = "with `--provider-mode mock` the run needs neither key nor network";
+    refused(&world, 8, &live(hello, "model.toml"), &["NO_KEY is not set", mode]);
+    refused(&world, 3, &live(hello, "key.toml"), &["step `draft` names no model"]);
+    refused(&world, 8, &live("gemini.yaml", "key.toml"), &["`gemini` runs with mocks only"]);
+    let all = refused(&world, 8, &["run", hello], &["ANTHROPIC_API_KEY is not set", "no model"]);
+    assert_eq!(all.lines().filter(|line| line.starts_with("error: ")).count(), 2, "{all}");
+}
+
+#[test]
+fn a_wrong_command_line_is_refused_with_what_is_right() {
+    let world = World::with_hello();
+    let hello = crate::world::HELLO;
+    world.write("mocks.yaml", "rules:\n- {step: draft, replay: x}\n");
+    world.write("tabs.yaml", "rules:\n\t- x\n");
+    for (args, words) in [
+        (vec!["run", hello, "--provider-mode", "dead"], vec!["`dead`", "mock, live"]),
+        (vec!["run", hello, "--mocks", "mocks.yaml"], vec!["--mocks", "--provider-mode mock"]),
+        (vec!["run", hello, "--store", "postgres://h/db"], vec!["PostgreSQL", "sqlite:PATH"]),
+        (vec!["run", hello, "--store", "sqlite:"], vec!["the path is missing"]),
+        (vec!["show", "a/b"], vec!["`a/b` cannot name a run"]),
+        (vec!["resume", "a b"], vec!["`a b` cannot name a run"]),
+        (vec!["resume"], vec!["<RUN>"]),
+        (vec!["resume", "a", "--all"], vec!["--all"]),
+        (vec!["runs", "--limit", "0"], vec!["--limit"]),
+        (vec!["tree"], vec!["help: perennial tree --declared"]),
+        (vec!["walk"], vec!["unrecognized subcommand 'walk'"]),
+    ] {
+        refused(&world, 2, &args, &words);
+    }
+    let mocked = |more: &[&str], words: &[&str]| run_mock(&world, 2, hello, more, words);
+    mocked(&["--mocks", "mocks.yaml"], &["rules[0].replay: unknown key", "`reply` is needed"]);
+    mocked(&["--mocks", "tabs.yaml"], &["mocks", "Failed to parse YAML: tabs.yaml"]);
+    mocked(&["--mocks", "gone.yaml"], &["mocks", "gone.yaml", "No such file"]);
+    mocked(&["--run-id", "a/b"], &["`a/b` cannot name a run", "1 to 64 letters"]);
+    mocked(&["who"], &["input `who` is not KEY=VALUE"]);
+    mocked(&["=me"], &["input `=me` is not KEY=VALUE"]);
+    mocked(&["who=me", "--input", "who=you"], &["input `who` is given twice"]);
+    mocked(&["whom=me"], &["no input `whom`", "its inputs: who"]);
+    mocked(&["who=@gone"], &["input `who`", "gone", "No such file"]);
+    let log = world.command(&["runs"]).env("PERENNIAL_LOG", "[[").run(crate::world::SOON).unwrap();
+    assert_eq!(log.status.code(), Some(2), "{log:?}");
+    assert!(log.stderr.starts_with("error: PERENNIAL_LOG=[[ is no filter"), "{}", log.stderr);
+}
+
+#[test]
+fn missing_and_wrong_inputs_are_all_listed_at_once() {
+    let world = World::new();
+    world.write(
+        "inputs.yaml",
+        "\
+workflow:
+  name: inputs
+  language: 1
+  inputs:
+    city: string
+    count: {type: integer, required: true}
+    tone: {type: string, default: dry}
+  steps:
+  - {name: s, type: echo, value: \"{{ inputs.city }} {{ inputs.count }} {{ inputs.extra }}\"}
+",
+    );
+    let words = [
+        "error[PL509]: required inputs missing: city, count, extra",
+        "help: perennial run inputs.yaml city=VALUE count=VALUE extra=VALUE",
+    ];
+    let said = run_mock(&world, 2, "inputs.yaml", &[], &words);
+    assert_eq!(said.matches("error").count(), 1, "{said}");
+    let words = [
+        "error[PL509]: required inputs missing: extra",
+        "error[PL510]: input `city`: expected string, got integer",
+        "error[PL510]: input `count`: expected integer, got string",
+    ];
+    run_mock(&world, 2, "inputs.yaml", &["city=5", "count=many"], &words);
+    let given = ["city=Bern", "--input", "COUNT=2", "extra=@inputs.yaml"];
+    let output = world.expect(0, &[&["run", "inputs.yaml"], &MOCK[..], &given].concat());
+    assert!(output.stdout.starts_with("s: Bern 2 workflow: name: inputs"), "{}", output.stdout);
+}

@@ -1,0 +1,102 @@
+//! A key is used and never shown: not by success, not by any failure, not by the log.
+
+use std::fs;
+
+use perennial_testkit::{BinaryOutput, FakeAnthropic, FakeReply};
+
+use crate::world::{CANARY, KEY_ENV, SOON, World};
+
+const RUN: [&str; 7] =
+    ["run", "flow.yaml", "--config", "perennial.toml", "--tree", "--run-id", "r"];
+/// One attempt only: nobody waits for a second one.
+const ASK: &str = "{name: ask, type: claude, prompt: question one, retry: {max_retries: 0}}";
+
+/// The key, and what is left of it after usual encodings.
+fn forms() -> Vec<Vec<u8>> {
+    let hex: String = CANARY.bytes().map(|byte| format!("{byte:02x}")).collect();
+    vec![CANARY.into(), hex.clone().into(), hex.to_uppercase().into(), CANARY[7..].into()]
+}
+
+fn assert_absent(place: &str, bytes: &[u8]) {
+    for form in forms() {
+        let found = bytes.windows(form.len()).any(|window| window == form);
+        assert!(!found, "the key is in {place}: {}", String::from_utf8_lossy(bytes));
+    }
+}
+
+/// Looks through all that a run left: its output, every file beside it, every way to show it.
+fn look_everywhere(world: &World, output: &BinaryOutput, what: &str) {
+    let mut seen = vec![(format!("{what}: run"), output.clone())];
+    for args in [&["show", "r"][..], &["show", "r", "--json"], &["runs"], &["runs", "--json"]] {
+        seen.push((format!("{what}: {args:?}"), world.expect(0, args)));
+    }
+    for (place, output) in seen {
+        assert_absent(&format!("stdout of {place}"), output.stdout.as_bytes());
+        assert_absent(&format!("stderr of {place}"), output.stderr.as_bytes());
+    }
+    let entries = world.entries();
+    assert!(entries.contains("perennial.db"), "{entries:?}");
+    for name in entries {
+        assert_absent(&format!("{what}: {name}"), &fs::read(world.path(&name)).unwrap());
+    }
+}
+
+/// One run against `reply`, with the loudest log there is, for people and for programs.
+fn ask(reply: FakeReply, code: i32, what: &str) {
+    for json in [false, true] {
+        let fake = FakeAnthropic::start();
+        fake.script("question", [reply.clone()]);
+        let world = World::live(&fake, ASK);
+        let args = if json { [&RUN[..], &["--json"]].concat() } else { RUN.to_vec() };
+        let command = world.command(&args).env("PERENNIAL_LOG", "trace");
+        let mut running = command.spawn().unwrap();
+        // While it runs, the journal of the store is there as well.
+        running.wait_for("a request", SOON, |_| !fake.calls().is_empty()).unwrap();
+        for name in world.entries() {
+            let bytes = fs::read(world.path(&name)).unwrap_or_default();
+            assert_absent(&format!("{what}: {name} during the run"), &bytes);
+        }
+        let output = running.wait(SOON).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{what}: {output:#?}");
+        assert!(output.stderr.contains("TRACE") || output.stderr.contains("DEBUG"), "{what}");
+        look_everywhere(&world, &output, what);
+    }
+}
+
+#[test]
+fn a_run_that_succeeds_shows_no_key() {
+    ask(FakeReply::echo(), 0, "success");
+}
+
+#[test]
+fn a_refusal_that_echoes_the_key_shows_no_key() {
+    for status in [400, 401] {
+        let message = format!("invalid x-api-key: {CANARY}");
+        let reply = FakeReply::error(status, "authentication_error", &message)
+            .header("request-id", format!("req-{CANARY}"));
+        ask(reply, 1, &format!("status {status}"));
+    }
+    ask(FakeReply::status(500, format!("<html>{CANARY}</html>")), 1, "status 500");
+}
+
+#[test]
+fn a_stream_that_breaks_shows_no_key() {
+    ask(FakeReply::cut(format!("you said {CANARY}")), 1, "cut");
+    ask(FakeReply::early_end(format!("you said {CANARY}")), 1, "early end");
+    ask(FakeReply::error_inside(CANARY, CANARY), 1, "an error event");
+    let event = format!("{{\"type\":\"error\",\"error\":{{\"message\":\"{CANARY}\"}}}}");
+    ask(FakeReply::raw(format!("event: error\ndata: {event}\n\n")), 1, "a raw error event");
+}
+
+#[test]
+fn a_key_that_cannot_be_sent_is_not_repeated() {
+    let fake = FakeAnthropic::start();
+    let world = World::live(&fake, ASK);
+    let output = world.command(&RUN).env(KEY_ENV, format!("{CANARY}\n{CANARY}")).run(SOON).unwrap();
+    assert_eq!(output.status.code(), Some(8), "{output:?}");
+    assert!(output.stderr.contains("provider `anthropic` cannot be used"), "{}", output.stderr);
+    assert_absent("stderr", output.stderr.as_bytes());
+    assert_absent("stdout", output.stdout.as_bytes());
+    assert_eq!(fake.calls().len(), 0);
+    assert!(!world.entries().contains("perennial.db"));
+}
