@@ -108,7 +108,7 @@ pub enum ChildType {
     Supervisor,
 }
 
-/// What a supervisor does about a child that ended by itself (supervision.md, table 5.1).
+/// What a supervisor does about a child that ended by itself.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnExit {
@@ -144,7 +144,7 @@ impl Restart {
 
 impl Restart {
     /// Whether the end of a child that its supervisor stopped is reported as `shutdown_error`
-    /// (supervision.md, table 5.6). `timed_out` says that it was killed after its time was up.
+    /// (SUP-156 to SUP-158). `timed_out` says that it was killed after its time was up.
     pub fn stop_is_error(self, reason: &ExitReason, shutdown: Shutdown, timed_out: bool) -> bool {
         match reason {
             ExitReason::Shutdown => false,
@@ -165,7 +165,7 @@ impl Restart {
 mod tests {
     use super::*;
 
-    /// Table 5.1 of supervision.md, whole.
+    /// The whole table.
     #[test]
     fn own_exits_follow_the_table() {
         use AfterExit::{Drop, Keep, Restart as Again};
@@ -192,7 +192,7 @@ mod tests {
         }
     }
 
-    /// Table 5.6 of supervision.md, whole.
+    /// The whole table.
     #[test]
     fn stops_are_reported_as_the_table_says() {
         let all = [Restart::Permanent, Restart::Transient, Restart::Temporary];

@@ -1,5 +1,4 @@
-//! Classes of failure, and what each means for retry (providers-and-tools.md, section 3;
-//! pipelines.md, 4.9).
+//! Classes of failure, and what each means for retry.
 
 use std::fmt;
 
@@ -139,7 +138,7 @@ impl fmt::Display for FailureClass {
 pub struct Failure {
     /// What kind it is.
     pub class: FailureClass,
-    /// The stable code of pipelines.md, for example `PL705`.
+    /// The stable code, for example `PL705`.
     pub code: String,
     /// One line for people; never a secret.
     pub message: String,

@@ -1,4 +1,4 @@
-//! The neutral model of one call to a language model (providers-and-tools.md, section 2).
+//! The neutral model of one call to a language model.
 //!
 //! Only what this version sends and reads; fields are added, never given another meaning.
 
@@ -118,7 +118,7 @@ impl Usage {
     }
 }
 
-/// Why a reply ended (providers-and-tools.md, 2.3).
+/// Why a reply ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {

@@ -1,6 +1,6 @@
 //! Durable execution: identities and states of runs, stages, jobs and attempts.
 //!
-//! The tables of durable-runs.md 4.1–4.4 as exhaustive functions: what they do not list is
+//! The tables of allowed transitions as exhaustive functions: what they do not list is
 //! forbidden, and the store refuses it a second time.
 
 mod key;

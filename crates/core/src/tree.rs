@@ -1,4 +1,4 @@
-//! The value of the supervision-tree dump, schema `perennial.tree/1` (inspection.md, section 3).
+//! The value of the supervision-tree dump, schema `perennial.tree/1`.
 //!
 //! Fields are added, never renamed; readers ignore what they do not know.
 

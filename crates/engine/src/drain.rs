@@ -29,7 +29,7 @@ use serde_json::json;
 
 use crate::{Services, patience::patiently, published::Published, run::Message};
 
-/// How long a drain may take (durable-runs.md, 8.12).
+/// How long a drain may take.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of that, the time for giving back what did not end.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(2);

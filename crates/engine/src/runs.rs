@@ -17,7 +17,7 @@ use crate::{
     scheduler::Scheduler,
 };
 
-/// Longest time a run may take unless its starter says otherwise (pipelines.md, 4.3).
+/// Longest time a run may take unless its starter says otherwise.
 const RUN_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long an actor of ours may take to answer.
 const REPLY_WITHIN: Duration = Duration::from_secs(60);

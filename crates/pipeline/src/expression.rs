@@ -1,4 +1,4 @@
-//! The one grammar of templates and conditions (pipelines.md, 3.4), as far as this version goes.
+//! The one grammar of templates and conditions, as far as this version goes.
 
 mod condition;
 mod evaluate;

@@ -28,11 +28,6 @@
 //!   of a reply its structured data, else its text, never its cost and usage.
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
-#![expect(
-    clippy::result_large_err,
-    reason = "faults and failures are values for people; they are made on cold paths"
-)]
-
 mod check;
 mod definition;
 mod diagnostic;

@@ -19,7 +19,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// How long a killed child may take to end before it is reported unkillable and no longer
-    /// waited for (choice of supervision.md 3.3: 5 s).
+    /// waited for.
     pub kill_deadline: Duration,
     /// Whether to chain a panic hook in that notes where panics happen.
     pub note_panic_locations: bool,

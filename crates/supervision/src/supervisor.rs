@@ -1,7 +1,7 @@
 //! Supervisors with declared children.
 //!
 //! Starts children in order, restarts them by policy and strategy, stops them in reverse order.
-//! Every row of supervision.md 4.1 that this implements is named where it is decided.
+//! Every rule of OTP that this implements is named, by its id, where it is decided.
 
 mod incarnation;
 mod shell;

@@ -1,4 +1,4 @@
-//! The state machines of durable-runs.md, section 4, as far as anything uses them.
+//! The state machines (SM-1 to SM-33), as far as anything uses them.
 
 use std::fmt;
 
@@ -180,7 +180,7 @@ impl RunState {
         }
     }
 
-    /// The language's word for it (pipelines.md, YR-25).
+    /// The language's word for it (YR-25).
     pub fn status(self) -> &'static str {
         match self {
             Self::Succeeded | Self::PartiallySucceeded => "completed",
@@ -294,7 +294,7 @@ impl AttemptEnd {
     }
 }
 
-/// The outcome of a run whose stages all closed with these outcomes (durable-runs.md, 4.8).
+/// The outcome of a run whose stages all closed with these outcomes.
 pub fn run_outcome(stages: impl IntoIterator<Item = StageOutcome>) -> RunState {
     let mut outcome = RunState::Succeeded;
     for stage in stages {

@@ -222,7 +222,7 @@ impl Step {
         JobKey::new(self.name.as_str())
     }
 
-    /// How long one attempt may take (pipelines.md, 4.3).
+    /// How long one attempt may take.
     pub(crate) fn attempt_within(&self) -> Duration {
         if let Some(within) = self.within_ms {
             return Duration::from_millis(within);

@@ -2,7 +2,7 @@
 //!
 //! A record depends on the definition, the inputs and the replies only, so that a run that was
 //! killed and resumed leaves the same records as one that was not. Deviation YV-1: `replayed`,
-//! `attempts` and `duration_ms` of pipelines.md 5.1, and `error.attempt` of YR-22, are therefore
+//! `attempts` and `duration_ms` of YV-1, and `error.attempt` of YR-22, are therefore
 //! not in the record; the journal has them.
 
 use perennial_core::{Digest, failure::Failure, llm::Completion, run::JobKey};

@@ -11,7 +11,7 @@ use crate::{
     transaction::{Columns, Tx, int},
 };
 
-/// Largest data of an event of a run (durable-runs.md, 6.2).
+/// Largest data of an event of a run.
 const RUN_DATA_BYTES_MAX: usize = 64 * 1024;
 /// Largest data of an event of another stream: there it is the only record of what happened.
 const STREAM_DATA_BYTES_MAX: usize = 1024 * 1024;

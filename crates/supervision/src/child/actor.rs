@@ -1,5 +1,5 @@
 //! Children that are ractor actors. ractor's strings, its silence about kills, its missing cleanup
-//! after failures and its early announcements end here (supervision.md, section 6.3).
+//! after failures and its early announcements end here.
 
 use std::sync::{
     Arc, Mutex, PoisonError,

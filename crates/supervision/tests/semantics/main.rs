@@ -1,4 +1,4 @@
-//! The semantics of supervision.md section 7 that everything above relies on.
+//! The semantics of OTP's supervision that everything above relies on.
 
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 

@@ -12,7 +12,8 @@ use crate::probe::{Log, Message, Probe, SOON, Start, World, root};
 
 #[tokio::test(start_paused = true)]
 async fn every_policy_meets_every_reason() {
-    let reasons: [(&str, fn() -> Message, bool); 6] = [
+    type Way = (&'static str, fn() -> Message, bool);
+    let reasons: [Way; 6] = [
         ("normal", || Message::StopSelf, false),
         ("shutdown", || Message::Exit(ExitReason::Shutdown), false),
         ("shutdown_with", || Message::Exit(ExitReason::ShutdownWith("x".into())), false),

@@ -1,5 +1,5 @@
 //! What an answer that is no reply means: its class, its code, and the pause it asks for
-//! (providers-and-tools.md, section 3; pipelines.md, 4.9 and 5.6).
+//! (ERC-1 to ERC-7).
 //!
 //! Pure: a function of status, headers, body and place in the stream (ERC-1). Nothing here decides
 //! whether to try again; the class does, above.
@@ -129,7 +129,7 @@ fn should_retry(headers: &AnswerHeaders) -> Option<bool> {
     }
 }
 
-/// The code of pipelines.md, 5.6.
+/// The language's code.
 pub(super) fn code_of(class: FailureClass, status: u16) -> &'static str {
     match class {
         FailureClass::Timeout => "PL701",

@@ -156,7 +156,7 @@ fn text_delta(index: u32, text: &Value) -> Option<ProviderEvent> {
     Some(ProviderEvent::TextDelta { index, text })
 }
 
-/// The table of finish reasons (providers-and-tools.md, 2.3).
+/// The table of finish reasons.
 fn finish(reason: Option<&str>) -> FinishReason {
     match reason {
         Some("end_turn" | "stop_sequence") => FinishReason::Stop,
