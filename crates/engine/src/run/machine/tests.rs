@@ -1,13 +1,13 @@
 //! Every short history of a run, played against a real store: after each event the machine in
 //! memory equals one built anew from the store's rows, and every history can be brought to an end.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use perennial_core::run::SkipReason;
+use perennial_core::{FailureClass, failure::Failure, run::SkipReason};
 use perennial_store::{Committed, Created, MemoryStore, NewRun, Store};
 
 use super::*;
-use crate::workflow::{AttemptCx, BoxFuture, Definition};
+use crate::workflow::{AttemptCx, BoxFuture, Definition, FailureMeans};
 
 /// Steps `a`, `b`, `c`, one after the other or all at once; a failure of `b` is tolerated.
 #[derive(Debug)]

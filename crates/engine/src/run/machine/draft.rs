@@ -1,0 +1,306 @@
+//! A decision in the making: one fact, and everything that follows from it.
+
+use std::time::Duration;
+
+use perennial_core::{
+    FailureClass,
+    failure::Failure,
+    retry::AfterFailure,
+    run::{AttemptEnd, JobState, RunState, StageOutcome, StageState, run_outcome},
+};
+use perennial_store::{
+    Decision, JobStep, Lease, NewEvent, NewJob, NewTimer, Report, RunStep, StageStep,
+};
+use serde_json::{Value, json};
+
+use super::{Circumstances, Ending, Machine, Policy, StopCause, owner};
+use crate::workflow::{DoneJob, FailureMeans, Outcome, Workflow};
+
+/// A decision in the making.
+pub(super) struct Draft {
+    pub(super) state: RunState,
+    report: Option<Report>,
+    pub(super) newly_done: Option<DoneJob>,
+    job_steps: Vec<JobStep>,
+    pub(super) new_jobs: Vec<NewJob>,
+    pub(super) seal: bool,
+    run_step: Option<RunStep>,
+    events: Vec<NewEvent>,
+    timers: Vec<NewTimer>,
+    stages: Vec<StageStep>,
+}
+
+impl Draft {
+    pub(super) fn new(machine: &Machine) -> Self {
+        Self {
+            state: machine.state,
+            report: None,
+            newly_done: None,
+            job_steps: Vec::new(),
+            new_jobs: Vec::new(),
+            seal: false,
+            run_step: None,
+            events: Vec::new(),
+            timers: Vec::new(),
+            stages: Vec::new(),
+        }
+    }
+
+    pub(super) fn report(
+        &mut self,
+        workflow: &dyn Workflow,
+        lease: &Lease,
+        how: &Ending,
+        policy: Policy,
+        used: u32,
+        at: &Circumstances,
+    ) {
+        let mut report = Report {
+            lease: lease.clone(),
+            end: AttemptEnd::Succeeded,
+            job: JobState::Succeeded,
+            skipped: None,
+            run_after: None,
+            result: None,
+            class: None,
+            code: None,
+            message: None,
+            dead_letter: false,
+        };
+        let failure = match how {
+            Ending::Outcome(Outcome::Succeeded(record)) => {
+                report.result = Some(record.clone());
+                None
+            }
+            Ending::Outcome(Outcome::Skipped { reason, record }) => {
+                report.end = AttemptEnd::Skipped;
+                report.job = JobState::Skipped;
+                report.skipped = Some(*reason);
+                report.result = Some(record.clone());
+                None
+            }
+            Ending::Outcome(Outcome::Failed(failure)) => Some(failure.clone()),
+            Ending::Panicked(message) => Some(Failure::new(
+                FailureClass::Panic,
+                "PL615",
+                format!("the step panicked: {message}"),
+            )),
+            Ending::Cancelled => {
+                report.end = AttemptEnd::Cancelled;
+                report.job = JobState::Cancelled;
+                None
+            }
+            Ending::Lost => {
+                report.end = AttemptEnd::Expired;
+                let message = "its process died with it, and no attempt is left";
+                Some(Failure::new(FailureClass::Lost, "PL699", message))
+            }
+        };
+        if let Some(failure) = failure {
+            self.fail(workflow, &mut report, &failure, policy, used, at);
+        }
+        if report.job.is_terminal() {
+            self.newly_done = Some(DoneJob {
+                key: lease.key.clone(),
+                state: report.job,
+                result: report.result.clone().unwrap_or(Value::Null),
+            });
+        }
+        self.report = Some(report);
+    }
+
+    fn fail(
+        &mut self,
+        workflow: &dyn Workflow,
+        report: &mut Report,
+        failure: &Failure,
+        policy: Policy,
+        used: u32,
+        at: &Circumstances,
+    ) {
+        let lease = report.lease.clone();
+        let lost = report.end == AttemptEnd::Expired;
+        if !lost {
+            let timed_out = failure.class == FailureClass::Timeout;
+            report.end = if timed_out { AttemptEnd::TimedOut } else { AttemptEnd::Error };
+        }
+        report.class = Some(failure.class);
+        report.code = Some(failure.code.clone());
+        report.message = Some(failure.message.clone());
+        let told = failure.retry_after_ms.map(Duration::from_millis);
+        let after = if self.state == RunState::Running && !lost {
+            policy.retry.after(failure.class, used + 1, told, at.jitter)
+        } else {
+            AfterFailure::Fail { exhausted: lost }
+        };
+        match after {
+            AfterFailure::RetryIn(pause) => {
+                let due = at.now.after(pause);
+                report.job = JobState::Ready;
+                report.run_after = Some(due);
+                self.timers.push(NewTimer {
+                    owner: owner(&lease.run),
+                    name: format!("retry/{}", lease.job),
+                    at: due,
+                });
+            }
+            AfterFailure::Fail { exhausted } => {
+                report.dead_letter = exhausted;
+                match workflow.on_failure(&lease.key, failure, lease.attempt) {
+                    FailureMeans::Tolerate { record } => {
+                        report.job = JobState::Partial;
+                        report.result = Some(record);
+                        if !lost && report.end == AttemptEnd::Error {
+                            report.end = AttemptEnd::Partial;
+                        }
+                    }
+                    FailureMeans::FailRun { record } => {
+                        report.job = JobState::Failed;
+                        report.result = Some(record);
+                        self.fail_run(&lease, failure);
+                    }
+                }
+            }
+        }
+    }
+
+    fn fail_run(&mut self, lease: &Lease, failure: &Failure) {
+        if self.state != RunState::Running {
+            return;
+        }
+        self.state = RunState::Failed;
+        self.run_step = Some(RunStep {
+            from: RunState::Running,
+            to: RunState::Failed,
+            failure: Some(json!({
+                "cause": "failure",
+                "step": lease.key,
+                "attempt": lease.attempt,
+                "class": failure.class,
+                "code": failure.code,
+                "message": failure.message,
+                "detail": failure.detail,
+            })),
+        });
+    }
+
+    pub(super) fn stop(&mut self, cause: StopCause, machine: &Machine) {
+        let cause = match cause {
+            StopCause::Cancel => "cancel",
+            StopCause::Deadline => "deadline",
+        };
+        self.state = RunState::Cancelling;
+        self.run_step = Some(RunStep {
+            from: machine.state,
+            to: RunState::Cancelling,
+            failure: Some(json!({ "cause": cause })),
+        });
+    }
+
+    /// Ends jobs that wait once the run is ending, and the stage and the run once all jobs ended.
+    pub(super) fn close(&mut self, machine: &Machine) {
+        let reported = self.report.as_ref().map(|report| (report.lease.job, report.job));
+        let ending = self.state != RunState::Running && self.state != RunState::Paused;
+        if ending && !machine.state.is_terminal() {
+            for job in &machine.jobs {
+                let is_reported = reported.is_some_and(|(id, _)| id == job.id);
+                if !is_reported && matches!(job.state, JobState::Ready | JobState::Blocked) {
+                    let to = JobState::Cancelled;
+                    self.job_steps.push(JobStep { job: job.id, from: job.state, to });
+                }
+            }
+        }
+        let live = machine.jobs.iter().any(|job| match reported {
+            Some((id, state)) if id == job.id => !state.is_terminal(),
+            _ => {
+                let stepped = self.job_steps.iter().any(|step| step.job == job.id);
+                !stepped && !job.state.is_terminal()
+            }
+        });
+        if machine.stage_state == StageState::Closed || machine.state.is_terminal() {
+            return;
+        }
+        if ending {
+            self.close_ending(machine, live);
+        } else if self.seal || machine.stage_state == StageState::Sealed {
+            self.close_sealed(machine, live);
+        }
+    }
+
+    fn close_ending(&mut self, machine: &Machine, live: bool) {
+        let failure = self.run_step.as_ref().and_then(|step| step.failure.clone());
+        let failure = failure.or_else(|| machine.failure.clone());
+        let cause = failure.as_ref().and_then(|failure| failure["cause"].as_str());
+        let (target, outcome) = match cause {
+            Some("cancel") => (RunState::Cancelled, StageOutcome::Cancelled),
+            Some("deadline") => (RunState::TimedOut, StageOutcome::Cancelled),
+            _ => (RunState::Failed, StageOutcome::Failed),
+        };
+        let from = machine.state;
+        if !live && from.enter(target).is_ok() {
+            self.run_step = Some(RunStep { from, to: target, failure });
+            self.close_stage(machine, outcome);
+        } else if from == RunState::Cancelling {
+            self.run_step = None;
+        } else {
+            // The last attempt to end closes the run; without one, the next look does.
+            self.run_step = Some(RunStep { from, to: RunState::Cancelling, failure });
+        }
+    }
+
+    fn close_sealed(&mut self, machine: &Machine, live: bool) {
+        if live {
+            if machine.stage_state == StageState::Sealed {
+                return;
+            }
+            self.stages.push(StageStep {
+                stage: machine.stage.clone(),
+                from: machine.stage_state,
+                to: StageState::Sealed,
+                outcome: None,
+            });
+            return;
+        }
+        let newly = self.newly_done.as_ref().map(|job| job.state);
+        let mut states = machine.done.iter().map(|job| job.state).chain(newly).peekable();
+        let outcome = if states.peek().is_none() {
+            StageOutcome::Skipped
+        } else if states.any(|state| state == JobState::Partial) {
+            StageOutcome::Partial
+        } else {
+            StageOutcome::Succeeded
+        };
+        let to = run_outcome([outcome]);
+        self.run_step = Some(RunStep { from: machine.state, to, failure: None });
+        self.state = to;
+        self.close_stage(machine, outcome);
+    }
+
+    fn close_stage(&mut self, machine: &Machine, outcome: StageOutcome) {
+        self.stages.push(StageStep {
+            stage: machine.stage.clone(),
+            from: machine.stage_state,
+            to: StageState::Closed,
+            outcome: Some(outcome),
+        });
+    }
+
+    pub(super) fn finish(self, machine: &Machine) -> Option<Decision> {
+        let nothing = self.report.is_none()
+            && self.job_steps.is_empty()
+            && self.new_jobs.is_empty()
+            && self.stages.is_empty()
+            && self.run_step.is_none();
+        (!nothing).then(|| Decision {
+            run: machine.run.clone(),
+            expected_revision: machine.revision,
+            report: self.report,
+            jobs: self.job_steps,
+            new_jobs: self.new_jobs,
+            stages: self.stages,
+            run_step: self.run_step,
+            events: self.events,
+            timers: self.timers,
+        })
+    }
+}
