@@ -12,7 +12,9 @@ use perennial::{
 };
 use serde_json::json;
 
-use crate::gate::{Gate, Keeper};
+use tokio::sync::watch;
+
+use crate::gate::{Gate, Keeper, SOON};
 
 pub(crate) async fn runtime() -> Runtime {
     Runtime::builder().store(Store::memory()).start().await.unwrap()
@@ -73,6 +75,76 @@ impl Workflow for Panics {
     fn execute(self: Arc<Self>, _: AttemptCx) -> BoxFuture<'static, Outcome> {
         Box::pin(async { panic!("a bug in a step") })
     }
+}
+
+/// One job that makes a call and then waits for ever, unless its reply was recorded before.
+#[derive(Debug)]
+struct CallsThenHangs {
+    definition: Definition,
+    calls: watch::Sender<usize>,
+}
+
+impl Workflow for CallsThenHangs {
+    fn name(&self) -> &str {
+        "calls"
+    }
+
+    fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    fn next(&self, done: &[DoneJob]) -> Next {
+        Panics(self.definition.clone()).next(done)
+    }
+
+    fn on_failure(
+        &self,
+        _: &perennial::engine::workflow::JobKey,
+        failure: &Failure,
+        _: u32,
+    ) -> FailureMeans {
+        FailureMeans::FailRun { record: json!(failure.message) }
+    }
+
+    fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
+        Box::pin(async move {
+            let answer = async {
+                self.calls.send_modify(|calls| *calls += 1);
+                Ok(json!("paid"))
+            };
+            let replied = match cx.call(self.definition.digest, |_key| answer).await {
+                Ok(replied) => replied,
+                Err(failure) => return Outcome::Failed(failure),
+            };
+            if !replied.replayed {
+                std::future::pending::<()>().await;
+            }
+            Outcome::Succeeded(replied.value)
+        })
+    }
+}
+
+/// The reply is in the store, and its attempt dies before the step is.
+#[tokio::test(start_paused = true)]
+async fn a_recorded_reply_is_never_paid_again() {
+    let runtime = runtime().await;
+    let calls = watch::Sender::new(0);
+    let definition = Definition::new(b"calls".to_vec());
+    let workflow = Arc::new(CallsThenHangs { definition, calls: calls.clone() });
+    let start = StartRun { run: None, workflow, settings: json!({}), within: None };
+    let run = runtime.runs().start(start).await.unwrap();
+    let mut events = run.events(1);
+    while events.next().await.unwrap().kind != "checkpoint_written" {}
+    let task = format!("/perennial/tasks/{}:a#1", run.id());
+    runtime.supervision_tree().kill(&task).unwrap().exit().await;
+    let outcome = tokio::time::timeout(SOON, run.outcome()).await.unwrap().unwrap();
+    assert_eq!(outcome.state.status(), "completed");
+    assert_eq!(outcome.view.jobs[0].result, Some(json!("paid")));
+    assert_eq!(*calls.borrow(), 1, "the second attempt took the recorded reply");
+    let ends: Vec<_> =
+        outcome.view.attempts.iter().map(|a| (a.end.unwrap(), a.uncertain)).collect();
+    assert_eq!(ends, [(AttemptEnd::Released, false), (AttemptEnd::Succeeded, false)]);
+    runtime.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,10 +13,9 @@ use perennial_testkit::{
 };
 use serde_json::{Value, json};
 
-use crate::gate::Gate;
+use crate::gate::{Gate, SOON};
 
 const RUNS: usize = 8;
-const SOON: Duration = Duration::from_secs(30);
 
 /// Echoes, variables and calls; the last call holds the run in flight until the gate opens.
 fn document() -> String {

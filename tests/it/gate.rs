@@ -1,12 +1,17 @@
 //! A provider that answers at once, but for questions with the word `wait`: those wait until the
 //! test opens the gate.
 
+use std::time::Duration;
+
 use perennial::tools::{
     CallCx, EventStream, Provider, ProviderEvent,
     llm::{ChatRequest, FinishReason},
     provider::Opening,
 };
 use tokio::sync::watch;
+
+/// Far more than anything here takes; a test that needs it has failed.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(crate) struct Gate {
@@ -37,7 +42,10 @@ impl Keeper {
 
     /// Waits until this many calls were made.
     pub(crate) async fn called(&self, count: usize) {
-        self.calls.clone().wait_for(|calls| *calls >= count).await.unwrap();
+        let mut calls = self.calls.clone();
+        let called = calls.wait_for(|calls| *calls >= count);
+        let called = tokio::time::timeout(SOON, called).await;
+        called.unwrap_or_else(|_| panic!("not called {count} times")).unwrap();
     }
 
     pub(crate) fn calls(&self) -> usize {

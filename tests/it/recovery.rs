@@ -6,7 +6,7 @@ use perennial::{
 };
 use std::{path::Path, time::Duration};
 
-use crate::gate::{Gate, Keeper};
+use crate::gate::{Gate, Keeper, SOON};
 
 const TEXT: &str = "workflow:\n  name: w\n  steps:\n  \
     - {name: first, type: claude, prompt: hello}\n  \
@@ -49,7 +49,9 @@ async fn a_runtime_that_stays_continues_at_boot_what_another_left() {
     let (third, keeper) = start(&path, Adoption::AtBoot).await;
     keeper.called(1).await;
     keeper.open();
-    let outcome = third.pipelines().get(&id).await.unwrap().outcome().await.unwrap();
+    let run = third.pipelines().get(&id).await.unwrap();
+    let outcome = tokio::time::timeout(SOON, run.outcome()).await.unwrap().unwrap();
+    drop(run);
     assert_eq!(outcome.status(), "completed");
     assert_eq!(keeper.calls(), 1, "the recorded first reply is not asked for again");
     let ends: Vec<_> = outcome.view.attempts.iter().map(|attempt| attempt.end.unwrap()).collect();

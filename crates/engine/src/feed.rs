@@ -8,8 +8,8 @@ use tokio::sync::broadcast;
 
 use crate::{
     RunError,
+    parked::Parked,
     patience::{STORE_WITHIN, patiently},
-    services::Parked,
 };
 
 /// Events kept for a watcher that is behind; one that is further behind reads the store.

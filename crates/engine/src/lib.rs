@@ -15,6 +15,7 @@
 pub mod drain;
 mod feed;
 pub mod monitor;
+mod parked;
 mod patience;
 mod published;
 mod run;

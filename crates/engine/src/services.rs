@@ -22,6 +22,7 @@ use crate::{
     drain::DrainReport,
     feed::Hub,
     monitor,
+    parked::Parked,
     patience::{STORE_WITHIN, patiently},
     run,
     workflow::BoxFuture,
@@ -93,32 +94,6 @@ pub struct Services {
     /// Wakes the timekeeper.
     pub(crate) look_again: Arc<Notify>,
     jitter: Arc<(RandomState, AtomicU64)>,
-}
-
-/// Runs that cannot be continued here; cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Parked(Arc<DashMap<RunId, String>>);
-
-impl Parked {
-    pub(crate) fn park(&self, run: &RunId, why: impl Into<String>) {
-        self.0.insert(run.clone(), why.into());
-    }
-
-    pub(crate) fn release(&self, run: &RunId) {
-        self.0.remove(run);
-    }
-
-    pub(crate) fn why(&self, run: &RunId) -> Option<String> {
-        self.0.get(run).map(|why| why.clone())
-    }
-
-    pub(crate) fn retain(&self, keep: impl Fn(&RunId) -> bool) {
-        self.0.retain(|run, _| keep(run));
-    }
-
-    pub(crate) fn all(&self) -> Vec<(RunId, String)> {
-        self.0.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect()
-    }
 }
 
 /// One attempt of one job.

@@ -21,6 +21,8 @@ use serde_json::json;
 
 use super::store::Opened;
 
+/// Restarts that the root tolerates. A storm anywhere below it has passed its own supervisor first.
+pub(super) const INTENSITY: (u32, Duration) = (3, Duration::from_secs(5));
 /// Runs that may be active at a time.
 const RUNS_MAX: usize = 1_000;
 /// Tasks that may run at a time: attempts, and what the host starts.
@@ -163,7 +165,7 @@ pub fn declared_tree(host_children: Vec<ChildSpec>) -> Result<TreeSnapshot, Stor
         definitions: Arc::new(NoDefinitions),
         adoption: Adoption::OnRequest,
         host_children,
-        intensity: super::builder::INTENSITY,
+        intensity: INTENSITY,
         drain_within: drain::DRAIN_TIMEOUT,
     });
     Ok(TreeSnapshot {

@@ -9,13 +9,10 @@ use perennial_tools::{AlreadyRegistered, Provider, Tool};
 
 use super::{
     Config, Parts, ProviderTable, Runtime, Store,
-    application::{Application, Assembled, Loops, assemble, store_child},
+    application::{Application, Assembled, INTENSITY, Loops, assemble, store_child},
     definitions::PipelineDefinitions,
 };
 use crate::Pipelines;
-
-/// Restarts that the root tolerates. A storm anywhere below it has passed its own supervisor first.
-pub(super) const INTENSITY: (u32, Duration) = (3, Duration::from_secs(5));
 
 /// Configures a [`Runtime`].
 ///
