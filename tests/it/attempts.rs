@@ -124,6 +124,50 @@ impl Workflow for CallsThenHangs {
     }
 }
 
+/// One job whose record is larger than what a store keeps.
+#[derive(Debug)]
+struct Huge(Definition);
+
+impl Workflow for Huge {
+    fn name(&self) -> &str {
+        "huge"
+    }
+
+    fn definition(&self) -> &Definition {
+        &self.0
+    }
+
+    fn next(&self, done: &[DoneJob]) -> Next {
+        Panics(self.0.clone()).next(done)
+    }
+
+    fn on_failure(
+        &self,
+        _: &perennial::engine::workflow::JobKey,
+        failure: &Failure,
+        _: u32,
+    ) -> FailureMeans {
+        FailureMeans::FailRun { record: json!(failure.message) }
+    }
+
+    fn execute(self: Arc<Self>, _: AttemptCx) -> BoxFuture<'static, Outcome> {
+        Box::pin(async { Outcome::Succeeded(json!("x".repeat(80 << 20))) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_cannot_be_kept_fails_its_step_and_not_the_run_s_actor() {
+    let runtime = runtime().await;
+    let workflow = Arc::new(Huge(Definition::new(b"huge".to_vec())));
+    let start = StartRun { run: None, workflow, settings: json!({}), within: None };
+    let outcome = runtime.runs().start(start).await.unwrap().outcome().await.unwrap();
+    assert_eq!(outcome.state.status(), "failed");
+    let [attempt] = &outcome.view.attempts[..] else { panic!("{:?}", outcome.view.attempts) };
+    assert_eq!(attempt.class, Some(FailureClass::Limit));
+    assert!(attempt.message.as_deref().unwrap().contains("at most"), "{attempt:?}");
+    runtime.shutdown().await;
+}
+
 /// The reply is in the store, and its attempt dies before the step is.
 #[tokio::test(start_paused = true)]
 async fn a_recorded_reply_is_never_paid_again() {
@@ -179,7 +223,8 @@ async fn an_attempt_that_is_killed_is_given_back_and_shown_as_uncertain() {
     assert_eq!(ends, [(AttemptEnd::Released, true), (AttemptEnd::Succeeded, false)]);
     assert_eq!(outcome.view.jobs[0].attempts_used, 1, "a release uses no budget");
     assert_eq!((outcome.uncertain_attempts(), keeper.calls()), (1, 2));
-    runtime.shutdown().await;
+    let drain = runtime.shutdown().await.drain.unwrap();
+    assert_eq!((drain.finished, drain.released, drain.cut), (0, 0, 0), "nothing is left over");
 }
 
 #[tokio::test(start_paused = true)]

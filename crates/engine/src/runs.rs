@@ -265,7 +265,15 @@ impl RunHandle {
     ///
     /// When nobody here runs it, or the store is away.
     pub async fn cancel(&self) -> Result<bool, RunError> {
-        let address = self.runs.services.run_address(&self.run).ok_or(CallError::NoProc)?;
-        Ok(address.call(|reply| Message::Cancel { reply }, REPLY_WITHIN).await??)
+        let Some(address) = self.runs.services.run_address(&self.run) else {
+            let ended = self.view().await?.run.state.is_terminal();
+            return if ended { Ok(false) } else { Err(CallError::NoProc.into()) };
+        };
+        match address.call(|reply| Message::Cancel { reply }, REPLY_WITHIN).await {
+            Ok(changed) => Ok(changed?),
+            // It ended while it was asked: that changes nothing any more.
+            Err(_) if self.view().await?.run.state.is_terminal() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 }

@@ -83,7 +83,7 @@ pub struct Services {
     /// Runs that this process cannot continue, with the reason: whoever waits for one is told.
     pub(crate) parked: Parked,
     /// The attempts of this process whose end no run actor has taken in yet.
-    pub(crate) attempts: Arc<DashMap<AttemptId, TaskRef>>,
+    pub(crate) attempts: Arc<DashMap<AttemptId, (RunId, TaskRef)>>,
     /// Notified whenever an attempt leaves the table.
     pub(crate) attempt_left: Arc<Notify>,
     /// The whole tree is about to be stopped.
@@ -193,11 +193,22 @@ impl Services {
     }
 
     pub(crate) fn attempt(&self, attempt: AttemptId) -> Option<TaskRef> {
-        self.attempts.get(&attempt).map(|task| task.clone())
+        self.attempts.get(&attempt).map(|entry| entry.1.clone())
     }
 
     pub(crate) fn live_attempts(&self) -> Vec<TaskRef> {
-        self.attempts.iter().map(|entry| entry.value().clone()).collect()
+        self.attempts.iter().map(|entry| entry.value().1.clone()).collect()
+    }
+
+    pub(crate) fn attempts_of(&self, run: &RunId) -> Vec<TaskRef> {
+        let own = self.attempts.iter().filter(|entry| entry.value().0 == *run);
+        own.map(|entry| entry.value().1.clone()).collect()
+    }
+
+    /// Nothing of `run` is waited for any more: it has ended, or is left as it is.
+    pub(crate) fn forget_attempts_of(&self, run: &RunId) {
+        self.attempts.retain(|_, (of, _)| of != run);
+        self.attempt_left.notify_waiters();
     }
 
     pub(crate) fn forget_attempt(&self, attempt: AttemptId) {

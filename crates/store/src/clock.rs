@@ -5,8 +5,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use perennial_core::Timestamp;
 
 /// How far ahead of the persisted anchor a reopened store starts at least. The writer moves the
-/// anchor with the first commit after this time, so no instant is given out twice.
-pub(crate) const ANCHOR_STEP: Duration = Duration::from_secs(1);
+/// anchor with the first commit after this time, so no instant is given out twice. Shorter than any
+/// process lives, so that openings that follow each other do not lead the store's clock away.
+pub(crate) const ANCHOR_STEP: Duration = Duration::from_millis(50);
 
 /// A source of instants that never runs back.
 #[derive(Clone)]

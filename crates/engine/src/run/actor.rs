@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use perennial_core::{
-    ExitReason,
+    ExitReason, FailureClass,
+    failure::Failure,
     run::{JobState, RunId, RunState},
 };
 use perennial_store::{Committed, Decision, Lease, Store, StoreError};
@@ -161,6 +162,11 @@ impl Shell {
             .filter(|job| job.state == JobState::Leased)
             .filter_map(|job| machine.lease(job))
             .collect();
+        // Attempts whose end was recorded by an incarnation that did not live to forget them.
+        let held = |id: &AttemptId| {
+            leased.iter().any(|lease| lease.job == id.job && lease.attempt == id.attempt)
+        };
+        self.services.attempts.retain(|id, (run, _)| *run != self.run || held(id));
         for lease in leased {
             if lost.iter().any(|job| job.key == lease.key) {
                 self.ended(machine, lease, Ending::Lost).await?;
@@ -222,6 +228,7 @@ impl Shell {
         }
         self.publish(machine);
         if machine.state.is_terminal() {
+            self.services.forget_attempts_of(&self.run);
             self.services.look_again.notify_one();
             me.stop(None);
         }
@@ -302,7 +309,19 @@ impl Shell {
         lease: Lease,
         how: Ending,
     ) -> Result<Heard, ActorError> {
+        self.end(machine, lease, how, true).await
+    }
+
+    /// `may_fail`: what cannot be kept becomes a failure; a failure that cannot be kept does not.
+    async fn end(
+        &self,
+        machine: &mut Machine,
+        lease: Lease,
+        how: Ending,
+        may_fail: bool,
+    ) -> Result<Heard, ActorError> {
         let id = AttemptId { job: lease.job, attempt: lease.attempt };
+        let fact_lease = lease.clone();
         let fact = Fact::Ended { lease, how: Box::new(how) };
         match self.try_commit(machine, &fact).await {
             Ok(leases) => {
@@ -318,6 +337,13 @@ impl Shell {
                 Ok(Heard::Settled)
             }
             Err(error) if error.is_transient() => Ok(Heard::Later),
+            // What it gave cannot be kept: that is a failure of the step.
+            Err(StoreError::TooLarge { what, bytes, max }) if may_fail => {
+                let text = format!("{what} of the step has {bytes} bytes; at most {max} are kept");
+                let failure = Failure::new(FailureClass::Limit, "PL801", text);
+                let how = Ending::Outcome(Outcome::Failed(failure));
+                Box::pin(self.end(machine, fact_lease, how, false)).await
+            }
             Err(error) => Err(error.into()),
         }
     }

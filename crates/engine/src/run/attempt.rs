@@ -53,7 +53,7 @@ pub(super) async fn start(
             report(&to, held, outcome).await;
         })
         .await?;
-    services.attempts.insert(id, task.clone());
+    services.attempts.insert(id, (lease.run.clone(), task.clone()));
     watch(&task, address, lease);
     Ok(())
 }
@@ -63,7 +63,7 @@ pub(super) async fn start(
 pub(super) fn find(services: &Services, lease: &Lease) -> Option<perennial_supervision::TaskRef> {
     let id = AttemptId { job: lease.job, attempt: lease.attempt };
     let task = services.attempt(id).or_else(|| services.tasks.find(&task_name(lease)))?;
-    services.attempts.insert(id, task.clone());
+    services.attempts.insert(id, (lease.run.clone(), task.clone()));
     Some(task)
 }
 

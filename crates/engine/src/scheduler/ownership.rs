@@ -96,7 +96,13 @@ impl Actor for Shell {
             Message::Look => self.look(state).await,
             Message::GaveUp { run } => {
                 tracing::error!(%run, "the run's actor gave up; it is left as it is");
-                self.spec.services.parked.park(&run, "its actor failed too often");
+                let services = &self.spec.services;
+                services.parked.park(&run, "its actor failed too often");
+                // What of it still runs has nobody to report to.
+                for task in services.attempts_of(&run) {
+                    drop(services.tasks.terminate_child(&task).await);
+                }
+                services.forget_attempts_of(&run);
             }
         }
         self.publish(state);
@@ -164,6 +170,9 @@ impl Shell {
 
     async fn start_actors(&self, state: &mut State, run: &RunId) -> Result<(), NotStarted> {
         let services = &self.spec.services;
+        if services.is_draining() {
+            return Err(NotStarted::Later("the runtime is shutting down".to_owned()));
+        }
         let is_there = |children: Vec<perennial_supervision::ChildInfo>| {
             children.iter().any(|child| child.id == run.as_str())
         };

@@ -227,7 +227,10 @@ impl<'a> Writer<'a> {
 
     /// Leaves a short log and the latest instant.
     fn finish(self) {
-        if let Err(error) = schema::anchor(&self.connection, self.shared.clock.now()) {
+        // The next opening adds a step; it then starts no earlier than this moment, and no later.
+        let step = i64::try_from(ANCHOR_STEP.as_micros()).unwrap_or(0);
+        let now = Timestamp::from_micros(self.shared.clock.now().as_micros() - step);
+        if let Err(error) = schema::anchor(&self.connection, now) {
             tracing::warn!(%error, "the clock's anchor was not written");
         }
         self.move_log("PRAGMA wal_checkpoint(TRUNCATE)");

@@ -192,3 +192,21 @@ fn an_operation_that_nobody_serves_waits_for_its_callers_deadline() {
         assert_eq!(node.incarnation, 1);
     });
 }
+
+#[test]
+fn openings_that_follow_each_other_do_not_lead_the_clock_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let first = open(&path);
+    #[expect(clippy::disallowed_methods, reason = "the real clock is the subject")]
+    let (begun, started) = (first.now(), std::time::SystemTime::now());
+    served(&first, || block_on(async { start(&first, "r").await }));
+    drop(first);
+    for _ in 0..40 {
+        let store = open(&path);
+        served(&store, || block_on(async { store.runs(1).await.unwrap() }));
+    }
+    let passed = open(&path).now().since(begun);
+    let really = started.elapsed().unwrap();
+    assert!(passed <= really + std::time::Duration::from_millis(200), "{passed:?} {really:?}");
+}
