@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     life::{Ended, Pid},
-    presence::{Presence, Publisher, channel},
+    presence::{OneLife, Presence, Publisher, channel},
 };
 
 /// Messages that may wait in one mailbox; the next one is refused at the address.
@@ -61,6 +61,12 @@ impl Mailbox {
         let shrink = |depth: u64| Some(depth.saturating_sub(1));
         // The closure always answers.
         let _ = self.depth.fetch_update(Ordering::Relaxed, Ordering::Relaxed, shrink);
+    }
+}
+
+impl<M> OneLife for Incarnation<M> {
+    fn pid(&self) -> Pid {
+        self.pid
     }
 }
 
@@ -139,14 +145,20 @@ impl<M: Message> Address<M> {
             if !life.mailbox.admit() {
                 return Err(CallError::Full);
             }
-            let (sender, reply) = oneshot::channel();
-            if life.actor.send_message(request(sender.into())).is_ok()
-                && let Ok(reply) = reply.await
-            {
-                return Ok(reply);
+            let (sender, mut reply) = oneshot::channel();
+            if life.actor.send_message(request(sender.into())).is_err() {
+                return Err(CallError::Exited(life.ended.wait().await));
             }
-            // No reply is coming: the end of the incarnation says why, else the deadline does.
-            Err(CallError::Exited(life.ended.wait().await))
+            tokio::select! {
+                biased;
+                Ok(reply) = &mut reply => Ok(reply),
+                // A request that was sent at the very moment of the end lies in a mailbox that
+                // nobody will read: that its reply port is not dropped says nothing.
+                reason = life.ended.wait() => {
+                    // What was replied before the end counts.
+                    reply.try_recv().map_err(|_| CallError::Exited(reason))
+                }
+            }
         };
         tokio::time::timeout(within, attempt).await.unwrap_or(Err(CallError::Timeout))
     }

@@ -1,29 +1,25 @@
 //! How to start, restart and stop one child; one file per kind of child.
 
 mod actor;
+mod reaper;
+mod start;
 mod task;
 mod thread;
 
-pub(crate) use self::task::start_once as start_task;
-use std::{
-    collections::HashMap,
-    fmt,
-    future::Future,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use perennial_core::{ChildId, ChildType, ExitReason, Restart, Shutdown, tree::NodeKind};
 use serde_json::Value;
 
+pub(crate) use self::{
+    reaper::Reaper,
+    start::{StartCx, started},
+    task::start_once as start_task,
+};
 use crate::{
-    LifecycleEvent,
-    address::Mailbox,
-    context::Context,
-    life::{Life, Pid},
-    node::{Node, Supervises},
-    panics,
+    life::Life,
+    node::Supervises,
+    panics::{call_quietly, guard_blocking},
     presence::Announce,
 };
 
@@ -65,10 +61,10 @@ pub struct ChildSpec {
     pub(crate) child_type: ChildType,
     pub(crate) kind: NodeKind,
     pub(crate) type_name: Option<String>,
-    pub(crate) start: Arc<dyn Fn(StartCx) -> Starting + Send + Sync>,
+    start: Arc<Starter>,
     /// Whom to tell whether it is there; absent for what has no address.
     pub(crate) presence: Option<Arc<dyn Announce>>,
-    pub(crate) detail: Option<Arc<dyn Fn() -> Value + Send + Sync>>,
+    detail: Option<Arc<Detail>>,
     pub(crate) supervises: Option<Supervises>,
     pub(crate) start_within: Option<Duration>,
     pub(crate) restart_delay: Option<Duration>,
@@ -105,7 +101,7 @@ impl ChildSpec {
             child_type: ChildType::Worker,
             kind,
             type_name: None,
-            start: Arc::new(start),
+            start: Arc::new(Starter(Box::new(start))),
             presence: None,
             detail: None,
             supervises: None,
@@ -153,40 +149,29 @@ impl ChildSpec {
     /// neither block nor ask the child.
     #[must_use]
     pub fn detail(mut self, read: impl Fn() -> Value + Send + Sync + 'static) -> Self {
-        self.detail = Some(Arc::new(read));
+        self.detail = Some(Arc::new(Detail(Box::new(read))));
         self
     }
 
-    /// Starts an incarnation: bounded, and no panic of the start gets past here.
-    pub(crate) async fn start(&self, cx: StartCx) -> Result<Life, StartError> {
-        let start = self.start.clone();
-        let node = cx.node.clone();
-        let (context, incarnation) = (cx.context.clone(), node.begin_start());
-        // Whoever calls it from here on, its own work included, waits for it to be up.
-        node.coming();
-        let starting = panics::guard(async move { start(cx).await });
-        let result = match self.start_within {
-            Some(within) => {
-                tokio::time::timeout(within, starting).await.unwrap_or(Err(ExitReason::Timeout))
-            }
-            None => starting.await,
-        };
-        let result = match result {
-            Ok(result) => result,
-            Err(reason) => Err(StartError::new(&self.id, reason)),
-        };
-        match &result {
-            Ok(_) => {
-                node.started();
-                context.tell(&node, LifecycleEvent::Started { incarnation });
-            }
-            Err(error) => {
-                node.start_failed(&error.reason, context.clock().now());
-                let reason = error.reason.clone();
-                context.tell(&node, LifecycleEvent::StartFailed { reason });
-            }
+    /// Whether `other` is a clone of this one, and so the same child.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.start, &other.start)
+    }
+
+    /// Nothing will come of this specification, nor of those declared below it.
+    pub(crate) fn gone(&self) {
+        if let Some(presence) = &self.presence {
+            presence.gone();
         }
-        result
+        let below = self.supervises.as_ref().map_or(&[][..], |declared| &declared.children);
+        below.iter().for_each(Self::gone);
+    }
+
+    /// What the component published; a reader that panics spoils only its own line of the dump.
+    pub(crate) fn read_detail(&self) -> Value {
+        let Some(detail) = &self.detail else { return Value::Null };
+        guard_blocking(|| (detail.0)())
+            .unwrap_or_else(|panic| Value::String(format!("the detail cannot be read: {panic}")))
     }
 }
 
@@ -201,98 +186,23 @@ impl fmt::Debug for ChildSpec {
     }
 }
 
-/// What a start gets from the supervisor.
-#[derive(Clone)]
-pub(crate) struct StartCx {
-    pub(crate) context: Context,
-    pub(crate) node: Arc<Node>,
-    pub(crate) reaper: Reaper,
-    /// Tells the supervisor of the end of an incarnation; must not wait.
-    pub(crate) report: Arc<dyn Fn(Pid, ExitReason) + Send + Sync>,
-}
+/// The host's way to start a child. What it captured may panic in its drop; whoever happens to hold
+/// it last, a supervisor as a rule, does not fall with it.
+struct Starter(Box<dyn Fn(StartCx) -> Starting + Send + Sync>);
 
-impl StartCx {
-    /// From here on the incarnation exists: it is in the tree, the reaper has it, and `end` is
-    /// awaited by a driver that announces the result.
-    ///
-    /// No await may stand between the birth of what `life` controls and this call.
-    pub(crate) fn drive(
-        &self,
-        life: &Life,
-        presence: Option<Arc<dyn Announce>>,
-        mailbox: Option<Arc<Mailbox>>,
-        end: impl Future<Output = ExitReason> + Send + 'static,
-    ) {
-        let (cx, life) = (self.clone(), life.clone());
-        self.node.attach(life.clone(), mailbox, self.context.clock().now());
-        self.reaper.add(life.clone());
-        spawn(async move {
-            let reason = end.await;
-            cx.finish(life, presence, reason);
-        });
-    }
-
-    /// Whoever waits for the end may open again what the incarnation held: everything of it is
-    /// dropped before the end is announced.
-    fn finish(self, life: Life, presence: Option<Arc<dyn Announce>>, reason: ExitReason) {
-        let now = self.context.clock().now();
-        // One that was given up as unkillable has been replaced in the tree and at its address.
-        if let Some(incarnation) = self.node.ended(life.pid, &reason, now) {
-            if let Some(presence) = &presence {
-                presence.coming();
-            }
-            let event = LifecycleEvent::Exited { incarnation, reason: reason.clone() };
-            self.context.tell(&self.node, event);
-        }
-        self.reaper.remove(life.pid);
-        if self.node.is_root() {
-            // Nobody brings a root back.
-            self.node.gone();
-        }
-        let (Life { pid, ended, control }, report) = (life, self.report.clone());
-        drop((self, presence, control));
-        ended.announce(&reason);
-        report(pid, reason);
+impl Drop for Starter {
+    fn drop(&mut self) {
+        let start = std::mem::replace(&mut self.0, Box::new(|_| Box::pin(std::future::pending())));
+        call_quietly("the drop of a specification", move || drop(start));
     }
 }
 
-/// The one place that hands a future to tokio: drivers, which end with what they drive.
-#[expect(clippy::disallowed_methods, reason = "every supervised thing is driven from here")]
-fn spawn(driver: impl Future<Output = ()> + Send + 'static) {
-    // The driver announces its own end; nobody joins it.
-    drop(tokio::spawn(driver));
-}
+/// As [`Starter`], for the detail.
+struct Detail(Box<dyn Fn() -> Value + Send + Sync>);
 
-/// Everything below a supervisor that is alive, for the case that the supervisor itself is not.
-#[derive(Clone, Default)]
-pub(crate) struct Reaper(Arc<Mutex<HashMap<Pid, Life>>>);
-
-impl Reaper {
-    fn add(&self, life: Life) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(life.pid, life);
-    }
-
-    pub(crate) fn remove(&self, pid: Pid) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid);
-    }
-
-    /// Kills what is left and awaits it, all under one deadline (trap 7).
-    pub(crate) async fn reap(&self, context: &Context) {
-        let left: Vec<Life> = {
-            let mut lives = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            lives.drain().map(|(_, life)| life).collect()
-        };
-        for life in &left {
-            life.control.kill();
-        }
-        let all = async {
-            for life in &left {
-                life.ended.wait().await;
-            }
-        };
-        if tokio::time::timeout(context.kill_deadline(), all).await.is_err() {
-            let alive = left.iter().filter(|life| life.ended.reason().is_none()).count();
-            tracing::error!(alive, "children did not end with their supervisor");
-        }
+impl Drop for Detail {
+    fn drop(&mut self) {
+        let read = std::mem::replace(&mut self.0, Box::new(|| Value::Null));
+        call_quietly("the drop of a specification", move || drop(read));
     }
 }

@@ -1,8 +1,9 @@
 //! What all nodes of one tree share. Two trees share nothing.
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -11,7 +12,9 @@ use std::{
 use tokio::sync::broadcast;
 
 use crate::{
-    Clock, Lifecycle, LifecycleEvent, LifecycleSource, life::Pid, lifecycle::LIFECYCLE_KEPT,
+    Clock, Lifecycle, LifecycleEvent, LifecycleSource,
+    life::{Ended, Life, Pid},
+    lifecycle::LIFECYCLE_KEPT,
     node::Node,
 };
 
@@ -41,12 +44,15 @@ struct Shared {
     options: Options,
     pids: AtomicU64,
     lifecycle: broadcast::Sender<Lifecycle>,
+    /// Those that were given up and have not ended since, with their paths.
+    unkillable: Mutex<BTreeMap<Pid, (String, Ended)>>,
 }
 
 impl Context {
     pub(crate) fn new(clock: Clock, options: Options) -> Self {
         let lifecycle = broadcast::Sender::new(LIFECYCLE_KEPT);
-        Self(Arc::new(Shared { clock, options, pids: AtomicU64::new(0), lifecycle }))
+        let (pids, unkillable) = (AtomicU64::new(0), Mutex::default());
+        Self(Arc::new(Shared { clock, options, pids, lifecycle, unkillable }))
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -65,9 +71,27 @@ impl Context {
         LifecycleSource(self.0.lifecycle.clone())
     }
 
+    /// `life` did not end when it was killed.
+    pub(crate) fn unkillable(&self, life: &Life, node: &Node) {
+        self.list_of_unkillable().insert(life.pid, (node.path().to_owned(), life.ended.clone()));
+        self.tell(node, LifecycleEvent::Unkillable);
+    }
+
+    /// Paths of those that were given up and have not ended since, oldest first.
+    pub(crate) fn still_unkillable(&self) -> Vec<String> {
+        self.list_of_unkillable().values().map(|(path, _)| path.clone()).collect()
+    }
+
+    /// Those that did end meanwhile are taken off.
+    fn list_of_unkillable(&self) -> MutexGuard<'_, BTreeMap<Pid, (String, Ended)>> {
+        let mut list = self.0.unkillable.lock().unwrap_or_else(PoisonError::into_inner);
+        list.retain(|_, (_, ended)| ended.reason().is_none());
+        list
+    }
+
     /// Publishes an event of `node`, as a trace event too.
     pub(crate) fn tell(&self, node: &Node, event: LifecycleEvent) {
-        let path = node.path();
+        let path = node.path().to_owned();
         match &event {
             LifecycleEvent::Started { incarnation } => {
                 tracing::debug!(%path, incarnation, "child started");

@@ -6,7 +6,10 @@
 
 mod shell;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use perennial_core::{
     ChildId, ChildType, ExitReason, Restart, Shutdown, Strategy, intensity::IntensityLimit,
@@ -16,7 +19,7 @@ use perennial_core::{
 use crate::{
     ChildInfo, ChildSpec, Counts, RequestError,
     life::Life,
-    node::Supervises,
+    node::{Node, Supervises},
     presence::{Announce, Presence, channel},
     supervisor::{Reply, SupervisorLife, ask, begin, count},
 };
@@ -78,6 +81,8 @@ pub struct DynamicSupervisor {
 /// One child of a dynamic supervisor, over its restarts.
 #[derive(Clone, Debug)]
 pub struct ChildRef {
+    /// Orders begin anew with every life of the supervisor; nodes are never the same.
+    pub(crate) node: Weak<Node>,
     pub(crate) order: u64,
     id: ChildId,
     /// The life it had when it was started.
@@ -100,7 +105,7 @@ impl ChildRef {
 #[derive(Debug)]
 pub(crate) enum Request {
     StartChild { spec: Box<ChildSpec>, reply: Reply<ChildRef> },
-    TerminateChild { order: u64, id: ChildId, reply: Reply<()> },
+    TerminateChild { child: ChildRef, reply: Reply<()> },
 }
 
 impl DynamicSupervisor {
@@ -152,8 +157,8 @@ impl DynamicSupervisor {
     ///
     /// [`RequestError::NotFound`] when it is not a child any more (DYN-038).
     pub async fn terminate_child(&self, child: &ChildRef) -> Result<(), RequestError> {
-        let (order, id) = (child.order, child.id.clone());
-        ask(&self.presence, |reply| Request::TerminateChild { order, id, reply }).await
+        let child = child.clone();
+        ask(&self.presence, |reply| Request::TerminateChild { child, reply }).await
     }
 
     /// Its children in start order, as published; asks nobody. Empty when it does not run.
@@ -169,8 +174,8 @@ impl DynamicSupervisor {
     /// The child of this id that runs, as published; asks nobody. Of several that share the id, the
     /// first.
     pub fn find(&self, id: &str) -> Option<ChildRef> {
-        let (order, first) = self.presence.now()?.find(id)?;
-        Some(ChildRef { order, id: id.into(), first })
+        let (node, first) = self.presence.now()?.find(id)?;
+        Some(ChildRef { order: node.order(), node: Arc::downgrade(&node), id: id.into(), first })
     }
 
     /// Waits until an incarnation runs; answers whether one does.

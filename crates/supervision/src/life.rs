@@ -9,6 +9,8 @@ use perennial_core::ExitReason;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::panics::call_quietly;
+
 type Wake = Box<dyn FnOnce() + Send>;
 type Tell = Box<dyn FnOnce(&ExitReason) + Send>;
 
@@ -62,7 +64,7 @@ impl StopToken {
             std::mem::take(&mut *callbacks)
         };
         for wake in callbacks {
-            wake();
+            call_quietly("on_stop", wake);
         }
     }
 }
@@ -127,7 +129,7 @@ impl Ended {
             std::mem::take(&mut *watchers)
         };
         for tell in watchers {
-            tell(reason);
+            call_quietly("on_exit", || tell(reason));
         }
     }
 
@@ -159,6 +161,12 @@ impl Ended {
             }
         };
         tell(&past);
+    }
+}
+
+impl fmt::Debug for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ended").field(&self.reason()).finish()
     }
 }
 

@@ -1,16 +1,21 @@
 //! The published picture of a tree. Drivers and supervisors write it; reading it asks nobody.
 
+mod picture;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use perennial_core::{
-    ExitReason, RestartIntensity, Strategy, Uptime,
-    tree::{Intensity, LastExit, NodeKind, NodeState, Restarts, TreeNode},
+    ChildType, ExitReason, RestartIntensity, Uptime,
+    tree::{LastExit, NodeState, TreeNode},
 };
+
+use self::picture::last_exit;
+pub(crate) use self::picture::{Supervises, collect_declared};
 
 use crate::{
     ChildSpec, Clock, LifecycleSource, LifecycleStream,
@@ -50,6 +55,11 @@ impl Tree {
         self.context.lifecycle()
     }
 
+    /// Paths of those that did not end when they were killed, and still have not.
+    pub(crate) fn unkillable(&self) -> Vec<String> {
+        self.context.still_unkillable()
+    }
+
     /// The clock of this tree.
     pub fn clock(&self) -> Clock {
         self.context.clock()
@@ -69,16 +79,29 @@ impl Tree {
 /// One child of a supervisor, over all its incarnations.
 pub(crate) struct Node {
     pub(crate) id: String,
+    path: String,
     parent: Option<Weak<Node>>,
     order: u64,
     spec: ChildSpec,
     state: Mutex<Written>,
-    children: Mutex<BTreeMap<u64, Arc<Node>>>,
+    children: Mutex<Children>,
+}
+
+/// Invariant: both hold the same nodes.
+#[derive(Default)]
+struct Children {
+    by_order: BTreeMap<u64, Arc<Node>>,
+    /// Unique, other than the ids of specifications.
+    by_id: HashMap<String, Arc<Node>>,
 }
 
 /// What changes.
 struct Written {
     state: NodeState,
+    /// Whether the present life, or else the last one, was acknowledged as started.
+    started: bool,
+    /// Whether it is a supervisor that reached its restart intensity in the present life.
+    gave_up: bool,
     incarnation: u64,
     restarts: u64,
     started_at: Option<Uptime>,
@@ -100,13 +123,18 @@ impl Node {
         order: u64,
         id: Option<String>,
     ) -> Arc<Self> {
+        let id = id.unwrap_or_else(|| spec.id.to_string());
+        let above = parent.map(|parent| parent.path.as_str()).unwrap_or_default();
         Arc::new(Self {
-            id: id.unwrap_or_else(|| spec.id.to_string()),
+            path: format!("{above}/{id}"),
+            id,
             parent: parent.map(Arc::downgrade),
             order,
             spec,
             state: Mutex::new(Written {
                 state: NodeState::Declared,
+                started: false,
+                gave_up: false,
                 incarnation: 0,
                 restarts: 0,
                 started_at: None,
@@ -115,7 +143,7 @@ impl Node {
                 mailbox: None,
                 intensity: None,
             }),
-            children: Mutex::new(BTreeMap::new()),
+            children: Mutex::default(),
         })
     }
 
@@ -123,10 +151,13 @@ impl Node {
     /// so that paths stay unique (dynamic children share ids, DYN-012).
     pub(crate) fn add_child(self: &Arc<Self>, spec: ChildSpec, order: u64) -> Arc<Self> {
         let mut children = self.children();
-        let taken = spec.child_ids_repeat && children.values().any(|n| *n.id == *spec.id.as_str());
-        let id = taken.then(|| format!("{}~{order}", spec.id));
-        let node = Self::new(spec, Some(self), order, id);
-        children.insert(order, node.clone());
+        let mut id = spec.id.to_string();
+        while spec.child_ids_repeat && children.by_id.contains_key(&id) {
+            id = format!("{id}~{order}");
+        }
+        let node = Self::new(spec, Some(self), order, Some(id.clone()));
+        children.by_order.insert(order, node.clone());
+        children.by_id.insert(id, node.clone());
         node
     }
 
@@ -139,48 +170,100 @@ impl Node {
     }
 
     pub(crate) fn remove_child(&self, order: u64) {
-        self.children().remove(&order);
+        let removed = {
+            let mut children = self.children();
+            let removed = children.by_order.remove(&order);
+            let named = removed.as_ref().map(|node| children.by_id.remove(&node.id));
+            (removed, named)
+        };
+        // Outside the lock: with it may go what the host's code captured.
+        drop(removed);
     }
 
-    /// Forgets all children: a new incarnation of a supervisor starts from its specification.
-    pub(crate) fn clear_children(&self) {
-        self.children().clear();
-    }
-
-    pub(crate) fn path(&self) -> String {
-        match self.parent.as_ref().and_then(Weak::upgrade) {
-            Some(parent) => format!("{}/{}", parent.path(), self.id),
-            None => format!("/{}", self.id),
+    /// Forgets all children: a new incarnation of a supervisor starts from its specification. What
+    /// is not in that does not come back.
+    pub(crate) fn forget_children(&self) {
+        let declared = self.spec.supervises.as_ref().map_or(&[][..], |all| &all.children);
+        let forgotten = std::mem::take(&mut *self.children());
+        let declared: HashMap<&str, &ChildSpec> =
+            declared.iter().map(|spec| (spec.id.as_str(), spec)).collect();
+        for child in forgotten.by_order.values() {
+            let comes_back =
+                declared.get(child.id.as_str()).is_some_and(|spec| spec.is_same(&child.spec));
+            if comes_back {
+                child.forget_children();
+            } else {
+                child.gone();
+            }
         }
     }
 
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn child_type(&self) -> ChildType {
+        self.spec.child_type
+    }
+
     pub(crate) fn child(&self, id: &str) -> Option<Arc<Self>> {
-        self.children().values().find(|node| node.id == id).cloned()
+        self.children().by_id.get(id).cloned()
     }
 
     /// One value per child, in start order.
     pub(crate) fn infos<T>(&self, read: impl Fn(&ChildSpec, &str, NodeState) -> T) -> Vec<T> {
-        let children: Vec<Arc<Self>> = self.children().values().cloned().collect();
-        children.iter().map(|node| read(&node.spec, &node.id, node.state())).collect()
+        self.child_nodes().iter().map(|node| read(&node.spec, &node.id, node.state())).collect()
     }
 
-    pub(crate) fn enter(&self, state: NodeState) {
-        self.written().state = state;
+    fn child_nodes(&self) -> Vec<Arc<Self>> {
+        self.children().by_order.values().cloned().collect()
+    }
+
+    /// Its supervisor will start it again: those who call it wait.
+    pub(crate) fn backing_off(&self) {
+        self.written().state = NodeState::BackingOff;
+        self.coming();
+    }
+
+    /// The life `pid` was asked to stop, unless it has ended already.
+    pub(crate) fn stopping(&self, pid: Pid) {
+        let mut written = self.written();
+        if written.life.as_ref().is_some_and(|life| life.pid == pid) {
+            written.state = NodeState::Stopping;
+        }
+    }
+
+    /// Nobody will start it any more, unless by hand.
+    pub(crate) fn stopped(&self) {
+        let mut written = self.written();
+        if matches!(written.state, NodeState::Starting | NodeState::BackingOff) {
+            written.state = NodeState::Stopped;
+        }
+    }
+
+    /// Its supervisor ended: what had been starting or waiting below it does so no longer.
+    pub(crate) fn children_stopped(&self) {
+        self.child_nodes().iter().for_each(|child| child.stopped());
+    }
+
+    pub(crate) fn gave_up(&self) {
+        self.written().gave_up = true;
     }
 
     pub(crate) fn state(&self) -> NodeState {
         self.written().state
     }
 
-    /// Number of the incarnation that is about to start.
-    pub(crate) fn begin_start(&self) -> u64 {
+    /// Another incarnation is about to start.
+    pub(crate) fn begin_start(&self) {
         let mut written = self.written();
         written.state = NodeState::Starting;
+        written.started = false;
+        written.gave_up = false;
         if written.incarnation > 0 {
             written.restarts += 1;
         }
         written.incarnation += 1;
-        written.incarnation
     }
 
     pub(crate) fn attach(&self, life: Life, mailbox: Option<Arc<Mailbox>>, now: Uptime) {
@@ -190,17 +273,16 @@ impl Node {
         written.started_at = Some(now);
     }
 
+    /// The present incarnation runs; answers its number.
     pub(crate) fn started(&self) -> u64 {
         let mut written = self.written();
-        // It may have ended before its supervisor got here.
-        if written.state == NodeState::Starting {
-            written.state = NodeState::Running;
-        }
+        written.started = true;
+        written.state = NodeState::Running;
         written.incarnation
     }
 
     /// Records the exit of `pid`, before anybody is told. Returns the incarnation's number, or
-    /// nothing when another incarnation has taken its place.
+    /// nothing when it was never started or nobody waits for it any more.
     pub(crate) fn ended(&self, pid: Pid, reason: &ExitReason, now: Uptime) -> Option<u64> {
         let mut written = self.written();
         if written.life.as_ref().is_none_or(|life| life.pid != pid) {
@@ -208,28 +290,42 @@ impl Node {
         }
         let lived = written.started_at.map(|then| now.since(then)).unwrap_or_default();
         written.last_exit = Some(last_exit(reason, lived, now));
-        written.state = NodeState::Stopped;
-        written.started_at = None;
-        written.life = None;
-        written.mailbox = None;
-        Some(written.incarnation)
+        written.state = if written.gave_up { NodeState::GaveUp } else { NodeState::Stopped };
+        let life = written.forget_life();
+        let incarnation = written.started.then_some(written.incarnation);
+        drop(written);
+        drop(life);
+        self.down(pid);
+        incarnation
     }
 
-    /// Given up: its end, should it come, is no longer this node's.
-    pub(crate) fn give_up_on(&self, pid: Pid) {
+    /// Given up: its end, should it come, is no longer this node's. Answers whether it was there
+    /// to be given up.
+    pub(crate) fn give_up_on(&self, pid: Pid) -> bool {
         let mut written = self.written();
-        if written.life.as_ref().is_some_and(|life| life.pid == pid) {
-            written.life = None;
-            written.mailbox = None;
-            written.state = NodeState::Unkillable;
+        if written.life.as_ref().is_none_or(|life| life.pid != pid) {
+            return false;
+        }
+        written.state = NodeState::Unkillable;
+        let life = written.forget_life();
+        drop(written);
+        drop(life);
+        self.down(pid);
+        true
+    }
+
+    fn down(&self, pid: Pid) {
+        if let Some(presence) = &self.spec.presence {
+            presence.ended(pid);
         }
     }
 
     pub(crate) fn start_failed(&self, reason: &ExitReason, now: Uptime) {
         let mut written = self.written();
         written.last_exit = Some(last_exit(reason, Duration::ZERO, now));
-        written.state = NodeState::Stopped;
-        written.life = None;
+        if written.state != NodeState::Unkillable {
+            written.state = NodeState::Stopped;
+        }
     }
 
     pub(crate) fn publish_intensity(&self, intensity: &RestartIntensity) {
@@ -249,134 +345,30 @@ impl Node {
 
     /// Nothing will come back here, nor below.
     pub(crate) fn gone(&self) {
-        if let Some(presence) = &self.spec.presence {
-            presence.gone();
-        }
-        let children: Vec<Arc<Self>> = self.children().values().cloned().collect();
-        children.iter().for_each(|child| child.gone());
-    }
-
-    fn collect(&self, parent: Option<&str>, now: Uptime, nodes: &mut Vec<TreeNode>) {
-        let path = match parent {
-            Some(parent) => format!("{parent}/{}", self.id),
-            None => format!("/{}", self.id),
-        };
-        nodes.push(self.picture(&path, parent, now));
-        let children: Vec<Arc<Self>> = self.children().values().cloned().collect();
-        for child in children {
-            child.collect(Some(&path), now, nodes);
-        }
-    }
-
-    fn picture(&self, path: &str, parent: Option<&str>, now: Uptime) -> TreeNode {
-        let in_window = |parent: &Arc<Self>| {
-            parent.written().intensity.as_ref().map_or(0, |i| i.in_window(now))
-        };
-        let in_window = self.parent.as_ref().and_then(Weak::upgrade).as_ref().map_or(0, in_window);
-        // Published by the component; asked before the lock, for it is the host's code.
-        let detail = self.spec.detail.as_ref().map_or(serde_json::Value::Null, |read| read());
-        let mut node = declared(&self.spec, path, parent, self.order);
-        let written = self.written();
-        if let (Some(shown), Some(intensity)) = (&mut node.intensity, &written.intensity) {
-            shown.in_window = intensity.in_window(now);
-        }
-        let total = written.restarts;
-        node.restarts = Restarts { total, in_window: if total == 0 { 0 } else { in_window } };
-        node.state = written.state;
-        node.incarnation = written.incarnation;
-        node.last_exit.clone_from(&written.last_exit);
-        node.uptime_ms = written.started_at.map(|then| millis(now.since(then)));
-        node.mailbox_depth = written.mailbox.as_ref().map(|mailbox| mailbox.depth());
-        node.detail = detail;
-        node
+        // Those declared below it may have no node: their supervisor did not get to them.
+        self.spec.gone();
+        self.child_nodes().iter().for_each(|child| child.gone());
     }
 
     fn written(&self) -> MutexGuard<'_, Written> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn children(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Self>>> {
+    fn children(&self) -> MutexGuard<'_, Children> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A child as specified.
-pub(crate) fn declared(spec: &ChildSpec, path: &str, parent: Option<&str>, order: u64) -> TreeNode {
-    let supervises = spec.supervises.as_ref();
-    TreeNode {
-        path: path.to_owned(),
-        id: path.rsplit('/').next().unwrap_or_default().to_owned(),
-        parent: parent.map(ToOwned::to_owned),
-        order,
-        kind: spec.kind,
-        type_name: spec.type_name.clone(),
-        restart: spec.restart,
-        shutdown: spec.shutdown.to_string(),
-        strategy: supervises.map(|declared| declared.strategy),
-        intensity: supervises.map(|declared| Intensity {
-            max: declared.intensity.max_restarts,
-            window_ms: millis(declared.intensity.within),
-            in_window: 0,
-        }),
-        state: NodeState::Declared,
-        incarnation: 0,
-        restarts: Restarts::default(),
-        last_exit: None,
-        uptime_ms: None,
-        mailbox_depth: None,
-        detail: serde_json::Value::Null,
+impl Written {
+    fn forget_life(&mut self) -> Option<Life> {
+        self.started_at = None;
+        self.mailbox = None;
+        self.life.take()
     }
-}
-
-/// What a supervisor's specification says about itself.
-#[derive(Clone)]
-pub(crate) struct Supervises {
-    pub(crate) strategy: Strategy,
-    pub(crate) intensity: perennial_core::intensity::IntensityLimit,
-    pub(crate) children: Vec<ChildSpec>,
-}
-
-/// `spec` and everything below it, as specified.
-pub(crate) fn collect_declared(
-    spec: &ChildSpec,
-    parent: Option<&str>,
-    order: u64,
-    nodes: &mut Vec<TreeNode>,
-) {
-    let path = format!("{}/{}", parent.unwrap_or_default(), spec.id);
-    nodes.push(declared(spec, &path, parent, order));
-    if spec.kind == NodeKind::Supervisor
-        && let Some(supervises) = &spec.supervises
-    {
-        for (child, order) in supervises.children.iter().zip(1..) {
-            collect_declared(child, Some(&path), order, nodes);
-        }
-    }
-}
-
-fn last_exit(reason: &ExitReason, lived: Duration, now: Uptime) -> LastExit {
-    let (message, location) = if let ExitReason::Panic { message, location } = reason {
-        (Some(message.clone()), location.clone())
-    } else if let ExitReason::Error(text) | ExitReason::ShutdownWith(text) = reason {
-        (Some(text.clone()), None)
-    } else {
-        (None, None)
-    };
-    LastExit {
-        reason: reason.name().to_owned(),
-        message,
-        location,
-        lived_ms: millis(lived),
-        at_ms: millis(now.elapsed()),
-    }
-}
-
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").field("path", &self.path()).finish_non_exhaustive()
+        f.debug_struct("Node").field("path", &self.path).finish_non_exhaustive()
     }
 }

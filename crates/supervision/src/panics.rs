@@ -1,6 +1,13 @@
 //! Panics become exit reasons, with the place where they happened.
 
-use std::{any::Any, cell::RefCell, panic::AssertUnwindSafe, sync::Once};
+use std::{
+    any::Any,
+    cell::RefCell,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Once,
+    task::{Context, Poll},
+};
 
 use futures_util::FutureExt;
 use perennial_core::ExitReason;
@@ -33,6 +40,56 @@ pub(crate) async fn guard<T>(future: impl Future<Output = T>) -> Result<T, ExitR
 /// Calls `work`; a panic in it is an exit reason.
 pub(crate) fn guard_blocking<T>(work: impl FnOnce() -> T) -> Result<T, ExitReason> {
     std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| reason(&*payload))
+}
+
+/// A future that lets no panic out: neither of a poll, nor of its drop before it was done.
+///
+/// What a select drops because something else came first is the user's code as well, and whoever
+/// drives it must live to announce the end.
+pub(crate) struct Contained<F>(Option<Pin<Box<F>>>);
+
+/// Contains `future`. As with [`guard`], callers hand over a block that makes what they run.
+pub(crate) fn contain<F: Future>(future: F) -> Contained<F> {
+    Contained(Some(Box::pin(future)))
+}
+
+impl<F> Contained<F> {
+    /// Drops what is left of the future; a panic in that is an exit reason.
+    pub(crate) fn discard(&mut self) -> Result<(), ExitReason> {
+        let future = self.0.take();
+        guard_blocking(move || drop(future))
+    }
+}
+
+impl<F: Future> Future for Contained<F> {
+    type Output = Result<F::Output, ExitReason>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(future) = self.0.as_mut() else { return Poll::Pending };
+        let polled = guard_blocking(|| future.as_mut().poll(cx));
+        let output = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Ok(output),
+            Err(reason) => Err(reason),
+        };
+        let discarded = self.discard();
+        Poll::Ready(output.and_then(|output| discarded.map(|()| output)))
+    }
+}
+
+impl<F> Drop for Contained<F> {
+    fn drop(&mut self) {
+        if let Err(reason) = self.discard() {
+            tracing::warn!(%reason, "a future that was given up panicked in its drop");
+        }
+    }
+}
+
+/// Calls `tell`, which is somebody else's; a panic in it is only noted.
+pub(crate) fn call_quietly(what: &'static str, tell: impl FnOnce()) {
+    if let Err(reason) = guard_blocking(tell) {
+        tracing::error!(%reason, what, "a callback panicked");
+    }
 }
 
 /// Must be called on the thread that panicked, before anything else can panic there.

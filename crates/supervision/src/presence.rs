@@ -2,6 +2,8 @@
 
 use tokio::sync::watch;
 
+use crate::life::Pid;
+
 /// What a destination is at the moment.
 #[derive(Clone, Debug)]
 pub(crate) enum Phase<T> {
@@ -27,19 +29,35 @@ impl<T> Clone for Presence<T> {
     }
 }
 
-/// Set by supervisors without knowing what is published.
-pub(crate) trait Announce: Send + Sync {
-    fn coming(&self);
-    fn gone(&self);
+/// What is published: one life of something.
+pub(crate) trait OneLife {
+    fn pid(&self) -> Pid;
 }
 
-impl<T: Clone + Send + Sync> Announce for Publisher<T> {
+/// Set without knowing what is published.
+///
+/// Invariant: a life that is up is taken down by its own end only, so that no news about an earlier
+/// life, however late, hides the one that runs.
+pub(crate) trait Announce: Send + Sync {
+    /// Unless it is up: it will be.
+    fn coming(&self);
+    /// Unless it is up: it will not be.
+    fn gone(&self);
+    /// The life `pid` ended, or nobody waits for its end any more; what comes next is not known.
+    fn ended(&self, pid: Pid);
+}
+
+impl<T: OneLife + Send + Sync> Announce for Publisher<T> {
     fn coming(&self) {
-        self.0.send_replace(Phase::Coming);
+        self.change(Phase::Coming, |phase| matches!(phase, Phase::Gone));
     }
 
     fn gone(&self) {
-        self.0.send_replace(Phase::Gone);
+        self.change(Phase::Gone, |phase| matches!(phase, Phase::Coming));
+    }
+
+    fn ended(&self, pid: Pid) {
+        self.change(Phase::Coming, |phase| matches!(phase, Phase::Up(life) if life.pid() == pid));
     }
 }
 
@@ -53,7 +71,19 @@ pub(crate) fn channel<T>() -> (Publisher<T>, Presence<T>) {
     (Publisher(writer), Presence(reader))
 }
 
-impl<T: Clone> Publisher<T> {
+impl<T> Publisher<T> {
+    fn change(&self, next: Phase<T>, when: impl FnOnce(&Phase<T>) -> bool) {
+        let mut phase = next;
+        self.0.send_if_modified(|present| {
+            let change = when(present);
+            if change {
+                std::mem::swap(present, &mut phase);
+            }
+            change
+        });
+        // What was there before is dropped here, outside the lock.
+    }
+
     pub(crate) fn up(&self, incarnation: T) {
         self.0.send_replace(Phase::Up(incarnation));
     }

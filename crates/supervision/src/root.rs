@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use perennial_core::{ExitReason, tree::NodeState};
+use perennial_core::ExitReason;
 
 use crate::{
     Clock, Options, StartError, Supervisor, SupervisorSpec, Tree,
@@ -17,7 +17,6 @@ pub struct Root {
     supervisor: Supervisor,
     tree: Tree,
     life: Life,
-    node: Arc<Node>,
 }
 
 /// How a shutdown went.
@@ -60,7 +59,7 @@ impl Root {
             report: Arc::new(|_, _| ()),
         };
         let life = child.start(cx).await?;
-        Ok(Self { supervisor, tree: Tree::new(node.clone(), context), life, node })
+        Ok(Self { supervisor, tree: Tree::new(node, context), life })
     }
 
     /// The root supervisor.
@@ -82,23 +81,9 @@ impl Root {
     pub async fn shutdown(&self) -> ShutdownReport {
         let clock = self.tree.clock();
         let begun = clock.now();
-        let mut lifecycle = self.tree.lifecycle();
         self.life.control.stop();
-        let mut unkillable = Vec::new();
-        let reason = loop {
-            tokio::select! {
-                biased;
-                event = lifecycle.next() => match event {
-                    Some(event) if event.event == crate::LifecycleEvent::Unkillable => {
-                        unkillable.push(event.path);
-                    }
-                    Some(_) => (),
-                    None => break self.life.ended.wait().await,
-                },
-                reason = self.life.ended.wait() => break reason,
-            }
-        };
-        self.node.enter(NodeState::Stopped);
+        let reason = self.life.ended.wait().await;
+        let unkillable = self.tree.unkillable();
         ShutdownReport { reason, took: clock.now().since(begun), unkillable }
     }
 }

@@ -2,20 +2,23 @@
 
 use perennial_core::{ChildType, ExitReason, Shutdown};
 
-use crate::{ChildSpec, LifecycleEvent, context::Context, life::Life, node::Node};
-use perennial_core::tree::NodeState;
+use crate::{ChildSpec, LifecycleEvent, child::Reaper, context::Context, life::Life, node::Node};
 
 /// How many kill deadlines a supervisor gets for itself and what is below it.
 const LEVELS: u32 = 4;
 
 /// Stops the incarnation `life`, awaits its end, and reports what table 5.6 says. Returns once
 /// nothing of it runs any more, or it is given up as unkillable.
-pub(crate) async fn stop(context: &Context, node: &Node, spec: &ChildSpec, life: &Life) {
-    if life.ended.reason().is_none() {
-        node.enter(NodeState::Stopping);
-    }
+pub(crate) async fn stop(
+    context: &Context,
+    node: &Node,
+    reaper: &Reaper,
+    spec: &ChildSpec,
+    life: &Life,
+) {
+    node.stopping(life.pid);
     let (reason, timed_out) = match spec.shutdown {
-        Shutdown::BrutalKill => (kill(context, node, spec, life).await, false),
+        Shutdown::BrutalKill => (kill(context, node, reaper, life).await, false),
         Shutdown::Infinity => {
             life.control.stop();
             (life.ended.wait().await, false)
@@ -24,7 +27,7 @@ pub(crate) async fn stop(context: &Context, node: &Node, spec: &ChildSpec, life:
             life.control.stop();
             match tokio::time::timeout(within, life.ended.wait()).await {
                 Ok(reason) => (reason, false),
-                Err(_) => (kill(context, node, spec, life).await, true),
+                Err(_) => (kill(context, node, reaper, life).await, true),
             }
         }
     };
@@ -33,18 +36,27 @@ pub(crate) async fn stop(context: &Context, node: &Node, spec: &ChildSpec, life:
     }
 }
 
-async fn kill(context: &Context, node: &Node, spec: &ChildSpec, life: &Life) -> ExitReason {
+/// Kills the incarnation `life` and awaits its end. One that does not end is given up: reported,
+/// and from then on no business of its supervisor, so that nobody waits for it twice.
+pub(crate) async fn kill(
+    context: &Context,
+    node: &Node,
+    reaper: &Reaper,
+    life: &Life,
+) -> ExitReason {
     life.control.kill();
-    let within = match spec.child_type {
+    let within = match node.child_type() {
         ChildType::Worker => context.kill_deadline(),
-        ChildType::Supervisor => context.kill_deadline() * LEVELS,
+        ChildType::Supervisor => context.kill_deadline().saturating_mul(LEVELS),
     };
-    match tokio::time::timeout(within, life.ended.wait()).await {
-        Ok(reason) => reason,
-        Err(_) => {
-            node.give_up_on(life.pid);
-            context.tell(node, LifecycleEvent::Unkillable);
-            ExitReason::Killed
-        }
+    if let Ok(reason) = tokio::time::timeout(within, life.ended.wait()).await {
+        return reason;
     }
+    if !node.give_up_on(life.pid) {
+        // It has ended this very moment and is being announced.
+        return life.ended.wait().await;
+    }
+    reaper.remove(life.pid);
+    context.unkillable(life, node);
+    ExitReason::Killed
 }

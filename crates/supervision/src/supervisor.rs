@@ -5,6 +5,7 @@
 
 mod incarnation;
 mod shell;
+mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,8 +17,8 @@ use perennial_core::{
 use tokio::sync::oneshot;
 
 pub(crate) use self::{
-    incarnation::{Shell, SupervisorLife, SupervisorMail, begin},
-    shell::Waiting,
+    incarnation::{Acknowledge, Shell, SupervisorLife, SupervisorMail, begin},
+    waiting::Waiting,
 };
 use crate::{
     ChildSpec, StartError,
@@ -283,16 +284,20 @@ pub(crate) async fn ask<T, R>(
     presence: &Presence<SupervisorLife<R>>,
     request: impl FnOnce(Reply<T>) -> R,
 ) -> Result<T, RequestError> {
-    if presence.now().is_some_and(|life| life.is_current()) {
+    if presence.now().is_some_and(|life| life.is_waited_for()) {
         return Err(RequestError::CallingSelf);
     }
     let life = presence.current().await.map_err(|_| RequestError::NoProc)?;
-    let (reply, answer) = oneshot::channel();
-    let place = life.admit().await;
+    let (reply, mut answer) = oneshot::channel();
+    let _place = life.admit().await;
     life.send(request(reply));
-    let answer = answer.await.unwrap_or(Err(RequestError::Ended));
-    drop(place);
-    answer
+    tokio::select! {
+        biased;
+        Ok(answer) = &mut answer => answer,
+        // As at an address: what is sent at the very moment of the end is never read, and whoever
+        // waits for the answer keeps it from being dropped.
+        _ = life.ended.wait() => answer.try_recv().unwrap_or(Err(RequestError::Ended)),
+    }
 }
 
 pub(crate) fn count(children: &[ChildInfo]) -> Counts {

@@ -73,7 +73,7 @@ async fn start<A: Actor>(
     let control = ActorControl { cell: actor.get_cell(), slot: slot.clone() };
     let life = Life { pid, control: Arc::new(control), ended: Ended::new() };
     publisher.up(Incarnation { pid, actor, ended: life.ended.clone(), mailbox: mailbox.clone() });
-    cx.drive(&life, Some(publisher), Some(mailbox), async move {
+    cx.drive(&life, Some(mailbox), async move {
         // The join handle is the only barrier behind which the state is dropped (trap 12). How it
         // ended is in the slot; an empty slot means that nothing of ours ran: killed (trap 1).
         drop(join.await);

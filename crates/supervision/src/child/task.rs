@@ -10,7 +10,7 @@ use crate::{
     StopToken,
     address::CURRENT,
     life::{Control, Ended, Life},
-    panics::guard,
+    panics::contain,
 };
 
 /// What a task's output says about its end.
@@ -86,15 +86,20 @@ pub(crate) fn start(
     cx.drive(
         &life,
         None,
-        None,
         CURRENT.scope(pid, async move {
-            // The losers of the race are dropped when this block ends, before the end is announced.
+            let mut work = contain(work);
             let ended = tokio::select! {
                 biased;
                 () = control.kill.cancelled() => ExitReason::Killed,
                 () = control.stop.stopped(), if control.drops_on_stop => ExitReason::Shutdown,
                 reason = control.crashed() => reason,
-                exit = guard(work) => exit.unwrap_or_else(|panic| panic),
+                exit = &mut work => exit.unwrap_or_else(|panic| panic),
+            };
+            // Before the end is announced. A cleanup in a drop that fails becomes the reason, as one
+            // of an actor does; a kill stays a kill.
+            let ended = match work.discard() {
+                Err(panic) if ended != ExitReason::Killed => panic,
+                Ok(()) | Err(_) => ended,
             };
             let asked = control.stop.is_stopped();
             if asked && ended == ExitReason::Normal { ExitReason::Shutdown } else { ended }
@@ -115,7 +120,7 @@ impl TaskControl {
     #[cfg(feature = "testing")]
     async fn crashed(&self) -> ExitReason {
         self.crash.cancelled().await;
-        match guard(async { panic!("injected crash") }).await {
+        match contain(async { panic!("injected crash") }).await {
             Ok(()) => ExitReason::Normal,
             Err(reason) => reason,
         }

@@ -3,10 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::join_all;
-use perennial_core::{
-    ChildId, ExitReason, RestartIntensity, Verdict, child::AfterExit, tree::NodeState,
-};
-use tokio::sync::{mpsc, oneshot};
+use perennial_core::{ExitReason, RestartIntensity, Verdict, child::AfterExit};
+use tokio::sync::mpsc;
 
 use super::{ChildRef, DynamicSupervisorSpec, Request};
 use crate::{
@@ -16,7 +14,7 @@ use crate::{
     life::{Life, Pid},
     node::Node,
     stopping,
-    supervisor::{Shell as ShellSeam, SupervisorMail, Waiting},
+    supervisor::{Acknowledge, Shell as ShellSeam, SupervisorMail, Waiting},
 };
 
 type Mail = SupervisorMail<Request>;
@@ -80,13 +78,15 @@ impl Shell {
         let node = self.node.add_child(spec.clone(), order);
         match self.start(&spec, &node, order).await {
             Ok(life) => {
-                let child = ChildRef { order, id: spec.id.clone(), first: life.clone() };
+                let (id, first) = (spec.id.clone(), life.clone());
+                let child = ChildRef { node: Arc::downgrade(&node), order, id, first };
                 let budget = self.spec.child_budget.map(RestartIntensity::new);
                 let status = Status::Running(life);
                 self.entries.insert(order, Entry { spec, node, budget, status });
                 Ok(child)
             }
             Err(error) => {
+                node.gone();
                 self.node.remove_child(order);
                 Err(error.into())
             }
@@ -156,6 +156,7 @@ impl Shell {
                 match verdict {
                     Verdict::Restart => (),
                     Verdict::GiveUp => {
+                        self.node.gave_up();
                         self.context.tell(&self.node, LifecycleEvent::GaveUp);
                         self.forget(order);
                         return Err(GiveUp);
@@ -181,11 +182,10 @@ impl Shell {
         self.next_generation += 1;
         let Some(entry) = self.entries.get_mut(&order) else { return };
         entry.status = Status::Restarting { generation };
-        entry.node.enter(NodeState::BackingOff);
-        entry.node.coming();
+        entry.node.backing_off();
         match entry.spec.restart_delay {
             Some(delay) => {
-                self.waiting.add(self.context.clock().now() + delay, order, generation);
+                self.waiting.add(self.context.clock(), delay, order, generation);
             }
             // The shell holds the receiver's other end.
             None => drop(self.mail.send(Mail::Retry { order, generation })),
@@ -199,10 +199,13 @@ impl Shell {
         }
     }
 
-    async fn terminate(&mut self, order: u64, id: ChildId) -> Result<(), RequestError> {
-        let entry = self.entries.get(&order).ok_or(RequestError::NotFound(id))?;
+    async fn terminate(&mut self, child: ChildRef) -> Result<(), RequestError> {
+        let order = child.order;
+        let is_it = |entry: &&Entry| std::ptr::eq(Arc::as_ptr(&entry.node), child.node.as_ptr());
+        let entry = self.entries.get(&order).filter(is_it);
+        let entry = entry.ok_or_else(|| RequestError::NotFound(child.id.clone()))?;
         if let Status::Running(life) = &entry.status {
-            stopping::stop(&self.context, &entry.node, &entry.spec, life).await;
+            stopping::stop(&self.context, &entry.node, &self.reaper, &entry.spec, life).await;
         }
         self.forget(order);
         Ok(())
@@ -213,7 +216,7 @@ impl Shell {
         let entries = std::mem::take(&mut self.entries);
         join_all(entries.values().map(|entry| async {
             if let Status::Running(life) = &entry.status {
-                stopping::stop(&self.context, &entry.node, &entry.spec, life).await;
+                stopping::stop(&self.context, &entry.node, &self.reaper, &entry.spec, life).await;
             }
         }))
         .await;
@@ -232,17 +235,20 @@ impl ShellSeam for Shell {
         mut self,
         mut inbox: mpsc::UnboundedReceiver<Mail>,
         stop: StopToken,
-        started: oneshot::Sender<Result<(), StartError>>,
+        starting: Acknowledge,
     ) -> ExitReason {
         self.node.publish_intensity(&self.intensity);
-        // A starter that has left kills this supervisor through its reaper.
-        drop(started.send(Ok(())));
+        starting.works();
         loop {
             let clock = self.context.clock();
             let mail = tokio::select! {
                 biased;
                 () = stop.stopped() => break,
-                (order, generation) = self.waiting.next(clock) => Mail::Retry { order, generation },
+                (order, generation) = self.waiting.next(clock) => {
+                    // Behind what is in the mailbox, as every retry.
+                    drop(self.mail.send(Mail::Retry { order, generation }));
+                    continue;
+                }
                 Some(mail) = inbox.recv() => mail,
             };
             let step = match mail {
@@ -253,8 +259,8 @@ impl ShellSeam for Shell {
                     drop(reply.send(self.start_child(*spec).await));
                     Ok(())
                 }
-                Mail::Request(Request::TerminateChild { order, id, reply }) => {
-                    drop(reply.send(self.terminate(order, id).await));
+                Mail::Request(Request::TerminateChild { child, reply }) => {
+                    drop(reply.send(self.terminate(child).await));
                     Ok(())
                 }
             };

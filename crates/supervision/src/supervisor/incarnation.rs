@@ -1,19 +1,23 @@
 //! One life of a supervisor, whatever its kind: its mailbox, its control, its driver.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use perennial_core::{ExitReason, tree::NodeState};
+use perennial_core::ExitReason;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{ChildInfo, status};
 use crate::{
     StartError, StopToken,
-    child::{Reaper, StartCx},
+    child::{Reaper, StartCx, started},
+    context::Context,
     life::{Control, Ended, Life, Pid},
     node::Node,
-    panics::guard,
-    presence::Publisher,
+    panics::contain,
+    presence::{OneLife, Publisher},
 };
 
 /// Requests that may wait in one supervisor's mailbox; further callers wait before it. Exits wait
@@ -22,7 +26,32 @@ const REQUESTS_MAX: usize = 1024;
 
 tokio::task_local! {
     /// The supervisor whose own code is running: the starts of its children included.
-    static SUPERVISING: Pid;
+    static SUPERVISING: Arc<Supervising>;
+}
+
+/// One life of a supervisor as those see it whose code it runs.
+struct Supervising {
+    pid: Pid,
+    started: AtomicBool,
+    /// Who waits for its start.
+    starter: Option<Arc<Self>>,
+}
+
+impl Supervising {
+    /// Whether a request to `pid` would wait for whoever sends it from here: `pid` is this
+    /// supervisor, or one that waits for it to start.
+    fn waits_for(&self, pid: Pid) -> bool {
+        let mut asker = self;
+        loop {
+            if asker.pid == pid {
+                return true;
+            }
+            match &asker.starter {
+                Some(starter) if !asker.started.load(Ordering::SeqCst) => asker = starter,
+                Some(_) | None => return false,
+            }
+        }
+    }
 }
 
 /// What arrives in a supervisor's one queue.
@@ -41,13 +70,14 @@ pub(crate) struct SupervisorLife<R> {
     pid: Pid,
     mail: mpsc::UnboundedSender<SupervisorMail<R>>,
     places: Arc<Semaphore>,
+    pub(crate) ended: Ended,
     node: Arc<Node>,
 }
 
 impl<R> SupervisorLife<R> {
-    /// Whether the caller is this supervisor's own code.
-    pub(crate) fn is_current(&self) -> bool {
-        SUPERVISING.try_with(|pid| *pid == self.pid).unwrap_or(false)
+    /// Whether the caller is this supervisor's own code, or code that it waits for.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        SUPERVISING.try_with(|own| own.waits_for(self.pid)).unwrap_or(false)
     }
 
     /// Waits for a place in the mailbox.
@@ -61,10 +91,11 @@ impl<R> SupervisorLife<R> {
         drop(self.mail.send(SupervisorMail::Request(request)));
     }
 
-    /// The child of this id that runs, as published: its place and its life.
-    pub(crate) fn find(&self, id: &str) -> Option<(u64, Life)> {
+    /// The child of this id that runs, as published: its node and its life.
+    pub(crate) fn find(&self, id: &str) -> Option<(Arc<Node>, Life)> {
         let node = self.node.child(id)?;
-        Some((node.order(), node.life()?))
+        let life = node.life()?;
+        Some((node, life))
     }
 
     pub(crate) fn children(&self) -> Vec<ChildInfo> {
@@ -76,12 +107,19 @@ impl<R> SupervisorLife<R> {
     }
 }
 
+impl<R> OneLife for SupervisorLife<R> {
+    fn pid(&self) -> Pid {
+        self.pid
+    }
+}
+
 impl<R> Clone for SupervisorLife<R> {
     fn clone(&self) -> Self {
         Self {
             pid: self.pid,
             mail: self.mail.clone(),
             places: self.places.clone(),
+            ended: self.ended.clone(),
             node: self.node.clone(),
         }
     }
@@ -102,8 +140,40 @@ pub(crate) trait Shell: Send + 'static {
         self,
         inbox: mpsc::UnboundedReceiver<SupervisorMail<Self::Request>>,
         stop: StopToken,
-        started: oneshot::Sender<Result<(), StartError>>,
+        starting: Acknowledge,
     ) -> impl Future<Output = ExitReason> + Send;
+}
+
+/// Owed to whoever starts a supervisor.
+pub(crate) struct Acknowledge {
+    context: Context,
+    node: Arc<Node>,
+    own: Arc<Supervising>,
+    starter: oneshot::Sender<Result<(), StartError>>,
+}
+
+impl Acknowledge {
+    /// All that is declared runs. A starter that has left has this life killed.
+    pub(crate) fn works(self) {
+        started(&self.context, &self.node);
+        self.own.started.store(true, Ordering::SeqCst);
+        drop(self.starter.send(Ok(())));
+    }
+
+    pub(crate) fn fails(self, error: StartError) {
+        drop(self.starter.send(Err(error)));
+    }
+}
+
+/// Kills what nobody waits for any more: its starter was dropped before it had started.
+struct Abandoned<'a>(Option<&'a Life>);
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if let Some(life) = self.0 {
+            life.control.kill();
+        }
+    }
 }
 
 /// Starts one life of a supervisor and waits until all its declared children run.
@@ -117,30 +187,46 @@ pub(crate) async fn begin<S: Shell>(
     let control = Arc::new(SupervisorControl::default());
     let life = Life { pid, control: control.clone(), ended: Ended::new() };
     let reaper = Reaper::default();
-    cx.node.clear_children();
+    cx.node.forget_children();
     let shell = make(cx.clone(), mail.clone(), reaper.clone());
-    let (acknowledge, started) = oneshot::channel();
+    let (starter, started) = oneshot::channel();
+    let own = Arc::new(Supervising {
+        pid,
+        started: AtomicBool::new(false),
+        starter: SUPERVISING.try_with(Arc::clone).ok(),
+    });
     publisher.up(SupervisorLife {
         pid,
         mail,
         places: Arc::new(Semaphore::new(REQUESTS_MAX)),
+        ended: life.ended.clone(),
         node: cx.node.clone(),
     });
     let (context, node) = (cx.context.clone(), cx.node.clone());
-    cx.drive(&life, Some(publisher), None, async move {
-        let serving = shell.run(inbox, control.stop.clone(), acknowledge);
+    let starting =
+        Acknowledge { context: context.clone(), node: node.clone(), own: own.clone(), starter };
+    let mut abandoned = Abandoned(Some(&life));
+    cx.drive(&life, None, async move {
+        let serving = shell.run(inbox, control.stop.clone(), starting);
+        let mut serving = contain(SUPERVISING.scope(own, serving));
         let ended = tokio::select! {
             biased;
             () = control.kill.cancelled() => ExitReason::Killed,
             reason = control.crashed() => reason,
-            exit = SUPERVISING.scope(pid, guard(serving)) => exit.unwrap_or_else(|panic| panic),
+            exit = &mut serving => exit.unwrap_or_else(|panic| panic),
         };
+        // What it was starting is dropped before the rest is killed.
+        drop(serving);
         // Whatever way it ended, nothing below it survives its announced end (SUP-138, 146, 148).
-        node.enter(NodeState::Stopping);
+        node.stopping(pid);
         reaper.reap(&context).await;
+        node.children_stopped();
         ended
     });
-    match started.await {
+    let acknowledged = started.await;
+    abandoned.0 = None;
+    drop(abandoned);
+    match acknowledged {
         Ok(Ok(())) => Ok(life),
         Ok(Err(error)) => {
             life.ended.wait().await;
@@ -162,7 +248,7 @@ impl SupervisorControl {
     #[cfg(feature = "testing")]
     async fn crashed(&self) -> ExitReason {
         self.crash.cancelled().await;
-        match guard(async { panic!("injected crash") }).await {
+        match contain(async { panic!("injected crash") }).await {
             Ok(()) => ExitReason::Normal,
             Err(reason) => reason,
         }

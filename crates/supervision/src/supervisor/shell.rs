@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use perennial_core::{
-    ChildId, ExitReason, Restart, RestartIntensity, Strategy, Uptime, Verdict, child::AfterExit,
-    tree::NodeState,
+    ChildId, ExitReason, Restart, RestartIntensity, Strategy, Verdict, child::AfterExit,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::{Reply, Request, RequestError, SupervisorMail, SupervisorSpec, incarnation};
+use super::{
+    Acknowledge, Reply, Request, RequestError, SupervisorMail, SupervisorSpec, Waiting, incarnation,
+};
 use crate::{
     ChildSpec, LifecycleEvent, StartError, StopToken,
     child::{Reaper, StartCx},
@@ -168,6 +169,7 @@ impl Shell {
         match verdict {
             Verdict::GiveUp => {
                 self.entries[place].status = Status::Stopped;
+                self.node.gave_up();
                 self.context.tell(&self.node, LifecycleEvent::GaveUp);
                 return Err(GiveUp);
             }
@@ -176,18 +178,20 @@ impl Shell {
         let group = self.strategy.group(place, self.entries.len());
         for entry in self.entries[group.clone()].iter_mut().rev() {
             if let Status::Running(life) = &entry.status {
-                stopping::stop(&self.context, &entry.node, &entry.spec, life).await;
+                stopping::stop(&self.context, &entry.node, &self.reaper, &entry.spec, life).await;
             }
             entry.status = Status::Stopped;
             entry.node.coming();
         }
-        let orders: Vec<u64> = self.entries[group].iter().map(|entry| entry.order).collect();
-        for order in orders {
-            let Some(place) = self.place(|entry| entry.order == order) else { continue };
+        let orders: Vec<u64> =
+            self.entries[group.clone()].iter().map(|entry| entry.order).collect();
+        for place in group.rev() {
             if self.entries[place].spec.restart == Restart::Temporary {
                 self.forget(place); // SUP-071, 072
-                continue;
             }
+        }
+        for order in orders {
+            let Some(place) = self.place(|entry| entry.order == order) else { continue };
             let entry = &self.entries[place];
             match self.start(&entry.spec, &entry.node, order).await {
                 Ok(life) => self.entries[place].status = Status::Running(life),
@@ -207,11 +211,10 @@ impl Shell {
         self.next_generation += 1;
         let entry = &mut self.entries[place];
         entry.status = Status::Restarting { generation };
-        entry.node.enter(NodeState::BackingOff);
-        entry.node.coming();
+        entry.node.backing_off();
         match entry.spec.restart_delay {
             Some(delay) => {
-                self.waiting.add(self.context.clock().now() + delay, entry.order, generation);
+                self.waiting.add(self.context.clock(), delay, entry.order, generation);
             }
             // The shell holds the receiver's other end.
             None => drop(self.mail.send(Mail::Retry { order: entry.order, generation })),
@@ -259,6 +262,7 @@ impl Shell {
                 Ok(())
             }
             Err(error) => {
+                entry.node.gone();
                 self.node.remove_child(entry.order);
                 Err(error.into())
             }
@@ -269,18 +273,32 @@ impl Shell {
         let place = self.find(id)?;
         let entry = &mut self.entries[place];
         if let Status::Running(life) = &entry.status {
-            stopping::stop(&self.context, &entry.node, &entry.spec, life).await;
+            stopping::stop(&self.context, &entry.node, &self.reaper, &entry.spec, life).await;
         }
         // A restart that waits is stale from here on: for good (SUP-111).
         entry.status = Status::Stopped;
-        if entry.node.state() == NodeState::BackingOff {
-            entry.node.enter(NodeState::Stopped);
-        }
+        entry.node.stopped();
         entry.node.gone();
         if entry.spec.restart == Restart::Temporary {
             self.forget(place);
         }
+        self.give_up_waiting();
         Ok(())
+    }
+
+    /// Those that stopped for a restart that no longer comes do not keep their callers waiting.
+    fn give_up_waiting(&self) {
+        let mut comes = vec![false; self.entries.len()];
+        let waits =
+            |place: &usize| matches!(self.entries[*place].status, Status::Restarting { .. });
+        for place in (0..self.entries.len()).filter(waits) {
+            comes[self.strategy.group(place, self.entries.len())].fill(true);
+        }
+        for (entry, comes) in self.entries.iter().zip(comes) {
+            if let (Status::Stopped, false) = (&entry.status, comes) {
+                entry.node.gone();
+            }
+        }
     }
 
     async fn restart_child(&mut self, id: &ChildId) -> Result<(), RequestError> {
@@ -322,8 +340,9 @@ impl Shell {
     async fn stop_all(&mut self) {
         while let Some(entry) = self.entries.pop() {
             if let Status::Running(life) = &entry.status {
-                stopping::stop(&self.context, &entry.node, &entry.spec, life).await;
+                stopping::stop(&self.context, &entry.node, &self.reaper, &entry.spec, life).await;
             }
+            entry.node.stopped();
             entry.node.coming();
         }
     }
@@ -341,22 +360,26 @@ impl incarnation::Shell for Shell {
         mut self,
         mut inbox: mpsc::UnboundedReceiver<Mail>,
         stop: StopToken,
-        started: oneshot::Sender<Result<(), StartError>>,
+        starting: Acknowledge,
     ) -> ExitReason {
         if let Err(error) = self.start_declared().await {
             let reason = error.reason.clone();
-            drop(started.send(Err(error)));
+            starting.fails(error);
             return reason;
         }
         self.node.publish_intensity(&self.intensity);
-        // A starter that has left kills this supervisor through its reaper.
-        drop(started.send(Ok(())));
+        starting.works();
         loop {
             let clock = self.context.clock();
             let mail = tokio::select! {
                 biased;
                 () = stop.stopped() => break,
-                (order, generation) = self.waiting.next(clock) => Mail::Retry { order, generation },
+                (order, generation) = self.waiting.next(clock) => {
+                    // Behind what is in the mailbox (SUP-106): a restart that is due again and again
+                    // lets everybody else have a turn.
+                    drop(self.mail.send(Mail::Retry { order, generation }));
+                    continue;
+                }
                 Some(mail) = inbox.recv() => mail,
             };
             let step = match mail {
@@ -373,29 +396,5 @@ impl incarnation::Shell for Shell {
         }
         self.stop_all().await;
         ExitReason::Shutdown // SUP-128
-    }
-}
-
-/// Restarts that wait for their delay.
-#[derive(Default)]
-pub(crate) struct Waiting(Vec<(Uptime, u64, u64)>);
-
-impl Waiting {
-    pub(crate) fn add(&mut self, at: Uptime, order: u64, generation: u64) {
-        self.0.push((at, order, generation));
-    }
-
-    /// The next one that is due; never, when none waits.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: one is taken only when it is returned.
-    pub(crate) async fn next(&mut self, clock: crate::Clock) -> (u64, u64) {
-        let Some(first) = (0..self.0.len()).min_by_key(|place| self.0[*place].0) else {
-            return std::future::pending().await;
-        };
-        tokio::time::sleep(self.0[first].0.since(clock.now())).await;
-        let (_, order, generation) = self.0.swap_remove(first);
-        (order, generation)
     }
 }

@@ -3,12 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
 mod actors;
+mod drops;
 mod dynamic;
+mod ends;
 mod groups;
 mod injected;
+mod presence;
 mod probe;
 mod requests;
 mod restarts;
 mod shutdown;
 mod starts;
+mod storm;
 mod tasks;

@@ -164,6 +164,11 @@ impl Probe {
         self.starts.lock().unwrap().extend(starts);
     }
 
+    /// All coming starts work.
+    pub(crate) fn forget_script(&self) {
+        self.starts.lock().unwrap().clear();
+    }
+
     pub(crate) async fn ping(&self) -> Result<u64, CallError> {
         self.address.call(Message::Ping, SOON).await
     }

@@ -150,7 +150,7 @@ async fn a_transient_supervisor_that_gave_up_stays_down_and_a_permanent_one_come
         if comes_back {
             assert_eq!(probe.answers().await, 1);
         } else {
-            while root.tree().nodes()[1].state != NodeState::Stopped {
+            while root.tree().nodes()[1].state != NodeState::GaveUp {
                 tokio::task::yield_now().await;
             }
             let gone = loop {

@@ -1,0 +1,121 @@
+//! What readers get of a node.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use perennial_core::{
+    ExitReason, Strategy, Uptime,
+    tree::{Intensity, LastExit, NodeKind, NodeState, Restarts, TreeNode},
+};
+
+use super::Node;
+use crate::ChildSpec;
+
+impl Node {
+    pub(super) fn collect(&self, parent: Option<&str>, now: Uptime, nodes: &mut Vec<TreeNode>) {
+        nodes.push(self.picture(parent, now));
+        for child in self.child_nodes() {
+            child.collect(Some(&self.path), now, nodes);
+        }
+    }
+
+    fn picture(&self, parent: Option<&str>, now: Uptime) -> TreeNode {
+        let in_window = |parent: &Arc<Self>| {
+            parent.written().intensity.as_ref().map_or(0, |i| i.in_window(now))
+        };
+        let in_window = self.parent.as_ref().and_then(Weak::upgrade).as_ref().map_or(0, in_window);
+        // Published by the component; asked before the lock, for it is the host's code.
+        let detail = self.spec.read_detail();
+        let mut node = declared(&self.spec, &self.path, parent, self.order);
+        let written = self.written();
+        if let (Some(shown), Some(intensity)) = (&mut node.intensity, &written.intensity) {
+            shown.in_window = intensity.in_window(now);
+        }
+        let total = written.restarts;
+        node.restarts = Restarts { total, in_window: if total == 0 { 0 } else { in_window } };
+        node.state = written.state;
+        node.incarnation = written.incarnation;
+        node.last_exit.clone_from(&written.last_exit);
+        node.uptime_ms = written.started_at.map(|then| millis(now.since(then)));
+        node.mailbox_depth = written.mailbox.as_ref().map(|mailbox| mailbox.depth());
+        node.detail = detail;
+        node
+    }
+}
+
+/// A child as specified.
+fn declared(spec: &ChildSpec, path: &str, parent: Option<&str>, order: u64) -> TreeNode {
+    let supervises = spec.supervises.as_ref();
+    TreeNode {
+        path: path.to_owned(),
+        id: path.rsplit('/').next().unwrap_or_default().to_owned(),
+        parent: parent.map(ToOwned::to_owned),
+        order,
+        kind: spec.kind,
+        type_name: spec.type_name.clone(),
+        restart: spec.restart,
+        shutdown: spec.shutdown.to_string(),
+        strategy: supervises.map(|declared| declared.strategy),
+        intensity: supervises.map(|declared| Intensity {
+            max: declared.intensity.max_restarts,
+            window_ms: millis(declared.intensity.within),
+            in_window: 0,
+        }),
+        state: NodeState::Declared,
+        incarnation: 0,
+        restarts: Restarts::default(),
+        last_exit: None,
+        uptime_ms: None,
+        mailbox_depth: None,
+        detail: serde_json::Value::Null,
+    }
+}
+
+/// What a supervisor's specification says about itself.
+#[derive(Clone)]
+pub(crate) struct Supervises {
+    pub(crate) strategy: Strategy,
+    pub(crate) intensity: perennial_core::intensity::IntensityLimit,
+    pub(crate) children: Vec<ChildSpec>,
+}
+
+/// `spec` and everything below it, as specified.
+pub(crate) fn collect_declared(
+    spec: &ChildSpec,
+    parent: Option<&str>,
+    order: u64,
+    nodes: &mut Vec<TreeNode>,
+) {
+    let path = format!("{}/{}", parent.unwrap_or_default(), spec.id);
+    nodes.push(declared(spec, &path, parent, order));
+    if spec.kind == NodeKind::Supervisor
+        && let Some(supervises) = &spec.supervises
+    {
+        for (child, order) in supervises.children.iter().zip(1..) {
+            collect_declared(child, Some(&path), order, nodes);
+        }
+    }
+}
+
+pub(super) fn last_exit(reason: &ExitReason, lived: Duration, now: Uptime) -> LastExit {
+    let (message, location) = if let ExitReason::Panic { message, location } = reason {
+        (Some(message.clone()), location.clone())
+    } else if let ExitReason::Error(text) | ExitReason::ShutdownWith(text) = reason {
+        (Some(text.clone()), None)
+    } else {
+        (None, None)
+    };
+    LastExit {
+        reason: reason.name().to_owned(),
+        message,
+        location,
+        lived_ms: millis(lived),
+        at_ms: millis(now.elapsed()),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

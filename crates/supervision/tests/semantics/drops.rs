@@ -1,0 +1,141 @@
+//! Panics in what a child leaves behind: its drops and its callbacks. Nobody else falls with it.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use perennial_core::ExitReason;
+use perennial_supervision::{
+    ChildSpec, RequestError, StopToken, SupervisorSpec, TaskSupervisor, TaskSupervisorSpec,
+    ractor::{Actor, ActorProcessingErr, ActorRef},
+};
+use serde_json::Value;
+
+use crate::probe::{Log, Probe, SOON, root};
+
+struct PanicsInDrop;
+
+impl Drop for PanicsInDrop {
+    fn drop(&mut self) {
+        panic!("drop panics");
+    }
+}
+
+async fn wait_with(what: PanicsInDrop) -> Result<(), String> {
+    std::future::pending::<()>().await;
+    drop(what);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_panics_in_its_drop_ends_all_the_same() {
+    let bad = ChildSpec::task("bad", || wait_with(PanicsInDrop));
+    let root = root(SupervisorSpec::new("top").child(bad)).await;
+    let clock = root.tree().clock();
+    let begun = clock.now();
+    tokio::task::yield_now().await;
+    assert_eq!(root.supervisor().terminate_child("bad").await, Ok(()));
+    assert_eq!(root.tree().nodes()[1].last_exit.as_ref().unwrap().reason, "panic");
+    root.supervisor().restart_child("bad").await.unwrap();
+    tokio::task::yield_now().await;
+    let victim = root.tree().kill("/top/bad").unwrap();
+    assert_eq!(victim.exit().await, ExitReason::Killed);
+    root.shutdown().await;
+    assert_eq!(clock.now().since(begun), Duration::ZERO, "nobody waited for a deadline");
+}
+
+struct Stuck;
+
+impl Actor for Stuck {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(wait_with(PanicsInDrop).await?)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_panics_when_it_is_given_up_harms_neither_supervisor_nor_siblings() {
+    let (a, probe) = Probe::new("a", &Log::default());
+    let root = root(SupervisorSpec::new("top").child(a)).await;
+    let (stuck, _) = ChildSpec::actor("stuck", || (Stuck, ()));
+    let refused = root.supervisor().start_child(stuck.start_within(SOON)).await;
+    assert!(matches!(&refused, Err(RequestError::StartFailed(_))), "{refused:?}");
+    assert_eq!(probe.ping().await, Ok(1));
+    assert_eq!(root.supervisor().count_children().specs, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_killed_during_such_a_start_ends_all_the_same() {
+    let (stuck, _) = ChildSpec::actor("stuck", || (Stuck, ()));
+    let root = root(SupervisorSpec::new("top")).await;
+    let supervisor = root.supervisor().clone();
+    let mut asks = std::pin::pin!(supervisor.start_child(stuck));
+    assert!(futures_util::poll!(&mut asks).is_pending());
+    tokio::task::yield_now().await;
+    let victim = root.tree().kill("/top").unwrap();
+    assert_eq!(victim.exit().await, ExitReason::Killed);
+    assert_eq!(asks.await, Err(RequestError::Ended));
+}
+
+async fn tasks(max: usize) -> (perennial_supervision::Root, TaskSupervisor) {
+    let (child, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", max));
+    (root(SupervisorSpec::new("top").child(child)).await, tasks)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watcher_that_panics_hides_the_end_from_nobody() {
+    let (root, tasks) = tasks(1).await;
+    let task = tasks.start_child("one", std::future::pending()).await.unwrap();
+    let told: Arc<Mutex<Vec<ExitReason>>> = Arc::default();
+    let sink = told.clone();
+    task.on_exit(|_| panic!("watcher panics"));
+    task.on_exit(move |reason| sink.lock().unwrap().push(reason.clone()));
+    root.tree().kill("/top/tasks/one").unwrap();
+    assert_eq!(task.exit().await, ExitReason::Killed);
+    while !tasks.children().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*told.lock().unwrap(), [ExitReason::Killed]);
+    tasks.start_child("two", std::future::pending()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_is_refused_and_panics_in_its_drop_leaves_the_supervisor_alone() {
+    let (root, tasks) = tasks(1).await;
+    tasks.start_child("one", std::future::pending()).await.unwrap();
+    let bad = PanicsInDrop;
+    let work = async move { drop(wait_with(bad).await) };
+    assert_eq!(tasks.start_child("two", work).await.unwrap_err(), RequestError::MaxChildren(1));
+    assert_eq!(tasks.children(), ["one"]);
+    assert_eq!(root.tree().nodes()[1].incarnation, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_panics_when_it_is_woken_for_a_stop_does_not_reach_its_supervisor() {
+    let (a, probe) = Probe::new("a", &Log::default());
+    let bad = ChildSpec::cooperative_task("bad", |stop: StopToken| async move {
+        stop.on_stop(|| panic!("waker panics"));
+        stop.stopped().await;
+        Ok::<(), String>(())
+    });
+    let root = root(SupervisorSpec::new("top").child(a).child(bad)).await;
+    tokio::task::yield_now().await;
+    assert_eq!(root.supervisor().terminate_child("bad").await, Ok(()));
+    assert_eq!(probe.ping().await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detail_that_panics_spoils_only_its_own_line() {
+    let (a, _) = Probe::new("a", &Log::default());
+    let (b, _) = Probe::new("b", &Log::default());
+    let spec = SupervisorSpec::new("top")
+        .child(a.detail(|| panic!("detail panics")))
+        .child(b.detail(|| Value::Bool(true)));
+    let nodes = root(spec).await.tree().nodes();
+    assert!(nodes[1].detail.as_str().unwrap().contains("detail panics"), "{:?}", nodes[1].detail);
+    assert_eq!(nodes[2].detail, Value::Bool(true));
+}
