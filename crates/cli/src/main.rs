@@ -36,8 +36,9 @@ fn serve(args: Args) -> anyhow::Result<i32> {
     tracing_subscriber::fmt().with_env_filter(filter()?).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(commands::run(args));
-    // A thread of the store that did not end is reported by the shutdown; it is not waited for.
-    runtime.shutdown_background();
+    // The process ends next. What is left of a shutdown that was cut short ends with it, unheard:
+    // taking the executor down first would only make it tell of its end.
+    std::mem::forget(runtime);
     code
 }
 

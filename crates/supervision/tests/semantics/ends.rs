@@ -243,8 +243,8 @@ async fn ten_thousand_tasks_start_and_stop_and_leave_nothing() {
         let (child, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10_000));
         let root = root(SupervisorSpec::new("top").child(child)).await;
         let begun = clock.now();
-        for _ in 0..many {
-            tasks.start_child("same", std::future::pending()).await.unwrap();
+        for place in 0..many {
+            tasks.start_child(format!("task{place}"), std::future::pending()).await.unwrap();
         }
         let started = clock.now();
         assert_eq!(tasks.children().len(), many as usize);
