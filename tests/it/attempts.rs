@@ -1,20 +1,20 @@
 //! How attempts end, and what follows.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use perennial::{
     Config, ProviderKind, ProviderMode, Runtime, StartPipeline, Store,
-    engine::{
-        AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow,
-        workflow::BoxFuture,
-    },
-    records::{AttemptEnd, Failure, FailureClass},
+    engine::{AttemptCx, Outcome},
+    records::{AttemptEnd, FailureClass},
+    tools::llm::ChatRequest,
 };
 use serde_json::json;
-
 use tokio::sync::watch;
 
-use crate::gate::{Gate, Keeper, SOON};
+use crate::{
+    gate::{Gate, Keeper, SOON},
+    one_job::OneJob,
+};
 
 pub(crate) async fn runtime() -> Runtime {
     Runtime::builder().store(Store::memory()).start().await.unwrap()
@@ -39,128 +39,11 @@ fn document(steps: &str) -> StartPipeline {
 
 const WAITS: &str = "  - {name: a, type: claude, prompt: [{type: static, content: wait}]}\n";
 
-/// One job whose code panics.
-#[derive(Debug)]
-struct Panics(Definition);
-
-impl Workflow for Panics {
-    fn name(&self) -> &str {
-        "panics"
-    }
-
-    fn definition(&self) -> &Definition {
-        &self.0
-    }
-
-    fn next(&self, done: &[DoneJob]) -> Next {
-        if !done.is_empty() {
-            return Next::Seal;
-        }
-        Next::Jobs(vec![JobPlan {
-            key: perennial::engine::workflow::JobKey::new("a"),
-            retry: perennial::engine::workflow::RetryPolicy::PROVIDER,
-            attempt_within: Duration::from_secs(9),
-        }])
-    }
-
-    fn on_failure(
-        &self,
-        _: &perennial::engine::workflow::JobKey,
-        failure: &Failure,
-        _: u32,
-    ) -> FailureMeans {
-        FailureMeans::FailRun { record: json!(failure.message) }
-    }
-
-    fn execute(self: Arc<Self>, _: AttemptCx) -> BoxFuture<'static, Outcome> {
-        Box::pin(async { panic!("a bug in a step") })
-    }
-}
-
-/// One job that makes a call and then waits for ever, unless its reply was recorded before.
-#[derive(Debug)]
-struct CallsThenHangs {
-    definition: Definition,
-    calls: watch::Sender<usize>,
-}
-
-impl Workflow for CallsThenHangs {
-    fn name(&self) -> &str {
-        "calls"
-    }
-
-    fn definition(&self) -> &Definition {
-        &self.definition
-    }
-
-    fn next(&self, done: &[DoneJob]) -> Next {
-        Panics(self.definition.clone()).next(done)
-    }
-
-    fn on_failure(
-        &self,
-        _: &perennial::engine::workflow::JobKey,
-        failure: &Failure,
-        _: u32,
-    ) -> FailureMeans {
-        FailureMeans::FailRun { record: json!(failure.message) }
-    }
-
-    fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-        Box::pin(async move {
-            let answer = async {
-                self.calls.send_modify(|calls| *calls += 1);
-                Ok(json!("paid"))
-            };
-            let replied = match cx.call(self.definition.digest, |_key| answer).await {
-                Ok(replied) => replied,
-                Err(failure) => return Outcome::Failed(failure),
-            };
-            if !replied.replayed {
-                std::future::pending::<()>().await;
-            }
-            Outcome::Succeeded(replied.value)
-        })
-    }
-}
-
-/// One job whose record is larger than what a store keeps.
-#[derive(Debug)]
-struct Huge(Definition);
-
-impl Workflow for Huge {
-    fn name(&self) -> &str {
-        "huge"
-    }
-
-    fn definition(&self) -> &Definition {
-        &self.0
-    }
-
-    fn next(&self, done: &[DoneJob]) -> Next {
-        Panics(self.0.clone()).next(done)
-    }
-
-    fn on_failure(
-        &self,
-        _: &perennial::engine::workflow::JobKey,
-        failure: &Failure,
-        _: u32,
-    ) -> FailureMeans {
-        FailureMeans::FailRun { record: json!(failure.message) }
-    }
-
-    fn execute(self: Arc<Self>, _: AttemptCx) -> BoxFuture<'static, Outcome> {
-        Box::pin(async { Outcome::Succeeded(json!("x".repeat(80 << 20))) })
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_result_that_cannot_be_kept_fails_its_step_and_not_the_run_s_actor() {
     let runtime = runtime().await;
-    let workflow = Arc::new(Huge(Definition::new(b"huge".to_vec())));
-    let start = StartRun { run: None, workflow, settings: json!({}), within: None };
-    let outcome = runtime.runs().start(start).await.unwrap().outcome().await.unwrap();
+    let huge = |_| async { Outcome::Succeeded(json!("x".repeat(80 << 20))) };
+    let outcome = OneJob::start(&runtime, huge).await.outcome().await.unwrap();
     assert_eq!(outcome.state.status(), "failed");
     let [attempt] = &outcome.view.attempts[..] else { panic!("{:?}", outcome.view.attempts) };
     assert_eq!(attempt.class, Some(FailureClass::Limit));
@@ -168,15 +51,26 @@ async fn a_result_that_cannot_be_kept_fails_its_step_and_not_the_run_s_actor() {
     runtime.shutdown().await;
 }
 
+/// Makes a call and then waits for ever, unless the reply was recorded before.
+async fn calls_then_hangs(cx: AttemptCx, calls: watch::Sender<usize>) -> Outcome {
+    let answer = async {
+        calls.send_modify(|calls| *calls += 1);
+        Ok(json!("paid"))
+    };
+    match cx.call(ChatRequest::ask("m", "question", 1).digest(), |_key| answer).await {
+        Ok(replied) if replied.replayed => Outcome::Succeeded(replied.value),
+        Ok(_) => std::future::pending().await,
+        Err(failure) => Outcome::Failed(failure),
+    }
+}
+
 /// The reply is in the store, and its attempt dies before the step is.
 #[tokio::test(start_paused = true)]
 async fn a_recorded_reply_is_never_paid_again() {
     let runtime = runtime().await;
     let calls = watch::Sender::new(0);
-    let definition = Definition::new(b"calls".to_vec());
-    let workflow = Arc::new(CallsThenHangs { definition, calls: calls.clone() });
-    let start = StartRun { run: None, workflow, settings: json!({}), within: None };
-    let run = runtime.runs().start(start).await.unwrap();
+    let counted = calls.clone();
+    let run = OneJob::start(&runtime, move |cx| calls_then_hangs(cx, counted.clone())).await;
     let mut events = run.events(1);
     while events.next().await.unwrap().kind != "checkpoint_written" {}
     let task = format!("/perennial/tasks/{}:a#1", run.id());
@@ -194,9 +88,8 @@ async fn a_recorded_reply_is_never_paid_again() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_an_attempt_is_a_bug_of_its_step_and_not_repeated() {
     let runtime = runtime().await;
-    let workflow = Arc::new(Panics(Definition::new(b"panics".to_vec())));
-    let start = StartRun { run: None, workflow, settings: json!({}), within: None };
-    let outcome = runtime.runs().start(start).await.unwrap().outcome().await.unwrap();
+    let panics = |_| async { panic!("a bug in a step") };
+    let outcome = OneJob::start(&runtime, panics).await.outcome().await.unwrap();
     assert_eq!(outcome.state.status(), "failed");
     let [attempt] = &outcome.view.attempts[..] else { panic!("{:?}", outcome.view.attempts) };
     assert_eq!((attempt.class, attempt.end), (Some(FailureClass::Panic), Some(AttemptEnd::Error)));

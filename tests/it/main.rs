@@ -7,5 +7,6 @@ mod chaos;
 mod draining;
 mod embedding;
 mod gate;
+mod one_job;
 mod recovery;
 mod sessions;

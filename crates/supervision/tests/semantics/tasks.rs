@@ -9,6 +9,7 @@ use perennial_core::ExitReason;
 use perennial_supervision::{
     RequestError, Root, SupervisorSpec, TaskError, TaskSupervisor, TaskSupervisorSpec,
 };
+use tokio::sync::oneshot;
 
 use crate::probe::{SOON, root};
 
@@ -35,14 +36,12 @@ async fn a_result_comes_back_and_a_panic_harms_only_its_task() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_leaves_the_task_running_and_the_result_for_later() {
     let (_root, tasks) = start(4).await;
-    let work = async {
-        // Work that takes time, on the paused clock.
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        7
-    };
+    let (finish, finished) = oneshot::channel();
+    let work = async { finished.await.unwrap() };
     let mut task = tasks.async_nolink("slow", work).await.unwrap();
     assert_eq!(task.join(Duration::from_secs(1)).await, Err(TaskError::Timeout));
     assert_eq!(tasks.children(), ["slow"]);
+    finish.send(7).unwrap();
     assert_eq!(task.join(SOON).await, Ok(7));
 }
 

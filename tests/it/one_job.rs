@@ -1,0 +1,72 @@
+//! A workflow of one job, `a`, whose work is the test's own.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use perennial::{
+    Runtime,
+    engine::{
+        AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, RunHandle, StartRun,
+        Workflow,
+        workflow::{BoxFuture, JobKey, RetryPolicy},
+    },
+    records::Failure,
+};
+use serde_json::json;
+
+type Work = dyn Fn(AttemptCx) -> BoxFuture<'static, Outcome> + Send + Sync;
+
+pub(crate) struct OneJob {
+    definition: Definition,
+    work: Box<Work>,
+}
+
+impl OneJob {
+    /// Starts a run of one job that does `work` at each attempt.
+    pub(crate) async fn start<F>(
+        runtime: &Runtime,
+        work: impl Fn(AttemptCx) -> F + Send + Sync + 'static,
+    ) -> RunHandle
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let definition = Definition::new(b"one job".to_vec());
+        let workflow = Arc::new(Self { definition, work: Box::new(move |cx| Box::pin(work(cx))) });
+        let start = StartRun { run: None, workflow, settings: json!({}), within: None };
+        runtime.runs().start(start).await.unwrap()
+    }
+}
+
+impl Workflow for OneJob {
+    fn name(&self) -> &str {
+        "one-job"
+    }
+
+    fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    fn next(&self, done: &[DoneJob]) -> Next {
+        if !done.is_empty() {
+            return Next::Seal;
+        }
+        Next::Jobs(vec![JobPlan {
+            key: JobKey::new("a"),
+            retry: RetryPolicy::PROVIDER,
+            attempt_within: Duration::from_secs(9),
+        }])
+    }
+
+    fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32) -> FailureMeans {
+        FailureMeans::FailRun { record: json!(failure.message) }
+    }
+
+    fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
+        (self.work)(cx)
+    }
+}
+
+impl fmt::Debug for OneJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OneJob").finish_non_exhaustive()
+    }
+}
