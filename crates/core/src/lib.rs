@@ -6,6 +6,7 @@
 //! | [`exit`] | why something ended, and whether that is abnormal |
 //! | [`child`] | when a child comes back and how it is stopped |
 //! | [`strategy`] | which siblings an exit touches |
+//! | [`supervisor`] | what a supervisor does about all that: its children as a machine |
 //! | [`intensity`] | when a supervisor gives up |
 //! | [`run`] | the states of runs, stages, jobs and attempts, and what may follow what |
 //! | [`retry`] | whether and when a failed attempt is repeated |
@@ -24,6 +25,7 @@ pub mod llm;
 pub mod retry;
 pub mod run;
 pub mod strategy;
+pub mod supervisor;
 pub mod time;
 pub mod tree;
 

@@ -1,6 +1,7 @@
 //! How to start, restart and stop one child; one file per kind of child.
 
 mod actor;
+mod failure;
 mod reaper;
 mod start;
 mod task;
@@ -8,16 +9,17 @@ mod thread;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use perennial_core::{ChildId, ChildType, ExitReason, Restart, Shutdown, tree::NodeKind};
+use perennial_core::{ChildId, ChildType, Restart, Shutdown, tree::NodeKind};
 use serde_json::Value;
 
+pub use self::failure::{StartError, StartFault};
+pub use self::start::{Extra, Ignore, pass_to_starter};
 pub(crate) use self::{
     reaper::Reaper,
-    start::{StartCx, started},
+    start::{Outcome, StartCx, started},
     task::start_once as start_task,
 };
 use crate::{
-    life::Life,
     node::Supervises,
     panics::{call_quietly, guard_blocking},
     presence::Announce,
@@ -27,7 +29,7 @@ use crate::{
 /// a supervisor that waits for a start obeys nobody, so there is a bound here (trap 15).
 const START_WITHIN: Duration = Duration::from_secs(30);
 
-type Starting = Pin<Box<dyn Future<Output = Result<Life, StartError>> + Send>>;
+type Starting = Pin<Box<dyn Future<Output = Result<Outcome, StartFault>> + Send>>;
 
 /// How to start, restart and stop one child. Cheap to clone.
 ///
@@ -70,22 +72,6 @@ pub struct ChildSpec {
     pub(crate) restart_delay: Option<Duration>,
     /// Set for dynamic children: siblings may share the id.
     pub(crate) child_ids_repeat: bool,
-}
-
-/// A child that did not start.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("child `{child}` did not start: {reason}")]
-pub struct StartError {
-    /// The child; for a supervisor, the path below it to the child that failed, as `a/b`.
-    pub child: String,
-    /// Why.
-    pub reason: ExitReason,
-}
-
-impl StartError {
-    pub(crate) fn new(child: impl ToString, reason: ExitReason) -> Self {
-        Self { child: child.to_string(), reason }
-    }
 }
 
 impl ChildSpec {

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use perennial_core::ExitReason;
@@ -21,7 +21,13 @@ type Tell = Box<dyn FnOnce(&ExitReason) + Send>;
 #[derive(Clone, Default)]
 pub struct StopToken {
     token: CancellationToken,
-    callbacks: Arc<Mutex<Vec<Wake>>>,
+    shared: Arc<StopShared>,
+}
+
+#[derive(Default)]
+struct StopShared {
+    callbacks: Mutex<Vec<Wake>>,
+    reason: OnceLock<ExitReason>,
 }
 
 impl StopToken {
@@ -47,7 +53,7 @@ impl StopToken {
     /// Calls `wake` when a stop is asked for, at once if it already was. It must not block.
     pub fn on_stop(&self, wake: impl FnOnce() + Send + 'static) {
         {
-            let mut callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut callbacks = self.callbacks();
             if !self.token.is_cancelled() {
                 callbacks.push(Box::new(wake));
                 return;
@@ -56,16 +62,31 @@ impl StopToken {
         wake();
     }
 
+    /// Why a stop was asked for, once it was.
+    pub fn reason(&self) -> Option<&ExitReason> {
+        self.shared.reason.get()
+    }
+
     /// Asks for the stop.
     pub fn stop(&self) {
+        self.stop_for(&ExitReason::Shutdown);
+    }
+
+    /// Asks for the stop; the first reason counts.
+    pub(crate) fn stop_for(&self, reason: &ExitReason) {
         let callbacks = {
-            let mut callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut callbacks = self.callbacks();
+            self.shared.reason.get_or_init(|| reason.clone());
             self.token.cancel();
             std::mem::take(&mut *callbacks)
         };
         for wake in callbacks {
             call_quietly("on_stop", wake);
         }
+    }
+
+    fn callbacks(&self) -> MutexGuard<'_, Vec<Wake>> {
+        self.shared.callbacks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,7 +98,8 @@ impl fmt::Debug for StopToken {
 
 /// How a kind of child is stopped, killed and, in tests, crashed. None of these waits.
 pub(crate) trait Control: Send + Sync {
-    fn stop(&self);
+    /// Asks for the end; the first reason counts.
+    fn stop(&self, reason: &ExitReason);
     fn kill(&self);
     /// Makes the child panic in its own code path.
     #[cfg(feature = "testing")]
@@ -112,6 +134,10 @@ impl Ended {
             reason: watch::Sender::new(None),
             watchers: Mutex::new(Vec::new()),
         }))
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Announces the end. The first announcement counts.

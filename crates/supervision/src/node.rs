@@ -18,7 +18,7 @@ use self::picture::last_exit;
 pub(crate) use self::picture::{Supervises, collect_declared};
 
 use crate::{
-    ChildSpec, Clock, LifecycleSource, LifecycleStream,
+    ChildSpec, Clock, LifecycleSource, LifecycleStream, ProcessRef,
     address::Mailbox,
     context::Context,
     life::{Life, Pid},
@@ -79,7 +79,7 @@ impl Tree {
 /// One child of a supervisor, over all its incarnations.
 pub(crate) struct Node {
     pub(crate) id: String,
-    path: String,
+    path: Arc<str>,
     parent: Option<Weak<Node>>,
     order: u64,
     spec: ChildSpec,
@@ -124,9 +124,9 @@ impl Node {
         id: Option<String>,
     ) -> Arc<Self> {
         let id = id.unwrap_or_else(|| spec.id.to_string());
-        let above = parent.map(|parent| parent.path.as_str()).unwrap_or_default();
+        let above = parent.map(|parent| &*parent.path).unwrap_or_default();
         Arc::new(Self {
-            path: format!("{above}/{id}"),
+            path: format!("{above}/{id}").into(),
             id,
             parent: parent.map(Arc::downgrade),
             order,
@@ -328,12 +328,23 @@ impl Node {
         }
     }
 
+    /// Its init answered that it need not run.
+    pub(crate) fn ignored(&self) {
+        self.written().state = NodeState::Stopped;
+        self.gone();
+    }
+
     pub(crate) fn publish_intensity(&self, intensity: &RestartIntensity) {
         self.written().intensity = Some(intensity.clone());
     }
 
     pub(crate) fn life(&self) -> Option<Life> {
         self.written().life.clone()
+    }
+
+    /// The incarnation that runs.
+    pub(crate) fn process(&self) -> Option<ProcessRef> {
+        self.life().map(|life| ProcessRef::new(self.path.clone(), life))
     }
 
     /// This child will come back: those who call it wait.

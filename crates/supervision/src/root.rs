@@ -58,7 +58,9 @@ impl Root {
             reaper: Reaper::default(),
             report: Arc::new(|_, _| ()),
         };
-        let life = child.start(cx).await?;
+        let id = child.id().clone();
+        let begun = child.start(cx).await?;
+        let life = begun.life.ok_or_else(|| StartError::new(&id, ExitReason::NoProc))?;
         Ok(Self { supervisor, tree: Tree::new(node, context), life })
     }
 
@@ -81,7 +83,7 @@ impl Root {
     pub async fn shutdown(&self) -> ShutdownReport {
         let clock = self.tree.clock();
         let begun = clock.now();
-        self.life.control.stop();
+        self.life.control.stop(&ExitReason::Shutdown);
         let reason = self.life.ended.wait().await;
         let unkillable = self.tree.unkillable();
         ShutdownReport { reason, took: clock.now().since(begun), unkillable }
@@ -90,6 +92,6 @@ impl Root {
 
 impl Drop for Root {
     fn drop(&mut self) {
-        self.life.control.stop();
+        self.life.control.stop(&ExitReason::Shutdown);
     }
 }

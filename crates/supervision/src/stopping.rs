@@ -20,11 +20,11 @@ pub(crate) async fn stop(
     let (reason, timed_out) = match spec.shutdown {
         Shutdown::BrutalKill => (kill(context, node, reaper, life).await, false),
         Shutdown::Infinity => {
-            life.control.stop();
+            life.control.stop(&ExitReason::Shutdown);
             (life.ended.wait().await, false)
         }
         Shutdown::Timeout(within) => {
-            life.control.stop();
+            life.control.stop(&ExitReason::Shutdown);
             match tokio::time::timeout(within, life.ended.wait()).await {
                 Ok(reason) => (reason, false),
                 Err(_) => (kill(context, node, reaper, life).await, true),

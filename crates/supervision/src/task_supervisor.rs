@@ -13,8 +13,8 @@ use perennial_core::{ChildId, ExitReason, Restart, tree::NodeKind};
 use tokio::sync::oneshot;
 
 use crate::{
-    ChildRef, ChildSpec, DynamicSupervisor, DynamicSupervisorSpec, RequestError, StartError,
-    child::start_task,
+    ChildRef, ChildSpec, DynamicSupervisor, DynamicSupervisorSpec, RequestError, StartFault,
+    child::{Outcome, start_task},
 };
 
 /// What a task supervisor is made of.
@@ -79,7 +79,6 @@ impl TaskSupervisor {
     ) -> Result<TaskRef, RequestError> {
         let work = Mutex::new(Some(work));
         let id = id.into();
-        let name = id.clone();
         let spec = ChildSpec::worker(id, NodeKind::Task, move |cx| {
             let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
             let started = work
@@ -90,7 +89,8 @@ impl TaskSupervisor {
                     })
                 })
                 // Temporary children are started once.
-                .ok_or_else(|| StartError::new(&name, ExitReason::NoProc));
+                .map(Outcome::Up)
+                .ok_or(StartFault::Failed(ExitReason::NoProc));
             Box::pin(std::future::ready(started))
         });
         let spec = spec.restart(Restart::Temporary);

@@ -2,14 +2,14 @@
 //! after failures and its early announcements end here.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
 use perennial_core::{ChildId, ExitReason, tree::NodeKind};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::{ChildSpec, StartCx, StartError};
+use super::{ChildSpec, Ignore, Outcome, StartCx};
 use crate::{
     Address,
     address::{CURRENT, Incarnation, Mailbox},
@@ -41,14 +41,11 @@ impl ChildSpec {
         let presence: Arc<dyn Announce> = publisher.clone();
         let build = Arc::new(build);
         let id = id.into();
-        let name = id.clone();
         let mut spec = Self::worker(id, NodeKind::Worker, move |cx| {
-            let (publisher, build, name) = (publisher.clone(), build.clone(), name.clone());
+            let (publisher, build) = (publisher.clone(), build.clone());
             Box::pin(async move {
                 let (actor, arguments) = build();
-                start(cx, actor, arguments, publisher)
-                    .await
-                    .map_err(|reason| StartError::new(name, reason))
+                Ok(start(cx, actor, arguments, publisher).await?)
             })
         });
         spec.type_name = Some(std::any::type_name::<A>().to_owned());
@@ -62,14 +59,17 @@ async fn start<A: Actor>(
     actor: A,
     arguments: A::Arguments,
     publisher: Arc<Publisher<Incarnation<A::Msg>>>,
-) -> Result<Life, ExitReason> {
+) -> Result<Outcome, ExitReason> {
     let pid = cx.context.next_pid();
     let (slot, mailbox) = (Arc::new(Slot::default()), Arc::new(Mailbox::default()));
     let adapter = Adapter { actor, pid, slot: slot.clone(), mailbox: mailbox.clone() };
     #[expect(clippy::disallowed_methods, reason = "the adapter is supervised by the caller")]
     let spawned = Actor::spawn(None, adapter, arguments).await;
-    let (actor, join) =
-        spawned.map_err(|error| slot.reason().unwrap_or_else(|| ExitReason::error(&error)))?;
+    let (actor, join) = match spawned {
+        Ok(spawned) => spawned,
+        Err(_) if slot.ignored.load(Ordering::SeqCst) => return Ok(Outcome::Ignored),
+        Err(error) => return Err(slot.reason().unwrap_or_else(|| ExitReason::error(&error))),
+    };
     let control = ActorControl { cell: actor.get_cell(), slot: slot.clone() };
     let life = Life { pid, control: Arc::new(control), ended: Ended::new() };
     publisher.up(Incarnation { pid, actor, ended: life.ended.clone(), mailbox: mailbox.clone() });
@@ -79,14 +79,16 @@ async fn start<A: Actor>(
         drop(join.await);
         slot.reason().unwrap_or(ExitReason::Killed)
     });
-    Ok(life)
+    Ok(Outcome::Up(life))
 }
 
 /// Where the adapter leaves the typed reason of its end (trap 2).
 #[derive(Debug, Default)]
 struct Slot {
-    /// A supervisor asked for the end.
-    asked: AtomicBool,
+    /// Why a supervisor asked for the end.
+    asked: OnceLock<ExitReason>,
+    /// The init answered that it need not run.
+    ignored: AtomicBool,
     reason: Mutex<Option<ExitReason>>,
 }
 
@@ -108,8 +110,8 @@ struct ActorControl {
 
 impl Control for ActorControl {
     /// Handles what is queued, then ends (trap 8).
-    fn stop(&self) {
-        self.slot.asked.store(true, Ordering::SeqCst);
+    fn stop(&self, reason: &ExitReason) {
+        self.slot.asked.get_or_init(|| reason.clone());
         // One that cannot be drained is ending already.
         drop(self.cell.drain());
     }
@@ -188,7 +190,14 @@ impl<A: Actor> Actor for Adapter<A> {
         me: ActorRef<A::Msg>,
         arguments: A::Arguments,
     ) -> Result<Held<A::State>, ActorProcessingErr> {
-        match self.callback(async { self.actor.pre_start(me, arguments).await }).await {
+        let init = async {
+            let state = self.actor.pre_start(me, arguments).await;
+            if state.as_ref().is_err_and(|error| error.is::<Ignore>()) {
+                self.slot.ignored.store(true, Ordering::SeqCst);
+            }
+            state
+        };
+        match self.callback(init).await {
             Ok(state) => Ok(Held(Some(state))),
             Err(reason) => {
                 self.slot.put(reason.clone());
@@ -244,8 +253,7 @@ impl<A: Actor> Actor for Adapter<A> {
         me: ActorRef<A::Msg>,
         held: &mut Held<A::State>,
     ) -> Result<(), ActorProcessingErr> {
-        let asked = self.slot.asked.load(Ordering::SeqCst);
-        let reason = if asked { ExitReason::Shutdown } else { ExitReason::Normal };
+        let reason = self.slot.asked.get().cloned().unwrap_or(ExitReason::Normal);
         self.finish(me, held, reason).await;
         Ok(())
     }

@@ -1,10 +1,14 @@
 //! The start of an incarnation, and the driver that announces its end.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    any::Any,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use perennial_core::{ChildType, ExitReason};
 
-use super::{ChildSpec, Reaper, StartError};
+use super::{ChildSpec, Reaper, StartError, StartFault};
 use crate::{
     LifecycleEvent,
     address::Mailbox,
@@ -25,36 +29,81 @@ pub(crate) struct StartCx {
     pub(crate) report: Arc<dyn Fn(Pid, ExitReason) + Send + Sync>,
 }
 
+/// What a start brought about.
+pub(crate) enum Outcome {
+    /// An incarnation runs.
+    Up(Life),
+    /// Its init answered that it need not run.
+    Ignored,
+}
+
+/// What an init hands to whoever asked for the start (SUP-019).
+pub type Extra = Arc<dyn Any + Send + Sync>;
+
+/// Answer of an init that need not run: `return Err(Ignore.into())`. The start succeeds without a
+/// process (SUP-014, GS-004).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the child need not run")]
+pub struct Ignore;
+
+tokio::task_local! {
+    static EXTRA: Arc<Mutex<Option<Extra>>>;
+}
+
+/// Called inside an init: hands `extra` to whoever asked for the start with `start_child` or
+/// `restart_child`; without effect in an automatic start, and outside an init.
+pub fn pass_to_starter(extra: impl Any + Send + Sync) {
+    let put = |slot: &Arc<Mutex<Option<Extra>>>| {
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(extra));
+    };
+    // Outside an init there is nobody to hand it to.
+    let _ = EXTRA.try_with(put);
+}
+
+/// A start that did not fail.
+pub(crate) struct Begun {
+    /// None when its init answered ignore.
+    pub(crate) life: Option<Life>,
+    pub(crate) extra: Option<Extra>,
+}
+
 impl ChildSpec {
     /// Starts an incarnation: bounded, and no panic of the start gets past here. When this answers
     /// an error, nothing of the incarnation runs.
-    pub(crate) async fn start(&self, cx: StartCx) -> Result<Life, StartError> {
+    pub(crate) async fn start(&self, cx: StartCx) -> Result<Begun, StartError> {
         let StartCx { context, node, reaper, .. } = cx.clone();
         let start = self.start.clone();
         node.begin_start();
         // Whoever calls it from here on, its own work included, waits for it to be up.
         node.coming();
-        let starting = contain(async move { (start.0)(cx).await });
+        let extra = Arc::new(Mutex::new(None));
+        let starting = contain(EXTRA.scope(extra.clone(), async move { (start.0)(cx).await }));
         let result = match self.start_within {
             Some(within) => {
                 tokio::time::timeout(within, starting).await.unwrap_or(Err(ExitReason::Timeout))
             }
             None => starting.await,
         };
-        let result = match result {
-            Ok(result) => result,
-            Err(reason) => Err(StartError::new(&self.id, reason)),
-        };
-        if let Err(error) = &result {
-            // A supervisor whose time is up runs already, with those children that did start.
-            if let Some(life) = node.life() {
-                stopping::kill(&context, &node, &reaper, &life).await;
+        let fault = match result {
+            Ok(Ok(Outcome::Up(life))) => {
+                let extra = extra.lock().unwrap_or_else(PoisonError::into_inner).take();
+                return Ok(Begun { life: Some(life), extra });
             }
-            node.start_failed(&error.reason, context.clock().now());
-            let reason = error.reason.clone();
-            context.tell(&node, LifecycleEvent::StartFailed { reason });
+            Ok(Ok(Outcome::Ignored)) => {
+                node.ignored();
+                return Ok(Begun { life: None, extra: None });
+            }
+            Ok(Err(fault)) => fault,
+            Err(reason) => StartFault::Failed(reason),
+        };
+        // A supervisor whose time is up runs already, with those children that did start.
+        if let Some(life) = node.life() {
+            stopping::kill(&context, &node, &reaper, &life).await;
         }
-        result
+        let reason = fault.exit_reason();
+        node.start_failed(&reason, context.clock().now());
+        context.tell(&node, LifecycleEvent::StartFailed { reason });
+        Err(StartError::new(&self.id, fault))
     }
 }
 

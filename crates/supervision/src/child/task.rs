@@ -5,7 +5,7 @@ use std::sync::Arc;
 use perennial_core::{ChildId, ExitReason, tree::NodeKind};
 use tokio_util::sync::CancellationToken;
 
-use super::{ChildSpec, StartCx};
+use super::{ChildSpec, Outcome, StartCx};
 use crate::{
     StopToken,
     address::CURRENT,
@@ -36,7 +36,7 @@ impl ChildSpec {
         Self::worker(id.into(), NodeKind::Task, move |cx| {
             let work = build();
             let exit = async move { exit_of(work.await.map_err(Into::into)) };
-            Box::pin(std::future::ready(Ok(start(&cx, None, exit))))
+            Box::pin(std::future::ready(Ok(Outcome::Up(start(&cx, None, exit)))))
         })
     }
 
@@ -54,7 +54,7 @@ impl ChildSpec {
             let stop = StopToken::new();
             let work = build(stop.clone());
             let exit = async move { exit_of(work.await.map_err(Into::into)) };
-            Box::pin(std::future::ready(Ok(start(&cx, Some(stop), exit))))
+            Box::pin(std::future::ready(Ok(Outcome::Up(start(&cx, Some(stop), exit)))))
         })
     }
 }
@@ -91,7 +91,7 @@ pub(crate) fn start(
             let ended = tokio::select! {
                 biased;
                 () = control.kill.cancelled() => ExitReason::Killed,
-                () = control.stop.stopped(), if control.drops_on_stop => ExitReason::Shutdown,
+                () = control.stop.stopped(), if control.drops_on_stop => ExitReason::Normal,
                 reason = control.crashed() => reason,
                 exit = &mut work => exit.unwrap_or_else(|panic| panic),
             };
@@ -101,8 +101,10 @@ pub(crate) fn start(
                 Err(panic) if ended != ExitReason::Killed => panic,
                 Ok(()) | Err(_) => ended,
             };
-            let asked = control.stop.is_stopped();
-            if asked && ended == ExitReason::Normal { ExitReason::Shutdown } else { ended }
+            match control.stop.reason() {
+                Some(asked) if ended == ExitReason::Normal => asked.clone(),
+                Some(_) | None => ended,
+            }
         }),
     );
     life
@@ -133,8 +135,8 @@ impl TaskControl {
 }
 
 impl Control for TaskControl {
-    fn stop(&self) {
-        self.stop.stop();
+    fn stop(&self, reason: &ExitReason) {
+        self.stop.stop_for(reason);
     }
 
     fn kill(&self) {

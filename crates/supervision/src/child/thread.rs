@@ -8,7 +8,7 @@ use std::sync::{
 use perennial_core::{ChildId, ExitReason, tree::NodeKind};
 use tokio::sync::oneshot;
 
-use super::{ChildSpec, StartCx, StartError, task::exit_of};
+use super::{ChildSpec, Outcome, StartCx, StartFault, task::exit_of};
 use crate::{
     StopToken,
     life::{Control, Ended, Life},
@@ -33,7 +33,8 @@ impl ChildSpec {
             let work = work.clone();
             let run = move |stop| exit_of(work(stop).map_err(Into::into));
             let started = start(&cx, name.as_str(), run)
-                .map_err(|error| StartError::new(&name, ExitReason::error(&error)));
+                .map(Outcome::Up)
+                .map_err(|error| StartFault::Failed(ExitReason::error(&error)));
             Box::pin(std::future::ready(started))
         })
     }
@@ -65,8 +66,10 @@ fn start(
         if control.killed.load(Ordering::SeqCst) {
             return ExitReason::Killed;
         }
-        let asked = control.stop.is_stopped();
-        if asked && exit == ExitReason::Normal { ExitReason::Shutdown } else { exit }
+        match control.stop.reason() {
+            Some(asked) if exit == ExitReason::Normal => asked.clone(),
+            Some(_) | None => exit,
+        }
     });
     Ok(life)
 }
@@ -80,8 +83,8 @@ struct ThreadControl {
 }
 
 impl Control for ThreadControl {
-    fn stop(&self) {
-        self.stop.stop();
+    fn stop(&self, reason: &ExitReason) {
+        self.stop.stop_for(reason);
     }
 
     /// All that can be done to a thread is to ask it.

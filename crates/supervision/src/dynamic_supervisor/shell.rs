@@ -108,7 +108,8 @@ impl Shell {
             reaper: self.reaper.clone(),
             report: Arc::new(report),
         };
-        spec.start(cx).await
+        let begun = spec.start(cx).await?;
+        begun.life.ok_or_else(|| StartError::new(&spec.id, ExitReason::NoProc))
     }
 
     async fn exited(&mut self, order: u64, pid: Pid, reason: ExitReason) -> Result<(), GiveUp> {

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ChildInfo, status};
 use crate::{
-    StartError, StopToken,
-    child::{Reaper, StartCx, started},
+    StartFault, StopToken,
+    child::{Outcome, Reaper, StartCx, started},
     context::Context,
     life::{Control, Ended, Life, Pid},
     node::Node,
@@ -149,7 +149,7 @@ pub(crate) struct Acknowledge {
     context: Context,
     node: Arc<Node>,
     own: Arc<Supervising>,
-    starter: oneshot::Sender<Result<(), StartError>>,
+    starter: oneshot::Sender<Result<(), StartFault>>,
 }
 
 impl Acknowledge {
@@ -160,7 +160,7 @@ impl Acknowledge {
         drop(self.starter.send(Ok(())));
     }
 
-    pub(crate) fn fails(self, error: StartError) {
+    pub(crate) fn fails(self, error: StartFault) {
         drop(self.starter.send(Err(error)));
     }
 }
@@ -181,7 +181,7 @@ pub(crate) async fn begin<S: Shell>(
     cx: StartCx,
     publisher: Arc<Publisher<SupervisorLife<S::Request>>>,
     make: impl FnOnce(StartCx, mpsc::UnboundedSender<SupervisorMail<S::Request>>, Reaper) -> S,
-) -> Result<Life, StartError> {
+) -> Result<Outcome, StartFault> {
     let pid = cx.context.next_pid();
     let (mail, inbox) = mpsc::unbounded_channel();
     let control = Arc::new(SupervisorControl::default());
@@ -227,12 +227,12 @@ pub(crate) async fn begin<S: Shell>(
     abandoned.0 = None;
     drop(abandoned);
     match acknowledged {
-        Ok(Ok(())) => Ok(life),
+        Ok(Ok(())) => Ok(Outcome::Up(life)),
         Ok(Err(error)) => {
             life.ended.wait().await;
             Err(error)
         }
-        Err(_) => Err(StartError::new(&cx.node.id, life.ended.wait().await)),
+        Err(_) => Err(StartFault::Failed(life.ended.wait().await)),
     }
 }
 
@@ -261,8 +261,8 @@ impl SupervisorControl {
 }
 
 impl Control for SupervisorControl {
-    fn stop(&self) {
-        self.stop.stop();
+    fn stop(&self, reason: &ExitReason) {
+        self.stop.stop_for(reason);
     }
 
     fn kill(&self) {

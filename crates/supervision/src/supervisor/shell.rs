@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use perennial_core::{
     ChildId, ExitReason, Restart, RestartIntensity, Strategy, Verdict, child::AfterExit,
+    supervisor::SpecError,
 };
 use tokio::sync::mpsc;
 
@@ -11,7 +12,7 @@ use super::{
     Acknowledge, Reply, Request, RequestError, SupervisorMail, SupervisorSpec, Waiting, incarnation,
 };
 use crate::{
-    ChildSpec, LifecycleEvent, StartError, StopToken,
+    ChildSpec, LifecycleEvent, StartError, StartFault, StopToken,
     child::{Reaper, StartCx},
     context::Context,
     life::{Life, Pid},
@@ -78,13 +79,12 @@ impl Shell {
 
     /// Starts the declared children in order; at the first that fails, stops the started ones in
     /// reverse and answers its error (SUP-001, 008–011).
-    async fn start_declared(&mut self) -> Result<(), StartError> {
+    async fn start_declared(&mut self) -> Result<(), StartFault> {
         let declared = std::mem::take(&mut self.declared);
         let mut ids: Vec<&ChildId> = declared.iter().map(|spec| &spec.id).collect();
         ids.sort();
         if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-            let reason = ExitReason::Error(format!("two children have the id `{}`", twice[0]));
-            return Err(StartError::new(&self.node.id, reason));
+            return Err(SpecError::DuplicateChild(twice[0].clone()).into());
         }
         for spec in declared {
             let entry = self.specify(spec);
@@ -92,8 +92,7 @@ impl Shell {
                 Ok(life) => self.entries.push(Entry { status: Status::Running(life), ..entry }),
                 Err(error) => {
                     self.stop_all().await;
-                    let child = format!("{}/{}", self.node.id, error.child);
-                    return Err(StartError { child, ..error });
+                    return Err(StartFault::Child(Box::new(error)));
                 }
             }
         }
@@ -122,7 +121,8 @@ impl Shell {
             reaper: self.reaper.clone(),
             report: Arc::new(report),
         };
-        spec.start(cx).await
+        let begun = spec.start(cx).await?;
+        begun.life.ok_or_else(|| StartError::new(&spec.id, ExitReason::NoProc))
     }
 
     async fn exited(&mut self, order: u64, pid: Pid, reason: ExitReason) -> Result<(), GiveUp> {
@@ -362,9 +362,9 @@ impl incarnation::Shell for Shell {
         stop: StopToken,
         starting: Acknowledge,
     ) -> ExitReason {
-        if let Err(error) = self.start_declared().await {
-            let reason = error.reason.clone();
-            starting.fails(error);
+        if let Err(fault) = self.start_declared().await {
+            let reason = fault.exit_reason();
+            starting.fails(fault);
             return reason;
         }
         self.node.publish_intensity(&self.intensity);

@@ -1,0 +1,97 @@
+//! One incarnation in the hands of a user, and the watch on its end.
+
+use std::{fmt, sync::Arc};
+
+use perennial_core::ExitReason;
+
+use crate::life::Life;
+
+/// One incarnation of a child: OTP's pid. Never waits for a successor, unlike an
+/// [`Address`](crate::Address). Cheap to clone; equal when it is the same incarnation.
+#[derive(Clone)]
+pub struct ProcessRef {
+    path: Arc<str>,
+    life: Life,
+}
+
+impl ProcessRef {
+    pub(crate) fn new(path: Arc<str>, life: Life) -> Self {
+        Self { path, life }
+    }
+
+    pub(crate) fn life(&self) -> &Life {
+        &self.life
+    }
+
+    /// Its place in the tree, for example `/app/runs/7`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether its end has not been announced.
+    pub fn is_alive(&self) -> bool {
+        self.life.ended.reason().is_none()
+    }
+
+    /// Why it ended, once that is announced.
+    pub fn exit_reason(&self) -> Option<ExitReason> {
+        self.life.ended.reason()
+    }
+
+    /// Watches its end. Each monitor is independent of all others (GS-061).
+    pub fn monitor(&self) -> Monitor {
+        let ended = self.life.ended.clone();
+        // What has ended already is a target that is not there (GS-060).
+        let down = ended.reason().map(|_| ExitReason::NoProc);
+        Monitor { down, ended }
+    }
+}
+
+impl PartialEq for ProcessRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.life.ended.is_same(&other.life.ended)
+    }
+}
+
+impl Eq for ProcessRef {}
+
+impl fmt::Debug for ProcessRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ProcessRef({} {:?})", self.path, self.life.pid)
+    }
+}
+
+impl fmt::Display for ProcessRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.path, self.life.pid.0)
+    }
+}
+
+/// A watch on the end of one incarnation. Dropping it ends the watch; nothing of it remains.
+pub struct Monitor {
+    down: Option<ExitReason>,
+    ended: crate::life::Ended,
+}
+
+impl Monitor {
+    /// Waits for the end and says why; [`ExitReason::NoProc`] at once when the target had ended
+    /// before the watch began. Repeated calls answer the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the end is not lost.
+    pub async fn down(&mut self) -> ExitReason {
+        if let Some(reason) = &self.down {
+            return reason.clone();
+        }
+        let reason = self.ended.wait().await;
+        self.down = Some(reason.clone());
+        reason
+    }
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitor").field("down", &self.down).finish_non_exhaustive()
+    }
+}
