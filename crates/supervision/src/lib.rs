@@ -37,7 +37,10 @@ pub mod testing;
 pub use perennial_core::tree::{NodeKind, NodeState, TreeNode};
 pub use ractor;
 
-pub use address::{Address, CallError, CastError, MAILBOX_MAX};
+pub use address::{
+    Address, CALL_WITHIN, CallError, CastError, Expired, MAILBOX_MAX, PendingRequest, Reply,
+    ReplyPort, RequestSet, StopError,
+};
 pub use child::{ChildSpec, Extra, Ignore, StartError, StartFault, pass_to_starter};
 pub use clock::Clock;
 pub use context::Options;

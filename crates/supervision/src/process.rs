@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use perennial_core::ExitReason;
 
-use crate::life::Life;
+use crate::life::{Ended, Life};
 
 /// One incarnation of a child: OTP's pid. Never waits for a successor, unlike an
 /// [`Address`](crate::Address). Cheap to clone; equal when it is the same incarnation.
@@ -70,10 +70,15 @@ impl fmt::Display for ProcessRef {
 /// A watch on the end of one incarnation. Dropping it ends the watch; nothing of it remains.
 pub struct Monitor {
     down: Option<ExitReason>,
-    ended: crate::life::Ended,
+    ended: Ended,
 }
 
 impl Monitor {
+    /// A watch on what is not there.
+    pub(crate) fn no_proc() -> Self {
+        Self { down: Some(ExitReason::NoProc), ended: Ended::new() }
+    }
+
     /// Waits for the end and says why; [`ExitReason::NoProc`] at once when the target had ended
     /// before the watch began. Repeated calls answer the same.
     ///
