@@ -3,6 +3,7 @@
 mod actor;
 mod failure;
 mod reaper;
+mod server;
 mod start;
 mod task;
 mod thread;
@@ -17,7 +18,7 @@ pub use self::start::{Extra, Ignore, pass_to_starter};
 pub(crate) use self::{
     reaper::Reaper,
     start::{Outcome, StartCx, started},
-    task::start_once as start_task,
+    task::{exit_of, start_once as start_task},
 };
 use crate::{
     node::Supervises,

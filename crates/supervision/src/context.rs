@@ -109,6 +109,7 @@ impl Context {
                 tracing::warn!(%path, %reason, "child did not stop as asked");
             }
             LifecycleEvent::Unkillable => tracing::error!(%path, "child did not end when killed"),
+            LifecycleEvent::Crashed(report) => report.trace(),
             LifecycleEvent::GaveUp => tracing::error!(%path, "restart intensity reached"),
         }
         // Nobody may be listening.

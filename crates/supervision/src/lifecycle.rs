@@ -3,6 +3,8 @@ use std::fmt;
 use perennial_core::{ExitReason, Uptime};
 use tokio::sync::broadcast;
 
+use crate::CrashReport;
+
 /// Events kept for a subscriber that is behind; older ones are counted as missed.
 pub(crate) const LIFECYCLE_KEPT: usize = 4096;
 
@@ -45,6 +47,8 @@ pub enum LifecycleEvent {
     },
     /// It did not end after it was killed; nobody waits for it any more.
     Unkillable,
+    /// A server ended abnormally and tells about itself; its exit follows (GS-046).
+    Crashed(Box<CrashReport>),
     /// A supervisor reached its restart intensity.
     GaveUp,
 }

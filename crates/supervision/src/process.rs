@@ -67,7 +67,9 @@ impl fmt::Display for ProcessRef {
     }
 }
 
-/// A watch on the end of one incarnation. Dropping it ends the watch; nothing of it remains.
+/// A watch on the end of one incarnation. Dropping it ends the watch; nothing of it remains. A clone
+/// is a watch of its own.
+#[derive(Clone)]
 pub struct Monitor {
     down: Option<ExitReason>,
     ended: Ended,
