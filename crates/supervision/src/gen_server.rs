@@ -202,7 +202,7 @@ pub enum Next<M> {
     Continue,
     /// Waits for the next message for this time only, then calls `handle_timeout` once. Any message
     /// cancels it, also one that waits already: with no time at all the timeout comes when the
-    /// mailbox is empty.
+    /// mailbox is empty. A debugger's visit does not.
     Timeout(Duration),
     /// Handles this one first, whatever waits (GS-014).
     Continuation(M),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use ractor::RpcReplyPort;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::{CallError, CastError, Incarnation, is_current};
 use crate::life::{Ended, Pid};
@@ -95,9 +95,12 @@ impl<R> Awaited<R> {
         // Read first: a reply that came in between is older than the end.
         let ended = self.ended.reason();
         match self.reply.as_mut().map(oneshot::Receiver::try_recv) {
-            Some(Ok(reply)) => Some(Ok(reply)),
-            Some(Err(_)) | None => ended.map(|reason| Err(CallError::Exited(reason))),
+            Some(Ok(reply)) => return Some(Ok(reply)),
+            // What was found closed must not be asked again.
+            Some(Err(TryRecvError::Closed)) => self.reply = None,
+            Some(Err(TryRecvError::Empty)) | None => (),
         }
+        ended.map(|reason| Err(CallError::Exited(reason)))
     }
 
     /// Waits for the answer; the caller brings the deadline.

@@ -98,12 +98,14 @@ impl<S: GenServer> fmt::Debug for ServerCx<S> {
 /// An exit on its way through the mailbox.
 pub(crate) struct Watched(Exit);
 
+type Ending = Pin<Box<dyn Future<Output = Result<Exit, Aborted>> + Send>>;
+
 /// The watches of one server. Nothing of a watch outlives it.
 #[derive(Default)]
 pub(super) struct Watches {
     made: u64,
     present: BTreeMap<WatchRef, Watch>,
-    ends: FuturesUnordered<Pin<Box<dyn Future<Output = Result<Exit, Aborted>> + Send>>>,
+    ends: FuturesUnordered<Ending>,
 }
 
 struct Watch {

@@ -138,14 +138,14 @@ impl<S: GenServer> Inbox<S> {
                 self.queue.arrived.notified().await;
                 continue;
             };
-            match letter {
-                Letter::Message(_) | Letter::Exit(_) if suspended => self.aside.push_back(letter),
-                Letter::Message(_) => {
-                    self.queue.mailbox.taken();
-                    return letter;
-                }
-                other => return other,
+            if suspended && matches!(letter, Letter::Message(_) | Letter::Exit(_)) {
+                self.aside.push_back(letter);
+                continue;
             }
+            if matches!(letter, Letter::Message(_)) {
+                self.queue.mailbox.taken();
+            }
+            return letter;
         }
     }
 }

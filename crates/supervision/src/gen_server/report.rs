@@ -9,6 +9,8 @@ use crate::panics::guard_blocking;
 pub struct CrashReport {
     /// Its name in the tree, its path.
     pub path: String,
+    /// Which incarnation it was, as a [`ProcessRef`](crate::ProcessRef) is printed.
+    pub process: String,
     /// The label it gave itself (OBS-013).
     pub label: Option<String>,
     /// Why it ended; a panic with its place.
@@ -27,10 +29,16 @@ pub struct CrashReport {
 
 impl CrashReport {
     pub(crate) fn trace(&self) {
-        let Self { path, label, reason, last_message, state, ancestors, mailbox_depth, linked } =
-            self;
         tracing::error!(
-            %path, label, %reason, last_message, %state, ?ancestors, mailbox_depth, ?linked,
+            path = %self.path,
+            process = %self.process,
+            label = self.label,
+            reason = %self.reason,
+            last_message = self.last_message,
+            state = %self.state,
+            ancestors = ?self.ancestors,
+            mailbox_depth = self.mailbox_depth,
+            linked = ?self.linked,
             "server crashed"
         );
     }

@@ -174,10 +174,8 @@ impl<S: GenServer> Running<S> {
     ) -> Result<Next<S::Message>, End> {
         self.cx.events.add(format!("exit of {}: {}", exit.process, exit.reason));
         if linked && !S::TRAPS_EXITS {
-            return match exit.reason {
-                ExitReason::Normal => Ok(Next::Continue),
-                reason => Err(End::Cut(reason)),
-            };
+            let harmless = exit.reason == ExitReason::Normal;
+            return if harmless { Ok(Next::Continue) } else { Err(End::Cut(exit.reason)) };
         }
         let cx = &mut self.cx;
         callback(async { state.handle_exit(exit, cx).await }).await
@@ -218,6 +216,7 @@ impl<S: GenServer> Running<S> {
         let report = CrashReport {
             ancestors: ancestors_of(&path),
             path,
+            process: self.cx.process().to_string(),
             label: self.cx.label.clone(),
             reason: reason.clone(),
             last_message: self.cx.events.last(),
