@@ -266,7 +266,8 @@ async fn a_continuation_runs_before_everything_that_waits() {
     settle().await;
     talk.say(Say::Work("queued during init"));
     talk.say(Talker::act(|talker, _| {
-        talker.after_timeout.push(work("continuation of a timeout"));
+        talker.answers.push(work("continuation of an exit"));
+        talker.answers.push(work("continuation of a timeout"));
         Ok(work("continuation of a handler"))
     }));
     talk.say(Say::Work("queued behind the handler"));
@@ -286,6 +287,41 @@ async fn a_continuation_runs_before_everything_that_waits() {
     tokio::time::advance(SHORT).await;
     settle().await;
     assert_eq!(talk.did(), ["timeout", "continuation of a timeout"]);
+    let (other, gone) = Talk::new("b");
+    root.supervisor().start_child(other.restart(Restart::Temporary)).await.unwrap();
+    let process = gone.address.whereis().unwrap();
+    talk.say(Talker::act(move |_, cx| {
+        cx.monitor(&process);
+        Ok(Next::Continue)
+    }));
+    settle().await;
+    gone.end(Say::Stop(ExitReason::Normal)).await;
+    settle().await;
+    assert_eq!(talk.did(), ["exit of /top/b: normal", "continuation of an exit"]);
+}
+
+// proves: GS-011
+#[tokio::test(start_paused = true)]
+async fn what_was_started_comes_with_a_watch_on_its_end() {
+    let (dynamic, starts) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::new("some", 10));
+    let _root = root(SupervisorSpec::new("top").child(dynamic)).await;
+    for at_once in [false, true] {
+        let (spec, talk) = Talk::new("a");
+        if at_once {
+            talk.begin(async { Ok(Next::Continuation(Say::Stop(ExitReason::Timeout))) });
+        }
+        let started = starts.start_child(spec.restart(Restart::Temporary)).await.unwrap();
+        if at_once {
+            // Gone before anybody could have watched it by other means.
+            settle().await;
+            assert_eq!(talk.address.monitor().down().await, ExitReason::NoProc);
+        } else {
+            let mut exit = pin!(started.first_exit());
+            pending(exit.as_mut()).await;
+            talk.say(Say::Stop(ExitReason::Timeout));
+        }
+        assert_eq!(started.first_exit().await, ExitReason::Timeout);
+    }
 }
 
 // proves: GS-015
