@@ -14,7 +14,7 @@ async fn a_pending_call_fails_with_the_reason_and_is_not_repeated() {
     let panic = probe.end(|| Message::Panic).await;
     let ExitReason::Panic { message, location: Some(location) } = panic else { panic!("{panic}") };
     assert_eq!(message, "asked to panic");
-    assert!(location.contains("probe.rs"), "{location}");
+    assert!(location.contains("probe"), "{location}");
     probe.answers().await;
     assert_eq!(probe.end(|| Message::Fail).await, ExitReason::Error("asked to fail".into()));
     assert_eq!(probe.answers().await, 1, "the kept calls of earlier lives reached nobody else");

@@ -1,20 +1,11 @@
-//! Semantics 1: start is synchronous, sequential, all or nothing.
+//! A start is synchronous, sequential, all or nothing.
 
 use std::time::Duration;
 
 use perennial_core::ExitReason;
 use perennial_supervision::{CallError, Clock, Options, Root, Supervisor, SupervisorSpec};
 
-use crate::probe::{Log, Probe, Start, World, root};
-
-#[tokio::test(start_paused = true)]
-async fn children_start_in_order_and_answer_when_the_start_returns() {
-    let world = World::start(|spec| spec).await;
-    assert_eq!(world.log.take(), ["a started", "b started", "c started"]);
-    for probe in &world.probes {
-        assert_eq!(probe.ping().await, Ok(1));
-    }
-}
+use crate::probe::{Log, Probe, Start, root};
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_start_rolls_back_in_reverse_and_is_not_retried() {
