@@ -15,7 +15,11 @@ mod harness;
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod probe;
 mod report;
+mod sup_intensity;
+mod sup_restart;
+mod sup_retry;
 mod sup_start;
+mod sup_strategy;
 
 use std::{
     collections::BTreeSet,

@@ -7,7 +7,6 @@ mod actors;
 mod drops;
 mod dynamic;
 mod ends;
-mod groups;
 mod injected;
 mod presence;
 #[path = "../probe/mod.rs"]
