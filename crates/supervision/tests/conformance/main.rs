@@ -10,14 +10,23 @@
 
 mod catalogue;
 mod checks;
+mod dyn_children;
+mod dyn_restarts;
+mod gs_calls;
+mod gs_ends;
+mod gs_starts;
 mod harness;
+mod obs;
 #[path = "../probe/mod.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod probe;
 mod report;
+mod sup_api;
+mod sup_defaults;
 mod sup_intensity;
 mod sup_restart;
 mod sup_retry;
+mod sup_shutdown;
 mod sup_start;
 mod sup_strategy;
 

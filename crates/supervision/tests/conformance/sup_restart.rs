@@ -8,8 +8,10 @@ use crate::{
     probe::{Log, Message, Probe, World, ids, status, until},
 };
 
-/// How a child can end by itself or from outside; the last says whether it is abnormal.
-const WAYS: [(&str, Option<fn() -> Message>, bool); 7] = [
+/// The name of a reason, the message that causes it or none for a kill, and whether it is abnormal.
+type Way = (&'static str, Option<fn() -> Message>, bool);
+
+const WAYS: [Way; 7] = [
     ("normal", Some(|| Message::StopSelf), false),
     ("shutdown", Some(|| Message::Exit(ExitReason::Shutdown)), false),
     ("shutdown_with", Some(|| Message::Exit(ExitReason::ShutdownWith("x".into()))), false),

@@ -12,7 +12,6 @@ mod presence;
 #[path = "../probe/mod.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod probe;
-mod requests;
 mod restarts;
 mod shutdown;
 mod starts;
