@@ -36,7 +36,7 @@ async fn a_start_is_told_before_the_end() {
             assert!(event.path.starts_with(path), "{event:?}");
             told.push(event.event);
         }
-        assert_eq!(told[0], LifecycleEvent::Started { incarnation: 1 });
+        assert_eq!(told[0], LifecycleEvent::Started { incarnation: 1, requested: true });
         assert!(matches!(told[1], LifecycleEvent::Exited { incarnation: 1, .. }), "{told:?}");
     }
 }
