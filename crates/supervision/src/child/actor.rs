@@ -13,7 +13,7 @@ use super::{ChildSpec, Ignore, Outcome, StartCx};
 use crate::{
     Address,
     address::{CURRENT, Incarnation, Mailbox},
-    life::{Control, Ended, Life, Pid},
+    life::{Control, Life, Pid},
     panics::guard,
     presence::{Announce, Publisher},
 };
@@ -48,7 +48,8 @@ impl ChildSpec {
                 Ok(start(cx, actor, arguments, publisher).await?)
             })
         });
-        spec.type_name = Some(std::any::type_name::<A>().to_owned());
+        spec.type_name = Some(std::any::type_name::<A>());
+        spec.named_address = Some(Arc::new(address.clone()));
         spec.presence = Some(presence);
         (spec, address)
     }
@@ -60,7 +61,7 @@ async fn start<A: Actor>(
     arguments: A::Arguments,
     publisher: Arc<Publisher<Incarnation<A::Msg>>>,
 ) -> Result<Outcome, ExitReason> {
-    let pid = cx.context.next_pid();
+    let pid = cx.process.pid();
     let (slot, mailbox) = (Arc::new(Slot::default()), Arc::new(Mailbox::default()));
     let adapter = Adapter { actor, pid, slot: slot.clone(), mailbox: mailbox.clone() };
     #[expect(clippy::disallowed_methods, reason = "the adapter is supervised by the caller")]
@@ -71,7 +72,7 @@ async fn start<A: Actor>(
         Err(error) => return Err(slot.reason().unwrap_or_else(|| ExitReason::error(&error))),
     };
     let control = ActorControl { cell: actor.get_cell(), slot: slot.clone() };
-    let life = Life { pid, control: Arc::new(control), ended: Ended::new() };
+    let life = Life { pid, control: Arc::new(control), ended: cx.process.ended() };
     publisher.up(Incarnation { pid, actor, ended: life.ended.clone(), mailbox: mailbox.clone() });
     cx.drive(&life, Some(mailbox), async move {
         // The join handle is the only barrier behind which the state is dropped (trap 12). How it

@@ -5,7 +5,7 @@ use std::time::Duration;
 use perennial_core::ExitReason;
 use perennial_supervision::{
     CallError, Clock, DynamicSupervisor, DynamicSupervisorSpec, Options, RequestError, Root,
-    StartError, SupervisorSpec,
+    StartError, StartFault, SupervisorSpec,
 };
 
 use crate::{
@@ -45,7 +45,7 @@ async fn failures(how: Start) -> Vec<(StartError, Probe)> {
 proves!(an_error_of_the_init_is_the_reason_and_nothing_remains, ["GS-003"]);
 async fn an_error_of_the_init_is_the_reason_and_nothing_remains() {
     for (error, probe) in failures(Start::Fails).await {
-        assert_eq!(error.reason, ExitReason::Error("start fails".into()));
+        assert_eq!(*error.root_cause(), ExitReason::Error("start fails".into()).into());
         assert_eq!(probe.ping().await, Err(CallError::NoProc));
     }
 }
@@ -53,7 +53,9 @@ async fn an_error_of_the_init_is_the_reason_and_nothing_remains() {
 proves!(a_panic_of_the_init_is_told_in_every_kind_of_start, ["GS-005"]);
 async fn a_panic_of_the_init_is_told_in_every_kind_of_start() {
     for (error, probe) in failures(Start::Panics).await {
-        let ExitReason::Panic { message, location } = &error.reason else { panic!("{error}") };
+        let StartFault::Failed(ExitReason::Panic { message, location }) = error.root_cause() else {
+            panic!("{error}")
+        };
         assert_eq!(message, "start panics");
         assert!(location.as_ref().is_some_and(|place| place.contains("probe")), "{location:?}");
         assert_eq!(probe.ping().await, Err(CallError::NoProc));
@@ -65,7 +67,7 @@ async fn a_start_takes_no_longer_than_its_limit() {
     let clock = Clock::start();
     let before = clock.now();
     for (error, probe) in failures(Start::Hangs).await {
-        assert_eq!(error.reason, ExitReason::Timeout);
+        assert_eq!(*error.root_cause(), ExitReason::Timeout.into());
         assert_eq!(probe.ping().await, Err(CallError::NoProc));
     }
     assert_eq!(clock.now().since(before), Duration::from_secs(3 * 2));

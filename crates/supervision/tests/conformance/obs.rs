@@ -25,12 +25,19 @@ async fn events_of_a_child_come_in_causal_order() {
             matches!(exited.event, LifecycleEvent::Exited { incarnation, .. } if incarnation == life),
             "{exited:?}"
         );
+        let report = lifecycle.next().await.unwrap();
+        assert!(matches!(report.event, LifecycleEvent::ChildTerminated { .. }), "{report:?}");
         let started = lifecycle.next().await.unwrap();
-        assert_eq!(started.event, LifecycleEvent::Started { incarnation: life + 1 });
+        let again = LifecycleEvent::Started { incarnation: life + 1, requested: false };
+        assert_eq!(started.event, again);
         assert_eq!((exited.path.as_str(), started.path.as_str()), ("/top/a", "/top/a"));
     }
     let last = lifecycle.next().await.unwrap();
     assert!(matches!(last.event, LifecycleEvent::Exited { incarnation: 21, .. }), "{last:?}");
+    let report = lifecycle.next().await.unwrap();
+    assert!(matches!(report.event, LifecycleEvent::ChildTerminated { .. }), "{report:?}");
     let gave_up = lifecycle.next().await.unwrap();
-    assert_eq!((gave_up.path.as_str(), gave_up.event), ("/top", LifecycleEvent::GaveUp));
+    assert_eq!(gave_up.path, "/top");
+    let LifecycleEvent::GaveUp { offender } = gave_up.event else { panic!("{gave_up:?}") };
+    assert_eq!(offender.id.as_str(), "a");
 }

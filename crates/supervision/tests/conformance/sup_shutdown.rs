@@ -170,17 +170,21 @@ async fn a_kill_is_an_error_of_the_shutdown_unless_it_was_wanted() {
     let mut told = Vec::new();
     while told.len() < 4 {
         let event = lifecycle.next().await.unwrap();
-        told.push((event.path, event.event));
+        if let LifecycleEvent::ShutdownError { reason, offender } = event.event {
+            assert_eq!(reason, ExitReason::Killed);
+            told.push((event.path, format!("shutdown_error {}", offender.id)));
+        } else {
+            told.push((event.path, format!("{:?}", event.event)));
+        }
     }
-    let killed = || LifecycleEvent::Exited { incarnation: 1, reason: ExitReason::Killed };
-    let shutdown = LifecycleEvent::Exited { incarnation: 1, reason: ExitReason::Shutdown };
-    let error = LifecycleEvent::ShutdownError { reason: ExitReason::Killed };
+    let exited = |reason| format!("{:?}", LifecycleEvent::Exited { incarnation: 1, reason });
+    let (killed, shutdown) = (|| exited(ExitReason::Killed), exited(ExitReason::Shutdown));
     assert_eq!(
         told,
         [
             ("/top/b".to_owned(), killed()),
             ("/top/a".to_owned(), killed()),
-            ("/top/a".to_owned(), error),
+            ("/top".to_owned(), "shutdown_error a".to_owned()),
             ("/top".to_owned(), shutdown),
         ]
     );

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use perennial_core::{ExitReason, Shutdown};
 use perennial_supervision::{
-    CallError, ChildSpec, ChildStatus, Clock, Options, RequestError, Root, Supervisor,
+    CallError, ChildSpec, ChildStatus, Clock, Options, RequestError, Root, StartFault, Supervisor,
     SupervisorSpec,
     ractor::{Actor, ActorProcessingErr, ActorRef},
 };
@@ -108,8 +108,10 @@ async fn a_panic_in_a_factory_or_init_is_a_start_error() {
         let id = spec.id().to_string();
         let refused = world.root.supervisor().start_child(spec).await.unwrap_err();
         let RequestError::StartFailed(error) = refused else { panic!("{refused}") };
-        assert_eq!(error.child, id);
-        let ExitReason::Panic { message, .. } = &error.reason else { panic!("{error}") };
+        assert_eq!(error.child.as_str(), id);
+        let StartFault::Failed(ExitReason::Panic { message, .. }) = &error.reason else {
+            panic!("{error}")
+        };
         assert_eq!(message, text);
     }
     assert_eq!(world.node("/top").incarnation, 1);

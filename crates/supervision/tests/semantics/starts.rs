@@ -19,8 +19,8 @@ async fn a_failed_start_rolls_back_in_reverse_and_is_not_retried() {
         third.script(&[how]);
         let spec = SupervisorSpec::new("top").child(a).child(b).child(c);
         let error = Root::start(spec, Clock::start(), Options::default()).await.unwrap_err();
-        assert_eq!(error.child, "top/c");
-        match (&error.reason, &reason) {
+        assert_eq!(error.path(), "top/c");
+        match (&error.root_cause().exit_reason(), &reason) {
             (ExitReason::Panic { message, .. }, ExitReason::Panic { message: expected, .. }) => {
                 assert_eq!(message, expected);
             }
