@@ -52,7 +52,7 @@ async fn a_failed_start_discards_a_new_child() {
 
 proves!(a_failed_restart_by_hand_keeps_the_child_and_never_escalates, ["SUP-196"]);
 async fn a_failed_restart_by_hand_keeps_the_child_and_never_escalates() {
-    let world = World::start(|spec| spec.intensity(0, SOON)).await;
+    let world = World::start(|spec| spec.intensity(1, SOON)).await;
     world.top().terminate_child("a").await.unwrap();
     world.probes[0].script(&[Start::Panics; 9]);
     for _ in 0..9 {
@@ -62,7 +62,9 @@ async fn a_failed_restart_by_hand_keeps_the_child_and_never_escalates() {
     }
     assert!(world.top().restart_child("a").await.is_ok());
     assert_eq!(world.probes[0].ping().await, Ok(1));
-    assert_eq!((world.counted(), world.incarnation("b")), (0, 1));
+    world.probes[0].end(|| Message::Panic).await;
+    assert_eq!(world.probes[0].answers().await, 1, "nothing had counted before");
+    assert_eq!((world.counted(), world.incarnation("b")), (1, 1));
 }
 
 proves!(a_slow_start_holds_its_supervisor_and_no_request_expires, ["SUP-185", "SUP-207"]);

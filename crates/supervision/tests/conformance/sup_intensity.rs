@@ -84,7 +84,7 @@ async fn all_children_share_one_count() {
 proves!(only_automatic_restarts_count, ["SUP-126"]);
 async fn only_automatic_restarts_count() {
     let restarts = [Restart::Permanent, Restart::Transient, Restart::Temporary];
-    let world = World::start_with(&restarts, |spec| spec.intensity(0, SOON)).await.unwrap();
+    let world = World::start_with(&restarts, |spec| spec.intensity(1, SOON)).await.unwrap();
     let top = world.top();
     let (fails, probe) = Probe::new("fails", &world.log);
     probe.script(&[Start::Fails]);
@@ -98,7 +98,8 @@ async fn only_automatic_restarts_count() {
     assert_eq!(world.probes[1].settled().await, Err(CallError::NoProc));
     assert_eq!(world.probes[2].settled().await, Err(CallError::NoProc));
     assert_eq!(world.counted(), 0);
-    assert_eq!(world.probes[0].ping().await, Ok(1));
+    crash(&world.probes[0]).await;
+    assert_eq!(world.counted(), 1, "the first that counts");
 }
 
 proves!(the_history_of_a_deleted_child_stays, ["SUP-127"]);

@@ -118,7 +118,8 @@ async fn a_retry_that_comes_too_late_does_nothing() {
         }
         log.take();
         tokio::time::advance(SOON).await;
-        // Behind whatever became due.
+        // Behind whatever became due, and behind what that sent.
+        top.terminate_child("nobody").await.unwrap_err();
         top.terminate_child("nobody").await.unwrap_err();
         assert!(log.take().is_empty(), "{meanwhile}");
         match meanwhile {
@@ -129,4 +130,24 @@ async fn a_retry_that_comes_too_late_does_nothing() {
         let counted = root.tree().nodes()[0].intensity.unwrap().in_window;
         assert_eq!(counted, 0, "{meanwhile}");
     }
+}
+
+proves!(a_retry_of_an_earlier_wait_is_not_taken_for_that_of_a_later_one, ["SUP-115"]);
+async fn a_retry_of_an_earlier_wait_is_not_taken_for_that_of_a_later_one() {
+    let log = Log::default();
+    let (root, probe) = between_attempts(&log).await;
+    let top = root.supervisor();
+    top.terminate_child("a").await.unwrap();
+    assert!(top.restart_child("a").await.is_ok());
+    tokio::time::advance(Duration::from_secs(5)).await;
+    probe.end(|| Message::Panic).await;
+    until(|| status(top, "a") == ChildStatus::Restarting).await;
+    log.take();
+    // The first wait would be over by now.
+    tokio::time::advance(Duration::from_secs(6)).await;
+    top.terminate_child("nobody").await.unwrap_err();
+    top.terminate_child("nobody").await.unwrap_err();
+    assert_eq!(status(top, "a"), ChildStatus::Restarting);
+    assert!(log.take().is_empty());
+    assert_eq!(probe.answers().await, 1);
 }

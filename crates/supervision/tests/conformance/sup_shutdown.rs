@@ -125,18 +125,22 @@ async fn what_cannot_be_killed_is_reported_and_no_longer_waited_for() {
 
 proves!(a_brutal_kill_runs_no_cleanup, ["SUP-142"]);
 async fn a_brutal_kill_runs_no_cleanup() {
-    let log = Log::default();
-    let (a, probe) = Probe::new("a", &log);
-    let root = root(SupervisorSpec::new("top").child(a.shutdown(Shutdown::BrutalKill))).await;
-    let clock = root.tree().clock();
-    let mut lifecycle = root.tree().lifecycle();
-    probe.address.cast(Message::Hang).unwrap();
-    let begun = clock.now();
-    root.supervisor().terminate_child("a").await.unwrap();
-    assert_eq!(clock.now().since(begun), Duration::ZERO);
-    assert_eq!(log.take(), ["a started", "a dropped"]);
-    let killed = LifecycleEvent::Exited { incarnation: 1, reason: ExitReason::Killed };
-    assert_eq!(next(&mut lifecycle).await, killed);
+    for busy in [false, true] {
+        let log = Log::default();
+        let (a, probe) = Probe::new("a", &log);
+        let root = root(SupervisorSpec::new("top").child(a.shutdown(Shutdown::BrutalKill))).await;
+        let clock = root.tree().clock();
+        let mut lifecycle = root.tree().lifecycle();
+        if busy {
+            probe.address.cast(Message::Hang).unwrap();
+        }
+        let begun = clock.now();
+        root.supervisor().terminate_child("a").await.unwrap();
+        assert_eq!(clock.now().since(begun), Duration::ZERO);
+        assert_eq!(log.take(), ["a started", "a dropped"], "busy: {busy}");
+        let killed = LifecycleEvent::Exited { incarnation: 1, reason: ExitReason::Killed };
+        assert_eq!(next(&mut lifecycle).await, killed);
+    }
 }
 
 proves!(a_shutdown_of_zero_is_asked_and_enforced, ["SUP-143"]);

@@ -11,7 +11,7 @@ use perennial_supervision::{
 
 use crate::{
     harness::proves,
-    probe::{Cleanup, Log, Probe, SOON, Start, World, root},
+    probe::{Cleanup, Log, Message, Probe, SOON, Start, World, root},
 };
 
 proves!(a_start_returns_when_every_child_runs, ["SUP-001"]);
@@ -43,7 +43,7 @@ async fn a_supervisor_without_children_lives_and_stops_at_once() {
 proves!(a_failed_start_is_not_retried_and_counts_nothing, ["SUP-009"]);
 async fn a_failed_start_is_not_retried_and_counts_nothing() {
     let log = Log::default();
-    let root = root(SupervisorSpec::new("top").intensity(0, SOON)).await;
+    let root = root(SupervisorSpec::new("top").intensity(1, SOON)).await;
     for how in [Start::Fails, Start::Panics, Start::Hangs] {
         let (a, first) = Probe::new("a", &log);
         let (b, second) = Probe::new("b", &log);
@@ -59,7 +59,11 @@ async fn a_failed_start_is_not_retried_and_counts_nothing() {
         let inner = handle.terminate_child("a").await;
         assert_eq!(inner.unwrap_err(), RequestError::NoProc, "the supervisor does not survive");
     }
-    assert_eq!(root.tree().nodes()[0].intensity.unwrap().in_window, 0);
+    let (spec, probe) = Probe::new("c", &log);
+    root.supervisor().start_child(spec).await.unwrap();
+    probe.end(|| Message::Panic).await;
+    assert_eq!(probe.answers().await, 1, "the first restart that counts");
+    assert_eq!(root.tree().nodes()[0].intensity.unwrap().in_window, 1);
 }
 
 proves!(a_rollback_keeps_to_the_shutdown_of_each_child, ["SUP-010"]);
