@@ -3,6 +3,8 @@
 
 mod children;
 mod flags;
+mod plan;
 
-pub use children::{Children, Keeps, Order, Pid, Refusal, Started, Status, Step};
+pub use children::Children;
 pub use flags::{AutoShutdown, Flags, RestartDelay, Rules, SpecError};
+pub use plan::{Keeps, Order, Pid, Refusal, Started, Status, Step};

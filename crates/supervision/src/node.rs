@@ -395,6 +395,13 @@ impl Node {
         self.written().intensity = Some(intensity.clone());
     }
 
+    pub(crate) fn count_restart(&self, now: Uptime) {
+        if let Some(intensity) = &mut self.written().intensity {
+            // Decided upon elsewhere; here it is shown.
+            let _ = intensity.record(now);
+        }
+    }
+
     pub(crate) fn life(&self) -> Option<Life> {
         self.written().life.clone()
     }

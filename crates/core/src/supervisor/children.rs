@@ -4,112 +4,17 @@
 //! [`Children::next_step`] gives until there is none, tells the outcome of each start, and only
 //! then feeds the next event: a supervisor serves nobody in the midst of a restart (SUP-101).
 
+mod restart;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     time::Duration,
 };
 
-use super::{Flags, Rules, SpecError};
+use super::{Flags, Keeps, Order, Pid, Refusal, Rules, SpecError, Started, Status, Step};
 use crate::{
-    AutoShutdown, ChildId, ExitReason, Restart, RestartIntensity, Strategy, Uptime, Verdict,
-    child::AfterExit,
+    AutoShutdown, ChildId, ExitReason, Restart, RestartIntensity, Uptime, child::AfterExit,
 };
-
-/// Identity of one incarnation; unique in a tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Pid(pub u64);
-
-/// Place of a child in start order; never used twice in one life of a supervisor.
-pub type Order = u64;
-
-/// What a supervisor keeps of children that do not run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keeps {
-    /// Their specifications, told apart by their ids: a static supervisor.
-    Specs,
-    /// Nothing; ids may repeat: a dynamic supervisor, or a template's.
-    Instances {
-        /// As many may be there, those that wait for a restart included (DYN-021, 022).
-        max: Option<usize>,
-    },
-}
-
-/// What a child is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// This incarnation runs.
-    Running(Pid),
-    /// A restart is due, or waits for its delay.
-    Restarting {
-        /// Tells this restart from earlier ones that were cancelled.
-        generation: u64,
-    },
-    /// It does not run, and will not by itself.
-    Stopped,
-}
-
-/// How a start went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Started {
-    /// This incarnation runs.
-    Up(Pid),
-    /// Its init answered that it need not run.
-    Ignored,
-    /// It did not start.
-    Failed,
-}
-
-/// What the driver of the machine has to do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Say that this child ended by itself: OTP's `child_terminated`.
-    Report(Order, ExitReason),
-    /// Stop this incarnation by its own shutdown option, and await its end.
-    Stop(Order, Pid),
-    /// This child will be started: let its callers wait.
-    Expect(Order),
-    /// Nothing will come here unless by hand: let no caller wait.
-    Dismiss(Order),
-    /// Forget the child and its specification.
-    Forget(Order),
-    /// Start the child and tell [`Children::started`].
-    Start(Order),
-    /// Feed [`Children::retry_due`] with this, behind everything that has arrived, and not before
-    /// the delay is over.
-    Retry {
-        /// The child.
-        order: Order,
-        /// Of this restart.
-        generation: u64,
-        /// How long it waits.
-        after: Option<Duration>,
-    },
-    /// Say that this child used up its own budget and is not restarted any more.
-    BudgetSpent(Order),
-    /// Say that this child's restart exceeded the intensity: `reached_max_restart_intensity`.
-    GaveUp(Order),
-    /// Stop all children and end with `shutdown`.
-    End,
-}
-
-/// Why a request is refused (table 5.5).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// A child of this id runs.
-    AlreadyStarted(Order),
-    /// A child of this id is specified and does not run.
-    AlreadyPresent,
-    /// The child runs.
-    Running,
-    /// The child is being restarted.
-    Restarting,
-    /// There is no such child.
-    NotFound,
-    /// As many children as allowed are there.
-    MaxChildren(usize),
-    /// Its specification is refused.
-    Invalid(SpecError),
-}
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -451,93 +356,6 @@ impl Children {
         }
     }
 
-    /// The restart step of table 5.3.
-    fn restart(&mut self, order: Order, now: Uptime) {
-        let Some(entry) = self.entries.get_mut(&order) else { return };
-        entry.status = Status::Stopped;
-        entry.in_a_row = entry.in_a_row.saturating_add(1);
-        if let Some(budget) = &mut entry.budget {
-            if budget.record(now) == Verdict::GiveUp {
-                self.steps.push_back(Step::BudgetSpent(order));
-                match self.keeps {
-                    Keeps::Specs => self.steps.push_back(Step::Dismiss(order)),
-                    Keeps::Instances { .. } => self.forget(order),
-                }
-                self.dismiss_awaited();
-                return;
-            }
-        } else if self.intensity.record(now) == Verdict::GiveUp {
-            self.steps.push_back(Step::GaveUp(order));
-            self.steps.push_back(Step::End);
-            return;
-        }
-        let group = self.group(order);
-        for member in group.iter().rev() {
-            self.stop_for_restart(*member);
-        }
-        let temporary = |member: &Order| {
-            self.entries.get(member).is_some_and(|entry| entry.rules.restart == Restart::Temporary)
-        };
-        let (gone, come): (Vec<Order>, Vec<Order>) =
-            group.iter().partition(|order| temporary(order));
-        for member in gone.into_iter().rev() {
-            self.forget(member); // SUP-071, 072
-        }
-        self.turn = Turn::Restart;
-        self.steps.extend(come.into_iter().map(Step::Start));
-    }
-
-    fn stop_for_restart(&mut self, member: Order) {
-        let Some(entry) = self.entries.get_mut(&member) else { return };
-        if let Status::Running(pid) = entry.status {
-            self.steps.push_back(Step::Stop(member, pid));
-        }
-        entry.status = Status::Stopped;
-        if !std::mem::replace(&mut entry.awaited, true) {
-            self.awaited += 1;
-        }
-        self.steps.push_back(Step::Expect(member));
-    }
-
-    /// Those that restart with the child, in start order, itself included.
-    fn group(&self, order: Order) -> Vec<Order> {
-        match self.flags.strategy {
-            Strategy::OneForOne => vec![order],
-            Strategy::OneForAll => self.entries.keys().copied().collect(),
-            Strategy::RestForOne => self.entries.range(order..).map(|(order, _)| *order).collect(),
-        }
-    }
-
-    /// Restarts the child later: behind what has arrived, and after its delay if it has one.
-    fn wait_to_restart(&mut self, order: Order) {
-        let generation = self.next_generation;
-        self.next_generation += 1;
-        let Some(entry) = self.entries.get_mut(&order) else { return };
-        entry.status = Status::Restarting { generation };
-        let after = entry.rules.delay.map(|delay| delay.before(entry.in_a_row));
-        self.steps.push_back(Step::Retry { order, generation, after });
-    }
-
-    /// Those that stopped for a restart that no longer comes do not keep their callers waiting.
-    fn dismiss_awaited(&mut self) {
-        if self.awaited == 0 {
-            return;
-        }
-        let mut comes = Vec::new();
-        for (order, entry) in &self.entries {
-            if matches!(entry.status, Status::Restarting { .. }) {
-                comes.extend(self.group(*order));
-            }
-        }
-        for (order, entry) in &mut self.entries {
-            if entry.awaited && entry.status == Status::Stopped && !comes.contains(order) {
-                entry.awaited = false;
-                self.awaited -= 1;
-                self.steps.push_back(Step::Dismiss(*order));
-            }
-        }
-    }
-
     /// A child ended by itself and is not restarted (SUP-209–218).
     fn auto_shutdown(&mut self, significant: bool) {
         let ends = significant
@@ -554,3 +372,6 @@ impl Children {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,6 +129,7 @@ impl Shell {
                     let begun = self.start(order, requested).await;
                     *last = Some(begun);
                 }
+                Step::Counted(now) => self.node.count_restart(now),
                 Step::Stop(order, pid) => self.stop(order, pid).await,
                 Step::Expect(order) => self.at(order, |slot| slot.node.coming()),
                 Step::Dismiss(order) => self.at(order, |slot| {
@@ -160,7 +161,6 @@ impl Shell {
                     }
                 }
                 Step::GaveUp(order) => {
-                    self.node.publish_intensity(self.children.intensity());
                     self.node.gave_up();
                     if let Some(slot) = self.slots.get(&order) {
                         let offender = slot.spec.offender(slot.process());
@@ -440,7 +440,6 @@ impl Shell {
             Mail::Retry { order, generation } => self.children.retry_due(order, generation, now),
             Mail::Request(request) => return self.serve(request).await,
         }
-        self.node.publish_intensity(self.children.intensity());
         self.play(false, &mut None).await
     }
 }
