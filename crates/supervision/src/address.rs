@@ -1,84 +1,47 @@
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+//! Where to send messages, whichever incarnation is alive.
+
+mod incarnation;
+mod request;
+mod stop;
+
+use std::{fmt, time::Duration};
 
 use perennial_core::ExitReason;
-use ractor::{ActorRef, Message, RpcReplyPort};
-use tokio::sync::oneshot;
 
+pub use self::request::{Expired, PendingRequest, Reply, ReplyPort, RequestSet};
+pub(crate) use self::{
+    incarnation::{Incarnation, Mailbox, Post, Refused},
+    request::Awaited,
+};
 use crate::{
-    life::{Ended, Pid},
-    presence::{OneLife, Presence, Publisher, channel},
+    Monitor, ProcessRef,
+    life::Pid,
+    presence::{Presence, Publisher, channel},
 };
 
 /// Messages that may wait in one mailbox; the next one is refused at the address.
 pub const MAILBOX_MAX: u64 = 10_000;
+
+/// How long [`Address::ask`] waits: OTP's default (GS-019).
+pub const CALL_WITHIN: Duration = Duration::from_secs(5);
 
 tokio::task_local! {
     /// The incarnation whose code is running.
     pub(crate) static CURRENT: Pid;
 }
 
+/// Whether the code of `pid` is running here, so that waiting for it would wait for ever.
+pub(crate) fn is_current(pid: Pid) -> bool {
+    CURRENT.try_with(|current| *current == pid).unwrap_or(false)
+}
+
 /// Where to send messages of type `M`, whichever incarnation is alive. Cheap to clone.
 ///
 /// A message is delivered at most once: a call that an exit caught is never repeated by the
-/// address, for only the caller knows whether that is safe.
+/// address, for only the caller knows whether that is safe. What one sender sends to one incarnation
+/// is handled in that order, whichever way it is sent (GS-033).
 pub struct Address<M> {
     presence: Presence<Incarnation<M>>,
-}
-
-/// One life of an actor.
-pub(crate) struct Incarnation<M> {
-    pub(crate) pid: Pid,
-    pub(crate) actor: ActorRef<M>,
-    pub(crate) ended: Ended,
-    pub(crate) mailbox: Arc<Mailbox>,
-}
-
-/// How full a mailbox is.
-#[derive(Debug, Default)]
-pub(crate) struct Mailbox {
-    depth: AtomicU64,
-}
-
-impl Mailbox {
-    pub(crate) fn depth(&self) -> u64 {
-        self.depth.load(Ordering::Relaxed)
-    }
-
-    fn admit(&self) -> bool {
-        let grow = |depth| (depth < MAILBOX_MAX).then_some(depth + 1);
-        self.depth.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_ok()
-    }
-
-    /// A message left. Messages an actor sends itself past its address do not count.
-    pub(crate) fn taken(&self) {
-        let shrink = |depth: u64| Some(depth.saturating_sub(1));
-        // The closure always answers.
-        let _ = self.depth.fetch_update(Ordering::Relaxed, Ordering::Relaxed, shrink);
-    }
-}
-
-impl<M> OneLife for Incarnation<M> {
-    fn pid(&self) -> Pid {
-        self.pid
-    }
-}
-
-impl<M> Clone for Incarnation<M> {
-    fn clone(&self) -> Self {
-        Self {
-            pid: self.pid,
-            actor: self.actor.clone(),
-            ended: self.ended.clone(),
-            mailbox: self.mailbox.clone(),
-        }
-    }
 }
 
 /// Why a call produced no reply.
@@ -114,7 +77,7 @@ pub enum CastError {
     Full,
 }
 
-impl<M: Message> Address<M> {
+impl<M: Send + 'static> Address<M> {
     pub(crate) fn channel() -> (Publisher<Incarnation<M>>, Self) {
         let (publisher, presence) = channel();
         (publisher, Self { presence })
@@ -132,48 +95,70 @@ impl<M: Message> Address<M> {
     /// # Cancel safety
     ///
     /// Dropping the future does not withdraw the request; its reply is dropped.
-    pub async fn call<R: Send + 'static>(
+    pub async fn call<P: ReplyPort>(
         &self,
-        request: impl FnOnce(RpcReplyPort<R>) -> M,
+        request: impl FnOnce(P) -> M,
         within: Duration,
-    ) -> Result<R, CallError> {
+    ) -> Result<P::Reply, CallError> {
         let attempt = async {
             let life = self.presence.current().await.map_err(|_| CallError::NoProc)?;
-            if CURRENT.try_with(|pid| *pid == life.pid).unwrap_or(false) {
+            if is_current(life.process.pid()) {
                 return Err(CallError::CallingSelf);
             }
-            if !life.mailbox.admit() {
-                return Err(CallError::Full);
-            }
-            let (sender, mut reply) = oneshot::channel();
-            if life.actor.send_message(request(sender.into())).is_err() {
-                return Err(CallError::Exited(life.ended.wait().await));
-            }
-            tokio::select! {
-                biased;
-                Ok(reply) = &mut reply => Ok(reply),
-                // A request that was sent at the very moment of the end lies in a mailbox that
-                // nobody will read: that its reply port is not dropped says nothing.
-                reason = life.ended.wait() => {
-                    // What was replied before the end counts.
-                    reply.try_recv().map_err(|_| CallError::Exited(reason))
-                }
-            }
+            Awaited::send(&life, request).answer().await
         };
         tokio::time::timeout(within, attempt).await.unwrap_or(Err(CallError::Timeout))
     }
 
-    /// Tells and forgets; nothing waits and nothing is repeated.
+    /// As [`call`](Self::call), within [`CALL_WITHIN`].
     ///
     /// # Errors
     ///
-    /// When no incarnation runs now, or its mailbox is full.
+    /// See [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`call`](Self::call).
+    pub async fn ask<P: ReplyPort>(
+        &self,
+        request: impl FnOnce(P) -> M,
+    ) -> Result<P::Reply, CallError> {
+        self.call(request, CALL_WITHIN).await
+    }
+
+    /// Asks the present incarnation, and leaves the answer for later. Whatever prevents it is told
+    /// where the answer is awaited.
+    pub fn send_request<P: ReplyPort>(
+        &self,
+        request: impl FnOnce(P) -> M,
+    ) -> PendingRequest<P::Reply> {
+        let life = self.presence.now().ok_or(CallError::NoProc);
+        PendingRequest::new(life.map(|life| Awaited::send(&life, request)))
+    }
+
+    /// Tells and forgets; nothing waits and nothing is repeated, whatever the target is.
+    ///
+    /// # Errors
+    ///
+    /// When no incarnation runs now, or its mailbox is full. It is safe to ignore that, as OTP's
+    /// cast does: an accepted message may be lost with its incarnation as well (GS-032).
     pub fn cast(&self, message: M) -> Result<(), CastError> {
-        let life = self.presence.now().ok_or(CastError::NoProc)?;
-        if !life.mailbox.admit() {
-            return Err(CastError::Full);
-        }
-        life.actor.send_message(message).map_err(|_| CastError::NoProc)
+        self.presence.now().ok_or(CastError::NoProc)?.post.post(message)
+    }
+
+    /// The present incarnation, if there is one now (GS-063).
+    pub fn whereis(&self) -> Option<ProcessRef> {
+        self.presence.now().map(|life| life.process)
+    }
+
+    /// Watches the end of the present incarnation; [`ExitReason::NoProc`] at once when there is
+    /// none (GS-060).
+    pub fn monitor(&self) -> Monitor {
+        self.whereis().map_or_else(Monitor::no_proc, |process| process.monitor())
+    }
+
+    pub(crate) fn now(&self) -> Option<Incarnation<M>> {
+        self.presence.now()
     }
 }
 

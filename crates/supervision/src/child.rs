@@ -3,6 +3,7 @@
 mod actor;
 mod failure;
 mod reaper;
+mod server;
 mod start;
 mod task;
 mod thread;
@@ -22,7 +23,7 @@ pub use self::start::{Extra, Ignore, extra_arguments, pass_to_starter};
 pub(crate) use self::{
     reaper::Reaper,
     start::{Begun, Outcome, StartCx, started},
-    task::start_once as start_task,
+    task::{exit_of, start_once as start_task},
 };
 use crate::{
     Name, Offender, ProcessRef,

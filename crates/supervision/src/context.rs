@@ -124,6 +124,7 @@ impl Context {
                 tracing::warn!(%path, %reason, %offender, context = "shutdown_error");
             }
             LifecycleEvent::Unkillable => tracing::error!(%path, "child did not end when killed"),
+            LifecycleEvent::Crashed(report) => report.trace(),
             LifecycleEvent::BudgetSpent => tracing::error!(%path, "restart budget spent"),
             LifecycleEvent::GaveUp { offender } => {
                 let reason = "reached_max_restart_intensity";

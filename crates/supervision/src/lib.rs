@@ -7,6 +7,8 @@
 //! | [`DynamicSupervisor`] | children started on demand |
 //! | [`TaskSupervisor`] | futures started on demand, with their results |
 //! | [`ChildSpec`] | how to start, restart and stop one child |
+//! | [`GenServer`] | a server process as OTP has it; [`Agent`] for a plain state |
+//! | [`Debugger`] | looks into a server without its help |
 //! | [`Address`] | where to send messages, whichever incarnation is alive |
 //! | [`Tree`] | the published picture of a tree; reading it asks nobody |
 //! | [`Lifecycle`] | the stream of starts, exits and restarts |
@@ -16,10 +18,12 @@
 
 pub mod actor;
 mod address;
+mod agent;
 mod child;
 mod clock;
 mod context;
 mod dynamic_supervisor;
+mod gen_server;
 mod life;
 mod lifecycle;
 mod names;
@@ -43,13 +47,20 @@ pub use perennial_core::{
 };
 pub use ractor;
 
-pub use address::{Address, CallError, CastError, MAILBOX_MAX};
+pub use address::{
+    Address, CALL_WITHIN, CallError, CastError, Expired, MAILBOX_MAX, PendingRequest, Reply,
+    ReplyPort, RequestSet,
+};
+pub use agent::Agent;
 pub use child::{
     ChildSpec, Extra, Ignore, StartError, StartFault, extra_arguments, pass_to_starter,
 };
 pub use clock::Clock;
 pub use context::Options;
 pub use dynamic_supervisor::{ChildRef, DynamicSupervisor, DynamicSupervisorSpec};
+pub use gen_server::{
+    CrashReport, DebugError, DebugStatus, Debugger, Exit, GenServer, Init, Next, ServerCx, WatchRef,
+};
 pub use life::StopToken;
 pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleSource, LifecycleStream, Offender};
 pub use names::{Name, Names};

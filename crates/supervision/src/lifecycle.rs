@@ -3,7 +3,7 @@ use std::fmt;
 use perennial_core::{ChildId, ChildType, ExitReason, Restart, Shutdown, Uptime};
 use tokio::sync::broadcast;
 
-use crate::ProcessRef;
+use crate::{CrashReport, ProcessRef};
 
 /// Events kept for a subscriber that is behind; older ones are counted as missed.
 pub(crate) const LIFECYCLE_KEPT: usize = 4096;
@@ -67,6 +67,8 @@ pub enum LifecycleEvent {
     },
     /// It did not end after it was killed; nobody waits for it any more.
     Unkillable,
+    /// A server ended abnormally and tells about itself; its exit follows (GS-046).
+    Crashed(Box<CrashReport>),
     /// It used up the restart budget of its own, and is not restarted any more.
     BudgetSpent,
     /// A supervisor reached its restart intensity (SUP-227): OTP's `shutdown` with

@@ -81,13 +81,20 @@ impl fmt::Display for ProcessRef {
     }
 }
 
-/// A watch on the end of one incarnation. Dropping it ends the watch; nothing of it remains.
+/// A watch on the end of one incarnation. Dropping it ends the watch; nothing of it remains. A clone
+/// is a watch of its own.
+#[derive(Clone)]
 pub struct Monitor {
     down: Option<ExitReason>,
     ended: Ended,
 }
 
 impl Monitor {
+    /// A watch on what is not there.
+    pub(crate) fn no_proc() -> Self {
+        Self { down: Some(ExitReason::NoProc), ended: Ended::new() }
+    }
+
     /// Waits for the end and says why; [`ExitReason::NoProc`] at once when the target had ended
     /// before the watch began. Repeated calls answer the same.
     ///
@@ -123,7 +130,10 @@ pub enum StopError {
     /// The stop would wait for whoever asks for it.
     #[error("a process cannot wait for its own end")]
     CallingSelf,
-    /// It ended, but for another reason than asked for.
+    /// It ended, for another reason than the one asked for.
     #[error("it ended for another reason: {0}")]
     Exited(ExitReason),
+    /// A deadline of no time at all: nothing was asked (GS-054).
+    #[error("the deadline must not be zero")]
+    ZeroDeadline,
 }

@@ -313,6 +313,9 @@ pub(crate) async fn stop(
     presence: &Presence<SupervisorLife>,
     within: Duration,
 ) -> Result<(), StopError> {
+    if within.is_zero() {
+        return Err(StopError::ZeroDeadline);
+    }
     let present = presence.now().ok_or(StopError::NoProc)?;
     if present.is_waited_for() {
         return Err(StopError::CallingSelf);

@@ -11,8 +11,8 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::{ChildSpec, Ignore, Outcome, StartCx};
 use crate::{
-    Address,
-    address::{CURRENT, Incarnation, Mailbox},
+    Address, CastError,
+    address::{CURRENT, Incarnation, Mailbox, Post, Refused},
     life::{Control, Life, Pid},
     panics::guard,
     presence::{Announce, Publisher},
@@ -71,9 +71,11 @@ async fn start<A: Actor>(
         Err(_) if slot.ignored.load(Ordering::SeqCst) => return Ok(Outcome::Ignored),
         Err(error) => return Err(slot.reason().unwrap_or_else(|| ExitReason::error(&error))),
     };
-    let control = ActorControl { cell: actor.get_cell(), slot: slot.clone() };
-    let life = Life { pid, control: Arc::new(control), ended: cx.process.ended() };
-    publisher.up(Incarnation { pid, actor, ended: life.ended.clone(), mailbox: mailbox.clone() });
+    let control = Arc::new(ActorControl { cell: actor.get_cell(), slot: slot.clone() });
+    let process = cx.process.clone();
+    let life = Life { pid, control: control.clone(), ended: process.ended() };
+    let post = Arc::new(ActorPost { actor, control, mailbox: mailbox.clone() });
+    publisher.up(Incarnation { process, post });
     cx.drive(&life, Some(mailbox), async move {
         // The join handle is the only barrier behind which the state is dropped (trap 12). How it
         // ended is in the slot; an empty slot means that nothing of ours ran: killed (trap 1).
@@ -124,6 +126,29 @@ impl Control for ActorControl {
     #[cfg(feature = "testing")]
     fn crash(&self) {
         crate::testing::crash_actor(&self.cell);
+    }
+}
+
+struct ActorPost<M> {
+    actor: ActorRef<M>,
+    control: Arc<ActorControl>,
+    mailbox: Arc<Mailbox>,
+}
+
+impl<M: ractor::Message> Post<M> for ActorPost<M> {
+    fn post(&self, message: M) -> Result<(), CastError> {
+        if !self.mailbox.admit() {
+            return Err(CastError::Full);
+        }
+        self.actor.send_message(message).map_err(|_| CastError::NoProc)
+    }
+
+    fn terminate(&self, reason: &ExitReason) {
+        self.control.stop(reason);
+    }
+
+    fn inspect(&self, _: Box<dyn std::any::Any + Send>) -> Result<(), Refused> {
+        Err(Refused::Stranger)
     }
 }
 

@@ -7,6 +7,12 @@ mod actors;
 mod drops;
 mod dynamic;
 mod ends;
+mod gs_agent;
+mod gs_call;
+mod gs_callbacks;
+mod gs_server;
+mod gs_start;
+mod gs_stop;
 mod injected;
 mod presence;
 #[path = "../probe/mod.rs"]

@@ -1,0 +1,76 @@
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use perennial_core::ExitReason;
+
+use super::{CastError, MAILBOX_MAX};
+use crate::{ProcessRef, life::Pid, presence::OneLife};
+
+/// One life of an actor, as an address reaches it.
+pub(crate) struct Incarnation<M> {
+    pub(crate) process: ProcessRef,
+    pub(crate) post: Arc<dyn Post<M>>,
+}
+
+/// How a life is reached, whatever kind of actor it is. None of these waits.
+pub(crate) trait Post<M>: Send + Sync {
+    /// Puts `message` behind those that wait.
+    fn post(&self, message: M) -> Result<(), CastError>;
+
+    /// Asks for the end, with cleanup, behind what waits; the first reason counts.
+    fn terminate(&self, reason: &ExitReason);
+
+    /// Hands over what a debugger asks for. Only its own kind of server understands it.
+    fn inspect(&self, request: Box<dyn Any + Send>) -> Result<(), Refused>;
+}
+
+/// Why a debugger's request was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    NoProc,
+    Full,
+    /// It is another kind of server.
+    Stranger,
+}
+
+impl<M> OneLife for Incarnation<M> {
+    fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+}
+
+impl<M> Clone for Incarnation<M> {
+    fn clone(&self) -> Self {
+        Self { process: self.process.clone(), post: self.post.clone() }
+    }
+}
+
+/// How full a mailbox is.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    depth: AtomicU64,
+}
+
+impl Mailbox {
+    pub(crate) fn depth(&self) -> u64 {
+        self.depth.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more message may wait; if so it counts from here on.
+    pub(crate) fn admit(&self) -> bool {
+        let grow = |depth| (depth < MAILBOX_MAX).then_some(depth + 1);
+        self.depth.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_ok()
+    }
+
+    /// A message left. Messages an actor sends itself past its address do not count.
+    pub(crate) fn taken(&self) {
+        let shrink = |depth: u64| Some(depth.saturating_sub(1));
+        // The closure always answers.
+        let _ = self.depth.fetch_update(Ordering::Relaxed, Ordering::Relaxed, shrink);
+    }
+}

@@ -1,0 +1,264 @@
+//! Requests whose answers are awaited: reply ports, one request, and sets of them.
+
+use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use ractor::RpcReplyPort;
+use tokio::sync::oneshot::{self, error::TryRecvError};
+
+use super::{CallError, CastError, Incarnation, is_current};
+use crate::life::{Ended, Pid};
+
+/// What a request carries so that it can be answered: [`Reply`], or the port of a ractor actor.
+pub trait ReplyPort: Send + 'static {
+    /// What is answered.
+    type Reply: Send + 'static;
+
+    /// The port that answers `caller`.
+    fn to(caller: oneshot::Sender<Self::Reply>) -> Self;
+}
+
+impl<R: Send + 'static> ReplyPort for RpcReplyPort<R> {
+    type Reply = R;
+
+    fn to(caller: oneshot::Sender<R>) -> Self {
+        caller.into()
+    }
+}
+
+/// The right to answer one request, at once or later and from anywhere (GS-025). Dropping it
+/// without an answer leaves the caller to its deadline, or to the end of the server.
+pub struct Reply<R>(oneshot::Sender<R>);
+
+impl<R> Reply<R> {
+    /// Answers. When the caller has given up, the answer is dropped: it reaches nobody else
+    /// (GS-020).
+    pub fn send(self, answer: R) {
+        // Nobody waits: that is the caller's decision.
+        drop(self.0.send(answer));
+    }
+
+    /// Whether the caller still waits.
+    pub fn is_awaited(&self) -> bool {
+        !self.0.is_closed()
+    }
+}
+
+impl<R> fmt::Debug for Reply<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("awaited", &self.is_awaited()).finish()
+    }
+}
+
+impl<R: Send + 'static> ReplyPort for Reply<R> {
+    type Reply = R;
+
+    fn to(caller: oneshot::Sender<R>) -> Self {
+        Self(caller)
+    }
+}
+
+/// A request on its way.
+pub(crate) struct Awaited<R> {
+    pid: Pid,
+    ended: Ended,
+    sent: Result<(), CastError>,
+    /// Absent once the port was dropped without an answer.
+    reply: Option<oneshot::Receiver<R>>,
+}
+
+impl<R> Awaited<R> {
+    /// Sends what `request` makes of a port to `life`, now.
+    pub(crate) fn send<M, P: ReplyPort<Reply = R>>(
+        life: &Incarnation<M>,
+        request: impl FnOnce(P) -> M,
+    ) -> Self {
+        let (caller, reply) = oneshot::channel();
+        let sent = life.post.post(request(P::to(caller)));
+        Self::sent(life, reply, sent)
+    }
+
+    pub(crate) fn sent<M>(
+        life: &Incarnation<M>,
+        reply: oneshot::Receiver<R>,
+        sent: Result<(), CastError>,
+    ) -> Self {
+        let process = &life.process;
+        Self { pid: process.pid(), ended: process.ended(), sent, reply: Some(reply) }
+    }
+
+    /// The answer, if it is there. What was replied before the end counts.
+    fn now(&mut self) -> Option<Result<R, CallError>> {
+        if self.sent == Err(CastError::Full) {
+            return Some(Err(CallError::Full));
+        }
+        // Read first: a reply that came in between is older than the end.
+        let ended = self.ended.reason();
+        match self.reply.as_mut().map(oneshot::Receiver::try_recv) {
+            Some(Ok(reply)) => return Some(Ok(reply)),
+            // What was found closed must not be asked again.
+            Some(Err(TryRecvError::Closed)) => self.reply = None,
+            Some(Err(TryRecvError::Empty)) | None => (),
+        }
+        ended.map(|reason| Err(CallError::Exited(reason)))
+    }
+
+    /// Waits for the answer; the caller brings the deadline.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it can be awaited again.
+    pub(crate) async fn answer(&mut self) -> Result<R, CallError> {
+        if let Some(answer) = self.now() {
+            return answer;
+        }
+        if is_current(self.pid) {
+            return Err(CallError::CallingSelf);
+        }
+        tokio::select! {
+            biased;
+            reply = received(&mut self.reply) => return Ok(reply),
+            // A request that was sent at the very moment of the end lies in a mailbox that nobody
+            // will read: that its port is not dropped says nothing.
+            _ = self.ended.wait() => (),
+        }
+        self.now().unwrap_or(Err(CallError::NoProc))
+    }
+}
+
+/// Waits for ever when the port was dropped.
+async fn received<R>(reply: &mut Option<oneshot::Receiver<R>>) -> R {
+    if let Some(receiver) = reply
+        && let Ok(reply) = receiver.await
+    {
+        return reply;
+    }
+    *reply = None;
+    std::future::pending().await
+}
+
+/// A request that was sent and whose answer is awaited later, or never: dropping it abandons the
+/// answer, not the request (GS-029).
+#[must_use = "dropping it abandons the answer"]
+pub struct PendingRequest<R>(Result<Awaited<R>, CallError>);
+
+impl<R: Send + 'static> PendingRequest<R> {
+    pub(super) fn new(awaited: Result<Awaited<R>, CallError>) -> Self {
+        Self(awaited)
+    }
+
+    /// Waits for the answer, and abandons it when it is not there `within` this time.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`]; also what prevented the sending is told here.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future abandons the answer.
+    pub async fn wait(self, within: Duration) -> Result<R, CallError> {
+        let answer = self.answer();
+        tokio::time::timeout(within, answer).await.unwrap_or(Err(CallError::Timeout))
+    }
+
+    /// The answer if it is there, or else the request again.
+    ///
+    /// # Errors
+    ///
+    /// The request itself, which is still on its way.
+    pub fn poll(mut self) -> Result<Result<R, CallError>, Self> {
+        match &mut self.0 {
+            Ok(awaited) => awaited.now().ok_or(self),
+            Err(refused) => Ok(Err(refused.clone())),
+        }
+    }
+
+    async fn answer(self) -> Result<R, CallError> {
+        self.0?.answer().await
+    }
+}
+
+impl<R> fmt::Debug for PendingRequest<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingRequest").finish_non_exhaustive()
+    }
+}
+
+type Answer<R> = (u64, Result<R, CallError>);
+
+/// Requests on their way, each with a label, awaited one answer at a time under one deadline
+/// (GS-030). Dropping it abandons what has not been answered.
+pub struct RequestSet<L, R> {
+    /// In the order of their insertion.
+    labels: BTreeMap<u64, L>,
+    inserted: u64,
+    answers: FuturesUnordered<Pin<Box<dyn Future<Output = Answer<R>> + Send>>>,
+    deadline: Pin<Box<tokio::time::Sleep>>,
+}
+
+/// The deadline of a set passed; these were not answered and are abandoned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} requests were not answered within the deadline", .0.len())]
+pub struct Expired<L>(pub Vec<L>);
+
+impl<L, R: Send + 'static> RequestSet<L, R> {
+    /// An empty set, whose answers must be there `within` this time from now.
+    pub fn new(within: Duration) -> Self {
+        Self {
+            labels: BTreeMap::new(),
+            inserted: 0,
+            answers: FuturesUnordered::new(),
+            deadline: Box::pin(tokio::time::sleep(within)),
+        }
+    }
+
+    /// Adds a request. Labels may repeat.
+    pub fn insert(&mut self, label: L, request: PendingRequest<R>) {
+        let number = self.inserted;
+        self.inserted += 1;
+        self.labels.insert(number, label);
+        self.answers.push(Box::pin(async move { (number, request.answer().await) }));
+    }
+
+    /// How many are not answered.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether all are answered.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The next answer with its label, in the order of arrival; `None` when all are answered. The
+    /// error of one server is the answer of its label and of no other.
+    ///
+    /// # Errors
+    ///
+    /// When the deadline passed: the rest is abandoned, and the set is empty.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: no answer is lost.
+    pub async fn next(&mut self) -> Result<Option<(L, Result<R, CallError>)>, Expired<L>> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        tokio::select! {
+            biased;
+            Some((number, answer)) = self.answers.next() => {
+                Ok(self.labels.remove(&number).map(|label| (label, answer)))
+            }
+            () = &mut self.deadline => {
+                self.answers = FuturesUnordered::new();
+                Err(Expired(std::mem::take(&mut self.labels).into_values().collect()))
+            }
+        }
+    }
+}
+
+impl<L: fmt::Debug, R> fmt::Debug for RequestSet<L, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestSet").field("labels", &self.labels).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,38 @@
+use std::time::Duration;
+
+use perennial_core::ExitReason;
+
+use super::{Address, is_current};
+use crate::StopError;
+
+impl<M: Send + 'static> Address<M> {
+    /// Stops the present incarnation and waits for its end: what waits in its mailbox is handled,
+    /// its cleanup runs, even where it does not trap exits, and it ends with exactly `reason`
+    /// (GS-049). Its supervisor treats that as any end of its own: a permanent child comes back.
+    ///
+    /// Of two that stop it at once the first gives the reason, and both wait (GS-050).
+    ///
+    /// # Errors
+    ///
+    /// See [`StopError`]. A restart that is on its way is no incarnation to stop.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
+    pub async fn stop(&self, reason: ExitReason, within: Duration) -> Result<(), StopError> {
+        if within.is_zero() {
+            return Err(StopError::ZeroDeadline);
+        }
+        let incarnation = self.presence.now().ok_or(StopError::NoProc)?;
+        let process = &incarnation.process;
+        if is_current(process.pid()) {
+            return Err(StopError::CallingSelf);
+        }
+        incarnation.post.terminate(&reason);
+        match tokio::time::timeout(within, process.ended().wait()).await {
+            Ok(actual) if actual == reason => Ok(()),
+            Ok(actual) => Err(StopError::Exited(actual)),
+            Err(_) => Err(StopError::Timeout),
+        }
+    }
+}

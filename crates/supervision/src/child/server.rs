@@ -1,0 +1,214 @@
+//! Children that are servers of our own kind.
+
+use std::{
+    any::Any,
+    sync::{Arc, OnceLock},
+};
+
+use perennial_core::{ChildId, ExitReason, tree::NodeKind};
+use tokio_util::sync::CancellationToken;
+
+use super::{ChildSpec, Ignore, Outcome, StartCx, StartFault, exit_of};
+use crate::{
+    Address, CastError, GenServer, Init, ServerCx, StopToken,
+    address::{CURRENT, Incarnation, Post, Refused},
+    gen_server::{Inbox, Letter, Queue, Serving},
+    life::{Control, Life},
+    panics::contain,
+    presence::{Announce, Publisher},
+};
+
+impl ChildSpec {
+    /// A permanent worker that is a [`GenServer`], and the address that outlives its restarts.
+    /// `arguments` are made anew for every incarnation.
+    pub fn server<S: GenServer>(
+        id: impl Into<ChildId>,
+        arguments: impl Fn() -> S::Arguments + Send + Sync + 'static,
+    ) -> (Self, Address<S::Message>) {
+        let (publisher, address) = Address::channel();
+        let publisher = Arc::new(publisher);
+        let presence: Arc<dyn Announce> = publisher.clone();
+        let (arguments, own) = (Arc::new(arguments), address.clone());
+        let mut spec = Self::worker(id.into(), NodeKind::Worker, move |cx| {
+            let (publisher, arguments, own) = (publisher.clone(), arguments.clone(), own.clone());
+            Box::pin(async move { start::<S>(cx, arguments(), publisher, own).await })
+        });
+        spec.type_name = Some(std::any::type_name::<S>());
+        spec.named_address = Some(Arc::new(address.clone()));
+        spec.presence = Some(presence);
+        (spec, address)
+    }
+}
+
+type Door<S> = Arc<Publisher<Incarnation<<S as GenServer>::Message>>>;
+
+async fn start<S: GenServer>(
+    start: StartCx,
+    arguments: S::Arguments,
+    publisher: Door<S>,
+    address: Address<S::Message>,
+) -> Result<Outcome, StartFault> {
+    let process = start.process.clone();
+    let pid = process.pid();
+    let control = Arc::new(ServerControl::<S>::new());
+    let queue = control.queue.clone();
+    let life = Life { pid, control: control.clone(), ended: process.ended() };
+    let mut cx = ServerCx::new(process.clone(), address);
+    // What is sent from here on is kept until the init is done (GS-013).
+    publisher.up(Incarnation { process, post: control.clone() });
+    let birth = Birth { publisher, life: Some(life), inbox: Some(Inbox::new(queue.clone())) };
+    let init = async {
+        let own = &mut cx;
+        let mut init = contain(async move { S::init(arguments, own).await });
+        tokio::select! {
+            biased;
+            () = control.kill.cancelled() => Err(Some(ExitReason::Killed)),
+            reason = control.cut(), if !S::TRAPS_EXITS => Err(Some(reason)),
+            init = &mut init => match init {
+                Ok(Ok(init)) => Ok(init),
+                Ok(Err(error)) if error.is::<Ignore>() => Err(None),
+                Ok(Err(error)) => Err(Some(exit_of(Err(error)))),
+                Err(panic) => Err(Some(panic)),
+            },
+        }
+    };
+    let init: Init<S> = match CURRENT.scope(pid, init).await {
+        Ok(init) => init,
+        Err(None) => {
+            birth.fail(&ExitReason::Normal);
+            return Ok(Outcome::Ignored);
+        }
+        Err(Some(reason)) => {
+            birth.fail(&reason);
+            return Err(reason.into());
+        }
+    };
+    let (life, inbox) = match birth.succeed() {
+        Some(born) => born,
+        // It is there until it is taken.
+        None => return Err(ExitReason::Killed.into()),
+    };
+    let asked = control.clone();
+    let asked = move || asked.asked.get().cloned().unwrap_or(ExitReason::Shutdown);
+    let serving = Serving::new(init, cx, inbox, start.clone(), asked);
+    start.drive(&life, Some(queue.mailbox().clone()), CURRENT.scope(pid, run(serving, control)));
+    Ok(Outcome::Up(life))
+}
+
+/// Serves until the end. What is cut off in the middle is dropped before this returns.
+async fn run<S: GenServer>(serving: Serving<S>, control: Arc<ServerControl<S>>) -> ExitReason {
+    let mut serving = contain(serving.serve());
+    let ended = tokio::select! {
+        biased;
+        () = control.kill.cancelled() => ExitReason::Killed,
+        reason = control.cut(), if !S::TRAPS_EXITS => reason,
+        ended = &mut serving => ended.unwrap_or_else(|panic| panic),
+    };
+    match serving.discard() {
+        Err(panic) if ended != ExitReason::Killed => panic,
+        Ok(()) | Err(_) => ended,
+    }
+}
+
+/// A life whose init is not done. When that fails or is dropped, nothing of it remains: first goes
+/// its mailbox, then its place at the address, and then those who wait are told (GS-003, GS-009).
+struct Birth<S: GenServer> {
+    publisher: Door<S>,
+    /// Both are there until it is decided.
+    life: Option<Life>,
+    inbox: Option<Inbox<S>>,
+}
+
+impl<S: GenServer> Birth<S> {
+    fn succeed(mut self) -> Option<(Life, Inbox<S>)> {
+        self.life.take().zip(self.inbox.take())
+    }
+
+    fn fail(mut self, reason: &ExitReason) {
+        self.end(reason);
+    }
+
+    fn end(&mut self, reason: &ExitReason) {
+        drop(self.inbox.take());
+        if let Some(life) = self.life.take() {
+            self.publisher.ended(life.pid);
+            life.ended.announce(reason);
+        }
+    }
+}
+
+impl<S: GenServer> Drop for Birth<S> {
+    fn drop(&mut self) {
+        self.end(&ExitReason::Killed);
+    }
+}
+
+/// What reaches a server from outside; holds nothing of it.
+struct ServerControl<S: GenServer> {
+    queue: Arc<Queue<S>>,
+    /// Why it was asked to stop, behind what waits.
+    asked: OnceLock<ExitReason>,
+    /// Why it is to end at once, where it does not trap exits.
+    cut: StopToken,
+    kill: CancellationToken,
+}
+
+impl<S: GenServer> ServerControl<S> {
+    fn new() -> Self {
+        let (asked, cut, kill) = (OnceLock::new(), StopToken::new(), CancellationToken::new());
+        Self { queue: Queue::new(), asked, cut, kill }
+    }
+
+    async fn cut(&self) -> ExitReason {
+        self.cut.stopped().await;
+        self.cut.reason().cloned().unwrap_or(ExitReason::Shutdown)
+    }
+
+    /// The first reason counts, and stands in the queue once.
+    fn ask(&self, reason: &ExitReason) {
+        if self.asked.set(reason.clone()).is_ok() {
+            // One whose queue is closed is ending already.
+            let _ = self.queue.push(Letter::Stop);
+        }
+    }
+}
+
+impl<S: GenServer> Control for ServerControl<S> {
+    fn stop(&self, reason: &ExitReason) {
+        if S::TRAPS_EXITS {
+            self.ask(reason);
+        } else {
+            self.cut.stop_for(reason);
+        }
+    }
+
+    fn kill(&self) {
+        self.kill.cancel();
+    }
+
+    #[cfg(feature = "testing")]
+    fn crash(&self) {
+        // One whose queue is closed is ending already.
+        let _ = self.queue.push(Letter::Crash);
+    }
+}
+
+impl<S: GenServer> Post<S::Message> for ServerControl<S> {
+    fn post(&self, message: S::Message) -> Result<(), CastError> {
+        self.queue.push(Letter::Message(message)).map_err(|refused| match refused {
+            Refused::Full => CastError::Full,
+            Refused::NoProc | Refused::Stranger => CastError::NoProc,
+        })
+    }
+
+    fn terminate(&self, reason: &ExitReason) {
+        self.ask(reason);
+    }
+
+    fn inspect(&self, request: Box<dyn Any + Send>) -> Result<(), Refused> {
+        match request.downcast() {
+            Ok(inspection) => self.queue.push(Letter::Inspect(*inspection)),
+            Err(_) => Err(Refused::Stranger),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Looking into a server that runs, without a word from its own code.
+
+use std::{fmt, time::Duration};
+
+use perennial_core::ExitReason;
+use tokio::sync::oneshot;
+
+use super::GenServer;
+use crate::{
+    Address, CallError, CastError,
+    actor::ActorError,
+    address::{Awaited, Refused, is_current},
+    child::exit_of,
+    panics::{call_quietly, guard_blocking},
+};
+
+/// Suspends, shows and changes the present incarnation of a server. Cheap to clone.
+///
+/// What it asks takes its place in the mailbox as any message does, so that it sees the effect of
+/// what was sent before; while the server is suspended it is served at once.
+pub struct Debugger<S: GenServer> {
+    address: Address<S::Message>,
+}
+
+/// What a debugger asks of a server.
+pub(crate) enum Inspection<S> {
+    Suspend(oneshot::Sender<()>),
+    Resume(oneshot::Sender<()>),
+    Status(oneshot::Sender<DebugStatus>),
+    State(Box<dyn FnOnce(&mut S) + Send>),
+}
+
+/// A server as its debugger sees it (OBS-010).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DebugStatus {
+    /// Its path.
+    pub path: String,
+    /// Path of its supervisor.
+    pub parent: Option<String>,
+    /// The label it gave itself.
+    pub label: Option<String>,
+    /// Its state, as `format_status` shows it.
+    pub state: String,
+    /// Whether it is suspended.
+    pub suspended: bool,
+    /// Messages that wait.
+    pub mailbox_depth: u64,
+    /// What it was given to do last, the latest last.
+    pub events: Vec<String>,
+    /// Paths of the processes it watches.
+    pub linked: Vec<String>,
+}
+
+/// Why a debugger got nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DebugError {
+    /// It was not reached, or ended.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The address is that of another kind of actor.
+    #[error("the address belongs to another kind of server")]
+    Stranger,
+    /// The function failed; the state is what it was.
+    #[error("the state was not replaced: {0}")]
+    Failed(ExitReason),
+}
+
+impl<S: GenServer> Debugger<S> {
+    /// A debugger of whatever runs behind `address`.
+    pub fn of(address: &Address<S::Message>) -> Self {
+        Self { address: address.clone() }
+    }
+
+    /// Lets messages and exits wait until it is resumed. A stop still ends it.
+    ///
+    /// # Errors
+    ///
+    /// See [`DebugError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request; the same holds for all of these.
+    pub async fn suspend(&self, within: Duration) -> Result<(), DebugError> {
+        self.ask(Inspection::Suspend, within).await
+    }
+
+    /// Handles what waited, in its order, and goes on.
+    ///
+    /// # Errors
+    ///
+    /// See [`DebugError`].
+    pub async fn resume(&self, within: Duration) -> Result<(), DebugError> {
+        self.ask(Inspection::Resume, within).await
+    }
+
+    /// How it is.
+    ///
+    /// # Errors
+    ///
+    /// See [`DebugError`].
+    pub async fn status(&self, within: Duration) -> Result<DebugStatus, DebugError> {
+        self.ask(Inspection::Status, within).await
+    }
+
+    /// What `read` sees in its state.
+    ///
+    /// # Errors
+    ///
+    /// [`DebugError::Failed`] when `read` panics, which harms nobody else.
+    pub async fn state<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(&S) -> R + Send + 'static,
+        within: Duration,
+    ) -> Result<R, DebugError> {
+        self.visit(move |state| guard_blocking(|| read(state)), within).await
+    }
+
+    /// Replaces its state by what `make` makes of it (GS-057).
+    ///
+    /// # Errors
+    ///
+    /// [`DebugError::Failed`] when `make` fails or panics: the state is what it was.
+    pub async fn replace_state(
+        &self,
+        make: impl FnOnce(&S) -> Result<S, ActorError> + Send + 'static,
+        within: Duration,
+    ) -> Result<(), DebugError> {
+        let replace = move |state: &mut S| {
+            let made = guard_blocking(|| make(state))?;
+            let made = made.map_err(|error| exit_of(Err(error)))?;
+            let old = std::mem::replace(state, made);
+            call_quietly("the drop of a replaced state", move || drop(old));
+            Ok(())
+        };
+        self.visit(replace, within).await
+    }
+
+    async fn visit<R: Send + 'static>(
+        &self,
+        visit: impl FnOnce(&mut S) -> Result<R, ExitReason> + Send + 'static,
+        within: Duration,
+    ) -> Result<R, DebugError> {
+        let request = |caller: oneshot::Sender<_>| {
+            Inspection::State(Box::new(move |state| {
+                // The debugger may have given up.
+                drop(caller.send(visit(state)));
+            }))
+        };
+        self.ask(request, within).await?.map_err(DebugError::Failed)
+    }
+
+    async fn ask<R>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<R>) -> Inspection<S>,
+        within: Duration,
+    ) -> Result<R, DebugError> {
+        let life = self.address.now().ok_or(CallError::NoProc)?;
+        if is_current(life.process.pid()) {
+            return Err(CallError::CallingSelf.into());
+        }
+        let (caller, reply) = oneshot::channel();
+        let sent = match life.post.inspect(Box::new(request(caller))) {
+            Ok(()) => Ok(()),
+            Err(Refused::NoProc) => Err(CastError::NoProc),
+            Err(Refused::Full) => Err(CastError::Full),
+            Err(Refused::Stranger) => return Err(DebugError::Stranger),
+        };
+        let mut awaited = Awaited::sent(&life, reply, sent);
+        let answer = tokio::time::timeout(within, awaited.answer()).await;
+        Ok(answer.unwrap_or(Err(CallError::Timeout))?)
+    }
+}
+
+impl<S: GenServer> Clone for Debugger<S> {
+    fn clone(&self) -> Self {
+        Self { address: self.address.clone() }
+    }
+}
+
+impl<S: GenServer> fmt::Debug for Debugger<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Debugger").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,229 @@
+//! The life of one server: callbacks one after the other, cleanup, report.
+
+use std::{pin::pin, time::Duration};
+
+use futures_util::future::OptionFuture;
+use perennial_core::ExitReason;
+
+use super::{
+    CrashReport, DebugStatus, Exit, GenServer, Inbox, Init, Letter, Next, ServerCx,
+    debugger::Inspection,
+    report::{ancestors_of, description_of, status_of},
+};
+use crate::{
+    LifecycleEvent,
+    actor::ActorError,
+    child::{StartCx, exit_of},
+    panics::{call_quietly, guard, guard_blocking},
+};
+
+/// One life after its init.
+pub(crate) struct Serving<S: GenServer> {
+    state: S,
+    first: Next<S::Message>,
+    running: Running<S>,
+}
+
+struct Running<S: GenServer> {
+    cx: ServerCx<S>,
+    inbox: Inbox<S>,
+    start: StartCx,
+    /// Why it was asked to stop.
+    asked: Box<dyn Fn() -> ExitReason + Send + Sync>,
+    suspended: bool,
+}
+
+/// How a life ends.
+enum End {
+    Terminate(ExitReason),
+    /// Without cleanup.
+    Cut(ExitReason),
+}
+
+/// One callback of the user's server: a panic or an error is its typed reason.
+async fn callback<T>(call: impl Future<Output = Result<T, ActorError>>) -> Result<T, End> {
+    match guard(call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(End::Terminate(exit_of(Err(error)))),
+        Err(panic) => Err(End::Terminate(panic)),
+    }
+}
+
+impl<S: GenServer> Serving<S> {
+    pub(crate) fn new(
+        init: Init<S>,
+        cx: ServerCx<S>,
+        inbox: Inbox<S>,
+        start: StartCx,
+        asked: impl Fn() -> ExitReason + Send + Sync + 'static,
+    ) -> Self {
+        let Init { state, next: first } = init;
+        let running = Running { cx, inbox, start, asked: Box::new(asked), suspended: false };
+        Self { state, first, running }
+    }
+
+    /// Serves until the end and says why it came. All that it held is dropped then, the mailbox
+    /// last: what cleans up may still look at who waits.
+    pub(crate) async fn serve(self) -> ExitReason {
+        let Self { mut state, first, mut running } = self;
+        let (reason, cleanup) = match running.serve(&mut state, first).await {
+            End::Terminate(reason) => (reason, true),
+            End::Cut(reason) => (reason, false),
+        };
+        let depth = running.inbox.depth();
+        let mut status = reason.is_abnormal().then(|| status_of(&state));
+        let mut ended = reason;
+        if cleanup {
+            let cx = &mut running.cx;
+            let cleaned = callback(async { state.terminate(&ended, cx).await }).await;
+            if let Err(End::Terminate(failure) | End::Cut(failure)) = cleaned {
+                status.get_or_insert_with(|| status_of(&state));
+                ended = failure;
+            }
+        }
+        // Dropping the state is the user's code as well.
+        if let Err(panic) = guard_blocking(move || drop(state)) {
+            ended = panic;
+        }
+        if cleanup && ended.is_abnormal() {
+            running.report(&ended, status.unwrap_or_default(), depth);
+        }
+        ended
+    }
+}
+
+impl<S: GenServer> Running<S> {
+    async fn serve(&mut self, state: &mut S, first: Next<S::Message>) -> End {
+        let mut next = first;
+        loop {
+            let answer = match next {
+                Next::Continue => self.turn(state, None).await,
+                Next::Timeout(inactivity) => self.turn(state, Some(inactivity)).await,
+                Next::Continuation(message) => self.handle(state, message).await,
+                Next::Stop(reason) => return End::Terminate(reason),
+            };
+            match answer {
+                Ok(answer) => next = answer,
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// Waits for what concerns the user's code, and lets it handle that.
+    async fn turn(
+        &mut self,
+        state: &mut S,
+        inactivity: Option<Duration>,
+    ) -> Result<Next<S::Message>, End> {
+        let mut idle = pin!(OptionFuture::from(inactivity.map(tokio::time::sleep)));
+        loop {
+            // A mailbox that is never empty must not keep its worker thread from everybody else.
+            tokio::task::coop::consume_budget().await;
+            let letter = tokio::select! {
+                biased;
+                // Behind what the dead had sent, which waits already.
+                Some(watched) = self.cx.watches.next() => {
+                    self.inbox.put(Letter::Exit(watched));
+                    continue;
+                }
+                letter = self.inbox.next(self.suspended) => letter,
+                _ = &mut idle, if inactivity.is_some() && !self.suspended => {
+                    self.cx.events.add("timeout");
+                    let cx = &mut self.cx;
+                    return callback(async { state.handle_timeout(cx).await }).await;
+                }
+            };
+            match letter {
+                Letter::Message(message) => return self.handle(state, message).await,
+                Letter::Exit(watched) => {
+                    if let Some((exit, linked)) = self.cx.watches.settle(watched) {
+                        return self.exit(state, exit, linked).await;
+                    }
+                }
+                Letter::Stop => {
+                    self.cx.events.add("stop");
+                    return Err(End::Terminate((self.asked)()));
+                }
+                Letter::Inspect(inspection) => {
+                    call_quietly("an inspection", || self.inspect(state, inspection));
+                }
+                #[cfg(feature = "testing")]
+                Letter::Crash => return callback(async { panic!("injected crash") }).await,
+            }
+        }
+    }
+
+    async fn handle(
+        &mut self,
+        state: &mut S,
+        message: S::Message,
+    ) -> Result<Next<S::Message>, End> {
+        match description_of::<S>(&message) {
+            Some(description) => self.cx.events.add(description),
+            None => self.cx.events.add("message"),
+        }
+        let cx = &mut self.cx;
+        callback(async { state.handle(message, cx).await }).await
+    }
+
+    async fn exit(
+        &mut self,
+        state: &mut S,
+        exit: Exit,
+        linked: bool,
+    ) -> Result<Next<S::Message>, End> {
+        self.cx.events.add(format!("exit of {}: {}", exit.process, exit.reason));
+        if linked && !S::TRAPS_EXITS {
+            let harmless = exit.reason == ExitReason::Normal;
+            return if harmless { Ok(Next::Continue) } else { Err(End::Cut(exit.reason)) };
+        }
+        let cx = &mut self.cx;
+        callback(async { state.handle_exit(exit, cx).await }).await
+    }
+
+    /// Serves a debugger, who may have given up meanwhile.
+    fn inspect(&mut self, state: &mut S, inspection: Inspection<S>) {
+        match inspection {
+            Inspection::Suspend(reply) => {
+                self.suspended = true;
+                let _ = reply.send(());
+            }
+            Inspection::Resume(reply) => {
+                self.suspended = false;
+                let _ = reply.send(());
+            }
+            Inspection::Status(reply) => drop(reply.send(self.status(state))),
+            Inspection::State(visit) => visit(state),
+        }
+    }
+
+    fn status(&self, state: &S) -> DebugStatus {
+        let path = self.cx.process().path().to_owned();
+        DebugStatus {
+            parent: ancestors_of(&path).into_iter().next(),
+            path,
+            label: self.cx.label.clone(),
+            state: status_of(state),
+            suspended: self.suspended,
+            mailbox_depth: self.inbox.depth(),
+            events: self.cx.events.all(),
+            linked: self.cx.watches.paths(),
+        }
+    }
+
+    fn report(&self, reason: &ExitReason, state: String, mailbox_depth: u64) {
+        let path = self.cx.process().path().to_owned();
+        let report = CrashReport {
+            ancestors: ancestors_of(&path),
+            path,
+            process: self.cx.process().to_string(),
+            label: self.cx.label.clone(),
+            reason: reason.clone(),
+            last_message: self.cx.events.last(),
+            state,
+            mailbox_depth,
+            linked: self.cx.watches.paths(),
+        };
+        self.start.context.tell(&self.start.node, LifecycleEvent::Crashed(Box::new(report)));
+    }
+}

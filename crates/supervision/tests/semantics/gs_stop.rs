@@ -1,0 +1,407 @@
+//! How a server is ended from outside, and looked into.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use perennial_core::{ExitReason, Restart, Shutdown};
+use perennial_supervision::{
+    Address, CallError, ChildSpec, DebugError, DebugStatus, Debugger, GenServer, Init, MAILBOX_MAX,
+    Next, Reply, ServerCx, StopError, Supervisor, SupervisorSpec, actor::ActorError,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    gs_server::{SHORT, Say, Talk, Talker, alone, alone_with, pending, settle},
+    probe::{Cleanup, Log, Message, Probe, SOON, root},
+};
+
+/// Holds the handler until the sender is used.
+fn gate() -> (oneshot::Sender<()>, Say) {
+    let (go, gate) = oneshot::channel::<()>();
+    let wait = async {
+        gate.await?;
+        Ok(Next::Continue)
+    };
+    (go, Say::Await(Box::pin(wait)))
+}
+
+// proves: GS-038, GS-041
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_comes_behind_what_was_queued_and_before_what_comes_later() {
+    let (root, talk) = alone().await;
+    let mut monitor = talk.address.monitor();
+    let (go, wait) = gate();
+    talk.say(wait);
+    talk.say(Say::Work("queued before"));
+    let mut counted = pin!(talk.address.call(Say::Ping, SOON));
+    pending(counted.as_mut()).await;
+    let mut stop = pin!(root.supervisor().terminate_child("a"));
+    pending(stop.as_mut()).await;
+    settle().await;
+    talk.say(Say::Work("later"));
+    let mut late = pin!(talk.address.call(Say::Ping, SOON));
+    pending(late.as_mut()).await;
+    assert!(talk.did().is_empty());
+    go.send(()).unwrap();
+    stop.await.unwrap();
+    assert_eq!(counted.await, Ok(1));
+    assert_eq!(late.await, Err(CallError::Exited(ExitReason::Shutdown)));
+    assert_eq!(talk.did(), ["queued before", "terminate: shutdown after 1", "dropped"]);
+    assert_eq!(monitor.down().await, ExitReason::Shutdown);
+}
+
+/// Does not trap exits.
+struct Loose(Log);
+
+enum Told {
+    Note(&'static str),
+    Hang(oneshot::Sender<()>),
+}
+
+impl Drop for Loose {
+    fn drop(&mut self) {
+        self.0.add("dropped");
+    }
+}
+
+impl GenServer for Loose {
+    type Arguments = Log;
+    type Message = Told;
+    const TRAPS_EXITS: bool = false;
+
+    async fn init(log: Log, _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> {
+        Ok(Init::new(Self(log)))
+    }
+
+    async fn handle(
+        &mut self,
+        message: Told,
+        _: &mut ServerCx<Self>,
+    ) -> Result<Next<Told>, ActorError> {
+        match message {
+            Told::Note(line) => self.0.add(line),
+            Told::Hang(begun) => {
+                drop(begun);
+                std::future::pending().await
+            }
+        }
+        Ok(Next::Continue)
+    }
+
+    async fn terminate(
+        &mut self,
+        reason: &ExitReason,
+        _: &mut ServerCx<Self>,
+    ) -> Result<(), ActorError> {
+        self.0.add(format!("terminate: {reason}"));
+        Ok(())
+    }
+}
+
+fn loose(log: &Log) -> (ChildSpec, Address<Told>) {
+    let log = log.clone();
+    let (spec, address) = ChildSpec::server::<Loose>("a", move || log.clone());
+    (spec.restart(Restart::Temporary).shutdown(Shutdown::Infinity), address)
+}
+
+// proves: GS-039
+#[tokio::test(start_paused = true)]
+async fn what_does_not_trap_exits_ends_at_once_without_cleanup() {
+    let log = Log::default();
+    for inside in [false, true] {
+        let (spec, address) = loose(&log);
+        let root = root(SupervisorSpec::new("top").child(spec)).await;
+        let mut monitor = address.monitor();
+        if inside {
+            let (begun, waits) = oneshot::channel();
+            address.cast(Told::Hang(begun)).unwrap();
+            waits.await.unwrap_err();
+        } else {
+            settle().await;
+        }
+        // Its mailbox is not emptied first.
+        address.cast(Told::Note("queued")).unwrap();
+        let before = root.tree().clock().now();
+        root.supervisor().terminate_child("a").await.unwrap();
+        assert_eq!(monitor.down().await, ExitReason::Shutdown);
+        assert_eq!(root.tree().clock().now(), before);
+        let mut did = log.take();
+        did.retain(|line| inside || line != "queued");
+        assert_eq!(did, ["dropped"], "inside: {inside}");
+    }
+    // Asked to stop by anybody else it cleans up all the same, as in OTP.
+    let (spec, address) = loose(&log);
+    let _root = root(SupervisorSpec::new("top").child(spec)).await;
+    address.cast(Told::Note("queued")).unwrap();
+    assert_eq!(address.stop(ExitReason::Normal, SOON).await, Ok(()));
+    assert_eq!(log.take(), ["queued", "terminate: normal", "dropped"]);
+}
+
+// proves: GS-040
+#[tokio::test(start_paused = true)]
+async fn a_kill_runs_no_cleanup() {
+    for how in ["idle", "in a handler", "in its cleanup", "brutal"] {
+        let cleanup = if how == "in its cleanup" { Cleanup::Hangs } else { Cleanup::Works };
+        let (spec, talk) = Talk::with_cleanup("a", cleanup);
+        let spec = spec.restart(Restart::Temporary);
+        let spec = if how == "brutal" { spec.shutdown(Shutdown::BrutalKill) } else { spec };
+        let root = root(SupervisorSpec::new("top").child(spec)).await;
+        talk.did();
+        let mut monitor = talk.address.monitor();
+        match how {
+            "in a handler" => talk.say(Talker::hang()),
+            "in its cleanup" => talk.say(Say::Stop(ExitReason::Normal)),
+            _ => (),
+        }
+        settle().await;
+        let mut expected = vec!["dropped".to_owned()];
+        if how == "in its cleanup" {
+            expected.insert(0, "terminate: normal after 0".into());
+        }
+        if how == "brutal" {
+            root.supervisor().terminate_child("a").await.unwrap();
+        } else {
+            root.tree().kill("/top/a").unwrap();
+        }
+        assert_eq!(monitor.down().await, ExitReason::Killed, "{how}");
+        assert_eq!(talk.did(), expected, "{how}");
+    }
+}
+
+// proves: GS-049, GS-050, GS-052
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_for_the_end_and_tells_how_it_came() {
+    for reason in [
+        ExitReason::Normal,
+        ExitReason::Shutdown,
+        ExitReason::ShutdownWith("why".into()),
+        ExitReason::Error("because".into()),
+    ] {
+        let (_root, talk) = alone().await;
+        let mut monitor = talk.address.monitor();
+        talk.say(Say::Work("queued"));
+        assert_eq!(talk.address.stop(reason.clone(), SOON).await, Ok(()));
+        let cleaned = format!("terminate: {} after 0", reason.name());
+        assert_eq!(talk.did(), ["queued".into(), cleaned, "dropped".into()]);
+        assert_eq!(monitor.down().await, reason);
+        let again = talk.address.stop(reason, SOON).await;
+        assert_eq!(again, Err(StopError::NoProc), "it is dead");
+    }
+    let (_spec, unknown) = Talk::new("unknown");
+    let nobody = unknown.address.stop(ExitReason::Normal, SOON).await;
+    assert_eq!(nobody, Err(StopError::NoProc));
+
+    // Two at once: the first gives the reason, both wait for the end.
+    let (_root, talk) = alone().await;
+    let (go, wait) = gate();
+    talk.say(wait);
+    let mut first = pin!(talk.address.stop(ExitReason::Normal, SOON));
+    let mut second = pin!(talk.address.stop(ExitReason::Normal, SOON));
+    let mut other = pin!(talk.address.stop(ExitReason::Shutdown, SOON));
+    for stop in [first.as_mut(), second.as_mut(), other.as_mut()] {
+        pending(stop).await;
+    }
+    settle().await;
+    for stop in [first.as_mut(), second.as_mut(), other.as_mut()] {
+        pending(stop).await;
+    }
+    go.send(()).unwrap();
+    assert_eq!(first.await, Ok(()));
+    assert_eq!(talk.did(), ["terminate: normal after 0", "dropped"]);
+    assert_eq!(second.await, Ok(()));
+    assert_eq!(other.await, Err(StopError::Exited(ExitReason::Normal)));
+
+    // Its cleanup fails, or a message before the stop ends it.
+    let (_root, talk) = alone_with(Cleanup::Fails).await;
+    let failed = StopError::Exited(ExitReason::Error("cleanup fails".into()));
+    assert_eq!(talk.address.stop(ExitReason::Normal, SOON).await, Err(failed));
+    let (_root, talk) = alone().await;
+    talk.say(Say::Fail(ExitReason::Timeout));
+    let overtaken = talk.address.stop(ExitReason::Normal, SOON).await;
+    assert_eq!(overtaken, Err(StopError::Exited(ExitReason::Timeout)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_during_init_comes_after_it() {
+    let root = root(SupervisorSpec::new("top")).await;
+    let (spec, talk) = Talk::new("a");
+    let (go, gate) = oneshot::channel::<()>();
+    talk.begin(async {
+        gate.await?;
+        Ok(Next::Continue)
+    });
+    let mut start = pin!(root.supervisor().start_child(spec.restart(Restart::Temporary)));
+    pending(start.as_mut()).await;
+    settle().await;
+    talk.say(Say::Work("queued"));
+    let mut stop = pin!(talk.address.stop(ExitReason::Normal, SOON));
+    pending(stop.as_mut()).await;
+    settle().await;
+    assert!(talk.did().is_empty());
+    go.send(()).unwrap();
+    start.await.unwrap();
+    assert_eq!(stop.await, Ok(()));
+    assert_eq!(talk.did(), ["started", "queued", "terminate: normal after 0", "dropped"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_library_actor_is_stopped_and_watched_alike() {
+    let log = Log::default();
+    let (spec, probe) = Probe::new("a", &log);
+    let root = root(SupervisorSpec::new("top").child(spec.restart(Restart::Temporary))).await;
+    let process = probe.address.whereis().unwrap();
+    assert_eq!(process.path(), "/top/a");
+    let mut monitor = probe.address.monitor();
+    assert_eq!(probe.address.send_request(Message::Ping).wait(SOON).await, Ok(1));
+    assert_eq!(probe.address.stop(ExitReason::Normal, SOON).await, Ok(()));
+    assert_eq!(log.take(), ["a started", "a cleaned", "a dropped"]);
+    assert_eq!(monitor.down().await, ExitReason::Normal);
+    assert_eq!(probe.address.whereis(), None);
+    drop(root);
+}
+
+// proves: GS-051, GS-053, GS-054
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_cannot_be_waited_for_says_so() {
+    let (root, talk) = alone_with(Cleanup::Hangs).await;
+    let before = root.tree().clock().now();
+    let late = talk.address.stop(ExitReason::Normal, SHORT).await;
+    assert_eq!(late, Err(StopError::Timeout));
+    assert_eq!(root.tree().clock().now().since(before), SHORT);
+    assert_eq!(talk.did(), ["terminate: normal after 0"]);
+    assert!(talk.address.whereis().unwrap().is_alive(), "still busy stopping");
+    let mut again = pin!(talk.address.stop(ExitReason::Normal, SOON));
+    pending(again.as_mut()).await;
+    root.tree().kill("/top/a").unwrap();
+    assert_eq!(again.await, Err(StopError::Exited(ExitReason::Killed)));
+
+    let (_root, talk) = alone().await;
+    let own = talk.address.clone();
+    let itself = |reply: Reply<Result<(), StopError>>| {
+        Say::Await(Box::pin(async move {
+            reply.send(own.stop(ExitReason::Normal, SOON).await);
+            Ok(Next::Continue)
+        }))
+    };
+    let answer = talk.address.call(itself, SOON).await;
+    assert_eq!(answer, Ok(Err(StopError::CallingSelf)));
+    assert_eq!(talk.ping().await, Ok(1), "nothing was asked");
+
+    // The one duration that is no deadline.
+    let refused = talk.address.stop(ExitReason::Normal, Duration::ZERO).await;
+    assert_eq!(refused, Err(StopError::ZeroDeadline));
+    settle().await;
+    assert_eq!(talk.ping().await, Ok(2), "it stays alive");
+    assert!(talk.did().is_empty());
+    assert_eq!(talk.address.stop(ExitReason::Normal, Duration::MAX).await, Ok(()));
+}
+
+// proves: GS-057, OBS-010
+#[tokio::test(start_paused = true)]
+async fn a_server_is_looked_into_and_changed_while_it_is_suspended() {
+    let (child, talk) = Talk::new("a");
+    let (inner, _) = Supervisor::child_spec(SupervisorSpec::new("inner").child(child));
+    let root = root(SupervisorSpec::new("top").child(inner)).await;
+    let debugger = Debugger::<Talker>::of(&talk.address);
+    talk.ping().await.unwrap();
+    talk.say(Say::Work("seen"));
+    talk.did();
+    assert_eq!(debugger.state(|talker| talker.pings, SOON).await, Ok(1));
+    assert_eq!(talk.did(), ["seen"], "it comes behind what was sent before");
+    let before = talk.address.whereis();
+    let running = DebugStatus {
+        path: "/top/inner/a".into(),
+        parent: Some("/top/inner".into()),
+        label: None,
+        state: "pings: 1, secret: ***".into(),
+        suspended: false,
+        mailbox_depth: 0,
+        events: vec!["message".into(), "work seen".into()],
+        linked: Vec::new(),
+    };
+    assert_eq!(debugger.status(SOON).await, Ok(running.clone()), "without stopping it");
+
+    debugger.suspend(SOON).await.unwrap();
+    talk.say(Say::Work("first"));
+    let mut waits = pin!(talk.address.call(Say::Ping, SOON));
+    pending(waits.as_mut()).await;
+    settle().await;
+    assert!(talk.did().is_empty());
+    let suspended = DebugStatus { suspended: true, mailbox_depth: 2, ..running };
+    assert_eq!(debugger.status(SOON).await, Ok(suspended));
+    assert_eq!(debugger.state(|talker| talker.pings, SOON).await, Ok(1));
+
+    // A function that fails, in both ways, leaves the state as it is.
+    let fails = debugger.replace_state(|_| Err("will not".into()), SOON).await;
+    assert_eq!(fails, Err(DebugError::Failed(ExitReason::Error("will not".into()))));
+    let panics = debugger.replace_state(|_| panic!("cannot"), SOON).await;
+    assert!(matches!(panics, Err(DebugError::Failed(ExitReason::Panic { .. }))), "{panics:?}");
+    let blind: Result<u64, _> = debugger.state(|_| panic!("cannot look"), SOON).await;
+    assert!(matches!(blind, Err(DebugError::Failed(ExitReason::Panic { .. }))), "{blind:?}");
+    assert_eq!(debugger.state(|talker| talker.pings, SOON).await, Ok(1));
+    assert!(talk.did().is_empty(), "nothing was dropped");
+
+    debugger.replace_state(|talker| Ok(talker.with_pings(40)), SOON).await.unwrap();
+    assert_eq!(debugger.state(|talker| talker.pings, SOON).await, Ok(40));
+    assert_eq!(talk.did(), ["dropped"], "the old state");
+    pending(waits.as_mut()).await;
+    debugger.resume(SOON).await.unwrap();
+    talk.say(Say::Work("second"));
+    assert_eq!(waits.await, Ok(41), "with the new state");
+    settle().await;
+    assert_eq!(talk.did(), ["first", "second"], "in order");
+    debugger.replace_state(|talker| Ok(talker.with_pings(7)), SOON).await.unwrap();
+    assert_eq!(talk.ping().await, Ok(8), "not suspended it works too");
+    assert_eq!(talk.address.whereis(), before);
+    root.shutdown().await;
+    let gone = Err(DebugError::Call(CallError::NoProc));
+    assert_eq!(debugger.suspend(SOON).await, gone);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspended_server_can_be_stopped_and_resumed_however_full_it_is() {
+    let (root, talk) = alone().await;
+    let debugger = Debugger::<Talker>::of(&talk.address);
+    debugger.suspend(SOON).await.unwrap();
+    while talk.address.cast(Say::Work("x")).is_ok() {}
+    settle().await;
+    assert_eq!(talk.ping().await, Err(CallError::Full));
+    debugger.resume(SOON).await.unwrap();
+    while talk.ping().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(talk.did(), vec!["x"; usize::try_from(MAILBOX_MAX).unwrap()]);
+    debugger.suspend(SOON).await.unwrap();
+    let held = Arc::new(());
+    let kept = held.clone();
+    talk.say(Talker::act(move |_, _| {
+        drop(kept);
+        Ok(Next::Continue)
+    }));
+    settle().await;
+    root.supervisor().terminate_child("a").await.unwrap();
+    assert_eq!(talk.did(), ["terminate: shutdown after 1", "dropped"]);
+    assert_eq!(Arc::strong_count(&held), 1, "what was put aside is dropped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_debugger_of_something_else_is_told_so() {
+    struct Other;
+    impl GenServer for Other {
+        type Arguments = ();
+        type Message = Message;
+        async fn init((): (), _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> {
+            Ok(Init::new(Self))
+        }
+        async fn handle(
+            &mut self,
+            _: Message,
+            _: &mut ServerCx<Self>,
+        ) -> Result<Next<Message>, ActorError> {
+            Ok(Next::Continue)
+        }
+    }
+    let (spec, probe) = Probe::new("a", &Log::default());
+    let _root = root(SupervisorSpec::new("top").child(spec)).await;
+    let debugger = Debugger::<Other>::of(&probe.address);
+    assert_eq!(debugger.resume(SOON).await, Err(DebugError::Stranger));
+}
