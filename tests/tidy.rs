@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of a test")]
 
+#[path = "tidy/conformance.rs"]
+mod conformance;
+
 use std::{
     collections::BTreeSet,
     fs,

@@ -58,6 +58,15 @@ impl ExitReason {
         }
     }
 
+    /// What an error that came out of a behaviour says: a reason that travelled as an error is that
+    /// reason, any other is [`ExitReason::Error`].
+    pub fn from_boxed(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        match error.downcast::<Self>() {
+            Ok(reason) => *reason,
+            Err(error) => Self::error(&*error),
+        }
+    }
+
     /// An error's text with those of its sources, as one line.
     pub fn error(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut text = error.to_string();

@@ -66,6 +66,11 @@ impl RestartIntensity {
         self.limit
     }
 
+    /// Counts what is remembered against another limit from now on (SUP-234).
+    pub fn set_limit(&mut self, limit: IntensityLimit) {
+        self.limit = limit;
+    }
+
     fn forget(&mut self, now: Uptime) {
         while self.restarts.front().is_some_and(|then| now.since(*then) > self.limit.within) {
             self.restarts.pop_front();

@@ -35,4 +35,5 @@ pub use exit::ExitReason;
 pub use failure::FailureClass;
 pub use intensity::{RestartIntensity, Verdict};
 pub use strategy::Strategy;
+pub use supervisor::AutoShutdown;
 pub use time::{Timestamp, Uptime};

@@ -8,13 +8,10 @@ use std::{fmt, time::Duration};
 
 use perennial_core::ExitReason;
 
+pub use self::request::{Expired, PendingRequest, Reply, ReplyPort, RequestSet};
 pub(crate) use self::{
     incarnation::{Incarnation, Mailbox, Post, Refused},
     request::Awaited,
-};
-pub use self::{
-    request::{Expired, PendingRequest, Reply, ReplyPort, RequestSet},
-    stop::StopError,
 };
 use crate::{
     Monitor, ProcessRef,
@@ -105,7 +102,7 @@ impl<M: Send + 'static> Address<M> {
     ) -> Result<P::Reply, CallError> {
         let attempt = async {
             let life = self.presence.current().await.map_err(|_| CallError::NoProc)?;
-            if is_current(life.process.life().pid) {
+            if is_current(life.process.pid()) {
                 return Err(CallError::CallingSelf);
             }
             Awaited::send(&life, request).answer().await

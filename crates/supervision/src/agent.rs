@@ -61,7 +61,7 @@ impl<T: Send + 'static> Agent<T> {
     ) -> (ChildSpec, Self) {
         let make: Make<T> = Arc::new(make);
         let (mut spec, address) = ChildSpec::server::<Holder<T>>(id, move || make.clone());
-        spec.type_name = Some(std::any::type_name::<Self>().to_owned());
+        spec.type_name = Some(std::any::type_name::<Self>());
         (spec, Self { address })
     }
 

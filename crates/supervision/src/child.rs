@@ -10,17 +10,24 @@ mod thread;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use perennial_core::{ChildId, ChildType, Restart, Shutdown, tree::NodeKind};
+use perennial_core::{
+    AutoShutdown, ChildId, ChildType, Restart, Shutdown,
+    intensity::IntensityLimit,
+    supervisor::{RestartDelay, Rules, SpecError},
+    tree::NodeKind,
+};
 use serde_json::Value;
 
 pub use self::failure::{StartError, StartFault};
-pub use self::start::{Extra, Ignore, pass_to_starter};
+pub use self::start::{Extra, Ignore, extra_arguments, pass_to_starter};
 pub(crate) use self::{
     reaper::Reaper,
-    start::{Outcome, StartCx, started},
+    start::{Begun, Outcome, StartCx, started},
     task::{exit_of, start_once as start_task},
 };
 use crate::{
+    Name, Offender, ProcessRef,
+    names::AnyAddress,
     node::Supervises,
     panics::{call_quietly, guard_blocking},
     presence::Announce,
@@ -39,7 +46,10 @@ type Starting = Pin<Box<dyn Future<Output = Result<Outcome, StartFault>> + Send>
 /// | [`restart`](Self::restart) | permanent |
 /// | [`shutdown`](Self::shutdown) | 5 s for workers, infinity for supervisors |
 /// | [`start_within`](Self::start_within) | 30 s for workers, none for supervisors |
-/// | [`restart_delay`](Self::restart_delay) | none |
+/// | [`restart_delay`](Self::restart_delay), [`restart_backoff`](Self::restart_backoff) | none |
+/// | [`restart_budget`](Self::restart_budget) | its supervisor's |
+/// | [`significant`](Self::significant) | no |
+/// | [`name`](Self::name), [`linked_to`](Self::linked_to) | none |
 ///
 /// ```
 /// use perennial_supervision::{ChildSpec, ractor::{Actor, ActorProcessingErr, ActorRef}};
@@ -63,14 +73,21 @@ pub struct ChildSpec {
     pub(crate) shutdown: Shutdown,
     pub(crate) child_type: ChildType,
     pub(crate) kind: NodeKind,
-    pub(crate) type_name: Option<String>,
-    start: Arc<Starter>,
+    pub(crate) type_name: Option<&'static str>,
+    /// Absent once a temporary child runs: it is started once (SUP-073).
+    start: Option<Arc<Starter>>,
+    pub(crate) significant: bool,
+    name: Option<Name>,
+    /// What answers to the name: an `Address<M>`.
+    named_address: Option<AnyAddress>,
+    owner: Option<ProcessRef>,
     /// Whom to tell whether it is there; absent for what has no address.
     pub(crate) presence: Option<Arc<dyn Announce>>,
     detail: Option<Arc<Detail>>,
     pub(crate) supervises: Option<Supervises>,
     pub(crate) start_within: Option<Duration>,
-    pub(crate) restart_delay: Option<Duration>,
+    pub(crate) restart_delay: Option<RestartDelay>,
+    pub(crate) restart_budget: Option<IntensityLimit>,
     /// Set for dynamic children: siblings may share the id.
     pub(crate) child_ids_repeat: bool,
 }
@@ -88,12 +105,17 @@ impl ChildSpec {
             child_type: ChildType::Worker,
             kind,
             type_name: None,
-            start: Arc::new(Starter(Box::new(start))),
+            start: Some(Arc::new(Starter(Box::new(start)))),
+            significant: false,
+            name: None,
+            named_address: None,
+            owner: None,
             presence: None,
             detail: None,
             supervises: None,
             start_within: Some(START_WITHIN),
             restart_delay: None,
+            restart_budget: None,
             child_ids_repeat: false,
         }
     }
@@ -125,11 +147,114 @@ impl ChildSpec {
     }
 
     /// Waits this long before each restart. `terminate_child`, `delete_child` and a shutdown
-    /// cancel the wait.
+    /// cancel the wait (SUP-120).
     #[must_use]
     pub fn restart_delay(mut self, delay: Duration) -> Self {
+        self.restart_delay = Some(RestartDelay::constant(delay));
+        self
+    }
+
+    /// As [`restart_delay`](Self::restart_delay), growing.
+    #[must_use]
+    pub fn restart_backoff(mut self, delay: RestartDelay) -> Self {
         self.restart_delay = Some(delay);
         self
+    }
+
+    /// Gives the child a restart budget of its own instead of its supervisor's: one that exceeds it
+    /// is reported and not restarted any more, and its siblings and the supervisor live on. A static
+    /// supervisor keeps its specification: `restart_child` brings it back with a fresh budget.
+    #[must_use]
+    pub fn restart_budget(mut self, max_restarts: u32, within: Duration) -> Self {
+        self.restart_budget = Some(IntensityLimit { max_restarts, within });
+        self
+    }
+
+    /// Marks the child as one whose end may stop its supervisor, by the supervisor's
+    /// [`AutoShutdown`] (SUP-212–219).
+    #[must_use]
+    pub fn significant(mut self, significant: bool) -> Self {
+        self.significant = significant;
+        self
+    }
+
+    /// Gives each incarnation this name in the tree: claimed before its init runs (GS-012), free
+    /// again at its real end (GS-062). A start fails while somebody else has it (GS-010).
+    #[must_use]
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Binds each incarnation to `owner`: when that ends, for any reason, this one is asked to stop
+    /// with the same reason (GS-002, SUP-023).
+    #[must_use]
+    pub fn linked_to(mut self, owner: ProcessRef) -> Self {
+        self.owner = Some(owner);
+        self
+    }
+
+    /// When it is restarted.
+    pub fn get_restart(&self) -> Restart {
+        self.restart
+    }
+
+    /// How it is stopped.
+    pub fn get_shutdown(&self) -> Shutdown {
+        self.shutdown
+    }
+
+    /// Worker or supervisor.
+    pub fn get_type(&self) -> ChildType {
+        self.child_type
+    }
+
+    /// Whether its end may stop its supervisor.
+    pub fn is_significant(&self) -> bool {
+        self.significant
+    }
+
+    /// Its name in the tree.
+    pub fn get_name(&self) -> Option<&Name> {
+        self.name.as_ref()
+    }
+
+    /// Refuses a list that no supervisor can have as its children; starts nothing (SUP-049, 050).
+    /// Significance is checked against `auto_shutdown` where it is given.
+    ///
+    /// # Errors
+    ///
+    /// The first fault in order.
+    pub fn check_all(specs: &[Self], auto_shutdown: Option<AutoShutdown>) -> Result<(), SpecError> {
+        let rules: Vec<Rules> = specs.iter().map(Self::rules).collect();
+        Rules::check_all(&rules, auto_shutdown)
+    }
+
+    /// What decisions need to know of it.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            id: self.id.clone(),
+            restart: self.restart,
+            significant: self.significant,
+            delay: self.restart_delay,
+            budget: self.restart_budget,
+        }
+    }
+
+    pub(crate) fn offender(&self, process: Option<ProcessRef>) -> Box<Offender> {
+        Box::new(Offender {
+            id: self.id.clone(),
+            process,
+            restart: self.restart,
+            shutdown: self.shutdown,
+            significant: self.significant,
+            child_type: self.child_type,
+        })
+    }
+
+    /// Lets go of what was captured to start it.
+    pub(crate) fn forget_start(&mut self) {
+        self.start = None;
     }
 
     /// What the tree dump shows of the component: `read` returns what it last published, and must
@@ -142,7 +267,10 @@ impl ChildSpec {
 
     /// Whether `other` is a clone of this one, and so the same child.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.start, &other.start)
+        match (&self.start, &other.start) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            (_, None) | (None, _) => false,
+        }
     }
 
     /// Nothing will come of this specification, nor of those declared below it.
@@ -169,6 +297,7 @@ impl fmt::Debug for ChildSpec {
             .field("kind", &self.kind)
             .field("restart", &self.restart)
             .field("shutdown", &self.shutdown)
+            .field("significant", &self.significant)
             .finish_non_exhaustive()
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::broadcast;
 
 use crate::{
-    Clock, Lifecycle, LifecycleEvent, LifecycleSource,
+    Clock, Lifecycle, LifecycleEvent, LifecycleSource, Names,
     life::{Ended, Life, Pid},
     lifecycle::LIFECYCLE_KEPT,
     node::Node,
@@ -44,6 +44,7 @@ struct Shared {
     options: Options,
     pids: AtomicU64,
     lifecycle: broadcast::Sender<Lifecycle>,
+    names: Names,
     /// Those that were given up and have not ended since, with their paths.
     unkillable: Mutex<BTreeMap<Pid, (String, Ended)>>,
 }
@@ -52,7 +53,8 @@ impl Context {
     pub(crate) fn new(clock: Clock, options: Options) -> Self {
         let lifecycle = broadcast::Sender::new(LIFECYCLE_KEPT);
         let (pids, unkillable) = (AtomicU64::new(0), Mutex::default());
-        Self(Arc::new(Shared { clock, options, pids, lifecycle, unkillable }))
+        let names = Names::default();
+        Self(Arc::new(Shared { clock, options, pids, lifecycle, names, unkillable }))
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -65,6 +67,10 @@ impl Context {
 
     pub(crate) fn next_pid(&self) -> Pid {
         Pid(self.0.pids.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.0.names
     }
 
     pub(crate) fn lifecycle(&self) -> LifecycleSource {
@@ -93,8 +99,11 @@ impl Context {
     pub(crate) fn tell(&self, node: &Node, event: LifecycleEvent) {
         let path = node.path().to_owned();
         match &event {
-            LifecycleEvent::Started { incarnation } => {
-                tracing::debug!(%path, incarnation, "child started");
+            LifecycleEvent::Started { incarnation, requested: true } => {
+                tracing::trace!(%path, incarnation, context = "progress", "child started");
+            }
+            LifecycleEvent::Started { incarnation, requested: false } => {
+                tracing::debug!(%path, incarnation, context = "progress", "child started");
             }
             LifecycleEvent::Exited { incarnation, reason } if reason.is_abnormal() => {
                 tracing::warn!(%path, incarnation, %reason, "child exited");
@@ -105,12 +114,22 @@ impl Context {
             LifecycleEvent::StartFailed { reason } => {
                 tracing::warn!(%path, %reason, "child did not start");
             }
-            LifecycleEvent::ShutdownError { reason } => {
-                tracing::warn!(%path, %reason, "child did not stop as asked");
+            LifecycleEvent::ChildTerminated { reason, offender } => {
+                tracing::warn!(%path, %reason, %offender, context = "child_terminated");
+            }
+            LifecycleEvent::StartError { reason, offender } => {
+                tracing::warn!(%path, %reason, %offender, context = "start_error");
+            }
+            LifecycleEvent::ShutdownError { reason, offender } => {
+                tracing::warn!(%path, %reason, %offender, context = "shutdown_error");
             }
             LifecycleEvent::Unkillable => tracing::error!(%path, "child did not end when killed"),
             LifecycleEvent::Crashed(report) => report.trace(),
-            LifecycleEvent::GaveUp => tracing::error!(%path, "restart intensity reached"),
+            LifecycleEvent::BudgetSpent => tracing::error!(%path, "restart budget spent"),
+            LifecycleEvent::GaveUp { offender } => {
+                let reason = "reached_max_restart_intensity";
+                tracing::error!(%path, reason, %offender, context = "shutdown");
+            }
         }
         // Nobody may be listening.
         let _ = self.0.lifecycle.send(Lifecycle { at: self.0.clock.now(), path, event });

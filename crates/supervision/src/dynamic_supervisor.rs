@@ -4,24 +4,27 @@
 //! (DYN-012); one that ends for good is forgotten; a shutdown stops all at once, each under its own
 //! timer (DYN-039).
 
-mod shell;
-
 use std::{
+    any::Any,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use perennial_core::{
-    ChildId, ChildType, ExitReason, Restart, Shutdown, Strategy, intensity::IntensityLimit,
+    ChildId, ExitReason, Restart,
+    intensity::IntensityLimit,
+    supervisor::{Flags, Keeps},
     tree::NodeKind,
 };
 
 use crate::{
-    ChildInfo, ChildSpec, Counts, RequestError,
+    ChildInfo, ChildSpec, Counts, Extra, ProcessRef, RequestError, StopError,
     life::Life,
     node::{Node, Supervises},
-    presence::{Announce, Presence, channel},
-    supervisor::{Reply, SupervisorLife, ask, begin, count},
+    presence::Presence,
+    supervisor::{
+        Ends, NewChild, Plan, Request, SupervisorLife, Which, ask, stop, supervisor_child,
+    },
 };
 
 /// What a dynamic supervisor is made of.
@@ -29,9 +32,10 @@ use crate::{
 pub struct DynamicSupervisorSpec {
     pub(crate) id: ChildId,
     pub(crate) intensity: IntensityLimit,
-    pub(crate) max_children: usize,
+    pub(crate) max_children: Option<usize>,
     pub(crate) child_budget: Option<IntensityLimit>,
     pub(crate) kind: NodeKind,
+    arguments: Option<Extra>,
     restart: Restart,
 }
 
@@ -42,11 +46,25 @@ impl DynamicSupervisorSpec {
         Self {
             id: id.into(),
             intensity: IntensityLimit::default(),
-            max_children,
+            max_children: Some(max_children),
             child_budget: None,
+            arguments: None,
             kind: NodeKind::DynamicSupervisor,
             restart: Restart::Permanent,
         }
+    }
+
+    /// As [`new`](Self::new), without a limit (DYN-002): the memory of the machine is the limit.
+    pub fn unlimited(id: impl Into<ChildId>) -> Self {
+        Self { max_children: None, ..Self::new(id, 0) }
+    }
+
+    /// Hands `arguments` to the init of every child, at each of its starts, which asks for them with
+    /// [`extra_arguments`](crate::extra_arguments) (DYN-014, 029).
+    #[must_use]
+    pub fn extra_arguments(mut self, arguments: impl Any + Send + Sync) -> Self {
+        self.arguments = Some(Arc::new(arguments));
+        self
     }
 
     /// Gives up after more than `max_restarts` restarts within `within`, over all children.
@@ -75,7 +93,7 @@ impl DynamicSupervisorSpec {
 /// Handle to a dynamic supervisor. Cheap to clone; outlives its restarts.
 #[derive(Clone, Debug)]
 pub struct DynamicSupervisor {
-    presence: Presence<SupervisorLife<Request>>,
+    presence: Presence<SupervisorLife>,
 }
 
 /// One child of a dynamic supervisor, over its restarts.
@@ -87,67 +105,79 @@ pub struct ChildRef {
     id: ChildId,
     /// The life it had when it was started.
     pub(crate) first: Life,
+    process: ProcessRef,
+    extra: Option<Extra>,
 }
 
 impl ChildRef {
+    pub(crate) fn new(id: ChildId, new: NewChild) -> Result<Self, RequestError> {
+        let NewChild { order, node, life, start } = new;
+        let first = life.ok_or(RequestError::Ignore)?;
+        let process = start.process.ok_or(RequestError::Ignore)?;
+        Ok(Self { node, order, id, first, process, extra: start.extra })
+    }
+
     /// Its id, as given by its specification.
     pub fn id(&self) -> &ChildId {
         &self.id
+    }
+
+    /// The incarnation that was started.
+    pub fn process(&self) -> &ProcessRef {
+        &self.process
+    }
+
+    /// The incarnation that runs now, as published.
+    pub fn now(&self) -> Option<ProcessRef> {
+        self.node.upgrade()?.process()
+    }
+
+    /// What its init handed over when it was started (DYN-019).
+    pub fn extra(&self) -> Option<&Extra> {
+        self.extra.as_ref()
     }
 
     /// Waits for the end of its first life.
     pub async fn first_exit(&self) -> ExitReason {
         self.first.ended.wait().await
     }
-}
 
-/// What a dynamic supervisor can be asked, in OTP's words.
-#[derive(Debug)]
-pub(crate) enum Request {
-    StartChild { spec: Box<ChildSpec>, reply: Reply<ChildRef> },
-    TerminateChild { child: ChildRef, reply: Reply<()> },
+    pub(crate) fn which(&self) -> Which {
+        Which::Node { order: self.order, node: self.node.clone(), id: self.id.clone() }
+    }
 }
 
 impl DynamicSupervisor {
     /// How to supervise a dynamic supervisor, and the handle to it.
     pub fn child_spec(spec: DynamicSupervisorSpec) -> (ChildSpec, Self) {
-        let (publisher, presence) = channel();
-        let publisher = Arc::new(publisher);
-        let announce: Arc<dyn Announce> = publisher.clone();
-        let declared = Supervises {
-            strategy: Strategy::OneForOne,
-            intensity: spec.intensity,
+        let flags = Flags { intensity: spec.intensity, ..Flags::default() };
+        let plan = Plan {
+            flags,
+            keeps: Keeps::Instances { max: spec.max_children },
+            ends: Ends::AtOnce,
             children: Vec::new(),
+            child_budget: spec.child_budget,
+            arguments: spec.arguments,
         };
-        let (restart, kind) = (spec.restart, spec.kind);
-        let mut child = ChildSpec::worker(spec.id.clone(), kind, move |cx| {
-            let (publisher, spec) = (publisher.clone(), spec.clone());
-            Box::pin(async move {
-                let make = |cx, mail, reaper| shell::Shell::new(cx, spec, mail, reaper);
-                begin(cx, publisher, make).await
-            })
-        });
-        child.restart = restart;
-        child.shutdown = Shutdown::Infinity;
-        child.child_type = ChildType::Supervisor;
-        child.start_within = None;
-        child.presence = Some(announce);
-        child.supervises = Some(declared);
-        (child, Self { presence })
+        let declared = Supervises::new(&flags, Vec::new());
+        supervisor_child(spec.id, spec.restart, spec.kind, declared, move || Ok(plan.clone()))
     }
 
-    /// Starts a child (DYN-011, 012, 017, 020, 021).
+    /// Starts a child (DYN-011–013, 017–021).
     ///
     /// # Errors
     ///
-    /// When the child does not start, or as many as allowed are there.
+    /// When the child does not start, its init answers ignore, or as many as allowed are there.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future does not withdraw the request.
     pub async fn start_child(&self, spec: ChildSpec) -> Result<ChildRef, RequestError> {
-        let spec = Box::new(spec);
-        ask(&self.presence, |reply| Request::StartChild { spec, reply }).await
+        // Without contacting the supervisor (DYN-015).
+        ChildSpec::check_all(std::slice::from_ref(&spec), None)?;
+        let (id, spec) = (spec.id().clone(), Box::new(spec));
+        let new = ask(&self.presence, |reply| Request::StartChild { spec, reply }).await?;
+        ChildRef::new(id, new)
     }
 
     /// Stops a child, awaits its end and forgets it; a pending restart is cancelled for good
@@ -157,29 +187,59 @@ impl DynamicSupervisor {
     ///
     /// [`RequestError::NotFound`] when it is not a child any more (DYN-038).
     pub async fn terminate_child(&self, child: &ChildRef) -> Result<(), RequestError> {
-        let child = child.clone();
-        ask(&self.presence, |reply| Request::TerminateChild { child, reply }).await
+        let which = child.which();
+        ask(&self.presence, |reply| Request::TerminateChild { which, reply }).await
     }
 
-    /// Its children in start order, as published; asks nobody. Empty when it does not run.
+    /// Changes the intensity and the limit of children of this life of the supervisor (DYN-010).
+    /// Children that run stay, whatever the limit.
+    ///
+    /// # Errors
+    ///
+    /// When a value is refused: nothing changes then.
+    pub async fn reconfigure(&self, spec: DynamicSupervisorSpec) -> Result<(), RequestError> {
+        let flags = Flags { intensity: spec.intensity, ..Flags::default() };
+        let (keeps, children) = (Keeps::Instances { max: spec.max_children }, Vec::new());
+        let request = |reply| Request::Reconfigure { flags, keeps, children, reply };
+        ask(&self.presence, request).await
+    }
+
+    /// Stops it and all below it, as [`Supervisor::stop`](crate::Supervisor::stop).
+    ///
+    /// # Errors
+    ///
+    /// See [`StopError`].
+    pub async fn stop(&self, within: Duration) -> Result<(), StopError> {
+        stop(&self.presence, within).await
+    }
+
+    /// Its children as published; asks nobody. Empty when it does not run.
     pub fn which_children(&self) -> Vec<ChildInfo> {
-        self.presence.now().map(|life| life.children()).unwrap_or_default()
+        self.presence.now().map(|life| life.children(false)).unwrap_or_default()
     }
 
     /// Totals of [`which_children`](Self::which_children).
     pub fn count_children(&self) -> Counts {
-        count(&self.which_children())
+        self.presence.now().map(|life| life.counts()).unwrap_or_default()
     }
 
-    /// The child of this id that runs, as published; asks nobody. Of several that share the id, the
-    /// first.
-    pub fn find(&self, id: &str) -> Option<ChildRef> {
-        let (node, first) = self.presence.now()?.find(id)?;
-        Some(ChildRef { order: node.order(), node: Arc::downgrade(&node), id: id.into(), first })
+    /// The child of this name that runs, as published; asks nobody. Names are ids, unless several
+    /// share one: then the first has it.
+    pub fn find(&self, name: &str) -> Option<ChildRef> {
+        let (node, first) = self.presence.now()?.find(name)?;
+        let process = ProcessRef::new(node.shared_path(), first.pid, first.ended.clone());
+        let (order, id) = (node.order(), name.into());
+        Some(ChildRef { order, node: Arc::downgrade(&node), id, first, process, extra: None })
     }
 
     /// Waits until an incarnation runs; answers whether one does.
     pub async fn is_up(&self) -> bool {
         self.presence.current().await.is_ok()
+    }
+}
+
+impl From<Presence<SupervisorLife>> for DynamicSupervisor {
+    fn from(presence: Presence<SupervisorLife>) -> Self {
+        Self { presence }
     }
 }

@@ -26,6 +26,7 @@ mod dynamic_supervisor;
 mod gen_server;
 mod life;
 mod lifecycle;
+mod names;
 mod node;
 mod panics;
 mod presence;
@@ -34,19 +35,26 @@ mod root;
 mod stopping;
 mod supervisor;
 mod task_supervisor;
+mod template_supervisor;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-/// The nodes of the published tree.
 pub use perennial_core::tree::{NodeKind, NodeState, TreeNode};
+/// The nodes of the published tree.
+pub use perennial_core::{
+    AutoShutdown,
+    supervisor::{RestartDelay, SpecError},
+};
 pub use ractor;
 
 pub use address::{
     Address, CALL_WITHIN, CallError, CastError, Expired, MAILBOX_MAX, PendingRequest, Reply,
-    ReplyPort, RequestSet, StopError,
+    ReplyPort, RequestSet,
 };
 pub use agent::Agent;
-pub use child::{ChildSpec, Extra, Ignore, StartError, StartFault, pass_to_starter};
+pub use child::{
+    ChildSpec, Extra, Ignore, StartError, StartFault, extra_arguments, pass_to_starter,
+};
 pub use clock::Clock;
 pub use context::Options;
 pub use dynamic_supervisor::{ChildRef, DynamicSupervisor, DynamicSupervisorSpec};
@@ -54,9 +62,14 @@ pub use gen_server::{
     CrashReport, DebugError, DebugStatus, Debugger, Exit, GenServer, Init, Next, ServerCx, WatchRef,
 };
 pub use life::StopToken;
-pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleSource, LifecycleStream};
+pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleSource, LifecycleStream, Offender};
+pub use names::{Name, Names};
 pub use node::Tree;
-pub use process::{Monitor, ProcessRef};
+pub use process::{Monitor, ProcessRef, StopError};
 pub use root::{Root, ShutdownReport};
-pub use supervisor::{ChildInfo, ChildStatus, Counts, RequestError, Supervisor, SupervisorSpec};
+pub use supervisor::{
+    ChildInfo, ChildStart, ChildStatus, Counts, RequestError, Supervisor, SupervisorSpec,
+};
+pub use template_supervisor::{TemplateSupervisor, TemplateSupervisorSpec};
+
 pub use task_supervisor::{Task, TaskError, TaskRef, TaskSupervisor, TaskSupervisorSpec};

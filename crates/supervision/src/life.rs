@@ -1,8 +1,12 @@
 //! One incarnation as everybody else sees it: it can be asked to stop, killed, and its end seen.
 
 use std::{
+    collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use perennial_core::ExitReason;
@@ -106,9 +110,7 @@ pub(crate) trait Control: Send + Sync {
     fn crash(&self);
 }
 
-/// Identity of one incarnation; unique in a tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Pid(pub(crate) u64);
+pub(crate) use perennial_core::supervisor::Pid;
 
 /// One incarnation.
 #[derive(Clone)]
@@ -124,15 +126,45 @@ pub(crate) struct Ended(Arc<EndedInner>);
 
 struct EndedInner {
     reason: watch::Sender<Option<ExitReason>>,
+    /// A driver announces the end; nobody else does.
+    driven: AtomicBool,
     /// Those who want to be told; empty once the reason is set.
-    watchers: Mutex<Vec<Tell>>,
+    watchers: Mutex<Watchers>,
+}
+
+#[derive(Default)]
+struct Watchers {
+    next: u64,
+    tells: BTreeMap<u64, Tell>,
+}
+
+/// Somebody who is told of an end. Dropping it withdraws that.
+pub(crate) struct Watch {
+    ended: Weak<EndedInner>,
+    number: u64,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(ended) = self.ended.upgrade() {
+            let tell = ended.watchers().tells.remove(&self.number);
+            drop(tell);
+        }
+    }
+}
+
+impl EndedInner {
+    fn watchers(&self) -> MutexGuard<'_, Watchers> {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Ended {
     pub(crate) fn new() -> Self {
         Self(Arc::new(EndedInner {
             reason: watch::Sender::new(None),
-            watchers: Mutex::new(Vec::new()),
+            driven: AtomicBool::new(false),
+            watchers: Mutex::default(),
         }))
     }
 
@@ -140,10 +172,19 @@ impl Ended {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// From here on a driver announces the end.
+    pub(crate) fn drive(&self) {
+        self.0.driven.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_driven(&self) -> bool {
+        self.0.driven.load(Ordering::SeqCst)
+    }
+
     /// Announces the end. The first announcement counts.
     pub(crate) fn announce(&self, reason: &ExitReason) {
         let watchers = {
-            let mut watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut watchers = self.0.watchers();
             let first = self.0.reason.send_if_modified(|slot| {
                 let first = slot.is_none();
                 slot.get_or_insert_with(|| reason.clone());
@@ -152,9 +193,9 @@ impl Ended {
             if !first {
                 return;
             }
-            std::mem::take(&mut *watchers)
+            std::mem::take(&mut watchers.tells)
         };
-        for tell in watchers {
+        for tell in watchers.into_values() {
             call_quietly("on_exit", || tell(reason));
         }
     }
@@ -176,17 +217,28 @@ impl Ended {
 
     /// Calls `tell` at the end; at once when it is past. `tell` must not block.
     pub(crate) fn on_end(&self, tell: impl FnOnce(&ExitReason) + Send + 'static) {
+        if let Some(mut watch) = self.watch(tell) {
+            // Told whatever happens to whoever asked.
+            watch.ended = Weak::new();
+        }
+    }
+
+    /// As [`on_end`](Self::on_end), until what this returns is dropped; none when it is told.
+    pub(crate) fn watch(&self, tell: impl FnOnce(&ExitReason) + Send + 'static) -> Option<Watch> {
         let past = {
-            let mut watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut watchers = self.0.watchers();
             match self.reason() {
                 Some(reason) => reason,
                 None => {
-                    watchers.push(Box::new(tell));
-                    return;
+                    let number = watchers.next;
+                    watchers.next += 1;
+                    watchers.tells.insert(number, Box::new(tell));
+                    return Some(Watch { ended: Arc::downgrade(&self.0), number });
                 }
             }
         };
         tell(&past);
+        None
     }
 }
 

@@ -1,9 +1,9 @@
 use std::fmt;
 
-use perennial_core::{ExitReason, Uptime};
+use perennial_core::{ChildId, ChildType, ExitReason, Restart, Shutdown, Uptime};
 use tokio::sync::broadcast;
 
-use crate::CrashReport;
+use crate::{CrashReport, ProcessRef};
 
 /// Events kept for a subscriber that is behind; older ones are counted as missed.
 pub(crate) const LIFECYCLE_KEPT: usize = 4096;
@@ -19,14 +19,17 @@ pub struct Lifecycle {
     pub event: LifecycleEvent,
 }
 
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What happened. Where OTP writes a report of a context, the variant names it.
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum LifecycleEvent {
-    /// An incarnation started.
+    /// An incarnation started: OTP's `progress`.
     Started {
         /// Its number, from 1.
         incarnation: u64,
+        /// Whether it was asked for with `start_child` or `restart_child`; such starts are traced
+        /// one level lower (SUP-229).
+        requested: bool,
     },
     /// An incarnation ended.
     Exited {
@@ -35,22 +38,71 @@ pub enum LifecycleEvent {
         /// Why.
         reason: ExitReason,
     },
-    /// A start failed.
+    /// A start failed, whoever asked for it.
     StartFailed {
         /// Why.
         reason: ExitReason,
     },
-    /// A stop did not go as asked (table 5.6).
+    /// A child of this supervisor ended by itself (SUP-224, 225): OTP's `child_terminated`.
+    ChildTerminated {
+        /// Why.
+        reason: ExitReason,
+        /// Which.
+        offender: Box<Offender>,
+    },
+    /// An automatic start of a child of this supervisor failed (SUP-226): OTP's `start_error`.
+    StartError {
+        /// Why.
+        reason: ExitReason,
+        /// Which.
+        offender: Box<Offender>,
+    },
+    /// The stop of a child of this supervisor did not go as asked (table 5.6): OTP's
+    /// `shutdown_error`.
     ShutdownError {
         /// What was seen instead.
         reason: ExitReason,
+        /// Which.
+        offender: Box<Offender>,
     },
     /// It did not end after it was killed; nobody waits for it any more.
     Unkillable,
     /// A server ended abnormally and tells about itself; its exit follows (GS-046).
     Crashed(Box<CrashReport>),
-    /// A supervisor reached its restart intensity.
-    GaveUp,
+    /// It used up the restart budget of its own, and is not restarted any more.
+    BudgetSpent,
+    /// A supervisor reached its restart intensity (SUP-227): OTP's `shutdown` with
+    /// `reached_max_restart_intensity`.
+    GaveUp {
+        /// The child whose restart was one too many.
+        offender: Box<Offender>,
+    },
+}
+
+/// The child that a supervisor's report is about (SUP-224).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offender {
+    /// Its id.
+    pub id: ChildId,
+    /// Its incarnation, where one ran.
+    pub process: Option<ProcessRef>,
+    /// Its specification.
+    pub restart: Restart,
+    /// Its specification.
+    pub shutdown: Shutdown,
+    /// Its specification.
+    pub significant: bool,
+    /// Its specification.
+    pub child_type: ChildType,
+}
+
+impl fmt::Display for Offender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.process {
+            Some(process) => write!(f, "{process}"),
+            None => write!(f, "{}", self.id),
+        }
+    }
 }
 
 /// Where to subscribe to the events of one tree. Cheap to clone; unlike a

@@ -11,6 +11,7 @@ use std::{
 
 use perennial_core::{
     ChildType, ExitReason, RestartIntensity, Uptime,
+    child::AfterExit,
     tree::{LastExit, NodeState, TreeNode},
 };
 
@@ -18,10 +19,11 @@ use self::picture::last_exit;
 pub(crate) use self::picture::{Supervises, collect_declared};
 
 use crate::{
-    ChildSpec, Clock, LifecycleSource, LifecycleStream, ProcessRef,
+    ChildInfo, ChildSpec, ChildStatus, Clock, LifecycleSource, LifecycleStream, Names, ProcessRef,
     address::Mailbox,
     context::Context,
     life::{Life, Pid},
+    supervisor::status,
 };
 
 /// The picture of one tree, as it is published. Cheap to clone; never blocks for long.
@@ -58,6 +60,10 @@ impl Tree {
     /// Paths of those that did not end when they were killed, and still have not.
     pub(crate) fn unkillable(&self) -> Vec<String> {
         self.context.still_unkillable()
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        self.context.names()
     }
 
     /// The clock of this tree.
@@ -98,6 +104,8 @@ struct Children {
 /// What changes.
 struct Written {
     state: NodeState,
+    /// What will become of it: its end is published, and its supervisor has not handled it yet.
+    pending: Option<AfterExit>,
     /// Whether the present life, or else the last one, was acknowledged as started.
     started: bool,
     /// Whether it is a supervisor that reached its restart intensity in the present life.
@@ -133,6 +141,7 @@ impl Node {
             spec,
             state: Mutex::new(Written {
                 state: NodeState::Declared,
+                pending: None,
                 started: false,
                 gave_up: false,
                 incarnation: 0,
@@ -159,6 +168,10 @@ impl Node {
         children.by_order.insert(order, node.clone());
         children.by_id.insert(id, node.clone());
         node
+    }
+
+    pub(crate) fn spec(&self) -> &ChildSpec {
+        &self.spec
     }
 
     pub(crate) fn order(&self) -> u64 {
@@ -198,6 +211,10 @@ impl Node {
         }
     }
 
+    pub(crate) fn shared_path(&self) -> Arc<str> {
+        self.path.clone()
+    }
+
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
@@ -210,19 +227,45 @@ impl Node {
         self.children().by_id.get(id).cloned()
     }
 
-    /// One value per child, in start order.
-    pub(crate) fn infos<T>(&self, read: impl Fn(&ChildSpec, &str, NodeState) -> T) -> Vec<T> {
-        self.child_nodes().iter().map(|node| read(&node.spec, &node.id, node.state())).collect()
+    pub(crate) fn child_nodes(&self) -> Vec<Arc<Self>> {
+        self.children().by_order.values().cloned().collect()
     }
 
-    fn child_nodes(&self) -> Vec<Arc<Self>> {
-        self.children().by_order.values().cloned().collect()
+    /// What it is doing; nothing when it is not listed any more.
+    pub(crate) fn status(&self) -> Option<ChildStatus> {
+        let written = self.written();
+        status(written.state, written.pending)
+    }
+
+    /// Its line in a list of children; `by_id` says whether ids tell them apart.
+    pub(crate) fn info(&self, by_id: bool) -> Option<ChildInfo> {
+        let written = self.written();
+        let status = status(written.state, written.pending)?;
+        let running = (status == ChildStatus::Running).then_some(written.life.as_ref()).flatten();
+        Some(ChildInfo {
+            id: by_id.then(|| self.spec.id.clone()),
+            name: self.id.clone(),
+            status,
+            process: running
+                .map(|life| ProcessRef::new(self.path.clone(), life.pid, life.ended.clone())),
+            child_type: self.spec.child_type,
+        })
     }
 
     /// Its supervisor will start it again: those who call it wait.
     pub(crate) fn backing_off(&self) {
-        self.written().state = NodeState::BackingOff;
+        let mut written = self.written();
+        written.state = NodeState::BackingOff;
+        written.pending = None;
+        drop(written);
         self.coming();
+    }
+
+    /// It used up its own restart budget.
+    pub(crate) fn parked(&self) {
+        let mut written = self.written();
+        written.state = NodeState::GaveUp;
+        written.pending = None;
     }
 
     /// The life `pid` was asked to stop, unless it has ended already.
@@ -236,7 +279,11 @@ impl Node {
     /// Nobody will start it any more, unless by hand.
     pub(crate) fn stopped(&self) {
         let mut written = self.written();
-        if matches!(written.state, NodeState::Starting | NodeState::BackingOff) {
+        written.pending = None;
+        if matches!(
+            written.state,
+            NodeState::Declared | NodeState::Starting | NodeState::BackingOff
+        ) {
             written.state = NodeState::Stopped;
         }
     }
@@ -258,6 +305,7 @@ impl Node {
     pub(crate) fn begin_start(&self) {
         let mut written = self.written();
         written.state = NodeState::Starting;
+        written.pending = None;
         written.started = false;
         written.gave_up = false;
         if written.incarnation > 0 {
@@ -290,6 +338,13 @@ impl Node {
         }
         let lived = written.started_at.map(|then| now.since(then)).unwrap_or_default();
         written.last_exit = Some(last_exit(reason, lived, now));
+        if written.state == NodeState::Running {
+            written.pending = Some(match self.spec.restart.after(reason).then {
+                // Where ids repeat nothing is kept of what does not run.
+                AfterExit::Keep if self.spec.child_ids_repeat => AfterExit::Drop,
+                then @ (AfterExit::Restart | AfterExit::Keep | AfterExit::Drop) => then,
+            });
+        }
         written.state = if written.gave_up { NodeState::GaveUp } else { NodeState::Stopped };
         let life = written.forget_life();
         let incarnation = written.started.then_some(written.incarnation);
@@ -330,12 +385,21 @@ impl Node {
 
     /// Its init answered that it need not run.
     pub(crate) fn ignored(&self) {
-        self.written().state = NodeState::Stopped;
+        let mut written = self.written();
+        written.state = NodeState::Stopped;
+        drop(written);
         self.gone();
     }
 
     pub(crate) fn publish_intensity(&self, intensity: &RestartIntensity) {
         self.written().intensity = Some(intensity.clone());
+    }
+
+    pub(crate) fn count_restart(&self, now: Uptime) {
+        if let Some(intensity) = &mut self.written().intensity {
+            // Decided upon elsewhere; here it is shown.
+            let _ = intensity.record(now);
+        }
     }
 
     pub(crate) fn life(&self) -> Option<Life> {
@@ -344,7 +408,7 @@ impl Node {
 
     /// The incarnation that runs.
     pub(crate) fn process(&self) -> Option<ProcessRef> {
-        self.life().map(|life| ProcessRef::new(self.path.clone(), life))
+        self.life().map(|life| ProcessRef::new(self.path.clone(), life.pid, life.ended))
     }
 
     /// This child will come back: those who call it wait.

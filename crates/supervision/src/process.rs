@@ -4,23 +4,37 @@ use std::{fmt, sync::Arc};
 
 use perennial_core::ExitReason;
 
-use crate::life::{Ended, Life};
+use crate::life::{Ended, Pid};
 
 /// One incarnation of a child: OTP's pid. Never waits for a successor, unlike an
 /// [`Address`](crate::Address). Cheap to clone; equal when it is the same incarnation.
 #[derive(Clone)]
 pub struct ProcessRef {
     path: Arc<str>,
-    life: Life,
+    pid: Pid,
+    ended: Ended,
 }
 
 impl ProcessRef {
-    pub(crate) fn new(path: Arc<str>, life: Life) -> Self {
-        Self { path, life }
+    pub(crate) fn new(path: Arc<str>, pid: Pid, ended: Ended) -> Self {
+        Self { path, pid, ended }
     }
 
-    pub(crate) fn life(&self) -> &Life {
-        &self.life
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    pub(crate) fn ended(&self) -> Ended {
+        self.ended.clone()
+    }
+
+    /// Calls `tell` at its end, unless what this returns is dropped before; at once when it is past.
+    /// `tell` must not block.
+    pub(crate) fn on_end(
+        &self,
+        tell: impl FnOnce(&ExitReason) + Send + 'static,
+    ) -> Option<crate::life::Watch> {
+        self.ended.watch(tell)
     }
 
     /// Its place in the tree, for example `/app/runs/7`.
@@ -30,17 +44,17 @@ impl ProcessRef {
 
     /// Whether its end has not been announced.
     pub fn is_alive(&self) -> bool {
-        self.life.ended.reason().is_none()
+        self.ended.reason().is_none()
     }
 
     /// Why it ended, once that is announced.
     pub fn exit_reason(&self) -> Option<ExitReason> {
-        self.life.ended.reason()
+        self.ended.reason()
     }
 
     /// Watches its end. Each monitor is independent of all others (GS-061).
     pub fn monitor(&self) -> Monitor {
-        let ended = self.life.ended.clone();
+        let ended = self.ended.clone();
         // What has ended already is a target that is not there (GS-060).
         let down = ended.reason().map(|_| ExitReason::NoProc);
         Monitor { down, ended }
@@ -49,7 +63,7 @@ impl ProcessRef {
 
 impl PartialEq for ProcessRef {
     fn eq(&self, other: &Self) -> bool {
-        self.life.ended.is_same(&other.life.ended)
+        self.ended.is_same(&other.ended)
     }
 }
 
@@ -57,13 +71,13 @@ impl Eq for ProcessRef {}
 
 impl fmt::Debug for ProcessRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ProcessRef({} {:?})", self.path, self.life.pid)
+        write!(f, "ProcessRef({} {:?})", self.path, self.pid)
     }
 }
 
 impl fmt::Display for ProcessRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{}", self.path, self.life.pid.0)
+        write!(f, "{}#{}", self.path, self.pid.0)
     }
 }
 
@@ -101,4 +115,25 @@ impl fmt::Debug for Monitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Monitor").field("down", &self.down).finish_non_exhaustive()
     }
+}
+
+/// Why a stop that was asked for did not go as asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopError {
+    /// Nothing runs there.
+    #[error("nothing runs there")]
+    NoProc,
+    /// It takes longer; the stop goes on.
+    #[error("it did not end within the deadline")]
+    Timeout,
+    /// The stop would wait for whoever asks for it.
+    #[error("a process cannot wait for its own end")]
+    CallingSelf,
+    /// It ended, for another reason than the one asked for.
+    #[error("it ended for another reason: {0}")]
+    Exited(ExitReason),
+    /// A deadline of no time at all: nothing was asked (GS-054).
+    #[error("the deadline must not be zero")]
+    ZeroDeadline,
 }

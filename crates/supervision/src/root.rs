@@ -1,9 +1,9 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use perennial_core::ExitReason;
 
 use crate::{
-    Clock, Options, StartError, Supervisor, SupervisorSpec, Tree,
+    Clock, Names, Options, StartError, Supervisor, SupervisorSpec, Tree,
     child::{Reaper, StartCx},
     context::Context,
     life::Life,
@@ -52,14 +52,9 @@ impl Root {
         let (child, supervisor) = Supervisor::child_spec(spec);
         let context = Context::new(clock, options);
         let node = Node::root(child.clone());
-        let cx = StartCx {
-            context: context.clone(),
-            node: node.clone(),
-            reaper: Reaper::default(),
-            report: Arc::new(|_, _| ()),
-        };
+        let cx = StartCx::new(&context, &node, &Reaper::default(), true, |_, _| ());
         let id = child.id().clone();
-        let begun = child.start(cx).await?;
+        let begun = child.start(cx, None).await?;
         let life = begun.life.ok_or_else(|| StartError::new(&id, ExitReason::NoProc))?;
         Ok(Self { supervisor, tree: Tree::new(node, context), life })
     }
@@ -67,6 +62,11 @@ impl Root {
     /// The root supervisor.
     pub fn supervisor(&self) -> &Supervisor {
         &self.supervisor
+    }
+
+    /// The names of the tree.
+    pub fn names(&self) -> &Names {
+        self.tree.names()
     }
 
     /// The picture of the tree.

@@ -2,20 +2,27 @@
 
 use perennial_core::{ChildType, ExitReason, Shutdown};
 
-use crate::{ChildSpec, LifecycleEvent, child::Reaper, context::Context, life::Life, node::Node};
+use crate::{
+    ChildSpec, LifecycleEvent, ProcessRef, child::Reaper, context::Context, life::Life, node::Node,
+};
 
 /// How many kill deadlines a supervisor gets for itself and what is below it.
 const LEVELS: u32 = 4;
 
-/// Stops the incarnation `life`, awaits its end, and reports what table 5.6 says. Returns once
-/// nothing of it runs any more, or it is given up as unkillable.
-pub(crate) async fn stop(
-    context: &Context,
-    node: &Node,
-    reaper: &Reaper,
-    spec: &ChildSpec,
-    life: &Life,
-) {
+/// One incarnation that is to be stopped, and those who are concerned.
+pub(crate) struct Stopping<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) supervisor: &'a Node,
+    pub(crate) node: &'a Node,
+    pub(crate) reaper: &'a Reaper,
+    pub(crate) spec: &'a ChildSpec,
+    pub(crate) life: &'a Life,
+}
+
+/// Stops an incarnation, awaits its end, and reports what table 5.6 says. Returns once nothing of it
+/// runs any more, or it is given up as unkillable.
+pub(crate) async fn stop(it: Stopping<'_>) {
+    let Stopping { context, supervisor, node, reaper, spec, life } = it;
     node.stopping(life.pid);
     let (reason, timed_out) = match spec.shutdown {
         Shutdown::BrutalKill => (kill(context, node, reaper, life).await, false),
@@ -32,7 +39,9 @@ pub(crate) async fn stop(
         }
     };
     if spec.restart.stop_is_error(&reason, spec.shutdown, timed_out) {
-        context.tell(node, LifecycleEvent::ShutdownError { reason });
+        let process = ProcessRef::new(node.shared_path(), life.pid, life.ended.clone());
+        let offender = spec.offender(Some(process));
+        context.tell(supervisor, LifecycleEvent::ShutdownError { reason, offender });
     }
 }
 

@@ -1,28 +1,40 @@
 //! Supervisors with declared children.
 //!
 //! Starts children in order, restarts them by policy and strategy, stops them in reverse order.
-//! Every rule of OTP that this implements is named, by its id, where it is decided.
+//! What is decided is decided by the machine in `perennial_core::supervisor`; here it is done.
 
 mod incarnation;
+mod listing;
+mod request;
 mod shell;
 mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
 use perennial_core::{
-    ChildId, ChildType, Restart, Shutdown, Strategy,
+    AutoShutdown, ChildId, ChildType, ExitReason, Restart, Shutdown, Strategy,
     intensity::IntensityLimit,
-    tree::{NodeKind, NodeState, TreeNode},
+    supervisor::{Flags, Keeps},
+    tree::{NodeKind, TreeNode},
 };
-use tokio::sync::oneshot;
 
 pub(crate) use self::{
-    incarnation::{Acknowledge, Shell, SupervisorLife, SupervisorMail, begin},
+    incarnation::{Acknowledge, Mail, SupervisorLife, begin},
+    listing::status,
+    request::{NewChild, Request, Which, ask},
+    shell::{Ends, Plan},
     waiting::Waiting,
 };
+pub use self::{
+    listing::{ChildInfo, ChildStatus, Counts},
+    request::{ChildStart, RequestError},
+};
 use crate::{
-    ChildSpec, StartError,
+    ChildSpec, Ignore, StopError,
+    actor::ActorError,
+    child::{Outcome, StartCx},
     node::{Supervises, collect_declared},
+    panics::guard_blocking,
     presence::{Announce, Presence, channel},
 };
 
@@ -43,19 +55,18 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct SupervisorSpec {
     pub(crate) id: ChildId,
-    pub(crate) strategy: Strategy,
-    pub(crate) intensity: IntensityLimit,
+    pub(crate) flags: Flags,
     pub(crate) children: Vec<ChildSpec>,
     restart: Restart,
 }
 
 impl SupervisorSpec {
-    /// A permanent one-for-one supervisor without children that tolerates 3 restarts in 5 s.
+    /// A permanent one-for-one supervisor without children that tolerates 3 restarts in 5 s and
+    /// never shuts down by itself (SUP-024).
     pub fn new(id: impl Into<ChildId>) -> Self {
         Self {
             id: id.into(),
-            strategy: Strategy::OneForOne,
-            intensity: IntensityLimit::default(),
+            flags: Flags::default(),
             children: Vec::new(),
             restart: Restart::Permanent,
         }
@@ -64,14 +75,21 @@ impl SupervisorSpec {
     /// Sets what happens to the siblings of a child that is restarted.
     #[must_use]
     pub fn strategy(mut self, strategy: Strategy) -> Self {
-        self.strategy = strategy;
+        self.flags.strategy = strategy;
         self
     }
 
     /// Gives up after more than `max_restarts` restarts within `within`.
     #[must_use]
     pub fn intensity(mut self, max_restarts: u32, within: Duration) -> Self {
-        self.intensity = IntensityLimit { max_restarts, within };
+        self.flags.intensity = IntensityLimit { max_restarts, within };
+        self
+    }
+
+    /// Sets whether the end of significant children stops it.
+    #[must_use]
+    pub fn auto_shutdown(mut self, auto_shutdown: AutoShutdown) -> Self {
+        self.flags.auto_shutdown = auto_shutdown;
         self
     }
 
@@ -101,125 +119,36 @@ impl SupervisorSpec {
 /// Handle to a supervisor. Cheap to clone; outlives its restarts.
 ///
 /// Requests are served in the order they arrive, between the exits that it handles; as in OTP they
-/// have no deadline of their own. A caller that gives up harms nobody: what it asked for is done.
+/// have no deadline of their own (SUP-207). A caller that gives up harms nobody: what it asked for
+/// is done (SUP-206).
 #[derive(Clone, Debug)]
 pub struct Supervisor {
-    presence: Presence<SupervisorLife<Request>>,
+    presence: Presence<SupervisorLife>,
 }
-
-/// Why a supervisor refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RequestError {
-    /// A child of this id runs.
-    #[error("child `{0}` is already started")]
-    AlreadyStarted(ChildId),
-    /// A child of this id is specified and does not run.
-    #[error("child `{0}` is already specified")]
-    AlreadyPresent(ChildId),
-    /// The child runs.
-    #[error("child `{0}` is running")]
-    Running(ChildId),
-    /// The child is being restarted.
-    #[error("child `{0}` is restarting")]
-    Restarting(ChildId),
-    /// There is no such child.
-    #[error("no child `{0}`")]
-    NotFound(ChildId),
-    /// The child did not start.
-    #[error(transparent)]
-    StartFailed(#[from] StartError),
-    /// As many children as allowed are there.
-    #[error("no more than {0} children are allowed")]
-    MaxChildren(usize),
-    /// The supervisor does not run and will not.
-    #[error("no such supervisor")]
-    NoProc,
-    /// The supervisor ended before it answered.
-    #[error("the supervisor ended before it answered")]
-    Ended,
-    /// The request comes from the start of one of its own children and would wait for itself.
-    #[error("a child that is being started cannot ask its own supervisor")]
-    CallingSelf,
-}
-
-/// Whether a child runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChildStatus {
-    /// It runs.
-    Running,
-    /// Its supervisor will start it again.
-    Restarting,
-    /// It does not run and will not by itself.
-    Stopped,
-}
-
-/// A line of [`Supervisor::which_children`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChildInfo {
-    /// Its id.
-    pub id: String,
-    /// Whether it runs.
-    pub status: ChildStatus,
-    /// Worker or supervisor.
-    pub child_type: ChildType,
-}
-
-/// Totals of a supervisor's children.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Specifications.
-    pub specs: usize,
-    /// Of those, running.
-    pub active: usize,
-    /// Of those, supervisors.
-    pub supervisors: usize,
-    /// Of those, workers.
-    pub workers: usize,
-}
-
-/// What a supervisor can be asked, in OTP's words.
-#[derive(Debug)]
-#[expect(clippy::enum_variant_names, reason = "the names of OTP's requests")]
-pub(crate) enum Request {
-    StartChild { spec: Box<ChildSpec>, reply: Reply<()> },
-    TerminateChild { id: ChildId, reply: Reply<()> },
-    RestartChild { id: ChildId, reply: Reply<()> },
-    DeleteChild { id: ChildId, reply: Reply<()> },
-}
-
-pub(crate) type Reply<T> = oneshot::Sender<Result<T, RequestError>>;
 
 impl Supervisor {
     /// How to supervise a supervisor, and the handle to it. Its shutdown is `infinity`: its
     /// children have limits of their own.
     pub fn child_spec(spec: SupervisorSpec) -> (ChildSpec, Self) {
-        let (publisher, presence) = channel();
-        let publisher = Arc::new(publisher);
-        let announce: Arc<dyn Announce> = publisher.clone();
-        let declared = Supervises {
-            strategy: spec.strategy,
-            intensity: spec.intensity,
-            children: spec.children.clone(),
-        };
-        let restart = spec.restart;
-        let mut child = ChildSpec::worker(spec.id.clone(), NodeKind::Supervisor, move |cx| {
-            let (publisher, spec) = (publisher.clone(), spec.clone());
-            Box::pin(async move {
-                let make = |cx, mail, reaper| shell::Shell::new(cx, spec, mail, reaper);
-                begin(cx, publisher, make).await
-            })
-        });
-        child.restart = restart;
-        child.shutdown = Shutdown::Infinity;
-        child.child_type = ChildType::Supervisor;
-        child.start_within = None;
-        child.presence = Some(announce);
-        child.supervises = Some(declared);
-        (child, Self { presence })
+        let declared = Supervises::new(&spec.flags, spec.children.clone());
+        let (id, restart) = (spec.id.clone(), spec.restart);
+        let plan = static_plan(spec);
+        supervisor_child(id, restart, NodeKind::Supervisor, declared, move || Ok(plan.clone()))
     }
 
-    /// Starts a further child behind the others (SUP-178–181).
+    /// As [`child_spec`](Self::child_spec), with an init that is called at each start: it may read
+    /// what the children are to be, answer `Err(Ignore.into())` when the supervisor need not run
+    /// (SUP-004), or fail (SUP-006). The id of what it returns is not used.
+    pub fn child_spec_with_init(
+        id: impl Into<ChildId>,
+        init: impl Fn() -> Result<SupervisorSpec, ActorError> + Send + Sync + 'static,
+    ) -> (ChildSpec, Self) {
+        let declared = Supervises::new(&Flags::default(), Vec::new());
+        let make = move || init().map(static_plan);
+        supervisor_child(id.into(), Restart::Permanent, NodeKind::Supervisor, declared, make)
+    }
+
+    /// Starts a further child behind the others (SUP-178–183).
     ///
     /// # Errors
     ///
@@ -228,9 +157,10 @@ impl Supervisor {
     /// # Cancel safety
     ///
     /// Dropping the future does not withdraw the request.
-    pub async fn start_child(&self, spec: ChildSpec) -> Result<(), RequestError> {
+    pub async fn start_child(&self, spec: ChildSpec) -> Result<ChildStart, RequestError> {
         let spec = Box::new(spec);
-        self.ask(|reply| Request::StartChild { spec, reply }).await
+        let new = self.ask(|reply| Request::StartChild { spec, reply }).await?;
+        Ok(new.start)
     }
 
     /// Stops a child and keeps its specification, except of a temporary one; a pending restart is
@@ -240,8 +170,8 @@ impl Supervisor {
     ///
     /// When there is no such child.
     pub async fn terminate_child(&self, id: impl Into<ChildId>) -> Result<(), RequestError> {
-        let id = id.into();
-        self.ask(|reply| Request::TerminateChild { id, reply }).await
+        let which = Which::Id(id.into());
+        self.ask(|reply| Request::TerminateChild { which, reply }).await
     }
 
     /// Starts a child that does not run from its specification (SUP-194–197).
@@ -249,7 +179,7 @@ impl Supervisor {
     /// # Errors
     ///
     /// Table 5.5; a failed start keeps the specification.
-    pub async fn restart_child(&self, id: impl Into<ChildId>) -> Result<(), RequestError> {
+    pub async fn restart_child(&self, id: impl Into<ChildId>) -> Result<ChildStart, RequestError> {
         let id = id.into();
         self.ask(|reply| Request::RestartChild { id, reply }).await
     }
@@ -264,62 +194,137 @@ impl Supervisor {
         self.ask(|reply| Request::DeleteChild { id, reply }).await
     }
 
-    /// Its children in start order, as published; asks nobody. Empty when it does not run.
+    /// The complete specification of a child (SUP-043).
+    ///
+    /// # Errors
+    ///
+    /// When there is no such child.
+    pub async fn get_child_spec(&self, id: impl Into<ChildId>) -> Result<ChildSpec, RequestError> {
+        let which = Which::Id(id.into());
+        self.ask(|reply| Request::GetChildSpec { which, reply }).await
+    }
+
+    /// Puts the flags and children of `spec` in force, as a whole or not at all: new flags for what
+    /// happens from now on, known ids with their new specification from their next start on, new
+    /// ones without a process; those that are not named stay (SUP-222, 223, 234–236).
+    ///
+    /// # Errors
+    ///
+    /// When anything in `spec` is refused: the old configuration stays in force.
+    pub async fn reconfigure(&self, spec: SupervisorSpec) -> Result<(), RequestError> {
+        let (flags, keeps, children) = (spec.flags, Keeps::Specs, spec.children);
+        self.ask(|reply| Request::Reconfigure { flags, keeps, children, reply }).await
+    }
+
+    /// Stops it and all below it, and returns when they are gone (SUP-151). A supervisor that is
+    /// itself a child is then restarted by its own supervisor or not, as after any `shutdown`.
+    ///
+    /// # Errors
+    ///
+    /// See [`StopError`]. After a timeout the stop goes on.
+    pub async fn stop(&self, within: Duration) -> Result<(), StopError> {
+        stop(&self.presence, within).await
+    }
+
+    /// Its children as published, the last one started first (SUP-200, 201); asks nobody. Empty
+    /// when it does not run.
     pub fn which_children(&self) -> Vec<ChildInfo> {
-        self.presence.now().map(|life| life.children()).unwrap_or_default()
+        let mut children: Vec<ChildInfo> =
+            self.presence.now().map(|life| life.children(true)).unwrap_or_default();
+        children.reverse();
+        children
+    }
+
+    /// One line of [`which_children`](Self::which_children) (SUP-202).
+    ///
+    /// # Errors
+    ///
+    /// When there is no such child, or the supervisor does not run.
+    pub fn which_child(&self, id: impl Into<ChildId>) -> Result<ChildInfo, RequestError> {
+        let id = id.into();
+        let life = self.presence.now().ok_or(RequestError::NoProc)?;
+        life.child(id.as_str(), true).ok_or(RequestError::NotFound(id))
     }
 
     /// Totals of [`which_children`](Self::which_children).
     pub fn count_children(&self) -> Counts {
-        count(&self.which_children())
+        self.presence.now().map(|life| life.counts()).unwrap_or_default()
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, RequestError> {
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(request::Reply<T>) -> Request,
+    ) -> Result<T, RequestError> {
         ask(&self.presence, request).await
     }
 }
 
-/// Sends a request to whichever incarnation is there or coming, and waits for its answer.
-pub(crate) async fn ask<T, R>(
-    presence: &Presence<SupervisorLife<R>>,
-    request: impl FnOnce(Reply<T>) -> R,
-) -> Result<T, RequestError> {
-    if presence.now().is_some_and(|life| life.is_waited_for()) {
-        return Err(RequestError::CallingSelf);
-    }
-    let life = presence.current().await.map_err(|_| RequestError::NoProc)?;
-    let (reply, mut answer) = oneshot::channel();
-    let _place = life.admit().await;
-    life.send(request(reply));
-    tokio::select! {
-        biased;
-        Ok(answer) = &mut answer => answer,
-        // As at an address: what is sent at the very moment of the end is never read, and whoever
-        // waits for the answer keeps it from being dropped.
-        _ = life.ended.wait() => answer.try_recv().unwrap_or(Err(RequestError::Ended)),
+fn static_plan(spec: SupervisorSpec) -> Plan {
+    Plan {
+        flags: spec.flags,
+        keeps: Keeps::Specs,
+        ends: Ends::InTurn,
+        children: spec.children,
+        child_budget: None,
+        arguments: None,
     }
 }
 
-pub(crate) fn count(children: &[ChildInfo]) -> Counts {
-    let mut counts = Counts { specs: children.len(), ..Counts::default() };
-    for child in children {
-        match child.child_type {
-            ChildType::Supervisor => counts.supervisors += 1,
-            ChildType::Worker => counts.workers += 1,
-        }
-        if child.status == ChildStatus::Running {
-            counts.active += 1;
-        }
-    }
-    counts
+/// How to supervise a supervisor of any kind; `plan` is asked at each start.
+pub(crate) fn supervisor_child<S: From<Presence<SupervisorLife>>>(
+    id: ChildId,
+    restart: Restart,
+    kind: NodeKind,
+    declared: Supervises,
+    plan: impl Fn() -> Result<Plan, ActorError> + Send + Sync + 'static,
+) -> (ChildSpec, S) {
+    let (publisher, presence) = channel();
+    let publisher = Arc::new(publisher);
+    let announce: Arc<dyn Announce> = publisher.clone();
+    let plan = Arc::new(plan);
+    let mut child = ChildSpec::worker(id, kind, move |cx: StartCx| {
+        let (publisher, plan) = (publisher.clone(), plan.clone());
+        Box::pin(async move {
+            match guard_blocking(|| plan()) {
+                Ok(Ok(plan)) => begin(cx, publisher, plan).await,
+                Ok(Err(error)) if error.is::<Ignore>() => Ok(Outcome::Ignored),
+                Ok(Err(error)) => Err(ExitReason::from_boxed(error).into()),
+                Err(panic) => Err(panic.into()),
+            }
+        })
+    });
+    child.restart = restart;
+    child.shutdown = Shutdown::Infinity;
+    child.child_type = ChildType::Supervisor;
+    child.start_within = None;
+    child.presence = Some(announce);
+    child.supervises = Some(declared);
+    (child, presence.into())
 }
 
-pub(crate) fn status(state: NodeState) -> ChildStatus {
-    match state {
-        NodeState::Running | NodeState::Stopping => ChildStatus::Running,
-        NodeState::Starting | NodeState::BackingOff => ChildStatus::Restarting,
-        NodeState::Declared | NodeState::Stopped | NodeState::Unkillable | NodeState::GaveUp => {
-            ChildStatus::Stopped
-        }
+impl From<Presence<SupervisorLife>> for Supervisor {
+    fn from(presence: Presence<SupervisorLife>) -> Self {
+        Self { presence }
+    }
+}
+
+/// Stops a supervisor of any kind.
+pub(crate) async fn stop(
+    presence: &Presence<SupervisorLife>,
+    within: Duration,
+) -> Result<(), StopError> {
+    if within.is_zero() {
+        return Err(StopError::ZeroDeadline);
+    }
+    let present = presence.now().ok_or(StopError::NoProc)?;
+    if present.is_waited_for() {
+        return Err(StopError::CallingSelf);
+    }
+    let life = present.own().ok_or(StopError::NoProc)?;
+    life.control.stop(&ExitReason::Shutdown);
+    match tokio::time::timeout(within, life.ended.wait()).await {
+        Ok(ExitReason::Shutdown) => Ok(()),
+        Ok(reason) => Err(StopError::Exited(reason)),
+        Err(_) => Err(StopError::Timeout),
     }
 }

@@ -134,7 +134,7 @@ impl TaskSupervisor {
 
     /// Names of the tasks that run, oldest first, as published.
     pub fn children(&self) -> Vec<String> {
-        self.supervisor.which_children().into_iter().map(|child| child.id).collect()
+        self.supervisor.which_children().into_iter().map(|child| child.name).collect()
     }
 }
 

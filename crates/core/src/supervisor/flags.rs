@@ -116,36 +116,40 @@ impl Flags {
 }
 
 impl Rules {
-    /// Refuses what a supervisor with `auto_shutdown` cannot do with this child.
+    /// Refuses what a supervisor cannot do with this child; with `auto_shutdown`, where that is
+    /// known.
     ///
     /// # Errors
     ///
     /// See [`SpecError`].
-    pub fn check(&self, auto_shutdown: AutoShutdown) -> Result<(), SpecError> {
+    pub fn check(&self, auto_shutdown: Option<AutoShutdown>) -> Result<(), SpecError> {
         if self.id.as_str().is_empty() {
             return Err(SpecError::MissingId);
         }
         if self.budget.is_some_and(|budget| budget.within.is_zero()) {
             return Err(SpecError::ZeroPeriod);
         }
-        if self.significant && auto_shutdown == AutoShutdown::Never {
-            return Err(SpecError::SignificantNeverShutsDown(self.id.clone()));
+        match auto_shutdown {
+            Some(AutoShutdown::Never) if self.significant => {
+                Err(SpecError::SignificantNeverShutsDown(self.id.clone()))
+            }
+            Some(_) if self.significant && self.restart == Restart::Permanent => {
+                Err(SpecError::SignificantPermanent(self.id.clone()))
+            }
+            Some(_) | None => Ok(()),
         }
-        if self.significant && self.restart == Restart::Permanent {
-            return Err(SpecError::SignificantPermanent(self.id.clone()));
-        }
-        Ok(())
     }
 
-    /// Refuses a list of children that no supervisor with `auto_shutdown` can have: the first fault
-    /// in start order, before anything is started (SUP-030, 031, 049, 050).
+    /// Refuses a list of children that no supervisor can have: the first fault in start order,
+    /// before anything is started (SUP-030, 031, 049). Significance is checked against
+    /// `auto_shutdown`, where it is known (SUP-050).
     ///
     /// # Errors
     ///
     /// See [`SpecError`].
     pub fn check_all<'a>(
         rules: impl IntoIterator<Item = &'a Self>,
-        auto_shutdown: AutoShutdown,
+        auto_shutdown: Option<AutoShutdown>,
     ) -> Result<(), SpecError> {
         let mut ids = HashSet::new();
         for rules in rules {

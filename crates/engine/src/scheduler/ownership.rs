@@ -174,7 +174,7 @@ impl Shell {
             return Err(NotStarted::Later("the runtime is shutting down".to_owned()));
         }
         let is_there = |children: Vec<perennial_supervision::ChildInfo>| {
-            children.iter().any(|child| child.id == run.as_str())
+            children.iter().any(|child| child.name == run.as_str())
         };
         if is_there(self.spec.runs.which_children()) {
             return Ok(());

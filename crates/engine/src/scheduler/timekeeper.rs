@@ -62,7 +62,7 @@ async fn restarted(
         if matches!(event, LifecycleEvent::Started { .. }) && is_runs(id) {
             return;
         }
-        if event == LifecycleEvent::GaveUp
+        if matches!(event, LifecycleEvent::GaveUp { .. })
             && parent == "runs"
             && let Ok(run) = RunId::parse(id)
         {

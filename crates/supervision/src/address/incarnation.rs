@@ -40,7 +40,7 @@ pub(crate) enum Refused {
 
 impl<M> OneLife for Incarnation<M> {
     fn pid(&self) -> Pid {
-        self.process.life().pid
+        self.process.pid()
     }
 }
 

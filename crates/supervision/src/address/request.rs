@@ -83,8 +83,8 @@ impl<R> Awaited<R> {
         reply: oneshot::Receiver<R>,
         sent: Result<(), CastError>,
     ) -> Self {
-        let life = life.process.life();
-        Self { pid: life.pid, ended: life.ended.clone(), sent, reply: Some(reply) }
+        let process = &life.process;
+        Self { pid: process.pid(), ended: process.ended(), sent, reply: Some(reply) }
     }
 
     /// The answer, if it is there. What was replied before the end counts.

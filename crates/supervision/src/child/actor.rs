@@ -11,9 +11,9 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::{ChildSpec, Ignore, Outcome, StartCx};
 use crate::{
-    Address, CastError, ProcessRef,
+    Address, CastError,
     address::{CURRENT, Incarnation, Mailbox, Post, Refused},
-    life::{Control, Ended, Life, Pid},
+    life::{Control, Life, Pid},
     panics::guard,
     presence::{Announce, Publisher},
 };
@@ -48,7 +48,8 @@ impl ChildSpec {
                 Ok(start(cx, actor, arguments, publisher).await?)
             })
         });
-        spec.type_name = Some(std::any::type_name::<A>().to_owned());
+        spec.type_name = Some(std::any::type_name::<A>());
+        spec.named_address = Some(Arc::new(address.clone()));
         spec.presence = Some(presence);
         (spec, address)
     }
@@ -60,7 +61,7 @@ async fn start<A: Actor>(
     arguments: A::Arguments,
     publisher: Arc<Publisher<Incarnation<A::Msg>>>,
 ) -> Result<Outcome, ExitReason> {
-    let pid = cx.context.next_pid();
+    let pid = cx.process.pid();
     let (slot, mailbox) = (Arc::new(Slot::default()), Arc::new(Mailbox::default()));
     let adapter = Adapter { actor, pid, slot: slot.clone(), mailbox: mailbox.clone() };
     #[expect(clippy::disallowed_methods, reason = "the adapter is supervised by the caller")]
@@ -71,8 +72,8 @@ async fn start<A: Actor>(
         Err(error) => return Err(slot.reason().unwrap_or_else(|| ExitReason::error(&error))),
     };
     let control = Arc::new(ActorControl { cell: actor.get_cell(), slot: slot.clone() });
-    let life = Life { pid, control: control.clone(), ended: Ended::new() };
-    let process = ProcessRef::new(cx.node.path().into(), life.clone());
+    let process = cx.process.clone();
+    let life = Life { pid, control: control.clone(), ended: process.ended() };
     let post = Arc::new(ActorPost { actor, control, mailbox: mailbox.clone() });
     publisher.up(Incarnation { process, post });
     cx.drive(&life, Some(mailbox), async move {

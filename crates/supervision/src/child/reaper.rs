@@ -3,9 +3,11 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures_util::future::join_all;
+use perennial_core::{ExitReason, Shutdown};
 
 use crate::{
     context::Context,
@@ -32,11 +34,27 @@ impl Reaper {
         drop(removed);
     }
 
-    /// Kills what is left, all at once, and awaits it; what does not end is given up (trap 7).
-    pub(crate) async fn reap(&self, context: &Context) {
+    /// Ends what is left, all at once, and awaits it. Those that clean up are told `reason` and get
+    /// their own time for it, but no more than the kill deadline (SUP-148); what does not end then is
+    /// killed, and what does not end when killed is given up (trap 7).
+    pub(crate) async fn reap(&self, context: &Context, reason: &ExitReason) {
         let left: Vec<(Life, Arc<Node>)> = self.lives().drain().map(|(_, left)| left).collect();
-        let kills = left.iter().map(|(life, node)| stopping::kill(context, node, self, life));
-        join_all(kills).await;
+        let ends = left.iter().map(|(life, node)| async move {
+            let most = context.kill_deadline();
+            let grace = match node.spec().shutdown {
+                Shutdown::BrutalKill => Duration::ZERO,
+                Shutdown::Timeout(within) => within.min(most),
+                Shutdown::Infinity => most,
+            };
+            if !grace.is_zero() {
+                life.control.stop(reason);
+                if tokio::time::timeout(grace, life.ended.wait()).await.is_ok() {
+                    return;
+                }
+            }
+            stopping::kill(context, node, self, life).await;
+        });
+        join_all(ends).await;
     }
 
     fn lives(&self) -> MutexGuard<'_, Lives> {

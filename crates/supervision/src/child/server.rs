@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ChildSpec, Ignore, Outcome, StartCx, StartFault, exit_of};
 use crate::{
-    Address, CastError, GenServer, Init, ProcessRef, ServerCx, StopToken,
+    Address, CastError, GenServer, Init, ServerCx, StopToken,
     address::{CURRENT, Incarnation, Post, Refused},
     gen_server::{Inbox, Letter, Queue, Serving},
-    life::{Control, Ended, Life},
+    life::{Control, Life},
     panics::contain,
     presence::{Announce, Publisher},
 };
@@ -33,7 +33,8 @@ impl ChildSpec {
             let (publisher, arguments, own) = (publisher.clone(), arguments.clone(), own.clone());
             Box::pin(async move { start::<S>(cx, arguments(), publisher, own).await })
         });
-        spec.type_name = Some(std::any::type_name::<S>().to_owned());
+        spec.type_name = Some(std::any::type_name::<S>());
+        spec.named_address = Some(Arc::new(address.clone()));
         spec.presence = Some(presence);
         (spec, address)
     }
@@ -47,11 +48,11 @@ async fn start<S: GenServer>(
     publisher: Door<S>,
     address: Address<S::Message>,
 ) -> Result<Outcome, StartFault> {
-    let pid = start.context.next_pid();
+    let process = start.process.clone();
+    let pid = process.pid();
     let control = Arc::new(ServerControl::<S>::new());
     let queue = control.queue.clone();
-    let life = Life { pid, control: control.clone(), ended: Ended::new() };
-    let process = ProcessRef::new(start.node.path().into(), life.clone());
+    let life = Life { pid, control: control.clone(), ended: process.ended() };
     let mut cx = ServerCx::new(process.clone(), address);
     // What is sent from here on is kept until the init is done (GS-013).
     publisher.up(Incarnation { process, post: control.clone() });

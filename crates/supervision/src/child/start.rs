@@ -10,10 +10,10 @@ use perennial_core::{ChildType, ExitReason};
 
 use super::{ChildSpec, Reaper, StartError, StartFault};
 use crate::{
-    LifecycleEvent,
+    LifecycleEvent, Name, Names, ProcessRef,
     address::Mailbox,
     context::Context,
-    life::{Life, Pid},
+    life::{Ended, Life, Pid},
     node::Node,
     panics::{contain, guard_blocking},
     stopping,
@@ -25,6 +25,10 @@ pub(crate) struct StartCx {
     pub(crate) context: Context,
     pub(crate) node: Arc<Node>,
     pub(crate) reaper: Reaper,
+    /// The incarnation that is being started.
+    pub(crate) process: ProcessRef,
+    /// Whether somebody asked for this start; others are automatic.
+    pub(crate) requested: bool,
     /// Tells the supervisor of the end of an incarnation; must not wait.
     pub(crate) report: Arc<dyn Fn(Pid, ExitReason) + Send + Sync>,
 }
@@ -48,6 +52,14 @@ pub struct Ignore;
 
 tokio::task_local! {
     static EXTRA: Arc<Mutex<Option<Extra>>>;
+    static ARGUMENTS: Option<Extra>;
+}
+
+/// Called inside an init: what the supervisor hands to the inits of all its children (DYN-014), if
+/// it does and it is an `E`.
+pub fn extra_arguments<E: Any + Send + Sync>() -> Option<Arc<E>> {
+    // Outside an init there are none.
+    ARGUMENTS.try_with(Clone::clone).ok().flatten()?.downcast::<E>().ok()
 }
 
 /// Called inside an init: hands `extra` to whoever asked for the start with `start_child` or
@@ -70,14 +82,32 @@ pub(crate) struct Begun {
 impl ChildSpec {
     /// Starts an incarnation: bounded, and no panic of the start gets past here. When this answers
     /// an error, nothing of the incarnation runs.
-    pub(crate) async fn start(&self, cx: StartCx) -> Result<Begun, StartError> {
-        let StartCx { context, node, reaper, .. } = cx.clone();
+    pub(crate) async fn start(
+        &self,
+        cx: StartCx,
+        arguments: Option<Extra>,
+    ) -> Result<Begun, StartError> {
+        let StartCx { context, node, reaper, process, .. } = cx.clone();
         let start = self.start.clone();
         node.begin_start();
         // Whoever calls it from here on, its own work included, waits for it to be up.
         node.coming();
+        let unborn = match self.claim(&context, &process) {
+            Ok(unborn) => unborn,
+            Err(holder) => return Err(self.did_not_start(&cx, StartFault::AlreadyStarted(holder))),
+        };
         let extra = Arc::new(Mutex::new(None));
-        let starting = contain(EXTRA.scope(extra.clone(), async move { (start.0)(cx).await }));
+        let own = cx.clone();
+        let starting = contain(EXTRA.scope(
+            extra.clone(),
+            ARGUMENTS.scope(arguments, async move {
+                match start {
+                    Some(start) => (start.0)(own).await,
+                    // Temporary children are started once.
+                    None => Err(StartFault::Failed(ExitReason::NoProc)),
+                }
+            }),
+        ));
         let result = match self.start_within {
             Some(within) => {
                 tokio::time::timeout(within, starting).await.unwrap_or(Err(ExitReason::Timeout))
@@ -86,6 +116,8 @@ impl ChildSpec {
         };
         let fault = match result {
             Ok(Ok(Outcome::Up(life))) => {
+                unborn.born();
+                self.bind(&life);
                 let extra = extra.lock().unwrap_or_else(PoisonError::into_inner).take();
                 return Ok(Begun { life: Some(life), extra });
             }
@@ -100,14 +132,91 @@ impl ChildSpec {
         if let Some(life) = node.life() {
             stopping::kill(&context, &node, &reaper, &life).await;
         }
+        // What the failed start had claimed is free before anybody hears of it (SUP-022).
+        drop(unborn);
+        Err(self.did_not_start(&cx, fault))
+    }
+
+    fn did_not_start(&self, cx: &StartCx, fault: StartFault) -> StartError {
         let reason = fault.exit_reason();
-        node.start_failed(&reason, context.clock().now());
-        context.tell(&node, LifecycleEvent::StartFailed { reason });
-        Err(StartError::new(&self.id, fault))
+        cx.node.start_failed(&reason, cx.context.clock().now());
+        cx.context.tell(&cx.node, LifecycleEvent::StartFailed { reason });
+        StartError::new(&self.id, fault)
+    }
+
+    /// Claims the name of the incarnation that is about to be born, or answers who has it.
+    fn claim(&self, context: &Context, process: &ProcessRef) -> Result<Unborn, ProcessRef> {
+        let names = context.names().clone();
+        if let Some(name) = &self.name {
+            names.claim(name, process, self.named_address.clone())?;
+        }
+        Ok(Unborn(Some((names, self.name.clone(), process.clone()))))
+    }
+
+    /// Ends the incarnation with its owner.
+    fn bind(&self, life: &Life) {
+        let Some(owner) = &self.owner else { return };
+        let control = Arc::downgrade(&life.control);
+        let watch = owner.on_end(move |reason| {
+            if let Some(control) = control.upgrade() {
+                control.stop(reason);
+            }
+        });
+        // Nothing of the bond outlives the incarnation.
+        life.ended.on_end(move |_| drop(watch));
+    }
+
+    /// The real end of an incarnation frees its name.
+    pub(super) fn release(&self, context: &Context, process: &ProcessRef) {
+        if let Some(name) = &self.name {
+            context.names().release(name, process);
+        }
+    }
+}
+
+/// An incarnation whose init has not returned: what it claimed goes with it. What is driven already
+/// is freed by its driver, at its real end.
+struct Unborn(Option<(Names, Option<Name>, ProcessRef)>);
+
+impl Unborn {
+    fn born(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unborn {
+    fn drop(&mut self) {
+        if let Some((names, name, process)) = self.0.take() {
+            if process.ended().is_driven() {
+                return;
+            }
+            if let Some(name) = name {
+                names.release(&name, &process);
+            }
+            // For those who met it at its name.
+            process.ended().announce(&ExitReason::NoProc);
+        }
     }
 }
 
 impl StartCx {
+    pub(crate) fn new(
+        context: &Context,
+        node: &Arc<Node>,
+        reaper: &Reaper,
+        requested: bool,
+        report: impl Fn(Pid, ExitReason) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            context: context.clone(),
+            node: node.clone(),
+            reaper: reaper.clone(),
+            process: ProcessRef::new(node.shared_path(), context.next_pid(), Ended::new()),
+            requested,
+            report: Arc::new(report),
+        }
+    }
+
     /// From here on the incarnation exists: it is in the tree, the reaper has it, and `end` is
     /// awaited by a driver that announces the result.
     ///
@@ -121,10 +230,11 @@ impl StartCx {
         mailbox: Option<Arc<Mailbox>>,
         end: impl Future<Output = ExitReason> + Send + 'static,
     ) {
+        life.ended.drive();
         self.node.attach(life.clone(), mailbox, self.context.clock().now());
         self.reaper.add(life.clone(), self.node.clone());
         if self.node.child_type() == ChildType::Worker {
-            started(&self.context, &self.node);
+            started(self);
         }
         let driver = Driver(Some((self.clone(), life.clone())));
         spawn(async move {
@@ -150,6 +260,7 @@ impl StartCx {
             self.node.gone();
         }
         let (Life { pid, ended, control }, report) = (life, self.report.clone());
+        self.node.spec().release(&self.context, &self.process);
         drop((self, control));
         ended.announce(&reason);
         report(pid, reason);
@@ -157,9 +268,9 @@ impl StartCx {
 }
 
 /// Told before anything can end it: its start is published before its exit.
-pub(crate) fn started(context: &Context, node: &Node) {
-    let incarnation = node.started();
-    context.tell(node, LifecycleEvent::Started { incarnation });
+pub(crate) fn started(cx: &StartCx) {
+    let (incarnation, requested) = (cx.node.started(), cx.requested);
+    cx.context.tell(&cx.node, LifecycleEvent::Started { incarnation, requested });
 }
 
 /// Announces the end even where its own task ends first, with the executor (trap 29).

@@ -9,7 +9,7 @@ use super::{ChildSpec, Outcome, StartCx};
 use crate::{
     StopToken,
     address::CURRENT,
-    life::{Control, Ended, Life},
+    life::{Control, Life},
     panics::contain,
 };
 
@@ -17,10 +17,7 @@ use crate::{
 pub(crate) fn exit_of(output: Result<(), Box<dyn std::error::Error + Send + Sync>>) -> ExitReason {
     match output {
         Ok(()) => ExitReason::Normal,
-        Err(error) => match error.downcast::<ExitReason>() {
-            Ok(reason) => *reason,
-            Err(error) => ExitReason::error(&*error),
-        },
+        Err(error) => ExitReason::from_boxed(error),
     }
 }
 
@@ -73,7 +70,7 @@ pub(crate) fn start(
     cooperative: Option<StopToken>,
     work: impl Future<Output = ExitReason> + Send + 'static,
 ) -> Life {
-    let pid = cx.context.next_pid();
+    let pid = cx.process.pid();
     let control = TaskControl {
         drops_on_stop: cooperative.is_none(),
         stop: cooperative.unwrap_or_default(),
@@ -82,7 +79,7 @@ pub(crate) fn start(
         crash: CancellationToken::new(),
     };
     let control = Arc::new(control);
-    let life = Life { pid, control: control.clone(), ended: Ended::new() };
+    let life = Life { pid, control: control.clone(), ended: cx.process.ended() };
     cx.drive(
         &life,
         None,

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::{ChildSpec, Outcome, StartCx, StartFault, task::exit_of};
 use crate::{
     StopToken,
-    life::{Control, Ended, Life},
+    life::{Control, Life},
     panics::guard_blocking,
 };
 
@@ -45,7 +45,7 @@ fn start(
     name: &str,
     run: impl FnOnce(StopToken) -> ExitReason + Send + 'static,
 ) -> std::io::Result<Life> {
-    let pid = cx.context.next_pid();
+    let pid = cx.process.pid();
     let control = Arc::new(ThreadControl::default());
     let (end, ended) = oneshot::channel();
     let shared = control.clone();
@@ -60,7 +60,7 @@ fn start(
     };
     #[expect(clippy::disallowed_methods, reason = "supervised by the driver below")]
     std::thread::Builder::new().name(name.to_owned()).spawn(body)?;
-    let life = Life { pid, control: control.clone(), ended: Ended::new() };
+    let life = Life { pid, control: control.clone(), ended: cx.process.ended() };
     cx.drive(&life, None, async move {
         let exit = ended.await.unwrap_or(ExitReason::Killed);
         if control.killed.load(Ordering::SeqCst) {

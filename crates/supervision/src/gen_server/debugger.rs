@@ -156,7 +156,7 @@ impl<S: GenServer> Debugger<S> {
         within: Duration,
     ) -> Result<R, DebugError> {
         let life = self.address.now().ok_or(CallError::NoProc)?;
-        if is_current(life.process.life().pid) {
+        if is_current(life.process.pid()) {
             return Err(CallError::CallingSelf.into());
         }
         let (caller, reply) = oneshot::channel();

@@ -7,6 +7,7 @@ use std::{
 
 use perennial_core::{
     ExitReason, Strategy, Uptime,
+    supervisor::Flags,
     tree::{Intensity, LastExit, NodeKind, NodeState, Restarts, TreeNode},
 };
 
@@ -54,7 +55,7 @@ fn declared(spec: &ChildSpec, path: &str, parent: Option<&str>, order: u64) -> T
         parent: parent.map(ToOwned::to_owned),
         order,
         kind: spec.kind,
-        type_name: spec.type_name.clone(),
+        type_name: spec.type_name.map(ToOwned::to_owned),
         restart: spec.restart,
         shutdown: spec.shutdown.to_string(),
         strategy: supervises.map(|declared| declared.strategy),
@@ -79,6 +80,12 @@ pub(crate) struct Supervises {
     pub(crate) strategy: Strategy,
     pub(crate) intensity: perennial_core::intensity::IntensityLimit,
     pub(crate) children: Vec<ChildSpec>,
+}
+
+impl Supervises {
+    pub(crate) fn new(flags: &Flags, children: Vec<ChildSpec>) -> Self {
+        Self { strategy: flags.strategy, intensity: flags.intensity, children }
+    }
 }
 
 /// `spec` and everything below it, as specified.

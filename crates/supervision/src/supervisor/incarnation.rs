@@ -9,11 +9,14 @@ use perennial_core::ExitReason;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{ChildInfo, status};
+use super::{
+    ChildInfo, Counts,
+    request::Request,
+    shell::{Plan, Shell},
+};
 use crate::{
     StartFault, StopToken,
     child::{Outcome, Reaper, StartCx, started},
-    context::Context,
     life::{Control, Ended, Life, Pid},
     node::Node,
     panics::contain,
@@ -56,25 +59,26 @@ impl Supervising {
 
 /// What arrives in a supervisor's one queue.
 #[derive(Debug)]
-pub(crate) enum SupervisorMail<R> {
+pub(crate) enum Mail {
     /// A child ended.
     Exited { order: u64, pid: Pid, reason: ExitReason },
     /// A restart that did not work, or had to wait, is due.
     Retry { order: u64, generation: u64 },
     /// Somebody asks.
-    Request(R),
+    Request(Request),
 }
 
 /// Where to reach one life of a supervisor.
-pub(crate) struct SupervisorLife<R> {
+#[derive(Clone)]
+pub(crate) struct SupervisorLife {
     pid: Pid,
-    mail: mpsc::UnboundedSender<SupervisorMail<R>>,
+    mail: mpsc::UnboundedSender<Mail>,
     places: Arc<Semaphore>,
     pub(crate) ended: Ended,
     node: Arc<Node>,
 }
 
-impl<R> SupervisorLife<R> {
+impl SupervisorLife {
     /// Whether the caller is this supervisor's own code, or code that it waits for.
     pub(crate) fn is_waited_for(&self) -> bool {
         SUPERVISING.try_with(|own| own.waits_for(self.pid)).unwrap_or(false)
@@ -87,67 +91,57 @@ impl<R> SupervisorLife<R> {
     }
 
     /// One that has ended drops the request, and with it the reply.
-    pub(crate) fn send(&self, request: R) {
-        drop(self.mail.send(SupervisorMail::Request(request)));
+    pub(crate) fn send(&self, request: Request) {
+        drop(self.mail.send(Mail::Request(request)));
     }
 
-    /// The child of this id that runs, as published: its node and its life.
-    pub(crate) fn find(&self, id: &str) -> Option<(Arc<Node>, Life)> {
-        let node = self.node.child(id)?;
+    /// The child of this name that runs, as published: its node and its life.
+    pub(crate) fn find(&self, name: &str) -> Option<(Arc<Node>, Life)> {
+        let node = self.node.child(name)?;
         let life = node.life()?;
         Some((node, life))
     }
 
-    pub(crate) fn children(&self) -> Vec<ChildInfo> {
-        self.node.infos(|spec, id, state| ChildInfo {
-            id: id.to_owned(),
-            status: status(state),
-            child_type: spec.child_type,
-        })
+    /// Its own node, while this life is the present one.
+    pub(crate) fn own(&self) -> Option<Life> {
+        self.node.life().filter(|life| life.pid == self.pid)
+    }
+
+    /// Its children in start order; `by_id` says whether ids tell them apart.
+    pub(crate) fn children(&self, by_id: bool) -> Vec<ChildInfo> {
+        self.node.child_nodes().iter().filter_map(|node| node.info(by_id)).collect()
+    }
+
+    pub(crate) fn child(&self, name: &str, by_id: bool) -> Option<ChildInfo> {
+        self.node.child(name)?.info(by_id)
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for child in self.node.child_nodes() {
+            if let Some(status) = child.status() {
+                counts.add(child.child_type(), status);
+            }
+        }
+        counts
     }
 }
 
-impl<R> OneLife for SupervisorLife<R> {
+impl OneLife for SupervisorLife {
     fn pid(&self) -> Pid {
         self.pid
     }
 }
 
-impl<R> Clone for SupervisorLife<R> {
-    fn clone(&self) -> Self {
-        Self {
-            pid: self.pid,
-            mail: self.mail.clone(),
-            places: self.places.clone(),
-            ended: self.ended.clone(),
-            node: self.node.clone(),
-        }
-    }
-}
-
-impl<R> std::fmt::Debug for SupervisorLife<R> {
+impl std::fmt::Debug for SupervisorLife {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SupervisorLife").field("pid", &self.pid).finish_non_exhaustive()
     }
 }
 
-/// The mind of a kind of supervisor.
-pub(crate) trait Shell: Send + 'static {
-    type Request: Send + 'static;
-
-    /// Starts what is declared and acknowledges; serves until a stop; stops what runs.
-    fn run(
-        self,
-        inbox: mpsc::UnboundedReceiver<SupervisorMail<Self::Request>>,
-        stop: StopToken,
-        starting: Acknowledge,
-    ) -> impl Future<Output = ExitReason> + Send;
-}
-
 /// Owed to whoever starts a supervisor.
 pub(crate) struct Acknowledge {
-    context: Context,
-    node: Arc<Node>,
+    cx: StartCx,
     own: Arc<Supervising>,
     starter: oneshot::Sender<Result<(), StartFault>>,
 }
@@ -155,7 +149,7 @@ pub(crate) struct Acknowledge {
 impl Acknowledge {
     /// All that is declared runs. A starter that has left has this life killed.
     pub(crate) fn works(self) {
-        started(&self.context, &self.node);
+        started(&self.cx);
         self.own.started.store(true, Ordering::SeqCst);
         drop(self.starter.send(Ok(())));
     }
@@ -177,18 +171,18 @@ impl Drop for Abandoned<'_> {
 }
 
 /// Starts one life of a supervisor and waits until all its declared children run.
-pub(crate) async fn begin<S: Shell>(
+pub(crate) async fn begin(
     cx: StartCx,
-    publisher: Arc<Publisher<SupervisorLife<S::Request>>>,
-    make: impl FnOnce(StartCx, mpsc::UnboundedSender<SupervisorMail<S::Request>>, Reaper) -> S,
+    publisher: Arc<Publisher<SupervisorLife>>,
+    plan: Plan,
 ) -> Result<Outcome, StartFault> {
-    let pid = cx.context.next_pid();
+    let pid = cx.process.pid();
     let (mail, inbox) = mpsc::unbounded_channel();
     let control = Arc::new(SupervisorControl::default());
-    let life = Life { pid, control: control.clone(), ended: Ended::new() };
+    let life = Life { pid, control: control.clone(), ended: cx.process.ended() };
     let reaper = Reaper::default();
     cx.node.forget_children();
-    let shell = make(cx.clone(), mail.clone(), reaper.clone());
+    let shell = Shell::new(cx.clone(), plan, mail.clone(), reaper.clone())?;
     let (starter, started) = oneshot::channel();
     let own = Arc::new(Supervising {
         pid,
@@ -203,8 +197,7 @@ pub(crate) async fn begin<S: Shell>(
         node: cx.node.clone(),
     });
     let (context, node) = (cx.context.clone(), cx.node.clone());
-    let starting =
-        Acknowledge { context: context.clone(), node: node.clone(), own: own.clone(), starter };
+    let starting = Acknowledge { cx: cx.clone(), own: own.clone(), starter };
     let mut abandoned = Abandoned(Some(&life));
     cx.drive(&life, None, async move {
         let serving = shell.run(inbox, control.stop.clone(), starting);
@@ -219,7 +212,7 @@ pub(crate) async fn begin<S: Shell>(
         drop(serving);
         // Whatever way it ended, nothing below it survives its announced end (SUP-138, 146, 148).
         node.stopping(pid);
-        reaper.reap(&context).await;
+        reaper.reap(&context, &ended).await;
         node.children_stopped();
         ended
     });

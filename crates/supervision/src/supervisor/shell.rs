@@ -1,362 +1,402 @@
-//! The mind of a supervisor with declared children.
+//! Drives the machine of a supervisor's decisions: feeds it what happens, takes the steps it plans.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
+use futures_util::future::join_all;
 use perennial_core::{
-    ChildId, ExitReason, Restart, RestartIntensity, Strategy, Verdict, child::AfterExit,
-    supervisor::SpecError,
+    ExitReason, Restart,
+    intensity::IntensityLimit,
+    supervisor::{Children, Flags, Keeps, Order, Pid, Refusal, SpecError, Started, Step},
 };
 use tokio::sync::mpsc;
 
 use super::{
-    Acknowledge, Reply, Request, RequestError, SupervisorMail, SupervisorSpec, Waiting, incarnation,
+    Acknowledge, Mail, Waiting,
+    request::{ChildStart, NewChild, Reply, Request, RequestError, Which},
 };
 use crate::{
-    ChildSpec, LifecycleEvent, StartError, StartFault, StopToken,
-    child::{Reaper, StartCx},
+    ChildSpec, Extra, LifecycleEvent, ProcessRef, StartError, StartFault, StopToken,
+    child::{Begun, Reaper, StartCx},
     context::Context,
-    life::{Life, Pid},
+    life::Life,
     node::Node,
-    stopping,
+    stopping::{self, Stopping},
 };
 
-type Mail = SupervisorMail<Request>;
+/// How the children are stopped when the supervisor stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// One after another, the last one started first (SUP-136, 137).
+    InTurn,
+    /// All at once, each under its own timer (SUP-170, DYN-039).
+    AtOnce,
+}
 
-/// Invariant: `entries` is in start order, and holds every child that is specified now.
+/// What a supervisor of any kind is driven by.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) flags: Flags,
+    pub(crate) keeps: Keeps,
+    pub(crate) ends: Ends,
+    pub(crate) children: Vec<ChildSpec>,
+    /// A budget for each child that brings none.
+    pub(crate) child_budget: Option<IntensityLimit>,
+    /// What the inits of all children can ask for (DYN-014).
+    pub(crate) arguments: Option<Extra>,
+}
+
+/// Invariant: `slots` holds what `children` holds.
 pub(super) struct Shell {
     context: Context,
     node: Arc<Node>,
     reaper: Reaper,
     mail: mpsc::UnboundedSender<Mail>,
-    strategy: Strategy,
-    intensity: RestartIntensity,
+    children: Children,
+    slots: HashMap<Order, Slot>,
     declared: Vec<ChildSpec>,
-    entries: Vec<Entry>,
-    /// Number of the next child; never used twice.
-    next_order: u64,
-    /// Number of the next restart that waits; stale ones are recognised by theirs.
-    next_generation: u64,
+    plan: Plan,
     waiting: Waiting,
 }
 
-struct Entry {
-    order: u64,
+struct Slot {
     spec: ChildSpec,
     node: Arc<Node>,
-    status: Status,
+    /// The present incarnation, or the last one.
+    life: Option<Life>,
 }
 
-enum Status {
-    Running(Life),
-    Restarting { generation: u64 },
-    Stopped,
+impl Slot {
+    fn process(&self) -> Option<ProcessRef> {
+        let life = self.life.as_ref()?;
+        Some(ProcessRef::new(self.node.shared_path(), life.pid, life.ended.clone()))
+    }
 }
 
-/// The supervisor gives up.
-struct GiveUp;
+/// Why the steps of a turn were not all taken.
+struct Over;
 
 impl Shell {
     pub(super) fn new(
         cx: StartCx,
-        spec: SupervisorSpec,
+        mut plan: Plan,
         mail: mpsc::UnboundedSender<Mail>,
         reaper: Reaper,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, SpecError> {
+        Ok(Self {
             context: cx.context,
             node: cx.node,
             reaper,
             mail,
-            strategy: spec.strategy,
-            intensity: RestartIntensity::new(spec.intensity),
-            declared: spec.children,
-            entries: Vec::new(),
-            next_order: 1,
-            next_generation: 1,
+            children: Children::new(plan.flags, plan.keeps)?,
+            slots: HashMap::new(),
+            declared: std::mem::take(&mut plan.children),
+            plan,
             waiting: Waiting::default(),
-        }
+        })
     }
 
     /// Starts the declared children in order; at the first that fails, stops the started ones in
-    /// reverse and answers its error (SUP-001, 008–011).
+    /// reverse and answers its fault (SUP-001, 008–011).
     async fn start_declared(&mut self) -> Result<(), StartFault> {
         let declared = std::mem::take(&mut self.declared);
-        let mut ids: Vec<&ChildId> = declared.iter().map(|spec| &spec.id).collect();
-        ids.sort();
-        if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(SpecError::DuplicateChild(twice[0].clone()).into());
+        let orders = self.children.declare(declared.iter().map(ChildSpec::rules).collect())?;
+        for (order, spec) in orders.into_iter().zip(declared) {
+            let node = self.node.add_child(spec.clone(), order);
+            self.slots.insert(order, Slot { spec, node, life: None });
         }
-        for spec in declared {
-            let entry = self.specify(spec);
-            match self.start(&entry.spec, &entry.node, entry.order).await {
-                Ok(life) => self.entries.push(Entry { status: Status::Running(life), ..entry }),
-                Err(error) => {
-                    self.stop_all().await;
-                    return Err(StartFault::Child(Box::new(error)));
+        let mut last = None;
+        match self.play(true, &mut last).await {
+            Ok(()) => Ok(()),
+            Err(Over) => {
+                self.stop_all().await;
+                Err(match last {
+                    Some(Err(error)) => StartFault::Child(Box::new(error)),
+                    Some(Ok(_)) | None => StartFault::Failed(ExitReason::Shutdown),
+                })
+            }
+        }
+    }
+
+    /// Takes the planned steps, and leaves the outcome of the last start in `last`.
+    async fn play(
+        &mut self,
+        requested: bool,
+        last: &mut Option<Result<Begun, StartError>>,
+    ) -> Result<(), Over> {
+        while let Some(step) = self.children.next_step() {
+            match step {
+                Step::Start(order) => {
+                    let begun = self.start(order, requested).await;
+                    *last = Some(begun);
                 }
+                Step::Counted(now) => self.node.count_restart(now),
+                Step::Stop(order, pid) => self.stop(order, pid).await,
+                Step::Expect(order) => self.at(order, |slot| slot.node.coming()),
+                Step::Dismiss(order) => self.at(order, |slot| {
+                    slot.node.stopped();
+                    slot.node.gone();
+                }),
+                Step::Forget(order) => self.forget(order),
+                Step::Report(order, reason) => {
+                    if let Some(slot) = self.slots.get(&order) {
+                        let offender = slot.spec.offender(slot.process());
+                        let event = LifecycleEvent::ChildTerminated { reason, offender };
+                        self.context.tell(&self.node, event);
+                    }
+                }
+                Step::Retry { order, generation, after } => {
+                    self.at(order, |slot| slot.node.backing_off());
+                    match after {
+                        Some(after) => {
+                            self.waiting.add(self.context.clock(), after, order, generation);
+                        }
+                        // The shell holds the receiver's other end.
+                        None => drop(self.mail.send(Mail::Retry { order, generation })),
+                    }
+                }
+                Step::BudgetSpent(order) => {
+                    if let Some(slot) = self.slots.get(&order) {
+                        slot.node.parked();
+                        self.context.tell(&slot.node, LifecycleEvent::BudgetSpent);
+                    }
+                }
+                Step::GaveUp(order) => {
+                    self.node.gave_up();
+                    if let Some(slot) = self.slots.get(&order) {
+                        let offender = slot.spec.offender(slot.process());
+                        self.context.tell(&self.node, LifecycleEvent::GaveUp { offender });
+                    }
+                }
+                Step::End => return Err(Over),
             }
         }
         Ok(())
     }
 
-    fn specify(&mut self, spec: ChildSpec) -> Entry {
-        let order = self.next_order;
-        self.next_order += 1;
-        let node = self.node.add_child(spec.clone(), order);
-        Entry { order, spec, node, status: Status::Stopped }
-    }
-
-    async fn start(
-        &self,
-        spec: &ChildSpec,
-        node: &Arc<Node>,
-        order: u64,
-    ) -> Result<Life, StartError> {
+    async fn start(&mut self, order: Order, requested: bool) -> Result<Begun, StartError> {
+        let Some(slot) = self.slots.get(&order) else {
+            // Not reached: what is planned is there.
+            return Ok(Begun { life: None, extra: None });
+        };
+        let (spec, node) = (slot.spec.clone(), slot.node.clone());
         let mail = self.mail.clone();
         // A supervisor that has ended needs no news of its children: its reaper has them.
         let report = move |pid, reason| drop(mail.send(Mail::Exited { order, pid, reason }));
-        let cx = StartCx {
-            context: self.context.clone(),
-            node: node.clone(),
-            reaper: self.reaper.clone(),
-            report: Arc::new(report),
+        let cx = StartCx::new(&self.context, &node, &self.reaper, requested, report);
+        let process = cx.process.clone();
+        let begun = spec.start(cx, self.plan.arguments.clone()).await;
+        let how = match &begun {
+            Ok(Begun { life: Some(life), .. }) => Started::Up(life.pid),
+            Ok(Begun { life: None, .. }) => Started::Ignored,
+            Err(_) => Started::Failed,
         };
-        let begun = spec.start(cx).await?;
-        begun.life.ok_or_else(|| StartError::new(&spec.id, ExitReason::NoProc))
-    }
-
-    async fn exited(&mut self, order: u64, pid: Pid, reason: ExitReason) -> Result<(), GiveUp> {
-        let Some(place) = self.place(|entry| entry.order == order) else { return Ok(()) };
-        match &self.entries[place].status {
-            Status::Running(life) if life.pid == pid => (),
-            // Stopped by this supervisor, or an incarnation that has been replaced (SUP-078).
-            Status::Running(_) | Status::Restarting { .. } | Status::Stopped => return Ok(()),
+        if let (Err(error), false) = (&begun, requested) {
+            let reason = error.reason.exit_reason();
+            let offender = spec.offender(Some(process));
+            self.context.tell(&self.node, LifecycleEvent::StartError { reason, offender });
         }
-        let entry = &mut self.entries[place];
-        match entry.spec.restart.after(&reason).then {
-            AfterExit::Keep => {
-                entry.status = Status::Stopped;
-                entry.node.gone();
-            }
-            AfterExit::Drop => self.forget(place),
-            AfterExit::Restart => {
-                entry.status = Status::Stopped;
-                if entry.spec.restart_delay.is_some() {
-                    self.wait_to_restart(place);
-                } else {
-                    return self.restart_step(place).await;
-                }
+        if let (Ok(begun), Some(slot)) = (&begun, self.slots.get_mut(&order)) {
+            slot.life.clone_from(&begun.life);
+            if slot.spec.restart == Restart::Temporary {
+                slot.spec.forget_start(); // SUP-073
             }
         }
-        Ok(())
+        self.children.started(order, how, self.context.clock().now());
+        begun
     }
 
-    async fn retry(&mut self, order: u64, generation: u64) -> Result<(), GiveUp> {
-        let current = |entry: &Entry| {
-            entry.order == order
-                && matches!(entry.status, Status::Restarting { generation: own } if own == generation)
-        };
-        match self.place(current) {
-            Some(place) => self.restart_step(place).await,
-            None => Ok(()),
+    async fn stop(&self, order: Order, pid: Pid) {
+        let Some(slot) = self.slots.get(&order) else { return };
+        if let Some(life) = slot.life.as_ref().filter(|life| life.pid == pid) {
+            stopping::stop(self.stopping(slot, life)).await;
         }
     }
 
-    /// Table 5.3.
-    async fn restart_step(&mut self, place: usize) -> Result<(), GiveUp> {
-        let verdict = self.intensity.record(self.context.clock().now());
-        self.node.publish_intensity(&self.intensity);
-        match verdict {
-            Verdict::GiveUp => {
-                self.entries[place].status = Status::Stopped;
-                self.node.gave_up();
-                self.context.tell(&self.node, LifecycleEvent::GaveUp);
-                return Err(GiveUp);
-            }
-            Verdict::Restart => (),
-        }
-        let group = self.strategy.group(place, self.entries.len());
-        for entry in self.entries[group.clone()].iter_mut().rev() {
-            if let Status::Running(life) = &entry.status {
-                stopping::stop(&self.context, &entry.node, &self.reaper, &entry.spec, life).await;
-            }
-            entry.status = Status::Stopped;
-            entry.node.coming();
-        }
-        let orders: Vec<u64> =
-            self.entries[group.clone()].iter().map(|entry| entry.order).collect();
-        for place in group.rev() {
-            if self.entries[place].spec.restart == Restart::Temporary {
-                self.forget(place); // SUP-071, 072
-            }
-        }
-        for order in orders {
-            let Some(place) = self.place(|entry| entry.order == order) else { continue };
-            let entry = &self.entries[place];
-            match self.start(&entry.spec, &entry.node, order).await {
-                Ok(life) => self.entries[place].status = Status::Running(life),
-                Err(_reported) => {
-                    // The attempt ends here; the rest of the group waits for the retry (SUP-098).
-                    self.wait_to_restart(place);
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Restarts the child later: behind what is in the mailbox, and after its delay if it has one.
-    fn wait_to_restart(&mut self, place: usize) {
-        let generation = self.next_generation;
-        self.next_generation += 1;
-        let entry = &mut self.entries[place];
-        entry.status = Status::Restarting { generation };
-        entry.node.backing_off();
-        match entry.spec.restart_delay {
-            Some(delay) => {
-                self.waiting.add(self.context.clock(), delay, entry.order, generation);
-            }
-            // The shell holds the receiver's other end.
-            None => drop(self.mail.send(Mail::Retry { order: entry.order, generation })),
+    fn stopping<'a>(&'a self, slot: &'a Slot, life: &'a Life) -> Stopping<'a> {
+        Stopping {
+            context: &self.context,
+            supervisor: &self.node,
+            node: &slot.node,
+            reaper: &self.reaper,
+            spec: &slot.spec,
+            life,
         }
     }
 
-    fn forget(&mut self, place: usize) {
-        let entry = self.entries.remove(place);
-        entry.node.gone();
-        self.node.remove_child(entry.order);
+    fn at(&self, order: Order, tell: impl FnOnce(&Slot)) {
+        if let Some(slot) = self.slots.get(&order) {
+            tell(slot);
+        }
     }
 
-    fn place(&self, is: impl Fn(&Entry) -> bool) -> Option<usize> {
-        self.entries.iter().position(is)
-    }
-
-    fn find(&self, id: &ChildId) -> Result<usize, RequestError> {
-        let place = self.place(|entry| entry.spec.id == *id);
-        place.ok_or_else(|| RequestError::NotFound(id.clone()))
+    fn forget(&mut self, order: Order) {
+        if let Some(slot) = self.slots.remove(&order) {
+            slot.node.gone();
+            self.node.remove_child(order);
+        }
     }
 
     /// Table 5.5. Callers that have left do not matter (SUP-206).
-    async fn serve(&mut self, request: Request) {
+    async fn serve(&mut self, request: Request) -> Result<(), Over> {
         match request {
-            Request::StartChild { spec, reply } => answer(reply, self.start_child(*spec).await),
-            Request::TerminateChild { id, reply } => answer(reply, self.terminate(&id).await),
-            Request::RestartChild { id, reply } => answer(reply, self.restart_child(&id).await),
-            Request::DeleteChild { id, reply } => answer(reply, self.delete_child(&id)),
-        }
-    }
-
-    async fn start_child(&mut self, spec: ChildSpec) -> Result<(), RequestError> {
-        if let Ok(place) = self.find(&spec.id) {
-            return Err(match self.entries[place].status {
-                Status::Running(_) => RequestError::AlreadyStarted(spec.id),
-                Status::Restarting { .. } | Status::Stopped => {
-                    RequestError::AlreadyPresent(spec.id)
-                }
-            });
-        }
-        let entry = self.specify(spec);
-        match self.start(&entry.spec, &entry.node, entry.order).await {
-            Ok(life) => {
-                self.entries.push(Entry { status: Status::Running(life), ..entry });
-                Ok(())
+            Request::StartChild { spec, reply } => {
+                let result = self.start_child(*spec).await?;
+                answer(reply, result);
             }
-            Err(error) => {
-                entry.node.gone();
-                self.node.remove_child(entry.order);
-                Err(error.into())
+            Request::TerminateChild { which, reply } => {
+                let planned = self.order_of(&which).and_then(|order| {
+                    self.children.terminate_child(order).map_err(|it| self.refused(it, &which))
+                });
+                self.play(true, &mut None).await?;
+                answer(reply, planned);
+            }
+            Request::RestartChild { id, reply } => {
+                let result = self.restart_child(Which::Id(id)).await?;
+                answer(reply, result);
+            }
+            Request::DeleteChild { id, reply } => {
+                let which = Which::Id(id);
+                let planned = self.order_of(&which).and_then(|order| {
+                    self.children.delete_child(order).map_err(|it| self.refused(it, &which))
+                });
+                self.play(true, &mut None).await?;
+                answer(reply, planned);
+            }
+            Request::GetChildSpec { which, reply } => {
+                let missing = || RequestError::NotFound(which.id().clone());
+                let slot = self.order_of(&which).map(|order| self.slots.get(&order));
+                answer(
+                    reply,
+                    slot.and_then(|slot| slot.map(|it| it.spec.clone()).ok_or_else(missing)),
+                );
+            }
+            Request::Reconfigure { flags, keeps, children, reply } => {
+                answer(reply, self.reconfigure(flags, keeps, children));
             }
         }
-    }
-
-    async fn terminate(&mut self, id: &ChildId) -> Result<(), RequestError> {
-        let place = self.find(id)?;
-        let entry = &mut self.entries[place];
-        if let Status::Running(life) = &entry.status {
-            stopping::stop(&self.context, &entry.node, &self.reaper, &entry.spec, life).await;
-        }
-        // A restart that waits is stale from here on: for good (SUP-111).
-        entry.status = Status::Stopped;
-        entry.node.stopped();
-        entry.node.gone();
-        if entry.spec.restart == Restart::Temporary {
-            self.forget(place);
-        }
-        self.give_up_waiting();
         Ok(())
     }
 
-    /// Those that stopped for a restart that no longer comes do not keep their callers waiting.
-    fn give_up_waiting(&self) {
-        let mut comes = vec![false; self.entries.len()];
-        let waits =
-            |place: &usize| matches!(self.entries[*place].status, Status::Restarting { .. });
-        for place in (0..self.entries.len()).filter(waits) {
-            comes[self.strategy.group(place, self.entries.len())].fill(true);
+    async fn start_child(
+        &mut self,
+        mut spec: ChildSpec,
+    ) -> Result<Result<NewChild, RequestError>, Over> {
+        spec.child_ids_repeat = matches!(self.plan.keeps, Keeps::Instances { .. });
+        spec.restart_budget = spec.restart_budget.or(self.plan.child_budget);
+        let which = Which::Id(spec.id.clone());
+        let order = match self.children.start_child(spec.rules()) {
+            Ok(order) => order,
+            Err(refusal) => return Ok(Err(self.refused(refusal, &which))),
+        };
+        let node = self.node.add_child(spec.clone(), order);
+        let place = Arc::downgrade(&node);
+        self.slots.insert(order, Slot { spec, node, life: None });
+        let mut last = None;
+        self.play(true, &mut last).await?;
+        let new = begun(last, &which).map(|(life, extra)| {
+            let process = self.slots.get(&order).and_then(Slot::process);
+            NewChild { order, node: place, life, start: ChildStart { process, extra } }
+        });
+        Ok(new)
+    }
+
+    async fn restart_child(
+        &mut self,
+        which: Which,
+    ) -> Result<Result<ChildStart, RequestError>, Over> {
+        let order = match self.order_of(&which) {
+            Ok(order) => order,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        if let Err(refusal) = self.children.restart_child(order) {
+            return Ok(Err(self.refused(refusal, &which)));
         }
-        for (entry, comes) in self.entries.iter().zip(comes) {
-            if let (Status::Stopped, false) = (&entry.status, comes) {
-                entry.node.gone();
+        let mut last = None;
+        self.play(true, &mut last).await?;
+        let process = self.slots.get(&order).and_then(Slot::process);
+        Ok(begun(last, &which).map(|(_, extra)| ChildStart { process, extra }))
+    }
+
+    fn reconfigure(
+        &mut self,
+        flags: Flags,
+        keeps: Keeps,
+        children: Vec<ChildSpec>,
+    ) -> Result<(), RequestError> {
+        let rules = children.iter().map(ChildSpec::rules).collect();
+        let orders = self.children.reconfigure(flags, keeps, rules)?;
+        for (order, spec) in orders.into_iter().zip(children) {
+            if let Some(slot) = self.slots.get_mut(&order) {
+                slot.spec = spec;
+            } else {
+                let node = self.node.add_child(spec.clone(), order);
+                node.stopped();
+                self.slots.insert(order, Slot { spec, node, life: None });
+            }
+        }
+        self.node.publish_intensity(self.children.intensity());
+        Ok(())
+    }
+
+    fn order_of(&self, which: &Which) -> Result<Order, RequestError> {
+        let missing = || RequestError::NotFound(which.id().clone());
+        match which {
+            Which::Id(id) => self.children.find(id).ok_or_else(missing),
+            Which::Node { order, node, .. } => {
+                let slot = self.slots.get(order).ok_or_else(missing)?;
+                // Orders begin anew with every life of the supervisor; nodes are never the same.
+                std::ptr::eq(Arc::as_ptr(&slot.node), node.as_ptr())
+                    .then_some(*order)
+                    .ok_or_else(missing)
             }
         }
     }
 
-    async fn restart_child(&mut self, id: &ChildId) -> Result<(), RequestError> {
-        let place = self.find(id)?;
-        let entry = &self.entries[place];
-        match entry.status {
-            Status::Running(_) => Err(RequestError::Running(id.clone())),
-            Status::Restarting { .. } => Err(RequestError::Restarting(id.clone())),
-            Status::Stopped => {
-                entry.node.coming();
-                match self.start(&entry.spec, &entry.node, entry.order).await {
-                    Ok(life) => {
-                        self.entries[place].status = Status::Running(life);
-                        Ok(())
+    fn refused(&self, refusal: Refusal, which: &Which) -> RequestError {
+        let id = || which.id().clone();
+        match refusal {
+            Refusal::AlreadyStarted(order) => {
+                match self.slots.get(&order).and_then(Slot::process) {
+                    Some(process) => RequestError::AlreadyStarted(process),
+                    None => RequestError::AlreadyPresent(id()),
+                }
+            }
+            Refusal::AlreadyPresent => RequestError::AlreadyPresent(id()),
+            Refusal::Running => RequestError::Running(id()),
+            Refusal::Restarting => RequestError::Restarting(id()),
+            Refusal::NotFound => RequestError::NotFound(id()),
+            Refusal::MaxChildren(max) => RequestError::MaxChildren(max),
+            Refusal::Invalid(error) => RequestError::Invalid(error),
+        }
+    }
+
+    /// Whether static children come back is decided above: their addresses wait until then. Those
+    /// of a dynamic supervisor do not come back with it.
+    async fn stop_all(&mut self) {
+        let order = self.children.end();
+        match self.plan.ends {
+            Ends::InTurn => {
+                for (order, pid) in order {
+                    if let Some(pid) = pid {
+                        self.stop(order, pid).await;
                     }
-                    Err(error) => {
-                        self.entries[place].node.gone();
-                        Err(error.into())
-                    }
+                    self.at(order, |slot| {
+                        slot.node.stopped();
+                        slot.node.coming();
+                    });
+                }
+            }
+            Ends::AtOnce => {
+                let running = order.iter().filter_map(|(order, pid)| Some((*order, (*pid)?)));
+                join_all(running.map(|(order, pid)| self.stop(order, pid))).await;
+                for (order, _) in order {
+                    self.forget(order);
                 }
             }
         }
     }
 
-    fn delete_child(&mut self, id: &ChildId) -> Result<(), RequestError> {
-        let place = self.find(id)?;
-        match self.entries[place].status {
-            Status::Running(_) => Err(RequestError::Running(id.clone())),
-            Status::Restarting { .. } => Err(RequestError::Restarting(id.clone())),
-            Status::Stopped => {
-                self.forget(place);
-                Ok(())
-            }
-        }
-    }
-
-    /// Reverse start order, one at a time, each awaited (SUP-136, 137). Whether the children come
-    /// back is decided above: their addresses wait until then.
-    async fn stop_all(&mut self) {
-        while let Some(entry) = self.entries.pop() {
-            if let Status::Running(life) = &entry.status {
-                stopping::stop(&self.context, &entry.node, &self.reaper, &entry.spec, life).await;
-            }
-            entry.node.stopped();
-            entry.node.coming();
-        }
-    }
-}
-
-fn answer<T>(reply: Reply<T>, result: Result<T, RequestError>) {
-    // A caller that has left does not want it.
-    drop(reply.send(result));
-}
-
-impl incarnation::Shell for Shell {
-    type Request = Request;
-
-    async fn run(
+    pub(super) async fn run(
         mut self,
         mut inbox: mpsc::UnboundedReceiver<Mail>,
         stop: StopToken,
@@ -367,7 +407,7 @@ impl incarnation::Shell for Shell {
             starting.fails(fault);
             return reason;
         }
-        self.node.publish_intensity(&self.intensity);
+        self.node.publish_intensity(self.children.intensity());
         starting.works();
         loop {
             let clock = self.context.clock();
@@ -382,19 +422,44 @@ impl incarnation::Shell for Shell {
                 }
                 Some(mail) = inbox.recv() => mail,
             };
-            let step = match mail {
-                Mail::Exited { order, pid, reason } => self.exited(order, pid, reason).await,
-                Mail::Retry { order, generation } => self.retry(order, generation).await,
-                Mail::Request(request) => {
-                    self.serve(request).await;
-                    Ok(())
-                }
-            };
-            if let Err(GiveUp) = step {
+            if let Err(Over) = self.turn(mail).await {
                 break;
             }
         }
         self.stop_all().await;
-        ExitReason::Shutdown // SUP-128
+        // Giving up is an end in good order (SUP-129); a stop says why itself (SUP-149).
+        stop.reason().cloned().unwrap_or(ExitReason::Shutdown)
     }
+
+    async fn turn(&mut self, mail: Mail) -> Result<(), Over> {
+        let now = self.context.clock().now();
+        match mail {
+            Mail::Exited { order, pid, reason } => {
+                self.children.exited(order, pid, &reason, now);
+            }
+            Mail::Retry { order, generation } => self.children.retry_due(order, generation, now),
+            Mail::Request(request) => return self.serve(request).await,
+        }
+        self.play(false, &mut None).await
+    }
+}
+
+/// What a start that was asked for answers.
+fn begun(
+    last: Option<Result<Begun, StartError>>,
+    which: &Which,
+) -> Result<(Option<Life>, Option<Extra>), RequestError> {
+    match last {
+        Some(Ok(Begun { life, extra })) => Ok((life, extra)),
+        Some(Err(StartError { reason: StartFault::AlreadyStarted(holder), .. })) => {
+            Err(RequestError::AlreadyStarted(holder)) // SUP-183, DYN-013
+        }
+        Some(Err(error)) => Err(RequestError::StartFailed(error)),
+        None => Err(RequestError::NotFound(which.id().clone())),
+    }
+}
+
+fn answer<T>(reply: Reply<T>, result: Result<T, RequestError>) {
+    // A caller that has left does not want it.
+    drop(reply.send(result));
 }

@@ -78,7 +78,7 @@ async fn a_supervisor_killed_during_such_a_start_ends_all_the_same() {
     tokio::task::yield_now().await;
     let victim = root.tree().kill("/top").unwrap();
     assert_eq!(victim.exit().await, ExitReason::Killed);
-    assert_eq!(asks.await, Err(RequestError::Ended));
+    assert_eq!(asks.await, Err(RequestError::Ended(ExitReason::Killed)));
 }
 
 async fn tasks(max: usize) -> (perennial_supervision::Root, TaskSupervisor) {

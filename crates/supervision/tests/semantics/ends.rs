@@ -36,7 +36,7 @@ async fn a_start_is_told_before_the_end() {
             assert!(event.path.starts_with(path), "{event:?}");
             told.push(event.event);
         }
-        assert_eq!(told[0], LifecycleEvent::Started { incarnation: 1 });
+        assert_eq!(told[0], LifecycleEvent::Started { incarnation: 1, requested: true });
         assert!(matches!(told[1], LifecycleEvent::Exited { incarnation: 1, .. }), "{told:?}");
     }
 }
@@ -59,7 +59,8 @@ async fn a_supervisor_that_did_not_start_did_not_exit() {
     }
     let failed = "StartFailed { reason: Error(\"start fails\") }";
     assert_eq!(told[0], format!("/top/inner/leaf {failed}"));
-    assert_eq!(told[1], format!("/top/inner {failed}"));
+    let above = "child `leaf` did not start: error: start fails";
+    assert_eq!(told[1], format!("/top/inner StartFailed {{ reason: ShutdownWith({above:?}) }}"));
     assert_eq!(told[2], "/top Exited { incarnation: 1, reason: Shutdown }");
 }
 
@@ -75,7 +76,7 @@ async fn a_supervisor_whose_time_to_start_is_up_leaves_nothing() {
     let root = root(SupervisorSpec::new("top")).await;
     let refused = root.supervisor().start_child(inner.clone()).await.unwrap_err();
     assert!(refused.to_string().contains("timeout"), "{refused}");
-    assert_eq!(log.take(), ["a started", "a dropped"]);
+    assert_eq!(log.take(), ["a started", "a cleaned", "a dropped"]);
     assert_eq!(first.ping().await, Err(CallError::NoProc));
     root.supervisor().start_child(inner).await.unwrap();
     assert_eq!(log.take(), ["a started", "b started"]);
@@ -97,7 +98,7 @@ async fn a_tree_whose_starter_leaves_is_taken_down() {
         }
     };
     assert_eq!(gone, CallError::NoProc);
-    assert_eq!(log.take(), ["a started", "a dropped"]);
+    assert_eq!(log.take(), ["a started", "a cleaned", "a dropped"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -63,7 +63,7 @@ async fn nothing_below_a_killed_supervisor_survives_its_announced_end() {
         let victim = if crash { tree.crash("/top/inner") } else { tree.kill("/top/inner") };
         victim.unwrap().exit().await;
         assert_eq!(probe.answers().await, 1, "the address finds the new incarnation");
-        assert_eq!(log.take(), ["a dropped", "a started"], "in this order");
+        assert_eq!(log.take(), ["a cleaned", "a dropped", "a started"], "in this order");
     }
 }
 

@@ -1,4 +1,5 @@
-//! The semantics of OTP's supervision that everything above relies on.
+//! Semantics of supervision beside the rows of OTP's catalogue: kinds of children that OTP has not,
+//! panics in odd places, and storms.
 
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
@@ -6,7 +7,6 @@ mod actors;
 mod drops;
 mod dynamic;
 mod ends;
-mod groups;
 mod gs_agent;
 mod gs_call;
 mod gs_callbacks;
@@ -15,8 +15,9 @@ mod gs_start;
 mod gs_stop;
 mod injected;
 mod presence;
+#[path = "../probe/mod.rs"]
+#[allow(dead_code, reason = "the other test target uses the rest")]
 mod probe;
-mod requests;
 mod restarts;
 mod shutdown;
 mod starts;

@@ -15,16 +15,6 @@ use perennial_supervision::{
 
 use crate::probe::{Log, Message, Probe, SOON, Start, World, root};
 
-/// Asks until the end of the last life is behind it.
-async fn settled(probe: &Probe) -> Result<u64, CallError> {
-    loop {
-        match probe.ping().await {
-            Err(CallError::Exited(_)) => tokio::task::yield_now().await,
-            other => return other,
-        }
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_a_child_whose_first_start_failed() {
     let log = Log::default();
@@ -69,8 +59,8 @@ async fn what_was_added_at_run_time_goes_with_its_supervisor() {
         supervisor.start_child(added.clone()).await.unwrap();
         assert_eq!(goes.ping().await, Ok(1));
         root.tree().kill(path).unwrap().exit().await;
-        assert_eq!(settled(&comes_back).await, Ok(1));
-        assert_eq!(settled(&goes).await, Err(CallError::NoProc), "{path}");
+        assert_eq!(comes_back.settled().await, Ok(1));
+        assert_eq!(goes.settled().await, Err(CallError::NoProc), "{path}");
         drop(added);
     }
 }
@@ -113,8 +103,8 @@ async fn a_temporary_sibling_vanishes_even_when_the_restart_of_its_group_fails()
     while world.node("/top/b").incarnation < 2 {
         tokio::task::yield_now().await;
     }
-    let ids = world.root.supervisor().which_children().into_iter().map(|child| child.id);
-    assert_eq!(ids.collect::<Vec<_>>(), ["a", "b"]);
+    let ids = world.root.supervisor().which_children().into_iter().map(|child| child.name);
+    assert_eq!(ids.collect::<Vec<_>>(), ["b", "a"]);
     assert_eq!(world.probes[2].ping().await, Err(CallError::NoProc));
 }
 

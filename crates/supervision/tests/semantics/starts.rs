@@ -1,20 +1,9 @@
-//! Semantics 1: start is synchronous, sequential, all or nothing.
-
-use std::time::Duration;
+//! A start is synchronous, sequential, all or nothing.
 
 use perennial_core::ExitReason;
 use perennial_supervision::{CallError, Clock, Options, Root, Supervisor, SupervisorSpec};
 
-use crate::probe::{Log, Probe, Start, World, root};
-
-#[tokio::test(start_paused = true)]
-async fn children_start_in_order_and_answer_when_the_start_returns() {
-    let world = World::start(|spec| spec).await;
-    assert_eq!(world.log.take(), ["a started", "b started", "c started"]);
-    for probe in &world.probes {
-        assert_eq!(probe.ping().await, Ok(1));
-    }
-}
+use crate::probe::{Log, Probe, Start};
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_start_rolls_back_in_reverse_and_is_not_retried() {
@@ -64,23 +53,4 @@ async fn two_children_of_one_id_are_refused_before_anything_starts() {
     let error = Root::start(spec, Clock::start(), Options::default()).await.unwrap_err();
     assert!(error.to_string().contains("two children have the id `a`"), "{error}");
     assert!(log.take().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_start_takes_no_longer_than_its_limit() {
-    let log = Log::default();
-    let (a, probe) = Probe::new("a", &log);
-    probe.script(&[Start::Hangs]);
-    let clock = Clock::start();
-    let spec = SupervisorSpec::new("top").child(a.start_within(Duration::from_secs(2)));
-    let error = Root::start(spec, clock, Options::default()).await.unwrap_err();
-    assert_eq!(error.root_cause().exit_reason(), ExitReason::Timeout);
-    assert_eq!(clock.now().elapsed(), Duration::from_secs(2));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_destination_that_was_never_started_is_no_process() {
-    let (_spec, probe) = Probe::new("a", &Log::default());
-    assert_eq!(probe.ping().await, Err(CallError::NoProc));
-    drop(root(SupervisorSpec::new("empty")).await);
 }

@@ -98,8 +98,8 @@ impl Gust {
         let _ = match self.dice.roll(6) {
             0 => supervisor.terminate_child(id).await,
             1 => supervisor.delete_child(id).await,
-            2 | 3 => supervisor.start_child(child.clone()).await,
-            _ => supervisor.restart_child(id).await,
+            2 | 3 => supervisor.start_child(child.clone()).await.map(drop),
+            _ => supervisor.restart_child(id).await.map(drop),
         };
         supervisor.count_children();
     }
@@ -162,7 +162,7 @@ async fn repair(root: &Root, top: &[ChildSpec], nested: &[(Supervisor, Vec<Child
                     answer = supervisor.start_child(child.clone()).await;
                 }
                 match answer {
-                    Ok(()) | Err(RequestError::Running(_) | RequestError::AlreadyStarted(_)) => {
+                    Ok(_) | Err(RequestError::Running(_) | RequestError::AlreadyStarted(_)) => {
                         break;
                     }
                     Err(_) => tokio::task::yield_now().await,

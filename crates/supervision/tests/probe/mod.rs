@@ -8,7 +8,8 @@ use std::{
 
 use perennial_core::{ExitReason, Restart, tree::TreeNode};
 use perennial_supervision::{
-    Address, CallError, ChildSpec, Clock, Options, Root, StartError, SupervisorSpec,
+    Address, CallError, ChildSpec, ChildStatus, Clock, Options, Root, StartError, Supervisor,
+    SupervisorSpec,
     ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort},
 };
 
@@ -184,6 +185,17 @@ impl Probe {
         }
     }
 
+    /// Pings until the end of the last life is behind it: the answer of the next one, or why there is
+    /// none.
+    pub(crate) async fn settled(&self) -> Result<u64, CallError> {
+        loop {
+            match self.ping().await {
+                Err(CallError::Exited(_)) => tokio::task::yield_now().await,
+                other => return other,
+            }
+        }
+    }
+
     /// Sends `message` and waits for the end it causes.
     pub(crate) async fn end(&self, message: impl FnOnce() -> Message) -> ExitReason {
         // A call that never gets its reply tells why its callee ended.
@@ -230,10 +242,44 @@ impl World {
         Ok(Self { root, log, probes })
     }
 
+    pub(crate) fn top(&self) -> &Supervisor {
+        self.root.supervisor()
+    }
+
+    /// Which life of the probe `name` it is.
+    pub(crate) fn incarnation(&self, name: &str) -> u64 {
+        self.node(&format!("/top/{name}")).incarnation
+    }
+
+    /// Restarts that count at present.
+    pub(crate) fn counted(&self) -> u32 {
+        self.node("/top").intensity.unwrap().in_window
+    }
+
     pub(crate) fn node(&self, path: &str) -> TreeNode {
         let nodes = self.root.tree().nodes();
         nodes.into_iter().find(|node| node.path == path).unwrap_or_else(|| panic!("{path}"))
     }
+}
+
+/// Lets everybody else run until `holds`.
+pub(crate) async fn until(holds: impl Fn() -> bool) {
+    while !holds() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The ids of a supervisor's children, sorted.
+pub(crate) fn ids(of: &Supervisor) -> Vec<String> {
+    let mut ids: Vec<String> = of.which_children().into_iter().map(|child| child.name).collect();
+    ids.sort();
+    ids
+}
+
+/// Whether the child `id` runs, will run again, or does not run.
+pub(crate) fn status(of: &Supervisor, id: &str) -> ChildStatus {
+    let children = of.which_children();
+    children.iter().find(|child| child.name == id).unwrap_or_else(|| panic!("{id}")).status
 }
 
 pub(crate) async fn root(spec: SupervisorSpec) -> Root {

@@ -1,0 +1,78 @@
+//! What a supervisor's children look like from outside, as published: reading it asks nobody.
+//!
+//! OTP answers `which_children` from the supervisor's own mailbox, behind whatever keeps it busy.
+//! Here drivers publish an exit before anybody is told of it, so what a reader sees contains every
+//! exit that it could have observed (SUP-205), and a supervisor that is busy or hung delays nobody.
+//! A child whose exit was published and not yet handled is shown as what its policy makes of it.
+
+use perennial_core::{ChildId, ChildType, child::AfterExit, tree::NodeState};
+
+use crate::ProcessRef;
+
+/// Whether a child runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildStatus {
+    /// It runs.
+    Running,
+    /// Its supervisor will start it again.
+    Restarting,
+    /// It does not run and will not by itself.
+    Stopped,
+}
+
+/// A line of [`Supervisor::which_children`](crate::Supervisor::which_children).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildInfo {
+    /// Its id; none under a supervisor whose children are not told apart by ids (DYN-047, SUP-161).
+    pub id: Option<ChildId>,
+    /// Its name in the tree, unique among its siblings.
+    pub name: String,
+    /// Whether it runs.
+    pub status: ChildStatus,
+    /// The incarnation that runs.
+    pub process: Option<ProcessRef>,
+    /// Worker or supervisor.
+    pub child_type: ChildType,
+}
+
+/// Totals of a supervisor's children.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Specifications.
+    pub specs: usize,
+    /// Of those, running.
+    pub active: usize,
+    /// Of those, supervisors.
+    pub supervisors: usize,
+    /// Of those, workers.
+    pub workers: usize,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, child_type: ChildType, status: ChildStatus) {
+        self.specs += 1;
+        match child_type {
+            ChildType::Supervisor => self.supervisors += 1,
+            ChildType::Worker => self.workers += 1,
+        }
+        if status == ChildStatus::Running {
+            self.active += 1;
+        }
+    }
+}
+
+/// What a child is doing, from its published state and, for one that ended by itself and is not
+/// handled yet, what its policy makes of it. `None`: it is not listed any more.
+pub(crate) fn status(state: NodeState, pending: Option<AfterExit>) -> Option<ChildStatus> {
+    match (state, pending) {
+        (_, Some(AfterExit::Restart)) => Some(ChildStatus::Restarting),
+        (_, Some(AfterExit::Keep)) => Some(ChildStatus::Stopped),
+        (_, Some(AfterExit::Drop)) => None,
+        (NodeState::Running | NodeState::Stopping, None) => Some(ChildStatus::Running),
+        (NodeState::Starting | NodeState::BackingOff, None) => Some(ChildStatus::Restarting),
+        (
+            NodeState::Declared | NodeState::Stopped | NodeState::Unkillable | NodeState::GaveUp,
+            None,
+        ) => Some(ChildStatus::Stopped),
+    }
+}

@@ -1,0 +1,178 @@
+//! Supervisors of any number of instances of one template: OTP's `simple_one_for_one`.
+//!
+//! Kept because its rules differ from those of a [`DynamicSupervisor`](crate::DynamicSupervisor)
+//! in places (SUP-118, 162, 165), and because the argument of an instance is typed. Where neither
+//! matters a dynamic supervisor is the one to use.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use perennial_core::{
+    ChildId, Restart,
+    intensity::IntensityLimit,
+    supervisor::{Flags, Keeps},
+    tree::NodeKind,
+};
+
+use crate::{
+    ChildInfo, ChildRef, ChildSpec, Counts, RequestError, StopError,
+    node::Supervises,
+    presence::Presence,
+    supervisor::{Ends, Plan, Request, SupervisorLife, ask, stop, supervisor_child},
+};
+
+type Template<A> = Arc<dyn Fn(A) -> ChildSpec + Send + Sync>;
+
+/// What a template supervisor is made of: exactly one template, by construction (SUP-032).
+pub struct TemplateSupervisorSpec<A> {
+    id: ChildId,
+    intensity: IntensityLimit,
+    restart: Restart,
+    template: Template<A>,
+}
+
+impl<A> TemplateSupervisorSpec<A> {
+    /// A permanent supervisor of instances of `template` that tolerates 3 restarts in 5 s. The
+    /// template makes the specification of an instance from the argument it is started with; a
+    /// restart of the instance uses that specification again (SUP-168).
+    pub fn new(
+        id: impl Into<ChildId>,
+        template: impl Fn(A) -> ChildSpec + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            intensity: IntensityLimit::default(),
+            restart: Restart::Permanent,
+            template: Arc::new(template),
+        }
+    }
+
+    /// Gives up after more than `max_restarts` restarts within `within`, over all instances
+    /// (SUP-177).
+    #[must_use]
+    pub fn intensity(mut self, max_restarts: u32, within: Duration) -> Self {
+        self.intensity = IntensityLimit { max_restarts, within };
+        self
+    }
+
+    /// Sets when this supervisor itself is restarted, as a child.
+    #[must_use]
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.restart = restart;
+        self
+    }
+}
+
+impl<A> fmt::Debug for TemplateSupervisorSpec<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TemplateSupervisorSpec").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Handle to a template supervisor. Cheap to clone; outlives its restarts.
+pub struct TemplateSupervisor<A> {
+    presence: Presence<SupervisorLife>,
+    template: Template<A>,
+}
+
+impl<A> TemplateSupervisor<A> {
+    /// How to supervise a template supervisor, and the handle to it.
+    pub fn child_spec(spec: TemplateSupervisorSpec<A>) -> (ChildSpec, Self) {
+        let flags = Flags { intensity: spec.intensity, ..Flags::default() };
+        let plan = Plan {
+            flags,
+            keeps: Keeps::Instances { max: None },
+            ends: Ends::AtOnce,
+            children: Vec::new(),
+            child_budget: None,
+            arguments: None,
+        };
+        let declared = Supervises::new(&flags, Vec::new());
+        let kind = NodeKind::DynamicSupervisor;
+        let make = move || Ok(plan.clone());
+        let (child, Instances(presence)) =
+            supervisor_child(spec.id, spec.restart, kind, declared, make);
+        (child, Self { presence, template: spec.template })
+    }
+
+    /// Starts an instance (SUP-160, 169).
+    ///
+    /// # Errors
+    ///
+    /// When it does not start, or its init answers ignore.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
+    pub async fn start_child(&self, argument: A) -> Result<ChildRef, RequestError> {
+        let spec = Box::new((self.template)(argument));
+        let id = spec.id().clone();
+        let new = ask(&self.presence, |reply| Request::StartChild { spec, reply }).await?;
+        ChildRef::new(id, new)
+    }
+
+    /// Stops an instance, awaits its end and forgets it (SUP-163); one that is dead already is fine
+    /// (SUP-165).
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::NotFound`] when it lives, and under another supervisor (SUP-166).
+    pub async fn terminate_child(&self, child: &ChildRef) -> Result<(), RequestError> {
+        let which = child.which();
+        let asked = ask(&self.presence, |reply| Request::TerminateChild { which, reply }).await;
+        match asked {
+            Err(RequestError::NotFound(_)) if child.now().is_none() => Ok(()),
+            asked => asked,
+        }
+    }
+
+    /// The specification that the template made for an instance (SUP-045).
+    ///
+    /// # Errors
+    ///
+    /// When it is not a child.
+    pub async fn get_child_spec(&self, child: &ChildRef) -> Result<ChildSpec, RequestError> {
+        let which = child.which();
+        ask(&self.presence, |reply| Request::GetChildSpec { which, reply }).await
+    }
+
+    /// Stops it and all below it, as [`Supervisor::stop`](crate::Supervisor::stop).
+    ///
+    /// # Errors
+    ///
+    /// See [`StopError`].
+    pub async fn stop(&self, within: Duration) -> Result<(), StopError> {
+        stop(&self.presence, within).await
+    }
+
+    /// Its instances as published, without ids (SUP-161); asks nobody.
+    pub fn which_children(&self) -> Vec<ChildInfo> {
+        self.presence.now().map(|life| life.children(false)).unwrap_or_default()
+    }
+
+    /// Totals of [`which_children`](Self::which_children); one specification (SUP-162).
+    pub fn count_children(&self) -> Counts {
+        let counts = self.presence.now().map(|life| life.counts());
+        counts.map(|counts| Counts { specs: 1, ..counts }).unwrap_or_default()
+    }
+}
+
+/// What [`supervisor_child`] makes of a presence here.
+struct Instances(Presence<SupervisorLife>);
+
+impl From<Presence<SupervisorLife>> for Instances {
+    fn from(presence: Presence<SupervisorLife>) -> Self {
+        Self(presence)
+    }
+}
+
+impl<A> Clone for TemplateSupervisor<A> {
+    fn clone(&self) -> Self {
+        Self { presence: self.presence.clone(), template: self.template.clone() }
+    }
+}
+
+impl<A> fmt::Debug for TemplateSupervisor<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TemplateSupervisor").finish_non_exhaustive()
+    }
+}
