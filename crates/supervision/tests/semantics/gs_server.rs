@@ -45,6 +45,8 @@ pub(crate) struct Talker {
     pub(crate) answers: Vec<Next<Say>>,
     /// One of these is given up when the first exit of another is handled.
     pub(crate) flush: Vec<WatchRef>,
+    /// What it notes when it handles an exit.
+    pub(crate) on_exit: Option<Box<dyn Fn() -> String + Send>>,
     /// Whether its formatters panic.
     pub(crate) unspeakable: bool,
 }
@@ -64,7 +66,7 @@ impl Talker {
 
     fn new(log: Log, cleanup: Cleanup, pings: u64) -> Self {
         let (kept, answers, flush) = (Vec::new(), Vec::new(), Vec::new());
-        Self { log, pings, kept, cleanup, answers, flush, unspeakable: false }
+        Self { log, pings, kept, cleanup, answers, flush, on_exit: None, unspeakable: false }
     }
 
     /// Another state, which has counted to `pings`.
@@ -129,6 +131,9 @@ impl GenServer for Talker {
             cx.demonitor(watch);
         }
         self.log.add(format!("exit of {}: {}", exit.process.path(), exit.reason));
+        if let Some(look) = &self.on_exit {
+            self.log.add(look());
+        }
         Ok(self.answers.pop().unwrap_or(Next::Continue))
     }
 
