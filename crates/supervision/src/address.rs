@@ -148,7 +148,7 @@ impl<M: Send + 'static> Address<M> {
 
     /// The present incarnation, if there is one now (GS-063).
     pub fn whereis(&self) -> Option<ProcessRef> {
-        self.presence.now().map(|life| life.process)
+        self.presence.now().map(|life| life.process.clone())
     }
 
     /// Watches the end of the present incarnation; [`ExitReason::NoProc`] at once when there is

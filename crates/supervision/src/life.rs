@@ -10,7 +10,7 @@ use std::{
 };
 
 use perennial_core::ExitReason;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::panics::call_quietly;
@@ -125,7 +125,8 @@ pub(crate) struct Life {
 pub(crate) struct Ended(Arc<EndedInner>);
 
 struct EndedInner {
-    reason: watch::Sender<Option<ExitReason>>,
+    reason: OnceLock<ExitReason>,
+    told: Notify,
     /// A driver announces the end; nobody else does.
     driven: AtomicBool,
     /// Those who want to be told; empty once the reason is set.
@@ -162,7 +163,8 @@ impl EndedInner {
 impl Ended {
     pub(crate) fn new() -> Self {
         Self(Arc::new(EndedInner {
-            reason: watch::Sender::new(None),
+            reason: OnceLock::new(),
+            told: Notify::new(),
             driven: AtomicBool::new(false),
             watchers: Mutex::default(),
         }))
@@ -185,16 +187,13 @@ impl Ended {
     pub(crate) fn announce(&self, reason: &ExitReason) {
         let watchers = {
             let mut watchers = self.0.watchers();
-            let first = self.0.reason.send_if_modified(|slot| {
-                let first = slot.is_none();
-                slot.get_or_insert_with(|| reason.clone());
-                first
-            });
+            let first = self.0.reason.set(reason.clone()).is_ok();
             if !first {
                 return;
             }
             std::mem::take(&mut watchers.tells)
         };
+        self.0.told.notify_waiters();
         for tell in watchers.into_values() {
             call_quietly("on_exit", || tell(reason));
         }
@@ -202,16 +201,18 @@ impl Ended {
 
     /// The reason, once there is one.
     pub(crate) fn reason(&self) -> Option<ExitReason> {
-        self.0.reason.borrow().clone()
+        self.0.reason.get().cloned()
     }
 
     /// Waits for the end.
     pub(crate) async fn wait(&self) -> ExitReason {
-        let mut reason = self.0.reason.subscribe();
-        match reason.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or(ExitReason::NoProc),
-            // The sender lives in `self`.
-            Err(_) => ExitReason::NoProc,
+        loop {
+            // Made before the look: an announcement after it is not missed.
+            let told = self.0.told.notified();
+            if let Some(reason) = self.0.reason.get() {
+                return reason.clone();
+            }
+            told.await;
         }
     }
 

@@ -1,6 +1,11 @@
 //! Whether a child is there, coming, or gone: what addresses wait on.
 
-use tokio::sync::watch;
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::sync::Notify;
 
 use crate::life::Pid;
 
@@ -15,17 +20,40 @@ pub(crate) enum Phase<T> {
     Gone,
 }
 
+/// What both ends share.
+#[derive(Debug)]
+struct Shared<T> {
+    phase: Mutex<Phase<T>>,
+    /// Of the phase.
+    changed: Notify,
+    /// The writing end is gone: nothing changes any more.
+    closed: AtomicBool,
+}
+
 /// The writing end, held by the child's specification; dropping the last one means gone.
 #[derive(Debug)]
-pub(crate) struct Publisher<T>(watch::Sender<Phase<T>>);
+pub(crate) struct Publisher<T>(Arc<Shared<T>>);
 
 /// The reading end.
 #[derive(Debug)]
-pub(crate) struct Presence<T>(watch::Receiver<Phase<T>>);
+pub(crate) struct Presence<T>(Arc<Shared<T>>);
 
 impl<T> Clone for Presence<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
+    }
+}
+
+impl<T> Drop for Publisher<T> {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::SeqCst);
+        self.0.changed.notify_waiters();
+    }
+}
+
+impl<T> Shared<T> {
+    fn phase(&self) -> MutexGuard<'_, Phase<T>> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -67,42 +95,61 @@ pub(crate) struct NothingComes;
 
 /// Before the first start nothing is promised: a destination that was never started is gone.
 pub(crate) fn channel<T>() -> (Publisher<T>, Presence<T>) {
-    let (writer, reader) = watch::channel(Phase::Gone);
-    (Publisher(writer), Presence(reader))
+    let shared = Arc::new(Shared {
+        phase: Mutex::new(Phase::Gone),
+        changed: Notify::new(),
+        closed: AtomicBool::new(false),
+    });
+    (Publisher(shared.clone()), Presence(shared))
 }
 
 impl<T> Publisher<T> {
     fn change(&self, next: Phase<T>, when: impl FnOnce(&Phase<T>) -> bool) {
-        let mut phase = next;
-        self.0.send_if_modified(|present| {
-            let change = when(present);
-            if change {
-                std::mem::swap(present, &mut phase);
-            }
-            change
-        });
+        let before = {
+            let mut phase = self.0.phase();
+            when(&phase).then(|| std::mem::replace(&mut *phase, next))
+        };
+        if before.is_some() {
+            self.0.changed.notify_waiters();
+        }
         // What was there before is dropped here, outside the lock.
     }
 
     pub(crate) fn up(&self, incarnation: T) {
-        self.0.send_replace(Phase::Up(incarnation));
+        self.change(Phase::Up(incarnation), |_| true);
     }
 }
 
 impl<T: Clone> Presence<T> {
     /// The present incarnation; waits while one is coming. The caller brings the deadline.
     pub(crate) async fn current(&self) -> Result<T, NothingComes> {
-        let mut phase = self.0.clone();
-        let settled = phase.wait_for(|phase| !matches!(phase, Phase::Coming)).await;
-        match settled.as_deref() {
-            Ok(Phase::Up(incarnation)) => Ok(incarnation.clone()),
-            Ok(Phase::Coming | Phase::Gone) | Err(_) => Err(NothingComes),
+        // Mostly it is there.
+        if let Some(settled) = self.settled() {
+            return settled;
+        }
+        loop {
+            // Made before the look: a change after it is not missed.
+            let changed = self.0.changed.notified();
+            if let Some(settled) = self.settled() {
+                return settled;
+            }
+            changed.await;
+        }
+    }
+
+    /// What there is; nothing while that is open.
+    fn settled(&self) -> Option<Result<T, NothingComes>> {
+        match &*self.0.phase() {
+            Phase::Up(incarnation) => Some(Ok(incarnation.clone())),
+            Phase::Gone => Some(Err(NothingComes)),
+            Phase::Coming if self.0.closed.load(Ordering::SeqCst) => Some(Err(NothingComes)),
+            Phase::Coming => None,
         }
     }
 
     /// The present incarnation, if there is one now.
     pub(crate) fn now(&self) -> Option<T> {
-        match &*self.0.borrow() {
+        match &*self.0.phase() {
             Phase::Up(incarnation) => Some(incarnation.clone()),
             Phase::Coming | Phase::Gone => None,
         }

@@ -1,5 +1,6 @@
 use std::{
     any::Any,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,10 +12,26 @@ use perennial_core::ExitReason;
 use super::{CastError, MAILBOX_MAX};
 use crate::{ProcessRef, life::Pid, presence::OneLife};
 
-/// One life of an actor, as an address reaches it.
-pub(crate) struct Incarnation<M> {
+/// One life of an actor, as an address reaches it. Cheap to clone: each call does.
+pub(crate) struct Incarnation<M>(Arc<Reached<M>>);
+
+pub(crate) struct Reached<M> {
     pub(crate) process: ProcessRef,
     pub(crate) post: Arc<dyn Post<M>>,
+}
+
+impl<M> Incarnation<M> {
+    pub(crate) fn new(process: ProcessRef, post: Arc<dyn Post<M>>) -> Self {
+        Self(Arc::new(Reached { process, post }))
+    }
+}
+
+impl<M> Deref for Incarnation<M> {
+    type Target = Reached<M>;
+
+    fn deref(&self) -> &Reached<M> {
+        &self.0
+    }
 }
 
 /// How a life is reached, whatever kind of actor it is. None of these waits.
@@ -46,7 +63,7 @@ impl<M> OneLife for Incarnation<M> {
 
 impl<M> Clone for Incarnation<M> {
     fn clone(&self) -> Self {
-        Self { process: self.process.clone(), post: self.post.clone() }
+        Self(self.0.clone())
     }
 }
 

@@ -75,7 +75,7 @@ async fn start<A: Actor>(
     let process = cx.process.clone();
     let life = Life { pid, control: control.clone(), ended: process.ended() };
     let post = Arc::new(ActorPost { actor, control, mailbox: mailbox.clone() });
-    publisher.up(Incarnation { process, post });
+    publisher.up(Incarnation::new(process, post));
     cx.drive(&life, Some(mailbox), async move {
         // The join handle is the only barrier behind which the state is dropped (trap 12). How it
         // ended is in the slot; an empty slot means that nothing of ours ran: killed (trap 1).

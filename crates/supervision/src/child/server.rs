@@ -55,7 +55,7 @@ async fn start<S: GenServer>(
     let life = Life { pid, control: control.clone(), ended: process.ended() };
     let mut cx = ServerCx::new(process.clone(), address);
     // What is sent from here on is kept until the init is done (GS-013).
-    publisher.up(Incarnation { process, post: control.clone() });
+    publisher.up(Incarnation::new(process, control.clone()));
     let birth = Birth { publisher, life: Some(life), inbox: Some(Inbox::new(queue.clone())) };
     let init = async {
         let own = &mut cx;
