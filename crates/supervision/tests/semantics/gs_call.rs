@@ -509,10 +509,35 @@ async fn every_call_is_answered_while_the_server_dies_again_and_again() {
     while talk.ping().await.is_err() {}
     root.tree().kill("/top/a").unwrap().exit().await;
     while talk.ping().await.is_err() {}
+    let did = talk.did();
+    let count = |did: &[String], what: &str| did.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(count(&did, "started"), count(&did, "dropped") + 1, "one lives");
+    assert_eq!(count(&did, "terminate"), count(&did, "dropped") - 1, "all but the killed one");
+
+    // Killed and crashed from outside, at any moment of their lives.
+    let callers = (0..4).map(|_| async {
+        for _ in 0..300 {
+            let answer = talk.ping().await;
+            assert!(matches!(answer, Ok(_) | Err(CallError::Exited(_))), "{answer:?}");
+            tokio::task::yield_now().await;
+        }
+    });
+    let killer = async {
+        for round in 0..200 {
+            let tree = root.tree();
+            while round % 2 == 1 && talk.ping().await.is_err() {}
+            let hit = if round % 2 == 0 { tree.kill("/top/a") } else { tree.crash("/top/a") };
+            // It may be between two lives.
+            if let Ok(victim) = hit {
+                victim.exit().await;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(futures_util::future::join_all(callers), killer);
     root.shutdown().await;
     assert_eq!(talk.ping().await, Err(CallError::NoProc));
     let did = talk.did();
-    let count = |what: &str| did.iter().filter(|line| line.starts_with(what)).count();
-    assert_eq!(count("started"), count("dropped"));
-    assert_eq!(count("terminate"), count("started") - 1, "all but the one that was killed");
+    assert_eq!(count(&did, "started") + 1, count(&did, "dropped"), "none lives");
+    assert!(count(&did, "terminate: panic") > 0, "a crash is cleaned up after");
 }
