@@ -2,7 +2,6 @@
 
 mod actor;
 mod failure;
-mod reaper;
 mod server;
 mod start;
 mod task;
@@ -21,7 +20,6 @@ use serde_json::Value;
 pub use self::failure::{StartError, StartFault};
 pub use self::start::{Extra, Ignore, extra_arguments, pass_to_starter};
 pub(crate) use self::{
-    reaper::Reaper,
     start::{Begun, Outcome, StartCx, started},
     task::{exit_of, start_once as start_task},
 };
@@ -252,9 +250,9 @@ impl ChildSpec {
         })
     }
 
-    /// Lets go of what was captured to start it.
-    pub(crate) fn forget_start(&mut self) {
-        self.start = None;
+    /// The same without what was captured to start it.
+    pub(crate) fn without_start(&self) -> Self {
+        Self { start: None, ..self.clone() }
     }
 
     /// What the tree dump shows of the component: `read` returns what it last published, and must
@@ -267,9 +265,11 @@ impl ChildSpec {
 
     /// Whether `other` is a clone of this one, and so the same child.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        match (&self.start, &other.start) {
-            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
-            (_, None) | (None, _) => false,
+        match (&self.presence, &other.presence) {
+            (Some(own), Some(other)) => std::ptr::addr_eq(Arc::as_ptr(own), Arc::as_ptr(other)),
+            // Nobody waits for what has no address.
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
         }
     }
 

@@ -105,6 +105,10 @@ pub(crate) trait Control: Send + Sync {
     /// Asks for the end; the first reason counts.
     fn stop(&self, reason: &ExitReason);
     fn kill(&self);
+    /// Messages that wait, where there is a mailbox.
+    fn mailbox_depth(&self) -> Option<u64> {
+        None
+    }
     /// Makes the child panic in its own code path.
     #[cfg(feature = "testing")]
     fn crash(&self);

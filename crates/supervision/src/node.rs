@@ -1,9 +1,10 @@
 //! The published picture of a tree. Drivers and supervisors write it; reading it asks nobody.
 
+mod children;
 mod picture;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -15,14 +16,13 @@ use perennial_core::{
     tree::{LastExit, NodeState, TreeNode},
 };
 
-use self::picture::last_exit;
 pub(crate) use self::picture::{Supervises, collect_declared};
+use self::{children::Children, picture::last_exit};
 
 use crate::{
     ChildInfo, ChildSpec, ChildStatus, Clock, LifecycleSource, LifecycleStream, Names, ProcessRef,
-    address::Mailbox,
     context::Context,
-    life::{Life, Pid},
+    life::{Ended, Life, Pid},
     supervisor::status,
 };
 
@@ -43,7 +43,7 @@ impl Tree {
     /// Each node is consistent in itself; two nodes may be moments apart.
     pub fn nodes(&self) -> Vec<TreeNode> {
         let mut nodes = Vec::new();
-        self.root.collect(None, self.context.clock().now(), &mut nodes);
+        self.root.collect(None, 0, self.context.clock().now(), &mut nodes);
         nodes
     }
 
@@ -75,7 +75,7 @@ impl Tree {
     #[cfg(feature = "testing")]
     pub(crate) fn find(&self, path: &str) -> Option<Arc<Node>> {
         let mut parts = path.strip_prefix('/')?.split('/');
-        if parts.next()? != self.root.id {
+        if parts.next()? != self.root.name() {
             return None;
         }
         parts.try_fold(self.root.clone(), |node, part| node.child(part))
@@ -84,21 +84,15 @@ impl Tree {
 
 /// One child of a supervisor, over all its incarnations.
 pub(crate) struct Node {
-    pub(crate) id: String,
     path: Arc<str>,
+    /// Where its name begins in the path: names are unique, other than the ids of specifications.
+    name_at: usize,
     parent: Option<Weak<Node>>,
     order: u64,
-    spec: ChildSpec,
+    spec: Arc<ChildSpec>,
     state: Mutex<Written>,
-    children: Mutex<Children>,
-}
-
-/// Invariant: both hold the same nodes.
-#[derive(Default)]
-struct Children {
-    by_order: BTreeMap<u64, Arc<Node>>,
-    /// Unique, other than the ids of specifications.
-    by_id: HashMap<String, Arc<Node>>,
+    /// Most nodes are workers and never have any.
+    children: Mutex<Option<Box<Children>>>,
 }
 
 /// What changes.
@@ -113,29 +107,29 @@ struct Written {
     incarnation: u64,
     restarts: u64,
     started_at: Option<Uptime>,
-    last_exit: Option<LastExit>,
+    last_exit: Option<Box<LastExit>>,
     life: Option<Life>,
-    mailbox: Option<Arc<Mailbox>>,
+    /// The end that is being told of: published, and not yet announced.
+    ending: Option<Ended>,
     /// Supervisors only: restarts in the window, published after each step.
-    intensity: Option<RestartIntensity>,
+    intensity: Option<Box<RestartIntensity>>,
 }
 
 impl Node {
-    pub(crate) fn root(spec: ChildSpec) -> Arc<Self> {
-        Self::new(spec, None, 0, None)
+    pub(crate) fn root(spec: Arc<ChildSpec>) -> Arc<Self> {
+        let path = format!("/{}", spec.id);
+        Self::new(spec, None, 0, path.into())
     }
 
     fn new(
-        spec: ChildSpec,
+        spec: Arc<ChildSpec>,
         parent: Option<&Arc<Self>>,
         order: u64,
-        id: Option<String>,
+        path: Arc<str>,
     ) -> Arc<Self> {
-        let id = id.unwrap_or_else(|| spec.id.to_string());
-        let above = parent.map(|parent| &*parent.path).unwrap_or_default();
         Arc::new(Self {
-            path: format!("{above}/{id}").into(),
-            id,
+            name_at: parent.map_or(0, |parent| parent.path.len()) + 1,
+            path,
             parent: parent.map(Arc::downgrade),
             order,
             spec,
@@ -149,7 +143,7 @@ impl Node {
                 started_at: None,
                 last_exit: None,
                 life: None,
-                mailbox: None,
+                ending: None,
                 intensity: None,
             }),
             children: Mutex::default(),
@@ -158,20 +152,28 @@ impl Node {
 
     /// Adds a child behind the others. An id that a sibling has already gets its order appended,
     /// so that paths stay unique (dynamic children share ids, DYN-012).
-    pub(crate) fn add_child(self: &Arc<Self>, spec: ChildSpec, order: u64) -> Arc<Self> {
+    pub(crate) fn add_child(self: &Arc<Self>, spec: Arc<ChildSpec>, order: u64) -> Arc<Self> {
         let mut children = self.children();
-        let mut id = spec.id.to_string();
-        while spec.child_ids_repeat && children.by_id.contains_key(&id) {
-            id = format!("{id}~{order}");
+        let children = children.get_or_insert_default();
+        let mut path = format!("{}/{}", self.path, spec.id);
+        while spec.child_ids_repeat && children.find(&path[self.path.len() + 1..]).is_some() {
+            path = format!("{path}~{order}");
         }
-        let node = Self::new(spec, Some(self), order, Some(id.clone()));
-        children.by_order.insert(order, node.clone());
-        children.by_id.insert(id, node.clone());
+        let node = Self::new(spec, Some(self), order, path.into());
+        children.insert(node.clone());
         node
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.path[self.name_at..]
     }
 
     pub(crate) fn spec(&self) -> &ChildSpec {
         &self.spec
+    }
+
+    pub(crate) fn shared_spec(&self) -> Arc<ChildSpec> {
+        self.spec.clone()
     }
 
     pub(crate) fn order(&self) -> u64 {
@@ -183,12 +185,7 @@ impl Node {
     }
 
     pub(crate) fn remove_child(&self, order: u64) {
-        let removed = {
-            let mut children = self.children();
-            let removed = children.by_order.remove(&order);
-            let named = removed.as_ref().map(|node| children.by_id.remove(&node.id));
-            (removed, named)
-        };
+        let removed = self.children().as_mut().map(|children| children.remove(order));
         // Outside the lock: with it may go what the host's code captured.
         drop(removed);
     }
@@ -200,9 +197,9 @@ impl Node {
         let forgotten = std::mem::take(&mut *self.children());
         let declared: HashMap<&str, &ChildSpec> =
             declared.iter().map(|spec| (spec.id.as_str(), spec)).collect();
-        for child in forgotten.by_order.values() {
+        for child in forgotten.iter().flat_map(|children| children.iter()) {
             let comes_back =
-                declared.get(child.id.as_str()).is_some_and(|spec| spec.is_same(&child.spec));
+                declared.get(child.name()).is_some_and(|spec| spec.is_same(&child.spec));
             if comes_back {
                 child.forget_children();
             } else {
@@ -224,11 +221,11 @@ impl Node {
     }
 
     pub(crate) fn child(&self, id: &str) -> Option<Arc<Self>> {
-        self.children().by_id.get(id).cloned()
+        self.children().as_ref()?.find(id).cloned()
     }
 
-    pub(crate) fn child_nodes(&self) -> Vec<Arc<Self>> {
-        self.children().by_order.values().cloned().collect()
+    pub(crate) fn child_nodes(&self) -> Arc<[Arc<Self>]> {
+        self.children().as_mut().map(|children| children.list()).unwrap_or_default()
     }
 
     /// What it is doing; nothing when it is not listed any more.
@@ -244,7 +241,7 @@ impl Node {
         let running = (status == ChildStatus::Running).then_some(written.life.as_ref()).flatten();
         Some(ChildInfo {
             id: by_id.then(|| self.spec.id.clone()),
-            name: self.id.clone(),
+            name: self.name().to_owned(),
             status,
             process: running
                 .map(|life| ProcessRef::new(self.path.clone(), life.pid, life.ended.clone())),
@@ -314,10 +311,9 @@ impl Node {
         written.incarnation += 1;
     }
 
-    pub(crate) fn attach(&self, life: Life, mailbox: Option<Arc<Mailbox>>, now: Uptime) {
+    pub(crate) fn attach(&self, life: Life, now: Uptime) {
         let mut written = self.written();
         written.life = Some(life);
-        written.mailbox = mailbox;
         written.started_at = Some(now);
     }
 
@@ -337,7 +333,7 @@ impl Node {
             return None;
         }
         let lived = written.started_at.map(|then| now.since(then)).unwrap_or_default();
-        written.last_exit = Some(last_exit(reason, lived, now));
+        written.last_exit = Some(Box::new(last_exit(reason, lived, now)));
         if written.state == NodeState::Running {
             written.pending = Some(match self.spec.restart.after(reason).then {
                 // Where ids repeat nothing is kept of what does not run.
@@ -347,6 +343,7 @@ impl Node {
         }
         written.state = if written.gave_up { NodeState::GaveUp } else { NodeState::Stopped };
         let life = written.forget_life();
+        written.ending = life.as_ref().map(|life| life.ended.clone());
         let incarnation = written.started.then_some(written.incarnation);
         drop(written);
         drop(life);
@@ -377,7 +374,7 @@ impl Node {
 
     pub(crate) fn start_failed(&self, reason: &ExitReason, now: Uptime) {
         let mut written = self.written();
-        written.last_exit = Some(last_exit(reason, Duration::ZERO, now));
+        written.last_exit = Some(Box::new(last_exit(reason, Duration::ZERO, now)));
         if written.state != NodeState::Unkillable {
             written.state = NodeState::Stopped;
         }
@@ -392,7 +389,7 @@ impl Node {
     }
 
     pub(crate) fn publish_intensity(&self, intensity: &RestartIntensity) {
-        self.written().intensity = Some(intensity.clone());
+        self.written().intensity = Some(Box::new(intensity.clone()));
     }
 
     pub(crate) fn count_restart(&self, now: Uptime) {
@@ -400,6 +397,20 @@ impl Node {
             // Decided upon elsewhere; here it is shown.
             let _ = intensity.record(now);
         }
+    }
+
+    /// The end is announced.
+    pub(crate) fn told(&self, ended: &Ended) {
+        let mut written = self.written();
+        if written.ending.as_ref().is_some_and(|ending| ending.is_same(ended)) {
+            written.ending = None;
+        }
+    }
+
+    /// Whatever of it is not over: what runs, and what is being told of.
+    pub(crate) fn not_over(&self) -> (Option<Life>, Option<Ended>) {
+        let written = self.written();
+        (written.life.clone(), written.ending.clone())
     }
 
     pub(crate) fn life(&self) -> Option<Life> {
@@ -429,7 +440,7 @@ impl Node {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn children(&self) -> MutexGuard<'_, Children> {
+    fn children(&self) -> MutexGuard<'_, Option<Box<Children>>> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -437,7 +448,6 @@ impl Node {
 impl Written {
     fn forget_life(&mut self) -> Option<Life> {
         self.started_at = None;
-        self.mailbox = None;
         self.life.take()
     }
 }

@@ -33,8 +33,10 @@ pub(crate) fn note_locations() {
 
 /// Runs `future`; a panic in it is an exit reason. A panic while the future is being *made* is not
 /// inside it: callers hand over an `async` block that makes it.
-pub(crate) async fn guard<T>(future: impl Future<Output = T>) -> Result<T, ExitReason> {
-    AssertUnwindSafe(future).catch_unwind().await.map_err(|payload| reason(&*payload))
+pub(crate) fn guard<T>(
+    future: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, ExitReason>> {
+    AssertUnwindSafe(future).catch_unwind().map(|it| it.map_err(|payload| reason(&*payload)))
 }
 
 /// Calls `work`; a panic in it is an exit reason.

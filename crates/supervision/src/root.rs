@@ -1,14 +1,10 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use perennial_core::ExitReason;
 
 use crate::{
-    Clock, Names, Options, StartError, Supervisor, SupervisorSpec, Tree,
-    child::{Reaper, StartCx},
-    context::Context,
-    life::Life,
-    node::Node,
-    panics,
+    Clock, Names, Options, StartError, Supervisor, SupervisorSpec, Tree, child::StartCx,
+    context::Context, life::Life, node::Node, panics,
 };
 
 /// The top of a running tree. Dropping it asks the tree to stop and does not wait.
@@ -51,8 +47,8 @@ impl Root {
         }
         let (child, supervisor) = Supervisor::child_spec(spec);
         let context = Context::new(clock, options);
-        let node = Node::root(child.clone());
-        let cx = StartCx::new(&context, &node, &Reaper::default(), true, |_, _| ());
+        let node = Node::root(Arc::new(child.clone()));
+        let cx = StartCx::new(&context, &node, true, |_, _| ());
         let id = child.id().clone();
         let begun = child.start(cx, None).await?;
         let life = begun.life.ok_or_else(|| StartError::new(&id, ExitReason::NoProc))?;

@@ -2,9 +2,7 @@
 
 use perennial_core::{ChildType, ExitReason, Shutdown};
 
-use crate::{
-    ChildSpec, LifecycleEvent, ProcessRef, child::Reaper, context::Context, life::Life, node::Node,
-};
+use crate::{ChildSpec, LifecycleEvent, ProcessRef, context::Context, life::Life, node::Node};
 
 /// How many kill deadlines a supervisor gets for itself and what is below it.
 const LEVELS: u32 = 4;
@@ -14,7 +12,6 @@ pub(crate) struct Stopping<'a> {
     pub(crate) context: &'a Context,
     pub(crate) supervisor: &'a Node,
     pub(crate) node: &'a Node,
-    pub(crate) reaper: &'a Reaper,
     pub(crate) spec: &'a ChildSpec,
     pub(crate) life: &'a Life,
 }
@@ -22,10 +19,10 @@ pub(crate) struct Stopping<'a> {
 /// Stops an incarnation, awaits its end, and reports what table 5.6 says. Returns once nothing of it
 /// runs any more, or it is given up as unkillable.
 pub(crate) async fn stop(it: Stopping<'_>) {
-    let Stopping { context, supervisor, node, reaper, spec, life } = it;
+    let Stopping { context, supervisor, node, spec, life } = it;
     node.stopping(life.pid);
     let (reason, timed_out) = match spec.shutdown {
-        Shutdown::BrutalKill => (kill(context, node, reaper, life).await, false),
+        Shutdown::BrutalKill => (kill(context, node, life).await, false),
         Shutdown::Infinity => {
             life.control.stop(&ExitReason::Shutdown);
             (life.ended.wait().await, false)
@@ -34,7 +31,7 @@ pub(crate) async fn stop(it: Stopping<'_>) {
             life.control.stop(&ExitReason::Shutdown);
             match tokio::time::timeout(within, life.ended.wait()).await {
                 Ok(reason) => (reason, false),
-                Err(_) => (kill(context, node, reaper, life).await, true),
+                Err(_) => (kill(context, node, life).await, true),
             }
         }
     };
@@ -47,12 +44,7 @@ pub(crate) async fn stop(it: Stopping<'_>) {
 
 /// Kills the incarnation `life` and awaits its end. One that does not end is given up: reported,
 /// and from then on no business of its supervisor, so that nobody waits for it twice.
-pub(crate) async fn kill(
-    context: &Context,
-    node: &Node,
-    reaper: &Reaper,
-    life: &Life,
-) -> ExitReason {
+pub(crate) async fn kill(context: &Context, node: &Node, life: &Life) -> ExitReason {
     life.control.kill();
     let within = match node.child_type() {
         ChildType::Worker => context.kill_deadline(),
@@ -65,7 +57,6 @@ pub(crate) async fn kill(
         // It has ended this very moment and is being announced.
         return life.ended.wait().await;
     }
-    reaper.remove(life.pid);
     context.unkillable(life, node);
     ExitReason::Killed
 }

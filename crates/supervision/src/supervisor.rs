@@ -5,6 +5,7 @@
 
 mod incarnation;
 mod listing;
+mod reaper;
 mod request;
 mod shell;
 mod waiting;

@@ -2,12 +2,13 @@
 //! after failures and its early announcements end here.
 
 use std::sync::{
-    Arc, Mutex, OnceLock, PoisonError,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
+use futures_util::FutureExt;
 use perennial_core::{ChildId, ExitReason, tree::NodeKind};
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::{ChildSpec, Ignore, Outcome, StartCx};
 use crate::{
@@ -61,90 +62,96 @@ async fn start<A: Actor>(
     arguments: A::Arguments,
     publisher: Arc<Publisher<Incarnation<A::Msg>>>,
 ) -> Result<Outcome, ExitReason> {
-    let pid = cx.process.pid();
-    let (slot, mailbox) = (Arc::new(Slot::default()), Arc::new(Mailbox::default()));
-    let adapter = Adapter { actor, pid, slot: slot.clone(), mailbox: mailbox.clone() };
+    let shared = Arc::new(Shared::new());
+    let adapter = Adapter { actor, pid: cx.process.pid(), shared: shared.clone() };
     #[expect(clippy::disallowed_methods, reason = "the adapter is supervised by the caller")]
     let spawned = Actor::spawn(None, adapter, arguments).await;
     let (actor, join) = match spawned {
         Ok(spawned) => spawned,
-        Err(_) if slot.ignored.load(Ordering::SeqCst) => return Ok(Outcome::Ignored),
-        Err(error) => return Err(slot.reason().unwrap_or_else(|| ExitReason::error(&error))),
+        Err(_) if shared.ignored.load(Ordering::SeqCst) => return Ok(Outcome::Ignored),
+        Err(error) => {
+            let reason = shared.reason.get().cloned();
+            return Err(reason.unwrap_or_else(|| ExitReason::error(&error)));
+        }
     };
-    let control = Arc::new(ActorControl { cell: actor.get_cell(), slot: slot.clone() });
+    // Set once: nobody else knows it yet.
+    let _ = shared.actor.set(actor);
     let process = cx.process.clone();
-    let life = Life { pid, control: control.clone(), ended: process.ended() };
-    let post = Arc::new(ActorPost { actor, control, mailbox: mailbox.clone() });
-    publisher.up(Incarnation::new(process, post));
-    cx.drive(&life, Some(mailbox), async move {
+    let life = Life { pid: process.pid(), control: shared.clone(), ended: process.ended() };
+    publisher.up(Incarnation::new(process, shared.clone()));
+    cx.drive(&life, async move {
         // The join handle is the only barrier behind which the state is dropped (trap 12). How it
-        // ended is in the slot; an empty slot means that nothing of ours ran: killed (trap 1).
+        // ended is in its slot; an empty one means that nothing of ours ran: killed (trap 1).
         drop(join.await);
-        slot.reason().unwrap_or(ExitReason::Killed)
+        shared.reason.get().cloned().unwrap_or(ExitReason::Killed)
     });
     Ok(Outcome::Up(life))
 }
 
-/// Where the adapter leaves the typed reason of its end (trap 2).
-#[derive(Debug, Default)]
-struct Slot {
+/// What one incarnation and those outside share; holds nothing of the user's.
+struct Shared<M> {
+    /// Where to reach it; set once it has started.
+    actor: OnceLock<ActorRef<M>>,
+    mailbox: Mailbox,
     /// Why a supervisor asked for the end.
     asked: OnceLock<ExitReason>,
     /// The init answered that it need not run.
     ignored: AtomicBool,
-    reason: Mutex<Option<ExitReason>>,
+    /// Where the adapter leaves the typed reason of the end (trap 2). The first counts.
+    reason: OnceLock<ExitReason>,
 }
 
-impl Slot {
-    /// The first reason counts.
-    fn put(&self, reason: ExitReason) {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+impl<M> Shared<M> {
+    fn new() -> Self {
+        Self {
+            actor: OnceLock::new(),
+            mailbox: Mailbox::default(),
+            asked: OnceLock::new(),
+            ignored: AtomicBool::new(false),
+            reason: OnceLock::new(),
+        }
     }
-
-    fn reason(&self) -> Option<ExitReason> {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
-struct ActorControl {
-    cell: ActorCell,
-    slot: Arc<Slot>,
-}
-
-impl Control for ActorControl {
+impl<M: ractor::Message> Control for Shared<M> {
     /// Handles what is queued, then ends (trap 8).
     fn stop(&self, reason: &ExitReason) {
-        self.slot.asked.get_or_init(|| reason.clone());
-        // One that cannot be drained is ending already.
-        drop(self.cell.drain());
+        self.asked.get_or_init(|| reason.clone());
+        if let Some(actor) = self.actor.get() {
+            // One that cannot be drained is ending already.
+            drop(actor.drain());
+        }
     }
 
     fn kill(&self) {
-        self.cell.kill();
+        if let Some(actor) = self.actor.get() {
+            actor.kill();
+        }
+    }
+
+    fn mailbox_depth(&self) -> Option<u64> {
+        Some(self.mailbox.depth())
     }
 
     #[cfg(feature = "testing")]
     fn crash(&self) {
-        crate::testing::crash_actor(&self.cell);
+        if let Some(actor) = self.actor.get() {
+            crate::testing::crash_actor(&actor.get_cell());
+        }
     }
 }
 
-struct ActorPost<M> {
-    actor: ActorRef<M>,
-    control: Arc<ActorControl>,
-    mailbox: Arc<Mailbox>,
-}
-
-impl<M: ractor::Message> Post<M> for ActorPost<M> {
+impl<M: ractor::Message> Post<M> for Shared<M> {
     fn post(&self, message: M) -> Result<(), CastError> {
+        let actor = self.actor.get().ok_or(CastError::NoProc)?;
         if !self.mailbox.admit() {
             return Err(CastError::Full);
         }
-        self.actor.send_message(message).map_err(|_| CastError::NoProc)
+        actor.send_message(message).map_err(|_| CastError::NoProc)
     }
 
     fn terminate(&self, reason: &ExitReason) {
-        self.control.stop(reason);
+        self.stop(reason);
     }
 
     fn inspect(&self, _: Box<dyn std::any::Any + Send>) -> Result<(), Refused> {
@@ -152,30 +159,24 @@ impl<M: ractor::Message> Post<M> for ActorPost<M> {
     }
 }
 
-struct Adapter<A> {
+struct Adapter<A: Actor> {
     actor: A,
     pid: Pid,
-    slot: Arc<Slot>,
-    mailbox: Arc<Mailbox>,
+    shared: Arc<Shared<A::Msg>>,
 }
 
 /// The user's state; taken once it has been cleaned up.
 struct Held<S>(Option<S>);
 
 impl<A: Actor> Adapter<A> {
-    /// One callback of the user's actor: a panic or an error is its typed reason.
-    async fn callback<T>(
+    /// One callback of the user's actor: a panic or an error is its typed reason. Written without
+    /// `async`, which would keep the user's future several times over in every actor.
+    fn callback<T>(
         &self,
         call: impl Future<Output = Result<T, ActorProcessingErr>>,
-    ) -> Result<T, ExitReason> {
-        match CURRENT.scope(self.pid, guard(call)).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(match error.downcast::<ExitReason>() {
-                Ok(reason) => *reason,
-                Err(error) => ExitReason::error(&*error),
-            }),
-            Err(panic) => Err(panic),
-        }
+    ) -> impl Future<Output = Result<T, ExitReason>> {
+        let own = CURRENT.scope(self.pid, guard(call));
+        own.map(|answer| answer.and_then(|answer| answer.map_err(ExitReason::from_boxed)))
     }
 
     /// Runs the user's cleanup once, drops the state, and leaves the reason. A cleanup that fails
@@ -185,7 +186,7 @@ impl<A: Actor> Adapter<A> {
         let cleanup = self.callback(async { self.actor.post_stop(me, &mut state).await }).await;
         // Dropping the state is the user's code as well.
         let dropped = crate::panics::guard_blocking(move || drop(state));
-        self.slot.put(match (cleanup, dropped) {
+        self.shared.reason.get_or_init(|| match (cleanup, dropped) {
             (Ok(()), Ok(())) => reason,
             (Err(failure), _) | (Ok(()), Err(failure)) => failure,
         });
@@ -199,7 +200,8 @@ impl<A: Actor> Adapter<A> {
         answer: Result<(), ExitReason>,
     ) -> Result<(), ActorProcessingErr> {
         if let Err(reason) = answer {
-            self.finish(me.clone(), held, reason).await;
+            // Boxed: it happens once in a life, and its room would be kept for all of it.
+            Box::pin(self.finish(me.clone(), held, reason)).await;
             me.stop(None);
         }
         Ok(())
@@ -219,14 +221,14 @@ impl<A: Actor> Actor for Adapter<A> {
         let init = async {
             let state = self.actor.pre_start(me, arguments).await;
             if state.as_ref().is_err_and(|error| error.is::<Ignore>()) {
-                self.slot.ignored.store(true, Ordering::SeqCst);
+                self.shared.ignored.store(true, Ordering::SeqCst);
             }
             state
         };
         match self.callback(init).await {
             Ok(state) => Ok(Held(Some(state))),
             Err(reason) => {
-                self.slot.put(reason.clone());
+                self.shared.reason.get_or_init(|| reason.clone());
                 Err(reason.into())
             }
         }
@@ -249,7 +251,7 @@ impl<A: Actor> Actor for Adapter<A> {
         message: A::Msg,
         held: &mut Held<A::State>,
     ) -> Result<(), ActorProcessingErr> {
-        self.mailbox.taken();
+        self.shared.mailbox.taken();
         let Some(state) = held.0.as_mut() else { return Ok(()) };
         let own = me.clone();
         let answer = self.callback(async { self.actor.handle(own, message, state).await }).await;
@@ -279,8 +281,8 @@ impl<A: Actor> Actor for Adapter<A> {
         me: ActorRef<A::Msg>,
         held: &mut Held<A::State>,
     ) -> Result<(), ActorProcessingErr> {
-        let reason = self.slot.asked.get().cloned().unwrap_or(ExitReason::Normal);
-        self.finish(me, held, reason).await;
+        let reason = self.shared.asked.get().cloned().unwrap_or(ExitReason::Normal);
+        Box::pin(self.finish(me, held, reason)).await;
         Ok(())
     }
 }

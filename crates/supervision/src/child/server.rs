@@ -91,7 +91,7 @@ async fn start<S: GenServer>(
     let asked = control.clone();
     let asked = move || asked.asked.get().cloned().unwrap_or(ExitReason::Shutdown);
     let serving = Serving::new(init, cx, inbox, start.clone(), asked);
-    start.drive(&life, Some(queue.mailbox().clone()), CURRENT.scope(pid, run(serving, control)));
+    start.drive(&life, CURRENT.scope(pid, run(serving, control)));
     Ok(Outcome::Up(life))
 }
 
@@ -185,6 +185,10 @@ impl<S: GenServer> Control for ServerControl<S> {
 
     fn kill(&self) {
         self.kill.cancel();
+    }
+
+    fn mailbox_depth(&self) -> Option<u64> {
+        Some(self.queue.mailbox().depth())
     }
 
     #[cfg(feature = "testing")]

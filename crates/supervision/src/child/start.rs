@@ -8,10 +8,9 @@ use std::{
 
 use perennial_core::{ChildType, ExitReason};
 
-use super::{ChildSpec, Reaper, StartError, StartFault};
+use super::{ChildSpec, StartError, StartFault};
 use crate::{
     LifecycleEvent, Name, Names, ProcessRef,
-    address::Mailbox,
     context::Context,
     life::{Ended, Life, Pid},
     node::Node,
@@ -24,7 +23,6 @@ use crate::{
 pub(crate) struct StartCx {
     pub(crate) context: Context,
     pub(crate) node: Arc<Node>,
-    pub(crate) reaper: Reaper,
     /// The incarnation that is being started.
     pub(crate) process: ProcessRef,
     /// Whether somebody asked for this start; others are automatic.
@@ -87,7 +85,7 @@ impl ChildSpec {
         cx: StartCx,
         arguments: Option<Extra>,
     ) -> Result<Begun, StartError> {
-        let StartCx { context, node, reaper, process, .. } = cx.clone();
+        let StartCx { context, node, process, .. } = cx.clone();
         let start = self.start.clone();
         node.begin_start();
         // Whoever calls it from here on, its own work included, waits for it to be up.
@@ -130,7 +128,7 @@ impl ChildSpec {
         };
         // A supervisor whose time is up runs already, with those children that did start.
         if let Some(life) = node.life() {
-            stopping::kill(&context, &node, &reaper, &life).await;
+            stopping::kill(&context, &node, &life).await;
         }
         // What the failed start had claimed is free before anybody hears of it (SUP-022).
         drop(unborn);
@@ -203,21 +201,19 @@ impl StartCx {
     pub(crate) fn new(
         context: &Context,
         node: &Arc<Node>,
-        reaper: &Reaper,
         requested: bool,
         report: impl Fn(Pid, ExitReason) + Send + Sync + 'static,
     ) -> Self {
         Self {
             context: context.clone(),
             node: node.clone(),
-            reaper: reaper.clone(),
             process: ProcessRef::new(node.shared_path(), context.next_pid(), Ended::new()),
             requested,
             report: Arc::new(report),
         }
     }
 
-    /// From here on the incarnation exists: it is in the tree, the reaper has it, and `end` is
+    /// From here on the incarnation exists: it is in the tree, and `end` is
     /// awaited by a driver that announces the result.
     ///
     /// A worker runs from here on. A supervisor does when its children do, and says so itself with
@@ -227,12 +223,10 @@ impl StartCx {
     pub(crate) fn drive(
         &self,
         life: &Life,
-        mailbox: Option<Arc<Mailbox>>,
         end: impl Future<Output = ExitReason> + Send + 'static,
     ) {
         life.ended.drive();
-        self.node.attach(life.clone(), mailbox, self.context.clock().now());
-        self.reaper.add(life.clone(), self.node.clone());
+        self.node.attach(life.clone(), self.context.clock().now());
         if self.node.child_type() == ChildType::Worker {
             started(self);
         }
@@ -254,15 +248,18 @@ impl StartCx {
             let event = LifecycleEvent::Exited { incarnation, reason: reason.clone() };
             self.context.tell(&self.node, event);
         }
-        self.reaper.remove(life.pid);
         if self.node.is_root() {
             // Nobody brings a root back.
             self.node.gone();
         }
         let (Life { pid, ended, control }, report) = (life, self.report.clone());
         self.node.spec().release(&self.context, &self.process);
+        let node = Arc::downgrade(&self.node);
         drop((self, control));
         ended.announce(&reason);
+        if let Some(node) = node.upgrade() {
+            node.told(&ended);
+        }
         report(pid, reason);
     }
 }

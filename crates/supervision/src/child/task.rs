@@ -82,7 +82,6 @@ pub(crate) fn start(
     let life = Life { pid, control: control.clone(), ended: cx.process.ended() };
     cx.drive(
         &life,
-        None,
         CURRENT.scope(pid, async move {
             let mut work = contain(work);
             let ended = tokio::select! {

@@ -61,7 +61,7 @@ fn start(
     #[expect(clippy::disallowed_methods, reason = "supervised by the driver below")]
     std::thread::Builder::new().name(name.to_owned()).spawn(body)?;
     let life = Life { pid, control: control.clone(), ended: cx.process.ended() };
-    cx.drive(&life, None, async move {
+    cx.drive(&life, async move {
         let exit = ended.await.unwrap_or(ExitReason::Killed);
         if control.killed.load(Ordering::SeqCst) {
             return ExitReason::Killed;

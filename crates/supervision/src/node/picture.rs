@@ -1,9 +1,6 @@
 //! What readers get of a node.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::time::Duration;
 
 use perennial_core::{
     ExitReason, Strategy, Uptime,
@@ -15,18 +12,32 @@ use super::Node;
 use crate::ChildSpec;
 
 impl Node {
-    pub(super) fn collect(&self, parent: Option<&str>, now: Uptime, nodes: &mut Vec<TreeNode>) {
-        nodes.push(self.picture(parent, now));
-        for child in self.child_nodes() {
-            child.collect(Some(&self.path), now, nodes);
+    /// This node and all below it; `in_window` is what its supervisor counts of late.
+    pub(super) fn collect(
+        &self,
+        parent: Option<&str>,
+        in_window: u32,
+        now: Uptime,
+        nodes: &mut Vec<TreeNode>,
+    ) {
+        nodes.push(self.picture(parent, in_window, now));
+        let children = self.child_nodes();
+        if children.is_empty() {
+            return;
+        }
+        nodes.reserve(children.len());
+        // Asked once for all siblings: it looks at every restart of late.
+        let in_window = self.in_window(now);
+        for child in &*children {
+            child.collect(Some(&self.path), in_window, now, nodes);
         }
     }
 
-    fn picture(&self, parent: Option<&str>, now: Uptime) -> TreeNode {
-        let in_window = |parent: &Arc<Self>| {
-            parent.written().intensity.as_ref().map_or(0, |i| i.in_window(now))
-        };
-        let in_window = self.parent.as_ref().and_then(Weak::upgrade).as_ref().map_or(0, in_window);
+    fn in_window(&self, now: Uptime) -> u32 {
+        self.written().intensity.as_ref().map_or(0, |intensity| intensity.in_window(now))
+    }
+
+    fn picture(&self, parent: Option<&str>, in_window: u32, now: Uptime) -> TreeNode {
         // Published by the component; asked before the lock, for it is the host's code.
         let detail = self.spec.read_detail();
         let mut node = declared(&self.spec, &self.path, parent, self.order);
@@ -38,9 +49,9 @@ impl Node {
         node.restarts = Restarts { total, in_window: if total == 0 { 0 } else { in_window } };
         node.state = written.state;
         node.incarnation = written.incarnation;
-        node.last_exit.clone_from(&written.last_exit);
+        node.last_exit = written.last_exit.as_deref().cloned();
         node.uptime_ms = written.started_at.map(|then| millis(now.since(then)));
-        node.mailbox_depth = written.mailbox.as_ref().map(|mailbox| mailbox.depth());
+        node.mailbox_depth = written.life.as_ref().and_then(|life| life.control.mailbox_depth());
         node.detail = detail;
         node
     }
@@ -51,7 +62,7 @@ fn declared(spec: &ChildSpec, path: &str, parent: Option<&str>, order: u64) -> T
     let supervises = spec.supervises.as_ref();
     TreeNode {
         path: path.to_owned(),
-        id: path.rsplit('/').next().unwrap_or_default().to_owned(),
+        id: path[parent.map_or(0, str::len) + 1..].to_owned(),
         parent: parent.map(ToOwned::to_owned),
         order,
         kind: spec.kind,

@@ -11,12 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ChildInfo, Counts,
+    reaper::reap,
     request::Request,
     shell::{Plan, Shell},
 };
 use crate::{
     StartFault, StopToken,
-    child::{Outcome, Reaper, StartCx, started},
+    child::{Outcome, StartCx, started},
     life::{Control, Ended, Life, Pid},
     node::Node,
     panics::contain,
@@ -118,7 +119,7 @@ impl SupervisorLife {
 
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        for child in self.node.child_nodes() {
+        for child in &*self.node.child_nodes() {
             if let Some(status) = child.status() {
                 counts.add(child.child_type(), status);
             }
@@ -180,9 +181,8 @@ pub(crate) async fn begin(
     let (mail, inbox) = mpsc::unbounded_channel();
     let control = Arc::new(SupervisorControl::default());
     let life = Life { pid, control: control.clone(), ended: cx.process.ended() };
-    let reaper = Reaper::default();
     cx.node.forget_children();
-    let shell = Shell::new(cx.clone(), plan, mail.clone(), reaper.clone())?;
+    let shell = Shell::new(cx.clone(), plan, mail.clone())?;
     let (starter, started) = oneshot::channel();
     let own = Arc::new(Supervising {
         pid,
@@ -199,7 +199,7 @@ pub(crate) async fn begin(
     let (context, node) = (cx.context.clone(), cx.node.clone());
     let starting = Acknowledge { cx: cx.clone(), own: own.clone(), starter };
     let mut abandoned = Abandoned(Some(&life));
-    cx.drive(&life, None, async move {
+    cx.drive(&life, async move {
         let serving = shell.run(inbox, control.stop.clone(), starting);
         let mut serving = contain(SUPERVISING.scope(own, serving));
         let ended = tokio::select! {
@@ -212,7 +212,7 @@ pub(crate) async fn begin(
         drop(serving);
         // Whatever way it ended, nothing below it survives its announced end (SUP-138, 146, 148).
         node.stopping(pid);
-        reaper.reap(&context, &ended).await;
+        reap(&node, &context, &ended).await;
         node.children_stopped();
         ended
     });

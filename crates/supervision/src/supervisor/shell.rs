@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     ChildSpec, Extra, LifecycleEvent, ProcessRef, StartError, StartFault, StopToken,
-    child::{Begun, Reaper, StartCx},
+    child::{Begun, StartCx},
     context::Context,
     life::Life,
     node::Node,
@@ -49,7 +49,6 @@ pub(crate) struct Plan {
 pub(super) struct Shell {
     context: Context,
     node: Arc<Node>,
-    reaper: Reaper,
     mail: mpsc::UnboundedSender<Mail>,
     children: Children,
     slots: HashMap<Order, Slot>,
@@ -59,7 +58,7 @@ pub(super) struct Shell {
 }
 
 struct Slot {
-    spec: ChildSpec,
+    spec: Arc<ChildSpec>,
     node: Arc<Node>,
     /// The present incarnation, or the last one.
     life: Option<Life>,
@@ -80,12 +79,10 @@ impl Shell {
         cx: StartCx,
         mut plan: Plan,
         mail: mpsc::UnboundedSender<Mail>,
-        reaper: Reaper,
     ) -> Result<Self, SpecError> {
         Ok(Self {
             context: cx.context,
             node: cx.node,
-            reaper,
             mail,
             children: Children::new(plan.flags, plan.keeps)?,
             slots: HashMap::new(),
@@ -101,8 +98,7 @@ impl Shell {
         let declared = std::mem::take(&mut self.declared);
         let orders = self.children.declare(declared.iter().map(ChildSpec::rules).collect())?;
         for (order, spec) in orders.into_iter().zip(declared) {
-            let node = self.node.add_child(spec.clone(), order);
-            self.slots.insert(order, Slot { spec, node, life: None });
+            self.add(order, spec);
         }
         let mut last = None;
         match self.play(true, &mut last).await {
@@ -180,9 +176,9 @@ impl Shell {
         };
         let (spec, node) = (slot.spec.clone(), slot.node.clone());
         let mail = self.mail.clone();
-        // A supervisor that has ended needs no news of its children: its reaper has them.
+        // A supervisor that has ended needs no news of its children: their nodes have them.
         let report = move |pid, reason| drop(mail.send(Mail::Exited { order, pid, reason }));
-        let cx = StartCx::new(&self.context, &node, &self.reaper, requested, report);
+        let cx = StartCx::new(&self.context, &node, requested, report);
         let process = cx.process.clone();
         let begun = spec.start(cx, self.plan.arguments.clone()).await;
         let how = match &begun {
@@ -198,7 +194,7 @@ impl Shell {
         if let (Ok(begun), Some(slot)) = (&begun, self.slots.get_mut(&order)) {
             slot.life.clone_from(&begun.life);
             if slot.spec.restart == Restart::Temporary {
-                slot.spec.forget_start(); // SUP-073
+                slot.spec = slot.node.shared_spec(); // SUP-073
             }
         }
         self.children.started(order, how, self.context.clock().now());
@@ -217,10 +213,22 @@ impl Shell {
             context: &self.context,
             supervisor: &self.node,
             node: &slot.node,
-            reaper: &self.reaper,
             spec: &slot.spec,
             life,
         }
+    }
+
+    /// Makes room for a child. The tree, which outlives it, holds nothing that was captured to start
+    /// a temporary one (SUP-073).
+    fn add(&mut self, order: Order, spec: ChildSpec) -> Arc<Node> {
+        let spec = Arc::new(spec);
+        let shown = match spec.restart {
+            Restart::Temporary => Arc::new(spec.without_start()),
+            Restart::Permanent | Restart::Transient => spec.clone(),
+        };
+        let node = self.node.add_child(shown, order);
+        self.slots.insert(order, Slot { spec, node: node.clone(), life: None });
+        node
     }
 
     fn at(&self, order: Order, tell: impl FnOnce(&Slot)) {
@@ -267,7 +275,9 @@ impl Shell {
                 let slot = self.order_of(&which).map(|order| self.slots.get(&order));
                 answer(
                     reply,
-                    slot.and_then(|slot| slot.map(|it| it.spec.clone()).ok_or_else(missing)),
+                    slot.and_then(|slot| {
+                        slot.map(|it| ChildSpec::clone(&it.spec)).ok_or_else(missing)
+                    }),
                 );
             }
             Request::Reconfigure { flags, keeps, children, reply } => {
@@ -288,9 +298,7 @@ impl Shell {
             Ok(order) => order,
             Err(refusal) => return Ok(Err(self.refused(refusal, &which))),
         };
-        let node = self.node.add_child(spec.clone(), order);
-        let place = Arc::downgrade(&node);
-        self.slots.insert(order, Slot { spec, node, life: None });
+        let place = Arc::downgrade(&self.add(order, spec));
         let mut last = None;
         self.play(true, &mut last).await?;
         let new = begun(last, &which).map(|(life, extra)| {
@@ -327,11 +335,9 @@ impl Shell {
         let orders = self.children.reconfigure(flags, keeps, rules)?;
         for (order, spec) in orders.into_iter().zip(children) {
             if let Some(slot) = self.slots.get_mut(&order) {
-                slot.spec = spec;
+                slot.spec = Arc::new(spec);
             } else {
-                let node = self.node.add_child(spec.clone(), order);
-                node.stopped();
-                self.slots.insert(order, Slot { spec, node, life: None });
+                self.add(order, spec).stopped();
             }
         }
         self.node.publish_intensity(self.children.intensity());
