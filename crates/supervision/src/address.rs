@@ -1,6 +1,7 @@
 //! Where to send messages, whichever incarnation is alive.
 
 mod incarnation;
+mod info;
 mod request;
 mod stop;
 
@@ -8,10 +9,13 @@ use std::{fmt, time::Duration};
 
 use perennial_core::ExitReason;
 
-pub use self::request::{Expired, PendingRequest, Reply, ReplyPort, RequestSet};
 pub(crate) use self::{
     incarnation::{Incarnation, Mailbox, Post, Refused},
     request::Awaited,
+};
+pub use self::{
+    info::{ProcessInfo, ProcessStatus},
+    request::{Expired, PendingRequest, Reply, ReplyPort, RequestSet},
 };
 use crate::{
     Monitor, ProcessRef,

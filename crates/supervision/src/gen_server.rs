@@ -5,6 +5,7 @@ mod debugger;
 mod letter;
 mod report;
 mod serving;
+mod standing;
 
 use std::{future::Future, time::Duration};
 
@@ -18,6 +19,7 @@ pub use self::{
 pub(crate) use self::{
     letter::{Inbox, Letter, Queue},
     serving::Serving,
+    standing::Standing,
 };
 use crate::actor::ActorError;
 

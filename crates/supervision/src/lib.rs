@@ -48,8 +48,8 @@ pub use perennial_core::{
 pub use ractor;
 
 pub use address::{
-    Address, CALL_WITHIN, CallError, CastError, Expired, MAILBOX_MAX, PendingRequest, Reply,
-    ReplyPort, RequestSet,
+    Address, CALL_WITHIN, CallError, CastError, Expired, MAILBOX_MAX, PendingRequest, ProcessInfo,
+    ProcessStatus, Reply, ReplyPort, RequestSet,
 };
 pub use agent::Agent;
 pub use child::{

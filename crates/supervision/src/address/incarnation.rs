@@ -9,7 +9,7 @@ use std::{
 
 use perennial_core::ExitReason;
 
-use super::{CastError, MAILBOX_MAX};
+use super::{CastError, MAILBOX_MAX, ProcessStatus};
 use crate::{ProcessRef, life::Pid, presence::OneLife};
 
 /// One life of an actor, as an address reaches it. Cheap to clone: each call does.
@@ -41,6 +41,9 @@ pub(crate) trait Post<M>: Send + Sync {
 
     /// Asks for the end, with cleanup, behind what waits; the first reason counts.
     fn terminate(&self, reason: &ExitReason);
+
+    /// What it is at, how much waits, and what it watches.
+    fn look(&self) -> (ProcessStatus, u64, Vec<ProcessRef>);
 
     /// Hands over what a debugger asks for. Only its own kind of server understands it.
     fn inspect(&self, request: Box<dyn Any + Send>) -> Result<(), Refused>;

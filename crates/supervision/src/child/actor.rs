@@ -8,11 +8,11 @@ use std::sync::{
 
 use futures_util::FutureExt;
 use perennial_core::{ChildId, ExitReason, tree::NodeKind};
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
 
 use super::{ChildSpec, Ignore, Outcome, StartCx};
 use crate::{
-    Address, CastError,
+    Address, CastError, ProcessRef, ProcessStatus,
     address::{CURRENT, Incarnation, Mailbox, Post, Refused},
     life::{Control, Life, Pid},
     panics::guard,
@@ -152,6 +152,17 @@ impl<M: ractor::Message> Post<M> for Shared<M> {
 
     fn terminate(&self, reason: &ExitReason) {
         self.stop(reason);
+    }
+
+    fn look(&self) -> (ProcessStatus, u64, Vec<ProcessRef>) {
+        let status = match self.actor.get().map_or(ActorStatus::Unstarted, |a| a.get_status()) {
+            ActorStatus::Unstarted | ActorStatus::Starting => ProcessStatus::Starting,
+            ActorStatus::Running | ActorStatus::Upgrading | ActorStatus::Draining => {
+                ProcessStatus::Running
+            }
+            ActorStatus::Stopping | ActorStatus::Stopped => ProcessStatus::Stopping,
+        };
+        (status, self.mailbox.depth(), Vec::new())
     }
 
     fn inspect(&self, _: Box<dyn std::any::Any + Send>) -> Result<(), Refused> {

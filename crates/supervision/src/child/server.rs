@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ChildSpec, Ignore, Outcome, StartCx, StartFault, exit_of};
 use crate::{
-    Address, CastError, GenServer, Init, ServerCx, StopToken,
+    Address, CastError, GenServer, Init, ProcessRef, ProcessStatus, ServerCx, StopToken,
     address::{CURRENT, Incarnation, Post, Refused},
-    gen_server::{Inbox, Letter, Queue, Serving},
+    gen_server::{Inbox, Letter, Queue, Serving, Standing},
     life::{Control, Life},
     panics::contain,
     presence::{Announce, Publisher},
@@ -53,7 +53,7 @@ async fn start<S: GenServer>(
     let control = Arc::new(ServerControl::<S>::new());
     let queue = control.queue.clone();
     let life = Life { pid, control: control.clone(), ended: process.ended() };
-    let mut cx = ServerCx::new(process.clone(), address);
+    let mut cx = ServerCx::new(process.clone(), address, control.standing.clone());
     // What is sent from here on is kept until the init is done (GS-013).
     publisher.up(Incarnation::new(process, control.clone()));
     let birth = Birth { publisher, life: Some(life), inbox: Some(Inbox::new(queue.clone())) };
@@ -146,6 +146,7 @@ impl<S: GenServer> Drop for Birth<S> {
 /// What reaches a server from outside; holds nothing of it.
 struct ServerControl<S: GenServer> {
     queue: Arc<Queue<S>>,
+    standing: Arc<Standing>,
     /// Why it was asked to stop, behind what waits.
     asked: OnceLock<ExitReason>,
     /// Why it is to end at once, where it does not trap exits.
@@ -156,7 +157,7 @@ struct ServerControl<S: GenServer> {
 impl<S: GenServer> ServerControl<S> {
     fn new() -> Self {
         let (asked, cut, kill) = (OnceLock::new(), StopToken::new(), CancellationToken::new());
-        Self { queue: Queue::new(), asked, cut, kill }
+        Self { queue: Queue::new(), standing: Arc::default(), asked, cut, kill }
     }
 
     async fn cut(&self) -> ExitReason {
@@ -208,6 +209,11 @@ impl<S: GenServer> Post<S::Message> for ServerControl<S> {
 
     fn terminate(&self, reason: &ExitReason) {
         self.ask(reason);
+    }
+
+    fn look(&self) -> (ProcessStatus, u64, Vec<ProcessRef>) {
+        let (status, watches) = self.standing.look();
+        (status, self.queue.mailbox().depth(), watches)
     }
 
     fn inspect(&self, request: Box<dyn Any + Send>) -> Result<(), Refused> {

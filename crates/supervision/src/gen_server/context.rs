@@ -6,6 +6,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
 };
 
 use futures_util::{
@@ -15,7 +16,7 @@ use futures_util::{
 };
 use perennial_core::ExitReason;
 
-use super::GenServer;
+use super::{GenServer, Standing};
 use crate::{Address, ProcessRef};
 
 /// Events that the debugger and a crash report can tell of.
@@ -46,8 +47,12 @@ pub struct Exit {
 pub struct WatchRef(u64);
 
 impl<S: GenServer> ServerCx<S> {
-    pub(crate) fn new(process: ProcessRef, address: Address<S::Message>) -> Self {
-        let (watches, events) = (Watches::default(), Events::default());
+    pub(crate) fn new(
+        process: ProcessRef,
+        address: Address<S::Message>,
+        standing: Arc<Standing>,
+    ) -> Self {
+        let (watches, events) = (Watches::new(standing), Events::default());
         Self { process, address, label: None, watches, events }
     }
 
@@ -101,20 +106,24 @@ pub(crate) struct Watched(Exit);
 type Ending = Pin<Box<dyn Future<Output = Result<Exit, Aborted>> + Send>>;
 
 /// The watches of one server. Nothing of a watch outlives it.
-#[derive(Default)]
 pub(super) struct Watches {
     made: u64,
     present: BTreeMap<WatchRef, Watch>,
     ends: FuturesUnordered<Ending>,
+    /// Shows the same watches.
+    pub(super) standing: Arc<Standing>,
 }
 
 struct Watch {
-    process: ProcessRef,
     linked: bool,
     abort: AbortHandle,
 }
 
 impl Watches {
+    fn new(standing: Arc<Standing>) -> Self {
+        Self { made: 0, present: BTreeMap::new(), ends: FuturesUnordered::new(), standing }
+    }
+
     fn add(&mut self, process: &ProcessRef, linked: bool) -> WatchRef {
         let watch = WatchRef(self.made);
         self.made += 1;
@@ -124,11 +133,13 @@ impl Watches {
             Exit { watch, process: target, reason }
         });
         self.ends.push(Box::pin(end));
-        self.present.insert(watch, Watch { process: process.clone(), linked, abort });
+        self.present.insert(watch, Watch { linked, abort });
+        self.standing.watch(watch, process.clone());
         watch
     }
 
     fn remove(&mut self, watch: WatchRef) {
+        self.standing.unwatch(watch);
         if let Some(watch) = self.present.remove(&watch) {
             watch.abort.abort();
         }
@@ -152,12 +163,13 @@ impl Watches {
     /// The exit and whether it was of a link, unless it is watched no more.
     pub(super) fn settle(&mut self, watched: Watched) -> Option<(Exit, bool)> {
         let watch = self.present.remove(&watched.0.watch)?;
+        self.standing.unwatch(watched.0.watch);
         Some((watched.0, watch.linked))
     }
 
     /// Paths of what is watched.
     pub(super) fn paths(&self) -> Vec<String> {
-        self.present.values().map(|watch| watch.process.path().to_owned()).collect()
+        self.standing.look().1.iter().map(|process| process.path().to_owned()).collect()
     }
 }
 

@@ -1,17 +1,17 @@
 //! The life of one server: callbacks one after the other, cleanup, report.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::future::OptionFuture;
 use perennial_core::ExitReason;
 
 use super::{
-    CrashReport, DebugStatus, Exit, GenServer, Inbox, Init, Letter, Next, ServerCx,
+    CrashReport, DebugStatus, Exit, GenServer, Inbox, Init, Letter, Next, ServerCx, Standing,
     debugger::Inspection,
     report::{ancestors_of, description_of, status_of},
 };
 use crate::{
-    LifecycleEvent,
+    LifecycleEvent, ProcessStatus,
     actor::ActorError,
     child::{StartCx, exit_of},
     panics::{call_quietly, guard, guard_blocking},
@@ -30,7 +30,7 @@ struct Running<S: GenServer> {
     start: StartCx,
     /// Why it was asked to stop.
     asked: Box<dyn Fn() -> ExitReason + Send + Sync>,
-    suspended: bool,
+    standing: Arc<Standing>,
 }
 
 /// How a life ends.
@@ -58,7 +58,9 @@ impl<S: GenServer> Serving<S> {
         asked: impl Fn() -> ExitReason + Send + Sync + 'static,
     ) -> Self {
         let Init { state, next: first } = init;
-        let running = Running { cx, inbox, start, asked: Box::new(asked), suspended: false };
+        let standing = cx.watches.standing.clone();
+        standing.set(ProcessStatus::Running);
+        let running = Running { cx, inbox, start, asked: Box::new(asked), standing };
         Self { state, first, running }
     }
 
@@ -70,6 +72,7 @@ impl<S: GenServer> Serving<S> {
             End::Terminate(reason) => (reason, true),
             End::Cut(reason) => (reason, false),
         };
+        running.standing.set(ProcessStatus::Stopping);
         let depth = running.inbox.depth();
         let mut status = reason.is_abnormal().then(|| status_of(&state));
         let mut ended = reason;
@@ -119,6 +122,7 @@ impl<S: GenServer> Running<S> {
         loop {
             // A mailbox that is never empty must not keep its worker thread from everybody else.
             tokio::task::coop::consume_budget().await;
+            let suspended = self.standing.is_suspended();
             let letter = tokio::select! {
                 biased;
                 // Behind what the dead had sent, which waits already.
@@ -126,8 +130,8 @@ impl<S: GenServer> Running<S> {
                     self.inbox.put(Letter::Exit(watched));
                     continue;
                 }
-                letter = self.inbox.next(self.suspended) => letter,
-                _ = &mut idle, if inactivity.is_some() && !self.suspended => {
+                letter = self.inbox.next(suspended) => letter,
+                _ = &mut idle, if inactivity.is_some() && !suspended => {
                     self.cx.events.add("timeout");
                     let cx = &mut self.cx;
                     return callback(async { state.handle_timeout(cx).await }).await;
@@ -185,11 +189,11 @@ impl<S: GenServer> Running<S> {
     fn inspect(&mut self, state: &mut S, inspection: Inspection<S>) {
         match inspection {
             Inspection::Suspend(reply) => {
-                self.suspended = true;
+                self.standing.set(ProcessStatus::Suspended);
                 let _ = reply.send(());
             }
             Inspection::Resume(reply) => {
-                self.suspended = false;
+                self.standing.set(ProcessStatus::Running);
                 let _ = reply.send(());
             }
             Inspection::Status(reply) => drop(reply.send(self.status(state))),
@@ -204,7 +208,7 @@ impl<S: GenServer> Running<S> {
             path,
             label: self.cx.label.clone(),
             state: status_of(state),
-            suspended: self.suspended,
+            suspended: self.standing.is_suspended(),
             mailbox_depth: self.inbox.depth(),
             events: self.cx.events.all(),
             linked: self.cx.watches.paths(),

@@ -5,7 +5,8 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use perennial_core::{ExitReason, Restart, Shutdown};
 use perennial_supervision::{
     Address, CallError, ChildSpec, DebugError, DebugStatus, Debugger, GenServer, Init, MAILBOX_MAX,
-    Next, Reply, ServerCx, StopError, Supervisor, SupervisorSpec, actor::ActorError,
+    Next, ProcessInfo, ProcessStatus, Reply, ServerCx, StopError, Supervisor, SupervisorSpec,
+    actor::ActorError,
 };
 use tokio::sync::oneshot;
 
@@ -436,4 +437,78 @@ async fn a_debugger_of_something_else_is_told_so() {
     let _root = root(SupervisorSpec::new("top").child(spec)).await;
     let debugger = Debugger::<Other>::of(&probe.address);
     assert_eq!(debugger.resume(SOON).await, Err(DebugError::Stranger));
+}
+
+// proves: OBS-009
+#[tokio::test(start_paused = true)]
+async fn a_server_is_seen_without_its_cooperation() {
+    let (neighbour, other) = Talk::new("b");
+    let root = root(SupervisorSpec::new("top").child(neighbour)).await;
+    let (spec, talk) = Talk::with_cleanup("a", Cleanup::Hangs);
+    assert_eq!(talk.address.info(), None);
+    let (go, begin) = oneshot::channel::<()>();
+    talk.begin(async {
+        begin.await?;
+        Ok(Next::Continue)
+    });
+    let spec = spec.restart(Restart::Temporary);
+    let mut start = pin!(root.supervisor().start_child(spec));
+    pending(start.as_mut()).await;
+    settle().await;
+    let process = talk.address.whereis().unwrap();
+    assert_eq!(process.path(), "/top/a");
+    let starting = ProcessInfo {
+        process,
+        status: ProcessStatus::Starting,
+        mailbox_depth: 0,
+        watches: Vec::new(),
+    };
+    assert_eq!(talk.address.info(), Some(starting.clone()));
+    go.send(()).unwrap();
+    start.await.unwrap();
+    // It watches, and then hangs with messages before it.
+    let neighbour = other.address.whereis().unwrap();
+    let (linked, monitored) = (neighbour.clone(), neighbour.clone());
+    talk.say(Talker::act(move |_, cx| {
+        cx.link(&linked);
+        let given_up = cx.monitor(&monitored);
+        cx.monitor(&monitored);
+        cx.demonitor(given_up);
+        Ok(Next::Continue)
+    }));
+    settle().await;
+    let (go, wait) = gate();
+    talk.say(wait);
+    settle().await;
+    talk.say(Say::Work("waits"));
+    talk.say(Say::Work("waits too"));
+    let hanging = ProcessInfo {
+        status: ProcessStatus::Running,
+        mailbox_depth: 2,
+        watches: vec![neighbour.clone(), neighbour],
+        ..starting
+    };
+    assert_eq!(talk.address.info(), Some(hanging.clone()));
+    go.send(()).unwrap();
+    Debugger::<Talker>::of(&talk.address).suspend(SOON).await.unwrap();
+    talk.say(Say::Work("waits again"));
+    let suspended = ProcessInfo { status: ProcessStatus::Suspended, mailbox_depth: 1, ..hanging };
+    assert_eq!(talk.address.info(), Some(suspended.clone()));
+    other.end(Say::Stop(ExitReason::Normal)).await;
+    settle().await;
+    Debugger::<Talker>::of(&talk.address).resume(SOON).await.unwrap();
+    settle().await;
+    let running = ProcessInfo {
+        status: ProcessStatus::Running,
+        mailbox_depth: 0,
+        watches: Vec::new(),
+        ..suspended
+    };
+    assert_eq!(talk.address.info(), Some(running.clone()));
+    talk.say(Say::Stop(ExitReason::Normal));
+    settle().await;
+    let stopping = ProcessInfo { status: ProcessStatus::Stopping, ..running };
+    assert_eq!(talk.address.info(), Some(stopping));
+    root.tree().kill("/top/a").unwrap().exit().await;
+    assert_eq!(talk.address.info(), None);
 }
