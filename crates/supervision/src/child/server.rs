@@ -177,7 +177,8 @@ impl<S: GenServer> Control for ServerControl<S> {
     fn stop(&self, reason: &ExitReason) {
         if S::TRAPS_EXITS {
             self.ask(reason);
-        } else {
+        } else if *reason != ExitReason::Normal {
+            // The normal end of its owner is nothing to one that does not trap exits (GS-045).
             self.cut.stop_for(reason);
         }
     }

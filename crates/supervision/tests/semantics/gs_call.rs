@@ -13,7 +13,7 @@ use std::{
 
 use perennial_core::{ExitReason, Restart};
 use perennial_supervision::{
-    CALL_WITHIN, CallError, CastError, Expired, MAILBOX_MAX, Next, Reply, RequestSet,
+    CALL_WITHIN, CallError, CastError, Expired, MAILBOX_MAX, Name, Next, Reply, RequestSet,
     SupervisorSpec,
 };
 use tokio::sync::oneshot;
@@ -44,7 +44,7 @@ async fn a_call_returns_the_reply_or_times_out_after_five_seconds() {
     assert_eq!(talk.ping().await, Ok(3), "the server is none the worse");
 }
 
-// proves: GS-018, GS-032, GS-060, GS-063
+// proves: GS-018, GS-060
 #[tokio::test(start_paused = true)]
 async fn what_is_not_there_is_told_at_once_and_can_be_cast_to() {
     let (spec, unknown) = Talk::new("unknown");
@@ -435,6 +435,51 @@ async fn each_monitor_is_independent() {
     assert_eq!(watcher.did(), ["exit of /top/watched: shutdown"; 2]);
 }
 
+// proves: GS-062, GS-063
+#[tokio::test(start_paused = true)]
+async fn a_name_gives_the_live_server_and_is_free_when_its_death_is_told() {
+    let root = root(SupervisorSpec::new("top")).await;
+    let name = Name::from("the one");
+    assert_eq!(root.names().whereis(&name), None);
+    for reason in [ExitReason::Normal, ExitReason::Shutdown, ExitReason::Error("x".into())] {
+        let (spec, talk) = Talk::new("a");
+        let spec = spec.restart(Restart::Temporary).name(name.clone());
+        let server = root.supervisor().start_child(spec).await.unwrap().process.unwrap();
+        assert_eq!(talk.address.whereis(), Some(server.clone()));
+        assert_eq!(root.names().whereis(&name), Some(server.clone()));
+        assert!(server.is_alive());
+        // A monitor, and a server that watches it; both look at the name when they are told.
+        let (watcher, watching) = Talk::new("watcher");
+        let watcher = watcher.restart(Restart::Temporary);
+        root.supervisor().start_child(watcher).await.unwrap();
+        let (names, named, target) = (root.names().clone(), name.clone(), server.clone());
+        watching.say(Talker::act(move |talker, cx| {
+            cx.monitor(&target);
+            talker.on_exit = Some(Box::new(move || format!("{:?}", names.whereis(&named))));
+            Ok(Next::Continue)
+        }));
+        settle().await;
+        watching.did();
+        let mut monitor = server.monitor();
+        talk.say(Say::Stop(reason.clone()));
+        assert_eq!(monitor.down().await, reason);
+        assert_eq!(root.names().whereis(&name), None);
+        assert_eq!(talk.address.whereis(), None);
+        let (next, _) = Talk::new("next");
+        let next = next.restart(Restart::Temporary).name(name.clone());
+        let next = root.supervisor().start_child(next).await.unwrap().process.unwrap();
+        assert_ne!(next, server);
+        assert_eq!(root.names().whereis(&name), Some(next), "never the dead one");
+        settle().await;
+        let did = watching.did();
+        assert_eq!(did.len(), 2, "{did:?}");
+        assert!(!did[1].contains(&format!("{server:?}")), "{did:?}");
+        for id in ["next", "watcher"] {
+            root.supervisor().terminate_child(id).await.unwrap();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_call_is_answered_while_the_server_dies_again_and_again() {
     let (spec, talk) = Talk::new("a");
@@ -464,10 +509,35 @@ async fn every_call_is_answered_while_the_server_dies_again_and_again() {
     while talk.ping().await.is_err() {}
     root.tree().kill("/top/a").unwrap().exit().await;
     while talk.ping().await.is_err() {}
+    let did = talk.did();
+    let count = |did: &[String], what: &str| did.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(count(&did, "started"), count(&did, "dropped") + 1, "one lives");
+    assert_eq!(count(&did, "terminate"), count(&did, "dropped") - 1, "all but the killed one");
+
+    // Killed and crashed from outside, at any moment of their lives.
+    let callers = (0..4).map(|_| async {
+        for _ in 0..300 {
+            let answer = talk.ping().await;
+            assert!(matches!(answer, Ok(_) | Err(CallError::Exited(_))), "{answer:?}");
+            tokio::task::yield_now().await;
+        }
+    });
+    let killer = async {
+        for round in 0..200 {
+            let tree = root.tree();
+            while round % 2 == 1 && talk.ping().await.is_err() {}
+            let hit = if round % 2 == 0 { tree.kill("/top/a") } else { tree.crash("/top/a") };
+            // It may be between two lives.
+            if let Ok(victim) = hit {
+                victim.exit().await;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(futures_util::future::join_all(callers), killer);
     root.shutdown().await;
     assert_eq!(talk.ping().await, Err(CallError::NoProc));
     let did = talk.did();
-    let count = |what: &str| did.iter().filter(|line| line.starts_with(what)).count();
-    assert_eq!(count("started"), count("dropped"));
-    assert_eq!(count("terminate"), count("started") - 1, "all but the one that was killed");
+    assert_eq!(count(&did, "started") + 1, count(&did, "dropped"), "none lives");
+    assert!(count(&did, "terminate: panic") > 0, "a crash is cleaned up after");
 }

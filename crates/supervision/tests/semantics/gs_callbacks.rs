@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use perennial_core::{ExitReason, Restart};
 use perennial_supervision::{
-    Address, CallError, ChildSpec, CrashReport, GenServer, Init, LifecycleEvent, LifecycleStream,
-    Next, Reply, ServerCx, Supervisor, SupervisorSpec, actor::ActorError,
+    Address, CallError, ChildSpec, CrashReport, Debugger, GenServer, Init, LifecycleEvent,
+    LifecycleStream, Next, Reply, ServerCx, Supervisor, SupervisorSpec, actor::ActorError,
 };
 
 use crate::{
@@ -29,15 +29,24 @@ fn reasons() -> [ExitReason; 7] {
 #[tokio::test(start_paused = true)]
 async fn a_handler_stops_the_server_for_exactly_its_reason_after_cleanup() {
     for reason in reasons() {
-        for way in ["message", "timeout", "continuation"] {
-            let (_root, talk) = alone().await;
+        for way in ["message", "timeout", "continuation", "exit"] {
+            let (root, talk) = alone().await;
+            let (other, gone) = Talk::new("b");
+            root.supervisor().start_child(other.restart(Restart::Temporary)).await.unwrap();
+            let watched = gone.address.whereis().unwrap();
+            gone.end(Say::Stop(ExitReason::Normal)).await;
             talk.ping().await.unwrap();
             let stop = Next::Stop(reason.clone());
             let message = match way {
                 "message" => Say::Stop(reason.clone()),
                 "timeout" => Talker::act(move |talker, _| {
-                    talker.after_timeout.push(stop);
+                    talker.answers.push(stop);
                     Ok(Next::Timeout(SHORT))
+                }),
+                "exit" => Talker::act(move |talker, cx| {
+                    talker.answers.push(stop);
+                    cx.monitor(&watched);
+                    Ok(Next::Continue)
                 }),
                 _ => {
                     let stop = Say::Stop(reason.clone());
@@ -46,7 +55,7 @@ async fn a_handler_stops_the_server_for_exactly_its_reason_after_cleanup() {
             };
             assert_eq!(talk.end(message).await, reason, "{way}");
             let mut did = talk.did();
-            did.retain(|line| line != "timeout");
+            did.retain(|line| line != "timeout" && !line.starts_with("exit of"));
             let cleaned = format!("terminate: {} after 1", reason.name());
             assert_eq!(did, [cleaned, "dropped".into()], "{way}");
         }
@@ -327,6 +336,17 @@ async fn inactivity_is_an_event_and_any_message_cancels_it() {
     settle().await;
     assert_eq!(talk.did(), ["timeout"]);
 
+    // One that is suspended has no idle time.
+    let debugger = Debugger::<Talker>::of(&talk.address);
+    talk.say(idle(SHORT));
+    debugger.suspend(SOON).await.unwrap();
+    tokio::time::advance(SHORT * 10).await;
+    settle().await;
+    assert!(talk.did().is_empty());
+    debugger.resume(SOON).await.unwrap();
+    settle().await;
+    assert_eq!(talk.did(), ["timeout"]);
+
     // Of an init, and again and again.
     let (spec, talk) = Talk::new("b");
     talk.begin(async { Ok(Next::Timeout(SHORT)) });
@@ -336,7 +356,7 @@ async fn inactivity_is_an_event_and_any_message_cancels_it() {
     settle().await;
     assert_eq!(talk.did(), ["timeout"]);
     talk.say(Talker::act(|talker, _| {
-        talker.after_timeout = vec![Next::Timeout(SHORT), Next::Timeout(SHORT)];
+        talker.answers = vec![Next::Timeout(SHORT), Next::Timeout(SHORT)];
         Ok(Next::Timeout(SHORT))
     }));
     settle().await;

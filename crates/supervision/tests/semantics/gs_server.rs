@@ -41,10 +41,12 @@ pub(crate) struct Talker {
     pub(crate) pings: u64,
     pub(crate) kept: Vec<Reply<u64>>,
     cleanup: Cleanup,
-    /// What the next timeout answers.
-    pub(crate) after_timeout: Vec<Next<Say>>,
+    /// What the next timeouts and exits answer, the last first.
+    pub(crate) answers: Vec<Next<Say>>,
     /// One of these is given up when the first exit of another is handled.
     pub(crate) flush: Vec<WatchRef>,
+    /// What it notes when it handles an exit.
+    pub(crate) on_exit: Option<Box<dyn Fn() -> String + Send>>,
     /// Whether its formatters panic.
     pub(crate) unspeakable: bool,
 }
@@ -63,8 +65,8 @@ impl Talker {
     }
 
     fn new(log: Log, cleanup: Cleanup, pings: u64) -> Self {
-        let (kept, after_timeout, flush) = (Vec::new(), Vec::new(), Vec::new());
-        Self { log, pings, kept, cleanup, after_timeout, flush, unspeakable: false }
+        let (kept, answers, flush) = (Vec::new(), Vec::new(), Vec::new());
+        Self { log, pings, kept, cleanup, answers, flush, on_exit: None, unspeakable: false }
     }
 
     /// Another state, which has counted to `pings`.
@@ -120,7 +122,7 @@ impl GenServer for Talker {
 
     async fn handle_timeout(&mut self, _: &mut ServerCx<Self>) -> Answer {
         self.log.add("timeout");
-        Ok(self.after_timeout.pop().unwrap_or(Next::Continue))
+        Ok(self.answers.pop().unwrap_or(Next::Continue))
     }
 
     async fn handle_exit(&mut self, exit: Exit, cx: &mut ServerCx<Self>) -> Answer {
@@ -129,7 +131,10 @@ impl GenServer for Talker {
             cx.demonitor(watch);
         }
         self.log.add(format!("exit of {}: {}", exit.process.path(), exit.reason));
-        Ok(Next::Continue)
+        if let Some(look) = &self.on_exit {
+            self.log.add(look());
+        }
+        Ok(self.answers.pop().unwrap_or(Next::Continue))
     }
 
     async fn terminate(

@@ -5,7 +5,8 @@ use std::{future::pending as for_ever, pin::pin};
 use perennial_core::{ExitReason, Restart};
 use perennial_supervision::{
     CallError, Clock, DynamicSupervisor, DynamicSupervisorSpec, Ignore, LifecycleEvent, Monitor,
-    Next, Options, RequestError, Root, StartError, StartFault, SupervisorSpec,
+    Name, Next, Options, RequestError, Root, StartError, StartFault, SupervisorSpec,
+    pass_to_starter,
 };
 use tokio::sync::oneshot;
 
@@ -110,21 +111,28 @@ async fn an_init_that_stops_is_the_reason_of_the_start() {
     }
 }
 
+// proves: GS-004
 #[tokio::test(start_paused = true)]
-async fn an_init_that_ignores_leaves_no_server() {
+async fn an_init_that_ignores_is_no_failure_and_leaves_no_server() {
+    let (dynamic, starts) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::new("some", 10));
+    let root = root(SupervisorSpec::new("top").child(dynamic)).await;
+    let mut lifecycle = root.tree().lifecycle();
     let (spec, talk) = Talk::new("a");
     talk.begin(async { Err(Ignore.into()) });
-    let root = root(SupervisorSpec::new("top")).await;
-    let mut lifecycle = root.tree().lifecycle();
-    // What the supervisor makes of it is its own matter.
-    drop(root.supervisor().start_child(spec).await);
+    let ignored = root.supervisor().start_child(spec).await.unwrap();
+    assert_eq!(ignored.process, None);
     none_remains(&talk).await;
-    assert_eq!(root.supervisor().count_children().active, 0);
+    let (spec, talk) = Talk::new("a");
+    talk.begin(async { Err(Ignore.into()) });
+    assert_eq!(starts.start_child(spec).await.unwrap_err(), RequestError::Ignore);
+    none_remains(&talk).await;
+    assert_eq!(root.supervisor().count_children().active, 1);
+    assert_eq!(starts.count_children().active, 0);
     root.shutdown().await;
-    drop(root);
+    drop((root, starts));
     while let Some(event) = lifecycle.next().await {
         let failed = matches!(event.event, LifecycleEvent::StartFailed { .. });
-        assert!(!failed && event.path != "/top/a", "{event:?}");
+        assert!(!failed && !event.path.ends_with("/a"), "{event:?}");
     }
 }
 
@@ -266,7 +274,8 @@ async fn a_continuation_runs_before_everything_that_waits() {
     settle().await;
     talk.say(Say::Work("queued during init"));
     talk.say(Talker::act(|talker, _| {
-        talker.after_timeout.push(work("continuation of a timeout"));
+        talker.answers.push(work("continuation of an exit"));
+        talker.answers.push(work("continuation of a timeout"));
         Ok(work("continuation of a handler"))
     }));
     talk.say(Say::Work("queued behind the handler"));
@@ -286,6 +295,93 @@ async fn a_continuation_runs_before_everything_that_waits() {
     tokio::time::advance(SHORT).await;
     settle().await;
     assert_eq!(talk.did(), ["timeout", "continuation of a timeout"]);
+    let (other, gone) = Talk::new("b");
+    root.supervisor().start_child(other.restart(Restart::Temporary)).await.unwrap();
+    let process = gone.address.whereis().unwrap();
+    talk.say(Talker::act(move |_, cx| {
+        cx.monitor(&process);
+        Ok(Next::Continue)
+    }));
+    settle().await;
+    gone.end(Say::Stop(ExitReason::Normal)).await;
+    settle().await;
+    assert_eq!(talk.did(), ["exit of /top/b: normal", "continuation of an exit"]);
+}
+
+// proves: GS-011
+#[tokio::test(start_paused = true)]
+async fn what_was_started_comes_with_a_monitor_of_its_end() {
+    let root = root(SupervisorSpec::new("top")).await;
+    for at_once in [false, true] {
+        let (spec, talk) = Talk::new("a");
+        let own = talk.address.clone();
+        talk.begin(async move {
+            pass_to_starter(own.monitor());
+            let stop = Next::Continuation(Say::Stop(ExitReason::Timeout));
+            Ok(if at_once { stop } else { Next::Continue })
+        });
+        let started =
+            root.supervisor().start_child(spec.restart(Restart::Temporary)).await.unwrap();
+        let mut monitor = started.extra.unwrap().downcast_ref::<Monitor>().unwrap().clone();
+        let server = started.process.unwrap();
+        if at_once {
+            // Gone before anybody could have watched it by other means.
+            settle().await;
+            assert_eq!(server.monitor().down().await, ExitReason::NoProc);
+        } else {
+            assert_eq!(talk.address.whereis(), Some(server));
+            let mut down = Box::pin(monitor.down());
+            pending(down.as_mut()).await;
+            talk.say(Say::Stop(ExitReason::Timeout));
+        }
+        assert_eq!(monitor.down().await, ExitReason::Timeout);
+    }
+}
+
+// proves: GS-010, GS-012
+#[tokio::test(start_paused = true)]
+async fn a_name_is_held_from_before_the_init_and_by_one_only() {
+    let (dynamic, starts) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::new("some", 10));
+    let root = root(SupervisorSpec::new("top").child(dynamic)).await;
+    let name = Name::from("the one");
+    let (spec, talk) = Talk::new("a");
+    let (go, gate) = oneshot::channel::<()>();
+    let (own, names, named) = (talk.clone(), root.names().clone(), name.clone());
+    talk.begin(async move {
+        let at_name = names.address::<Say>(&named).ok_or("not named")?;
+        at_name.cast(Say::Work("from its own init"))?;
+        own.log.add(format!("is itself: {}", names.whereis(&named) == own.address.whereis()));
+        gate.await?;
+        Ok(Next::Continue)
+    });
+    let mut start = pin!(root.supervisor().start_child(spec.name(name.clone())));
+    pending(start.as_mut()).await;
+    settle().await;
+    assert_eq!(talk.did(), ["is itself: true"]);
+    let at_name = root.names().address::<Say>(&name).unwrap();
+    at_name.cast(Say::Work("from somebody else")).unwrap();
+    // The supervisor is busy starting it; another one finds the name taken already.
+    let mut refusals = Vec::new();
+    let (other, stranger) = Talk::new("b");
+    refusals.push(starts.start_child(other.name(name.clone())).await.unwrap_err());
+    go.send(()).unwrap();
+    let holder = start.await.unwrap().process.unwrap();
+    settle().await;
+    assert_eq!(talk.did(), ["started", "from its own init", "from somebody else"]);
+    // In every kind of start, linked to somebody or watched or neither.
+    let (other, _) = Talk::new("b");
+    refusals.push(root.supervisor().start_child(other.name("the one")).await.unwrap_err());
+    let (other, _) = Talk::new("b");
+    let linked = other.name("the one").linked_to(holder.clone());
+    refusals.push(starts.start_child(linked).await.unwrap_err());
+    let (other, watched) = Talk::new("b");
+    watched.begin(async { Err("its init ran".into()) });
+    refusals.push(starts.start_child(other.name("the one")).await.unwrap_err());
+    assert_eq!(watched.address.monitor().down().await, ExitReason::NoProc);
+    assert_eq!(refusals, vec![RequestError::AlreadyStarted(holder.clone()); 4]);
+    none_remains(&stranger).await;
+    assert_eq!(root.names().whereis(&name), Some(holder));
+    assert_eq!(talk.ping().await, Ok(1), "the holder is none the worse");
 }
 
 // proves: GS-015

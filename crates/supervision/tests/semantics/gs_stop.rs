@@ -136,6 +136,38 @@ async fn what_does_not_trap_exits_ends_at_once_without_cleanup() {
     assert_eq!(log.take(), ["queued", "terminate: normal", "dropped"]);
 }
 
+// proves: GS-045
+#[tokio::test(start_paused = true)]
+async fn a_normal_end_of_the_owner_ends_only_what_traps_exits() {
+    for reason in [ExitReason::Normal, ExitReason::Shutdown, ExitReason::Error("x".into())] {
+        let (_root, owner) = alone().await;
+        let process = owner.address.whereis().unwrap();
+        let (traps, talk) = Talk::new("traps");
+        let log = Log::default();
+        let (spec, address) = loose(&log);
+        let top = SupervisorSpec::new("owned")
+            .child(traps.restart(Restart::Temporary).linked_to(process.clone()))
+            .child(spec.linked_to(process));
+        let _owned = root(top).await;
+        talk.did();
+        let (mut one, mut other) = (talk.address.monitor(), address.monitor());
+        owner.end(Say::Stop(reason.clone())).await;
+        assert_eq!(one.down().await, reason);
+        let cleaned = format!("terminate: {} after 0", reason.name());
+        assert_eq!(talk.did(), [cleaned, "dropped".into()]);
+        settle().await;
+        if reason == ExitReason::Normal {
+            address.cast(Told::Note("lives")).unwrap();
+            settle().await;
+            assert_eq!(log.take(), ["lives"]);
+            assert!(address.whereis().is_some());
+        } else {
+            assert_eq!(other.down().await, reason);
+            assert_eq!(log.take(), ["dropped"]);
+        }
+    }
+}
+
 // proves: GS-040
 #[tokio::test(start_paused = true)]
 async fn a_kill_runs_no_cleanup() {
