@@ -183,11 +183,20 @@ impl Ended {
 
     /// Announces the end. The first announcement counts.
     pub(crate) fn announce(&self, reason: &ExitReason) {
+        self.announce_after(reason, || ());
+    }
+
+    /// As [`announce`](Self::announce); `before` is called before anybody can see the end, and must
+    /// neither block nor look at it.
+    pub(crate) fn announce_after(&self, reason: &ExitReason, before: impl FnOnce()) {
         let watchers = {
             let mut watchers = self.0.watchers();
             let first = self.0.reason.send_if_modified(|slot| {
                 let first = slot.is_none();
-                slot.get_or_insert_with(|| reason.clone());
+                if first {
+                    before();
+                    *slot = Some(reason.clone());
+                }
                 first
             });
             if !first {

@@ -126,13 +126,15 @@ impl Node {
     }
 
     fn new(
-        spec: ChildSpec,
+        mut spec: ChildSpec,
         parent: Option<&Arc<Self>>,
         order: u64,
         id: Option<String>,
     ) -> Arc<Self> {
         let id = id.unwrap_or_else(|| spec.id.to_string());
         let above = parent.map(|parent| &*parent.path).unwrap_or_default();
+        // It is a picture: its supervisor starts it, and decides how long what that takes is kept.
+        spec.forget_start();
         Arc::new(Self {
             path: format!("{above}/{id}").into(),
             id,

@@ -3,7 +3,7 @@ use std::time::Duration;
 use perennial_core::ExitReason;
 
 use crate::{
-    Clock, Names, Options, StartError, Supervisor, SupervisorSpec, Tree,
+    ChildSpec, Clock, Names, Options, StartError, Supervisor, SupervisorSpec, Tree,
     child::{Reaper, StartCx},
     context::Context,
     life::Life,
@@ -50,6 +50,8 @@ impl Root {
             panics::note_locations();
         }
         let (child, supervisor) = Supervisor::child_spec(spec);
+        ChildSpec::check_all(std::slice::from_ref(&child), None)
+            .map_err(|refused| StartError::new(child.id(), refused))?;
         let context = Context::new(clock, options);
         let node = Node::root(child.clone());
         let cx = StartCx::new(&context, &node, &Reaper::default(), true, |_, _| ());

@@ -262,8 +262,9 @@ impl StartCx {
         let (Life { pid, ended, control }, report) = (life, self.report.clone());
         self.node.spec().release(&self.context, &self.process);
         drop((self, control));
-        ended.announce(&reason);
-        report(pid, reason);
+        // Whoever learns of the end asks a supervisor that has the news before the question
+        // (SUP-205).
+        ended.announce_after(&reason, || report(pid, reason.clone()));
     }
 }
 

@@ -163,6 +163,7 @@ impl Shell {
                     self.node.publish_intensity(self.children.intensity());
                     self.node.gave_up();
                     if let Some(slot) = self.slots.get(&order) {
+                        slot.node.stopped(); // SUP-134
                         let offender = slot.spec.offender(slot.process());
                         self.context.tell(&self.node, LifecycleEvent::GaveUp { offender });
                     }
