@@ -74,6 +74,8 @@ pub struct ChildSpec {
     pub(crate) type_name: Option<&'static str>,
     /// Absent once a temporary child runs: it is started once (SUP-073).
     start: Option<Arc<Starter>>,
+    /// Tells its clones from all others.
+    same: Arc<()>,
     pub(crate) significant: bool,
     name: Option<Name>,
     /// What answers to the name: an `Address<M>`.
@@ -104,6 +106,7 @@ impl ChildSpec {
             kind,
             type_name: None,
             start: Some(Arc::new(Starter(Box::new(start)))),
+            same: Arc::new(()),
             significant: false,
             name: None,
             named_address: None,
@@ -121,6 +124,14 @@ impl ChildSpec {
     /// Its id.
     pub fn id(&self) -> &ChildId {
         &self.id
+    }
+
+    /// Sets its id: where a specification is listed that its own type has made, single fields of it
+    /// can be overridden, this one too (SUP-053).
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<ChildId>) -> Self {
+        self.id = id.into();
+        self
     }
 
     /// Sets when the child is restarted.
@@ -265,12 +276,7 @@ impl ChildSpec {
 
     /// Whether `other` is a clone of this one, and so the same child.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        match (&self.presence, &other.presence) {
-            (Some(own), Some(other)) => std::ptr::addr_eq(Arc::as_ptr(own), Arc::as_ptr(other)),
-            // Nobody waits for what has no address.
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        }
+        Arc::ptr_eq(&self.same, &other.same)
     }
 
     /// Nothing will come of this specification, nor of those declared below it.

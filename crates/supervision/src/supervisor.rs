@@ -185,7 +185,8 @@ impl Supervisor {
         self.ask(|reply| Request::RestartChild { id, reply }).await
     }
 
-    /// Removes the specification of a child that does not run (SUP-198, SUP-199).
+    /// Removes the specification of a child that does not run (SUP-198, SUP-199). A restart that
+    /// waits for its delay is cancelled with it (SUP-120).
     ///
     /// # Errors
     ///

@@ -149,6 +149,17 @@ impl<A> TemplateSupervisor<A> {
         self.presence.now().map(|life| life.children(false)).unwrap_or_default()
     }
 
+    /// One line of [`which_children`](Self::which_children) (SUP-202).
+    ///
+    /// # Errors
+    ///
+    /// When it is not an instance of this supervisor, or the supervisor does not run.
+    pub fn which_child(&self, child: &ChildRef) -> Result<ChildInfo, RequestError> {
+        let life = self.presence.now().ok_or(RequestError::NoProc)?;
+        let missing = || RequestError::NotFound(child.id().clone());
+        life.instance(&child.node).ok_or_else(missing)
+    }
+
     /// Totals of [`which_children`](Self::which_children); one specification (SUP-162).
     pub fn count_children(&self) -> Counts {
         let counts = self.presence.now().map(|life| life.counts());

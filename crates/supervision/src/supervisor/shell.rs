@@ -159,6 +159,7 @@ impl Shell {
                 Step::GaveUp(order) => {
                     self.node.gave_up();
                     if let Some(slot) = self.slots.get(&order) {
+                        slot.node.stopped(); // SUP-134
                         let offender = slot.spec.offender(slot.process());
                         self.context.tell(&self.node, LifecycleEvent::GaveUp { offender });
                     }

@@ -12,6 +12,7 @@ mod catalogue;
 mod checks;
 mod dyn_children;
 mod dyn_restarts;
+mod fixture;
 mod gs_calls;
 mod gs_ends;
 mod gs_starts;
@@ -23,12 +24,17 @@ mod probe;
 mod report;
 mod sup_api;
 mod sup_defaults;
+mod sup_ignore;
 mod sup_intensity;
+mod sup_names;
 mod sup_restart;
 mod sup_retry;
 mod sup_shutdown;
+mod sup_spec;
 mod sup_start;
+mod sup_start_more;
 mod sup_strategy;
+mod sup_types;
 
 use std::{
     collections::BTreeSet,
