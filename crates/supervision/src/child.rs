@@ -7,7 +7,14 @@ mod start;
 mod task;
 mod thread;
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use perennial_core::{
     AutoShutdown, ChildId, ChildType, Restart, Shutdown,
@@ -75,6 +82,8 @@ pub struct ChildSpec {
     pub(crate) type_name: Option<&'static str>,
     /// Absent once a temporary child runs: it is started once (SUP-073).
     start: Option<Arc<Starter>>,
+    /// Tells clones of one specification from others, also without a start.
+    identity: Weak<Starter>,
     pub(crate) significant: bool,
     name: Option<Name>,
     /// What answers to the name: an `Address<M>`.
@@ -97,6 +106,7 @@ impl ChildSpec {
         kind: NodeKind,
         start: impl Fn(StartCx) -> Starting + Send + Sync + 'static,
     ) -> Self {
+        let start = Arc::new(Starter(Box::new(start)));
         Self {
             id,
             restart: Restart::Permanent,
@@ -104,7 +114,8 @@ impl ChildSpec {
             child_type: ChildType::Worker,
             kind,
             type_name: None,
-            start: Some(Arc::new(Starter(Box::new(start)))),
+            identity: Arc::downgrade(&start),
+            start: Some(start),
             significant: false,
             name: None,
             named_address: None,
@@ -251,6 +262,11 @@ impl ChildSpec {
         })
     }
 
+    /// What whoever asks for its name gets (`Names::handle`).
+    pub(crate) fn answers_with(&mut self, handle: impl Any + Send + Sync) {
+        self.named_address = Some(Arc::new(handle));
+    }
+
     /// Lets go of what was captured to start it.
     pub(crate) fn forget_start(&mut self) {
         self.start = None;
@@ -266,10 +282,7 @@ impl ChildSpec {
 
     /// Whether `other` is a clone of this one, and so the same child.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        match (&self.start, &other.start) {
-            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
-            (_, None) | (None, _) => false,
-        }
+        self.identity.ptr_eq(&other.identity)
     }
 
     /// Nothing will come of this specification, nor of those declared below it.

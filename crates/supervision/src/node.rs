@@ -10,7 +10,7 @@ use std::{
 };
 
 use perennial_core::{
-    ChildType, ExitReason, RestartIntensity, Uptime,
+    ChildType, ExitReason, Restart, RestartIntensity, Uptime,
     child::AfterExit,
     tree::{LastExit, NodeState, TreeNode},
 };
@@ -103,6 +103,8 @@ struct Children {
 
 /// What changes.
 struct Written {
+    /// When it is restarted: a reconfiguration may change it while it runs.
+    restart: Restart,
     state: NodeState,
     /// What will become of it: its end is published, and its supervisor has not handled it yet.
     pending: Option<AfterExit>,
@@ -126,11 +128,13 @@ impl Node {
     }
 
     fn new(
-        spec: ChildSpec,
+        mut spec: ChildSpec,
         parent: Option<&Arc<Self>>,
         order: u64,
         id: Option<String>,
     ) -> Arc<Self> {
+        // A picture starts nothing, and keeps nothing alive (SUP-073, 174).
+        spec.forget_start();
         let id = id.unwrap_or_else(|| spec.id.to_string());
         let above = parent.map(|parent| &*parent.path).unwrap_or_default();
         Arc::new(Self {
@@ -138,8 +142,8 @@ impl Node {
             id,
             parent: parent.map(Arc::downgrade),
             order,
-            spec,
             state: Mutex::new(Written {
+                restart: spec.restart,
                 state: NodeState::Declared,
                 pending: None,
                 started: false,
@@ -152,6 +156,7 @@ impl Node {
                 mailbox: None,
                 intensity: None,
             }),
+            spec,
             children: Mutex::default(),
         })
     }
@@ -168,6 +173,33 @@ impl Node {
         children.by_order.insert(order, node.clone());
         children.by_id.insert(id, node.clone());
         node
+    }
+
+    /// Puts another specification in the place of `old`, which does not run: the next incarnation
+    /// is the first of that, and counts on (SUP-235).
+    pub(crate) fn replace_child(self: &Arc<Self>, old: &Self, spec: ChildSpec) -> Arc<Self> {
+        let same = spec.is_same(&old.spec);
+        let node = Self::new(spec, Some(self), old.order, Some(old.id.clone()));
+        {
+            let (mut new, old) = (node.written(), old.written());
+            new.state = old.state;
+            new.incarnation = old.incarnation;
+            new.restarts = old.restarts;
+            new.last_exit.clone_from(&old.last_exit);
+        }
+        let mut children = self.children();
+        children.by_order.insert(old.order, node.clone());
+        children.by_id.insert(old.id.clone(), node.clone());
+        drop(children);
+        if !same {
+            old.gone();
+        }
+        node
+    }
+
+    /// From its next exit on it is restarted by this.
+    pub(crate) fn restarts_by(&self, restart: Restart) {
+        self.written().restart = restart;
     }
 
     pub(crate) fn spec(&self) -> &ChildSpec {
@@ -339,7 +371,7 @@ impl Node {
         let lived = written.started_at.map(|then| now.since(then)).unwrap_or_default();
         written.last_exit = Some(last_exit(reason, lived, now));
         if written.state == NodeState::Running {
-            written.pending = Some(match self.spec.restart.after(reason).then {
+            written.pending = Some(match written.restart.after(reason).then {
                 // Where ids repeat nothing is kept of what does not run.
                 AfterExit::Keep if self.spec.child_ids_repeat => AfterExit::Drop,
                 then @ (AfterExit::Restart | AfterExit::Keep | AfterExit::Drop) => then,
