@@ -16,6 +16,7 @@ mod gs_calls;
 mod gs_ends;
 mod gs_starts;
 mod harness;
+mod made;
 mod obs;
 #[path = "../probe/mod.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
@@ -29,6 +30,8 @@ mod sup_retry;
 mod sup_shutdown;
 mod sup_start;
 mod sup_strategy;
+mod sup_template;
+mod sup_template_stop;
 
 use std::{
     collections::BTreeSet,
