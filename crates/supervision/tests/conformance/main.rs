@@ -23,6 +23,7 @@ mod obs;
 mod probe;
 mod report;
 mod sup_api;
+mod sup_auto_shutdown;
 mod sup_defaults;
 mod sup_intensity;
 mod sup_restart;
