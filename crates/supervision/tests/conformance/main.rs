@@ -26,6 +26,9 @@ mod sup_api;
 mod sup_auto_shutdown;
 mod sup_defaults;
 mod sup_intensity;
+mod sup_reconfigure;
+mod sup_recovery;
+mod sup_reports;
 mod sup_restart;
 mod sup_retry;
 mod sup_shutdown;
@@ -33,6 +36,7 @@ mod sup_start;
 mod sup_strategy;
 mod sup_template;
 mod sup_template_stop;
+mod traces;
 
 use std::{
     collections::BTreeSet,
