@@ -7,7 +7,14 @@ mod start;
 mod task;
 mod thread;
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use perennial_core::{
     AutoShutdown, ChildId, ChildType, Restart, Shutdown,
@@ -74,8 +81,8 @@ pub struct ChildSpec {
     pub(crate) type_name: Option<&'static str>,
     /// Absent once a temporary child runs: it is started once (SUP-073).
     start: Option<Arc<Starter>>,
-    /// Tells its clones from all others.
-    same: Arc<()>,
+    /// Tells clones of one specification from others, also without a start.
+    identity: Weak<Starter>,
     pub(crate) significant: bool,
     name: Option<Name>,
     /// What answers to the name: an `Address<M>`.
@@ -98,6 +105,7 @@ impl ChildSpec {
         kind: NodeKind,
         start: impl Fn(StartCx) -> Starting + Send + Sync + 'static,
     ) -> Self {
+        let start = Arc::new(Starter(Box::new(start)));
         Self {
             id,
             restart: Restart::Permanent,
@@ -105,8 +113,8 @@ impl ChildSpec {
             child_type: ChildType::Worker,
             kind,
             type_name: None,
-            start: Some(Arc::new(Starter(Box::new(start)))),
-            same: Arc::new(()),
+            identity: Arc::downgrade(&start),
+            start: Some(start),
             significant: false,
             name: None,
             named_address: None,
@@ -261,6 +269,11 @@ impl ChildSpec {
         })
     }
 
+    /// What whoever asks for its name gets (`Names::handle`).
+    pub(crate) fn answers_with(&mut self, handle: impl Any + Send + Sync) {
+        self.named_address = Some(Arc::new(handle));
+    }
+
     /// The same without what was captured to start it.
     pub(crate) fn without_start(&self) -> Self {
         Self { start: None, ..self.clone() }
@@ -276,7 +289,7 @@ impl ChildSpec {
 
     /// Whether `other` is a clone of this one, and so the same child.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.same, &other.same)
+        self.identity.ptr_eq(&other.identity)
     }
 
     /// Nothing will come of this specification, nor of those declared below it.
