@@ -142,10 +142,53 @@ impl Restart {
     }
 }
 
+/// Which ends of a child that its supervisor stopped are errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopRules {
+    /// Table 5.6: a static supervisor, and one of a template.
+    Static,
+    /// A dynamic supervisor (DYN-045).
+    Dynamic,
+}
+
 impl Restart {
     /// Whether the end of a child that its supervisor stopped is reported as `shutdown_error`
-    /// (SUP-156 to SUP-158). `timed_out` says that it was killed after its time was up.
-    pub fn stop_is_error(self, reason: &ExitReason, shutdown: Shutdown, timed_out: bool) -> bool {
+    /// (SUP-156 to SUP-158, DYN-045). `timed_out` says that it was killed after its time was up.
+    pub fn stop_is_error(
+        self,
+        rules: StopRules,
+        reason: &ExitReason,
+        shutdown: Shutdown,
+        timed_out: bool,
+    ) -> bool {
+        match rules {
+            StopRules::Static => self.static_stop_is_error(reason, shutdown, timed_out),
+            StopRules::Dynamic => self.dynamic_stop_is_error(reason, shutdown),
+        }
+    }
+
+    /// What was killed at once can have ended in no other way, unless by itself before.
+    fn dynamic_stop_is_error(self, reason: &ExitReason, shutdown: Shutdown) -> bool {
+        if shutdown == Shutdown::BrutalKill {
+            return *reason != ExitReason::Killed;
+        }
+        match reason {
+            ExitReason::Shutdown | ExitReason::ShutdownWith(_) => false,
+            ExitReason::Normal => self == Self::Permanent,
+            ExitReason::Killed
+            | ExitReason::Panic { .. }
+            | ExitReason::Error(_)
+            | ExitReason::NoProc
+            | ExitReason::Timeout => true,
+        }
+    }
+
+    fn static_stop_is_error(
+        self,
+        reason: &ExitReason,
+        shutdown: Shutdown,
+        timed_out: bool,
+    ) -> bool {
         match reason {
             ExitReason::Shutdown => false,
             ExitReason::Normal | ExitReason::ShutdownWith(_) => match self {
@@ -198,7 +241,7 @@ mod tests {
         let all = [Restart::Permanent, Restart::Transient, Restart::Temporary];
         let within = Shutdown::WORKER_DEFAULT;
         let error = |restart: Restart, reason: &ExitReason, shutdown, timed_out| {
-            restart.stop_is_error(reason, shutdown, timed_out)
+            restart.stop_is_error(StopRules::Static, reason, shutdown, timed_out)
         };
         for restart in all {
             assert!(!error(restart, &ExitReason::Shutdown, within, false));
@@ -209,6 +252,35 @@ mod tests {
             assert!(error(restart, &ExitReason::Killed, within, true));
             assert!(error(restart, &ExitReason::Killed, within, false), "killed by a stranger");
             assert!(error(restart, &ExitReason::Error("no".into()), within, false));
+        }
+    }
+
+    /// Every restart type, reason and way to stop.
+    #[test]
+    fn a_dynamic_supervisor_reports_stops_by_rules_of_its_own() {
+        let calm = [ExitReason::Shutdown, ExitReason::ShutdownWith("drained".into())];
+        let errors = [
+            ExitReason::Panic { message: "boom".into(), location: None },
+            ExitReason::Error("no".into()),
+            ExitReason::NoProc,
+            ExitReason::Timeout,
+        ];
+        for restart in [Restart::Permanent, Restart::Transient, Restart::Temporary] {
+            for timed_out in [false, true] {
+                let error = |reason: &ExitReason, shutdown| {
+                    restart.stop_is_error(StopRules::Dynamic, reason, shutdown, timed_out)
+                };
+                for shutdown in [Shutdown::WORKER_DEFAULT, Shutdown::Infinity] {
+                    assert!(calm.iter().all(|reason| !error(reason, shutdown)));
+                    assert_eq!(error(&ExitReason::Normal, shutdown), restart == Restart::Permanent);
+                    assert!(error(&ExitReason::Killed, shutdown));
+                    assert!(errors.iter().all(|reason| error(reason, shutdown)));
+                }
+                let brutal = Shutdown::BrutalKill;
+                assert!(!error(&ExitReason::Killed, brutal));
+                assert!(error(&ExitReason::Normal, brutal));
+                assert!(calm.iter().chain(&errors).all(|reason| error(reason, brutal)));
+            }
         }
     }
 }

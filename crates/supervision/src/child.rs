@@ -7,7 +7,14 @@ mod start;
 mod task;
 mod thread;
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use perennial_core::{
     AutoShutdown, ChildId, ChildType, Restart, Shutdown,
@@ -74,6 +81,8 @@ pub struct ChildSpec {
     pub(crate) type_name: Option<&'static str>,
     /// Absent once a temporary child runs: it is started once (SUP-073).
     start: Option<Arc<Starter>>,
+    /// Tells clones of one specification from others, also without a start.
+    identity: Weak<Starter>,
     pub(crate) significant: bool,
     name: Option<Name>,
     /// What answers to the name: an `Address<M>`.
@@ -96,6 +105,7 @@ impl ChildSpec {
         kind: NodeKind,
         start: impl Fn(StartCx) -> Starting + Send + Sync + 'static,
     ) -> Self {
+        let start = Arc::new(Starter(Box::new(start)));
         Self {
             id,
             restart: Restart::Permanent,
@@ -103,7 +113,8 @@ impl ChildSpec {
             child_type: ChildType::Worker,
             kind,
             type_name: None,
-            start: Some(Arc::new(Starter(Box::new(start)))),
+            identity: Arc::downgrade(&start),
+            start: Some(start),
             significant: false,
             name: None,
             named_address: None,
@@ -121,6 +132,14 @@ impl ChildSpec {
     /// Its id.
     pub fn id(&self) -> &ChildId {
         &self.id
+    }
+
+    /// Sets its id: where a specification is listed that its own type has made, single fields of it
+    /// can be overridden, this one too (SUP-053).
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<ChildId>) -> Self {
+        self.id = id.into();
+        self
     }
 
     /// Sets when the child is restarted.
@@ -250,6 +269,11 @@ impl ChildSpec {
         })
     }
 
+    /// What whoever asks for its name gets (`Names::handle`).
+    pub(crate) fn answers_with(&mut self, handle: impl Any + Send + Sync) {
+        self.named_address = Some(Arc::new(handle));
+    }
+
     /// The same without what was captured to start it.
     pub(crate) fn without_start(&self) -> Self {
         Self { start: None, ..self.clone() }
@@ -265,12 +289,7 @@ impl ChildSpec {
 
     /// Whether `other` is a clone of this one, and so the same child.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        match (&self.presence, &other.presence) {
-            (Some(own), Some(other)) => std::ptr::addr_eq(Arc::as_ptr(own), Arc::as_ptr(other)),
-            // Nobody waits for what has no address.
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        }
+        self.identity.ptr_eq(&other.identity)
     }
 
     /// Nothing will come of this specification, nor of those declared below it.

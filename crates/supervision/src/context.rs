@@ -123,6 +123,9 @@ impl Context {
             LifecycleEvent::ShutdownError { reason, offender } => {
                 tracing::warn!(%path, %reason, %offender, context = "shutdown_error");
             }
+            LifecycleEvent::ShutdownErrors { reason, offender, count } => {
+                tracing::warn!(%path, %reason, %offender, count, context = "shutdown_error");
+            }
             LifecycleEvent::Unkillable => tracing::error!(%path, "child did not end when killed"),
             LifecycleEvent::Crashed(report) => report.trace(),
             LifecycleEvent::BudgetSpent => tracing::error!(%path, "restart budget spent"),

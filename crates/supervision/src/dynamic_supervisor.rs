@@ -13,12 +13,13 @@ use std::{
 use perennial_core::{
     ChildId, ExitReason, Restart,
     intensity::IntensityLimit,
-    supervisor::{Flags, Keeps},
+    supervisor::{Flags, Keeps, SpecError},
     tree::NodeKind,
 };
 
 use crate::{
-    ChildInfo, ChildSpec, Counts, Extra, ProcessRef, RequestError, StopError,
+    ChildInfo, ChildSpec, Counts, Extra, Name, ProcessRef, RequestError, StopError,
+    actor::ActorError,
     life::Life,
     node::{Node, Supervises},
     presence::Presence,
@@ -36,7 +37,15 @@ pub struct DynamicSupervisorSpec {
     pub(crate) child_budget: Option<IntensityLimit>,
     pub(crate) kind: NodeKind,
     arguments: Option<Extra>,
+    name: Option<Name>,
     restart: Restart,
+}
+
+impl Default for DynamicSupervisorSpec {
+    /// Without a name or a limit (DYN-002).
+    fn default() -> Self {
+        Self::unlimited("DynamicSupervisor")
+    }
 }
 
 impl DynamicSupervisorSpec {
@@ -49,6 +58,7 @@ impl DynamicSupervisorSpec {
             max_children: Some(max_children),
             child_budget: None,
             arguments: None,
+            name: None,
             kind: NodeKind::DynamicSupervisor,
             restart: Restart::Permanent,
         }
@@ -57,6 +67,28 @@ impl DynamicSupervisorSpec {
     /// As [`new`](Self::new), without a limit (DYN-002): the memory of the machine is the limit.
     pub fn unlimited(id: impl Into<ChildId>) -> Self {
         Self { max_children: None, ..Self::new(id, 0) }
+    }
+
+    /// As [`unlimited`](Self::unlimited), with the id `name` and claiming that name in the tree
+    /// (DYN-006–008). One without a name is [`default`](Self::default): two of those do not fit
+    /// under one static supervisor.
+    pub fn named(name: impl Into<Name>) -> Self {
+        let name = name.into();
+        Self { name: Some(name.clone()), ..Self::unlimited(name.as_str()) }
+    }
+
+    /// Sets its id as a child; its name stays.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<ChildId>) -> Self {
+        self.id = id.into();
+        self
+    }
+
+    /// Sets how many children may be there at a time.
+    #[must_use]
+    pub fn max_children(mut self, max_children: usize) -> Self {
+        self.max_children = Some(max_children);
+        self
     }
 
     /// Hands `arguments` to the init of every child, at each of its starts, which asks for them with
@@ -87,6 +119,21 @@ impl DynamicSupervisorSpec {
     pub fn restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
         self
+    }
+
+    fn flags(&self) -> Flags {
+        Flags { intensity: self.intensity, ..Flags::default() }
+    }
+
+    fn plan(self) -> Plan {
+        Plan {
+            flags: self.flags(),
+            keeps: Keeps::Instances { max: self.max_children },
+            ends: Ends::AtOnce,
+            children: Vec::new(),
+            child_budget: self.child_budget,
+            arguments: self.arguments,
+        }
     }
 }
 
@@ -150,17 +197,26 @@ impl ChildRef {
 impl DynamicSupervisor {
     /// How to supervise a dynamic supervisor, and the handle to it.
     pub fn child_spec(spec: DynamicSupervisorSpec) -> (ChildSpec, Self) {
-        let flags = Flags { intensity: spec.intensity, ..Flags::default() };
-        let plan = Plan {
-            flags,
-            keeps: Keeps::Instances { max: spec.max_children },
-            ends: Ends::AtOnce,
-            children: Vec::new(),
-            child_budget: spec.child_budget,
-            arguments: spec.arguments,
-        };
-        let declared = Supervises::new(&flags, Vec::new());
-        supervisor_child(spec.id, spec.restart, spec.kind, declared, move || Ok(plan.clone()))
+        let declared = Supervises::new(&spec.flags(), Vec::new());
+        let (id, name, restart, kind) =
+            (spec.id.clone(), spec.name.clone(), spec.restart, spec.kind);
+        let plan = spec.plan();
+        let (child, handle) =
+            supervisor_child(id, restart, kind, declared, move || Ok(plan.clone()));
+        (name.into_iter().fold(child, ChildSpec::name), handle)
+    }
+
+    /// As [`child_spec`](Self::child_spec), with an init that is called at each start: it may answer
+    /// `Err(Ignore.into())` when the supervisor need not run, or fail (DYN-005). Id and name of what
+    /// it returns are not used.
+    pub fn child_spec_with_init(
+        id: impl Into<ChildId>,
+        init: impl Fn() -> Result<DynamicSupervisorSpec, ActorError> + Send + Sync + 'static,
+    ) -> (ChildSpec, Self) {
+        let declared = Supervises::new(&Flags::default(), Vec::new());
+        let make = move || init().map(DynamicSupervisorSpec::plan);
+        let kind = NodeKind::DynamicSupervisor;
+        supervisor_child(id.into(), Restart::Permanent, kind, declared, make)
     }
 
     /// Starts a child (DYN-011–013, 017–021).
@@ -175,6 +231,9 @@ impl DynamicSupervisor {
     pub async fn start_child(&self, spec: ChildSpec) -> Result<ChildRef, RequestError> {
         // Without contacting the supervisor (DYN-015).
         ChildSpec::check_all(std::slice::from_ref(&spec), None)?;
+        if spec.is_significant() {
+            return Err(SpecError::SignificantHere(spec.id().clone()).into());
+        }
         let (id, spec) = (spec.id().clone(), Box::new(spec));
         let new = ask(&self.presence, |reply| Request::StartChild { spec, reply }).await?;
         ChildRef::new(id, new)
@@ -198,7 +257,7 @@ impl DynamicSupervisor {
     ///
     /// When a value is refused: nothing changes then.
     pub async fn reconfigure(&self, spec: DynamicSupervisorSpec) -> Result<(), RequestError> {
-        let flags = Flags { intensity: spec.intensity, ..Flags::default() };
+        let flags = spec.flags();
         let (keeps, children) = (Keeps::Instances { max: spec.max_children }, Vec::new());
         let request = |reply| Request::Reconfigure { flags, keeps, children, reply };
         ask(&self.presence, request).await

@@ -189,9 +189,20 @@ impl Ended {
 
     /// Announces the end. The first announcement counts.
     pub(crate) fn announce(&self, reason: &ExitReason) {
+        self.announce_after(reason, || ());
+    }
+
+    /// As [`announce`](Self::announce); `before` is called before anybody can see the end, and must
+    /// neither block nor look at it.
+    pub(crate) fn announce_after(&self, reason: &ExitReason, before: impl FnOnce()) {
         let watchers = {
             let mut watchers = self.0.watchers();
-            let first = self.0.reason.set(reason.clone()).is_ok();
+            let first = self.0.reason.get().is_none();
+            if first {
+                before();
+                // Set under the lock only.
+                let _ = self.0.reason.set(reason.clone());
+            }
             if !first {
                 return;
             }

@@ -65,6 +65,16 @@ pub enum LifecycleEvent {
         /// Which.
         offender: Box<Offender>,
     },
+    /// As [`ShutdownError`](Self::ShutdownError), for so many instances of a template that were
+    /// stopped together and failed for the same reason (SUP-228).
+    ShutdownErrors {
+        /// What was seen instead.
+        reason: ExitReason,
+        /// What they are, as one of them was declared; no process.
+        offender: Box<Offender>,
+        /// How many.
+        count: usize,
+    },
     /// It did not end after it was killed; nobody waits for it any more.
     Unkillable,
     /// A server ended abnormally and tells about itself; its exit follows (GS-046).

@@ -66,8 +66,14 @@ impl Names {
     where
         Address<M>: Any + Send + Sync,
     {
-        let address = self.holders().get(name)?.address.clone()?;
-        address.downcast_ref::<Address<M>>().cloned()
+        self.handle(name)
+    }
+
+    /// As [`address`](Self::address), for holders that are not reached by messages: a
+    /// [`Supervisor`](crate::Supervisor), a [`DynamicSupervisor`](crate::DynamicSupervisor).
+    pub fn handle<H: Any + Clone>(&self, name: &Name) -> Option<H> {
+        let handle = self.holders().get(name)?.address.clone()?;
+        handle.downcast_ref::<H>().cloned()
     }
 
     /// Claims `name` for `process`, which is about to be born. A holder that has ended holds

@@ -11,7 +11,7 @@ use std::{
 };
 
 use perennial_core::{
-    ChildType, ExitReason, RestartIntensity, Uptime,
+    ChildType, ExitReason, Restart, RestartIntensity, Uptime,
     child::AfterExit,
     tree::{LastExit, NodeState, TreeNode},
 };
@@ -97,6 +97,8 @@ pub(crate) struct Node {
 
 /// What changes.
 struct Written {
+    /// When it is restarted: a reconfiguration may change it while it runs.
+    restart: Restart,
     state: NodeState,
     /// What will become of it: its end is published, and its supervisor has not handled it yet.
     pending: Option<AfterExit>,
@@ -132,8 +134,8 @@ impl Node {
             path,
             parent: parent.map(Arc::downgrade),
             order,
-            spec,
             state: Mutex::new(Written {
+                restart: spec.restart,
                 state: NodeState::Declared,
                 pending: None,
                 started: false,
@@ -146,6 +148,7 @@ impl Node {
                 ending: None,
                 intensity: None,
             }),
+            spec,
             children: Mutex::default(),
         })
     }
@@ -166,6 +169,35 @@ impl Node {
 
     pub(crate) fn name(&self) -> &str {
         &self.path[self.name_at..]
+    }
+
+    /// Puts another specification in the place of `old`, which does not run: the next incarnation
+    /// is the first of that, and counts on (SUP-235).
+    pub(crate) fn replace_child(self: &Arc<Self>, old: &Self, spec: Arc<ChildSpec>) -> Arc<Self> {
+        let same = spec.is_same(&old.spec);
+        let node = Self::new(spec, Some(self), old.order, old.path.clone());
+        {
+            let (mut new, old) = (node.written(), old.written());
+            new.state = old.state;
+            new.incarnation = old.incarnation;
+            new.restarts = old.restarts;
+            new.last_exit.clone_from(&old.last_exit);
+        }
+        let replaced = self.children().as_mut().map(|children| {
+            let removed = children.remove(old.order);
+            children.insert(node.clone());
+            removed
+        });
+        drop(replaced);
+        if !same {
+            old.gone();
+        }
+        node
+    }
+
+    /// From its next exit on it is restarted by this.
+    pub(crate) fn restarts_by(&self, restart: Restart) {
+        self.written().restart = restart;
     }
 
     pub(crate) fn spec(&self) -> &ChildSpec {
@@ -335,7 +367,7 @@ impl Node {
         let lived = written.started_at.map(|then| now.since(then)).unwrap_or_default();
         written.last_exit = Some(Box::new(last_exit(reason, lived, now)));
         if written.state == NodeState::Running {
-            written.pending = Some(match self.spec.restart.after(reason).then {
+            written.pending = Some(match written.restart.after(reason).then {
                 // Where ids repeat nothing is kept of what does not run.
                 AfterExit::Keep if self.spec.child_ids_repeat => AfterExit::Drop,
                 then @ (AfterExit::Restart | AfterExit::Keep | AfterExit::Drop) => then,

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use perennial_core::ExitReason;
 
 use crate::{
-    Clock, Names, Options, StartError, Supervisor, SupervisorSpec, Tree, child::StartCx,
+    ChildSpec, Clock, Names, Options, StartError, Supervisor, SupervisorSpec, Tree, child::StartCx,
     context::Context, life::Life, node::Node, panics,
 };
 
@@ -46,6 +46,8 @@ impl Root {
             panics::note_locations();
         }
         let (child, supervisor) = Supervisor::child_spec(spec);
+        ChildSpec::check_all(std::slice::from_ref(&child), None)
+            .map_err(|refused| StartError::new(child.id(), refused))?;
         let context = Context::new(clock, options);
         let node = Node::root(Arc::new(child.clone()));
         let cx = StartCx::new(&context, &node, true, |_, _| ());

@@ -1,8 +1,8 @@
 //! The shutdown protocol for one child: ask, wait, kill, wait no longer than the kill deadline.
 
-use perennial_core::{ChildType, ExitReason, Shutdown};
+use perennial_core::{ChildType, ExitReason, Shutdown, child::StopRules};
 
-use crate::{ChildSpec, LifecycleEvent, ProcessRef, context::Context, life::Life, node::Node};
+use crate::{ChildSpec, Offender, ProcessRef, context::Context, life::Life, node::Node};
 
 /// How many kill deadlines a supervisor gets for itself and what is below it.
 const LEVELS: u32 = 4;
@@ -10,16 +10,22 @@ const LEVELS: u32 = 4;
 /// One incarnation that is to be stopped, and those who are concerned.
 pub(crate) struct Stopping<'a> {
     pub(crate) context: &'a Context,
-    pub(crate) supervisor: &'a Node,
     pub(crate) node: &'a Node,
     pub(crate) spec: &'a ChildSpec,
     pub(crate) life: &'a Life,
+    pub(crate) rules: StopRules,
 }
 
-/// Stops an incarnation, awaits its end, and reports what table 5.6 says. Returns once nothing of it
-/// runs any more, or it is given up as unkillable.
-pub(crate) async fn stop(it: Stopping<'_>) {
-    let Stopping { context, supervisor, node, spec, life } = it;
+/// A stop that did not go as asked.
+pub(crate) struct StopFault {
+    pub(crate) reason: ExitReason,
+    pub(crate) offender: Box<Offender>,
+}
+
+/// Stops an incarnation, awaits its end, and answers what `rules` say is to be reported. Returns once
+/// nothing of it runs any more, or it is given up as unkillable.
+pub(crate) async fn stop(it: Stopping<'_>) -> Option<StopFault> {
+    let Stopping { context, node, spec, life, rules } = it;
     node.stopping(life.pid);
     let (reason, timed_out) = match spec.shutdown {
         Shutdown::BrutalKill => (kill(context, node, life).await, false),
@@ -35,11 +41,11 @@ pub(crate) async fn stop(it: Stopping<'_>) {
             }
         }
     };
-    if spec.restart.stop_is_error(&reason, spec.shutdown, timed_out) {
+    let error = spec.restart.stop_is_error(rules, &reason, spec.shutdown, timed_out);
+    error.then(|| {
         let process = ProcessRef::new(node.shared_path(), life.pid, life.ended.clone());
-        let offender = spec.offender(Some(process));
-        context.tell(supervisor, LifecycleEvent::ShutdownError { reason, offender });
-    }
+        StopFault { reason, offender: spec.offender(Some(process)) }
+    })
 }
 
 /// Kills the incarnation `life` and awaits its end. One that does not end is given up: reported,

@@ -185,7 +185,8 @@ impl Supervisor {
         self.ask(|reply| Request::RestartChild { id, reply }).await
     }
 
-    /// Removes the specification of a child that does not run (SUP-198, SUP-199).
+    /// Removes the specification of a child that does not run (SUP-198, SUP-199). A restart that
+    /// waits for its delay is cancelled with it (SUP-120).
     ///
     /// # Errors
     ///
@@ -272,13 +273,16 @@ fn static_plan(spec: SupervisorSpec) -> Plan {
 }
 
 /// How to supervise a supervisor of any kind; `plan` is asked at each start.
-pub(crate) fn supervisor_child<S: From<Presence<SupervisorLife>>>(
+pub(crate) fn supervisor_child<S>(
     id: ChildId,
     restart: Restart,
     kind: NodeKind,
     declared: Supervises,
     plan: impl Fn() -> Result<Plan, ActorError> + Send + Sync + 'static,
-) -> (ChildSpec, S) {
+) -> (ChildSpec, S)
+where
+    S: From<Presence<SupervisorLife>> + Clone + Send + Sync + 'static,
+{
     let (publisher, presence) = channel();
     let publisher = Arc::new(publisher);
     let announce: Arc<dyn Announce> = publisher.clone();
@@ -300,7 +304,9 @@ pub(crate) fn supervisor_child<S: From<Presence<SupervisorLife>>>(
     child.start_within = None;
     child.presence = Some(announce);
     child.supervises = Some(declared);
-    (child, presence.into())
+    let handle = S::from(presence);
+    child.answers_with(handle.clone());
+    (child, handle)
 }
 
 impl From<Presence<SupervisorLife>> for Supervisor {

@@ -4,7 +4,11 @@
 //! in places (SUP-118, 162, 165), and because the argument of an instance is typed. Where neither
 //! matters a dynamic supervisor is the one to use.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use perennial_core::{
     ChildId, Restart,
@@ -71,17 +75,18 @@ impl<A> fmt::Debug for TemplateSupervisorSpec<A> {
 /// Handle to a template supervisor. Cheap to clone; outlives its restarts.
 pub struct TemplateSupervisor<A> {
     presence: Presence<SupervisorLife>,
-    template: Template<A>,
+    /// Shared by all clones.
+    template: Arc<Mutex<Template<A>>>,
 }
 
-impl<A> TemplateSupervisor<A> {
+impl<A: 'static> TemplateSupervisor<A> {
     /// How to supervise a template supervisor, and the handle to it.
     pub fn child_spec(spec: TemplateSupervisorSpec<A>) -> (ChildSpec, Self) {
         let flags = Flags { intensity: spec.intensity, ..Flags::default() };
         let plan = Plan {
             flags,
             keeps: Keeps::Instances { max: None },
-            ends: Ends::AtOnce,
+            ends: Ends::AsOne,
             children: Vec::new(),
             child_budget: None,
             arguments: None,
@@ -89,25 +94,42 @@ impl<A> TemplateSupervisor<A> {
         let declared = Supervises::new(&flags, Vec::new());
         let kind = NodeKind::DynamicSupervisor;
         let make = move || Ok(plan.clone());
-        let (child, Instances(presence)) =
+        let (mut child, Instances(presence)) =
             supervisor_child(spec.id, spec.restart, kind, declared, make);
-        (child, Self { presence, template: spec.template })
+        let handle = Self { presence, template: Arc::new(Mutex::new(spec.template)) };
+        child.answers_with(handle.clone());
+        (child, handle)
     }
 
-    /// Starts an instance (SUP-160, 169).
+    /// Starts an instance (SUP-160, 169); none, when its init answers ignore (SUP-017, 018).
     ///
     /// # Errors
     ///
-    /// When it does not start, or its init answers ignore.
+    /// When it does not start: nothing is added.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future does not withdraw the request.
-    pub async fn start_child(&self, argument: A) -> Result<ChildRef, RequestError> {
-        let spec = Box::new((self.template)(argument));
+    pub async fn start_child(&self, argument: A) -> Result<Option<ChildRef>, RequestError> {
+        let template = self.template.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let spec = Box::new(template(argument));
         let id = spec.id().clone();
         let new = ask(&self.presence, |reply| Request::StartChild { spec, reply }).await?;
-        ChildRef::new(id, new)
+        match ChildRef::new(id, new) {
+            Err(RequestError::Ignore) => Ok(None),
+            started => started.map(Some),
+        }
+    }
+
+    /// Replaces the template for instances that are started from now on, through whichever clone of
+    /// this handle (SUP-237). Those that run stay as they are, over their restarts too.
+    pub fn set_template(&self, template: impl Fn(A) -> ChildSpec + Send + Sync + 'static) {
+        let template: Template<A> = Arc::new(template);
+        let mut present = self.template.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *present, template);
+        drop(present);
+        // Outside the lock: with it goes what the host's code captured.
+        drop(before);
     }
 
     /// Stops an instance, awaits its end and forgets it (SUP-163); one that is dead already is fine
@@ -149,6 +171,17 @@ impl<A> TemplateSupervisor<A> {
         self.presence.now().map(|life| life.children(false)).unwrap_or_default()
     }
 
+    /// One line of [`which_children`](Self::which_children) (SUP-202).
+    ///
+    /// # Errors
+    ///
+    /// When it is not an instance of this supervisor, or the supervisor does not run.
+    pub fn which_child(&self, child: &ChildRef) -> Result<ChildInfo, RequestError> {
+        let life = self.presence.now().ok_or(RequestError::NoProc)?;
+        let missing = || RequestError::NotFound(child.id().clone());
+        life.instance(&child.node).ok_or_else(missing)
+    }
+
     /// Totals of [`which_children`](Self::which_children); one specification (SUP-162).
     pub fn count_children(&self) -> Counts {
         let counts = self.presence.now().map(|life| life.counts());
@@ -157,6 +190,7 @@ impl<A> TemplateSupervisor<A> {
 }
 
 /// What [`supervisor_child`] makes of a presence here.
+#[derive(Clone)]
 struct Instances(Presence<SupervisorLife>);
 
 impl From<Presence<SupervisorLife>> for Instances {

@@ -282,14 +282,19 @@ impl Children {
         Ok(())
     }
 
-    /// Removes the specification of a child that does not run (SUP-198, 199).
+    /// Removes the specification of a child that does not run (SUP-198, 199). A restart that waits
+    /// for its delay is cancelled with it (SUP-120).
     ///
     /// # Errors
     ///
     /// Table 5.5.
     pub fn delete_child(&mut self, order: Order) -> Result<(), Refusal> {
-        self.stopped(order)?;
+        match self.stopped(order) {
+            Err(Refusal::Restarting) if self.delays(order) => (),
+            other => other?,
+        }
         self.forget(order);
+        self.dismiss_awaited();
         Ok(())
     }
 
@@ -331,6 +336,11 @@ impl Children {
             Status::Restarting { .. } => Err(Refusal::Restarting),
             Status::Stopped => Ok(()),
         }
+    }
+
+    /// Whether a restart of it waits for a delay.
+    fn delays(&self, order: Order) -> bool {
+        self.entries.get(&order).is_some_and(|entry| entry.rules.delay.is_some())
     }
 
     fn add(&mut self, rules: Rules) -> Order {

@@ -256,11 +256,12 @@ impl StartCx {
         self.node.spec().release(&self.context, &self.process);
         let node = Arc::downgrade(&self.node);
         drop((self, control));
-        ended.announce(&reason);
+        // Whoever learns of the end asks a supervisor that has the news before the question
+        // (SUP-205).
+        ended.announce_after(&reason, || report(pid, reason.clone()));
         if let Some(node) = node.upgrade() {
             node.told(&ended);
         }
-        report(pid, reason);
     }
 }
 

@@ -1,7 +1,7 @@
 //! One life of a supervisor, whatever its kind: its mailbox, its control, its driver.
 
 use std::sync::{
-    Arc,
+    Arc, Weak,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -115,6 +115,13 @@ impl SupervisorLife {
 
     pub(crate) fn child(&self, name: &str, by_id: bool) -> Option<ChildInfo> {
         self.node.child(name)?.info(by_id)
+    }
+
+    /// The line of the child at `node`, where ids do not tell children apart.
+    pub(crate) fn instance(&self, node: &Weak<Node>) -> Option<ChildInfo> {
+        let node = node.upgrade()?;
+        let listed = self.node.child(node.name())?;
+        Arc::ptr_eq(&listed, &node).then(|| node.info(false))?
     }
 
     pub(crate) fn counts(&self) -> Counts {

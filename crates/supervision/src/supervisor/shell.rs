@@ -1,10 +1,14 @@
 //! Drives the machine of a supervisor's decisions: feeds it what happens, takes the steps it plans.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use futures_util::future::join_all;
 use perennial_core::{
     ExitReason, Restart,
+    child::StopRules,
     intensity::IntensityLimit,
     supervisor::{Children, Flags, Keeps, Order, Pid, Refusal, SpecError, Started, Step},
 };
@@ -20,7 +24,7 @@ use crate::{
     context::Context,
     life::Life,
     node::Node,
-    stopping::{self, Stopping},
+    stopping::{self, StopFault, Stopping},
 };
 
 /// How the children are stopped when the supervisor stops.
@@ -28,8 +32,20 @@ use crate::{
 pub(crate) enum Ends {
     /// One after another, the last one started first (SUP-136, 137).
     InTurn,
-    /// All at once, each under its own timer (SUP-170, DYN-039).
+    /// All at once, each under its own timer (DYN-039).
     AtOnce,
+    /// As [`AtOnce`](Self::AtOnce), with one report for all that failed in the same way (SUP-170,
+    /// 228): instances of a template.
+    AsOne,
+}
+
+impl Ends {
+    fn rules(self) -> StopRules {
+        match self {
+            Self::InTurn | Self::AsOne => StopRules::Static,
+            Self::AtOnce => StopRules::Dynamic,
+        }
+    }
 }
 
 /// What a supervisor of any kind is driven by.
@@ -62,12 +78,22 @@ struct Slot {
     node: Arc<Node>,
     /// The present incarnation, or the last one.
     life: Option<Life>,
+    /// Whether `spec` came after `node`, by a reconfiguration.
+    replaced: bool,
 }
 
 impl Slot {
     fn process(&self) -> Option<ProcessRef> {
         let life = self.life.as_ref()?;
         Some(ProcessRef::new(self.node.shared_path(), life.pid, life.ended.clone()))
+    }
+}
+
+/// What the tree holds of a specification.
+fn shown(spec: &Arc<ChildSpec>) -> Arc<ChildSpec> {
+    match spec.restart {
+        Restart::Temporary => Arc::new(spec.without_start()),
+        Restart::Permanent | Restart::Transient => spec.clone(),
     }
 }
 
@@ -101,7 +127,7 @@ impl Shell {
             self.add(order, spec);
         }
         let mut last = None;
-        match self.play(true, &mut last).await {
+        match self.play(false, &mut last).await {
             Ok(()) => Ok(()),
             Err(Over) => {
                 self.stop_all().await;
@@ -159,6 +185,7 @@ impl Shell {
                 Step::GaveUp(order) => {
                     self.node.gave_up();
                     if let Some(slot) = self.slots.get(&order) {
+                        slot.node.stopped(); // SUP-134
                         let offender = slot.spec.offender(slot.process());
                         self.context.tell(&self.node, LifecycleEvent::GaveUp { offender });
                     }
@@ -170,10 +197,13 @@ impl Shell {
     }
 
     async fn start(&mut self, order: Order, requested: bool) -> Result<Begun, StartError> {
-        let Some(slot) = self.slots.get(&order) else {
+        let Some(slot) = self.slots.get_mut(&order) else {
             // Not reached: what is planned is there.
             return Ok(Begun { life: None, extra: None });
         };
+        if std::mem::take(&mut slot.replaced) {
+            slot.node = self.node.replace_child(&slot.node, shown(&slot.spec));
+        }
         let (spec, node) = (slot.spec.clone(), slot.node.clone());
         let mail = self.mail.clone();
         // A supervisor that has ended needs no news of its children: their nodes have them.
@@ -202,19 +232,25 @@ impl Shell {
     }
 
     async fn stop(&self, order: Order, pid: Pid) {
-        let Some(slot) = self.slots.get(&order) else { return };
-        if let Some(life) = slot.life.as_ref().filter(|life| life.pid == pid) {
-            stopping::stop(self.stopping(slot, life)).await;
+        if let Some(StopFault { reason, offender }) = self.stop_quietly(order, pid).await {
+            self.context.tell(&self.node, LifecycleEvent::ShutdownError { reason, offender });
         }
+    }
+
+    /// As [`stop`](Self::stop), leaving the report to the caller.
+    async fn stop_quietly(&self, order: Order, pid: Pid) -> Option<StopFault> {
+        let slot = self.slots.get(&order)?;
+        let life = slot.life.as_ref().filter(|life| life.pid == pid)?;
+        stopping::stop(self.stopping(slot, life)).await
     }
 
     fn stopping<'a>(&'a self, slot: &'a Slot, life: &'a Life) -> Stopping<'a> {
         Stopping {
             context: &self.context,
-            supervisor: &self.node,
             node: &slot.node,
             spec: &slot.spec,
             life,
+            rules: self.plan.ends.rules(),
         }
     }
 
@@ -222,12 +258,8 @@ impl Shell {
     /// a temporary one (SUP-073).
     fn add(&mut self, order: Order, spec: ChildSpec) -> Arc<Node> {
         let spec = Arc::new(spec);
-        let shown = match spec.restart {
-            Restart::Temporary => Arc::new(spec.without_start()),
-            Restart::Permanent | Restart::Transient => spec.clone(),
-        };
-        let node = self.node.add_child(shown, order);
-        self.slots.insert(order, Slot { spec, node: node.clone(), life: None });
+        let node = self.node.add_child(shown(&spec), order);
+        self.slots.insert(order, Slot { spec, node: node.clone(), life: None, replaced: false });
         node
     }
 
@@ -335,7 +367,9 @@ impl Shell {
         let orders = self.children.reconfigure(flags, keeps, rules)?;
         for (order, spec) in orders.into_iter().zip(children) {
             if let Some(slot) = self.slots.get_mut(&order) {
+                slot.node.restarts_by(spec.restart);
                 slot.spec = Arc::new(spec);
+                slot.replaced = true;
             } else {
                 self.add(order, spec).stopped();
             }
@@ -399,6 +433,28 @@ impl Shell {
                     self.forget(order);
                 }
             }
+            Ends::AsOne => {
+                let running = order.iter().filter_map(|(order, pid)| Some((*order, (*pid)?)));
+                let faults = running.map(|(order, pid)| self.stop_quietly(order, pid));
+                self.tell_as_one(join_all(faults).await.into_iter().flatten());
+                for (order, _) in order {
+                    self.forget(order);
+                }
+            }
+        }
+    }
+
+    /// One report for all that failed for the same reason.
+    fn tell_as_one(&self, faults: impl Iterator<Item = StopFault>) {
+        // Reasons have no order of their own; their texts tell them apart.
+        let mut same: BTreeMap<String, (StopFault, usize)> = BTreeMap::new();
+        for fault in faults {
+            same.entry(format!("{:?}", fault.reason)).or_insert((fault, 0)).1 += 1;
+        }
+        for (StopFault { reason, mut offender }, count) in same.into_values() {
+            offender.process = None;
+            let event = LifecycleEvent::ShutdownErrors { reason, offender, count };
+            self.context.tell(&self.node, event);
         }
     }
 

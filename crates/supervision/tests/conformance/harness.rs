@@ -17,6 +17,10 @@ use crate::report::Claim;
 /// Real time a test may take. A paused clock jumps over every wait, so who needs longer hangs.
 const WATCHDOG: Duration = Duration::from_secs(60);
 
+/// As [`WATCHDOG`], for those that may do work of real length: the first run of the compiler on
+/// programs that must not compile checks all dependencies.
+const WATCHDOG_OF_REAL_TIME: Duration = Duration::from_secs(600);
+
 /// Registers the `async fn` of that name in the same file as a test that proves catalogue ids: it
 /// fails when any of those rows, as they are written, does not hold.
 ///
@@ -96,7 +100,10 @@ impl Proof {
     }
 
     pub(crate) fn run(&self) -> Result<(), Failed> {
-        self.run_within(WATCHDOG)
+        self.run_within(match self.pace {
+            Pace::Paused => WATCHDOG,
+            Pace::RealTime => WATCHDOG_OF_REAL_TIME,
+        })
     }
 
     /// Runs it on a thread of its own, which is left behind if it does not come to an end.

@@ -12,23 +12,37 @@ mod catalogue;
 mod checks;
 mod dyn_children;
 mod dyn_restarts;
+mod fixture;
 mod gs_calls;
 mod gs_ends;
 mod gs_starts;
 mod harness;
+mod made;
 mod obs;
 #[path = "../probe/mod.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod probe;
 mod report;
 mod sup_api;
+mod sup_auto_shutdown;
 mod sup_defaults;
+mod sup_ignore;
 mod sup_intensity;
+mod sup_names;
+mod sup_reconfigure;
+mod sup_recovery;
+mod sup_reports;
 mod sup_restart;
 mod sup_retry;
 mod sup_shutdown;
+mod sup_spec;
 mod sup_start;
+mod sup_start_more;
 mod sup_strategy;
+mod sup_template;
+mod sup_template_stop;
+mod sup_types;
+mod traces;
 
 use std::{
     collections::BTreeSet,

@@ -72,7 +72,7 @@ async fn an_endless_retry_lets_others_have_a_turn() {
 
 proves!(
     a_child_between_attempts_is_listed_and_cannot_be_touched,
-    ["SUP-107", "SUP-108", "SUP-109", "SUP-110"]
+    ["SUP-107", "SUP-108", "SUP-109"]
 );
 async fn a_child_between_attempts_is_listed_and_cannot_be_touched() {
     let log = Log::default();
@@ -84,8 +84,6 @@ async fn a_child_between_attempts_is_listed_and_cannot_be_touched() {
     assert!(matches!(again, RequestError::AlreadyPresent(_)), "{again:?}");
     let restarted = top.restart_child("a").await.unwrap_err();
     assert!(matches!(restarted, RequestError::Restarting(_)), "{restarted:?}");
-    let deleted = top.delete_child("a").await.unwrap_err();
-    assert!(matches!(deleted, RequestError::Restarting(_)), "{deleted:?}");
     assert_eq!(status(top, "a"), ChildStatus::Restarting);
     assert_eq!(probe.answers().await, 1, "the restart comes all the same");
 }
@@ -150,4 +148,46 @@ async fn a_retry_of_an_earlier_wait_is_not_taken_for_that_of_a_later_one() {
     assert_eq!(status(top, "a"), ChildStatus::Restarting);
     assert!(log.take().is_empty());
     assert_eq!(probe.answers().await, 1);
+}
+
+proves!(a_child_whose_retry_is_queued_is_not_deleted, ["SUP-110"]);
+async fn a_child_whose_retry_is_queued_is_not_deleted() {
+    let world = World::start(|spec| spec.intensity(u32::MAX, SOON)).await;
+    world.probes[0].script(&[Start::Fails; 100_000]);
+    world.probes[0].end(|| Message::Panic).await;
+    until(|| world.incarnation("a") > 9).await;
+    let refused = world.top().delete_child("a").await.unwrap_err();
+    assert_eq!(refused, RequestError::Restarting("a".into()));
+    world.probes[0].forget_script();
+    assert_eq!(world.probes[0].answers().await, 1, "the restart comes all the same");
+}
+
+proves!(a_restart_is_immediate_unless_a_delay_is_asked_for_and_then_can_be_cancelled, ["SUP-120"]);
+async fn a_restart_is_immediate_unless_a_delay_is_asked_for_and_then_can_be_cancelled() {
+    let world = World::start(|spec| spec).await;
+    let before = world.root.tree().clock().now();
+    world.probes[0].end(|| Message::Panic).await;
+    assert_eq!(world.probes[0].answers().await, 1);
+    assert_eq!(world.root.tree().clock().now(), before, "no time has passed");
+
+    for cancelled_by in ["terminate_child", "delete_child", "shutdown"] {
+        let log = Log::default();
+        let (root, probe) = between_attempts(&log).await;
+        log.take();
+        let before = root.tree().clock().now();
+        match cancelled_by {
+            "terminate_child" => root.supervisor().terminate_child("a").await.unwrap(),
+            "delete_child" => root.supervisor().delete_child("a").await.unwrap(),
+            _ => drop(root.shutdown().await),
+        }
+        assert_eq!(root.tree().clock().now(), before, "{cancelled_by} does not wait for it");
+        assert_eq!(probe.ping().await, Err(CallError::NoProc), "{cancelled_by}");
+        tokio::time::advance(SOON).await;
+        // Behind whatever became due.
+        drop(root.supervisor().terminate_child("nobody").await);
+        drop(root.supervisor().terminate_child("nobody").await);
+        assert!(log.take().is_empty(), "{cancelled_by}: nothing came back");
+        let listed = usize::from(cancelled_by == "terminate_child");
+        assert_eq!(ids(root.supervisor()).len(), listed, "{cancelled_by}");
+    }
 }

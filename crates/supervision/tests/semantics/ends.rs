@@ -53,15 +53,16 @@ async fn a_supervisor_that_did_not_start_did_not_exit() {
     assert_eq!(refused.to_string(), "child `inner/leaf` did not start: error: start fails");
     root.shutdown().await;
     let mut told = Vec::new();
-    while told.len() < 3 {
+    while told.len() < 4 {
         let event = lifecycle.next().await.unwrap();
         told.push(format!("{} {:?}", event.path, event.event));
     }
     let failed = "StartFailed { reason: Error(\"start fails\") }";
     assert_eq!(told[0], format!("/top/inner/leaf {failed}"));
     let above = "child `leaf` did not start: error: start fails";
-    assert_eq!(told[1], format!("/top/inner StartFailed {{ reason: ShutdownWith({above:?}) }}"));
-    assert_eq!(told[2], "/top Exited { incarnation: 1, reason: Shutdown }");
+    assert!(told[1].starts_with("/top/inner StartError { reason: Error"), "{}", told[1]);
+    assert_eq!(told[2], format!("/top/inner StartFailed {{ reason: ShutdownWith({above:?}) }}"));
+    assert_eq!(told[3], "/top Exited { incarnation: 1, reason: Shutdown }");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,76 @@
+//! Children whose init and end are what a test says, and what was told of them.
+
+use std::sync::Arc;
+
+use perennial_core::ExitReason;
+use perennial_supervision::{
+    ChildSpec, Lifecycle, LifecycleEvent, LifecycleStream,
+    ractor::{Actor, ActorProcessingErr, ActorRef},
+};
+
+/// What an init or a cleanup answers.
+pub(crate) type Answer = Result<(), ActorProcessingErr>;
+
+struct Made(ExitReason);
+
+/// Gone once it has been called: what it captured does not outlive the start.
+type Init = Box<dyn FnOnce() -> Answer + Send>;
+
+impl Actor for Made {
+    type Msg = ();
+    type State = ();
+    type Arguments = Init;
+
+    async fn pre_start(&self, _: ActorRef<()>, init: Init) -> Answer {
+        init()
+    }
+
+    async fn post_stop(&self, _: ActorRef<()>, (): &mut ()) -> Answer {
+        if self.0 == ExitReason::Shutdown { Ok(()) } else { Err(self.0.clone().into()) }
+    }
+}
+
+/// A child with this init.
+pub(crate) fn child(id: &str, init: impl Fn() -> Answer + Send + Sync + 'static) -> ChildSpec {
+    with_end(id, ExitReason::Shutdown, init)
+}
+
+/// A child that ends for this reason when it is asked to stop.
+pub(crate) fn ends_with(id: &str, reason: ExitReason) -> ChildSpec {
+    with_end(id, reason, || Ok(()))
+}
+
+fn with_end(
+    id: &str,
+    reason: ExitReason,
+    init: impl Fn() -> Answer + Send + Sync + 'static,
+) -> ChildSpec {
+    let init = Arc::new(init);
+    let build = move || {
+        let init = init.clone();
+        (Made(reason.clone()), Box::new(move || init()) as Init)
+    };
+    ChildSpec::actor(id, build).0
+}
+
+/// What is told until something ends at `path`, that included.
+pub(crate) async fn until_exit(of: &mut LifecycleStream, path: &str) -> Vec<Lifecycle> {
+    let mut told = Vec::new();
+    loop {
+        let event = of.next().await.unwrap();
+        let last = event.path == path && matches!(event.event, LifecycleEvent::Exited { .. });
+        told.push(event);
+        if last {
+            return told;
+        }
+    }
+}
+
+/// Who ended for which reason, in order.
+pub(crate) fn exits(told: &[Lifecycle]) -> Vec<(&str, ExitReason)> {
+    let exit = |event: &LifecycleEvent| match event {
+        LifecycleEvent::Exited { reason, .. } => Some(reason.clone()),
+        _ => None,
+    };
+    told.iter().filter_map(|told| Some((told.path.as_str(), exit(&told.event)?))).collect()
+}
