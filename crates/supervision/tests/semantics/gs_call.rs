@@ -44,7 +44,7 @@ async fn a_call_returns_the_reply_or_times_out_after_five_seconds() {
     assert_eq!(talk.ping().await, Ok(3), "the server is none the worse");
 }
 
-// proves: GS-018, GS-060
+// proves: GS-018, GS-032, GS-060
 #[tokio::test(start_paused = true)]
 async fn what_is_not_there_is_told_at_once_and_can_be_cast_to() {
     let (spec, unknown) = Talk::new("unknown");
