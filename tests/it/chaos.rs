@@ -1,15 +1,16 @@
 //! What dies comes back: every worker and every run is crashed once and killed once while eight
-//! runs are in flight (ACC-1.5).
+//! runs are in flight (ACC-1.5), and so is every supervisor (ACC-2.4).
 
 use std::time::Duration;
 
 use perennial::{
     Config, PipelineRunHandle, ProviderKind, ProviderMode, Runtime, StartPipeline, Store,
-    engine::sessions::Turn, records::AttemptEnd, tools::tool_fn,
+    TreeSnapshot, engine::sessions::Turn, records::AttemptEnd, supervision::NodeState,
+    tools::tool_fn,
 };
 use perennial_testkit::{
     Chaos, Seed,
-    chaos::{Blow, workers},
+    chaos::{Blow, supervisors, workers},
 };
 use serde_json::{Value, json};
 
@@ -62,6 +63,30 @@ async fn results(run: &PipelineRunHandle) -> Value {
 /// Real time: the store's threads are foreign to a paused clock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whatever_dies_the_runs_end_as_if_nothing_had_happened() {
+    storm("whatever_dies", |tree| {
+        let targets = workers(tree);
+        assert!(targets.contains(&"/perennial/store/writer".to_owned()), "{targets:?}");
+        assert!(targets.len() >= 2 * RUNS + 8, "runs, their monitors, all parts: {targets:?}");
+        targets
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whichever_supervisor_dies_the_runs_end_as_if_nothing_had_happened() {
+    storm("whichever_supervisor", |tree| {
+        let targets = supervisors(tree);
+        for known in ["/perennial/runs", "/perennial/monitors", "/perennial/store"] {
+            assert!(targets.iter().any(|path| path == known), "{known}: {targets:?}");
+        }
+        // Each is hit by its path: a run's own comes back only when `runs` has it again.
+        targets
+    })
+    .await;
+}
+
+/// Hits each of the nodes that `pick` picks, and looks at what is left of the work.
+async fn storm(name: &str, pick: impl FnOnce(&TreeSnapshot) -> Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let (gate, keeper) = Gate::new();
     keeper.open();
@@ -76,22 +101,23 @@ async fn whatever_dies_the_runs_end_as_if_nothing_had_happened() {
     runtime.sessions().append("talk", turn("before")).await.unwrap();
 
     let chaos = Chaos::new(runtime.supervision_tree(), SOON);
-    let mut seed = Seed::of_test("whatever_dies");
+    let mut seed = Seed::of_test(name);
     let mut runs = Vec::new();
     for _ in 0..RUNS {
         runs.push(runtime.pipelines().start(start()).await.unwrap());
     }
-    let mut targets = workers(&runtime.tree());
-    assert!(targets.iter().any(|path| path.starts_with("/perennial/runs/")), "{targets:?}");
-    assert!(targets.contains(&"/perennial/store/writer".to_owned()), "{targets:?}");
+    in_flight(&runtime, &runs).await;
+    let mut targets = pick(&runtime.tree());
+    assert!(targets.iter().any(|path| path.starts_with("/perennial/runs")), "{targets:?}");
     seed.shuffle(&mut targets);
-    assert!(targets.len() >= 2 * RUNS + 8, "runs, their monitors, all parts: {targets:?}");
     for path in &targets {
         for blow in [Blow::Crash, Blow::Kill] {
+            println!("{blow:?} {path}");
             let back =
                 chaos.hit(path, blow).await.unwrap_or_else(|error| panic!("{blow:?} {error}"));
             assert!(back, "{path} did not come back after a {blow:?}");
             answers(&runtime).await;
+            in_flight(&runtime, &runs).await;
         }
     }
     for run in &runs {
@@ -124,6 +150,31 @@ async fn whatever_dies_the_runs_end_as_if_nothing_had_happened() {
         }
     };
     tokio::time::timeout(SOON, left).await.expect("tasks are left after the shutdown");
+}
+
+/// Every run has its actor and its monitor again.
+async fn in_flight(runtime: &Runtime, runs: &[PipelineRunHandle]) {
+    let all_there = || {
+        let tree = runtime.tree();
+        let runs_at = |path: String| {
+            let node = tree.nodes.iter().find(|node| node.path == path);
+            node.is_some_and(|node| node.state == NodeState::Running)
+        };
+        runs.iter().all(|run| {
+            ["runs", "monitors"].iter().all(|of| runs_at(format!("/perennial/{of}/{}", run.id())))
+        })
+    };
+    let wait = async {
+        while !all_there() {
+            tokio::task::yield_now().await;
+        }
+    };
+    if tokio::time::timeout(SOON, wait).await.is_err() {
+        let lines = runtime.tree().nodes.into_iter().map(|node| {
+            format!("{} {:?} {} {:?}\n", node.path, node.state, node.incarnation, node.last_exit)
+        });
+        panic!("the runs are not taken up again:\n{}", lines.collect::<String>());
+    }
 }
 
 /// The parts that a host talks to answer again.

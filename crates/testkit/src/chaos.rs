@@ -104,3 +104,9 @@ pub fn workers(tree: &TreeSnapshot) -> Vec<String> {
         .map(|node| node.path.clone())
         .collect()
 }
+
+/// Paths of the supervisors of a tree, whatever their kind, but for its root.
+pub fn supervisors(tree: &TreeSnapshot) -> Vec<String> {
+    let supervises = tree.nodes.iter().filter(|node| node.strategy.is_some());
+    supervises.filter(|node| node.parent.is_some()).map(|node| node.path.clone()).collect()
+}

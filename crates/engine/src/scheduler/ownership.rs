@@ -176,7 +176,12 @@ impl Shell {
         let is_there = |children: Vec<perennial_supervision::ChildInfo>| {
             children.iter().any(|child| child.name == run.as_str())
         };
+        let has_monitor = is_there(self.spec.monitors.which_children());
         if is_there(self.spec.runs.which_children()) {
+            if !has_monitor {
+                // `monitors` was restarted, and begins empty.
+                self.start_monitor(run).await;
+            }
             return Ok(());
         }
         let later = |error: perennial_store::StoreError| NotStarted::Later(error.to_string());
@@ -193,17 +198,21 @@ impl Shell {
                 workflow
             }
         };
-        if !is_there(self.spec.monitors.which_children()) {
-            let (spec, address) = monitor::child_spec(services, run);
-            services.monitors.insert(run.clone(), address);
-            // Without its monitor a run goes on; the next look tries again.
-            if let Err(error) = self.start(&self.spec.monitors, spec).await {
-                tracing::warn!(%run, error, "monitor not started");
-            }
+        if !has_monitor {
+            self.start_monitor(run).await;
         }
         let (spec, address) = run::child_spec(services, run, &workflow);
         services.runs.insert(run.clone(), address);
         self.start(&self.spec.runs, spec).await.map_err(NotStarted::Later)
+    }
+
+    /// Without its monitor a run goes on; the next look tries again.
+    async fn start_monitor(&self, run: &RunId) {
+        let (spec, address) = monitor::child_spec(&self.spec.services, run);
+        self.spec.services.monitors.insert(run.clone(), address);
+        if let Err(error) = self.start(&self.spec.monitors, spec).await {
+            tracing::warn!(%run, error, "monitor not started");
+        }
     }
 
     async fn start(

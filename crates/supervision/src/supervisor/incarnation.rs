@@ -219,7 +219,9 @@ pub(crate) async fn begin(
         drop(serving);
         // Whatever way it ended, nothing below it survives its announced end (SUP-138, 146, 148).
         node.stopping(pid);
-        reap(&node, &context, &ended).await;
+        // A panic of the supervisor is not one of theirs: they are told that it was killed (SUP-148).
+        let told = if ended.is_abnormal() { &ExitReason::Killed } else { &ended };
+        reap(&node, &context, told).await;
         node.children_stopped();
         ended
     });
