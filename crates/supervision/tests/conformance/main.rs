@@ -13,9 +13,17 @@ mod checks;
 mod dyn_children;
 mod dyn_restarts;
 mod fixture;
+mod gs_agent;
+mod gs_call;
+mod gs_callbacks;
 mod gs_calls;
 mod gs_ends;
+#[path = "../probe/server.rs"]
+#[allow(dead_code, reason = "the other test target uses the rest")]
+mod gs_server;
+mod gs_start;
 mod gs_starts;
+mod gs_stop;
 mod harness;
 mod made;
 mod obs;

@@ -7,18 +7,16 @@ mod actors;
 mod drops;
 mod dynamic;
 mod ends;
-mod gs_agent;
-mod gs_call;
-mod gs_callbacks;
+#[path = "../probe/server.rs"]
+#[allow(dead_code, reason = "the other test target uses the rest")]
 mod gs_server;
-mod gs_start;
-mod gs_stop;
 mod injected;
 mod presence;
 #[path = "../probe/mod.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod probe;
 mod restarts;
+mod servers;
 mod shutdown;
 mod starts;
 mod storm;

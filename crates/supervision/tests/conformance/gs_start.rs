@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     gs_server::{SHORT, Say, Talk, Talker, pending, settle},
+    harness::proves,
     probe::{SOON, root},
 };
 
@@ -55,8 +56,7 @@ async fn none_remains(talk: &Talk) {
     assert!(!did.iter().any(|line| line.starts_with("terminate")), "{did:?}");
 }
 
-// proves: GS-001
-#[tokio::test(start_paused = true)]
+proves!(a_start_returns_when_the_init_is_done, ["GS-001"]);
 async fn a_start_returns_when_the_init_is_done() {
     let root = root(SupervisorSpec::new("top")).await;
     let (spec, talk) = Talk::new("a");
@@ -86,8 +86,7 @@ async fn a_start_returns_when_the_init_is_done() {
     assert_eq!(at.await.unwrap(), server, "what the address tells is what was started");
 }
 
-// proves: GS-003, GS-006
-#[tokio::test(start_paused = true)]
+proves!(an_init_that_stops_is_the_reason_of_the_start, ["GS-003", "GS-006"]);
 async fn an_init_that_stops_is_the_reason_of_the_start() {
     for reason in [
         ExitReason::Normal,
@@ -111,8 +110,7 @@ async fn an_init_that_stops_is_the_reason_of_the_start() {
     }
 }
 
-// proves: GS-004
-#[tokio::test(start_paused = true)]
+proves!(an_init_that_ignores_is_no_failure_and_leaves_no_server, ["GS-004"]);
 async fn an_init_that_ignores_is_no_failure_and_leaves_no_server() {
     let (dynamic, starts) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::new("some", 10));
     let root = root(SupervisorSpec::new("top").child(dynamic)).await;
@@ -136,8 +134,7 @@ async fn an_init_that_ignores_is_no_failure_and_leaves_no_server() {
     }
 }
 
-// proves: GS-005
-#[tokio::test(start_paused = true)]
+proves!(a_panic_in_init_fails_the_start_and_never_hangs, ["GS-005"]);
 async fn a_panic_in_init_fails_the_start_and_never_hangs() {
     let panics = |talk: &Talk| {
         talk.begin(async { panic!("no init") });
@@ -172,8 +169,7 @@ impl Drop for Dropped {
     }
 }
 
-// proves: GS-008
-#[tokio::test(start_paused = true)]
+proves!(an_init_that_takes_too_long_is_killed, ["GS-008"]);
 async fn an_init_that_takes_too_long_is_killed() {
     let root = root(SupervisorSpec::new("top")).await;
     let (spec, talk) = Talk::new("a");
@@ -197,8 +193,7 @@ async fn an_init_that_takes_too_long_is_killed() {
     none_remains(&talk).await;
 }
 
-// proves: GS-009
-#[tokio::test(start_paused = true)]
+proves!(when_a_start_has_failed_the_process_is_gone_already, ["GS-009"]);
 async fn when_a_start_has_failed_the_process_is_gone_already() {
     let root = root(SupervisorSpec::new("top")).await;
     let (spec, talk) = Talk::new("a");
@@ -229,8 +224,7 @@ async fn when_a_start_has_failed_the_process_is_gone_already() {
     assert_eq!(exits, 1, "only the one that had started");
 }
 
-// proves: GS-013
-#[tokio::test(start_paused = true)]
+proves!(what_is_sent_during_init_is_kept, ["GS-013"]);
 async fn what_is_sent_during_init_is_kept() {
     let root = root(SupervisorSpec::new("top")).await;
     let (spec, talk) = Talk::new("a");
@@ -259,8 +253,7 @@ fn work(what: &'static str) -> Next<Say> {
     Next::Continuation(Say::Work(what))
 }
 
-// proves: GS-014
-#[tokio::test(start_paused = true)]
+proves!(a_continuation_runs_before_everything_that_waits, ["GS-014"]);
 async fn a_continuation_runs_before_everything_that_waits() {
     let root = root(SupervisorSpec::new("top")).await;
     let (spec, talk) = Talk::new("a");
@@ -308,8 +301,7 @@ async fn a_continuation_runs_before_everything_that_waits() {
     assert_eq!(talk.did(), ["exit of /top/b: normal", "continuation of an exit"]);
 }
 
-// proves: GS-011
-#[tokio::test(start_paused = true)]
+proves!(what_was_started_comes_with_a_monitor_of_its_end, ["GS-011"]);
 async fn what_was_started_comes_with_a_monitor_of_its_end() {
     let root = root(SupervisorSpec::new("top")).await;
     for at_once in [false, true] {
@@ -338,8 +330,7 @@ async fn what_was_started_comes_with_a_monitor_of_its_end() {
     }
 }
 
-// proves: GS-010, GS-012
-#[tokio::test(start_paused = true)]
+proves!(a_name_is_held_from_before_the_init_and_by_one_only, ["GS-010", "GS-012"]);
 async fn a_name_is_held_from_before_the_init_and_by_one_only() {
     let (dynamic, starts) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::new("some", 10));
     let root = root(SupervisorSpec::new("top").child(dynamic)).await;
@@ -384,8 +375,7 @@ async fn a_name_is_held_from_before_the_init_and_by_one_only() {
     assert_eq!(talk.ping().await, Ok(1), "the holder is none the worse");
 }
 
-// proves: GS-015
-#[tokio::test(start_paused = true)]
+proves!(continuations_chain_and_may_stop_the_server, ["GS-015"]);
 async fn continuations_chain_and_may_stop_the_server() {
     let (spec, talk) = Talk::new("a");
     let log = talk.log.clone();

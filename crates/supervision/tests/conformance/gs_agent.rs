@@ -7,13 +7,13 @@ use perennial_supervision::{Agent, CallError, CastError, SupervisorSpec};
 
 use crate::{
     gs_server::{SHORT, pending, settle},
+    harness::proves,
     probe::{SOON, root},
 };
 
 type Prices = BTreeMap<&'static str, u32>;
 
-// proves: GS-064
-#[tokio::test(start_paused = true)]
+proves!(an_agent_is_used_by_functions_that_run_in_it, ["GS-064"]);
 async fn an_agent_is_used_by_functions_that_run_in_it() {
     let (spec, prices) = Agent::child_spec("prices", Prices::new);
     assert_eq!(prices.get(Prices::len, SOON).await, Err(CallError::NoProc));
@@ -39,8 +39,7 @@ async fn an_agent_is_used_by_functions_that_run_in_it() {
     assert_eq!(prices.cast(Prices::clear), Err(CastError::NoProc));
 }
 
-// proves: GS-065, GS-066
-#[tokio::test(start_paused = true)]
+proves!(an_agent_is_a_permanent_child_that_a_panic_ends, ["GS-065", "GS-066"]);
 async fn an_agent_is_a_permanent_child_that_a_panic_ends() {
     let (spec, count) = Agent::child_spec("count", || 1_u32);
     let node = |root: &perennial_supervision::Root| root.tree().nodes().swap_remove(1);

@@ -1,18 +1,19 @@
 //! How a server is ended from outside, and looked into.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use perennial_core::{ExitReason, Restart, Shutdown};
 use perennial_supervision::{
-    Address, CallError, ChildSpec, DebugError, DebugStatus, Debugger, GenServer, Init, MAILBOX_MAX,
-    Next, ProcessInfo, ProcessStatus, Reply, ServerCx, StopError, Supervisor, SupervisorSpec,
+    Address, CallError, ChildSpec, DebugError, DebugStatus, Debugger, GenServer, Init, Next,
+    ProcessInfo, ProcessStatus, Reply, ServerCx, StopError, Supervisor, SupervisorSpec,
     actor::ActorError,
 };
 use tokio::sync::oneshot;
 
 use crate::{
     gs_server::{SHORT, Say, Talk, Talker, alone, alone_with, pending, settle},
-    probe::{Cleanup, Log, Message, Probe, SOON, root},
+    harness::proves,
+    probe::{Cleanup, Log, SOON, root},
 };
 
 /// Holds the handler until the sender is used.
@@ -25,8 +26,7 @@ fn gate() -> (oneshot::Sender<()>, Say) {
     (go, Say::Await(Box::pin(wait)))
 }
 
-// proves: GS-038, GS-041
-#[tokio::test(start_paused = true)]
+proves!(a_shutdown_comes_behind_what_was_queued_and_before_what_comes_later, ["GS-038", "GS-041"]);
 async fn a_shutdown_comes_behind_what_was_queued_and_before_what_comes_later() {
     let (root, talk) = alone().await;
     let mut monitor = talk.address.monitor();
@@ -104,8 +104,7 @@ fn loose(log: &Log) -> (ChildSpec, Address<Told>) {
     (spec.restart(Restart::Temporary).shutdown(Shutdown::Infinity), address)
 }
 
-// proves: GS-039
-#[tokio::test(start_paused = true)]
+proves!(what_does_not_trap_exits_ends_at_once_without_cleanup, ["GS-039"]);
 async fn what_does_not_trap_exits_ends_at_once_without_cleanup() {
     let log = Log::default();
     for inside in [false, true] {
@@ -137,8 +136,7 @@ async fn what_does_not_trap_exits_ends_at_once_without_cleanup() {
     assert_eq!(log.take(), ["queued", "terminate: normal", "dropped"]);
 }
 
-// proves: GS-045
-#[tokio::test(start_paused = true)]
+proves!(a_normal_end_of_the_owner_ends_only_what_traps_exits, ["GS-045"]);
 async fn a_normal_end_of_the_owner_ends_only_what_traps_exits() {
     for reason in [ExitReason::Normal, ExitReason::Shutdown, ExitReason::Error("x".into())] {
         let (_root, owner) = alone().await;
@@ -169,8 +167,7 @@ async fn a_normal_end_of_the_owner_ends_only_what_traps_exits() {
     }
 }
 
-// proves: GS-040
-#[tokio::test(start_paused = true)]
+proves!(a_kill_runs_no_cleanup, ["GS-040"]);
 async fn a_kill_runs_no_cleanup() {
     for how in ["idle", "in a handler", "in its cleanup", "brutal"] {
         let cleanup = if how == "in its cleanup" { Cleanup::Hangs } else { Cleanup::Works };
@@ -200,8 +197,7 @@ async fn a_kill_runs_no_cleanup() {
     }
 }
 
-// proves: GS-049, GS-050, GS-052
-#[tokio::test(start_paused = true)]
+proves!(a_stop_waits_for_the_end_and_tells_how_it_came, ["GS-049", "GS-050", "GS-052"]);
 async fn a_stop_waits_for_the_end_and_tells_how_it_came() {
     for reason in [
         ExitReason::Normal,
@@ -253,47 +249,7 @@ async fn a_stop_waits_for_the_end_and_tells_how_it_came() {
     assert_eq!(overtaken, Err(StopError::Exited(ExitReason::Timeout)));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_stop_during_init_comes_after_it() {
-    let root = root(SupervisorSpec::new("top")).await;
-    let (spec, talk) = Talk::new("a");
-    let (go, gate) = oneshot::channel::<()>();
-    talk.begin(async {
-        gate.await?;
-        Ok(Next::Continue)
-    });
-    let mut start = pin!(root.supervisor().start_child(spec.restart(Restart::Temporary)));
-    pending(start.as_mut()).await;
-    settle().await;
-    talk.say(Say::Work("queued"));
-    let mut stop = pin!(talk.address.stop(ExitReason::Normal, SOON));
-    pending(stop.as_mut()).await;
-    settle().await;
-    assert!(talk.did().is_empty());
-    go.send(()).unwrap();
-    start.await.unwrap();
-    assert_eq!(stop.await, Ok(()));
-    assert_eq!(talk.did(), ["started", "queued", "terminate: normal after 0", "dropped"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_library_actor_is_stopped_and_watched_alike() {
-    let log = Log::default();
-    let (spec, probe) = Probe::new("a", &log);
-    let root = root(SupervisorSpec::new("top").child(spec.restart(Restart::Temporary))).await;
-    let process = probe.address.whereis().unwrap();
-    assert_eq!(process.path(), "/top/a");
-    let mut monitor = probe.address.monitor();
-    assert_eq!(probe.address.send_request(Message::Ping).wait(SOON).await, Ok(1));
-    assert_eq!(probe.address.stop(ExitReason::Normal, SOON).await, Ok(()));
-    assert_eq!(log.take(), ["a started", "a cleaned", "a dropped"]);
-    assert_eq!(monitor.down().await, ExitReason::Normal);
-    assert_eq!(probe.address.whereis(), None);
-    drop(root);
-}
-
-// proves: GS-051, GS-053, GS-054
-#[tokio::test(start_paused = true)]
+proves!(a_stop_that_cannot_be_waited_for_says_so, ["GS-051", "GS-053", "GS-054"]);
 async fn a_stop_that_cannot_be_waited_for_says_so() {
     let (root, talk) = alone_with(Cleanup::Hangs).await;
     let before = root.tree().clock().now();
@@ -328,8 +284,7 @@ async fn a_stop_that_cannot_be_waited_for_says_so() {
     assert_eq!(talk.address.stop(ExitReason::Normal, Duration::MAX).await, Ok(()));
 }
 
-// proves: GS-057, OBS-010
-#[tokio::test(start_paused = true)]
+proves!(a_server_is_looked_into_and_changed_while_it_is_suspended, ["GS-057", "OBS-010"]);
 async fn a_server_is_looked_into_and_changed_while_it_is_suspended() {
     let (child, talk) = Talk::new("a");
     let (inner, _) = Supervisor::child_spec(SupervisorSpec::new("inner").child(child));
@@ -390,57 +345,7 @@ async fn a_server_is_looked_into_and_changed_while_it_is_suspended() {
     assert_eq!(debugger.suspend(SOON).await, gone);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_suspended_server_can_be_stopped_and_resumed_however_full_it_is() {
-    let (root, talk) = alone().await;
-    let debugger = Debugger::<Talker>::of(&talk.address);
-    debugger.suspend(SOON).await.unwrap();
-    while talk.address.cast(Say::Work("x")).is_ok() {}
-    settle().await;
-    assert_eq!(talk.ping().await, Err(CallError::Full));
-    debugger.resume(SOON).await.unwrap();
-    while talk.ping().await.is_err() {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(talk.did(), vec!["x"; usize::try_from(MAILBOX_MAX).unwrap()]);
-    debugger.suspend(SOON).await.unwrap();
-    let held = Arc::new(());
-    let kept = held.clone();
-    talk.say(Talker::act(move |_, _| {
-        drop(kept);
-        Ok(Next::Continue)
-    }));
-    settle().await;
-    root.supervisor().terminate_child("a").await.unwrap();
-    assert_eq!(talk.did(), ["terminate: shutdown after 1", "dropped"]);
-    assert_eq!(Arc::strong_count(&held), 1, "what was put aside is dropped");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_debugger_of_something_else_is_told_so() {
-    struct Other;
-    impl GenServer for Other {
-        type Arguments = ();
-        type Message = Message;
-        async fn init((): (), _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> {
-            Ok(Init::new(Self))
-        }
-        async fn handle(
-            &mut self,
-            _: Message,
-            _: &mut ServerCx<Self>,
-        ) -> Result<Next<Message>, ActorError> {
-            Ok(Next::Continue)
-        }
-    }
-    let (spec, probe) = Probe::new("a", &Log::default());
-    let _root = root(SupervisorSpec::new("top").child(spec)).await;
-    let debugger = Debugger::<Other>::of(&probe.address);
-    assert_eq!(debugger.resume(SOON).await, Err(DebugError::Stranger));
-}
-
-// proves: OBS-009
-#[tokio::test(start_paused = true)]
+proves!(a_server_is_seen_without_its_cooperation, ["OBS-009"]);
 async fn a_server_is_seen_without_its_cooperation() {
     let (neighbour, other) = Talk::new("b");
     let root = root(SupervisorSpec::new("top").child(neighbour)).await;

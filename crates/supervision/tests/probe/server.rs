@@ -250,3 +250,48 @@ pub(crate) async fn settle() {
 }
 
 pub(crate) const SHORT: Duration = Duration::from_millis(100);
+
+/// A server with nothing but what must be there.
+pub(crate) struct Bare<const TRAPS: bool>;
+
+pub(crate) enum Told {
+    End(ExitReason),
+    Link(Address<Say>, Reply<()>),
+}
+
+impl<const TRAPS: bool> GenServer for Bare<TRAPS> {
+    type Arguments = ();
+    type Message = Told;
+    const TRAPS_EXITS: bool = TRAPS;
+
+    async fn init((): (), _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> {
+        Ok(Init::new(Self))
+    }
+
+    async fn handle(
+        &mut self,
+        message: Told,
+        cx: &mut ServerCx<Self>,
+    ) -> Result<Next<Told>, ActorError> {
+        match message {
+            Told::End(reason) => return Ok(Next::Stop(reason)),
+            Told::Link(other, reply) => {
+                cx.link(&other.whereis().ok_or("gone")?);
+                reply.send(());
+            }
+        }
+        Ok(Next::Continue)
+    }
+}
+
+pub(crate) fn reasons() -> [ExitReason; 7] {
+    [
+        ExitReason::Normal,
+        ExitReason::Shutdown,
+        ExitReason::ShutdownWith("detail".into()),
+        ExitReason::Killed,
+        ExitReason::Error("text".into()),
+        ExitReason::NoProc,
+        ExitReason::Timeout,
+    ]
+}

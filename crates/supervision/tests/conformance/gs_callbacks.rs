@@ -1,32 +1,20 @@
 //! Callbacks of a server, the reasons they end it for, and the report it leaves.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use perennial_core::{ExitReason, Restart};
 use perennial_supervision::{
-    Address, CallError, ChildSpec, CrashReport, Debugger, GenServer, Init, LifecycleEvent,
-    LifecycleStream, Next, Reply, ServerCx, Supervisor, SupervisorSpec, actor::ActorError,
+    ChildSpec, CrashReport, Debugger, LifecycleEvent, LifecycleStream, Next, Reply, Supervisor,
+    SupervisorSpec,
 };
 
 use crate::{
-    gs_server::{SHORT, Say, Talk, Talker, alone, alone_with, settle},
+    gs_server::{Bare, SHORT, Say, Talk, Talker, Told, alone, alone_with, reasons, settle},
+    harness::proves,
     probe::{Cleanup, SOON, root},
 };
 
-fn reasons() -> [ExitReason; 7] {
-    [
-        ExitReason::Normal,
-        ExitReason::Shutdown,
-        ExitReason::ShutdownWith("detail".into()),
-        ExitReason::Killed,
-        ExitReason::Error("text".into()),
-        ExitReason::NoProc,
-        ExitReason::Timeout,
-    ]
-}
-
-// proves: GS-034, GS-037
-#[tokio::test(start_paused = true)]
+proves!(a_handler_stops_the_server_for_exactly_its_reason_after_cleanup, ["GS-034", "GS-037"]);
 async fn a_handler_stops_the_server_for_exactly_its_reason_after_cleanup() {
     for reason in reasons() {
         for way in ["message", "timeout", "continuation", "exit"] {
@@ -62,8 +50,10 @@ async fn a_handler_stops_the_server_for_exactly_its_reason_after_cleanup() {
     }
 }
 
-// proves: GS-035, GS-036
-#[tokio::test(start_paused = true)]
+proves!(
+    a_handler_that_fails_ends_the_server_after_cleanup_with_its_last_state,
+    ["GS-035", "GS-036"]
+);
 async fn a_handler_that_fails_ends_the_server_after_cleanup_with_its_last_state() {
     let failing = || async { panic!("late") };
     let panics: [(Say, &str); 3] = [
@@ -81,7 +71,7 @@ async fn a_handler_that_fails_ends_the_server_after_cleanup_with_its_last_state(
         let reason = talk.end(panic).await;
         let ExitReason::Panic { message, location } = reason else { panic!("{reason}") };
         assert_eq!(message, text);
-        assert!(location.unwrap().contains("gs_"));
+        assert!(location.unwrap().contains("server.rs"));
         assert_eq!(talk.did(), ["terminate: panic after 2", "dropped"]);
     }
     for reason in reasons() {
@@ -98,8 +88,7 @@ async fn a_handler_that_fails_ends_the_server_after_cleanup_with_its_last_state(
     assert_eq!(talk.did(), ["terminate: error after 0", "dropped"]);
 }
 
-// proves: GS-042
-#[tokio::test(start_paused = true)]
+proves!(a_cleanup_that_fails_is_the_reason, ["GS-042"]);
 async fn a_cleanup_that_fails_is_the_reason() {
     let failure = ExitReason::Error("cleanup fails".into());
     for message in [Say::Stop(ExitReason::Normal), Say::Panic, Say::Fail(ExitReason::Shutdown)] {
@@ -112,41 +101,7 @@ async fn a_cleanup_that_fails_is_the_reason() {
     assert_eq!(monitor.down().await, failure);
 }
 
-/// A server with nothing but what must be there.
-struct Bare<const TRAPS: bool>;
-
-enum Told {
-    End(ExitReason),
-    Link(Address<Say>, Reply<()>),
-}
-
-impl<const TRAPS: bool> GenServer for Bare<TRAPS> {
-    type Arguments = ();
-    type Message = Told;
-    const TRAPS_EXITS: bool = TRAPS;
-
-    async fn init((): (), _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> {
-        Ok(Init::new(Self))
-    }
-
-    async fn handle(
-        &mut self,
-        message: Told,
-        cx: &mut ServerCx<Self>,
-    ) -> Result<Next<Told>, ActorError> {
-        match message {
-            Told::End(reason) => return Ok(Next::Stop(reason)),
-            Told::Link(other, reply) => {
-                cx.link(&other.whereis().ok_or("gone")?);
-                reply.send(());
-            }
-        }
-        Ok(Next::Continue)
-    }
-}
-
-// proves: GS-043
-#[tokio::test(start_paused = true)]
+proves!(without_a_cleanup_the_reason_is_kept, ["GS-043"]);
 async fn without_a_cleanup_the_reason_is_kept() {
     for reason in reasons() {
         let (spec, address) = ChildSpec::server::<Bare<true>>("bare", || ());
@@ -158,8 +113,7 @@ async fn without_a_cleanup_the_reason_is_kept() {
     }
 }
 
-// proves: GS-044
-#[tokio::test(start_paused = true)]
+proves!(exits_of_linked_processes_are_ordinary_messages, ["GS-044"]);
 async fn exits_of_linked_processes_are_ordinary_messages() {
     let (a, talk) = Talk::new("a");
     let root = root(SupervisorSpec::new("top").child(a)).await;
@@ -193,28 +147,6 @@ async fn exits_of_linked_processes_are_ordinary_messages() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn without_traps_a_linked_process_takes_the_server_along_unless_it_ends_normally() {
-    for reason in reasons() {
-        let (a, address) = ChildSpec::server::<Bare<false>>("a", || ());
-        let (b, other) = Talk::new("b");
-        let top = SupervisorSpec::new("top")
-            .child(a.restart(Restart::Temporary))
-            .child(b.restart(Restart::Temporary));
-        let _root = root(top).await;
-        let linked = other.address.clone();
-        address.call(|reply| Told::Link(linked, reply), SOON).await.unwrap();
-        let mut monitor = address.monitor();
-        other.end(Say::Stop(reason.clone())).await;
-        settle().await;
-        if reason == ExitReason::Normal {
-            assert!(address.whereis().is_some());
-        } else {
-            assert_eq!(monitor.down().await, reason);
-        }
-    }
-}
-
 /// All reports until the end of a tree.
 async fn reports(mut lifecycle: LifecycleStream) -> Vec<CrashReport> {
     let mut reports = Vec::new();
@@ -227,8 +159,7 @@ async fn reports(mut lifecycle: LifecycleStream) -> Vec<CrashReport> {
     reports
 }
 
-// proves: GS-046, OBS-011, OBS-013
-#[tokio::test(start_paused = true)]
+proves!(an_abnormal_end_is_reported_once_and_a_normal_one_never, ["GS-046", "OBS-011", "OBS-013"]);
 async fn an_abnormal_end_is_reported_once_and_a_normal_one_never() {
     for reason in reasons() {
         let (root, talk) = alone().await;
@@ -262,7 +193,7 @@ async fn an_abnormal_end_is_reported_once_and_a_normal_one_never() {
     let LifecycleEvent::Crashed(report) = event.event else { panic!("{event:?}") };
     let ExitReason::Panic { message, location } = &report.reason else { panic!("{report:?}") };
     assert_eq!(message, "asked to panic");
-    assert!(location.as_ref().unwrap().contains("gs_server.rs"));
+    assert!(location.as_ref().unwrap().contains("server.rs"));
     let expected = CrashReport {
         path: "/top/inner/a".into(),
         process,
@@ -279,8 +210,7 @@ async fn an_abnormal_end_is_reported_once_and_a_normal_one_never() {
     assert!(matches!(exited.event, LifecycleEvent::Exited { .. }), "{exited:?}");
 }
 
-// proves: GS-047
-#[tokio::test(start_paused = true)]
+proves!(a_formatter_that_panics_masks_nothing, ["GS-047"]);
 async fn a_formatter_that_panics_masks_nothing() {
     let (root, talk) = alone().await;
     let lifecycle = root.tree().lifecycle();
@@ -299,8 +229,7 @@ async fn a_formatter_that_panics_masks_nothing() {
     assert!(reports[0].state.contains("cannot be spoken of"), "{}", reports[0].state);
 }
 
-// proves: GS-055
-#[tokio::test(start_paused = true)]
+proves!(inactivity_is_an_event_and_any_message_cancels_it, ["GS-055"]);
 async fn inactivity_is_an_event_and_any_message_cancels_it() {
     let idle = |within| Talker::act(move |_, _| Ok(Next::Timeout(within)));
     let (_root, talk) = alone().await;
@@ -365,27 +294,4 @@ async fn inactivity_is_an_event_and_any_message_cancels_it() {
         settle().await;
         assert_eq!(talk.did(), ["timeout"]);
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_busy_server_lets_others_run() {
-    let (root, talk) = alone().await;
-    // It feeds itself without an await, for ever.
-    fn again(_: &mut Talker, cx: &mut ServerCx<Talker>) -> crate::gs_server::Answer {
-        cx.address().cast(Talker::act(again))?;
-        Ok(Next::Continue)
-    }
-    talk.say(Talker::act(again));
-    let held = Arc::new(());
-    let kept = held.clone();
-    talk.say(Talker::act(move |_, _| {
-        let _kept = &kept;
-        Ok(Next::Continue)
-    }));
-    assert_eq!(talk.ping().await, Ok(1));
-    assert_eq!(Arc::strong_count(&held), 1);
-    let mut monitor = talk.address.monitor();
-    root.tree().kill("/top/a").unwrap();
-    assert_eq!(monitor.down().await, ExitReason::Killed);
-    assert_eq!(talk.ping().await, Err(CallError::NoProc));
 }

@@ -20,11 +20,11 @@ use tokio::sync::oneshot;
 
 use crate::{
     gs_server::{SHORT, Say, Talk, Talker, alone, alone_with, pending, settle},
+    harness::proves,
     probe::{Cleanup, SOON, root},
 };
 
-// proves: GS-017, GS-019
-#[tokio::test(start_paused = true)]
+proves!(a_call_returns_the_reply_or_times_out_after_five_seconds, ["GS-017", "GS-019"]);
 async fn a_call_returns_the_reply_or_times_out_after_five_seconds() {
     let (root, talk) = alone().await;
     assert_eq!(talk.address.call(Say::Ping, SOON).await, Ok(1));
@@ -44,8 +44,7 @@ async fn a_call_returns_the_reply_or_times_out_after_five_seconds() {
     assert_eq!(talk.ping().await, Ok(3), "the server is none the worse");
 }
 
-// proves: GS-018, GS-032, GS-060
-#[tokio::test(start_paused = true)]
+proves!(what_is_not_there_is_told_at_once_and_can_be_cast_to, ["GS-018", "GS-032", "GS-060"]);
 async fn what_is_not_there_is_told_at_once_and_can_be_cast_to() {
     let (spec, unknown) = Talk::new("unknown");
     let (root, dead) = alone().await;
@@ -70,8 +69,7 @@ async fn what_is_not_there_is_told_at_once_and_can_be_cast_to() {
     assert_eq!(clock.now(), before, "no time passed");
 }
 
-// proves: GS-032
-#[tokio::test(start_paused = true)]
+proves!(a_cast_to_a_full_mailbox_neither_blocks_nor_harms, ["GS-032"]);
 async fn a_cast_to_a_full_mailbox_neither_blocks_nor_harms() {
     let (root, talk) = alone().await;
     let (go, gate) = oneshot::channel::<()>();
@@ -94,8 +92,7 @@ async fn a_cast_to_a_full_mailbox_neither_blocks_nor_harms() {
     assert_eq!(talk.did().len(), usize::try_from(MAILBOX_MAX).unwrap());
 }
 
-// proves: GS-020, GS-027
-#[tokio::test(start_paused = true)]
+proves!(after_a_call_nothing_of_it_remains, ["GS-020", "GS-027"]);
 async fn after_a_call_nothing_of_it_remains() {
     let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let (_root, talk) = alone().await;
@@ -141,8 +138,10 @@ async fn after_a_call_nothing_of_it_remains() {
     assert!(alive() < before);
 }
 
-// proves: GS-021, GS-022, GS-023
-#[tokio::test(start_paused = true)]
+proves!(
+    pending_calls_fail_with_the_servers_reason_the_moment_it_ends,
+    ["GS-021", "GS-022", "GS-023"]
+);
 async fn pending_calls_fail_with_the_servers_reason_the_moment_it_ends() {
     let detail = ExitReason::ShutdownWith("detail".into());
     let error = ExitReason::Error("because".into());
@@ -173,7 +172,7 @@ async fn pending_calls_fail_with_the_servers_reason_the_moment_it_ends() {
         panic!("a panic is told as one")
     };
     assert_eq!(message, "asked to panic");
-    assert!(location.unwrap().contains("gs_server.rs"));
+    assert!(location.unwrap().contains("server.rs"));
     // A real kill, in the middle of a handler.
     let (root, talk) = alone().await;
     let mut kept = pin!(talk.address.call(Say::Keep, SOON));
@@ -184,8 +183,7 @@ async fn pending_calls_fail_with_the_servers_reason_the_moment_it_ends() {
     assert_eq!(kept.await, Err(CallError::Exited(ExitReason::Killed)));
 }
 
-// proves: GS-024
-#[tokio::test(start_paused = true)]
+proves!(a_server_that_calls_itself_is_told_so, ["GS-024"]);
 async fn a_server_that_calls_itself_is_told_so() {
     let (root, talk) = alone().await;
     let before = root.tree().clock().now();
@@ -206,8 +204,7 @@ async fn a_server_that_calls_itself_is_told_so() {
     assert_eq!(talk.ping().await, Ok(3), "it goes on");
 }
 
-// proves: GS-025, GS-026
-#[tokio::test(start_paused = true)]
+proves!(a_reply_can_be_sent_later_from_anywhere_and_before_a_stop, ["GS-025", "GS-026"]);
 async fn a_reply_can_be_sent_later_from_anywhere_and_before_a_stop() {
     let (_root, talk) = alone().await;
     let (hand, handed) = oneshot::channel::<Reply<u64>>();
@@ -253,8 +250,7 @@ impl<F: Future + Unpin> Future for Counted<F> {
     }
 }
 
-// proves: GS-028
-#[tokio::test(start_paused = true)]
+proves!(a_call_costs_the_same_however_much_waits_for_the_caller, ["GS-028"]);
 async fn a_call_costs_the_same_however_much_waits_for_the_caller() {
     let mut costs = Vec::new();
     for waiting in [0, MAILBOX_MAX - 1] {
@@ -284,8 +280,7 @@ async fn a_call_costs_the_same_however_much_waits_for_the_caller() {
     assert_eq!(costs[0], costs[1], "polls of the call with an empty and with a full mailbox");
 }
 
-// proves: GS-029
-#[tokio::test(start_paused = true)]
+proves!(a_request_is_awaited_polled_or_abandoned, ["GS-029"]);
 async fn a_request_is_awaited_polled_or_abandoned() {
     let (root, talk) = alone().await;
     let awaited = talk.address.send_request(Say::Ping);
@@ -319,8 +314,7 @@ async fn a_request_is_awaited_polled_or_abandoned() {
     assert_eq!(caught.poll().unwrap(), Err(CallError::Exited(ExitReason::Shutdown)));
 }
 
-// proves: GS-030
-#[tokio::test(start_paused = true)]
+proves!(a_set_of_requests_is_awaited_one_answer_at_a_time_under_one_deadline, ["GS-030"]);
 async fn a_set_of_requests_is_awaited_one_answer_at_a_time_under_one_deadline() {
     let names = ["quick", "dying", "slow", "silent"];
     let mut spec = SupervisorSpec::new("top");
@@ -371,8 +365,7 @@ async fn a_set_of_requests_is_awaited_one_answer_at_a_time_under_one_deadline() 
     assert_eq!(answer, [false, false], "the rest is abandoned");
 }
 
-// proves: GS-033
-#[tokio::test(start_paused = true)]
+proves!(what_one_sender_sends_is_handled_in_that_order, ["GS-033"]);
 async fn what_one_sender_sends_is_handled_in_that_order() {
     let (_root, talk) = alone().await;
     let mut expected = Vec::new();
@@ -401,8 +394,7 @@ async fn what_one_sender_sends_is_handled_in_that_order() {
     }
 }
 
-// proves: GS-061
-#[tokio::test(start_paused = true)]
+proves!(each_monitor_is_independent, ["GS-061"]);
 async fn each_monitor_is_independent() {
     let (a, watcher) = Talk::new("watcher");
     let (b, watched) = Talk::new("watched");
@@ -435,8 +427,7 @@ async fn each_monitor_is_independent() {
     assert_eq!(watcher.did(), ["exit of /top/watched: shutdown"; 2]);
 }
 
-// proves: GS-062, GS-063
-#[tokio::test(start_paused = true)]
+proves!(a_name_gives_the_live_server_and_is_free_when_its_death_is_told, ["GS-062", "GS-063"]);
 async fn a_name_gives_the_live_server_and_is_free_when_its_death_is_told() {
     let root = root(SupervisorSpec::new("top")).await;
     let name = Name::from("the one");
@@ -478,66 +469,4 @@ async fn a_name_gives_the_live_server_and_is_free_when_its_death_is_told() {
             root.supervisor().terminate_child(id).await.unwrap();
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_call_is_answered_while_the_server_dies_again_and_again() {
-    let (spec, talk) = Talk::new("a");
-    let top = SupervisorSpec::new("top").intensity(100_000, SOON).child(spec);
-    let root = root(top).await;
-    let callers = (0..8_u64).map(|caller| {
-        let talk = talk.clone();
-        async move {
-            let mut answered = 0;
-            for round in 0..300 {
-                match (caller + round) % 40 {
-                    0 => drop(talk.address.cast(Say::Fail(ExitReason::Normal))),
-                    1 => drop(talk.address.stop(ExitReason::Shutdown, SOON).await),
-                    _ => (),
-                }
-                match talk.ping().await {
-                    Ok(_) => answered += 1,
-                    Err(CallError::Exited(_)) => tokio::task::yield_now().await,
-                    Err(other) => panic!("{other}"),
-                }
-            }
-            answered
-        }
-    });
-    let answered: Vec<u32> = futures_util::future::join_all(callers).await;
-    assert!(answered.iter().all(|answered| *answered > 0), "{answered:?}");
-    while talk.ping().await.is_err() {}
-    root.tree().kill("/top/a").unwrap().exit().await;
-    while talk.ping().await.is_err() {}
-    let did = talk.did();
-    let count = |did: &[String], what: &str| did.iter().filter(|line| line.contains(what)).count();
-    assert_eq!(count(&did, "started"), count(&did, "dropped") + 1, "one lives");
-    assert_eq!(count(&did, "terminate"), count(&did, "dropped") - 1, "all but the killed one");
-
-    // Killed and crashed from outside, at any moment of their lives.
-    let callers = (0..4).map(|_| async {
-        for _ in 0..300 {
-            let answer = talk.ping().await;
-            assert!(matches!(answer, Ok(_) | Err(CallError::Exited(_))), "{answer:?}");
-            tokio::task::yield_now().await;
-        }
-    });
-    let killer = async {
-        for round in 0..200 {
-            let tree = root.tree();
-            while round % 2 == 1 && talk.ping().await.is_err() {}
-            let hit = if round % 2 == 0 { tree.kill("/top/a") } else { tree.crash("/top/a") };
-            // It may be between two lives.
-            if let Ok(victim) = hit {
-                victim.exit().await;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::join!(futures_util::future::join_all(callers), killer);
-    root.shutdown().await;
-    assert_eq!(talk.ping().await, Err(CallError::NoProc));
-    let did = talk.did();
-    assert_eq!(count(&did, "started") + 1, count(&did, "dropped"), "none lives");
-    assert!(count(&did, "terminate: panic") > 0, "a crash is cleaned up after");
 }
