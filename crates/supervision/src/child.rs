@@ -262,9 +262,12 @@ impl ChildSpec {
         })
     }
 
-    /// Lets go of what was captured to start it.
+    /// Lets go of what was captured to start it, and what is declared below it.
     pub(crate) fn forget_start(&mut self) {
         self.start = None;
+        if let Some(declared) = &mut self.supervises {
+            declared.children.iter_mut().for_each(Self::forget_start);
+        }
     }
 
     /// What the tree dump shows of the component: `read` returns what it last published, and must
