@@ -274,9 +274,13 @@ impl ChildSpec {
         self.named_address = Some(Arc::new(handle));
     }
 
-    /// The same without what was captured to start it.
+    /// The same without what was captured to start it, and what is declared below it.
     pub(crate) fn without_start(&self) -> Self {
-        Self { start: None, ..self.clone() }
+        let mut shown = Self { start: None, ..self.clone() };
+        if let Some(declared) = &mut shown.supervises {
+            declared.children = declared.children.iter().map(Self::without_start).collect();
+        }
+        shown
     }
 
     /// What the tree dump shows of the component: `read` returns what it last published, and must

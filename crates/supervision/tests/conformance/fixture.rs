@@ -85,25 +85,24 @@ pub(crate) fn told(lifecycle: &mut LifecycleStream) -> Vec<Lifecycle> {
 
 /// Of those, the reports of supervisors about a child: their OTP name, the child and the reason.
 pub(crate) fn reports(lifecycle: &mut LifecycleStream) -> Vec<(&'static str, String, ExitReason)> {
-    let report = |told: Lifecycle| match told.event {
-        LifecycleEvent::ChildTerminated { reason, offender } => {
-            Some(("child_terminated", offender.id.to_string(), reason))
-        }
-        LifecycleEvent::StartError { reason, offender } => {
-            Some(("start_error", offender.id.to_string(), reason))
-        }
-        LifecycleEvent::ShutdownError { reason, offender } => {
-            Some(("shutdown_error", offender.id.to_string(), reason))
-        }
-        _ => None,
+    let report = |told: Lifecycle| {
+        let (name, offender, reason) =
+            if let LifecycleEvent::ChildTerminated { reason, offender } = told.event {
+                ("child_terminated", offender, reason)
+            } else if let LifecycleEvent::StartError { reason, offender } = told.event {
+                ("start_error", offender, reason)
+            } else if let LifecycleEvent::ShutdownError { reason, offender } = told.event {
+                ("shutdown_error", offender, reason)
+            } else {
+                return None;
+            };
+        Some((name, offender.id.to_string(), reason))
     };
     told(lifecycle).into_iter().filter_map(report).collect()
 }
 
 /// The start error that a refusal is about.
 pub(crate) fn start_error(refused: RequestError) -> StartError {
-    match refused {
-        RequestError::StartFailed(error) => error,
-        other => panic!("{other:?}"),
-    }
+    let RequestError::StartFailed(error) = refused else { panic!("{refused:?}") };
+    error
 }

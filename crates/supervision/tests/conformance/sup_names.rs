@@ -126,14 +126,10 @@ async fn a_child_with_a_name_can_be_crashed_many_times() {
     let spec = SupervisorSpec::new("top").intensity(1000, SOON);
     let root = root(spec.child(a.name(name())).child(sub.name("sub"))).await;
     let mut lifecycle = root.tree().lifecycle();
-    let crashed: [(&str, fn() -> Message); 3] = [
-        ("panics", || Message::Panic),
-        ("fails", || Message::Fail),
-        ("ends", || Message::StopSelf),
-    ];
+    let ends: [fn() -> Message; 3] = [|| Message::Panic, || Message::Fail, || Message::StopSelf];
     for life in 1..=50 {
         let before = root.names().whereis(&name()).unwrap();
-        probe.end(crashed[life % 3].1).await;
+        probe.end(ends[life % 3]).await;
         probe.answers().await;
         let after = root.names().whereis(&name()).unwrap();
         assert_ne!(before, after);
