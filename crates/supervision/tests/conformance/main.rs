@@ -11,7 +11,10 @@
 mod catalogue;
 mod checks;
 mod dyn_children;
+mod dyn_options;
 mod dyn_restarts;
+mod dyn_starts;
+mod dyn_stop;
 mod gs_calls;
 mod gs_ends;
 mod gs_starts;
@@ -22,6 +25,7 @@ mod obs;
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod probe;
 mod report;
+mod scale;
 mod sup_api;
 mod sup_auto_shutdown;
 mod sup_defaults;
