@@ -24,11 +24,9 @@ async fn shut_down(root: &Root) -> (Duration, Vec<Lifecycle>) {
 
 /// Children of which a shutdown error was told, with the reasons.
 fn errors(told: &[Lifecycle]) -> Vec<(String, ExitReason)> {
-    let error = |told: &Lifecycle| match &told.event {
-        LifecycleEvent::ShutdownError { reason, offender } if told.path == "/top/dyn" => {
-            Some((offender.id.to_string(), reason.clone()))
-        }
-        _ => None,
+    let error = |told: &Lifecycle| {
+        let LifecycleEvent::ShutdownError { reason, offender } = &told.event else { return None };
+        (told.path == "/top/dyn").then(|| (offender.id.to_string(), reason.clone()))
     };
     let mut errors: Vec<_> = told.iter().filter_map(error).collect();
     errors.sort_by(|one, other| one.0.cmp(&other.0));

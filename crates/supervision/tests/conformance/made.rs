@@ -82,9 +82,9 @@ pub(crate) async fn until_exit(of: &mut LifecycleStream, path: &str) -> Vec<Life
 
 /// Who ended for which reason, in order.
 pub(crate) fn exits(told: &[Lifecycle]) -> Vec<(&str, ExitReason)> {
-    let exit = |event: &LifecycleEvent| match event {
-        LifecycleEvent::Exited { reason, .. } => Some(reason.clone()),
-        _ => None,
+    let exit = |told: &Lifecycle| {
+        let LifecycleEvent::Exited { reason, .. } = &told.event else { return None };
+        Some(reason.clone())
     };
-    told.iter().filter_map(|told| Some((told.path.as_str(), exit(&told.event)?))).collect()
+    told.iter().filter_map(|told| Some((told.path.as_str(), exit(told)?))).collect()
 }

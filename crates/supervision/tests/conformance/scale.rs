@@ -96,10 +96,11 @@ async fn crash_and_shutdown(clock: Clock, siblings: usize) -> (Duration, Duratio
         until(|| root.tree().is_succeeded("/top/dyn/x", &victim)).await;
         crashes.push(clock.now().since(begun));
     }
-    crashes.sort();
+    // The quickest is the one that nobody else on this machine disturbed.
+    let quickest = crashes.into_iter().min().unwrap().max(Duration::from_micros(50));
     let begun = clock.now();
     assert_eq!(root.shutdown().await.unkillable, [""; 0]);
-    (crashes[crashes.len() / 2].max(Duration::from_micros(100)), clock.now().since(begun))
+    (quickest, clock.now().since(begun))
 }
 
 proves!(ten_thousand_dynamic_children_are_no_burden, real_time, ["DYN-050"]);
@@ -109,7 +110,7 @@ async fn ten_thousand_dynamic_children_are_no_burden() {
     let begun = clock.now();
     let (among_many, stop) = crash_and_shutdown(clock, 9_999).await;
     let all = clock.now().since(begun);
-    assert!(among_many < 30 * among_few, "a crash: {among_few:?}, {among_many:?}");
+    assert!(among_many < 6 * among_few, "a crash: {among_few:?}, {among_many:?}");
     assert!(stop < Duration::from_secs(15), "500 s one after another, but {stop:?}");
     assert!(all < Duration::from_secs(40), "{all:?}");
 }
