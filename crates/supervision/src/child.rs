@@ -156,7 +156,8 @@ impl ChildSpec {
         self
     }
 
-    /// Sets how long a start may take; one that takes longer fails with [`ExitReason::Timeout`].
+    /// Sets how long a start may take; one that takes longer fails with
+    /// [`Timeout`](perennial_core::ExitReason::Timeout).
     #[must_use]
     pub fn start_within(mut self, within: Duration) -> Self {
         self.start_within = Some(within);

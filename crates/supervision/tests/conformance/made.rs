@@ -1,6 +1,6 @@
 //! Children whose init and end are what a test says, and what was told of them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use perennial_core::ExitReason;
 use perennial_supervision::{
@@ -11,7 +11,10 @@ use perennial_supervision::{
 /// What an init or a cleanup answers.
 pub(crate) type Answer = Result<(), ActorProcessingErr>;
 
-struct Made(ExitReason);
+struct Made {
+    end: ExitReason,
+    cleanup_takes: Duration,
+}
 
 /// Gone once it has been called: what it captured does not outlive the start.
 type Init = Box<dyn FnOnce() -> Answer + Send>;
@@ -26,29 +29,40 @@ impl Actor for Made {
     }
 
     async fn post_stop(&self, _: ActorRef<()>, (): &mut ()) -> Answer {
-        if self.0 == ExitReason::Shutdown { Ok(()) } else { Err(self.0.clone().into()) }
+        let wait = std::future::pending::<()>();
+        if !self.cleanup_takes.is_zero() {
+            drop(tokio::time::timeout(self.cleanup_takes, wait).await);
+        }
+        if self.end == ExitReason::Shutdown { Ok(()) } else { Err(self.end.clone().into()) }
     }
 }
 
 /// A child with this init.
 pub(crate) fn child(id: &str, init: impl Fn() -> Answer + Send + Sync + 'static) -> ChildSpec {
-    with_end(id, ExitReason::Shutdown, init)
+    with_end(id, ExitReason::Shutdown, Duration::ZERO, init)
 }
 
 /// A child that ends for this reason when it is asked to stop.
 pub(crate) fn ends_with(id: &str, reason: ExitReason) -> ChildSpec {
-    with_end(id, reason, || Ok(()))
+    with_end(id, reason, Duration::ZERO, || Ok(()))
+}
+
+/// As [`ends_with`], after so much time.
+pub(crate) fn ends_slowly(id: &str, reason: ExitReason, takes: Duration) -> ChildSpec {
+    with_end(id, reason, takes, || Ok(()))
 }
 
 fn with_end(
     id: &str,
-    reason: ExitReason,
+    end: ExitReason,
+    cleanup_takes: Duration,
     init: impl Fn() -> Answer + Send + Sync + 'static,
 ) -> ChildSpec {
     let init = Arc::new(init);
     let build = move || {
         let init = init.clone();
-        (Made(reason.clone()), Box::new(move || init()) as Init)
+        let made = Made { end: end.clone(), cleanup_takes };
+        (made, Box::new(move || init()) as Init)
     };
     ChildSpec::actor(id, build).0
 }
@@ -68,9 +82,9 @@ pub(crate) async fn until_exit(of: &mut LifecycleStream, path: &str) -> Vec<Life
 
 /// Who ended for which reason, in order.
 pub(crate) fn exits(told: &[Lifecycle]) -> Vec<(&str, ExitReason)> {
-    let exit = |event: &LifecycleEvent| match event {
-        LifecycleEvent::Exited { reason, .. } => Some(reason.clone()),
-        _ => None,
+    let exit = |told: &Lifecycle| {
+        let LifecycleEvent::Exited { reason, .. } = &told.event else { return None };
+        Some(reason.clone())
     };
-    told.iter().filter_map(|told| Some((told.path.as_str(), exit(&told.event)?))).collect()
+    told.iter().filter_map(|told| Some((told.path.as_str(), exit(told)?))).collect()
 }

@@ -11,11 +11,14 @@
 mod catalogue;
 mod checks;
 mod dyn_children;
+mod dyn_options;
 mod dyn_restarts;
 mod fixture;
 mod gs_agent;
 mod gs_call;
 mod gs_callbacks;
+mod dyn_starts;
+mod dyn_stop;
 mod gs_calls;
 mod gs_ends;
 #[path = "../probe/server.rs"]
@@ -31,6 +34,7 @@ mod obs;
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod probe;
 mod report;
+mod scale;
 mod sup_api;
 mod sup_auto_shutdown;
 mod sup_defaults;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use perennial_core::{AutoShutdown, ExitReason, Restart, Strategy};
 use perennial_supervision::{
-    CallError, ChildStatus, LifecycleEvent, RequestError, Root, Supervisor, SupervisorSpec,
+    CallError, ChildStatus, Lifecycle, LifecycleEvent, RequestError, Root, Supervisor,
+    SupervisorSpec,
 };
 
 use crate::{
@@ -302,10 +303,10 @@ async fn a_permanent_supervisor_that_shut_itself_down_is_restarted_and_counted()
     world.probes[0].end(|| Message::StopSelf).await;
     shuts_down(&world.root, "two are not").await;
     let told = made::until_exit(&mut lifecycle, "/top").await;
-    let gave_up = |event: &LifecycleEvent| match event {
-        LifecycleEvent::GaveUp { offender } => Some(offender.id.to_string()),
-        _ => None,
+    let gave_up = |told: Lifecycle| {
+        let LifecycleEvent::GaveUp { offender } = told.event else { return None };
+        Some(offender.id.to_string())
     };
-    let offenders: Vec<_> = told.iter().filter_map(|told| gave_up(&told.event)).collect();
+    let offenders: Vec<_> = told.into_iter().filter_map(gave_up).collect();
     assert_eq!(offenders, ["sub"]);
 }

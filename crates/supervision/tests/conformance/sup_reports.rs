@@ -82,7 +82,8 @@ async fn an_unexpected_end_is_reported_once_with_all_that_is_known() {
 
 proves!(a_calm_end_is_reported_of_permanent_children_only, ["SUP-225"]);
 async fn a_calm_end_is_reported_of_permanent_children_only() {
-    let calm: [(fn() -> Message, &str); 3] = [
+    type Way = (fn() -> Message, &'static str);
+    let calm: [Way; 3] = [
         (|| Message::StopSelf, "normal"),
         (|| Message::Exit(ExitReason::Shutdown), "shutdown"),
         (|| Message::Exit(ExitReason::ShutdownWith("x".into())), "shutdown_with"),
@@ -115,11 +116,11 @@ async fn each_automatic_start_that_fails_is_reported() {
     world.probes[0].answers().await;
     let told = reports(&world, &mut lifecycle).await;
     let errors = |told: &[Lifecycle]| -> Vec<String> {
-        let error = |told: &Lifecycle| match &told.event {
-            LifecycleEvent::StartError { reason, offender } => {
-                Some(format!("{} {} {}", told.path, offender.id, reason.name()))
-            }
-            _ => None,
+        let error = |told: &Lifecycle| {
+            let LifecycleEvent::StartError { reason, offender } = &told.event else {
+                return None;
+            };
+            Some(format!("{} {} {}", told.path, offender.id, reason.name()))
         };
         told.iter().filter_map(error).collect()
     };
@@ -155,14 +156,14 @@ async fn giving_up_is_reported_after_the_end_that_was_one_too_many() {
     let told = made::until_exit(&mut lifecycle, "/top").await;
     let reports: Vec<String> = told
         .iter()
-        .filter_map(|told| match &told.event {
-            LifecycleEvent::ChildTerminated { offender, .. } => {
+        .filter_map(|told| {
+            if let LifecycleEvent::ChildTerminated { offender, .. } = &told.event {
                 Some(format!("{} child_terminated {}", told.path, offender.id))
-            }
-            LifecycleEvent::GaveUp { offender } => {
+            } else if let LifecycleEvent::GaveUp { offender } = &told.event {
                 Some(format!("{} gave_up {}", told.path, offender.id))
+            } else {
+                None
             }
-            _ => None,
         })
         .collect();
     let expected = ["/top child_terminated a", "/top child_terminated b", "/top gave_up b"];
