@@ -1,12 +1,14 @@
 //! Semantics of supervision beside the rows of OTP's catalogue: kinds of children that OTP has not,
-//! panics in odd places, and storms.
+//! panics in odd places, random histories against a model of the tables, and storms.
 
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
 mod actors;
+mod dice;
 mod drops;
 mod dynamic;
 mod ends;
+mod histories;
 mod injected;
 mod presence;
 #[path = "../probe/mod.rs"]
