@@ -52,7 +52,7 @@ impl Root {
         let (child, supervisor) = Supervisor::child_spec(spec);
         let context = Context::new(clock, options);
         let node = Node::root(child.clone());
-        let cx = StartCx::new(&context, &node, &Reaper::default(), true, |_, _| ());
+        let cx = StartCx::new(&context, &node, &Reaper::default(), true, |_, _, _| ());
         let id = child.id().clone();
         let begun = child.start(cx, None).await?;
         let life = begun.life.ok_or_else(|| StartError::new(&id, ExitReason::NoProc))?;

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use perennial_core::{ChildType, ExitReason};
+use perennial_core::{ChildType, ExitReason, Uptime};
 
 use super::{ChildSpec, Reaper, StartError, StartFault};
 use crate::{
@@ -29,8 +29,8 @@ pub(crate) struct StartCx {
     pub(crate) process: ProcessRef,
     /// Whether somebody asked for this start; others are automatic.
     pub(crate) requested: bool,
-    /// Tells the supervisor of the end of an incarnation; must not wait.
-    pub(crate) report: Arc<dyn Fn(Pid, ExitReason) + Send + Sync>,
+    /// Tells the supervisor of the end of an incarnation, and when it was; must not wait.
+    pub(crate) report: Arc<dyn Fn(Pid, ExitReason, Uptime) + Send + Sync>,
 }
 
 /// What a start brought about.
@@ -205,7 +205,7 @@ impl StartCx {
         node: &Arc<Node>,
         reaper: &Reaper,
         requested: bool,
-        report: impl Fn(Pid, ExitReason) + Send + Sync + 'static,
+        report: impl Fn(Pid, ExitReason, Uptime) + Send + Sync + 'static,
     ) -> Self {
         Self {
             context: context.clone(),
@@ -263,7 +263,7 @@ impl StartCx {
         self.node.spec().release(&self.context, &self.process);
         drop((self, control));
         ended.announce(&reason);
-        report(pid, reason);
+        report(pid, reason, now);
     }
 }
 
