@@ -49,8 +49,8 @@ impl Root {
         ChildSpec::check_all(std::slice::from_ref(&child), None)
             .map_err(|refused| StartError::new(child.id(), refused))?;
         let context = Context::new(clock, options);
-        let node = Node::root(Arc::new(child.clone()));
-        let cx = StartCx::new(&context, &node, true, |_, _| ());
+        let node = Node::root(Arc::new(child.without_start()));
+        let cx = StartCx::new(&context, &node, true, |_, _, _| ());
         let id = child.id().clone();
         let begun = child.start(cx, None).await?;
         let life = begun.life.ok_or_else(|| StartError::new(&id, ExitReason::NoProc))?;

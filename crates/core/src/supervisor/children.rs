@@ -133,9 +133,16 @@ impl Children {
         entries.into_iter().rev().map(|(order, entry)| (order, running(entry.status))).collect()
     }
 
-    /// The incarnation `pid` ended, and nobody asked it to (table 5.1). News of any other than the
-    /// present incarnation are old (SUP-078).
-    pub fn exited(&mut self, order: Order, pid: Pid, reason: &ExitReason, now: Uptime) {
+    /// The incarnation `pid` ended at `ended`, and nobody asked it to (table 5.1); its supervisor
+    /// may have been busy since. News of any other than the present incarnation are old (SUP-078).
+    pub fn exited(
+        &mut self,
+        order: Order,
+        pid: Pid,
+        reason: &ExitReason,
+        ended: Uptime,
+        now: Uptime,
+    ) {
         let Some(entry) = self.entries.get_mut(&order) else { return };
         if entry.status != Status::Running(pid) {
             return;
@@ -144,7 +151,7 @@ impl Children {
         let significant = entry.rules.significant;
         entry.status = Status::Stopped;
         if let Some(delay) = entry.rules.delay
-            && now.since(entry.up_since) >= delay.reset_after
+            && ended.since(entry.up_since) >= delay.reset_after
         {
             entry.in_a_row = 0;
         }
@@ -196,7 +203,10 @@ impl Children {
             }
             (Started::Failed, Turn::Restart, _) => {
                 // The attempt ends here; the rest of the group comes with the retry (SUP-096, 098).
-                self.steps.clear();
+                let rest = |step| {
+                    if let Step::Start(later) = step { Some(Step::Leave(later)) } else { None }
+                };
+                self.steps = self.steps.drain(..).filter_map(rest).collect();
                 self.wait_to_restart(order);
             }
             (Started::Failed, Turn::StartChild, _) => self.forget(order),
@@ -212,6 +222,8 @@ impl Children {
     pub fn start_child(&mut self, rules: Rules) -> Result<Order, Refusal> {
         match self.keeps {
             Keeps::Specs => {
+                // OTP looks at the specification before it looks for its id (SUP-182).
+                rules.check(Some(self.flags.auto_shutdown)).map_err(Refusal::Invalid)?;
                 if let Some(order) = self.find(&rules.id) {
                     return Err(match self.status(order) {
                         Some(Status::Running(_)) => Refusal::AlreadyStarted(order),
@@ -220,7 +232,6 @@ impl Children {
                         }
                     });
                 }
-                rules.check(Some(self.flags.auto_shutdown)).map_err(Refusal::Invalid)?;
             }
             Keeps::Instances { max } => {
                 if rules.significant {

@@ -98,6 +98,8 @@ pub(crate) fn start(
                 Ok(()) | Err(_) => ended,
             };
             match control.stop.reason() {
+                // Somebody else's failure is none of its own: it was dropped because of it.
+                Some(asked) if asked.is_abnormal() && control.drops_on_stop => ExitReason::Killed,
                 Some(asked) if ended == ExitReason::Normal => asked.clone(),
                 Some(_) | None => ended,
             }

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use perennial_core::ExitReason;
+use perennial_core::{ExitReason, Uptime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -62,7 +62,7 @@ impl Supervising {
 #[derive(Debug)]
 pub(crate) enum Mail {
     /// A child ended.
-    Exited { order: u64, pid: Pid, reason: ExitReason },
+    Exited { order: u64, pid: Pid, reason: ExitReason, at: Uptime },
     /// A restart that did not work, or had to wait, is due.
     Retry { order: u64, generation: u64 },
     /// Somebody asks.
@@ -219,9 +219,7 @@ pub(crate) async fn begin(
         drop(serving);
         // Whatever way it ended, nothing below it survives its announced end (SUP-138, 146, 148).
         node.stopping(pid);
-        // A panic of the supervisor is not one of theirs: they are told that it was killed (SUP-148).
-        let told = if ended.is_abnormal() { &ExitReason::Killed } else { &ended };
-        reap(&node, &context, told).await;
+        reap(&node, &context, &ended).await;
         node.children_stopped();
         ended
     });

@@ -13,12 +13,12 @@ mod checks;
 mod dyn_children;
 mod dyn_options;
 mod dyn_restarts;
+mod dyn_starts;
+mod dyn_stop;
 mod fixture;
 mod gs_agent;
 mod gs_call;
 mod gs_callbacks;
-mod dyn_starts;
-mod dyn_stop;
 mod gs_calls;
 mod gs_ends;
 #[path = "../probe/server.rs"]

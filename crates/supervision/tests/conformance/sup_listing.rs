@@ -67,8 +67,8 @@ async fn one_line_of_the_list_can_be_asked_for() {
         move |restart: Restart| Probe::new("x", &log).0.restart(restart),
     ));
     top.start_child(spec).await.unwrap();
-    let first = template.start_child(Restart::Permanent).await.unwrap();
-    let second = template.start_child(Restart::Temporary).await.unwrap();
+    let first = template.start_child(Restart::Permanent).await.unwrap().unwrap();
+    let second = template.start_child(Restart::Temporary).await.unwrap().unwrap();
     for child in [&first, &second] {
         let line: ChildInfo = template.which_child(child).unwrap();
         assert_eq!((line.id, line.status), (None, ChildStatus::Running));

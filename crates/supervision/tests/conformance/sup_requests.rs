@@ -64,7 +64,7 @@ async fn what_an_init_hands_over_goes_to_who_asked_for_the_start() {
     let (spec, template) =
         TemplateSupervisor::child_spec(TemplateSupervisorSpec::new("template", generous));
     top.start_child(spec).await.unwrap();
-    assert_eq!(text(template.start_child("x").await.unwrap().extra()), "start 1");
+    assert_eq!(text(template.start_child("x").await.unwrap().unwrap().extra()), "start 1");
 }
 
 proves!(a_restart_is_over_before_anything_else_is_served, ["SUP-101"]);
