@@ -196,7 +196,11 @@ impl Children {
             }
             (Started::Failed, Turn::Restart, _) => {
                 // The attempt ends here; the rest of the group comes with the retry (SUP-096, 098).
-                self.steps.clear();
+                let rest = |step| match step {
+                    Step::Start(later) => Some(Step::Leave(later)),
+                    _ => None,
+                };
+                self.steps = self.steps.drain(..).filter_map(rest).collect();
                 self.wait_to_restart(order);
             }
             (Started::Failed, Turn::StartChild, _) => self.forget(order),
@@ -212,6 +216,8 @@ impl Children {
     pub fn start_child(&mut self, rules: Rules) -> Result<Order, Refusal> {
         match self.keeps {
             Keeps::Specs => {
+                // OTP looks at the specification before it looks for its id (SUP-182).
+                rules.check(Some(self.flags.auto_shutdown)).map_err(Refusal::Invalid)?;
                 if let Some(order) = self.find(&rules.id) {
                     return Err(match self.status(order) {
                         Some(Status::Running(_)) => Refusal::AlreadyStarted(order),
@@ -220,7 +226,6 @@ impl Children {
                         }
                     });
                 }
-                rules.check(Some(self.flags.auto_shutdown)).map_err(Refusal::Invalid)?;
             }
             Keeps::Instances { max } => {
                 if rules.significant {

@@ -60,6 +60,9 @@ pub enum Step {
     Stop(Order, Pid),
     /// This child will be started: let its callers wait.
     Expect(Order),
+    /// The attempt to restart its group ended before its turn: show it without a process. Its
+    /// callers wait: it comes with the next attempt (SUP-096, 113).
+    Leave(Order),
     /// Nothing will come here unless by hand: let no caller wait.
     Dismiss(Order),
     /// Forget the child and its specification.

@@ -154,6 +154,7 @@ impl Shell {
                 Step::Counted(now) => self.node.count_restart(now),
                 Step::Stop(order, pid) => self.stop(order, pid).await,
                 Step::Expect(order) => self.at(order, |slot| slot.node.coming()),
+                Step::Leave(order) => self.at(order, |slot| slot.node.stopped()),
                 Step::Dismiss(order) => self.at(order, |slot| {
                     slot.node.stopped();
                     slot.node.gone();

@@ -1,15 +1,17 @@
 //! Semantics of supervision beside the rows of OTP's catalogue: kinds of children that OTP has not,
-//! panics in odd places, and storms.
+//! panics in odd places, random histories against a model of the tables, and storms.
 
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
 mod actors;
+mod dice;
 mod drops;
 mod dynamic;
 mod ends;
 #[path = "../probe/server.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod gs_server;
+mod histories;
 mod injected;
 mod presence;
 #[path = "../probe/mod.rs"]

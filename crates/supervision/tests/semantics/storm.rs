@@ -15,8 +15,11 @@ use perennial_supervision::{
     Options, RequestError, Root, Supervisor, TaskError, TaskSupervisor,
 };
 
-use self::weather::{BRIEF, Dice, Weather, idle};
-use crate::probe::{Log, Message, Probe, Start};
+use self::weather::{BRIEF, Weather, idle};
+use crate::{
+    dice::Dice,
+    probe::{Log, Message, Probe, Start},
+};
 
 /// Longer than anything here takes; whoever waits so long hangs.
 const HANGS: Duration = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! What a storm rages in: dice and a random tree.
+//! What a storm rages in: a random tree.
 
 use std::time::Duration;
 
@@ -8,28 +8,13 @@ use perennial_supervision::{
     TaskSupervisor, TaskSupervisorSpec,
 };
 
-use crate::probe::{Log, Probe, SOON};
+use crate::{
+    dice::Dice,
+    probe::{Log, Probe, SOON},
+};
 
 /// For what waits on purpose.
 pub(super) const BRIEF: Duration = Duration::from_millis(2);
-
-/// Splitmix64.
-#[derive(Clone)]
-pub(super) struct Dice(pub(super) u64);
-
-impl Dice {
-    pub(super) fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        usize::try_from((mixed ^ (mixed >> 31)) % u64::try_from(sides).unwrap()).unwrap()
-    }
-
-    pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.roll(from.len())]
-    }
-}
 
 /// What the storm rages in.
 pub(super) struct Weather {
