@@ -196,9 +196,8 @@ impl Children {
             }
             (Started::Failed, Turn::Restart, _) => {
                 // The attempt ends here; the rest of the group comes with the retry (SUP-096, 098).
-                let rest = |step| match step {
-                    Step::Start(later) => Some(Step::Leave(later)),
-                    _ => None,
+                let rest = |step| {
+                    if let Step::Start(later) = step { Some(Step::Leave(later)) } else { None }
                 };
                 self.steps = self.steps.drain(..).filter_map(rest).collect();
                 self.wait_to_restart(order);

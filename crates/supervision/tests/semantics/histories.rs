@@ -7,6 +7,7 @@
 //!
 //! `PERENNIAL_HISTORY_SEEDS=10000` runs that many seeds; `PERENNIAL_HISTORY_FIRST` sets the first.
 
+mod answers;
 mod history;
 mod model;
 mod puppet;

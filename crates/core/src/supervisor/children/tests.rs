@@ -237,9 +237,11 @@ fn a_restart_goes_as_far_as_the_first_child_that_fails() {
                     let mut children = family(flags, Keeps::Specs, &kids);
                     children.exited(failed, pid(failed), &ExitReason::Killed, at(1));
                     let mut started = Vec::new();
+                    let mut left = Vec::new();
                     let mut retry = None;
                     while let Some(step) = children.next_step() {
                         match step {
+                            Step::Leave(order) => left.push(order),
                             Step::Start(order) => {
                                 started.push(order);
                                 let how =
@@ -264,6 +266,7 @@ fn a_restart_goes_as_far_as_the_first_child_that_fails() {
                         .filter(|order| !fails || *order <= stops_at)
                         .collect();
                     assert_eq!(started, expected, "{strategy:?} {failed} {stops_at} {how:?}");
+                    assert_eq!([started, left].concat(), group, "the others are left for later");
                     assert_eq!(retry, fails.then_some((stops_at, 8)));
                     for order in 1..=4 {
                         let status = children.status(order).unwrap();
@@ -297,6 +300,9 @@ fn every_request_is_answered_by_the_state_of_the_id() {
         let children = || family(Flags::default(), Keeps::Specs, &[kid]);
         let mut asked = children();
         assert_eq!(asked.start_child(rules("a", Restart::Permanent)), Err(start));
+        let bad = Rules { significant: true, ..rules("a", Restart::Permanent) };
+        let invalid = Refusal::Invalid(SpecError::SignificantNeverShutsDown("a".into()));
+        assert_eq!(asked.start_child(bad), Err(invalid), "refused for what it is (SUP-182)");
         assert_eq!(plan(&mut asked), []);
 
         let mut asked = children();

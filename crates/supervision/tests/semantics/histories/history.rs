@@ -77,7 +77,10 @@ pub(super) enum Request {
     Terminate(String),
     Restart(String),
     Delete(String),
+    /// The supervisor itself.
     Stop,
+    /// The supervisor itself, by a stranger.
+    Kill,
 }
 
 #[derive(Clone, Debug)]
@@ -121,7 +124,7 @@ impl How {
 
 impl History {
     pub(super) fn of(seed: u64) -> Self {
-        let mut author = Author { dice: Dice(seed), started: 0 };
+        let mut author = Author { dice: Dice(seed), started: 0, ids: 0 };
         author.history()
     }
 }
@@ -130,10 +133,13 @@ struct Author {
     dice: Dice,
     /// Children on demand so far.
     started: usize,
+    /// Ids in use under a static supervisor.
+    ids: usize,
 }
 
 impl Author {
     fn history(&mut self) -> History {
+        self.ids = 1 + self.dice.roll(STATIC.len());
         let kind = match self.dice.roll(8) {
             0..=4 => Kind::Static(
                 *self.dice.pick(&[Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne]),
@@ -152,7 +158,7 @@ impl Author {
         let mut scripts = Vec::new();
         let mut declared = Vec::new();
         if let Kind::Static(..) = kind {
-            for label in &STATIC[..self.dice.roll(5)] {
+            for label in &STATIC[..self.dice.roll(self.ids + 1)] {
                 declared.push(self.child(kind, label));
                 if self.dice.once_in(12) {
                     scripts.push(((*label).to_owned(), self.outcomes(2)));
@@ -164,7 +170,7 @@ impl Author {
         }
         let max_restarts = *self.dice.pick(&[0, 1, 2, 3, 5, 50]);
         let within = *self.dice.pick(&[5, 20, 60]);
-        let mut steps: Vec<Step> = (0..6 + self.dice.roll(20)).map(|_| self.step(kind)).collect();
+        let mut steps: Vec<Step> = (0..8 + self.dice.roll(24)).map(|_| self.step(kind)).collect();
         steps.push(Step::Ask(Request::Stop));
         History { kind, max_restarts, within, scripts, declared, steps }
     }
@@ -195,7 +201,15 @@ impl Author {
                 Some(Delay { first: 4, max: 16, reset_after: 9 }),
                 Some(Delay { first: 6, max: 1000, reset_after: 40 }),
             ]),
-            budget: *self.dice.pick(&[None, None, None, None, Some((0, 9)), Some((2, 30))]),
+            budget: *self.dice.pick(&[
+                None,
+                None,
+                None,
+                None,
+                Some((0, 9)),
+                Some((1, 60)),
+                Some((2, 30)),
+            ]),
             brutal: self.dice.once_in(5),
         }
     }
@@ -216,7 +230,7 @@ impl Author {
     /// Some child that may be there.
     fn label(&mut self, kind: Kind) -> String {
         match kind {
-            Kind::Static(..) => (*self.dice.pick(&STATIC)).to_owned(),
+            Kind::Static(..) => STATIC[self.dice.roll(self.ids)].to_owned(),
             // One that is still to come must be scriptable.
             Kind::Dynamic { .. } | Kind::Template => {
                 format!("c{}", 1 + self.dice.roll(self.started + 1))
@@ -238,7 +252,9 @@ impl Author {
 
     fn request(&mut self, kind: Kind) -> Request {
         match (kind, self.dice.roll(12)) {
-            (_, 0) if self.dice.once_in(4) => Request::Stop,
+            (_, 0) if self.dice.once_in(3) => {
+                self.dice.pick(&[Request::Stop, Request::Kill]).clone()
+            }
             (Kind::Static(..), 0..=3) => {
                 let label = self.label(kind);
                 Request::Start(self.child(kind, &label))

@@ -7,7 +7,9 @@ use std::collections::{HashMap, VecDeque};
 
 use perennial_core::{AutoShutdown, Restart, Strategy};
 
-use super::history::{Child, History, How, Kind, Outcome, Request, START_WITHIN, STOP_WITHIN, Step};
+use super::history::{
+    Child, History, How, Kind, Outcome, Request, START_WITHIN, STOP_WITHIN, Step,
+};
 
 /// What can be seen of a supervisor from outside.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -89,7 +91,8 @@ pub(super) struct Model {
     /// Children on demand whose start was answered with a child.
     known: Vec<String>,
     serial: u64,
-    stopping: bool,
+    /// It is asked to end: how it will say that it ended.
+    ends: Option<&'static str>,
     over: Option<String>,
     told: Vec<Told>,
     answer: Option<String>,
@@ -112,7 +115,7 @@ impl Model {
             scripts: HashMap::new(),
             known: Vec::new(),
             serial: 0,
-            stopping: false,
+            ends: None,
             over: None,
             told: Vec::new(),
             answer: None,
@@ -231,8 +234,9 @@ impl Model {
                 // Nobody has a reference to it.
             }
             _ if self.over.is_some() => self.answer = Some("no proc".to_owned()),
-            Request::Stop => {
-                self.stopping = true;
+            Request::Stop | Request::Kill => {
+                let stop = matches!(request, Request::Stop);
+                self.ends = Some(if stop { "shutdown" } else { "killed" });
                 self.answer = Some("ok".to_owned());
             }
             Request::Start(_)
@@ -254,11 +258,17 @@ impl Model {
 
     fn until(&mut self, end: u64) {
         loop {
-            if self.over.is_none() && self.stopping {
-                self.stirred = self.now;
-                self.stop_all();
-            }
             if self.over.is_some() {
+                break;
+            }
+            if let Some(reason) = self.ends {
+                self.stirred = self.now;
+                if reason == "killed" {
+                    self.stop_at_once()
+                } else {
+                    self.stop_all()
+                }
+                self.over = Some(reason.to_owned());
                 break;
             }
             let now = self.now;
@@ -377,9 +387,8 @@ impl Model {
             self.stop_child(member);
         }
         let group: Vec<u64> = self.slots[first..last].iter().map(|slot| slot.key).collect();
-        let returns = |slot: &Slot| {
-            !(group.contains(&slot.key) && slot.child.restart == Restart::Temporary)
-        };
+        let returns =
+            |slot: &Slot| !(group.contains(&slot.key) && slot.child.restart == Restart::Temporary);
         self.slots.retain(returns);
         for member in group {
             if self.place(member).is_none() {
@@ -460,13 +469,16 @@ impl Model {
     /// It ends: one after another, the last one first; or all at once.
     fn stop_all(&mut self) {
         match self.kind {
-            Kind::Static(..) => (0..self.slots.len()).rev().for_each(|place| self.stop_child(place)),
-            Kind::Dynamic { .. } | Kind::Template => {
-                let places = 0..self.slots.len();
-                let longest = places.map(|place| self.ask_to_stop(place, false)).max();
-                self.now += longest.unwrap_or(0);
+            Kind::Static(..) => {
+                (0..self.slots.len()).rev().for_each(|place| self.stop_child(place))
             }
+            Kind::Dynamic { .. } | Kind::Template => self.stop_at_once(),
         }
         self.over = Some("shutdown".to_owned());
+    }
+
+    fn stop_at_once(&mut self) {
+        let longest = (0..self.slots.len()).map(|place| self.ask_to_stop(place, false)).max();
+        self.now += longest.unwrap_or(0);
     }
 }

@@ -19,8 +19,14 @@ use crate::probe::Log;
 #[derive(Clone, Default)]
 pub(super) struct Strings {
     pub(super) log: Log,
-    /// By label: starts so far, and what the next ones do.
-    starts: Arc<Mutex<HashMap<String, (u64, VecDeque<Outcome>)>>>,
+    /// By label.
+    starts: Arc<Mutex<HashMap<String, Starts>>>,
+}
+
+#[derive(Default)]
+struct Starts {
+    so_far: u64,
+    coming: VecDeque<Outcome>,
 }
 
 struct Puppet {
@@ -97,17 +103,17 @@ impl Actor for Puppet {
 
 impl Strings {
     pub(super) fn script(&self, label: &str, outcomes: &[Outcome]) {
-        self.starts.lock().unwrap().entry(label.to_owned()).or_default().1.extend(outcomes);
+        self.starts.lock().unwrap().entry(label.to_owned()).or_default().coming.extend(outcomes);
     }
 
     pub(super) fn child(&self, child: &Child) -> (ChildSpec, Address<Message>) {
         let (strings, label, stubborn) = (self.clone(), child.label.clone(), child.stubborn());
         let (spec, address) = ChildSpec::actor(child.id.clone(), move || {
             let mut starts = strings.starts.lock().unwrap();
-            let (count, script) = starts.entry(label.clone()).or_default();
-            *count += 1;
-            let name = format!("{label} {count}");
-            let outcome = script.pop_front().unwrap_or(Outcome::Works);
+            let own = starts.entry(label.clone()).or_default();
+            own.so_far += 1;
+            let name = format!("{label} {}", own.so_far);
+            let outcome = own.coming.pop_front().unwrap_or(Outcome::Works);
             (Puppet { name, log: strings.log.clone(), outcome, stubborn }, ())
         });
         let shutdown = if child.brutal {

@@ -2,18 +2,15 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use perennial_core::{
-    ExitReason, Restart,
-    supervisor::SpecError,
-};
+use perennial_core::{ExitReason, Restart};
 use perennial_supervision::{
     Address, CallError, ChildInfo, ChildRef, ChildSpec, ChildStart, ChildStatus, Clock,
     DynamicSupervisor, DynamicSupervisorSpec, Options, ProcessRef, RequestError, Root, StartError,
-    StartFault, StopError, Supervisor, SupervisorSpec, TemplateSupervisor, TemplateSupervisorSpec,
-    TreeNode,
+    StopError, Supervisor, SupervisorSpec, TemplateSupervisor, TemplateSupervisorSpec, TreeNode,
 };
 
 use super::{
+    answers::{fault, refused},
     history::{Child, History, How, Kind, Request, Step},
     model::{Line, Picture},
     puppet::{Message, Strings},
@@ -161,7 +158,8 @@ impl World {
         if !matches!(self.handle, Handle::Static(_)) {
             children.sort_by(|a, b| a.label.cmp(&b.label));
         }
-        let in_window = nodes.get(PATH).and_then(|node| node.intensity).map_or(0, |it| it.in_window);
+        let in_window =
+            nodes.get(PATH).and_then(|node| node.intensity).map_or(0, |it| it.in_window);
         let counts = [counts.specs, counts.active, counts.supervisors, counts.workers];
         let at = u64::try_from(self.clock.now().elapsed().as_millis()).unwrap();
         Picture { over, children, counts, in_window, answer: self.answer.clone(), at }
@@ -222,7 +220,9 @@ impl World {
             let Some(known) = self.children.get(label) else { continue };
             let process = match (&known.child, &self.handle) {
                 (Some(child), _) => child.now(),
-                (None, Handle::Static(it)) => it.which_child(label.as_str()).ok().and_then(|it| it.process),
+                (None, Handle::Static(it)) => {
+                    it.which_child(label.as_str()).ok().and_then(|it| it.process)
+                }
                 (None, _) => None,
             };
             let Some(process) = process else { continue };
@@ -277,6 +277,13 @@ impl World {
                 it.delete_child(label.as_str()).await.map(ended)
             }
             (_, Request::Restart(_) | Request::Delete(_)) => return None,
+            (_, Request::Kill) => {
+                let Ok(victim) = self.root.tree().kill(PATH) else {
+                    return Some("no proc".to_owned());
+                };
+                victim.exit().await;
+                return Some("ok".to_owned());
+            }
             (handle, Request::Stop) => {
                 let stopped = match handle {
                     Handle::Static(it) => it.stop(HANGS).await,
@@ -336,39 +343,4 @@ async fn nobody(address: &Address<Message>) -> bool {
         std::task::Poll::Ready(matches!(now, std::task::Poll::Ready(Err(CallError::NoProc))))
     })
     .await
-}
-
-fn refused(error: RequestError) -> String {
-    match error {
-        RequestError::AlreadyStarted(holder) => {
-            format!("already started: {}", holder.path().rsplit('/').next().unwrap())
-        }
-        RequestError::AlreadyPresent(_) => "already present".to_owned(),
-        RequestError::Running(_) => "running".to_owned(),
-        RequestError::Restarting(_) => "restarting".to_owned(),
-        RequestError::NotFound(_) => "not found".to_owned(),
-        RequestError::StartFailed(error) => fault(StartFault::Child(Box::new(error))),
-        RequestError::Ignore => "ignore".to_owned(),
-        RequestError::Invalid(error) => fault(StartFault::Invalid(error)),
-        RequestError::MaxChildren(max) => format!("at most {max}"),
-        RequestError::NoProc => "no proc".to_owned(),
-        other => format!("{other:?}"),
-    }
-}
-
-fn fault(fault: StartFault) -> String {
-    match fault {
-        StartFault::Child(error) => match error.reason {
-            StartFault::Failed(reason) => format!("failed: {} {}", error.child, reason.name()),
-            other => format!("failed: {} {other:?}", error.child),
-        },
-        StartFault::Invalid(error) => match error {
-            SpecError::DuplicateChild(id) => format!("invalid: duplicate {id}"),
-            SpecError::SignificantPermanent(id) => format!("invalid: {id} permanent"),
-            SpecError::SignificantNeverShutsDown(id) => format!("invalid: {id} in never"),
-            SpecError::SignificantHere(id) => format!("invalid: {id} significant"),
-            other => format!("invalid: {other:?}"),
-        },
-        other => format!("{other:?}"),
-    }
 }

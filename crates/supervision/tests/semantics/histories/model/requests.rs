@@ -104,7 +104,7 @@ impl Model {
                     }
                 },
             },
-            (Request::Stop, _) => unreachable!("overtakes the mailbox"),
+            (Request::Stop | Request::Kill, _) => unreachable!("overtakes the mailbox"),
         }
     }
 
