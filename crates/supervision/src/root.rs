@@ -50,7 +50,7 @@ impl Root {
             .map_err(|refused| StartError::new(child.id(), refused))?;
         let context = Context::new(clock, options);
         let node = Node::root(Arc::new(child.clone()));
-        let cx = StartCx::new(&context, &node, true, |_, _| ());
+        let cx = StartCx::new(&context, &node, true, |_, _, _| ());
         let id = child.id().clone();
         let begun = child.start(cx, None).await?;
         let life = begun.life.ok_or_else(|| StartError::new(&id, ExitReason::NoProc))?;

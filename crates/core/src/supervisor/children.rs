@@ -133,9 +133,16 @@ impl Children {
         entries.into_iter().rev().map(|(order, entry)| (order, running(entry.status))).collect()
     }
 
-    /// The incarnation `pid` ended, and nobody asked it to (table 5.1). News of any other than the
-    /// present incarnation are old (SUP-078).
-    pub fn exited(&mut self, order: Order, pid: Pid, reason: &ExitReason, now: Uptime) {
+    /// The incarnation `pid` ended at `ended`, and nobody asked it to (table 5.1); its supervisor
+    /// may have been busy since. News of any other than the present incarnation are old (SUP-078).
+    pub fn exited(
+        &mut self,
+        order: Order,
+        pid: Pid,
+        reason: &ExitReason,
+        ended: Uptime,
+        now: Uptime,
+    ) {
         let Some(entry) = self.entries.get_mut(&order) else { return };
         if entry.status != Status::Running(pid) {
             return;
@@ -144,7 +151,7 @@ impl Children {
         let significant = entry.rules.significant;
         entry.status = Status::Stopped;
         if let Some(delay) = entry.rules.delay
-            && now.since(entry.up_since) >= delay.reset_after
+            && ended.since(entry.up_since) >= delay.reset_after
         {
             entry.in_a_row = 0;
         }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use perennial_core::{ChildType, ExitReason};
+use perennial_core::{ChildType, ExitReason, Uptime};
 
 use super::{ChildSpec, StartError, StartFault};
 use crate::{
@@ -27,8 +27,8 @@ pub(crate) struct StartCx {
     pub(crate) process: ProcessRef,
     /// Whether somebody asked for this start; others are automatic.
     pub(crate) requested: bool,
-    /// Tells the supervisor of the end of an incarnation; must not wait.
-    pub(crate) report: Arc<dyn Fn(Pid, ExitReason) + Send + Sync>,
+    /// Tells the supervisor of the end of an incarnation, and when it was; must not wait.
+    pub(crate) report: Arc<dyn Fn(Pid, ExitReason, Uptime) + Send + Sync>,
 }
 
 /// What a start brought about.
@@ -202,7 +202,7 @@ impl StartCx {
         context: &Context,
         node: &Arc<Node>,
         requested: bool,
-        report: impl Fn(Pid, ExitReason) + Send + Sync + 'static,
+        report: impl Fn(Pid, ExitReason, Uptime) + Send + Sync + 'static,
     ) -> Self {
         Self {
             context: context.clone(),
@@ -258,7 +258,7 @@ impl StartCx {
         drop((self, control));
         // Whoever learns of the end asks a supervisor that has the news before the question
         // (SUP-205).
-        ended.announce_after(&reason, || report(pid, reason.clone()));
+        ended.announce_after(&reason, || report(pid, reason.clone(), now));
         if let Some(node) = node.upgrade() {
             node.told(&ended);
         }

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use perennial_core::ExitReason;
+use perennial_core::{ExitReason, Uptime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -62,7 +62,7 @@ impl Supervising {
 #[derive(Debug)]
 pub(crate) enum Mail {
     /// A child ended.
-    Exited { order: u64, pid: Pid, reason: ExitReason },
+    Exited { order: u64, pid: Pid, reason: ExitReason, at: Uptime },
     /// A restart that did not work, or had to wait, is due.
     Retry { order: u64, generation: u64 },
     /// Somebody asks.

@@ -208,7 +208,8 @@ impl Shell {
         let (spec, node) = (slot.spec.clone(), slot.node.clone());
         let mail = self.mail.clone();
         // A supervisor that has ended needs no news of its children: their nodes have them.
-        let report = move |pid, reason| drop(mail.send(Mail::Exited { order, pid, reason }));
+        let report =
+            move |pid, reason, at| drop(mail.send(Mail::Exited { order, pid, reason, at }));
         let cx = StartCx::new(&self.context, &node, requested, report);
         let process = cx.process.clone();
         let begun = spec.start(cx, self.plan.arguments.clone()).await;
@@ -497,8 +498,8 @@ impl Shell {
     async fn turn(&mut self, mail: Mail) -> Result<(), Over> {
         let now = self.context.clock().now();
         match mail {
-            Mail::Exited { order, pid, reason } => {
-                self.children.exited(order, pid, &reason, now);
+            Mail::Exited { order, pid, reason, at } => {
+                self.children.exited(order, pid, &reason, at, now);
             }
             Mail::Retry { order, generation } => self.children.retry_due(order, generation, now),
             Mail::Request(request) => return self.serve(request).await,

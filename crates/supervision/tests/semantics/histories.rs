@@ -171,7 +171,7 @@ fn setting(name: &str, default: u64) -> u64 {
 #[test]
 fn after_every_step_of_a_random_history_a_supervisor_is_what_the_tables_say() {
     let first = setting("PERENNIAL_HISTORY_FIRST", 1);
-    let end = first + setting("PERENNIAL_HISTORY_SEEDS", 1500);
+    let end = first + setting("PERENNIAL_HISTORY_SEEDS", 4000);
     let (next, reports) = (AtomicU64::new(first), Mutex::new(Vec::new()));
     let work = || {
         loop {

@@ -173,7 +173,7 @@ fn every_own_exit_in_every_small_family_follows_the_book() {
             let Status::Running(own) = kids[failed].status else { continue };
             for reason in &reasons {
                 let mut children = family(flags, keeps, &kids);
-                children.exited(failed as Order + 1, own, reason, at(9));
+                children.exited(failed as Order + 1, own, reason, at(9), at(9));
                 let expected = book(flags, keeps, &kids, failed, reason);
                 assert_eq!(plan(&mut children), expected, "{flags:?} {keeps:?} {kids:?} {failed}");
                 seen += 1;
@@ -188,9 +188,9 @@ fn news_of_another_incarnation_or_of_nobody_change_nothing() {
     families(|flags, keeps, kids| {
         let mut children = family(flags, keeps, &kids);
         for place in 0..kids.len() {
-            children.exited(place as Order + 1, Pid(1), &ExitReason::Killed, at(9));
+            children.exited(place as Order + 1, Pid(1), &ExitReason::Killed, at(9), at(9));
         }
-        children.exited(9, Pid(1), &ExitReason::Killed, at(9));
+        children.exited(9, Pid(1), &ExitReason::Killed, at(9), at(9));
         children.retry_due(9, 7, at(9));
         children.retry_due(1, 6, at(9));
         assert_eq!(plan(&mut children), []);
@@ -235,7 +235,7 @@ fn a_restart_goes_as_far_as_the_first_child_that_fails() {
             for stops_at in 1..=4 {
                 for how in [Started::Failed, Started::Ignored] {
                     let mut children = family(flags, Keeps::Specs, &kids);
-                    children.exited(failed, pid(failed), &ExitReason::Killed, at(1));
+                    children.exited(failed, pid(failed), &ExitReason::Killed, at(1), at(1));
                     let mut started = Vec::new();
                     let mut left = Vec::new();
                     let mut retry = None;
@@ -433,7 +433,7 @@ fn those_who_wait_for_a_group_are_dismissed_when_its_restart_is_cancelled() {
     let kids = [1, 2, 3].map(|order| kid(Restart::Permanent, order));
     let flags = Flags { strategy: Strategy::RestForOne, intensity: limit(3), ..Flags::default() };
     let mut children = family(flags, Keeps::Specs, &kids);
-    children.exited(2, pid(2), &ExitReason::Killed, at(1));
+    children.exited(2, pid(2), &ExitReason::Killed, at(1), at(1));
     while let Some(step) = children.next_step() {
         if step == Step::Start(2) {
             children.started(2, Started::Failed, at(1));
@@ -447,13 +447,13 @@ fn those_who_wait_for_a_group_are_dismissed_when_its_restart_is_cancelled() {
 
     // While another restart that would bring it is due, it is still awaited.
     let mut children = family(flags, Keeps::Specs, &kids);
-    children.exited(2, pid(2), &ExitReason::Killed, at(1));
+    children.exited(2, pid(2), &ExitReason::Killed, at(1), at(1));
     while let Some(step) = children.next_step() {
         if step == Step::Start(2) {
             children.started(2, Started::Failed, at(1));
         }
     }
-    children.exited(1, pid(1), &ExitReason::Killed, at(1));
+    children.exited(1, pid(1), &ExitReason::Killed, at(1), at(1));
     while let Some(step) = children.next_step() {
         if step == Step::Start(1) {
             children.started(1, Started::Failed, at(1));
@@ -476,7 +476,7 @@ fn a_waiting_restart_holds_a_place_and_restarts_need_none() {
     children.started(order, Started::Up(Pid(1)), at(0));
     let full = Err(Refusal::MaxChildren(1));
     assert_eq!(children.start_child(rules("a", Restart::Permanent)), full);
-    children.exited(order, Pid(1), &ExitReason::Killed, at(0));
+    children.exited(order, Pid(1), &ExitReason::Killed, at(0), at(0));
     while let Some(step) = children.next_step() {
         if step == Step::Start(order) {
             children.started(order, Started::Failed, at(0));
@@ -531,7 +531,7 @@ fn significance_is_refused_where_it_means_nothing() {
 /// Crashes the child, lets its restart work, and answers what was planned before the start.
 fn crash(children: &mut Children, order: Order, now: Uptime) -> Vec<Step> {
     let Some(Status::Running(own)) = children.status(order) else { panic!("it runs") };
-    children.exited(order, own, &ExitReason::Killed, now);
+    children.exited(order, own, &ExitReason::Killed, now, now);
     let mut steps = Vec::new();
     while let Some(step) = children.next_step() {
         if step == Step::Start(order) {
@@ -588,7 +588,7 @@ fn delays_double_up_to_their_maximum_and_a_long_life_begins_anew() {
     let mut waits = |children: &mut Children, lives: u64| {
         now += lives;
         let Some(Status::Running(own)) = children.status(order) else { panic!("it runs") };
-        children.exited(order, own, &ExitReason::Killed, at(now));
+        children.exited(order, own, &ExitReason::Killed, at(now), at(now));
         let mut steps = plan(children);
         let Some(Step::Retry { generation, after: Some(after), .. }) = steps.pop() else {
             panic!("{steps:?}")
@@ -601,6 +601,14 @@ fn delays_double_up_to_their_maximum_and_a_long_life_begins_anew() {
     assert_eq!([0, 1, 59, 0, 0].map(|lives| waits(&mut children, lives)), [1, 2, 4, 5, 5]);
     assert_eq!(waits(&mut children, 60), 1, "after a long life");
     assert_eq!(waits(&mut children, 1), 2);
+    // A supervisor that was busy when it ended does not make its life longer.
+    let Some(Status::Running(own)) = children.status(order) else { panic!("it runs") };
+    children.exited(order, own, &ExitReason::Killed, at(61), at(999));
+    let after = plan(&mut children).into_iter().find_map(|step| match step {
+        Step::Retry { after, .. } => after,
+        _ => None,
+    });
+    assert_eq!(after, Some(secs(4)));
     assert_eq!(RestartDelay::constant(secs(3)).before(7), secs(3));
     assert_eq!(delay.before(u32::MAX), secs(5));
 
@@ -609,7 +617,7 @@ fn delays_double_up_to_their_maximum_and_a_long_life_begins_anew() {
     children.restart_child(order).unwrap();
     plan(&mut children);
     children.started(order, Started::Up(Pid(1)), at(62));
-    children.exited(order, Pid(1), &ExitReason::Killed, at(62));
+    children.exited(order, Pid(1), &ExitReason::Killed, at(62), at(62));
     let after = plan(&mut children).into_iter().find_map(|step| match step {
         Step::Retry { after, .. } => after,
         _ => None,
@@ -639,7 +647,7 @@ fn new_flags_and_rules_are_for_what_comes_and_refused_as_a_whole() {
     assert_eq!(children.status(1), Some(Status::Running(pid(1))));
     assert_eq!(children.status(2), Some(Status::Stopped));
     assert_eq!(children.find(&"b".into()), Some(2));
-    children.exited(1, pid(1), &ExitReason::Normal, at(1));
+    children.exited(1, pid(1), &ExitReason::Normal, at(1), at(1));
     assert_eq!(plan(&mut children), [Step::Dismiss(1), Step::End]);
 
     let keeps = Keeps::Instances { max: Some(2) };
@@ -650,6 +658,6 @@ fn new_flags_and_rules_are_for_what_comes_and_refused_as_a_whole() {
     assert_eq!(children.iter().count(), 2, "those that run stay");
     let refused = children.start_child(rules("c", Restart::Permanent));
     assert_eq!(refused, Err(Refusal::MaxChildren(1)));
-    children.exited(1, pid(1), &ExitReason::Killed, at(1));
+    children.exited(1, pid(1), &ExitReason::Killed, at(1), at(1));
     assert!(plan(&mut children).contains(&Step::GaveUp(1)), "the new intensity counts");
 }

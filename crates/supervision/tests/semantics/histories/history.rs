@@ -170,13 +170,25 @@ impl Author {
         }
         let max_restarts = *self.dice.pick(&[0, 1, 2, 3, 5, 50]);
         let within = *self.dice.pick(&[5, 20, 60]);
-        let mut steps: Vec<Step> = (0..8 + self.dice.roll(24)).map(|_| self.step(kind)).collect();
+        let mut steps = Vec::new();
+        for _ in 0..8 + self.dice.roll(24) {
+            let step = self.step(kind);
+            // Most ends are followed by a start: some of those are to go wrong.
+            if let Step::End(labels, _) | Step::KillAndAsk(labels, _) = &step
+                && self.dice.once_in(3)
+            {
+                let label = self.dice.pick(labels).clone();
+                steps.push(Step::Script(label, self.outcomes(3)));
+            }
+            steps.push(step);
+        }
         steps.push(Step::Ask(Request::Stop));
         History { kind, max_restarts, within, scripts, declared, steps }
     }
 
     fn child(&mut self, kind: Kind, label: &str) -> Child {
-        let restarts = [Restart::Permanent, Restart::Transient, Restart::Temporary];
+        let restarts =
+            [Restart::Permanent, Restart::Permanent, Restart::Transient, Restart::Temporary];
         let restart = *self.dice.pick(&restarts);
         let allowed = match kind {
             Kind::Static(_, auto) => auto != AutoShutdown::Never && restart != Restart::Permanent,
@@ -193,6 +205,9 @@ impl Author {
             restart,
             significant,
             delay: *self.dice.pick(&[
+                None,
+                None,
+                None,
                 None,
                 None,
                 None,
@@ -284,8 +299,8 @@ impl Author {
             How::Kill,
         ];
         match self.dice.roll(16) {
-            0 | 1 => Step::Script(self.label(kind), self.outcomes(3)),
-            2..=7 => {
+            0 => Step::Script(self.label(kind), self.outcomes(3)),
+            1..=7 => {
                 let labels = self.labels(kind);
                 let how = *self.dice.pick(&hows);
                 // Its cleanup would keep a stubborn child from ending by itself.
