@@ -230,6 +230,12 @@ impl Model {
             {
                 // Nobody has a reference to it.
             }
+            // Refused without contacting the supervisor (DYN-015).
+            Request::Start(child)
+                if matches!(self.kind, Kind::Dynamic { .. }) && child.significant =>
+            {
+                self.answer = self.significance(child);
+            }
             _ if self.over.is_some() => self.answer = Some("no proc".to_owned()),
             Request::Stop | Request::Kill => {
                 let stop = matches!(request, Request::Stop);

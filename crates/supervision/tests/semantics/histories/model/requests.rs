@@ -39,7 +39,7 @@ impl Model {
         self.answer = Some("started".to_owned());
     }
 
-    fn significance(&self, child: &Child) -> Option<String> {
+    pub(super) fn significance(&self, child: &Child) -> Option<String> {
         let id = &child.id;
         if !child.significant {
             return None;
@@ -97,8 +97,11 @@ impl Model {
                 None => "not found".to_owned(),
                 Some(place) => match self.slots[place].state {
                     State::Up => "running".to_owned(),
-                    State::Restarting(_) => "restarting".to_owned(),
-                    State::Stopped => {
+                    // A restart that waits for its delay is cancelled (SUP-120).
+                    State::Restarting(_) if self.slots[place].child.delay.is_none() => {
+                        "restarting".to_owned()
+                    }
+                    State::Restarting(_) | State::Stopped => {
                         self.slots.remove(place);
                         "ok".to_owned()
                     }
