@@ -112,7 +112,6 @@ async fn storm(name: &str, pick: impl FnOnce(&TreeSnapshot) -> Vec<String>) {
     seed.shuffle(&mut targets);
     for path in &targets {
         for blow in [Blow::Crash, Blow::Kill] {
-            println!("{blow:?} {path}");
             let back =
                 chaos.hit(path, blow).await.unwrap_or_else(|error| panic!("{blow:?} {error}"));
             assert!(back, "{path} did not come back after a {blow:?}");

@@ -67,9 +67,9 @@ pub enum Step {
     Dismiss(Order),
     /// Forget the child and its specification.
     Forget(Order),
-    /// Start the child and tell [`Children::started`].
+    /// Start the child and tell [`Children::started`](super::Children::started).
     Start(Order),
-    /// Feed [`Children::retry_due`] with this, behind everything that has arrived, and not before
+    /// Feed [`Children::retry_due`](super::Children::retry_due) with this, behind everything that has arrived, and not before
     /// the delay is over.
     Retry {
         /// The child.
