@@ -16,6 +16,7 @@ mod world;
 use std::{
     collections::HashMap,
     fmt::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -113,7 +114,12 @@ async fn run(history: &History) -> Result<(), Divergence> {
 fn diverges(history: &History) -> Option<Divergence> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(run(history)).err()
+    let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on(run(history))));
+    let panicked = |_| {
+        let what = "  it panics: see above".to_owned();
+        Err(Divergence { step: history.steps.len(), what })
+    };
+    ran.unwrap_or_else(panicked).err()
 }
 
 /// Drops whatever the divergence does not need.
