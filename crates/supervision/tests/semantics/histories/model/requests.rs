@@ -97,6 +97,11 @@ impl Model {
                 None => "not found".to_owned(),
                 Some(place) => match self.slots[place].state {
                     State::Up => "running".to_owned(),
+                    // Where restarts wait, the wait is cancelled (SUP-120).
+                    State::Restarting(_) if self.slots[place].child.delay.is_some() => {
+                        self.slots.remove(place);
+                        "ok".to_owned()
+                    }
                     State::Restarting(_) => "restarting".to_owned(),
                     State::Stopped => {
                         self.slots.remove(place);
@@ -153,7 +158,9 @@ impl Model {
             }
             Went::Ignored => {
                 self.forget(key);
-                "ignore".to_owned()
+                // SUP-017, DYN-018.
+                let answer = if self.kind == Kind::Template { "ignored" } else { "ignore" };
+                answer.to_owned()
             }
             Went::Failed(why) => {
                 self.forget(key);
