@@ -39,7 +39,7 @@ impl Model {
         self.answer = Some("started".to_owned());
     }
 
-    fn significance(&self, child: &Child) -> Option<String> {
+    pub(super) fn significance(&self, child: &Child) -> Option<String> {
         let id = &child.id;
         if !child.significant {
             return None;
@@ -176,6 +176,8 @@ impl Model {
             return answer.to_owned();
         };
         self.stop_child(place);
+        // What a hand did ends the row of restarts.
+        self.slots[place].in_a_row = 0;
         let static_ = matches!(self.kind, Kind::Static(..));
         if !static_ || self.slots[place].child.restart == Restart::Temporary {
             self.slots.remove(place);
