@@ -28,6 +28,17 @@ struct Entry {
     budget: Option<RestartIntensity>,
 }
 
+impl Entry {
+    /// A long life begins the count of restarts in a row anew, whatever ends it.
+    fn lived_until(&mut self, end: Uptime) {
+        if let Some(delay) = self.rules.delay
+            && end.since(self.up_since) >= delay.reset_after
+        {
+            self.in_a_row = 0;
+        }
+    }
+}
+
 /// Why children are being started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
@@ -150,11 +161,7 @@ impl Children {
         let own = entry.rules.restart.after(reason);
         let significant = entry.rules.significant;
         entry.status = Status::Stopped;
-        if let Some(delay) = entry.rules.delay
-            && ended.since(entry.up_since) >= delay.reset_after
-        {
-            entry.in_a_row = 0;
-        }
+        entry.lived_until(ended);
         let delayed = entry.rules.delay.is_some();
         if own.report {
             self.steps.push_back(Step::Report(order, reason.clone()));
@@ -263,6 +270,7 @@ impl Children {
             self.steps.push_back(Step::Stop(order, pid));
         }
         entry.status = Status::Stopped;
+        entry.in_a_row = 0; // As by `restart_child`: what follows is not in a row.
         if std::mem::take(&mut entry.awaited) {
             self.awaited -= 1;
         }

@@ -30,7 +30,7 @@ impl Children {
         }
         let group = self.group(order);
         for member in group.iter().rev() {
-            self.stop_for_restart(*member);
+            self.stop_for_restart(*member, now);
         }
         let temporary = |member: &Order| {
             self.entries.get(member).is_some_and(|entry| entry.rules.restart == Restart::Temporary)
@@ -44,10 +44,11 @@ impl Children {
         self.steps.extend(come.into_iter().map(Step::Start));
     }
 
-    fn stop_for_restart(&mut self, member: Order) {
+    fn stop_for_restart(&mut self, member: Order, now: Uptime) {
         let Some(entry) = self.entries.get_mut(&member) else { return };
         if let Status::Running(pid) = entry.status {
             self.steps.push_back(Step::Stop(member, pid));
+            entry.lived_until(now);
         }
         entry.status = Status::Stopped;
         if !std::mem::replace(&mut entry.awaited, true) {

@@ -626,6 +626,42 @@ fn delays_double_up_to_their_maximum_and_a_long_life_begins_anew() {
 }
 
 #[test]
+fn a_long_life_that_a_sibling_ended_begins_the_backoff_anew() {
+    let secs = Duration::from_secs;
+    let delay = RestartDelay { first: secs(1), max: secs(5), reset_after: secs(60) };
+    let flags = Flags { strategy: Strategy::OneForAll, intensity: limit(99), ..Flags::default() };
+    for (lives, wait) in [(59, 2), (60, 1)] {
+        let slow = Rules { delay: Some(delay), ..rules("slow", Restart::Permanent) };
+        let mut children = Children::new(flags, Keeps::Specs).unwrap();
+        children.declare(vec![slow, rules("b", Restart::Permanent)]).unwrap();
+        let up = |children: &mut Children, step: &Step, now: u64| {
+            if let Step::Start(order) = *step {
+                children.started(order, Started::Up(Pid(order + 10 * now)), at(now));
+            }
+        };
+        while let Some(step) = children.next_step() {
+            up(&mut children, &step, 0);
+        }
+        children.exited(1, Pid(1), &ExitReason::Killed, at(0), at(0));
+        let Some(Step::Retry { generation, .. }) = plan(&mut children).pop() else { panic!() };
+        children.retry_due(1, generation, at(1));
+        while let Some(step) = children.next_step() {
+            up(&mut children, &step, 1);
+        }
+        children.exited(2, Pid(12), &ExitReason::Killed, at(1 + lives), at(1 + lives));
+        let mut waits = None;
+        while let Some(step) = children.next_step() {
+            match step {
+                Step::Start(order) => children.started(order, Started::Failed, at(1 + lives)),
+                Step::Retry { after, .. } => waits = after,
+                _ => (),
+            }
+        }
+        assert_eq!(waits, Some(secs(wait)), "{lives}");
+    }
+}
+
+#[test]
 fn new_flags_and_rules_are_for_what_comes_and_refused_as_a_whole() {
     let kid =
         Kid { restart: Restart::Transient, significant: false, status: Status::Running(pid(1)) };

@@ -59,6 +59,15 @@ struct Slot {
     spent: Vec<u64>,
 }
 
+impl Slot {
+    /// A long life begins the count of restarts in a row anew.
+    fn lived_until(&mut self, end: u64) {
+        if self.child.delay.is_some_and(|delay| end - self.born >= delay.reset_after) {
+            self.in_a_row = 0;
+        }
+    }
+}
+
 enum Mail {
     Exit { key: u64, incarnation: u64, how: How },
     Retry { key: u64, ticket: u64 },
@@ -230,9 +239,9 @@ impl Model {
             {
                 // Nobody has a reference to it.
             }
-            // Refused without contacting the supervisor (DYN-015).
+            // Refused without asking the supervisor (DYN-015).
             Request::Start(child)
-                if matches!(self.kind, Kind::Dynamic { .. }) && child.significant =>
+                if child.significant && matches!(self.kind, Kind::Dynamic { .. }) =>
             {
                 self.answer = self.significance(child);
             }

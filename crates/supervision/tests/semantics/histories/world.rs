@@ -308,12 +308,10 @@ impl World {
                 Err(error) => Err(error),
             },
             Handle::Dynamic(it) => it.start_child(spec).await.map(|child| (Some(child), true)),
-            Handle::Template(it) => match it.start_child(spec).await {
-                Ok(Some(child)) => Ok((Some(child), true)),
-                // Told apart from a dynamic supervisor's answer by its type only.
-                Ok(None) => Err(RequestError::Ignore),
-                Err(error) => Err(error),
-            },
+            Handle::Template(it) => it.start_child(spec).await.map(|child| {
+                let up = child.is_some();
+                (child, up)
+            }),
         };
         match started {
             Ok((reference, up)) => {

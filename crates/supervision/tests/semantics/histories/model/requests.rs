@@ -97,11 +97,13 @@ impl Model {
                 None => "not found".to_owned(),
                 Some(place) => match self.slots[place].state {
                     State::Up => "running".to_owned(),
-                    // A restart that waits for its delay is cancelled (SUP-120).
-                    State::Restarting(_) if self.slots[place].child.delay.is_none() => {
-                        "restarting".to_owned()
+                    // Where restarts wait, the wait is cancelled (SUP-120).
+                    State::Restarting(_) if self.slots[place].child.delay.is_some() => {
+                        self.slots.remove(place);
+                        "ok".to_owned()
                     }
-                    State::Restarting(_) | State::Stopped => {
+                    State::Restarting(_) => "restarting".to_owned(),
+                    State::Stopped => {
                         self.slots.remove(place);
                         "ok".to_owned()
                     }
@@ -156,7 +158,9 @@ impl Model {
             }
             Went::Ignored => {
                 self.forget(key);
-                "ignore".to_owned()
+                // SUP-017, DYN-018.
+                let answer = if self.kind == Kind::Template { "ignored" } else { "ignore" };
+                answer.to_owned()
             }
             Went::Failed(why) => {
                 self.forget(key);
@@ -172,6 +176,8 @@ impl Model {
             return answer.to_owned();
         };
         self.stop_child(place);
+        // What a hand did ends the row of restarts.
+        self.slots[place].in_a_row = 0;
         let static_ = matches!(self.kind, Kind::Static(..));
         if !static_ || self.slots[place].child.restart == Restart::Temporary {
             self.slots.remove(place);

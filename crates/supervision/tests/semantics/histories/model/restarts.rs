@@ -15,6 +15,7 @@ impl Model {
             return;
         }
         slot.state = State::Stopped;
+        slot.lived_until(died);
         let significant = slot.child.significant;
         let again = match slot.child.restart {
             Restart::Permanent => true,
@@ -23,12 +24,7 @@ impl Model {
         };
         if again {
             match slot.child.delay {
-                Some(delay) => {
-                    if died - slot.born >= delay.reset_after {
-                        slot.in_a_row = 0;
-                    }
-                    self.retry_later(key);
-                }
+                Some(_) => self.retry_later(key),
                 None => self.restart(key),
             }
             return;
@@ -83,6 +79,10 @@ impl Model {
                 (place, place + 1)
             }
         };
+        for slot in self.slots[first..last].iter_mut().filter(|slot| slot.state == State::Up) {
+            // Of an end that it has not heard of the supervisor learns here.
+            slot.lived_until(now);
+        }
         for member in (first..last).rev() {
             self.stop_child(member);
         }
