@@ -220,7 +220,8 @@ proves!(the_late_end_of_an_old_incarnation_is_not_that_of_the_new_one, real_time
 async fn the_late_end_of_an_old_incarnation_is_not_that_of_the_new_one() {
     for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {
         let (let_go, hold) = mpsc::channel::<()>();
-        let (hold, ran) = (Mutex::new(hold), AtomicBool::new(false));
+        let (hold, ran) = (Mutex::new(hold), Arc::new(AtomicBool::new(false)));
+        let runs = ran.clone();
         let stubborn = ChildSpec::thread("stubborn", move |stop| {
             if ran.swap(true, Ordering::SeqCst) {
                 let (wake, woken) = mpsc::channel::<()>();
@@ -239,6 +240,7 @@ async fn the_late_end_of_an_old_incarnation_is_not_that_of_the_new_one() {
         let top = root.supervisor();
         let old = top.which_child("stubborn").unwrap().process.unwrap();
         let other = top.which_child("other").unwrap();
+        until(|| runs.load(Ordering::SeqCst)).await;
         top.terminate_child("stubborn").await.unwrap();
         assert_eq!(root.tree().nodes()[1].state, NodeState::Unkillable);
         let new = top.restart_child("stubborn").await.unwrap().process.unwrap();
