@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -54,11 +55,18 @@ pub(crate) struct Probe {
     starts: Arc<Mutex<VecDeque<Start>>>,
 }
 
-struct Shell {
+/// The actor itself, which knows nothing of what runs it.
+pub(crate) struct Shell {
     name: String,
     log: Log,
     start: Start,
     cleanup: Cleanup,
+}
+
+impl Shell {
+    pub(crate) fn new(name: &str, log: &Log, cleanup: Cleanup) -> Self {
+        Self { name: name.to_owned(), log: log.clone(), start: Start::Works, cleanup }
+    }
 }
 
 pub(crate) enum Message {
@@ -74,6 +82,10 @@ pub(crate) enum Message {
     CallSelf(Address<Message>, RpcReplyPort<Result<u64, CallError>>),
     /// Never replies, keeping the port.
     Keep(RpcReplyPort<u64>),
+    /// Runs in the handler.
+    Act(Box<dyn FnOnce(&ActorRef<Message>) + Send>),
+    /// Holds the handler until it is done.
+    Await(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
 pub(crate) struct State {
@@ -127,6 +139,8 @@ impl Actor for Shell {
                 drop(reply.send(address.call(Message::Ping, SOON).await));
             }
             Message::Keep(reply) => state.kept.push(reply),
+            Message::Act(act) => act(&me),
+            Message::Await(work) => work.await,
         }
         Ok(())
     }

@@ -23,3 +23,4 @@ mod shutdown;
 mod starts;
 mod storm;
 mod tasks;
+mod traps;
