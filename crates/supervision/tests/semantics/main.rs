@@ -13,6 +13,7 @@ mod ends;
 mod gs_server;
 mod histories;
 mod injected;
+mod isolation;
 mod presence;
 #[path = "../probe/mod.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
