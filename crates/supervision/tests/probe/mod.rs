@@ -69,6 +69,8 @@ impl Shell {
     }
 }
 
+type Act = Box<dyn FnOnce(&ActorRef<Message>) + Send>;
+
 pub(crate) enum Message {
     Ping(RpcReplyPort<u64>),
     Work(&'static str),
@@ -83,7 +85,7 @@ pub(crate) enum Message {
     /// Never replies, keeping the port.
     Keep(RpcReplyPort<u64>),
     /// Runs in the handler.
-    Act(Box<dyn FnOnce(&ActorRef<Message>) + Send>),
+    Act(Act),
     /// Holds the handler until it is done.
     Await(Pin<Box<dyn Future<Output = ()> + Send>>),
 }

@@ -103,7 +103,7 @@ async fn a_tree_that_is_dropped_leaves_no_task() {
     let log = Log::default();
     let (actor, probe) = Probe::new("actor", &log);
     let (server, talk) = Talk::new("server");
-    let task = ChildSpec::task("task", || std::future::pending::<Result<(), String>>());
+    let task = ChildSpec::task("task", std::future::pending::<Result<(), String>>);
     let cooperative = ChildSpec::cooperative_task("cooperative", |stop| async move {
         stop.stopped().await;
         Ok::<(), String>(())

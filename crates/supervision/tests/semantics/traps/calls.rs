@@ -83,7 +83,7 @@ async fn trap_22_a_name_is_free_before_its_holder_is_gone() {
     old.stop(None);
     settle().await;
     #[expect(clippy::disallowed_methods, reason = "plain ractor is the subject")]
-    let holder = registry::where_is("trap 22".to_owned());
+    let holder = registry::where_is("trap 22");
     assert!(holder.is_none());
     let (new, _new) = alone(Some("trap 22"), shell(Cleanup::Works), ()).await.unwrap();
     assert_eq!(old.get_status(), ActorStatus::Stopping, "both are there");
