@@ -142,6 +142,7 @@ impl World {
     /// nothing else can.
     pub(super) async fn picture(&mut self, at: u64) -> Picture {
         let now = self.clock.now().elapsed();
+        // On a paused clock.
         tokio::time::sleep(ms(at).saturating_sub(now)).await;
         let over = match &self.life {
             Ok(life) => life.exit_reason().map(|reason| reason.to_string()),
