@@ -335,6 +335,7 @@ impl World {
     pub(super) async fn finish(self) -> Option<String> {
         let report = self.root.shutdown().await;
         drop(self);
+        // The paused clock: everything else has had its turn.
         tokio::time::sleep(ms(1)).await;
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let clean = report.reason == ExitReason::Shutdown && report.unkillable.is_empty();
