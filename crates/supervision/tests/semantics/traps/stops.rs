@@ -30,9 +30,15 @@ async fn trap_08_a_stop_overtakes_the_mailbox() {
     assert_eq!(log.take(), ["a started", "a cleaned", "a dropped"]);
 
     let world = World::start_with(&[Restart::Permanent], |spec| spec).await.unwrap();
+    let (open, closed) = gate();
+    world.probes[0].address.cast(Message::Await(closed)).unwrap();
     world.probes[0].address.cast(Message::Work("1")).unwrap();
     world.probes[0].address.cast(Message::Work("2")).unwrap();
-    world.root.shutdown().await;
+    let mut stopped = pin!(world.root.shutdown());
+    assert!(is_pending(stopped.as_mut()).await);
+    settle().await;
+    open.send(()).unwrap();
+    stopped.await;
     let in_order = ["a started", "a worked 1", "a worked 2", "a cleaned", "a dropped"];
     assert_eq!(world.log.take(), in_order);
 }
