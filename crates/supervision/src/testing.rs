@@ -81,6 +81,7 @@ pub(crate) fn is_injected_crash(event: &SupervisionEvent) -> bool {
 /// An actor whose only purpose is to be somebody's child for a moment.
 struct Messenger;
 
+#[cfg_attr(feature = "async-trait", ractor::async_trait)]
 impl Actor for Messenger {
     type Msg = ();
     type State = ();

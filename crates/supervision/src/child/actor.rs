@@ -219,6 +219,7 @@ impl<A: Actor> Adapter<A> {
     }
 }
 
+#[cfg_attr(feature = "async-trait", ractor::async_trait)]
 impl<A: Actor> Actor for Adapter<A> {
     type Msg = A::Msg;
     type State = Held<A::State>;

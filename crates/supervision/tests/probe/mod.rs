@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -54,12 +55,21 @@ pub(crate) struct Probe {
     starts: Arc<Mutex<VecDeque<Start>>>,
 }
 
-struct Shell {
+/// The actor itself, which knows nothing of what runs it.
+pub(crate) struct Shell {
     name: String,
     log: Log,
     start: Start,
     cleanup: Cleanup,
 }
+
+impl Shell {
+    pub(crate) fn new(name: &str, log: &Log, cleanup: Cleanup) -> Self {
+        Self { name: name.to_owned(), log: log.clone(), start: Start::Works, cleanup }
+    }
+}
+
+type Act = Box<dyn FnOnce(&ActorRef<Message>) + Send>;
 
 pub(crate) enum Message {
     Ping(RpcReplyPort<u64>),
@@ -74,6 +84,10 @@ pub(crate) enum Message {
     CallSelf(Address<Message>, RpcReplyPort<Result<u64, CallError>>),
     /// Never replies, keeping the port.
     Keep(RpcReplyPort<u64>),
+    /// Runs in the handler.
+    Act(Act),
+    /// Holds the handler until it is done.
+    Await(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
 pub(crate) struct State {
@@ -127,6 +141,8 @@ impl Actor for Shell {
                 drop(reply.send(address.call(Message::Ping, SOON).await));
             }
             Message::Keep(reply) => state.kept.push(reply),
+            Message::Act(act) => act(&me),
+            Message::Await(work) => work.await,
         }
         Ok(())
     }

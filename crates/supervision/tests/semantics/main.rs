@@ -13,6 +13,7 @@ mod ends;
 mod gs_server;
 mod histories;
 mod injected;
+mod isolation;
 mod presence;
 #[path = "../probe/mod.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
@@ -23,3 +24,4 @@ mod shutdown;
 mod starts;
 mod storm;
 mod tasks;
+mod traps;

@@ -142,6 +142,7 @@ impl World {
     /// nothing else can.
     pub(super) async fn picture(&mut self, at: u64) -> Picture {
         let now = self.clock.now().elapsed();
+        // On a paused clock.
         tokio::time::sleep(ms(at).saturating_sub(now)).await;
         let over = match &self.life {
             Ok(life) => life.exit_reason().map(|reason| reason.to_string()),
@@ -332,6 +333,7 @@ impl World {
     pub(super) async fn finish(self) -> Option<String> {
         let report = self.root.shutdown().await;
         drop(self);
+        // The paused clock: everything else has had its turn.
         tokio::time::sleep(ms(1)).await;
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let clean = report.reason == ExitReason::Shutdown && report.unkillable.is_empty();
