@@ -153,7 +153,7 @@ impl Crowd {
     /// Lists the children while one of them crashes every millisecond.
     pub(crate) async fn list(self: Arc<Self>, pick: Pick) -> f64 {
         let crashes = self.clone().crash();
-        let measured = latencies(pick, || self.workers.which_children().len()).await;
+        let measured = latencies(pick, || self.workers.which_children().unwrap().len()).await;
         crashes.abort();
         measured
     }

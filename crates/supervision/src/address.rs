@@ -19,8 +19,8 @@ pub use self::{
 };
 use crate::{
     Monitor, ProcessRef,
-    life::Pid,
     presence::{Presence, Publisher, channel},
+    process::is_current,
 };
 
 /// Messages that may wait in one mailbox; the next one is refused at the address.
@@ -28,16 +28,6 @@ pub const MAILBOX_MAX: u64 = 10_000;
 
 /// How long [`Address::ask`] waits: OTP's default (GS-019).
 pub const CALL_WITHIN: Duration = Duration::from_secs(5);
-
-tokio::task_local! {
-    /// The incarnation whose code is running.
-    pub(crate) static CURRENT: Pid;
-}
-
-/// Whether the code of `pid` is running here, so that waiting for it would wait for ever.
-pub(crate) fn is_current(pid: Pid) -> bool {
-    CURRENT.try_with(|current| *current == pid).unwrap_or(false)
-}
 
 /// Where to send messages of type `M`, whichever incarnation is alive. Cheap to clone.
 ///

@@ -244,8 +244,16 @@ impl ChildSpec {
     ///
     /// The first fault in order.
     pub fn check_all(specs: &[Self], auto_shutdown: Option<AutoShutdown>) -> Result<(), SpecError> {
+        specs.iter().try_for_each(Self::check_name)?;
         let rules: Vec<Rules> = specs.iter().map(Self::rules).collect();
         Rules::check_all(&rules, auto_shutdown)
+    }
+
+    pub(crate) fn check_name(&self) -> Result<(), SpecError> {
+        match &self.name {
+            Some(name) if name.as_str().is_empty() => Err(SpecError::EmptyName(self.id.clone())),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// What decisions need to know of it.

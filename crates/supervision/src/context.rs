@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::broadcast;
 
 use crate::{
-    Clock, Lifecycle, LifecycleEvent, LifecycleSource, Names,
+    Clock, Lifecycle, LifecycleEvent, LifecycleSource, Names, ProcessRef,
     life::{Ended, Life, Pid},
     lifecycle::LIFECYCLE_KEPT,
     node::Node,
@@ -80,7 +80,8 @@ impl Context {
     /// `life` did not end when it was killed.
     pub(crate) fn unkillable(&self, life: &Life, node: &Node) {
         self.list_of_unkillable().insert(life.pid, (node.path().to_owned(), life.ended.clone()));
-        self.tell(node, LifecycleEvent::Unkillable);
+        let process = ProcessRef::new(node.shared_path(), life.pid, life.ended.clone());
+        self.tell(node, Some(process), LifecycleEvent::Unkillable);
     }
 
     /// Paths of those that were given up and have not ended since, oldest first.
@@ -96,7 +97,7 @@ impl Context {
     }
 
     /// Publishes an event of `node`, as a trace event too.
-    pub(crate) fn tell(&self, node: &Node, event: LifecycleEvent) {
+    pub(crate) fn tell(&self, node: &Node, process: Option<ProcessRef>, event: LifecycleEvent) {
         let path = node.path().to_owned();
         match &event {
             LifecycleEvent::Started { incarnation, requested: true } => {
@@ -135,6 +136,6 @@ impl Context {
             }
         }
         // Nobody may be listening.
-        let _ = self.0.lifecycle.send(Lifecycle { at: self.0.clock.now(), path, event });
+        let _ = self.0.lifecycle.send(Lifecycle { at: self.0.clock.now(), path, process, event });
     }
 }

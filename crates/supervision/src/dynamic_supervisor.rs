@@ -272,14 +272,22 @@ impl DynamicSupervisor {
         stop(&self.presence, within).await
     }
 
-    /// Its children as published; asks nobody. Empty when it does not run.
-    pub fn which_children(&self) -> Vec<ChildInfo> {
-        self.presence.now().map(|life| life.children(false)).unwrap_or_default()
+    /// Its children as published; asks nobody.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::NoProc`] when it does not run (SUP-184).
+    pub fn which_children(&self) -> Result<Vec<ChildInfo>, RequestError> {
+        Ok(self.presence.now().ok_or(RequestError::NoProc)?.children(false))
     }
 
     /// Totals of [`which_children`](Self::which_children).
-    pub fn count_children(&self) -> Counts {
-        self.presence.now().map(|life| life.counts()).unwrap_or_default()
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::NoProc`] when it does not run (SUP-184).
+    pub fn count_children(&self) -> Result<Counts, RequestError> {
+        Ok(self.presence.now().ok_or(RequestError::NoProc)?.counts())
     }
 
     /// The child of this name that runs, as published; asks nobody. Names are ids, unless several

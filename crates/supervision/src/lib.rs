@@ -65,7 +65,7 @@ pub use life::StopToken;
 pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleSource, LifecycleStream, Offender};
 pub use names::{Name, Names};
 pub use node::Tree;
-pub use process::{Monitor, ProcessRef, StopError};
+pub use process::{Monitor, ProcessRef, StopError, callers, current_process};
 pub use root::{Root, ShutdownReport};
 pub use supervisor::{
     ChildInfo, ChildStart, ChildStatus, Counts, RequestError, Supervisor, SupervisorSpec,

@@ -3,7 +3,7 @@ use std::fmt;
 use perennial_core::{ChildId, ChildType, ExitReason, Restart, Shutdown, Uptime};
 use tokio::sync::broadcast;
 
-use crate::{CrashReport, ProcessRef};
+use crate::{CrashReport, ProcessRef, process::parent};
 
 /// Events kept for a subscriber that is behind; older ones are counted as missed.
 pub(crate) const LIFECYCLE_KEPT: usize = 4096;
@@ -13,10 +13,24 @@ pub(crate) const LIFECYCLE_KEPT: usize = 4096;
 pub struct Lifecycle {
     /// When.
     pub at: Uptime,
-    /// Path of the node.
+    /// Path of the node: its supervisor's path and its own name.
     pub path: String,
+    /// The incarnation that it is about, where one is: of a report by a supervisor, the supervisor's.
+    pub process: Option<ProcessRef>,
     /// What.
     pub event: LifecycleEvent,
+}
+
+impl Lifecycle {
+    /// Path of the supervisor of the node; none for the root.
+    pub fn supervisor(&self) -> Option<&str> {
+        parent(&self.path)
+    }
+
+    /// Name of the node below its supervisor.
+    pub fn name(&self) -> &str {
+        &self.path[parent(&self.path).map_or(0, str::len) + 1..]
+    }
 }
 
 /// What happened. Where OTP writes a report of a context, the variant names it.

@@ -23,7 +23,7 @@ use crate::{
     ChildInfo, ChildSpec, ChildStatus, Clock, LifecycleSource, LifecycleStream, Names, ProcessRef,
     context::Context,
     life::{Ended, Life, Pid},
-    supervisor::status,
+    supervisor::{Below, status},
 };
 
 /// The picture of one tree, as it is published. Cheap to clone; never blocks for long.
@@ -267,7 +267,7 @@ impl Node {
     }
 
     /// Its line in a list of children; `by_id` says whether ids tell them apart.
-    pub(crate) fn info(&self, by_id: bool) -> Option<ChildInfo> {
+    pub(crate) fn info(self: &Arc<Self>, by_id: bool) -> Option<ChildInfo> {
         let written = self.written();
         let status = status(written.state, written.pending)?;
         let running = (status == ChildStatus::Running).then_some(written.life.as_ref()).flatten();
@@ -278,6 +278,7 @@ impl Node {
             process: running
                 .map(|life| ProcessRef::new(self.path.clone(), life.pid, life.ended.clone())),
             child_type: self.spec.child_type,
+            below: Below(Arc::downgrade(self)),
         })
     }
 
@@ -326,6 +327,7 @@ impl Node {
         self.written().gave_up = true;
     }
 
+    #[cfg(feature = "testing")]
     pub(crate) fn state(&self) -> NodeState {
         self.written().state
     }

@@ -42,6 +42,11 @@ impl ProcessRef {
         &self.path
     }
 
+    /// Paths of its supervisor, of that one's supervisor, and so on up to the root (OBS-003).
+    pub fn ancestors(&self) -> impl Iterator<Item = &str> {
+        std::iter::successors(parent(&self.path), |above| parent(above))
+    }
+
     /// Whether its end has not been announced.
     pub fn is_alive(&self) -> bool {
         self.ended.reason().is_none()
@@ -79,6 +84,40 @@ impl fmt::Display for ProcessRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{}", self.path, self.pid.0)
     }
+}
+
+tokio::task_local! {
+    /// The incarnation whose code is running.
+    pub(crate) static CURRENT: Arc<ProcessRef>;
+    /// Those who asked for the task that is running, and for the task that they are.
+    pub(crate) static CALLERS: Arc<[ProcessRef]>;
+}
+
+/// The incarnation whose code is running here, in its init and in all its callbacks; none outside of
+/// the tree, and none in a task that was spawned past it.
+pub fn current_process() -> Option<ProcessRef> {
+    CURRENT.try_with(|current| ProcessRef::clone(current)).ok()
+}
+
+/// Who asked for the task that is running here, the nearest first: OTP's `$callers` (OBS-004). Who
+/// supervises it is told by [`ProcessRef::ancestors`].
+pub fn callers() -> Vec<ProcessRef> {
+    CALLERS.try_with(|callers| callers.to_vec()).unwrap_or_default()
+}
+
+/// Who would be the callers of a task that is asked for here.
+pub(crate) fn callers_from_here() -> Arc<[ProcessRef]> {
+    current_process().into_iter().chain(callers()).collect()
+}
+
+/// Whether the code of `pid` is running here, so that waiting for it would wait for ever.
+pub(crate) fn is_current(pid: Pid) -> bool {
+    CURRENT.try_with(|current| current.pid == pid).unwrap_or(false)
+}
+
+/// The path above a path; none above the root.
+pub(crate) fn parent(path: &str) -> Option<&str> {
+    path.rsplit_once('/').map(|(above, _)| above).filter(|above| !above.is_empty())
 }
 
 /// A watch on the end of one incarnation. Dropping it ends the watch; nothing of it remains. A clone

@@ -21,7 +21,7 @@ use perennial_core::{
 
 pub(crate) use self::{
     incarnation::{Acknowledge, Mail, SupervisorLife, begin},
-    listing::status,
+    listing::{Below, status},
     request::{NewChild, Request, Which, ask},
     shell::{Ends, Plan},
     waiting::Waiting,
@@ -159,6 +159,7 @@ impl Supervisor {
     ///
     /// Dropping the future does not withdraw the request.
     pub async fn start_child(&self, spec: ChildSpec) -> Result<ChildStart, RequestError> {
+        spec.check_name()?;
         let spec = Box::new(spec);
         let new = self.ask(|reply| Request::StartChild { spec, reply }).await?;
         Ok(new.start)
@@ -228,13 +229,15 @@ impl Supervisor {
         stop(&self.presence, within).await
     }
 
-    /// Its children as published, the last one started first (SUP-200, 201); asks nobody. Empty
-    /// when it does not run.
-    pub fn which_children(&self) -> Vec<ChildInfo> {
-        let mut children: Vec<ChildInfo> =
-            self.presence.now().map(|life| life.children(true)).unwrap_or_default();
+    /// Its children as published, the last one started first (SUP-200, 201); asks nobody.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::NoProc`] when it does not run (SUP-184).
+    pub fn which_children(&self) -> Result<Vec<ChildInfo>, RequestError> {
+        let mut children = self.presence.now().ok_or(RequestError::NoProc)?.children(true);
         children.reverse();
-        children
+        Ok(children)
     }
 
     /// One line of [`which_children`](Self::which_children) (SUP-202).
@@ -249,8 +252,12 @@ impl Supervisor {
     }
 
     /// Totals of [`which_children`](Self::which_children).
-    pub fn count_children(&self) -> Counts {
-        self.presence.now().map(|life| life.counts()).unwrap_or_default()
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::NoProc`] when it does not run (SUP-184).
+    pub fn count_children(&self) -> Result<Counts, RequestError> {
+        Ok(self.presence.now().ok_or(RequestError::NoProc)?.counts())
     }
 
     async fn ask<T>(

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::{
     ChildRef, ChildSpec, DynamicSupervisor, DynamicSupervisorSpec, RequestError, StartFault,
     child::{Outcome, start_task},
+    process::{CALLERS, callers_from_here},
 };
 
 /// What a task supervisor is made of.
@@ -77,7 +78,7 @@ impl TaskSupervisor {
         id: impl Into<ChildId>,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> Result<TaskRef, RequestError> {
-        let work = Mutex::new(Some(work));
+        let work = Mutex::new(Some(CALLERS.scope(callers_from_here(), work)));
         let id = id.into();
         let spec = ChildSpec::worker(id, NodeKind::Task, move |cx| {
             let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -134,7 +135,12 @@ impl TaskSupervisor {
 
     /// Names of the tasks that run, oldest first, as published.
     pub fn children(&self) -> Vec<String> {
-        self.supervisor.which_children().into_iter().map(|child| child.name).collect()
+        self.supervisor
+            .which_children()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|child| child.name)
+            .collect()
     }
 }
 

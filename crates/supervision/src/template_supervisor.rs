@@ -167,8 +167,12 @@ impl<A: 'static> TemplateSupervisor<A> {
     }
 
     /// Its instances as published, without ids (SUP-161); asks nobody.
-    pub fn which_children(&self) -> Vec<ChildInfo> {
-        self.presence.now().map(|life| life.children(false)).unwrap_or_default()
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::NoProc`] when it does not run (SUP-184).
+    pub fn which_children(&self) -> Result<Vec<ChildInfo>, RequestError> {
+        Ok(self.presence.now().ok_or(RequestError::NoProc)?.children(false))
     }
 
     /// One line of [`which_children`](Self::which_children) (SUP-202).
@@ -183,9 +187,13 @@ impl<A: 'static> TemplateSupervisor<A> {
     }
 
     /// Totals of [`which_children`](Self::which_children); one specification (SUP-162).
-    pub fn count_children(&self) -> Counts {
-        let counts = self.presence.now().map(|life| life.counts());
-        counts.map(|counts| Counts { specs: 1, ..counts }).unwrap_or_default()
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::NoProc`] when it does not run (SUP-184).
+    pub fn count_children(&self) -> Result<Counts, RequestError> {
+        let counts = self.presence.now().ok_or(RequestError::NoProc)?.counts();
+        Ok(Counts { specs: 1, ..counts })
     }
 }
 

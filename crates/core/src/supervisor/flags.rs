@@ -87,6 +87,9 @@ pub enum SpecError {
     /// An id without text names nothing (SUP-041).
     #[error("a child has an empty id")]
     MissingId,
+    /// A name without text names nobody (GS-016).
+    #[error("the name of child `{0}` is empty; a child without a name is one that is given none")]
+    EmptyName(ChildId),
     /// A window without length counts nothing (SUP-027).
     #[error("supervisor_data: the period of the restart intensity is zero")]
     ZeroPeriod,

@@ -9,7 +9,7 @@ use std::{
 use perennial_core::run::RunId;
 use perennial_store::{NodeRef, RunSummary};
 use perennial_supervision::{
-    Address, ChildSpec, RequestError,
+    Address, ChildInfo, ChildSpec, RequestError,
     actor::{Actor, ActorError, ActorRef, Reply as ReplyPort},
 };
 use serde_json::json;
@@ -173,8 +173,9 @@ impl Shell {
         if services.is_draining() {
             return Err(NotStarted::Later("the runtime is shutting down".to_owned()));
         }
-        let is_there = |children: Vec<perennial_supervision::ChildInfo>| {
-            children.iter().any(|child| child.name == run.as_str())
+        // Under a supervisor that is away there is nothing; starting it there tells more.
+        let is_there = |children: Result<Vec<ChildInfo>, RequestError>| {
+            children.is_ok_and(|children| children.iter().any(|child| child.name == run.as_str()))
         };
         let has_monitor = is_there(self.spec.monitors.which_children());
         if is_there(self.spec.runs.which_children()) {

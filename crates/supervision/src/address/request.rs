@@ -6,8 +6,11 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use ractor::RpcReplyPort;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-use super::{CallError, CastError, Incarnation, is_current};
-use crate::life::{Ended, Pid};
+use super::{CallError, CastError, Incarnation};
+use crate::{
+    life::{Ended, Pid},
+    process::is_current,
+};
 
 /// What a request carries so that it can be answered: [`Reply`], or the port of a ractor actor.
 pub trait ReplyPort: Send + 'static {

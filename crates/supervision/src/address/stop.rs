@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use perennial_core::ExitReason;
 
-use super::{Address, is_current};
-use crate::StopError;
+use super::Address;
+use crate::{StopError, process::is_current};
 
 impl<M: Send + 'static> Address<M> {
     /// Stops the present incarnation and waits for its end: what waits in its mailbox is handled,

@@ -13,10 +13,11 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent}
 use super::{ChildSpec, Ignore, Outcome, StartCx};
 use crate::{
     Address, CastError, ProcessRef, ProcessStatus,
-    address::{CURRENT, Incarnation, Mailbox, Post, Refused},
-    life::{Control, Life, Pid},
+    address::{Incarnation, Mailbox, Post, Refused},
+    life::{Control, Life},
     panics::guard,
     presence::{Announce, Publisher},
+    process::CURRENT,
 };
 
 impl ChildSpec {
@@ -63,7 +64,7 @@ async fn start<A: Actor>(
     publisher: Arc<Publisher<Incarnation<A::Msg>>>,
 ) -> Result<Outcome, ExitReason> {
     let shared = Arc::new(Shared::new());
-    let adapter = Adapter { actor, pid: cx.process.pid(), shared: shared.clone() };
+    let adapter = Adapter { actor, here: Arc::new(cx.process.clone()), shared: shared.clone() };
     #[expect(clippy::disallowed_methods, reason = "the adapter is supervised by the caller")]
     let spawned = Actor::spawn(None, adapter, arguments).await;
     let (actor, join) = match spawned {
@@ -172,7 +173,7 @@ impl<M: ractor::Message> Post<M> for Shared<M> {
 
 struct Adapter<A: Actor> {
     actor: A,
-    pid: Pid,
+    here: Arc<ProcessRef>,
     shared: Arc<Shared<A::Msg>>,
 }
 
@@ -186,7 +187,7 @@ impl<A: Actor> Adapter<A> {
         &self,
         call: impl Future<Output = Result<T, ActorProcessingErr>>,
     ) -> impl Future<Output = Result<T, ExitReason>> {
-        let own = CURRENT.scope(self.pid, guard(call));
+        let own = CURRENT.scope(self.here.clone(), guard(call));
         own.map(|answer| answer.and_then(|answer| answer.map_err(ExitReason::from_boxed)))
     }
 

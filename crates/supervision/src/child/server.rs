@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 use super::{ChildSpec, Ignore, Outcome, StartCx, StartFault, exit_of};
 use crate::{
     Address, CastError, GenServer, Init, ProcessRef, ProcessStatus, ServerCx, StopToken,
-    address::{CURRENT, Incarnation, Post, Refused},
+    address::{Incarnation, Post, Refused},
     gen_server::{Inbox, Letter, Queue, Serving, Standing},
     life::{Control, Life},
     panics::contain,
     presence::{Announce, Publisher},
+    process::CURRENT,
 };
 
 impl ChildSpec {
@@ -49,7 +50,7 @@ async fn start<S: GenServer>(
     address: Address<S::Message>,
 ) -> Result<Outcome, StartFault> {
     let process = start.process.clone();
-    let pid = process.pid();
+    let (pid, here) = (process.pid(), Arc::new(process.clone()));
     let control = Arc::new(ServerControl::<S>::new());
     let queue = control.queue.clone();
     let life = Life { pid, control: control.clone(), ended: process.ended() };
@@ -72,7 +73,7 @@ async fn start<S: GenServer>(
             },
         }
     };
-    let init: Init<S> = match CURRENT.scope(pid, init).await {
+    let init: Init<S> = match CURRENT.scope(here.clone(), init).await {
         Ok(init) => init,
         Err(None) => {
             birth.fail(&ExitReason::Normal);
@@ -91,7 +92,7 @@ async fn start<S: GenServer>(
     let asked = control.clone();
     let asked = move || asked.asked.get().cloned().unwrap_or(ExitReason::Shutdown);
     let serving = Serving::new(init, cx, inbox, start.clone(), asked);
-    start.drive(&life, CURRENT.scope(pid, run(serving, control)));
+    start.drive(&life, CURRENT.scope(here, run(serving, control)));
     Ok(Outcome::Up(life))
 }
 

@@ -138,7 +138,8 @@ impl ChildSpec {
     fn did_not_start(&self, cx: &StartCx, fault: StartFault) -> StartError {
         let reason = fault.exit_reason();
         cx.node.start_failed(&reason, cx.context.clock().now());
-        cx.context.tell(&cx.node, LifecycleEvent::StartFailed { reason });
+        let process = Some(cx.process.clone());
+        cx.context.tell(&cx.node, process, LifecycleEvent::StartFailed { reason });
         StartError::new(&self.id, fault)
     }
 
@@ -246,7 +247,7 @@ impl StartCx {
         // one whose start failed was never started.
         if let Some(incarnation) = self.node.ended(life.pid, &reason, now) {
             let event = LifecycleEvent::Exited { incarnation, reason: reason.clone() };
-            self.context.tell(&self.node, event);
+            self.context.tell(&self.node, Some(self.process.clone()), event);
         }
         if self.node.is_root() {
             // Nobody brings a root back.
@@ -268,7 +269,8 @@ impl StartCx {
 /// Told before anything can end it: its start is published before its exit.
 pub(crate) fn started(cx: &StartCx) {
     let (incarnation, requested) = (cx.node.started(), cx.requested);
-    cx.context.tell(&cx.node, LifecycleEvent::Started { incarnation, requested });
+    let event = LifecycleEvent::Started { incarnation, requested };
+    cx.context.tell(&cx.node, Some(cx.process.clone()), event);
 }
 
 /// Announces the end even where its own task ends first, with the executor (trap 29).

@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 use super::{ChildSpec, Outcome, StartCx};
 use crate::{
     StopToken,
-    address::CURRENT,
     life::{Control, Life},
     panics::contain,
+    process::CURRENT,
 };
 
 /// What a task's output says about its end.
@@ -82,7 +82,7 @@ pub(crate) fn start(
     let life = Life { pid, control: control.clone(), ended: cx.process.ended() };
     cx.drive(
         &life,
-        CURRENT.scope(pid, async move {
+        CURRENT.scope(Arc::new(cx.process.clone()), async move {
             let mut work = contain(work);
             let ended = tokio::select! {
                 biased;

@@ -17,7 +17,7 @@ use futures_util::{
 use perennial_core::ExitReason;
 
 use super::{GenServer, Standing};
-use crate::{Address, ProcessRef};
+use crate::{Address, ChildRef, ChildSpec, DynamicSupervisor, ProcessRef, RequestError};
 
 /// Events that the debugger and a crash report can tell of.
 const EVENTS_KEPT: usize = 16;
@@ -83,6 +83,23 @@ impl<S: GenServer> ServerCx<S> {
     /// not notice.
     pub fn link(&mut self, process: &ProcessRef) -> WatchRef {
         self.watches.add(process, true)
+    }
+
+    /// Starts `spec` under `supervisor` and links both ways (GS-002): the child ends with this
+    /// server, and the end of the child is told as of any [`link`](Self::link). A plain `start_child`
+    /// links neither.
+    ///
+    /// # Errors
+    ///
+    /// As [`DynamicSupervisor::start_child`].
+    pub async fn start_link(
+        &mut self,
+        supervisor: &DynamicSupervisor,
+        spec: ChildSpec,
+    ) -> Result<(ChildRef, WatchRef), RequestError> {
+        let child = supervisor.start_child(spec.linked_to(self.process.clone())).await?;
+        let watch = self.link(child.process());
+        Ok((child, watch))
     }
 
     /// Watches no more. An exit that waits in the mailbox already is not told (GS-061).

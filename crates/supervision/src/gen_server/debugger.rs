@@ -9,9 +9,10 @@ use super::GenServer;
 use crate::{
     Address, CallError, CastError,
     actor::ActorError,
-    address::{Awaited, Refused, is_current},
+    address::{Awaited, Refused},
     child::exit_of,
     panics::{call_quietly, guard_blocking},
+    process::is_current,
 };
 
 /// Suspends, shows and changes the present incarnation of a server. Cheap to clone.

@@ -228,6 +228,7 @@ impl<S: GenServer> Running<S> {
             mailbox_depth,
             linked: self.cx.watches.paths(),
         };
-        self.start.context.tell(&self.start.node, LifecycleEvent::Crashed(Box::new(report)));
+        let event = LifecycleEvent::Crashed(Box::new(report));
+        self.start.context.tell(&self.start.node, Some(self.start.process.clone()), event);
     }
 }

@@ -5,9 +5,11 @@
 //! exit that it could have observed (SUP-205), and a supervisor that is busy or hung delays nobody.
 //! A child whose exit was published and not yet handled is shown as what its policy makes of it.
 
+use std::{fmt, sync::Weak};
+
 use perennial_core::{ChildId, ChildType, child::AfterExit, tree::NodeState};
 
-use crate::ProcessRef;
+use crate::{ProcessRef, node::Node};
 
 /// Whether a child runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,35 @@ pub struct ChildInfo {
     pub process: Option<ProcessRef>,
     /// Worker or supervisor.
     pub child_type: ChildType,
+    pub(crate) below: Below,
 }
+
+impl ChildInfo {
+    /// The children of this child, as published, in start order; none below a worker, and none below
+    /// what has gone meanwhile. So a tree can be walked from any of its supervisors (OBS-001).
+    pub fn which_children(&self) -> Vec<Self> {
+        let Some(node) = self.below.0.upgrade() else { return Vec::new() };
+        node.child_nodes().iter().filter_map(|child| child.info(true)).collect()
+    }
+}
+
+/// Where the children of a child are found.
+#[derive(Clone)]
+pub(crate) struct Below(pub(crate) Weak<Node>);
+
+impl fmt::Debug for Below {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
+}
+
+impl PartialEq for Below {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ptr_eq(&other.0)
+    }
+}
+
+impl Eq for Below {}
 
 /// Totals of a supervisor's children.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

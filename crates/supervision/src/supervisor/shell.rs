@@ -122,6 +122,7 @@ impl Shell {
     /// reverse and answers its fault (SUP-001, 008–011).
     async fn start_declared(&mut self) -> Result<(), StartFault> {
         let declared = std::mem::take(&mut self.declared);
+        declared.iter().try_for_each(ChildSpec::check_name)?;
         let orders = self.children.declare(declared.iter().map(ChildSpec::rules).collect())?;
         for (order, spec) in orders.into_iter().zip(declared) {
             self.add(order, spec);
@@ -164,7 +165,7 @@ impl Shell {
                     if let Some(slot) = self.slots.get(&order) {
                         let offender = slot.spec.offender(slot.process());
                         let event = LifecycleEvent::ChildTerminated { reason, offender };
-                        self.context.tell(&self.node, event);
+                        self.report(event);
                     }
                 }
                 Step::Retry { order, generation, after } => {
@@ -180,7 +181,8 @@ impl Shell {
                 Step::BudgetSpent(order) => {
                     if let Some(slot) = self.slots.get(&order) {
                         slot.node.parked();
-                        self.context.tell(&slot.node, LifecycleEvent::BudgetSpent);
+                        let spent = LifecycleEvent::BudgetSpent;
+                        self.context.tell(&slot.node, slot.process(), spent);
                     }
                 }
                 Step::GaveUp(order) => {
@@ -188,7 +190,7 @@ impl Shell {
                     if let Some(slot) = self.slots.get(&order) {
                         slot.node.stopped(); // SUP-134
                         let offender = slot.spec.offender(slot.process());
-                        self.context.tell(&self.node, LifecycleEvent::GaveUp { offender });
+                        self.report(LifecycleEvent::GaveUp { offender });
                     }
                 }
                 Step::End => return Err(Over),
@@ -221,7 +223,7 @@ impl Shell {
         if let (Err(error), false) = (&begun, requested) {
             let reason = error.reason.exit_reason();
             let offender = spec.offender(Some(process));
-            self.context.tell(&self.node, LifecycleEvent::StartError { reason, offender });
+            self.report(LifecycleEvent::StartError { reason, offender });
         }
         if let (Ok(begun), Some(slot)) = (&begun, self.slots.get_mut(&order)) {
             slot.life.clone_from(&begun.life);
@@ -235,7 +237,7 @@ impl Shell {
 
     async fn stop(&self, order: Order, pid: Pid) {
         if let Some(StopFault { reason, offender }) = self.stop_quietly(order, pid).await {
-            self.context.tell(&self.node, LifecycleEvent::ShutdownError { reason, offender });
+            self.report(LifecycleEvent::ShutdownError { reason, offender });
         }
     }
 
@@ -263,6 +265,11 @@ impl Shell {
         let node = self.node.add_child(shown(&spec), order);
         self.slots.insert(order, Slot { spec, node: node.clone(), life: None, replaced: false });
         node
+    }
+
+    /// A report of this supervisor's own.
+    fn report(&self, event: LifecycleEvent) {
+        self.context.tell(&self.node, self.node.process(), event);
     }
 
     fn at(&self, order: Order, tell: impl FnOnce(&Slot)) {
@@ -456,7 +463,7 @@ impl Shell {
         for (StopFault { reason, mut offender }, count) in same.into_values() {
             offender.process = None;
             let event = LifecycleEvent::ShutdownErrors { reason, offender, count };
-            self.context.tell(&self.node, event);
+            self.report(event);
         }
     }
 

@@ -30,6 +30,7 @@ mod gs_stop;
 mod harness;
 mod made;
 mod obs;
+mod obs_walk;
 #[path = "../probe/mod.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod probe;

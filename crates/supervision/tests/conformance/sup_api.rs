@@ -213,6 +213,7 @@ async fn children_are_listed_and_counted_by_type_and_state() {
 
     let mut listed: Vec<_> = top
         .which_children()
+        .unwrap()
         .into_iter()
         .map(|child| (child.name, child.status, child.child_type))
         .collect();
@@ -226,7 +227,7 @@ async fn children_are_listed_and_counted_by_type_and_state() {
     ];
     assert_eq!(listed, expected.map(|(id, status, kind)| (id.to_owned(), status, kind)));
 
-    let counts = top.count_children();
+    let counts = top.count_children().unwrap();
     assert_eq!((counts.specs, counts.active), (5, 2));
     assert_eq!((counts.supervisors, counts.workers), (2, 3), "running or not");
 }

@@ -34,7 +34,7 @@ async fn a_child_is_a_permanent_worker_with_five_seconds() {
     let root = root(SupervisorSpec::new("top").child(a).child(b)).await;
     ends.end(|| Message::StopSelf).await;
     assert_eq!(ends.answers().await, 1, "permanent");
-    assert_eq!(root.supervisor().which_children()[0].child_type, ChildType::Worker);
+    assert_eq!(root.supervisor().which_children().unwrap()[0].child_type, ChildType::Worker);
     assert_eq!(probe.ping().await, Ok(1));
     let clock = root.tree().clock();
     let before = clock.now();
@@ -50,8 +50,8 @@ async fn a_supervisor_is_a_child_that_is_given_all_its_time() {
     let (inner, _) = Supervisor::child_spec(SupervisorSpec::new("inner").child(slow));
     let root = root(SupervisorSpec::new("top").child(inner)).await;
     tokio::task::yield_now().await;
-    assert_eq!(root.supervisor().which_children()[0].child_type, ChildType::Supervisor);
-    assert_eq!(root.supervisor().count_children().supervisors, 1);
+    assert_eq!(root.supervisor().which_children().unwrap()[0].child_type, ChildType::Supervisor);
+    assert_eq!(root.supervisor().count_children().unwrap().supervisors, 1);
     let report = root.shutdown().await;
     assert_eq!(report.took, DAY);
     assert_eq!(log.take(), ["wound up"], "nobody was killed");

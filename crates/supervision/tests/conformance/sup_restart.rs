@@ -52,7 +52,7 @@ async fn every_policy_meets_every_reason() {
             assert_eq!(gone, Err(CallError::NoProc), "{restart:?} {name}");
             let kept = restart != Restart::Temporary;
             assert_eq!(ids(world.top()), vec!["a"; usize::from(kept)], "{restart:?} {name}");
-            let counts = world.top().count_children();
+            let counts = world.top().count_children().unwrap();
             assert_eq!((counts.specs, counts.active), (usize::from(kept), 0), "{restart:?} {name}");
             if kept {
                 assert_eq!(status(world.top(), "a"), ChildStatus::Stopped);

@@ -18,9 +18,9 @@ proves!(a_start_returns_when_every_child_runs, ["SUP-001"]);
 async fn a_start_returns_when_every_child_runs() {
     let world = World::start(|spec| spec).await;
     assert_eq!(world.log.take(), ["a started", "b started", "c started"]);
-    let counts = world.root.supervisor().count_children();
+    let counts = world.root.supervisor().count_children().unwrap();
     assert_eq!((counts.specs, counts.active), (3, 3));
-    let children = world.root.supervisor().which_children();
+    let children = world.root.supervisor().which_children().unwrap();
     assert!(children.iter().all(|child| child.status == ChildStatus::Running), "{children:?}");
     for probe in &world.probes {
         assert_eq!(probe.ping().await, Ok(1));

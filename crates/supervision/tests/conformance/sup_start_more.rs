@@ -295,7 +295,7 @@ async fn a_supervisor_whose_init_answers_ignore_does_not_run() {
     });
     let start = root.supervisor().start_child(spec.name("the name")).await.unwrap();
     assert_eq!((asked.take(), start.process), (vec!["init".to_owned()], None));
-    assert_eq!(root.supervisor().count_children().active, 0);
+    assert_eq!(root.supervisor().count_children().unwrap().active, 0);
     assert_eq!(handle.stop(SOON).await.unwrap_err(), perennial_supervision::StopError::NoProc);
     let refused = handle.terminate_child("a").await.unwrap_err();
     assert_eq!(refused, RequestError::NoProc);

@@ -81,7 +81,7 @@ async fn dynamic_children_do_not_come_back_with_their_supervisor() {
         }
     };
     assert_eq!(gone, Err(CallError::NoProc));
-    assert_eq!(dynamic.which_children(), []);
+    assert_eq!(dynamic.which_children().unwrap(), []);
     let (spec, probe) = Probe::new("x", &Log::default());
     dynamic.start_child(spec).await.unwrap();
     assert_eq!(probe.ping().await, Ok(1));

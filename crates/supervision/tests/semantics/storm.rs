@@ -104,7 +104,7 @@ impl Gust {
             2 | 3 => supervisor.start_child(child.clone()).await.map(drop),
             _ => supervisor.restart_child(id).await.map(drop),
         };
-        supervisor.count_children();
+        supervisor.count_children().unwrap_or_default();
     }
 
     async fn dynamic_child(&mut self, step: usize) {

@@ -151,9 +151,15 @@ impl World {
         let nodes: HashMap<String, TreeNode> =
             self.root.tree().nodes().into_iter().map(|node| (node.path.clone(), node)).collect();
         let (infos, counts) = match &self.handle {
-            Handle::Static(it) => (it.which_children(), it.count_children()),
-            Handle::Dynamic(it) => (it.which_children(), it.count_children()),
-            Handle::Template(it) => (it.which_children(), it.count_children()),
+            Handle::Static(it) => {
+                (it.which_children().unwrap_or_default(), it.count_children().unwrap_or_default())
+            }
+            Handle::Dynamic(it) => {
+                (it.which_children().unwrap_or_default(), it.count_children().unwrap_or_default())
+            }
+            Handle::Template(it) => {
+                (it.which_children().unwrap_or_default(), it.count_children().unwrap_or_default())
+            }
         };
         let mut children: Vec<Line> = infos.iter().map(|info| self.line(info, &nodes)).collect();
         if !matches!(self.handle, Handle::Static(_)) {
