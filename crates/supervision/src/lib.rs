@@ -73,3 +73,7 @@ pub use supervisor::{
 pub use template_supervisor::{TemplateSupervisor, TemplateSupervisorSpec};
 
 pub use task_supervisor::{Task, TaskError, TaskRef, TaskSupervisor, TaskSupervisorSpec};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
