@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     Clock, Lifecycle, LifecycleEvent, LifecycleSource, Names, ProcessRef,
-    life::{Ended, Life, Pid},
+    life::{Life, Pid},
     lifecycle::LIFECYCLE_KEPT,
     node::Node,
 };
@@ -45,8 +45,8 @@ struct Shared {
     pids: AtomicU64,
     lifecycle: broadcast::Sender<Lifecycle>,
     names: Names,
-    /// Those that were given up and have not ended since, with their paths.
-    unkillable: Mutex<BTreeMap<Pid, (String, Ended)>>,
+    /// Those that were given up and have not ended since.
+    unkillable: Mutex<BTreeMap<Pid, ProcessRef>>,
 }
 
 impl Context {
@@ -79,26 +79,25 @@ impl Context {
 
     /// `life` did not end when it was killed.
     pub(crate) fn unkillable(&self, life: &Life, node: &Node) {
-        self.list_of_unkillable().insert(life.pid, (node.path().to_owned(), life.ended.clone()));
-        let process = ProcessRef::new(node.shared_path(), life.pid, life.ended.clone());
-        self.tell(node, Some(process), LifecycleEvent::Unkillable);
+        self.list_of_unkillable().insert(life.pid(), life.process.clone());
+        self.tell(node, Some(&life.process), LifecycleEvent::Unkillable);
     }
 
     /// Paths of those that were given up and have not ended since, oldest first.
     pub(crate) fn still_unkillable(&self) -> Vec<String> {
-        self.list_of_unkillable().values().map(|(path, _)| path.clone()).collect()
+        self.list_of_unkillable().values().map(|it| it.path().to_owned()).collect()
     }
 
     /// Those that did end meanwhile are taken off.
-    fn list_of_unkillable(&self) -> MutexGuard<'_, BTreeMap<Pid, (String, Ended)>> {
+    fn list_of_unkillable(&self) -> MutexGuard<'_, BTreeMap<Pid, ProcessRef>> {
         let mut list = self.0.unkillable.lock().unwrap_or_else(PoisonError::into_inner);
-        list.retain(|_, (_, ended)| ended.reason().is_none());
+        list.retain(|_, process| process.is_alive());
         list
     }
 
     /// Publishes an event of `node`, as a trace event too.
-    pub(crate) fn tell(&self, node: &Node, process: Option<ProcessRef>, event: LifecycleEvent) {
-        let path = node.path().to_owned();
+    pub(crate) fn tell(&self, node: &Node, process: Option<&ProcessRef>, event: LifecycleEvent) {
+        let path = node.path();
         match &event {
             LifecycleEvent::Started { incarnation, requested: true } => {
                 tracing::trace!(%path, incarnation, context = "progress", "child started");
@@ -135,7 +134,10 @@ impl Context {
                 tracing::error!(%path, reason, %offender, context = "shutdown");
             }
         }
-        // Nobody may be listening.
-        let _ = self.0.lifecycle.send(Lifecycle { at: self.0.clock.now(), path, process, event });
+        if self.0.lifecycle.receiver_count() > 0 {
+            let (at, path) = (self.0.clock.now(), path.to_owned());
+            // The last listener may have left this moment.
+            let _ = self.0.lifecycle.send(Lifecycle { at, path, process: process.cloned(), event });
+        }
     }
 }

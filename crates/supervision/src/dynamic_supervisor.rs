@@ -186,7 +186,7 @@ impl ChildRef {
 
     /// Waits for the end of its first life.
     pub async fn first_exit(&self) -> ExitReason {
-        self.first.ended.wait().await
+        self.first.ended().wait().await
     }
 
     pub(crate) fn which(&self) -> Which {
@@ -294,7 +294,7 @@ impl DynamicSupervisor {
     /// share one: then the first has it.
     pub fn find(&self, name: &str) -> Option<ChildRef> {
         let (node, first) = self.presence.now()?.find(name)?;
-        let process = ProcessRef::new(node.shared_path(), first.pid, first.ended.clone());
+        let process = first.process.clone();
         let (order, id) = (node.order(), name.into());
         Some(ChildRef { order, node: Arc::downgrade(&node), id, first, process, extra: None })
     }

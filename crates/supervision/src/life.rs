@@ -13,7 +13,7 @@ use perennial_core::ExitReason;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::panics::call_quietly;
+use crate::{ProcessRef, panics::call_quietly};
 
 type Wake = Box<dyn FnOnce() + Send>;
 type Tell = Box<dyn FnOnce(&ExitReason) + Send>;
@@ -119,16 +119,27 @@ pub(crate) use perennial_core::supervisor::Pid;
 /// One incarnation.
 #[derive(Clone)]
 pub(crate) struct Life {
-    pub(crate) pid: Pid,
+    pub(crate) process: ProcessRef,
     pub(crate) control: Arc<dyn Control>,
-    pub(crate) ended: Ended,
 }
 
-/// Where the end of an incarnation appears, once.
+impl Life {
+    pub(crate) fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+
+    pub(crate) fn ended(&self) -> &Ended {
+        self.process.ended()
+    }
+}
+
+/// Who an incarnation is, and where its end appears, once.
 #[derive(Clone)]
 pub(crate) struct Ended(Arc<EndedInner>);
 
 struct EndedInner {
+    path: Arc<str>,
+    pid: Pid,
     reason: OnceLock<ExitReason>,
     told: Notify,
     /// A driver announces the end; nobody else does.
@@ -165,13 +176,23 @@ impl EndedInner {
 }
 
 impl Ended {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(path: Arc<str>, pid: Pid) -> Self {
         Self(Arc::new(EndedInner {
+            path,
+            pid,
             reason: OnceLock::new(),
             told: Notify::new(),
             driven: AtomicBool::new(false),
             watchers: Mutex::default(),
         }))
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.0.pid
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {
@@ -267,8 +288,8 @@ impl fmt::Debug for Ended {
 impl fmt::Debug for Life {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Life")
-            .field("pid", &self.pid)
-            .field("ended", &self.ended.reason())
+            .field("pid", &self.pid())
+            .field("ended", &self.ended().reason())
             .finish_non_exhaustive()
     }
 }
@@ -289,7 +310,7 @@ mod tests {
                 told.fetch_add(1, Ordering::SeqCst);
             }
         };
-        let ended = Ended::new();
+        let ended = Ended::new("/app".into(), Pid(1));
         ended.on_end(count(&told));
         ended.announce(&ExitReason::Normal);
         ended.announce(&ExitReason::Killed);

@@ -104,6 +104,8 @@ struct Written {
     pending: Option<AfterExit>,
     /// Whether the present life, or else the last one, was acknowledged as started.
     started: bool,
+    /// Its executor is gone: whatever ends now does not come back.
+    abandoned: bool,
     /// Whether it is a supervisor that reached its restart intensity in the present life.
     gave_up: bool,
     incarnation: u64,
@@ -139,6 +141,7 @@ impl Node {
                 state: NodeState::Declared,
                 pending: None,
                 started: false,
+                abandoned: false,
                 gave_up: false,
                 incarnation: 0,
                 restarts: 0,
@@ -275,8 +278,7 @@ impl Node {
             id: by_id.then(|| self.spec.id.clone()),
             name: self.name().to_owned(),
             status,
-            process: running
-                .map(|life| ProcessRef::new(self.path.clone(), life.pid, life.ended.clone())),
+            process: running.map(|life| life.process.clone()),
             child_type: self.spec.child_type,
             below: Below(Arc::downgrade(self)),
         })
@@ -301,7 +303,7 @@ impl Node {
     /// The life `pid` was asked to stop, unless it has ended already.
     pub(crate) fn stopping(&self, pid: Pid) {
         let mut written = self.written();
-        if written.life.as_ref().is_some_and(|life| life.pid == pid) {
+        if written.life.as_ref().is_some_and(|life| life.pid() == pid) {
             written.state = NodeState::Stopping;
         }
     }
@@ -363,7 +365,7 @@ impl Node {
     /// nothing when it was never started or nobody waits for it any more.
     pub(crate) fn ended(&self, pid: Pid, reason: &ExitReason, now: Uptime) -> Option<u64> {
         let mut written = self.written();
-        if written.life.as_ref().is_none_or(|life| life.pid != pid) {
+        if written.life.as_ref().is_none_or(|life| life.pid() != pid) {
             return None;
         }
         let lived = written.started_at.map(|then| now.since(then)).unwrap_or_default();
@@ -377,11 +379,15 @@ impl Node {
         }
         written.state = if written.gave_up { NodeState::GaveUp } else { NodeState::Stopped };
         let life = written.forget_life();
-        written.ending = life.as_ref().map(|life| life.ended.clone());
+        written.ending = life.as_ref().map(|life| life.ended().clone());
         let incarnation = written.started.then_some(written.incarnation);
+        let abandoned = written.abandoned;
         drop(written);
         drop(life);
         self.down(pid);
+        if abandoned {
+            self.spec.gone();
+        }
         incarnation
     }
 
@@ -389,7 +395,7 @@ impl Node {
     /// to be given up.
     pub(crate) fn give_up_on(&self, pid: Pid) -> bool {
         let mut written = self.written();
-        if written.life.as_ref().is_none_or(|life| life.pid != pid) {
+        if written.life.as_ref().is_none_or(|life| life.pid() != pid) {
             return false;
         }
         written.state = NodeState::Unkillable;
@@ -453,7 +459,7 @@ impl Node {
 
     /// The incarnation that runs.
     pub(crate) fn process(&self) -> Option<ProcessRef> {
-        self.life().map(|life| ProcessRef::new(self.path.clone(), life.pid, life.ended))
+        self.life().map(|life| life.process)
     }
 
     /// This child will come back: those who call it wait.
@@ -461,6 +467,13 @@ impl Node {
         if let Some(presence) = &self.spec.presence {
             presence.coming();
         }
+    }
+
+    /// The executor of its supervisor, or its own, is gone.
+    pub(crate) fn abandon(&self) {
+        self.written().abandoned = true;
+        self.spec.gone();
+        self.child_nodes().iter().for_each(|child| child.abandon());
     }
 
     /// Nothing will come back here, nor below.

@@ -9,23 +9,20 @@ use crate::life::{Ended, Pid};
 /// One incarnation of a child: OTP's pid. Never waits for a successor, unlike an
 /// [`Address`](crate::Address). Cheap to clone; equal when it is the same incarnation.
 #[derive(Clone)]
-pub struct ProcessRef {
-    path: Arc<str>,
-    pid: Pid,
-    ended: Ended,
-}
+pub struct ProcessRef(Ended);
 
 impl ProcessRef {
-    pub(crate) fn new(path: Arc<str>, pid: Pid, ended: Ended) -> Self {
-        Self { path, pid, ended }
+    /// One that is about to be.
+    pub(crate) fn new(path: Arc<str>, pid: Pid) -> Self {
+        Self(Ended::new(path, pid))
     }
 
     pub(crate) fn pid(&self) -> Pid {
-        self.pid
+        self.0.pid()
     }
 
-    pub(crate) fn ended(&self) -> Ended {
-        self.ended.clone()
+    pub(crate) fn ended(&self) -> &Ended {
+        &self.0
     }
 
     /// Calls `tell` at its end, unless what this returns is dropped before; at once when it is past.
@@ -34,41 +31,39 @@ impl ProcessRef {
         &self,
         tell: impl FnOnce(&ExitReason) + Send + 'static,
     ) -> Option<crate::life::Watch> {
-        self.ended.watch(tell)
+        self.0.watch(tell)
     }
 
     /// Its place in the tree, for example `/app/runs/7`.
     pub fn path(&self) -> &str {
-        &self.path
+        self.0.path()
     }
 
     /// Paths of its supervisor, of that one's supervisor, and so on up to the root (OBS-003).
     pub fn ancestors(&self) -> impl Iterator<Item = &str> {
-        std::iter::successors(parent(&self.path), |above| parent(above))
+        std::iter::successors(parent(self.path()), |above| parent(above))
     }
 
     /// Whether its end has not been announced.
     pub fn is_alive(&self) -> bool {
-        self.ended.reason().is_none()
+        self.0.reason().is_none()
     }
 
     /// Why it ended, once that is announced.
     pub fn exit_reason(&self) -> Option<ExitReason> {
-        self.ended.reason()
+        self.0.reason()
     }
 
     /// Watches its end. Each monitor is independent of all others (GS-061).
     pub fn monitor(&self) -> Monitor {
-        let ended = self.ended.clone();
         // What has ended already is a target that is not there (GS-060).
-        let down = ended.reason().map(|_| ExitReason::NoProc);
-        Monitor { down, ended }
+        Monitor { target: self.is_alive().then(|| self.0.clone()), down: None }
     }
 }
 
 impl PartialEq for ProcessRef {
     fn eq(&self, other: &Self) -> bool {
-        self.ended.is_same(&other.ended)
+        self.0.is_same(&other.0)
     }
 }
 
@@ -76,19 +71,19 @@ impl Eq for ProcessRef {}
 
 impl fmt::Debug for ProcessRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ProcessRef({} {:?})", self.path, self.pid)
+        write!(f, "ProcessRef({} {:?})", self.path(), self.pid())
     }
 }
 
 impl fmt::Display for ProcessRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{}", self.path, self.pid.0)
+        write!(f, "{}#{}", self.path(), self.pid().0)
     }
 }
 
 tokio::task_local! {
     /// The incarnation whose code is running.
-    pub(crate) static CURRENT: Arc<ProcessRef>;
+    pub(crate) static CURRENT: ProcessRef;
     /// Those who asked for the task that is running, and for the task that they are.
     pub(crate) static CALLERS: Arc<[ProcessRef]>;
 }
@@ -96,7 +91,7 @@ tokio::task_local! {
 /// The incarnation whose code is running here, in its init and in all its callbacks; none outside of
 /// the tree, and none in a task that was spawned past it.
 pub fn current_process() -> Option<ProcessRef> {
-    CURRENT.try_with(|current| ProcessRef::clone(current)).ok()
+    CURRENT.try_with(Clone::clone).ok()
 }
 
 /// Who asked for the task that is running here, the nearest first: OTP's `$callers` (OBS-004). Who
@@ -112,7 +107,7 @@ pub(crate) fn callers_from_here() -> Arc<[ProcessRef]> {
 
 /// Whether the code of `pid` is running here, so that waiting for it would wait for ever.
 pub(crate) fn is_current(pid: Pid) -> bool {
-    CURRENT.try_with(|current| current.pid == pid).unwrap_or(false)
+    CURRENT.try_with(|current| current.pid() == pid).unwrap_or(false)
 }
 
 /// The path above a path; none above the root.
@@ -124,14 +119,15 @@ pub(crate) fn parent(path: &str) -> Option<&str> {
 /// is a watch of its own.
 #[derive(Clone)]
 pub struct Monitor {
+    /// None when there was nothing when the watch began.
+    target: Option<Ended>,
     down: Option<ExitReason>,
-    ended: Ended,
 }
 
 impl Monitor {
     /// A watch on what is not there.
     pub(crate) fn no_proc() -> Self {
-        Self { down: Some(ExitReason::NoProc), ended: Ended::new() }
+        Self { target: None, down: None }
     }
 
     /// Waits for the end and says why; [`ExitReason::NoProc`] at once when the target had ended
@@ -144,7 +140,10 @@ impl Monitor {
         if let Some(reason) = &self.down {
             return reason.clone();
         }
-        let reason = self.ended.wait().await;
+        let reason = match &self.target {
+            Some(ended) => ended.wait().await,
+            None => ExitReason::NoProc,
+        };
         self.down = Some(reason.clone());
         reason
     }

@@ -50,7 +50,7 @@ impl Root {
             .map_err(|refused| StartError::new(child.id(), refused))?;
         let context = Context::new(clock, options);
         let node = Node::root(Arc::new(child.without_start()));
-        let cx = StartCx::new(&context, &node, true, |_, _, _| ());
+        let cx = StartCx::new(&context, &node, true, None);
         let id = child.id().clone();
         let begun = child.start(cx, None).await?;
         let life = begun.life.ok_or_else(|| StartError::new(&id, ExitReason::NoProc))?;
@@ -74,7 +74,7 @@ impl Root {
 
     /// Waits until the root has ended, by itself or by a shutdown.
     pub async fn ended(&self) -> ExitReason {
-        self.life.ended.wait().await
+        self.life.ended().wait().await
     }
 
     /// Stops the tree in reverse start order and awaits it: each child within its own limits.
@@ -82,7 +82,7 @@ impl Root {
         let clock = self.tree.clock();
         let begun = clock.now();
         self.life.control.stop(&ExitReason::Shutdown);
-        let reason = self.life.ended.wait().await;
+        let reason = self.life.ended().wait().await;
         let unkillable = self.tree.unkillable();
         ShutdownReport { reason, took: clock.now().since(begun), unkillable }
     }

@@ -2,7 +2,7 @@
 
 use perennial_core::{ChildType, ExitReason, Shutdown, child::StopRules};
 
-use crate::{ChildSpec, Offender, ProcessRef, context::Context, life::Life, node::Node};
+use crate::{ChildSpec, Offender, context::Context, life::Life, node::Node};
 
 /// How many kill deadlines a supervisor gets for itself and what is below it.
 const LEVELS: u32 = 4;
@@ -26,16 +26,16 @@ pub(crate) struct StopFault {
 /// nothing of it runs any more, or it is given up as unkillable.
 pub(crate) async fn stop(it: Stopping<'_>) -> Option<StopFault> {
     let Stopping { context, node, spec, life, rules } = it;
-    node.stopping(life.pid);
+    node.stopping(life.pid());
     let (reason, timed_out) = match spec.shutdown {
         Shutdown::BrutalKill => (kill(context, node, life).await, false),
         Shutdown::Infinity => {
             life.control.stop(&ExitReason::Shutdown);
-            (life.ended.wait().await, false)
+            (life.ended().wait().await, false)
         }
         Shutdown::Timeout(within) => {
             life.control.stop(&ExitReason::Shutdown);
-            match tokio::time::timeout(within, life.ended.wait()).await {
+            match tokio::time::timeout(within, life.ended().wait()).await {
                 Ok(reason) => (reason, false),
                 Err(_) => (kill(context, node, life).await, true),
             }
@@ -43,7 +43,7 @@ pub(crate) async fn stop(it: Stopping<'_>) -> Option<StopFault> {
     };
     let error = spec.restart.stop_is_error(rules, &reason, spec.shutdown, timed_out);
     error.then(|| {
-        let process = ProcessRef::new(node.shared_path(), life.pid, life.ended.clone());
+        let process = life.process.clone();
         StopFault { reason, offender: spec.offender(Some(process)) }
     })
 }
@@ -56,12 +56,12 @@ pub(crate) async fn kill(context: &Context, node: &Node, life: &Life) -> ExitRea
         ChildType::Worker => context.kill_deadline(),
         ChildType::Supervisor => context.kill_deadline().saturating_mul(LEVELS),
     };
-    if let Ok(reason) = tokio::time::timeout(within, life.ended.wait()).await {
+    if let Ok(reason) = tokio::time::timeout(within, life.ended().wait()).await {
         return reason;
     }
-    if !node.give_up_on(life.pid) {
+    if !node.give_up_on(life.pid()) {
         // It has ended this very moment and is being announced.
-        return life.ended.wait().await;
+        return life.ended().wait().await;
     }
     context.unkillable(life, node);
     ExitReason::Killed

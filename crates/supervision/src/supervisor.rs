@@ -20,7 +20,7 @@ use perennial_core::{
 };
 
 pub(crate) use self::{
-    incarnation::{Acknowledge, Mail, SupervisorLife, begin},
+    incarnation::{Acknowledge, Mail, Report, SupervisorLife, begin},
     listing::{Below, status},
     request::{NewChild, Request, Which, ask},
     shell::{Ends, Plan},
@@ -336,7 +336,7 @@ pub(crate) async fn stop(
     }
     let life = present.own().ok_or(StopError::NoProc)?;
     life.control.stop(&ExitReason::Shutdown);
-    match tokio::time::timeout(within, life.ended.wait()).await {
+    match tokio::time::timeout(within, life.ended().wait()).await {
         Ok(ExitReason::Shutdown) => Ok(()),
         Ok(reason) => Err(StopError::Exited(reason)),
         Err(_) => Err(StopError::Timeout),

@@ -152,12 +152,12 @@ impl TaskRef {
 
     /// Whether its end has not been announced.
     pub fn is_alive(&self) -> bool {
-        self.child.first.ended.reason().is_none()
+        self.child.first.ended().reason().is_none()
     }
 
     /// Why it ended, once that is announced.
     pub fn exit_reason(&self) -> Option<ExitReason> {
-        self.child.first.ended.reason()
+        self.child.first.ended().reason()
     }
 
     /// Waits for its end.
@@ -167,7 +167,7 @@ impl TaskRef {
 
     /// Calls `tell` at its end; at once when that is past. `tell` must not block.
     pub fn on_exit(&self, tell: impl FnOnce(&ExitReason) + Send + 'static) {
-        self.child.first.ended.on_end(tell);
+        self.child.first.ended().on_end(tell);
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Victim(Life);
 impl Victim {
     /// Waits for its announced end.
     pub async fn exit(&self) -> ExitReason {
-        self.0.ended.wait().await
+        self.0.ended().wait().await
     }
 }
 
@@ -49,7 +49,7 @@ impl Tree {
     /// Whether another life than `victim`'s runs at `path` now.
     pub fn is_succeeded(&self, path: &str, victim: &Victim) -> bool {
         self.find(path).is_some_and(|node| {
-            let other = node.life().is_some_and(|life| life.pid != victim.0.pid);
+            let other = node.life().is_some_and(|life| life.pid() != victim.0.pid());
             other && node.state() == perennial_core::tree::NodeState::Running
         })
     }

@@ -7,10 +7,7 @@ use ractor::RpcReplyPort;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::{CallError, CastError, Incarnation};
-use crate::{
-    life::{Ended, Pid},
-    process::is_current,
-};
+use crate::{ProcessRef, process::is_current};
 
 /// What a request carries so that it can be answered: [`Reply`], or the port of a ractor actor.
 pub trait ReplyPort: Send + 'static {
@@ -63,8 +60,7 @@ impl<R: Send + 'static> ReplyPort for Reply<R> {
 
 /// A request on its way.
 pub(crate) struct Awaited<R> {
-    pid: Pid,
-    ended: Ended,
+    process: ProcessRef,
     sent: Result<(), CastError>,
     /// Absent once the port was dropped without an answer.
     reply: Option<oneshot::Receiver<R>>,
@@ -86,8 +82,7 @@ impl<R> Awaited<R> {
         reply: oneshot::Receiver<R>,
         sent: Result<(), CastError>,
     ) -> Self {
-        let process = &life.process;
-        Self { pid: process.pid(), ended: process.ended(), sent, reply: Some(reply) }
+        Self { process: life.process.clone(), sent, reply: Some(reply) }
     }
 
     /// The answer, if it is there. What was replied before the end counts.
@@ -96,7 +91,7 @@ impl<R> Awaited<R> {
             return Some(Err(CallError::Full));
         }
         // Read first: a reply that came in between is older than the end.
-        let ended = self.ended.reason();
+        let ended = self.process.exit_reason();
         match self.reply.as_mut().map(oneshot::Receiver::try_recv) {
             Some(Ok(reply)) => return Some(Ok(reply)),
             // What was found closed must not be asked again.
@@ -115,7 +110,7 @@ impl<R> Awaited<R> {
         if let Some(answer) = self.now() {
             return answer;
         }
-        if is_current(self.pid) {
+        if is_current(self.process.pid()) {
             return Err(CallError::CallingSelf);
         }
         tokio::select! {
@@ -123,7 +118,7 @@ impl<R> Awaited<R> {
             reply = received(&mut self.reply) => return Ok(reply),
             // A request that was sent at the very moment of the end lies in a mailbox that nobody
             // will read: that its port is not dropped says nothing.
-            _ = self.ended.wait() => (),
+            _ = self.process.ended().wait() => (),
         }
         self.now().unwrap_or(Err(CallError::NoProc))
     }

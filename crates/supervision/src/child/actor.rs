@@ -10,12 +10,12 @@ use futures_util::FutureExt;
 use perennial_core::{ChildId, ExitReason, tree::NodeKind};
 use ractor::{Actor, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
 
-use super::{ChildSpec, Ignore, Outcome, StartCx};
+use super::{ChildSpec, Ignore, Outcome, StartCx, start::Obituary};
 use crate::{
     Address, CastError, ProcessRef, ProcessStatus,
     address::{Incarnation, Mailbox, Post, Refused},
     life::{Control, Life},
-    panics::guard,
+    panics::{guard, guard_blocking},
     presence::{Announce, Publisher},
     process::CURRENT,
 };
@@ -64,11 +64,12 @@ async fn start<A: Actor>(
     publisher: Arc<Publisher<Incarnation<A::Msg>>>,
 ) -> Result<Outcome, ExitReason> {
     let shared = Arc::new(Shared::new());
-    let adapter = Adapter { actor, here: Arc::new(cx.process.clone()), shared: shared.clone() };
+    let whole = Arc::new(Whole::new(&cx, shared.clone()));
+    let adapter = Adapter { actor, whole: whole.clone() };
     #[expect(clippy::disallowed_methods, reason = "the adapter is supervised by the caller")]
     let spawned = Actor::spawn(None, adapter, arguments).await;
-    let (actor, join) = match spawned {
-        Ok(spawned) => spawned,
+    let actor = match spawned {
+        Ok((actor, _)) => actor,
         Err(_) if shared.ignored.load(Ordering::SeqCst) => return Ok(Outcome::Ignored),
         Err(error) => {
             let reason = shared.reason.get().cloned();
@@ -77,15 +78,11 @@ async fn start<A: Actor>(
     };
     // Set once: nobody else knows it yet.
     let _ = shared.actor.set(actor);
-    let process = cx.process.clone();
-    let life = Life { pid: process.pid(), control: shared.clone(), ended: process.ended() };
-    publisher.up(Incarnation::new(process, shared.clone()));
-    cx.drive(&life, async move {
-        // The join handle is the only barrier behind which the state is dropped (trap 12). How it
-        // ended is in its slot; an empty one means that nothing of ours ran: killed (trap 1).
-        drop(join.await);
-        shared.reason.get().cloned().unwrap_or(ExitReason::Killed)
-    });
+    let life = Life { process: cx.process.clone(), control: shared.clone() };
+    publisher.up(Incarnation::new(cx.process.clone(), shared));
+    // Set once. One that has ended meanwhile is kept whole by this function alone, which announces
+    // its end when it returns.
+    let _ = whole.obituary.set(cx.exists(&life));
     Ok(Outcome::Up(life))
 }
 
@@ -171,14 +168,44 @@ impl<M: ractor::Message> Post<M> for Shared<M> {
     }
 }
 
-struct Adapter<A: Actor> {
-    actor: A,
-    here: Arc<ProcessRef>,
-    shared: Arc<Shared<A::Msg>>,
+/// Shared by all that ractor holds of one incarnation, and dropped with the last of it: the only
+/// barrier behind which its actor, its state and its mailbox are gone (trap 12), whatever way
+/// ractor, or the executor, ended it. Costs no task of its own.
+struct Whole<M: ractor::Message> {
+    here: ProcessRef,
+    shared: Arc<Shared<M>>,
+    /// Owed once the init has succeeded.
+    obituary: OnceLock<Obituary>,
 }
 
-/// The user's state; taken once it has been cleaned up.
-struct Held<S>(Option<S>);
+impl<M: ractor::Message> Whole<M> {
+    fn new(cx: &StartCx, shared: Arc<Shared<M>>) -> Self {
+        Self { here: cx.process.clone(), shared, obituary: OnceLock::new() }
+    }
+}
+
+impl<M: ractor::Message> Drop for Whole<M> {
+    fn drop(&mut self) {
+        if let Some(obituary) = self.obituary.take() {
+            // How it ended is in its slot; an empty one means that nothing of ours ran: killed
+            // (trap 1).
+            let reason = self.shared.reason.get().unwrap_or(&ExitReason::Killed);
+            // With an executor goes the host's trace subscriber, and this must not panic.
+            let _ = guard_blocking(|| obituary.announce(reason));
+        }
+    }
+}
+
+struct Adapter<A: Actor> {
+    /// Dropped before `whole`, as fields are.
+    actor: A,
+    whole: Arc<Whole<A::Msg>>,
+}
+
+/// The user's state; taken once it has been cleaned up. Dropped before what comes with it.
+struct Held<S, M: ractor::Message>(Option<(S, Arc<Whole<M>>)>);
+
+type Kept<A> = Held<<A as Actor>::State, <A as Actor>::Msg>;
 
 impl<A: Actor> Adapter<A> {
     /// One callback of the user's actor: a panic or an error is its typed reason. Written without
@@ -187,18 +214,18 @@ impl<A: Actor> Adapter<A> {
         &self,
         call: impl Future<Output = Result<T, ActorProcessingErr>>,
     ) -> impl Future<Output = Result<T, ExitReason>> {
-        let own = CURRENT.scope(self.here.clone(), guard(call));
+        let own = CURRENT.scope(self.whole.here.clone(), guard(call));
         own.map(|answer| answer.and_then(|answer| answer.map_err(ExitReason::from_boxed)))
     }
 
     /// Runs the user's cleanup once, drops the state, and leaves the reason. A cleanup that fails
     /// itself becomes the reason (GS-042).
-    async fn finish(&self, me: ActorRef<A::Msg>, held: &mut Held<A::State>, reason: ExitReason) {
-        let Some(mut state) = held.0.take() else { return };
+    async fn finish(&self, me: ActorRef<A::Msg>, held: &mut Kept<A>, reason: ExitReason) {
+        let Some((mut state, _)) = held.0.take() else { return };
         let cleanup = self.callback(async { self.actor.post_stop(me, &mut state).await }).await;
         // Dropping the state is the user's code as well.
-        let dropped = crate::panics::guard_blocking(move || drop(state));
-        self.shared.reason.get_or_init(|| match (cleanup, dropped) {
+        let dropped = guard_blocking(move || drop(state));
+        self.whole.shared.reason.get_or_init(|| match (cleanup, dropped) {
             (Ok(()), Ok(())) => reason,
             (Err(failure), _) | (Ok(()), Err(failure)) => failure,
         });
@@ -208,7 +235,7 @@ impl<A: Actor> Adapter<A> {
     async fn settle(
         &self,
         me: ActorRef<A::Msg>,
-        held: &mut Held<A::State>,
+        held: &mut Kept<A>,
         answer: Result<(), ExitReason>,
     ) -> Result<(), ActorProcessingErr> {
         if let Err(reason) = answer {
@@ -223,25 +250,25 @@ impl<A: Actor> Adapter<A> {
 #[cfg_attr(feature = "async-trait", ractor::async_trait)]
 impl<A: Actor> Actor for Adapter<A> {
     type Msg = A::Msg;
-    type State = Held<A::State>;
+    type State = Kept<A>;
     type Arguments = A::Arguments;
 
     async fn pre_start(
         &self,
         me: ActorRef<A::Msg>,
         arguments: A::Arguments,
-    ) -> Result<Held<A::State>, ActorProcessingErr> {
+    ) -> Result<Kept<A>, ActorProcessingErr> {
         let init = async {
             let state = self.actor.pre_start(me, arguments).await;
             if state.as_ref().is_err_and(|error| error.is::<Ignore>()) {
-                self.shared.ignored.store(true, Ordering::SeqCst);
+                self.whole.shared.ignored.store(true, Ordering::SeqCst);
             }
             state
         };
         match self.callback(init).await {
-            Ok(state) => Ok(Held(Some(state))),
+            Ok(state) => Ok(Held(Some((state, self.whole.clone())))),
             Err(reason) => {
-                self.shared.reason.get_or_init(|| reason.clone());
+                self.whole.shared.reason.get_or_init(|| reason.clone());
                 Err(reason.into())
             }
         }
@@ -250,9 +277,9 @@ impl<A: Actor> Actor for Adapter<A> {
     async fn post_start(
         &self,
         me: ActorRef<A::Msg>,
-        held: &mut Held<A::State>,
+        held: &mut Kept<A>,
     ) -> Result<(), ActorProcessingErr> {
-        let Some(state) = held.0.as_mut() else { return Ok(()) };
+        let Some((state, _)) = held.0.as_mut() else { return Ok(()) };
         let own = me.clone();
         let answer = self.callback(async { self.actor.post_start(own, state).await }).await;
         self.settle(me, held, answer).await
@@ -262,10 +289,10 @@ impl<A: Actor> Actor for Adapter<A> {
         &self,
         me: ActorRef<A::Msg>,
         message: A::Msg,
-        held: &mut Held<A::State>,
+        held: &mut Kept<A>,
     ) -> Result<(), ActorProcessingErr> {
-        self.shared.mailbox.taken();
-        let Some(state) = held.0.as_mut() else { return Ok(()) };
+        self.whole.shared.mailbox.taken();
+        let Some((state, _)) = held.0.as_mut() else { return Ok(()) };
         let own = me.clone();
         let answer = self.callback(async { self.actor.handle(own, message, state).await }).await;
         self.settle(me, held, answer).await
@@ -275,9 +302,9 @@ impl<A: Actor> Actor for Adapter<A> {
         &self,
         me: ActorRef<A::Msg>,
         event: SupervisionEvent,
-        held: &mut Held<A::State>,
+        held: &mut Kept<A>,
     ) -> Result<(), ActorProcessingErr> {
-        let Some(state) = held.0.as_mut() else { return Ok(()) };
+        let Some((state, _)) = held.0.as_mut() else { return Ok(()) };
         #[cfg(feature = "testing")]
         if crate::testing::is_injected_crash(&event) {
             let crash = self.callback(async { panic!("injected crash") }).await;
@@ -292,9 +319,9 @@ impl<A: Actor> Actor for Adapter<A> {
     async fn post_stop(
         &self,
         me: ActorRef<A::Msg>,
-        held: &mut Held<A::State>,
+        held: &mut Kept<A>,
     ) -> Result<(), ActorProcessingErr> {
-        let reason = self.shared.asked.get().cloned().unwrap_or(ExitReason::Normal);
+        let reason = self.whole.shared.asked.get().cloned().unwrap_or(ExitReason::Normal);
         Box::pin(self.finish(me, held, reason)).await;
         Ok(())
     }

@@ -50,10 +50,10 @@ async fn start<S: GenServer>(
     address: Address<S::Message>,
 ) -> Result<Outcome, StartFault> {
     let process = start.process.clone();
-    let (pid, here) = (process.pid(), Arc::new(process.clone()));
+    let here = process.clone();
     let control = Arc::new(ServerControl::<S>::new());
     let queue = control.queue.clone();
-    let life = Life { pid, control: control.clone(), ended: process.ended() };
+    let life = Life { process: process.clone(), control: control.clone() };
     let mut cx = ServerCx::new(process.clone(), address, control.standing.clone());
     // What is sent from here on is kept until the init is done (GS-013).
     publisher.up(Incarnation::new(process, control.clone()));
@@ -132,8 +132,8 @@ impl<S: GenServer> Birth<S> {
     fn end(&mut self, reason: &ExitReason) {
         drop(self.inbox.take());
         if let Some(life) = self.life.take() {
-            self.publisher.ended(life.pid);
-            life.ended.announce(reason);
+            self.publisher.ended(life.pid());
+            life.ended().announce(reason);
         }
     }
 }

@@ -6,16 +6,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use perennial_core::{ChildType, ExitReason, Uptime};
+use perennial_core::{ChildType, ExitReason};
 
 use super::{ChildSpec, StartError, StartFault};
 use crate::{
     LifecycleEvent, Name, Names, ProcessRef,
     context::Context,
-    life::{Ended, Life, Pid},
+    life::{Control, Life},
     node::Node,
     panics::{contain, guard_blocking},
     stopping,
+    supervisor::Report,
 };
 
 /// What a start gets from the supervisor.
@@ -27,8 +28,8 @@ pub(crate) struct StartCx {
     pub(crate) process: ProcessRef,
     /// Whether somebody asked for this start; others are automatic.
     pub(crate) requested: bool,
-    /// Tells the supervisor of the end of an incarnation, and when it was; must not wait.
-    pub(crate) report: Arc<dyn Fn(Pid, ExitReason, Uptime) + Send + Sync>,
+    /// Where its supervisor hears of its end; nobody does of a root's.
+    pub(crate) supervisor: Option<Report>,
 }
 
 /// What a start brought about.
@@ -138,8 +139,7 @@ impl ChildSpec {
     fn did_not_start(&self, cx: &StartCx, fault: StartFault) -> StartError {
         let reason = fault.exit_reason();
         cx.node.start_failed(&reason, cx.context.clock().now());
-        let process = Some(cx.process.clone());
-        cx.context.tell(&cx.node, process, LifecycleEvent::StartFailed { reason });
+        cx.context.tell(&cx.node, Some(&cx.process), LifecycleEvent::StartFailed { reason });
         StartError::new(&self.id, fault)
     }
 
@@ -162,7 +162,7 @@ impl ChildSpec {
             }
         });
         // Nothing of the bond outlives the incarnation.
-        life.ended.on_end(move |_| drop(watch));
+        life.ended().on_end(move |_| drop(watch));
     }
 
     /// The real end of an incarnation frees its name.
@@ -203,14 +203,14 @@ impl StartCx {
         context: &Context,
         node: &Arc<Node>,
         requested: bool,
-        report: impl Fn(Pid, ExitReason, Uptime) + Send + Sync + 'static,
+        supervisor: Option<Report>,
     ) -> Self {
         Self {
             context: context.clone(),
             node: node.clone(),
-            process: ProcessRef::new(node.shared_path(), context.next_pid(), Ended::new()),
+            process: ProcessRef::new(node.shared_path(), context.next_pid()),
             requested,
-            report: Arc::new(report),
+            supervisor,
         }
     }
 
@@ -226,43 +226,22 @@ impl StartCx {
         life: &Life,
         end: impl Future<Output = ExitReason> + Send + 'static,
     ) {
-        life.ended.drive();
-        self.node.attach(life.clone(), self.context.clock().now());
-        if self.node.child_type() == ChildType::Worker {
-            started(self);
-        }
-        let driver = Driver(Some((self.clone(), life.clone())));
+        let mut driver = Driver(Some(self.exists(life)));
         spawn(async move {
-            let mut driver = driver;
             let reason = contain(end).await.unwrap_or_else(|panic| panic);
             driver.finish(reason);
         });
     }
 
-    /// Whoever waits for the end may open again what the incarnation held: everything of it is
-    /// dropped before the end is announced.
-    fn finish(self, life: Life, reason: ExitReason) {
-        let now = self.context.clock().now();
-        // One that was given up as unkillable has been replaced in the tree and at its address, and
-        // one whose start failed was never started.
-        if let Some(incarnation) = self.node.ended(life.pid, &reason, now) {
-            let event = LifecycleEvent::Exited { incarnation, reason: reason.clone() };
-            self.context.tell(&self.node, Some(self.process.clone()), event);
+    /// As [`drive`](Self::drive), for what has a task of its own already: whoever gets the
+    /// obituary keeps it until the end.
+    pub(crate) fn exists(&self, life: &Life) -> Obituary {
+        life.ended().drive();
+        self.node.attach(life.clone(), self.context.clock().now());
+        if self.node.child_type() == ChildType::Worker {
+            started(self);
         }
-        if self.node.is_root() {
-            // Nobody brings a root back.
-            self.node.gone();
-        }
-        let (Life { pid, ended, control }, report) = (life, self.report.clone());
-        self.node.spec().release(&self.context, &self.process);
-        let node = Arc::downgrade(&self.node);
-        drop((self, control));
-        // Whoever learns of the end asks a supervisor that has the news before the question
-        // (SUP-205).
-        ended.announce_after(&reason, || report(pid, reason.clone(), now));
-        if let Some(node) = node.upgrade() {
-            node.told(&ended);
-        }
+        Obituary { cx: self.clone(), control: life.control.clone() }
     }
 }
 
@@ -270,26 +249,64 @@ impl StartCx {
 pub(crate) fn started(cx: &StartCx) {
     let (incarnation, requested) = (cx.node.started(), cx.requested);
     let event = LifecycleEvent::Started { incarnation, requested };
-    cx.context.tell(&cx.node, Some(cx.process.clone()), event);
+    cx.context.tell(&cx.node, Some(&cx.process), event);
+}
+
+/// The announcement of an end, which is owed from the birth on.
+pub(crate) struct Obituary {
+    cx: StartCx,
+    control: Arc<dyn Control>,
+}
+
+impl Obituary {
+    /// Whoever waits for the end may open again what the incarnation held: everything of it is
+    /// dropped before the end is announced.
+    pub(crate) fn announce(self, reason: &ExitReason) {
+        let Self { cx: StartCx { context, node, process, supervisor, .. }, control } = self;
+        let now = context.clock().now();
+        // One that was given up as unkillable has been replaced in the tree and at its address, and
+        // one whose start failed was never started.
+        if let Some(incarnation) = node.ended(process.pid(), reason, now) {
+            let event = LifecycleEvent::Exited { incarnation, reason: reason.clone() };
+            context.tell(&node, Some(&process), event);
+        }
+        if node.is_root() {
+            // Nobody brings a root back.
+            node.gone();
+        }
+        node.spec().release(&context, &process);
+        let place = Arc::downgrade(&node);
+        drop((context, node, control));
+        // Whoever learns of the end asks a supervisor that has the news before the question
+        // (SUP-205).
+        process.ended().announce_after(reason, || {
+            if let Some(supervisor) = supervisor {
+                supervisor.exited(process.pid(), reason.clone(), now);
+            }
+        });
+        if let Some(node) = place.upgrade() {
+            node.told(process.ended());
+        }
+    }
 }
 
 /// Announces the end even where its own task ends first, with the executor (trap 29).
-struct Driver(Option<(StartCx, Life)>);
+struct Driver(Option<Obituary>);
 
 impl Driver {
     fn finish(&mut self, reason: ExitReason) {
-        if let Some((cx, life)) = self.0.take() {
-            cx.finish(life, reason);
+        if let Some(obituary) = self.0.take() {
+            obituary.announce(&reason);
         }
     }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        if let Some(node) = self.0.as_ref().map(|(cx, _)| cx.node.clone()) {
+        if let Some(node) = self.0.as_ref().map(|obituary| obituary.cx.node.clone()) {
             // The host's trace subscriber may be gone as well, and this must not panic.
             let _ = guard_blocking(|| self.finish(ExitReason::Killed));
-            node.gone();
+            node.abandon();
         }
     }
 }

@@ -70,7 +70,6 @@ pub(crate) fn start(
     cooperative: Option<StopToken>,
     work: impl Future<Output = ExitReason> + Send + 'static,
 ) -> Life {
-    let pid = cx.process.pid();
     let control = TaskControl {
         drops_on_stop: cooperative.is_none(),
         stop: cooperative.unwrap_or_default(),
@@ -79,10 +78,10 @@ pub(crate) fn start(
         crash: CancellationToken::new(),
     };
     let control = Arc::new(control);
-    let life = Life { pid, control: control.clone(), ended: cx.process.ended() };
+    let life = Life { process: cx.process.clone(), control: control.clone() };
     cx.drive(
         &life,
-        CURRENT.scope(Arc::new(cx.process.clone()), async move {
+        CURRENT.scope(cx.process.clone(), async move {
             let mut work = contain(work);
             let ended = tokio::select! {
                 biased;

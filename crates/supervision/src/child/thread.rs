@@ -45,7 +45,6 @@ fn start(
     name: &str,
     run: impl FnOnce(StopToken) -> ExitReason + Send + 'static,
 ) -> std::io::Result<Life> {
-    let pid = cx.process.pid();
     let control = Arc::new(ThreadControl::default());
     let (end, ended) = oneshot::channel();
     let shared = control.clone();
@@ -60,7 +59,7 @@ fn start(
     };
     #[expect(clippy::disallowed_methods, reason = "supervised by the driver below")]
     std::thread::Builder::new().name(name.to_owned()).spawn(body)?;
-    let life = Life { pid, control: control.clone(), ended: cx.process.ended() };
+    let life = Life { process: cx.process.clone(), control: control.clone() };
     cx.drive(&life, async move {
         let exit = ended.await.unwrap_or(ExitReason::Killed);
         if control.killed.load(Ordering::SeqCst) {

@@ -229,6 +229,6 @@ impl<S: GenServer> Running<S> {
             linked: self.cx.watches.paths(),
         };
         let event = LifecycleEvent::Crashed(Box::new(report));
-        self.start.context.tell(&self.start.node, Some(self.start.process.clone()), event);
+        self.start.context.tell(&self.start.node, Some(&self.start.process), event);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use perennial_core::{ExitReason, Uptime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     shell::{Plan, Shell},
 };
 use crate::{
-    StartFault, StopToken,
+    ProcessRef, StartFault, StopToken,
     child::{Outcome, StartCx, started},
     life::{Control, Ended, Life, Pid},
     node::Node,
@@ -69,64 +69,88 @@ pub(crate) enum Mail {
     Request(Request),
 }
 
+/// Where a supervisor hears of the end of one of its children.
+#[derive(Clone)]
+pub(crate) struct Report {
+    mail: mpsc::UnboundedSender<Mail>,
+    order: u64,
+}
+
+impl Report {
+    pub(super) fn new(mail: &mpsc::UnboundedSender<Mail>, order: u64) -> Self {
+        Self { mail: mail.clone(), order }
+    }
+
+    /// `pid` ended at that time. Does not wait.
+    pub(crate) fn exited(self, pid: Pid, reason: ExitReason, at: Uptime) {
+        // A supervisor that has ended needs no news of its children: their nodes have them.
+        drop(self.mail.send(Mail::Exited { order: self.order, pid, reason, at }));
+    }
+}
+
 /// Where to reach one life of a supervisor.
 #[derive(Clone)]
-pub(crate) struct SupervisorLife {
-    pid: Pid,
+pub(crate) struct SupervisorLife(Arc<Reached>);
+
+struct Reached {
+    process: ProcessRef,
     mail: mpsc::UnboundedSender<Mail>,
-    places: Arc<Semaphore>,
-    pub(crate) ended: Ended,
+    places: Semaphore,
     node: Arc<Node>,
 }
 
 impl SupervisorLife {
     /// Whether the caller is this supervisor's own code, or code that it waits for.
     pub(crate) fn is_waited_for(&self) -> bool {
-        SUPERVISING.try_with(|own| own.waits_for(self.pid)).unwrap_or(false)
+        SUPERVISING.try_with(|own| own.waits_for(self.pid())).unwrap_or(false)
     }
 
     /// Waits for a place in the mailbox.
-    pub(crate) async fn admit(&self) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn admit(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed.
-        self.places.clone().acquire_owned().await.ok()
+        self.0.places.acquire().await.ok()
+    }
+
+    pub(crate) fn ended(&self) -> &Ended {
+        self.0.process.ended()
     }
 
     /// One that has ended drops the request, and with it the reply.
     pub(crate) fn send(&self, request: Request) {
-        drop(self.mail.send(Mail::Request(request)));
+        drop(self.0.mail.send(Mail::Request(request)));
     }
 
     /// The child of this name that runs, as published: its node and its life.
     pub(crate) fn find(&self, name: &str) -> Option<(Arc<Node>, Life)> {
-        let node = self.node.child(name)?;
+        let node = self.0.node.child(name)?;
         let life = node.life()?;
         Some((node, life))
     }
 
     /// Its own node, while this life is the present one.
     pub(crate) fn own(&self) -> Option<Life> {
-        self.node.life().filter(|life| life.pid == self.pid)
+        self.0.node.life().filter(|life| life.pid() == self.pid())
     }
 
     /// Its children in start order; `by_id` says whether ids tell them apart.
     pub(crate) fn children(&self, by_id: bool) -> Vec<ChildInfo> {
-        self.node.child_nodes().iter().filter_map(|node| node.info(by_id)).collect()
+        self.0.node.child_nodes().iter().filter_map(|node| node.info(by_id)).collect()
     }
 
     pub(crate) fn child(&self, name: &str, by_id: bool) -> Option<ChildInfo> {
-        self.node.child(name)?.info(by_id)
+        self.0.node.child(name)?.info(by_id)
     }
 
     /// The line of the child at `node`, where ids do not tell children apart.
     pub(crate) fn instance(&self, node: &Weak<Node>) -> Option<ChildInfo> {
         let node = node.upgrade()?;
-        let listed = self.node.child(node.name())?;
+        let listed = self.0.node.child(node.name())?;
         Arc::ptr_eq(&listed, &node).then(|| node.info(false))?
     }
 
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        for child in &*self.node.child_nodes() {
+        for child in &*self.0.node.child_nodes() {
             if let Some(status) = child.status() {
                 counts.add(child.child_type(), status);
             }
@@ -137,13 +161,13 @@ impl SupervisorLife {
 
 impl OneLife for SupervisorLife {
     fn pid(&self) -> Pid {
-        self.pid
+        self.0.process.pid()
     }
 }
 
 impl std::fmt::Debug for SupervisorLife {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SupervisorLife").field("pid", &self.pid).finish_non_exhaustive()
+        f.debug_struct("SupervisorLife").field("pid", &self.pid()).finish_non_exhaustive()
     }
 }
 
@@ -187,7 +211,7 @@ pub(crate) async fn begin(
     let pid = cx.process.pid();
     let (mail, inbox) = mpsc::unbounded_channel();
     let control = Arc::new(SupervisorControl::default());
-    let life = Life { pid, control: control.clone(), ended: cx.process.ended() };
+    let life = Life { process: cx.process.clone(), control: control.clone() };
     cx.node.forget_children();
     let shell = Shell::new(cx.clone(), plan, mail.clone())?;
     let (starter, started) = oneshot::channel();
@@ -196,13 +220,12 @@ pub(crate) async fn begin(
         started: AtomicBool::new(false),
         starter: SUPERVISING.try_with(Arc::clone).ok(),
     });
-    publisher.up(SupervisorLife {
-        pid,
+    publisher.up(SupervisorLife(Arc::new(Reached {
+        process: cx.process.clone(),
         mail,
-        places: Arc::new(Semaphore::new(REQUESTS_MAX)),
-        ended: life.ended.clone(),
+        places: Semaphore::new(REQUESTS_MAX),
         node: cx.node.clone(),
-    });
+    })));
     let (context, node) = (cx.context.clone(), cx.node.clone());
     let starting = Acknowledge { cx: cx.clone(), own: own.clone(), starter };
     let mut abandoned = Abandoned(Some(&life));
@@ -229,10 +252,10 @@ pub(crate) async fn begin(
     match acknowledged {
         Ok(Ok(())) => Ok(Outcome::Up(life)),
         Ok(Err(error)) => {
-            life.ended.wait().await;
+            life.ended().wait().await;
             Err(error)
         }
-        Err(_) => Err(StartFault::Failed(life.ended.wait().await)),
+        Err(_) => Err(StartFault::Failed(life.ended().wait().await)),
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) async fn reap(supervisor: &Node, context: &Context, reason: &ExitReas
             };
             if !grace.is_zero() {
                 life.control.stop(reason);
-                if tokio::time::timeout(grace, life.ended.wait()).await.is_ok() {
+                if tokio::time::timeout(grace, life.ended().wait()).await.is_ok() {
                     return;
                 }
             }

@@ -130,7 +130,7 @@ pub(crate) async fn ask<T>(
         Ok(answer) = &mut answer => answer,
         // As at an address: what is sent at the very moment of the end is never read, and whoever
         // waits for the answer keeps it from being dropped.
-        reason = life.ended.wait() => {
+        reason = life.ended().wait() => {
             answer.try_recv().unwrap_or(Err(RequestError::Ended(reason)))
         }
     }

@@ -15,7 +15,7 @@ use perennial_core::{
 use tokio::sync::mpsc;
 
 use super::{
-    Acknowledge, Mail, Waiting,
+    Acknowledge, Mail, Report, Waiting,
     request::{ChildStart, NewChild, Reply, Request, RequestError, Which},
 };
 use crate::{
@@ -85,7 +85,7 @@ struct Slot {
 impl Slot {
     fn process(&self) -> Option<ProcessRef> {
         let life = self.life.as_ref()?;
-        Some(ProcessRef::new(self.node.shared_path(), life.pid, life.ended.clone()))
+        Some(life.process.clone())
     }
 }
 
@@ -182,7 +182,7 @@ impl Shell {
                     if let Some(slot) = self.slots.get(&order) {
                         slot.node.parked();
                         let spent = LifecycleEvent::BudgetSpent;
-                        self.context.tell(&slot.node, slot.process(), spent);
+                        self.context.tell(&slot.node, slot.process().as_ref(), spent);
                     }
                 }
                 Step::GaveUp(order) => {
@@ -208,15 +208,12 @@ impl Shell {
             slot.node = self.node.replace_child(&slot.node, shown(&slot.spec));
         }
         let (spec, node) = (slot.spec.clone(), slot.node.clone());
-        let mail = self.mail.clone();
-        // A supervisor that has ended needs no news of its children: their nodes have them.
-        let report =
-            move |pid, reason, at| drop(mail.send(Mail::Exited { order, pid, reason, at }));
-        let cx = StartCx::new(&self.context, &node, requested, report);
+        let report = Report::new(&self.mail, order);
+        let cx = StartCx::new(&self.context, &node, requested, Some(report));
         let process = cx.process.clone();
         let begun = spec.start(cx, self.plan.arguments.clone()).await;
         let how = match &begun {
-            Ok(Begun { life: Some(life), .. }) => Started::Up(life.pid),
+            Ok(Begun { life: Some(life), .. }) => Started::Up(life.pid()),
             Ok(Begun { life: None, .. }) => Started::Ignored,
             Err(_) => Started::Failed,
         };
@@ -244,7 +241,7 @@ impl Shell {
     /// As [`stop`](Self::stop), leaving the report to the caller.
     async fn stop_quietly(&self, order: Order, pid: Pid) -> Option<StopFault> {
         let slot = self.slots.get(&order)?;
-        let life = slot.life.as_ref().filter(|life| life.pid == pid)?;
+        let life = slot.life.as_ref().filter(|life| life.pid() == pid)?;
         stopping::stop(self.stopping(slot, life)).await
     }
 
@@ -269,7 +266,7 @@ impl Shell {
 
     /// A report of this supervisor's own.
     fn report(&self, event: LifecycleEvent) {
-        self.context.tell(&self.node, self.node.process(), event);
+        self.context.tell(&self.node, self.node.process().as_ref(), event);
     }
 
     fn at(&self, order: Order, tell: impl FnOnce(&Slot)) {
