@@ -1,10 +1,11 @@
 //! Why something stopped running.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// Why a child stopped running.
 ///
-/// OTP's exit reasons as a closed type. [`ExitReason::Killed`] is abnormal; a shutdown, with or
+/// OTP's exit reasons as a closed type; cheap to clone, because everybody is told of an exit.
+/// [`ExitReason::Killed`] is abnormal; a shutdown, with or
 /// without detail, is not (SUP-062, SUP-064).
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
@@ -15,18 +16,18 @@ pub enum ExitReason {
     /// Asked to stop by its supervisor, or its supervisor gave up.
     Shutdown,
     /// Stopped in good order, for the reason given.
-    ShutdownWith(String),
+    ShutdownWith(Arc<str>),
     /// Terminated without a chance to clean up.
     Killed,
     /// Panicked.
     Panic {
         /// The panic's message.
-        message: String,
+        message: Arc<str>,
         /// `file:line:column`, where the panic hook could see it.
-        location: Option<String>,
+        location: Option<Arc<str>>,
     },
     /// Returned an error, with its text (its sources joined by `: `).
-    Error(String),
+    Error(Arc<str>),
     /// There was nothing to end: the target did not exist.
     NoProc,
     /// A deadline passed.
@@ -76,7 +77,7 @@ impl ExitReason {
             text.push_str(&cause.to_string());
             source = cause.source();
         }
-        Self::Error(text)
+        Self::Error(text.into())
     }
 }
 

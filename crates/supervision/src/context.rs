@@ -95,6 +95,11 @@ impl Context {
         list
     }
 
+    /// Whether anybody would hear a warning; if not, it need not be made.
+    pub(crate) fn is_heard(&self) -> bool {
+        tracing::enabled!(tracing::Level::WARN) || self.0.lifecycle.receiver_count() > 0
+    }
+
     /// Publishes an event of `node`, as a trace event too.
     pub(crate) fn tell(&self, node: &Node, process: Option<&ProcessRef>, event: LifecycleEvent) {
         let path = node.path();

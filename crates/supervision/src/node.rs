@@ -13,11 +13,11 @@ use std::{
 use perennial_core::{
     ChildType, ExitReason, Restart, RestartIntensity, Uptime,
     child::AfterExit,
-    tree::{LastExit, NodeState, TreeNode},
+    tree::{NodeState, TreeNode},
 };
 
 pub(crate) use self::picture::{Supervises, collect_declared};
-use self::{children::Children, picture::last_exit};
+use self::{children::Children, picture::PastLife};
 
 use crate::{
     ChildInfo, ChildSpec, ChildStatus, Clock, LifecycleSource, LifecycleStream, Names, ProcessRef,
@@ -111,7 +111,8 @@ struct Written {
     incarnation: u64,
     restarts: u64,
     started_at: Option<Uptime>,
-    last_exit: Option<Box<LastExit>>,
+    /// How its last life ended.
+    last: Option<Box<PastLife>>,
     life: Option<Life>,
     /// The end that is being told of: published, and not yet announced.
     ending: Option<Ended>,
@@ -146,7 +147,7 @@ impl Node {
                 incarnation: 0,
                 restarts: 0,
                 started_at: None,
-                last_exit: None,
+                last: None,
                 life: None,
                 ending: None,
                 intensity: None,
@@ -184,7 +185,7 @@ impl Node {
             new.state = old.state;
             new.incarnation = old.incarnation;
             new.restarts = old.restarts;
-            new.last_exit.clone_from(&old.last_exit);
+            new.last.clone_from(&old.last);
         }
         let replaced = self.children().as_mut().map(|children| {
             let removed = children.remove(old.order);
@@ -369,7 +370,7 @@ impl Node {
             return None;
         }
         let lived = written.started_at.map(|then| now.since(then)).unwrap_or_default();
-        written.last_exit = Some(Box::new(last_exit(reason, lived, now)));
+        written.past(reason, lived, now);
         if written.state == NodeState::Running {
             written.pending = Some(match written.restart.after(reason).then {
                 // Where ids repeat nothing is kept of what does not run.
@@ -414,7 +415,7 @@ impl Node {
 
     pub(crate) fn start_failed(&self, reason: &ExitReason, now: Uptime) {
         let mut written = self.written();
-        written.last_exit = Some(Box::new(last_exit(reason, Duration::ZERO, now)));
+        written.past(reason, Duration::ZERO, now);
         if written.state != NodeState::Unkillable {
             written.state = NodeState::Stopped;
         }
@@ -493,6 +494,14 @@ impl Node {
 }
 
 impl Written {
+    fn past(&mut self, reason: &ExitReason, lived: Duration, ended: Uptime) {
+        let life = PastLife { reason: reason.clone(), lived, ended };
+        match &mut self.last {
+            Some(last) => **last = life,
+            None => self.last = Some(Box::new(life)),
+        }
+    }
+
     fn forget_life(&mut self) -> Option<Life> {
         self.started_at = None;
         self.life.take()

@@ -5,7 +5,7 @@ use std::{
     cell::RefCell,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::Once,
+    sync::{Arc, Once},
     task::{Context, Poll},
 };
 
@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use perennial_core::ExitReason;
 
 thread_local! {
-    static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
+    static LOCATION: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
 }
 
 /// Chains a hook in, once per process, that notes where a panic happened; the earlier hook still
@@ -23,7 +23,7 @@ pub(crate) fn note_locations() {
     INSTALLED.call_once(|| {
         let earlier = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            let place = info.location().map(ToString::to_string);
+            let place = info.location().map(|place| place.to_string().into());
             // A panic while the thread's storage is being torn down has no location: fine.
             let _ = LOCATION.try_with(|noted| *noted.borrow_mut() = place);
             earlier(info);
@@ -48,14 +48,19 @@ pub(crate) fn guard_blocking<T>(work: impl FnOnce() -> T) -> Result<T, ExitReaso
 ///
 /// What a select drops because something else came first is the user's code as well, and whoever
 /// drives it must live to announce the end.
-pub(crate) struct Contained<F>(Option<Pin<Box<F>>>);
+pub(crate) struct Contained<F: ?Sized>(Option<Pin<Box<F>>>);
 
 /// Contains `future`. As with [`guard`], callers hand over a block that makes what they run.
 pub(crate) fn contain<F: Future>(future: F) -> Contained<F> {
-    Contained(Some(Box::pin(future)))
+    Contained::new(Box::pin(future))
 }
 
-impl<F> Contained<F> {
+impl<F: ?Sized> Contained<F> {
+    /// As [`contain`], for a future that has its box.
+    pub(crate) fn new(future: Pin<Box<F>>) -> Self {
+        Self(Some(future))
+    }
+
     /// Drops what is left of the future; a panic in that is an exit reason.
     pub(crate) fn discard(&mut self) -> Result<(), ExitReason> {
         let future = self.0.take();
@@ -63,7 +68,7 @@ impl<F> Contained<F> {
     }
 }
 
-impl<F: Future> Future for Contained<F> {
+impl<F: Future + ?Sized> Future for Contained<F> {
     type Output = Result<F::Output, ExitReason>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -79,7 +84,7 @@ impl<F: Future> Future for Contained<F> {
     }
 }
 
-impl<F> Drop for Contained<F> {
+impl<F: ?Sized> Drop for Contained<F> {
     fn drop(&mut self) {
         if let Err(reason) = self.discard() {
             tracing::warn!(%reason, "a future that was given up panicked in its drop");
@@ -97,11 +102,11 @@ pub(crate) fn call_quietly(what: &'static str, tell: impl FnOnce()) {
 /// Must be called on the thread that panicked, before anything else can panic there.
 fn reason(payload: &(dyn Any + Send)) -> ExitReason {
     let message = if let Some(text) = payload.downcast_ref::<&str>() {
-        (*text).to_owned()
+        (*text).into()
     } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.clone()
+        text.as_str().into()
     } else {
-        "a panic without a text".to_owned()
+        "a panic without a text".into()
     };
     let location = LOCATION.try_with(|noted| noted.borrow_mut().take()).ok().flatten();
     ExitReason::Panic { message, location }
@@ -118,7 +123,7 @@ mod tests {
         let ExitReason::Panic { message, location: Some(location) } = reason else {
             panic!("{reason:?}")
         };
-        assert_eq!(message, "boom 1");
+        assert_eq!(&*message, "boom 1");
         assert!(location.contains("panics.rs"), "{location}");
     }
 }

@@ -40,7 +40,7 @@ impl Root {
     ) -> Result<Self, StartError> {
         if cfg!(panic = "abort") {
             let why = "the program is built with panic = \"abort\", so a panic ends everything";
-            return Err(StartError::new(&spec.id, ExitReason::Error(why.to_owned())));
+            return Err(StartError::new(&spec.id, ExitReason::Error(why.into())));
         }
         if options.note_panic_locations {
             panics::note_locations();

@@ -39,8 +39,10 @@ impl StartFault {
     pub fn exit_reason(&self) -> ExitReason {
         match self {
             Self::Failed(reason) => reason.clone(),
-            Self::Child(error) => ExitReason::ShutdownWith(error.to_string()),
-            Self::AlreadyStarted(_) | Self::Invalid(_) => ExitReason::Error(self.to_string()),
+            Self::Child(error) => ExitReason::ShutdownWith(error.to_string().into()),
+            Self::AlreadyStarted(_) | Self::Invalid(_) => {
+                ExitReason::Error(self.to_string().into())
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     context::Context,
     life::{Control, Life},
     node::Node,
-    panics::{contain, guard_blocking},
+    panics::{Contained, contain, guard_blocking},
     stopping,
     supervisor::Report,
 };
@@ -49,26 +49,36 @@ pub type Extra = Arc<dyn Any + Send + Sync>;
 #[error("the child need not run")]
 pub struct Ignore;
 
+/// What the code of an init finds around it.
+struct Init {
+    arguments: Option<Extra>,
+    /// For whoever asked for the start, if somebody did.
+    handed_over: Option<Slot>,
+}
+
+type Slot = Arc<Mutex<Option<Extra>>>;
+
 tokio::task_local! {
-    static EXTRA: Arc<Mutex<Option<Extra>>>;
-    static ARGUMENTS: Option<Extra>;
+    static INIT: Init;
 }
 
 /// Called inside an init: what the supervisor hands to the inits of all its children (DYN-014), if
 /// it does and it is an `E`.
 pub fn extra_arguments<E: Any + Send + Sync>() -> Option<Arc<E>> {
     // Outside an init there are none.
-    ARGUMENTS.try_with(Clone::clone).ok().flatten()?.downcast::<E>().ok()
+    INIT.try_with(|init| init.arguments.clone()).ok().flatten()?.downcast::<E>().ok()
 }
 
 /// Called inside an init: hands `extra` to whoever asked for the start with `start_child` or
 /// `restart_child`; without effect in an automatic start, and outside an init.
 pub fn pass_to_starter(extra: impl Any + Send + Sync) {
-    let put = |slot: &Arc<Mutex<Option<Extra>>>| {
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(extra));
+    let put = |init: &Init| {
+        if let Some(slot) = &init.handed_over {
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(extra));
+        }
     };
     // Outside an init there is nobody to hand it to.
-    let _ = EXTRA.try_with(put);
+    let _ = INIT.try_with(put);
 }
 
 /// A start that did not fail.
@@ -95,37 +105,32 @@ impl ChildSpec {
             Ok(unborn) => unborn,
             Err(holder) => return Err(self.did_not_start(&cx, StartFault::AlreadyStarted(holder))),
         };
-        let extra = Arc::new(Mutex::new(None));
+        let handed_over = cx.requested.then(Slot::default);
+        let init = Init { arguments, handed_over: handed_over.clone() };
         let own = cx.clone();
-        let starting = contain(EXTRA.scope(
-            extra.clone(),
-            ARGUMENTS.scope(arguments, async move {
-                match start {
-                    Some(start) => (start.0)(own).await,
-                    // Temporary children are started once.
-                    None => Err(StartFault::Failed(ExitReason::NoProc)),
-                }
-            }),
-        ));
+        let starting = INIT.scope(init, async move {
+            // Temporary children are started once.
+            let start = start.ok_or(ExitReason::NoProc)?;
+            Contained::new(guard_blocking(|| (start.0)(own))?).await?
+        });
         let result = match self.start_within {
-            Some(within) => {
-                tokio::time::timeout(within, starting).await.unwrap_or(Err(ExitReason::Timeout))
-            }
+            Some(within) => tokio::time::timeout(within, starting)
+                .await
+                .unwrap_or(Err(ExitReason::Timeout.into())),
             None => starting.await,
         };
         let fault = match result {
-            Ok(Ok(Outcome::Up(life))) => {
+            Ok(Outcome::Up(life)) => {
                 unborn.born();
                 self.bind(&life);
-                let extra = extra.lock().unwrap_or_else(PoisonError::into_inner).take();
-                return Ok(Begun { life: Some(life), extra });
+                let taken = |slot: Slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+                return Ok(Begun { life: Some(life), extra: handed_over.and_then(taken) });
             }
-            Ok(Ok(Outcome::Ignored)) => {
+            Ok(Outcome::Ignored) => {
                 node.ignored();
                 return Ok(Begun { life: None, extra: None });
             }
-            Ok(Err(fault)) => fault,
-            Err(reason) => StartFault::Failed(reason),
+            Err(fault) => fault,
         };
         // A supervisor whose time is up runs already, with those children that did start.
         if let Some(life) = node.life() {

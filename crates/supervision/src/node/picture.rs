@@ -49,7 +49,7 @@ impl Node {
         node.restarts = Restarts { total, in_window: if total == 0 { 0 } else { in_window } };
         node.state = written.state;
         node.incarnation = written.incarnation;
-        node.last_exit = written.last_exit.as_deref().cloned();
+        node.last_exit = written.last.as_deref().map(last_exit);
         node.uptime_ms = written.started_at.map(|then| millis(now.since(then)));
         node.mailbox_depth = written.life.as_ref().and_then(|life| life.control.mailbox_depth());
         node.detail = detail;
@@ -117,20 +117,28 @@ pub(crate) fn collect_declared(
     }
 }
 
-pub(super) fn last_exit(reason: &ExitReason, lived: Duration, now: Uptime) -> LastExit {
+/// An end as it is kept.
+#[derive(Clone)]
+pub(super) struct PastLife {
+    pub(super) reason: ExitReason,
+    pub(super) lived: Duration,
+    pub(super) ended: Uptime,
+}
+
+fn last_exit(PastLife { reason, lived, ended }: &PastLife) -> LastExit {
     let (message, location) = if let ExitReason::Panic { message, location } = reason {
-        (Some(message.clone()), location.clone())
+        (Some(&**message), location.as_deref())
     } else if let ExitReason::Error(text) | ExitReason::ShutdownWith(text) = reason {
-        (Some(text.clone()), None)
+        (Some(&**text), None)
     } else {
         (None, None)
     };
     LastExit {
         reason: reason.name().to_owned(),
-        message,
-        location,
-        lived_ms: millis(lived),
-        at_ms: millis(now.elapsed()),
+        message: message.map(ToOwned::to_owned),
+        location: location.map(ToOwned::to_owned),
+        lived_ms: millis(*lived),
+        at_ms: millis(ended.elapsed()),
     }
 }
 

@@ -162,7 +162,9 @@ impl Shell {
                 }),
                 Step::Forget(order) => self.forget(order),
                 Step::Report(order, reason) => {
-                    if let Some(slot) = self.slots.get(&order) {
+                    if let Some(slot) = self.slots.get(&order)
+                        && self.context.is_heard()
+                    {
                         let offender = slot.spec.offender(slot.process());
                         let event = LifecycleEvent::ChildTerminated { reason, offender };
                         self.report(event);

@@ -62,5 +62,5 @@ async fn an_agent_is_a_permanent_child_that_a_panic_ends() {
     let Err(CallError::Exited(ExitReason::Panic { message, .. })) = first.await else {
         panic!("the caller is told")
     };
-    assert_eq!(message, "cast");
+    assert_eq!(&*message, "cast");
 }

@@ -171,7 +171,7 @@ async fn pending_calls_fail_with_the_servers_reason_the_moment_it_ends() {
     let Err(CallError::Exited(ExitReason::Panic { message, location })) = kept.await else {
         panic!("a panic is told as one")
     };
-    assert_eq!(message, "asked to panic");
+    assert_eq!(&*message, "asked to panic");
     assert!(location.unwrap().contains("server.rs"));
     // A real kill, in the middle of a handler.
     let (root, talk) = alone().await;

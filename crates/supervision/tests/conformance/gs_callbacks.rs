@@ -70,7 +70,7 @@ async fn a_handler_that_fails_ends_the_server_after_cleanup_with_its_last_state(
         talk.ping().await.unwrap();
         let reason = talk.end(panic).await;
         let ExitReason::Panic { message, location } = reason else { panic!("{reason}") };
-        assert_eq!(message, text);
+        assert_eq!(&*message, text);
         assert!(location.unwrap().contains(".rs:"));
         assert_eq!(talk.did(), ["terminate: panic after 2", "dropped"]);
     }
@@ -192,7 +192,7 @@ async fn an_abnormal_end_is_reported_once_and_a_normal_one_never() {
     let event = lifecycle.next().await.unwrap();
     let LifecycleEvent::Crashed(report) = event.event else { panic!("{event:?}") };
     let ExitReason::Panic { message, location } = &report.reason else { panic!("{report:?}") };
-    assert_eq!(message, "asked to panic");
+    assert_eq!(&**message, "asked to panic");
     assert!(location.as_ref().unwrap().contains("server.rs"));
     let expected = CrashReport {
         path: "/top/inner/a".into(),

@@ -53,7 +53,7 @@ async fn a_pending_call_fails_at_once_with_the_reason() {
     }
     probe.answers().await;
     let panic = probe.end(|| Message::Panic).await;
-    assert!(matches!(&panic, ExitReason::Panic { message, .. } if message == "asked to panic"));
+    assert!(matches!(&panic, ExitReason::Panic { message, .. } if **message == *"asked to panic"));
     probe.answers().await;
     let waits = probe.address.call(Message::Keep, SOON);
     let kill = async {

@@ -41,7 +41,7 @@ async fn a_panic_ends_the_server_and_tells_where() {
     let ended = world.probes[0].end(|| Message::Panic).await;
     assert!(ended.is_abnormal());
     let ExitReason::Panic { message, location: Some(location) } = ended else { panic!("{ended}") };
-    assert_eq!(message, "asked to panic");
+    assert_eq!(&*message, "asked to panic");
     assert!(location.contains("probe"), "{location}");
 }
 

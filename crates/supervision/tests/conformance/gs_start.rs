@@ -143,7 +143,7 @@ async fn a_panic_in_init_fails_the_start_and_never_hangs() {
         let StartFault::Failed(ExitReason::Panic { message, location }) = fault else {
             panic!("{fault}")
         };
-        assert_eq!(message, "no init");
+        assert_eq!(&*message, "no init");
         assert!(location.unwrap().contains("gs_start.rs"));
     }
     // As a start_monitor: somebody watches the server that is being started.

@@ -56,7 +56,7 @@ async fn a_panic_of_the_init_is_told_in_every_kind_of_start() {
         let StartFault::Failed(ExitReason::Panic { message, location }) = error.root_cause() else {
             panic!("{error}")
         };
-        assert_eq!(message, "start panics");
+        assert_eq!(&**message, "start panics");
         assert!(location.as_ref().is_some_and(|place| place.contains("probe")), "{location:?}");
         assert_eq!(probe.ping().await, Err(CallError::NoProc));
     }

@@ -116,7 +116,7 @@ async fn a_panic_in_a_factory_or_init_is_a_start_error() {
         let StartFault::Failed(ExitReason::Panic { message, .. }) = &error.reason else {
             panic!("{error}")
         };
-        assert_eq!(message, text);
+        assert_eq!(&**message, text);
     }
     assert_eq!(world.node("/top").incarnation, 1);
     for probe in &world.probes {

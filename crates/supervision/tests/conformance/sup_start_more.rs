@@ -88,7 +88,7 @@ async fn an_init_that_fails_is_the_reason_of_the_start() {
         } else {
             panic!("{reason}")
         };
-        assert_eq!(text, "no configuration");
+        assert_eq!(&**text, "no configuration");
     }
     let (spec, probe) = Probe::new("a", &Log::default());
     root.supervisor().start_child(spec).await.unwrap();

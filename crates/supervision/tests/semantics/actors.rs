@@ -13,7 +13,7 @@ async fn a_pending_call_fails_with_the_reason_and_is_not_repeated() {
     let probe = &world.probes[0];
     let panic = probe.end(|| Message::Panic).await;
     let ExitReason::Panic { message, location: Some(location) } = panic else { panic!("{panic}") };
-    assert_eq!(message, "asked to panic");
+    assert_eq!(&*message, "asked to panic");
     assert!(location.contains("probe"), "{location}");
     probe.answers().await;
     assert_eq!(probe.end(|| Message::Fail).await, ExitReason::Error("asked to fail".into()));

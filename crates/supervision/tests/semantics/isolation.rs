@@ -196,7 +196,7 @@ async fn place_of_a_panic(options: Options) -> Option<String> {
     let reason = probe.end(|| Message::Panic).await;
     root.shutdown().await;
     let ExitReason::Panic { location, .. } = reason else { panic!("{reason}") };
-    location
+    location.map(|place| place.to_string())
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -27,7 +27,7 @@ async fn a_result_comes_back_and_a_panic_harms_only_its_task() {
     let Err(TaskError::Exited(ExitReason::Panic { message, .. })) = bad.join(SOON).await else {
         panic!("{bad:?}")
     };
-    assert_eq!(message, "oh");
+    assert_eq!(&*message, "oh");
     while !tasks.children().is_empty() {
         tokio::task::yield_now().await;
     }

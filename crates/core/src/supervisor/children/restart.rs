@@ -1,7 +1,12 @@
 //! Automatic restarts: whom they touch, what they count, when they wait, who waits for them.
 
-use super::{Children, Keeps, Order, Status, Step, Turn};
+use std::ops::{Bound, RangeBounds};
+
+use super::{Children, Entry, Keeps, Order, Status, Step, Turn};
 use crate::{Restart, Strategy, Uptime, Verdict};
+
+/// Children that are neighbours in start order.
+type Group = (Bound<Order>, Bound<Order>);
 
 impl Children {
     /// The restart step of table 5.3.
@@ -29,40 +34,34 @@ impl Children {
             }
         }
         let group = self.group(order);
-        for member in group.iter().rev() {
-            self.stop_for_restart(*member, now);
+        let mut gone = Vec::new();
+        for (&member, entry) in self.entries.range_mut(group).rev() {
+            if let Status::Running(pid) = entry.status {
+                self.steps.push_back(Step::Stop(member, pid));
+                entry.lived_until(now);
+            }
+            entry.status = Status::Stopped;
+            if !std::mem::replace(&mut entry.awaited, true) {
+                self.awaited += 1;
+            }
+            self.steps.push_back(Step::Expect(member));
+            if entry.rules.restart == Restart::Temporary {
+                gone.push(member);
+            }
         }
-        let temporary = |member: &Order| {
-            self.entries.get(member).is_some_and(|entry| entry.rules.restart == Restart::Temporary)
-        };
-        let (gone, come): (Vec<Order>, Vec<Order>) =
-            group.iter().partition(|order| temporary(order));
-        for member in gone.into_iter().rev() {
+        for member in gone {
             self.forget(member); // SUP-071, 072
         }
         self.turn = Turn::Restart;
-        self.steps.extend(come.into_iter().map(Step::Start));
+        self.steps.extend(self.entries.range(group).map(|(member, _)| Step::Start(*member)));
     }
 
-    fn stop_for_restart(&mut self, member: Order, now: Uptime) {
-        let Some(entry) = self.entries.get_mut(&member) else { return };
-        if let Status::Running(pid) = entry.status {
-            self.steps.push_back(Step::Stop(member, pid));
-            entry.lived_until(now);
-        }
-        entry.status = Status::Stopped;
-        if !std::mem::replace(&mut entry.awaited, true) {
-            self.awaited += 1;
-        }
-        self.steps.push_back(Step::Expect(member));
-    }
-
-    /// Those that restart with the child, in start order, itself included.
-    fn group(&self, order: Order) -> Vec<Order> {
+    /// Those that restart with the child, itself included.
+    fn group(&self, order: Order) -> Group {
         match self.flags.strategy {
-            Strategy::OneForOne => vec![order],
-            Strategy::OneForAll => self.entries.keys().copied().collect(),
-            Strategy::RestForOne => self.entries.range(order..).map(|(order, _)| *order).collect(),
+            Strategy::OneForOne => (Bound::Included(order), Bound::Included(order)),
+            Strategy::OneForAll => (Bound::Unbounded, Bound::Unbounded),
+            Strategy::RestForOne => (Bound::Included(order), Bound::Unbounded),
         }
     }
 
@@ -81,14 +80,14 @@ impl Children {
         if self.awaited == 0 {
             return;
         }
-        let mut comes = Vec::new();
-        for (order, entry) in &self.entries {
-            if matches!(entry.status, Status::Restarting { .. }) {
-                comes.extend(self.group(*order));
-            }
-        }
+        let due = |entry: &Entry| matches!(entry.status, Status::Restarting { .. });
+        let due = self.entries.iter().filter(|(_, entry)| due(entry));
+        let come: Vec<Group> = due.map(|(order, _)| self.group(*order)).collect();
         for (order, entry) in &mut self.entries {
-            if entry.awaited && entry.status == Status::Stopped && !comes.contains(order) {
+            if entry.awaited
+                && entry.status == Status::Stopped
+                && !come.iter().any(|group| group.contains(order))
+            {
                 entry.awaited = false;
                 self.awaited -= 1;
                 self.steps.push_back(Step::Dismiss(*order));

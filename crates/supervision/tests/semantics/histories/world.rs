@@ -244,7 +244,7 @@ impl World {
                 }
                 How::Normal => Message::Exit(ExitReason::Normal),
                 How::Shutdown => Message::Exit(ExitReason::Shutdown),
-                How::ShutdownWith => Message::Exit(ExitReason::ShutdownWith("done".to_owned())),
+                How::ShutdownWith => Message::Exit(ExitReason::ShutdownWith("done".into())),
                 How::Stop => Message::Stop,
                 How::Fail => Message::Fail,
                 How::Panic => Message::Panic,

@@ -129,7 +129,7 @@ async fn trap_27_panics_lose_what_is_not_a_text_and_their_place() {
     let world = World::start_with(&[Restart::Permanent], |spec| spec).await.unwrap();
     let reason = world.probes[0].end(odd).await;
     let ExitReason::Panic { message, location: Some(place) } = reason else { panic!("{reason}") };
-    assert_eq!(message, "a panic without a text");
+    assert_eq!(&*message, "a panic without a text");
     assert!(place.contains("reasons.rs"), "{place}");
 }
 
