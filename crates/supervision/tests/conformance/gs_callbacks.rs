@@ -12,6 +12,7 @@ use crate::{
     gs_server::{Bare, SHORT, Say, Talk, Talker, Told, alone, alone_with, reasons, settle},
     harness::proves,
     probe::{Cleanup, SOON, root},
+    traces::Traces,
 };
 
 proves!(a_handler_stops_the_server_for_exactly_its_reason_after_cleanup, ["GS-034", "GS-037"]);
@@ -178,6 +179,7 @@ async fn an_abnormal_end_is_reported_once_and_a_normal_one_never() {
     let (inner, _) = Supervisor::child_spec(inner);
     let root = root(SupervisorSpec::new("top").child(inner)).await;
     let mut lifecycle = root.tree().lifecycle();
+    let (traces, _guard) = Traces::collect();
     let watched = other.address.whereis().unwrap();
     let process = talk.address.whereis().unwrap().to_string();
     talk.ping().await.unwrap();
@@ -206,6 +208,9 @@ async fn an_abnormal_end_is_reported_once_and_a_normal_one_never() {
         linked: vec!["/top/inner/b".into()],
     };
     assert_eq!(*report, expected);
+    let traced = traces.with("server crashed");
+    assert_eq!(traced.len(), 1, "{traced:?}");
+    assert!(traced[0].1.contains(" label=\"the third of seven\""), "{traced:?}");
     let exited = lifecycle.next().await.unwrap();
     assert!(matches!(exited.event, LifecycleEvent::Exited { .. }), "{exited:?}");
 }

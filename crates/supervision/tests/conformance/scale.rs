@@ -113,4 +113,7 @@ async fn ten_thousand_dynamic_children_are_no_burden() {
     assert!(among_many < 6 * among_few, "a crash: {among_few:?}, {among_many:?}");
     assert!(stop < Duration::from_secs(15), "500 s one after another, but {stop:?}");
     assert!(all < Duration::from_secs(40), "{all:?}");
+    // A look at each of ten thousand would take little longer than a restart does.
+    let (among_more, _) = crash_and_shutdown(clock, 60_000).await;
+    assert!(among_more < 6 * among_few, "a crash: {among_few:?}, {among_more:?}");
 }

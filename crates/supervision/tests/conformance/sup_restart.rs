@@ -82,10 +82,15 @@ async fn a_restarted_child_is_a_new_actor() {
     let probe = &world.probes[0];
     assert_eq!((probe.ping().await, probe.ping().await), (Ok(1), Ok(2)));
     world.log.take();
+    let old = probe.address.whereis().unwrap();
     probe.address.cast(Message::Panic).unwrap();
     probe.address.cast(Message::Work("queued")).unwrap();
     until(|| world.incarnation("a") == 2).await;
     assert_eq!(probe.answers().await, 1, "its state is fresh");
+    let new = probe.address.whereis().unwrap();
+    assert_eq!((old.is_alive(), new.is_alive()), (false, true));
+    assert_ne!(old, new, "its identity is its own");
+    assert_ne!(old.to_string(), new.to_string(), "and so it is for who reads it");
     assert_eq!(world.log.take(), ["a cleaned", "a dropped", "a started"], "nothing is inherited");
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use perennial_core::{ExitReason, Shutdown};
+use perennial_core::{ExitReason, Restart, Shutdown};
 use perennial_supervision::{
     CallError, ChildSpec, ChildStatus, Clock, Options, RequestError, Root, StartFault, Supervisor,
     SupervisorSpec,
@@ -38,6 +38,31 @@ async fn a_supervisor_without_children_lives_and_stops_at_once() {
     root.supervisor().delete_child("a").await.unwrap();
     let report = root.shutdown().await;
     assert_eq!((report.reason, report.took), (ExitReason::Shutdown, Duration::ZERO));
+}
+
+proves!(a_supervisor_without_children_ends_for_the_reason_it_is_given, ["SUP-159"]);
+async fn a_supervisor_without_children_ends_for_the_reason_it_is_given() {
+    let root = root(SupervisorSpec::new("top")).await;
+    let start = async |spec: ChildSpec| {
+        let spec = spec.restart(Restart::Temporary);
+        root.supervisor().start_child(spec).await.unwrap().process.unwrap()
+    };
+    for reason in [
+        ExitReason::Normal,
+        ExitReason::ShutdownWith("detail".into()),
+        ExitReason::Error("text".into()),
+    ] {
+        let (starter, probe) = Probe::new("starter", &Log::default());
+        let starter = start(starter).await;
+        let (empty, _) = Supervisor::child_spec(SupervisorSpec::new("empty"));
+        let empty = start(empty.linked_to(starter)).await;
+        let mut down = empty.monitor();
+        let before = root.tree().clock().now();
+        let given = reason.clone();
+        assert_eq!(probe.end(|| Message::Exit(given)).await, reason);
+        assert_eq!(down.down().await, reason);
+        assert_eq!(root.tree().clock().now(), before, "at once");
+    }
 }
 
 proves!(a_failed_start_is_not_retried_and_counts_nothing, ["SUP-009"]);

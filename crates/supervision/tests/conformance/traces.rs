@@ -32,9 +32,13 @@ impl Traces {
 
     /// Those of this context, since the last call.
     pub(crate) fn take(&self, context: &str) -> Vec<(Level, String)> {
-        let own = format!(" context={context:?}");
+        self.with(&format!(" context={context:?}"))
+    }
+
+    /// Those with this text in their line, since the last call.
+    pub(crate) fn with(&self, text: &str) -> Vec<(Level, String)> {
         let mut events = std::mem::take(&mut *self.events.lock().unwrap());
-        events.retain(|(_, text)| text.contains(&own));
+        events.retain(|(_, line)| line.contains(text));
         events
     }
 }
