@@ -91,9 +91,9 @@ pub struct ChildSpec {
     /// Whom to tell whether it is there; absent for what has no address.
     pub(crate) presence: Option<Arc<dyn Announce>>,
     detail: Option<Arc<Detail>>,
-    pub(crate) supervises: Option<Supervises>,
+    pub(crate) supervises: Option<Arc<Supervises>>,
     pub(crate) start_within: Option<Duration>,
-    pub(crate) restart_delay: Option<RestartDelay>,
+    pub(crate) restart_delay: Option<Box<RestartDelay>>,
     pub(crate) restart_budget: Option<IntensityLimit>,
     /// Set for dynamic children: siblings may share the id.
     pub(crate) child_ids_repeat: bool,
@@ -168,14 +168,14 @@ impl ChildSpec {
     /// cancel the wait (SUP-120).
     #[must_use]
     pub fn restart_delay(mut self, delay: Duration) -> Self {
-        self.restart_delay = Some(RestartDelay::constant(delay));
+        self.restart_delay = Some(Box::new(RestartDelay::constant(delay)));
         self
     }
 
     /// As [`restart_delay`](Self::restart_delay), growing.
     #[must_use]
     pub fn restart_backoff(mut self, delay: RestartDelay) -> Self {
-        self.restart_delay = Some(delay);
+        self.restart_delay = Some(Box::new(delay));
         self
     }
 
@@ -262,7 +262,7 @@ impl ChildSpec {
             id: self.id.clone(),
             restart: self.restart,
             significant: self.significant,
-            delay: self.restart_delay,
+            delay: self.restart_delay.clone(),
             budget: self.restart_budget,
         }
     }
@@ -287,7 +287,8 @@ impl ChildSpec {
     pub(crate) fn without_start(&self) -> Self {
         let mut shown = Self { start: None, ..self.clone() };
         if let Some(declared) = &mut shown.supervises {
-            declared.children = declared.children.iter().map(Self::without_start).collect();
+            let children = declared.children.iter().map(Self::without_start).collect();
+            *declared = Arc::new(Supervises { children, ..Supervises::clone(declared) });
         }
         shown
     }

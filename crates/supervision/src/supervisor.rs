@@ -310,7 +310,7 @@ where
     child.child_type = ChildType::Supervisor;
     child.start_within = None;
     child.presence = Some(announce);
-    child.supervises = Some(declared);
+    child.supervises = Some(Arc::new(declared));
     let handle = S::from(presence);
     child.answers_with(handle.clone());
     (child, handle)

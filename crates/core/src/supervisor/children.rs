@@ -25,18 +25,23 @@ struct Entry {
     /// Restarts without a long life between them.
     in_a_row: u32,
     up_since: Uptime,
-    budget: Option<RestartIntensity>,
+    /// Few have one of their own.
+    budget: Option<Box<RestartIntensity>>,
 }
 
 impl Entry {
     /// A long life begins the count of restarts in a row anew, whatever ends it.
     fn lived_until(&mut self, end: Uptime) {
-        if let Some(delay) = self.rules.delay
+        if let Some(delay) = &self.rules.delay
             && end.since(self.up_since) >= delay.reset_after
         {
             self.in_a_row = 0;
         }
     }
+}
+
+fn budget(rules: &Rules) -> Option<Box<RestartIntensity>> {
+    rules.budget.map(|limit| Box::new(RestartIntensity::new(limit)))
 }
 
 /// Why children are being started.
@@ -293,7 +298,7 @@ impl Children {
         self.stopped(order)?;
         self.turn = Turn::RestartChild;
         if let Some(entry) = self.entries.get_mut(&order) {
-            entry.budget = entry.rules.budget.map(RestartIntensity::new);
+            entry.budget = budget(&entry.rules);
             entry.in_a_row = 0;
         }
         self.steps.push_back(Step::Expect(order));
@@ -339,7 +344,7 @@ impl Children {
         let place = |rules: Rules| match self.ids.get(&rules.id).copied() {
             Some(order) => {
                 if let Some(entry) = self.entries.get_mut(&order) {
-                    entry.budget = rules.budget.map(RestartIntensity::new);
+                    entry.budget = budget(&rules);
                     entry.rules = rules;
                 }
                 order
@@ -368,7 +373,7 @@ impl Children {
         if self.keeps == Keeps::Specs {
             self.ids.insert(rules.id.clone(), order);
         }
-        let budget = rules.budget.map(RestartIntensity::new);
+        let budget = budget(&rules);
         let (status, up_since) = (Status::Stopped, Uptime::new(Duration::ZERO));
         let entry = Entry { rules, status, awaited: false, in_a_row: 0, up_since, budget };
         self.entries.insert(order, entry);

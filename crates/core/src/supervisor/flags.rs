@@ -47,8 +47,8 @@ pub struct Rules {
     pub restart: Restart,
     /// Whether its end may stop the supervisor.
     pub significant: bool,
-    /// How long each restart waits.
-    pub delay: Option<RestartDelay>,
+    /// How long each restart waits; few have a delay.
+    pub delay: Option<Box<RestartDelay>>,
     /// A restart budget of its own, instead of the supervisor's.
     pub budget: Option<IntensityLimit>,
 }

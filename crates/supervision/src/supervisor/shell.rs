@@ -496,6 +496,8 @@ impl Shell {
                 break;
             }
         }
+        // From here on nobody reads what arrives: those who asked are told of the end.
+        drop(inbox);
         self.stop_all().await;
         // Giving up is an end in good order (SUP-129); a stop says why itself (SUP-149).
         stop.reason().cloned().unwrap_or(ExitReason::Shutdown)

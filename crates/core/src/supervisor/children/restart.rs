@@ -71,7 +71,7 @@ impl Children {
         self.next_generation += 1;
         let Some(entry) = self.entries.get_mut(&order) else { return };
         entry.status = Status::Restarting { generation };
-        let after = entry.rules.delay.map(|delay| delay.before(entry.in_a_row));
+        let after = entry.rules.delay.as_ref().map(|delay| delay.before(entry.in_a_row));
         self.steps.push_back(Step::Retry { order, generation, after });
     }
 

@@ -295,7 +295,7 @@ fn delays_double_up_to_their_maximum_and_a_long_life_begins_anew() {
     let flags = Flags { intensity: limit(99), ..Flags::default() };
     let mut children = Children::new(flags, Keeps::Specs).unwrap();
     let order = children
-        .start_child(Rules { delay: Some(delay), ..rules("a", Restart::Permanent) })
+        .start_child(Rules { delay: Some(Box::new(delay)), ..rules("a", Restart::Permanent) })
         .unwrap();
     plan(&mut children);
     children.started(order, Started::Up(Pid(0)), at(0));
@@ -346,7 +346,7 @@ fn a_long_life_that_a_sibling_ended_begins_the_backoff_anew() {
     let delay = RestartDelay { first: secs(1), max: secs(5), reset_after: secs(60) };
     let flags = Flags { strategy: Strategy::OneForAll, intensity: limit(99), ..Flags::default() };
     for (lives, wait) in [(59, 2), (60, 1)] {
-        let slow = Rules { delay: Some(delay), ..rules("slow", Restart::Permanent) };
+        let slow = Rules { delay: Some(Box::new(delay)), ..rules("slow", Restart::Permanent) };
         let mut children = Children::new(flags, Keeps::Specs).unwrap();
         children.declare(vec![slow, rules("b", Restart::Permanent)]).unwrap();
         let up = |children: &mut Children, step: &Step, now: u64| {
