@@ -96,10 +96,10 @@ impl<M: Send + 'static> Address<M> {
     ) -> Result<P::Reply, CallError> {
         let attempt = async {
             let life = self.presence.current().await.map_err(|_| CallError::NoProc)?;
-            if is_current(life.process.pid()) {
+            if is_current(life.process().pid()) {
                 return Err(CallError::CallingSelf);
             }
-            Awaited::send(&life, request).answer().await
+            Awaited::send(&life, request).reply().await
         };
         tokio::time::timeout(within, attempt).await.unwrap_or(Err(CallError::Timeout))
     }
@@ -137,12 +137,12 @@ impl<M: Send + 'static> Address<M> {
     /// When no incarnation runs now, or its mailbox is full. It is safe to ignore that, as OTP's
     /// cast does: an accepted message may be lost with its incarnation as well (GS-032).
     pub fn cast(&self, message: M) -> Result<(), CastError> {
-        self.presence.now().ok_or(CastError::NoProc)?.post.post(message)
+        self.presence.now().ok_or(CastError::NoProc)?.post(message)
     }
 
     /// The present incarnation, if there is one now (GS-063).
     pub fn whereis(&self) -> Option<ProcessRef> {
-        self.presence.now().map(|life| life.process.clone())
+        self.presence.now().map(|life| life.process().clone())
     }
 
     /// Watches the end of the present incarnation; [`ExitReason::NoProc`] at once when there is

@@ -13,29 +13,27 @@ use super::{CastError, MAILBOX_MAX, ProcessStatus};
 use crate::{ProcessRef, life::Pid, presence::OneLife};
 
 /// One life of an actor, as an address reaches it. Cheap to clone: each call does.
-pub(crate) struct Incarnation<M>(Arc<Reached<M>>);
-
-pub(crate) struct Reached<M> {
-    pub(crate) process: ProcessRef,
-    pub(crate) post: Arc<dyn Post<M>>,
-}
+pub(crate) struct Incarnation<M>(Arc<dyn Post<M>>);
 
 impl<M> Incarnation<M> {
-    pub(crate) fn new(process: ProcessRef, post: Arc<dyn Post<M>>) -> Self {
-        Self(Arc::new(Reached { process, post }))
+    pub(crate) fn new(post: Arc<dyn Post<M>>) -> Self {
+        Self(post)
     }
 }
 
 impl<M> Deref for Incarnation<M> {
-    type Target = Reached<M>;
+    type Target = dyn Post<M>;
 
-    fn deref(&self) -> &Reached<M> {
-        &self.0
+    fn deref(&self) -> &Self::Target {
+        &*self.0
     }
 }
 
 /// How a life is reached, whatever kind of actor it is. None of these waits.
 pub(crate) trait Post<M>: Send + Sync {
+    /// Which life it is.
+    fn process(&self) -> &ProcessRef;
+
     /// Puts `message` behind those that wait.
     fn post(&self, message: M) -> Result<(), CastError>;
 
@@ -60,7 +58,7 @@ pub(crate) enum Refused {
 
 impl<M> OneLife for Incarnation<M> {
     fn pid(&self) -> Pid {
-        self.process.pid()
+        self.process().pid()
     }
 }
 

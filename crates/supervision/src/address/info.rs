@@ -32,7 +32,7 @@ impl<M: Send + 'static> Address<M> {
     /// What is known of the present incarnation, if there is one now. Asks nobody.
     pub fn info(&self) -> Option<ProcessInfo> {
         let incarnation = self.presence.now()?;
-        let (status, mailbox_depth, watches) = incarnation.post.look();
-        Some(ProcessInfo { process: incarnation.process.clone(), status, mailbox_depth, watches })
+        let (status, mailbox_depth, watches) = incarnation.look();
+        Some(ProcessInfo { process: incarnation.process().clone(), status, mailbox_depth, watches })
     }
 }

@@ -63,7 +63,7 @@ pub(crate) struct Awaited<R> {
     process: ProcessRef,
     sent: Result<(), CastError>,
     /// Absent once the port was dropped without an answer.
-    reply: Option<oneshot::Receiver<R>>,
+    port: Option<oneshot::Receiver<R>>,
 }
 
 impl<R> Awaited<R> {
@@ -73,16 +73,16 @@ impl<R> Awaited<R> {
         request: impl FnOnce(P) -> M,
     ) -> Self {
         let (caller, reply) = oneshot::channel();
-        let sent = life.post.post(request(P::to(caller)));
+        let sent = life.post(request(P::to(caller)));
         Self::sent(life, reply, sent)
     }
 
     pub(crate) fn sent<M>(
         life: &Incarnation<M>,
-        reply: oneshot::Receiver<R>,
+        port: oneshot::Receiver<R>,
         sent: Result<(), CastError>,
     ) -> Self {
-        Self { process: life.process.clone(), sent, reply: Some(reply) }
+        Self { process: life.process().clone(), sent, port: Some(port) }
     }
 
     /// The answer, if it is there. What was replied before the end counts.
@@ -92,10 +92,10 @@ impl<R> Awaited<R> {
         }
         // Read first: a reply that came in between is older than the end.
         let ended = self.process.exit_reason();
-        match self.reply.as_mut().map(oneshot::Receiver::try_recv) {
+        match self.port.as_mut().map(oneshot::Receiver::try_recv) {
             Some(Ok(reply)) => return Some(Ok(reply)),
             // What was found closed must not be asked again.
-            Some(Err(TryRecvError::Closed)) => self.reply = None,
+            Some(Err(TryRecvError::Closed)) => self.port = None,
             Some(Err(TryRecvError::Empty)) | None => (),
         }
         ended.map(|reason| Err(CallError::Exited(reason)))
@@ -107,15 +107,20 @@ impl<R> Awaited<R> {
     ///
     /// Safe: it can be awaited again.
     pub(crate) async fn answer(&mut self) -> Result<R, CallError> {
-        if let Some(answer) = self.now() {
-            return answer;
-        }
         if is_current(self.process.pid()) {
-            return Err(CallError::CallingSelf);
+            return self.now().unwrap_or(Err(CallError::CallingSelf));
+        }
+        self.reply().await
+    }
+
+    /// As [`answer`](Self::answer), for a caller that is known to be somebody else.
+    pub(crate) async fn reply(&mut self) -> Result<R, CallError> {
+        if self.sent == Err(CastError::Full) {
+            return Err(CallError::Full);
         }
         tokio::select! {
             biased;
-            reply = received(&mut self.reply) => return Ok(reply),
+            reply = received(&mut self.port) => return Ok(reply),
             // A request that was sent at the very moment of the end lies in a mailbox that nobody
             // will read: that its port is not dropped says nothing.
             _ = self.process.ended().wait() => (),
@@ -125,13 +130,13 @@ impl<R> Awaited<R> {
 }
 
 /// Waits for ever when the port was dropped.
-async fn received<R>(reply: &mut Option<oneshot::Receiver<R>>) -> R {
-    if let Some(receiver) = reply
+async fn received<R>(port: &mut Option<oneshot::Receiver<R>>) -> R {
+    if let Some(receiver) = port
         && let Ok(reply) = receiver.await
     {
         return reply;
     }
-    *reply = None;
+    *port = None;
     std::future::pending().await
 }
 

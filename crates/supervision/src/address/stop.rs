@@ -24,11 +24,11 @@ impl<M: Send + 'static> Address<M> {
             return Err(StopError::ZeroDeadline);
         }
         let incarnation = self.presence.now().ok_or(StopError::NoProc)?;
-        let process = &incarnation.process;
+        let process = incarnation.process();
         if is_current(process.pid()) {
             return Err(StopError::CallingSelf);
         }
-        incarnation.post.terminate(&reason);
+        incarnation.terminate(&reason);
         match tokio::time::timeout(within, process.ended().wait()).await {
             Ok(actual) if actual == reason => Ok(()),
             Ok(actual) => Err(StopError::Exited(actual)),

@@ -63,8 +63,8 @@ async fn start<A: Actor>(
     arguments: A::Arguments,
     publisher: Arc<Publisher<Incarnation<A::Msg>>>,
 ) -> Result<Outcome, ExitReason> {
-    let shared = Arc::new(Shared::new());
-    let whole = Arc::new(Whole::new(&cx, shared.clone()));
+    let shared = Arc::new(Shared::new(cx.process.clone()));
+    let whole = Arc::new(Whole { shared: shared.clone(), obituary: OnceLock::new() });
     let adapter = Adapter { actor, whole: whole.clone() };
     #[expect(clippy::disallowed_methods, reason = "the adapter is supervised by the caller")]
     let spawned = Actor::spawn(None, adapter, arguments).await;
@@ -79,7 +79,7 @@ async fn start<A: Actor>(
     // Set once: nobody else knows it yet.
     let _ = shared.actor.set(actor);
     let life = Life { process: cx.process.clone(), control: shared.clone() };
-    publisher.up(Incarnation::new(cx.process.clone(), shared));
+    publisher.up(Incarnation::new(shared));
     // Set once. One that has ended meanwhile is kept whole by this function alone, which announces
     // its end when it returns.
     let _ = whole.obituary.set(cx.exists(&life));
@@ -88,6 +88,7 @@ async fn start<A: Actor>(
 
 /// What one incarnation and those outside share; holds nothing of the user's.
 struct Shared<M> {
+    process: ProcessRef,
     /// Where to reach it; set once it has started.
     actor: OnceLock<ActorRef<M>>,
     mailbox: Mailbox,
@@ -100,8 +101,9 @@ struct Shared<M> {
 }
 
 impl<M> Shared<M> {
-    fn new() -> Self {
+    fn new(process: ProcessRef) -> Self {
         Self {
+            process,
             actor: OnceLock::new(),
             mailbox: Mailbox::default(),
             asked: OnceLock::new(),
@@ -140,6 +142,10 @@ impl<M: ractor::Message> Control for Shared<M> {
 }
 
 impl<M: ractor::Message> Post<M> for Shared<M> {
+    fn process(&self) -> &ProcessRef {
+        &self.process
+    }
+
     fn post(&self, message: M) -> Result<(), CastError> {
         let actor = self.actor.get().ok_or(CastError::NoProc)?;
         if !self.mailbox.admit() {
@@ -172,16 +178,9 @@ impl<M: ractor::Message> Post<M> for Shared<M> {
 /// barrier behind which its actor, its state and its mailbox are gone (trap 12), whatever way
 /// ractor, or the executor, ended it. Costs no task of its own.
 struct Whole<M: ractor::Message> {
-    here: ProcessRef,
     shared: Arc<Shared<M>>,
     /// Owed once the init has succeeded.
     obituary: OnceLock<Obituary>,
-}
-
-impl<M: ractor::Message> Whole<M> {
-    fn new(cx: &StartCx, shared: Arc<Shared<M>>) -> Self {
-        Self { here: cx.process.clone(), shared, obituary: OnceLock::new() }
-    }
 }
 
 impl<M: ractor::Message> Drop for Whole<M> {
@@ -214,7 +213,7 @@ impl<A: Actor> Adapter<A> {
         &self,
         call: impl Future<Output = Result<T, ActorProcessingErr>>,
     ) -> impl Future<Output = Result<T, ExitReason>> {
-        let own = CURRENT.scope(self.whole.here.clone(), guard(call));
+        let own = CURRENT.scope(self.whole.shared.process.clone(), guard(call));
         own.map(|answer| answer.and_then(|answer| answer.map_err(ExitReason::from_boxed)))
     }
 

@@ -51,12 +51,12 @@ async fn start<S: GenServer>(
 ) -> Result<Outcome, StartFault> {
     let process = start.process.clone();
     let here = process.clone();
-    let control = Arc::new(ServerControl::<S>::new());
+    let control = Arc::new(ServerControl::<S>::new(process.clone()));
     let queue = control.queue.clone();
     let life = Life { process: process.clone(), control: control.clone() };
     let mut cx = ServerCx::new(process.clone(), address, control.standing.clone());
     // What is sent from here on is kept until the init is done (GS-013).
-    publisher.up(Incarnation::new(process, control.clone()));
+    publisher.up(Incarnation::new(control.clone()));
     let birth = Birth { publisher, life: Some(life), inbox: Some(Inbox::new(queue.clone())) };
     let init = async {
         let own = &mut cx;
@@ -146,6 +146,7 @@ impl<S: GenServer> Drop for Birth<S> {
 
 /// What reaches a server from outside; holds nothing of it.
 struct ServerControl<S: GenServer> {
+    process: ProcessRef,
     queue: Arc<Queue<S>>,
     standing: Arc<Standing>,
     /// Why it was asked to stop, behind what waits.
@@ -156,9 +157,9 @@ struct ServerControl<S: GenServer> {
 }
 
 impl<S: GenServer> ServerControl<S> {
-    fn new() -> Self {
+    fn new(process: ProcessRef) -> Self {
         let (asked, cut, kill) = (OnceLock::new(), StopToken::new(), CancellationToken::new());
-        Self { queue: Queue::new(), standing: Arc::default(), asked, cut, kill }
+        Self { process, queue: Queue::new(), standing: Arc::default(), asked, cut, kill }
     }
 
     async fn cut(&self) -> ExitReason {
@@ -201,6 +202,10 @@ impl<S: GenServer> Control for ServerControl<S> {
 }
 
 impl<S: GenServer> Post<S::Message> for ServerControl<S> {
+    fn process(&self) -> &ProcessRef {
+        &self.process
+    }
+
     fn post(&self, message: S::Message) -> Result<(), CastError> {
         self.queue.push(Letter::Message(message)).map_err(|refused| match refused {
             Refused::Full => CastError::Full,

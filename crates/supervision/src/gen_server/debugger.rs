@@ -157,11 +157,11 @@ impl<S: GenServer> Debugger<S> {
         within: Duration,
     ) -> Result<R, DebugError> {
         let life = self.address.now().ok_or(CallError::NoProc)?;
-        if is_current(life.process.pid()) {
+        if is_current(life.process().pid()) {
             return Err(CallError::CallingSelf.into());
         }
         let (caller, reply) = oneshot::channel();
-        let sent = match life.post.inspect(Box::new(request(caller))) {
+        let sent = match life.inspect(Box::new(request(caller))) {
             Ok(()) => Ok(()),
             Err(Refused::NoProc) => Err(CastError::NoProc),
             Err(Refused::Full) => Err(CastError::Full),
