@@ -15,6 +15,8 @@
 //!
 //! An exit travels one way: the driver of a child awaits its real end (state dropped), publishes it
 //! in the tree, tells the child's address, and only then its supervisor.
+//!
+//! How all that is used, from the first supervisor on, is told in the [`guide`].
 
 pub mod actor;
 mod address;
@@ -73,6 +75,9 @@ pub use supervisor::{
 pub use template_supervisor::{TemplateSupervisor, TemplateSupervisorSpec};
 
 pub use task_supervisor::{Task, TaskError, TaskRef, TaskSupervisor, TaskSupervisorSpec};
+
+#[doc = include_str!("../GUIDE.md")]
+pub mod guide {}
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
