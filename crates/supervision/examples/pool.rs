@@ -8,13 +8,12 @@ mod picture;
 
 use std::{error::Error, time::Duration};
 
-use futures_util::FutureExt;
-use perennial_core::{ExitReason, Restart, Shutdown};
 use perennial_supervision::{
     Address, ChildRef, ChildSpec, Clock, DynamicSupervisor, DynamicSupervisorSpec, GenServer, Init,
     LifecycleStream, Next, Options, RequestError, Root, ServerCx, StopToken, SupervisorSpec,
     TemplateSupervisor, TemplateSupervisorSpec, actor::ActorError,
 };
+use perennial_supervision::{ExitReason, Restart, Shutdown};
 
 /// Rides to one quarter of the town and delivers parcels there.
 struct Courier(&'static str);
@@ -94,7 +93,7 @@ impl Couriers {
 
 /// Prints what has happened up to now.
 fn tell_all(events: &mut LifecycleStream) {
-    while let Some(event) = events.next().now_or_never().flatten() {
+    while let Some(event) = events.try_next() {
         picture::tell(&event);
     }
 }

@@ -8,8 +8,7 @@ mod picture;
 
 use std::error::Error;
 
-use futures_util::FutureExt;
-use perennial_core::Strategy;
+use perennial_supervision::Strategy;
 use perennial_supervision::{
     Address, ChildSpec, Clock, GenServer, Init, Next, Options, Root, ServerCx, Supervisor,
     SupervisorSpec, actor::ActorError,
@@ -68,7 +67,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         end.down().await;
         // A supervisor does one thing after the other: it answers once it has dealt with the exit.
         supervisor.get_child_spec("pot").await?;
-        while let Some(event) = events.next().now_or_never().flatten() {
+        while let Some(event) = events.try_next() {
             picture::tell(&event);
         }
     }

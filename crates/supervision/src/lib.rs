@@ -41,10 +41,11 @@ mod template_supervisor;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use perennial_core::tree::{NodeKind, NodeState, TreeNode};
 /// The nodes of the published tree.
+pub use perennial_core::tree::{NodeKind, NodeState, TreeNode};
+/// The words of a specification, and of an end.
 pub use perennial_core::{
-    AutoShutdown,
+    AutoShutdown, ChildId, ChildType, ExitReason, Restart, Shutdown, Strategy, Uptime,
     supervisor::{RestartDelay, SpecError},
 };
 pub use ractor;

@@ -167,6 +167,19 @@ impl LifecycleStream {
         }
     }
 
+    /// The next event if it is there already; `None` also when the tree is gone.
+    pub fn try_next(&mut self) -> Option<Lifecycle> {
+        loop {
+            match self.receiver.try_recv() {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::TryRecvError::Lagged(missed)) => self.missed += missed,
+                Err(
+                    broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed,
+                ) => return None,
+            }
+        }
+    }
+
     /// Events this subscriber was too slow for.
     pub fn missed(&self) -> u64 {
         self.missed

@@ -80,7 +80,7 @@ pub(crate) async fn idle() {
 
 /// What was told and not read yet.
 pub(crate) fn told(lifecycle: &mut LifecycleStream) -> Vec<Lifecycle> {
-    std::iter::from_fn(|| lifecycle.next().now_or_never().flatten()).collect()
+    std::iter::from_fn(|| lifecycle.try_next()).collect()
 }
 
 /// Of those, the reports of supervisors about a child: their OTP name, the child and the reason.
