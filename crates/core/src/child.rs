@@ -208,6 +208,16 @@ impl Restart {
 mod tests {
     use super::*;
 
+    #[test]
+    fn ids_and_stops_are_shown_as_they_are_written() {
+        let id = ChildId::from("runs");
+        assert_eq!(id.to_string(), "runs");
+        assert!(id == *"runs" && id != *"run");
+        let stops = [Shutdown::BrutalKill, Shutdown::WORKER_DEFAULT, Shutdown::Infinity]
+            .map(|it| it.to_string());
+        assert_eq!(stops, ["brutal_kill", "5000ms", "infinity"]);
+    }
+
     /// The whole table.
     #[test]
     fn own_exits_follow_the_table() {

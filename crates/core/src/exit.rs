@@ -112,4 +112,22 @@ mod tests {
         let reason = ExitReason::error(&Outer(std::fmt::Error));
         assert_eq!(reason.to_string(), format!("error: outer: {}", std::fmt::Error));
     }
+
+    #[test]
+    fn every_reason_has_a_name_and_its_detail() {
+        let panic = |location| ExitReason::Panic { message: "boom".into(), location };
+        for (reason, name, shown) in [
+            (ExitReason::Normal, "normal", "normal"),
+            (ExitReason::Shutdown, "shutdown", "shutdown"),
+            (ExitReason::ShutdownWith("why".into()), "shutdown_with", "shutdown: why"),
+            (ExitReason::Killed, "killed", "killed"),
+            (panic(None), "panic", "panic: boom"),
+            (panic(Some("a.rs:1:2".into())), "panic", "panic: boom (at a.rs:1:2)"),
+            (ExitReason::Error("no".into()), "error", "error: no"),
+            (ExitReason::NoProc, "noproc", "noproc"),
+            (ExitReason::Timeout, "timeout", "timeout"),
+        ] {
+            assert_eq!((reason.name(), reason.to_string().as_str()), (name, shown));
+        }
+    }
 }

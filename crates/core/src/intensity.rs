@@ -113,4 +113,13 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_limit_is_what_was_set_last() {
+        let limit = |max_restarts| IntensityLimit { max_restarts, within: Duration::from_secs(7) };
+        let mut intensity = RestartIntensity::new(limit(1));
+        assert_eq!(intensity.limit(), limit(1));
+        intensity.set_limit(limit(2));
+        assert_eq!(intensity.limit(), limit(2));
+    }
 }

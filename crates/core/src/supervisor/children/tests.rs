@@ -3,6 +3,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "tests look for one step among all")]
 
+mod delays;
 mod requests;
 
 use super::*;
