@@ -13,8 +13,9 @@
 //! | [`Tree`] | the published picture of a tree; reading it asks nobody |
 //! | [`Lifecycle`] | the stream of starts, exits and restarts |
 //!
-//! An exit travels one way: the driver of a child awaits its real end (state dropped), publishes it
-//! in the tree, tells the child's address, and only then its supervisor.
+//! An exit travels one way: at the real end, when the state is dropped, whoever owes the obituary (a
+//! driver, or the actor's own task as the last thing that it does) publishes it in the tree, tells
+//! the child's address, and only then its supervisor.
 //!
 //! How all that is used, from the first supervisor on, is told in the [`guide`].
 

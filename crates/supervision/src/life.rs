@@ -142,7 +142,7 @@ struct EndedInner {
     pid: Pid,
     reason: OnceLock<ExitReason>,
     told: Notify,
-    /// A driver announces the end; nobody else does.
+    /// Its obituary is owed; nobody else announces the end.
     driven: AtomicBool,
     /// Those who want to be told; empty once the reason is set.
     watchers: Mutex<Watchers>,
@@ -199,7 +199,7 @@ impl Ended {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// From here on a driver announces the end.
+    /// From here on an obituary is owed: nothing else announces the end.
     pub(crate) fn drive(&self) {
         self.0.driven.store(true, Ordering::SeqCst);
     }

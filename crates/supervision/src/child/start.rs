@@ -1,4 +1,4 @@
-//! The start of an incarnation, and the driver that announces its end.
+//! The start of an incarnation, and the obituary that is owed from then on.
 
 use std::{
     any::Any,
