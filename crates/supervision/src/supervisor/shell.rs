@@ -1,52 +1,26 @@
 //! Drives the machine of a supervisor's decisions: feeds it what happens, takes the steps it plans.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+mod ends;
+mod requests;
 
-use futures_util::future::join_all;
+use std::{collections::HashMap, sync::Arc};
+
 use perennial_core::{
     ExitReason, Restart,
-    child::StopRules,
     intensity::IntensityLimit,
-    supervisor::{Children, Flags, Keeps, Order, Pid, Refusal, SpecError, Started, Step},
+    supervisor::{Children, Flags, Keeps, Order, SpecError, Started, Step},
 };
 use tokio::sync::mpsc;
 
-use super::{
-    Acknowledge, Mail, Report, Waiting,
-    request::{ChildStart, NewChild, Reply, Request, RequestError, Which},
-};
+pub(crate) use self::ends::Ends;
+use super::{Acknowledge, Mail, Report, Waiting};
 use crate::{
     ChildSpec, Extra, LifecycleEvent, ProcessRef, StartError, StartFault, StopToken,
     child::{Begun, StartCx},
     context::Context,
     life::Life,
     node::Node,
-    stopping::{self, StopFault, Stopping},
 };
-
-/// How the children are stopped when the supervisor stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ends {
-    /// One after another, the last one started first (SUP-136, 137).
-    InTurn,
-    /// All at once, each under its own timer (DYN-039).
-    AtOnce,
-    /// As [`AtOnce`](Self::AtOnce), with one report for all that failed in the same way (SUP-170,
-    /// 228): instances of a template.
-    AsOne,
-}
-
-impl Ends {
-    fn rules(self) -> StopRules {
-        match self {
-            Self::InTurn | Self::AsOne => StopRules::Static,
-            Self::AtOnce => StopRules::Dynamic,
-        }
-    }
-}
 
 /// What a supervisor of any kind is driven by.
 #[derive(Clone, Debug)]
@@ -234,29 +208,6 @@ impl Shell {
         begun
     }
 
-    async fn stop(&self, order: Order, pid: Pid) {
-        if let Some(StopFault { reason, offender }) = self.stop_quietly(order, pid).await {
-            self.report(LifecycleEvent::ShutdownError { reason, offender });
-        }
-    }
-
-    /// As [`stop`](Self::stop), leaving the report to the caller.
-    async fn stop_quietly(&self, order: Order, pid: Pid) -> Option<StopFault> {
-        let slot = self.slots.get(&order)?;
-        let life = slot.life.as_ref().filter(|life| life.pid() == pid)?;
-        stopping::stop(self.stopping(slot, life)).await
-    }
-
-    fn stopping<'a>(&'a self, slot: &'a Slot, life: &'a Life) -> Stopping<'a> {
-        Stopping {
-            context: &self.context,
-            node: &slot.node,
-            spec: &slot.spec,
-            life,
-            rules: self.plan.ends.rules(),
-        }
-    }
-
     /// Makes room for a child. The tree, which outlives it, holds nothing that was captured to start
     /// a temporary one (SUP-073).
     fn add(&mut self, order: Order, spec: ChildSpec) -> Arc<Node> {
@@ -281,188 +232,6 @@ impl Shell {
         if let Some(slot) = self.slots.remove(&order) {
             slot.node.gone();
             self.node.remove_child(order);
-        }
-    }
-
-    /// Table 5.5. Callers that have left do not matter (SUP-206).
-    async fn serve(&mut self, request: Request) -> Result<(), Over> {
-        match request {
-            Request::StartChild { spec, reply } => {
-                let result = self.start_child(*spec).await?;
-                answer(reply, result);
-            }
-            Request::TerminateChild { which, reply } => {
-                let planned = self.order_of(&which).and_then(|order| {
-                    self.children.terminate_child(order).map_err(|it| self.refused(it, &which))
-                });
-                self.play(true, &mut None).await?;
-                answer(reply, planned);
-            }
-            Request::RestartChild { id, reply } => {
-                let result = self.restart_child(Which::Id(id)).await?;
-                answer(reply, result);
-            }
-            Request::DeleteChild { id, reply } => {
-                let which = Which::Id(id);
-                let planned = self.order_of(&which).and_then(|order| {
-                    self.children.delete_child(order).map_err(|it| self.refused(it, &which))
-                });
-                self.play(true, &mut None).await?;
-                answer(reply, planned);
-            }
-            Request::GetChildSpec { which, reply } => {
-                let missing = || RequestError::NotFound(which.id().clone());
-                let slot = self.order_of(&which).map(|order| self.slots.get(&order));
-                answer(
-                    reply,
-                    slot.and_then(|slot| {
-                        slot.map(|it| ChildSpec::clone(&it.spec)).ok_or_else(missing)
-                    }),
-                );
-            }
-            Request::Reconfigure { flags, keeps, children, reply } => {
-                answer(reply, self.reconfigure(flags, keeps, children));
-            }
-        }
-        Ok(())
-    }
-
-    async fn start_child(
-        &mut self,
-        mut spec: ChildSpec,
-    ) -> Result<Result<NewChild, RequestError>, Over> {
-        spec.child_ids_repeat = matches!(self.plan.keeps, Keeps::Instances { .. });
-        spec.restart_budget = spec.restart_budget.or(self.plan.child_budget);
-        let which = Which::Id(spec.id.clone());
-        let order = match self.children.start_child(spec.rules()) {
-            Ok(order) => order,
-            Err(refusal) => return Ok(Err(self.refused(refusal, &which))),
-        };
-        let place = Arc::downgrade(&self.add(order, spec));
-        let mut last = None;
-        self.play(true, &mut last).await?;
-        let new = begun(last, &which).map(|(life, extra)| {
-            let process = self.slots.get(&order).and_then(Slot::process);
-            NewChild { order, node: place, life, start: ChildStart { process, extra } }
-        });
-        Ok(new)
-    }
-
-    async fn restart_child(
-        &mut self,
-        which: Which,
-    ) -> Result<Result<ChildStart, RequestError>, Over> {
-        let order = match self.order_of(&which) {
-            Ok(order) => order,
-            Err(missing) => return Ok(Err(missing)),
-        };
-        if let Err(refusal) = self.children.restart_child(order) {
-            return Ok(Err(self.refused(refusal, &which)));
-        }
-        let mut last = None;
-        self.play(true, &mut last).await?;
-        let process = self.slots.get(&order).and_then(Slot::process);
-        Ok(begun(last, &which).map(|(_, extra)| ChildStart { process, extra }))
-    }
-
-    fn reconfigure(
-        &mut self,
-        flags: Flags,
-        keeps: Keeps,
-        children: Vec<ChildSpec>,
-    ) -> Result<(), RequestError> {
-        let rules = children.iter().map(ChildSpec::rules).collect();
-        let orders = self.children.reconfigure(flags, keeps, rules)?;
-        for (order, spec) in orders.into_iter().zip(children) {
-            if let Some(slot) = self.slots.get_mut(&order) {
-                slot.node.restarts_by(spec.restart);
-                slot.spec = Arc::new(spec);
-                slot.replaced = true;
-            } else {
-                self.add(order, spec).stopped();
-            }
-        }
-        self.node.publish_intensity(self.children.intensity());
-        Ok(())
-    }
-
-    fn order_of(&self, which: &Which) -> Result<Order, RequestError> {
-        let missing = || RequestError::NotFound(which.id().clone());
-        match which {
-            Which::Id(id) => self.children.find(id).ok_or_else(missing),
-            Which::Node { order, node, .. } => {
-                let slot = self.slots.get(order).ok_or_else(missing)?;
-                // Orders begin anew with every life of the supervisor; nodes are never the same.
-                std::ptr::eq(Arc::as_ptr(&slot.node), node.as_ptr())
-                    .then_some(*order)
-                    .ok_or_else(missing)
-            }
-        }
-    }
-
-    fn refused(&self, refusal: Refusal, which: &Which) -> RequestError {
-        let id = || which.id().clone();
-        match refusal {
-            Refusal::AlreadyStarted(order) => {
-                match self.slots.get(&order).and_then(Slot::process) {
-                    Some(process) => RequestError::AlreadyStarted(process),
-                    None => RequestError::AlreadyPresent(id()),
-                }
-            }
-            Refusal::AlreadyPresent => RequestError::AlreadyPresent(id()),
-            Refusal::Running => RequestError::Running(id()),
-            Refusal::Restarting => RequestError::Restarting(id()),
-            Refusal::NotFound => RequestError::NotFound(id()),
-            Refusal::MaxChildren(max) => RequestError::MaxChildren(max),
-            Refusal::Invalid(error) => RequestError::Invalid(error),
-        }
-    }
-
-    /// Whether static children come back is decided above: their addresses wait until then. Those
-    /// of a dynamic supervisor do not come back with it.
-    async fn stop_all(&mut self) {
-        let order = self.children.end();
-        match self.plan.ends {
-            Ends::InTurn => {
-                for (order, pid) in order {
-                    if let Some(pid) = pid {
-                        self.stop(order, pid).await;
-                    }
-                    self.at(order, |slot| {
-                        slot.node.stopped();
-                        slot.node.coming();
-                    });
-                }
-            }
-            Ends::AtOnce => {
-                let running = order.iter().filter_map(|(order, pid)| Some((*order, (*pid)?)));
-                join_all(running.map(|(order, pid)| self.stop(order, pid))).await;
-                for (order, _) in order {
-                    self.forget(order);
-                }
-            }
-            Ends::AsOne => {
-                let running = order.iter().filter_map(|(order, pid)| Some((*order, (*pid)?)));
-                let faults = running.map(|(order, pid)| self.stop_quietly(order, pid));
-                self.tell_as_one(join_all(faults).await.into_iter().flatten());
-                for (order, _) in order {
-                    self.forget(order);
-                }
-            }
-        }
-    }
-
-    /// One report for all that failed for the same reason.
-    fn tell_as_one(&self, faults: impl Iterator<Item = StopFault>) {
-        // Reasons have no order of their own; their texts tell them apart.
-        let mut same: BTreeMap<String, (StopFault, usize)> = BTreeMap::new();
-        for fault in faults {
-            same.entry(format!("{:?}", fault.reason)).or_insert((fault, 0)).1 += 1;
-        }
-        for (StopFault { reason, mut offender }, count) in same.into_values() {
-            offender.process = None;
-            let event = LifecycleEvent::ShutdownErrors { reason, offender, count };
-            self.report(event);
         }
     }
 
@@ -514,24 +283,4 @@ impl Shell {
         }
         self.play(false, &mut None).await
     }
-}
-
-/// What a start that was asked for answers.
-fn begun(
-    last: Option<Result<Begun, StartError>>,
-    which: &Which,
-) -> Result<(Option<Life>, Option<Extra>), RequestError> {
-    match last {
-        Some(Ok(Begun { life, extra })) => Ok((life, extra)),
-        Some(Err(StartError { reason: StartFault::AlreadyStarted(holder), .. })) => {
-            Err(RequestError::AlreadyStarted(holder)) // SUP-183, DYN-013
-        }
-        Some(Err(error)) => Err(RequestError::StartFailed(error)),
-        None => Err(RequestError::NotFound(which.id().clone())),
-    }
-}
-
-fn answer<T>(reply: Reply<T>, result: Result<T, RequestError>) {
-    // A caller that has left does not want it.
-    drop(reply.send(result));
 }

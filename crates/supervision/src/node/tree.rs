@@ -1,0 +1,64 @@
+//! The tree in the hands of a user.
+
+use std::sync::Arc;
+
+use perennial_core::tree::TreeNode;
+
+use super::Node;
+use crate::{Clock, LifecycleSource, LifecycleStream, Names, context::Context};
+
+/// The picture of one tree, as it is published. Cheap to clone; never blocks for long.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    root: Arc<Node>,
+    context: Context,
+}
+
+impl Tree {
+    pub(crate) fn new(root: Arc<Node>, context: Context) -> Self {
+        Self { root, context }
+    }
+
+    /// All nodes, a parent before its children, siblings in start order.
+    ///
+    /// Each node is consistent in itself; two nodes may be moments apart.
+    pub fn nodes(&self) -> Vec<TreeNode> {
+        let mut nodes = Vec::new();
+        self.root.collect(None, 0, self.context.clock().now(), &mut nodes);
+        nodes
+    }
+
+    /// Subscribes to what happens from now on.
+    pub fn lifecycle(&self) -> LifecycleStream {
+        self.context.lifecycle().subscribe()
+    }
+
+    /// Where to subscribe, for those who must not keep the tree alive.
+    pub fn lifecycle_source(&self) -> LifecycleSource {
+        self.context.lifecycle()
+    }
+
+    /// Paths of those that did not end when they were killed, and still have not.
+    pub(crate) fn unkillable(&self) -> Vec<String> {
+        self.context.still_unkillable()
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        self.context.names()
+    }
+
+    /// The clock of this tree.
+    pub fn clock(&self) -> Clock {
+        self.context.clock()
+    }
+
+    /// The node at `path`, for example `/perennial/runs/01M`.
+    #[cfg(feature = "testing")]
+    pub(crate) fn find(&self, path: &str) -> Option<Arc<Node>> {
+        let mut parts = path.strip_prefix('/')?.split('/');
+        if parts.next()? != self.root.name() {
+            return None;
+        }
+        parts.try_fold(self.root.clone(), |node, part| node.child(part))
+    }
+}
