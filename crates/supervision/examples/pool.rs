@@ -9,11 +9,11 @@ mod picture;
 use std::{error::Error, time::Duration};
 
 use perennial_supervision::{
-    Address, ChildRef, ChildSpec, Clock, DynamicSupervisor, DynamicSupervisorSpec, GenServer, Init,
-    LifecycleStream, Next, Options, RequestError, Root, ServerCx, StopToken, SupervisorSpec,
-    TemplateSupervisor, TemplateSupervisorSpec, actor::ActorError,
+    Address, ChildRef, ChildSpec, Clock, DynamicSupervisor, DynamicSupervisorSpec, ExitReason,
+    GenServer, Init, LifecycleStream, Next, Options, RequestError, Restart, Root, ServerCx,
+    Shutdown, StopToken, SupervisorSpec, TemplateSupervisor, TemplateSupervisorSpec,
+    actor::ActorError,
 };
-use perennial_supervision::{ExitReason, Restart, Shutdown};
 
 /// Rides to one quarter of the town and delivers parcels there.
 struct Courier(&'static str);

@@ -8,10 +8,9 @@ mod picture;
 
 use std::error::Error;
 
-use perennial_supervision::Strategy;
 use perennial_supervision::{
-    Address, ChildSpec, Clock, GenServer, Init, Next, Options, Root, ServerCx, Supervisor,
-    SupervisorSpec, actor::ActorError,
+    Address, ChildSpec, Clock, GenServer, Init, Next, Options, Root, ServerCx, Strategy,
+    Supervisor, SupervisorSpec, actor::ActorError,
 };
 
 /// Spills what is poured into it.
