@@ -220,7 +220,8 @@ impl Node {
         let running = (status == ChildStatus::Running).then_some(written.life.as_ref()).flatten();
         Some(ChildInfo {
             id: by_id.then(|| self.spec.id.clone()),
-            name: self.name().to_owned(),
+            path: self.path.clone(),
+            name_at: self.name_at,
             status,
             process: running.map(|life| life.process.clone()),
             child_type: self.spec.child_type,

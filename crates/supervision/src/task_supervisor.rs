@@ -139,7 +139,7 @@ impl TaskSupervisor {
             .which_children()
             .unwrap_or_default()
             .into_iter()
-            .map(|child| child.name)
+            .map(|child| child.name().to_owned())
             .collect()
     }
 }

@@ -175,7 +175,7 @@ impl Shell {
         }
         // Under a supervisor that is away there is nothing; starting it there tells more.
         let is_there = |children: Result<Vec<ChildInfo>, RequestError>| {
-            children.is_ok_and(|children| children.iter().any(|child| child.name == run.as_str()))
+            children.is_ok_and(|children| children.iter().any(|child| child.name() == run.as_str()))
         };
         let has_monitor = is_there(self.spec.monitors.which_children());
         if is_there(self.spec.runs.which_children()) {

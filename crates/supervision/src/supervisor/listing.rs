@@ -5,7 +5,10 @@
 //! exit that it could have observed (SUP-205), and a supervisor that is busy or hung delays nobody.
 //! A child whose exit was published and not yet handled is shown as what its policy makes of it.
 
-use std::{fmt, sync::Weak};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use perennial_core::{ChildId, ChildType, child::AfterExit, tree::NodeState};
 
@@ -27,18 +30,30 @@ pub enum ChildStatus {
 pub struct ChildInfo {
     /// Its id; none under a supervisor whose children are not told apart by ids (DYN-047, SUP-161).
     pub id: Option<ChildId>,
-    /// Its name in the tree, unique among its siblings.
-    pub name: String,
     /// Whether it runs.
     pub status: ChildStatus,
     /// The incarnation that runs.
     pub process: Option<ProcessRef>,
     /// Worker or supervisor.
     pub child_type: ChildType,
+    /// Shared with the tree: a list of many is not to copy as many texts.
+    pub(crate) path: Arc<str>,
+    /// Where the name begins in the path.
+    pub(crate) name_at: usize,
     pub(crate) below: Below,
 }
 
 impl ChildInfo {
+    /// Its name in the tree, unique among its siblings.
+    pub fn name(&self) -> &str {
+        &self.path[self.name_at..]
+    }
+
+    /// Its place in the tree, for example `/app/runs/7`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The children of this child, as published, in start order; none below a worker, and none below
     /// what has gone meanwhile. So a tree can be walked from any of its supervisors (OBS-001).
     pub fn which_children(&self) -> Vec<Self> {

@@ -46,7 +46,7 @@ async fn every_call_on_what_does_not_run_says_so() {
 }
 
 fn line(info: &ChildInfo) -> (String, ChildType, ChildStatus, bool) {
-    (info.name.clone(), info.child_type, info.status, info.process.is_some())
+    (info.name().to_owned(), info.child_type, info.status, info.process.is_some())
 }
 
 proves!(a_tree_can_be_walked_from_any_supervisor, ["OBS-001", "OBS-002"]);
@@ -89,7 +89,7 @@ async fn a_tree_can_be_walked_from_any_supervisor() {
     );
     assert_eq!(inner[0].process, middle.which_child("running").unwrap().process);
     assert!(inner[0].which_children().is_empty(), "a worker has none");
-    assert_eq!(outer[1].which_children()[0].name, "one");
+    assert_eq!(outer[1].which_children()[0].name(), "one");
     // From the middle of the tree, and by number alone.
     assert_eq!(handle.which_children().unwrap()[1].which_children(), inner);
     let counts = Counts { specs: 3, active: 1, supervisors: 0, workers: 3 };
@@ -115,7 +115,7 @@ async fn walking_waits_for_nobody_and_bears_what_vanishes() {
     let look = async {
         settle().await;
         let names = |of: &ChildInfo| {
-            of.which_children().into_iter().map(|child| child.name).collect::<Vec<_>>()
+            of.which_children().into_iter().map(|child| child.name().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(names(&seen[0]), ["a", "hangs"]);
         assert_eq!(root.tree().nodes().len(), 4);

@@ -215,7 +215,7 @@ async fn children_are_listed_and_counted_by_type_and_state() {
         .which_children()
         .unwrap()
         .into_iter()
-        .map(|child| (child.name, child.status, child.child_type))
+        .map(|child| (child.name().to_owned(), child.status, child.child_type))
         .collect();
     listed.sort_by(|one, other| one.0.cmp(&other.0));
     let expected = [

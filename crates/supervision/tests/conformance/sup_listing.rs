@@ -13,7 +13,7 @@ use crate::{
 };
 
 fn listed(of: &Supervisor) -> Vec<String> {
-    of.which_children().unwrap().into_iter().map(|child| child.name).collect()
+    of.which_children().unwrap().into_iter().map(|child| child.name().to_owned()).collect()
 }
 
 proves!(the_last_one_started_is_listed_first, ["SUP-178", "SUP-201"]);
@@ -54,7 +54,7 @@ async fn one_line_of_the_list_can_be_asked_for() {
     let all = top.which_children().unwrap();
     assert_eq!(all.len(), 4);
     for line in &all {
-        assert_eq!(top.which_child(line.name.as_str()).as_ref(), Ok(line));
+        assert_eq!(top.which_child(line.name()).as_ref(), Ok(line));
     }
     assert_eq!(top.which_child("inner").unwrap().child_type, ChildType::Supervisor);
     assert_eq!(top.which_child("b").unwrap().status, ChildStatus::Stopped);
@@ -138,7 +138,7 @@ async fn an_end_that_was_seen_is_in_every_later_list() {
                 probe.address.cast(Message::StopSelf).unwrap();
                 monitor.down().await;
                 let line =
-                    top.which_children().unwrap().into_iter().find(|it| it.name == probe.name);
+                    top.which_children().unwrap().into_iter().find(|it| it.name() == probe.name);
                 match probe.name.as_str() {
                     "a" => {
                         let line = line.unwrap();

@@ -230,8 +230,12 @@ async fn an_instance_is_terminated_as_it_wishes_and_gone() {
         assert_eq!(root.tree().clock().now().since(begun), Duration::from_secs(secs));
         assert_eq!(log.take(), lines, "{cleanup:?} {shutdown:?}");
         assert_eq!(child.first_exit().await, reason);
-        let left: Vec<String> =
-            supervisor.which_children().unwrap().into_iter().map(|child| child.name).collect();
+        let left: Vec<String> = supervisor
+            .which_children()
+            .unwrap()
+            .into_iter()
+            .map(|child| child.name().to_owned())
+            .collect();
         assert_eq!(left, ["x~2"]);
         assert_eq!(other.ping().await, Ok(1));
     }

@@ -287,8 +287,12 @@ pub(crate) async fn until(holds: impl Fn() -> bool) {
 
 /// The ids of a supervisor's children, sorted.
 pub(crate) fn ids(of: &Supervisor) -> Vec<String> {
-    let mut ids: Vec<String> =
-        of.which_children().unwrap_or_default().into_iter().map(|child| child.name).collect();
+    let mut ids: Vec<String> = of
+        .which_children()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|child| child.name().to_owned())
+        .collect();
     ids.sort();
     ids
 }
@@ -296,7 +300,7 @@ pub(crate) fn ids(of: &Supervisor) -> Vec<String> {
 /// Whether the child `id` runs, will run again, or does not run.
 pub(crate) fn status(of: &Supervisor, id: &str) -> ChildStatus {
     let children = of.which_children().unwrap();
-    children.iter().find(|child| child.name == id).unwrap_or_else(|| panic!("{id}")).status
+    children.iter().find(|child| child.name() == id).unwrap_or_else(|| panic!("{id}")).status
 }
 
 pub(crate) async fn root(spec: SupervisorSpec) -> Root {

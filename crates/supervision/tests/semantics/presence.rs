@@ -103,7 +103,13 @@ async fn a_temporary_sibling_vanishes_even_when_the_restart_of_its_group_fails()
     while world.node("/top/b").incarnation < 2 {
         tokio::task::yield_now().await;
     }
-    let ids = world.root.supervisor().which_children().unwrap().into_iter().map(|child| child.name);
+    let ids = world
+        .root
+        .supervisor()
+        .which_children()
+        .unwrap()
+        .into_iter()
+        .map(|child| child.name().to_owned());
     assert_eq!(ids.collect::<Vec<_>>(), ["b", "a"]);
     assert_eq!(world.probes[2].ping().await, Err(CallError::NoProc));
 }

@@ -173,12 +173,12 @@ impl World {
     }
 
     fn line(&mut self, info: &ChildInfo, nodes: &HashMap<String, TreeNode>) -> Line {
-        let path = format!("{PATH}/{}", info.name);
+        let path = format!("{PATH}/{}", info.name());
         let known = |(_, known): &(&String, &Known)| {
             known.child.as_ref().is_some_and(|child| child.process().path() == path)
         };
         let label = match &self.handle {
-            Handle::Static(_) => info.name.clone(),
+            Handle::Static(_) => info.name().to_owned(),
             Handle::Dynamic(_) | Handle::Template(_) => {
                 // Names may be used again; the last that had it has it.
                 let all = self.children.iter().filter(known);

@@ -196,7 +196,9 @@ async fn trap_18_the_children_are_a_heap_of_whatever_is_linked() {
         top = top.child(spec);
     }
     let root = root(top).await;
-    let listed = || root.supervisor().which_children().unwrap().into_iter().map(|child| child.name);
+    let listed = || {
+        root.supervisor().which_children().unwrap().into_iter().map(|child| child.name().to_owned())
+    };
     let mut backwards = names.clone();
     backwards.reverse();
     assert!(listed().eq(names.clone()) || listed().eq(backwards));
