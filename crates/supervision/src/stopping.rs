@@ -1,7 +1,10 @@
 //! The shutdown protocol for one child: ask, wait, kill, wait no longer than the kill deadline.
 
+mod patience;
+
 use perennial_core::{ChildType, ExitReason, Shutdown, child::StopRules};
 
+pub(crate) use self::patience::Patience;
 use crate::{ChildSpec, Offender, context::Context, life::Life, node::Node};
 
 /// How many kill deadlines a supervisor gets for itself and what is below it.
@@ -24,7 +27,7 @@ pub(crate) struct StopFault {
 
 /// Stops an incarnation, awaits its end, and answers what `rules` say is to be reported. Returns once
 /// nothing of it runs any more, or it is given up as unkillable.
-pub(crate) async fn stop(it: Stopping<'_>) -> Option<StopFault> {
+pub(crate) async fn stop(it: Stopping<'_>, patience: &mut Patience) -> Option<StopFault> {
     let Stopping { context, node, spec, life, rules } = it;
     node.stopping(life.pid());
     let (reason, timed_out) = match spec.shutdown {
@@ -35,9 +38,9 @@ pub(crate) async fn stop(it: Stopping<'_>) -> Option<StopFault> {
         }
         Shutdown::Timeout(within) => {
             life.control.stop(&ExitReason::Shutdown);
-            match tokio::time::timeout(within, life.ended().wait()).await {
-                Ok(reason) => (reason, false),
-                Err(_) => (kill(context, node, life).await, true),
+            match patience.within(within, life.ended().wait()).await {
+                Some(reason) => (reason, false),
+                None => (kill(context, node, life).await, true),
             }
         }
     };

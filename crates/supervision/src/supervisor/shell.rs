@@ -20,6 +20,7 @@ use crate::{
     context::Context,
     life::Life,
     node::Node,
+    stopping::Patience,
 };
 
 /// What a supervisor of any kind is driven by.
@@ -120,6 +121,7 @@ impl Shell {
         requested: bool,
         last: &mut Option<Result<Begun, StartError>>,
     ) -> Result<(), Over> {
+        let mut patience = Patience::default();
         while let Some(step) = self.children.next_step() {
             match step {
                 Step::Start(order) => {
@@ -127,7 +129,7 @@ impl Shell {
                     *last = Some(begun);
                 }
                 Step::Counted(now) => self.node.count_restart(now),
-                Step::Stop(order, pid) => self.stop(order, pid).await,
+                Step::Stop(order, pid) => self.stop(order, pid, &mut patience).await,
                 Step::Expect(order) => self.at(order, |slot| slot.node.coming()),
                 Step::Leave(order) => self.at(order, |slot| slot.node.stopped()),
                 Step::Dismiss(order) => self.at(order, |slot| {

@@ -12,7 +12,7 @@ use super::{Shell, Slot};
 use crate::{
     LifecycleEvent,
     life::Life,
-    stopping::{self, StopFault, Stopping},
+    stopping::{self, Patience, StopFault, Stopping},
 };
 
 /// How the children are stopped when the supervisor stops.
@@ -37,17 +37,23 @@ impl Ends {
 }
 
 impl Shell {
-    pub(super) async fn stop(&self, order: Order, pid: Pid) {
-        if let Some(StopFault { reason, offender }) = self.stop_quietly(order, pid).await {
+    pub(super) async fn stop(&self, order: Order, pid: Pid, patience: &mut Patience) {
+        let fault = self.stop_quietly(order, pid, patience).await;
+        if let Some(StopFault { reason, offender }) = fault {
             self.report(LifecycleEvent::ShutdownError { reason, offender });
         }
     }
 
     /// As [`stop`](Self::stop), leaving the report to the caller.
-    async fn stop_quietly(&self, order: Order, pid: Pid) -> Option<StopFault> {
+    async fn stop_quietly(
+        &self,
+        order: Order,
+        pid: Pid,
+        patience: &mut Patience,
+    ) -> Option<StopFault> {
         let slot = self.slots.get(&order)?;
         let life = slot.life.as_ref().filter(|life| life.pid() == pid)?;
-        stopping::stop(self.stopping(slot, life)).await
+        stopping::stop(self.stopping(slot, life), patience).await
     }
 
     fn stopping<'a>(&'a self, slot: &'a Slot, life: &'a Life) -> Stopping<'a> {
@@ -66,9 +72,10 @@ impl Shell {
         let order = self.children.end();
         match self.plan.ends {
             Ends::InTurn => {
+                let mut patience = Patience::default();
                 for (order, pid) in order {
                     if let Some(pid) = pid {
-                        self.stop(order, pid).await;
+                        self.stop(order, pid, &mut patience).await;
                     }
                     self.at(order, |slot| {
                         slot.node.stopped();
@@ -77,15 +84,22 @@ impl Shell {
                 }
             }
             Ends::AtOnce => {
+                let this = &*self;
                 let running = order.iter().filter_map(|(order, pid)| Some((*order, (*pid)?)));
-                join_all(running.map(|(order, pid)| self.stop(order, pid))).await;
+                let stops = running.map(|(order, pid)| async move {
+                    this.stop(order, pid, &mut Patience::default()).await;
+                });
+                join_all(stops).await;
                 for (order, _) in order {
                     self.forget(order);
                 }
             }
             Ends::AsOne => {
+                let this = &*self;
                 let running = order.iter().filter_map(|(order, pid)| Some((*order, (*pid)?)));
-                let faults = running.map(|(order, pid)| self.stop_quietly(order, pid));
+                let faults = running.map(|(order, pid)| async move {
+                    this.stop_quietly(order, pid, &mut Patience::default()).await
+                });
                 self.tell_as_one(join_all(faults).await.into_iter().flatten());
                 for (order, _) in order {
                     self.forget(order);
