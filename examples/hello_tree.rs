@@ -10,7 +10,7 @@ use perennial::{
     inspect::{TextOptions, from_json, to_text},
     supervision::{
         Clock, Options, Root, Supervisor, SupervisorSpec,
-        actor::{Actor, ActorError, ActorRef, Reply},
+        actor::{Actor, ActorError, ActorRef, RpcReply},
     },
 };
 use serde_json::json;
@@ -19,7 +19,7 @@ use serde_json::json;
 struct Counter;
 
 /// A number to add, and where to send the sum.
-struct Add(u32, Reply<u32>);
+struct Add(u32, RpcReply<u32>);
 
 impl Actor for Counter {
     type Msg = Add;

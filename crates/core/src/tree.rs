@@ -102,13 +102,13 @@ pub struct TreeNode {
 pub enum NodeKind {
     /// Children declared before the start.
     Supervisor,
-    /// Children started on demand.
+    /// Children started on demand, those of a template included.
     DynamicSupervisor,
     /// Tasks started on demand.
     TaskSupervisor,
     /// An actor.
     Worker,
-    /// A future that ends.
+    /// A future: a loop, or work that ends.
     Task,
     /// An operating-system thread.
     Thread,
@@ -132,7 +132,7 @@ pub enum NodeState {
     Stopped,
     /// It did not end when it was killed; nobody waits for it any more.
     Unkillable,
-    /// A supervisor that reached its restart intensity.
+    /// A supervisor that reached its restart intensity, or a child that used up its own budget.
     GaveUp,
 }
 
@@ -152,7 +152,8 @@ pub struct Intensity {
 pub struct Restarts {
     /// Since it was first started.
     pub total: u64,
-    /// Inside its supervisor's window now.
+    /// Those of its supervisor's children together, inside their window now; 0 for a child that was
+    /// never restarted.
     pub in_window: u32,
 }
 

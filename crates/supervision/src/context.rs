@@ -24,7 +24,8 @@ pub struct Options {
     /// How long a killed child may take to end before it is reported unkillable and no longer
     /// waited for.
     pub kill_deadline: Duration,
-    /// Whether to chain a panic hook in that notes where panics happen.
+    /// Whether to chain a panic hook in that notes where panics happen. A hook that the host sets
+    /// later replaces it, and panics have no place then: set yours before the first start.
     pub note_panic_locations: bool,
 }
 
@@ -120,23 +121,23 @@ impl Context {
                 tracing::warn!(%path, %reason, "child did not start");
             }
             LifecycleEvent::ChildTerminated { reason, offender } => {
-                tracing::warn!(%path, %reason, %offender, context = "child_terminated");
+                tracing::warn!(%path, %reason, %offender, context = "child_terminated", "a child ended by itself");
             }
             LifecycleEvent::StartError { reason, offender } => {
-                tracing::warn!(%path, %reason, %offender, context = "start_error");
+                tracing::warn!(%path, %reason, %offender, context = "start_error", "a child did not start");
             }
             LifecycleEvent::ShutdownError { reason, offender } => {
-                tracing::warn!(%path, %reason, %offender, context = "shutdown_error");
+                tracing::warn!(%path, %reason, %offender, context = "shutdown_error", "a child did not stop as asked");
             }
             LifecycleEvent::ShutdownErrors { reason, offender, count } => {
-                tracing::warn!(%path, %reason, %offender, count, context = "shutdown_error");
+                tracing::warn!(%path, %reason, %offender, count, context = "shutdown_error", "children did not stop as asked");
             }
             LifecycleEvent::Unkillable => tracing::error!(%path, "child did not end when killed"),
             LifecycleEvent::Crashed(report) => report.trace(),
             LifecycleEvent::BudgetSpent => tracing::error!(%path, "restart budget spent"),
             LifecycleEvent::GaveUp { offender } => {
                 let reason = "reached_max_restart_intensity";
-                tracing::error!(%path, reason, %offender, context = "shutdown");
+                tracing::error!(%path, reason, %offender, context = "shutdown", "too many restarts: the supervisor gives up");
             }
         }
         if self.0.lifecycle.receiver_count() > 0 {

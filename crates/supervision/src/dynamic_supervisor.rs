@@ -6,6 +6,7 @@
 
 use std::{
     any::Any,
+    fmt,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -144,7 +145,7 @@ pub struct DynamicSupervisor {
 }
 
 /// One child of a dynamic supervisor, over its restarts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ChildRef {
     /// Orders begin anew with every life of the supervisor; nodes are never the same.
     pub(crate) node: Weak<Node>,
@@ -191,6 +192,15 @@ impl ChildRef {
 
     pub(crate) fn which(&self) -> Which {
         Which::Node { order: self.order, node: self.node.clone(), id: self.id.clone() }
+    }
+}
+
+impl fmt::Debug for ChildRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildRef")
+            .field("id", &self.id)
+            .field("process", &self.process)
+            .finish_non_exhaustive()
     }
 }
 

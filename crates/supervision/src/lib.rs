@@ -42,9 +42,7 @@ mod template_supervisor;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-/// The nodes of the published tree.
-pub use perennial_core::tree::{NodeKind, NodeState, TreeNode};
-/// The words of a specification, and of an end.
+pub use perennial_core::tree::{Intensity, LastExit, NodeKind, NodeState, Restarts, TreeNode};
 pub use perennial_core::{
     AutoShutdown, ChildId, ChildType, ExitReason, Restart, Shutdown, Strategy, Uptime,
     supervisor::{RestartDelay, SpecError},

@@ -4,9 +4,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use perennial_core::ExitReason;
@@ -20,8 +21,8 @@ type Tell = Box<dyn FnOnce(&ExitReason) + Send>;
 
 /// Told to whoever must wind up: cancelled when a stop is asked for.
 ///
-/// Cheap to clone. For futures, await [`StopToken::stopped`]; for blocking loops, register what
-/// wakes them with [`StopToken::on_stop`].
+/// Cheap to clone. For futures, await [`StopToken::stopped`]; for blocking loops, pause with
+/// [`StopToken::wait`], or register what wakes them with [`StopToken::on_stop`].
 #[derive(Clone, Default)]
 pub struct StopToken {
     token: CancellationToken,
@@ -31,6 +32,8 @@ pub struct StopToken {
 #[derive(Default)]
 struct StopShared {
     callbacks: Mutex<Vec<Wake>>,
+    /// With the lock of `callbacks`: threads that wait.
+    woken: Condvar,
     reason: OnceLock<ExitReason>,
 }
 
@@ -52,6 +55,16 @@ impl StopToken {
     /// Safe: nothing is lost.
     pub async fn stopped(&self) {
         self.token.cancelled().await;
+    }
+
+    /// Blocks the thread until a stop is asked for, but no longer than `within`; answers whether one
+    /// was. The pause of a blocking loop: `while !stop.wait(period) { .. }`.
+    pub fn wait(&self, within: Duration) -> bool {
+        let callbacks = self.callbacks();
+        let waits = |_: &mut Vec<Wake>| !self.token.is_cancelled();
+        // A poisoned lock holds callbacks like any other.
+        drop(self.shared.woken.wait_timeout_while(callbacks, within, waits));
+        self.is_stopped()
     }
 
     /// Calls `wake` when a stop is asked for, at once if it already was. It must not block.
@@ -82,6 +95,7 @@ impl StopToken {
             let mut callbacks = self.callbacks();
             self.shared.reason.get_or_init(|| reason.clone());
             self.token.cancel();
+            self.shared.woken.notify_all();
             std::mem::take(&mut *callbacks)
         };
         for wake in callbacks {
@@ -317,6 +331,23 @@ mod tests {
         ended.on_end(count(&told));
         assert_eq!(told.load(Ordering::SeqCst), 2);
         assert_eq!(ended.wait().await, ExitReason::Normal);
+    }
+
+    #[test]
+    fn a_thread_waits_for_a_stop_and_no_longer_than_it_wants_to() {
+        let token = StopToken::new();
+        assert!(!token.wait(Duration::ZERO));
+        let (waits, waiting) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                waits.send(()).unwrap();
+                token.wait(Duration::MAX)
+            });
+            waiting.recv().unwrap();
+            token.stop();
+            assert!(thread.join().unwrap());
+        });
+        assert!(token.wait(Duration::MAX), "at once when it is past");
     }
 
     #[test]

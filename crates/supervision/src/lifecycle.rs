@@ -71,7 +71,7 @@ pub enum LifecycleEvent {
         /// Which.
         offender: Box<Offender>,
     },
-    /// The stop of a child of this supervisor did not go as asked (table 5.6): OTP's
+    /// The stop of a child of this supervisor did not go as asked: OTP's
     /// `shutdown_error`.
     ShutdownError {
         /// What was seen instead.

@@ -28,6 +28,12 @@ impl From<&str> for Name {
     }
 }
 
+impl From<&Self> for Name {
+    fn from(name: &Self) -> Self {
+        name.clone()
+    }
+}
+
 impl From<String> for Name {
     fn from(name: String) -> Self {
         Self(name.into())
@@ -55,14 +61,14 @@ pub(crate) type AnyAddress = Arc<dyn Any + Send + Sync>;
 
 impl Names {
     /// The living holder of `name` (GS-063).
-    pub fn whereis(&self, name: &Name) -> Option<ProcessRef> {
-        let found = self.holders().get(name).map(|holder| holder.process.clone());
+    pub fn whereis(&self, name: impl Into<Name>) -> Option<ProcessRef> {
+        let found = self.holders().get(&name.into()).map(|holder| holder.process.clone());
         found.filter(ProcessRef::is_alive)
     }
 
     /// The address of the holder of `name`, when it takes messages of type `M`. It is the address of
     /// the child: it outlives the restarts of the holder.
-    pub fn address<M: 'static>(&self, name: &Name) -> Option<Address<M>>
+    pub fn address<M: 'static>(&self, name: impl Into<Name>) -> Option<Address<M>>
     where
         Address<M>: Any + Send + Sync,
     {
@@ -71,8 +77,8 @@ impl Names {
 
     /// As [`address`](Self::address), for holders that are not reached by messages: a
     /// [`Supervisor`](crate::Supervisor), a [`DynamicSupervisor`](crate::DynamicSupervisor).
-    pub fn handle<H: Any + Clone>(&self, name: &Name) -> Option<H> {
-        let handle = self.holders().get(name)?.address.clone()?;
+    pub fn handle<H: Any + Clone>(&self, name: impl Into<Name>) -> Option<H> {
+        let handle = self.holders().get(&name.into())?.address.clone()?;
         handle.downcast_ref::<H>().cloned()
     }
 

@@ -20,6 +20,9 @@ pub struct Root {
 pub struct ShutdownReport {
     /// Why the root ended.
     pub reason: ExitReason,
+    /// Whether it had given up: a restart exceeded its intensity, and nobody had asked for its end.
+    /// Both ends have the reason [`Shutdown`](ExitReason::Shutdown), as in OTP (SUP-129).
+    pub gave_up: bool,
     /// How long it took.
     pub took: Duration,
     /// Paths of children that did not end when they were killed; they may still run.
@@ -32,7 +35,7 @@ impl Root {
     /// # Errors
     ///
     /// The first child that does not start; everything started before it has been stopped. Also
-    /// when this program aborts on panics: nothing could be supervised (trap 27).
+    /// when this program aborts on panics: nothing could be supervised.
     pub async fn start(
         spec: SupervisorSpec,
         clock: Clock,
@@ -72,7 +75,13 @@ impl Root {
         &self.tree
     }
 
-    /// Waits until the root has ended, by itself or by a shutdown.
+    /// Whether the root gave up: one of its children exceeded its restart intensity. A program that
+    /// lives by this tree has failed then.
+    pub fn gave_up(&self) -> bool {
+        self.tree.gave_up()
+    }
+
+    /// Waits until the root has ended: by a shutdown, or because it [gave up](Self::gave_up).
     pub async fn ended(&self) -> ExitReason {
         self.life.ended().wait().await
     }
@@ -84,7 +93,8 @@ impl Root {
         self.life.control.stop(&ExitReason::Shutdown);
         let reason = self.life.ended().wait().await;
         let unkillable = self.tree.unkillable();
-        ShutdownReport { reason, took: clock.now().since(begun), unkillable }
+        let gave_up = self.gave_up();
+        ShutdownReport { reason, gave_up, took: clock.now().since(begun), unkillable }
     }
 }
 

@@ -42,8 +42,7 @@ use crate::{
 /// What a supervisor is made of.
 ///
 /// ```
-/// use perennial_core::Strategy;
-/// use perennial_supervision::{ChildSpec, SupervisorSpec};
+/// use perennial_supervision::{ChildSpec, Strategy, SupervisorSpec};
 /// use std::time::Duration;
 ///
 /// let beat = ChildSpec::task("beat", || async { std::future::pending::<Result<(), String>>().await });
@@ -153,7 +152,8 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// Table 5.5; a child that does not start is discarded.
+    /// When the specification is refused, a child of this id is specified already, or the new one does
+    /// not start: then it is discarded.
     ///
     /// # Cancel safety
     ///
@@ -180,7 +180,8 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// Table 5.5; a failed start keeps the specification.
+    /// When there is no such child, it runs, a restart of it is due, or it does not start: then its
+    /// specification stays.
     pub async fn restart_child(&self, id: impl Into<ChildId>) -> Result<ChildStart, RequestError> {
         let id = id.into();
         self.ask(|reply| Request::RestartChild { id, reply }).await
@@ -191,7 +192,7 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// Table 5.5.
+    /// When there is no such child, it runs, or a restart of it is due at once.
     pub async fn delete_child(&self, id: impl Into<ChildId>) -> Result<(), RequestError> {
         let id = id.into();
         self.ask(|reply| Request::DeleteChild { id, reply }).await

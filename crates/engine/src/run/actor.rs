@@ -10,7 +10,7 @@ use perennial_core::{
 use perennial_store::{Committed, Decision, Lease, Store, StoreError};
 use perennial_supervision::{
     Address, ChildSpec,
-    actor::{Actor, ActorError, ActorRef, Reply as ReplyPort},
+    actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
 };
 use serde_json::{Value, json};
 

@@ -10,7 +10,7 @@ use perennial_core::run::RunId;
 use perennial_store::{NodeRef, RunSummary};
 use perennial_supervision::{
     Address, ChildInfo, ChildSpec, RequestError,
-    actor::{Actor, ActorError, ActorRef, Reply as ReplyPort},
+    actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
 };
 use serde_json::json;
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use perennial_store::{NewEvent, StoreError};
 use perennial_supervision::{
     Address, ChildSpec,
-    actor::{Actor, ActorError, ActorRef, Reply as ReplyPort},
+    actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
 };
 use serde_json::json;
 

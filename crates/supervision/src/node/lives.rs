@@ -53,6 +53,11 @@ impl Node {
         self.written().gave_up = true;
     }
 
+    /// Whether it reached its restart intensity in its present life, or in its last one.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.written().gave_up
+    }
+
     #[cfg(feature = "testing")]
     pub(crate) fn state(&self) -> NodeState {
         self.written().state

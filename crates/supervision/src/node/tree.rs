@@ -43,6 +43,11 @@ impl Tree {
         self.context.still_unkillable()
     }
 
+    /// Whether the root gave up.
+    pub(crate) fn gave_up(&self) -> bool {
+        self.root.has_given_up()
+    }
+
     pub(crate) fn names(&self) -> &Names {
         self.context.names()
     }

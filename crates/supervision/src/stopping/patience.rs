@@ -6,10 +6,7 @@ use std::{
 };
 
 use futures_util::future::poll_immediate;
-use tokio::time::{Instant, Sleep};
-
-/// Further than any program runs; tokio's own timeouts take as much for "never".
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+use tokio::time::Sleep;
 
 /// Waits with a deadline, one wait after another.
 ///
@@ -26,18 +23,17 @@ impl Patience {
         within: Duration,
         awaited: impl Future<Output = T>,
     ) -> Option<T> {
-        let now = Instant::now();
-        let deadline = now.checked_add(within).unwrap_or(now + FAR);
         let mut awaited = pin!(awaited);
         if let Some(output) = poll_immediate(&mut awaited).await {
             return Some(output);
         }
+        let next = tokio::time::sleep(within);
         let timer = match &mut self.0 {
             Some(timer) => {
-                timer.as_mut().reset(deadline);
+                timer.as_mut().reset(next.deadline());
                 timer
             }
-            unused => unused.insert(Box::pin(tokio::time::sleep_until(deadline))),
+            unused => unused.insert(Box::pin(next)),
         };
         tokio::select! {
             biased;

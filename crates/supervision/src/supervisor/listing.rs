@@ -10,7 +10,11 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use perennial_core::{ChildId, ChildType, child::AfterExit, tree::NodeState};
+use perennial_core::{
+    ChildId, ChildType,
+    child::AfterExit,
+    tree::{NodeKind, NodeState},
+};
 
 use crate::{ProcessRef, node::Node};
 
@@ -54,11 +58,16 @@ impl ChildInfo {
         &self.path
     }
 
-    /// The children of this child, as published, in start order; none below a worker, and none below
-    /// what has gone meanwhile. So a tree can be walked from any of its supervisors (OBS-001).
+    /// The children of this child, as published, in the order in which its own handle lists them;
+    /// none below a worker, and none below what has gone meanwhile. So a tree can be walked from any of its supervisors (OBS-001).
     pub fn which_children(&self) -> Vec<Self> {
         let Some(node) = self.below.0.upgrade() else { return Vec::new() };
-        node.child_nodes().iter().filter_map(|child| child.info(true)).collect()
+        let mut lines: Vec<Self> =
+            node.child_nodes().iter().filter_map(|child| child.info(true)).collect();
+        if node.spec().kind == NodeKind::Supervisor {
+            lines.reverse();
+        }
+        lines
     }
 }
 

@@ -76,20 +76,21 @@ async fn a_tree_can_be_walked_from_any_supervisor() {
     let outer = top[0].which_children();
     assert_eq!(
         outer.iter().map(line).collect::<Vec<_>>(),
-        [("inner".into(), supervisor, runs, true), ("some".into(), supervisor, runs, true)]
+        [("some".into(), supervisor, runs, true), ("inner".into(), supervisor, runs, true)],
+        "in the order of a static supervisor's own list"
     );
-    let inner = outer[0].which_children();
+    let inner = outer[1].which_children();
     assert_eq!(
         inner.iter().map(line).collect::<Vec<_>>(),
         [
-            ("running".into(), worker, runs, true),
-            ("stopped".into(), worker, ends, false),
             ("waits".into(), worker, ChildStatus::Restarting, false),
+            ("stopped".into(), worker, ends, false),
+            ("running".into(), worker, runs, true),
         ]
     );
-    assert_eq!(inner[0].process, middle.which_child("running").unwrap().process);
-    assert!(inner[0].which_children().is_empty(), "a worker has none");
-    assert_eq!(outer[1].which_children()[0].name(), "one");
+    assert_eq!(inner[2].process, middle.which_child("running").unwrap().process);
+    assert!(inner[2].which_children().is_empty(), "a worker has none");
+    assert_eq!(outer[0].which_children()[0].name(), "one");
     // From the middle of the tree, and by number alone.
     assert_eq!(handle.which_children().unwrap()[1].which_children(), inner);
     let counts = Counts { specs: 3, active: 1, supervisors: 0, workers: 3 };
@@ -117,7 +118,7 @@ async fn walking_waits_for_nobody_and_bears_what_vanishes() {
         let names = |of: &ChildInfo| {
             of.which_children().into_iter().map(|child| child.name().to_owned()).collect::<Vec<_>>()
         };
-        assert_eq!(names(&seen[0]), ["a", "hangs"]);
+        assert_eq!(names(&seen[0]), ["hangs", "a"]);
         assert_eq!(root.tree().nodes().len(), 4);
         assert_eq!(root.tree().clock().now(), before, "nobody was waited for");
     };

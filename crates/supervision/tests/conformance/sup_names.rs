@@ -135,7 +135,7 @@ async fn a_child_with_a_name_can_be_crashed_many_times() {
         assert_ne!(before, after);
         root.tree().kill("/top/sub").unwrap().exit().await;
         inner.answers().await;
-        assert_eq!(root.names().whereis(&"sub".into()).unwrap().path(), "/top/sub");
+        assert_eq!(root.names().whereis("sub").unwrap().path(), "/top/sub");
         for event in told(&mut lifecycle) {
             assert!(!matches!(event.event, LifecycleEvent::StartFailed { .. }), "{event:?}");
         }

@@ -133,7 +133,7 @@ impl Actor for Owner {
     ) -> Result<OwnedMutexGuard<()>, ActorProcessingErr> {
         let before = self.before.lock().unwrap().clone();
         let alive = before.as_ref().is_some_and(ProcessRef::is_alive);
-        let named = self.names.get().and_then(|names| names.whereis(&"owner".into()));
+        let named = self.names.get().and_then(|names| names.whereis("owner"));
         let lock = self.lock.clone().try_lock_owned();
         self.found.lock().unwrap().push(format!(
             "alive: {alive}, named: {}, locked: {}",

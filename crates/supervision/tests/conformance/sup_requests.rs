@@ -144,7 +144,7 @@ async fn a_stopped_child_is_started_from_its_specification() {
     }
     let spec = top.get_child_spec("c").await.unwrap();
     assert_eq!(spec.get_shutdown(), Shutdown::BrutalKill, "as it was specified");
-    assert_eq!(world.root.names().whereis(&"c".into()), top.which_child("c").unwrap().process);
+    assert_eq!(world.root.names().whereis("c"), top.which_child("c").unwrap().process);
     world.probes[0].end(|| Message::Panic).await;
     assert_eq!(world.probes[0].answers().await, 1, "and it is supervised again");
 }

@@ -288,7 +288,7 @@ proves!(a_supervisor_whose_init_answers_ignore_does_not_run, ["SUP-004"]);
 async fn a_supervisor_whose_init_answers_ignore_does_not_run() {
     let root = root(SupervisorSpec::new("top")).await;
     let asked = Log::default();
-    let (own, name) = (asked.clone(), "the name".into());
+    let (own, name) = (asked.clone(), "the name");
     let (spec, handle) = Supervisor::child_spec_with_init("inner", move || {
         own.add("init");
         Err(perennial_supervision::Ignore.into())
@@ -299,7 +299,7 @@ async fn a_supervisor_whose_init_answers_ignore_does_not_run() {
     assert_eq!(handle.stop(SOON).await.unwrap_err(), perennial_supervision::StopError::NoProc);
     let refused = handle.terminate_child("a").await.unwrap_err();
     assert_eq!(refused, RequestError::NoProc);
-    assert_eq!(root.names().whereis(&name), None);
+    assert_eq!(root.names().whereis(name), None);
     let (other, probe) = Probe::new("other", &Log::default());
     root.supervisor().start_child(other.name("the name")).await.unwrap();
     assert_eq!(probe.ping().await, Ok(1));

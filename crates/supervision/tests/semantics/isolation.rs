@@ -57,7 +57,7 @@ impl Twin {
             assert_eq!(holder.path(), path);
         }
         let own = self.actor.address.whereis();
-        assert_eq!(self.root.names().whereis(&Name::from("the actor")), own);
+        assert_eq!(self.root.names().whereis(Name::from("the actor")), own);
     }
 }
 

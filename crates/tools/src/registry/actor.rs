@@ -1,6 +1,6 @@
 //! The shell: looks at the shelf, asks the [`Catalog`], replies. No decision is made here.
 
-use perennial_supervision::actor::{Actor, ActorError, ActorRef, Reply as ReplyPort};
+use perennial_supervision::actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort};
 
 use super::{
     AcquireError, Permit,
