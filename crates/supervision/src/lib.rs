@@ -66,12 +66,10 @@ pub use gen_server::{
 pub use life::StopToken;
 pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleSource, LifecycleStream, Offender};
 pub use names::{Name, Names};
-pub use node::Tree;
+pub use node::{ChildInfo, ChildStatus, Counts, Tree};
 pub use process::{Monitor, ProcessRef, StopError, callers, current_process};
 pub use root::{Root, ShutdownReport};
-pub use supervisor::{
-    ChildInfo, ChildStart, ChildStatus, Counts, RequestError, Supervisor, SupervisorSpec,
-};
+pub use supervisor::{ChildStart, RequestError, Supervisor, SupervisorSpec};
 pub use template_supervisor::{TemplateSupervisor, TemplateSupervisorSpec};
 
 pub use task_supervisor::{Task, TaskError, TaskRef, TaskSupervisor, TaskSupervisorSpec};

@@ -1,6 +1,7 @@
 //! The published picture of a tree. Drivers and supervisors write it; reading it asks nobody.
 
 mod children;
+mod listing;
 mod lives;
 mod picture;
 mod tree;
@@ -16,13 +17,19 @@ use perennial_core::{
 };
 
 pub(crate) use self::picture::{Supervises, collect_declared};
-pub use self::tree::Tree;
-use self::{children::Children, picture::PastLife};
+use self::{
+    children::Children,
+    listing::{Below, status},
+    picture::PastLife,
+};
+pub use self::{
+    listing::{ChildInfo, ChildStatus, Counts},
+    tree::Tree,
+};
 
 use crate::{
-    ChildInfo, ChildSpec, ChildStatus, ProcessRef,
+    ChildSpec, ProcessRef,
     life::{Ended, Life},
-    supervisor::{Below, status},
 };
 
 /// One child of a supervisor, over all its incarnations.

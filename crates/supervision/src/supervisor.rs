@@ -4,7 +4,6 @@
 //! What is decided is decided by the machine in `perennial_core::supervisor`; here it is done.
 
 mod incarnation;
-mod listing;
 mod reaper;
 mod request;
 mod shell;
@@ -19,19 +18,15 @@ use perennial_core::{
     tree::{NodeKind, TreeNode},
 };
 
+pub use self::request::{ChildStart, RequestError};
 pub(crate) use self::{
-    incarnation::{Acknowledge, Mail, Report, SupervisorLife, begin},
-    listing::{Below, status},
+    incarnation::{Acknowledge, Mail, SupervisorLife, begin},
     request::{NewChild, Request, Which, ask},
     shell::{Ends, Plan},
     waiting::Waiting,
 };
-pub use self::{
-    listing::{ChildInfo, ChildStatus, Counts},
-    request::{ChildStart, RequestError},
-};
 use crate::{
-    ChildSpec, Ignore, StopError,
+    ChildInfo, ChildSpec, Counts, Ignore, StopError,
     actor::ActorError,
     child::{Outcome, StartCx},
     node::{Supervises, collect_declared},

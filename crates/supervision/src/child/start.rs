@@ -6,17 +6,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use perennial_core::{ChildType, ExitReason};
+use perennial_core::{ChildType, ExitReason, Uptime, supervisor::Order};
 
 use super::{ChildSpec, StartError, StartFault};
 use crate::{
     LifecycleEvent, Name, Names, ProcessRef,
     context::Context,
-    life::{Control, Life},
+    life::{Control, Life, Pid},
     node::Node,
     panics::{Contained, contain, guard_blocking},
     stopping,
-    supervisor::Report,
 };
 
 /// What a start gets from the supervisor.
@@ -29,7 +28,13 @@ pub(crate) struct StartCx {
     /// Whether somebody asked for this start; others are automatic.
     pub(crate) requested: bool,
     /// Where its supervisor hears of its end; nobody does of a root's.
-    pub(crate) supervisor: Option<Report>,
+    pub(crate) superior: Option<(Arc<dyn Superior>, Order)>,
+}
+
+/// Who hears of the ends of its children. Told before anybody sees one; must not wait.
+pub(crate) trait Superior: Send + Sync {
+    /// The incarnation `pid` of the child at `order` ended, then.
+    fn exited(&self, order: Order, pid: Pid, reason: ExitReason, at: Uptime);
 }
 
 /// What a start brought about.
@@ -208,14 +213,14 @@ impl StartCx {
         context: &Context,
         node: &Arc<Node>,
         requested: bool,
-        supervisor: Option<Report>,
+        superior: Option<(Arc<dyn Superior>, Order)>,
     ) -> Self {
         Self {
             context: context.clone(),
             node: node.clone(),
             process: ProcessRef::new(node.shared_path(), context.next_pid()),
             requested,
-            supervisor,
+            superior,
         }
     }
 
@@ -267,7 +272,7 @@ impl Obituary {
     /// Whoever waits for the end may open again what the incarnation held: everything of it is
     /// dropped before the end is announced.
     pub(crate) fn announce(self, reason: &ExitReason) {
-        let Self { cx: StartCx { context, node, process, supervisor, .. }, control } = self;
+        let Self { cx: StartCx { context, node, process, superior, .. }, control } = self;
         let now = context.clock().now();
         // One that was given up as unkillable has been replaced in the tree and at its address, and
         // one whose start failed was never started.
@@ -285,8 +290,8 @@ impl Obituary {
         // Whoever learns of the end asks a supervisor that has the news before the question
         // (SUP-205).
         process.ended().announce_after(reason, || {
-            if let Some(supervisor) = supervisor {
-                supervisor.exited(process.pid(), reason.clone(), now);
+            if let Some((superior, order)) = superior {
+                superior.exited(order, process.pid(), reason.clone(), now);
             }
         });
         if let Some(node) = place.upgrade() {

@@ -5,19 +5,18 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use perennial_core::{ExitReason, Uptime};
+use perennial_core::{ExitReason, Uptime, supervisor::Order};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ChildInfo, Counts,
     reaper::reap,
     request::Request,
     shell::{Plan, Shell},
 };
 use crate::{
-    ProcessRef, StartFault, StopToken,
-    child::{Outcome, StartCx, started},
+    ChildInfo, Counts, ProcessRef, StartFault, StopToken,
+    child::{Outcome, StartCx, Superior, started},
     life::{Control, Ended, Life, Pid},
     node::Node,
     panics::contain,
@@ -69,22 +68,10 @@ pub(crate) enum Mail {
     Request(Request),
 }
 
-/// Where a supervisor hears of the end of one of its children.
-#[derive(Clone)]
-pub(crate) struct Report {
-    mail: mpsc::UnboundedSender<Mail>,
-    order: u64,
-}
-
-impl Report {
-    pub(super) fn new(mail: &mpsc::UnboundedSender<Mail>, order: u64) -> Self {
-        Self { mail: mail.clone(), order }
-    }
-
-    /// `pid` ended at that time. Does not wait.
-    pub(crate) fn exited(self, pid: Pid, reason: ExitReason, at: Uptime) {
+impl Superior for mpsc::UnboundedSender<Mail> {
+    fn exited(&self, order: Order, pid: Pid, reason: ExitReason, at: Uptime) {
         // A supervisor that has ended needs no news of its children: their nodes have them.
-        drop(self.mail.send(Mail::Exited { order: self.order, pid, reason, at }));
+        drop(self.send(Mail::Exited { order, pid, reason, at }));
     }
 }
 

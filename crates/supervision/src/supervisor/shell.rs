@@ -13,10 +13,10 @@ use perennial_core::{
 use tokio::sync::mpsc;
 
 pub(crate) use self::ends::Ends;
-use super::{Acknowledge, Mail, Report, Waiting};
+use super::{Acknowledge, Mail, Waiting};
 use crate::{
     ChildSpec, Extra, LifecycleEvent, ProcessRef, StartError, StartFault, StopToken,
-    child::{Begun, StartCx},
+    child::{Begun, StartCx, Superior},
     context::Context,
     life::Life,
     node::Node,
@@ -41,6 +41,8 @@ pub(super) struct Shell {
     context: Context,
     node: Arc<Node>,
     mail: mpsc::UnboundedSender<Mail>,
+    /// Into `mail` as well.
+    superior: Arc<dyn Superior>,
     children: Children,
     slots: HashMap<Order, Slot>,
     declared: Vec<ChildSpec>,
@@ -84,6 +86,7 @@ impl Shell {
         Ok(Self {
             context: cx.context,
             node: cx.node,
+            superior: Arc::new(mail.clone()),
             mail,
             children: Children::new(plan.flags, plan.keeps)?,
             slots: HashMap::new(),
@@ -186,8 +189,8 @@ impl Shell {
             slot.node = self.node.replace_child(&slot.node, shown(&slot.spec));
         }
         let (spec, node) = (slot.spec.clone(), slot.node.clone());
-        let report = Report::new(&self.mail, order);
-        let cx = StartCx::new(&self.context, &node, requested, Some(report));
+        let superior = Some((self.superior.clone(), order));
+        let cx = StartCx::new(&self.context, &node, requested, superior);
         let process = cx.process.clone();
         let begun = spec.start(cx, self.plan.arguments.clone()).await;
         let how = match &begun {

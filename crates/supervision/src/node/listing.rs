@@ -16,7 +16,8 @@ use perennial_core::{
     tree::{NodeKind, NodeState},
 };
 
-use crate::{ProcessRef, node::Node};
+use super::Node;
+use crate::ProcessRef;
 
 /// Whether a child runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
