@@ -29,14 +29,14 @@ async fn a_name_that_is_taken_starts_no_second_supervisor() {
     let log = Log::default();
     let (first, _, probe) = named("first", &log);
     let root = root(SupervisorSpec::new("top").child(first)).await;
-    let existing = root.names().whereis(&name()).unwrap();
+    let existing = root.names().whereis(name()).unwrap();
     assert_eq!(existing.path(), "/top/first");
     log.take();
     let (second, _, _) = named("second", &log);
     let refused = root.supervisor().start_child(second).await.unwrap_err();
     assert_eq!(refused, RequestError::AlreadyStarted(existing.clone()));
     assert!(log.take().is_empty(), "no child of the second was started");
-    assert_eq!(root.names().whereis(&name()), Some(existing.clone()));
+    assert_eq!(root.names().whereis(name()), Some(existing.clone()));
     assert!(existing.is_alive());
     assert_eq!(probe.ping().await, Ok(1));
     assert_eq!(root.tree().nodes()[1].incarnation, 1);
@@ -51,13 +51,13 @@ async fn a_name_is_free_once_its_supervisor_is_seen_to_be_gone() {
             let (spec, handle, probe) = named(&format!("life {life}"), &log);
             let spec = spec.restart(Restart::Temporary);
             let start = root.supervisor().start_child(spec).await.unwrap();
-            assert_eq!(root.names().whereis(&name()), start.process);
+            assert_eq!(root.names().whereis(name()), start.process);
             assert_eq!(probe.ping().await, Ok(1));
             match how {
                 "stop" => handle.stop(SOON).await.unwrap(),
                 _ => root.supervisor().terminate_child(format!("life {life}")).await.unwrap(),
             }
-            assert_eq!(root.names().whereis(&name()), None);
+            assert_eq!(root.names().whereis(name()), None);
         }
     }
 }
@@ -83,7 +83,7 @@ async fn a_failed_start_has_freed_its_name_when_it_is_told() {
     let look = |names: Names| {
         let seen = seen.clone();
         move || {
-            seen.lock().unwrap().push(names.whereis(&name()).is_some());
+            seen.lock().unwrap().push(names.whereis(name()).is_some());
             async { Err("fails".into()) }
         }
     };
@@ -107,7 +107,7 @@ async fn a_failed_start_has_freed_its_name_when_it_is_told() {
     ] {
         let id = spec.id().to_string();
         start_error(root.supervisor().start_child(spec).await.unwrap_err());
-        assert_eq!(root.names().whereis(&name()), None, "{id}");
+        assert_eq!(root.names().whereis(name()), None, "{id}");
         let (next, probe) = Probe::new("next", &log);
         root.supervisor().start_child(next.name(name())).await.unwrap();
         assert_eq!(probe.ping().await, Ok(1), "{id}");
@@ -128,10 +128,10 @@ async fn a_child_with_a_name_can_be_crashed_many_times() {
     let mut lifecycle = root.tree().lifecycle();
     let ends: [fn() -> Message; 3] = [|| Message::Panic, || Message::Fail, || Message::StopSelf];
     for life in 1..=50 {
-        let before = root.names().whereis(&name()).unwrap();
+        let before = root.names().whereis(name()).unwrap();
         probe.end(ends[life % 3]).await;
         probe.answers().await;
-        let after = root.names().whereis(&name()).unwrap();
+        let after = root.names().whereis(name()).unwrap();
         assert_ne!(before, after);
         root.tree().kill("/top/sub").unwrap().exit().await;
         inner.answers().await;
@@ -151,7 +151,7 @@ async fn a_name_of_somebody_else_is_answered_and_nobody_adopted() {
         Supervisor::child_spec(SupervisorSpec::new("elsewhere").child(outsider.name(name())));
     let (inner, handle) = Supervisor::child_spec(SupervisorSpec::new("inner"));
     let root: Root = root(SupervisorSpec::new("top").child(elsewhere).child(inner)).await;
-    let holder = root.names().whereis(&name()).unwrap();
+    let holder = root.names().whereis(name()).unwrap();
     log.take();
     let (own, _) = Probe::new("own", &log);
     let refused = handle.start_child(own.clone().name(name())).await.unwrap_err();

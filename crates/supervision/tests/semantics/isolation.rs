@@ -53,7 +53,7 @@ impl Twin {
             ("the supervisor", "/top/inner"),
             ("the server", "/top/inner/server"),
         ] {
-            let holder = self.root.names().whereis(&Name::from(name)).unwrap();
+            let holder = self.root.names().whereis(name).unwrap();
             assert_eq!(holder.path(), path);
         }
         let own = self.actor.address.whereis();
