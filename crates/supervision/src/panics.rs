@@ -36,12 +36,12 @@ pub(crate) fn note_locations() {
 pub(crate) fn guard<T>(
     future: impl Future<Output = T>,
 ) -> impl Future<Output = Result<T, ExitReason>> {
-    AssertUnwindSafe(future).catch_unwind().map(|it| it.map_err(|payload| reason(&*payload)))
+    AssertUnwindSafe(future).catch_unwind().map(|it| it.map_err(reason))
 }
 
 /// Calls `work`; a panic in it is an exit reason.
 pub(crate) fn guard_blocking<T>(work: impl FnOnce() -> T) -> Result<T, ExitReason> {
-    std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| reason(&*payload))
+    std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(reason)
 }
 
 /// A future that lets no panic out: neither of a poll, nor of its drop before it was done.
@@ -100,7 +100,7 @@ pub(crate) fn call_quietly(what: &'static str, tell: impl FnOnce()) {
 }
 
 /// Must be called on the thread that panicked, before anything else can panic there.
-fn reason(payload: &(dyn Any + Send)) -> ExitReason {
+fn reason(payload: Box<dyn Any + Send>) -> ExitReason {
     let message = if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).into()
     } else if let Some(text) = payload.downcast_ref::<String>() {
@@ -109,6 +109,9 @@ fn reason(payload: &(dyn Any + Send)) -> ExitReason {
         "a panic without a text".into()
     };
     let location = LOCATION.try_with(|noted| noted.borrow_mut().take()).ok().flatten();
+    // `panic_any` takes whatever the host has, whose drop may panic too: what that leaves is leaked.
+    let dropped = std::panic::catch_unwind(AssertUnwindSafe(move || drop(payload)));
+    dropped.unwrap_or_else(std::mem::forget);
     ExitReason::Panic { message, location }
 }
 

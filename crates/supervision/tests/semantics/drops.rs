@@ -1,6 +1,7 @@
 //! Panics in what a child leaves behind: its drops and its callbacks. Nobody else falls with it.
 
 use std::{
+    panic::panic_any,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -12,7 +13,7 @@ use perennial_supervision::{
 };
 use serde_json::Value;
 
-use crate::probe::{Log, Probe, SOON, root};
+use crate::probe::{Log, Message, Probe, SOON, root};
 
 struct PanicsInDrop;
 
@@ -138,4 +139,24 @@ async fn a_detail_that_panics_spoils_only_its_own_line() {
     let nodes = root(spec).await.tree().nodes();
     assert!(nodes[1].detail.as_str().unwrap().contains("detail panics"), "{:?}", nodes[1].detail);
     assert_eq!(nodes[2].detail, Value::Bool(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_whose_payload_panics_in_its_drop_is_a_panic_like_any_other() {
+    let (a, probe) = Probe::new("a", &Log::default());
+    let root = root(SupervisorSpec::new("top").child(a)).await;
+    let act = Message::Act(Box::new(|_| panic_any(PanicsInDrop)));
+    let reason = probe.end(|| act).await;
+    assert!(matches!(&reason, ExitReason::Panic { location: Some(_), .. }), "{reason}");
+    let build = || -> std::future::Ready<Result<(), String>> { panic_any(PanicsInDrop) };
+    let refused = root.supervisor().start_child(ChildSpec::task("bad", build)).await;
+    assert!(matches!(&refused, Err(RequestError::StartFailed(_))), "{refused:?}");
+    assert_eq!(root.tree().nodes()[0].incarnation, 1, "its supervisor did not notice");
+    let (tasks, told) = (tasks(1).await, Arc::new(Mutex::new(Vec::new())));
+    let task = tasks.1.start_child("one", std::future::pending()).await.unwrap();
+    let sink = told.clone();
+    task.on_exit(|_| panic_any(PanicsInDrop));
+    task.on_exit(move |reason| sink.lock().unwrap().push(reason.clone()));
+    tasks.1.terminate_child(&task).await.unwrap();
+    assert_eq!(*told.lock().unwrap(), [ExitReason::Shutdown]);
 }
