@@ -265,3 +265,6 @@ impl fmt::Debug for Node {
         f.debug_struct("Node").field("path", &self.path).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,10 +110,12 @@ impl Node {
         let life = written.forget_life();
         written.ending = life.as_ref().map(|life| life.ended().clone());
         let incarnation = written.started.then_some(written.incarnation);
-        let abandoned = written.abandoned;
         drop(written);
         drop(life);
         self.down(pid);
+        // Looked at behind that: whoever abandons it at this very moment, on another thread of the
+        // executor that goes, may have found it up and left the rest to its end.
+        let abandoned = self.written().abandoned;
         if abandoned {
             self.spec.gone();
         }
