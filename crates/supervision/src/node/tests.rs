@@ -2,11 +2,11 @@
 
 use std::sync::OnceLock;
 
-use perennial_core::tree::NodeKind;
+use perennial_core::{ExitReason, tree::NodeKind};
 
 use super::*;
 use crate::{
-    life::Control,
+    life::{Control, Pid},
     presence::{Announce, NothingComes, OneLife, Publisher, channel},
 };
 
