@@ -14,7 +14,7 @@ use crate::{
     context::Context,
     life::{Control, Life, Pid},
     node::Node,
-    panics::{Contained, contain, guard_blocking},
+    panics::{Contained, call_quietly, contain, guard_blocking},
     stopping,
 };
 
@@ -286,7 +286,9 @@ impl Obituary {
         }
         node.spec().release(&context, &process);
         let place = Arc::downgrade(&node);
-        drop((context, node, control));
+        // With it may go the last sender of a mailbox, and a message that came at the very moment of
+        // the end: whatever the drop of that does, the end is announced.
+        call_quietly("the drop of what was left", move || drop((context, node, control)));
         // Whoever learns of the end asks a supervisor that has the news before the question
         // (SUP-205).
         process.ended().announce_after(reason, || {
@@ -327,3 +329,6 @@ fn spawn(driver: impl Future<Output = ()> + Send + 'static) {
     // The driver announces its own end; nobody joins it.
     drop(tokio::spawn(driver));
 }
+
+#[cfg(test)]
+mod tests;
