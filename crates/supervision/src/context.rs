@@ -16,6 +16,7 @@ use crate::{
     life::{Life, Pid},
     lifecycle::LIFECYCLE_KEPT,
     node::Node,
+    panics::guard_blocking,
 };
 
 /// Settings of a whole tree.
@@ -98,52 +99,75 @@ impl Context {
 
     /// Whether anybody would hear a warning; if not, it need not be made.
     pub(crate) fn is_heard(&self) -> bool {
-        tracing::enabled!(tracing::Level::WARN) || self.0.lifecycle.receiver_count() > 0
+        let traced = || tracing::enabled!(tracing::Level::WARN);
+        self.0.lifecycle.receiver_count() > 0 || guard_blocking(traced).unwrap_or(true)
     }
 
     /// Publishes an event of `node`, as a trace event too.
     pub(crate) fn tell(&self, node: &Node, process: Option<&ProcessRef>, event: LifecycleEvent) {
         let path = node.path();
-        match &event {
-            LifecycleEvent::Started { incarnation, requested: true } => {
-                tracing::trace!(%path, incarnation, context = "progress", "child started");
-            }
-            LifecycleEvent::Started { incarnation, requested: false } => {
-                tracing::debug!(%path, incarnation, context = "progress", "child started");
-            }
-            LifecycleEvent::Exited { incarnation, reason } if reason.is_abnormal() => {
-                tracing::warn!(%path, incarnation, %reason, "child exited");
-            }
-            LifecycleEvent::Exited { incarnation, reason } => {
-                tracing::debug!(%path, incarnation, %reason, "child exited");
-            }
-            LifecycleEvent::StartFailed { reason } => {
-                tracing::warn!(%path, %reason, "child did not start");
-            }
-            LifecycleEvent::ChildTerminated { reason, offender } => {
-                tracing::warn!(%path, %reason, %offender, context = "child_terminated", "a child ended by itself");
-            }
-            LifecycleEvent::StartError { reason, offender } => {
-                tracing::warn!(%path, %reason, %offender, context = "start_error", "a child did not start");
-            }
-            LifecycleEvent::ShutdownError { reason, offender } => {
-                tracing::warn!(%path, %reason, %offender, context = "shutdown_error", "a child did not stop as asked");
-            }
-            LifecycleEvent::ShutdownErrors { reason, offender, count } => {
-                tracing::warn!(%path, %reason, %offender, count, context = "shutdown_error", "children did not stop as asked");
-            }
-            LifecycleEvent::Unkillable => tracing::error!(%path, "child did not end when killed"),
-            LifecycleEvent::Crashed(report) => report.trace(),
-            LifecycleEvent::BudgetSpent => tracing::error!(%path, "restart budget spent"),
-            LifecycleEvent::GaveUp { offender } => {
-                let reason = "reached_max_restart_intensity";
-                tracing::error!(%path, reason, %offender, context = "shutdown", "too many restarts: the supervisor gives up");
-            }
-        }
+        // The host's subscriber may panic, or be gone with its thread: that hides no end from anybody,
+        // and ends nobody.
+        let _ = guard_blocking(|| trace(path, &event));
         if self.0.lifecycle.receiver_count() > 0 {
             let (at, path) = (self.0.clock.now(), path.to_owned());
             // The last listener may have left this moment.
             let _ = self.0.lifecycle.send(Lifecycle { at, path, process: process.cloned(), event });
+        }
+    }
+}
+
+/// As a trace event.
+fn trace(path: &str, event: &LifecycleEvent) {
+    match event {
+        LifecycleEvent::Started { incarnation, requested: true } => {
+            tracing::trace!(%path, incarnation, context = "progress", "child started");
+        }
+        LifecycleEvent::Started { incarnation, requested: false } => {
+            tracing::debug!(%path, incarnation, context = "progress", "child started");
+        }
+        LifecycleEvent::Exited { incarnation, reason } if reason.is_abnormal() => {
+            tracing::warn!(%path, incarnation, %reason, "child exited");
+        }
+        LifecycleEvent::Exited { incarnation, reason } => {
+            tracing::debug!(%path, incarnation, %reason, "child exited");
+        }
+        LifecycleEvent::StartFailed { reason } => {
+            tracing::warn!(%path, %reason, "child did not start");
+        }
+        LifecycleEvent::ChildTerminated { reason, offender } => {
+            tracing::warn!(
+                %path, %reason, %offender, context = "child_terminated",
+                "a child ended by itself"
+            );
+        }
+        LifecycleEvent::StartError { reason, offender } => {
+            tracing::warn!(
+                %path, %reason, %offender, context = "start_error",
+                "a child did not start"
+            );
+        }
+        LifecycleEvent::ShutdownError { reason, offender } => {
+            tracing::warn!(
+                %path, %reason, %offender, context = "shutdown_error",
+                "a child did not stop as asked"
+            );
+        }
+        LifecycleEvent::ShutdownErrors { reason, offender, count } => {
+            tracing::warn!(
+                %path, %reason, %offender, count, context = "shutdown_error",
+                "children did not stop as asked"
+            );
+        }
+        LifecycleEvent::Unkillable => tracing::error!(%path, "child did not end when killed"),
+        LifecycleEvent::Crashed(report) => report.trace(),
+        LifecycleEvent::BudgetSpent => tracing::error!(%path, "restart budget spent"),
+        LifecycleEvent::GaveUp { offender } => {
+            let reason = "reached_max_restart_intensity";
+            tracing::error!(
+                %path, reason, %offender, context = "shutdown",
+                "too many restarts: the supervisor gives up"
+            );
         }
     }
 }

@@ -87,7 +87,7 @@ impl<F: Future + ?Sized> Future for Contained<F> {
 impl<F: ?Sized> Drop for Contained<F> {
     fn drop(&mut self) {
         if let Err(reason) = self.discard() {
-            tracing::warn!(%reason, "a future that was given up panicked in its drop");
+            note(|| tracing::warn!(%reason, "a future that was given up panicked in its drop"));
         }
     }
 }
@@ -95,8 +95,13 @@ impl<F: ?Sized> Drop for Contained<F> {
 /// Calls `tell`, which is somebody else's; a panic in it is only noted.
 pub(crate) fn call_quietly(what: &'static str, tell: impl FnOnce()) {
     if let Err(reason) = guard_blocking(tell) {
-        tracing::error!(%reason, what, "a callback panicked");
+        note(|| tracing::error!(%reason, what, "a callback panicked"));
     }
+}
+
+/// Traces; the host's subscriber is somebody else's as well, and there is nobody left to tell.
+fn note(trace: impl FnOnce()) {
+    let _ = guard_blocking(trace);
 }
 
 /// Must be called on the thread that panicked, before anything else can panic there.

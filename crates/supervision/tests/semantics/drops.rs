@@ -160,3 +160,43 @@ async fn a_panic_whose_payload_panics_in_its_drop_is_a_panic_like_any_other() {
     tasks.1.terminate_child(&task).await.unwrap();
     assert_eq!(*told.lock().unwrap(), [ExitReason::Shutdown]);
 }
+
+/// Panics whenever anything of supervision is told.
+struct Unwilling;
+
+impl tracing::Subscriber for Unwilling {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("perennial_supervision")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        panic!("subscriber panics")
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_panics_hides_no_end_and_ends_nobody() {
+    let _unwilling = tracing::subscriber::set_default(Unwilling);
+    let (a, probe) = Probe::new("a", &Log::default());
+    let b = ChildSpec::task("b", || wait_with(PanicsInDrop));
+    let root = root(SupervisorSpec::new("top").child(a).child(b)).await;
+    let reason = probe.end(|| Message::Panic).await;
+    assert_eq!(reason.name(), "panic");
+    assert_eq!(probe.answers().await, 1);
+    let terminated = tokio::time::timeout(SOON, root.supervisor().terminate_child("b")).await;
+    assert_eq!(terminated, Ok(Ok(())));
+    assert_eq!(root.tree().nodes()[0].incarnation, 1, "its supervisor did not notice");
+    assert_eq!(root.shutdown().await.unkillable, [""; 0]);
+}
