@@ -213,8 +213,9 @@ impl<A: Actor> Adapter<A> {
         &self,
         call: impl Future<Output = Result<T, ActorProcessingErr>>,
     ) -> impl Future<Output = Result<T, ExitReason>> {
-        let own = CURRENT.scope(self.whole.shared.process.clone(), guard(call));
-        own.map(|answer| answer.and_then(|answer| answer.map_err(ExitReason::from_boxed)))
+        // What an error says of itself is the user's code as well.
+        let typed = call.map(|answer| answer.map_err(ExitReason::from_boxed));
+        CURRENT.scope(self.whole.shared.process.clone(), guard(typed)).map(Result::flatten)
     }
 
     /// Runs the user's cleanup once, drops the state, and leaves the reason. A cleanup that fails

@@ -60,17 +60,17 @@ async fn start<S: GenServer>(
     let birth = Birth { publisher, life: Some(life), inbox: Some(Inbox::new(queue.clone())) };
     let init = async {
         let own = &mut cx;
-        let mut init = contain(async move { S::init(arguments, own).await });
+        let mut init = contain(async move {
+            // What an error says of itself is the user's code as well.
+            S::init(arguments, own)
+                .await
+                .map_err(|error| (!error.is::<Ignore>()).then(|| exit_of(Err(error))))
+        });
         tokio::select! {
             biased;
             () = control.kill.cancelled() => Err(Some(ExitReason::Killed)),
             reason = control.cut(), if !S::TRAPS_EXITS => Err(Some(reason)),
-            init = &mut init => match init {
-                Ok(Ok(init)) => Ok(init),
-                Ok(Err(error)) if error.is::<Ignore>() => Err(None),
-                Ok(Err(error)) => Err(Some(exit_of(Err(error)))),
-                Err(panic) => Err(Some(panic)),
-            },
+            init = &mut init => init.map_err(Some).flatten(),
         }
     };
     let init: Init<S> = match CURRENT.scope(here.clone(), init).await {

@@ -128,8 +128,8 @@ impl<S: GenServer> Debugger<S> {
         within: Duration,
     ) -> Result<(), DebugError> {
         let replace = move |state: &mut S| {
-            let made = guard_blocking(|| make(state))?;
-            let made = made.map_err(|error| exit_of(Err(error)))?;
+            let make = || make(state).map_err(|error| exit_of(Err(error)));
+            let made = guard_blocking(make).flatten()?;
             let old = std::mem::replace(state, made);
             call_quietly("the drop of a replaced state", move || drop(old));
             Ok(())

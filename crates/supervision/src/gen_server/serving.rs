@@ -2,7 +2,7 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use futures_util::future::OptionFuture;
+use futures_util::{FutureExt, future::OptionFuture};
 use perennial_core::ExitReason;
 
 use super::{
@@ -42,11 +42,9 @@ enum End {
 
 /// One callback of the user's server: a panic or an error is its typed reason.
 async fn callback<T>(call: impl Future<Output = Result<T, ActorError>>) -> Result<T, End> {
-    match guard(call).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(End::Terminate(exit_of(Err(error)))),
-        Err(panic) => Err(End::Terminate(panic)),
-    }
+    // What an error says of itself is the user's code as well.
+    let typed = call.map(|answer| answer.map_err(|error| exit_of(Err(error))));
+    guard(typed).await.flatten().map_err(End::Terminate)
 }
 
 impl<S: GenServer> Serving<S> {

@@ -8,6 +8,7 @@ mod dice;
 mod drops;
 mod dynamic;
 mod ends;
+mod errors;
 #[path = "../probe/server.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod gs_server;
