@@ -123,7 +123,12 @@ pub(crate) async fn ask<T>(
     }
     let life = presence.current().await.map_err(|_| RequestError::NoProc)?;
     let (reply, mut answer) = oneshot::channel();
-    let _place = life.admit().await;
+    let _place = tokio::select! {
+        biased;
+        place = life.admit() => place,
+        // Those before may never give their places back: whoever asked waits without being polled.
+        reason = life.ended().wait() => return Err(RequestError::Ended(reason)),
+    };
     life.send(request(reply));
     tokio::select! {
         biased;

@@ -130,6 +130,27 @@ async fn nobody_waits_for_what_a_failing_supervisor_did_not_get_to() {
     assert_eq!(behind.ping().await, Err(CallError::NoProc));
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_place_among_the_requests_is_told_of_the_end() {
+    let (busy, hangs) = Probe::new("busy", &Log::default());
+    hangs.script(&[Start::Hangs]);
+    let root = root(SupervisorSpec::new("top")).await;
+    let supervisor = root.supervisor();
+    let mut start = Box::pin(supervisor.start_child(busy));
+    assert!(futures_util::poll!(&mut start).is_pending());
+    // All places are taken, by callers who will not be polled again.
+    let mut taken = Vec::new();
+    for _ in 0..1024 {
+        let mut asks = Box::pin(supervisor.terminate_child("nobody"));
+        assert!(futures_util::poll!(&mut asks).is_pending());
+        taken.push(asks);
+    }
+    root.tree().kill("/top").unwrap().exit().await;
+    let answer = taken.pop().unwrap();
+    let answer = tokio::time::timeout(SOON, answer).await;
+    assert_eq!(answer, Ok(Err(RequestError::Ended(ExitReason::Killed))));
+}
+
 struct Blocker;
 
 enum Held {
