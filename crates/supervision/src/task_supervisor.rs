@@ -46,7 +46,8 @@ pub struct TaskRef {
 /// One running task whose result somebody waits for.
 pub struct Task<T> {
     reference: TaskRef,
-    result: oneshot::Receiver<T>,
+    /// Absent once it was taken, or cannot come any more.
+    result: Option<oneshot::Receiver<T>>,
 }
 
 /// Why a task gave no result.
@@ -116,7 +117,7 @@ impl TaskSupervisor {
                 drop(sender.send(work.await));
             })
             .await?;
-        Ok(Task { reference, result })
+        Ok(Task { reference, result: Some(result) })
     }
 
     /// Stops a task and awaits its end (TSU-016).
@@ -181,17 +182,25 @@ impl<T> Task<T> {
     ///
     /// # Errors
     ///
-    /// When the task ended without a result, or `within` passed; it then runs on.
+    /// When the task ended without a result, or its result was taken before; also when `within`
+    /// passed: it then runs on.
     ///
     /// # Cancel safety
     ///
     /// Safe: the result stays until it is taken.
     pub async fn join(&mut self, within: Duration) -> Result<T, TaskError> {
-        match tokio::time::timeout(within, &mut self.result).await {
-            Ok(Ok(result)) => Ok(result),
-            Ok(Err(_)) => Err(TaskError::Exited(self.reference.exit().await)),
-            Err(_) => Err(TaskError::Timeout),
-        }
+        let attempt = async {
+            if let Some(result) = &mut self.result {
+                let received = result.await;
+                // What was received, or found closed, must not be asked again.
+                self.result = None;
+                if let Ok(result) = received {
+                    return Ok(result);
+                }
+            }
+            Err(TaskError::Exited(self.reference.exit().await))
+        };
+        tokio::time::timeout(within, attempt).await.unwrap_or(Err(TaskError::Timeout))
     }
 }
 

@@ -73,3 +73,15 @@ async fn a_shutdown_stops_tasks_promptly_and_their_watchers_are_told() {
     let refused = tasks.start_child("late", async {}).await.unwrap_err();
     assert_eq!(refused, RequestError::NoProc);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_task_can_be_joined_again_and_again() {
+    let (_root, tasks) = start(9).await;
+    let mut works = tasks.async_nolink("works", async { 42 }).await.unwrap();
+    assert_eq!(works.join(SOON).await, Ok(42));
+    assert_eq!(works.join(SOON).await, Err(TaskError::Exited(ExitReason::Normal)));
+    let mut fails = tasks.async_nolink("fails", async { panic!("it fails") }).await.unwrap();
+    let first: Result<(), TaskError> = fails.join(SOON).await;
+    assert!(matches!(&first, Err(TaskError::Exited(ExitReason::Panic { .. }))), "{first:?}");
+    assert_eq!(fails.join(SOON).await, first);
+}
