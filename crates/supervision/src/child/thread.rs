@@ -58,7 +58,7 @@ fn start(
         drop(end.send(exit.unwrap_or_else(|panic| panic)));
     };
     #[expect(clippy::disallowed_methods, reason = "supervised by the driver below")]
-    std::thread::Builder::new().name(name.to_owned()).spawn(body)?;
+    std::thread::Builder::new().name(nameable(name)).spawn(body)?;
     let life = Life { process: cx.process.clone(), control: control.clone() };
     cx.drive(&life, async move {
         let exit = ended.await.unwrap_or(ExitReason::Killed);
@@ -71,6 +71,12 @@ fn start(
         }
     });
     Ok(life)
+}
+
+/// An id as the operating system can take it: it ends a name at the first NUL, and the standard
+/// library refuses one.
+fn nameable(id: &str) -> String {
+    id.replace('\0', "\u{fffd}")
 }
 
 #[derive(Default)]

@@ -20,6 +20,17 @@ async fn a_thread_is_woken_by_its_token_and_awaited() {
     assert_eq!(log.take(), ["wound up"]);
 }
 
+#[tokio::test]
+async fn a_thread_can_have_any_id() {
+    let worker = ChildSpec::thread("a\0b/\n", |stop: StopToken| {
+        let (wake, woken) = std::sync::mpsc::channel();
+        stop.on_stop(move || wake.send(()).unwrap_or(()));
+        woken.recv()
+    });
+    let root = root(SupervisorSpec::new("top").child(worker)).await;
+    assert_eq!(root.shutdown().await.unkillable, [""; 0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dropped_root_stops_its_tree() {
     let world = World::start(|spec| spec).await;
