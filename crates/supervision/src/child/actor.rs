@@ -71,10 +71,8 @@ async fn start<A: Actor>(
     let actor = match spawned {
         Ok((actor, _)) => actor,
         Err(_) if shared.ignored.load(Ordering::SeqCst) => return Ok(Outcome::Ignored),
-        Err(error) => {
-            let reason = shared.reason.get().cloned();
-            return Err(reason.unwrap_or_else(|| ExitReason::error(&error)));
-        }
+        // As at the end of a life: without a reason nothing of ours ran (trap 1).
+        Err(_) => return Err(shared.reason.get().cloned().unwrap_or(ExitReason::Killed)),
     };
     // Set once: nobody else knows it yet.
     let _ = shared.actor.set(actor);

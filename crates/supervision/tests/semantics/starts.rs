@@ -1,7 +1,10 @@
 //! A start is synchronous, sequential, all or nothing.
 
 use perennial_core::ExitReason;
-use perennial_supervision::{CallError, Clock, Options, Root, Supervisor, SupervisorSpec};
+use perennial_supervision::{
+    CallError, ChildSpec, Clock, Options, Root, Supervisor, SupervisorSpec,
+    ractor::{Actor, ActorProcessingErr, ActorRef},
+};
 
 use crate::probe::{Log, Probe, Start};
 
@@ -53,4 +56,25 @@ async fn two_children_of_one_id_are_refused_before_anything_starts() {
     let error = Root::start(spec, Clock::start(), Options::default()).await.unwrap_err();
     assert!(error.to_string().contains("two children have the id `a`"), "{error}");
     assert!(log.take().is_empty());
+}
+
+struct KillsItself;
+
+impl Actor for KillsItself {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, me: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        me.kill();
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_that_is_killed_in_its_init_was_killed() {
+    let (spec, _) = ChildSpec::actor("a", || (KillsItself, ()));
+    let spec = SupervisorSpec::new("top").child(spec);
+    let error = Root::start(spec, Clock::start(), Options::default()).await.unwrap_err();
+    assert_eq!(error.root_cause().exit_reason(), ExitReason::Killed);
 }
