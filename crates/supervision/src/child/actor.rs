@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, lock::Mutex};
 use perennial_core::{ChildId, ExitReason, tree::NodeKind};
 use ractor::{Actor, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
 
@@ -65,7 +65,8 @@ async fn start<A: Actor>(
 ) -> Result<Outcome, ExitReason> {
     let shared = Arc::new(Shared::new(cx.process.clone()));
     let whole = Arc::new(Whole { shared: shared.clone(), obituary: OnceLock::new() });
-    let adapter = Adapter { actor, whole: whole.clone() };
+    let held = Mutex::new(Held(None));
+    let adapter = Adapter { actor, held, whole: whole.clone() };
     #[expect(clippy::disallowed_methods, reason = "the adapter is supervised by the caller")]
     let spawned = Actor::spawn(None, adapter, arguments).await;
     let actor = match spawned {
@@ -172,9 +173,9 @@ impl<M: ractor::Message> Post<M> for Shared<M> {
     }
 }
 
-/// Shared by all that ractor holds of one incarnation, and dropped with the last of it: the only
-/// barrier behind which its actor, its state and its mailbox are gone (trap 12), whatever way
-/// ractor, or the executor, ended it. Costs no task of its own.
+/// Held by the adapter, and dropped with it at the end of ractor's task: the only barrier behind
+/// which its actor, its state and its mailbox are gone (trap 12), whatever way ractor, or the
+/// executor, ended it. Costs no task of its own.
 struct Whole<M: ractor::Message> {
     shared: Arc<Shared<M>>,
     /// Owed once the init has succeeded.
@@ -196,13 +197,14 @@ impl<M: ractor::Message> Drop for Whole<M> {
 struct Adapter<A: Actor> {
     /// Dropped before `whole`, as fields are.
     actor: A,
+    /// Here and not with ractor, which hands the state of what was killed to whoever it is linked to,
+    /// to be dropped there at some time (trap 13). Never contended: callbacks come one by one.
+    held: Mutex<Held<A::State>>,
     whole: Arc<Whole<A::Msg>>,
 }
 
-/// The user's state; taken once it has been cleaned up. Dropped before what comes with it.
-struct Held<S, M: ractor::Message>(Option<(S, Arc<Whole<M>>)>);
-
-type Kept<A> = Held<<A as Actor>::State, <A as Actor>::Msg>;
+/// The user's state; taken once it has been cleaned up.
+struct Held<S>(Option<S>);
 
 impl<A: Actor> Adapter<A> {
     /// One callback of the user's actor: a panic or an error is its typed reason. Written without
@@ -218,8 +220,8 @@ impl<A: Actor> Adapter<A> {
 
     /// Runs the user's cleanup once, drops the state, and leaves the reason. A cleanup that fails
     /// itself becomes the reason (GS-042).
-    async fn finish(&self, me: ActorRef<A::Msg>, held: &mut Kept<A>, reason: ExitReason) {
-        let Some((mut state, _)) = held.0.take() else { return };
+    async fn finish(&self, me: ActorRef<A::Msg>, held: &mut Held<A::State>, reason: ExitReason) {
+        let Some(mut state) = held.0.take() else { return };
         let cleanup = self.callback(async { self.actor.post_stop(me, &mut state).await }).await;
         // Dropping the state is the user's code as well.
         let dropped = guard_blocking(move || drop(state));
@@ -233,7 +235,7 @@ impl<A: Actor> Adapter<A> {
     async fn settle(
         &self,
         me: ActorRef<A::Msg>,
-        held: &mut Kept<A>,
+        held: &mut Held<A::State>,
         answer: Result<(), ExitReason>,
     ) -> Result<(), ActorProcessingErr> {
         if let Err(reason) = answer {
@@ -248,14 +250,14 @@ impl<A: Actor> Adapter<A> {
 #[cfg_attr(feature = "async-trait", ractor::async_trait)]
 impl<A: Actor> Actor for Adapter<A> {
     type Msg = A::Msg;
-    type State = Kept<A>;
+    type State = ();
     type Arguments = A::Arguments;
 
     async fn pre_start(
         &self,
         me: ActorRef<A::Msg>,
         arguments: A::Arguments,
-    ) -> Result<Kept<A>, ActorProcessingErr> {
+    ) -> Result<(), ActorProcessingErr> {
         let init = async {
             let state = self.actor.pre_start(me, arguments).await;
             if state.as_ref().is_err_and(|error| error.is::<Ignore>()) {
@@ -264,7 +266,10 @@ impl<A: Actor> Actor for Adapter<A> {
             state
         };
         match self.callback(init).await {
-            Ok(state) => Ok(Held(Some((state, self.whole.clone())))),
+            Ok(state) => {
+                self.held.lock().await.0 = Some(state);
+                Ok(())
+            }
             Err(reason) => {
                 self.whole.shared.reason.get_or_init(|| reason.clone());
                 Err(reason.into())
@@ -275,52 +280,52 @@ impl<A: Actor> Actor for Adapter<A> {
     async fn post_start(
         &self,
         me: ActorRef<A::Msg>,
-        held: &mut Kept<A>,
+        (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        let Some((state, _)) = held.0.as_mut() else { return Ok(()) };
+        let Some(mut held) = self.held.try_lock() else { return Ok(()) };
+        let Some(state) = held.0.as_mut() else { return Ok(()) };
         let own = me.clone();
         let answer = self.callback(async { self.actor.post_start(own, state).await }).await;
-        self.settle(me, held, answer).await
+        self.settle(me, &mut held, answer).await
     }
 
     async fn handle(
         &self,
         me: ActorRef<A::Msg>,
         message: A::Msg,
-        held: &mut Kept<A>,
+        (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
         self.whole.shared.mailbox.taken();
-        let Some((state, _)) = held.0.as_mut() else { return Ok(()) };
+        let Some(mut held) = self.held.try_lock() else { return Ok(()) };
+        let Some(state) = held.0.as_mut() else { return Ok(()) };
         let own = me.clone();
         let answer = self.callback(async { self.actor.handle(own, message, state).await }).await;
-        self.settle(me, held, answer).await
+        self.settle(me, &mut held, answer).await
     }
 
     async fn handle_supervisor_evt(
         &self,
         me: ActorRef<A::Msg>,
         event: SupervisionEvent,
-        held: &mut Kept<A>,
+        (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        let Some((state, _)) = held.0.as_mut() else { return Ok(()) };
+        let Some(mut held) = self.held.try_lock() else { return Ok(()) };
+        let Some(state) = held.0.as_mut() else { return Ok(()) };
         #[cfg(feature = "testing")]
         if crate::testing::is_injected_crash(&event) {
             let crash = self.callback(async { panic!("injected crash") }).await;
-            return self.settle(me, held, crash).await;
+            return self.settle(me, &mut held, crash).await;
         }
         let own = me.clone();
         let call = async { self.actor.handle_supervisor_evt(own, event, state).await };
         let answer = self.callback(call).await;
-        self.settle(me, held, answer).await
+        self.settle(me, &mut held, answer).await
     }
 
-    async fn post_stop(
-        &self,
-        me: ActorRef<A::Msg>,
-        held: &mut Kept<A>,
-    ) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(&self, me: ActorRef<A::Msg>, (): &mut ()) -> Result<(), ActorProcessingErr> {
         let reason = self.whole.shared.asked.get().cloned().unwrap_or(ExitReason::Normal);
-        Box::pin(self.finish(me, held, reason)).await;
+        let Some(mut held) = self.held.try_lock() else { return Ok(()) };
+        Box::pin(self.finish(me, &mut held, reason)).await;
         Ok(())
     }
 }

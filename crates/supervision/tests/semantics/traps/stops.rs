@@ -241,6 +241,24 @@ async fn trap_13_the_last_state_lives_on_with_the_supervisor() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn trap_13_nor_does_what_is_killed_leave_its_state_to_whoever_it_is_linked_to() {
+    let ((watcher, _), _) = watcher().await;
+    let (open, closed) = gate();
+    watcher.cast(Order::Await(closed)).unwrap();
+    let world = World::start_with(&[Restart::Temporary], |spec| spec).await.unwrap();
+    let probe = &world.probes[0];
+    let above = watcher.get_cell();
+    let link = move |me: &ActorRef<Message>| me.get_cell().link(above);
+    probe.address.cast(Message::Act(Box::new(link))).unwrap();
+    assert_eq!(probe.ping().await, Ok(1));
+    let victim = world.root.tree().kill("/top/a").unwrap();
+    settle().await;
+    assert_eq!(at_once(victim.exit()).await, ExitReason::Killed);
+    assert_eq!(world.log.take(), ["a started", "a dropped"], "while the watcher is busy");
+    drop(open);
+}
+
+#[tokio::test(start_paused = true)]
 async fn trap_19_children_are_stopped_all_at_once_with_one_timeout() {
     let ((watcher, _), _) = watcher().await;
     let log = Log::default();
