@@ -15,7 +15,7 @@ use crate::{
     Address, CastError, ProcessRef, ProcessStatus,
     address::{Incarnation, Mailbox, Post, Refused},
     life::{Control, Life},
-    panics::{guard, guard_blocking},
+    panics::{call_quietly, guard, guard_blocking},
     presence::{Announce, Publisher},
     process::CURRENT,
 };
@@ -205,6 +205,15 @@ struct Adapter<A: Actor> {
 
 /// The user's state; taken once it has been cleaned up.
 struct Held<S>(Option<S>);
+
+impl<S> Drop for Held<S> {
+    /// Of one that was killed. Two panics at once, in what is dropped with it, would abort the program.
+    fn drop(&mut self) {
+        if let Some(state) = self.0.take() {
+            call_quietly("the drop of a state", move || drop(state));
+        }
+    }
+}
 
 impl<A: Actor> Adapter<A> {
     /// One callback of the user's actor: a panic or an error is its typed reason. Written without

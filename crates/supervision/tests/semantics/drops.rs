@@ -58,6 +58,28 @@ impl Actor for Stuck {
     }
 }
 
+/// Panics in its drop, and so does its state.
+struct Doubly(PanicsInDrop);
+
+impl Actor for Doubly {
+    type Msg = ();
+    type State = PanicsInDrop;
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<PanicsInDrop, ActorProcessingErr> {
+        Ok(PanicsInDrop)
+    }
+}
+
+/// Where it fails it aborts.
+#[tokio::test(start_paused = true)]
+async fn an_actor_and_a_state_that_panic_when_they_are_killed_do_not_abort_the_program() {
+    let (doubly, _) = ChildSpec::actor("doubly", || (Doubly(PanicsInDrop), ()));
+    let root = root(SupervisorSpec::new("top").child(doubly)).await;
+    let victim = root.tree().kill("/top/doubly").unwrap();
+    assert_eq!(victim.exit().await, ExitReason::Killed);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_start_that_panics_when_it_is_given_up_harms_neither_supervisor_nor_siblings() {
     let (a, probe) = Probe::new("a", &Log::default());
