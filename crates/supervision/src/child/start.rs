@@ -315,7 +315,10 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        if let Some(node) = self.0.as_ref().map(|obituary| obituary.cx.node.clone()) {
+        if let Some(Obituary { cx, control }) = &self.0 {
+            let (node, control) = (cx.node.clone(), control.clone());
+            // A thread is not the executor's: nobody waits for it any more, and it is told so.
+            let _ = guard_blocking(|| control.kill());
             // The host's trace subscriber may be gone as well, and this must not panic.
             let _ = guard_blocking(|| self.finish(ExitReason::Killed));
             node.abandon();

@@ -44,3 +44,21 @@ async fn a_dropped_root_stops_its_tree() {
     };
     assert_eq!(gone, CallError::NoProc);
 }
+
+#[test]
+fn a_thread_is_told_when_the_executor_of_its_supervisor_is_gone() {
+    let executor = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (returned, has_returned) = std::sync::mpsc::channel();
+    let worker = ChildSpec::thread("worker", move |stop: StopToken| {
+        let (wake, woken) = std::sync::mpsc::channel();
+        stop.on_stop(move || wake.send(()).unwrap_or(()));
+        woken.recv()?;
+        returned.send(()).unwrap_or(());
+        Ok::<(), std::sync::mpsc::RecvError>(())
+    });
+    let tree = executor.block_on(root(SupervisorSpec::new("top").child(worker)));
+    drop(executor);
+    // It waits for ever where it is not told.
+    assert_eq!(has_returned.recv(), Ok(()));
+    drop(tree);
+}
