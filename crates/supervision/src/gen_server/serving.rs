@@ -24,6 +24,20 @@ pub(crate) struct Serving<S: GenServer> {
     running: Running<S>,
 }
 
+/// The state while it serves.
+struct Kept<S>(Option<S>);
+
+impl<S> Drop for Kept<S> {
+    /// Of one that was killed in a callback. Where dropping that panics already, a second panic would
+    /// abort the program.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let state = self.0.take();
+            call_quietly("the drop of a state", move || drop(state));
+        }
+    }
+}
+
 struct Running<S: GenServer> {
     cx: ServerCx<S>,
     inbox: Inbox<S>,
@@ -65,25 +79,27 @@ impl<S: GenServer> Serving<S> {
     /// Serves until the end and says why it came. All that it held is dropped then, the mailbox
     /// last: what cleans up may still look at who waits.
     pub(crate) async fn serve(self) -> ExitReason {
-        let Self { mut state, first, mut running } = self;
-        let (reason, cleanup) = match running.serve(&mut state, first).await {
+        let Self { state, first, mut running } = self;
+        let mut kept = Kept(None);
+        let state = kept.0.insert(state);
+        let (reason, cleanup) = match running.serve(state, first).await {
             End::Terminate(reason) => (reason, true),
             End::Cut(reason) => (reason, false),
         };
         running.standing.set(ProcessStatus::Stopping);
         let depth = running.inbox.depth();
-        let mut status = reason.is_abnormal().then(|| status_of(&state));
+        let mut status = reason.is_abnormal().then(|| status_of(state));
         let mut ended = reason;
         if cleanup {
             let cx = &mut running.cx;
             let cleaned = callback(async { state.terminate(&ended, cx).await }).await;
             if let Err(End::Terminate(failure) | End::Cut(failure)) = cleaned {
-                status.get_or_insert_with(|| status_of(&state));
+                status.get_or_insert_with(|| status_of(state));
                 ended = failure;
             }
         }
         // Dropping the state is the user's code as well.
-        if let Err(panic) = guard_blocking(move || drop(state)) {
+        if let Err(panic) = guard_blocking(move || drop(kept)) {
             ended = panic;
         }
         if cleanup && ended.is_abnormal() {

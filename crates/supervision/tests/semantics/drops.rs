@@ -8,7 +8,9 @@ use std::{
 
 use perennial_core::ExitReason;
 use perennial_supervision::{
-    ChildSpec, RequestError, StopToken, SupervisorSpec, TaskSupervisor, TaskSupervisorSpec,
+    ChildSpec, GenServer, Init, Next, RequestError, ServerCx, StopToken, SupervisorSpec,
+    TaskSupervisor, TaskSupervisorSpec,
+    actor::ActorError,
     ractor::{Actor, ActorProcessingErr, ActorRef},
 };
 use serde_json::Value;
@@ -78,6 +80,36 @@ async fn an_actor_and_a_state_that_panic_when_they_are_killed_do_not_abort_the_p
     let root = root(SupervisorSpec::new("top").child(doubly)).await;
     let victim = root.tree().kill("/top/doubly").unwrap();
     assert_eq!(victim.exit().await, ExitReason::Killed);
+}
+
+impl GenServer for PanicsInDrop {
+    type Arguments = ();
+    type Message = Self;
+
+    async fn init((): (), _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> {
+        Ok(Init::new(Self))
+    }
+
+    async fn handle(
+        &mut self,
+        message: Self,
+        _: &mut ServerCx<Self>,
+    ) -> Result<Next<Self>, ActorError> {
+        wait_with(message).await?;
+        Ok(Next::Continue)
+    }
+}
+
+/// Where it fails it aborts.
+#[tokio::test(start_paused = true)]
+async fn a_handler_and_a_state_that_panic_when_they_are_killed_do_not_abort_the_program() {
+    let (server, address) = ChildSpec::server::<PanicsInDrop>("server", || ());
+    let root = root(SupervisorSpec::new("top").child(server)).await;
+    assert_eq!(address.cast(PanicsInDrop), Ok(()));
+    tokio::task::yield_now().await;
+    let victim = root.tree().kill("/top/server").unwrap();
+    assert_eq!(victim.exit().await, ExitReason::Killed);
+    root.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]
