@@ -5,7 +5,7 @@ use std::time::Duration;
 use perennial::{
     Config, ProviderKind, ProviderMode, Runtime, StartPipeline, Store,
     engine::{AttemptCx, Outcome},
-    records::{AttemptEnd, FailureClass},
+    records::{AttemptEnd, FailureClass, JobState, RunError},
     tools::llm::ChatRequest,
 };
 use serde_json::json;
@@ -164,6 +164,40 @@ async fn a_run_ends_at_its_deadline_whatever_its_steps_do() {
     assert_eq!(outcome.state(), perennial::RunState::TimedOut);
     let took = outcome.view.run.finished_at.unwrap().since(outcome.view.run.created_at);
     assert!((5..=7).contains(&took.as_secs()), "{took:?}");
+    runtime.shutdown().await;
+}
+
+/// SM-10, SM-12, INV-16.
+#[tokio::test(start_paused = true)]
+async fn a_paused_run_records_what_is_under_way_and_starts_nothing() {
+    let (runtime, keeper) = gated().await;
+    let steps = format!("{WAITS}  - {{name: b, type: echo, value: 2}}\n");
+    let start = document(&steps).mode(ProviderMode::Live);
+    let run = runtime.pipelines().start(start).await.unwrap();
+    keeper.called(1).await;
+    assert!(!run.unpause().await.unwrap(), "it is not paused");
+    assert!(run.pause().await.unwrap());
+    assert!(!run.pause().await.unwrap(), "it is paused already");
+    let mut events = run.events();
+    keeper.open();
+    while events.next().await.unwrap().kind != "job_succeeded" {}
+    // The actor of the run is asked behind what follows from that; a restart of it changes nothing.
+    assert!(!run.pause().await.unwrap());
+    let actor = format!("/perennial/runs/{}", run.id());
+    runtime.supervision_tree().crash(&actor).unwrap().exit().await;
+    assert!(!run.pause().await.unwrap());
+    let view = run.view().await.unwrap();
+    assert_eq!((view.run.state, view.attempts.len()), (perennial::RunState::Paused, 1));
+    assert_eq!(
+        view.jobs.iter().map(|job| job.state).collect::<Vec<_>>(),
+        [JobState::Succeeded, JobState::Ready]
+    );
+
+    assert!(run.unpause().await.unwrap());
+    let outcome = run.outcome().await.unwrap();
+    assert_eq!((outcome.status(), outcome.result("b")), ("completed", Some(&json!(2))));
+    assert!(matches!(run.pause().await, Err(RunError::Ended { .. })));
+    assert!(!run.cancel().await.unwrap());
     runtime.shutdown().await;
 }
 

@@ -4,7 +4,7 @@
 //! | room | what it is |
 //! |---|---|
 //! | [`workflow`] | the seam to what is run: a definition that decides what comes next |
-//! | [`Runs`] | handle: start, resume, cancel, watch |
+//! | [`Runs`] | handle: start, resume, pause, cancel, watch |
 //! | `run` | one run: its pure machine, its actor, its attempts |
 //! | [`scheduler`] | who owns which run, and what is due |
 //! | [`monitor`] | what a run's events say about its performance |

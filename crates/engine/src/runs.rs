@@ -1,4 +1,4 @@
-//! Runs as their users see them: start, resume, cancel, watch, wait.
+//! Runs as their users see them: start, resume, pause, cancel, watch, wait.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use perennial_core::{
     run::{InvalidRunId, RunId, RunState},
 };
 use perennial_store::{Created, NewRun, RunSummary, RunView, StoreError};
-use perennial_supervision::CallError;
+use perennial_supervision::{CallError, actor::RpcReply};
 use serde_json::Value;
 
 use crate::{
@@ -259,20 +259,61 @@ impl RunHandle {
         Ok(RunOutcome { run, state, view })
     }
 
+    /// Pauses it: attempts under way end and are recorded, and nothing more starts until
+    /// [`unpause`](Self::unpause), over restarts of the process as well. Its deadline keeps running.
+    /// Answers whether that changed anything.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended, nobody here runs it, or the store is away.
+    pub async fn pause(&self) -> Result<bool, RunError> {
+        self.set_pause(true).await
+    }
+
+    /// Lets it go on where it stands. Answers whether that changed anything.
+    ///
+    /// # Errors
+    ///
+    /// As [`pause`](Self::pause).
+    pub async fn unpause(&self) -> Result<bool, RunError> {
+        self.set_pause(false).await
+    }
+
     /// Asks it to end; its live attempt is stopped. Answers whether that changed anything.
     ///
     /// # Errors
     ///
     /// When nobody here runs it, or the store is away.
     pub async fn cancel(&self) -> Result<bool, RunError> {
-        let Some(address) = self.runs.services.run_address(&self.run) else {
-            let ended = self.view().await?.run.state.is_terminal();
-            return if ended { Ok(false) } else { Err(CallError::NoProc.into()) };
+        let answer = self.ask(|reply| Message::Cancel { reply }).await?;
+        // It has ended: that changes nothing any more.
+        Ok(answer.unwrap_or(false))
+    }
+
+    async fn set_pause(&self, pause: bool) -> Result<bool, RunError> {
+        match self.ask(|reply| Message::Pause { pause, reply }).await? {
+            Some(changed) => Ok(changed),
+            None => {
+                let state = self.view().await?.run.state;
+                Err(RunError::Ended { run: self.run.clone(), state })
+            }
+        }
+    }
+
+    /// Asks whoever runs it here; nothing when it has ended, before or meanwhile.
+    async fn ask(
+        &self,
+        request: impl FnOnce(RpcReply<Result<bool, StoreError>>) -> Message,
+    ) -> Result<Option<bool>, RunError> {
+        let answer = match self.runs.services.run_address(&self.run) {
+            Some(address) => address.call(request, REPLY_WITHIN).await,
+            None => Err(CallError::NoProc),
         };
-        match address.call(|reply| Message::Cancel { reply }, REPLY_WITHIN).await {
-            Ok(changed) => Ok(changed?),
-            // It ended while it was asked: that changes nothing any more.
-            Err(_) if self.view().await?.run.state.is_terminal() => Ok(false),
+        match answer {
+            // An actor whose run has ended refuses nothing, and stops.
+            Ok(answer) if answer.as_ref().is_ok_and(|changed| *changed) => Ok(Some(true)),
+            _ if self.view().await?.run.state.is_terminal() => Ok(None),
+            Ok(answer) => Ok(Some(answer?)),
             Err(error) => Err(error.into()),
         }
     }

@@ -360,6 +360,26 @@ impl PipelineRunHandle {
         Ok(PipelineOutcome { view: self.run.outcome().await?.view })
     }
 
+    /// Pauses it: steps under way end and are recorded, and nothing more starts until
+    /// [`unpause`](Self::unpause), over restarts of the process as well. Answers whether that changed
+    /// anything.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended, nobody here runs it, or the store is away.
+    pub async fn pause(&self) -> Result<bool, RunError> {
+        self.run.pause().await
+    }
+
+    /// Lets it go on where it stands. Answers whether that changed anything.
+    ///
+    /// # Errors
+    ///
+    /// As [`pause`](Self::pause).
+    pub async fn unpause(&self) -> Result<bool, RunError> {
+        self.run.unpause().await
+    }
+
     /// Asks it to end; answers whether that changed anything.
     ///
     /// # Errors

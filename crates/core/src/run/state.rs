@@ -180,6 +180,20 @@ impl RunState {
         }
     }
 
+    /// Whether its plan is followed, at once or once it is not paused any more.
+    pub fn goes_on(self) -> bool {
+        match self {
+            Self::Running | Self::Paused => true,
+            Self::Pending
+            | Self::Cancelling
+            | Self::Succeeded
+            | Self::PartiallySucceeded
+            | Self::Failed
+            | Self::TimedOut
+            | Self::Cancelled => false,
+        }
+    }
+
     /// The language's word for it (YR-25).
     pub fn status(self) -> &'static str {
         match self {

@@ -44,6 +44,8 @@ pub(crate) enum Message {
     Fence { reply: ReplyPort<()> },
     /// The run shall be cancelled; answers whether that changed anything.
     Cancel { reply: ReplyPort<Result<bool, StoreError>> },
+    /// The run shall be paused, or go on; answers whether that changed anything.
+    Pause { pause: bool, reply: ReplyPort<Result<bool, StoreError>> },
 }
 
 /// How to supervise the actor of `run`.
@@ -125,6 +127,12 @@ impl Actor for Shell {
             Message::Cancel { reply } => {
                 let stopped = self.stop(machine, StopCause::Cancel).await;
                 drop(reply.send(stopped));
+                self.advance(&me, machine).await?;
+            }
+            Message::Pause { pause, reply } => {
+                let fact = if pause { Fact::Pause } else { Fact::Unpause };
+                let changed = self.try_commit(machine, &fact).await;
+                drop(reply.send(changed.map(|leases| leases.is_some())));
                 self.advance(&me, machine).await?;
             }
         }

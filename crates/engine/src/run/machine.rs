@@ -62,6 +62,10 @@ pub(super) enum Fact {
     Ended { lease: Lease, how: Box<Ending> },
     /// The run must end.
     Stop(StopCause),
+    /// Nothing more of it may start (SM-10).
+    Pause,
+    /// It goes on where it stands.
+    Unpause,
 }
 
 /// How an attempt ended.
@@ -198,8 +202,14 @@ impl Machine {
                 return Err(Unchanged::Already);
             }
             Fact::Stop(cause) => draft.stop(*cause, self),
+            // SM-12: what it is already changes nothing.
+            Fact::Pause if self.state != RunState::Running => return Err(Unchanged::Already),
+            Fact::Pause => draft.enter(RunState::Paused, self),
+            Fact::Unpause if self.state != RunState::Paused => return Err(Unchanged::Already),
+            Fact::Unpause => draft.enter(RunState::Running, self),
         }
-        if draft.state == RunState::Running && self.state == RunState::Running {
+        // What follows a report is made while the run is paused as well, and waits.
+        if draft.state.goes_on() && draft.state == self.state {
             self.continue_with(workflow, &mut draft, at);
         }
         draft.close(self);
@@ -224,10 +234,11 @@ impl Machine {
         };
         match next {
             Next::Jobs(plans) => {
+                let claim_for = at.claim_for.clone().filter(|_| self.state == RunState::Running);
                 let known = |plan: &JobPlan| self.jobs.iter().rev().any(|job| job.key == plan.key);
                 let new = plans.into_iter().filter(|plan| !known(plan));
                 draft.new_jobs =
-                    new.map(|plan| new_job(&self.stage, plan, at.claim_for.clone())).collect();
+                    new.map(|plan| new_job(&self.stage, plan, claim_for.clone())).collect();
             }
             Next::Seal => draft.seal = true,
         }

@@ -128,7 +128,7 @@ impl Draft {
         report.code = Some(failure.code.clone());
         report.message = Some(failure.message.clone());
         let told = failure.retry_after_ms.map(Duration::from_millis);
-        let after = if self.state == RunState::Running && !lost {
+        let after = if self.state.goes_on() && !lost {
             policy.retry.after(failure.class, used + 1, told, at.jitter)
         } else {
             AfterFailure::Fail { exhausted: lost }
@@ -165,12 +165,12 @@ impl Draft {
     }
 
     fn fail_run(&mut self, lease: &Lease, failure: &Failure) {
-        if self.state != RunState::Running {
+        if !self.state.goes_on() {
             return;
         }
-        self.state = RunState::Failed;
+        let from = std::mem::replace(&mut self.state, RunState::Failed);
         self.run_step = Some(RunStep {
-            from: RunState::Running,
+            from,
             to: RunState::Failed,
             failure: Some(json!({
                 "cause": "failure",
@@ -182,6 +182,12 @@ impl Draft {
                 "detail": failure.detail,
             })),
         });
+    }
+
+    /// Pauses the run, or lets it go on.
+    pub(super) fn enter(&mut self, state: RunState, machine: &Machine) {
+        self.state = state;
+        self.run_step = Some(RunStep { from: machine.state, to: state, failure: None });
     }
 
     pub(super) fn stop(&mut self, cause: StopCause, machine: &Machine) {
@@ -200,7 +206,7 @@ impl Draft {
     /// Ends jobs that wait once the run is ending, and the stage and the run once all jobs ended.
     pub(super) fn close(&mut self, machine: &Machine) {
         let reported = self.report.as_ref().map(|report| (report.lease.job, report.job));
-        let ending = self.state != RunState::Running && self.state != RunState::Paused;
+        let ending = !self.state.goes_on();
         if ending && !machine.state.is_terminal() {
             for job in &machine.jobs {
                 let is_reported = reported.is_some_and(|(id, _)| id == job.id);
@@ -223,7 +229,11 @@ impl Draft {
         if ending {
             self.close_ending(machine, live);
         } else if self.seal || machine.stage_state == StageState::Sealed {
-            self.close_sealed(machine, live);
+            // One that is paused, or was until now, ends with the next look.
+            let may_end = self.state == RunState::Running && machine.state == RunState::Running;
+            if live || may_end {
+                self.close_sealed(machine, live);
+            }
         }
     }
 

@@ -65,9 +65,11 @@ enum Event {
     Release,
     Cancel,
     Deadline,
+    Pause,
+    Unpause,
 }
 
-const EVENTS: [Event; 10] = [
+const EVENTS: [Event; 12] = [
     Event::Look,
     Event::Claim,
     Event::Succeed,
@@ -78,6 +80,8 @@ const EVENTS: [Event; 10] = [
     Event::Release,
     Event::Cancel,
     Event::Deadline,
+    Event::Pause,
+    Event::Unpause,
 ];
 
 struct Play {
@@ -148,8 +152,12 @@ impl Play {
             Event::Look => return self.decide(&Fact::Look).await,
             Event::Cancel => return self.decide(&Fact::Stop(StopCause::Cancel)).await,
             Event::Deadline => return self.decide(&Fact::Stop(StopCause::Deadline)).await,
+            Event::Pause => return self.decide(&Fact::Pause).await,
+            Event::Unpause => return self.decide(&Fact::Unpause).await,
             Event::Claim => {
+                let paused = self.machine.state == RunState::Paused;
                 for claimed in self.store.claim(&self.run, &self.node, 9).await.unwrap() {
+                    assert!(!paused, "nothing starts while it is paused (INV-16)");
                     self.machine.claimed(&claimed.lease);
                 }
                 return;
@@ -214,7 +222,7 @@ impl Play {
             if self.machine.state.is_terminal() {
                 return;
             }
-            for event in [Event::Look, Event::Claim, Event::Succeed] {
+            for event in [Event::Unpause, Event::Look, Event::Claim, Event::Succeed] {
                 self.happen(event).await;
             }
         }
@@ -258,20 +266,32 @@ async fn all_short_histories_agree_with_the_store_and_end() {
 async fn outcomes_are_those_of_the_table() {
     let store = MemoryStore::open().unwrap();
     let node = store.register_node("n").await.unwrap().node;
-    use Event::{Cancel, Deadline, FailForGood, FailForNow, Look, Panic, Release, Skip, Succeed};
+    use Event::{
+        Cancel, Claim, Deadline, FailForGood, FailForNow, Look, Panic, Pause, Release, Skip,
+        Succeed, Unpause,
+    };
     for (number, (history, state)) in [
         (&[Succeed, Succeed, Succeed][..], RunState::Succeeded),
         (&[Skip, Skip, Skip], RunState::Succeeded),
         (&[Succeed, FailForGood, Succeed], RunState::PartiallySucceeded),
         (&[FailForGood], RunState::Failed),
         (&[Panic], RunState::Failed),
-        (&[FailForNow, Event::Claim, FailForNow], RunState::Failed),
-        (&[FailForNow, Event::Claim, Succeed, Succeed, Succeed], RunState::Succeeded),
-        (&[Release, Event::Claim, Succeed, Succeed, Succeed], RunState::Succeeded),
+        (&[FailForNow, Claim, FailForNow], RunState::Failed),
+        (&[FailForNow, Claim, Succeed, Succeed, Succeed], RunState::Succeeded),
+        (&[Release, Claim, Succeed, Succeed, Succeed], RunState::Succeeded),
         (&[Cancel, Panic], RunState::Cancelled),
         (&[Release, Cancel, Look], RunState::Cancelled),
         (&[Deadline, Panic], RunState::TimedOut),
         (&[Release, Deadline], RunState::TimedOut),
+        (&[Pause, Claim, Look], RunState::Paused),
+        (&[Pause, Succeed, Look, Claim], RunState::Paused),
+        (&[Pause, Succeed, Unpause, Claim, Succeed, Succeed], RunState::Succeeded),
+        (&[Succeed, Succeed, Pause, Succeed], RunState::Paused),
+        (&[Succeed, Succeed, Pause, Succeed, Unpause, Look], RunState::Succeeded),
+        (&[Pause, FailForNow, Unpause, Claim, Succeed, Succeed, Succeed], RunState::Succeeded),
+        (&[Pause, FailForGood, Look], RunState::Failed),
+        (&[Pause, Cancel, Panic], RunState::Cancelled),
+        (&[Pause, Release, Deadline, Look], RunState::TimedOut),
     ]
     .into_iter()
     .enumerate()
