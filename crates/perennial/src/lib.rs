@@ -20,6 +20,11 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! How a host is built with it, step by step, is told in the [`guide`].
+
+#[doc = include_str!("../GUIDE.md")]
+pub mod guide {}
 
 mod pipelines;
 mod runtime;
