@@ -90,6 +90,19 @@ fn a_shown_run_tells_what_was_set_skipped_and_paid() {
     ] {
         assert!(text.contains(line), "{line:?}: {text}");
     }
+    let performance = &world.shown("r")["performance"];
+    for (figure, value) in [
+        ("total_steps", 6),
+        ("successful_steps", 5),
+        ("skipped_steps", 1),
+        ("failed_steps", 0),
+        ("llm_calls", 2),
+        ("llm_calls_recorded", 2),
+        ("total_warnings", 0),
+    ] {
+        assert_eq!(performance[figure], value, "{figure}: {performance}");
+    }
+    assert_eq!(performance["step_details"][0]["name"], "settings");
 }
 
 #[test]

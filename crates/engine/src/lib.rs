@@ -7,7 +7,8 @@
 //! | [`Runs`] | handle: start, resume, pause, cancel, watch |
 //! | `run` | one run: its pure machine, its actor, its attempts |
 //! | [`scheduler`] | who owns which run, and what is due |
-//! | [`monitor`] | what a run's events say about its performance |
+//! | [`monitor`] | what a run's events say about its performance, for the tree |
+//! | [`performance`] | how a run performed, read from its rows |
 //! | [`sessions`] | durable conversations |
 //! | [`drain`] | the orderly hand-over at a shutdown |
 //! | `services` | what all of them share |
@@ -17,6 +18,7 @@ mod feed;
 pub mod monitor;
 mod parked;
 mod patience;
+pub mod performance;
 mod published;
 mod run;
 mod runs;

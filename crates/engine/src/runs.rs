@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{
     EventFeed, NotRunnable, Services, Workflow,
     patience::{STORE_WITHIN, patiently},
+    performance::{Performance, Thresholds},
     run::Message,
     scheduler::Scheduler,
 };
@@ -229,6 +230,16 @@ impl RunHandle {
     /// When the store cannot be read.
     pub async fn view(&self) -> Result<RunView, RunError> {
         self.runs.view(&self.run).await
+    }
+
+    /// How it performed, or performs: durations, sizes, retries, and what passed `thresholds`.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn performance(&self, thresholds: &Thresholds) -> Result<Performance, RunError> {
+        let view = self.view().await?;
+        Ok(Performance::of(&view, thresholds, self.runs.services.store.now()))
     }
 
     /// Its events from `from` on (1 is the first), as they are committed.

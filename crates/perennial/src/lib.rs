@@ -64,7 +64,10 @@ pub mod records {
         failure::Failure,
         run::{AttemptEnd, JobState},
     };
-    pub use perennial_engine::{RunError, RunHandle};
+    pub use perennial_engine::{
+        RunError, RunHandle,
+        performance::{Performance, StepDetail, Thresholds, Warning, WarningKind},
+    };
     pub use perennial_pipeline::{
         FILE_BYTES_MAX, Input, InputErrors, Pipeline, render, report_json,
     };

@@ -10,7 +10,10 @@ use perennial_core::{
     digest::canonical_json,
     run::{RunId, RunState},
 };
-use perennial_engine::{EventFeed, RunError, RunHandle, StartRun};
+use perennial_engine::{
+    EventFeed, RunError, RunHandle, StartRun,
+    performance::{Performance, Thresholds},
+};
 use perennial_pipeline::{
     Checked, Diagnostic, FILE_BYTES_MAX, InputErrors, Pipeline, ProviderKind, RunSettings,
     Severity, read_yaml,
@@ -358,6 +361,15 @@ impl PipelineRunHandle {
     /// When the store cannot be read.
     pub async fn outcome(&self) -> Result<PipelineOutcome, RunError> {
         Ok(PipelineOutcome { view: self.run.outcome().await?.view })
+    }
+
+    /// How it performed, or performs: durations, sizes, retries, and what passed `thresholds`.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn performance(&self, thresholds: &Thresholds) -> Result<Performance, RunError> {
+        self.run.performance(thresholds).await
     }
 
     /// Pauses it: steps under way end and are recorded, and nothing more starts until

@@ -1,6 +1,8 @@
 use perennial::{
-    RunId,
-    records::{AttemptRecord, CallRecord, JobRecord, RunView, Timestamp},
+    RunId, Runtime,
+    records::{
+        AttemptRecord, CallRecord, JobRecord, Performance, RunError, RunView, Thresholds, Timestamp,
+    },
 };
 use serde_json::{Value, json};
 
@@ -21,19 +23,21 @@ const STEP_MAX: usize = 32;
 pub(super) async fn show(args: ShowArgs) -> anyhow::Result<i32> {
     let run = RunId::parse(args.run).map_err(|error| failed(exit::USAGE, error))?;
     let runtime = engine::start_reading(&args.store.store).await?;
-    let view = match runtime.runs().get(&run).await {
-        Ok(handle) => handle.view().await,
-        Err(error) => Err(error),
-    };
+    let read = read(&runtime, &run).await;
     runtime.shutdown().await;
     let hint = Hint::new(&args.store.store, None);
-    let view = view.map_err(|error| hint::refused(&error, &hint))?;
+    let (view, performance) = read.map_err(|error| hint::refused(&error, &hint))?;
     if args.output.json {
-        output::json(&described(&view))?
+        output::json(&described(&view, &performance))?
     } else {
-        print(&view, &hint)?
+        print(&view, &performance, &hint)?
     }
     Ok(exit::COMPLETED)
+}
+
+async fn read(runtime: &Runtime, run: &RunId) -> Result<(RunView, Performance), RunError> {
+    let handle = runtime.runs().get(run).await?;
+    Ok((handle.view().await?, handle.performance(&Thresholds::default()).await?))
 }
 
 fn attempts<'a>(view: &'a RunView, job: &JobRecord) -> impl Iterator<Item = &'a AttemptRecord> {
@@ -51,7 +55,7 @@ fn rfc(at: Option<Timestamp>) -> Value {
 }
 
 /// The run as one JSON value.
-fn described(view: &RunView) -> Value {
+fn described(view: &RunView, performance: &Performance) -> Value {
     let run = &view.run;
     let attempt = |attempt: &AttemptRecord| {
         json!({
@@ -104,10 +108,11 @@ fn described(view: &RunView) -> Value {
         "deadline": rfc(run.deadline),
         "uncertain_attempts": view.attempts.iter().filter(|attempt| attempt.uncertain).count(),
         "steps": steps,
+        "performance": performance,
     })
 }
 
-fn print(view: &RunView, hint: &Hint) -> anyhow::Result<()> {
+fn print(view: &RunView, performance: &Performance, hint: &Hint) -> anyhow::Result<()> {
     let run = &view.run;
     let interrupted = !run.state.is_terminal() && !run.owner_alive;
     let state = if interrupted { "interrupted".to_owned() } else { run.state.to_string() };
@@ -131,6 +136,12 @@ fn print(view: &RunView, hint: &Hint) -> anyhow::Result<()> {
     }
     if let Some(message) = run.failure.as_ref().and_then(|failure| failure.get("message")) {
         output::line(&format!("error      {}", output::brief(message, 200)))?;
+    }
+    for warning in &performance.warnings {
+        output::line(&format!("warning    {}", warning.message))?;
+    }
+    for recommendation in &performance.recommendations {
+        output::line(&format!("advice     {recommendation}"))?;
     }
     output::line("")?;
     let width = view.jobs.iter().map(|job| job.key.as_str().chars().count()).max();

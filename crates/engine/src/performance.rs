@@ -1,0 +1,253 @@
+//! How a run performed, from what is recorded of it: a pure reading of its rows, so that it says the
+//! same of a run that goes on, has ended, or was continued by another process.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use perennial_core::{
+    Timestamp,
+    run::{AttemptEnd, JobKey, JobState},
+};
+use perennial_store::{AttemptRecord, JobRecord, RunView};
+use serde::Serialize;
+
+/// From where on something is worth a warning (YM-12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// Of the whole run; 30 s.
+    pub execution: Duration,
+    /// Of one step, all its attempts and the pauses between them together; 60 s.
+    pub step: Duration,
+    /// Of the result of one step, as compact JSON; 10 000 000.
+    pub result_bytes: u64,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            execution: Duration::from_secs(30),
+            step: Duration::from_secs(60),
+            result_bytes: 10_000_000,
+        }
+    }
+}
+
+/// Steps that take longer than this are worth a recommendation.
+const STEP_NOTED: Duration = Duration::from_secs(30);
+/// Results above this are worth a recommendation.
+const RESULT_NOTED: u64 = 5_000_000;
+
+/// What is worth a warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum WarningKind {
+    /// The run takes longer than [`Thresholds::execution`].
+    ExecutionThreshold,
+    /// A step takes longer than [`Thresholds::step`].
+    SlowStep,
+    /// A result is larger than [`Thresholds::result_bytes`].
+    LargeResult,
+}
+
+/// A threshold that was passed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// Which.
+    #[serde(rename = "type")]
+    pub kind: WarningKind,
+    /// The step, unless it is about the whole run.
+    pub step: Option<JobKey>,
+    /// What was seen, and what the threshold is.
+    pub message: String,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StepDetail {
+    /// Its name.
+    pub name: JobKey,
+    /// Where it is.
+    pub status: JobState,
+    /// From its first claim to its end, or until now; nothing before it was claimed.
+    pub duration_ms: Option<u64>,
+    /// Of its result, as compact JSON; nothing before there is one.
+    pub result_size_bytes: Option<u64>,
+    /// Attempts that were begun.
+    pub attempts: u32,
+    /// Calls that were begun.
+    pub calls: u32,
+}
+
+/// How a run performed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Performance {
+    /// Since it was created, until its end or now.
+    pub total_duration_ms: u64,
+    /// Steps by now.
+    pub total_steps: usize,
+    /// Of those, with a result.
+    pub successful_steps: usize,
+    /// Of those, failed; tolerated failures count.
+    pub failed_steps: usize,
+    /// Of those, skipped. Cancelled ones are in the total only.
+    pub skipped_steps: usize,
+    /// Of those, waiting or under way.
+    pub active_steps: usize,
+    /// Of those, with an attempt that failed or timed out and was followed by another.
+    pub retried_steps: usize,
+    /// Calls to models that were begun.
+    pub llm_calls: usize,
+    /// Of those, with a recorded reply.
+    pub llm_calls_recorded: usize,
+    /// The step that took longest.
+    pub slowest_step: Option<JobKey>,
+    /// The step with the largest result.
+    pub largest_result_step: Option<JobKey>,
+    /// All warnings.
+    pub total_warnings: usize,
+    /// How many of each kind.
+    pub warnings_by_type: BTreeMap<WarningKind, usize>,
+    /// The warnings, by step.
+    pub warnings: Vec<Warning>,
+    /// What might be changed.
+    pub recommendations: Vec<String>,
+    /// The steps, in order of creation.
+    pub step_details: Vec<StepDetail>,
+}
+
+impl Performance {
+    /// Reads it from a run's rows; `now` counts where something has not ended.
+    pub fn of(view: &RunView, thresholds: &Thresholds, now: Timestamp) -> Self {
+        let end = view.run.finished_at.unwrap_or(now);
+        let took = end.since(view.run.created_at);
+        let mut warnings = Vec::new();
+        if took > thresholds.execution {
+            let message = passed("the run takes", millis(took), millis(thresholds.execution), "ms");
+            warnings.push(Warning { kind: WarningKind::ExecutionThreshold, step: None, message });
+        }
+        let mut recommendations = Vec::new();
+        let mut retried_steps = 0;
+        let mut step_details = Vec::with_capacity(view.jobs.len());
+        for job in &view.jobs {
+            let attempts = || view.attempts.iter().filter(|attempt| attempt.job == job.id);
+            retried_steps += usize::from(was_retried(attempts()));
+            let detail = detail(view, job, attempts(), end);
+            examine(&detail, thresholds, &mut warnings, &mut recommendations);
+            step_details.push(detail);
+        }
+        let count = |states: &[JobState]| {
+            step_details.iter().filter(|step| states.contains(&step.status)).count()
+        };
+        let most = |of: fn(&StepDetail) -> Option<u64>| {
+            let longest =
+                step_details.iter().filter(|step| of(step).is_some()).max_by_key(|it| of(it));
+            longest.map(|step| step.name.clone())
+        };
+        let mut warnings_by_type = BTreeMap::new();
+        for warning in &warnings {
+            *warnings_by_type.entry(warning.kind).or_default() += 1;
+        }
+        Self {
+            total_duration_ms: millis(took),
+            total_steps: step_details.len(),
+            successful_steps: count(&[JobState::Succeeded]),
+            failed_steps: count(&[JobState::Failed, JobState::Partial]),
+            skipped_steps: count(&[JobState::Skipped]),
+            active_steps: count(&[JobState::Blocked, JobState::Ready, JobState::Leased]),
+            retried_steps,
+            llm_calls: view.calls.len(),
+            llm_calls_recorded: view.calls.iter().filter(|it| it.recorded_at.is_some()).count(),
+            slowest_step: most(|step| step.duration_ms),
+            largest_result_step: most(|step| step.result_size_bytes),
+            total_warnings: warnings.len(),
+            warnings_by_type,
+            warnings,
+            recommendations,
+            step_details,
+        }
+    }
+}
+
+/// Whether an attempt failed by itself, and another followed.
+fn was_retried<'a>(attempts: impl Iterator<Item = &'a AttemptRecord>) -> bool {
+    let mut failed = false;
+    for attempt in attempts {
+        if failed {
+            return true;
+        }
+        failed = matches!(attempt.end, Some(AttemptEnd::Error | AttemptEnd::TimedOut));
+    }
+    false
+}
+
+fn detail<'a>(
+    view: &RunView,
+    job: &JobRecord,
+    attempts: impl Iterator<Item = &'a AttemptRecord>,
+    end: Timestamp,
+) -> StepDetail {
+    let (mut begun, mut last, mut number) = (None, None, 0);
+    for attempt in attempts {
+        begun.get_or_insert(attempt.claimed_at);
+        last = Some(attempt.ended_at);
+        number += 1;
+    }
+    // A step whose next attempt is still to come has not ended with its last one.
+    let ended = if job.state.is_terminal() { last.flatten() } else { None };
+    let duration = begun.map(|begun: Timestamp| ended.unwrap_or(end).since(begun));
+    // What is in a row was JSON when it was written.
+    let bytes = |result| serde_json::to_vec(result).ok().map(|json| json.len() as u64);
+    let calls = view.calls.iter().filter(|call| call.job == job.id).count();
+    StepDetail {
+        name: job.key.clone(),
+        status: job.state,
+        duration_ms: duration.map(millis),
+        result_size_bytes: job.result.as_ref().and_then(bytes),
+        attempts: number,
+        calls: u32::try_from(calls).unwrap_or(u32::MAX),
+    }
+}
+
+fn examine(
+    step: &StepDetail,
+    thresholds: &Thresholds,
+    warnings: &mut Vec<Warning>,
+    recommendations: &mut Vec<String>,
+) {
+    let name = &step.name;
+    if let Some(took) = step.duration_ms {
+        let most = millis(thresholds.step);
+        if took > most {
+            let message = passed(&format!("step {name} takes"), took, most, "ms");
+            let step = Some(name.clone());
+            warnings.push(Warning { kind: WarningKind::SlowStep, step, message });
+        }
+        if took > millis(STEP_NOTED) {
+            recommendations
+                .push(format!("{name} takes {took} ms: split it, or run it beside others"));
+        }
+    }
+    if let Some(bytes) = step.result_size_bytes {
+        let most = thresholds.result_bytes;
+        if bytes > most {
+            let message = passed(&format!("the result of {name} has"), bytes, most, "bytes");
+            let step = Some(name.clone());
+            warnings.push(Warning { kind: WarningKind::LargeResult, step, message });
+        }
+        if bytes > RESULT_NOTED {
+            recommendations
+                .push(format!("the result of {name} has {bytes} bytes: keep it in a file"));
+        }
+    }
+}
+
+fn passed(what: &str, seen: u64, threshold: u64, unit: &str) -> String {
+    format!("{what} {seen} {unit}, more than {threshold}")
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
