@@ -34,6 +34,9 @@ pub enum ExitReason {
     Timeout,
 }
 
+/// Sources of an error that are told: one that is its own source would never end.
+const SOURCES_MAX: usize = 32;
+
 impl ExitReason {
     /// Whether a transient child restarts after this exit.
     pub fn is_abnormal(&self) -> bool {
@@ -72,7 +75,8 @@ impl ExitReason {
     pub fn error(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut text = error.to_string();
         let mut source = error.source();
-        while let Some(cause) = source {
+        for _ in 0..SOURCES_MAX {
+            let Some(cause) = source else { break };
             text.push_str(": ");
             text.push_str(&cause.to_string());
             source = cause.source();
@@ -111,6 +115,23 @@ mod tests {
         struct Outer(#[source] std::fmt::Error);
         let reason = ExitReason::error(&Outer(std::fmt::Error));
         assert_eq!(reason.to_string(), format!("error: outer: {}", std::fmt::Error));
+    }
+
+    #[test]
+    fn an_error_that_is_its_own_source_is_told_as_well() {
+        #[derive(Debug)]
+        struct Snake;
+        impl fmt::Display for Snake {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("hiss")
+            }
+        }
+        impl std::error::Error for Snake {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&Snake)
+            }
+        }
+        assert!(ExitReason::error(&Snake).to_string().starts_with("error: hiss: hiss"));
     }
 
     #[test]
