@@ -1,23 +1,22 @@
 //! The value of an expression. Missing is a value of its own, apart from null; an operation on
 //! what is missing is undecided, and goes through and, or and not by Kleene's logic (YC-3).
 
+mod comparison;
 mod elements;
 mod meter;
+mod ways;
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use self::{elements::Frame, meter::Meter};
+use self::{comparison::is_between, elements::Frame, meter::Meter};
 use super::{
-    Expression, Path, Segment,
+    Expression, Path,
     function::Work,
-    path::step,
-    pattern::Pattern,
-    syntax::{Argument, Call, Comparison, Test},
-    value::{Fault, Trouble, calculate, equal, is_empty, is_true, order},
+    syntax::{Argument, Arithmetic, Call},
+    value::{Fault, Trouble, calculate, is_empty, is_true},
 };
-use crate::source::Extent;
 
 /// Most bytes that one evaluation builds.
 pub(super) const BUILT_BYTES_MAX: usize = 64 << 20;
@@ -184,7 +183,7 @@ impl<'n> Evaluator<'n> {
             Expression::Negative(inner) => {
                 let value = self.operand(inner, at)?;
                 let zero = Value::from(0);
-                let operator = super::syntax::Arithmetic::Subtract;
+                let operator = Arithmetic::Subtract;
                 self.settled(calculate(&zero, operator, &value)).map(Cow::Owned)
             }
             Expression::Call(call) => self.call(call, None, at),
@@ -269,87 +268,6 @@ impl<'n> Evaluator<'n> {
         }
     }
 
-    fn compared<'v>(
-        &'v self,
-        compared: &'v Comparison,
-        at: Option<&'v Frame<'v>>,
-    ) -> Result<bool, Stop> {
-        let side = |expression| match self.value(expression, at) {
-            // Missing equals null and nothing else (YC-3).
-            Err(Stop::Missing(_)) if compared.test == Test::Equal => Ok(Cow::Owned(Value::Null)),
-            found => found.map_err(undecided),
-        };
-        let (left, right) = (side(&compared.left)?, side(&compared.right)?);
-        let held = self.test(compared.test, &left, &right, compared.pattern.as_ref())?;
-        Ok(held != compared.negated)
-    }
-
-    fn test(
-        &self,
-        test: Test,
-        left: &Value,
-        right: &Value,
-        pattern: Option<&Pattern>,
-    ) -> Result<bool, Stop> {
-        let ordered =
-            |wanted: fn(std::cmp::Ordering) -> bool| order(left, right).is_some_and(wanted);
-        let texts = |asked: fn(&str, &str) -> bool| match (left, right) {
-            (Value::String(left), Value::String(right)) => asked(left, right),
-            _ => false,
-        };
-        Ok(match test {
-            Test::Equal => equal(left, right),
-            Test::Less => ordered(std::cmp::Ordering::is_lt),
-            Test::LessOrEqual => ordered(std::cmp::Ordering::is_le),
-            Test::Greater => ordered(std::cmp::Ordering::is_gt),
-            Test::GreaterOrEqual => ordered(std::cmp::Ordering::is_ge),
-            Test::Contains => contains(left, right),
-            Test::In => contains(right, left),
-            Test::StartsWith => texts(|left, right| left.starts_with(right)),
-            Test::EndsWith => texts(|left, right| left.ends_with(right)),
-            Test::Matches => return self.matches(left, right, pattern),
-        })
-    }
-
-    fn matches(
-        &self,
-        text: &Value,
-        source: &Value,
-        pattern: Option<&Pattern>,
-    ) -> Result<bool, Stop> {
-        let (Value::String(text), Value::String(source)) = (text, source) else { return Ok(false) };
-        let computed;
-        let pattern = match pattern {
-            Some(pattern) => pattern,
-            None => match Pattern::new(source) {
-                Ok(pattern) => {
-                    computed = pattern;
-                    &computed
-                }
-                Err(fault) => {
-                    let text = format!("the computed regular expression is invalid: {fault}");
-                    self.names.warn(text);
-                    return Ok(false);
-                }
-            },
-        };
-        pattern.is_in(text).map_err(|_| {
-            meter::limit("a regular expression takes more than 1,000,000 steps".to_owned())
-        })
-    }
-
-    fn between<'v>(
-        &'v self,
-        value: &'v Expression,
-        low: &'v Expression,
-        high: &'v Expression,
-        at: Option<&'v Frame<'v>>,
-    ) -> Result<bool, Stop> {
-        let value = self.operand(value, at)?;
-        let (low, high) = (self.operand(low, at)?, self.operand(high, at)?);
-        Ok(is_between(&value, &low, &high))
-    }
-
     fn first_present<'v>(
         &'v self,
         parts: impl Iterator<Item = &'v Expression>,
@@ -363,44 +281,6 @@ impl<'n> Evaluator<'n> {
             }
         }
         last
-    }
-
-    fn path<'v>(&'v self, path: &'v Path, at: Option<&'v Frame<'v>>) -> Evaluation<'v> {
-        if let Some(value) = elements::bound(path, at) {
-            return self.follow(value, &path.segments, &path.root, at);
-        }
-        if path.segments.iter().all(Segment::is_definite) {
-            return self.names.find(path, self.place).map_err(Stop::Missing);
-        }
-        // Names see the path up to the first segment that leads to many values.
-        let mut known = Path { segments: Vec::new(), ..path.clone() };
-        let mut rest = path.segments.as_slice();
-        while let Some((segment, behind)) = rest.split_first() {
-            known.segments.push(match segment {
-                Segment::Computed(inner) => self.computed(inner, at)?,
-                Segment::All | Segment::Filter(_) => break,
-                Segment::Field { .. } | Segment::Index { .. } => segment.clone(),
-            });
-            rest = behind;
-        }
-        let found = self.names.find(&known, self.place).map_err(Stop::Missing)?;
-        self.follow(found, rest, &known.to_string(), at)
-    }
-
-    fn computed<'v>(
-        &'v self,
-        inner: &'v Expression,
-        at: Option<&'v Frame<'v>>,
-    ) -> Result<Segment, Stop> {
-        let extent = Extent::new(0, 0);
-        let value = self.operand(inner, at)?;
-        if let Some(name) = value.as_str() {
-            return Ok(Segment::Field { name: name.to_owned(), extent });
-        }
-        match value.as_i64() {
-            Some(place) => Ok(Segment::Index { place, extent }),
-            None => Err(Stop::Missing(Missing { path: format!("[{value}]"), available: None })),
-        }
     }
 
     /// The result of `call`; `piped` stands before its `|`.
@@ -481,51 +361,6 @@ impl<'n> Evaluator<'n> {
             Err(Trouble::Fault(fault)) => Err(Stop::Fault(fault)),
         }
     }
-
-    /// Follows `segments` into `value`, which stands at `from`.
-    fn follow<'v>(
-        &'v self,
-        value: Cow<'v, Value>,
-        segments: &'v [Segment],
-        from: &str,
-        at: Option<&'v Frame<'v>>,
-    ) -> Evaluation<'v> {
-        let mut found = vec![value];
-        let mut many = false;
-        for (place, segment) in segments.iter().enumerate() {
-            let computed = match segment {
-                Segment::Computed(inner) => Some(self.computed(inner, at)?),
-                Segment::Field { .. }
-                | Segment::Index { .. }
-                | Segment::All
-                | Segment::Filter(_) => None,
-            };
-            let mut next = Vec::new();
-            for value in found {
-                let available = match segment {
-                    Segment::All => self.all_of(value, &mut next)?,
-                    Segment::Filter(condition) => self.some_of(value, condition, at, &mut next)?,
-                    Segment::Field { .. } | Segment::Index { .. } | Segment::Computed(_) => {
-                        let segment = computed.as_ref().unwrap_or(segment);
-                        step(value, segment).map(|value| next.push(value)).err()
-                    }
-                };
-                if let Some(available) = available.filter(|_| !many) {
-                    let way: String = segments[..=place].iter().map(ToString::to_string).collect();
-                    return Err(Stop::Missing(Missing { path: format!("{from}{way}"), available }));
-                }
-            }
-            many |= matches!(segment, Segment::All | Segment::Filter(_));
-            found = next;
-        }
-        match (many, found.pop()) {
-            (false, Some(value)) => Ok(value),
-            (_, last) => {
-                found.extend(last);
-                self.built(found.into_iter().map(Cow::into_owned).collect())
-            }
-        }
-    }
 }
 
 fn truth<'v>(held: bool) -> Cow<'v, Value> {
@@ -540,20 +375,5 @@ fn undecided(stop: Stop) -> Stop {
     match stop {
         Stop::Missing(missing) => Stop::Undecided(missing),
         stop @ (Stop::Undecided(_) | Stop::Fault(_)) => stop,
-    }
-}
-
-fn is_between(value: &Value, low: &Value, high: &Value) -> bool {
-    order(low, value).is_some_and(std::cmp::Ordering::is_le)
-        && order(value, high).is_some_and(std::cmp::Ordering::is_le)
-}
-
-/// A part of a text, an element of a list, or a key of an object (YC-7).
-fn contains(whole: &Value, part: &Value) -> bool {
-    match (whole, part) {
-        (Value::String(whole), Value::String(part)) => whole.contains(part.as_str()),
-        (Value::Array(items), part) => items.iter().any(|item| equal(item, part)),
-        (Value::Object(map), Value::String(key)) => map.contains_key(key),
-        _ => false,
     }
 }
