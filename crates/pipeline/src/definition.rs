@@ -15,7 +15,7 @@ pub use input::{Input, InputType};
 pub use model::ProviderKind;
 pub(crate) use model::{
     Assign, Chat, ChatOptions, Echo, Location, Model, Part, PreviousResponse, PromptPart, Step,
-    StepKind, VariableScope,
+    StepKind, VariableScope, Write,
 };
 pub(crate) use ordered::Ordered;
 

@@ -1,22 +1,31 @@
-//! The one grammar of templates and conditions, as far as this version goes.
+//! The one grammar of templates and conditions (3.4): read at load, evaluated when needed.
+//!
+//! Evaluation is pure: what names mean, new ids and where warnings go come in as [`Names`].
 
 mod condition;
 mod evaluate;
+mod function;
+mod instant;
 mod operator;
 mod parser;
+mod path;
+mod pattern;
 mod syntax;
 mod template;
 mod text;
 mod token;
+mod value;
 mod vocabulary;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use condition::{Condition, ConditionForm, ConditionText};
-pub(crate) use evaluate::{Evaluated, Missing, Names, Place, evaluate, fields, holds, walk};
-pub(crate) use parser::parse_path;
-pub(crate) use syntax::{Expression, Path, Segment, SyntaxError};
+use evaluate::BUILT_BYTES_MAX;
+pub(crate) use evaluate::{Missing, Names, Place, Stop, Undecided, evaluate, holds};
+pub(crate) use path::{TextPath, fields, query, walk};
+pub(crate) use syntax::{Expression, Path, Segment, Standing, SyntaxError};
 pub(crate) use template::{Template, TemplateTree};
 pub(crate) use text::{pretty, to_text};
+pub(crate) use value::type_of;
 pub(crate) use vocabulary::{LATER_ROOTS, ROOTS};

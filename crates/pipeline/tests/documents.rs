@@ -54,7 +54,7 @@ workflow:
         - type: static
     - name: analyze
       type: set_variable
-      variables: {a: \"{{ upper(run_id) }}\"}
+      variables: {a: \"{{ uper(run_id) }}\"}
       scope: globl
     - name: report
       type: gemini

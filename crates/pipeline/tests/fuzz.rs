@@ -88,4 +88,21 @@ proptest! {
         let condition = serde_json::to_string(&hole).unwrap();
         survives(format!("workflow:\n  name: x\n  steps:\n    - name: a\n      type: echo\n      value: {quoted}\n      condition: {condition}\n").as_bytes());
     }
+
+    #[test]
+    fn random_words_of_expressions_do_not_panic(words in proptest::collection::vec(
+        prop_oneof![
+            Just("a"), Just("steps"), Just(" "), Just("."), Just("["), Just("]"), Just("("), Just(")"),
+            Just("{"), Just("}"), Just("{{"), Just("}}"), Just("?("), Just(" ? "), Just(" : "), Just("?"),
+            Just("??"), Just("|"), Just("*"), Just("-"), Just("+"), Just("/"), Just("%"), Just("'"),
+            Just("\\"), Just("\""), Just(","), Just("=>"), Just("x"), Just("any("), Just("map(["),
+            Just("not "), Just(" in "), Just(" between "), Just(" and "), Just(" matches "), Just("@"),
+            Just("$"), Just("1"), Just("-9223372036854775808"), Just("1e308"), Just(" == "), Just(" < "),
+            Just("previous_response:"), Just("upper("), Just("é"), Just("null"), Just(":"),
+        ], 0..24)) {
+        let text = words.concat();
+        let (hole, condition) = (format!("{{{{{text}}}}}"), text);
+        let quote = |text: &str| serde_json::to_string(text).unwrap();
+        survives(format!("workflow:\n  name: x\n  steps:\n    - name: a\n      type: echo\n      value: {}\n      condition: {}\n", quote(&hole), quote(&condition)).as_bytes());
+    }
 }

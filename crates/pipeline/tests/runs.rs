@@ -344,6 +344,90 @@ async fn a_delay_can_be_cancelled_at_any_time() {
     assert_eq!(world.attempt(&plans[0], &[]).await, Outcome::Succeeded(json!("default_echo")));
 }
 
+#[tokio::test]
+async fn variables_are_appended_to_and_merged_into() {
+    let document = "\
+workflow:
+  name: x
+  variables: {log: [0], seen: {a: 1}}
+  steps:
+    - {name: one, type: set_variable, variables: {first: '{{ 1 + 1 }}', second: [3]}, append_to: log}
+    - {name: two, type: set_variable, variables: {b: '{{ log | length }}'}, merge_into: seen}
+    - {name: three, type: set_variable, variables: {x: '{{ map(log, type_of(@)) }}'}, append_to: fresh, scope: local}
+    - {name: show, type: echo, value: ['{{ log }}', '{{ seen }}', '{{ fresh }}', '{{ steps.one.second }}', '{{ state.first ?? 0 }}']}
+    - {name: four, type: set_variable, variables: {b: 2}, append_to: seen}
+";
+    let results = world(document, json!({})).results().await;
+    let expected = json!([[0, 2, [3]], {"a": 1, "b": 3}, [["number", "number", "list"]], [3], 0]);
+    assert_eq!(results["show"], expected);
+    assert_eq!(
+        results["one"],
+        json!({
+            "success": true, "status": "completed", "variables_set": ["log"], "scope": "global",
+            "variable_count": 1, "values": {"first": 2, "second": [3]},
+        })
+    );
+    let error = &results["four"]["error"];
+    assert_eq!((&error["code"], &error["class"]), (&json!("PL619"), &json!("expression")));
+    assert_eq!(error["message"], "`seen` has to be a list, and is a map");
+}
+
+#[tokio::test]
+async fn an_undecided_condition_is_false_with_a_warning_or_fails_its_step() {
+    let steps =
+        "steps: [{name: d, type: echo, value: {a: 1}}, {name: e, type: echo, condition: d.b > 1}]";
+    let lenient = world(&format!("workflow: {{name: x, {steps}}}"), json!({})).results().await;
+    assert_eq!(
+        lenient["e"]["warnings"],
+        json!(["`d.b` is missing: its comparison is read as false"])
+    );
+    let strict = format!("workflow: {{name: x, language: 1, {steps}}}");
+    let error = &world(&strict, json!({})).results().await["e"]["error"];
+    assert_eq!((&error["code"], &error["class"]), (&json!("PL607"), &json!("expression")));
+    assert!(error["message"].as_str().unwrap().contains("d.b > 1: missing value `d.b`"));
+    let asked = "workflow: {name: x, lenient: {undecided_conditions: error}, ";
+    let error = &world(&format!("{asked}{steps}}}"), json!({})).results().await["e"]["error"];
+    assert_eq!(error["code"], "PL607");
+}
+
+#[tokio::test]
+async fn ids_are_the_same_on_every_attempt_and_differ_within_it() {
+    let document = "workflow: {name: x, steps: [{name: a, type: echo, value: ['{{ uuid() }}', '{{ uuid() }}', '{{ step.name }} {{ step.attempt }}']}]}";
+    let world = world(document, json!({}));
+    let Next::Jobs(plans) = world.workflow.next(&[]) else { panic!("a step is next") };
+    let first = world.attempt(&plans[0], &[]).await;
+    assert_eq!(first, world.attempt(&plans[0], &[]).await);
+    let Outcome::Succeeded(ids) = first else { panic!("{first:?}") };
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(ids[2], "a 1");
+    let id = ids[0].as_str().unwrap();
+    assert_eq!((id.len(), &id[14..15], &id[19..20]), (36, "8", "a"));
+}
+
+#[tokio::test]
+async fn parts_of_earlier_results_are_found_by_json_path_and_by_computed_keys() {
+    let document = "\
+workflow:
+  name: x
+  inputs: {which: string}
+  steps:
+    - {name: d, type: echo, value: {rows: [{n: a, s: 2}, {n: b, s: 5}], k: {deep: 1}}}
+    - {name: gone, type: echo, condition: false}
+    - name: ask
+      type: claude
+      prompt:
+        - {type: previous_response, step: d, extract: '$.rows[?@.s > 3].n'}
+        - {type: previous_response, step: d, extract: '$..deep'}
+        - {type: previous_response, step: d, extract: 'rows[*].n'}
+        - {type: previous_response, step: d, extract: '$.nope[*]'}
+    - {name: e, type: echo, value: ['{{ steps[inputs.which].rows[1].n }}', '{{ steps.gone.result ?? 0 }}', '{{ d.rows[?(s > 3)].n }}']}
+";
+    let world = world(document, json!({"which": "d"}));
+    let results = world.results().await;
+    assert_eq!(world.prompts()[0], "[\n  \"b\"\n]\n[\n  1\n]\n[\n  \"a\",\n  \"b\"\n]\n[]");
+    assert_eq!(results["e"], json!(["b", 0, ["b"]]));
+}
+
 #[test]
 fn plans_carry_retry_and_deadlines() {
     let document = "\

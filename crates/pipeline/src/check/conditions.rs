@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     diagnostic::{Code, Finding, Severity},
-    expression::{Condition, ConditionForm, ConditionText, Place},
+    expression::{Condition, ConditionForm, ConditionText, Expression, Place, Standing},
     source::{Content, Entry, Node},
 };
 
@@ -53,10 +53,19 @@ impl Check<'_> {
             Content::Text { value, .. } => match ConditionText::parse(value) {
                 Ok(parsed) => {
                     let mut uses: Vec<Use<'_>> = Vec::new();
-                    parsed
-                        .expression
-                        .paths(false, &mut |path, guarded| uses.push(Use { path, guarded }));
+                    parsed.expression.paths(Standing::default(), &mut |path, standing| {
+                        uses.push(Use { path, standing });
+                    });
                     self.references(node, pointer, &uses, Place::Condition, from);
+                    let plain = matches!(
+                        parsed.expression,
+                        Expression::Literal(serde_json::Value::Bool(_))
+                    );
+                    if !plain && parsed.expression.is_constant() {
+                        let text = "the condition is constant: it depends on nothing";
+                        let warning = Finding::new(Code(408), Severity::Warning, text);
+                        self.findings.push(warning.at(node.extent).pointer(pointer));
+                    }
                     Some(ConditionForm::Expression(parsed))
                 }
                 Err(error) => {

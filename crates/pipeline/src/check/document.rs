@@ -6,6 +6,7 @@ use super::{Check, Section, keys, section::LATER};
 use crate::{
     definition::{Input, LANGUAGE, Model, Ordered},
     diagnostic::{Code, Finding},
+    expression::Undecided,
     source::{Content, Entry, Extent, Node},
 };
 
@@ -56,6 +57,7 @@ impl Check<'_> {
         self.unknown_keys(workflow, &[&keys::WORKFLOW]);
         self.known.facts = FACTS.to_vec();
         let language = self.language(workflow);
+        let undecided = self.undecided(workflow);
         let name = self.workflow_name(workflow);
         let facts = self.facts(workflow);
         if workflow.get("concurrency").is_some() {
@@ -72,7 +74,7 @@ impl Check<'_> {
         }
         inputs.extend(self.known.implied.iter().map(Input::implied));
         let file = self.file.to_owned();
-        Some(Model { language, name: name?, file, facts: Ordered(facts), inputs, steps })
+        Some(Model { language, name: name?, file, facts: Ordered(facts), undecided, inputs, steps })
     }
 
     fn language(&mut self, workflow: &Section<'_>) -> u32 {
@@ -83,6 +85,21 @@ impl Check<'_> {
             self.findings.push(workflow.fault(109, "language", text));
         }
         language
+    }
+
+    /// How undecided conditions are read: documents that name their language are strict (1.9).
+    fn undecided(&mut self, workflow: &Section<'_>) -> Undecided {
+        let usual = match workflow.get("language") {
+            Some(_) => Undecided::Error,
+            None => Undecided::Legacy,
+        };
+        let Some(lenient) = self.map(workflow, "lenient") else { return usual };
+        self.unknown_keys(&lenient, &[&keys::LENIENT]);
+        match self.one_of(&lenient, "undecided_conditions", &["legacy", "error"], &[]) {
+            Some("legacy") => Undecided::Legacy,
+            Some(_) => Undecided::Error,
+            None => usual,
+        }
     }
 
     fn workflow_name(&mut self, workflow: &Section<'_>) -> Option<String> {

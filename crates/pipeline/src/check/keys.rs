@@ -30,6 +30,7 @@ pub(super) const WORKFLOW: Keys = Keys {
         "input",
         "inputs",
         "continue_on_error",
+        "lenient",
     ],
     later: &[
         "workspace_dir",
@@ -61,7 +62,6 @@ pub(super) const WORKFLOW: Keys = Keys {
         "$if",
         "$then",
         "$else",
-        "lenient",
         "claude_auth",
         "gemini_auth",
         "providers",
@@ -103,6 +103,23 @@ pub(super) const INPUT: Keys = Keys {
     home: "a declaration of `inputs`",
     here: &["type", "description", "required", "default", "enum", "secret"],
     later: &[],
+};
+
+pub(super) const LENIENT: Keys = Keys {
+    home: "`lenient`",
+    here: &["undecided_conditions"],
+    later: &[
+        "unknown_keys",
+        "duplicate_keys",
+        "duplicate_names",
+        "string_prompts",
+        "missing_templates",
+        "unknown_functions",
+        "missing_files",
+        "read_outside_roots",
+        "missing_env",
+        "post_processing",
+    ],
 };
 
 /// Keys of every step.
@@ -151,8 +168,8 @@ pub(super) const ECHO: Keys = Keys {
 
 pub(super) const SET_VARIABLE: Keys = Keys {
     home: "a `set_variable` step",
-    here: &["variables", "scope", "variable", "value"],
-    later: &["append_to", "merge_into"],
+    here: &["variables", "scope", "variable", "value", "append_to", "merge_into"],
+    later: &[],
 };
 
 pub(super) const CLAUDE: Keys = Keys {
@@ -294,6 +311,7 @@ pub(super) const ALL: &[&Keys] = &[
     &STATIC_PART,
     &PREVIOUS_PART,
     &INPUT,
+    &LENIENT,
 ];
 
 /// Step types of this version.

@@ -4,7 +4,7 @@ use super::{Check, Section, keys, references::Standpoint, section::LATER};
 use crate::{
     definition::{Part, PreviousResponse, PromptPart},
     diagnostic::{Code, Finding},
-    expression::parse_path,
+    expression::TextPath,
     source::{Content, Node},
     spelling,
 };
@@ -132,7 +132,7 @@ impl Check<'_> {
             return Some(None);
         };
         let path = self.text(section, "extract")?;
-        match parse_path(path) {
+        match TextPath::parse(path) {
             Ok(_) => Some(Some(path.to_owned())),
             Err(error) => {
                 let code = if path.trim_start().starts_with('$') { 410 } else { 401 };

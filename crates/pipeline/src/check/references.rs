@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::{Check, section::LATER};
 use crate::{
     diagnostic::{Code, Finding},
-    expression::{LATER_ROOTS, Path, Place, ROOTS},
+    expression::{LATER_ROOTS, Path, Place, ROOTS, Standing},
     source::{Alignment, Extent, Node},
     spelling,
 };
@@ -32,12 +32,15 @@ pub(super) struct Standpoint<'a> {
     pub(super) whole: &'a str,
 }
 
-/// A path in an expression; a guarded one may be missing.
+/// A path in an expression, and how it stands there.
 #[derive(Debug)]
 pub(super) struct Use<'e> {
     pub(super) path: &'e Path,
-    pub(super) guarded: bool,
+    pub(super) standing: Standing,
 }
+
+/// Roots whose paths are checked also where bare names are fields of an element first.
+const FIXED_ROOTS: [&str; 4] = ["steps", "inputs", "global_vars", "workflow"];
 
 impl Check<'_> {
     /// Checks all paths of the text `node`.
@@ -68,14 +71,19 @@ impl Check<'_> {
         place: Place,
         from: Standpoint<'_>,
     ) -> Vec<(Extent, Finding)> {
-        let Use { path, guarded } = used;
+        let Use { path, standing } = used;
+        let guarded = standing.guarded;
         let root = path.root.as_str();
+        if standing.element {
+            let fixed = FIXED_ROOTS.contains(&root);
+            return if fixed { self.rooted(path, guarded, from) } else { Vec::new() };
+        }
         let is_step = self.known.steps.contains_key(root);
         if place == Place::Condition && is_step {
             return self.earlier(root, path.root_extent, from);
         }
         if ROOTS.contains(&root) {
-            return self.rooted(path, *guarded, from);
+            return self.rooted(path, guarded, from);
         }
         if self.known.variables.contains(root) || self.known.inputs.contains(root) {
             return Vec::new();
@@ -93,7 +101,7 @@ impl Check<'_> {
             let text = format!("`{root}` is not available in {}", from.whole);
             return vec![(path.extent, Finding::error(Code(code), text).hint(LATER))];
         }
-        if *guarded {
+        if guarded {
             return Vec::new();
         }
         self.imply(root, path.root_extent)
@@ -108,6 +116,14 @@ impl Check<'_> {
         let field = path.segments.first().and_then(|segment| segment.field());
         match (path.root.as_str(), field) {
             ("steps", Some((name, extent))) => self.earlier(name, extent, from),
+            ("steps", None) if path.segments.iter().any(|segment| !segment.is_definite()) => {
+                Vec::new()
+            }
+            ("step", Some(("name" | "attempt", _))) => Vec::new(),
+            ("step", _) => {
+                let text = "`step` has `name` and `attempt`".to_owned();
+                vec![(path.extent, Finding::error(Code(307), text).hint(LATER))]
+            }
             ("steps", None) => {
                 let text = "`steps` needs the name of a step";
                 vec![(path.extent, Finding::error(Code(401), text))]

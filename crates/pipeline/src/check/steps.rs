@@ -12,6 +12,7 @@ use super::{
 use crate::{
     definition::{
         Assign, Chat, ChatOptions, Echo, Location, ProviderKind, Step, StepKind, VariableScope,
+        Write,
     },
     diagnostic::{Code, Finding, Severity},
     expression::{LATER_ROOTS, ROOTS, TemplateTree},
@@ -29,6 +30,11 @@ impl Check<'_> {
                 self.known.steps.entry(name.to_owned()).or_insert(place);
             }
             if text("type") == Some("set_variable") {
+                let target = text("append_to").or(text("merge_into"));
+                self.known.variables.extend(target.map(str::to_owned));
+                if target.is_some() {
+                    continue;
+                }
                 let entries = section.node("variables").and_then(Node::as_map).unwrap_or(&[]);
                 self.known.variables.extend(entries.iter().map(|entry| entry.key.clone()));
                 self.known.variables.extend(text("variable").map(str::to_owned));
@@ -292,7 +298,28 @@ impl Check<'_> {
         } else {
             self.variables(section, from)
         };
-        Some(Assign { variables: variables?, scope: scope? })
+        let write = self.write(section);
+        Some(Assign { variables: variables?, scope: scope?, write: write? })
+    }
+
+    /// `append_to` or `merge_into`, the name of a variable.
+    fn write(&mut self, section: &Section<'_>) -> Option<Write> {
+        let mut write = Some(Write::Set);
+        if section.get("append_to").is_some() && section.get("merge_into").is_some() {
+            let text = "append_to and merge_into exclude each other";
+            self.findings.push(section.fault(207, "merge_into", text));
+            write = None;
+        }
+        for key in ["append_to", "merge_into"] {
+            let Some(entry) = section.get(key) else { continue };
+            let name = self.valid_name(entry, &section.pointer_of(key), "variable");
+            let name = name.filter(|_| write.is_some());
+            write = name.map(|name| match key {
+                "append_to" => Write::AppendTo(name),
+                _ => Write::MergeInto(name),
+            });
+        }
+        write
     }
 
     fn scope(&mut self, section: &Section<'_>) -> Option<VariableScope> {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     diagnostic::{Code, Finding},
-    expression::{Place, SyntaxError, Template, TemplateTree},
+    expression::{Place, Standing, SyntaxError, Template, TemplateTree},
     source::{Alignment, Content, Node},
 };
 
@@ -22,7 +22,9 @@ impl Check<'_> {
         match Template::parse(text) {
             Ok(template) => {
                 let mut uses: Vec<Use<'_>> = Vec::new();
-                template.paths(false, &mut |path, guarded| uses.push(Use { path, guarded }));
+                template.paths(Standing::default(), &mut |path, standing| {
+                    uses.push(Use { path, standing });
+                });
                 self.references(node, pointer, &uses, Place::Template, from);
                 Some(template)
             }

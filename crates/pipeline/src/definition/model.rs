@@ -7,7 +7,7 @@ use perennial_core::{retry::RetryPolicy, run::JobKey};
 use serde::{Deserialize, Serialize};
 
 use super::{Input, Ordered};
-use crate::expression::{Condition, Template, TemplateTree};
+use crate::expression::{Condition, Template, TemplateTree, Undecided};
 
 /// A workflow with all defaults applied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub(crate) struct Model {
     pub(crate) file: String,
     /// What `workflow.…` reads: name, version, metadata, variables and the like.
     pub(crate) facts: Ordered,
+    #[serde(default, skip_serializing_if = "Undecided::is_legacy")]
+    pub(crate) undecided: Undecided,
     pub(crate) inputs: Vec<Input>,
     pub(crate) steps: Vec<Step>,
 }
@@ -79,6 +81,35 @@ pub(crate) struct Echo {
 pub(crate) struct Assign {
     pub(crate) variables: Vec<(String, TemplateTree)>,
     pub(crate) scope: VariableScope,
+    #[serde(default, skip_serializing_if = "Write::is_set")]
+    pub(crate) write: Write,
+}
+
+/// What becomes of the values of a `set_variable` step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Write {
+    /// Each is the variable of its name.
+    #[default]
+    Set,
+    /// They become the last elements of this list.
+    AppendTo(String),
+    /// They become fields of this object.
+    MergeInto(String),
+}
+
+impl Write {
+    fn is_set(&self) -> bool {
+        *self == Self::Set
+    }
+
+    /// The one variable that is written.
+    pub(crate) fn target(&self) -> Option<&str> {
+        match self {
+            Self::Set => None,
+            Self::AppendTo(name) | Self::MergeInto(name) => Some(name),
+        }
+    }
 }
 
 /// How long a variable lives.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
-use super::{Expression, Names, Place, SyntaxError, holds, parser::parse_condition};
+use super::{Expression, Names, Stop, SyntaxError, holds, parser::parse_condition};
 
 /// A condition and the text that tells about it when it is not met.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,7 +56,12 @@ impl<'de> Deserialize<'de> for ConditionText {
 }
 
 impl Condition {
-    pub(crate) fn is_met(&self, names: &dyn Names) -> bool {
+    /// Whether it is met.
+    ///
+    /// # Errors
+    ///
+    /// When it stays undecided, or fails.
+    pub(crate) fn is_met(&self, names: &dyn Names) -> Result<bool, Stop> {
         self.form.is_met(names)
     }
 
@@ -67,13 +72,30 @@ impl Condition {
 }
 
 impl ConditionForm {
-    fn is_met(&self, names: &dyn Names) -> bool {
+    fn is_met(&self, names: &dyn Names) -> Result<bool, Stop> {
         match self {
-            Self::Constant(value) => *value,
-            Self::Expression(text) => holds(&text.expression, names, Place::Condition),
-            Self::All(parts) => parts.iter().all(|part| part.is_met(names)),
-            Self::Any(parts) => parts.iter().any(|part| part.is_met(names)),
-            Self::Not(part) => !part.is_met(names),
+            Self::Constant(value) => Ok(*value),
+            Self::Expression(text) => holds(&text.expression, names),
+            Self::All(parts) => joined(parts, names, true),
+            Self::Any(parts) => joined(parts, names, false),
+            Self::Not(part) => part.is_met(names).map(|met| !met),
         }
+    }
+}
+
+/// All of `parts`, or any of them, by Kleene's logic.
+fn joined(parts: &[ConditionForm], names: &dyn Names, all: bool) -> Result<bool, Stop> {
+    let mut open = None;
+    for part in parts {
+        match part.is_met(names) {
+            Ok(met) if met != all => return Ok(met),
+            Ok(_) => (),
+            Err(stop @ (Stop::Missing(_) | Stop::Undecided(_))) => open = open.or(Some(stop)),
+            Err(fault) => return Err(fault),
+        }
+    }
+    match open {
+        Some(stop) => Err(stop),
+        None => Ok(all),
     }
 }

@@ -1,8 +1,25 @@
-//! The value of an expression; missing is a value of its own, apart from null.
+//! The value of an expression. Missing is a value of its own, apart from null; an operation on
+//! what is missing is undecided, and goes through and, or and not by Kleene's logic (YC-3).
 
-use serde_json::Value;
+mod comparison;
+mod elements;
+mod meter;
+mod ways;
 
-use super::{Expression, Path, Segment};
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+
+use self::{comparison::is_between, elements::Frame, meter::Meter};
+use super::{
+    Expression, Path,
+    function::Work,
+    syntax::{Argument, Arithmetic, Call},
+    value::{Fault, Trouble, calculate, is_empty, is_true},
+};
+
+/// Most bytes that one evaluation builds.
+pub(super) const BUILT_BYTES_MAX: usize = 64 << 20;
 
 /// Where an expression stands: names are looked up in another order (YT-13).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,16 +28,38 @@ pub(crate) enum Place {
     Condition,
 }
 
-/// What names mean.
-pub(crate) trait Names {
-    fn find(&self, path: &Path, place: Place) -> Evaluated;
+/// How an undecided comparison of a condition is read (YC-4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Undecided {
+    /// As false, with a warning.
+    #[default]
+    Legacy,
+    /// As undecided; a condition that stays so fails its step.
+    Error,
 }
 
-/// A value, or that there is none.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Evaluated {
-    Present(Value),
-    Missing(Missing),
+impl Undecided {
+    pub(crate) fn is_legacy(&self) -> bool {
+        *self == Self::Legacy
+    }
+}
+
+/// What names mean, and what else an expression asks of its surroundings.
+pub(crate) trait Names {
+    /// The value at a path of definite segments.
+    ///
+    /// # Errors
+    ///
+    /// Where it ended.
+    fn find(&self, path: &Path, place: Place) -> Result<Cow<'_, Value>, Missing>;
+
+    /// A new unique id; the same ones in the same order whenever the step is evaluated again.
+    fn uuid(&self) -> String;
+
+    fn warn(&self, text: String);
+
+    fn undecided(&self) -> Undecided;
 }
 
 /// A path that leads nowhere.
@@ -30,15 +69,6 @@ pub(crate) struct Missing {
     pub(crate) path: String,
     /// Fields of the value at which it ended; none when that is no object.
     pub(crate) available: Option<Vec<String>>,
-}
-
-impl Evaluated {
-    fn present(self) -> Option<Value> {
-        match self {
-            Self::Present(value) => Some(value),
-            Self::Missing(_) => None,
-        }
-    }
 }
 
 impl Missing {
@@ -52,132 +82,298 @@ impl Missing {
     }
 }
 
+/// Why there is no value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Stop {
+    /// The expression is a path that leads nowhere.
+    Missing(Missing),
+    /// An operation on a path that leads nowhere.
+    Undecided(Missing),
+    Fault(Fault),
+}
+
+type Evaluation<'v> = Result<Cow<'v, Value>, Stop>;
+
 /// The value of `expression`.
-pub(crate) fn evaluate(expression: &Expression, names: &dyn Names, place: Place) -> Evaluated {
-    let truth = |value: bool| Evaluated::Present(Value::Bool(value));
-    match expression {
-        Expression::Literal(value) => Evaluated::Present(value.clone()),
-        Expression::Text(template) => match template.text(names) {
-            Ok(text) => Evaluated::Present(Value::String(text)),
-            Err(missing) => Evaluated::Missing(missing),
-        },
-        Expression::Path(path) => names.find(path, place),
-        Expression::Optional(inner) => match evaluate(inner, names, place) {
-            Evaluated::Missing(_) => Evaluated::Present(Value::Null),
-            Evaluated::Present(value) => Evaluated::Present(value),
-        },
-        Expression::Coalesce(parts) => {
-            let mut last = Evaluated::Missing(Missing::default());
-            for part in parts {
-                last = evaluate(part, names, place);
-                if matches!(last, Evaluated::Present(_)) {
-                    break;
-                }
-            }
-            last
-        }
-        Expression::Equal { negated, left, right } => {
-            // Missing equals null and nothing else (YC-3).
-            let left = evaluate(left, names, place).present().unwrap_or(Value::Null);
-            let right = evaluate(right, names, place).present().unwrap_or(Value::Null);
-            truth(equal(&left, &right) != *negated)
-        }
-        Expression::Exists { negated, of } => {
-            truth(evaluate(of, names, place).present().is_some() != *negated)
-        }
-        Expression::Not(inner) => truth(!holds(inner, names, place)),
-        Expression::And(parts) => truth(parts.iter().all(|part| holds(part, names, place))),
-        Expression::Or(parts) => truth(parts.iter().any(|part| holds(part, names, place))),
-    }
-}
-
-/// Whether `expression` is true; what is missing is false.
-pub(crate) fn holds(expression: &Expression, names: &dyn Names, place: Place) -> bool {
-    evaluate(expression, names, place).present().is_some_and(|value| is_true(&value))
-}
-
-/// Truthiness (YT-7): 0 is true.
-fn is_true(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(value) => *value,
-        Value::Number(_) => true,
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(map) => !map.is_empty(),
-    }
-}
-
-/// Structural equality; 1 equals 1.0 (YT-6).
-fn equal(left: &Value, right: &Value) -> bool {
-    match (left, right) {
-        (Value::Number(left), Value::Number(right)) => {
-            left == right || left.as_f64() == right.as_f64()
-        }
-        (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len()
-                && left.iter().zip(right).all(|(left, right)| equal(left, right))
-        }
-        (Value::Object(left), Value::Object(right)) => {
-            left.len() == right.len()
-                && left
-                    .iter()
-                    .all(|(key, value)| right.get(key).is_some_and(|other| equal(value, other)))
-        }
-        _ => left == right,
-    }
-}
-
-/// Follows `segments` into `value`.
 ///
 /// # Errors
 ///
-/// The fields of the value at which the way ends.
-pub(crate) fn walk<'v>(
-    mut value: std::borrow::Cow<'v, Value>,
-    segments: &[Segment],
-) -> Result<std::borrow::Cow<'v, Value>, Option<Vec<String>>> {
-    use std::borrow::Cow;
-    for segment in segments {
-        let next = match &value {
-            Cow::Borrowed(value) => enter(value, segment).map(Cow::Borrowed),
-            Cow::Owned(value) => enter(value, segment).cloned().map(Cow::Owned),
-        };
-        value = match next {
-            Some(next) => next,
-            None => match (length(&value), segment.field()) {
-                (Some(length), Some(("length", _))) => Cow::Owned(Value::from(length)),
-                _ => return Err(fields(&value)),
+/// When there is none.
+pub(crate) fn evaluate(
+    expression: &Expression,
+    names: &dyn Names,
+    place: Place,
+) -> Result<Value, Stop> {
+    Evaluator::new(names, place).value(expression, None).map(Cow::into_owned)
+}
+
+/// Whether the condition `expression` is true.
+///
+/// # Errors
+///
+/// When it stays undecided, or fails.
+pub(crate) fn holds(expression: &Expression, names: &dyn Names) -> Result<bool, Stop> {
+    Evaluator::new(names, Place::Condition).truth(expression, None)
+}
+
+/// One evaluation.
+struct Evaluator<'n> {
+    names: &'n dyn Names,
+    place: Place,
+    meter: Meter,
+}
+
+impl<'n> Evaluator<'n> {
+    fn new(names: &'n dyn Names, place: Place) -> Self {
+        Self { names, place, meter: Meter::default() }
+    }
+
+    fn value<'v>(
+        &'v self,
+        expression: &'v Expression,
+        at: Option<&'v Frame<'v>>,
+    ) -> Evaluation<'v> {
+        self.meter.step()?;
+        match expression {
+            Expression::Literal(value) => Ok(Cow::Borrowed(value)),
+            Expression::Text(template) => {
+                template.text_at(self.names, self.place).map(text).map_err(undecided)
+            }
+            Expression::Path(path) => self.path(path, at),
+            Expression::Inside { of, segments } => {
+                let value = self.value(of, at)?;
+                self.follow(value, segments, "the value in brackets", at)
+            }
+            Expression::Optional(inner) => match self.value(inner, at) {
+                Err(Stop::Missing(_) | Stop::Undecided(_)) => Ok(Cow::Owned(Value::Null)),
+                found => found,
             },
-        };
+            Expression::Coalesce(parts) => self.first_present(parts.iter(), at),
+            Expression::Choice(parts) => {
+                let [condition, then, otherwise] = parts.as_ref();
+                let chosen = if self.truth(condition, at)? { then } else { otherwise };
+                self.value(chosen, at)
+            }
+            Expression::Compare(compared) => self.decided(self.compared(compared, at)),
+            Expression::Between { negated, parts } => {
+                let [value, low, high] = parts.as_ref();
+                self.decided(self.between(value, low, high, at).map(|held| held != *negated))
+            }
+            Expression::Exists { negated, of } => match self.value(of, at) {
+                Err(Stop::Missing(_)) => Ok(truth(*negated)),
+                found => found.map(|_| truth(!*negated)),
+            },
+            Expression::Empty { negated, of } => match self.value(of, at) {
+                Err(Stop::Missing(_)) => Ok(truth(!*negated)),
+                found => found.map(|value| truth(is_empty(&value) != *negated)),
+            },
+            Expression::Not(inner) => self.truth(inner, at).map(|held| truth(!held)),
+            Expression::And(parts) => self.joined(parts, at, true),
+            Expression::Or(parts) => self.joined(parts, at, false),
+            Expression::Sum { first, rest } => {
+                let mut sum = self.operand(first, at)?;
+                for (operator, right) in rest {
+                    self.meter.step()?;
+                    let right = self.operand(right, at)?;
+                    let result = self.settled(calculate(&sum, *operator, &right))?;
+                    sum = self.built(result)?;
+                }
+                Ok(sum)
+            }
+            Expression::Negative(inner) => {
+                let value = self.operand(inner, at)?;
+                let zero = Value::from(0);
+                let operator = Arithmetic::Subtract;
+                self.settled(calculate(&zero, operator, &value)).map(Cow::Owned)
+            }
+            Expression::Call(call) => self.call(call, None, at),
+            Expression::Piped { first, calls } => {
+                let mut piped = self.value(first, at);
+                for call in calls {
+                    self.meter.step()?;
+                    piped = self.call(call, Some(piped), at);
+                }
+                piped
+            }
+            Expression::List(parts) => {
+                let values = parts.iter().map(|part| self.value(part, at).map(Cow::into_owned));
+                self.built(Value::Array(values.collect::<Result<_, _>>()?))
+            }
+            Expression::Object(pairs) => {
+                let mut map = Map::new();
+                for (key, part) in pairs {
+                    map.insert(key.clone(), self.value(part, at)?.into_owned());
+                }
+                self.built(Value::Object(map))
+            }
+        }
     }
-    Ok(value)
-}
 
-fn enter<'v>(value: &'v Value, segment: &Segment) -> Option<&'v Value> {
-    let place = match segment {
-        Segment::Field { name, .. } => match value {
-            Value::Object(map) => return map.get(name),
-            Value::Array(_) => name.parse().ok()?,
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return None,
-        },
-        Segment::Index { place, .. } => *place,
-    };
-    let items = value.as_array()?;
-    let index = if place < 0 { i64::try_from(items.len()).ok()? + place } else { place };
-    items.get(usize::try_from(index).ok()?)
-}
+    /// An operand of an operation: without it, the operation is undecided.
+    fn operand<'v>(&'v self, operand: &'v Expression, at: Option<&'v Frame<'v>>) -> Evaluation<'v> {
+        self.value(operand, at).map_err(undecided)
+    }
 
-fn length(value: &Value) -> Option<usize> {
-    match value {
-        Value::String(text) => Some(text.chars().count()),
-        Value::Array(items) => Some(items.len()),
-        Value::Object(map) => Some(map.len()),
-        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    /// Whether `expression` is true. In a condition, what is missing is false.
+    fn truth<'v>(
+        &'v self,
+        expression: &'v Expression,
+        at: Option<&'v Frame<'v>>,
+    ) -> Result<bool, Stop> {
+        match self.value(expression, at) {
+            Ok(value) => Ok(is_true(&value)),
+            Err(Stop::Missing(_)) if self.place == Place::Condition => Ok(false),
+            Err(Stop::Missing(missing) | Stop::Undecided(missing)) => {
+                self.read_as_false(missing).map(|()| false)
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Whether an undecided comparison may be read as false.
+    fn read_as_false(&self, missing: Missing) -> Result<(), Stop> {
+        if self.place == Place::Template || self.names.undecided() == Undecided::Error {
+            return Err(Stop::Undecided(missing));
+        }
+        self.names.warn(format!("`{}` is missing: its comparison is read as false", missing.path));
+        Ok(())
+    }
+
+    fn decided<'v>(&self, outcome: Result<bool, Stop>) -> Evaluation<'v> {
+        match outcome {
+            Err(Stop::Undecided(missing)) => self.read_as_false(missing).map(|()| truth(false)),
+            outcome => outcome.map(truth),
+        }
+    }
+
+    /// All of `parts`, or any of them: one that decides counts, whatever is undecided beside it.
+    fn joined<'v>(
+        &'v self,
+        parts: &'v [Expression],
+        at: Option<&'v Frame<'v>>,
+        all: bool,
+    ) -> Evaluation<'v> {
+        let mut open = None;
+        for part in parts {
+            match self.truth(part, at) {
+                Ok(held) if held != all => return Ok(truth(held)),
+                Ok(_) => (),
+                Err(Stop::Undecided(missing)) => open = open.or(Some(missing)),
+                Err(stop) => return Err(stop),
+            }
+        }
+        match open {
+            Some(missing) => Err(Stop::Undecided(missing)),
+            None => Ok(truth(all)),
+        }
+    }
+
+    fn first_present<'v>(
+        &'v self,
+        parts: impl Iterator<Item = &'v Expression>,
+        at: Option<&'v Frame<'v>>,
+    ) -> Evaluation<'v> {
+        let mut last = Err(Stop::Missing(Missing::default()));
+        for part in parts {
+            last = self.value(part, at);
+            if !matches!(last, Err(Stop::Missing(_) | Stop::Undecided(_))) {
+                break;
+            }
+        }
+        last
+    }
+
+    /// The result of `call`; `piped` stands before its `|`.
+    fn call<'v>(
+        &'v self,
+        call: &'v Call,
+        piped: Option<Evaluation<'v>>,
+        at: Option<&'v Frame<'v>>,
+    ) -> Evaluation<'v> {
+        let expressions = call.arguments.iter().filter_map(|argument| match argument {
+            Argument::Value(value) => Some(value),
+            Argument::Element(_) => None,
+        });
+        if matches!(call.function.work, Work::FirstPresent) {
+            return match piped {
+                Some(Err(Stop::Missing(_) | Stop::Undecided(_))) | None => {
+                    self.first_present(expressions, at)
+                }
+                Some(found) => found,
+            };
+        }
+        let given = piped.into_iter().chain(expressions.map(|value| self.value(value, at)));
+        if let Work::Bearing(apply) = call.function.work {
+            let mut values = Vec::new();
+            for value in given {
+                values.push(match value {
+                    Err(Stop::Missing(_) | Stop::Undecided(_)) => None,
+                    value => Some(value?),
+                });
+            }
+            let borrowed: Vec<Option<&Value>> = values.iter().map(Option::as_deref).collect();
+            return self.built(self.settled(apply(&borrowed))?);
+        }
+        if let Work::Elements(over) = call.function.work {
+            let values = given.collect::<Vec<_>>();
+            return self.over_elements(call, over, values, at);
+        }
+        let values = given.map(|value| value.map_err(undecided)).collect::<Result<Vec<_>, _>>();
+        match call.function.work {
+            Work::Test(test) => {
+                self.decided(values.and_then(|values| {
+                    self.test(test, &values[0], &values[1], call.pattern.as_ref())
+                }))
+            }
+            Work::Between => {
+                self.decided(values.map(|values| is_between(&values[0], &values[1], &values[2])))
+            }
+            Work::Uuid => Ok(Cow::Owned(self.names.uuid().into())),
+            Work::Values(apply) => {
+                let values = values?;
+                let borrowed: Vec<&Value> = values.iter().map(Cow::as_ref).collect();
+                self.built(self.settled(apply(&borrowed))?)
+            }
+            Work::FirstPresent | Work::Bearing(_) | Work::Elements(_) => {
+                unreachable!("returned above")
+            }
+        }
+    }
+
+    /// A value that was made here counts against what an evaluation may build.
+    fn built<'v>(&self, value: Value) -> Evaluation<'v> {
+        self.meter.build(&value)?;
+        Ok(Cow::Owned(value))
+    }
+
+    fn settled(&self, outcome: Result<Value, Trouble>) -> Result<Value, Stop> {
+        match outcome {
+            Ok(value) => Ok(value),
+            Err(Trouble::Null(text)) => {
+                self.names.warn(text);
+                Ok(Value::Null)
+            }
+            Err(Trouble::Instead(value, text)) => {
+                self.names.warn(text);
+                Ok(value)
+            }
+            Err(Trouble::Missing(path)) => Err(Stop::Missing(Missing { path, available: None })),
+            Err(Trouble::Fault(fault)) => Err(Stop::Fault(fault)),
+        }
     }
 }
 
-/// The keys of an object, in its order.
-pub(crate) fn fields(value: &Value) -> Option<Vec<String>> {
-    value.as_object().map(|map| map.keys().cloned().collect())
+fn truth<'v>(held: bool) -> Cow<'v, Value> {
+    Cow::Owned(Value::Bool(held))
+}
+
+fn text<'v>(text: String) -> Cow<'v, Value> {
+    Cow::Owned(Value::String(text))
+}
+
+fn undecided(stop: Stop) -> Stop {
+    match stop {
+        Stop::Missing(missing) => Stop::Undecided(missing),
+        stop @ (Stop::Undecided(_) | Stop::Fault(_)) => stop,
+    }
 }

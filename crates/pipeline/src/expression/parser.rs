@@ -1,26 +1,30 @@
 //! The parser: one function per level of precedence, loosest first (YT-20).
+//!
+//! It looks at most a few tokens ahead and never goes back, so that the work is linear in the
+//! length of the text.
 
-use serde_json::{Number, Value};
+mod call;
+mod comparison;
+mod operand;
 
 use super::{
-    Expression, Path, Segment, SyntaxError, Template,
-    operator::{later, unexpected},
+    Expression, Segment, SyntaxError,
+    operator::unexpected,
+    syntax::Arithmetic,
     token::{Lexer, Token},
-    vocabulary::FUNCTIONS,
 };
-use crate::{diagnostic::Code, source::Extent, spelling};
+use crate::{diagnostic::Code, source::Extent};
+use serde_json::Value;
 
 /// Longest expression, in bytes (YT-21).
 const BYTES_MAX: usize = 64 * 1024;
 /// Deepest nesting (YT-21).
 const DEPTH_MAX: usize = 64;
 
-/// Parses a condition: one expression, in which holes may stand.
+/// Parses a condition: one expression, in which holes may stand in quoted texts.
 pub(crate) fn parse_condition(text: &str) -> Result<Expression, SyntaxError> {
-    let mut parser = Parser::new(text, 0, true)?;
-    let expression = parser.disjunction_or_more()?;
-    parser.expect_end()?;
-    Ok(expression)
+    let mut parser = Parser::new(text, 0, Ground { condition: true, ..Ground::default() })?;
+    parser.whole()
 }
 
 /// Parses a path without a root, as `extract` has it: `a.b[0]`, `$.a[0]`.
@@ -41,18 +45,14 @@ pub(crate) fn parse_path(text: &str) -> Result<Vec<Segment>, SyntaxError> {
             (extent.end + skipped).saturating_sub(added),
         )
     };
-    let parsed = Parser::new(&whole, 0, false).and_then(|mut parser| {
-        let path = parser.postfix()?;
-        parser.expect_end()?;
-        Ok(path)
-    });
-    match parsed {
+    match Parser::new(&whole, 0, Ground::default()).and_then(|mut parser| parser.whole()) {
         Ok(Expression::Path(path)) => Ok(path
             .segments
             .into_iter()
             .map(|segment| match segment {
                 Segment::Field { name, extent } => Segment::Field { name, extent: back(extent) },
                 Segment::Index { place, extent } => Segment::Index { place, extent: back(extent) },
+                Segment::All | Segment::Filter(_) | Segment::Computed(_) => segment,
             })
             .collect()),
         Ok(_) => Err(SyntaxError::new("a path is needed here", Extent::new(0, text.len()))),
@@ -62,40 +62,127 @@ pub(crate) fn parse_path(text: &str) -> Result<Vec<Segment>, SyntaxError> {
 
 /// Parses the inside of a hole that begins at `start` of `text`; answers the expression and the
 /// offset behind its `}}`.
-pub(super) fn parse_hole(text: &str, start: usize) -> Result<(Expression, usize), SyntaxError> {
-    let mut parser = Parser::new(text, start, false)?;
+pub(super) fn parse_hole(
+    text: &str,
+    start: usize,
+    ground: Ground,
+) -> Result<(Expression, usize), SyntaxError> {
+    let mut parser = Parser::new(text, start, ground)?;
     let expression = parser.hole()?;
     Ok((expression, parser.extent.end))
 }
 
+/// How many tokens were read for `text`, whatever came of it.
+#[cfg(test)]
+pub(super) fn tokens_read(text: &str) -> usize {
+    let Ok(mut parser) = Parser::new(text, 0, Ground { condition: true, ..Ground::default() })
+    else {
+        return 1;
+    };
+    drop(parser.whole());
+    parser.tokens
+}
+
+/// What surrounds an expression.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ground {
+    /// Whether quoted texts may have holes.
+    pub(super) condition: bool,
+    /// Levels around it.
+    pub(super) depth: usize,
+    /// Expressions about elements around it.
+    pub(super) elements: usize,
+    /// Where its text stands.
+    pub(super) origin: Origin,
+}
+
+/// Where the text of an expression stands in the text whose places are shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin {
+    /// So many bytes behind its beginning.
+    Behind(usize),
+    /// Somewhere in here: it was written with escapes.
+    Within(Extent),
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self::Behind(0)
+    }
+}
+
+impl Origin {
+    pub(super) fn place(self, extent: Extent) -> Extent {
+        match self {
+            Self::Behind(by) => Extent::new(extent.start + by, extent.end + by),
+            Self::Within(whole) => whole,
+        }
+    }
+}
+
 struct Parser<'t> {
-    text: &'t str,
     lexer: Lexer<'t>,
     token: Token,
     extent: Extent,
     /// End of the token before.
     behind: usize,
-    /// Whether holes may stand in it.
-    condition: bool,
-    depth: usize,
+    start: usize,
+    ground: Ground,
+    /// Tokens read, those that were only looked at included.
+    tokens: usize,
 }
 
 impl<'t> Parser<'t> {
-    fn new(text: &'t str, start: usize, condition: bool) -> Result<Self, SyntaxError> {
-        if condition && text.len() > BYTES_MAX {
-            let extent = Extent::new(0, text.len());
+    fn new(text: &'t str, start: usize, ground: Ground) -> Result<Self, SyntaxError> {
+        let mut lexer = Lexer::new(text, start);
+        let place =
+            |error: SyntaxError| SyntaxError { extent: ground.origin.place(error.extent), ..error };
+        let (token, extent) = lexer.next().map_err(place)?;
+        if extent.end - start > BYTES_MAX && token != Token::End {
+            let extent = ground.origin.place(extent);
             return Err(SyntaxError::new("an expression is longer than 64 KiB", extent));
         }
-        let mut lexer = Lexer::new(text, start);
-        let (token, extent) = lexer.next()?;
-        Ok(Self { text, lexer, token, extent, behind: start, condition, depth: 0 })
+        Ok(Self { lexer, token, extent, behind: start, start, ground, tokens: 1 })
+    }
+
+    /// The only expression of its text.
+    fn whole(&mut self) -> Result<Expression, SyntaxError> {
+        let expression = self.piped()?;
+        if self.token == Token::End { Ok(expression) } else { Err(self.unexpected()) }
+    }
+
+    fn fault(&self, message: impl Into<String>, extent: Extent) -> SyntaxError {
+        SyntaxError::new(message, self.ground.origin.place(extent))
+    }
+
+    fn coded(&self, code: u16, message: impl Into<String>, extent: Extent) -> SyntaxError {
+        SyntaxError::coded(Code(code), message, self.ground.origin.place(extent))
+    }
+
+    fn unexpected(&self) -> SyntaxError {
+        unexpected(&self.token, self.ground.origin.place(self.extent))
     }
 
     fn advance(&mut self) -> Result<(Token, Extent), SyntaxError> {
-        let (token, extent) = self.lexer.next()?;
+        let next = self.lexer.next();
+        let (token, extent) = next.map_err(|error| SyntaxError {
+            extent: self.ground.origin.place(error.extent),
+            ..error
+        })?;
+        self.tokens += 1;
+        if extent.end - self.start > BYTES_MAX && token != Token::End {
+            let extent = Extent::new(self.start, extent.end);
+            return Err(self.fault("an expression is longer than 64 KiB", extent));
+        }
         self.behind = self.extent.end;
         let extent = std::mem::replace(&mut self.extent, extent);
         Ok((std::mem::replace(&mut self.token, token), extent))
+    }
+
+    /// The token behind the present one.
+    fn ahead(&mut self) -> Token {
+        self.tokens += 1;
+        self.lexer.clone().next().map_or(Token::End, |(token, _)| token)
     }
 
     fn at(&self, symbol: &str) -> bool {
@@ -114,80 +201,95 @@ impl<'t> Parser<'t> {
         Ok(found)
     }
 
-    fn expect(&mut self, symbol: &str) -> Result<Extent, SyntaxError> {
+    fn expect(&mut self, symbol: &'static str) -> Result<Extent, SyntaxError> {
+        if symbol == "}" && self.at("}}") {
+            // The end of an object inside another one, or inside a hole.
+            self.lexer.back_to(self.extent.start + 1);
+            self.token = Token::Symbol("}");
+            self.extent.end = self.extent.start + 1;
+        }
         if self.at(symbol) {
             return Ok(self.advance()?.1);
         }
         Err(match self.token {
-            Token::End => SyntaxError::new(format!("`{symbol}` is missing"), self.extent),
+            Token::End => self.fault(format!("`{symbol}` is missing"), self.extent),
             Token::Name(_) | Token::Number(_) | Token::Text { .. } | Token::Symbol(_) => {
-                unexpected(&self.token, self.extent)
+                self.unexpected()
             }
         })
-    }
-
-    fn expect_end(&self) -> Result<(), SyntaxError> {
-        if self.token == Token::End { Ok(()) } else { Err(unexpected(&self.token, self.extent)) }
     }
 
     /// Stands on the `}}` when it succeeds.
     fn hole(&mut self) -> Result<Expression, SyntaxError> {
         let start = self.extent.start;
-        let mut expression = self.disjunction_or_more()?;
-        while self.take("|")? {
-            let (name, extent) = self.advance()?;
-            let Token::Name(name) = name else {
-                return Err(SyntaxError::new("a filter needs a name", extent));
-            };
-            if name != "default" {
-                return Err(function(&name, extent));
-            }
-            self.expect("(")?;
-            if self.at(")") {
-                let text = "`default` takes one argument";
-                return Err(SyntaxError::coded(Code(404), text, extent));
-            }
-            let otherwise = self.disjunction_or_more()?;
-            if self.at(",") {
-                let text = "`default` takes one argument";
-                return Err(SyntaxError::coded(Code(404), text, extent));
-            }
-            self.expect(")")?;
-            if let Expression::Coalesce(parts) = &mut expression {
-                parts.push(otherwise);
-            } else {
-                expression = Expression::Coalesce(vec![expression, otherwise]);
-            }
+        let expression = self.piped()?;
+        if self.at("}}") {
+            return Ok(expression);
         }
-        if !self.at("}}") {
-            return Err(match self.token {
-                Token::End => {
-                    SyntaxError::new("`{{` opens a hole that has no end", Extent::new(start, start))
-                }
-                Token::Name(_) | Token::Number(_) | Token::Text { .. } | Token::Symbol(_) => {
-                    unexpected(&self.token, self.extent)
-                }
-            });
-        }
-        if self.extent.end - start > BYTES_MAX {
-            let extent = Extent::new(start, self.extent.end);
-            return Err(SyntaxError::new("an expression is longer than 64 KiB", extent));
-        }
-        Ok(expression)
+        Err(match self.token {
+            Token::End => {
+                self.fault("`{{` opens a hole that has no end", Extent::new(start, start))
+            }
+            Token::Name(_) | Token::Number(_) | Token::Text { .. } | Token::Symbol(_) => {
+                self.unexpected()
+            }
+        })
     }
 
-    /// A whole expression; the ternary, which is loosest, is not in this version.
-    fn disjunction_or_more(&mut self) -> Result<Expression, SyntaxError> {
-        self.depth += 1;
-        if self.depth > DEPTH_MAX {
-            return Err(SyntaxError::new("nested deeper than 64 levels", self.extent));
+    /// An expression and its filters.
+    fn piped(&mut self) -> Result<Expression, SyntaxError> {
+        let first = self.expression()?;
+        let mut calls = Vec::new();
+        while self.take("|")? {
+            calls.push(self.filter()?);
+        }
+        if calls.is_empty() {
+            return Ok(first);
+        }
+        Ok(Expression::Piped { first: Box::new(first), calls })
+    }
+
+    /// A whole expression without filters.
+    fn expression(&mut self) -> Result<Expression, SyntaxError> {
+        self.ground.depth += 1;
+        if self.ground.depth > DEPTH_MAX {
+            return Err(self.fault("nested deeper than 64 levels", self.extent));
         }
         let mut parts = vec![self.disjunction()?];
         while self.take("??")? {
             parts.push(self.disjunction()?);
         }
-        self.depth -= 1;
-        Ok(single_or(parts, Expression::Coalesce))
+        let condition = single_or(parts, Expression::Coalesce);
+        let chosen = if self.at("?") {
+            self.spaced("?")?;
+            let then = self.expression()?;
+            if !self.at(":") {
+                return Err(match self.token {
+                    Token::End => self.fault("`:` of `… ? … : …` is missing", self.extent),
+                    Token::Name(_) | Token::Number(_) | Token::Text { .. } | Token::Symbol(_) => {
+                        self.unexpected()
+                    }
+                });
+            }
+            self.spaced(":")?;
+            let otherwise = self.expression()?;
+            Expression::Choice(Box::new([condition, then, otherwise]))
+        } else {
+            condition
+        };
+        self.ground.depth -= 1;
+        Ok(chosen)
+    }
+
+    /// Takes a sign that needs white space on both sides.
+    fn spaced(&mut self, sign: &str) -> Result<(), SyntaxError> {
+        let before = self.extent.start > self.behind;
+        let (_, extent) = self.advance()?;
+        if before && self.extent.start > extent.end {
+            return Ok(());
+        }
+        let text = format!("`{sign}` needs white space on both sides here");
+        Err(self.fault(text, extent).hint("write `condition ? then : otherwise`"))
     }
 
     fn disjunction(&mut self) -> Result<Expression, SyntaxError> {
@@ -221,200 +323,66 @@ impl<'t> Parser<'t> {
     }
 
     /// Words are reserved in operator position only: `not == 1` is about a name.
-    fn negates(&self) -> bool {
-        let mut ahead = self.lexer.clone();
-        match ahead.next() {
-            Ok((Token::Name(_) | Token::Number(_) | Token::Text { .. }, _)) => true,
-            Ok((Token::Symbol(symbol), _)) => matches!(symbol, "(" | "!" | "{{"),
-            Ok((Token::End, _)) | Err(_) => false,
+    fn negates(&mut self) -> bool {
+        match self.ahead() {
+            Token::Name(_) | Token::Number(_) | Token::Text { .. } => true,
+            Token::Symbol(symbol) => matches!(symbol, "(" | "!" | "{{" | "[" | "{" | "@" | "$"),
+            Token::End => false,
         }
     }
 
-    fn comparison(&mut self) -> Result<Expression, SyntaxError> {
-        let left = self.postfix()?;
-        let mut ahead = self.lexer.clone();
-        if self.at_word("not") {
-            if let Ok((Token::Name(word), _)) = ahead.next() {
-                let (_, not) = self.advance()?;
-                let (_, extent) = self.advance()?;
-                return match word.as_str() {
-                    "exists" => Ok(Expression::Exists { negated: true, of: Box::new(left) }),
-                    _ => Err(unexpected(&Token::Name(word), not.to(extent))),
-                };
-            }
-            return Err(unexpected(&self.token, self.extent));
-        }
-        if self.at_word("exists") {
-            self.advance()?;
-            return Ok(Expression::Exists { negated: false, of: Box::new(left) });
-        }
-        let negated = self.at("!=");
-        if !negated && !self.at("==") {
-            return self.end_of_operand(left);
-        }
-        self.advance()?;
-        let right = self.postfix()?;
-        let compared = Expression::Equal { negated, left: Box::new(left), right: Box::new(right) };
-        if self.at("==") || self.at("!=") {
-            return Err(unexpected(&self.token, self.extent));
-        }
-        self.end_of_operand(compared)
-    }
-
-    /// Names an operator of the full grammar here, where it is still the next token.
-    fn end_of_operand(&self, operand: Expression) -> Result<Expression, SyntaxError> {
-        let ends = match &self.token {
-            Token::End => true,
-            Token::Symbol(symbol) => {
-                matches!(*symbol, ")" | "}}" | "|" | "||" | "&&" | "??" | "," | "]" | "==" | "!=")
-            }
-            Token::Name(word) => matches!(word.as_str(), "and" | "or" | "not" | "exists"),
-            Token::Number(_) | Token::Text { .. } => false,
-        };
-        if ends { Ok(operand) } else { Err(unexpected(&self.token, self.extent)) }
-    }
-
-    fn postfix(&mut self) -> Result<Expression, SyntaxError> {
-        let mut path = match self.primary()? {
-            Primary::Path(path) => path,
-            Primary::Value(value) => return Ok(value),
-        };
+    fn sum(&mut self) -> Result<Expression, SyntaxError> {
+        let first = self.product()?;
+        let mut rest = Vec::new();
         loop {
-            if self.at(".") {
-                self.advance()?;
-                let segment = match self.advance()? {
-                    (Token::Name(name), extent) => Segment::Field { name, extent },
-                    (Token::Number(number), extent) => {
-                        Segment::Field { name: number.to_string(), extent }
-                    }
-                    (Token::Text { .. } | Token::Symbol(_) | Token::End, extent) => {
-                        return Err(SyntaxError::new("a field name is missing behind `.`", extent));
-                    }
-                };
-                path.segments.push(segment);
-            } else if self.at("[") {
-                self.advance()?;
-                let segment = self.index()?;
-                path.segments.push(segment);
-            } else {
-                break;
-            }
-            path.extent.end = self.behind;
-        }
-        let attached = self.at("?") && self.extent.start == self.behind;
-        if attached {
+            let operator = match self.token {
+                Token::Symbol("+") => Arithmetic::Add,
+                Token::Symbol("-") => Arithmetic::Subtract,
+                Token::Name(_)
+                | Token::Number(_)
+                | Token::Text { .. }
+                | Token::Symbol(_)
+                | Token::End => break,
+            };
             self.advance()?;
-            return Ok(Expression::Optional(Box::new(Expression::Path(path))));
+            rest.push((operator, self.product()?));
         }
-        Ok(Expression::Path(path))
+        Ok(chained(first, rest))
     }
 
-    fn index(&mut self) -> Result<Segment, SyntaxError> {
-        let start = self.extent;
-        let negative = self.take("-")?;
-        let (token, extent) = self.advance()?;
-        let segment = match token {
-            Token::Number(number) => match number.as_i64() {
-                Some(place) => Segment::Index {
-                    place: if negative { -place } else { place },
-                    extent: start.to(extent),
-                },
-                None => return Err(SyntaxError::new("an index is a whole number", extent)),
-            },
-            Token::Text { value, .. } if !negative => Segment::Field { name: value, extent },
-            Token::Symbol("*") => return Err(later("[*]", extent)),
-            Token::Symbol("?") => return Err(later("[?()]", extent)),
-            Token::Name(_) => return Err(later("[expression]", extent)),
-            Token::Text { .. } | Token::Symbol(_) | Token::End => {
-                return Err(SyntaxError::new("an index or a quoted field name is missing", extent));
-            }
-        };
-        self.expect("]")?;
-        Ok(segment)
+    fn product(&mut self) -> Result<Expression, SyntaxError> {
+        let first = self.unary()?;
+        let mut rest = Vec::new();
+        loop {
+            let operator = match self.token {
+                Token::Symbol("*") => Arithmetic::Multiply,
+                Token::Symbol("/") => Arithmetic::Divide,
+                Token::Symbol("%") => Arithmetic::Remainder,
+                Token::Name(_)
+                | Token::Number(_)
+                | Token::Text { .. }
+                | Token::Symbol(_)
+                | Token::End => break,
+            };
+            self.advance()?;
+            rest.push((operator, self.unary()?));
+        }
+        Ok(chained(first, rest))
     }
 
-    fn primary(&mut self) -> Result<Primary, SyntaxError> {
-        let (token, extent) = self.advance()?;
-        Ok(Primary::Value(match token {
-            Token::Name(name) => return self.name(name, extent),
-            Token::Number(number) => Expression::Literal(Value::Number(number)),
-            Token::Text { value, plain } => self.quoted(value, plain, extent)?,
-            Token::Symbol("-") => match self.advance()? {
-                (Token::Number(number), _) => Expression::Literal(negative(&number)),
-                (Token::Name(_) | Token::Text { .. } | Token::Symbol(_) | Token::End, _) => {
-                    return Err(later("-", extent));
-                }
-            },
-            Token::Symbol("(") => {
-                let inner = self.disjunction_or_more()?;
-                self.expect(")")?;
-                inner
-            }
-            Token::Symbol("{{") if self.condition => {
-                let inner = self.hole()?;
-                self.expect("}}")?;
-                inner
-            }
-            Token::Symbol("[" | "{") => {
-                return Err(SyntaxError::coded(
-                    Code(405),
-                    "list and object literals are not supported",
-                    extent,
-                )
-                .hint("not in this version"));
-            }
-            Token::Symbol("=") => return Err(unexpected(&Token::Symbol("="), extent)),
-            Token::Symbol(sign @ ("@" | "$")) => return Err(later(sign, extent)),
-            Token::Symbol(sign) => {
-                return Err(SyntaxError::new(
-                    format!("a value is missing before `{sign}`"),
-                    extent,
-                ));
-            }
-            Token::End => return Err(SyntaxError::new("a value is missing", extent)),
-        }))
-    }
-
-    fn name(&mut self, name: String, extent: Extent) -> Result<Primary, SyntaxError> {
-        let literal = match name.as_str() {
-            "true" => Some(Value::Bool(true)),
-            "false" => Some(Value::Bool(false)),
-            "null" | "nil" => Some(Value::Null),
-            _ => None,
-        };
-        if let Some(value) = literal {
-            return Ok(Primary::Value(Expression::Literal(value)));
+    fn unary(&mut self) -> Result<Expression, SyntaxError> {
+        let mut signs = 0_usize;
+        while self.take("-")? {
+            signs += 1;
         }
-        if self.at("(") && self.extent.start == extent.end {
-            return Err(function(&name, extent));
+        let inner = self.postfix()?;
+        if signs % 2 == 1
+            && let Expression::Literal(Value::Number(number)) = &inner
+        {
+            return Ok(Expression::Literal(operand::negative(number)));
         }
-        if name == "previous_response" && self.at(":") {
-            return Err(later("previous_response:", extent));
-        }
-        Ok(Primary::Path(Path { root: name, root_extent: extent, segments: Vec::new(), extent }))
-    }
-
-    fn quoted(
-        &self,
-        value: String,
-        plain: Option<Extent>,
-        extent: Extent,
-    ) -> Result<Expression, SyntaxError> {
-        if !self.condition || !value.contains("{{") {
-            return Ok(Expression::Literal(Value::String(value)));
-        }
-        let template = Template::parse(&value).map_err(|mut errors| {
-            let error = errors.swap_remove(0);
-            match plain {
-                Some(inside) => error.moved(inside.start),
-                None => SyntaxError { extent, ..error },
-            }
-        })?;
-        debug_assert!(plain.is_none_or(|inside| self.text.len() >= inside.end));
-        Ok(Expression::Text(match plain {
-            Some(inside) => template.moved(inside.start),
-            None => template,
-        }))
+        let kept = if signs < 2 { signs } else { 2 - signs % 2 };
+        Ok((0..kept).fold(inner, |inner, _| Expression::Negative(Box::new(inner))))
     }
 }
 
@@ -423,27 +391,6 @@ fn single_or(mut parts: Vec<Expression>, join: fn(Vec<Expression>) -> Expression
     if parts.len() == 1 { parts.swap_remove(0) } else { join(parts) }
 }
 
-enum Primary {
-    Path(Path),
-    Value(Expression),
-}
-
-fn negative(number: &Number) -> Value {
-    match number.as_i64() {
-        Some(whole) => Value::from(-whole),
-        None => Value::from(-number.as_f64().unwrap_or(0.0)),
-    }
-}
-
-/// The error for a call; `default`, as a filter, is the only function of this version.
-fn function(name: &str, extent: Extent) -> SyntaxError {
-    if FUNCTIONS.contains(&name) {
-        let text = format!("the function `{name}` is not supported here");
-        return SyntaxError::coded(Code(403), text, extent).hint("not in this version");
-    }
-    let error = SyntaxError::coded(Code(403), format!("Unknown function: {name}"), extent);
-    match spelling::did_you_mean(name, FUNCTIONS.iter().copied()) {
-        Some(hint) => error.hint(hint),
-        None => error,
-    }
+fn chained(first: Expression, rest: Vec<(Arithmetic, Expression)>) -> Expression {
+    if rest.is_empty() { first } else { Expression::Sum { first: Box::new(first), rest } }
 }

@@ -1,10 +1,12 @@
 //! Expressions as trees, every node with its place in the text it was read from.
+//!
+//! Chains of operators are flat: no tree is deeper than the brackets of its text.
 
 use std::fmt;
 
 use serde_json::Value;
 
-use super::Template;
+use super::{Template, function::Function, pattern::Pattern};
 use crate::{diagnostic::Code, source::Extent};
 
 /// An expression.
@@ -14,24 +16,107 @@ pub(crate) enum Expression {
     /// A quoted text with holes, in conditions.
     Text(Template),
     Path(Path),
+    /// What follows a value that is no name: `(a ?? b).c`, `first(l)[0]`.
+    Inside {
+        of: Box<Expression>,
+        segments: Vec<Segment>,
+    },
     /// `path?`: null instead of a missing value.
     Optional(Box<Expression>),
-    /// `a ?? b`, `a | default(b)`: the first that is not missing. Chains are flat, so that no
-    /// expression is deeper than its brackets.
+    /// `a ?? b`: the first that is not missing.
     Coalesce(Vec<Expression>),
-    /// `left == right`, or `!=`.
-    Equal {
+    /// `condition ? then : otherwise`.
+    Choice(Box<[Expression; 3]>),
+    Compare(Box<Comparison>),
+    Between {
         negated: bool,
-        left: Box<Expression>,
-        right: Box<Expression>,
+        parts: Box<[Expression; 3]>,
     },
     Exists {
+        negated: bool,
+        of: Box<Expression>,
+    },
+    Empty {
         negated: bool,
         of: Box<Expression>,
     },
     Not(Box<Expression>),
     And(Vec<Expression>),
     Or(Vec<Expression>),
+    /// `a + b - c`, `a * b / c`: from the left.
+    Sum {
+        first: Box<Expression>,
+        rest: Vec<(Arithmetic, Expression)>,
+    },
+    Negative(Box<Expression>),
+    Call(Call),
+    /// `a | f | g(x)`.
+    Piped {
+        first: Box<Expression>,
+        calls: Vec<Call>,
+    },
+    List(Vec<Expression>),
+    Object(Vec<(String, Expression)>),
+}
+
+/// Two sides and what is asked of them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Comparison {
+    pub(crate) test: Test,
+    pub(crate) negated: bool,
+    pub(crate) left: Expression,
+    pub(crate) right: Expression,
+    /// The right side of `matches`, when it is literal.
+    pub(crate) pattern: Option<Pattern>,
+}
+
+/// What a comparison asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Test {
+    Equal,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    Contains,
+    In,
+    Matches,
+    StartsWith,
+    EndsWith,
+}
+
+/// An operator on numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arithmetic {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Remainder,
+}
+
+/// A call of a function, or its use as a filter.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Call {
+    pub(crate) function: &'static Function,
+    pub(crate) arguments: Vec<Argument>,
+    /// A literal regular expression among the arguments.
+    pub(crate) pattern: Option<Pattern>,
+}
+
+/// What stands between the brackets of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Argument {
+    Value(Expression),
+    Element(Element),
+}
+
+/// An expression about the elements of a list (YC-9).
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Element {
+    /// Names of the element and of its index.
+    pub(crate) parameters: Vec<String>,
+    pub(crate) body: Expression,
 }
 
 /// A root or name, and what follows it.
@@ -46,18 +131,29 @@ pub(crate) struct Path {
 /// One step into a value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Segment {
-    Field { name: String, extent: Extent },
-    Index { place: i64, extent: Extent },
+    Field {
+        name: String,
+        extent: Extent,
+    },
+    Index {
+        place: i64,
+        extent: Extent,
+    },
+    /// `[*]`.
+    All,
+    /// `[?(condition)]`.
+    Filter(Box<Expression>),
+    /// `[expression]`.
+    Computed(Box<Expression>),
 }
 
-impl Segment {
-    /// The name of a field.
-    pub(crate) fn field(&self) -> Option<(&str, Extent)> {
-        match self {
-            Self::Field { name, extent } => Some((name, *extent)),
-            Self::Index { .. } => None,
-        }
-    }
+/// How a path is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// It may be missing without harm.
+    pub(crate) guarded: bool,
+    /// It stands in an expression about elements, where bare names are fields first.
+    pub(crate) element: bool,
 }
 
 /// A fault in an expression.
@@ -83,35 +179,119 @@ impl SyntaxError {
         self.hint = Some(hint.into());
         self
     }
+}
 
-    pub(crate) fn moved(mut self, by: usize) -> Self {
-        self.extent.start += by;
-        self.extent.end += by;
-        self
+impl Segment {
+    /// The name of a field.
+    pub(crate) fn field(&self) -> Option<(&str, Extent)> {
+        match self {
+            Self::Field { name, extent } => Some((name, *extent)),
+            Self::Index { .. } | Self::All | Self::Filter(_) | Self::Computed(_) => None,
+        }
+    }
+
+    /// Whether it leads to one place that is known without evaluating anything.
+    pub(crate) fn is_definite(&self) -> bool {
+        matches!(self, Self::Field { .. } | Self::Index { .. })
+    }
+
+    fn paths<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(&'e Path, Standing)) {
+        match self {
+            Self::Field { .. } | Self::Index { .. } | Self::All => (),
+            Self::Filter(condition) => {
+                condition.paths(Standing { element: true, ..standing }, see);
+            }
+            Self::Computed(inner) => inner.paths(standing, see),
+        }
     }
 }
 
 impl Expression {
-    /// Calls `see` with every path; `guarded` paths may be missing without harm.
-    pub(crate) fn paths<'e>(&'e self, guarded: bool, see: &mut dyn FnMut(&'e Path, bool)) {
+    /// Calls `see` with every path.
+    pub(crate) fn paths<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(&'e Path, Standing)) {
+        let guarded = Standing { guarded: true, ..standing };
         match self {
             Self::Literal(_) => (),
-            Self::Text(template) => template.paths(guarded, see),
-            Self::Path(path) => see(path, guarded),
-            Self::Optional(inner) | Self::Exists { of: inner, .. } => inner.paths(true, see),
-            Self::Coalesce(parts) => {
-                for (place, part) in parts.iter().enumerate() {
-                    part.paths(guarded || place + 1 < parts.len(), see);
+            Self::Text(template) => template.paths(standing, see),
+            Self::Path(path) => {
+                see(path, standing);
+                path.segments.iter().for_each(|segment| segment.paths(standing, see));
+            }
+            Self::Inside { of, segments } => {
+                of.paths(standing, see);
+                segments.iter().for_each(|segment| segment.paths(standing, see));
+            }
+            Self::Optional(inner)
+            | Self::Exists { of: inner, .. }
+            | Self::Empty { of: inner, .. } => {
+                inner.paths(guarded, see);
+            }
+            Self::Coalesce(parts) => each_but_last_guarded(parts.iter(), standing, see),
+            Self::Choice(parts) | Self::Between { parts, .. } => {
+                parts.iter().for_each(|part| part.paths(standing, see));
+            }
+            Self::Compare(compared) => {
+                compared.left.paths(standing, see);
+                compared.right.paths(standing, see);
+            }
+            Self::And(parts) | Self::Or(parts) | Self::List(parts) => {
+                parts.iter().for_each(|part| part.paths(standing, see));
+            }
+            Self::Not(inner) | Self::Negative(inner) => inner.paths(standing, see),
+            Self::Sum { first, rest } => {
+                first.paths(standing, see);
+                rest.iter().for_each(|(_, part)| part.paths(standing, see));
+            }
+            Self::Call(call) => call.paths(true, standing, see),
+            Self::Piped { first, calls } => {
+                let catches = calls.iter().any(|call| call.function.bears_missing());
+                first.paths(if catches { guarded } else { standing }, see);
+                calls.iter().for_each(|call| call.paths(false, standing, see));
+            }
+            Self::Object(pairs) => pairs.iter().for_each(|(_, part)| part.paths(standing, see)),
+        }
+    }
+
+    /// Whether it is the same whatever names mean.
+    pub(crate) fn is_constant(&self) -> bool {
+        let mut constant = true;
+        self.paths(Standing::default(), &mut |_, standing| constant &= standing.element);
+        constant
+    }
+}
+
+fn each_but_last_guarded<'e>(
+    parts: impl ExactSizeIterator<Item = &'e Expression>,
+    standing: Standing,
+    see: &mut dyn FnMut(&'e Path, Standing),
+) {
+    let last = parts.len().saturating_sub(1);
+    for (place, part) in parts.enumerate() {
+        part.paths(Standing { guarded: standing.guarded || place < last, ..standing }, see);
+    }
+}
+
+impl Call {
+    /// `first`: whether the first argument stands between the brackets, and not before a `|`.
+    fn paths<'e>(
+        &'e self,
+        first: bool,
+        standing: Standing,
+        see: &mut dyn FnMut(&'e Path, Standing),
+    ) {
+        let catches = self.function.bears_missing();
+        let last = self.arguments.len().saturating_sub(1);
+        for (place, argument) in self.arguments.iter().enumerate() {
+            match argument {
+                Argument::Value(value) => {
+                    let caught = catches && first && (place == 0 || place < last);
+                    let guarded = standing.guarded || caught;
+                    value.paths(Standing { guarded, ..standing }, see);
+                }
+                Argument::Element(element) => {
+                    element.body.paths(Standing { element: true, ..standing }, see);
                 }
             }
-            Self::Equal { left, right, .. } => {
-                left.paths(guarded, see);
-                right.paths(guarded, see);
-            }
-            Self::And(parts) | Self::Or(parts) => {
-                parts.iter().for_each(|part| part.paths(guarded, see));
-            }
-            Self::Not(inner) => inner.paths(guarded, see),
         }
     }
 }
@@ -130,6 +310,9 @@ impl fmt::Display for Segment {
             Self::Field { name, .. } if name.chars().all(plain) => write!(f, ".{name}"),
             Self::Field { name, .. } => write!(f, "[{name:?}]"),
             Self::Index { place, .. } => write!(f, "[{place}]"),
+            Self::All => f.write_str("[*]"),
+            Self::Filter(_) => f.write_str("[?(…)]"),
+            Self::Computed(_) => f.write_str("[…]"),
         }
     }
 }

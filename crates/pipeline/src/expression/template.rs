@@ -4,8 +4,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Number, Value};
 
 use super::{
-    Evaluated, Expression, Missing, Names, Path, Place, SyntaxError, evaluate, parser, to_text,
+    Expression, Names, Path, Place, Stop, SyntaxError, evaluate,
+    parser::{self, Ground},
+    syntax::Standing,
+    to_text,
 };
+use crate::source::Extent;
 
 /// A text with holes, kept with the text it was read from.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +31,11 @@ impl Template {
     ///
     /// Every hole that is no hole; never empty.
     pub(crate) fn parse(source: &str) -> Result<Self, Vec<SyntaxError>> {
+        Self::parse_on(source, Ground::default())
+    }
+
+    /// Parses `source`, which stands on `ground`.
+    pub(super) fn parse_on(source: &str, ground: Ground) -> Result<Self, Vec<SyntaxError>> {
         let mut pieces = Vec::new();
         let mut errors = Vec::new();
         let mut text = String::new();
@@ -40,7 +49,7 @@ impl Template {
                 continue;
             }
             text.push_str(&source[at..open]);
-            match parser::parse_hole(source, open + 2) {
+            match parser::parse_hole(source, open + 2, ground) {
                 Ok((expression, behind)) => {
                     if !text.is_empty() {
                         pieces.push(Piece::Text(std::mem::take(&mut text)));
@@ -50,8 +59,7 @@ impl Template {
                 }
                 Err(mut error) => {
                     if error.extent.start == error.extent.end {
-                        error.extent.start = open;
-                        error.extent.end = open + 2;
+                        error.extent = ground.origin.place(Extent::new(open, open + 2));
                     }
                     errors.push(error);
                     let Some(close) = source[open..].find("}}") else {
@@ -72,20 +80,10 @@ impl Template {
         Ok(Self { source: source.to_owned(), pieces })
     }
 
-    /// The same template, with places counted from `by` earlier.
-    pub(super) fn moved(mut self, by: usize) -> Self {
-        for piece in &mut self.pieces {
-            if let Piece::Hole(expression) = piece {
-                move_paths(expression, by);
-            }
-        }
-        self
-    }
-
-    pub(crate) fn paths<'e>(&'e self, guarded: bool, see: &mut dyn FnMut(&'e Path, bool)) {
+    pub(crate) fn paths<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(&'e Path, Standing)) {
         for piece in &self.pieces {
             if let Piece::Hole(expression) = piece {
-                expression.paths(guarded, see);
+                expression.paths(standing, see);
             }
         }
     }
@@ -95,9 +93,9 @@ impl Template {
     /// # Errors
     ///
     /// The first value that is missing.
-    pub(crate) fn value(&self, names: &dyn Names) -> Result<Value, Missing> {
+    pub(crate) fn value(&self, names: &dyn Names) -> Result<Value, Stop> {
         if let Some(hole) = self.only_hole() {
-            return present(hole, names);
+            return evaluate(hole, names, Place::Template);
         }
         self.text(names).map(Value::String)
     }
@@ -107,12 +105,19 @@ impl Template {
     /// # Errors
     ///
     /// The first value that is missing.
-    pub(crate) fn text(&self, names: &dyn Names) -> Result<String, Missing> {
+    pub(crate) fn text(&self, names: &dyn Names) -> Result<String, Stop> {
+        self.text_at(names, Place::Template)
+    }
+
+    /// Its text, with names as they are at `place`.
+    pub(super) fn text_at(&self, names: &dyn Names, place: Place) -> Result<String, Stop> {
         let mut out = String::new();
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Hole(expression) => out.push_str(&to_text(&present(expression, names)?)),
+                Piece::Hole(expression) => {
+                    out.push_str(&to_text(&evaluate(expression, names, place)?));
+                }
             }
         }
         Ok(out)
@@ -129,43 +134,6 @@ impl Template {
             }
         }
         only
-    }
-}
-
-fn present(expression: &Expression, names: &dyn Names) -> Result<Value, Missing> {
-    match evaluate(expression, names, Place::Template) {
-        Evaluated::Present(value) => Ok(value),
-        Evaluated::Missing(missing) => Err(missing),
-    }
-}
-
-fn move_paths(expression: &mut Expression, by: usize) {
-    match expression {
-        Expression::Literal(_) | Expression::Text(_) => (),
-        Expression::Path(path) => {
-            for extent in [&mut path.extent, &mut path.root_extent] {
-                extent.start += by;
-                extent.end += by;
-            }
-            for segment in &mut path.segments {
-                let (super::Segment::Field { extent, .. } | super::Segment::Index { extent, .. }) =
-                    segment;
-                extent.start += by;
-                extent.end += by;
-            }
-        }
-        Expression::Optional(inner)
-        | Expression::Exists { of: inner, .. }
-        | Expression::Not(inner) => {
-            move_paths(inner, by);
-        }
-        Expression::Coalesce(parts) | Expression::And(parts) | Expression::Or(parts) => {
-            parts.iter_mut().for_each(|part| move_paths(part, by));
-        }
-        Expression::Equal { left, right, .. } => {
-            move_paths(left, by);
-            move_paths(right, by);
-        }
     }
 }
 
@@ -248,7 +216,7 @@ impl TemplateTree {
     /// # Errors
     ///
     /// The first value that is missing.
-    pub(crate) fn value(&self, names: &dyn Names) -> Result<Value, Missing> {
+    pub(crate) fn value(&self, names: &dyn Names) -> Result<Value, Stop> {
         Ok(match self {
             Self::Null => Value::Null,
             Self::Bool(value) => Value::Bool(*value),

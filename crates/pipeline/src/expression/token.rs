@@ -66,6 +66,12 @@ impl<'t> Lexer<'t> {
         Ok((token, Extent::new(start, self.at)))
     }
 
+    /// Reads on from `at`, which is inside of the token that was read last.
+    pub(super) fn back_to(&mut self, at: usize) {
+        self.at = at;
+        self.behind_dot = false;
+    }
+
     /// Letters, digits, `_`, and hyphens between them (YT-15).
     fn name(&mut self, rest: &str) -> String {
         let inside = |c: char| c.is_alphanumeric() || c == '_';

@@ -6,8 +6,14 @@ use perennial_core::{FailureClass, failure::Failure, run::SkipReason};
 use perennial_engine::{AttemptCx, Outcome};
 use serde_json::{Map, Value};
 
-use super::{PipelineRun, failure::missing, record, scope::Scope, workflow::unknown_job};
-use crate::definition::{Assign, Echo, StepKind};
+use super::{
+    PipelineRun,
+    failure::{stopped, undecided},
+    record,
+    scope::Scope,
+    workflow::unknown_job,
+};
+use crate::definition::{Assign, Echo, StepKind, Write};
 
 impl PipelineRun {
     /// Makes the attempt of `cx`.
@@ -17,21 +23,22 @@ impl PipelineRun {
     /// The failure of the step.
     pub(super) async fn attempt(&self, cx: &AttemptCx) -> Result<Outcome, Failure> {
         let (_, step) = self.pipeline.step(&cx.job).ok_or_else(|| unknown_job(&cx.job))?;
-        let scope = Scope::new(self, cx);
+        let mut scope = Scope::new(self, cx);
         if let Some(condition) = &step.condition
-            && !condition.is_met(&scope)
+            && !condition.is_met(&scope).map_err(|stop| undecided(&stop, &condition.shown))?
         {
             return Ok(Outcome::Skipped {
                 reason: SkipReason::NotApplicable,
-                record: record::skipped(&condition.shown),
+                record: record::warned(record::skipped(&condition.shown), scope.warnings()),
             });
         }
         let record = match &step.kind {
-            StepKind::Echo(step) => echo(step, &scope).await?,
-            StepKind::SetVariable(step) => assign(step, scope)?,
+            // Its record is its value, in which nothing else has a place.
+            StepKind::Echo(step) => return echo(step, &scope).await.map(Outcome::Succeeded),
+            StepKind::SetVariable(step) => assign(step, &mut scope)?,
             StepKind::Chat(chat) => self.call(step, chat, cx, &scope).await?,
         };
-        Ok(Outcome::Succeeded(record))
+        Ok(Outcome::Succeeded(record::warned(record, scope.warnings())))
     }
 }
 
@@ -39,7 +46,7 @@ impl PipelineRun {
 const FAIL: &str = "__FAIL__";
 
 async fn echo(step: &Echo, scope: &Scope<'_>) -> Result<Value, Failure> {
-    let value = step.value.value(scope).map_err(|found| missing(&found))?;
+    let value = step.value.value(scope).map_err(|stop| stopped(&stop))?;
     if step.delay_ms > 0 {
         tokio::time::sleep(Duration::from_millis(step.delay_ms)).await;
     }
@@ -47,19 +54,25 @@ async fn echo(step: &Echo, scope: &Scope<'_>) -> Result<Value, Failure> {
         return Ok(value);
     }
     let message = match &step.error_message {
-        Some(template) => template.text(scope).map_err(|found| missing(&found))?,
+        Some(template) => template.text(scope).map_err(|stop| stopped(&stop))?,
         None => "Test step intentionally failed".to_owned(),
     };
     Err(Failure::new(FailureClass::Permanent, "PL617", message))
 }
 
 /// Values are evaluated in order, each seeing those before it (YS-65).
-fn assign(step: &Assign, mut scope: Scope<'_>) -> Result<Value, Failure> {
+fn assign(step: &Assign, scope: &mut Scope<'_>) -> Result<Value, Failure> {
     let mut values = Map::new();
     for (name, tree) in &step.variables {
-        let value = tree.value(&scope).map_err(|found| missing(&found))?;
-        scope.set(step.scope, name, value.clone());
+        let value = tree.value(scope).map_err(|stop| stopped(&stop))?;
+        if step.write == Write::Set {
+            scope.set(step.scope, name, value.clone());
+        }
         values.insert(name.clone(), value);
     }
-    Ok(record::assigned(step.scope, values))
+    if let Some((target, wanted, found)) = scope.misfit(step) {
+        let text = format!("`{target}` has to be a {wanted}, and is a {found}");
+        return Err(Failure::new(FailureClass::Expression, "PL619", text));
+    }
+    Ok(record::assigned(step, values))
 }

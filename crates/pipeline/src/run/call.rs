@@ -10,7 +10,7 @@ use perennial_tools::provider::{CallCx, complete};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{PipelineRun, failure::missing, prompt::prompt, record, scope::Scope};
+use super::{PipelineRun, failure::stopped, prompt::prompt, record, scope::Scope};
 use crate::definition::{Chat, Step};
 
 impl PipelineRun {
@@ -50,7 +50,7 @@ impl PipelineRun {
         let usual = calls.of(chat.provider);
         let options = &chat.options;
         let system = match &options.system {
-            Some(template) => template.text(scope).map_err(|found| missing(&found))?,
+            Some(template) => template.text(scope).map_err(|stop| stopped(&stop))?,
             None => String::new(),
         };
         let text = prompt(&chat.prompt, scope)?;

@@ -8,12 +8,36 @@ use perennial_core::{
     run::{JobKey, RunId},
 };
 
-use crate::{definition::Pipeline, expression::Missing};
+use crate::{definition::Pipeline, expression::Stop};
 
-/// A value that a template needs and that is not there.
-pub(super) fn missing(found: &Missing) -> Failure {
-    let text = format!("Missing value `{}`. Available fields: {}", found.path, found.fields());
-    Failure::new(FailureClass::Reference, "PL605", text)
+/// Why a template has no value.
+pub(super) fn stopped(stop: &Stop) -> Failure {
+    match stop {
+        Stop::Missing(found) | Stop::Undecided(found) => {
+            let text =
+                format!("Missing value `{}`. Available fields: {}", found.path, found.fields());
+            Failure::new(FailureClass::Reference, "PL605", text)
+        }
+        Stop::Fault(fault) => {
+            Failure::new(FailureClass::Expression, fault.code, fault.message.clone())
+        }
+    }
+}
+
+/// Why the condition `shown` is neither true nor false.
+pub(super) fn undecided(stop: &Stop, shown: &str) -> Failure {
+    match stop {
+        Stop::Missing(found) | Stop::Undecided(found) => {
+            let text = format!(
+                "Condition undecided: {shown}: missing value `{}`. Available fields: {}. \
+                 Guard it with `??` or `exists`, or set lenient.undecided_conditions to legacy",
+                found.path,
+                found.fields()
+            );
+            Failure::new(FailureClass::Expression, "PL607", text)
+        }
+        Stop::Fault(_) => stopped(stop),
+    }
 }
 
 /// The text of a step's final failure: a reason, then one fact a line.

@@ -3,10 +3,13 @@
 use perennial_core::{FailureClass, failure::Failure, run::JobState};
 use serde_json::Value;
 
-use super::{failure::missing, scope::Scope};
+use super::{
+    failure::{stopped, undecided},
+    scope::Scope,
+};
 use crate::{
     definition::{Part, PreviousResponse, PromptPart},
-    expression::{Missing, parse_path, pretty},
+    expression::{Missing, TextPath, pretty, query},
 };
 
 /// Texts of the parts, joined by one newline; a part whose condition is not met yields nothing.
@@ -17,13 +20,13 @@ use crate::{
 pub(super) fn prompt(parts: &[Part], scope: &Scope<'_>) -> Result<String, Failure> {
     let mut texts = Vec::with_capacity(parts.len());
     for part in parts {
-        if part.condition.as_ref().is_some_and(|condition| !condition.is_met(scope)) {
+        if let Some(condition) = &part.condition
+            && !condition.is_met(scope).map_err(|stop| undecided(&stop, &condition.shown))?
+        {
             continue;
         }
         texts.push(match &part.yields {
-            PromptPart::Static(template) => {
-                template.text(scope).map_err(|found| missing(&found))?
-            }
+            PromptPart::Static(template) => template.text(scope).map_err(|stop| stopped(&stop))?,
             PromptPart::Raw(text) => text.clone(),
             PromptPart::PreviousResponse(previous) => previous_text(previous, scope)?,
         });
@@ -56,8 +59,16 @@ fn previous_text(previous: &PreviousResponse, scope: &Scope<'_>) -> Result<Strin
     let Some(path) = &previous.extract else {
         return Ok(scope.value_view(step).map(pretty).unwrap_or_default());
     };
-    let segments = parse_path(path)
-        .map_err(|error| Failure::new(FailureClass::Expression, "PL603", error.message))?;
+    let segments = match TextPath::parse(path) {
+        Ok(TextPath::Definite(segments)) => segments,
+        Ok(TextPath::Query(path)) => {
+            // A path that finds nothing in the value is tried on the record (YT-12).
+            let found = scope.value_view(step).map_or(Value::Null, |value| query(&path, value));
+            let nothing = found.as_array().is_none_or(Vec::is_empty);
+            return Ok(pretty(&if nothing { query(&path, &job.result) } else { found }));
+        }
+        Err(error) => return Err(Failure::new(FailureClass::Expression, "PL603", error.message)),
+    };
     match scope.step_field(step, &segments) {
         Ok(value) if *value == Value::Null => Ok("nil".to_owned()),
         Ok(value) => Ok(pretty(&value)),

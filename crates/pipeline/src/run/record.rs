@@ -8,7 +8,7 @@
 use perennial_core::{Digest, failure::Failure, llm::Completion, run::JobKey};
 use serde_json::{Map, Value, json};
 
-use crate::definition::{Step, VariableScope};
+use crate::definition::{Assign, Step};
 
 /// The record of a step whose condition is not met (YC-6).
 pub(super) fn skipped(condition: &str) -> Value {
@@ -21,15 +21,27 @@ pub(super) fn skipped(condition: &str) -> Value {
 }
 
 /// The record of a `set_variable` step (YS-66).
-pub(super) fn assigned(scope: VariableScope, values: Map<String, Value>) -> Value {
+pub(super) fn assigned(step: &Assign, values: Map<String, Value>) -> Value {
+    let names: Vec<&str> = match step.write.target() {
+        Some(target) => vec![target],
+        None => values.keys().map(String::as_str).collect(),
+    };
     json!({
         "success": true,
         "status": "completed",
-        "variables_set": values.keys().collect::<Vec<_>>(),
-        "scope": scope.name(),
-        "variable_count": values.len(),
+        "variables_set": names,
+        "scope": step.scope.name(),
+        "variable_count": names.len(),
         "values": values,
     })
+}
+
+/// `record`, with what its expressions warned of.
+pub(super) fn warned(mut record: Value, warnings: Vec<String>) -> Value {
+    if let Some(record) = record.as_object_mut().filter(|_| !warnings.is_empty()) {
+        record.insert("warnings".to_owned(), warnings.into());
+    }
+    record
 }
 
 /// The record of a call (YV-1).

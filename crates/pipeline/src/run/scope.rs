@@ -1,16 +1,27 @@
 //! Names at run time, folded from what is done (3.3, 3.8).
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    mem,
+    sync::{Mutex, PoisonError},
+};
 
-use perennial_core::run::{JobKey, JobState, RunId};
+use perennial_core::{
+    Digest,
+    run::{IdempotencyKey, JobKey, JobState, RunId},
+};
 use perennial_engine::{AttemptCx, DoneJob};
 use serde_json::{Map, Value};
 
 use super::PipelineRun;
 use crate::{
-    definition::{Pipeline, StepKind, VariableScope},
-    expression::{Evaluated, Missing, Names, Path, Place, ROOTS, Segment, fields, walk},
+    definition::{Assign, Pipeline, StepKind, VariableScope, Write},
+    expression::{Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk},
 };
+
+/// Warnings that one attempt keeps; the others say no more.
+const WARNINGS_MAX: usize = 20;
 
 /// What names mean in one attempt of one step.
 #[derive(Debug)]
@@ -19,10 +30,21 @@ pub(super) struct Scope<'a> {
     inputs: &'a Value,
     done: HashMap<&'a JobKey, &'a DoneJob>,
     run: &'a RunId,
+    job: &'a JobKey,
+    attempt: u32,
+    key: &'a IdempotencyKey,
+    told: Mutex<Told>,
     timestamp: String,
     date: String,
     local: Map<String, Value>,
     global: Map<String, Value>,
+}
+
+/// What the expressions of an attempt told and took so far.
+#[derive(Debug, Default)]
+struct Told {
+    warnings: Vec<String>,
+    ids: u32,
 }
 
 /// What a record is made of decides how fields and `result` are found in it (YT-11, YT-12).
@@ -43,6 +65,10 @@ impl<'a> Scope<'a> {
             inputs: &run.settings.inputs,
             done: cx.done.iter().map(|job| (&job.key, job)).collect(),
             run: &cx.run,
+            job: &cx.job,
+            attempt: cx.attempt,
+            key: &cx.idempotency_key,
+            told: Mutex::default(),
             timestamp: cx.run_started_at.to_compact(),
             date: cx.run_started_at.to_date(),
             local: Map::new(),
@@ -54,11 +80,61 @@ impl<'a> Scope<'a> {
             else {
                 continue;
             };
-            for (name, value) in job.result["values"].as_object().into_iter().flatten() {
-                scope.set(assign.scope, name, value.clone());
+            if let Some(values) = job.result["values"].as_object() {
+                scope.apply(assign, values);
             }
         }
         scope
+    }
+
+    /// Repeats the writes of a step that is done.
+    fn apply(&mut self, assign: &Assign, values: &Map<String, Value>) {
+        let Some(target) = assign.write.target() else {
+            for (name, value) in values {
+                self.set(assign.scope, name, value.clone());
+            }
+            return;
+        };
+        let mut whole = self.own(assign.scope, target).cloned().unwrap_or(match assign.write {
+            Write::Set | Write::AppendTo(_) => Value::Array(Vec::new()),
+            Write::MergeInto(_) => Value::Object(Map::new()),
+        });
+        match &mut whole {
+            Value::Array(items) => items.extend(values.values().cloned()),
+            Value::Object(map) => {
+                map.extend(values.iter().map(|(name, value)| (name.clone(), value.clone())));
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => (),
+        }
+        self.set(assign.scope, target, whole);
+    }
+
+    /// The variable of this scope, or its initial value.
+    fn own(&self, scope: VariableScope, name: &str) -> Option<&Value> {
+        let variables = match scope {
+            VariableScope::Local => &self.local,
+            VariableScope::Global => &self.global,
+        };
+        variables.get(name).or_else(|| self.initial().get(name))
+    }
+
+    /// The target of `assign`, the type it should have and the one it has.
+    pub(super) fn misfit<'s>(
+        &self,
+        assign: &'s Assign,
+    ) -> Option<(&'s str, &'static str, &'static str)> {
+        let target = assign.write.target()?;
+        let found = self.own(assign.scope, target)?;
+        let wanted = match assign.write {
+            Write::Set | Write::AppendTo(_) => "list",
+            Write::MergeInto(_) => "map",
+        };
+        (type_of(found) != wanted).then(|| (target, wanted, type_of(found)))
+    }
+
+    /// What expressions warned of so far.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        mem::take(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner).warnings)
     }
 
     pub(super) fn set(&mut self, scope: VariableScope, name: &str, value: Value) {
@@ -99,6 +175,9 @@ impl<'a> Scope<'a> {
             Ok(value) => return Ok(value),
             Err(available) => available,
         };
+        if job.state == JobState::Skipped {
+            return Err(own);
+        }
         let shape = self.shape(job);
         let Some((first, _)) = segments.first().and_then(Segment::field) else { return Err(own) };
         let has_own = record.get(first).is_some();
@@ -186,6 +265,15 @@ impl<'a> Scope<'a> {
                 })
             }
             "workflow" => walk(Cow::Borrowed(facts), &path.segments),
+            "step" => match path.segments.first().and_then(Segment::field) {
+                Some(("name", _)) => {
+                    walk(Cow::Owned(Value::from(self.job.as_str())), &path.segments[1..])
+                }
+                Some(("attempt", _)) => {
+                    walk(Cow::Owned(Value::from(self.attempt)), &path.segments[1..])
+                }
+                _ => Err(Some(vec!["name".to_owned(), "attempt".to_owned()])),
+            },
             "timestamp" => inside(Value::from(self.timestamp.as_str())),
             "date" => inside(Value::from(self.date.as_str())),
             _ => inside(Value::from(self.run.as_str())),
@@ -207,7 +295,7 @@ fn reply(record: &Value) -> &Value {
 }
 
 impl Names for Scope<'_> {
-    fn find(&self, path: &Path, place: Place) -> Evaluated {
+    fn find(&self, path: &Path, place: Place) -> Result<Cow<'_, Value>, Missing> {
         let root = path.root.as_str();
         let is_step = self.pipeline.step(&JobKey::new(root)).is_some();
         let found = if place == Place::Condition && is_step {
@@ -221,9 +309,38 @@ impl Names for Scope<'_> {
         } else {
             Err(Some(self.plain_names()))
         };
-        match found {
-            Ok(value) => Evaluated::Present(value.into_owned()),
-            Err(available) => Evaluated::Missing(Missing { path: path.to_string(), available }),
+        found.map_err(|available| Missing { path: path.to_string(), available })
+    }
+
+    /// Made from the key of the job, which is in the journal: the same on every attempt.
+    fn uuid(&self) -> String {
+        let ordinal = {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.ids += 1;
+            told.ids
+        };
+        let key = self.key.call(&format!("uuid/{ordinal}"));
+        let digest = Digest::of(key.as_str().as_bytes()).to_string();
+        let digits: String = digest.chars().filter(char::is_ascii_hexdigit).collect();
+        // Version 8 of RFC 9562: the digits are ours to choose, but for version and variant.
+        format!(
+            "{}-{}-8{}-a{}-{}",
+            &digits[0..8],
+            &digits[8..12],
+            &digits[13..16],
+            &digits[17..20],
+            &digits[20..32]
+        )
+    }
+
+    fn warn(&self, text: String) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.warnings.len() < WARNINGS_MAX && !told.warnings.contains(&text) {
+            told.warnings.push(text);
         }
+    }
+
+    fn undecided(&self) -> Undecided {
+        self.pipeline.model.undecided
     }
 }

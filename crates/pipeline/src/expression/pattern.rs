@@ -1,0 +1,52 @@
+//! Regular expressions: Rust's syntax plus look-around and back-references, with a bound (YC-7).
+
+use std::sync::Arc;
+
+use fancy_regex::{Regex, RegexBuilder};
+
+/// Steps of the backtracking engine in one search.
+const STEPS_MAX: usize = 1_000_000;
+/// Bytes of a compiled automaton.
+const COMPILED_BYTES_MAX: usize = 1 << 20;
+
+/// A compiled regular expression.
+#[derive(Clone, Debug)]
+pub(crate) struct Pattern {
+    source: String,
+    regex: Arc<Regex>,
+}
+
+/// The search took more than a million steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooManySteps;
+
+impl Pattern {
+    /// Compiles `source`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub(super) fn new(source: &str) -> Result<Self, String> {
+        let regex = RegexBuilder::new(source)
+            .backtrack_limit(STEPS_MAX)
+            .delegate_size_limit(COMPILED_BYTES_MAX)
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(Self { source: source.to_owned(), regex: Arc::new(regex) })
+    }
+
+    /// Whether it is found anywhere in `text`.
+    ///
+    /// # Errors
+    ///
+    /// When the bound is reached first.
+    pub(super) fn is_in(&self, text: &str) -> Result<bool, TooManySteps> {
+        self.regex.is_match(text).map_err(|_| TooManySteps)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
