@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use perennial_core::tree::{
     Finding, Intensity, LastExit, NodeKind, Restarts, RuntimeInfo, TreeNode, TreeSnapshot,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use self::ids::Ids;
 
@@ -73,7 +73,7 @@ fn sorted(tree: &TreeSnapshot) -> Vec<Placed<'_>> {
         let mut key = words::key(node);
         if let Some(siblings) = under {
             if is_unordered(node.kind) {
-                siblings.sort_by_key(|child| keys.get(child.path.as_str()).cloned());
+                siblings.sort_by(|a, b| keys.get(a.path.as_str()).cmp(&keys.get(b.path.as_str())));
             }
             for child in siblings.iter() {
                 if key.len() > KEY_BYTES_MAX {
@@ -189,8 +189,19 @@ impl<'a> Rewrite<'a> {
         Finding {
             id: finding.id.clone(),
             name: finding.name.clone(),
+            severity: finding.severity,
             path: self.path(&finding.path),
             message: self.ids.in_text(&finding.message),
+            evidence: match self.detail(&Value::Object(finding.evidence.clone())) {
+                Value::Object(evidence) => evidence,
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Array(_) => Map::new(),
+            },
+            help: finding.help.as_deref().map(|help| self.ids.in_text(help)),
+            command: finding.command.as_deref().map(|command| self.ids.in_name(command)),
         }
     }
 }

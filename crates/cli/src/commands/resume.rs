@@ -41,7 +41,7 @@ pub(super) async fn resume(args: ResumeArgs) -> anyhow::Result<i32> {
     };
     let code = code.and_then(|code| {
         if args.engine.tree {
-            output::tree(&runtime.tree(), shown.json)?;
+            output::tree(&runtime.tree(), args.engine.tree_shape(&args.output))?;
         }
         Ok(code)
     });

@@ -1,10 +1,9 @@
 //! The order in which nodes are printed, and the lines drawn before them.
 
-use std::collections::HashMap;
-
 use perennial_core::tree::{TreeNode, TreeSnapshot};
 
 use super::Glyphs;
+use crate::outline::Outline;
 
 /// One node in its place.
 #[derive(Debug)]
@@ -23,23 +22,7 @@ pub(super) struct Branch<'a> {
 /// A saved dump may be damaged: a node whose parent is missing, or that is its own ancestor, is
 /// printed at the left margin. No node is left out and none is printed twice.
 pub(super) fn branches(tree: &TreeSnapshot, glyphs: Glyphs) -> Vec<Branch<'_>> {
-    let mut place_of: HashMap<&str, usize> = HashMap::new();
-    for (place, node) in tree.nodes.iter().enumerate() {
-        place_of.entry(&node.path).or_insert(place);
-    }
-    let parent_of = |node: &TreeNode| node.parent.as_deref().and_then(|path| place_of.get(path));
-    let mut children: Vec<Vec<usize>> = vec![Vec::new(); tree.nodes.len()];
-    let mut tops = Vec::new();
-    for (place, node) in tree.nodes.iter().enumerate() {
-        match parent_of(node) {
-            Some(parent) => children[*parent].push(place),
-            None => tops.push(place),
-        }
-    }
-    for siblings in &mut children {
-        siblings.sort_by_key(|place| tree.nodes[*place].order);
-    }
-
+    let Outline { children, tops, .. } = Outline::of(tree);
     let mut walk =
         Walk { tree, glyphs, children, seen: vec![false; tree.nodes.len()], out: vec![] };
     for top in tops {

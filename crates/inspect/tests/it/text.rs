@@ -2,7 +2,7 @@
 
 use perennial_core::{
     Restart,
-    tree::{Finding, LastExit, NodeKind, NodeState, TreeSnapshot},
+    tree::{Finding, LastExit, NodeKind, NodeState, Severity, TreeSnapshot},
 };
 use perennial_inspect::{Glyphs, TextOptions, to_text};
 use unicode_width::UnicodeWidthStr;
@@ -90,8 +90,12 @@ fn nothing_from_outside_can_repaint_the_terminal_or_start_a_line() {
     tree.findings = vec![Finding {
         id: evil.into(),
         name: evil.into(),
+        severity: Severity::Error,
         path: evil.into(),
         message: evil.into(),
+        evidence: serde_json::Map::from_iter([(evil.into(), evil.into())]),
+        help: Some(evil.into()),
+        command: Some(evil.into()),
     }];
     for declared in [false, true] {
         for stable in [false, true] {
