@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use perennial::{ProviderMode, Store};
 
-pub(crate) use self::tree::{Format, TreeArgs};
+pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
 use crate::output::{Colour, Shape};
 
 const AFTER_HELP: &str = "\
@@ -17,7 +17,8 @@ First steps:
   perennial runs
 
 Exit codes: 0 completed · 1 run failed · 2 usage · 3 definition invalid · 5 deadline
-            6 cancelled · 8 provider · 9 store · 12 not found · 128+n signal";
+            6 cancelled · 8 provider · 9 store · 10 trees differ · 11 findings
+            12 not found · 128+n signal";
 
 /// Durable AI pipelines under supervision: what dies comes back.
 #[derive(Debug, Parser)]
@@ -166,6 +167,6 @@ impl EngineArgs {
     /// How the tree at the end is shown.
     pub(crate) fn tree_shape(&self, output: &OutputArgs) -> Shape {
         let format = if output.json { Format::Json } else { Format::Text };
-        Shape { format, colour: output.color, stable: self.stable }
+        Shape { format, colour: output.color, stable: self.stable, total: None }
     }
 }

@@ -67,6 +67,8 @@ pub(crate) struct Shape {
     pub(crate) format: Format,
     pub(crate) colour: Colour,
     pub(crate) stable: bool,
+    /// How many nodes it has as a whole.
+    pub(crate) total: Option<usize>,
 }
 
 /// Writes the tree; as JSON it is one line.
@@ -81,6 +83,7 @@ pub(crate) fn tree(tree: &TreeSnapshot, shape: Shape) -> anyhow::Result<()> {
             let options = TextOptions {
                 color: shape.colour.on(&io::stdout()),
                 stable: shape.stable,
+                total: shape.total,
                 ..TextOptions::default()
             };
             text(&inspect::to_text(tree, &options))

@@ -6,6 +6,9 @@
 //! |---|---|
 //! | `text` | the tree for people: columns, glyphs, colour |
 //! | `dot`, `mermaid` | the tree as a drawing |
+//! | `filter` | parts of a tree |
+//! | `diff` | what changed between two dumps |
+//! | `findings` | what is wrong with a tree, from one dump or several |
 //! | `json` | the document, there and back |
 //! | `schema` | the published JSON Schema of the document |
 //! | `stable` | which parts of a dump differ from one start to the next |
@@ -28,7 +31,10 @@
 //! # }
 //! ```
 
+mod diff;
 mod dot;
+mod filter;
+mod findings;
 mod json;
 mod mermaid;
 mod neutral;
@@ -39,7 +45,12 @@ mod standing;
 mod text;
 mod words;
 
+pub use diff::{
+    Change, DIFF_SCHEMA, DiffOptions, FromTo, Listed, Restarted, TreeDiff, diff, diff_to_text,
+};
 pub use dot::to_dot;
+pub use filter::{Filter, PathPattern, PatternError, filtered};
+pub use findings::{Thresholds, diagnosed};
 pub use json::{DumpError, from_json, to_json};
 pub use mermaid::to_mermaid;
 pub use neutral::neutral;

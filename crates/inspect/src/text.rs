@@ -8,16 +8,20 @@ mod detail;
 mod duration;
 mod paint;
 
-use perennial_core::tree::{Finding, LastExit, TreeSnapshot};
+use perennial_core::tree::{Finding, LastExit, Severity, TreeSnapshot};
 
 use self::{
     branches::branches,
     columns::{Cell, Column},
+};
+pub(crate) use self::{
+    duration::{declared, elapsed},
     paint::{Paint, Tone},
 };
 use crate::{
-    neutral::{neutral_within, width},
+    neutral::{neutral, neutral_within, width},
     stable::{COUNT, ELAPSED, stable},
+    words::severity_word,
 };
 
 /// Longest line of a message below a node or of a finding.
@@ -78,6 +82,8 @@ pub struct TextOptions {
     /// Whether to write placeholders for all that differs from one start to the next, so that the
     /// text can be compared in a test.
     pub stable: bool,
+    /// How many nodes the tree has, if only a part of it is written: the header says so.
+    pub total: Option<usize>,
 }
 
 /// The dump as text for people, ending in a line break.
@@ -128,9 +134,10 @@ impl Page<'_> {
         if let Some(ms) = self.tree.uptime_ms {
             facts.push(format!("up {}", self.elapsed(ms)));
         }
-        facts.push(match self.tree.nodes.len() {
-            1 => "1 node".to_owned(),
-            n => format!("{n} nodes"),
+        facts.push(match (self.tree.nodes.len(), self.options.total) {
+            (n, Some(total)) if n != total => format!("{n} of {total} nodes"),
+            (1, _) => "1 node".to_owned(),
+            (n, _) => format!("{n} nodes"),
         });
         if let Some(us) = self.tree.took_us {
             let cost = if self.options.stable { ELAPSED.to_owned() } else { duration::cost(us) };
@@ -219,8 +226,14 @@ impl Page<'_> {
     }
 
     fn finding(&self, out: &mut String, finding: &Finding) {
-        let title = format!("!! {} {}", finding.id, finding.name);
-        self.paint().put(out, Tone::Bad, &self.cut(&title, MESSAGE_COLUMNS_MAX));
+        let severity = severity_word(finding.severity);
+        let tone = match finding.severity {
+            Severity::Info => Tone::Strong,
+            Severity::Warn => Tone::Warn,
+            Severity::Error => Tone::Bad,
+        };
+        let title = format!("!! {} {} ({severity})", finding.id, finding.name);
+        self.paint().put(out, tone, &self.cut(&title, MESSAGE_COLUMNS_MAX));
         out.push(' ');
         out.push_str(&self.cut(&finding.path, MESSAGE_COLUMNS_MAX));
         if !finding.message.is_empty() {
@@ -228,6 +241,17 @@ impl Page<'_> {
             out.push_str(&self.cut(&finding.message, MESSAGE_COLUMNS_MAX));
         }
         out.push('\n');
+        if let Some(help) = &finding.help {
+            out.push_str("   help: ");
+            out.push_str(&self.cut(help, MESSAGE_COLUMNS_MAX));
+            out.push('\n');
+        }
+        if let Some(command) = &finding.command {
+            // Whole: a command that was cut would be another one.
+            out.push_str("   try:  perennial ");
+            out.push_str(&neutral(command));
+            out.push('\n');
+        }
     }
 
     fn elapsed(&self, ms: u64) -> String {

@@ -9,6 +9,7 @@ use super::{
     inputs,
     progress::{self, Shown},
     rehearsal::rehearse,
+    tree::with_findings,
 };
 use crate::{
     args::RunArgs,
@@ -61,7 +62,8 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
     }
     let code = ended.and_then(|code| {
         if args.engine.tree {
-            output::tree(&runtime.tree(), args.engine.tree_shape(&args.output))?;
+            let tree = with_findings(runtime.tree(), &[], None);
+            output::tree(&tree, args.engine.tree_shape(&args.output))?;
         }
         Ok(code)
     });

@@ -1,24 +1,33 @@
 //! The tree of this version as specified, or a saved dump of one that ran.
 
-use std::{
-    io::{self, Read},
-    path::Path,
+mod diff;
+mod dump;
+
+use std::path::Path;
+
+use perennial::{
+    TreeSnapshot, declared_tree,
+    inspect::{Thresholds, diagnosed, filtered},
+    supervision::MAILBOX_MAX,
 };
 
-use perennial::{TreeSnapshot, declared_tree, inspect::from_json, tools::read_source};
-
 use crate::{
-    args::TreeArgs,
+    args::{TreeArgs, TreeCommand},
+    commands::hint::quoted,
     exit::{self, failed, failed_with},
     output::{self, Shape},
 };
 
-/// Largest dump that is read: some hundred thousand nodes.
-const DUMP_BYTES_MAX: u64 = 512 * 1024 * 1024;
-
 pub(super) fn tree(args: &TreeArgs) -> anyhow::Result<i32> {
+    if let Some(TreeCommand::Diff(args)) = &args.command {
+        return diff::diff(args);
+    }
     let tree = match &args.dump {
-        Some(path) => read_dump(path)?,
+        Some(path) => {
+            let earlier: Vec<TreeSnapshot> =
+                args.earlier.iter().map(|path| dump::read(path)).collect::<Result<_, _>>()?;
+            with_findings(dump::read(path)?, &earlier, Some(path))
+        }
         None if args.declared => {
             declared_tree(Vec::new()).map_err(|error| failed(exit::STORE, error))?
         }
@@ -28,29 +37,45 @@ pub(super) fn tree(args: &TreeArgs) -> anyhow::Result<i32> {
             return Err(failed_with(exit::USAGE, text, help.to_owned()));
         }
     };
-    let shape = Shape { format: args.format(), colour: args.output.color, stable: args.stable };
+    let total = tree.nodes.len();
+    let tree = filtered(tree, &args.filter.filter());
+    if tree.nodes.is_empty() && total > 0 {
+        output::talk(&format!("no node of {total} is what was asked for"));
+    }
+    let shape = Shape {
+        format: args.format(),
+        colour: args.output.color,
+        stable: args.stable,
+        total: Some(total),
+    };
     output::tree(&tree, shape)?;
-    Ok(exit::COMPLETED)
+    let is_bad = args
+        .fail_on
+        .is_some_and(|least| tree.findings.iter().any(|finding| finding.severity >= least));
+    Ok(if is_bad { exit::FINDINGS } else { exit::COMPLETED })
 }
 
-/// The dump in the file at `path`, or on stdin where that is `-`.
-fn read_dump(path: &Path) -> anyhow::Result<TreeSnapshot> {
-    let about = |what: &dyn std::fmt::Display| format!("dump {}: {what}", path.display());
-    let bytes = if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        let read = io::stdin().lock().take(DUMP_BYTES_MAX + 1).read_to_end(&mut bytes);
-        read.map_err(|error| failed(exit::USAGE, about(&error)))?;
-        if bytes.len() as u64 > DUMP_BYTES_MAX {
-            return Err(failed(exit::USAGE, about(&"larger than 512 MiB")));
-        }
-        bytes
-    } else {
-        read_source(path, DUMP_BYTES_MAX)
-            .map_err(|error| failed(exit::USAGE, format!("dump: {error}")))?
-    };
-    let text = String::from_utf8(bytes).map_err(|error| failed(exit::USAGE, about(&error)))?;
-    from_json(&text).map_err(|error| {
-        let help = "perennial run FILE --tree --json | tail -n 1 > dump.json";
-        failed_with(exit::USAGE, about(&error), help.to_owned())
-    })
+/// What is wrong with the tree, with commands that work as they are typed: `source` is where it was
+/// read from. Of a tree that was not saved none can be shown again.
+pub(super) fn with_findings(
+    tree: TreeSnapshot,
+    earlier: &[TreeSnapshot],
+    source: Option<&Path>,
+) -> TreeSnapshot {
+    let mut tree = diagnosed(tree, earlier, &thresholds());
+    let source = source.filter(|path| *path != Path::new("-"));
+    for finding in &mut tree.findings {
+        let Some(rest) = finding.command.as_deref().and_then(|it| it.strip_prefix("tree --match"))
+        else {
+            continue;
+        };
+        finding.command = source.map(|path| {
+            format!("tree --dump {} --match{rest}", quoted(&path.display().to_string()))
+        });
+    }
+    tree
+}
+
+fn thresholds() -> Thresholds {
+    Thresholds { mailbox_capacity: MAILBOX_MAX, ..Thresholds::default() }
 }
