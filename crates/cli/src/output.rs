@@ -84,6 +84,9 @@ pub(crate) fn tree(tree: &TreeSnapshot, shape: Shape) -> anyhow::Result<()> {
                 color: shape.colour.on(&io::stdout()),
                 stable: shape.stable,
                 total: shape.total,
+                // Nothing where stdout is no terminal: what is saved is whole.
+                width: terminal_size::terminal_size_of(io::stdout())
+                    .map(|(width, _)| width.0.into()),
                 ..TextOptions::default()
             };
             text(&inspect::to_text(tree, &options))

@@ -28,6 +28,8 @@ use crate::{
 const MESSAGE_COLUMNS_MAX: usize = 120;
 /// Longest part of the header that comes from outside.
 const HEADER_COLUMNS_MAX: usize = 48;
+/// Shortest detail that still says something.
+const DETAIL_COLUMNS_MIN: usize = 16;
 /// What stands between two columns.
 const GAP: &str = "  ";
 
@@ -84,6 +86,9 @@ pub struct TextOptions {
     pub stable: bool,
     /// How many nodes the tree has, if only a part of it is written: the header says so.
     pub total: Option<usize>,
+    /// How wide the reader's terminal is: details are cut, and then columns left out, until nodes fit
+    /// where they can. Names, states, messages and findings are written whole.
+    pub width: Option<usize>,
 }
 
 /// The dump as text for people, ending in a line break.
@@ -157,7 +162,7 @@ impl Page<'_> {
 
     fn nodes(&self, out: &mut String) {
         let branches = branches(self.tree, self.options.glyphs);
-        let columns: Vec<(Column, Vec<Cell>)> = Column::of(self.tree)
+        let mut columns: Vec<(Column, Vec<Cell>)> = Column::of(self.tree)
             .iter()
             .map(|column| (*column, branches.iter().map(|b| self.cell(*column, b)).collect()))
             .filter(|(column, cells): &(Column, Vec<Cell>)| {
@@ -168,12 +173,15 @@ impl Page<'_> {
             return;
         }
 
-        let widths: Vec<usize> = columns
+        let mut widths: Vec<usize> = columns
             .iter()
             .map(|(column, cells)| {
                 cells.iter().map(Cell::width).max().unwrap_or(0).max(width(column.title()))
             })
             .collect();
+        if let Some(room) = self.options.width {
+            self.fit(&mut columns, &mut widths, room);
+        }
         let titles: Vec<Cell> = columns
             .iter()
             .map(|(column, _)| Cell::new(column.title()).toned(Tone::Strong))
@@ -183,6 +191,35 @@ impl Page<'_> {
             self.row(out, &columns, &widths, |place| &columns[place].1[line]);
             if let Some(exit) = &branch.node.last_exit {
                 self.message(out, &branch.below, exit);
+            }
+        }
+    }
+
+    /// Cuts details and leaves columns out until a line has at most `room` columns, or only what nobody can
+    /// do without is left.
+    fn fit(&self, columns: &mut Vec<(Column, Vec<Cell>)>, widths: &mut Vec<usize>, room: usize) {
+        let mut dispensable = Column::DISPENSABLE.iter();
+        loop {
+            let needed = widths.iter().sum::<usize>() + GAP.len() * (widths.len() - 1);
+            let too_many = needed.saturating_sub(room);
+            let detail = columns.iter().position(|(column, _)| *column == Column::Detail);
+            if too_many == 0 {
+                return;
+            }
+            if let Some(place) = detail
+                && let Some(left) = widths[place].checked_sub(too_many)
+                && left >= DETAIL_COLUMNS_MIN
+            {
+                widths[place] = left;
+                for cell in &mut columns[place].1 {
+                    cell.text = self.cut(&cell.text, left);
+                }
+                return;
+            }
+            let Some(dropped) = dispensable.next() else { return };
+            if let Some(place) = columns.iter().position(|(column, _)| column == dropped) {
+                columns.remove(place);
+                widths.remove(place);
             }
         }
     }

@@ -47,6 +47,20 @@ pub(super) enum Column {
 }
 
 impl Column {
+    /// What a narrow terminal does without, the first one first.
+    pub(super) const DISPENSABLE: [Self; 10] = [
+        Self::Type,
+        Self::Strategy,
+        Self::Restart,
+        Self::Shutdown,
+        Self::LastExit,
+        Self::Kind,
+        Self::Detail,
+        Self::Up,
+        Self::Mailbox,
+        Self::Restarts,
+    ];
+
     /// The columns that say something about `tree`; a declared tree has no life to tell of, and its
     /// numbers would all be zero.
     pub(super) fn of(tree: &TreeSnapshot) -> &'static [Self] {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 const PLAIN: TextOptions =
-    TextOptions { glyphs: Glyphs::Unicode, color: false, stable: false, total: None };
+    TextOptions { glyphs: Glyphs::Unicode, color: false, stable: false, total: None, width: None };
 
 fn assert_text(name: &str, tree: &TreeSnapshot, options: TextOptions) {
     assert_is_file(
@@ -183,4 +183,30 @@ fn a_very_deep_tree_needs_no_deep_stack() {
         tree.nodes.push(node(&path, NodeKind::Supervisor, Restart::Permanent));
     }
     assert_eq!(to_text(&tree, &PLAIN).lines().count(), 1_005);
+}
+
+/// The lines of nodes, without what stands below them.
+fn rows(text: &str) -> Vec<&str> {
+    text.lines()
+        .skip(1)
+        .filter(|line| !line.contains(" ! ") && !line.starts_with(['!', ' ']))
+        .collect()
+}
+
+#[test]
+fn a_narrow_terminal_gets_fewer_columns_and_all_nodes() {
+    assert_text("narrow", &running(), TextOptions { width: Some(80), ..PLAIN });
+    let full = to_text(&running(), &PLAIN);
+    let widest = rows(&full).iter().map(|line| line.width()).max().unwrap();
+    for width in [0, 20, 60, 80, 100, 120, 160, widest] {
+        for tree in [running(), declared()] {
+            let text = to_text(&tree, &TextOptions { width: Some(width), ..PLAIN });
+            for node in &tree.nodes {
+                assert!(text.contains(&node.id), "{} in {width}: {text}", node.id);
+            }
+            let too_wide = rows(&text).iter().any(|line| line.width() > width.max(60));
+            assert!(!too_wide, "{width}: {text}");
+        }
+    }
+    assert_eq!(to_text(&running(), &TextOptions { width: Some(widest), ..PLAIN }), full);
 }
