@@ -196,6 +196,9 @@ fn rows(text: &str) -> Vec<&str> {
 #[test]
 fn a_narrow_terminal_gets_fewer_columns_and_all_nodes() {
     assert_text("narrow", &running(), TextOptions { width: Some(80), ..PLAIN });
+    let cut = to_text(&running(), &TextOptions { width: Some(100), ..PLAIN });
+    assert!(cut.contains("DETAIL") && cut.contains("backend sqlite, lag 0"), "{cut}");
+    assert!(cut.contains("workflow review-pr, step c…"), "{cut}");
     let full = to_text(&running(), &PLAIN);
     let widest = rows(&full).iter().map(|line| line.width()).max().unwrap();
     for width in [0, 20, 60, 80, 100, 120, 160, widest] {
