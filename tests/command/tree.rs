@@ -37,7 +37,7 @@ fn a_saved_dump_is_shown_in_every_format() {
 #[test]
 fn the_stable_dumps_of_two_runs_are_equal() {
     let (one, other) = (with_dump(), with_dump());
-    for format in ["text", "json", "dot", "mermaid"] {
+    for format in ["text", "json", "ndjson", "dot", "mermaid"] {
         let args = ["tree", "--dump", "dump.json", "--stable", "--format", format];
         let [one, other] = [&one, &other].map(|world| {
             let text = world.expect(0, &args).stdout;

@@ -77,6 +77,7 @@ pub(crate) fn tree(tree: &TreeSnapshot, shape: Shape) -> anyhow::Result<()> {
     let shown = placeholders.as_ref().unwrap_or(tree);
     match shape.format {
         Format::Json => json(&serde_json::to_value(shown)?),
+        Format::Ndjson => text(&inspect::to_ndjson(shown)),
         Format::Dot => text(&inspect::to_dot(shown)),
         Format::Mermaid => text(&inspect::to_mermaid(shown)),
         Format::Text => {

@@ -51,7 +51,7 @@ pub use diff::{
 pub use dot::to_dot;
 pub use filter::{Filter, PathPattern, PatternError, filtered};
 pub use findings::{Thresholds, diagnosed};
-pub use json::{DumpError, from_json, to_json};
+pub use json::{DumpError, from_json, to_json, to_ndjson};
 pub use mermaid::to_mermaid;
 pub use neutral::neutral;
 pub use schema::schema;

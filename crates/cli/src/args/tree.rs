@@ -39,6 +39,8 @@ pub(crate) enum Format {
     Text,
     /// One JSON document on one line
     Json,
+    /// One line of JSON a node, between the envelope and the findings
+    Ndjson,
     /// Graphviz
     Dot,
     /// For Markdown, at most some 200 nodes
