@@ -72,9 +72,10 @@ pub(crate) struct TreeArgs {
         value_parser = word(&SEVERITIES, severity_word))]
     pub(crate) fail_on: Option<Severity>,
     #[command(flatten)]
-    pub(crate) filter: FilterArgs,
-    #[command(flatten)]
     pub(crate) output: OutputArgs,
+    // Last: its heading is that of all that follows.
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
 }
 
 /// Which part of the tree is shown; what is above it is shown with it.
