@@ -11,5 +11,6 @@ mod refusals;
 mod secrets;
 mod signals;
 mod stores;
+mod tree;
 mod verbs;
 mod world;

@@ -38,6 +38,7 @@ fn a_broken_pipe_ends_every_verb_quietly() {
         &["check", "gone.yaml", "--json"],
         &["tree", "--declared"],
         &["tree", "--declared", "--json"],
+        &["tree", "--declared", "--format", "dot"],
         &["--help"],
         &["run", "--help"],
         &["--version"],

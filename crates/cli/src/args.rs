@@ -1,9 +1,14 @@
 //! The command line.
 
+mod tree;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use perennial::{ProviderMode, Store};
+
+pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
+use crate::output::{Colour, Shape};
 
 const AFTER_HELP: &str = "\
 First steps:
@@ -12,7 +17,8 @@ First steps:
   perennial runs
 
 Exit codes: 0 completed · 1 run failed · 2 usage · 3 definition invalid · 5 deadline
-            6 cancelled · 8 provider · 9 store · 12 not found · 128+n signal";
+            6 cancelled · 8 provider · 9 store · 10 trees differ · 11 findings
+            12 not found · 128+n signal";
 
 /// Durable AI pipelines under supervision: what dies comes back.
 #[derive(Debug, Parser)]
@@ -61,6 +67,9 @@ pub(crate) struct OutputArgs {
     /// Machine-readable: one JSON value per line on stdout
     #[arg(long)]
     pub(crate) json: bool,
+    /// Colours: auto is on a terminal, unless NO_COLOR is set
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Colour::Auto)]
+    pub(crate) color: Colour,
 }
 
 /// What a process that runs something needs.
@@ -72,6 +81,9 @@ pub(crate) struct EngineArgs {
     /// Prints the supervision tree at the end
     #[arg(long)]
     pub(crate) tree: bool,
+    /// In that tree, placeholders for what differs from one start to the next
+    #[arg(long, requires = "tree")]
+    pub(crate) stable: bool,
     /// No progress, no results: only problems and what was asked for
     #[arg(long)]
     pub(crate) quiet: bool,
@@ -151,11 +163,10 @@ pub(crate) struct ShowArgs {
     pub(crate) output: OutputArgs,
 }
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct TreeArgs {
-    /// The tree as specified, before anything runs
-    #[arg(long)]
-    pub(crate) declared: bool,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
+impl EngineArgs {
+    /// How the tree at the end is shown.
+    pub(crate) fn tree_shape(&self, output: &OutputArgs) -> Shape {
+        let format = if output.json { Format::Json } else { Format::Text };
+        Shape { format, colour: output.color, stable: self.stable, total: None }
+    }
 }

@@ -10,6 +10,10 @@ pub(crate) const DEADLINE: i32 = 5;
 pub(crate) const CANCELLED: i32 = 6;
 pub(crate) const PROVIDER: i32 = 8;
 pub(crate) const STORE: i32 = 9;
+/// Two trees are not the same.
+pub(crate) const DIFFERENT: i32 = 10;
+/// Findings of the severity that was asked for.
+pub(crate) const FINDINGS: i32 = 11;
 pub(crate) const NOT_FOUND: i32 = 12;
 /// 128 + SIGINT.
 pub(crate) const INTERRUPTED: i32 = 130;

@@ -5,20 +5,35 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum;
 use perennial::{
     TreeSnapshot,
-    inspect::{Glyphs, TextOptions, neutral, to_text},
+    inspect::{self, TextOptions, neutral},
 };
 use serde_json::{Map, Value};
 
-/// Whether colours are welcome on stdout.
-pub(crate) fn colour() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+use crate::args::Format;
+
+/// When to write colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Colour {
+    Auto,
+    Always,
+    Never,
 }
 
-/// Whether colours are welcome on stderr.
-pub(crate) fn talk_colour() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+impl Colour {
+    /// Whether colours are welcome on `stream`.
+    pub(crate) fn on(self, stream: &impl IsTerminal) -> bool {
+        match self {
+            Self::Auto => {
+                let declined = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                stream.is_terminal() && !declined
+            }
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
 }
 
 /// Whether somebody stopped reading us.
@@ -46,14 +61,38 @@ pub(crate) fn json(value: &Value) -> anyhow::Result<()> {
     text(&format!("{value}\n"))
 }
 
-/// Writes the tree: text for people, one line of JSON for machines.
-pub(crate) fn tree(tree: &TreeSnapshot, as_json: bool) -> anyhow::Result<()> {
-    if as_json {
-        return json(&serde_json::to_value(tree)?);
+/// How a tree is shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) format: Format,
+    pub(crate) colour: Colour,
+    pub(crate) stable: bool,
+    /// How many nodes it has as a whole.
+    pub(crate) total: Option<usize>,
+}
+
+/// Writes the tree; as JSON it is one line.
+pub(crate) fn tree(tree: &TreeSnapshot, shape: Shape) -> anyhow::Result<()> {
+    let placeholders = if shape.stable { Some(inspect::stable(tree)) } else { None };
+    let shown = placeholders.as_ref().unwrap_or(tree);
+    match shape.format {
+        Format::Json => json(&serde_json::to_value(shown)?),
+        Format::Ndjson => text(&inspect::to_ndjson(shown)),
+        Format::Dot => text(&inspect::to_dot(shown)),
+        Format::Mermaid => text(&inspect::to_mermaid(shown)),
+        Format::Text => {
+            let options = TextOptions {
+                color: shape.colour.on(&io::stdout()),
+                stable: shape.stable,
+                total: shape.total,
+                // Nothing where stdout is no terminal: what is saved is whole.
+                width: terminal_size::terminal_size_of(io::stdout())
+                    .map(|(width, _)| width.0.into()),
+                ..TextOptions::default()
+            };
+            text(&inspect::to_text(tree, &options))
+        }
     }
-    let options =
-        TextOptions { glyphs: Glyphs::Unicode, color: colour(), ..TextOptions::default() };
-    text(&to_text(tree, &options))
 }
 
 /// The first `max` characters of what a step gave, on one line.

@@ -181,8 +181,46 @@ pub struct Finding {
     pub id: String,
     /// What is wrong, in a few words.
     pub name: String,
+    /// How bad it is.
+    #[serde(default)]
+    pub severity: Severity,
     /// Path of the node it is about.
     pub path: String,
-    /// One line for people.
+    /// One line for people: what was seen, and why that is a problem.
     pub message: String,
+    /// The numbers it was concluded from.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub evidence: serde_json::Map<String, serde_json::Value>,
+    /// One line for people: what to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    /// What to type after `perennial` to see more; a `tree` is told there which dump to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+}
+
+/// How bad a finding is, from less to more.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Not well; nothing is lost yet. What an early dump does not say is this.
+    #[default]
+    Warn,
+    /// Broken, or about to be.
+    Error,
 }

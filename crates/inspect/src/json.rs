@@ -1,7 +1,7 @@
 //! The dump as one JSON document: `from_json(&to_json(&tree))` is `tree` (FMT-4).
 
 use perennial_core::tree::{SCHEMA, TreeSnapshot};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A text that is not a dump this version reads.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,33 @@ struct Label {
 /// The dump as an indented JSON document.
 pub fn to_json(tree: &TreeSnapshot) -> String {
     serde_json::to_string_pretty(tree).expect("all keys are strings and no number is infinite")
+}
+
+/// The dump as lines of JSON, for readers that take a node at a time: the envelope, whose lists are empty,
+/// then each node, then an object with the findings.
+pub fn to_ndjson(tree: &TreeSnapshot) -> String {
+    let envelope = TreeSnapshot {
+        schema: tree.schema.clone(),
+        runtime: tree.runtime.clone(),
+        taken_at: tree.taken_at.clone(),
+        nodes: Vec::new(),
+        findings: Vec::new(),
+        ..*tree
+    };
+    let mut out = String::with_capacity(tree.nodes.len() * 256);
+    line(&mut out, &envelope);
+    for node in &tree.nodes {
+        line(&mut out, node);
+    }
+    line(&mut out, &serde_json::json!({ "findings": tree.findings }));
+    out
+}
+
+fn line(out: &mut String, value: &impl Serialize) {
+    out.push_str(
+        &serde_json::to_string(value).expect("all keys are strings and no number is infinite"),
+    );
+    out.push('\n');
 }
 
 /// Reads a dump written by this or an earlier version of the same major; unknown fields are ignored.

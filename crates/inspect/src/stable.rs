@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, HashMap};
 use perennial_core::tree::{
     Finding, Intensity, LastExit, NodeKind, Restarts, RuntimeInfo, TreeNode, TreeSnapshot,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use self::ids::Ids;
 
-/// Beyond this length no further child is added to the key by which a node is sorted: without a bound
-/// the keys of a deep tree would take the square of its depth.
+/// Longest key by which a node is sorted: without a bound the keys of a deep tree would take the square of
+/// its depth.
 const KEY_BYTES_MAX: usize = 4_096;
 /// Stands for a time or a duration in texts.
 pub(crate) const ELAPSED: &str = "<t>";
@@ -73,16 +73,18 @@ fn sorted(tree: &TreeSnapshot) -> Vec<Placed<'_>> {
         let mut key = words::key(node);
         if let Some(siblings) = under {
             if is_unordered(node.kind) {
-                siblings.sort_by_key(|child| keys.get(child.path.as_str()).cloned());
+                siblings.sort_by(|a, b| keys.get(a.path.as_str()).cmp(&keys.get(b.path.as_str())));
             }
             for child in siblings.iter() {
                 if key.len() > KEY_BYTES_MAX {
                     break;
                 }
                 key.push('(');
-                key.push_str(keys.get(child.path.as_str()).map_or("", String::as_str));
+                // Used once: a node has one parent.
+                key.push_str(&keys.remove(child.path.as_str()).unwrap_or_default());
                 key.push(')');
             }
+            key.truncate(key.floor_char_boundary(KEY_BYTES_MAX));
         }
         keys.insert(&node.path, key);
     }
@@ -120,9 +122,15 @@ impl<'a> Rewrite<'a> {
             Some(_) | None => self.ids.in_name(&node.id),
         };
         let above = node.parent.as_deref().map(|path| self.path(path));
-        let path = match &above {
-            Some(above) => format!("{above}/{id}"),
-            None => self.ids.in_name(&node.path),
+        // A path that is not made of its parent's stays its own: made anew, the paths of a deep tree
+        // would take the square of what the dump takes.
+        let is_made_of = |above: &str| {
+            let rest = node.path.strip_prefix(above).and_then(|rest| rest.strip_prefix('/'));
+            rest == Some(&node.id)
+        };
+        let path = match (&above, node.parent.as_deref()) {
+            (Some(above), Some(parent)) if is_made_of(parent) => format!("{above}/{id}"),
+            (Some(_) | None, _) => self.ids.in_name(&node.path),
         };
         self.paths.insert(&node.path, path.clone());
         TreeNode {
@@ -189,8 +197,19 @@ impl<'a> Rewrite<'a> {
         Finding {
             id: finding.id.clone(),
             name: finding.name.clone(),
+            severity: finding.severity,
             path: self.path(&finding.path),
             message: self.ids.in_text(&finding.message),
+            evidence: match self.detail(&Value::Object(finding.evidence.clone())) {
+                Value::Object(evidence) => evidence,
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Array(_) => Map::new(),
+            },
+            help: finding.help.as_deref().map(|help| self.ids.in_text(help)),
+            command: finding.command.as_deref().map(|command| self.ids.in_name(command)),
         }
     }
 }

@@ -8,22 +8,28 @@ mod detail;
 mod duration;
 mod paint;
 
-use perennial_core::tree::{Finding, LastExit, TreeSnapshot};
+use perennial_core::tree::{Finding, LastExit, Severity, TreeSnapshot};
 
 use self::{
     branches::branches,
     columns::{Cell, Column},
+};
+pub(crate) use self::{
+    duration::{declared, elapsed},
     paint::{Paint, Tone},
 };
 use crate::{
-    neutral::{neutral_within, width},
+    neutral::{neutral, neutral_within, width},
     stable::{COUNT, ELAPSED, stable},
+    words::severity_word,
 };
 
 /// Longest line of a message below a node or of a finding.
 const MESSAGE_COLUMNS_MAX: usize = 120;
 /// Longest part of the header that comes from outside.
 const HEADER_COLUMNS_MAX: usize = 48;
+/// Shortest detail that still says something.
+const DETAIL_COLUMNS_MIN: usize = 16;
 /// What stands between two columns.
 const GAP: &str = "  ";
 
@@ -78,6 +84,11 @@ pub struct TextOptions {
     /// Whether to write placeholders for all that differs from one start to the next, so that the
     /// text can be compared in a test.
     pub stable: bool,
+    /// How many nodes the tree has, if only a part of it is written: the header says so.
+    pub total: Option<usize>,
+    /// How wide the reader's terminal is: details are cut, and then columns left out, until nodes fit
+    /// where they can. Names, states, messages and findings are written whole.
+    pub width: Option<usize>,
 }
 
 /// The dump as text for people, ending in a line break.
@@ -128,9 +139,10 @@ impl Page<'_> {
         if let Some(ms) = self.tree.uptime_ms {
             facts.push(format!("up {}", self.elapsed(ms)));
         }
-        facts.push(match self.tree.nodes.len() {
-            1 => "1 node".to_owned(),
-            n => format!("{n} nodes"),
+        facts.push(match (self.tree.nodes.len(), self.options.total) {
+            (n, Some(total)) if n != total => format!("{n} of {total} nodes"),
+            (1, _) => "1 node".to_owned(),
+            (n, _) => format!("{n} nodes"),
         });
         if let Some(us) = self.tree.took_us {
             let cost = if self.options.stable { ELAPSED.to_owned() } else { duration::cost(us) };
@@ -150,7 +162,7 @@ impl Page<'_> {
 
     fn nodes(&self, out: &mut String) {
         let branches = branches(self.tree, self.options.glyphs);
-        let columns: Vec<(Column, Vec<Cell>)> = Column::of(self.tree)
+        let mut columns: Vec<(Column, Vec<Cell>)> = Column::of(self.tree)
             .iter()
             .map(|column| (*column, branches.iter().map(|b| self.cell(*column, b)).collect()))
             .filter(|(column, cells): &(Column, Vec<Cell>)| {
@@ -161,12 +173,15 @@ impl Page<'_> {
             return;
         }
 
-        let widths: Vec<usize> = columns
+        let mut widths: Vec<usize> = columns
             .iter()
             .map(|(column, cells)| {
                 cells.iter().map(Cell::width).max().unwrap_or(0).max(width(column.title()))
             })
             .collect();
+        if let Some(room) = self.options.width {
+            self.fit(&mut columns, &mut widths, room);
+        }
         let titles: Vec<Cell> = columns
             .iter()
             .map(|(column, _)| Cell::new(column.title()).toned(Tone::Strong))
@@ -176,6 +191,35 @@ impl Page<'_> {
             self.row(out, &columns, &widths, |place| &columns[place].1[line]);
             if let Some(exit) = &branch.node.last_exit {
                 self.message(out, &branch.below, exit);
+            }
+        }
+    }
+
+    /// Cuts details and leaves columns out until a line has at most `room` columns, or only what nobody can
+    /// do without is left.
+    fn fit(&self, columns: &mut Vec<(Column, Vec<Cell>)>, widths: &mut Vec<usize>, room: usize) {
+        let mut dispensable = Column::DISPENSABLE.iter();
+        loop {
+            let needed = widths.iter().sum::<usize>() + GAP.len() * (widths.len() - 1);
+            let too_many = needed.saturating_sub(room);
+            let detail = columns.iter().position(|(column, _)| *column == Column::Detail);
+            if too_many == 0 {
+                return;
+            }
+            if let Some(place) = detail
+                && let Some(left) = widths[place].checked_sub(too_many)
+                && left >= DETAIL_COLUMNS_MIN
+            {
+                widths[place] = left;
+                for cell in &mut columns[place].1 {
+                    cell.text = self.cut(&cell.text, left);
+                }
+                return;
+            }
+            let Some(dropped) = dispensable.next() else { return };
+            if let Some(place) = columns.iter().position(|(column, _)| column == dropped) {
+                columns.remove(place);
+                widths.remove(place);
             }
         }
     }
@@ -219,8 +263,14 @@ impl Page<'_> {
     }
 
     fn finding(&self, out: &mut String, finding: &Finding) {
-        let title = format!("!! {} {}", finding.id, finding.name);
-        self.paint().put(out, Tone::Bad, &self.cut(&title, MESSAGE_COLUMNS_MAX));
+        let severity = severity_word(finding.severity);
+        let tone = match finding.severity {
+            Severity::Info => Tone::Strong,
+            Severity::Warn => Tone::Warn,
+            Severity::Error => Tone::Bad,
+        };
+        let title = format!("!! {} {} ({severity})", finding.id, finding.name);
+        self.paint().put(out, tone, &self.cut(&title, MESSAGE_COLUMNS_MAX));
         out.push(' ');
         out.push_str(&self.cut(&finding.path, MESSAGE_COLUMNS_MAX));
         if !finding.message.is_empty() {
@@ -228,6 +278,17 @@ impl Page<'_> {
             out.push_str(&self.cut(&finding.message, MESSAGE_COLUMNS_MAX));
         }
         out.push('\n');
+        if let Some(help) = &finding.help {
+            out.push_str("   help: ");
+            out.push_str(&self.cut(help, MESSAGE_COLUMNS_MAX));
+            out.push('\n');
+        }
+        if let Some(command) = &finding.command {
+            // Whole: a command that was cut would be another one.
+            out.push_str("   try:  perennial ");
+            out.push_str(&neutral(command));
+            out.push('\n');
+        }
     }
 
     fn elapsed(&self, ms: u64) -> String {

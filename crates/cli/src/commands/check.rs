@@ -40,7 +40,7 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<i32> {
             continue;
         }
         for diagnostic in &checked.diagnostics {
-            output::text(&render(diagnostic, output::colour()))?;
+            output::text(&render(diagnostic, args.output.color.on(&std::io::stdout())))?;
             output::text("\n")?;
         }
         let (warnings, notes) = (checked.count(Severity::Warning), checked.count(Severity::Note));

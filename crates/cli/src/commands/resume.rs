@@ -4,6 +4,7 @@ use super::{
     engine::{self, Signals},
     hint::{self, Hint},
     progress::{self, Shown},
+    tree::with_findings,
 };
 use crate::{
     args::ResumeArgs,
@@ -41,7 +42,8 @@ pub(super) async fn resume(args: ResumeArgs) -> anyhow::Result<i32> {
     };
     let code = code.and_then(|code| {
         if args.engine.tree {
-            output::tree(&runtime.tree(), shown.json)?;
+            let tree = with_findings(runtime.tree(), &[], None);
+            output::tree(&tree, args.engine.tree_shape(&args.output))?;
         }
         Ok(code)
     });

@@ -9,6 +9,7 @@ use super::{
     inputs,
     progress::{self, Shown},
     rehearsal::rehearse,
+    tree::with_findings,
 };
 use crate::{
     args::RunArgs,
@@ -61,7 +62,8 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
     }
     let code = ended.and_then(|code| {
         if args.engine.tree {
-            output::tree(&runtime.tree(), shown.json)?;
+            let tree = with_findings(runtime.tree(), &[], None);
+            output::tree(&tree, args.engine.tree_shape(&args.output))?;
         }
         Ok(code)
     });
@@ -143,7 +145,7 @@ async fn mention_others(runtime: &perennial::Runtime, shown: Shown, hint: &Hint)
 
 fn refuse(args: &RunArgs, diagnostics: &[perennial::Diagnostic]) -> i32 {
     for diagnostic in diagnostics {
-        output::talk_text(&render(diagnostic, output::talk_colour()));
+        output::talk_text(&render(diagnostic, args.output.color.on(&std::io::stderr())));
     }
     output::talk(&format!("error: {} is not valid; nothing was run", args.file.display()));
     exit::INVALID

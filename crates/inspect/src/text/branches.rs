@@ -1,10 +1,9 @@
 //! The order in which nodes are printed, and the lines drawn before them.
 
-use std::collections::HashMap;
-
 use perennial_core::tree::{TreeNode, TreeSnapshot};
 
 use super::Glyphs;
+use crate::outline::Outline;
 
 /// One node in its place.
 #[derive(Debug)]
@@ -18,28 +17,16 @@ pub(super) struct Branch<'a> {
     pub(super) orphan: bool,
 }
 
+/// Levels for which lines are drawn. What is deeper stands as deep as this and says how deep it is: lines
+/// for each level of a chain would take the square of its length.
+const LEVELS_MAX: usize = 64;
+
 /// All nodes of `tree`, depth first, siblings in start order.
 ///
 /// A saved dump may be damaged: a node whose parent is missing, or that is its own ancestor, is
 /// printed at the left margin. No node is left out and none is printed twice.
 pub(super) fn branches(tree: &TreeSnapshot, glyphs: Glyphs) -> Vec<Branch<'_>> {
-    let mut place_of: HashMap<&str, usize> = HashMap::new();
-    for (place, node) in tree.nodes.iter().enumerate() {
-        place_of.entry(&node.path).or_insert(place);
-    }
-    let parent_of = |node: &TreeNode| node.parent.as_deref().and_then(|path| place_of.get(path));
-    let mut children: Vec<Vec<usize>> = vec![Vec::new(); tree.nodes.len()];
-    let mut tops = Vec::new();
-    for (place, node) in tree.nodes.iter().enumerate() {
-        match parent_of(node) {
-            Some(parent) => children[*parent].push(place),
-            None => tops.push(place),
-        }
-    }
-    for siblings in &mut children {
-        siblings.sort_by_key(|place| tree.nodes[*place].order);
-    }
-
+    let Outline { children, tops, .. } = Outline::of(tree);
     let mut walk =
         Walk { tree, glyphs, children, seen: vec![false; tree.nodes.len()], out: vec![] };
     for top in tops {
@@ -64,8 +51,8 @@ impl Walk<'_> {
     fn descend(&mut self, top: usize) {
         // What is still to print, the next one last: its place, the lines before it and before what
         // is under it. A stack of our own, because the depth of a saved dump is not ours to choose.
-        let mut todo = vec![(top, String::new(), String::new())];
-        while let Some((place, guides, under)) = todo.pop() {
+        let mut todo = vec![(top, String::new(), String::new(), 0)];
+        while let Some((place, guides, under, level)) = todo.pop() {
             if std::mem::replace(&mut self.seen[place], true) {
                 continue;
             }
@@ -78,7 +65,13 @@ impl Walk<'_> {
                 } else {
                     (self.glyphs.branch(), self.glyphs.trunk())
                 };
-                todo.push((*child, format!("{under}{branch}"), format!("{under}{trunk}")));
+                let next = if level < LEVELS_MAX {
+                    (*child, format!("{under}{branch}"), format!("{under}{trunk}"), level + 1)
+                } else {
+                    let depth = level + 1;
+                    (*child, format!("{under}{branch}({depth}) "), under.clone(), depth)
+                };
+                todo.push(next);
             }
             let trunk = if children.is_empty() { "   " } else { self.glyphs.trunk() };
             self.out.push(Branch {

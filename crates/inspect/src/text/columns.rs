@@ -1,12 +1,12 @@
 //! What stands in which column.
 
-use perennial_core::{
-    Restart, Strategy,
-    tree::{Intensity, NodeKind, NodeState, TreeNode, TreeSnapshot},
-};
+use perennial_core::tree::{Intensity, NodeKind, NodeState, TreeNode, TreeSnapshot};
 
 use super::{Page, Tone, branches::Branch, detail, duration};
-use crate::neutral::width;
+use crate::{
+    neutral::width,
+    words::{restart_word, state_word, strategy_word},
+};
 
 /// Longest name, guides not counted: a ULID has 26.
 const NAME_COLUMNS_MAX: usize = 56;
@@ -47,6 +47,20 @@ pub(super) enum Column {
 }
 
 impl Column {
+    /// What a narrow terminal does without, the first one first.
+    pub(super) const DISPENSABLE: [Self; 10] = [
+        Self::Type,
+        Self::Strategy,
+        Self::Restart,
+        Self::Shutdown,
+        Self::LastExit,
+        Self::Kind,
+        Self::Detail,
+        Self::Up,
+        Self::Mailbox,
+        Self::Restarts,
+    ];
+
     /// The columns that say something about `tree`; a declared tree has no life to tell of, and its
     /// numbers would all be zero.
     pub(super) fn of(tree: &TreeSnapshot) -> &'static [Self] {
@@ -143,7 +157,7 @@ impl Page<'_> {
             Column::Name => self.name(branch),
             Column::Kind => Cell::new(kind(node.kind)),
             Column::Strategy => Cell::new(self.strategy(node)),
-            Column::Restart => Cell::new(restart(node.restart)),
+            Column::Restart => Cell::new(restart_word(node.restart)),
             Column::Shutdown => Cell::new(self.shutdown(&node.shutdown)),
             Column::Type => {
                 let name = node.type_name.as_deref().unwrap_or_default();
@@ -174,11 +188,7 @@ impl Page<'_> {
 
     /// `one_for_one 3/5s`, and `(2 used)` while some of its restarts are.
     fn strategy(&self, node: &TreeNode) -> String {
-        let strategy = node.strategy.map(|strategy| match strategy {
-            Strategy::OneForOne => "one_for_one".to_owned(),
-            Strategy::OneForAll => "one_for_all".to_owned(),
-            Strategy::RestForOne => "rest_for_one".to_owned(),
-        });
+        let strategy = node.strategy.map(|strategy| strategy_word(strategy).to_owned());
         let intensity = node.intensity.map(|Intensity { max, window_ms, in_window }| {
             let used = match in_window {
                 _ if self.options.stable => String::new(),
@@ -233,24 +243,12 @@ fn kind(kind: NodeKind) -> &'static str {
     }
 }
 
-fn restart(restart: Restart) -> &'static str {
-    match restart {
-        Restart::Permanent => "permanent",
-        Restart::Transient => "transient",
-        Restart::Temporary => "temporary",
-    }
-}
-
 fn state(state: NodeState) -> Cell {
-    let (text, tone) = match state {
-        NodeState::Declared => ("declared", Tone::Faint),
-        NodeState::Starting => ("starting", Tone::Warn),
-        NodeState::Running => ("running", Tone::Good),
-        NodeState::BackingOff => ("backing_off", Tone::Warn),
-        NodeState::Stopping => ("stopping", Tone::Warn),
-        NodeState::Stopped => ("stopped", Tone::Faint),
-        NodeState::Unkillable => ("unkillable", Tone::Bad),
-        NodeState::GaveUp => ("gave_up", Tone::Bad),
+    let tone = match state {
+        NodeState::Running => Tone::Good,
+        NodeState::Declared | NodeState::Stopped => Tone::Faint,
+        NodeState::Starting | NodeState::BackingOff | NodeState::Stopping => Tone::Warn,
+        NodeState::Unkillable | NodeState::GaveUp => Tone::Bad,
     };
-    Cell::new(text).toned(tone)
+    Cell::new(state_word(state)).toned(tone)
 }

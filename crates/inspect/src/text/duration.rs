@@ -1,7 +1,7 @@
 //! Durations as people say them: two units at most.
 
 /// How long something took or has lasted, rounded down: `850ms`, `4.2s`, `38s`, `4m10s`, `12m`, `4h12m`.
-pub(super) fn elapsed(ms: u64) -> String {
+pub(crate) fn elapsed(ms: u64) -> String {
     let seconds = ms / 1_000;
     let two_units = |whole: u64, unit: char, rest: u64, smaller: char| match rest {
         0 => format!("{whole}{unit}"),
@@ -27,7 +27,7 @@ pub(super) fn cost(us: u64) -> String {
 }
 
 /// A declared duration, exact, in its greatest whole unit: `500ms`, `5s`, `90s`, `2m`, `1h`.
-pub(super) fn declared(ms: u64) -> String {
+pub(crate) fn declared(ms: u64) -> String {
     match ms {
         0 => "0s".to_owned(),
         ms if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),

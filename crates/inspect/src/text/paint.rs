@@ -2,7 +2,7 @@
 
 /// What a piece of text wants to say by its colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Tone {
+pub(crate) enum Tone {
     /// Nothing.
     #[default]
     Plain,
@@ -20,14 +20,14 @@ pub(super) enum Tone {
 
 /// Puts tones into escape sequences, or leaves them out.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Paint {
+pub(crate) struct Paint {
     /// Whether escape sequences are written at all.
-    pub(super) color: bool,
+    pub(crate) color: bool,
 }
 
 impl Paint {
     /// Appends `text` in `tone` to `out`.
-    pub(super) fn put(self, out: &mut String, tone: Tone, text: &str) {
+    pub(crate) fn put(self, out: &mut String, tone: Tone, text: &str) {
         let code = match tone {
             Tone::Plain => "",
             Tone::Faint => "2",

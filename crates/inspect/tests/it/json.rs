@@ -1,7 +1,7 @@
 //! The document, there and back.
 
 use perennial_core::tree::SCHEMA;
-use perennial_inspect::{DumpError, from_json, stable, to_json};
+use perennial_inspect::{DumpError, from_json, stable, to_json, to_ndjson};
 use serde_json::{Value, json};
 
 use crate::sample::{declared, running};
@@ -50,4 +50,19 @@ fn what_is_no_dump_is_refused_with_the_reason() {
     for text in ["", "[]", "{}", "{\"schema\": \"perennial.tree/1\"}"] {
         assert!(matches!(from_json(text), Err(DumpError::Malformed(_))), "{text}");
     }
+}
+
+/// Section 6: the envelope first, the findings last, and between them one node a line.
+#[test]
+fn lines_of_json_are_the_dump_in_parts() {
+    let tree = running();
+    let text = to_ndjson(&tree);
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (envelope, rest) = lines.split_first().unwrap();
+    let (findings, nodes) = rest.split_last().unwrap();
+    let mut whole = envelope.clone();
+    assert_eq!((&whole["nodes"], &whole["findings"]), (&json!([]), &json!([])));
+    whole["nodes"] = nodes.to_vec().into();
+    whole["findings"] = findings["findings"].clone();
+    assert_eq!(from_json(&whole.to_string()).unwrap(), tree);
 }

@@ -3,8 +3,8 @@
 use perennial_core::{
     Restart, Strategy,
     tree::{
-        Finding, Intensity, LastExit, NodeKind, NodeState, Restarts, RuntimeInfo, SCHEMA, TreeNode,
-        TreeSnapshot,
+        Finding, Intensity, LastExit, NodeKind, NodeState, Restarts, RuntimeInfo, SCHEMA, Severity,
+        TreeNode, TreeSnapshot,
     },
 };
 use serde_json::{Value, json};
@@ -107,8 +107,12 @@ pub(crate) fn running() -> TreeSnapshot {
     tree.findings = vec![Finding {
         id: "PF-02".into(),
         name: "restart_storm".into(),
+        severity: Severity::Warn,
         path: "/perennial/exporter".into(),
         message: "2 of 3 restarts used in 5s".into(),
+        evidence: serde_json::Map::from_iter([("in_window".into(), json!(2))]),
+        help: Some("look at how its last life ended".into()),
+        command: Some("tree --match /perennial/exporter".into()),
     }];
     tree
 }

@@ -2,7 +2,7 @@
 
 use perennial_core::{
     Restart,
-    tree::{Finding, LastExit, NodeKind, NodeState, TreeSnapshot},
+    tree::{Finding, LastExit, NodeKind, NodeState, Severity, TreeSnapshot},
 };
 use perennial_inspect::{Glyphs, TextOptions, to_text};
 use unicode_width::UnicodeWidthStr;
@@ -12,7 +12,8 @@ use crate::{
     sample::{declared, node, running},
 };
 
-const PLAIN: TextOptions = TextOptions { glyphs: Glyphs::Unicode, color: false, stable: false };
+const PLAIN: TextOptions =
+    TextOptions { glyphs: Glyphs::Unicode, color: false, stable: false, total: None, width: None };
 
 fn assert_text(name: &str, tree: &TreeSnapshot, options: TextOptions) {
     assert_is_file(
@@ -90,16 +91,20 @@ fn nothing_from_outside_can_repaint_the_terminal_or_start_a_line() {
     tree.findings = vec![Finding {
         id: evil.into(),
         name: evil.into(),
+        severity: Severity::Error,
         path: evil.into(),
         message: evil.into(),
+        evidence: serde_json::Map::from_iter([(evil.into(), evil.into())]),
+        help: Some(evil.into()),
+        command: Some(evil.into()),
     }];
     for declared in [false, true] {
         for stable in [false, true] {
             tree.declared = declared;
             let text = to_text(&tree, &TextOptions { stable, ..PLAIN });
             assert!(!text.contains(['\u{1b}', '\r', '\u{202e}']), "{text}");
-            // Header, titles, two lines per node, one finding.
-            assert_eq!(text.lines().count(), 2 + 2 * tree.nodes.len() + 1, "{text}");
+            // Header, titles, two lines per node, three of one finding.
+            assert_eq!(text.lines().count(), 2 + 2 * tree.nodes.len() + 3, "{text}");
         }
     }
 }
@@ -177,5 +182,34 @@ fn a_very_deep_tree_needs_no_deep_stack() {
         path.push_str("/n");
         tree.nodes.push(node(&path, NodeKind::Supervisor, Restart::Permanent));
     }
-    assert_eq!(to_text(&tree, &PLAIN).lines().count(), 1_003);
+    assert_eq!(to_text(&tree, &PLAIN).lines().count(), 1_005);
+}
+
+/// The lines of nodes, without what stands below them.
+fn rows(text: &str) -> Vec<&str> {
+    text.lines()
+        .skip(1)
+        .filter(|line| !line.contains(" ! ") && !line.starts_with(['!', ' ']))
+        .collect()
+}
+
+#[test]
+fn a_narrow_terminal_gets_fewer_columns_and_all_nodes() {
+    assert_text("narrow", &running(), TextOptions { width: Some(80), ..PLAIN });
+    let cut = to_text(&running(), &TextOptions { width: Some(100), ..PLAIN });
+    assert!(cut.contains("DETAIL") && cut.contains("backend sqlite, lag 0"), "{cut}");
+    assert!(cut.contains("workflow review-pr, step c…"), "{cut}");
+    let full = to_text(&running(), &PLAIN);
+    let widest = rows(&full).iter().map(|line| line.width()).max().unwrap();
+    for width in [0, 20, 60, 80, 100, 120, 160, widest] {
+        for tree in [running(), declared()] {
+            let text = to_text(&tree, &TextOptions { width: Some(width), ..PLAIN });
+            for node in &tree.nodes {
+                assert!(text.contains(&node.id), "{} in {width}: {text}", node.id);
+            }
+            let too_wide = rows(&text).iter().any(|line| line.width() > width.max(60));
+            assert!(!too_wide, "{width}: {text}");
+        }
+    }
+    assert_eq!(to_text(&running(), &TextOptions { width: Some(widest), ..PLAIN }), full);
 }

@@ -1,0 +1,110 @@
+//! Findings: what is wrong with a tree, concluded from its dump and from earlier ones of the same
+//! process. Ids, names and default thresholds are those of the inspection specification; a rule exists
+//! here as soon as the dump shows what it needs.
+//!
+//! | id | name | from |
+//! |---|---|---|
+//! | PF-02 | `restart_storm` | a supervisor's restarts in its window |
+//! | PF-03 | `mailbox_growing` | depth against capacity; rising over five dumps |
+//! | PF-04 | `handler_blocked` | a start that goes on; a stop that goes on over several dumps |
+//! | PF-07 | `run_waiting_without_owner` | a run's monitor without the run, in two dumps |
+//! | PF-13, PF-39 | `gave_up`, `child_gave_up` | state |
+//! | PF-14 | `unkillable` | state |
+//! | PF-17 | `store_degraded` | what the store published; failed commits between two dumps |
+//! | PF-23 | `attempt_uncertain` | what a run's monitor published |
+//! | PF-31 | `quarantined` | the runs that the scheduler's owner has parked |
+
+mod finding;
+mod history;
+mod processes;
+mod runs;
+
+use std::collections::HashSet;
+
+use perennial_core::tree::{Finding, TreeSnapshot};
+
+use self::history::History;
+
+/// Open findings of one dump: beyond, the worst are kept.
+const FINDINGS_MAX: usize = 1_000;
+
+/// From where on something is a problem. The default is the specification's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// PF-02: used share of a restart allowance, in percent. The last allowed restart is an error.
+    pub storm_percent: u64,
+    /// PF-03: messages that fit into a mailbox.
+    pub mailbox_capacity: u64,
+    /// PF-03: used share of it, in percent. A full one is an error.
+    pub mailbox_percent: u64,
+    /// PF-03: dumps over which a depth must have risen.
+    pub mailbox_samples: usize,
+    /// PF-03: and how long that must have taken.
+    pub mailbox_rising_ms: u64,
+    /// PF-04: how long a callback may take.
+    pub blocked_ms: u64,
+    /// PF-04: from where on it is an error.
+    pub blocked_error_ms: u64,
+    /// PF-17: requests that may wait for the writer.
+    pub store_queue_max: u64,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            storm_percent: 70,
+            mailbox_capacity: 10_000,
+            mailbox_percent: 80,
+            mailbox_samples: 5,
+            mailbox_rising_ms: 5_000,
+            blocked_ms: 10_000,
+            blocked_error_ms: 60_000,
+            store_queue_max: 1_000,
+        }
+    }
+}
+
+/// `tree` with what is found in it. `earlier` are dumps of the same process, oldest first; those of another
+/// start are not looked at. What the dump brought along stays, unless it is found again.
+pub fn diagnosed(
+    mut tree: TreeSnapshot,
+    earlier: &[TreeSnapshot],
+    thresholds: &Thresholds,
+) -> TreeSnapshot {
+    let mut found = findings(&tree, earlier, thresholds);
+    let known: HashSet<(String, String)> =
+        found.iter().map(|finding| (finding.id.clone(), finding.path.clone())).collect();
+    let brought = std::mem::take(&mut tree.findings);
+    found.extend(
+        brought
+            .into_iter()
+            .filter(|finding| !known.contains(&(finding.id.clone(), finding.path.clone()))),
+    );
+    sort(&mut found);
+    tree.findings = found;
+    tree
+}
+
+/// What is wrong with `tree`, the worst first, at most a thousand.
+fn findings(
+    tree: &TreeSnapshot,
+    earlier: &[TreeSnapshot],
+    thresholds: &Thresholds,
+) -> Vec<Finding> {
+    if tree.declared {
+        return Vec::new();
+    }
+    let history = History::of(tree, earlier);
+    let mut found = Vec::new();
+    processes::judge(&history, thresholds, &mut found);
+    runs::judge(&history, thresholds, &mut found);
+    sort(&mut found);
+    found
+}
+
+fn sort(found: &mut Vec<Finding>) {
+    found.sort_by(|a, b| {
+        b.severity.cmp(&a.severity).then_with(|| (&a.id, &a.path).cmp(&(&b.id, &b.path)))
+    });
+    found.truncate(FINDINGS_MAX);
+}

@@ -1,0 +1,152 @@
+//! What is wrong with runs and their store, from what the components of the runtime publish.
+
+use std::collections::HashSet;
+
+use perennial_core::tree::{Finding, NodeKind, NodeState, Severity, TreeNode};
+use serde_json::{Map, Value};
+
+use super::{
+    Thresholds,
+    finding::{Told, finding, shell_word},
+    history::{History, Sample},
+};
+
+const RUN_WITHOUT_OWNER: (&str, &str) = ("PF-07", "run_waiting_without_owner");
+const STORE_DEGRADED: (&str, &str) = ("PF-17", "store_degraded");
+const ATTEMPT_UNCERTAIN: (&str, &str) = ("PF-23", "attempt_uncertain");
+const QUARANTINED: (&str, &str) = ("PF-31", "quarantined");
+
+/// Runs that one finding names; the number says how many there are.
+const NAMED_MAX: usize = 16;
+
+pub(super) fn judge(history: &History<'_>, thresholds: &Thresholds, found: &mut Vec<Finding>) {
+    let nodes = &history.now.tree.nodes;
+    let explained: HashSet<&str> = nodes
+        .iter()
+        .filter_map(parked)
+        .flat_map(|parked| parked.keys().map(String::as_str))
+        .collect();
+    for node in nodes {
+        found.extend(store_degraded(history, node, thresholds));
+        found.extend(quarantined(node));
+        found.extend(attempt_uncertain(&history.now, node));
+        if !explained.contains(node.id.as_str()) {
+            found.extend(without_owner(history, node));
+        }
+    }
+}
+
+/// PF-17. The time of a disk sync is not published yet.
+fn store_degraded(
+    history: &History<'_>,
+    node: &TreeNode,
+    thresholds: &Thresholds,
+) -> Option<Finding> {
+    let status = node.detail.as_object().filter(|status| status.contains_key("store_id"))?;
+    let number = |status: &Map<String, Value>, name: &str| status.get(name)?.as_u64();
+    let queued = number(status, "queued").unwrap_or(0);
+    let failed = number(status, "failed_commits").unwrap_or(0);
+    let before = history.before().and_then(|sample| sample.node(&node.path));
+    let failed_before = before.and_then(|node| number(node.detail.as_object()?, "failed_commits"));
+    let failed_since = failed_before.map_or(0, |before| failed.saturating_sub(before));
+    let message = if failed_since > 0 {
+        format!("{failed_since} commits failed since the dump before")
+    } else if queued > thresholds.store_queue_max {
+        format!("{queued} requests wait for the writer")
+    } else {
+        return None;
+    };
+    Some(
+        finding(STORE_DEGRADED, Severity::Error, &node.path, message)
+            .evidence("queued", queued)
+            .evidence("failed_commits", failed)
+            .evidence("failed_since", failed_since)
+            .help(
+                "see whether the disk is full or slow; callers are refused when the queue is full",
+            )
+            .look_at(node),
+    )
+}
+
+/// PF-31: runs that this process cannot continue, and why.
+fn quarantined(node: &TreeNode) -> Option<Finding> {
+    let parked = parked(node)?;
+    let (first, why) = parked.iter().next()?;
+    let why = why.as_str().unwrap_or("no reason was told");
+    let message = match parked.len() {
+        1 => format!("run {first} cannot be continued: {why}"),
+        n => format!("{n} runs cannot be continued; of them {first}: {why}"),
+    };
+    let named: Map<String, Value> =
+        parked.iter().take(NAMED_MAX).map(|(run, why)| (run.clone(), why.clone())).collect();
+    Some(
+        finding(QUARANTINED, Severity::Error, &node.path, message)
+            .evidence("count", parked.len())
+            .evidence("runs", named)
+            .help("mend what it says, then resume the run; nothing of it is lost")
+            .command(format!("show {}", shell_word(first))),
+    )
+}
+
+fn parked(node: &TreeNode) -> Option<&Map<String, Value>> {
+    (node.id == "ownership").then(|| node.detail.get("parked")?.as_object()).flatten()
+}
+
+/// PF-23.
+fn attempt_uncertain(now: &Sample<'_>, node: &TreeNode) -> Option<Finding> {
+    let run = monitored(now, node)?;
+    let count = node.detail.get("attempts_uncertain")?.as_u64().filter(|count| *count > 0)?;
+    let times = if count == 1 { "attempt ended" } else { "attempts ended" };
+    let message = format!("{count} {times} between a call and the record of its reply");
+    let path = now.node(&run).map_or(&node.path, |run| &run.path);
+    Some(
+        finding(ATTEMPT_UNCERTAIN, Severity::Warn, path, message)
+            .evidence("attempts_uncertain", count)
+            .help("the call may be made twice: ask the other side by the idempotency key")
+            .command(format!("show {}", shell_word(&node.id))),
+    )
+}
+
+/// PF-07. A run and its monitor do not start and end in one moment, so the dump before must agree.
+fn without_owner(history: &History<'_>, node: &TreeNode) -> Option<Finding> {
+    let run = monitored(&history.now, node)?;
+    let before = history.before()?;
+    let was_there = before.node(&node.path).is_some_and(|then| {
+        then.incarnation == node.incarnation && then.state == NodeState::Running
+    });
+    let is_alone = |sample: &Sample<'_>| sample.node(&run).is_none_or(|run| is_over(run.state));
+    if node.state != NodeState::Running
+        || !was_there
+        || !is_alone(&history.now)
+        || !is_alone(before)
+    {
+        return None;
+    }
+    let message = "it has not ended, and nobody works on it";
+    Some(
+        finding(RUN_WITHOUT_OWNER, Severity::Error, &node.path, message)
+            .evidence("samples", 2)
+            .evidence("monitor_uptime_ms", node.uptime_ms)
+            .help("resume it; what was recorded is not done again")
+            .command(format!("resume {}", shell_word(&node.id))),
+    )
+}
+
+fn is_over(state: NodeState) -> bool {
+    match state {
+        NodeState::Stopped | NodeState::Unkillable | NodeState::GaveUp => true,
+        NodeState::Declared
+        | NodeState::Starting
+        | NodeState::Running
+        | NodeState::BackingOff
+        | NodeState::Stopping => false,
+    }
+}
+
+/// The path of the run that `node` is the monitor of.
+fn monitored(sample: &Sample<'_>, node: &TreeNode) -> Option<String> {
+    let above = sample.node(node.parent.as_deref()?)?;
+    let is_monitors = above.id == "monitors" && above.kind == NodeKind::DynamicSupervisor;
+    let root = above.parent.as_deref().filter(|_| is_monitors)?;
+    Some(format!("{root}/runs/{}", node.id))
+}
