@@ -8,7 +8,7 @@ use std::{error::Error, time::Duration};
 use perennial::supervision::ractor::{Actor, ActorProcessingErr as Failed, ActorRef, RpcReplyPort};
 use perennial::{
     ChildSpec, ProviderMode, Runtime, StartPipeline, Store,
-    inspect::to_text,
+    inspect::{diff, diff_to_text, to_text},
     tools::{ToolName, tool_fn},
 };
 use serde_json::{Value, json};
@@ -59,7 +59,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .tool(tool_fn("length", "Counts the bytes of a text", count))
         .start()
         .await?;
-    println!("{}", to_text(&runtime.tree(), &Default::default()));
+    let before = runtime.tree();
+    println!("{}", to_text(&before, &Default::default()));
 
     let post = |letter| inbox.call(move |reply| Post(letter, reply), Duration::from_secs(5));
     println!("hello: {:?}", post("hello").await);
@@ -74,6 +75,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let under_way = runtime.tree();
     let outcome = run.outcome().await?;
     println!("length: {length}, run {}: {:?}\n", outcome.status(), outcome.result("send"));
+    println!(
+        "since the start:\n{}",
+        diff_to_text(&diff(&before, &under_way, &Default::default()), false)
+    );
     println!("{}", to_text(&under_way, &Default::default()));
     runtime.shutdown().await;
     Ok(())
