@@ -198,7 +198,8 @@ struct Adapter<A: Actor> {
     /// Dropped before `whole`, as fields are.
     actor: A,
     /// Here and not with ractor, which hands the state of what was killed to whoever it is linked to,
-    /// to be dropped there at some time (trap 13). Never contended: callbacks come one by one.
+    /// to be dropped there at some time (trap 13). Held while a callback runs, as ractor would hold it;
+    /// callbacks come one by one, and nobody else ever takes it or waits for it.
     held: Mutex<Held<A::State>>,
     whole: Arc<Whole<A::Msg>>,
 }

@@ -166,6 +166,21 @@ impl Evaluator<'_> {
         self.built(result)
     }
 
+    /// Where the code of `element` stands, at each of `items` in turn; each counts as a visit.
+    fn frames<'f>(
+        &'f self,
+        whole: &'f Value,
+        items: &'f [Value],
+        element: &'f Element,
+        outer: Option<&'f Frame<'f>>,
+    ) -> impl Iterator<Item = Frame<'f>> {
+        let parameters = &element.parameters;
+        items.iter().enumerate().map(move |(index, element)| {
+            self.meter.visit();
+            Frame { element, index, whole, parameters, outer }
+        })
+    }
+
     fn held<'v>(
         &self,
         whole: &Value,
@@ -175,10 +190,7 @@ impl Evaluator<'_> {
         at: Option<&Frame<'_>>,
     ) -> Evaluation<'v> {
         let (mut open, mut count) = (None, 0_usize);
-        for (index, item) in items.iter().enumerate() {
-            self.meter.visit();
-            let parameters = &element.parameters;
-            let frame = Frame { element: item, index, whole, parameters, outer: at };
+        for frame in self.frames(whole, items, element, at) {
             match (self.truth(&element.body, Some(&frame)), over) {
                 (Ok(true), Over::Any) => return Ok(truth(true)),
                 (Ok(false), Over::All) => return Ok(truth(false)),
@@ -203,12 +215,9 @@ impl Evaluator<'_> {
         at: Option<&Frame<'_>>,
     ) -> Result<Value, Stop> {
         let mut kept = Vec::new();
-        for (index, item) in items.iter().enumerate() {
-            self.meter.visit();
-            let parameters = &element.parameters;
-            let frame = Frame { element: item, index, whole, parameters, outer: at };
+        for frame in self.frames(whole, items, element, at) {
             if self.truth(&element.body, Some(&frame))? {
-                kept.push(item.clone());
+                kept.push(frame.element.clone());
             }
         }
         Ok(Value::Array(kept))
@@ -222,10 +231,7 @@ impl Evaluator<'_> {
         at: Option<&Frame<'_>>,
     ) -> Result<Vec<Value>, Stop> {
         let mut mapped = Vec::with_capacity(items.len());
-        for (index, item) in items.iter().enumerate() {
-            self.meter.visit();
-            let parameters = &element.parameters;
-            let frame = Frame { element: item, index, whole, parameters, outer: at };
+        for frame in self.frames(whole, items, element, at) {
             let value = self.value(&element.body, Some(&frame))?.into_owned();
             self.meter.build(&value)?;
             mapped.push(value);
@@ -242,10 +248,7 @@ impl Evaluator<'_> {
         at: Option<&Frame<'_>>,
     ) -> Result<Vec<Value>, Stop> {
         let mut keys = Vec::with_capacity(items.len());
-        for (index, item) in items.iter().enumerate() {
-            self.meter.visit();
-            let parameters = &element.parameters;
-            let frame = Frame { element: item, index, whole, parameters, outer: at };
+        for frame in self.frames(whole, items, element, at) {
             keys.push(match self.value(&element.body, Some(&frame)) {
                 Err(Stop::Missing(_) | Stop::Undecided(_)) => Value::Null,
                 value => value?.into_owned(),
