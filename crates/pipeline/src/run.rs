@@ -3,6 +3,7 @@
 mod attempt;
 mod call;
 mod failure;
+mod files;
 mod prompt;
 mod record;
 mod scope;
@@ -10,5 +11,6 @@ mod settings;
 mod workflow;
 
 pub use failure::FailureText;
+pub use files::RunDirectories;
 pub use settings::{CallDefaults, InvalidSettings, Providers, Resolved, RunSettings};
 pub use workflow::PipelineRun;
