@@ -9,6 +9,7 @@
 //! | `source` | bytes → tree in which every value knows its place |
 //! | `diagnostic` | what is wrong, as text and as JSON |
 //! | `expression` | the one grammar of templates and conditions: parser, functions, pure evaluation |
+//! | `formula` | one template or condition on values at hand, without a run |
 //! | `check` | tree → pipeline, every fault found at once |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
@@ -43,6 +44,7 @@ mod check;
 mod definition;
 mod diagnostic;
 mod expression;
+mod formula;
 mod run;
 mod source;
 mod spelling;
@@ -53,6 +55,7 @@ pub use definition::{
     ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
+pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use run::{
     CallDefaults, FailureText, InvalidSettings, PipelineRun, Providers, Resolved, RunSettings,
 };
