@@ -4,6 +4,8 @@
 
 #[path = "files/folder.rs"]
 mod folder;
+#[path = "files/operations.rs"]
+mod operations;
 
 use folder::Folder;
 use serde_json::{Value, json};

@@ -4,6 +4,7 @@
 
 mod chat;
 mod deployment;
+mod files;
 mod prompt;
 mod schema;
 mod shape;
@@ -11,6 +12,7 @@ mod step;
 mod workflow;
 
 pub(super) use chat::{CLAUDE_OPTIONS, TOKEN_BUDGET};
+pub(super) use files::FILE_OPS;
 pub(super) use prompt::PARTS;
 pub(super) use schema::schema;
 pub(super) use step::{POLICY, STEP, STEP_ONLY, STEP_TYPES};
@@ -164,6 +166,7 @@ const ALL: &[&Keys] = &[
     &step::RETRY,
     &step::ECHO,
     &step::SET_VARIABLE,
+    &FILE_OPS,
     &prompt::STATIC,
     &prompt::PREVIOUS,
     &workflow::INPUT,

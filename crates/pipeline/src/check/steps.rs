@@ -96,7 +96,7 @@ impl Check<'_> {
             within_ms,
             retry,
             output_to_file,
-            effects,
+            effects: effects.or(kind.as_ref().and_then(StepKind::effects)),
             kind: kind?,
         })
     }
@@ -271,6 +271,7 @@ impl Check<'_> {
                 let options = options.over(defaults.gemini.clone());
                 chat(ProviderKind::Gemini, prompt, options)
             }
+            "file_ops" => self.file_ops(section, from).map(StepKind::FileOps),
             _ => self.echo(section, from).map(StepKind::Echo),
         }
     }

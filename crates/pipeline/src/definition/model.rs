@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 use perennial_core::{retry::RetryPolicy, run::JobKey};
 use serde::{Deserialize, Serialize};
 
-use super::{DocumentFiles, Effects, Input, Ordered, OutputFile};
+use super::{DocumentFiles, Effects, FileOps, Input, Ordered, OutputFile};
 use crate::expression::{Condition, Template, TemplateTree, Undecided};
 
 /// A workflow with all defaults applied.
@@ -69,6 +69,7 @@ pub(crate) enum StepKind {
     Echo(Echo),
     SetVariable(Assign),
     Chat(Chat),
+    FileOps(FileOps),
 }
 
 /// `echo`: its value, later, or a failure on demand.
@@ -248,8 +249,16 @@ impl StepKind {
     /// The provider it calls.
     pub(crate) fn provider(&self) -> Option<ProviderKind> {
         match self {
-            Self::Echo(_) | Self::SetVariable(_) => None,
+            Self::Echo(_) | Self::SetVariable(_) | Self::FileOps(_) => None,
             Self::Chat(chat) => Some(chat.provider),
+        }
+    }
+
+    /// What a step of this kind touches, where that is anything.
+    pub(crate) fn effects(&self) -> Option<Effects> {
+        match self {
+            Self::FileOps(ops) => Some(ops.operation.effects()),
+            Self::Echo(_) | Self::SetVariable(_) | Self::Chat(_) => None,
         }
     }
 }
@@ -270,6 +279,7 @@ impl Step {
                 Duration::from_millis(echo.delay_ms).saturating_add(Duration::from_secs(60))
             }
             StepKind::SetVariable(_) => Duration::from_secs(60),
+            StepKind::FileOps(_) => Duration::from_secs(300),
             StepKind::Chat(chat) => {
                 let call = chat.options.call_within();
                 let pauses = Duration::from_millis(self.retry.cap_ms);

@@ -212,7 +212,7 @@ impl<'a> Scope<'a> {
         match self.pipeline.step(&job.key).map(|(_, step)| &step.kind) {
             Some(StepKind::Chat(_)) => Shape::Reply,
             Some(StepKind::SetVariable(_)) => Shape::Assigned,
-            Some(StepKind::Echo(_)) | None => Shape::Plain,
+            Some(StepKind::Echo(_) | StepKind::FileOps(_)) | None => Shape::Plain,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{
     COUNT, FREE_MAP, Keys, Kind, MILLIS, SECONDS, Tables, Variant,
     chat::{CLAUDE, GEMINI},
+    files::FILE_OPS,
     key, later, spelling,
 };
 
@@ -104,6 +105,7 @@ pub(in crate::check) const STEP_ONLY: Tables = &[&STEP];
 pub(in crate::check) const STEP_TYPES: &[Variant] = &[
     here("claude", &[&CLAUDE, &STEP], "one call to Claude"),
     here("echo", &[&ECHO, &STEP], "gives its value back"),
+    here("file_ops", &[&FILE_OPS, &STEP], "works on files of the workspace"),
     here("gemini", &[&GEMINI, &STEP], "one call to Gemini"),
     here("set_variable", &[&SET_VARIABLE, &STEP], "sets variables"),
     here("test_echo", &[&ECHO, &STEP], "gives its value back"),
@@ -118,7 +120,6 @@ pub(in crate::check) const STEP_TYPES: &[Variant] = &[
     beyond("while_loop"),
     beyond("switch"),
     beyond("data_transform"),
-    beyond("file_ops"),
     beyond("pipeline"),
     beyond("checkpoint"),
     beyond("codebase_query"),
