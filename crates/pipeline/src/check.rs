@@ -11,6 +11,7 @@ mod references;
 mod section;
 mod steps;
 mod templates;
+mod variables;
 
 use std::sync::Arc;
 

@@ -138,10 +138,11 @@ pub(super) const STEP: Keys = Keys {
         "retry",
         "on_error",
         "continue_on_error",
+        "output_to_global",
+        "clear_vars",
     ],
     later: &[
         "dynamic_types",
-        "variables",
         "max_retries",
         "max_attempts",
         "retry_on",
@@ -149,16 +150,18 @@ pub(super) const STEP: Keys = Keys {
         "error_handler",
         "output_to_file",
         "output_file",
-        "output_to_global",
         "output_schema",
         "max_repairs",
         "streaming",
         "cache",
         "codebase_context",
-        "clear_vars",
         "effects",
     ],
 };
+
+/// A key of every step but `set_variable`, where it means what is set.
+pub(super) const OWN_VARIABLES: Keys =
+    Keys { home: "every step", here: &["variables"], later: &[] };
 
 pub(super) const ECHO: Keys = Keys {
     home: "an `echo` step",
@@ -260,41 +263,34 @@ pub(super) const RETRY: Keys = Keys {
     later: &["jitter", "retry_on"],
 };
 
-pub(super) const STATIC_PART: Keys = Keys {
-    home: "a `static` prompt part",
-    here: &["type", "content", "raw", "condition"],
-    later: &PART_LATER,
-};
-
-pub(super) const PREVIOUS_PART: Keys = Keys {
-    home: "a `previous_response` prompt part",
-    here: &["type", "step", "extract", "strict", "condition"],
-    later: &[
+/// Keys of every prompt part.
+pub(super) const PART: Keys = Keys {
+    home: "every prompt part",
+    here: &[
+        "type",
+        "condition",
         "summary",
         "summary_style",
         "summary_focus",
-        "summary_with",
         "max_summary_length",
         "max_length",
         "transform",
         "role",
-        "extract_with",
-        "format",
-        "post_processing",
-        "inject_as",
     ],
+    later: &["summary_with"],
 };
 
-const PART_LATER: [&str; 8] = [
-    "summary",
-    "summary_style",
-    "summary_focus",
-    "summary_with",
-    "max_summary_length",
-    "max_length",
-    "transform",
-    "role",
-];
+pub(super) const STATIC_PART: Keys =
+    Keys { home: "a `static` prompt part", here: &["content", "raw"], later: &[] };
+
+pub(super) const DYNAMIC_PART: Keys =
+    Keys { home: "a `dynamic` prompt part", here: &["content"], later: &[] };
+
+pub(super) const PREVIOUS_PART: Keys = Keys {
+    home: "a `previous_response` prompt part",
+    here: &["step", "extract", "strict", "inject_as"],
+    later: &["extract_with", "format", "post_processing"],
+};
 
 /// All tables, in the order in which a hint looks for another place of a key.
 pub(super) const ALL: &[&Keys] = &[
@@ -308,7 +304,9 @@ pub(super) const ALL: &[&Keys] = &[
     &RETRY,
     &ECHO,
     &SET_VARIABLE,
+    &PART,
     &STATIC_PART,
+    &DYNAMIC_PART,
     &PREVIOUS_PART,
     &INPUT,
     &LENIENT,
@@ -344,7 +342,7 @@ pub(super) const LATER_TYPES: &[&str] = &[
 ];
 
 /// Prompt parts of this version.
-pub(super) const PARTS: &[&str] = &["static", "previous_response"];
+pub(super) const PARTS: &[&str] = &["static", "previous_response", "dynamic"];
 
 /// Prompt parts of the language that a later version builds.
-pub(super) const LATER_PARTS: &[&str] = &["file", "session_context", "claude_continue", "dynamic"];
+pub(super) const LATER_PARTS: &[&str] = &["file", "session_context", "claude_continue"];

@@ -1,5 +1,6 @@
 //! The functions of the language, and what they take (3.7).
 
+mod format;
 mod list;
 mod number;
 mod record;
@@ -189,6 +190,11 @@ pub(super) fn find(name: &str) -> Result<&'static Function, (String, Option<Stri
     }
     let hint = spelling::did_you_mean(name, all().map(|function| function.name));
     Err((format!("Unknown function: {name}"), hint))
+}
+
+/// The named transform of a prompt part, which is no function of expressions.
+pub(super) fn transform(name: &str) -> Option<&'static Function> {
+    format::TRANSFORMS.iter().find(|transform| transform.name == name)
 }
 
 /// All functions.

@@ -273,7 +273,7 @@ fn each_but_last_guarded<'e>(
 
 impl Call {
     /// `first`: whether the first argument stands between the brackets, and not before a `|`.
-    fn paths<'e>(
+    pub(super) fn paths<'e>(
         &'e self,
         first: bool,
         standing: Standing,
