@@ -153,6 +153,8 @@ pub struct AttemptCx {
     pub run: RunId,
     /// When the run was accepted: constant over attempts and resumes.
     pub run_started_at: Timestamp,
+    /// When this attempt was claimed, on the journal's clock: the same during the whole attempt.
+    pub now: Timestamp,
     /// The job.
     pub job: JobKey,
     /// Number of this attempt, from 1.
@@ -181,11 +183,12 @@ pub struct Replied {
 }
 
 impl AttemptCx {
-    /// An attempt of `job` of `run` whose calls are kept in `journal`.
+    /// An attempt of `job` of `run`, claimed at `now`, whose calls are kept in `journal`.
     #[expect(clippy::too_many_arguments, reason = "each is required, and only the engine calls it")]
     pub fn new(
         run: RunId,
         run_started_at: Timestamp,
+        now: Timestamp,
         job: JobKey,
         attempt: u32,
         settings: Arc<Value>,
@@ -196,6 +199,7 @@ impl AttemptCx {
         Self {
             run,
             run_started_at,
+            now,
             job,
             attempt,
             settings,

@@ -38,6 +38,7 @@ pub(super) async fn start(
     let cx = AttemptCx::new(
         machine.run.clone(),
         machine.created_at,
+        services.store.now(),
         lease.key.clone(),
         lease.attempt,
         machine.settings.clone(),
