@@ -36,7 +36,10 @@
 //! * YP-12: `perennial prompt` is not in this version: the journal has the digests of requests, and
 //!   not their texts. `--show-prompts` shows them as they are sent.
 //! * YT-22: `uuid()` is derived from the key of the job, which is in the journal, and is the same
-//!   on every attempt; `now()` is not in this version, as an attempt is given no instant.
+//!   on every attempt. `now()` is the instant at which the attempt was claimed, the same throughout
+//!   it; what a finished step made of it is in its record and stays on a resume, while an attempt
+//!   that is repeated after a failure or a death of its process may see another instant (its calls
+//!   are then other requests, when their text depends on it).
 //! * YT-10: what follows `[*]` or `[?()]` is taken from each element, as in JSONPath; elements
 //!   without it are left out. `$` is what the elements are taken from, in expressions about them.
 //! * YC-9: an unquoted argument about elements has to name `@` or `item`.

@@ -79,10 +79,7 @@ impl Check<'_> {
         from: Standpoint<'_>,
     ) -> Option<Vec<(String, TemplateTree)>> {
         let Some(entry) = section.get("variables") else { return Some(Vec::new()) };
-        let Some(map) = entry.value.as_map() else {
-            self.findings.push(section.wrong_type("variables", "a map"));
-            return None;
-        };
+        let map = entry.value.as_map()?;
         let pointer = section.pointer_of("variables");
         let mut variables = Vec::with_capacity(map.len());
         for entry in map {
@@ -106,7 +103,7 @@ impl Check<'_> {
     ) -> Vec<Cleared> {
         let pointer = section.pointer_of("clear_vars");
         let mut found = Vec::new();
-        for (place, item) in self.list(section, "clear_vars").unwrap_or(&[]).iter().enumerate() {
+        for (place, item) in section.list("clear_vars").unwrap_or(&[]).iter().enumerate() {
             let pointer = format!("{pointer}/{place}");
             let Some(what) = item.as_text().and_then(cleared) else {
                 let shown = item.shown();

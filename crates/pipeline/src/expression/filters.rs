@@ -4,8 +4,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
 use super::{
-    Expression, Names, Path, Place, Standing, Stop, SyntaxError, evaluate, function::Takes,
-    parser::parse_filters, pretty, syntax::Call,
+    Expression, Names, Path, Place, Standing, Stop, SyntaxError, evaluate,
+    function::Takes,
+    parser::parse_filters,
+    pretty,
+    syntax::{Call, only_paths},
 };
 
 /// One filter or more, kept with the text they were read from.
@@ -27,7 +30,8 @@ impl Filters {
 
     /// Calls `see` with every path of their arguments.
     pub(crate) fn paths<'e>(&'e self, see: &mut dyn FnMut(&'e Path, Standing)) {
-        self.calls.iter().for_each(|call| call.paths(false, Standing::default(), see));
+        let mut see = only_paths(see);
+        self.calls.iter().for_each(|call| call.parts(false, Standing::default(), &mut see));
     }
 
     /// What they make of `value`. A filter of texts gets a list or an object as indented JSON.

@@ -55,6 +55,8 @@ pub(super) enum Work {
     /// The first value that is not missing.
     FirstPresent,
     Uuid,
+    /// The instant of the attempt.
+    Now,
 }
 
 /// What is done with the elements of a list.
@@ -183,10 +185,6 @@ pub(super) fn find(name: &str) -> Result<&'static Function, (String, Option<Stri
     };
     if let Some(function) = all().find(|function| function.name == canonical) {
         return Ok(function);
-    }
-    if name == "now" {
-        let text = "the function `now` is not supported here".to_owned();
-        return Err((text, Some("not in this version".to_owned())));
     }
     let hint = spelling::did_you_mean(name, all().map(|function| function.name));
     Err((format!("Unknown function: {name}"), hint))

@@ -34,6 +34,7 @@ pub(super) struct Scope<'a> {
     ids: AtomicU32,
     timestamp: String,
     date: String,
+    now: String,
     local: Map<String, Value>,
     global: Map<String, Value>,
     /// Variables of the step under way, which are local ones too.
@@ -69,6 +70,7 @@ impl<'a> Scope<'a> {
             ids: AtomicU32::new(0),
             timestamp: cx.run_started_at.to_compact(),
             date: cx.run_started_at.to_date(),
+            now: cx.now.to_rfc3339(),
             local: Map::new(),
             global: Map::new(),
             own: Map::new(),
@@ -398,6 +400,10 @@ impl Names for Scope<'_> {
             &digits[17..20],
             &digits[20..32]
         )
+    }
+
+    fn now(&self) -> String {
+        self.now.clone()
     }
 
     fn warn(&self, text: String) {

@@ -22,13 +22,12 @@ impl Check<'_> {
         section: &Section<'_>,
         from: Standpoint<'_>,
     ) -> Option<Shaping> {
-        let transform = match section.node("transform") {
+        let transform = match section.node("transform").filter(|node| node.as_text().is_some()) {
             Some(node) => Some(self.transform(section, node, from)?),
             None => None,
         };
-        let max_length = self.count(section, "max_length", 1, false);
         let summary = self.summary(section, from);
-        Some(Shaping { transform, summary: summary?, max_length })
+        Some(Shaping { transform, summary, max_length: section.count("max_length") })
     }
 
     fn transform(
@@ -37,7 +36,7 @@ impl Check<'_> {
         node: &Node,
         from: Standpoint<'_>,
     ) -> Option<Filters> {
-        let text = self.text(section, "transform")?;
+        let text = section.text("transform")?;
         let pointer = section.pointer_of("transform");
         match Filters::parse(text) {
             Ok(filters) => {
@@ -53,21 +52,14 @@ impl Check<'_> {
         }
     }
 
-    /// `Some(None)` when nothing is summed up.
-    fn summary(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<Option<Summary>> {
-        let asked = match section.get("summary") {
-            Some(_) => self.flag(section, "summary")?,
-            None => false,
-        };
-        let style = self.one_of(section, "summary_style", &["paragraph", "bullet_points"], &[]);
-        let focus = self.system_text(section, "summary_focus", from);
-        let max_length = self.count(section, "max_summary_length", 1, false);
-        if asked {
-            return Some(Some(Summary {
-                bullets: style == Some("bullet_points"),
+    fn summary(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<Summary> {
+        let focus = self.template_of(section, "summary_focus", from);
+        if section.flag("summary") == Some(true) {
+            return Some(Summary {
+                bullets: section.text("summary_style") == Some("bullet_points"),
                 focus,
-                max_length: max_length.unwrap_or(SUMMARY_CHARS),
-            }));
+                max_length: section.count("max_summary_length").unwrap_or(SUMMARY_CHARS),
+            });
         }
         for key in ["summary_style", "summary_focus", "max_summary_length"] {
             if let Some(entry) = section.get(key) {
@@ -76,14 +68,11 @@ impl Check<'_> {
                 self.findings.push(note.pointer(section.pointer_of(key)));
             }
         }
-        Some(None)
+        None
     }
 
     pub(super) fn part_target(&mut self, section: &Section<'_>) -> Option<PartTarget> {
-        let role = match section.get("role") {
-            Some(_) => Some(self.one_of(section, "role", &["user", "system"], &[])?),
-            None => None,
-        };
+        let role = section.text("role");
         let Some(entry) = section.get("inject_as") else {
             return Some(if role == Some("system") {
                 PartTarget::System
@@ -91,7 +80,7 @@ impl Check<'_> {
                 PartTarget::User
             });
         };
-        let name = self.text(section, "inject_as")?;
+        let name = section.text("inject_as")?;
         if !is_placeholder(name) {
             let text = format!("`{name}` is no name of a placeholder");
             let hint = "a letter or `_`, then letters, digits and `_`";
