@@ -10,6 +10,7 @@ mod rehearsal;
 mod resume;
 mod run;
 mod runs;
+mod schema;
 mod show;
 mod tree;
 
@@ -23,5 +24,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<i32> {
         Command::Runs(args) => runs::runs(args).await,
         Command::Show(args) => show::show(args).await,
         Command::Tree(args) => tree::tree(&args),
+        Command::Schema => schema::schema(),
     }
 }

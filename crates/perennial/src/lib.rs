@@ -70,6 +70,7 @@ pub mod records {
     };
     pub use perennial_pipeline::{
         BuiltPrompt, FILE_BYTES_MAX, Input, InputErrors, PartText, Pipeline, render, report_json,
+        schema,
     };
     pub use perennial_store::{
         AttemptRecord, CallRecord, EventRecord, JobRecord, RunRecord, RunSummary, RunView,

@@ -9,7 +9,8 @@
 //! | `source` | bytes → tree in which every value knows its place |
 //! | `diagnostic` | what is wrong, as text and as JSON |
 //! | `expression` | the one grammar of templates and conditions: parser, functions, pure evaluation |
-//! | `check` | tree → pipeline, every fault found at once |
+//! | `formula` | one template or condition on values at hand, without a run |
+//! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
 //! | `spelling` | "did you mean" |
@@ -52,16 +53,18 @@ mod check;
 mod definition;
 mod diagnostic;
 mod expression;
+mod formula;
 mod run;
 mod source;
 mod spelling;
 
-pub use check::{Checked, FILE_BYTES_MAX, read_yaml};
+pub use check::{Checked, FILE_BYTES_MAX, read_yaml, schema};
 pub use definition::{
     Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
     ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
+pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use run::{
     BuiltPrompt, CallDefaults, FailureText, InvalidSettings, PartText, PipelineRun, Providers,
     Resolved, RunSettings,

@@ -3,13 +3,16 @@
 //! the published schema is written from it: a new key is one row here.
 
 mod chat;
+mod deployment;
 mod prompt;
+mod schema;
 mod shape;
 mod step;
 mod workflow;
 
 pub(super) use chat::{CLAUDE_OPTIONS, TOKEN_BUDGET};
 pub(super) use prompt::PARTS;
+pub(super) use schema::schema;
 pub(super) use step::{POLICY, STEP, STEP_ONLY, STEP_TYPES};
 pub(super) use workflow::{ROOT, WORKFLOW};
 
@@ -28,7 +31,6 @@ pub(super) type Tables = &'static [&'static Keys];
 
 /// One key.
 #[derive(Debug)]
-#[expect(dead_code, reason = "the published schema is to read the rest")]
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
@@ -55,7 +57,6 @@ pub(super) enum Status {
     /// This version has nothing to do for it yet: it may be there when it asks for nothing.
     LaterUnlessEmpty,
     /// It is checked and changes no result (PL219).
-    #[expect(dead_code, reason = "the published schema is to read the rest")]
     Advisory,
     /// It has no effect any more (PL222).
     Removed,
@@ -107,7 +108,6 @@ pub(super) enum Kind {
     Prompt,
     /// A list of at least so many steps.
     Steps {
-        #[expect(dead_code, reason = "the published schema is to read the rest")]
         least: usize,
     },
     /// The reader says what is wrong with it, in texts of its own.
@@ -132,7 +132,6 @@ impl Unit {
 
 /// One of several maps that their `type` tells apart: a step, or a part of a prompt.
 #[derive(Debug)]
-#[expect(dead_code, reason = "the published schema is to read the rest")]
 pub(super) struct Variant {
     pub(super) name: &'static str,
     pub(super) tables: Tables,
@@ -182,6 +181,11 @@ const fn key(name: &'static str, kind: Kind, doc: &'static str) -> Key {
 /// A key of the language that this version does not have.
 const fn later(name: &'static str, doc: &'static str) -> Key {
     Key { status: Status::Later, ..key(name, Kind::Any, doc) }
+}
+
+/// A key that is checked and changes no result.
+const fn advisory(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { status: Status::Advisory, ..key(name, kind, doc) }
 }
 
 /// Another spelling of `of`.

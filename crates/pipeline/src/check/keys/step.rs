@@ -90,7 +90,7 @@ pub(super) const ECHO: Keys = Keys {
 pub(super) const SET_VARIABLE: Keys = Keys {
     home: "a `set_variable` step",
     keys: &[
-        key("variables", Kind::Own(&TREES), "values by name"),
+        key("variables", Kind::Own(&TREES), "values by name").required(),
         key("scope", Kind::Own(&SCOPE), "how long they live").default("\"global\""),
         spelling("variable", "variables", Kind::Text),
         key("value", Kind::Tree, "value of `variable`"),

@@ -1,6 +1,8 @@
 //! Keys of the document and of `workflow` (1.1, 1.4, 1.5, 1.9).
 
-use super::{FREE_MAP, Keys, Kind, POSITIVE, SECONDS, chat, key, later, step::STEP_LIST};
+use super::{
+    FREE_MAP, Keys, Kind, POSITIVE, SECONDS, chat, deployment, key, later, step::STEP_LIST,
+};
 
 pub(in crate::check) const ROOT: Keys = Keys {
     home: "the document",
@@ -63,9 +65,9 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         later("claude_auth", "credentials of Claude"),
         later("gemini_auth", "credentials of Gemini"),
         later("providers", "routing between providers"),
-        later("models", "choice of models"),
-        later("token_management", "token budgets"),
-        later("performance", "concurrency, caches and deadlines"),
+        key("models", Kind::Map(&[&deployment::MODELS]), "choice of models"),
+        key("token_management", Kind::Map(&[&deployment::TOKENS]), "token budgets"),
+        key("performance", Kind::Map(&[&deployment::PERFORMANCE]), "deadlines, caches, workers"),
         later("telemetry", "exporters"),
         later("monitoring", "alerts"),
         later("directories", "layout of directories"),
