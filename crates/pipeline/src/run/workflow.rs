@@ -65,7 +65,13 @@ impl Workflow for PipelineRun {
         }
     }
 
-    fn on_failure(&self, job: &JobKey, failure: &Failure, _attempt: u32) -> FailureMeans {
+    fn on_failure(
+        &self,
+        job: &JobKey,
+        failure: &Failure,
+        _attempt: u32,
+        _done: &[DoneJob],
+    ) -> FailureMeans {
         let step = self.pipeline.step(job).map(|(_, step)| step);
         let record = record::failed(step, job, failure);
         match step {
