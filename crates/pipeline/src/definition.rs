@@ -3,6 +3,7 @@
 mod binding;
 mod input;
 mod model;
+mod nested;
 mod ordered;
 
 use std::{collections::HashMap, sync::Arc};
@@ -16,6 +17,9 @@ pub use model::ProviderKind;
 pub(crate) use model::{
     Assign, Chat, ChatOptions, Echo, Location, Model, Part, PreviousResponse, PromptPart, Step,
     StepKind, VariableScope, Write,
+};
+pub(crate) use nested::{
+    MAX_DEPTH, MAX_TOTAL_STEPS, MEMORY_LIMIT_MB, Nested, OnTimeout, Output, WITHIN_MS,
 };
 pub(crate) use ordered::Ordered;
 
@@ -110,10 +114,10 @@ impl Pipeline {
         self.model.inputs.iter().filter(required).map(|input| input.name.as_str()).collect()
     }
 
-    /// The kinds of provider its steps call, each once.
+    /// The kinds of provider its steps and those of its children call, each once.
     pub fn providers(&self) -> Vec<ProviderKind> {
         let mut kinds: Vec<ProviderKind> =
-            self.model.steps.iter().filter_map(|step| step.kind.provider()).collect();
+            self.model.all_steps().into_iter().filter_map(|step| step.kind.provider()).collect();
         kinds.sort_unstable();
         kinds.dedup();
         kinds
@@ -123,9 +127,15 @@ impl Pipeline {
     pub fn step_without_model(&self, kind: ProviderKind) -> Option<&str> {
         let nameless = |step: &&Step| match &step.kind {
             StepKind::Chat(chat) => chat.provider == kind && chat.options.model.is_none(),
-            StepKind::Echo(_) | StepKind::SetVariable(_) => false,
+            StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => false,
         };
-        self.model.steps.iter().find(nameless).map(|step| step.name.as_str())
+        let found = self.model.all_steps().into_iter().find(nameless)?;
+        Some(found.name.as_str())
+    }
+
+    /// Whether steps of it have steps of their own.
+    pub(crate) fn has_scopes(&self) -> bool {
+        self.model.steps.iter().any(|step| step.nested().is_some())
     }
 
     /// The step of a job, and its place in the order.

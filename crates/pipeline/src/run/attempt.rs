@@ -9,8 +9,10 @@ use serde_json::{Map, Value};
 use super::{
     PipelineRun,
     failure::{stopped, undecided},
+    limits::Limits,
     record,
     scope::Scope,
+    tree::{self, Done, Due, Role},
     workflow::unknown_job,
 };
 use crate::definition::{Assign, Echo, StepKind, Write};
@@ -22,8 +24,34 @@ impl PipelineRun {
     ///
     /// The failure of the step.
     pub(super) async fn attempt(&self, cx: &AttemptCx) -> Result<Outcome, Failure> {
-        let (_, step) = self.pipeline.step(&cx.job).ok_or_else(|| unknown_job(&cx.job))?;
-        let mut scope = Scope::new(self, cx);
+        let done = tree::index(&cx.done);
+        let due = self.due(&cx.job, &done).ok_or_else(|| unknown_job(&cx.job))?;
+        match &due.role {
+            Role::Open(round) => {
+                let open = self.open(cx, &due, &done, *round);
+                Limits::new(&due.frames, &done, cx.now).within(open).await
+            }
+            Role::Close(ended) => self.close(cx, &due, &done, ended),
+            Role::Whole => {
+                let work = self.work(cx, &due, &done);
+                Limits::new(&due.frames, &done, cx.now).within(work).await
+            }
+        }
+    }
+
+    /// Does what a step without steps of its own does.
+    ///
+    /// # Errors
+    ///
+    /// The failure of the step.
+    async fn work(
+        &self,
+        cx: &AttemptCx,
+        due: &Due<'_>,
+        done: &Done<'_>,
+    ) -> Result<Outcome, Failure> {
+        let step = due.step;
+        let mut scope = Scope::new(self, cx, due, done);
         if let Some(condition) = &step.condition
             && !condition.is_met(&scope).map_err(|stop| undecided(&stop, &condition.shown))?
         {
@@ -37,6 +65,8 @@ impl PipelineRun {
             StepKind::Echo(step) => return echo(step, &scope).await.map(Outcome::Succeeded),
             StepKind::SetVariable(step) => assign(step, &mut scope)?,
             StepKind::Chat(chat) => self.call(step, chat, cx, &scope).await?,
+            // It has jobs of its own.
+            StepKind::Pipeline(_) => return Err(unknown_job(&cx.job)),
         };
         Ok(Outcome::Succeeded(record::warned(record, scope.warnings())))
     }

@@ -2,21 +2,23 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
     mem,
     sync::{Mutex, PoisonError},
 };
 
 use perennial_core::{
     Digest,
-    run::{IdempotencyKey, JobKey, JobState, RunId},
+    run::{IdempotencyKey, JobState, RunId},
 };
 use perennial_engine::{AttemptCx, DoneJob};
 use serde_json::{Map, Value};
 
-use super::PipelineRun;
+use super::{
+    PipelineRun,
+    tree::{Done, Due, Frame},
+};
 use crate::{
-    definition::{Assign, Pipeline, StepKind, VariableScope, Write},
+    definition::{Assign, Step, StepKind, VariableScope, Write},
     expression::{Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk},
 };
 
@@ -26,16 +28,19 @@ const WARNINGS_MAX: usize = 20;
 /// What names mean in one attempt of one step.
 #[derive(Debug)]
 pub(super) struct Scope<'a> {
-    pipeline: &'a Pipeline,
+    frame: Frame<'a>,
+    done: &'a Done<'a>,
     inputs: &'a Value,
-    done: HashMap<&'a JobKey, &'a DoneJob>,
     run: &'a RunId,
-    job: &'a JobKey,
+    step: &'a str,
     attempt: u32,
     key: &'a IdempotencyKey,
     told: Mutex<Told>,
     timestamp: String,
     date: String,
+    /// Variables that nobody in this scope wrote, the constants beside them.
+    initial: Cow<'a, Value>,
+    constants: Cow<'a, Value>,
     local: Map<String, Value>,
     global: Map<String, Value>,
 }
@@ -56,16 +61,61 @@ enum Shape {
     Reply,
     /// The record of an assignment.
     Assigned,
+    /// The outputs of a child, under `result` when it was given inputs.
+    Nested,
 }
 
+/// What a child sees of its parent when it is told to.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) inputs: Value,
+    pub(super) variables: Value,
+    pub(super) global_vars: Value,
+}
+
+static NOTHING: Value = Value::Null;
+
 impl<'a> Scope<'a> {
-    pub(super) fn new(run: &'a PipelineRun, cx: &'a AttemptCx) -> Self {
+    /// The scope of the step that is due.
+    pub(super) fn new(
+        run: &'a PipelineRun,
+        cx: &'a AttemptCx,
+        due: &Due<'a>,
+        done: &'a Done<'a>,
+    ) -> Self {
+        let root = || Frame::root(&run.pipeline.model);
+        let frame = due.frames.last().cloned().unwrap_or_else(root);
+        Self::of_frame(run, cx, &frame, due.step, done)
+    }
+
+    /// What names mean in the scope `frame`, for `step`.
+    pub(super) fn of_frame(
+        run: &'a PipelineRun,
+        cx: &'a AttemptCx,
+        frame: &Frame<'a>,
+        step: &'a Step,
+        done: &'a Done<'a>,
+    ) -> Self {
+        let facts = &frame.model.facts.0;
+        let opened = frame.opened.as_ref().map(|opened| opened.record);
+        let over = |key: &str| {
+            let own = &facts[key];
+            let inherited = opened.and_then(|opened| opened.get(key)?.as_object());
+            let Some(inherited) = inherited else { return Cow::Borrowed(own) };
+            let mut merged = inherited.clone();
+            let own = own.as_object().into_iter().flatten();
+            merged.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+            Cow::Owned(Value::Object(merged))
+        };
         let mut scope = Self {
-            pipeline: &run.pipeline,
-            inputs: &run.settings.inputs,
-            done: cx.done.iter().map(|job| (&job.key, job)).collect(),
+            frame: frame.clone(),
+            done,
+            inputs: opened
+                .map_or(&run.settings.inputs, |opened| opened.get("inputs").unwrap_or(&NOTHING)),
+            initial: over("variables"),
+            constants: over("global_vars"),
             run: &cx.run,
-            job: &cx.job,
+            step: &step.name,
             attempt: cx.attempt,
             key: &cx.idempotency_key,
             told: Mutex::default(),
@@ -74,12 +124,12 @@ impl<'a> Scope<'a> {
             local: Map::new(),
             global: Map::new(),
         };
-        for job in cx.done.iter() {
-            let assigned = run.pipeline.step(&job.key).map(|(_, step)| &step.kind);
-            let (Some(StepKind::SetVariable(assign)), JobState::Succeeded) = (assigned, job.state)
-            else {
+        for step in &frame.model.steps {
+            let StepKind::SetVariable(assign) = &step.kind else { continue };
+            let Some(job) = frame.find(step, done) else { continue };
+            if job.state != JobState::Succeeded {
                 continue;
-            };
+            }
             if let Some(values) = job.result["values"].as_object() {
                 scope.apply(assign, values);
             }
@@ -147,14 +197,15 @@ impl<'a> Scope<'a> {
 
     /// The result of the step `name`, when it has run.
     pub(super) fn result(&self, name: &str) -> Option<&'a DoneJob> {
-        self.done.get(&JobKey::new(name)).copied()
+        self.frame.find_named(name, self.done)
     }
 
     /// What a consumer that asks for the whole step gets (YT-12).
     pub(super) fn value_view(&self, name: &str) -> Option<&'a Value> {
         let job = self.result(name)?;
-        Some(match self.shape(job) {
+        Some(match self.shape(name, job) {
             Shape::Reply => reply(&job.result),
+            Shape::Nested => job.result.get("result").unwrap_or(&job.result),
             Shape::Plain | Shape::Assigned => &job.result,
         })
     }
@@ -175,16 +226,16 @@ impl<'a> Scope<'a> {
             Ok(value) => return Ok(value),
             Err(available) => available,
         };
-        if job.state == JobState::Skipped {
+        let shape = self.shape(name, job);
+        if job.state == JobState::Skipped && shape != Shape::Nested {
             return Err(own);
         }
-        let shape = self.shape(job);
         let Some((first, _)) = segments.first().and_then(Segment::field) else { return Err(own) };
         let has_own = record.get(first).is_some();
         if first == "result" && !has_own {
             let whole = match shape {
                 Shape::Reply => reply(record),
-                Shape::Plain | Shape::Assigned => record,
+                Shape::Plain | Shape::Assigned | Shape::Nested => record,
             };
             let rest = &segments[1..];
             return walk(Cow::Borrowed(whole), rest)
@@ -197,6 +248,7 @@ impl<'a> Scope<'a> {
             Shape::Plain => return Err(own),
             Shape::Reply => &record["data"],
             Shape::Assigned => &record["values"],
+            Shape::Nested => &record["result"],
         };
         walk(Cow::Borrowed(inner), segments).map_err(|_| {
             let mut available = fields(record).unwrap_or_default();
@@ -205,11 +257,10 @@ impl<'a> Scope<'a> {
         })
     }
 
-    fn shape(&self, job: &DoneJob) -> Shape {
-        if job.state != JobState::Succeeded {
-            return Shape::Plain;
-        }
-        match self.pipeline.step(&job.key).map(|(_, step)| &step.kind) {
+    fn shape(&self, name: &str, job: &DoneJob) -> Shape {
+        match self.frame.step(name).map(|step| &step.kind) {
+            Some(StepKind::Pipeline(_)) => Shape::Nested,
+            _ if job.state != JobState::Succeeded => Shape::Plain,
             Some(StepKind::Chat(_)) => Shape::Reply,
             Some(StepKind::SetVariable(_)) => Shape::Assigned,
             Some(StepKind::Echo(_)) | None => Shape::Plain,
@@ -222,7 +273,16 @@ impl<'a> Scope<'a> {
     }
 
     fn initial(&self) -> &Value {
-        &self.pipeline.model.facts.0["variables"]
+        &self.initial
+    }
+
+    /// What a child sees of this scope when it is told to.
+    pub(super) fn context(&self) -> Context {
+        Context {
+            inputs: self.inputs.clone(),
+            variables: self.merged(&[&self.global]),
+            global_vars: self.constants.clone().into_owned(),
+        }
     }
 
     /// Initial values under `upper`.
@@ -236,7 +296,7 @@ impl<'a> Scope<'a> {
 
     fn rooted(&self, path: &Path) -> Result<Cow<'_, Value>, Option<Vec<String>>> {
         let inside = |value: Value| walk(Cow::Owned(value), &path.segments);
-        let facts = &self.pipeline.model.facts.0;
+        let facts = &self.frame.model.facts.0;
         match path.root.as_str() {
             "steps" => match path.segments.split_first() {
                 Some((first, rest)) => {
@@ -255,8 +315,7 @@ impl<'a> Scope<'a> {
             "variables" => inside(self.merged(&[&self.global])),
             "inputs" => walk(Cow::Borrowed(self.inputs), &path.segments),
             "global_vars" => {
-                let constants = &facts["global_vars"];
-                walk(Cow::Borrowed(constants), &path.segments).or_else(|available| {
+                walk(Cow::Borrowed(&*self.constants), &path.segments).or_else(|available| {
                     let (name, _) = path.segments.first().and_then(Segment::field).ok_or(None)?;
                     match self.inputs.get(format!("global_vars.{name}")) {
                         Some(given) => walk(Cow::Borrowed(given), &path.segments[1..]),
@@ -266,9 +325,7 @@ impl<'a> Scope<'a> {
             }
             "workflow" => walk(Cow::Borrowed(facts), &path.segments),
             "step" => match path.segments.first().and_then(Segment::field) {
-                Some(("name", _)) => {
-                    walk(Cow::Owned(Value::from(self.job.as_str())), &path.segments[1..])
-                }
+                Some(("name", _)) => walk(Cow::Owned(Value::from(self.step)), &path.segments[1..]),
                 Some(("attempt", _)) => {
                     walk(Cow::Owned(Value::from(self.attempt)), &path.segments[1..])
                 }
@@ -297,7 +354,7 @@ fn reply(record: &Value) -> &Value {
 impl Names for Scope<'_> {
     fn find(&self, path: &Path, place: Place) -> Result<Cow<'_, Value>, Missing> {
         let root = path.root.as_str();
-        let is_step = self.pipeline.step(&JobKey::new(root)).is_some();
+        let is_step = self.frame.step(root).is_some();
         let found = if place == Place::Condition && is_step {
             self.step_field(root, &path.segments)
         } else if ROOTS.contains(&root) {
@@ -341,6 +398,6 @@ impl Names for Scope<'_> {
     }
 
     fn undecided(&self) -> Undecided {
-        self.pipeline.model.undecided
+        self.frame.model.undecided
     }
 }
