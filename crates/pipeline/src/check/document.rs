@@ -53,11 +53,13 @@ impl Check<'_> {
         self.findings.push(Finding::error(Code(105), text).at(extent).hint(hint));
     }
 
-    fn workflow(&mut self, workflow: &Section<'_>) -> Option<Model> {
+    /// A workflow, the document's own or a child's.
+    pub(super) fn workflow(&mut self, workflow: &Section<'_>) -> Option<Model> {
         self.unknown_keys(workflow, &[&keys::WORKFLOW]);
         self.known.facts = FACTS.to_vec();
         let language = self.language(workflow);
         let undecided = self.undecided(workflow);
+        self.known.undecided = undecided;
         let name = self.workflow_name(workflow);
         let facts = self.facts(workflow);
         if workflow.get("concurrency").is_some() {
@@ -91,7 +93,7 @@ impl Check<'_> {
     fn undecided(&mut self, workflow: &Section<'_>) -> Undecided {
         let usual = match workflow.get("language") {
             Some(_) => Undecided::Error,
-            None => Undecided::Legacy,
+            None => self.around.last().map_or(Undecided::Legacy, |around| around.known.undecided),
         };
         let Some(lenient) = self.map(workflow, "lenient") else { return usual };
         self.unknown_keys(&lenient, &[&keys::LENIENT]);

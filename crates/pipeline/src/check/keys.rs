@@ -296,6 +296,91 @@ const PART_LATER: [&str; 8] = [
     "role",
 ];
 
+pub(super) const PIPELINE: Keys = Keys {
+    home: "a `pipeline` step",
+    here: &["pipeline", "inputs", "outputs", "config", "pipeline_file", "pipeline_ref"],
+    later: &["version"],
+};
+
+pub(super) const PIPELINE_CONFIG: Keys = Keys {
+    home: "`config` of a `pipeline` step",
+    here: &[
+        "inherit_context",
+        "inherit_providers",
+        "inherit_functions",
+        "timeout_seconds",
+        "max_depth",
+        "max_total_steps",
+        "memory_limit_mb",
+        "max_retries",
+        "continue_on_error",
+        "capture_errors",
+        "fallback_value",
+        "on_timeout",
+        "cache_enabled",
+        "cache_pipeline",
+        "lazy_load",
+        "stream_results",
+        "chunk_size_mb",
+        "gc_after_steps",
+        "gc_threshold_mb",
+        "memory_check_enabled",
+        "collect_metrics",
+        "trace_level",
+        "trace_config",
+        "debug",
+        "preserve_error_context",
+        "error_context_fields",
+        "reuse_workspace",
+        "pool_size",
+    ],
+    later: &[
+        "workspace_dir",
+        "workspace_enabled",
+        "cleanup_on_success",
+        "cleanup_on_error",
+        "warn_at_depth",
+        "memory_warning_mb",
+        "timeout_warning_seconds",
+        "retry_on",
+        "checkpoint_enabled",
+        "checkpoint_frequency",
+        "checkpoint_dir",
+        "enable_tracing",
+        "trace_metadata",
+        "mock_mode",
+        "mock_responses",
+        "graceful_timeout",
+        "immediate_timeout",
+        "workspace",
+        "prune_results",
+        "allow_recursion",
+    ],
+};
+
+/// Keys of `config` that are accepted and change nothing (PL219).
+pub(super) const PIPELINE_ADVISORY: &[&str] = &[
+    "cache_enabled",
+    "cache_pipeline",
+    "lazy_load",
+    "stream_results",
+    "chunk_size_mb",
+    "gc_after_steps",
+    "gc_threshold_mb",
+    "memory_check_enabled",
+    "collect_metrics",
+    "trace_level",
+    "trace_config",
+    "debug",
+    "preserve_error_context",
+    "error_context_fields",
+    "reuse_workspace",
+    "pool_size",
+];
+
+pub(super) const OUTPUT: Keys =
+    Keys { home: "an output of a `pipeline` step", here: &["path", "as"], later: &[] };
+
 /// All tables, in the order in which a hint looks for another place of a key.
 pub(super) const ALL: &[&Keys] = &[
     &STEP,
@@ -312,10 +397,14 @@ pub(super) const ALL: &[&Keys] = &[
     &PREVIOUS_PART,
     &INPUT,
     &LENIENT,
+    &PIPELINE,
+    &PIPELINE_CONFIG,
+    &OUTPUT,
 ];
 
 /// Step types of this version.
-pub(super) const TYPES: &[&str] = &["claude", "echo", "gemini", "set_variable", "test_echo"];
+pub(super) const TYPES: &[&str] =
+    &["claude", "echo", "gemini", "pipeline", "set_variable", "test_echo"];
 
 /// Step types of the language that a later version runs.
 pub(super) const LATER_TYPES: &[&str] = &[
@@ -331,7 +420,6 @@ pub(super) const LATER_TYPES: &[&str] = &[
     "switch",
     "data_transform",
     "file_ops",
-    "pipeline",
     "checkpoint",
     "codebase_query",
     "llm",
