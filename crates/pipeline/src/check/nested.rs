@@ -7,7 +7,6 @@ use perennial_core::retry::RetryPolicy;
 use super::{
     Check, Known, Section, keys,
     references::{Around, Standpoint},
-    section::LATER,
 };
 use crate::{
     definition::{
@@ -487,6 +486,6 @@ fn literal(node: &Node) -> Option<serde_json::Value> {
 /// The last name in a path.
 fn last_name(path: &str) -> &str {
     let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
-    let named = path.split(|c: char| !is_part(c));
-    named.filter(|part| part.contains(|c: char| !c.is_ascii_digit())).next_back().unwrap_or(path)
+    let mut parts = path.split(|c: char| !is_part(c));
+    parts.rfind(|part| part.contains(|c: char| !c.is_ascii_digit())).unwrap_or(path)
 }
