@@ -95,6 +95,12 @@ impl Pipeline {
     }
 }
 
+/// The JSON Schema (draft 2020-12) of the documents that this version accepts: the shape of them;
+/// references, templates and conditions are for [`Pipeline::check`].
+pub fn schema() -> serde_json::Value {
+    keys::schema()
+}
+
 /// Reads YAML (or JSON) that is no workflow, such as scripted replies: one value, with the same
 /// rules and limits as documents.
 ///

@@ -9,7 +9,7 @@
 //! | `source` | bytes → tree in which every value knows its place |
 //! | `diagnostic` | what is wrong, as text and as JSON |
 //! | `expression` | the one grammar of templates and conditions: parser, functions, pure evaluation |
-//! | `check` | tree → pipeline, every fault found at once |
+//! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
 //! | `spelling` | "did you mean" |
@@ -47,7 +47,7 @@ mod run;
 mod source;
 mod spelling;
 
-pub use check::{Checked, FILE_BYTES_MAX, read_yaml};
+pub use check::{Checked, FILE_BYTES_MAX, read_yaml, schema};
 pub use definition::{
     Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
     ProviderKind,

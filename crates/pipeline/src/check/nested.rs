@@ -44,41 +44,30 @@ impl Check<'_> {
         from: Standpoint<'_>,
     ) -> Option<Nested> {
         let inputs = self.nested_inputs(section, from);
-        let config = self.map(section, "config");
-        if let Some(config) = &config {
-            self.unknown_keys(config, &[&keys::PIPELINE_CONFIG]);
-            self.advisory(config);
-        }
-        let flag = |check: &mut Self, key: &str, usual: bool| {
-            config.as_ref().and_then(|config| check.flag(config, key)).unwrap_or(usual)
-        };
-        let inherit_context = flag(self, "inherit_context", false);
-        let capture_errors = flag(self, "capture_errors", true);
+        let config = section.map("config");
+        let flag = |key: &str| config.as_ref().and_then(|config| config.flag(key));
+        let count = |key: &str| config.as_ref().and_then(|config| config.count(key));
+        let inherit_context = flag("inherit_context").unwrap_or(false);
         let max_depth = match &config {
-            Some(config) => self.max_depth(config, from),
+            Some(config) => {
+                self.not_inherited(config);
+                self.max_depth(config, from)
+            }
             None => Some(None),
         };
-        let count = |check: &mut Self, key: &str| {
-            config.as_ref().and_then(|config| check.count(config, key, 1, false))
-        };
-        let max_total_steps = count(self, "max_total_steps");
-        let memory_limit_mb = count(self, "memory_limit_mb").unwrap_or(MEMORY_LIMIT_MB);
-        let own = config.as_ref().and_then(|it| self.duration(it, "timeout_seconds", 1_000.0));
+        let own = config.as_ref().and_then(|config| config.millis("timeout_seconds"));
         let within_ms = match (own, within_ms) {
             (Some(own), Some(step)) => own.min(step),
             (own, step) => own.or(step).unwrap_or(WITHIN_MS),
         };
-        let on_timeout = config.as_ref().map_or(OnTimeout::Graceful, |it| self.on_timeout(it));
-        let fallback = config.as_ref().and_then(|it| it.node("fallback_value"));
+        let on_timeout = config.as_ref().and_then(|config| config.text("on_timeout"));
+        let fallback = config.as_ref().and_then(|config| config.node("fallback_value"));
         let depth = match &max_depth {
             Some(Some(TemplateTree::Number(number))) => Depth::Fixed(number.as_u64()),
             Some(None) => Depth::Fixed(None),
             _ => Depth::Later,
         };
-        let given = Given {
-            section: section.node("inputs").and(self.quiet_map(section, "inputs")),
-            inherits: inherit_context,
-        };
+        let given = Given { section: section.map("inputs"), inherits: inherit_context };
         let child = self.child(section, name, depth, &given);
         let outputs = self.outputs(section, child.as_ref());
         Some(Nested {
@@ -88,19 +77,23 @@ impl Check<'_> {
             inherit_context,
             within_ms,
             max_depth: max_depth?,
-            max_total_steps,
-            memory_limit_mb,
+            max_total_steps: count("max_total_steps"),
+            memory_limit_mb: count("memory_limit_mb").unwrap_or(MEMORY_LIMIT_MB),
             fallback: fallback.map(|node| Ordered(node.to_value())),
-            capture_errors,
-            on_timeout,
+            capture_errors: flag("capture_errors").unwrap_or(true),
+            on_timeout: match on_timeout {
+                Some("immediate") => OnTimeout::Immediate,
+                Some("retry") => OnTimeout::Retry,
+                Some(_) | None => OnTimeout::Graceful,
+            },
         })
     }
 
     /// Keys of `config` that speak of the step as a whole.
     pub(super) fn nested_policies(&mut self, section: &Section<'_>) -> Policies {
-        let Some(config) = self.quiet_map(section, "config") else { return Policies::default() };
-        let continue_on_error = self.flag(&config, "continue_on_error").unwrap_or(false);
-        let retries = self.count(&config, "max_retries", 0, false);
+        let Some(config) = section.map("config") else { return Policies::default() };
+        let continue_on_error = config.flag("continue_on_error").unwrap_or(false);
+        let retries = config.count("max_retries");
         if retries.is_some() && section.get("retry").is_some() {
             let text = "config.max_retries and retry exclude each other";
             self.findings.push(config.fault(207, "max_retries", text));
@@ -113,14 +106,6 @@ impl Check<'_> {
         Policies { retry, continue_on_error }
     }
 
-    /// The map of `key`, whose type was checked elsewhere.
-    fn quiet_map<'n>(&self, section: &Section<'n>, key: &str) -> Option<Section<'n>> {
-        let node = section.node(key)?;
-        let path = section.path_of(key);
-        let whole = format!("`{path}` of {}", section.whole);
-        Section::of(node, &section.pointer_of(key), &format!("{path}."), &whole)
-    }
-
     fn nested_inputs(
         &mut self,
         section: &Section<'_>,
@@ -129,7 +114,7 @@ impl Check<'_> {
         if section.get("inputs").is_none() {
             return Some(Vec::new());
         }
-        let inputs = self.map(section, "inputs")?;
+        let inputs = section.map("inputs")?;
         let trees: Vec<Option<(String, TemplateTree)>> = inputs
             .entries()
             .map(|entry| {
@@ -141,17 +126,10 @@ impl Check<'_> {
         trees.into_iter().collect()
     }
 
-    /// Keys that are checked no further and change no result.
-    fn advisory(&mut self, config: &Section<'_>) {
-        for entry in config.entries() {
-            if keys::PIPELINE_ADVISORY.contains(&entry.key.as_str()) {
-                let text = format!("`{}` is advisory: it never changes a result", entry.key);
-                let note = Finding::note(Code(219), text).at(entry.key_extent);
-                self.findings.push(note.pointer(config.pointer_of(&entry.key)));
-            }
-        }
+    /// Values of `config` for which this version has nothing to do yet.
+    fn not_inherited(&mut self, config: &Section<'_>) {
         for (key, usual) in [("inherit_providers", true), ("inherit_functions", false)] {
-            if self.flag(config, key).is_some_and(|value| value != usual) {
+            if config.flag(key).is_some_and(|value| value != usual) {
                 self.later(config, key, &format!("`{key}: {}`", !usual));
             }
         }
@@ -174,20 +152,10 @@ impl Check<'_> {
             | Content::Text { .. }
             | Content::List(_)
             | Content::Map(_) => {
-                let depth = self.count(config, "max_depth", 1, false)?;
+                self.fits(config, "max_depth", &keys::POSITIVE).then_some(())?;
+                let depth = config.count("max_depth")?;
                 Some(Some(TemplateTree::Number(depth.into())))
             }
-        }
-    }
-
-    fn on_timeout(&mut self, config: &Section<'_>) -> OnTimeout {
-        if config.get("on_timeout").is_none() {
-            return OnTimeout::Graceful;
-        }
-        match self.one_of(config, "on_timeout", &["graceful", "immediate", "retry"], &[]) {
-            Some("immediate") => OnTimeout::Immediate,
-            Some("retry") => OnTimeout::Retry,
-            Some(_) | None => OnTimeout::Graceful,
         }
     }
 
@@ -217,10 +185,8 @@ impl Check<'_> {
             }
         };
         self.depth_fits(section, depth)?;
-        if source != "pipeline" {
-            self.later(section, source, &format!("`{source}`"));
-            return None;
-        }
+        // What is no source of this version was reported with the keys.
+        (source == "pipeline").then_some(())?;
         self.inline_child(section, name, depth, given)
     }
 
@@ -260,7 +226,7 @@ impl Check<'_> {
             return None;
         };
         if let Some(wrapped) = workflow.node("workflow") {
-            self.unknown_keys(&workflow, &[&keys::ROOT]);
+            self.shape(&workflow.clone().read_by(&[&keys::ROOT]));
             let inner = workflow.pointer_of("workflow");
             let Some(section) = Section::of(wrapped, &inner, "", &whole) else {
                 let text = "Invalid inline pipeline format: `workflow` must be a map";
@@ -284,7 +250,7 @@ impl Check<'_> {
         }
         let around = mem::replace(&mut self.known, known);
         self.around.push(Around { known: around, step: name.to_owned(), max_depth });
-        let model = self.workflow(&workflow);
+        let model = self.workflow(workflow);
         let known = match self.around.pop() {
             Some(around) => mem::replace(&mut self.known, around.known),
             None => return None,
@@ -378,7 +344,10 @@ impl Check<'_> {
         if section.get("outputs").is_none() {
             return Some(Vec::new());
         }
-        let items = self.list(section, "outputs")?;
+        let Some(items) = section.list("outputs") else {
+            self.findings.push(section.wrong_type("outputs", "a list"));
+            return None;
+        };
         let pointer = section.pointer_of("outputs");
         let mut outputs: Vec<Output> = Vec::new();
         let mut whole = true;
@@ -415,13 +384,14 @@ impl Check<'_> {
             self.findings.push(Finding::error(Code(203), text).at(node.extent).pointer(pointer));
             return None;
         };
-        self.unknown_keys(&inner, &[&keys::OUTPUT]);
+        let inner = inner.read_by(&[&keys::OUTPUT]);
+        self.shape(&inner);
         let Some(path_node) = inner.node("path") else {
             let text = "output missing required 'path' field";
             self.findings.push(Finding::error(Code(201), text).at(node.extent).pointer(pointer));
             return None;
         };
-        let path = self.text(&inner, "path")?;
+        let path = inner.text("path")?;
         let name = match inner.get("as") {
             Some(entry) => self.valid_name(entry, &inner.pointer_of("as"), "output")?,
             None => last_name(path).to_owned(),
