@@ -10,6 +10,7 @@ use super::{
     engine,
     hint::{self, Hint},
     progress,
+    steps::{self, Row},
 };
 use crate::{
     args::ShowArgs,
@@ -79,16 +80,18 @@ fn described(view: &RunView, performance: &Performance) -> Value {
             "recorded_at": rfc(call.recorded_at),
         })
     };
-    let steps: Vec<Value> = view
-        .jobs
-        .iter()
-        .map(|job| {
+    let steps: Vec<Value> = steps::rows(view)
+        .into_iter()
+        .map(|row| {
+            let job = row.job;
             json!({
                 "step": job.key,
-                "state": job.state,
+                "name": job.key.step_name(),
+                "depth": job.key.depth(),
+                "state": row.state(),
                 "attempts": attempts(view, job).map(attempt).collect::<Vec<_>>(),
                 "calls": calls(view, job).map(call).collect::<Vec<_>>(),
-                "result": job.result,
+                "result": job.result.as_ref().filter(|_| !row.is_open),
             })
         })
         .collect();
@@ -144,9 +147,10 @@ fn print(view: &RunView, performance: &Performance, hint: &Hint) -> anyhow::Resu
         output::line(&format!("advice     {recommendation}"))?;
     }
     output::line("")?;
-    let width = view.jobs.iter().map(|job| job.key.as_str().chars().count()).max();
-    for job in &view.jobs {
-        print_step(view, job, width.unwrap_or_default().min(STEP_MAX))?;
+    let rows = steps::rows(view);
+    let width = rows.iter().map(|row| row.label().chars().count()).max();
+    for row in &rows {
+        print_step(view, row, width.unwrap_or_default().min(STEP_MAX))?;
     }
     if interrupted {
         output::talk(&format!("continue with: {}", hint.resume(run.run.as_str())));
@@ -154,11 +158,13 @@ fn print(view: &RunView, performance: &Performance, hint: &Hint) -> anyhow::Resu
     Ok(())
 }
 
-fn print_step(view: &RunView, job: &JobRecord, width: usize) -> anyhow::Result<()> {
-    let given = job.result.as_ref().map(|result| output::brief(result, 80)).unwrap_or_default();
-    let cost = job.result.as_ref().and_then(progress::cost_of);
+fn print_step(view: &RunView, row: &Row<'_>, width: usize) -> anyhow::Result<()> {
+    let job = row.job;
+    let result = job.result.as_ref().filter(|_| !row.is_open);
+    let given = result.map(|result| output::brief(result, 80)).unwrap_or_default();
+    let cost = result.filter(|_| !row.has_child).and_then(progress::cost_of);
     let cost = cost.map(|cost| format!("  (${cost:.4})")).unwrap_or_default();
-    let (state, step) = (job.state.to_string(), job.key.as_str());
+    let (state, step) = (row.state(), row.label());
     output::line(format!("{state:<10}  {step:<width$}  {given}{cost}").trim_end())?;
     let interesting = attempts(view, job).count() > 1;
     for attempt in attempts(view, job) {
