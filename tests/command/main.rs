@@ -13,4 +13,5 @@ mod signals;
 mod stores;
 mod tree;
 mod verbs;
+mod warnings;
 mod world;

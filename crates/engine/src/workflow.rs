@@ -1,6 +1,8 @@
 //! The seam between the engine and what it runs: a definition that decides what comes next, and
 //! executes one job at a time.
 
+mod warnings;
+
 use std::{
     fmt,
     future::Future,
@@ -13,6 +15,8 @@ use std::{
 };
 
 use perennial_core::{Digest, Timestamp, failure::Failure, run::RunId};
+pub use warnings::Warnings;
+
 pub use perennial_core::{
     retry::RetryPolicy,
     run::{IdempotencyKey, JobKey, JobState, SkipReason},
@@ -173,6 +177,8 @@ pub struct AttemptCx {
     pub done: Arc<Vec<DoneJob>>,
     /// The job's key for the outside world.
     pub idempotency_key: IdempotencyKey,
+    /// What it warned of so far; becomes an event of the run with the attempt's end.
+    pub warnings: Arc<Warnings>,
     journal: Arc<dyn CallJournal>,
     calls: AtomicU32,
 }
@@ -211,6 +217,7 @@ impl AttemptCx {
             settings,
             done,
             idempotency_key,
+            warnings: Arc::default(),
             journal,
             calls: AtomicU32::new(0),
         }

@@ -12,6 +12,7 @@ mod references;
 mod section;
 mod steps;
 mod templates;
+mod variables;
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@ mod input;
 mod model;
 mod nested;
 mod ordered;
+mod prompt;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,13 +16,13 @@ pub use binding::{InputErrors, InvalidInput};
 pub use input::{Input, InputType};
 pub use model::ProviderKind;
 pub(crate) use model::{
-    Assign, Chat, ChatOptions, Echo, Location, Model, Part, PreviousResponse, PromptPart, Step,
-    StepKind, VariableScope, Write,
+    Assign, Chat, ChatOptions, Cleared, Echo, Location, Model, Step, StepKind, VariableScope, Write,
 };
 pub(crate) use nested::{
     MAX_DEPTH, MAX_TOTAL_STEPS, MEMORY_LIMIT_MB, Nested, OnTimeout, Output, WITHIN_MS,
 };
 pub(crate) use ordered::Ordered;
+pub(crate) use prompt::{Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary};
 
 /// Version of the language this build speaks.
 pub const LANGUAGE: u32 = 1;

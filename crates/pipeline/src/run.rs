@@ -13,5 +13,6 @@ mod tree;
 mod workflow;
 
 pub use failure::FailureText;
-pub use settings::{CallDefaults, InvalidSettings, Providers, Resolved, RunSettings};
+pub use prompt::PartText;
+pub use settings::{BuiltPrompt, CallDefaults, InvalidSettings, Providers, Resolved, RunSettings};
 pub use workflow::PipelineRun;

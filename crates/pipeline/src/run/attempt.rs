@@ -15,7 +15,10 @@ use super::{
     tree::{self, Done, Due, Role},
     workflow::unknown_job,
 };
-use crate::definition::{Assign, Echo, StepKind, Write};
+use crate::{
+    definition::{Assign, Echo, Step, StepKind, Write},
+    expression::Condition,
+};
 
 impl PipelineRun {
     /// Makes the attempt of `cx`.
@@ -52,13 +55,8 @@ impl PipelineRun {
     ) -> Result<Outcome, Failure> {
         let step = due.step;
         let mut scope = Scope::new(self, cx, due, done);
-        if let Some(condition) = &step.condition
-            && !condition.is_met(&scope).map_err(|stop| undecided(&stop, &condition.shown))?
-        {
-            return Ok(Outcome::Skipped {
-                reason: SkipReason::NotApplicable,
-                record: record::warned(record::skipped(&condition.shown), scope.warnings()),
-            });
+        if let Some(skipped) = begin(step, &mut scope)? {
+            return Ok(skipped);
         }
         let record = match &step.kind {
             // Its record is its value, in which nothing else has a place.
@@ -70,6 +68,51 @@ impl PipelineRun {
         };
         Ok(Outcome::Succeeded(record::warned(record, scope.warnings())))
     }
+}
+
+/// The condition of a step and its own variables; how it is skipped, when it is.
+///
+/// # Errors
+///
+/// What cannot be evaluated.
+pub(super) fn begin(step: &Step, scope: &mut Scope<'_>) -> Result<Option<Outcome>, Failure> {
+    // What a condition does not name is not evaluated for a step that is skipped (YF-3).
+    let early = step.condition.as_ref().is_some_and(|condition| names_own(condition, step));
+    if early {
+        own_variables(step, scope)?;
+    }
+    if let Some(condition) = &step.condition
+        && !condition.is_met(scope).map_err(|stop| undecided(&stop, &condition.shown))?
+    {
+        return Ok(Some(Outcome::Skipped {
+            reason: SkipReason::NotApplicable,
+            record: record::warned(record::skipped(&condition.shown), scope.warnings()),
+        }));
+    }
+    if !early {
+        own_variables(step, scope)?;
+    }
+    Ok(None)
+}
+
+/// Whether `condition` uses a name that the step has for itself.
+fn names_own(condition: &Condition, step: &Step) -> bool {
+    let mut named = false;
+    condition.paths(&mut |path| {
+        named |= match path.root.as_str() {
+            "step" | "state" => true,
+            root => step.variables.iter().any(|(name, _)| name == root),
+        };
+    });
+    named && !step.variables.is_empty()
+}
+
+fn own_variables(step: &Step, scope: &mut Scope<'_>) -> Result<(), Failure> {
+    for (name, tree) in &step.variables {
+        let value = tree.value(scope).map_err(|stop| stopped(&stop))?;
+        scope.set_own(name, value);
+    }
+    Ok(())
 }
 
 /// The value an `echo` step shows for failing on demand.

@@ -13,9 +13,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     PipelineRun,
-    failure::{stopped, undecided},
+    attempt::begin,
+    failure::stopped,
     limits::{Limits, violation},
-    record::{self, Inside, limit_of},
+    record::{Inside, limit_of},
     scope::Scope,
     tree::{Done, Due, Ended, Frame, is_stopped},
 };
@@ -48,12 +49,9 @@ impl PipelineRun {
             let at = cx.now.after(pause);
             return Ok(Outcome::Succeeded(json!({ "opened_at": at, "round": round })));
         }
-        let scope = Scope::new(self, cx, due, done);
-        if let Some(condition) = &step.condition
-            && !condition.is_met(&scope).map_err(|stop| undecided(&stop, &condition.shown))?
-        {
-            let record = record::skipped(&condition.shown);
-            return Ok(Outcome::Skipped { reason: SkipReason::NotApplicable, record });
+        let mut scope = Scope::new(self, cx, due, done);
+        if let Some(skipped) = begin(step, &mut scope)? {
+            return Ok(skipped);
         }
         let mut given = Map::new();
         for (name, tree) in &nested.inputs {

@@ -2,15 +2,15 @@
 
 use std::{
     borrow::Cow,
-    mem,
-    sync::{Mutex, PoisonError},
+    collections::HashSet,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use perennial_core::{
     Digest,
     run::{IdempotencyKey, JobState, RunId},
 };
-use perennial_engine::{AttemptCx, DoneJob};
+use perennial_engine::{AttemptCx, DoneJob, Warnings};
 use serde_json::{Map, Value};
 
 use super::{
@@ -18,12 +18,9 @@ use super::{
     tree::{Done, Due, Frame},
 };
 use crate::{
-    definition::{Assign, Step, StepKind, VariableScope, Write},
+    definition::{Assign, Cleared, Step, StepKind, VariableScope, Write},
     expression::{Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk},
 };
-
-/// Warnings that one attempt keeps; the others say no more.
-const WARNINGS_MAX: usize = 20;
 
 /// What names mean in one attempt of one step.
 #[derive(Debug)]
@@ -31,25 +28,27 @@ pub(super) struct Scope<'a> {
     frame: Frame<'a>,
     done: &'a Done<'a>,
     inputs: &'a Value,
+    /// Variables and constants that the document gives, and those of a parent below them.
+    initial: Cow<'a, Value>,
+    given: Cow<'a, Value>,
     run: &'a RunId,
     step: &'a str,
     attempt: u32,
     key: &'a IdempotencyKey,
-    told: Mutex<Told>,
+    warnings: &'a Warnings,
+    /// Unique ids given out so far.
+    ids: AtomicU32,
     timestamp: String,
     date: String,
-    /// Variables that nobody in this scope wrote, the constants beside them.
-    initial: Cow<'a, Value>,
-    constants: Cow<'a, Value>,
+    now: String,
     local: Map<String, Value>,
     global: Map<String, Value>,
-}
-
-/// What the expressions of an attempt told and took so far.
-#[derive(Debug, Default)]
-struct Told {
-    warnings: Vec<String>,
-    ids: u32,
+    /// Variables of the step under way, which are local ones too.
+    own: Map<String, Value>,
+    /// Constants that steps have set.
+    constants: Map<String, Value>,
+    /// What steps have cleared and none has set again.
+    cleared: HashSet<&'a Cleared>,
 }
 
 /// What a record is made of decides how fields and `result` are found in it (YT-11, YT-12).
@@ -113,28 +112,66 @@ impl<'a> Scope<'a> {
             inputs: opened
                 .map_or(&run.settings.inputs, |opened| opened.get("inputs").unwrap_or(&NOTHING)),
             initial: over("variables"),
-            constants: over("global_vars"),
+            given: over("global_vars"),
             run: &cx.run,
             step: &step.name,
             attempt: cx.attempt,
             key: &cx.idempotency_key,
-            told: Mutex::default(),
+            warnings: &cx.warnings,
+            ids: AtomicU32::new(0),
             timestamp: cx.run_started_at.to_compact(),
             date: cx.run_started_at.to_date(),
+            now: cx.now.to_rfc3339(),
             local: Map::new(),
             global: Map::new(),
+            own: Map::new(),
+            constants: Map::new(),
+            cleared: HashSet::new(),
         };
         for step in &frame.model.steps {
-            let StepKind::SetVariable(assign) = &step.kind else { continue };
-            let Some(job) = frame.find(step, done) else { continue };
-            if job.state != JobState::Succeeded {
-                continue;
-            }
-            if let Some(values) = job.result["values"].as_object() {
-                scope.apply(assign, values);
+            if let Some(job) = frame.find(step, done) {
+                scope.fold(step, job);
             }
         }
         scope
+    }
+
+    /// Repeats what a step that is done did to names.
+    fn fold(&mut self, step: &'a Step, job: &'a DoneJob) {
+        if job.state == JobState::Succeeded {
+            if let (StepKind::SetVariable(assign), Some(values)) =
+                (&step.kind, job.result["values"].as_object())
+            {
+                self.apply(assign, values);
+            }
+            if let (Some(name), Some(value)) = (&step.output_to_global, self.value_view(&step.name))
+            {
+                self.constants.insert(name.clone(), value.clone());
+                self.cleared.retain(|what| **what != Cleared::GlobalVars(name.clone()));
+            }
+        }
+        if job.state == JobState::Skipped {
+            return;
+        }
+        for what in &step.clear_vars {
+            match what {
+                Cleared::State(name) => {
+                    self.local.shift_remove(name);
+                    self.global.shift_remove(name);
+                }
+                Cleared::GlobalVars(name) => {
+                    self.constants.shift_remove(name);
+                }
+                Cleared::Steps(_) => (),
+            }
+            self.cleared.insert(what);
+        }
+    }
+
+    /// Gives the step under way a name of its own.
+    pub(super) fn set_own(&mut self, name: &str, value: Value) {
+        self.local.insert(name.to_owned(), value.clone());
+        self.own.insert(name.to_owned(), value);
     }
 
     /// Repeats the writes of a step that is done.
@@ -165,7 +202,7 @@ impl<'a> Scope<'a> {
             VariableScope::Local => &self.local,
             VariableScope::Global => &self.global,
         };
-        variables.get(name).or_else(|| self.initial().get(name))
+        variables.get(name).or_else(|| self.initial(name))
     }
 
     /// The target of `assign`, the type it should have and the one it has.
@@ -182,12 +219,13 @@ impl<'a> Scope<'a> {
         (type_of(found) != wanted).then(|| (target, wanted, type_of(found)))
     }
 
-    /// What expressions warned of so far.
+    /// What the attempt warned of so far.
     pub(super) fn warnings(&self) -> Vec<String> {
-        mem::take(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner).warnings)
+        self.warnings.all()
     }
 
     pub(super) fn set(&mut self, scope: VariableScope, name: &str, value: Value) {
+        self.cleared.retain(|what| !matches!(what, Cleared::State(cleared) if cleared == name));
         let variables = match scope {
             VariableScope::Local => &mut self.local,
             VariableScope::Global => &mut self.global,
@@ -197,7 +235,8 @@ impl<'a> Scope<'a> {
 
     /// The result of the step `name`, when it has run.
     pub(super) fn result(&self, name: &str) -> Option<&'a DoneJob> {
-        self.frame.find_named(name, self.done)
+        let cleared = self.is_cleared(&Cleared::Steps(name.to_owned()));
+        self.frame.find_named(name, self.done).filter(|_| !cleared)
     }
 
     /// What a consumer that asks for the whole step gets (YT-12).
@@ -269,11 +308,7 @@ impl<'a> Scope<'a> {
 
     /// A variable of any scope, nearest first.
     fn variable(&self, name: &str) -> Option<&Value> {
-        self.local.get(name).or_else(|| self.global.get(name)).or_else(|| self.initial().get(name))
-    }
-
-    fn initial(&self) -> &Value {
-        &self.initial
+        self.local.get(name).or_else(|| self.global.get(name)).or_else(|| self.initial(name))
     }
 
     /// What a child sees of this scope when it is told to.
@@ -281,13 +316,25 @@ impl<'a> Scope<'a> {
         Context {
             inputs: self.inputs.clone(),
             variables: self.merged(&[&self.global]),
-            global_vars: self.constants.clone().into_owned(),
+            global_vars: self.constants(),
         }
+    }
+
+    /// The initial value of a variable, unless it was cleared.
+    fn initial(&self, name: &str) -> Option<&Value> {
+        let value = self.initial.get(name)?;
+        (!self.is_cleared(&Cleared::State(name.to_owned()))).then_some(value)
+    }
+
+    fn is_cleared(&self, what: &Cleared) -> bool {
+        !self.cleared.is_empty() && self.cleared.contains(what)
     }
 
     /// Initial values under `upper`.
     fn merged(&self, uppers: &[&Map<String, Value>]) -> Value {
-        let mut merged = self.initial().as_object().cloned().unwrap_or_default();
+        let initial = self.initial.as_object();
+        let mut merged = initial.cloned().unwrap_or_default();
+        merged.retain(|name, _| !self.is_cleared(&Cleared::State(name.clone())));
         for upper in uppers {
             merged.extend(upper.iter().map(|(name, value)| (name.clone(), value.clone())));
         }
@@ -314,27 +361,53 @@ impl<'a> Scope<'a> {
             },
             "variables" => inside(self.merged(&[&self.global])),
             "inputs" => walk(Cow::Borrowed(self.inputs), &path.segments),
-            "global_vars" => {
-                walk(Cow::Borrowed(&*self.constants), &path.segments).or_else(|available| {
-                    let (name, _) = path.segments.first().and_then(Segment::field).ok_or(None)?;
-                    match self.inputs.get(format!("global_vars.{name}")) {
-                        Some(given) => walk(Cow::Borrowed(given), &path.segments[1..]),
-                        None => Err(available.or(Some(Vec::new()))),
-                    }
-                })
-            }
+            "global_vars" => match path.segments.first().and_then(Segment::field) {
+                Some((name, _)) => match self.constant(name) {
+                    Some(value) => walk(value, &path.segments[1..]),
+                    None => Err(fields(&self.constants())),
+                },
+                None => inside(self.constants()),
+            },
             "workflow" => walk(Cow::Borrowed(facts), &path.segments),
             "step" => match path.segments.first().and_then(Segment::field) {
                 Some(("name", _)) => walk(Cow::Owned(Value::from(self.step)), &path.segments[1..]),
                 Some(("attempt", _)) => {
                     walk(Cow::Owned(Value::from(self.attempt)), &path.segments[1..])
                 }
-                _ => Err(Some(vec!["name".to_owned(), "attempt".to_owned()])),
+                Some(("variables", _)) => {
+                    let own = Value::Object(self.own.clone());
+                    walk(Cow::Owned(own), &path.segments[1..])
+                }
+                _ => Err(Some(["name", "attempt", "variables"].map(str::to_owned).to_vec())),
             },
             "timestamp" => inside(Value::from(self.timestamp.as_str())),
             "date" => inside(Value::from(self.date.as_str())),
             _ => inside(Value::from(self.run.as_str())),
         }
+    }
+
+    /// A constant: set by a step, by the document, or given to the run.
+    fn constant(&self, name: &str) -> Option<Cow<'_, Value>> {
+        if self.is_cleared(&Cleared::GlobalVars(name.to_owned())) {
+            return None;
+        }
+        let given = || self.inputs.get(format!("global_vars.{name}"));
+        let found = self.constants.get(name).or_else(|| self.given.get(name)).or_else(given);
+        found.map(Cow::Borrowed)
+    }
+
+    fn constants(&self) -> Value {
+        let mut all = Map::new();
+        for (name, value) in self.inputs.as_object().into_iter().flatten() {
+            if let Some(name) = name.strip_prefix("global_vars.") {
+                all.insert(name.to_owned(), value.clone());
+            }
+        }
+        for (name, value) in self.given.as_object().into_iter().flatten().chain(&self.constants) {
+            all.insert(name.clone(), value.clone());
+        }
+        all.retain(|name, _| !self.is_cleared(&Cleared::GlobalVars(name.clone())));
+        Value::Object(all)
     }
 
     /// Names that a bare word could have meant.
@@ -371,11 +444,7 @@ impl Names for Scope<'_> {
 
     /// Made from the key of the job, which is in the journal: the same on every attempt.
     fn uuid(&self) -> String {
-        let ordinal = {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.ids += 1;
-            told.ids
-        };
+        let ordinal = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
         let key = self.key.call(&format!("uuid/{ordinal}"));
         let digest = Digest::of(key.as_str().as_bytes()).to_string();
         let digits: String = digest.chars().filter(char::is_ascii_hexdigit).collect();
@@ -390,11 +459,12 @@ impl Names for Scope<'_> {
         )
     }
 
+    fn now(&self) -> String {
+        self.now.clone()
+    }
+
     fn warn(&self, text: String) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.warnings.len() < WARNINGS_MAX && !told.warnings.contains(&text) {
-            told.warnings.push(text);
-        }
+        self.warnings.push(&text);
     }
 
     fn undecided(&self) -> Undecided {
