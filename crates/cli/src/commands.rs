@@ -5,12 +5,14 @@ mod engine;
 mod hint;
 mod inputs;
 mod progress;
+mod prompts;
 mod rehearsal;
 mod resume;
 mod run;
 mod runs;
 mod schema;
 mod show;
+mod steps;
 mod tree;
 
 use crate::args::{Args, Command};

@@ -8,11 +8,13 @@ mod file_ops;
 mod files;
 mod inputs;
 mod keys;
+mod nested;
 mod prompts;
 mod references;
 mod section;
 mod steps;
 mod templates;
+mod variables;
 
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ use crate::{
 };
 
 pub(crate) use file_ops::{CONVERSIONS, is_glob};
+use references::Around;
 pub(crate) use references::Known;
 pub(crate) use section::{Section, duration_text};
 
@@ -54,6 +57,8 @@ pub(crate) struct Check<'a> {
     pub(crate) source: &'a SourceText,
     pub(crate) findings: Findings,
     pub(crate) known: Known,
+    /// The scopes around the one that is checked, the document first.
+    pub(super) around: Vec<Around>,
 }
 
 impl Pipeline {
@@ -84,7 +89,8 @@ impl Pipeline {
             let diagnostics = findings.report(&shown, &source);
             return Checked { diagnostics, pipeline: None, inputs: Vec::new() };
         };
-        let mut check = Check { file, source: &source, findings, known: Known::default() };
+        let mut check =
+            Check { file, source: &source, findings, known: Known::default(), around: Vec::new() };
         let model = check.document(&root);
         let inputs = model.as_ref().map(|model| model.inputs.clone()).unwrap_or_default();
         let faulty = check.findings.has_errors();

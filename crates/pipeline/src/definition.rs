@@ -5,7 +5,9 @@ mod file_ops;
 mod files;
 mod input;
 mod model;
+mod nested;
 mod ordered;
+mod prompt;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -19,10 +21,13 @@ pub(crate) use files::{DocumentFiles, Effects, OutputFile};
 pub use input::{Input, InputType};
 pub use model::ProviderKind;
 pub(crate) use model::{
-    Assign, Chat, ChatOptions, Echo, Location, Model, Part, PreviousResponse, PromptPart, Step,
-    StepKind, VariableScope, Write,
+    Assign, Chat, ChatOptions, Cleared, Echo, Location, Model, Step, StepKind, VariableScope, Write,
+};
+pub(crate) use nested::{
+    MAX_DEPTH, MAX_TOTAL_STEPS, MEMORY_LIMIT_MB, Nested, OnTimeout, Output, WITHIN_MS,
 };
 pub(crate) use ordered::Ordered;
+pub(crate) use prompt::{Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary};
 
 /// Version of the language this build speaks.
 pub const LANGUAGE: u32 = 1;
@@ -130,7 +135,7 @@ impl Pipeline {
     /// Whether a run of it works in directories: the document names one, exports, or has a step with files.
     pub fn uses_directories(&self) -> bool {
         !self.model.files.is_default()
-            || self.model.steps.iter().any(|step| {
+            || self.model.all_steps().into_iter().any(|step| {
                 step.output_to_file.is_some() || matches!(step.kind, StepKind::FileOps(_))
             })
     }
@@ -140,10 +145,10 @@ impl Pipeline {
         self.model.files.exports
     }
 
-    /// The kinds of provider its steps call, each once.
+    /// The kinds of provider its steps and those of its children call, each once.
     pub fn providers(&self) -> Vec<ProviderKind> {
         let mut kinds: Vec<ProviderKind> =
-            self.model.steps.iter().filter_map(|step| step.kind.provider()).collect();
+            self.model.all_steps().into_iter().filter_map(|step| step.kind.provider()).collect();
         kinds.sort_unstable();
         kinds.dedup();
         kinds
@@ -153,9 +158,18 @@ impl Pipeline {
     pub fn step_without_model(&self, kind: ProviderKind) -> Option<&str> {
         let nameless = |step: &&Step| match &step.kind {
             StepKind::Chat(chat) => chat.provider == kind && chat.options.model.is_none(),
-            StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::FileOps(_) => false,
+            StepKind::Echo(_)
+            | StepKind::SetVariable(_)
+            | StepKind::FileOps(_)
+            | StepKind::Pipeline(_) => false,
         };
-        self.model.steps.iter().find(nameless).map(|step| step.name.as_str())
+        let found = self.model.all_steps().into_iter().find(nameless)?;
+        Some(found.name.as_str())
+    }
+
+    /// Whether steps of it have steps of their own.
+    pub(crate) fn has_scopes(&self) -> bool {
+        self.model.steps.iter().any(|step| step.nested().is_some())
     }
 
     /// The step of a job, and its place in the order.

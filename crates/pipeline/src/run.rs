@@ -5,13 +5,17 @@ mod call;
 mod failure;
 mod file_ops;
 mod files;
+mod limits;
+mod nested;
 mod prompt;
 mod record;
 mod scope;
 mod settings;
+mod tree;
 mod workflow;
 
 pub use failure::FailureText;
 pub use files::RunDirectories;
-pub use settings::{CallDefaults, InvalidSettings, Providers, Resolved, RunSettings};
+pub use prompt::PartText;
+pub use settings::{BuiltPrompt, CallDefaults, InvalidSettings, Providers, Resolved, RunSettings};
 pub use workflow::PipelineRun;

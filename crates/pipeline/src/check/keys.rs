@@ -5,6 +5,7 @@
 mod chat;
 mod deployment;
 mod files;
+mod pipeline;
 mod prompt;
 mod schema;
 mod shape;
@@ -13,6 +14,7 @@ mod workflow;
 
 pub(super) use chat::{CLAUDE_OPTIONS, TOKEN_BUDGET};
 pub(super) use files::FILE_OPS;
+pub(super) use pipeline::OUTPUT;
 pub(super) use prompt::PARTS;
 pub(super) use schema::schema;
 pub(super) use step::{POLICY, STEP, STEP_ONLY, STEP_TYPES};
@@ -167,10 +169,15 @@ const ALL: &[&Keys] = &[
     &step::ECHO,
     &step::SET_VARIABLE,
     &FILE_OPS,
+    &prompt::PART,
     &prompt::STATIC,
     &prompt::PREVIOUS,
+    &prompt::DYNAMIC,
     &workflow::INPUT,
     &workflow::LENIENT,
+    &pipeline::PIPELINE,
+    &pipeline::CONFIG,
+    &OUTPUT,
 ];
 
 /// A key that is honoured.

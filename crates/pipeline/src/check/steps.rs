@@ -1,11 +1,14 @@
 //! Steps: names, types, policies, and the keys of each type (1.7, 2).
 
+use std::collections::HashMap;
+
 use perennial_core::retry::RetryPolicy;
 
 use super::{
     Check, Section,
     defaults::Defaults,
     keys::{self, STEP_TYPES},
+    nested::Policies,
     references::Standpoint,
     section::LATER,
 };
@@ -28,16 +31,26 @@ impl Check<'_> {
             let text = |key: &str| section.node(key).and_then(Node::as_text);
             if let Some(name) = text("name") {
                 self.known.steps.entry(name.to_owned()).or_insert(place);
-            }
-            if text("type") == Some("set_variable") {
-                let target = text("append_to").or(text("merge_into"));
-                self.known.variables.extend(target.map(str::to_owned));
-                if target.is_some() {
-                    continue;
+                if text("type") == Some("pipeline") {
+                    let inside = format!("steps.{name}");
+                    collect_inside(&section, &inside, &mut self.known.inside);
                 }
-                let entries = section.node("variables").and_then(Node::as_map).unwrap_or(&[]);
-                self.known.variables.extend(entries.iter().map(|entry| entry.key.clone()));
-                self.known.variables.extend(text("variable").map(str::to_owned));
+            }
+            self.known.lifetimes.collect(&section, place);
+            if text("type") == Some("set_variable") {
+                let mut names: Vec<&str> = Vec::new();
+                match text("append_to").or(text("merge_into")) {
+                    Some(target) => names.push(target),
+                    None => {
+                        let entries = section.node("variables").and_then(Node::as_map);
+                        let keys = entries.unwrap_or(&[]).iter().map(|entry| entry.key.as_str());
+                        names.extend(keys.chain(text("variable")));
+                    }
+                }
+                for name in names {
+                    self.known.variables.insert(name.to_owned());
+                    self.known.lifetimes.sets(name, place);
+                }
             }
         }
     }
@@ -55,6 +68,7 @@ impl Check<'_> {
             self.findings.push(finding.pointer(pointer));
             return None;
         };
+        self.known.own.clear();
         let name = self.step_name(&bare, place);
         let shown = name.clone().unwrap_or_else(|| format!("#{}", place + 1));
         let type_name = self.step_type(&bare, &shown);
@@ -69,6 +83,12 @@ impl Check<'_> {
         }
         let from = Standpoint { step: place, whole: &whole };
 
+        let variables = match type_name {
+            Some("set_variable") => Some(Vec::new()),
+            Some(_) | None => self.own_variables(&section, from),
+        };
+        let output_to_global = self.output_to_global(&section);
+        let clear_vars = self.clear_vars(&section, from);
         let condition = section.node("condition").filter(|node| !node.is_null());
         let parsed =
             condition.and_then(|node| self.condition(node, &section.pointer_of("condition"), from));
@@ -78,12 +98,17 @@ impl Check<'_> {
         let within_ms = self.deadline(&section).or(defaults.within_ms);
         let output_to_file = self.output_file(&section, from);
         let effects = Self::effects(&section);
-        let kind = self.step_kind(&section, type_name?, &shown, from, defaults);
+        let kind = self.step_kind(&section, type_name?, &shown, from, within_ms, defaults);
         let usual = match kind.as_ref().and_then(StepKind::provider) {
             Some(_) => RetryPolicy::PROVIDER,
             None => RetryPolicy::ONCE,
         };
-        let retry = self.retry(&section).unwrap_or(usual);
+        let mut policies = Policies::default();
+        if type_name == Some("pipeline") {
+            policies = self.nested_policies(&section);
+        }
+        let continue_on_error = continue_on_error || policies.continue_on_error;
+        let retry = self.retry(&section).or(policies.retry).unwrap_or(usual);
         let line = self.source.position(section.start().start).line;
         let location = Location { file: self.file.to_owned(), line };
         condition_fits.then_some(())?;
@@ -95,6 +120,9 @@ impl Check<'_> {
             continue_on_error,
             within_ms,
             retry,
+            variables: variables?,
+            output_to_global,
+            clear_vars,
             output_to_file,
             effects: effects.or(kind.as_ref().and_then(StepKind::effects)),
             kind: kind?,
@@ -251,9 +279,11 @@ impl Check<'_> {
         type_name: &str,
         shown: &str,
         from: Standpoint<'_>,
+        within_ms: Option<u64>,
         defaults: &Defaults,
     ) -> Option<StepKind> {
         match type_name {
+            "pipeline" => self.nested(section, shown, within_ms, from).map(StepKind::Pipeline),
             "set_variable" => self.assign(section, from).map(StepKind::SetVariable),
             "claude" => {
                 let prompt = self.prompt(section, shown, from);
@@ -404,4 +434,20 @@ fn chat(
     options: ChatOptions,
 ) -> Option<StepKind> {
     prompt.map(|prompt| StepKind::Chat(Chat { provider, prompt, options }))
+}
+
+/// Names of the steps of an inline child, and where they are found from outside.
+fn collect_inside(section: &Section<'_>, outside: &str, inside: &mut HashMap<String, String>) {
+    let Some(child) = section.node("pipeline").and_then(|node| Section::of(node, "", "", ""))
+    else {
+        return;
+    };
+    let wrapped = child.node("workflow").and_then(|node| Section::of(node, "", "", ""));
+    let steps = wrapped.unwrap_or(child).node("steps").and_then(Node::as_list).unwrap_or(&[]);
+    for step in steps.iter().filter_map(|node| Section::of(node, "", "", "")) {
+        let Some(name) = step.node("name").and_then(Node::as_text) else { continue };
+        let path = format!("{outside}.{name}");
+        collect_inside(&step, &path, inside);
+        inside.entry(name.to_owned()).or_insert(path);
+    }
 }

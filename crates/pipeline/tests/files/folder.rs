@@ -95,6 +95,7 @@ impl Folder {
             let cx = AttemptCx::new(
                 run.clone(),
                 Timestamp::from_micros(1_795_221_237_120_000),
+                Timestamp::from_micros(1_795_221_240_000_000),
                 plan.key.clone(),
                 1,
                 Arc::new(Value::Null),
@@ -105,10 +106,12 @@ impl Folder {
             let (state, result) = match workflow.clone().execute(cx).await {
                 Outcome::Succeeded(record) => (JobState::Succeeded, record),
                 Outcome::Skipped { record, .. } => (JobState::Skipped, record),
-                Outcome::Failed(failure) => match workflow.on_failure(&plan.key, &failure, 1) {
-                    FailureMeans::Tolerate { record } => (JobState::Partial, record),
-                    FailureMeans::FailRun { record } => (JobState::Failed, record),
-                },
+                Outcome::Failed(failure) => {
+                    match workflow.on_failure(&plan.key, &failure, 1, &done) {
+                        FailureMeans::Tolerate { record } => (JobState::Partial, record),
+                        FailureMeans::FailRun { record } => (JobState::Failed, record),
+                    }
+                }
             };
             done.push(DoneJob { key: plan.key, state, result });
             if state == JobState::Failed {
