@@ -87,7 +87,8 @@ pub(super) fn assemble(application: Application) -> Assembled {
     // A run that keeps crashing is dropped and reported; its siblings live on.
     let budget = Duration::from_secs(60);
     let (monitors_child, monitors) = DynamicSupervisor::child_spec(
-        DynamicSupervisorSpec::new("monitors", RUNS_MAX).child_budget(5, budget),
+        // A monitor of each run, and an observer of some.
+        DynamicSupervisorSpec::new("monitors", 2 * RUNS_MAX).child_budget(5, budget),
     );
     let (runs_child, run_actors) = DynamicSupervisor::child_spec(
         DynamicSupervisorSpec::new("runs", RUNS_MAX).child_budget(5, budget),

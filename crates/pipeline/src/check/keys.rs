@@ -175,6 +175,7 @@ const ALL: &[&Keys] = &[
     &prompt::DYNAMIC,
     &workflow::INPUT,
     &workflow::LENIENT,
+    &workflow::CHECKPOINT_CONFIG,
     &pipeline::PIPELINE,
     &pipeline::CONFIG,
     &OUTPUT,
