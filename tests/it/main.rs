@@ -7,6 +7,8 @@ mod chaos;
 mod draining;
 mod embedding;
 mod gate;
+mod limits;
 mod one_job;
 mod recovery;
 mod sessions;
+mod watching;

@@ -25,6 +25,7 @@ use crate::{
     parked::Parked,
     patience::{STORE_WITHIN, patiently},
     run,
+    waiting::Waiting,
     workflow::BoxFuture,
 };
 
@@ -82,6 +83,8 @@ pub struct Services {
     pub(crate) monitors: Arc<DashMap<RunId, Address<monitor::Message>>>,
     /// Runs that this process cannot continue, with the reason: whoever waits for one is told.
     pub(crate) parked: Parked,
+    /// Runs of this process that wait for a free place.
+    pub(crate) waiting: Waiting,
     /// The attempts of this process whose end no run actor has taken in yet.
     pub(crate) attempts: Arc<DashMap<AttemptId, (RunId, TaskRef)>>,
     /// Notified whenever an attempt leaves the table.
@@ -117,6 +120,7 @@ impl Services {
             runs: Arc::default(),
             monitors: Arc::default(),
             parked: Parked::default(),
+            waiting: Waiting::default(),
             attempts: Arc::default(),
             attempt_left: Arc::default(),
             shutdown: Arc::default(),

@@ -43,7 +43,9 @@ pub use perennial_core::{
     run::{RunId, RunState},
     tree::TreeSnapshot,
 };
-pub use perennial_engine::{DrainReport, EventFeed, scheduler::Adoption, sessions::Sessions};
+pub use perennial_engine::{
+    DrainReport, EventFeed, WaitsFor, scheduler::Adoption, sessions::Sessions,
+};
 pub use perennial_pipeline::{Checked, Diagnostic, ProviderKind, Severity};
 pub use perennial_store::StoreError;
 pub use perennial_supervision::{Address, CallError, ChildSpec};
@@ -53,8 +55,8 @@ pub use pipelines::{
     StartPipeline, StartPipelineError,
 };
 pub use runtime::{
-    Builder, Config, ConfigError, ProviderMode, Runtime, RuntimeError, ShutdownSummary, Store,
-    declared_tree,
+    Builder, Config, ConfigError, LimitError, Limits, ProviderMode, Runtime, RuntimeError,
+    ShutdownSummary, Store, declared_tree,
 };
 
 /// What is recorded of runs, for those who show it.
