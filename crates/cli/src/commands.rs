@@ -5,11 +5,14 @@ mod engine;
 mod hint;
 mod inputs;
 mod progress;
+mod prompts;
 mod rehearsal;
 mod resume;
 mod run;
 mod runs;
+mod schema;
 mod show;
+mod steps;
 mod tree;
 
 use crate::args::{Args, Command};
@@ -22,5 +25,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<i32> {
         Command::Runs(args) => runs::runs(args).await,
         Command::Show(args) => show::show(args).await,
         Command::Tree(args) => tree::tree(&args),
+        Command::Schema => schema::schema(),
     }
 }

@@ -35,5 +35,5 @@ pub use services::{Definitions, NotRunnable, Services, ServicesSpec};
 pub use waiting::WaitsFor;
 pub use workflow::{
     AttemptCx, CallJournal, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Replied,
-    Workflow,
+    Warnings, Workflow,
 };

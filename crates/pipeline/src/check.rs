@@ -4,13 +4,16 @@ mod chat;
 mod conditions;
 mod defaults;
 mod document;
+mod files;
 mod inputs;
 mod keys;
+mod nested;
 mod prompts;
 mod references;
 mod section;
 mod steps;
 mod templates;
+mod variables;
 
 use std::sync::Arc;
 
@@ -20,6 +23,7 @@ use crate::{
     source::{self, Extent, SourceText},
 };
 
+use references::Around;
 pub(crate) use references::Known;
 pub(crate) use section::Section;
 
@@ -51,6 +55,8 @@ pub(crate) struct Check<'a> {
     pub(crate) source: &'a SourceText,
     pub(crate) findings: Findings,
     pub(crate) known: Known,
+    /// The scopes around the one that is checked, the document first.
+    pub(super) around: Vec<Around>,
 }
 
 impl Pipeline {
@@ -81,13 +87,20 @@ impl Pipeline {
             let diagnostics = findings.report(&shown, &source);
             return Checked { diagnostics, pipeline: None, inputs: Vec::new() };
         };
-        let mut check = Check { file, source: &source, findings, known: Known::default() };
+        let mut check =
+            Check { file, source: &source, findings, known: Known::default(), around: Vec::new() };
         let model = check.document(&root);
         let inputs = model.as_ref().map(|model| model.inputs.clone()).unwrap_or_default();
         let faulty = check.findings.has_errors();
         let pipeline = model.filter(|_| !faulty).map(Pipeline::of);
         Checked { diagnostics: check.findings.report(&shown, &source), pipeline, inputs }
     }
+}
+
+/// The JSON Schema (draft 2020-12) of the documents that this version accepts: the shape of them;
+/// references, templates and conditions are for [`Pipeline::check`].
+pub fn schema() -> serde_json::Value {
+    keys::schema()
 }
 
 /// Reads YAML (or JSON) that is no workflow, such as scripted replies: one value, with the same

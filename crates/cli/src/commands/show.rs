@@ -1,5 +1,8 @@
+use std::collections::HashMap;
+
 use perennial::{
     RunId, Runtime,
+    engine::workflow::JobKey,
     records::{
         AttemptRecord, CallRecord, JobRecord, Performance, RunError, RunView, Thresholds, Timestamp,
     },
@@ -10,6 +13,7 @@ use super::{
     engine,
     hint::{self, Hint},
     progress,
+    steps::{self, Row},
 };
 use crate::{
     args::ShowArgs,
@@ -26,18 +30,39 @@ pub(super) async fn show(args: ShowArgs) -> anyhow::Result<i32> {
     let read = read(&runtime, &run).await;
     runtime.shutdown().await;
     let hint = Hint::new(&args.store.store, None);
-    let (view, performance) = read.map_err(|error| hint::refused(&error, &hint))?;
+    let found = read.map_err(|error| hint::refused(&error, &hint))?;
     if args.output.json {
-        output::json(&described(&view, &performance))?
+        output::json(&described(&found))?
     } else {
-        print(&view, &performance, &hint)?
+        print(&found, &hint)?
     }
     Ok(exit::COMPLETED)
 }
 
-async fn read(runtime: &Runtime, run: &RunId) -> Result<(RunView, Performance), RunError> {
+/// What is shown of a run.
+struct Found {
+    view: RunView,
+    performance: Performance,
+    /// What its steps warned of, by job: each said once, however many attempts did.
+    warnings: HashMap<JobKey, Vec<String>>,
+}
+
+async fn read(runtime: &Runtime, run: &RunId) -> Result<Found, RunError> {
     let handle = runtime.runs().get(run).await?;
-    Ok((handle.view().await?, handle.performance(&Thresholds::default()).await?))
+    let mut warnings: HashMap<JobKey, Vec<String>> = HashMap::new();
+    for event in handle.events(1).rest().await? {
+        let (Some(job), "step_warning") = (event.job, event.kind.as_str()) else { continue };
+        let told = warnings.entry(job).or_default();
+        for text in event.data["warnings"].as_array().into_iter().flatten() {
+            let text = text.as_str().unwrap_or_default().to_owned();
+            if !told.contains(&text) {
+                told.push(text);
+            }
+        }
+    }
+    let view = handle.view().await?;
+    let performance = handle.performance(&Thresholds::default()).await?;
+    Ok(Found { view, performance, warnings })
 }
 
 fn attempts<'a>(view: &'a RunView, job: &JobRecord) -> impl Iterator<Item = &'a AttemptRecord> {
@@ -55,7 +80,7 @@ fn rfc(at: Option<Timestamp>) -> Value {
 }
 
 /// The run as one JSON value.
-fn described(view: &RunView, performance: &Performance) -> Value {
+fn described(Found { view, performance, warnings }: &Found) -> Value {
     let run = &view.run;
     let attempt = |attempt: &AttemptRecord| {
         json!({
@@ -79,16 +104,19 @@ fn described(view: &RunView, performance: &Performance) -> Value {
             "recorded_at": rfc(call.recorded_at),
         })
     };
-    let steps: Vec<Value> = view
-        .jobs
-        .iter()
-        .map(|job| {
+    let steps: Vec<Value> = steps::rows(view)
+        .into_iter()
+        .map(|row| {
+            let job = row.job;
             json!({
                 "step": job.key,
-                "state": job.state,
+                "name": job.key.step_name(),
+                "depth": job.key.depth(),
+                "state": row.state(),
                 "attempts": attempts(view, job).map(attempt).collect::<Vec<_>>(),
                 "calls": calls(view, job).map(call).collect::<Vec<_>>(),
-                "result": job.result,
+                "warnings": warnings.get(&job.key).map(Vec::as_slice).unwrap_or_default(),
+                "result": job.result.as_ref().filter(|_| !row.is_open),
             })
         })
         .collect();
@@ -112,7 +140,7 @@ fn described(view: &RunView, performance: &Performance) -> Value {
     })
 }
 
-fn print(view: &RunView, performance: &Performance, hint: &Hint) -> anyhow::Result<()> {
+fn print(Found { view, performance, warnings }: &Found, hint: &Hint) -> anyhow::Result<()> {
     let run = &view.run;
     let interrupted = !run.state.is_terminal() && !run.owner_alive;
     let state = if interrupted { "interrupted".to_owned() } else { run.state.to_string() };
@@ -144,9 +172,13 @@ fn print(view: &RunView, performance: &Performance, hint: &Hint) -> anyhow::Resu
         output::line(&format!("advice     {recommendation}"))?;
     }
     output::line("")?;
-    let width = view.jobs.iter().map(|job| job.key.as_str().chars().count()).max();
-    for job in &view.jobs {
-        print_step(view, job, width.unwrap_or_default().min(STEP_MAX))?;
+    let rows = steps::rows(view);
+    let width = rows.iter().map(|row| row.label().chars().count()).max();
+    for row in &rows {
+        print_step(view, row, width.unwrap_or_default().min(STEP_MAX))?;
+        for warning in warnings.get(&row.job.key).into_iter().flatten() {
+            output::line(&format!("{:12}warning: {}", "", output::brief(&json!(warning), 200)))?;
+        }
     }
     if interrupted {
         output::talk(&format!("continue with: {}", hint.resume(run.run.as_str())));
@@ -154,12 +186,17 @@ fn print(view: &RunView, performance: &Performance, hint: &Hint) -> anyhow::Resu
     Ok(())
 }
 
-fn print_step(view: &RunView, job: &JobRecord, width: usize) -> anyhow::Result<()> {
-    let given = job.result.as_ref().map(|result| output::brief(result, 80)).unwrap_or_default();
-    let cost = job.result.as_ref().and_then(progress::cost_of);
+fn print_step(view: &RunView, row: &Row<'_>, width: usize) -> anyhow::Result<()> {
+    let job = row.job;
+    let result = job.result.as_ref().filter(|_| !row.is_open);
+    let given = result.map(|result| output::brief(result, 80)).unwrap_or_default();
+    let cost = result.filter(|_| !row.has_child).and_then(progress::cost_of);
     let cost = cost.map(|cost| format!("  (${cost:.4})")).unwrap_or_default();
-    let (state, step) = (job.state.to_string(), job.key.as_str());
+    let (state, step) = (row.state(), row.label());
     output::line(format!("{state:<10}  {step:<width$}  {given}{cost}").trim_end())?;
+    if let Some(file) = job.result.as_ref().and_then(|result| result.get("output_file")?.as_str()) {
+        output::line(&format!("{:12}wrote {file}", ""))?;
+    }
     let interesting = attempts(view, job).count() > 1;
     for attempt in attempts(view, job) {
         if !interesting && !attempt.uncertain && attempt.class.is_none() {

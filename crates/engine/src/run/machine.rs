@@ -72,13 +72,26 @@ pub(super) enum Fact {
 #[derive(Clone, Debug)]
 pub(super) enum Ending {
     /// As its own code says.
-    Outcome(Outcome),
+    Reported(Reported),
     /// Its task panicked: a bug of its code.
     Panicked(String),
     /// It was stopped because the run is ending.
     Cancelled,
     /// It died with its process, and has no attempt left.
     Lost,
+}
+
+/// What the code of an attempt says of its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Reported {
+    pub(super) outcome: Outcome,
+    pub(super) warnings: Vec<String>,
+}
+
+impl From<Outcome> for Reported {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, warnings: Vec::new() }
+    }
 }
 
 /// Why a run must end.
@@ -195,8 +208,8 @@ impl Machine {
             Fact::Look => (),
             Fact::Ended { lease, how } => {
                 let policy = self.job(lease.job).map(|job| (job.policy, job.attempts_used));
-                let (policy, used) = policy.ok_or(Unchanged::Already)?;
-                draft.report(workflow, lease, how, policy, used, at);
+                let policy = policy.ok_or(Unchanged::Already)?;
+                draft.report(workflow, lease, how, policy, &self.done, at);
             }
             Fact::Stop(_) if self.state.is_terminal() || self.state == RunState::Cancelling => {
                 return Err(Unchanged::Already);
@@ -212,7 +225,7 @@ impl Machine {
         if draft.state.goes_on() && draft.state == self.state {
             self.continue_with(workflow, &mut draft, at);
         }
-        draft.close(self);
+        draft.close(workflow, self);
         Ok(draft.finish(self))
     }
 

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Check, section::LATER};
+use super::{Check, section::LATER, variables::Lifetimes};
 use crate::{
+    definition::Cleared,
     diagnostic::{Code, Finding},
-    expression::{LATER_ROOTS, Path, Place, ROOTS, Standing},
+    expression::{LATER_ROOTS, Path, Place, ROOTS, Standing, Undecided},
     source::{Alignment, Extent, Node},
     spelling,
 };
@@ -19,10 +20,36 @@ pub(crate) struct Known {
     pub(super) variables: HashSet<String>,
     pub(super) inputs: HashSet<String>,
     pub(super) globals: HashSet<String>,
+    /// Names that the step under check has for itself.
+    pub(super) own: Vec<String>,
+    pub(super) lifetimes: Lifetimes,
     pub(super) facts: Vec<&'static str>,
     /// Inputs used and bound nowhere, in the order of their first use.
     pub(super) implied: Vec<String>,
     implied_set: HashSet<String>,
+    /// Names that the parent gives.
+    pub(super) given: HashSet<String>,
+    /// Steps of children, and where they are found from here.
+    pub(super) inside: HashMap<String, String>,
+    pub(super) undecided: Undecided,
+}
+
+/// A scope around the one that is checked, with the step of it that holds the inner one.
+#[derive(Debug)]
+pub(crate) struct Around {
+    pub(super) known: Known,
+    pub(super) step: String,
+    /// How deep children may stand, when that is told.
+    pub(super) max_depth: Option<u64>,
+}
+
+impl Known {
+    /// What a child sees of its parent when it is told to.
+    pub(super) fn inherit(&mut self, parent: &Self) {
+        self.variables.extend(parent.variables.iter().cloned());
+        self.globals.extend(parent.globals.iter().cloned());
+        self.inputs.extend(parent.inputs.iter().cloned());
+    }
 }
 
 /// Where an expression stands: in the step number `step`.
@@ -85,7 +112,14 @@ impl Check<'_> {
         if ROOTS.contains(&root) {
             return self.rooted(path, guarded, from);
         }
-        if self.known.variables.contains(root) || self.known.inputs.contains(root) {
+        if self.known.own.iter().any(|name| name == root) {
+            return Vec::new();
+        }
+        if self.known.variables.contains(root) {
+            let gone = self.gone(&Cleared::State(root.to_owned()), path.root_extent, from);
+            return gone.filter(|_| !self.known.inputs.contains(root)).into_iter().collect();
+        }
+        if self.known.inputs.contains(root) {
             return Vec::new();
         }
         if is_step {
@@ -114,15 +148,23 @@ impl Check<'_> {
         from: Standpoint<'_>,
     ) -> Vec<(Extent, Finding)> {
         let field = path.segments.first().and_then(|segment| segment.field());
-        match (path.root.as_str(), field) {
+        let root = path.root.as_str();
+        match (root, field) {
             ("steps", Some((name, extent))) => self.earlier(name, extent, from),
             ("steps", None) if path.segments.iter().any(|segment| !segment.is_definite()) => {
                 Vec::new()
             }
             ("step", Some(("name" | "attempt", _))) => Vec::new(),
+            ("step", Some(("variables", _))) => self.own_variable(path),
             ("step", _) => {
-                let text = "`step` has `name` and `attempt`".to_owned();
-                vec![(path.extent, Finding::error(Code(307), text).hint(LATER))]
+                let text = "`step` has `name`, `attempt` and `variables`";
+                vec![(path.extent, Finding::error(Code(307), text))]
+            }
+            ("state" | "variables", Some((name, extent))) => {
+                if root == "state" && self.known.own.iter().any(|own| own == name) {
+                    return Vec::new();
+                }
+                self.gone(&Cleared::State(name.to_owned()), extent, from).into_iter().collect()
             }
             ("steps", None) => {
                 let text = "`steps` needs the name of a step";
@@ -135,8 +177,17 @@ impl Check<'_> {
                 self.imply(name, extent)
             }
             ("global_vars", Some((name, extent))) => {
-                if guarded || self.known.globals.contains(name) {
-                    return Vec::new();
+                let gone = self.gone(&Cleared::GlobalVars(name.to_owned()), extent, from);
+                if gone.is_some() || guarded || self.known.globals.contains(name) {
+                    return gone.into_iter().collect();
+                }
+                match self.known.lifetimes.global_before(name, from.step) {
+                    Some(true) => return Vec::new(),
+                    Some(false) => {
+                        let text = format!("`global_vars.{name}` is used before it has been set");
+                        return vec![(extent, Finding::error(Code(306), text))];
+                    }
+                    None => (),
                 }
                 self.imply(&format!("global_vars.{name}"), extent)
             }
@@ -160,7 +211,10 @@ impl Check<'_> {
         from: Standpoint<'_>,
     ) -> Vec<(Extent, Finding)> {
         let finding = match self.known.steps.get(name) {
-            Some(step) if *step < from.step => return Vec::new(),
+            Some(step) if *step < from.step => {
+                let gone = self.gone(&Cleared::Steps(name.to_owned()), extent, from);
+                return gone.into_iter().collect();
+            }
             Some(step) if *step == from.step => {
                 let text = format!("step `{name}` refers to itself: used before it has run");
                 Finding::error(Code(306), text)
@@ -168,6 +222,20 @@ impl Check<'_> {
             Some(_) => {
                 let text = format!("step `{name}` is used before it has run");
                 Finding::error(Code(306), text).hint("only earlier steps have results")
+            }
+            None if self.known.inside.contains_key(name) => {
+                let outside = &self.known.inside[name];
+                let text = format!("step `{name}` is a step of a child and not visible here");
+                Finding::error(Code(307), text).hint(format!("write `{outside}`"))
+            }
+            None if self.around.iter().any(|around| around.known.steps.contains_key(name)) => {
+                let holder = self.around.last().map_or("", |around| around.step.as_str());
+                let text =
+                    format!("step `{name}` stands outside the child and is not visible in it");
+                Finding::error(Code(307), text).hint(format!(
+                    "give it to the child: `inputs: {{{name}: \"{{{{ steps.{name} }}}}\"}}` of step \
+                     `{holder}`"
+                ))
             }
             None => {
                 let text = format!("{} references non-existent steps: {name}", from.whole);
@@ -185,11 +253,27 @@ impl Check<'_> {
         vec![(extent, finding)]
     }
 
-    fn imply(&mut self, name: &str, extent: Extent) -> Vec<(Extent, Finding)> {
+    /// `step.variables`, or one of them.
+    fn own_variable(&self, path: &Path) -> Vec<(Extent, Finding)> {
+        let Some((name, extent)) = path.segments.get(1).and_then(|segment| segment.field()) else {
+            return Vec::new();
+        };
+        if self.known.own.iter().any(|own| own == name) {
+            return Vec::new();
+        }
+        let hint = spelling::did_you_mean(name, self.known.own.iter().map(String::as_str));
+        let text = format!("the step has no variable `{name}` of its own");
+        vec![(extent, Finding::error(Code(307), text).maybe_hint(hint))]
+    }
+
+    pub(super) fn imply(&mut self, name: &str, extent: Extent) -> Vec<(Extent, Finding)> {
         if !self.known.implied_set.insert(name.to_owned()) {
             return Vec::new();
         }
         self.known.implied.push(name.to_owned());
+        if self.known.given.contains(name) {
+            return Vec::new();
+        }
         let text = format!("`{name}` is bound nowhere and becomes a required input");
         vec![(extent, Finding::note(Code(311), text))]
     }

@@ -2,49 +2,53 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
-    mem,
-    sync::{Mutex, PoisonError},
+    collections::HashSet,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use perennial_core::{
     Digest,
-    run::{IdempotencyKey, JobKey, JobState, RunId},
+    run::{IdempotencyKey, JobState, RunId},
 };
-use perennial_engine::{AttemptCx, DoneJob};
+use perennial_engine::{AttemptCx, DoneJob, Warnings};
 use serde_json::{Map, Value};
 
-use super::PipelineRun;
+use super::{
+    PipelineRun,
+    tree::{Done, Due, Frame},
+};
 use crate::{
-    definition::{Assign, Pipeline, StepKind, VariableScope, Write},
+    definition::{Assign, Cleared, Step, StepKind, VariableScope, Write},
     expression::{Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk},
 };
-
-/// Warnings that one attempt keeps; the others say no more.
-const WARNINGS_MAX: usize = 20;
 
 /// What names mean in one attempt of one step.
 #[derive(Debug)]
 pub(super) struct Scope<'a> {
-    pipeline: &'a Pipeline,
+    frame: Frame<'a>,
+    done: &'a Done<'a>,
     inputs: &'a Value,
-    done: HashMap<&'a JobKey, &'a DoneJob>,
+    /// Variables and constants that the document gives, and those of a parent below them.
+    initial: Cow<'a, Value>,
+    given: Cow<'a, Value>,
     run: &'a RunId,
-    job: &'a JobKey,
+    step: &'a str,
     attempt: u32,
     key: &'a IdempotencyKey,
-    told: Mutex<Told>,
+    warnings: &'a Warnings,
+    /// Unique ids given out so far.
+    ids: AtomicU32,
     timestamp: String,
     date: String,
+    now: String,
     local: Map<String, Value>,
     global: Map<String, Value>,
-}
-
-/// What the expressions of an attempt told and took so far.
-#[derive(Debug, Default)]
-struct Told {
-    warnings: Vec<String>,
-    ids: u32,
+    /// Variables of the step under way, which are local ones too.
+    own: Map<String, Value>,
+    /// Constants that steps have set.
+    constants: Map<String, Value>,
+    /// What steps have cleared and none has set again.
+    cleared: HashSet<&'a Cleared>,
 }
 
 /// What a record is made of decides how fields and `result` are found in it (YT-11, YT-12).
@@ -56,35 +60,118 @@ enum Shape {
     Reply,
     /// The record of an assignment.
     Assigned,
+    /// The outputs of a child, under `result` when it was given inputs.
+    Nested,
 }
 
+/// What a child sees of its parent when it is told to.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) inputs: Value,
+    pub(super) variables: Value,
+    pub(super) global_vars: Value,
+}
+
+static NOTHING: Value = Value::Null;
+
 impl<'a> Scope<'a> {
-    pub(super) fn new(run: &'a PipelineRun, cx: &'a AttemptCx) -> Self {
+    /// The scope of the step that is due.
+    pub(super) fn new(
+        run: &'a PipelineRun,
+        cx: &'a AttemptCx,
+        due: &Due<'a>,
+        done: &'a Done<'a>,
+    ) -> Self {
+        let root = || Frame::root(&run.pipeline.model);
+        let frame = due.frames.last().cloned().unwrap_or_else(root);
+        Self::of_frame(run, cx, &frame, due.step, done)
+    }
+
+    /// What names mean in the scope `frame`, for `step`.
+    pub(super) fn of_frame(
+        run: &'a PipelineRun,
+        cx: &'a AttemptCx,
+        frame: &Frame<'a>,
+        step: &'a Step,
+        done: &'a Done<'a>,
+    ) -> Self {
+        let facts = &frame.model.facts.0;
+        let opened = frame.opened.as_ref().map(|opened| opened.record);
+        let over = |key: &str| {
+            let own = &facts[key];
+            let inherited = opened.and_then(|opened| opened.get(key)?.as_object());
+            let Some(inherited) = inherited else { return Cow::Borrowed(own) };
+            let mut merged = inherited.clone();
+            let own = own.as_object().into_iter().flatten();
+            merged.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+            Cow::Owned(Value::Object(merged))
+        };
         let mut scope = Self {
-            pipeline: &run.pipeline,
-            inputs: &run.settings.inputs,
-            done: cx.done.iter().map(|job| (&job.key, job)).collect(),
+            frame: frame.clone(),
+            done,
+            inputs: opened
+                .map_or(&run.settings.inputs, |opened| opened.get("inputs").unwrap_or(&NOTHING)),
+            initial: over("variables"),
+            given: over("global_vars"),
             run: &cx.run,
-            job: &cx.job,
+            step: &step.name,
             attempt: cx.attempt,
             key: &cx.idempotency_key,
-            told: Mutex::default(),
+            warnings: &cx.warnings,
+            ids: AtomicU32::new(0),
             timestamp: cx.run_started_at.to_compact(),
             date: cx.run_started_at.to_date(),
+            now: cx.now.to_rfc3339(),
             local: Map::new(),
             global: Map::new(),
+            own: Map::new(),
+            constants: Map::new(),
+            cleared: HashSet::new(),
         };
-        for job in cx.done.iter() {
-            let assigned = run.pipeline.step(&job.key).map(|(_, step)| &step.kind);
-            let (Some(StepKind::SetVariable(assign)), JobState::Succeeded) = (assigned, job.state)
-            else {
-                continue;
-            };
-            if let Some(values) = job.result["values"].as_object() {
-                scope.apply(assign, values);
+        for step in &frame.model.steps {
+            if let Some(job) = frame.find(step, done) {
+                scope.fold(step, job);
             }
         }
         scope
+    }
+
+    /// Repeats what a step that is done did to names.
+    fn fold(&mut self, step: &'a Step, job: &'a DoneJob) {
+        if job.state == JobState::Succeeded {
+            if let (StepKind::SetVariable(assign), Some(values)) =
+                (&step.kind, job.result["values"].as_object())
+            {
+                self.apply(assign, values);
+            }
+            if let (Some(name), Some(value)) = (&step.output_to_global, self.value_view(&step.name))
+            {
+                self.constants.insert(name.clone(), value.clone());
+                self.cleared.retain(|what| **what != Cleared::GlobalVars(name.clone()));
+            }
+        }
+        if job.state == JobState::Skipped {
+            return;
+        }
+        for what in &step.clear_vars {
+            match what {
+                Cleared::State(name) => {
+                    self.local.shift_remove(name);
+                    self.global.shift_remove(name);
+                }
+                Cleared::GlobalVars(name) => {
+                    self.constants.shift_remove(name);
+                }
+                Cleared::Steps(_) => (),
+            }
+            self.cleared.insert(what);
+        }
+    }
+
+    /// Gives the step under way a name of its own.
+    pub(super) fn set_own(&mut self, name: &str, value: Value) {
+        self.local.insert(name.to_owned(), value.clone());
+        self.own.insert(name.to_owned(), value);
     }
 
     /// Repeats the writes of a step that is done.
@@ -115,7 +202,7 @@ impl<'a> Scope<'a> {
             VariableScope::Local => &self.local,
             VariableScope::Global => &self.global,
         };
-        variables.get(name).or_else(|| self.initial().get(name))
+        variables.get(name).or_else(|| self.initial(name))
     }
 
     /// The target of `assign`, the type it should have and the one it has.
@@ -132,12 +219,13 @@ impl<'a> Scope<'a> {
         (type_of(found) != wanted).then(|| (target, wanted, type_of(found)))
     }
 
-    /// What expressions warned of so far.
+    /// What the attempt warned of so far.
     pub(super) fn warnings(&self) -> Vec<String> {
-        mem::take(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner).warnings)
+        self.warnings.all()
     }
 
     pub(super) fn set(&mut self, scope: VariableScope, name: &str, value: Value) {
+        self.cleared.retain(|what| !matches!(what, Cleared::State(cleared) if cleared == name));
         let variables = match scope {
             VariableScope::Local => &mut self.local,
             VariableScope::Global => &mut self.global,
@@ -147,14 +235,16 @@ impl<'a> Scope<'a> {
 
     /// The result of the step `name`, when it has run.
     pub(super) fn result(&self, name: &str) -> Option<&'a DoneJob> {
-        self.done.get(&JobKey::new(name)).copied()
+        let cleared = self.is_cleared(&Cleared::Steps(name.to_owned()));
+        self.frame.find_named(name, self.done).filter(|_| !cleared)
     }
 
     /// What a consumer that asks for the whole step gets (YT-12).
     pub(super) fn value_view(&self, name: &str) -> Option<&'a Value> {
         let job = self.result(name)?;
-        Some(match self.shape(job) {
+        Some(match self.shape(name, job) {
             Shape::Reply => reply(&job.result),
+            Shape::Nested => job.result.get("result").unwrap_or(&job.result),
             Shape::Plain | Shape::Assigned => &job.result,
         })
     }
@@ -175,16 +265,16 @@ impl<'a> Scope<'a> {
             Ok(value) => return Ok(value),
             Err(available) => available,
         };
-        if job.state == JobState::Skipped {
+        let shape = self.shape(name, job);
+        if job.state == JobState::Skipped && shape != Shape::Nested {
             return Err(own);
         }
-        let shape = self.shape(job);
         let Some((first, _)) = segments.first().and_then(Segment::field) else { return Err(own) };
         let has_own = record.get(first).is_some();
         if first == "result" && !has_own {
             let whole = match shape {
                 Shape::Reply => reply(record),
-                Shape::Plain | Shape::Assigned => record,
+                Shape::Plain | Shape::Assigned | Shape::Nested => record,
             };
             let rest = &segments[1..];
             return walk(Cow::Borrowed(whole), rest)
@@ -197,6 +287,7 @@ impl<'a> Scope<'a> {
             Shape::Plain => return Err(own),
             Shape::Reply => &record["data"],
             Shape::Assigned => &record["values"],
+            Shape::Nested => &record["result"],
         };
         walk(Cow::Borrowed(inner), segments).map_err(|_| {
             let mut available = fields(record).unwrap_or_default();
@@ -205,29 +296,55 @@ impl<'a> Scope<'a> {
         })
     }
 
-    fn shape(&self, job: &DoneJob) -> Shape {
-        if job.state != JobState::Succeeded {
-            return Shape::Plain;
-        }
-        match self.pipeline.step(&job.key).map(|(_, step)| &step.kind) {
+    fn shape(&self, name: &str, job: &DoneJob) -> Shape {
+        match self.frame.step(name).map(|step| &step.kind) {
+            Some(StepKind::Pipeline(_)) => Shape::Nested,
+            _ if job.state != JobState::Succeeded => Shape::Plain,
             Some(StepKind::Chat(_)) => Shape::Reply,
             Some(StepKind::SetVariable(_)) => Shape::Assigned,
             Some(StepKind::Echo(_)) | None => Shape::Plain,
         }
     }
 
-    /// A variable of any scope, nearest first.
-    fn variable(&self, name: &str) -> Option<&Value> {
-        self.local.get(name).or_else(|| self.global.get(name)).or_else(|| self.initial().get(name))
+    /// Whether what `root` names is chosen by the document or by who started the run, not by a step.
+    pub(super) fn is_given(&self, root: &str) -> bool {
+        match root {
+            "inputs" | "global_vars" | "workflow" | "run_id" | "execution_id" | "timestamp"
+            | "date" => true,
+            "steps" | "state" | "variables" => false,
+            _ => self.variable(root).is_none() && self.inputs.get(root).is_some(),
+        }
     }
 
-    fn initial(&self) -> &Value {
-        &self.pipeline.model.facts.0["variables"]
+    /// A variable of any scope, nearest first.
+    fn variable(&self, name: &str) -> Option<&Value> {
+        self.local.get(name).or_else(|| self.global.get(name)).or_else(|| self.initial(name))
+    }
+
+    /// What a child sees of this scope when it is told to.
+    pub(super) fn context(&self) -> Context {
+        Context {
+            inputs: self.inputs.clone(),
+            variables: self.merged(&[&self.global]),
+            global_vars: self.constants(),
+        }
+    }
+
+    /// The initial value of a variable, unless it was cleared.
+    fn initial(&self, name: &str) -> Option<&Value> {
+        let value = self.initial.get(name)?;
+        (!self.is_cleared(&Cleared::State(name.to_owned()))).then_some(value)
+    }
+
+    fn is_cleared(&self, what: &Cleared) -> bool {
+        !self.cleared.is_empty() && self.cleared.contains(what)
     }
 
     /// Initial values under `upper`.
     fn merged(&self, uppers: &[&Map<String, Value>]) -> Value {
-        let mut merged = self.initial().as_object().cloned().unwrap_or_default();
+        let initial = self.initial.as_object();
+        let mut merged = initial.cloned().unwrap_or_default();
+        merged.retain(|name, _| !self.is_cleared(&Cleared::State(name.clone())));
         for upper in uppers {
             merged.extend(upper.iter().map(|(name, value)| (name.clone(), value.clone())));
         }
@@ -236,7 +353,7 @@ impl<'a> Scope<'a> {
 
     fn rooted(&self, path: &Path) -> Result<Cow<'_, Value>, Option<Vec<String>>> {
         let inside = |value: Value| walk(Cow::Owned(value), &path.segments);
-        let facts = &self.pipeline.model.facts.0;
+        let facts = &self.frame.model.facts.0;
         match path.root.as_str() {
             "steps" => match path.segments.split_first() {
                 Some((first, rest)) => {
@@ -254,30 +371,53 @@ impl<'a> Scope<'a> {
             },
             "variables" => inside(self.merged(&[&self.global])),
             "inputs" => walk(Cow::Borrowed(self.inputs), &path.segments),
-            "global_vars" => {
-                let constants = &facts["global_vars"];
-                walk(Cow::Borrowed(constants), &path.segments).or_else(|available| {
-                    let (name, _) = path.segments.first().and_then(Segment::field).ok_or(None)?;
-                    match self.inputs.get(format!("global_vars.{name}")) {
-                        Some(given) => walk(Cow::Borrowed(given), &path.segments[1..]),
-                        None => Err(available.or(Some(Vec::new()))),
-                    }
-                })
-            }
+            "global_vars" => match path.segments.first().and_then(Segment::field) {
+                Some((name, _)) => match self.constant(name) {
+                    Some(value) => walk(value, &path.segments[1..]),
+                    None => Err(fields(&self.constants())),
+                },
+                None => inside(self.constants()),
+            },
             "workflow" => walk(Cow::Borrowed(facts), &path.segments),
             "step" => match path.segments.first().and_then(Segment::field) {
-                Some(("name", _)) => {
-                    walk(Cow::Owned(Value::from(self.job.as_str())), &path.segments[1..])
-                }
+                Some(("name", _)) => walk(Cow::Owned(Value::from(self.step)), &path.segments[1..]),
                 Some(("attempt", _)) => {
                     walk(Cow::Owned(Value::from(self.attempt)), &path.segments[1..])
                 }
-                _ => Err(Some(vec!["name".to_owned(), "attempt".to_owned()])),
+                Some(("variables", _)) => {
+                    let own = Value::Object(self.own.clone());
+                    walk(Cow::Owned(own), &path.segments[1..])
+                }
+                _ => Err(Some(["name", "attempt", "variables"].map(str::to_owned).to_vec())),
             },
             "timestamp" => inside(Value::from(self.timestamp.as_str())),
             "date" => inside(Value::from(self.date.as_str())),
             _ => inside(Value::from(self.run.as_str())),
         }
+    }
+
+    /// A constant: set by a step, by the document, or given to the run.
+    fn constant(&self, name: &str) -> Option<Cow<'_, Value>> {
+        if self.is_cleared(&Cleared::GlobalVars(name.to_owned())) {
+            return None;
+        }
+        let given = || self.inputs.get(format!("global_vars.{name}"));
+        let found = self.constants.get(name).or_else(|| self.given.get(name)).or_else(given);
+        found.map(Cow::Borrowed)
+    }
+
+    fn constants(&self) -> Value {
+        let mut all = Map::new();
+        for (name, value) in self.inputs.as_object().into_iter().flatten() {
+            if let Some(name) = name.strip_prefix("global_vars.") {
+                all.insert(name.to_owned(), value.clone());
+            }
+        }
+        for (name, value) in self.given.as_object().into_iter().flatten().chain(&self.constants) {
+            all.insert(name.clone(), value.clone());
+        }
+        all.retain(|name, _| !self.is_cleared(&Cleared::GlobalVars(name.clone())));
+        Value::Object(all)
     }
 
     /// Names that a bare word could have meant.
@@ -297,7 +437,7 @@ fn reply(record: &Value) -> &Value {
 impl Names for Scope<'_> {
     fn find(&self, path: &Path, place: Place) -> Result<Cow<'_, Value>, Missing> {
         let root = path.root.as_str();
-        let is_step = self.pipeline.step(&JobKey::new(root)).is_some();
+        let is_step = self.frame.step(root).is_some();
         let found = if place == Place::Condition && is_step {
             self.step_field(root, &path.segments)
         } else if ROOTS.contains(&root) {
@@ -314,11 +454,7 @@ impl Names for Scope<'_> {
 
     /// Made from the key of the job, which is in the journal: the same on every attempt.
     fn uuid(&self) -> String {
-        let ordinal = {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.ids += 1;
-            told.ids
-        };
+        let ordinal = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
         let key = self.key.call(&format!("uuid/{ordinal}"));
         let digest = Digest::of(key.as_str().as_bytes()).to_string();
         let digits: String = digest.chars().filter(char::is_ascii_hexdigit).collect();
@@ -333,14 +469,15 @@ impl Names for Scope<'_> {
         )
     }
 
+    fn now(&self) -> String {
+        self.now.clone()
+    }
+
     fn warn(&self, text: String) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.warnings.len() < WARNINGS_MAX && !told.warnings.contains(&text) {
-            told.warnings.push(text);
-        }
+        self.warnings.push(&text);
     }
 
     fn undecided(&self) -> Undecided {
-        self.pipeline.model.undecided
+        self.frame.model.undecided
     }
 }

@@ -13,7 +13,7 @@ use perennial_store::{
 };
 use serde_json::{Value, json};
 
-use super::{Circumstances, Ending, Machine, Policy, StopCause, owner};
+use super::{Circumstances, Ending, Machine, Policy, Reported, StopCause, owner};
 use crate::workflow::{DoneJob, FailureMeans, Outcome, Workflow};
 
 /// A decision in the making.
@@ -51,8 +51,8 @@ impl Draft {
         workflow: &dyn Workflow,
         lease: &Lease,
         how: &Ending,
-        policy: Policy,
-        used: u32,
+        (policy, used): (Policy, u32),
+        done: &[DoneJob],
         at: &Circumstances,
     ) {
         let mut report = Report {
@@ -68,18 +68,23 @@ impl Draft {
             dead_letter: false,
         };
         let failure = match how {
-            Ending::Outcome(Outcome::Succeeded(record)) => {
-                report.result = Some(record.clone());
-                None
+            Ending::Reported(Reported { outcome, warnings }) => {
+                self.warn(lease, warnings);
+                match outcome {
+                    Outcome::Succeeded(record) => {
+                        report.result = Some(record.clone());
+                        None
+                    }
+                    Outcome::Skipped { reason, record } => {
+                        report.end = AttemptEnd::Skipped;
+                        report.job = JobState::Skipped;
+                        report.skipped = Some(*reason);
+                        report.result = Some(record.clone());
+                        None
+                    }
+                    Outcome::Failed(failure) => Some(failure.clone()),
+                }
             }
-            Ending::Outcome(Outcome::Skipped { reason, record }) => {
-                report.end = AttemptEnd::Skipped;
-                report.job = JobState::Skipped;
-                report.skipped = Some(*reason);
-                report.result = Some(record.clone());
-                None
-            }
-            Ending::Outcome(Outcome::Failed(failure)) => Some(failure.clone()),
             Ending::Panicked(message) => Some(Failure::new(
                 FailureClass::Panic,
                 "PL615",
@@ -97,7 +102,7 @@ impl Draft {
             }
         };
         if let Some(failure) = failure {
-            self.fail(workflow, &mut report, &failure, policy, used, at);
+            self.fail(workflow, &mut report, &failure, (policy, used), done, at);
         }
         if report.job.is_terminal() {
             self.newly_done = Some(DoneJob {
@@ -109,13 +114,25 @@ impl Draft {
         self.report = Some(report);
     }
 
+    /// What the attempt warned of, as one event of the run.
+    fn warn(&mut self, lease: &Lease, warnings: &[String]) {
+        if !warnings.is_empty() {
+            self.events.push(NewEvent {
+                kind: "step_warning".to_owned(),
+                job: Some(lease.key.clone()),
+                attempt: Some(lease.attempt),
+                data: json!({ "warnings": warnings }),
+            });
+        }
+    }
+
     fn fail(
         &mut self,
         workflow: &dyn Workflow,
         report: &mut Report,
         failure: &Failure,
-        policy: Policy,
-        used: u32,
+        (policy, used): (Policy, u32),
+        done: &[DoneJob],
         at: &Circumstances,
     ) {
         let lease = report.lease.clone();
@@ -146,7 +163,7 @@ impl Draft {
             }
             AfterFailure::Fail { exhausted } => {
                 report.dead_letter = exhausted;
-                match workflow.on_failure(&lease.key, failure, lease.attempt) {
+                match workflow.on_failure(&lease.key, failure, lease.attempt, done) {
                     FailureMeans::Tolerate { record } => {
                         report.job = JobState::Partial;
                         report.result = Some(record);
@@ -204,7 +221,7 @@ impl Draft {
     }
 
     /// Ends jobs that wait once the run is ending, and the stage and the run once all jobs ended.
-    pub(super) fn close(&mut self, machine: &Machine) {
+    pub(super) fn close(&mut self, workflow: &dyn Workflow, machine: &Machine) {
         let reported = self.report.as_ref().map(|report| (report.lease.job, report.job));
         let ending = !self.state.goes_on();
         if ending && !machine.state.is_terminal() {
@@ -232,7 +249,7 @@ impl Draft {
             // One that is paused, or was until now, ends with the next look.
             let may_end = self.state == RunState::Running && machine.state == RunState::Running;
             if live || may_end {
-                self.close_sealed(machine, live);
+                self.close_sealed(workflow, machine, live);
             }
         }
     }
@@ -258,7 +275,7 @@ impl Draft {
         }
     }
 
-    fn close_sealed(&mut self, machine: &Machine, live: bool) {
+    fn close_sealed(&mut self, workflow: &dyn Workflow, machine: &Machine, live: bool) {
         if live {
             if machine.stage_state == StageState::Sealed {
                 return;
@@ -271,11 +288,13 @@ impl Draft {
             });
             return;
         }
-        let newly = self.newly_done.as_ref().map(|job| job.state);
-        let mut states = machine.done.iter().map(|job| job.state).chain(newly).peekable();
-        let outcome = if states.peek().is_none() {
+        let mut done = machine.done.iter().chain(&self.newly_done).peekable();
+        let in_part = |job: &DoneJob| {
+            job.state == JobState::Partial && !workflow.is_made_good(job, &machine.done)
+        };
+        let outcome = if done.peek().is_none() {
             StageOutcome::Skipped
-        } else if states.any(|state| state == JobState::Partial) {
+        } else if done.any(in_part) {
             StageOutcome::Partial
         } else {
             StageOutcome::Succeeded
