@@ -27,7 +27,7 @@ mod services;
 pub mod sessions;
 pub mod workflow;
 
-pub use drain::DrainReport;
+pub use drain::{DrainReport, DrainedAttempts, DrainedRun, RunFate};
 pub use feed::{EventFeed, RunEvent};
 pub use runs::{RunError, RunHandle, RunOutcome, Runs, StartRun};
 pub use services::{Definitions, NotRunnable, Services, ServicesSpec};

@@ -43,7 +43,10 @@ pub use perennial_core::{
     run::{RunId, RunState},
     tree::TreeSnapshot,
 };
-pub use perennial_engine::{DrainReport, EventFeed, scheduler::Adoption, sessions::Sessions};
+pub use perennial_engine::{
+    DrainReport, DrainedAttempts, DrainedRun, EventFeed, RunFate, scheduler::Adoption,
+    sessions::Sessions,
+};
 pub use perennial_pipeline::{Checked, Diagnostic, ProviderKind, Severity};
 pub use perennial_store::StoreError;
 pub use perennial_supervision::{Address, CallError, ChildSpec};
