@@ -13,12 +13,12 @@ use crate::output::{Colour, Shape};
 const AFTER_HELP: &str = "\
 First steps:
   perennial check FILE
-  perennial run FILE --provider-mode mock --tree
+  perennial run FILE... --provider-mode mock --tree
   perennial runs
 
 Exit codes: 0 completed · 1 run failed · 2 usage · 3 definition invalid · 5 deadline
-            6 cancelled · 8 provider · 9 store · 10 trees differ · 11 findings
-            12 not found · 128+n signal";
+            6 cancelled · 7 paused · 8 provider · 9 store · 10 trees differ
+            11 findings · 12 not found · 128+n signal";
 
 /// Durable AI pipelines under supervision: what dies comes back.
 #[derive(Debug, Parser)]
@@ -34,7 +34,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Checks a workflow file, records a run of it, and runs it to its end
+    /// Checks workflow files, records a run of each, and runs them to their end
     Run(RunArgs),
     /// Reports everything that is wrong with workflow files
     Check(CheckArgs),
@@ -91,11 +91,10 @@ pub(crate) struct EngineArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
-    /// The workflow file
-    pub(crate) file: PathBuf,
-    /// Inputs: values are JSON scalars where they are, else text; `@FILE` reads a file
-    #[arg(value_name = "KEY=VALUE")]
-    pub(crate) values: Vec<String>,
+    /// Workflow files, and inputs as KEY=VALUE: values are JSON scalars where they are, else text;
+    /// `@FILE` reads a file. A file with `=` in its name is given as ./NAME
+    #[arg(value_name = "FILE|KEY=VALUE", required = true)]
+    pub(crate) targets: Vec<std::ffi::OsString>,
     /// One input, as KEY=VALUE
     #[arg(long = "input", value_name = "KEY=VALUE")]
     pub(crate) inputs: Vec<String>,
@@ -105,7 +104,7 @@ pub(crate) struct RunArgs {
     /// Scripted replies for --provider-mode mock (YAML or JSON)
     #[arg(long, value_name = "FILE")]
     pub(crate) mocks: Option<PathBuf>,
-    /// The run's id; starting twice with one id is one run
+    /// The run's id, of a single file; starting twice with one id is one run
     #[arg(long, value_name = "ID")]
     pub(crate) run_id: Option<String>,
     #[command(flatten)]

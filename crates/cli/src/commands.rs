@@ -4,12 +4,15 @@ mod check;
 mod engine;
 mod hint;
 mod inputs;
+mod lot;
 mod progress;
 mod rehearsal;
 mod resume;
 mod run;
 mod runs;
 mod show;
+mod stop;
+mod targets;
 mod tree;
 
 use crate::args::{Args, Command};

@@ -16,14 +16,13 @@ use crate::output;
 pub(super) struct Shown {
     pub(super) json: bool,
     pub(super) quiet: bool,
-    /// Whether several runs share the output.
-    pub(super) several: bool,
 }
 
-/// Follows a run to its end.
+/// Follows a run to its end; `prefix` tells its lines from those of others.
 pub(super) async fn follow(
     run: &PipelineRunHandle,
     shown: Shown,
+    prefix: &str,
 ) -> anyhow::Result<Result<PipelineOutcome, RunError>> {
     let mut events = run.events();
     loop {
@@ -45,7 +44,6 @@ pub(super) async fn follow(
         } else if !shown.quiet
             && let Some(text) = told(&event)
         {
-            let prefix = if shown.several { format!("{} ", run.id()) } else { String::new() };
             output::talk(&format!("{prefix}{text}"));
         }
         if closed {
@@ -81,8 +79,13 @@ fn told(event: &EventRecord) -> Option<String> {
     })
 }
 
-/// Says how a run ended: results on stdout.
-pub(super) fn conclude(outcome: &PipelineOutcome, shown: Shown, hint: &Hint) -> anyhow::Result<()> {
+/// Says how a run ended: results on stdout; `prefix` tells its lines from those of others.
+pub(super) fn conclude(
+    outcome: &PipelineOutcome,
+    shown: Shown,
+    prefix: &str,
+    hint: &Hint,
+) -> anyhow::Result<()> {
     if shown.json {
         return output::json(&summary(outcome));
     }
@@ -90,7 +93,7 @@ pub(super) fn conclude(outcome: &PipelineOutcome, shown: Shown, hint: &Hint) -> 
     if !shown.quiet {
         for job in &view.jobs {
             if let Some(result) = &job.result {
-                output::line(&given(job, result))?;
+                output::line(&format!("{prefix}{}", given(job, result)))?;
             }
         }
     }
@@ -107,7 +110,7 @@ pub(super) fn conclude(outcome: &PipelineOutcome, shown: Shown, hint: &Hint) -> 
         && let Some(message) = failure.get("message").and_then(Value::as_str)
     {
         let step = failure.get("step").and_then(Value::as_str).unwrap_or_default();
-        output::talk(&format!("Step '{step}' failed: {message}"));
+        output::talk(&format!("{prefix}Step '{step}' failed: {message}"));
     }
     output::line(&format!("run {} {}: {}", outcome.run_id(), outcome.status(), facts.join(", ")))?;
     if uncertain > 0 || view.run.failure.is_some() {
@@ -143,6 +146,7 @@ pub(super) fn summary(outcome: &PipelineOutcome) -> Value {
     json!({
         "type": "outcome",
         "run": outcome.run_id(),
+        "file": view.run.settings.get("file"),
         "workflow": view.run.workflow,
         "status": outcome.status(),
         "state": outcome.state(),
