@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Show(ShowArgs),
     /// Shows the supervision tree
     Tree(TreeArgs),
+    /// Prints the JSON Schema of workflow files, for editors
+    Schema,
 }
 
 /// Where runs are kept.
@@ -84,6 +86,9 @@ pub(crate) struct EngineArgs {
     /// In that tree, placeholders for what differs from one start to the next
     #[arg(long, requires = "tree")]
     pub(crate) stable: bool,
+    /// Prints every prompt on stderr before it is sent, part by part
+    #[arg(long)]
+    pub(crate) show_prompts: bool,
     /// No progress, no results: only problems and what was asked for
     #[arg(long)]
     pub(crate) quiet: bool,

@@ -6,10 +6,12 @@ mod hint;
 mod inputs;
 mod lot;
 mod progress;
+mod prompts;
 mod rehearsal;
 mod resume;
 mod run;
 mod runs;
+mod schema;
 mod show;
 mod stop;
 mod targets;
@@ -25,5 +27,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<i32> {
         Command::Runs(args) => runs::runs(args).await,
         Command::Show(args) => show::show(args).await,
         Command::Tree(args) => tree::tree(&args),
+        Command::Schema => schema::schema(),
     }
 }

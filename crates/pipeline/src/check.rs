@@ -11,6 +11,7 @@ mod references;
 mod section;
 mod steps;
 mod templates;
+mod variables;
 
 use std::sync::Arc;
 
@@ -88,6 +89,12 @@ impl Pipeline {
         let pipeline = model.filter(|_| !faulty).map(Pipeline::of);
         Checked { diagnostics: check.findings.report(&shown, &source), pipeline, inputs }
     }
+}
+
+/// The JSON Schema (draft 2020-12) of the documents that this version accepts: the shape of them;
+/// references, templates and conditions are for [`Pipeline::check`].
+pub fn schema() -> serde_json::Value {
+    keys::schema()
 }
 
 /// Reads YAML (or JSON) that is no workflow, such as scripted replies: one value, with the same

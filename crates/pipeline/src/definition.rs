@@ -4,6 +4,7 @@ mod binding;
 mod input;
 mod model;
 mod ordered;
+mod prompt;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,10 +15,10 @@ pub use binding::{InputErrors, InvalidInput};
 pub use input::{Input, InputType};
 pub use model::ProviderKind;
 pub(crate) use model::{
-    Assign, Chat, ChatOptions, Echo, Location, Model, Part, PreviousResponse, PromptPart, Step,
-    StepKind, VariableScope, Write,
+    Assign, Chat, ChatOptions, Cleared, Echo, Location, Model, Step, StepKind, VariableScope, Write,
 };
 pub(crate) use ordered::Ordered;
+pub(crate) use prompt::{Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary};
 
 /// Version of the language this build speaks.
 pub const LANGUAGE: u32 = 1;

@@ -44,7 +44,10 @@ pub(super) async fn follow(
         } else if !shown.quiet
             && let Some(text) = told(&event)
         {
-            output::talk(&format!("{prefix}{text}"));
+            // Several warnings are several lines.
+            for line in text.lines() {
+                output::talk(&format!("{prefix}{line}"));
+            }
         }
         if closed {
             return Ok(run.outcome().await);
@@ -68,6 +71,12 @@ fn told(event: &EventRecord) -> Option<String> {
         "job_skipped" => format!("- {step} skipped"),
         "job_failed" => format!("✗ {step} failed: {message}"),
         "job_cancelled" => format!("✗ {step} cancelled"),
+        "step_warning" => {
+            let warnings = event.data.get("warnings").and_then(Value::as_array)?;
+            let lines = warnings.iter().filter_map(Value::as_str);
+            let lines: Vec<String> = lines.map(|text| format!("! {step}: {text}")).collect();
+            lines.join("\n")
+        }
         "attempt_failed" => format!("! {step} failed, will be tried again: {message}"),
         "attempt_timed_out" => format!("! {step} took too long: {message}"),
         "attempt_expired" => format!("! {step}: the process of its last attempt died"),

@@ -39,7 +39,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
     if let Some(signal) = signals.so_far().await {
         return Ok(before_start(signal));
     }
-    let runtime = engine::start(&args.store.store, config).await?;
+    let runtime = engine::start(&args.store.store, config, args.engine.show_prompts).await?;
     let lot = match started(&runtime, starts, &args, &hint).await {
         Ok(lot) => lot,
         Err(error) => {

@@ -1,8 +1,10 @@
 //! Prompts: lists of parts (3.1).
 
+mod shaping;
+
 use super::{Check, Section, keys, references::Standpoint, section::LATER};
 use crate::{
-    definition::{Part, PreviousResponse, PromptPart},
+    definition::{Part, PartTarget, PreviousResponse, PromptPart, Shaping},
     diagnostic::{Code, Finding},
     expression::TextPath,
     source::{Content, Node},
@@ -31,7 +33,12 @@ impl Check<'_> {
                 let note = Finding::note(Code(211), text).at(entry.value.extent);
                 self.findings.push(note.pointer(pointer.as_str()));
                 let template = self.template(&entry.value, &pointer, from)?;
-                Some(vec![Part { condition: None, yields: PromptPart::Static(template) }])
+                Some(vec![Part {
+                    condition: None,
+                    yields: PromptPart::Static(template),
+                    shaping: Shaping::default(),
+                    target: PartTarget::User,
+                }])
             }
             Content::List(items) => {
                 let parts: Vec<Option<Part>> = items
@@ -39,6 +46,7 @@ impl Check<'_> {
                     .enumerate()
                     .map(|(place, item)| self.part(item, &format!("{pointer}/{place}"), name, from))
                     .collect();
+                self.placeholders(items, &parts, &pointer);
                 parts.into_iter().collect()
             }
             Content::Null | Content::Bool(_) | Content::Number(_) | Content::Map(_) => {
@@ -67,54 +75,78 @@ impl Check<'_> {
                 .push(Finding::error(Code(213), text).at(section.start()).pointer(pointer));
             return None;
         }
-        let kind = self.text(&section, "type")?;
+        let kind = section.text("type");
+        let variant = keys::PARTS.iter().find(|variant| Some(variant.name) == kind);
+        let section = section.read_by(variant.map_or(&[], |variant| variant.tables));
+        match variant {
+            Some(variant) if !variant.later => self.shape(&section),
+            Some(_) | None => (),
+        }
+        let Some(kind) = kind else {
+            self.findings.push(section.wrong_type("type", "a string"));
+            return None;
+        };
         let condition = section.node("condition");
         let condition =
             condition.map(|node| self.condition(node, &section.pointer_of("condition"), from));
         let faulty = matches!(condition, Some(None))
             && section.node("condition").is_some_and(|node| !node.is_null());
+        let shaping = self.shaping(&section, from);
+        let target = self.part_target(&section);
         let yields = match kind {
             "static" => self.static_part(&section, from),
+            "dynamic" => self.dynamic_part(&section, from),
             "previous_response" => self.previous_part(&section, from),
             unknown => {
-                let later = keys::LATER_PARTS.contains(&unknown);
-                let hint = if later {
-                    Some(LATER.to_owned())
-                } else {
-                    let known = keys::PARTS.iter().chain(keys::LATER_PARTS).copied();
-                    spelling::did_you_mean(unknown, known)
+                let hint = match variant {
+                    Some(_) => Some(LATER.to_owned()),
+                    None => {
+                        let known = keys::PARTS.iter().map(|variant| variant.name);
+                        spelling::did_you_mean(unknown, known)
+                    }
                 };
                 let text = format!("Step '{name}' has prompt part with invalid type: {unknown}");
                 self.findings.push(section.fault(214, "type", text).maybe_hint(hint));
                 None
             }
         }?;
-        (!faulty).then_some(Part { condition: condition.flatten(), yields })
+        (!faulty).then_some(Part {
+            condition: condition.flatten(),
+            yields,
+            shaping: shaping?,
+            target: target?,
+        })
     }
 
     fn static_part(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<PromptPart> {
-        self.unknown_keys(section, &[&keys::STATIC_PART]);
-        let raw = self.flag(section, "raw").unwrap_or(false);
+        let raw = section.flag("raw").unwrap_or(false);
         let Some(node) = section.node("content").filter(|node| !node.is_null()) else {
             self.missing(section, "static prompt part without content");
             return None;
         };
-        let text = self.text(section, "content")?;
+        let text = section.text("content")?;
         if raw {
             return Some(PromptPart::Raw(text.to_owned()));
         }
         self.template(node, &section.pointer_of("content"), from).map(PromptPart::Static)
     }
 
+    fn dynamic_part(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<PromptPart> {
+        let Some(node) = section.node("content") else {
+            self.missing(section, "dynamic prompt part without content");
+            return None;
+        };
+        self.template_tree(node, &section.pointer_of("content"), from).map(PromptPart::Dynamic)
+    }
+
     fn previous_part(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<PromptPart> {
-        self.unknown_keys(section, &[&keys::PREVIOUS_PART]);
-        let strict = self.flag(section, "strict").unwrap_or(true);
+        let strict = section.flag("strict").unwrap_or(true);
         let extract = self.extract(section);
         let Some(node) = section.node("step").filter(|node| !node.is_null()) else {
             self.missing(section, "previous_response prompt part missing 'step' field");
             return None;
         };
-        let step = self.text(section, "step")?;
+        let step = section.text("step")?;
         for (_, finding) in self.earlier(step, node.extent, from) {
             self.findings.push(finding.at(node.extent).pointer(section.pointer_of("step")));
         }
@@ -131,7 +163,7 @@ impl Check<'_> {
         let Some(node) = section.node("extract").filter(|node| !node.is_null()) else {
             return Some(None);
         };
-        let path = self.text(section, "extract")?;
+        let path = section.text("extract")?;
         match TextPath::parse(path) {
             Ok(_) => Some(Some(path.to_owned())),
             Err(error) => {
