@@ -44,6 +44,14 @@ pub(crate) enum Command {
     Runs(RunsArgs),
     /// Shows one run: steps, attempts, calls
     Show(ShowArgs),
+    /// Prints what the steps of a run gave
+    Results(ResultsArgs),
+    /// Prints the recorded events of a run
+    Events(EventsArgs),
+    /// Draws a workflow, or how a run of it stands, as Mermaid or DOT
+    Graph(GraphArgs),
+    /// Tells what a step would do, or why a run waits
+    Explain(ExplainArgs),
     /// Shows the supervision tree
     Tree(TreeArgs),
     /// Prints the JSON Schema of workflow files, for editors
@@ -161,6 +169,67 @@ pub(crate) struct RunsArgs {
 pub(crate) struct ShowArgs {
     /// The run
     pub(crate) run: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ResultsArgs {
+    /// The run
+    pub(crate) run: String,
+    /// One step of it
+    pub(crate) step: Option<String>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct EventsArgs {
+    /// The run
+    pub(crate) run: String,
+    /// The first sequence number
+    #[arg(long, value_name = "SEQ", default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) from: u64,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct GraphArgs {
+    /// The workflow file
+    #[arg(required_unless_present = "run", conflicts_with = "run")]
+    pub(crate) file: Option<PathBuf>,
+    /// Draws the workflow of this run, with the states of its steps
+    #[arg(long, value_name = "ID")]
+    pub(crate) run: Option<String>,
+    /// The language of the picture
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Picture::Mermaid)]
+    pub(crate) format: Picture,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// A language of pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Picture {
+    Mermaid,
+    Dot,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExplainArgs {
+    /// A run; or, with STEP, a workflow file
+    #[arg(value_name = "RUN|FILE")]
+    pub(crate) what: std::ffi::OsString,
+    /// A step of that file
+    pub(crate) step: Option<String>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]

@@ -5,7 +5,10 @@ use std::path::Path;
 use perennial::{Adoption, Config, Runtime, RuntimeError, Store, tools::read_source};
 
 use super::prompts;
-use crate::exit::{self, failed};
+use crate::{
+    exit::{self, failed},
+    output,
+};
 
 /// Largest configuration file.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;

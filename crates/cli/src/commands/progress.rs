@@ -8,7 +8,7 @@ use perennial::{
 };
 use serde_json::{Value, json};
 
-use super::hint::Hint;
+use super::{events, hint::Hint};
 use crate::output;
 
 /// How a run is shown.
@@ -24,23 +24,15 @@ pub(super) async fn follow(
     shown: Shown,
     prefix: &str,
 ) -> anyhow::Result<Result<PipelineOutcome, RunError>> {
-    let mut events = run.events();
+    let mut feed = run.events();
     loop {
-        let event = match events.next().await {
+        let event = match feed.next().await {
             Ok(event) => event,
             Err(error) => return Ok(Err(error)),
         };
         let closed = event.kind == "run_closed";
         if shown.json {
-            let mut line = json!({ "type": "event", "run": run.id(), "event": event.kind });
-            let facts = serde_json::to_value(&event)?;
-            for name in ["seq", "at", "job", "attempt", "data"] {
-                if let Some(fact) = facts.get(name) {
-                    line[name] = fact.clone();
-                }
-            }
-            line["at"] = json!(event.at.to_rfc3339());
-            output::json(&line)?;
+            output::json(&events::described(run.id(), &event)?)?;
         } else if !shown.quiet
             && let Some(text) = told(&event)
         {
