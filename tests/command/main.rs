@@ -7,6 +7,7 @@ mod check;
 mod draining;
 mod failures;
 mod hello;
+mod looking;
 mod pipe;
 mod refusals;
 mod secrets;
