@@ -26,6 +26,7 @@ use evaluate::BUILT_BYTES_MAX;
 pub(crate) use evaluate::{Missing, Names, Place, Stop, Undecided, evaluate, holds};
 pub(crate) use filters::Filters;
 pub(crate) use path::{TextPath, fields, query, walk};
+pub(crate) use pattern::Pattern;
 pub(crate) use syntax::{Expression, Path, Segment, Standing, SyntaxError};
 pub(crate) use template::{Template, TemplateTree};
 pub(crate) use text::{cut_at_word, pretty, to_text};

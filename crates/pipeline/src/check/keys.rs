@@ -4,6 +4,7 @@
 
 mod chat;
 mod deployment;
+mod files;
 mod pipeline;
 mod prompt;
 mod schema;
@@ -12,6 +13,7 @@ mod step;
 mod workflow;
 
 pub(super) use chat::{CLAUDE_OPTIONS, TOKEN_BUDGET};
+pub(super) use files::FILE_OPS;
 pub(super) use pipeline::OUTPUT;
 pub(super) use prompt::PARTS;
 pub(super) use schema::schema;
@@ -166,6 +168,7 @@ const ALL: &[&Keys] = &[
     &step::RETRY,
     &step::ECHO,
     &step::SET_VARIABLE,
+    &FILE_OPS,
     &prompt::PART,
     &prompt::STATIC,
     &prompt::PREVIOUS,
