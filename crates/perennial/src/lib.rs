@@ -68,7 +68,8 @@ pub mod records {
         run::{AttemptEnd, JobState},
     };
     pub use perennial_engine::{
-        RunError, RunHandle,
+        RunError, RunHandle, RunWarning, WarningFeed,
+        monitor::Monitoring,
         performance::{Performance, StepDetail, Thresholds, Warning, WarningKind},
     };
     pub use perennial_pipeline::{
