@@ -6,6 +6,7 @@
 mod check;
 mod draining;
 mod failures;
+mod files;
 mod hello;
 mod looking;
 mod pipe;

@@ -17,6 +17,7 @@ mod run;
 mod runs;
 mod schema;
 mod show;
+mod steps;
 mod stop;
 mod targets;
 mod tree;

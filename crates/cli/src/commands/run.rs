@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use perennial::{
     Config, Pipelines, ProviderMode, RunId, Runtime, StartPipeline, StartPipelineError,
     records::{Input, render},
+    tools::files::ChosenDirectories,
 };
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     tree::with_findings,
 };
 use crate::{
-    args::RunArgs,
+    args::{DirectoryArgs, RunArgs},
     exit::{self, failed, failed_with},
     output,
 };
@@ -180,7 +181,7 @@ fn described(
         if let Some(id) = &id {
             start = start.run_id(id.clone());
         }
-        (file.clone(), start)
+        (file.clone(), in_directories(start, &args.directories))
     };
     Ok(targets.files.iter().zip(given).map(start).collect())
 }
@@ -219,6 +220,25 @@ async fn started(
 fn before_start(signal: Signal) -> i32 {
     output::talk("stopped; nothing was started");
     signal.code()
+}
+
+/// The directories that the command line and the environment name.
+fn in_directories(mut start: StartPipeline, args: &DirectoryArgs) -> StartPipeline {
+    let environment = ChosenDirectories::from_environment(|name| std::env::var(name).ok());
+    start = start.fallback_directories(environment);
+    if let Some(path) = &args.workspace_dir {
+        start = start.workspace_dir(path);
+    }
+    if let Some(path) = &args.output_dir {
+        start = start.output_dir(path);
+    }
+    if let Some(path) = &args.checkpoint_dir {
+        start = start.checkpoint_dir(path);
+    }
+    if let Some(path) = &args.project_root {
+        start = start.project_root(path);
+    }
+    args.allowed.iter().fold(start, StartPipeline::allow_path)
 }
 
 /// Why nothing was started.
