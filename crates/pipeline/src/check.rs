@@ -23,6 +23,7 @@ use crate::{
     source::{self, Extent, SourceText},
 };
 
+pub use keys::{KeyEntry, StepTypeEntry, step_types};
 use references::Around;
 pub(crate) use references::Known;
 pub(crate) use section::Section;

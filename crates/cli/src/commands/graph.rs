@@ -52,7 +52,7 @@ async fn of_run(store: &Store, run: String) -> anyhow::Result<Graph> {
     runtime.shutdown().await;
     let (pipeline, view) = read.map_err(|error| match error {
         DefinitionError::Run(error) => hint::refused(&error, &Hint::new(store, None)),
-        error => failed(exit::RUN_FAILED, error),
+        error @ (DefinitionError::Invalid(_) | _) => failed(exit::RUN_FAILED, error),
     })?;
     Ok(pipeline.graph().with_states(&states(&view)))
 }
@@ -69,7 +69,13 @@ fn states(view: &RunView) -> BTreeMap<String, StepState> {
             JobState::Leased if row.is_open || job.lease_alive => "running".to_owned(),
             JobState::Leased => "interrupted".to_owned(),
             JobState::Ready if job.run_after.is_some() => "waits for a retry".to_owned(),
-            state => state.to_string(),
+            state @ (JobState::Blocked
+            | JobState::Ready
+            | JobState::Succeeded
+            | JobState::Partial
+            | JobState::Failed
+            | JobState::Skipped
+            | JobState::Cancelled) => state.to_string(),
         };
         if job.attempt > 1 {
             text.push_str(&format!(", attempt {}", job.attempt));

@@ -4,6 +4,7 @@
 
 mod chat;
 mod deployment;
+mod listing;
 mod pipeline;
 mod prompt;
 mod schema;
@@ -12,6 +13,7 @@ mod step;
 mod workflow;
 
 pub(super) use chat::{CLAUDE_OPTIONS, TOKEN_BUDGET};
+pub use listing::{KeyEntry, StepTypeEntry, step_types};
 pub(super) use pipeline::OUTPUT;
 pub(super) use prompt::PARTS;
 pub(super) use schema::schema;
