@@ -25,6 +25,7 @@ use crate::{
 };
 
 pub(crate) use file_ops::{CONVERSIONS, is_glob};
+pub use keys::{KeyEntry, StepTypeEntry, step_types};
 use references::Around;
 pub(crate) use references::Known;
 pub(crate) use section::{Section, duration_text};

@@ -25,6 +25,7 @@ pub(crate) use condition::{Condition, ConditionForm, ConditionText};
 use evaluate::BUILT_BYTES_MAX;
 pub(crate) use evaluate::{Missing, Names, Place, Stop, Undecided, evaluate, holds};
 pub(crate) use filters::Filters;
+pub use function::{FunctionEntry, functions};
 pub(crate) use path::{TextPath, fields, query, walk};
 pub(crate) use pattern::Pattern;
 pub(crate) use syntax::{Expression, Path, Segment, Standing, SyntaxError};

@@ -77,12 +77,14 @@ mod spelling;
 mod uses;
 
 pub use check::{Checked, FILE_BYTES_MAX, read_yaml, schema};
+pub use check::{KeyEntry, StepTypeEntry, step_types};
 pub use definition::{
     Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
     ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use explanation::{CallExplanation, Reads, StepExplanation};
+pub use expression::{FunctionEntry, functions};
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use graph::{Graph, StepState};
 pub use run::{

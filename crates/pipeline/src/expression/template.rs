@@ -80,6 +80,11 @@ impl Template {
         Ok(Self { source: source.to_owned(), pieces })
     }
 
+    /// The text it was read from.
+    pub(crate) fn shown(&self) -> &str {
+        &self.source
+    }
+
     pub(crate) fn paths<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(&'e Path, Standing)) {
         self.parts(standing, &mut only_paths(see));
     }
