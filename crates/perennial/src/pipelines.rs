@@ -16,10 +16,10 @@ use perennial_engine::{
 };
 use perennial_pipeline::{
     Checked, Diagnostic, FILE_BYTES_MAX, InputErrors, Pipeline, ProviderKind, RunSettings,
-    Severity, read_yaml,
+    Severity, SourceFile, read_yaml,
 };
 use perennial_store::{RunRecord, RunView, StoreError};
-use perennial_tools::{MockRules, SourceError, read_source};
+use perennial_tools::{MockRules, SourceError, SourceFiles, read_source};
 use serde_json::{Map, Value};
 
 use crate::runtime::{Parts, ProviderMode, Unavailable, recorded_mode, recorded_settings};
@@ -193,18 +193,25 @@ impl Pipelines {
         Self { parts }
     }
 
-    /// Reads and checks the file at `path`: all diagnostics at once.
+    /// Reads and checks the file at `path` and the files it names: all diagnostics at once.
     ///
     /// # Errors
     ///
     /// When the file cannot be read.
     pub fn check(path: &Path) -> Result<Checked, SourceError> {
-        let bytes = match read_source(path, FILE_BYTES_MAX as u64) {
+        // The working directory is the root of the project.
+        let sources = SourceFiles::new("");
+        let found = sources.named(path)?;
+        let bytes = match found.read(FILE_BYTES_MAX as u64) {
             // What is too long is not read; the language says what is wrong with it.
             Err(SourceError::TooLarge { .. }) => vec![b' '; FILE_BYTES_MAX + 1],
             read => read?,
         };
-        Ok(Pipeline::check(&path.display().to_string(), &bytes))
+        let file = SourceFile {
+            identity: found.canonical.display().to_string(),
+            ..SourceFile::new(path.display().to_string(), bytes)
+        };
+        Ok(Pipeline::load(&file, &sources))
     }
 
     /// Reads scripted replies, YAML or JSON, from the file at `path`; for

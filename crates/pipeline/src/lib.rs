@@ -9,6 +9,7 @@
 //! | `source` | bytes → tree in which every value knows its place |
 //! | `diagnostic` | what is wrong, as text and as JSON |
 //! | `expression` | the one grammar of templates and conditions: parser, functions, pure evaluation |
+//! | `compose` | definitions of several files |
 //! | `check` | tree → pipeline, every fault found at once |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
@@ -40,6 +41,8 @@
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
+#[expect(dead_code, reason = "no key of this version names a file")]
+mod compose;
 mod definition;
 mod diagnostic;
 mod expression;
@@ -47,7 +50,7 @@ mod run;
 mod source;
 mod spelling;
 
-pub use check::{Checked, FILE_BYTES_MAX, read_yaml};
+pub use check::{Checked, read_yaml};
 pub use definition::{
     Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
     ProviderKind,
@@ -56,4 +59,6 @@ pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, repor
 pub use run::{
     CallDefaults, FailureText, InvalidSettings, PipelineRun, Providers, Resolved, RunSettings,
 };
-pub use source::{Position, Span};
+pub use source::{
+    FILE_BYTES_MAX, MemorySources, Position, SourceFault, SourceFile, SourceLoader, Span,
+};

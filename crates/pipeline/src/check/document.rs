@@ -73,7 +73,7 @@ impl Check<'_> {
             steps.extend(self.step(node, &pointer, place, &defaults));
         }
         inputs.extend(self.known.implied.iter().map(Input::implied));
-        let file = self.file.to_owned();
+        let file = self.file.to_string();
         Some(Model { language, name: name?, file, facts: Ordered(facts), undecided, inputs, steps })
     }
 

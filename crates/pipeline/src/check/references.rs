@@ -58,7 +58,7 @@ impl Check<'_> {
         let mut alignment = None;
         for used in uses {
             for (extent, finding) in self.reference(used, place, from) {
-                let aligned = alignment.get_or_insert_with(|| Alignment::of(node, self.source));
+                let aligned = alignment.get_or_insert_with(|| Alignment::of(node, self.sources));
                 let at = aligned.place(extent);
                 self.findings.push(finding.at(at).pointer(pointer));
             }

@@ -79,7 +79,7 @@ impl Check<'_> {
         code: u16,
         errors: Vec<SyntaxError>,
     ) {
-        let alignment = Alignment::of(node, self.source);
+        let alignment = Alignment::of(node, self.sources);
         for error in errors {
             self.findings.push(
                 Finding::error(error.code.unwrap_or(Code(code)), error.message)

@@ -1,23 +1,30 @@
 //! A value of a document, and where it stands.
 
+use std::mem;
+
 use serde_json::{Map, Number, Value};
 
-use super::text::{Extent, SourceText};
+use super::{files::Sources, text::Extent};
 
 /// A value with its place.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Node {
     pub(crate) extent: Extent,
     pub(crate) content: Content,
 }
 
 /// What a value is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Content {
+    #[default]
     Null,
     Bool(bool),
     Number(Number),
-    Text { value: String, block: bool, escapes: bool },
+    Text {
+        value: String,
+        block: bool,
+        escapes: bool,
+    },
     List(Vec<Node>),
     Map(Vec<Entry>),
 }
@@ -45,6 +52,26 @@ impl Node {
 
     pub(crate) fn is_null(&self) -> bool {
         matches!(self.content, Content::Null)
+    }
+
+    /// The same tree, `by` bytes further.
+    pub(super) fn shifted(mut self, by: usize) -> Self {
+        self.extent = self.extent.shifted(by);
+        match &mut self.content {
+            Content::Null | Content::Bool(_) | Content::Number(_) | Content::Text { .. } => (),
+            Content::List(items) => {
+                for item in items {
+                    *item = mem::take(item).shifted(by);
+                }
+            }
+            Content::Map(entries) => {
+                for entry in entries {
+                    entry.key_extent = entry.key_extent.shifted(by);
+                    entry.value = mem::take(&mut entry.value).shifted(by);
+                }
+            }
+        }
+        self
     }
 
     /// The value without its places.
@@ -87,14 +114,14 @@ pub(crate) struct Alignment {
 }
 
 impl Alignment {
-    /// Aligns the text node `node` of `source`.
-    pub(crate) fn of(node: &Node, source: &SourceText) -> Self {
+    /// Aligns the text node `node` of one of `sources`.
+    pub(crate) fn of(node: &Node, sources: &Sources) -> Self {
         let Content::Text { value, block, escapes } = &node.content else {
             return Self { whole: node.extent, decoded: Vec::new(), raw: Vec::new() };
         };
         let visible = value.char_indices().filter(|(_, c)| !c.is_whitespace());
         let decoded = visible.map(|(at, _)| at).collect();
-        let raw_text = source.slice(node.extent);
+        let raw_text = sources.slice(node.extent);
         let raw = if *block {
             // The parser's extent of a block scalar begins behind its header.
             units(raw_text, node.extent.start, None)

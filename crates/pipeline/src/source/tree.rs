@@ -14,7 +14,7 @@ use crate::diagnostic::{Code, Finding, Findings, Severity};
 
 /// Parses the only document of `source`; what is wrong goes to `findings`. Without a tree, one of
 /// them is an error.
-pub(crate) fn parse(source: &SourceText, file: &str, findings: &mut Findings) -> Option<Node> {
+pub(super) fn parse(source: &SourceText, file: &str, findings: &mut Findings) -> Option<Node> {
     let events = match events::read(source, file) {
         Ok(events) => events,
         Err(finding) => {
@@ -318,6 +318,6 @@ mod tests {
         let Content::Map(entries) = &root.content else { panic!("a map") };
         let keys: Vec<&str> = entries.iter().map(|entry| source.slice(entry.key_extent)).collect();
         assert_eq!(keys, ["ä", "'k 1'", "m"]);
-        assert_eq!(source.span(root.extent).start.line, 2);
+        assert_eq!(source.position(root.extent.start).line, 2);
     }
 }
