@@ -5,7 +5,7 @@ mod conditions;
 mod defaults;
 mod document;
 mod inputs;
-mod keys;
+pub(crate) mod keys;
 mod prompts;
 mod references;
 mod section;
@@ -20,7 +20,7 @@ use crate::{
     source::{NothingElse, SourceFile, SourceLoader, Sources},
 };
 
-pub(crate) use references::Known;
+pub(crate) use references::{Known, Standpoint};
 pub(crate) use section::Section;
 
 /// The outcome of a check.
@@ -72,6 +72,7 @@ impl Pipeline {
         let known = Known::default();
         let file = sources.name(id);
         let mut check = Check { file, sources: &mut sources, loader, findings, known };
+        let root = check.composed(id, &root);
         let model = check.document(&root);
         let findings = check.findings;
         let inputs = model.as_ref().map(|model| model.inputs.clone()).unwrap_or_default();

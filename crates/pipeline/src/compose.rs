@@ -1,51 +1,75 @@
-//! Definitions of several files.
+//! Definitions of several files: `extends`, `include` and `$if` (1.10).
+//!
+//! Every document is a layer: what it extends lies under it, then the files it includes in their
+//! order, then it itself. Conditions are decided over all layers, before they are merged.
 
+mod choice;
+mod layers;
+mod merge;
+mod reference;
+
+use std::sync::Arc;
+
+pub(crate) use reference::Reference;
+
+use self::layers::Layer;
 use crate::{
     check::Check,
-    diagnostic::{Code, Finding, Severity},
-    source::{Extent, FILES_MAX, FileId},
+    diagnostic::{Code, Finding},
+    source::{Content, Entry, FileId, NODES_MAX, Node},
 };
 
-/// Where a document names another file.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reference<'a> {
-    /// What it says.
-    pub(crate) path: &'a str,
-    /// Where it says so; its file is the document the path is relative to.
-    pub(crate) extent: Extent,
-    pub(crate) pointer: &'a str,
-    /// The code of a file that cannot be had.
-    pub(crate) code: Code,
-}
+/// Keys that say how a document is put together.
+const KEYS: [&str; 5] = ["extends", "include", "$if", "$then", "$else"];
 
 impl Check<'_> {
-    /// Reads and parses the file that a document names, unless it was read before. What is wrong
-    /// is reported at the reference; what is wrong inside the file, in the file.
-    pub(crate) fn open(&mut self, reference: &Reference<'_>) -> Option<FileId> {
-        let Reference { path, extent, pointer, code } = *reference;
-        let named_in = self.sources.name(self.sources.file_of(extent));
-        let refuse = |code, text: String| Finding::error(code, text).at(extent).pointer(pointer);
-        let file = match self.loader.read(path, &named_in) {
-            Ok(file) => file,
-            Err(fault) => {
-                self.findings.push(refuse(code, fault.to_string()));
-                return None;
+    /// The document `file` with all that it is put together from; `tree` is its own.
+    pub(crate) fn composed(&mut self, file: FileId, tree: &Arc<Node>) -> Arc<Node> {
+        let Some(workflow) = layers::workflow_of(tree) else { return tree.clone() };
+        if !mentions_composition(&workflow.value, true) {
+            return tree.clone();
+        }
+        let Some(layer) = self.layers(file, tree) else { return tree.clone() };
+        let merged = self.merged(&layer);
+        if merged.count() > NODES_MAX {
+            let text = "more than 100,000 nodes, all files together";
+            let finding = Finding::error(Code(107), text).at(workflow.key_extent);
+            self.findings.push(finding.pointer("/workflow"));
+        }
+        let mut root = Node::clone(tree);
+        if let Content::Map(entries) = &mut root.content {
+            for entry in entries.iter_mut().filter(|entry| entry.key == "workflow") {
+                entry.value = merge::without(&merged, &["extends", "include"]);
             }
-        };
-        if !self.sources.has_room_for(&file) {
-            let text = format!("the definition has more than {FILES_MAX} files");
-            self.findings.push(refuse(Code(107), text));
-            return None;
         }
-        if let Some(other) = &file.shadows {
-            let text = format!(
-                "`{path}` is {} under the project root, and {other} beside the document; \
-                 the one under the root is taken",
-                file.name
-            );
-            let warning = Finding::new(code, Severity::Warning, text);
-            self.findings.push(warning.at(extent).pointer(pointer));
+        Arc::new(root)
+    }
+
+    fn merged(&mut self, layer: &Layer) -> Node {
+        let bare = layer.merged(&mut |own| Some(merge::without(own, &KEYS)));
+        let view = choice::View::of(&bare.unwrap_or_default(), self.loader);
+        let chosen = layer.merged(&mut |own| {
+            let bare = merge::without(own, &["extends", "include"]);
+            Some(self.chosen(&bare, "/workflow", true, &view))
+        });
+        chosen.unwrap_or_default()
+    }
+}
+
+/// Whether anything in `node` is put together from parts. Steps are not looked into.
+fn mentions_composition(node: &Node, is_workflow: bool) -> bool {
+    let inside = |entry: &Entry| !(is_workflow && entry.key == "steps");
+    match &node.content {
+        Content::Null | Content::Bool(_) | Content::Number(_) | Content::Text { .. } => false,
+        Content::List(items) => items.iter().any(|item| mentions_composition(item, false)),
+        Content::Map(entries) => {
+            let own = |entry: &Entry| match entry.key.as_str() {
+                "extends" | "include" => is_workflow,
+                key => KEYS.contains(&key),
+            };
+            entries.iter().any(|entry| {
+                own(entry) || (inside(entry) && mentions_composition(&entry.value, false))
+            })
         }
-        Some(self.sources.add(&file, &mut self.findings))
     }
 }

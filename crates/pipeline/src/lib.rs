@@ -41,7 +41,6 @@
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
-#[expect(dead_code, reason = "no key of this version names a file")]
 mod compose;
 mod definition;
 mod diagnostic;

@@ -8,6 +8,7 @@ mod scalar;
 mod text;
 mod tree;
 
+pub(crate) use events::NODES_MAX;
 pub use files::FILE_BYTES_MAX;
 pub(crate) use files::{FILES_MAX, FileId, Sources};
 pub(crate) use loader::NothingElse;

@@ -12,7 +12,7 @@ use crate::{
 
 impl Check<'_> {
     /// The condition `node`; null is none.
-    pub(super) fn condition(
+    pub(crate) fn condition(
         &mut self,
         node: &Node,
         pointer: &str,

@@ -2,14 +2,14 @@
 
 /// The keys of one kind of map.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     /// Where they stand, for hints.
     pub(super) home: &'static str,
     pub(super) here: &'static [&'static str],
     pub(super) later: &'static [&'static str],
 }
 
-pub(super) const ROOT: Keys =
+pub(crate) const ROOT: Keys =
     Keys { home: "the document", here: &["workflow", "$schema"], later: &[] };
 
 pub(super) const WORKFLOW: Keys = Keys {
@@ -57,11 +57,6 @@ pub(super) const WORKFLOW: Keys = Keys {
         "retry_on_failure",
         "retry_attempts",
         "max_execution_time",
-        "extends",
-        "include",
-        "$if",
-        "$then",
-        "$else",
         "claude_auth",
         "gemini_auth",
         "providers",

@@ -23,13 +23,17 @@ pub(crate) struct Known {
     /// Inputs used and bound nowhere, in the order of their first use.
     pub(super) implied: Vec<String>,
     implied_set: HashSet<String>,
+    /// A document under this one could not be had: what is missing here may be there.
+    pub(crate) incomplete: bool,
+    /// A condition is read that is decided at load.
+    pub(crate) at_load: bool,
 }
 
 /// Where an expression stands: in the step number `step`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Standpoint<'a> {
-    pub(super) step: usize,
-    pub(super) whole: &'a str,
+pub(crate) struct Standpoint<'a> {
+    pub(crate) step: usize,
+    pub(crate) whole: &'a str,
 }
 
 /// A path in an expression, and how it stands there.
@@ -74,6 +78,9 @@ impl Check<'_> {
         let Use { path, standing } = used;
         let guarded = standing.guarded;
         let root = path.root.as_str();
+        if self.known.at_load {
+            return Self::unseen_at_load(path, *standing);
+        }
         if standing.element {
             let fixed = FIXED_ROOTS.contains(&root);
             return if fixed { self.rooted(path, guarded, from) } else { Vec::new() };

@@ -42,7 +42,7 @@ fn pointer_step(key: &str) -> String {
 
 impl<'n> Section<'n> {
     /// The map `node`, or none when it is no map.
-    pub(super) fn of(node: &'n Node, pointer: &str, prefix: &str, whole: &str) -> Option<Self> {
+    pub(crate) fn of(node: &'n Node, pointer: &str, prefix: &str, whole: &str) -> Option<Self> {
         node.as_map().map(|entries| Self {
             extent: node.extent,
             entries,
@@ -62,7 +62,7 @@ impl<'n> Section<'n> {
         Self { whole: whole.to_owned(), owner: whole.to_owned(), ..self }
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&'n Entry> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'n Entry> {
         match &self.index {
             Some(index) => index.get(key).map(|place| &self.entries[*place]),
             None => self.entries.iter().find(|entry| entry.key == key),
@@ -97,19 +97,22 @@ impl<'n> Section<'n> {
     }
 
     /// The wrong type of `key`.
-    pub(super) fn wrong_type(&self, key: &str, wanted: &str) -> Finding {
+    pub(crate) fn wrong_type(&self, key: &str, wanted: &str) -> Finding {
         self.fault(203, key, format!("{} must be {wanted}", self.path_of(key)))
     }
 
-    /// The first place of the map: its first key, which is on a line of its own.
+    /// The first place of the map: its first key, which is on a line of its own. Of a map that was
+    /// put together, its first key in the uppermost document.
     pub(super) fn start(&self) -> Extent {
-        self.entries.first().map_or(self.extent, |entry| entry.key_extent)
+        let own = |entry: &&Entry| self.extent.holds(entry.key_extent);
+        let first = self.entries.iter().find(own).or(self.entries.first());
+        first.map_or(self.extent, |entry| entry.key_extent)
     }
 }
 
 impl Check<'_> {
     /// Reports every key that none of `tables` knows.
-    pub(super) fn unknown_keys(&mut self, section: &Section<'_>, tables: &[&Keys]) {
+    pub(crate) fn unknown_keys(&mut self, section: &Section<'_>, tables: &[&Keys]) {
         for entry in section.entries() {
             let key = entry.key.as_str();
             if tables.iter().any(|table| table.here.contains(&key)) {
@@ -323,7 +326,7 @@ impl Check<'_> {
     }
 
     /// The list of `key`.
-    pub(super) fn list<'n>(&mut self, section: &Section<'n>, key: &str) -> Option<&'n [Node]> {
+    pub(crate) fn list<'n>(&mut self, section: &Section<'n>, key: &str) -> Option<&'n [Node]> {
         let node = section.node(key)?;
         let items = node.as_list();
         if items.is_none() {

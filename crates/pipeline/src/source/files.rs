@@ -1,6 +1,9 @@
 //! The files of one definition: each read once, all of them able to show a place.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     loader::SourceFile,
@@ -25,6 +28,8 @@ pub(crate) struct FileId(usize);
 pub(crate) struct Sources {
     files: Vec<Source>,
     known: HashMap<String, FileId>,
+    /// Files whose own keys were looked at.
+    looked_at: HashSet<FileId>,
 }
 
 #[derive(Debug)]
@@ -59,6 +64,11 @@ impl Sources {
     /// Whether there is room for `file`: it was read before, or the definition may have more.
     pub(crate) fn has_room_for(&self, file: &SourceFile) -> bool {
         self.known.contains_key(&file.identity) || self.files.len() < FILES_MAX
+    }
+
+    /// Whether `file` is looked at for the first time.
+    pub(crate) fn first_look(&mut self, file: FileId) -> bool {
+        self.looked_at.insert(file)
     }
 
     /// The tree of a file; none when it could not be read as YAML.

@@ -74,6 +74,15 @@ impl Node {
         self
     }
 
+    /// How many values it is made of.
+    pub(crate) fn count(&self) -> usize {
+        1 + match &self.content {
+            Content::Null | Content::Bool(_) | Content::Number(_) | Content::Text { .. } => 0,
+            Content::List(items) => items.iter().map(Self::count).sum(),
+            Content::Map(entries) => entries.iter().map(|entry| entry.value.count()).sum(),
+        }
+    }
+
     /// The value without its places.
     pub(crate) fn to_value(&self) -> Value {
         match &self.content {

@@ -35,6 +35,11 @@ impl Extent {
         Self { start, end: end.max(start) }
     }
 
+    /// Whether `other` lies inside.
+    pub(crate) fn holds(self, other: Self) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+
     /// The same range, `by` bytes further.
     pub(crate) fn shifted(self, by: usize) -> Self {
         Self { start: self.start + by, end: self.end + by }
