@@ -119,6 +119,11 @@ pub enum MocksFileError {
     Malformed(Vec<Diagnostic>),
 }
 
+/// A variable of the environment of this process.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    SourceFiles::new("").variable(name)
+}
+
 fn summary(diagnostics: &[Diagnostic]) -> String {
     let errors: Vec<&Diagnostic> =
         diagnostics.iter().filter(|found| found.severity == Severity::Error).collect();
@@ -252,7 +257,14 @@ impl Pipelines {
             rules = MockRules::from_value(value)?;
             digest = Some(self.keep(value).await?);
         }
-        let settings = RunSettings { inputs, calls: self.parts.providers.defaults() };
+        // Another key for every run; the same for the same run.
+        let key = match &start.run {
+            Some(run) => run.to_string(),
+            None => ulid::Ulid::generate().to_string(),
+        };
+        let environment = pipeline.bind_environment(key, &variable);
+        let calls = self.parts.providers.defaults();
+        let settings = RunSettings { inputs, calls, environment };
         let recorded = recorded_settings(&settings, pipeline.file(), start.mode, digest);
         let providers = self.parts.providers.of_mode(start.mode, rules);
         let workflow = pipeline.shared().bind(settings, providers);
@@ -262,7 +274,7 @@ impl Pipelines {
             settings: recorded,
             within: start.within,
         });
-        Ok(PipelineRunHandle { run: handle.await? })
+        Ok(PipelineRunHandle { run: handle.await?, changed_secrets: Vec::new() })
     }
 
     /// Continues a run with what was recorded with it. Its live calls need a key here as well.
@@ -278,7 +290,14 @@ impl Pipelines {
                 return Err(ResumePipelineError::Preflight(refusals));
             }
         }
-        Ok(PipelineRunHandle { run: self.parts.runs.resume(run).await? })
+        let changed_secrets = match RunSettings::from_value(&record.settings) {
+            Ok(mut settings) if !record.state.is_terminal() => {
+                settings.environment.read_secrets(&variable)
+            }
+            // Settings that cannot be read are the engine's to refuse, with the reason.
+            Ok(_) | Err(_) => Vec::new(),
+        };
+        Ok(PipelineRunHandle { run: self.parts.runs.resume(run).await?, changed_secrets })
     }
 
     /// A run whose calls nobody here can answer is left as it is: starting it would only fail it.
@@ -302,7 +321,7 @@ impl Pipelines {
     ///
     /// When there is no such run.
     pub async fn get(&self, run: &RunId) -> Result<PipelineRunHandle, RunError> {
-        Ok(PipelineRunHandle { run: self.parts.runs.get(run).await? })
+        Ok(PipelineRunHandle { run: self.parts.runs.get(run).await?, changed_secrets: Vec::new() })
     }
 
     async fn keep(&self, mocks: &Value) -> Result<Digest, StoreError> {
@@ -332,6 +351,7 @@ impl Pipelines {
 #[derive(Clone, Debug)]
 pub struct PipelineRunHandle {
     run: RunHandle,
+    changed_secrets: Vec<String>,
 }
 
 /// How a run of a workflow ended.
@@ -345,6 +365,12 @@ impl PipelineRunHandle {
     /// Its id.
     pub fn id(&self) -> &RunId {
         self.run.id()
+    }
+
+    /// Names of secrets of the environment that are not what they were when the run began, if it was
+    /// resumed: they are not recorded, and were read again.
+    pub fn changed_secrets(&self) -> &[String] {
+        &self.changed_secrets
     }
 
     /// Its committed events, from the first on.

@@ -4,6 +4,7 @@ mod chat;
 mod conditions;
 mod defaults;
 mod document;
+mod environment;
 mod inputs;
 pub(crate) mod keys;
 mod prompts;
@@ -20,6 +21,7 @@ use crate::{
     source::{NothingElse, SourceFile, SourceLoader, Sources},
 };
 
+pub(crate) use environment::{is_lenient, unset};
 pub(crate) use references::{Known, Standpoint};
 pub(crate) use section::Section;
 
@@ -73,7 +75,9 @@ impl Pipeline {
         let file = sources.name(id);
         let mut check = Check { file, sources: &mut sources, loader, findings, known };
         let root = check.composed(id, &root);
+        let root = check.with_environment(&root);
         let model = check.document(&root);
+        check.refuse_secrets();
         let findings = check.findings;
         let inputs = model.as_ref().map(|model| model.inputs.clone()).unwrap_or_default();
         let faulty = findings.has_errors();

@@ -9,6 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use perennial_core::{digest::canonical_json, run::JobKey};
 use perennial_engine::Definition;
+use serde_json::Value;
 
 pub use binding::{InputErrors, InvalidInput};
 pub use input::{Input, InputType};
@@ -18,6 +19,11 @@ pub(crate) use model::{
     StepKind, VariableScope, Write,
 };
 pub(crate) use ordered::Ordered;
+
+use crate::environment::{RunEnvironment, substituted};
+
+/// Facts of a workflow whose texts get variables of the environment when a run begins.
+pub(crate) const BOUND_FACTS: [&str; 3] = ["metadata", "variables", "global_vars"];
 
 /// Version of the language this build speaks.
 pub const LANGUAGE: u32 = 1;
@@ -81,6 +87,33 @@ impl Pipeline {
     /// Canonical bytes of the resolved definition, and their digest.
     pub fn definition(&self) -> &Definition {
         &self.definition
+    }
+
+    /// Names of the variables of the environment that its runs read.
+    pub fn environment(&self) -> &[String] {
+        &self.model.environment
+    }
+
+    /// Those variables for a new run, as they are now. `key` goes into the hashes of secrets, and
+    /// should be another one for every run.
+    pub fn bind_environment(
+        &self,
+        key: impl Into<String>,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> RunEnvironment {
+        let Model { environment, empty_when_missing, .. } = &self.model;
+        RunEnvironment::read(environment, key.into(), *empty_when_missing, variable)
+    }
+
+    /// What `workflow.…` reads in a run with these variables.
+    pub(crate) fn bound_facts(&self, variable: &dyn Fn(&str) -> Option<String>) -> Value {
+        let mut facts = self.model.facts.0.clone();
+        for key in BOUND_FACTS {
+            if let Some(value) = facts.get_mut(key) {
+                *value = substituted(value, variable);
+            }
+        }
+        facts
     }
 
     /// The file it was read from, as it was named.

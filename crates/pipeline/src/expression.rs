@@ -15,6 +15,7 @@ mod template;
 mod text;
 mod token;
 mod value;
+mod variable;
 mod vocabulary;
 
 #[cfg(test)]
@@ -28,4 +29,5 @@ pub(crate) use syntax::{Expression, Path, Segment, Standing, SyntaxError};
 pub(crate) use template::{Template, TemplateTree};
 pub(crate) use text::{pretty, to_text};
 pub(crate) use value::type_of;
+pub(crate) use variable::Variable;
 pub(crate) use vocabulary::{LATER_ROOTS, ROOTS};

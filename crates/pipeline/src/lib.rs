@@ -44,6 +44,7 @@ mod check;
 mod compose;
 mod definition;
 mod diagnostic;
+mod environment;
 mod expression;
 mod run;
 mod source;
@@ -55,6 +56,7 @@ pub use definition::{
     ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
+pub use environment::RunEnvironment;
 pub use run::{
     CallDefaults, FailureText, InvalidSettings, PipelineRun, Providers, Resolved, RunSettings,
 };

@@ -13,6 +13,6 @@ pub use files::FILE_BYTES_MAX;
 pub(crate) use files::{FILES_MAX, FileId, Sources};
 pub(crate) use loader::NothingElse;
 pub use loader::{MemorySources, SourceFault, SourceFile, SourceLoader};
-pub(crate) use node::{Alignment, Content, Entry, Node};
+pub(crate) use node::{Alignment, Content, Entry, Node, Written};
 pub(crate) use text::Extent;
 pub use text::{Position, Span};

@@ -166,3 +166,16 @@ fn a_document_that_is_given_as_text_names_no_other() {
     assert_eq!(refused.code.0, 218);
     assert!(refused.message.contains("no other file is read"), "{}", refused.message);
 }
+
+#[test]
+fn no_diagnostic_shows_what_looks_like_a_secret() {
+    let key = "sk-0123456789abcdef0123";
+    let document =
+        format!("workflow:\n  name: x\n  nam: {key}\n  steps: [{{name: a, type: echo}}]\n");
+    let checked = Pipeline::check("flow.yaml", document.as_bytes());
+    assert_eq!(checked.diagnostics.len(), 2);
+    for shown in &checked.diagnostics {
+        let text = render(shown, false);
+        assert!(!text.contains(key) && text.contains("nam: ****"), "{text}");
+    }
+}

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{Check, Section, keys, section::LATER};
+use super::{Check, Section, keys};
 use crate::{
-    definition::{Input, LANGUAGE, Model, Ordered},
+    definition::{BOUND_FACTS, Input, LANGUAGE, Model, Ordered},
     diagnostic::{Code, Finding},
     expression::Undecided,
     source::{Content, Entry, Extent, Node},
@@ -17,7 +17,6 @@ const FACTS: [&str; 8] =
 impl Check<'_> {
     /// The model of a document; with errors, as much of it as can be understood.
     pub(super) fn document(&mut self, root: &Node) -> Option<Model> {
-        self.environment_names(root, "");
         let Some(section) = Section::of(root, "", "", "the document") else {
             self.no_workflow(root.extent, "the document must be a map");
             return None;
@@ -74,7 +73,17 @@ impl Check<'_> {
         }
         inputs.extend(self.known.implied.iter().map(Input::implied));
         let file = self.file.to_string();
-        Some(Model { language, name: name?, file, facts: Ordered(facts), undecided, inputs, steps })
+        Some(Model {
+            language,
+            name: name?,
+            file,
+            facts: Ordered(facts),
+            undecided,
+            environment: self.known.environment.iter().cloned().collect(),
+            empty_when_missing: self.known.empty_when_missing,
+            inputs,
+            steps,
+        })
     }
 
     fn language(&mut self, workflow: &Section<'_>) -> u32 {
@@ -95,6 +104,7 @@ impl Check<'_> {
         };
         let Some(lenient) = self.map(workflow, "lenient") else { return usual };
         self.unknown_keys(&lenient, &[&keys::LENIENT]);
+        self.one_of(&lenient, "missing_env", &["error", "empty"], &[]);
         match self.one_of(&lenient, "undecided_conditions", &["legacy", "error"], &[]) {
             Some("legacy") => Undecided::Legacy,
             Some(_) => Undecided::Error,
@@ -153,9 +163,14 @@ impl Check<'_> {
         }
         let mut facts = Map::new();
         for key in FACTS {
-            if let Some(node) = workflow.node(key) {
-                facts.insert(key.to_owned(), node.to_value());
-            }
+            let Some(node) = workflow.node(key) else { continue };
+            let value = if BOUND_FACTS.contains(&key) {
+                self.all_bound_later(node);
+                node.to_source()
+            } else {
+                node.to_value()
+            };
+            facts.insert(key.to_owned(), value);
         }
         Value::Object(facts)
     }
@@ -179,30 +194,6 @@ impl Check<'_> {
         }
         Some(steps)
     }
-
-    /// `${NAME}` is text of the environment in the language, which this version does not read.
-    fn environment_names(&mut self, node: &Node, pointer: &str) {
-        match &node.content {
-            Content::Null | Content::Bool(_) | Content::Number(_) => (),
-            Content::Text { value, .. } => {
-                if let Some(extent) = environment_name(value) {
-                    let text = format!("`{}` is not replaced", &value[extent.start..extent.end]);
-                    let error = crate::expression::SyntaxError::coded(Code(217), text, extent);
-                    self.syntax_errors(node, pointer, 217, vec![error.hint(LATER)]);
-                }
-            }
-            Content::List(items) => {
-                for (place, item) in items.iter().enumerate() {
-                    self.environment_names(item, &format!("{pointer}/{place}"));
-                }
-            }
-            Content::Map(entries) => {
-                for entry in entries {
-                    self.environment_names(&entry.value, &format!("{pointer}/{}", entry.key));
-                }
-            }
-        }
-    }
 }
 
 fn shortened(keys: &[&str]) -> String {
@@ -211,31 +202,4 @@ fn shortened(keys: &[&str]) -> String {
         shown.push_str(", …");
     }
     shown
-}
-
-/// The first `${NAME}` or `${NAME:-text}` of `text`.
-fn environment_name(text: &str) -> Option<Extent> {
-    let mut at = 0;
-    while let Some(found) = text[at..].find("${") {
-        let start = at + found;
-        let name = text[start + 2..]
-            .bytes()
-            .take_while(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_')
-            .count();
-        let behind = start + 2 + name;
-        let rest = &text[behind..];
-        let begins_well = !text[start + 2..].starts_with(|c: char| c.is_ascii_digit());
-        let end = if rest.starts_with('}') {
-            Some(behind + 1)
-        } else if rest.starts_with(":-") {
-            rest.find('}').map(|close| behind + close + 1)
-        } else {
-            None
-        };
-        if let Some(end) = end.filter(|_| name > 0 && begins_well) {
-            return Some(Extent::new(start, end));
-        }
-        at = start + 2;
-    }
-    None
 }

@@ -102,7 +102,7 @@ pub(super) const INPUT: Keys = Keys {
 
 pub(super) const LENIENT: Keys = Keys {
     home: "`lenient`",
-    here: &["undecided_conditions"],
+    here: &["undecided_conditions", "missing_env"],
     later: &[
         "unknown_keys",
         "duplicate_keys",
@@ -112,7 +112,6 @@ pub(super) const LENIENT: Keys = Keys {
         "unknown_functions",
         "missing_files",
         "read_outside_roots",
-        "missing_env",
         "post_processing",
     ],
 };

@@ -1,8 +1,12 @@
 //! Names: whether what a path begins with exists, and exists early enough (YT-13, YT-14, YT-16).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{Check, section::LATER};
+use super::{
+    Check,
+    environment::{SecretUse, unset},
+    section::LATER,
+};
 use crate::{
     diagnostic::{Code, Finding},
     expression::{LATER_ROOTS, Path, Place, ROOTS, Standing},
@@ -25,6 +29,14 @@ pub(crate) struct Known {
     implied_set: HashSet<String>,
     /// A document under this one could not be had: what is missing here may be there.
     pub(crate) incomplete: bool,
+    /// Variables of the environment that a run reads.
+    pub(super) environment: BTreeSet<String>,
+    /// Secrets in texts that nobody took as templates yet.
+    pub(super) secrets: Vec<SecretUse>,
+    /// Variables that were reported as not set.
+    pub(super) unset: HashSet<String>,
+    /// Variables that are not set are empty.
+    pub(crate) empty_when_missing: bool,
     /// A condition is read that is decided at load.
     pub(crate) at_load: bool,
 }
@@ -44,7 +56,7 @@ pub(super) struct Use<'e> {
 }
 
 /// Roots whose paths are checked also where bare names are fields of an element first.
-const FIXED_ROOTS: [&str; 4] = ["steps", "inputs", "global_vars", "workflow"];
+const FIXED_ROOTS: [&str; 5] = ["steps", "inputs", "global_vars", "workflow", "env"];
 
 impl Check<'_> {
     /// Checks all paths of the text `node`.
@@ -78,7 +90,7 @@ impl Check<'_> {
         let Use { path, standing } = used;
         let guarded = standing.guarded;
         let root = path.root.as_str();
-        if self.known.at_load {
+        if self.known.at_load && root != "env" {
             return Self::unseen_at_load(path, *standing);
         }
         if standing.element {
@@ -146,6 +158,20 @@ impl Check<'_> {
                     return Vec::new();
                 }
                 self.imply(&format!("global_vars.{name}"), extent)
+            }
+            ("env", Some((name, extent))) => {
+                if !self.known.at_load {
+                    self.known.environment.insert(name.to_owned());
+                }
+                let fine = guarded
+                    || self.known.unset.contains(name)
+                    || self.known.empty_when_missing
+                    || self.loader.variable(name).is_some();
+                if fine { Vec::new() } else { vec![(extent, unset(name))] }
+            }
+            ("env", None) => {
+                let text = "`env` needs the name of a variable";
+                vec![(path.extent, Finding::error(Code(314), text))]
             }
             ("workflow", Some((name, extent))) => {
                 if self.known.facts.contains(&name) {

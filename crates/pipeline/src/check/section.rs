@@ -36,7 +36,7 @@ pub(crate) struct Section<'n> {
 }
 
 /// A key as a step of a JSON pointer.
-fn pointer_step(key: &str) -> String {
+pub(super) fn pointer_step(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 

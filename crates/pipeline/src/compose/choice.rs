@@ -8,6 +8,7 @@ use super::merge::{merge, without};
 use crate::{
     check::{Check, Standpoint},
     diagnostic::{Code, Finding},
+    environment::{substituted, typed},
     expression::{Missing, Names, Path, Place, Segment, Standing, Stop, Undecided, walk},
     source::{Content, Entry, Extent, Node, SourceLoader},
 };
@@ -18,13 +19,18 @@ const CHOICE: [&str; 3] = ["$if", "$then", "$else"];
 #[derive(Debug)]
 pub(super) struct View<'a> {
     loader: &'a dyn SourceLoader,
+    empty_when_missing: bool,
     environment: Value,
     inputs: Value,
 }
 
 impl<'a> View<'a> {
     /// What there is to see of `workflow`, in which nothing was chosen yet.
-    pub(super) fn of(workflow: &Node, loader: &'a dyn SourceLoader) -> Self {
+    pub(super) fn of(
+        workflow: &Node,
+        loader: &'a dyn SourceLoader,
+        empty_when_missing: bool,
+    ) -> Self {
         let get = |node: &Node, key: &str| {
             node.as_map()?.iter().find(|entry| entry.key == key).map(|entry| entry.value.clone())
         };
@@ -45,7 +51,10 @@ impl<'a> View<'a> {
         if let Some(Value::Object(values)) = section("input") {
             inputs.extend(values);
         }
-        Self { loader, environment, inputs: Value::Object(inputs) }
+        let variable = |name: &str| loader.variable(name);
+        let environment = substituted(&environment, &variable);
+        let inputs = substituted(&Value::Object(inputs), &variable);
+        Self { loader, empty_when_missing, environment, inputs }
     }
 }
 
@@ -56,8 +65,8 @@ impl Names for View<'_> {
             "inputs" => walk(Cow::Borrowed(&self.inputs), &path.segments),
             "env" => {
                 let name = path.segments.first().and_then(Segment::field).map(|(name, _)| name);
-                match name.and_then(|name| self.loader.variable(name)) {
-                    Some(value) => walk(Cow::Owned(Value::String(value)), &path.segments[1..]),
+                match name.and_then(|name| self.variable(name)) {
+                    Some(value) => walk(Cow::Owned(typed(&value)), &path.segments[1..]),
                     None => Err(Some(Vec::new())),
                 }
             }
@@ -71,6 +80,11 @@ impl Names for View<'_> {
     }
 
     fn warn(&self, _: String) {}
+
+    fn variable(&self, name: &str) -> Option<String> {
+        let missing = || self.empty_when_missing.then(String::new);
+        self.loader.variable(name).or_else(missing)
+    }
 
     fn undecided(&self) -> Undecided {
         Undecided::Error
@@ -111,7 +125,7 @@ impl Check<'_> {
                 Content::Map(entries.iter().map(each).collect())
             }
         };
-        let node = Node { extent: node.extent, content };
+        let node = Node::of(node.extent, content);
         let Some(entries) = node.as_map() else { return node };
         let get = |key: &str| entries.iter().find(|entry| entry.key == key);
         let branches = [get("$then"), get("$else")];

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{Reference, merge::merge};
 use crate::{
-    check::{Check, Section, keys},
+    check::{Check, Section, keys, unset},
     diagnostic::{Code, Finding},
+    environment::{Piece, is_secret, pieces},
     source::{Content, Entry, Extent, FILES_MAX, FileId, Node},
 };
 
@@ -126,7 +127,7 @@ impl Check<'_> {
             self.findings.push(refuse(107, text));
             return None;
         }
-        let path = node.as_text()?;
+        let path = &self.path(node, pointer)?;
         let reference = Reference { path, extent: node.extent, pointer, code: Code(218) };
         let file = self.open(&reference)?;
         if let Some(first) = found.way.iter().position(|(seen, _)| *seen == file) {
@@ -157,6 +158,37 @@ impl Check<'_> {
         let layer = self.layer(&root, found);
         found.way.pop();
         layer
+    }
+
+    /// The path that `node` says, which may name variables of the environment.
+    fn path(&mut self, node: &Node, pointer: &str) -> Option<String> {
+        let mut path = String::new();
+        for piece in pieces(node.as_text()?) {
+            let fault = match &piece {
+                Piece::Text(text) => {
+                    path.push_str(text);
+                    continue;
+                }
+                Piece::Dollar => {
+                    path.push_str("${");
+                    continue;
+                }
+                Piece::Word(word) if is_secret(&word.name) => {
+                    let text = format!("the secret `{}` would be part of a path", word.name);
+                    Finding::error(Code(223), text)
+                }
+                Piece::Word(word) => match word.text_of(self.loader.variable(&word.name)) {
+                    Some(text) => {
+                        path.push_str(&text);
+                        continue;
+                    }
+                    None => unset(&word.name),
+                },
+            };
+            self.findings.push(fault.at(node.extent).pointer(pointer));
+            return None;
+        }
+        Some(path)
     }
 
     /// A document that lies under itself, with every edge of the cycle.

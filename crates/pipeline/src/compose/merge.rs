@@ -9,7 +9,7 @@ use crate::source::{Content, Entry, Node};
 pub(super) fn merge(base: Node, over: Node) -> Node {
     let (mut entries, upper) = match (base.content, over.content) {
         (Content::Map(entries), Content::Map(upper)) => (entries, upper),
-        (_, content) => return Node { extent: over.extent, content },
+        (_, content) => return Node { content, ..over },
     };
     let places: HashMap<String, usize> =
         entries.iter().enumerate().map(|(place, entry)| (entry.key.clone(), place)).collect();
@@ -22,7 +22,7 @@ pub(super) fn merge(base: Node, over: Node) -> Node {
         lower.key_extent = entry.key_extent;
         lower.value = merge(std::mem::take(&mut lower.value), entry.value);
     }
-    Node { extent: over.extent, content: Content::Map(entries) }
+    Node::of(over.extent, Content::Map(entries))
 }
 
 /// The map `node` without `keys`.
@@ -30,5 +30,5 @@ pub(super) fn without(node: &Node, keys: &[&str]) -> Node {
     let Content::Map(entries) = &node.content else { return node.clone() };
     let kept = |entry: &&Entry| !keys.contains(&entry.key.as_str());
     let content = Content::Map(entries.iter().filter(kept).cloned().collect());
-    Node { extent: node.extent, content }
+    Node::of(node.extent, content)
 }

@@ -20,6 +20,12 @@ pub(crate) struct Model {
     pub(crate) facts: Ordered,
     #[serde(default, skip_serializing_if = "Undecided::is_legacy")]
     pub(crate) undecided: Undecided,
+    /// Names of the variables of the environment that a run reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) environment: Vec<String>,
+    /// Whether those that are not set are empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) empty_when_missing: bool,
     pub(crate) inputs: Vec<Input>,
     pub(crate) steps: Vec<Step>,
 }

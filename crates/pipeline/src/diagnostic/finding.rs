@@ -1,7 +1,10 @@
 //! What the checks find, before lines and columns are computed for what is shown.
 
 use super::{Code, Diagnostic, Excerpt, Related, Severity};
-use crate::source::{Extent, Sources};
+use crate::{
+    environment::looks_secret,
+    source::{Extent, Sources},
+};
 
 /// Diagnostics shown for one file; the rest is counted.
 const SHOWN_MAX: usize = 200;
@@ -103,8 +106,18 @@ fn excerpt(sources: &Sources, extent: Extent, label: Option<String>) -> Excerpt 
     let line = sources.line(extent, start.line);
     let fits = line.len() <= EXCERPT_MAX;
     let skipped = if fits { 0 } else { (start.column - 1).saturating_sub(EXCERPT_MAX / 2) };
-    let text = line.chars().skip(skipped).take(EXCERPT_MAX).collect();
+    let text = masked(line).chars().skip(skipped).take(EXCERPT_MAX).collect();
     Excerpt { text, skipped, label }
+}
+
+/// `line` with a star for every character of what looks like a secret.
+fn masked(line: &str) -> String {
+    let mut shown = line.to_owned();
+    while let Some(found) = looks_secret(&shown) {
+        let stars = "*".repeat(found.end - found.start);
+        shown.replace_range(found.start..found.end, &stars);
+    }
+    shown
 }
 
 /// All that was found in the files of a definition.

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{Template, function::Function, pattern::Pattern};
+use super::{Template, Variable, function::Function, pattern::Pattern};
 use crate::{diagnostic::Code, source::Extent};
 
 /// An expression.
@@ -16,6 +16,8 @@ pub(crate) enum Expression {
     /// A quoted text with holes, in conditions.
     Text(Template),
     Path(Path),
+    /// `${NAME}`.
+    Variable(Box<Variable>),
     /// What follows a value that is no name: `(a ?? b).c`, `first(l)[0]`.
     Inside {
         of: Box<Expression>,
@@ -217,6 +219,7 @@ impl Expression {
                 see(path, standing);
                 path.segments.iter().for_each(|segment| segment.paths(standing, see));
             }
+            Self::Variable(variable) => variable.paths(standing, see),
             Self::Inside { of, segments } => {
                 of.paths(standing, see);
                 segments.iter().for_each(|segment| segment.paths(standing, see));
@@ -268,6 +271,13 @@ fn each_but_last_guarded<'e>(
     let last = parts.len().saturating_sub(1);
     for (place, part) in parts.enumerate() {
         part.paths(Standing { guarded: standing.guarded || place < last, ..standing }, see);
+    }
+}
+
+impl Variable {
+    pub(super) fn paths<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(&'e Path, Standing)) {
+        let guarded = standing.guarded || self.has_default();
+        see(&self.path, Standing { guarded, ..standing });
     }
 }
 

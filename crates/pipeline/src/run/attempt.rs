@@ -13,7 +13,10 @@ use super::{
     scope::Scope,
     workflow::unknown_job,
 };
-use crate::definition::{Assign, Echo, StepKind, Write};
+use crate::{
+    definition::{Assign, Echo, StepKind, Write},
+    environment::redacted,
+};
 
 impl PipelineRun {
     /// Makes the attempt of `cx`.
@@ -22,6 +25,23 @@ impl PipelineRun {
     ///
     /// The failure of the step.
     pub(super) async fn attempt(&self, cx: &AttemptCx) -> Result<Outcome, Failure> {
+        let made = self.attempted(cx).await;
+        let Some(redactor) = &self.redactor else { return made };
+        match made {
+            Ok(Outcome::Succeeded(value)) => Ok(Outcome::Succeeded(redacted(value, redactor))),
+            Ok(Outcome::Skipped { reason, record }) => {
+                Ok(Outcome::Skipped { reason, record: redacted(record, redactor) })
+            }
+            Ok(other) => Ok(other),
+            Err(failure) => Err(Failure {
+                message: redactor.redact(&failure.message),
+                detail: redacted(failure.detail, redactor),
+                ..failure
+            }),
+        }
+    }
+
+    async fn attempted(&self, cx: &AttemptCx) -> Result<Outcome, Failure> {
         let (_, step) = self.pipeline.step(&cx.job).ok_or_else(|| unknown_job(&cx.job))?;
         let mut scope = Scope::new(self, cx);
         if let Some(condition) = &step.condition

@@ -11,7 +11,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{PipelineRun, failure::stopped, prompt::prompt, record, scope::Scope};
-use crate::definition::{Chat, Step};
+use crate::{
+    definition::{Chat, Step},
+    environment::redacted,
+};
 
 impl PipelineRun {
     /// Makes the call of `step`, or takes its recorded reply.
@@ -35,7 +38,11 @@ impl PipelineRun {
             .call(digest, async |key| {
                 let surroundings = CallCx { within, idle, ..CallCx::new(key, step.name.as_str()) };
                 let completion = complete(&*provider, &request, &surroundings).await?;
-                serde_json::to_value(completion).map_err(|error| malformed(&error))
+                let reply = serde_json::to_value(completion).map_err(|error| malformed(&error))?;
+                Ok(match &self.redactor {
+                    Some(redactor) => redacted(reply, redactor),
+                    None => reply,
+                })
             })
             .await?;
         let completion =

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     definition::{Part, PreviousResponse, PromptPart},
-    expression::{Missing, TextPath, pretty, query},
+    expression::{Missing, Template, TextPath, pretty, query},
 };
 
 /// Texts of the parts, joined by one newline; a part whose condition is not met yields nothing.
@@ -27,7 +27,9 @@ pub(super) fn prompt(parts: &[Part], scope: &Scope<'_>) -> Result<String, Failur
         }
         texts.push(match &part.yields {
             PromptPart::Static(template) => template.text(scope).map_err(|stop| stopped(&stop))?,
-            PromptPart::Raw(text) => text.clone(),
+            PromptPart::Raw(text) => {
+                Template::plain(text).text(scope).map_err(|stop| stopped(&stop))?
+            }
             PromptPart::PreviousResponse(previous) => previous_text(previous, scope)?,
         });
     }

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use super::PipelineRun;
 use crate::{
     definition::{Assign, Pipeline, StepKind, VariableScope, Write},
+    environment::{RunEnvironment, typed},
     expression::{Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk},
 };
 
@@ -28,6 +29,8 @@ const WARNINGS_MAX: usize = 20;
 pub(super) struct Scope<'a> {
     pipeline: &'a Pipeline,
     inputs: &'a Value,
+    facts: &'a Value,
+    environment: &'a RunEnvironment,
     done: HashMap<&'a JobKey, &'a DoneJob>,
     run: &'a RunId,
     job: &'a JobKey,
@@ -63,6 +66,8 @@ impl<'a> Scope<'a> {
         let mut scope = Self {
             pipeline: &run.pipeline,
             inputs: &run.settings.inputs,
+            facts: &run.facts,
+            environment: &run.settings.environment,
             done: cx.done.iter().map(|job| (&job.key, job)).collect(),
             run: &cx.run,
             job: &cx.job,
@@ -222,7 +227,7 @@ impl<'a> Scope<'a> {
     }
 
     fn initial(&self) -> &Value {
-        &self.pipeline.model.facts.0["variables"]
+        &self.facts["variables"]
     }
 
     /// Initial values under `upper`.
@@ -236,7 +241,7 @@ impl<'a> Scope<'a> {
 
     fn rooted(&self, path: &Path) -> Result<Cow<'_, Value>, Option<Vec<String>>> {
         let inside = |value: Value| walk(Cow::Owned(value), &path.segments);
-        let facts = &self.pipeline.model.facts.0;
+        let facts = self.facts;
         match path.root.as_str() {
             "steps" => match path.segments.split_first() {
                 Some((first, rest)) => {
@@ -274,6 +279,13 @@ impl<'a> Scope<'a> {
                 }
                 _ => Err(Some(vec!["name".to_owned(), "attempt".to_owned()])),
             },
+            "env" => {
+                let name = path.segments.first().and_then(Segment::field).map(|(name, _)| name);
+                match name.and_then(|name| self.environment.get(name)) {
+                    Some(text) => walk(Cow::Owned(typed(text)), &path.segments[1..]),
+                    None => Err(Some(Vec::new())),
+                }
+            }
             "timestamp" => inside(Value::from(self.timestamp.as_str())),
             "date" => inside(Value::from(self.date.as_str())),
             _ => inside(Value::from(self.run.as_str())),
@@ -338,6 +350,10 @@ impl Names for Scope<'_> {
         if told.warnings.len() < WARNINGS_MAX && !told.warnings.contains(&text) {
             told.warnings.push(text);
         }
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.environment.get(name).map(str::to_owned)
     }
 
     fn undecided(&self) -> Undecided {

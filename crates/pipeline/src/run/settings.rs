@@ -7,7 +7,7 @@ use perennial_tools::provider::Provider;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::definition::ProviderKind;
+use crate::{definition::ProviderKind, environment::RunEnvironment};
 
 /// Gives each kind of call its provider. The mode of the run is decided behind it.
 pub trait Providers: Send + Sync + fmt::Debug + 'static {
@@ -63,6 +63,9 @@ pub struct RunSettings {
     pub inputs: Value,
     /// Defaults of calls.
     pub calls: CallDefaults,
+    /// Variables of the environment.
+    #[serde(default, skip_serializing_if = "RunEnvironment::is_empty")]
+    pub environment: RunEnvironment,
 }
 
 /// A value that is no settings of a run.
@@ -73,7 +76,11 @@ pub struct InvalidSettings(#[from] serde_json::Error);
 impl RunSettings {
     /// The value to record.
     pub fn to_value(&self) -> Value {
-        json!({ "inputs": self.inputs, "calls": self.calls })
+        let mut value = json!({ "inputs": self.inputs, "calls": self.calls });
+        if !self.environment.is_empty() {
+            value["environment"] = json!(self.environment);
+        }
+        value
     }
 
     /// Reads a recorded value; keys it does not know belong to others.

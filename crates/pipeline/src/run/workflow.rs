@@ -8,6 +8,9 @@ use perennial_engine::{
     workflow::BoxFuture,
 };
 
+use perennial_tools::Redactor;
+use serde_json::Value;
+
 use super::{Providers, RunSettings, record};
 use crate::definition::Pipeline;
 
@@ -19,6 +22,10 @@ pub struct PipelineRun {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) settings: RunSettings,
     pub(super) providers: Arc<dyn Providers>,
+    /// What `workflow.…` reads, with variables of the environment.
+    pub(super) facts: Value,
+    /// Takes secrets out of what is recorded.
+    pub(super) redactor: Option<Redactor>,
 }
 
 impl Pipeline {
@@ -28,7 +35,10 @@ impl Pipeline {
         settings: RunSettings,
         providers: Arc<dyn Providers>,
     ) -> Arc<dyn Workflow> {
-        Arc::new(PipelineRun { pipeline: self, settings, providers })
+        let variable = |name: &str| settings.environment.get(name).map(str::to_owned);
+        let facts = self.bound_facts(&variable);
+        let redactor = settings.environment.redactor();
+        Arc::new(PipelineRun { pipeline: self, settings, providers, facts, redactor })
     }
 }
 

@@ -11,6 +11,17 @@ use super::{files::Sources, text::Extent};
 pub(crate) struct Node {
     pub(crate) extent: Extent,
     pub(crate) content: Content,
+    /// What stands in the file, when variables of the environment were put into it.
+    pub(crate) written: Option<Box<Written>>,
+}
+
+/// A text before variables of the environment were put into it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Written {
+    /// The text of the file.
+    pub(crate) source: Content,
+    /// What it means as a text, also where it reads as a number or a truth value.
+    pub(crate) text: String,
 }
 
 /// What a value is.
@@ -38,7 +49,19 @@ pub(crate) struct Entry {
 }
 
 impl Node {
+    pub(crate) fn of(extent: Extent, content: Content) -> Self {
+        Self { extent, content, written: None }
+    }
+
+    /// What stands in the file: what templates are read from.
+    pub(crate) fn source(&self) -> &Content {
+        self.written.as_ref().map_or(&self.content, |written| &written.source)
+    }
+
     pub(crate) fn as_text(&self) -> Option<&str> {
+        if let Some(written) = &self.written {
+            return Some(&written.text);
+        }
         if let Content::Text { value, .. } = &self.content { Some(value) } else { None }
     }
 
@@ -100,6 +123,21 @@ impl Node {
         }
     }
 
+    /// The value as it stands in the file, without its places.
+    pub(crate) fn to_source(&self) -> Value {
+        match self.source() {
+            Content::List(items) => items.iter().map(Self::to_source).collect(),
+            Content::Map(entries) => Value::Object(
+                entries
+                    .iter()
+                    .map(|entry| (entry.key.clone(), entry.value.to_source()))
+                    .collect::<Map<_, _>>(),
+            ),
+            Content::Text { value, .. } => Value::String(value.clone()),
+            Content::Null | Content::Bool(_) | Content::Number(_) => self.to_value(),
+        }
+    }
+
     /// The value as a person would write it in one short line.
     pub(crate) fn shown(&self) -> String {
         let value = self.to_value();
@@ -125,7 +163,7 @@ pub(crate) struct Alignment {
 impl Alignment {
     /// Aligns the text node `node` of one of `sources`.
     pub(crate) fn of(node: &Node, sources: &Sources) -> Self {
-        let Content::Text { value, block, escapes } = &node.content else {
+        let Content::Text { value, block, escapes } = node.source() else {
             return Self { whole: node.extent, decoded: Vec::new(), raw: Vec::new() };
         };
         let visible = value.char_indices().filter(|(_, c)| !c.is_whitespace());

@@ -59,7 +59,7 @@ impl Builder<'_> {
             What::Scalar { text, style } => {
                 let content = self.scalar(text, *style, step.tag.as_ref(), step.extent);
                 let extent = self.trimmed(step.extent, *style);
-                Ok((Node { extent, content }, at + 1))
+                Ok((Node::of(extent, content), at + 1))
             }
             What::Alias(target) => {
                 let (node, _) = self.node(*target, depth + 1)?;
@@ -67,7 +67,7 @@ impl Builder<'_> {
             }
             What::OpenList => self.list(at, depth),
             What::OpenMap => self.map(at, depth),
-            What::Close => Ok((Node { extent: step.extent, content: Content::Null }, at + 1)),
+            What::Close => Ok((Node::of(step.extent, Content::Null), at + 1)),
         }
     }
 
@@ -83,7 +83,7 @@ impl Builder<'_> {
         }
         let last = items.last().map(|item: &Node| item.extent);
         let extent = self.collection(begin.extent, self.events.steps[next].extent, last);
-        Ok((Node { extent, content: Content::List(items) }, next + 1))
+        Ok((Node::of(extent, Content::List(items)), next + 1))
     }
 
     fn map(&mut self, at: usize, depth: usize) -> Result<(Node, usize), Finding> {
@@ -123,7 +123,7 @@ impl Builder<'_> {
         }
         let last = entries.iter().map(|entry| entry.value.extent).max_by_key(|extent| extent.end);
         let extent = self.collection(begin.extent, self.events.steps[next].extent, last);
-        Ok((Node { extent, content: Content::Map(entries) }, next + 1))
+        Ok((Node::of(extent, Content::Map(entries)), next + 1))
     }
 
     fn is_merge_key(&self, at: usize) -> bool {
