@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Show(ShowArgs),
     /// Shows the supervision tree
     Tree(TreeArgs),
+    /// Prints the JSON Schema of workflow files, for editors
+    Schema,
 }
 
 /// Where runs are kept.

@@ -9,6 +9,7 @@ mod rehearsal;
 mod resume;
 mod run;
 mod runs;
+mod schema;
 mod show;
 mod tree;
 
@@ -22,5 +23,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<i32> {
         Command::Runs(args) => runs::runs(args).await,
         Command::Show(args) => show::show(args).await,
         Command::Tree(args) => tree::tree(&args),
+        Command::Schema => schema::schema(),
     }
 }

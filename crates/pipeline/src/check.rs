@@ -6,7 +6,7 @@ mod defaults;
 mod document;
 mod environment;
 mod inputs;
-pub(crate) mod keys;
+mod keys;
 mod prompts;
 mod references;
 mod section;
@@ -84,6 +84,12 @@ impl Pipeline {
         let pipeline = model.filter(|_| !faulty).map(Pipeline::of);
         Checked { diagnostics: findings.report(&sources), pipeline, inputs }
     }
+}
+
+/// The JSON Schema (draft 2020-12) of the documents that this version accepts: the shape of them;
+/// references, templates and conditions are for [`Pipeline::check`].
+pub fn schema() -> serde_json::Value {
+    keys::schema()
 }
 
 /// Reads YAML (or JSON) that is no workflow, such as scripted replies: one value, with the same

@@ -10,7 +10,9 @@
 //! | `diagnostic` | what is wrong, as text and as JSON |
 //! | `expression` | the one grammar of templates and conditions: parser, functions, pure evaluation |
 //! | `compose` | definitions of several files |
-//! | `check` | tree → pipeline, every fault found at once |
+//! | `environment` | variables of the environment in texts, bound when a run begins |
+//! | `formula` | one template or condition on values at hand, without a run |
+//! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
 //! | `spelling` | "did you mean" |
@@ -46,17 +48,19 @@ mod definition;
 mod diagnostic;
 mod environment;
 mod expression;
+mod formula;
 mod run;
 mod source;
 mod spelling;
 
-pub use check::{Checked, read_yaml};
+pub use check::{Checked, read_yaml, schema};
 pub use definition::{
     Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
     ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use environment::RunEnvironment;
+pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use run::{
     CallDefaults, FailureText, InvalidSettings, PipelineRun, Providers, Resolved, RunSettings,
 };

@@ -2,6 +2,9 @@
 
 use perennial_pipeline::{Checked, Diagnostic, Pipeline, Severity, render, report_json};
 
+#[path = "documents/corpus.rs"]
+mod corpus;
+
 fn check(document: &str) -> Checked {
     Pipeline::check("flow.yaml", document.as_bytes())
 }
@@ -13,29 +16,30 @@ fn place(shown: &Diagnostic) -> String {
 
 #[test]
 fn faulty_documents_give_their_diagnostics_at_their_places() {
-    let mut cases = 0;
+    let rows = corpus::faulty();
     let mut wrong = Vec::new();
-    for case in include_str!("data/faulty.txt").trim_start_matches("=== ").split("\n=== ") {
-        let (name, rest) = case.split_once('\n').unwrap();
-        let expected: Vec<&str> =
-            rest.lines().filter_map(|line| line.strip_prefix("--- ")).collect();
-        let document: String = rest
-            .lines()
-            .filter(|line| !line.starts_with("--- "))
-            .map(|line| format!("{line}\n"))
-            .collect();
-        let checked = check(&document);
+    for row in &rows {
+        let (name, expected) = (&row.name, &row.expected);
+        let checked = check(&row.document);
         let found: Vec<String> = checked.diagnostics.iter().map(place).collect();
-        if found != expected {
+        if found != *expected {
             let shown: String = checked.diagnostics.iter().map(|d| render(d, false)).collect();
             wrong.push(format!("{name}: expected {expected:?}, found {found:?}\n{shown}"));
         }
         let errors = checked.count(Severity::Error);
         assert_eq!(errors == 0, checked.pipeline.is_some(), "{name}");
-        cases += 1;
     }
-    assert!(cases >= 40, "{cases} cases");
+    assert!(rows.len() >= 40, "{} rows", rows.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn sound_documents_load() {
+    for (name, document) in corpus::sound() {
+        let checked = check(&document);
+        let shown: String = checked.diagnostics.iter().map(|d| render(d, false)).collect();
+        assert!(checked.pipeline.is_some(), "{name}:\n{shown}");
+    }
 }
 
 const TWELVE: &str = "\

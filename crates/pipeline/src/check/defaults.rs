@@ -1,6 +1,6 @@
 //! `defaults`: applied once, at load (YF-30).
 
-use super::{Check, Section, keys, references::Standpoint};
+use super::{Check, Section, references::Standpoint};
 use crate::definition::ChatOptions;
 
 /// What the workflow says for steps that are silent.
@@ -18,23 +18,21 @@ const GEMINI_MODEL: &str = "gemini-2.5-flash-lite-preview-06-17";
 impl Check<'_> {
     pub(super) fn defaults(&mut self, workflow: &Section<'_>) -> Defaults {
         let mut defaults = Defaults {
-            continue_on_error: self.flag(workflow, "continue_on_error").unwrap_or(false),
+            continue_on_error: workflow.flag("continue_on_error").unwrap_or(false),
             ..Defaults::default()
         };
         defaults.gemini.model = Some(GEMINI_MODEL.to_owned());
-        let Some(section) = self.map(workflow, "defaults") else { return defaults };
-        self.unknown_keys(&section, &[&keys::DEFAULTS]);
+        let Some(section) = workflow.map("defaults") else { return defaults };
         // No step has run where these stand.
         let from = Standpoint { step: 0, whole: "`defaults`" };
         defaults.claude = self.claude_options(&section, "claude_options", from);
-        let model = self.text(&section, "claude_model").map(str::to_owned);
+        let model = section.text("claude_model").map(str::to_owned);
         defaults.claude.model = defaults.claude.model.take().or(model);
-        self.output_format(&section, "claude_output_format");
-        let budget = self.token_budget(&section, "gemini_token_budget");
-        let model = self.text(&section, "gemini_model").map(str::to_owned);
+        let budget = Self::token_budget(&section, "gemini_token_budget");
+        let model = section.text("gemini_model").map(str::to_owned);
         defaults.gemini = ChatOptions { model, ..budget }.over(defaults.gemini);
-        defaults.within_ms = self.duration(&section, "timeout_seconds", 1_000.0);
-        if let Some(value) = self.flag(&section, "continue_on_error") {
+        defaults.within_ms = section.millis("timeout_seconds");
+        if let Some(value) = section.flag("continue_on_error") {
             defaults.continue_on_error = value;
         }
         defaults

@@ -7,7 +7,7 @@ use crate::{
     definition::{BOUND_FACTS, Input, LANGUAGE, Model, Ordered},
     diagnostic::{Code, Finding},
     expression::Undecided,
-    source::{Content, Entry, Extent, Node},
+    source::{Entry, Extent, Node},
 };
 
 /// What `workflow.…` reads in an expression.
@@ -27,7 +27,7 @@ impl Check<'_> {
             if keys.contains(&"steps") && !keys.contains(&"pipeline") {
                 self.no_workflow(first, "indent everything under `workflow:`");
                 let whole = Section::of(root, "", "", "`workflow`")?;
-                return self.workflow(&whole);
+                return self.workflow(whole);
             }
             let hint = if keys.contains(&"pipeline") {
                 "rename `pipeline` to `workflow` and move `steps` under it".to_owned()
@@ -37,14 +37,22 @@ impl Check<'_> {
             self.no_workflow(first, &hint);
             return None;
         };
-        self.unknown_keys(&section, &[&keys::ROOT]);
+        let section = section.read_by(&[&keys::ROOT]);
+        self.shape(&section);
         let Some(workflow) = Section::of(&entry.value, "/workflow", "", "`workflow`") else {
             let extent = if entry.value.is_null() { entry.key_extent } else { entry.value.extent };
             let text = "`workflow` must be a map";
             self.findings.push(Finding::error(Code(108), text).at(extent).pointer("/workflow"));
             return None;
         };
-        self.workflow(&workflow)
+        self.workflow(workflow)
+    }
+
+    /// Checks the root keys of a document under this one.
+    pub(crate) fn root_keys(&mut self, root: &Node) {
+        if let Some(section) = Section::of(root, "", "", "the document") {
+            self.shape(&section.read_by(&[&keys::ROOT]));
+        }
     }
 
     fn no_workflow(&mut self, extent: Extent, hint: &str) {
@@ -52,16 +60,14 @@ impl Check<'_> {
         self.findings.push(Finding::error(Code(105), text).at(extent).hint(hint));
     }
 
-    fn workflow(&mut self, workflow: &Section<'_>) -> Option<Model> {
-        self.unknown_keys(workflow, &[&keys::WORKFLOW]);
+    fn workflow(&mut self, workflow: Section<'_>) -> Option<Model> {
+        let workflow = &workflow.read_by(&[&keys::WORKFLOW]);
+        self.shape(workflow);
         self.known.facts = FACTS.to_vec();
         let language = self.language(workflow);
-        let undecided = self.undecided(workflow);
+        let undecided = Self::undecided(workflow);
         let name = self.workflow_name(workflow);
         let facts = self.facts(workflow);
-        if workflow.get("concurrency").is_some() {
-            self.one_of(workflow, "concurrency", &["sequential"], &["auto"]);
-        }
         let mut inputs = self.declared_inputs(workflow);
         let nodes = self.step_nodes(workflow);
         self.collect_names(nodes.unwrap_or(&[]));
@@ -87,7 +93,7 @@ impl Check<'_> {
     }
 
     fn language(&mut self, workflow: &Section<'_>) -> u32 {
-        let Some(language) = self.count(workflow, "language", 1, false) else { return LANGUAGE };
+        let Some(language) = workflow.count("language") else { return LANGUAGE };
         if language > LANGUAGE {
             let text =
                 format!("language {language} is newer than this build, which knows {LANGUAGE}");
@@ -97,15 +103,13 @@ impl Check<'_> {
     }
 
     /// How undecided conditions are read: documents that name their language are strict (1.9).
-    fn undecided(&mut self, workflow: &Section<'_>) -> Undecided {
+    fn undecided(workflow: &Section<'_>) -> Undecided {
         let usual = match workflow.get("language") {
             Some(_) => Undecided::Error,
             None => Undecided::Legacy,
         };
-        let Some(lenient) = self.map(workflow, "lenient") else { return usual };
-        self.unknown_keys(&lenient, &[&keys::LENIENT]);
-        self.one_of(&lenient, "missing_env", &["error", "empty"], &[]);
-        match self.one_of(&lenient, "undecided_conditions", &["legacy", "error"], &[]) {
+        let lenient = workflow.map("lenient");
+        match lenient.and_then(|lenient| lenient.text("undecided_conditions")) {
             Some("legacy") => Undecided::Legacy,
             Some(_) => Undecided::Error,
             None => usual,
@@ -145,20 +149,10 @@ impl Check<'_> {
     }
 
     fn facts(&mut self, workflow: &Section<'_>) -> Value {
-        for key in ["description", "author"] {
-            self.text(workflow, key);
-        }
-        if let Some(node) = workflow.node("version")
-            && !matches!(node.content, Content::Number(_) | Content::Text { .. })
-        {
-            self.findings.push(workflow.wrong_type("version", "a string or a number"));
-        }
-        self.texts(workflow, "tags");
-        self.map(workflow, "metadata");
-        if let Some(variables) = self.map(workflow, "variables") {
+        if let Some(variables) = workflow.map("variables") {
             self.known.variables.extend(variables.keys().map(str::to_owned));
         }
-        if let Some(globals) = self.map(workflow, "global_vars") {
+        if let Some(globals) = workflow.map("global_vars") {
             self.known.globals.extend(globals.keys().map(str::to_owned));
         }
         let mut facts = Map::new();
@@ -185,7 +179,10 @@ impl Check<'_> {
             self.findings.push(finding.pointer(workflow.pointer.as_str()));
             return None;
         };
-        let steps = self.list(workflow, "steps")?;
+        let Some(steps) = workflow.list("steps") else {
+            self.findings.push(workflow.wrong_type("steps", "a list"));
+            return None;
+        };
         if steps.is_empty() {
             let text = "`steps` must contain at least one step";
             let pointer = workflow.pointer_of("steps");

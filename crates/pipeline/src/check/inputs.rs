@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{Check, Section, keys, section::LATER};
+use super::{Check, Section};
 use crate::{
     definition::{Input, InputType, Ordered},
-    diagnostic::{Code, Finding},
     source::Content,
 };
 
@@ -13,13 +12,13 @@ impl Check<'_> {
     /// The declared inputs, with the values of `input` as their defaults.
     pub(super) fn declared_inputs(&mut self, workflow: &Section<'_>) -> Vec<Input> {
         let mut inputs = Vec::new();
-        if let Some(section) = self.map(workflow, "inputs") {
+        if let Some(section) = workflow.map("inputs") {
             for entry in section.entries() {
                 self.known.inputs.insert(entry.key.clone());
                 inputs.extend(self.declared(&section, &entry.key));
             }
         }
-        let Some(values) = self.map(workflow, "input") else { return inputs };
+        let Some(values) = workflow.map("input") else { return inputs };
         let mut places: HashMap<String, usize> =
             inputs.iter().enumerate().map(|(place, input)| (input.name.clone(), place)).collect();
         for entry in values.entries() {
@@ -44,27 +43,18 @@ impl Check<'_> {
         let bare = Input { declared: true, ..Input::implied(name) };
         let node = section.node(name)?;
         match &node.content {
-            Content::Text { .. } => {
-                let kind = self.input_type(section, name)?;
-                Some(Input { kind, ..bare })
-            }
+            Content::Text { .. } => Some(Input { kind: input_type(section, name)?, ..bare }),
             Content::Map(_) => {
-                let inner = self.map(section, name)?;
-                self.unknown_keys(&inner, &[&keys::INPUT]);
+                let inner = section.map(name)?;
                 let kind = match inner.get("type") {
-                    Some(_) => self.input_type(&inner, "type"),
+                    Some(_) => input_type(&inner, "type"),
                     None => Some(InputType::Any),
                 };
-                let required = self.flag(&inner, "required");
-                let description = self.text(&inner, "description").map(str::to_owned);
-                if self.flag(&inner, "secret") == Some(true) {
-                    let text = format!("input `{name}` is secret, and nothing is redacted yet");
-                    self.findings.push(inner.fault(202, "secret", text).hint(LATER));
-                }
-                let allowed = self.list(&inner, "enum").and_then(|_| inner.node("enum"));
+                let description = inner.text("description").map(str::to_owned);
+                let allowed = inner.node("enum").filter(|node| node.as_list().is_some());
                 let allowed = allowed.map(|node| Ordered(node.to_value()));
                 let default = inner.node("default").map(|node| Ordered(node.to_value()));
-                let required = required.unwrap_or(default.is_none());
+                let required = inner.flag("required").unwrap_or(default.is_none());
                 let input = Input { kind: kind?, description, required, default, allowed, ..bare };
                 if let Some(fault) = input.default_value().and_then(|value| input.fault(value)) {
                     let text = format!("default of input `{name}`: {fault}");
@@ -72,19 +62,12 @@ impl Check<'_> {
                 }
                 Some(input)
             }
-            Content::Null | Content::Bool(_) | Content::Number(_) | Content::List(_) => {
-                let text = format!("inputs.{name} must be a type name or a map");
-                let pointer = section.pointer_of(name);
-                self.findings
-                    .push(Finding::error(Code(203), text).at(node.extent).pointer(pointer));
-                None
-            }
+            Content::Null | Content::Bool(_) | Content::Number(_) | Content::List(_) => None,
         }
     }
+}
 
-    fn input_type(&mut self, section: &Section<'_>, key: &str) -> Option<InputType> {
-        let names = InputType::ALL.map(InputType::name);
-        let found = self.one_of(section, key, &names, &[])?;
-        InputType::ALL.into_iter().find(|kind| kind.name() == found)
-    }
+fn input_type(section: &Section<'_>, key: &str) -> Option<InputType> {
+    let found = section.text(key)?;
+    InputType::ALL.into_iter().find(|kind| kind.name() == found)
 }

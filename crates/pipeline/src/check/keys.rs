@@ -1,344 +1,265 @@
-//! The key tables: what this version honours, and what the language has beyond it.
+//! The key table: every key of the language, what its value is, and whether this version honours
+//! it. The validator walks it (`shape`), the readers of `section` take values it has accepted, and
+//! the published schema is written from it: a new key is one row here.
+
+mod chat;
+mod deployment;
+mod prompt;
+mod schema;
+mod shape;
+mod step;
+mod workflow;
+
+pub(super) use chat::{CLAUDE_OPTIONS, TOKEN_BUDGET};
+pub(super) use prompt::PARTS;
+pub(super) use schema::schema;
+pub(super) use step::{POLICY, STEP, STEP_ONLY, STEP_TYPES};
+pub(super) use workflow::{ROOT, WORKFLOW};
 
 /// The keys of one kind of map.
 #[derive(Debug)]
-pub(crate) struct Keys {
+pub(super) struct Keys {
     /// Where they stand, for hints.
     pub(super) home: &'static str,
-    pub(super) here: &'static [&'static str],
-    pub(super) later: &'static [&'static str],
+    pub(super) keys: &'static [Key],
+    /// What a key that is not listed holds; without it such a key is unknown.
+    pub(super) others: Option<&'static Kind>,
 }
 
-pub(crate) const ROOT: Keys =
-    Keys { home: "the document", here: &["workflow", "$schema"], later: &[] };
+/// The tables of a map: those of a step are its type's and then everybody's.
+pub(super) type Tables = &'static [&'static Keys];
 
-pub(super) const WORKFLOW: Keys = Keys {
-    home: "`workflow`",
-    here: &[
-        "name",
-        "steps",
-        "language",
-        "description",
-        "version",
-        "author",
-        "tags",
-        "metadata",
-        "concurrency",
-        "defaults",
-        "variables",
-        "global_vars",
-        "input",
-        "inputs",
-        "continue_on_error",
-        "lenient",
-    ],
-    later: &[
-        "workspace_dir",
-        "output_dir",
-        "checkpoint_dir",
-        "checkpoint_enabled",
-        "checkpoint_interval",
-        "checkpoint_config",
-        "input_schema",
-        "gemini_functions",
-        "functions",
-        "schemas",
-        "pipelines",
-        "hooks",
-        "mcp_servers",
-        "agents",
-        "enable_skills",
-        "setting_sources",
-        "memory_config",
-        "enable_context_management",
-        "resource_limits",
-        "safety_config",
-        "safety",
-        "retry_on_failure",
-        "retry_attempts",
-        "max_execution_time",
-        "claude_auth",
-        "gemini_auth",
-        "providers",
-        "models",
-        "token_management",
-        "performance",
-        "telemetry",
-        "monitoring",
-        "directories",
-        "cache_config",
-        "workspace_config",
-        "output_config",
-        "environment",
-    ],
-};
+/// One key.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// One line for people.
+    pub(super) doc: &'static str,
+    pub(super) status: Status,
+    /// What holds without it, as JSON.
+    pub(super) default: Option<&'static str>,
+    /// Whether a map without it is faulty. The reader of the map says so.
+    pub(super) required: bool,
+    /// Whether null is the same as absent.
+    pub(super) nullable: bool,
+}
 
-pub(super) const DEFAULTS: Keys = Keys {
-    home: "`defaults`",
-    here: &[
-        "claude_options",
-        "claude_model",
-        "claude_output_format",
-        "gemini_model",
-        "gemini_token_budget",
-        "timeout_seconds",
-        "continue_on_error",
-    ],
-    later: &[
-        "output_dir",
-        "claude_preset",
-        "claude_fallback_model",
-        "retry_on_error",
-        "cache_results",
-        "cache_ttl",
-    ],
-};
+/// What becomes of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    /// It is honoured.
+    Here,
+    /// Another spelling of this key, noted as PL210; beside it with another value it is PL207.
+    Spelling(&'static str),
+    /// The language has it and this version does not.
+    Later,
+    /// This version has nothing to do for it yet: it may be there when it asks for nothing.
+    LaterUnlessEmpty,
+    /// It is checked and changes no result (PL219).
+    Advisory,
+    /// It has no effect any more (PL222).
+    Removed,
+}
 
-pub(super) const INPUT: Keys = Keys {
-    home: "a declaration of `inputs`",
-    here: &["type", "description", "required", "default", "enum", "secret"],
-    later: &[],
-};
+/// What a value is.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// Anything.
+    Any,
+    Text,
+    Bool,
+    /// A whole number; numeric texts count when `texts` says so.
+    Count {
+        least: u32,
+        most: u32,
+        texts: bool,
+    },
+    Number {
+        least: f64,
+        most: f64,
+        texts: bool,
+    },
+    /// A number of this unit above zero, or a text such as `90s`.
+    Duration {
+        unit: Unit,
+        most_ms: f64,
+    },
+    /// One of these texts; those of `later` are refused as such.
+    OneOf {
+        names: &'static [&'static str],
+        later: &'static [&'static str],
+    },
+    List(&'static Kind),
+    /// A list of strings.
+    Texts,
+    Map(Tables),
+    /// What its first fitting kind is.
+    Either(&'static [Kind]),
+    /// A text with holes.
+    Template,
+    /// Any value; its texts have holes.
+    Tree,
+    /// A name of 1 to 128 characters, without holes (PL302).
+    Name,
+    /// A condition (3.6).
+    Condition,
+    /// A list of prompt parts, or one string.
+    Prompt,
+    /// A list of at least so many steps.
+    Steps {
+        least: usize,
+    },
+    /// The reader says what is wrong with it, in texts of its own.
+    Own(&'static Kind),
+}
 
-pub(super) const LENIENT: Keys = Keys {
-    home: "`lenient`",
-    here: &["undecided_conditions", "missing_env"],
-    later: &[
-        "unknown_keys",
-        "duplicate_keys",
-        "duplicate_names",
-        "string_prompts",
-        "missing_templates",
-        "unknown_functions",
-        "missing_files",
-        "read_outside_roots",
-        "post_processing",
-    ],
-};
+/// What a bare number of a duration counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    Millis,
+    Seconds,
+}
 
-/// Keys of every step.
-pub(super) const STEP: Keys = Keys {
-    home: "every step",
-    here: &[
-        "name",
-        "type",
-        "description",
-        "metadata",
-        "role",
-        "condition",
-        "depends_on",
-        "timeout_seconds",
-        "timeout_ms",
-        "retry",
-        "on_error",
-        "continue_on_error",
-    ],
-    later: &[
-        "dynamic_types",
-        "variables",
-        "max_retries",
-        "max_attempts",
-        "retry_on",
-        "error_output",
-        "error_handler",
-        "output_to_file",
-        "output_file",
-        "output_to_global",
-        "output_schema",
-        "max_repairs",
-        "streaming",
-        "cache",
-        "codebase_context",
-        "clear_vars",
-        "effects",
-    ],
-};
+impl Unit {
+    pub(super) fn millis(self) -> f64 {
+        match self {
+            Self::Millis => 1.0,
+            Self::Seconds => 1_000.0,
+        }
+    }
+}
 
-pub(super) const ECHO: Keys = Keys {
-    home: "an `echo` step",
-    here: &["value", "fail", "error_message", "delay_ms"],
-    later: &[],
-};
+/// One of several maps that their `type` tells apart: a step, or a part of a prompt.
+#[derive(Debug)]
+pub(super) struct Variant {
+    pub(super) name: &'static str,
+    pub(super) tables: Tables,
+    pub(super) doc: &'static str,
+    pub(super) later: bool,
+}
 
-pub(super) const SET_VARIABLE: Keys = Keys {
-    home: "a `set_variable` step",
-    here: &["variables", "scope", "variable", "value", "append_to", "merge_into"],
-    later: &[],
-};
-
-pub(super) const CLAUDE: Keys = Keys {
-    home: "a `claude` step",
-    here: &["prompt", "claude_options", "options"],
-    later: &["allow_empty_prompt"],
-};
-
-pub(super) const GEMINI: Keys = Keys {
-    home: "a `gemini` step",
-    here: &["prompt", "model", "token_budget", "functions", "tools", "system_instruction"],
-    later: &[
-        "allow_empty_prompt",
-        "response_mime_type",
-        "stop_sequences",
-        "candidate_count",
-        "presence_penalty",
-        "frequency_penalty",
-        "max_function_rounds",
-    ],
-};
-
-pub(super) const CLAUDE_OPTIONS: Keys = Keys {
-    home: "`claude_options`",
-    here: &[
-        "model",
-        "max_tokens",
-        "temperature",
-        "top_p",
-        "top_k",
-        "system_prompt",
-        "timeout_ms",
-        "idle_timeout_ms",
-        "max_turns",
-        "output_format",
-        "allowed_tools",
-        "disallowed_tools",
-        "async_streaming",
-        "print",
-        "pass_through_streaming",
-    ],
-    later: &[
-        "fallback_model",
-        "append_system_prompt",
-        "cwd",
-        "add_dir",
-        "verbose",
-        "debug_mode",
-        "telemetry_enabled",
-        "cost_tracking",
-        "timeout_seconds",
-        "retry_config",
-        "session_id",
-        "resume_session",
-        "fork_session",
-        "permission_mode",
-        "permission_prompt_tool",
-        "agent",
-        "strict_mcp_config",
-        "mcp_config",
-        "hooks",
-        "mcp_servers",
-        "agents",
-        "enable_skills",
-        "setting_sources",
-        "memory_config",
-        "enable_context_management",
-        "stream_handler",
-        "stream_buffer_size",
-        "stream_handler_opts",
-        "stream_console_config",
-        "stream_buffer_config",
-        "stream_callback_config",
-        "stream_file_path",
-        "stream_file_rotation",
-    ],
-};
-
-pub(super) const TOKEN_BUDGET: Keys = Keys {
-    home: "`token_budget`",
-    here: &["temperature", "max_output_tokens", "top_p", "top_k"],
-    later: &["max_input_tokens"],
-};
-
-pub(super) const RETRY: Keys = Keys {
-    home: "`retry`",
-    here: &["max_retries", "base_delay_ms", "max_delay_ms", "backoff"],
-    later: &["jitter", "retry_on"],
-};
-
-pub(super) const STATIC_PART: Keys = Keys {
-    home: "a `static` prompt part",
-    here: &["type", "content", "raw", "condition"],
-    later: &PART_LATER,
-};
-
-pub(super) const PREVIOUS_PART: Keys = Keys {
-    home: "a `previous_response` prompt part",
-    here: &["type", "step", "extract", "strict", "condition"],
-    later: &[
-        "summary",
-        "summary_style",
-        "summary_focus",
-        "summary_with",
-        "max_summary_length",
-        "max_length",
-        "transform",
-        "role",
-        "extract_with",
-        "format",
-        "post_processing",
-        "inject_as",
-    ],
-};
-
-const PART_LATER: [&str; 8] = [
-    "summary",
-    "summary_style",
-    "summary_focus",
-    "summary_with",
-    "max_summary_length",
-    "max_length",
-    "transform",
-    "role",
-];
+/// A day, the longest deadline of an attempt.
+pub(super) const DAY_MS: f64 = 86_400_000.0;
+/// Any map.
+pub(super) const FREE: Keys = Keys { home: "a free map", keys: &[], others: Some(&Kind::Any) };
+pub(super) const FREE_TABLES: Tables = &[&FREE];
+pub(super) const FREE_MAP: Kind = Kind::Map(FREE_TABLES);
+/// At least one.
+pub(super) const POSITIVE: Kind = Kind::Count { least: 1, most: u32::MAX, texts: false };
+/// At least zero.
+pub(super) const COUNT: Kind = Kind::Count { least: 0, most: u32::MAX, texts: false };
+pub(super) const SECONDS: Kind = Kind::Duration { unit: Unit::Seconds, most_ms: DAY_MS };
+pub(super) const MILLIS: Kind = Kind::Duration { unit: Unit::Millis, most_ms: DAY_MS };
 
 /// All tables, in the order in which a hint looks for another place of a key.
-pub(super) const ALL: &[&Keys] = &[
+const ALL: &[&Keys] = &[
     &STEP,
     &WORKFLOW,
     &CLAUDE_OPTIONS,
-    &CLAUDE,
-    &GEMINI,
-    &DEFAULTS,
+    &chat::CLAUDE,
+    &chat::GEMINI,
+    &workflow::DEFAULTS,
     &TOKEN_BUDGET,
-    &RETRY,
-    &ECHO,
-    &SET_VARIABLE,
-    &STATIC_PART,
-    &PREVIOUS_PART,
-    &INPUT,
-    &LENIENT,
+    &step::RETRY,
+    &step::ECHO,
+    &step::SET_VARIABLE,
+    &prompt::STATIC,
+    &prompt::PREVIOUS,
+    &workflow::INPUT,
+    &workflow::LENIENT,
 ];
 
-/// Step types of this version.
-pub(super) const TYPES: &[&str] = &["claude", "echo", "gemini", "set_variable", "test_echo"];
+/// A key that is honoured.
+const fn key(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    let status = Status::Here;
+    Key { name, kind, doc, status, default: None, required: false, nullable: false }
+}
 
-/// Step types of the language that a later version runs.
-pub(super) const LATER_TYPES: &[&str] = &[
-    "gemini_instructor",
-    "claude_smart",
-    "claude_session",
-    "claude_extract",
-    "claude_batch",
-    "claude_robust",
-    "parallel_claude",
-    "for_loop",
-    "while_loop",
-    "switch",
-    "data_transform",
-    "file_ops",
-    "pipeline",
-    "checkpoint",
-    "codebase_query",
-    "llm",
-    "parallel",
-    "map",
-    "tool",
-    "wait",
-    "approval",
-    "emit",
-];
+/// A key of the language that this version does not have.
+const fn later(name: &'static str, doc: &'static str) -> Key {
+    Key { status: Status::Later, ..key(name, Kind::Any, doc) }
+}
 
-/// Prompt parts of this version.
-pub(super) const PARTS: &[&str] = &["static", "previous_response"];
+/// A key that is checked and changes no result.
+const fn advisory(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { status: Status::Advisory, ..key(name, kind, doc) }
+}
 
-/// Prompt parts of the language that a later version builds.
-pub(super) const LATER_PARTS: &[&str] = &["file", "session_context", "claude_continue", "dynamic"];
+/// Another spelling of `of`.
+const fn spelling(name: &'static str, of: &'static str, kind: Kind) -> Key {
+    Key { status: Status::Spelling(of), ..key(name, kind, "accepted spelling") }
+}
+
+impl Key {
+    const fn required(self) -> Self {
+        Self { required: true, ..self }
+    }
+
+    const fn nullable(self) -> Self {
+        Self { nullable: true, ..self }
+    }
+
+    const fn default(self, json: &'static str) -> Self {
+        Self { default: Some(json), ..self }
+    }
+
+    const fn unless_empty(self) -> Self {
+        Self { status: Status::LaterUnlessEmpty, ..self }
+    }
+
+    const fn removed(self) -> Self {
+        Self { status: Status::Removed, ..self }
+    }
+
+    /// Whether a document may hold it.
+    pub(super) fn accepted(&self) -> bool {
+        self.status != Status::Later
+    }
+}
+
+impl Kind {
+    /// The tables of the map it is, or may be.
+    pub(super) fn tables(&self) -> Tables {
+        match self {
+            Self::Map(tables) => tables,
+            Self::Own(kind) => kind.tables(),
+            Self::Either(kinds) => {
+                let maps = kinds.iter().find(|kind| matches!(kind, Self::Map(_)));
+                maps.map_or(FREE_TABLES, Self::tables)
+            }
+            Self::Any
+            | Self::Text
+            | Self::Bool
+            | Self::Count { .. }
+            | Self::Number { .. }
+            | Self::Duration { .. }
+            | Self::OneOf { .. }
+            | Self::List(_)
+            | Self::Texts
+            | Self::Template
+            | Self::Tree
+            | Self::Name
+            | Self::Condition
+            | Self::Prompt
+            | Self::Steps { .. } => FREE_TABLES,
+        }
+    }
+}
+
+/// The row of `name`.
+pub(super) fn find(tables: &[&'static Keys], name: &str) -> Option<&'static Key> {
+    tables.iter().flat_map(|table| table.keys).find(|key| key.name == name)
+}
+
+/// What a key holds: its row's kind, or that of unlisted keys.
+pub(super) fn kind(tables: &[&'static Keys], name: &str) -> Option<&'static Kind> {
+    let others = || tables.iter().find_map(|table| table.others);
+    find(tables, name).map(|key| &key.kind).or_else(others)
+}
+
+/// The first table that has `name` and honours it.
+fn home_of(name: &str) -> Option<&'static str> {
+    let here = |table: &&&Keys| table.keys.iter().any(|key| key.name == name && key.accepted());
+    ALL.iter().find(here).map(|table| table.home)
+}

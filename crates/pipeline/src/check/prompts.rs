@@ -67,7 +67,17 @@ impl Check<'_> {
                 .push(Finding::error(Code(213), text).at(section.start()).pointer(pointer));
             return None;
         }
-        let kind = self.text(&section, "type")?;
+        let kind = section.text("type");
+        let variant = keys::PARTS.iter().find(|variant| Some(variant.name) == kind);
+        let section = section.read_by(variant.map_or(&[], |variant| variant.tables));
+        match variant {
+            Some(variant) if !variant.later => self.shape(&section),
+            Some(_) | None => (),
+        }
+        let Some(kind) = kind else {
+            self.findings.push(section.wrong_type("type", "a string"));
+            return None;
+        };
         let condition = section.node("condition");
         let condition =
             condition.map(|node| self.condition(node, &section.pointer_of("condition"), from));
@@ -77,12 +87,12 @@ impl Check<'_> {
             "static" => self.static_part(&section, from),
             "previous_response" => self.previous_part(&section, from),
             unknown => {
-                let later = keys::LATER_PARTS.contains(&unknown);
-                let hint = if later {
-                    Some(LATER.to_owned())
-                } else {
-                    let known = keys::PARTS.iter().chain(keys::LATER_PARTS).copied();
-                    spelling::did_you_mean(unknown, known)
+                let hint = match variant {
+                    Some(_) => Some(LATER.to_owned()),
+                    None => {
+                        let known = keys::PARTS.iter().map(|variant| variant.name);
+                        spelling::did_you_mean(unknown, known)
+                    }
                 };
                 let text = format!("Step '{name}' has prompt part with invalid type: {unknown}");
                 self.findings.push(section.fault(214, "type", text).maybe_hint(hint));
@@ -93,13 +103,12 @@ impl Check<'_> {
     }
 
     fn static_part(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<PromptPart> {
-        self.unknown_keys(section, &[&keys::STATIC_PART]);
-        let raw = self.flag(section, "raw").unwrap_or(false);
+        let raw = section.flag("raw").unwrap_or(false);
         let Some(node) = section.node("content").filter(|node| !node.is_null()) else {
             self.missing(section, "static prompt part without content");
             return None;
         };
-        let text = self.text(section, "content")?;
+        let text = section.text("content")?;
         if raw {
             self.bound_later(node);
             let source = node.to_source();
@@ -109,14 +118,13 @@ impl Check<'_> {
     }
 
     fn previous_part(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<PromptPart> {
-        self.unknown_keys(section, &[&keys::PREVIOUS_PART]);
-        let strict = self.flag(section, "strict").unwrap_or(true);
+        let strict = section.flag("strict").unwrap_or(true);
         let extract = self.extract(section);
         let Some(node) = section.node("step").filter(|node| !node.is_null()) else {
             self.missing(section, "previous_response prompt part missing 'step' field");
             return None;
         };
-        let step = self.text(section, "step")?;
+        let step = section.text("step")?;
         for (_, finding) in self.earlier(step, node.extent, from) {
             self.findings.push(finding.at(node.extent).pointer(section.pointer_of("step")));
         }
@@ -133,7 +141,7 @@ impl Check<'_> {
         let Some(node) = section.node("extract").filter(|node| !node.is_null()) else {
             return Some(None);
         };
-        let path = self.text(section, "extract")?;
+        let path = section.text("extract")?;
         match TextPath::parse(path) {
             Ok(_) => Some(Some(path.to_owned())),
             Err(error) => {

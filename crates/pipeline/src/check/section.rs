@@ -1,15 +1,14 @@
-//! A map of the document, read key by key; each reader reports what is wrong with its value.
+//! A map of the document, read key by key.
 
 use std::{collections::HashMap, rc::Rc};
 
 use super::{
     Check,
-    keys::{self, Keys},
+    keys::{self, Kind, Tables},
 };
 use crate::{
     diagnostic::{Code, Finding},
     source::{Content, Entry, Extent, Node},
-    spelling,
 };
 
 /// The hint for what the language has and this version does not.
@@ -32,7 +31,9 @@ pub(crate) struct Section<'n> {
     /// What it is, for example "step `a` (type `echo`)".
     pub(super) whole: String,
     /// What it is a part of, itself when it is no part.
-    owner: String,
+    pub(super) owner: String,
+    /// What its keys are.
+    pub(super) tables: Tables,
 }
 
 /// A key as a step of a JSON pointer.
@@ -54,7 +55,17 @@ impl<'n> Section<'n> {
             prefix: prefix.to_owned(),
             whole: whole.to_owned(),
             owner: whole.to_owned(),
+            tables: &[],
         })
+    }
+
+    /// The same map, whose keys are those of `tables`.
+    pub(super) fn read_by(self, tables: Tables) -> Self {
+        Self { tables, ..self }
+    }
+
+    pub(super) fn owned_by(self, owner: &str) -> Self {
+        Self { owner: owner.to_owned(), ..self }
     }
 
     /// The same map under another name.
@@ -110,241 +121,59 @@ impl<'n> Section<'n> {
     }
 }
 
-impl Check<'_> {
-    /// Reports every key that none of `tables` knows.
-    pub(crate) fn unknown_keys(&mut self, section: &Section<'_>, tables: &[&Keys]) {
-        for entry in section.entries() {
-            let key = entry.key.as_str();
-            if tables.iter().any(|table| table.here.contains(&key)) {
-                continue;
-            }
-            let later = tables.iter().any(|table| table.later.contains(&key));
-            let text = if later {
-                format!("the key `{key}` is not supported in {}", section.whole)
-            } else {
-                format!("unknown key `{key}` in {}", section.whole)
-            };
-            let near = || {
-                let known = tables.iter().flat_map(|table| table.here.iter().chain(table.later));
-                spelling::did_you_mean(key, known.copied())
-            };
-            let elsewhere = || {
-                let home = keys::ALL.iter().find(|table| table.here.contains(&key))?;
-                Some(format!("`{key}` is a key of {}", home.home))
-            };
-            let hint = if later {
-                Some(LATER.to_owned())
-            } else if self.findings.wants_hints() {
-                near().or_else(elsewhere)
-            } else {
-                None
-            };
-            self.findings.push(
-                Finding::error(Code(202), text)
-                    .at(entry.key_extent)
-                    .pointer(section.pointer_of(key))
-                    .label(if section.whole.starts_with("step ") {
-                        "not a key of this step type"
-                    } else {
-                        "not a key of this place"
-                    })
-                    .maybe_hint(hint),
-            );
-        }
+/// The values of keys that the walk over the table has accepted; of any other value, nothing. What
+/// is wrong with it has been reported there.
+impl<'n> Section<'n> {
+    pub(super) fn text(&self, key: &str) -> Option<&'n str> {
+        self.node(key)?.as_text()
     }
 
-    /// The text of `key`.
-    pub(super) fn text<'n>(&mut self, section: &Section<'n>, key: &str) -> Option<&'n str> {
-        let node = section.node(key)?;
-        let text = node.as_text();
-        if text.is_none() {
-            self.findings.push(section.wrong_type(key, "a string"));
-        }
-        text
+    pub(super) fn flag(&self, key: &str) -> Option<bool> {
+        if let Content::Bool(value) = self.node(key)?.content { Some(value) } else { None }
     }
 
-    /// The truth value of `key`.
-    pub(super) fn flag(&mut self, section: &Section<'_>, key: &str) -> Option<bool> {
-        match section.node(key)?.content {
-            Content::Bool(value) => Some(value),
-            Content::Null
-            | Content::Number(_)
-            | Content::Text { .. }
-            | Content::List(_)
-            | Content::Map(_) => {
-                self.findings.push(section.wrong_type(key, "a boolean"));
-                None
-            }
-        }
+    pub(super) fn number(&self, key: &str) -> Option<f64> {
+        self.node(key)?.as_number(true)
     }
 
-    /// The number of `key`, within `least..=most`; numeric texts count when `texts` says so.
-    pub(super) fn number(
-        &mut self,
-        section: &Section<'_>,
-        key: &str,
-        (least, most): (f64, f64),
-        texts: bool,
-    ) -> Option<f64> {
-        let node = section.node(key)?;
-        let number = match &node.content {
-            Content::Number(number) => number.as_f64(),
-            Content::Text { value, .. } if texts => value.trim().parse().ok(),
-            Content::Null
-            | Content::Bool(_)
-            | Content::Text { .. }
-            | Content::List(_)
-            | Content::Map(_) => None,
-        };
-        let Some(number) = number.filter(|number| number.is_finite()) else {
-            self.findings.push(section.wrong_type(key, "a number"));
+    pub(super) fn count(&self, key: &str) -> Option<u32> {
+        u32::try_from(self.node(key)?.as_whole(true)?).ok()
+    }
+
+    /// The duration of `key` in milliseconds, at least one.
+    pub(super) fn millis(&self, key: &str) -> Option<u64> {
+        let Some(Kind::Duration { unit, most_ms }) = keys::kind(self.tables, key) else {
             return None;
         };
-        if (least..=most).contains(&number) {
-            return Some(number);
-        }
-        let text = format!(
-            "{} must be between {least} and {most}, got: {}",
-            section.path_of(key),
-            node.shown()
-        );
-        self.findings.push(section.fault(205, key, text));
-        None
-    }
-
-    /// The whole number of `key`, at least `least` (0 or 1).
-    pub(super) fn count(
-        &mut self,
-        section: &Section<'_>,
-        key: &str,
-        least: u32,
-        texts: bool,
-    ) -> Option<u32> {
-        let node = section.node(key)?;
-        let whole = match &node.content {
-            Content::Number(number) => number.as_i64(),
-            Content::Text { value, .. } if texts => value.trim().parse().ok(),
-            Content::Null
-            | Content::Bool(_)
-            | Content::Text { .. }
-            | Content::List(_)
-            | Content::Map(_) => None,
+        let millis = match &self.node(key)?.content {
+            Content::Number(number) => number.as_f64()? * unit.millis(),
+            Content::Text { value, .. } => duration_text(value)?,
+            Content::Null | Content::Bool(_) | Content::List(_) | Content::Map(_) => return None,
         };
-        let count =
-            whole.and_then(|whole| u32::try_from(whole).ok()).filter(|count| *count >= least);
-        if count.is_some() {
-            return count;
-        }
-        let path = section.path_of(key);
-        let wanted = if least == 0 { "a non-negative integer" } else { "a positive integer" };
-        let text = match whole {
-            Some(_) if least > 0 && whole <= Some(0) => {
-                format!("{path} must be positive, got: {}", node.shown())
-            }
-            Some(_) | None => format!("{path} must be {wanted}"),
-        };
-        let readable = matches!(node.content, Content::Number(_)) || (texts && whole.is_some());
-        self.findings.push(section.fault(if readable { 205 } else { 203 }, key, text));
-        None
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is positive and within the table's bound"
+        )]
+        (millis > 0.0 && millis <= *most_ms).then(|| (millis.ceil() as u64).max(1))
     }
 
-    /// The duration of `key` in milliseconds; a bare number counts `unit` milliseconds.
-    pub(super) fn duration(&mut self, section: &Section<'_>, key: &str, unit: f64) -> Option<u64> {
-        /// A day.
-        const MOST_MS: f64 = 86_400_000.0;
-        let node = section.node(key)?;
-        let millis = match &node.content {
-            Content::Number(number) => number.as_f64().map(|number| number * unit),
-            Content::Text { value, .. } => duration_text(value),
-            Content::Null | Content::Bool(_) | Content::List(_) | Content::Map(_) => {
-                self.findings.push(section.wrong_type(key, "a number or a duration"));
-                return None;
-            }
-        };
-        let path = section.path_of(key);
-        let fault = match millis {
-            Some(millis) if millis > 0.0 && millis <= MOST_MS => {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "it is within a day"
-                )]
-                return Some((millis.ceil() as u64).max(1));
-            }
-            Some(millis) if millis > MOST_MS => {
-                section.fault(205, key, format!("{path} must be at most 24 h"))
-            }
-            Some(_) => {
-                section.fault(205, key, format!("{path} must be positive, got: {}", node.shown()))
-            }
-            None => section
-                .fault(205, key, format!("{path} must be positive, got: {}", node.shown()))
-                .hint("a number, or a text such as `90s`, `5m` or `500ms`"),
-        };
-        self.findings.push(fault);
-        None
+    pub(super) fn list(&self, key: &str) -> Option<&'n [Node]> {
+        self.node(key)?.as_list()
     }
 
-    /// The text of `key`, one of `allowed`; `later` ones are refused as such.
-    pub(super) fn one_of<'n>(
-        &mut self,
-        section: &Section<'n>,
-        key: &str,
-        allowed: &[&str],
-        later: &[&str],
-    ) -> Option<&'n str> {
-        let text = self.text(section, key)?;
-        if allowed.contains(&text) {
-            return Some(text);
-        }
-        let message = format!(
-            "{} must be one of: {}, got: {}",
-            section.path_of(key),
-            allowed.join(", "),
-            section.node(key).map(Node::shown).unwrap_or_default()
-        );
-        let hint = if later.contains(&text) {
-            Some(LATER.to_owned())
-        } else {
-            spelling::did_you_mean(text, allowed.iter().copied())
-        };
-        self.findings.push(section.fault(204, key, message).maybe_hint(hint));
-        None
+    /// The map of `key`, read by the table of its row.
+    pub(super) fn map(&self, key: &str) -> Option<Section<'n>> {
+        let path = self.path_of(key);
+        let whole = format!("`{path}` of {}", self.owner);
+        let inner =
+            Section::of(self.node(key)?, &self.pointer_of(key), &format!("{path}."), &whole)?;
+        let tables = keys::kind(self.tables, key).map_or(keys::FREE_TABLES, Kind::tables);
+        Some(inner.owned_by(&self.owner).read_by(tables))
     }
+}
 
-    /// The map of `key`.
-    pub(super) fn map<'n>(&mut self, section: &Section<'n>, key: &str) -> Option<Section<'n>> {
-        let node = section.node(key)?;
-        let path = section.path_of(key);
-        let whole = format!("`{path}` of {}", section.owner);
-        let inner = Section::of(node, &section.pointer_of(key), &format!("{path}."), &whole)
-            .map(|inner| Section { owner: section.owner.clone(), ..inner });
-        if inner.is_none() {
-            self.findings.push(section.wrong_type(key, "a map"));
-        }
-        inner
-    }
-
-    /// The list of `key`.
-    pub(crate) fn list<'n>(&mut self, section: &Section<'n>, key: &str) -> Option<&'n [Node]> {
-        let node = section.node(key)?;
-        let items = node.as_list();
-        if items.is_none() {
-            self.findings.push(section.wrong_type(key, "a list"));
-        }
-        items
-    }
-
-    /// The texts of the list `key`.
-    pub(super) fn texts<'n>(&mut self, section: &Section<'n>, key: &str) -> Option<Vec<&'n str>> {
-        let items = self.list(section, key)?;
-        let texts: Option<Vec<&str>> = items.iter().map(Node::as_text).collect();
-        if texts.is_none() {
-            self.findings.push(section.wrong_type(key, "a list of strings"));
-        }
-        texts
-    }
-
+impl Check<'_> {
     /// A value that only a later version honours.
     pub(super) fn later(&mut self, section: &Section<'_>, key: &str, what: &str) {
         let text = format!("{what} is not supported in {}", section.whole);
@@ -353,7 +182,7 @@ impl Check<'_> {
 }
 
 /// `500ms`, `90s`, `5m`, `1.5h`, `1d`, in milliseconds.
-fn duration_text(text: &str) -> Option<f64> {
+pub(super) fn duration_text(text: &str) -> Option<f64> {
     let text = text.trim();
     let split = text.find(|c: char| c.is_ascii_alphabetic())?;
     let unit = match &text[split..] {

@@ -5,7 +5,7 @@ use perennial_core::retry::RetryPolicy;
 use super::{
     Check, Section,
     defaults::Defaults,
-    keys::{self, Keys},
+    keys::{self, STEP_TYPES},
     references::Standpoint,
     section::LATER,
 };
@@ -60,18 +60,23 @@ impl Check<'_> {
         let type_name = self.step_type(&bare, &shown);
         let typed = type_name.map_or_else(String::new, |name| format!(" (type `{name}`)"));
         let whole = format!("step `{shown}`{typed}");
-        let section = bare.called(&whole);
+        let variant = STEP_TYPES.iter().find(|variant| Some(variant.name) == type_name);
+        let tables = variant.map_or(keys::STEP_ONLY, |variant| variant.tables);
+        let section = bare.called(&whole).read_by(tables);
+        match variant {
+            Some(_) => self.shape(&section),
+            None => self.values(&section),
+        }
         let from = Standpoint { step: place, whole: &whole };
 
         let condition = section.node("condition").filter(|node| !node.is_null());
         let parsed =
             condition.and_then(|node| self.condition(node, &section.pointer_of("condition"), from));
         let condition_fits = condition.is_none() || parsed.is_some();
-        self.decoration(&section, from);
+        self.depends_on(&section, from);
         let continue_on_error = self.on_error(&section, defaults);
         let within_ms = self.deadline(&section).or(defaults.within_ms);
-        let (kind, own) = self.step_kind(&section, type_name?, &shown, from, defaults);
-        self.unknown_keys(&section, &[&keys::STEP, own]);
+        let kind = self.step_kind(&section, type_name?, &shown, from, defaults);
         let usual = match kind.as_ref().and_then(StepKind::provider) {
             Some(_) => RetryPolicy::PROVIDER,
             None => RetryPolicy::ONCE,
@@ -128,8 +133,12 @@ impl Check<'_> {
             self.findings.push(finding.pointer(section.pointer.as_str()));
             return None;
         };
-        let found = self.text(section, "type")?;
-        if keys::TYPES.contains(&found) {
+        let Some(found) = section.text("type") else {
+            self.findings.push(section.wrong_type("type", "a string"));
+            return None;
+        };
+        let variant = STEP_TYPES.iter().find(|variant| variant.name == found);
+        if variant.is_some_and(|variant| !variant.later) {
             return Some(found);
         }
         if found.contains("{{") {
@@ -137,12 +146,12 @@ impl Check<'_> {
             self.findings.push(section.fault(209, "type", text).hint(LATER));
             return None;
         }
-        let hint = if keys::LATER_TYPES.contains(&found) {
-            Some(LATER.to_owned())
-        } else {
-            spelling::did_you_mean(found, keys::TYPES.iter().chain(keys::LATER_TYPES).copied())
+        let hint = match variant {
+            Some(_) => Some(LATER.to_owned()),
+            None => spelling::did_you_mean(found, STEP_TYPES.iter().map(|variant| variant.name)),
         };
-        let types = keys::TYPES.join(", ");
+        let here = STEP_TYPES.iter().filter(|variant| !variant.later);
+        let types = here.map(|variant| variant.name).collect::<Vec<_>>().join(", ");
         let text = format!(
             "Step '{shown}' has invalid type '{}'. Supported types: {types}",
             entry.value.shown()
@@ -151,12 +160,13 @@ impl Check<'_> {
         None
     }
 
-    /// Keys that are checked and change nothing.
-    fn decoration(&mut self, section: &Section<'_>, from: Standpoint<'_>) {
-        self.text(section, "description");
-        self.map(section, "metadata");
-        self.one_of(section, "role", &["brain", "muscle"], &[]);
-        let Some(items) = self.list(section, "depends_on") else { return };
+    /// Edges between steps, which hold anyway while steps run one after another.
+    fn depends_on(&mut self, section: &Section<'_>, from: Standpoint<'_>) {
+        let Some(entry) = section.get("depends_on") else { return };
+        let Some(items) = entry.value.as_list() else {
+            self.findings.push(section.wrong_type("depends_on", "a list"));
+            return;
+        };
         let pointer = section.pointer_of("depends_on");
         for (place, item) in items.iter().enumerate() {
             let pointer = format!("{pointer}/{place}");
@@ -173,7 +183,7 @@ impl Check<'_> {
 
     /// Whether the run goes on without the step (4.4).
     fn on_error(&mut self, section: &Section<'_>, defaults: &Defaults) -> bool {
-        let flag = self.flag(section, "continue_on_error");
+        let flag = section.flag("continue_on_error");
         let policy = match section.node("on_error").map(|node| &node.content) {
             None => None,
             Some(Content::List(_)) => {
@@ -186,7 +196,10 @@ impl Check<'_> {
                 | Content::Number(_)
                 | Content::Text { .. }
                 | Content::Map(_),
-            ) => self.one_of(section, "on_error", &["fail", "continue"], &["skip"]),
+            ) => self
+                .fits(section, "on_error", &keys::POLICY)
+                .then(|| section.text("on_error"))
+                .flatten(),
         };
         let policy = policy.map(|policy| policy == "continue");
         if let (Some(flag), Some(policy)) = (flag, policy)
@@ -199,8 +212,8 @@ impl Check<'_> {
     }
 
     fn deadline(&mut self, section: &Section<'_>) -> Option<u64> {
-        let seconds = self.duration(section, "timeout_seconds", 1_000.0);
-        let millis = self.duration(section, "timeout_ms", 1.0);
+        let seconds = section.millis("timeout_seconds");
+        let millis = section.millis("timeout_ms");
         if let (Some(seconds), Some(millis)) = (seconds, millis)
             && seconds != millis
         {
@@ -211,12 +224,10 @@ impl Check<'_> {
     }
 
     fn retry(&mut self, section: &Section<'_>) -> Option<RetryPolicy> {
-        let retry = self.map(section, "retry")?;
-        self.unknown_keys(&retry, &[&keys::RETRY]);
-        self.one_of(&retry, "backoff", &["exponential"], &["linear", "fixed"]);
-        let max_retries = self.count(&retry, "max_retries", 0, false);
-        let base_ms = self.count(&retry, "base_delay_ms", 0, false).unwrap_or(1_000);
-        let cap_ms = self.count(&retry, "max_delay_ms", 0, false).unwrap_or(60_000);
+        let retry = section.map("retry")?;
+        let max_retries = retry.count("max_retries");
+        let base_ms = retry.count("base_delay_ms").unwrap_or(1_000);
+        let cap_ms = retry.count("max_delay_ms").unwrap_or(60_000);
         let Some(max_retries) = max_retries else {
             if retry.get("max_retries").is_none() {
                 let text = "missing required 'retry.max_retries' field";
@@ -239,47 +250,34 @@ impl Check<'_> {
         shown: &str,
         from: Standpoint<'_>,
         defaults: &Defaults,
-    ) -> (Option<StepKind>, &'static Keys) {
+    ) -> Option<StepKind> {
         match type_name {
-            "set_variable" => {
-                (self.assign(section, from).map(StepKind::SetVariable), &keys::SET_VARIABLE)
-            }
+            "set_variable" => self.assign(section, from).map(StepKind::SetVariable),
             "claude" => {
                 let prompt = self.prompt(section, shown, from);
                 let options = self.step_claude_options(section, from);
                 let options = options.over(defaults.claude.clone());
-                (chat(ProviderKind::Claude, prompt, options), &keys::CLAUDE)
+                chat(ProviderKind::Claude, prompt, options)
             }
             "gemini" => {
                 let prompt = self.prompt(section, shown, from);
                 let options = ChatOptions {
-                    model: self.text(section, "model").map(str::to_owned),
-                    system: self.system_text(section, "system_instruction", from),
-                    ..self.token_budget(section, "token_budget")
+                    model: section.text("model").map(str::to_owned),
+                    system: self.template_of(section, "system_instruction", from),
+                    ..Self::token_budget(section, "token_budget")
                 };
-                self.no_tools(section, "functions");
-                self.no_tools(section, "tools");
                 let options = options.over(defaults.gemini.clone());
-                (chat(ProviderKind::Gemini, prompt, options), &keys::GEMINI)
+                chat(ProviderKind::Gemini, prompt, options)
             }
-            _ => (self.echo(section, from).map(StepKind::Echo), &keys::ECHO),
+            _ => self.echo(section, from).map(StepKind::Echo),
         }
     }
 
     /// `claude_options`, or its accepted spelling `options`.
     fn step_claude_options(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> ChatOptions {
-        let Some(entry) = section.get("options") else {
-            return self.claude_options(section, "claude_options", from);
-        };
-        if section.get("claude_options").is_some() {
-            let text = "options and claude_options exclude each other";
-            self.findings.push(section.fault(207, "options", text));
-            return self.claude_options(section, "claude_options", from);
-        }
-        let text = "accepted spelling of `claude_options`";
-        let note = Finding::note(Code(210), text).at(entry.key_extent);
-        self.findings.push(note.pointer(section.pointer_of("options")));
-        self.claude_options(section, "options", from)
+        let written =
+            ["claude_options", "options"].into_iter().find(|key| section.get(key).is_some());
+        self.claude_options(section, written.unwrap_or("claude_options"), from)
     }
 
     fn echo(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<Echo> {
@@ -287,9 +285,9 @@ impl Check<'_> {
             Some(node) => self.template_tree(node, &section.pointer_of("value"), from),
             None => crate::expression::Template::parse("default_echo").ok().map(TemplateTree::Text),
         };
-        let fail = self.flag(section, "fail").unwrap_or(false);
-        let error_message = self.system_text(section, "error_message", from);
-        let delay_ms = self.count(section, "delay_ms", 0, false).unwrap_or(0).into();
+        let fail = section.flag("fail").unwrap_or(false);
+        let error_message = self.template_of(section, "error_message", from);
+        let delay_ms = section.count("delay_ms").unwrap_or(0).into();
         Some(Echo { value: value?, fail, error_message, delay_ms })
     }
 
@@ -326,7 +324,10 @@ impl Check<'_> {
 
     fn scope(&mut self, section: &Section<'_>) -> Option<VariableScope> {
         let Some(node) = section.node("scope") else { return Some(VariableScope::Global) };
-        let text = self.text(section, "scope")?;
+        let Some(text) = section.text("scope") else {
+            self.findings.push(section.wrong_type("scope", "a string"));
+            return None;
+        };
         let hint = match text {
             "global" => return Some(VariableScope::Global),
             "local" => return Some(VariableScope::Local),
@@ -380,13 +381,7 @@ impl Check<'_> {
         from: Standpoint<'_>,
     ) -> Option<Vec<(String, TemplateTree)>> {
         let entry = section.get("variable")?;
-        if section.get("variables").is_some() {
-            let text = "variable and variables exclude each other";
-            self.findings.push(section.fault(207, "variable", text));
-        }
-        let note = Finding::note(Code(210), "accepted spelling of `variables`");
-        self.findings.push(note.at(entry.key_extent).pointer(section.pointer_of("variable")));
-        let name = self.text(section, "variable");
+        let name = section.text("variable");
         let value = match section.node("value") {
             Some(node) => self.template_tree(node, &section.pointer_of("value"), from),
             None => {

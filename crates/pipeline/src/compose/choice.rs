@@ -138,7 +138,7 @@ impl Check<'_> {
             return without(&node, &CHOICE);
         };
         for branch in branches.into_iter().flatten() {
-            self.fits(branch, pointer, is_workflow);
+            self.refuse_branch(branch, pointer, is_workflow);
         }
         let surrounding = without(&node, &CHOICE);
         let chosen = match self.decided(&condition.value, &format!("{pointer}/$if"), view) {
@@ -155,7 +155,7 @@ impl Check<'_> {
     }
 
     /// A branch is a map, and does not name files.
-    fn fits(&mut self, branch: &Entry, pointer: &str, is_workflow: bool) {
+    fn refuse_branch(&mut self, branch: &Entry, pointer: &str, is_workflow: bool) {
         let pointer = format!("{pointer}/{}", branch.key);
         let Some(entries) = branch.value.as_map() else {
             let text = format!("`{}` must be a map", branch.key);

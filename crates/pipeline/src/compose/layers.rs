@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Reference, merge::merge};
 use crate::{
-    check::{Check, Section, keys, unset},
+    check::{Check, Section, unset},
     diagnostic::{Code, Finding},
     environment::{Piece, is_secret, pieces},
     source::{Content, Entry, Extent, FILES_MAX, FileId, Node},
@@ -89,8 +89,11 @@ impl Check<'_> {
                 }
             }
         }
-        if section.get("include").is_some() {
-            for (place, item) in self.list(&section, "include").unwrap_or(&[]).iter().enumerate() {
+        if let Some(entry) = section.get("include") {
+            if entry.value.as_list().is_none() {
+                self.findings.push(section.wrong_type("include", "a list"));
+            }
+            for (place, item) in entry.value.as_list().unwrap_or(&[]).iter().enumerate() {
                 let pointer = format!("/workflow/include/{place}");
                 if item.as_text().is_some() {
                     let included = self.under(item, &pointer, collection);
@@ -149,10 +152,8 @@ impl Check<'_> {
             self.findings.push(refuse(218, text).hint("it is a document like this one"));
             return None;
         }
-        if let Some(section) = Section::of(&root, "", "", "the document")
-            && self.sources.first_look(file)
-        {
-            self.unknown_keys(&section, &[&keys::ROOT]);
+        if self.sources.first_look(file) {
+            self.root_keys(&root);
         }
         found.way.push((file, Some(node.extent)));
         let layer = self.layer(&root, found);

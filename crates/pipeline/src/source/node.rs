@@ -73,6 +73,33 @@ impl Node {
         if let Content::List(items) = &self.content { Some(items) } else { None }
     }
 
+    /// A finite number, also as a text when `texts` says so.
+    pub(crate) fn as_number(&self, texts: bool) -> Option<f64> {
+        let number = match &self.content {
+            Content::Number(number) => number.as_f64(),
+            Content::Text { value, .. } if texts => value.trim().parse().ok(),
+            Content::Null
+            | Content::Bool(_)
+            | Content::Text { .. }
+            | Content::List(_)
+            | Content::Map(_) => None,
+        };
+        number.filter(|number| number.is_finite())
+    }
+
+    /// A whole number, also as a text when `texts` says so.
+    pub(crate) fn as_whole(&self, texts: bool) -> Option<i64> {
+        match &self.content {
+            Content::Number(number) => number.as_i64(),
+            Content::Text { value, .. } if texts => value.trim().parse().ok(),
+            Content::Null
+            | Content::Bool(_)
+            | Content::Text { .. }
+            | Content::List(_)
+            | Content::Map(_) => None,
+        }
+    }
+
     pub(crate) fn is_null(&self) -> bool {
         matches!(self.content, Content::Null)
     }

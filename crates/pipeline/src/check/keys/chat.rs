@@ -1,0 +1,120 @@
+//! Keys of calls to language models (2.0–2.2).
+
+use super::{Key, Keys, Kind, MILLIS, POSITIVE, key, later, spelling};
+
+const PROMPT: Key = key("prompt", Kind::Prompt, "what the model is asked").required();
+
+pub(super) const CLAUDE: Keys = Keys {
+    home: "a `claude` step",
+    keys: &[
+        PROMPT,
+        CLAUDE_OPTIONS_KEY,
+        spelling("options", "claude_options", Kind::Map(&[&CLAUDE_OPTIONS])).nullable(),
+        later("allow_empty_prompt", "whether an empty prompt is sent"),
+    ],
+    others: None,
+};
+
+pub(super) const CLAUDE_OPTIONS_KEY: Key =
+    key("claude_options", Kind::Map(&[&CLAUDE_OPTIONS]), "options of calls to Claude").nullable();
+
+pub(super) const GEMINI: Keys = Keys {
+    home: "a `gemini` step",
+    keys: &[
+        PROMPT,
+        key("model", Kind::Text, "the model"),
+        key("token_budget", Kind::Map(&[&TOKEN_BUDGET]), "limits of the answer").default("{}"),
+        key("functions", Kind::List(&Kind::Text), "functions it may call").unless_empty(),
+        key("tools", Kind::List(&Kind::Any), "tools it may call").default("[]").unless_empty(),
+        key("system_instruction", Kind::Template, "what comes before the prompt"),
+        later("allow_empty_prompt", "whether an empty prompt is sent"),
+        later("response_mime_type", "form of the answer"),
+        later("stop_sequences", "texts that end the answer"),
+        later("candidate_count", "answers of one call"),
+        later("presence_penalty", "against repetition"),
+        later("frequency_penalty", "against repetition"),
+        later("max_function_rounds", "rounds of calls"),
+    ],
+    others: None,
+};
+
+pub(super) const OUTPUT_FORMAT: Kind =
+    Kind::OneOf { names: &["text", "json", "stream_json", "stream-json"], later: &[] };
+
+const UNIT: Kind = Kind::Number { least: 0.0, most: 1.0, texts: false };
+const TEMPERATURE: Kind = Kind::Number { least: 0.0, most: 2.0, texts: false };
+
+pub(in crate::check) const CLAUDE_OPTIONS: Keys = Keys {
+    home: "`claude_options`",
+    keys: &[
+        key("model", Kind::Text, "the model, also by its short name"),
+        key("max_tokens", POSITIVE, "longest answer"),
+        key("temperature", TEMPERATURE, "0 to 2"),
+        key("top_p", UNIT, "0 to 1"),
+        key("top_k", POSITIVE, "at least 1"),
+        key("system_prompt", Kind::Template, "what comes before the prompt"),
+        key("timeout_ms", MILLIS, "deadline of one call").default("300000"),
+        key("idle_timeout_ms", MILLIS, "longest silence of one call").default("60000"),
+        key("max_turns", POSITIVE, "turns of one call").default("3"),
+        key("output_format", OUTPUT_FORMAT, "form on the wire; the record stays the same")
+            .default("\"json\""),
+        key("allowed_tools", Kind::Texts, "tools it may use").unless_empty(),
+        key("disallowed_tools", Kind::Texts, "tools it may not use"),
+        key("async_streaming", Kind::Bool, "events while it answers")
+            .default("false")
+            .unless_empty(),
+        key("print", Kind::Any, "has no effect any more").removed(),
+        key("pass_through_streaming", Kind::Any, "has no effect any more").removed(),
+        later("fallback_model", "tried once when the model is not available"),
+        later("append_system_prompt", "what follows the system prompt"),
+        later("cwd", "working directory"),
+        later("add_dir", "further directories"),
+        later("verbose", "adds `debug_info` to the record"),
+        later("debug_mode", "adds `debug_info` to the record"),
+        later("telemetry_enabled", "adds `telemetry` to the record"),
+        later("cost_tracking", "adds `cost_tracking` to the record"),
+        later("timeout_seconds", "deadline of one call"),
+        later("retry_config", "retries of this step"),
+        later("session_id", "the conversation that goes on"),
+        later("resume_session", "whether it goes on"),
+        later("fork_session", "whether it goes on elsewhere"),
+        later("permission_mode", "what tools may do unasked"),
+        later("permission_prompt_tool", "who is asked"),
+        later("agent", "passed to the provider"),
+        later("strict_mcp_config", "passed to the provider"),
+        later("mcp_config", "passed to the provider"),
+        later("hooks", "what runs around tools"),
+        later("mcp_servers", "servers of tools"),
+        later("agents", "helpers of the model"),
+        later("enable_skills", "passed to the provider"),
+        later("setting_sources", "passed to the provider"),
+        later("memory_config", "passed to the provider"),
+        later("enable_context_management", "passed to the provider"),
+        later("stream_handler", "who gets the events"),
+        later("stream_buffer_size", "events kept for a slow reader"),
+        later("stream_handler_opts", "options of the handler"),
+        later("stream_console_config", "options of the handler"),
+        later("stream_buffer_config", "options of the handler"),
+        later("stream_callback_config", "options of the handler"),
+        later("stream_file_path", "file of the handler"),
+        later("stream_file_rotation", "rotation of that file"),
+    ],
+    others: None,
+};
+
+const BUDGET_COUNT: Kind = Kind::Count { least: 1, most: u32::MAX, texts: true };
+const BUDGET_UNIT: Kind = Kind::Number { least: 0.0, most: 1.0, texts: true };
+const BUDGET_TEMPERATURE: Kind = Kind::Number { least: 0.0, most: 2.0, texts: true };
+
+/// Numeric texts are numbers here.
+pub(in crate::check) const TOKEN_BUDGET: Keys = Keys {
+    home: "`token_budget`",
+    keys: &[
+        key("temperature", BUDGET_TEMPERATURE, "0 to 2"),
+        key("max_output_tokens", BUDGET_COUNT, "longest answer"),
+        key("top_p", BUDGET_UNIT, "0 to 1"),
+        key("top_k", BUDGET_COUNT, "at least 1"),
+        later("max_input_tokens", "longest prompt"),
+    ],
+    others: None,
+};

@@ -1,0 +1,138 @@
+//! Keys of steps (1.7, 2).
+
+use super::{
+    COUNT, FREE_MAP, Keys, Kind, MILLIS, SECONDS, Tables, Variant,
+    chat::{CLAUDE, GEMINI},
+    key, later, spelling,
+};
+
+/// The steps of a workflow.
+pub(super) const STEP_LIST: Kind = Kind::Steps { least: 1 };
+
+/// Keys of every step.
+pub(in crate::check) const STEP: Keys = Keys {
+    home: "every step",
+    keys: &[
+        key("name", Kind::Name, "unique in its scope").required(),
+        key("type", Kind::Text, "what the step does").required(),
+        key("description", Kind::Text, "decoration"),
+        key("metadata", FREE_MAP, "decoration"),
+        key("role", Kind::OneOf { names: &["brain", "muscle"], later: &[] }, "decoration"),
+        key("condition", Kind::Condition, "the step is skipped unless it holds").nullable(),
+        key("depends_on", Kind::Own(&Kind::Texts), "names of earlier steps"),
+        key("timeout_seconds", SECONDS, "deadline of one attempt"),
+        key("timeout_ms", MILLIS, "deadline of one attempt"),
+        key("retry", Kind::Map(&[&RETRY]), "how often and when it is tried again"),
+        key("on_error", ON_ERROR, "what its failure means for the run").default("\"fail\""),
+        key("continue_on_error", Kind::Bool, "the same as `on_error: continue`").default("false"),
+        later("dynamic_types", "types that a templated `type` may become"),
+        later("variables", "names of this step"),
+        later("max_retries", "the same as `retry.max_retries`"),
+        later("max_attempts", "one more than `retry.max_retries`"),
+        later("retry_on", "the same as `retry.retry_on`"),
+        later("error_output", "a further key of the message of a failure"),
+        later("error_handler", "steps after a final failure"),
+        later("output_to_file", "a file for its value"),
+        later("output_file", "a file for its value"),
+        later("output_to_global", "a global variable for its value"),
+        later("output_schema", "what its value has to satisfy"),
+        later("max_repairs", "how often a model may correct its answer"),
+        later("streaming", "keeps its value out of memory"),
+        later("cache", "reuses its result"),
+        later("codebase_context", "binds the root `codebase`"),
+        later("clear_vars", "values that are dropped after the step"),
+        later("effects", "what it touches"),
+    ],
+    others: None,
+};
+
+/// Its steps are refused by the reader, which knows where they stand.
+const ON_ERROR: Kind = Kind::Own(&POLICY);
+/// What a text of `on_error` is.
+pub(in crate::check) const POLICY: Kind =
+    Kind::OneOf { names: &["fail", "continue"], later: &["skip"] };
+
+pub(super) const RETRY: Keys = Keys {
+    home: "`retry`",
+    keys: &[
+        key("max_retries", COUNT, "attempts after the first").required(),
+        key("base_delay_ms", COUNT, "pause before the first retry").default("1000"),
+        key("max_delay_ms", COUNT, "longest pause").default("60000"),
+        key("backoff", BACKOFF, "how pauses grow").default("\"exponential\""),
+        later("jitter", "which share of a pause is left to chance"),
+        later("retry_on", "which failures are tried again"),
+    ],
+    others: None,
+};
+
+const BACKOFF: Kind = Kind::OneOf { names: &["exponential"], later: &["linear", "fixed"] };
+
+pub(super) const ECHO: Keys = Keys {
+    home: "an `echo` step",
+    keys: &[
+        key("value", Kind::Tree, "its result").default("\"default_echo\""),
+        key("fail", Kind::Bool, "fails instead").default("false"),
+        key("error_message", Kind::Template, "the text of that failure"),
+        key("delay_ms", COUNT, "comes so much later").default("0"),
+    ],
+    others: None,
+};
+
+pub(super) const SET_VARIABLE: Keys = Keys {
+    home: "a `set_variable` step",
+    keys: &[
+        key("variables", Kind::Own(&TREES), "values by name").required(),
+        key("scope", Kind::Own(&SCOPE), "how long they live").default("\"global\""),
+        spelling("variable", "variables", Kind::Text),
+        key("value", Kind::Tree, "value of `variable`"),
+        key("append_to", Kind::Name, "a list that the values are appended to"),
+        key("merge_into", Kind::Name, "a map that the values are merged into"),
+    ],
+    others: None,
+};
+
+const TREES: Kind =
+    Kind::Map(&[&Keys { home: "`variables`", keys: &[], others: Some(&Kind::Tree) }]);
+const SCOPE: Kind = Kind::OneOf { names: &["global", "local"], later: &["session", "loop"] };
+
+/// What is checked of a step of unknown type.
+pub(in crate::check) const STEP_ONLY: Tables = &[&STEP];
+
+/// The step types of the language.
+pub(in crate::check) const STEP_TYPES: &[Variant] = &[
+    here("claude", &[&CLAUDE, &STEP], "one call to Claude"),
+    here("echo", &[&ECHO, &STEP], "gives its value back"),
+    here("gemini", &[&GEMINI, &STEP], "one call to Gemini"),
+    here("set_variable", &[&SET_VARIABLE, &STEP], "sets variables"),
+    here("test_echo", &[&ECHO, &STEP], "gives its value back"),
+    beyond("gemini_instructor"),
+    beyond("claude_smart"),
+    beyond("claude_session"),
+    beyond("claude_extract"),
+    beyond("claude_batch"),
+    beyond("claude_robust"),
+    beyond("parallel_claude"),
+    beyond("for_loop"),
+    beyond("while_loop"),
+    beyond("switch"),
+    beyond("data_transform"),
+    beyond("file_ops"),
+    beyond("pipeline"),
+    beyond("checkpoint"),
+    beyond("codebase_query"),
+    beyond("llm"),
+    beyond("parallel"),
+    beyond("map"),
+    beyond("tool"),
+    beyond("wait"),
+    beyond("approval"),
+    beyond("emit"),
+];
+
+const fn here(name: &'static str, tables: Tables, doc: &'static str) -> Variant {
+    Variant { name, tables, doc, later: false }
+}
+
+const fn beyond(name: &'static str) -> Variant {
+    Variant { name, tables: STEP_ONLY, doc: "not in this version", later: true }
+}

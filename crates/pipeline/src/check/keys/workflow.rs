@@ -1,0 +1,148 @@
+//! Keys of the document and of `workflow` (1.1, 1.4, 1.5, 1.9).
+
+use super::{
+    FREE_MAP, Keys, Kind, POSITIVE, SECONDS, chat, deployment, key, later, step::STEP_LIST,
+};
+
+pub(in crate::check) const ROOT: Keys = Keys {
+    home: "the document",
+    keys: &[
+        key("workflow", Kind::Own(&Kind::Map(&[&WORKFLOW])), "the definition").required(),
+        key("$schema", Kind::Any, "for editors, otherwise ignored"),
+    ],
+    others: None,
+};
+
+pub(in crate::check) const WORKFLOW: Keys = Keys {
+    home: "`workflow`",
+    keys: &[
+        key("name", Kind::Name, "identity in logs and lists").required(),
+        key("steps", STEP_LIST, "what is run, in order").required(),
+        key("language", POSITIVE, "version of the language; without it the legacy dialect"),
+        key("description", Kind::Text, "decoration"),
+        key("version", Kind::Either(&[Kind::Text, NUMBER]), "decoration"),
+        key("author", Kind::Text, "decoration"),
+        key("tags", Kind::Texts, "labels of its runs"),
+        key("metadata", FREE_MAP, "decoration, readable as `workflow.metadata.x`").default("{}"),
+        key("concurrency", CONCURRENCY, "how steps follow each other").default("\"sequential\""),
+        key("defaults", Kind::Map(&[&DEFAULTS]), "what holds for steps that are silent")
+            .default("{}"),
+        key("variables", FREE_MAP, "initial values of variables").default("{}"),
+        key("global_vars", FREE_MAP, "constants, readable as `global_vars.x`").default("{}"),
+        key("input", FREE_MAP, "default values of inputs by name").default("{}"),
+        key("inputs", Kind::Map(&[&INPUTS]), "declarations of inputs by name"),
+        key("continue_on_error", Kind::Bool, "default policy of steps").default("false"),
+        key("lenient", Kind::Map(&[&LENIENT]), "named departures from the strict reading"),
+        later("workspace_dir", "default working directory"),
+        later("output_dir", "base of `output_to_file`"),
+        later("checkpoint_dir", "where exports of checkpoints go"),
+        later("checkpoint_enabled", "whether checkpoints are exported"),
+        later("checkpoint_interval", "steps between two exports"),
+        later("checkpoint_config", "rotation and resumption"),
+        later("input_schema", "what the inputs have to satisfy"),
+        later("gemini_functions", "callable functions"),
+        later("functions", "callable functions"),
+        later("schemas", "named schemas"),
+        later("pipelines", "files by name, for `pipeline_ref`"),
+        later("hooks", "default of `claude_options`"),
+        later("mcp_servers", "default of `claude_options`"),
+        later("agents", "default of `claude_options`"),
+        later("enable_skills", "default of `claude_options`"),
+        later("setting_sources", "default of `claude_options`"),
+        later("memory_config", "default of `claude_options`"),
+        later("enable_context_management", "default of `claude_options`"),
+        later("resource_limits", "budgets and limits"),
+        later("safety_config", "budgets and limits"),
+        later("safety", "sandbox, commands, network, paths"),
+        later("retry_on_failure", "whether steps retry by default"),
+        later("retry_attempts", "how often they do"),
+        later("max_execution_time", "deadline of the run"),
+        key("extends", Kind::Text, "the document below this one"),
+        key("include", Kind::Texts, "documents between that one and this one"),
+        key("$if", Kind::Condition, "a choice at load, in any map but steps"),
+        key("$then", FREE_MAP, "keys when it holds"),
+        key("$else", FREE_MAP, "keys when it does not"),
+        later("claude_auth", "credentials of Claude"),
+        later("gemini_auth", "credentials of Gemini"),
+        later("providers", "routing between providers"),
+        key("models", Kind::Map(&[&deployment::MODELS]), "choice of models"),
+        key("token_management", Kind::Map(&[&deployment::TOKENS]), "token budgets"),
+        key("performance", Kind::Map(&[&deployment::PERFORMANCE]), "deadlines, caches, workers"),
+        later("telemetry", "exporters"),
+        later("monitoring", "alerts"),
+        later("directories", "layout of directories"),
+        later("cache_config", "caching of results"),
+        later("workspace_config", "handling of the workspace"),
+        later("output_config", "handling of outputs"),
+        later("environment", "mode, limits and logging"),
+    ],
+    others: None,
+};
+
+const NUMBER: Kind = Kind::Number { least: f64::MIN, most: f64::MAX, texts: false };
+
+const CONCURRENCY: Kind = Kind::OneOf { names: &["sequential"], later: &["auto"] };
+
+pub(super) const DEFAULTS: Keys = Keys {
+    home: "`defaults`",
+    keys: &[
+        chat::CLAUDE_OPTIONS_KEY,
+        key("claude_model", Kind::Text, "model of Claude steps that name none"),
+        key("claude_output_format", chat::OUTPUT_FORMAT, "`output_format` of Claude steps")
+            .default("\"json\""),
+        key("gemini_model", Kind::Text, "model of Gemini steps that name none"),
+        key("gemini_token_budget", Kind::Map(&[&chat::TOKEN_BUDGET]), "merged below their own"),
+        key("timeout_seconds", SECONDS, "deadline of an attempt of every step"),
+        key("continue_on_error", Kind::Bool, "default policy of steps").default("false"),
+        later("output_dir", "same as `output_dir` of the workflow"),
+        later("claude_preset", "preset of Claude steps that name none"),
+        later("claude_fallback_model", "`fallback_model` of Claude steps"),
+        later("retry_on_error", "same as `retry_on_failure`"),
+        later("cache_results", "whether results are reused"),
+        later("cache_ttl", "how long they are"),
+    ],
+    others: None,
+};
+
+/// Declarations by the name of the input.
+const INPUTS: Keys = Keys { home: "`inputs`", keys: &[], others: Some(&DECLARATION) };
+
+const DECLARATION: Kind = Kind::Either(&[INPUT_TYPE, Kind::Map(&[&INPUT])]);
+const INPUT_TYPES: &[&str] = &["string", "number", "integer", "boolean", "object", "array", "any"];
+const INPUT_TYPE: Kind = Kind::OneOf { names: INPUT_TYPES, later: &[] };
+
+pub(super) const INPUT: Keys = Keys {
+    home: "a declaration of `inputs`",
+    keys: &[
+        key("type", INPUT_TYPE, "type of its values").default("\"any\""),
+        key("description", Kind::Text, "what it is for"),
+        key("required", Kind::Bool, "whether a run starts without it"),
+        key("default", Kind::Any, "its value when none is given"),
+        key("enum", Kind::List(&Kind::Any), "the only values it may have"),
+        key("secret", Kind::Bool, "redacted everywhere").default("false").unless_empty(),
+    ],
+    others: None,
+};
+
+const UNDECIDED: Kind = Kind::OneOf { names: &["legacy", "error"], later: &[] };
+
+const MISSING_ENV: Kind = Kind::OneOf { names: &["error", "empty"], later: &[] };
+
+pub(super) const LENIENT: Keys = Keys {
+    home: "`lenient`",
+    keys: &[
+        key("undecided_conditions", UNDECIDED, "how a comparison of unlike values is read"),
+        later("unknown_keys", "error, warn, ignore"),
+        later("duplicate_keys", "error, last_wins"),
+        later("duplicate_names", "error, last_wins"),
+        later("string_prompts", "accept, error"),
+        later("missing_templates", "error, empty, literal, legacy"),
+        later("unknown_functions", "error, literal"),
+        later("missing_files", "preflight, at_use"),
+        later("read_outside_roots", "whether prompt files may stand beside the project"),
+        key("missing_env", MISSING_ENV, "what `${NAME}` is when it is not set")
+            .default("\"error\""),
+        later("post_processing", "warn, error"),
+    ],
+    others: None,
+};
