@@ -5,6 +5,7 @@
 
 mod check;
 mod failures;
+mod files;
 mod hello;
 mod pipe;
 mod refusals;
@@ -13,4 +14,5 @@ mod signals;
 mod stores;
 mod tree;
 mod verbs;
+mod warnings;
 mod world;

@@ -5,6 +5,7 @@ mod conditions;
 mod defaults;
 mod document;
 mod environment;
+mod files;
 mod inputs;
 mod keys;
 mod prompts;
@@ -12,6 +13,7 @@ mod references;
 mod section;
 mod steps;
 mod templates;
+mod variables;
 
 use std::sync::Arc;
 

@@ -29,17 +29,33 @@
 //!   none; the key `jitter` is refused.
 //! * YP-8: without `extract`, a `previous_response` part gets the value view of its step (YT-12):
 //!   of a reply its structured data, else its text, never its cost and usage.
-//! * YC-4: what expressions warn of (an undecided comparison read as false, a division by zero,
-//!   an operand of no use) stands in the record of the step under `warnings`, at most 20 of them;
-//!   an `echo` step, whose record is its bare value, has no place for them.
+//! * YC-4: what expressions warn of (an undecided comparison read as false, a division by zero, an
+//!   operand of no use) is an event of the run, `step_warning`, committed with the attempt's end: at
+//!   most 20 of them, each cut to 500 characters. Records that are objects have them as `warnings`.
+//! * YP-4: a filter of texts gets a list or an object as indented JSON; all others get the value of
+//!   a `previous_response` part as it is, and the text of any other part.
+//! * 1.7: `clear_vars` hides values from everything that runs later; the engine keeps the records,
+//!   which are what a resume is made from. A step that is skipped clears nothing.
+//! * YP-12: `perennial prompt` is not in this version: the journal has the digests of requests, and
+//!   not their texts. `--show-prompts` shows them as they are sent.
 //! * YT-22: `uuid()` is derived from the key of the job, which is in the journal, and is the same
-//!   on every attempt; `now()` is not in this version, as an attempt is given no instant.
+//!   on every attempt. `now()` is the instant at which the attempt was claimed, the same throughout
+//!   it; what a finished step made of it is in its record and stays on a resume, while an attempt
+//!   that is repeated after a failure or a death of its process may see another instant (its calls
+//!   are then other requests, when their text depends on it).
 //! * YT-10: what follows `[*]` or `[?()]` is taken from each element, as in JSONPath; elements
 //!   without it are left out. `$` is what the elements are taken from, in expressions about them.
 //! * YC-9: an unquoted argument about elements has to name `@` or `item`.
 //! * 2.10: `append_to` appends the values of `variables` to a list, `merge_into` merges them into a
 //!   map; the variables themselves are not set. A target of another type is PL619.
 //! * YT-16: PL310, and 3.8: the scopes `loop` and `session`, are not in this version.
+//! * YT-34: origins of values are not tracked. In a file name, a hole may only bring a path separator when all names
+//!   in it are of the inputs, of `global_vars`, `workflow`, `timestamp`, `date` or the run, or when `slug` or `path`
+//!   is its last filter: what any step made is refused, also when no model did.
+//! * YR-63: the file is written by the attempt, before its result is committed, and not after: an attempt that is
+//!   repeated writes the same. The record says `output_file`; the bare value of an `echo` step has no place for it.
+//! * YR-74: a run makes its directories when its document or its start names one, or a step works on files.
+//! * YR-72: PL521 is told of relative paths without holes that climb above their base; the others are seen when used.
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
@@ -55,14 +71,15 @@ mod spelling;
 
 pub use check::{Checked, read_yaml, schema};
 pub use definition::{
-    Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
+    Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
     ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use environment::RunEnvironment;
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use run::{
-    CallDefaults, FailureText, InvalidSettings, PipelineRun, Providers, Resolved, RunSettings,
+    BuiltPrompt, CallDefaults, FailureText, InvalidSettings, PartText, PipelineRun, Providers,
+    Resolved, RunDirectories, RunSettings,
 };
 pub use source::{
     FILE_BYTES_MAX, MemorySources, Position, SourceFault, SourceFile, SourceLoader, Span,

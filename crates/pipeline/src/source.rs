@@ -14,5 +14,6 @@ pub(crate) use files::{FILES_MAX, FileId, Sources};
 pub(crate) use loader::NothingElse;
 pub use loader::{MemorySources, SourceFault, SourceFile, SourceLoader};
 pub(crate) use node::{Alignment, Content, Entry, Node, Written};
+pub(crate) use scalar::is_plain_text;
 pub(crate) use text::Extent;
 pub use text::{Position, Span};

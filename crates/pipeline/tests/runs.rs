@@ -128,7 +128,7 @@ fn world_in(document: &str, inputs: Value, sources: &MemorySources) -> World {
     let Some(pipeline) = checked.pipeline else { panic!("{}", checked.diagnostics[0]) };
     let inputs = pipeline.bind_inputs(inputs.as_object().unwrap()).unwrap();
     let environment = pipeline.bind_environment("key", &|name| sources.variable(name));
-    let settings = RunSettings { inputs, calls, environment };
+    let settings = RunSettings { inputs, calls, directories: None, environment };
     let recorded = settings.to_value();
     let mut settings = RunSettings::from_value(&recorded).unwrap();
     let changed = settings.environment.read_secrets(&|name| sources.variable(name));
@@ -146,6 +146,7 @@ impl World {
         let cx = AttemptCx::new(
             run,
             Timestamp::from_micros(1_795_221_237_120_000),
+            Timestamp::from_micros(1_795_221_240_000_000),
             plan.key.clone(),
             1,
             Arc::new(Value::Null),

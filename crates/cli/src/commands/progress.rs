@@ -70,6 +70,12 @@ fn told(event: &EventRecord) -> Option<String> {
         "job_skipped" => format!("- {step} skipped"),
         "job_failed" => format!("✗ {step} failed: {message}"),
         "job_cancelled" => format!("✗ {step} cancelled"),
+        "step_warning" => {
+            let warnings = event.data.get("warnings").and_then(Value::as_array)?;
+            let lines = warnings.iter().filter_map(Value::as_str);
+            let lines: Vec<String> = lines.map(|text| format!("! {step}: {text}")).collect();
+            lines.join("\n")
+        }
         "attempt_failed" => format!("! {step} failed, will be tried again: {message}"),
         "attempt_timed_out" => format!("! {step} took too long: {message}"),
         "attempt_expired" => format!("! {step}: the process of its last attempt died"),
@@ -92,6 +98,11 @@ pub(super) fn conclude(outcome: &PipelineOutcome, shown: Shown, hint: &Hint) -> 
             if let Some(result) = &job.result {
                 output::line(&given(job, result))?;
             }
+        }
+    }
+    if let Some(directory) = outcome.output_dir().filter(|_| !shown.quiet) {
+        for (step, path) in outcome.files() {
+            output::line(&format!("{step} wrote {path} in {}", directory.display()))?;
         }
     }
     let took = view.run.finished_at.map(|end| end.since(view.run.created_at)).unwrap_or_default();

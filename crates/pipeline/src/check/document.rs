@@ -72,6 +72,7 @@ impl Check<'_> {
         let nodes = self.step_nodes(workflow);
         self.collect_names(nodes.unwrap_or(&[]));
         let defaults = self.defaults(workflow);
+        let files = self.document_files(workflow, &defaults);
         let mut steps = Vec::new();
         for (place, node) in nodes.unwrap_or(&[]).iter().enumerate() {
             let pointer = format!("{}/steps/{place}", workflow.pointer);
@@ -79,14 +80,18 @@ impl Check<'_> {
         }
         inputs.extend(self.known.implied.iter().map(Input::implied));
         let file = self.file.to_string();
+        let facts = Ordered(facts);
+        let environment = self.known.environment.iter().cloned().collect();
+        let empty_when_missing = self.known.empty_when_missing;
         Some(Model {
             language,
             name: name?,
             file,
-            facts: Ordered(facts),
+            facts,
             undecided,
-            environment: self.known.environment.iter().cloned().collect(),
-            empty_when_missing: self.known.empty_when_missing,
+            environment,
+            empty_when_missing,
+            files,
             inputs,
             steps,
         })

@@ -79,6 +79,10 @@ impl Names for View<'_> {
         String::new()
     }
 
+    fn now(&self) -> String {
+        String::new()
+    }
+
     fn warn(&self, _: String) {}
 
     fn variable(&self, name: &str) -> Option<String> {

@@ -6,7 +6,7 @@ use serde_json::{Map, Number, Value};
 use super::{
     Expression, Names, Path, Place, Stop, SyntaxError, Variable, evaluate,
     parser::{self, Ground, Origin},
-    syntax::Standing,
+    syntax::{Part, Standing, only_paths},
     to_text,
 };
 use crate::{environment, source::Extent};
@@ -86,13 +86,30 @@ impl Template {
     }
 
     pub(crate) fn paths<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(&'e Path, Standing)) {
+        self.parts(standing, &mut only_paths(see));
+    }
+
+    pub(super) fn parts<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(Part<'e>, Standing)) {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(_) => (),
-                Piece::Hole(expression) => expression.paths(standing, see),
-                Piece::Variable(variable) => variable.paths(standing, see),
+                Piece::Hole(expression) => expression.parts(standing, see),
+                Piece::Variable(variable) => variable.parts(standing, see),
             }
         }
+    }
+
+    /// The text it was read from.
+    pub(crate) fn written(&self) -> &str {
+        &self.source
+    }
+
+    /// What stands in its holes.
+    pub(crate) fn holes(&self) -> impl Iterator<Item = &Expression> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text(_) | Piece::Variable(_) => None,
+            Piece::Hole(expression) => Some(expression),
+        })
     }
 
     /// Its value: that of its only hole, or a text (YT-2, YT-3).

@@ -14,8 +14,9 @@ use super::{
     workflow::unknown_job,
 };
 use crate::{
-    definition::{Assign, Echo, StepKind, Write},
+    definition::{Assign, Echo, Step, StepKind, Write},
     environment::redacted,
+    expression::Condition,
 };
 
 impl PipelineRun {
@@ -44,6 +45,11 @@ impl PipelineRun {
     async fn attempted(&self, cx: &AttemptCx) -> Result<Outcome, Failure> {
         let (_, step) = self.pipeline.step(&cx.job).ok_or_else(|| unknown_job(&cx.job))?;
         let mut scope = Scope::new(self, cx);
+        // What a condition does not name is not evaluated for a step that is skipped (YF-3).
+        let early = step.condition.as_ref().is_some_and(|condition| names_own(condition, step));
+        if early {
+            own_variables(step, &mut scope)?;
+        }
         if let Some(condition) = &step.condition
             && !condition.is_met(&scope).map_err(|stop| undecided(&stop, &condition.shown))?
         {
@@ -52,14 +58,53 @@ impl PipelineRun {
                 record: record::warned(record::skipped(&condition.shown), scope.warnings()),
             });
         }
+        if !early {
+            own_variables(step, &mut scope)?;
+        }
         let record = match &step.kind {
             // Its record is its value, in which nothing else has a place.
-            StepKind::Echo(step) => return echo(step, &scope).await.map(Outcome::Succeeded),
-            StepKind::SetVariable(step) => assign(step, &mut scope)?,
+            StepKind::Echo(echoing) => {
+                let value = echo(echoing, &scope).await?;
+                return self.left(step, value, &scope).await.map(Outcome::Succeeded);
+            }
+            StepKind::SetVariable(variables) => assign(variables, &mut scope)?,
             StepKind::Chat(chat) => self.call(step, chat, cx, &scope).await?,
         };
+        let record = self.left(step, record, &scope).await?;
         Ok(Outcome::Succeeded(record::warned(record, scope.warnings())))
     }
+
+    /// The record, once its value is in the file that the step names, if it names one.
+    async fn left(&self, step: &Step, record: Value, scope: &Scope<'_>) -> Result<Value, Failure> {
+        let record = match &self.redactor {
+            Some(redactor) => redacted(record, redactor),
+            None => record,
+        };
+        match &step.output_to_file {
+            Some(file) => self.leave(step, file, record, scope).await,
+            None => Ok(record),
+        }
+    }
+}
+
+/// Whether `condition` uses a name that the step has for itself.
+fn names_own(condition: &Condition, step: &Step) -> bool {
+    let mut named = false;
+    condition.paths(&mut |path| {
+        named |= match path.root.as_str() {
+            "step" | "state" => true,
+            root => step.variables.iter().any(|(name, _)| name == root),
+        };
+    });
+    named && !step.variables.is_empty()
+}
+
+fn own_variables(step: &Step, scope: &mut Scope<'_>) -> Result<(), Failure> {
+    for (name, tree) in &step.variables {
+        let value = tree.value(scope).map_err(|stop| stopped(&stop))?;
+        scope.set_own(name, value);
+    }
+    Ok(())
 }
 
 /// The value an `echo` step shows for failing on demand.

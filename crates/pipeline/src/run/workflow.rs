@@ -7,6 +7,8 @@ use perennial_engine::{
     AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Workflow,
     workflow::BoxFuture,
 };
+use perennial_tools::files::Files;
+use tokio::sync::OnceCell;
 
 use perennial_tools::Redactor;
 use serde_json::Value;
@@ -26,6 +28,8 @@ pub struct PipelineRun {
     pub(super) facts: Value,
     /// Takes secrets out of what is recorded.
     pub(super) redactor: Option<Redactor>,
+    /// Opened by the first step that needs them.
+    pub(super) files: OnceCell<Files>,
 }
 
 impl Pipeline {
@@ -38,7 +42,8 @@ impl Pipeline {
         let variable = |name: &str| settings.environment.get(name).map(str::to_owned);
         let facts = self.bound_facts(&variable);
         let redactor = settings.environment.redactor();
-        Arc::new(PipelineRun { pipeline: self, settings, providers, facts, redactor })
+        let files = OnceCell::new();
+        Arc::new(PipelineRun { pipeline: self, settings, providers, facts, redactor, files })
     }
 }
 

@@ -253,15 +253,12 @@ fn spelling_of(tables: Tables, name: &str) -> Option<&'static str> {
 /// `shape`, or a variable of the environment that has it.
 fn or_variable(shape: Value) -> Value {
     let variable = json!({ "type": "string", "pattern": VARIABLE });
-    match shape {
-        Value::Object(mut map) if map.keys().eq(["anyOf"]) => {
-            if let Some(Value::Array(shapes)) = map.get_mut("anyOf") {
-                shapes.push(variable);
-            }
-            Value::Object(map)
-        }
-        shape => json!({ "anyOf": [shape, variable] }),
-    }
+    let mut shapes = match shape.get("anyOf") {
+        Some(Value::Array(shapes)) => shapes.clone(),
+        Some(_) | None => vec![shape],
+    };
+    shapes.push(variable);
+    json!({ "anyOf": shapes })
 }
 
 fn or_text(number: Value, texts: bool, pattern: &str) -> Value {
