@@ -8,6 +8,7 @@ mod environment;
 mod files;
 mod inputs;
 mod keys;
+mod nested;
 mod prompts;
 mod references;
 mod section;
@@ -23,7 +24,8 @@ use crate::{
     source::{NothingElse, SourceFile, SourceLoader, Sources},
 };
 
-pub(crate) use environment::{is_lenient, unset};
+pub(crate) use environment::{Bindings, is_lenient, unset};
+use references::Around;
 pub(crate) use references::{Known, Standpoint};
 pub(crate) use section::Section;
 
@@ -54,6 +56,9 @@ pub(crate) struct Check<'a> {
     pub(crate) loader: &'a dyn SourceLoader,
     pub(crate) findings: Findings,
     pub(crate) known: Known,
+    pub(crate) bindings: Bindings,
+    /// The scopes around the one that is checked, the document first.
+    pub(super) around: Vec<Around>,
 }
 
 impl Pipeline {
@@ -73,9 +78,15 @@ impl Pipeline {
             let diagnostics = findings.report(&sources);
             return Checked { diagnostics, pipeline: None, inputs: Vec::new() };
         };
-        let known = Known::default();
-        let file = sources.name(id);
-        let mut check = Check { file, sources: &mut sources, loader, findings, known };
+        let mut check = Check {
+            file: sources.name(id),
+            sources: &mut sources,
+            loader,
+            findings,
+            known: Known::default(),
+            bindings: Bindings::default(),
+            around: Vec::new(),
+        };
         let root = check.composed(id, &root);
         let root = check.with_environment(&root);
         let model = check.document(&root);

@@ -4,6 +4,7 @@ mod binding;
 mod files;
 mod input;
 mod model;
+mod nested;
 mod ordered;
 mod prompt;
 
@@ -11,7 +12,6 @@ use std::{collections::HashMap, sync::Arc};
 
 use perennial_core::{digest::canonical_json, run::JobKey};
 use perennial_engine::Definition;
-use serde_json::Value;
 
 pub use binding::{InputErrors, InvalidInput};
 pub use files::Exports;
@@ -21,10 +21,13 @@ pub use model::ProviderKind;
 pub(crate) use model::{
     Assign, Chat, ChatOptions, Cleared, Echo, Location, Model, Step, StepKind, VariableScope, Write,
 };
+pub(crate) use nested::{
+    MAX_DEPTH, MAX_TOTAL_STEPS, MEMORY_LIMIT_MB, Nested, OnTimeout, Output, WITHIN_MS,
+};
 pub(crate) use ordered::Ordered;
 pub(crate) use prompt::{Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary};
 
-use crate::environment::{RunEnvironment, substituted};
+use crate::environment::RunEnvironment;
 
 /// Facts of a workflow whose texts get variables of the environment when a run begins.
 pub(crate) const BOUND_FACTS: [&str; 3] = ["metadata", "variables", "global_vars"];
@@ -109,17 +112,6 @@ impl Pipeline {
         RunEnvironment::read(environment, key.into(), *empty_when_missing, variable)
     }
 
-    /// What `workflow.…` reads in a run with these variables.
-    pub(crate) fn bound_facts(&self, variable: &dyn Fn(&str) -> Option<String>) -> Value {
-        let mut facts = self.model.facts.0.clone();
-        for key in BOUND_FACTS {
-            if let Some(value) = facts.get_mut(key) {
-                *value = substituted(value, variable);
-            }
-        }
-        facts
-    }
-
     /// The file it was read from, as it was named.
     pub fn file(&self) -> &str {
         &self.model.file
@@ -162,7 +154,7 @@ impl Pipeline {
     /// Whether a run of it works in directories: the document names one, exports, or has a step with files.
     pub fn uses_directories(&self) -> bool {
         !self.model.files.is_default()
-            || self.model.steps.iter().any(|step| step.output_to_file.is_some())
+            || self.model.all_steps().into_iter().any(|step| step.output_to_file.is_some())
     }
 
     /// When checkpoints of its runs are exported.
@@ -170,10 +162,10 @@ impl Pipeline {
         self.model.files.exports
     }
 
-    /// The kinds of provider its steps call, each once.
+    /// The kinds of provider its steps and those of its children call, each once.
     pub fn providers(&self) -> Vec<ProviderKind> {
         let mut kinds: Vec<ProviderKind> =
-            self.model.steps.iter().filter_map(|step| step.kind.provider()).collect();
+            self.model.all_steps().into_iter().filter_map(|step| step.kind.provider()).collect();
         kinds.sort_unstable();
         kinds.dedup();
         kinds
@@ -183,9 +175,15 @@ impl Pipeline {
     pub fn step_without_model(&self, kind: ProviderKind) -> Option<&str> {
         let nameless = |step: &&Step| match &step.kind {
             StepKind::Chat(chat) => chat.provider == kind && chat.options.model.is_none(),
-            StepKind::Echo(_) | StepKind::SetVariable(_) => false,
+            StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => false,
         };
-        self.model.steps.iter().find(nameless).map(|step| step.name.as_str())
+        let found = self.model.all_steps().into_iter().find(nameless)?;
+        Some(found.name.as_str())
+    }
+
+    /// Whether steps of it have steps of their own.
+    pub(crate) fn has_scopes(&self) -> bool {
+        self.model.steps.iter().any(|step| step.nested().is_some())
     }
 
     /// The step of a job, and its place in the order.

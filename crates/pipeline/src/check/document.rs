@@ -60,12 +60,14 @@ impl Check<'_> {
         self.findings.push(Finding::error(Code(105), text).at(extent).hint(hint));
     }
 
-    fn workflow(&mut self, workflow: Section<'_>) -> Option<Model> {
+    /// A workflow, the document's own or a child's.
+    pub(super) fn workflow(&mut self, workflow: Section<'_>) -> Option<Model> {
         let workflow = &workflow.read_by(&[&keys::WORKFLOW]);
         self.shape(workflow);
         self.known.facts = FACTS.to_vec();
         let language = self.language(workflow);
-        let undecided = Self::undecided(workflow);
+        let undecided = self.undecided(workflow);
+        self.known.undecided = undecided;
         let name = self.workflow_name(workflow);
         let facts = self.facts(workflow);
         let mut inputs = self.declared_inputs(workflow);
@@ -81,8 +83,11 @@ impl Check<'_> {
         inputs.extend(self.known.implied.iter().map(Input::implied));
         let file = self.file.to_string();
         let facts = Ordered(facts);
-        let environment = self.known.environment.iter().cloned().collect();
-        let empty_when_missing = self.known.empty_when_missing;
+        // Those of children are read for the whole run.
+        let is_root = self.around.is_empty();
+        let names = || self.bindings.environment.iter().cloned().collect();
+        let environment = if is_root { names() } else { Vec::new() };
+        let empty_when_missing = is_root && self.bindings.empty_when_missing;
         Some(Model {
             language,
             name: name?,
@@ -108,10 +113,10 @@ impl Check<'_> {
     }
 
     /// How undecided conditions are read: documents that name their language are strict (1.9).
-    fn undecided(workflow: &Section<'_>) -> Undecided {
+    fn undecided(&self, workflow: &Section<'_>) -> Undecided {
         let usual = match workflow.get("language") {
             Some(_) => Undecided::Error,
-            None => Undecided::Legacy,
+            None => self.around.last().map_or(Undecided::Legacy, |around| around.known.undecided),
         };
         let lenient = workflow.map("lenient");
         match lenient.and_then(|lenient| lenient.text("undecided_conditions")) {
@@ -123,7 +128,7 @@ impl Check<'_> {
 
     fn workflow_name(&mut self, workflow: &Section<'_>) -> Option<String> {
         let Some(entry) = workflow.get("name") else {
-            if self.known.incomplete {
+            if self.bindings.incomplete {
                 return None;
             }
             let text = "missing required 'name' field";
@@ -176,7 +181,7 @@ impl Check<'_> {
 
     fn step_nodes<'n>(&mut self, workflow: &Section<'n>) -> Option<&'n [Node]> {
         let Some(entry) = workflow.get("steps") else {
-            if self.known.incomplete {
+            if self.bindings.incomplete {
                 return None;
             }
             let text = "missing required 'steps' array";

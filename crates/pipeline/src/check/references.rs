@@ -1,17 +1,12 @@
 //! Names: whether what a path begins with exists, and exists early enough (YT-13, YT-14, YT-16).
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
-use super::{
-    Check,
-    environment::{SecretUse, unset},
-    section::LATER,
-    variables::Lifetimes,
-};
+use super::{Check, environment::unset, section::LATER, variables::Lifetimes};
 use crate::{
     definition::Cleared,
     diagnostic::{Code, Finding},
-    expression::{LATER_ROOTS, Path, Place, ROOTS, Standing},
+    expression::{LATER_ROOTS, Path, Place, ROOTS, Standing, Undecided},
     source::{Alignment, Extent, Node},
     spelling,
 };
@@ -32,18 +27,29 @@ pub(crate) struct Known {
     /// Inputs used and bound nowhere, in the order of their first use.
     pub(super) implied: Vec<String>,
     implied_set: HashSet<String>,
-    /// A document under this one could not be had: what is missing here may be there.
-    pub(crate) incomplete: bool,
-    /// Variables of the environment that a run reads.
-    pub(super) environment: BTreeSet<String>,
-    /// Secrets in texts that nobody took as templates yet.
-    pub(super) secrets: Vec<SecretUse>,
-    /// Variables that were reported as not set.
-    pub(super) unset: HashSet<String>,
-    /// Variables that are not set are empty.
-    pub(crate) empty_when_missing: bool,
-    /// A condition is read that is decided at load.
-    pub(crate) at_load: bool,
+    /// Names that the parent gives.
+    pub(super) given: HashSet<String>,
+    /// Steps of children, and where they are found from here.
+    pub(super) inside: HashMap<String, String>,
+    pub(super) undecided: Undecided,
+}
+
+/// A scope around the one that is checked, with the step of it that holds the inner one.
+#[derive(Debug)]
+pub(crate) struct Around {
+    pub(super) known: Known,
+    pub(super) step: String,
+    /// How deep children may stand, when that is told.
+    pub(super) max_depth: Option<u64>,
+}
+
+impl Known {
+    /// What a child sees of its parent when it is told to.
+    pub(super) fn inherit(&mut self, parent: &Self) {
+        self.variables.extend(parent.variables.iter().cloned());
+        self.globals.extend(parent.globals.iter().cloned());
+        self.inputs.extend(parent.inputs.iter().cloned());
+    }
 }
 
 /// Where an expression stands: in the step number `step`.
@@ -95,7 +101,7 @@ impl Check<'_> {
         let Use { path, standing } = used;
         let guarded = standing.guarded;
         let root = path.root.as_str();
-        if self.known.at_load && root != "env" {
+        if self.bindings.at_load && root != "env" {
             return Self::unseen_at_load(path, *standing);
         }
         if standing.element {
@@ -189,12 +195,12 @@ impl Check<'_> {
                 self.imply(&format!("global_vars.{name}"), extent)
             }
             ("env", Some((name, extent))) => {
-                if !self.known.at_load {
-                    self.known.environment.insert(name.to_owned());
+                if !self.bindings.at_load {
+                    self.bindings.environment.insert(name.to_owned());
                 }
                 let fine = guarded
-                    || self.known.unset.contains(name)
-                    || self.known.empty_when_missing
+                    || self.bindings.unset.contains(name)
+                    || self.bindings.empty_when_missing
                     || self.loader.variable(name).is_some();
                 if fine { Vec::new() } else { vec![(extent, unset(name))] }
             }
@@ -234,6 +240,20 @@ impl Check<'_> {
                 let text = format!("step `{name}` is used before it has run");
                 Finding::error(Code(306), text).hint("only earlier steps have results")
             }
+            None if self.known.inside.contains_key(name) => {
+                let outside = &self.known.inside[name];
+                let text = format!("step `{name}` is a step of a child and not visible here");
+                Finding::error(Code(307), text).hint(format!("write `{outside}`"))
+            }
+            None if self.around.iter().any(|around| around.known.steps.contains_key(name)) => {
+                let holder = self.around.last().map_or("", |around| around.step.as_str());
+                let text =
+                    format!("step `{name}` stands outside the child and is not visible in it");
+                Finding::error(Code(307), text).hint(format!(
+                    "give it to the child: `inputs: {{{name}: \"{{{{ steps.{name} }}}}\"}}` of step \
+                     `{holder}`"
+                ))
+            }
             None => {
                 let text = format!("{} references non-existent steps: {name}", from.whole);
                 let finding = Finding::error(Code(305), text);
@@ -263,11 +283,14 @@ impl Check<'_> {
         vec![(extent, Finding::error(Code(307), text).maybe_hint(hint))]
     }
 
-    fn imply(&mut self, name: &str, extent: Extent) -> Vec<(Extent, Finding)> {
+    pub(super) fn imply(&mut self, name: &str, extent: Extent) -> Vec<(Extent, Finding)> {
         if !self.known.implied_set.insert(name.to_owned()) {
             return Vec::new();
         }
         self.known.implied.push(name.to_owned());
+        if self.known.given.contains(name) {
+            return Vec::new();
+        }
         let text = format!("`{name}` is bound nowhere and becomes a required input");
         vec![(extent, Finding::note(Code(311), text))]
     }
