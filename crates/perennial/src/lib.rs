@@ -69,8 +69,8 @@ pub mod records {
         performance::{Performance, StepDetail, Thresholds, Warning, WarningKind},
     };
     pub use perennial_pipeline::{
-        BuiltPrompt, FILE_BYTES_MAX, Input, InputErrors, PartText, Pipeline, render, report_json,
-        schema,
+        BuiltPrompt, FILE_BYTES_MAX, Input, InputErrors, PartText, Pipeline, Plan, PlannedJob,
+        render, report_json, schema, yaml_text,
     };
     pub use perennial_store::{
         AttemptRecord, CallRecord, EventRecord, JobRecord, RunRecord, RunSummary, RunView,

@@ -340,7 +340,7 @@ impl Pipelines {
         let environment = pipeline.bind_environment(key, &variable);
         let calls = self.parts.providers.defaults();
         let settings = RunSettings { inputs, calls, directories, environment };
-        let recorded = recorded_settings(&settings, pipeline.file(), start.mode, digest);
+        let recorded = recorded_settings(&settings, &pipeline, start.mode, digest);
         let providers = self.parts.providers.of_mode(start.mode, rules);
         let workflow = pipeline.shared().bind(settings, providers);
         let handle = self.parts.runs.start(StartRun {

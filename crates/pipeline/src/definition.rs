@@ -6,6 +6,7 @@ mod input;
 mod model;
 mod nested;
 mod ordered;
+mod plan;
 mod prompt;
 
 use std::{collections::HashMap, sync::Arc};
@@ -25,6 +26,7 @@ pub(crate) use nested::{
     MAX_DEPTH, MAX_TOTAL_STEPS, MEMORY_LIMIT_MB, Nested, OnTimeout, Output, WITHIN_MS,
 };
 pub(crate) use ordered::Ordered;
+pub use plan::{Plan, PlannedJob};
 pub(crate) use prompt::{Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary};
 
 use crate::environment::RunEnvironment;
@@ -79,11 +81,30 @@ impl Pipeline {
         if model.language > LANGUAGE {
             return Err(InvalidDefinition::Newer { found: model.language });
         }
-        let pipeline = Self::of(model);
-        if *pipeline.definition.bytes != *bytes {
+        let mut pipeline = Self::of(model);
+        if *pipeline.definition.bytes == *bytes {
+            return Ok(pipeline);
+        }
+        if *pipeline.definition.bytes != *without_places(bytes)?.as_bytes() {
             return Err(InvalidDefinition::NotCanonical);
         }
+        // Written when places were a part of it: it keeps its digest.
+        pipeline.definition = Definition::new(bytes.to_vec());
         Ok(pipeline)
+    }
+
+    /// Where its steps stand, as `file:line`: those of children behind the step that holds them.
+    /// They are no part of the definition, and are recorded beside it.
+    pub fn places(&self) -> Vec<String> {
+        let shown = |step: &Step| step.location.as_ref().map(ToString::to_string);
+        self.model.all_steps().into_iter().map(|step| shown(step).unwrap_or_default()).collect()
+    }
+
+    /// This pipeline, whose steps stand at `places`.
+    #[must_use]
+    pub fn placed(mut self, places: &[String]) -> Self {
+        self.model.place(&mut places.iter().map(|place| Location::read(place)));
+        self
     }
 
     /// Name of the workflow.
@@ -196,4 +217,18 @@ impl Pipeline {
     pub fn shared(self) -> Arc<Self> {
         Arc::new(self)
     }
+}
+
+/// The definition `bytes` without the places that older builds wrote into it.
+fn without_places(bytes: &[u8]) -> Result<String, serde_json::Error> {
+    let mut value: serde_json::Value = serde_json::from_slice(bytes)?;
+    if let Some(map) = value.as_object_mut() {
+        map.remove("file");
+    }
+    for step in value["steps"].as_array_mut().into_iter().flatten() {
+        if let Some(step) = step.as_object_mut() {
+            step.remove("location");
+        }
+    }
+    Ok(canonical_json(&value))
 }

@@ -26,6 +26,7 @@ pub(crate) use condition::{Condition, ConditionForm, ConditionText};
 use evaluate::BUILT_BYTES_MAX;
 pub(crate) use evaluate::{Missing, Names, Place, Stop, Undecided, evaluate, holds};
 pub(crate) use filters::Filters;
+pub use function::yaml_text;
 pub(crate) use path::{TextPath, fields, query, walk};
 pub(crate) use syntax::{Expression, Path, Segment, Standing, SyntaxError};
 pub(crate) use template::{Template, TemplateTree};

@@ -72,10 +72,11 @@ mod spelling;
 pub use check::{Checked, read_yaml, schema};
 pub use definition::{
     Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
-    ProviderKind,
+    Plan, PlannedJob, ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use environment::RunEnvironment;
+pub use expression::yaml_text;
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use run::{
     BuiltPrompt, CallDefaults, FailureText, InvalidSettings, PartText, PipelineRun, Providers,

@@ -134,7 +134,8 @@ fn world_in(document: &str, inputs: Value, sources: &MemorySources) -> World {
     let changed = settings.environment.read_secrets(&|name| sources.variable(name));
     assert_eq!(changed, Vec::<String>::new());
     // What runs was built again from its definition, as after a restart.
-    let pipeline = Arc::new(Pipeline::revive(&pipeline.definition().bytes).unwrap());
+    let revived = Pipeline::revive(&pipeline.definition().bytes).unwrap();
+    let pipeline = Arc::new(revived.placed(&pipeline.places()));
     let workflow = pipeline.bind(settings, Arc::new(Only(parrot.clone())));
     World { parrot, journal: Arc::default(), workflow, recorded }
 }
