@@ -210,6 +210,16 @@ mod split {
         })
     }
 
+    /// `over` on top of `base`.
+    fn lay(base: &mut Map<String, Value>, over: Map<String, Value>) {
+        for (key, value) in over {
+            match (base.get_mut(&key), value) {
+                (Some(Value::Object(base)), Value::Object(over)) => lay(base, over),
+                (_, value) => drop(base.insert(key, value)),
+            }
+        }
+    }
+
     fn scalar() -> impl Strategy<Value = Value> {
         prop_oneof![any::<i32>().prop_map(Value::from), "[a-z ]{0,6}".prop_map(Value::from)]
     }
@@ -236,7 +246,7 @@ mod split {
                         let place = place.max(lowest);
                         first = first.or(Some(place));
                         let at = layers[place].entry(key.clone()).or_insert_with(|| json!({}));
-                        at.as_object_mut().unwrap().extend(part);
+                        lay(at.as_object_mut().unwrap(), part);
                     }
                     // Where the key stands first is its place among the others.
                     lowest = first.unwrap_or(lowest);
