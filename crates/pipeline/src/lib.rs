@@ -9,6 +9,8 @@
 //! | `source` | bytes → tree in which every value knows its place |
 //! | `diagnostic` | what is wrong, as text and as JSON |
 //! | `expression` | the one grammar of templates and conditions: parser, functions, pure evaluation |
+//! | `compose` | definitions of several files |
+//! | `environment` | variables of the environment in texts, bound when a run begins |
 //! | `formula` | one template or condition on values at hand, without a run |
 //! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
@@ -65,8 +67,10 @@
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
+mod compose;
 mod definition;
 mod diagnostic;
+mod environment;
 mod explanation;
 mod expression;
 mod formula;
@@ -76,19 +80,22 @@ mod source;
 mod spelling;
 mod uses;
 
-pub use check::{Checked, FILE_BYTES_MAX, read_yaml, schema};
+pub use check::{Checked, read_yaml, schema};
 pub use check::{KeyEntry, StepTypeEntry, step_types};
 pub use definition::{
     Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
-    ProviderKind,
+    Plan, PlannedJob, ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
+pub use environment::RunEnvironment;
 pub use explanation::{CallExplanation, Reads, StepExplanation};
-pub use expression::{FunctionEntry, functions};
+pub use expression::{FunctionEntry, functions, yaml_text};
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use graph::{Graph, StepState};
 pub use run::{
     BuiltPrompt, CallDefaults, FailureText, InvalidSettings, PartText, PipelineRun, Providers,
     Resolved, RunDirectories, RunSettings,
 };
-pub use source::{Position, Span};
+pub use source::{
+    FILE_BYTES_MAX, MemorySources, Position, SourceFault, SourceFile, SourceLoader, Span,
+};
