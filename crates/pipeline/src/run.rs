@@ -3,6 +3,7 @@
 mod attempt;
 mod call;
 mod failure;
+mod files;
 mod prompt;
 mod record;
 mod scope;
@@ -10,6 +11,7 @@ mod settings;
 mod workflow;
 
 pub use failure::FailureText;
+pub use files::RunDirectories;
 pub use prompt::PartText;
 pub use settings::{BuiltPrompt, CallDefaults, InvalidSettings, Providers, Resolved, RunSettings};
 pub use workflow::PipelineRun;

@@ -168,6 +168,7 @@ const ALL: &[&Keys] = &[
     &prompt::STATIC,
     &prompt::PREVIOUS,
     &prompt::DYNAMIC,
+    &prompt::FILE,
     &workflow::INPUT,
     &workflow::LENIENT,
 ];

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 use perennial_core::{retry::RetryPolicy, run::JobKey};
 use serde::{Deserialize, Serialize};
 
-use super::{Input, Ordered, Part};
+use super::{DocumentFiles, Effects, Input, Ordered, OutputFile, Part, PromptPart};
 use crate::expression::{Condition, Template, TemplateTree, Undecided};
 
 /// A workflow with all defaults applied.
@@ -20,6 +20,8 @@ pub(crate) struct Model {
     pub(crate) facts: Ordered,
     #[serde(default, skip_serializing_if = "Undecided::is_legacy")]
     pub(crate) undecided: Undecided,
+    #[serde(default, skip_serializing_if = "DocumentFiles::is_default")]
+    pub(crate) files: DocumentFiles,
     pub(crate) inputs: Vec<Input>,
     pub(crate) steps: Vec<Step>,
 }
@@ -48,6 +50,11 @@ pub(crate) struct Step {
     /// What nobody sees any more once it has run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) clear_vars: Vec<Cleared>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) output_to_file: Option<OutputFile>,
+    /// What it touches, where that is not what its type does (YR-12).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) effects: Option<Effects>,
     pub(crate) kind: StepKind,
 }
 
@@ -240,6 +247,16 @@ impl StepKind {
 }
 
 impl Step {
+    /// Whether its prompt has files.
+    pub(crate) fn reads_files(&self) -> bool {
+        match &self.kind {
+            StepKind::Chat(chat) => {
+                chat.prompt.iter().any(|part| matches!(part.yields, PromptPart::File(_)))
+            }
+            StepKind::Echo(_) | StepKind::SetVariable(_) => false,
+        }
+    }
+
     /// The key of its job.
     pub(crate) fn key(&self) -> JobKey {
         JobKey::new(self.name.as_str())

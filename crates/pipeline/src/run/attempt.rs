@@ -45,11 +45,23 @@ impl PipelineRun {
         }
         let record = match &step.kind {
             // Its record is its value, in which nothing else has a place.
-            StepKind::Echo(step) => return echo(step, &scope).await.map(Outcome::Succeeded),
-            StepKind::SetVariable(step) => assign(step, &mut scope)?,
+            StepKind::Echo(echoing) => {
+                let value = echo(echoing, &scope).await?;
+                return self.left(step, value, &scope).await.map(Outcome::Succeeded);
+            }
+            StepKind::SetVariable(variables) => assign(variables, &mut scope)?,
             StepKind::Chat(chat) => self.call(step, chat, cx, &scope).await?,
         };
+        let record = self.left(step, record, &scope).await?;
         Ok(Outcome::Succeeded(record::warned(record, scope.warnings())))
+    }
+
+    /// The record, once its value is in the file that the step names, if it names one.
+    async fn left(&self, step: &Step, record: Value, scope: &Scope<'_>) -> Result<Value, Failure> {
+        match &step.output_to_file {
+            Some(file) => self.leave(step, file, record, scope).await,
+            None => Ok(record),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use perennial_tools::provider::{CallCx, complete};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{PipelineRun, prompt::prompt, record, scope::Scope, settings::BuiltPrompt};
+use super::{PipelineRun, record, scope::Scope, settings::BuiltPrompt};
 use crate::definition::{Chat, Step};
 
 impl PipelineRun {
@@ -26,7 +26,7 @@ impl PipelineRun {
         cx: &AttemptCx,
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
-        let request = self.request(chat, cx, scope)?;
+        let request = self.request(chat, cx, scope).await?;
         let provider = self.providers.provider(chat.provider)?;
         let within = chat.options.call_within().min(step.attempt_within());
         let idle = chat.options.idle().min(within);
@@ -45,7 +45,7 @@ impl PipelineRun {
     }
 
     /// The request: the same for the same definition, inputs and earlier records.
-    fn request(
+    async fn request(
         &self,
         chat: &Chat,
         cx: &AttemptCx,
@@ -54,7 +54,7 @@ impl PipelineRun {
         let calls = &self.settings.calls;
         let usual = calls.of(chat.provider);
         let options = &chat.options;
-        let prompt = prompt(&chat.prompt, options.system.as_ref(), scope)?;
+        let prompt = self.prompt(&chat.prompt, options.system.as_ref(), scope).await?;
         let model = calls.resolve(options.model.as_deref().unwrap_or(&usual.model)).to_owned();
         self.providers.prompted(&BuiltPrompt {
             run: &cx.run,
