@@ -8,7 +8,7 @@ use std::{
 use perennial_core::{
     Digest,
     digest::canonical_json,
-    run::{RunId, RunState},
+    run::{JobState, RunId, RunState},
 };
 use perennial_engine::{
     EventFeed, RunError, RunHandle, StartRun,
@@ -18,7 +18,7 @@ use perennial_pipeline::{
     Checked, Diagnostic, FILE_BYTES_MAX, InputErrors, Pipeline, ProviderKind, RunDirectories,
     RunSettings, Severity, read_yaml,
 };
-use perennial_store::{RunRecord, RunView, StoreError};
+use perennial_store::{JobRecord, RunRecord, RunView, StoreError};
 use perennial_tools::{
     MockRules, SourceError,
     files::{ChosenDirectories, FileError},
@@ -494,24 +494,35 @@ impl PipelineOutcome {
         self.state().status()
     }
 
-    /// What a step gave.
+    /// What a step of the workflow gave. Steps of a child are in the result of their step; the
+    /// job of each is in the view.
     pub fn result(&self, step: &str) -> Option<&Value> {
-        let job = self.view.jobs.iter().find(|job| job.key.as_str() == step)?;
-        job.result.as_ref()
+        self.steps().find(|job| job.key.step_name() == step)?.result.as_ref()
     }
 
-    /// What all steps gave, in order.
+    /// What all steps of the workflow gave, in order.
     pub fn results(&self) -> Map<String, Value> {
-        let given = |job: &perennial_store::JobRecord| {
-            job.result.clone().map(|result| (job.key.to_string(), result))
-        };
-        self.view.jobs.iter().filter_map(given).collect()
+        let given =
+            |job: &JobRecord| job.result.clone().map(|result| (job.key.step_name(), result));
+        self.steps().filter_map(given).collect()
+    }
+
+    /// Whether a step did only a part of its work, and the run went on.
+    pub fn is_degraded(&self) -> bool {
+        self.state() == RunState::PartiallySucceeded
+            || self.steps().any(|job| job.state == JobState::Partial)
+    }
+
+    /// The jobs of the workflow's own steps.
+    fn steps(&self) -> impl Iterator<Item = &JobRecord> {
+        let own = |job: &&JobRecord| job.key.depth() == 0 && !job.key.is_opening();
+        self.view.jobs.iter().filter(own)
     }
 
     /// Files that steps left, each with its step: their paths below the directory of outputs, as they were named.
     pub fn files(&self) -> Vec<(&str, &str)> {
         let left = |job| -> Option<(&str, &str)> {
-            let job: &perennial_store::JobRecord = job;
+            let job: &JobRecord = job;
             Some((job.key.as_str(), job.result.as_ref()?.get("output_file")?.as_str()?))
         };
         self.view.jobs.iter().filter_map(left).collect()

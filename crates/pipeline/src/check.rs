@@ -7,6 +7,7 @@ mod document;
 mod files;
 mod inputs;
 mod keys;
+mod nested;
 mod prompts;
 mod references;
 mod section;
@@ -22,6 +23,7 @@ use crate::{
     source::{self, Extent, SourceText},
 };
 
+use references::Around;
 pub(crate) use references::Known;
 pub(crate) use section::Section;
 
@@ -53,6 +55,8 @@ pub(crate) struct Check<'a> {
     pub(crate) source: &'a SourceText,
     pub(crate) findings: Findings,
     pub(crate) known: Known,
+    /// The scopes around the one that is checked, the document first.
+    pub(super) around: Vec<Around>,
 }
 
 impl Pipeline {
@@ -83,7 +87,8 @@ impl Pipeline {
             let diagnostics = findings.report(&shown, &source);
             return Checked { diagnostics, pipeline: None, inputs: Vec::new() };
         };
-        let mut check = Check { file, source: &source, findings, known: Known::default() };
+        let mut check =
+            Check { file, source: &source, findings, known: Known::default(), around: Vec::new() };
         let model = check.document(&root);
         let inputs = model.as_ref().map(|model| model.inputs.clone()).unwrap_or_default();
         let faulty = check.findings.has_errors();

@@ -4,6 +4,7 @@ mod binding;
 mod files;
 mod input;
 mod model;
+mod nested;
 mod ordered;
 mod prompt;
 
@@ -19,6 +20,9 @@ pub use input::{Input, InputType};
 pub use model::ProviderKind;
 pub(crate) use model::{
     Assign, Chat, ChatOptions, Cleared, Echo, Location, Model, Step, StepKind, VariableScope, Write,
+};
+pub(crate) use nested::{
+    MAX_DEPTH, MAX_TOTAL_STEPS, MEMORY_LIMIT_MB, Nested, OnTimeout, Output, WITHIN_MS,
 };
 pub(crate) use ordered::Ordered;
 pub(crate) use prompt::{
@@ -133,8 +137,8 @@ impl Pipeline {
         !self.model.files.is_default()
             || self
                 .model
-                .steps
-                .iter()
+                .all_steps()
+                .into_iter()
                 .any(|step| step.output_to_file.is_some() || step.reads_files())
     }
 
@@ -143,10 +147,10 @@ impl Pipeline {
         self.model.files.exports
     }
 
-    /// The kinds of provider its steps call, each once.
+    /// The kinds of provider its steps and those of its children call, each once.
     pub fn providers(&self) -> Vec<ProviderKind> {
         let mut kinds: Vec<ProviderKind> =
-            self.model.steps.iter().filter_map(|step| step.kind.provider()).collect();
+            self.model.all_steps().into_iter().filter_map(|step| step.kind.provider()).collect();
         kinds.sort_unstable();
         kinds.dedup();
         kinds
@@ -156,9 +160,15 @@ impl Pipeline {
     pub fn step_without_model(&self, kind: ProviderKind) -> Option<&str> {
         let nameless = |step: &&Step| match &step.kind {
             StepKind::Chat(chat) => chat.provider == kind && chat.options.model.is_none(),
-            StepKind::Echo(_) | StepKind::SetVariable(_) => false,
+            StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => false,
         };
-        self.model.steps.iter().find(nameless).map(|step| step.name.as_str())
+        let found = self.model.all_steps().into_iter().find(nameless)?;
+        Some(found.name.as_str())
+    }
+
+    /// Whether steps of it have steps of their own.
+    pub(crate) fn has_scopes(&self) -> bool {
+        self.model.steps.iter().any(|step| step.nested().is_some())
     }
 
     /// The step of a job, and its place in the order.

@@ -4,10 +4,13 @@ mod attempt;
 mod call;
 mod failure;
 mod files;
+mod limits;
+mod nested;
 mod prompt;
 mod record;
 mod scope;
 mod settings;
+mod tree;
 mod workflow;
 
 pub use failure::FailureText;

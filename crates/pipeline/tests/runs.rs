@@ -155,10 +155,12 @@ impl World {
             let (state, result) = match self.attempt(&plan, &done).await {
                 Outcome::Succeeded(record) => (JobState::Succeeded, record),
                 Outcome::Skipped { record, .. } => (JobState::Skipped, record),
-                Outcome::Failed(failure) => match self.workflow.on_failure(&key, &failure, 1) {
-                    FailureMeans::Tolerate { record } => (JobState::Partial, record),
-                    FailureMeans::FailRun { record } => (JobState::Failed, record),
-                },
+                Outcome::Failed(failure) => {
+                    match self.workflow.on_failure(&key, &failure, 1, &done) {
+                        FailureMeans::Tolerate { record } => (JobState::Partial, record),
+                        FailureMeans::FailRun { record } => (JobState::Failed, record),
+                    }
+                }
             };
             done.push(DoneJob { key, state, result });
             if state == JobState::Failed {

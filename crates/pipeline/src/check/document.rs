@@ -54,12 +54,14 @@ impl Check<'_> {
         self.findings.push(Finding::error(Code(105), text).at(extent).hint(hint));
     }
 
-    fn workflow(&mut self, workflow: Section<'_>) -> Option<Model> {
+    /// A workflow, the document's own or a child's.
+    pub(super) fn workflow(&mut self, workflow: Section<'_>) -> Option<Model> {
         let workflow = &workflow.read_by(&[&keys::WORKFLOW]);
         self.shape(workflow);
         self.known.facts = FACTS.to_vec();
         let language = self.language(workflow);
-        let undecided = Self::undecided(workflow);
+        let undecided = self.undecided(workflow);
+        self.known.undecided = undecided;
         let name = self.workflow_name(workflow);
         let facts = self.facts(workflow);
         let mut inputs = self.declared_inputs(workflow);
@@ -89,10 +91,10 @@ impl Check<'_> {
     }
 
     /// How undecided conditions are read: documents that name their language are strict (1.9).
-    fn undecided(workflow: &Section<'_>) -> Undecided {
+    fn undecided(&self, workflow: &Section<'_>) -> Undecided {
         let usual = match workflow.get("language") {
             Some(_) => Undecided::Error,
-            None => Undecided::Legacy,
+            None => self.around.last().map_or(Undecided::Legacy, |around| around.known.undecided),
         };
         let lenient = workflow.map("lenient");
         match lenient.and_then(|lenient| lenient.text("undecided_conditions")) {

@@ -93,10 +93,12 @@ impl Folder {
             let (state, result) = match workflow.clone().execute(cx).await {
                 Outcome::Succeeded(record) => (JobState::Succeeded, record),
                 Outcome::Skipped { record, .. } => (JobState::Skipped, record),
-                Outcome::Failed(failure) => match workflow.on_failure(&plan.key, &failure, 1) {
-                    FailureMeans::Tolerate { record } => (JobState::Partial, record),
-                    FailureMeans::FailRun { record } => (JobState::Failed, record),
-                },
+                Outcome::Failed(failure) => {
+                    match workflow.on_failure(&plan.key, &failure, 1, &done) {
+                        FailureMeans::Tolerate { record } => (JobState::Partial, record),
+                        FailureMeans::FailRun { record } => (JobState::Failed, record),
+                    }
+                }
             };
             done.push(DoneJob { key: plan.key, state, result });
             if state == JobState::Failed {

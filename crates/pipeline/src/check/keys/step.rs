@@ -3,7 +3,9 @@
 use super::{
     COUNT, FREE_MAP, Keys, Kind, MILLIS, SECONDS, Tables, Variant,
     chat::{CLAUDE, GEMINI},
-    key, later, spelling,
+    key, later,
+    pipeline::PIPELINE,
+    spelling,
 };
 
 /// The steps of a workflow.
@@ -114,6 +116,7 @@ pub(in crate::check) const STEP_TYPES: &[Variant] = &[
     here("claude", &[&CLAUDE, &OWN, &STEP], "one call to Claude"),
     here("echo", &[&ECHO, &OWN, &STEP], "gives its value back"),
     here("gemini", &[&GEMINI, &OWN, &STEP], "one call to Gemini"),
+    here("pipeline", &[&PIPELINE, &OWN, &STEP], "runs a whole pipeline as one step"),
     here("set_variable", &[&SET_VARIABLE, &STEP], "sets variables"),
     here("test_echo", &[&ECHO, &OWN, &STEP], "gives its value back"),
     beyond("gemini_instructor"),
@@ -128,7 +131,6 @@ pub(in crate::check) const STEP_TYPES: &[Variant] = &[
     beyond("switch"),
     beyond("data_transform"),
     beyond("file_ops"),
-    beyond("pipeline"),
     beyond("checkpoint"),
     beyond("codebase_query"),
     beyond("llm"),
