@@ -36,6 +36,8 @@ struct Reading {
 struct FileText {
     path: String,
     text: String,
+    /// A file of this name beside the document, which is another one.
+    shadowed: Option<PathBuf>,
 }
 
 impl PipelineRun {
@@ -74,6 +76,10 @@ impl PipelineRun {
         let fills = part.variables.is_some() || !injected.is_empty() || part.templates;
         let mut texts = Vec::with_capacity(found.len());
         for file in found {
+            if let Some(other) = &file.shadowed {
+                let (path, other) = (&file.path, other.display());
+                scope.warn(format!("{path} is that of the project root; {other} differs"));
+            }
             let text = match &part.component {
                 Some(key) => {
                     let key = key.text(scope).map_err(|stop| stopped(&stop))?;
@@ -190,8 +196,7 @@ impl Reading {
                 access.glob(&self.base, &self.path).map(|found| self.chosen(found))?
             }
             Some(_) | None => {
-                let text = self.one(access, &self.path, PROMPT_BYTES_MAX)?;
-                return Ok((vec![FileText { path: self.path.clone(), text }], false));
+                return Ok((vec![self.one(access, &self.path, PROMPT_BYTES_MAX)?], false));
             }
         };
         if found.len() > self.max_files {
@@ -203,9 +208,9 @@ impl Reading {
         let mut left = PROMPT_BYTES_MAX;
         let mut texts = Vec::with_capacity(found.len());
         for path in found {
-            let text = self.one(access, &path, left)?;
-            left = left.saturating_sub(text.len());
-            texts.push(FileText { path, text });
+            let file = self.one(access, &path, left)?;
+            left = left.saturating_sub(file.text.len());
+            texts.push(file);
         }
         Ok((texts, true))
     }
@@ -232,17 +237,28 @@ impl Reading {
     }
 
     /// The text of the file at `path`, of at most `max` bytes.
-    fn one(&self, access: &Access<'_>, path: &str, max: usize) -> Result<String, Unread> {
-        let mut bytes = Vec::new();
-        access.read_chunks(&self.base, path, &mut |chunk| {
-            if bytes.len() + chunk.len() > max {
-                return Err(FileError::TooLarge { path: path.into(), max: max as u64 });
-            }
-            bytes.extend_from_slice(chunk);
-            Ok(())
-        })?;
-        decoded(bytes, self.encoding)
-            .map_err(|why| Unread::Undecodable { path: path.to_owned(), why })
+    fn one(&self, access: &Access<'_>, path: &str, max: usize) -> Result<FileText, Unread> {
+        let fits = |size: u64| usize::try_from(size).is_ok_and(|size| size <= max);
+        let too_large = || FileError::TooLarge { path: path.into(), max: max as u64 };
+        if access.look(&self.base, path)?.is_some_and(|standing| !fits(standing.size)) {
+            return Err(too_large().into());
+        }
+        let content = access.read(&self.base, path)?;
+        if !fits(content.identity.size) {
+            return Err(too_large().into());
+        }
+        // One that cannot be read, or is too large, is another one.
+        let differs = |other: &PathBuf| {
+            let small = access.look(&self.base, &other.to_string_lossy());
+            let small = matches!(small, Ok(Some(standing)) if fits(standing.size));
+            let read = || access.read(&self.base, &other.to_string_lossy()).ok();
+            !small || read().is_none_or(|read| read.identity.digest != content.identity.digest)
+        };
+        let shadowed = content.shadowed.clone().filter(differs);
+        match decoded(content.bytes, self.encoding) {
+            Ok(text) => Ok(FileText { path: path.to_owned(), text, shadowed }),
+            Err(why) => Err(Unread::Undecodable { path: path.to_owned(), why }),
+        }
     }
 }
 
