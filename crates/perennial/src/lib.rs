@@ -43,18 +43,21 @@ pub use perennial_core::{
     run::{RunId, RunState},
     tree::TreeSnapshot,
 };
-pub use perennial_engine::{DrainReport, EventFeed, scheduler::Adoption, sessions::Sessions};
+pub use perennial_engine::{
+    DrainReport, DrainedAttempts, DrainedRun, EventFeed, RunFate, WaitsFor, scheduler::Adoption,
+    sessions::Sessions,
+};
 pub use perennial_pipeline::{Checked, Diagnostic, ProviderKind, Severity};
 pub use perennial_store::StoreError;
 pub use perennial_supervision::{Address, CallError, ChildSpec};
 
 pub use pipelines::{
-    MocksFileError, PipelineOutcome, PipelineRunHandle, Pipelines, Preflight, ResumePipelineError,
-    StartPipeline, StartPipelineError,
+    DefinitionError, MocksFileError, PipelineOutcome, PipelineRunHandle, Pipelines, Preflight,
+    ResumePipelineError, StartPipeline, StartPipelineError,
 };
 pub use runtime::{
-    Builder, Config, ConfigError, ProviderMode, Runtime, RuntimeError, ShutdownSummary, Store,
-    declared_tree,
+    Builder, Config, ConfigError, LimitError, Limits, ProviderMode, Runtime, RuntimeError,
+    ShutdownSummary, Store, declared_tree,
 };
 
 /// What is recorded of runs, for those who show it.
@@ -65,12 +68,14 @@ pub mod records {
         run::{AttemptEnd, JobState},
     };
     pub use perennial_engine::{
-        RunError, RunHandle,
+        RunError, RunHandle, RunWarning, WarningFeed,
+        monitor::Monitoring,
         performance::{Performance, StepDetail, Thresholds, Warning, WarningKind},
     };
     pub use perennial_pipeline::{
-        BuiltPrompt, FILE_BYTES_MAX, Input, InputErrors, PartText, Pipeline, render, report_json,
-        schema,
+        BuiltPrompt, FILE_BYTES_MAX, FunctionEntry, Graph, Input, InputErrors, KeyEntry, PartText,
+        Pipeline, Plan, PlannedJob, StepExplanation, StepState, StepTypeEntry, functions, render,
+        report_json, schema, step_types, yaml_text,
     };
     pub use perennial_store::{
         AttemptRecord, CallRecord, EventRecord, JobRecord, RunRecord, RunSummary, RunView,

@@ -9,10 +9,15 @@
 //! | `source` | bytes → tree in which every value knows its place |
 //! | `diagnostic` | what is wrong, as text and as JSON |
 //! | `expression` | the one grammar of templates and conditions: parser, functions, pure evaluation |
+//! | `compose` | definitions of several files |
+//! | `environment` | variables of the environment in texts, bound when a run begins |
 //! | `formula` | one template or condition on values at hand, without a run |
 //! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
+//! | `explanation` | what a step would do |
+//! | `uses` | what a step reads, and whose value it is |
+//! | `graph` | the pipeline as a picture, of a run with its states |
 //! | `spelling` | "did you mean" |
 //!
 //! What the language has and this version does not is a load error with the hint
@@ -34,6 +39,11 @@
 //!   a `previous_response` part as it is, and the text of any other part.
 //! * 1.7: `clear_vars` hides values from everything that runs later; the engine keeps the records,
 //!   which are what a resume is made from. A step that is skipped clears nothing.
+//! * YP-5: braces of a file are looked at when the part has `variables` (maybe none) or `templates`,
+//!   or another part is injected; otherwise the text is given as it stands. A `{if` without a `}` on
+//!   its line is no block; any other malformed block fails the step. More files than `max_files`,
+//!   and a directory or glob without any, fail it too. Components are texts and static parts.
+//! * YP-6: files are not cached within a run: each attempt reads them anew.
 //! * YP-12: `perennial prompt` is not in this version: the journal has the digests of requests, and
 //!   not their texts. `--show-prompts` shows them as they are sent.
 //! * YT-22: `uuid()` is derived from the key of the job, which is in the journal, and is the same
@@ -65,23 +75,35 @@
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
+mod compose;
 mod definition;
 mod diagnostic;
+mod environment;
+mod explanation;
 mod expression;
 mod formula;
+mod graph;
 mod run;
 mod source;
 mod spelling;
+mod uses;
 
-pub use check::{Checked, FILE_BYTES_MAX, read_yaml, schema};
+pub use check::{Checked, read_yaml, schema};
+pub use check::{KeyEntry, StepTypeEntry, step_types};
 pub use definition::{
     Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
-    ProviderKind,
+    Plan, PlannedJob, ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
+pub use environment::RunEnvironment;
+pub use explanation::{CallExplanation, Reads, StepExplanation};
+pub use expression::{FunctionEntry, functions, yaml_text};
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
+pub use graph::{Graph, StepState};
 pub use run::{
     BuiltPrompt, CallDefaults, FailureText, InvalidSettings, PartText, PipelineRun, Providers,
     Resolved, RunDirectories, RunSettings,
 };
-pub use source::{Position, Span};
+pub use source::{
+    FILE_BYTES_MAX, MemorySources, Position, SourceFault, SourceFile, SourceLoader, Span,
+};

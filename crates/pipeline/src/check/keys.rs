@@ -5,6 +5,7 @@
 mod chat;
 mod deployment;
 mod files;
+mod listing;
 mod pipeline;
 mod prompt;
 mod schema;
@@ -14,6 +15,7 @@ mod workflow;
 
 pub(super) use chat::{CLAUDE_OPTIONS, TOKEN_BUDGET};
 pub(super) use files::FILE_OPS;
+pub use listing::{KeyEntry, StepTypeEntry, step_types};
 pub(super) use pipeline::OUTPUT;
 pub(super) use prompt::PARTS;
 pub(super) use schema::schema;
@@ -173,6 +175,7 @@ const ALL: &[&Keys] = &[
     &prompt::STATIC,
     &prompt::PREVIOUS,
     &prompt::DYNAMIC,
+    &prompt::FILE,
     &workflow::INPUT,
     &workflow::LENIENT,
     &workflow::CHECKPOINT_CONFIG,

@@ -1,5 +1,6 @@
 //! Prompts: lists of parts (3.1).
 
+mod file;
 mod shaping;
 
 use super::{Check, Section, keys, references::Standpoint, section::LATER};
@@ -27,7 +28,7 @@ impl Check<'_> {
             return None;
         };
         let pointer = step.pointer_of("prompt");
-        match &entry.value.content {
+        match entry.value.source() {
             Content::Text { .. } => {
                 let text = "the prompt is a string, taken as one static part";
                 let note = Finding::note(Code(211), text).at(entry.value.extent);
@@ -97,6 +98,7 @@ impl Check<'_> {
             "static" => self.static_part(&section, from),
             "dynamic" => self.dynamic_part(&section, from),
             "previous_response" => self.previous_part(&section, from),
+            "file" => self.file_part(&section, from),
             unknown => {
                 let hint = match variant {
                     Some(_) => Some(LATER.to_owned()),
@@ -126,7 +128,9 @@ impl Check<'_> {
         };
         let text = section.text("content")?;
         if raw {
-            return Some(PromptPart::Raw(text.to_owned()));
+            self.bound_later(node);
+            let source = node.to_source();
+            return Some(PromptPart::Raw(source.as_str().unwrap_or(text).to_owned()));
         }
         self.template(node, &section.pointer_of("content"), from).map(PromptPart::Static)
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use perennial_core::{FailureClass, failure::Failure, run::SkipReason};
 use perennial_engine::{AttemptCx, Outcome};
+use perennial_tools::Redactor;
 use serde_json::{Map, Value};
 
 use super::{
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::{
     definition::{Assign, Echo, Step, StepKind, Write},
+    environment::redacted,
     expression::Condition,
 };
 
@@ -27,6 +29,19 @@ impl PipelineRun {
     ///
     /// The failure of the step.
     pub(super) async fn attempt(&self, cx: &AttemptCx) -> Result<Outcome, Failure> {
+        let made = self.attempted(cx).await;
+        let Some(redactor) = &self.redactor else { return made };
+        match made {
+            Ok(Outcome::Succeeded(value)) => Ok(Outcome::Succeeded(redacted(value, redactor))),
+            Ok(Outcome::Skipped { reason, record }) => {
+                Ok(Outcome::Skipped { reason, record: redacted(record, redactor) })
+            }
+            Ok(Outcome::Failed(failure)) => Ok(Outcome::Failed(harmless(failure, redactor))),
+            Err(failure) => Err(harmless(failure, redactor)),
+        }
+    }
+
+    async fn attempted(&self, cx: &AttemptCx) -> Result<Outcome, Failure> {
         let done = tree::index(&cx.done);
         let due = self.due(&cx.job, &done).ok_or_else(|| unknown_job(&cx.job))?;
         match &due.role {
@@ -82,6 +97,10 @@ impl PipelineRun {
 
     /// The record, once its value is in the file that the step names, if it names one.
     async fn left(&self, step: &Step, record: Value, scope: &Scope<'_>) -> Result<Value, Failure> {
+        let record = match &self.redactor {
+            Some(redactor) => redacted(record, redactor),
+            None => record,
+        };
         match &step.output_to_file {
             Some(file) => self.leave(step, file, record, scope).await,
             None => Ok(record),
@@ -132,6 +151,14 @@ fn own_variables(step: &Step, scope: &mut Scope<'_>) -> Result<(), Failure> {
         scope.set_own(name, value);
     }
     Ok(())
+}
+
+fn harmless(failure: Failure, redactor: &Redactor) -> Failure {
+    Failure {
+        message: redactor.redact(&failure.message),
+        detail: redacted(failure.detail, redactor),
+        ..failure
+    }
 }
 
 /// The value an `echo` step shows for failing on demand.

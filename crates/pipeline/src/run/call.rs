@@ -10,8 +10,11 @@ use perennial_tools::provider::{CallCx, complete};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{PipelineRun, prompt::prompt, record, scope::Scope, settings::BuiltPrompt};
-use crate::definition::{Chat, Step};
+use super::{PipelineRun, record, scope::Scope, settings::BuiltPrompt};
+use crate::{
+    definition::{Chat, Step},
+    environment::redacted,
+};
 
 impl PipelineRun {
     /// Makes the call of `step`, or takes its recorded reply.
@@ -26,7 +29,7 @@ impl PipelineRun {
         cx: &AttemptCx,
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
-        let request = self.request(chat, cx, scope)?;
+        let request = self.request(chat, cx, scope).await?;
         let provider = self.providers.provider(chat.provider)?;
         let within = chat.options.call_within().min(step.attempt_within());
         let idle = chat.options.idle().min(within);
@@ -36,7 +39,11 @@ impl PipelineRun {
                 let surroundings =
                     CallCx { within, idle, ..CallCx::new(key, cx.job.names().join("/")) };
                 let completion = complete(&*provider, &request, &surroundings).await?;
-                serde_json::to_value(completion).map_err(|error| malformed(&error))
+                let reply = serde_json::to_value(completion).map_err(|error| malformed(&error))?;
+                Ok(match &self.redactor {
+                    Some(redactor) => redacted(reply, redactor),
+                    None => reply,
+                })
             })
             .await?;
         let completion =
@@ -46,7 +53,7 @@ impl PipelineRun {
     }
 
     /// The request: the same for the same definition, inputs and earlier records.
-    fn request(
+    async fn request(
         &self,
         chat: &Chat,
         cx: &AttemptCx,
@@ -55,14 +62,20 @@ impl PipelineRun {
         let calls = &self.settings.calls;
         let usual = calls.of(chat.provider);
         let options = &chat.options;
-        let prompt = prompt(&chat.prompt, options.system.as_ref(), scope)?;
+        let prompt = self.prompt(&chat.prompt, options.system.as_ref(), scope).await?;
         let model = calls.resolve(options.model.as_deref().unwrap_or(&usual.model)).to_owned();
+        let mut shown = prompt.parts.clone();
+        if let Some(redactor) = &self.redactor {
+            for part in &mut shown {
+                part.text = redactor.redact(&part.text);
+            }
+        }
         self.providers.prompted(&BuiltPrompt {
             run: &cx.run,
             job: &cx.job,
             attempt: cx.attempt,
             model: &model,
-            parts: &prompt.parts,
+            parts: &shown,
         });
         Ok(ChatRequest {
             model,

@@ -19,7 +19,7 @@ use perennial_tools::files::{Base, FileError};
 use serde_json::{Map, Value, json};
 
 use super::PipelineRun;
-use crate::definition::Exports;
+use crate::{definition::Exports, environment::redacted};
 
 /// Version of the format.
 const VERSION: &str = "1.1";
@@ -97,7 +97,7 @@ impl Exporter {
             .iter()
             .filter_map(|step| Some((step.name.clone(), found(&step.name)?.result.clone())))
             .collect();
-        json!({
+        let content = json!({
             "workflow_name": self.run.pipeline.name(),
             "run_id": news.run,
             "definition_hash": self.run.pipeline.definition().digest,
@@ -114,7 +114,12 @@ impl Exporter {
                 "step_index": index,
             },
             "version": VERSION,
-        })
+        });
+        // Records are harmless already; the variables that the document gives may not be.
+        match &self.run.redactor {
+            Some(redactor) => redacted(content, redactor),
+            None => content,
+        }
     }
 
     async fn export(&mut self, news: &News) -> Result<(), Failure> {

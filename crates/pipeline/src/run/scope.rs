@@ -15,6 +15,7 @@ use perennial_core::{
     run::{IdempotencyKey, JobState, RunId},
 };
 use perennial_engine::{AttemptCx, CallJournal, DoneJob, Warnings, workflow::BoxFuture};
+use perennial_tools::Redactor;
 use serde_json::{Map, Value};
 
 use super::{
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::{
     definition::{Assign, Cleared, Step, StepKind, VariableScope, Write},
+    environment::{RunEnvironment, typed},
     expression::{Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk},
 };
 
@@ -32,6 +34,10 @@ pub(super) struct Scope<'a> {
     frame: Frame<'a>,
     done: &'a Done<'a>,
     inputs: &'a Value,
+    /// What `workflow.…` reads.
+    facts: Cow<'a, Value>,
+    environment: &'a RunEnvironment,
+    redactor: Option<&'a Redactor>,
     /// Variables and constants that the document gives, and those of a parent below them.
     initial: Cow<'a, Value>,
     given: Cow<'a, Value>,
@@ -102,9 +108,9 @@ impl<'a> Scope<'a> {
         let facts = &frame.model.facts.0;
         let opened = frame.opened.as_ref().map(|opened| opened.record);
         let over = |key: &str| {
-            let own = &facts[key];
+            let own = run.bound(&facts[key]);
             let inherited = opened.and_then(|opened| opened.get(key)?.as_object());
-            let Some(inherited) = inherited else { return Cow::Borrowed(own) };
+            let Some(inherited) = inherited else { return own };
             let mut merged = inherited.clone();
             let own = own.as_object().into_iter().flatten();
             merged.extend(own.map(|(name, value)| (name.clone(), value.clone())));
@@ -117,6 +123,9 @@ impl<'a> Scope<'a> {
                 .map_or(&run.settings.inputs, |opened| opened.get("inputs").unwrap_or(&NOTHING)),
             initial: over("variables"),
             given: over("global_vars"),
+            facts: run.bound(&frame.model.facts.0),
+            environment: &run.settings.environment,
+            redactor: run.redactor.as_ref(),
             run: &cx.run,
             step: &step.name,
             attempt: cx.attempt,
@@ -310,13 +319,13 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Whether what `path` names is chosen by the document or by who started the run, not by a step. What a child is
-    /// given may come from a step of its parent.
+    /// Whether what `path` names is chosen by the document or by who started the run, not by a step.
     pub(super) fn is_given(&self, path: &Path) -> bool {
+        // What a child is given, a step of its parent may have made up.
         let outermost = self.frame.opened.is_none();
         let root = path.root.as_str();
         match root {
-            "workflow" | "run_id" | "execution_id" | "timestamp" | "date" => true,
+            "workflow" | "run_id" | "execution_id" | "timestamp" | "date" | "env" => true,
             "inputs" => outermost,
             // A step may have written any of them.
             "global_vars" => outermost && self.constants.is_empty(),
@@ -365,7 +374,7 @@ impl<'a> Scope<'a> {
 
     fn rooted(&self, path: &Path) -> Result<Cow<'_, Value>, Option<Vec<String>>> {
         let inside = |value: Value| walk(Cow::Owned(value), &path.segments);
-        let facts = &self.frame.model.facts.0;
+        let facts = &*self.facts;
         match path.root.as_str() {
             "steps" => match path.segments.split_first() {
                 Some((first, rest)) => {
@@ -402,6 +411,13 @@ impl<'a> Scope<'a> {
                 }
                 _ => Err(Some(["name", "attempt", "variables"].map(str::to_owned).to_vec())),
             },
+            "env" => {
+                let name = path.segments.first().and_then(Segment::field).map(|(name, _)| name);
+                match name.and_then(|name| self.environment.get(name)) {
+                    Some(text) => walk(Cow::Owned(typed(text)), &path.segments[1..]),
+                    None => Err(Some(Vec::new())),
+                }
+            }
             "timestamp" => inside(Value::from(self.timestamp.as_str())),
             "date" => inside(Value::from(self.date.as_str())),
             _ => inside(Value::from(self.run.as_str())),
@@ -486,7 +502,14 @@ impl Names for Scope<'_> {
     }
 
     fn warn(&self, text: String) {
-        self.warnings.push(&text);
+        match self.redactor {
+            Some(redactor) => self.warnings.push(&redactor.redact(&text)),
+            None => self.warnings.push(&text),
+        }
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.environment.get(name).map(str::to_owned)
     }
 
     fn undecided(&self) -> Undecided {
