@@ -57,6 +57,10 @@ pub fn child_spec(services: Services, within: Duration) -> ChildSpec {
     spec.shutdown(Shutdown::Timeout(within + Duration::from_secs(1))).detail(move || shown.read())
 }
 
+fn within_ms(within: Duration) -> u64 {
+    u64::try_from(within.as_millis()).unwrap_or(u64::MAX)
+}
+
 struct Drain {
     services: Services,
     within: Duration,
@@ -70,7 +74,7 @@ impl Actor for Drain {
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorError> {
-        self.published.publish(json!({ "draining": false }));
+        self.published.publish(json!({ "draining": false, "within_ms": within_ms(self.within) }));
         Ok(())
     }
 
@@ -91,7 +95,7 @@ impl Drain {
         let services = &self.services;
         let begun = services.clock.now();
         services.start_draining();
-        self.published.publish(json!({ "draining": true }));
+        self.published.publish(json!({ "draining": true, "within_ms": within_ms(self.within) }));
         self.fence().await;
         let live = services.live_attempts();
         let patience = self.within.saturating_sub(DRAIN_GRACE);
