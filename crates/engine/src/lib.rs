@@ -28,7 +28,7 @@ pub mod sessions;
 mod waiting;
 pub mod workflow;
 
-pub use drain::DrainReport;
+pub use drain::{DrainReport, DrainedAttempts, DrainedRun, RunFate};
 pub use feed::{EventFeed, RunEvent, RunWarning, WarningFeed};
 pub use runs::{RunError, RunHandle, RunOutcome, Runs, StartRun};
 pub use services::{Definitions, NotRunnable, Services, ServicesSpec};

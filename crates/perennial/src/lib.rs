@@ -44,15 +44,16 @@ pub use perennial_core::{
     tree::TreeSnapshot,
 };
 pub use perennial_engine::{
-    DrainReport, EventFeed, WaitsFor, scheduler::Adoption, sessions::Sessions,
+    DrainReport, DrainedAttempts, DrainedRun, EventFeed, RunFate, WaitsFor, scheduler::Adoption,
+    sessions::Sessions,
 };
 pub use perennial_pipeline::{Checked, Diagnostic, ProviderKind, Severity};
 pub use perennial_store::StoreError;
 pub use perennial_supervision::{Address, CallError, ChildSpec};
 
 pub use pipelines::{
-    MocksFileError, PipelineOutcome, PipelineRunHandle, Pipelines, Preflight, ResumePipelineError,
-    StartPipeline, StartPipelineError,
+    DefinitionError, MocksFileError, PipelineOutcome, PipelineRunHandle, Pipelines, Preflight,
+    ResumePipelineError, StartPipeline, StartPipelineError,
 };
 pub use runtime::{
     Builder, Config, ConfigError, LimitError, Limits, ProviderMode, Runtime, RuntimeError,
@@ -72,8 +73,9 @@ pub mod records {
         performance::{Performance, StepDetail, Thresholds, Warning, WarningKind},
     };
     pub use perennial_pipeline::{
-        BuiltPrompt, FILE_BYTES_MAX, Input, InputErrors, PartText, Pipeline, render, report_json,
-        schema,
+        BuiltPrompt, FILE_BYTES_MAX, FunctionEntry, Graph, Input, InputErrors, KeyEntry, PartText,
+        Pipeline, StepExplanation, StepState, StepTypeEntry, functions, render, report_json,
+        schema, step_types,
     };
     pub use perennial_store::{
         AttemptRecord, CallRecord, EventRecord, JobRecord, RunRecord, RunSummary, RunView,

@@ -117,6 +117,18 @@ pub enum ResumePipelineError {
     Run(#[from] RunError),
 }
 
+/// Why the definition of a run was not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DefinitionError {
+    /// The store cannot be read, or has no such run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// It is no workflow of this language, or of a later version of it.
+    #[error(transparent)]
+    Invalid(#[from] perennial_pipeline::InvalidDefinition),
+}
+
 /// Why a file of scripted replies was not read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -372,6 +384,17 @@ impl Pipelines {
     /// When there is no such run.
     pub async fn get(&self, run: &RunId) -> Result<PipelineRunHandle, RunError> {
         Ok(PipelineRunHandle { run: self.parts.runs.get(run).await? })
+    }
+
+    /// The workflow that a run was accepted with, whatever its file says now.
+    ///
+    /// # Errors
+    ///
+    /// See [`DefinitionError`].
+    pub async fn definition(&self, run: &RunId) -> Result<Pipeline, DefinitionError> {
+        let record = self.parts.runs.get(run).await?.view().await?.run;
+        let bytes = self.parts.store.blob(record.definition).await.map_err(RunError::from)?;
+        Ok(Pipeline::revive(&bytes)?)
     }
 
     async fn keep(&self, mocks: &Value) -> Result<Digest, StoreError> {

@@ -51,7 +51,8 @@ pub struct Runtime {
 /// How a shutdown went.
 #[derive(Clone, Debug)]
 pub struct ShutdownSummary {
-    /// What became of the attempts that were under way; absent when the tree had ended before.
+    /// What became of the runs and attempts that were under way; absent when the tree had ended
+    /// before.
     pub drain: Option<DrainReport>,
     /// How the tree stopped.
     pub tree: ShutdownReport,
@@ -223,6 +224,12 @@ impl Runtime {
     /// Waits until the tree has ended by itself: its root gave up.
     pub async fn ended(&self) -> perennial_core::ExitReason {
         self.root.ended().await
+    }
+
+    /// Waits for the report of the drain that a [`shutdown`](Self::shutdown) begins with: it is there
+    /// before the rest of the tree has stopped.
+    pub fn drained(&self) -> impl Future<Output = DrainReport> + Send + use<> {
+        self.services.drained()
     }
 
     /// Stops in order: nothing is claimed any more, attempts under way get their time to end, what

@@ -13,6 +13,9 @@
 //! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
+//! | `explanation` | what a step would do |
+//! | `uses` | what a step reads, and whose value it is |
+//! | `graph` | the pipeline as a picture, of a run with its states |
 //! | `spelling` | "did you mean" |
 //!
 //! What the language has and this version does not is a load error with the hint
@@ -53,25 +56,37 @@
 //! * YR-63: the file is written by the attempt, before its result is committed, and not after: an attempt that is
 //!   repeated writes the same. The record says `output_file`; the bare value of an `echo` step has no place for it.
 //! * YR-74: a run makes its directories when its document or its start names one, or a step works on files.
+//! * 2.15: `wait` is not in this version; `chunk_size` is checked and changes nothing, as all copies go in chunks. A
+//!   pattern with `.*` and nothing that only regular expressions have is a glob; `pattern_type` decides otherwise.
+//!   A CSV row with more fields than there are names is an error; `json_to_xml` writes lists as repeated elements.
+//! * YS-90: `move`, `delete`, `append` and processing in place journal what they see before they change anything, as a
+//!   call, so that a repeated attempt finishes what is left; the others write what is there already, and leave it.
 //! * YR-72: PL521 is told of relative paths without holes that climb above their base; the others are seen when used.
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
 mod definition;
 mod diagnostic;
+mod explanation;
 mod expression;
 mod formula;
+mod graph;
 mod run;
 mod source;
 mod spelling;
+mod uses;
 
 pub use check::{Checked, FILE_BYTES_MAX, read_yaml, schema};
+pub use check::{KeyEntry, StepTypeEntry, step_types};
 pub use definition::{
     Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
     ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
+pub use explanation::{CallExplanation, Reads, StepExplanation};
+pub use expression::{FunctionEntry, functions};
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
+pub use graph::{Graph, StepState};
 pub use run::{
     BuiltPrompt, CallDefaults, FailureText, InvalidSettings, PartText, PipelineRun, Providers,
     Resolved, RunDirectories, RunSettings,
