@@ -11,7 +11,8 @@ use perennial_supervision::{CallError, actor::RpcReply};
 use serde_json::Value;
 
 use crate::{
-    EventFeed, NotRunnable, Services, Workflow,
+    EventFeed, NotRunnable, Services, WaitsFor, WarningFeed, Workflow,
+    monitor::Monitoring,
     patience::{STORE_WITHIN, patiently},
     performance::{Performance, Thresholds},
     run::Message,
@@ -194,6 +195,16 @@ impl Runs {
         Ok(RunHandle { runs: self.clone(), run: run.clone() })
     }
 
+    /// What the monitors of this runtime warn of from now on, each crossing of a threshold once.
+    pub fn warnings(&self) -> WarningFeed {
+        self.services.hub.warnings()
+    }
+
+    /// How runs are monitored: their thresholds.
+    pub fn monitoring(&self) -> Monitoring {
+        self.services.monitoring
+    }
+
     /// Runs, newest first.
     ///
     /// # Errors
@@ -230,6 +241,12 @@ impl RunHandle {
     /// When the store cannot be read.
     pub async fn view(&self) -> Result<RunView, RunError> {
         self.runs.view(&self.run).await
+    }
+
+    /// What it waits for before this process works on it; nothing when it is under way, has ended, or
+    /// belongs to another process.
+    pub fn waits_for(&self) -> Option<WaitsFor> {
+        self.runs.services.waiting.of(&self.run)
     }
 
     /// How it performed, or performs: durations, sizes, retries, and what passed `thresholds`.

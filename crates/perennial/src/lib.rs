@@ -44,7 +44,7 @@ pub use perennial_core::{
     tree::TreeSnapshot,
 };
 pub use perennial_engine::{
-    DrainReport, DrainedAttempts, DrainedRun, EventFeed, RunFate, scheduler::Adoption,
+    DrainReport, DrainedAttempts, DrainedRun, EventFeed, RunFate, WaitsFor, scheduler::Adoption,
     sessions::Sessions,
 };
 pub use perennial_pipeline::{Checked, Diagnostic, ProviderKind, Severity};
@@ -56,8 +56,8 @@ pub use pipelines::{
     ResumePipelineError, StartPipeline, StartPipelineError,
 };
 pub use runtime::{
-    Builder, Config, ConfigError, ProviderMode, Runtime, RuntimeError, ShutdownSummary, Store,
-    declared_tree,
+    Builder, Config, ConfigError, LimitError, Limits, ProviderMode, Runtime, RuntimeError,
+    ShutdownSummary, Store, declared_tree,
 };
 
 /// What is recorded of runs, for those who show it.
@@ -68,7 +68,8 @@ pub mod records {
         run::{AttemptEnd, JobState},
     };
     pub use perennial_engine::{
-        RunError, RunHandle,
+        RunError, RunHandle, RunWarning, WarningFeed,
+        monitor::Monitoring,
         performance::{Performance, StepDetail, Thresholds, Warning, WarningKind},
     };
     pub use perennial_pipeline::{

@@ -11,7 +11,7 @@ use perennial_core::{
     run::{JobState, RunId, RunState},
 };
 use perennial_engine::{
-    EventFeed, RunError, RunHandle, StartRun,
+    EventFeed, RunError, RunHandle, StartRun, WaitsFor,
     performance::{Performance, Thresholds},
 };
 use perennial_pipeline::{
@@ -437,6 +437,12 @@ impl PipelineRunHandle {
     /// Its id.
     pub fn id(&self) -> &RunId {
         self.run.id()
+    }
+
+    /// What it waits for before this process works on it, a free place for example; nothing when it is
+    /// under way, has ended, or belongs to another process.
+    pub fn waits_for(&self) -> Option<WaitsFor> {
+        self.run.waits_for()
     }
 
     /// Its committed events, from the first on.

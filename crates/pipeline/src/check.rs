@@ -4,6 +4,7 @@ mod chat;
 mod conditions;
 mod defaults;
 mod document;
+mod file_ops;
 mod files;
 mod inputs;
 mod keys;
@@ -23,10 +24,11 @@ use crate::{
     source::{self, Extent, SourceText},
 };
 
+pub(crate) use file_ops::{CONVERSIONS, is_glob};
 pub use keys::{KeyEntry, StepTypeEntry, step_types};
 use references::Around;
 pub(crate) use references::Known;
-pub(crate) use section::Section;
+pub(crate) use section::{Section, duration_text};
 
 /// Largest file, in bytes.
 pub const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;

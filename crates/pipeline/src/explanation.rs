@@ -94,7 +94,10 @@ impl Pipeline {
 fn call(step: &Step) -> Option<CallExplanation> {
     let chat = match &step.kind {
         StepKind::Chat(chat) => chat,
-        StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => return None,
+        StepKind::Echo(_)
+        | StepKind::SetVariable(_)
+        | StepKind::FileOps(_)
+        | StepKind::Pipeline(_) => return None,
     };
     Some(CallExplanation {
         provider: chat.provider.name(),

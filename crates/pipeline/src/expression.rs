@@ -27,6 +27,7 @@ pub(crate) use evaluate::{Missing, Names, Place, Stop, Undecided, evaluate, hold
 pub(crate) use filters::Filters;
 pub use function::{FunctionEntry, functions};
 pub(crate) use path::{TextPath, fields, query, walk};
+pub(crate) use pattern::Pattern;
 pub(crate) use syntax::{Expression, Path, Segment, Standing, SyntaxError};
 pub(crate) use template::{Template, TemplateTree};
 pub(crate) use text::{cut_at_word, pretty, to_text};

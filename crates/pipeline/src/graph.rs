@@ -128,7 +128,10 @@ impl Graph {
 fn about(step: &Step) -> String {
     let model = match &step.kind {
         StepKind::Chat(chat) => chat.options.model.as_deref(),
-        StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => None,
+        StepKind::Echo(_)
+        | StepKind::SetVariable(_)
+        | StepKind::FileOps(_)
+        | StepKind::Pipeline(_) => None,
     };
     match model {
         Some(model) => format!("{}, {model}", step.type_name),

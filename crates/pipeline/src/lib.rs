@@ -56,6 +56,11 @@
 //! * YR-63: the file is written by the attempt, before its result is committed, and not after: an attempt that is
 //!   repeated writes the same. The record says `output_file`; the bare value of an `echo` step has no place for it.
 //! * YR-74: a run makes its directories when its document or its start names one, or a step works on files.
+//! * 2.15: `wait` is not in this version; `chunk_size` is checked and changes nothing, as all copies go in chunks. A
+//!   pattern with `.*` and nothing that only regular expressions have is a glob; `pattern_type` decides otherwise.
+//!   A CSV row with more fields than there are names is an error; `json_to_xml` writes lists as repeated elements.
+//! * YS-90: `move`, `delete`, `append` and processing in place journal what they see before they change anything, as a
+//!   call, so that a repeated attempt finishes what is left; the others write what is there already, and leave it.
 //! * YR-72: PL521 is told of relative paths without holes that climb above their base; the others are seen when used.
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 

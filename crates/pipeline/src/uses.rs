@@ -56,6 +56,7 @@ pub(crate) fn of(model: &Model, place: usize) -> Vec<Used> {
             }
             chat.prompt.iter().for_each(|one| part(one, &mut see));
         }
+        StepKind::FileOps(files) => files.arguments.paths(&mut see),
         StepKind::Pipeline(nested) => {
             nested.inputs.iter().for_each(|(_, value)| value.paths(&mut see));
             if let Some(depth) = &nested.max_depth {
@@ -93,7 +94,10 @@ fn part<'e>(part: &'e Part, see: &mut impl FnMut(&'e Path)) {
 fn responses(step: &Step) -> impl Iterator<Item = &String> {
     let parts = match &step.kind {
         StepKind::Chat(chat) => chat.prompt.as_slice(),
-        StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => &[],
+        StepKind::Echo(_)
+        | StepKind::SetVariable(_)
+        | StepKind::FileOps(_)
+        | StepKind::Pipeline(_) => &[],
     };
     parts.iter().filter_map(|part| match &part.yields {
         PromptPart::PreviousResponse(previous) => Some(&previous.step),
@@ -130,6 +134,8 @@ pub(crate) fn sets(step: &Step, name: &str) -> bool {
             Some(target) => target == name,
             None => assign.variables.iter().any(|(variable, _)| variable == name),
         },
-        StepKind::Echo(_) | StepKind::Chat(_) | StepKind::Pipeline(_) => false,
+        StepKind::Echo(_) | StepKind::Chat(_) | StepKind::FileOps(_) | StepKind::Pipeline(_) => {
+            false
+        }
     }
 }

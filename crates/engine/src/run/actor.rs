@@ -15,6 +15,7 @@ use perennial_supervision::{
 use serde_json::{Value, json};
 
 use super::{
+    account::Accounting,
     attempt::{self, Heard},
     machine::{Circumstances, Ending, Fact, Machine, Reported, StopCause, Unchanged},
 };
@@ -48,6 +49,19 @@ pub(crate) enum Message {
     Pause { pause: bool, reply: ReplyPort<Result<bool, StoreError>> },
 }
 
+impl Message {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Wake => "wake",
+            Self::Report { .. } => "report",
+            Self::AttemptDown { .. } => "attempt_down",
+            Self::Fence { .. } => "fence",
+            Self::Cancel { .. } => "cancel",
+            Self::Pause { .. } => "pause",
+        }
+    }
+}
+
 /// How to supervise the actor of `run`.
 pub(crate) fn child_spec(
     services: &Services,
@@ -58,12 +72,13 @@ pub(crate) fn child_spec(
     let (shell_services, shell_run, shell_workflow) =
         (services.clone(), run.clone(), workflow.clone());
     let published = detail.clone();
-    let (spec, address) = ChildSpec::actor(run.as_str(), move || {
+    let (spec, address) = ChildSpec::actor_of_kinds(run.as_str(), Message::kind, move || {
         let shell = Shell {
             services: shell_services.clone(),
             run: shell_run.clone(),
             workflow: shell_workflow.clone(),
             published: published.clone(),
+            accounting: Accounting::default(),
         };
         (shell, ())
     });
@@ -79,6 +94,7 @@ struct Shell {
     run: RunId,
     workflow: Arc<dyn Workflow>,
     published: Arc<Published>,
+    accounting: Accounting,
 }
 
 impl Actor for Shell {
@@ -447,13 +463,16 @@ impl Shell {
         let current = machine.jobs().iter().rev().find(|job| !job.state.is_terminal());
         let step = current.map(|job| json!(job.key)).unwrap_or(Value::Null);
         let attempt = current.map(|job| json!(job.attempt)).unwrap_or(Value::Null);
+        let done = machine.done();
+        let account = self.accounting.measure(&machine.settings, &done);
+        self.services.accounts.insert(self.run.clone(), account);
         self.published.publish(json!({
             "workflow": self.workflow.name(),
             "definition": self.workflow.definition().digest.short(),
             "state": machine.state,
             "step": step,
             "attempt": attempt,
-            "done": machine.done().len(),
+            "done": done.len(),
         }));
     }
 }
