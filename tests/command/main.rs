@@ -5,9 +5,11 @@
 
 mod check;
 mod composed;
+mod draining;
 mod failures;
 mod files;
 mod hello;
+mod looking;
 mod pipe;
 mod refusals;
 mod secrets;

@@ -15,6 +15,9 @@
 //! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
+//! | `explanation` | what a step would do |
+//! | `uses` | what a step reads, and whose value it is |
+//! | `graph` | the pipeline as a picture, of a run with its states |
 //! | `spelling` | "did you mean" |
 //!
 //! What the language has and this version does not is a load error with the hint
@@ -56,6 +59,16 @@
 //!   repeated writes the same. The record says `output_file`; the bare value of an `echo` step has no place for it.
 //! * YR-74: a run makes its directories when its document or its start names one, or a step works on files.
 //! * YR-72: PL521 is told of relative paths without holes that climb above their base; the others are seen when used.
+//! * YF-41: in places where no text with holes is asked for, a variable of the environment is read
+//!   at load and its value is part of the definition; a secret there is PL223. `env.NAME` in an
+//!   expression is typed like `${NAME}` alone. The default of `${NAME:-text}` also stands for an
+//!   empty variable, as in a shell.
+//! * YF-42: secrets shorter than 8 bytes are not looked for in records; the key of the hashes is
+//!   recorded with the run: a hash tells a change, it does not protect a value that can be guessed.
+//! * YF-44: of two included files the later one wins; both win over what is extended. A definition
+//!   puts at most 200 files together, counting each time one is named.
+//! * YF-45: `$if` does not see what branches of other `$if` give; a branch names no files.
+//! * YR-71: files that `extends` and `include` name may lie outside of the read roots.
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
@@ -63,11 +76,14 @@ mod compose;
 mod definition;
 mod diagnostic;
 mod environment;
+mod explanation;
 mod expression;
 mod formula;
+mod graph;
 mod run;
 mod source;
 mod spelling;
+mod uses;
 
 pub use check::{Checked, read_yaml, schema};
 pub use definition::{
@@ -76,8 +92,10 @@ pub use definition::{
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use environment::RunEnvironment;
+pub use explanation::{CallExplanation, Reads, StepExplanation};
 pub use expression::yaml_text;
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
+pub use graph::{Graph, StepState};
 pub use run::{
     BuiltPrompt, CallDefaults, FailureText, InvalidSettings, PartText, PipelineRun, Providers,
     Resolved, RunDirectories, RunSettings,
