@@ -1,6 +1,7 @@
 //! The resolved definition: what runs, what is hashed, and what another process builds again.
 
 mod binding;
+mod file_ops;
 mod files;
 mod input;
 mod model;
@@ -15,6 +16,7 @@ use perennial_core::{digest::canonical_json, run::JobKey};
 use perennial_engine::Definition;
 
 pub use binding::{InputErrors, InvalidInput};
+pub(crate) use file_ops::{FileOps, Operation};
 pub use files::Exports;
 pub(crate) use files::{DocumentFiles, Effects, OutputFile};
 pub use input::{Input, InputType};
@@ -27,7 +29,9 @@ pub(crate) use nested::{
 };
 pub(crate) use ordered::Ordered;
 pub use plan::{Plan, PlannedJob};
-pub(crate) use prompt::{Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary};
+pub(crate) use prompt::{
+    Encoding, FilePart, Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary,
+};
 
 use crate::environment::RunEnvironment;
 
@@ -183,7 +187,11 @@ impl Pipeline {
     /// Whether a run of it works in directories: the document names one, exports, or has a step with files.
     pub fn uses_directories(&self) -> bool {
         !self.model.files.is_default()
-            || self.model.all_steps().into_iter().any(|step| step.output_to_file.is_some())
+            || self
+                .model
+                .all_steps()
+                .into_iter()
+                .any(|step| step.output_to_file.is_some() || step.reads_files())
     }
 
     /// When checkpoints of its runs are exported.
@@ -204,7 +212,10 @@ impl Pipeline {
     pub fn step_without_model(&self, kind: ProviderKind) -> Option<&str> {
         let nameless = |step: &&Step| match &step.kind {
             StepKind::Chat(chat) => chat.provider == kind && chat.options.model.is_none(),
-            StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => false,
+            StepKind::Echo(_)
+            | StepKind::SetVariable(_)
+            | StepKind::FileOps(_)
+            | StepKind::Pipeline(_) => false,
         };
         let found = self.model.all_steps().into_iter().find(nameless)?;
         Some(found.name.as_str())

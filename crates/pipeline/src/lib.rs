@@ -39,6 +39,11 @@
 //!   a `previous_response` part as it is, and the text of any other part.
 //! * 1.7: `clear_vars` hides values from everything that runs later; the engine keeps the records,
 //!   which are what a resume is made from. A step that is skipped clears nothing.
+//! * YP-5: braces of a file are looked at when the part has `variables` (maybe none) or `templates`,
+//!   or another part is injected; otherwise the text is given as it stands. A `{if` without a `}` on
+//!   its line is no block; any other malformed block fails the step. More files than `max_files`,
+//!   and a directory or glob without any, fail it too. Components are texts and static parts.
+//! * YP-6: files are not cached within a run: each attempt reads them anew.
 //! * YP-12: `perennial prompt` is not in this version: the journal has the digests of requests, and
 //!   not their texts. `--show-prompts` shows them as they are sent.
 //! * YT-22: `uuid()` is derived from the key of the job, which is in the journal, and is the same
@@ -58,6 +63,11 @@
 //! * YR-63: the file is written by the attempt, before its result is committed, and not after: an attempt that is
 //!   repeated writes the same. The record says `output_file`; the bare value of an `echo` step has no place for it.
 //! * YR-74: a run makes its directories when its document or its start names one, or a step works on files.
+//! * 2.15: `wait` is not in this version; `chunk_size` is checked and changes nothing, as all copies go in chunks. A
+//!   pattern with `.*` and nothing that only regular expressions have is a glob; `pattern_type` decides otherwise.
+//!   A CSV row with more fields than there are names is an error; `json_to_xml` writes lists as repeated elements.
+//! * YS-90: `move`, `delete`, `append` and processing in place journal what they see before they change anything, as a
+//!   call, so that a repeated attempt finishes what is left; the others write what is there already, and leave it.
 //! * YR-72: PL521 is told of relative paths without holes that climb above their base; the others are seen when used.
 //! * YF-41: in places where no text with holes is asked for, a variable of the environment is read
 //!   at load and its value is part of the definition; a secret there is PL223. `env.NAME` in an
@@ -86,6 +96,7 @@ mod spelling;
 mod uses;
 
 pub use check::{Checked, read_yaml, schema};
+pub use check::{KeyEntry, StepTypeEntry, step_types};
 pub use definition::{
     Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
     Plan, PlannedJob, ProviderKind,
@@ -93,7 +104,7 @@ pub use definition::{
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use environment::RunEnvironment;
 pub use explanation::{CallExplanation, Reads, StepExplanation};
-pub use expression::yaml_text;
+pub use expression::{FunctionEntry, functions, yaml_text};
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use graph::{Graph, StepState};
 pub use run::{

@@ -49,7 +49,13 @@ impl PipelineRun {
                 let open = self.open(cx, &due, &done, *round);
                 Limits::new(&due.frames, &done, cx.now).within(open).await
             }
-            Role::Close(ended) => self.close(cx, &due, &done, ended),
+            Role::Close(ended) => match self.close(cx, &due, &done, ended)? {
+                Outcome::Succeeded(record) => {
+                    let scope = Scope::new(self, cx, &due, &done);
+                    self.left(due.step, record, &scope).await.map(Outcome::Succeeded)
+                }
+                ended @ (Outcome::Skipped { .. } | Outcome::Failed(_)) => Ok(ended),
+            },
             Role::Whole => {
                 let work = self.work(cx, &due, &done);
                 Limits::new(&due.frames, &done, cx.now).within(work).await
@@ -80,6 +86,7 @@ impl PipelineRun {
                 return self.left(step, value, &scope).await.map(Outcome::Succeeded);
             }
             StepKind::SetVariable(variables) => assign(variables, &mut scope)?,
+            StepKind::FileOps(ops) => self.operate(ops, cx, &scope).await?,
             StepKind::Chat(chat) => self.call(step, chat, cx, &scope).await?,
             // It has jobs of its own.
             StepKind::Pipeline(_) => return Err(unknown_job(&cx.job)),
