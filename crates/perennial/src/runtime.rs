@@ -26,7 +26,7 @@ pub use self::{
     store::Store,
 };
 pub(crate) use self::{
-    definitions::{recorded_mode, recorded_settings},
+    definitions::{recorded_mode, recorded_places, recorded_settings},
     providers::{ProviderTable, Unavailable},
 };
 use crate::Pipelines;
