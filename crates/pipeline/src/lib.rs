@@ -72,6 +72,16 @@
 //!   version keeps none; one that fails is a warning in the log and in the tree, not an event of the run; what is
 //!   known at once, as after a restart, is one export.
 //! * YR-72: PL521 is told of relative paths without holes that climb above their base; the others are seen when used.
+//! * YF-41: in places where no text with holes is asked for, a variable of the environment is read
+//!   at load and its value is part of the definition; a secret there is PL223. `env.NAME` in an
+//!   expression is typed like `${NAME}` alone. The default of `${NAME:-text}` also stands for an
+//!   empty variable, as in a shell.
+//! * YF-42: secrets shorter than 8 bytes are not looked for in records; the key of the hashes is
+//!   recorded with the run: a hash tells a change, it does not protect a value that can be guessed.
+//! * YF-44: of two included files the later one wins; both win over what is extended. A definition
+//!   puts at most 200 files together, counting each time one is named.
+//! * YF-45: `$if` does not see what branches of other `$if` give; a branch names no files.
+//! * YR-71: files that `extends` and `include` name may lie outside of the read roots.
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
