@@ -67,7 +67,9 @@ fn a_file_of_the_project_wins_over_one_beside_the_document_with_a_warning() {
     assert!(said.contains("characters)\nproject\n--- part 2"), "{said}");
     assert!(said.contains("! ask: both.md is that of the project root; "), "{said}");
     assert!(!said.contains("same.md is that") && said.contains("\nnear\n"), "{said}");
-    world.write("flows/w.yaml", flow.replace("near.md", "nowhere.md"));
+    // Told at use: otherwise it is told before the start.
+    let late = flow.replace("name: w\n", "name: w\n  lenient: {missing_files: at_use}\n");
+    world.write("flows/w.yaml", late.replace("near.md", "nowhere.md"));
     let output = world.expect(1, &run);
     let here = world.path("nowhere.md").canonicalize().unwrap_or(world.path("nowhere.md"));
     let near = world.path("flows/nowhere.md");
