@@ -68,6 +68,9 @@
 //!   A CSV row with more fields than there are names is an error; `json_to_xml` writes lists as repeated elements.
 //! * YS-90: `move`, `delete`, `append` and processing in place journal what they see before they change anything, as a
 //!   call, so that a repeated attempt finishes what is left; the others write what is there already, and leave it.
+//! * 1.4, YR-56: `checkpoint_enabled` exports, and does not make `run` resume. 4.6: exports have no blobs, as this
+//!   version keeps none; one that fails is a warning in the log and in the tree, not an event of the run; what is
+//!   known at once, as after a restart, is one export.
 //! * YR-72: PL521 is told of relative paths without holes that climb above their base; the others are seen when used.
 //! * YF-41: in places where no text with holes is asked for, a variable of the environment is read
 //!   at load and its value is part of the definition; a secret there is PL223. `env.NAME` in an

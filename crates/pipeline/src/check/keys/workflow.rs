@@ -36,9 +36,9 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key("workspace_dir", Kind::Text, "where steps work on files").default("\"./workspace\""),
         key("output_dir", Kind::Text, "base of `output_to_file`").default("\"./outputs\""),
         key("checkpoint_dir", Kind::Text, "where exports go").default("\"./checkpoints\""),
-        later("checkpoint_enabled", "whether checkpoints are exported"),
-        later("checkpoint_interval", "steps between two exports"),
-        later("checkpoint_config", "rotation and resumption"),
+        key("checkpoint_enabled", Kind::Bool, "whether checkpoints are exported").default("false"),
+        key("checkpoint_interval", POSITIVE, "steps between two exports").default("1"),
+        key("checkpoint_config", Kind::Map(&[&CHECKPOINT_CONFIG]), "which exports are kept"),
         later("input_schema", "what the inputs have to satisfy"),
         later("gemini_functions", "callable functions"),
         later("functions", "callable functions"),
@@ -125,6 +125,20 @@ pub(super) const INPUT: Keys = Keys {
 };
 
 const UNDECIDED: Kind = Kind::OneOf { names: &["legacy", "error"], later: &[] };
+
+pub(super) const CHECKPOINT_CONFIG: Keys = Keys {
+    home: "`checkpoint_config`",
+    keys: &[
+        key("rotation_policy", Kind::Text, "keep_all, or keep_last_<n>").default("\"keep_last_5\""),
+        key("compress", Kind::Bool, "packs exports").default("false").unless_empty(),
+        key("include_workspace", Kind::Bool, "with the files of the workspace")
+            .default("false")
+            .unless_empty(),
+        later("resume", "auto, explicit"),
+        later("max_resume_age", "how old a run may be that is resumed by `run`"),
+    ],
+    others: None,
+};
 
 const MISSING_ENV: Kind = Kind::OneOf { names: &["error", "empty"], later: &[] };
 const MISSING_FILES: Kind = Kind::OneOf { names: &["preflight", "at_use"], later: &[] };
