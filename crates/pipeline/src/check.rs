@@ -4,6 +4,7 @@ mod chat;
 mod conditions;
 mod defaults;
 mod document;
+mod files;
 mod inputs;
 mod keys;
 mod nested;

@@ -1,6 +1,7 @@
 //! The resolved definition: what runs, what is hashed, and what another process builds again.
 
 mod binding;
+mod files;
 mod input;
 mod model;
 mod nested;
@@ -13,6 +14,8 @@ use perennial_core::{digest::canonical_json, run::JobKey};
 use perennial_engine::Definition;
 
 pub use binding::{InputErrors, InvalidInput};
+pub use files::Exports;
+pub(crate) use files::{DocumentFiles, Effects, OutputFile};
 pub use input::{Input, InputType};
 pub use model::ProviderKind;
 pub(crate) use model::{
@@ -113,6 +116,29 @@ impl Pipeline {
     pub fn required_inputs(&self) -> Vec<&str> {
         let required = |input: &&Input| input.required && input.default.is_none();
         self.model.inputs.iter().filter(required).map(|input| input.name.as_str()).collect()
+    }
+
+    /// The directories the document names; relative ones lie below the project root.
+    pub fn directories(&self) -> perennial_tools::files::ChosenDirectories {
+        let files = &self.model.files;
+        let path = |text: &Option<String>| text.as_ref().map(std::path::PathBuf::from);
+        perennial_tools::files::ChosenDirectories {
+            project_root: None,
+            workspace: path(&files.workspace_dir),
+            outputs: path(&files.output_dir),
+            checkpoints: path(&files.checkpoint_dir),
+        }
+    }
+
+    /// Whether a run of it works in directories: the document names one, exports, or has a step with files.
+    pub fn uses_directories(&self) -> bool {
+        !self.model.files.is_default()
+            || self.model.all_steps().iter().any(|step| step.output_to_file.is_some())
+    }
+
+    /// When checkpoints of its runs are exported.
+    pub fn exports(&self) -> Option<Exports> {
+        self.model.files.exports
     }
 
     /// The kinds of provider its steps and those of its children call, each once.

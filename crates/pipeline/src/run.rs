@@ -3,6 +3,7 @@
 mod attempt;
 mod call;
 mod failure;
+mod files;
 mod limits;
 mod nested;
 mod prompt;
@@ -13,6 +14,7 @@ mod tree;
 mod workflow;
 
 pub use failure::FailureText;
+pub use files::RunDirectories;
 pub use prompt::PartText;
 pub use settings::{BuiltPrompt, CallDefaults, InvalidSettings, Providers, Resolved, RunSettings};
 pub use workflow::PipelineRun;

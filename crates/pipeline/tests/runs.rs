@@ -117,7 +117,7 @@ fn world(document: &str, inputs: Value) -> World {
     };
     let pipeline = pipeline(document);
     let inputs = pipeline.bind_inputs(inputs.as_object().unwrap()).unwrap();
-    let settings = RunSettings { inputs, calls };
+    let settings = RunSettings { inputs, calls, directories: None };
     let settings = RunSettings::from_value(&settings.to_value()).unwrap();
     // What runs was built again from its definition, as after a restart.
     let pipeline = Arc::new(Pipeline::revive(&pipeline.definition().bytes).unwrap());

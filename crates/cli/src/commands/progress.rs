@@ -109,6 +109,11 @@ pub(super) fn conclude(outcome: &PipelineOutcome, shown: Shown, hint: &Hint) -> 
             }
         }
     }
+    if let Some(directory) = outcome.output_dir().filter(|_| !shown.quiet) {
+        for (step, path) in outcome.files() {
+            output::line(&format!("{step} wrote {path} in {}", directory.display()))?;
+        }
+    }
     let took = view.run.finished_at.map(|end| end.since(view.run.created_at)).unwrap_or_default();
     let mut facts = vec![output::took(took)];
     if let Some(cost) = cost(view) {

@@ -194,6 +194,9 @@ fn print_step(view: &RunView, row: &Row<'_>, width: usize) -> anyhow::Result<()>
     let cost = cost.map(|cost| format!("  (${cost:.4})")).unwrap_or_default();
     let (state, step) = (row.state(), row.label());
     output::line(format!("{state:<10}  {step:<width$}  {given}{cost}").trim_end())?;
+    if let Some(file) = job.result.as_ref().and_then(|result| result.get("output_file")?.as_str()) {
+        output::line(&format!("{:12}wrote {file}", ""))?;
+    }
     let interesting = attempts(view, job).count() > 1;
     for attempt in attempts(view, job) {
         if !interesting && !attempt.uncertain && attempt.class.is_none() {

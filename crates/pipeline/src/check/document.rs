@@ -68,6 +68,7 @@ impl Check<'_> {
         let nodes = self.step_nodes(workflow);
         self.collect_names(nodes.unwrap_or(&[]));
         let defaults = self.defaults(workflow);
+        let files = self.document_files(workflow, &defaults);
         let mut steps = Vec::new();
         for (place, node) in nodes.unwrap_or(&[]).iter().enumerate() {
             let pointer = format!("{}/steps/{place}", workflow.pointer);
@@ -75,7 +76,8 @@ impl Check<'_> {
         }
         inputs.extend(self.known.implied.iter().map(Input::implied));
         let file = self.file.to_owned();
-        Some(Model { language, name: name?, file, facts: Ordered(facts), undecided, inputs, steps })
+        let facts = Ordered(facts);
+        Some(Model { language, name: name?, file, facts, undecided, files, inputs, steps })
     }
 
     fn language(&mut self, workflow: &Section<'_>) -> u32 {

@@ -68,7 +68,7 @@ impl Check<'_> {
             _ => Depth::Later,
         };
         let given = Given { section: section.map("inputs"), inherits: inherit_context };
-        let child = self.child(section, name, depth, &given);
+        let child = self.child(section, name, depth, &given, from);
         let outputs = self.outputs(section, child.as_ref());
         Some(Nested {
             child: Box::new(child?),
@@ -166,6 +166,7 @@ impl Check<'_> {
         name: &str,
         depth: Depth,
         given: &Given<'_>,
+        from: Standpoint<'_>,
     ) -> Option<Model> {
         let sources: Vec<&str> =
             SOURCES.into_iter().filter(|key| section.get(key).is_some()).collect();
@@ -187,7 +188,7 @@ impl Check<'_> {
         self.depth_fits(section, depth)?;
         // What is no source of this version was reported with the keys.
         (source == "pipeline").then_some(())?;
-        self.inline_child(section, name, depth, given)
+        self.inline_child(section, name, depth, given, from)
     }
 
     /// The child stands no deeper than the limits say, as far as they are known.
@@ -216,6 +217,7 @@ impl Check<'_> {
         name: &str,
         depth: Depth,
         given: &Given<'_>,
+        from: Standpoint<'_>,
     ) -> Option<Model> {
         let node = section.node("pipeline")?;
         let pointer = section.pointer_of("pipeline");
@@ -243,20 +245,33 @@ impl Check<'_> {
         };
         let mut known = Known::default();
         if given.inherits {
-            known.inherit(&self.known);
+            known.inherit(&self.known, from.step);
         }
         if let Some(inputs) = &given.section {
             known.given.extend(inputs.keys().map(str::to_owned));
         }
         let around = mem::replace(&mut self.known, known);
         self.around.push(Around { known: around, step: name.to_owned(), max_depth });
-        let model = self.workflow(workflow);
+        let model = self.workflow(workflow.clone());
+        if let Some(model) = &model {
+            self.no_own_files(&workflow, model);
+        }
         let known = match self.around.pop() {
             Some(around) => mem::replace(&mut self.known, around.known),
             None => return None,
         };
         self.inputs_fit(section, name, model.as_ref(), &known, given);
         model
+    }
+
+    /// A child works in the directories of its run.
+    fn no_own_files(&mut self, workflow: &Section<'_>, model: &Model) {
+        if model.files.is_default() {
+            return;
+        }
+        let keys = ["workspace_dir", "output_dir", "checkpoint_dir", "checkpoint_enabled"];
+        let key = keys.into_iter().find(|key| workflow.get(key).is_some()).unwrap_or("lenient");
+        self.later(workflow, key, &format!("`{key}` of its own"));
     }
 
     /// What the child needs is given, and what is given it knows.

@@ -45,9 +45,10 @@ pub(crate) struct Around {
 
 impl Known {
     /// What a child sees of its parent when it is told to.
-    pub(super) fn inherit(&mut self, parent: &Self) {
+    pub(super) fn inherit(&mut self, parent: &Self, place: usize) {
         self.variables.extend(parent.variables.iter().cloned());
         self.globals.extend(parent.globals.iter().cloned());
+        self.globals.extend(parent.lifetimes.globals_before(place));
         self.inputs.extend(parent.inputs.iter().cloned());
     }
 }

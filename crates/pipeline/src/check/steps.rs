@@ -96,6 +96,8 @@ impl Check<'_> {
         self.depends_on(&section, from);
         let continue_on_error = self.on_error(&section, defaults);
         let within_ms = self.deadline(&section).or(defaults.within_ms);
+        let output_to_file = self.output_file(&section, from);
+        let effects = Self::effects(&section);
         let kind = self.step_kind(&section, type_name?, &shown, from, within_ms, defaults);
         let usual = match kind.as_ref().and_then(StepKind::provider) {
             Some(_) => RetryPolicy::PROVIDER,
@@ -121,6 +123,8 @@ impl Check<'_> {
             variables: variables?,
             output_to_global,
             clear_vars,
+            output_to_file,
+            effects,
             kind: kind?,
         })
     }

@@ -9,7 +9,7 @@ use perennial_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Input, Nested, Ordered, Part};
+use super::{DocumentFiles, Effects, Input, Nested, Ordered, OutputFile, Part};
 use crate::expression::{Condition, Template, TemplateTree, Undecided};
 
 /// A workflow with all defaults applied.
@@ -23,6 +23,8 @@ pub(crate) struct Model {
     pub(crate) facts: Ordered,
     #[serde(default, skip_serializing_if = "Undecided::is_legacy")]
     pub(crate) undecided: Undecided,
+    #[serde(default, skip_serializing_if = "DocumentFiles::is_default")]
+    pub(crate) files: DocumentFiles,
     pub(crate) inputs: Vec<Input>,
     pub(crate) steps: Vec<Step>,
 }
@@ -65,6 +67,11 @@ pub(crate) struct Step {
     /// What nobody sees any more once it has run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) clear_vars: Vec<Cleared>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) output_to_file: Option<OutputFile>,
+    /// What it touches, where that is not what its type does (YR-12).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) effects: Option<Effects>,
     pub(crate) kind: StepKind,
 }
 

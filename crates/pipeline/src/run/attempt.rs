@@ -34,7 +34,7 @@ impl PipelineRun {
                 let open = self.open(cx, &due, &done, *round);
                 Limits::new(&due.frames, &done, cx.now).within(open).await
             }
-            Role::Close(ended) => self.close(cx, &due, &done, ended),
+            Role::Close(ended) => self.close(cx, &due, &done, ended).await,
             Role::Whole => {
                 let work = self.work(cx, &due, &done);
                 Limits::new(&due.frames, &done, cx.now).within(work).await
@@ -60,13 +60,30 @@ impl PipelineRun {
         }
         let record = match &step.kind {
             // Its record is its value, in which nothing else has a place.
-            StepKind::Echo(step) => return echo(step, &scope).await.map(Outcome::Succeeded),
-            StepKind::SetVariable(step) => assign(step, &mut scope)?,
+            StepKind::Echo(echoing) => {
+                let value = echo(echoing, &scope).await?;
+                return self.left(step, value, &scope).await.map(Outcome::Succeeded);
+            }
+            StepKind::SetVariable(variables) => assign(variables, &mut scope)?,
             StepKind::Chat(chat) => self.call(step, chat, cx, &scope).await?,
             // It has jobs of its own.
             StepKind::Pipeline(_) => return Err(unknown_job(&cx.job)),
         };
+        let record = self.left(step, record, &scope).await?;
         Ok(Outcome::Succeeded(record::warned(record, scope.warnings())))
+    }
+
+    /// The record, once its value is in the file that the step names, if it names one.
+    pub(super) async fn left(
+        &self,
+        step: &Step,
+        record: Value,
+        scope: &Scope<'_>,
+    ) -> Result<Value, Failure> {
+        match &step.output_to_file {
+            Some(file) => self.leave(step, file, record, scope).await,
+            None => Ok(record),
+        }
     }
 }
 
@@ -107,7 +124,7 @@ fn names_own(condition: &Condition, step: &Step) -> bool {
     named && !step.variables.is_empty()
 }
 
-fn own_variables(step: &Step, scope: &mut Scope<'_>) -> Result<(), Failure> {
+pub(super) fn own_variables(step: &Step, scope: &mut Scope<'_>) -> Result<(), Failure> {
     for (name, tree) in &step.variables {
         let value = tree.value(scope).map_err(|stop| stopped(&stop))?;
         scope.set_own(name, value);

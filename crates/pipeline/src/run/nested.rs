@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     PipelineRun,
-    attempt::begin,
+    attempt::{begin, own_variables},
     failure::stopped,
     limits::{Limits, violation},
     record::{Inside, limit_of},
@@ -135,7 +135,7 @@ impl PipelineRun {
     /// # Errors
     ///
     /// The failure of the child, or outputs that are not there.
-    pub(super) fn close(
+    pub(super) async fn close(
         &self,
         cx: &AttemptCx,
         due: &Due<'_>,
@@ -156,6 +156,13 @@ impl PipelineRun {
                     failed(nested, "PL603", FailureClass::Reference, &missing)
                 })?;
                 let record = shaped(nested, outputs);
+                let record = if due.step.output_to_file.is_some() {
+                    let mut scope = Scope::new(self, cx, due, done);
+                    own_variables(due.step, &mut scope)?;
+                    self.left(due.step, record, &scope).await?
+                } else {
+                    record
+                };
                 Limits::new(&due.frames, done, cx.now).admit(Some(&record))?;
                 return Ok(Outcome::Succeeded(record));
             }

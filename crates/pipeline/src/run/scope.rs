@@ -306,6 +306,16 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// Whether what `root` names is chosen by the document or by who started the run, not by a step.
+    pub(super) fn is_given(&self, root: &str) -> bool {
+        match root {
+            "inputs" | "global_vars" | "workflow" | "run_id" | "execution_id" | "timestamp"
+            | "date" => true,
+            "steps" | "state" | "variables" => false,
+            _ => self.variable(root).is_none() && self.inputs.get(root).is_some(),
+        }
+    }
+
     /// A variable of any scope, nearest first.
     fn variable(&self, name: &str) -> Option<&Value> {
         self.local.get(name).or_else(|| self.global.get(name)).or_else(|| self.initial(name))

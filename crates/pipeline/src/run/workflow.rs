@@ -7,6 +7,8 @@ use perennial_engine::{
     AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Workflow,
     workflow::BoxFuture,
 };
+use perennial_tools::files::Files;
+use tokio::sync::OnceCell;
 
 use super::{
     Providers, RunSettings, record,
@@ -22,6 +24,8 @@ pub struct PipelineRun {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) settings: RunSettings,
     pub(super) providers: Arc<dyn Providers>,
+    /// Opened by the first step that needs them.
+    pub(super) files: OnceCell<Files>,
 }
 
 impl Pipeline {
@@ -31,7 +35,7 @@ impl Pipeline {
         settings: RunSettings,
         providers: Arc<dyn Providers>,
     ) -> Arc<dyn Workflow> {
-        Arc::new(PipelineRun { pipeline: self, settings, providers })
+        Arc::new(PipelineRun { pipeline: self, settings, providers, files: OnceCell::new() })
     }
 }
 

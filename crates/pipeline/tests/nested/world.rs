@@ -102,7 +102,7 @@ pub(crate) fn world(document: &str, inputs: Value) -> World {
     let inputs = pipeline.bind_inputs(inputs.as_object().unwrap()).unwrap();
     World {
         definition: pipeline.definition().bytes.clone(),
-        settings: RunSettings { inputs, calls }.to_value(),
+        settings: RunSettings { inputs, calls, directories: None }.to_value(),
         provider: Arc::default(),
         begun: now(),
     }

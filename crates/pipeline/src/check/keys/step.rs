@@ -35,14 +35,14 @@ pub(in crate::check) const STEP: Keys = Keys {
         later("retry_on", "the same as `retry.retry_on`"),
         later("error_output", "a further key of the message of a failure"),
         later("error_handler", "steps after a final failure"),
-        later("output_to_file", "a file for its value"),
-        later("output_file", "a file for its value"),
+        key("output_to_file", Kind::Template, "a file below the outputs for its value"),
+        spelling("output_file", "output_to_file", Kind::Template),
         later("output_schema", "what its value has to satisfy"),
         later("max_repairs", "how often a model may correct its answer"),
         later("streaming", "keeps its value out of memory"),
         later("cache", "reuses its result"),
         later("codebase_context", "binds the root `codebase`"),
-        later("effects", "what it touches"),
+        key("effects", EFFECTS, "what it touches, where that is not what its type does"),
     ],
     others: None,
 };
@@ -62,6 +62,8 @@ const ON_ERROR: Kind = Kind::Own(&POLICY);
 /// What a text of `on_error` is.
 pub(in crate::check) const POLICY: Kind =
     Kind::OneOf { names: &["fail", "continue"], later: &["skip"] };
+
+const EFFECTS: Kind = Kind::OneOf { names: &["none", "read", "write"], later: &[] };
 
 pub(super) const RETRY: Keys = Keys {
     home: "`retry`",

@@ -33,9 +33,9 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key("inputs", Kind::Map(&[&INPUTS]), "declarations of inputs by name"),
         key("continue_on_error", Kind::Bool, "default policy of steps").default("false"),
         key("lenient", Kind::Map(&[&LENIENT]), "named departures from the strict reading"),
-        later("workspace_dir", "default working directory"),
-        later("output_dir", "base of `output_to_file`"),
-        later("checkpoint_dir", "where exports of checkpoints go"),
+        key("workspace_dir", Kind::Text, "where steps work on files").default("\"./workspace\""),
+        key("output_dir", Kind::Text, "base of `output_to_file`").default("\"./outputs\""),
+        key("checkpoint_dir", Kind::Text, "where exports go").default("\"./checkpoints\""),
         later("checkpoint_enabled", "whether checkpoints are exported"),
         later("checkpoint_interval", "steps between two exports"),
         later("checkpoint_config", "rotation and resumption"),
@@ -94,7 +94,7 @@ pub(super) const DEFAULTS: Keys = Keys {
         key("gemini_token_budget", Kind::Map(&[&chat::TOKEN_BUDGET]), "merged below their own"),
         key("timeout_seconds", SECONDS, "deadline of an attempt of every step"),
         key("continue_on_error", Kind::Bool, "default policy of steps").default("false"),
-        later("output_dir", "same as `output_dir` of the workflow"),
+        key("output_dir", Kind::Text, "same as `output_dir` of the workflow"),
         later("claude_preset", "preset of Claude steps that name none"),
         later("claude_fallback_model", "`fallback_model` of Claude steps"),
         later("retry_on_error", "same as `retry_on_failure`"),
@@ -126,6 +126,8 @@ pub(super) const INPUT: Keys = Keys {
 
 const UNDECIDED: Kind = Kind::OneOf { names: &["legacy", "error"], later: &[] };
 
+const MISSING_FILES: Kind = Kind::OneOf { names: &["preflight", "at_use"], later: &[] };
+
 pub(super) const LENIENT: Keys = Keys {
     home: "`lenient`",
     keys: &[
@@ -136,8 +138,8 @@ pub(super) const LENIENT: Keys = Keys {
         later("string_prompts", "accept, error"),
         later("missing_templates", "error, empty, literal, legacy"),
         later("unknown_functions", "error, literal"),
-        later("missing_files", "preflight, at_use"),
-        later("read_outside_roots", "whether prompt files may stand beside the project"),
+        key("missing_files", MISSING_FILES, "when a prompt file that is not there is told"),
+        key("read_outside_roots", Kind::Bool, "whether prompt files may stand beside the project"),
         later("missing_env", "error, empty"),
         later("post_processing", "warn, error"),
     ],
