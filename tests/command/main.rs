@@ -7,6 +7,7 @@ mod check;
 mod failures;
 mod files;
 mod hello;
+mod nested;
 mod pipe;
 mod refusals;
 mod secrets;

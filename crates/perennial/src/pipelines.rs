@@ -522,7 +522,7 @@ impl PipelineOutcome {
     /// Files that steps left, each with its step: their paths below the directory of outputs, as they were named.
     pub fn files(&self) -> Vec<(&str, &str)> {
         let left = |job| -> Option<(&str, &str)> {
-            let job: &perennial_store::JobRecord = job;
+            let job: &JobRecord = job;
             Some((job.key.as_str(), job.result.as_ref()?.get("output_file")?.as_str()?))
         };
         self.view.jobs.iter().filter_map(left).collect()

@@ -54,6 +54,14 @@
 //!   repeated writes the same. The record says `output_file`; the bare value of an `echo` step has no place for it.
 //! * YR-74: a run makes its directories when its document or its start names one, or a step works on files.
 //! * YR-72: PL521 is told of relative paths without holes that climb above their base; the others are seen when used.
+//! * YR-5: a child is no run of its own: its steps are jobs of its parent's run, keyed by step path
+//!   (`n/a`; `n#2/a` in the second round of a retried child, `#n` for the job that opens it). In
+//!   keys, the characters `%`, `/`, `#`, `[` and `]` of names are written as `%25` and so on.
+//! * 2.16: `max_total_steps` counts a child once, however often it is retried. The pause before a
+//!   further round begins anew when its process dies. A retried child keeps the inputs it was given.
+//! * 2.16, YM-21: a limit that is passed is of class `limit` and no other, time included. Memory is
+//!   the JSON of results and inputs, counted before and after each attempt, not during it.
+//! * YS-94: directories and exports that a child names for itself are refused.
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
