@@ -79,6 +79,11 @@ impl Check<'_> {
             max_depth: max_depth?,
             max_total_steps: count("max_total_steps"),
             memory_limit_mb: count("memory_limit_mb").unwrap_or(MEMORY_LIMIT_MB),
+            warn_at_depth: count("warn_at_depth"),
+            memory_warning_mb: count("memory_warning_mb"),
+            timeout_warning_ms: config
+                .as_ref()
+                .and_then(|config| config.millis("timeout_warning_seconds")),
             fallback: fallback.map(|node| Ordered(node.to_value())),
             capture_errors: flag("capture_errors").unwrap_or(true),
             on_timeout: match on_timeout {

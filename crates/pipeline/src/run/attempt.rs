@@ -32,12 +32,12 @@ impl PipelineRun {
         match &due.role {
             Role::Open(round) => {
                 let open = self.open(cx, &due, &done, *round);
-                Limits::new(&due.frames, &done, cx.now).within(open).await
+                Limits::new(&due.frames, &done, cx).within(open).await
             }
             Role::Close(ended) => self.close(cx, &due, &done, ended).await,
             Role::Whole => {
                 let work = self.work(cx, &due, &done);
-                Limits::new(&due.frames, &done, cx.now).within(work).await
+                Limits::new(&due.frames, &done, cx).within(work).await
             }
         }
     }

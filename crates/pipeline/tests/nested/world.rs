@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -16,7 +16,7 @@ use perennial_core::{
     run::{IdempotencyKey, JobState, RunId},
 };
 use perennial_engine::{
-    AttemptCx, CallJournal, DoneJob, FailureMeans, JobPlan, Next, Outcome, Workflow,
+    AttemptCx, CallJournal, DoneJob, FailureMeans, JobPlan, Next, Outcome, Warnings, Workflow,
     workflow::BoxFuture,
 };
 use perennial_pipeline::{CallDefaults, Pipeline, ProviderKind, Providers, Resolved, RunSettings};
@@ -92,6 +92,7 @@ pub(crate) struct World {
     settings: Value,
     pub(crate) provider: Arc<Echoing>,
     begun: tokio::time::Instant,
+    warnings: Mutex<Vec<Arc<Warnings>>>,
 }
 
 pub(crate) fn world(document: &str, inputs: Value) -> World {
@@ -105,6 +106,7 @@ pub(crate) fn world(document: &str, inputs: Value) -> World {
         settings: RunSettings { inputs, calls, directories: None }.to_value(),
         provider: Arc::default(),
         begun: now(),
+        warnings: Mutex::default(),
     }
 }
 
@@ -141,6 +143,7 @@ impl World {
             key,
             Arc::new(NoJournal),
         );
+        self.warnings.lock().unwrap().push(cx.warnings.clone());
         workflow.clone().execute(cx)
     }
 
@@ -174,6 +177,11 @@ impl World {
     /// What every job left, by its key.
     pub(crate) async fn results(&self) -> Map<String, Value> {
         self.run().await.into_iter().map(|job| (job.key.to_string(), job.result)).collect()
+    }
+
+    /// What all attempts warned of, in order.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap().iter().flat_map(|warnings| warnings.all()).collect()
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
