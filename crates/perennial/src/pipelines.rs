@@ -16,11 +16,11 @@ use perennial_engine::{
 };
 use perennial_pipeline::{
     Checked, Diagnostic, FILE_BYTES_MAX, InputErrors, Pipeline, ProviderKind, RunDirectories,
-    RunSettings, Severity, read_yaml,
+    RunSettings, Severity, SourceFile, read_yaml,
 };
 use perennial_store::{JobRecord, RunRecord, RunView, StoreError};
 use perennial_tools::{
-    MockRules, SourceError,
+    MockRules, SourceError, SourceFiles,
     files::{ChosenDirectories, FileError},
     read_source,
 };
@@ -127,6 +127,11 @@ pub enum MocksFileError {
     /// It is not YAML; all diagnostics.
     #[error("{}", summary(.0))]
     Malformed(Vec<Diagnostic>),
+}
+
+/// A variable of the environment of this process.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    SourceFiles::new("").variable(name)
 }
 
 fn summary(diagnostics: &[Diagnostic]) -> String {
@@ -264,18 +269,25 @@ impl Pipelines {
         Self { parts }
     }
 
-    /// Reads and checks the file at `path`: all diagnostics at once.
+    /// Reads and checks the file at `path` and the files it names: all diagnostics at once.
     ///
     /// # Errors
     ///
     /// When the file cannot be read.
     pub fn check(path: &Path) -> Result<Checked, SourceError> {
-        let bytes = match read_source(path, FILE_BYTES_MAX as u64) {
+        // The working directory is the root of the project.
+        let sources = SourceFiles::new("");
+        let found = sources.named(path)?;
+        let bytes = match found.read(FILE_BYTES_MAX as u64) {
             // What is too long is not read; the language says what is wrong with it.
             Err(SourceError::TooLarge { .. }) => vec![b' '; FILE_BYTES_MAX + 1],
             read => read?,
         };
-        Ok(Pipeline::check(&path.display().to_string(), &bytes))
+        let file = SourceFile {
+            identity: found.canonical.display().to_string(),
+            ..SourceFile::new(path.display().to_string(), bytes)
+        };
+        Ok(Pipeline::load(&file, &sources))
     }
 
     /// Reads scripted replies, YAML or JSON, from the file at `path`; for
@@ -320,8 +332,14 @@ impl Pipelines {
         if let Some(directories) = &directories {
             directories.directories.make()?;
         }
+        // Another key for every run; the same for the same run.
+        let key = match &start.run {
+            Some(run) => run.to_string(),
+            None => ulid::Ulid::generate().to_string(),
+        };
+        let environment = pipeline.bind_environment(key, &variable);
         let calls = self.parts.providers.defaults();
-        let settings = RunSettings { inputs, calls, directories };
+        let settings = RunSettings { inputs, calls, directories, environment };
         let recorded = recorded_settings(&settings, pipeline.file(), start.mode, digest);
         let providers = self.parts.providers.of_mode(start.mode, rules);
         let workflow = pipeline.shared().bind(settings, providers);
@@ -331,7 +349,7 @@ impl Pipelines {
             settings: recorded,
             within: start.within,
         });
-        Ok(PipelineRunHandle { run: handle.await? })
+        Ok(PipelineRunHandle { run: handle.await?, changed_secrets: Vec::new() })
     }
 
     /// Continues a run with what was recorded with it. Its live calls need a key here as well.
@@ -347,7 +365,14 @@ impl Pipelines {
                 return Err(ResumePipelineError::Preflight(refusals));
             }
         }
-        Ok(PipelineRunHandle { run: self.parts.runs.resume(run).await? })
+        let changed_secrets = match RunSettings::from_value(&record.settings) {
+            Ok(mut settings) if !record.state.is_terminal() => {
+                settings.environment.read_secrets(&variable)
+            }
+            // Settings that cannot be read are the engine's to refuse, with the reason.
+            Ok(_) | Err(_) => Vec::new(),
+        };
+        Ok(PipelineRunHandle { run: self.parts.runs.resume(run).await?, changed_secrets })
     }
 
     /// A run whose calls nobody here can answer is left as it is: starting it would only fail it.
@@ -371,7 +396,7 @@ impl Pipelines {
     ///
     /// When there is no such run.
     pub async fn get(&self, run: &RunId) -> Result<PipelineRunHandle, RunError> {
-        Ok(PipelineRunHandle { run: self.parts.runs.get(run).await? })
+        Ok(PipelineRunHandle { run: self.parts.runs.get(run).await?, changed_secrets: Vec::new() })
     }
 
     async fn keep(&self, mocks: &Value) -> Result<Digest, StoreError> {
@@ -401,6 +426,7 @@ impl Pipelines {
 #[derive(Clone, Debug)]
 pub struct PipelineRunHandle {
     run: RunHandle,
+    changed_secrets: Vec<String>,
 }
 
 /// How a run of a workflow ended.
@@ -414,6 +440,12 @@ impl PipelineRunHandle {
     /// Its id.
     pub fn id(&self) -> &RunId {
         self.run.id()
+    }
+
+    /// Names of secrets of the environment that are not what they were when the run began, if it was
+    /// resumed: they are not recorded, and were read again.
+    pub fn changed_secrets(&self) -> &[String] {
+        &self.changed_secrets
     }
 
     /// Its committed events, from the first on.

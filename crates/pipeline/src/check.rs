@@ -1,9 +1,11 @@
 //! From a tree to a pipeline: every fault found at once, each at its place.
 
 mod chat;
+mod child;
 mod conditions;
 mod defaults;
 mod document;
+mod environment;
 mod files;
 mod inputs;
 mod keys;
@@ -19,16 +21,14 @@ use std::sync::Arc;
 
 use crate::{
     definition::{Input, Pipeline},
-    diagnostic::{Code, Diagnostic, Finding, Findings, Severity},
-    source::{self, Extent, SourceText},
+    diagnostic::{Diagnostic, Findings, Severity},
+    source::{NothingElse, SourceFile, SourceLoader, Sources},
 };
 
+pub(crate) use environment::{is_lenient, unset};
 use references::Around;
-pub(crate) use references::Known;
+pub(crate) use references::{Known, Standpoint};
 pub(crate) use section::Section;
-
-/// Largest file, in bytes.
-pub const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The outcome of a check.
 #[derive(Clone, Debug)]
@@ -48,52 +48,52 @@ impl Checked {
     }
 }
 
-/// What all checks share: the file, what is known of it, and what was found.
+/// What all checks share: the files, what is known of the document, and what was found.
 #[derive(Debug)]
 pub(crate) struct Check<'a> {
-    pub(crate) file: &'a str,
-    pub(crate) source: &'a SourceText,
+    /// The document as it was named.
+    pub(crate) file: Arc<str>,
+    pub(crate) sources: &'a mut Sources,
+    pub(crate) loader: &'a dyn SourceLoader,
     pub(crate) findings: Findings,
     pub(crate) known: Known,
     /// The scopes around the one that is checked, the document first.
     pub(super) around: Vec<Around>,
+    /// Children that were checked so far.
+    pub(super) children: usize,
 }
 
 impl Pipeline {
-    /// Checks the document `bytes`, called `file` in what is shown. Pure: nothing is read.
+    /// Checks the document `bytes`, called `file` in what is shown. Pure: nothing else is read, so
+    /// that a document which names other files, or variables of the environment, is refused.
     pub fn check(file: &str, bytes: &[u8]) -> Checked {
-        let shown: Arc<str> = Arc::from(file);
-        let refused = |finding: Finding, source: &SourceText| {
-            let mut findings = Findings::default();
-            findings.push(finding);
-            let diagnostics = findings.report(&shown, source);
-            Checked { diagnostics, pipeline: None, inputs: Vec::new() }
-        };
-        if bytes.len() > FILE_BYTES_MAX {
-            let text = "the file has more than 4 MiB; no more are read";
-            return refused(Finding::error(Code(107), text), &SourceText::lossy(b""));
-        }
-        let source = match SourceText::new(bytes) {
-            Ok(source) => source,
-            Err(at) => {
-                let text = format!("Failed to parse YAML: {file}: byte {at} is not UTF-8");
-                // What stands before the fault is valid and keeps its offsets.
-                let finding = Finding::error(Code(102), text).at(Extent::new(at, at));
-                return refused(finding, &SourceText::lossy(bytes));
-            }
-        };
+        Self::load(&SourceFile::new(file, bytes), &NothingElse)
+    }
+
+    /// Checks the document `file` and all that it names, read by `loader`: the diagnostics of all
+    /// files at once (YF-17).
+    pub fn load(file: &SourceFile, loader: &dyn SourceLoader) -> Checked {
         let mut findings = Findings::default();
-        let Some(root) = source::parse(&source, file, &mut findings) else {
-            let diagnostics = findings.report(&shown, &source);
+        let mut sources = Sources::default();
+        let id = sources.add(file, &mut findings);
+        let Some(root) = sources.tree(id) else {
+            let diagnostics = findings.report(&sources);
             return Checked { diagnostics, pipeline: None, inputs: Vec::new() };
         };
-        let mut check =
-            Check { file, source: &source, findings, known: Known::default(), around: Vec::new() };
+        let known = Known::default();
+        let file = sources.name(id);
+        let around = Vec::new();
+        let sources = &mut sources;
+        let mut check = Check { file, sources, loader, findings, known, around, children: 0 };
+        let root = check.composed(id, &root);
+        let root = check.with_environment(&root);
         let model = check.document(&root);
+        check.refuse_secrets();
+        let findings = check.findings;
         let inputs = model.as_ref().map(|model| model.inputs.clone()).unwrap_or_default();
-        let faulty = check.findings.has_errors();
+        let faulty = findings.has_errors();
         let pipeline = model.filter(|_| !faulty).map(Pipeline::of);
-        Checked { diagnostics: check.findings.report(&shown, &source), pipeline, inputs }
+        Checked { diagnostics: findings.report(&sources), pipeline, inputs }
     }
 }
 
@@ -110,19 +110,11 @@ pub fn schema() -> serde_json::Value {
 ///
 /// Everything that is wrong with it.
 pub fn read_yaml(file: &str, bytes: &[u8]) -> Result<serde_json::Value, Vec<Diagnostic>> {
-    let shown: Arc<str> = Arc::from(file);
     let mut findings = Findings::default();
-    let source = match SourceText::new(bytes) {
-        Ok(source) => source,
-        Err(at) => {
-            let text = format!("Failed to parse YAML: {file}: byte {at} is not UTF-8");
-            findings.push(Finding::error(Code(102), text).at(Extent::new(at, at)));
-            return Err(findings.report(&shown, &SourceText::lossy(bytes)));
-        }
-    };
-    let root = source::parse(&source, file, &mut findings);
-    match root {
+    let mut sources = Sources::default();
+    let id = sources.add(&SourceFile::new(file, bytes), &mut findings);
+    match sources.tree(id) {
         Some(root) if !findings.has_errors() => Ok(root.to_value()),
-        Some(_) | None => Err(findings.report(&shown, &source)),
+        Some(_) | None => Err(findings.report(&sources)),
     }
 }

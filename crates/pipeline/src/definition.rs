@@ -27,6 +27,11 @@ pub(crate) use nested::{
 pub(crate) use ordered::Ordered;
 pub(crate) use prompt::{Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary};
 
+use crate::environment::RunEnvironment;
+
+/// Facts of a workflow whose texts get variables of the environment when a run begins.
+pub(crate) const BOUND_FACTS: [&str; 3] = ["metadata", "variables", "global_vars"];
+
 /// Version of the language this build speaks.
 pub const LANGUAGE: u32 = 1;
 
@@ -89,6 +94,22 @@ impl Pipeline {
     /// Canonical bytes of the resolved definition, and their digest.
     pub fn definition(&self) -> &Definition {
         &self.definition
+    }
+
+    /// Names of the variables of the environment that its runs read.
+    pub fn environment(&self) -> &[String] {
+        &self.model.environment
+    }
+
+    /// Those variables for a new run, as they are now. `key` goes into the hashes of secrets, and
+    /// should be another one for every run.
+    pub fn bind_environment(
+        &self,
+        key: impl Into<String>,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> RunEnvironment {
+        let Model { environment, empty_when_missing, .. } = &self.model;
+        RunEnvironment::read(environment, key.into(), *empty_when_missing, variable)
     }
 
     /// The file it was read from, as it was named.

@@ -16,6 +16,7 @@ mod template;
 mod text;
 mod token;
 mod value;
+mod variable;
 mod vocabulary;
 
 #[cfg(test)]
@@ -30,4 +31,5 @@ pub(crate) use syntax::{Expression, Path, Segment, Standing, SyntaxError};
 pub(crate) use template::{Template, TemplateTree};
 pub(crate) use text::{cut_at_word, pretty, to_text};
 pub(crate) use value::type_of;
+pub(crate) use variable::Variable;
 pub(crate) use vocabulary::{LATER_ROOTS, ROOTS};

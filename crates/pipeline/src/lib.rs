@@ -9,6 +9,8 @@
 //! | `source` | bytes → tree in which every value knows its place |
 //! | `diagnostic` | what is wrong, as text and as JSON |
 //! | `expression` | the one grammar of templates and conditions: parser, functions, pure evaluation |
+//! | `compose` | definitions of several files |
+//! | `environment` | variables of the environment in texts, bound when a run begins |
 //! | `formula` | one template or condition on values at hand, without a run |
 //! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
@@ -65,23 +67,28 @@
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
+mod compose;
 mod definition;
 mod diagnostic;
+mod environment;
 mod expression;
 mod formula;
 mod run;
 mod source;
 mod spelling;
 
-pub use check::{Checked, FILE_BYTES_MAX, read_yaml, schema};
+pub use check::{Checked, read_yaml, schema};
 pub use definition::{
     Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
     ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
+pub use environment::RunEnvironment;
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use run::{
     BuiltPrompt, CallDefaults, FailureText, InvalidSettings, PartText, PipelineRun, Providers,
     Resolved, RunDirectories, RunSettings,
 };
-pub use source::{Position, Span};
+pub use source::{
+    FILE_BYTES_MAX, MemorySources, Position, SourceFault, SourceFile, SourceLoader, Span,
+};

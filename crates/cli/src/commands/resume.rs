@@ -95,6 +95,12 @@ async fn follow_all(
         if !shown.json && !shown.quiet {
             output::talk(&format!("run {}", run.id()));
         }
+        for name in run.changed_secrets() {
+            output::warning(&format!(
+                "run {}: the secret {name} is not what it was when the run began",
+                run.id()
+            ));
+        }
         let ended = match progress::follow(run, shown).await? {
             Ok(outcome) => {
                 progress::conclude(&outcome, shown, hint)?;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{ProviderMode, ProviderTable};
+use crate::pipelines::variable;
 
 /// The settings recorded with a run: those of the pipeline, and who answers its calls.
 pub(crate) fn recorded_settings(
@@ -56,8 +57,10 @@ impl Definitions for PipelineDefinitions {
             };
             let recorded = Recorded::deserialize(&run.settings)
                 .map_err(|error| refuse("its settings cannot be read", error.to_string()))?;
-            let settings = RunSettings::from_value(&run.settings)
+            let mut settings = RunSettings::from_value(&run.settings)
                 .map_err(|error| refuse("its settings cannot be read", error.to_string()))?;
+            // They are not recorded; whoever resumes says which of them changed.
+            settings.environment.read_secrets(&variable);
             let pipeline = Pipeline::revive(&definition)
                 .map_err(|error| refuse("its definition cannot be read", error.to_string()))?;
             let mocks = match recorded.mocks {

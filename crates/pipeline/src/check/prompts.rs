@@ -27,7 +27,7 @@ impl Check<'_> {
             return None;
         };
         let pointer = step.pointer_of("prompt");
-        match &entry.value.content {
+        match entry.value.source() {
             Content::Text { .. } => {
                 let text = "the prompt is a string, taken as one static part";
                 let note = Finding::note(Code(211), text).at(entry.value.extent);
@@ -126,7 +126,9 @@ impl Check<'_> {
         };
         let text = section.text("content")?;
         if raw {
-            return Some(PromptPart::Raw(text.to_owned()));
+            self.bound_later(node);
+            let source = node.to_source();
+            return Some(PromptPart::Raw(source.as_str().unwrap_or(text).to_owned()));
         }
         self.template(node, &section.pointer_of("content"), from).map(PromptPart::Static)
     }

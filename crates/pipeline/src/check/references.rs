@@ -1,13 +1,21 @@
 //! Names: whether what a path begins with exists, and exists early enough (YT-13, YT-14, YT-16).
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    mem,
+};
 
-use super::{Check, section::LATER, variables::Lifetimes};
+use super::{
+    Check,
+    environment::{SecretUse, unset},
+    section::LATER,
+    variables::Lifetimes,
+};
 use crate::{
     definition::Cleared,
     diagnostic::{Code, Finding},
     expression::{LATER_ROOTS, Path, Place, ROOTS, Standing, Undecided},
-    source::{Alignment, Extent, Node},
+    source::{Alignment, Extent, FileId, Node},
     spelling,
 };
 
@@ -32,6 +40,20 @@ pub(crate) struct Known {
     /// Steps of children, and where they are found from here.
     pub(super) inside: HashMap<String, String>,
     pub(super) undecided: Undecided,
+    /// Files by name, each with its place.
+    pub(super) pipelines: HashMap<String, (Node, String)>,
+    /// A document under this one could not be had: what is missing here may be there.
+    pub(crate) incomplete: bool,
+    /// Variables of the environment that a run reads.
+    pub(super) environment: BTreeSet<String>,
+    /// Secrets in texts that nobody took as templates yet.
+    pub(super) secrets: Vec<SecretUse>,
+    /// Variables that were reported as not set.
+    pub(super) unset: HashSet<String>,
+    /// Variables that are not set are empty.
+    pub(crate) empty_when_missing: bool,
+    /// A condition is read that is decided at load.
+    pub(crate) at_load: bool,
 }
 
 /// A scope around the one that is checked, with the step of it that holds the inner one.
@@ -41,9 +63,25 @@ pub(crate) struct Around {
     pub(super) step: String,
     /// How deep children may stand, when that is told.
     pub(super) max_depth: Option<u64>,
+    /// The file of the scope inside it, when it has one of its own, and where it is named.
+    pub(super) file: Option<(FileId, Extent)>,
 }
 
 impl Known {
+    /// What belongs to the whole definition goes with the scope that is checked.
+    pub(super) fn lend(&mut self, parent: &mut Self) {
+        self.secrets = mem::take(&mut parent.secrets);
+        self.unset = mem::take(&mut parent.unset);
+        self.empty_when_missing = parent.empty_when_missing;
+    }
+
+    pub(super) fn take_back(&mut self, child: &mut Self) {
+        self.secrets = mem::take(&mut child.secrets);
+        self.unset = mem::take(&mut child.unset);
+        // One run reads them for all its scopes.
+        self.environment.extend(child.environment.iter().cloned());
+    }
+
     /// What a child sees of its parent when it is told to.
     pub(super) fn inherit(&mut self, parent: &Self, place: usize) {
         self.variables.extend(parent.variables.iter().cloned());
@@ -55,9 +93,9 @@ impl Known {
 
 /// Where an expression stands: in the step number `step`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Standpoint<'a> {
-    pub(super) step: usize,
-    pub(super) whole: &'a str,
+pub(crate) struct Standpoint<'a> {
+    pub(crate) step: usize,
+    pub(crate) whole: &'a str,
 }
 
 /// A path in an expression, and how it stands there.
@@ -68,7 +106,7 @@ pub(super) struct Use<'e> {
 }
 
 /// Roots whose paths are checked also where bare names are fields of an element first.
-const FIXED_ROOTS: [&str; 4] = ["steps", "inputs", "global_vars", "workflow"];
+const FIXED_ROOTS: [&str; 5] = ["steps", "inputs", "global_vars", "workflow", "env"];
 
 impl Check<'_> {
     /// Checks all paths of the text `node`.
@@ -86,7 +124,7 @@ impl Check<'_> {
         let mut alignment = None;
         for used in uses {
             for (extent, finding) in self.reference(used, place, from) {
-                let aligned = alignment.get_or_insert_with(|| Alignment::of(node, self.source));
+                let aligned = alignment.get_or_insert_with(|| Alignment::of(node, self.sources));
                 let at = aligned.place(extent);
                 self.findings.push(finding.at(at).pointer(pointer));
             }
@@ -102,6 +140,9 @@ impl Check<'_> {
         let Use { path, standing } = used;
         let guarded = standing.guarded;
         let root = path.root.as_str();
+        if self.known.at_load && root != "env" {
+            return Self::unseen_at_load(path, *standing);
+        }
         if standing.element {
             let fixed = FIXED_ROOTS.contains(&root);
             return if fixed { self.rooted(path, guarded, from) } else { Vec::new() };
@@ -191,6 +232,20 @@ impl Check<'_> {
                     None => (),
                 }
                 self.imply(&format!("global_vars.{name}"), extent)
+            }
+            ("env", Some((name, extent))) => {
+                if !self.known.at_load {
+                    self.known.environment.insert(name.to_owned());
+                }
+                let fine = guarded
+                    || self.known.unset.contains(name)
+                    || self.known.empty_when_missing
+                    || self.loader.variable(name).is_some();
+                if fine { Vec::new() } else { vec![(extent, unset(name))] }
+            }
+            ("env", None) => {
+                let text = "`env` needs the name of a variable";
+                vec![(path.extent, Finding::error(Code(314), text))]
             }
             ("workflow", Some((name, extent))) => {
                 if self.known.facts.contains(&name) {

@@ -109,8 +109,10 @@ impl Check<'_> {
         }
         let continue_on_error = continue_on_error || policies.continue_on_error;
         let retry = self.retry(&section).or(policies.retry).unwrap_or(usual);
-        let line = self.source.position(section.start().start).line;
-        let location = Location { file: self.file.to_owned(), line };
+        let start = section.start();
+        let line = self.sources.span(start).start.line;
+        let file = self.sources.name(self.sources.file_of(start)).to_string();
+        let location = Location { file, line };
         condition_fits.then_some(())?;
         Some(Step {
             name: name?,

@@ -18,7 +18,8 @@ impl Check<'_> {
         pointer: &str,
         from: Standpoint<'_>,
     ) -> Option<Template> {
-        let text = node.as_text()?;
+        let Content::Text { value: text, .. } = node.source() else { return None };
+        self.bound_later(node);
         match Template::parse(text) {
             Ok(template) => {
                 let mut uses: Vec<Use<'_>> = Vec::new();
@@ -42,7 +43,7 @@ impl Check<'_> {
         pointer: &str,
         from: Standpoint<'_>,
     ) -> Option<TemplateTree> {
-        Some(match &node.content {
+        Some(match node.source() {
             Content::Null => TemplateTree::Null,
             Content::Bool(value) => TemplateTree::Bool(*value),
             Content::Number(number) => TemplateTree::Number(number.clone()),
@@ -79,7 +80,7 @@ impl Check<'_> {
         code: u16,
         errors: Vec<SyntaxError>,
     ) {
-        let alignment = Alignment::of(node, self.source);
+        let alignment = Alignment::of(node, self.sources);
         for error in errors {
             self.findings.push(
                 Finding::error(error.code.unwrap_or(Code(code)), error.message)

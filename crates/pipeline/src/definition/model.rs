@@ -9,7 +9,8 @@ use perennial_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{DocumentFiles, Effects, Input, Nested, Ordered, OutputFile, Part};
+use super::{BOUND_FACTS, DocumentFiles, Effects, Input, Nested, Ordered, OutputFile, Part};
+use crate::environment::substituted;
 use crate::expression::{Condition, Template, TemplateTree, Undecided};
 
 /// A workflow with all defaults applied.
@@ -23,6 +24,12 @@ pub(crate) struct Model {
     pub(crate) facts: Ordered,
     #[serde(default, skip_serializing_if = "Undecided::is_legacy")]
     pub(crate) undecided: Undecided,
+    /// Names of the variables of the environment that a run reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) environment: Vec<String>,
+    /// Whether those that are not set are empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) empty_when_missing: bool,
     #[serde(default, skip_serializing_if = "DocumentFiles::is_default")]
     pub(crate) files: DocumentFiles,
     pub(crate) inputs: Vec<Input>,
@@ -30,6 +37,20 @@ pub(crate) struct Model {
 }
 
 impl Model {
+    /// What `workflow.…` reads in a run with these variables.
+    pub(crate) fn bound_facts(
+        &self,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> serde_json::Value {
+        let mut facts = self.facts.0.clone();
+        for key in BOUND_FACTS {
+            if let Some(value) = facts.get_mut(key) {
+                *value = substituted(value, variable);
+            }
+        }
+        facts
+    }
+
     /// Its steps and those of its children, each with its place before its children's.
     pub(crate) fn all_steps(&self) -> Vec<&Step> {
         let mut all = Vec::with_capacity(self.steps.len());

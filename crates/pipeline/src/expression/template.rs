@@ -4,12 +4,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Number, Value};
 
 use super::{
-    Expression, Names, Path, Place, Stop, SyntaxError, evaluate,
-    parser::{self, Ground},
+    Expression, Names, Path, Place, Stop, SyntaxError, Variable, evaluate,
+    parser::{self, Ground, Origin},
     syntax::{Part, Standing, only_paths},
     to_text,
 };
-use crate::source::Extent;
+use crate::{environment, source::Extent};
 
 /// A text with holes, kept with the text it was read from.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +22,7 @@ pub(crate) struct Template {
 enum Piece {
     Text(String),
     Hole(Expression),
+    Variable(Variable),
 }
 
 impl Template {
@@ -36,24 +37,20 @@ impl Template {
 
     /// Parses `source`, which stands on `ground`.
     pub(super) fn parse_on(source: &str, ground: Ground) -> Result<Self, Vec<SyntaxError>> {
-        let mut pieces = Vec::new();
+        let mut pieces = Pieces::default();
         let mut errors = Vec::new();
-        let mut text = String::new();
         let mut at = 0;
         while let Some(found) = source[at..].find("{{") {
             let open = at + found;
             if source[at..open].ends_with('\\') {
-                text.push_str(&source[at..open - 1]);
-                text.push_str("{{");
+                pieces.text(source, at, open - 1, ground.origin);
+                pieces.literal("{{");
                 at = open + 2;
                 continue;
             }
-            text.push_str(&source[at..open]);
+            pieces.text(source, at, open, ground.origin);
             match parser::parse_hole(source, open + 2, ground) {
                 Ok((expression, behind)) => {
-                    if !text.is_empty() {
-                        pieces.push(Piece::Text(std::mem::take(&mut text)));
-                    }
                     pieces.push(Piece::Hole(expression));
                     at = behind;
                 }
@@ -70,14 +67,22 @@ impl Template {
                 }
             }
         }
-        text.push_str(&source[at..]);
+        pieces.text(source, at, source.len(), ground.origin);
         if !errors.is_empty() {
             return Err(errors);
         }
-        if !text.is_empty() {
-            pieces.push(Piece::Text(text));
-        }
-        Ok(Self { source: source.to_owned(), pieces })
+        Ok(Self { source: source.to_owned(), pieces: pieces.finish() })
+    }
+
+    /// A text in which variables of the environment are replaced, and nothing else.
+    pub(crate) fn plain(source: &str) -> Self {
+        Self::without_holes(source, Origin::default())
+    }
+
+    pub(super) fn without_holes(source: &str, origin: Origin) -> Self {
+        let mut pieces = Pieces::default();
+        pieces.text(source, 0, source.len(), origin);
+        Self { source: source.to_owned(), pieces: pieces.finish() }
     }
 
     pub(crate) fn paths<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(&'e Path, Standing)) {
@@ -86,8 +91,10 @@ impl Template {
 
     pub(super) fn parts<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(Part<'e>, Standing)) {
         for piece in &self.pieces {
-            if let Piece::Hole(expression) = piece {
-                expression.parts(standing, see);
+            match piece {
+                Piece::Text(_) => (),
+                Piece::Hole(expression) => expression.parts(standing, see),
+                Piece::Variable(variable) => variable.parts(standing, see),
             }
         }
     }
@@ -100,7 +107,7 @@ impl Template {
     /// What stands in its holes.
     pub(crate) fn holes(&self) -> impl Iterator<Item = &Expression> {
         self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Text(_) => None,
+            Piece::Text(_) | Piece::Variable(_) => None,
             Piece::Hole(expression) => Some(expression),
         })
     }
@@ -111,6 +118,9 @@ impl Template {
     ///
     /// The first value that is missing.
     pub(crate) fn value(&self, names: &dyn Names) -> Result<Value, Stop> {
+        if let [Piece::Variable(variable)] = self.pieces.as_slice() {
+            return variable.value(names);
+        }
         if let Some(hole) = self.only_hole() {
             return evaluate(hole, names, Place::Template);
         }
@@ -135,6 +145,7 @@ impl Template {
                 Piece::Hole(expression) => {
                     out.push_str(&to_text(&evaluate(expression, names, place)?));
                 }
+                Piece::Variable(variable) => out.push_str(&variable.text(names)?),
             }
         }
         Ok(out)
@@ -145,12 +156,53 @@ impl Template {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) if text.trim().is_empty() => (),
-                Piece::Text(_) => return None,
+                Piece::Text(_) | Piece::Variable(_) => return None,
                 Piece::Hole(_) if only.is_some() => return None,
                 Piece::Hole(expression) => only = Some(expression),
             }
         }
         only
+    }
+}
+
+/// Pieces of a text that is read from the left.
+#[derive(Default)]
+struct Pieces {
+    done: Vec<Piece>,
+    text: String,
+}
+
+impl Pieces {
+    fn literal(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    fn push(&mut self, piece: Piece) {
+        if !self.text.is_empty() {
+            self.done.push(Piece::Text(std::mem::take(&mut self.text)));
+        }
+        self.done.push(piece);
+    }
+
+    /// What stands between `start` and `end` of `source`, which has no holes.
+    fn text(&mut self, source: &str, start: usize, end: usize, origin: Origin) {
+        for piece in environment::pieces(&source[start..end]) {
+            match piece {
+                environment::Piece::Text(text) => self.literal(text),
+                environment::Piece::Dollar => self.literal("${"),
+                environment::Piece::Word(word) => {
+                    let place = origin.place(word.extent.shifted(start));
+                    self.push(Piece::Variable(Variable::of(word, place)));
+                }
+            }
+        }
+    }
+
+    fn finish(mut self) -> Vec<Piece> {
+        if !self.text.is_empty() {
+            self.done.push(Piece::Text(self.text));
+        }
+        self.done
     }
 }
 

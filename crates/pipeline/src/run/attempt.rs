@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     definition::{Assign, Echo, Step, StepKind, Write},
+    environment::redacted,
     expression::Condition,
 };
 
@@ -27,6 +28,23 @@ impl PipelineRun {
     ///
     /// The failure of the step.
     pub(super) async fn attempt(&self, cx: &AttemptCx) -> Result<Outcome, Failure> {
+        let made = self.attempted(cx).await;
+        let Some(redactor) = &self.redactor else { return made };
+        match made {
+            Ok(Outcome::Succeeded(value)) => Ok(Outcome::Succeeded(redacted(value, redactor))),
+            Ok(Outcome::Skipped { reason, record }) => {
+                Ok(Outcome::Skipped { reason, record: redacted(record, redactor) })
+            }
+            Ok(other) => Ok(other),
+            Err(failure) => Err(Failure {
+                message: redactor.redact(&failure.message),
+                detail: redacted(failure.detail, redactor),
+                ..failure
+            }),
+        }
+    }
+
+    async fn attempted(&self, cx: &AttemptCx) -> Result<Outcome, Failure> {
         let done = tree::index(&cx.done);
         let due = self.due(&cx.job, &done).ok_or_else(|| unknown_job(&cx.job))?;
         match &due.role {
@@ -80,6 +98,10 @@ impl PipelineRun {
         record: Value,
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
+        let record = match &self.redactor {
+            Some(redactor) => redacted(record, redactor),
+            None => record,
+        };
         match &step.output_to_file {
             Some(file) => self.leave(step, file, record, scope).await,
             None => Ok(record),

@@ -11,7 +11,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{PipelineRun, prompt::prompt, record, scope::Scope, settings::BuiltPrompt};
-use crate::definition::{Chat, Step};
+use crate::{
+    definition::{Chat, Step},
+    environment::redacted,
+};
 
 impl PipelineRun {
     /// Makes the call of `step`, or takes its recorded reply.
@@ -36,7 +39,11 @@ impl PipelineRun {
                 let surroundings =
                     CallCx { within, idle, ..CallCx::new(key, cx.job.names().join("/")) };
                 let completion = complete(&*provider, &request, &surroundings).await?;
-                serde_json::to_value(completion).map_err(|error| malformed(&error))
+                let reply = serde_json::to_value(completion).map_err(|error| malformed(&error))?;
+                Ok(match &self.redactor {
+                    Some(redactor) => redacted(reply, redactor),
+                    None => reply,
+                })
             })
             .await?;
         let completion =
@@ -57,12 +64,18 @@ impl PipelineRun {
         let options = &chat.options;
         let prompt = prompt(&chat.prompt, options.system.as_ref(), scope)?;
         let model = calls.resolve(options.model.as_deref().unwrap_or(&usual.model)).to_owned();
+        let mut shown = prompt.parts.clone();
+        if let Some(redactor) = &self.redactor {
+            for part in &mut shown {
+                part.text = redactor.redact(&part.text);
+            }
+        }
         self.providers.prompted(&BuiltPrompt {
             run: &cx.run,
             job: &cx.job,
             attempt: cx.attempt,
             model: &model,
-            parts: &prompt.parts,
+            parts: &shown,
         });
         Ok(ChatRequest {
             model,

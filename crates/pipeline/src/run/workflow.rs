@@ -10,6 +10,9 @@ use perennial_engine::{
 use perennial_tools::files::Files;
 use tokio::sync::OnceCell;
 
+use perennial_tools::Redactor;
+use serde_json::Value;
+
 use super::{
     Providers, RunSettings, record,
     tree::{self, Done, Due, Frame, Role},
@@ -24,6 +27,10 @@ pub struct PipelineRun {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) settings: RunSettings,
     pub(super) providers: Arc<dyn Providers>,
+    /// What `workflow.…` reads, with variables of the environment.
+    pub(super) facts: Value,
+    /// Takes secrets out of what is recorded.
+    pub(super) redactor: Option<Redactor>,
     /// Opened by the first step that needs them.
     pub(super) files: OnceCell<Files>,
 }
@@ -35,7 +42,11 @@ impl Pipeline {
         settings: RunSettings,
         providers: Arc<dyn Providers>,
     ) -> Arc<dyn Workflow> {
-        Arc::new(PipelineRun { pipeline: self, settings, providers, files: OnceCell::new() })
+        let variable = |name: &str| settings.environment.get(name).map(str::to_owned);
+        let facts = self.model.bound_facts(&variable);
+        let redactor = settings.environment.redactor();
+        let files = OnceCell::new();
+        Arc::new(PipelineRun { pipeline: self, settings, providers, facts, redactor, files })
     }
 }
 

@@ -13,7 +13,8 @@ use perennial_engine::{
     AttemptCx, CallJournal, DoneJob, FailureMeans, Next, Outcome, workflow::BoxFuture,
 };
 use perennial_pipeline::{
-    CallDefaults, Pipeline, ProviderKind, Providers, Resolved, RunDirectories, RunSettings,
+    CallDefaults, Pipeline, ProviderKind, Providers, Resolved, RunDirectories, RunEnvironment,
+    RunSettings,
 };
 use perennial_tools::provider::{CallCx, Opening, Provider, ProviderEvent};
 use serde_json::{Map, Value};
@@ -70,7 +71,12 @@ impl Folder {
             allowed: Vec::new(),
         };
         let inputs = pipeline.bind_inputs(&Map::new()).unwrap();
-        let settings = RunSettings { inputs, calls, directories: Some(directories) };
+        let settings = RunSettings {
+            inputs,
+            calls,
+            directories: Some(directories),
+            environment: RunEnvironment::default(),
+        };
         // What runs was built again from what was recorded, as after a restart.
         let settings = RunSettings::from_value(&settings.to_value()).unwrap();
         let pipeline = Pipeline::revive(&pipeline.definition().bytes).unwrap();

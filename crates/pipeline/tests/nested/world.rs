@@ -19,7 +19,10 @@ use perennial_engine::{
     AttemptCx, CallJournal, DoneJob, FailureMeans, JobPlan, Next, Outcome, Warnings, Workflow,
     workflow::BoxFuture,
 };
-use perennial_pipeline::{CallDefaults, Pipeline, ProviderKind, Providers, Resolved, RunSettings};
+use perennial_pipeline::{
+    CallDefaults, MemorySources, Pipeline, ProviderKind, Providers, Resolved, RunSettings,
+    SourceLoader,
+};
 use perennial_tools::provider::{CallCx, Opening, Provider, ProviderEvent};
 use serde_json::{Map, Value, json};
 
@@ -96,14 +99,20 @@ pub(crate) struct World {
 }
 
 pub(crate) fn world(document: &str, inputs: Value) -> World {
-    let checked = Pipeline::check("flow.yaml", document.as_bytes());
+    loaded(&MemorySources::new().file("flow.yaml", document), inputs)
+}
+
+/// The world of `flow.yaml` among other files.
+pub(crate) fn loaded(sources: &MemorySources, inputs: Value) -> World {
+    let checked = Pipeline::load(&sources.root("flow.yaml").unwrap(), sources);
     let pipeline = checked.pipeline.unwrap_or_else(|| panic!("{}", checked.diagnostics[0]));
     let usual = || Resolved { model: "m".to_owned(), max_output: 100 };
     let calls = CallDefaults { claude: usual(), gemini: usual(), aliases: [].into() };
     let inputs = pipeline.bind_inputs(inputs.as_object().unwrap()).unwrap();
+    let environment = pipeline.bind_environment("key", &|name| sources.variable(name));
     World {
         definition: pipeline.definition().bytes.clone(),
-        settings: RunSettings { inputs, calls, directories: None }.to_value(),
+        settings: RunSettings { inputs, calls, directories: None, environment }.to_value(),
         provider: Arc::default(),
         begun: now(),
         warnings: Mutex::default(),

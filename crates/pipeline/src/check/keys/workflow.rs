@@ -43,7 +43,7 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         later("gemini_functions", "callable functions"),
         later("functions", "callable functions"),
         later("schemas", "named schemas"),
-        later("pipelines", "files by name, for `pipeline_ref`"),
+        key("pipelines", Kind::Map(&[&PIPELINES]), "files by name, for `pipeline_ref`"),
         later("hooks", "default of `claude_options`"),
         later("mcp_servers", "default of `claude_options`"),
         later("agents", "default of `claude_options`"),
@@ -57,11 +57,11 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         later("retry_on_failure", "whether steps retry by default"),
         later("retry_attempts", "how often they do"),
         later("max_execution_time", "deadline of the run"),
-        later("extends", "the document below this one"),
-        later("include", "documents below this one"),
-        later("$if", "a choice at load"),
-        later("$then", "what is chosen when it holds"),
-        later("$else", "what is chosen when it does not"),
+        key("extends", Kind::Text, "the document below this one"),
+        key("include", Kind::Texts, "documents between that one and this one"),
+        key("$if", Kind::Condition, "a choice at load, in any map but steps"),
+        key("$then", FREE_MAP, "keys when it holds"),
+        key("$else", FREE_MAP, "keys when it does not"),
         later("claude_auth", "credentials of Claude"),
         later("gemini_auth", "credentials of Gemini"),
         later("providers", "routing between providers"),
@@ -126,6 +126,7 @@ pub(super) const INPUT: Keys = Keys {
 
 const UNDECIDED: Kind = Kind::OneOf { names: &["legacy", "error"], later: &[] };
 
+const MISSING_ENV: Kind = Kind::OneOf { names: &["error", "empty"], later: &[] };
 const MISSING_FILES: Kind = Kind::OneOf { names: &["preflight", "at_use"], later: &[] };
 
 pub(super) const LENIENT: Keys = Keys {
@@ -140,8 +141,11 @@ pub(super) const LENIENT: Keys = Keys {
         later("unknown_functions", "error, literal"),
         key("missing_files", MISSING_FILES, "when a prompt file that is not there is told"),
         key("read_outside_roots", Kind::Bool, "whether prompt files may stand beside the project"),
-        later("missing_env", "error, empty"),
+        key("missing_env", MISSING_ENV, "what `${NAME}` is when it is not set")
+            .default("\"error\""),
         later("post_processing", "warn, error"),
     ],
     others: None,
 };
+
+const PIPELINES: Keys = Keys { home: "`pipelines`", keys: &[], others: Some(&Kind::Text) };

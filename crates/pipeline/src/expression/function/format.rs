@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     diagnostic::Findings,
-    source::{self, SourceText},
+    source::{SourceFile, Sources},
 };
 
 mod yaml;
@@ -41,12 +41,13 @@ fn json(value: &Value) -> Outcome {
 fn yaml_to_json(values: &[&Value]) -> Outcome {
     let text = pretty(values[0]);
     let refused = |why: String| fault(format!("the text is no YAML: {why}"));
-    let source = SourceText::new(text.as_bytes()).map_err(|_| refused("not UTF-8".to_owned()))?;
     let mut findings = Findings::default();
-    match source::parse(&source, "the text", &mut findings) {
+    let mut sources = Sources::default();
+    let file = sources.add(&SourceFile::new("the text", text), &mut findings);
+    match sources.tree(file) {
         Some(root) if !findings.has_errors() => Ok(pretty(&root.to_value()).into()),
         Some(_) | None => {
-            let report = findings.report(&"the text".into(), &source);
+            let report = findings.report(&sources);
             Err(refused(report.first().map(|first| first.message.clone()).unwrap_or_default()))
         }
     }
