@@ -93,7 +93,7 @@ impl Pipeline {
         let inputs = model.as_ref().map(|model| model.inputs.clone()).unwrap_or_default();
         let faulty = findings.has_errors();
         let pipeline = model.filter(|_| !faulty).map(Pipeline::of);
-        Checked { diagnostics: findings.report(&sources), pipeline, inputs }
+        Checked { diagnostics: findings.report(sources), pipeline, inputs }
     }
 }
 
