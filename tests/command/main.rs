@@ -4,9 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
 mod check;
+mod draining;
 mod failures;
 mod files;
 mod hello;
+mod looking;
 mod nested;
 mod pipe;
 mod refusals;

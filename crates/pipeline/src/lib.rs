@@ -15,6 +15,9 @@
 //! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
+//! | `explanation` | what a step would do |
+//! | `uses` | what a step reads, and whose value it is |
+//! | `graph` | the pipeline as a picture, of a run with its states |
 //! | `spelling` | "did you mean" |
 //!
 //! What the language has and this version does not is a load error with the hint
@@ -71,11 +74,14 @@ mod compose;
 mod definition;
 mod diagnostic;
 mod environment;
+mod explanation;
 mod expression;
 mod formula;
+mod graph;
 mod run;
 mod source;
 mod spelling;
+mod uses;
 
 pub use check::{Checked, read_yaml, schema};
 pub use definition::{
@@ -84,7 +90,9 @@ pub use definition::{
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use environment::RunEnvironment;
+pub use explanation::{CallExplanation, Reads, StepExplanation};
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
+pub use graph::{Graph, StepState};
 pub use run::{
     BuiltPrompt, CallDefaults, FailureText, InvalidSettings, PartText, PipelineRun, Providers,
     Resolved, RunDirectories, RunSettings,
