@@ -52,6 +52,10 @@ pub(crate) enum Command {
     Graph(GraphArgs),
     /// Tells what a step would do, or why a run waits
     Explain(ExplainArgs),
+    /// Lists the functions of expressions
+    Functions(OutputArgs),
+    /// Lists the step types, or the keys of one
+    Steps(StepsArgs),
     /// Shows the supervision tree
     Tree(TreeArgs),
     /// Prints the JSON Schema of workflow files, for editors
@@ -238,6 +242,15 @@ pub(crate) struct GraphArgs {
     pub(crate) format: Picture,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StepsArgs {
+    /// One step type
+    #[arg(value_name = "TYPE")]
+    pub(crate) type_name: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 /// A language of pictures.

@@ -6,6 +6,7 @@ mod conditions;
 mod defaults;
 mod document;
 mod environment;
+mod file_ops;
 mod files;
 mod inputs;
 mod keys;
@@ -26,9 +27,11 @@ use crate::{
 };
 
 pub(crate) use environment::{is_lenient, unset};
+pub(crate) use file_ops::{CONVERSIONS, is_glob};
+pub use keys::{KeyEntry, StepTypeEntry, step_types};
 use references::Around;
 pub(crate) use references::{Known, Standpoint};
-pub(crate) use section::Section;
+pub(crate) use section::{Section, duration_text};
 
 /// The outcome of a check.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! The resolved definition: what runs, what is hashed, and what another process builds again.
 
 mod binding;
+mod file_ops;
 mod files;
 mod input;
 mod model;
@@ -14,6 +15,7 @@ use perennial_core::{digest::canonical_json, run::JobKey};
 use perennial_engine::Definition;
 
 pub use binding::{InputErrors, InvalidInput};
+pub(crate) use file_ops::{FileOps, Operation};
 pub use files::Exports;
 pub(crate) use files::{DocumentFiles, Effects, OutputFile};
 pub use input::{Input, InputType};
@@ -164,7 +166,9 @@ impl Pipeline {
     /// Whether a run of it works in directories: the document names one, exports, or has a step with files.
     pub fn uses_directories(&self) -> bool {
         !self.model.files.is_default()
-            || self.model.all_steps().iter().any(|step| step.output_to_file.is_some())
+            || self.model.all_steps().into_iter().any(|step| {
+                step.output_to_file.is_some() || matches!(step.kind, StepKind::FileOps(_))
+            })
     }
 
     /// When checkpoints of its runs are exported.
@@ -185,7 +189,10 @@ impl Pipeline {
     pub fn step_without_model(&self, kind: ProviderKind) -> Option<&str> {
         let nameless = |step: &&Step| match &step.kind {
             StepKind::Chat(chat) => chat.provider == kind && chat.options.model.is_none(),
-            StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => false,
+            StepKind::Echo(_)
+            | StepKind::SetVariable(_)
+            | StepKind::FileOps(_)
+            | StepKind::Pipeline(_) => false,
         };
         let found = self.model.all_steps().into_iter().find(nameless)?;
         Some(found.name.as_str())

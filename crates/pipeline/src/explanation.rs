@@ -94,7 +94,10 @@ impl Pipeline {
 fn call(step: &Step) -> Option<CallExplanation> {
     let chat = match &step.kind {
         StepKind::Chat(chat) => chat,
-        StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => return None,
+        StepKind::Echo(_)
+        | StepKind::SetVariable(_)
+        | StepKind::FileOps(_)
+        | StepKind::Pipeline(_) => return None,
     };
     Some(CallExplanation {
         provider: chat.provider.name(),
@@ -119,6 +122,11 @@ fn gives(step: &Step) -> Vec<String> {
             VariableScope::Global => format!("state.{name} (of the whole run)"),
         }));
     }
+    if let StepKind::Pipeline(nested) = &step.kind {
+        let outputs = nested.outputs.iter().map(|output| output.name());
+        gives.extend(outputs.map(|output| format!("steps.{}.{output}", step.name)));
+    }
+    gives.extend(step.output_to_file.iter().map(|file| format!("file {}", file.0.shown())));
     gives.extend(step.output_to_global.iter().map(|name| format!("global_vars.{name}")));
     gives
 }

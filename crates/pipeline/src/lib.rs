@@ -58,6 +58,11 @@
 //! * YR-63: the file is written by the attempt, before its result is committed, and not after: an attempt that is
 //!   repeated writes the same. The record says `output_file`; the bare value of an `echo` step has no place for it.
 //! * YR-74: a run makes its directories when its document or its start names one, or a step works on files.
+//! * 2.15: `wait` is not in this version; `chunk_size` is checked and changes nothing, as all copies go in chunks. A
+//!   pattern with `.*` and nothing that only regular expressions have is a glob; `pattern_type` decides otherwise.
+//!   A CSV row with more fields than there are names is an error; `json_to_xml` writes lists as repeated elements.
+//! * YS-90: `move`, `delete`, `append` and processing in place journal what they see before they change anything, as a
+//!   call, so that a repeated attempt finishes what is left; the others write what is there already, and leave it.
 //! * YR-72: PL521 is told of relative paths without holes that climb above their base; the others are seen when used.
 //! * YR-5: a child is no run of its own: its steps are jobs of its parent's run, keyed by step path
 //!   (`n/a`; `n#2/a` in the second round of a retried child, `#n` for the job that opens it). In
@@ -66,7 +71,8 @@
 //!   further round begins anew when its process dies. A retried child keeps the inputs it was given.
 //! * 2.16, YM-21: a limit that is passed is of class `limit` and no other, time included. Memory is
 //!   the JSON of results and inputs, counted before and after each attempt, not during it.
-//! * YS-94: directories and exports that a child names for itself are refused.
+//! * YS-94: directories and exports that a child names for itself have no effect, and a note (PL220)
+//!   says so: it works in those of its run (YR-75).
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
@@ -83,7 +89,7 @@ mod source;
 mod spelling;
 mod uses;
 
-pub use check::{Checked, read_yaml, schema};
+pub use check::{Checked, KeyEntry, StepTypeEntry, read_yaml, schema, step_types};
 pub use definition::{
     Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
     ProviderKind,
@@ -91,6 +97,7 @@ pub use definition::{
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use environment::RunEnvironment;
 pub use explanation::{CallExplanation, Reads, StepExplanation};
+pub use expression::{FunctionEntry, functions};
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use graph::{Graph, StepState};
 pub use run::{

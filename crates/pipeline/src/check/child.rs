@@ -230,19 +230,30 @@ impl Check<'_> {
         model
     }
 
-    /// A child works in the directories of its run.
+    /// A child works in the directories of its run (YR-75): what it names itself is told to have no
+    /// effect.
     fn no_own_files(&mut self, workflow: &Section<'_>, model: &Model) {
         if model.files.is_default() {
             return;
         }
-        let keys = ["workspace_dir", "output_dir", "checkpoint_dir", "checkpoint_enabled"];
-        let key = keys.into_iter().find(|key| workflow.get(key).is_some());
-        let key =
-            key.or(["defaults", "lenient"].into_iter().find(|key| workflow.get(key).is_some()));
-        let key = key.unwrap_or("name");
-        self.later(workflow, key, "a child with directories of its own");
+        for key in FILE_KEYS {
+            let Some(entry) = workflow.get(key) else { continue };
+            let text = format!("`{key}` has no effect in a child: it works where its run does");
+            let note = Finding::note(Code(220), text).at(entry.key_extent);
+            self.findings.push(note.pointer(workflow.pointer_of(key)));
+        }
     }
 }
+
+/// Keys of a workflow that say where a run works and what it exports.
+const FILE_KEYS: [&str; 6] = [
+    "workspace_dir",
+    "output_dir",
+    "checkpoint_dir",
+    "checkpoint_enabled",
+    "checkpoint_interval",
+    "checkpoint_config",
+];
 
 /// The step whose child is checked.
 struct Scope<'s, 'n> {

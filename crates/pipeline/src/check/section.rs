@@ -182,7 +182,7 @@ impl Check<'_> {
 }
 
 /// `500ms`, `90s`, `5m`, `1.5h`, `1d`, in milliseconds.
-pub(super) fn duration_text(text: &str) -> Option<f64> {
+pub(crate) fn duration_text(text: &str) -> Option<f64> {
     let text = text.trim();
     let split = text.find(|c: char| c.is_ascii_alphabetic())?;
     let unit = match &text[split..] {

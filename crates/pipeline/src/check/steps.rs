@@ -126,7 +126,7 @@ impl Check<'_> {
             output_to_global,
             clear_vars,
             output_to_file,
-            effects,
+            effects: effects.or(kind.as_ref().and_then(StepKind::effects)),
             kind: kind?,
         })
     }
@@ -303,6 +303,7 @@ impl Check<'_> {
                 let options = options.over(defaults.gemini.clone());
                 chat(ProviderKind::Gemini, prompt, options)
             }
+            "file_ops" => self.file_ops(section, from).map(StepKind::FileOps),
             _ => self.echo(section, from).map(StepKind::Echo),
         }
     }

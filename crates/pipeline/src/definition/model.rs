@@ -9,7 +9,9 @@ use perennial_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{BOUND_FACTS, DocumentFiles, Effects, Input, Nested, Ordered, OutputFile, Part};
+use super::{
+    BOUND_FACTS, DocumentFiles, Effects, FileOps, Input, Nested, Ordered, OutputFile, Part,
+};
 use crate::environment::substituted;
 use crate::expression::{Condition, Template, TemplateTree, Undecided};
 
@@ -128,6 +130,7 @@ pub(crate) enum StepKind {
     Echo(Echo),
     SetVariable(Assign),
     Chat(Chat),
+    FileOps(FileOps),
     Pipeline(Nested),
 }
 
@@ -279,8 +282,17 @@ impl StepKind {
     /// The provider it calls.
     pub(crate) fn provider(&self) -> Option<ProviderKind> {
         match self {
-            Self::Echo(_) | Self::SetVariable(_) | Self::Pipeline(_) => None,
+            Self::Echo(_) | Self::SetVariable(_) | Self::FileOps(_) | Self::Pipeline(_) => None,
             Self::Chat(chat) => Some(chat.provider),
+        }
+    }
+
+    /// What a step of this kind touches, where that is anything.
+    pub(crate) fn effects(&self) -> Option<Effects> {
+        match self {
+            Self::FileOps(ops) => Some(ops.operation.effects()),
+            Self::Pipeline(nested) => nested.effects(),
+            Self::Echo(_) | Self::SetVariable(_) | Self::Chat(_) => None,
         }
     }
 }
@@ -295,7 +307,10 @@ impl Step {
     pub(crate) fn nested(&self) -> Option<&Nested> {
         match &self.kind {
             StepKind::Pipeline(nested) => Some(nested),
-            StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Chat(_) => None,
+            StepKind::Echo(_)
+            | StepKind::SetVariable(_)
+            | StepKind::FileOps(_)
+            | StepKind::Chat(_) => None,
         }
     }
 
@@ -315,6 +330,7 @@ impl Step {
             }
             // Of a pipeline, only its opening and its closing: its steps have their own.
             StepKind::SetVariable(_) | StepKind::Pipeline(_) => Duration::from_secs(60),
+            StepKind::FileOps(_) => Duration::from_secs(300),
             StepKind::Chat(chat) => {
                 let call = chat.options.call_within();
                 let pauses = Duration::from_millis(self.retry.cap_ms);

@@ -2,11 +2,13 @@
 
 mod format;
 mod list;
+mod listing;
 mod number;
 mod record;
 mod text;
 mod time;
 
+pub use listing::{FunctionEntry, functions};
 use serde_json::Value;
 
 use super::{

@@ -85,6 +85,11 @@ impl Template {
         Self { source: source.to_owned(), pieces: pieces.finish() }
     }
 
+    /// The text it was read from.
+    pub(crate) fn shown(&self) -> &str {
+        &self.source
+    }
+
     pub(crate) fn paths<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(&'e Path, Standing)) {
         self.parts(standing, &mut only_paths(see));
     }

@@ -83,6 +83,7 @@ impl PipelineRun {
                 return self.left(step, value, &scope).await.map(Outcome::Succeeded);
             }
             StepKind::SetVariable(variables) => assign(variables, &mut scope)?,
+            StepKind::FileOps(ops) => self.operate(ops, cx, &scope).await?,
             StepKind::Chat(chat) => self.call(step, chat, cx, &scope).await?,
             // It has jobs of its own.
             StepKind::Pipeline(_) => return Err(unknown_job(&cx.job)),

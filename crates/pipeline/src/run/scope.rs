@@ -313,7 +313,7 @@ impl<'a> Scope<'a> {
             _ if job.state != JobState::Succeeded => Shape::Plain,
             Some(StepKind::Chat(_)) => Shape::Reply,
             Some(StepKind::SetVariable(_)) => Shape::Assigned,
-            Some(StepKind::Echo(_)) | None => Shape::Plain,
+            Some(StepKind::Echo(_) | StepKind::FileOps(_)) | None => Shape::Plain,
         }
     }
 

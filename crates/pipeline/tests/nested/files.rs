@@ -150,3 +150,18 @@ fn children_are_bounded() {
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(found[0].contains("the definition has more than 1000 children"), "{found:#?}");
 }
+
+/// YR-75: nothing is ignored without a word.
+#[test]
+fn directories_of_a_child_are_told_to_have_no_effect() {
+    let child =
+        "workflow:\n  name: c\n  workspace_dir: elsewhere\n  steps: [{name: e, type: echo}]\n";
+    let sources =
+        sources("- {name: n, type: pipeline, pipeline_file: c.yaml}").file("c.yaml", child);
+    let checked = Pipeline::load(&sources.root("flow.yaml").unwrap(), &sources);
+    let [note] = checked.diagnostics.as_slice() else { panic!("{:#?}", checked.diagnostics) };
+    assert_eq!(
+        (note.code.to_string().as_str(), &*note.file, note.severity, note.pointer.as_str()),
+        ("PL220", "c.yaml", Severity::Note, "/workflow/workspace_dir")
+    );
+}
