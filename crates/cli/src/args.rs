@@ -162,7 +162,24 @@ pub(crate) struct CheckArgs {
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
+    pub(crate) view: CheckView,
+    #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// What is shown of valid files.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub(crate) struct CheckView {
+    /// Shows the definition as it is hashed and run: files put together, defaults applied
+    #[arg(long)]
+    pub(crate) resolved: bool,
+    /// Shows what a run is given, and the variables of the environment that it reads
+    #[arg(long)]
+    pub(crate) inputs: bool,
+    /// Shows the jobs of a run: order, attempts, deadlines
+    #[arg(long)]
+    pub(crate) plan: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -74,8 +74,8 @@ pub mod records {
     };
     pub use perennial_pipeline::{
         BuiltPrompt, FILE_BYTES_MAX, FunctionEntry, Graph, Input, InputErrors, KeyEntry, PartText,
-        Pipeline, StepExplanation, StepState, StepTypeEntry, functions, render, report_json,
-        schema, step_types,
+        Pipeline, Plan, PlannedJob, StepExplanation, StepState, StepTypeEntry, functions, render,
+        report_json, schema, step_types, yaml_text,
     };
     pub use perennial_store::{
         AttemptRecord, CallRecord, EventRecord, JobRecord, RunRecord, RunSummary, RunView,

@@ -356,7 +356,7 @@ impl Pipelines {
         let environment = pipeline.bind_environment(key, &variable);
         let calls = self.parts.providers.defaults();
         let settings = RunSettings { inputs, calls, directories, environment };
-        let recorded = recorded_settings(&settings, pipeline.file(), start.mode, digest);
+        let recorded = recorded_settings(&settings, &pipeline, start.mode, digest);
         let providers = self.parts.providers.of_mode(start.mode, rules);
         let workflow = pipeline.shared().bind(settings, providers);
         let handle = self.parts.runs.start(StartRun {
@@ -469,16 +469,16 @@ impl PipelineRunHandle {
         self.run.id()
     }
 
-    /// Names of secrets of the environment that are not what they were when the run began, if it was
-    /// resumed: they are not recorded, and were read again.
-    pub fn changed_secrets(&self) -> &[String] {
-        &self.changed_secrets
-    }
-
     /// What it waits for before this process works on it, a free place for example; nothing when it is
     /// under way, has ended, or belongs to another process.
     pub fn waits_for(&self) -> Option<WaitsFor> {
         self.run.waits_for()
+    }
+
+    /// Names of secrets of the environment that are not what they were when the run began, if it was
+    /// resumed: they are not recorded, and were read again.
+    pub fn changed_secrets(&self) -> &[String] {
+        &self.changed_secrets
     }
 
     /// Its committed events, from the first on.

@@ -26,7 +26,7 @@ use crate::{
     source::{NothingElse, SourceFile, SourceLoader, Sources},
 };
 
-pub(crate) use environment::{is_lenient, unset};
+pub(crate) use environment::{Bindings, is_lenient, unset};
 pub(crate) use file_ops::{CONVERSIONS, is_glob};
 pub use keys::{KeyEntry, StepTypeEntry, step_types};
 use references::Around;
@@ -60,6 +60,7 @@ pub(crate) struct Check<'a> {
     pub(crate) loader: &'a dyn SourceLoader,
     pub(crate) findings: Findings,
     pub(crate) known: Known,
+    pub(crate) bindings: Bindings,
     /// The scopes around the one that is checked, the document first.
     pub(super) around: Vec<Around>,
     /// Children that were checked so far.
@@ -83,11 +84,16 @@ impl Pipeline {
             let diagnostics = findings.report(&sources);
             return Checked { diagnostics, pipeline: None, inputs: Vec::new() };
         };
-        let known = Known::default();
-        let file = sources.name(id);
-        let around = Vec::new();
-        let sources = &mut sources;
-        let mut check = Check { file, sources, loader, findings, known, around, children: 0 };
+        let mut check = Check {
+            file: sources.name(id),
+            sources: &mut sources,
+            loader,
+            findings,
+            known: Known::default(),
+            bindings: Bindings::default(),
+            around: Vec::new(),
+            children: 0,
+        };
         let root = check.composed(id, &root);
         let root = check.with_environment(&root);
         let model = check.document(&root);
@@ -96,7 +102,7 @@ impl Pipeline {
         let inputs = model.as_ref().map(|model| model.inputs.clone()).unwrap_or_default();
         let faulty = findings.has_errors();
         let pipeline = model.filter(|_| !faulty).map(Pipeline::of);
-        Checked { diagnostics: findings.report(sources), pipeline, inputs }
+        Checked { diagnostics: findings.report(&sources), pipeline, inputs }
     }
 }
 

@@ -29,7 +29,7 @@ impl Check<'_> {
         if !mentions_composition(&workflow.value, true) {
             return tree.clone();
         }
-        self.known.empty_when_missing |= is_lenient(tree);
+        self.bindings.empty_when_missing |= is_lenient(tree);
         let Some(layer) = self.layers(file, tree) else { return tree.clone() };
         let merged = self.merged(&layer);
         if merged.count() > NODES_MAX {
@@ -49,7 +49,7 @@ impl Check<'_> {
     fn merged(&mut self, layer: &Layer) -> Node {
         let bare = layer.merged(&mut |own| Some(merge::without(own, &KEYS)));
         let view = bare.unwrap_or_default();
-        let view = choice::View::of(&view, self.loader, self.known.empty_when_missing);
+        let view = choice::View::of(&view, self.loader, self.bindings.empty_when_missing);
         let chosen = layer.merged(&mut |own| {
             let bare = merge::without(own, &["extends", "include"]);
             Some(self.chosen(&bare, "/workflow", true, &view))

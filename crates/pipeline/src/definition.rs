@@ -7,6 +7,7 @@ mod input;
 mod model;
 mod nested;
 mod ordered;
+mod plan;
 mod prompt;
 
 use std::{collections::HashMap, sync::Arc};
@@ -27,7 +28,10 @@ pub(crate) use nested::{
     MAX_DEPTH, MAX_TOTAL_STEPS, MEMORY_LIMIT_MB, Nested, OnTimeout, Output, WITHIN_MS,
 };
 pub(crate) use ordered::Ordered;
-pub(crate) use prompt::{Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary};
+pub use plan::{Plan, PlannedJob};
+pub(crate) use prompt::{
+    Encoding, FilePart, Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary,
+};
 
 use crate::environment::RunEnvironment;
 
@@ -38,12 +42,19 @@ pub(crate) const BOUND_FACTS: [&str; 3] = ["metadata", "variables", "global_vars
 pub const LANGUAGE: u32 = 1;
 
 /// A workflow that was checked, or built again from its definition.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Pipeline {
     pub(crate) model: Model,
     definition: Definition,
     /// Place of every step, by the key of its job.
     places: HashMap<JobKey, usize>,
+}
+
+/// The same definition, wherever it was read.
+impl PartialEq for Pipeline {
+    fn eq(&self, other: &Self) -> bool {
+        self.definition == other.definition
+    }
 }
 
 /// Bytes that are no definition of this language.
@@ -81,11 +92,31 @@ impl Pipeline {
         if model.language > LANGUAGE {
             return Err(InvalidDefinition::Newer { found: model.language });
         }
-        let pipeline = Self::of(model);
-        if *pipeline.definition.bytes != *bytes {
+        let mut pipeline = Self::of(model);
+        if *pipeline.definition.bytes == *bytes {
+            return Ok(pipeline);
+        }
+        let older = without_places(bytes)?;
+        if older.is_none_or(|older| *pipeline.definition.bytes != *older.as_bytes()) {
             return Err(InvalidDefinition::NotCanonical);
         }
+        // Written when places were a part of it: it keeps its digest.
+        pipeline.definition = Definition::new(bytes.to_vec());
         Ok(pipeline)
+    }
+
+    /// Where its steps stand, as `file:line`: those of children behind the step that holds them.
+    /// They are no part of the definition, and are recorded beside it.
+    pub fn places(&self) -> Vec<String> {
+        let shown = |step: &Step| step.location.as_ref().map(ToString::to_string);
+        self.model.all_steps().into_iter().map(|step| shown(step).unwrap_or_default()).collect()
+    }
+
+    /// This pipeline, whose steps stand at `places`.
+    #[must_use]
+    pub fn placed(mut self, places: &[String]) -> Self {
+        self.model.place(&mut places.iter().map(|place| Location::read(place)));
+        self
     }
 
     /// Name of the workflow.
@@ -166,9 +197,11 @@ impl Pipeline {
     /// Whether a run of it works in directories: the document names one, exports, or has a step with files.
     pub fn uses_directories(&self) -> bool {
         !self.model.files.is_default()
-            || self.model.all_steps().into_iter().any(|step| {
-                step.output_to_file.is_some() || matches!(step.kind, StepKind::FileOps(_))
-            })
+            || self
+                .model
+                .all_steps()
+                .into_iter()
+                .any(|step| step.output_to_file.is_some() || step.reads_files())
     }
 
     /// When checkpoints of its runs are exported.
@@ -213,4 +246,22 @@ impl Pipeline {
     pub fn shared(self) -> Arc<Self> {
         Arc::new(self)
     }
+}
+
+/// The definition `bytes` without the places that older builds wrote into it; none when it is not in
+/// canonical form.
+fn without_places(bytes: &[u8]) -> Result<Option<String>, serde_json::Error> {
+    let mut value: serde_json::Value = serde_json::from_slice(bytes)?;
+    if canonical_json(&value).as_bytes() != bytes {
+        return Ok(None);
+    }
+    if let Some(map) = value.as_object_mut() {
+        map.remove("file");
+    }
+    for step in value["steps"].as_array_mut().into_iter().flatten() {
+        if let Some(step) = step.as_object_mut() {
+            step.remove("location");
+        }
+    }
+    Ok(Some(canonical_json(&value)))
 }

@@ -14,8 +14,8 @@ pub struct StepExplanation {
     /// Its type.
     #[serde(rename = "type")]
     pub type_name: String,
-    /// Where it stands, as `file:line`.
-    pub location: String,
+    /// Where it stands, as `file:line`, when that is known.
+    pub location: Option<String>,
     /// Its place among the steps, from 1.
     pub place: usize,
     /// How many steps there are.
@@ -77,7 +77,7 @@ impl Pipeline {
         Some(StepExplanation {
             step: step.name.clone(),
             type_name: step.type_name.clone(),
-            location: step.location.to_string(),
+            location: step.location.as_ref().map(ToString::to_string),
             place: place + 1,
             of: self.model.steps.len(),
             condition: step.condition.as_ref().map(|condition| condition.shown.clone()),

@@ -39,6 +39,11 @@
 //!   a `previous_response` part as it is, and the text of any other part.
 //! * 1.7: `clear_vars` hides values from everything that runs later; the engine keeps the records,
 //!   which are what a resume is made from. A step that is skipped clears nothing.
+//! * YP-5: braces of a file are looked at when the part has `variables` (maybe none) or `templates`,
+//!   or another part is injected; otherwise the text is given as it stands. A `{if` without a `}` on
+//!   its line is no block; any other malformed block fails the step. More files than `max_files`,
+//!   and a directory or glob without any, fail it too. Components are texts and static parts.
+//! * YP-6: files are not cached within a run: each attempt reads them anew.
 //! * YP-12: `perennial prompt` is not in this version: the journal has the digests of requests, and
 //!   not their texts. `--show-prompts` shows them as they are sent.
 //! * YT-22: `uuid()` is derived from the key of the job, which is in the journal, and is the same
@@ -92,12 +97,12 @@ mod uses;
 pub use check::{Checked, KeyEntry, StepTypeEntry, read_yaml, schema, step_types};
 pub use definition::{
     Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
-    ProviderKind,
+    Plan, PlannedJob, ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use environment::RunEnvironment;
 pub use explanation::{CallExplanation, Reads, StepExplanation};
-pub use expression::{FunctionEntry, functions};
+pub use expression::{FunctionEntry, functions, yaml_text};
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use graph::{Graph, StepState};
 pub use run::{

@@ -179,3 +179,125 @@ fn no_diagnostic_shows_what_looks_like_a_secret() {
         assert!(!text.contains(key) && text.contains("nam: ****"), "{text}");
     }
 }
+
+/// Values of a document, and where each of them stands.
+mod split {
+    use proptest::prelude::*;
+    use serde_json::{Map, Value, json};
+
+    /// A whole workflow.
+    pub(super) fn whole() -> impl Strategy<Value = Value> {
+        let word = "[a-d]{1,2}";
+        let variables = proptest::collection::btree_map(word, scalar(), 0..5);
+        let nested = proptest::collection::btree_map(
+            word,
+            proptest::collection::btree_map(word, scalar(), 0..5),
+            0..4,
+        );
+        let steps = proptest::collection::vec(scalar(), 1..4);
+        (variables, nested, steps, any::<bool>()).prop_map(|(variables, metadata, steps, go_on)| {
+            let step = |(place, value): (usize, Value)| {
+                json!({"name": format!("s{place}"), "type": "echo", "value": value})
+            };
+            json!({
+                "name": "whole",
+                "description": "all of it",
+                "metadata": metadata,
+                "variables": variables,
+                "continue_on_error": go_on,
+                "steps": steps.into_iter().enumerate().map(step).collect::<Vec<_>>(),
+            })
+        })
+    }
+
+    /// `over` on top of `base`.
+    fn lay(base: &mut Map<String, Value>, over: Map<String, Value>) {
+        for (key, value) in over {
+            match (base.get_mut(&key), value) {
+                (Some(Value::Object(base)), Value::Object(over)) => lay(base, over),
+                (_, value) => drop(base.insert(key, value)),
+            }
+        }
+    }
+
+    fn scalar() -> impl Strategy<Value = Value> {
+        prop_oneof![any::<i32>().prop_map(Value::from), "[a-z ]{0,6}".prop_map(Value::from)]
+    }
+
+    /// Layers, lowest first, that give `whole` when each is merged over those before it: a key is
+    /// cut in two at random, stands in one layer, or also in a lower one with a value of no use.
+    /// The order of keys counts, so every layer begins where the one below it ends.
+    pub(super) fn layers(
+        whole: &Map<String, Value>,
+        cuts: &mut dyn FnMut(usize) -> usize,
+    ) -> Vec<Map<String, Value>> {
+        let mut layers = vec![Map::new(); 4];
+        let mut lowest = 0;
+        for (key, value) in whole {
+            lowest = lowest.max(cuts(4));
+            let inner = value.as_object().filter(|inner| !inner.is_empty() && cuts(2) == 0);
+            match inner {
+                Some(inner) => {
+                    let mut first = None;
+                    for (place, part) in self::layers(inner, cuts).into_iter().enumerate() {
+                        if part.is_empty() {
+                            continue;
+                        }
+                        let place = place.max(lowest);
+                        first = first.or(Some(place));
+                        let at = layers[place].entry(key.clone()).or_insert_with(|| json!({}));
+                        lay(at.as_object_mut().unwrap(), part);
+                    }
+                    // Where the key stands first is its place among the others.
+                    lowest = first.unwrap_or(lowest);
+                }
+                None => {
+                    let top = lowest + cuts(4 - lowest);
+                    if top > lowest {
+                        // It is replaced as a whole: never by a map, into which it would be merged.
+                        layers[lowest].insert(key.clone(), json!(["of no use"]));
+                    }
+                    layers[top].insert(key.clone(), value.clone());
+                }
+            }
+        }
+        layers
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 200, failure_persistence: None, ..proptest::prelude::ProptestConfig::default()
+    })]
+
+    /// YR-2, YF-44: what a definition is does not depend on how it is cut into files.
+    #[test]
+    fn yf_44_a_document_in_pieces_is_the_same_definition(
+        whole in split::whole(),
+        cuts in proptest::collection::vec(proptest::prelude::any::<u8>(), 64)
+    ) {
+        let mut at = 0;
+        let mut next = |below: usize| { at += 1; usize::from(cuts[at % cuts.len()]) % below };
+        let mut layers = split::layers(whole.as_object().unwrap(), &mut next);
+        let document = |workflow: &serde_json::Map<String, serde_json::Value>| {
+            serde_json::json!({ "workflow": workflow }).to_string()
+        };
+        let mut top = layers.pop().unwrap();
+        top.insert("extends".into(), "base.yaml".into());
+        top.insert("include".into(), serde_json::json!(["one.yaml", "two.yaml"]));
+        let sources = MemorySources::new()
+            .file("flow.yaml", document(&top))
+            .file("base.yaml", document(&layers[0]))
+            .file("one.yaml", document(&layers[1]))
+            .file("two.yaml", document(&layers[2]));
+        let alone = MemorySources::new().file("flow.yaml", document(whole.as_object().unwrap()));
+        let [cut, uncut] = [&sources, &alone].map(|sources| {
+            let checked = load(sources);
+            match checked.pipeline {
+                Some(pipeline) => pipeline.definition().digest,
+                None => panic!("{}\n{sources:?}", checked.diagnostics[0]),
+            }
+        });
+        proptest::prop_assert_eq!(cut, uncut);
+    }
+}

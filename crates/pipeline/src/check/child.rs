@@ -150,6 +150,7 @@ impl Check<'_> {
         };
         self.inside(scope, Some((file, extent)), |check| {
             let outer = mem::replace(&mut check.file, check.sources.name(file));
+            let incomplete = mem::take(&mut check.bindings.incomplete);
             let root = check.composed(file, &tree);
             let root = check.with_environment(&root);
             let model = check.document(&root);
@@ -159,6 +160,7 @@ impl Check<'_> {
                 check.no_own_files(&workflow, model);
             }
             check.file = outer;
+            check.bindings.incomplete = incomplete;
             model
         })
     }
@@ -216,16 +218,14 @@ impl Check<'_> {
         if let Some(inputs) = &scope.given.section {
             known.given.extend(inputs.keys().map(str::to_owned));
         }
-        known.lend(&mut self.known);
         let around = mem::replace(&mut self.known, known);
         let (step, max_depth) = (scope.name.to_owned(), scope.max_depth);
         self.around.push(Around { known: around, step, max_depth, file });
         let model = check(self);
-        let mut known = match self.around.pop() {
+        let known = match self.around.pop() {
             Some(around) => mem::replace(&mut self.known, around.known),
             None => return None,
         };
-        self.known.take_back(&mut known);
         self.inputs_fit(scope.section, scope.name, model.as_ref(), &known, scope.given);
         model
     }

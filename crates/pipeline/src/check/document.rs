@@ -86,8 +86,11 @@ impl Check<'_> {
         inputs.extend(self.known.implied.iter().map(Input::implied));
         let file = self.file.to_string();
         let facts = Ordered(facts);
-        let environment = self.known.environment.iter().cloned().collect();
-        let empty_when_missing = self.known.empty_when_missing;
+        // Those of children are read for the whole run.
+        let is_root = self.around.is_empty();
+        let names = || self.bindings.environment.iter().cloned().collect();
+        let environment = if is_root { names() } else { Vec::new() };
+        let empty_when_missing = is_root && self.bindings.empty_when_missing;
         Some(Model {
             language,
             name: name?,
@@ -132,7 +135,7 @@ impl Check<'_> {
 
     fn workflow_name(&mut self, workflow: &Section<'_>) -> Option<String> {
         let Some(entry) = workflow.get("name") else {
-            if self.known.incomplete {
+            if self.bindings.incomplete {
                 return None;
             }
             let text = "missing required 'name' field";
@@ -185,7 +188,7 @@ impl Check<'_> {
 
     fn step_nodes<'n>(&mut self, workflow: &Section<'n>) -> Option<&'n [Node]> {
         let Some(entry) = workflow.get("steps") else {
-            if self.known.incomplete {
+            if self.bindings.incomplete {
                 return None;
             }
             let text = "missing required 'steps' array";

@@ -3,7 +3,10 @@
 //! Every text gets its meaning here; texts that are templates keep what was written, and are bound
 //! when a run begins. A secret has a meaning in those only.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use super::{Check, section::pointer_step};
 use crate::{
@@ -14,16 +17,33 @@ use crate::{
 
 /// A text that names a secret, until somebody takes it as a template.
 #[derive(Clone, Debug)]
-pub(crate) struct SecretUse {
-    pub(crate) extent: Extent,
+struct SecretUse {
+    extent: Extent,
     pointer: String,
     name: String,
+}
+
+/// What is known of the environment of a definition, its children included.
+#[derive(Debug, Default)]
+pub(crate) struct Bindings {
+    /// A document under this one could not be had: what is missing here may be there.
+    pub(crate) incomplete: bool,
+    /// Variables that a run reads.
+    pub(super) environment: BTreeSet<String>,
+    /// Secrets in texts that nobody took as templates yet.
+    secrets: Vec<SecretUse>,
+    /// Variables that were reported as not set.
+    pub(super) unset: HashSet<String>,
+    /// Variables that are not set are empty.
+    pub(crate) empty_when_missing: bool,
+    /// A condition is read that is decided at load.
+    pub(crate) at_load: bool,
 }
 
 impl Check<'_> {
     /// The document with the meaning of all its texts.
     pub(super) fn with_environment(&mut self, root: &Arc<Node>) -> Arc<Node> {
-        self.known.empty_when_missing |= is_lenient(root);
+        self.bindings.empty_when_missing |= is_lenient(root);
         match self.meaning(root, "") {
             Some(changed) => Arc::new(changed),
             None => root.clone(),
@@ -100,7 +120,7 @@ impl Check<'_> {
         let mut content = Content::Text { value: text.clone(), block: false, escapes: false };
         if let Some(name) = secret {
             let pointer = pointer.to_owned();
-            self.known.secrets.push(SecretUse { extent: node.extent, pointer, name });
+            self.bindings.secrets.push(SecretUse { extent: node.extent, pointer, name });
             // What has a secret in it has no meaning at load.
             content = node.content.clone();
             text = value.to_owned();
@@ -117,8 +137,8 @@ impl Check<'_> {
         if let Some(text) = word.text_of(self.loader.variable(&word.name)) {
             return text;
         }
-        if !self.known.empty_when_missing {
-            self.known.unset.insert(word.name.clone());
+        if !self.bindings.empty_when_missing {
+            self.bindings.unset.insert(word.name.clone());
             let place = Alignment::of(node, self.sources).place(word.extent);
             self.findings.push(unset(&word.name).at(place).pointer(pointer));
         }
@@ -143,11 +163,11 @@ impl Check<'_> {
     /// Takes the text `node` as a template, whose names are bound at the start of a run.
     pub(super) fn bound_later(&mut self, node: &Node) {
         let Some(written) = &node.written else { return };
-        self.known.secrets.retain(|used| used.extent != node.extent);
+        self.bindings.secrets.retain(|used| used.extent != node.extent);
         let Content::Text { value, .. } = &written.source else { return };
         for piece in environment::pieces(value) {
             if let Piece::Word(word) = piece {
-                self.known.environment.insert(word.name);
+                self.bindings.environment.insert(word.name);
             }
         }
     }
@@ -169,7 +189,7 @@ impl Check<'_> {
         if self.findings.has_errors() {
             return;
         }
-        for used in std::mem::take(&mut self.known.secrets) {
+        for used in std::mem::take(&mut self.bindings.secrets) {
             let text = format!("the secret `{}` would be part of the definition here", used.name);
             self.findings.push(
                 Finding::error(Code(223), text)

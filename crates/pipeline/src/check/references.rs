@@ -1,16 +1,8 @@
 //! Names: whether what a path begins with exists, and exists early enough (YT-13, YT-14, YT-16).
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    mem,
-};
+use std::collections::{HashMap, HashSet};
 
-use super::{
-    Check,
-    environment::{SecretUse, unset},
-    section::LATER,
-    variables::Lifetimes,
-};
+use super::{Check, environment::unset, section::LATER, variables::Lifetimes};
 use crate::{
     definition::Cleared,
     diagnostic::{Code, Finding},
@@ -42,18 +34,6 @@ pub(crate) struct Known {
     pub(super) undecided: Undecided,
     /// Files by name, each with its place.
     pub(super) pipelines: HashMap<String, (Node, String)>,
-    /// A document under this one could not be had: what is missing here may be there.
-    pub(crate) incomplete: bool,
-    /// Variables of the environment that a run reads.
-    pub(super) environment: BTreeSet<String>,
-    /// Secrets in texts that nobody took as templates yet.
-    pub(super) secrets: Vec<SecretUse>,
-    /// Variables that were reported as not set.
-    pub(super) unset: HashSet<String>,
-    /// Variables that are not set are empty.
-    pub(crate) empty_when_missing: bool,
-    /// A condition is read that is decided at load.
-    pub(crate) at_load: bool,
 }
 
 /// A scope around the one that is checked, with the step of it that holds the inner one.
@@ -68,20 +48,6 @@ pub(crate) struct Around {
 }
 
 impl Known {
-    /// What belongs to the whole definition goes with the scope that is checked.
-    pub(super) fn lend(&mut self, parent: &mut Self) {
-        self.secrets = mem::take(&mut parent.secrets);
-        self.unset = mem::take(&mut parent.unset);
-        self.empty_when_missing = parent.empty_when_missing;
-    }
-
-    pub(super) fn take_back(&mut self, child: &mut Self) {
-        self.secrets = mem::take(&mut child.secrets);
-        self.unset = mem::take(&mut child.unset);
-        // One run reads them for all its scopes.
-        self.environment.extend(child.environment.iter().cloned());
-    }
-
     /// What a child sees of its parent when it is told to.
     pub(super) fn inherit(&mut self, parent: &Self, place: usize) {
         self.variables.extend(parent.variables.iter().cloned());
@@ -140,7 +106,7 @@ impl Check<'_> {
         let Use { path, standing } = used;
         let guarded = standing.guarded;
         let root = path.root.as_str();
-        if self.known.at_load && root != "env" {
+        if self.bindings.at_load && root != "env" {
             return Self::unseen_at_load(path, *standing);
         }
         if standing.element {
@@ -234,12 +200,12 @@ impl Check<'_> {
                 self.imply(&format!("global_vars.{name}"), extent)
             }
             ("env", Some((name, extent))) => {
-                if !self.known.at_load {
-                    self.known.environment.insert(name.to_owned());
+                if !self.bindings.at_load {
+                    self.bindings.environment.insert(name.to_owned());
                 }
                 let fine = guarded
-                    || self.known.unset.contains(name)
-                    || self.known.empty_when_missing
+                    || self.bindings.unset.contains(name)
+                    || self.bindings.empty_when_missing
                     || self.loader.variable(name).is_some();
                 if fine { Vec::new() } else { vec![(extent, unset(name))] }
             }

@@ -117,7 +117,7 @@ impl Check<'_> {
         Some(Step {
             name: name?,
             type_name: type_name?.to_owned(),
-            location,
+            location: Some(location),
             condition: parsed,
             continue_on_error,
             within_ms,

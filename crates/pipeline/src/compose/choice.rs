@@ -177,9 +177,9 @@ impl Check<'_> {
 
     fn decided(&mut self, node: &Node, pointer: &str, view: &View<'_>) -> Option<bool> {
         let from = Standpoint { step: 0, whole: "`$if`" };
-        self.known.at_load = true;
+        self.bindings.at_load = true;
         let condition = self.condition(node, pointer, from);
-        self.known.at_load = false;
+        self.bindings.at_load = false;
         let Some(condition) = condition else {
             if node.is_null() {
                 let text = "`$if` needs a condition";

@@ -77,7 +77,7 @@ impl Check<'_> {
             match &entry.value.content {
                 Content::Text { .. } => {
                     let base = self.under(&entry.value, "/workflow/extends", collection);
-                    self.known.incomplete |= base.is_none();
+                    self.bindings.incomplete |= base.is_none();
                     under.extend(base);
                 }
                 Content::Null
@@ -97,7 +97,7 @@ impl Check<'_> {
                 let pointer = format!("/workflow/include/{place}");
                 if item.as_text().is_some() {
                     let included = self.under(item, &pointer, collection);
-                    self.known.incomplete |= included.is_none();
+                    self.bindings.incomplete |= included.is_none();
                     under.extend(included);
                 } else {
                     let text = "include must be a list of strings";

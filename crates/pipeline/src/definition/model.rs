@@ -10,9 +10,8 @@ use perennial_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BOUND_FACTS, DocumentFiles, Effects, FileOps, Input, Nested, Ordered, OutputFile, Part,
+    DocumentFiles, Effects, FileOps, Input, Nested, Ordered, OutputFile, Part, PromptPart,
 };
-use crate::environment::substituted;
 use crate::expression::{Condition, Template, TemplateTree, Undecided};
 
 /// A workflow with all defaults applied.
@@ -21,6 +20,8 @@ use crate::expression::{Condition, Template, TemplateTree, Undecided};
 pub(crate) struct Model {
     pub(crate) language: u32,
     pub(crate) name: String,
+    /// As it was named; no part of what is hashed, nor are the places of steps.
+    #[serde(default, skip_serializing)]
     pub(crate) file: String,
     /// What `workflow.…` reads: name, version, metadata, variables and the like.
     pub(crate) facts: Ordered,
@@ -39,20 +40,6 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// What `workflow.…` reads in a run with these variables.
-    pub(crate) fn bound_facts(
-        &self,
-        variable: &dyn Fn(&str) -> Option<String>,
-    ) -> serde_json::Value {
-        let mut facts = self.facts.0.clone();
-        for key in BOUND_FACTS {
-            if let Some(value) = facts.get_mut(key) {
-                *value = substituted(value, variable);
-            }
-        }
-        facts
-    }
-
     /// Its steps and those of its children, each with its place before its children's.
     pub(crate) fn all_steps(&self) -> Vec<&Step> {
         let mut all = Vec::with_capacity(self.steps.len());
@@ -66,13 +53,28 @@ impl Model {
     }
 }
 
+impl Model {
+    /// Puts its steps where `places` says, in the order of [`Self::all_steps`].
+    pub(crate) fn place(&mut self, places: &mut dyn Iterator<Item = Option<Location>>) {
+        for step in &mut self.steps {
+            if let Some(place) = places.next() {
+                step.location = place;
+            }
+            if let StepKind::Pipeline(nested) = &mut step.kind {
+                nested.child.place(places);
+            }
+        }
+    }
+}
+
 /// One step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Step {
     pub(crate) name: String,
     pub(crate) type_name: String,
-    pub(crate) location: Location,
+    #[serde(default, skip_serializing)]
+    pub(crate) location: Option<Location>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) condition: Option<Condition>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -115,6 +117,14 @@ pub(crate) enum Cleared {
 pub(crate) struct Location {
     pub(crate) file: String,
     pub(crate) line: usize,
+}
+
+impl Location {
+    /// Reads what it is shown as.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let (file, line) = text.rsplit_once(':')?;
+        Some(Self { file: file.to_owned(), line: line.parse().ok()? })
+    }
 }
 
 impl fmt::Display for Location {
@@ -298,6 +308,17 @@ impl StepKind {
 }
 
 impl Step {
+    /// Whether its prompt has files.
+    pub(crate) fn reads_files(&self) -> bool {
+        match &self.kind {
+            StepKind::Chat(chat) => {
+                chat.prompt.iter().any(|part| matches!(part.yields, PromptPart::File(_)))
+            }
+            StepKind::FileOps(_) => true,
+            StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => false,
+        }
+    }
+
     /// The key of its job when it stands in no other step.
     pub(crate) fn key(&self) -> JobKey {
         StepPath::root().step(&self.name).key()

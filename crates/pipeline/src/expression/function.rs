@@ -17,6 +17,7 @@ use super::{
     value::{Trouble, numeric, type_of},
 };
 use crate::spelling;
+pub use format::yaml_text;
 
 /// A function.
 #[derive(Debug)]

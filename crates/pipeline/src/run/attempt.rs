@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use perennial_core::{FailureClass, failure::Failure, run::SkipReason};
 use perennial_engine::{AttemptCx, Outcome};
+use perennial_tools::Redactor;
 use serde_json::{Map, Value};
 
 use super::{
@@ -35,12 +36,8 @@ impl PipelineRun {
             Ok(Outcome::Skipped { reason, record }) => {
                 Ok(Outcome::Skipped { reason, record: redacted(record, redactor) })
             }
-            Ok(other) => Ok(other),
-            Err(failure) => Err(Failure {
-                message: redactor.redact(&failure.message),
-                detail: redacted(failure.detail, redactor),
-                ..failure
-            }),
+            Ok(Outcome::Failed(failure)) => Ok(Outcome::Failed(harmless(failure, redactor))),
+            Err(failure) => Err(harmless(failure, redactor)),
         }
     }
 
@@ -153,6 +150,14 @@ pub(super) fn own_variables(step: &Step, scope: &mut Scope<'_>) -> Result<(), Fa
         scope.set_own(name, value);
     }
     Ok(())
+}
+
+fn harmless(failure: Failure, redactor: &Redactor) -> Failure {
+    Failure {
+        message: redactor.redact(&failure.message),
+        detail: redacted(failure.detail, redactor),
+        ..failure
+    }
 }
 
 /// The value an `echo` step shows for failing on demand.

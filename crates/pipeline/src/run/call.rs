@@ -10,7 +10,7 @@ use perennial_tools::provider::{CallCx, complete};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{PipelineRun, prompt::prompt, record, scope::Scope, settings::BuiltPrompt};
+use super::{PipelineRun, record, scope::Scope, settings::BuiltPrompt};
 use crate::{
     definition::{Chat, Step},
     environment::redacted,
@@ -29,7 +29,7 @@ impl PipelineRun {
         cx: &AttemptCx,
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
-        let request = self.request(chat, cx, scope)?;
+        let request = self.request(chat, cx, scope).await?;
         let provider = self.providers.provider(chat.provider)?;
         let within = chat.options.call_within().min(step.attempt_within());
         let idle = chat.options.idle().min(within);
@@ -53,7 +53,7 @@ impl PipelineRun {
     }
 
     /// The request: the same for the same definition, inputs and earlier records.
-    fn request(
+    async fn request(
         &self,
         chat: &Chat,
         cx: &AttemptCx,
@@ -62,7 +62,7 @@ impl PipelineRun {
         let calls = &self.settings.calls;
         let usual = calls.of(chat.provider);
         let options = &chat.options;
-        let prompt = prompt(&chat.prompt, options.system.as_ref(), scope)?;
+        let prompt = self.prompt(&chat.prompt, options.system.as_ref(), scope).await?;
         let model = calls.resolve(options.model.as_deref().unwrap_or(&usual.model)).to_owned();
         let mut shown = prompt.parts.clone();
         if let Some(redactor) = &self.redactor {

@@ -30,12 +30,13 @@ pub(super) struct Scope<'a> {
     frame: Frame<'a>,
     done: &'a Done<'a>,
     inputs: &'a Value,
+    /// What `workflow.…` reads.
     facts: Cow<'a, Value>,
+    environment: &'a RunEnvironment,
+    redactor: Option<&'a Redactor>,
     /// Variables and constants that the document gives, and those of a parent below them.
     initial: Cow<'a, Value>,
     given: Cow<'a, Value>,
-    environment: &'a RunEnvironment,
-    redactor: Option<&'a Redactor>,
     run: &'a RunId,
     step: &'a str,
     attempt: u32,
@@ -100,28 +101,25 @@ impl<'a> Scope<'a> {
         step: &'a Step,
         done: &'a Done<'a>,
     ) -> Self {
+        let facts = &frame.model.facts.0;
         let opened = frame.opened.as_ref().map(|opened| opened.record);
-        let (facts, initial, given) = match opened {
-            None => {
-                let part = |key: &str| Cow::Borrowed(&run.facts[key]);
-                (Cow::Borrowed(&run.facts), part("variables"), part("global_vars"))
-            }
-            Some(opened) => {
-                let variable = |name: &str| run.settings.environment.get(name).map(str::to_owned);
-                let facts = frame.model.bound_facts(&variable);
-                let part = |key: &str| Cow::Owned(over(&facts[key], opened.get(key)));
-                let (initial, given) = (part("variables"), part("global_vars"));
-                (Cow::Owned(facts), initial, given)
-            }
+        let over = |key: &str| {
+            let own = run.bound(&facts[key]);
+            let inherited = opened.and_then(|opened| opened.get(key)?.as_object());
+            let Some(inherited) = inherited else { return own };
+            let mut merged = inherited.clone();
+            let own = own.as_object().into_iter().flatten();
+            merged.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+            Cow::Owned(Value::Object(merged))
         };
         let mut scope = Self {
             frame: frame.clone(),
             done,
             inputs: opened
                 .map_or(&run.settings.inputs, |opened| opened.get("inputs").unwrap_or(&NOTHING)),
-            initial,
-            given,
-            facts,
+            initial: over("variables"),
+            given: over("global_vars"),
+            facts: run.bound(&frame.model.facts.0),
             environment: &run.settings.environment,
             redactor: run.redactor.as_ref(),
             run: &cx.run,
@@ -319,11 +317,14 @@ impl<'a> Scope<'a> {
 
     /// Whether what `root` names is chosen by the document or by who started the run, not by a step.
     pub(super) fn is_given(&self, root: &str) -> bool {
+        // What a child is given, a step of its parent may have made up.
+        let outermost = self.frame.opened.is_none();
         match root {
-            "inputs" | "global_vars" | "workflow" | "run_id" | "execution_id" | "timestamp"
-            | "date" | "env" => true,
+            "global_vars" => outermost && self.constants.is_empty(),
+            "inputs" => outermost,
+            "workflow" | "run_id" | "execution_id" | "timestamp" | "date" | "env" => true,
             "steps" | "state" | "variables" => false,
-            _ => self.variable(root).is_none() && self.inputs.get(root).is_some(),
+            _ => outermost && self.variable(root).is_none() && self.inputs.get(root).is_some(),
         }
     }
 
@@ -444,15 +445,6 @@ impl<'a> Scope<'a> {
         names.extend(fields(self.inputs).unwrap_or_default());
         names
     }
-}
-
-/// `own` keys over those that are inherited.
-fn over(own: &Value, inherited: Option<&Value>) -> Value {
-    let Some(inherited) = inherited.and_then(Value::as_object) else { return own.clone() };
-    let mut merged = inherited.clone();
-    let own = own.as_object().into_iter().flatten();
-    merged.extend(own.map(|(name, value)| (name.clone(), value.clone())));
-    Value::Object(merged)
 }
 
 /// `data` when the reply was structured, else its text.

@@ -28,6 +28,11 @@ pub(super) const TRANSFORMS: &[Function] = &[
     Function::new("uppercase", &[Text], Work::Values(|v| Ok(pretty(v[0]).to_uppercase().into()))),
 ];
 
+/// `value` as YAML, in block style.
+pub fn yaml_text(value: &Value) -> String {
+    yaml::text(value)
+}
+
 fn fault(message: String) -> Trouble {
     Trouble::Fault(Fault { code: "PL619", message })
 }
