@@ -78,6 +78,16 @@
 //!   the JSON of results and inputs, counted before and after each attempt, not during it.
 //! * YS-94: directories and exports that a child names for itself have no effect, and a note (PL220)
 //!   says so: it works in those of its run (YR-75).
+//! * YF-41: in places where no text with holes is asked for, a variable of the environment is read
+//!   at load and its value is part of the definition; a secret there is PL223. `env.NAME` in an
+//!   expression is typed like `${NAME}` alone. The default of `${NAME:-text}` also stands for an
+//!   empty variable, as in a shell.
+//! * YF-42: secrets shorter than 8 bytes are not looked for in records; the key of the hashes is
+//!   recorded with the run: a hash tells a change, it does not protect a value that can be guessed.
+//! * YF-44: of two included files the later one wins; both win over what is extended. A definition
+//!   puts at most 200 files together, counting each time one is named.
+//! * YF-45: `$if` does not see what branches of other `$if` give; a branch names no files.
+//! * YR-71: files that `extends`, `include` and `pipeline_file` name may lie outside of the read roots.
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
