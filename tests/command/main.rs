@@ -10,6 +10,7 @@ mod failures;
 mod files;
 mod hello;
 mod looking;
+mod nested;
 mod pipe;
 mod refusals;
 mod secrets;

@@ -1,6 +1,7 @@
 //! From a tree to a pipeline: every fault found at once, each at its place.
 
 mod chat;
+mod child;
 mod conditions;
 mod defaults;
 mod document;
@@ -62,6 +63,8 @@ pub(crate) struct Check<'a> {
     pub(crate) bindings: Bindings,
     /// The scopes around the one that is checked, the document first.
     pub(super) around: Vec<Around>,
+    /// Children that were checked so far.
+    pub(super) children: usize,
 }
 
 impl Pipeline {
@@ -89,6 +92,7 @@ impl Pipeline {
             known: Known::default(),
             bindings: Bindings::default(),
             around: Vec::new(),
+            children: 0,
         };
         let root = check.composed(id, &root);
         let root = check.with_environment(&root);

@@ -43,7 +43,7 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         later("gemini_functions", "callable functions"),
         later("functions", "callable functions"),
         later("schemas", "named schemas"),
-        later("pipelines", "files by name, for `pipeline_ref`"),
+        key("pipelines", Kind::Map(&[&PIPELINES]), "files by name, for `pipeline_ref`"),
         later("hooks", "default of `claude_options`"),
         later("mcp_servers", "default of `claude_options`"),
         later("agents", "default of `claude_options`"),
@@ -161,3 +161,5 @@ pub(super) const LENIENT: Keys = Keys {
     ],
     others: None,
 };
+
+const PIPELINES: Keys = Keys { home: "`pipelines`", keys: &[], others: Some(&Kind::Text) };
