@@ -6,6 +6,7 @@
 mod check;
 mod failures;
 mod hello;
+mod leniency;
 mod pipe;
 mod refusals;
 mod secrets;

@@ -5,7 +5,7 @@ mod tree;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use perennial::{ProviderMode, Store};
+use perennial::{Leniency, ProviderMode, Store};
 
 pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
 use crate::output::{Colour, Shape};
@@ -111,6 +111,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "ID")]
     pub(crate) run_id: Option<String>,
     #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
+    #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
@@ -118,11 +120,27 @@ pub(crate) struct RunArgs {
     pub(crate) output: OutputArgs,
 }
 
+/// How a document is read.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReadingArgs {
+    /// One leniency, stronger than the document's, as OPTION=VALUE; may be repeated
+    #[arg(long, value_name = "OPTION=VALUE")]
+    lenient: Vec<String>,
+    /// The strictest value of every leniency, whatever the document says
+    #[arg(long)]
+    strict: bool,
+    /// Warnings and notes prevent a start, too
+    #[arg(long)]
+    pub(crate) deny_warnings: bool,
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckArgs {
     /// Workflow files
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -163,6 +181,27 @@ pub(crate) struct ShowArgs {
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+impl ReadingArgs {
+    /// What is stronger than the document.
+    ///
+    /// # Errors
+    ///
+    /// When an option does not exist or has no such value.
+    pub(crate) fn leniency(&self) -> Result<Leniency, String> {
+        let mut leniency = Leniency::as_written();
+        if self.strict {
+            leniency = leniency.strict();
+        }
+        for pair in &self.lenient {
+            let (option, value) = pair
+                .split_once('=')
+                .ok_or_else(|| format!("--lenient needs OPTION=VALUE, got: {pair}"))?;
+            leniency = leniency.with(option, value).map_err(|error| error.to_string())?;
+        }
+        Ok(leniency)
+    }
 }
 
 impl EngineArgs {

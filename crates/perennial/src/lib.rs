@@ -44,7 +44,9 @@ pub use perennial_core::{
     tree::TreeSnapshot,
 };
 pub use perennial_engine::{DrainReport, EventFeed, scheduler::Adoption, sessions::Sessions};
-pub use perennial_pipeline::{Checked, Diagnostic, ProviderKind, Severity};
+pub use perennial_pipeline::{
+    Checked, Diagnostic, InvalidLeniency, Leniency, ProviderKind, Severity,
+};
 pub use perennial_store::StoreError;
 pub use perennial_supervision::{Address, CallError, ChildSpec};
 

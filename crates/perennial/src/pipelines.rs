@@ -15,8 +15,8 @@ use perennial_engine::{
     performance::{Performance, Thresholds},
 };
 use perennial_pipeline::{
-    Checked, Diagnostic, FILE_BYTES_MAX, InputErrors, Pipeline, ProviderKind, RunSettings,
-    Severity, read_yaml,
+    Checked, Diagnostic, FILE_BYTES_MAX, InputErrors, Leniency, Pipeline, ProviderKind,
+    RunSettings, Severity, read_yaml,
 };
 use perennial_store::{RunRecord, RunView, StoreError};
 use perennial_tools::{MockRules, SourceError, read_source};
@@ -40,6 +40,7 @@ pub struct StartPipeline {
     mocks: Option<Value>,
     run: Option<RunId>,
     within: Option<Duration>,
+    leniency: Leniency,
 }
 
 #[derive(Clone, Debug)]
@@ -154,6 +155,7 @@ impl StartPipeline {
             mocks: None,
             run: None,
             within: None,
+            leniency: Leniency::as_written(),
         }
     }
 
@@ -181,6 +183,12 @@ impl StartPipeline {
         self
     }
 
+    /// Sets what is stronger than the leniency of the document.
+    pub fn lenient(mut self, leniency: Leniency) -> Self {
+        self.leniency = leniency;
+        self
+    }
+
     /// Sets how long the run may take; the default is 24 hours.
     pub fn within(mut self, within: Duration) -> Self {
         self.within = Some(within);
@@ -199,12 +207,21 @@ impl Pipelines {
     ///
     /// When the file cannot be read.
     pub fn check(path: &Path) -> Result<Checked, SourceError> {
+        Self::check_with(path, &Leniency::as_written())
+    }
+
+    /// The same with a `leniency` that is stronger than the document's.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn check_with(path: &Path, leniency: &Leniency) -> Result<Checked, SourceError> {
         let bytes = match read_source(path, FILE_BYTES_MAX as u64) {
             // What is too long is not read; the language says what is wrong with it.
             Err(SourceError::TooLarge { .. }) => vec![b' '; FILE_BYTES_MAX + 1],
             read => read?,
         };
-        Ok(Pipeline::check(&path.display().to_string(), &bytes))
+        Ok(Pipeline::check_with(&path.display().to_string(), &bytes, leniency))
     }
 
     /// Reads scripted replies, YAML or JSON, from the file at `path`; for
@@ -228,8 +245,8 @@ impl Pipelines {
         start: StartPipeline,
     ) -> Result<PipelineRunHandle, StartPipelineError> {
         let checked = match &start.source {
-            Source::File(path) => Self::check(path)?,
-            Source::Document { name, bytes } => Pipeline::check(name, bytes),
+            Source::File(path) => Self::check_with(path, &start.leniency)?,
+            Source::Document { name, bytes } => Pipeline::check_with(name, bytes, &start.leniency),
         };
         let Some(pipeline) = checked.pipeline else {
             return Err(StartPipelineError::Invalid(checked.diagnostics));

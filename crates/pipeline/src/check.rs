@@ -15,9 +15,9 @@ mod templates;
 use std::sync::Arc;
 
 use crate::{
-    definition::{Input, Pipeline},
+    definition::{Input, Lenience, Leniency, Pipeline},
     diagnostic::{Code, Diagnostic, Finding, Findings, Severity},
-    source::{self, Extent, SourceText},
+    source::{self, Content, Duplicates, Extent, Node, SourceText},
 };
 
 pub(crate) use references::Known;
@@ -51,11 +51,19 @@ pub(crate) struct Check<'a> {
     pub(crate) source: &'a SourceText,
     pub(crate) findings: Findings,
     pub(crate) known: Known,
+    pub(crate) lenient: Lenience,
+    /// What is stronger than the document.
+    pub(crate) outside: &'a Leniency,
 }
 
 impl Pipeline {
     /// Checks the document `bytes`, called `file` in what is shown. Pure: nothing is read.
     pub fn check(file: &str, bytes: &[u8]) -> Checked {
+        Self::check_with(file, bytes, &Leniency::as_written())
+    }
+
+    /// The same with a `leniency` that is stronger than the document's own.
+    pub fn check_with(file: &str, bytes: &[u8], leniency: &Leniency) -> Checked {
         let shown: Arc<str> = Arc::from(file);
         let refused = |finding: Finding, source: &SourceText| {
             let mut findings = Findings::default();
@@ -77,17 +85,39 @@ impl Pipeline {
             }
         };
         let mut findings = Findings::default();
-        let Some(root) = source::parse(&source, file, &mut findings) else {
+        let mut tree = source::parse(&source, file, Duplicates::Fault, &mut findings);
+        let lenient = lenience(tree.as_ref(), leniency);
+        if lenient.is("duplicate_keys", "last_wins") && findings.has_errors() {
+            findings = Findings::default();
+            tree = source::parse(&source, file, Duplicates::LastWins, &mut findings);
+        }
+        let Some(root) = tree else {
             let diagnostics = findings.report(&shown, &source);
             return Checked { diagnostics, pipeline: None, inputs: Vec::new() };
         };
-        let mut check = Check { file, source: &source, findings, known: Known::default() };
+        let known = Known::default();
+        let mut check =
+            Check { file, source: &source, findings, known, lenient, outside: leniency };
         let model = check.document(&root);
         let inputs = model.as_ref().map(|model| model.inputs.clone()).unwrap_or_default();
         let faulty = check.findings.has_errors();
         let pipeline = model.filter(|_| !faulty).map(Pipeline::of);
         Checked { diagnostics: check.findings.report(&shown, &source), pipeline, inputs }
     }
+}
+
+/// The leniency of a document, whatever else is wrong with it.
+fn lenience(root: Option<&Node>, outside: &Leniency) -> Lenience {
+    fn under<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+        node.as_map()?.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+    let lenient = root.and_then(|root| under(under(root, "workflow").unwrap_or(root), "lenient"));
+    let scalar = |node: &Node| match &node.content {
+        Content::Text { value, .. } => Some(value.clone()),
+        Content::Bool(value) => Some(value.to_string()),
+        Content::Null | Content::Number(_) | Content::List(_) | Content::Map(_) => None,
+    };
+    Lenience::of(outside, |option| scalar(under(lenient?, option)?))
 }
 
 /// The JSON Schema (draft 2020-12) of the documents that this version accepts: the shape of them;
@@ -113,7 +143,7 @@ pub fn read_yaml(file: &str, bytes: &[u8]) -> Result<serde_json::Value, Vec<Diag
             return Err(findings.report(&shown, &SourceText::lossy(bytes)));
         }
     };
-    let root = source::parse(&source, file, &mut findings);
+    let root = source::parse(&source, file, Duplicates::Fault, &mut findings);
     match root {
         Some(root) if !findings.has_errors() => Ok(root.to_value()),
         Some(_) | None => Err(findings.report(&shown, &source)),

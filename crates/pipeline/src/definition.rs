@@ -2,6 +2,7 @@
 
 mod binding;
 mod input;
+mod lenience;
 mod model;
 mod ordered;
 
@@ -12,6 +13,8 @@ use perennial_engine::Definition;
 
 pub use binding::{InputErrors, InvalidInput};
 pub use input::{Input, InputType};
+pub use lenience::{InvalidLeniency, Leniency};
+pub(crate) use lenience::{LEEWAYS, Lenience, MissingHole, UNDECIDED};
 pub use model::ProviderKind;
 pub(crate) use model::{
     Assign, Chat, ChatOptions, Echo, Location, Model, Part, PreviousResponse, PromptPart, Step,

@@ -49,8 +49,8 @@ mod spelling;
 
 pub use check::{Checked, FILE_BYTES_MAX, read_yaml, schema};
 pub use definition::{
-    Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
-    ProviderKind,
+    Input, InputErrors, InputType, InvalidDefinition, InvalidInput, InvalidLeniency, LANGUAGE,
+    Leniency, Pipeline, ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use run::{

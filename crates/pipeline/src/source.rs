@@ -9,4 +9,4 @@ mod tree;
 pub(crate) use node::{Alignment, Content, Entry, Node};
 pub(crate) use text::{Extent, SourceText};
 pub use text::{Position, Span};
-pub(crate) use tree::parse;
+pub(crate) use tree::{Duplicates, parse};

@@ -533,3 +533,28 @@ fn a_final_failure_reads_as_one_text() {
         "Step 'b' failed: no\nType: echo\nElapsed: 12 ms\nAt: flow.yaml:1\nStep: 2/2\nRun: 01RUN"
     );
 }
+
+/// C-69, YF-37: what stands for a hole without a value.
+#[tokio::test]
+async fn c_69_holes_without_a_value_are_what_the_document_says() {
+    let value = "{{steps.no.x}}|{{global_vars.no}}|{{inputs.no}}|{{ state.no }}|{{ plain }}|{{ f(1) }}|{{ }}|{{a.no}}";
+    for (lenient, expected) in [
+        ("missing_templates: empty, unknown_functions: literal", "|||||{{ f(1) }}|"),
+        (
+            "missing_templates: literal, unknown_functions: literal",
+            "{{steps.no.x}}|{{global_vars.no}}|{{inputs.no}}|{{ state.no }}|{{ plain }}|{{ f(1) }}|{{ }}|{{a.no}}",
+        ),
+        (
+            "missing_templates: legacy, unknown_functions: literal",
+            "{{steps.no.x}}|{{global_vars.no}}|{{inputs.no}}|||{{ f(1) }}|{{ }}|",
+        ),
+    ] {
+        let value =
+            if lenient.contains("empty") { value.replace("|{{ }}", "") } else { value.into() };
+        let document = format!(
+            "workflow:\n  name: x\n  lenient: {{{lenient}}}\n  steps:\n    - {{name: a, type: echo, value: {{}}}}\n    - {{name: b, type: echo, value: \"{value}\"}}\n"
+        );
+        let results = world(&document, json!({})).results().await;
+        assert_eq!(results["b"], expected, "{lenient}");
+    }
+}

@@ -7,8 +7,9 @@ use crate::{args::CheckArgs, exit, output};
 
 pub(super) fn check(args: &CheckArgs) -> anyhow::Result<i32> {
     let mut code = exit::COMPLETED;
+    let leniency = args.reading.leniency().map_err(|error| exit::failed(exit::USAGE, error))?;
     for path in &args.files {
-        let checked = match Pipelines::check(path) {
+        let checked = match Pipelines::check_with(path, &leniency) {
             Ok(checked) => checked,
             Err(error) => {
                 code = exit::INVALID;
@@ -31,7 +32,8 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<i32> {
             }
         };
         let errors = checked.count(Severity::Error);
-        if errors > 0 {
+        let denied = args.reading.deny_warnings && !checked.diagnostics.is_empty();
+        if errors > 0 || denied {
             code = exit::INVALID;
         }
         let file = path.display().to_string();

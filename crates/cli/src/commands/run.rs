@@ -21,12 +21,14 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
     let mut signals = Signals::listen()?;
     let shown = Shown { json: args.output.json, quiet: args.engine.quiet, several: false };
     // Everything that can be known wrong is known before a store is touched.
-    let checked = Pipelines::check(&args.file)
+    let leniency = args.reading.leniency().map_err(|error| failed(exit::USAGE, error))?;
+    let checked = Pipelines::check_with(&args.file, &leniency)
         .map_err(|error| failed(exit::INVALID, format!("error[PL101]: {error}")))?;
-    if checked.pipeline.is_none() {
+    let denied = args.reading.deny_warnings && !checked.diagnostics.is_empty();
+    if checked.pipeline.is_none() || denied {
         return Ok(refuse(&args, &checked.diagnostics));
     }
-    let start = described(&args, &checked.inputs)?;
+    let start = described(&args, &checked.inputs)?.lenient(leniency);
     let config = engine::config(args.engine.config.as_deref())?;
     let hint = Hint::new(&args.store.store, args.engine.config.as_deref());
     if !shown.quiet && !shown.json {

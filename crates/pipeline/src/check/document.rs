@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Check, Section, keys, section::LATER};
 use crate::{
-    definition::{Input, LANGUAGE, Model, Ordered},
+    definition::{Input, LANGUAGE, Lenience, Model, Ordered, UNDECIDED},
     diagnostic::{Code, Finding},
     expression::Undecided,
     source::{Content, Entry, Extent, Node},
@@ -59,7 +59,7 @@ impl Check<'_> {
         self.shape(workflow);
         self.known.facts = FACTS.to_vec();
         let language = self.language(workflow);
-        let undecided = Self::undecided(workflow);
+        let undecided = self.undecided(workflow);
         let name = self.workflow_name(workflow);
         let facts = self.facts(workflow);
         let mut inputs = self.declared_inputs(workflow);
@@ -73,7 +73,9 @@ impl Check<'_> {
         }
         inputs.extend(self.known.implied.iter().map(Input::implied));
         let file = self.file.to_owned();
-        Some(Model { language, name: name?, file, facts: Ordered(facts), undecided, inputs, steps })
+        let lenient = self.lenient.clone();
+        let facts = Ordered(facts);
+        Some(Model { language, name: name?, file, facts, undecided, lenient, inputs, steps })
     }
 
     fn language(&mut self, workflow: &Section<'_>) -> u32 {
@@ -87,16 +89,14 @@ impl Check<'_> {
     }
 
     /// How undecided conditions are read: documents that name their language are strict (1.9).
-    fn undecided(workflow: &Section<'_>) -> Undecided {
-        let usual = match workflow.get("language") {
-            Some(_) => Undecided::Error,
-            None => Undecided::Legacy,
-        };
+    fn undecided(&self, workflow: &Section<'_>) -> Undecided {
         let lenient = workflow.map("lenient");
-        match lenient.and_then(|lenient| lenient.text("undecided_conditions")) {
+        let written = || lenient.as_ref().and_then(|lenient| lenient.text(UNDECIDED));
+        match Lenience::undecided(self.outside).or_else(written) {
             Some("legacy") => Undecided::Legacy,
             Some(_) => Undecided::Error,
-            None => usual,
+            None if workflow.get("language").is_some() => Undecided::Error,
+            None => Undecided::Legacy,
         }
     }
 

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 use perennial_core::{retry::RetryPolicy, run::JobKey};
 use serde::{Deserialize, Serialize};
 
-use super::{Input, Ordered};
+use super::{Input, Lenience, Ordered};
 use crate::expression::{Condition, Template, TemplateTree, Undecided};
 
 /// A workflow with all defaults applied.
@@ -20,6 +20,8 @@ pub(crate) struct Model {
     pub(crate) facts: Ordered,
     #[serde(default, skip_serializing_if = "Undecided::is_legacy")]
     pub(crate) undecided: Undecided,
+    #[serde(default, skip_serializing_if = "Lenience::is_strict")]
+    pub(crate) lenient: Lenience,
     pub(crate) inputs: Vec<Input>,
     pub(crate) steps: Vec<Step>,
 }

@@ -21,7 +21,8 @@ pub(crate) struct Template {
 #[derive(Clone, Debug, PartialEq)]
 enum Piece {
     Text(String),
-    Hole(Expression),
+    /// An expression, and where it stands in the source, braces included.
+    Hole(Expression, Extent),
 }
 
 impl Template {
@@ -36,6 +37,46 @@ impl Template {
 
     /// Parses `source`, which stands on `ground`.
     pub(super) fn parse_on(source: &str, ground: Ground) -> Result<Self, Vec<SyntaxError>> {
+        let (template, errors) = Self::read(source, ground);
+        if errors.is_empty() {
+            Ok(template)
+        } else {
+            Err(errors.into_iter().map(|e| e.1).collect())
+        }
+    }
+
+    /// Parses `source`; holes whose fault `stays` accepts are text, as if they were escaped.
+    ///
+    /// # Errors
+    ///
+    /// Every other hole that is no hole.
+    pub(crate) fn parse_leniently(
+        source: &str,
+        stays: impl Fn(&SyntaxError) -> bool,
+    ) -> Result<Self, Vec<SyntaxError>> {
+        let mut escaped = source.to_owned();
+        loop {
+            let (template, mut errors) = Self::read(&escaped, Ground::default());
+            let Some(place) = errors.iter().rposition(|(_, error)| stays(error)) else {
+                return if errors.is_empty() {
+                    Ok(template)
+                } else {
+                    // Their places are those in the source that was written.
+                    let (_, faults) = Self::read(source, Ground::default());
+                    Err(faults.into_iter().map(|e| e.1).filter(|error| !stays(error)).collect())
+                };
+            };
+            // From the last to the first, so that the places before it stay true.
+            for (open, error) in errors.drain(..=place).rev() {
+                if stays(&error) {
+                    escaped.insert(open, '\\');
+                }
+            }
+        }
+    }
+
+    /// The pieces of `source`, and what is wrong with its holes, each with where it opens.
+    fn read(source: &str, ground: Ground) -> (Self, Vec<(usize, SyntaxError)>) {
         let mut pieces = Vec::new();
         let mut errors = Vec::new();
         let mut text = String::new();
@@ -54,14 +95,14 @@ impl Template {
                     if !text.is_empty() {
                         pieces.push(Piece::Text(std::mem::take(&mut text)));
                     }
-                    pieces.push(Piece::Hole(expression));
+                    pieces.push(Piece::Hole(expression, Extent::new(open, behind)));
                     at = behind;
                 }
                 Err(mut error) => {
                     if error.extent.start == error.extent.end {
                         error.extent = ground.origin.place(Extent::new(open, open + 2));
                     }
-                    errors.push(error);
+                    errors.push((open, error));
                     let Some(close) = source[open..].find("}}") else {
                         at = source.len();
                         break;
@@ -71,18 +112,15 @@ impl Template {
             }
         }
         text.push_str(&source[at..]);
-        if !errors.is_empty() {
-            return Err(errors);
-        }
         if !text.is_empty() {
             pieces.push(Piece::Text(text));
         }
-        Ok(Self { source: source.to_owned(), pieces })
+        (Self { source: source.to_owned(), pieces }, errors)
     }
 
     pub(crate) fn paths<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(&'e Path, Standing)) {
         for piece in &self.pieces {
-            if let Piece::Hole(expression) = piece {
+            if let Piece::Hole(expression, _) = piece {
                 expression.paths(standing, see);
             }
         }
@@ -95,7 +133,10 @@ impl Template {
     /// The first value that is missing.
     pub(crate) fn value(&self, names: &dyn Names) -> Result<Value, Stop> {
         if let Some(hole) = self.only_hole() {
-            return evaluate(hole, names, Place::Template);
+            return match self.evaluate(hole, names, Place::Template)? {
+                Ok(value) => Ok(value),
+                Err(text) => Ok(Value::String(text)),
+            };
         }
         self.text(names).map(Value::String)
     }
@@ -115,22 +156,43 @@ impl Template {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Hole(expression) => {
-                    out.push_str(&to_text(&evaluate(expression, names, place)?));
+                Piece::Hole(expression, at) => {
+                    match self.evaluate((expression, *at), names, place)? {
+                        Ok(value) => out.push_str(&to_text(&value)),
+                        Err(text) => out.push_str(&text),
+                    }
                 }
             }
         }
         Ok(out)
     }
 
-    fn only_hole(&self) -> Option<&Expression> {
+    /// The value of a hole, or the text that stands for a missing one.
+    fn evaluate(
+        &self,
+        (expression, at): (&Expression, Extent),
+        names: &dyn Names,
+        place: Place,
+    ) -> Result<Result<Value, String>, Stop> {
+        match evaluate(expression, names, place) {
+            Ok(value) => Ok(Ok(value)),
+            Err(Stop::Missing(missing)) => {
+                let root = missing.path.split(['.', '[']).next().unwrap_or_default();
+                let text = names.missing_hole().text(&self.source[at.start..at.end], root);
+                text.map(Err).ok_or(Stop::Missing(missing))
+            }
+            Err(stop) => Err(stop),
+        }
+    }
+
+    fn only_hole(&self) -> Option<(&Expression, Extent)> {
         let mut only = None;
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) if text.trim().is_empty() => (),
                 Piece::Text(_) => return None,
-                Piece::Hole(_) if only.is_some() => return None,
-                Piece::Hole(expression) => only = Some(expression),
+                Piece::Hole(..) if only.is_some() => return None,
+                Piece::Hole(expression, at) => only = Some((expression, *at)),
             }
         }
         only

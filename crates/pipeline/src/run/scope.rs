@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use super::PipelineRun;
 use crate::{
-    definition::{Assign, Pipeline, StepKind, VariableScope, Write},
+    definition::{Assign, MissingHole, Pipeline, StepKind, VariableScope, Write},
     expression::{Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk},
 };
 
@@ -338,6 +338,10 @@ impl Names for Scope<'_> {
         if told.warnings.len() < WARNINGS_MAX && !told.warnings.contains(&text) {
             told.warnings.push(text);
         }
+    }
+
+    fn missing_hole(&self) -> MissingHole {
+        self.pipeline.model.lenient.missing_hole()
     }
 
     fn undecided(&self) -> Undecided {

@@ -3,6 +3,7 @@
 use super::{
     FREE_MAP, Keys, Kind, POSITIVE, SECONDS, chat, deployment, key, later, step::STEP_LIST,
 };
+use crate::definition::LEEWAYS;
 
 pub(in crate::check) const ROOT: Keys = Keys {
     home: "the document",
@@ -124,20 +125,23 @@ pub(super) const INPUT: Keys = Keys {
     others: None,
 };
 
-const UNDECIDED: Kind = Kind::OneOf { names: &["legacy", "error"], later: &[] };
+const fn leeway(option: usize) -> Kind {
+    Kind::OneOf { names: LEEWAYS[option].values, later: &[] }
+}
 
 pub(super) const LENIENT: Keys = Keys {
     home: "`lenient`",
     keys: &[
-        key("undecided_conditions", UNDECIDED, "how a comparison of unlike values is read"),
-        later("unknown_keys", "error, warn, ignore"),
-        later("duplicate_keys", "error, last_wins"),
+        key("unknown_keys", leeway(0), "keys the language does not have").default("\"error\""),
+        key("duplicate_keys", leeway(1), "keys that occur twice").default("\"error\""),
+        key("string_prompts", leeway(2), "prompts that are no list").default("\"accept\""),
+        key("missing_templates", leeway(3), "holes without a value").default("\"error\""),
+        key("unknown_functions", leeway(4), "calls of what is no function").default("\"error\""),
+        key("undecided_conditions", leeway(5), "how a comparison of unlike values is read"),
+        key("missing_files", leeway(6), "when a file has to be there").default("\"preflight\""),
+        key("read_outside_roots", Kind::Bool, "whether files beside the project may be read")
+            .default("false"),
         later("duplicate_names", "error, last_wins"),
-        later("string_prompts", "accept, error"),
-        later("missing_templates", "error, empty, literal, legacy"),
-        later("unknown_functions", "error, literal"),
-        later("missing_files", "preflight, at_use"),
-        later("read_outside_roots", "whether prompt files may stand beside the project"),
         later("missing_env", "error, empty"),
         later("post_processing", "warn, error"),
     ],
