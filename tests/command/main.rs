@@ -14,4 +14,5 @@ mod signals;
 mod stores;
 mod tree;
 mod verbs;
+mod warnings;
 mod world;

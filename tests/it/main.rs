@@ -7,6 +7,7 @@ mod chaos;
 mod draining;
 mod embedding;
 mod gate;
+mod language;
 mod one_job;
 mod recovery;
 mod sessions;

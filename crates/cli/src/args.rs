@@ -86,6 +86,9 @@ pub(crate) struct EngineArgs {
     /// In that tree, placeholders for what differs from one start to the next
     #[arg(long, requires = "tree")]
     pub(crate) stable: bool,
+    /// Prints every prompt on stderr before it is sent, part by part
+    #[arg(long)]
+    pub(crate) show_prompts: bool,
     /// No progress, no results: only problems and what was asked for
     #[arg(long)]
     pub(crate) quiet: bool,

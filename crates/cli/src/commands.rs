@@ -5,6 +5,7 @@ mod engine;
 mod hint;
 mod inputs;
 mod progress;
+mod prompts;
 mod rehearsal;
 mod resume;
 mod run;

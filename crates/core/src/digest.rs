@@ -64,6 +64,23 @@ impl<'de> serde::Deserialize<'de> for Digest {
     }
 }
 
+/// A digest in the making, of bytes that come in pieces.
+#[derive(Clone, Debug, Default)]
+pub struct Digester(blake3::Hasher);
+
+impl Digester {
+    /// Takes in the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes so far.
+    #[must_use]
+    pub fn finish(&self) -> Digest {
+        Digest(*self.0.finalize().as_bytes())
+    }
+}
+
 /// `value` as JSON with sorted keys, no white space, and numbers in shortest form.
 pub fn canonical_json(value: &Value) -> String {
     let mut out = String::new();

@@ -33,5 +33,5 @@ pub use runs::{RunError, RunHandle, RunOutcome, Runs, StartRun};
 pub use services::{Definitions, NotRunnable, Services, ServicesSpec};
 pub use workflow::{
     AttemptCx, CallJournal, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Replied,
-    Workflow,
+    Warnings, Workflow,
 };

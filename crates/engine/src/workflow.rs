@@ -1,6 +1,8 @@
 //! The seam between the engine and what it runs: a definition that decides what comes next, and
 //! executes one job at a time.
 
+mod warnings;
+
 use std::{
     fmt,
     future::Future,
@@ -13,6 +15,8 @@ use std::{
 };
 
 use perennial_core::{Digest, Timestamp, failure::Failure, run::RunId};
+pub use warnings::Warnings;
+
 pub use perennial_core::{
     retry::RetryPolicy,
     run::{IdempotencyKey, JobKey, JobState, SkipReason},
@@ -149,6 +153,8 @@ pub struct AttemptCx {
     pub run: RunId,
     /// When the run was accepted: constant over attempts and resumes.
     pub run_started_at: Timestamp,
+    /// When this attempt was claimed, on the journal's clock: the same during the whole attempt.
+    pub now: Timestamp,
     /// The job.
     pub job: JobKey,
     /// Number of this attempt, from 1.
@@ -159,6 +165,8 @@ pub struct AttemptCx {
     pub done: Arc<Vec<DoneJob>>,
     /// The job's key for the outside world.
     pub idempotency_key: IdempotencyKey,
+    /// What it warned of so far; becomes an event of the run with the attempt's end.
+    pub warnings: Arc<Warnings>,
     journal: Arc<dyn CallJournal>,
     calls: AtomicU32,
 }
@@ -175,11 +183,12 @@ pub struct Replied {
 }
 
 impl AttemptCx {
-    /// An attempt of `job` of `run` whose calls are kept in `journal`.
+    /// An attempt of `job` of `run`, claimed at `now`, whose calls are kept in `journal`.
     #[expect(clippy::too_many_arguments, reason = "each is required, and only the engine calls it")]
     pub fn new(
         run: RunId,
         run_started_at: Timestamp,
+        now: Timestamp,
         job: JobKey,
         attempt: u32,
         settings: Arc<Value>,
@@ -190,11 +199,13 @@ impl AttemptCx {
         Self {
             run,
             run_started_at,
+            now,
             job,
             attempt,
             settings,
             done,
             idempotency_key,
+            warnings: Arc::default(),
             journal,
             calls: AtomicU32::new(0),
         }

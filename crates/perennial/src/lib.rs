@@ -71,7 +71,8 @@ pub mod records {
         performance::{Performance, StepDetail, Thresholds, Warning, WarningKind},
     };
     pub use perennial_pipeline::{
-        FILE_BYTES_MAX, Input, InputErrors, Pipeline, render, report_json, schema,
+        BuiltPrompt, FILE_BYTES_MAX, Input, InputErrors, PartText, Pipeline, render, report_json,
+        schema,
     };
     pub use perennial_store::{
         AttemptRecord, CallRecord, EventRecord, JobRecord, RunRecord, RunSummary, RunView,

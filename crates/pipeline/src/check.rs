@@ -11,6 +11,7 @@ mod references;
 mod section;
 mod steps;
 mod templates;
+mod variables;
 
 use std::sync::Arc;
 
@@ -85,11 +86,11 @@ impl Pipeline {
             }
         };
         let mut findings = Findings::default();
-        let mut tree = source::parse(&source, file, Duplicates::Fault, &mut findings);
+        let mut tree = source::parse(&source, file, &mut findings);
         let lenient = lenience(tree.as_ref(), leniency);
         if lenient.is("duplicate_keys", "last_wins") && findings.has_errors() {
             findings = Findings::default();
-            tree = source::parse(&source, file, Duplicates::LastWins, &mut findings);
+            tree = source::parse_with(&source, file, Duplicates::LastWins, &mut findings);
         }
         let Some(root) = tree else {
             let diagnostics = findings.report(&shown, &source);
@@ -143,7 +144,7 @@ pub fn read_yaml(file: &str, bytes: &[u8]) -> Result<serde_json::Value, Vec<Diag
             return Err(findings.report(&shown, &SourceText::lossy(bytes)));
         }
     };
-    let root = source::parse(&source, file, Duplicates::Fault, &mut findings);
+    let root = source::parse(&source, file, &mut findings);
     match root {
         Some(root) if !findings.has_errors() => Ok(root.to_value()),
         Some(_) | None => Err(findings.report(&shown, &source)),

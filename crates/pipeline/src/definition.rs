@@ -5,6 +5,7 @@ mod input;
 mod lenience;
 mod model;
 mod ordered;
+mod prompt;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -17,10 +18,10 @@ pub use lenience::{InvalidLeniency, Leniency};
 pub(crate) use lenience::{LEEWAYS, Lenience, MissingHole, UNDECIDED};
 pub use model::ProviderKind;
 pub(crate) use model::{
-    Assign, Chat, ChatOptions, Echo, Location, Model, Part, PreviousResponse, PromptPart, Step,
-    StepKind, VariableScope, Write,
+    Assign, Chat, ChatOptions, Cleared, Echo, Location, Model, Step, StepKind, VariableScope, Write,
 };
 pub(crate) use ordered::Ordered;
+pub(crate) use prompt::{Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary};
 
 /// Version of the language this build speaks.
 pub const LANGUAGE: u32 = 1;

@@ -4,6 +4,7 @@
 
 mod condition;
 mod evaluate;
+mod filters;
 mod function;
 mod instant;
 mod operator;
@@ -23,9 +24,10 @@ mod tests;
 pub(crate) use condition::{Condition, ConditionForm, ConditionText};
 use evaluate::BUILT_BYTES_MAX;
 pub(crate) use evaluate::{Missing, Names, Place, Stop, Undecided, evaluate, holds};
+pub(crate) use filters::Filters;
 pub(crate) use path::{TextPath, fields, query, walk};
 pub(crate) use syntax::{Expression, Path, Segment, Standing, SyntaxError};
 pub(crate) use template::{Template, TemplateTree};
-pub(crate) use text::{pretty, to_text};
+pub(crate) use text::{cut_at_word, pretty, to_text};
 pub(crate) use value::type_of;
 pub(crate) use vocabulary::{LATER_ROOTS, ROOTS};

@@ -9,6 +9,7 @@
 //! | `source` | bytes → tree in which every value knows its place |
 //! | `diagnostic` | what is wrong, as text and as JSON |
 //! | `expression` | the one grammar of templates and conditions: parser, functions, pure evaluation |
+//! | `formula` | one template or condition on values at hand, without a run |
 //! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
@@ -26,11 +27,20 @@
 //!   none; the key `jitter` is refused.
 //! * YP-8: without `extract`, a `previous_response` part gets the value view of its step (YT-12):
 //!   of a reply its structured data, else its text, never its cost and usage.
-//! * YC-4: what expressions warn of (an undecided comparison read as false, a division by zero,
-//!   an operand of no use) stands in the record of the step under `warnings`, at most 20 of them;
-//!   an `echo` step, whose record is its bare value, has no place for them.
+//! * YC-4: what expressions warn of (an undecided comparison read as false, a division by zero, an
+//!   operand of no use) is an event of the run, `step_warning`, committed with the attempt's end: at
+//!   most 20 of them, each cut to 500 characters. Records that are objects have them as `warnings`.
+//! * YP-4: a filter of texts gets a list or an object as indented JSON; all others get the value of
+//!   a `previous_response` part as it is, and the text of any other part.
+//! * 1.7: `clear_vars` hides values from everything that runs later; the engine keeps the records,
+//!   which are what a resume is made from. A step that is skipped clears nothing.
+//! * YP-12: `perennial prompt` is not in this version: the journal has the digests of requests, and
+//!   not their texts. `--show-prompts` shows them as they are sent.
 //! * YT-22: `uuid()` is derived from the key of the job, which is in the journal, and is the same
-//!   on every attempt; `now()` is not in this version, as an attempt is given no instant.
+//!   on every attempt. `now()` is the instant at which the attempt was claimed, the same throughout
+//!   it; what a finished step made of it is in its record and stays on a resume, while an attempt
+//!   that is repeated after a failure or a death of its process may see another instant (its calls
+//!   are then other requests, when their text depends on it).
 //! * YT-10: what follows `[*]` or `[?()]` is taken from each element, as in JSONPath; elements
 //!   without it are left out. `$` is what the elements are taken from, in expressions about them.
 //! * YC-9: an unquoted argument about elements has to name `@` or `item`.
@@ -43,6 +53,7 @@ mod check;
 mod definition;
 mod diagnostic;
 mod expression;
+mod formula;
 mod run;
 mod source;
 mod spelling;
@@ -53,7 +64,9 @@ pub use definition::{
     Leniency, Pipeline, ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
+pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use run::{
-    CallDefaults, FailureText, InvalidSettings, PipelineRun, Providers, Resolved, RunSettings,
+    BuiltPrompt, CallDefaults, FailureText, InvalidSettings, PartText, PipelineRun, Providers,
+    Resolved, RunSettings,
 };
 pub use source::{Position, Span};

@@ -10,5 +10,6 @@ mod settings;
 mod workflow;
 
 pub use failure::FailureText;
-pub use settings::{CallDefaults, InvalidSettings, Providers, Resolved, RunSettings};
+pub use prompt::PartText;
+pub use settings::{BuiltPrompt, CallDefaults, InvalidSettings, Providers, Resolved, RunSettings};
 pub use workflow::PipelineRun;

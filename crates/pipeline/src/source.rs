@@ -7,6 +7,7 @@ mod text;
 mod tree;
 
 pub(crate) use node::{Alignment, Content, Entry, Node};
+pub(crate) use scalar::is_plain_text;
 pub(crate) use text::{Extent, SourceText};
 pub use text::{Position, Span};
-pub(crate) use tree::{Duplicates, parse};
+pub(crate) use tree::{Duplicates, parse, parse_with};

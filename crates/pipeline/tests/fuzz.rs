@@ -1,9 +1,13 @@
-//! No input makes the check panic, whatever its bytes are.
+//! No input makes the check or an evaluation panic, whatever its bytes are.
 
 #![expect(clippy::unwrap_used, reason = "a broken fixture shall fail its test")]
 
-use perennial_pipeline::{Pipeline, render, report_json};
+#[path = "../fuzz/holds.rs"]
+mod holds;
+
+use perennial_pipeline::Pipeline;
 use proptest::prelude::*;
+use serde_json::Value;
 
 const SEED: &str = "\
 workflow:
@@ -26,16 +30,41 @@ workflow:
 ";
 
 fn survives(bytes: &[u8]) {
-    let checked = Pipeline::check("f.yaml", bytes);
-    let errors = checked.diagnostics.iter().any(|d| d.severity.name() == "error");
-    assert_eq!(checked.pipeline.is_none(), errors, "errors and nothing else prevent a pipeline");
-    for shown in &checked.diagnostics {
-        render(shown, true);
-    }
-    report_json("f.yaml", &checked.diagnostics, &checked.inputs);
-    if let Some(pipeline) = checked.pipeline {
-        let again = Pipeline::revive(&pipeline.definition().bytes).unwrap();
-        assert_eq!(again, pipeline);
+    holds::document(bytes);
+}
+
+/// The inputs that the fuzzer kept for a target, each a text, or the bytes of what is none.
+fn kept(corpus: &str) -> Vec<Vec<u8>> {
+    let inputs: Vec<Value> = serde_json::from_str(corpus).unwrap();
+    let byte = |value: Value| u8::try_from(value.as_u64().unwrap()).unwrap();
+    inputs
+        .into_iter()
+        .map(|input| match input {
+            Value::String(text) => text.into_bytes(),
+            Value::Array(bytes) => bytes.into_iter().map(byte).collect(),
+            other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
+                panic!("no input: {other}")
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn documents_that_a_fuzzer_kept_are_survived() {
+    let inputs = kept(include_str!("data/corpus/document.json"));
+    assert!(inputs.len() > 500, "{} inputs", inputs.len());
+    inputs.iter().for_each(|input| holds::document(input));
+}
+
+#[test]
+fn formulas_that_a_fuzzer_kept_are_survived() {
+    for (corpus, holds) in [
+        (include_str!("data/corpus/template.json"), holds::template as fn(&str)),
+        (include_str!("data/corpus/condition.json"), holds::condition),
+    ] {
+        let inputs = kept(corpus);
+        assert!(inputs.len() > 500, "{} inputs", inputs.len());
+        inputs.iter().for_each(|input| holds(&String::from_utf8_lossy(input)));
     }
 }
 

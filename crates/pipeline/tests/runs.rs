@@ -132,6 +132,7 @@ impl World {
         let cx = AttemptCx::new(
             run,
             Timestamp::from_micros(1_795_221_237_120_000),
+            Timestamp::from_micros(1_795_221_240_000_000),
             plan.key.clone(),
             1,
             Arc::new(Value::Null),

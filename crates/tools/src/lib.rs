@@ -10,8 +10,10 @@
 //! | [`provider::sse`] | server-sent events |
 //! | [`registry`] | which tools exist, and whether each may be called now |
 //! | [`tool`] | what a tool is |
+//! | [`files`] | the files of a run: below its directories, and nowhere else |
 //! | [`secret`] | credentials, and their removal from texts |
 
+pub mod files;
 pub mod provider;
 pub mod registry;
 pub mod secret;

@@ -6,7 +6,7 @@ use perennial::{
     Adoption, Config, PipelineRunHandle, Runtime, RuntimeError, Store, tools::read_source,
 };
 
-use super::hint::Hint;
+use super::{hint::Hint, prompts};
 use crate::{
     exit::{self, failed},
     output,
@@ -24,9 +24,16 @@ pub(super) fn config(path: Option<&Path>) -> anyhow::Result<Config> {
 }
 
 /// Starts a runtime that works only on what this command starts or resumes.
-pub(super) async fn start(store: &Store, config: Config) -> anyhow::Result<Runtime> {
-    let builder =
+pub(super) async fn start(
+    store: &Store,
+    config: Config,
+    show_prompts: bool,
+) -> anyhow::Result<Runtime> {
+    let mut builder =
         Runtime::builder().store(store.clone()).config(config).adoption(Adoption::OnRequest);
+    if show_prompts {
+        builder = builder.on_prompt(|prompt| output::talk_text(&prompts::shown(prompt)));
+    }
     builder.start().await.map_err(|error| opened(store, error))
 }
 

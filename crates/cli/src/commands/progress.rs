@@ -70,6 +70,12 @@ fn told(event: &EventRecord) -> Option<String> {
         "job_skipped" => format!("- {step} skipped"),
         "job_failed" => format!("✗ {step} failed: {message}"),
         "job_cancelled" => format!("✗ {step} cancelled"),
+        "step_warning" => {
+            let warnings = event.data.get("warnings").and_then(Value::as_array)?;
+            let lines = warnings.iter().filter_map(Value::as_str);
+            let lines: Vec<String> = lines.map(|text| format!("! {step}: {text}")).collect();
+            lines.join("\n")
+        }
         "attempt_failed" => format!("! {step} failed, will be tried again: {message}"),
         "attempt_timed_out" => format!("! {step} took too long: {message}"),
         "attempt_expired" => format!("! {step}: the process of its last attempt died"),

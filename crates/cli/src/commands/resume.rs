@@ -21,7 +21,7 @@ pub(super) async fn resume(args: ResumeArgs) -> anyhow::Result<i32> {
     let store = args.store.store.clone().must_exist();
     let hint = Hint::new(&store, args.engine.config.as_deref());
     let config = engine::config(args.engine.config.as_deref())?;
-    let runtime = engine::start(&store, config).await?;
+    let runtime = engine::start(&store, config, args.engine.show_prompts).await?;
     let (runs, left) = match resumed(&runtime, named, &hint).await {
         Ok(runs) => runs,
         Err(error) => {

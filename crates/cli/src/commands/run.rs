@@ -40,7 +40,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
     if let Err(error) = Box::pin(rehearse(start.clone(), config.clone())).await? {
         return refused(&args, error, &hint);
     }
-    let runtime = engine::start(&args.store.store, config).await?;
+    let runtime = engine::start(&args.store.store, config, args.engine.show_prompts).await?;
     let handle = match runtime.pipelines().start(start).await {
         Ok(handle) => handle,
         Err(error) => {

@@ -1,5 +1,8 @@
+use std::collections::HashMap;
+
 use perennial::{
     RunId, Runtime,
+    engine::workflow::JobKey,
     records::{
         AttemptRecord, CallRecord, JobRecord, Performance, RunError, RunView, Thresholds, Timestamp,
     },
@@ -26,18 +29,39 @@ pub(super) async fn show(args: ShowArgs) -> anyhow::Result<i32> {
     let read = read(&runtime, &run).await;
     runtime.shutdown().await;
     let hint = Hint::new(&args.store.store, None);
-    let (view, performance) = read.map_err(|error| hint::refused(&error, &hint))?;
+    let found = read.map_err(|error| hint::refused(&error, &hint))?;
     if args.output.json {
-        output::json(&described(&view, &performance))?
+        output::json(&described(&found))?
     } else {
-        print(&view, &performance, &hint)?
+        print(&found, &hint)?
     }
     Ok(exit::COMPLETED)
 }
 
-async fn read(runtime: &Runtime, run: &RunId) -> Result<(RunView, Performance), RunError> {
+/// What is shown of a run.
+struct Found {
+    view: RunView,
+    performance: Performance,
+    /// What its steps warned of, by job: each said once, however many attempts did.
+    warnings: HashMap<JobKey, Vec<String>>,
+}
+
+async fn read(runtime: &Runtime, run: &RunId) -> Result<Found, RunError> {
     let handle = runtime.runs().get(run).await?;
-    Ok((handle.view().await?, handle.performance(&Thresholds::default()).await?))
+    let mut warnings: HashMap<JobKey, Vec<String>> = HashMap::new();
+    for event in handle.events(1).rest().await? {
+        let (Some(job), "step_warning") = (event.job, event.kind.as_str()) else { continue };
+        let told = warnings.entry(job).or_default();
+        for text in event.data["warnings"].as_array().into_iter().flatten() {
+            let text = text.as_str().unwrap_or_default().to_owned();
+            if !told.contains(&text) {
+                told.push(text);
+            }
+        }
+    }
+    let view = handle.view().await?;
+    let performance = handle.performance(&Thresholds::default()).await?;
+    Ok(Found { view, performance, warnings })
 }
 
 fn attempts<'a>(view: &'a RunView, job: &JobRecord) -> impl Iterator<Item = &'a AttemptRecord> {
@@ -55,7 +79,7 @@ fn rfc(at: Option<Timestamp>) -> Value {
 }
 
 /// The run as one JSON value.
-fn described(view: &RunView, performance: &Performance) -> Value {
+fn described(Found { view, performance, warnings }: &Found) -> Value {
     let run = &view.run;
     let attempt = |attempt: &AttemptRecord| {
         json!({
@@ -88,6 +112,7 @@ fn described(view: &RunView, performance: &Performance) -> Value {
                 "state": job.state,
                 "attempts": attempts(view, job).map(attempt).collect::<Vec<_>>(),
                 "calls": calls(view, job).map(call).collect::<Vec<_>>(),
+                "warnings": warnings.get(&job.key).map(Vec::as_slice).unwrap_or_default(),
                 "result": job.result,
             })
         })
@@ -112,7 +137,7 @@ fn described(view: &RunView, performance: &Performance) -> Value {
     })
 }
 
-fn print(view: &RunView, performance: &Performance, hint: &Hint) -> anyhow::Result<()> {
+fn print(Found { view, performance, warnings }: &Found, hint: &Hint) -> anyhow::Result<()> {
     let run = &view.run;
     let interrupted = !run.state.is_terminal() && !run.owner_alive;
     let state = if interrupted { "interrupted".to_owned() } else { run.state.to_string() };
@@ -147,6 +172,9 @@ fn print(view: &RunView, performance: &Performance, hint: &Hint) -> anyhow::Resu
     let width = view.jobs.iter().map(|job| job.key.as_str().chars().count()).max();
     for job in &view.jobs {
         print_step(view, job, width.unwrap_or_default().min(STEP_MAX))?;
+        for warning in warnings.get(&job.key).into_iter().flatten() {
+            output::line(&format!("{:12}warning: {}", "", output::brief(&json!(warning), 200)))?;
+        }
     }
     if interrupted {
         output::talk(&format!("continue with: {}", hint.resume(run.run.as_str())));

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     attempt::{self, Heard},
-    machine::{Circumstances, Ending, Fact, Machine, StopCause, Unchanged},
+    machine::{Circumstances, Ending, Fact, Machine, Reported, StopCause, Unchanged},
 };
 use crate::{
     Services, Workflow, monitor,
@@ -37,7 +37,7 @@ pub(crate) enum Message {
     /// Look what is due.
     Wake,
     /// An attempt has ended and says how.
-    Report { lease: Lease, outcome: Box<Outcome>, reply: ReplyPort<Heard> },
+    Report { lease: Lease, end: Box<Reported>, reply: ReplyPort<Heard> },
     /// An attempt's task has ended, for whatever reason.
     AttemptDown { lease: Lease, reason: ExitReason },
     /// Answers once everything before it is done: nothing is half-started then.
@@ -111,8 +111,8 @@ impl Actor for Shell {
     ) -> Result<(), ActorError> {
         match message {
             Message::Wake => self.advance(&me, machine).await?,
-            Message::Report { lease, outcome, reply } => {
-                let how = Ending::Outcome(*outcome);
+            Message::Report { lease, end, reply } => {
+                let how = Ending::Reported(*end);
                 let heard = self.ended(machine, lease, how).await?;
                 // An attempt that is gone does not want it.
                 drop(reply.send(heard));
@@ -349,7 +349,7 @@ impl Shell {
             Err(StoreError::TooLarge { what, bytes, max }) if may_fail => {
                 let text = format!("{what} of the step has {bytes} bytes; at most {max} are kept");
                 let failure = Failure::new(FailureClass::Limit, "PL801", text);
-                let how = Ending::Outcome(Outcome::Failed(failure));
+                let how = Ending::Reported(Outcome::Failed(failure).into());
                 Box::pin(self.end(machine, fact_lease, how, false)).await
             }
             Err(error) => Err(error.into()),

@@ -6,7 +6,11 @@ use perennial_core::{ExitReason, FailureClass, failure::Failure};
 use perennial_store::Lease;
 use perennial_supervision::{Address, CallError, RequestError};
 
-use super::{actor::Message, journal::LeaseJournal, machine::Machine};
+use super::{
+    actor::Message,
+    journal::LeaseJournal,
+    machine::{Machine, Reported},
+};
 use crate::{
     Services, Workflow,
     services::AttemptId,
@@ -34,6 +38,7 @@ pub(super) async fn start(
     let cx = AttemptCx::new(
         machine.run.clone(),
         machine.created_at,
+        services.store.now(),
         lease.key.clone(),
         lease.attempt,
         machine.settings.clone(),
@@ -49,8 +54,8 @@ pub(super) async fn start(
     let task = services
         .tasks
         .start_child(name, async move {
-            let outcome = work.await;
-            report(&to, held, outcome).await;
+            let end = work.await;
+            report(&to, held, end).await;
         })
         .await?;
     services.attempts.insert(id, (lease.run.clone(), task.clone()));
@@ -84,26 +89,25 @@ pub(super) fn watch(
     });
 }
 
-async fn execute(workflow: Arc<dyn Workflow>, cx: AttemptCx, within: Duration) -> Outcome {
-    match tokio::time::timeout(within, workflow.execute(cx)).await {
+async fn execute(workflow: Arc<dyn Workflow>, cx: AttemptCx, within: Duration) -> Reported {
+    let warnings = cx.warnings.clone();
+    let outcome = match tokio::time::timeout(within, workflow.execute(cx)).await {
         Ok(outcome) => outcome,
         Err(_) => {
             let message =
                 format!("timeout: the attempt took longer than {} ms", within.as_millis());
             Outcome::Failed(Failure::new(FailureClass::Timeout, "PL701", message))
         }
-    }
+    };
+    Reported { outcome, warnings: warnings.take() }
 }
 
 /// Offers the outcome until it is recorded or refused. Recording is idempotent, so offering again
 /// is safe, whatever became of the offer before.
-async fn report(address: &Address<Message>, lease: Lease, outcome: Outcome) {
+async fn report(address: &Address<Message>, lease: Lease, end: Reported) {
     loop {
-        let offer = |reply| Message::Report {
-            lease: lease.clone(),
-            outcome: Box::new(outcome.clone()),
-            reply,
-        };
+        let offer =
+            |reply| Message::Report { lease: lease.clone(), end: Box::new(end.clone()), reply };
         match address.call(offer, OFFER_WITHIN).await {
             Ok(Heard::Settled) => return,
             // Nobody will come: the lease is given back by whoever continues the run.

@@ -72,13 +72,26 @@ pub(super) enum Fact {
 #[derive(Clone, Debug)]
 pub(super) enum Ending {
     /// As its own code says.
-    Outcome(Outcome),
+    Reported(Reported),
     /// Its task panicked: a bug of its code.
     Panicked(String),
     /// It was stopped because the run is ending.
     Cancelled,
     /// It died with its process, and has no attempt left.
     Lost,
+}
+
+/// What the code of an attempt says of its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Reported {
+    pub(super) outcome: Outcome,
+    pub(super) warnings: Vec<String>,
+}
+
+impl From<Outcome> for Reported {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, warnings: Vec::new() }
+    }
 }
 
 /// Why a run must end.

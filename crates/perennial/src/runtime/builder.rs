@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use perennial_core::tree::RuntimeInfo;
 use perennial_engine::{drain, scheduler::Adoption};
-use perennial_pipeline::ProviderKind;
+use perennial_pipeline::{BuiltPrompt, ProviderKind};
 use perennial_store::StoreError;
 use perennial_supervision::{ChildSpec, Clock, Options, Root, StartError, SupervisorSpec};
 use perennial_tools::{AlreadyRegistered, Provider, Tool};
@@ -11,6 +11,7 @@ use super::{
     Config, Parts, ProviderTable, Runtime, Store,
     application::{Application, Assembled, INTENSITY, Loops, assemble, store_child},
     definitions::PipelineDefinitions,
+    providers::PromptWatch,
 };
 use crate::Pipelines;
 
@@ -25,6 +26,7 @@ pub struct Builder {
     store: Option<Store>,
     config: Config,
     providers: Vec<(ProviderKind, Arc<dyn Provider>)>,
+    prompt_watch: Option<PromptWatch>,
     tools: Vec<Tool>,
     children: Vec<ChildSpec>,
     adoption: Adoption,
@@ -62,6 +64,7 @@ impl Default for Builder {
             store: None,
             config: Config::default(),
             providers: Vec::new(),
+            prompt_watch: None,
             tools: Vec::new(),
             children: Vec::new(),
             adoption: Adoption::AtBoot,
@@ -101,6 +104,13 @@ impl Builder {
     /// Brings a provider for live calls of `kind`; it wins over a configured one.
     pub fn provider(mut self, kind: ProviderKind, provider: impl Provider) -> Self {
         self.providers.push((kind, Arc::new(provider)));
+        self
+    }
+
+    /// Tells `watch` of every prompt, part by part, before its call is made or its reply taken from
+    /// the journal. It is called in the middle of a step: it must not block.
+    pub fn on_prompt(mut self, watch: impl Fn(&BuiltPrompt<'_>) + Send + Sync + 'static) -> Self {
+        self.prompt_watch = Some(PromptWatch(Arc::new(watch)));
         self
     }
 
@@ -157,7 +167,8 @@ impl Builder {
         let opened = self.store.as_ref().ok_or(RuntimeError::NoStore)?.open()?;
         let store = opened.handle();
         let clock = Clock::start();
-        let providers = Arc::new(ProviderTable::new(&self.config, self.providers));
+        let providers =
+            Arc::new(ProviderTable::new(&self.config, self.providers, self.prompt_watch));
         let definitions =
             PipelineDefinitions { store: store.clone(), providers: providers.clone() };
         let assembled = assemble(Application {

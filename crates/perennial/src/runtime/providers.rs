@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 
 use perennial_core::{FailureClass, failure::Failure};
-use perennial_pipeline::{CallDefaults, ProviderKind, Providers, Resolved};
+use perennial_pipeline::{BuiltPrompt, CallDefaults, ProviderKind, Providers, Resolved};
 use perennial_tools::{
     Anthropic, AnthropicConfig, AnthropicConfigError, ApiKey, MockProvider, MockRules, Provider,
 };
@@ -66,22 +66,37 @@ pub enum Unavailable {
     NotInThisVersion,
 }
 
+/// Who is told of every prompt.
+#[derive(Clone)]
+pub(crate) struct PromptWatch(pub(crate) Arc<dyn Fn(&BuiltPrompt<'_>) + Send + Sync>);
+
+impl fmt::Debug for PromptWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PromptWatch")
+    }
+}
+
 /// The live providers of a runtime, and what calls use by default.
 #[derive(Debug)]
 pub(crate) struct ProviderTable {
     live: HashMap<ProviderKind, Result<Arc<dyn Provider>, Unavailable>>,
     anthropic: AnthropicSection,
+    watch: Option<PromptWatch>,
 }
 
 impl ProviderTable {
     /// Providers the host brought win over configured ones.
-    pub(super) fn new(config: &Config, brought: Vec<(ProviderKind, Arc<dyn Provider>)>) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        brought: Vec<(ProviderKind, Arc<dyn Provider>)>,
+        watch: Option<PromptWatch>,
+    ) -> Self {
         let anthropic = config.providers.anthropic.clone();
         let mut live = HashMap::new();
         live.insert(ProviderKind::Claude, configured(&anthropic));
         live.insert(ProviderKind::Gemini, Err(Unavailable::NotInThisVersion));
         live.extend(brought.into_iter().map(|(kind, provider)| (kind, Ok(provider))));
-        Self { live, anthropic }
+        Self { live, anthropic, watch }
     }
 
     /// Why live calls of `kind` are not possible, if they are not.
@@ -120,13 +135,34 @@ impl ProviderTable {
         mode: ProviderMode,
         mocks: MockRules,
     ) -> Arc<dyn Providers> {
-        match mode {
+        let providers: Arc<dyn Providers> = match mode {
             ProviderMode::Mock => Arc::new(Mocks {
                 claude: Arc::new(MockProvider::claude(mocks.clone())),
                 gemini: Arc::new(MockProvider::gemini(mocks)),
             }),
             ProviderMode::Live => Arc::new(Live(self.clone())),
+        };
+        match &self.watch {
+            Some(watch) => Arc::new(Watched { providers, watch: watch.clone() }),
+            None => providers,
         }
+    }
+}
+
+/// Providers whose prompts are watched.
+#[derive(Debug)]
+struct Watched {
+    providers: Arc<dyn Providers>,
+    watch: PromptWatch,
+}
+
+impl Providers for Watched {
+    fn provider(&self, kind: ProviderKind) -> Result<Arc<dyn Provider>, Failure> {
+        self.providers.provider(kind)
+    }
+
+    fn prompted(&self, prompt: &BuiltPrompt<'_>) {
+        (self.watch.0)(prompt);
     }
 }
 

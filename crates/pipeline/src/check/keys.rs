@@ -164,8 +164,10 @@ const ALL: &[&Keys] = &[
     &step::RETRY,
     &step::ECHO,
     &step::SET_VARIABLE,
+    &prompt::PART,
     &prompt::STATIC,
     &prompt::PREVIOUS,
+    &prompt::DYNAMIC,
     &workflow::INPUT,
     &workflow::LENIENT,
 ];

@@ -1,8 +1,10 @@
 //! Prompts: lists of parts (3.1).
 
+mod shaping;
+
 use super::{Check, Section, keys, references::Standpoint, section::LATER};
 use crate::{
-    definition::{Part, PreviousResponse, PromptPart},
+    definition::{Part, PartTarget, PreviousResponse, PromptPart, Shaping},
     diagnostic::{Code, Finding},
     expression::TextPath,
     source::{Content, Node},
@@ -34,7 +36,12 @@ impl Check<'_> {
                 };
                 self.findings.push(found.at(entry.value.extent).pointer(pointer.as_str()));
                 let template = self.template(&entry.value, &pointer, from)?;
-                Some(vec![Part { condition: None, yields: PromptPart::Static(template) }])
+                Some(vec![Part {
+                    condition: None,
+                    yields: PromptPart::Static(template),
+                    shaping: Shaping::default(),
+                    target: PartTarget::User,
+                }])
             }
             Content::List(items) => {
                 let parts: Vec<Option<Part>> = items
@@ -42,6 +49,7 @@ impl Check<'_> {
                     .enumerate()
                     .map(|(place, item)| self.part(item, &format!("{pointer}/{place}"), name, from))
                     .collect();
+                self.placeholders(items, &parts, &pointer);
                 parts.into_iter().collect()
             }
             Content::Null | Content::Bool(_) | Content::Number(_) | Content::Map(_) => {
@@ -86,8 +94,11 @@ impl Check<'_> {
             condition.map(|node| self.condition(node, &section.pointer_of("condition"), from));
         let faulty = matches!(condition, Some(None))
             && section.node("condition").is_some_and(|node| !node.is_null());
+        let shaping = self.shaping(&section, from);
+        let target = self.part_target(&section);
         let yields = match kind {
             "static" => self.static_part(&section, from),
+            "dynamic" => self.dynamic_part(&section, from),
             "previous_response" => self.previous_part(&section, from),
             unknown => {
                 let hint = match variant {
@@ -102,7 +113,12 @@ impl Check<'_> {
                 None
             }
         }?;
-        (!faulty).then_some(Part { condition: condition.flatten(), yields })
+        (!faulty).then_some(Part {
+            condition: condition.flatten(),
+            yields,
+            shaping: shaping?,
+            target: target?,
+        })
     }
 
     fn static_part(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<PromptPart> {
@@ -116,6 +132,14 @@ impl Check<'_> {
             return Some(PromptPart::Raw(text.to_owned()));
         }
         self.template(node, &section.pointer_of("content"), from).map(PromptPart::Static)
+    }
+
+    fn dynamic_part(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<PromptPart> {
+        let Some(node) = section.node("content") else {
+            self.missing(section, "dynamic prompt part without content");
+            return None;
+        };
+        self.template_tree(node, &section.pointer_of("content"), from).map(PromptPart::Dynamic)
     }
 
     fn previous_part(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<PromptPart> {

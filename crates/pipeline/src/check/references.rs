@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Check, section::LATER};
+use super::{Check, section::LATER, variables::Lifetimes};
 use crate::{
+    definition::Cleared,
     diagnostic::{Code, Finding},
     expression::{LATER_ROOTS, Path, Place, ROOTS, Standing},
     source::{Alignment, Extent, Node},
@@ -19,6 +20,9 @@ pub(crate) struct Known {
     pub(super) variables: HashSet<String>,
     pub(super) inputs: HashSet<String>,
     pub(super) globals: HashSet<String>,
+    /// Names that the step under check has for itself.
+    pub(super) own: Vec<String>,
+    pub(super) lifetimes: Lifetimes,
     pub(super) facts: Vec<&'static str>,
     /// Inputs used and bound nowhere, in the order of their first use.
     pub(super) implied: Vec<String>,
@@ -85,7 +89,14 @@ impl Check<'_> {
         if ROOTS.contains(&root) {
             return self.rooted(path, guarded, from);
         }
-        if self.known.variables.contains(root) || self.known.inputs.contains(root) {
+        if self.known.own.iter().any(|name| name == root) {
+            return Vec::new();
+        }
+        if self.known.variables.contains(root) {
+            let gone = self.gone(&Cleared::State(root.to_owned()), path.root_extent, from);
+            return gone.filter(|_| !self.known.inputs.contains(root)).into_iter().collect();
+        }
+        if self.known.inputs.contains(root) {
             return Vec::new();
         }
         if is_step {
@@ -114,15 +125,23 @@ impl Check<'_> {
         from: Standpoint<'_>,
     ) -> Vec<(Extent, Finding)> {
         let field = path.segments.first().and_then(|segment| segment.field());
-        match (path.root.as_str(), field) {
+        let root = path.root.as_str();
+        match (root, field) {
             ("steps", Some((name, extent))) => self.earlier(name, extent, from),
             ("steps", None) if path.segments.iter().any(|segment| !segment.is_definite()) => {
                 Vec::new()
             }
             ("step", Some(("name" | "attempt", _))) => Vec::new(),
+            ("step", Some(("variables", _))) => self.own_variable(path),
             ("step", _) => {
-                let text = "`step` has `name` and `attempt`".to_owned();
-                vec![(path.extent, Finding::error(Code(307), text).hint(LATER))]
+                let text = "`step` has `name`, `attempt` and `variables`";
+                vec![(path.extent, Finding::error(Code(307), text))]
+            }
+            ("state" | "variables", Some((name, extent))) => {
+                if root == "state" && self.known.own.iter().any(|own| own == name) {
+                    return Vec::new();
+                }
+                self.gone(&Cleared::State(name.to_owned()), extent, from).into_iter().collect()
             }
             ("steps", None) => {
                 let text = "`steps` needs the name of a step";
@@ -135,8 +154,17 @@ impl Check<'_> {
                 self.imply(name, extent)
             }
             ("global_vars", Some((name, extent))) => {
-                if guarded || self.known.globals.contains(name) {
-                    return Vec::new();
+                let gone = self.gone(&Cleared::GlobalVars(name.to_owned()), extent, from);
+                if gone.is_some() || guarded || self.known.globals.contains(name) {
+                    return gone.into_iter().collect();
+                }
+                match self.known.lifetimes.global_before(name, from.step) {
+                    Some(true) => return Vec::new(),
+                    Some(false) => {
+                        let text = format!("`global_vars.{name}` is used before it has been set");
+                        return vec![(extent, Finding::error(Code(306), text))];
+                    }
+                    None => (),
                 }
                 self.imply(&format!("global_vars.{name}"), extent)
             }
@@ -160,7 +188,10 @@ impl Check<'_> {
         from: Standpoint<'_>,
     ) -> Vec<(Extent, Finding)> {
         let finding = match self.known.steps.get(name) {
-            Some(step) if *step < from.step => return Vec::new(),
+            Some(step) if *step < from.step => {
+                let gone = self.gone(&Cleared::Steps(name.to_owned()), extent, from);
+                return gone.into_iter().collect();
+            }
             Some(step) if *step == from.step => {
                 let text = format!("step `{name}` refers to itself: used before it has run");
                 Finding::error(Code(306), text)
@@ -183,6 +214,19 @@ impl Check<'_> {
             }
         };
         vec![(extent, finding)]
+    }
+
+    /// `step.variables`, or one of them.
+    fn own_variable(&self, path: &Path) -> Vec<(Extent, Finding)> {
+        let Some((name, extent)) = path.segments.get(1).and_then(|segment| segment.field()) else {
+            return Vec::new();
+        };
+        if self.known.own.iter().any(|own| own == name) {
+            return Vec::new();
+        }
+        let hint = spelling::did_you_mean(name, self.known.own.iter().map(String::as_str));
+        let text = format!("the step has no variable `{name}` of its own");
+        vec![(extent, Finding::error(Code(307), text).maybe_hint(hint))]
     }
 
     fn imply(&mut self, name: &str, extent: Extent) -> Vec<(Extent, Finding)> {

@@ -29,15 +29,21 @@ impl Check<'_> {
             if let Some(name) = text("name") {
                 self.known.steps.entry(name.to_owned()).or_insert(place);
             }
+            self.known.lifetimes.collect(&section, place);
             if text("type") == Some("set_variable") {
-                let target = text("append_to").or(text("merge_into"));
-                self.known.variables.extend(target.map(str::to_owned));
-                if target.is_some() {
-                    continue;
+                let mut names: Vec<&str> = Vec::new();
+                match text("append_to").or(text("merge_into")) {
+                    Some(target) => names.push(target),
+                    None => {
+                        let entries = section.node("variables").and_then(Node::as_map);
+                        let keys = entries.unwrap_or(&[]).iter().map(|entry| entry.key.as_str());
+                        names.extend(keys.chain(text("variable")));
+                    }
                 }
-                let entries = section.node("variables").and_then(Node::as_map).unwrap_or(&[]);
-                self.known.variables.extend(entries.iter().map(|entry| entry.key.clone()));
-                self.known.variables.extend(text("variable").map(str::to_owned));
+                for name in names {
+                    self.known.variables.insert(name.to_owned());
+                    self.known.lifetimes.sets(name, place);
+                }
             }
         }
     }
@@ -55,6 +61,7 @@ impl Check<'_> {
             self.findings.push(finding.pointer(pointer));
             return None;
         };
+        self.known.own.clear();
         let name = self.step_name(&bare, place);
         let shown = name.clone().unwrap_or_else(|| format!("#{}", place + 1));
         let type_name = self.step_type(&bare, &shown);
@@ -69,6 +76,12 @@ impl Check<'_> {
         }
         let from = Standpoint { step: place, whole: &whole };
 
+        let variables = match type_name {
+            Some("set_variable") => Some(Vec::new()),
+            Some(_) | None => self.own_variables(&section, from),
+        };
+        let output_to_global = self.output_to_global(&section);
+        let clear_vars = self.clear_vars(&section, from);
         let condition = section.node("condition").filter(|node| !node.is_null());
         let parsed =
             condition.and_then(|node| self.condition(node, &section.pointer_of("condition"), from));
@@ -93,6 +106,9 @@ impl Check<'_> {
             continue_on_error,
             within_ms,
             retry,
+            variables: variables?,
+            output_to_global,
+            clear_vars,
             kind: kind?,
         })
     }

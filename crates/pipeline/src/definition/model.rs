@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 use perennial_core::{retry::RetryPolicy, run::JobKey};
 use serde::{Deserialize, Serialize};
 
-use super::{Input, Lenience, Ordered};
+use super::{Input, Lenience, Ordered, Part};
 use crate::expression::{Condition, Template, TemplateTree, Undecided};
 
 /// A workflow with all defaults applied.
@@ -41,7 +41,28 @@ pub(crate) struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) within_ms: Option<u64>,
     pub(crate) retry: RetryPolicy,
+    /// Names that only this step sees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) variables: Vec<(String, TemplateTree)>,
+    /// The constant that its value view becomes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) output_to_global: Option<String>,
+    /// What nobody sees any more once it has run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) clear_vars: Vec<Cleared>,
     pub(crate) kind: StepKind,
+}
+
+/// A value that is dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Cleared {
+    /// The variable of this name, in all scopes.
+    State(String),
+    /// The constant of this name.
+    GlobalVars(String),
+    /// The result of the step of this name.
+    Steps(String),
 }
 
 /// Where a step stands, for error texts.
@@ -208,35 +229,6 @@ impl ChatOptions {
     pub(crate) fn idle(&self) -> Duration {
         Duration::from_millis(self.idle_ms.unwrap_or(60_000))
     }
-}
-
-/// One part of a prompt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Part {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) condition: Option<Condition>,
-    pub(crate) yields: PromptPart,
-}
-
-/// Where a part's text comes from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum PromptPart {
-    Static(Template),
-    /// Text in which nothing is evaluated.
-    Raw(String),
-    PreviousResponse(PreviousResponse),
-}
-
-/// The value of an earlier step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PreviousResponse {
-    pub(crate) step: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) extract: Option<String>,
-    pub(crate) strict: bool,
 }
 
 impl StepKind {

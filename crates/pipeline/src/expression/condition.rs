@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
-use super::{Expression, Names, Stop, SyntaxError, holds, parser::parse_condition};
+use super::{Expression, Names, Path, Standing, Stop, SyntaxError, holds, parser::parse_condition};
 
 /// A condition and the text that tells about it when it is not met.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,6 +65,11 @@ impl Condition {
         self.form.is_met(names)
     }
 
+    /// Calls `see` with every path in it.
+    pub(crate) fn paths<'e>(&'e self, see: &mut dyn FnMut(&'e Path)) {
+        self.form.paths(see);
+    }
+
     /// The text of a written condition (YC-6).
     pub(crate) fn shown(written: &Value) -> String {
         written.as_str().map_or_else(|| written.to_string(), str::to_owned)
@@ -72,6 +77,17 @@ impl Condition {
 }
 
 impl ConditionForm {
+    fn paths<'e>(&'e self, see: &mut dyn FnMut(&'e Path)) {
+        match self {
+            Self::Constant(_) => (),
+            Self::Expression(text) => {
+                text.expression.paths(Standing::default(), &mut |path, _| see(path));
+            }
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.paths(see)),
+            Self::Not(part) => part.paths(see),
+        }
+    }
+
     fn is_met(&self, names: &dyn Names) -> Result<bool, Stop> {
         match self {
             Self::Constant(value) => Ok(*value),

@@ -58,6 +58,9 @@ pub(crate) trait Names {
     /// A new unique id; the same ones in the same order whenever the step is evaluated again.
     fn uuid(&self) -> String;
 
+    /// The instant of the attempt, as RFC 3339; the same whenever it is asked.
+    fn now(&self) -> String;
+
     fn warn(&self, text: String);
 
     fn undecided(&self) -> Undecided;
@@ -335,6 +338,7 @@ impl<'n> Evaluator<'n> {
                 self.decided(values.map(|values| is_between(&values[0], &values[1], &values[2])))
             }
             Work::Uuid => Ok(Cow::Owned(self.names.uuid().into())),
+            Work::Now => Ok(Cow::Owned(self.names.now().into())),
             Work::Values(apply) => {
                 let values = values?;
                 let borrowed: Vec<&Value> = values.iter().map(Cow::as_ref).collect();

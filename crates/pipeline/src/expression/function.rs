@@ -1,5 +1,6 @@
 //! The functions of the language, and what they take (3.7).
 
+mod format;
 mod list;
 mod number;
 mod record;
@@ -54,6 +55,8 @@ pub(super) enum Work {
     /// The first value that is not missing.
     FirstPresent,
     Uuid,
+    /// The instant of the attempt.
+    Now,
 }
 
 /// What is done with the elements of a list.
@@ -183,12 +186,13 @@ pub(super) fn find(name: &str) -> Result<&'static Function, (String, Option<Stri
     if let Some(function) = all().find(|function| function.name == canonical) {
         return Ok(function);
     }
-    if name == "now" {
-        let text = "the function `now` is not supported here".to_owned();
-        return Err((text, Some("not in this version".to_owned())));
-    }
     let hint = spelling::did_you_mean(name, all().map(|function| function.name));
     Err((format!("Unknown function: {name}"), hint))
+}
+
+/// The named transform of a prompt part, which is no function of expressions.
+pub(super) fn transform(name: &str) -> Option<&'static Function> {
+    format::TRANSFORMS.iter().find(|transform| transform.name == name)
 }
 
 /// All functions.

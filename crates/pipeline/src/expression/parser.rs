@@ -10,7 +10,7 @@ mod operand;
 use super::{
     Expression, Segment, SyntaxError,
     operator::unexpected,
-    syntax::Arithmetic,
+    syntax::{Arithmetic, Call},
     token::{Lexer, Token},
 };
 use crate::{diagnostic::Code, source::Extent};
@@ -60,6 +60,16 @@ pub(crate) fn parse_path(text: &str) -> Result<Vec<Segment>, SyntaxError> {
     }
 }
 
+/// Parses filters without what stands before them: `trim | truncate(80)`.
+pub(super) fn parse_filters(text: &str) -> Result<Vec<Call>, SyntaxError> {
+    let mut parser = Parser::new(text, 0, Ground { transforms: true, ..Ground::default() })?;
+    let mut calls = vec![parser.filter()?];
+    while parser.take("|")? {
+        calls.push(parser.filter()?);
+    }
+    if parser.token == Token::End { Ok(calls) } else { Err(parser.unexpected()) }
+}
+
 /// Parses the inside of a hole that begins at `start` of `text`; answers the expression and the
 /// offset behind its `}}`.
 pub(super) fn parse_hole(
@@ -88,6 +98,8 @@ pub(super) fn tokens_read(text: &str) -> usize {
 pub(super) struct Ground {
     /// Whether quoted texts may have holes.
     pub(super) condition: bool,
+    /// Whether filters may be named transforms.
+    pub(super) transforms: bool,
     /// Levels around it.
     pub(super) depth: usize,
     /// Expressions about elements around it.

@@ -6,7 +6,11 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{Template, function::Function, pattern::Pattern};
+use super::{
+    Template,
+    function::{Function, Work},
+    pattern::Pattern,
+};
 use crate::{diagnostic::Code, source::Extent};
 
 /// An expression.
@@ -181,6 +185,24 @@ impl SyntaxError {
     }
 }
 
+/// What a walk through an expression meets.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part<'e> {
+    Path(&'e Path),
+    Call(&'e Call),
+}
+
+/// A visitor of paths as one of all parts.
+pub(super) fn only_paths<'s, 'e>(
+    see: &'s mut dyn FnMut(&'e Path, Standing),
+) -> impl FnMut(Part<'e>, Standing) + 's {
+    move |part, standing| {
+        if let Part::Path(path) = part {
+            see(path, standing);
+        }
+    }
+}
+
 impl Segment {
     /// The name of a field.
     pub(crate) fn field(&self) -> Option<(&str, Extent)> {
@@ -195,13 +217,13 @@ impl Segment {
         matches!(self, Self::Field { .. } | Self::Index { .. })
     }
 
-    fn paths<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(&'e Path, Standing)) {
+    fn parts<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(Part<'e>, Standing)) {
         match self {
             Self::Field { .. } | Self::Index { .. } | Self::All => (),
             Self::Filter(condition) => {
-                condition.paths(Standing { element: true, ..standing }, see);
+                condition.parts(Standing { element: true, ..standing }, see);
             }
-            Self::Computed(inner) => inner.paths(standing, see),
+            Self::Computed(inner) => inner.parts(standing, see),
         }
     }
 }
@@ -209,53 +231,63 @@ impl Segment {
 impl Expression {
     /// Calls `see` with every path.
     pub(crate) fn paths<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(&'e Path, Standing)) {
+        self.parts(standing, &mut only_paths(see));
+    }
+
+    /// Calls `see` with every path and every call.
+    pub(super) fn parts<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(Part<'e>, Standing)) {
         let guarded = Standing { guarded: true, ..standing };
         match self {
             Self::Literal(_) => (),
-            Self::Text(template) => template.paths(standing, see),
+            Self::Text(template) => template.parts(standing, see),
             Self::Path(path) => {
-                see(path, standing);
-                path.segments.iter().for_each(|segment| segment.paths(standing, see));
+                see(Part::Path(path), standing);
+                path.segments.iter().for_each(|segment| segment.parts(standing, see));
             }
             Self::Inside { of, segments } => {
-                of.paths(standing, see);
-                segments.iter().for_each(|segment| segment.paths(standing, see));
+                of.parts(standing, see);
+                segments.iter().for_each(|segment| segment.parts(standing, see));
             }
             Self::Optional(inner)
             | Self::Exists { of: inner, .. }
             | Self::Empty { of: inner, .. } => {
-                inner.paths(guarded, see);
+                inner.parts(guarded, see);
             }
             Self::Coalesce(parts) => each_but_last_guarded(parts.iter(), standing, see),
             Self::Choice(parts) | Self::Between { parts, .. } => {
-                parts.iter().for_each(|part| part.paths(standing, see));
+                parts.iter().for_each(|part| part.parts(standing, see));
             }
             Self::Compare(compared) => {
-                compared.left.paths(standing, see);
-                compared.right.paths(standing, see);
+                compared.left.parts(standing, see);
+                compared.right.parts(standing, see);
             }
             Self::And(parts) | Self::Or(parts) | Self::List(parts) => {
-                parts.iter().for_each(|part| part.paths(standing, see));
+                parts.iter().for_each(|part| part.parts(standing, see));
             }
-            Self::Not(inner) | Self::Negative(inner) => inner.paths(standing, see),
+            Self::Not(inner) | Self::Negative(inner) => inner.parts(standing, see),
             Self::Sum { first, rest } => {
-                first.paths(standing, see);
-                rest.iter().for_each(|(_, part)| part.paths(standing, see));
+                first.parts(standing, see);
+                rest.iter().for_each(|(_, part)| part.parts(standing, see));
             }
-            Self::Call(call) => call.paths(true, standing, see),
+            Self::Call(call) => call.parts(true, standing, see),
             Self::Piped { first, calls } => {
                 let catches = calls.iter().any(|call| call.function.bears_missing());
-                first.paths(if catches { guarded } else { standing }, see);
-                calls.iter().for_each(|call| call.paths(false, standing, see));
+                first.parts(if catches { guarded } else { standing }, see);
+                calls.iter().for_each(|call| call.parts(false, standing, see));
             }
-            Self::Object(pairs) => pairs.iter().for_each(|(_, part)| part.paths(standing, see)),
+            Self::Object(pairs) => pairs.iter().for_each(|(_, part)| part.parts(standing, see)),
         }
     }
 
-    /// Whether it is the same whatever names mean.
+    /// Whether it is the same whatever names mean, and whenever it is evaluated.
     pub(crate) fn is_constant(&self) -> bool {
         let mut constant = true;
-        self.paths(Standing::default(), &mut |_, standing| constant &= standing.element);
+        self.parts(Standing::default(), &mut |part, standing| {
+            constant &= match part {
+                Part::Path(_) => standing.element,
+                Part::Call(call) => !matches!(call.function.work, Work::Now | Work::Uuid),
+            };
+        });
         constant
     }
 }
@@ -263,22 +295,23 @@ impl Expression {
 fn each_but_last_guarded<'e>(
     parts: impl ExactSizeIterator<Item = &'e Expression>,
     standing: Standing,
-    see: &mut dyn FnMut(&'e Path, Standing),
+    see: &mut dyn FnMut(Part<'e>, Standing),
 ) {
     let last = parts.len().saturating_sub(1);
     for (place, part) in parts.enumerate() {
-        part.paths(Standing { guarded: standing.guarded || place < last, ..standing }, see);
+        part.parts(Standing { guarded: standing.guarded || place < last, ..standing }, see);
     }
 }
 
 impl Call {
     /// `first`: whether the first argument stands between the brackets, and not before a `|`.
-    fn paths<'e>(
+    pub(super) fn parts<'e>(
         &'e self,
         first: bool,
         standing: Standing,
-        see: &mut dyn FnMut(&'e Path, Standing),
+        see: &mut dyn FnMut(Part<'e>, Standing),
     ) {
+        see(Part::Call(self), standing);
         let catches = self.function.bears_missing();
         let last = self.arguments.len().saturating_sub(1);
         for (place, argument) in self.arguments.iter().enumerate() {
@@ -286,10 +319,10 @@ impl Call {
                 Argument::Value(value) => {
                     let caught = catches && first && (place == 0 || place < last);
                     let guarded = standing.guarded || caught;
-                    value.paths(Standing { guarded, ..standing }, see);
+                    value.parts(Standing { guarded, ..standing }, see);
                 }
                 Argument::Element(element) => {
-                    element.body.paths(Standing { element: true, ..standing }, see);
+                    element.body.parts(Standing { element: true, ..standing }, see);
                 }
             }
         }

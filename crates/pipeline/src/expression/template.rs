@@ -6,7 +6,7 @@ use serde_json::{Map, Number, Value};
 use super::{
     Expression, Names, Path, Place, Stop, SyntaxError, evaluate,
     parser::{self, Ground},
-    syntax::Standing,
+    syntax::{Part, Standing, only_paths},
     to_text,
 };
 use crate::source::Extent;
@@ -119,9 +119,13 @@ impl Template {
     }
 
     pub(crate) fn paths<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(&'e Path, Standing)) {
+        self.parts(standing, &mut only_paths(see));
+    }
+
+    pub(super) fn parts<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(Part<'e>, Standing)) {
         for piece in &self.pieces {
             if let Piece::Hole(expression, _) = piece {
-                expression.paths(standing, see);
+                expression.parts(standing, see);
             }
         }
     }

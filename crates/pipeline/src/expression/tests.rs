@@ -58,6 +58,10 @@ impl Names for Fixed {
         "id".to_owned()
     }
 
+    fn now(&self) -> String {
+        "2026-11-21T00:33:57.120Z".to_owned()
+    }
+
     fn warn(&self, text: String) {
         self.warnings.borrow_mut().push(text);
     }

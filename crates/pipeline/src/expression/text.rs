@@ -22,6 +22,25 @@ pub(crate) fn pretty(value: &Value) -> String {
     }
 }
 
+/// At most `most` characters; what was cut ends with `...`, at the end of a word when there is one.
+pub(crate) fn cut_at_word(text: &str, most: u32) -> String {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    if text.char_indices().nth(most).is_none() {
+        return text.to_owned();
+    }
+    if most <= 3 {
+        return text.chars().take(most).collect();
+    }
+    let end = text.char_indices().nth(most - 3).map_or(text.len(), |(at, _)| at);
+    let (head, rest) = text.split_at(end);
+    let next_is_blank = rest.chars().next().is_some_and(char::is_whitespace);
+    let cut = match head.rfind(char::is_whitespace) {
+        Some(blank) if !next_is_blank && blank > 0 => &head[..blank],
+        Some(_) | None => head,
+    };
+    format!("{}...", cut.trim_end())
+}
+
 fn number_text(number: &Number) -> String {
     match number.as_f64() {
         Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e21 => {

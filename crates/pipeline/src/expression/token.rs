@@ -133,15 +133,20 @@ impl<'t> Lexer<'t> {
                 continue;
             }
             escaped = true;
-            let place = Extent::new(start + at, start + at + 2);
+            let next = chars.next().map(|(_, c)| c);
+            let behind = start + at + 1 + next.map_or(0, char::len_utf8);
+            let place = Extent::new(start + at, behind);
             let wrong = || SyntaxError::new("unknown escape in a quoted text", place);
-            match chars.next().map(|(_, c)| c).ok_or_else(wrong)? {
+            match next.ok_or_else(wrong)? {
                 'n' => value.push('\n'),
                 't' => value.push('\t'),
                 c @ ('\\' | '\'' | '"') => value.push(c),
                 'u' => {
                     let code: String = chars.by_ref().take(4).map(|(_, c)| c).collect();
-                    let decoded = u32::from_str_radix(&code, 16).ok().and_then(char::from_u32);
+                    // A sign is no digit, though it would be read as one.
+                    let digits = code.bytes().all(|byte| byte.is_ascii_hexdigit());
+                    let number = u32::from_str_radix(&code, 16).ok().filter(|_| digits);
+                    let decoded = number.and_then(char::from_u32);
                     value.push(decoded.ok_or_else(wrong)?);
                 }
                 _ => return Err(wrong()),

@@ -13,7 +13,10 @@ use super::{
     scope::Scope,
     workflow::unknown_job,
 };
-use crate::definition::{Assign, Echo, StepKind, Write};
+use crate::{
+    definition::{Assign, Echo, Step, StepKind, Write},
+    expression::Condition,
+};
 
 impl PipelineRun {
     /// Makes the attempt of `cx`.
@@ -24,6 +27,11 @@ impl PipelineRun {
     pub(super) async fn attempt(&self, cx: &AttemptCx) -> Result<Outcome, Failure> {
         let (_, step) = self.pipeline.step(&cx.job).ok_or_else(|| unknown_job(&cx.job))?;
         let mut scope = Scope::new(self, cx);
+        // What a condition does not name is not evaluated for a step that is skipped (YF-3).
+        let early = step.condition.as_ref().is_some_and(|condition| names_own(condition, step));
+        if early {
+            own_variables(step, &mut scope)?;
+        }
         if let Some(condition) = &step.condition
             && !condition.is_met(&scope).map_err(|stop| undecided(&stop, &condition.shown))?
         {
@@ -31,6 +39,9 @@ impl PipelineRun {
                 reason: SkipReason::NotApplicable,
                 record: record::warned(record::skipped(&condition.shown), scope.warnings()),
             });
+        }
+        if !early {
+            own_variables(step, &mut scope)?;
         }
         let record = match &step.kind {
             // Its record is its value, in which nothing else has a place.
@@ -40,6 +51,26 @@ impl PipelineRun {
         };
         Ok(Outcome::Succeeded(record::warned(record, scope.warnings())))
     }
+}
+
+/// Whether `condition` uses a name that the step has for itself.
+fn names_own(condition: &Condition, step: &Step) -> bool {
+    let mut named = false;
+    condition.paths(&mut |path| {
+        named |= match path.root.as_str() {
+            "step" | "state" => true,
+            root => step.variables.iter().any(|(name, _)| name == root),
+        };
+    });
+    named && !step.variables.is_empty()
+}
+
+fn own_variables(step: &Step, scope: &mut Scope<'_>) -> Result<(), Failure> {
+    for (name, tree) in &step.variables {
+        let value = tree.value(scope).map_err(|stop| stopped(&stop))?;
+        scope.set_own(name, value);
+    }
+    Ok(())
 }
 
 /// The value an `echo` step shows for failing on demand.

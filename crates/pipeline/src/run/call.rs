@@ -10,7 +10,7 @@ use perennial_tools::provider::{CallCx, complete};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{PipelineRun, failure::stopped, prompt::prompt, record, scope::Scope};
+use super::{PipelineRun, prompt::prompt, record, scope::Scope, settings::BuiltPrompt};
 use crate::definition::{Chat, Step};
 
 impl PipelineRun {
@@ -26,7 +26,7 @@ impl PipelineRun {
         cx: &AttemptCx,
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
-        let request = self.request(chat, scope)?;
+        let request = self.request(chat, cx, scope)?;
         let provider = self.providers.provider(chat.provider)?;
         let within = chat.options.call_within().min(step.attempt_within());
         let idle = chat.options.idle().min(within);
@@ -45,19 +45,28 @@ impl PipelineRun {
     }
 
     /// The request: the same for the same definition, inputs and earlier records.
-    fn request(&self, chat: &Chat, scope: &Scope<'_>) -> Result<ChatRequest, Failure> {
+    fn request(
+        &self,
+        chat: &Chat,
+        cx: &AttemptCx,
+        scope: &Scope<'_>,
+    ) -> Result<ChatRequest, Failure> {
         let calls = &self.settings.calls;
         let usual = calls.of(chat.provider);
         let options = &chat.options;
-        let system = match &options.system {
-            Some(template) => template.text(scope).map_err(|stop| stopped(&stop))?,
-            None => String::new(),
-        };
-        let text = prompt(&chat.prompt, scope)?;
+        let prompt = prompt(&chat.prompt, options.system.as_ref(), scope)?;
+        let model = calls.resolve(options.model.as_deref().unwrap_or(&usual.model)).to_owned();
+        self.providers.prompted(&BuiltPrompt {
+            run: &cx.run,
+            job: &cx.job,
+            attempt: cx.attempt,
+            model: &model,
+            parts: &prompt.parts,
+        });
         Ok(ChatRequest {
-            model: calls.resolve(options.model.as_deref().unwrap_or(&usual.model)).to_owned(),
-            system,
-            messages: vec![ChatMessage { role: Role::User, text }],
+            model,
+            system: prompt.text(true),
+            messages: vec![ChatMessage { role: Role::User, text: prompt.text(false) }],
             max_output: options.max_output.unwrap_or(usual.max_output),
             sampling: Sampling {
                 temperature: options.temperature,

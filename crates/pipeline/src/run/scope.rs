@@ -2,26 +2,22 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
-    mem,
-    sync::{Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use perennial_core::{
     Digest,
     run::{IdempotencyKey, JobKey, JobState, RunId},
 };
-use perennial_engine::{AttemptCx, DoneJob};
+use perennial_engine::{AttemptCx, DoneJob, Warnings};
 use serde_json::{Map, Value};
 
 use super::PipelineRun;
 use crate::{
-    definition::{Assign, MissingHole, Pipeline, StepKind, VariableScope, Write},
+    definition::{Assign, Cleared, MissingHole, Pipeline, StepKind, VariableScope, Write},
     expression::{Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk},
 };
-
-/// Warnings that one attempt keeps; the others say no more.
-const WARNINGS_MAX: usize = 20;
 
 /// What names mean in one attempt of one step.
 #[derive(Debug)]
@@ -33,18 +29,20 @@ pub(super) struct Scope<'a> {
     job: &'a JobKey,
     attempt: u32,
     key: &'a IdempotencyKey,
-    told: Mutex<Told>,
+    warnings: &'a Warnings,
+    /// Unique ids given out so far.
+    ids: AtomicU32,
     timestamp: String,
     date: String,
+    now: String,
     local: Map<String, Value>,
     global: Map<String, Value>,
-}
-
-/// What the expressions of an attempt told and took so far.
-#[derive(Debug, Default)]
-struct Told {
-    warnings: Vec<String>,
-    ids: u32,
+    /// Variables of the step under way, which are local ones too.
+    own: Map<String, Value>,
+    /// Constants that steps have set.
+    constants: Map<String, Value>,
+    /// What steps have cleared and none has set again.
+    cleared: HashSet<&'a Cleared>,
 }
 
 /// What a record is made of decides how fields and `result` are found in it (YT-11, YT-12).
@@ -68,23 +66,62 @@ impl<'a> Scope<'a> {
             job: &cx.job,
             attempt: cx.attempt,
             key: &cx.idempotency_key,
-            told: Mutex::default(),
+            warnings: &cx.warnings,
+            ids: AtomicU32::new(0),
             timestamp: cx.run_started_at.to_compact(),
             date: cx.run_started_at.to_date(),
+            now: cx.now.to_rfc3339(),
             local: Map::new(),
             global: Map::new(),
+            own: Map::new(),
+            constants: Map::new(),
+            cleared: HashSet::new(),
         };
         for job in cx.done.iter() {
-            let assigned = run.pipeline.step(&job.key).map(|(_, step)| &step.kind);
-            let (Some(StepKind::SetVariable(assign)), JobState::Succeeded) = (assigned, job.state)
-            else {
-                continue;
-            };
-            if let Some(values) = job.result["values"].as_object() {
-                scope.apply(assign, values);
-            }
+            scope.fold(job);
         }
         scope
+    }
+
+    /// Repeats what a step that is done did to names.
+    fn fold(&mut self, job: &'a DoneJob) {
+        let Some((_, step)) = self.pipeline.step(&job.key) else { return };
+        if job.state == JobState::Succeeded {
+            if let (StepKind::SetVariable(assign), Some(values)) =
+                (&step.kind, job.result["values"].as_object())
+            {
+                self.apply(assign, values);
+            }
+            if let (Some(name), Some(value)) = (&step.output_to_global, self.value_view(&step.name))
+            {
+                self.constants.insert(name.clone(), value.clone());
+                self.cleared.retain(|what| **what != Cleared::GlobalVars(name.clone()));
+            }
+        }
+        if job.state == JobState::Skipped {
+            return;
+        }
+        for what in &step.clear_vars {
+            match what {
+                Cleared::State(name) => {
+                    self.local.shift_remove(name);
+                    self.global.shift_remove(name);
+                }
+                Cleared::GlobalVars(name) => {
+                    self.constants.shift_remove(name);
+                }
+                Cleared::Steps(name) => {
+                    self.done.remove(&JobKey::new(name.as_str()));
+                }
+            }
+            self.cleared.insert(what);
+        }
+    }
+
+    /// Gives the step under way a name of its own.
+    pub(super) fn set_own(&mut self, name: &str, value: Value) {
+        self.local.insert(name.to_owned(), value.clone());
+        self.own.insert(name.to_owned(), value);
     }
 
     /// Repeats the writes of a step that is done.
@@ -115,7 +152,7 @@ impl<'a> Scope<'a> {
             VariableScope::Local => &self.local,
             VariableScope::Global => &self.global,
         };
-        variables.get(name).or_else(|| self.initial().get(name))
+        variables.get(name).or_else(|| self.initial(name))
     }
 
     /// The target of `assign`, the type it should have and the one it has.
@@ -132,12 +169,13 @@ impl<'a> Scope<'a> {
         (type_of(found) != wanted).then(|| (target, wanted, type_of(found)))
     }
 
-    /// What expressions warned of so far.
+    /// What the attempt warned of so far.
     pub(super) fn warnings(&self) -> Vec<String> {
-        mem::take(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner).warnings)
+        self.warnings.all()
     }
 
     pub(super) fn set(&mut self, scope: VariableScope, name: &str, value: Value) {
+        self.cleared.retain(|what| !matches!(what, Cleared::State(cleared) if cleared == name));
         let variables = match scope {
             VariableScope::Local => &mut self.local,
             VariableScope::Global => &mut self.global,
@@ -218,16 +256,24 @@ impl<'a> Scope<'a> {
 
     /// A variable of any scope, nearest first.
     fn variable(&self, name: &str) -> Option<&Value> {
-        self.local.get(name).or_else(|| self.global.get(name)).or_else(|| self.initial().get(name))
+        self.local.get(name).or_else(|| self.global.get(name)).or_else(|| self.initial(name))
     }
 
-    fn initial(&self) -> &Value {
-        &self.pipeline.model.facts.0["variables"]
+    /// The initial value of a variable, unless it was cleared.
+    fn initial(&self, name: &str) -> Option<&Value> {
+        let value = self.pipeline.model.facts.0["variables"].get(name)?;
+        (!self.is_cleared(&Cleared::State(name.to_owned()))).then_some(value)
+    }
+
+    fn is_cleared(&self, what: &Cleared) -> bool {
+        !self.cleared.is_empty() && self.cleared.contains(what)
     }
 
     /// Initial values under `upper`.
     fn merged(&self, uppers: &[&Map<String, Value>]) -> Value {
-        let mut merged = self.initial().as_object().cloned().unwrap_or_default();
+        let initial = self.pipeline.model.facts.0["variables"].as_object();
+        let mut merged = initial.cloned().unwrap_or_default();
+        merged.retain(|name, _| !self.is_cleared(&Cleared::State(name.clone())));
         for upper in uppers {
             merged.extend(upper.iter().map(|(name, value)| (name.clone(), value.clone())));
         }
@@ -254,16 +300,13 @@ impl<'a> Scope<'a> {
             },
             "variables" => inside(self.merged(&[&self.global])),
             "inputs" => walk(Cow::Borrowed(self.inputs), &path.segments),
-            "global_vars" => {
-                let constants = &facts["global_vars"];
-                walk(Cow::Borrowed(constants), &path.segments).or_else(|available| {
-                    let (name, _) = path.segments.first().and_then(Segment::field).ok_or(None)?;
-                    match self.inputs.get(format!("global_vars.{name}")) {
-                        Some(given) => walk(Cow::Borrowed(given), &path.segments[1..]),
-                        None => Err(available.or(Some(Vec::new()))),
-                    }
-                })
-            }
+            "global_vars" => match path.segments.first().and_then(Segment::field) {
+                Some((name, _)) => match self.constant(name) {
+                    Some(value) => walk(value, &path.segments[1..]),
+                    None => Err(fields(&self.constants())),
+                },
+                None => inside(self.constants()),
+            },
             "workflow" => walk(Cow::Borrowed(facts), &path.segments),
             "step" => match path.segments.first().and_then(Segment::field) {
                 Some(("name", _)) => {
@@ -272,12 +315,42 @@ impl<'a> Scope<'a> {
                 Some(("attempt", _)) => {
                     walk(Cow::Owned(Value::from(self.attempt)), &path.segments[1..])
                 }
-                _ => Err(Some(vec!["name".to_owned(), "attempt".to_owned()])),
+                Some(("variables", _)) => {
+                    let own = Value::Object(self.own.clone());
+                    walk(Cow::Owned(own), &path.segments[1..])
+                }
+                _ => Err(Some(["name", "attempt", "variables"].map(str::to_owned).to_vec())),
             },
             "timestamp" => inside(Value::from(self.timestamp.as_str())),
             "date" => inside(Value::from(self.date.as_str())),
             _ => inside(Value::from(self.run.as_str())),
         }
+    }
+
+    /// A constant: set by a step, by the document, or given to the run.
+    fn constant(&self, name: &str) -> Option<Cow<'_, Value>> {
+        if self.is_cleared(&Cleared::GlobalVars(name.to_owned())) {
+            return None;
+        }
+        let of_document = &self.pipeline.model.facts.0["global_vars"];
+        let given = || self.inputs.get(format!("global_vars.{name}"));
+        let found = self.constants.get(name).or_else(|| of_document.get(name)).or_else(given);
+        found.map(Cow::Borrowed)
+    }
+
+    fn constants(&self) -> Value {
+        let mut all = Map::new();
+        for (name, value) in self.inputs.as_object().into_iter().flatten() {
+            if let Some(name) = name.strip_prefix("global_vars.") {
+                all.insert(name.to_owned(), value.clone());
+            }
+        }
+        let of_document = self.pipeline.model.facts.0["global_vars"].as_object();
+        for (name, value) in of_document.into_iter().flatten().chain(&self.constants) {
+            all.insert(name.clone(), value.clone());
+        }
+        all.retain(|name, _| !self.is_cleared(&Cleared::GlobalVars(name.clone())));
+        Value::Object(all)
     }
 
     /// Names that a bare word could have meant.
@@ -314,11 +387,7 @@ impl Names for Scope<'_> {
 
     /// Made from the key of the job, which is in the journal: the same on every attempt.
     fn uuid(&self) -> String {
-        let ordinal = {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.ids += 1;
-            told.ids
-        };
+        let ordinal = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
         let key = self.key.call(&format!("uuid/{ordinal}"));
         let digest = Digest::of(key.as_str().as_bytes()).to_string();
         let digits: String = digest.chars().filter(char::is_ascii_hexdigit).collect();
@@ -333,11 +402,12 @@ impl Names for Scope<'_> {
         )
     }
 
+    fn now(&self) -> String {
+        self.now.clone()
+    }
+
     fn warn(&self, text: String) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.warnings.len() < WARNINGS_MAX && !told.warnings.contains(&text) {
-            told.warnings.push(text);
-        }
+        self.warnings.push(&text);
     }
 
     fn missing_hole(&self) -> MissingHole {

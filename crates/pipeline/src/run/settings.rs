@@ -2,11 +2,15 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use perennial_core::failure::Failure;
+use perennial_core::{
+    failure::Failure,
+    run::{JobKey, RunId},
+};
 use perennial_tools::provider::Provider;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::prompt::PartText;
 use crate::definition::ProviderKind;
 
 /// Gives each kind of call its provider. The mode of the run is decided behind it.
@@ -17,6 +21,26 @@ pub trait Providers: Send + Sync + fmt::Debug + 'static {
     ///
     /// When there is none; the step fails with it.
     fn provider(&self, kind: ProviderKind) -> Result<Arc<dyn Provider>, Failure>;
+
+    /// Is told of every prompt before its call is made, or its reply taken from the journal.
+    fn prompted(&self, prompt: &BuiltPrompt<'_>) {
+        let _ = prompt;
+    }
+}
+
+/// A prompt that was built, part by part (YP-12).
+#[derive(Clone, Copy, Debug)]
+pub struct BuiltPrompt<'a> {
+    /// The run.
+    pub run: &'a RunId,
+    /// The job of the step.
+    pub job: &'a JobKey,
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// The model that is asked.
+    pub model: &'a str,
+    /// The texts, in their order.
+    pub parts: &'a [PartText],
 }
 
 /// What a call uses when its step is silent.

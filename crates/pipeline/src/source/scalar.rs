@@ -51,6 +51,14 @@ pub(crate) fn resolve(text: &str) -> Plain {
     string(text)
 }
 
+/// Whether `text`, written without quotes, is surely read as this text.
+pub(crate) fn is_plain_text(text: &str) -> bool {
+    let safe = |c: char| c.is_alphanumeric() || " _-./@+,()".contains(c);
+    let begins = text.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_' || c == '/');
+    let is_text = matches!(resolve(text), Plain::Is(Content::Text { .. }));
+    begins && is_text && text.chars().all(safe) && !text.ends_with(' ')
+}
+
 fn string(text: &str) -> Plain {
     Plain::Is(Content::Text { value: text.to_owned(), block: false, escapes: false })
 }

@@ -14,7 +14,12 @@ use crate::diagnostic::{Code, Finding, Findings, Severity};
 
 /// Parses the only document of `source`; what is wrong goes to `findings`. Without a tree, one of
 /// them is an error.
-pub(crate) fn parse(
+pub(crate) fn parse(source: &SourceText, file: &str, findings: &mut Findings) -> Option<Node> {
+    parse_with(source, file, Duplicates::Fault, findings)
+}
+
+/// The same, with a decision about keys that occur twice.
+pub(crate) fn parse_with(
     source: &SourceText,
     file: &str,
     duplicates: Duplicates,
@@ -312,7 +317,7 @@ mod tests {
                     \x20 o: {p: q, r: true}\n  s: |  # ü\n    two é\n    lines\n\n  t: >-\n    folded\n";
         let source = SourceText::new(text.as_bytes()).unwrap();
         let mut findings = Findings::default();
-        let root = parse(&source, "f", Duplicates::Fault, &mut findings).unwrap();
+        let root = parse(&source, "f", &mut findings).unwrap();
         assert!(!findings.has_errors());
         let mut seen = Vec::new();
         each(&root, &mut |node| {

@@ -53,11 +53,12 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, Store
         step_stage(tx, &mut journal, run, step)?;
     }
     timer::set(tx, run, &decision.timers)?;
-    if let Some(step) = &decision.run_step {
-        step_run(tx, &mut journal, run, state, step)?;
-    }
+    // Before the run's own step: nothing follows the end of a run.
     for event in decision.events {
         journal.append(tx, event)?;
+    }
+    if let Some(step) = &decision.run_step {
+        step_run(tx, &mut journal, run, state, step)?;
     }
     let (revision, events) = journal.finish(tx, true)?;
     Ok(Committed::Now { revision, leases, job_ids, events })

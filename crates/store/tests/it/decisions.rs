@@ -122,8 +122,9 @@ async fn the_last_decision_closes_the_run(store: &dyn Store) {
     }];
     let (from, to) = (RunState::Running, RunState::Succeeded);
     step.run_step = Some(RunStep { from, to, failure: None });
+    step.events = vec![event("user_said")];
     let (revision, _, events) = committed(store.commit(step).await.unwrap());
-    assert_eq!(events, ["job_succeeded", "stage_closed", "run_closed"]);
+    assert_eq!(events, ["job_succeeded", "stage_closed", "user_said", "run_closed"]);
     let view = store.run(&started.run).await.unwrap();
     assert_eq!(view.run.state, RunState::Succeeded);
     assert!(view.run.finished_at.is_some());

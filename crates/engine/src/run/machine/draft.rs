@@ -13,7 +13,7 @@ use perennial_store::{
 };
 use serde_json::{Value, json};
 
-use super::{Circumstances, Ending, Machine, Policy, StopCause, owner};
+use super::{Circumstances, Ending, Machine, Policy, Reported, StopCause, owner};
 use crate::workflow::{DoneJob, FailureMeans, Outcome, Workflow};
 
 /// A decision in the making.
@@ -68,18 +68,23 @@ impl Draft {
             dead_letter: false,
         };
         let failure = match how {
-            Ending::Outcome(Outcome::Succeeded(record)) => {
-                report.result = Some(record.clone());
-                None
+            Ending::Reported(Reported { outcome, warnings }) => {
+                self.warn(lease, warnings);
+                match outcome {
+                    Outcome::Succeeded(record) => {
+                        report.result = Some(record.clone());
+                        None
+                    }
+                    Outcome::Skipped { reason, record } => {
+                        report.end = AttemptEnd::Skipped;
+                        report.job = JobState::Skipped;
+                        report.skipped = Some(*reason);
+                        report.result = Some(record.clone());
+                        None
+                    }
+                    Outcome::Failed(failure) => Some(failure.clone()),
+                }
             }
-            Ending::Outcome(Outcome::Skipped { reason, record }) => {
-                report.end = AttemptEnd::Skipped;
-                report.job = JobState::Skipped;
-                report.skipped = Some(*reason);
-                report.result = Some(record.clone());
-                None
-            }
-            Ending::Outcome(Outcome::Failed(failure)) => Some(failure.clone()),
             Ending::Panicked(message) => Some(Failure::new(
                 FailureClass::Panic,
                 "PL615",
@@ -107,6 +112,18 @@ impl Draft {
             });
         }
         self.report = Some(report);
+    }
+
+    /// What the attempt warned of, as one event of the run.
+    fn warn(&mut self, lease: &Lease, warnings: &[String]) {
+        if !warnings.is_empty() {
+            self.events.push(NewEvent {
+                kind: "step_warning".to_owned(),
+                job: Some(lease.key.clone()),
+                attempt: Some(lease.attempt),
+                data: json!({ "warnings": warnings }),
+            });
+        }
     }
 
     fn fail(

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use perennial_core::{FailureClass, failure::Failure, run::SkipReason};
-use perennial_store::{Committed, Created, MemoryStore, NewRun, Store};
+use perennial_store::{Committed, Created, EventRecord, MemoryStore, NewRun, Store};
 
 use super::*;
 use crate::workflow::{AttemptCx, BoxFuture, Definition, FailureMeans};
@@ -146,7 +146,8 @@ impl Play {
     }
 
     async fn happen(&mut self, event: Event) {
-        let outcome = |outcome| Box::new(Ending::Outcome(outcome));
+        let warnings = vec!["beware".to_owned()];
+        let outcome = |outcome| Box::new(Ending::Reported(Reported { outcome, warnings }));
         let failed = |class| Outcome::Failed(Failure::new(class, "PL000", "no"));
         let how = match event {
             Event::Look => return self.decide(&Fact::Look).await,
@@ -216,6 +217,22 @@ impl Play {
         }
     }
 
+    /// Every report left its warnings, and nothing follows the end of the run.
+    async fn check_events(&self, history: &[Event]) {
+        let events = self.store.events(self.run.as_str(), 1, 999).await.unwrap();
+        let warned = events.iter().filter(|event| event.kind == "step_warning");
+        assert!(warned.clone().all(|event| event.data == json!({"warnings": ["beware"]})));
+        let reports = |event: &&EventRecord| {
+            let (kind, message) = (event.kind.as_str(), event.data["message"].as_str());
+            matches!(kind, "job_succeeded" | "job_skipped")
+                || (matches!(kind, "attempt_failed" | "job_failed" | "job_partial")
+                    && message == Some("no"))
+        };
+        let reported = events.iter().filter(reports);
+        assert_eq!(warned.count(), reported.count(), "{history:?}: {events:#?}");
+        assert_eq!(events.last().unwrap().kind, "run_closed", "{history:?}");
+    }
+
     /// Whatever happened, success from here on ends the run.
     async fn end(&mut self, history: &[Event]) {
         for _ in 0..20 {
@@ -258,6 +275,7 @@ async fn all_short_histories_agree_with_the_store_and_end() {
             }
             play.end(&history).await;
             play.check(&history).await;
+            play.check_events(&history).await;
         }
     }
 }

@@ -1,70 +1,73 @@
 //! Keys of the parts of a prompt (3.1).
 
-use super::{Key, Keys, Kind, Variant, key, later};
+use super::{Key, Keys, Kind, POSITIVE, Tables, Variant, key, later};
 
-const TYPE: Key = key("type", Kind::Text, "where the text comes from").required();
-const CONDITION: Key =
-    key("condition", Kind::Condition, "the part is left out unless it holds").nullable();
+/// Keys of every part.
+pub(super) const PART: Keys = Keys {
+    home: "every prompt part",
+    keys: &[
+        key("type", Kind::Text, "where the text comes from").required(),
+        key("condition", Kind::Condition, "the part is left out unless it holds").nullable(),
+        key("transform", Kind::Template, "filters that its text goes through"),
+        key("summary", Kind::Bool, "only its leading sentences and items").default("false"),
+        key("summary_style", STYLE, "the form of the summary").default("\"paragraph\""),
+        key("summary_focus", Kind::Template, "what the summary prefers to be about"),
+        key("max_summary_length", POSITIVE, "characters of the summary").default("500"),
+        later("summary_with", "the model that sums up"),
+        key("max_length", POSITIVE, "characters after which it is cut"),
+        key("role", ROLE, "whether it is a part of the system text").default("\"user\""),
+    ],
+    others: None,
+};
+
+const STYLE: Kind = Kind::OneOf { names: &["paragraph", "bullet_points"], later: &[] };
+const ROLE: Kind = Kind::OneOf { names: &["user", "system"], later: &[] };
+
+/// Where the text goes instead: only parts with a text of their own making have it.
+const INJECT_AS: Key = key("inject_as", Kind::Text, "its placeholder in files of the prompt");
 
 pub(super) const STATIC: Keys = Keys {
     home: "a `static` prompt part",
     keys: &[
-        TYPE,
         key("content", Kind::Template, "the text").required().nullable(),
         key("raw", Kind::Bool, "nothing in it is evaluated").default("false"),
-        CONDITION,
-        later("summary", SUMMARY),
-        later("summary_style", SUMMARY),
-        later("summary_focus", SUMMARY),
-        later("summary_with", SUMMARY),
-        later("max_summary_length", SUMMARY),
-        later("max_length", "where it is cut"),
-        later("transform", "an expression over it"),
-        later("role", "who says it"),
     ],
+    others: None,
+};
+
+pub(super) const DYNAMIC: Keys = Keys {
+    home: "a `dynamic` prompt part",
+    keys: &[key("content", Kind::Tree, "any value; lists are joined by newlines").required()],
     others: None,
 };
 
 pub(super) const PREVIOUS: Keys = Keys {
     home: "a `previous_response` prompt part",
     keys: &[
-        TYPE,
         key("step", Kind::Text, "the earlier step").required().nullable(),
         key("extract", Kind::Text, "a path into its value").nullable(),
         key("strict", Kind::Bool, "whether the path has to lead somewhere").default("true"),
-        CONDITION,
-        later("summary", SUMMARY),
-        later("summary_style", SUMMARY),
-        later("summary_focus", SUMMARY),
-        later("summary_with", SUMMARY),
-        later("max_summary_length", SUMMARY),
-        later("max_length", "where it is cut"),
-        later("transform", "an expression over it"),
-        later("role", "who says it"),
+        INJECT_AS,
         later("extract_with", "what extracts"),
         later("format", "form of what is extracted"),
         later("post_processing", "operations on what is extracted"),
-        later("inject_as", "name of what is extracted"),
     ],
     others: None,
 };
 
-const SUMMARY: &str = "shortened by a model";
-
 /// The prompt parts of the language.
 pub(in crate::check) const PARTS: &[Variant] = &[
-    Variant { name: "static", tables: &[&STATIC], doc: "text of the document", later: false },
-    Variant {
-        name: "previous_response",
-        tables: &[&PREVIOUS],
-        doc: "the value of an earlier step",
-        later: false,
-    },
+    here("static", &[&STATIC, &PART], "text of the document"),
+    here("previous_response", &[&PREVIOUS, &PART], "the value of an earlier step"),
+    here("dynamic", &[&DYNAMIC, &PART], "any value as text"),
     beyond("file"),
     beyond("session_context"),
     beyond("claude_continue"),
-    beyond("dynamic"),
 ];
+
+const fn here(name: &'static str, tables: Tables, doc: &'static str) -> Variant {
+    Variant { name, tables, doc, later: false }
+}
 
 const fn beyond(name: &'static str) -> Variant {
     Variant { name, tables: &[], doc: "not in this version", later: true }

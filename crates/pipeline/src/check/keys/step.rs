@@ -25,8 +25,9 @@ pub(in crate::check) const STEP: Keys = Keys {
         key("retry", Kind::Map(&[&RETRY]), "how often and when it is tried again"),
         key("on_error", ON_ERROR, "what its failure means for the run").default("\"fail\""),
         key("continue_on_error", Kind::Bool, "the same as `on_error: continue`").default("false"),
+        key("output_to_global", Kind::Name, "a constant that its value becomes"),
+        key("clear_vars", CLEARED, "values that nothing sees after the step"),
         later("dynamic_types", "types that a templated `type` may become"),
-        later("variables", "names of this step"),
         later("max_retries", "the same as `retry.max_retries`"),
         later("max_attempts", "one more than `retry.max_retries`"),
         later("retry_on", "the same as `retry.retry_on`"),
@@ -34,17 +35,25 @@ pub(in crate::check) const STEP: Keys = Keys {
         later("error_handler", "steps after a final failure"),
         later("output_to_file", "a file for its value"),
         later("output_file", "a file for its value"),
-        later("output_to_global", "a global variable for its value"),
         later("output_schema", "what its value has to satisfy"),
         later("max_repairs", "how often a model may correct its answer"),
         later("streaming", "keeps its value out of memory"),
         later("cache", "reuses its result"),
         later("codebase_context", "binds the root `codebase`"),
-        later("clear_vars", "values that are dropped after the step"),
         later("effects", "what it touches"),
     ],
     others: None,
 };
+
+/// A name of every step but `set_variable`, where it means what is set.
+pub(super) const OWN: Keys = Keys {
+    home: "every step",
+    keys: &[key("variables", TREES, "names that only this step has")],
+    others: None,
+};
+
+/// The reader says which of them name no value.
+const CLEARED: Kind = Kind::List(&Kind::Any);
 
 /// Its steps are refused by the reader, which knows where they stand.
 const ON_ERROR: Kind = Kind::Own(&POLICY);
@@ -100,11 +109,11 @@ pub(in crate::check) const STEP_ONLY: Tables = &[&STEP];
 
 /// The step types of the language.
 pub(in crate::check) const STEP_TYPES: &[Variant] = &[
-    here("claude", &[&CLAUDE, &STEP], "one call to Claude"),
-    here("echo", &[&ECHO, &STEP], "gives its value back"),
-    here("gemini", &[&GEMINI, &STEP], "one call to Gemini"),
+    here("claude", &[&CLAUDE, &OWN, &STEP], "one call to Claude"),
+    here("echo", &[&ECHO, &OWN, &STEP], "gives its value back"),
+    here("gemini", &[&GEMINI, &OWN, &STEP], "one call to Gemini"),
     here("set_variable", &[&SET_VARIABLE, &STEP], "sets variables"),
-    here("test_echo", &[&ECHO, &STEP], "gives its value back"),
+    here("test_echo", &[&ECHO, &OWN, &STEP], "gives its value back"),
     beyond("gemini_instructor"),
     beyond("claude_smart"),
     beyond("claude_session"),

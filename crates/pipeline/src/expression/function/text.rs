@@ -9,7 +9,7 @@ use super::{
     super::{
         BUILT_BYTES_MAX, pretty,
         syntax::Test,
-        text::to_text,
+        text::{cut_at_word, to_text},
         value::{Num, Trouble, number, numeric, too_large, type_of},
     },
     Function, Outcome,
@@ -128,24 +128,10 @@ fn path(text: &str) -> String {
     kept.join("/")
 }
 
-/// At most so many characters; what was cut ends with `...`, at the end of a word when there is
-/// one.
 fn truncate(values: &[&Value]) -> Outcome {
     let text = scalar(values[0], "truncate")?;
-    let most = usize::try_from(whole(values[1], "truncate")?).unwrap_or(0);
-    if text.chars().count() <= most {
-        return Ok(text.into());
-    }
-    if most <= 3 {
-        return Ok(text.chars().take(most).collect::<String>().into());
-    }
-    let head: String = text.chars().take(most - 3).collect();
-    let next_is_blank = text.chars().nth(most - 3).is_some_and(char::is_whitespace);
-    let cut = match head.rfind(char::is_whitespace) {
-        Some(blank) if !next_is_blank && blank > 0 => &head[..blank],
-        Some(_) | None => &head,
-    };
-    Ok(format!("{}...", cut.trim_end()).into())
+    let most = u32::try_from(whole(values[1], "truncate")?.max(0)).unwrap_or(u32::MAX);
+    Ok(cut_at_word(&text, most).into())
 }
 
 fn indent(values: &[&Value]) -> Outcome {

@@ -14,6 +14,7 @@ use super::{
 };
 
 pub(super) const FUNCTIONS: &[Function] = &[
+    Function::new("now", &[], Work::Now),
     // With a format, as the filter `date('%Y')`, it is `format_date`.
     Function::new("date", &[Text, Text], Work::Values(date)).required(1),
     Function::new("format_date", &[Text, Text], Work::Values(date)),

@@ -23,7 +23,11 @@ impl Parser<'_> {
         let Token::Name(name) = token else {
             return Err(self.fault("a filter needs a name", extent));
         };
-        let function = self.function(&name, extent)?;
+        let transform = function::transform(&name).filter(|_| self.ground.transforms);
+        let function = match transform {
+            Some(transform) => transform,
+            None => self.function(&name, extent)?,
+        };
         if self.at("(") && self.extent.start == extent.end {
             return self.arguments(function, extent, 1);
         }
@@ -104,6 +108,7 @@ impl Parser<'_> {
         {
             let ground = Ground {
                 condition: false,
+                transforms: false,
                 depth: self.ground.depth + 1,
                 elements: self.ground.elements + 1,
                 origin: self.inside(*plain, self.extent),

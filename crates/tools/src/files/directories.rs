@@ -1,0 +1,109 @@
+//! Where a run works (YR-74): chosen by the strongest that speaks, made absolute, created at the start.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::FileError;
+
+/// The directories of a run, absolute. They are recorded with it: a resume works in the same ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directories {
+    /// Where relative paths start.
+    pub project_root: PathBuf,
+    /// Files that steps work on.
+    pub workspace: PathBuf,
+    /// What steps leave behind by `output_to_file`.
+    pub outputs: PathBuf,
+    /// Exports.
+    pub checkpoints: PathBuf,
+}
+
+/// What one source says about directories; the sources are laid over each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChosenDirectories {
+    /// Where relative paths start.
+    pub project_root: Option<PathBuf>,
+    /// Files that steps work on.
+    pub workspace: Option<PathBuf>,
+    /// What steps leave behind.
+    pub outputs: Option<PathBuf>,
+    /// Exports.
+    pub checkpoints: Option<PathBuf>,
+}
+
+/// The names of environment variables, strongest first.
+#[derive(Debug)]
+pub struct DirectoryNames;
+
+impl DirectoryNames {
+    /// Of the workspace.
+    pub const WORKSPACE: [&str; 2] = ["PERENNIAL_WORKSPACE_DIR", "PIPELINE_WORKSPACE_DIR"];
+    /// Of the outputs.
+    pub const OUTPUTS: [&str; 2] = ["PERENNIAL_OUTPUT_DIR", "PIPELINE_OUTPUT_DIR"];
+    /// Of the checkpoints.
+    pub const CHECKPOINTS: [&str; 2] = ["PERENNIAL_CHECKPOINT_DIR", "PIPELINE_CHECKPOINT_DIR"];
+    /// Of the project root.
+    pub const PROJECT_ROOT: [&str; 1] = ["PERENNIAL_PROJECT_ROOT"];
+}
+
+impl ChosenDirectories {
+    /// What an environment says; an empty value is none.
+    pub fn from_environment(lookup: impl Fn(&str) -> Option<String>) -> Self {
+        let first = |names: &[&str]| {
+            let given = names.iter().filter_map(|name| lookup(name));
+            given.filter(|value| !value.is_empty()).map(PathBuf::from).next()
+        };
+        Self {
+            project_root: first(&DirectoryNames::PROJECT_ROOT),
+            workspace: first(&DirectoryNames::WORKSPACE),
+            outputs: first(&DirectoryNames::OUTPUTS),
+            checkpoints: first(&DirectoryNames::CHECKPOINTS),
+        }
+    }
+
+    /// This, and where it is silent, `weaker`.
+    #[must_use]
+    pub fn over(self, weaker: Self) -> Self {
+        Self {
+            project_root: self.project_root.or(weaker.project_root),
+            workspace: self.workspace.or(weaker.workspace),
+            outputs: self.outputs.or(weaker.outputs),
+            checkpoints: self.checkpoints.or(weaker.checkpoints),
+        }
+    }
+
+    /// The directories of a run: relative ones lie below the project root, and that below `cwd`.
+    pub fn resolve(self, cwd: &Path) -> Directories {
+        let project_root = absolute(cwd, &self.project_root.unwrap_or_default());
+        let below = |chosen: Option<PathBuf>, usual: &str| {
+            absolute(&project_root, &chosen.unwrap_or_else(|| usual.into()))
+        };
+        Directories {
+            workspace: below(self.workspace, "workspace"),
+            outputs: below(self.outputs, "outputs"),
+            checkpoints: below(self.checkpoints, "checkpoints"),
+            project_root,
+        }
+    }
+}
+
+impl Directories {
+    /// Makes those that are not there, with their parents. Blocks for as long as the file system takes.
+    ///
+    /// # Errors
+    ///
+    /// The first that cannot be made.
+    pub fn make(&self) -> Result<(), FileError> {
+        for path in [&self.workspace, &self.outputs, &self.checkpoints] {
+            std::fs::create_dir_all(path)
+                .map_err(|source| FileError::Directory { path: path.clone(), source })?;
+        }
+        Ok(())
+    }
+}
+
+/// `path` below `base`, without `.`; `..` stays, as what it means depends on links.
+pub(super) fn absolute(base: &Path, path: &Path) -> PathBuf {
+    base.join(path).components().filter(|part| *part != Component::CurDir).collect()
+}
