@@ -189,7 +189,7 @@ impl StartPipeline {
         self
     }
 
-    /// Sets how long the run may take; the default is 24 hours.
+    /// Sets how long the run may take; the default is what the document says, else 24 hours.
     pub fn within(mut self, within: Duration) -> Self {
         self.within = Some(within);
         self
@@ -265,12 +265,13 @@ impl Pipelines {
         let settings = RunSettings { inputs, calls: self.parts.providers.defaults() };
         let recorded = recorded_settings(&settings, pipeline.file(), start.mode, digest);
         let providers = self.parts.providers.of_mode(start.mode, rules);
+        let within = start.within.or(pipeline.within());
         let workflow = pipeline.shared().bind(settings, providers);
         let handle = self.parts.runs.start(StartRun {
             run: start.run,
             workflow,
             settings: recorded,
-            within: start.within,
+            within,
         });
         Ok(PipelineRunHandle { run: handle.await? })
     }

@@ -6,6 +6,7 @@ mod defaults;
 mod document;
 mod inputs;
 mod keys;
+mod policy;
 mod prompts;
 mod references;
 mod section;

@@ -7,11 +7,12 @@ mod model;
 mod ordered;
 mod prompt;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use perennial_core::{digest::canonical_json, run::JobKey};
 use perennial_engine::Definition;
 
+pub(crate) use binding::schema_violations;
 pub use binding::{InputErrors, InvalidInput};
 pub use input::{Input, InputType};
 pub use lenience::{InvalidLeniency, Leniency};
@@ -96,6 +97,11 @@ impl Pipeline {
     pub fn tags(&self) -> Vec<String> {
         let tags = self.model.facts.0.get("tags").and_then(|tags| tags.as_array());
         tags.into_iter().flatten().filter_map(|tag| tag.as_str().map(str::to_owned)).collect()
+    }
+
+    /// How long a run may take, when the document says so.
+    pub fn within(&self) -> Option<Duration> {
+        self.model.within_ms.map(Duration::from_millis)
     }
 
     /// Names of its steps, in order.

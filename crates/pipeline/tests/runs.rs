@@ -559,3 +559,94 @@ async fn c_69_holes_without_a_value_are_what_the_document_says() {
         assert_eq!(results["b"], expected, "{lenient}");
     }
 }
+
+#[test]
+fn retries_are_those_of_the_step_or_of_the_workflow() {
+    let document = "\
+workflow:
+  name: x
+  retry_on_failure: true
+  retry_attempts: 5
+  max_execution_time: 2h
+  steps:
+    - {name: a, type: claude, prompt: x}
+    - {name: b, type: echo}
+    - {name: c, type: echo, max_retries: 0}
+    - {name: d, type: echo, max_attempts: 3, retry_on: [io]}
+    - {name: e, type: echo, retry: {max_retries: 1, jitter: 0.5, backoff: linear, base_delay_ms: 7}}
+";
+    assert_eq!(pipeline(document).within().unwrap().as_secs(), 7_200);
+    let world = world(document, json!({}));
+    let mut done = Vec::new();
+    let mut plans = Vec::new();
+    while let Next::Jobs(mut next) = world.workflow.next(&done) {
+        let plan = next.remove(0);
+        done.push(DoneJob { key: plan.key.clone(), state: JobState::Skipped, result: Value::Null });
+        plans.push(serde_json::to_value(plan.retry).unwrap());
+    }
+    let own = |max_attempts: u32| json!({"max_attempts": max_attempts, "base_ms": 1_000, "cap_ms": 60_000, "jitter_percent": 0});
+    let mut only_io = own(3);
+    only_io["only"] = json!(["io"]);
+    let linear = json!({"max_attempts": 2, "base_ms": 7, "cap_ms": 60_000, "growth": "linear", "jitter_percent": 50});
+    let calls = json!({"max_attempts": 6, "base_ms": 500, "cap_ms": 30_000});
+    assert_eq!(plans, [calls, own(6), own(1), only_io, linear]);
+}
+
+#[tokio::test]
+async fn a_final_failure_can_count_as_skipped_and_can_name_its_message() {
+    let document = "\
+workflow:
+  name: x
+  steps:
+    - {name: a, type: echo, fail: true, error_message: broke, on_error: skip}
+    - {name: b, type: echo, fail: true, error_message: broke, on_error: continue, error_output: why}
+    - {name: c, type: echo, value: \"{{ steps.a.reason }} {{ steps.b.why }}\"}
+";
+    let results = world(document, json!({})).results().await;
+    assert_eq!(
+        results["a"],
+        json!({"success": true, "skipped": true, "status": "skipped", "reason": "broke"})
+    );
+    assert_eq!(
+        (&results["b"]["status"], &results["b"]["why"]),
+        (&json!("failed"), &json!("broke"))
+    );
+    assert_eq!(results["c"], "broke broke");
+}
+
+#[test]
+fn inputs_satisfy_their_schema_or_all_violations_are_told() {
+    let pipeline = pipeline(
+        "\
+workflow:
+  name: x
+  input: {count: 3}
+  input_schema:
+    type: object
+    required: [who]
+    properties:
+      who: {type: string, format: email}
+      count: {type: integer, maximum: 2}
+      deep: {items: {type: string}}
+  steps: [{name: a, type: echo}]
+",
+    );
+    let errors = |given: Value| {
+        let errors = pipeline.bind_inputs(given.as_object().unwrap()).unwrap_err();
+        errors.lines().iter().map(|(code, line)| format!("{code} {line}")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        errors(json!({"who": "nobody", "deep": ["a", 1]})),
+        [
+            "PL510 input `count`: 3 is greater than the maximum of 2",
+            "PL510 input `deep.1`: 1 is not of type \"string\"",
+            "PL510 input `who`: \"nobody\" is not a \"email\"",
+        ]
+    );
+    assert_eq!(
+        errors(json!({"count": 1})),
+        ["PL510 input `(root)`: \"who\" is a required property"]
+    );
+    let given = json!({"who": "a@b.example", "count": 1});
+    assert_eq!(pipeline.bind_inputs(given.as_object().unwrap()), Ok(given));
+}

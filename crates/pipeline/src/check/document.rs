@@ -62,6 +62,8 @@ impl Check<'_> {
         let undecided = self.undecided(workflow);
         let name = self.workflow_name(workflow);
         let facts = self.facts(workflow);
+        let within_ms = workflow.millis("max_execution_time");
+        let input_schema = self.input_schema(workflow);
         let mut inputs = self.declared_inputs(workflow);
         let nodes = self.step_nodes(workflow);
         self.collect_names(nodes.unwrap_or(&[]));
@@ -75,7 +77,18 @@ impl Check<'_> {
         let file = self.file.to_owned();
         let lenient = self.lenient.clone();
         let facts = Ordered(facts);
-        Some(Model { language, name: name?, file, facts, undecided, lenient, inputs, steps })
+        Some(Model {
+            language,
+            name: name?,
+            file,
+            facts,
+            undecided,
+            lenient,
+            within_ms,
+            input_schema,
+            inputs,
+            steps,
+        })
     }
 
     fn language(&mut self, workflow: &Section<'_>) -> u32 {

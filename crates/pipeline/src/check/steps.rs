@@ -6,6 +6,7 @@ use super::{
     Check, Section,
     defaults::Defaults,
     keys::{self, STEP_TYPES},
+    policy::OnError,
     references::Standpoint,
     section::LATER,
 };
@@ -16,7 +17,7 @@ use crate::{
     },
     diagnostic::{Code, Finding, Severity},
     expression::{LATER_ROOTS, ROOTS, TemplateTree},
-    source::{Content, Node},
+    source::Node,
     spelling,
 };
 
@@ -87,14 +88,15 @@ impl Check<'_> {
             condition.and_then(|node| self.condition(node, &section.pointer_of("condition"), from));
         let condition_fits = condition.is_none() || parsed.is_some();
         self.depends_on(&section, from);
-        let continue_on_error = self.on_error(&section, defaults);
+        let on_error = self.on_error(&section, defaults);
+        let error_output = self.error_output(&section);
         let within_ms = self.deadline(&section).or(defaults.within_ms);
         let kind = self.step_kind(&section, type_name?, &shown, from, defaults);
         let usual = match kind.as_ref().and_then(StepKind::provider) {
             Some(_) => RetryPolicy::PROVIDER,
             None => RetryPolicy::ONCE,
         };
-        let retry = self.retry(&section).unwrap_or(usual);
+        let retry = self.retry(&section).unwrap_or_else(|| defaults.retry.over(usual));
         let line = self.source.position(section.start().start).line;
         let location = Location { file: self.file.to_owned(), line };
         condition_fits.then_some(())?;
@@ -103,7 +105,9 @@ impl Check<'_> {
             type_name: type_name?.to_owned(),
             location,
             condition: parsed,
-            continue_on_error,
+            continue_on_error: on_error == OnError::Continue,
+            skip_on_error: on_error == OnError::Skip,
+            error_output: error_output?,
             within_ms,
             retry,
             variables: variables?,
@@ -193,68 +197,6 @@ impl Check<'_> {
                 self.findings.push(finding.at(extent).pointer(pointer.as_str()));
             }
         }
-    }
-
-    /// Whether the run goes on without the step (4.4).
-    fn on_error(&mut self, section: &Section<'_>, defaults: &Defaults) -> bool {
-        let flag = section.flag("continue_on_error");
-        let policy = match section.node("on_error").map(|node| &node.content) {
-            None => None,
-            Some(Content::List(_)) => {
-                self.later(section, "on_error", "a list of steps in `on_error`");
-                None
-            }
-            Some(
-                Content::Null
-                | Content::Bool(_)
-                | Content::Number(_)
-                | Content::Text { .. }
-                | Content::Map(_),
-            ) => self
-                .fits(section, "on_error", &keys::POLICY)
-                .then(|| section.text("on_error"))
-                .flatten(),
-        };
-        let policy = policy.map(|policy| policy == "continue");
-        if let (Some(flag), Some(policy)) = (flag, policy)
-            && flag != policy
-        {
-            let text = "on_error and continue_on_error say different things";
-            self.findings.push(section.fault(207, "on_error", text));
-        }
-        policy.or(flag).unwrap_or(defaults.continue_on_error)
-    }
-
-    fn deadline(&mut self, section: &Section<'_>) -> Option<u64> {
-        let seconds = section.millis("timeout_seconds");
-        let millis = section.millis("timeout_ms");
-        if let (Some(seconds), Some(millis)) = (seconds, millis)
-            && seconds != millis
-        {
-            let text = "timeout_seconds and timeout_ms say different things";
-            self.findings.push(section.fault(207, "timeout_ms", text));
-        }
-        seconds.or(millis)
-    }
-
-    fn retry(&mut self, section: &Section<'_>) -> Option<RetryPolicy> {
-        let retry = section.map("retry")?;
-        let max_retries = retry.count("max_retries");
-        let base_ms = retry.count("base_delay_ms").unwrap_or(1_000);
-        let cap_ms = retry.count("max_delay_ms").unwrap_or(60_000);
-        let Some(max_retries) = max_retries else {
-            if retry.get("max_retries").is_none() {
-                let text = "missing required 'retry.max_retries' field";
-                let finding = Finding::error(Code(201), text).at(retry.extent);
-                self.findings.push(finding.pointer(retry.pointer.as_str()));
-            }
-            return None;
-        };
-        Some(RetryPolicy {
-            max_attempts: max_retries.saturating_add(1),
-            base_ms: base_ms.into(),
-            cap_ms: cap_ms.into(),
-        })
     }
 
     fn step_kind(

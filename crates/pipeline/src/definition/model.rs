@@ -22,6 +22,12 @@ pub(crate) struct Model {
     pub(crate) undecided: Undecided,
     #[serde(default, skip_serializing_if = "Lenience::is_strict")]
     pub(crate) lenient: Lenience,
+    /// Deadline of a run, when the document names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) within_ms: Option<u64>,
+    /// What the inputs have to satisfy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) input_schema: Option<Ordered>,
     pub(crate) inputs: Vec<Input>,
     pub(crate) steps: Vec<Step>,
 }
@@ -37,6 +43,12 @@ pub(crate) struct Step {
     pub(crate) condition: Option<Condition>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) continue_on_error: bool,
+    /// Whether the record of a final failure is that of a skipped step.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) skip_on_error: bool,
+    /// A further field of the record of a final failure, with its message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error_output: Option<String>,
     /// Deadline of one attempt, when the document names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) within_ms: Option<u64>,

@@ -20,6 +20,16 @@ pub(super) fn skipped(condition: &str) -> Value {
     })
 }
 
+/// The record of a step that failed and counts as skipped (4.4).
+pub(super) fn skipped_after(failure: &Failure) -> Value {
+    json!({
+        "success": true,
+        "skipped": true,
+        "status": "skipped",
+        "reason": failure.message,
+    })
+}
+
 /// The record of a `set_variable` step (YS-66).
 pub(super) fn assigned(step: &Assign, values: Map<String, Value>) -> Value {
     let names: Vec<&str> = match step.write.target() {
@@ -72,7 +82,7 @@ pub(super) fn replied(completion: &Completion, call: &str, request: Digest) -> V
 
 /// The record of a final failure (YR-22, YR-80).
 pub(super) fn failed(step: Option<&Step>, job: &JobKey, failure: &Failure) -> Value {
-    json!({
+    let mut record = json!({
         "success": false,
         "status": "failed",
         "error": {
@@ -87,7 +97,11 @@ pub(super) fn failed(step: Option<&Step>, job: &JobKey, failure: &Failure) -> Va
             "location": step.map(|step| step.location.to_string()),
         },
         "error_message": failure.message,
-    })
+    });
+    if let Some(name) = step.and_then(|step| step.error_output.as_ref()) {
+        record[name] = json!(failure.message);
+    }
+    record
 }
 
 /// The JSON of a reply: the whole text, or the text minus one surrounding code fence (SO-3).

@@ -67,6 +67,9 @@ impl Workflow for PipelineRun {
 
     fn on_failure(&self, job: &JobKey, failure: &Failure, _attempt: u32) -> FailureMeans {
         let step = self.pipeline.step(job).map(|(_, step)| step);
+        if step.is_some_and(|step| step.skip_on_error) {
+            return FailureMeans::Tolerate { record: record::skipped_after(failure) };
+        }
         let record = record::failed(step, job, failure);
         match step {
             Some(step) if step.continue_on_error => FailureMeans::Tolerate { record },

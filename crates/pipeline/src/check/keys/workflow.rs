@@ -1,7 +1,8 @@
 //! Keys of the document and of `workflow` (1.1, 1.4, 1.5, 1.9).
 
 use super::{
-    FREE_MAP, Keys, Kind, POSITIVE, SECONDS, chat, deployment, key, later, step::STEP_LIST,
+    DAY_MS, FREE_MAP, Keys, Kind, POSITIVE, SECONDS, Unit, chat, deployment, key, later,
+    step::STEP_LIST,
 };
 use crate::definition::LEEWAYS;
 
@@ -33,6 +34,18 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key("input", FREE_MAP, "default values of inputs by name").default("{}"),
         key("inputs", Kind::Map(&[&INPUTS]), "declarations of inputs by name"),
         key("continue_on_error", Kind::Bool, "default policy of steps").default("false"),
+        key("input_schema", FREE_MAP, "a JSON Schema that the inputs have to satisfy"),
+        key("retry_on_failure", Kind::Bool, "whether steps are repeated by default")
+            .default("false"),
+        key("retry_attempts", POSITIVE, "how often, after the first attempt").default("3"),
+        key("max_execution_time", RUN_WITHIN, "deadline of the run").default("86400"),
+        key("gemini_functions", FREE_MAP, "callable functions").default("{}").unless_empty(),
+        key("functions", FREE_MAP, "callable functions").default("{}").unless_empty(),
+        key("schemas", FREE_MAP, "schemas by name").default("{}").unless_empty(),
+        key("pipelines", FREE_MAP, "files by name").default("{}").unless_empty(),
+        key("hooks", Kind::Any, "what runs around tools").unless_empty(),
+        key("mcp_servers", Kind::Any, "servers of tools").unless_empty(),
+        key("agents", Kind::Any, "helpers of the model").unless_empty(),
         key("lenient", Kind::Map(&[&LENIENT]), "named departures from the strict reading"),
         later("workspace_dir", "default working directory"),
         later("output_dir", "base of `output_to_file`"),
@@ -40,14 +53,6 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         later("checkpoint_enabled", "whether checkpoints are exported"),
         later("checkpoint_interval", "steps between two exports"),
         later("checkpoint_config", "rotation and resumption"),
-        later("input_schema", "what the inputs have to satisfy"),
-        later("gemini_functions", "callable functions"),
-        later("functions", "callable functions"),
-        later("schemas", "named schemas"),
-        later("pipelines", "files by name, for `pipeline_ref`"),
-        later("hooks", "default of `claude_options`"),
-        later("mcp_servers", "default of `claude_options`"),
-        later("agents", "default of `claude_options`"),
         later("enable_skills", "default of `claude_options`"),
         later("setting_sources", "default of `claude_options`"),
         later("memory_config", "default of `claude_options`"),
@@ -55,9 +60,6 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         later("resource_limits", "budgets and limits"),
         later("safety_config", "budgets and limits"),
         later("safety", "sandbox, commands, network, paths"),
-        later("retry_on_failure", "whether steps retry by default"),
-        later("retry_attempts", "how often they do"),
-        later("max_execution_time", "deadline of the run"),
         later("extends", "the document below this one"),
         later("include", "documents below this one"),
         later("$if", "a choice at load"),
@@ -82,6 +84,9 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
 
 const NUMBER: Kind = Kind::Number { least: f64::MIN, most: f64::MAX, texts: false };
 
+/// A run takes thirty days at most.
+const RUN_WITHIN: Kind = Kind::Duration { unit: Unit::Seconds, most_ms: 30.0 * DAY_MS };
+
 const CONCURRENCY: Kind = Kind::OneOf { names: &["sequential"], later: &["auto"] };
 
 pub(super) const DEFAULTS: Keys = Keys {
@@ -95,10 +100,10 @@ pub(super) const DEFAULTS: Keys = Keys {
         key("gemini_token_budget", Kind::Map(&[&chat::TOKEN_BUDGET]), "merged below their own"),
         key("timeout_seconds", SECONDS, "deadline of an attempt of every step"),
         key("continue_on_error", Kind::Bool, "default policy of steps").default("false"),
+        key("retry_on_error", Kind::Bool, "the same as `retry_on_failure`").default("false"),
         later("output_dir", "same as `output_dir` of the workflow"),
         later("claude_preset", "preset of Claude steps that name none"),
         later("claude_fallback_model", "`fallback_model` of Claude steps"),
-        later("retry_on_error", "same as `retry_on_failure`"),
         later("cache_results", "whether results are reused"),
         later("cache_ttl", "how long they are"),
     ],
