@@ -5,6 +5,7 @@
 
 mod check;
 mod failures;
+mod files;
 mod hello;
 mod leniency;
 mod pipe;

@@ -56,7 +56,7 @@ impl Workflow for OneJob {
         }])
     }
 
-    fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32) -> FailureMeans {
+    fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
         FailureMeans::FailRun { record: json!(failure.message) }
     }
 

@@ -116,6 +116,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
     #[command(flatten)]
+    pub(crate) directories: DirectoryArgs,
+    #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
@@ -135,6 +137,28 @@ pub(crate) struct ReadingArgs {
     /// Warnings and notes prevent a start, too
     #[arg(long)]
     pub(crate) deny_warnings: bool,
+}
+
+/// Where a run works on files. The environment (PERENNIAL_WORKSPACE_DIR and the like) is weaker than the document,
+/// so it is no default of these.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Directories")]
+pub(crate) struct DirectoryArgs {
+    /// Where steps work on files [env: PERENNIAL_WORKSPACE_DIR, default: workspace]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workspace_dir: Option<PathBuf>,
+    /// Where steps leave files [env: PERENNIAL_OUTPUT_DIR, default: outputs]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// Where exports go [env: PERENNIAL_CHECKPOINT_DIR, default: checkpoints]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) checkpoint_dir: Option<PathBuf>,
+    /// Where relative paths start [env: PERENNIAL_PROJECT_ROOT, default: the working directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) project_root: Option<PathBuf>,
+    /// A further place that steps may read and write
+    #[arg(long = "allow-path", value_name = "PATH")]
+    pub(crate) allowed: Vec<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

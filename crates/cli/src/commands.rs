@@ -12,6 +12,7 @@ mod run;
 mod runs;
 mod schema;
 mod show;
+mod steps;
 mod tree;
 
 use crate::args::{Args, Command};

@@ -114,6 +114,7 @@ pub(crate) fn of_start(error: &StartPipelineError) -> i32 {
             };
             if refusals.iter().any(provider) { PROVIDER } else { INVALID }
         }
+        StartPipelineError::Files(_) => INVALID,
         StartPipelineError::Store(error) => of_store(error),
         StartPipelineError::Run(error) => of_run_error(error),
         _ => RUN_FAILED,

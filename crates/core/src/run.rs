@@ -4,9 +4,11 @@
 //! forbidden, and the store refuses it a second time.
 
 mod key;
+mod path;
 mod state;
 
 pub use key::{IdempotencyKey, InvalidRunId, JobKey, RunId};
+pub use path::StepPath;
 pub use state::{
     AttemptEnd, InvalidTransition, JobState, RunState, SkipReason, StageOutcome, StageState,
     UnknownState, run_outcome,

@@ -1,7 +1,10 @@
 //! How a run performed, from what is recorded of it: a pure reading of its rows, so that it says the
 //! same of a run that goes on, has ended, or was continued by another process.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use perennial_core::{
     Timestamp,
@@ -83,7 +86,7 @@ pub struct StepDetail {
 pub struct Performance {
     /// Since it was created, until its end or now.
     pub total_duration_ms: u64,
-    /// Steps by now.
+    /// Steps by now, those of children among them.
     pub total_steps: usize,
     /// Of those, with a result.
     pub successful_steps: usize,
@@ -128,10 +131,18 @@ impl Performance {
         let mut recommendations = Vec::new();
         let mut retried_steps = 0;
         let mut step_details = Vec::with_capacity(view.jobs.len());
-        for job in &view.jobs {
+        // A job that only opens the scope of a step is no step: its step began with it.
+        let openings = view.jobs.iter().filter(|job| job.key.is_opening());
+        let openings: HashMap<&str, i64> = openings
+            .filter_map(|job| Some((job.key.as_str().strip_prefix('#')?, job.id)))
+            .collect();
+        for job in view.jobs.iter().filter(|job| !job.key.is_opening()) {
+            let opening = openings.get(job.key.as_str()).copied();
+            let opened = view.attempts.iter().find(|attempt| Some(attempt.job) == opening);
             let attempts = || view.attempts.iter().filter(|attempt| attempt.job == job.id);
             retried_steps += usize::from(was_retried(attempts()));
-            let detail = detail(view, job, attempts(), end);
+            let opened = opened.map(|attempt| attempt.claimed_at);
+            let detail = detail(view, job, opened, attempts(), end);
             examine(&detail, thresholds, &mut warnings, &mut recommendations);
             step_details.push(detail);
         }
@@ -183,10 +194,11 @@ fn was_retried<'a>(attempts: impl Iterator<Item = &'a AttemptRecord>) -> bool {
 fn detail<'a>(
     view: &RunView,
     job: &JobRecord,
+    opened: Option<Timestamp>,
     attempts: impl Iterator<Item = &'a AttemptRecord>,
     end: Timestamp,
 ) -> StepDetail {
-    let (mut begun, mut last, mut number) = (None, None, 0);
+    let (mut begun, mut last, mut number) = (opened, None, 0);
     for attempt in attempts {
         begun.get_or_insert(attempt.claimed_at);
         last = Some(attempt.ended_at);

@@ -46,8 +46,20 @@ pub trait Workflow: Send + Sync + fmt::Debug + 'static {
     /// before are ignored, so that a list need not know what is under way.
     fn next(&self, done: &[DoneJob]) -> Next;
 
-    /// What the final failure of a job means.
-    fn on_failure(&self, job: &JobKey, failure: &Failure, attempt: u32) -> FailureMeans;
+    /// What the final failure of a job means when these jobs are done.
+    fn on_failure(
+        &self,
+        job: &JobKey,
+        failure: &Failure,
+        attempt: u32,
+        done: &[DoneJob],
+    ) -> FailureMeans;
+
+    /// Whether what `job` did only in part was made good by another of these: it then takes
+    /// nothing from the run's success.
+    fn is_made_good(&self, _job: &DoneJob, _done: &[DoneJob]) -> bool {
+        false
+    }
 
     /// Makes one attempt. The future owns what it needs and may be dropped at any await.
     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome>;

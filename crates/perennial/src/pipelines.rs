@@ -8,7 +8,7 @@ use std::{
 use perennial_core::{
     Digest,
     digest::canonical_json,
-    run::{RunId, RunState},
+    run::{JobState, RunId, RunState},
 };
 use perennial_engine::{
     EventFeed, RunError, RunHandle, StartRun,
@@ -16,10 +16,14 @@ use perennial_engine::{
 };
 use perennial_pipeline::{
     Checked, Diagnostic, FILE_BYTES_MAX, InputErrors, Leniency, Pipeline, ProviderKind,
-    RunSettings, Severity, read_yaml,
+    RunDirectories, RunSettings, Severity, read_yaml,
 };
-use perennial_store::{RunRecord, RunView, StoreError};
-use perennial_tools::{MockRules, SourceError, read_source};
+use perennial_store::{JobRecord, RunRecord, RunView, StoreError};
+use perennial_tools::{
+    MockRules, SourceError,
+    files::{ChosenDirectories, FileError},
+    read_source,
+};
 use serde_json::{Map, Value};
 
 use crate::runtime::{Parts, ProviderMode, Unavailable, recorded_mode, recorded_settings};
@@ -41,6 +45,9 @@ pub struct StartPipeline {
     run: Option<RunId>,
     within: Option<Duration>,
     leniency: Leniency,
+    chosen: ChosenDirectories,
+    fallback: ChosenDirectories,
+    allowed: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +95,9 @@ pub enum StartPipelineError {
     /// Providers are not ready; all reasons.
     #[error("{}", lines(.0))]
     Preflight(Vec<Preflight>),
+    /// A directory of the run cannot be made (PL610), or a path cannot be used.
+    #[error("error[{code}]: {0}", code = .0.code())]
+    Files(#[from] FileError),
     /// The store cannot keep what the run needs.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -156,6 +166,9 @@ impl StartPipeline {
             run: None,
             within: None,
             leniency: Leniency::as_written(),
+            chosen: ChosenDirectories::default(),
+            fallback: ChosenDirectories::default(),
+            allowed: Vec::new(),
         }
     }
 
@@ -187,6 +200,64 @@ impl StartPipeline {
     pub fn lenient(mut self, leniency: Leniency) -> Self {
         self.leniency = leniency;
         self
+    }
+
+    /// Sets where relative paths of the run start. The default is the working directory of the process.
+    pub fn project_root(mut self, path: impl Into<PathBuf>) -> Self {
+        self.chosen.project_root = Some(path.into());
+        self
+    }
+
+    /// Sets where steps work on files, over what the document says. The default is `workspace`.
+    pub fn workspace_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.chosen.workspace = Some(path.into());
+        self
+    }
+
+    /// Sets where steps leave files, over what the document says. The default is `outputs`.
+    pub fn output_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.chosen.outputs = Some(path.into());
+        self
+    }
+
+    /// Sets where exports go, over what the document says. The default is `checkpoints`.
+    pub fn checkpoint_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.chosen.checkpoints = Some(path.into());
+        self
+    }
+
+    /// Allows steps to read and write below `path` as well.
+    pub fn allow_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.allowed.push(path.into());
+        self
+    }
+
+    /// Sets directories that hold where neither an option nor the document speaks: those of an environment.
+    pub fn fallback_directories(mut self, fallback: ChosenDirectories) -> Self {
+        self.fallback = fallback;
+        self
+    }
+
+    /// The directories of a run of `pipeline`: option over document over fallback over default (YF-48). None when
+    /// nobody names one and no step has to do with files.
+    fn directories(&self, pipeline: &Pipeline) -> Result<Option<RunDirectories>, FileError> {
+        let asked = self.chosen != ChosenDirectories::default() || !self.allowed.is_empty();
+        if !asked && !pipeline.uses_directories() {
+            return Ok(None);
+        }
+        let here = Path::new(".");
+        let cwd = std::path::absolute(here)
+            .map_err(|source| FileError::Directory { path: here.to_owned(), source })?;
+        let chosen = self.chosen.clone().over(pipeline.directories()).over(self.fallback.clone());
+        let directories = chosen.resolve(&cwd);
+        let documents = match &self.source {
+            Source::File(path) => {
+                path.parent().map(|parent| cwd.join(parent)).into_iter().collect()
+            }
+            Source::Document { .. } => Vec::new(),
+        };
+        let allowed = self.allowed.iter().map(|path| cwd.join(path)).collect();
+        Ok(Some(RunDirectories { directories, documents, allowed }))
     }
 
     /// Sets how long the run may take; the default is what the document says, else 24 hours.
@@ -262,7 +333,12 @@ impl Pipelines {
             rules = MockRules::from_value(value)?;
             digest = Some(self.keep(value).await?);
         }
-        let settings = RunSettings { inputs, calls: self.parts.providers.defaults() };
+        let directories = start.directories(&pipeline)?;
+        if let Some(directories) = &directories {
+            directories.directories.make()?;
+        }
+        let calls = self.parts.providers.defaults();
+        let settings = RunSettings { inputs, calls, directories };
         let recorded = recorded_settings(&settings, pipeline.file(), start.mode, digest);
         let providers = self.parts.providers.of_mode(start.mode, rules);
         let within = start.within.or(pipeline.within());
@@ -436,18 +512,44 @@ impl PipelineOutcome {
         self.state().status()
     }
 
-    /// What a step gave.
+    /// What a step of the workflow gave. Steps of a child are in the result of their step; the
+    /// job of each is in the view.
     pub fn result(&self, step: &str) -> Option<&Value> {
-        let job = self.view.jobs.iter().find(|job| job.key.as_str() == step)?;
-        job.result.as_ref()
+        self.steps().find(|job| job.key.step_name() == step)?.result.as_ref()
     }
 
-    /// What all steps gave, in order.
+    /// What all steps of the workflow gave, in order.
     pub fn results(&self) -> Map<String, Value> {
-        let given = |job: &perennial_store::JobRecord| {
-            job.result.clone().map(|result| (job.key.to_string(), result))
+        let given =
+            |job: &JobRecord| job.result.clone().map(|result| (job.key.step_name(), result));
+        self.steps().filter_map(given).collect()
+    }
+
+    /// Whether a step did only a part of its work, and the run went on.
+    pub fn is_degraded(&self) -> bool {
+        self.state() == RunState::PartiallySucceeded
+            || self.steps().any(|job| job.state == JobState::Partial)
+    }
+
+    /// The jobs of the workflow's own steps.
+    fn steps(&self) -> impl Iterator<Item = &JobRecord> {
+        let own = |job: &&JobRecord| job.key.depth() == 0 && !job.key.is_opening();
+        self.view.jobs.iter().filter(own)
+    }
+
+    /// Files that steps left, each with its step: their paths below the directory of outputs, as they were named.
+    pub fn files(&self) -> Vec<(&str, &str)> {
+        let left = |job| -> Option<(&str, &str)> {
+            let job: &JobRecord = job;
+            Some((job.key.as_str(), job.result.as_ref()?.get("output_file")?.as_str()?))
         };
-        self.view.jobs.iter().filter_map(given).collect()
+        self.view.jobs.iter().filter_map(left).collect()
+    }
+
+    /// Where they are; none when the run had no directories.
+    pub fn output_dir(&self) -> Option<&Path> {
+        let directories = self.view.run.settings.get("directories")?;
+        directories.get("outputs")?.as_str().map(Path::new)
     }
 
     /// Attempts that had called out and ended without a recorded reply: the call may have happened.

@@ -4,8 +4,10 @@ mod chat;
 mod conditions;
 mod defaults;
 mod document;
+mod files;
 mod inputs;
 mod keys;
+mod nested;
 mod policy;
 mod prompts;
 mod references;
@@ -22,6 +24,7 @@ use crate::{
     source::{self, Content, Duplicates, Extent, Node, SourceText},
 };
 
+use references::Around;
 pub(crate) use references::Known;
 pub(crate) use section::Section;
 
@@ -56,6 +59,8 @@ pub(crate) struct Check<'a> {
     pub(crate) lenient: Lenience,
     /// What is stronger than the document.
     pub(crate) outside: &'a Leniency,
+    /// The scopes around the one that is checked, the document first.
+    pub(super) around: Vec<Around>,
 }
 
 impl Pipeline {
@@ -97,9 +102,15 @@ impl Pipeline {
             let diagnostics = findings.report(&shown, &source);
             return Checked { diagnostics, pipeline: None, inputs: Vec::new() };
         };
-        let known = Known::default();
-        let mut check =
-            Check { file, source: &source, findings, known, lenient, outside: leniency };
+        let mut check = Check {
+            file,
+            source: &source,
+            findings,
+            known: Known::default(),
+            lenient,
+            outside: leniency,
+            around: Vec::new(),
+        };
         let model = check.document(&root);
         let inputs = model.as_ref().map(|model| model.inputs.clone()).unwrap_or_default();
         let faulty = check.findings.has_errors();
@@ -110,16 +121,19 @@ impl Pipeline {
 
 /// The leniency of a document, whatever else is wrong with it.
 fn lenience(root: Option<&Node>, outside: &Leniency) -> Lenience {
-    fn under<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
-        node.as_map()?.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
-    }
-    let lenient = root.and_then(|root| under(under(root, "workflow").unwrap_or(root), "lenient"));
+    let workflow = root.map(|root| root.under("workflow").unwrap_or(root));
+    let lenient = workflow.and_then(|workflow| workflow.under("lenient"));
+    workflow_lenience(lenient, outside, &Lenience::default())
+}
+
+/// The leniency that the map `lenient` asks for, in a document that has that of `around`.
+fn workflow_lenience(lenient: Option<&Node>, outside: &Leniency, around: &Lenience) -> Lenience {
     let scalar = |node: &Node| match &node.content {
         Content::Text { value, .. } => Some(value.clone()),
         Content::Bool(value) => Some(value.to_string()),
         Content::Null | Content::Number(_) | Content::List(_) | Content::Map(_) => None,
     };
-    Lenience::of(outside, |option| scalar(under(lenient?, option)?))
+    Lenience::of(outside, |option| scalar(lenient?.under(option)?), around)
 }
 
 /// The JSON Schema (draft 2020-12) of the documents that this version accepts: the shape of them;

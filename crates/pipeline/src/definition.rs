@@ -1,9 +1,11 @@
 //! The resolved definition: what runs, what is hashed, and what another process builds again.
 
 mod binding;
+mod files;
 mod input;
 mod lenience;
 mod model;
+mod nested;
 mod ordered;
 mod prompt;
 
@@ -14,12 +16,17 @@ use perennial_engine::Definition;
 
 pub(crate) use binding::schema_violations;
 pub use binding::{InputErrors, InvalidInput};
+pub use files::Exports;
+pub(crate) use files::{DocumentFiles, Effects, OutputFile};
 pub use input::{Input, InputType};
 pub use lenience::{InvalidLeniency, Leniency};
 pub(crate) use lenience::{LEEWAYS, Lenience, MissingHole, UNDECIDED};
 pub use model::ProviderKind;
 pub(crate) use model::{
     Assign, Chat, ChatOptions, Cleared, Echo, Location, Model, Step, StepKind, VariableScope, Write,
+};
+pub(crate) use nested::{
+    MAX_DEPTH, MAX_TOTAL_STEPS, MEMORY_LIMIT_MB, Nested, OnTimeout, Output, WITHIN_MS,
 };
 pub(crate) use ordered::Ordered;
 pub(crate) use prompt::{Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary};
@@ -120,10 +127,33 @@ impl Pipeline {
         self.model.inputs.iter().filter(required).map(|input| input.name.as_str()).collect()
     }
 
-    /// The kinds of provider its steps call, each once.
+    /// The directories the document names; relative ones lie below the project root.
+    pub fn directories(&self) -> perennial_tools::files::ChosenDirectories {
+        let files = &self.model.files;
+        let path = |text: &Option<String>| text.as_ref().map(std::path::PathBuf::from);
+        perennial_tools::files::ChosenDirectories {
+            project_root: None,
+            workspace: path(&files.workspace_dir),
+            outputs: path(&files.output_dir),
+            checkpoints: path(&files.checkpoint_dir),
+        }
+    }
+
+    /// Whether a run of it works in directories: the document names one, exports, or has a step with files.
+    pub fn uses_directories(&self) -> bool {
+        !self.model.files.is_default()
+            || self.model.all_steps().into_iter().any(|step| step.output_to_file.is_some())
+    }
+
+    /// When checkpoints of its runs are exported.
+    pub fn exports(&self) -> Option<Exports> {
+        self.model.files.exports
+    }
+
+    /// The kinds of provider its steps and those of its children call, each once.
     pub fn providers(&self) -> Vec<ProviderKind> {
         let mut kinds: Vec<ProviderKind> =
-            self.model.steps.iter().filter_map(|step| step.kind.provider()).collect();
+            self.model.all_steps().into_iter().filter_map(|step| step.kind.provider()).collect();
         kinds.sort_unstable();
         kinds.dedup();
         kinds
@@ -133,9 +163,15 @@ impl Pipeline {
     pub fn step_without_model(&self, kind: ProviderKind) -> Option<&str> {
         let nameless = |step: &&Step| match &step.kind {
             StepKind::Chat(chat) => chat.provider == kind && chat.options.model.is_none(),
-            StepKind::Echo(_) | StepKind::SetVariable(_) => false,
+            StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => false,
         };
-        self.model.steps.iter().find(nameless).map(|step| step.name.as_str())
+        let found = self.model.all_steps().into_iter().find(nameless)?;
+        Some(found.name.as_str())
+    }
+
+    /// Whether steps of it have steps of their own.
+    pub(crate) fn has_scopes(&self) -> bool {
+        self.model.steps.iter().any(|step| step.nested().is_some())
     }
 
     /// The step of a job, and its place in the order.

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, ops::Range, sync::Mutex};
 
+use perennial_core::Timestamp;
 use serde_json::Value;
 
 use crate::expression::{
@@ -36,6 +37,7 @@ const WARNINGS_MAX: usize = 20;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Formula {
     form: Form,
+    now: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -103,7 +105,7 @@ impl Formula {
     /// Every hole that is no hole.
     pub fn template(text: &str) -> Result<Self, InvalidFormula> {
         let form = Template::parse(text).map(Form::Template);
-        form.map(|form| Self { form }).map_err(InvalidFormula::of)
+        form.map(Self::of).map_err(InvalidFormula::of)
     }
 
     /// Reads a condition.
@@ -113,7 +115,18 @@ impl Formula {
     /// Its first fault.
     pub fn condition(text: &str) -> Result<Self, InvalidFormula> {
         let form = ConditionText::parse(text).map(Form::Condition);
-        form.map(|form| Self { form }).map_err(|error| InvalidFormula::of(vec![error]))
+        form.map(Self::of).map_err(|error| InvalidFormula::of(vec![error]))
+    }
+
+    /// The same formula, in which `now()` is this instant. Without it, it is the beginning of 1970:
+    /// no clock is read.
+    #[must_use]
+    pub fn at(self, now: Timestamp) -> Self {
+        Self { now, ..self }
+    }
+
+    fn of(form: Form) -> Self {
+        Self { form, now: Timestamp::default() }
     }
 
     /// Its value, with the fields of `names` as names.
@@ -123,7 +136,7 @@ impl Formula {
     /// What is missing, or what is wrong. In a condition, a comparison with something missing is
     /// false and warned of.
     pub fn value(&self, names: &Value) -> Result<Evaluated, NoValue> {
-        let table = Table { names, told: Mutex::default() };
+        let table = Table { names, now: self.now, told: Mutex::default() };
         let value = match &self.form {
             Form::Template(template) => template.value(&table),
             Form::Condition(condition) => holds(&condition.expression, &table).map(Value::Bool),
@@ -170,6 +183,7 @@ fn list(faults: &[FormulaFault]) -> String {
 /// The names of one evaluation.
 struct Table<'v> {
     names: &'v Value,
+    now: Timestamp,
     told: Mutex<Told>,
 }
 
@@ -202,9 +216,8 @@ impl Names for Table<'_> {
         format!("00000000-0000-8000-a000-{:012x}", told.ids)
     }
 
-    /// The beginning of time: there is no attempt, and a clock would give another value each time.
     fn now(&self) -> String {
-        "1970-01-01T00:00:00.000Z".to_owned()
+        self.now.to_rfc3339()
     }
 
     fn warn(&self, text: String) {

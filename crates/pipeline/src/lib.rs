@@ -48,6 +48,13 @@
 //! * 2.10: `append_to` appends the values of `variables` to a list, `merge_into` merges them into a
 //!   map; the variables themselves are not set. A target of another type is PL619.
 //! * YT-16: PL310, and 3.8: the scopes `loop` and `session`, are not in this version.
+//! * YT-34: origins of values are not tracked. In a file name, a hole may only bring a path separator when all names
+//!   in it are of the inputs, of `global_vars`, `workflow`, `timestamp`, `date` or the run, or when `slug` or `path`
+//!   is its last filter: what any step made is refused, also when no model did.
+//! * YR-63: the file is written by the attempt, before its result is committed, and not after: an attempt that is
+//!   repeated writes the same. The record says `output_file`; the bare value of an `echo` step has no place for it.
+//! * YR-74: a run makes its directories when its document or its start names one, or a step works on files.
+//! * YR-72: PL521 is told of relative paths without holes that climb above their base; the others are seen when used.
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
@@ -61,13 +68,13 @@ mod spelling;
 
 pub use check::{Checked, FILE_BYTES_MAX, read_yaml, schema};
 pub use definition::{
-    Input, InputErrors, InputType, InvalidDefinition, InvalidInput, InvalidLeniency, LANGUAGE,
-    Leniency, Pipeline, ProviderKind,
+    Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, InvalidLeniency,
+    LANGUAGE, Leniency, Pipeline, ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use run::{
     BuiltPrompt, CallDefaults, FailureText, InvalidSettings, PartText, PipelineRun, Providers,
-    Resolved, RunSettings,
+    Resolved, RunDirectories, RunSettings,
 };
 pub use source::{Position, Span};

@@ -3,13 +3,18 @@
 mod attempt;
 mod call;
 mod failure;
+mod files;
+mod limits;
+mod nested;
 mod prompt;
 mod record;
 mod scope;
 mod settings;
+mod tree;
 mod workflow;
 
 pub use failure::FailureText;
+pub use files::RunDirectories;
 pub use prompt::PartText;
 pub use settings::{BuiltPrompt, CallDefaults, InvalidSettings, Providers, Resolved, RunSettings};
 pub use workflow::PipelineRun;

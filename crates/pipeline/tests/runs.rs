@@ -117,7 +117,7 @@ fn world(document: &str, inputs: Value) -> World {
     };
     let pipeline = pipeline(document);
     let inputs = pipeline.bind_inputs(inputs.as_object().unwrap()).unwrap();
-    let settings = RunSettings { inputs, calls };
+    let settings = RunSettings { inputs, calls, directories: None };
     let settings = RunSettings::from_value(&settings.to_value()).unwrap();
     // What runs was built again from its definition, as after a restart.
     let pipeline = Arc::new(Pipeline::revive(&pipeline.definition().bytes).unwrap());
@@ -155,10 +155,12 @@ impl World {
             let (state, result) = match self.attempt(&plan, &done).await {
                 Outcome::Succeeded(record) => (JobState::Succeeded, record),
                 Outcome::Skipped { record, .. } => (JobState::Skipped, record),
-                Outcome::Failed(failure) => match self.workflow.on_failure(&key, &failure, 1) {
-                    FailureMeans::Tolerate { record } => (JobState::Partial, record),
-                    FailureMeans::FailRun { record } => (JobState::Failed, record),
-                },
+                Outcome::Failed(failure) => {
+                    match self.workflow.on_failure(&key, &failure, 1, &done) {
+                        FailureMeans::Tolerate { record } => (JobState::Partial, record),
+                        FailureMeans::FailRun { record } => (JobState::Failed, record),
+                    }
+                }
             };
             done.push(DoneJob { key, state, result });
             if state == JobState::Failed {

@@ -49,6 +49,19 @@ impl Files {
         Ok(Self { roots: Arc::new(Roots::open(spec)?) })
     }
 
+    /// Makes the directories of `spec` and opens its roots, off the threads that poll futures.
+    ///
+    /// # Errors
+    ///
+    /// When a directory cannot be made or opened.
+    pub async fn make(spec: RootsSpec) -> Result<Self, FileError> {
+        off_thread(move |_| {
+            spec.directories.make()?;
+            Self::open(spec)
+        })
+        .await
+    }
+
     /// Where the run works.
     pub fn directories(&self) -> &Directories {
         self.roots.directories()
@@ -72,25 +85,8 @@ impl Files {
         &self,
         work: impl FnOnce(&Access<'_>) -> Result<T, FileError> + Send + 'static,
     ) -> Result<T, FileError> {
-        let halt = Arc::new(Halt::default());
-        let guard = HaltOnDrop(halt.clone());
         let roots = self.roots.clone();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "awaited here, inside a supervised attempt with a deadline, and halted when that goes away: \
-                      a thread child per file would only be slower"
-        )]
-        let task = tokio::task::spawn_blocking(move || work(&Access::new(&roots, &halt)));
-        let done = task.await;
-        drop(guard);
-        match done {
-            Ok(done) => done,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The executor is going away.
-                Err(_) => Err(FileError::Stopped),
-            },
-        }
+        off_thread(move |halt| work(&Access::new(&roots, halt))).await
     }
 
     /// The bytes of a file, and which file it was.
@@ -126,6 +122,30 @@ impl Files {
     ) -> Result<FileIdentity, FileError> {
         let path = path.to_owned();
         self.perform(move |access| access.write_atomic(&base, &path, &bytes)).await
+    }
+}
+
+/// Does blocking `work` on a thread for it, and waits.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce(&Halt) -> Result<T, FileError> + Send + 'static,
+) -> Result<T, FileError> {
+    let halt = Arc::new(Halt::default());
+    let guard = HaltOnDrop(halt.clone());
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "awaited here, inside a supervised attempt with a deadline, and halted when that goes away: \
+                  a thread child per file would only be slower"
+    )]
+    let task = tokio::task::spawn_blocking(move || work(&halt));
+    let done = task.await;
+    drop(guard);
+    match done {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The executor is going away.
+            Err(_) => Err(FileError::Stopped),
+        },
     }
 }
 

@@ -4,11 +4,14 @@ use std::io::IsTerminal;
 
 use perennial::{
     PipelineOutcome, PipelineRunHandle,
-    records::{AttemptEnd, EventRecord, JobRecord, JobState, RunError, RunView},
+    records::{AttemptEnd, EventRecord, JobState, RunError, RunView},
 };
 use serde_json::{Value, json};
 
-use super::hint::Hint;
+use super::{
+    hint::Hint,
+    steps::{self, Row},
+};
 use crate::output;
 
 /// How a run is shown.
@@ -56,6 +59,10 @@ pub(super) async fn follow(
 
 /// What people want to hear of an event.
 fn told(event: &EventRecord) -> Option<String> {
+    if event.job.as_ref().is_some_and(|job| job.is_opening()) {
+        return None;
+    }
+    let is_inner = event.job.as_ref().is_some_and(|job| job.depth() > 0);
     let step = event.job.as_ref().map(ToString::to_string).unwrap_or_default();
     let attempt = event.attempt.filter(|attempt| *attempt > 1);
     let message = event.data.get("message").and_then(Value::as_str).unwrap_or_default();
@@ -66,6 +73,8 @@ fn told(event: &EventRecord) -> Option<String> {
             None => return None,
         },
         "job_succeeded" => format!("✓ {step}"),
+        // What it means is told by the step around it.
+        "job_partial" if is_inner => format!("~ {step} failed: {message}"),
         "job_partial" => format!("~ {step} failed, tolerated: {message}"),
         "job_skipped" => format!("- {step} skipped"),
         "job_failed" => format!("✗ {step} failed: {message}"),
@@ -94,10 +103,15 @@ pub(super) fn conclude(outcome: &PipelineOutcome, shown: Shown, hint: &Hint) -> 
     }
     let view = &outcome.view;
     if !shown.quiet {
-        for job in &view.jobs {
-            if let Some(result) = &job.result {
-                output::line(&given(job, result))?;
+        for row in steps::rows(view) {
+            if let Some(result) = row.job.result.as_ref().filter(|_| !row.is_open) {
+                output::line(&given(&row, result))?;
             }
+        }
+    }
+    if let Some(directory) = outcome.output_dir().filter(|_| !shown.quiet) {
+        for (step, path) in outcome.files() {
+            output::line(&format!("{step} wrote {path} in {}", directory.display()))?;
         }
     }
     let took = view.run.finished_at.map(|end| end.since(view.run.created_at)).unwrap_or_default();
@@ -123,14 +137,15 @@ pub(super) fn conclude(outcome: &PipelineOutcome, shown: Shown, hint: &Hint) -> 
 }
 
 /// One step and what it gave, on one line.
-fn given(job: &JobRecord, result: &Value) -> String {
+fn given(row: &Row<'_>, result: &Value) -> String {
+    let name = row.label();
     let mock = result.get("mock").and_then(Value::as_bool).unwrap_or(false);
     let label = match (result.get("model").and_then(Value::as_str), mock) {
-        (Some(model), true) => format!("{} [{model}, mock]", job.key),
-        (Some(model), false) => format!("{} [{model}]", job.key),
-        (None, _) => job.key.to_string(),
+        (Some(model), true) => format!("{name} [{model}, mock]"),
+        (Some(model), false) => format!("{name} [{model}]"),
+        (None, _) => name,
     };
-    let prefix = match job.state {
+    let prefix = match row.job.state {
         JobState::Skipped => "skipped: ",
         JobState::Failed | JobState::Partial => "failed: ",
         JobState::Succeeded
@@ -152,7 +167,7 @@ pub(super) fn summary(outcome: &PipelineOutcome) -> Value {
         "workflow": view.run.workflow,
         "status": outcome.status(),
         "state": outcome.state(),
-        "degraded": view.jobs.iter().any(|job| job.state == JobState::Partial),
+        "degraded": outcome.is_degraded(),
         "provider_mode": view.run.settings.get("provider_mode"),
         "results": outcome.results(),
         "error": view.run.failure,
@@ -169,7 +184,9 @@ pub(super) fn summary(outcome: &PipelineOutcome) -> Value {
 
 /// The sum of all known costs; nothing when none is known, never a made-up zero.
 pub(super) fn cost(view: &RunView) -> Option<f64> {
-    let known = view.jobs.iter().filter_map(|job| cost_of(job.result.as_ref()?));
+    // What a child gives is no cost, whatever it is called.
+    let steps = steps::rows(view).into_iter().filter(|row| !row.has_child);
+    let known = steps.filter_map(|row| cost_of(row.job.result.as_ref()?));
     known.reduce(|sum, cost| sum + cost)
 }
 

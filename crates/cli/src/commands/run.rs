@@ -1,6 +1,7 @@
 use perennial::{
     PipelineRunHandle, Pipelines, ProviderMode, RunId, StartPipeline, StartPipelineError,
     records::{Input, render},
+    tools::files::ChosenDirectories,
 };
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
     tree::with_findings,
 };
 use crate::{
-    args::RunArgs,
+    args::{DirectoryArgs, RunArgs},
     exit::{self, failed, failed_with},
     output,
 };
@@ -89,11 +90,31 @@ fn described(args: &RunArgs, inputs: &[Input]) -> anyhow::Result<StartPipeline> 
         let mocks = Pipelines::read_mocks(path);
         start = start.mocks(mocks.map_err(|error| failed(exit::USAGE, format!("mocks: {error}")))?);
     }
+    start = in_directories(start, &args.directories);
     if let Some(id) = &args.run_id {
         let id = RunId::parse(id.clone()).map_err(|error| failed(exit::USAGE, error))?;
         start = start.run_id(id);
     }
     Ok(start)
+}
+
+/// The directories that the command line and the environment name.
+fn in_directories(mut start: StartPipeline, args: &DirectoryArgs) -> StartPipeline {
+    let environment = ChosenDirectories::from_environment(|name| std::env::var(name).ok());
+    start = start.fallback_directories(environment);
+    if let Some(path) = &args.workspace_dir {
+        start = start.workspace_dir(path);
+    }
+    if let Some(path) = &args.output_dir {
+        start = start.output_dir(path);
+    }
+    if let Some(path) = &args.checkpoint_dir {
+        start = start.checkpoint_dir(path);
+    }
+    if let Some(path) = &args.project_root {
+        start = start.project_root(path);
+    }
+    args.allowed.iter().fold(start, StartPipeline::allow_path)
 }
 
 /// Follows the run to its end and says how it went.

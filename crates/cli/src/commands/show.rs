@@ -13,6 +13,7 @@ use super::{
     engine,
     hint::{self, Hint},
     progress,
+    steps::{self, Row},
 };
 use crate::{
     args::ShowArgs,
@@ -103,17 +104,19 @@ fn described(Found { view, performance, warnings }: &Found) -> Value {
             "recorded_at": rfc(call.recorded_at),
         })
     };
-    let steps: Vec<Value> = view
-        .jobs
-        .iter()
-        .map(|job| {
+    let steps: Vec<Value> = steps::rows(view)
+        .into_iter()
+        .map(|row| {
+            let job = row.job;
             json!({
                 "step": job.key,
-                "state": job.state,
+                "name": job.key.step_name(),
+                "depth": job.key.depth(),
+                "state": row.state(),
                 "attempts": attempts(view, job).map(attempt).collect::<Vec<_>>(),
                 "calls": calls(view, job).map(call).collect::<Vec<_>>(),
                 "warnings": warnings.get(&job.key).map(Vec::as_slice).unwrap_or_default(),
-                "result": job.result,
+                "result": job.result.as_ref().filter(|_| !row.is_open),
             })
         })
         .collect();
@@ -169,10 +172,11 @@ fn print(Found { view, performance, warnings }: &Found, hint: &Hint) -> anyhow::
         output::line(&format!("advice     {recommendation}"))?;
     }
     output::line("")?;
-    let width = view.jobs.iter().map(|job| job.key.as_str().chars().count()).max();
-    for job in &view.jobs {
-        print_step(view, job, width.unwrap_or_default().min(STEP_MAX))?;
-        for warning in warnings.get(&job.key).into_iter().flatten() {
+    let rows = steps::rows(view);
+    let width = rows.iter().map(|row| row.label().chars().count()).max();
+    for row in &rows {
+        print_step(view, row, width.unwrap_or_default().min(STEP_MAX))?;
+        for warning in warnings.get(&row.job.key).into_iter().flatten() {
             output::line(&format!("{:12}warning: {}", "", output::brief(&json!(warning), 200)))?;
         }
     }
@@ -182,12 +186,17 @@ fn print(Found { view, performance, warnings }: &Found, hint: &Hint) -> anyhow::
     Ok(())
 }
 
-fn print_step(view: &RunView, job: &JobRecord, width: usize) -> anyhow::Result<()> {
-    let given = job.result.as_ref().map(|result| output::brief(result, 80)).unwrap_or_default();
-    let cost = job.result.as_ref().and_then(progress::cost_of);
+fn print_step(view: &RunView, row: &Row<'_>, width: usize) -> anyhow::Result<()> {
+    let job = row.job;
+    let result = job.result.as_ref().filter(|_| !row.is_open);
+    let given = result.map(|result| output::brief(result, 80)).unwrap_or_default();
+    let cost = result.filter(|_| !row.has_child).and_then(progress::cost_of);
     let cost = cost.map(|cost| format!("  (${cost:.4})")).unwrap_or_default();
-    let (state, step) = (job.state.to_string(), job.key.as_str());
+    let (state, step) = (row.state(), row.label());
     output::line(format!("{state:<10}  {step:<width$}  {given}{cost}").trim_end())?;
+    if let Some(file) = job.result.as_ref().and_then(|result| result.get("output_file")?.as_str()) {
+        output::line(&format!("{:12}wrote {file}", ""))?;
+    }
     let interesting = attempts(view, job).count() > 1;
     for attempt in attempts(view, job) {
         if !interesting && !attempt.uncertain && attempt.class.is_none() {

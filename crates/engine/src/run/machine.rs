@@ -208,8 +208,8 @@ impl Machine {
             Fact::Look => (),
             Fact::Ended { lease, how } => {
                 let policy = self.job(lease.job).map(|job| (job.policy, job.attempts_used));
-                let (policy, used) = policy.ok_or(Unchanged::Already)?;
-                draft.report(workflow, lease, how, policy, used, at);
+                let policy = policy.ok_or(Unchanged::Already)?;
+                draft.report(workflow, lease, how, policy, &self.done, at);
             }
             Fact::Stop(_) if self.state.is_terminal() || self.state == RunState::Cancelling => {
                 return Err(Unchanged::Already);
@@ -225,7 +225,7 @@ impl Machine {
         if draft.state.goes_on() && draft.state == self.state {
             self.continue_with(workflow, &mut draft, at);
         }
-        draft.close(self);
+        draft.close(workflow, self);
         Ok(draft.finish(self))
     }
 

@@ -14,6 +14,7 @@ pub(super) struct Defaults {
     pub(super) within_ms: Option<u64>,
     pub(super) continue_on_error: bool,
     pub(super) retry: RetryDefault,
+    pub(super) output_dir: Option<String>,
 }
 
 /// The Gemini model when nobody names one.
@@ -37,6 +38,7 @@ impl Check<'_> {
         let model = section.text("gemini_model").map(str::to_owned);
         defaults.gemini = ChatOptions { model, ..budget }.over(defaults.gemini);
         defaults.within_ms = section.millis("timeout_seconds");
+        defaults.output_dir = self.directory(&section, "output_dir");
         if let Some(value) = section.flag("continue_on_error") {
             defaults.continue_on_error = value;
         }

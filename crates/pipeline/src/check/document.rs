@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{Check, Section, keys, section::LATER};
+use std::mem;
+
+use super::{Check, Section, keys, section::LATER, workflow_lenience};
 use crate::{
     definition::{Input, LANGUAGE, Lenience, Model, Ordered, UNDECIDED},
     diagnostic::{Code, Finding},
@@ -54,12 +56,25 @@ impl Check<'_> {
         self.findings.push(Finding::error(Code(105), text).at(extent).hint(hint));
     }
 
-    fn workflow(&mut self, workflow: Section<'_>) -> Option<Model> {
-        let workflow = &workflow.read_by(&[&keys::WORKFLOW]);
+    /// A workflow, the document's own or a child's.
+    pub(super) fn workflow(&mut self, workflow: Section<'_>) -> Option<Model> {
+        let workflow = workflow.read_by(&[&keys::WORKFLOW]);
+        let lenient = workflow_lenience(workflow.node("lenient"), self.outside, &self.lenient);
+        let around = mem::replace(&mut self.lenient, lenient);
+        let model = self.workflow_model(&workflow);
+        self.lenient = around;
+        model
+    }
+
+    fn workflow_model(&mut self, workflow: &Section<'_>) -> Option<Model> {
         self.shape(workflow);
+        if !self.around.is_empty() {
+            self.only_of_a_run(workflow);
+        }
         self.known.facts = FACTS.to_vec();
         let language = self.language(workflow);
         let undecided = self.undecided(workflow);
+        self.known.undecided = undecided;
         let name = self.workflow_name(workflow);
         let facts = self.facts(workflow);
         let within_ms = workflow.millis("max_execution_time");
@@ -68,6 +83,7 @@ impl Check<'_> {
         let nodes = self.step_nodes(workflow);
         self.collect_names(nodes.unwrap_or(&[]));
         let defaults = self.defaults(workflow);
+        let files = self.document_files(workflow, &defaults);
         let mut steps = Vec::new();
         for (place, node) in nodes.unwrap_or(&[]).iter().enumerate() {
             let pointer = format!("{}/steps/{place}", workflow.pointer);
@@ -84,11 +100,19 @@ impl Check<'_> {
             facts,
             undecided,
             lenient,
+            files,
             within_ms,
             input_schema,
             inputs,
             steps,
         })
+    }
+
+    /// Keys of a workflow that speak of the run, when it is a child's.
+    fn only_of_a_run(&mut self, workflow: &Section<'_>) {
+        if workflow.get("max_execution_time").is_some() {
+            self.later(workflow, "max_execution_time", "`max_execution_time` of a child");
+        }
     }
 
     fn language(&mut self, workflow: &Section<'_>) -> u32 {
@@ -109,7 +133,7 @@ impl Check<'_> {
             Some("legacy") => Undecided::Legacy,
             Some(_) => Undecided::Error,
             None if workflow.get("language").is_some() => Undecided::Error,
-            None => Undecided::Legacy,
+            None => self.around.last().map_or(Undecided::Legacy, |around| around.known.undecided),
         }
     }
 

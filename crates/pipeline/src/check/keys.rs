@@ -4,6 +4,7 @@
 
 mod chat;
 mod deployment;
+mod pipeline;
 mod prompt;
 mod schema;
 mod shape;
@@ -11,6 +12,7 @@ mod step;
 mod workflow;
 
 pub(super) use chat::{CLAUDE_OPTIONS, TOKEN_BUDGET};
+pub(super) use pipeline::OUTPUT;
 pub(super) use prompt::PARTS;
 pub(super) use schema::schema;
 pub(super) use step::{POLICY, STEP, STEP_ONLY, STEP_TYPES};
@@ -170,6 +172,9 @@ const ALL: &[&Keys] = &[
     &prompt::DYNAMIC,
     &workflow::INPUT,
     &workflow::LENIENT,
+    &pipeline::PIPELINE,
+    &pipeline::CONFIG,
+    &OUTPUT,
 ];
 
 /// A key that is honoured.

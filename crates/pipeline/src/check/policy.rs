@@ -32,7 +32,7 @@ pub(super) struct RetryDefault {
 }
 
 /// The pauses of a step that names none (1.7).
-const OWN: RetryPolicy =
+pub(super) const OWN: RetryPolicy =
     RetryPolicy { base_ms: 1_000, cap_ms: 60_000, jitter_percent: 0, ..RetryPolicy::ONCE };
 
 /// Keys of a failed record, which `error_output` cannot be.

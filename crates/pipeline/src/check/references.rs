@@ -6,7 +6,7 @@ use super::{Check, section::LATER, variables::Lifetimes};
 use crate::{
     definition::Cleared,
     diagnostic::{Code, Finding},
-    expression::{LATER_ROOTS, Path, Place, ROOTS, Standing},
+    expression::{LATER_ROOTS, Path, Place, ROOTS, Standing, Undecided},
     source::{Alignment, Extent, Node},
     spelling,
 };
@@ -27,6 +27,29 @@ pub(crate) struct Known {
     /// Inputs used and bound nowhere, in the order of their first use.
     pub(super) implied: Vec<String>,
     implied_set: HashSet<String>,
+    /// Names that the parent gives.
+    pub(super) given: HashSet<String>,
+    /// Steps of children, and where they are found from here.
+    pub(super) inside: HashMap<String, String>,
+    pub(super) undecided: Undecided,
+}
+
+/// A scope around the one that is checked, with the step of it that holds the inner one.
+#[derive(Debug)]
+pub(crate) struct Around {
+    pub(super) known: Known,
+    pub(super) step: String,
+    /// How deep children may stand, when that is told.
+    pub(super) max_depth: Option<u64>,
+}
+
+impl Known {
+    /// What a child sees of its parent when it is told to.
+    pub(super) fn inherit(&mut self, parent: &Self) {
+        self.variables.extend(parent.variables.iter().cloned());
+        self.globals.extend(parent.globals.iter().cloned());
+        self.inputs.extend(parent.inputs.iter().cloned());
+    }
 }
 
 /// Where an expression stands: in the step number `step`.
@@ -200,6 +223,20 @@ impl Check<'_> {
                 let text = format!("step `{name}` is used before it has run");
                 Finding::error(Code(306), text).hint("only earlier steps have results")
             }
+            None if self.known.inside.contains_key(name) => {
+                let outside = &self.known.inside[name];
+                let text = format!("step `{name}` is a step of a child and not visible here");
+                Finding::error(Code(307), text).hint(format!("write `{outside}`"))
+            }
+            None if self.around.iter().any(|around| around.known.steps.contains_key(name)) => {
+                let holder = self.around.last().map_or("", |around| around.step.as_str());
+                let text =
+                    format!("step `{name}` stands outside the child and is not visible in it");
+                Finding::error(Code(307), text).hint(format!(
+                    "give it to the child: `inputs: {{{name}: \"{{{{ steps.{name} }}}}\"}}` of step \
+                     `{holder}`"
+                ))
+            }
             None => {
                 let text = format!("{} references non-existent steps: {name}", from.whole);
                 let finding = Finding::error(Code(305), text);
@@ -229,11 +266,14 @@ impl Check<'_> {
         vec![(extent, Finding::error(Code(307), text).maybe_hint(hint))]
     }
 
-    fn imply(&mut self, name: &str, extent: Extent) -> Vec<(Extent, Finding)> {
+    pub(super) fn imply(&mut self, name: &str, extent: Extent) -> Vec<(Extent, Finding)> {
         if !self.known.implied_set.insert(name.to_owned()) {
             return Vec::new();
         }
         self.known.implied.push(name.to_owned());
+        if self.known.given.contains(name) {
+            return Vec::new();
+        }
         let text = format!("`{name}` is bound nowhere and becomes a required input");
         vec![(extent, Finding::note(Code(311), text))]
     }

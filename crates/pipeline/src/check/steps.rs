@@ -1,11 +1,14 @@
 //! Steps: names, types, policies, and the keys of each type (1.7, 2).
 
+use std::collections::HashMap;
+
 use perennial_core::retry::RetryPolicy;
 
 use super::{
     Check, Section,
     defaults::Defaults,
     keys::{self, STEP_TYPES},
+    nested::Policies,
     policy::OnError,
     references::Standpoint,
     section::LATER,
@@ -29,6 +32,10 @@ impl Check<'_> {
             let text = |key: &str| section.node(key).and_then(Node::as_text);
             if let Some(name) = text("name") {
                 self.known.steps.entry(name.to_owned()).or_insert(place);
+                if text("type") == Some("pipeline") {
+                    let inside = format!("steps.{name}");
+                    collect_inside(&section, &inside, &mut self.known.inside);
+                }
             }
             self.known.lifetimes.collect(&section, place);
             if text("type") == Some("set_variable") {
@@ -88,15 +95,25 @@ impl Check<'_> {
             condition.and_then(|node| self.condition(node, &section.pointer_of("condition"), from));
         let condition_fits = condition.is_none() || parsed.is_some();
         self.depends_on(&section, from);
-        let on_error = self.on_error(&section, defaults);
+        let mut on_error = self.on_error(&section, defaults);
         let error_output = self.error_output(&section);
         let within_ms = self.deadline(&section).or(defaults.within_ms);
-        let kind = self.step_kind(&section, type_name?, &shown, from, defaults);
+        let output_to_file = self.output_file(&section, from);
+        let effects = Self::effects(&section);
+        let kind = self.step_kind(&section, type_name?, &shown, from, within_ms, defaults);
         let usual = match kind.as_ref().and_then(StepKind::provider) {
             Some(_) => RetryPolicy::PROVIDER,
             None => RetryPolicy::ONCE,
         };
-        let retry = self.retry(&section).unwrap_or_else(|| defaults.retry.over(usual));
+        let mut policies = Policies::default();
+        if type_name == Some("pipeline") {
+            policies = self.nested_policies(&section);
+        }
+        if policies.continue_on_error && on_error == OnError::Fail {
+            on_error = OnError::Continue;
+        }
+        let retry = self.retry(&section).or(policies.retry);
+        let retry = retry.unwrap_or_else(|| defaults.retry.over(usual));
         let line = self.source.position(section.start().start).line;
         let location = Location { file: self.file.to_owned(), line };
         condition_fits.then_some(())?;
@@ -113,6 +130,8 @@ impl Check<'_> {
             variables: variables?,
             output_to_global,
             clear_vars,
+            output_to_file,
+            effects,
             kind: kind?,
         })
     }
@@ -205,9 +224,11 @@ impl Check<'_> {
         type_name: &str,
         shown: &str,
         from: Standpoint<'_>,
+        within_ms: Option<u64>,
         defaults: &Defaults,
     ) -> Option<StepKind> {
         match type_name {
+            "pipeline" => self.nested(section, shown, within_ms, from).map(StepKind::Pipeline),
             "set_variable" => self.assign(section, from).map(StepKind::SetVariable),
             "claude" => {
                 let prompt = self.prompt(section, shown, from);
@@ -357,4 +378,20 @@ fn chat(
     options: ChatOptions,
 ) -> Option<StepKind> {
     prompt.map(|prompt| StepKind::Chat(Chat { provider, prompt, options }))
+}
+
+/// Names of the steps of an inline child, and where they are found from outside.
+fn collect_inside(section: &Section<'_>, outside: &str, inside: &mut HashMap<String, String>) {
+    let Some(child) = section.node("pipeline").and_then(|node| Section::of(node, "", "", ""))
+    else {
+        return;
+    };
+    let wrapped = child.node("workflow").and_then(|node| Section::of(node, "", "", ""));
+    let steps = wrapped.unwrap_or(child).node("steps").and_then(Node::as_list).unwrap_or(&[]);
+    for step in steps.iter().filter_map(|node| Section::of(node, "", "", "")) {
+        let Some(name) = step.node("name").and_then(Node::as_text) else { continue };
+        let path = format!("{outside}.{name}");
+        collect_inside(&step, &path, inside);
+        inside.entry(name.to_owned()).or_insert(path);
+    }
 }

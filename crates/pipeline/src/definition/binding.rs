@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::Pipeline;
+use super::{Model, Pipeline};
 use crate::diagnostic::Code;
 
 /// Why a start is refused: all of it at once.
@@ -58,7 +58,14 @@ impl Pipeline {
     ///
     /// When a required input is missing, or one does not satisfy its declaration.
     pub fn bind_inputs(&self, given: &Map<String, Value>) -> Result<Value, InputErrors> {
-        let known = |name: &str| self.model.inputs.iter().any(|input| input.name == name);
+        self.model.bind_inputs(given)
+    }
+}
+
+impl Model {
+    /// As [`Pipeline::bind_inputs`].
+    pub(crate) fn bind_inputs(&self, given: &Map<String, Value>) -> Result<Value, InputErrors> {
+        let known = |name: &str| self.inputs.iter().any(|input| input.name == name);
         let mut bound = Map::new();
         for (name, value) in given {
             let lower = name.to_lowercase();
@@ -70,7 +77,7 @@ impl Pipeline {
             bound.insert(takes, value.clone());
         }
         let mut errors = InputErrors::default();
-        for input in &self.model.inputs {
+        for input in &self.inputs {
             match (bound.get(&input.name), input.default_value()) {
                 (Some(value), _) => errors.invalid.extend(
                     input
@@ -85,7 +92,7 @@ impl Pipeline {
             }
         }
         let bound = Value::Object(bound);
-        if let Some(schema) = &self.model.input_schema {
+        if let Some(schema) = &self.input_schema {
             // Its own faults were reported when it was read.
             errors.invalid.extend(schema_violations(&schema.0, &bound).unwrap_or_default());
         }

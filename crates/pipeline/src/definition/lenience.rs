@@ -121,13 +121,19 @@ pub(crate) enum MissingHole {
 }
 
 impl Lenience {
-    /// The options: `outside` first, then `document`, which gives the value of an option.
-    pub(crate) fn of(outside: &Leniency, document: impl Fn(&str) -> Option<String>) -> Self {
+    /// The options: `outside` first, then `document`, which gives the value of an option, then
+    /// those of the document `around`.
+    pub(crate) fn of(
+        outside: &Leniency,
+        document: impl Fn(&str) -> Option<String>,
+        around: &Self,
+    ) -> Self {
         let mut deviations = BTreeMap::new();
         for leeway in LEEWAYS {
             let written = || document(leeway.name);
             let known = |value: &String| leeway.values.contains(&value.as_str());
             let value = outside.value(leeway).map(str::to_owned).or_else(written).filter(known);
+            let value = value.or_else(|| around.0.get(leeway.name).cloned());
             if let Some(value) = value.filter(|value| value != leeway.values[0]) {
                 deviations.insert(leeway.name.to_owned(), value);
             }
@@ -151,18 +157,6 @@ impl Lenience {
     /// Whether every option has its default.
     pub(crate) fn is_strict(&self) -> bool {
         self.0.is_empty()
-    }
-
-    /// Whether a file that is certain to be needed may be missing before the start.
-    #[expect(dead_code, reason = "no step of this version reads a file of its own")]
-    pub(crate) fn files_at_use(&self) -> bool {
-        self.is("missing_files", "at_use")
-    }
-
-    /// Whether files outside the project may be read.
-    #[expect(dead_code, reason = "no step of this version reads a file of its own")]
-    pub(crate) fn reads_outside_roots(&self) -> bool {
-        self.is("read_outside_roots", "true")
     }
 
     /// What becomes of holes without a value.

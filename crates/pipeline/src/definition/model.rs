@@ -3,10 +3,13 @@
 
 use std::{fmt, time::Duration};
 
-use perennial_core::{retry::RetryPolicy, run::JobKey};
+use perennial_core::{
+    retry::RetryPolicy,
+    run::{JobKey, StepPath},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Input, Lenience, Ordered, Part};
+use super::{DocumentFiles, Effects, Input, Lenience, Nested, Ordered, OutputFile, Part};
 use crate::expression::{Condition, Template, TemplateTree, Undecided};
 
 /// A workflow with all defaults applied.
@@ -28,8 +31,24 @@ pub(crate) struct Model {
     /// What the inputs have to satisfy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) input_schema: Option<Ordered>,
+    #[serde(default, skip_serializing_if = "DocumentFiles::is_default")]
+    pub(crate) files: DocumentFiles,
     pub(crate) inputs: Vec<Input>,
     pub(crate) steps: Vec<Step>,
+}
+
+impl Model {
+    /// Its steps and those of its children, each with its place before its children's.
+    pub(crate) fn all_steps(&self) -> Vec<&Step> {
+        let mut all = Vec::with_capacity(self.steps.len());
+        for step in &self.steps {
+            all.push(step);
+            if let Some(nested) = step.nested() {
+                all.extend(nested.child.all_steps());
+            }
+        }
+        all
+    }
 }
 
 /// One step.
@@ -62,6 +81,11 @@ pub(crate) struct Step {
     /// What nobody sees any more once it has run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) clear_vars: Vec<Cleared>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) output_to_file: Option<OutputFile>,
+    /// What it touches, where that is not what its type does (YR-12).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) effects: Option<Effects>,
     pub(crate) kind: StepKind,
 }
 
@@ -97,6 +121,7 @@ pub(crate) enum StepKind {
     Echo(Echo),
     SetVariable(Assign),
     Chat(Chat),
+    Pipeline(Nested),
 }
 
 /// `echo`: its value, later, or a failure on demand.
@@ -247,16 +272,29 @@ impl StepKind {
     /// The provider it calls.
     pub(crate) fn provider(&self) -> Option<ProviderKind> {
         match self {
-            Self::Echo(_) | Self::SetVariable(_) => None,
+            Self::Echo(_) | Self::SetVariable(_) | Self::Pipeline(_) => None,
             Self::Chat(chat) => Some(chat.provider),
         }
     }
 }
 
 impl Step {
-    /// The key of its job.
+    /// The key of its job when it stands in no other step.
     pub(crate) fn key(&self) -> JobKey {
-        JobKey::new(self.name.as_str())
+        StepPath::root().step(&self.name).key()
+    }
+
+    /// The child of a `pipeline` step.
+    pub(crate) fn nested(&self) -> Option<&Nested> {
+        match &self.kind {
+            StepKind::Pipeline(nested) => Some(nested),
+            StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Chat(_) => None,
+        }
+    }
+
+    /// Whether what is around it goes on when it fails for good.
+    pub(crate) fn forgives(&self) -> bool {
+        self.continue_on_error || self.nested().is_some_and(|nested| nested.fallback.is_some())
     }
 
     /// How long one attempt may take.
@@ -268,7 +306,8 @@ impl Step {
             StepKind::Echo(echo) => {
                 Duration::from_millis(echo.delay_ms).saturating_add(Duration::from_secs(60))
             }
-            StepKind::SetVariable(_) => Duration::from_secs(60),
+            // Of a pipeline, only its opening and its closing: its steps have their own.
+            StepKind::SetVariable(_) | StepKind::Pipeline(_) => Duration::from_secs(60),
             StepKind::Chat(chat) => {
                 let call = chat.options.call_within();
                 let pauses = Duration::from_millis(self.retry.cap_ms);

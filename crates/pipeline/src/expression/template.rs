@@ -130,6 +130,19 @@ impl Template {
         }
     }
 
+    /// The text it was read from.
+    pub(crate) fn written(&self) -> &str {
+        &self.source
+    }
+
+    /// What stands in its holes.
+    pub(crate) fn holes(&self) -> impl Iterator<Item = &Expression> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text(_) => None,
+            Piece::Hole(expression, _) => Some(expression),
+        })
+    }
+
     /// Its value: that of its only hole, or a text (YT-2, YT-3).
     ///
     /// # Errors

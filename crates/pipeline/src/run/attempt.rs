@@ -9,8 +9,10 @@ use serde_json::{Map, Value};
 use super::{
     PipelineRun,
     failure::{stopped, undecided},
+    limits::Limits,
     record,
     scope::Scope,
+    tree::{self, Done, Due, Role},
     workflow::unknown_job,
 };
 use crate::{
@@ -25,32 +27,84 @@ impl PipelineRun {
     ///
     /// The failure of the step.
     pub(super) async fn attempt(&self, cx: &AttemptCx) -> Result<Outcome, Failure> {
-        let (_, step) = self.pipeline.step(&cx.job).ok_or_else(|| unknown_job(&cx.job))?;
-        let mut scope = Scope::new(self, cx);
-        // What a condition does not name is not evaluated for a step that is skipped (YF-3).
-        let early = step.condition.as_ref().is_some_and(|condition| names_own(condition, step));
-        if early {
-            own_variables(step, &mut scope)?;
+        let done = tree::index(&cx.done);
+        let due = self.due(&cx.job, &done).ok_or_else(|| unknown_job(&cx.job))?;
+        match &due.role {
+            Role::Open(round) => {
+                let open = self.open(cx, &due, &done, *round);
+                Limits::new(&due.frames, &done, cx.now).within(open).await
+            }
+            Role::Close(ended) => self.close(cx, &due, &done, ended),
+            Role::Whole => {
+                let work = self.work(cx, &due, &done);
+                Limits::new(&due.frames, &done, cx.now).within(work).await
+            }
         }
-        if let Some(condition) = &step.condition
-            && !condition.is_met(&scope).map_err(|stop| undecided(&stop, &condition.shown))?
-        {
-            return Ok(Outcome::Skipped {
-                reason: SkipReason::NotApplicable,
-                record: record::warned(record::skipped(&condition.shown), scope.warnings()),
-            });
-        }
-        if !early {
-            own_variables(step, &mut scope)?;
+    }
+
+    /// Does what a step without steps of its own does.
+    ///
+    /// # Errors
+    ///
+    /// The failure of the step.
+    async fn work(
+        &self,
+        cx: &AttemptCx,
+        due: &Due<'_>,
+        done: &Done<'_>,
+    ) -> Result<Outcome, Failure> {
+        let step = due.step;
+        let mut scope = Scope::new(self, cx, due, done);
+        if let Some(skipped) = begin(step, &mut scope)? {
+            return Ok(skipped);
         }
         let record = match &step.kind {
             // Its record is its value, in which nothing else has a place.
-            StepKind::Echo(step) => return echo(step, &scope).await.map(Outcome::Succeeded),
-            StepKind::SetVariable(step) => assign(step, &mut scope)?,
+            StepKind::Echo(echoing) => {
+                let value = echo(echoing, &scope).await?;
+                return self.left(step, value, &scope).await.map(Outcome::Succeeded);
+            }
+            StepKind::SetVariable(variables) => assign(variables, &mut scope)?,
             StepKind::Chat(chat) => self.call(step, chat, cx, &scope).await?,
+            // It has jobs of its own.
+            StepKind::Pipeline(_) => return Err(unknown_job(&cx.job)),
         };
+        let record = self.left(step, record, &scope).await?;
         Ok(Outcome::Succeeded(record::warned(record, scope.warnings())))
     }
+
+    /// The record, once its value is in the file that the step names, if it names one.
+    async fn left(&self, step: &Step, record: Value, scope: &Scope<'_>) -> Result<Value, Failure> {
+        match &step.output_to_file {
+            Some(file) => self.leave(step, file, record, scope).await,
+            None => Ok(record),
+        }
+    }
+}
+
+/// The condition of a step and its own variables; how it is skipped, when it is.
+///
+/// # Errors
+///
+/// What cannot be evaluated.
+pub(super) fn begin(step: &Step, scope: &mut Scope<'_>) -> Result<Option<Outcome>, Failure> {
+    // What a condition does not name is not evaluated for a step that is skipped (YF-3).
+    let early = step.condition.as_ref().is_some_and(|condition| names_own(condition, step));
+    if early {
+        own_variables(step, scope)?;
+    }
+    if let Some(condition) = &step.condition
+        && !condition.is_met(scope).map_err(|stop| undecided(&stop, &condition.shown))?
+    {
+        return Ok(Some(Outcome::Skipped {
+            reason: SkipReason::NotApplicable,
+            record: record::warned(record::skipped(&condition.shown), scope.warnings()),
+        }));
+    }
+    if !early {
+        own_variables(step, scope)?;
+    }
+    Ok(None)
 }
 
 /// Whether `condition` uses a name that the step has for itself.

@@ -33,7 +33,8 @@ impl PipelineRun {
         let digest = request.digest();
         let reply = cx
             .call(digest, async |key| {
-                let surroundings = CallCx { within, idle, ..CallCx::new(key, step.name.as_str()) };
+                let surroundings =
+                    CallCx { within, idle, ..CallCx::new(key, cx.job.names().join("/")) };
                 let completion = complete(&*provider, &request, &surroundings).await?;
                 serde_json::to_value(completion).map_err(|error| malformed(&error))
             })

@@ -6,6 +6,7 @@
 //! not in the record; the journal has them.
 
 use perennial_core::{Digest, failure::Failure, llm::Completion, run::JobKey};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::definition::{Assign, Step};
@@ -80,8 +81,75 @@ pub(super) fn replied(completion: &Completion, call: &str, request: Digest) -> V
     })
 }
 
+/// What a failure inside a scope brings along, as the detail of the failure.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Inside {
+    /// The error of the step that failed inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cause: Option<Value>,
+    /// What the scope had so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) partial: Option<Value>,
+    /// Path of the scope whose limit says stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) limit_of: Option<String>,
+}
+
+/// The one key of a detail that is an [`Inside`].
+const INSIDE: &str = "inside";
+
+impl Inside {
+    pub(super) fn detail(&self) -> Value {
+        json!({ INSIDE: self })
+    }
+
+    fn of(failure: &Failure) -> Option<Self> {
+        Self::deserialize(failure.detail.get(INSIDE)?).ok()
+    }
+}
+
+/// The scope whose limit ended the step with this record.
+pub(super) fn limit_of(record: &Value) -> Option<&str> {
+    record.get("error")?.get("limit_of")?.as_str()
+}
+
+/// The record of a step whose failure is answered with a value of the document.
+pub(super) fn degraded(fallback: &Value, failure: &Failure) -> Value {
+    json!({
+        "success": true,
+        "status": "degraded",
+        "degraded": true,
+        "result": fallback,
+        "error_message": failure.message,
+    })
+}
+
+/// `record` without more of its error than the message.
+pub(super) fn without_error(mut record: Value) -> Value {
+    if let Some(record) = record.as_object_mut() {
+        record.remove("error");
+        record.remove("partial");
+    }
+    record
+}
+
 /// The record of a final failure (YR-22, YR-80).
 pub(super) fn failed(step: Option<&Step>, job: &JobKey, failure: &Failure) -> Value {
+    let mut record = failed_alone(step, job, failure);
+    if let Some(inside) = Inside::of(failure) {
+        record["error"]["cause"] = inside.cause.unwrap_or_default();
+        if let Some(owner) = inside.limit_of {
+            record["error"]["limit_of"] = Value::from(owner);
+        }
+        if let Some(partial) = inside.partial {
+            record["partial"] = partial;
+        }
+    }
+    record
+}
+
+fn failed_alone(step: Option<&Step>, job: &JobKey, failure: &Failure) -> Value {
     let mut record = json!({
         "success": false,
         "status": "failed",

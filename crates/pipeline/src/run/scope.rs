@@ -2,31 +2,37 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use perennial_core::{
     Digest,
-    run::{IdempotencyKey, JobKey, JobState, RunId},
+    run::{IdempotencyKey, JobState, RunId},
 };
 use perennial_engine::{AttemptCx, DoneJob, Warnings};
 use serde_json::{Map, Value};
 
-use super::PipelineRun;
+use super::{
+    PipelineRun,
+    tree::{Done, Due, Frame},
+};
 use crate::{
-    definition::{Assign, Cleared, MissingHole, Pipeline, StepKind, VariableScope, Write},
+    definition::{Assign, Cleared, MissingHole, Step, StepKind, VariableScope, Write},
     expression::{Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk},
 };
 
 /// What names mean in one attempt of one step.
 #[derive(Debug)]
 pub(super) struct Scope<'a> {
-    pipeline: &'a Pipeline,
+    frame: Frame<'a>,
+    done: &'a Done<'a>,
     inputs: &'a Value,
-    done: HashMap<&'a JobKey, &'a DoneJob>,
+    /// Variables and constants that the document gives, and those of a parent below them.
+    initial: Cow<'a, Value>,
+    given: Cow<'a, Value>,
     run: &'a RunId,
-    job: &'a JobKey,
+    step: &'a str,
     attempt: u32,
     key: &'a IdempotencyKey,
     warnings: &'a Warnings,
@@ -54,16 +60,61 @@ enum Shape {
     Reply,
     /// The record of an assignment.
     Assigned,
+    /// The outputs of a child, under `result` when it was given inputs.
+    Nested,
 }
 
+/// What a child sees of its parent when it is told to.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) inputs: Value,
+    pub(super) variables: Value,
+    pub(super) global_vars: Value,
+}
+
+static NOTHING: Value = Value::Null;
+
 impl<'a> Scope<'a> {
-    pub(super) fn new(run: &'a PipelineRun, cx: &'a AttemptCx) -> Self {
+    /// The scope of the step that is due.
+    pub(super) fn new(
+        run: &'a PipelineRun,
+        cx: &'a AttemptCx,
+        due: &Due<'a>,
+        done: &'a Done<'a>,
+    ) -> Self {
+        let root = || Frame::root(&run.pipeline.model);
+        let frame = due.frames.last().cloned().unwrap_or_else(root);
+        Self::of_frame(run, cx, &frame, due.step, done)
+    }
+
+    /// What names mean in the scope `frame`, for `step`.
+    pub(super) fn of_frame(
+        run: &'a PipelineRun,
+        cx: &'a AttemptCx,
+        frame: &Frame<'a>,
+        step: &'a Step,
+        done: &'a Done<'a>,
+    ) -> Self {
+        let facts = &frame.model.facts.0;
+        let opened = frame.opened.as_ref().map(|opened| opened.record);
+        let over = |key: &str| {
+            let own = &facts[key];
+            let inherited = opened.and_then(|opened| opened.get(key)?.as_object());
+            let Some(inherited) = inherited else { return Cow::Borrowed(own) };
+            let mut merged = inherited.clone();
+            let own = own.as_object().into_iter().flatten();
+            merged.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+            Cow::Owned(Value::Object(merged))
+        };
         let mut scope = Self {
-            pipeline: &run.pipeline,
-            inputs: &run.settings.inputs,
-            done: cx.done.iter().map(|job| (&job.key, job)).collect(),
+            frame: frame.clone(),
+            done,
+            inputs: opened
+                .map_or(&run.settings.inputs, |opened| opened.get("inputs").unwrap_or(&NOTHING)),
+            initial: over("variables"),
+            given: over("global_vars"),
             run: &cx.run,
-            job: &cx.job,
+            step: &step.name,
             attempt: cx.attempt,
             key: &cx.idempotency_key,
             warnings: &cx.warnings,
@@ -77,15 +128,16 @@ impl<'a> Scope<'a> {
             constants: Map::new(),
             cleared: HashSet::new(),
         };
-        for job in cx.done.iter() {
-            scope.fold(job);
+        for step in &frame.model.steps {
+            if let Some(job) = frame.find(step, done) {
+                scope.fold(step, job);
+            }
         }
         scope
     }
 
     /// Repeats what a step that is done did to names.
-    fn fold(&mut self, job: &'a DoneJob) {
-        let Some((_, step)) = self.pipeline.step(&job.key) else { return };
+    fn fold(&mut self, step: &'a Step, job: &'a DoneJob) {
         if job.state == JobState::Succeeded {
             if let (StepKind::SetVariable(assign), Some(values)) =
                 (&step.kind, job.result["values"].as_object())
@@ -110,9 +162,7 @@ impl<'a> Scope<'a> {
                 Cleared::GlobalVars(name) => {
                     self.constants.shift_remove(name);
                 }
-                Cleared::Steps(name) => {
-                    self.done.remove(&JobKey::new(name.as_str()));
-                }
+                Cleared::Steps(_) => (),
             }
             self.cleared.insert(what);
         }
@@ -185,14 +235,16 @@ impl<'a> Scope<'a> {
 
     /// The result of the step `name`, when it has run.
     pub(super) fn result(&self, name: &str) -> Option<&'a DoneJob> {
-        self.done.get(&JobKey::new(name)).copied()
+        let cleared = self.is_cleared(&Cleared::Steps(name.to_owned()));
+        self.frame.find_named(name, self.done).filter(|_| !cleared)
     }
 
     /// What a consumer that asks for the whole step gets (YT-12).
     pub(super) fn value_view(&self, name: &str) -> Option<&'a Value> {
         let job = self.result(name)?;
-        Some(match self.shape(job) {
+        Some(match self.shape(name, job) {
             Shape::Reply => reply(&job.result),
+            Shape::Nested => job.result.get("result").unwrap_or(&job.result),
             Shape::Plain | Shape::Assigned => &job.result,
         })
     }
@@ -213,16 +265,16 @@ impl<'a> Scope<'a> {
             Ok(value) => return Ok(value),
             Err(available) => available,
         };
-        if job.state == JobState::Skipped {
+        let shape = self.shape(name, job);
+        if job.state == JobState::Skipped && shape != Shape::Nested {
             return Err(own);
         }
-        let shape = self.shape(job);
         let Some((first, _)) = segments.first().and_then(Segment::field) else { return Err(own) };
         let has_own = record.get(first).is_some();
         if first == "result" && !has_own {
             let whole = match shape {
                 Shape::Reply => reply(record),
-                Shape::Plain | Shape::Assigned => record,
+                Shape::Plain | Shape::Assigned | Shape::Nested => record,
             };
             let rest = &segments[1..];
             return walk(Cow::Borrowed(whole), rest)
@@ -235,6 +287,7 @@ impl<'a> Scope<'a> {
             Shape::Plain => return Err(own),
             Shape::Reply => &record["data"],
             Shape::Assigned => &record["values"],
+            Shape::Nested => &record["result"],
         };
         walk(Cow::Borrowed(inner), segments).map_err(|_| {
             let mut available = fields(record).unwrap_or_default();
@@ -243,14 +296,23 @@ impl<'a> Scope<'a> {
         })
     }
 
-    fn shape(&self, job: &DoneJob) -> Shape {
-        if job.state != JobState::Succeeded {
-            return Shape::Plain;
-        }
-        match self.pipeline.step(&job.key).map(|(_, step)| &step.kind) {
+    fn shape(&self, name: &str, job: &DoneJob) -> Shape {
+        match self.frame.step(name).map(|step| &step.kind) {
+            Some(StepKind::Pipeline(_)) => Shape::Nested,
+            _ if job.state != JobState::Succeeded => Shape::Plain,
             Some(StepKind::Chat(_)) => Shape::Reply,
             Some(StepKind::SetVariable(_)) => Shape::Assigned,
             Some(StepKind::Echo(_)) | None => Shape::Plain,
+        }
+    }
+
+    /// Whether what `root` names is chosen by the document or by who started the run, not by a step.
+    pub(super) fn is_given(&self, root: &str) -> bool {
+        match root {
+            "inputs" | "global_vars" | "workflow" | "run_id" | "execution_id" | "timestamp"
+            | "date" => true,
+            "steps" | "state" | "variables" => false,
+            _ => self.variable(root).is_none() && self.inputs.get(root).is_some(),
         }
     }
 
@@ -259,9 +321,18 @@ impl<'a> Scope<'a> {
         self.local.get(name).or_else(|| self.global.get(name)).or_else(|| self.initial(name))
     }
 
+    /// What a child sees of this scope when it is told to.
+    pub(super) fn context(&self) -> Context {
+        Context {
+            inputs: self.inputs.clone(),
+            variables: self.merged(&[&self.global]),
+            global_vars: self.constants(),
+        }
+    }
+
     /// The initial value of a variable, unless it was cleared.
     fn initial(&self, name: &str) -> Option<&Value> {
-        let value = self.pipeline.model.facts.0["variables"].get(name)?;
+        let value = self.initial.get(name)?;
         (!self.is_cleared(&Cleared::State(name.to_owned()))).then_some(value)
     }
 
@@ -271,7 +342,7 @@ impl<'a> Scope<'a> {
 
     /// Initial values under `upper`.
     fn merged(&self, uppers: &[&Map<String, Value>]) -> Value {
-        let initial = self.pipeline.model.facts.0["variables"].as_object();
+        let initial = self.initial.as_object();
         let mut merged = initial.cloned().unwrap_or_default();
         merged.retain(|name, _| !self.is_cleared(&Cleared::State(name.clone())));
         for upper in uppers {
@@ -282,7 +353,7 @@ impl<'a> Scope<'a> {
 
     fn rooted(&self, path: &Path) -> Result<Cow<'_, Value>, Option<Vec<String>>> {
         let inside = |value: Value| walk(Cow::Owned(value), &path.segments);
-        let facts = &self.pipeline.model.facts.0;
+        let facts = &self.frame.model.facts.0;
         match path.root.as_str() {
             "steps" => match path.segments.split_first() {
                 Some((first, rest)) => {
@@ -309,9 +380,7 @@ impl<'a> Scope<'a> {
             },
             "workflow" => walk(Cow::Borrowed(facts), &path.segments),
             "step" => match path.segments.first().and_then(Segment::field) {
-                Some(("name", _)) => {
-                    walk(Cow::Owned(Value::from(self.job.as_str())), &path.segments[1..])
-                }
+                Some(("name", _)) => walk(Cow::Owned(Value::from(self.step)), &path.segments[1..]),
                 Some(("attempt", _)) => {
                     walk(Cow::Owned(Value::from(self.attempt)), &path.segments[1..])
                 }
@@ -332,9 +401,8 @@ impl<'a> Scope<'a> {
         if self.is_cleared(&Cleared::GlobalVars(name.to_owned())) {
             return None;
         }
-        let of_document = &self.pipeline.model.facts.0["global_vars"];
         let given = || self.inputs.get(format!("global_vars.{name}"));
-        let found = self.constants.get(name).or_else(|| of_document.get(name)).or_else(given);
+        let found = self.constants.get(name).or_else(|| self.given.get(name)).or_else(given);
         found.map(Cow::Borrowed)
     }
 
@@ -345,8 +413,7 @@ impl<'a> Scope<'a> {
                 all.insert(name.to_owned(), value.clone());
             }
         }
-        let of_document = self.pipeline.model.facts.0["global_vars"].as_object();
-        for (name, value) in of_document.into_iter().flatten().chain(&self.constants) {
+        for (name, value) in self.given.as_object().into_iter().flatten().chain(&self.constants) {
             all.insert(name.clone(), value.clone());
         }
         all.retain(|name, _| !self.is_cleared(&Cleared::GlobalVars(name.clone())));
@@ -370,7 +437,7 @@ fn reply(record: &Value) -> &Value {
 impl Names for Scope<'_> {
     fn find(&self, path: &Path, place: Place) -> Result<Cow<'_, Value>, Missing> {
         let root = path.root.as_str();
-        let is_step = self.pipeline.step(&JobKey::new(root)).is_some();
+        let is_step = self.frame.step(root).is_some();
         let found = if place == Place::Condition && is_step {
             self.step_field(root, &path.segments)
         } else if ROOTS.contains(&root) {
@@ -411,10 +478,10 @@ impl Names for Scope<'_> {
     }
 
     fn missing_hole(&self) -> MissingHole {
-        self.pipeline.model.lenient.missing_hole()
+        self.frame.model.lenient.missing_hole()
     }
 
     fn undecided(&self) -> Undecided {
-        self.pipeline.model.undecided
+        self.frame.model.undecided
     }
 }

@@ -10,7 +10,7 @@ use perennial_tools::provider::Provider;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::prompt::PartText;
+use super::{RunDirectories, prompt::PartText};
 use crate::definition::ProviderKind;
 
 /// Gives each kind of call its provider. The mode of the run is decided behind it.
@@ -87,6 +87,9 @@ pub struct RunSettings {
     pub inputs: Value,
     /// Defaults of calls.
     pub calls: CallDefaults,
+    /// Where it works; a run without cannot work on files.
+    #[serde(default)]
+    pub directories: Option<RunDirectories>,
 }
 
 /// A value that is no settings of a run.
@@ -97,7 +100,11 @@ pub struct InvalidSettings(#[from] serde_json::Error);
 impl RunSettings {
     /// The value to record.
     pub fn to_value(&self) -> Value {
-        json!({ "inputs": self.inputs, "calls": self.calls })
+        let mut value = json!({ "inputs": self.inputs, "calls": self.calls });
+        if let Some(directories) = &self.directories {
+            value["directories"] = json!(directories);
+        }
+        value
     }
 
     /// Reads a recorded value; keys it does not know belong to others.

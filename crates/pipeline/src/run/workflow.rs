@@ -1,24 +1,31 @@
 //! The engine's view: which step is next, what a failure means, and one attempt of one step.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use perennial_core::{FailureClass, failure::Failure, run::JobKey};
+use perennial_core::{FailureClass, failure::Failure, retry::RetryPolicy, run::JobKey};
 use perennial_engine::{
     AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Workflow,
     workflow::BoxFuture,
 };
+use perennial_tools::files::Files;
+use tokio::sync::OnceCell;
 
-use super::{Providers, RunSettings, record};
+use super::{
+    Providers, RunSettings, record,
+    tree::{self, Done, Due, Frame, Role},
+};
 use crate::definition::Pipeline;
 
 /// A pipeline with the settings and providers of one run.
 ///
-/// Steps run strictly in the order of the file (YR-10); each is a job whose key is its name.
+/// Steps run strictly in the order of the file (YR-10); each is a job whose key is its path.
 #[derive(Debug)]
 pub struct PipelineRun {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) settings: RunSettings,
     pub(super) providers: Arc<dyn Providers>,
+    /// Opened by the first step that needs them.
+    pub(super) files: OnceCell<Files>,
 }
 
 impl Pipeline {
@@ -28,7 +35,7 @@ impl Pipeline {
         settings: RunSettings,
         providers: Arc<dyn Providers>,
     ) -> Arc<dyn Workflow> {
-        Arc::new(PipelineRun { pipeline: self, settings, providers })
+        Arc::new(PipelineRun { pipeline: self, settings, providers, files: OnceCell::new() })
     }
 }
 
@@ -42,6 +49,11 @@ impl Workflow for PipelineRun {
     }
 
     fn next(&self, done: &[DoneJob]) -> Next {
+        if self.pipeline.has_scopes() {
+            let done = tree::index(done);
+            let due = tree::due(&self.pipeline.model, &done);
+            return due.map_or(Next::Seal, |due| Next::Jobs(vec![due.plan()]));
+        }
         let steps = &self.pipeline.model.steps;
         // Steps end in the order of the file, so the last one that is done says which is next.
         let in_order = done.last().map_or(Some(0), |job| {
@@ -65,16 +77,22 @@ impl Workflow for PipelineRun {
         }
     }
 
-    fn on_failure(&self, job: &JobKey, failure: &Failure, _attempt: u32) -> FailureMeans {
-        let step = self.pipeline.step(job).map(|(_, step)| step);
-        if step.is_some_and(|step| step.skip_on_error) {
-            return FailureMeans::Tolerate { record: record::skipped_after(failure) };
+    fn on_failure(
+        &self,
+        job: &JobKey,
+        failure: &Failure,
+        _attempt: u32,
+        done: &[DoneJob],
+    ) -> FailureMeans {
+        let done = tree::index(done);
+        match self.due(job, &done) {
+            Some(due) => due.meaning(job, failure),
+            None => FailureMeans::FailRun { record: record::failed(None, job, failure) },
         }
-        let record = record::failed(step, job, failure);
-        match step {
-            Some(step) if step.continue_on_error => FailureMeans::Tolerate { record },
-            Some(_) | None => FailureMeans::FailRun { record },
-        }
+    }
+
+    fn is_made_good(&self, job: &DoneJob, done: &[DoneJob]) -> bool {
+        self.pipeline.has_scopes() && tree::was_repeated(&job.key, &tree::index(done))
     }
 
     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
@@ -84,6 +102,62 @@ impl Workflow for PipelineRun {
                 Err(failure) => Outcome::Failed(failure),
             }
         })
+    }
+}
+
+impl PipelineRun {
+    /// The place of `job` in the tree of steps, when it is due.
+    pub(super) fn due<'a>(&'a self, job: &JobKey, done: &Done<'a>) -> Option<Due<'a>> {
+        tree::due(&self.pipeline.model, done).filter(|due| due.key() == *job)
+    }
+}
+
+/// How long opening or closing a scope may take.
+const BOOKKEEPING: Duration = Duration::from_secs(60);
+
+impl Due<'_> {
+    fn key(&self) -> JobKey {
+        let scope = self.frames.last().map(Frame::place).unwrap_or_default();
+        let path = scope.step(&self.step.name);
+        match self.role {
+            Role::Open(round) => path.round(round).opening(),
+            Role::Whole | Role::Close(_) => path.key(),
+        }
+    }
+
+    fn plan(&self) -> JobPlan {
+        let (retry, attempt_within) = match self.role {
+            Role::Whole => (self.step.retry, self.step.attempt_within()),
+            Role::Open(round) => {
+                let pause = super::nested::pause(self.step, round);
+                (RetryPolicy::ONCE, BOOKKEEPING.saturating_add(pause))
+            }
+            Role::Close(_) => (RetryPolicy::ONCE, BOOKKEEPING),
+        };
+        JobPlan { key: self.key(), retry, attempt_within }
+    }
+
+    /// What the final failure of the job means. Inside a scope it means nothing yet: the job that
+    /// closes the scope says what becomes of it.
+    fn meaning(&self, job: &JobKey, failure: &Failure) -> FailureMeans {
+        let record = record::failed(Some(self.step), job, failure);
+        let inside = self.frames.len() > 1;
+        if matches!(self.role, Role::Open(_)) || tree::is_stopped(&self.frames, &record) {
+            return FailureMeans::Tolerate { record };
+        }
+        let nested = self.step.nested();
+        if let Some(fallback) = nested.and_then(|nested| nested.fallback.as_ref()) {
+            return FailureMeans::Tolerate { record: record::degraded(&fallback.0, failure) };
+        }
+        if self.step.skip_on_error {
+            return FailureMeans::Tolerate { record: record::skipped_after(failure) };
+        }
+        if self.step.continue_on_error {
+            let captures = nested.is_none_or(|nested| nested.capture_errors);
+            let record = if captures { record } else { record::without_error(record) };
+            return FailureMeans::Tolerate { record };
+        }
+        if inside { FailureMeans::Tolerate { record } } else { FailureMeans::FailRun { record } }
     }
 }
 

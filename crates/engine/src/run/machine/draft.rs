@@ -51,8 +51,8 @@ impl Draft {
         workflow: &dyn Workflow,
         lease: &Lease,
         how: &Ending,
-        policy: Policy,
-        used: u32,
+        (policy, used): (Policy, u32),
+        done: &[DoneJob],
         at: &Circumstances,
     ) {
         let mut report = Report {
@@ -102,7 +102,7 @@ impl Draft {
             }
         };
         if let Some(failure) = failure {
-            self.fail(workflow, &mut report, &failure, policy, used, at);
+            self.fail(workflow, &mut report, &failure, (policy, used), done, at);
         }
         if report.job.is_terminal() {
             self.newly_done = Some(DoneJob {
@@ -131,8 +131,8 @@ impl Draft {
         workflow: &dyn Workflow,
         report: &mut Report,
         failure: &Failure,
-        policy: Policy,
-        used: u32,
+        (policy, used): (Policy, u32),
+        done: &[DoneJob],
         at: &Circumstances,
     ) {
         let lease = report.lease.clone();
@@ -163,7 +163,7 @@ impl Draft {
             }
             AfterFailure::Fail { exhausted } => {
                 report.dead_letter = exhausted;
-                match workflow.on_failure(&lease.key, failure, lease.attempt) {
+                match workflow.on_failure(&lease.key, failure, lease.attempt, done) {
                     FailureMeans::Tolerate { record } => {
                         report.job = JobState::Partial;
                         report.result = Some(record);
@@ -221,7 +221,7 @@ impl Draft {
     }
 
     /// Ends jobs that wait once the run is ending, and the stage and the run once all jobs ended.
-    pub(super) fn close(&mut self, machine: &Machine) {
+    pub(super) fn close(&mut self, workflow: &dyn Workflow, machine: &Machine) {
         let reported = self.report.as_ref().map(|report| (report.lease.job, report.job));
         let ending = !self.state.goes_on();
         if ending && !machine.state.is_terminal() {
@@ -249,7 +249,7 @@ impl Draft {
             // One that is paused, or was until now, ends with the next look.
             let may_end = self.state == RunState::Running && machine.state == RunState::Running;
             if live || may_end {
-                self.close_sealed(machine, live);
+                self.close_sealed(workflow, machine, live);
             }
         }
     }
@@ -275,7 +275,7 @@ impl Draft {
         }
     }
 
-    fn close_sealed(&mut self, machine: &Machine, live: bool) {
+    fn close_sealed(&mut self, workflow: &dyn Workflow, machine: &Machine, live: bool) {
         if live {
             if machine.stage_state == StageState::Sealed {
                 return;
@@ -288,11 +288,13 @@ impl Draft {
             });
             return;
         }
-        let newly = self.newly_done.as_ref().map(|job| job.state);
-        let mut states = machine.done.iter().map(|job| job.state).chain(newly).peekable();
-        let outcome = if states.peek().is_none() {
+        let mut done = machine.done.iter().chain(&self.newly_done).peekable();
+        let in_part = |job: &DoneJob| {
+            job.state == JobState::Partial && !workflow.is_made_good(job, &machine.done)
+        };
+        let outcome = if done.peek().is_none() {
             StageOutcome::Skipped
-        } else if states.any(|state| state == JobState::Partial) {
+        } else if done.any(in_part) {
             StageOutcome::Partial
         } else {
             StageOutcome::Succeeded

@@ -39,7 +39,7 @@ impl Workflow for Toy {
         next.map_or(Next::Seal, |key| Next::Jobs(vec![plan(key)]))
     }
 
-    fn on_failure(&self, job: &JobKey, failure: &Failure, _: u32) -> FailureMeans {
+    fn on_failure(&self, job: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
         let record = json!({ "error": failure.message });
         if job.as_str() == "b" {
             FailureMeans::Tolerate { record }

@@ -3,7 +3,9 @@
 use super::{
     COUNT, FREE_MAP, Keys, Kind, MILLIS, POSITIVE, SECONDS, Tables, Variant,
     chat::{CLAUDE, GEMINI},
-    key, later, spelling,
+    key, later,
+    pipeline::PIPELINE,
+    spelling,
 };
 
 /// The steps of a workflow.
@@ -33,14 +35,14 @@ pub(in crate::check) const STEP: Keys = Keys {
         key("clear_vars", CLEARED, "values that nothing sees after the step"),
         later("dynamic_types", "types that a templated `type` may become"),
         later("error_handler", "steps after a final failure"),
-        later("output_to_file", "a file for its value"),
-        later("output_file", "a file for its value"),
+        key("output_to_file", Kind::Template, "a file below the outputs for its value"),
+        spelling("output_file", "output_to_file", Kind::Template),
         later("output_schema", "what its value has to satisfy"),
         later("max_repairs", "how often a model may correct its answer"),
         later("streaming", "keeps its value out of memory"),
         later("cache", "reuses its result"),
         later("codebase_context", "binds the root `codebase`"),
-        later("effects", "what it touches"),
+        key("effects", EFFECTS, "what it touches, where that is not what its type does"),
     ],
     others: None,
 };
@@ -60,6 +62,8 @@ const ON_ERROR: Kind = Kind::Own(&POLICY);
 /// What a text of `on_error` is.
 pub(in crate::check) const POLICY: Kind =
     Kind::OneOf { names: &["fail", "continue", "skip"], later: &[] };
+
+const EFFECTS: Kind = Kind::OneOf { names: &["none", "read", "write"], later: &[] };
 
 pub(super) const RETRY: Keys = Keys {
     home: "`retry`",
@@ -115,6 +119,7 @@ pub(in crate::check) const STEP_TYPES: &[Variant] = &[
     here("claude", &[&CLAUDE, &OWN, &STEP], "one call to Claude"),
     here("echo", &[&ECHO, &OWN, &STEP], "gives its value back"),
     here("gemini", &[&GEMINI, &OWN, &STEP], "one call to Gemini"),
+    here("pipeline", &[&PIPELINE, &OWN, &STEP], "runs a whole pipeline as one step"),
     here("set_variable", &[&SET_VARIABLE, &STEP], "sets variables"),
     here("test_echo", &[&ECHO, &OWN, &STEP], "gives its value back"),
     beyond("gemini_instructor"),
@@ -129,7 +134,6 @@ pub(in crate::check) const STEP_TYPES: &[Variant] = &[
     beyond("switch"),
     beyond("data_transform"),
     beyond("file_ops"),
-    beyond("pipeline"),
     beyond("checkpoint"),
     beyond("codebase_query"),
     beyond("llm"),

@@ -1,0 +1,106 @@
+//! Keys of `pipeline` steps (2.16).
+
+use super::{
+    COUNT, FREE_MAP, Key, Keys, Kind, POSITIVE, ROOT, SECONDS, WORKFLOW, advisory, key, later,
+};
+
+pub(super) const PIPELINE: Keys = Keys {
+    home: "a `pipeline` step",
+    keys: &[
+        key("pipeline", Kind::Own(&INLINE), "the child, with or without `workflow` around it"),
+        key("inputs", Kind::Map(&[&INPUTS]), "what the child is given").default("{}"),
+        key("outputs", Kind::Own(&OUTPUTS), "steps of the child, or paths into them; all of them"),
+        key("config", Kind::Map(&[&CONFIG]), "what the child sees, its limits and its failure"),
+        later("pipeline_file", "the file of the child"),
+        later("pipeline_ref", "the registered name of the child"),
+        later("version", "which version of the registered child"),
+    ],
+    others: None,
+};
+
+const INLINE: Kind = Kind::Either(&[Kind::Map(&[&WORKFLOW]), Kind::Map(&[&ROOT])]);
+const INPUTS: Keys =
+    Keys { home: "`inputs` of a `pipeline` step", keys: &[], others: Some(&Kind::Tree) };
+const OUTPUTS: Kind = Kind::List(&Kind::Either(&[Kind::Text, Kind::Map(&[&OUTPUT])]));
+
+pub(in crate::check) const OUTPUT: Keys = Keys {
+    home: "an output of a `pipeline` step",
+    keys: &[
+        key("path", Kind::Text, "from the results of the child").required(),
+        key("as", Kind::Name, "its name; the last one of the path"),
+    ],
+    others: None,
+};
+
+/// A number, or a template that gives one.
+const MAX_DEPTH: Kind = Kind::Own(&Kind::Either(&[POSITIVE, Kind::Template]));
+const ON_TIMEOUT: Kind = Kind::OneOf { names: &["graceful", "immediate", "retry"], later: &[] };
+
+pub(super) const CONFIG: Keys = Keys {
+    home: "`config` of a `pipeline` step",
+    keys: &[
+        key(
+            "inherit_context",
+            Kind::Bool,
+            "the child sees variables, constants and inputs of \
+             its parent",
+        )
+        .default("false"),
+        key("inherit_providers", Kind::Bool, "the child uses the providers of its parent")
+            .default("true"),
+        key("inherit_functions", Kind::Bool, "the child sees the functions of its parent")
+            .default("false"),
+        key("timeout_seconds", SECONDS, "deadline of the whole child").default("300"),
+        key("max_depth", MAX_DEPTH, "how deep the child may stand").default("10"),
+        key("max_total_steps", POSITIVE, "steps of all children together").default("1000"),
+        key("memory_limit_mb", POSITIVE, "what its results may need").default("1024"),
+        key("max_retries", COUNT, "times the child is gone through again").default("0"),
+        key("continue_on_error", Kind::Bool, "the parent goes on when the child fails")
+            .default("false"),
+        key("capture_errors", Kind::Bool, "a tolerated failure leaves its whole error")
+            .default("true"),
+        key("fallback_value", Kind::Any, "the result when the child fails"),
+        key("on_timeout", ON_TIMEOUT, "what follows when its time is up").default("\"graceful\""),
+        noted("cache_enabled", Kind::Bool),
+        noted("cache_pipeline", Kind::Bool),
+        noted("lazy_load", Kind::Bool),
+        noted("stream_results", Kind::Bool),
+        noted("chunk_size_mb", POSITIVE),
+        noted("gc_after_steps", POSITIVE),
+        noted("gc_threshold_mb", POSITIVE),
+        noted("memory_check_enabled", Kind::Bool),
+        noted("collect_metrics", Kind::Bool),
+        noted("trace_level", Kind::Text),
+        noted("trace_config", FREE_MAP),
+        noted("debug", Kind::Bool),
+        noted("preserve_error_context", Kind::Bool),
+        noted("error_context_fields", Kind::Texts),
+        noted("reuse_workspace", Kind::Bool),
+        noted("pool_size", POSITIVE),
+        later("workspace_dir", "a directory of its own"),
+        later("workspace_enabled", "a fresh directory of its own"),
+        later("cleanup_on_success", "removes that directory"),
+        later("cleanup_on_error", "removes that directory"),
+        later("workspace", "the long form of the keys of directories"),
+        later("warn_at_depth", "an event before the limit"),
+        later("memory_warning_mb", "an event before the limit"),
+        later("timeout_warning_seconds", "an event before the limit"),
+        later("retry_on", "which failures are tried again"),
+        later("checkpoint_enabled", "exports of the child"),
+        later("checkpoint_frequency", "how often the child is exported"),
+        later("checkpoint_dir", "where the child is exported to"),
+        later("enable_tracing", "attributes of spans"),
+        later("trace_metadata", "attributes of spans"),
+        later("mock_mode", "answers the child's steps from a map"),
+        later("mock_responses", "that map"),
+        later("graceful_timeout", "when to end in order"),
+        later("immediate_timeout", "when to end at once"),
+        later("prune_results", "fields of the outputs that are kept or left out"),
+        later("allow_recursion", "permits a cycle"),
+    ],
+    others: None,
+};
+
+const fn noted(name: &'static str, kind: Kind) -> Key {
+    advisory(name, kind, "for others")
+}

@@ -1,0 +1,458 @@
+//! `pipeline` steps: the child in its own scope, and what passes between it and its parent (2.16).
+
+use std::mem;
+
+use perennial_core::retry::RetryPolicy;
+
+use super::{
+    Check, Known, Section, keys, policy,
+    references::{Around, Standpoint},
+};
+use crate::{
+    definition::{
+        Input, MAX_DEPTH, MEMORY_LIMIT_MB, Model, Nested, OnTimeout, Ordered, Output, WITHIN_MS,
+    },
+    diagnostic::{Code, Finding, Severity},
+    expression::{TemplateTree, TextPath},
+    source::{Content, Extent, Node},
+    spelling,
+};
+
+/// Where a child may come from.
+const SOURCES: [&str; 3] = ["pipeline", "pipeline_file", "pipeline_ref"];
+
+/// What `config` says of the step as a whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Policies {
+    pub(super) retry: Option<RetryPolicy>,
+    pub(super) continue_on_error: bool,
+}
+
+/// What passes into a child, as far as it is known at load.
+struct Given<'n> {
+    section: Option<Section<'n>>,
+    inherits: bool,
+}
+
+impl Check<'_> {
+    /// The child of a `pipeline` step.
+    pub(super) fn nested(
+        &mut self,
+        section: &Section<'_>,
+        name: &str,
+        within_ms: Option<u64>,
+        from: Standpoint<'_>,
+    ) -> Option<Nested> {
+        let inputs = self.nested_inputs(section, from);
+        let config = section.map("config");
+        let flag = |key: &str| config.as_ref().and_then(|config| config.flag(key));
+        let count = |key: &str| config.as_ref().and_then(|config| config.count(key));
+        let inherit_context = flag("inherit_context").unwrap_or(false);
+        let max_depth = match &config {
+            Some(config) => {
+                self.not_inherited(config);
+                self.max_depth(config, from)
+            }
+            None => Some(None),
+        };
+        let own = config.as_ref().and_then(|config| config.millis("timeout_seconds"));
+        let within_ms = match (own, within_ms) {
+            (Some(own), Some(step)) => own.min(step),
+            (own, step) => own.or(step).unwrap_or(WITHIN_MS),
+        };
+        let on_timeout = config.as_ref().and_then(|config| config.text("on_timeout"));
+        let fallback = config.as_ref().and_then(|config| config.node("fallback_value"));
+        let depth = match &max_depth {
+            Some(Some(TemplateTree::Number(number))) => Depth::Fixed(number.as_u64()),
+            Some(None) => Depth::Fixed(None),
+            _ => Depth::Later,
+        };
+        let given = Given { section: section.map("inputs"), inherits: inherit_context };
+        let child = self.child(section, name, depth, &given);
+        let outputs = self.outputs(section, child.as_ref());
+        Some(Nested {
+            child: Box::new(child?),
+            inputs: inputs?,
+            outputs: outputs?,
+            inherit_context,
+            within_ms,
+            max_depth: max_depth?,
+            max_total_steps: count("max_total_steps"),
+            memory_limit_mb: count("memory_limit_mb").unwrap_or(MEMORY_LIMIT_MB),
+            fallback: fallback.map(|node| Ordered(node.to_value())),
+            capture_errors: flag("capture_errors").unwrap_or(true),
+            on_timeout: match on_timeout {
+                Some("immediate") => OnTimeout::Immediate,
+                Some("retry") => OnTimeout::Retry,
+                Some(_) | None => OnTimeout::Graceful,
+            },
+        })
+    }
+
+    /// Keys of `config` that speak of the step as a whole.
+    pub(super) fn nested_policies(&mut self, section: &Section<'_>) -> Policies {
+        let Some(config) = section.map("config") else { return Policies::default() };
+        let continue_on_error = config.flag("continue_on_error").unwrap_or(false);
+        let retries = config.count("max_retries");
+        if retries.is_some() && section.get("retry").is_some() {
+            let text = "config.max_retries and retry exclude each other";
+            self.findings.push(config.fault(207, "max_retries", text));
+        }
+        let retry = retries
+            .map(|retries| RetryPolicy { max_attempts: retries.saturating_add(1), ..policy::OWN });
+        Policies { retry, continue_on_error }
+    }
+
+    fn nested_inputs(
+        &mut self,
+        section: &Section<'_>,
+        from: Standpoint<'_>,
+    ) -> Option<Vec<(String, TemplateTree)>> {
+        if section.get("inputs").is_none() {
+            return Some(Vec::new());
+        }
+        let inputs = section.map("inputs")?;
+        let trees: Vec<Option<(String, TemplateTree)>> = inputs
+            .entries()
+            .map(|entry| {
+                let pointer = inputs.pointer_of(&entry.key);
+                let tree = self.template_tree(&entry.value, &pointer, from)?;
+                Some((entry.key.clone(), tree))
+            })
+            .collect();
+        trees.into_iter().collect()
+    }
+
+    /// Values of `config` for which this version has nothing to do yet.
+    fn not_inherited(&mut self, config: &Section<'_>) {
+        for (key, usual) in [("inherit_providers", true), ("inherit_functions", false)] {
+            if config.flag(key).is_some_and(|value| value != usual) {
+                self.later(config, key, &format!("`{key}: {}`", !usual));
+            }
+        }
+    }
+
+    /// `Some(None)` when there is none.
+    fn max_depth(
+        &mut self,
+        config: &Section<'_>,
+        from: Standpoint<'_>,
+    ) -> Option<Option<TemplateTree>> {
+        let Some(node) = config.node("max_depth") else { return Some(None) };
+        match &node.content {
+            Content::Text { value, .. } if value.contains("{{") => {
+                self.template_tree(node, &config.pointer_of("max_depth"), from).map(Some)
+            }
+            Content::Null
+            | Content::Bool(_)
+            | Content::Number(_)
+            | Content::Text { .. }
+            | Content::List(_)
+            | Content::Map(_) => {
+                self.fits(config, "max_depth", &keys::POSITIVE).then_some(())?;
+                let depth = config.count("max_depth")?;
+                Some(Some(TemplateTree::Number(depth.into())))
+            }
+        }
+    }
+
+    /// The model of the child, from its one source.
+    fn child(
+        &mut self,
+        section: &Section<'_>,
+        name: &str,
+        depth: Depth,
+        given: &Given<'_>,
+    ) -> Option<Model> {
+        let sources: Vec<&str> =
+            SOURCES.into_iter().filter(|key| section.get(key).is_some()).collect();
+        let source = match sources.as_slice() {
+            [] => {
+                let text = "No pipeline source specified";
+                let finding = Finding::error(Code(501), text).at(section.start());
+                let hint = "give `pipeline`, `pipeline_file` or `pipeline_ref`";
+                self.findings.push(finding.pointer(section.pointer.as_str()).hint(hint));
+                return None;
+            }
+            [source] => *source,
+            [_, second, ..] => {
+                let text = format!("{} exclude each other", sources.join(" and "));
+                self.findings.push(section.fault(207, second, text));
+                return None;
+            }
+        };
+        self.depth_fits(section, depth)?;
+        // What is no source of this version was reported with the keys.
+        (source == "pipeline").then_some(())?;
+        self.inline_child(section, name, depth, given)
+    }
+
+    /// The child stands no deeper than the limits say, as far as they are known.
+    fn depth_fits(&mut self, section: &Section<'_>, depth: Depth) -> Option<()> {
+        let stands = u64::try_from(self.around.len()).unwrap_or(u64::MAX).saturating_add(1);
+        let outer = self.around.last().and_then(|around| around.max_depth);
+        let most = match (depth, outer) {
+            (Depth::Fixed(Some(own)), Some(outer)) => own.min(outer),
+            (Depth::Fixed(own), outer) => own.or(outer).unwrap_or(MAX_DEPTH.into()),
+            (Depth::Later, Some(outer)) => outer,
+            (Depth::Later, None) => return Some(()),
+        };
+        if stands <= most {
+            return Some(());
+        }
+        let text = format!("Maximum nesting depth ({most}) exceeded: current depth is {stands}");
+        let at = section.node("name").map_or(section.start(), |node| node.extent);
+        self.findings
+            .push(Finding::error(Code(505), text).at(at).pointer(section.pointer.as_str()));
+        None
+    }
+
+    fn inline_child(
+        &mut self,
+        section: &Section<'_>,
+        name: &str,
+        depth: Depth,
+        given: &Given<'_>,
+    ) -> Option<Model> {
+        let node = section.node("pipeline")?;
+        let pointer = section.pointer_of("pipeline");
+        let whole = format!("the child of step `{name}`");
+        let Some(mut workflow) = Section::of(node, &pointer, "", &whole) else {
+            let finding = section.fault(503, "pipeline", "Invalid inline pipeline format");
+            self.findings.push(finding.hint("a map with `name` and `steps`"));
+            return None;
+        };
+        if let Some(wrapped) = workflow.node("workflow") {
+            self.shape(&workflow.clone().read_by(&[&keys::ROOT]));
+            let inner = workflow.pointer_of("workflow");
+            let Some(section) = Section::of(wrapped, &inner, "", &whole) else {
+                let text = "Invalid inline pipeline format: `workflow` must be a map";
+                self.findings.push(workflow.fault(503, "workflow", text));
+                return None;
+            };
+            workflow = section;
+        }
+        let outer = self.around.last().and_then(|around| around.max_depth);
+        let max_depth = match (depth, outer) {
+            (Depth::Fixed(Some(own)), Some(outer)) => Some(own.min(outer)),
+            (Depth::Fixed(own), outer) => own.or(outer),
+            (Depth::Later, outer) => outer,
+        };
+        let mut known = Known::default();
+        if given.inherits {
+            known.inherit(&self.known);
+        }
+        if let Some(inputs) = &given.section {
+            known.given.extend(inputs.keys().map(str::to_owned));
+        }
+        let around = mem::replace(&mut self.known, known);
+        self.around.push(Around { known: around, step: name.to_owned(), max_depth });
+        let model = self.workflow(workflow);
+        let known = match self.around.pop() {
+            Some(around) => mem::replace(&mut self.known, around.known),
+            None => return None,
+        };
+        self.inputs_fit(section, name, model.as_ref(), &known, given);
+        model
+    }
+
+    /// What the child needs is given, and what is given it knows.
+    fn inputs_fit(
+        &mut self,
+        section: &Section<'_>,
+        name: &str,
+        model: Option<&Model>,
+        known: &Known,
+        given: &Given<'_>,
+    ) {
+        let implied: Vec<Input> = known.implied.iter().map(Input::implied).collect();
+        let inputs = model.map_or(&implied, |model| &model.inputs);
+        let passed = |name: &str| given.section.as_ref().is_some_and(|it| it.get(name).is_some());
+        let at = section.get("inputs").map(|entry| entry.key_extent);
+        let at = at.or(section.node("name").map(|node| node.extent)).unwrap_or(section.extent);
+        for input in inputs.iter().filter(|input| input.required && input.default.is_none()) {
+            let input = input.name.as_str();
+            let constant = input.strip_prefix("global_vars.");
+            if passed(input) {
+                continue;
+            }
+            if given.inherits {
+                let bound = match constant {
+                    Some(constant) => self.known.globals.contains(constant),
+                    None => self.known.inputs.contains(input),
+                };
+                if !bound {
+                    self.inherit_input(section, input, at);
+                }
+                continue;
+            }
+            let text = format!(
+                "Step '{name}' missing required 'inputs.{input}' field: its child uses `{input}` \
+                 and binds it nowhere"
+            );
+            let hint = self.input_hint(input);
+            let finding = Finding::error(Code(201), text).at(at);
+            self.findings.push(finding.pointer(section.pointer_of("inputs")).hint(hint));
+        }
+        let Some(section) = &given.section else { return };
+        let declares = inputs.iter().any(|input| input.declared);
+        for entry in section.entries() {
+            let Some(input) = inputs.iter().find(|input| input.name == entry.key) else {
+                if declares {
+                    let text = format!("the child declares its inputs and not `{}`", entry.key);
+                    let names = inputs.iter().map(|input| input.name.as_str());
+                    self.findings.push(
+                        Finding::new(Code(512), Severity::Warning, text)
+                            .at(entry.key_extent)
+                            .pointer(section.pointer_of(&entry.key))
+                            .maybe_hint(spelling::did_you_mean(&entry.key, names)),
+                    );
+                }
+                continue;
+            };
+            if let Some(fault) = literal(&entry.value).and_then(|value| input.fault(&value)) {
+                let text = format!("input `{}` of the child: {fault}", entry.key);
+                self.findings.push(section.fault(510, &entry.key, text));
+            }
+        }
+    }
+
+    fn inherit_input(&mut self, section: &Section<'_>, input: &str, at: Extent) {
+        for (extent, finding) in self.imply(input, at) {
+            self.findings.push(finding.at(extent).pointer(section.pointer.as_str()));
+        }
+    }
+
+    /// How a parent can give `input`.
+    fn input_hint(&self, input: &str) -> String {
+        if input.starts_with("global_vars.") {
+            return "set `inherit_context: true` in `config`".to_owned();
+        }
+        let value = if self.known.steps.contains_key(input) {
+            format!("steps.{input}")
+        } else {
+            input.to_owned()
+        };
+        format!("write `inputs: {{{input}: \"{{{{ {value} }}}}\"}}`")
+    }
+
+    /// `outputs`: names of the child's steps, or paths into them.
+    fn outputs(&mut self, section: &Section<'_>, child: Option<&Model>) -> Option<Vec<Output>> {
+        if section.get("outputs").is_none() {
+            return Some(Vec::new());
+        }
+        let Some(items) = section.list("outputs") else {
+            self.findings.push(section.wrong_type("outputs", "a list"));
+            return None;
+        };
+        let pointer = section.pointer_of("outputs");
+        let mut outputs: Vec<Output> = Vec::new();
+        let mut whole = true;
+        for (place, node) in items.iter().enumerate() {
+            let pointer = format!("{pointer}/{place}");
+            let Some((output, at)) = self.output(node, &pointer, section, child) else {
+                whole = false;
+                continue;
+            };
+            if outputs.iter().any(|other| other.name() == output.name()) {
+                let text = format!("duplicate output `{}`", output.name());
+                self.findings.push(Finding::error(Code(301), text).at(at).pointer(pointer));
+            }
+            outputs.push(output);
+        }
+        whole.then_some(outputs)
+    }
+
+    fn output(
+        &mut self,
+        node: &Node,
+        pointer: &str,
+        section: &Section<'_>,
+        child: Option<&Model>,
+    ) -> Option<(Output, Extent)> {
+        if let Some(name) = node.as_text() {
+            let text = || format!("Output '{name}' not found in results");
+            self.output_step(name, node.extent, pointer, child, text);
+            return Some((Output::Step(name.to_owned()), node.extent));
+        }
+        let whole = format!("an output of {}", section.whole);
+        let Some(inner) = Section::of(node, pointer, "output ", &whole) else {
+            let text = "an output must be the name of a step or a map with `path` and `as`";
+            self.findings.push(Finding::error(Code(203), text).at(node.extent).pointer(pointer));
+            return None;
+        };
+        let inner = inner.read_by(&[&keys::OUTPUT]);
+        self.shape(&inner);
+        let Some(path_node) = inner.node("path") else {
+            let text = "output missing required 'path' field";
+            self.findings.push(Finding::error(Code(201), text).at(node.extent).pointer(pointer));
+            return None;
+        };
+        let path = inner.text("path")?;
+        let name = match inner.get("as") {
+            Some(entry) => self.valid_name(entry, &inner.pointer_of("as"), "output")?,
+            None => last_name(path).to_owned(),
+        };
+        match TextPath::parse(path) {
+            Err(error) => {
+                let code = if path.trim_start().starts_with('$') { 410 } else { 401 };
+                self.syntax_errors(path_node, &inner.pointer_of("path"), code, vec![error]);
+                return None;
+            }
+            Ok(TextPath::Definite(segments)) => {
+                if let Some((first, _)) = segments.first().and_then(|segment| segment.field()) {
+                    let text = || format!("Path '{path}' not found in results");
+                    let pointer = inner.pointer_of("path");
+                    self.output_step(first, path_node.extent, &pointer, child, text);
+                }
+            }
+            Ok(TextPath::Query(_)) => (),
+        }
+        Some((Output::Path { path: path.to_owned(), name }, path_node.extent))
+    }
+
+    /// The step that an output begins with has to be one of the child's.
+    fn output_step(
+        &mut self,
+        name: &str,
+        at: Extent,
+        pointer: &str,
+        child: Option<&Model>,
+        text: impl Fn() -> String,
+    ) {
+        let Some(child) = child else { return };
+        if child.steps.iter().any(|step| step.name == name) {
+            return;
+        }
+        let text = format!("{}: the child `{}` has no step `{name}`", text(), child.name);
+        let names = child.steps.iter().map(|step| step.name.as_str());
+        let finding = Finding::error(Code(511), text).at(at).pointer(pointer);
+        self.findings.push(finding.maybe_hint(spelling::did_you_mean(name, names)));
+    }
+}
+
+/// The limit of depth that a step names, as far as it is known at load.
+#[derive(Clone, Copy, Debug)]
+enum Depth {
+    Fixed(Option<u64>),
+    /// A template tells when the child is opened.
+    Later,
+}
+
+/// The value of `node` when nothing of it is evaluated.
+fn literal(node: &Node) -> Option<serde_json::Value> {
+    let plain = match &node.content {
+        Content::Null | Content::Bool(_) | Content::Number(_) => true,
+        Content::Text { value, .. } => !value.contains("{{"),
+        Content::List(items) => items.iter().all(|item| literal(item).is_some()),
+        Content::Map(entries) => entries.iter().all(|entry| literal(&entry.value).is_some()),
+    };
+    plain.then(|| node.to_value())
+}
+
+/// The last name in a path.
+fn last_name(path: &str) -> &str {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+    let mut parts = path.split(|c: char| !is_part(c));
+    parts.rfind(|part| part.contains(|c: char| !c.is_ascii_digit())).unwrap_or(path)
+}

@@ -1,0 +1,57 @@
+//! What a definition says about files.
+
+use serde::{Deserialize, Serialize};
+
+use crate::expression::Template;
+
+/// Directories and exports, as the document names them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct DocumentFiles {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) workspace_dir: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) output_dir: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) checkpoint_dir: Option<String>,
+    /// Present when exports are on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) exports: Option<Exports>,
+    /// `lenient.missing_files: at_use`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) missing_at_use: bool,
+    /// `lenient.read_outside_roots`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) read_outside_roots: bool,
+}
+
+/// When checkpoints are exported, and which are kept (1.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exports {
+    /// After every so many ended steps.
+    pub interval: u32,
+    /// How many files with a time stamp are kept; all of them when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_last: Option<u32>,
+}
+
+impl DocumentFiles {
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// `output_to_file`: a path below the outputs, with holes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct OutputFile(pub(crate) Template);
+
+/// What a step touches (YR-12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Effects {
+    None,
+    Read,
+    Write,
+}

@@ -1,0 +1,81 @@
+//! `pipeline`: a whole pipeline as one step (2.16).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Model, Ordered};
+use crate::expression::TemplateTree;
+
+/// A pipeline inside a step, and what passes between it and the pipeline around it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nested {
+    /// The child, whole: a definition needs nothing beside its bytes.
+    pub(crate) child: Box<Model>,
+    /// What the child is given, in the terms of the parent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) inputs: Vec<(String, TemplateTree)>,
+    /// What the parent gets; nothing named is everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) outputs: Vec<Output>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) inherit_context: bool,
+    /// Deadline of one round through the child.
+    pub(crate) within_ms: u64,
+    /// How deep the child may stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_depth: Option<TemplateTree>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_total_steps: Option<u32>,
+    pub(crate) memory_limit_mb: u32,
+    /// The result when the child fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fallback: Option<Ordered>,
+    /// Whether a tolerated failure leaves its whole error.
+    pub(crate) capture_errors: bool,
+    #[serde(default, skip_serializing_if = "OnTimeout::is_graceful")]
+    pub(crate) on_timeout: OnTimeout,
+}
+
+/// One output of a child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Output {
+    /// The value of a step under its name.
+    Step(String),
+    /// What a path leads to, under another name.
+    Path { path: String, name: String },
+}
+
+/// What becomes of a child whose time is up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnTimeout {
+    /// It fails, and what it has so far is kept with the failure.
+    #[default]
+    Graceful,
+    /// It fails.
+    Immediate,
+    /// It is gone through again, as often as its retries allow.
+    Retry,
+}
+
+impl OnTimeout {
+    fn is_graceful(&self) -> bool {
+        *self == Self::Graceful
+    }
+}
+
+impl Output {
+    /// Its name in the outputs.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Step(name) | Self::Path { name, .. } => name,
+        }
+    }
+}
+
+/// Limits that hold when nobody names others (1.11).
+pub(crate) const MAX_DEPTH: u32 = 10;
+pub(crate) const MAX_TOTAL_STEPS: u32 = 1_000;
+pub(crate) const MEMORY_LIMIT_MB: u32 = 1_024;
+pub(crate) const WITHIN_MS: u64 = 300_000;

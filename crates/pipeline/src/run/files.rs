@@ -1,0 +1,134 @@
+//! The files of a run, and the value that a step leaves in one (YR-63).
+
+use std::path::PathBuf;
+
+use perennial_core::{FailureClass, failure::Failure};
+use perennial_tools::files::{Base, Directories, Files, RootsSpec};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{PipelineRun, failure::stopped, scope::Scope};
+use crate::{
+    definition::{OutputFile, Step, StepKind},
+    expression::{Expression, Place, Standing, evaluate, pretty, to_text},
+};
+
+/// Where a run works and what it may touch; recorded with it, so that a resume works there as well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunDirectories {
+    /// Its directories.
+    #[serde(flatten)]
+    pub directories: Directories,
+    /// Directories of its documents, absolute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub documents: Vec<PathBuf>,
+    /// Further places to read and write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<PathBuf>,
+}
+
+impl RunDirectories {
+    /// The roots of a run with these directories.
+    pub fn roots(&self, read_anywhere: bool) -> RootsSpec {
+        let mut spec = RootsSpec::new(self.directories.clone());
+        spec.documents.clone_from(&self.documents);
+        spec.allowed.clone_from(&self.allowed);
+        spec.read_anywhere = read_anywhere;
+        spec
+    }
+}
+
+impl PipelineRun {
+    /// The files of the run. Its directories are made and opened by whoever asks first in this process.
+    ///
+    /// # Errors
+    ///
+    /// When the run has no directories, or they cannot be made.
+    pub(super) async fn files(&self) -> Result<&Files, Failure> {
+        let open = async || {
+            let Some(recorded) = &self.settings.directories else {
+                let text = "the run was started without directories, and this step works on files";
+                return Err(Failure::new(FailureClass::Io, "PL610", text));
+            };
+            let spec = recorded.roots(self.pipeline.model.files.read_outside_roots);
+            Files::make(spec).await.map_err(|error| error.failure())
+        };
+        self.files.get_or_try_init(open).await
+    }
+
+    /// Leaves the value of `step` in its file, and says in its record which one. What is written follows from the
+    /// record and the definition alone: an attempt that is repeated writes the same, or finds it there.
+    ///
+    /// # Errors
+    ///
+    /// When the name has no value or is not allowed, or the file cannot be written.
+    pub(super) async fn leave(
+        &self,
+        step: &Step,
+        file: &OutputFile,
+        mut record: Value,
+        scope: &Scope<'_>,
+    ) -> Result<Value, Failure> {
+        let path = file.path(scope)?;
+        let is_json = std::path::Path::new(&path)
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+        let text = match (&step.kind, &record["text"]) {
+            (StepKind::Chat(_), Value::String(text)) if !is_json => text.clone(),
+            _ => pretty(&record),
+        };
+        let files = self.files().await?;
+        let written = files.write_atomic(Base::Outputs, &path, text.into_bytes()).await;
+        written.map_err(|error| error.failure())?;
+        // A bare value has no place for it.
+        if let (Value::Object(map), StepKind::Chat(_) | StepKind::SetVariable(_)) =
+            (&mut record, &step.kind)
+        {
+            map.insert("output_file".to_owned(), path.into());
+        }
+        Ok(record)
+    }
+}
+
+/// Functions that make any text fit for a name.
+const HARMLESS: [&str; 2] = ["slug", "path"];
+
+impl OutputFile {
+    /// The path, with values in its holes. A value that a model, or a step, may have made up must not choose
+    /// directories (YT-34).
+    fn path(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        for hole in self.0.holes() {
+            let value = evaluate(hole, scope, Place::Template).map_err(|stop| stopped(&stop))?;
+            let text = to_text(&value);
+            let splits = text.contains(['/', '\\']) || matches!(text.trim(), "." | "..");
+            if splits && !is_harmless(hole) && !is_trusted(hole, scope) {
+                let text = format!(
+                    "the value {text:?} in the file name `{}` has a path separator: pass it through \
+                     `| slug` or `| path`",
+                    self.0.written()
+                );
+                return Err(Failure::new(FailureClass::Path, "PL609", text));
+            }
+        }
+        self.0.text(scope).map_err(|stop| stopped(&stop))
+    }
+}
+
+/// Whether the last thing done to the value makes it harmless.
+fn is_harmless(hole: &Expression) -> bool {
+    let last = if let Expression::Piped { calls, .. } = hole {
+        calls.last()
+    } else if let Expression::Call(call) = hole {
+        Some(call)
+    } else {
+        None
+    };
+    last.is_some_and(|call| HARMLESS.contains(&call.function.name))
+}
+
+/// Whether all it is made of comes from who started the run or wrote the document.
+fn is_trusted(hole: &Expression, scope: &Scope<'_>) -> bool {
+    let mut trusted = true;
+    hole.paths(Standing::default(), &mut |path, _| trusted &= scope.is_given(&path.root));
+    trusted
+}

@@ -1,0 +1,263 @@
+//! A `pipeline` step: what opens its child, and what closes it (2.16).
+
+use std::time::Duration;
+
+use perennial_core::{
+    FailureClass,
+    failure::Failure,
+    retry::AfterFailure,
+    run::{JobState, SkipReason},
+};
+use perennial_engine::{AttemptCx, Outcome};
+use serde_json::{Map, Value, json};
+
+use super::{
+    PipelineRun,
+    attempt::begin,
+    failure::stopped,
+    limits::{Limits, violation},
+    record::{Inside, limit_of},
+    scope::Scope,
+    tree::{Done, Due, Ended, Frame, is_stopped},
+};
+use crate::{
+    definition::{MAX_DEPTH, MAX_TOTAL_STEPS, Nested, OnTimeout, Output, Step},
+    expression::{TextPath, query},
+};
+
+impl PipelineRun {
+    /// Opens the child for this round: its condition, its inputs, its limits.
+    ///
+    /// # Errors
+    ///
+    /// The failure of the step.
+    pub(super) async fn open(
+        &self,
+        cx: &AttemptCx,
+        due: &Due<'_>,
+        done: &Done<'_>,
+        round: u32,
+    ) -> Result<Outcome, Failure> {
+        let step = due.step;
+        let Some(nested) = step.nested() else {
+            return Err(super::workflow::unknown_job(&cx.job));
+        };
+        if round > 1 {
+            // What the child is given stays as it was, or what it completed could not be kept.
+            let pause = pause(step, round);
+            tokio::time::sleep(pause).await;
+            let at = cx.now.after(pause);
+            return Ok(Outcome::Succeeded(json!({ "opened_at": at, "round": round })));
+        }
+        let mut scope = Scope::new(self, cx, due, done);
+        if let Some(skipped) = begin(step, &mut scope)? {
+            return Ok(skipped);
+        }
+        let mut given = Map::new();
+        for (name, tree) in &nested.inputs {
+            given.insert(name.clone(), tree.value(&scope).map_err(|stop| stopped(&stop))?);
+        }
+        let context = nested.inherit_context.then(|| scope.context());
+        if let Some(inherited) = context.as_ref().and_then(|context| context.inputs.as_object()) {
+            for (name, value) in inherited {
+                given.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        let inputs = nested.child.bind_inputs(&given).map_err(|errors| {
+            let lines: Vec<String> = errors.lines().into_iter().map(|(_, text)| text).collect();
+            let code = if errors.missing.is_empty() { "PL510" } else { "PL509" };
+            Failure::new(FailureClass::Reference, code, lines.join("; "))
+        })?;
+        let mut opening = json!({ "opened_at": cx.now, "inputs": inputs });
+        if let Some(context) = context {
+            opening["variables"] = context.variables;
+            opening["global_vars"] = context.global_vars;
+        }
+        self.limit(cx, due, done, nested, &scope, &mut opening)?;
+        Ok(Outcome::Succeeded(opening))
+    }
+
+    /// Refuses a child that stands too deep or has too many steps, and records what binds those
+    /// inside it.
+    fn limit(
+        &self,
+        cx: &AttemptCx,
+        due: &Due<'_>,
+        done: &Done<'_>,
+        nested: &Nested,
+        scope: &Scope<'_>,
+        opening: &mut Value,
+    ) -> Result<(), Failure> {
+        let around = |key: &str| {
+            let record = due.frames.last()?.opened.as_ref()?.record;
+            record[key].as_u64()
+        };
+        let own_depth = match &nested.max_depth {
+            Some(tree) => Some(depth(&tree.value(scope).map_err(|stop| stopped(&stop))?)?),
+            None => None,
+        };
+        // What is told inside can only narrow what is told outside.
+        let narrow = |own: Option<u64>, outer: Option<u64>| match (own, outer) {
+            (Some(own), Some(outer)) => Some(own.min(outer)),
+            (own, outer) => own.or(outer),
+        };
+        let max_depth = narrow(own_depth, around("max_depth"));
+        let max_steps = narrow(nested.max_total_steps.map(u64::from), around("max_total_steps"));
+        let depth = due.frames.len() as u64;
+        let total =
+            Limits::new(&due.frames, done, cx.now).total_steps() + nested.child.steps.len() as u64;
+        let names = due.frames.iter().map(|frame| frame.model.name.as_str());
+        let names: Vec<&str> = names.chain([nested.child.name.as_str()]).collect();
+        let refuse =
+            |code: &str, error: &str| Err(violation(code, error, &names, total, Duration::ZERO));
+        let most = max_depth.unwrap_or(MAX_DEPTH.into());
+        if depth > most {
+            let error =
+                format!("Maximum nesting depth ({most}) exceeded: current depth is {depth}");
+            return refuse("PL801", &error);
+        }
+        let most = max_steps.unwrap_or(MAX_TOTAL_STEPS.into());
+        if total > most {
+            let error = format!("Maximum total steps ({most}) exceeded: current total is {total}");
+            return refuse("PL802", &error);
+        }
+        opening["total_steps"] = Value::from(total);
+        for (key, value) in [("max_depth", max_depth), ("max_total_steps", max_steps)] {
+            if let Some(value) = value {
+                opening[key] = Value::from(value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the child: its outputs are the result of the step.
+    ///
+    /// # Errors
+    ///
+    /// The failure of the child, or outputs that are not there.
+    pub(super) fn close(
+        &self,
+        cx: &AttemptCx,
+        due: &Due<'_>,
+        done: &Done<'_>,
+        ended: &Ended<'_>,
+    ) -> Result<Outcome, Failure> {
+        let Some(nested) = due.step.nested() else {
+            return Err(super::workflow::unknown_job(&cx.job));
+        };
+        let (child, job) = match ended {
+            Ended::Unopened(job) if job.state == JobState::Skipped => {
+                let record = shaped(nested, job.result.clone());
+                return Ok(Outcome::Skipped { reason: SkipReason::NotApplicable, record });
+            }
+            Ended::Through(child) => {
+                let scope = Scope::of_frame(self, cx, child, due.step, done);
+                let outputs = outputs(nested, child, &scope).map_err(|missing| {
+                    failed(nested, "PL603", FailureClass::Reference, &missing)
+                })?;
+                let record = shaped(nested, outputs);
+                Limits::new(&due.frames, done, cx.now).admit(Some(&record))?;
+                return Ok(Outcome::Succeeded(record));
+            }
+            Ended::Unopened(job) => (None, *job),
+            Ended::Failed(child, job) => (Some(child), *job),
+        };
+        let error = &job.result["error"];
+        let message = error["message"].as_str().unwrap_or("it ended without saying why");
+        let class = error["class"].as_str().and_then(FailureClass::from_name);
+        let mut failure = failed(nested, "PL614", class.unwrap_or(FailureClass::Internal), message);
+        let keeps = nested.on_timeout != OnTimeout::Immediate || error["code"] != "PL807";
+        let partial = child.filter(|_| keeps).map(|child| {
+            let scope = Scope::of_frame(self, cx, child, due.step, done);
+            all_outputs(child, &scope)
+        });
+        let outer = is_stopped(&due.frames, &job.result);
+        let limit_of = limit_of(&job.result).filter(|_| outer).map(str::to_owned);
+        failure.detail = Inside { cause: Some(error.clone()), partial, limit_of }.detail();
+        Err(failure)
+    }
+}
+
+/// YS-99.
+fn failed(nested: &Nested, code: &str, class: FailureClass, message: &str) -> Failure {
+    let text = format!("Nested pipeline '{}' failed: {message}", nested.child.name);
+    Failure::new(class, code, text)
+}
+
+/// The pause before this round.
+pub(super) fn pause(step: &Step, round: u32) -> Duration {
+    match step.retry.after(FailureClass::Transient, round.saturating_sub(1), None, 1.0) {
+        AfterFailure::RetryIn(pause) => pause,
+        AfterFailure::Fail { .. } => Duration::ZERO,
+    }
+}
+
+/// The evaluated `max_depth`.
+fn depth(value: &Value) -> Result<u64, Failure> {
+    let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
+    number.filter(|depth| *depth > 0).ok_or_else(|| {
+        let text = format!("config.max_depth must be a positive integer, got: {value}");
+        Failure::new(FailureClass::Expression, "PL205", text)
+    })
+}
+
+/// With inputs the outputs stand under `result` (YS-98).
+fn shaped(nested: &Nested, outputs: Value) -> Value {
+    if nested.inputs.is_empty() { outputs } else { json!({ "result": outputs }) }
+}
+
+/// What the parent gets (YS-97).
+///
+/// # Errors
+///
+/// Everything that is missing.
+fn outputs(nested: &Nested, child: &Frame<'_>, scope: &Scope<'_>) -> Result<Value, String> {
+    if nested.outputs.is_empty() {
+        return Ok(all_outputs(child, scope));
+    }
+    let mut found = Map::new();
+    let mut missing = Vec::new();
+    for output in &nested.outputs {
+        let value = match output {
+            Output::Step(name) => scope.value_view(name).cloned(),
+            Output::Path { path, .. } => at_path(path, child, scope),
+        };
+        match (value.filter(|value| !value.is_null()), output) {
+            (Some(value), _) => {
+                found.insert(output.name().to_owned(), value);
+            }
+            (None, Output::Step(name)) => {
+                missing.push(format!("Output '{name}' not found in results"));
+            }
+            (None, Output::Path { path, .. }) => {
+                missing.push(format!("Path '{path}' not found in results"));
+            }
+        }
+    }
+    if missing.is_empty() { Ok(Value::Object(found)) } else { Err(missing.join("; ")) }
+}
+
+/// What every step of the child left so far.
+fn all_outputs(child: &Frame<'_>, scope: &Scope<'_>) -> Value {
+    let steps = child.model.steps.iter();
+    let values = steps.filter_map(|step| {
+        let value = scope.value_view(&step.name)?;
+        Some((step.name.clone(), value.clone()))
+    });
+    Value::Object(values.collect())
+}
+
+/// What `path` leads to, from the results of the child.
+fn at_path(path: &str, child: &Frame<'_>, scope: &Scope<'_>) -> Option<Value> {
+    match TextPath::parse(path).ok()? {
+        TextPath::Definite(segments) => {
+            let (first, rest) = segments.split_first()?;
+            let (name, _) = first.field()?;
+            scope.step_field(name, rest).ok().map(|value| value.into_owned())
+        }
+        TextPath::Query(path) => {
+            let found = query(&path, &all_outputs(child, scope));
+            found.as_array().is_some_and(|found| !found.is_empty()).then_some(found)
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The tree of steps while it runs: which scopes are open, and what is due in the innermost.
+//!
+//! Everything is read from what is done: the same jobs give the same tree in every process.
+
+use std::collections::HashMap;
+
+use perennial_core::{
+    Timestamp,
+    run::{JobKey, JobState, StepPath},
+};
+use perennial_engine::DoneJob;
+use serde_json::Value;
+
+use super::record::limit_of;
+use crate::definition::{Model, Nested, OnTimeout, Step};
+
+/// What is done, by its key.
+pub(super) type Done<'a> = HashMap<&'a JobKey, &'a DoneJob>;
+
+/// What is done, so that it can be looked up.
+pub(super) fn index(done: &[DoneJob]) -> Done<'_> {
+    done.iter().map(|job| (&job.key, job)).collect()
+}
+
+/// A scope of steps that is gone through: the run itself, or a child in it.
+#[derive(Clone, Debug)]
+pub(super) struct Frame<'a> {
+    pub(super) model: &'a Model,
+    /// Where the jobs of its steps are, those of this round first: what earlier rounds completed
+    /// is not done again.
+    places: Vec<StepPath>,
+    /// How it was opened; nothing for the run itself.
+    pub(super) opened: Option<Opened<'a>>,
+}
+
+/// How the scope of a step was opened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opened<'a> {
+    pub(super) nested: &'a Nested,
+    /// What its first opening recorded.
+    pub(super) record: &'a Value,
+    /// When this round was opened.
+    pub(super) at: Timestamp,
+}
+
+/// A job that is due, or under way.
+#[derive(Debug)]
+pub(super) struct Due<'a> {
+    /// The open scopes, the run first; the step stands in the last.
+    pub(super) frames: Vec<Frame<'a>>,
+    pub(super) step: &'a Step,
+    pub(super) role: Role<'a>,
+}
+
+/// What a job does for its step.
+#[derive(Debug)]
+pub(super) enum Role<'a> {
+    /// All of it.
+    Whole,
+    /// Opens its scope for this round.
+    Open(u32),
+    /// Closes its scope.
+    Close(Ended<'a>),
+}
+
+/// How a scope came to its end.
+#[derive(Debug)]
+pub(super) enum Ended<'a> {
+    /// It was never opened: its condition is not met, or its opening failed.
+    Unopened(&'a DoneJob),
+    /// All its steps are done.
+    Through(Frame<'a>),
+    /// This job of it failed for good.
+    Failed(Frame<'a>, &'a DoneJob),
+}
+
+/// Where a walk through a scope ends.
+enum Way<'a> {
+    Due(&'a Step, Role<'a>),
+    Through,
+    Failed(&'a DoneJob),
+}
+
+impl<'a> Frame<'a> {
+    /// The run itself.
+    pub(super) fn root(model: &'a Model) -> Self {
+        Self { model, places: vec![StepPath::root()], opened: None }
+    }
+
+    /// The scope of `step` of this one, in its round number `round`.
+    fn enter(&self, step: &Step, round: u32, opened: Opened<'a>) -> Self {
+        let rounds = |place: &StepPath, last: u32| {
+            let inner = place.step(&step.name);
+            (1..=last).rev().map(move |round| inner.round(round)).collect::<Vec<_>>()
+        };
+        let mut places = Vec::new();
+        for (age, place) in self.places.iter().enumerate() {
+            let last = if age == 0 { round } else { step.retry.max_attempts };
+            places.extend(rounds(place, last));
+        }
+        Self { model: &opened.nested.child, places, opened: Some(opened) }
+    }
+
+    /// Where its jobs are.
+    pub(super) fn place(&self) -> StepPath {
+        self.places.first().cloned().unwrap_or_default()
+    }
+
+    /// What `step` of this scope left, in this round or an earlier one.
+    pub(super) fn find(&self, step: &Step, done: &Done<'a>) -> Option<&'a DoneJob> {
+        self.places.iter().enumerate().find_map(|(age, place)| {
+            let job = *done.get(&place.step(&step.name).key())?;
+            let kept = completed(job) || (step.forgives() && limit_of(&job.result).is_none());
+            (age == 0 || kept).then_some(job)
+        })
+    }
+
+    /// What the step `name` left.
+    pub(super) fn find_named(&self, name: &str, done: &Done<'a>) -> Option<&'a DoneJob> {
+        self.find(self.step(name)?, done)
+    }
+
+    /// Its step `name`.
+    pub(super) fn step(&self, name: &str) -> Option<&'a Step> {
+        self.model.steps.iter().find(|step| step.name == name)
+    }
+}
+
+/// What is due next; nothing when all is done.
+pub(super) fn due<'a>(model: &'a Model, done: &Done<'a>) -> Option<Due<'a>> {
+    let mut frames = vec![Frame::root(model)];
+    match walk(&mut frames, done) {
+        Way::Due(step, role) => Some(Due { frames, step, role }),
+        Way::Through | Way::Failed(_) => None,
+    }
+}
+
+/// Walks through the innermost of `frames`, and leaves those that are open where it ends.
+fn walk<'a>(frames: &mut Vec<Frame<'a>>, done: &Done<'a>) -> Way<'a> {
+    let Some(here) = frames.last().cloned() else { return Way::Through };
+    for step in &here.model.steps {
+        if let Some(job) = here.find(step, done) {
+            if here.opened.is_some() && is_fatal(frames, step, job) {
+                return Way::Failed(job);
+            }
+        } else if let Some(nested) = step.nested() {
+            return walk_nested(frames, &here, step, nested, done);
+        } else {
+            return Way::Due(step, Role::Whole);
+        }
+    }
+    Way::Through
+}
+
+fn walk_nested<'a>(
+    frames: &mut Vec<Frame<'a>>,
+    here: &Frame<'a>,
+    step: &'a Step,
+    nested: &'a Nested,
+    done: &Done<'a>,
+) -> Way<'a> {
+    let path = here.place().step(&step.name);
+    let mut first = None;
+    let mut round = 1;
+    loop {
+        let Some(opening) = done.get(&path.round(round).opening()).copied() else {
+            return Way::Due(step, Role::Open(round));
+        };
+        if opening.state != JobState::Succeeded {
+            return Way::Due(step, Role::Close(Ended::Unopened(opening)));
+        }
+        let record = *first.get_or_insert(&opening.result);
+        let at = Timestamp::from_micros(opening.result["opened_at"].as_i64().unwrap_or_default());
+        frames.push(here.enter(step, round, Opened { nested, record, at }));
+        let way = walk(frames, done);
+        if let Way::Due(..) = way {
+            return way;
+        }
+        let Some(child) = frames.pop() else { return way };
+        match way {
+            Way::Failed(job) if is_repeated(frames, &child, step, round, job) => round += 1,
+            Way::Failed(job) => return Way::Due(step, Role::Close(Ended::Failed(child, job))),
+            Way::Through | Way::Due(..) => {
+                return Way::Due(step, Role::Close(Ended::Through(child)));
+            }
+        }
+    }
+}
+
+fn completed(job: &DoneJob) -> bool {
+    matches!(job.state, JobState::Succeeded | JobState::Skipped)
+}
+
+/// Whether the innermost scope cannot go on after `job`: what it is told to forgive, it forgives,
+/// but for a limit of its own or of a scope around it.
+fn is_fatal(frames: &[Frame<'_>], step: &Step, job: &DoneJob) -> bool {
+    !completed(job) && (!step.forgives() || is_stopped(frames, &job.result))
+}
+
+/// Whether `record` tells of a limit of one of these scopes.
+pub(super) fn is_stopped(frames: &[Frame<'_>], record: &Value) -> bool {
+    limit_of(record).is_some_and(|owner| {
+        frames.iter().any(|frame| frame.opened.is_some() && frame.place().as_str() == owner)
+    })
+}
+
+/// Whether the child is gone through once more after `job` of it failed.
+fn is_repeated(
+    around: &[Frame<'_>],
+    child: &Frame<'_>,
+    step: &Step,
+    round: u32,
+    job: &DoneJob,
+) -> bool {
+    if round >= step.retry.max_attempts || is_stopped(around, &job.result) {
+        return false;
+    }
+    let error = &job.result["error"];
+    let out_of_time =
+        error["code"] == "PL807" && is_stopped(std::slice::from_ref(child), &job.result);
+    let waits = child.opened.is_some_and(|opened| opened.nested.on_timeout == OnTimeout::Retry);
+    error["retryable"] == true || (out_of_time && waits)
+}
+
+/// Whether a later round through one of the scopes around `job` was opened.
+pub(super) fn was_repeated(job: &JobKey, done: &Done<'_>) -> bool {
+    let path = job.as_str().strip_prefix('#').unwrap_or(job.as_str());
+    path.match_indices('/').any(|(end, _)| {
+        let scope = &path[..end];
+        let last = scope.rfind('/').map_or(0, |slash| slash + 1);
+        let (base, round) = match scope[last..].split_once('#') {
+            Some((name, round)) => (last + name.len(), round.parse().unwrap_or(1)),
+            None => (end, 1_u32),
+        };
+        let next = JobKey::new(format!("#{}#{}", &path[..base], round.saturating_add(1)));
+        done.contains_key(&next)
+    })
+}

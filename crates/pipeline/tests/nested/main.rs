@@ -1,0 +1,10 @@
+//! The step type `pipeline`: a child in its parent's run.
+
+#![expect(clippy::unwrap_used, reason = "a broken fixture shall fail its test")]
+
+mod faults;
+mod limits;
+mod policies;
+mod replay;
+mod values;
+mod world;
