@@ -74,6 +74,18 @@ pub enum Preflight {
         /// The first such step.
         step: String,
     },
+    /// A step lets its model use tools, and the live provider of this build offers none.
+    #[error(
+        "step `{step}` lists tools ({}), and live calls of this version offer none; remove \
+         `allowed_tools`, or run with `--provider-mode mock`",
+        tools.join(", ")
+    )]
+    Tools {
+        /// The step.
+        step: String,
+        /// The tools it lists.
+        tools: Vec<String>,
+    },
 }
 
 /// Why a workflow was not started.
@@ -410,6 +422,9 @@ impl Pipelines {
             {
                 refusals.push(Preflight::MissingModel { step: step.to_owned() });
             }
+        }
+        for (step, tools) in pipeline.steps_with_tools() {
+            refusals.push(Preflight::Tools { step: step.to_owned(), tools: tools.to_vec() });
         }
         refusals
     }

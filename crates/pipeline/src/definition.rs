@@ -169,6 +169,19 @@ impl Pipeline {
         Some(found.name.as_str())
     }
 
+    /// Steps that let a model use tools, and which.
+    pub fn steps_with_tools(&self) -> Vec<(&str, &[String])> {
+        fn named(step: &Step) -> &[String] {
+            match &step.kind {
+                StepKind::Chat(chat) => chat.options.allowed_tools.as_deref().unwrap_or_default(),
+                StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => &[],
+            }
+        }
+        let steps = self.model.all_steps().into_iter();
+        let found = steps.map(|step| (step.name.as_str(), named(step)));
+        found.filter(|(_, tools)| !tools.is_empty()).collect()
+    }
+
     /// Whether steps of it have steps of their own.
     pub(crate) fn has_scopes(&self) -> bool {
         self.model.steps.iter().any(|step| step.nested().is_some())

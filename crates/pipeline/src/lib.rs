@@ -23,6 +23,8 @@
 //! * YV-1: records do not hold `replayed`, `attempts` and `duration_ms`, nor (YR-22)
 //!   `error.attempt`: a run that was killed and resumed leaves the same records as one that was
 //!   not. The journal has all four.
+//! * YS-7: `debug_info` and `telemetry` hold nothing that depends on time: `duration_ms` is in the
+//!   journal.
 //! * 1.7: `retry_on` takes names of classes; a text that is to be found in the message of a failure
 //!   is refused.
 //! * 1.9: `duplicate_names` is not in this version: a name is the key of a job, which is one.

@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::stream;
 use perennial_core::{
-    Timestamp,
+    FailureClass, Timestamp,
     failure::Failure,
     llm::{ChatRequest, FinishReason, Usage},
     run::{IdempotencyKey, JobState, RunId},
@@ -40,6 +40,10 @@ impl Provider for Parrot {
     fn chat<'a>(&'a self, request: &'a ChatRequest, cx: &'a CallCx) -> Opening<'a> {
         self.requests.lock().unwrap().push((request.clone(), cx.step_path.clone()));
         let text = request.messages[0].text.clone();
+        if request.model == "busy" {
+            let failure = Failure::new(FailureClass::Overloaded, "PL703", "too much to do");
+            return Box::pin(async move { Err(failure) });
+        }
         let reason = match text.as_str() {
             "refuse" => FinishReason::Refusal,
             "long" => FinishReason::Length,
@@ -651,4 +655,47 @@ workflow:
     );
     let given = json!({"who": "a@b.example", "count": 1});
     assert_eq!(pipeline.bind_inputs(given.as_object().unwrap()), Ok(given));
+}
+
+/// YS-7: the fallback is one further call, journaled as its own; what options report is recorded.
+#[tokio::test]
+async fn a_model_that_is_not_available_is_stood_in_for_once() {
+    let document = "\
+workflow:
+  name: x
+  defaults: {claude_fallback_model: haiku}
+  steps:
+    - name: a
+      type: claude
+      prompt: say hi
+      claude_options:
+        model: busy
+        system_prompt: be kind
+        append_system_prompt: and brief
+        allowed_tools: [Read]
+        disallowed_tools: [Bash]
+        verbose: true
+        telemetry_enabled: true
+        cost_tracking: true
+    - {name: b, type: claude, prompt: say ho, claude_options: {model: busy, fallback_model: busy}, on_error: continue}
+";
+    let world = world(document, json!({}));
+    let results = world.results().await;
+    let a = &results["a"];
+    assert_eq!((&a["text"], &a["success"]), (&json!("hi"), &json!(true)));
+    assert!(a["call_id"].as_str().unwrap().starts_with("2/"), "{a}");
+    assert!(a["warnings"][0].as_str().unwrap().contains("`claude-haiku-9` was asked"), "{a}");
+    assert_eq!(a["telemetry"], json!({"num_turns": 1, "tokens_used": 5}));
+    assert_eq!(a["cost_tracking"]["total_cost_usd"], 0.0015);
+    assert!(a["debug_info"]["options_applied"].as_array().unwrap().contains(&json!("model")));
+    assert_eq!(results["b"]["error"]["class"], "overloaded");
+    let requests = world.parrot.requests.lock().unwrap();
+    let models: Vec<&str> = requests.iter().map(|(request, _)| request.model.as_str()).collect();
+    assert_eq!(models, ["busy", "claude-haiku-9", "busy"]);
+    let request = &requests[1].0;
+    assert_eq!(request.system, "be kind\nand brief");
+    assert_eq!(
+        (&request.tools.allowed[0], &request.tools.disallowed[0]),
+        (&"Read".into(), &"Bash".into())
+    );
 }

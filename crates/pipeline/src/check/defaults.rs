@@ -34,6 +34,8 @@ impl Check<'_> {
         defaults.claude = self.claude_options(&section, "claude_options", from);
         let model = section.text("claude_model").map(str::to_owned);
         defaults.claude.model = defaults.claude.model.take().or(model);
+        let fallback = section.text("claude_fallback_model").map(str::to_owned);
+        defaults.claude.fallback_model = defaults.claude.fallback_model.take().or(fallback);
         let budget = Self::token_budget(&section, "gemini_token_budget");
         let model = section.text("gemini_model").map(str::to_owned);
         defaults.gemini = ChatOptions { model, ..budget }.over(defaults.gemini);

@@ -43,18 +43,18 @@ impl Prompt {
     }
 }
 
-/// The prompt of `parts`; `system` is the text that its options give.
+/// The prompt of `parts`; `system` are the texts that its options give.
 ///
 /// # Errors
 ///
 /// What is missing, that nothing is left to ask (YS-6), or that it is too long.
 pub(super) fn prompt(
     parts: &[Part],
-    system: Option<&Template>,
+    system: &[&Template],
     scope: &Scope<'_>,
 ) -> Result<Prompt, Failure> {
     let mut prompt = Prompt::default();
-    if let Some(template) = system {
+    for template in system {
         let text = template.text(scope).map_err(|stop| stopped(&stop))?;
         prompt.parts.push(PartText { kind: "system", system: true, text });
     }

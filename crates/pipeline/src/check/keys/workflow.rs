@@ -94,6 +94,7 @@ pub(super) const DEFAULTS: Keys = Keys {
     keys: &[
         chat::CLAUDE_OPTIONS_KEY,
         key("claude_model", Kind::Text, "model of Claude steps that name none"),
+        key("claude_fallback_model", Kind::Text, "`fallback_model` of Claude steps"),
         key("claude_output_format", chat::OUTPUT_FORMAT, "`output_format` of Claude steps")
             .default("\"json\""),
         key("gemini_model", Kind::Text, "model of Gemini steps that name none"),
@@ -103,7 +104,6 @@ pub(super) const DEFAULTS: Keys = Keys {
         key("retry_on_error", Kind::Bool, "the same as `retry_on_failure`").default("false"),
         key("output_dir", Kind::Text, "same as `output_dir` of the workflow"),
         later("claude_preset", "preset of Claude steps that name none"),
-        later("claude_fallback_model", "`fallback_model` of Claude steps"),
         later("cache_results", "whether results are reused"),
         later("cache_ttl", "how long they are"),
     ],
