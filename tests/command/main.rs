@@ -4,10 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
 mod check;
+mod draining;
 mod failures;
 mod files;
 mod hello;
 mod leniency;
+mod looking;
 mod pipe;
 mod refusals;
 mod secrets;

@@ -134,7 +134,7 @@ fn a_wrong_command_line_is_refused_with_what_is_right() {
     mocked(&["--mocks", "tabs.yaml"], &["mocks", "Failed to parse YAML: tabs.yaml"]);
     mocked(&["--mocks", "gone.yaml"], &["mocks", "gone.yaml", "No such file"]);
     mocked(&["--run-id", "a/b"], &["`a/b` cannot name a run", "1 to 64 letters"]);
-    mocked(&["who"], &["input `who` is not KEY=VALUE"]);
+    mocked(&["--input", "who"], &["input `who` is not KEY=VALUE"]);
     mocked(&["=me"], &["input `=me` is not KEY=VALUE"]);
     mocked(&["who=me", "--input", "who=you"], &["input `who` is given twice"]);
     mocked(&["whom=me"], &["no input `whom`", "its inputs: who"]);

@@ -21,6 +21,10 @@ fn every_verb_has_help_and_the_codes_are_told() {
         assert!(output.stdout.contains("--json"), "{verb}: {}", output.stdout);
     }
     let bare = world.expect(2, &[]);
+    for verb in ["results", "events", "graph", "explain"] {
+        assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
+        world.expect(0, &[verb, "--help"]);
+    }
     assert!(bare.stderr.contains("Usage: perennial <COMMAND>"), "{}", bare.stderr);
     assert!(world.entries().is_empty());
 }

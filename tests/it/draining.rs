@@ -1,12 +1,18 @@
 //! A shutdown hands over: what ends in time is recorded, what does not is given back.
 
-use std::time::Duration;
-
-use perennial::{
-    Config, ProviderKind, ProviderMode, Runtime, StartPipeline, Store, records::AttemptEnd,
+use std::{
+    sync::{Mutex, mpsc},
+    time::Duration,
 };
 
-use crate::gate::Gate;
+use perennial::{
+    Config, DrainedAttempts, ProviderKind, ProviderMode, RunFate, RunState, Runtime, StartPipeline,
+    Store,
+    records::AttemptEnd,
+    tools::{CallCx, Provider, llm::ChatRequest, provider::Opening},
+};
+
+use crate::gate::{Gate, SOON};
 
 fn echo(delay_ms: u32) -> StartPipeline {
     let text = format!(
@@ -42,6 +48,43 @@ async fn a_drain_records_what_ends_in_time_and_releases_the_rest() {
     assert_eq!(slow.jobs[0].attempts_used, 0);
 }
 
+/// HLT-6, DUR-123: the report is what a restart goes by, run by run.
+#[tokio::test(start_paused = true)]
+async fn a_drain_reports_each_run_by_what_became_of_it() {
+    let runtime = Runtime::builder().store(Store::memory()).start().await.unwrap();
+    let one = |value: &str| {
+        let text = format!(
+            "workflow:\n  name: w\n  steps:\n  - {{name: a, type: echo, value: 1, {value}}}\n"
+        );
+        StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock)
+    };
+    let start = async |what: StartPipeline, until: &str| {
+        let run = runtime.pipelines().start(what).await.unwrap();
+        let mut events = run.events();
+        while events.next().await.unwrap().kind != until {}
+        run
+    };
+    let before = start(one("delay_ms: 0"), "run_closed").await;
+    let ends = start(one("delay_ms: 2000"), "attempt_started").await;
+    let goes_on = start(echo(2_500), "attempt_started").await;
+    let slow = start(one("delay_ms: 300000"), "attempt_started").await;
+    let report = runtime.shutdown().await.drain.unwrap();
+
+    let attempts = |finished, released| DrainedAttempts { finished, released, cut: 0 };
+    for (run, fate, state, expected) in [
+        (&ends, RunFate::Finished, RunState::Succeeded, attempts(1, 0)),
+        (&goes_on, RunFate::Released, RunState::Running, attempts(1, 0)),
+        (&slow, RunFate::Released, RunState::Running, attempts(0, 1)),
+    ] {
+        let entry = report.run(run.id()).unwrap_or_else(|| panic!("{}: {report:?}", run.id()));
+        assert_eq!((entry.fate, entry.state), (fate, Some(state)), "{report:?}");
+        assert_eq!((entry.attempts, entry.workflow.as_deref()), (expected, Some("w")));
+    }
+    assert_eq!(report.run(before.id()), None, "it had ended before");
+    assert_eq!((report.runs.len(), report.runs_more), (3, 0), "{report:?}");
+    assert_eq!((report.finished, report.released, report.cut), (2, 1, 0), "{report:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_starts_while_a_runtime_shuts_down() {
     let (gate, keeper) = Gate::new();
@@ -64,4 +107,64 @@ async fn nothing_starts_while_a_runtime_shuts_down() {
     });
     assert!(refused.to_string().contains("shutting down"), "{refused}");
     assert_eq!(summary.drain.unwrap().released, 1);
+}
+
+/// A provider whose calls hold their thread: they cannot be cancelled.
+#[derive(Debug)]
+struct Stubborn {
+    called: mpsc::Sender<()>,
+    let_go: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Provider for Stubborn {
+    fn name(&self) -> &str {
+        "stubborn"
+    }
+
+    fn chat<'a>(&'a self, _: &'a ChatRequest, _: &'a CallCx) -> Opening<'a> {
+        Box::pin(async move {
+            self.called.send(()).unwrap();
+            let_go(&self.let_go);
+            std::future::pending().await
+        })
+    }
+}
+
+/// Holds the thread until the test has ended.
+fn let_go(until: &Mutex<mpsc::Receiver<()>>) {
+    until.lock().unwrap().recv().ok();
+}
+
+/// DUR-120: whatever a step does, the report is there when the time is up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_step_that_ignores_cancellation_does_not_hold_up_the_report() {
+    let within = Duration::from_millis(200);
+    let ((called, was_called), (hold, let_go)) = (mpsc::channel(), mpsc::channel());
+    let runtime = Runtime::builder()
+        .store(Store::memory())
+        .config(Config::default().anthropic_model("m"))
+        .provider(ProviderKind::Claude, Stubborn { called, let_go: Mutex::new(let_go) })
+        .drain_within(within)
+        .start()
+        .await
+        .unwrap();
+    let text = "workflow:\n  name: w\n  steps:\n  - {name: a, type: claude, prompt: wait}\n";
+    let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Live);
+    let run = runtime.pipelines().start(start).await.unwrap();
+    let was_called = tokio::task::spawn_blocking(move || was_called.recv_timeout(SOON));
+    was_called.await.unwrap().unwrap();
+    let clock = runtime.supervision_tree().clock();
+    let (begun, drained) = (clock.now(), runtime.drained());
+    let mut shutdown = std::pin::pin!(runtime.shutdown());
+    let report = tokio::select! {
+        report = tokio::time::timeout(SOON, drained) => report.unwrap(),
+        _ = &mut shutdown => panic!("it cannot have ended"),
+    };
+    let took = clock.now().since(begun);
+    assert!(took < within + Duration::from_secs(1), "{took:?}");
+    assert_eq!((report.finished, report.released, report.cut), (0, 0, 1), "{report:?}");
+    assert_eq!(report.run(run.id()).unwrap().fate, RunFate::Released);
+    assert_eq!(report.run(run.id()).unwrap().attempts.cut, 1);
+    drop(hold);
+    tokio::time::timeout(SOON, shutdown).await.unwrap();
 }

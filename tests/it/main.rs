@@ -8,6 +8,8 @@ mod draining;
 mod embedding;
 mod gate;
 mod language;
+mod limits;
 mod one_job;
 mod recovery;
 mod sessions;
+mod watching;

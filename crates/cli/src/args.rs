@@ -13,12 +13,12 @@ use crate::output::{Colour, Shape};
 const AFTER_HELP: &str = "\
 First steps:
   perennial check FILE
-  perennial run FILE --provider-mode mock --tree
+  perennial run FILE... --provider-mode mock --tree
   perennial runs
 
 Exit codes: 0 completed · 1 run failed · 2 usage · 3 definition invalid · 5 deadline
-            6 cancelled · 8 provider · 9 store · 10 trees differ · 11 findings
-            12 not found · 128+n signal";
+            6 cancelled · 7 paused · 8 provider · 9 store · 10 trees differ
+            11 findings · 12 not found · 128+n signal";
 
 /// Durable AI pipelines under supervision: what dies comes back.
 #[derive(Debug, Parser)]
@@ -34,7 +34,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Checks a workflow file, records a run of it, and runs it to its end
+    /// Checks workflow files, records a run of each, and runs them to their end
     Run(RunArgs),
     /// Reports everything that is wrong with workflow files
     Check(CheckArgs),
@@ -44,6 +44,14 @@ pub(crate) enum Command {
     Runs(RunsArgs),
     /// Shows one run: steps, attempts, calls
     Show(ShowArgs),
+    /// Prints what the steps of a run gave
+    Results(ResultsArgs),
+    /// Prints the recorded events of a run
+    Events(EventsArgs),
+    /// Draws a workflow, or how a run of it stands, as Mermaid or DOT
+    Graph(GraphArgs),
+    /// Tells what a step would do, or why a run waits
+    Explain(ExplainArgs),
     /// Shows the supervision tree
     Tree(TreeArgs),
     /// Prints the JSON Schema of workflow files, for editors
@@ -96,11 +104,10 @@ pub(crate) struct EngineArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
-    /// The workflow file
-    pub(crate) file: PathBuf,
-    /// Inputs: values are JSON scalars where they are, else text; `@FILE` reads a file
-    #[arg(value_name = "KEY=VALUE")]
-    pub(crate) values: Vec<String>,
+    /// Workflow files, and inputs as KEY=VALUE: values are JSON scalars where they are, else text;
+    /// `@FILE` reads a file. A file with `=` in its name is given as ./NAME
+    #[arg(value_name = "FILE|KEY=VALUE", required = true)]
+    pub(crate) targets: Vec<std::ffi::OsString>,
     /// One input, as KEY=VALUE
     #[arg(long = "input", value_name = "KEY=VALUE")]
     pub(crate) inputs: Vec<String>,
@@ -110,7 +117,7 @@ pub(crate) struct RunArgs {
     /// Scripted replies for --provider-mode mock (YAML or JSON)
     #[arg(long, value_name = "FILE")]
     pub(crate) mocks: Option<PathBuf>,
-    /// The run's id; starting twice with one id is one run
+    /// The run's id, of a single file; starting twice with one id is one run
     #[arg(long, value_name = "ID")]
     pub(crate) run_id: Option<String>,
     #[command(flatten)]
@@ -204,6 +211,67 @@ pub(crate) struct RunsArgs {
 pub(crate) struct ShowArgs {
     /// The run
     pub(crate) run: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ResultsArgs {
+    /// The run
+    pub(crate) run: String,
+    /// One step of it
+    pub(crate) step: Option<String>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct EventsArgs {
+    /// The run
+    pub(crate) run: String,
+    /// The first sequence number
+    #[arg(long, value_name = "SEQ", default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) from: u64,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct GraphArgs {
+    /// The workflow file
+    #[arg(required_unless_present = "run", conflicts_with = "run")]
+    pub(crate) file: Option<PathBuf>,
+    /// Draws the workflow of this run, with the states of its steps
+    #[arg(long, value_name = "ID")]
+    pub(crate) run: Option<String>,
+    /// The language of the picture
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Picture::Mermaid)]
+    pub(crate) format: Picture,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// A language of pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Picture {
+    Mermaid,
+    Dot,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExplainArgs {
+    /// A run; or, with STEP, a workflow file
+    #[arg(value_name = "RUN|FILE")]
+    pub(crate) what: std::ffi::OsString,
+    /// A step of that file
+    pub(crate) step: Option<String>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]

@@ -2,17 +2,24 @@
 
 mod check;
 mod engine;
+mod events;
+mod explain;
+mod graph;
 mod hint;
 mod inputs;
+mod lot;
 mod progress;
 mod prompts;
 mod rehearsal;
+mod results;
 mod resume;
 mod run;
 mod runs;
 mod schema;
 mod show;
 mod steps;
+mod stop;
+mod targets;
 mod tree;
 
 use crate::args::{Args, Command};
@@ -24,6 +31,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<i32> {
         Command::Resume(args) => Box::pin(resume::resume(args)).await,
         Command::Runs(args) => runs::runs(args).await,
         Command::Show(args) => show::show(args).await,
+        Command::Results(args) => results::results(args).await,
+        Command::Events(args) => events::events(args).await,
+        Command::Graph(args) => graph::graph(args).await,
+        Command::Explain(args) => explain::explain(args).await,
         Command::Tree(args) => tree::tree(&args),
         Command::Schema => schema::schema(),
     }

@@ -8,6 +8,8 @@ pub(crate) const USAGE: i32 = 2;
 pub(crate) const INVALID: i32 = 3;
 pub(crate) const DEADLINE: i32 = 5;
 pub(crate) const CANCELLED: i32 = 6;
+/// It waits for somebody.
+pub(crate) const WAITING: i32 = 7;
 pub(crate) const PROVIDER: i32 = 8;
 pub(crate) const STORE: i32 = 9;
 /// Two trees are not the same.

@@ -23,6 +23,9 @@ pub struct TreeSnapshot {
     /// Milliseconds since the runtime started; absent in a declared tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uptime_ms: Option<u64>,
+    /// Which details were asked for and not told in time; absent in a declared tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completeness: Option<Completeness>,
     /// What taking it cost, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_us: Option<u64>,
@@ -36,6 +39,19 @@ pub struct TreeSnapshot {
     pub findings: Vec<Finding>,
 }
 
+/// Whether everybody told what was asked for. All but the details is read without asking.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Completeness {
+    /// Nodes of the dump.
+    pub nodes: u64,
+    /// Of those that publish a detail, the ones whose detail is here.
+    pub answered: u64,
+    /// Paths of the others.
+    pub unresponsive: Vec<String>,
+    /// How long the dump waits for all of them together, in milliseconds.
+    pub deadline_ms: u64,
+}
+
 /// Which runtime a snapshot shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RuntimeInfo {
@@ -47,6 +63,9 @@ pub struct RuntimeInfo {
     pub node: String,
     /// Tells runtimes in one process, and process starts, apart.
     pub instance: String,
+    /// The URL of its store, if the host named it; never with credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
 }
 
 /// One supervisor, worker or task.
@@ -91,9 +110,31 @@ pub struct TreeNode {
     /// Messages waiting, where it has a mailbox that can be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mailbox_depth: Option<u64>,
+    /// How long the first of them waits, in milliseconds; an estimate, and absent where none waits or
+    /// nobody noted when it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mailbox_oldest_ms: Option<u64>,
+    /// Messages that were handled in the present life, and the one that is being handled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled: Option<u64>,
+    /// The callback in progress; absent while it waits for messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<Current>,
+    /// Milliseconds since it was last without work; absent while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_ms: Option<u64>,
     /// What the component itself published.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub detail: serde_json::Value,
+}
+
+/// What a node is at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Current {
+    /// The kind of the message that it handles, or the name of another callback; never its content.
+    pub message: String,
+    /// For how long.
+    pub running_ms: u64,
 }
 
 /// What kind of thing a node is.

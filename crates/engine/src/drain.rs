@@ -18,34 +18,29 @@
 //! From its first moment nothing is claimed. What reports in time is recorded; what does not is
 //! given back to the store, Ready, with its budget unchanged (DUR-120).
 
-use std::{sync::Arc, time::Duration};
+mod report;
 
-use perennial_core::Shutdown;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use perennial_core::{Shutdown, Timestamp, Uptime, run::RunId};
+use perennial_store::{NodeRef, StoreError};
 use perennial_supervision::{
     ChildSpec,
     actor::{Actor, ActorError, ActorRef},
 };
 use serde_json::json;
 
+pub(crate) use self::report::UnderWay;
+pub use self::report::{DRAINED_RUNS_MAX, DrainReport, DrainedAttempts, DrainedRun, RunFate};
 use crate::{Services, patience::patiently, published::Published, run::Message};
 
 /// How long a drain may take.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of that, the time for giving back what did not end.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(2);
-
-/// What a drain came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct DrainReport {
-    /// Attempts that ended by themselves and were recorded.
-    pub finished: usize,
-    /// Attempts that were cut and whose jobs were given back.
-    pub released: usize,
-    /// Attempts that were cut and whose jobs are given back by the next process.
-    pub cut: usize,
-    /// How long it took.
-    pub took_ms: u64,
-}
+/// How long the store may take to say how the runs stand, and again to note it.
+const STORE_WITHIN: Duration = Duration::from_millis(450);
 
 /// How to supervise the drain: as the last child.
 pub fn child_spec(services: Services, within: Duration) -> ChildSpec {
@@ -78,9 +73,13 @@ impl Actor for Drain {
     async fn post_stop(&self, _: ActorRef<()>, (): &mut ()) -> Result<(), ActorError> {
         if self.services.shutdown_announced() {
             let report = self.drain().await;
-            tracing::info!(?report, "drained");
+            let (finished, released, cut) = (report.finished, report.released, report.cut);
+            let runs = report.runs.len() + report.runs_more;
+            tracing::info!(runs, finished, released, cut, took_ms = report.took_ms, "drained");
+            self.published.publish(json!({ "draining": true, "report": report }));
+            // Before the store hears of it: it may be away, and whoever waits wants to know.
+            self.services.drained.send_replace(Some(report.clone()));
             self.hand_over(&report).await;
-            self.services.drained.send_replace(Some(report));
         }
         Ok(())
     }
@@ -89,38 +88,97 @@ impl Actor for Drain {
 impl Drain {
     async fn drain(&self) -> DrainReport {
         let services = &self.services;
-        let begun = services.clock.now();
+        let (begun, begun_at) = (services.clock.now(), services.store.now());
+        let end = begun + self.within;
+        let patience = begun + self.within.saturating_sub(DRAIN_GRACE);
         services.start_draining();
-        self.published.publish(json!({ "draining": true }));
-        self.fence().await;
-        let live = services.live_attempts();
-        let patience = self.within.saturating_sub(DRAIN_GRACE);
-        let settled = tokio::time::timeout(patience, self.all_settled()).await.is_ok();
-        let cut = if settled { Vec::new() } else { services.live_attempts() };
-        for task in &cut {
-            // One that has just ended is not found, and has reported.
-            drop(services.tasks.terminate_child(task).await);
-        }
-        drop(tokio::time::timeout(DRAIN_GRACE, self.all_settled()).await);
-        let left = services.live_attempts().len();
-        DrainReport {
-            finished: live.len().saturating_sub(cut.len()),
-            released: cut.len().saturating_sub(left),
-            cut: left,
-            took_ms: u64::try_from(services.clock.now().since(begun).as_millis())
-                .unwrap_or(u64::MAX),
-        }
+        let runs: BTreeSet<RunId> = services.runs_here().into_iter().collect();
+        self.publish(&services.under_way());
+        self.fence(begun + DRAIN_GRACE.min(self.within)).await;
+        let before = services.under_way();
+        let settled = self.within_time(patience, self.all_settled()).await;
+        let cut = if settled { UnderWay::new() } else { services.under_way() };
+        // One that has just ended is not found, and has reported.
+        let tasks = cut.keys().filter_map(|id| services.attempt(*id));
+        let stops = tasks.map(|task| async move {
+            drop(services.tasks.terminate_child(&task).await);
+        });
+        self.within_time(end, join_all(stops)).await;
+        self.within_time(end, self.all_settled()).await;
+        // Whoever recorded the last end goes on to what follows from it.
+        self.fence(end).await;
+        let tally = report::tally(&before, &cut, &services.under_way());
+        let runs = self.fates(runs, begun_at).await;
+        let took = services.clock.now().since(begun).as_millis();
+        DrainReport::of(&tally, runs, u64::try_from(took).unwrap_or(u64::MAX))
     }
 
     /// Waits until every run's actor has seen that nothing is claimed any more: an attempt that one
     /// of them was just starting is in the table then.
-    async fn fence(&self) {
-        let deadline = self.services.clock.now() + DRAIN_GRACE;
-        for address in self.services.run_addresses() {
-            let left = deadline.since(self.services.clock.now());
+    async fn fence(&self, until: Uptime) {
+        let fences = self.services.run_addresses().into_iter().map(|address| async move {
+            let left = until.since(self.services.clock.now());
             // One that does not answer in time is busy; its attempts are looked for again below.
             drop(address.call(|reply| Message::Fence { reply }, left).await);
+        });
+        join_all(fences).await;
+    }
+
+    /// What became of `runs`, and of what else this process owns, since `since`.
+    async fn fates(&self, runs: BTreeSet<RunId>, since: Timestamp) -> Vec<DrainedRun> {
+        let Some(node) = self.services.registered_node() else { return Vec::new() };
+        let read = self.read_fates(&runs, &node, since);
+        let error = match tokio::time::timeout(STORE_WITHIN, read).await {
+            Ok(Ok(fates)) => return fates,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        tracing::warn!(error, "the store does not say how the runs stand");
+        let unknown = |run| DrainedRun {
+            run,
+            workflow: None,
+            fate: RunFate::Unknown,
+            state: None,
+            attempts: DrainedAttempts::default(),
+        };
+        runs.into_iter().map(unknown).collect()
+    }
+
+    async fn read_fates(
+        &self,
+        runs: &BTreeSet<RunId>,
+        node: &NodeRef,
+        since: Timestamp,
+    ) -> Result<Vec<DrainedRun>, StoreError> {
+        let store = &self.services.store;
+        let mut unfinished = patiently(STORE_WITHIN, || store.unfinished_runs()).await?;
+        let attempts = DrainedAttempts::default();
+        let mut fates = Vec::new();
+        let open: BTreeSet<RunId> = unfinished.iter().map(|summary| summary.run.clone()).collect();
+        unfinished.retain(|summary| summary.owner.as_ref() == Some(node));
+        for summary in unfinished {
+            fates.push(DrainedRun {
+                run: summary.run,
+                workflow: Some(summary.workflow),
+                fate: RunFate::Released,
+                state: Some(summary.state),
+                attempts,
+            });
         }
+        for run in runs.difference(&open) {
+            let record = patiently(STORE_WITHIN, || store.run(run)).await?.run;
+            // What had ended before is in the table until somebody looks.
+            if record.finished_at.is_some_and(|at| at >= since) {
+                fates.push(DrainedRun {
+                    run: record.run,
+                    workflow: Some(record.workflow),
+                    fate: RunFate::Finished,
+                    state: Some(record.state),
+                    attempts,
+                });
+            }
+        }
+        Ok(fates)
     }
 
     /// Ends this incarnation on the store: the next one need not take it for dead.
@@ -128,7 +186,7 @@ impl Drain {
         let Some(node) = self.services.registered_node() else { return };
         let report = json!(report);
         let end = || self.services.store.end_node(&node, report.clone());
-        if let Err(error) = patiently(DRAIN_GRACE, end).await {
+        if let Err(error) = patiently(STORE_WITHIN, end).await {
             // The next incarnation finds it not ended and rescues what it held (DUR-124).
             tracing::warn!(%error, "node not ended on the store");
         }
@@ -139,10 +197,37 @@ impl Drain {
         loop {
             let mut left = std::pin::pin!(self.services.attempt_left.notified());
             left.as_mut().enable();
-            if self.services.attempts.is_empty() {
+            let under_way = self.services.under_way();
+            self.publish(&under_way);
+            if under_way.is_empty() {
                 return;
             }
             left.await;
         }
+    }
+
+    /// Whether `work` was done before `until`.
+    async fn within_time(&self, until: Uptime, work: impl Future) -> bool {
+        let left = until.since(self.services.clock.now());
+        tokio::time::timeout(left, work).await.is_ok()
+    }
+
+    fn publish(&self, under_way: &UnderWay) {
+        let mut runs: std::collections::BTreeMap<&RunId, usize> = std::collections::BTreeMap::new();
+        for run in under_way.values() {
+            *runs.entry(run).or_default() += 1;
+        }
+        let more = runs.len().saturating_sub(DRAINED_RUNS_MAX);
+        let runs: Vec<_> = runs
+            .into_iter()
+            .take(DRAINED_RUNS_MAX)
+            .map(|(run, attempts)| json!({ "run": run, "attempts_under_way": attempts }))
+            .collect();
+        self.published.publish(json!({
+            "draining": true,
+            "attempts_under_way": under_way.len(),
+            "runs": runs,
+            "runs_more": more,
+        }));
     }
 }

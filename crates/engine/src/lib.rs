@@ -25,12 +25,14 @@ mod runs;
 pub mod scheduler;
 mod services;
 pub mod sessions;
+mod waiting;
 pub mod workflow;
 
-pub use drain::DrainReport;
+pub use drain::{DrainReport, DrainedAttempts, DrainedRun, RunFate};
 pub use feed::{EventFeed, RunEvent};
 pub use runs::{RunError, RunHandle, RunOutcome, Runs, StartRun};
 pub use services::{Definitions, NotRunnable, Services, ServicesSpec};
+pub use waiting::WaitsFor;
 pub use workflow::{
     AttemptCx, CallJournal, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Replied,
     Warnings, Workflow,

@@ -50,14 +50,18 @@ pub(crate) fn child_spec(services: &Services, run: &RunId) -> (ChildSpec, Addres
     let shown = published.clone();
     let (services, run) = (services.clone(), run.clone());
     let id = run.as_str().to_owned();
-    let (spec, address) = ChildSpec::actor(id, move || {
-        let shell = PerformanceMonitor {
-            services: services.clone(),
-            run: run.clone(),
-            published: published.clone(),
-        };
-        (shell, ())
-    });
+    let (spec, address) = ChildSpec::actor_of_kinds(
+        id,
+        |_| "events",
+        move || {
+            let shell = PerformanceMonitor {
+                services: services.clone(),
+                run: run.clone(),
+                published: published.clone(),
+            };
+            (shell, ())
+        },
+    );
     (spec.restart(Restart::Transient).detail(move || shown.read()), address)
 }
 

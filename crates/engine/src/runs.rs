@@ -11,7 +11,7 @@ use perennial_supervision::{CallError, actor::RpcReply};
 use serde_json::Value;
 
 use crate::{
-    EventFeed, NotRunnable, Services, Workflow,
+    EventFeed, NotRunnable, Services, WaitsFor, Workflow,
     patience::{STORE_WITHIN, patiently},
     performance::{Performance, Thresholds},
     run::Message,
@@ -230,6 +230,12 @@ impl RunHandle {
     /// When the store cannot be read.
     pub async fn view(&self) -> Result<RunView, RunError> {
         self.runs.view(&self.run).await
+    }
+
+    /// What it waits for before this process works on it; nothing when it is under way, has ended, or
+    /// belongs to another process.
+    pub fn waits_for(&self) -> Option<WaitsFor> {
+        self.runs.services.waiting.of(&self.run)
     }
 
     /// How it performed, or performs: durations, sizes, retries, and what passed `thresholds`.

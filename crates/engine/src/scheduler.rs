@@ -58,6 +58,8 @@ pub struct SchedulerSpec {
     pub services: Services,
     /// Where the actors of runs live.
     pub runs: DynamicSupervisor,
+    /// How many of them are active at a time.
+    pub runs_max: usize,
     /// Where their monitors live.
     pub monitors: DynamicSupervisor,
     /// What becomes of runs whose process is gone.

@@ -19,12 +19,13 @@ use tokio::sync::{Notify, OnceCell, watch};
 
 use crate::{
     Workflow,
-    drain::DrainReport,
+    drain::{DrainReport, UnderWay},
     feed::Hub,
     monitor,
     parked::Parked,
     patience::{STORE_WITHIN, patiently},
     run,
+    waiting::Waiting,
     workflow::BoxFuture,
 };
 
@@ -82,6 +83,8 @@ pub struct Services {
     pub(crate) monitors: Arc<DashMap<RunId, Address<monitor::Message>>>,
     /// Runs that this process cannot continue, with the reason: whoever waits for one is told.
     pub(crate) parked: Parked,
+    /// Runs of this process that wait for a free place.
+    pub(crate) waiting: Waiting,
     /// The attempts of this process whose end no run actor has taken in yet.
     pub(crate) attempts: Arc<DashMap<AttemptId, (RunId, TaskRef)>>,
     /// Notified whenever an attempt leaves the table.
@@ -97,7 +100,7 @@ pub struct Services {
 }
 
 /// One attempt of one job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct AttemptId {
     pub(crate) job: i64,
     pub(crate) attempt: u32,
@@ -117,6 +120,7 @@ impl Services {
             runs: Arc::default(),
             monitors: Arc::default(),
             parked: Parked::default(),
+            waiting: Waiting::default(),
             attempts: Arc::default(),
             attempt_left: Arc::default(),
             shutdown: Arc::default(),
@@ -172,6 +176,18 @@ impl Services {
         self.drained.borrow().clone()
     }
 
+    /// Waits until the drain of a shutdown has its report. Holds nothing of the tree alive.
+    pub fn drained(&self) -> impl Future<Output = DrainReport> + Send + use<> {
+        let mut drained = self.drained.subscribe();
+        async move {
+            match drained.wait_for(Option::is_some).await.map(|report| report.clone()) {
+                Ok(Some(report)) => report,
+                // Everything is gone without a drain: there is none to wait for.
+                Ok(None) | Err(_) => std::future::pending().await,
+            }
+        }
+    }
+
     /// A random number in `0.0..1.0`, for pauses only.
     pub(crate) fn jitter(&self) -> f64 {
         let (state, count) = &*self.jitter;
@@ -196,8 +212,14 @@ impl Services {
         self.attempts.get(&attempt).map(|entry| entry.1.clone())
     }
 
-    pub(crate) fn live_attempts(&self) -> Vec<TaskRef> {
-        self.attempts.iter().map(|entry| entry.value().1.clone()).collect()
+    /// The runs that have an actor here, or had one until lately.
+    pub(crate) fn runs_here(&self) -> Vec<RunId> {
+        self.runs.iter().map(|entry| entry.key().clone()).collect()
+    }
+
+    /// The attempts whose end no run actor has taken in yet.
+    pub(crate) fn under_way(&self) -> UnderWay {
+        self.attempts.iter().map(|entry| (*entry.key(), entry.value().0.clone())).collect()
     }
 
     pub(crate) fn attempts_of(&self, run: &RunId) -> Vec<TaskRef> {

@@ -5,14 +5,17 @@
 //! | id | name | from |
 //! |---|---|---|
 //! | PF-02 | `restart_storm` | a supervisor's restarts in its window |
-//! | PF-03 | `mailbox_growing` | depth against capacity; rising over five dumps |
-//! | PF-04 | `handler_blocked` | a start that goes on; a stop that goes on over several dumps |
+//! | PF-03 | `mailbox_growing` | depth against capacity; age of the first message; rising over five dumps |
+//! | PF-04 | `handler_blocked` | a callback or a start that goes on; a stop that does over several dumps |
 //! | PF-07 | `run_waiting_without_owner` | a run's monitor without the run, in two dumps |
+//! | PF-12 | `unresponsive` | a detail that was not told in three dumps |
 //! | PF-13, PF-39 | `gave_up`, `child_gave_up` | state |
 //! | PF-14 | `unkillable` | state |
 //! | PF-17 | `store_degraded` | what the store published; failed commits between two dumps |
 //! | PF-23 | `attempt_uncertain` | what a run's monitor published |
 //! | PF-31 | `quarantined` | the runs that the scheduler's owner has parked |
+//! | PF-40 | `always_working` | an actor that is never without work; not in the specification |
+//! | PF-41 | `runs_waiting` | runs that wait for a free place; not in the specification |
 
 mod finding;
 mod history;
@@ -41,10 +44,16 @@ pub struct Thresholds {
     pub mailbox_samples: usize,
     /// PF-03: and how long that must have taken.
     pub mailbox_rising_ms: u64,
+    /// PF-03: how long the first message may wait, whatever the depth.
+    pub mailbox_oldest_ms: u64,
     /// PF-04: how long a callback may take.
     pub blocked_ms: u64,
     /// PF-04: from where on it is an error.
     pub blocked_error_ms: u64,
+    /// PF-12: dumps in a row in which a detail may be missing.
+    pub unresponsive_samples: usize,
+    /// PF-40: how long an actor may work without a pause.
+    pub working_ms: u64,
     /// PF-17: requests that may wait for the writer.
     pub store_queue_max: u64,
 }
@@ -57,8 +66,11 @@ impl Default for Thresholds {
             mailbox_percent: 80,
             mailbox_samples: 5,
             mailbox_rising_ms: 5_000,
+            mailbox_oldest_ms: 10_000,
             blocked_ms: 10_000,
             blocked_error_ms: 60_000,
+            unresponsive_samples: 3,
+            working_ms: 10_000,
             store_queue_max: 1_000,
         }
     }
@@ -72,6 +84,9 @@ pub fn diagnosed(
     thresholds: &Thresholds,
 ) -> TreeSnapshot {
     let mut found = findings(&tree, earlier, thresholds);
+    if let Some(store) = &tree.runtime.store {
+        found.iter_mut().for_each(|finding| finding::in_store(finding, store));
+    }
     let known: HashSet<(String, String)> =
         found.iter().map(|finding| (finding.id.clone(), finding.path.clone())).collect();
     let brought = std::mem::take(&mut tree.findings);

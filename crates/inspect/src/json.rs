@@ -36,6 +36,7 @@ pub fn to_ndjson(tree: &TreeSnapshot) -> String {
         schema: tree.schema.clone(),
         runtime: tree.runtime.clone(),
         taken_at: tree.taken_at.clone(),
+        completeness: tree.completeness.clone(),
         nodes: Vec::new(),
         findings: Vec::new(),
         ..*tree

@@ -6,7 +6,8 @@ mod words;
 use std::collections::{BTreeMap, HashMap};
 
 use perennial_core::tree::{
-    Finding, Intensity, LastExit, NodeKind, Restarts, RuntimeInfo, TreeNode, TreeSnapshot,
+    Completeness, Finding, Intensity, LastExit, NodeKind, Restarts, RuntimeInfo, TreeNode,
+    TreeSnapshot,
 };
 use serde_json::{Map, Value};
 
@@ -41,9 +42,16 @@ pub fn stable(tree: &TreeSnapshot) -> TreeSnapshot {
             version: "<version>".to_owned(),
             node: "<node>".to_owned(),
             instance: "<instance>".to_owned(),
+            store: tree.runtime.store.as_ref().map(|_| "<store>".to_owned()),
         },
         taken_at: tree.taken_at.as_ref().map(|_| ELAPSED.to_owned()),
         uptime_ms: tree.uptime_ms.map(|_| 0),
+        completeness: tree.completeness.as_ref().map(|it| Completeness {
+            nodes: 0,
+            answered: 0,
+            unresponsive: it.unresponsive.iter().map(|path| rewrite.path(path)).collect(),
+            deadline_ms: it.deadline_ms,
+        }),
         took_us: tree.took_us.map(|_| 0),
         declared: tree.declared,
         nodes,
@@ -153,6 +161,11 @@ impl<'a> Rewrite<'a> {
             last_exit: node.last_exit.as_ref().map(|exit| self.last_exit(exit)),
             uptime_ms: node.uptime_ms.map(|_| 0),
             mailbox_depth: node.mailbox_depth.map(|_| 0),
+            // What it was at in the moment of the dump.
+            mailbox_oldest_ms: None,
+            handled: node.handled.map(|_| 0),
+            current: None,
+            working_ms: None,
             detail: self.detail(&node.detail),
         }
     }

@@ -43,7 +43,10 @@ pub use perennial_core::{
     run::{RunId, RunState},
     tree::TreeSnapshot,
 };
-pub use perennial_engine::{DrainReport, EventFeed, scheduler::Adoption, sessions::Sessions};
+pub use perennial_engine::{
+    DrainReport, DrainedAttempts, DrainedRun, EventFeed, RunFate, WaitsFor, scheduler::Adoption,
+    sessions::Sessions,
+};
 pub use perennial_pipeline::{
     Checked, Diagnostic, InvalidLeniency, Leniency, ProviderKind, Severity,
 };
@@ -51,12 +54,12 @@ pub use perennial_store::StoreError;
 pub use perennial_supervision::{Address, CallError, ChildSpec};
 
 pub use pipelines::{
-    MocksFileError, PipelineOutcome, PipelineRunHandle, Pipelines, Preflight, ResumePipelineError,
-    StartPipeline, StartPipelineError,
+    DefinitionError, MocksFileError, PipelineOutcome, PipelineRunHandle, Pipelines, Preflight,
+    ResumePipelineError, StartPipeline, StartPipelineError,
 };
 pub use runtime::{
-    Builder, Config, ConfigError, ProviderMode, Runtime, RuntimeError, ShutdownSummary, Store,
-    declared_tree,
+    Builder, Config, ConfigError, LimitError, Limits, ProviderMode, Runtime, RuntimeError,
+    ShutdownSummary, Store, declared_tree,
 };
 
 /// What is recorded of runs, for those who show it.
@@ -71,8 +74,8 @@ pub mod records {
         performance::{Performance, StepDetail, Thresholds, Warning, WarningKind},
     };
     pub use perennial_pipeline::{
-        BuiltPrompt, FILE_BYTES_MAX, Input, InputErrors, PartText, Pipeline, render, report_json,
-        schema,
+        BuiltPrompt, FILE_BYTES_MAX, Graph, Input, InputErrors, PartText, Pipeline,
+        StepExplanation, StepState, render, report_json, schema,
     };
     pub use perennial_store::{
         AttemptRecord, CallRecord, EventRecord, JobRecord, RunRecord, RunSummary, RunView,

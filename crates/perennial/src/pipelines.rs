@@ -11,7 +11,7 @@ use perennial_core::{
     run::{JobState, RunId, RunState},
 };
 use perennial_engine::{
-    EventFeed, RunError, RunHandle, StartRun,
+    EventFeed, RunError, RunHandle, StartRun, WaitsFor,
     performance::{Performance, Thresholds},
 };
 use perennial_pipeline::{
@@ -128,6 +128,18 @@ pub enum ResumePipelineError {
     /// The engine refused.
     #[error(transparent)]
     Run(#[from] RunError),
+}
+
+/// Why the definition of a run was not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DefinitionError {
+    /// The store cannot be read, or has no such run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// It is no workflow of this language, or of a later version of it.
+    #[error(transparent)]
+    Invalid(#[from] perennial_pipeline::InvalidDefinition),
 }
 
 /// Why a file of scripted replies was not read.
@@ -404,6 +416,17 @@ impl Pipelines {
         Ok(PipelineRunHandle { run: self.parts.runs.get(run).await? })
     }
 
+    /// The workflow that a run was accepted with, whatever its file says now.
+    ///
+    /// # Errors
+    ///
+    /// See [`DefinitionError`].
+    pub async fn definition(&self, run: &RunId) -> Result<Pipeline, DefinitionError> {
+        let record = self.parts.runs.get(run).await?.view().await?.run;
+        let bytes = self.parts.store.blob(record.definition).await.map_err(RunError::from)?;
+        Ok(Pipeline::revive(&bytes)?)
+    }
+
     async fn keep(&self, mocks: &Value) -> Result<Digest, StoreError> {
         self.parts.store.put_blob(canonical_json(mocks).into_bytes()).await
     }
@@ -447,6 +470,12 @@ impl PipelineRunHandle {
     /// Its id.
     pub fn id(&self) -> &RunId {
         self.run.id()
+    }
+
+    /// What it waits for before this process works on it, a free place for example; nothing when it is
+    /// under way, has ended, or belongs to another process.
+    pub fn waits_for(&self) -> Option<WaitsFor> {
+        self.run.waits_for()
     }
 
     /// Its committed events, from the first on.

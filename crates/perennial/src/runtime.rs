@@ -4,20 +4,24 @@ mod application;
 mod builder;
 mod config;
 mod definitions;
+mod limits;
 mod providers;
 mod store;
 
 use std::sync::Arc;
 
-use perennial_core::tree::{RuntimeInfo, SCHEMA, TreeSnapshot};
+use perennial_core::tree::{Completeness, RuntimeInfo, SCHEMA, TreeNode, TreeSnapshot};
 use perennial_engine::{DrainReport, Runs, Services, sessions::Sessions};
-use perennial_supervision::{Root, ShutdownReport, Supervisor, TaskSupervisor, Tree};
+use perennial_supervision::{
+    DETAILS_WITHIN, Root, ShutdownReport, Supervisor, TaskSupervisor, Tree,
+};
 use perennial_tools::ToolRegistry;
 
 pub use self::{
     application::declared_tree,
     builder::{Builder, RuntimeError},
     config::{Config, ConfigError},
+    limits::{LimitError, Limits},
     providers::ProviderMode,
     store::Store,
 };
@@ -47,7 +51,8 @@ pub struct Runtime {
 /// How a shutdown went.
 #[derive(Clone, Debug)]
 pub struct ShutdownSummary {
-    /// What became of the attempts that were under way; absent when the tree had ended before.
+    /// What became of the runs and attempts that were under way; absent when the tree had ended
+    /// before.
     pub drain: Option<DrainReport>,
     /// How the tree stopped.
     pub tree: ShutdownReport,
@@ -89,19 +94,33 @@ impl Runtime {
         &self.host
     }
 
-    /// The supervision tree as it is now. Read from what is published; asks no actor.
+    /// The supervision tree as it is now. Read from what is published; asks no actor, and returns within
+    /// half a second whatever they are at: what a component could not tell in time is named under
+    /// `completeness`. Blocks for that time at the most.
     pub fn tree(&self) -> TreeSnapshot {
         let tree = self.root.tree();
+        let millis =
+            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let begun = tree.clock().now();
         let nodes = tree.nodes();
         let now = tree.clock().now();
-        let millis =
-            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let is_missing =
+            |node: &&TreeNode| node.detail.get("unavailable").is_some_and(|why| why == "deadline");
+        let unresponsive: Vec<String> =
+            nodes.iter().filter(is_missing).map(|node| node.path.clone()).collect();
+        let asked = nodes.iter().filter(|node| !node.detail.is_null()).count();
+        let completeness = Completeness {
+            nodes: nodes.len() as u64,
+            answered: (asked - unresponsive.len()) as u64,
+            unresponsive,
+            deadline_ms: millis(DETAILS_WITHIN),
+        };
         TreeSnapshot {
             schema: SCHEMA.to_owned(),
             runtime: self.info.clone(),
             taken_at: Some(tree.clock().timestamp().to_rfc3339()),
             uptime_ms: Some(millis(now.elapsed())),
+            completeness: Some(completeness),
             took_us: Some(u64::try_from(now.since(begun).as_micros()).unwrap_or(u64::MAX)),
             declared: false,
             nodes,
@@ -117,6 +136,12 @@ impl Runtime {
     /// Waits until the tree has ended by itself: its root gave up.
     pub async fn ended(&self) -> perennial_core::ExitReason {
         self.root.ended().await
+    }
+
+    /// Waits for the report of the drain that a [`shutdown`](Self::shutdown) begins with: it is there
+    /// before the rest of the tree has stopped.
+    pub fn drained(&self) -> impl Future<Output = DrainReport> + Send + use<> {
+        self.services.drained()
     }
 
     /// Stops in order: nothing is claimed any more, attempts under way get their time to end, what

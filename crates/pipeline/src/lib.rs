@@ -13,6 +13,9 @@
 //! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
+//! | `explanation` | what a step would do |
+//! | `uses` | what a step reads, and whose value it is |
+//! | `graph` | the pipeline as a picture, of a run with its states |
 //! | `spelling` | "did you mean" |
 //!
 //! What the language has and this version does not is a load error with the hint
@@ -62,11 +65,14 @@
 mod check;
 mod definition;
 mod diagnostic;
+mod explanation;
 mod expression;
 mod formula;
+mod graph;
 mod run;
 mod source;
 mod spelling;
+mod uses;
 
 pub use check::{Checked, FILE_BYTES_MAX, read_yaml, schema};
 pub use definition::{
@@ -74,7 +80,9 @@ pub use definition::{
     LANGUAGE, Leniency, Pipeline, ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
+pub use explanation::{CallExplanation, Reads, StepExplanation};
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
+pub use graph::{Graph, StepState};
 pub use run::{
     BuiltPrompt, CallDefaults, FailureText, InvalidSettings, PartText, PipelineRun, Providers,
     Resolved, RunDirectories, RunSettings,

@@ -10,7 +10,7 @@ use std::{fmt, time::Duration};
 use perennial_core::ExitReason;
 
 pub(crate) use self::{
-    incarnation::{Incarnation, Mailbox, Post, Refused},
+    incarnation::{Incarnation, Post, Refused},
     request::Awaited,
 };
 pub use self::{

@@ -33,8 +33,8 @@ pub(crate) use self::{
 use crate::{
     Name, Offender, ProcessRef,
     names::AnyAddress,
-    node::Supervises,
-    panics::{call_quietly, guard_blocking},
+    node::{Detail, Supervises},
+    panics::call_quietly,
     presence::Announce,
 };
 
@@ -294,10 +294,11 @@ impl ChildSpec {
     }
 
     /// What the tree dump shows of the component: `read` returns what it last published, and must
-    /// neither block nor ask the child.
+    /// neither block nor ask the child. It runs in a thread of the dump, which does not wait for it
+    /// longer than [`DETAILS_WITHIN`](crate::DETAILS_WITHIN).
     #[must_use]
     pub fn detail(mut self, read: impl Fn() -> Value + Send + Sync + 'static) -> Self {
-        self.detail = Some(Arc::new(Detail(Box::new(read))));
+        self.detail = Some(Arc::new(Detail::new(read)));
         self
     }
 
@@ -315,11 +316,9 @@ impl ChildSpec {
         below.iter().for_each(Self::gone);
     }
 
-    /// What the component published; a reader that panics spoils only its own line of the dump.
-    pub(crate) fn read_detail(&self) -> Value {
-        let Some(detail) = &self.detail else { return Value::Null };
-        guard_blocking(|| (detail.0)())
-            .unwrap_or_else(|panic| Value::String(format!("the detail cannot be read: {panic}")))
+    /// Where to read what the component published.
+    pub(crate) fn shared_detail(&self) -> Option<Arc<Detail>> {
+        self.detail.clone()
     }
 }
 
@@ -343,15 +342,5 @@ impl Drop for Starter {
     fn drop(&mut self) {
         let start = std::mem::replace(&mut self.0, Box::new(|_| Box::pin(std::future::pending())));
         call_quietly("the drop of a specification", move || drop(start));
-    }
-}
-
-/// As [`Starter`], for the detail.
-struct Detail(Box<dyn Fn() -> Value + Send + Sync>);
-
-impl Drop for Detail {
-    fn drop(&mut self) {
-        let read = std::mem::replace(&mut self.0, Box::new(|| Value::Null));
-        call_quietly("the drop of a specification", move || drop(read));
     }
 }

@@ -24,6 +24,24 @@ impl Clock {
         Uptime::new(self.epoch.elapsed())
     }
 
+    /// An instant in nanoseconds, exact to a few milliseconds and five times cheaper to read than
+    /// [`now`](Self::now): for what is noted at every message. Never 0, and to be compared with its like
+    /// only. With the feature `testing` it is the clock of tokio, which a test may pause.
+    #[cfg(all(not(feature = "testing"), any(target_os = "linux", target_os = "android")))]
+    #[expect(clippy::unused_self, reason = "elsewhere it is the time since the epoch")]
+    pub(crate) fn coarse(&self) -> u64 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+        let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+        seconds * 1_000_000_000 + nanos + 1
+    }
+
+    /// As above.
+    #[cfg(not(all(not(feature = "testing"), any(target_os = "linux", target_os = "android"))))]
+    pub(crate) fn coarse(&self) -> u64 {
+        let elapsed = self.epoch.elapsed();
+        elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos()) + 1
+    }
+
     /// Wall time: that of the start, moved by the monotonic clock.
     pub fn timestamp(&self) -> Timestamp {
         Timestamp::from_micros(self.epoch_micros).after(self.epoch.elapsed())

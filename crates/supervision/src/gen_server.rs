@@ -23,6 +23,9 @@ pub(crate) use self::{
 };
 use crate::actor::ActorError;
 
+/// What is shown of a message whose kind nobody tells.
+pub(crate) const MESSAGE: &str = "message";
+
 /// What a server process does; its state is the value itself.
 ///
 /// | promise | id |
@@ -160,6 +163,12 @@ pub trait GenServer: Sized + Send + 'static {
     /// secret gets into a log by itself.
     fn format_status(&self) -> String {
         String::new()
+    }
+
+    /// What the tree dump calls a message that is being handled: the kind it is of, never what is in it.
+    fn message_kind(message: &Self::Message) -> &'static str {
+        let _ = message;
+        MESSAGE
     }
 
     /// What reports and the debugger show of a message; nothing but its kind unless it is written.

@@ -29,6 +29,7 @@ mod dynamic_supervisor;
 mod gen_server;
 mod life;
 mod lifecycle;
+mod load;
 mod names;
 mod node;
 mod panics;
@@ -66,7 +67,7 @@ pub use gen_server::{
 pub use life::StopToken;
 pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleSource, LifecycleStream, Offender};
 pub use names::{Name, Names};
-pub use node::{ChildInfo, ChildStatus, Counts, Tree};
+pub use node::{ChildInfo, ChildStatus, Counts, DETAILS_WITHIN, Tree};
 pub use process::{Monitor, ProcessRef, StopError, callers, current_process};
 pub use root::{Root, ShutdownReport};
 pub use supervisor::{ChildStart, RequestError, Supervisor, SupervisorSpec};

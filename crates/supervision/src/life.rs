@@ -14,7 +14,7 @@ use perennial_core::ExitReason;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ProcessRef, panics::call_quietly};
+use crate::{ProcessRef, load::Seen, panics::call_quietly};
 
 type Wake = Box<dyn FnOnce() + Send>;
 type Tell = Box<dyn FnOnce(&ExitReason) + Send>;
@@ -119,8 +119,8 @@ pub(crate) trait Control: Send + Sync {
     /// Asks for the end; the first reason counts.
     fn stop(&self, reason: &ExitReason);
     fn kill(&self);
-    /// Messages that wait, where there is a mailbox.
-    fn mailbox_depth(&self) -> Option<u64> {
+    /// What it has to do and what it is at, where it has a mailbox.
+    fn load(&self) -> Option<Seen> {
         None
     }
     /// Makes the child panic in its own code path.

@@ -1,6 +1,7 @@
 //! The published picture of a tree. Drivers and supervisors write it; reading it asks nobody.
 
 mod children;
+mod details;
 mod listing;
 mod lives;
 mod picture;
@@ -16,6 +17,8 @@ use perennial_core::{
     ChildType, Restart, RestartIntensity, Uptime, child::AfterExit, tree::NodeState,
 };
 
+pub use self::details::DETAILS_WITHIN;
+pub(crate) use self::details::Detail;
 pub(crate) use self::picture::{Supervises, collect_declared};
 use self::{
     children::Children,

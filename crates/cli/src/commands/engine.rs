@@ -1,12 +1,10 @@
-//! What `run` and `resume` share: a runtime for one command, its signals, its last words.
+//! What `run` and `resume` share: a runtime for one command, and its signals.
 
 use std::path::Path;
 
-use perennial::{
-    Adoption, Config, PipelineRunHandle, Runtime, RuntimeError, Store, tools::read_source,
-};
+use perennial::{Adoption, Config, Runtime, RuntimeError, Store, tools::read_source};
 
-use super::{hint::Hint, prompts};
+use super::prompts;
 use crate::{
     exit::{self, failed},
     output,
@@ -58,10 +56,17 @@ pub(super) enum Signal {
 }
 
 impl Signal {
-    fn code(self) -> i32 {
+    pub(super) fn code(self) -> i32 {
         match self {
             Self::Interrupt => exit::INTERRUPTED,
             Self::Terminate => exit::TERMINATED,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
         }
     }
 }
@@ -92,6 +97,15 @@ impl Signals {
         }
     }
 
+    /// A signal that has come by now.
+    pub(super) async fn so_far(&mut self) -> Option<Signal> {
+        tokio::select! {
+            biased;
+            signal = self.next() => Some(signal),
+            () = tokio::task::yield_now() => None,
+        }
+    }
+
     #[cfg(not(unix))]
     pub(super) fn listen() -> anyhow::Result<Self> {
         Ok(Self {})
@@ -104,30 +118,4 @@ impl Signals {
             Err(_) => std::future::pending().await,
         }
     }
-}
-
-/// Drains after a first signal; a second one ends the drain at once (CLI-3). Either way the runs
-/// stay resumable.
-pub(super) async fn interrupted(
-    runtime: Runtime,
-    signal: Signal,
-    signals: &mut Signals,
-    runs: &[PipelineRunHandle],
-    hint: &Hint,
-) -> i32 {
-    output::talk("stopping; attempts under way get 10 s (press again to stop at once)");
-    tokio::select! {
-        summary = runtime.shutdown() => {
-            let drain = summary.drain.unwrap_or_default();
-            output::talk(&format!(
-                "stopped: {} finished, {} given back, {} cut",
-                drain.finished, drain.released, drain.cut
-            ));
-        }
-        _ = signals.next() => output::talk("stopped at once"),
-    }
-    for run in runs {
-        output::talk(&format!("resume with: {}", hint.resume(run.id().as_str())));
-    }
-    signal.code()
 }

@@ -13,48 +13,72 @@ use crate::{
 /// Largest file that `@FILE` reads.
 const INPUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// `KEY=VALUE` pairs: JSON scalars where they are, else text; `KEY=@FILE` is the file's text.
-/// Names the document knows are matched exactly, then in lower case.
-pub(super) fn parse(pairs: &[String], document: &[Input]) -> anyhow::Result<Map<String, Value>> {
-    let mut inputs = Map::new();
-    let known = |wanted: &str| document.iter().any(|input| input.name == wanted);
+/// `KEY=VALUE` pairs, for each of `documents` those that it takes: JSON scalars where they are, else
+/// text; `KEY=@FILE` is the file's text. Names a document knows are matched exactly, then in lower
+/// case. What no document knows goes to all of them (YK-5).
+pub(super) fn parse(
+    pairs: &[String],
+    documents: &[&[Input]],
+) -> anyhow::Result<Vec<Map<String, Value>>> {
+    let mut inputs = vec![Map::new(); documents.len()];
     for pair in pairs {
         let Some((name, value)) = pair.split_once('=').filter(|(name, _)| !name.is_empty()) else {
             return Err(failed(exit::USAGE, format!("input `{pair}` is not KEY=VALUE")));
         };
-        let lower = name.to_lowercase();
-        let name = if !known(name) && known(&lower) { lower } else { name.to_owned() };
-        let value = match value.strip_prefix('@') {
-            Some(path) => {
-                let bytes = read_source(Path::new(path), INPUT_BYTES_MAX)
-                    .map_err(|error| failed(exit::USAGE, format!("input `{name}`: {error}")))?;
-                let text = String::from_utf8(bytes).map_err(|_| {
-                    failed(exit::USAGE, format!("input `{name}`: {path} is not UTF-8"))
-                })?;
-                Value::String(text)
+        let value = read(name, value)?;
+        let known: Vec<Option<String>> =
+            documents.iter().map(|document| name_in(document, name)).collect();
+        let is_stray = known.iter().all(Option::is_none);
+        if is_stray {
+            stray(name, documents)?;
+        }
+        for (inputs, known) in inputs.iter_mut().zip(known) {
+            let name = match known {
+                Some(name) => name,
+                None if is_stray => name.to_owned(),
+                None => continue,
+            };
+            if inputs.contains_key(&name) {
+                return Err(failed(exit::USAGE, format!("input `{name}` is given twice")));
             }
-            None => scalar(value),
-        };
-        if inputs.contains_key(&name) {
-            return Err(failed(exit::USAGE, format!("input `{name}` is given twice")));
+            inputs.insert(name, value.clone());
         }
-        if !known(&name) {
-            stray(&name, document)?;
-        }
-        inputs.insert(name, value);
     }
     Ok(inputs)
 }
 
-/// An input that the document does not know: a mistake when it says which it takes, else a remark
-/// (YK-5).
-fn stray(name: &str, document: &[Input]) -> anyhow::Result<()> {
-    if !document.iter().any(|input| input.declared) {
-        output::talk(&format!("warning: input `{name}` is not used by the workflow"));
+/// What `document` calls the input `wanted`.
+fn name_in(document: &[Input], wanted: &str) -> Option<String> {
+    let known = |wanted: &str| document.iter().any(|input| input.name == wanted);
+    let lower = wanted.to_lowercase();
+    if known(wanted) { Some(wanted.to_owned()) } else { known(&lower).then_some(lower) }
+}
+
+fn read(name: &str, value: &str) -> anyhow::Result<Value> {
+    let Some(path) = value.strip_prefix('@') else { return Ok(scalar(value)) };
+    let bytes = read_source(Path::new(path), INPUT_BYTES_MAX)
+        .map_err(|error| failed(exit::USAGE, format!("input `{name}`: {error}")))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| failed(exit::USAGE, format!("input `{name}`: {path} is not UTF-8")))?;
+    Ok(Value::String(text))
+}
+
+/// An input that no document knows: a mistake when one says which it takes, else a remark (YK-5).
+fn stray(name: &str, documents: &[&[Input]]) -> anyhow::Result<()> {
+    let subject = if documents.len() > 1 { "workflows" } else { "workflow" };
+    if !documents.iter().any(|document| document.iter().any(|input| input.declared)) {
+        output::talk(&format!("warning: input `{name}` is not used by the {subject}"));
         return Ok(());
     }
-    let names: Vec<&str> = document.iter().map(|input| input.name.as_str()).collect();
-    let text = format!("the workflow has no input `{name}`; its inputs: {}", names.join(", "));
+    let mut names: Vec<&str> = Vec::new();
+    for input in documents.iter().copied().flatten() {
+        if !names.contains(&input.name.as_str()) {
+            names.push(&input.name);
+        }
+    }
+    let (verb, whose) = if documents.len() > 1 { ("have", "their") } else { ("has", "its") };
+    let names = names.join(", ");
+    let text = format!("the {subject} {verb} no input `{name}`; {whose} inputs: {names}");
     Err(failed(exit::USAGE, text))
 }
 
@@ -78,7 +102,21 @@ mod tests {
     fn read(pairs: &[&str], document: &[u8]) -> Result<Value, String> {
         let pairs: Vec<String> = pairs.iter().map(|pair| (*pair).to_owned()).collect();
         let known = Pipeline::check("x.yaml", document).inputs;
-        parse(&pairs, &known).map(Value::Object).map_err(|error| error.to_string())
+        let parsed = parse(&pairs, &[&known]).map_err(|error| error.to_string());
+        parsed.map(|mut all| Value::Object(all.remove(0)))
+    }
+
+    #[test]
+    fn each_document_of_a_lot_gets_what_it_knows() {
+        let other =
+            b"workflow:\n  name: y\n  steps: [{name: s, type: echo, value: '{{ inputs.g }}'}]\n";
+        let known = [DOCUMENT, other].map(|text| Pipeline::check("x.yaml", text).inputs);
+        let pairs = ["F=1", "g=2"].map(str::to_owned);
+        let parsed = parse(&pairs, &[&known[0], &known[1]]).unwrap();
+        assert_eq!(json!(parsed), json!([{"f": 1}, {"g": 2}]));
+        let error = parse(&["h=1".to_owned()], &[&known[0], &known[1]]).unwrap_err();
+        let text = "the workflows have no input `h`; their inputs: f, g";
+        assert_eq!(error.to_string(), text);
     }
 
     #[test]

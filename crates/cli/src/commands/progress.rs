@@ -9,6 +9,7 @@ use perennial::{
 use serde_json::{Value, json};
 
 use super::{
+    events,
     hint::Hint,
     steps::{self, Row},
 };
@@ -19,37 +20,30 @@ use crate::output;
 pub(super) struct Shown {
     pub(super) json: bool,
     pub(super) quiet: bool,
-    /// Whether several runs share the output.
-    pub(super) several: bool,
 }
 
-/// Follows a run to its end.
+/// Follows a run to its end; `prefix` tells its lines from those of others.
 pub(super) async fn follow(
     run: &PipelineRunHandle,
     shown: Shown,
+    prefix: &str,
 ) -> anyhow::Result<Result<PipelineOutcome, RunError>> {
-    let mut events = run.events();
+    let mut feed = run.events();
     loop {
-        let event = match events.next().await {
+        let event = match feed.next().await {
             Ok(event) => event,
             Err(error) => return Ok(Err(error)),
         };
         let closed = event.kind == "run_closed";
         if shown.json {
-            let mut line = json!({ "type": "event", "run": run.id(), "event": event.kind });
-            let facts = serde_json::to_value(&event)?;
-            for name in ["seq", "at", "job", "attempt", "data"] {
-                if let Some(fact) = facts.get(name) {
-                    line[name] = fact.clone();
-                }
-            }
-            line["at"] = json!(event.at.to_rfc3339());
-            output::json(&line)?;
+            output::json(&events::described(run.id(), &event)?)?;
         } else if !shown.quiet
             && let Some(text) = told(&event)
         {
-            let prefix = if shown.several { format!("{} ", run.id()) } else { String::new() };
-            output::talk(&format!("{prefix}{text}"));
+            // Several warnings are several lines.
+            for line in text.lines() {
+                output::talk(&format!("{prefix}{line}"));
+            }
         }
         if closed {
             return Ok(run.outcome().await);
@@ -96,8 +90,13 @@ fn told(event: &EventRecord) -> Option<String> {
     })
 }
 
-/// Says how a run ended: results on stdout.
-pub(super) fn conclude(outcome: &PipelineOutcome, shown: Shown, hint: &Hint) -> anyhow::Result<()> {
+/// Says how a run ended: results on stdout; `prefix` tells its lines from those of others.
+pub(super) fn conclude(
+    outcome: &PipelineOutcome,
+    shown: Shown,
+    prefix: &str,
+    hint: &Hint,
+) -> anyhow::Result<()> {
     if shown.json {
         return output::json(&summary(outcome));
     }
@@ -105,7 +104,7 @@ pub(super) fn conclude(outcome: &PipelineOutcome, shown: Shown, hint: &Hint) -> 
     if !shown.quiet {
         for row in steps::rows(view) {
             if let Some(result) = row.job.result.as_ref().filter(|_| !row.is_open) {
-                output::line(&given(&row, result))?;
+                output::line(&format!("{prefix}{}", given(&row, result)))?;
             }
         }
     }
@@ -127,7 +126,7 @@ pub(super) fn conclude(outcome: &PipelineOutcome, shown: Shown, hint: &Hint) -> 
         && let Some(message) = failure.get("message").and_then(Value::as_str)
     {
         let step = failure.get("step").and_then(Value::as_str).unwrap_or_default();
-        output::talk(&format!("Step '{step}' failed: {message}"));
+        output::talk(&format!("{prefix}Step '{step}' failed: {message}"));
     }
     output::line(&format!("run {} {}: {}", outcome.run_id(), outcome.status(), facts.join(", ")))?;
     if uncertain > 0 || view.run.failure.is_some() {
@@ -164,6 +163,7 @@ pub(super) fn summary(outcome: &PipelineOutcome) -> Value {
     json!({
         "type": "outcome",
         "run": outcome.run_id(),
+        "file": view.run.settings.get("file"),
         "workflow": view.run.workflow,
         "status": outcome.status(),
         "state": outcome.state(),

@@ -1,9 +1,11 @@
-use perennial::{PipelineRunHandle, ResumePipelineError, RunId, Runtime};
+use perennial::{ResumePipelineError, RunId, RunState, Runtime};
 
 use super::{
     engine::{self, Signals},
     hint::{self, Hint},
-    progress::{self, Shown},
+    lot::{Lot, Member, left_out},
+    progress::Shown,
+    stop::interrupted,
     tree::with_findings,
 };
 use crate::{
@@ -22,23 +24,30 @@ pub(super) async fn resume(args: ResumeArgs) -> anyhow::Result<i32> {
     let hint = Hint::new(&store, args.engine.config.as_deref());
     let config = engine::config(args.engine.config.as_deref())?;
     let runtime = engine::start(&store, config, args.engine.show_prompts).await?;
-    let (runs, left) = match resumed(&runtime, named, &hint).await {
-        Ok(runs) => runs,
+    let lot = match resumed(&runtime, named, &hint).await {
+        Ok(lot) => lot,
         Err(error) => {
             runtime.shutdown().await;
             return Err(error);
         }
     };
-    let shown = Shown { json: args.output.json, quiet: args.engine.quiet, several: runs.len() > 1 };
-    if runs.is_empty() && left == exit::COMPLETED && !shown.json {
-        output::talk("nothing to resume: every run has ended");
+    let shown = Shown { json: args.output.json, quiet: args.engine.quiet };
+    if args.all && !shown.json && !shown.quiet {
+        output::talk(&match lot.members().len() {
+            0 => "nothing to resume: every run has ended".to_owned(),
+            1 => "1 run goes on".to_owned(),
+            count => format!("{count} runs go on"),
+        });
     }
+    lot.announce(shown);
+    let mut following = std::pin::pin!(lot.follow(shown, &hint));
     let code = tokio::select! {
         biased;
         signal = signals.next() => {
-            return Ok(engine::interrupted(runtime, signal, &mut signals, &runs, &hint).await);
+            let stopped = interrupted(runtime, signal, &mut signals, &lot, following, shown, &hint);
+            return Ok(stopped.await);
         }
-        code = follow_all(&runs, shown, &hint, left) => code,
+        code = &mut following => code,
     };
     let code = code.and_then(|code| {
         if args.engine.tree {
@@ -54,60 +63,37 @@ pub(super) async fn resume(args: ResumeArgs) -> anyhow::Result<i32> {
 
 /// The runs that go on, and the first code of those that do not: one that cannot be continued here
 /// keeps no other from it.
-async fn resumed(
-    runtime: &Runtime,
-    named: Option<RunId>,
-    hint: &Hint,
-) -> anyhow::Result<(Vec<PipelineRunHandle>, i32)> {
+async fn resumed(runtime: &Runtime, named: Option<RunId>, hint: &Hint) -> anyhow::Result<Lot> {
     if let Some(id) = named {
-        return match runtime.pipelines().resume(&id).await {
-            Ok(run) => Ok((vec![run], exit::COMPLETED)),
-            Err(ResumePipelineError::Run(error)) => Err(hint::refused(&error, hint)),
-            Err(error) => Err(failed(exit::of_resume(&error), error)),
-        };
+        return Ok(Lot::new(vec![goes_on(runtime, &id, hint).await?], exit::COMPLETED));
     }
     let unfinished = runtime.runs().unfinished().await;
     let unfinished = unfinished.map_err(|error| hint::refused(&error, hint))?;
-    let (mut runs, mut code) = (Vec::new(), exit::COMPLETED);
+    let (mut members, mut code) = (Vec::new(), exit::COMPLETED);
     for id in unfinished.into_iter().map(|summary| summary.run) {
-        match runtime.pipelines().resume(&id).await {
-            Ok(run) => runs.push(run),
+        match goes_on(runtime, &id, hint).await {
+            Ok(member) => members.push(member),
             Err(error) => {
-                output::problem(&format!("run {id} is left as it is: {error}"));
-                if code == exit::COMPLETED {
-                    code = exit::of_resume(&error);
-                }
+                let left = left_out(&format!("run {id} is left as it is"), &error);
+                code = if code == exit::COMPLETED { left } else { code };
             }
         }
     }
-    Ok((runs, code))
+    Ok(Lot::new(members, code))
 }
 
-/// Follows all runs; the first code that is not 0 counts, beginning with `code`. They all run at the
-/// same time; only telling of them is one after the other.
-async fn follow_all(
-    runs: &[PipelineRunHandle],
-    shown: Shown,
-    hint: &Hint,
-    mut code: i32,
-) -> anyhow::Result<i32> {
-    for run in runs {
-        if !shown.json && !shown.quiet {
-            output::talk(&format!("run {}", run.id()));
-        }
-        let ended = match progress::follow(run, shown).await? {
-            Ok(outcome) => {
-                progress::conclude(&outcome, shown, hint)?;
-                exit::of_state(outcome.state())
-            }
-            Err(error) => {
-                output::problem(&format!("run {}: {error}", run.id()));
-                exit::of_run_error(&error)
-            }
-        };
-        if code == exit::COMPLETED {
-            code = ended;
-        }
+/// Continues one run. A paused one is not followed: nothing would come.
+async fn goes_on(runtime: &Runtime, id: &RunId, hint: &Hint) -> anyhow::Result<Member> {
+    let run = match runtime.pipelines().resume(id).await {
+        Ok(run) => run,
+        Err(ResumePipelineError::Run(error)) => return Err(hint::refused(&error, hint)),
+        Err(error) => return Err(failed(exit::of_resume(&error), error)),
+    };
+    let record = run.view().await.map_err(|error| hint::refused(&error, hint))?.run;
+    if record.state == RunState::Paused {
+        let text = format!("run {id} is paused; whoever paused it lets it go on");
+        return Err(failed(exit::WAITING, text));
     }
-    Ok(code)
+    let file = record.settings.get("file").and_then(|file| file.as_str()).map(str::to_owned);
+    Ok(Member { run, workflow: record.workflow, file })
 }

@@ -1,15 +1,20 @@
+use std::path::{Path, PathBuf};
+
 use perennial::{
-    PipelineRunHandle, Pipelines, ProviderMode, RunId, StartPipeline, StartPipelineError,
+    Config, Leniency, Pipelines, ProviderMode, RunId, Runtime, StartPipeline, StartPipelineError,
     records::{Input, render},
     tools::files::ChosenDirectories,
 };
 
 use super::{
-    engine::{self, Signals},
+    engine::{self, Signal, Signals},
     hint::{self, Hint, quoted},
     inputs,
-    progress::{self, Shown},
+    lot::{Lot, Member, left_out},
+    progress::Shown,
     rehearsal::rehearse,
+    stop::interrupted,
+    targets::{self, Targets},
     tree::with_findings,
 };
 use crate::{
@@ -20,45 +25,38 @@ use crate::{
 
 pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
     let mut signals = Signals::listen()?;
-    let shown = Shown { json: args.output.json, quiet: args.engine.quiet, several: false };
-    // Everything that can be known wrong is known before a store is touched.
-    let leniency = args.reading.leniency().map_err(|error| failed(exit::USAGE, error))?;
-    let checked = Pipelines::check_with(&args.file, &leniency)
-        .map_err(|error| failed(exit::INVALID, format!("error[PL101]: {error}")))?;
-    let denied = args.reading.deny_warnings && !checked.diagnostics.is_empty();
-    if checked.pipeline.is_none() || denied {
-        return Ok(refuse(&args, &checked.diagnostics));
-    }
-    let start = described(&args, &checked.inputs)?.lenient(leniency);
-    let config = engine::config(args.engine.config.as_deref())?;
+    let shown = Shown { json: args.output.json, quiet: args.engine.quiet };
     let hint = Hint::new(&args.store.store, args.engine.config.as_deref());
-    if !shown.quiet && !shown.json {
-        output::talk(&match args.provider_mode {
-            ProviderMode::Mock => "provider mode: mock (answers are made up)".to_owned(),
-            ProviderMode::Live => "provider mode: live".to_owned(),
-        });
-    }
-    if let Err(error) = Box::pin(rehearse(start.clone(), config.clone())).await? {
-        return refused(&args, error, &hint);
+    let prepared = tokio::select! {
+        biased;
+        // Read once everything is prepared, if reading did not let it through.
+        prepared = Box::pin(prepared(&args, shown, &hint)) => prepared,
+        signal = signals.next() => return Ok(before_start(signal)),
+    };
+    let Prepared { starts, config } = match prepared? {
+        Ok(prepared) => prepared,
+        Err(code) => return Ok(code),
+    };
+    if let Some(signal) = signals.so_far().await {
+        return Ok(before_start(signal));
     }
     let runtime = engine::start(&args.store.store, config, args.engine.show_prompts).await?;
-    let handle = match runtime.pipelines().start(start).await {
-        Ok(handle) => handle,
+    let lot = match started(&runtime, starts, &args, &hint).await {
+        Ok(lot) => lot,
         Err(error) => {
             runtime.shutdown().await;
-            return refused(&args, error, &hint);
+            return Err(error);
         }
     };
-    if !shown.quiet && !shown.json {
-        output::talk(&format!("run {}", handle.id()));
-    }
-    let runs = [handle];
+    lot.announce(shown);
+    let mut following = std::pin::pin!(lot.follow(shown, &hint));
     let ended = tokio::select! {
         biased;
         signal = signals.next() => {
-            return Ok(engine::interrupted(runtime, signal, &mut signals, &runs, &hint).await);
+            let stopped = interrupted(runtime, signal, &mut signals, &lot, following, shown, &hint);
+            return Ok(stopped.await);
         }
-        ended = follow(&runs[0], shown, &hint) => ended,
+        ended = &mut following => ended,
     };
     if ended.is_ok() {
         mention_others(&runtime, shown, &hint).await;
@@ -75,27 +73,128 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
     code
 }
 
-/// What the command line asks to start.
-fn described(args: &RunArgs, inputs: &[Input]) -> anyhow::Result<StartPipeline> {
-    let pairs: Vec<String> = args.values.iter().chain(&args.inputs).cloned().collect();
-    let mut start = StartPipeline::file(&args.file).mode(args.provider_mode);
-    for (name, value) in inputs::parse(&pairs, inputs)? {
-        start = start.input(name, value);
+/// What is to be started.
+struct Prepared {
+    starts: Vec<(PathBuf, StartPipeline)>,
+    config: Config,
+}
+
+/// Everything that can be known wrong is known before a store is touched, and of all files: nothing
+/// is started when one is not as it should be. Answers the code when all has been said.
+async fn prepared(
+    args: &RunArgs,
+    shown: Shown,
+    hint: &Hint,
+) -> anyhow::Result<Result<Prepared, i32>> {
+    let targets = targets::told_apart(&args.targets)?;
+    if args.run_id.is_some() && targets.files.len() > 1 {
+        let text = format!("--run-id names one run, and {} files are given", targets.files.len());
+        return Err(failed(exit::USAGE, text));
     }
-    if let Some(path) = &args.mocks {
-        if args.provider_mode != ProviderMode::Mock {
+    let leniency = args.reading.leniency().map_err(|error| failed(exit::USAGE, error))?;
+    let Some(inputs) = checked(&targets.files, args, &leniency)? else {
+        return Ok(Err(exit::INVALID));
+    };
+    let starts = described(args, &targets, &inputs, &leniency)?;
+    let config = engine::config(args.engine.config.as_deref())?;
+    if !shown.quiet && !shown.json {
+        output::talk(&match args.provider_mode {
+            ProviderMode::Mock => "provider mode: mock (answers are made up)".to_owned(),
+            ProviderMode::Live => "provider mode: live".to_owned(),
+        });
+    }
+    let several = starts.len() > 1;
+    let mut code = None;
+    for (file, start) in &starts {
+        if let Err(error) = Box::pin(rehearse(start.clone(), config.clone())).await? {
+            let refused = refused(args, file, error, hint);
+            if !several {
+                return Ok(Err(refused?));
+            }
+            let refused = match refused {
+                Ok(code) => code,
+                Err(error) => left_out(&file.display().to_string(), &error),
+            };
+            code.get_or_insert(refused);
+        }
+    }
+    Ok(match code {
+        Some(code) => {
+            output::talk("nothing was run");
+            Err(code)
+        }
+        None => Ok(Prepared { starts, config }),
+    })
+}
+
+/// The inputs of all files; nothing when one of them is not valid, which has then been said.
+fn checked(
+    files: &[PathBuf],
+    args: &RunArgs,
+    leniency: &Leniency,
+) -> anyhow::Result<Option<Vec<Vec<Input>>>> {
+    let (mut inputs, mut invalid) = (Vec::new(), false);
+    for file in files {
+        match Pipelines::check_with(file, leniency) {
+            Ok(checked) => {
+                let denied = args.reading.deny_warnings && !checked.diagnostics.is_empty();
+                if checked.pipeline.is_none() || denied {
+                    refuse(args, file, &checked.diagnostics);
+                    invalid = true;
+                }
+                inputs.push(checked.inputs);
+            }
+            Err(error) if files.len() == 1 => {
+                return Err(failed(exit::INVALID, format!("error[PL101]: {error}")));
+            }
+            Err(error) => {
+                output::problem(&format!("error[PL101]: {error}"));
+                invalid = true;
+            }
+        }
+    }
+    Ok(if invalid { None } else { Some(inputs) })
+}
+
+/// What the command line asks to start.
+fn described(
+    args: &RunArgs,
+    targets: &Targets,
+    known: &[Vec<Input>],
+    leniency: &Leniency,
+) -> anyhow::Result<Vec<(PathBuf, StartPipeline)>> {
+    let pairs: Vec<String> = targets.inputs.iter().chain(&args.inputs).cloned().collect();
+    let known: Vec<&[Input]> = known.iter().map(Vec::as_slice).collect();
+    let given = inputs::parse(&pairs, &known)?;
+    let mocks = match &args.mocks {
+        None => None,
+        Some(_) if args.provider_mode != ProviderMode::Mock => {
             let text = "--mocks needs --provider-mode mock: live calls are never mocked";
             return Err(failed(exit::USAGE, text));
         }
-        let mocks = Pipelines::read_mocks(path);
-        start = start.mocks(mocks.map_err(|error| failed(exit::USAGE, format!("mocks: {error}")))?);
-    }
-    start = in_directories(start, &args.directories);
-    if let Some(id) = &args.run_id {
-        let id = RunId::parse(id.clone()).map_err(|error| failed(exit::USAGE, error))?;
-        start = start.run_id(id);
-    }
-    Ok(start)
+        Some(path) => {
+            let mocks = Pipelines::read_mocks(path);
+            Some(mocks.map_err(|error| failed(exit::USAGE, format!("mocks: {error}")))?)
+        }
+    };
+    let id = args.run_id.clone().map(RunId::parse).transpose();
+    let id = id.map_err(|error| failed(exit::USAGE, error))?;
+    let start = |(file, given): (&PathBuf, serde_json::Map<String, serde_json::Value>)| {
+        let start = StartPipeline::file(file).mode(args.provider_mode);
+        let mut start = start.lenient(leniency.clone());
+        for (name, value) in given {
+            start = start.input(name, value);
+        }
+        if let Some(mocks) = &mocks {
+            start = start.mocks(mocks.clone());
+        }
+        start = in_directories(start, &args.directories);
+        if let Some(id) = &id {
+            start = start.run_id(id.clone());
+        }
+        (file.clone(), start)
+    };
+    Ok(targets.files.iter().zip(given).map(start).collect())
 }
 
 /// The directories that the command line and the environment name.
@@ -117,19 +216,55 @@ fn in_directories(mut start: StartPipeline, args: &DirectoryArgs) -> StartPipeli
     args.allowed.iter().fold(start, StartPipeline::allow_path)
 }
 
-/// Follows the run to its end and says how it went.
-async fn follow(run: &PipelineRunHandle, shown: Shown, hint: &Hint) -> anyhow::Result<i32> {
-    let outcome = progress::follow(run, shown).await?;
-    let outcome = outcome.map_err(|error| hint::refused(&error, hint))?;
-    progress::conclude(&outcome, shown, hint)?;
-    Ok(exit::of_state(outcome.state()))
+/// Starts all of them. What the store or the engine refuses keeps no other from running.
+async fn started(
+    runtime: &Runtime,
+    starts: Vec<(PathBuf, StartPipeline)>,
+    args: &RunArgs,
+    hint: &Hint,
+) -> anyhow::Result<Lot> {
+    let several = starts.len() > 1;
+    let (mut members, mut code) = (Vec::new(), exit::COMPLETED);
+    for (file, start) in starts {
+        let run = match runtime.pipelines().start(start).await {
+            Ok(run) => run,
+            Err(error) => {
+                let refused = match refused(args, &file, error, hint) {
+                    // It has been said; the file changed since it was checked.
+                    Ok(code) => code,
+                    Err(error) if !several => return Err(error),
+                    Err(error) => left_out(&file.display().to_string(), &error),
+                };
+                code = if code == exit::COMPLETED { refused } else { code };
+                continue;
+            }
+        };
+        let view = run.view().await.map_err(|error| hint::refused(&error, hint))?;
+        let file = Some(file.display().to_string());
+        members.push(Member { run, workflow: view.run.workflow, file });
+    }
+    Ok(Lot::new(members, code))
+}
+
+/// A signal that came before anything was started.
+fn before_start(signal: Signal) -> i32 {
+    output::talk("stopped; nothing was started");
+    signal.code()
 }
 
 /// Why nothing was started.
-fn refused(args: &RunArgs, error: StartPipelineError, hint: &Hint) -> anyhow::Result<i32> {
+fn refused(
+    args: &RunArgs,
+    file: &Path,
+    error: StartPipelineError,
+    hint: &Hint,
+) -> anyhow::Result<i32> {
     let code = exit::of_start(&error);
     match error {
-        StartPipelineError::Invalid(diagnostics) => Ok(refuse(args, &diagnostics)),
+        StartPipelineError::Invalid(diagnostics) => {
+            refuse(args, file, &diagnostics);
+            Ok(exit::INVALID)
+        }
         StartPipelineError::Run(error) => Err(hint::refused(&error, hint)),
         StartPipelineError::Preflight(reasons) => {
             let lines: Vec<String> = reasons.iter().map(ToString::to_string).collect();
@@ -138,7 +273,7 @@ fn refused(args: &RunArgs, error: StartPipelineError, hint: &Hint) -> anyhow::Re
         StartPipelineError::Inputs(errors) if !errors.missing.is_empty() => {
             let missing: Vec<String> =
                 errors.missing.iter().map(|name| quoted(&format!("{name}=VALUE"))).collect();
-            let file = quoted(&args.file.display().to_string());
+            let file = quoted(&file.display().to_string());
             let help = format!("perennial run {file} {}", missing.join(" "));
             Err(failed_with(code, errors, help))
         }
@@ -166,10 +301,9 @@ async fn mention_others(runtime: &perennial::Runtime, shown: Shown, hint: &Hint)
     }
 }
 
-fn refuse(args: &RunArgs, diagnostics: &[perennial::Diagnostic]) -> i32 {
+fn refuse(args: &RunArgs, file: &Path, diagnostics: &[perennial::Diagnostic]) {
     for diagnostic in diagnostics {
         output::talk_text(&render(diagnostic, args.output.color.on(&std::io::stderr())));
     }
-    output::talk(&format!("error: {} is not valid; nothing was run", args.file.display()));
-    exit::INVALID
+    output::talk(&format!("error: {} is not valid; nothing was run", file.display()));
 }

@@ -48,6 +48,19 @@ pub(crate) enum Message {
     Pause { pause: bool, reply: ReplyPort<Result<bool, StoreError>> },
 }
 
+impl Message {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Wake => "wake",
+            Self::Report { .. } => "report",
+            Self::AttemptDown { .. } => "attempt_down",
+            Self::Fence { .. } => "fence",
+            Self::Cancel { .. } => "cancel",
+            Self::Pause { .. } => "pause",
+        }
+    }
+}
+
 /// How to supervise the actor of `run`.
 pub(crate) fn child_spec(
     services: &Services,
@@ -58,7 +71,7 @@ pub(crate) fn child_spec(
     let (shell_services, shell_run, shell_workflow) =
         (services.clone(), run.clone(), workflow.clone());
     let published = detail.clone();
-    let (spec, address) = ChildSpec::actor(run.as_str(), move || {
+    let (spec, address) = ChildSpec::actor_of_kinds(run.as_str(), Message::kind, move || {
         let shell = Shell {
             services: shell_services.clone(),
             run: shell_run.clone(),

@@ -39,10 +39,20 @@ pub(super) enum Message {
     GaveUp { run: RunId },
 }
 
+impl Message {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Ensure { .. } => "ensure",
+            Self::Look => "look",
+            Self::GaveUp { .. } => "gave_up",
+        }
+    }
+}
+
 pub(super) fn child_spec(spec: SchedulerSpec) -> (ChildSpec, Address<Message>) {
     let published = Arc::new(Published::default());
     let shown = published.clone();
-    let (child, address) = ChildSpec::actor("ownership", move || {
+    let (child, address) = ChildSpec::actor_of_kinds("ownership", Message::kind, move || {
         (Shell { spec: spec.clone(), published: published.clone() }, ())
     });
     let within = STORE_WITHIN + Duration::from_secs(5);
@@ -62,6 +72,8 @@ struct State {
 
 /// Why a run has no actor yet.
 enum NotStarted {
+    /// All places are taken; it starts by itself when one is free.
+    Waits(String),
     /// It cannot have one here; it is parked.
     Refused(NotRunnable),
     /// Not now; the next look tries again.
@@ -89,9 +101,18 @@ impl Actor for Shell {
                 if let Some(workflow) = workflow {
                     state.workflows.insert(run.clone(), workflow);
                 }
-                self.spec.services.parked.release(&run);
+                let services = &self.spec.services;
+                services.parked.release(&run);
                 // A caller that has left still gets its actor.
-                drop(reply.send(self.ensure(state, &run).await));
+                let started = if services.waiting.has_other(&run) {
+                    // Those that came before it come first: the next look keeps their order.
+                    self.waits(&run, "its turn, behind the runs that came before it");
+                    services.look_again.notify_one();
+                    Ok(())
+                } else {
+                    self.ensure(state, &run).await
+                };
+                drop(reply.send(started));
             }
             Message::Look => self.look(state).await,
             Message::GaveUp { run } => {
@@ -124,6 +145,7 @@ impl Shell {
         let known: HashSet<&RunId> = unfinished.iter().map(|summary| &summary.run).collect();
         state.workflows.retain(|run, _| known.contains(run));
         services.parked.retain(|run| known.contains(run));
+        services.waiting.retain(|run| known.contains(run));
         services.runs.retain(|run, _| known.contains(run));
         for summary in unfinished {
             let parked = services.parked.why(&summary.run).is_some();
@@ -156,16 +178,32 @@ impl Shell {
     /// A run that must wait for its actor is started by a later look: that is no refusal.
     async fn ensure(&self, state: &mut State, run: &RunId) -> Result<(), NotRunnable> {
         match self.start_actors(state, run).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.spec.services.waiting.starts(run);
+                Ok(())
+            }
+            Err(NotStarted::Waits(what)) => {
+                self.waits(run, &what);
+                Ok(())
+            }
             Err(NotStarted::Later(why)) => {
                 tracing::warn!(%run, why, "run not started yet");
                 Ok(())
             }
             Err(NotStarted::Refused(refused)) => {
+                self.spec.services.waiting.starts(run);
                 self.spec.services.parked.park(run, &refused.failure.message);
                 Err(refused)
             }
         }
+    }
+
+    fn waits(&self, run: &RunId, what: &str) {
+        let services = &self.spec.services;
+        if services.waiting.of(run).is_none() {
+            tracing::info!(%run, what, "run waits");
+        }
+        services.waiting.waits(run, what.to_owned(), services.store.now());
     }
 
     async fn start_actors(&self, state: &mut State, run: &RunId) -> Result<(), NotStarted> {
@@ -174,16 +212,22 @@ impl Shell {
             return Err(NotStarted::Later("the runtime is shutting down".to_owned()));
         }
         // Under a supervisor that is away there is nothing; starting it there tells more.
-        let is_there = |children: Result<Vec<ChildInfo>, RequestError>| {
-            children.is_ok_and(|children| children.iter().any(|child| child.name() == run.as_str()))
-        };
-        let has_monitor = is_there(self.spec.monitors.which_children());
-        if is_there(self.spec.runs.which_children()) {
+        let is_among =
+            |children: &[ChildInfo]| children.iter().any(|child| child.name() == run.as_str());
+        let active = self.spec.runs.which_children().unwrap_or_default();
+        let has_monitor =
+            self.spec.monitors.which_children().is_ok_and(|children| is_among(&children));
+        if is_among(&active) {
             if !has_monitor {
                 // `monitors` was restarted, and begins empty.
                 self.start_monitor(run).await;
             }
             return Ok(());
+        }
+        let most = self.spec.runs_max;
+        if active.len() >= most {
+            let what = format!("a free place: {} of {most} runs are active", active.len());
+            return Err(NotStarted::Waits(what));
         }
         let later = |error: perennial_store::StoreError| NotStarted::Later(error.to_string());
         let workflow = match state.workflows.get(run) {
@@ -235,10 +279,15 @@ impl Shell {
         let parked = self.spec.services.parked.all();
         let parked: serde_json::Map<String, serde_json::Value> =
             parked.into_iter().map(|(run, why)| (run.to_string(), json!(why))).collect();
+        let waiting = self.spec.services.waiting.all();
+        let waiting: serde_json::Map<String, serde_json::Value> =
+            waiting.into_iter().map(|(run, why)| (run.to_string(), json!(why))).collect();
         self.published.publish(json!({
             "node": state.node.node,
             "incarnation": state.node.incarnation,
             "runs": state.workflows.len(),
+            "runs_max": self.spec.runs_max,
+            "waiting": waiting,
             "parked": parked,
         }));
     }

@@ -51,6 +51,15 @@ impl Told for Finding {
     }
 }
 
+/// Names the store where the command asks one; a `tree` asks a dump.
+pub(super) fn in_store(finding: &mut Finding, store: &str) {
+    if let Some(command) = finding.command.as_mut().filter(|command| !command.starts_with("tree "))
+    {
+        command.push_str(" --store ");
+        command.push_str(&shell_word(store));
+    }
+}
+
 /// `text` as a shell reads it back.
 pub(super) fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+=".contains(c);

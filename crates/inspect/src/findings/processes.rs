@@ -13,15 +13,24 @@ const MAILBOX_GROWING: (&str, &str) = ("PF-03", "mailbox_growing");
 const HANDLER_BLOCKED: (&str, &str) = ("PF-04", "handler_blocked");
 const GAVE_UP: (&str, &str) = ("PF-13", "gave_up");
 const UNKILLABLE: (&str, &str) = ("PF-14", "unkillable");
+const UNRESPONSIVE: (&str, &str) = ("PF-12", "unresponsive");
 const CHILD_GAVE_UP: (&str, &str) = ("PF-39", "child_gave_up");
+const ALWAYS_WORKING: (&str, &str) = ("PF-40", "always_working");
 
 pub(super) fn judge(history: &History<'_>, thresholds: &Thresholds, found: &mut Vec<Finding>) {
     for node in &history.now.tree.nodes {
         found.extend(restart_storm(node, thresholds));
-        found.extend(
-            mailbox_full(node, thresholds).or_else(|| mailbox_rising(history, node, thresholds)),
-        );
-        found.extend(blocked(history, node, thresholds));
+        let blocked = blocked(history, node, thresholds);
+        let mailbox = mailbox_full(node, thresholds)
+            .or_else(|| mailbox_rising(history, node, thresholds))
+            // Behind one that is blocked all wait; that is told once.
+            .or_else(|| blocked.is_none().then(|| mailbox_old(node, thresholds)).flatten());
+        if blocked.is_none() && mailbox.is_none() {
+            found.extend(always_working(node, thresholds));
+        }
+        found.extend(mailbox);
+        found.extend(blocked);
+        found.extend(unresponsive(history, node, thresholds));
         found.extend(ended_for_good(node));
     }
 }
@@ -75,7 +84,67 @@ fn mailbox_full(node: &TreeNode, thresholds: &Thresholds) -> Option<Finding> {
     )
 }
 
-/// PF-03, over time. The age of the oldest message is not published; the time over which the depth rose
+/// PF-03, by the age of the first message alone: one dump shows it.
+fn mailbox_old(node: &TreeNode, thresholds: &Thresholds) -> Option<Finding> {
+    let (depth, oldest) = (node.mailbox_depth?, node.mailbox_oldest_ms?);
+    if oldest <= thresholds.mailbox_oldest_ms {
+        return None;
+    }
+    let waits = crate::text::elapsed(oldest);
+    let message = format!("{depth} messages wait, the first of them for {waits}");
+    Some(
+        finding(MAILBOX_GROWING, Severity::Warn, &node.path, message)
+            .evidence("depth", depth)
+            .evidence("oldest_ms", oldest)
+            .help(
+                "it takes messages more slowly than they come: let callers wait, or share its work",
+            )
+            .look_at(node),
+    )
+}
+
+/// PF-40, of our own: it keeps up, and has no time left. No fault by itself, but what follows when more
+/// comes is PF-03.
+fn always_working(node: &TreeNode, thresholds: &Thresholds) -> Option<Finding> {
+    let working = node.working_ms.filter(|ms| *ms > thresholds.working_ms)?;
+    let handled = node.handled.unwrap_or_default();
+    let at = node.current.as_ref().map_or_else(String::new, |current| {
+        format!("; now `{}` since {}", current.message, crate::text::elapsed(current.running_ms))
+    });
+    let message =
+        format!("it has worked without a pause for {}{at}", crate::text::elapsed(working));
+    Some(
+        finding(ALWAYS_WORKING, Severity::Info, &node.path, message)
+            .evidence("working_ms", working)
+            .evidence("handled", handled)
+            .evidence("depth", node.mailbox_depth)
+            .help("it keeps up so far: share its work before more of it comes")
+            .look_at(node),
+    )
+}
+
+/// PF-12.
+fn unresponsive<'a>(
+    history: &History<'a>,
+    node: &'a TreeNode,
+    thresholds: &Thresholds,
+) -> Option<Finding> {
+    let is_silent =
+        |node: &TreeNode| node.detail.get("unavailable").is_some_and(|why| why == "deadline");
+    let silent = history.life(node).take_while(|(node, _)| is_silent(node)).count();
+    if silent < thresholds.unresponsive_samples.max(1) {
+        return None;
+    }
+    let message = format!("it did not tell its detail in {silent} dumps in a row");
+    Some(
+        finding(UNRESPONSIVE, Severity::Warn, &node.path, message)
+            .evidence("samples", silent)
+            .help("what reads its detail waits for something: publish a value instead of locking the state")
+            .look_at(node),
+    )
+}
+
+/// PF-03, over time. Where the age of the first message is not known, the time over which the depth rose
 /// stands in for it.
 fn mailbox_rising<'a>(
     history: &History<'a>,
@@ -91,7 +160,8 @@ fn mailbox_rising<'a>(
         .collect();
     let is_rising = life.windows(2).all(|pair| pair[0].0 > pair[1].0);
     let (first, span) = *life.last()?;
-    if life.len() < samples || samples < 2 || !is_rising || span <= thresholds.mailbox_rising_ms {
+    let waited = node.mailbox_oldest_ms.unwrap_or(span);
+    if life.len() < samples || samples < 2 || !is_rising || waited <= thresholds.mailbox_rising_ms {
         return None;
     }
     let took = crate::text::elapsed(span);
@@ -109,8 +179,8 @@ fn mailbox_rising<'a>(
     )
 }
 
-/// PF-04, as far as it shows: the message that a node works on is not published, but a start that has not
-/// returned and a stop that goes on are. A supervisor waits for its children, which are named instead.
+/// PF-04: one callback that goes on, a start that has not returned, or a stop that goes on. A supervisor
+/// waits for its children, which are named instead.
 fn blocked<'a>(
     history: &History<'a>,
     node: &'a TreeNode,
@@ -126,8 +196,8 @@ fn blocked<'a>(
             let stops = |(node, _): &(&TreeNode, u64)| node.state == NodeState::Stopping;
             ("stop", history.life(node).take_while(stops).last()?.1)
         }
+        NodeState::Running => return in_callback(node, thresholds),
         NodeState::Declared
-        | NodeState::Running
         | NodeState::BackingOff
         | NodeState::Stopped
         | NodeState::Unkillable
@@ -143,6 +213,31 @@ fn blocked<'a>(
             .evidence("running_ms", ms)
             .evidence("callback", what)
             .help("its siblings wait for it: give what it waits for a deadline")
+            .look_at(node),
+    )
+}
+
+/// PF-04 of one that runs.
+fn in_callback(node: &TreeNode, thresholds: &Thresholds) -> Option<Finding> {
+    let current = node.current.as_ref()?;
+    let ms = current.running_ms;
+    if ms <= thresholds.blocked_ms {
+        return None;
+    }
+    let severity = if ms > thresholds.blocked_error_ms { Severity::Error } else { Severity::Warn };
+    let wait = match node.mailbox_depth.unwrap_or_default() {
+        0 => String::new(),
+        1 => "; 1 message waits".to_owned(),
+        depth => format!("; {depth} messages wait"),
+    };
+    let (what, since) = (&current.message, crate::text::elapsed(ms));
+    Some(
+        finding(HANDLER_BLOCKED, severity, &node.path, format!("`{what}` goes on for {since}{wait}"))
+            .evidence("running_ms", ms)
+            .evidence("callback", what.as_str())
+            .evidence("depth", node.mailbox_depth)
+            .evidence("oldest_ms", node.mailbox_oldest_ms)
+            .help("give what it waits for a deadline, or let a task do the work; a kill ends it where it yields")
             .look_at(node),
     )
 }

@@ -15,6 +15,7 @@ const RUN_WITHOUT_OWNER: (&str, &str) = ("PF-07", "run_waiting_without_owner");
 const STORE_DEGRADED: (&str, &str) = ("PF-17", "store_degraded");
 const ATTEMPT_UNCERTAIN: (&str, &str) = ("PF-23", "attempt_uncertain");
 const QUARANTINED: (&str, &str) = ("PF-31", "quarantined");
+const RUNS_WAITING: (&str, &str) = ("PF-41", "runs_waiting");
 
 /// Runs that one finding names; the number says how many there are.
 const NAMED_MAX: usize = 16;
@@ -29,6 +30,7 @@ pub(super) fn judge(history: &History<'_>, thresholds: &Thresholds, found: &mut 
     for node in nodes {
         found.extend(store_degraded(history, node, thresholds));
         found.extend(quarantined(node));
+        found.extend(runs_waiting(node));
         found.extend(attempt_uncertain(&history.now, node));
         if !explained.contains(node.id.as_str()) {
             found.extend(without_owner(history, node));
@@ -84,6 +86,28 @@ fn quarantined(node: &TreeNode) -> Option<Finding> {
             .evidence("count", parked.len())
             .evidence("runs", named)
             .help("mend what it says, then resume the run; nothing of it is lost")
+            .command(format!("show {}", shell_word(first))),
+    )
+}
+
+/// PF-41, of our own: runs that are recorded and wait for a free place.
+fn runs_waiting(node: &TreeNode) -> Option<Finding> {
+    let detail = (node.id == "ownership").then_some(&node.detail)?;
+    let waiting = detail.get("waiting")?.as_object()?;
+    let (first, why) = waiting.iter().next()?;
+    let why = why.get("for").and_then(Value::as_str).unwrap_or("a free place");
+    let message = match waiting.len() {
+        1 => format!("run {first} waits for {why}"),
+        n => format!("{n} runs wait for {why}; the first is {first}"),
+    };
+    let named: Map<String, Value> =
+        waiting.iter().take(NAMED_MAX).map(|(run, why)| (run.clone(), why.clone())).collect();
+    Some(
+        finding(RUNS_WAITING, Severity::Info, &node.path, message)
+            .evidence("count", waiting.len())
+            .evidence("runs_max", detail.get("runs_max").cloned().unwrap_or(Value::Null))
+            .evidence("runs", named)
+            .help("each starts by itself when a run ends; a host may allow more at a time")
             .command(format!("show {}", shell_word(first))),
     )
 }

@@ -14,6 +14,8 @@ const NAME_COLUMNS_MAX: usize = 56;
 const TYPE_COLUMNS_MAX: usize = 56;
 /// Longest reason of an exit.
 const REASON_COLUMNS_MAX: usize = 24;
+/// What takes less is not told beside a node.
+const NOTED_MS: u64 = 1_000;
 /// Longest detail.
 const DETAIL_COLUMNS_MAX: usize = 80;
 
@@ -165,16 +167,36 @@ impl Page<'_> {
             }
             Column::State => state(node.state),
             Column::Restarts => self.restarts(node),
-            Column::Mailbox => {
-                Cell::new(node.mailbox_depth.map_or_else(String::new, |depth| self.count(depth)))
-            }
+            Column::Mailbox => Cell::new(
+                node.mailbox_depth.map_or_else(String::new, |depth| self.mailbox(node, depth)),
+            ),
             Column::Up => Cell::new(node.uptime_ms.map_or_else(String::new, |ms| self.elapsed(ms))),
             Column::LastExit => self.last_exit(node),
             Column::Detail => {
-                Cell::new(self.cut(&detail::one_line(&node.detail), DETAIL_COLUMNS_MAX))
-                    .toned(Tone::Faint)
+                let detail = self.cut(&detail::one_line(&node.detail), DETAIL_COLUMNS_MAX);
+                match self.current(node) {
+                    Some(current) if detail.is_empty() => Cell::new(current).toned(Tone::Warn),
+                    Some(current) => Cell::new(format!("{current}; {detail}")).toned(Tone::Warn),
+                    None => Cell::new(detail).toned(Tone::Faint),
+                }
             }
         }
+    }
+
+    /// `3`, and `3 (12s)` where the first of them waits so long that it can be seen.
+    fn mailbox(&self, node: &TreeNode, depth: u64) -> String {
+        let depth = self.count(depth);
+        match node.mailbox_oldest_ms.filter(|ms| *ms >= NOTED_MS) {
+            Some(oldest) => format!("{depth} ({})", self.elapsed(oldest)),
+            None => depth,
+        }
+    }
+
+    /// What it is at, where that takes long enough to be seen.
+    fn current(&self, node: &TreeNode) -> Option<String> {
+        let current = node.current.as_ref().filter(|current| current.running_ms >= NOTED_MS)?;
+        let message = self.cut(&current.message, REASON_COLUMNS_MAX);
+        Some(format!("in `{message}` for {}", self.elapsed(current.running_ms)))
     }
 
     fn name(&self, branch: &Branch<'_>) -> Cell {

@@ -126,9 +126,11 @@ pub(crate) fn declared() -> TreeSnapshot {
             version: "0.1.0".into(),
             node: "node-a".into(),
             instance: "0192f0c1-7b7e-7cc3-98c4-dc0c0c07398f".into(),
+            store: None,
         },
         taken_at: None,
         uptime_ms: None,
+        completeness: None,
         took_us: None,
         declared: true,
         nodes: skeleton(),
@@ -197,6 +199,10 @@ pub(crate) fn node(path: &str, kind: NodeKind, restart: Restart) -> TreeNode {
         last_exit: None,
         uptime_ms: None,
         mailbox_depth: None,
+        mailbox_oldest_ms: None,
+        handled: None,
+        current: None,
+        working_ms: None,
         detail: Value::Null,
     }
 }

@@ -19,14 +19,10 @@ use perennial_supervision::{
 use perennial_tools::ToolRegistry;
 use serde_json::json;
 
-use super::store::Opened;
+use super::{Limits, store::Opened};
 
 /// Restarts that the root tolerates. A storm anywhere below it has passed its own supervisor first.
 pub(super) const INTENSITY: (u32, Duration) = (3, Duration::from_secs(5));
-/// Runs that may be active at a time.
-const RUNS_MAX: usize = 1_000;
-/// Tasks that may run at a time: attempts, and what the host starts.
-const TASKS_MAX: usize = 1_000;
 /// Threads that read the store.
 const READERS: usize = 2;
 
@@ -40,6 +36,7 @@ pub(super) struct Application {
     pub(super) definitions: Arc<dyn Definitions>,
     pub(super) adoption: Adoption,
     pub(super) host_children: Vec<ChildSpec>,
+    pub(super) limits: Limits,
     pub(super) intensity: (u32, Duration),
     pub(super) drain_within: Duration,
 }
@@ -74,27 +71,28 @@ pub(super) struct Assembled {
 
 /// Puts the tree together. Nothing starts here.
 pub(super) fn assemble(application: Application) -> Assembled {
-    let Application { store, loops, clock, node, definitions, .. } = application;
+    let Application { store, loops, clock, node, definitions, limits, .. } = application;
     let published = Arc::new(OnceLock::new());
 
     let store_child = store_child(&store, loops);
     let (tools_child, tools) = ToolRegistry::child_spec();
     let (tasks_child, tasks) =
-        TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", TASKS_MAX));
+        TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", limits.tasks));
     let services =
         Services::new(ServicesSpec { store, clock, node, tasks: tasks.clone(), definitions });
     let (sessions_child, sessions) = Sessions::child_spec(services.clone());
     // A run that keeps crashing is dropped and reported; its siblings live on.
     let budget = Duration::from_secs(60);
     let (monitors_child, monitors) = DynamicSupervisor::child_spec(
-        DynamicSupervisorSpec::new("monitors", RUNS_MAX).child_budget(5, budget),
+        DynamicSupervisorSpec::new("monitors", limits.monitors).child_budget(5, budget),
     );
     let (runs_child, run_actors) = DynamicSupervisor::child_spec(
-        DynamicSupervisorSpec::new("runs", RUNS_MAX).child_budget(5, budget),
+        DynamicSupervisorSpec::new("runs", limits.runs).child_budget(5, budget),
     );
     let (scheduler_child, scheduler) = Scheduler::child_spec(SchedulerSpec {
         services: services.clone(),
         runs: run_actors,
+        runs_max: limits.runs,
         monitors,
         adoption: application.adoption,
         lifecycle: published.clone(),
@@ -165,6 +163,7 @@ pub fn declared_tree(host_children: Vec<ChildSpec>) -> Result<TreeSnapshot, Stor
         definitions: Arc::new(NoDefinitions),
         adoption: Adoption::OnRequest,
         host_children,
+        limits: Limits::default(),
         intensity: INTENSITY,
         drain_within: drain::DRAIN_TIMEOUT,
     });
@@ -175,9 +174,11 @@ pub fn declared_tree(host_children: Vec<ChildSpec>) -> Result<TreeSnapshot, Stor
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: "-".to_owned(),
             instance: "-".to_owned(),
+            store: None,
         },
         taken_at: None,
         uptime_ms: None,
+        completeness: None,
         took_us: None,
         declared: true,
         nodes: assembled.tree.declared(),

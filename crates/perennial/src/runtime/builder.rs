@@ -8,7 +8,7 @@ use perennial_supervision::{ChildSpec, Clock, Options, Root, StartError, Supervi
 use perennial_tools::{AlreadyRegistered, Provider, Tool};
 
 use super::{
-    Config, Parts, ProviderTable, Runtime, Store,
+    Config, LimitError, Limits, Parts, ProviderTable, Runtime, Store,
     application::{Application, Assembled, INTENSITY, Loops, assemble, store_child},
     definitions::PipelineDefinitions,
     providers::PromptWatch,
@@ -30,6 +30,7 @@ pub struct Builder {
     tools: Vec<Tool>,
     children: Vec<ChildSpec>,
     adoption: Adoption,
+    limits: Option<Limits>,
     intensity: (u32, Duration),
     drain_within: Duration,
     store_only: bool,
@@ -51,6 +52,9 @@ pub enum RuntimeError {
     /// A child did not start.
     #[error(transparent)]
     Tree(#[from] StartError),
+    /// A limit cannot be meant.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// Two tools have one name.
     #[error(transparent)]
     Tool(#[from] AlreadyRegistered),
@@ -68,6 +72,7 @@ impl Default for Builder {
             tools: Vec::new(),
             children: Vec::new(),
             adoption: Adoption::AtBoot,
+            limits: None,
             intensity: INTENSITY,
             drain_within: drain::DRAIN_TIMEOUT,
             store_only: false,
@@ -133,6 +138,12 @@ impl Builder {
         self
     }
 
+    /// Sets how much is done at a time; it wins over the configuration.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
     /// Sets how many restarts of its direct children the root tolerates; the default is 3 in 5 s.
     pub fn root_intensity(mut self, max_restarts: u32, within: Duration) -> Self {
         self.intensity = (max_restarts, within);
@@ -164,6 +175,8 @@ impl Builder {
     ///
     /// See [`RuntimeError`].
     pub async fn start(self) -> Result<Runtime, RuntimeError> {
+        let limits = self.limits.unwrap_or(self.config.limits).checked()?;
+        let store_url = self.store.as_ref().and_then(Store::url);
         let opened = self.store.as_ref().ok_or(RuntimeError::NoStore)?.open()?;
         let store = opened.handle();
         let clock = Clock::start();
@@ -179,6 +192,7 @@ impl Builder {
             definitions: Arc::new(definitions),
             adoption: self.adoption,
             host_children: self.children,
+            limits,
             intensity: self.intensity,
             drain_within: self.drain_within,
         });
@@ -201,6 +215,7 @@ impl Builder {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 node: self.node,
                 instance: ulid::Ulid::generate().to_string(),
+                store: store_url,
             },
             services,
             runs,

@@ -2,12 +2,15 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::Limits;
+
 /// What comes from a configuration file (`perennial.toml`). Keys themselves never do: the file
 /// names the environment variable that holds one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     pub(crate) providers: ProvidersConfig,
+    pub(crate) limits: Limits,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

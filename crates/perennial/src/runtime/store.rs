@@ -47,6 +47,14 @@ impl Store {
         self
     }
 
+    /// How a command names it; nothing for one that no other process can open.
+    pub(super) fn url(&self) -> Option<String> {
+        match &self.choice {
+            Choice::Sqlite(path) => Some(format!("sqlite:{}", path.display())),
+            Choice::Memory => None,
+        }
+    }
+
     pub(super) fn open(&self) -> Result<Opened, StoreError> {
         Ok(match &self.choice {
             Choice::Sqlite(path) => {

@@ -256,6 +256,18 @@ impl<'de> Deserialize<'de> for TemplateTree {
 }
 
 impl TemplateTree {
+    /// Calls `see` with every path in its texts.
+    pub(crate) fn paths<'e>(&'e self, see: &mut dyn FnMut(&'e Path)) {
+        match self {
+            Self::Null | Self::Bool(_) | Self::Number(_) => (),
+            Self::Text(template) => {
+                template.paths(Standing::default(), &mut |path, _| see(path));
+            }
+            Self::List(items) => items.iter().for_each(|item| item.paths(see)),
+            Self::Map(entries) => entries.iter().for_each(|(_, value)| value.paths(see)),
+        }
+    }
+
     /// What it was read from.
     fn written(&self) -> Value {
         match self {

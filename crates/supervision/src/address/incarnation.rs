@@ -1,15 +1,8 @@
-use std::{
-    any::Any,
-    ops::Deref,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{any::Any, ops::Deref, sync::Arc};
 
 use perennial_core::ExitReason;
 
-use super::{CastError, MAILBOX_MAX, ProcessStatus};
+use super::{CastError, ProcessStatus};
 use crate::{ProcessRef, life::Pid, presence::OneLife};
 
 /// One life of an actor, as an address reaches it. Cheap to clone: each call does.
@@ -65,30 +58,5 @@ impl<M> OneLife for Incarnation<M> {
 impl<M> Clone for Incarnation<M> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
-    }
-}
-
-/// How full a mailbox is.
-#[derive(Debug, Default)]
-pub(crate) struct Mailbox {
-    depth: AtomicU64,
-}
-
-impl Mailbox {
-    pub(crate) fn depth(&self) -> u64 {
-        self.depth.load(Ordering::Relaxed)
-    }
-
-    /// Whether one more message may wait; if so it counts from here on.
-    pub(crate) fn admit(&self) -> bool {
-        let grow = |depth| (depth < MAILBOX_MAX).then_some(depth + 1);
-        self.depth.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_ok()
-    }
-
-    /// A message left. Messages an actor sends itself past its address do not count.
-    pub(crate) fn taken(&self) {
-        let shrink = |depth: u64| Some(depth.saturating_sub(1));
-        // The closure always answers.
-        let _ = self.depth.fetch_update(Ordering::Relaxed, Ordering::Relaxed, shrink);
     }
 }

@@ -12,9 +12,11 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent}
 
 use super::{ChildSpec, Ignore, Outcome, StartCx, start::Obituary};
 use crate::{
-    Address, CastError, ProcessRef, ProcessStatus,
-    address::{Incarnation, Mailbox, Post, Refused},
+    Address, CastError, Clock, ProcessRef, ProcessStatus,
+    address::{Incarnation, Post, Refused},
+    gen_server::MESSAGE,
     life::{Control, Life},
+    load::{Load, Seen},
     panics::{call_quietly, guard, guard_blocking},
     presence::{Announce, Publisher},
     process::CURRENT,
@@ -38,6 +40,41 @@ impl ChildSpec {
     where
         A: Actor,
     {
+        Self::actor_of_kinds(id, |_| MESSAGE, build)
+    }
+
+    /// As [`actor`](Self::actor), and the tree dump calls a message that is being handled what `kind`
+    /// says: which sort it is of, never what is in it.
+    ///
+    /// ```
+    /// use perennial_supervision::{ChildSpec, ractor::{Actor, ActorProcessingErr, ActorRef}};
+    ///
+    /// enum Message { Add(u32), Flush }
+    /// struct Sum;
+    /// impl Actor for Sum {
+    ///     type Msg = Message;
+    ///     type State = u32;
+    ///     type Arguments = ();
+    ///     async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<u32, ActorProcessingErr> {
+    ///         Ok(0)
+    ///     }
+    /// }
+    /// # impl perennial_supervision::ractor::Message for Message {}
+    /// let kind = |message: &Message| match message {
+    ///     Message::Add(_) => "add",
+    ///     Message::Flush => "flush",
+    /// };
+    /// let (spec, address) = ChildSpec::actor_of_kinds("sum", kind, || (Sum, ()));
+    /// # drop((spec, address.cast(Message::Add(1)), Message::Flush));
+    /// ```
+    pub fn actor_of_kinds<A>(
+        id: impl Into<ChildId>,
+        kind: fn(&A::Msg) -> &'static str,
+        build: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
+    ) -> (Self, Address<A::Msg>)
+    where
+        A: Actor,
+    {
         let (publisher, address) = Address::channel();
         let publisher = Arc::new(publisher);
         let presence: Arc<dyn Announce> = publisher.clone();
@@ -47,7 +84,7 @@ impl ChildSpec {
             let (publisher, build) = (publisher.clone(), build.clone());
             Box::pin(async move {
                 let (actor, arguments) = build();
-                Ok(start(cx, actor, arguments, publisher).await?)
+                Ok(start(cx, kind, actor, arguments, publisher).await?)
             })
         });
         spec.type_name = Some(std::any::type_name::<A>());
@@ -57,16 +94,20 @@ impl ChildSpec {
     }
 }
 
+/// What the tree dump calls a message while it is handled.
+type Kind<M> = fn(&M) -> &'static str;
+
 async fn start<A: Actor>(
     cx: StartCx,
+    kind: Kind<A::Msg>,
     actor: A,
     arguments: A::Arguments,
     publisher: Arc<Publisher<Incarnation<A::Msg>>>,
 ) -> Result<Outcome, ExitReason> {
-    let shared = Arc::new(Shared::new(cx.process.clone()));
+    let shared = Arc::new(Shared::new(cx.process.clone(), cx.context.clock()));
     let whole = Arc::new(Whole { shared: shared.clone(), obituary: OnceLock::new() });
     let held = Mutex::new(Held(None));
-    let adapter = Adapter { actor, held, whole: whole.clone() };
+    let adapter = Adapter { actor, kind, held, whole: whole.clone() };
     #[expect(clippy::disallowed_methods, reason = "the adapter is supervised by the caller")]
     let spawned = Actor::spawn(None, adapter, arguments).await;
     let actor = match spawned {
@@ -90,7 +131,7 @@ struct Shared<M> {
     process: ProcessRef,
     /// Where to reach it; set once it has started.
     actor: OnceLock<ActorRef<M>>,
-    mailbox: Mailbox,
+    load: Load,
     /// Why a supervisor asked for the end.
     asked: OnceLock<ExitReason>,
     /// The init answered that it need not run.
@@ -100,11 +141,11 @@ struct Shared<M> {
 }
 
 impl<M> Shared<M> {
-    fn new(process: ProcessRef) -> Self {
+    fn new(process: ProcessRef, clock: Clock) -> Self {
         Self {
             process,
             actor: OnceLock::new(),
-            mailbox: Mailbox::default(),
+            load: Load::new(clock),
             asked: OnceLock::new(),
             ignored: AtomicBool::new(false),
             reason: OnceLock::new(),
@@ -128,8 +169,8 @@ impl<M: ractor::Message> Control for Shared<M> {
         }
     }
 
-    fn mailbox_depth(&self) -> Option<u64> {
-        Some(self.mailbox.depth())
+    fn load(&self) -> Option<Seen> {
+        Some(self.load.look())
     }
 
     #[cfg(feature = "testing")]
@@ -147,7 +188,7 @@ impl<M: ractor::Message> Post<M> for Shared<M> {
 
     fn post(&self, message: M) -> Result<(), CastError> {
         let actor = self.actor.get().ok_or(CastError::NoProc)?;
-        if !self.mailbox.admit() {
+        if !self.load.admit() {
             return Err(CastError::Full);
         }
         actor.send_message(message).map_err(|_| CastError::NoProc)
@@ -165,7 +206,7 @@ impl<M: ractor::Message> Post<M> for Shared<M> {
             }
             ActorStatus::Stopping | ActorStatus::Stopped => ProcessStatus::Stopping,
         };
-        (status, self.mailbox.depth(), Vec::new())
+        (status, self.load.depth(), Vec::new())
     }
 
     fn inspect(&self, _: Box<dyn std::any::Any + Send>) -> Result<(), Refused> {
@@ -197,6 +238,7 @@ impl<M: ractor::Message> Drop for Whole<M> {
 struct Adapter<A: Actor> {
     /// Dropped before `whole`, as fields are.
     actor: A,
+    kind: Kind<A::Msg>,
     /// Here and not with ractor, which hands the state of what was killed to whoever it is linked to,
     /// to be dropped there at some time (trap 13). Held while a callback runs, as ractor would hold it;
     /// callbacks come one by one, and nobody else ever takes it or waits for it.
@@ -217,6 +259,10 @@ impl<S> Drop for Held<S> {
 }
 
 impl<A: Actor> Adapter<A> {
+    fn load(&self) -> &Load {
+        &self.whole.shared.load
+    }
+
     /// One callback of the user's actor: a panic or an error is its typed reason. Written without
     /// `async`, which would keep the user's future several times over in every actor.
     fn callback<T>(
@@ -232,6 +278,7 @@ impl<A: Actor> Adapter<A> {
     /// itself becomes the reason (GS-042).
     async fn finish(&self, me: ActorRef<A::Msg>, held: &mut Held<A::State>, reason: ExitReason) {
         let Some(mut state) = held.0.take() else { return };
+        self.load().begin("post_stop");
         let cleanup = self.callback(async { self.actor.post_stop(me, &mut state).await }).await;
         // Dropping the state is the user's code as well.
         let dropped = guard_blocking(move || drop(state));
@@ -253,6 +300,7 @@ impl<A: Actor> Adapter<A> {
             Box::pin(self.finish(me.clone(), held, reason)).await;
             me.stop(None);
         }
+        self.load().end();
         Ok(())
     }
 }
@@ -295,6 +343,7 @@ impl<A: Actor> Actor for Adapter<A> {
         let Some(mut held) = self.held.try_lock() else { return Ok(()) };
         let Some(state) = held.0.as_mut() else { return Ok(()) };
         let own = me.clone();
+        self.load().begin("post_start");
         let answer = self.callback(async { self.actor.post_start(own, state).await }).await;
         self.settle(me, &mut held, answer).await
     }
@@ -305,10 +354,11 @@ impl<A: Actor> Actor for Adapter<A> {
         message: A::Msg,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        self.whole.shared.mailbox.taken();
+        self.load().taken();
         let Some(mut held) = self.held.try_lock() else { return Ok(()) };
         let Some(state) = held.0.as_mut() else { return Ok(()) };
         let own = me.clone();
+        self.load().begin(guard_blocking(|| (self.kind)(&message)).unwrap_or(MESSAGE));
         let answer = self.callback(async { self.actor.handle(own, message, state).await }).await;
         self.settle(me, &mut held, answer).await
     }
@@ -327,6 +377,7 @@ impl<A: Actor> Actor for Adapter<A> {
             return self.settle(me, &mut held, crash).await;
         }
         let own = me.clone();
+        self.load().begin("supervisor_event");
         let call = async { self.actor.handle_supervisor_evt(own, event, state).await };
         let answer = self.callback(call).await;
         self.settle(me, &mut held, answer).await

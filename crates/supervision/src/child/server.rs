@@ -10,10 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ChildSpec, Ignore, Outcome, StartCx, StartFault, exit_of};
 use crate::{
-    Address, CastError, GenServer, Init, ProcessRef, ProcessStatus, ServerCx, StopToken,
+    Address, CastError, Clock, GenServer, Init, ProcessRef, ProcessStatus, ServerCx, StopToken,
     address::{Incarnation, Post, Refused},
     gen_server::{Inbox, Letter, Queue, Serving, Standing},
     life::{Control, Life},
+    load::Seen,
     panics::contain,
     presence::{Announce, Publisher},
     process::CURRENT,
@@ -51,7 +52,7 @@ async fn start<S: GenServer>(
 ) -> Result<Outcome, StartFault> {
     let process = start.process.clone();
     let here = process.clone();
-    let control = Arc::new(ServerControl::<S>::new(process.clone()));
+    let control = Arc::new(ServerControl::<S>::new(process.clone(), start.context.clock()));
     let queue = control.queue.clone();
     let life = Life { process: process.clone(), control: control.clone() };
     let mut cx = ServerCx::new(process.clone(), address, control.standing.clone());
@@ -157,9 +158,9 @@ struct ServerControl<S: GenServer> {
 }
 
 impl<S: GenServer> ServerControl<S> {
-    fn new(process: ProcessRef) -> Self {
+    fn new(process: ProcessRef, clock: Clock) -> Self {
         let (asked, cut, kill) = (OnceLock::new(), StopToken::new(), CancellationToken::new());
-        Self { process, queue: Queue::new(), standing: Arc::default(), asked, cut, kill }
+        Self { process, queue: Queue::new(clock), standing: Arc::default(), asked, cut, kill }
     }
 
     async fn cut(&self) -> ExitReason {
@@ -190,8 +191,8 @@ impl<S: GenServer> Control for ServerControl<S> {
         self.kill.cancel();
     }
 
-    fn mailbox_depth(&self) -> Option<u64> {
-        Some(self.queue.mailbox().depth())
+    fn load(&self) -> Option<Seen> {
+        Some(self.queue.load().look())
     }
 
     #[cfg(feature = "testing")]
@@ -219,7 +220,7 @@ impl<S: GenServer> Post<S::Message> for ServerControl<S> {
 
     fn look(&self) -> (ProcessStatus, u64, Vec<ProcessRef>) {
         let (status, watches) = self.standing.look();
-        (status, self.queue.mailbox().depth(), watches)
+        (status, self.queue.load().depth(), watches)
     }
 
     fn inspect(&self, request: Box<dyn Any + Send>) -> Result<(), Refused> {

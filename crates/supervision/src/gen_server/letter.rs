@@ -9,10 +9,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{GenServer, context::Watched, debugger::Inspection};
-use crate::{
-    address::{Mailbox, Refused},
-    panics::call_quietly,
-};
+use crate::{Clock, address::Refused, load::Load, panics::call_quietly};
 
 /// Requests of debuggers that may wait. They have a limit of their own: a server whose mailbox is
 /// full because it is suspended must still hear that it may go on.
@@ -35,7 +32,7 @@ pub(crate) enum Letter<S: GenServer> {
 pub(crate) struct Queue<S: GenServer> {
     letters: Mutex<Letters<S>>,
     arrived: Notify,
-    mailbox: Arc<Mailbox>,
+    load: Load,
 }
 
 struct Letters<S: GenServer> {
@@ -46,14 +43,14 @@ struct Letters<S: GenServer> {
 }
 
 impl<S: GenServer> Queue<S> {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(clock: Clock) -> Arc<Self> {
         let letters = Letters { waiting: VecDeque::new(), inspections: 0, open: true };
-        let (arrived, mailbox) = (Notify::new(), Arc::default());
-        Arc::new(Self { letters: Mutex::new(letters), arrived, mailbox })
+        let (arrived, load) = (Notify::new(), Load::new(clock));
+        Arc::new(Self { letters: Mutex::new(letters), arrived, load })
     }
 
-    pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
-        &self.mailbox
+    pub(crate) fn load(&self) -> &Load {
+        &self.load
     }
 
     /// Puts `letter` last, if there is room for its kind. One that is refused is dropped here,
@@ -74,7 +71,7 @@ impl<S: GenServer> Queue<S> {
     fn refusal(&self, letters: &Letters<S>, letter: &Letter<S>) -> Option<Refused> {
         let room = match letter {
             _ if !letters.open => return Some(Refused::NoProc),
-            Letter::Message(_) => self.mailbox.admit(),
+            Letter::Message(_) => self.load.admit(),
             Letter::Inspect(_) => letters.inspections < INSPECTIONS_MAX,
             Letter::Exit(_) | Letter::Stop => true,
             #[cfg(feature = "testing")]
@@ -117,7 +114,11 @@ impl<S: GenServer> Inbox<S> {
     }
 
     pub(crate) fn depth(&self) -> u64 {
-        self.queue.mailbox.depth()
+        self.queue.load.depth()
+    }
+
+    pub(crate) fn load(&self) -> &Load {
+        &self.queue.load
     }
 
     /// Puts a letter of the server's own last.
@@ -143,7 +144,7 @@ impl<S: GenServer> Inbox<S> {
                 continue;
             }
             if matches!(letter, Letter::Message(_)) {
-                self.queue.mailbox.taken();
+                self.queue.load.taken();
             }
             return letter;
         }

@@ -1,6 +1,6 @@
 use perennial_core::ExitReason;
 
-use super::GenServer;
+use super::{GenServer, MESSAGE};
 use crate::panics::guard_blocking;
 
 /// What a server that ended abnormally tells about itself (GS-046, OBS-011). A kill leaves no time
@@ -48,6 +48,11 @@ impl CrashReport {
 pub(super) fn status_of<S: GenServer>(state: &S) -> String {
     guard_blocking(|| state.format_status())
         .unwrap_or_else(|panic| format!("the state cannot be formatted: {panic}"))
+}
+
+/// Its kind, as its owner calls it.
+pub(super) fn kind_of<S: GenServer>(message: &S::Message) -> &'static str {
+    guard_blocking(|| S::message_kind(message)).unwrap_or(MESSAGE)
 }
 
 /// The message as its owner describes it.

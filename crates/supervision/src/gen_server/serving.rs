@@ -8,7 +8,7 @@ use perennial_core::ExitReason;
 use super::{
     CrashReport, DebugStatus, Exit, GenServer, Inbox, Init, Letter, Next, ServerCx, Standing,
     debugger::Inspection,
-    report::{ancestors_of, description_of, status_of},
+    report::{ancestors_of, description_of, kind_of, status_of},
 };
 use crate::{
     LifecycleEvent, ProcessStatus,
@@ -91,6 +91,7 @@ impl<S: GenServer> Serving<S> {
         let mut status = reason.is_abnormal().then(|| status_of(state));
         let mut ended = reason;
         if cleanup {
+            running.inbox.load().begin("terminate");
             let cx = &mut running.cx;
             let cleaned = callback(async { state.terminate(&ended, cx).await }).await;
             if let Err(End::Terminate(failure) | End::Cut(failure)) = cleaned {
@@ -147,8 +148,11 @@ impl<S: GenServer> Running<S> {
                 letter = self.inbox.next(suspended) => letter,
                 _ = &mut idle, if inactivity.is_some() && !suspended => {
                     self.cx.events.add("timeout");
+                    self.inbox.load().begin("timeout");
                     let cx = &mut self.cx;
-                    return callback(async { state.handle_timeout(cx).await }).await;
+                    let answer = callback(async { state.handle_timeout(cx).await }).await;
+                    self.inbox.load().end();
+                    return answer;
                 }
             };
             match letter {
@@ -163,7 +167,9 @@ impl<S: GenServer> Running<S> {
                     return Err(End::Terminate((self.asked)()));
                 }
                 Letter::Inspect(inspection) => {
+                    self.inbox.load().begin("inspection");
                     call_quietly("an inspection", || self.inspect(state, inspection));
+                    self.inbox.load().end();
                 }
                 #[cfg(feature = "testing")]
                 Letter::Crash => return callback(async { panic!("injected crash") }).await,
@@ -176,12 +182,16 @@ impl<S: GenServer> Running<S> {
         state: &mut S,
         message: S::Message,
     ) -> Result<Next<S::Message>, End> {
+        let kind = kind_of::<S>(&message);
         match description_of::<S>(&message) {
             Some(description) => self.cx.events.add(description),
             None => self.cx.events.add("message"),
         }
+        self.inbox.load().begin(kind);
         let cx = &mut self.cx;
-        callback(async { state.handle(message, cx).await }).await
+        let answer = callback(async { state.handle(message, cx).await }).await;
+        self.inbox.load().end();
+        answer
     }
 
     async fn exit(
@@ -195,8 +205,11 @@ impl<S: GenServer> Running<S> {
             let harmless = exit.reason == ExitReason::Normal;
             return if harmless { Ok(Next::Continue) } else { Err(End::Cut(exit.reason)) };
         }
+        self.inbox.load().begin("exit");
         let cx = &mut self.cx;
-        callback(async { state.handle_exit(exit, cx).await }).await
+        let answer = callback(async { state.handle_exit(exit, cx).await }).await;
+        self.inbox.load().end();
+        answer
     }
 
     /// Serves a debugger, who may have given up meanwhile.

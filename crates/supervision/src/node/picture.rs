@@ -5,21 +5,26 @@ use std::time::Duration;
 use perennial_core::{
     ExitReason, Strategy, Uptime,
     supervisor::Flags,
-    tree::{Intensity, LastExit, NodeKind, NodeState, Restarts, TreeNode},
+    tree::{Current, Intensity, LastExit, NodeKind, NodeState, Restarts, TreeNode},
 };
 
-use super::Node;
+use super::{Node, details::Asked};
 use crate::ChildSpec;
 
 impl Node {
-    /// This node and all below it; `in_window` is what its supervisor counts of late.
+    /// This node and all below it, and whose details are to be read; `in_window` is what its supervisor
+    /// counts of late.
     pub(super) fn collect(
         &self,
         parent: Option<&str>,
         in_window: u32,
         now: Uptime,
         nodes: &mut Vec<TreeNode>,
+        asked: &mut Asked,
     ) {
+        if let Some(detail) = self.spec.shared_detail() {
+            asked.push_back((nodes.len(), detail));
+        }
         nodes.push(self.picture(parent, in_window, now));
         let children = self.child_nodes();
         if children.is_empty() {
@@ -29,7 +34,7 @@ impl Node {
         // Asked once for all siblings: it looks at every restart of late.
         let in_window = self.in_window(now);
         for child in &*children {
-            child.collect(Some(&self.path), in_window, now, nodes);
+            child.collect(Some(&self.path), in_window, now, nodes, asked);
         }
     }
 
@@ -38,8 +43,6 @@ impl Node {
     }
 
     fn picture(&self, parent: Option<&str>, in_window: u32, now: Uptime) -> TreeNode {
-        // Published by the component; asked before the lock, for it is the host's code.
-        let detail = self.spec.read_detail();
         let mut node = declared(&self.spec, &self.path, parent, self.order);
         let written = self.written();
         if let (Some(shown), Some(intensity)) = (&mut node.intensity, &written.intensity) {
@@ -51,8 +54,16 @@ impl Node {
         node.incarnation = written.incarnation;
         node.last_exit = written.last.as_deref().map(last_exit);
         node.uptime_ms = written.started_at.map(|then| millis(now.since(then)));
-        node.mailbox_depth = written.life.as_ref().and_then(|life| life.control.mailbox_depth());
-        node.detail = detail;
+        if let Some(load) = written.life.as_ref().and_then(|life| life.control.load()) {
+            node.mailbox_depth = Some(load.depth);
+            node.mailbox_oldest_ms = load.oldest.map(millis);
+            node.handled = Some(load.taken);
+            node.working_ms = load.working.map(millis);
+            node.current = load.current.map(|(message, running)| Current {
+                message: message.to_owned(),
+                running_ms: millis(running),
+            });
+        }
         node
     }
 }
@@ -81,6 +92,10 @@ fn declared(spec: &ChildSpec, path: &str, parent: Option<&str>, order: u64) -> T
         last_exit: None,
         uptime_ms: None,
         mailbox_depth: None,
+        mailbox_oldest_ms: None,
+        handled: None,
+        current: None,
+        working_ms: None,
         detail: serde_json::Value::Null,
     }
 }

@@ -1,10 +1,13 @@
 //! The tree in the hands of a user.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use perennial_core::tree::TreeNode;
 
-use super::Node;
+use super::{
+    Node,
+    details::{Asked, DETAILS_WITHIN, fill},
+};
 use crate::{Clock, LifecycleSource, LifecycleStream, Names, context::Context};
 
 /// The picture of one tree, as it is published. Cheap to clone; never blocks for long.
@@ -22,9 +25,19 @@ impl Tree {
     /// All nodes, a parent before its children, siblings in start order.
     ///
     /// Each node is consistent in itself; two nodes may be moments apart.
+    ///
+    /// Blocks for [`DETAILS_WITHIN`] at the most, whatever an actor is at: all but the details is read
+    /// without asking, and of a detail that is not there in time it says
+    /// `{"unavailable": "deadline"}`.
     pub fn nodes(&self) -> Vec<TreeNode> {
-        let mut nodes = Vec::new();
-        self.root.collect(None, 0, self.context.clock().now(), &mut nodes);
+        self.nodes_within(DETAILS_WITHIN)
+    }
+
+    /// As [`nodes`](Self::nodes), and waits so long for the details.
+    pub fn nodes_within(&self, details: Duration) -> Vec<TreeNode> {
+        let (mut nodes, mut asked) = (Vec::new(), Asked::new());
+        self.root.collect(None, 0, self.context.clock().now(), &mut nodes, &mut asked);
+        fill(&mut nodes, asked, details);
         nodes
     }
 

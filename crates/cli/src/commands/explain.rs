@@ -1,0 +1,142 @@
+use std::{path::Path, time::Duration};
+
+use perennial::{
+    RunId, RunState,
+    records::{JobRecord, JobState, RunView, StepExplanation},
+};
+use serde_json::{Value, json};
+
+use super::{graph::checked, hint::Hint, results::view};
+use crate::{
+    args::ExplainArgs,
+    exit::{self, failed, failed_with},
+    output,
+};
+
+pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
+    if let Some(step) = &args.step {
+        let file = Path::new(&args.what);
+        let pipeline = checked(file)?;
+        let Some(explained) = pipeline.explain(step) else {
+            let names: Vec<&str> = pipeline.steps().collect();
+            let text = format!("no step `{step}`; the steps are: {}", names.join(", "));
+            return Err(failed(exit::NOT_FOUND, text));
+        };
+        if args.output.json {
+            output::json(&serde_json::to_value(&explained)?)?;
+        } else {
+            print_step(&explained)?;
+        }
+        return Ok(exit::COMPLETED);
+    }
+    let Some(run) = args.what.to_str().and_then(|id| RunId::parse(id).ok()) else {
+        let text = format!("{} cannot name a run", args.what.display());
+        return Err(failed(exit::USAGE, text));
+    };
+    if Path::new(&args.what).is_file() {
+        let help = format!("perennial explain {} STEP", args.what.display());
+        return Err(failed_with(exit::USAGE, "a file is explained step by step", help));
+    }
+    let hint = Hint::new(&args.store.store, None);
+    let view = view(&args.store.store, &run, &hint).await?;
+    let waits = waits(&view);
+    if args.output.json {
+        output::json(&json!({
+            "run": run,
+            "workflow": view.run.workflow,
+            "state": view.run.state,
+            "owner": view.run.owner,
+            "owner_alive": view.run.owner_alive,
+            "waits_for": waits,
+        }))?;
+        return Ok(exit::COMPLETED);
+    }
+    let state = view.run.state;
+    output::line(&format!("run {run} of {} is {state}", view.run.workflow))?;
+    for wait in &waits {
+        output::line(&format!("  {}", wait["text"].as_str().unwrap_or_default()))?;
+    }
+    if !state.is_terminal() && !view.run.owner_alive {
+        output::line("  nobody runs it now")?;
+        if state != RunState::Paused {
+            output::talk(&format!("help: {}", hint.resume(run.as_str())));
+        }
+    }
+    Ok(exit::COMPLETED)
+}
+
+fn print_step(step: &StepExplanation) -> anyhow::Result<()> {
+    let place = format!("{} of {}", step.place, step.of);
+    output::line(&format!("step       {} ({}, {place})", step.step, step.type_name))?;
+    output::line(&format!("stands at  {}", step.location))?;
+    if let Some(condition) = &step.condition {
+        output::line(&format!("runs if    {condition}"))?;
+    }
+    for reads in &step.reads {
+        let from = reads.from_step.as_ref().map(|from| format!(" (from step {from})"));
+        output::line(&format!("reads      {}{}", reads.path, from.unwrap_or_default()))?;
+    }
+    if let Some(call) = &step.call {
+        let model = call.model.as_deref().unwrap_or("the configured model");
+        output::line(&format!("asks       {} ({model})", call.provider))?;
+        output::line(&format!("prompt     {}", call.parts.join(", ")))?;
+        let within = output::took(Duration::from_millis(call.within_ms));
+        output::line(&format!("a call     at most {within}"))?;
+    }
+    let within = output::took(Duration::from_millis(step.attempt_within_ms));
+    let noun = if step.attempts_max == 1 { "attempt" } else { "attempts" };
+    output::line(&format!("tries      at most {} {noun} of {within}", step.attempts_max))?;
+    let failed = if step.continue_on_error { "the run goes on" } else { "the run fails" };
+    output::line(&format!("on failure {failed}"))?;
+    output::line(&format!("gives      {}", step.gives.join(", ")))
+}
+
+/// What a run waits for, one entry a step.
+fn waits(view: &RunView) -> Vec<Value> {
+    if view.run.state.is_terminal() {
+        return Vec::new();
+    }
+    let open = view.jobs.iter().filter(|job| !job.state.is_terminal());
+    let mut waits: Vec<Value> = open.map(|job| wait(view, job)).collect();
+    if view.run.state == RunState::Paused {
+        let text = "it is paused: nothing starts until it is let go on";
+        waits.insert(0, json!({ "why": "paused", "text": text }));
+    }
+    if waits.is_empty() {
+        let text = "the next step has not been decided yet";
+        waits.push(json!({ "why": "decision", "text": text }));
+    }
+    waits
+}
+
+fn wait(view: &RunView, job: &JobRecord) -> Value {
+    let last = view.attempts.iter().rfind(|attempt| attempt.job == job.id);
+    let until = job.run_after.map(|at| at.to_rfc3339());
+    let (why, text) = match (job.state, &until) {
+        (JobState::Leased, _) if job.lease_alive => {
+            let since = last.map(|attempt| attempt.claimed_at.to_rfc3339()).unwrap_or_default();
+            ("running", format!("step {}: attempt {} runs since {since}", job.key, job.attempt))
+        }
+        (JobState::Leased, _) => {
+            let text = format!("step {}: the process of attempt {} died", job.key, job.attempt);
+            ("interrupted", text)
+        }
+        (_, Some(at)) => {
+            let why = last.and_then(|attempt| attempt.message.as_deref()).unwrap_or("no reason");
+            let reason = output::cut(why, 120);
+            ("retry", format!("step {}: is tried again not before {at}: {reason}", job.key))
+        }
+        (_, None) => ("ready", format!("step {}: is due", job.key)),
+    };
+    json!({
+        "step": job.key,
+        "why": why,
+        "state": job.state,
+        "attempt": job.attempt,
+        "attempts_used": job.attempts_used,
+        "attempts_max": job.max_attempts,
+        "not_before": until,
+        "last_failure": last.and_then(|attempt| attempt.message.clone()),
+        "text": text,
+    })
+}

@@ -1,0 +1,74 @@
+use std::{collections::BTreeMap, path::Path};
+
+use perennial::{
+    DefinitionError, Pipelines, RunId, Store,
+    records::{Graph, JobState, RunView, StepState, render},
+};
+
+use super::{
+    engine,
+    hint::{self, Hint},
+};
+use crate::{
+    args::{GraphArgs, Picture},
+    exit::{self, failed},
+    output,
+};
+
+pub(super) async fn graph(args: GraphArgs) -> anyhow::Result<i32> {
+    let graph = match (&args.file, args.run) {
+        (Some(file), _) => checked(file)?.graph(),
+        (None, Some(run)) => of_run(&args.store.store, run).await?,
+        (None, None) => return Err(failed(exit::USAGE, "a file or --run ID is needed")),
+    };
+    output::text(&match args.format {
+        Picture::Mermaid => graph.to_mermaid(),
+        Picture::Dot => graph.to_dot(),
+    })?;
+    Ok(exit::COMPLETED)
+}
+
+/// The workflow of a file without errors.
+pub(super) fn checked(file: &Path) -> anyhow::Result<perennial::records::Pipeline> {
+    let checked = Pipelines::check(file)
+        .map_err(|error| failed(exit::INVALID, format!("error[PL101]: {error}")))?;
+    checked.pipeline.ok_or_else(|| {
+        for diagnostic in &checked.diagnostics {
+            output::talk_text(&render(diagnostic, false));
+        }
+        failed(exit::INVALID, format!("{} is not valid", file.display()))
+    })
+}
+
+async fn of_run(store: &Store, run: String) -> anyhow::Result<Graph> {
+    let run = RunId::parse(run).map_err(|error| failed(exit::USAGE, error))?;
+    let runtime = engine::start_reading(store).await?;
+    let read = async {
+        let pipeline = runtime.pipelines().definition(&run).await?;
+        Ok((pipeline, runtime.runs().get(&run).await?.view().await?))
+    };
+    let read: Result<_, DefinitionError> = read.await;
+    runtime.shutdown().await;
+    let (pipeline, view) = read.map_err(|error| match error {
+        DefinitionError::Run(error) => hint::refused(&error, &Hint::new(store, None)),
+        error => failed(exit::RUN_FAILED, error),
+    })?;
+    Ok(pipeline.graph().with_states(&states(&view)))
+}
+
+fn states(view: &RunView) -> BTreeMap<String, StepState> {
+    let state = |job: &perennial::records::JobRecord| {
+        let mut text = match job.state {
+            // The words of people, not of leases.
+            JobState::Leased if job.lease_alive => "running".to_owned(),
+            JobState::Leased => "interrupted".to_owned(),
+            JobState::Ready if job.run_after.is_some() => "waits for a retry".to_owned(),
+            state => state.to_string(),
+        };
+        if job.attempt > 1 {
+            text.push_str(&format!(", attempt {}", job.attempt));
+        }
+        (job.key.to_string(), StepState { state: Some(job.state), text })
+    };
+    view.jobs.iter().map(state).collect()
+}

@@ -1,0 +1,138 @@
+//! The runs of one command, followed at the same time.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+};
+
+use futures_util::future::try_join_all;
+use perennial::{PipelineRunHandle, RunId};
+
+use super::{
+    hint::{self, Hint},
+    progress::{self, Shown},
+};
+use crate::{
+    exit::{self, Failed},
+    output,
+};
+
+/// Runs, and what of them has been told.
+#[derive(Debug)]
+pub(super) struct Lot {
+    members: Vec<Member>,
+    /// Where the code of the whole begins: that of what is not here because it was refused.
+    code: i32,
+    /// Runs whose end has been told.
+    told: RefCell<BTreeSet<RunId>>,
+    /// The process is leaving: from here on it is the drain that says what becomes of the runs.
+    leaving: Cell<bool>,
+}
+
+/// A run, and what it is of.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) run: PipelineRunHandle,
+    pub(super) workflow: String,
+    pub(super) file: Option<String>,
+}
+
+impl Lot {
+    pub(super) fn new(members: Vec<Member>, code: i32) -> Self {
+        Self { members, code, told: RefCell::default(), leaving: Cell::new(false) }
+    }
+
+    pub(super) fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    pub(super) fn leave(&self) {
+        self.leaving.set(true);
+    }
+
+    /// Whether the end of `run` has been told.
+    pub(super) fn has_told(&self, run: &RunId) -> bool {
+        self.told.borrow().contains(run)
+    }
+
+    /// Says which runs there are.
+    pub(super) fn announce(&self, shown: Shown) {
+        if shown.quiet || shown.json {
+            return;
+        }
+        for (member, label) in self.members.iter().zip(self.labels()) {
+            match label {
+                None => output::talk(&format!("run {}", member.run.id())),
+                Some(label) => {
+                    let file = member.file.as_deref().unwrap_or("a document");
+                    output::talk(&format!("{label}: run {} of {file}", member.run.id()));
+                }
+            }
+        }
+    }
+
+    /// Follows all of them to their end and tells each as it ends. The first code that is not 0
+    /// counts, in the order of the runs.
+    ///
+    /// # Errors
+    ///
+    /// When what it tells cannot be written, or a single run cannot be read.
+    pub(super) async fn follow(&self, shown: Shown, hint: &Hint) -> anyhow::Result<i32> {
+        let labels = self.labels();
+        let each = self.members.iter().zip(labels).map(|(member, label)| {
+            let prefix = label.map(|label| format!("{label}: ")).unwrap_or_default();
+            async move { self.follow_one(member, shown, &prefix, hint).await }
+        });
+        let codes = try_join_all(each).await?;
+        let mut codes = std::iter::once(self.code).chain(codes);
+        Ok(codes.find(|code| *code != exit::COMPLETED).unwrap_or(exit::COMPLETED))
+    }
+
+    async fn follow_one(
+        &self,
+        member: &Member,
+        shown: Shown,
+        prefix: &str,
+        hint: &Hint,
+    ) -> anyhow::Result<i32> {
+        let run = member.run.id();
+        match progress::follow(&member.run, shown, prefix).await? {
+            Ok(outcome) => {
+                progress::conclude(&outcome, shown, prefix, hint)?;
+                self.told.borrow_mut().insert(run.clone());
+                Ok(exit::of_state(outcome.state()))
+            }
+            // The store has gone with the rest.
+            Err(_) if self.leaving.get() => std::future::pending().await,
+            Err(error) if self.members.len() == 1 => Err(hint::refused(&error, hint)),
+            Err(error) => {
+                output::problem(&format!("run {run}: {error}"));
+                Ok(exit::of_run_error(&error))
+            }
+        }
+    }
+
+    /// What the lines of each run begin with, where there are several: the workflow, and where two
+    /// have the same, the run as well.
+    fn labels(&self) -> Vec<Option<String>> {
+        let mut same: BTreeMap<&str, usize> = BTreeMap::new();
+        for member in &self.members {
+            *same.entry(&member.workflow).or_default() += 1;
+        }
+        let label = |member: &Member| {
+            if same.get(member.workflow.as_str()) == Some(&1) {
+                member.workflow.clone()
+            } else {
+                format!("{}/{}", member.workflow, member.run.id())
+            }
+        };
+        let several = self.members.len() > 1;
+        self.members.iter().map(|member| several.then(|| label(member))).collect()
+    }
+}
+
+/// Says why one of several is not among the runs; answers its code.
+pub(super) fn left_out(what: &str, error: &anyhow::Error) -> i32 {
+    output::problem(&format!("{what}: {error:#}"));
+    error.downcast_ref::<Failed>().map_or(exit::RUN_FAILED, |failed| failed.code)
+}

@@ -1,0 +1,50 @@
+//! For Graphviz. Boxes are named by their place; what a document says stands in quoted text alone.
+
+use std::fmt::Write as _;
+
+use super::{EdgeKind, Graph, Node, paint, wording};
+
+pub(super) fn drawn(graph: &Graph) -> String {
+    let mut out = String::from("digraph workflow {\n");
+    let title = escaped(&wording::plain(&graph.title));
+    line(&mut out, format_args!("  graph [rankdir=TB, labelloc=t, label=\"{title}\"];"));
+    out.push_str("  node [shape=box, style=\"filled,rounded\", fillcolor=\"#ffffff\", ");
+    out.push_str("fontname=\"sans-serif\"];\n  edge [fontname=\"sans-serif\", fontsize=10];\n");
+    for (place, node) in graph.nodes.iter().enumerate() {
+        let fill = node.state.as_ref().map(|state| format!(", fillcolor=\"{}\"", paint(state).1));
+        let fill = fill.unwrap_or_default();
+        line(&mut out, format_args!("  s{place} [label=\"{}\"{fill}];", label(node)));
+    }
+    for edge in &graph.edges {
+        let lines: Vec<String> =
+            wording::lines(&edge.label).iter().map(|text| escaped(text)).collect();
+        let mut with = Vec::new();
+        if edge.kind == EdgeKind::Data {
+            // Reading a value moves nothing up or down.
+            with.push("style=dashed, constraint=false, color=\"#777777\"".to_owned());
+        }
+        if !lines.is_empty() {
+            with.push(format!("label=\"{}\"", lines.join("\\n")));
+        }
+        let with = if with.is_empty() { String::new() } else { format!(" [{}]", with.join(", ")) };
+        line(&mut out, format_args!("  s{} -> s{}{with};", edge.from, edge.to));
+    }
+    out.push_str("}\n");
+    out
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    writeln!(out, "{text}").expect("a String takes every write");
+}
+
+fn label(node: &Node) -> String {
+    let state = node.state.as_ref().map(|state| state.text.as_str());
+    let lines = [Some(node.name.as_str()), Some(&node.about), state];
+    let lines = lines.into_iter().flatten().map(|text| escaped(&wording::plain(text)));
+    lines.collect::<Vec<_>>().join("\\n")
+}
+
+/// A quote ends a text, a backslash begins an escape, an ampersand an entity.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('&', "&amp;")
+}

@@ -1,0 +1,67 @@
+//! For Mermaid, which Markdown viewers draw.
+
+use std::fmt::Write as _;
+
+use super::{EdgeKind, Graph, Node, paint, wording};
+
+pub(super) fn drawn(graph: &Graph) -> String {
+    let mut out = String::from("flowchart TD\n");
+    line(&mut out, format_args!("  %% {}", escaped(&wording::plain(&graph.title))));
+    for (place, node) in graph.nodes.iter().enumerate() {
+        line(&mut out, format_args!("  s{place}[\"{}\"]", label(node)));
+        if let Some(state) = &node.state {
+            line(&mut out, format_args!("  class s{place} {}", paint(state).0));
+        }
+    }
+    for edge in &graph.edges {
+        let lines: Vec<String> =
+            wording::lines(&edge.label).iter().map(|text| escaped(text)).collect();
+        let arrow = match edge.kind {
+            EdgeKind::Order => "-->",
+            EdgeKind::Data => "-.->",
+        };
+        let label = lines.join("<br/>");
+        let label = if label.is_empty() { label } else { format!("|\"{label}\"|") };
+        line(&mut out, format_args!("  s{} {arrow}{label} s{}", edge.from, edge.to));
+    }
+    if graph.nodes.iter().any(|node| node.state.is_some()) {
+        for (name, fill) in [
+            ("good", "#d9f2d9"),
+            ("idle", "#eeeeee"),
+            ("moving", "#d9e8f9"),
+            ("troubled", "#fdebc3"),
+            ("broken", "#f8c9c9"),
+        ] {
+            let style = format_args!("fill:{fill},stroke:#888888,color:#000000");
+            line(&mut out, format_args!("  classDef {name} {style}"));
+        }
+    }
+    out
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    writeln!(out, "{text}").expect("a String takes every write");
+}
+
+fn label(node: &Node) -> String {
+    let state = node.state.as_ref().map(|state| state.text.as_str());
+    let lines = [Some(node.name.as_str()), Some(&node.about), state];
+    let lines = lines.into_iter().flatten().map(|text| escaped(&wording::plain(text)));
+    lines.collect::<Vec<_>>().join("<br/>")
+}
+
+/// Mermaid has no escape but entities by number, and reads directives, styles, Markdown and HTML in
+/// labels too: all ASCII punctuation that could mean something is written as its number.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c {
+            '_' | '-' | '.' | '/' | ',' => out.push(c),
+            c if c.is_ascii_punctuation() => {
+                write!(out, "#{};", u32::from(c)).expect("a String takes every write");
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}

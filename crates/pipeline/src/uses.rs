@@ -1,0 +1,134 @@
+//! What a step reads: the paths in its condition, its texts and its prompt, and whose value each is.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    definition::{Model, Part, PromptPart, Step, StepKind},
+    expression::{Path, Standing, Template},
+};
+
+/// Where a value comes from that a step reads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Origin {
+    /// The result of the step at this place.
+    Step(usize),
+    /// A variable or constant, last set by the step at this place.
+    Variable(usize),
+    /// Nothing that a step gives: an input, a fact of the run.
+    Outside,
+}
+
+/// A path that a step reads, as written, and where its value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Used {
+    pub(crate) path: String,
+    pub(crate) origin: Origin,
+}
+
+/// What the step at `place` reads, each path once, in the order of their texts.
+pub(crate) fn of(model: &Model, place: usize) -> Vec<Used> {
+    let mut found: BTreeMap<String, Origin> = BTreeMap::new();
+    let step = &model.steps[place];
+    let is_own = |name: &str| step.variables.iter().any(|(own, _)| own == name);
+    let mut see = |path: &Path| {
+        if !is_own(&path.root) {
+            let origin = origin(model, place, path);
+            found.insert(path.to_string(), origin);
+        }
+    };
+    if let Some(condition) = &step.condition {
+        condition.paths(&mut see);
+    }
+    step.variables.iter().for_each(|(_, value)| value.paths(&mut see));
+    match &step.kind {
+        StepKind::Echo(echo) => {
+            echo.value.paths(&mut see);
+            if let Some(message) = &echo.error_message {
+                text(message, &mut see);
+            }
+        }
+        StepKind::SetVariable(assign) => {
+            assign.variables.iter().for_each(|(_, value)| value.paths(&mut see));
+        }
+        StepKind::Chat(chat) => {
+            if let Some(system) = &chat.options.system {
+                text(system, &mut see);
+            }
+            chat.prompt.iter().for_each(|one| part(one, &mut see));
+        }
+        // What its child's steps read is theirs: they have a scope of their own.
+        StepKind::Pipeline(nested) => {
+            nested.inputs.iter().for_each(|(_, value)| value.paths(&mut see));
+            nested.max_depth.iter().for_each(|depth| depth.paths(&mut see));
+        }
+    }
+    for given in responses(step) {
+        if let Some(of) = model.steps.iter().position(|other| other.name == *given) {
+            found.insert(format!("steps.{given}"), Origin::Step(of));
+        }
+    }
+    found.into_iter().map(|(path, origin)| Used { path, origin }).collect()
+}
+
+fn text<'e>(template: &'e Template, see: &mut impl FnMut(&'e Path)) {
+    template.paths(Standing::default(), &mut |path, _| see(path));
+}
+
+fn part<'e>(part: &'e Part, see: &mut impl FnMut(&'e Path)) {
+    if let Some(condition) = &part.condition {
+        condition.paths(see);
+    }
+    if let Some(focus) = part.shaping.summary.as_ref().and_then(|summary| summary.focus.as_ref()) {
+        text(focus, see);
+    }
+    match &part.yields {
+        PromptPart::Static(template) => text(template, see),
+        PromptPart::Dynamic(tree) => tree.paths(see),
+        PromptPart::Raw(_) | PromptPart::PreviousResponse(_) => (),
+    }
+}
+
+/// The steps whose values are parts of its prompt.
+fn responses(step: &Step) -> impl Iterator<Item = &String> {
+    let parts = match &step.kind {
+        StepKind::Chat(chat) => chat.prompt.as_slice(),
+        StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => &[],
+    };
+    parts.iter().filter_map(|part| match &part.yields {
+        PromptPart::PreviousResponse(previous) => Some(&previous.step),
+        PromptPart::Static(_) | PromptPart::Raw(_) | PromptPart::Dynamic(_) => None,
+    })
+}
+
+fn origin(model: &Model, place: usize, path: &Path) -> Origin {
+    let field = path.segments.first().and_then(|segment| segment.field()).map(|(name, _)| name);
+    let step = |name: &str| model.steps[..place].iter().position(|step| step.name == name);
+    let setter = |name: &str| model.steps[..place].iter().rposition(|step| sets(step, name));
+    let by_step = |name| step(name).map_or(Origin::Outside, Origin::Step);
+    let by_setter = |name| setter(name).map_or(Origin::Outside, Origin::Variable);
+    match (path.root.as_str(), field) {
+        ("steps", Some(name)) => by_step(name),
+        ("state" | "variables" | "global_vars", Some(name)) => by_setter(name),
+        ("steps" | "state" | "variables" | "global_vars" | "inputs" | "workflow" | "step", _) => {
+            Origin::Outside
+        }
+        (bare, _) => match setter(bare) {
+            Some(place) => Origin::Variable(place),
+            None => by_step(bare),
+        },
+    }
+}
+
+/// Whether a step sets the variable or constant `name`.
+pub(crate) fn sets(step: &Step, name: &str) -> bool {
+    if step.output_to_global.as_deref() == Some(name) {
+        return true;
+    }
+    match &step.kind {
+        StepKind::SetVariable(assign) => match assign.write.target() {
+            Some(target) => target == name,
+            None => assign.variables.iter().any(|(variable, _)| variable == name),
+        },
+        StepKind::Echo(_) | StepKind::Chat(_) | StepKind::Pipeline(_) => false,
+    }
+}

@@ -1,0 +1,72 @@
+//! Pictures of workflows, and what is told of their steps.
+
+#![expect(clippy::unwrap_used, reason = "helpers of a test")]
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use perennial_core::run::JobState;
+use perennial_pipeline::{Pipeline, StepState};
+
+fn data(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/graph").join(name)
+}
+
+/// Compares with the file `name`; `UPDATE_GOLDEN=1` writes it.
+fn golden(name: &str, text: &str) {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(data(name), text).unwrap();
+    }
+    let expected = fs::read_to_string(data(name)).unwrap_or_default();
+    assert_eq!(text, expected, "{name} differs; if that is meant: UPDATE_GOLDEN=1");
+}
+
+fn odd() -> Pipeline {
+    let checked = Pipeline::check("odd.yaml", &fs::read(data("odd.yaml")).unwrap());
+    checked.pipeline.unwrap_or_else(|| panic!("{:?}", checked.diagnostics))
+}
+
+#[test]
+fn steps_stand_in_their_order_and_dashed_edges_tell_who_reads_what() {
+    golden("odd.dot", &odd().graph().to_dot());
+    golden("odd.mmd", &odd().graph().to_mermaid());
+}
+
+#[test]
+fn the_states_of_a_run_stand_in_the_boxes_and_colours_only_repeat_them() {
+    let states = [
+        ("settings", JobState::Succeeded, "succeeded"),
+        ("draft", JobState::Leased, "running, attempt 2"),
+        ("check", JobState::Failed, "failed"),
+        ("wrong", JobState::Skipped, "skipped"),
+        ("plain", JobState::Partial, "a \"text\"; with ]odd> characters\u{202e}"),
+    ];
+    let states: BTreeMap<String, StepState> = states
+        .into_iter()
+        .map(|(step, state, text)| {
+            (step.to_owned(), StepState { state: Some(state), text: text.to_owned() })
+        })
+        .collect();
+    let graph = odd().graph().with_states(&states);
+    golden("odd_run.dot", &graph.to_dot());
+    golden("odd_run.mmd", &graph.to_mermaid());
+}
+
+#[test]
+fn a_step_is_explained_by_what_it_reads_asks_and_gives() {
+    let pipeline = odd();
+    let explained: Vec<_> = pipeline.steps().map(|step| pipeline.explain(step)).collect();
+    golden(
+        "odd_explained.json",
+        &format!("{}\n", serde_json::to_string_pretty(&explained).unwrap()),
+    );
+    assert_eq!(pipeline.explain("no such step"), None);
+}
+
+#[test]
+fn a_workflow_of_one_step_is_a_picture_too() {
+    let text =
+        b"workflow:\n  name: one\n  steps: [{name: a, type: echo, condition: \"inputs.x > 1\"}]\n";
+    let dot = Pipeline::check("one.yaml", text).pipeline.unwrap().graph().to_dot();
+    assert!(dot.contains("s0 [label=\"a\\necho, if inputs.x > 1\"];"), "{dot}");
+    assert!(!dot.contains("->"), "{dot}");
+}

@@ -1,0 +1,258 @@
+//! What an actor has to do and what it is at: written by itself and by those who send to it, read by
+//! anybody. Nobody waits for it, so that it tells of one that hangs as well.
+//!
+//! A call to one that has nothing to do costs one look at the coarse clock, when its callback begins. The
+//! instant at which a message came is noted only where messages have to wait, and not for each of them
+//! (see [`marks`]).
+
+mod marks;
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use self::marks::Marks;
+use crate::{Clock, address::MAILBOX_MAX};
+
+/// The present load of one incarnation. Numbers may be moments apart from each other.
+#[derive(Debug)]
+pub(crate) struct Load {
+    clock: Clock,
+    /// Messages that wait.
+    depth: AtomicU64,
+    /// Messages that were taken. Written by the actor alone, as all below but for the marks.
+    taken: AtomicU64,
+    /// The [`Stamp`] at which the callback in progress began; none while it waits for messages.
+    begun: AtomicU64,
+    /// The stamp since which it has not been without work.
+    working: AtomicU64,
+    /// The address of the callback's name: that it changed is seen without a lock.
+    named: AtomicUsize,
+    /// The number of the message from which on the next mark is due; 0 voids those there are.
+    mark_due: AtomicU64,
+    rare: Mutex<Rare>,
+}
+
+/// What is written now and then only.
+#[derive(Debug, Default)]
+struct Rare {
+    callback: &'static str,
+    marks: Marks,
+}
+
+/// An instant of [`Clock::coarse`]; 0 is none.
+type Stamp = u64;
+
+/// What was seen of a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) depth: u64,
+    pub(crate) taken: u64,
+    /// The callback in progress, and for how long.
+    pub(crate) current: Option<(&'static str, Duration)>,
+    /// How long it has not been without work.
+    pub(crate) working: Option<Duration>,
+    /// How long the first message waits, where that is known.
+    pub(crate) oldest: Option<Duration>,
+}
+
+impl Load {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            depth: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
+            working: AtomicU64::new(0),
+            named: AtomicUsize::new(0),
+            mark_due: AtomicU64::new(0),
+            rare: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn depth(&self) -> u64 {
+        self.depth.load(Relaxed)
+    }
+
+    /// Whether one more message may wait; if so it counts from here on.
+    pub(crate) fn admit(&self) -> bool {
+        let grow = |depth| (depth < MAILBOX_MAX).then_some(depth + 1);
+        let Ok(before) = self.depth.fetch_update(Relaxed, Relaxed, grow) else { return false };
+        if before == 0 && self.begun.load(Relaxed) == 0 {
+            // It is taken at once. What was noted is of messages that are gone.
+            self.mark_due.store(0, Relaxed);
+        } else {
+            self.note(before);
+        }
+        true
+    }
+
+    /// Notes when the message came that found `before` others waiting, if that is due.
+    fn note(&self, before: u64) {
+        let number = self.taken.load(Relaxed) + before + 1;
+        let due = self.mark_due.load(Relaxed);
+        let is_first = before == 0 || due == 0;
+        if is_first || number >= due {
+            let now = self.stamp();
+            let marks = &mut self.rare().marks;
+            if is_first {
+                marks.clear();
+            }
+            marks.add(number, now);
+            self.mark_due.store(number + marks::stride(before), Relaxed);
+        }
+    }
+
+    /// A message left. Messages an actor sends itself past its address do not count.
+    pub(crate) fn taken(&self) {
+        if self.depth.fetch_update(Relaxed, Relaxed, |depth| depth.checked_sub(1)).is_ok() {
+            self.taken.store(self.taken.load(Relaxed) + 1, Relaxed);
+        }
+    }
+
+    /// The callback of this name begins.
+    pub(crate) fn begin(&self, callback: &'static str) {
+        let now = self.stamp();
+        if self.working.load(Relaxed) == 0 {
+            self.working.store(now, Relaxed);
+        }
+        let name = callback.as_ptr().addr();
+        if self.named.load(Relaxed) != name {
+            self.rare().callback = callback;
+            self.named.store(name, Relaxed);
+        }
+        self.begun.store(now, Relaxed);
+    }
+
+    /// It has returned.
+    pub(crate) fn end(&self) {
+        self.begun.store(0, Relaxed);
+        if self.depth() == 0 {
+            self.working.store(0, Relaxed);
+        }
+    }
+
+    pub(crate) fn look(&self) -> Seen {
+        let now = self.stamp();
+        let since =
+            |stamp: Stamp| (stamp != 0).then(|| Duration::from_nanos(now.saturating_sub(stamp)));
+        let (depth, taken) = (self.depth(), self.taken.load(Relaxed));
+        let is_marked = depth > 0 && self.mark_due.load(Relaxed) != 0;
+        let rare = self.rare();
+        let came = if is_marked { rare.marks.came(taken + 1, (taken + depth, now)) } else { None };
+        Seen {
+            depth,
+            taken,
+            current: since(self.begun.load(Relaxed)).map(|running| (rare.callback, running)),
+            working: since(self.working.load(Relaxed)),
+            oldest: came.and_then(since),
+        }
+    }
+
+    fn stamp(&self) -> Stamp {
+        self.clock.coarse()
+    }
+
+    fn rare(&self) -> MutexGuard<'_, Rare> {
+        self.rare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn pass(seconds: u64) {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+
+    fn seconds(time: Option<Duration>) -> Option<u64> {
+        time.map(|time| time.as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_hangs_shows_what_it_is_at_and_how_long_the_first_message_waits() {
+        let load = Load::new(Clock::start());
+        assert!(load.admit());
+        load.taken();
+        load.begin("flush");
+        pass(3).await;
+        assert!(load.admit());
+        pass(4).await;
+        assert!(load.admit());
+        let seen = load.look();
+        assert_eq!(seen.current, Some(("flush", Duration::from_secs(7))));
+        assert_eq!((seen.depth, seen.taken, seconds(seen.oldest)), (2, 1, Some(4)));
+        assert_eq!(seconds(seen.working), Some(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_rests_shows_nothing_of_what_is_over() {
+        let load = Load::new(Clock::start());
+        for _ in 0..3 {
+            assert!(load.admit());
+            load.taken();
+            load.begin("flush");
+            assert!(load.admit());
+            pass(60).await;
+            load.end();
+            load.taken();
+            load.begin("look");
+            load.end();
+        }
+        let resting = Seen { depth: 0, taken: 6, current: None, working: None, oldest: None };
+        assert_eq!(load.look(), resting);
+        assert!(load.admit());
+        assert_eq!(load.look(), Seen { depth: 1, ..resting });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_without_a_pause_counts_from_its_first_message() {
+        let load = Load::new(Clock::start());
+        assert!(load.admit());
+        for _ in 0..5 {
+            load.taken();
+            load.begin("item");
+            assert!(load.admit());
+            pass(2).await;
+            load.end();
+        }
+        assert_eq!(seconds(load.look().working), Some(10));
+        assert_eq!(load.look().current, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_age_of_the_first_in_a_long_queue_is_right_to_an_eighth() {
+        let load = Load::new(Clock::start());
+        assert!(load.admit());
+        load.taken();
+        load.begin("item");
+        for _ in 0..1_000 {
+            assert!(load.admit());
+            pass(1).await;
+        }
+        for taken in 1..1_000_u64 {
+            load.end();
+            load.taken();
+            load.begin("item");
+            // Message `taken + 1` came at second `taken`, and it is second 1 000 now.
+            let (age, true_age) = (load.look().oldest.unwrap().as_secs(), 1_000 - taken);
+            assert!(age.abs_diff(true_age) <= 1_000 / 8, "{age} instead of {true_age}");
+        }
+    }
+
+    #[test]
+    fn a_full_mailbox_admits_nothing() {
+        let load = Load::new(Clock::start());
+        for _ in 0..MAILBOX_MAX {
+            assert!(load.admit());
+        }
+        assert!(!load.admit());
+        load.taken();
+        assert!(load.admit());
+    }
+}

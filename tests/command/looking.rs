@@ -1,0 +1,103 @@
+//! What is drawn, explained and printed of workflows and runs.
+
+use std::collections::BTreeSet;
+
+use perennial_testkit::{FakeAnthropic, FakeReply};
+
+use crate::world::{HELLO, SOON, World, json_lines};
+
+#[test]
+fn a_workflow_is_drawn_without_a_store_and_a_run_with_its_states() {
+    let world = World::with_hello();
+    let mermaid = world.expect(0, &["graph", HELLO]).stdout;
+    assert!(mermaid.starts_with("flowchart TD\n"), "{mermaid}");
+    assert!(!mermaid.contains("classDef"), "no run, no colours: {mermaid}");
+    let dot = world.expect(0, &["graph", HELLO, "--format", "dot"]).stdout;
+    assert!(dot.starts_with("digraph workflow {\n") && dot.contains("style=dashed"), "{dot}");
+    assert_eq!(world.entries(), BTreeSet::from([HELLO.to_owned()]));
+
+    world.expect(0, &["run", HELLO, "--provider-mode", "mock", "--run-id", "r"]);
+    // The picture is that of the run, whatever became of its file.
+    std::fs::remove_file(world.path(HELLO)).unwrap();
+    let drawn = world.expect(0, &["graph", "--run", "r"]).stdout;
+    assert!(drawn.contains("<br/>succeeded\"]") && drawn.contains("<br/>skipped\"]"), "{drawn}");
+    assert!(drawn.contains("classDef good "), "{drawn}");
+}
+
+#[test]
+fn a_step_is_explained_before_it_runs_and_a_run_by_what_it_waits_for() {
+    let fake = FakeAnthropic::start();
+    let late = FakeReply::rate_limited(Some("20"));
+    fake.script("hi", [late, FakeReply::text("at last")]);
+    let world = World::live(&fake, "{name: ask, type: claude, prompt: hi}");
+    let text = world.expect(0, &["explain", "flow.yaml", "ask"]).stdout;
+    assert!(text.starts_with("step       ask (claude, 1 of 1)\n"), "{text}");
+    assert!(text.contains("\ngives      steps.ask\n"), "{text}");
+    let run = ["run", "flow.yaml", "--config", "perennial.toml", "--run-id", "r"];
+    let mut process = world.spawn(&run);
+    let waits =
+        |process: &perennial_testkit::RunningBinary| process.stderr().contains("tried again");
+    process.kill_when("a retry", SOON, waits).unwrap();
+
+    let output = world.expect(0, &["explain", "r"]);
+    assert!(output.stdout.starts_with("run r of flow is running\n"), "{}", output.stdout);
+    assert!(
+        output.stdout.contains("  step ask: is tried again not before 20"),
+        "{}",
+        output.stdout
+    );
+    assert!(output.stdout.ends_with("  nobody runs it now\n"), "{}", output.stdout);
+    assert_eq!(output.stderr, "help: perennial resume r\n");
+    let explained = &json_lines(&world.expect(0, &["explain", "r", "--json"]).stdout)[0];
+    assert_eq!(explained["waits_for"][0]["why"], "retry", "{explained}");
+    assert_eq!(explained["owner_alive"], false);
+}
+
+#[test]
+fn results_and_events_are_printed_for_the_next_program() {
+    let world = World::new();
+    world.flow(
+        "flow.yaml",
+        "{name: a, type: echo, value: \"two\\nlines\"}\n{name: b, type: echo, value: {x: 1}}",
+    );
+    world.expect(0, &["run", "flow.yaml", "--provider-mode", "mock", "--run-id", "r"]);
+    assert_eq!(world.expect(0, &["results", "r", "a"]).stdout, "two\nlines\n");
+    assert_eq!(world.expect(0, &["results", "r", "b"]).stdout, "{\"x\":1}\n");
+    assert_eq!(world.expect(0, &["results", "r"]).stdout, "a: two\\nlines\nb: {\"x\":1}\n");
+    let all = &json_lines(&world.expect(0, &["results", "r", "--json"]).stdout)[0];
+    assert_eq!(all["results"]["b"]["x"], 1, "{all}");
+
+    let events = json_lines(&world.expect(0, &["events", "r", "--json"]).stdout);
+    for (place, event) in events.iter().enumerate() {
+        assert_eq!(event["seq"], place + 1, "{event}");
+    }
+    assert_eq!(events.last().unwrap()["event"], "run_closed");
+    let last = world.expect(0, &["events", "r", "--from", &events.len().to_string()]).stdout;
+    assert_eq!(last.lines().count(), 1, "{last}");
+    assert!(last.contains("  run_closed"), "{last}");
+}
+
+#[test]
+fn what_is_not_there_is_said_with_what_is() {
+    let world = World::with_hello();
+    world.flow("bad.yaml", "{name: a, type: echo, valu: 1}");
+    world.expect(0, &["run", HELLO, "--provider-mode", "mock", "--run-id", "r"]);
+    for (code, args, words) in [
+        (3, vec!["graph", "gone.yaml"], "error[PL101]"),
+        (3, vec!["graph", "bad.yaml"], "bad.yaml is not valid"),
+        (2, vec!["graph"], "<FILE>"),
+        (2, vec!["graph", HELLO, "--run", "r"], "--run"),
+        (12, vec!["graph", "--run", "no"], "help: perennial runs"),
+        (12, vec!["explain", HELLO, "no"], "the steps are: settings, "),
+        (2, vec!["explain", HELLO], "cannot name a run"),
+        (12, vec!["explain", "no"], "help: perennial runs"),
+        (12, vec!["results", "no"], "help: perennial runs"),
+        (12, vec!["results", "r", "no"], "help: perennial show r"),
+        (12, vec!["events", "no"], "help: perennial runs"),
+        (2, vec!["events", "r", "--from", "0"], "--from"),
+    ] {
+        let output = world.expect(code, &args);
+        assert!(output.stderr.contains(words), "{args:?}: {output:?}");
+        assert_eq!(output.stdout, "", "{args:?}");
+    }
+}
