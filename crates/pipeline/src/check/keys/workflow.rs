@@ -50,7 +50,9 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key("workspace_dir", Kind::Text, "where steps work on files").default("\"./workspace\""),
         key("output_dir", Kind::Text, "base of `output_to_file`").default("\"./outputs\""),
         key("checkpoint_dir", Kind::Text, "where exports go").default("\"./checkpoints\""),
-        later("checkpoint_enabled", "whether checkpoints are exported"),
+        key("checkpoint_enabled", Kind::Bool, "whether checkpoints are exported")
+            .default("false")
+            .unless_empty(),
         later("checkpoint_interval", "steps between two exports"),
         later("checkpoint_config", "rotation and resumption"),
         later("enable_skills", "default of `claude_options`"),
