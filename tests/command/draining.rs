@@ -1,12 +1,14 @@
 //! Several runs in one process, and a signal in the middle (ACC-3.3, CLI-3, HLT-6).
 
-use std::{collections::BTreeSet, fs, time::Instant};
+use std::{collections::BTreeSet, fs, time::Duration};
 
-use perennial_testkit::{BinaryOutput, FakeAnthropic, FakeReply, PerennialBinary, RunningBinary};
+use perennial_testkit::{FakeAnthropic, FakeReply, PerennialBinary, RunningBinary};
 use serde_json::{Value, json};
 
 use crate::world::{SOON, World, json_lines};
 
+/// How long a process with its drain may take at most (DUR-120).
+const DRAINED: Duration = Duration::from_secs(11);
 const MOCK: [&str; 2] = ["--provider-mode", "mock"];
 
 fn signal(name: &str, process: &RunningBinary) {
@@ -71,12 +73,9 @@ fn what_a_drain_reports_is_what_one_more_command_finishes() {
             && said.matches("\"event\":\"attempt_started\"").count() == 12
     };
     process.wait_for("the middle", SOON, in_the_middle).unwrap();
-    let begun = Instant::now();
     signal("TERM", &process);
-    let output = process.wait(SOON).unwrap();
-    let took = begun.elapsed();
+    let output = process.wait(DRAINED).unwrap();
     assert_eq!(output.status.code(), Some(143), "{output:?}");
-    assert!(took.as_secs_f64() < 11.0, "{took:?}");
 
     let lines = json_lines(&output.stdout);
     let stopped = of_type(&lines, "stopped");
@@ -202,11 +201,10 @@ fn a_run_that_waits_for_a_retry_is_released_as_it_is() {
     let run = ["run", "flow.yaml", "--config", "perennial.toml", "--run-id", "r"];
     let mut process = world.spawn(&run);
     wait_for_talk(&mut process, "! ask failed, will be tried again: ");
-    let begun = Instant::now();
     signal("TERM", &process);
-    let output: BinaryOutput = process.wait(SOON).unwrap();
+    // There is nothing to wait for.
+    let output = process.wait(DRAINED / 2).unwrap();
     assert_eq!(output.status.code(), Some(143), "{output:?}");
-    assert!(begun.elapsed().as_secs_f64() < 5.0, "there is nothing to wait for");
     let line = "run r is released (no attempt was under way); resume with: perennial resume r \
                 --config perennial.toml\n";
     assert!(output.stderr.ends_with(line), "{}", output.stderr);

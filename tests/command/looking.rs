@@ -78,6 +78,22 @@ fn results_and_events_are_printed_for_the_next_program() {
 }
 
 #[test]
+fn the_words_of_the_language_are_listed() {
+    let world = World::new();
+    let functions = world.expect(0, &["functions"]).stdout;
+    assert!(functions.contains("\nround(number, [number])"), "{functions}");
+    assert!(json_lines(&world.expect(0, &["functions", "--json"]).stdout).len() > 60);
+    let types = world.expect(0, &["steps"]).stdout;
+    assert!(types.contains("(not in this version)") && types.contains("\necho "), "{types}");
+    let echo = &json_lines(&world.expect(0, &["steps", "echo", "--json"]).stdout)[0];
+    let keys = echo["keys"].as_array().unwrap().iter().map(|key| key["key"].as_str().unwrap());
+    assert!(keys.clone().any(|key| key == "delay_ms"), "{echo}");
+    assert!(keys.clone().any(|key| key == "condition"), "{echo}");
+    let said = world.expect(12, &["steps", "ecko"]).stderr;
+    assert!(said.contains("no step type `ecko`; there are: claude, "), "{said}");
+}
+
+#[test]
 fn what_is_not_there_is_said_with_what_is() {
     let world = World::with_hello();
     world.flow("bad.yaml", "{name: a, type: echo, valu: 1}");

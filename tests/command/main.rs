@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
 mod check;
+mod composed;
 mod draining;
 mod failures;
 mod files;

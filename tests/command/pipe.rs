@@ -39,6 +39,8 @@ fn a_broken_pipe_ends_every_verb_quietly() {
         &["explain", HELLO, "settings"],
         &["explain", "one"],
         &["results", "one"],
+        &["functions"],
+        &["steps", "claude", "--json"],
         &["events", "one", "--json"],
         &["check", HELLO],
         &["check", "gone.yaml", "--json"],

@@ -21,7 +21,7 @@ fn every_verb_has_help_and_the_codes_are_told() {
         assert!(output.stdout.contains("--json"), "{verb}: {}", output.stdout);
     }
     let bare = world.expect(2, &[]);
-    for verb in ["results", "events", "graph", "explain"] {
+    for verb in ["results", "events", "graph", "explain", "steps", "functions"] {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
         world.expect(0, &[verb, "--help"]);
     }

@@ -12,6 +12,8 @@ use perennial::{
     tools::{CallCx, Provider, llm::ChatRequest, provider::Opening},
 };
 
+use tokio::sync::watch;
+
 use crate::gate::{Gate, SOON};
 
 fn echo(delay_ms: u32) -> StartPipeline {
@@ -112,7 +114,7 @@ async fn nothing_starts_while_a_runtime_shuts_down() {
 /// A provider whose calls hold their thread: they cannot be cancelled.
 #[derive(Debug)]
 struct Stubborn {
-    called: mpsc::Sender<()>,
+    called: watch::Sender<bool>,
     let_go: Mutex<mpsc::Receiver<()>>,
 }
 
@@ -123,7 +125,7 @@ impl Provider for Stubborn {
 
     fn chat<'a>(&'a self, _: &'a ChatRequest, _: &'a CallCx) -> Opening<'a> {
         Box::pin(async move {
-            self.called.send(()).unwrap();
+            self.called.send_replace(true);
             let_go(&self.let_go);
             std::future::pending().await
         })
@@ -132,14 +134,15 @@ impl Provider for Stubborn {
 
 /// Holds the thread until the test has ended.
 fn let_go(until: &Mutex<mpsc::Receiver<()>>) {
-    until.lock().unwrap().recv().ok();
+    // It ends with an error: the other side is dropped.
+    let _ = until.lock().unwrap().recv();
 }
 
 /// DUR-120: whatever a step does, the report is there when the time is up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_step_that_ignores_cancellation_does_not_hold_up_the_report() {
     let within = Duration::from_millis(200);
-    let ((called, was_called), (hold, let_go)) = (mpsc::channel(), mpsc::channel());
+    let ((called, mut was_called), (hold, let_go)) = (watch::channel(false), mpsc::channel());
     let runtime = Runtime::builder()
         .store(Store::memory())
         .config(Config::default().anthropic_model("m"))
@@ -151,8 +154,8 @@ async fn a_step_that_ignores_cancellation_does_not_hold_up_the_report() {
     let text = "workflow:\n  name: w\n  steps:\n  - {name: a, type: claude, prompt: wait}\n";
     let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Live);
     let run = runtime.pipelines().start(start).await.unwrap();
-    let was_called = tokio::task::spawn_blocking(move || was_called.recv_timeout(SOON));
-    was_called.await.unwrap().unwrap();
+    let call = was_called.wait_for(|called| *called);
+    drop(tokio::time::timeout(SOON, call).await.unwrap().unwrap());
     let clock = runtime.supervision_tree().clock();
     let (begun, drained) = (clock.now(), runtime.drained());
     let mut shutdown = std::pin::pin!(runtime.shutdown());

@@ -9,6 +9,7 @@ mod embedding;
 mod gate;
 mod language;
 mod limits;
+mod monitoring;
 mod one_job;
 mod recovery;
 mod sessions;

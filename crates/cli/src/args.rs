@@ -52,6 +52,10 @@ pub(crate) enum Command {
     Graph(GraphArgs),
     /// Tells what a step would do, or why a run waits
     Explain(ExplainArgs),
+    /// Lists the functions of expressions
+    Functions(OutputArgs),
+    /// Lists the step types, or the keys of one
+    Steps(StepsArgs),
     /// Shows the supervision tree
     Tree(TreeArgs),
     /// Prints the JSON Schema of workflow files, for editors
@@ -176,7 +180,24 @@ pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
     #[command(flatten)]
+    pub(crate) view: CheckView,
+    #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// What is shown of valid files.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub(crate) struct CheckView {
+    /// Shows the definition as it is hashed and run: files put together, defaults applied
+    #[arg(long)]
+    pub(crate) resolved: bool,
+    /// Shows what a run is given, and the variables of the environment that it reads
+    #[arg(long)]
+    pub(crate) inputs: bool,
+    /// Shows the jobs of a run: order, attempts, deadlines
+    #[arg(long)]
+    pub(crate) plan: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -256,6 +277,15 @@ pub(crate) struct GraphArgs {
     pub(crate) format: Picture,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StepsArgs {
+    /// One step type
+    #[arg(value_name = "TYPE")]
+    pub(crate) type_name: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 /// A language of pictures.

@@ -10,6 +10,7 @@ mod inputs;
 mod lot;
 mod progress;
 mod prompts;
+mod reference;
 mod rehearsal;
 mod results;
 mod resume;
@@ -35,6 +36,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<i32> {
         Command::Events(args) => events::events(args).await,
         Command::Graph(args) => graph::graph(args).await,
         Command::Explain(args) => explain::explain(args).await,
+        Command::Functions(args) => reference::print_functions(&args),
+        Command::Steps(args) => reference::print_steps(&args),
         Command::Tree(args) => tree::tree(&args),
         Command::Schema => schema::schema(),
     }

@@ -149,6 +149,11 @@ pub(crate) fn problem(text: &str) {
     }
 }
 
+/// Says what is worth a look, and keeps nothing from going on.
+pub(crate) fn warning(text: &str) {
+    talk(&format!("warning: {text}"));
+}
+
 /// Says one line on stderr; what is not heard does not matter.
 pub(crate) fn talk(line: &str) {
     drop(writeln!(io::stderr().lock(), "{}", neutral(line)));

@@ -10,10 +10,13 @@ use crate::{
     RunError,
     parked::Parked,
     patience::{STORE_WITHIN, patiently},
+    performance::Warning,
 };
 
 /// Events kept for a watcher that is behind; one that is further behind reads the store.
 const KEPT: usize = 4096;
+/// Warnings kept for whoever reads them slowly.
+const WARNINGS_KEPT: usize = 256;
 /// Events read from the store at a time.
 const PAGE: u32 = 256;
 /// How often a watcher looks into the store although nothing woke it.
@@ -28,13 +31,48 @@ pub struct RunEvent {
     pub event: EventRecord,
 }
 
+/// A threshold that a run passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunWarning {
+    /// The run.
+    pub run: RunId,
+    /// What it passed.
+    pub warning: Warning,
+}
+
+/// Warnings of the monitors of a runtime, from its making on. Not durable: nothing is told of what
+/// another process monitors, and [`performance`](crate::RunHandle::performance) reads the same
+/// thresholds from what is recorded.
+#[derive(Debug)]
+pub struct WarningFeed(broadcast::Receiver<Arc<RunWarning>>);
+
+impl WarningFeed {
+    /// The next warning; waits until there is one, and answers `None` when the runtime is gone. Who is
+    /// too far behind misses the oldest.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: no warning is lost.
+    pub async fn next(&mut self) -> Option<RunWarning> {
+        loop {
+            match self.0.recv().await {
+                Ok(warning) => return Some(RunWarning::clone(&warning)),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "warnings of monitors missed");
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
 /// Where committed events are announced. Losing one costs time, never correctness.
 #[derive(Clone, Debug)]
-pub(crate) struct Hub(broadcast::Sender<Arc<RunEvent>>);
+pub(crate) struct Hub(broadcast::Sender<Arc<RunEvent>>, broadcast::Sender<Arc<RunWarning>>);
 
 impl Hub {
     pub(crate) fn new() -> Self {
-        Self(broadcast::Sender::new(KEPT))
+        Self(broadcast::Sender::new(KEPT), broadcast::Sender::new(WARNINGS_KEPT))
     }
 
     pub(crate) fn announce(&self, run: &RunId, events: &[EventRecord]) {
@@ -42,6 +80,15 @@ impl Hub {
             // Nobody may be watching.
             let _ = self.0.send(Arc::new(RunEvent { run: run.clone(), event: event.clone() }));
         }
+    }
+
+    pub(crate) fn warn(&self, run: &RunId, warning: &Warning) {
+        // Nobody may be watching.
+        let _ = self.1.send(Arc::new(RunWarning { run: run.clone(), warning: warning.clone() }));
+    }
+
+    pub(crate) fn warnings(&self) -> WarningFeed {
+        WarningFeed(self.1.subscribe())
     }
 
     pub(crate) fn watch(

@@ -29,7 +29,7 @@ mod waiting;
 pub mod workflow;
 
 pub use drain::{DrainReport, DrainedAttempts, DrainedRun, RunFate};
-pub use feed::{EventFeed, RunEvent};
+pub use feed::{EventFeed, RunEvent, RunWarning, WarningFeed};
 pub use runs::{RunError, RunHandle, RunOutcome, Runs, StartRun};
 pub use services::{Definitions, NotRunnable, Services, ServicesSpec};
 pub use waiting::WaitsFor;

@@ -6,19 +6,27 @@
 //!
 //! # Supervision
 //!
-//! A transient child of `monitors`, one per active run.
+//! A transient child of `monitors`, one per active run. The timekeeper tells all of them once a second to
+//! sample.
 //!
 //! # What a restart forgets
 //!
-//! Nothing: it counts the run's durable events again from the first.
+//! Nothing: it counts the run's durable events again from the first. Its last samples, and which
+//! thresholds are passed, lie with its specification: a warning is not told twice. What another process
+//! continues begins without samples.
 //!
 //! # Guarantees
 //!
 //! Every event is counted once: news that does not continue what it has makes it read the store.
 
 mod figures;
+mod meter;
+mod watch;
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use perennial_core::{Restart, run::RunId};
 use perennial_store::EventRecord;
@@ -27,12 +35,35 @@ use perennial_supervision::{
     actor::{Actor, ActorError, ActorRef},
 };
 
-use self::figures::Figures;
+pub(crate) use self::meter::Meter;
+use self::{
+    figures::Figures,
+    watch::{Sample, Watch},
+};
 use crate::{
     Services,
     patience::{STORE_WITHIN, patiently},
+    performance::Thresholds,
     published::Published,
 };
+
+/// How runs are monitored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Monitoring {
+    /// Whether they are.
+    pub enabled: bool,
+    /// How often each is sampled; 1 s.
+    pub every: Duration,
+    /// From where on something is worth a warning.
+    pub thresholds: Thresholds,
+}
+
+impl Default for Monitoring {
+    fn default() -> Self {
+        let (every, thresholds) = (Duration::from_secs(1), Thresholds::default());
+        Self { enabled: true, every, thresholds }
+    }
+}
 
 /// Events read from the store at a time.
 const PAGE: u32 = 256;
@@ -42,6 +73,17 @@ const PAGE: u32 = 256;
 pub(crate) enum Message {
     /// These were committed.
     Events { events: Vec<EventRecord> },
+    /// Measure; the processor time of the process was measured already, if it could be.
+    Sample { cpu_percent: Option<f64> },
+}
+
+impl Message {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Events { .. } => "events",
+            Self::Sample { .. } => "sample",
+        }
+    }
 }
 
 /// How to supervise the monitor of `run`.
@@ -50,18 +92,16 @@ pub(crate) fn child_spec(services: &Services, run: &RunId) -> (ChildSpec, Addres
     let shown = published.clone();
     let (services, run) = (services.clone(), run.clone());
     let id = run.as_str().to_owned();
-    let (spec, address) = ChildSpec::actor_of_kinds(
-        id,
-        |_| "events",
-        move || {
-            let shell = PerformanceMonitor {
-                services: services.clone(),
-                run: run.clone(),
-                published: published.clone(),
-            };
-            (shell, ())
-        },
-    );
+    let watch = Arc::new(Mutex::new(Watch::default()));
+    let (spec, address) = ChildSpec::actor_of_kinds(id, Message::kind, move || {
+        let shell = PerformanceMonitor {
+            services: services.clone(),
+            run: run.clone(),
+            published: published.clone(),
+            watch: watch.clone(),
+        };
+        (shell, ())
+    });
     (spec.restart(Restart::Transient).detail(move || shown.read()), address)
 }
 
@@ -70,6 +110,8 @@ struct PerformanceMonitor {
     services: Services,
     run: RunId,
     published: Arc<Published>,
+    /// Taken for a moment only, by one incarnation after the other.
+    watch: Arc<Mutex<Watch>>,
 }
 
 impl Actor for PerformanceMonitor {
@@ -97,12 +139,16 @@ impl Actor for PerformanceMonitor {
         message: Message,
         figures: &mut Figures,
     ) -> Result<(), ActorError> {
-        let Message::Events { events } = message;
-        for event in &events {
-            if event.seq > figures.next_seq() {
-                self.catch_up(figures).await?;
+        match message {
+            Message::Events { events } => {
+                for event in &events {
+                    if event.seq > figures.next_seq() {
+                        self.catch_up(figures).await?;
+                    }
+                    figures.count(event);
+                }
             }
-            figures.count(event);
+            Message::Sample { cpu_percent } => self.sample(figures, cpu_percent),
         }
         self.settle(&me, figures);
         Ok(())
@@ -122,9 +168,27 @@ impl PerformanceMonitor {
         }
     }
 
+    fn sample(&self, figures: &Figures, cpu_percent: Option<f64>) {
+        let now = self.services.store.now();
+        let account = self.services.accounts.get(&self.run).map(|account| account.clone());
+        let (elapsed, under_way) = (figures.elapsed(now), figures.under_way(now));
+        let sample = Sample { elapsed, account, cpu_percent, under_way };
+        let warnings = self.watch().take(&sample, &self.services.monitoring.thresholds);
+        for warning in warnings {
+            tracing::warn!(run = %self.run, step = warning.step.as_ref().map(ToString::to_string), "{}", warning.message);
+            self.services.hub.warn(&self.run, &warning);
+        }
+    }
+
+    fn watch(&self) -> std::sync::MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Publishes; a monitor whose run has ended has nothing left to watch.
     fn settle(&self, me: &ActorRef<Message>, figures: &Figures) {
-        self.published.publish(figures.shown());
+        let mut shown = figures.shown();
+        self.watch().show(&self.services.monitoring.thresholds, &mut shown);
+        self.published.publish(shown);
         if figures.is_complete() {
             self.services.monitors.remove(&self.run);
             me.stop(None);

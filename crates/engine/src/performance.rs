@@ -13,6 +13,8 @@ use perennial_core::{
 use perennial_store::{AttemptRecord, JobRecord, RunView};
 use serde::Serialize;
 
+use crate::run::json_bytes;
+
 /// From where on something is worth a warning (YM-12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
@@ -22,6 +24,8 @@ pub struct Thresholds {
     pub step: Duration,
     /// Of the result of one step, as compact JSON; 10 000 000.
     pub result_bytes: u64,
+    /// Of what a run holds in memory: its settings and the results of its steps; 500 000 000.
+    pub memory_bytes: u64,
 }
 
 impl Default for Thresholds {
@@ -30,6 +34,7 @@ impl Default for Thresholds {
             execution: Duration::from_secs(30),
             step: Duration::from_secs(60),
             result_bytes: 10_000_000,
+            memory_bytes: 500_000_000,
         }
     }
 }
@@ -46,6 +51,8 @@ const RESULT_NOTED: u64 = 5_000_000;
 pub enum WarningKind {
     /// The run takes longer than [`Thresholds::execution`].
     ExecutionThreshold,
+    /// The run holds more than [`Thresholds::memory_bytes`].
+    MemoryThreshold,
     /// A step takes longer than [`Thresholds::step`].
     SlowStep,
     /// A result is larger than [`Thresholds::result_bytes`].
@@ -98,6 +105,9 @@ pub struct Performance {
     pub active_steps: usize,
     /// Of those, with an attempt that failed or timed out and was followed by another.
     pub retried_steps: usize,
+    /// What the run holds in memory, as the monitor accounts it: its settings and the results of its
+    /// steps, as compact JSON. It only grows.
+    pub peak_memory_bytes: u64,
     /// Calls to models that were begun.
     pub llm_calls: usize,
     /// Of those, with a recorded reply.
@@ -118,6 +128,41 @@ pub struct Performance {
     pub step_details: Vec<StepDetail>,
 }
 
+impl Thresholds {
+    /// What is above now: of the whole run, of steps by how long they take, of results by their size.
+    pub(crate) fn passed<'a>(
+        &self,
+        execution: Option<Duration>,
+        memory: Option<u64>,
+        steps: &[(JobKey, Duration)],
+        results: impl Iterator<Item = (&'a JobKey, u64)>,
+    ) -> Vec<Warning> {
+        let run = |kind, message| Warning { kind, step: None, message };
+        let mut warnings = Vec::new();
+        if let Some(took) = execution.filter(|took| *took > self.execution) {
+            let message = passed("the run takes", millis(took), millis(self.execution), "ms");
+            warnings.push(run(WarningKind::ExecutionThreshold, message));
+        }
+        if let Some(bytes) = memory.filter(|bytes| *bytes > self.memory_bytes) {
+            let message = passed("the run holds", bytes, self.memory_bytes, "bytes");
+            warnings.push(run(WarningKind::MemoryThreshold, message));
+        }
+        for (step, took) in steps.iter().filter(|(_, took)| *took > self.step) {
+            let what = format!("step {step} takes");
+            let message = passed(&what, millis(*took), millis(self.step), "ms");
+            let (kind, step) = (WarningKind::SlowStep, Some(step.clone()));
+            warnings.push(Warning { kind, step, message });
+        }
+        for (step, bytes) in results.filter(|(_, bytes)| *bytes > self.result_bytes) {
+            let message =
+                passed(&format!("the result of {step} has"), bytes, self.result_bytes, "bytes");
+            let (kind, step) = (WarningKind::LargeResult, Some(step.clone()));
+            warnings.push(Warning { kind, step, message });
+        }
+        warnings
+    }
+}
+
 impl Performance {
     /// Reads it from a run's rows; `now` counts where something has not ended.
     pub fn of(view: &RunView, thresholds: &Thresholds, now: Timestamp) -> Self {
@@ -128,7 +173,17 @@ impl Performance {
             let message = passed("the run takes", millis(took), millis(thresholds.execution), "ms");
             warnings.push(Warning { kind: WarningKind::ExecutionThreshold, step: None, message });
         }
+        let results = view.jobs.iter().filter_map(|job| job.result.as_ref());
+        let memory = json_bytes(&view.run.settings) + results.map(json_bytes).sum::<u64>();
         let mut recommendations = Vec::new();
+        let most = thresholds.memory_bytes;
+        if memory > most {
+            let message = passed("the run holds", memory, most, "bytes");
+            warnings.push(Warning { kind: WarningKind::MemoryThreshold, step: None, message });
+        }
+        if memory > most / 5 * 4 {
+            recommendations.push(format!("the run holds {memory} bytes: keep results in files"));
+        }
         let mut retried_steps = 0;
         let mut step_details = Vec::with_capacity(view.jobs.len());
         // A job that only opens the scope of a step is no step: its step began with it.
@@ -166,6 +221,7 @@ impl Performance {
             skipped_steps: count(&[JobState::Skipped]),
             active_steps: count(&[JobState::Blocked, JobState::Ready, JobState::Leased]),
             retried_steps,
+            peak_memory_bytes: memory,
             llm_calls: view.calls.len(),
             llm_calls_recorded: view.calls.iter().filter(|it| it.recorded_at.is_some()).count(),
             slowest_step: most(|step| step.duration_ms),

@@ -20,9 +20,13 @@
 //! Commit, then apply: memory changes only after the store has (DUR-8). A fact that is reported
 //! twice changes the run once.
 
+mod account;
 mod actor;
 mod attempt;
 mod journal;
 mod machine;
 
-pub(crate) use self::actor::{Message, child_spec};
+pub(crate) use self::{
+    account::{Account, json_bytes},
+    actor::{Message, child_spec},
+};

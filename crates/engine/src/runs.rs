@@ -11,7 +11,8 @@ use perennial_supervision::{CallError, actor::RpcReply};
 use serde_json::Value;
 
 use crate::{
-    EventFeed, NotRunnable, Services, WaitsFor, Workflow,
+    EventFeed, NotRunnable, Services, WaitsFor, WarningFeed, Workflow,
+    monitor::Monitoring,
     patience::{STORE_WITHIN, patiently},
     performance::{Performance, Thresholds},
     run::Message,
@@ -192,6 +193,16 @@ impl Runs {
     pub async fn get(&self, run: &RunId) -> Result<RunHandle, RunError> {
         self.view(run).await?;
         Ok(RunHandle { runs: self.clone(), run: run.clone() })
+    }
+
+    /// What the monitors of this runtime warn of from now on, each crossing of a threshold once.
+    pub fn warnings(&self) -> WarningFeed {
+        self.services.hub.warnings()
+    }
+
+    /// How runs are monitored: their thresholds.
+    pub fn monitoring(&self) -> Monitoring {
+        self.services.monitoring
     }
 
     /// Runs, newest first.

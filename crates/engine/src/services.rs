@@ -21,10 +21,10 @@ use crate::{
     Workflow,
     drain::{DrainReport, UnderWay},
     feed::Hub,
-    monitor,
+    monitor::{self, Monitoring},
     parked::Parked,
     patience::{STORE_WITHIN, patiently},
-    run,
+    run::{self, Account},
     waiting::Waiting,
     workflow::BoxFuture,
 };
@@ -66,6 +66,8 @@ pub struct ServicesSpec {
     pub tasks: TaskSupervisor,
     /// How recorded runs become workflows again.
     pub definitions: Arc<dyn Definitions>,
+    /// How runs are monitored.
+    pub monitoring: Monitoring,
 }
 
 /// What the components share.
@@ -83,6 +85,10 @@ pub struct Services {
     pub(crate) monitors: Arc<DashMap<RunId, Address<monitor::Message>>>,
     /// Runs that this process cannot continue, with the reason: whoever waits for one is told.
     pub(crate) parked: Parked,
+    /// What the runs that this process works on hold in memory.
+    pub(crate) accounts: Arc<DashMap<RunId, Account>>,
+    /// How runs are monitored.
+    pub(crate) monitoring: Monitoring,
     /// Runs of this process that wait for a free place.
     pub(crate) waiting: Waiting,
     /// The attempts of this process whose end no run actor has taken in yet.
@@ -120,6 +126,8 @@ impl Services {
             runs: Arc::default(),
             monitors: Arc::default(),
             parked: Parked::default(),
+            accounts: Arc::default(),
+            monitoring: spec.monitoring,
             waiting: Waiting::default(),
             attempts: Arc::default(),
             attempt_left: Arc::default(),

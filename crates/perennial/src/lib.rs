@@ -70,12 +70,14 @@ pub mod records {
         run::{AttemptEnd, JobState},
     };
     pub use perennial_engine::{
-        RunError, RunHandle,
+        RunError, RunHandle, RunWarning, WarningFeed,
+        monitor::Monitoring,
         performance::{Performance, StepDetail, Thresholds, Warning, WarningKind},
     };
     pub use perennial_pipeline::{
-        BuiltPrompt, FILE_BYTES_MAX, Graph, Input, InputErrors, PartText, Pipeline,
-        StepExplanation, StepState, render, report_json, schema,
+        BuiltPrompt, FILE_BYTES_MAX, FunctionEntry, Graph, Input, InputErrors, KeyEntry, PartText,
+        Pipeline, Plan, PlannedJob, StepExplanation, StepState, StepTypeEntry, functions, render,
+        report_json, schema, step_types, yaml_text,
     };
     pub use perennial_store::{
         AttemptRecord, CallRecord, EventRecord, JobRecord, RunRecord, RunSummary, RunView,

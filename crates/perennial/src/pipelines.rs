@@ -16,11 +16,11 @@ use perennial_engine::{
 };
 use perennial_pipeline::{
     Checked, Diagnostic, FILE_BYTES_MAX, InputErrors, Leniency, Pipeline, ProviderKind,
-    RunDirectories, RunSettings, Severity, read_yaml,
+    RunDirectories, RunSettings, Severity, SourceFile, read_yaml,
 };
 use perennial_store::{JobRecord, RunRecord, RunView, StoreError};
 use perennial_tools::{
-    MockRules, SourceError,
+    MockRules, SourceError, SourceFiles,
     files::{ChosenDirectories, FileError},
     read_source,
 };
@@ -152,6 +152,11 @@ pub enum MocksFileError {
     /// It is not YAML; all diagnostics.
     #[error("{}", summary(.0))]
     Malformed(Vec<Diagnostic>),
+}
+
+/// A variable of the environment of this process.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    SourceFiles::new("").variable(name)
 }
 
 fn summary(diagnostics: &[Diagnostic]) -> String {
@@ -296,7 +301,7 @@ impl Pipelines {
         Self { parts }
     }
 
-    /// Reads and checks the file at `path`: all diagnostics at once.
+    /// Reads and checks the file at `path` and the files it names: all diagnostics at once.
     ///
     /// # Errors
     ///
@@ -311,12 +316,19 @@ impl Pipelines {
     ///
     /// When the file cannot be read.
     pub fn check_with(path: &Path, leniency: &Leniency) -> Result<Checked, SourceError> {
-        let bytes = match read_source(path, FILE_BYTES_MAX as u64) {
+        // The working directory is the root of the project.
+        let sources = SourceFiles::new("");
+        let found = sources.named(path)?;
+        let bytes = match found.read(FILE_BYTES_MAX as u64) {
             // What is too long is not read; the language says what is wrong with it.
             Err(SourceError::TooLarge { .. }) => vec![b' '; FILE_BYTES_MAX + 1],
             read => read?,
         };
-        Ok(Pipeline::check_with(&path.display().to_string(), &bytes, leniency))
+        let file = SourceFile {
+            identity: found.canonical.display().to_string(),
+            ..SourceFile::new(path.display().to_string(), bytes)
+        };
+        Ok(Pipeline::load_with(&file, &sources, leniency))
     }
 
     /// Reads scripted replies, YAML or JSON, from the file at `path`; for
@@ -361,9 +373,15 @@ impl Pipelines {
         if let Some(directories) = &directories {
             directories.directories.make()?;
         }
+        // Another key for every run; the same for the same run.
+        let key = match &start.run {
+            Some(run) => run.to_string(),
+            None => ulid::Ulid::generate().to_string(),
+        };
+        let environment = pipeline.bind_environment(key, &variable);
         let calls = self.parts.providers.defaults();
-        let settings = RunSettings { inputs, calls, directories };
-        let recorded = recorded_settings(&settings, pipeline.file(), start.mode, digest);
+        let settings = RunSettings { inputs, calls, directories, environment };
+        let recorded = recorded_settings(&settings, &pipeline, start.mode, digest);
         let providers = self.parts.providers.of_mode(start.mode, rules);
         let within = start.within.or(pipeline.within());
         let workflow = pipeline.shared().bind(settings, providers);
@@ -373,7 +391,7 @@ impl Pipelines {
             settings: recorded,
             within,
         });
-        Ok(PipelineRunHandle { run: handle.await? })
+        Ok(PipelineRunHandle { run: handle.await?, changed_secrets: Vec::new() })
     }
 
     /// Continues a run with what was recorded with it. Its live calls need a key here as well.
@@ -389,7 +407,14 @@ impl Pipelines {
                 return Err(ResumePipelineError::Preflight(refusals));
             }
         }
-        Ok(PipelineRunHandle { run: self.parts.runs.resume(run).await? })
+        let changed_secrets = match RunSettings::from_value(&record.settings) {
+            Ok(mut settings) if !record.state.is_terminal() => {
+                settings.environment.read_secrets(&variable)
+            }
+            // Settings that cannot be read are the engine's to refuse, with the reason.
+            Ok(_) | Err(_) => Vec::new(),
+        };
+        Ok(PipelineRunHandle { run: self.parts.runs.resume(run).await?, changed_secrets })
     }
 
     /// A run whose calls nobody here can answer is left as it is: starting it would only fail it.
@@ -413,7 +438,7 @@ impl Pipelines {
     ///
     /// When there is no such run.
     pub async fn get(&self, run: &RunId) -> Result<PipelineRunHandle, RunError> {
-        Ok(PipelineRunHandle { run: self.parts.runs.get(run).await? })
+        Ok(PipelineRunHandle { run: self.parts.runs.get(run).await?, changed_secrets: Vec::new() })
     }
 
     /// The workflow that a run was accepted with, whatever its file says now.
@@ -457,6 +482,7 @@ impl Pipelines {
 #[derive(Clone, Debug)]
 pub struct PipelineRunHandle {
     run: RunHandle,
+    changed_secrets: Vec<String>,
 }
 
 /// How a run of a workflow ended.
@@ -476,6 +502,12 @@ impl PipelineRunHandle {
     /// under way, has ended, or belongs to another process.
     pub fn waits_for(&self) -> Option<WaitsFor> {
         self.run.waits_for()
+    }
+
+    /// Names of secrets of the environment that are not what they were when the run began, if it was
+    /// resumed: they are not recorded, and were read again.
+    pub fn changed_secrets(&self) -> &[String] {
+        &self.changed_secrets
     }
 
     /// Its committed events, from the first on.

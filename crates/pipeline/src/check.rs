@@ -4,6 +4,8 @@ mod chat;
 mod conditions;
 mod defaults;
 mod document;
+mod environment;
+mod file_ops;
 mod files;
 mod inputs;
 mod keys;
@@ -20,16 +22,16 @@ use std::sync::Arc;
 
 use crate::{
     definition::{Input, Lenience, Leniency, Pipeline},
-    diagnostic::{Code, Diagnostic, Finding, Findings, Severity},
-    source::{self, Content, Duplicates, Extent, Node, SourceText},
+    diagnostic::{Diagnostic, Findings, Severity},
+    source::{Content, Duplicates, Node, NothingElse, SourceFile, SourceLoader, Sources},
 };
 
+pub(crate) use environment::{Bindings, is_lenient, unset};
+pub(crate) use file_ops::{CONVERSIONS, is_glob};
+pub use keys::{KeyEntry, StepTypeEntry, step_types};
 use references::Around;
-pub(crate) use references::Known;
-pub(crate) use section::Section;
-
-/// Largest file, in bytes.
-pub const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) use references::{Known, Standpoint};
+pub(crate) use section::{Section, duration_text};
 
 /// The outcome of a check.
 #[derive(Clone, Debug)]
@@ -49,73 +51,76 @@ impl Checked {
     }
 }
 
-/// What all checks share: the file, what is known of it, and what was found.
+/// What all checks share: the files, what is known of the document, and what was found.
 #[derive(Debug)]
 pub(crate) struct Check<'a> {
-    pub(crate) file: &'a str,
-    pub(crate) source: &'a SourceText,
+    /// The document as it was named.
+    pub(crate) file: Arc<str>,
+    pub(crate) sources: &'a mut Sources,
+    pub(crate) loader: &'a dyn SourceLoader,
     pub(crate) findings: Findings,
     pub(crate) known: Known,
     pub(crate) lenient: Lenience,
     /// What is stronger than the document.
     pub(crate) outside: &'a Leniency,
+    pub(crate) bindings: Bindings,
     /// The scopes around the one that is checked, the document first.
     pub(super) around: Vec<Around>,
 }
 
 impl Pipeline {
-    /// Checks the document `bytes`, called `file` in what is shown. Pure: nothing is read.
+    /// Checks the document `bytes`, called `file` in what is shown. Pure: nothing else is read, so
+    /// that a document which names other files, or variables of the environment, is refused.
     pub fn check(file: &str, bytes: &[u8]) -> Checked {
         Self::check_with(file, bytes, &Leniency::as_written())
     }
 
     /// The same with a `leniency` that is stronger than the document's own.
     pub fn check_with(file: &str, bytes: &[u8], leniency: &Leniency) -> Checked {
-        let shown: Arc<str> = Arc::from(file);
-        let refused = |finding: Finding, source: &SourceText| {
-            let mut findings = Findings::default();
-            findings.push(finding);
-            let diagnostics = findings.report(&shown, source);
-            Checked { diagnostics, pipeline: None, inputs: Vec::new() }
-        };
-        if bytes.len() > FILE_BYTES_MAX {
-            let text = "the file has more than 4 MiB; no more are read";
-            return refused(Finding::error(Code(107), text), &SourceText::lossy(b""));
-        }
-        let source = match SourceText::new(bytes) {
-            Ok(source) => source,
-            Err(at) => {
-                let text = format!("Failed to parse YAML: {file}: byte {at} is not UTF-8");
-                // What stands before the fault is valid and keeps its offsets.
-                let finding = Finding::error(Code(102), text).at(Extent::new(at, at));
-                return refused(finding, &SourceText::lossy(bytes));
-            }
-        };
+        Self::load_with(&SourceFile::new(file, bytes), &NothingElse, leniency)
+    }
+
+    /// Checks the document `file` and all that it names, read by `loader`: the diagnostics of all
+    /// files at once (YF-17).
+    pub fn load(file: &SourceFile, loader: &dyn SourceLoader) -> Checked {
+        Self::load_with(file, loader, &Leniency::as_written())
+    }
+
+    /// The same with a `leniency` that is stronger than the document's own.
+    pub fn load_with(file: &SourceFile, loader: &dyn SourceLoader, leniency: &Leniency) -> Checked {
         let mut findings = Findings::default();
-        let mut tree = source::parse(&source, file, &mut findings);
-        let lenient = lenience(tree.as_ref(), leniency);
-        if lenient.is("duplicate_keys", "last_wins") && findings.has_errors() {
-            findings = Findings::default();
-            tree = source::parse_with(&source, file, Duplicates::LastWins, &mut findings);
+        let mut sources = Sources::default();
+        let mut id = sources.add(file, &mut findings);
+        let lenient = lenience(sources.tree(id).as_deref(), leniency);
+        if lenient.is("duplicate_keys", "last_wins") {
+            (findings, sources) = (Findings::default(), Sources::of(Duplicates::LastWins));
+            id = sources.add(file, &mut findings);
         }
-        let Some(root) = tree else {
-            let diagnostics = findings.report(&shown, &source);
+        let Some(root) = sources.tree(id) else {
+            let diagnostics = findings.report(&sources);
             return Checked { diagnostics, pipeline: None, inputs: Vec::new() };
         };
         let mut check = Check {
-            file,
-            source: &source,
+            file: sources.name(id),
+            sources: &mut sources,
+            loader,
             findings,
             known: Known::default(),
+            bindings: Bindings::default(),
             lenient,
             outside: leniency,
             around: Vec::new(),
         };
+        check.bindings.empty_when_missing = check.lenient.is("missing_env", "empty");
+        let root = check.composed(id, &root);
+        let root = check.with_environment(&root);
         let model = check.document(&root);
+        check.refuse_secrets();
+        let findings = check.findings;
         let inputs = model.as_ref().map(|model| model.inputs.clone()).unwrap_or_default();
-        let faulty = check.findings.has_errors();
+        let faulty = findings.has_errors();
         let pipeline = model.filter(|_| !faulty).map(Pipeline::of);
-        Checked { diagnostics: check.findings.report(&shown, &source), pipeline, inputs }
+        Checked { diagnostics: findings.report(&sources), pipeline, inputs }
     }
 }
 
@@ -149,19 +154,11 @@ pub fn schema() -> serde_json::Value {
 ///
 /// Everything that is wrong with it.
 pub fn read_yaml(file: &str, bytes: &[u8]) -> Result<serde_json::Value, Vec<Diagnostic>> {
-    let shown: Arc<str> = Arc::from(file);
     let mut findings = Findings::default();
-    let source = match SourceText::new(bytes) {
-        Ok(source) => source,
-        Err(at) => {
-            let text = format!("Failed to parse YAML: {file}: byte {at} is not UTF-8");
-            findings.push(Finding::error(Code(102), text).at(Extent::new(at, at)));
-            return Err(findings.report(&shown, &SourceText::lossy(bytes)));
-        }
-    };
-    let root = source::parse(&source, file, &mut findings);
-    match root {
+    let mut sources = Sources::default();
+    let id = sources.add(&SourceFile::new(file, bytes), &mut findings);
+    match sources.tree(id) {
         Some(root) if !findings.has_errors() => Ok(root.to_value()),
-        Some(_) | None => Err(findings.report(&shown, &source)),
+        Some(_) | None => Err(findings.report(&sources)),
     }
 }

@@ -1,12 +1,14 @@
 //! The resolved definition: what runs, what is hashed, and what another process builds again.
 
 mod binding;
+mod file_ops;
 mod files;
 mod input;
 mod lenience;
 mod model;
 mod nested;
 mod ordered;
+mod plan;
 mod prompt;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -16,6 +18,7 @@ use perennial_engine::Definition;
 
 pub(crate) use binding::schema_violations;
 pub use binding::{InputErrors, InvalidInput};
+pub(crate) use file_ops::{FileOps, Operation};
 pub use files::Exports;
 pub(crate) use files::{DocumentFiles, Effects, OutputFile};
 pub use input::{Input, InputType};
@@ -29,18 +32,31 @@ pub(crate) use nested::{
     MAX_DEPTH, MAX_TOTAL_STEPS, MEMORY_LIMIT_MB, Nested, OnTimeout, Output, WITHIN_MS,
 };
 pub(crate) use ordered::Ordered;
+pub use plan::{Plan, PlannedJob};
 pub(crate) use prompt::{Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary};
+
+use crate::environment::RunEnvironment;
+
+/// Facts of a workflow whose texts get variables of the environment when a run begins.
+pub(crate) const BOUND_FACTS: [&str; 3] = ["metadata", "variables", "global_vars"];
 
 /// Version of the language this build speaks.
 pub const LANGUAGE: u32 = 1;
 
 /// A workflow that was checked, or built again from its definition.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Pipeline {
     pub(crate) model: Model,
     definition: Definition,
     /// Place of every step, by the key of its job.
     places: HashMap<JobKey, usize>,
+}
+
+/// The same definition, wherever it was read.
+impl PartialEq for Pipeline {
+    fn eq(&self, other: &Self) -> bool {
+        self.definition == other.definition
+    }
 }
 
 /// Bytes that are no definition of this language.
@@ -78,11 +94,31 @@ impl Pipeline {
         if model.language > LANGUAGE {
             return Err(InvalidDefinition::Newer { found: model.language });
         }
-        let pipeline = Self::of(model);
-        if *pipeline.definition.bytes != *bytes {
+        let mut pipeline = Self::of(model);
+        if *pipeline.definition.bytes == *bytes {
+            return Ok(pipeline);
+        }
+        let older = without_places(bytes)?;
+        if older.is_none_or(|older| *pipeline.definition.bytes != *older.as_bytes()) {
             return Err(InvalidDefinition::NotCanonical);
         }
+        // Written when places were a part of it: it keeps its digest.
+        pipeline.definition = Definition::new(bytes.to_vec());
         Ok(pipeline)
+    }
+
+    /// Where its steps stand, as `file:line`: those of children behind the step that holds them.
+    /// They are no part of the definition, and are recorded beside it.
+    pub fn places(&self) -> Vec<String> {
+        let shown = |step: &Step| step.location.as_ref().map(ToString::to_string);
+        self.model.all_steps().into_iter().map(|step| shown(step).unwrap_or_default()).collect()
+    }
+
+    /// This pipeline, whose steps stand at `places`.
+    #[must_use]
+    pub fn placed(mut self, places: &[String]) -> Self {
+        self.model.place(&mut places.iter().map(|place| Location::read(place)));
+        self
     }
 
     /// Name of the workflow.
@@ -93,6 +129,22 @@ impl Pipeline {
     /// Canonical bytes of the resolved definition, and their digest.
     pub fn definition(&self) -> &Definition {
         &self.definition
+    }
+
+    /// Names of the variables of the environment that its runs read.
+    pub fn environment(&self) -> &[String] {
+        &self.model.environment
+    }
+
+    /// Those variables for a new run, as they are now. `key` goes into the hashes of secrets, and
+    /// should be another one for every run.
+    pub fn bind_environment(
+        &self,
+        key: impl Into<String>,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> RunEnvironment {
+        let Model { environment, empty_when_missing, .. } = &self.model;
+        RunEnvironment::read(environment, key.into(), *empty_when_missing, variable)
     }
 
     /// The file it was read from, as it was named.
@@ -142,7 +194,9 @@ impl Pipeline {
     /// Whether a run of it works in directories: the document names one, exports, or has a step with files.
     pub fn uses_directories(&self) -> bool {
         !self.model.files.is_default()
-            || self.model.all_steps().into_iter().any(|step| step.output_to_file.is_some())
+            || self.model.all_steps().into_iter().any(|step| {
+                step.output_to_file.is_some() || matches!(step.kind, StepKind::FileOps(_))
+            })
     }
 
     /// When checkpoints of its runs are exported.
@@ -163,7 +217,10 @@ impl Pipeline {
     pub fn step_without_model(&self, kind: ProviderKind) -> Option<&str> {
         let nameless = |step: &&Step| match &step.kind {
             StepKind::Chat(chat) => chat.provider == kind && chat.options.model.is_none(),
-            StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => false,
+            StepKind::Echo(_)
+            | StepKind::SetVariable(_)
+            | StepKind::FileOps(_)
+            | StepKind::Pipeline(_) => false,
         };
         let found = self.model.all_steps().into_iter().find(nameless)?;
         Some(found.name.as_str())
@@ -174,7 +231,10 @@ impl Pipeline {
         fn named(step: &Step) -> &[String] {
             match &step.kind {
                 StepKind::Chat(chat) => chat.options.allowed_tools.as_deref().unwrap_or_default(),
-                StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => &[],
+                StepKind::Echo(_)
+                | StepKind::SetVariable(_)
+                | StepKind::FileOps(_)
+                | StepKind::Pipeline(_) => &[],
             }
         }
         let steps = self.model.all_steps().into_iter();
@@ -197,4 +257,22 @@ impl Pipeline {
     pub fn shared(self) -> Arc<Self> {
         Arc::new(self)
     }
+}
+
+/// The definition `bytes` without the places that older builds wrote into it; none when it is not in
+/// canonical form.
+fn without_places(bytes: &[u8]) -> Result<Option<String>, serde_json::Error> {
+    let mut value: serde_json::Value = serde_json::from_slice(bytes)?;
+    if canonical_json(&value).as_bytes() != bytes {
+        return Ok(None);
+    }
+    if let Some(map) = value.as_object_mut() {
+        map.remove("file");
+    }
+    for step in value["steps"].as_array_mut().into_iter().flatten() {
+        if let Some(step) = step.as_object_mut() {
+            step.remove("location");
+        }
+    }
+    Ok(Some(canonical_json(&value)))
 }

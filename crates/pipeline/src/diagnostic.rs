@@ -83,6 +83,8 @@ pub struct Excerpt {
 pub struct Related {
     /// What it is.
     pub message: String,
+    /// The file as it was named.
+    pub file: Arc<str>,
     /// Where.
     pub span: Span,
     /// Its line.

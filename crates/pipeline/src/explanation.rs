@@ -14,8 +14,8 @@ pub struct StepExplanation {
     /// Its type.
     #[serde(rename = "type")]
     pub type_name: String,
-    /// Where it stands, as `file:line`.
-    pub location: String,
+    /// Where it stands, as `file:line`, when that is known.
+    pub location: Option<String>,
     /// Its place among the steps, from 1.
     pub place: usize,
     /// How many steps there are.
@@ -77,7 +77,7 @@ impl Pipeline {
         Some(StepExplanation {
             step: step.name.clone(),
             type_name: step.type_name.clone(),
-            location: step.location.to_string(),
+            location: step.location.as_ref().map(ToString::to_string),
             place: place + 1,
             of: self.model.steps.len(),
             condition: step.condition.as_ref().map(|condition| condition.shown.clone()),
@@ -94,7 +94,10 @@ impl Pipeline {
 fn call(step: &Step) -> Option<CallExplanation> {
     let chat = match &step.kind {
         StepKind::Chat(chat) => chat,
-        StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => return None,
+        StepKind::Echo(_)
+        | StepKind::SetVariable(_)
+        | StepKind::FileOps(_)
+        | StepKind::Pipeline(_) => return None,
     };
     Some(CallExplanation {
         provider: chat.provider.name(),
@@ -119,6 +122,11 @@ fn gives(step: &Step) -> Vec<String> {
             VariableScope::Global => format!("state.{name} (of the whole run)"),
         }));
     }
+    if let StepKind::Pipeline(nested) = &step.kind {
+        let outputs = nested.outputs.iter().map(|output| output.name());
+        gives.extend(outputs.map(|output| format!("steps.{}.{output}", step.name)));
+    }
+    gives.extend(step.output_to_file.iter().map(|file| format!("file {}", file.0.shown())));
     gives.extend(step.output_to_global.iter().map(|name| format!("global_vars.{name}")));
     gives
 }

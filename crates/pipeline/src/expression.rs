@@ -16,6 +16,7 @@ mod template;
 mod text;
 mod token;
 mod value;
+mod variable;
 mod vocabulary;
 
 #[cfg(test)]
@@ -25,9 +26,13 @@ pub(crate) use condition::{Condition, ConditionForm, ConditionText};
 use evaluate::BUILT_BYTES_MAX;
 pub(crate) use evaluate::{Missing, Names, Place, Stop, Undecided, evaluate, holds};
 pub(crate) use filters::Filters;
+pub use function::yaml_text;
+pub use function::{FunctionEntry, functions};
 pub(crate) use path::{TextPath, fields, query, walk};
+pub(crate) use pattern::Pattern;
 pub(crate) use syntax::{Expression, Path, Segment, Standing, SyntaxError};
 pub(crate) use template::{Template, TemplateTree};
 pub(crate) use text::{cut_at_word, pretty, to_text};
 pub(crate) use value::type_of;
+pub(crate) use variable::Variable;
 pub(crate) use vocabulary::{LATER_ROOTS, ROOTS};

@@ -209,6 +209,10 @@ impl Names for Table<'_> {
         found.map_err(|available| Missing { path: path.to_string(), available })
     }
 
+    fn variable(&self, name: &str) -> Option<String> {
+        self.names.get("env")?.get(name).map(crate::expression::to_text)
+    }
+
     /// Counted: nothing here is to differ from one evaluation to the next.
     fn uuid(&self) -> String {
         let mut told = self.told();

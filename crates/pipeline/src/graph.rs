@@ -13,7 +13,7 @@ use perennial_core::run::JobState;
 
 use crate::{
     Pipeline,
-    definition::StepKind,
+    definition::{Model, Step, StepKind},
     uses::{self, Origin},
 };
 
@@ -29,8 +29,12 @@ pub struct Graph {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Node {
     name: String,
+    /// The names of the steps it stands in and its own, with slashes between them.
+    path: String,
     /// Its type, and the model it asks.
     about: String,
+    /// The step whose pipeline it belongs to.
+    frame: Option<usize>,
     state: Option<StepState>,
 }
 
@@ -61,58 +65,87 @@ enum EdgeKind {
 }
 
 impl Pipeline {
-    /// The picture of its steps.
+    /// The picture of its steps; the steps of a nested pipeline stand in a frame.
     pub fn graph(&self) -> Graph {
-        let model = &self.model;
-        let node = |step: &crate::definition::Step| {
-            let model = match &step.kind {
-                StepKind::Chat(chat) => chat.options.model.as_deref(),
-                StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => None,
-            };
-            let about = model.map_or_else(
-                || step.type_name.clone(),
-                |model| format!("{}, {model}", step.type_name),
-            );
-            Node { name: step.name.clone(), about, state: None }
-        };
-        let mut edges = Vec::new();
-        for (place, step) in model.steps.iter().enumerate() {
-            if let Some(before) = place.checked_sub(1) {
-                let condition = step.condition.as_ref();
-                let label = condition.map(|it| format!("if {}", it.shown)).into_iter().collect();
-                edges.push(Edge { from: before, to: place, kind: EdgeKind::Order, label });
-            }
-            let mut read: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-            for used in uses::of(model, place) {
-                if let Origin::Step(from) | Origin::Variable(from) = used.origin {
-                    read.entry(from).or_default().push(used.path);
-                }
-            }
-            edges.extend(read.into_iter().map(|(from, label)| Edge {
-                from,
-                to: place,
-                kind: EdgeKind::Data,
-                label,
-            }));
-        }
-        let mut nodes: Vec<Node> = model.steps.iter().map(node).collect();
-        // The first step has no edge that could carry its condition.
-        if let (Some(node), Some(condition)) =
-            (nodes.first_mut(), model.steps.first().and_then(|step| step.condition.as_ref()))
-        {
-            node.about = format!("{}, if {}", node.about, condition.shown);
-        }
-        Graph { title: model.name.clone(), nodes, edges }
+        let mut graph =
+            Graph { title: self.model.name.clone(), nodes: Vec::new(), edges: Vec::new() };
+        graph.add(&self.model, None);
+        graph
     }
 }
 
 impl Graph {
-    /// The same with how the steps of a run stand, by their names.
+    /// Adds the steps of `model`, which runs inside of the step `frame`.
+    fn add(&mut self, model: &Model, frame: Option<usize>) {
+        let mut places: Vec<usize> = Vec::with_capacity(model.steps.len());
+        for (place, step) in model.steps.iter().enumerate() {
+            let at = self.nodes.len();
+            let before = place.checked_sub(1).map(|before| places[before]).or(frame);
+            let condition = step.condition.as_ref().map(|it| format!("if {}", it.shown));
+            let mut about = about(step);
+            match (before, condition) {
+                (Some(from), label) => {
+                    let label = label.into_iter().collect();
+                    self.edges.push(Edge { from, to: at, kind: EdgeKind::Order, label });
+                }
+                // The first step has no edge that could carry its condition.
+                (None, Some(condition)) => about = format!("{about}, {condition}"),
+                (None, None) => (),
+            }
+            let path = match frame {
+                Some(frame) => format!("{}/{}", self.nodes[frame].path, step.name),
+                None => step.name.clone(),
+            };
+            self.nodes.push(Node { name: step.name.clone(), path, about, frame, state: None });
+            places.push(at);
+            let mut read: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+            for used in uses::of(model, place) {
+                if let Origin::Step(from) | Origin::Variable(from) = used.origin {
+                    read.entry(places[from]).or_default().push(used.path);
+                }
+            }
+            self.edges.extend(read.into_iter().map(|(from, label)| Edge {
+                from,
+                to: at,
+                kind: EdgeKind::Data,
+                label,
+            }));
+            if let StepKind::Pipeline(nested) = &step.kind {
+                self.add(&nested.child, Some(at));
+            }
+        }
+    }
+
+    /// The nodes whose frame is `frame`, with whether they have a frame of their own.
+    fn inside(&self, frame: Option<usize>) -> impl Iterator<Item = (usize, bool)> {
+        let framed = |place: usize| self.nodes.iter().any(|node| node.frame == Some(place));
+        let own = self.nodes.iter().enumerate().filter(move |(_, node)| node.frame == frame);
+        own.map(move |(place, _)| (place, framed(place)))
+    }
+}
+
+/// The type of a step, and the model it asks.
+fn about(step: &Step) -> String {
+    let model = match &step.kind {
+        StepKind::Chat(chat) => chat.options.model.as_deref(),
+        StepKind::Echo(_)
+        | StepKind::SetVariable(_)
+        | StepKind::FileOps(_)
+        | StepKind::Pipeline(_) => None,
+    };
+    match model {
+        Some(model) => format!("{}, {model}", step.type_name),
+        None => step.type_name.clone(),
+    }
+}
+
+impl Graph {
+    /// The same with how the steps of a run stand, by their paths: names with slashes between them.
     #[must_use]
     pub fn with_states(mut self, states: &BTreeMap<String, StepState>) -> Self {
         for node in &mut self.nodes {
             let none = || StepState { state: None, text: "not reached".to_owned() };
-            node.state = Some(states.get(&node.name).cloned().unwrap_or_else(none));
+            node.state = Some(states.get(&node.path).cloned().unwrap_or_else(none));
         }
         self
     }

@@ -9,6 +9,8 @@
 //! | `source` | bytes → tree in which every value knows its place |
 //! | `diagnostic` | what is wrong, as text and as JSON |
 //! | `expression` | the one grammar of templates and conditions: parser, functions, pure evaluation |
+//! | `compose` | definitions of several files |
+//! | `environment` | variables of the environment in texts, bound when a run begins |
 //! | `formula` | one template or condition on values at hand, without a run |
 //! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
@@ -59,12 +61,19 @@
 //! * YR-63: the file is written by the attempt, before its result is committed, and not after: an attempt that is
 //!   repeated writes the same. The record says `output_file`; the bare value of an `echo` step has no place for it.
 //! * YR-74: a run makes its directories when its document or its start names one, or a step works on files.
+//! * 2.15: `wait` is not in this version; `chunk_size` is checked and changes nothing, as all copies go in chunks. A
+//!   pattern with `.*` and nothing that only regular expressions have is a glob; `pattern_type` decides otherwise.
+//!   A CSV row with more fields than there are names is an error; `json_to_xml` writes lists as repeated elements.
+//! * YS-90: `move`, `delete`, `append` and processing in place journal what they see before they change anything, as a
+//!   call, so that a repeated attempt finishes what is left; the others write what is there already, and leave it.
 //! * YR-72: PL521 is told of relative paths without holes that climb above their base; the others are seen when used.
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
+mod compose;
 mod definition;
 mod diagnostic;
+mod environment;
 mod explanation;
 mod expression;
 mod formula;
@@ -74,17 +83,22 @@ mod source;
 mod spelling;
 mod uses;
 
-pub use check::{Checked, FILE_BYTES_MAX, read_yaml, schema};
+pub use check::{Checked, read_yaml, schema};
+pub use check::{KeyEntry, StepTypeEntry, step_types};
 pub use definition::{
     Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, InvalidLeniency,
-    LANGUAGE, Leniency, Pipeline, ProviderKind,
+    LANGUAGE, Leniency, Pipeline, Plan, PlannedJob, ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
+pub use environment::RunEnvironment;
 pub use explanation::{CallExplanation, Reads, StepExplanation};
+pub use expression::{FunctionEntry, functions, yaml_text};
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use graph::{Graph, StepState};
 pub use run::{
     BuiltPrompt, CallDefaults, FailureText, InvalidSettings, PartText, PipelineRun, Providers,
     Resolved, RunDirectories, RunSettings,
 };
-pub use source::{Position, Span};
+pub use source::{
+    FILE_BYTES_MAX, MemorySources, Position, SourceFault, SourceFile, SourceLoader, Span,
+};

@@ -3,6 +3,7 @@
 mod attempt;
 mod call;
 mod failure;
+mod file_ops;
 mod files;
 mod limits;
 mod nested;

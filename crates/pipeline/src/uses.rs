@@ -56,11 +56,16 @@ pub(crate) fn of(model: &Model, place: usize) -> Vec<Used> {
             }
             chat.prompt.iter().for_each(|one| part(one, &mut see));
         }
-        // What its child's steps read is theirs: they have a scope of their own.
+        StepKind::FileOps(ops) => ops.arguments.paths(&mut see),
         StepKind::Pipeline(nested) => {
             nested.inputs.iter().for_each(|(_, value)| value.paths(&mut see));
-            nested.max_depth.iter().for_each(|depth| depth.paths(&mut see));
+            if let Some(depth) = &nested.max_depth {
+                depth.paths(&mut see);
+            }
         }
+    }
+    if let Some(file) = &step.output_to_file {
+        text(&file.0, &mut see);
     }
     for given in responses(step) {
         if let Some(of) = model.steps.iter().position(|other| other.name == *given) {
@@ -92,7 +97,10 @@ fn part<'e>(part: &'e Part, see: &mut impl FnMut(&'e Path)) {
 fn responses(step: &Step) -> impl Iterator<Item = &String> {
     let parts = match &step.kind {
         StepKind::Chat(chat) => chat.prompt.as_slice(),
-        StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => &[],
+        StepKind::Echo(_)
+        | StepKind::SetVariable(_)
+        | StepKind::FileOps(_)
+        | StepKind::Pipeline(_) => &[],
     };
     parts.iter().filter_map(|part| match &part.yields {
         PromptPart::PreviousResponse(previous) => Some(&previous.step),
@@ -129,6 +137,8 @@ pub(crate) fn sets(step: &Step, name: &str) -> bool {
             Some(target) => target == name,
             None => assign.variables.iter().any(|(variable, _)| variable == name),
         },
-        StepKind::Echo(_) | StepKind::Chat(_) | StepKind::Pipeline(_) => false,
+        StepKind::Echo(_) | StepKind::Chat(_) | StepKind::FileOps(_) | StepKind::Pipeline(_) => {
+            false
+        }
     }
 }

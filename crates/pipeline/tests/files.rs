@@ -4,6 +4,8 @@
 
 #[path = "files/folder.rs"]
 mod folder;
+#[path = "files/operations.rs"]
+mod operations;
 
 use folder::Folder;
 use serde_json::{Value, json};
@@ -123,4 +125,29 @@ async fn pl_610_a_directory_that_cannot_be_made_fails_the_step_that_needs_it() {
     folder.write("out", "a file");
     let done = folder.run(OUTPUTS).await;
     assert_eq!(done["text"]["error"]["code"], "PL610");
+}
+
+#[tokio::test]
+async fn yr_75_a_child_works_in_the_directories_of_its_parent_and_leaves_its_outputs() {
+    let folder = Folder::new();
+    let document = r#"
+workflow:
+  name: parent
+  language: 1
+  workspace_dir: ws
+  steps:
+    - name: child
+      type: pipeline
+      output_to_file: child.json
+      pipeline:
+        name: inner
+        workspace_dir: elsewhere
+        steps:
+          - {name: write, type: file_ops, operation: write, path: a.txt, content: x}
+          - {name: echo, type: echo, value: 1, output_to_file: deep/e.txt}
+"#;
+    folder.run(document).await;
+    assert_eq!(folder.entries(), ["outputs/child.json", "outputs/deep/e.txt", "ws/a.txt"]);
+    let outputs: Value = serde_json::from_str(&folder.text("outputs/child.json")).unwrap();
+    assert_eq!(outputs["echo"], 1);
 }

@@ -21,7 +21,11 @@ fn golden(name: &str, text: &str) {
 }
 
 fn odd() -> Pipeline {
-    let checked = Pipeline::check("odd.yaml", &fs::read(data("odd.yaml")).unwrap());
+    pipeline("odd.yaml")
+}
+
+fn pipeline(name: &str) -> Pipeline {
+    let checked = Pipeline::check(name, &fs::read(data(name)).unwrap());
     checked.pipeline.unwrap_or_else(|| panic!("{:?}", checked.diagnostics))
 }
 
@@ -49,6 +53,16 @@ fn the_states_of_a_run_stand_in_the_boxes_and_colours_only_repeat_them() {
     let graph = odd().graph().with_states(&states);
     golden("odd_run.dot", &graph.to_dot());
     golden("odd_run.mmd", &graph.to_mermaid());
+}
+
+#[test]
+fn the_steps_of_a_nested_pipeline_stand_in_a_frame_and_are_told_by_their_path() {
+    let succeeded = StepState { state: Some(JobState::Succeeded), text: "succeeded".to_owned() };
+    let states =
+        ["first", "outer/a", "outer/inner/a"].map(|path| (path.to_owned(), succeeded.clone()));
+    let graph = pipeline("nested.yaml").graph().with_states(&BTreeMap::from(states));
+    golden("nested.dot", &graph.to_dot());
+    golden("nested.mmd", &graph.to_mermaid());
 }
 
 #[test]

@@ -18,7 +18,10 @@ use perennial_engine::{
     AttemptCx, CallJournal, DoneJob, FailureMeans, JobPlan, Next, Outcome, Workflow,
     workflow::BoxFuture,
 };
-use perennial_pipeline::{CallDefaults, Pipeline, ProviderKind, Providers, Resolved, RunSettings};
+use perennial_pipeline::{
+    CallDefaults, MemorySources, Pipeline, ProviderKind, Providers, Resolved, RunSettings,
+    SourceFile, SourceLoader,
+};
 use perennial_tools::provider::{CallCx, Opening, Provider, ProviderEvent};
 use serde_json::{Value, json};
 
@@ -104,6 +107,8 @@ struct World {
     parrot: Arc<Parrot>,
     journal: Arc<Journal>,
     workflow: Arc<dyn Workflow>,
+    /// What is kept of the settings.
+    recorded: Value,
 }
 
 fn pipeline(document: &str) -> Pipeline {
@@ -112,6 +117,10 @@ fn pipeline(document: &str) -> Pipeline {
 }
 
 fn world(document: &str, inputs: Value) -> World {
+    world_in(document, inputs, &MemorySources::new())
+}
+
+fn world_in(document: &str, inputs: Value, sources: &MemorySources) -> World {
     let parrot = Arc::new(Parrot::default());
     let usual = |model: &str| Resolved { model: model.to_owned(), max_output: 100 };
     let calls = CallDefaults {
@@ -119,14 +128,20 @@ fn world(document: &str, inputs: Value) -> World {
         gemini: usual("gemini-default"),
         aliases: [("haiku".to_owned(), "claude-haiku-9".to_owned())].into(),
     };
-    let pipeline = pipeline(document);
+    let checked = Pipeline::load(&SourceFile::new("flow.yaml", document), sources);
+    let Some(pipeline) = checked.pipeline else { panic!("{}", checked.diagnostics[0]) };
     let inputs = pipeline.bind_inputs(inputs.as_object().unwrap()).unwrap();
-    let settings = RunSettings { inputs, calls, directories: None };
-    let settings = RunSettings::from_value(&settings.to_value()).unwrap();
+    let environment = pipeline.bind_environment("key", &|name| sources.variable(name));
+    let settings = RunSettings { inputs, calls, directories: None, environment };
+    let recorded = settings.to_value();
+    let mut settings = RunSettings::from_value(&recorded).unwrap();
+    let changed = settings.environment.read_secrets(&|name| sources.variable(name));
+    assert_eq!(changed, Vec::<String>::new());
     // What runs was built again from its definition, as after a restart.
-    let pipeline = Arc::new(Pipeline::revive(&pipeline.definition().bytes).unwrap());
+    let revived = Pipeline::revive(&pipeline.definition().bytes).unwrap();
+    let pipeline = Arc::new(revived.placed(&pipeline.places()));
     let workflow = pipeline.bind(settings, Arc::new(Only(parrot.clone())));
-    World { parrot, journal: Arc::default(), workflow }
+    World { parrot, journal: Arc::default(), workflow, recorded }
 }
 
 impl World {
@@ -507,6 +522,12 @@ fn a_definition_reads_back_and_anything_else_does_not() {
     ] {
         assert!(Pipeline::revive(broken.as_bytes()).is_err());
     }
+    // Older builds wrote the places of steps into it: such a definition keeps its digest.
+    let older = text.replacen("\"inputs\":", "\"file\":\"flow.yaml\",\"inputs\":", 1);
+    let older =
+        if older.find("\"facts\"") < older.find("\"file\"") { older } else { text.to_owned() };
+    let revived = Pipeline::revive(older.as_bytes()).unwrap();
+    assert_eq!(&*revived.definition().bytes, older.as_bytes());
 }
 
 #[test]
@@ -698,4 +719,57 @@ workflow:
         (&request.tools.allowed[0], &request.tools.disallowed[0]),
         (&"Read".into(), &"Bash".into())
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn variables_of_the_environment_are_bound_when_a_run_begins() {
+    let document = "\
+workflow:
+  name: review
+  metadata: {team: \"${TEAM:-core}\"}
+  variables: {limit: \"${LIMIT}\", literal: \"$${LIMIT}\"}
+  steps:
+    - {name: typed, type: echo, value: \"${LIMIT}\"}
+    - {name: text, type: echo, value: \"at most ${LIMIT} in ${REGION:-eu}: {{ env.SLY }}\"}
+    - {name: sum, type: echo, value: \"{{ state.limit + env.LIMIT }}\", condition: \"${LIMIT} == 7 and '${SLY}' contains 'run_id'\"}
+    - {name: facts, type: echo, value: \"{{ workflow.metadata.team }} {{ state.literal }}\"}
+    - {name: sly, type: echo, value: \"${SLY}\"}
+    - {name: ask, type: claude, prompt: [{type: static, raw: true, content: \"{{ no }} ${LIMIT}\"}]}
+";
+    let sources = MemorySources::new().set("LIMIT", "7").set("SLY", "{{ run_id }} ${LIMIT}");
+    let world = world_in(document, json!({}), &sources);
+    let results = world.results().await;
+    assert_eq!(results["typed"], 7, "YF-41");
+    assert_eq!(results["text"], "at most 7 in eu: {{ run_id }} ${LIMIT}", "YF-43, YT-32");
+    assert_eq!(results["sum"], 14);
+    assert_eq!(results["facts"], "core ${LIMIT}", "YF-40");
+    assert_eq!(results["sly"], "{{ run_id }} ${LIMIT}");
+    assert_eq!(world.prompts(), ["{{ no }} 7"]);
+    let definition = String::from_utf8_lossy(&world.workflow.definition().bytes).into_owned();
+    assert!(definition.contains("${LIMIT}"), "names, not values: {definition}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_is_in_nothing_that_is_recorded() {
+    const SECRET: &str = "correct-horse-battery";
+    let document = "\
+workflow:
+  name: review
+  variables: {key: \"${API_KEY}\"}
+  steps:
+    - {name: said, type: echo, value: \"key ${API_KEY}\"}
+    - {name: kept, type: set_variable, variables: {again: \"{{ state.key }}\"}}
+    - {name: ask, type: claude, prompt: [{type: static, content: \"use {{ env.API_KEY }}\"}]}
+    - {name: skipped, type: echo, condition: \"'${API_KEY}' == 'x'\"}
+    - {name: fail, type: echo, fail: true, error_message: \"bad ${API_KEY}\"}
+";
+    let world = world_in(document, json!({}), &MemorySources::new().set("API_KEY", SECRET));
+    let done = world.run().await;
+    assert_eq!(world.prompts(), [format!("use {SECRET}")], "the model gets it");
+    let records = format!("{done:?}");
+    assert!(records.contains("key [redacted]"), "{records}");
+    let definition = String::from_utf8_lossy(&world.workflow.definition().bytes).into_owned();
+    for kept in [records, definition, world.recorded.to_string(), format!("{:?}", world.journal)] {
+        assert!(!kept.contains(SECRET), "{kept}");
+    }
 }

@@ -42,6 +42,19 @@ impl Clock {
         elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos()) + 1
     }
 
+    /// Processor time that this process has taken so far, all its threads together; nothing where the
+    /// system does not tell.
+    pub fn cpu_time() -> Option<std::time::Duration> {
+        #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
+        {
+            let taken = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+            let seconds = u64::try_from(taken.tv_sec).ok()?;
+            Some(std::time::Duration::new(seconds, u32::try_from(taken.tv_nsec).ok()?))
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos")))]
+        None
+    }
+
     /// Wall time: that of the start, moved by the monotonic clock.
     pub fn timestamp(&self) -> Timestamp {
         Timestamp::from_micros(self.epoch_micros).after(self.epoch.elapsed())

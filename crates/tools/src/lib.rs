@@ -32,5 +32,5 @@ pub use registry::{
     AcquireError, AlreadyRegistered, Permit, ToolCallError, ToolRegistry, ToolStatus,
 };
 pub use secret::{ApiKey, Redactor};
-pub use source::{SourceError, read_source};
+pub use source::{FoundFile, SourceError, SourceFiles, read_source};
 pub use tool::{Tool, ToolError, ToolFuture, ToolName, tool_fn};

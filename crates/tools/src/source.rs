@@ -28,6 +28,87 @@ pub enum SourceError {
     },
 }
 
+/// The files that documents name, and the variables of the process's environment.
+///
+/// A word means a file under the root of the project, else one beside the document that says it.
+#[derive(Clone, Debug)]
+pub struct SourceFiles {
+    project_root: PathBuf,
+}
+
+/// A file that a document names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundFile {
+    /// How it is opened.
+    pub path: PathBuf,
+    /// The same for the same file: absolute, without symbolic links.
+    pub canonical: PathBuf,
+    /// Another file that the same words name beside the document.
+    pub shadows: Option<PathBuf>,
+}
+
+impl SourceFiles {
+    /// Files of the project at `project_root`; the empty path is the working directory.
+    pub fn new(project_root: impl Into<PathBuf>) -> Self {
+        Self { project_root: project_root.into() }
+    }
+
+    /// The root of the project.
+    pub fn project_root(&self) -> &Path {
+        &self.project_root
+    }
+
+    /// The file that the document at `named_in` calls `path`. Nothing is read of it.
+    ///
+    /// # Errors
+    ///
+    /// When it is at neither place.
+    pub fn find(&self, path: &Path, named_in: &Path) -> Result<FoundFile, SourceError> {
+        let under_root = found(self.project_root.join(path));
+        let beside = found(named_in.parent().unwrap_or(Path::new("")).join(path));
+        match (under_root, beside) {
+            (Ok(first), Ok(second)) if first.canonical != second.canonical => {
+                Ok(FoundFile { shadows: Some(second.path), ..first })
+            }
+            // What is there and cannot be entered is not hidden by what is missing.
+            (Err(_), Ok(beside)) => Ok(beside),
+            (first, _) => first,
+        }
+    }
+
+    /// The file at `path` itself, relative to the working directory.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there.
+    pub fn named(&self, path: &Path) -> Result<FoundFile, SourceError> {
+        found(path.to_owned())
+    }
+
+    /// The variable `name` of the environment, when it is set and is Unicode.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+impl FoundFile {
+    /// Its bytes, as [`read_source`] reads them.
+    ///
+    /// # Errors
+    ///
+    /// See [`SourceError`].
+    pub fn read(&self, max: u64) -> Result<Vec<u8>, SourceError> {
+        read_source(&self.path, max)
+    }
+}
+
+fn found(path: PathBuf) -> Result<FoundFile, SourceError> {
+    match path.canonicalize() {
+        Ok(canonical) => Ok(FoundFile { path, canonical, shadows: None }),
+        Err(source) => Err(SourceError::Unreadable { path, source }),
+    }
+}
+
 /// The bytes of the file at `path`, if they are at most `max`; never reads more than that.
 ///
 /// Blocks for as long as the file system takes.
@@ -63,5 +144,21 @@ mod tests {
         let this = Path::new(file!()).file_name().map(|name| Path::new("src").join(name));
         let error = read_source(&this.unwrap(), 10).unwrap_err();
         assert!(matches!(error, SourceError::TooLarge { max: 10, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_word_means_a_file_of_the_project_before_one_beside_the_document() {
+        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let files = SourceFiles::new(project);
+        let beside = files.find("tool.rs".as_ref(), &project.join("src/lib.rs")).unwrap();
+        assert_eq!(beside.path, project.join("src/tool.rs"));
+        assert_eq!(beside.shadows, None);
+        let both = files.find("src".as_ref(), &project.join("../core/x")).unwrap();
+        assert_eq!(both.path, project.join("src"));
+        assert_eq!(both.shadows, Some(project.join("../core/src")));
+        let same = files.find("src/lib.rs".as_ref(), &project.join("x.yaml")).unwrap();
+        assert_eq!(same.shadows, None, "both ways lead to one file");
+        let neither = files.find("no-such-file".as_ref(), &project.join("src/lib.rs"));
+        assert!(matches!(neither, Err(SourceError::Unreadable { .. })));
     }
 }

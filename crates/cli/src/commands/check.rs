@@ -1,3 +1,5 @@
+mod view;
+
 use perennial::{
     Pipelines, Severity,
     records::{render, report_json},
@@ -38,7 +40,13 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<i32> {
         }
         let file = path.display().to_string();
         if args.output.json {
-            output::json(&report_json(&file, &checked.diagnostics, &checked.inputs))?;
+            let mut report = report_json(&file, &checked.diagnostics, &checked.inputs);
+            let chosen =
+                checked.pipeline.as_ref().and_then(|valid| view::chosen(&args.view, valid));
+            if let Some((name, value)) = chosen {
+                report[name] = value;
+            }
+            output::json(&report)?;
             continue;
         }
         for diagnostic in &checked.diagnostics {
@@ -53,6 +61,9 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<i32> {
             counted(warnings, "warning"),
             counted(notes, "note"),
         ))?;
+        if let Some(pipeline) = &checked.pipeline {
+            view::print(&args.view, pipeline)?;
+        }
     }
     Ok(code)
 }

@@ -68,7 +68,9 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
 fn print_step(step: &StepExplanation) -> anyhow::Result<()> {
     let place = format!("{} of {}", step.place, step.of);
     output::line(&format!("step       {} ({}, {place})", step.step, step.type_name))?;
-    output::line(&format!("stands at  {}", step.location))?;
+    if let Some(location) = &step.location {
+        output::line(&format!("stands at  {location}"))?;
+    }
     if let Some(condition) = &step.condition {
         output::line(&format!("runs if    {condition}"))?;
     }

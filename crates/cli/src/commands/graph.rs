@@ -8,6 +8,7 @@ use perennial::{
 use super::{
     engine,
     hint::{self, Hint},
+    steps,
 };
 use crate::{
     args::{GraphArgs, Picture},
@@ -51,24 +52,38 @@ async fn of_run(store: &Store, run: String) -> anyhow::Result<Graph> {
     runtime.shutdown().await;
     let (pipeline, view) = read.map_err(|error| match error {
         DefinitionError::Run(error) => hint::refused(&error, &Hint::new(store, None)),
-        error => failed(exit::RUN_FAILED, error),
+        error @ (DefinitionError::Invalid(_) | _) => failed(exit::RUN_FAILED, error),
     })?;
     Ok(pipeline.graph().with_states(&states(&view)))
 }
 
+/// The state of each step by its path; of a child that was gone through again, that of its last
+/// round.
 fn states(view: &RunView) -> BTreeMap<String, StepState> {
-    let state = |job: &perennial::records::JobRecord| {
-        let mut text = match job.state {
+    let mut states = BTreeMap::new();
+    for row in steps::rows(view) {
+        let job = row.job;
+        let state = if row.is_open { JobState::Leased } else { job.state };
+        let mut text = match state {
             // The words of people, not of leases.
-            JobState::Leased if job.lease_alive => "running".to_owned(),
+            JobState::Leased if row.is_open || job.lease_alive => "running".to_owned(),
             JobState::Leased => "interrupted".to_owned(),
             JobState::Ready if job.run_after.is_some() => "waits for a retry".to_owned(),
-            state => state.to_string(),
+            state @ (JobState::Blocked
+            | JobState::Ready
+            | JobState::Succeeded
+            | JobState::Partial
+            | JobState::Failed
+            | JobState::Skipped
+            | JobState::Cancelled) => state.to_string(),
         };
         if job.attempt > 1 {
             text.push_str(&format!(", attempt {}", job.attempt));
         }
-        (job.key.to_string(), StepState { state: Some(job.state), text })
-    };
-    view.jobs.iter().map(state).collect()
+        let key = job.key.as_str().trim_start_matches('#');
+        let names = key.split('/').map(|step| step.split('#').next().unwrap_or_default());
+        let path: Vec<&str> = names.collect();
+        states.insert(path.join("/"), StepState { state: Some(state), text });
+    }
+    states
 }

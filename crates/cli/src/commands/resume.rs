@@ -94,6 +94,10 @@ async fn goes_on(runtime: &Runtime, id: &RunId, hint: &Hint) -> anyhow::Result<M
         let text = format!("run {id} is paused; whoever paused it lets it go on");
         return Err(failed(exit::WAITING, text));
     }
+    for name in run.changed_secrets() {
+        let text = format!("run {id}: the secret {name} is not what it was when the run began");
+        output::warning(&text);
+    }
     let file = record.settings.get("file").and_then(|file| file.as_str()).map(str::to_owned);
     Ok(Member { run, workflow: record.workflow, file })
 }

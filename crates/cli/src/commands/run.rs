@@ -188,32 +188,12 @@ fn described(
         if let Some(mocks) = &mocks {
             start = start.mocks(mocks.clone());
         }
-        start = in_directories(start, &args.directories);
         if let Some(id) = &id {
             start = start.run_id(id.clone());
         }
-        (file.clone(), start)
+        (file.clone(), in_directories(start, &args.directories))
     };
     Ok(targets.files.iter().zip(given).map(start).collect())
-}
-
-/// The directories that the command line and the environment name.
-fn in_directories(mut start: StartPipeline, args: &DirectoryArgs) -> StartPipeline {
-    let environment = ChosenDirectories::from_environment(|name| std::env::var(name).ok());
-    start = start.fallback_directories(environment);
-    if let Some(path) = &args.workspace_dir {
-        start = start.workspace_dir(path);
-    }
-    if let Some(path) = &args.output_dir {
-        start = start.output_dir(path);
-    }
-    if let Some(path) = &args.checkpoint_dir {
-        start = start.checkpoint_dir(path);
-    }
-    if let Some(path) = &args.project_root {
-        start = start.project_root(path);
-    }
-    args.allowed.iter().fold(start, StartPipeline::allow_path)
 }
 
 /// Starts all of them. What the store or the engine refuses keeps no other from running.
@@ -250,6 +230,25 @@ async fn started(
 fn before_start(signal: Signal) -> i32 {
     output::talk("stopped; nothing was started");
     signal.code()
+}
+
+/// The directories that the command line and the environment name.
+fn in_directories(mut start: StartPipeline, args: &DirectoryArgs) -> StartPipeline {
+    let environment = ChosenDirectories::from_environment(|name| std::env::var(name).ok());
+    start = start.fallback_directories(environment);
+    if let Some(path) = &args.workspace_dir {
+        start = start.workspace_dir(path);
+    }
+    if let Some(path) = &args.output_dir {
+        start = start.output_dir(path);
+    }
+    if let Some(path) = &args.checkpoint_dir {
+        start = start.checkpoint_dir(path);
+    }
+    if let Some(path) = &args.project_root {
+        start = start.project_root(path);
+    }
+    args.allowed.iter().fold(start, StartPipeline::allow_path)
 }
 
 /// Why nothing was started.

@@ -18,6 +18,8 @@ pub(super) struct Figures {
     uncertain: u64,
     calls: u64,
     calls_recorded: u64,
+    /// When the steps under way were first begun.
+    open: HashMap<JobKey, Timestamp>,
     /// When the attempts under way began.
     begun: HashMap<JobKey, Timestamp>,
     busy: Duration,
@@ -48,6 +50,7 @@ impl Figures {
             "attempt_started" => {
                 self.attempts += 1;
                 if let Some(job) = &event.job {
+                    self.open.entry(job.clone()).or_insert(event.at);
                     self.begun.insert(job.clone(), event.at);
                 }
             }
@@ -64,15 +67,37 @@ impl Figures {
             "attempt_uncertain" => self.uncertain += 1,
             "job_succeeded" | "job_partial" | "job_skipped" | "job_cancelled" => {
                 self.jobs_done += 1;
+                self.close(event);
                 self.end(event);
             }
             "job_failed" => {
                 self.jobs_failed += 1;
+                self.close(event);
                 self.end(event);
             }
             "run_closed" => self.complete = true,
             _ => (),
         }
+    }
+
+    fn close(&mut self, event: &EventRecord) {
+        if let Some(job) = &event.job {
+            self.open.remove(job);
+        }
+    }
+
+    /// Since its first event, until now or its end.
+    pub(super) fn elapsed(&self, now: Timestamp) -> Option<Duration> {
+        let until = if self.complete { self.last_at? } else { now };
+        Some(until.since(self.first_at?))
+    }
+
+    /// Steps under way, and since how long they are: pauses between attempts included.
+    pub(super) fn under_way(&self, now: Timestamp) -> Vec<(JobKey, Duration)> {
+        let mut all: Vec<_> =
+            self.open.iter().map(|(job, begun)| (job.clone(), now.since(*begun))).collect();
+        all.sort();
+        all
     }
 
     fn end(&mut self, event: &EventRecord) {

@@ -15,6 +15,7 @@ use perennial_supervision::{
 use serde_json::{Value, json};
 
 use super::{
+    account::Accounting,
     attempt::{self, Heard},
     machine::{Circumstances, Ending, Fact, Machine, Reported, StopCause, Unchanged},
 };
@@ -77,6 +78,7 @@ pub(crate) fn child_spec(
             run: shell_run.clone(),
             workflow: shell_workflow.clone(),
             published: published.clone(),
+            accounting: Accounting::default(),
         };
         (shell, ())
     });
@@ -92,6 +94,7 @@ struct Shell {
     run: RunId,
     workflow: Arc<dyn Workflow>,
     published: Arc<Published>,
+    accounting: Accounting,
 }
 
 impl Actor for Shell {
@@ -460,13 +463,16 @@ impl Shell {
         let current = machine.jobs().iter().rev().find(|job| !job.state.is_terminal());
         let step = current.map(|job| json!(job.key)).unwrap_or(Value::Null);
         let attempt = current.map(|job| json!(job.attempt)).unwrap_or(Value::Null);
+        let done = machine.done();
+        let account = self.accounting.measure(&machine.settings, &done);
+        self.services.accounts.insert(self.run.clone(), account);
         self.published.publish(json!({
             "workflow": self.workflow.name(),
             "definition": self.workflow.definition().digest.short(),
             "state": machine.state,
             "step": step,
             "attempt": attempt,
-            "done": machine.done().len(),
+            "done": done.len(),
         }));
     }
 }

@@ -147,6 +147,7 @@ impl Shell {
         services.parked.retain(|run| known.contains(run));
         services.waiting.retain(|run| known.contains(run));
         services.runs.retain(|run, _| known.contains(run));
+        services.accounts.retain(|run, _| known.contains(run));
         for summary in unfinished {
             let parked = services.parked.why(&summary.run).is_some();
             if parked || !self.is_ours(&summary, state).await {
@@ -253,6 +254,9 @@ impl Shell {
 
     /// Without its monitor a run goes on; the next look tries again.
     async fn start_monitor(&self, run: &RunId) {
+        if !self.spec.services.monitoring.enabled {
+            return;
+        }
         let (spec, address) = monitor::child_spec(&self.spec.services, run);
         self.spec.services.monitors.insert(run.clone(), address);
         if let Err(error) = self.start(&self.spec.monitors, spec).await {

@@ -6,7 +6,7 @@ use perennial_core::run::RunId;
 use perennial_supervision::{Address, ChildSpec, Lifecycle, LifecycleEvent, LifecycleStream};
 
 use super::{SchedulerSpec, ownership};
-use crate::{Services, run};
+use crate::{Services, monitor::Meter, run};
 
 /// The longest time between two looks (DUR-10).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -26,6 +26,7 @@ async fn keep_time(
 ) -> Result<(), perennial_store::StoreError> {
     let services = &spec.services;
     let mut lifecycle: Option<LifecycleStream> = None;
+    let mut meter = Meter::start(services);
     loop {
         if lifecycle.is_none() {
             lifecycle = spec.lifecycle.get().map(|source| source.subscribe());
@@ -36,11 +37,12 @@ async fn keep_time(
             Ok(None) | Err(_) => LOOK_EVERY,
         };
         tokio::select! {
-            () = tokio::time::sleep(pause) => (),
+            () = tokio::time::sleep(pause.min(meter.next(services))) => (),
             () = services.look_again.notified() => (),
             () = restarted(&mut lifecycle, ownership) => (),
         }
         take_due(services).await;
+        meter.sample(services);
         // One that is away looks when it is back: the next round tells it.
         drop(ownership.cast(ownership::Message::Look));
         for address in services.run_addresses() {

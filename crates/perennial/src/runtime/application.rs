@@ -8,6 +8,7 @@ use std::{
 use perennial_core::tree::{RuntimeInfo, SCHEMA, TreeSnapshot};
 use perennial_engine::{
     Definitions, Runs, Services, ServicesSpec, drain,
+    monitor::Monitoring,
     scheduler::{Adoption, Scheduler, SchedulerSpec},
     sessions::Sessions,
 };
@@ -37,6 +38,7 @@ pub(super) struct Application {
     pub(super) adoption: Adoption,
     pub(super) host_children: Vec<ChildSpec>,
     pub(super) limits: Limits,
+    pub(super) monitoring: Monitoring,
     pub(super) intensity: (u32, Duration),
     pub(super) drain_within: Duration,
 }
@@ -71,15 +73,22 @@ pub(super) struct Assembled {
 
 /// Puts the tree together. Nothing starts here.
 pub(super) fn assemble(application: Application) -> Assembled {
-    let Application { store, loops, clock, node, definitions, limits, .. } = application;
+    let Application { store, loops, clock, node, definitions, limits, monitoring, .. } =
+        application;
     let published = Arc::new(OnceLock::new());
 
     let store_child = store_child(&store, loops);
     let (tools_child, tools) = ToolRegistry::child_spec();
     let (tasks_child, tasks) =
         TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", limits.tasks));
-    let services =
-        Services::new(ServicesSpec { store, clock, node, tasks: tasks.clone(), definitions });
+    let services = Services::new(ServicesSpec {
+        store,
+        clock,
+        node,
+        tasks: tasks.clone(),
+        definitions,
+        monitoring,
+    });
     let (sessions_child, sessions) = Sessions::child_spec(services.clone());
     // A run that keeps crashing is dropped and reported; its siblings live on.
     let budget = Duration::from_secs(60);
@@ -164,6 +173,7 @@ pub fn declared_tree(host_children: Vec<ChildSpec>) -> Result<TreeSnapshot, Stor
         adoption: Adoption::OnRequest,
         host_children,
         limits: Limits::default(),
+        monitoring: Monitoring::default(),
         intensity: INTENSITY,
         drain_within: drain::DRAIN_TIMEOUT,
     });

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use perennial_core::tree::RuntimeInfo;
-use perennial_engine::{drain, scheduler::Adoption};
+use perennial_engine::{drain, monitor::Monitoring, scheduler::Adoption};
 use perennial_pipeline::{BuiltPrompt, ProviderKind};
 use perennial_store::StoreError;
 use perennial_supervision::{ChildSpec, Clock, Options, Root, StartError, SupervisorSpec};
@@ -31,6 +31,7 @@ pub struct Builder {
     children: Vec<ChildSpec>,
     adoption: Adoption,
     limits: Option<Limits>,
+    monitoring: Option<Monitoring>,
     intensity: (u32, Duration),
     drain_within: Duration,
     store_only: bool,
@@ -73,6 +74,7 @@ impl Default for Builder {
             children: Vec::new(),
             adoption: Adoption::AtBoot,
             limits: None,
+            monitoring: None,
             intensity: INTENSITY,
             drain_within: drain::DRAIN_TIMEOUT,
             store_only: false,
@@ -144,6 +146,12 @@ impl Builder {
         self
     }
 
+    /// Sets how runs are monitored; it wins over the configuration.
+    pub fn monitoring(mut self, monitoring: Monitoring) -> Self {
+        self.monitoring = Some(monitoring);
+        self
+    }
+
     /// Sets how many restarts of its direct children the root tolerates; the default is 3 in 5 s.
     pub fn root_intensity(mut self, max_restarts: u32, within: Duration) -> Self {
         self.intensity = (max_restarts, within);
@@ -193,6 +201,7 @@ impl Builder {
             adoption: self.adoption,
             host_children: self.children,
             limits,
+            monitoring: self.monitoring.unwrap_or_else(|| self.config.monitor.monitoring()),
             intensity: self.intensity,
             drain_within: self.drain_within,
         });

@@ -1,5 +1,6 @@
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
+use perennial_engine::{monitor::Monitoring, performance::Thresholds};
 use serde::Deserialize;
 
 use super::Limits;
@@ -11,12 +12,56 @@ use super::Limits;
 pub struct Config {
     pub(crate) providers: ProvidersConfig,
     pub(crate) limits: Limits,
+    pub(crate) monitor: MonitorSection,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ProvidersConfig {
     pub(crate) anthropic: AnthropicSection,
+}
+
+/// `[monitor]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct MonitorSection {
+    enable_monitoring: bool,
+    /// Bytes.
+    memory_threshold: u64,
+    /// Milliseconds, as the next one.
+    execution_threshold: u64,
+    step_threshold: u64,
+    /// Bytes.
+    result_threshold: u64,
+}
+
+impl Default for MonitorSection {
+    fn default() -> Self {
+        let Thresholds { execution, step, result_bytes, memory_bytes } = Thresholds::default();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            enable_monitoring: true,
+            memory_threshold: memory_bytes,
+            execution_threshold: millis(execution),
+            step_threshold: millis(step),
+            result_threshold: result_bytes,
+        }
+    }
+}
+
+impl MonitorSection {
+    pub(super) fn monitoring(&self) -> Monitoring {
+        Monitoring {
+            enabled: self.enable_monitoring,
+            thresholds: Thresholds {
+                execution: Duration::from_millis(self.execution_threshold),
+                step: Duration::from_millis(self.step_threshold),
+                result_bytes: self.result_threshold,
+                memory_bytes: self.memory_threshold,
+            },
+            ..Monitoring::default()
+        }
+    }
 }
 
 /// `[providers.anthropic]`.
@@ -110,6 +155,13 @@ mod tests {
         let config = Config::parse("p.toml", text).unwrap();
         assert_eq!(config.providers.anthropic.model.as_deref(), Some("m"));
         assert_eq!(config.providers.anthropic.max_output, 4096);
+        let text =
+            b"[monitor]\nenable_monitoring = false\nmemory_threshold = 9\n[limits]\nruns = 3\n";
+        let config = Config::parse("p.toml", text).unwrap();
+        let monitoring = config.monitor.monitoring();
+        assert_eq!((monitoring.enabled, monitoring.thresholds.memory_bytes), (false, 9));
+        assert_eq!(monitoring.thresholds.step, Duration::from_secs(60));
+        assert_eq!((config.limits.runs, config.limits.tasks), (3, 1_000));
         let error = Config::parse("p.toml", b"[providers.openai]\nkey = 1\n").unwrap_err();
         let text = error.to_string();
         assert!(text.contains("p.toml") && text.contains("line 1"), "{text}");

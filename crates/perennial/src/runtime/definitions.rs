@@ -11,16 +11,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{ProviderMode, ProviderTable};
+use crate::pipelines::variable;
 
 /// The settings recorded with a run: those of the pipeline, and who answers its calls.
 pub(crate) fn recorded_settings(
     settings: &RunSettings,
-    file: &str,
+    pipeline: &Pipeline,
     mode: ProviderMode,
     mocks: Option<Digest>,
 ) -> Value {
     let mut value = settings.to_value();
-    value["file"] = json!(file);
+    value["file"] = json!(pipeline.file());
+    value["places"] = json!(pipeline.places());
     value["provider_mode"] = json!(mode);
     value["mocks"] = json!(mocks);
     value
@@ -35,6 +37,8 @@ pub(crate) fn recorded_mode(settings: &Value) -> Option<ProviderMode> {
 struct Recorded {
     provider_mode: ProviderMode,
     mocks: Option<Digest>,
+    #[serde(default)]
+    places: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -56,10 +60,13 @@ impl Definitions for PipelineDefinitions {
             };
             let recorded = Recorded::deserialize(&run.settings)
                 .map_err(|error| refuse("its settings cannot be read", error.to_string()))?;
-            let settings = RunSettings::from_value(&run.settings)
+            let mut settings = RunSettings::from_value(&run.settings)
                 .map_err(|error| refuse("its settings cannot be read", error.to_string()))?;
+            // They are not recorded; whoever resumes says which of them changed.
+            settings.environment.read_secrets(&variable);
             let pipeline = Pipeline::revive(&definition)
-                .map_err(|error| refuse("its definition cannot be read", error.to_string()))?;
+                .map_err(|error| refuse("its definition cannot be read", error.to_string()))?
+                .placed(&recorded.places);
             let mocks = match recorded.mocks {
                 None => MockRules::default(),
                 Some(digest) => {

@@ -12,7 +12,7 @@ use crate::{
 
 impl Check<'_> {
     /// The condition `node`; null is none.
-    pub(super) fn condition(
+    pub(crate) fn condition(
         &mut self,
         node: &Node,
         pointer: &str,
@@ -22,7 +22,7 @@ impl Check<'_> {
             return None;
         }
         let form = self.condition_form(node, pointer, from)?;
-        Some(Condition { shown: Condition::shown(&node.to_value()), form })
+        Some(Condition { shown: Condition::shown(&node.to_source()), form })
     }
 
     fn condition_form(
@@ -34,7 +34,8 @@ impl Check<'_> {
         let odd = |text: &str| {
             Finding::new(Code(411), Severity::Warning, text).at(node.extent).pointer(pointer)
         };
-        match &node.content {
+        self.bound_later(node);
+        match node.source() {
             Content::Null => {
                 let text = "a condition must be a boolean, a string, a list or a map";
                 self.findings

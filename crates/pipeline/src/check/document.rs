@@ -4,12 +4,12 @@ use serde_json::{Map, Value};
 
 use std::mem;
 
-use super::{Check, Section, keys, section::LATER, workflow_lenience};
+use super::{Check, Section, keys, workflow_lenience};
 use crate::{
-    definition::{Input, LANGUAGE, Lenience, Model, Ordered, UNDECIDED},
+    definition::{BOUND_FACTS, Input, LANGUAGE, Lenience, Model, Ordered, UNDECIDED},
     diagnostic::{Code, Finding},
     expression::Undecided,
-    source::{Content, Entry, Extent, Node},
+    source::{Entry, Extent, Node},
 };
 
 /// What `workflow.…` reads in an expression.
@@ -19,7 +19,6 @@ const FACTS: [&str; 8] =
 impl Check<'_> {
     /// The model of a document; with errors, as much of it as can be understood.
     pub(super) fn document(&mut self, root: &Node) -> Option<Model> {
-        self.environment_names(root, "");
         let Some(section) = Section::of(root, "", "", "the document") else {
             self.no_workflow(root.extent, "the document must be a map");
             return None;
@@ -49,6 +48,13 @@ impl Check<'_> {
             return None;
         };
         self.workflow(workflow)
+    }
+
+    /// Checks the root keys of a document under this one.
+    pub(crate) fn root_keys(&mut self, root: &Node) {
+        if let Some(section) = Section::of(root, "", "", "the document") {
+            self.shape(&section.read_by(&[&keys::ROOT]));
+        }
     }
 
     fn no_workflow(&mut self, extent: Extent, hint: &str) {
@@ -90,9 +96,14 @@ impl Check<'_> {
             steps.extend(self.step(node, &pointer, place, &defaults));
         }
         inputs.extend(self.known.implied.iter().map(Input::implied));
-        let file = self.file.to_owned();
         let lenient = self.lenient.clone();
+        let file = self.file.to_string();
         let facts = Ordered(facts);
+        // Those of children are read for the whole run.
+        let is_root = self.around.is_empty();
+        let names = || self.bindings.environment.iter().cloned().collect();
+        let environment = if is_root { names() } else { Vec::new() };
+        let empty_when_missing = is_root && self.bindings.empty_when_missing;
         Some(Model {
             language,
             name: name?,
@@ -100,6 +111,8 @@ impl Check<'_> {
             facts,
             undecided,
             lenient,
+            environment,
+            empty_when_missing,
             files,
             within_ms,
             input_schema,
@@ -139,6 +152,9 @@ impl Check<'_> {
 
     fn workflow_name(&mut self, workflow: &Section<'_>) -> Option<String> {
         let Some(entry) = workflow.get("name") else {
+            if self.bindings.incomplete {
+                return None;
+            }
             let text = "missing required 'name' field";
             self.findings.push(
                 Finding::error(Code(201), text)
@@ -175,15 +191,23 @@ impl Check<'_> {
         }
         let mut facts = Map::new();
         for key in FACTS {
-            if let Some(node) = workflow.node(key) {
-                facts.insert(key.to_owned(), node.to_value());
-            }
+            let Some(node) = workflow.node(key) else { continue };
+            let value = if BOUND_FACTS.contains(&key) {
+                self.all_bound_later(node);
+                node.to_source()
+            } else {
+                node.to_value()
+            };
+            facts.insert(key.to_owned(), value);
         }
         Value::Object(facts)
     }
 
     fn step_nodes<'n>(&mut self, workflow: &Section<'n>) -> Option<&'n [Node]> {
         let Some(entry) = workflow.get("steps") else {
+            if self.bindings.incomplete {
+                return None;
+            }
             let text = "missing required 'steps' array";
             let finding = Finding::error(Code(201), text).at(workflow.start());
             self.findings.push(finding.pointer(workflow.pointer.as_str()));
@@ -201,30 +225,6 @@ impl Check<'_> {
         }
         Some(steps)
     }
-
-    /// `${NAME}` is text of the environment in the language, which this version does not read.
-    fn environment_names(&mut self, node: &Node, pointer: &str) {
-        match &node.content {
-            Content::Null | Content::Bool(_) | Content::Number(_) => (),
-            Content::Text { value, .. } => {
-                if let Some(extent) = environment_name(value) {
-                    let text = format!("`{}` is not replaced", &value[extent.start..extent.end]);
-                    let error = crate::expression::SyntaxError::coded(Code(217), text, extent);
-                    self.syntax_errors(node, pointer, 217, vec![error.hint(LATER)]);
-                }
-            }
-            Content::List(items) => {
-                for (place, item) in items.iter().enumerate() {
-                    self.environment_names(item, &format!("{pointer}/{place}"));
-                }
-            }
-            Content::Map(entries) => {
-                for entry in entries {
-                    self.environment_names(&entry.value, &format!("{pointer}/{}", entry.key));
-                }
-            }
-        }
-    }
 }
 
 fn shortened(keys: &[&str]) -> String {
@@ -233,31 +233,4 @@ fn shortened(keys: &[&str]) -> String {
         shown.push_str(", …");
     }
     shown
-}
-
-/// The first `${NAME}` or `${NAME:-text}` of `text`.
-fn environment_name(text: &str) -> Option<Extent> {
-    let mut at = 0;
-    while let Some(found) = text[at..].find("${") {
-        let start = at + found;
-        let name = text[start + 2..]
-            .bytes()
-            .take_while(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_')
-            .count();
-        let behind = start + 2 + name;
-        let rest = &text[behind..];
-        let begins_well = !text[start + 2..].starts_with(|c: char| c.is_ascii_digit());
-        let end = if rest.starts_with('}') {
-            Some(behind + 1)
-        } else if rest.starts_with(":-") {
-            rest.find('}').map(|close| behind + close + 1)
-        } else {
-            None
-        };
-        if let Some(end) = end.filter(|_| name > 0 && begins_well) {
-            return Some(Extent::new(start, end));
-        }
-        at = start + 2;
-    }
-    None
 }

@@ -79,7 +79,7 @@ impl Check<'_> {
             self.findings.push(section.fault(203, key, format!("{key} must be a path")));
             return None;
         }
-        if leaves(path) {
+        if climbs(path) > 0 {
             let text = format!("the path `{path}` leaves the output directory");
             self.findings.push(
                 Finding::new(Code(521), Severity::Warning, text)
@@ -101,16 +101,16 @@ impl Check<'_> {
     }
 }
 
-/// Whether a relative path without holes climbs above where it starts.
-pub(super) fn leaves(path: &str) -> bool {
-    let mut depth = 0_i32;
-    !path.contains("{{")
-        && path.split('/').any(|segment| {
-            depth += match segment {
-                "" | "." => 0,
-                ".." => -1,
-                _ => 1,
-            };
-            depth < 0
-        })
+/// How far a relative path climbs above where it starts; one with holes is not known.
+pub(super) fn climbs(path: &str) -> i32 {
+    let (mut depth, mut most) = (0, 0);
+    for segment in path.split('/').filter(|_| !path.contains("{{") && !path.starts_with('/')) {
+        depth += match segment {
+            "" | "." => 0,
+            ".." => 1,
+            _ => -1,
+        };
+        most = most.max(depth);
+    }
+    most
 }

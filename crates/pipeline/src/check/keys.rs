@@ -4,6 +4,8 @@
 
 mod chat;
 mod deployment;
+mod files;
+mod listing;
 mod pipeline;
 mod prompt;
 mod schema;
@@ -12,6 +14,8 @@ mod step;
 mod workflow;
 
 pub(super) use chat::{CLAUDE_OPTIONS, TOKEN_BUDGET};
+pub(super) use files::FILE_OPS;
+pub use listing::{KeyEntry, StepTypeEntry, step_types};
 pub(super) use pipeline::OUTPUT;
 pub(super) use prompt::PARTS;
 pub(super) use schema::schema;
@@ -166,6 +170,7 @@ const ALL: &[&Keys] = &[
     &step::RETRY,
     &step::ECHO,
     &step::SET_VARIABLE,
+    &FILE_OPS,
     &prompt::PART,
     &prompt::STATIC,
     &prompt::PREVIOUS,

@@ -27,7 +27,7 @@ impl Check<'_> {
             return None;
         };
         let pointer = step.pointer_of("prompt");
-        match &entry.value.content {
+        match entry.value.source() {
             Content::Text { .. } => {
                 let found = if self.lenient.is("string_prompts", "error") {
                     Finding::error(Code(211), "prompt must be an array of prompt parts")
@@ -129,7 +129,9 @@ impl Check<'_> {
         };
         let text = section.text("content")?;
         if raw {
-            return Some(PromptPart::Raw(text.to_owned()));
+            self.bound_later(node);
+            let source = node.to_source();
+            return Some(PromptPart::Raw(source.as_str().unwrap_or(text).to_owned()));
         }
         self.template(node, &section.pointer_of("content"), from).map(PromptPart::Static)
     }

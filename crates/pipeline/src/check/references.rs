@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Check, section::LATER, variables::Lifetimes};
+use super::{Check, environment::unset, section::LATER, variables::Lifetimes};
 use crate::{
     definition::Cleared,
     diagnostic::{Code, Finding},
@@ -54,9 +54,9 @@ impl Known {
 
 /// Where an expression stands: in the step number `step`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Standpoint<'a> {
-    pub(super) step: usize,
-    pub(super) whole: &'a str,
+pub(crate) struct Standpoint<'a> {
+    pub(crate) step: usize,
+    pub(crate) whole: &'a str,
 }
 
 /// A path in an expression, and how it stands there.
@@ -67,7 +67,7 @@ pub(super) struct Use<'e> {
 }
 
 /// Roots whose paths are checked also where bare names are fields of an element first.
-const FIXED_ROOTS: [&str; 4] = ["steps", "inputs", "global_vars", "workflow"];
+const FIXED_ROOTS: [&str; 5] = ["steps", "inputs", "global_vars", "workflow", "env"];
 
 impl Check<'_> {
     /// Checks all paths of the text `node`.
@@ -85,7 +85,7 @@ impl Check<'_> {
         let mut alignment = None;
         for used in uses {
             for (extent, finding) in self.reference(used, place, from) {
-                let aligned = alignment.get_or_insert_with(|| Alignment::of(node, self.source));
+                let aligned = alignment.get_or_insert_with(|| Alignment::of(node, self.sources));
                 let at = aligned.place(extent);
                 self.findings.push(finding.at(at).pointer(pointer));
             }
@@ -101,6 +101,9 @@ impl Check<'_> {
         let Use { path, standing } = used;
         let guarded = standing.guarded;
         let root = path.root.as_str();
+        if self.bindings.at_load && root != "env" {
+            return Self::unseen_at_load(path, *standing);
+        }
         if standing.element {
             let fixed = FIXED_ROOTS.contains(&root);
             return if fixed { self.rooted(path, guarded, from) } else { Vec::new() };
@@ -190,6 +193,20 @@ impl Check<'_> {
                     None => (),
                 }
                 self.imply(&format!("global_vars.{name}"), extent)
+            }
+            ("env", Some((name, extent))) => {
+                if !self.bindings.at_load {
+                    self.bindings.environment.insert(name.to_owned());
+                }
+                let fine = guarded
+                    || self.bindings.unset.contains(name)
+                    || self.bindings.empty_when_missing
+                    || self.loader.variable(name).is_some();
+                if fine { Vec::new() } else { vec![(extent, unset(name))] }
+            }
+            ("env", None) => {
+                let text = "`env` needs the name of a variable";
+                vec![(path.extent, Finding::error(Code(314), text))]
             }
             ("workflow", Some((name, extent))) => {
                 if self.known.facts.contains(&name) {

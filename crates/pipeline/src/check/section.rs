@@ -37,13 +37,13 @@ pub(crate) struct Section<'n> {
 }
 
 /// A key as a step of a JSON pointer.
-fn pointer_step(key: &str) -> String {
+pub(super) fn pointer_step(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 
 impl<'n> Section<'n> {
     /// The map `node`, or none when it is no map.
-    pub(super) fn of(node: &'n Node, pointer: &str, prefix: &str, whole: &str) -> Option<Self> {
+    pub(crate) fn of(node: &'n Node, pointer: &str, prefix: &str, whole: &str) -> Option<Self> {
         node.as_map().map(|entries| Self {
             extent: node.extent,
             entries,
@@ -73,7 +73,7 @@ impl<'n> Section<'n> {
         Self { whole: whole.to_owned(), owner: whole.to_owned(), ..self }
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&'n Entry> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'n Entry> {
         match &self.index {
             Some(index) => index.get(key).map(|place| &self.entries[*place]),
             None => self.entries.iter().find(|entry| entry.key == key),
@@ -108,13 +108,16 @@ impl<'n> Section<'n> {
     }
 
     /// The wrong type of `key`.
-    pub(super) fn wrong_type(&self, key: &str, wanted: &str) -> Finding {
+    pub(crate) fn wrong_type(&self, key: &str, wanted: &str) -> Finding {
         self.fault(203, key, format!("{} must be {wanted}", self.path_of(key)))
     }
 
-    /// The first place of the map: its first key, which is on a line of its own.
+    /// The first place of the map: its first key, which is on a line of its own. Of a map that was
+    /// put together, its first key in the uppermost document.
     pub(super) fn start(&self) -> Extent {
-        self.entries.first().map_or(self.extent, |entry| entry.key_extent)
+        let own = |entry: &&Entry| self.extent.holds(entry.key_extent);
+        let first = self.entries.iter().find(own).or(self.entries.first());
+        first.map_or(self.extent, |entry| entry.key_extent)
     }
 }
 
@@ -179,7 +182,7 @@ impl Check<'_> {
 }
 
 /// `500ms`, `90s`, `5m`, `1.5h`, `1d`, in milliseconds.
-pub(super) fn duration_text(text: &str) -> Option<f64> {
+pub(crate) fn duration_text(text: &str) -> Option<f64> {
     let text = text.trim();
     let split = text.find(|c: char| c.is_ascii_alphabetic())?;
     let unit = match &text[split..] {

@@ -114,13 +114,15 @@ impl Check<'_> {
         }
         let retry = self.retry(&section).or(policies.retry);
         let retry = retry.unwrap_or_else(|| defaults.retry.over(usual));
-        let line = self.source.position(section.start().start).line;
-        let location = Location { file: self.file.to_owned(), line };
+        let start = section.start();
+        let line = self.sources.span(start).start.line;
+        let file = self.sources.name(self.sources.file_of(start)).to_string();
+        let location = Location { file, line };
         condition_fits.then_some(())?;
         Some(Step {
             name: name?,
             type_name: type_name?.to_owned(),
-            location,
+            location: Some(location),
             condition: parsed,
             continue_on_error: on_error == OnError::Continue,
             skip_on_error: on_error == OnError::Skip,
@@ -131,7 +133,7 @@ impl Check<'_> {
             output_to_global,
             clear_vars,
             output_to_file,
-            effects,
+            effects: effects.or(kind.as_ref().and_then(StepKind::effects)),
             kind: kind?,
         })
     }
@@ -246,6 +248,7 @@ impl Check<'_> {
                 let options = options.over(defaults.gemini.clone());
                 chat(ProviderKind::Gemini, prompt, options)
             }
+            "file_ops" => self.file_ops(section, from).map(StepKind::FileOps),
             _ => self.echo(section, from).map(StepKind::Echo),
         }
     }

@@ -19,7 +19,8 @@ impl Check<'_> {
         pointer: &str,
         from: Standpoint<'_>,
     ) -> Option<Template> {
-        let text = node.as_text()?;
+        let Content::Text { value: text, .. } = node.source() else { return None };
+        self.bound_later(node);
         let missing = self.lenient.missing_hole();
         let prose = matches!(missing, MissingHole::Literal | MissingHole::Legacy);
         let calls = self.lenient.is("unknown_functions", "literal");
@@ -54,7 +55,7 @@ impl Check<'_> {
         pointer: &str,
         from: Standpoint<'_>,
     ) -> Option<TemplateTree> {
-        Some(match &node.content {
+        Some(match node.source() {
             Content::Null => TemplateTree::Null,
             Content::Bool(value) => TemplateTree::Bool(*value),
             Content::Number(number) => TemplateTree::Number(number.clone()),
@@ -91,7 +92,7 @@ impl Check<'_> {
         code: u16,
         errors: Vec<SyntaxError>,
     ) {
-        let alignment = Alignment::of(node, self.source);
+        let alignment = Alignment::of(node, self.sources);
         for error in errors {
             self.findings.push(
                 Finding::error(error.code.unwrap_or(Code(code)), error.message)

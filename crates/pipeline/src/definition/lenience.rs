@@ -30,10 +30,14 @@ pub(crate) const LEEWAYS: &[Leeway] = &[
     leeway(UNDECIDED, &["legacy", "error"], "error"),
     leeway("missing_files", &["preflight", "at_use"], "preflight"),
     leeway("read_outside_roots", &["false", "true"], "false"),
+    leeway(MISSING_ENV, &["error", "empty"], "error"),
 ];
 
 /// Its default depends on the language of the document, so it has a field of its own.
 pub(crate) const UNDECIDED: &str = "undecided_conditions";
+
+/// It is recorded with the names of the environment.
+const MISSING_ENV: &str = "missing_env";
 
 /// What a command line or a host says about leniency. It is stronger than the document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,6 +97,12 @@ impl Leniency {
         })?;
         self.options.insert(name, found);
         Ok(self)
+    }
+
+    /// Whether variables of the environment may be missing when the document says so.
+    pub(crate) fn lets_environment_be_empty(&self) -> bool {
+        let leeway = LEEWAYS.iter().find(|leeway| leeway.name == MISSING_ENV);
+        leeway.and_then(|leeway| self.value(leeway)) != Some("error")
     }
 
     fn value(&self, leeway: &Leeway) -> Option<&'static str> {

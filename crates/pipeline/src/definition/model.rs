@@ -9,7 +9,7 @@ use perennial_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{DocumentFiles, Effects, Input, Lenience, Nested, Ordered, OutputFile, Part};
+use super::{DocumentFiles, Effects, FileOps, Input, Lenience, Nested, Ordered, OutputFile, Part};
 use crate::expression::{Condition, Template, TemplateTree, Undecided};
 
 /// A workflow with all defaults applied.
@@ -18,6 +18,8 @@ use crate::expression::{Condition, Template, TemplateTree, Undecided};
 pub(crate) struct Model {
     pub(crate) language: u32,
     pub(crate) name: String,
+    /// As it was named; no part of what is hashed, nor are the places of steps.
+    #[serde(default, skip_serializing)]
     pub(crate) file: String,
     /// What `workflow.…` reads: name, version, metadata, variables and the like.
     pub(crate) facts: Ordered,
@@ -31,6 +33,12 @@ pub(crate) struct Model {
     /// What the inputs have to satisfy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) input_schema: Option<Ordered>,
+    /// Names of the variables of the environment that a run reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) environment: Vec<String>,
+    /// Whether those that are not set are empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) empty_when_missing: bool,
     #[serde(default, skip_serializing_if = "DocumentFiles::is_default")]
     pub(crate) files: DocumentFiles,
     pub(crate) inputs: Vec<Input>,
@@ -51,13 +59,28 @@ impl Model {
     }
 }
 
+impl Model {
+    /// Puts its steps where `places` says, in the order of [`Self::all_steps`].
+    pub(crate) fn place(&mut self, places: &mut dyn Iterator<Item = Option<Location>>) {
+        for step in &mut self.steps {
+            if let Some(place) = places.next() {
+                step.location = place;
+            }
+            if let StepKind::Pipeline(nested) = &mut step.kind {
+                nested.child.place(places);
+            }
+        }
+    }
+}
+
 /// One step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Step {
     pub(crate) name: String,
     pub(crate) type_name: String,
-    pub(crate) location: Location,
+    #[serde(default, skip_serializing)]
+    pub(crate) location: Option<Location>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) condition: Option<Condition>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -108,6 +131,14 @@ pub(crate) struct Location {
     pub(crate) line: usize,
 }
 
+impl Location {
+    /// Reads what it is shown as.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let (file, line) = text.rsplit_once(':')?;
+        Some(Self { file: file.to_owned(), line: line.parse().ok()? })
+    }
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file, self.line)
@@ -121,6 +152,7 @@ pub(crate) enum StepKind {
     Echo(Echo),
     SetVariable(Assign),
     Chat(Chat),
+    FileOps(FileOps),
     Pipeline(Nested),
 }
 
@@ -317,8 +349,17 @@ impl StepKind {
     /// The provider it calls.
     pub(crate) fn provider(&self) -> Option<ProviderKind> {
         match self {
-            Self::Echo(_) | Self::SetVariable(_) | Self::Pipeline(_) => None,
+            Self::Echo(_) | Self::SetVariable(_) | Self::FileOps(_) | Self::Pipeline(_) => None,
             Self::Chat(chat) => Some(chat.provider),
+        }
+    }
+
+    /// What a step of this kind touches, where that is anything.
+    pub(crate) fn effects(&self) -> Option<Effects> {
+        match self {
+            Self::FileOps(ops) => Some(ops.operation.effects()),
+            Self::Pipeline(nested) => nested.effects(),
+            Self::Echo(_) | Self::SetVariable(_) | Self::Chat(_) => None,
         }
     }
 }
@@ -333,7 +374,10 @@ impl Step {
     pub(crate) fn nested(&self) -> Option<&Nested> {
         match &self.kind {
             StepKind::Pipeline(nested) => Some(nested),
-            StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Chat(_) => None,
+            StepKind::Echo(_)
+            | StepKind::SetVariable(_)
+            | StepKind::FileOps(_)
+            | StepKind::Chat(_) => None,
         }
     }
 
@@ -353,6 +397,7 @@ impl Step {
             }
             // Of a pipeline, only its opening and its closing: its steps have their own.
             StepKind::SetVariable(_) | StepKind::Pipeline(_) => Duration::from_secs(60),
+            StepKind::FileOps(_) => Duration::from_secs(300),
             StepKind::Chat(chat) => {
                 let call = chat.options.call_within();
                 let pauses = Duration::from_millis(self.retry.cap_ms);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Model, Ordered};
+use super::{Effects, Model, Ordered, Step};
 use crate::expression::TemplateTree;
 
 /// A pipeline inside a step, and what passes between it and the pipeline around it.
@@ -34,6 +34,15 @@ pub(crate) struct Nested {
     pub(crate) capture_errors: bool,
     #[serde(default, skip_serializing_if = "OnTimeout::is_graceful")]
     pub(crate) on_timeout: OnTimeout,
+}
+
+impl Nested {
+    /// What its steps touch together (YR-12): the strongest of it.
+    pub(crate) fn effects(&self) -> Option<Effects> {
+        let each = |step: &Step| step.effects.filter(|effects| *effects != Effects::None);
+        let all: Vec<Effects> = self.child.steps.iter().filter_map(each).collect();
+        if all.contains(&Effects::Write) { Some(Effects::Write) } else { all.first().copied() }
+    }
 }
 
 /// One output of a child.

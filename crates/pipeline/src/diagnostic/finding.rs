@@ -1,9 +1,10 @@
 //! What the checks find, before lines and columns are computed for what is shown.
 
-use std::sync::Arc;
-
 use super::{Code, Diagnostic, Excerpt, Related, Severity};
-use crate::source::{Extent, SourceText};
+use crate::{
+    environment::looks_secret,
+    source::{Extent, Sources},
+};
 
 /// Diagnostics shown for one file; the rest is counted.
 const SHOWN_MAX: usize = 200;
@@ -76,39 +77,50 @@ impl Finding {
         self
     }
 
-    fn shown(self, file: &Arc<str>, source: &SourceText) -> Diagnostic {
+    fn shown(self, sources: &Sources) -> Diagnostic {
         Diagnostic {
             code: self.code,
             severity: self.severity,
             message: self.message,
             hint: self.hint,
-            file: file.clone(),
+            file: sources.name(sources.file_of(self.extent)),
             pointer: self.pointer,
-            span: Some(source.span(self.extent)),
-            excerpt: Some(excerpt(source, self.extent, self.label)),
+            span: Some(sources.span(self.extent)),
+            excerpt: Some(excerpt(sources, self.extent, self.label)),
             related: self
                 .related
                 .into_iter()
                 .map(|(message, extent)| Related {
                     message,
-                    span: source.span(extent),
-                    excerpt: excerpt(source, extent, None),
+                    file: sources.name(sources.file_of(extent)),
+                    span: sources.span(extent),
+                    excerpt: excerpt(sources, extent, None),
                 })
                 .collect(),
         }
     }
 }
 
-fn excerpt(source: &SourceText, extent: Extent, label: Option<String>) -> Excerpt {
-    let start = source.position(extent.start);
-    let line = source.line(start.line);
+fn excerpt(sources: &Sources, extent: Extent, label: Option<String>) -> Excerpt {
+    let start = sources.span(extent).start;
+    let line = sources.line(extent, start.line);
     let fits = line.len() <= EXCERPT_MAX;
     let skipped = if fits { 0 } else { (start.column - 1).saturating_sub(EXCERPT_MAX / 2) };
-    let text = line.chars().skip(skipped).take(EXCERPT_MAX).collect();
+    let text = masked(line).chars().skip(skipped).take(EXCERPT_MAX).collect();
     Excerpt { text, skipped, label }
 }
 
-/// All that was found in one file.
+/// `line` with a star for every character of what looks like a secret.
+fn masked(line: &str) -> String {
+    let mut shown = line.to_owned();
+    while let Some(found) = looks_secret(&shown) {
+        let stars = "*".repeat(found.end - found.start);
+        shown.replace_range(found.start..found.end, &stars);
+    }
+    shown
+}
+
+/// All that was found in the files of a definition.
 #[derive(Debug, Default)]
 pub(crate) struct Findings(Vec<Finding>);
 
@@ -126,24 +138,39 @@ impl Findings {
         self.0.iter().any(|finding| finding.severity == Severity::Error)
     }
 
-    /// Ordered by place, and cut (YF-17); what is left out is counted in a last note.
-    pub(crate) fn report(mut self, file: &Arc<str>, source: &SourceText) -> Vec<Diagnostic> {
+    /// Takes over what was found in a file that begins `base` bytes behind the first one.
+    pub(crate) fn adopt(&mut self, found: Self, base: usize) {
+        self.0.extend(found.0.into_iter().map(|mut finding| {
+            finding.extent = finding.extent.shifted(base);
+            for (_, extent) in &mut finding.related {
+                *extent = extent.shifted(base);
+            }
+            finding
+        }));
+    }
+
+    /// Ordered by file and place, and cut (YF-17); what is left out of a file is counted in a last
+    /// line about it.
+    pub(crate) fn report(mut self, sources: &Sources) -> Vec<Diagnostic> {
         self.0.sort_by_key(|finding| (finding.extent, finding.severity));
-        let rest = self.0.split_off(self.0.len().min(SHOWN_MAX));
-        let mut report: Vec<Diagnostic> =
-            self.0.into_iter().map(|finding| finding.shown(file, source)).collect();
-        if let Some(worst) = rest.iter().min_by_key(|finding| finding.severity) {
-            report.push(Diagnostic {
-                code: worst.code,
-                severity: worst.severity,
-                message: format!("{} more diagnostics in this file are not shown", rest.len()),
-                hint: None,
-                file: file.clone(),
-                pointer: String::new(),
-                span: None,
-                excerpt: None,
-                related: Vec::new(),
-            });
+        let mut report = Vec::new();
+        let file = |finding: &Finding| sources.file_of(finding.extent);
+        for of_file in self.0.chunk_by(|one, next| file(one) == file(next)) {
+            let (shown, rest) = of_file.split_at(of_file.len().min(SHOWN_MAX));
+            report.extend(shown.iter().map(|finding| finding.clone().shown(sources)));
+            if let Some(worst) = rest.iter().min_by_key(|finding| finding.severity) {
+                report.push(Diagnostic {
+                    code: worst.code,
+                    severity: worst.severity,
+                    message: format!("{} more diagnostics in this file are not shown", rest.len()),
+                    hint: None,
+                    file: sources.name(sources.file_of(worst.extent)),
+                    pointer: String::new(),
+                    span: None,
+                    excerpt: None,
+                    related: Vec::new(),
+                });
+            }
         }
         report
     }

@@ -33,6 +33,7 @@ fn diagnostic_json(shown: &Diagnostic) -> Value {
         "excerpt": shown.excerpt.as_ref().map(|excerpt| &excerpt.text),
         "related": shown.related.iter().map(|related| json!({
             "message": related.message,
+            "file": &*related.file,
             "span": related.span,
             "excerpt": related.excerpt.text,
         })).collect::<Vec<_>>(),

@@ -23,12 +23,13 @@ pub fn render(diagnostic: &Diagnostic, colour: bool) -> String {
         paint.strong(&format!("{}[{}]", diagnostic.severity.name(), diagnostic.code)),
         visible(&diagnostic.message),
     );
-    let mut place = |span: &Span, excerpt: &Excerpt, heading: Option<&str>| {
+    let mut place = |file: &str, span: &Span, excerpt: &Excerpt, heading: Option<&str>| {
         if let Some(heading) = heading {
+            let heading = visible(heading);
             let _ = writeln!(out, "{margin} = {}: {heading}", paint.faint("note"));
         }
         let (line, column) = (span.start.line, span.start.column);
-        let _ = writeln!(out, "{margin}{} {}:{line}:{column}", paint.faint("-->"), diagnostic.file);
+        let _ = writeln!(out, "{margin}{} {}:{line}:{column}", paint.faint("-->"), visible(file));
         let bar = paint.faint("|");
         let (before, carets) = carets(span, excerpt);
         let text = visible(&excerpt.text);
@@ -40,10 +41,10 @@ pub fn render(diagnostic: &Diagnostic, colour: bool) -> String {
         let _ = writeln!(out, "{margin} {bar} {before}{marks}");
     };
     if let (Some(span), Some(excerpt)) = (&diagnostic.span, &diagnostic.excerpt) {
-        place(span, excerpt, None);
+        place(&diagnostic.file, span, excerpt, None);
     }
     for related in &diagnostic.related {
-        place(&related.span, &related.excerpt, Some(&related.message));
+        place(&related.file, &related.span, &related.excerpt, Some(&related.message));
     }
     if let Some(hint) = &diagnostic.hint {
         let _ = writeln!(out, "{margin} = hint: {}", visible(hint));

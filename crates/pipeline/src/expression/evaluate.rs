@@ -63,6 +63,12 @@ pub(crate) trait Names {
 
     fn warn(&self, text: String);
 
+    /// The text of a variable of the environment, when it is set.
+    fn variable(&self, name: &str) -> Option<String> {
+        let _ = name;
+        None
+    }
+
     fn undecided(&self) -> Undecided;
 
     /// What stands for a hole whose value is missing.
@@ -149,6 +155,7 @@ impl<'n> Evaluator<'n> {
                 template.text_at(self.names, self.place).map(text).map_err(undecided)
             }
             Expression::Path(path) => self.path(path, at),
+            Expression::Variable(variable) => variable.value(self.names).map(Cow::Owned),
             Expression::Inside { of, segments } => {
                 let value = self.value(of, at)?;
                 self.follow(value, segments, "the value in brackets", at)

@@ -2,11 +2,13 @@
 
 mod format;
 mod list;
+mod listing;
 mod number;
 mod record;
 mod text;
 mod time;
 
+pub use listing::{FunctionEntry, functions};
 use serde_json::Value;
 
 use super::{
@@ -15,6 +17,7 @@ use super::{
     value::{Trouble, numeric, type_of},
 };
 use crate::spelling;
+pub use format::yaml_text;
 
 /// A function.
 #[derive(Debug)]

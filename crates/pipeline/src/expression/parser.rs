@@ -191,6 +191,14 @@ impl<'t> Parser<'t> {
         Ok((std::mem::replace(&mut self.token, token), extent))
     }
 
+    /// Goes on behind a word, whose end is at `end`.
+    fn resume_at(&mut self, end: usize) -> Result<(), SyntaxError> {
+        self.lexer.back_to(end);
+        self.advance()?;
+        self.behind = end;
+        Ok(())
+    }
+
     /// The token behind the present one.
     fn ahead(&mut self) -> Token {
         self.tokens += 1;

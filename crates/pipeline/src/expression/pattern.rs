@@ -18,7 +18,7 @@ pub(crate) struct Pattern {
 
 /// The search took more than a million steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooManySteps;
+pub(crate) struct TooManySteps;
 
 impl Pattern {
     /// Compiles `source`.
@@ -26,7 +26,7 @@ impl Pattern {
     /// # Errors
     ///
     /// What is wrong with it.
-    pub(super) fn new(source: &str) -> Result<Self, String> {
+    pub(crate) fn new(source: &str) -> Result<Self, String> {
         let regex = RegexBuilder::new(source)
             .backtrack_limit(STEPS_MAX)
             .delegate_size_limit(COMPILED_BYTES_MAX)
@@ -35,12 +35,25 @@ impl Pattern {
         Ok(Self { source: source.to_owned(), regex: Arc::new(regex) })
     }
 
+    /// `text` with `replacement` for all that is found; `$1` is a group.
+    ///
+    /// # Errors
+    ///
+    /// When the bound is reached first.
+    pub(crate) fn replace<'t>(
+        &self,
+        text: &'t str,
+        replacement: &str,
+    ) -> Result<std::borrow::Cow<'t, str>, TooManySteps> {
+        self.regex.try_replacen(text, 0, replacement).map_err(|_| TooManySteps)
+    }
+
     /// Whether it is found anywhere in `text`.
     ///
     /// # Errors
     ///
     /// When the bound is reached first.
-    pub(super) fn is_in(&self, text: &str) -> Result<bool, TooManySteps> {
+    pub(crate) fn is_in(&self, text: &str) -> Result<bool, TooManySteps> {
         self.regex.is_match(text).map_err(|_| TooManySteps)
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::{
-    Template,
+    Template, Variable,
     function::{Function, Work},
     pattern::Pattern,
 };
@@ -20,6 +20,8 @@ pub(crate) enum Expression {
     /// A quoted text with holes, in conditions.
     Text(Template),
     Path(Path),
+    /// `${NAME}`.
+    Variable(Box<Variable>),
     /// What follows a value that is no name: `(a ?? b).c`, `first(l)[0]`.
     Inside {
         of: Box<Expression>,
@@ -244,6 +246,7 @@ impl Expression {
                 see(Part::Path(path), standing);
                 path.segments.iter().for_each(|segment| segment.parts(standing, see));
             }
+            Self::Variable(variable) => variable.parts(standing, see),
             Self::Inside { of, segments } => {
                 of.parts(standing, see);
                 segments.iter().for_each(|segment| segment.parts(standing, see));
@@ -300,6 +303,13 @@ fn each_but_last_guarded<'e>(
     let last = parts.len().saturating_sub(1);
     for (place, part) in parts.enumerate() {
         part.parts(Standing { guarded: standing.guarded || place < last, ..standing }, see);
+    }
+}
+
+impl Variable {
+    pub(super) fn parts<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(Part<'e>, Standing)) {
+        let guarded = standing.guarded || self.has_default();
+        see(Part::Path(&self.path), Standing { guarded, ..standing });
     }
 }
 

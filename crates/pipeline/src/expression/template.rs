@@ -4,12 +4,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Number, Value};
 
 use super::{
-    Expression, Names, Path, Place, Stop, SyntaxError, evaluate,
-    parser::{self, Ground},
+    Expression, Names, Path, Place, Stop, SyntaxError, Variable, evaluate,
+    parser::{self, Ground, Origin},
     syntax::{Part, Standing, only_paths},
     to_text,
 };
-use crate::source::Extent;
+use crate::{environment, source::Extent};
 
 /// A text with holes, kept with the text it was read from.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,7 @@ enum Piece {
     Text(String),
     /// An expression, and where it stands in the source, braces included.
     Hole(Expression, Extent),
+    Variable(Variable),
 }
 
 impl Template {
@@ -77,24 +78,20 @@ impl Template {
 
     /// The pieces of `source`, and what is wrong with its holes, each with where it opens.
     fn read(source: &str, ground: Ground) -> (Self, Vec<(usize, SyntaxError)>) {
-        let mut pieces = Vec::new();
+        let mut pieces = Pieces::default();
         let mut errors = Vec::new();
-        let mut text = String::new();
         let mut at = 0;
         while let Some(found) = source[at..].find("{{") {
             let open = at + found;
             if source[at..open].ends_with('\\') {
-                text.push_str(&source[at..open - 1]);
-                text.push_str("{{");
+                pieces.text(source, at, open - 1, ground.origin);
+                pieces.literal("{{");
                 at = open + 2;
                 continue;
             }
-            text.push_str(&source[at..open]);
+            pieces.text(source, at, open, ground.origin);
             match parser::parse_hole(source, open + 2, ground) {
                 Ok((expression, behind)) => {
-                    if !text.is_empty() {
-                        pieces.push(Piece::Text(std::mem::take(&mut text)));
-                    }
                     pieces.push(Piece::Hole(expression, Extent::new(open, behind)));
                     at = behind;
                 }
@@ -111,11 +108,24 @@ impl Template {
                 }
             }
         }
-        text.push_str(&source[at..]);
-        if !text.is_empty() {
-            pieces.push(Piece::Text(text));
-        }
-        (Self { source: source.to_owned(), pieces }, errors)
+        pieces.text(source, at, source.len(), ground.origin);
+        (Self { source: source.to_owned(), pieces: pieces.finish() }, errors)
+    }
+
+    /// A text in which variables of the environment are replaced, and nothing else.
+    pub(crate) fn plain(source: &str) -> Self {
+        Self::without_holes(source, Origin::default())
+    }
+
+    pub(super) fn without_holes(source: &str, origin: Origin) -> Self {
+        let mut pieces = Pieces::default();
+        pieces.text(source, 0, source.len(), origin);
+        Self { source: source.to_owned(), pieces: pieces.finish() }
+    }
+
+    /// The text it was read from.
+    pub(crate) fn shown(&self) -> &str {
+        &self.source
     }
 
     pub(crate) fn paths<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(&'e Path, Standing)) {
@@ -124,8 +134,10 @@ impl Template {
 
     pub(super) fn parts<'e>(&'e self, standing: Standing, see: &mut dyn FnMut(Part<'e>, Standing)) {
         for piece in &self.pieces {
-            if let Piece::Hole(expression, _) = piece {
-                expression.parts(standing, see);
+            match piece {
+                Piece::Text(_) => (),
+                Piece::Hole(expression, _) => expression.parts(standing, see),
+                Piece::Variable(variable) => variable.parts(standing, see),
             }
         }
     }
@@ -138,7 +150,7 @@ impl Template {
     /// What stands in its holes.
     pub(crate) fn holes(&self) -> impl Iterator<Item = &Expression> {
         self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Text(_) => None,
+            Piece::Text(_) | Piece::Variable(_) => None,
             Piece::Hole(expression, _) => Some(expression),
         })
     }
@@ -149,6 +161,9 @@ impl Template {
     ///
     /// The first value that is missing.
     pub(crate) fn value(&self, names: &dyn Names) -> Result<Value, Stop> {
+        if let [Piece::Variable(variable)] = self.pieces.as_slice() {
+            return variable.value(names);
+        }
         if let Some(hole) = self.only_hole() {
             return match self.evaluate(hole, names, Place::Template)? {
                 Ok(value) => Ok(value),
@@ -179,6 +194,7 @@ impl Template {
                         Err(text) => out.push_str(&text),
                     }
                 }
+                Piece::Variable(variable) => out.push_str(&variable.text(names)?),
             }
         }
         Ok(out)
@@ -207,12 +223,53 @@ impl Template {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) if text.trim().is_empty() => (),
-                Piece::Text(_) => return None,
+                Piece::Text(_) | Piece::Variable(_) => return None,
                 Piece::Hole(..) if only.is_some() => return None,
                 Piece::Hole(expression, at) => only = Some((expression, *at)),
             }
         }
         only
+    }
+}
+
+/// Pieces of a text that is read from the left.
+#[derive(Default)]
+struct Pieces {
+    done: Vec<Piece>,
+    text: String,
+}
+
+impl Pieces {
+    fn literal(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    fn push(&mut self, piece: Piece) {
+        if !self.text.is_empty() {
+            self.done.push(Piece::Text(std::mem::take(&mut self.text)));
+        }
+        self.done.push(piece);
+    }
+
+    /// What stands between `start` and `end` of `source`, which has no holes.
+    fn text(&mut self, source: &str, start: usize, end: usize, origin: Origin) {
+        for piece in environment::pieces(&source[start..end]) {
+            match piece {
+                environment::Piece::Text(text) => self.literal(text),
+                environment::Piece::Dollar => self.literal("${"),
+                environment::Piece::Word(word) => {
+                    let place = origin.place(word.extent.shifted(start));
+                    self.push(Piece::Variable(Variable::of(word, place)));
+                }
+            }
+        }
+    }
+
+    fn finish(mut self) -> Vec<Piece> {
+        if !self.text.is_empty() {
+            self.done.push(Piece::Text(self.text));
+        }
+        self.done
     }
 }
 

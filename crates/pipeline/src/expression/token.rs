@@ -3,7 +3,10 @@
 use serde_json::Number;
 
 use super::SyntaxError;
-use crate::source::Extent;
+use crate::{
+    environment::{Word, word_at},
+    source::Extent,
+};
 
 /// A token.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +73,11 @@ impl<'t> Lexer<'t> {
     pub(super) fn back_to(&mut self, at: usize) {
         self.at = at;
         self.behind_dot = false;
+    }
+
+    /// The `${NAME}` that begins at `at`.
+    pub(super) fn word(&self, at: usize) -> Option<Word> {
+        word_at(self.text, at)
     }
 
     /// Letters, digits, `_`, and hyphens between them (YT-15).

@@ -13,11 +13,12 @@ pub(crate) const ROOTS: &[&str] = &[
     "execution_id",
     "timestamp",
     "date",
+    "env",
 ];
 
 /// Roots of the language that a later version offers.
 pub(crate) const LATER_ROOTS: &[&str] =
-    &["loop", "environment", "config", "env", "meta", "error", "task", "codebase", "system"];
+    &["loop", "environment", "config", "meta", "error", "task", "codebase", "system"];
 
 /// Operators that are words.
 pub(super) const OPERATORS: &[&str] = &[

@@ -10,11 +10,7 @@ pub(super) fn drawn(graph: &Graph) -> String {
     line(&mut out, format_args!("  graph [rankdir=TB, labelloc=t, label=\"{title}\"];"));
     out.push_str("  node [shape=box, style=\"filled,rounded\", fillcolor=\"#ffffff\", ");
     out.push_str("fontname=\"sans-serif\"];\n  edge [fontname=\"sans-serif\", fontsize=10];\n");
-    for (place, node) in graph.nodes.iter().enumerate() {
-        let fill = node.state.as_ref().map(|state| format!(", fillcolor=\"{}\"", paint(state).1));
-        let fill = fill.unwrap_or_default();
-        line(&mut out, format_args!("  s{place} [label=\"{}\"{fill}];", label(node)));
-    }
+    boxes(&mut out, graph, None, 1);
     for edge in &graph.edges {
         let lines: Vec<String> =
             wording::lines(&edge.label).iter().map(|text| escaped(text)).collect();
@@ -31,6 +27,28 @@ pub(super) fn drawn(graph: &Graph) -> String {
     }
     out.push_str("}\n");
     out
+}
+
+/// The boxes of a pipeline, those of a nested one in a frame with the step that runs it.
+fn boxes(out: &mut String, graph: &Graph, frame: Option<usize>, depth: usize) {
+    let indent = "  ".repeat(depth);
+    for (place, framed) in graph.inside(frame) {
+        let node = &graph.nodes[place];
+        let fill = node.state.as_ref().map(|state| format!(", fillcolor=\"{}\"", paint(state).1));
+        let fill = fill.unwrap_or_default();
+        let shape = format!("s{place} [label=\"{}\"{fill}];", label(node));
+        if framed {
+            line(out, format_args!("{indent}subgraph cluster_{place} {{"));
+            line(
+                out,
+                format_args!("{indent}  label=\"\"; style=rounded; color=\"#777777\"; {shape}"),
+            );
+            boxes(out, graph, Some(place), depth + 1);
+            line(out, format_args!("{indent}}}"));
+        } else {
+            line(out, format_args!("{indent}{shape}"));
+        }
+    }
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {

@@ -7,8 +7,8 @@ use super::{EdgeKind, Graph, Node, paint, wording};
 pub(super) fn drawn(graph: &Graph) -> String {
     let mut out = String::from("flowchart TD\n");
     line(&mut out, format_args!("  %% {}", escaped(&wording::plain(&graph.title))));
+    boxes(&mut out, graph, None, 1);
     for (place, node) in graph.nodes.iter().enumerate() {
-        line(&mut out, format_args!("  s{place}[\"{}\"]", label(node)));
         if let Some(state) = &node.state {
             line(&mut out, format_args!("  class s{place} {}", paint(state).0));
         }
@@ -37,6 +37,22 @@ pub(super) fn drawn(graph: &Graph) -> String {
         }
     }
     out
+}
+
+/// The boxes of a pipeline, those of a nested one in a frame with the step that runs it.
+fn boxes(out: &mut String, graph: &Graph, frame: Option<usize>, depth: usize) {
+    let indent = "  ".repeat(depth);
+    for (place, framed) in graph.inside(frame) {
+        let shape = format!("s{place}[\"{}\"]", label(&graph.nodes[place]));
+        if framed {
+            line(out, format_args!("{indent}subgraph g{place}[\" \"]"));
+            line(out, format_args!("{indent}  {shape}"));
+            boxes(out, graph, Some(place), depth + 1);
+            line(out, format_args!("{indent}end"));
+        } else {
+            line(out, format_args!("{indent}{shape}"));
+        }
+    }
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {

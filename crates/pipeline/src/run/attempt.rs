@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use perennial_core::{FailureClass, failure::Failure, run::SkipReason};
 use perennial_engine::{AttemptCx, Outcome};
+use perennial_tools::Redactor;
 use serde_json::{Map, Value};
 
 use super::{
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::{
     definition::{Assign, Echo, Step, StepKind, Write},
+    environment::redacted,
     expression::Condition,
 };
 
@@ -27,6 +29,19 @@ impl PipelineRun {
     ///
     /// The failure of the step.
     pub(super) async fn attempt(&self, cx: &AttemptCx) -> Result<Outcome, Failure> {
+        let made = self.attempted(cx).await;
+        let Some(redactor) = &self.redactor else { return made };
+        match made {
+            Ok(Outcome::Succeeded(value)) => Ok(Outcome::Succeeded(redacted(value, redactor))),
+            Ok(Outcome::Skipped { reason, record }) => {
+                Ok(Outcome::Skipped { reason, record: redacted(record, redactor) })
+            }
+            Ok(Outcome::Failed(failure)) => Ok(Outcome::Failed(harmless(failure, redactor))),
+            Err(failure) => Err(harmless(failure, redactor)),
+        }
+    }
+
+    async fn attempted(&self, cx: &AttemptCx) -> Result<Outcome, Failure> {
         let done = tree::index(&cx.done);
         let due = self.due(&cx.job, &done).ok_or_else(|| unknown_job(&cx.job))?;
         match &due.role {
@@ -34,7 +49,13 @@ impl PipelineRun {
                 let open = self.open(cx, &due, &done, *round);
                 Limits::new(&due.frames, &done, cx.now).within(open).await
             }
-            Role::Close(ended) => self.close(cx, &due, &done, ended),
+            Role::Close(ended) => match self.close(cx, &due, &done, ended)? {
+                Outcome::Succeeded(record) => {
+                    let scope = Scope::new(self, cx, &due, &done);
+                    self.left(due.step, record, &scope).await.map(Outcome::Succeeded)
+                }
+                ended @ (Outcome::Skipped { .. } | Outcome::Failed(_)) => Ok(ended),
+            },
             Role::Whole => {
                 let work = self.work(cx, &due, &done);
                 Limits::new(&due.frames, &done, cx.now).within(work).await
@@ -65,6 +86,7 @@ impl PipelineRun {
                 return self.left(step, value, &scope).await.map(Outcome::Succeeded);
             }
             StepKind::SetVariable(variables) => assign(variables, &mut scope)?,
+            StepKind::FileOps(ops) => self.operate(ops, cx, &scope).await?,
             StepKind::Chat(chat) => self.call(step, chat, cx, &scope).await?,
             // It has jobs of its own.
             StepKind::Pipeline(_) => return Err(unknown_job(&cx.job)),
@@ -75,6 +97,10 @@ impl PipelineRun {
 
     /// The record, once its value is in the file that the step names, if it names one.
     async fn left(&self, step: &Step, record: Value, scope: &Scope<'_>) -> Result<Value, Failure> {
+        let record = match &self.redactor {
+            Some(redactor) => redacted(record, redactor),
+            None => record,
+        };
         match &step.output_to_file {
             Some(file) => self.leave(step, file, record, scope).await,
             None => Ok(record),
@@ -125,6 +151,14 @@ fn own_variables(step: &Step, scope: &mut Scope<'_>) -> Result<(), Failure> {
         scope.set_own(name, value);
     }
     Ok(())
+}
+
+fn harmless(failure: Failure, redactor: &Redactor) -> Failure {
+    Failure {
+        message: redactor.redact(&failure.message),
+        detail: redacted(failure.detail, redactor),
+        ..failure
+    }
 }
 
 /// The value an `echo` step shows for failing on demand.

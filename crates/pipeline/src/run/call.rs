@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{PipelineRun, prompt::prompt, record, scope::Scope, settings::BuiltPrompt};
 use crate::{
     definition::{Chat, Step},
+    environment::redacted,
     expression::{Names, Template},
 };
 
@@ -64,7 +65,11 @@ impl PipelineRun {
                 let surroundings =
                     CallCx { within, idle, ..CallCx::new(key, cx.job.names().join("/")) };
                 let completion = complete(&*provider, request, &surroundings).await?;
-                serde_json::to_value(completion).map_err(|error| malformed(&error))
+                let reply = serde_json::to_value(completion).map_err(|error| malformed(&error))?;
+                Ok(match &self.redactor {
+                    Some(redactor) => redacted(reply, redactor),
+                    None => reply,
+                })
             })
             .await?;
         let completion =
@@ -92,12 +97,18 @@ impl PipelineRun {
             [&options.system, &options.append_system].into_iter().flatten().collect();
         let prompt = prompt(&chat.prompt, &system, scope)?;
         let model = calls.resolve(options.model.as_deref().unwrap_or(&usual.model)).to_owned();
+        let mut shown = prompt.parts.clone();
+        if let Some(redactor) = &self.redactor {
+            for part in &mut shown {
+                part.text = redactor.redact(&part.text);
+            }
+        }
         self.providers.prompted(&BuiltPrompt {
             run: &cx.run,
             job: &cx.job,
             attempt: cx.attempt,
             model: &model,
-            parts: &prompt.parts,
+            parts: &shown,
         });
         Ok(ChatRequest {
             model,

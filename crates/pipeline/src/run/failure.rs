@@ -63,7 +63,7 @@ impl Pipeline {
             panicked: failure.class == FailureClass::Panic,
             type_name: found.map(|(_, step)| step.type_name.as_str()),
             elapsed: None,
-            location: found.map(|(_, step)| step.location.to_string()),
+            location: found.and_then(|(_, step)| step.location.as_ref()).map(ToString::to_string),
             place: found.map(|(place, _)| (place + 1, self.model.steps.len())),
             run: None,
         }

@@ -81,8 +81,10 @@ impl PipelineRun {
         let written = files.write_atomic(Base::Outputs, &path, text.into_bytes()).await;
         written.map_err(|error| error.failure())?;
         // A bare value has no place for it.
-        if let (Value::Object(map), StepKind::Chat(_) | StepKind::SetVariable(_)) =
-            (&mut record, &step.kind)
+        if let (
+            Value::Object(map),
+            StepKind::Chat(_) | StepKind::SetVariable(_) | StepKind::FileOps(_),
+        ) = (&mut record, &step.kind)
         {
             map.insert("output_file".to_owned(), path.into());
         }

@@ -86,7 +86,10 @@ fn part_text(part: &Part, scope: &Scope<'_>) -> Result<Option<String>, Failure> 
         PromptPart::Static(template) => {
             Value::from(template.text(scope).map_err(|stop| stopped(&stop))?)
         }
-        PromptPart::Raw(text) => Value::from(text.as_str()),
+        PromptPart::Raw(text) => {
+            let text = Template::plain(text).text(scope).map_err(|stop| stopped(&stop))?;
+            Value::from(text)
+        }
         PromptPart::Dynamic(tree) => dynamic(&tree.value(scope).map_err(|stop| stopped(&stop))?),
         PromptPart::PreviousResponse(previous) => previous_value(previous, scope)?,
     };

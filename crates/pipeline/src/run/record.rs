@@ -182,7 +182,7 @@ fn failed_alone(step: Option<&Step>, job: &JobKey, failure: &Failure) -> Value {
             "path": job.as_str(),
             "retryable": failure.class.is_retryable(),
             "cause": failure.detail,
-            "location": step.map(|step| step.location.to_string()),
+            "location": step.and_then(|step| step.location.as_ref()).map(ToString::to_string),
         },
         "error_message": failure.message,
     });

@@ -11,6 +11,7 @@ use perennial_core::{
     run::{IdempotencyKey, JobState, RunId},
 };
 use perennial_engine::{AttemptCx, DoneJob, Warnings};
+use perennial_tools::Redactor;
 use serde_json::{Map, Value};
 
 use super::{
@@ -19,6 +20,7 @@ use super::{
 };
 use crate::{
     definition::{Assign, Cleared, MissingHole, Step, StepKind, VariableScope, Write},
+    environment::{RunEnvironment, typed},
     expression::{Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk},
 };
 
@@ -28,6 +30,10 @@ pub(super) struct Scope<'a> {
     frame: Frame<'a>,
     done: &'a Done<'a>,
     inputs: &'a Value,
+    /// What `workflow.…` reads.
+    facts: Cow<'a, Value>,
+    environment: &'a RunEnvironment,
+    redactor: Option<&'a Redactor>,
     /// Variables and constants that the document gives, and those of a parent below them.
     initial: Cow<'a, Value>,
     given: Cow<'a, Value>,
@@ -98,9 +104,9 @@ impl<'a> Scope<'a> {
         let facts = &frame.model.facts.0;
         let opened = frame.opened.as_ref().map(|opened| opened.record);
         let over = |key: &str| {
-            let own = &facts[key];
+            let own = run.bound(&facts[key]);
             let inherited = opened.and_then(|opened| opened.get(key)?.as_object());
-            let Some(inherited) = inherited else { return Cow::Borrowed(own) };
+            let Some(inherited) = inherited else { return own };
             let mut merged = inherited.clone();
             let own = own.as_object().into_iter().flatten();
             merged.extend(own.map(|(name, value)| (name.clone(), value.clone())));
@@ -113,6 +119,9 @@ impl<'a> Scope<'a> {
                 .map_or(&run.settings.inputs, |opened| opened.get("inputs").unwrap_or(&NOTHING)),
             initial: over("variables"),
             given: over("global_vars"),
+            facts: run.bound(&frame.model.facts.0),
+            environment: &run.settings.environment,
+            redactor: run.redactor.as_ref(),
             run: &cx.run,
             step: &step.name,
             attempt: cx.attempt,
@@ -302,7 +311,7 @@ impl<'a> Scope<'a> {
             _ if job.state != JobState::Succeeded => Shape::Plain,
             Some(StepKind::Chat(_)) => Shape::Reply,
             Some(StepKind::SetVariable(_)) => Shape::Assigned,
-            Some(StepKind::Echo(_)) | None => Shape::Plain,
+            Some(StepKind::Echo(_) | StepKind::FileOps(_)) | None => Shape::Plain,
         }
     }
 
@@ -310,7 +319,7 @@ impl<'a> Scope<'a> {
     pub(super) fn is_given(&self, root: &str) -> bool {
         match root {
             "inputs" | "global_vars" | "workflow" | "run_id" | "execution_id" | "timestamp"
-            | "date" => true,
+            | "date" | "env" => true,
             "steps" | "state" | "variables" => false,
             _ => self.variable(root).is_none() && self.inputs.get(root).is_some(),
         }
@@ -353,7 +362,7 @@ impl<'a> Scope<'a> {
 
     fn rooted(&self, path: &Path) -> Result<Cow<'_, Value>, Option<Vec<String>>> {
         let inside = |value: Value| walk(Cow::Owned(value), &path.segments);
-        let facts = &self.frame.model.facts.0;
+        let facts = &*self.facts;
         match path.root.as_str() {
             "steps" => match path.segments.split_first() {
                 Some((first, rest)) => {
@@ -390,6 +399,13 @@ impl<'a> Scope<'a> {
                 }
                 _ => Err(Some(["name", "attempt", "variables"].map(str::to_owned).to_vec())),
             },
+            "env" => {
+                let name = path.segments.first().and_then(Segment::field).map(|(name, _)| name);
+                match name.and_then(|name| self.environment.get(name)) {
+                    Some(text) => walk(Cow::Owned(typed(text)), &path.segments[1..]),
+                    None => Err(Some(Vec::new())),
+                }
+            }
             "timestamp" => inside(Value::from(self.timestamp.as_str())),
             "date" => inside(Value::from(self.date.as_str())),
             _ => inside(Value::from(self.run.as_str())),
@@ -474,7 +490,14 @@ impl Names for Scope<'_> {
     }
 
     fn warn(&self, text: String) {
-        self.warnings.push(&text);
+        match self.redactor {
+            Some(redactor) => self.warnings.push(&redactor.redact(&text)),
+            None => self.warnings.push(&text),
+        }
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.environment.get(name).map(str::to_owned)
     }
 
     fn missing_hole(&self) -> MissingHole {

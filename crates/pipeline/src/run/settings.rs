@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{RunDirectories, prompt::PartText};
-use crate::definition::ProviderKind;
+use crate::{definition::ProviderKind, environment::RunEnvironment};
 
 /// Gives each kind of call its provider. The mode of the run is decided behind it.
 pub trait Providers: Send + Sync + fmt::Debug + 'static {
@@ -90,6 +90,9 @@ pub struct RunSettings {
     /// Where it works; a run without cannot work on files.
     #[serde(default)]
     pub directories: Option<RunDirectories>,
+    /// Variables of the environment.
+    #[serde(default, skip_serializing_if = "RunEnvironment::is_empty")]
+    pub environment: RunEnvironment,
 }
 
 /// A value that is no settings of a run.
@@ -103,6 +106,9 @@ impl RunSettings {
         let mut value = json!({ "inputs": self.inputs, "calls": self.calls });
         if let Some(directories) = &self.directories {
             value["directories"] = json!(directories);
+        }
+        if !self.environment.is_empty() {
+            value["environment"] = json!(self.environment);
         }
         value
     }

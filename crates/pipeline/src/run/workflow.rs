@@ -1,20 +1,21 @@
 //! The engine's view: which step is next, what a failure means, and one attempt of one step.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashSet, sync::Arc, time::Duration};
 
 use perennial_core::{FailureClass, failure::Failure, retry::RetryPolicy, run::JobKey};
 use perennial_engine::{
     AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Workflow,
     workflow::BoxFuture,
 };
-use perennial_tools::files::Files;
+use perennial_tools::{Redactor, files::Files};
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::{
     Providers, RunSettings, record,
     tree::{self, Done, Due, Frame, Role},
 };
-use crate::definition::Pipeline;
+use crate::{definition::Pipeline, environment::substituted};
 
 /// A pipeline with the settings and providers of one run.
 ///
@@ -24,6 +25,8 @@ pub struct PipelineRun {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) settings: RunSettings,
     pub(super) providers: Arc<dyn Providers>,
+    /// Takes secrets out of what is recorded.
+    pub(super) redactor: Option<Redactor>,
     /// Opened by the first step that needs them.
     pub(super) files: OnceCell<Files>,
 }
@@ -35,7 +38,31 @@ impl Pipeline {
         settings: RunSettings,
         providers: Arc<dyn Providers>,
     ) -> Arc<dyn Workflow> {
-        Arc::new(PipelineRun { pipeline: self, settings, providers, files: OnceCell::new() })
+        let redactor = settings.environment.redactor();
+        let files = OnceCell::new();
+        Arc::new(PipelineRun { pipeline: self, settings, providers, redactor, files })
+    }
+}
+
+impl PipelineRun {
+    /// A value of a document, with variables of the environment in its texts.
+    pub(super) fn bound<'v>(&self, value: &'v Value) -> Cow<'v, Value> {
+        let variable = |name: &str| self.settings.environment.get(name).map(str::to_owned);
+        if names_variables(value) {
+            Cow::Owned(substituted(value, &variable))
+        } else {
+            Cow::Borrowed(value)
+        }
+    }
+}
+
+/// Whether a text in `value` may name a variable of the environment.
+fn names_variables(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Value::String(text) => text.contains("${"),
+        Value::Array(items) => items.iter().any(names_variables),
+        Value::Object(map) => map.values().any(names_variables),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::diagnostic::{Code, Finding};
 /// Deepest nesting, aliases included.
 pub(super) const DEPTH_MAX: usize = 64;
 /// Most nodes of a document, aliases and merge keys expanded.
-pub(super) const NODES_MAX: usize = 100_000;
+pub(crate) const NODES_MAX: usize = 100_000;
 /// Brackets that may stand open at once, quoted ones included: the parser's work for one token
 /// grows with them.
 const OPEN_BRACKETS_MAX: usize = 1_000;

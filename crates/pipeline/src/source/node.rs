@@ -1,23 +1,41 @@
 //! A value of a document, and where it stands.
 
+use std::mem;
+
 use serde_json::{Map, Number, Value};
 
-use super::text::{Extent, SourceText};
+use super::{files::Sources, text::Extent};
 
 /// A value with its place.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Node {
     pub(crate) extent: Extent,
     pub(crate) content: Content,
+    /// What stands in the file, when variables of the environment were put into it.
+    pub(crate) written: Option<Box<Written>>,
+}
+
+/// A text before variables of the environment were put into it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Written {
+    /// The text of the file.
+    pub(crate) source: Content,
+    /// What it means as a text, also where it reads as a number or a truth value.
+    pub(crate) text: String,
 }
 
 /// What a value is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Content {
+    #[default]
     Null,
     Bool(bool),
     Number(Number),
-    Text { value: String, block: bool, escapes: bool },
+    Text {
+        value: String,
+        block: bool,
+        escapes: bool,
+    },
     List(Vec<Node>),
     Map(Vec<Entry>),
 }
@@ -31,7 +49,19 @@ pub(crate) struct Entry {
 }
 
 impl Node {
+    pub(crate) fn of(extent: Extent, content: Content) -> Self {
+        Self { extent, content, written: None }
+    }
+
+    /// What stands in the file: what templates are read from.
+    pub(crate) fn source(&self) -> &Content {
+        self.written.as_ref().map_or(&self.content, |written| &written.source)
+    }
+
     pub(crate) fn as_text(&self) -> Option<&str> {
+        if let Some(written) = &self.written {
+            return Some(&written.text);
+        }
         if let Content::Text { value, .. } = &self.content { Some(value) } else { None }
     }
 
@@ -79,6 +109,35 @@ impl Node {
         matches!(self.content, Content::Null)
     }
 
+    /// The same tree, `by` bytes further.
+    pub(super) fn shifted(mut self, by: usize) -> Self {
+        self.extent = self.extent.shifted(by);
+        match &mut self.content {
+            Content::Null | Content::Bool(_) | Content::Number(_) | Content::Text { .. } => (),
+            Content::List(items) => {
+                for item in items {
+                    *item = mem::take(item).shifted(by);
+                }
+            }
+            Content::Map(entries) => {
+                for entry in entries {
+                    entry.key_extent = entry.key_extent.shifted(by);
+                    entry.value = mem::take(&mut entry.value).shifted(by);
+                }
+            }
+        }
+        self
+    }
+
+    /// How many values it is made of.
+    pub(crate) fn count(&self) -> usize {
+        1 + match &self.content {
+            Content::Null | Content::Bool(_) | Content::Number(_) | Content::Text { .. } => 0,
+            Content::List(items) => items.iter().map(Self::count).sum(),
+            Content::Map(entries) => entries.iter().map(|entry| entry.value.count()).sum(),
+        }
+    }
+
     /// The value without its places.
     pub(crate) fn to_value(&self) -> Value {
         match &self.content {
@@ -93,6 +152,21 @@ impl Node {
                     .map(|entry| (entry.key.clone(), entry.value.to_value()))
                     .collect::<Map<_, _>>(),
             ),
+        }
+    }
+
+    /// The value as it stands in the file, without its places.
+    pub(crate) fn to_source(&self) -> Value {
+        match self.source() {
+            Content::List(items) => items.iter().map(Self::to_source).collect(),
+            Content::Map(entries) => Value::Object(
+                entries
+                    .iter()
+                    .map(|entry| (entry.key.clone(), entry.value.to_source()))
+                    .collect::<Map<_, _>>(),
+            ),
+            Content::Text { value, .. } => Value::String(value.clone()),
+            Content::Null | Content::Bool(_) | Content::Number(_) => self.to_value(),
         }
     }
 
@@ -119,14 +193,14 @@ pub(crate) struct Alignment {
 }
 
 impl Alignment {
-    /// Aligns the text node `node` of `source`.
-    pub(crate) fn of(node: &Node, source: &SourceText) -> Self {
-        let Content::Text { value, block, escapes } = &node.content else {
+    /// Aligns the text node `node` of one of `sources`.
+    pub(crate) fn of(node: &Node, sources: &Sources) -> Self {
+        let Content::Text { value, block, escapes } = node.source() else {
             return Self { whole: node.extent, decoded: Vec::new(), raw: Vec::new() };
         };
         let visible = value.char_indices().filter(|(_, c)| !c.is_whitespace());
         let decoded = visible.map(|(at, _)| at).collect();
-        let raw_text = source.slice(node.extent);
+        let raw_text = sources.slice(node.extent);
         let raw = if *block {
             // The parser's extent of a block scalar begins behind its header.
             units(raw_text, node.extent.start, None)

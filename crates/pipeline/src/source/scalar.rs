@@ -110,7 +110,7 @@ mod tests {
 
     fn value(text: &str) -> Value {
         match resolve(text) {
-            Plain::Is(content) => Node { extent: Extent::default(), content }.to_value(),
+            Plain::Is(content) => Node::of(Extent::default(), content).to_value(),
             Plain::Inexact(number) => json!({ "inexact": number }),
             Plain::NotFinite => json!("not finite"),
         }

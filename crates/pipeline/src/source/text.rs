@@ -22,7 +22,8 @@ pub struct Span {
     pub end: Position,
 }
 
-/// A range of bytes of a text.
+/// A range of bytes of a text. In trees the bytes of all files of the definition are counted, one
+/// file behind the other, so that a range says which file it is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Extent {
     pub(crate) start: usize,
@@ -32,6 +33,16 @@ pub(crate) struct Extent {
 impl Extent {
     pub(crate) fn new(start: usize, end: usize) -> Self {
         Self { start, end: end.max(start) }
+    }
+
+    /// Whether `other` lies inside.
+    pub(crate) fn holds(self, other: Self) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+
+    /// The same range, `by` bytes further.
+    pub(crate) fn shifted(self, by: usize) -> Self {
+        Self { start: self.start + by, end: self.end + by }
     }
 
     /// The smallest extent that holds both.
@@ -127,10 +138,6 @@ impl SourceText {
         let line = self.lines.partition_point(|start| *start <= byte);
         let column = self.chars_before(byte) - self.chars_before(self.lines[line - 1]) + 1;
         Position { line, column, offset: byte + self.shift }
-    }
-
-    pub(crate) fn span(&self, extent: Extent) -> Span {
-        Span { start: self.position(extent.start), end: self.position(extent.end) }
     }
 
     /// The line number `line` (from 1) without its end.

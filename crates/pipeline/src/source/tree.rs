@@ -14,12 +14,7 @@ use crate::diagnostic::{Code, Finding, Findings, Severity};
 
 /// Parses the only document of `source`; what is wrong goes to `findings`. Without a tree, one of
 /// them is an error.
-pub(crate) fn parse(source: &SourceText, file: &str, findings: &mut Findings) -> Option<Node> {
-    parse_with(source, file, Duplicates::Fault, findings)
-}
-
-/// The same, with a decision about keys that occur twice.
-pub(crate) fn parse_with(
+pub(super) fn parse(
     source: &SourceText,
     file: &str,
     duplicates: Duplicates,
@@ -47,9 +42,10 @@ pub(crate) fn parse_with(
 }
 
 /// What a key that occurs twice in a map is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Duplicates {
     /// A fault (PL104).
+    #[default]
     Fault,
     /// Its last value.
     LastWins,
@@ -79,7 +75,7 @@ impl Builder<'_> {
             What::Scalar { text, style } => {
                 let content = self.scalar(text, *style, step.tag.as_ref(), step.extent);
                 let extent = self.trimmed(step.extent, *style);
-                Ok((Node { extent, content }, at + 1))
+                Ok((Node::of(extent, content), at + 1))
             }
             What::Alias(target) => {
                 let (node, _) = self.node(*target, depth + 1)?;
@@ -87,7 +83,7 @@ impl Builder<'_> {
             }
             What::OpenList => self.list(at, depth),
             What::OpenMap => self.map(at, depth),
-            What::Close => Ok((Node { extent: step.extent, content: Content::Null }, at + 1)),
+            What::Close => Ok((Node::of(step.extent, Content::Null), at + 1)),
         }
     }
 
@@ -103,7 +99,7 @@ impl Builder<'_> {
         }
         let last = items.last().map(|item: &Node| item.extent);
         let extent = self.collection(begin.extent, self.events.steps[next].extent, last);
-        Ok((Node { extent, content: Content::List(items) }, next + 1))
+        Ok((Node::of(extent, Content::List(items)), next + 1))
     }
 
     fn map(&mut self, at: usize, depth: usize) -> Result<(Node, usize), Finding> {
@@ -148,7 +144,7 @@ impl Builder<'_> {
         }
         let last = entries.iter().map(|entry| entry.value.extent).max_by_key(|extent| extent.end);
         let extent = self.collection(begin.extent, self.events.steps[next].extent, last);
-        Ok((Node { extent, content: Content::Map(entries) }, next + 1))
+        Ok((Node::of(extent, Content::Map(entries)), next + 1))
     }
 
     fn is_merge_key(&self, at: usize) -> bool {
@@ -317,7 +313,7 @@ mod tests {
                     \x20 o: {p: q, r: true}\n  s: |  # ü\n    two é\n    lines\n\n  t: >-\n    folded\n";
         let source = SourceText::new(text.as_bytes()).unwrap();
         let mut findings = Findings::default();
-        let root = parse(&source, "f", &mut findings).unwrap();
+        let root = parse(&source, "f", Duplicates::Fault, &mut findings).unwrap();
         assert!(!findings.has_errors());
         let mut seen = Vec::new();
         each(&root, &mut |node| {
@@ -343,6 +339,6 @@ mod tests {
         let Content::Map(entries) = &root.content else { panic!("a map") };
         let keys: Vec<&str> = entries.iter().map(|entry| source.slice(entry.key_extent)).collect();
         assert_eq!(keys, ["ä", "'k 1'", "m"]);
-        assert_eq!(source.span(root.extent).start.line, 2);
+        assert_eq!(source.position(root.extent.start).line, 2);
     }
 }

@@ -1,6 +1,14 @@
 //! A folder in which a document is run, step by step.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures_util::stream;
 use perennial_core::{
@@ -13,17 +21,18 @@ use perennial_engine::{
     AttemptCx, CallJournal, DoneJob, FailureMeans, Next, Outcome, workflow::BoxFuture,
 };
 use perennial_pipeline::{
-    CallDefaults, Pipeline, ProviderKind, Providers, Resolved, RunDirectories, RunSettings,
+    CallDefaults, Pipeline, ProviderKind, Providers, Resolved, RunDirectories, RunEnvironment,
+    RunSettings,
 };
 use perennial_tools::provider::{CallCx, Opening, Provider, ProviderEvent};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
-pub(crate) struct Folder(TempDir);
+pub(crate) struct Folder(TempDir, Arc<Journal>);
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().unwrap(), Arc::default())
     }
 
     pub(crate) fn at(&self, path: &str) -> PathBuf {
@@ -38,6 +47,11 @@ impl Folder {
 
     pub(crate) fn text(&self, path: &str) -> String {
         fs::read_to_string(self.at(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// From now on, calls have the replies that earlier ones were recorded with.
+    pub(crate) fn keep_journal(&self) {
+        self.1.replays.store(true, Ordering::SeqCst);
     }
 
     /// All files, by their paths.
@@ -70,7 +84,12 @@ impl Folder {
             allowed: Vec::new(),
         };
         let inputs = pipeline.bind_inputs(&Map::new()).unwrap();
-        let settings = RunSettings { inputs, calls, directories: Some(directories) };
+        let settings = RunSettings {
+            inputs,
+            calls,
+            directories: Some(directories),
+            environment: RunEnvironment::default(),
+        };
         // What runs was built again from what was recorded, as after a restart.
         let settings = RunSettings::from_value(&settings.to_value()).unwrap();
         let pipeline = Pipeline::revive(&pipeline.definition().bytes).unwrap();
@@ -88,7 +107,7 @@ impl Folder {
                 Arc::new(Value::Null),
                 done.clone().into(),
                 IdempotencyKey::new("w", &run, "steps", &plan.key),
-                Arc::new(Forgetful),
+                self.1.clone(),
             );
             let (state, result) = match workflow.clone().execute(cx).await {
                 Outcome::Succeeded(record) => (JobState::Succeeded, record),
@@ -146,20 +165,26 @@ impl Providers for Parrots {
     }
 }
 
-/// Every call is made.
-#[derive(Debug)]
-struct Forgetful;
+/// Every call is made, until it is told to replay.
+#[derive(Debug, Default)]
+struct Journal {
+    replays: AtomicBool,
+    replies: Mutex<BTreeMap<String, Value>>,
+}
 
-impl CallJournal for Forgetful {
+impl CallJournal for Journal {
     fn begin<'a>(
         &'a self,
-        _: &'a str,
+        name: &'a str,
         _: &'a IdempotencyKey,
     ) -> BoxFuture<'a, Result<Option<Value>, Failure>> {
-        Box::pin(async { Ok(None) })
+        let recorded = self.replies.lock().unwrap().get(name).cloned();
+        let recorded = recorded.filter(|_| self.replays.load(Ordering::SeqCst));
+        Box::pin(async { Ok(recorded) })
     }
 
-    fn record<'a>(&'a self, _: &'a str, _: Value) -> BoxFuture<'a, Result<(), Failure>> {
+    fn record<'a>(&'a self, name: &'a str, reply: Value) -> BoxFuture<'a, Result<(), Failure>> {
+        self.replies.lock().unwrap().insert(name.to_owned(), reply);
         Box::pin(async { Ok(()) })
     }
 

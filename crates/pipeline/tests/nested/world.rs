@@ -19,7 +19,9 @@ use perennial_engine::{
     AttemptCx, CallJournal, DoneJob, FailureMeans, JobPlan, Next, Outcome, Workflow,
     workflow::BoxFuture,
 };
-use perennial_pipeline::{CallDefaults, Pipeline, ProviderKind, Providers, Resolved, RunSettings};
+use perennial_pipeline::{
+    CallDefaults, Pipeline, ProviderKind, Providers, Resolved, RunEnvironment, RunSettings,
+};
 use perennial_tools::provider::{CallCx, Opening, Provider, ProviderEvent};
 use serde_json::{Map, Value, json};
 
@@ -102,7 +104,13 @@ pub(crate) fn world(document: &str, inputs: Value) -> World {
     let inputs = pipeline.bind_inputs(inputs.as_object().unwrap()).unwrap();
     World {
         definition: pipeline.definition().bytes.clone(),
-        settings: RunSettings { inputs, calls, directories: None }.to_value(),
+        settings: RunSettings {
+            inputs,
+            calls,
+            directories: None,
+            environment: RunEnvironment::default(),
+        }
+        .to_value(),
         provider: Arc::default(),
         begun: now(),
     }

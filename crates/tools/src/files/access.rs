@@ -168,7 +168,7 @@ impl<'a> Access<'a> {
         })?;
         let digest = digester.finish();
         if let Some(old) = &old {
-            if old.len() == size && self.digest(&place)? == digest {
+            if old.len() == size && self.digest_at(&place)? == digest {
                 return Ok(identity(&place.path, old, size, digest));
             }
             temp.as_file().set_permissions(old.permissions()).map_err(failed)?;
@@ -319,7 +319,16 @@ impl<'a> Access<'a> {
         Ok(())
     }
 
-    fn digest(&self, place: &Place<'_>) -> Result<Digest, FileError> {
+    /// The digest of a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn digest(&self, base: &Base, path: &str) -> Result<Digest, FileError> {
+        self.digest_at(&self.roots.place(base, path, Intent::Read)?)
+    }
+
+    fn digest_at(&self, place: &Place<'_>) -> Result<Digest, FileError> {
         let mut digester = Digester::default();
         let (mut file, _) = open(place)?;
         self.pump(&mut file, &place.path, u64::MAX, &mut |chunk| {

@@ -13,6 +13,10 @@ const ID: &str = "urn:perennial:pipeline:1";
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 /// A duration as a text, which is more than nothing.
 const DURATION: &str = r"^\s*(?=[^a-z]*[1-9])\+?([0-9]+\.?[0-9]*|\.[0-9]+)\s*(ms|s|m|h|d)\s*$";
+/// A value of the environment, where no text is asked for.
+const VARIABLE: &str = r"^\$\{[A-Z_][A-Z0-9_]*(:-[^}]*)?\}$";
+/// A choice between keys at load, in every map outside of steps.
+const CHOICE: &str = r"^\$(if|then|else)$";
 const INTEGER: &str = r"^\s*\+?[0-9]+\s*$";
 const DECIMAL: &str = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$";
 
@@ -71,12 +75,21 @@ impl Defs {
             }
         }
         let mut map = json!({ "type": "object", "properties": properties });
-        map["patternProperties"] = json!({ "^x-": true });
+        map["patternProperties"] = json!({ "^x-": true, CHOICE: true });
         map["additionalProperties"] = match tables.iter().find_map(|table| table.others) {
             Some(kind) => self.kind(kind),
             None => json!(false),
         };
-        if !required.is_empty() {
+        let bases: Vec<&str> = ["extends", "include", "$if"]
+            .into_iter()
+            .filter(|key| map["properties"].get(key).is_some())
+            .collect();
+        if !bases.is_empty() {
+            // What is missing here may stand in another document, or in a branch.
+            let elsewhere = bases.iter().map(|key| json!({ "required": [key] }));
+            let all = [json!({ "required": required })].into_iter().chain(elsewhere);
+            rules.push(json!({ "anyOf": all.collect::<Vec<_>>() }));
+        } else if !required.is_empty() {
             map["required"] = Value::Array(required);
         }
         if !rules.is_empty() {
@@ -129,10 +142,10 @@ impl Defs {
         match kind {
             Kind::Any | Kind::Tree => json!(true),
             Kind::Text | Kind::Template => json!({ "type": "string" }),
-            Kind::Bool => json!({ "type": "boolean" }),
+            Kind::Bool => or_variable(json!({ "type": "boolean" })),
             Kind::Count { least, most, texts } => {
                 let number = json!({ "type": "integer", "minimum": least, "maximum": most });
-                or_text(number, *texts, INTEGER)
+                or_variable(or_text(number, *texts, INTEGER))
             }
             Kind::Number { least, most, texts } => {
                 let mut number = json!({ "type": "number" });
@@ -140,7 +153,7 @@ impl Defs {
                     number["minimum"] = json!(least);
                     number["maximum"] = json!(most);
                 }
-                or_text(number, *texts, DECIMAL)
+                or_variable(or_text(number, *texts, DECIMAL))
             }
             Kind::Duration { unit, most_ms } => {
                 let most = most_ms / unit.millis();
@@ -151,9 +164,10 @@ impl Defs {
                 json!({ "anyOf": [
                     { "type": "number", "exclusiveMinimum": 0, "maximum": most, "description": unit },
                     { "type": "string", "pattern": DURATION },
+                    { "type": "string", "pattern": VARIABLE },
                 ] })
             }
-            Kind::OneOf { names, .. } => json!({ "type": "string", "enum": names }),
+            Kind::OneOf { names, .. } => or_variable(json!({ "type": "string", "enum": names })),
             Kind::List(each) => json!({ "type": "array", "items": self.kind(each) }),
             Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
             Kind::Map(tables) => match tables {
@@ -192,6 +206,7 @@ impl Defs {
             let name = format!("{what}.{}", variant.name);
             let shape = self.named(&name, |defs| {
                 let mut map = defs.map(variant.tables);
+                map["patternProperties"] = json!({ "^x-": true });
                 map["description"] = json!(variant.doc);
                 map
             });
@@ -233,6 +248,17 @@ const TOGETHER: &[(&str, &str)] = &[("variable", "value")];
 fn spelling_of(tables: Tables, name: &str) -> Option<&'static str> {
     let is_it = |key: &&'static Key| matches!(key.status, Status::Spelling(of) if of == name);
     tables.iter().flat_map(|table| table.keys).find(is_it).map(|key| key.name)
+}
+
+/// `shape`, or a variable of the environment that has it.
+fn or_variable(shape: Value) -> Value {
+    let variable = json!({ "type": "string", "pattern": VARIABLE });
+    let mut shapes = match shape.get("anyOf") {
+        Some(Value::Array(shapes)) => shapes.clone(),
+        Some(_) | None => vec![shape],
+    };
+    shapes.push(variable);
+    json!({ "anyOf": shapes })
 }
 
 fn or_text(number: Value, texts: bool, pattern: &str) -> Value {

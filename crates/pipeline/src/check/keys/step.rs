@@ -3,6 +3,7 @@
 use super::{
     COUNT, FREE_MAP, Keys, Kind, MILLIS, POSITIVE, SECONDS, Tables, Variant,
     chat::{CLAUDE, GEMINI},
+    files::FILE_OPS,
     key, later,
     pipeline::PIPELINE,
     spelling,
@@ -118,6 +119,7 @@ pub(in crate::check) const STEP_ONLY: Tables = &[&STEP];
 pub(in crate::check) const STEP_TYPES: &[Variant] = &[
     here("claude", &[&CLAUDE, &OWN, &STEP], "one call to Claude"),
     here("echo", &[&ECHO, &OWN, &STEP], "gives its value back"),
+    here("file_ops", &[&FILE_OPS, &OWN, &STEP], "works on files of the workspace"),
     here("gemini", &[&GEMINI, &OWN, &STEP], "one call to Gemini"),
     here("pipeline", &[&PIPELINE, &OWN, &STEP], "runs a whole pipeline as one step"),
     here("set_variable", &[&SET_VARIABLE, &STEP], "sets variables"),
@@ -133,7 +135,6 @@ pub(in crate::check) const STEP_TYPES: &[Variant] = &[
     beyond("while_loop"),
     beyond("switch"),
     beyond("data_transform"),
-    beyond("file_ops"),
     beyond("checkpoint"),
     beyond("codebase_query"),
     beyond("llm"),

@@ -62,11 +62,11 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         later("resource_limits", "budgets and limits"),
         later("safety_config", "budgets and limits"),
         later("safety", "sandbox, commands, network, paths"),
-        later("extends", "the document below this one"),
-        later("include", "documents below this one"),
-        later("$if", "a choice at load"),
-        later("$then", "what is chosen when it holds"),
-        later("$else", "what is chosen when it does not"),
+        key("extends", Kind::Text, "the document below this one"),
+        key("include", Kind::Texts, "documents between that one and this one"),
+        key("$if", Kind::Condition, "a choice at load, in any map but steps"),
+        key("$then", FREE_MAP, "keys when it holds"),
+        key("$else", FREE_MAP, "keys when it does not"),
         later("claude_auth", "credentials of Claude"),
         later("gemini_auth", "credentials of Gemini"),
         later("providers", "routing between providers"),
@@ -136,6 +136,8 @@ const fn leeway(option: usize) -> Kind {
     Kind::OneOf { names: LEEWAYS[option].values, later: &[] }
 }
 
+const MISSING_ENV: Kind = Kind::OneOf { names: &["error", "empty"], later: &[] };
+
 pub(super) const LENIENT: Keys = Keys {
     home: "`lenient`",
     keys: &[
@@ -149,7 +151,8 @@ pub(super) const LENIENT: Keys = Keys {
         key("read_outside_roots", Kind::Bool, "whether files beside the project may be read")
             .default("false"),
         later("duplicate_names", "error, last_wins"),
-        later("missing_env", "error, empty"),
+        key("missing_env", MISSING_ENV, "what `${NAME}` is when it is not set")
+            .default("\"error\""),
         later("post_processing", "warn, error"),
     ],
     others: None,

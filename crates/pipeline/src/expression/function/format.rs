@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     diagnostic::Findings,
-    source::{self, SourceText},
+    source::{SourceFile, Sources},
 };
 
 mod yaml;
@@ -27,6 +27,11 @@ pub(super) const TRANSFORMS: &[Function] = &[
     Function::new("lowercase", &[Text], Work::Values(|v| Ok(pretty(v[0]).to_lowercase().into()))),
     Function::new("uppercase", &[Text], Work::Values(|v| Ok(pretty(v[0]).to_uppercase().into()))),
 ];
+
+/// `value` as YAML, in block style.
+pub fn yaml_text(value: &Value) -> String {
+    yaml::text(value)
+}
 
 fn fault(message: String) -> Trouble {
     Trouble::Fault(Fault { code: "PL619", message })
@@ -41,12 +46,13 @@ fn json(value: &Value) -> Outcome {
 fn yaml_to_json(values: &[&Value]) -> Outcome {
     let text = pretty(values[0]);
     let refused = |why: String| fault(format!("the text is no YAML: {why}"));
-    let source = SourceText::new(text.as_bytes()).map_err(|_| refused("not UTF-8".to_owned()))?;
     let mut findings = Findings::default();
-    match source::parse(&source, "the text", &mut findings) {
+    let mut sources = Sources::default();
+    let file = sources.add(&SourceFile::new("the text", text), &mut findings);
+    match sources.tree(file) {
         Some(root) if !findings.has_errors() => Ok(pretty(&root.to_value()).into()),
         Some(_) | None => {
-            let report = findings.report(&"the text".into(), &source);
+            let report = findings.report(&sources);
             Err(refused(report.first().map(|first| first.message.clone()).unwrap_or_default()))
         }
     }

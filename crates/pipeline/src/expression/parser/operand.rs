@@ -3,7 +3,7 @@
 use serde_json::{Number, Value};
 
 use super::{
-    super::{Expression, Path, Segment, SyntaxError, Template, token::Token},
+    super::{Expression, Path, Segment, SyntaxError, Template, Variable, token::Token},
     Ground, Origin, Parser,
 };
 use crate::source::Extent;
@@ -112,6 +112,12 @@ impl Parser<'_> {
             }
             Token::Symbol("[") => Expression::List(self.items("]", Self::expression)?),
             Token::Symbol("{") => Expression::Object(self.items("}", Self::pair)?),
+            Token::Symbol("$") if self.lexer.word(extent.start).is_some() => {
+                let word = self.lexer.word(extent.start).ok_or_else(|| self.unexpected())?;
+                self.resume_at(word.extent.end)?;
+                let place = self.ground.origin.place(word.extent);
+                Expression::Variable(Box::new(Variable::of(word, place)))
+            }
             Token::Symbol(sign @ ("@" | "$")) => {
                 if self.ground.elements == 0 {
                     let text =
@@ -212,11 +218,15 @@ impl Parser<'_> {
         plain: Option<Extent>,
         extent: Extent,
     ) -> Result<Expression, SyntaxError> {
-        if !self.ground.condition || !value.contains("{{") {
+        let has_holes = self.ground.condition && value.contains("{{");
+        if !has_holes && !value.contains("${") {
             return Ok(Expression::Literal(Value::String(value)));
         }
         let origin = self.inside(plain, extent);
         let ground = Ground { condition: false, origin, ..self.ground };
+        if !has_holes {
+            return Ok(Expression::Text(Template::without_holes(&value, origin)));
+        }
         let parsed = Template::parse_on(&value, ground);
         parsed.map(Expression::Text).map_err(|mut errors| errors.swap_remove(0))
     }

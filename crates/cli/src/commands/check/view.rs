@@ -1,0 +1,108 @@
+//! What is shown of a valid file beside its diagnostics. Secrets are only ever names here.
+
+use perennial::records::{Input, Pipeline, Plan, PlannedJob, yaml_text};
+use serde_json::{Value, json};
+
+use crate::{args::CheckView, output};
+
+/// The view that was asked for, and its name in JSON; none when nothing was.
+pub(super) fn chosen(view: &CheckView, pipeline: &Pipeline) -> Option<(&'static str, Value)> {
+    if view.resolved {
+        return Some(("resolved", pipeline.resolved()));
+    }
+    if view.inputs {
+        return Some(("given", given(pipeline)));
+    }
+    view.plan.then(|| ("plan", planned(&pipeline.plan())))
+}
+
+/// Prints the view that was asked for.
+pub(super) fn print(view: &CheckView, pipeline: &Pipeline) -> anyhow::Result<()> {
+    if view.resolved {
+        output::text(&format!("{}\n", yaml_text(&pipeline.resolved())))?;
+    }
+    if view.inputs {
+        for input in pipeline.inputs() {
+            output::line(&input_line(input))?;
+        }
+        for name in pipeline.environment() {
+            output::line(&format!("{name}  environment"))?;
+        }
+    }
+    if view.plan {
+        let plan = pipeline.plan();
+        let width = plan.jobs.iter().map(|job| job.key.chars().count()).max().unwrap_or(0).min(40);
+        for (place, job) in plan.jobs.iter().enumerate() {
+            output::line(&job_line(place, job, width))?;
+        }
+    }
+    Ok(())
+}
+
+fn given(pipeline: &Pipeline) -> Value {
+    let input = |input: &Input| {
+        json!({
+            "name": input.name,
+            "type": input.kind.name(),
+            "required": input.required && input.default_value().is_none(),
+            "declared": input.declared,
+            "default": input.default_value(),
+            "description": input.description,
+        })
+    };
+    json!({
+        "inputs": pipeline.inputs().iter().map(input).collect::<Vec<_>>(),
+        "environment": pipeline.environment(),
+    })
+}
+
+fn planned(plan: &Plan) -> Value {
+    let job = |job: &PlannedJob| {
+        json!({
+            "key": job.key,
+            "type": job.type_name,
+            "after": job.after,
+            "condition": job.condition,
+            "attempts": job.attempts,
+            "within_ms": job.within_ms,
+            "continue_on_error": job.continue_on_error,
+        })
+    };
+    json!({
+        "jobs": plan.jobs.iter().map(job).collect::<Vec<_>>(),
+        "environment": plan.environment,
+        "required_inputs": plan.required_inputs,
+    })
+}
+
+fn input_line(input: &Input) -> String {
+    let mut line = format!("{}  {}", input.name, input.kind.name());
+    match input.default_value() {
+        Some(default) => line.push_str(&format!("  default {default}")),
+        None if input.required => line.push_str("  required"),
+        None => line.push_str("  optional"),
+    }
+    if let Some(description) = &input.description {
+        line.push_str(&format!("  {description}"));
+    }
+    line
+}
+
+fn job_line(place: usize, job: &PlannedJob, width: usize) -> String {
+    let attempts = if job.attempts == 1 { "attempt" } else { "attempts" };
+    let mut line = format!(
+        "{:>3}  {:width$}  {}  {} {attempts} of {} s",
+        place + 1,
+        job.key,
+        job.type_name,
+        job.attempts,
+        job.within_ms as f64 / 1_000.0,
+    );
+    if let Some(condition) = &job.condition {
+        line.push_str(&format!("  if {condition}"));
+    }
+    if job.continue_on_error {
+        line.push_str("  may fail");
+    }
+    line
+}

@@ -1,0 +1,116 @@
+//! What a run of a pipeline will do, as far as that is known before it begins (YR-1).
+
+use perennial_core::run::StepPath;
+use serde_json::{Value, json};
+
+use super::{Model, Pipeline};
+
+/// The jobs of a run, in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// One for every step.
+    pub jobs: Vec<PlannedJob>,
+    /// Names of the variables of the environment that the run reads.
+    pub environment: Vec<String>,
+    /// Names of the inputs without which it cannot start.
+    pub required_inputs: Vec<String>,
+}
+
+/// One job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedJob {
+    /// Its key: the path of its step.
+    pub key: String,
+    /// The type of the step.
+    pub type_name: String,
+    /// Keys of the jobs it waits for; the first step of a child waits for that of its parent too.
+    pub after: Vec<String>,
+    /// The condition on which it runs.
+    pub condition: Option<String>,
+    /// Most attempts.
+    pub attempts: u32,
+    /// Deadline of one attempt, in milliseconds.
+    pub within_ms: u64,
+    /// Whether the run goes on without it.
+    pub continue_on_error: bool,
+}
+
+impl Pipeline {
+    /// What its runs will do.
+    pub fn plan(&self) -> Plan {
+        let mut jobs = Vec::new();
+        planned(&self.model, &StepPath::root(), &mut jobs);
+        Plan {
+            jobs,
+            environment: self.environment().to_vec(),
+            required_inputs: self.required_inputs().into_iter().map(str::to_owned).collect(),
+        }
+    }
+
+    /// The resolved definition as a value to look at: what is hashed and run, after files were put
+    /// together and defaults applied. Values that it keeps as texts, because their order counts,
+    /// are shown as the values they are.
+    pub fn resolved(&self) -> Value {
+        let value = serde_json::to_value(&self.model).unwrap_or_default();
+        json!({
+            "digest": self.definition().digest,
+            "places": self.places(),
+            "definition": shown(value, ""),
+        })
+    }
+}
+
+/// The jobs of `model`, whose steps stand at `path`: each step before those of its child.
+fn planned(model: &Model, path: &StepPath, jobs: &mut Vec<PlannedJob>) {
+    let mut before: Option<String> = None;
+    for step in &model.steps {
+        let path = path.step(&step.name);
+        let key = path.key().to_string();
+        let within = step.attempt_within().as_millis();
+        jobs.push(PlannedJob {
+            key: key.clone(),
+            type_name: step.type_name.clone(),
+            // Steps run strictly in the order of the file (YR-10).
+            after: before.replace(key).into_iter().collect(),
+            condition: step.condition.as_ref().map(|condition| condition.shown.clone()),
+            attempts: step.retry.max_attempts,
+            within_ms: u64::try_from(within).unwrap_or(u64::MAX),
+            continue_on_error: step.continue_on_error,
+        });
+        if let Some(nested) = step.nested() {
+            planned(&nested.child, &path, jobs);
+        }
+    }
+}
+
+/// Keys whose texts hold a value.
+const KEPT_AS_TEXT: [&str; 5] = ["facts", "default", "allowed", "value", "variables"];
+
+fn shown(value: Value, key: &str) -> Value {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => value,
+        Value::String(text) if KEPT_AS_TEXT.contains(&key) => {
+            serde_json::from_str(&text).unwrap_or(Value::String(text))
+        }
+        Value::String(_) => value,
+        // Pairs of a name and a value.
+        Value::Array(items) if key == "variables" => {
+            let pair = |mut item: Value| {
+                if let Some(value) = item.get_mut(1) {
+                    *value = shown(value.take(), key);
+                }
+                item
+            };
+            items.into_iter().map(pair).collect()
+        }
+        Value::Array(items) => items.into_iter().map(|item| shown(item, "")).collect(),
+        Value::Object(map) => Value::Object(
+            map.into_iter()
+                .map(|(key, value)| {
+                    let value = shown(value, &key);
+                    (key, value)
+                })
+                .collect(),
+        ),
+    }
+}
