@@ -55,6 +55,16 @@ fn warnings_can_be_denied_and_unknown_leniency_is_a_wrong_command_line() {
 }
 
 #[test]
+fn yf_22_the_report_is_one_object_in_json() {
+    let world = World::new();
+    world.write("old.yaml", OLD);
+    let form = world.expect(3, &["check", "old.yaml", "--format", "json"]).stdout;
+    assert_eq!(form, world.expect(3, &["check", "old.yaml", "--json"]).stdout);
+    let report: serde_json::Value = serde_json::from_str(&form).unwrap();
+    assert_eq!(report["summary"]["errors"], 2);
+}
+
+#[test]
 fn the_schema_of_workflow_files_is_printed() {
     let world = World::new();
     let output = world.expect(0, &["schema"]);

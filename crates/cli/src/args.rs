@@ -179,10 +179,20 @@ pub(crate) struct CheckArgs {
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
+    /// The form of the report; json is the same as --json
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = ReportForm::Text)]
+    pub(crate) format: ReportForm,
     #[command(flatten)]
     pub(crate) view: CheckView,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// The form of a report of diagnostics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ReportForm {
+    Text,
+    Json,
 }
 
 /// What is shown of valid files.
