@@ -9,6 +9,7 @@ mod draining;
 mod failures;
 mod files;
 mod hello;
+mod leniency;
 mod looking;
 mod nested;
 mod pipe;

@@ -28,8 +28,11 @@
 //! * YV-1: records do not hold `replayed`, `attempts` and `duration_ms`, nor (YR-22)
 //!   `error.attempt`: a run that was killed and resumed leaves the same records as one that was
 //!   not. The journal has all four.
-//! * 1.7: a step's own `retry` keeps the engine's full jitter, where the language's default is
-//!   none; the key `jitter` is refused.
+//! * YS-7: `debug_info` and `telemetry` hold nothing that depends on time: `duration_ms` is in the
+//!   journal.
+//! * 1.7: `retry_on` takes names of classes; a text that is to be found in the message of a failure
+//!   is refused.
+//! * 1.9: `duplicate_names` is not in this version: a name is the key of a job, which is one.
 //! * YP-8: without `extract`, a `previous_response` part gets the value view of its step (YT-12):
 //!   of a reply its structured data, else its text, never its cost and usage.
 //! * YC-4: what expressions warn of (an undecided comparison read as false, a division by zero, an
@@ -109,8 +112,8 @@ mod uses;
 
 pub use check::{Checked, KeyEntry, StepTypeEntry, read_yaml, schema, step_types};
 pub use definition::{
-    Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
-    Plan, PlannedJob, ProviderKind,
+    Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, InvalidLeniency,
+    LANGUAGE, Leniency, Pipeline, Plan, PlannedJob, ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use environment::RunEnvironment;

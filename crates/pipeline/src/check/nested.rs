@@ -2,7 +2,7 @@
 
 use perennial_core::retry::RetryPolicy;
 
-use super::{Check, Known, Section, keys, references::Standpoint};
+use super::{Check, Known, Section, keys, policy, references::Standpoint};
 use crate::{
     definition::{Input, MEMORY_LIMIT_MB, Model, Nested, OnTimeout, Ordered, Output, WITHIN_MS},
     diagnostic::{Code, Finding, Severity},
@@ -93,11 +93,8 @@ impl Check<'_> {
             let text = "config.max_retries and retry exclude each other";
             self.findings.push(config.fault(207, "max_retries", text));
         }
-        let retry = retries.map(|retries| RetryPolicy {
-            max_attempts: retries.saturating_add(1),
-            base_ms: 1_000,
-            cap_ms: 60_000,
-        });
+        let retry = retries
+            .map(|retries| RetryPolicy { max_attempts: retries.saturating_add(1), ..policy::OWN });
         Policies { retry, continue_on_error }
     }
 
