@@ -14,6 +14,7 @@ mod looking;
 mod nested;
 mod pipe;
 mod refusals;
+mod samples;
 mod secrets;
 mod signals;
 mod stores;
