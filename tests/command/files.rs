@@ -121,3 +121,41 @@ fn yr_61_an_export_that_cannot_be_written_does_not_stop_the_run() {
     let stamped = world.entries().into_iter().filter(|path| path.starts_with("checkpoints/flow_2"));
     assert!(stamped.count() > 0, "the others are written");
 }
+
+#[test]
+fn yr_73_files_that_are_certain_to_be_needed_are_asked_for_before_the_start() {
+    let world = World::new();
+    let step = |name: &str, path: &str, more: &str| {
+        format!(
+            "  - {{name: {name}, type: claude, claude_options: {{model: m}}, prompt: [{{type: static, content: x}}, {{type: file, path: \"{path}\"{more}}}]}}\n"
+        )
+    };
+    let steps = [
+        step("a", "no.md", ""),
+        step("b", "../../outside.md", ""),
+        step("c", "workspace/made.md", ", condition: \"false\""),
+        step("d", "no-{{ date }}.md", ", condition: \"false\""),
+        step("e", "here.md", ""),
+        step("f", "parts/*.md", ""),
+    ]
+    .concat();
+    let document = |lenient: &str| {
+        format!("workflow:\n  name: flow\n  language: 1\n{lenient}  steps:\n{steps}")
+    };
+    world.write("flow.yaml", document(""));
+    world.write("here.md", "here");
+    let refused = world.expect(3, &[&["run", "flow.yaml"], &MOCK[..]].concat()).stderr;
+    for told in ["[PL520] step `a`", "[PL609] step `b`", "[PL520] step `f`"] {
+        assert!(refused.contains(told), "{told}: {refused}");
+    }
+    assert!(
+        !refused.contains("step `c`")
+            && !refused.contains("step `d`")
+            && !refused.contains("step `e`"),
+        "{refused}"
+    );
+    assert!(!world.path("perennial.db").exists());
+    world.write("flow.yaml", document("  lenient: {missing_files: at_use}\n"));
+    let failed = world.expect(1, &[&["run", "flow.yaml"], &MOCK[..]].concat()).stderr;
+    assert!(failed.contains("a failed"), "{failed}");
+}

@@ -22,7 +22,7 @@ use perennial_pipeline::{
 use perennial_store::{JobRecord, RunRecord, RunView, StoreError};
 use perennial_tools::{
     MockRules, SourceError, SourceFiles,
-    files::{ChosenDirectories, FileError},
+    files::{Access, Base, ChosenDirectories, FileError, Files, Pattern},
     read_source,
 };
 use serde_json::{Map, Value};
@@ -70,6 +70,18 @@ pub enum Preflight {
         kind: ProviderKind,
         /// Why not.
         why: Unavailable,
+    },
+    /// A file that is certain to be needed is not there, or not in an allowed place (YR-73).
+    #[error("[{code}] step `{step}` needs the file `{path}`: {why}")]
+    File {
+        /// The step.
+        step: String,
+        /// The file, as the document names it.
+        path: String,
+        /// PL520 or PL609.
+        code: &'static str,
+        /// What is wrong with it.
+        why: String,
     },
     /// Live calls need a model, and neither the step nor the configuration names one.
     #[error("step `{step}` names no model and [providers.anthropic] model is not configured")]
@@ -365,7 +377,12 @@ impl Pipelines {
             return Err(StartPipelineError::Invalid(checked.diagnostics));
         };
         let inputs = pipeline.bind_inputs(&start.inputs)?;
-        let refusals = self.preflight(&pipeline, start.mode);
+        let directories = start.directories(&pipeline)?;
+        let mut refusals = self.preflight(&pipeline, start.mode);
+        if let Some(directories) = &directories {
+            directories.directories.make()?;
+            refusals.extend(missing_files(&pipeline, directories).await?);
+        }
         if !refusals.is_empty() {
             return Err(StartPipelineError::Preflight(refusals));
         }
@@ -374,10 +391,6 @@ impl Pipelines {
         if let (ProviderMode::Mock, Some(value)) = (start.mode, &start.mocks) {
             rules = MockRules::from_value(value)?;
             digest = Some(self.keep(value).await?);
-        }
-        let directories = start.directories(&pipeline)?;
-        if let Some(directories) = &directories {
-            directories.directories.make()?;
         }
         // Another key for every run; the same for the same run.
         let key = match &start.run {
@@ -482,6 +495,48 @@ impl Pipelines {
         }
         refusals
     }
+}
+
+/// The files that are certain to be needed and cannot be had; what lies in the workspace or the outputs may be made by
+/// the run itself.
+async fn missing_files(
+    pipeline: &Pipeline,
+    directories: &RunDirectories,
+) -> Result<Vec<Preflight>, FileError> {
+    let named: Vec<(String, String)> = pipeline
+        .prompt_files()
+        .into_iter()
+        .map(|(step, path)| (step.to_owned(), path.to_owned()))
+        .collect();
+    if named.is_empty() {
+        return Ok(Vec::new());
+    }
+    let files = Files::make(directories.roots(pipeline.reads_outside_roots())).await?;
+    let own = directories.directories.clone();
+    let base = directories.documents.first().cloned().map_or(Base::Project, Base::Document);
+    let look = move |access: &Access<'_>| {
+        let mut refusals = Vec::new();
+        for (step, path) in named {
+            let place = own.project_root.join(&path);
+            let place: PathBuf = place.components().collect();
+            if place.starts_with(&own.workspace) || place.starts_with(&own.outputs) {
+                continue;
+            }
+            let is_glob = path.contains(Pattern::SIGNS);
+            let found = match access.look(&base, &path) {
+                Ok(None) if is_glob => access.glob(&base, &path).map(|found| !found.is_empty()),
+                found => found.map(|found| found.is_some()),
+            };
+            let (code, why) = match found {
+                Ok(true) => continue,
+                Ok(false) => ("PL520", "it does not exist".to_owned()),
+                Err(error) => (error.code(), error.to_string()),
+            };
+            refusals.push(Preflight::File { step, path, code, why });
+        }
+        Ok(refusals)
+    };
+    files.perform(look).await
 }
 
 /// One run of a workflow.

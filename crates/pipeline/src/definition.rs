@@ -213,6 +213,29 @@ impl Pipeline {
                 .any(|step| step.output_to_file.is_some() || step.reads_files())
     }
 
+    /// Files that are certain to be needed: those that prompts of unconditional steps name without holes, each with its
+    /// step (YR-73). None when the document says that they come later.
+    pub fn prompt_files(&self) -> Vec<(&str, &str)> {
+        let certain = |step: &&Step| step.condition.is_none() && !self.model.files.missing_at_use;
+        let mut files = Vec::new();
+        for step in self.model.steps.iter().filter(certain) {
+            let StepKind::Chat(chat) = &step.kind else { continue };
+            for part in chat.prompt.iter().filter(|part| part.condition.is_none()) {
+                if let PromptPart::File(file) = &part.yields
+                    && file.path.holes().next().is_none()
+                {
+                    files.push((step.name.as_str(), file.path.written()));
+                }
+            }
+        }
+        files
+    }
+
+    /// Whether reads may leave the allowed roots.
+    pub fn reads_outside_roots(&self) -> bool {
+        self.model.files.read_outside_roots
+    }
+
     /// When checkpoints of its runs are exported.
     pub fn exports(&self) -> Option<Exports> {
         self.model.files.exports
