@@ -8,7 +8,7 @@ const FLOW: &str = "\
 workflow:
   extends: parts/base.yaml
   name: greeting
-  $if: env.STAGE == \"prod\"
+  $if: ${STAGE:-dev} == \"prod\"
   $then: {variables: {tone: formal}}
   $else: {variables: {tone: warm}}
 ";
@@ -61,7 +61,7 @@ fn a_fault_of_an_included_file_is_told_in_that_file() {
     let world = world();
     world.write("parts/more.yaml", "workflow: {inputs: {who: {type: strin}}}\n");
     let output = world.expect(3, &["check", "flow.yaml"]);
-    assert!(output.stdout.contains("--> parts/more.yaml:1:34"), "{}", output.stdout);
+    assert!(output.stdout.contains("--> parts/more.yaml:1:33"), "{}", output.stdout);
     world.write("parts/more.yaml", "workflow: {include: [../flow.yaml]}\n");
     let output = world.expect(3, &["check", "flow.yaml"]);
     assert!(output.stdout.contains("error[PL218]"), "{}", output.stdout);

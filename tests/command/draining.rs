@@ -180,11 +180,11 @@ fn a_signal_before_anything_was_started_starts_nothing() {
     // Opens once the process has opened it to read.
     let mut pipe = fs::OpenOptions::new().write(true).open(&path).unwrap();
     signal("TERM", &process);
-    std::io::Write::write_all(
-        &mut pipe,
-        b"workflow:\n  name: w\n  steps:\n  - {name: a, type: echo}\n",
-    )
-    .unwrap();
+    let text = "workflow:\n  name: w\n  steps:\n  - {name: a, type: echo}\n";
+    // Whoever reads it once more finds a file.
+    world.write("once_more", text);
+    fs::rename(world.path("once_more"), &path).unwrap();
+    std::io::Write::write_all(&mut pipe, text.as_bytes()).unwrap();
     drop(pipe);
     let output = process.wait(SOON).unwrap();
     assert_eq!(output.status.code(), Some(143), "{output:?}");

@@ -81,8 +81,11 @@ fn the_tree_of_a_finished_run_is_the_golden_one() {
     let json = output.stdout.lines().last().unwrap().to_owned();
     // The store tells its own path, which is another one for every test.
     let folder = world.path("").canonicalize().unwrap().display().to_string();
-    let tree = from_json(&json.replace(&folder, "<folder>")).unwrap();
+    let mut tree = from_json(&json.replace(&folder, "<folder>")).unwrap();
     assert!(!tree.declared && !tree.nodes.is_empty());
+    // What the run had is on its way out: it may be there still.
+    let had = ["/perennial/runs", "/perennial/monitors", "/perennial/tasks"];
+    tree.nodes.retain(|node| !node.parent.as_deref().is_some_and(|above| had.contains(&above)));
     golden("finished_tree.txt", &plain(&stable(&tree)));
 }
 

@@ -100,3 +100,33 @@ fn a_key_that_cannot_be_sent_is_not_repeated() {
     assert_eq!(fake.calls().len(), 0);
     assert!(!world.entries().contains("perennial.db"));
 }
+
+/// YF-42: a secret of the environment that a document names is in nothing that its run leaves.
+#[test]
+fn a_secret_that_a_document_names_is_recorded_nowhere() {
+    let world = World::new();
+    world.flow(
+        "flow.yaml",
+        &format!(
+            "{{name: said, type: echo, value: 'key ${{{KEY_ENV}}}', output_to_file: said.txt}}\n\
+             {{name: kept, type: set_variable, variables: {{k: '{{{{ env.{KEY_ENV} }}}}'}}}}\n\
+             {{name: failed, type: echo, fail: true, error_message: 'bad ${{{KEY_ENV}}}'}}"
+        ),
+    );
+    let args = ["run", "flow.yaml", "--run-id", "r", "--provider-mode", "mock", "--tree"];
+    let output = world.command(&args).env("PERENNIAL_LOG", "trace").run(SOON).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:#?}");
+    let shown = world.expect(0, &["show", "r", "--json"]).stdout;
+    assert!(shown.contains("key [redacted]") && shown.contains("bad [redacted]"), "{shown}");
+    let said = fs::read(world.path("outputs/said.txt")).unwrap();
+    assert_absent("the file", &said);
+    for view in ["--resolved", "--plan", "--inputs"] {
+        let output = world.expect(0, &["check", "flow.yaml", view, "--json"]);
+        assert_absent(view, output.stdout.as_bytes());
+    }
+    for name in world.entries() {
+        if world.path(&name).is_file() {
+            assert_absent(&name, &fs::read(world.path(&name)).unwrap());
+        }
+    }
+}

@@ -49,3 +49,28 @@ fn prompts_are_shown_part_by_part_when_asked_for() {
     );
     assert!(!world.expect(0, &["run", "w.yaml", "--provider-mode", "mock"]).stderr.contains("==="));
 }
+
+#[test]
+fn a_file_of_the_project_wins_over_one_beside_the_document_with_a_warning() {
+    let world = World::new();
+    let flow = "workflow:\n  name: w\n  steps:\n    - name: ask\n      type: claude\n      prompt:\n\
+                \x20       - {type: file, path: both.md}\n        - {type: file, path: same.md}\n\
+                \x20       - {type: file, path: near.md}\n";
+    world.write("flows/w.yaml", flow);
+    world.write("both.md", "project\n");
+    world.write("flows/both.md", "document\n");
+    world.write("same.md", "same\n");
+    world.write("flows/same.md", "same\n");
+    world.write("flows/near.md", "near\n");
+    let run = ["run", "flows/w.yaml", "--provider-mode", "mock", "--show-prompts"];
+    let said = world.expect(0, &run).stderr;
+    assert!(said.contains("characters)\nproject\n--- part 2"), "{said}");
+    assert!(said.contains("! ask: both.md is that of the project root; "), "{said}");
+    assert!(!said.contains("same.md is that") && said.contains("\nnear\n"), "{said}");
+    world.write("flows/w.yaml", flow.replace("near.md", "nowhere.md"));
+    let output = world.expect(1, &run);
+    let here = world.path("nowhere.md").canonicalize().unwrap_or(world.path("nowhere.md"));
+    let near = world.path("flows/nowhere.md");
+    let tried = format!("nowhere.md (tried {} and {})", here.display(), near.display());
+    assert!(output.stderr.contains(&format!("File not found: {tried}")), "{}", output.stderr);
+}

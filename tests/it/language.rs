@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -44,7 +45,21 @@ impl Row {
         self.0.get(key).and_then(Value::as_object).cloned().unwrap_or_default()
     }
 
-    fn start(&self) -> StartPipeline {
+    /// Writes the files of the row into `folder`: texts, or bytes as a list of numbers.
+    fn write_files(&self, folder: &Path) {
+        for (name, content) in self.map("files") {
+            let byte = |byte: &Value| u8::try_from(byte.as_u64().unwrap()).unwrap();
+            let bytes = match content.as_array() {
+                Some(bytes) => bytes.iter().map(byte).collect(),
+                None => content.as_str().unwrap().as_bytes().to_vec(),
+            };
+            let path = folder.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+    }
+
+    fn start(&self, folder: &Path) -> StartPipeline {
         let mut workflow = self.map("workflow");
         if let Some(steps) = self.0.get("steps") {
             workflow.insert("steps".to_owned(), steps.clone());
@@ -53,6 +68,9 @@ impl Row {
         let document = json!({ "workflow": workflow }).to_string();
         let mut start =
             StartPipeline::document("row.yaml", document.into_bytes()).mode(ProviderMode::Mock);
+        if self.0.contains_key("files") {
+            start = start.project_root(folder);
+        }
         for (name, value) in self.map("inputs") {
             start = start.input(name, value);
         }
@@ -64,7 +82,10 @@ impl Row {
 
     /// What is different from what the row says.
     async fn differences(&self, runtime: &Runtime, prompts: &Prompts) -> Vec<String> {
-        let handle = match (runtime.pipelines().start(self.start()).await, self.0.get("refused")) {
+        let folder = tempfile::tempdir().unwrap();
+        self.write_files(folder.path());
+        let started = runtime.pipelines().start(self.start(folder.path())).await;
+        let handle = match (started, self.0.get("refused")) {
             (Ok(handle), None) => handle,
             (Ok(_), Some(codes)) => return vec![format!("started, and not refused with {codes}")],
             (Err(error), Some(codes)) => {
@@ -117,16 +138,14 @@ impl Row {
 }
 
 fn refusal(error: &StartPipelineError) -> Vec<String> {
-    match error {
-        StartPipelineError::Invalid(diagnostics) => {
-            let errors = diagnostics.iter().filter(|shown| shown.severity == Severity::Error);
-            errors.map(|shown| shown.code.to_string()).collect()
-        }
-        StartPipelineError::Inputs(errors) => {
-            errors.lines().into_iter().map(|(code, _)| code.to_string()).collect()
-        }
-        other => vec![other.to_string()],
+    if let StartPipelineError::Invalid(diagnostics) = error {
+        let errors = diagnostics.iter().filter(|shown| shown.severity == Severity::Error);
+        return errors.map(|shown| shown.code.to_string()).collect();
     }
+    if let StartPipelineError::Inputs(errors) = error {
+        return errors.lines().into_iter().map(|(code, _)| code.to_string()).collect();
+    }
+    vec![error.to_string()]
 }
 
 #[tokio::test]
@@ -146,7 +165,7 @@ async fn documents_mean_what_their_rows_say() {
     for row in rows {
         let row = Row(row.as_object().unwrap().clone());
         let known = [
-            "id", "case", "workflow", "steps", "inputs", "replies", "refused", "results",
+            "id", "files", "case", "workflow", "steps", "inputs", "replies", "refused", "results",
             "prompts", "systems", "fails", "warnings",
         ];
         assert!(row.0.keys().all(|key| known.contains(&key.as_str())), "{row:?}");
@@ -157,4 +176,45 @@ async fn documents_mean_what_their_rows_say() {
     runtime.shutdown().await;
     assert!(rows.len() > 40, "{} rows", rows.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// C-57: also when it is rewritten within the same second, at the same length.
+#[tokio::test]
+async fn a_file_is_read_anew_and_changes_the_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let prompts = Prompts::default();
+    let noted = prompts.clone();
+    let builder = Runtime::builder().store(Store::memory());
+    let runtime = builder.on_prompt(move |prompt| noted.note(prompt)).start().await.unwrap();
+    let document = "workflow:\n  name: w\n  steps:\n    - {name: ask, type: claude, \
+                    prompt: [{type: file, path: a.txt}]}\n";
+    let mut hashes = Vec::new();
+    for text in ["one", "two", "six"] {
+        fs::write(folder.path().join("a.txt"), text).unwrap();
+        let start = StartPipeline::document("w.yaml", document).mode(ProviderMode::Mock);
+        let run = runtime.pipelines().start(start.project_root(folder.path())).await.unwrap();
+        let outcome = run.outcome().await.unwrap();
+        assert_eq!(prompts.of(run.id().as_str(), "ask").unwrap().0, text);
+        hashes.push(outcome.result("ask").unwrap()["request_hash"].clone());
+    }
+    assert!(hashes[0] != hashes[1] && hashes[1] != hashes[2], "{hashes:?}");
+    runtime.shutdown().await;
+}
+
+/// C-55: a large file is fine; what no model could read is refused before it is sent.
+#[tokio::test]
+async fn large_files_are_fine_within_a_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = Runtime::builder().store(Store::memory()).start().await.unwrap();
+    let document = "workflow:\n  name: w\n  steps:\n    - {name: ask, type: claude, \
+                    prompt: [{type: file, path: a.txt}, {type: file, path: a.txt}]}\n";
+    for (bytes, code) in [(1 << 20, None), (9 << 20, Some("PL805")), (17 << 20, Some("PL601"))] {
+        fs::write(folder.path().join("a.txt"), "x".repeat(bytes)).unwrap();
+        let start = StartPipeline::document("w.yaml", document).mode(ProviderMode::Mock);
+        let run = runtime.pipelines().start(start.project_root(folder.path())).await.unwrap();
+        let outcome = run.outcome().await.unwrap();
+        let failure = outcome.view.run.failure.clone().unwrap_or_default();
+        assert_eq!(failure["code"].as_str(), code, "{bytes}: {failure}");
+    }
+    runtime.shutdown().await;
 }

@@ -30,6 +30,8 @@ use perennial_supervision::{
     Address, CallError, ChildSpec, DynamicSupervisor, LifecycleSource, Supervisor, SupervisorSpec,
 };
 
+use serde_json::json;
+
 use crate::{NotRunnable, Services, Workflow};
 
 /// How long the ownership actor may take: it reads the store and starts actors.
@@ -72,10 +74,18 @@ pub struct SchedulerSpec {
 impl Scheduler {
     /// How to supervise a scheduler, and the handle to it.
     pub fn child_spec(spec: SchedulerSpec) -> (ChildSpec, Self) {
+        let (services, adoption) = (spec.services.clone(), spec.adoption);
+        let detail = move || {
+            let adoption = match adoption {
+                Adoption::AtBoot => "at_boot",
+                Adoption::OnRequest => "on_request",
+            };
+            json!({ "adoption": adoption, "draining": services.is_draining() })
+        };
         let (ownership, address) = ownership::child_spec(spec.clone());
         let timekeeper = timekeeper::child_spec(spec, address.clone());
         let subtree = SupervisorSpec::new("scheduler").child(ownership).child(timekeeper);
-        (Supervisor::child_spec(subtree).0, Self { address })
+        (Supervisor::child_spec(subtree).0.detail(detail), Self { address })
     }
 
     /// Makes sure that `run` has an actor here.

@@ -179,6 +179,11 @@ impl Services {
         self.draining.store(true, Ordering::SeqCst);
     }
 
+    /// How many runs wait for a free place.
+    pub fn runs_waiting(&self) -> usize {
+        self.waiting.count()
+    }
+
     /// The report of the drain, once there is one.
     pub fn drain_report(&self) -> Option<DrainReport> {
         self.drained.borrow().clone()

@@ -40,6 +40,10 @@ impl Waiting {
         self.0.iter().any(|entry| entry.key() != run)
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn of(&self, run: &RunId) -> Option<WaitsFor> {
         self.0.get(run).map(|waits| waits.clone())
     }

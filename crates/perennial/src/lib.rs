@@ -75,9 +75,10 @@ pub mod records {
         performance::{Performance, StepDetail, Thresholds, Warning, WarningKind},
     };
     pub use perennial_pipeline::{
-        BuiltPrompt, FILE_BYTES_MAX, FunctionEntry, Graph, Input, InputErrors, KeyEntry, PartText,
-        Pipeline, Plan, PlannedJob, StepExplanation, StepState, StepTypeEntry, functions, render,
-        report_json, schema, step_types, yaml_text,
+        BuiltPrompt, FILE_BYTES_MAX, FunctionEntry, Graph, Input, InputErrors, KeyEntry,
+        MemorySources, PartText, Pipeline, Plan, PlannedJob, SourceFile, SourceLoader,
+        StepExplanation, StepState, StepTypeEntry, functions, render, report_json, schema,
+        step_types, yaml_text,
     };
     pub use perennial_store::{
         AttemptRecord, CallRecord, EventRecord, JobRecord, RunRecord, RunSummary, RunView,

@@ -26,7 +26,9 @@ use perennial_tools::{
 };
 use serde_json::{Map, Value};
 
-use crate::runtime::{Parts, ProviderMode, Unavailable, recorded_mode, recorded_settings};
+use crate::runtime::{
+    Parts, ProviderMode, Unavailable, recorded_mode, recorded_places, recorded_settings,
+};
 
 /// Handle to workflow files. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -449,7 +451,7 @@ impl Pipelines {
     pub async fn definition(&self, run: &RunId) -> Result<Pipeline, DefinitionError> {
         let record = self.parts.runs.get(run).await?.view().await?.run;
         let bytes = self.parts.store.blob(record.definition).await.map_err(RunError::from)?;
-        Ok(Pipeline::revive(&bytes)?)
+        Ok(Pipeline::revive(&bytes)?.placed(&recorded_places(&record.settings)))
     }
 
     async fn keep(&self, mocks: &Value) -> Result<Digest, StoreError> {

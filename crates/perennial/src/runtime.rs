@@ -26,7 +26,7 @@ pub use self::{
     store::Store,
 };
 pub(crate) use self::{
-    definitions::{recorded_mode, recorded_settings},
+    definitions::{recorded_mode, recorded_places, recorded_settings},
     providers::{ProviderTable, Unavailable},
 };
 use crate::Pipelines;
@@ -65,31 +65,105 @@ impl Runtime {
     }
 
     /// Workflow files: check, start, resume.
+    ///
+    /// ```
+    /// # use perennial::{Runtime, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// use perennial::{ProviderMode, StartPipeline};
+    ///
+    /// let document = b"workflow:\n  name: hi\n  steps:\n  - {name: a, type: echo, value: 1}\n";
+    /// let start = StartPipeline::document("hi.yaml", document).mode(ProviderMode::Mock);
+    /// let run = runtime.pipelines().start(start).await?;
+    /// assert_eq!(run.outcome().await?.status(), "completed");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pipelines(&self) -> &Pipelines {
         &self.pipelines
     }
 
     /// Runs of every kind.
+    ///
+    /// ```
+    /// # use perennial::{Runtime, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// assert!(runtime.runs().list(20).await?.is_empty());
+    /// assert!(runtime.runs().unfinished().await?.is_empty());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn runs(&self) -> &Runs {
         &self.runs
     }
 
     /// Durable conversations.
+    ///
+    /// ```
+    /// # use perennial::{Runtime, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// runtime.sessions().create("support").await?;
+    /// assert_eq!(runtime.sessions().list().await?.len(), 1);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn sessions(&self) -> &Sessions {
         &self.sessions
     }
 
     /// Registered tools.
+    ///
+    /// ```
+    /// # use perennial::{Runtime, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// assert!(runtime.tools().list().is_empty());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn tools(&self) -> &ToolRegistry {
         &self.tools
     }
 
     /// Supervised futures of the host.
+    ///
+    /// ```
+    /// # use perennial::{Runtime, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// let task = runtime.tasks().start_child("tidy-up", async {}).await?;
+    /// task.exit().await;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn tasks(&self) -> &TaskSupervisor {
         &self.tasks
     }
 
     /// The supervisor of the host's own children.
+    ///
+    /// ```
+    /// # use perennial::{Runtime, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// assert!(runtime.host().which_children()?.is_empty());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn host(&self) -> &Supervisor {
         &self.host
     }
@@ -97,6 +171,20 @@ impl Runtime {
     /// The supervision tree as it is now. Read from what is published; asks no actor, and returns within
     /// half a second whatever they are at: what a component could not tell in time is named under
     /// `completeness`. Blocks for that time at the most.
+    ///
+    /// ```
+    /// # use perennial::{Runtime, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// let tree = runtime.tree();
+    /// assert_eq!(tree.nodes[0].path, "/perennial");
+    /// assert!(tree.completeness.as_ref().is_some_and(|told| told.unresponsive.is_empty()));
+    /// println!("{}", perennial::inspect::to_text(&tree, &Default::default()));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn tree(&self) -> TreeSnapshot {
         let tree = self.root.tree();
         let millis =

@@ -33,7 +33,9 @@ pub(crate) use nested::{
 };
 pub(crate) use ordered::Ordered;
 pub use plan::{Plan, PlannedJob};
-pub(crate) use prompt::{Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary};
+pub(crate) use prompt::{
+    Encoding, FilePart, Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary,
+};
 
 use crate::environment::RunEnvironment;
 
@@ -194,9 +196,11 @@ impl Pipeline {
     /// Whether a run of it works in directories: the document names one, exports, or has a step with files.
     pub fn uses_directories(&self) -> bool {
         !self.model.files.is_default()
-            || self.model.all_steps().into_iter().any(|step| {
-                step.output_to_file.is_some() || matches!(step.kind, StepKind::FileOps(_))
-            })
+            || self
+                .model
+                .all_steps()
+                .into_iter()
+                .any(|step| step.output_to_file.is_some() || step.reads_files())
     }
 
     /// When checkpoints of its runs are exported.

@@ -42,6 +42,11 @@
 //!   a `previous_response` part as it is, and the text of any other part.
 //! * 1.7: `clear_vars` hides values from everything that runs later; the engine keeps the records,
 //!   which are what a resume is made from. A step that is skipped clears nothing.
+//! * YP-5: braces of a file are looked at when the part has `variables` (maybe none) or `templates`,
+//!   or another part is injected; otherwise the text is given as it stands. A `{if` without a `}` on
+//!   its line is no block; any other malformed block fails the step. More files than `max_files`,
+//!   and a directory or glob without any, fail it too. Components are texts and static parts.
+//! * YP-6: files are not cached within a run: each attempt reads them anew.
 //! * YP-12: `perennial prompt` is not in this version: the journal has the digests of requests, and
 //!   not their texts. `--show-prompts` shows them as they are sent.
 //! * YT-22: `uuid()` is derived from the key of the job, which is in the journal, and is the same
@@ -67,6 +72,16 @@
 //! * YS-90: `move`, `delete`, `append` and processing in place journal what they see before they change anything, as a
 //!   call, so that a repeated attempt finishes what is left; the others write what is there already, and leave it.
 //! * YR-72: PL521 is told of relative paths without holes that climb above their base; the others are seen when used.
+//! * YF-41: in places where no text with holes is asked for, a variable of the environment is read
+//!   at load and its value is part of the definition; a secret there is PL223. `env.NAME` in an
+//!   expression is typed like `${NAME}` alone. The default of `${NAME:-text}` also stands for an
+//!   empty variable, as in a shell.
+//! * YF-42: secrets shorter than 8 bytes are not looked for in records; the key of the hashes is
+//!   recorded with the run: a hash tells a change, it does not protect a value that can be guessed.
+//! * YF-44: of two included files the later one wins; both win over what is extended. A definition
+//!   puts at most 200 files together, counting each time one is named.
+//! * YF-45: `$if` does not see what branches of other `$if` give; a branch names no files.
+//! * YR-71: files that `extends` and `include` name may lie outside of the read roots.
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;

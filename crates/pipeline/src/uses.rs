@@ -86,9 +86,17 @@ fn part<'e>(part: &'e Part, see: &mut impl FnMut(&'e Path)) {
     if let Some(focus) = part.shaping.summary.as_ref().and_then(|summary| summary.focus.as_ref()) {
         text(focus, see);
     }
+    if let Some(transform) = &part.shaping.transform {
+        transform.paths(&mut |path, _| see(path));
+    }
     match &part.yields {
         PromptPart::Static(template) => text(template, see),
         PromptPart::Dynamic(tree) => tree.paths(see),
+        PromptPart::File(file) => {
+            text(&file.path, see);
+            file.component.iter().for_each(|key| text(key, see));
+            file.variables.iter().flatten().for_each(|(_, tree)| tree.paths(see));
+        }
         PromptPart::Raw(_) | PromptPart::PreviousResponse(_) => (),
     }
 }
@@ -104,7 +112,10 @@ fn responses(step: &Step) -> impl Iterator<Item = &String> {
     };
     parts.iter().filter_map(|part| match &part.yields {
         PromptPart::PreviousResponse(previous) => Some(&previous.step),
-        PromptPart::Static(_) | PromptPart::Raw(_) | PromptPart::Dynamic(_) => None,
+        PromptPart::Static(_)
+        | PromptPart::Raw(_)
+        | PromptPart::Dynamic(_)
+        | PromptPart::File(_) => None,
     })
 }
 

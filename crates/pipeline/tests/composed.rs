@@ -301,3 +301,34 @@ proptest::proptest! {
         proptest::prop_assert_eq!(cut, uncut);
     }
 }
+
+/// What a real folder can hold in place of a document.
+#[cfg(unix)]
+#[test]
+fn what_is_no_document_on_disk_is_refused_where_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("folder.yaml")).unwrap();
+    std::fs::write(path("latin.yaml"), b"workflow:\n  author: \xe9\n").unwrap();
+    std::os::unix::fs::symlink("flow.yaml", path("loop.yaml")).unwrap();
+    std::os::unix::fs::symlink("nowhere", path("dangling.yaml")).unwrap();
+    let names = ["folder.yaml", "latin.yaml", "loop.yaml", "dangling.yaml", "gone/../x.yaml"];
+    let listed: String = names.iter().map(|name| format!("    - {name}\n")).collect();
+    let text =
+        format!("workflow:\n  name: x\n  steps: [{{name: a, type: echo}}]\n  include:\n{listed}");
+    std::fs::write(path("flow.yaml"), &text).unwrap();
+
+    let sources = perennial_tools::SourceFiles::new(folder.path());
+    let found = sources.named(&path("flow.yaml")).unwrap();
+    let file = perennial_pipeline::SourceFile {
+        identity: found.canonical.display().to_string(),
+        ..perennial_pipeline::SourceFile::new(found.path.display().to_string(), text)
+    };
+    let checked = Pipeline::load(&file, &sources);
+    let lines = |name: &str| -> Vec<(u16, usize)> {
+        let of_file = checked.diagnostics.iter().filter(|shown| shown.file.ends_with(name));
+        of_file.map(|shown| (shown.code.0, shown.span.unwrap().start.line)).collect()
+    };
+    assert_eq!(lines("flow.yaml"), [(218, 5), (218, 6), (218, 7), (218, 8), (218, 9)]);
+    assert_eq!(lines("latin.yaml"), [(102, 2)]);
+}

@@ -102,9 +102,18 @@ impl ToolRegistry {
     pub fn child_spec() -> (ChildSpec, Self) {
         let shelf = Shelf::default();
         let (of_actor, of_dump) = (shelf.clone(), shelf.clone());
+        let at_work = actor::AtWork::default();
+        let shown = at_work.clone();
         let (spec, address) =
-            ChildSpec::actor("tool_registry", move || (actor::Shell, of_actor.clone()));
-        let spec = spec.detail(move || json!({"tools": of_dump.names()}));
+            ChildSpec::actor_of_kinds("tool_registry", actor::Message::kind, move || {
+                let at_work = at_work.clone();
+                at_work.clear();
+                (actor::Shell { at_work }, of_actor.clone())
+            });
+        let spec = spec.detail(move || {
+            let (calls, waiting) = shown.totals();
+            json!({"tools": of_dump.names(), "calls": calls, "waiting": waiting})
+        });
         (spec, Self { address, shelf })
     }
 

@@ -89,14 +89,14 @@ async fn goes_on(runtime: &Runtime, id: &RunId, hint: &Hint) -> anyhow::Result<M
         Err(ResumePipelineError::Run(error)) => return Err(hint::refused(&error, hint)),
         Err(error) => return Err(failed(exit::of_resume(&error), error)),
     };
+    for name in run.changed_secrets() {
+        let text = format!("run {id}: the secret {name} is not what it was when the run began");
+        output::warning(&text);
+    }
     let record = run.view().await.map_err(|error| hint::refused(&error, hint))?.run;
     if record.state == RunState::Paused {
         let text = format!("run {id} is paused; whoever paused it lets it go on");
         return Err(failed(exit::WAITING, text));
-    }
-    for name in run.changed_secrets() {
-        let text = format!("run {id}: the secret {name} is not what it was when the run began");
-        output::warning(&text);
     }
     let file = record.settings.get("file").and_then(|file| file.as_str()).map(str::to_owned);
     Ok(Member { run, workflow: record.workflow, file })

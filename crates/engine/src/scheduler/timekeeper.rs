@@ -1,12 +1,14 @@
 //! Waits: for timers that are due, for a restart of `runs`, for a nudge. Then says who should look.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use perennial_core::run::RunId;
 use perennial_supervision::{Address, ChildSpec, Lifecycle, LifecycleEvent, LifecycleStream};
 
 use super::{SchedulerSpec, ownership};
-use crate::{Services, monitor::Meter, run};
+use serde_json::json;
+
+use crate::{Services, monitor::Meter, published::Published, run};
 
 /// The longest time between two looks (DUR-10).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -14,28 +16,38 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const TIMERS_MAX: u32 = 256;
 
 pub(super) fn child_spec(spec: SchedulerSpec, ownership: Address<ownership::Message>) -> ChildSpec {
-    ChildSpec::task("timekeeper", move || {
-        let (spec, ownership) = (spec.clone(), ownership.clone());
-        async move { keep_time(&spec, &ownership).await }
-    })
+    let published = Arc::new(Published::default());
+    let shown = published.clone();
+    let child = ChildSpec::task("timekeeper", move || {
+        let (spec, ownership, published) = (spec.clone(), ownership.clone(), published.clone());
+        async move { keep_time(&spec, &ownership, &published).await }
+    });
+    child.detail(move || shown.read())
 }
 
 async fn keep_time(
     spec: &SchedulerSpec,
     ownership: &Address<ownership::Message>,
+    published: &Published,
 ) -> Result<(), perennial_store::StoreError> {
     let services = &spec.services;
     let mut lifecycle: Option<LifecycleStream> = None;
+    let mut looks = 0_u64;
     let mut meter = Meter::start(services);
     loop {
         if lifecycle.is_none() {
             lifecycle = spec.lifecycle.get().map(|source| source.subscribe());
         }
-        let pause = match services.store.next_due().await {
+        let due = services.store.next_due().await;
+        let store = if due.is_ok() { "read" } else { "away" };
+        let pause = match due {
             Ok(Some(due)) => due.since(services.store.now()).min(LOOK_EVERY),
             // Away for a moment, or nothing is due: looking again is the answer to both.
             Ok(None) | Err(_) => LOOK_EVERY,
         };
+        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        published.publish(json!({ "looks": looks, "pause_ms": pause_ms, "store": store }));
+        looks += 1;
         tokio::select! {
             () = tokio::time::sleep(pause.min(meter.next(services))) => (),
             () = services.look_again.notified() => (),

@@ -34,10 +34,22 @@ pub(super) enum Message {
     Close { name: String, reply: Reply<()> },
 }
 
+impl Message {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Append { .. } => "append",
+            Self::Turns { .. } => "turns",
+            Self::List { .. } => "list",
+            Self::Close { .. } => "close",
+        }
+    }
+}
+
 pub(super) fn child_spec(services: Services) -> (ChildSpec, Address<Message>) {
     let published = Arc::new(Published::default());
     let shown = published.clone();
-    let (spec, address) = ChildSpec::actor("sessions", move || {
+    let (spec, address) = ChildSpec::actor_of_kinds("sessions", Message::kind, move || {
         (SessionManager { services: services.clone(), published: published.clone() }, ())
     });
     (spec.detail(move || shown.read()), address)
@@ -57,6 +69,7 @@ impl Actor for SessionManager {
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<Lengths, ActorError> {
+        self.published.publish(json!({ "known": 0, "last_use": null }));
         Ok(Lengths::new())
     }
 
@@ -66,6 +79,7 @@ impl Actor for SessionManager {
         message: Message,
         lengths: &mut Lengths,
     ) -> Result<(), ActorError> {
+        let kind = message.kind();
         // Callers that have left do not matter: what they asked for is done or refused.
         match message {
             Message::Create { name, reply } => drop(reply.send(self.create(&name).await)),
@@ -76,7 +90,11 @@ impl Actor for SessionManager {
             Message::List { reply } => drop(reply.send(self.list().await)),
             Message::Close { name, reply } => drop(reply.send(self.close(&name, lengths).await)),
         }
-        self.published.publish(json!({ "known": lengths.len() }));
+        self.published.publish(json!({
+            "known": lengths.len(),
+            "last_request": kind,
+            "last_use": self.services.store.now().to_rfc3339(),
+        }));
         Ok(())
     }
 }

@@ -116,6 +116,20 @@ fn thresholds_are_the_callers() {
     assert_eq!(tree.findings[0].severity, Severity::Error);
 }
 
+#[test]
+fn commands_that_ask_a_store_name_it_where_the_dump_knows_it() {
+    for Row { row, samples, .. } in rows() {
+        let mut trees: Vec<TreeSnapshot> = samples.iter().map(Sample::tree).collect();
+        let mut now = trees.pop().unwrap();
+        now.runtime.store = Some("sqlite:my runs.db".to_owned());
+        for finding in diagnosed(now, &trees, &Thresholds::default()).findings {
+            let command = finding.command.unwrap();
+            let asks_a_dump = command.starts_with("tree ");
+            assert_ne!(asks_a_dump, command.ends_with(" --store 'sqlite:my runs.db'"), "{row}");
+        }
+    }
+}
+
 /// A path from outside cannot end the word that it stands in.
 #[test]
 fn a_command_is_one_that_a_shell_reads_back() {

@@ -98,6 +98,19 @@ pub(super) fn assemble(application: Application) -> Assembled {
     let (runs_child, run_actors) = DynamicSupervisor::child_spec(
         DynamicSupervisorSpec::new("runs", limits.runs).child_budget(5, budget),
     );
+    let of_tasks = tasks.clone();
+    let tasks_child = tasks_child
+        .detail(move || json!({ "running": of_tasks.children().len(), "tasks_max": limits.tasks }));
+    let of_monitors = monitors.clone();
+    let monitors_child = monitors_child.detail(move || {
+        let (most, enabled) = (limits.monitors, monitoring.enabled);
+        json!({ "active": active(&of_monitors), "monitors_max": most, "enabled": enabled })
+    });
+    let (of_runs, shared) = (run_actors.clone(), services.clone());
+    let runs_child = runs_child.detail(move || {
+        let waiting = shared.runs_waiting();
+        json!({ "active": active(&of_runs), "runs_max": limits.runs, "waiting": waiting })
+    });
     let (scheduler_child, scheduler) = Scheduler::child_spec(SchedulerSpec {
         services: services.clone(),
         runs: run_actors,
@@ -127,6 +140,11 @@ pub(super) fn assemble(application: Application) -> Assembled {
         .child(drain_child);
     let runs = Runs::new(services.clone(), scheduler);
     Assembled { tree, services, runs, sessions, tools, tasks, host, published }
+}
+
+/// Children that run; unknown while their supervisor is away.
+fn active(children: &DynamicSupervisor) -> serde_json::Value {
+    json!(children.count_children().ok().map(|counts| counts.active))
 }
 
 /// The supervisor of the store's threads; it shows what the store publishes.

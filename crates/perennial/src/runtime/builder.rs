@@ -141,12 +141,29 @@ impl Builder {
     }
 
     /// Sets how much is done at a time; it wins over the configuration.
+    ///
+    /// ```
+    /// use perennial::{Limits, Runtime, Store};
+    ///
+    /// let limits = Limits { runs: 20, ..Limits::default() };
+    /// let builder = Runtime::builder().store(Store::memory()).limits(limits);
+    /// # drop(builder);
+    /// ```
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = Some(limits);
         self
     }
 
     /// Sets how runs are monitored; it wins over the configuration.
+    ///
+    /// ```
+    /// use perennial::{Runtime, Store, records::{Monitoring, Thresholds}};
+    ///
+    /// let thresholds = Thresholds { memory_bytes: 50_000_000, ..Thresholds::default() };
+    /// let monitoring = Monitoring { thresholds, ..Monitoring::default() };
+    /// let builder = Runtime::builder().store(Store::memory()).monitoring(monitoring);
+    /// # drop(builder);
+    /// ```
     pub fn monitoring(mut self, monitoring: Monitoring) -> Self {
         self.monitoring = Some(monitoring);
         self

@@ -28,6 +28,11 @@ pub(crate) fn recorded_settings(
     value
 }
 
+/// Where the steps of a run with these settings stand.
+pub(crate) fn recorded_places(settings: &Value) -> Vec<String> {
+    settings.get("places").and_then(|places| Vec::deserialize(places).ok()).unwrap_or_default()
+}
+
 /// Who answers the calls of a run with these settings.
 pub(crate) fn recorded_mode(settings: &Value) -> Option<ProviderMode> {
     ProviderMode::deserialize(settings.get("provider_mode")?).ok()
@@ -37,8 +42,6 @@ pub(crate) fn recorded_mode(settings: &Value) -> Option<ProviderMode> {
 struct Recorded {
     provider_mode: ProviderMode,
     mocks: Option<Digest>,
-    #[serde(default)]
-    places: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -66,7 +69,7 @@ impl Definitions for PipelineDefinitions {
             settings.environment.read_secrets(&variable);
             let pipeline = Pipeline::revive(&definition)
                 .map_err(|error| refuse("its definition cannot be read", error.to_string()))?
-                .placed(&recorded.places);
+                .placed(&recorded_places(&run.settings));
             let mocks = match recorded.mocks {
                 None => MockRules::default(),
                 Some(digest) => {

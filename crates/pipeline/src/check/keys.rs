@@ -175,6 +175,7 @@ const ALL: &[&Keys] = &[
     &prompt::STATIC,
     &prompt::PREVIOUS,
     &prompt::DYNAMIC,
+    &prompt::FILE,
     &workflow::INPUT,
     &workflow::LENIENT,
     &pipeline::PIPELINE,

@@ -1,5 +1,6 @@
 //! Prompts: lists of parts (3.1).
 
+mod file;
 mod shaping;
 
 use super::{Check, Section, keys, references::Standpoint, section::LATER};
@@ -100,6 +101,7 @@ impl Check<'_> {
             "static" => self.static_part(&section, from),
             "dynamic" => self.dynamic_part(&section, from),
             "previous_response" => self.previous_part(&section, from),
+            "file" => self.file_part(&section, from),
             unknown => {
                 let hint = match variant {
                     Some(_) => Some(LATER.to_owned()),

@@ -9,7 +9,9 @@ use perennial_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{DocumentFiles, Effects, FileOps, Input, Lenience, Nested, Ordered, OutputFile, Part};
+use super::{
+    DocumentFiles, Effects, FileOps, Input, Lenience, Nested, Ordered, OutputFile, Part, PromptPart,
+};
 use crate::expression::{Condition, Template, TemplateTree, Undecided};
 
 /// A workflow with all defaults applied.
@@ -365,6 +367,17 @@ impl StepKind {
 }
 
 impl Step {
+    /// Whether its prompt has files.
+    pub(crate) fn reads_files(&self) -> bool {
+        match &self.kind {
+            StepKind::Chat(chat) => {
+                chat.prompt.iter().any(|part| matches!(part.yields, PromptPart::File(_)))
+            }
+            StepKind::FileOps(_) => true,
+            StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => false,
+        }
+    }
+
     /// The key of its job when it stands in no other step.
     pub(crate) fn key(&self) -> JobKey {
         StepPath::root().step(&self.name).key()

@@ -79,6 +79,7 @@ pub(crate) enum PromptPart {
     /// Any value as text; the elements of a list one a line.
     Dynamic(TemplateTree),
     PreviousResponse(PreviousResponse),
+    File(FilePart),
 }
 
 impl PromptPart {
@@ -88,7 +89,47 @@ impl PromptPart {
             Self::Static(_) | Self::Raw(_) => "static",
             Self::Dynamic(_) => "dynamic",
             Self::PreviousResponse(_) => "previous_response",
+            Self::File(_) => "file",
         }
+    }
+}
+
+/// The text of a file, or of many (YP-5).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FilePart {
+    /// A file, a directory or a glob.
+    pub(crate) path: Template,
+    #[serde(default, skip_serializing_if = "Encoding::is_utf8")]
+    pub(crate) encoding: Encoding,
+    /// The key of a YAML file that is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) component: Option<Template>,
+    /// Globs of files that are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) exclude: Vec<String>,
+    pub(crate) max_files: u32,
+    /// Values of placeholders; without them, and without injected parts, a text stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) variables: Option<Vec<(String, TemplateTree)>>,
+    /// Whether holes are evaluated.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) templates: bool,
+}
+
+/// How the bytes of a file are text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Encoding {
+    #[default]
+    Utf8,
+    Utf16,
+    Latin1,
+}
+
+impl Encoding {
+    fn is_utf8(&self) -> bool {
+        *self == Self::Utf8
     }
 }
 

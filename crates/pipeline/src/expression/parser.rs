@@ -82,6 +82,17 @@ pub(super) fn parse_hole(
     Ok((expression, parser.extent.end))
 }
 
+/// Parses a condition that begins at `start` of `text` and ends with a `}` of its own; answers the
+/// offset behind that.
+pub(super) fn parse_braced(text: &str, start: usize) -> Result<(Expression, usize), SyntaxError> {
+    let mut parser = Parser::new(text, start, Ground { condition: true, ..Ground::default() })?;
+    let expression = parser.piped()?;
+    if parser.at("}") || parser.at("}}") {
+        return Ok((expression, parser.extent.start + 1));
+    }
+    Err(parser.unexpected())
+}
+
 /// How many tokens were read for `text`, whatever came of it.
 #[cfg(test)]
 pub(super) fn tokens_read(text: &str) -> usize {

@@ -10,7 +10,7 @@ use perennial_tools::provider::{CallCx, complete};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{PipelineRun, prompt::prompt, record, scope::Scope, settings::BuiltPrompt};
+use super::{PipelineRun, record, scope::Scope, settings::BuiltPrompt};
 use crate::{
     definition::{Chat, Step},
     environment::redacted,
@@ -30,7 +30,7 @@ impl PipelineRun {
         cx: &AttemptCx,
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
-        let request = self.request(chat, cx, scope)?;
+        let request = self.request(chat, cx, scope).await?;
         let first = self.exchange(step, chat, cx, &request).await;
         let (request, answered) = match (first, self.fallback(chat, &request)) {
             (Err(failure), Some(request)) if is_unavailable(&failure) => {
@@ -84,7 +84,7 @@ impl PipelineRun {
     }
 
     /// The request: the same for the same definition, inputs and earlier records.
-    fn request(
+    async fn request(
         &self,
         chat: &Chat,
         cx: &AttemptCx,
@@ -95,7 +95,7 @@ impl PipelineRun {
         let options = &chat.options;
         let system: Vec<&Template> =
             [&options.system, &options.append_system].into_iter().flatten().collect();
-        let prompt = prompt(&chat.prompt, &system, scope)?;
+        let prompt = self.prompt(&chat.prompt, &system, scope).await?;
         let model = calls.resolve(options.model.as_deref().unwrap_or(&usual.model)).to_owned();
         let mut shown = prompt.parts.clone();
         if let Some(redactor) = &self.redactor {

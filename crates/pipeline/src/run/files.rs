@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{PipelineRun, failure::stopped, scope::Scope};
 use crate::{
     definition::{OutputFile, Step, StepKind},
-    expression::{Expression, Place, Standing, evaluate, pretty, to_text},
+    expression::{Expression, Place, Standing, Template, evaluate, pretty, to_text},
 };
 
 /// Where a run works and what it may touch; recorded with it, so that a resume works there as well.
@@ -96,24 +96,28 @@ impl PipelineRun {
 const HARMLESS: [&str; 2] = ["slug", "path"];
 
 impl OutputFile {
-    /// The path, with values in its holes. A value that a model, or a step, may have made up must not choose
-    /// directories (YT-34).
     fn path(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        for hole in self.0.holes() {
-            let value = evaluate(hole, scope, Place::Template).map_err(|stop| stopped(&stop))?;
-            let text = to_text(&value);
-            let splits = text.contains(['/', '\\']) || matches!(text.trim(), "." | "..");
-            if splits && !is_harmless(hole) && !is_trusted(hole, scope) {
-                let text = format!(
-                    "the value {text:?} in the file name `{}` has a path separator: pass it through \
-                     `| slug` or `| path`",
-                    self.0.written()
-                );
-                return Err(Failure::new(FailureClass::Path, "PL609", text));
-            }
-        }
-        self.0.text(scope).map_err(|stop| stopped(&stop))
+        guarded_path(&self.0, scope)
     }
+}
+
+/// The path `template`, with values in its holes. A value that a model, or a step, may have made up
+/// must not choose directories (YT-34).
+pub(super) fn guarded_path(template: &Template, scope: &Scope<'_>) -> Result<String, Failure> {
+    for hole in template.holes() {
+        let value = evaluate(hole, scope, Place::Template).map_err(|stop| stopped(&stop))?;
+        let text = to_text(&value);
+        let splits = text.contains(['/', '\\']) || matches!(text.trim(), "." | "..");
+        if splits && !is_harmless(hole) && !is_trusted(hole, scope) {
+            let text = format!(
+                "the value {text:?} in the file name `{}` has a path separator: pass it through \
+                     `| slug` or `| path`",
+                template.written()
+            );
+            return Err(Failure::new(FailureClass::Path, "PL609", text));
+        }
+    }
+    template.text(scope).map_err(|stop| stopped(&stop))
 }
 
 /// Whether the last thing done to the value makes it harmless.

@@ -1,11 +1,14 @@
 //! The text of a prompt, part by part (3.1).
 
+mod component;
+mod file;
 mod summary;
 
 use perennial_core::{FailureClass, failure::Failure, run::JobState};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
+    PipelineRun,
     failure::{stopped, undecided},
     scope::Scope,
 };
@@ -43,57 +46,86 @@ impl Prompt {
     }
 }
 
-/// The prompt of `parts`; `system` are the texts that its options give.
-///
-/// # Errors
-///
-/// What is missing, that nothing is left to ask (YS-6), or that it is too long.
-pub(super) fn prompt(
-    parts: &[Part],
-    system: &[&Template],
-    scope: &Scope<'_>,
-) -> Result<Prompt, Failure> {
-    let mut prompt = Prompt::default();
-    for template in system {
-        let text = template.text(scope).map_err(|stop| stopped(&stop))?;
-        prompt.parts.push(PartText { kind: "system", system: true, text });
-    }
-    let mut bytes = 0_usize;
-    for part in parts {
-        let Some(text) = part_text(part, scope)? else { continue };
-        bytes = bytes.saturating_add(text.len());
-        if bytes > PROMPT_BYTES_MAX {
+impl PipelineRun {
+    /// The prompt of `parts`; `system` are the texts that its options give.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, that nothing is left to ask (YS-6), or that it is too long.
+    pub(super) async fn prompt(
+        &self,
+        parts: &[Part],
+        system: &[&Template],
+        scope: &Scope<'_>,
+    ) -> Result<Prompt, Failure> {
+        let mut prompt = Prompt::default();
+        let mut bytes = 0_usize;
+        let mut take = |text: &str| {
+            bytes = bytes.saturating_add(text.len());
+            if bytes <= PROMPT_BYTES_MAX {
+                return Ok(());
+            }
             let text = format!("the prompt has more than {} MiB", PROMPT_BYTES_MAX >> 20);
-            return Err(Failure::new(FailureClass::Semantic, "PL805", text));
+            Err(Failure::new(FailureClass::Semantic, "PL805", text))
+        };
+        for template in system {
+            let text = template.text(scope).map_err(|stop| stopped(&stop))?;
+            take(&text)?;
+            prompt.parts.push(PartText { kind: "system", system: true, text });
         }
-        let system = part.target == PartTarget::System;
-        prompt.parts.push(PartText { kind: part.yields.type_name(), system, text });
+        // Files want what is injected into them, wherever it stands.
+        let mut injected = Map::new();
+        for part in parts {
+            if let PartTarget::Placeholder(name) = &part.target {
+                // A part whose condition is not met yields nothing.
+                let text = self.part_text(part, &Map::new(), scope).await?.unwrap_or_default();
+                take(&text)?;
+                injected.insert(name.clone(), text.into());
+            }
+        }
+        for part in parts {
+            let system = match part.target {
+                PartTarget::Placeholder(_) => continue,
+                PartTarget::System => true,
+                PartTarget::User => false,
+            };
+            let Some(text) = self.part_text(part, &injected, scope).await? else { continue };
+            take(&text)?;
+            prompt.parts.push(PartText { kind: part.yields.type_name(), system, text });
+        }
+        if prompt.text(false).trim().is_empty() {
+            return Err(Failure::new(FailureClass::Reference, "PL612", "the prompt is empty"));
+        }
+        Ok(prompt)
     }
-    if prompt.text(false).trim().is_empty() {
-        return Err(Failure::new(FailureClass::Reference, "PL612", "the prompt is empty"));
-    }
-    Ok(prompt)
-}
 
-/// The text of one part; nothing when its condition is not met.
-fn part_text(part: &Part, scope: &Scope<'_>) -> Result<Option<String>, Failure> {
-    if let Some(condition) = &part.condition
-        && !condition.is_met(scope).map_err(|stop| undecided(&stop, &condition.shown))?
-    {
-        return Ok(None);
+    /// The text of one part; nothing when its condition is not met.
+    async fn part_text(
+        &self,
+        part: &Part,
+        injected: &Map<String, Value>,
+        scope: &Scope<'_>,
+    ) -> Result<Option<String>, Failure> {
+        if let Some(condition) = &part.condition
+            && !condition.is_met(scope).map_err(|stop| undecided(&stop, &condition.shown))?
+        {
+            return Ok(None);
+        }
+        let value = match &part.yields {
+            PromptPart::Static(template) => {
+                Value::from(template.text(scope).map_err(|stop| stopped(&stop))?)
+            }
+            PromptPart::Raw(text) => {
+                Value::from(Template::plain(text).text(scope).map_err(|stop| stopped(&stop))?)
+            }
+            PromptPart::Dynamic(tree) => {
+                dynamic(&tree.value(scope).map_err(|stop| stopped(&stop))?)
+            }
+            PromptPart::PreviousResponse(previous) => previous_value(previous, scope)?,
+            PromptPart::File(file) => self.file_text(file, injected, scope).await?.into(),
+        };
+        part.shaping.shape(value, scope).map(Some)
     }
-    let value = match &part.yields {
-        PromptPart::Static(template) => {
-            Value::from(template.text(scope).map_err(|stop| stopped(&stop))?)
-        }
-        PromptPart::Raw(text) => {
-            let text = Template::plain(text).text(scope).map_err(|stop| stopped(&stop))?;
-            Value::from(text)
-        }
-        PromptPart::Dynamic(tree) => dynamic(&tree.value(scope).map_err(|stop| stopped(&stop))?),
-        PromptPart::PreviousResponse(previous) => previous_value(previous, scope)?,
-    };
-    part.shaping.shape(value, scope).map(Some)
 }
 
 /// Lists joined by newlines; anything else as a template gives it.

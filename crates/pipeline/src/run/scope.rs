@@ -317,11 +317,14 @@ impl<'a> Scope<'a> {
 
     /// Whether what `root` names is chosen by the document or by who started the run, not by a step.
     pub(super) fn is_given(&self, root: &str) -> bool {
+        // What a child is given, a step of its parent may have made up.
+        let outermost = self.frame.opened.is_none();
         match root {
-            "inputs" | "global_vars" | "workflow" | "run_id" | "execution_id" | "timestamp"
-            | "date" | "env" => true,
+            "global_vars" => outermost && self.constants.is_empty(),
+            "inputs" => outermost,
+            "workflow" | "run_id" | "execution_id" | "timestamp" | "date" | "env" => true,
             "steps" | "state" | "variables" => false,
-            _ => self.variable(root).is_none() && self.inputs.get(root).is_some(),
+            _ => outermost && self.variable(root).is_none() && self.inputs.get(root).is_some(),
         }
     }
 

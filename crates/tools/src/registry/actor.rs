@@ -1,5 +1,10 @@
 //! The shell: looks at the shelf, asks the [`Catalog`], replies. No decision is made here.
 
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use perennial_supervision::actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort};
 
 use super::{
@@ -12,13 +17,57 @@ use crate::tool::ToolName;
 type Reply = ReplyPort<Result<Permit, AcquireError>>;
 
 #[derive(Debug)]
-pub(super) struct Shell;
+pub(super) struct Shell {
+    pub(super) at_work: AtWork,
+}
+
+/// Calls in flight and callers in line, by tool, for the dump; tools that rest are not in it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AtWork(Arc<Mutex<BTreeMap<ToolName, (usize, usize)>>>);
+
+impl AtWork {
+    fn set(&self, tool: ToolName, load: (usize, usize)) {
+        let mut tools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if load == (0, 0) {
+            tools.remove(&tool);
+        } else {
+            tools.insert(tool, load);
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    pub(super) fn totals(&self) -> (usize, usize) {
+        let tools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tools.values().fold((0, 0), |(calls, waiting), load| (calls + load.0, waiting + load.1))
+    }
+}
 
 #[derive(Debug)]
 pub(super) enum Message {
     Acquire { tool: ToolName, patience: Patience, reply: Reply },
     Returned { tool: ToolName, permit: PermitId },
     Status { reply: ReplyPort<Vec<ToolStatus>> },
+}
+
+impl Message {
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Acquire { .. } => "acquire",
+            Self::Returned { .. } => "returned",
+            Self::Status { .. } => "status",
+        }
+    }
+
+    /// The tool whose load it may change.
+    fn tool(&self) -> Option<&ToolName> {
+        match self {
+            Self::Acquire { tool, .. } | Self::Returned { tool, .. } => Some(tool),
+            Self::Status { .. } => None,
+        }
+    }
 }
 
 /// One line of the registry's status.
@@ -60,6 +109,7 @@ impl Actor for Shell {
             drop(reply.send(Ok(Permit::new(tool.clone(), id, me.clone()))));
         };
         let refuse = |reply: Reply, error: AcquireError| drop(reply.send(Err(error)));
+        let touched = message.tool().cloned();
         match message {
             Message::Acquire { tool, patience, reply } => match shelf.get(&tool) {
                 None => refuse(reply, AcquireError::UnknownTool(tool)),
@@ -92,6 +142,10 @@ impl Actor for Shell {
                 // Nobody left to read it.
                 drop(reply.send(shelf.list().into_iter().map(line).collect()));
             }
+        }
+        if let Some(tool) = touched {
+            let load = catalog.load(&tool);
+            self.at_work.set(tool, load);
         }
         Ok(())
     }

@@ -55,12 +55,30 @@ pub(super) const PREVIOUS: Keys = Keys {
     others: None,
 };
 
+pub(super) const FILE: Keys = Keys {
+    home: "a `file` prompt part",
+    keys: &[
+        key("path", Kind::Template, "a file, a directory or a glob").required().nullable(),
+        key("encoding", ENCODING, "how its bytes are text").default("\"utf-8\""),
+        key("component", Kind::Template, "the key of a YAML file that is taken"),
+        key("exclude", Kind::Either(&[Kind::Text, Kind::Texts]), "globs of files left out"),
+        key("max_files", POSITIVE, "more files are a failure").default("500"),
+        key("variables", Kind::Map(&[&VARIABLES]), "values of `{NAME}` in the text"),
+        key("templates", Kind::Bool, "whether `{{ … }}` in the text is evaluated").default("false"),
+        INJECT_AS,
+    ],
+    others: None,
+};
+
+const ENCODING: Kind = Kind::OneOf { names: &["utf-8", "utf-16", "latin-1"], later: &[] };
+const VARIABLES: Keys = Keys { home: "`variables`", keys: &[], others: Some(&Kind::Tree) };
+
 /// The prompt parts of the language.
 pub(in crate::check) const PARTS: &[Variant] = &[
     here("static", &[&STATIC, &PART], "text of the document"),
     here("previous_response", &[&PREVIOUS, &PART], "the value of an earlier step"),
     here("dynamic", &[&DYNAMIC, &PART], "any value as text"),
-    beyond("file"),
+    here("file", &[&FILE, &PART], "the text of files"),
     beyond("session_context"),
     beyond("claude_continue"),
 ];
