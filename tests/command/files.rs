@@ -72,3 +72,52 @@ fn a_run_without_files_makes_no_directory_and_show_tells_files() {
     assert!(world.expect(0, &["show", "r1"]).stdout.contains("wrote a.json"));
     assert_eq!(world.shown("r1")["steps"][0]["result"]["output_file"], "a.json");
 }
+
+#[test]
+fn c_187_exports_are_written_rotated_and_complete() {
+    let world = World::new();
+    let steps: String = (1..=7)
+        .map(|n| {
+            format!("  - {{name: s{n}, type: set_variable, variables: {{v{n}: [{n}, \"ü\"]}}}}\n")
+        })
+        .collect();
+    let keys = "checkpoint_enabled: true\n  checkpoint_config: {rotation_policy: keep_last_3}";
+    world.write(
+        "flow.yaml",
+        format!("workflow:\n  name: a flow\n  language: 1\n  variables: {{v0: 0}}\n  {keys}\n  steps:\n{steps}"),
+    );
+    run(&world, &["--checkpoint-dir", "cp", "--run-id", "r1"]);
+    let names: Vec<String> = world
+        .entries()
+        .into_iter()
+        .filter_map(|path| Some(path.strip_prefix("cp/")?.to_owned()))
+        .collect();
+    assert_eq!(names.len(), 4, "three with a stamp, and the latest: {names:?}");
+    let latest =
+        names.iter().find(|name| name.starts_with("a_flow_") && name.ends_with("_latest.json"));
+    let text = std::fs::read_to_string(world.path("cp").join(latest.unwrap())).unwrap();
+    let export: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(export["workflow_name"], "a flow");
+    assert_eq!(export["run_id"], "r1");
+    assert_eq!((&export["status"], &export["step_index"]), (&"completed".into(), &7.into()));
+    assert_eq!(export["version"], "1.1");
+    assert_eq!(export["results"]["s3"]["values"]["v3"], serde_json::json!([3, "ü"]));
+    assert_eq!(export["variable_state"]["global"]["v7"][0], 7);
+    assert_eq!(export["variable_state"]["global"]["v0"], 0);
+    let log = export["execution_log"].as_array().unwrap();
+    assert_eq!(
+        (&log[0]["step"], &log[0]["status"], &log[0]["type"]),
+        (&"s7".into(), &"completed".into(), &"set_variable".into())
+    );
+    assert_eq!(log.len(), 7);
+}
+
+#[test]
+fn yr_61_an_export_that_cannot_be_written_does_not_stop_the_run() {
+    let world = World::new();
+    world.write("flow.yaml", flow("  checkpoint_enabled: true\n"));
+    world.write("checkpoints/flow_latest.json/in the way", "");
+    run(&world, &[]);
+    let stamped = world.entries().into_iter().filter(|path| path.starts_with("checkpoints/flow_2"));
+    assert!(stamped.count() > 0, "the others are written");
+}

@@ -11,6 +11,7 @@ mod files;
 mod hello;
 mod leniency;
 mod looking;
+mod nested;
 mod pipe;
 mod refusals;
 mod secrets;

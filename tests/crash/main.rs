@@ -2,5 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
+mod exports;
 mod resume;
 mod world;

@@ -8,6 +8,7 @@
 //! | `run` | one run: its pure machine, its actor, its attempts |
 //! | [`scheduler`] | who owns which run, and what is due |
 //! | [`monitor`] | what a run's events say about its performance, for the tree |
+//! | [`observer`] | whoever is told of a run's events, to show them elsewhere |
 //! | [`performance`] | how a run performed, read from its rows |
 //! | [`sessions`] | durable conversations |
 //! | [`drain`] | the orderly hand-over at a shutdown |
@@ -16,6 +17,7 @@
 pub mod drain;
 mod feed;
 pub mod monitor;
+pub mod observer;
 mod parked;
 mod patience;
 pub mod performance;

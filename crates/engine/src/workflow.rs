@@ -23,6 +23,8 @@ pub use perennial_core::{
 };
 use serde_json::Value;
 
+use crate::observer::Observer;
+
 /// A boxed future.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -59,6 +61,11 @@ pub trait Workflow: Send + Sync + fmt::Debug + 'static {
     /// nothing from the run's success.
     fn is_made_good(&self, _job: &DoneJob, _done: &[DoneJob]) -> bool {
         false
+    }
+
+    /// Somebody who is told of the run's events from the first on, if anybody is.
+    fn observer(self: Arc<Self>) -> Option<Box<dyn Observer>> {
+        None
     }
 
     /// Makes one attempt. The future owns what it needs and may be dropped at any await.

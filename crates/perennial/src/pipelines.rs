@@ -1,6 +1,7 @@
 //! Workflow files as hosts and the command see them: check, start, resume, wait.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -282,8 +283,11 @@ impl StartPipeline {
         let chosen = self.chosen.clone().over(pipeline.directories()).over(self.fallback.clone());
         let directories = chosen.resolve(&cwd);
         let documents = match &self.source {
-            Source::File(path) => {
-                path.parent().map(|parent| cwd.join(parent)).into_iter().collect()
+            Source::File(_) => {
+                let folders = pipeline.documents().into_iter().map(|file| Path::new(file).parent());
+                let folders: BTreeSet<PathBuf> =
+                    folders.flatten().map(|folder| cwd.join(folder)).collect();
+                folders.into_iter().collect()
             }
             Source::Document { .. } => Vec::new(),
         };

@@ -1,6 +1,7 @@
 //! From a tree to a pipeline: every fault found at once, each at its place.
 
 mod chat;
+mod child;
 mod conditions;
 mod defaults;
 mod document;
@@ -66,6 +67,8 @@ pub(crate) struct Check<'a> {
     pub(crate) bindings: Bindings,
     /// The scopes around the one that is checked, the document first.
     pub(super) around: Vec<Around>,
+    /// Children that were checked so far.
+    pub(super) children: usize,
 }
 
 impl Pipeline {
@@ -110,6 +113,7 @@ impl Pipeline {
             lenient,
             outside: leniency,
             around: Vec::new(),
+            children: 0,
         };
         check.bindings.empty_when_missing = check.lenient.is("missing_env", "empty");
         let root = check.composed(id, &root);

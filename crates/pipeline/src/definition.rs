@@ -154,6 +154,16 @@ impl Pipeline {
         &self.model.file
     }
 
+    /// The files that it and its children were read from, as they were named; each once.
+    pub fn documents(&self) -> Vec<&str> {
+        let steps = self.model.all_steps().into_iter();
+        let children = steps.filter_map(|step| Some(step.nested()?.child.file.as_str()));
+        let mut files: Vec<&str> = [self.file()].into_iter().chain(children).collect();
+        files.sort_unstable();
+        files.dedup();
+        files
+    }
+
     /// Labels of the workflow.
     pub fn tags(&self) -> Vec<String> {
         let tags = self.model.facts.0.get("tags").and_then(|tags| tags.as_array());

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::{Adoption, SchedulerSpec};
 use crate::{
-    NotRunnable, Workflow, monitor,
+    NotRunnable, Workflow, monitor, observer,
     patience::{STORE_WITHIN, patiently},
     published::Published,
     run,
@@ -222,6 +222,9 @@ impl Shell {
             if !has_monitor {
                 // `monitors` was restarted, and begins empty.
                 self.start_monitor(run).await;
+                if let Some(workflow) = state.workflows.get(run) {
+                    self.start_observer(run, workflow).await;
+                }
             }
             return Ok(());
         }
@@ -247,6 +250,7 @@ impl Shell {
         if !has_monitor {
             self.start_monitor(run).await;
         }
+        self.start_observer(run, &workflow).await;
         let (spec, address) = run::child_spec(services, run, &workflow);
         services.runs.insert(run.clone(), address);
         self.start(&self.spec.runs, spec).await.map_err(NotStarted::Later)
@@ -261,6 +265,26 @@ impl Shell {
         self.spec.services.monitors.insert(run.clone(), address);
         if let Err(error) = self.start(&self.spec.monitors, spec).await {
             tracing::warn!(%run, error, "monitor not started");
+        }
+    }
+
+    /// Without its observer a run goes on as well.
+    async fn start_observer(&self, run: &RunId, workflow: &Arc<dyn Workflow>) {
+        let services = &self.spec.services;
+        if workflow.clone().observer().is_none() {
+            return;
+        }
+        let known = match patiently(STORE_WITHIN, || services.store.run(run)).await {
+            Ok(view) => view.run.next_seq.saturating_sub(1),
+            Err(error) => return tracing::warn!(%run, %error, "observer not started"),
+        };
+        let Some(spec) = observer::child_spec(services, run, workflow, known) else { return };
+        let children = self.spec.monitors.which_children().unwrap_or_default();
+        if children.iter().any(|child| child.name() == observer::id(run)) {
+            return;
+        }
+        if let Err(error) = self.start(&self.spec.monitors, spec).await {
+            tracing::warn!(%run, error, "observer not started");
         }
     }
 

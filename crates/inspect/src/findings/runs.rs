@@ -172,5 +172,7 @@ fn monitored(sample: &Sample<'_>, node: &TreeNode) -> Option<String> {
     let above = sample.node(node.parent.as_deref()?)?;
     let is_monitors = above.id == "monitors" && above.kind == NodeKind::DynamicSupervisor;
     let root = above.parent.as_deref().filter(|_| is_monitors)?;
-    Some(format!("{root}/runs/{}", node.id))
+    // An observer stands beside the monitor, and needs its run as that does.
+    let run = node.id.strip_suffix(".observer").unwrap_or(&node.id);
+    Some(format!("{root}/runs/{run}"))
 }

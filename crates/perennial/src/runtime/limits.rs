@@ -21,7 +21,8 @@ pub struct Limits {
     /// Tasks that run at a time; 1 000: attempts, and what the host starts. An attempt beyond is given
     /// back and tried again.
     pub tasks: usize,
-    /// Runs that have a monitor; 1 000. Further ones run without.
+    /// Runs that have a monitor; 1 000. Further ones run without. An observer, which exports of checkpoints need,
+    /// counts as one more.
     pub monitors: usize,
 }
 

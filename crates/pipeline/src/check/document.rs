@@ -1,5 +1,7 @@
 //! The root of the document and the keys of `workflow` (1.1, 1.4).
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use std::mem;
@@ -82,6 +84,7 @@ impl Check<'_> {
         let undecided = self.undecided(workflow);
         self.known.undecided = undecided;
         let name = self.workflow_name(workflow);
+        self.known.pipelines = registered(workflow);
         let facts = self.facts(workflow);
         let within_ms = workflow.millis("max_execution_time");
         let input_schema = self.input_schema(workflow);
@@ -146,7 +149,11 @@ impl Check<'_> {
             Some("legacy") => Undecided::Legacy,
             Some(_) => Undecided::Error,
             None if workflow.get("language").is_some() => Undecided::Error,
-            None => self.around.last().map_or(Undecided::Legacy, |around| around.known.undecided),
+            // A child that stands in its parent's text is read as it is.
+            None => match self.around.last() {
+                Some(around) if around.file.is_none() => around.known.undecided,
+                Some(_) | None => Undecided::Legacy,
+            },
         }
     }
 
@@ -225,6 +232,16 @@ impl Check<'_> {
         }
         Some(steps)
     }
+}
+
+/// The files that `pipelines` names, each with its place.
+fn registered(workflow: &Section<'_>) -> HashMap<String, (Node, String)> {
+    let Some(section) = workflow.map("pipelines") else { return HashMap::new() };
+    let place = |entry: &Entry| {
+        let pointer = section.pointer_of(&entry.key);
+        (entry.key.clone(), (entry.value.clone(), pointer))
+    };
+    section.entries().map(place).collect()
 }
 
 fn shortened(keys: &[&str]) -> String {

@@ -178,6 +178,7 @@ const ALL: &[&Keys] = &[
     &prompt::FILE,
     &workflow::INPUT,
     &workflow::LENIENT,
+    &workflow::CHECKPOINT_CONFIG,
     &pipeline::PIPELINE,
     &pipeline::CONFIG,
     &OUTPUT,

@@ -135,6 +135,6 @@ fn is_harmless(hole: &Expression) -> bool {
 /// Whether all it is made of comes from who started the run or wrote the document.
 fn is_trusted(hole: &Expression, scope: &Scope<'_>) -> bool {
     let mut trusted = true;
-    hole.paths(Standing::default(), &mut |path, _| trusted &= scope.is_given(&path.root));
+    hole.paths(Standing::default(), &mut |path, _| trusted &= scope.is_given(path));
     trusted
 }

@@ -3,14 +3,18 @@
 use std::{
     borrow::Cow,
     collections::HashSet,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use perennial_core::{
-    Digest,
+    Digest, Timestamp,
+    failure::Failure,
     run::{IdempotencyKey, JobState, RunId},
 };
-use perennial_engine::{AttemptCx, DoneJob, Warnings};
+use perennial_engine::{AttemptCx, CallJournal, DoneJob, Warnings, workflow::BoxFuture};
 use perennial_tools::Redactor;
 use serde_json::{Map, Value};
 
@@ -315,16 +319,21 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Whether what `root` names is chosen by the document or by who started the run, not by a step.
-    pub(super) fn is_given(&self, root: &str) -> bool {
+    /// Whether what `path` names is chosen by the document or by who started the run, not by a step.
+    pub(super) fn is_given(&self, path: &Path) -> bool {
         // What a child is given, a step of its parent may have made up.
         let outermost = self.frame.opened.is_none();
+        let root = path.root.as_str();
         match root {
-            "global_vars" => outermost && self.constants.is_empty(),
-            "inputs" => outermost,
             "workflow" | "run_id" | "execution_id" | "timestamp" | "date" | "env" => true,
+            "inputs" => outermost,
+            // A step may have written any of them.
+            "global_vars" => outermost && self.constants.is_empty(),
             "steps" | "state" | "variables" => false,
-            _ => outermost && self.variable(root).is_none() && self.inputs.get(root).is_some(),
+            _ => {
+                let is_variable = self.own.contains_key(root) || self.variable(root).is_some();
+                outermost && !is_variable && self.inputs.get(root).is_some()
+            }
         }
     }
 
@@ -509,5 +518,52 @@ impl Names for Scope<'_> {
 
     fn undecided(&self) -> Undecided {
         self.frame.model.undecided
+    }
+}
+
+/// The variables of a run when these jobs are done, for those who show them.
+pub(super) fn variables(
+    run: &PipelineRun,
+    id: &RunId,
+    started_at: Timestamp,
+    done: &[DoneJob],
+) -> Value {
+    let Some(step) = run.pipeline.model.steps.first() else { return Value::Null };
+    let job = step.key();
+    let cx = AttemptCx::new(
+        id.clone(),
+        started_at,
+        started_at,
+        job.clone(),
+        1,
+        Arc::new(Value::Null),
+        Arc::new(Vec::new()),
+        IdempotencyKey::new(run.pipeline.name(), id, "steps", &job),
+        Arc::new(NoCalls),
+    );
+    let done = super::tree::index(done);
+    let scope = Scope::of_frame(run, &cx, &Frame::root(&run.pipeline.model), step, &done);
+    scope.merged(&[&scope.global])
+}
+
+/// Nothing is called here.
+#[derive(Debug)]
+struct NoCalls;
+
+impl CallJournal for NoCalls {
+    fn begin<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a IdempotencyKey,
+    ) -> BoxFuture<'a, Result<Option<Value>, Failure>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn record<'a>(&'a self, _: &'a str, _: Value) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn settle<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 }

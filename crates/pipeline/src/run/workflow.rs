@@ -3,6 +3,7 @@
 use std::{borrow::Cow, collections::HashSet, sync::Arc, time::Duration};
 
 use perennial_core::{FailureClass, failure::Failure, retry::RetryPolicy, run::JobKey};
+use perennial_engine::observer::Observer;
 use perennial_engine::{
     AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Workflow,
     workflow::BoxFuture,
@@ -12,7 +13,9 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::{
-    Providers, RunSettings, record,
+    Providers, RunSettings,
+    export::Exporter,
+    record,
     tree::{self, Done, Due, Frame, Role},
 };
 use crate::{definition::Pipeline, environment::substituted};
@@ -69,6 +72,13 @@ fn names_variables(value: &Value) -> bool {
 impl Workflow for PipelineRun {
     fn name(&self) -> &str {
         self.pipeline.name()
+    }
+
+    fn observer(self: Arc<Self>) -> Option<Box<dyn Observer>> {
+        // Without directories there is no place for them.
+        self.settings.directories.as_ref()?;
+        let exports = self.pipeline.exports()?;
+        Some(Box::new(Exporter::new(self, exports)))
     }
 
     fn definition(&self) -> &Definition {

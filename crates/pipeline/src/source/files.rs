@@ -23,6 +23,11 @@ pub(crate) const FILES_MAX: usize = 200;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct FileId(usize);
 
+impl FileId {
+    /// The document itself.
+    pub(crate) const ROOT: Self = Self(0);
+}
+
 /// All files read so far.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {

@@ -42,7 +42,6 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key("gemini_functions", FREE_MAP, "callable functions").default("{}").unless_empty(),
         key("functions", FREE_MAP, "callable functions").default("{}").unless_empty(),
         key("schemas", FREE_MAP, "schemas by name").default("{}").unless_empty(),
-        key("pipelines", FREE_MAP, "files by name").default("{}").unless_empty(),
         key("hooks", Kind::Any, "what runs around tools").unless_empty(),
         key("mcp_servers", Kind::Any, "servers of tools").unless_empty(),
         key("agents", Kind::Any, "helpers of the model").unless_empty(),
@@ -50,11 +49,10 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key("workspace_dir", Kind::Text, "where steps work on files").default("\"./workspace\""),
         key("output_dir", Kind::Text, "base of `output_to_file`").default("\"./outputs\""),
         key("checkpoint_dir", Kind::Text, "where exports go").default("\"./checkpoints\""),
-        key("checkpoint_enabled", Kind::Bool, "whether checkpoints are exported")
-            .default("false")
-            .unless_empty(),
-        later("checkpoint_interval", "steps between two exports"),
-        later("checkpoint_config", "rotation and resumption"),
+        key("checkpoint_enabled", Kind::Bool, "whether checkpoints are exported").default("false"),
+        key("checkpoint_interval", POSITIVE, "steps between two exports").default("1"),
+        key("checkpoint_config", Kind::Map(&[&CHECKPOINT_CONFIG]), "which exports are kept"),
+        key("pipelines", Kind::Map(&[&PIPELINES]), "files by name, for `pipeline_ref`"),
         later("enable_skills", "default of `claude_options`"),
         later("setting_sources", "default of `claude_options`"),
         later("memory_config", "default of `claude_options`"),
@@ -136,6 +134,20 @@ const fn leeway(option: usize) -> Kind {
     Kind::OneOf { names: LEEWAYS[option].values, later: &[] }
 }
 
+pub(super) const CHECKPOINT_CONFIG: Keys = Keys {
+    home: "`checkpoint_config`",
+    keys: &[
+        key("rotation_policy", Kind::Text, "keep_all, or keep_last_<n>").default("\"keep_last_5\""),
+        key("compress", Kind::Bool, "packs exports").default("false").unless_empty(),
+        key("include_workspace", Kind::Bool, "with the files of the workspace")
+            .default("false")
+            .unless_empty(),
+        later("resume", "auto, explicit"),
+        later("max_resume_age", "how old a run may be that is resumed by `run`"),
+    ],
+    others: None,
+};
+
 const MISSING_ENV: Kind = Kind::OneOf { names: &["error", "empty"], later: &[] };
 
 pub(super) const LENIENT: Keys = Keys {
@@ -157,3 +169,5 @@ pub(super) const LENIENT: Keys = Keys {
     ],
     others: None,
 };
+
+const PIPELINES: Keys = Keys { home: "`pipelines`", keys: &[], others: Some(&Kind::Text) };

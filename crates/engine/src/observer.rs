@@ -1,0 +1,182 @@
+//! Looks on as a run goes on, for whoever wants to show it elsewhere.
+//!
+//! # Why a task
+//!
+//! It waits for events and does work of its own with each, which the run must not be slowed by.
+//!
+//! # Supervision
+//!
+//! A transient child of `monitors`, one per active run whose workflow has an [`Observer`]. It gets its time at a
+//! shutdown, so that the end of a run is not missed.
+//!
+//! # What a restart forgets
+//!
+//! Nothing: a new observer is told of the run's durable events from the first on.
+//!
+//! # Guarantees
+//!
+//! Every event is told once and in order. What fails is said in the log; the next event is told all the same.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use perennial_core::{
+    Restart, Shutdown, Timestamp,
+    failure::Failure,
+    run::{JobKey, JobState, RunId, RunState},
+};
+use perennial_store::{EventRecord, StoreError};
+use perennial_supervision::{ChildSpec, StopToken};
+use serde_json::{Value, json};
+
+use crate::{
+    Services, Workflow,
+    patience::{STORE_WITHIN, patiently},
+    workflow::BoxFuture,
+};
+
+/// How long the last words may take.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Events that tell of the end of a job; the others come while it stands elsewhere.
+const ENDS: [&str; 5] =
+    ["job_succeeded", "job_partial", "job_skipped", "job_failed", "job_cancelled"];
+
+/// Is told what was committed. It can neither slow nor stop the run.
+pub trait Observer: Send + 'static {
+    /// Takes in one event.
+    ///
+    /// # Errors
+    ///
+    /// Told in the log, and nothing else.
+    fn see<'a>(&'a mut self, news: &'a News) -> BoxFuture<'a, Result<(), Failure>>;
+}
+
+/// One event of a run, with what belongs to it.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// The run.
+    pub run: RunId,
+    /// When it was accepted.
+    pub run_started_at: Timestamp,
+    /// Number of the event.
+    pub seq: u64,
+    /// When it was committed.
+    pub at: Timestamp,
+    /// Its name.
+    pub kind: String,
+    /// The job it is about, if any.
+    pub job: Option<JobKey>,
+    /// How that job stands, and its record, once it has ended.
+    pub ended: Option<(JobState, Value)>,
+    /// How the run ended, at its last event.
+    pub closed: Option<RunState>,
+    /// Whether it was told before, to an observer that is gone, or is older than any, and later ones follow: what
+    /// would be written of it is out of date.
+    pub more: bool,
+}
+
+/// How to supervise the observer of `run`, of which `known` events are there already; none when its workflow wants
+/// none.
+pub(crate) fn child_spec(
+    services: &Services,
+    run: &RunId,
+    workflow: &Arc<dyn Workflow>,
+    known: u64,
+) -> Option<ChildSpec> {
+    workflow.clone().observer()?;
+    let failed = Arc::new(AtomicU64::new(0));
+    let shown = failed.clone();
+    let known = Arc::new(AtomicU64::new(known));
+    let (services, run_id, workflow) = (services.clone(), run.clone(), workflow.clone());
+    let spec = ChildSpec::cooperative_task(id(run), move |stop| {
+        let (services, run, workflow) = (services.clone(), run_id.clone(), workflow.clone());
+        let (failed, known) = (failed.clone(), known.clone());
+        async move { look_on(&services, &run, &workflow, (&failed, &known), stop).await }
+    });
+    let spec = spec.restart(Restart::Transient).shutdown(Shutdown::Timeout(LAST_WORDS));
+    Some(spec.detail(move || json!({ "failed": shown.load(Ordering::Relaxed) })))
+}
+
+/// The child's id, beside the monitor's, which is the run.
+pub(crate) fn id(run: &RunId) -> String {
+    format!("{run}.observer")
+}
+
+async fn look_on(
+    services: &Services,
+    run: &RunId,
+    workflow: &Arc<dyn Workflow>,
+    (failed, known): (&AtomicU64, &AtomicU64),
+    stop: StopToken,
+) -> Result<(), StoreError> {
+    let Some(mut observer) = workflow.clone().observer() else { return Ok(()) };
+    let mut feed =
+        services.hub.watch(services.store.clone(), services.parked.clone(), run.clone(), 1);
+    loop {
+        let mut events = feed.rest().await?;
+        let stopped = stop.is_stopped();
+        if events.is_empty() && !stopped {
+            tokio::select! {
+                biased;
+                () = stop.stopped() => continue,
+                event = feed.next() => match event {
+                    Ok(event) => events.push(event),
+                    // Nothing will come of the run here.
+                    Err(_) => return Ok(()),
+                },
+            }
+        }
+        let closed = events.iter().any(|event| event.kind == "run_closed");
+        let old = known.load(Ordering::Relaxed);
+        for news in told(services, run, events, old).await? {
+            known.fetch_max(news.seq, Ordering::Relaxed);
+            if let Err(failure) = observer.see(&news).await {
+                failed.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%run, code = failure.code, "observer: {}", failure.message);
+            }
+        }
+        if closed || stopped {
+            return Ok(());
+        }
+    }
+}
+
+/// The events with the records of the jobs that ended.
+async fn told(
+    services: &Services,
+    run: &RunId,
+    events: Vec<EventRecord>,
+    known: u64,
+) -> Result<Vec<News>, StoreError> {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let view = patiently(STORE_WITHIN, || services.store.run(run)).await?;
+    let jobs: HashMap<&JobKey, _> = view.jobs.iter().map(|job| (&job.key, job)).collect();
+    let last = events.last().map(|event| event.seq);
+    let news = events.into_iter().map(|event| News {
+        run: run.clone(),
+        run_started_at: view.run.created_at,
+        ended: event
+            .job
+            .as_ref()
+            .filter(|_| ENDS.contains(&event.kind.as_str()))
+            .and_then(|job| jobs.get(job))
+            .filter(|job| job.state.is_terminal())
+            .map(|job| (job.state, job.result.clone().unwrap_or_default())),
+        closed: (event.kind == "run_closed").then_some(view.run.state),
+        more: event.seq <= known && Some(event.seq) != last,
+        seq: event.seq,
+        at: event.at,
+        kind: event.kind,
+        job: event.job,
+    });
+    Ok(news.collect())
+}

@@ -1,0 +1,234 @@
+//! Exports of a run: JSON files for people and other tools (4.6). Resume never reads them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use perennial_core::{
+    Digest, Timestamp,
+    failure::Failure,
+    run::{JobKey, JobState},
+};
+use perennial_engine::{
+    DoneJob,
+    observer::{News, Observer},
+    workflow::BoxFuture,
+};
+use perennial_tools::files::{Base, FileError};
+use serde_json::{Map, Value, json};
+
+use super::PipelineRun;
+use crate::{definition::Exports, environment::redacted};
+
+/// Version of the format.
+const VERSION: &str = "1.1";
+
+/// What was seen of a run so far.
+#[derive(Debug)]
+pub(super) struct Exporter {
+    run: Arc<PipelineRun>,
+    exports: Exports,
+    started: HashMap<JobKey, Timestamp>,
+    done: Vec<DoneJob>,
+    /// Newest first.
+    log: VecDeque<Value>,
+    /// The steps of the document that have ended.
+    ended: u32,
+    /// An export that is due and not written yet: its number and its moment.
+    due: Option<(u64, Timestamp, &'static str)>,
+}
+
+impl Exporter {
+    pub(super) fn new(run: Arc<PipelineRun>, exports: Exports) -> Self {
+        Self {
+            run,
+            exports,
+            started: HashMap::new(),
+            done: Vec::new(),
+            log: VecDeque::new(),
+            ended: 0,
+            due: None,
+        }
+    }
+
+    /// Takes in one event; pure.
+    fn take(&mut self, news: &News) {
+        if let (Some(job), "attempt_started") = (&news.job, news.kind.as_str()) {
+            self.started.entry(job.clone()).or_insert(news.at);
+        }
+        if let (Some(job), Some((state, result))) = (&news.job, &news.ended) {
+            self.done.push(DoneJob { key: job.clone(), state: *state, result: result.clone() });
+            if let Some((_, step)) = self.run.pipeline.step(job) {
+                let took =
+                    self.started.get(job).map_or(0, |start| news.at.since(*start).as_millis());
+                let mut entry = json!({
+                    "step": step.name,
+                    "type": step.type_name,
+                    "status": status_of(*state),
+                    "duration_ms": u64::try_from(took).unwrap_or(u64::MAX),
+                    "timestamp": news.at.to_rfc3339(),
+                });
+                if let Some(error) = result.get("error").filter(|_| *state != JobState::Succeeded) {
+                    entry["error"] = error.clone();
+                }
+                self.log.push_front(entry);
+                self.ended += 1;
+                if self.ended.is_multiple_of(self.exports.interval) {
+                    self.due = Some((news.seq, news.at, "running"));
+                }
+            }
+        }
+        if let Some(state) = news.closed {
+            self.due = Some((news.seq, news.at, state.status()));
+        }
+    }
+
+    /// The export of what was seen so far.
+    fn content(&self, news: &News, at: Timestamp, status: &str) -> Value {
+        let steps = &self.run.pipeline.model.steps;
+        let found = |name: &str| {
+            let key = JobKey::new(name);
+            self.done.iter().find(|job| job.key == key)
+        };
+        let index = steps.iter().position(|step| found(&step.name).is_none());
+        let index = index.unwrap_or(steps.len());
+        let results: Map<String, Value> = steps
+            .iter()
+            .filter_map(|step| Some((step.name.clone(), found(&step.name)?.result.clone())))
+            .collect();
+        let content = json!({
+            "workflow_name": self.run.pipeline.name(),
+            "run_id": news.run,
+            "definition_hash": self.run.pipeline.definition().digest,
+            "status": status,
+            "step_index": index,
+            "results": results,
+            "execution_log": self.log,
+            "timestamp": at.to_rfc3339(),
+            "variable_state": {
+                "global": self.run.variables(news, &self.done),
+                "session": {},
+                "loop": {},
+                "current_step": steps.get(index).map(|step| &step.name),
+                "step_index": index,
+            },
+            "version": VERSION,
+        });
+        // Records are harmless already; the variables that the document gives may not be.
+        match &self.run.redactor {
+            Some(redactor) => redacted(content, redactor),
+            None => content,
+        }
+    }
+
+    async fn export(&mut self, news: &News) -> Result<(), Failure> {
+        // What is behind the next event is only one of many: the newest of them is enough.
+        let Some((seq, at, status)) = self.due.filter(|_| !news.more) else { return Ok(()) };
+        self.due = None;
+        let mut text =
+            serde_json::to_vec_pretty(&self.content(news, at, status)).map_err(|error| {
+                FileError::Io { action: "write", path: "export".into(), source: error.into() }
+                    .failure()
+            })?;
+        text.push(b'\n');
+        let workflow = file_name(self.run.pipeline.name());
+        let stamp: String = at.to_compact().chars().filter(char::is_ascii_digit).collect();
+        let keep = self.exports.keep_last;
+        let files = self.run.files().await?;
+        let written = files.perform(move |access| {
+            let base = Base::Checkpoints;
+            access.write_atomic(&base, &format!("{workflow}_{stamp}_{seq}.json"), &text)?;
+            access.write_atomic(&base, &format!("{workflow}_latest.json"), &text)?;
+            let Some(keep) = keep else { return Ok(()) };
+            let found = access.list(&base, ".", false, false)?;
+            let mut old: Vec<(Age, String)> = found
+                .into_iter()
+                .filter_map(|found| Some((age(&found.name, &workflow)?, found.name)))
+                .collect();
+            old.sort();
+            let many = old.len().saturating_sub(keep as usize);
+            for (_, name) in old.drain(..many) {
+                match access.remove(&base, &name, false) {
+                    Ok(_) => (),
+                    // Another run of the workflow was quicker.
+                    Err(error) if error.is_not_found() => (),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        });
+        written.await.map_err(|error| error.failure())
+    }
+}
+
+impl Observer for Exporter {
+    fn see<'a>(&'a mut self, news: &'a News) -> BoxFuture<'a, Result<(), Failure>> {
+        self.take(news);
+        Box::pin(self.export(news))
+    }
+}
+
+fn status_of(state: JobState) -> &'static str {
+    match state {
+        JobState::Succeeded => "completed",
+        JobState::Skipped => "skipped",
+        JobState::Partial | JobState::Failed => "failed",
+        JobState::Cancelled => "cancelled",
+        JobState::Blocked | JobState::Ready | JobState::Leased => "running",
+    }
+}
+
+/// When an export was made, and which of that second it is.
+type Age = (String, u64);
+
+/// The age of a file that is an export of `workflow` with a time stamp.
+fn age(name: &str, workflow: &str) -> Option<Age> {
+    let rest = name.strip_prefix(workflow)?.strip_prefix('_')?.strip_suffix(".json")?;
+    let (stamp, seq) = rest.split_once('_')?;
+    let digits = stamp.len() == 14 && stamp.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then_some(())?;
+    Some((stamp.to_owned(), seq.parse().ok()?))
+}
+
+/// A name as a part of a file's; one with other characters is told apart by its digest.
+fn file_name(name: &str) -> String {
+    let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.chars().all(|c| fits(&c)) {
+        return name.to_owned();
+    }
+    let plain: String = name.chars().map(|c| if fits(&c) { c } else { '_' }).collect();
+    format!("{plain}_{}", &Digest::of(name.as_bytes()).short()[..8])
+}
+
+impl PipelineRun {
+    /// The global variables when these jobs are done.
+    fn variables(&self, news: &News, done: &[DoneJob]) -> Value {
+        super::scope::variables(self, &news.run, news.run_started_at, done)
+    }
+}
+
+/// What was seen of a run, without an engine.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn yr_60_names_of_files_and_their_age() {
+        assert_eq!(file_name("review-2.x_y"), "review-2.x_y");
+        let odd = file_name("a b/ü");
+        assert!(odd.starts_with("a_b___") && odd.len() == "a_b___".len() + 8, "{odd}");
+        assert_ne!(odd, file_name("a b/ö"));
+        for (name, expected) in [
+            ("w_20261121093000_7.json", Some(7)),
+            ("w_latest.json", None),
+            ("w_x_20261121093000_7.json", None),
+            ("w_20261121_7.json", None),
+            ("w_20261121093000_7.json.tmp", None),
+        ] {
+            assert_eq!(age(name, "w").map(|(_, seq)| seq), expected, "{name}");
+        }
+        let order = |name| age(name, "w").unwrap();
+        assert!(order("w_20261121093000_9.json") < order("w_20261121093000_10.json"));
+    }
+}
