@@ -177,3 +177,15 @@ workflow:
     let output = world.expect(0, &[&["run", "inputs.yaml"], &MOCK[..], &given].concat());
     assert!(output.stdout.starts_with("s: Bern 2 workflow: name: inputs"), "{}", output.stdout);
 }
+
+#[test]
+fn a_live_run_whose_step_lists_tools_is_refused_with_the_step_and_the_tools() {
+    let world = World::new();
+    let options = "claude_options: {model: haiku, allowed_tools: [Read, Bash]}";
+    world.flow("tools.yaml", &format!("{{name: a, type: claude, prompt: hi, {options}}}"));
+    let live = ["run", "tools.yaml", "--provider-mode", "live"];
+    let words = ["step `a` lists tools (Read, Bash)", "--provider-mode mock"];
+    refused(&world, 8, &live, &words);
+    let mock = world.expect(0, &["run", "tools.yaml", "--provider-mode", "mock"]);
+    assert!(mock.stdout.contains('a'), "{}", mock.stdout);
+}

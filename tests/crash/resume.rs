@@ -163,3 +163,56 @@ fn a_step_without_retries_survives_the_death_of_its_process() {
     assert_eq!(shown["steps"][1]["attempts"][0]["end"], "expired");
     assert_eq!(uncertain_attempts(&shown["steps"][1]), 0, "it called nobody");
 }
+
+const TREE: &str = "\
+workflow:
+  name: tree
+  steps:
+    - {name: first, type: claude, prompt: one}
+    - name: n
+      type: pipeline
+      inputs: {said: '{{ steps.first.text }}'}
+      pipeline:
+        name: child
+        steps:
+          - {name: a, type: claude, prompt: 'after {{ inputs.said }}'}
+          - name: deep
+            type: pipeline
+            inputs: {said: '{{ steps.a.text }}'}
+            pipeline: {name: grandchild, steps: [{name: c, type: claude, prompt: 'then {{ said }}'}]}
+          - {name: bad, type: echo, fail: true, continue_on_error: true}
+    - {name: last, type: claude, prompt: 'last {{ steps.n.deep.c }}'}
+";
+
+/// Jobs of a child are jobs of the run: killed between any two of them, it goes on with the next.
+#[test]
+fn a_run_with_children_is_finished_by_one_more_command() {
+    let world = |name: &str, after: Duration| {
+        let world = World::new(name, after);
+        world.write("chain.yaml", TREE);
+        world
+    };
+    let undisturbed = world("tree", Duration::ZERO);
+    let output = undisturbed.start().wait(SOON).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let expected = results(&undisturbed.shown());
+    let calls = undisturbed.fake.calls().len();
+    assert_eq!((expected.len(), calls), (7, 4), "{expected:?}");
+    for told in 1..=5 {
+        let at = format!("killed after {told} steps");
+        let world = world(&format!("tree-{told}"), REPLY_AFTER);
+        let mut process = world.start();
+        let killed =
+            process.kill_when(&at, SOON, |process| process.stderr().matches('✓').count() >= told);
+        killed.unwrap_or_else(|error| panic!("{at}: {error}"));
+        world.fake.wait_for_quiet(SOON).unwrap();
+        let resumed = world.resume();
+        assert!(resumed.status.success(), "{at}: {resumed:?}");
+        let shown = world.shown();
+        assert_eq!(results(&shown), expected, "{at}");
+        let uncertain: usize =
+            shown["steps"].as_array().unwrap().iter().map(uncertain_attempts).sum();
+        let asked = world.fake.calls().len();
+        assert!((calls..=calls + uncertain).contains(&asked), "{at}: {asked} calls");
+    }
+}

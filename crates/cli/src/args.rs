@@ -5,7 +5,7 @@ mod tree;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use perennial::{ProviderMode, Store};
+use perennial::{Leniency, ProviderMode, Store};
 
 pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
 use crate::output::{Colour, Shape};
@@ -125,6 +125,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "ID")]
     pub(crate) run_id: Option<String>,
     #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
+    #[command(flatten)]
     pub(crate) directories: DirectoryArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
@@ -132,6 +134,20 @@ pub(crate) struct RunArgs {
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// How a document is read.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReadingArgs {
+    /// One leniency, stronger than the document's, as OPTION=VALUE; may be repeated
+    #[arg(long, value_name = "OPTION=VALUE")]
+    lenient: Vec<String>,
+    /// The strictest value of every leniency, whatever the document says
+    #[arg(long)]
+    strict: bool,
+    /// Warnings and notes prevent a start, too
+    #[arg(long)]
+    pub(crate) deny_warnings: bool,
 }
 
 /// Where a run works on files. The environment (PERENNIAL_WORKSPACE_DIR and the like) is weaker than the document,
@@ -162,9 +178,21 @@ pub(crate) struct CheckArgs {
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
+    /// The form of the report; json is the same as --json
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = ReportForm::Text)]
+    pub(crate) format: ReportForm,
+    #[command(flatten)]
     pub(crate) view: CheckView,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// The form of a report of diagnostics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ReportForm {
+    Text,
+    Json,
 }
 
 /// What is shown of valid files.
@@ -288,6 +316,27 @@ pub(crate) struct ExplainArgs {
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+impl ReadingArgs {
+    /// What is stronger than the document.
+    ///
+    /// # Errors
+    ///
+    /// When an option does not exist or has no such value.
+    pub(crate) fn leniency(&self) -> Result<Leniency, String> {
+        let mut leniency = Leniency::as_written();
+        if self.strict {
+            leniency = leniency.strict();
+        }
+        for pair in &self.lenient {
+            let (option, value) = pair
+                .split_once('=')
+                .ok_or_else(|| format!("--lenient needs OPTION=VALUE, got: {pair}"))?;
+            leniency = leniency.with(option, value).map_err(|error| error.to_string())?;
+        }
+        Ok(leniency)
+    }
 }
 
 impl EngineArgs {

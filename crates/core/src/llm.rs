@@ -22,6 +22,27 @@ pub struct ChatRequest {
     /// Absent means the provider's own default.
     #[serde(default, skip_serializing_if = "Sampling::is_default")]
     pub sampling: Sampling,
+    /// Tools the model may and may not use, where the provider has any.
+    #[serde(default, skip_serializing_if = "ToolRules::is_silent")]
+    pub tools: ToolRules,
+}
+
+/// Which tools of a provider a call may use; denial wins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolRules {
+    /// The only ones, when it names any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<String>,
+    /// Never these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disallowed: Vec<String>,
+}
+
+impl ToolRules {
+    /// Whether nothing is said about tools.
+    pub fn is_silent(&self) -> bool {
+        self.allowed.is_empty() && self.disallowed.is_empty()
+    }
 }
 
 /// One message of a conversation.
@@ -72,6 +93,7 @@ impl ChatRequest {
             messages: vec![ChatMessage { role: Role::User, text: prompt.into() }],
             max_output,
             sampling: Sampling::default(),
+            tools: ToolRules::default(),
         }
     }
 

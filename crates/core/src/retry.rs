@@ -9,10 +9,83 @@ use crate::FailureClass;
 pub struct RetryPolicy {
     /// Tries in all, at least one.
     pub max_attempts: u32,
-    /// The pause before the second try, doubled before each further one.
+    /// The pause before the second try; how it grows before each further one is `growth`'s.
     pub base_ms: u64,
     /// No pause is longer.
     pub cap_ms: u64,
+    /// How pauses grow.
+    #[serde(default, skip_serializing_if = "Growth::is_exponential")]
+    pub growth: Growth,
+    /// Which share of a pause is left to chance, in percent.
+    #[serde(default = "all", skip_serializing_if = "is_all")]
+    pub jitter_percent: u8,
+    /// The only classes that are tried again; without it those that are retryable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Classes>,
+}
+
+fn all() -> u8 {
+    100
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_all(percent: &u8) -> bool {
+    *percent == 100
+}
+
+/// How the pauses between attempts grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Growth {
+    /// Each is twice the one before.
+    #[default]
+    Exponential,
+    /// Each is longer by the first one.
+    Linear,
+    /// All are the same.
+    Fixed,
+}
+
+impl Growth {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    fn is_exponential(&self) -> bool {
+        *self == Self::Exponential
+    }
+}
+
+/// A set of classes; recorded as a list of their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(from = "Vec<FailureClass>", into = "Vec<FailureClass>")]
+pub struct Classes(u32);
+
+impl Classes {
+    fn bit(class: FailureClass) -> u32 {
+        let place = FailureClass::ALL.iter().position(|known| *known == class);
+        place.map_or(0, |place| 1 << place)
+    }
+
+    /// Whether `class` is one of them.
+    pub fn contains(self, class: FailureClass) -> bool {
+        self.0 & Self::bit(class) != 0
+    }
+}
+
+impl FromIterator<FailureClass> for Classes {
+    fn from_iter<I: IntoIterator<Item = FailureClass>>(classes: I) -> Self {
+        Self(classes.into_iter().fold(0, |bits, class| bits | Self::bit(class)))
+    }
+}
+
+impl From<Vec<FailureClass>> for Classes {
+    fn from(classes: Vec<FailureClass>) -> Self {
+        classes.into_iter().collect()
+    }
+}
+
+impl From<Classes> for Vec<FailureClass> {
+    fn from(classes: Classes) -> Self {
+        FailureClass::ALL.into_iter().filter(|class| classes.contains(*class)).collect()
+    }
 }
 
 /// What follows a failed attempt.
@@ -30,14 +103,21 @@ pub enum AfterFailure {
 
 impl RetryPolicy {
     /// One try.
-    pub const ONCE: Self = Self { max_attempts: 1, base_ms: 0, cap_ms: 0 };
+    pub const ONCE: Self = Self {
+        max_attempts: 1,
+        base_ms: 0,
+        cap_ms: 0,
+        growth: Growth::Exponential,
+        jitter_percent: 100,
+        only: None,
+    };
     /// Calls to a provider: three tries, 500 ms doubling, at most 30 s (ERC-9).
-    pub const PROVIDER: Self = Self { max_attempts: 3, base_ms: 500, cap_ms: 30_000 };
+    pub const PROVIDER: Self = Self { max_attempts: 3, base_ms: 500, cap_ms: 30_000, ..Self::ONCE };
 
     /// Decides after attempt number `used` (1 for the first) failed with `class`.
     ///
     /// `told` is a pause the other side asked for; it is obeyed. `jitter` is a random number in
-    /// `0.0..=1.0` that picks the place inside the computed pause (full jitter).
+    /// `0.0..=1.0` that picks the place inside the share of the pause that is left to chance.
     pub fn after(
         &self,
         class: FailureClass,
@@ -45,15 +125,21 @@ impl RetryPolicy {
         told: Option<Duration>,
         jitter: f64,
     ) -> AfterFailure {
-        if !class.is_retryable() {
+        if !self.only.map_or(class.is_retryable(), |only| only.contains(class)) {
             return AfterFailure::Fail { exhausted: false };
         }
         if used >= self.max_attempts {
             return AfterFailure::Fail { exhausted: true };
         }
-        let doublings = used.saturating_sub(1).min(32);
-        let pause = self.base_ms.saturating_mul(1 << doublings).min(self.cap_ms);
-        let spread = Duration::from_millis(pause).mul_f64(jitter.clamp(0.0, 1.0));
+        let times = match self.growth {
+            Growth::Exponential => 1 << used.saturating_sub(1).min(32),
+            Growth::Linear => u64::from(used.max(1)),
+            Growth::Fixed => 1,
+        };
+        let pause = self.base_ms.saturating_mul(times).min(self.cap_ms);
+        let chance = f64::from(self.jitter_percent.min(100)) / 100.0;
+        let share = 1.0 - chance + chance * jitter.clamp(0.0, 1.0);
+        let spread = Duration::from_millis(pause).mul_f64(share);
         AfterFailure::RetryIn(told.unwrap_or(spread))
     }
 }
@@ -64,7 +150,8 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_cap_and_end_with_the_budget() {
-        let policy = RetryPolicy { max_attempts: 10, base_ms: 500, cap_ms: 3_000 };
+        let policy =
+            RetryPolicy { max_attempts: 10, base_ms: 500, cap_ms: 3_000, ..RetryPolicy::ONCE };
         let pause = |used| policy.after(FailureClass::Transient, used, None, 1.0);
         let millis = |ms| AfterFailure::RetryIn(Duration::from_millis(ms));
         assert_eq!(pause(1), millis(500));
@@ -85,6 +172,50 @@ mod tests {
         assert_eq!(
             policy.after(FailureClass::RateLimited, 1, Some(told), 0.0),
             AfterFailure::RetryIn(told)
+        );
+    }
+
+    #[test]
+    fn pauses_grow_as_told_and_only_their_share_is_left_to_chance() {
+        let policy =
+            RetryPolicy { max_attempts: 9, base_ms: 100, cap_ms: 350, ..RetryPolicy::ONCE };
+        let pauses = |policy: RetryPolicy, jitter| {
+            [1, 2, 3, 4].map(|used| match policy.after(FailureClass::Timeout, used, None, jitter) {
+                AfterFailure::RetryIn(pause) => pause.as_millis(),
+                AfterFailure::Fail { .. } => 0,
+            })
+        };
+        let grown = |growth, percent| RetryPolicy { growth, jitter_percent: percent, ..policy };
+        assert_eq!(pauses(grown(Growth::Exponential, 0), 0.0), [100, 200, 350, 350]);
+        assert_eq!(pauses(grown(Growth::Linear, 0), 0.0), [100, 200, 300, 350]);
+        assert_eq!(pauses(grown(Growth::Fixed, 0), 0.0), [100, 100, 100, 100]);
+        assert_eq!(pauses(grown(Growth::Fixed, 50), 0.0), [50, 50, 50, 50]);
+        assert_eq!(pauses(grown(Growth::Fixed, 50), 0.5), [75, 75, 75, 75]);
+        assert_eq!(pauses(grown(Growth::Fixed, 100), 0.0), [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn named_classes_are_tried_again_and_no_others() {
+        let only = [FailureClass::Permanent, FailureClass::Timeout].into_iter().collect();
+        let policy = RetryPolicy { max_attempts: 2, only: Some(only), ..RetryPolicy::ONCE };
+        let again = |class| matches!(policy.after(class, 1, None, 0.0), AfterFailure::RetryIn(_));
+        assert!(again(FailureClass::Permanent) && again(FailureClass::Timeout));
+        assert!(!again(FailureClass::Transient));
+    }
+
+    #[test]
+    fn a_policy_that_was_recorded_before_its_newer_fields_reads_and_writes_the_same() {
+        let old = r#"{"max_attempts":3,"base_ms":500,"cap_ms":30000}"#;
+        let policy: RetryPolicy = serde_json::from_str(old).unwrap();
+        assert_eq!(policy, RetryPolicy::PROVIDER);
+        assert_eq!(serde_json::to_string(&policy).unwrap(), old);
+        let only = Some([FailureClass::Timeout].into_iter().collect());
+        let new = RetryPolicy { growth: Growth::Linear, jitter_percent: 0, only, ..policy };
+        let text = serde_json::to_string(&new).unwrap();
+        assert_eq!(serde_json::from_str::<RetryPolicy>(&text).unwrap(), new);
+        assert!(
+            text.ends_with(r#""growth":"linear","jitter_percent":0,"only":["timeout"]}"#),
+            "{text}"
         );
     }
 }

@@ -47,7 +47,9 @@ pub use perennial_engine::{
     DrainReport, DrainedAttempts, DrainedRun, EventFeed, RunFate, WaitsFor, scheduler::Adoption,
     sessions::Sessions,
 };
-pub use perennial_pipeline::{Checked, Diagnostic, ProviderKind, Severity};
+pub use perennial_pipeline::{
+    Checked, Diagnostic, InvalidLeniency, Leniency, ProviderKind, Severity,
+};
 pub use perennial_store::StoreError;
 pub use perennial_supervision::{Address, CallError, ChildSpec};
 

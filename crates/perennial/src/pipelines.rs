@@ -1,6 +1,7 @@
 //! Workflow files as hosts and the command see them: check, start, resume, wait.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,8 +16,8 @@ use perennial_engine::{
     performance::{Performance, Thresholds},
 };
 use perennial_pipeline::{
-    Checked, Diagnostic, FILE_BYTES_MAX, InputErrors, Pipeline, ProviderKind, RunDirectories,
-    RunSettings, Severity, SourceFile, read_yaml,
+    Checked, Diagnostic, FILE_BYTES_MAX, InputErrors, Leniency, Pipeline, ProviderKind,
+    RunDirectories, RunSettings, Severity, SourceFile, read_yaml,
 };
 use perennial_store::{JobRecord, RunRecord, RunView, StoreError};
 use perennial_tools::{
@@ -46,6 +47,7 @@ pub struct StartPipeline {
     mocks: Option<Value>,
     run: Option<RunId>,
     within: Option<Duration>,
+    leniency: Leniency,
     chosen: ChosenDirectories,
     fallback: ChosenDirectories,
     allowed: Vec<PathBuf>,
@@ -86,6 +88,18 @@ pub enum Preflight {
     MissingModel {
         /// The first such step.
         step: String,
+    },
+    /// A step lets its model use tools, and the live provider of this build offers none.
+    #[error(
+        "step `{step}` lists tools ({}), and live calls of this version offer none; remove \
+         `allowed_tools`, or run with `--provider-mode mock`",
+        tools.join(", ")
+    )]
+    Tools {
+        /// The step.
+        step: String,
+        /// The tools it lists.
+        tools: Vec<String>,
     },
 }
 
@@ -195,6 +209,7 @@ impl StartPipeline {
             mocks: None,
             run: None,
             within: None,
+            leniency: Leniency::as_written(),
             chosen: ChosenDirectories::default(),
             fallback: ChosenDirectories::default(),
             allowed: Vec::new(),
@@ -222,6 +237,12 @@ impl StartPipeline {
     /// Sets the run's id. Starting twice with one id is one run.
     pub fn run_id(mut self, run: RunId) -> Self {
         self.run = Some(run);
+        self
+    }
+
+    /// Sets what is stronger than the leniency of the document.
+    pub fn lenient(mut self, leniency: Leniency) -> Self {
+        self.leniency = leniency;
         self
     }
 
@@ -274,8 +295,11 @@ impl StartPipeline {
         let chosen = self.chosen.clone().over(pipeline.directories()).over(self.fallback.clone());
         let directories = chosen.resolve(&cwd);
         let documents = match &self.source {
-            Source::File(path) => {
-                path.parent().map(|parent| cwd.join(parent)).into_iter().collect()
+            Source::File(_) => {
+                let folders = pipeline.documents().into_iter().map(|file| Path::new(file).parent());
+                let folders: BTreeSet<PathBuf> =
+                    folders.flatten().map(|folder| cwd.join(folder)).collect();
+                folders.into_iter().collect()
             }
             Source::Document { .. } => Vec::new(),
         };
@@ -283,7 +307,7 @@ impl StartPipeline {
         Ok(Some(RunDirectories { directories, documents, allowed }))
     }
 
-    /// Sets how long the run may take; the default is 24 hours.
+    /// Sets how long the run may take; the default is what the document says, else 24 hours.
     pub fn within(mut self, within: Duration) -> Self {
         self.within = Some(within);
         self
@@ -301,6 +325,15 @@ impl Pipelines {
     ///
     /// When the file cannot be read.
     pub fn check(path: &Path) -> Result<Checked, SourceError> {
+        Self::check_with(path, &Leniency::as_written())
+    }
+
+    /// The same with a `leniency` that is stronger than the document's.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn check_with(path: &Path, leniency: &Leniency) -> Result<Checked, SourceError> {
         // The working directory is the root of the project.
         let sources = SourceFiles::new("");
         let found = sources.named(path)?;
@@ -313,7 +346,7 @@ impl Pipelines {
             identity: found.canonical.display().to_string(),
             ..SourceFile::new(path.display().to_string(), bytes)
         };
-        Ok(Pipeline::load(&file, &sources))
+        Ok(Pipeline::load_with(&file, &sources, leniency))
     }
 
     /// Reads scripted replies, YAML or JSON, from the file at `path`; for
@@ -337,8 +370,8 @@ impl Pipelines {
         start: StartPipeline,
     ) -> Result<PipelineRunHandle, StartPipelineError> {
         let checked = match &start.source {
-            Source::File(path) => Self::check(path)?,
-            Source::Document { name, bytes } => Pipeline::check(name, bytes),
+            Source::File(path) => Self::check_with(path, &start.leniency)?,
+            Source::Document { name, bytes } => Pipeline::check_with(name, bytes, &start.leniency),
         };
         let Some(pipeline) = checked.pipeline else {
             return Err(StartPipelineError::Invalid(checked.diagnostics));
@@ -369,12 +402,13 @@ impl Pipelines {
         let settings = RunSettings { inputs, calls, directories, environment };
         let recorded = recorded_settings(&settings, &pipeline, start.mode, digest);
         let providers = self.parts.providers.of_mode(start.mode, rules);
+        let within = start.within.or(pipeline.within());
         let workflow = pipeline.shared().bind(settings, providers);
         let handle = self.parts.runs.start(StartRun {
             run: start.run,
             workflow,
             settings: recorded,
-            within: start.within,
+            within,
         });
         Ok(PipelineRunHandle { run: handle.await?, changed_secrets: Vec::new() })
     }
@@ -455,6 +489,9 @@ impl Pipelines {
             {
                 refusals.push(Preflight::MissingModel { step: step.to_owned() });
             }
+        }
+        for (step, tools) in pipeline.steps_with_tools() {
+            refusals.push(Preflight::Tools { step: step.to_owned(), tools: tools.to_vec() });
         }
         refusals
     }

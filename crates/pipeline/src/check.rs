@@ -1,6 +1,7 @@
 //! From a tree to a pipeline: every fault found at once, each at its place.
 
 mod chat;
+mod child;
 mod conditions;
 mod defaults;
 mod document;
@@ -10,6 +11,7 @@ mod files;
 mod inputs;
 mod keys;
 mod nested;
+mod policy;
 mod prompts;
 mod references;
 mod section;
@@ -20,9 +22,9 @@ mod variables;
 use std::sync::Arc;
 
 use crate::{
-    definition::{Input, Pipeline},
+    definition::{Input, Lenience, Leniency, Pipeline},
     diagnostic::{Diagnostic, Findings, Severity},
-    source::{NothingElse, SourceFile, SourceLoader, Sources},
+    source::{Content, Duplicates, Node, NothingElse, SourceFile, SourceLoader, Sources},
 };
 
 pub(crate) use environment::{Bindings, is_lenient, unset};
@@ -59,24 +61,44 @@ pub(crate) struct Check<'a> {
     pub(crate) loader: &'a dyn SourceLoader,
     pub(crate) findings: Findings,
     pub(crate) known: Known,
+    pub(crate) lenient: Lenience,
+    /// What is stronger than the document.
+    pub(crate) outside: &'a Leniency,
     pub(crate) bindings: Bindings,
     /// The scopes around the one that is checked, the document first.
     pub(super) around: Vec<Around>,
+    /// Children that were checked so far.
+    pub(super) children: usize,
 }
 
 impl Pipeline {
     /// Checks the document `bytes`, called `file` in what is shown. Pure: nothing else is read, so
     /// that a document which names other files, or variables of the environment, is refused.
     pub fn check(file: &str, bytes: &[u8]) -> Checked {
-        Self::load(&SourceFile::new(file, bytes), &NothingElse)
+        Self::check_with(file, bytes, &Leniency::as_written())
+    }
+
+    /// The same with a `leniency` that is stronger than the document's own.
+    pub fn check_with(file: &str, bytes: &[u8], leniency: &Leniency) -> Checked {
+        Self::load_with(&SourceFile::new(file, bytes), &NothingElse, leniency)
     }
 
     /// Checks the document `file` and all that it names, read by `loader`: the diagnostics of all
     /// files at once (YF-17).
     pub fn load(file: &SourceFile, loader: &dyn SourceLoader) -> Checked {
+        Self::load_with(file, loader, &Leniency::as_written())
+    }
+
+    /// The same with a `leniency` that is stronger than the document's own.
+    pub fn load_with(file: &SourceFile, loader: &dyn SourceLoader, leniency: &Leniency) -> Checked {
         let mut findings = Findings::default();
         let mut sources = Sources::default();
-        let id = sources.add(file, &mut findings);
+        let mut id = sources.add(file, &mut findings);
+        let lenient = lenience(sources.tree(id).as_deref(), leniency);
+        if lenient.is("duplicate_keys", "last_wins") {
+            (findings, sources) = (Findings::default(), Sources::of(Duplicates::LastWins));
+            id = sources.add(file, &mut findings);
+        }
         let Some(root) = sources.tree(id) else {
             let diagnostics = findings.report(&sources);
             return Checked { diagnostics, pipeline: None, inputs: Vec::new() };
@@ -88,8 +110,12 @@ impl Pipeline {
             findings,
             known: Known::default(),
             bindings: Bindings::default(),
+            lenient,
+            outside: leniency,
             around: Vec::new(),
+            children: 0,
         };
+        check.bindings.empty_when_missing = check.lenient.is("missing_env", "empty");
         let root = check.composed(id, &root);
         let root = check.with_environment(&root);
         let model = check.document(&root);
@@ -100,6 +126,23 @@ impl Pipeline {
         let pipeline = model.filter(|_| !faulty).map(Pipeline::of);
         Checked { diagnostics: findings.report(&sources), pipeline, inputs }
     }
+}
+
+/// The leniency of a document, whatever else is wrong with it.
+fn lenience(root: Option<&Node>, outside: &Leniency) -> Lenience {
+    let workflow = root.map(|root| root.under("workflow").unwrap_or(root));
+    let lenient = workflow.and_then(|workflow| workflow.under("lenient"));
+    workflow_lenience(lenient, outside, &Lenience::default())
+}
+
+/// The leniency that the map `lenient` asks for, in a document that has that of `around`.
+fn workflow_lenience(lenient: Option<&Node>, outside: &Leniency, around: &Lenience) -> Lenience {
+    let scalar = |node: &Node| match &node.content {
+        Content::Text { value, .. } => Some(value.clone()),
+        Content::Bool(value) => Some(value.to_string()),
+        Content::Null | Content::Number(_) | Content::List(_) | Content::Map(_) => None,
+    };
+    Lenience::of(outside, |option| scalar(lenient?.under(option)?), around)
 }
 
 /// The JSON Schema (draft 2020-12) of the documents that this version accepts: the shape of them;

@@ -29,7 +29,8 @@ impl Check<'_> {
         if !mentions_composition(&workflow.value, true) {
             return tree.clone();
         }
-        self.bindings.empty_when_missing |= is_lenient(tree);
+        self.bindings.empty_when_missing |=
+            is_lenient(tree) && self.outside.lets_environment_be_empty();
         let Some(layer) = self.layers(file, tree) else { return tree.clone() };
         let merged = self.merged(&layer);
         if merged.count() > NODES_MAX {

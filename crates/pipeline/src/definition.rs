@@ -4,22 +4,26 @@ mod binding;
 mod file_ops;
 mod files;
 mod input;
+mod lenience;
 mod model;
 mod nested;
 mod ordered;
 mod plan;
 mod prompt;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use perennial_core::{digest::canonical_json, run::JobKey};
 use perennial_engine::Definition;
 
+pub(crate) use binding::schema_violations;
 pub use binding::{InputErrors, InvalidInput};
 pub(crate) use file_ops::{FileOps, Operation};
 pub use files::Exports;
 pub(crate) use files::{DocumentFiles, Effects, OutputFile};
 pub use input::{Input, InputType};
+pub use lenience::{InvalidLeniency, Leniency};
+pub(crate) use lenience::{LEEWAYS, Lenience, MissingHole, UNDECIDED};
 pub use model::ProviderKind;
 pub(crate) use model::{
     Assign, Chat, ChatOptions, Cleared, Echo, Location, Model, Step, StepKind, VariableScope, Write,
@@ -150,10 +154,25 @@ impl Pipeline {
         &self.model.file
     }
 
+    /// The files that it and its children were read from, as they were named; each once.
+    pub fn documents(&self) -> Vec<&str> {
+        let steps = self.model.all_steps().into_iter();
+        let children = steps.filter_map(|step| Some(step.nested()?.child.file.as_str()));
+        let mut files: Vec<&str> = [self.file()].into_iter().chain(children).collect();
+        files.sort_unstable();
+        files.dedup();
+        files
+    }
+
     /// Labels of the workflow.
     pub fn tags(&self) -> Vec<String> {
         let tags = self.model.facts.0.get("tags").and_then(|tags| tags.as_array());
         tags.into_iter().flatten().filter_map(|tag| tag.as_str().map(str::to_owned)).collect()
+    }
+
+    /// How long a run may take, when the document says so.
+    pub fn within(&self) -> Option<Duration> {
+        self.model.within_ms.map(Duration::from_millis)
     }
 
     /// Names of its steps, in order.
@@ -242,6 +261,22 @@ impl Pipeline {
         };
         let found = self.model.all_steps().into_iter().find(nameless)?;
         Some(found.name.as_str())
+    }
+
+    /// Steps that let a model use tools, and which.
+    pub fn steps_with_tools(&self) -> Vec<(&str, &[String])> {
+        fn named(step: &Step) -> &[String] {
+            match &step.kind {
+                StepKind::Chat(chat) => chat.options.allowed_tools.as_deref().unwrap_or_default(),
+                StepKind::Echo(_)
+                | StepKind::SetVariable(_)
+                | StepKind::FileOps(_)
+                | StepKind::Pipeline(_) => &[],
+            }
+        }
+        let steps = self.model.all_steps().into_iter();
+        let found = steps.map(|step| (step.name.as_str(), named(step)));
+        found.filter(|(_, tools)| !tools.is_empty()).collect()
     }
 
     /// Whether steps of it have steps of their own.

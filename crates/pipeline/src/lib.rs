@@ -28,8 +28,11 @@
 //! * YV-1: records do not hold `replayed`, `attempts` and `duration_ms`, nor (YR-22)
 //!   `error.attempt`: a run that was killed and resumed leaves the same records as one that was
 //!   not. The journal has all four.
-//! * 1.7: a step's own `retry` keeps the engine's full jitter, where the language's default is
-//!   none; the key `jitter` is refused.
+//! * YS-7: `debug_info` and `telemetry` hold nothing that depends on time: `duration_ms` is in the
+//!   journal.
+//! * 1.7: `retry_on` takes names of classes; a text that is to be found in the message of a failure
+//!   is refused.
+//! * 1.9: `duplicate_names` is not in this version: a name is the key of a job, which is one.
 //! * YP-8: without `extract`, a `previous_response` part gets the value view of its step (YT-12):
 //!   of a reply its structured data, else its text, never its cost and usage.
 //! * YC-4: what expressions warn of (an undecided comparison read as false, a division by zero, an
@@ -72,6 +75,15 @@
 //!   version keeps none; one that fails is a warning in the log and in the tree, not an event of the run; what is
 //!   known at once, as after a restart, is one export.
 //! * YR-72: PL521 is told of relative paths without holes that climb above their base; the others are seen when used.
+//! * YR-5: a child is no run of its own: its steps are jobs of its parent's run, keyed by step path
+//!   (`n/a`; `n#2/a` in the second round of a retried child, `#n` for the job that opens it). In
+//!   keys, the characters `%`, `/`, `#`, `[` and `]` of names are written as `%25` and so on.
+//! * 2.16: `max_total_steps` counts a child once, however often it is retried. The pause before a
+//!   further round begins anew when its process dies. A retried child keeps the inputs it was given.
+//! * 2.16, YM-21: a limit that is passed is of class `limit` and no other, time included. Memory is
+//!   the JSON of results and inputs, counted before and after each attempt, not during it.
+//! * YS-94: directories and exports that a child names for itself have no effect, and a note (PL220)
+//!   says so: it works in those of its run (YR-75).
 //! * YF-41: in places where no text with holes is asked for, a variable of the environment is read
 //!   at load and its value is part of the definition; a secret there is PL223. `env.NAME` in an
 //!   expression is typed like `${NAME}` alone. The default of `${NAME:-text}` also stands for an
@@ -81,7 +93,7 @@
 //! * YF-44: of two included files the later one wins; both win over what is extended. A definition
 //!   puts at most 200 files together, counting each time one is named.
 //! * YF-45: `$if` does not see what branches of other `$if` give; a branch names no files.
-//! * YR-71: files that `extends` and `include` name may lie outside of the read roots.
+//! * YR-71: files that `extends`, `include` and `pipeline_file` name may lie outside of the read roots.
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
@@ -98,11 +110,10 @@ mod source;
 mod spelling;
 mod uses;
 
-pub use check::{Checked, read_yaml, schema};
-pub use check::{KeyEntry, StepTypeEntry, step_types};
+pub use check::{Checked, KeyEntry, StepTypeEntry, read_yaml, schema, step_types};
 pub use definition::{
-    Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, LANGUAGE, Pipeline,
-    Plan, PlannedJob, ProviderKind,
+    Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, InvalidLeniency,
+    LANGUAGE, Leniency, Pipeline, Plan, PlannedJob, ProviderKind,
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use environment::RunEnvironment;

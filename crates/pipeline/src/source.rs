@@ -17,3 +17,4 @@ pub(crate) use node::{Alignment, Content, Entry, Node, Written};
 pub(crate) use scalar::is_plain_text;
 pub(crate) use text::Extent;
 pub use text::{Position, Span};
+pub(crate) use tree::Duplicates;

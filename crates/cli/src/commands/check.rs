@@ -5,16 +5,21 @@ use perennial::{
     records::{render, report_json},
 };
 
-use crate::{args::CheckArgs, exit, output};
+use crate::{
+    args::{CheckArgs, ReportForm},
+    exit, output,
+};
 
 pub(super) fn check(args: &CheckArgs) -> anyhow::Result<i32> {
     let mut code = exit::COMPLETED;
+    let json = args.output.json || args.format == ReportForm::Json;
+    let leniency = args.reading.leniency().map_err(|error| exit::failed(exit::USAGE, error))?;
     for path in &args.files {
-        let checked = match Pipelines::check(path) {
+        let checked = match Pipelines::check_with(path, &leniency) {
             Ok(checked) => checked,
             Err(error) => {
                 code = exit::INVALID;
-                if args.output.json {
+                if json {
                     output::json(&serde_json::json!({
                         "file": path.display().to_string(),
                         "valid": false,
@@ -33,11 +38,12 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<i32> {
             }
         };
         let errors = checked.count(Severity::Error);
-        if errors > 0 {
+        let denied = args.reading.deny_warnings && !checked.diagnostics.is_empty();
+        if errors > 0 || denied {
             code = exit::INVALID;
         }
         let file = path.display().to_string();
-        if args.output.json {
+        if json {
             let mut report = report_json(&file, &checked.diagnostics, &checked.inputs);
             let chosen =
                 checked.pipeline.as_ref().and_then(|valid| view::chosen(&args.view, valid));

@@ -53,11 +53,13 @@ pub(super) async fn follow(
 
 /// What people want to hear of an event.
 fn told(event: &EventRecord) -> Option<String> {
-    if event.job.as_ref().is_some_and(|job| job.is_opening()) {
+    // Of what begins a step with steps of its own, only its warnings are news.
+    if event.job.as_ref().is_some_and(|job| job.is_opening()) && event.kind != "step_warning" {
         return None;
     }
     let is_inner = event.job.as_ref().is_some_and(|job| job.depth() > 0);
     let step = event.job.as_ref().map(ToString::to_string).unwrap_or_default();
+    let step = step.trim_start_matches('#');
     let attempt = event.attempt.filter(|attempt| *attempt > 1);
     let message = event.data.get("message").and_then(Value::as_str).unwrap_or_default();
     Some(match event.kind.as_str() {

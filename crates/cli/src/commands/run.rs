@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use perennial::{
-    Config, Pipelines, ProviderMode, RunId, Runtime, StartPipeline, StartPipelineError,
+    Config, Leniency, Pipelines, ProviderMode, RunId, Runtime, StartPipeline, StartPipelineError,
     records::{Input, render},
     tools::files::ChosenDirectories,
 };
@@ -91,8 +91,11 @@ async fn prepared(
         let text = format!("--run-id names one run, and {} files are given", targets.files.len());
         return Err(failed(exit::USAGE, text));
     }
-    let Some(inputs) = checked(&targets.files, args)? else { return Ok(Err(exit::INVALID)) };
-    let starts = described(args, &targets, &inputs)?;
+    let leniency = args.reading.leniency().map_err(|error| failed(exit::USAGE, error))?;
+    let Some(inputs) = checked(&targets.files, args, &leniency)? else {
+        return Ok(Err(exit::INVALID));
+    };
+    let starts = described(args, &targets, &inputs, &leniency)?;
     let config = engine::config(args.engine.config.as_deref())?;
     if !shown.quiet && !shown.json {
         output::talk(&match args.provider_mode {
@@ -125,12 +128,17 @@ async fn prepared(
 }
 
 /// The inputs of all files; nothing when one of them is not valid, which has then been said.
-fn checked(files: &[PathBuf], args: &RunArgs) -> anyhow::Result<Option<Vec<Vec<Input>>>> {
+fn checked(
+    files: &[PathBuf],
+    args: &RunArgs,
+    leniency: &Leniency,
+) -> anyhow::Result<Option<Vec<Vec<Input>>>> {
     let (mut inputs, mut invalid) = (Vec::new(), false);
     for file in files {
-        match Pipelines::check(file) {
+        match Pipelines::check_with(file, leniency) {
             Ok(checked) => {
-                if checked.pipeline.is_none() {
+                let denied = args.reading.deny_warnings && !checked.diagnostics.is_empty();
+                if checked.pipeline.is_none() || denied {
                     refuse(args, file, &checked.diagnostics);
                     invalid = true;
                 }
@@ -153,6 +161,7 @@ fn described(
     args: &RunArgs,
     targets: &Targets,
     known: &[Vec<Input>],
+    leniency: &Leniency,
 ) -> anyhow::Result<Vec<(PathBuf, StartPipeline)>> {
     let pairs: Vec<String> = targets.inputs.iter().chain(&args.inputs).cloned().collect();
     let known: Vec<&[Input]> = known.iter().map(Vec::as_slice).collect();
@@ -171,7 +180,8 @@ fn described(
     let id = args.run_id.clone().map(RunId::parse).transpose();
     let id = id.map_err(|error| failed(exit::USAGE, error))?;
     let start = |(file, given): (&PathBuf, serde_json::Map<String, serde_json::Value>)| {
-        let mut start = StartPipeline::file(file).mode(args.provider_mode);
+        let start = StartPipeline::file(file).mode(args.provider_mode);
+        let mut start = start.lenient(leniency.clone());
         for (name, value) in given {
             start = start.input(name, value);
         }

@@ -52,6 +52,8 @@ async fn read(runtime: &Runtime, run: &RunId) -> Result<Found, RunError> {
     let mut warnings: HashMap<JobKey, Vec<String>> = HashMap::new();
     for event in handle.events(1).rest().await? {
         let (Some(job), "step_warning") = (event.job, event.kind.as_str()) else { continue };
+        // What opens a scope is shown with the step whose scope it is.
+        let job = JobKey::new(job.as_str().trim_start_matches('#'));
         let told = warnings.entry(job).or_default();
         for text in event.data["warnings"].as_array().into_iter().flatten() {
             let text = text.as_str().unwrap_or_default().to_owned();

@@ -1,10 +1,14 @@
 //! The root of the document and the keys of `workflow` (1.1, 1.4).
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
-use super::{Check, Section, keys};
+use std::mem;
+
+use super::{Check, Section, keys, workflow_lenience};
 use crate::{
-    definition::{BOUND_FACTS, Input, LANGUAGE, Model, Ordered},
+    definition::{BOUND_FACTS, Input, LANGUAGE, Lenience, Model, Ordered, UNDECIDED},
     diagnostic::{Code, Finding},
     expression::Undecided,
     source::{Entry, Extent, Node},
@@ -62,14 +66,28 @@ impl Check<'_> {
 
     /// A workflow, the document's own or a child's.
     pub(super) fn workflow(&mut self, workflow: Section<'_>) -> Option<Model> {
-        let workflow = &workflow.read_by(&[&keys::WORKFLOW]);
+        let workflow = workflow.read_by(&[&keys::WORKFLOW]);
+        let lenient = workflow_lenience(workflow.node("lenient"), self.outside, &self.lenient);
+        let around = mem::replace(&mut self.lenient, lenient);
+        let model = self.workflow_model(&workflow);
+        self.lenient = around;
+        model
+    }
+
+    fn workflow_model(&mut self, workflow: &Section<'_>) -> Option<Model> {
         self.shape(workflow);
+        if !self.around.is_empty() {
+            self.only_of_a_run(workflow);
+        }
         self.known.facts = FACTS.to_vec();
         let language = self.language(workflow);
         let undecided = self.undecided(workflow);
         self.known.undecided = undecided;
         let name = self.workflow_name(workflow);
+        self.known.pipelines = registered(workflow);
         let facts = self.facts(workflow);
+        let within_ms = workflow.millis("max_execution_time");
+        let input_schema = self.input_schema(workflow);
         let mut inputs = self.declared_inputs(workflow);
         let nodes = self.step_nodes(workflow);
         self.collect_names(nodes.unwrap_or(&[]));
@@ -81,6 +99,7 @@ impl Check<'_> {
             steps.extend(self.step(node, &pointer, place, &defaults));
         }
         inputs.extend(self.known.implied.iter().map(Input::implied));
+        let lenient = self.lenient.clone();
         let file = self.file.to_string();
         let facts = Ordered(facts);
         // Those of children are read for the whole run.
@@ -94,12 +113,22 @@ impl Check<'_> {
             file,
             facts,
             undecided,
+            lenient,
             environment,
             empty_when_missing,
             files,
+            within_ms,
+            input_schema,
             inputs,
             steps,
         })
+    }
+
+    /// Keys of a workflow that speak of the run, when it is a child's.
+    fn only_of_a_run(&mut self, workflow: &Section<'_>) {
+        if workflow.get("max_execution_time").is_some() {
+            self.later(workflow, "max_execution_time", "`max_execution_time` of a child");
+        }
     }
 
     fn language(&mut self, workflow: &Section<'_>) -> u32 {
@@ -114,15 +143,17 @@ impl Check<'_> {
 
     /// How undecided conditions are read: documents that name their language are strict (1.9).
     fn undecided(&self, workflow: &Section<'_>) -> Undecided {
-        let usual = match workflow.get("language") {
-            Some(_) => Undecided::Error,
-            None => self.around.last().map_or(Undecided::Legacy, |around| around.known.undecided),
-        };
         let lenient = workflow.map("lenient");
-        match lenient.and_then(|lenient| lenient.text("undecided_conditions")) {
+        let written = || lenient.as_ref().and_then(|lenient| lenient.text(UNDECIDED));
+        match Lenience::undecided(self.outside).or_else(written) {
             Some("legacy") => Undecided::Legacy,
             Some(_) => Undecided::Error,
-            None => usual,
+            None if workflow.get("language").is_some() => Undecided::Error,
+            // A child that stands in its parent's text is read as it is.
+            None => match self.around.last() {
+                Some(around) if around.file.is_none() => around.known.undecided,
+                Some(_) | None => Undecided::Legacy,
+            },
         }
     }
 
@@ -201,6 +232,16 @@ impl Check<'_> {
         }
         Some(steps)
     }
+}
+
+/// The files that `pipelines` names, each with its place.
+fn registered(workflow: &Section<'_>) -> HashMap<String, (Node, String)> {
+    let Some(section) = workflow.map("pipelines") else { return HashMap::new() };
+    let place = |entry: &Entry| {
+        let pointer = section.pointer_of(&entry.key);
+        (entry.key.clone(), (entry.value.clone(), pointer))
+    };
+    section.entries().map(place).collect()
 }
 
 fn shortened(keys: &[&str]) -> String {

@@ -43,7 +43,8 @@ pub(crate) struct Bindings {
 impl Check<'_> {
     /// The document with the meaning of all its texts.
     pub(super) fn with_environment(&mut self, root: &Arc<Node>) -> Arc<Node> {
-        self.bindings.empty_when_missing |= is_lenient(root);
+        self.bindings.empty_when_missing |=
+            is_lenient(root) && self.outside.lets_environment_be_empty();
         match self.meaning(root, "") {
             Some(changed) => Arc::new(changed),
             None => root.clone(),

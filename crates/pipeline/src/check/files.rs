@@ -23,16 +23,13 @@ impl Check<'_> {
             let text = "output_dir and defaults.output_dir say different things";
             self.findings.push(workflow.fault(207, "output_dir", text));
         }
-        let lenient = workflow.map("lenient");
-        let lenient = lenient.as_ref();
         DocumentFiles {
             workspace_dir: self.directory(workflow, "workspace_dir"),
             output_dir: own.or_else(|| defaults.output_dir.clone()),
             checkpoint_dir: self.directory(workflow, "checkpoint_dir"),
             exports: self.exports(workflow),
-            missing_at_use: lenient.and_then(|map| map.text("missing_files")) == Some("at_use"),
-            read_outside_roots: lenient.and_then(|map| map.flag("read_outside_roots"))
-                == Some(true),
+            missing_at_use: self.lenient.is("missing_files", "at_use"),
+            read_outside_roots: self.lenient.is("read_outside_roots", "true"),
         }
     }
 

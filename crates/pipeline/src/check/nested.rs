@@ -1,25 +1,15 @@
 //! `pipeline` steps: the child in its own scope, and what passes between it and its parent (2.16).
 
-use std::mem;
-
 use perennial_core::retry::RetryPolicy;
 
-use super::{
-    Check, Known, Section, keys,
-    references::{Around, Standpoint},
-};
+use super::{Check, Known, Section, keys, policy, references::Standpoint};
 use crate::{
-    definition::{
-        Input, MAX_DEPTH, MEMORY_LIMIT_MB, Model, Nested, OnTimeout, Ordered, Output, WITHIN_MS,
-    },
+    definition::{Input, MEMORY_LIMIT_MB, Model, Nested, OnTimeout, Ordered, Output, WITHIN_MS},
     diagnostic::{Code, Finding, Severity},
     expression::{TemplateTree, TextPath},
     source::{Content, Extent, Node},
     spelling,
 };
-
-/// Where a child may come from.
-const SOURCES: [&str; 3] = ["pipeline", "pipeline_file", "pipeline_ref"];
 
 /// What `config` says of the step as a whole.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,9 +19,9 @@ pub(super) struct Policies {
 }
 
 /// What passes into a child, as far as it is known at load.
-struct Given<'n> {
-    section: Option<Section<'n>>,
-    inherits: bool,
+pub(super) struct Given<'n> {
+    pub(super) section: Option<Section<'n>>,
+    pub(super) inherits: bool,
 }
 
 impl Check<'_> {
@@ -68,7 +58,7 @@ impl Check<'_> {
             _ => Depth::Later,
         };
         let given = Given { section: section.map("inputs"), inherits: inherit_context };
-        let child = self.child(section, name, depth, &given);
+        let child = self.child(section, name, depth, &given, from);
         let outputs = self.outputs(section, child.as_ref());
         Some(Nested {
             child: Box::new(child?),
@@ -79,6 +69,11 @@ impl Check<'_> {
             max_depth: max_depth?,
             max_total_steps: count("max_total_steps"),
             memory_limit_mb: count("memory_limit_mb").unwrap_or(MEMORY_LIMIT_MB),
+            warn_at_depth: count("warn_at_depth"),
+            memory_warning_mb: count("memory_warning_mb"),
+            timeout_warning_ms: config
+                .as_ref()
+                .and_then(|config| config.millis("timeout_warning_seconds")),
             fallback: fallback.map(|node| Ordered(node.to_value())),
             capture_errors: flag("capture_errors").unwrap_or(true),
             on_timeout: match on_timeout {
@@ -98,11 +93,8 @@ impl Check<'_> {
             let text = "config.max_retries and retry exclude each other";
             self.findings.push(config.fault(207, "max_retries", text));
         }
-        let retry = retries.map(|retries| RetryPolicy {
-            max_attempts: retries.saturating_add(1),
-            base_ms: 1_000,
-            cap_ms: 60_000,
-        });
+        let retry = retries
+            .map(|retries| RetryPolicy { max_attempts: retries.saturating_add(1), ..policy::OWN });
         Policies { retry, continue_on_error }
     }
 
@@ -159,108 +151,8 @@ impl Check<'_> {
         }
     }
 
-    /// The model of the child, from its one source.
-    fn child(
-        &mut self,
-        section: &Section<'_>,
-        name: &str,
-        depth: Depth,
-        given: &Given<'_>,
-    ) -> Option<Model> {
-        let sources: Vec<&str> =
-            SOURCES.into_iter().filter(|key| section.get(key).is_some()).collect();
-        let source = match sources.as_slice() {
-            [] => {
-                let text = "No pipeline source specified";
-                let finding = Finding::error(Code(501), text).at(section.start());
-                let hint = "give `pipeline`, `pipeline_file` or `pipeline_ref`";
-                self.findings.push(finding.pointer(section.pointer.as_str()).hint(hint));
-                return None;
-            }
-            [source] => *source,
-            [_, second, ..] => {
-                let text = format!("{} exclude each other", sources.join(" and "));
-                self.findings.push(section.fault(207, second, text));
-                return None;
-            }
-        };
-        self.depth_fits(section, depth)?;
-        // What is no source of this version was reported with the keys.
-        (source == "pipeline").then_some(())?;
-        self.inline_child(section, name, depth, given)
-    }
-
-    /// The child stands no deeper than the limits say, as far as they are known.
-    fn depth_fits(&mut self, section: &Section<'_>, depth: Depth) -> Option<()> {
-        let stands = u64::try_from(self.around.len()).unwrap_or(u64::MAX).saturating_add(1);
-        let outer = self.around.last().and_then(|around| around.max_depth);
-        let most = match (depth, outer) {
-            (Depth::Fixed(Some(own)), Some(outer)) => own.min(outer),
-            (Depth::Fixed(own), outer) => own.or(outer).unwrap_or(MAX_DEPTH.into()),
-            (Depth::Later, Some(outer)) => outer,
-            (Depth::Later, None) => return Some(()),
-        };
-        if stands <= most {
-            return Some(());
-        }
-        let text = format!("Maximum nesting depth ({most}) exceeded: current depth is {stands}");
-        let at = section.node("name").map_or(section.start(), |node| node.extent);
-        self.findings
-            .push(Finding::error(Code(505), text).at(at).pointer(section.pointer.as_str()));
-        None
-    }
-
-    fn inline_child(
-        &mut self,
-        section: &Section<'_>,
-        name: &str,
-        depth: Depth,
-        given: &Given<'_>,
-    ) -> Option<Model> {
-        let node = section.node("pipeline")?;
-        let pointer = section.pointer_of("pipeline");
-        let whole = format!("the child of step `{name}`");
-        let Some(mut workflow) = Section::of(node, &pointer, "", &whole) else {
-            let finding = section.fault(503, "pipeline", "Invalid inline pipeline format");
-            self.findings.push(finding.hint("a map with `name` and `steps`"));
-            return None;
-        };
-        if let Some(wrapped) = workflow.node("workflow") {
-            self.shape(&workflow.clone().read_by(&[&keys::ROOT]));
-            let inner = workflow.pointer_of("workflow");
-            let Some(section) = Section::of(wrapped, &inner, "", &whole) else {
-                let text = "Invalid inline pipeline format: `workflow` must be a map";
-                self.findings.push(workflow.fault(503, "workflow", text));
-                return None;
-            };
-            workflow = section;
-        }
-        let outer = self.around.last().and_then(|around| around.max_depth);
-        let max_depth = match (depth, outer) {
-            (Depth::Fixed(Some(own)), Some(outer)) => Some(own.min(outer)),
-            (Depth::Fixed(own), outer) => own.or(outer),
-            (Depth::Later, outer) => outer,
-        };
-        let mut known = Known::default();
-        if given.inherits {
-            known.inherit(&self.known);
-        }
-        if let Some(inputs) = &given.section {
-            known.given.extend(inputs.keys().map(str::to_owned));
-        }
-        let around = mem::replace(&mut self.known, known);
-        self.around.push(Around { known: around, step: name.to_owned(), max_depth });
-        let model = self.workflow(workflow);
-        let known = match self.around.pop() {
-            Some(around) => mem::replace(&mut self.known, around.known),
-            None => return None,
-        };
-        self.inputs_fit(section, name, model.as_ref(), &known, given);
-        model
-    }
-
     /// What the child needs is given, and what is given it knows.
-    fn inputs_fit(
+    pub(super) fn inputs_fit(
         &mut self,
         section: &Section<'_>,
         name: &str,
@@ -436,7 +328,7 @@ impl Check<'_> {
 
 /// The limit of depth that a step names, as far as it is known at load.
 #[derive(Clone, Copy, Debug)]
-enum Depth {
+pub(super) enum Depth {
     Fixed(Option<u64>),
     /// A template tells when the child is opened.
     Later,

@@ -30,9 +30,12 @@ impl Check<'_> {
         let pointer = step.pointer_of("prompt");
         match entry.value.source() {
             Content::Text { .. } => {
-                let text = "the prompt is a string, taken as one static part";
-                let note = Finding::note(Code(211), text).at(entry.value.extent);
-                self.findings.push(note.pointer(pointer.as_str()));
+                let found = if self.lenient.is("string_prompts", "error") {
+                    Finding::error(Code(211), "prompt must be an array of prompt parts")
+                } else {
+                    Finding::note(Code(211), "the prompt is a string, taken as one static part")
+                };
+                self.findings.push(found.at(entry.value.extent).pointer(pointer.as_str()));
                 let template = self.template(&entry.value, &pointer, from)?;
                 Some(vec![Part {
                     condition: None,

@@ -7,7 +7,7 @@ use crate::{
     definition::Cleared,
     diagnostic::{Code, Finding},
     expression::{LATER_ROOTS, Path, Place, ROOTS, Standing, Undecided},
-    source::{Alignment, Extent, Node},
+    source::{Alignment, Extent, FileId, Node},
     spelling,
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct Known {
     /// Steps of children, and where they are found from here.
     pub(super) inside: HashMap<String, String>,
     pub(super) undecided: Undecided,
+    /// Files by name, each with its place.
+    pub(super) pipelines: HashMap<String, (Node, String)>,
 }
 
 /// A scope around the one that is checked, with the step of it that holds the inner one.
@@ -41,13 +43,16 @@ pub(crate) struct Around {
     pub(super) step: String,
     /// How deep children may stand, when that is told.
     pub(super) max_depth: Option<u64>,
+    /// The file of the scope inside it, when it has one of its own, and where it is named.
+    pub(super) file: Option<(FileId, Extent)>,
 }
 
 impl Known {
     /// What a child sees of its parent when it is told to.
-    pub(super) fn inherit(&mut self, parent: &Self) {
+    pub(super) fn inherit(&mut self, parent: &Self, place: usize) {
         self.variables.extend(parent.variables.iter().cloned());
         self.globals.extend(parent.globals.iter().cloned());
+        self.globals.extend(parent.lifetimes.globals_before(place));
         self.inputs.extend(parent.inputs.iter().cloned());
     }
 }

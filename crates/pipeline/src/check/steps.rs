@@ -9,6 +9,7 @@ use super::{
     defaults::Defaults,
     keys::{self, STEP_TYPES},
     nested::Policies,
+    policy::OnError,
     references::Standpoint,
     section::LATER,
 };
@@ -19,7 +20,7 @@ use crate::{
     },
     diagnostic::{Code, Finding, Severity},
     expression::{LATER_ROOTS, ROOTS, TemplateTree},
-    source::{Content, Node},
+    source::Node,
     spelling,
 };
 
@@ -94,7 +95,8 @@ impl Check<'_> {
             condition.and_then(|node| self.condition(node, &section.pointer_of("condition"), from));
         let condition_fits = condition.is_none() || parsed.is_some();
         self.depends_on(&section, from);
-        let continue_on_error = self.on_error(&section, defaults);
+        let mut on_error = self.on_error(&section, defaults);
+        let error_output = self.error_output(&section);
         let within_ms = self.deadline(&section).or(defaults.within_ms);
         let output_to_file = self.output_file(&section, from);
         let effects = Self::effects(&section);
@@ -107,8 +109,11 @@ impl Check<'_> {
         if type_name == Some("pipeline") {
             policies = self.nested_policies(&section);
         }
-        let continue_on_error = continue_on_error || policies.continue_on_error;
-        let retry = self.retry(&section).or(policies.retry).unwrap_or(usual);
+        if policies.continue_on_error && on_error == OnError::Fail {
+            on_error = OnError::Continue;
+        }
+        let retry = self.retry(&section).or(policies.retry);
+        let retry = retry.unwrap_or_else(|| defaults.retry.over(usual));
         let start = section.start();
         let line = self.sources.span(start).start.line;
         let file = self.sources.name(self.sources.file_of(start)).to_string();
@@ -119,7 +124,9 @@ impl Check<'_> {
             type_name: type_name?.to_owned(),
             location: Some(location),
             condition: parsed,
-            continue_on_error,
+            continue_on_error: on_error == OnError::Continue,
+            skip_on_error: on_error == OnError::Skip,
+            error_output: error_output?,
             within_ms,
             retry,
             variables: variables?,
@@ -211,68 +218,6 @@ impl Check<'_> {
                 self.findings.push(finding.at(extent).pointer(pointer.as_str()));
             }
         }
-    }
-
-    /// Whether the run goes on without the step (4.4).
-    fn on_error(&mut self, section: &Section<'_>, defaults: &Defaults) -> bool {
-        let flag = section.flag("continue_on_error");
-        let policy = match section.node("on_error").map(|node| &node.content) {
-            None => None,
-            Some(Content::List(_)) => {
-                self.later(section, "on_error", "a list of steps in `on_error`");
-                None
-            }
-            Some(
-                Content::Null
-                | Content::Bool(_)
-                | Content::Number(_)
-                | Content::Text { .. }
-                | Content::Map(_),
-            ) => self
-                .fits(section, "on_error", &keys::POLICY)
-                .then(|| section.text("on_error"))
-                .flatten(),
-        };
-        let policy = policy.map(|policy| policy == "continue");
-        if let (Some(flag), Some(policy)) = (flag, policy)
-            && flag != policy
-        {
-            let text = "on_error and continue_on_error say different things";
-            self.findings.push(section.fault(207, "on_error", text));
-        }
-        policy.or(flag).unwrap_or(defaults.continue_on_error)
-    }
-
-    fn deadline(&mut self, section: &Section<'_>) -> Option<u64> {
-        let seconds = section.millis("timeout_seconds");
-        let millis = section.millis("timeout_ms");
-        if let (Some(seconds), Some(millis)) = (seconds, millis)
-            && seconds != millis
-        {
-            let text = "timeout_seconds and timeout_ms say different things";
-            self.findings.push(section.fault(207, "timeout_ms", text));
-        }
-        seconds.or(millis)
-    }
-
-    fn retry(&mut self, section: &Section<'_>) -> Option<RetryPolicy> {
-        let retry = section.map("retry")?;
-        let max_retries = retry.count("max_retries");
-        let base_ms = retry.count("base_delay_ms").unwrap_or(1_000);
-        let cap_ms = retry.count("max_delay_ms").unwrap_or(60_000);
-        let Some(max_retries) = max_retries else {
-            if retry.get("max_retries").is_none() {
-                let text = "missing required 'retry.max_retries' field";
-                let finding = Finding::error(Code(201), text).at(retry.extent);
-                self.findings.push(finding.pointer(retry.pointer.as_str()));
-            }
-            return None;
-        };
-        Some(RetryPolicy {
-            max_attempts: max_retries.saturating_add(1),
-            base_ms: base_ms.into(),
-            cap_ms: cap_ms.into(),
-        })
     }
 
     fn step_kind(

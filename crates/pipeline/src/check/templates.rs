@@ -5,6 +5,7 @@ use super::{
     references::{Standpoint, Use},
 };
 use crate::{
+    definition::MissingHole,
     diagnostic::{Code, Finding},
     expression::{Place, Standing, SyntaxError, Template, TemplateTree},
     source::{Alignment, Content, Node},
@@ -20,13 +21,24 @@ impl Check<'_> {
     ) -> Option<Template> {
         let Content::Text { value: text, .. } = node.source() else { return None };
         self.bound_later(node);
-        match Template::parse(text) {
+        let missing = self.lenient.missing_hole();
+        let prose = matches!(missing, MissingHole::Literal | MissingHole::Legacy);
+        let calls = self.lenient.is("unknown_functions", "literal");
+        // What is no hole, or calls what is no function, may be text (YT-33).
+        let stays = |error: &SyntaxError| match error.code {
+            None | Some(Code(401 | 405)) => prose,
+            Some(Code(403)) => calls,
+            Some(_) => false,
+        };
+        match Template::parse_leniently(text, stays) {
             Ok(template) => {
                 let mut uses: Vec<Use<'_>> = Vec::new();
                 template.paths(Standing::default(), &mut |path, standing| {
                     uses.push(Use { path, standing });
                 });
-                self.references(node, pointer, &uses, Place::Template, from);
+                if missing == MissingHole::Error {
+                    self.references(node, pointer, &uses, Place::Template, from);
+                }
                 Some(template)
             }
             Err(errors) => {

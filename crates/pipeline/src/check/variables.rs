@@ -42,6 +42,12 @@ impl Lifetimes {
         self.globals.get(name).map(|places| places.iter().any(|setter| *setter < place))
     }
 
+    /// Constants that steps before step number `place` set.
+    pub(super) fn globals_before(&self, place: usize) -> impl Iterator<Item = String> {
+        let set = move |places: &Vec<usize>| places.iter().any(|setter| *setter < place);
+        self.globals.iter().filter(move |(_, places)| set(places)).map(|(name, _)| name.clone())
+    }
+
     /// The step that has cleared the value when step number `place` wants it, unless another one
     /// has set it again meanwhile.
     pub(super) fn cleared_by(&self, what: &Cleared, place: usize) -> Option<usize> {

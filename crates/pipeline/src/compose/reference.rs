@@ -3,7 +3,7 @@
 use crate::{
     check::Check,
     diagnostic::{Code, Finding, Severity},
-    source::{Extent, FILES_MAX, FileId},
+    source::{Extent, FILES_MAX, FileId, SourceFault},
 };
 
 /// Where a document names another file.
@@ -22,13 +22,22 @@ impl Check<'_> {
     /// Reads and parses the file that a document names, unless it was read before. What is wrong
     /// is reported at the reference; what is wrong inside the file, in the file.
     pub(crate) fn open(&mut self, reference: &Reference<'_>) -> Option<FileId> {
+        self.open_saying(reference, &ToString::to_string)
+    }
+
+    /// As [`Self::open`], with a text of its own for a file that cannot be had.
+    pub(crate) fn open_saying(
+        &mut self,
+        reference: &Reference<'_>,
+        text: &dyn Fn(&SourceFault) -> String,
+    ) -> Option<FileId> {
         let Reference { path, extent, pointer, code } = *reference;
         let named_in = self.sources.name(self.sources.file_of(extent));
         let refuse = |code, text: String| Finding::error(code, text).at(extent).pointer(pointer);
         let file = match self.loader.read(path, &named_in) {
             Ok(file) => file,
             Err(fault) => {
-                self.findings.push(refuse(code, fault.to_string()));
+                self.findings.push(refuse(code, text(&fault)));
                 return None;
             }
         };

@@ -10,7 +10,7 @@ use perennial_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DocumentFiles, Effects, FileOps, Input, Nested, Ordered, OutputFile, Part, PromptPart,
+    DocumentFiles, Effects, FileOps, Input, Lenience, Nested, Ordered, OutputFile, Part, PromptPart,
 };
 use crate::expression::{Condition, Template, TemplateTree, Undecided};
 
@@ -27,6 +27,14 @@ pub(crate) struct Model {
     pub(crate) facts: Ordered,
     #[serde(default, skip_serializing_if = "Undecided::is_legacy")]
     pub(crate) undecided: Undecided,
+    #[serde(default, skip_serializing_if = "Lenience::is_strict")]
+    pub(crate) lenient: Lenience,
+    /// Deadline of a run, when the document names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) within_ms: Option<u64>,
+    /// What the inputs have to satisfy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) input_schema: Option<Ordered>,
     /// Names of the variables of the environment that a run reads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) environment: Vec<String>,
@@ -79,6 +87,12 @@ pub(crate) struct Step {
     pub(crate) condition: Option<Condition>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) continue_on_error: bool,
+    /// Whether the record of a final failure is that of a skipped step.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) skip_on_error: bool,
+    /// A further field of the record of a final failure, with its message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error_output: Option<String>,
     /// Deadline of one attempt, when the document names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) within_ms: Option<u64>,
@@ -260,6 +274,22 @@ pub(crate) struct ChatOptions {
     pub(crate) call_within_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) idle_ms: Option<u64>,
+    /// Tried once when the model is not available.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fallback_model: Option<String>,
+    /// What follows the system text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) append_system: Option<Template>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) allowed_tools: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disallowed_tools: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) debug_info: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) telemetry: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cost_tracking: Option<bool>,
 }
 
 impl ChatOptions {
@@ -274,7 +304,36 @@ impl ChatOptions {
             system: self.system.or(weaker.system),
             call_within_ms: self.call_within_ms.or(weaker.call_within_ms),
             idle_ms: self.idle_ms.or(weaker.idle_ms),
+            fallback_model: self.fallback_model.or(weaker.fallback_model),
+            append_system: self.append_system.or(weaker.append_system),
+            allowed_tools: self.allowed_tools.or(weaker.allowed_tools),
+            disallowed_tools: self.disallowed_tools.or(weaker.disallowed_tools),
+            debug_info: self.debug_info.or(weaker.debug_info),
+            telemetry: self.telemetry.or(weaker.telemetry),
+            cost_tracking: self.cost_tracking.or(weaker.cost_tracking),
         }
+    }
+
+    /// The keys of `claude_options` that are set.
+    pub(crate) fn applied(&self) -> Vec<&'static str> {
+        let set = [
+            ("allowed_tools", self.allowed_tools.is_some()),
+            ("append_system_prompt", self.append_system.is_some()),
+            ("cost_tracking", self.cost_tracking.is_some()),
+            ("debug_mode", self.debug_info.is_some()),
+            ("disallowed_tools", self.disallowed_tools.is_some()),
+            ("fallback_model", self.fallback_model.is_some()),
+            ("idle_timeout_ms", self.idle_ms.is_some()),
+            ("max_tokens", self.max_output.is_some()),
+            ("model", self.model.is_some()),
+            ("system_prompt", self.system.is_some()),
+            ("telemetry_enabled", self.telemetry.is_some()),
+            ("temperature", self.temperature.is_some()),
+            ("timeout_ms", self.call_within_ms.is_some()),
+            ("top_k", self.top_k.is_some()),
+            ("top_p", self.top_p.is_some()),
+        ];
+        set.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()
     }
 
     /// Deadline of one call: five minutes unless the document says otherwise.

@@ -27,6 +27,13 @@ pub(crate) struct Nested {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_total_steps: Option<u32>,
     pub(crate) memory_limit_mb: u32,
+    /// From where on a limit is warned of; four fifths of it when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) warn_at_depth: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_warning_mb: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout_warning_ms: Option<u64>,
     /// The result when the child fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fallback: Option<Ordered>,

@@ -153,6 +153,10 @@ impl Findings {
     /// line about it.
     pub(crate) fn report(mut self, sources: &Sources) -> Vec<Diagnostic> {
         self.0.sort_by_key(|finding| (finding.extent, finding.severity));
+        // A file that several steps name is checked for each of them.
+        self.0.dedup_by(|one, other| {
+            (one.extent, one.code, &one.message) == (other.extent, other.code, &other.message)
+        });
         let mut report = Vec::new();
         let file = |finding: &Finding| sources.file_of(finding.extent);
         for of_file in self.0.chunk_by(|one, next| file(one) == file(next)) {

@@ -17,6 +17,7 @@ use super::{
     syntax::{Argument, Arithmetic, Call},
     value::{Fault, Trouble, calculate, is_empty, is_true},
 };
+use crate::definition::MissingHole;
 
 /// Most bytes that one evaluation builds.
 pub(super) const BUILT_BYTES_MAX: usize = 64 << 20;
@@ -69,6 +70,11 @@ pub(crate) trait Names {
     }
 
     fn undecided(&self) -> Undecided;
+
+    /// What stands for a hole whose value is missing.
+    fn missing_hole(&self) -> MissingHole {
+        MissingHole::Error
+    }
 }
 
 /// A path that leads nowhere.

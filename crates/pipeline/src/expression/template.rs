@@ -21,7 +21,8 @@ pub(crate) struct Template {
 #[derive(Clone, Debug, PartialEq)]
 enum Piece {
     Text(String),
-    Hole(Expression),
+    /// An expression, and where it stands in the source, braces included.
+    Hole(Expression, Extent),
     Variable(Variable),
 }
 
@@ -37,6 +38,46 @@ impl Template {
 
     /// Parses `source`, which stands on `ground`.
     pub(super) fn parse_on(source: &str, ground: Ground) -> Result<Self, Vec<SyntaxError>> {
+        let (template, errors) = Self::read(source, ground);
+        if errors.is_empty() {
+            Ok(template)
+        } else {
+            Err(errors.into_iter().map(|e| e.1).collect())
+        }
+    }
+
+    /// Parses `source`; holes whose fault `stays` accepts are text, as if they were escaped.
+    ///
+    /// # Errors
+    ///
+    /// Every other hole that is no hole.
+    pub(crate) fn parse_leniently(
+        source: &str,
+        stays: impl Fn(&SyntaxError) -> bool,
+    ) -> Result<Self, Vec<SyntaxError>> {
+        let mut escaped = source.to_owned();
+        loop {
+            let (template, mut errors) = Self::read(&escaped, Ground::default());
+            let Some(place) = errors.iter().rposition(|(_, error)| stays(error)) else {
+                return if errors.is_empty() {
+                    Ok(template)
+                } else {
+                    // Their places are those in the source that was written.
+                    let (_, faults) = Self::read(source, Ground::default());
+                    Err(faults.into_iter().map(|e| e.1).filter(|error| !stays(error)).collect())
+                };
+            };
+            // From the last to the first, so that the places before it stay true.
+            for (open, error) in errors.drain(..=place).rev() {
+                if stays(&error) {
+                    escaped.insert(open, '\\');
+                }
+            }
+        }
+    }
+
+    /// The pieces of `source`, and what is wrong with its holes, each with where it opens.
+    fn read(source: &str, ground: Ground) -> (Self, Vec<(usize, SyntaxError)>) {
         let mut pieces = Pieces::default();
         let mut errors = Vec::new();
         let mut at = 0;
@@ -51,14 +92,14 @@ impl Template {
             pieces.text(source, at, open, ground.origin);
             match parser::parse_hole(source, open + 2, ground) {
                 Ok((expression, behind)) => {
-                    pieces.push(Piece::Hole(expression));
+                    pieces.push(Piece::Hole(expression, Extent::new(open, behind)));
                     at = behind;
                 }
                 Err(mut error) => {
                     if error.extent.start == error.extent.end {
                         error.extent = ground.origin.place(Extent::new(open, open + 2));
                     }
-                    errors.push(error);
+                    errors.push((open, error));
                     let Some(close) = source[open..].find("}}") else {
                         at = source.len();
                         break;
@@ -68,10 +109,7 @@ impl Template {
             }
         }
         pieces.text(source, at, source.len(), ground.origin);
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        Ok(Self { source: source.to_owned(), pieces: pieces.finish() })
+        (Self { source: source.to_owned(), pieces: pieces.finish() }, errors)
     }
 
     /// A text in which variables of the environment are replaced, and nothing else.
@@ -98,7 +136,7 @@ impl Template {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(_) => (),
-                Piece::Hole(expression) => expression.parts(standing, see),
+                Piece::Hole(expression, _) => expression.parts(standing, see),
                 Piece::Variable(variable) => variable.parts(standing, see),
             }
         }
@@ -113,7 +151,7 @@ impl Template {
     pub(crate) fn holes(&self) -> impl Iterator<Item = &Expression> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Text(_) | Piece::Variable(_) => None,
-            Piece::Hole(expression) => Some(expression),
+            Piece::Hole(expression, _) => Some(expression),
         })
     }
 
@@ -127,7 +165,10 @@ impl Template {
             return variable.value(names);
         }
         if let Some(hole) = self.only_hole() {
-            return evaluate(hole, names, Place::Template);
+            return match self.evaluate(hole, names, Place::Template)? {
+                Ok(value) => Ok(value),
+                Err(text) => Ok(Value::String(text)),
+            };
         }
         self.text(names).map(Value::String)
     }
@@ -147,8 +188,11 @@ impl Template {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Hole(expression) => {
-                    out.push_str(&to_text(&evaluate(expression, names, place)?));
+                Piece::Hole(expression, at) => {
+                    match self.evaluate((expression, *at), names, place)? {
+                        Ok(value) => out.push_str(&to_text(&value)),
+                        Err(text) => out.push_str(&text),
+                    }
                 }
                 Piece::Variable(variable) => out.push_str(&variable.text(names)?),
             }
@@ -156,14 +200,32 @@ impl Template {
         Ok(out)
     }
 
-    fn only_hole(&self) -> Option<&Expression> {
+    /// The value of a hole, or the text that stands for a missing one.
+    fn evaluate(
+        &self,
+        (expression, at): (&Expression, Extent),
+        names: &dyn Names,
+        place: Place,
+    ) -> Result<Result<Value, String>, Stop> {
+        match evaluate(expression, names, place) {
+            Ok(value) => Ok(Ok(value)),
+            Err(Stop::Missing(missing)) => {
+                let root = missing.path.split(['.', '[']).next().unwrap_or_default();
+                let text = names.missing_hole().text(&self.source[at.start..at.end], root);
+                text.map(Err).ok_or(Stop::Missing(missing))
+            }
+            Err(stop) => Err(stop),
+        }
+    }
+
+    fn only_hole(&self) -> Option<(&Expression, Extent)> {
         let mut only = None;
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) if text.trim().is_empty() => (),
                 Piece::Text(_) | Piece::Variable(_) => return None,
-                Piece::Hole(_) if only.is_some() => return None,
-                Piece::Hole(expression) => only = Some(expression),
+                Piece::Hole(..) if only.is_some() => return None,
+                Piece::Hole(expression, at) => only = Some((expression, *at)),
             }
         }
         only

@@ -47,18 +47,12 @@ impl PipelineRun {
         match &due.role {
             Role::Open(round) => {
                 let open = self.open(cx, &due, &done, *round);
-                Limits::new(&due.frames, &done, cx.now).within(open).await
+                Limits::new(&due.frames, &done, cx).within(open).await
             }
-            Role::Close(ended) => match self.close(cx, &due, &done, ended)? {
-                Outcome::Succeeded(record) => {
-                    let scope = Scope::new(self, cx, &due, &done);
-                    self.left(due.step, record, &scope).await.map(Outcome::Succeeded)
-                }
-                ended @ (Outcome::Skipped { .. } | Outcome::Failed(_)) => Ok(ended),
-            },
+            Role::Close(ended) => self.close(cx, &due, &done, ended).await,
             Role::Whole => {
                 let work = self.work(cx, &due, &done);
-                Limits::new(&due.frames, &done, cx.now).within(work).await
+                Limits::new(&due.frames, &done, cx).within(work).await
             }
         }
     }
@@ -96,7 +90,12 @@ impl PipelineRun {
     }
 
     /// The record, once its value is in the file that the step names, if it names one.
-    async fn left(&self, step: &Step, record: Value, scope: &Scope<'_>) -> Result<Value, Failure> {
+    pub(super) async fn left(
+        &self,
+        step: &Step,
+        record: Value,
+        scope: &Scope<'_>,
+    ) -> Result<Value, Failure> {
         let record = match &self.redactor {
             Some(redactor) => redacted(record, redactor),
             None => record,
@@ -145,7 +144,7 @@ fn names_own(condition: &Condition, step: &Step) -> bool {
     named && !step.variables.is_empty()
 }
 
-fn own_variables(step: &Step, scope: &mut Scope<'_>) -> Result<(), Failure> {
+pub(super) fn own_variables(step: &Step, scope: &mut Scope<'_>) -> Result<(), Failure> {
     for (name, tree) in &step.variables {
         let value = tree.value(scope).map_err(|stop| stopped(&stop))?;
         scope.set_own(name, value);

@@ -3,7 +3,7 @@
 use perennial_core::{
     FailureClass,
     failure::Failure,
-    llm::{ChatMessage, ChatRequest, Completion, FinishReason, Role, Sampling},
+    llm::{ChatMessage, ChatRequest, Completion, FinishReason, Role, Sampling, ToolRules},
 };
 use perennial_engine::AttemptCx;
 use perennial_tools::provider::{CallCx, complete};
@@ -14,6 +14,7 @@ use super::{PipelineRun, record, scope::Scope, settings::BuiltPrompt};
 use crate::{
     definition::{Chat, Step},
     environment::redacted,
+    expression::{Names, Template},
 };
 
 impl PipelineRun {
@@ -30,15 +31,40 @@ impl PipelineRun {
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
         let request = self.request(chat, cx, scope).await?;
+        let first = self.exchange(step, chat, cx, &request).await;
+        let (request, answered) = match (first, self.fallback(chat, &request)) {
+            (Err(failure), Some(request)) if is_unavailable(&failure) => {
+                let (model, class) = (&request.model, failure.class.name());
+                scope.warn(format!("the model was not available ({class}); `{model}` was asked"));
+                // Its failure says no more than the first one, which the policies are made for.
+                let second = self.exchange(step, chat, cx, &request).await.map_err(|_| failure);
+                (request, second)
+            }
+            (first, _) => (request, first),
+        };
+        let (completion, call) = answered?;
+        refuse_useless(&completion)?;
+        let mut record = record::replied(&completion, &call, request.digest());
+        record::add_reports(&mut record, &chat.options, &completion);
+        Ok(record)
+    }
+
+    /// One call of `request`, or its recorded reply, and its name in the journal.
+    async fn exchange(
+        &self,
+        step: &Step,
+        chat: &Chat,
+        cx: &AttemptCx,
+        request: &ChatRequest,
+    ) -> Result<(Completion, String), Failure> {
         let provider = self.providers.provider(chat.provider)?;
         let within = chat.options.call_within().min(step.attempt_within());
         let idle = chat.options.idle().min(within);
-        let digest = request.digest();
         let reply = cx
-            .call(digest, async |key| {
+            .call(request.digest(), async |key| {
                 let surroundings =
                     CallCx { within, idle, ..CallCx::new(key, cx.job.names().join("/")) };
-                let completion = complete(&*provider, &request, &surroundings).await?;
+                let completion = complete(&*provider, request, &surroundings).await?;
                 let reply = serde_json::to_value(completion).map_err(|error| malformed(&error))?;
                 Ok(match &self.redactor {
                     Some(redactor) => redacted(reply, redactor),
@@ -48,8 +74,13 @@ impl PipelineRun {
             .await?;
         let completion =
             Completion::deserialize(&reply.value).map_err(|error| malformed(&error))?;
-        refuse_useless(&completion)?;
-        Ok(record::replied(&completion, &reply.call, digest))
+        Ok((completion, reply.call))
+    }
+
+    /// The same request to the model that stands in for its own, when there is another.
+    fn fallback(&self, chat: &Chat, request: &ChatRequest) -> Option<ChatRequest> {
+        let model = self.settings.calls.resolve(chat.options.fallback_model.as_deref()?);
+        (model != request.model).then(|| ChatRequest { model: model.to_owned(), ..request.clone() })
     }
 
     /// The request: the same for the same definition, inputs and earlier records.
@@ -62,7 +93,9 @@ impl PipelineRun {
         let calls = &self.settings.calls;
         let usual = calls.of(chat.provider);
         let options = &chat.options;
-        let prompt = self.prompt(&chat.prompt, options.system.as_ref(), scope).await?;
+        let system: Vec<&Template> =
+            [&options.system, &options.append_system].into_iter().flatten().collect();
+        let prompt = self.prompt(&chat.prompt, &system, scope).await?;
         let model = calls.resolve(options.model.as_deref().unwrap_or(&usual.model)).to_owned();
         let mut shown = prompt.parts.clone();
         if let Some(redactor) = &self.redactor {
@@ -87,8 +120,18 @@ impl PipelineRun {
                 top_p: options.top_p,
                 top_k: options.top_k,
             },
+            tools: ToolRules {
+                allowed: options.allowed_tools.clone().unwrap_or_default(),
+                disallowed: options.disallowed_tools.clone().unwrap_or_default(),
+            },
         })
     }
+}
+
+/// Whether another model may answer: this one has too much to do, or is not there.
+fn is_unavailable(failure: &Failure) -> bool {
+    failure.class == FailureClass::Overloaded
+        || (failure.class == FailureClass::Permanent && failure.detail["status"] == 404)
 }
 
 /// A complete reply may still be of no use; it stays recorded and paid.

@@ -1,10 +1,10 @@
 //! Limits of nested pipelines: checked before an attempt, while it runs, and for what it leaves
 //! (6.6). A scope is bound by its own limits and by those of every scope around it.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, pin::pin, time::Duration};
 
 use perennial_core::{FailureClass, Timestamp, failure::Failure};
-use perennial_engine::Outcome;
+use perennial_engine::{AttemptCx, Outcome, Warnings};
 use serde_json::Value;
 
 use super::{
@@ -14,6 +14,8 @@ use super::{
 
 /// Bytes of one MB.
 const MB: f64 = 1_048_576.0;
+/// The share of a limit from which on it is warned of.
+pub(super) const WARNED: f64 = 0.8;
 
 /// The limits of the open scopes, at one attempt.
 #[derive(Debug)]
@@ -21,6 +23,7 @@ pub(super) struct Limits<'f, 'a> {
     frames: &'f [Frame<'a>],
     done: &'f Done<'a>,
     now: Timestamp,
+    warnings: &'f Warnings,
 }
 
 /// A scope whose time is up at an instant.
@@ -28,6 +31,8 @@ struct Deadline {
     /// The number of the scope.
     scope: usize,
     within: Duration,
+    /// From when on it is warned of.
+    warned: Duration,
     elapsed: Duration,
 }
 
@@ -35,11 +40,27 @@ impl Deadline {
     fn left(&self) -> Duration {
         self.within.saturating_sub(self.elapsed)
     }
+
+    /// Makes the attempt, and sees whether it goes on when it is time to warn.
+    async fn watching<T>(&self, attempt: impl Future<Output = T>, crossed: &mut bool) -> T {
+        let mut attempt = pin!(attempt);
+        let left = self.warned.saturating_sub(self.elapsed);
+        if left.is_zero() {
+            return attempt.await;
+        }
+        match tokio::time::timeout(left, attempt.as_mut()).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                *crossed = true;
+                attempt.await
+            }
+        }
+    }
 }
 
 impl<'f, 'a> Limits<'f, 'a> {
-    pub(super) fn new(frames: &'f [Frame<'a>], done: &'f Done<'a>, now: Timestamp) -> Self {
-        Self { frames, done, now }
+    pub(super) fn new(frames: &'f [Frame<'a>], done: &'f Done<'a>, cx: &'f AttemptCx) -> Self {
+        Self { frames, done, now: cx.now, warnings: &cx.warnings }
     }
 
     /// Makes an attempt within the limits: it is dropped when the time of a scope is up.
@@ -58,10 +79,22 @@ impl<'f, 'a> Limits<'f, 'a> {
         self.admit(None)?;
         let outcome = match deadline {
             None => attempt.await?,
-            Some(deadline) => match tokio::time::timeout(deadline.left(), attempt).await {
-                Ok(outcome) => outcome?,
-                Err(_) => return Err(self.out_of_time(&deadline, deadline.within)),
-            },
+            Some(deadline) => {
+                let mut crossed = false;
+                let watched = deadline.watching(attempt, &mut crossed);
+                let Ok(outcome) = tokio::time::timeout(deadline.left(), watched).await else {
+                    return Err(self.out_of_time(&deadline, deadline.within));
+                };
+                // Told when the record is made, in which nothing of time has a place.
+                if crossed {
+                    self.warn(&format!(
+                        "more than {:.1}s of {:.1}s are used",
+                        deadline.warned.as_secs_f64(),
+                        deadline.within.as_secs_f64()
+                    ));
+                }
+                outcome?
+            }
         };
         let (Outcome::Succeeded(record) | Outcome::Skipped { record, .. }) = &outcome else {
             return Ok(outcome);
@@ -75,7 +108,9 @@ impl<'f, 'a> Limits<'f, 'a> {
         let deadlines = self.frames.iter().enumerate().filter_map(|(scope, frame)| {
             let opened = frame.opened.as_ref()?;
             let within = Duration::from_millis(opened.nested.within_ms);
-            Some(Deadline { scope, within, elapsed: self.now.since(opened.at) })
+            let warned = opened.nested.timeout_warning_ms.map(Duration::from_millis);
+            let warned = warned.unwrap_or_else(|| within.mul_f64(WARNED));
+            Some(Deadline { scope, within, warned, elapsed: self.now.since(opened.at) })
         });
         deadlines.min_by_key(Deadline::left)
     }
@@ -95,22 +130,32 @@ impl<'f, 'a> Limits<'f, 'a> {
     ///
     /// The limit that is passed.
     pub(super) fn admit(&self, record: Option<&Value>) -> Result<(), Failure> {
-        let mut bytes = record.map_or(0, size);
+        let added = record.map_or(0, size);
+        let mut bytes = added;
         for (scope, frame) in self.frames.iter().enumerate().rev() {
             // Variables are set by steps, so their values stand in the results.
             let results = frame.model.steps.iter().filter_map(|step| frame.find(step, self.done));
             bytes += results.map(|job| size(&job.result)).sum::<u64>();
             let Some(opened) = &frame.opened else { continue };
             bytes += size(opened.record);
-            #[expect(clippy::cast_precision_loss, reason = "it is shown with one decimal")]
-            let used = bytes as f64 / MB;
+            let (used, before) = (megabytes(bytes), megabytes(bytes - added));
             let most = f64::from(opened.nested.memory_limit_mb);
+            let warned = opened.nested.memory_warning_mb.map_or(most * WARNED, f64::from);
+            if used > warned && before <= warned && used <= most {
+                self.warn(&format!("{used:.1} MB of {most:.1} MB are used"));
+            }
             if used > most {
                 let error = format!("Memory limit exceeded: {used:.1} MB > {most:.1} MB");
                 return Err(self.stop("PL806", &error, scope, self.now.since(opened.at)));
             }
         }
         Ok(())
+    }
+
+    /// Says that the child comes near to a limit.
+    fn warn(&self, text: &str) {
+        let name = self.frames.last().map_or("", |frame| frame.model.name.as_str());
+        self.warnings.push(&format!("nested pipeline '{name}': {text}"));
     }
 
     fn stop(&self, code: &str, error: &str, scope: usize, elapsed: Duration) -> Failure {
@@ -149,6 +194,12 @@ pub(super) fn violation(
         elapsed.as_secs_f64()
     );
     Failure::new(FailureClass::Limit, code, text)
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "it is shown with one decimal")]
+    let bytes = bytes as f64;
+    bytes / MB
 }
 
 /// Bytes of the compact JSON of `value`.

@@ -13,9 +13,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     PipelineRun,
-    attempt::begin,
+    attempt::{begin, own_variables},
     failure::stopped,
-    limits::{Limits, violation},
+    limits::{Limits, WARNED, violation},
     record::{Inside, limit_of},
     scope::Scope,
     tree::{Done, Due, Ended, Frame, is_stopped},
@@ -105,7 +105,7 @@ impl PipelineRun {
         let max_steps = narrow(nested.max_total_steps.map(u64::from), around("max_total_steps"));
         let depth = due.frames.len() as u64;
         let total =
-            Limits::new(&due.frames, done, cx.now).total_steps() + nested.child.steps.len() as u64;
+            Limits::new(&due.frames, done, cx).total_steps() + nested.child.steps.len() as u64;
         let names = due.frames.iter().map(|frame| frame.model.name.as_str());
         let names: Vec<&str> = names.chain([nested.child.name.as_str()]).collect();
         let refuse =
@@ -115,6 +115,12 @@ impl PipelineRun {
             let error =
                 format!("Maximum nesting depth ({most}) exceeded: current depth is {depth}");
             return refuse("PL801", &error);
+        }
+        let warned = nested.warn_at_depth.map_or(most_f64(most) * WARNED, f64::from);
+        if most_f64(depth) >= warned {
+            let name = &nested.child.name;
+            cx.warnings
+                .push(&format!("nested pipeline '{name}': it stands at depth {depth} of {most}"));
         }
         let most = max_steps.unwrap_or(MAX_TOTAL_STEPS.into());
         if total > most {
@@ -135,7 +141,7 @@ impl PipelineRun {
     /// # Errors
     ///
     /// The failure of the child, or outputs that are not there.
-    pub(super) fn close(
+    pub(super) async fn close(
         &self,
         cx: &AttemptCx,
         due: &Due<'_>,
@@ -156,7 +162,14 @@ impl PipelineRun {
                     failed(nested, "PL603", FailureClass::Reference, &missing)
                 })?;
                 let record = shaped(nested, outputs);
-                Limits::new(&due.frames, done, cx.now).admit(Some(&record))?;
+                let record = if due.step.output_to_file.is_some() {
+                    let mut scope = Scope::new(self, cx, due, done);
+                    own_variables(due.step, &mut scope)?;
+                    self.left(due.step, record, &scope).await?
+                } else {
+                    record
+                };
+                Limits::new(&due.frames, done, cx).admit(Some(&record))?;
                 return Ok(Outcome::Succeeded(record));
             }
             Ended::Unopened(job) => (None, *job),
@@ -190,6 +203,10 @@ pub(super) fn pause(step: &Step, round: u32) -> Duration {
         AfterFailure::RetryIn(pause) => pause,
         AfterFailure::Fail { .. } => Duration::ZERO,
     }
+}
+
+fn most_f64(depth: u64) -> f64 {
+    u32::try_from(depth).map_or(f64::MAX, f64::from)
 }
 
 /// The evaluated `max_depth`.

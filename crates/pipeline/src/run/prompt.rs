@@ -47,7 +47,7 @@ impl Prompt {
 }
 
 impl PipelineRun {
-    /// The prompt of `parts`; `system` is the text that its options give.
+    /// The prompt of `parts`; `system` are the texts that its options give.
     ///
     /// # Errors
     ///
@@ -55,7 +55,7 @@ impl PipelineRun {
     pub(super) async fn prompt(
         &self,
         parts: &[Part],
-        system: Option<&Template>,
+        system: &[&Template],
         scope: &Scope<'_>,
     ) -> Result<Prompt, Failure> {
         let mut prompt = Prompt::default();
@@ -68,7 +68,7 @@ impl PipelineRun {
             let text = format!("the prompt has more than {} MiB", PROMPT_BYTES_MAX >> 20);
             Err(Failure::new(FailureClass::Semantic, "PL805", text))
         };
-        if let Some(template) = system {
+        for template in system {
             let text = template.text(scope).map_err(|stop| stopped(&stop))?;
             take(&text)?;
             prompt.parts.push(PartText { kind: "system", system: true, text });

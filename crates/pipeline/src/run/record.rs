@@ -9,7 +9,7 @@ use perennial_core::{Digest, failure::Failure, llm::Completion, run::JobKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::definition::{Assign, Step};
+use crate::definition::{Assign, ChatOptions, Step};
 
 /// The record of a step whose condition is not met (YC-6).
 pub(super) fn skipped(condition: &str) -> Value {
@@ -18,6 +18,16 @@ pub(super) fn skipped(condition: &str) -> Value {
         "skipped": true,
         "status": "skipped",
         "reason": format!("Condition not met: {condition}"),
+    })
+}
+
+/// The record of a step that failed and counts as skipped (4.4).
+pub(super) fn skipped_after(failure: &Failure) -> Value {
+    json!({
+        "success": true,
+        "skipped": true,
+        "status": "skipped",
+        "reason": failure.message,
     })
 }
 
@@ -69,6 +79,26 @@ pub(super) fn replied(completion: &Completion, call: &str, request: Digest) -> V
         "mock": completion.mock,
         "degraded": false,
     })
+}
+
+/// Adds what the options ask to be told of a call (YS-7), but for what depends on time.
+pub(super) fn add_reports(record: &mut Value, options: &ChatOptions, completion: &Completion) {
+    if options.debug_info == Some(true) {
+        record["debug_info"] = json!({
+            "message_types": ["user", "assistant"],
+            "total_messages": 2,
+            "options_applied": options.applied(),
+        });
+    }
+    if options.telemetry == Some(true) {
+        record["telemetry"] = json!({ "num_turns": 1, "tokens_used": completion.usage.total() });
+    }
+    if options.cost_tracking == Some(true) {
+        let cost = completion.cost_usd();
+        record["cost_tracking"] = json!({
+            "total_cost_usd": cost, "cost_per_message": cost, "tracking_enabled": true,
+        });
+    }
 }
 
 /// What a failure inside a scope brings along, as the detail of the failure.
@@ -140,7 +170,7 @@ pub(super) fn failed(step: Option<&Step>, job: &JobKey, failure: &Failure) -> Va
 }
 
 fn failed_alone(step: Option<&Step>, job: &JobKey, failure: &Failure) -> Value {
-    json!({
+    let mut record = json!({
         "success": false,
         "status": "failed",
         "error": {
@@ -155,7 +185,11 @@ fn failed_alone(step: Option<&Step>, job: &JobKey, failure: &Failure) -> Value {
             "location": step.and_then(|step| step.location.as_ref()).map(ToString::to_string),
         },
         "error_message": failure.message,
-    })
+    });
+    if let Some(name) = step.and_then(|step| step.error_output.as_ref()) {
+        record[name] = json!(failure.message);
+    }
+    record
 }
 
 /// The JSON of a reply: the whole text, or the text minus one surrounding code fence (SO-3).

@@ -23,7 +23,7 @@ use super::{
     tree::{Done, Due, Frame},
 };
 use crate::{
-    definition::{Assign, Cleared, Step, StepKind, VariableScope, Write},
+    definition::{Assign, Cleared, MissingHole, Step, StepKind, VariableScope, Write},
     environment::{RunEnvironment, typed},
     expression::{Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk},
 };
@@ -510,6 +510,10 @@ impl Names for Scope<'_> {
 
     fn variable(&self, name: &str) -> Option<String> {
         self.environment.get(name).map(str::to_owned)
+    }
+
+    fn missing_hole(&self) -> MissingHole {
+        self.frame.model.lenient.missing_hole()
     }
 
     fn undecided(&self) -> Undecided {

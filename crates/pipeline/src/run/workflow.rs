@@ -186,6 +186,9 @@ impl Due<'_> {
         if let Some(fallback) = nested.and_then(|nested| nested.fallback.as_ref()) {
             return FailureMeans::Tolerate { record: record::degraded(&fallback.0, failure) };
         }
+        if self.step.skip_on_error {
+            return FailureMeans::Tolerate { record: record::skipped_after(failure) };
+        }
         if self.step.continue_on_error {
             let captures = nested.is_none_or(|nested| nested.capture_errors);
             let record = if captures { record } else { record::without_error(record) };

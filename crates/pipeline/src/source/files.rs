@@ -9,7 +9,7 @@ use super::{
     loader::SourceFile,
     node::Node,
     text::{Extent, Position, SourceText, Span},
-    tree,
+    tree::{self, Duplicates},
 };
 use crate::diagnostic::{Code, Finding, Findings};
 
@@ -23,6 +23,11 @@ pub(crate) const FILES_MAX: usize = 200;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct FileId(usize);
 
+impl FileId {
+    /// The document itself.
+    pub(crate) const ROOT: Self = Self(0);
+}
+
 /// All files read so far.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
@@ -30,6 +35,7 @@ pub(crate) struct Sources {
     known: HashMap<String, FileId>,
     /// Files whose own keys were looked at.
     looked_at: HashSet<FileId>,
+    duplicates: Duplicates,
 }
 
 #[derive(Debug)]
@@ -43,6 +49,11 @@ struct Source {
 }
 
 impl Sources {
+    /// No file yet; those that come are read with this decision about keys that occur twice.
+    pub(crate) fn of(duplicates: Duplicates) -> Self {
+        Self { duplicates, ..Self::default() }
+    }
+
     /// Adds a file and parses it, unless it is there already; what is wrong with it goes to
     /// `findings`, once.
     pub(crate) fn add(&mut self, file: &SourceFile, findings: &mut Findings) -> FileId {
@@ -53,7 +64,7 @@ impl Sources {
         // One more byte, so that the end of a file is not the start of the next.
         let base = self.files.last().map_or(0, |last| last.base + last.text.as_str().len() + 1);
         let mut own = Findings::default();
-        let (text, tree) = read(file, &mut own);
+        let (text, tree) = read(file, self.duplicates, &mut own);
         let tree = tree.map(|tree| Arc::new(tree.shifted(base)));
         findings.adopt(own, base);
         self.files.push(Source { name: Arc::from(file.name.as_str()), base, text, tree });
@@ -111,7 +122,11 @@ impl Sources {
     }
 }
 
-fn read(file: &SourceFile, findings: &mut Findings) -> (SourceText, Option<Node>) {
+fn read(
+    file: &SourceFile,
+    duplicates: Duplicates,
+    findings: &mut Findings,
+) -> (SourceText, Option<Node>) {
     if file.bytes.len() > FILE_BYTES_MAX {
         let text = "the file has more than 4 MiB; no more are read";
         findings.push(Finding::error(Code(107), text));
@@ -119,7 +134,7 @@ fn read(file: &SourceFile, findings: &mut Findings) -> (SourceText, Option<Node>
     }
     match SourceText::new(&file.bytes) {
         Ok(source) => {
-            let tree = tree::parse(&source, &file.name, findings);
+            let tree = tree::parse(&source, &file.name, duplicates, findings);
             (source, tree)
         }
         Err(at) => {

@@ -69,6 +69,11 @@ impl Node {
         if let Content::Map(entries) = &self.content { Some(entries) } else { None }
     }
 
+    /// The value of `key`, of a map.
+    pub(crate) fn under(&self, key: &str) -> Option<&Self> {
+        self.as_map()?.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+
     pub(crate) fn as_list(&self) -> Option<&[Node]> {
         if let Content::List(items) = &self.content { Some(items) } else { None }
     }

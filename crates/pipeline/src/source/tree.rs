@@ -14,7 +14,12 @@ use crate::diagnostic::{Code, Finding, Findings, Severity};
 
 /// Parses the only document of `source`; what is wrong goes to `findings`. Without a tree, one of
 /// them is an error.
-pub(super) fn parse(source: &SourceText, file: &str, findings: &mut Findings) -> Option<Node> {
+pub(super) fn parse(
+    source: &SourceText,
+    file: &str,
+    duplicates: Duplicates,
+    findings: &mut Findings,
+) -> Option<Node> {
     let events = match events::read(source, file) {
         Ok(events) => events,
         Err(finding) => {
@@ -26,7 +31,7 @@ pub(super) fn parse(source: &SourceText, file: &str, findings: &mut Findings) ->
         findings.push(Finding::error(Code(103), "the file is empty").at(Extent::default()));
         return None;
     }
-    let mut builder = Builder { source, events: &events, findings, nodes: 0 };
+    let mut builder = Builder { source, events: &events, duplicates, findings, nodes: 0 };
     match builder.node(0, 0) {
         Ok((node, _)) => Some(node),
         Err(finding) => {
@@ -36,9 +41,20 @@ pub(super) fn parse(source: &SourceText, file: &str, findings: &mut Findings) ->
     }
 }
 
+/// What a key that occurs twice in a map is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Duplicates {
+    /// A fault (PL104).
+    #[default]
+    Fault,
+    /// Its last value.
+    LastWins,
+}
+
 struct Builder<'a> {
     source: &'a SourceText,
     events: &'a Events,
+    duplicates: Duplicates,
     findings: &'a mut Findings,
     nodes: usize,
 }
@@ -105,6 +121,11 @@ impl Builder<'_> {
             let key_extent = key_node.extent;
             let Some(key) = self.key(key_node) else { continue };
             if let Some(first) = known.get(&key) {
+                if self.duplicates == Duplicates::LastWins {
+                    entries.retain(|entry: &Entry| entry.key != key);
+                    entries.push(Entry { key, key_extent, value });
+                    continue;
+                }
                 self.findings.push(
                     Finding::error(Code(104), format!("duplicate key `{key}`"))
                         .at(key_extent)
@@ -292,7 +313,7 @@ mod tests {
                     \x20 o: {p: q, r: true}\n  s: |  # ü\n    two é\n    lines\n\n  t: >-\n    folded\n";
         let source = SourceText::new(text.as_bytes()).unwrap();
         let mut findings = Findings::default();
-        let root = parse(&source, "f", &mut findings).unwrap();
+        let root = parse(&source, "f", Duplicates::Fault, &mut findings).unwrap();
         assert!(!findings.has_errors());
         let mut seen = Vec::new();
         each(&root, &mut |node| {

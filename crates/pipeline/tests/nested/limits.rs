@@ -200,3 +200,39 @@ async fn c_167_step_totals_add_along_the_chain() {
         "{message}"
     );
 }
+
+/// Each limit is warned of once, when it is nearly used up, and never in a record.
+#[tokio::test(start_paused = true)]
+async fn limits_are_warned_of_before_they_are_passed() {
+    let document = flow(
+        r#"
+- name: n
+  type: pipeline
+  inputs: {part: "{{ inputs.part }}"}
+  config: {timeout_seconds: 10, timeout_warning_seconds: 3, max_depth: 3, memory_limit_mb: 1, CONFIG}
+  pipeline:
+    name: c
+    steps:
+      - {name: a, type: set_variable, variables: {x: "{{ part }}"}}
+      - {name: slow, type: echo, delay_ms: 2000}
+      - {name: slower, type: echo, delay_ms: 2000, value: ["{{ part }}"]}
+      - {name: slowest, type: echo, delay_ms: 2000}
+"#,
+    );
+    let part = json!({"part": "x".repeat(300_000)});
+    let world = world(&document.replace("CONFIG", "warn_at_depth: 1"), part.clone());
+    let done = world.run().await;
+    assert_eq!(done.last().unwrap().state, JobState::Succeeded);
+    assert_eq!(
+        world.warnings(),
+        [
+            "nested pipeline 'c': it stands at depth 1 of 3",
+            "nested pipeline 'c': more than 3.0s of 10.0s are used",
+            "nested pipeline 'c': 0.9 MB of 1.0 MB are used",
+        ]
+    );
+    assert!(done.iter().all(|job| job.result.get("warnings").is_none()));
+    let world = crate::world::world(&document.replace("CONFIG", "memory_warning_mb: 2"), part);
+    world.run().await;
+    assert_eq!(world.warnings().len(), 1, "{:?}", world.warnings());
+}

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a broken fixture shall fail its test")]
 
 mod faults;
+mod files;
 mod limits;
 mod policies;
 mod replay;

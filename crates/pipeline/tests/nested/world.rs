@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -16,11 +16,12 @@ use perennial_core::{
     run::{IdempotencyKey, JobState, RunId},
 };
 use perennial_engine::{
-    AttemptCx, CallJournal, DoneJob, FailureMeans, JobPlan, Next, Outcome, Workflow,
+    AttemptCx, CallJournal, DoneJob, FailureMeans, JobPlan, Next, Outcome, Warnings, Workflow,
     workflow::BoxFuture,
 };
 use perennial_pipeline::{
-    CallDefaults, Pipeline, ProviderKind, Providers, Resolved, RunEnvironment, RunSettings,
+    CallDefaults, MemorySources, Pipeline, ProviderKind, Providers, Resolved, RunSettings,
+    SourceLoader,
 };
 use perennial_tools::provider::{CallCx, Opening, Provider, ProviderEvent};
 use serde_json::{Map, Value, json};
@@ -94,25 +95,27 @@ pub(crate) struct World {
     settings: Value,
     pub(crate) provider: Arc<Echoing>,
     begun: tokio::time::Instant,
+    warnings: Mutex<Vec<Arc<Warnings>>>,
 }
 
 pub(crate) fn world(document: &str, inputs: Value) -> World {
-    let checked = Pipeline::check("flow.yaml", document.as_bytes());
+    loaded(&MemorySources::new().file("flow.yaml", document), inputs)
+}
+
+/// The world of `flow.yaml` among other files.
+pub(crate) fn loaded(sources: &MemorySources, inputs: Value) -> World {
+    let checked = Pipeline::load(&sources.root("flow.yaml").unwrap(), sources);
     let pipeline = checked.pipeline.unwrap_or_else(|| panic!("{}", checked.diagnostics[0]));
     let usual = || Resolved { model: "m".to_owned(), max_output: 100 };
     let calls = CallDefaults { claude: usual(), gemini: usual(), aliases: [].into() };
     let inputs = pipeline.bind_inputs(inputs.as_object().unwrap()).unwrap();
+    let environment = pipeline.bind_environment("key", &|name| sources.variable(name));
     World {
         definition: pipeline.definition().bytes.clone(),
-        settings: RunSettings {
-            inputs,
-            calls,
-            directories: None,
-            environment: RunEnvironment::default(),
-        }
-        .to_value(),
+        settings: RunSettings { inputs, calls, directories: None, environment }.to_value(),
         provider: Arc::default(),
         begun: now(),
+        warnings: Mutex::default(),
     }
 }
 
@@ -149,6 +152,7 @@ impl World {
             key,
             Arc::new(NoJournal),
         );
+        self.warnings.lock().unwrap().push(cx.warnings.clone());
         workflow.clone().execute(cx)
     }
 
@@ -182,6 +186,11 @@ impl World {
     /// What every job left, by its key.
     pub(crate) async fn results(&self) -> Map<String, Value> {
         self.run().await.into_iter().map(|job| (job.key.to_string(), job.result)).collect()
+    }
+
+    /// What all attempts warned of, in order.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap().iter().flat_map(|warnings| warnings.all()).collect()
     }
 
     pub(crate) fn elapsed(&self) -> Duration {

@@ -28,7 +28,7 @@ impl Workflow for Toy {
     fn next(&self, done: &[DoneJob]) -> Next {
         let plan = |key: &str| JobPlan {
             key: JobKey::new(key),
-            retry: RetryPolicy { max_attempts: 2, base_ms: 0, cap_ms: 0 },
+            retry: RetryPolicy { max_attempts: 2, ..RetryPolicy::ONCE },
             attempt_within: Duration::from_secs(1),
         };
         let mut keys = ["a", "b", "c"].into_iter();

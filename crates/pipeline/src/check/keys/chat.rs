@@ -1,6 +1,6 @@
 //! Keys of calls to language models (2.0–2.2).
 
-use super::{Key, Keys, Kind, MILLIS, POSITIVE, key, later, spelling};
+use super::{Key, Keys, Kind, MILLIS, POSITIVE, SECONDS, key, later, spelling};
 
 const PROMPT: Key = key("prompt", Kind::Prompt, "what the model is asked").required();
 
@@ -58,22 +58,22 @@ pub(in crate::check) const CLAUDE_OPTIONS: Keys = Keys {
         key("max_turns", POSITIVE, "turns of one call").default("3"),
         key("output_format", OUTPUT_FORMAT, "form on the wire; the record stays the same")
             .default("\"json\""),
-        key("allowed_tools", Kind::Texts, "tools it may use").unless_empty(),
+        key("fallback_model", Kind::Text, "tried once when the model is not available"),
+        key("append_system_prompt", Kind::Template, "what follows the system prompt"),
+        key("timeout_seconds", SECONDS, "accepted spelling of `timeout_ms`, in seconds"),
+        key("verbose", Kind::Bool, "adds `debug_info` to the record").default("false"),
+        key("debug_mode", Kind::Bool, "adds `debug_info` to the record").default("false"),
+        key("telemetry_enabled", Kind::Bool, "adds `telemetry` to the record").default("false"),
+        key("cost_tracking", Kind::Bool, "adds `cost_tracking` to the record").default("false"),
+        key("allowed_tools", Kind::Texts, "tools it may use"),
         key("disallowed_tools", Kind::Texts, "tools it may not use"),
         key("async_streaming", Kind::Bool, "events while it answers")
             .default("false")
             .unless_empty(),
         key("print", Kind::Any, "has no effect any more").removed(),
         key("pass_through_streaming", Kind::Any, "has no effect any more").removed(),
-        later("fallback_model", "tried once when the model is not available"),
-        later("append_system_prompt", "what follows the system prompt"),
         later("cwd", "working directory"),
         later("add_dir", "further directories"),
-        later("verbose", "adds `debug_info` to the record"),
-        later("debug_mode", "adds `debug_info` to the record"),
-        later("telemetry_enabled", "adds `telemetry` to the record"),
-        later("cost_tracking", "adds `cost_tracking` to the record"),
-        later("timeout_seconds", "deadline of one call"),
         later("retry_config", "retries of this step"),
         later("session_id", "the conversation that goes on"),
         later("resume_session", "whether it goes on"),

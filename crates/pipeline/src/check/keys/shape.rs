@@ -109,6 +109,13 @@ impl Check<'_> {
             if row.is_some_and(Key::accepted) {
                 continue;
             }
+            if row.is_none() && self.lenient.is("unknown_keys", "ignore") {
+                continue;
+            }
+            let severity = match row {
+                None if self.lenient.is("unknown_keys", "warn") => Severity::Warning,
+                Some(_) | None => Severity::Error,
+            };
             let text = match row {
                 Some(_) => format!("the key `{key}` is not supported in {}", section.whole),
                 None => format!("unknown key `{key}` in {}", section.whole),
@@ -124,7 +131,7 @@ impl Check<'_> {
                 None => None,
             };
             self.findings.push(
-                Finding::error(Code(202), text)
+                Finding::new(Code(202), severity, text)
                     .at(entry.key_extent)
                     .pointer(section.pointer_of(key))
                     .label(if section.whole.starts_with("step ") {

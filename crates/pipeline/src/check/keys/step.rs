@@ -1,7 +1,7 @@
 //! Keys of steps (1.7, 2).
 
 use super::{
-    COUNT, FREE_MAP, Keys, Kind, MILLIS, SECONDS, Tables, Variant,
+    COUNT, FREE_MAP, Keys, Kind, MILLIS, POSITIVE, SECONDS, Tables, Variant,
     chat::{CLAUDE, GEMINI},
     files::FILE_OPS,
     key, later,
@@ -26,15 +26,15 @@ pub(in crate::check) const STEP: Keys = Keys {
         key("timeout_seconds", SECONDS, "deadline of one attempt"),
         key("timeout_ms", MILLIS, "deadline of one attempt"),
         key("retry", Kind::Map(&[&RETRY]), "how often and when it is tried again"),
+        key("max_retries", COUNT, "the same as `retry.max_retries`"),
+        key("max_attempts", POSITIVE, "accepted spelling: one more than `max_retries`"),
+        key("retry_on", CLASSES, "the same as `retry.retry_on`"),
+        key("error_output", Kind::Name, "a further field of a failed record, with the message"),
         key("on_error", ON_ERROR, "what its failure means for the run").default("\"fail\""),
         key("continue_on_error", Kind::Bool, "the same as `on_error: continue`").default("false"),
         key("output_to_global", Kind::Name, "a constant that its value becomes"),
         key("clear_vars", CLEARED, "values that nothing sees after the step"),
         later("dynamic_types", "types that a templated `type` may become"),
-        later("max_retries", "the same as `retry.max_retries`"),
-        later("max_attempts", "one more than `retry.max_retries`"),
-        later("retry_on", "the same as `retry.retry_on`"),
-        later("error_output", "a further key of the message of a failure"),
         later("error_handler", "steps after a final failure"),
         key("output_to_file", Kind::Template, "a file below the outputs for its value"),
         spelling("output_file", "output_to_file", Kind::Template),
@@ -62,24 +62,27 @@ const CLEARED: Kind = Kind::List(&Kind::Any);
 const ON_ERROR: Kind = Kind::Own(&POLICY);
 /// What a text of `on_error` is.
 pub(in crate::check) const POLICY: Kind =
-    Kind::OneOf { names: &["fail", "continue"], later: &["skip"] };
+    Kind::OneOf { names: &["fail", "continue", "skip"], later: &[] };
 
 const EFFECTS: Kind = Kind::OneOf { names: &["none", "read", "write"], later: &[] };
 
 pub(super) const RETRY: Keys = Keys {
     home: "`retry`",
     keys: &[
-        key("max_retries", COUNT, "attempts after the first").required(),
+        key("max_retries", COUNT, "attempts after the first"),
         key("base_delay_ms", COUNT, "pause before the first retry").default("1000"),
         key("max_delay_ms", COUNT, "longest pause").default("60000"),
         key("backoff", BACKOFF, "how pauses grow").default("\"exponential\""),
-        later("jitter", "which share of a pause is left to chance"),
-        later("retry_on", "which failures are tried again"),
+        key("jitter", SHARE, "which share of a pause is left to chance").default("0"),
+        key("retry_on", CLASSES, "the only classes of failures that are tried again"),
     ],
     others: None,
 };
 
-const BACKOFF: Kind = Kind::OneOf { names: &["exponential"], later: &["linear", "fixed"] };
+const BACKOFF: Kind = Kind::OneOf { names: &["exponential", "linear", "fixed"], later: &[] };
+const SHARE: Kind = Kind::Number { least: 0.0, most: 1.0, texts: false };
+/// Names of classes (4.9); the reader refuses other texts.
+const CLASSES: Kind = Kind::Texts;
 
 pub(super) const ECHO: Keys = Keys {
     home: "an `echo` step",

@@ -1,8 +1,10 @@
 //! Keys of the document and of `workflow` (1.1, 1.4, 1.5, 1.9).
 
 use super::{
-    FREE_MAP, Keys, Kind, POSITIVE, SECONDS, chat, deployment, key, later, step::STEP_LIST,
+    DAY_MS, FREE_MAP, Keys, Kind, POSITIVE, SECONDS, Unit, chat, deployment, key, later,
+    step::STEP_LIST,
 };
+use crate::definition::LEEWAYS;
 
 pub(in crate::check) const ROOT: Keys = Keys {
     home: "the document",
@@ -32,6 +34,17 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key("input", FREE_MAP, "default values of inputs by name").default("{}"),
         key("inputs", Kind::Map(&[&INPUTS]), "declarations of inputs by name"),
         key("continue_on_error", Kind::Bool, "default policy of steps").default("false"),
+        key("input_schema", FREE_MAP, "a JSON Schema that the inputs have to satisfy"),
+        key("retry_on_failure", Kind::Bool, "whether steps are repeated by default")
+            .default("false"),
+        key("retry_attempts", POSITIVE, "how often, after the first attempt").default("3"),
+        key("max_execution_time", RUN_WITHIN, "deadline of the run").default("86400"),
+        key("gemini_functions", FREE_MAP, "callable functions").default("{}").unless_empty(),
+        key("functions", FREE_MAP, "callable functions").default("{}").unless_empty(),
+        key("schemas", FREE_MAP, "schemas by name").default("{}").unless_empty(),
+        key("hooks", Kind::Any, "what runs around tools").unless_empty(),
+        key("mcp_servers", Kind::Any, "servers of tools").unless_empty(),
+        key("agents", Kind::Any, "helpers of the model").unless_empty(),
         key("lenient", Kind::Map(&[&LENIENT]), "named departures from the strict reading"),
         key("workspace_dir", Kind::Text, "where steps work on files").default("\"./workspace\""),
         key("output_dir", Kind::Text, "base of `output_to_file`").default("\"./outputs\""),
@@ -39,14 +52,7 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key("checkpoint_enabled", Kind::Bool, "whether checkpoints are exported").default("false"),
         key("checkpoint_interval", POSITIVE, "steps between two exports").default("1"),
         key("checkpoint_config", Kind::Map(&[&CHECKPOINT_CONFIG]), "which exports are kept"),
-        later("input_schema", "what the inputs have to satisfy"),
-        later("gemini_functions", "callable functions"),
-        later("functions", "callable functions"),
-        later("schemas", "named schemas"),
-        later("pipelines", "files by name, for `pipeline_ref`"),
-        later("hooks", "default of `claude_options`"),
-        later("mcp_servers", "default of `claude_options`"),
-        later("agents", "default of `claude_options`"),
+        key("pipelines", Kind::Map(&[&PIPELINES]), "files by name, for `pipeline_ref`"),
         later("enable_skills", "default of `claude_options`"),
         later("setting_sources", "default of `claude_options`"),
         later("memory_config", "default of `claude_options`"),
@@ -54,9 +60,6 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         later("resource_limits", "budgets and limits"),
         later("safety_config", "budgets and limits"),
         later("safety", "sandbox, commands, network, paths"),
-        later("retry_on_failure", "whether steps retry by default"),
-        later("retry_attempts", "how often they do"),
-        later("max_execution_time", "deadline of the run"),
         key("extends", Kind::Text, "the document below this one"),
         key("include", Kind::Texts, "documents between that one and this one"),
         key("$if", Kind::Condition, "a choice at load, in any map but steps"),
@@ -81,6 +84,9 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
 
 const NUMBER: Kind = Kind::Number { least: f64::MIN, most: f64::MAX, texts: false };
 
+/// A run takes thirty days at most.
+const RUN_WITHIN: Kind = Kind::Duration { unit: Unit::Seconds, most_ms: 30.0 * DAY_MS };
+
 const CONCURRENCY: Kind = Kind::OneOf { names: &["sequential"], later: &["auto"] };
 
 pub(super) const DEFAULTS: Keys = Keys {
@@ -88,16 +94,16 @@ pub(super) const DEFAULTS: Keys = Keys {
     keys: &[
         chat::CLAUDE_OPTIONS_KEY,
         key("claude_model", Kind::Text, "model of Claude steps that name none"),
+        key("claude_fallback_model", Kind::Text, "`fallback_model` of Claude steps"),
         key("claude_output_format", chat::OUTPUT_FORMAT, "`output_format` of Claude steps")
             .default("\"json\""),
         key("gemini_model", Kind::Text, "model of Gemini steps that name none"),
         key("gemini_token_budget", Kind::Map(&[&chat::TOKEN_BUDGET]), "merged below their own"),
         key("timeout_seconds", SECONDS, "deadline of an attempt of every step"),
         key("continue_on_error", Kind::Bool, "default policy of steps").default("false"),
+        key("retry_on_error", Kind::Bool, "the same as `retry_on_failure`").default("false"),
         key("output_dir", Kind::Text, "same as `output_dir` of the workflow"),
         later("claude_preset", "preset of Claude steps that name none"),
-        later("claude_fallback_model", "`fallback_model` of Claude steps"),
-        later("retry_on_error", "same as `retry_on_failure`"),
         later("cache_results", "whether results are reused"),
         later("cache_ttl", "how long they are"),
     ],
@@ -124,7 +130,9 @@ pub(super) const INPUT: Keys = Keys {
     others: None,
 };
 
-const UNDECIDED: Kind = Kind::OneOf { names: &["legacy", "error"], later: &[] };
+const fn leeway(option: usize) -> Kind {
+    Kind::OneOf { names: LEEWAYS[option].values, later: &[] }
+}
 
 pub(super) const CHECKPOINT_CONFIG: Keys = Keys {
     home: "`checkpoint_config`",
@@ -141,23 +149,25 @@ pub(super) const CHECKPOINT_CONFIG: Keys = Keys {
 };
 
 const MISSING_ENV: Kind = Kind::OneOf { names: &["error", "empty"], later: &[] };
-const MISSING_FILES: Kind = Kind::OneOf { names: &["preflight", "at_use"], later: &[] };
 
 pub(super) const LENIENT: Keys = Keys {
     home: "`lenient`",
     keys: &[
-        key("undecided_conditions", UNDECIDED, "how a comparison of unlike values is read"),
-        later("unknown_keys", "error, warn, ignore"),
-        later("duplicate_keys", "error, last_wins"),
+        key("unknown_keys", leeway(0), "keys the language does not have").default("\"error\""),
+        key("duplicate_keys", leeway(1), "keys that occur twice").default("\"error\""),
+        key("string_prompts", leeway(2), "prompts that are no list").default("\"accept\""),
+        key("missing_templates", leeway(3), "holes without a value").default("\"error\""),
+        key("unknown_functions", leeway(4), "calls of what is no function").default("\"error\""),
+        key("undecided_conditions", leeway(5), "how a comparison of unlike values is read"),
+        key("missing_files", leeway(6), "when a file has to be there").default("\"preflight\""),
+        key("read_outside_roots", Kind::Bool, "whether files beside the project may be read")
+            .default("false"),
         later("duplicate_names", "error, last_wins"),
-        later("string_prompts", "accept, error"),
-        later("missing_templates", "error, empty, literal, legacy"),
-        later("unknown_functions", "error, literal"),
-        key("missing_files", MISSING_FILES, "when a prompt file that is not there is told"),
-        key("read_outside_roots", Kind::Bool, "whether prompt files may stand beside the project"),
         key("missing_env", MISSING_ENV, "what `${NAME}` is when it is not set")
             .default("\"error\""),
         later("post_processing", "warn, error"),
     ],
     others: None,
 };
+
+const PIPELINES: Keys = Keys { home: "`pipelines`", keys: &[], others: Some(&Kind::Text) };

@@ -1,0 +1,81 @@
+//! Workflows inside steps, as the command shows them.
+
+use crate::world::{World, json_lines, repository};
+
+const NESTED: &str = "examples/flows/nested.yaml";
+
+#[test]
+fn the_steps_of_a_child_stand_under_the_step_that_runs_it() {
+    let world = World::new();
+    world.write(NESTED, std::fs::read(repository().join(NESTED)).unwrap());
+    let output = world.expect(0, &["run", NESTED, "--provider-mode", "mock"]);
+    let said: Vec<&str> = output.stderr.lines().skip(2).collect();
+    assert_eq!(
+        said,
+        [
+            "✓ request",
+            "✓ research/count",
+            "✓ research/ask",
+            "✓ research/summary",
+            "✓ research",
+            "✓ report"
+        ]
+    );
+    let begins = [
+        "request: ",
+        "research: {\"result\":{\"summary\":",
+        "  count: asked = 6",
+        "  ask [mock-claude, mock]: ",
+        "  summary [mock-claude, mock]: ",
+        "report: 6 facts were asked for: ",
+        "run ",
+    ];
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(lines.len(), begins.len(), "{}", output.stdout);
+    for (line, begin) in lines.iter().zip(begins) {
+        assert!(line.starts_with(begin), "{line}");
+    }
+    let listed = json_lines(&world.expect(0, &["runs", "--json"]).stdout);
+    let run = listed[0]["run"].as_str().unwrap();
+    let shown = &json_lines(&world.expect(0, &["show", run, "--json"]).stdout)[0];
+    let steps: Vec<(&str, u64)> = shown["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| (step["step"].as_str().unwrap(), step["depth"].as_u64().unwrap()))
+        .collect();
+    let inner = ["research/count", "research/ask", "research/summary"].map(|step| (step, 1));
+    assert_eq!(steps[0..2], [("request", 0), ("research", 0)]);
+    assert_eq!(steps[2..5], inner);
+    assert_eq!(shown["performance"]["total_steps"], 6);
+}
+
+/// The workflows that others wrote, where there are some.
+#[test]
+fn nested_samples_behave_as_they_are_described() {
+    let Ok(folder) = std::env::var("PERENNIAL_SAMPLES") else {
+        eprintln!("skipped: PERENNIAL_SAMPLES names no folder of workflow files");
+        return;
+    };
+    let sample = |name: &str| format!("{folder}/{name}.yaml");
+    let world = World::new();
+    let basic = sample("test_nested_basic");
+    let output = world.expect(0, &["run", &basic, "--provider-mode", "mock", "--json"]);
+    let lines = json_lines(&output.stdout);
+    let outcome = lines.iter().find(|line| line["type"] == "outcome").unwrap();
+    assert_eq!(outcome["results"]["nested_step"]["echo"], "nested_result");
+    assert_eq!(outcome["results"]["verify"], "verification_complete");
+    assert_eq!(
+        outcome["results"].as_object().unwrap().len(),
+        3,
+        "steps of the child are not there"
+    );
+
+    let processor = sample("nested_processor");
+    let given = ["item_name=x", "item_count=42", "multiplier=2"];
+    let run = ["run", &processor, "--provider-mode", "mock", "--json"];
+    let output = world.expect(0, &[&run[..], &given[..]].concat());
+    let lines = json_lines(&output.stdout);
+    let outcome = lines.iter().find(|line| line["type"] == "outcome").unwrap();
+    assert_eq!(outcome["results"]["multiply_count"], 84);
+}
