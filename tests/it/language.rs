@@ -145,7 +145,10 @@ fn refusal(error: &StartPipelineError) -> Vec<String> {
     if let StartPipelineError::Inputs(errors) = error {
         return errors.lines().into_iter().map(|(code, _)| code.to_string()).collect();
     }
-    vec![error.to_string()]
+    let text = error.to_string();
+    let code = |line: &str| Some(line.strip_prefix('[')?.split_once(']')?.0.to_owned());
+    let codes: Vec<String> = text.lines().filter_map(code).collect();
+    if codes.is_empty() { vec![text] } else { codes }
 }
 
 #[tokio::test]

@@ -39,6 +39,8 @@ use crate::{Services, patience::patiently, published::Published, run::Message};
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of that, the time for giving back what did not end.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(2);
+/// The least time for giving back what was cut, also when nothing under way is waited for.
+const RELEASE_WITHIN: Duration = Duration::from_secs(1);
 /// How long the store may take to say how the runs stand, and again to note it.
 const STORE_WITHIN: Duration = Duration::from_millis(450);
 
@@ -49,7 +51,8 @@ pub fn child_spec(services: Services, within: Duration) -> ChildSpec {
     let (spec, _address) = ChildSpec::actor("drain", move || {
         (Drain { services: services.clone(), within, published: published.clone() }, ())
     });
-    spec.shutdown(Shutdown::Timeout(within + Duration::from_secs(1))).detail(move || shown.read())
+    spec.shutdown(Shutdown::Timeout(within.max(RELEASE_WITHIN) + Duration::from_secs(1)))
+        .detail(move || shown.read())
 }
 
 struct Drain {
@@ -89,12 +92,12 @@ impl Drain {
     async fn drain(&self) -> DrainReport {
         let services = &self.services;
         let (begun, begun_at) = (services.clock.now(), services.store.now());
-        let end = begun + self.within;
+        let end = begun + self.within.max(RELEASE_WITHIN);
         let patience = begun + self.within.saturating_sub(DRAIN_GRACE);
         services.start_draining();
         let runs: BTreeSet<RunId> = services.runs_here().into_iter().collect();
         self.publish(&services.under_way());
-        self.fence(begun + DRAIN_GRACE.min(self.within)).await;
+        self.fence(end.min(begun + DRAIN_GRACE)).await;
         let before = services.under_way();
         let settled = self.within_time(patience, self.all_settled()).await;
         let cut = if settled { UnderWay::new() } else { services.under_way() };

@@ -3,12 +3,12 @@
 use perennial_tools::files::Pattern;
 
 use super::{
-    super::{Check, Section, references::Standpoint},
+    super::{Check, Section, files::climbs, references::Standpoint},
     shaping::is_placeholder,
 };
 use crate::{
     definition::{Encoding, FilePart, PromptPart},
-    diagnostic::{Code, Finding},
+    diagnostic::{Code, Finding, Severity},
     expression::TemplateTree,
     source::Node,
 };
@@ -17,6 +17,27 @@ use crate::{
 const FILES_MAX: u32 = 500;
 
 impl Check<'_> {
+    /// A path is looked for below the project root and beside the document (YR-70); one that climbs
+    /// above both leaves every root that is known here (YR-72).
+    fn warn_of_climbing(&mut self, path: &str, section: &Section<'_>) {
+        let beside = self.file.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let is_known = !self.file.starts_with('/');
+        if !is_known
+            || climbs(path) == 0
+            || climbs(format!("{beside}/{path}").trim_start_matches('/')) == 0
+        {
+            return;
+        }
+        let text = format!("the path `{path}` leaves the allowed roots");
+        let hint = "allow its place with --allow-path, or set lenient.read_outside_roots";
+        self.findings.push(
+            Finding::new(Code(521), Severity::Warning, text)
+                .at(section.node("path").map_or(section.extent, |node| node.extent))
+                .pointer(section.pointer_of("path"))
+                .hint(hint),
+        );
+    }
+
     pub(super) fn file_part(
         &mut self,
         section: &Section<'_>,
@@ -34,6 +55,7 @@ impl Check<'_> {
             self.findings.push(section.fault(203, "path", "path must be a path"));
             return None;
         }
+        self.warn_of_climbing(path, section);
         let path = self.template_of(section, "path", from);
         Some(PromptPart::File(FilePart {
             path: path?,
