@@ -25,8 +25,9 @@ use perennial_tools::{
     files::{Access, Base, ChosenDirectories, FileError, Files, Pattern},
     read_source,
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use crate::View;
 use crate::runtime::{
     Parts, ProviderMode, Unavailable, recorded_mode, recorded_places, recorded_settings,
 };
@@ -199,6 +200,13 @@ impl StartPipeline {
     /// The workflow in `bytes`, called `name` in messages.
     pub fn document(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         Self::of(Source::Document { name: name.into(), bytes: bytes.into() })
+    }
+
+    /// `step` alone, written as in a document; what it needs are inputs. Texts of inputs are values, and no
+    /// templates.
+    pub fn step(step: &Value) -> Self {
+        let workflow = json!({"name": "step", "language": 1, "steps": [step]});
+        Self::document("step", json!({ "workflow": workflow }).to_string())
     }
 
     fn of(source: Source) -> Self {
@@ -653,6 +661,14 @@ impl PipelineOutcome {
     /// job of each is in the view.
     pub fn result(&self, step: &str) -> Option<&Value> {
         self.steps().find(|job| job.key.step_name() == step)?.result.as_ref()
+    }
+
+    /// What a step of the workflow gave, for looking at: cut where it is large.
+    pub fn shown(&self, step: &str) -> Option<View<'_>> {
+        let job = self.steps().find(|job| job.key.step_name() == step)?;
+        let made = self.view.attempts.iter().rfind(|attempt| attempt.job == job.id);
+        let at = made.and_then(|attempt| attempt.ended_at);
+        Some(View::new(job.key.as_str(), job.result.as_ref()?, at))
     }
 
     /// What all steps of the workflow gave, in order.
