@@ -201,27 +201,32 @@ fn a_workflow_file_is_read_once() {
     assert!(output.stdout.starts_with("a: once\n"), "{}", output.stdout);
 }
 
-/// The file is a pipe that the test holds: the process is reading it when the signal comes.
+/// Files on the command line may be pipes, into which nobody has to write.
 #[test]
 fn a_signal_before_anything_was_started_starts_nothing() {
     let world = World::new();
-    let path = world.path("flow.yaml");
-    let made = PerennialBinary::new("/bin/sh")
-        .args(["-c", &format!("mkfifo '{}'", path.display())])
-        .run(SOON)
-        .unwrap();
+    flow(&world, "good", &[0]);
+    let script = format!("mkfifo '{}'", world.path("pipe").display());
+    let made = PerennialBinary::new("/bin/sh").args(["-c", &script]).run(SOON).unwrap();
     assert!(made.status.success(), "{made:?}");
-    let process = world.spawn(&[&["run", "flow.yaml"], &MOCK[..]].concat());
-    // Opens once the process has opened it to read.
-    let mut pipe = fs::OpenOptions::new().write(true).open(&path).unwrap();
-    signal("TERM", &process);
-    let text = "workflow:\n  name: w\n  steps:\n  - {name: a, type: echo}\n";
-    std::io::Write::write_all(&mut pipe, text.as_bytes()).unwrap();
-    drop(pipe);
-    let output = process.wait(SOON).unwrap();
-    assert_eq!(output.status.code(), Some(143), "{output:?}");
-    assert!(output.stderr.ends_with("stopped; nothing was started\n"), "{}", output.stderr);
-    assert_eq!(world.entries(), BTreeSet::from(["flow.yaml".to_owned()]), "no store was made");
+    let before = world.entries();
+    let commands: [&[&str]; 4] = [
+        &["run", "pipe"],
+        &["run", "good.yaml", "x=@pipe"],
+        &["run", "good.yaml", "--mocks", "pipe"],
+        &["run", "good.yaml", "--config", "pipe"],
+    ];
+    for command in commands {
+        let process = world.spawn(&[command, &MOCK[..]].concat());
+        // Opens once the process has opened it to read; kept open, so that there is no end.
+        let pipe = fs::OpenOptions::new().write(true).open(world.path("pipe")).unwrap();
+        signal("TERM", &process);
+        let output = process.wait(SOON).unwrap();
+        drop(pipe);
+        assert_eq!(output.status.code(), Some(143), "{command:?}: {output:?}");
+        assert!(output.stderr.ends_with("stopped; nothing was started\n"), "{}", output.stderr);
+    }
+    assert_eq!(world.entries(), before, "no store was made");
 }
 
 #[test]

@@ -354,7 +354,7 @@ impl Pipelines {
         // The working directory is the root of the project.
         let sources = SourceFiles::new("");
         let found = sources.named(path)?;
-        let bytes = match found.read(FILE_BYTES_MAX as u64) {
+        let bytes = match read_source(path, FILE_BYTES_MAX as u64) {
             // What is too long is not read; the language says what is wrong with it.
             Err(SourceError::TooLarge { .. }) => vec![b' '; FILE_BYTES_MAX + 1],
             read => read?,

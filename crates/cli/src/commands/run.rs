@@ -1,10 +1,14 @@
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use perennial::{
     Config, Leniency, Pipelines, ProviderMode, RunId, Runtime, StartPipeline, StartPipelineError,
     records::{Input, Pipeline, render},
     tools::files::ChosenDirectories,
 };
+use tokio::runtime::Handle;
 
 use super::{
     engine::{self, Signal, Signals},
@@ -27,10 +31,15 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
     let mut signals = Signals::listen()?;
     let shown = Shown { json: args.output.json, quiet: args.engine.quiet };
     let hint = Hint::new(&args.store.store, args.engine.config.as_deref());
+    let args = Arc::new(args);
+    // On a thread of its own: what is read may be a pipe into which nobody writes.
+    let preparing = tokio::task::spawn_blocking({
+        let (args, hint, executor) = (args.clone(), hint.clone(), Handle::current());
+        move || executor.block_on(prepared(&args, shown, &hint))
+    });
     let prepared = tokio::select! {
         biased;
-        // Read once everything is prepared, if reading did not let it through.
-        prepared = Box::pin(prepared(&args, shown, &hint)) => prepared,
+        prepared = preparing => prepared?,
         signal = signals.next() => return Ok(before_start(signal)),
     };
     let Prepared { starts, config } = match prepared? {
