@@ -58,6 +58,7 @@ pub struct StartPipeline {
 enum Source {
     File(PathBuf),
     Document { name: String, bytes: Vec<u8> },
+    Checked(Box<Pipeline>),
 }
 
 /// Why a start was refused before anything was recorded.
@@ -209,6 +210,12 @@ impl StartPipeline {
         Self::document("step", json!({ "workflow": workflow }).to_string())
     }
 
+    /// What [`Pipelines::check`] has read and found valid: its files are not read again, so that what
+    /// starts is what was checked, whatever has become of them.
+    pub fn checked(pipeline: Pipeline) -> Self {
+        Self::of(Source::Checked(Box::new(pipeline)))
+    }
+
     fn of(source: Source) -> Self {
         Self {
             source,
@@ -290,6 +297,16 @@ impl StartPipeline {
         self
     }
 
+    /// What is to run, read and checked where that is not done yet.
+    fn pipeline(&self) -> Result<Pipeline, StartPipelineError> {
+        let checked = match &self.source {
+            Source::File(path) => Pipelines::check_with(path, &self.leniency)?,
+            Source::Document { name, bytes } => Pipeline::check_with(name, bytes, &self.leniency),
+            Source::Checked(pipeline) => return Ok(Pipeline::clone(pipeline)),
+        };
+        checked.pipeline.ok_or(StartPipelineError::Invalid(checked.diagnostics))
+    }
+
     /// The directories of a run of `pipeline`: option over document over fallback over default (YF-48). None when
     /// nobody names one and no step has to do with files.
     fn directories(&self, pipeline: &Pipeline) -> Result<Option<RunDirectories>, FileError> {
@@ -303,7 +320,7 @@ impl StartPipeline {
         let chosen = self.chosen.clone().over(pipeline.directories()).over(self.fallback.clone());
         let directories = chosen.resolve(&cwd);
         let documents = match &self.source {
-            Source::File(_) => {
+            Source::File(_) | Source::Checked(_) => {
                 let folders = pipeline.documents().into_iter().map(|file| Path::new(file).parent());
                 let folders: BTreeSet<PathBuf> =
                     folders.flatten().map(|folder| cwd.join(folder)).collect();
@@ -345,7 +362,7 @@ impl Pipelines {
         // The working directory is the root of the project.
         let sources = SourceFiles::new("");
         let found = sources.named(path)?;
-        let bytes = match found.read(FILE_BYTES_MAX as u64) {
+        let bytes = match read_source(path, FILE_BYTES_MAX as u64) {
             // What is too long is not read; the language says what is wrong with it.
             Err(SourceError::TooLarge { .. }) => vec![b' '; FILE_BYTES_MAX + 1],
             read => read?,
@@ -377,13 +394,7 @@ impl Pipelines {
         &self,
         start: StartPipeline,
     ) -> Result<PipelineRunHandle, StartPipelineError> {
-        let checked = match &start.source {
-            Source::File(path) => Self::check_with(path, &start.leniency)?,
-            Source::Document { name, bytes } => Pipeline::check_with(name, bytes, &start.leniency),
-        };
-        let Some(pipeline) = checked.pipeline else {
-            return Err(StartPipelineError::Invalid(checked.diagnostics));
-        };
+        let pipeline = start.pipeline()?;
         let inputs = pipeline.bind_inputs(&start.inputs)?;
         let directories = start.directories(&pipeline)?;
         let mut refusals = self.preflight(&pipeline, start.mode);

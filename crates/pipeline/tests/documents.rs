@@ -56,6 +56,16 @@ fn c_1_a_document_has_the_name_and_the_steps_of_its_file() {
     assert_eq!(pipeline.steps().collect::<Vec<_>>(), ["only"]);
 }
 
+#[test]
+fn c_23_what_a_step_says_wins_over_the_defaults() {
+    let rows = corpus::sound();
+    let (_, document) = rows.iter().find(|(name, _)| name.starts_with("C-23 ")).unwrap();
+    let resolved = check(document).pipeline.unwrap().resolved();
+    let options = &resolved["definition"]["steps"][0]["kind"]["chat"]["options"];
+    assert_eq!(options["temperature"], 0.9);
+    assert_eq!((&options["model"], &options["top_k"]), (&"haiku".into(), &3.into()));
+}
+
 const TWELVE: &str = "\
 workflow:
   name: review
