@@ -203,17 +203,17 @@ impl StartPipeline {
         Self::of(Source::Document { name: name.into(), bytes: bytes.into() })
     }
 
+    /// What [`Pipelines::check`] has read and found valid: its files are not read again, so that what
+    /// starts is what was checked, whatever has become of them.
+    pub fn checked(pipeline: Pipeline) -> Self {
+        Self::of(Source::Checked(Box::new(pipeline)))
+    }
+
     /// `step` alone, written as in a document; what it needs are inputs. Texts of inputs are values, and no
     /// templates.
     pub fn step(step: &Value) -> Self {
         let workflow = json!({"name": "step", "language": 1, "steps": [step]});
         Self::document("step", json!({ "workflow": workflow }).to_string())
-    }
-
-    /// What [`Pipelines::check`] has read and found valid: its files are not read again, so that what
-    /// starts is what was checked, whatever has become of them.
-    pub fn checked(pipeline: Pipeline) -> Self {
-        Self::of(Source::Checked(Box::new(pipeline)))
     }
 
     fn of(source: Source) -> Self {
@@ -244,6 +244,27 @@ impl StartPipeline {
     }
 
     /// Sets scripted replies for [`ProviderMode::Mock`]; kept with the run.
+    ///
+    /// `replies` answers by the name of a step, its path or words of the prompt; `""` answers the rest.
+    /// A list gives one reply for each call. A reply is a text, or a map with `text` or `json`, or
+    /// `error`, and with `delay_ms` and `cost_usd`; `rules` say more exactly whom they answer.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, StartPipeline};
+    /// # use serde_json::json;
+    /// let start = StartPipeline::file("flows/review.yaml").mode(ProviderMode::Mock).mocks(json!({
+    ///     "replies": {
+    ///         "summary": "Short and friendly.",
+    ///         "score": { "json": { "score": 8 } },
+    ///         "draft": [
+    ///             { "error": { "class": "rate_limited", "message": "slow down" } },
+    ///             "the second call succeeds",
+    ///         ],
+    ///     },
+    ///     "rules": [{ "contains": "translate", "reply": { "text": "übersetzt", "delay_ms": 50 } }],
+    /// }));
+    /// # drop(start);
+    /// ```
     pub fn mocks(mut self, rules: Value) -> Self {
         self.mocks = Some(rules);
         self
