@@ -1,5 +1,7 @@
 //! Expressions nested as deep as they may be, on a small stack.
 
+#![expect(clippy::unwrap_used, reason = "a broken fixture shall fail its test")]
+
 use perennial_pipeline::{Diagnostic, Pipeline};
 
 /// Half of what a thread has where nobody says how much.
@@ -33,6 +35,7 @@ fn check(document: &str) -> Vec<Diagnostic> {
 
 /// YT-21.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "its stack is the subject, and it is joined at once")]
 fn the_deepest_expressions_need_little_stack() {
     let work = || {
         for (way, levels) in WAYS.into_iter().flat_map(|way| [(way, 63), (way, 64), (way, 400)]) {
