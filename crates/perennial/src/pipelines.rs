@@ -25,8 +25,9 @@ use perennial_tools::{
     files::{Access, Base, ChosenDirectories, FileError, Files, Pattern},
     read_source,
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use crate::View;
 use crate::runtime::{
     Parts, ProviderMode, Unavailable, recorded_mode, recorded_places, recorded_settings,
 };
@@ -57,6 +58,7 @@ pub struct StartPipeline {
 enum Source {
     File(PathBuf),
     Document { name: String, bytes: Vec<u8> },
+    Checked(Box<Pipeline>),
 }
 
 /// Why a start was refused before anything was recorded.
@@ -201,6 +203,19 @@ impl StartPipeline {
         Self::of(Source::Document { name: name.into(), bytes: bytes.into() })
     }
 
+    /// What [`Pipelines::check`] has read and found valid: its files are not read again, so that what
+    /// starts is what was checked, whatever has become of them.
+    pub fn checked(pipeline: Pipeline) -> Self {
+        Self::of(Source::Checked(Box::new(pipeline)))
+    }
+
+    /// `step` alone, written as in a document; what it needs are inputs. Texts of inputs are values, and no
+    /// templates.
+    pub fn step(step: &Value) -> Self {
+        let workflow = json!({"name": "step", "language": 1, "steps": [step]});
+        Self::document("step", json!({ "workflow": workflow }).to_string())
+    }
+
     fn of(source: Source) -> Self {
         Self {
             source,
@@ -229,6 +244,27 @@ impl StartPipeline {
     }
 
     /// Sets scripted replies for [`ProviderMode::Mock`]; kept with the run.
+    ///
+    /// `replies` answers by the name of a step, its path or words of the prompt; `""` answers the rest.
+    /// A list gives one reply for each call. A reply is a text, or a map with `text` or `json`, or
+    /// `error`, and with `delay_ms` and `cost_usd`; `rules` say more exactly whom they answer.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, StartPipeline};
+    /// # use serde_json::json;
+    /// let start = StartPipeline::file("flows/review.yaml").mode(ProviderMode::Mock).mocks(json!({
+    ///     "replies": {
+    ///         "summary": "Short and friendly.",
+    ///         "score": { "json": { "score": 8 } },
+    ///         "draft": [
+    ///             { "error": { "class": "rate_limited", "message": "slow down" } },
+    ///             "the second call succeeds",
+    ///         ],
+    ///     },
+    ///     "rules": [{ "contains": "translate", "reply": { "text": "übersetzt", "delay_ms": 50 } }],
+    /// }));
+    /// # drop(start);
+    /// ```
     pub fn mocks(mut self, rules: Value) -> Self {
         self.mocks = Some(rules);
         self
@@ -282,6 +318,16 @@ impl StartPipeline {
         self
     }
 
+    /// What is to run, read and checked where that is not done yet.
+    fn pipeline(&self) -> Result<Pipeline, StartPipelineError> {
+        let checked = match &self.source {
+            Source::File(path) => Pipelines::check_with(path, &self.leniency)?,
+            Source::Document { name, bytes } => Pipeline::check_with(name, bytes, &self.leniency),
+            Source::Checked(pipeline) => return Ok(Pipeline::clone(pipeline)),
+        };
+        checked.pipeline.ok_or(StartPipelineError::Invalid(checked.diagnostics))
+    }
+
     /// The directories of a run of `pipeline`: option over document over fallback over default (YF-48). None when
     /// nobody names one and no step has to do with files.
     fn directories(&self, pipeline: &Pipeline) -> Result<Option<RunDirectories>, FileError> {
@@ -295,7 +341,7 @@ impl StartPipeline {
         let chosen = self.chosen.clone().over(pipeline.directories()).over(self.fallback.clone());
         let directories = chosen.resolve(&cwd);
         let documents = match &self.source {
-            Source::File(_) => {
+            Source::File(_) | Source::Checked(_) => {
                 let folders = pipeline.documents().into_iter().map(|file| Path::new(file).parent());
                 let folders: BTreeSet<PathBuf> =
                     folders.flatten().map(|folder| cwd.join(folder)).collect();
@@ -337,7 +383,7 @@ impl Pipelines {
         // The working directory is the root of the project.
         let sources = SourceFiles::new("");
         let found = sources.named(path)?;
-        let bytes = match found.read(FILE_BYTES_MAX as u64) {
+        let bytes = match read_source(path, FILE_BYTES_MAX as u64) {
             // What is too long is not read; the language says what is wrong with it.
             Err(SourceError::TooLarge { .. }) => vec![b' '; FILE_BYTES_MAX + 1],
             read => read?,
@@ -369,13 +415,7 @@ impl Pipelines {
         &self,
         start: StartPipeline,
     ) -> Result<PipelineRunHandle, StartPipelineError> {
-        let checked = match &start.source {
-            Source::File(path) => Self::check_with(path, &start.leniency)?,
-            Source::Document { name, bytes } => Pipeline::check_with(name, bytes, &start.leniency),
-        };
-        let Some(pipeline) = checked.pipeline else {
-            return Err(StartPipelineError::Invalid(checked.diagnostics));
-        };
+        let pipeline = start.pipeline()?;
         let inputs = pipeline.bind_inputs(&start.inputs)?;
         let directories = start.directories(&pipeline)?;
         let mut refusals = self.preflight(&pipeline, start.mode);
@@ -653,6 +693,14 @@ impl PipelineOutcome {
     /// job of each is in the view.
     pub fn result(&self, step: &str) -> Option<&Value> {
         self.steps().find(|job| job.key.step_name() == step)?.result.as_ref()
+    }
+
+    /// What a step of the workflow gave, for looking at: cut where it is large.
+    pub fn shown(&self, step: &str) -> Option<View<'_>> {
+        let job = self.steps().find(|job| job.key.step_name() == step)?;
+        let made = self.view.attempts.iter().rfind(|attempt| attempt.job == job.id);
+        let at = made.and_then(|attempt| attempt.ended_at);
+        Some(View::new(job.key.as_str(), job.result.as_ref()?, at))
     }
 
     /// What all steps of the workflow gave, in order.

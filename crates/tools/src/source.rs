@@ -92,12 +92,18 @@ impl SourceFiles {
 }
 
 impl FoundFile {
-    /// Its bytes, as [`read_source`] reads them.
+    /// Its bytes, as [`read_source`] reads them. A document cannot make its reader wait: what is no
+    /// regular file, a named pipe for example, is not opened.
     ///
     /// # Errors
     ///
     /// See [`SourceError`].
     pub fn read(&self, max: u64) -> Result<Vec<u8>, SourceError> {
+        let unreadable = |source| SourceError::Unreadable { path: self.path.clone(), source };
+        let metadata = self.path.metadata().map_err(unreadable)?;
+        if !metadata.is_file() && !metadata.is_dir() {
+            return Err(unreadable(io::Error::other("it is not a regular file")));
+        }
         read_source(&self.path, max)
     }
 }
@@ -158,6 +164,12 @@ mod tests {
         assert_eq!(both.shadows, Some(project.join("../core/src")));
         let same = files.find("src/lib.rs".as_ref(), &project.join("x.yaml")).unwrap();
         assert_eq!(same.shadows, None, "both ways lead to one file");
+        #[cfg(unix)]
+        {
+            let device = files.find("/dev/null".as_ref(), &project.join("x.yaml")).unwrap();
+            let error = device.read(10).unwrap_err().to_string();
+            assert_eq!(error, "Failed to read file: /dev/null: it is not a regular file");
+        }
         let neither = files.find("no-such-file".as_ref(), &project.join("src/lib.rs"));
         assert!(matches!(neither, Err(SourceError::Unreadable { .. })));
     }

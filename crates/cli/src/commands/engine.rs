@@ -1,6 +1,6 @@
 //! What `run` and `resume` share: a runtime for one command, and its signals.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use perennial::{Adoption, Config, Runtime, RuntimeError, Store, tools::read_source};
 
@@ -71,6 +71,10 @@ impl Signal {
     }
 }
 
+/// Signals so close to the first are the same wish: `timeout` and terminals signal a process and its
+/// group.
+const ONE_WISH: Duration = Duration::from_millis(200);
+
 /// Listens from its creation on, so that a signal before the first await is not lost.
 pub(super) struct Signals {
     #[cfg(unix)]
@@ -103,6 +107,17 @@ impl Signals {
             biased;
             signal = self.next() => Some(signal),
             () = tokio::task::yield_now() => None,
+        }
+    }
+
+    /// A signal that is not of one wish with one that has just come.
+    pub(super) async fn second(&mut self) -> Signal {
+        let since = tokio::time::Instant::now();
+        loop {
+            let signal = self.next().await;
+            if since.elapsed() > ONE_WISH {
+                return signal;
+            }
         }
     }
 

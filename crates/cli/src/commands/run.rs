@@ -1,10 +1,14 @@
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use perennial::{
     Config, Leniency, Pipelines, ProviderMode, RunId, Runtime, StartPipeline, StartPipelineError,
-    records::{Input, render},
+    records::{Input, Pipeline, render},
     tools::files::ChosenDirectories,
 };
+use tokio::runtime::Handle;
 
 use super::{
     engine::{self, Signal, Signals},
@@ -27,10 +31,15 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
     let mut signals = Signals::listen()?;
     let shown = Shown { json: args.output.json, quiet: args.engine.quiet };
     let hint = Hint::new(&args.store.store, args.engine.config.as_deref());
+    let args = Arc::new(args);
+    // On a thread of its own: what is read may be a pipe into which nobody writes.
+    let preparing = tokio::task::spawn_blocking({
+        let (args, hint, executor) = (args.clone(), hint.clone(), Handle::current());
+        move || executor.block_on(prepared(&args, shown, &hint))
+    });
     let prepared = tokio::select! {
         biased;
-        // Read once everything is prepared, if reading did not let it through.
-        prepared = Box::pin(prepared(&args, shown, &hint)) => prepared,
+        prepared = preparing => prepared?,
         signal = signals.next() => return Ok(before_start(signal)),
     };
     let Prepared { starts, config } = match prepared? {
@@ -92,10 +101,10 @@ async fn prepared(
         return Err(failed(exit::USAGE, text));
     }
     let leniency = args.reading.leniency().map_err(|error| failed(exit::USAGE, error))?;
-    let Some(inputs) = checked(&targets.files, args, &leniency)? else {
+    let Some(checked) = checked(&targets.files, args, &leniency)? else {
         return Ok(Err(exit::INVALID));
     };
-    let starts = described(args, &targets, &inputs, &leniency)?;
+    let starts = described(args, &targets, checked)?;
     let config = engine::config(args.engine.config.as_deref())?;
     if !shown.quiet && !shown.json {
         output::talk(&match args.provider_mode {
@@ -127,22 +136,30 @@ async fn prepared(
     })
 }
 
-/// The inputs of all files; nothing when one of them is not valid, which has then been said.
+/// A file that is read once: what was checked is what starts.
+struct Valid {
+    pipeline: Pipeline,
+    inputs: Vec<Input>,
+}
+
+/// All files; nothing when one of them is not valid, which has then been said.
 fn checked(
     files: &[PathBuf],
     args: &RunArgs,
     leniency: &Leniency,
-) -> anyhow::Result<Option<Vec<Vec<Input>>>> {
-    let (mut inputs, mut invalid) = (Vec::new(), false);
+) -> anyhow::Result<Option<Vec<Valid>>> {
+    let (mut valid, mut invalid) = (Vec::new(), false);
     for file in files {
         match Pipelines::check_with(file, leniency) {
             Ok(checked) => {
                 let denied = args.reading.deny_warnings && !checked.diagnostics.is_empty();
-                if checked.pipeline.is_none() || denied {
-                    refuse(args, file, &checked.diagnostics);
-                    invalid = true;
+                match checked.pipeline.filter(|_| !denied) {
+                    Some(pipeline) => valid.push(Valid { pipeline, inputs: checked.inputs }),
+                    None => {
+                        refuse(args, file, &checked.diagnostics);
+                        invalid = true;
+                    }
                 }
-                inputs.push(checked.inputs);
             }
             Err(error) if files.len() == 1 => {
                 return Err(failed(exit::INVALID, format!("error[PL101]: {error}")));
@@ -153,18 +170,17 @@ fn checked(
             }
         }
     }
-    Ok(if invalid { None } else { Some(inputs) })
+    Ok(if invalid { None } else { Some(valid) })
 }
 
 /// What the command line asks to start.
 fn described(
     args: &RunArgs,
     targets: &Targets,
-    known: &[Vec<Input>],
-    leniency: &Leniency,
+    checked: Vec<Valid>,
 ) -> anyhow::Result<Vec<(PathBuf, StartPipeline)>> {
     let pairs: Vec<String> = targets.inputs.iter().chain(&args.inputs).cloned().collect();
-    let known: Vec<&[Input]> = known.iter().map(Vec::as_slice).collect();
+    let known: Vec<&[Input]> = checked.iter().map(|valid| valid.inputs.as_slice()).collect();
     let given = inputs::parse(&pairs, &known)?;
     let mocks = match &args.mocks {
         None => None,
@@ -179,9 +195,8 @@ fn described(
     };
     let id = args.run_id.clone().map(RunId::parse).transpose();
     let id = id.map_err(|error| failed(exit::USAGE, error))?;
-    let start = |(file, given): (&PathBuf, serde_json::Map<String, serde_json::Value>)| {
-        let start = StartPipeline::file(file).mode(args.provider_mode);
-        let mut start = start.lenient(leniency.clone());
+    let start = |((file, valid), given): ((&PathBuf, Valid), serde_json::Map<_, _>)| {
+        let mut start = StartPipeline::checked(valid.pipeline).mode(args.provider_mode);
         for (name, value) in given {
             start = start.input(name, value);
         }
@@ -193,7 +208,7 @@ fn described(
         }
         (file.clone(), in_directories(start, &args.directories))
     };
-    Ok(targets.files.iter().zip(given).map(start).collect())
+    Ok(targets.files.iter().zip(checked).zip(given).map(start).collect())
 }
 
 /// Starts all of them. What the store or the engine refuses keeps no other from running.

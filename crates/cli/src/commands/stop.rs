@@ -41,7 +41,7 @@ pub(super) async fn interrupted(
         let shutdown = async move { runtime.shutdown().await.drain };
         tokio::select! {
             biased;
-            _ = signals.next() => None,
+            _ = signals.second() => None,
             report = hand_over(drained, shutdown, following) => report,
         }
     };

@@ -59,7 +59,6 @@ impl ChildSpec {
     ///         Ok(0)
     ///     }
     /// }
-    /// # impl perennial_supervision::ractor::Message for Message {}
     /// let kind = |message: &Message| match message {
     ///     Message::Add(_) => "add",
     ///     Message::Flush => "flush",
