@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Check, environment::unset, section::LATER, shapes::Shape, variables::Lifetimes};
+use super::{Check, section::LATER, shapes::Shape, variables::Lifetimes};
 use crate::{
     definition::Cleared,
     diagnostic::{Code, Finding},
@@ -230,7 +230,7 @@ impl Check<'_> {
                     || self.bindings.unset.contains(name)
                     || self.bindings.empty_when_missing
                     || self.loader.variable(name).is_some();
-                if fine { Vec::new() } else { vec![(extent, unset(name))] }
+                if fine { Vec::new() } else { vec![(extent, self.unset(name))] }
             }
             ("env", None) => {
                 let text = "`env` needs the name of a variable";

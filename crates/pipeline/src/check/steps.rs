@@ -192,11 +192,11 @@ impl Check<'_> {
             self.findings.push(section.fault(209, "type", text).hint(LATER));
             return None;
         }
+        let here = STEP_TYPES.iter().filter(|variant| !variant.later);
         let hint = match variant {
             Some(_) => Some(LATER.to_owned()),
-            None => spelling::did_you_mean(found, STEP_TYPES.iter().map(|variant| variant.name)),
+            None => spelling::did_you_mean(found, here.clone().map(|variant| variant.name)),
         };
-        let here = STEP_TYPES.iter().filter(|variant| !variant.later);
         let types = here.map(|variant| variant.name).collect::<Vec<_>>().join(", ");
         let text = format!(
             "Step '{shown}' has invalid type '{}'. Supported types: {types}",
