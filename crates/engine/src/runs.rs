@@ -243,10 +243,11 @@ impl RunHandle {
         self.runs.view(&self.run).await
     }
 
-    /// What it waits for before this process works on it; nothing when it is under way, has ended, or
-    /// belongs to another process.
+    /// What it waits for: a free place, the time of another attempt, or the end of its pause. Nothing when
+    /// it is under way, has ended, or belongs to another process.
     pub fn waits_for(&self) -> Option<WaitsFor> {
-        self.runs.services.waiting.of(&self.run)
+        let services = &self.runs.services;
+        services.waiting.of(&self.run).or_else(|| services.resting.of(&self.run))
     }
 
     /// How it performed, or performs: durations, sizes, retries, and what passed `thresholds`.
