@@ -124,7 +124,7 @@ fn what_a_drain_reports_is_what_one_more_command_finishes() {
 #[test]
 fn each_run_has_a_line_when_people_read_it() {
     let world = World::new();
-    let files = [flow(&world, "ends", &[700]), flow(&world, "goes_on", &[700, 1])];
+    let files = [flow(&world, "ends", &[3_000]), flow(&world, "goes_on", &[3_000, 1])];
     let mut process = world.spawn(&[&["run", &files[0], &files[1]], &MOCK[..]].concat());
     process
         .wait_for("both runs", SOON, |process| {

@@ -79,6 +79,7 @@ fn a_tolerated_failure_leaves_the_run_completed_and_degraded() {
     assert!(text.contains("\npartial     ask    "), "{text}");
 }
 
+/// C-27, C-185: code 1.
 #[test]
 fn a_step_that_fails_on_purpose_fails_the_run_by_its_name() {
     let world = World::new();

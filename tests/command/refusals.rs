@@ -28,6 +28,7 @@ fn run_mock(world: &World, code: i32, file: &str, more: &[&str], words: &[&str])
     refused(world, code, &[&["run", file], &MOCK[..], more].concat(), words)
 }
 
+/// C-183, C-185: the error names the file, also one that is missing; code 3.
 #[test]
 fn files_that_are_no_workflows_are_refused_with_their_reason() {
     let world = World::new();
@@ -92,6 +93,7 @@ fn a_configuration_that_cannot_be_used_is_refused_with_its_place() {
     }
 }
 
+/// C-185: code 8 for credentials.
 #[test]
 fn live_calls_that_cannot_be_made_are_known_before_anything_is_recorded() {
     let world = World::with_hello();

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::world::{World, json_lines, repository};
 
 /// The folder of the samples, which is no part of the project.
+#[expect(clippy::print_stderr, reason = "a skip is told")]
 fn samples() -> Option<PathBuf> {
     let folder = std::env::var_os("PERENNIAL_SAMPLES").map(PathBuf::from);
     if folder.is_none() {

@@ -201,6 +201,7 @@ async fn a_paused_run_records_what_is_under_way_and_starts_nothing() {
     runtime.shutdown().await;
 }
 
+/// C-197: what is under way ends, and nothing is left of it.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_run_stops_its_attempt_and_stays_cancelled() {
     let (runtime, keeper) = gated().await;

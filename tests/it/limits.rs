@@ -1,7 +1,7 @@
 //! More runs than places: those beyond are recorded and wait, the dump says why, and all of them end.
 
 use perennial::{
-    LimitError, Limits, PipelineRunHandle, ProviderKind, ProviderMode, RunId, Runtime,
+    LimitError, Limits, PipelineRunHandle, ProviderKind, ProviderMode, RunId, RunState, Runtime,
     RuntimeError, StartPipeline, Store, WaitsFor, WaitsWhy,
     inspect::{Severity, Thresholds, diagnosed},
     records::Timestamp,
@@ -177,6 +177,52 @@ async fn a_run_that_waits_for_another_attempt_says_so() {
     };
     assert_eq!(failed.data["run_after"], told["not_before"]);
     run.cancel().await.unwrap();
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_run_that_waits_for_a_place_can_be_cancelled_and_paused() {
+    let (gate, keeper) = Gate::new();
+    let runtime = Runtime::builder()
+        .store(Store::memory())
+        .provider(ProviderKind::Claude, gate)
+        .limits(Limits { runs: 1, ..Limits::default() })
+        .start()
+        .await
+        .unwrap();
+    let mut runs = Vec::new();
+    for number in 1..=4 {
+        let start = StartPipeline::document("w.yaml", WAITS)
+            .run_id(RunId::parse(format!("r{number}")).unwrap())
+            .mode(ProviderMode::Live);
+        runs.push(runtime.pipelines().start(start).await.unwrap());
+    }
+    keeper.called(1).await;
+
+    assert!(runs[1].cancel().await.unwrap());
+    let outcome = tokio::time::timeout(SOON, runs[1].outcome()).await.unwrap().unwrap();
+    assert_eq!(outcome.status(), "cancelled");
+    assert!(outcome.view.attempts.is_empty(), "it never began");
+    assert_eq!(runs[1].waits_for(), None);
+    assert!(!runs[1].cancel().await.unwrap(), "it has ended");
+    for (pause, changed) in [(true, true), (true, false), (false, true), (false, false)] {
+        let run = &runs[2];
+        let answer = if pause { run.pause().await } else { run.unpause().await };
+        assert_eq!(answer.unwrap(), changed);
+        assert_eq!(run.view().await.unwrap().run.state == RunState::Paused, pause);
+        assert!(run.waits_for().is_some());
+    }
+    assert!(runs[3].pause().await.unwrap());
+
+    keeper.open();
+    for run in [&runs[0], &runs[2]] {
+        let outcome = tokio::time::timeout(SOON, run.outcome()).await.unwrap().unwrap();
+        assert_eq!(outcome.status(), "completed");
+    }
+    assert_eq!(runs[3].view().await.unwrap().run.state, RunState::Paused);
+    assert!(runs[3].unpause().await.unwrap());
+    let outcome = tokio::time::timeout(SOON, runs[3].outcome()).await.unwrap().unwrap();
+    assert_eq!(outcome.status(), "completed");
     runtime.shutdown().await;
 }
 

@@ -22,6 +22,7 @@
 
 mod account;
 mod actor;
+mod aside;
 mod attempt;
 mod journal;
 mod machine;
@@ -29,4 +30,5 @@ mod machine;
 pub(crate) use self::{
     account::{Account, json_bytes},
     actor::{Message, child_spec},
+    aside::{Request, settle},
 };

@@ -7,7 +7,7 @@ use perennial_core::{
     run::{InvalidRunId, RunId, RunState},
 };
 use perennial_store::{Created, NewRun, RunSummary, RunView, StoreError};
-use perennial_supervision::{CallError, actor::RpcReply};
+use perennial_supervision::CallError;
 use serde_json::Value;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     monitor::Monitoring,
     patience::{STORE_WITHIN, patiently},
     performance::{Performance, Thresholds},
-    run::Message,
+    run::{Message, Request},
     scheduler::Scheduler,
 };
 
@@ -314,13 +314,13 @@ impl RunHandle {
     ///
     /// When nobody here runs it, or the store is away.
     pub async fn cancel(&self) -> Result<bool, RunError> {
-        let answer = self.ask(|reply| Message::Cancel { reply }).await?;
+        let answer = self.ask(Request::Cancel).await?;
         // It has ended: that changes nothing any more.
         Ok(answer.unwrap_or(false))
     }
 
     async fn set_pause(&self, pause: bool) -> Result<bool, RunError> {
-        match self.ask(|reply| Message::Pause { pause, reply }).await? {
+        match self.ask(if pause { Request::Pause } else { Request::Unpause }).await? {
             Some(changed) => Ok(changed),
             None => {
                 let state = self.view().await?.run.state;
@@ -330,13 +330,21 @@ impl RunHandle {
     }
 
     /// Asks whoever runs it here; nothing when it has ended, before or meanwhile.
-    async fn ask(
-        &self,
-        request: impl FnOnce(RpcReply<Result<bool, StoreError>>) -> Message,
-    ) -> Result<Option<bool>, RunError> {
-        let answer = match self.runs.services.run_address(&self.run) {
-            Some(address) => address.call(request, REPLY_WITHIN).await,
-            None => Err(CallError::NoProc),
+    async fn ask(&self, request: Request) -> Result<Option<bool>, RunError> {
+        let message = |reply| match request {
+            Request::Cancel => Message::Cancel { reply },
+            Request::Pause => Message::Pause { pause: true, reply },
+            Request::Unpause => Message::Pause { pause: false, reply },
+        };
+        // One that waits for a place has no actor; it may get one just before it is asked for.
+        let aside = match self.runs.services.waiting.of(&self.run) {
+            Some(_) => self.runs.scheduler.aside(&self.run, request).await?,
+            None => None,
+        };
+        let answer = match (aside, self.runs.services.run_address(&self.run)) {
+            (Some(answer), _) => Ok(answer),
+            (None, Some(address)) => address.call(message, REPLY_WITHIN).await,
+            (None, None) => Err(CallError::NoProc),
         };
         match answer {
             // An actor whose run has ended refuses nothing, and stops.

@@ -26,13 +26,14 @@ mod timekeeper;
 use std::{sync::Arc, time::Duration};
 
 use perennial_core::run::RunId;
+use perennial_store::StoreError;
 use perennial_supervision::{
     Address, CallError, ChildSpec, DynamicSupervisor, LifecycleSource, Supervisor, SupervisorSpec,
 };
 
 use serde_json::json;
 
-use crate::{NotRunnable, Services, Workflow};
+use crate::{NotRunnable, Services, Workflow, run::Request};
 
 /// How long the ownership actor may take: it reads the store and starts actors.
 const REPLY_WITHIN: Duration = Duration::from_secs(60);
@@ -96,6 +97,18 @@ impl Scheduler {
     ) -> Result<Result<(), NotRunnable>, CallError> {
         let run = run.clone();
         let request = |reply| ownership::Message::Ensure { run, workflow, reply };
+        self.address.call(request, REPLY_WITHIN).await
+    }
+
+    /// Does what is asked of a run that waits for a free place; answers whether that changed
+    /// anything, or nothing when it waits no more.
+    pub(crate) async fn aside(
+        &self,
+        run: &RunId,
+        request: Request,
+    ) -> Result<Option<Result<bool, StoreError>>, CallError> {
+        let run = run.clone();
+        let request = |reply| ownership::Message::Aside { run, request, reply };
         self.address.call(request, REPLY_WITHIN).await
     }
 }

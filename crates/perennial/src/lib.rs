@@ -28,6 +28,7 @@ pub mod guide {}
 
 mod pipelines;
 mod runtime;
+mod view;
 
 /// Durable runs: what a workflow of the host's own implements.
 pub use perennial_engine as engine;
@@ -61,6 +62,7 @@ pub use runtime::{
     Builder, Config, ConfigError, LimitError, Limits, ProviderMode, Runtime, RuntimeError,
     ShutdownSummary, Store, declared_tree,
 };
+pub use view::View;
 
 /// What is recorded of runs, for those who show it.
 pub mod records {

@@ -25,8 +25,9 @@ use perennial_tools::{
     files::{Access, Base, ChosenDirectories, FileError, Files, Pattern},
     read_source,
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use crate::View;
 use crate::runtime::{
     Parts, ProviderMode, Unavailable, recorded_mode, recorded_places, recorded_settings,
 };
@@ -208,6 +209,13 @@ impl StartPipeline {
         Self::of(Source::Checked(Box::new(pipeline)))
     }
 
+    /// `step` alone, written as in a document; what it needs are inputs. Texts of inputs are values, and no
+    /// templates.
+    pub fn step(step: &Value) -> Self {
+        let workflow = json!({"name": "step", "language": 1, "steps": [step]});
+        Self::document("step", json!({ "workflow": workflow }).to_string())
+    }
+
     fn of(source: Source) -> Self {
         Self {
             source,
@@ -236,6 +244,27 @@ impl StartPipeline {
     }
 
     /// Sets scripted replies for [`ProviderMode::Mock`]; kept with the run.
+    ///
+    /// `replies` answers by the name of a step, its path or words of the prompt; `""` answers the rest.
+    /// A list gives one reply for each call. A reply is a text, or a map with `text` or `json`, or
+    /// `error`, and with `delay_ms` and `cost_usd`; `rules` say more exactly whom they answer.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, StartPipeline};
+    /// # use serde_json::json;
+    /// let start = StartPipeline::file("flows/review.yaml").mode(ProviderMode::Mock).mocks(json!({
+    ///     "replies": {
+    ///         "summary": "Short and friendly.",
+    ///         "score": { "json": { "score": 8 } },
+    ///         "draft": [
+    ///             { "error": { "class": "rate_limited", "message": "slow down" } },
+    ///             "the second call succeeds",
+    ///         ],
+    ///     },
+    ///     "rules": [{ "contains": "translate", "reply": { "text": "übersetzt", "delay_ms": 50 } }],
+    /// }));
+    /// # drop(start);
+    /// ```
     pub fn mocks(mut self, rules: Value) -> Self {
         self.mocks = Some(rules);
         self
@@ -664,6 +693,14 @@ impl PipelineOutcome {
     /// job of each is in the view.
     pub fn result(&self, step: &str) -> Option<&Value> {
         self.steps().find(|job| job.key.step_name() == step)?.result.as_ref()
+    }
+
+    /// What a step of the workflow gave, for looking at: cut where it is large.
+    pub fn shown(&self, step: &str) -> Option<View<'_>> {
+        let job = self.steps().find(|job| job.key.step_name() == step)?;
+        let made = self.view.attempts.iter().rfind(|attempt| attempt.job == job.id);
+        let at = made.and_then(|attempt| attempt.ended_at);
+        Some(View::new(job.key.as_str(), job.result.as_ref()?, at))
     }
 
     /// What all steps of the workflow gave, in order.

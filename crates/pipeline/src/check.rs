@@ -18,6 +18,7 @@ mod section;
 mod steps;
 mod templates;
 mod variables;
+mod workspace;
 
 use std::sync::Arc;
 

@@ -29,7 +29,7 @@ pub(crate) use model::{
     Assign, Chat, ChatOptions, Cleared, Echo, Location, Model, Step, StepKind, VariableScope, Write,
 };
 pub(crate) use nested::{
-    MAX_DEPTH, MAX_TOTAL_STEPS, MEMORY_LIMIT_MB, Nested, OnTimeout, Output, WITHIN_MS,
+    MAX_DEPTH, MAX_TOTAL_STEPS, MEMORY_LIMIT_MB, Nested, OnTimeout, Output, WITHIN_MS, Workspace,
 };
 pub(crate) use ordered::Ordered;
 pub use plan::{Plan, PlannedJob};
@@ -210,7 +210,7 @@ impl Pipeline {
                 .model
                 .all_steps()
                 .into_iter()
-                .any(|step| step.output_to_file.is_some() || step.reads_files())
+                .any(|step| step.output_to_file.is_some() || step.needs_directories())
     }
 
     /// Files that are certain to be needed: those that prompts of unconditional steps name without holes, each with its

@@ -84,6 +84,11 @@
 //!   the JSON of results and inputs, counted before and after each attempt, not during it.
 //! * YS-94: directories and exports that a child names for itself have no effect, and a note (PL220)
 //!   says so: it works in those of its run (YR-75).
+//! * 2.16: `nested_workspace_root` is `nested_workspaces` below the project root, and nothing else. A fresh workspace
+//!   is emptied when the child is opened, kept for all its rounds, and removed when the child is closed: that of a
+//!   run that is cancelled stays. Inside a child that is gone through again, a child with a fresh workspace begins
+//!   anew. `workspace_dir` has to lie where the parent may write (YS-94); it is never removed. `preserve_outputs` and
+//!   `max_size_mb` of `workspace` are not in this version.
 //! * YF-41: in places where no text with holes is asked for, a variable of the environment is read
 //!   at load and its value is part of the definition; a secret there is PL223. `env.NAME` in an
 //!   expression is typed like `${NAME}` alone. The default of `${NAME:-text}` also stands for an

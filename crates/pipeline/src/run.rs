@@ -14,6 +14,7 @@ mod scope;
 mod settings;
 mod tree;
 mod workflow;
+mod workspace;
 
 pub use failure::FailureText;
 pub use files::RunDirectories;

@@ -26,6 +26,11 @@ fn faulty_documents_give_their_diagnostics_at_their_places() {
             let shown: String = checked.diagnostics.iter().map(|d| render(d, false)).collect();
             wrong.push(format!("{name}: expected {expected:?}, found {found:?}\n{shown}"));
         }
+        for (told, words) in checked.diagnostics.iter().zip(&row.words) {
+            if !told.message.contains(words) {
+                wrong.push(format!("{name}: {words:?} is not in {:?}", told.message));
+            }
+        }
         let errors = checked.count(Severity::Error);
         assert_eq!(errors == 0, checked.pipeline.is_some(), "{name}");
     }
@@ -40,6 +45,25 @@ fn sound_documents_load() {
         let shown: String = checked.diagnostics.iter().map(|d| render(d, false)).collect();
         assert!(checked.pipeline.is_some(), "{name}:\n{shown}");
     }
+}
+
+#[test]
+fn c_1_a_document_has_the_name_and_the_steps_of_its_file() {
+    let rows = corpus::sound();
+    let (_, document) = rows.iter().find(|(name, _)| name.starts_with("C-1 ")).unwrap();
+    let pipeline = check(document).pipeline.unwrap();
+    assert_eq!(pipeline.name(), "one");
+    assert_eq!(pipeline.steps().collect::<Vec<_>>(), ["only"]);
+}
+
+#[test]
+fn c_23_what_a_step_says_wins_over_the_defaults() {
+    let rows = corpus::sound();
+    let (_, document) = rows.iter().find(|(name, _)| name.starts_with("C-23 ")).unwrap();
+    let resolved = check(document).pipeline.unwrap().resolved();
+    let options = &resolved["definition"]["steps"][0]["kind"]["chat"]["options"];
+    assert_eq!(options["temperature"], 0.9);
+    assert_eq!((&options["model"], &options["top_k"]), (&"haiku".into(), &3.into()));
 }
 
 const TWELVE: &str = "\

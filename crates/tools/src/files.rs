@@ -9,6 +9,7 @@
 //! | [`directories`] | where a run works: project root, workspace, outputs, checkpoints |
 //! | [`roots`] | which places are allowed, and the way from a path to one |
 //! | [`access`] | read, write, copy, move, remove, list |
+//! | `scratch` | directories that are made for a while |
 //! | [`error`] | why not |
 //!
 //! Every write is a temporary file that becomes the real one by a rename. Only regular files are opened: a pipe
@@ -19,6 +20,7 @@ pub mod directories;
 pub mod error;
 mod listing;
 pub mod roots;
+mod scratch;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +34,7 @@ pub use directories::{ChosenDirectories, Directories, DirectoryNames};
 pub use error::FileError;
 pub use listing::{Found, Kind, Pattern, PatternError};
 pub use roots::{Base, Roots, RootsSpec};
+pub use scratch::Scratch;
 
 /// Handle to the files of one run. Cheap to clone.
 #[derive(Clone, Debug)]

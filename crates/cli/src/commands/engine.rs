@@ -112,11 +112,12 @@ impl Signals {
 
     /// A signal that is not of one wish with one that has just come.
     pub(super) async fn second(&mut self) -> Signal {
-        let since = tokio::time::Instant::now();
+        let mut wish = std::pin::pin!(tokio::time::sleep(ONE_WISH));
         loop {
-            let signal = self.next().await;
-            if since.elapsed() > ONE_WISH {
-                return signal;
+            tokio::select! {
+                biased;
+                () = &mut wish => return self.next().await,
+                _ = self.next() => (),
             }
         }
     }

@@ -33,6 +33,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
     let hint = Hint::new(&args.store.store, args.engine.config.as_deref());
     let args = Arc::new(args);
     // On a thread of its own: what is read may be a pipe into which nobody writes.
+    #[expect(clippy::disallowed_methods, reason = "awaited here, and ended with the process")]
     let preparing = tokio::task::spawn_blocking({
         let (args, hint, executor) = (args.clone(), hint.clone(), Handle::current());
         move || executor.block_on(prepared(&args, shown, &hint))

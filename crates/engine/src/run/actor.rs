@@ -73,14 +73,8 @@ pub(crate) fn child_spec(
         (services.clone(), run.clone(), workflow.clone());
     let published = detail.clone();
     let (spec, address) = ChildSpec::actor_of_kinds(run.as_str(), Message::kind, move || {
-        let shell = Shell {
-            services: shell_services.clone(),
-            run: shell_run.clone(),
-            workflow: shell_workflow.clone(),
-            published: published.clone(),
-            accounting: Accounting::default(),
-        };
-        (shell, ())
+        let shell = Shell::of(&shell_services, &shell_run, &shell_workflow);
+        (Shell { published: published.clone(), ..shell }, ())
     });
     let spec = spec
         .restart(perennial_core::Restart::Transient)
@@ -89,7 +83,7 @@ pub(crate) fn child_spec(
     (spec, address)
 }
 
-struct Shell {
+pub(super) struct Shell {
     services: Services,
     run: RunId,
     workflow: Arc<dyn Workflow>,
@@ -182,6 +176,16 @@ impl Shell {
         };
         if changed {
             services.look_again.notify_one();
+        }
+    }
+
+    pub(super) fn of(services: &Services, run: &RunId, workflow: &Arc<dyn Workflow>) -> Self {
+        Self {
+            services: services.clone(),
+            run: run.clone(),
+            workflow: workflow.clone(),
+            published: Arc::default(),
+            accounting: Accounting::default(),
         }
     }
 
@@ -305,7 +309,7 @@ impl Shell {
     }
 
     /// The leases that the commit took, or nothing when nothing follows from the fact.
-    async fn try_commit(
+    pub(super) async fn try_commit(
         &self,
         machine: &mut Machine,
         fact: &Fact,
@@ -346,7 +350,7 @@ impl Shell {
         patiently(STORE_WITHIN, || self.store().commit(decision.clone())).await
     }
 
-    async fn reload(&self) -> Result<Machine, StoreError> {
+    pub(super) async fn reload(&self) -> Result<Machine, StoreError> {
         let view = patiently(STORE_WITHIN, || self.store().run(&self.run)).await?;
         Machine::new(view, &*self.workflow).map_err(|error| StoreError::Unreadable {
             what: format!("run {}", self.run),

@@ -19,7 +19,7 @@ use crate::{
     NotRunnable, Services, WaitsFor, WaitsWhy, Workflow, monitor, observer,
     patience::{STORE_WITHIN, patiently},
     published::Published,
-    run,
+    run::{self, Request},
 };
 
 /// How long the start of one actor may hold this one up.
@@ -33,6 +33,8 @@ pub(super) enum Message {
         workflow: Option<Arc<dyn Workflow>>,
         reply: ReplyPort<Result<(), NotRunnable>>,
     },
+    /// Something is asked of a run that waits for a free place; nothing is answered when it does not.
+    Aside { run: RunId, request: Request, reply: ReplyPort<Option<Result<bool, StoreError>>> },
     /// Look whether every owned run has its actor.
     Look,
     /// A run's actor has used up its restarts.
@@ -43,6 +45,7 @@ impl Message {
     fn kind(&self) -> &'static str {
         match self {
             Self::Ensure { .. } => "ensure",
+            Self::Aside { .. } => "aside",
             Self::Look => "look",
             Self::GaveUp { .. } => "gave_up",
         }
@@ -141,6 +144,9 @@ impl Actor for Shell {
                     }
                 };
                 drop(reply.send(started));
+            }
+            Message::Aside { run, request, reply } => {
+                drop(reply.send(self.aside(state, &run, request).await));
             }
             Message::Look => self.look(state).await,
             Message::GaveUp { run } => {
@@ -258,6 +264,36 @@ impl Shell {
         }
     }
 
+    /// Nobody but this actor starts that of a run: while it is here, a run that waits goes on waiting.
+    async fn aside(
+        &self,
+        state: &mut State,
+        run: &RunId,
+        request: Request,
+    ) -> Option<Result<bool, StoreError>> {
+        let services = &self.spec.services;
+        services.waiting.of(run)?;
+        if Turn::new(self).runs.contains(run.as_str()) {
+            // It waits with its actor, which is the one to ask.
+            return None;
+        }
+        let workflow = match self.workflow(state, run).await {
+            Ok(workflow) => workflow,
+            Err(NotStarted::Waits(why) | NotStarted::Later(why)) => {
+                tracing::warn!(%run, why, "request not met");
+                return Some(Err(StoreError::Busy));
+            }
+            // The next look parks it and says why.
+            Err(NotStarted::Refused(_)) => return None,
+        };
+        let settled = run::settle(services, run, &workflow, request).await;
+        if let (Request::Cancel, Ok(true)) = (request, &settled) {
+            services.waiting.starts(run);
+            services.look_again.notify_one();
+        }
+        Some(settled)
+    }
+
     fn gives_back(&self, run: &RunId) {
         let services = &self.spec.services;
         services.resting.starts(run);
@@ -299,20 +335,7 @@ impl Shell {
             }
             return Ok(());
         }
-        let later = |error: perennial_store::StoreError| NotStarted::Later(error.to_string());
-        let workflow = match state.workflows.get(run) {
-            Some(workflow) => workflow.clone(),
-            None => {
-                let view = patiently(STORE_WITHIN, || services.store.run(run)).await;
-                let record = view.map_err(later)?.run;
-                let read = || services.store.blob(record.definition);
-                let bytes = patiently(STORE_WITHIN, read).await.map_err(later)?;
-                let revived = services.definitions.revive(&record, bytes).await;
-                let workflow = revived.map_err(NotStarted::Refused)?;
-                state.workflows.insert(run.clone(), workflow.clone());
-                workflow
-            }
-        };
+        let workflow = self.workflow(state, run).await?;
         if !has_monitor {
             self.start_monitor(run).await;
         }
@@ -320,6 +343,26 @@ impl Shell {
         let (spec, address) = run::child_spec(services, run, &workflow);
         services.runs.insert(run.clone(), address);
         self.start(&self.spec.runs, spec).await.map_err(NotStarted::Later)
+    }
+
+    async fn workflow(
+        &self,
+        state: &mut State,
+        run: &RunId,
+    ) -> Result<Arc<dyn Workflow>, NotStarted> {
+        if let Some(workflow) = state.workflows.get(run) {
+            return Ok(workflow.clone());
+        }
+        let services = &self.spec.services;
+        let later = |error: StoreError| NotStarted::Later(error.to_string());
+        let view = patiently(STORE_WITHIN, || services.store.run(run)).await;
+        let record = view.map_err(later)?.run;
+        let read = || services.store.blob(record.definition);
+        let bytes = patiently(STORE_WITHIN, read).await.map_err(later)?;
+        let revived = services.definitions.revive(&record, bytes).await;
+        let workflow = revived.map_err(NotStarted::Refused)?;
+        state.workflows.insert(run.clone(), workflow.clone());
+        Ok(workflow)
     }
 
     /// Without its monitor a run goes on; the next look tries again.

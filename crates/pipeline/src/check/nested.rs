@@ -50,6 +50,10 @@ impl Check<'_> {
             (Some(own), Some(step)) => own.min(step),
             (own, step) => own.or(step).unwrap_or(WITHIN_MS),
         };
+        let workspace = match &config {
+            Some(config) => self.child_workspace(config, from),
+            None => Some(None),
+        };
         let on_timeout = config.as_ref().and_then(|config| config.text("on_timeout"));
         let fallback = config.as_ref().and_then(|config| config.node("fallback_value"));
         let depth = match &max_depth {
@@ -67,6 +71,7 @@ impl Check<'_> {
             inherit_context,
             within_ms,
             max_depth: max_depth?,
+            workspace: workspace?,
             max_total_steps: count("max_total_steps"),
             memory_limit_mb: count("memory_limit_mb").unwrap_or(MEMORY_LIMIT_MB),
             warn_at_depth: count("warn_at_depth"),

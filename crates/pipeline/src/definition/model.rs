@@ -367,14 +367,15 @@ impl StepKind {
 }
 
 impl Step {
-    /// Whether its prompt has files.
-    pub(crate) fn reads_files(&self) -> bool {
+    /// Whether it works on files, but for the one that it leaves its value in.
+    pub(crate) fn needs_directories(&self) -> bool {
         match &self.kind {
             StepKind::Chat(chat) => {
                 chat.prompt.iter().any(|part| matches!(part.yields, PromptPart::File(_)))
             }
             StepKind::FileOps(_) => true,
-            StepKind::Echo(_) | StepKind::SetVariable(_) | StepKind::Pipeline(_) => false,
+            StepKind::Pipeline(nested) => nested.workspace.is_some(),
+            StepKind::Echo(_) | StepKind::SetVariable(_) => false,
         }
     }
 

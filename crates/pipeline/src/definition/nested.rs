@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Effects, Model, Ordered, Step};
-use crate::expression::TemplateTree;
+use crate::expression::{Template, TemplateTree};
 
 /// A pipeline inside a step, and what passes between it and the pipeline around it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,19 @@ pub(crate) struct Nested {
     pub(crate) capture_errors: bool,
     #[serde(default, skip_serializing_if = "OnTimeout::is_graceful")]
     pub(crate) on_timeout: OnTimeout,
+    /// Where the child works; where its parent does when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) workspace: Option<Workspace>,
+}
+
+/// A workspace of a child.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Workspace {
+    /// A directory that stays.
+    At(Template),
+    /// A fresh directory, and when it is removed.
+    Scratch { after_success: bool, after_error: bool },
 }
 
 impl Nested {

@@ -20,6 +20,10 @@ use serde_json::Value;
 const BYTES_MAX: usize = 64 * 1024;
 /// Deepest nesting (YT-21).
 const DEPTH_MAX: usize = 64;
+/// Stack that one level of nesting needs at most; a debug build takes a third of it.
+const STACK_LEFT: usize = 128 * 1024;
+/// Stack that is added where that is not left.
+const STACK_MORE: usize = 1024 * 1024;
 
 /// Parses a condition: one expression, in which holes may stand in quoted texts.
 pub(crate) fn parse_condition(text: &str) -> Result<Expression, SyntaxError> {
@@ -282,6 +286,10 @@ impl<'t> Parser<'t> {
 
     /// A whole expression without filters.
     fn expression(&mut self) -> Result<Expression, SyntaxError> {
+        stacker::maybe_grow(STACK_LEFT, STACK_MORE, || self.levels())
+    }
+
+    fn levels(&mut self) -> Result<Expression, SyntaxError> {
         self.ground.depth += 1;
         if self.ground.depth > DEPTH_MAX {
             return Err(self.fault("nested deeper than 64 levels", self.extent));

@@ -51,7 +51,7 @@ impl PipelineRun {
     ) -> Result<Value, Failure> {
         let value = ops.arguments.value(scope).map_err(|stop| stopped(&stop))?;
         let (operation, started_ms) = (ops.operation, cx.run_started_at.as_micros() / 1_000);
-        let files = self.files().await?;
+        let files = &self.files_of(scope).await?;
         let mut plan = None;
         if plans(operation, &Arguments::read(value.clone())?) {
             let request = Digest::of_json(&json!({ operation.name(): value }));

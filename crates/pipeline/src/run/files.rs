@@ -45,15 +45,39 @@ impl PipelineRun {
     ///
     /// When the run has no directories, or they cannot be made.
     pub(super) async fn files(&self) -> Result<&Files, Failure> {
-        let open = async || {
-            let Some(recorded) = &self.settings.directories else {
-                let text = "the run was started without directories, and this step works on files";
-                return Err(Failure::new(FailureClass::Io, "PL610", text));
-            };
-            let spec = recorded.roots(self.pipeline.model.files.read_outside_roots);
-            Files::make(spec).await.map_err(|error| error.failure())
-        };
-        self.files.get_or_try_init(open).await
+        self.files.get_or_try_init(|| self.open_files(None)).await
+    }
+
+    /// The files that a step of this scope sees: those of the run, with the workspace of the scope.
+    ///
+    /// # Errors
+    ///
+    /// As [`files`](Self::files).
+    pub(super) async fn files_of(&self, scope: &Scope<'_>) -> Result<Files, Failure> {
+        match scope.workspace() {
+            None => self.files().await.cloned(),
+            workspace => self.open_files(workspace).await,
+        }
+    }
+
+    async fn open_files(&self, workspace: Option<&str>) -> Result<Files, Failure> {
+        let mut spec = self.directories()?.roots(self.pipeline.model.files.read_outside_roots);
+        if let Some(workspace) = workspace {
+            spec.directories.workspace = workspace.into();
+        }
+        Files::make(spec).await.map_err(|error| error.failure())
+    }
+
+    /// Where the run works.
+    ///
+    /// # Errors
+    ///
+    /// When nobody said so.
+    pub(super) fn directories(&self) -> Result<&RunDirectories, Failure> {
+        self.settings.directories.as_ref().ok_or_else(|| {
+            let text = "the run was started without directories, and this step works on files";
+            Failure::new(FailureClass::Io, "PL610", text)
+        })
     }
 
     /// Leaves the value of `step` in its file, and says in its record which one. What is written follows from the
@@ -77,7 +101,7 @@ impl PipelineRun {
             (StepKind::Chat(_), Value::String(text)) if !is_json => text.clone(),
             _ => pretty(&record),
         };
-        let files = self.files().await?;
+        let files = self.files_of(scope).await?;
         let written = files.write_atomic(Base::Outputs, &path, text.into_bytes()).await;
         written.map_err(|error| error.failure())?;
         // A bare value has no place for it.

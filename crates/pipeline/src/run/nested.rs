@@ -74,6 +74,9 @@ impl PipelineRun {
             opening["global_vars"] = context.global_vars;
         }
         self.limit(cx, due, done, nested, &scope, &mut opening)?;
+        if let Some(workspace) = self.make_workspace(cx, due, nested, &scope).await? {
+            opening["workspace"] = workspace.into();
+        }
         Ok(Outcome::Succeeded(opening))
     }
 
@@ -136,12 +139,27 @@ impl PipelineRun {
         Ok(())
     }
 
-    /// Closes the child: its outputs are the result of the step.
+    /// Closes the child: its outputs are the result of the step, and what was made for it alone is
+    /// removed.
     ///
     /// # Errors
     ///
     /// The failure of the child, or outputs that are not there.
     pub(super) async fn close(
+        &self,
+        cx: &AttemptCx,
+        due: &Due<'_>,
+        done: &Done<'_>,
+        ended: &Ended<'_>,
+    ) -> Result<Outcome, Failure> {
+        let closed = self.result(cx, due, done, ended).await;
+        if let Some(nested) = due.step.nested() {
+            self.remove_workspace(cx, due, nested, closed.is_ok()).await;
+        }
+        closed
+    }
+
+    async fn result(
         &self,
         cx: &AttemptCx,
         due: &Due<'_>,

@@ -149,6 +149,11 @@ impl<'a> Scope<'a> {
         scope
     }
 
+    /// Where its files are, when not where those of the run are.
+    pub(super) fn workspace(&self) -> Option<&'a str> {
+        self.frame.workspace()
+    }
+
     /// Repeats what a step that is done did to names.
     fn fold(&mut self, step: &'a Step, job: &'a DoneJob) {
         if job.state == JobState::Succeeded {

@@ -12,7 +12,7 @@ use perennial_engine::DoneJob;
 use serde_json::Value;
 
 use super::record::limit_of;
-use crate::definition::{Model, Nested, OnTimeout, Step};
+use crate::definition::{Model, Nested, OnTimeout, Step, Workspace};
 
 /// What is done, by its key.
 pub(super) type Done<'a> = HashMap<&'a JobKey, &'a DoneJob>;
@@ -95,10 +95,19 @@ impl<'a> Frame<'a> {
         };
         let mut places = Vec::new();
         for (age, place) in self.places.iter().enumerate() {
+            // What earlier steps wrote into a scratch directory went with it.
+            if age > 0 && matches!(opened.nested.workspace, Some(Workspace::Scratch { .. })) {
+                break;
+            }
             let last = if age == 0 { round } else { step.retry.max_attempts };
             places.extend(rounds(place, last));
         }
         Self { model: &opened.nested.child, places, opened: Some(opened) }
+    }
+
+    /// The workspace of its steps, when it is not that of the run.
+    pub(super) fn workspace(&self) -> Option<&'a str> {
+        self.opened?.record["workspace"].as_str()
     }
 
     /// Where its jobs are.

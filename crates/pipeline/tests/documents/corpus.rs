@@ -10,6 +10,8 @@ pub(crate) struct Row {
     pub(crate) document: String,
     /// Code and place of each diagnostic, such as `PL202 3:5`.
     pub(crate) expected: Vec<String>,
+    /// What the message of each has in it.
+    pub(crate) words: Vec<String>,
 }
 
 /// The rows of `data/faulty.txt`.
@@ -18,11 +20,14 @@ pub(crate) fn faulty() -> Vec<Row> {
     rows.map(|row| {
         let (name, rest) = row.split_once('\n').unwrap();
         let expected = rest.lines().filter_map(|line| line.strip_prefix("--- "));
+        let expected = expected.map(|told| told.split_once(": ").unwrap_or((told, "")));
+        let (expected, words): (Vec<&str>, Vec<&str>) = expected.unzip();
         let lines = rest.lines().filter(|line| !line.starts_with("--- "));
         Row {
             name: name.to_owned(),
             document: lines.map(|line| format!("{line}\n")).collect(),
-            expected: expected.map(str::to_owned).collect(),
+            expected: expected.into_iter().map(str::to_owned).collect(),
+            words: words.into_iter().map(str::to_owned).collect(),
         }
     })
     .collect()

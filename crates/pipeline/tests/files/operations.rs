@@ -198,6 +198,7 @@ async fn ys_90_a_copy_of_several_that_fails_midway_tells_what_was_done() {
     assert_eq!(folder.text("workspace/x/a.txt"), "a");
 }
 
+/// C-141.
 #[tokio::test]
 async fn delete_of_files_globs_and_directories() {
     let folder = field();

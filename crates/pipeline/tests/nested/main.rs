@@ -8,4 +8,5 @@ mod limits;
 mod policies;
 mod replay;
 mod values;
+mod workspaces;
 mod world;

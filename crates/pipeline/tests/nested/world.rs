@@ -1,6 +1,7 @@
 //! Pipelines driven without an engine, on the clock of the test.
 
 use std::{
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -20,10 +21,13 @@ use perennial_engine::{
     workflow::BoxFuture,
 };
 use perennial_pipeline::{
-    CallDefaults, MemorySources, Pipeline, ProviderKind, Providers, Resolved, RunSettings,
-    SourceLoader,
+    CallDefaults, MemorySources, Pipeline, ProviderKind, Providers, Resolved, RunDirectories,
+    RunSettings, SourceLoader,
 };
-use perennial_tools::provider::{CallCx, Opening, Provider, ProviderEvent};
+use perennial_tools::{
+    files::ChosenDirectories,
+    provider::{CallCx, Opening, Provider, ProviderEvent},
+};
 use serde_json::{Map, Value, json};
 
 /// Repeats the prompt, after the failures that were ordered.
@@ -100,6 +104,15 @@ pub(crate) struct World {
 
 pub(crate) fn world(document: &str, inputs: Value) -> World {
     loaded(&MemorySources::new().file("flow.yaml", document), inputs)
+}
+
+/// The same in the directories below `root`.
+pub(crate) fn placed(document: &str, root: &Path) -> World {
+    let mut world = world(document, json!({}));
+    let directories = ChosenDirectories::default().resolve(root);
+    let places = RunDirectories { directories, documents: Vec::new(), allowed: Vec::new() };
+    world.settings["directories"] = json!(places);
+    world
 }
 
 /// The world of `flow.yaml` among other files.

@@ -278,33 +278,8 @@ impl<'a> Access<'a> {
             return Err(failed(io::Error::from(io::ErrorKind::IsADirectory)));
         }
         let mut count = 0;
-        self.remove_tree(&spot.dir, &spot.name, &place.path, &mut count)?;
+        remove_tree(self.halt, &spot.dir, &spot.name, &place.path, &mut count)?;
         Ok(count)
-    }
-
-    fn remove_tree(
-        &self,
-        dir: &Dir,
-        name: &OsStr,
-        path: &Path,
-        count: &mut u64,
-    ) -> Result<(), FileError> {
-        let failed = |error| FileError::io("delete", path, error);
-        let inner = dir.open_dir_nofollow(name).map_err(failed)?;
-        for entry in inner.entries().map_err(failed)? {
-            self.halt.check()?;
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name();
-            if entry.file_type().map_err(failed)?.is_dir() {
-                self.remove_tree(&inner, &name, &path.join(&name), count)?;
-            } else {
-                inner.remove_file_or_symlink(&name).map_err(failed)?;
-                *count += 1;
-            }
-        }
-        dir.remove_dir(name).map_err(failed)?;
-        *count += 1;
-        Ok(())
     }
 
     /// What the run works in is neither moved nor removed, nor what lies above it.
@@ -362,6 +337,32 @@ impl<'a> Access<'a> {
             take(&chunk[..count])?;
         }
     }
+}
+
+/// Removes the directory `name` with all it holds, links in it as links; `count` grows by what went.
+pub(super) fn remove_tree(
+    halt: &Halt,
+    dir: &Dir,
+    name: &OsStr,
+    path: &Path,
+    count: &mut u64,
+) -> Result<(), FileError> {
+    let failed = |error| FileError::io("delete", path, error);
+    let inner = dir.open_dir_nofollow(name).map_err(failed)?;
+    for entry in inner.entries().map_err(failed)? {
+        halt.check()?;
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        if entry.file_type().map_err(failed)?.is_dir() {
+            remove_tree(halt, &inner, &name, &path.join(&name), count)?;
+        } else {
+            inner.remove_file_or_symlink(&name).map_err(failed)?;
+            *count += 1;
+        }
+    }
+    dir.remove_dir(name).map_err(failed)?;
+    *count += 1;
+    Ok(())
 }
 
 /// Opens a regular file. Its kind is looked at first, as opening a device may do something, and again after, as it

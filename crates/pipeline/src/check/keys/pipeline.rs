@@ -64,6 +64,14 @@ pub(super) const CONFIG: Keys = Keys {
             .default("true"),
         key("fallback_value", Kind::Any, "the result when the child fails"),
         key("on_timeout", ON_TIMEOUT, "what follows when its time is up").default("\"graceful\""),
+        key("workspace_dir", Kind::Template, "where the child works; where its parent does"),
+        key("workspace_enabled", Kind::Bool, "the child works in a fresh directory of its own")
+            .default("false"),
+        key("cleanup_on_success", Kind::Bool, "that directory is removed after success")
+            .default("true"),
+        key("cleanup_on_error", Kind::Bool, "that directory is removed after a failure")
+            .default("true"),
+        key("workspace", Kind::Map(&[&WORKSPACE]), "the long form of the keys of that directory"),
         noted("cache_enabled", Kind::Bool),
         noted("cache_pipeline", Kind::Bool),
         noted("lazy_load", Kind::Bool),
@@ -80,11 +88,6 @@ pub(super) const CONFIG: Keys = Keys {
         noted("error_context_fields", Kind::Texts),
         noted("reuse_workspace", Kind::Bool),
         noted("pool_size", POSITIVE),
-        later("workspace_dir", "a directory of its own"),
-        later("workspace_enabled", "a fresh directory of its own"),
-        later("cleanup_on_success", "removes that directory"),
-        later("cleanup_on_error", "removes that directory"),
-        later("workspace", "the long form of the keys of directories"),
         later("retry_on", "which failures are tried again"),
         later("checkpoint_enabled", "exports of the child"),
         later("checkpoint_frequency", "how often the child is exported"),
@@ -97,6 +100,18 @@ pub(super) const CONFIG: Keys = Keys {
         later("immediate_timeout", "when to end at once"),
         later("prune_results", "fields of the outputs that are kept or left out"),
         later("allow_recursion", "permits a cycle"),
+    ],
+    others: None,
+};
+
+const WORKSPACE: Keys = Keys {
+    home: "`config.workspace` of a `pipeline` step",
+    keys: &[
+        key("create_on_start", Kind::Bool, "as `workspace_enabled`").default("false"),
+        key("cleanup_on_success", Kind::Bool, "as the same key of `config`").default("true"),
+        key("cleanup_on_error", Kind::Bool, "as the same key of `config`").default("true"),
+        later("preserve_outputs", "keeps a part of the directory"),
+        later("max_size_mb", "the size of the directory"),
     ],
     others: None,
 };

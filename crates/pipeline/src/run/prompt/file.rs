@@ -53,7 +53,7 @@ impl PipelineRun {
         scope: &Scope<'_>,
     ) -> Result<String, Failure> {
         let path = guarded_path(&part.path, scope)?;
-        let files = self.files().await?;
+        let files = self.files_of(scope).await?;
         let directories = self.settings.directories.as_ref();
         let document = directories.and_then(|all| all.documents.first().cloned());
         let project = files.directories().project_root.clone();

@@ -44,8 +44,12 @@ pub enum MockProblemKind {
     #[error("only one of {0} may be given")]
     OnlyOneOf(&'static str),
     /// A class of failure that does not exist.
-    #[error("`{0}` is no class of failure")]
+    #[error("`{0}` is no class of failure; classes are {classes}", classes = class_names())]
     UnknownClass(String),
+}
+
+fn class_names() -> String {
+    FailureClass::ALL.map(FailureClass::name).join(", ")
 }
 
 impl fmt::Display for MockRulesError {

@@ -1,0 +1,49 @@
+//! What is asked of a run that has no actor yet: it waits for a free place, and that is no reason
+//! not to cancel or pause it.
+//!
+//! Whoever calls this makes sure that the run gets no actor meanwhile.
+
+use std::sync::Arc;
+
+use perennial_core::run::RunId;
+use perennial_store::StoreError;
+
+use super::{
+    actor::Shell,
+    machine::{Fact, StopCause},
+};
+use crate::{Services, Workflow};
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Request {
+    Cancel,
+    Pause,
+    Unpause,
+}
+
+/// Decides and commits; answers whether that changed anything. A run that is cancelled this way has
+/// nothing under way, and is closed.
+///
+/// # Errors
+///
+/// When the store is away.
+pub(crate) async fn settle(
+    services: &Services,
+    run: &RunId,
+    workflow: &Arc<dyn Workflow>,
+    request: Request,
+) -> Result<bool, StoreError> {
+    let shell = Shell::of(services, run, workflow);
+    let mut machine = shell.reload().await?;
+    let fact = match request {
+        Request::Cancel => Fact::Stop(StopCause::Cancel),
+        Request::Pause => Fact::Pause,
+        Request::Unpause => Fact::Unpause,
+    };
+    let changed = shell.try_commit(&mut machine, &fact).await?.is_some();
+    if matches!(request, Request::Cancel) {
+        while shell.try_commit(&mut machine, &Fact::Look).await?.is_some() {}
+    }
+    Ok(changed)
+}
