@@ -117,6 +117,8 @@ fn filters_show_a_part_and_all_above_it() {
         assert!(output.stdout.contains(" of 15 nodes"), "{more:?}: {}", output.stdout);
         assert_eq!(output.stderr.is_empty(), lines > 1, "{more:?}: {}", output.stderr);
     }
+    let healthy = world.expect(0, &["tree", "--dump", "dump.json", "--only-problems"]);
+    assert!(healthy.stderr.contains("nothing is wrong"), "{}", healthy.stderr);
     let declared = world.expect(0, &["tree", "--declared", "--kind", "thread"]).stdout;
     assert!(declared.contains("5 of 15 nodes"), "{declared}");
     for wrong in [["--match", "/a/[b"], ["--state", "asleep"], ["--kind", "robot"]] {

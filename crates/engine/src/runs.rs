@@ -243,10 +243,11 @@ impl RunHandle {
         self.runs.view(&self.run).await
     }
 
-    /// What it waits for before this process works on it; nothing when it is under way, has ended, or
-    /// belongs to another process.
+    /// What it waits for: a free place, the time of another attempt, or the end of its pause. Nothing when
+    /// it is under way, has ended, or belongs to another process.
     pub fn waits_for(&self) -> Option<WaitsFor> {
-        self.runs.services.waiting.of(&self.run)
+        let services = &self.runs.services;
+        services.waiting.of(&self.run).or_else(|| services.resting.of(&self.run))
     }
 
     /// How it performed, or performs: durations, sizes, retries, and what passed `thresholds`.
@@ -336,7 +337,7 @@ impl RunHandle {
             Request::Unpause => Message::Pause { pause: false, reply },
         };
         // One that waits for a place has no actor; it may get one just before it is asked for.
-        let aside = match self.waits_for() {
+        let aside = match self.runs.services.waiting.of(&self.run) {
             Some(_) => self.runs.scheduler.aside(&self.run, request).await?,
             None => None,
         };

@@ -25,7 +25,7 @@ use crate::{
     parked::Parked,
     patience::{STORE_WITHIN, patiently},
     run::{self, Account},
-    waiting::Waiting,
+    waiting::{Places, Waiting},
     workflow::BoxFuture,
 };
 
@@ -91,6 +91,10 @@ pub struct Services {
     pub(crate) monitoring: Monitoring,
     /// Runs of this process that wait for a free place.
     pub(crate) waiting: Waiting,
+    /// Runs that are paused or wait for another attempt.
+    pub(crate) resting: Waiting,
+    /// Runs that hold one of the places.
+    pub(crate) places: Places,
     /// The attempts of this process whose end no run actor has taken in yet.
     pub(crate) attempts: Arc<DashMap<AttemptId, (RunId, TaskRef)>>,
     /// Notified whenever an attempt leaves the table.
@@ -129,6 +133,8 @@ impl Services {
             accounts: Arc::default(),
             monitoring: spec.monitoring,
             waiting: Waiting::default(),
+            resting: Waiting::default(),
+            places: Places::default(),
             attempts: Arc::default(),
             attempt_left: Arc::default(),
             shutdown: Arc::default(),
@@ -177,6 +183,11 @@ impl Services {
 
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// How many runs hold a place: they are under way, or wait for another attempt.
+    pub fn runs_active(&self) -> usize {
+        self.places.count()
     }
 
     /// How many runs wait for a free place.

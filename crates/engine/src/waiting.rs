@@ -1,23 +1,85 @@
-//! Runs that are recorded and ready to go on, and wait for a free place, with the reason.
+//! What runs wait for, with the reason, and which runs hold a place.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use dashmap::DashMap;
-use perennial_core::{Timestamp, run::RunId};
+use perennial_core::{FailureClass, Timestamp, run::RunId};
+use serde::{Serialize, Serializer};
 
-/// What a run waits for. It is recorded, and starts by itself when that is there.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+/// Runs that a dump lists; `waiting_count` says how many there are.
+const LISTED_MAX: usize = 256;
+
+/// Characters of a failure that are told.
+const MESSAGE_MAX: usize = 300;
+
+/// What a run waits for. It is recorded, and goes on by itself when that is there; a paused run when
+/// somebody says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct WaitsFor {
+    /// What, in one word.
+    pub why: WaitsWhy,
     /// What, in words.
     #[serde(rename = "for")]
     pub what: String,
-    /// Since when.
+    /// Since when, as far as this process knows.
     #[serde(serialize_with = "as_text")]
     pub since: Timestamp,
+    /// It does not go on before.
+    #[serde(serialize_with = "as_text_if_any", skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// What makes it wait for another attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<LastFailure>,
 }
 
-fn as_text<S: serde::Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+/// What a run waits for, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum WaitsWhy {
+    /// For a free place among the runs that may be active, behind those created before it.
+    Place,
+    /// For the time of another attempt.
+    Retry,
+    /// For somebody to let it go on.
+    Pause,
+}
+
+/// How the last attempt of a step failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LastFailure {
+    /// The class of the failure.
+    pub class: FailureClass,
+    /// Its code.
+    pub code: String,
+    /// Its text, the beginning of it.
+    pub message: String,
+}
+
+fn as_text<S: Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&at.to_rfc3339())
+}
+
+fn as_text_if_any<S: Serializer>(at: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error> {
+    at.map(|at| at.to_rfc3339()).serialize(to)
+}
+
+impl LastFailure {
+    pub(crate) fn new(class: FailureClass, code: Option<&str>, message: Option<&str>) -> Self {
+        let message = message.unwrap_or_default().chars().take(MESSAGE_MAX).collect();
+        Self { class, code: code.unwrap_or_default().to_owned(), message }
+    }
+}
+
+impl WaitsFor {
+    pub(crate) fn new(why: WaitsWhy, what: impl Into<String>, since: Timestamp) -> Self {
+        Self { why, what: what.into(), since, not_before: None, last_failure: None }
+    }
 }
 
 /// Runs that wait; cheap to clone.
@@ -25,10 +87,15 @@ fn as_text<S: serde::Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Erro
 pub(crate) struct Waiting(Arc<DashMap<RunId, WaitsFor>>);
 
 impl Waiting {
-    /// It waits for `what`; since when it does so already stays.
-    pub(crate) fn waits(&self, run: &RunId, what: String, now: Timestamp) {
-        let since = self.0.get(run).map_or(now, |known| known.since);
-        self.0.insert(run.clone(), WaitsFor { what, since });
+    /// It waits for that; since when it does so already stays. Answers whether it is new here.
+    pub(crate) fn waits(&self, run: &RunId, mut what: WaitsFor) -> bool {
+        let known = self.0.get(run).map(|known| (known.why, known.since));
+        if let Some((why, since)) = known
+            && why == what.why
+        {
+            what.since = what.since.min(since);
+        }
+        self.0.insert(run.clone(), what).is_none()
     }
 
     pub(crate) fn starts(&self, run: &RunId) {
@@ -52,11 +119,59 @@ impl Waiting {
         self.0.retain(|run, _| keep(run));
     }
 
-    /// All of them, who waits longest first.
-    pub(crate) fn all(&self) -> Vec<(RunId, WaitsFor)> {
+    /// Those that wait longest, longest first, and how many there are in all.
+    pub(crate) fn listed(&self) -> (Vec<(RunId, WaitsFor)>, usize) {
         let pairs = self.0.iter().map(|entry| (entry.key().clone(), entry.value().clone()));
         let mut all: Vec<(RunId, WaitsFor)> = pairs.collect();
         all.sort_by(|(a, x), (b, y)| (x.since, a).cmp(&(y.since, b)));
-        all
+        let count = all.len();
+        all.truncate(LISTED_MAX);
+        (all, count)
+    }
+}
+
+/// The runs that hold a place; cheap to clone. A paused run without an attempt under way holds none,
+/// nor does one that is ending.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places(Arc<Mutex<BTreeSet<RunId>>>);
+
+impl Places {
+    fn held(&self) -> MutexGuard<'_, BTreeSet<RunId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It holds one of `most` from here on, or did already; otherwise how many are held.
+    pub(crate) fn take(&self, run: &RunId, most: usize) -> Result<(), usize> {
+        let mut held = self.held();
+        if held.contains(run) {
+            return Ok(());
+        }
+        if held.len() >= most {
+            return Err(held.len());
+        }
+        held.insert(run.clone());
+        Ok(())
+    }
+
+    pub(crate) fn holds(&self, run: &RunId) -> bool {
+        self.held().contains(run)
+    }
+
+    /// Answers whether it held one.
+    pub(crate) fn release(&self, run: &RunId) -> bool {
+        self.held().remove(run)
+    }
+
+    pub(crate) fn retain(&self, keep: impl Fn(&RunId) -> bool) {
+        self.held().retain(|run| keep(run));
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.held().len()
+    }
+
+    /// Who holds one, as many as are listed.
+    pub(crate) fn listed(&self) -> Vec<RunId> {
+        self.held().iter().take(LISTED_MAX).cloned().collect()
     }
 }

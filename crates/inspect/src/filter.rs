@@ -75,6 +75,7 @@ impl PathPattern {
 pub fn filtered(mut tree: TreeSnapshot, filter: &Filter) -> TreeSnapshot {
     let outline = Outline::of(&tree);
     let standings = standings(&tree);
+    let named: HashSet<&str> = tree.findings.iter().map(|finding| finding.path.as_str()).collect();
     let count = tree.nodes.len();
     let (mut within, mut depth) = (vec![false; count], vec![0_usize; count]);
     let (mut shown, mut wanted) = (vec![false; count], vec![false; count]);
@@ -86,7 +87,8 @@ pub fn filtered(mut tree: TreeSnapshot, filter: &Filter) -> TreeSnapshot {
         }
         within[place] |= filter.patterns.is_empty()
             || filter.patterns.iter().any(|pattern| pattern.matches(node));
-        wanted[place] = within[place] && filter.wants(node, standings[place]);
+        wanted[place] = within[place]
+            && filter.wants(node, standings[place], named.contains(node.path.as_str()));
         if wanted[place] && filter.depth.is_none_or(|max| depth[place] <= max) {
             outline.mark_upwards(place, &mut shown);
         }
@@ -107,10 +109,10 @@ pub fn filtered(mut tree: TreeSnapshot, filter: &Filter) -> TreeSnapshot {
 }
 
 impl Filter {
-    fn wants(&self, node: &TreeNode, standing: Standing) -> bool {
+    fn wants(&self, node: &TreeNode, standing: Standing, is_named: bool) -> bool {
         (self.states.is_empty() || self.states.contains(&node.state))
             && (self.kinds.is_empty() || self.kinds.contains(&node.kind))
-            && (!self.only_problems || standing.is_problem())
+            && (!self.only_problems || is_named || standing.is_problem())
     }
 
     /// Whether findings that no node belongs to are wanted.

@@ -110,9 +110,14 @@ impl Page<'_> {
     fn write(&self) -> String {
         let mut out = String::new();
         self.header(&mut out);
-        self.nodes(&mut out);
+        let left_out = self.nodes(&mut out);
         for finding in &self.tree.findings {
             self.finding(&mut out, finding);
+        }
+        if !left_out.is_empty() {
+            let line = format!("not shown, for want of width: {}", left_out.join(", "));
+            self.paint().put(&mut out, Tone::Faint, &line);
+            out.push('\n');
         }
         out
     }
@@ -160,7 +165,8 @@ impl Page<'_> {
         out.push('\n');
     }
 
-    fn nodes(&self, out: &mut String) {
+    /// Answers what was left out.
+    fn nodes(&self, out: &mut String) -> Vec<&'static str> {
         let branches = branches(self.tree, self.options.glyphs);
         let mut columns: Vec<(Column, Vec<Cell>)> = Column::of(self.tree)
             .iter()
@@ -170,8 +176,9 @@ impl Page<'_> {
             })
             .collect();
         if branches.is_empty() {
-            return;
+            return Vec::new();
         }
+        let mut left_out = Vec::new();
 
         let mut widths: Vec<usize> = columns
             .iter()
@@ -180,7 +187,7 @@ impl Page<'_> {
             })
             .collect();
         if let Some(room) = self.options.width {
-            self.fit(&mut columns, &mut widths, room);
+            left_out = self.fit(&mut columns, &mut widths, room);
         }
         let titles: Vec<Cell> = columns
             .iter()
@@ -193,18 +200,25 @@ impl Page<'_> {
                 self.message(out, &branch.below, exit);
             }
         }
+        left_out
     }
 
     /// Cuts details and leaves columns out until a line has at most `room` columns, or only what nobody can
-    /// do without is left.
-    fn fit(&self, columns: &mut Vec<(Column, Vec<Cell>)>, widths: &mut Vec<usize>, room: usize) {
+    /// do without is left; answers what it left out.
+    fn fit(
+        &self,
+        columns: &mut Vec<(Column, Vec<Cell>)>,
+        widths: &mut Vec<usize>,
+        room: usize,
+    ) -> Vec<&'static str> {
+        let mut left_out = Vec::new();
         let mut dispensable = Column::DISPENSABLE.iter();
         loop {
             let needed = widths.iter().sum::<usize>() + GAP.len() * (widths.len() - 1);
             let too_many = needed.saturating_sub(room);
             let detail = columns.iter().position(|(column, _)| *column == Column::Detail);
             if too_many == 0 {
-                return;
+                return left_out;
             }
             if let Some(place) = detail
                 && let Some(left) = widths[place].checked_sub(too_many)
@@ -214,11 +228,13 @@ impl Page<'_> {
                 for cell in &mut columns[place].1 {
                     cell.text = self.cut(&cell.text, left);
                 }
-                return;
+                left_out.push("the ends of details");
+                return left_out;
             }
-            let Some(dropped) = dispensable.next() else { return };
+            let Some(dropped) = dispensable.next() else { return left_out };
             if let Some(place) = columns.iter().position(|(column, _)| column == dropped) {
                 columns.remove(place);
+                left_out.push(dropped.title());
                 widths.remove(place);
             }
         }

@@ -45,8 +45,8 @@ pub use perennial_core::{
     tree::TreeSnapshot,
 };
 pub use perennial_engine::{
-    DrainReport, DrainedAttempts, DrainedRun, EventFeed, RunFate, WaitsFor, scheduler::Adoption,
-    sessions::Sessions,
+    DrainReport, DrainedAttempts, DrainedRun, EventFeed, LastFailure, RunFate, WaitsFor, WaitsWhy,
+    scheduler::Adoption, sessions::Sessions,
 };
 pub use perennial_pipeline::{
     Checked, Diagnostic, InvalidLeniency, Leniency, ProviderKind, Severity,

@@ -599,8 +599,8 @@ impl PipelineRunHandle {
         self.run.id()
     }
 
-    /// What it waits for before this process works on it, a free place for example; nothing when it is
-    /// under way, has ended, or belongs to another process.
+    /// What it waits for: a free place, the time of another attempt, or the end of its pause. Nothing when
+    /// it is under way, has ended, or belongs to another process.
     pub fn waits_for(&self) -> Option<WaitsFor> {
         self.run.waits_for()
     }

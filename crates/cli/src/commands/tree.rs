@@ -38,8 +38,15 @@ pub(super) fn tree(args: &TreeArgs) -> anyhow::Result<i32> {
         }
     };
     let total = tree.nodes.len();
-    let tree = filtered(tree, &args.filter.filter());
-    if tree.nodes.is_empty() && total > 0 {
+    let filter = args.filter.filter();
+    let tree = filtered(tree, &filter);
+    let only_problems = filter.only_problems
+        && filter.patterns.is_empty()
+        && filter.states.is_empty()
+        && filter.kinds.is_empty();
+    if tree.nodes.is_empty() && total > 0 && only_problems {
+        output::talk("nothing is wrong");
+    } else if tree.nodes.is_empty() && total > 0 {
         output::talk(&format!("no node of {total} is what was asked for"));
     }
     let shape = Shape {

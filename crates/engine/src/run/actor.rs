@@ -12,7 +12,7 @@ use perennial_supervision::{
     Address, ChildSpec,
     actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     account::Accounting,
@@ -20,7 +20,7 @@ use super::{
     machine::{Circumstances, Ending, Fact, Machine, Reported, StopCause, Unchanged},
 };
 use crate::{
-    Services, Workflow, monitor,
+    Services, WaitsFor, WaitsWhy, Workflow, monitor,
     patience::{STORE_WITHIN, patiently},
     published::Published,
     services::AttemptId,
@@ -151,6 +151,34 @@ impl Actor for Shell {
 }
 
 impl Shell {
+    /// Whether an attempt may begin: not in a drain, and not without a place.
+    fn may_begin(&self) -> bool {
+        !self.services.is_draining() && self.services.places.holds(&self.run)
+    }
+
+    /// Gives its place back when nothing can begin and nothing is under way; asks for one when something can.
+    fn settle_place(&self, machine: &Machine) {
+        let services = &self.services;
+        let is_idle = machine.jobs().iter().all(|job| job.state != JobState::Leased);
+        let changed = match machine.state {
+            state if state.is_terminal() || (state == RunState::Paused && is_idle) => {
+                services.waiting.starts(&self.run);
+                services.places.release(&self.run)
+            }
+            RunState::Running if !services.places.holds(&self.run) => {
+                let what = "its turn for a free place";
+                let known = services.waiting.of(&self.run).is_some();
+                let now = self.store().now();
+                let waits = WaitsFor::new(WaitsWhy::Place, what, now);
+                !known && services.waiting.waits(&self.run, waits)
+            }
+            _ => false,
+        };
+        if changed {
+            services.look_again.notify_one();
+        }
+    }
+
     pub(super) fn of(services: &Services, run: &RunId, workflow: &Arc<dyn Workflow>) -> Self {
         Self {
             services: services.clone(),
@@ -246,7 +274,7 @@ impl Shell {
         if machine.state == RunState::Cancelling {
             self.cut(machine).await;
         }
-        if !self.services.is_draining() && machine.has_due(self.store().now()) {
+        if self.may_begin() && machine.has_due(self.store().now()) {
             let node = self.services.node().await?;
             let claim = || self.store().claim(&self.run, &node, CLAIM_MAX);
             for claimed in patiently(STORE_WITHIN, claim).await? {
@@ -254,6 +282,7 @@ impl Shell {
                 self.begin(machine, claimed.lease).await?;
             }
         }
+        self.settle_place(machine);
         self.publish(machine);
         if machine.state.is_terminal() {
             self.services.forget_attempts_of(&self.run);
@@ -286,8 +315,7 @@ impl Shell {
         fact: &Fact,
     ) -> Result<Option<Vec<Lease>>, StoreError> {
         for _ in 0..ROUNDS_MAX {
-            let claim_for =
-                if self.services.is_draining() { None } else { Some(self.services.node().await?) };
+            let claim_for = if self.may_begin() { Some(self.services.node().await?) } else { None };
             let at = Circumstances {
                 now: self.store().now(),
                 jitter: self.services.jitter(),
@@ -470,13 +498,33 @@ impl Shell {
         let done = machine.done();
         let account = self.accounting.measure(&machine.settings, &done);
         self.services.accounts.insert(self.run.clone(), account);
-        self.published.publish(json!({
-            "workflow": self.workflow.name(),
-            "definition": self.workflow.definition().digest.short(),
+        let mut detail = Map::new();
+        if let Some(waits) = self.waits_for(machine) {
+            detail.insert("waits_for".to_owned(), json!(waits));
+        }
+        let rest = json!({
             "state": machine.state,
             "step": step,
             "attempt": attempt,
             "done": done.len(),
-        }));
+            "workflow": self.workflow.name(),
+            "definition": self.workflow.definition().digest.short(),
+        });
+        if let Value::Object(rest) = rest {
+            detail.extend(rest);
+        }
+        self.published.publish(Value::Object(detail));
+    }
+
+    /// What it waits for; noted for whoever asks without a dump.
+    fn waits_for(&self, machine: &Machine) -> Option<WaitsFor> {
+        let services = &self.services;
+        match machine.rests(self.store().now()) {
+            Some(rests) => {
+                services.resting.waits(&self.run, rests);
+            }
+            None => services.resting.starts(&self.run),
+        }
+        services.waiting.of(&self.run).or_else(|| services.resting.of(&self.run))
     }
 }

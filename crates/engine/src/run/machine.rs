@@ -9,11 +9,14 @@ use perennial_core::{
     retry::RetryPolicy,
     run::{IdempotencyKey, JobKey, JobState, RunId, RunState, StageState},
 };
-use perennial_store::{Committed, Decision, Lease, NewJob, NodeRef, RunView};
+use perennial_store::{AttemptRecord, Committed, Decision, Lease, NewJob, NodeRef, RunView};
 use serde_json::{Value, json};
 
 use self::draft::Draft;
-use crate::workflow::{DoneJob, JobPlan, Next, Outcome, Workflow};
+use crate::{
+    LastFailure, WaitsFor, WaitsWhy,
+    workflow::{DoneJob, JobPlan, Next, Outcome, Workflow},
+};
 
 /// A run as the store has it at `revision`.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub(super) struct Job {
     attempts_used: u32,
     crashes: u32,
     policy: Policy,
+    /// When its last attempt failed, and how.
+    failed: Option<(Timestamp, LastFailure)>,
 }
 
 /// What a job was given by its plan.
@@ -148,6 +153,7 @@ impl Machine {
                 attempts_used: job.attempts_used,
                 crashes: job.crashes,
                 policy: serde_json::from_value(job.input)?,
+                failed: last_failure(&view.attempts, job.id),
             });
         }
         let stage = workflow.stage().to_owned();
@@ -194,6 +200,28 @@ impl Machine {
             job.state == JobState::Ready && job.run_after.is_none_or(|after| after <= now)
         };
         self.state == RunState::Running && self.jobs.iter().any(due)
+    }
+
+    /// What it waits for by itself: to be let go on, or for the time of another attempt.
+    pub(super) fn rests(&self, now: Timestamp) -> Option<WaitsFor> {
+        if self.state == RunState::Paused {
+            let what = "somebody to let it go on: it is paused";
+            return Some(WaitsFor::new(WaitsWhy::Pause, what, now));
+        }
+        let is_leased = |job: &Job| job.state == JobState::Leased;
+        if self.state != RunState::Running || self.has_due(now) || self.jobs.iter().any(is_leased) {
+            return None;
+        }
+        let ready = self.jobs.iter().filter(|job| job.state == JobState::Ready);
+        let (due, job) =
+            ready.filter_map(|job| Some((job.run_after?, job))).min_by_key(|it| it.0)?;
+        let what = format!("another attempt of step {}, at {}", job.key, due.to_rfc3339());
+        let failed = job.failed.clone();
+        let since = failed.as_ref().map_or(now, |(at, _)| *at);
+        let mut waits = WaitsFor::new(WaitsWhy::Retry, what, since);
+        waits.not_before = Some(due);
+        waits.last_failure = failed.map(|(_, failure)| failure);
+        Some(waits)
     }
 
     /// What follows from `fact`; nothing when it changes nothing.
@@ -259,10 +287,11 @@ impl Machine {
 
     /// Folds a committed decision.
     pub(super) fn apply(&mut self, decision: Decision, committed: &Committed) -> Vec<Lease> {
-        let Committed::Now { revision, leases, job_ids, .. } = committed else {
+        let Committed::Now { revision, leases, job_ids, events } = committed else {
             return Vec::new();
         };
         self.revision = *revision;
+        let at = events.last().map_or(self.created_at, |event| event.at);
         if let Some(report) = decision.report {
             let counts = report.end.uses_budget();
             if let Some(job) = self.jobs.iter_mut().rev().find(|job| job.id == report.lease.job) {
@@ -270,6 +299,10 @@ impl Machine {
                 job.lease = None;
                 job.run_after = report.run_after;
                 job.attempts_used += u32::from(counts);
+                job.failed = report.class.map(|class| {
+                    let (code, message) = (report.code, report.message);
+                    (at, LastFailure::new(class, code.as_deref(), message.as_deref()))
+                });
                 if report.job.is_terminal() {
                     let result = report.result.unwrap_or(Value::Null);
                     let done = DoneJob { key: job.key.clone(), state: report.job, result };
@@ -301,6 +334,7 @@ impl Machine {
                 attempts_used: 0,
                 crashes: 0,
                 policy,
+                failed: None,
             });
         }
         if let Some(step) = decision.stages.last() {
@@ -343,6 +377,14 @@ impl Machine {
             node,
         })
     }
+}
+
+/// How the last attempt of `job` that has ended failed, if it did.
+fn last_failure(attempts: &[AttemptRecord], job: i64) -> Option<(Timestamp, LastFailure)> {
+    let own = attempts.iter().filter(|attempt| attempt.job == job && attempt.ended_at.is_some());
+    let last = own.max_by_key(|attempt| attempt.attempt)?;
+    let (code, message) = (last.code.as_deref(), last.message.as_deref());
+    Some((last.ended_at?, LastFailure::new(last.class?, code, message)))
 }
 
 /// Deaths of its process that a job survives less one, whatever its retry policy (SM-31).

@@ -6,17 +6,17 @@ use std::{
     time::Duration,
 };
 
-use perennial_core::run::RunId;
+use perennial_core::run::{RunId, RunState};
 use perennial_store::{NodeRef, RunSummary, StoreError};
 use perennial_supervision::{
     Address, ChildInfo, ChildSpec, RequestError,
     actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{Adoption, SchedulerSpec};
 use crate::{
-    NotRunnable, Workflow, monitor, observer,
+    NotRunnable, Services, WaitsFor, WaitsWhy, Workflow, monitor, observer,
     patience::{STORE_WITHIN, patiently},
     published::Published,
     run::{self, Request},
@@ -54,12 +54,33 @@ impl Message {
 
 pub(super) fn child_spec(spec: SchedulerSpec) -> (ChildSpec, Address<Message>) {
     let published = Arc::new(Published::default());
-    let shown = published.clone();
+    let (shown, services) = (published.clone(), spec.services.clone());
     let (child, address) = ChildSpec::actor_of_kinds("ownership", Message::kind, move || {
         (Shell { spec: spec.clone(), published: published.clone() }, ())
     });
     let within = STORE_WITHIN + Duration::from_secs(5);
-    (child.start_within(within).detail(move || shown.read()), address)
+    (child.start_within(within).detail(move || detail(&services, &shown)), address)
+}
+
+/// Why runs wait, as it is now, before what this actor published when it last did something.
+fn detail(services: &Services, published: &Published) -> Value {
+    let (waiting, waiting_count) = services.waiting.listed();
+    let waiting: Map<String, Value> =
+        waiting.into_iter().map(|(run, why)| (run.to_string(), json!(why))).collect();
+    let mut detail = json!({
+        "waiting": waiting,
+        "waiting_count": waiting_count,
+        "holders": services.places.listed(),
+    });
+    if let (Some(all), Value::Object(rest)) = (detail.as_object_mut(), published.read()) {
+        all.extend(rest);
+    }
+    detail
+}
+
+/// Whether a run can do something only with a place: one that is paused or ending does nothing new.
+fn needs_place(state: RunState) -> bool {
+    !matches!(state, RunState::Paused | RunState::Cancelling)
 }
 
 struct Shell {
@@ -101,19 +122,26 @@ impl Actor for Shell {
     ) -> Result<(), ActorError> {
         match message {
             Message::Ensure { run, workflow, reply } => {
+                let is_new = workflow.is_some();
                 if let Some(workflow) = workflow {
                     state.workflows.insert(run.clone(), workflow);
                 }
                 let services = &self.spec.services;
                 services.parked.release(&run);
                 // A caller that has left still gets its actor.
-                let started = if services.waiting.has_other(&run) {
+                let mut turn = Turn::new(self);
+                turn.passed = services.waiting.has_other(&run);
+                if turn.passed {
                     // Those that came before it come first: the next look keeps their order.
-                    self.waits(&run, "its turn, behind the runs that came before it");
                     services.look_again.notify_one();
-                    Ok(())
-                } else {
-                    self.ensure(state, &run).await
+                }
+                let started = match self.needs_place(&run, is_new).await {
+                    Ok(needs_place) => self.ensure(state, &run, needs_place, &mut turn).await,
+                    // The next look tries again.
+                    Err(error) => {
+                        tracing::warn!(%run, %error, "run not started yet");
+                        Ok(())
+                    }
                 };
                 drop(reply.send(started));
             }
@@ -125,6 +153,7 @@ impl Actor for Shell {
                 tracing::error!(%run, "the run's actor gave up; it is left as it is");
                 let services = &self.spec.services;
                 services.parked.park(&run, "its actor failed too often");
+                self.gives_back(&run);
                 // What of it still runs has nobody to report to.
                 for task in services.attempts_of(&run) {
                     drop(services.tasks.terminate_child(&task).await);
@@ -152,14 +181,18 @@ impl Shell {
         state.workflows.retain(|run, _| known.contains(run));
         services.parked.retain(|run| known.contains(run));
         services.waiting.retain(|run| known.contains(run));
+        services.resting.retain(|run| known.contains(run));
+        services.places.retain(|run| known.contains(run));
         services.runs.retain(|run, _| known.contains(run));
         services.accounts.retain(|run, _| known.contains(run));
+        let mut turn = Turn::new(self);
         for summary in unfinished {
             let parked = services.parked.why(&summary.run).is_some();
             if parked || !self.is_ours(&summary, state).await {
                 continue;
             }
-            if let Err(refused) = self.ensure(state, &summary.run).await {
+            let needs = needs_place(summary.state);
+            if let Err(refused) = self.ensure(state, &summary.run, needs, &mut turn).await {
                 tracing::warn!(run = %summary.run, %refused, "run not continued");
             }
         }
@@ -182,11 +215,33 @@ impl Shell {
         }
     }
 
+    /// Asks the store, of a run that is not new.
+    async fn needs_place(&self, run: &RunId, is_new: bool) -> Result<bool, StoreError> {
+        if is_new {
+            return Ok(true);
+        }
+        let view = patiently(STORE_WITHIN, || self.spec.services.store.run(run)).await?;
+        Ok(needs_place(view.run.state))
+    }
+
     /// A run that must wait for its actor is started by a later look: that is no refusal.
-    async fn ensure(&self, state: &mut State, run: &RunId) -> Result<(), NotRunnable> {
-        match self.start_actors(state, run).await {
+    async fn ensure(
+        &self,
+        state: &mut State,
+        run: &RunId,
+        needs_place: bool,
+        turn: &mut Turn,
+    ) -> Result<(), NotRunnable> {
+        let services = &self.spec.services;
+        let held = services.places.holds(run);
+        match self.start_actors(state, run, needs_place, turn).await {
             Ok(()) => {
-                self.spec.services.waiting.starts(run);
+                services.waiting.starts(run);
+                let address = services.run_address(run).filter(|_| needs_place && !held);
+                if let Some(address) = address {
+                    // It waits with its actor, or has just been started and looks by itself.
+                    drop(address.cast(run::Message::Wake));
+                }
                 Ok(())
             }
             Err(NotStarted::Waits(what)) => {
@@ -195,11 +250,15 @@ impl Shell {
             }
             Err(NotStarted::Later(why)) => {
                 tracing::warn!(%run, why, "run not started yet");
+                if !held {
+                    self.gives_back(run);
+                }
                 Ok(())
             }
             Err(NotStarted::Refused(refused)) => {
-                self.spec.services.waiting.starts(run);
-                self.spec.services.parked.park(run, &refused.failure.message);
+                services.waiting.starts(run);
+                services.parked.park(run, &refused.failure.message);
+                self.gives_back(run);
                 Err(refused)
             }
         }
@@ -214,6 +273,10 @@ impl Shell {
     ) -> Option<Result<bool, StoreError>> {
         let services = &self.spec.services;
         services.waiting.of(run)?;
+        if Turn::new(self).runs.contains(run.as_str()) {
+            // It waits with its actor, which is the one to ask.
+            return None;
+        }
         let workflow = match self.workflow(state, run).await {
             Ok(workflow) => workflow,
             Err(NotStarted::Waits(why) | NotStarted::Later(why)) => {
@@ -231,26 +294,38 @@ impl Shell {
         Some(settled)
     }
 
-    fn waits(&self, run: &RunId, what: &str) {
+    fn gives_back(&self, run: &RunId) {
         let services = &self.spec.services;
-        if services.waiting.of(run).is_none() {
-            tracing::info!(%run, what, "run waits");
+        services.resting.starts(run);
+        if services.places.release(run) && services.waiting.count() > 0 {
+            services.look_again.notify_one();
         }
-        services.waiting.waits(run, what.to_owned(), services.store.now());
     }
 
-    async fn start_actors(&self, state: &mut State, run: &RunId) -> Result<(), NotStarted> {
+    fn waits(&self, run: &RunId, what: &str) {
+        let services = &self.spec.services;
+        let what_for = WaitsFor::new(WaitsWhy::Place, what, services.store.now());
+        if services.waiting.waits(run, what_for) {
+            tracing::info!(%run, what, "run waits");
+        }
+    }
+
+    async fn start_actors(
+        &self,
+        state: &mut State,
+        run: &RunId,
+        needs_place: bool,
+        turn: &mut Turn,
+    ) -> Result<(), NotStarted> {
         let services = &self.spec.services;
         if services.is_draining() {
             return Err(NotStarted::Later("the runtime is shutting down".to_owned()));
         }
-        // Under a supervisor that is away there is nothing; starting it there tells more.
-        let is_among =
-            |children: &[ChildInfo]| children.iter().any(|child| child.name() == run.as_str());
-        let active = self.spec.runs.which_children().unwrap_or_default();
-        let has_monitor =
-            self.spec.monitors.which_children().is_ok_and(|children| is_among(&children));
-        if is_among(&active) {
+        if needs_place {
+            turn.take(services, run, self.spec.runs_max)?;
+        }
+        let has_monitor = turn.monitors.contains(run.as_str());
+        if turn.runs.contains(run.as_str()) {
             if !has_monitor {
                 // `monitors` was restarted, and begins empty.
                 self.start_monitor(run).await;
@@ -259,11 +334,6 @@ impl Shell {
                 }
             }
             return Ok(());
-        }
-        let most = self.spec.runs_max;
-        if active.len() >= most {
-            let what = format!("a free place: {} of {most} runs are active", active.len());
-            return Err(NotStarted::Waits(what));
         }
         let workflow = self.workflow(state, run).await?;
         if !has_monitor {
@@ -346,16 +416,55 @@ impl Shell {
         let parked = self.spec.services.parked.all();
         let parked: serde_json::Map<String, serde_json::Value> =
             parked.into_iter().map(|(run, why)| (run.to_string(), json!(why))).collect();
-        let waiting = self.spec.services.waiting.all();
-        let waiting: serde_json::Map<String, serde_json::Value> =
-            waiting.into_iter().map(|(run, why)| (run.to_string(), json!(why))).collect();
         self.published.publish(json!({
+            "parked": parked,
+            "runs_max": self.spec.runs_max,
+            "runs": state.workflows.len(),
             "node": state.node.node,
             "incarnation": state.node.incarnation,
-            "runs": state.workflows.len(),
-            "runs_max": self.spec.runs_max,
-            "waiting": waiting,
-            "parked": parked,
         }));
+    }
+}
+
+/// One round in which places are given out, in the order in which the runs were created.
+struct Turn {
+    /// The runs that have an actor, and the monitors, as they were when the round began.
+    runs: HashSet<String>,
+    monitors: HashSet<String>,
+    /// One has found no place, or waits from before: whoever comes later gets none in this round.
+    passed: bool,
+}
+
+impl Turn {
+    /// Under a supervisor that is away there is nothing; starting it there tells more.
+    fn new(shell: &Shell) -> Self {
+        let names = |children: Result<Vec<ChildInfo>, _>| {
+            let children: Vec<ChildInfo> = children.unwrap_or_default();
+            children.iter().map(|child| child.name().to_owned()).collect()
+        };
+        Self {
+            runs: names(shell.spec.runs.which_children()),
+            monitors: names(shell.spec.monitors.which_children()),
+            passed: false,
+        }
+    }
+
+    fn take(&mut self, services: &Services, run: &RunId, most: usize) -> Result<(), NotStarted> {
+        if services.places.holds(run) {
+            return Ok(());
+        }
+        let taken = match self.passed {
+            true => Err(services.places.count()),
+            false => services.places.take(run, most),
+        };
+        taken.map_err(|held| {
+            self.passed = true;
+            let what = if held < most {
+                "its turn, behind the runs that came before it".to_owned()
+            } else {
+                format!("a free place: {held} of {most} runs are active")
+            };
+            NotStarted::Waits(what)
+        })
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn judge(history: &History<'_>, thresholds: &Thresholds, found: &mut 
     for node in nodes {
         found.extend(store_degraded(history, node, thresholds));
         found.extend(quarantined(node));
-        found.extend(runs_waiting(node));
+        found.extend(runs_waiting(&history.now, node));
         found.extend(attempt_uncertain(&history.now, node));
         if !explained.contains(node.id.as_str()) {
             found.extend(without_owner(history, node));
@@ -90,26 +90,69 @@ fn quarantined(node: &TreeNode) -> Option<Finding> {
     )
 }
 
-/// PF-41, of our own: runs that are recorded and wait for a free place.
-fn runs_waiting(node: &TreeNode) -> Option<Finding> {
+/// PF-41, of our own: runs that are recorded and wait for a free place, and who holds the places.
+fn runs_waiting(now: &Sample<'_>, node: &TreeNode) -> Option<Finding> {
     let detail = (node.id == "ownership").then_some(&node.detail)?;
     let waiting = detail.get("waiting")?.as_object()?;
     let (first, why) = waiting.iter().next()?;
     let why = why.get("for").and_then(Value::as_str).unwrap_or("a free place");
-    let message = match waiting.len() {
-        1 => format!("run {first} waits for {why}"),
-        n => format!("{n} runs wait for {why}; the first is {first}"),
+    let listed = waiting.len() as u64;
+    let count = detail.get("waiting_count").and_then(Value::as_u64).unwrap_or(listed);
+    let held = holders(now, detail);
+    let stuck = !held.is_empty() && held.iter().all(|(_, state)| state == "paused");
+    let by = match held.as_slice() {
+        [] => String::new(),
+        [(run, state)] => format!("; {run} ({state}) holds the place"),
+        [(run, state), rest @ ..] => {
+            format!("; {run} ({state}) and {} more hold the places", rest.len())
+        }
+    };
+    let message = match count {
+        1 => format!("run {first} waits for {why}{by}"),
+        n => format!("{n} runs wait for {why}; the first is {first}{by}"),
     };
     let named: Map<String, Value> =
         waiting.iter().take(NAMED_MAX).map(|(run, why)| (run.clone(), why.clone())).collect();
+    let command = match held.first().filter(|_| stuck) {
+        Some((run, _)) => format!("show {}", shell_word(run)),
+        None => format!("show {}", shell_word(first)),
+    };
+    let held: Map<String, Value> =
+        held.into_iter().take(NAMED_MAX).map(|(run, state)| (run, state.into())).collect();
+    let (severity, help) = if stuck {
+        let help = "every place is held by a paused run: let one go on or cancel it, or let the attempt \
+                    that it has under way end";
+        (Severity::Warn, help)
+    } else {
+        (Severity::Info, "each starts by itself when a run ends; a host may allow more at a time")
+    };
     Some(
-        finding(RUNS_WAITING, Severity::Info, &node.path, message)
-            .evidence("count", waiting.len())
+        finding(RUNS_WAITING, severity, &node.path, message)
+            .evidence("count", count)
             .evidence("runs_max", detail.get("runs_max").cloned().unwrap_or(Value::Null))
             .evidence("runs", named)
-            .help("each starts by itself when a run ends; a host may allow more at a time")
-            .command(format!("show {}", shell_word(first))),
+            .evidence("holders", held)
+            .help(help)
+            .command(command),
     )
+}
+
+/// Who holds a place, with what its row says of it. A dump that does not tell has a place for each row.
+fn holders(now: &Sample<'_>, detail: &Value) -> Vec<(String, String)> {
+    let listed = detail.get("holders").and_then(Value::as_array);
+    let listed: Option<HashSet<&str>> =
+        listed.map(|runs| runs.iter().filter_map(Value::as_str).collect());
+    let rows = now.tree.nodes.iter().filter(|node| {
+        node.parent.as_deref().is_some_and(|parent| parent.ends_with("/runs"))
+            && listed.as_ref().is_none_or(|listed| listed.contains(node.id.as_str()))
+    });
+    let state = |node: &TreeNode| {
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        let why = text(node.detail.pointer("/waits_for/why"));
+        let why = why.map(|why| if why == "pause" { "paused".to_owned() } else { why });
+        why.or_else(|| text(node.detail.get("state"))).unwrap_or_else(|| "unknown".to_owned())
+    };
+    rows.map(|node| (node.id.clone(), state(node))).collect()
 }
 
 fn parked(node: &TreeNode) -> Option<&Map<String, Value>> {

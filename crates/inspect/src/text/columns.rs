@@ -4,7 +4,7 @@ use perennial_core::tree::{Intensity, NodeKind, NodeState, TreeNode, TreeSnapsho
 
 use super::{Page, Tone, branches::Branch, detail, duration};
 use crate::{
-    neutral::width,
+    neutral::{neutral, width},
     words::{restart_word, state_word, strategy_word},
 };
 
@@ -16,8 +16,6 @@ const TYPE_COLUMNS_MAX: usize = 56;
 const REASON_COLUMNS_MAX: usize = 24;
 /// What takes less is not told beside a node.
 const NOTED_MS: u64 = 1_000;
-/// Longest detail.
-const DETAIL_COLUMNS_MAX: usize = 80;
 
 /// A column of the text tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +171,7 @@ impl Page<'_> {
             Column::Up => Cell::new(node.uptime_ms.map_or_else(String::new, |ms| self.elapsed(ms))),
             Column::LastExit => self.last_exit(node),
             Column::Detail => {
-                let detail = self.cut(&detail::one_line(&node.detail), DETAIL_COLUMNS_MAX);
+                let detail = neutral(&detail::one_line(&node.detail)).into_owned();
                 match self.current(node) {
                     Some(current) if detail.is_empty() => Cell::new(current).toned(Tone::Warn),
                     Some(current) => Cell::new(format!("{current}; {detail}")).toned(Tone::Warn),

@@ -2,9 +2,8 @@
 
 use serde_json::{Map, Value};
 
-/// No more than this is written: the line is cut at a hundred columns at the latest, and a detail may
-/// have 64 KiB.
-const BYTES_MAX: usize = 2_048;
+/// No more than this is written: a detail may have 64 KiB, and the dump as JSON has all of it.
+const BYTES_MAX: usize = 8_192;
 
 /// `detail` on one line, not yet neutral and not yet cut; empty if there is none.
 pub(super) fn one_line(detail: &Value) -> String {
@@ -15,6 +14,9 @@ pub(super) fn one_line(detail: &Value) -> String {
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             line.value(detail)
         }
+    }
+    if line.is_full() {
+        line.text.push_str(" ...");
     }
     line.text
 }

@@ -1,6 +1,6 @@
 //! Parts of a tree: each row of the file is a filter and the names of the nodes that are left.
 
-use perennial_inspect::{Filter, NodeKind, NodeState, PathPattern, filtered};
+use perennial_inspect::{Filter, NodeKind, NodeState, PathPattern, Severity, filtered};
 use serde::Deserialize;
 
 use crate::sample::running;
@@ -60,6 +60,18 @@ fn findings_go_with_their_nodes_but_not_with_the_depth() {
     assert_eq!(wanted(Filter { patterns: pattern("exporter"), ..Filter::default() }), 1);
     assert_eq!(wanted(Filter { patterns: pattern("store"), ..Filter::default() }), 0);
     assert_eq!(wanted(Filter { depth: Some(0), ..Filter::default() }), 1);
+}
+
+#[test]
+fn what_any_finding_names_is_a_problem() {
+    let mut tree = running();
+    let path = tree.nodes[1].path.clone();
+    let mut finding = tree.findings[0].clone();
+    (finding.path, finding.severity) = (path.clone(), Severity::Info);
+    tree.findings = vec![finding];
+    let tree = filtered(tree, &Filter { only_problems: true, ..Filter::default() });
+    assert!(tree.nodes.iter().any(|node| node.path == path));
+    assert_eq!(tree.findings.len(), 1);
 }
 
 #[test]

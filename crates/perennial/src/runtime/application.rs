@@ -26,6 +26,8 @@ use super::{Limits, store::Opened};
 pub(super) const INTENSITY: (u32, Duration) = (3, Duration::from_secs(5));
 /// Threads that read the store.
 const READERS: usize = 2;
+/// Actors of runs beyond the places: of paused ones. More are started as others end.
+const PAUSED_MAX: usize = 10_000;
 
 /// What the tree is made of.
 pub(super) struct Application {
@@ -96,7 +98,9 @@ pub(super) fn assemble(application: Application) -> Assembled {
         DynamicSupervisorSpec::new("monitors", limits.monitors).child_budget(5, budget),
     );
     let (runs_child, run_actors) = DynamicSupervisor::child_spec(
-        DynamicSupervisorSpec::new("runs", limits.runs).child_budget(5, budget),
+        // Paused runs keep their actor and hold no place; who holds one is the scheduler's to decide.
+        DynamicSupervisorSpec::new("runs", limits.runs.saturating_add(PAUSED_MAX))
+            .child_budget(5, budget),
     );
     let of_tasks = tasks.clone();
     let tasks_child = tasks_child
@@ -109,7 +113,8 @@ pub(super) fn assemble(application: Application) -> Assembled {
     let (of_runs, shared) = (run_actors.clone(), services.clone());
     let runs_child = runs_child.detail(move || {
         let waiting = shared.runs_waiting();
-        json!({ "active": active(&of_runs), "runs_max": limits.runs, "waiting": waiting })
+        let (holders, actors) = (shared.runs_active(), active(&of_runs));
+        json!({ "waiting": waiting, "active": holders, "actors": actors, "runs_max": limits.runs })
     });
     let (scheduler_child, scheduler) = Scheduler::child_spec(SchedulerSpec {
         services: services.clone(),

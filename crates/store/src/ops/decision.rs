@@ -169,8 +169,12 @@ fn note_report(
         | AttemptEnd::Cancelled => retried.then_some("attempt_failed"),
     };
     let about = about_attempt(report);
+    let mut of_retry = about.clone();
+    if let (Some(fields), Some(due)) = (of_retry.as_object_mut(), report.run_after) {
+        fields.insert("run_after".to_owned(), json!(due.to_rfc3339()));
+    }
     if let Some(kind) = of_attempt {
-        journal.note_job(tx, kind, key, Some(attempt), about.clone())?;
+        journal.note_job(tx, kind, key, Some(attempt), of_retry)?;
     }
     if uncertain {
         ending::note_uncertain(tx, journal, key, attempt)?;
