@@ -15,6 +15,7 @@ mod policy;
 mod prompts;
 mod references;
 mod section;
+mod shapes;
 mod steps;
 mod templates;
 mod variables;

@@ -12,6 +12,7 @@ use super::{
     policy::OnError,
     references::Standpoint,
     section::LATER,
+    shapes::Shape,
 };
 use crate::{
     definition::{
@@ -119,7 +120,7 @@ impl Check<'_> {
         let file = self.sources.name(self.sources.file_of(start)).to_string();
         let location = Location { file, line };
         condition_fits.then_some(())?;
-        Some(Step {
+        let step = Step {
             name: name?,
             type_name: type_name?.to_owned(),
             location: Some(location),
@@ -135,7 +136,13 @@ impl Check<'_> {
             output_to_file,
             effects: effects.or(kind.as_ref().and_then(StepKind::effects)),
             kind: kind?,
-        })
+        };
+        if let Some(shape) = Shape::of(&step)
+            && self.known.steps.get(&step.name) == Some(&place)
+        {
+            self.known.shapes.insert(step.name.clone(), shape);
+        }
+        Some(step)
     }
 
     fn step_name(&mut self, section: &Section<'_>, place: usize) -> Option<String> {
