@@ -66,10 +66,8 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
     }
     if !state.is_terminal() && !view.run.owner_alive {
         output::line("  nobody runs it now")?;
-        let help = match state {
-            RunState::Paused => hint.unpause(run.as_str()),
-            _ => hint.resume(run.as_str()),
-        };
+        let paused = state == RunState::Paused;
+        let help = if paused { hint.unpause(run.as_str()) } else { hint.resume(run.as_str()) };
         output::talk(&format!("help: {help}"));
     }
     Ok(exit::COMPLETED)

@@ -121,7 +121,9 @@ impl Lot {
         let followed = match member.known {
             // Programs read all events.
             Known::Nothing => progress::follow(&member.run, 1, shown, prefix).await?,
-            _ if shown.json => progress::follow(&member.run, 1, shown, prefix).await?,
+            Known::Before(_) | Known::All if shown.json => {
+                progress::follow(&member.run, 1, shown, prefix).await?
+            }
             Known::Before(seq) => progress::follow(&member.run, seq, shown, prefix).await?,
             Known::All => {
                 if !shown.quiet {

@@ -78,7 +78,21 @@ fn describe(kind: &Kind, with_keys: bool, entry: &mut KeyEntry) {
         }
         Kind::Either(kinds) => kinds.iter().for_each(|kind| describe(kind, with_keys, entry)),
         Kind::Own(kind) => describe(kind, with_keys, entry),
-        _ => (),
+        Kind::Any
+        | Kind::Text
+        | Kind::Bool
+        | Kind::Count { .. }
+        | Kind::Number { .. }
+        | Kind::Duration { .. }
+        | Kind::List(_)
+        | Kind::Texts
+        | Kind::Map(_)
+        | Kind::Template
+        | Kind::Tree
+        | Kind::Name
+        | Kind::Condition
+        | Kind::Prompt
+        | Kind::Steps { .. } => (),
     }
 }
 
