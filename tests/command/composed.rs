@@ -44,7 +44,11 @@ fn a_document_of_several_files_is_checked_and_shown_as_one() {
     assert!(output.stdout.contains("tone: warm"), "{}", output.stdout);
 
     let output = world.expect(0, &["check", "flow.yaml", "--inputs"]);
-    assert!(output.stdout.contains("who  string  default \"Ada\"\n"), "{}", output.stdout);
+    assert!(
+        output.stdout.contains("who           string       default \"Ada\"\n"),
+        "{}",
+        output.stdout
+    );
     assert!(output.stdout.contains("DEMO_API_KEY  environment\n"), "{}", output.stdout);
 
     let output = world.expect(0, &["check", "flow.yaml", "--plan", "--json"]);
@@ -67,4 +71,28 @@ fn a_fault_of_an_included_file_is_told_in_that_file() {
     assert!(output.stdout.contains("error[PL218]"), "{}", output.stdout);
     let run = world.expect(3, &["run", "flow.yaml", "--provider-mode", "mock"]);
     assert!(run.stderr.contains("PL218"), "{}", run.stderr);
+}
+
+#[test]
+fn a_variable_that_is_not_set_is_needed_at_the_start_only() {
+    let world = World::new();
+    world.flow(
+        "flow.yaml",
+        "{name: a, type: echo, value: \"${NOT_SET_HERE}\", delay_ms: \"${NOT_SET_EITHER}\"}\n\
+         {name: b, type: echo, value: '{{ env.NOT_SET_HERE }}'}",
+    );
+    let output = world.expect(0, &["check", "flow.yaml", "--inputs"]).stdout;
+    assert!(
+        output.contains(
+            "note[PL217]: the environment variable `NOT_SET_HERE` is not set; needed at the start"
+        ),
+        "{output}"
+    );
+    assert!(output.contains("flow.yaml: valid (0 errors, 0 warnings, 2 notes)"), "{output}");
+    for args in [&["graph", "flow.yaml"][..], &["explain", "flow.yaml", "a"]] {
+        world.expect(0, args);
+    }
+    let refused = world.expect(3, &["run", "flow.yaml"]).stderr;
+    assert!(refused.contains("error[PL217]"), "{refused}");
+    assert!(!world.entries().contains("perennial.db"));
 }

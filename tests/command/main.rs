@@ -12,6 +12,7 @@ mod hello;
 mod leniency;
 mod looking;
 mod nested;
+mod paused;
 mod pipe;
 mod refusals;
 mod samples;

@@ -1,5 +1,7 @@
 //! Workflows inside steps, as the command shows them.
 
+use serde_json::json;
+
 use crate::world::{World, json_lines, repository};
 
 const NESTED: &str = "examples/flows/nested.yaml";
@@ -37,6 +39,17 @@ fn the_steps_of_a_child_stand_under_the_step_that_runs_it() {
     }
     let listed = json_lines(&world.expect(0, &["runs", "--json"]).stdout);
     let run = listed[0]["run"].as_str().unwrap();
+    assert_eq!((&listed[0]["jobs_done"], &listed[0]["steps"]), (&json!(3), &json!(3)));
+    let paths = world.expect(0, &["show", run]).stdout;
+    assert!(paths.contains("\nsucceeded   research/count    asked = 6"), "{paths}");
+    let results = world.expect(0, &["results", run]).stdout;
+    assert!(!results.contains('#'), "{results}");
+    for name in ["research/ask", "ask"] {
+        world.expect(0, &["results", run, name]);
+    }
+    let explained = world.expect(0, &["explain", NESTED, "research/ask"]).stdout;
+    assert!(explained.starts_with("step       research/ask (claude, 2 of 3)\n"), "{explained}");
+    assert!(world.expect(0, &["graph", NESTED]).stdout.contains("[\"research\"]"));
     let shown = &json_lines(&world.expect(0, &["show", run, "--json"]).stdout)[0];
     let steps: Vec<(&str, u64)> = shown["steps"]
         .as_array()

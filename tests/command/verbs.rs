@@ -1,6 +1,6 @@
 //! What is printed for people stays readable: help, tables, long names, text from outside.
 
-use crate::world::{HELLO, World};
+use crate::world::{HELLO, SOON, World};
 
 /// Lines of `text` with all columns that start where the heading says.
 fn column(text: &str, heading: &str) -> Vec<String> {
@@ -120,4 +120,23 @@ fn a_hint_works_as_it_is_typed_also_for_another_store() {
     assert!(output.stderr.ends_with(hint), "{}", output.stderr);
     world.expect(0, &["show", "r", "--store", store]);
     assert!(world.entries().contains("my runs.db"), "{:?}", world.entries());
+}
+
+#[test]
+fn a_narrow_terminal_gets_narrow_tables() {
+    let world = World::with_hello();
+    let run = ["run", HELLO, "--provider-mode", "mock", "--run-id", "01M7ABCDEFGHJKMNPQRSTVWXYZ"];
+    world.expect(0, &run);
+    let verbs: [&[&str]; 5] =
+        [&["runs"], &["show", run[5]], &["steps"], &["steps", "claude"], &["functions"]];
+    for args in verbs {
+        let output = world.command(args).env("COLUMNS", "60").run(SOON).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        for line in output.stdout.lines().filter(|line| !line.starts_with("workflow ")) {
+            assert!(line.chars().count() <= 60, "{args:?}: {line}");
+        }
+    }
+    let keys = world.expect(0, &["steps", "claude"]).stdout;
+    assert!(keys.contains("\n  retry.backoff ") && keys.contains(": exponential, linear, fixed"));
+    assert!(keys.contains("\n  for example  {name: ask, type: claude, "), "{keys}");
 }

@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Continues runs that an earlier process did not finish
     Resume(ResumeArgs),
+    /// Lets a paused run go on, and follows it as resume does
+    Unpause(UnpauseArgs),
     /// Lists runs, newest first
     Runs(RunsArgs),
     /// Shows one run: steps, attempts, calls
@@ -89,7 +91,8 @@ pub(crate) struct OutputArgs {
 /// What a process that runs something needs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct EngineArgs {
-    /// Configuration (TOML): [providers.anthropic] base_url, model, api_key_env, max_output
+    /// Configuration (TOML): [providers.anthropic] base_url, model, api_key_env, max_output;
+    /// [limits]; [monitor]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Prints the supervision tree at the end
@@ -218,6 +221,18 @@ pub(crate) struct ResumeArgs {
     /// All runs that have not ended
     #[arg(long)]
     pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct UnpauseArgs {
+    /// The run
+    pub(crate) run: String,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]

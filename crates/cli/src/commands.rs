@@ -30,6 +30,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<i32> {
         Command::Run(args) => Box::pin(run::run(args)).await,
         Command::Check(args) => check::check(&args),
         Command::Resume(args) => Box::pin(resume::resume(args)).await,
+        Command::Unpause(args) => Box::pin(resume::unpause(args)).await,
         Command::Runs(args) => runs::runs(args).await,
         Command::Show(args) => show::show(args).await,
         Command::Results(args) => results::results(args).await,

@@ -95,6 +95,49 @@ pub(crate) fn tree(tree: &TreeSnapshot, shape: Shape) -> anyhow::Result<()> {
     }
 }
 
+/// Rows as lines whose cells begin below each other; a cell that is very long makes no other wider.
+pub(crate) fn columns<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> Vec<String> {
+    let rows: Vec<[String; N]> = rows.collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: [usize; N] =
+        std::array::from_fn(|column| width(column).unwrap_or_default().min(CELL_MAX));
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Characters of a cell for which room is kept.
+const CELL_MAX: usize = 64;
+
+/// Columns of the place that is written to: what COLUMNS says, else the terminal; none where stdout is
+/// no terminal, as what is saved is whole.
+pub(crate) fn width() -> Option<usize> {
+    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal = || terminal_size::terminal_size_of(io::stdout());
+    told.or_else(|| terminal().map(|(width, _)| width.0.into())).filter(|width| *width > 0)
+}
+
+/// `head`, filled up to `column`, and `text` beside it; in a narrow place below it, word by word.
+pub(crate) fn entry(head: &str, column: usize, text: &str, width: Option<usize>) -> String {
+    let whole = format!("{head:column$}  {text}");
+    let Some(width) = width.filter(|width| whole.chars().count() > *width) else {
+        return whole.trim_end().to_owned();
+    };
+    let indent = head.chars().take_while(|c| *c == ' ').count() + 4;
+    let mut lines = vec![head.to_owned()];
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty() && indent + line.chars().count() + word.chars().count() >= width {
+            lines.push(format!("{:indent$}{}", "", std::mem::take(&mut line)));
+        }
+        line = if line.is_empty() { word.to_owned() } else { format!("{line} {word}") };
+    }
+    lines.push(format!("{:indent$}{line}", ""));
+    lines.join("\n")
+}
+
 /// The first `max` characters of what a step gave, on one line.
 pub(crate) fn brief(value: &Value, max: usize) -> String {
     let words = match value {

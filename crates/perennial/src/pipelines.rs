@@ -613,7 +613,12 @@ impl PipelineRunHandle {
 
     /// Its committed events, from the first on.
     pub fn events(&self) -> EventFeed {
-        self.run.events(1)
+        self.events_from(1)
+    }
+
+    /// Its events from `from` on (1 is the first), as they are committed.
+    pub fn events_from(&self, from: u64) -> EventFeed {
+        self.run.events(from)
     }
 
     /// Everything recorded of it, at one revision.

@@ -15,6 +15,7 @@ mod policy;
 mod prompts;
 mod references;
 mod section;
+mod shapes;
 mod steps;
 mod templates;
 mod variables;
@@ -120,6 +121,7 @@ impl Pipeline {
         let root = check.composed(id, &root);
         let root = check.with_environment(&root);
         let model = check.document(&root);
+        check.findings.forgive(&check.bindings.later);
         check.refuse_secrets();
         let findings = check.findings;
         let inputs = model.as_ref().map(|model| model.inputs.clone()).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use crate::{
     Pipeline,
-    definition::{Step, StepKind, VariableScope},
+    definition::{Model, Step, StepKind, VariableScope},
     uses::{self, Origin},
 };
 
@@ -24,6 +24,8 @@ pub struct StepExplanation {
     pub condition: Option<String>,
     /// What it reads.
     pub reads: Vec<Reads>,
+    /// What it does with files: the operation, and its arguments as the document writes them.
+    pub files: Option<FilesExplanation>,
     /// The call that it makes.
     pub call: Option<CallExplanation>,
     /// Attempts allowed.
@@ -45,6 +47,15 @@ pub struct Reads {
     pub from_step: Option<String>,
 }
 
+/// Work on files.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct FilesExplanation {
+    /// What is done.
+    pub operation: &'static str,
+    /// With what, for example `source` and `destination`.
+    pub arguments: serde_json::Value,
+}
+
 /// A call to a language model.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct CallExplanation {
@@ -63,31 +74,76 @@ pub struct CallExplanation {
 }
 
 impl Pipeline {
-    /// What the step of this name would do; nothing when there is none.
+    /// What the step of this name would do; a step of a nested pipeline is named by its path,
+    /// `nested/step`. Nothing when there is none.
     pub fn explain(&self, step: &str) -> Option<StepExplanation> {
-        let place = self.model.steps.iter().position(|one| one.name == step)?;
-        let step = &self.model.steps[place];
-        let reads = uses::of(&self.model, place).into_iter().map(|used| Reads {
-            path: used.path,
-            from_step: match used.origin {
-                Origin::Step(of) | Origin::Variable(of) => Some(self.model.steps[of].name.clone()),
-                Origin::Outside => None,
-            },
-        });
-        Some(StepExplanation {
-            step: step.name.clone(),
-            type_name: step.type_name.clone(),
-            location: step.location.as_ref().map(ToString::to_string),
-            place: place + 1,
-            of: self.model.steps.len(),
-            condition: step.condition.as_ref().map(|condition| condition.shown.clone()),
-            reads: reads.collect(),
-            call: call(step),
-            attempts_max: step.retry.max_attempts,
-            attempt_within_ms: millis(step.attempt_within()),
-            continue_on_error: step.continue_on_error,
-            gives: gives(step),
-        })
+        explained(&self.model, step, step)
+    }
+
+    /// The paths of all its steps, each before the steps of its child.
+    pub fn step_paths(&self) -> Vec<String> {
+        fn collect(model: &Model, around: &str, paths: &mut Vec<String>) {
+            for step in &model.steps {
+                let path = format!("{around}{}", step.name);
+                paths.push(path.clone());
+                if let Some(nested) = step.nested() {
+                    collect(&nested.child, &format!("{path}/"), paths);
+                }
+            }
+        }
+        let mut paths = Vec::new();
+        collect(&self.model, "", &mut paths);
+        paths
+    }
+}
+
+/// The step of `model` at `rest` of the path `whole`.
+fn explained(model: &Model, rest: &str, whole: &str) -> Option<StepExplanation> {
+    if let Some(place) = model.steps.iter().position(|one| one.name == rest) {
+        return Some(StepExplanation { step: whole.to_owned(), ..explanation(model, place) });
+    }
+    model.steps.iter().find_map(|one| {
+        let inner = rest.strip_prefix(one.name.as_str())?.strip_prefix('/')?;
+        explained(&one.nested()?.child, inner, whole)
+    })
+}
+
+fn explanation(model: &Model, place: usize) -> StepExplanation {
+    let step = &model.steps[place];
+    let reads = uses::of(model, place).into_iter().map(|used| Reads {
+        path: used.path,
+        from_step: match used.origin {
+            Origin::Step(of) | Origin::Variable(of) => Some(model.steps[of].name.clone()),
+            Origin::Outside => None,
+        },
+    });
+    StepExplanation {
+        step: step.name.clone(),
+        type_name: step.type_name.clone(),
+        location: step.location.as_ref().map(ToString::to_string),
+        place: place + 1,
+        of: model.steps.len(),
+        condition: step.condition.as_ref().map(|condition| condition.shown.clone()),
+        reads: reads.collect(),
+        files: files(step),
+        call: call(step),
+        attempts_max: step.retry.max_attempts,
+        attempt_within_ms: millis(step.attempt_within()),
+        continue_on_error: step.continue_on_error,
+        gives: gives(step),
+    }
+}
+
+fn files(step: &Step) -> Option<FilesExplanation> {
+    match &step.kind {
+        StepKind::FileOps(ops) => Some(FilesExplanation {
+            operation: ops.operation.name(),
+            arguments: ops.arguments.written(),
+        }),
+        StepKind::Echo(_)
+        | StepKind::SetVariable(_)
+        | StepKind::Chat(_)
+        | StepKind::Pipeline(_) => None,
     }
 }
 

@@ -32,6 +32,7 @@
 //!   journal.
 //! * 1.7: `retry_on` takes names of classes; a text that is to be found in the message of a failure
 //!   is refused.
+//! * YF-23: a hint is also less than half of the name it proposes away: `file` is no misspelt `role`.
 //! * 1.9: `duplicate_names` is not in this version: a name is the key of a job, which is one.
 //! * YP-8: without `extract`, a `previous_response` part gets the value view of its step (YT-12):
 //!   of a reply its structured data, else its text, never its cost and usage.
@@ -59,7 +60,11 @@
 //! * YC-9: an unquoted argument about elements has to name `@` or `item`.
 //! * 2.10: `append_to` appends the values of `variables` to a list, `merge_into` merges them into a
 //!   map; the variables themselves are not set. A target of another type is PL619.
-//! * YT-16: PL310, and 3.8: the scopes `loop` and `session`, are not in this version.
+//! * YT-16: PL310 knows the records of `set_variable` and `file_ops`, and of `pipeline` with declared `outputs` and no
+//!   `fallback_value`, in templates and conditions; fields that only skipped or failed records have are never ruled out.
+//!   A path with `?`, `??`, a default, `exists` or `empty`, or a hole whose document has `missing_templates`, is a
+//!   lookup that may miss (YT-17), and no error.
+//! * 3.8: the scopes `loop` and `session` are not in this version.
 //! * YT-34: origins of values are not tracked. In a file name, a hole may only bring a path separator when all names
 //!   in it are of the inputs, of `global_vars`, `workflow`, `timestamp`, `date` or the run, or when `slug` or `path`
 //!   is its last filter: what any step made is refused, also when no model did.

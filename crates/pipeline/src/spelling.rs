@@ -1,7 +1,7 @@
 //! "Did you mean": the nearest of the names that would have been right (YF-23).
 
 /// The candidate nearest to `name`, when it is near enough: two edits, three for names longer
-/// than eight characters, and never as many as the name has characters.
+/// than eight characters, and always less than half of what would have been right.
 pub(crate) fn nearest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -15,7 +15,9 @@ pub(crate) fn nearest<'a>(
         .into_iter()
         .filter(|candidate| candidate.chars().count().abs_diff(length) <= allowed)
         .map(|candidate| (edits(name, candidate), candidate))
-        .filter(|(edits, candidate)| *edits <= allowed && *edits < candidate.chars().count())
+        .filter(|(edits, candidate)| {
+            *edits <= allowed && *edits * 2 < candidate.chars().count().max(3)
+        })
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, candidate)| candidate)
 }
@@ -57,13 +59,15 @@ mod tests {
 
     #[test]
     fn near_names_are_found_and_far_ones_are_not() {
-        let keys = ["prompt", "condition", "claude_options", "name"];
+        let keys = ["prompt", "condition", "claude_options", "name", "role"];
         for (name, expected) in [
             ("promt", Some("prompt")),
             ("pormpt", Some("prompt")),
             ("nmae", Some("name")),
             ("claude_optoin", Some("claude_options")),
             ("temperature", None),
+            ("nane", Some("name")),
+            ("file", None),
             ("xy", None),
             ("", None),
         ] {

@@ -14,6 +14,7 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<i32> {
     let mut code = exit::COMPLETED;
     let json = args.output.json || args.format == ReportForm::Json;
     let leniency = args.reading.leniency().map_err(|error| exit::failed(exit::USAGE, error))?;
+    let leniency = leniency.environment_later();
     for path in &args.files {
         let checked = match Pipelines::check_with(path, &leniency) {
             Ok(checked) => checked,

@@ -6,7 +6,7 @@ use perennial::{
 };
 use serde_json::{Value, json};
 
-use super::{graph::checked, hint::Hint, results::view};
+use super::{graph::checked, hint::Hint, results::view, runs};
 use crate::{
     args::ExplainArgs,
     exit::{self, failed, failed_with},
@@ -18,7 +18,7 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
         let file = Path::new(&args.what);
         let pipeline = checked(file)?;
         let Some(explained) = pipeline.explain(step) else {
-            let names: Vec<&str> = pipeline.steps().collect();
+            let names = pipeline.step_paths();
             let text = format!("no step `{step}`; the steps are: {}", names.join(", "));
             return Err(failed(exit::NOT_FOUND, text));
         };
@@ -52,15 +52,25 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
         return Ok(exit::COMPLETED);
     }
     let state = view.run.state;
-    output::line(&format!("run {run} of {} is {state}", view.run.workflow))?;
+    let words = runs::state(state, view.run.owner_alive);
+    output::line(&format!("run {run} of {} is {words}", view.run.workflow))?;
+    if let Some(failure) = &view.run.failure
+        && let Some(message) = failure.get("message").and_then(Value::as_str)
+    {
+        let step = failure.get("step").and_then(Value::as_str);
+        let step = step.map(|step| format!("step {step} failed: ")).unwrap_or_default();
+        output::line(&format!("  {step}{}", output::cut(message, 200)))?;
+    }
     for wait in &waits {
         output::line(&format!("  {}", wait["text"].as_str().unwrap_or_default()))?;
     }
     if !state.is_terminal() && !view.run.owner_alive {
         output::line("  nobody runs it now")?;
-        if state != RunState::Paused {
-            output::talk(&format!("help: {}", hint.resume(run.as_str())));
-        }
+        let help = match state {
+            RunState::Paused => hint.unpause(run.as_str()),
+            _ => hint.resume(run.as_str()),
+        };
+        output::talk(&format!("help: {help}"));
     }
     Ok(exit::COMPLETED)
 }
@@ -77,6 +87,12 @@ fn print_step(step: &StepExplanation) -> anyhow::Result<()> {
     for reads in &step.reads {
         let from = reads.from_step.as_ref().map(|from| format!(" (from step {from})"));
         output::line(&format!("reads      {}{}", reads.path, from.unwrap_or_default()))?;
+    }
+    if let Some(files) = &step.files {
+        output::line(&format!("does       {}", files.operation))?;
+        for (name, value) in files.arguments.as_object().into_iter().flatten() {
+            output::line(&format!("{name:<10} {}", output::brief(value, 120)))?;
+        }
     }
     if let Some(call) = &step.call {
         let model = call.model.as_deref().unwrap_or("the configured model");

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use perennial::{
-    DefinitionError, Pipelines, RunId, Store,
+    DefinitionError, Leniency, Pipelines, RunId, Store,
     records::{Graph, JobState, RunView, StepState, render},
 };
 
@@ -31,7 +31,7 @@ pub(super) async fn graph(args: GraphArgs) -> anyhow::Result<i32> {
 
 /// The workflow of a file without errors.
 pub(super) fn checked(file: &Path) -> anyhow::Result<perennial::records::Pipeline> {
-    let checked = Pipelines::check(file)
+    let checked = Pipelines::check_with(file, &Leniency::as_written().environment_later())
         .map_err(|error| failed(exit::INVALID, format!("error[PL101]: {error}")))?;
     checked.pipeline.ok_or_else(|| {
         for diagnostic in &checked.diagnostics {

@@ -23,7 +23,16 @@ impl Hint {
 
     /// The command that continues `what`: a run, or `--all`.
     pub(super) fn resume(&self, what: &str) -> String {
-        let mut command = self.reading(&format!("resume {what}"));
+        self.working(&format!("resume {what}"))
+    }
+
+    /// The command that lets a paused run go on.
+    pub(super) fn unpause(&self, run: &str) -> String {
+        self.working(&format!("unpause {run}"))
+    }
+
+    fn working(&self, verb: &str) -> String {
+        let mut command = self.reading(verb);
         if let Some(config) = &self.config {
             command.push_str(" --config ");
             command.push_str(&quoted(&config.display().to_string()));

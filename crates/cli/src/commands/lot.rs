@@ -35,6 +35,18 @@ pub(super) struct Member {
     pub(super) run: PipelineRunHandle,
     pub(super) workflow: String,
     pub(super) file: Option<String>,
+    /// What of it has been told before.
+    pub(super) known: Known,
+}
+
+/// How much of a run is no news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    Nothing,
+    /// The events before this one.
+    Before(u64),
+    /// It had ended before the command began.
+    All,
 }
 
 impl Lot {
@@ -71,6 +83,16 @@ impl Lot {
         }
     }
 
+    /// Says how many wait for others to end, where there is not room for all.
+    pub(super) fn mention_waiting(&self, shown: Shown) {
+        let waiting = self.members.iter().filter(|one| one.run.waits_for().is_some()).count();
+        if waiting == 0 || shown.quiet || shown.json {
+            return;
+        }
+        let (noun, verb) = if waiting == 1 { ("run", "waits") } else { ("runs", "wait") };
+        output::talk(&format!("{waiting} {noun} {verb} for a free place"));
+    }
+
     /// Follows all of them to their end and tells each as it ends. The first code that is not 0
     /// counts, in the order of the runs.
     ///
@@ -96,7 +118,19 @@ impl Lot {
         hint: &Hint,
     ) -> anyhow::Result<i32> {
         let run = member.run.id();
-        match progress::follow(&member.run, shown, prefix).await? {
+        let followed = match member.known {
+            // Programs read all events.
+            Known::Nothing => progress::follow(&member.run, 1, shown, prefix).await?,
+            _ if shown.json => progress::follow(&member.run, 1, shown, prefix).await?,
+            Known::Before(seq) => progress::follow(&member.run, seq, shown, prefix).await?,
+            Known::All => {
+                if !shown.quiet {
+                    output::talk(&format!("{prefix}run {run} has ended already; its record:"));
+                }
+                member.run.outcome().await
+            }
+        };
+        match followed {
             Ok(outcome) => {
                 progress::conclude(&outcome, shown, prefix, hint)?;
                 self.told.borrow_mut().insert(run.clone());

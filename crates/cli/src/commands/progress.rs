@@ -22,13 +22,14 @@ pub(super) struct Shown {
     pub(super) quiet: bool,
 }
 
-/// Follows a run to its end; `prefix` tells its lines from those of others.
+/// Follows a run from its event `from` to its end; `prefix` tells its lines from those of others.
 pub(super) async fn follow(
     run: &PipelineRunHandle,
+    from: u64,
     shown: Shown,
     prefix: &str,
 ) -> anyhow::Result<Result<PipelineOutcome, RunError>> {
-    let mut feed = run.events();
+    let mut feed = run.events_from(from);
     loop {
         let event = match feed.next().await {
             Ok(event) => event,
@@ -112,7 +113,7 @@ pub(super) fn conclude(
     }
     if let Some(directory) = outcome.output_dir().filter(|_| !shown.quiet) {
         for (step, path) in outcome.files() {
-            output::line(&format!("{step} wrote {path} in {}", directory.display()))?;
+            output::line(&format!("{prefix}{step} wrote {path} in {}", directory.display()))?;
         }
     }
     let took = view.run.finished_at.map(|end| end.since(view.run.created_at)).unwrap_or_default();
@@ -130,7 +131,10 @@ pub(super) fn conclude(
         let step = failure.get("step").and_then(Value::as_str).unwrap_or_default();
         output::talk(&format!("{prefix}Step '{step}' failed: {message}"));
     }
-    output::line(&format!("run {} {}: {}", outcome.run_id(), outcome.status(), facts.join(", ")))?;
+    if !shown.quiet {
+        let (run, status) = (outcome.run_id(), outcome.status());
+        output::line(&format!("{prefix}run {run} {status}: {}", facts.join(", ")))?;
+    }
     if uncertain > 0 || view.run.failure.is_some() {
         output::talk(&format!("help: {}", hint.show(outcome.run_id().as_str())));
     }

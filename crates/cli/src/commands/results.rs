@@ -19,7 +19,8 @@ pub(super) async fn results(args: ResultsArgs) -> anyhow::Result<i32> {
     let hint = Hint::new(&args.store.store, None);
     let view = view(&args.store.store, &run, &hint).await?;
     let given = |job: &JobRecord| Some((job.key.to_string(), job.result.clone()?));
-    let results: Map<String, Value> = view.jobs.iter().filter_map(given).collect();
+    let steps = view.jobs.iter().filter(|job| !job.key.is_opening());
+    let results: Map<String, Value> = steps.filter_map(given).collect();
     let Some(step) = &args.step else {
         if args.output.json {
             output::json(&json!({ "run": run, "state": view.run.state, "results": results }))?;
@@ -30,8 +31,11 @@ pub(super) async fn results(args: ResultsArgs) -> anyhow::Result<i32> {
         }
         return Ok(exit::COMPLETED);
     };
-    let Some(result) = results.get(step) else {
-        let text = format!("run {run} has no result of a step `{step}`");
+    let Some(result) = results.get(step).or_else(|| only(&view, step)) else {
+        let named: Vec<&str> = results.keys().map(String::as_str).collect();
+        let names = if named.is_empty() { "none".to_owned() } else { named.join(", ") };
+        let names = output::cut(&names, 400);
+        let text = format!("run {run} has no result of a step `{step}`; results: {names}");
         return Err(failed_with(exit::NOT_FOUND, text, hint.show(run.as_str())));
     };
     if args.output.json {
@@ -51,6 +55,14 @@ pub(super) async fn results(args: ResultsArgs) -> anyhow::Result<i32> {
         }
     }
     Ok(exit::COMPLETED)
+}
+
+/// What the only step of this name gave, wherever it stands.
+fn only<'a>(view: &'a RunView, name: &str) -> Option<&'a Value> {
+    let steps = view.jobs.iter().filter(|job| !job.key.is_opening());
+    let mut named = steps.filter(|job| job.key.step_name() == name);
+    let found = named.next()?;
+    if named.next().is_some() { None } else { found.result.as_ref() }
 }
 
 /// Everything recorded of a run.

@@ -3,18 +3,36 @@ use perennial::{ResumePipelineError, RunId, RunState, Runtime};
 use super::{
     engine::{self, Signals},
     hint::{self, Hint},
-    lot::{Lot, Member, left_out},
+    lot::{Known, Lot, Member, left_out},
     progress::Shown,
     stop::interrupted,
     tree::with_findings,
 };
 use crate::{
-    args::ResumeArgs,
-    exit::{self, failed},
+    args::{ResumeArgs, UnpauseArgs},
+    exit::{self, failed, failed_with},
     output,
 };
 
 pub(super) async fn resume(args: ResumeArgs) -> anyhow::Result<i32> {
+    go_on(args, Paused::Stays).await
+}
+
+/// As [`resume`], of a run that is paused.
+pub(super) async fn unpause(args: UnpauseArgs) -> anyhow::Result<i32> {
+    let UnpauseArgs { run, engine, store, output } = args;
+    let args = ResumeArgs { run: Some(run), all: false, engine, store, output };
+    go_on(args, Paused::GoesOn).await
+}
+
+/// What becomes of a run that is paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Paused {
+    Stays,
+    GoesOn,
+}
+
+async fn go_on(args: ResumeArgs, paused: Paused) -> anyhow::Result<i32> {
     let mut signals = Signals::listen()?;
     let named = match &args.run {
         Some(id) => Some(RunId::parse(id.clone()).map_err(|error| failed(exit::USAGE, error))?),
@@ -24,7 +42,7 @@ pub(super) async fn resume(args: ResumeArgs) -> anyhow::Result<i32> {
     let hint = Hint::new(&store, args.engine.config.as_deref());
     let config = engine::config(args.engine.config.as_deref())?;
     let runtime = engine::start(&store, config, args.engine.show_prompts).await?;
-    let lot = match resumed(&runtime, named, &hint).await {
+    let lot = match resumed(&runtime, named, paused, &hint).await {
         Ok(lot) => lot,
         Err(error) => {
             runtime.shutdown().await;
@@ -40,6 +58,7 @@ pub(super) async fn resume(args: ResumeArgs) -> anyhow::Result<i32> {
         });
     }
     lot.announce(shown);
+    lot.mention_waiting(shown);
     let mut following = std::pin::pin!(lot.follow(shown, &hint));
     let code = tokio::select! {
         biased;
@@ -63,15 +82,20 @@ pub(super) async fn resume(args: ResumeArgs) -> anyhow::Result<i32> {
 
 /// The runs that go on, and the first code of those that do not: one that cannot be continued here
 /// keeps no other from it.
-async fn resumed(runtime: &Runtime, named: Option<RunId>, hint: &Hint) -> anyhow::Result<Lot> {
+async fn resumed(
+    runtime: &Runtime,
+    named: Option<RunId>,
+    paused: Paused,
+    hint: &Hint,
+) -> anyhow::Result<Lot> {
     if let Some(id) = named {
-        return Ok(Lot::new(vec![goes_on(runtime, &id, hint).await?], exit::COMPLETED));
+        return Ok(Lot::new(vec![goes_on(runtime, &id, paused, hint).await?], exit::COMPLETED));
     }
     let unfinished = runtime.runs().unfinished().await;
     let unfinished = unfinished.map_err(|error| hint::refused(&error, hint))?;
     let (mut members, mut code) = (Vec::new(), exit::COMPLETED);
     for id in unfinished.into_iter().map(|summary| summary.run) {
-        match goes_on(runtime, &id, hint).await {
+        match goes_on(runtime, &id, paused, hint).await {
             Ok(member) => members.push(member),
             Err(error) => {
                 let left = left_out(&format!("run {id} is left as it is"), &error);
@@ -82,8 +106,16 @@ async fn resumed(runtime: &Runtime, named: Option<RunId>, hint: &Hint) -> anyhow
     Ok(Lot::new(members, code))
 }
 
-/// Continues one run. A paused one is not followed: nothing would come.
-async fn goes_on(runtime: &Runtime, id: &RunId, hint: &Hint) -> anyhow::Result<Member> {
+/// Continues one run. One that stays paused is not followed: nothing would come.
+async fn goes_on(
+    runtime: &Runtime,
+    id: &RunId,
+    paused: Paused,
+    hint: &Hint,
+) -> anyhow::Result<Member> {
+    // An earlier command has told what happened before this one.
+    let before = async { runtime.runs().get(id).await?.view().await };
+    let before = before.await.map_err(|error| hint::refused(&error, hint))?.run.next_seq;
     let run = match runtime.pipelines().resume(id).await {
         Ok(run) => run,
         Err(ResumePipelineError::Run(error)) => return Err(hint::refused(&error, hint)),
@@ -94,10 +126,17 @@ async fn goes_on(runtime: &Runtime, id: &RunId, hint: &Hint) -> anyhow::Result<M
         output::warning(&text);
     }
     let record = run.view().await.map_err(|error| hint::refused(&error, hint))?.run;
-    if record.state == RunState::Paused {
-        let text = format!("run {id} is paused; whoever paused it lets it go on");
-        return Err(failed(exit::WAITING, text));
+    match (record.state, paused) {
+        (RunState::Paused, Paused::Stays) => {
+            let text = format!("run {id} is paused");
+            return Err(failed_with(exit::WAITING, text, hint.unpause(id.as_str())));
+        }
+        (RunState::Paused, Paused::GoesOn) => {
+            run.unpause().await.map_err(|error| hint::refused(&error, hint))?;
+        }
+        (_, Paused::GoesOn) => output::talk(&format!("run {id} is not paused; it goes on")),
+        (_, Paused::Stays) => (),
     }
     let file = record.settings.get("file").and_then(|file| file.as_str()).map(str::to_owned);
-    Ok(Member { run, workflow: record.workflow, file })
+    Ok(Member { run, workflow: record.workflow, file, known: Known::Before(before) })
 }

@@ -14,7 +14,7 @@ use super::{
     engine::{self, Signal, Signals},
     hint::{self, Hint, quoted},
     inputs,
-    lot::{Lot, Member, left_out},
+    lot::{Known, Lot, Member, left_out},
     progress::Shown,
     rehearsal::rehearse,
     stop::interrupted,
@@ -59,6 +59,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
         }
     };
     lot.announce(shown);
+    lot.mention_waiting(shown);
     let mut following = std::pin::pin!(lot.follow(shown, &hint));
     let ended = tokio::select! {
         biased;
@@ -222,6 +223,7 @@ async fn started(
     let several = starts.len() > 1;
     let (mut members, mut code) = (Vec::new(), exit::COMPLETED);
     for (file, start) in starts {
+        let known = known(runtime, args.run_id.as_deref()).await;
         let run = match runtime.pipelines().start(start).await {
             Ok(run) => run,
             Err(error) => {
@@ -237,9 +239,20 @@ async fn started(
         };
         let view = run.view().await.map_err(|error| hint::refused(&error, hint))?;
         let file = Some(file.display().to_string());
-        members.push(Member { run, workflow: view.run.workflow, file });
+        members.push(Member { run, workflow: view.run.workflow, file, known });
     }
     Ok(Lot::new(members, code))
+}
+
+/// What is known of the run of this id before it is started.
+async fn known(runtime: &Runtime, id: Option<&str>) -> Known {
+    let Some(id) = id.and_then(|id| RunId::parse(id).ok()) else { return Known::Nothing };
+    // Whatever is wrong with it, the start says.
+    let read = async { runtime.runs().get(&id).await?.view().await };
+    match read.await {
+        Ok(view) if view.run.state.is_terminal() => Known::All,
+        Ok(_) | Err(_) => Known::Nothing,
+    }
 }
 
 /// A signal that came before anything was started.

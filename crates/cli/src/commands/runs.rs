@@ -1,4 +1,9 @@
-use perennial::records::RunSummary;
+use std::collections::HashMap;
+
+use perennial::{
+    RunState, Runtime,
+    records::{RunError, RunSummary},
+};
 use serde_json::json;
 
 use super::{engine, hint::Hint};
@@ -10,15 +15,18 @@ use crate::{
 
 /// Characters of a workflow's name that are shown.
 const WORKFLOW_MAX: usize = 40;
+/// As many always are.
+const WORKFLOW_MIN: usize = 8;
 
 pub(super) async fn runs(args: RunsArgs) -> anyhow::Result<i32> {
     let runtime = engine::start_reading(&args.store.store).await?;
-    let runs = runtime.runs().list(args.limit).await;
+    let runs = listed(&runtime, args.limit).await;
     runtime.shutdown().await;
     let runs = runs.map_err(|error| failed(exit::of_run_error(&error), error))?;
-    for run in &runs {
+    for Listed { run, steps } in &runs {
         if args.output.json {
             let mut value = serde_json::to_value(run)?;
+            value["steps"] = json!(steps);
             value["created_at"] = json!(run.created_at.to_rfc3339());
             value["finished_at"] = json!(run.finished_at.map(|at| at.to_rfc3339()));
             output::json(&value)?;
@@ -30,32 +38,91 @@ pub(super) async fn runs(args: RunsArgs) -> anyhow::Result<i32> {
     Ok(exit::COMPLETED)
 }
 
-fn print(runs: &[RunSummary], hint: &Hint) -> anyhow::Result<()> {
+/// A run, and how many steps its workflow has, those of children not counted.
+struct Listed {
+    run: RunSummary,
+    steps: u64,
+}
+
+async fn listed(runtime: &Runtime, limit: u32) -> Result<Vec<Listed>, RunError> {
+    let mut listed = Vec::new();
+    // Runs of one workflow mostly have one definition.
+    let mut known: HashMap<String, u64> = HashMap::new();
+    for run in runtime.runs().list(limit).await? {
+        // Of one that has ended well, all has been reached.
+        let steps = if run.state == RunState::Succeeded {
+            run.jobs
+        } else {
+            let view = runtime.runs().get(&run.run).await?.view().await?;
+            let definition = view.run.definition.to_string();
+            match known.get(&definition) {
+                Some(steps) => *steps,
+                None => {
+                    // What this version cannot read has the steps that it has reached.
+                    let found = runtime.pipelines().definition(&run.run).await;
+                    let steps = found.map_or(run.jobs, |found| found.steps().len() as u64);
+                    known.insert(definition, steps);
+                    steps
+                }
+            }
+        };
+        listed.push(Listed { run, steps });
+    }
+    Ok(listed)
+}
+
+fn print(runs: &[Listed], hint: &Hint) -> anyhow::Result<()> {
     if runs.is_empty() {
         output::talk("no runs yet; start one with: perennial run FILE");
         return Ok(());
     }
-    let heading = ["RUN", "WORKFLOW", "STATE", "STEPS", "CREATED"].map(str::to_owned);
-    let rows: Vec<[String; 5]> = std::iter::once(heading).chain(runs.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: [usize; 5] = std::array::from_fn(|column| width(column).unwrap_or_default());
-    for row in &rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        output::line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    for line in table(runs, output::width()) {
+        output::line(&line)?;
     }
-    if runs.iter().any(|run| !run.state.is_terminal()) {
+    if runs
+        .iter()
+        .any(|Listed { run, .. }| !run.state.is_terminal() && run.state != RunState::Paused)
+    {
         output::talk(&format!("continue what is unfinished with: {}", hint.resume("--all")));
     }
     Ok(())
 }
 
-fn row(run: &RunSummary) -> [String; 5] {
-    let orphan = !run.state.is_terminal() && !run.owner_alive;
+/// The table; in a narrow place without the times, and with the workflows cut to what is left.
+fn table(runs: &[Listed], width: Option<usize>) -> Vec<String> {
+    let heading = ["RUN", "WORKFLOW", "STATE", "STEPS", "CREATED"].map(str::to_owned);
+    let rows = |cut: usize| -> Vec<[String; 5]> {
+        let cells = runs.iter().map(|listed| row(listed, cut));
+        std::iter::once(heading.clone()).chain(cells).collect()
+    };
+    let fits = |lines: &[String]| {
+        width.is_none_or(|width| lines.iter().all(|line| line.chars().count() <= width))
+    };
+    let whole = output::columns(rows(WORKFLOW_MAX).into_iter());
+    if fits(&whole) {
+        return whole;
+    }
+    let narrow = |cut: usize| {
+        let cells = rows(cut).into_iter();
+        output::columns(cells.map(|[run, workflow, state, steps, _]| [run, workflow, state, steps]))
+    };
+    let mut cuts = (WORKFLOW_MIN..=WORKFLOW_MAX).rev().map(narrow);
+    cuts.find(|lines| fits(lines)).unwrap_or_else(|| narrow(WORKFLOW_MIN))
+}
+
+fn row(Listed { run, steps }: &Listed, workflow_max: usize) -> [String; 5] {
     [
         run.run.to_string(),
-        output::cut(&run.workflow, WORKFLOW_MAX),
-        if orphan { "interrupted".to_owned() } else { run.state.to_string() },
-        format!("{} of {}", run.jobs_done, run.jobs),
+        output::cut(&run.workflow, workflow_max),
+        state(run.state, run.owner_alive),
+        format!("{} of {steps}", run.jobs_done),
         run.created_at.to_rfc3339(),
     ]
+}
+
+/// Where a run is, in the words of people: one whose process died is interrupted, unless it was
+/// paused, and then waits for more than another process.
+pub(super) fn state(state: RunState, owner_alive: bool) -> String {
+    let interrupted = !state.is_terminal() && state != RunState::Paused && !owner_alive;
+    if interrupted { "interrupted".to_owned() } else { state.to_string() }
 }

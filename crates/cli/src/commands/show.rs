@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use perennial::{
-    RunId, Runtime,
+    RunId, RunState, Runtime,
     engine::workflow::JobKey,
     records::{
         AttemptRecord, CallRecord, JobRecord, Performance, RunError, RunView, Thresholds, Timestamp,
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     engine,
     hint::{self, Hint},
-    progress,
+    progress, runs,
     steps::{self, Row},
 };
 use crate::{
@@ -144,8 +144,7 @@ fn described(Found { view, performance, warnings }: &Found) -> Value {
 
 fn print(Found { view, performance, warnings }: &Found, hint: &Hint) -> anyhow::Result<()> {
     let run = &view.run;
-    let interrupted = !run.state.is_terminal() && !run.owner_alive;
-    let state = if interrupted { "interrupted".to_owned() } else { run.state.to_string() };
+    let state = runs::state(run.state, run.owner_alive);
     output::line(&format!("run        {}", run.run))?;
     output::line(&format!("workflow   {} ({})", run.workflow, run.definition.short()))?;
     output::line(&format!("state      {state}"))?;
@@ -175,14 +174,16 @@ fn print(Found { view, performance, warnings }: &Found, hint: &Hint) -> anyhow::
     }
     output::line("")?;
     let rows = steps::rows(view);
-    let width = rows.iter().map(|row| row.label().chars().count()).max();
+    let width = rows.iter().map(|row| row.path().chars().count()).max();
     for row in &rows {
         print_step(view, row, width.unwrap_or_default().min(STEP_MAX))?;
         for warning in warnings.get(&row.job.key).into_iter().flatten() {
             output::line(&format!("{:12}warning: {}", "", output::brief(&json!(warning), 200)))?;
         }
     }
-    if interrupted {
+    if run.state == RunState::Paused {
+        output::talk(&format!("let it go on with: {}", hint.unpause(run.run.as_str())));
+    } else if !run.state.is_terminal() && !run.owner_alive {
         output::talk(&format!("continue with: {}", hint.resume(run.run.as_str())));
     }
     Ok(())
@@ -194,8 +195,10 @@ fn print_step(view: &RunView, row: &Row<'_>, width: usize) -> anyhow::Result<()>
     let given = result.map(|result| output::brief(result, 80)).unwrap_or_default();
     let cost = result.filter(|_| !row.has_child).and_then(progress::cost_of);
     let cost = cost.map(|cost| format!("  (${cost:.4})")).unwrap_or_default();
-    let (state, step) = (row.state(), row.label());
-    output::line(format!("{state:<10}  {step:<width$}  {given}{cost}").trim_end())?;
+    let (state, step) = (row.state(), row.path());
+    let line = format!("{state:<10}  {step:<width$}  {given}{cost}");
+    let room = output::width().unwrap_or(usize::MAX);
+    output::line(&output::cut(line.trim_end(), room))?;
     if let Some(file) = job.result.as_ref().and_then(|result| result.get("output_file")?.as_str()) {
         output::line(&format!("{:12}wrote {file}", ""))?;
     }

@@ -50,6 +50,13 @@ impl Row<'_> {
         format!("{:indent$}{}{again}", "", key.step_name(), indent = 2 * key.depth())
     }
 
+    /// The step's path, as the other commands take it.
+    pub(super) fn path(&self) -> String {
+        let key = self.job.key.as_str().trim_start_matches('#');
+        let path = if self.is_open { first_round(key) } else { key };
+        if path.contains('#') { format!("{path} (again)") } else { path.to_owned() }
+    }
+
     /// Where the step is.
     pub(super) fn state(&self) -> String {
         let state = if self.is_open { JobState::Leased } else { self.job.state };

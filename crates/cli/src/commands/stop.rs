@@ -106,10 +106,27 @@ fn tell(report: &DrainReport, signal: Signal, lot: &Lot, shown: Shown, hint: &Hi
         match report.run(member.run.id()) {
             Some(drained) => one(member, drained, lot, shown, hint),
             None if lot.has_told(member.run.id()) => (),
-            // It had no room in the list, or had ended before the drain and was not told.
+            // The list is whole, so that it had ended before the drain.
+            None if report.runs_more == 0 => had_ended(member, shown, hint),
             None => cut(member, shown, hint),
         }
     }
+}
+
+fn had_ended(member: &Member, shown: Shown, hint: &Hint) {
+    let run = member.run.id();
+    if shown.json {
+        return say(json!({
+            "type": "drained",
+            "run": run,
+            "file": member.file,
+            "workflow": member.workflow,
+            "fate": "finished",
+            "resume": null,
+        }));
+    }
+    let show = hint.show(run.as_str());
+    output::talk(&format!("run {run} had ended before; see it with: {show}"));
 }
 
 fn one(member: &Member, drained: &DrainedRun, lot: &Lot, shown: Shown, hint: &Hint) {

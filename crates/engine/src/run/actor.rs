@@ -172,7 +172,15 @@ impl Shell {
                 let waits = WaitsFor::new(WaitsWhy::Place, what, now);
                 !known && services.waiting.waits(&self.run, waits)
             }
-            _ => false,
+            RunState::Pending
+            | RunState::Running
+            | RunState::Paused
+            | RunState::Cancelling
+            | RunState::Succeeded
+            | RunState::PartiallySucceeded
+            | RunState::Failed
+            | RunState::TimedOut
+            | RunState::Cancelled => false,
         };
         if changed {
             services.look_again.notify_one();

@@ -34,6 +34,8 @@ pub(crate) struct Bindings {
     secrets: Vec<SecretUse>,
     /// Variables that were reported as not set.
     pub(super) unset: HashSet<String>,
+    /// Values that are known at the start only.
+    pub(super) later: Vec<Extent>,
     /// Variables that are not set are empty.
     pub(crate) empty_when_missing: bool,
     /// A condition is read that is decided at load.
@@ -130,6 +132,9 @@ impl Check<'_> {
         {
             content = typed;
         }
+        if self.comes_later(&pieces) {
+            self.bindings.later.push(node.extent);
+        }
         let written = Some(Box::new(Written { source: node.content.clone(), text }));
         Some(Node { extent: node.extent, content, written })
     }
@@ -141,9 +146,26 @@ impl Check<'_> {
         if !self.bindings.empty_when_missing {
             self.bindings.unset.insert(word.name.clone());
             let place = Alignment::of(node, self.sources).place(word.extent);
-            self.findings.push(unset(&word.name).at(place).pointer(pointer));
+            let finding = self.unset(&word.name);
+            self.findings.push(finding.at(place).pointer(pointer));
         }
         String::new()
+    }
+
+    /// A variable that is not set: a note where only a start needs it.
+    pub(super) fn unset(&self, name: &str) -> Finding {
+        if !self.outside.waits_for_environment() {
+            return unset(name);
+        }
+        let text = format!("the environment variable `{name}` is not set; needed at the start");
+        Finding::note(Code(217), text)
+    }
+
+    /// Whether the whole of a text is a variable that waits for the start: nothing is known of it.
+    fn comes_later(&self, pieces: &[Piece<'_>]) -> bool {
+        matches!(pieces, [Piece::Word(word)] if self.outside.waits_for_environment()
+            && self.bindings.unset.contains(&word.name)
+            && word.text_of(self.loader.variable(&word.name)).is_none())
     }
 
     /// A key of a provider has no place in a document (PL223).

@@ -65,7 +65,10 @@ impl Check<'_> {
             let names = Operation::ALL.iter().map(|operation| operation.name());
             let hint = match name {
                 "wait" => Some(LATER.to_owned()),
-                name => spelling::did_you_mean(name, names),
+                name => spelling::did_you_mean(name, names.clone()).or_else(|| {
+                    let names: Vec<&str> = names.collect();
+                    Some(format!("the operations are: {}", names.join(", ")))
+                }),
             };
             self.findings.push(section.fault(204, "operation", text).maybe_hint(hint));
         }

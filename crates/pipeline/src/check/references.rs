@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Check, environment::unset, section::LATER, variables::Lifetimes};
+use super::{Check, section::LATER, shapes::Shape, variables::Lifetimes};
 use crate::{
     definition::Cleared,
     diagnostic::{Code, Finding},
-    expression::{LATER_ROOTS, Path, Place, ROOTS, Standing, Undecided},
+    expression::{LATER_ROOTS, Path, Place, ROOTS, Segment, Standing, Undecided},
     source::{Alignment, Extent, FileId, Node},
     spelling,
 };
@@ -34,6 +34,8 @@ pub(crate) struct Known {
     pub(super) undecided: Undecided,
     /// Files by name, each with its place.
     pub(super) pipelines: HashMap<String, (Node, String)>,
+    /// What is known of the records of steps that were checked.
+    pub(super) shapes: HashMap<String, Shape>,
 }
 
 /// A scope around the one that is checked, with the step of it that holds the inner one.
@@ -111,14 +113,15 @@ impl Check<'_> {
         }
         if standing.element {
             let fixed = FIXED_ROOTS.contains(&root);
-            return if fixed { self.rooted(path, guarded, from) } else { Vec::new() };
+            return if fixed { self.rooted(path, guarded, place, from) } else { Vec::new() };
         }
         let is_step = self.known.steps.contains_key(root);
         if place == Place::Condition && is_step {
-            return self.earlier(root, path.root_extent, from);
+            let found = self.earlier(root, path.root_extent, from);
+            return self.or_ruled_out(found, root, &path.segments, guarded, place);
         }
         if ROOTS.contains(&root) {
-            return self.rooted(path, guarded, from);
+            return self.rooted(path, guarded, place, from);
         }
         if self.known.own.iter().any(|name| name == root) {
             return Vec::new();
@@ -131,7 +134,8 @@ impl Check<'_> {
             return Vec::new();
         }
         if is_step {
-            let mut found = self.earlier(root, path.root_extent, from);
+            let found = self.earlier(root, path.root_extent, from);
+            let mut found = self.or_ruled_out(found, root, &path.segments, guarded, place);
             let note = Finding::note(Code(210), format!("a step is named as `steps.{root}`"))
                 .hint(format!("write `steps.{root}`"));
             found.push((path.root_extent, note));
@@ -149,16 +153,35 @@ impl Check<'_> {
         self.imply(root, path.root_extent)
     }
 
+    /// What was `found` of a step, else what its record rules out.
+    fn or_ruled_out(
+        &self,
+        found: Vec<(Extent, Finding)>,
+        name: &str,
+        segments: &[Segment],
+        guarded: bool,
+        place: Place,
+    ) -> Vec<(Extent, Finding)> {
+        if !found.is_empty() {
+            return found;
+        }
+        self.ruled_out(name, segments, guarded, place).into_iter().collect()
+    }
+
     fn rooted(
         &mut self,
         path: &Path,
         guarded: bool,
+        place: Place,
         from: Standpoint<'_>,
     ) -> Vec<(Extent, Finding)> {
         let field = path.segments.first().and_then(|segment| segment.field());
         let root = path.root.as_str();
         match (root, field) {
-            ("steps", Some((name, extent))) => self.earlier(name, extent, from),
+            ("steps", Some((name, extent))) => {
+                let found = self.earlier(name, extent, from);
+                self.or_ruled_out(found, name, &path.segments[1..], guarded, place)
+            }
             ("steps", None) if path.segments.iter().any(|segment| !segment.is_definite()) => {
                 Vec::new()
             }
@@ -207,7 +230,7 @@ impl Check<'_> {
                     || self.bindings.unset.contains(name)
                     || self.bindings.empty_when_missing
                     || self.loader.variable(name).is_some();
-                if fine { Vec::new() } else { vec![(extent, unset(name))] }
+                if fine { Vec::new() } else { vec![(extent, self.unset(name))] }
             }
             ("env", None) => {
                 let text = "`env` needs the name of a variable";

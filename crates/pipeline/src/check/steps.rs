@@ -12,6 +12,7 @@ use super::{
     policy::OnError,
     references::Standpoint,
     section::LATER,
+    shapes::Shape,
 };
 use crate::{
     definition::{
@@ -119,7 +120,7 @@ impl Check<'_> {
         let file = self.sources.name(self.sources.file_of(start)).to_string();
         let location = Location { file, line };
         condition_fits.then_some(())?;
-        Some(Step {
+        let step = Step {
             name: name?,
             type_name: type_name?.to_owned(),
             location: Some(location),
@@ -135,7 +136,13 @@ impl Check<'_> {
             output_to_file,
             effects: effects.or(kind.as_ref().and_then(StepKind::effects)),
             kind: kind?,
-        })
+        };
+        if let Some(shape) = Shape::of(&step)
+            && self.known.steps.get(&step.name) == Some(&place)
+        {
+            self.known.shapes.insert(step.name.clone(), shape);
+        }
+        Some(step)
     }
 
     fn step_name(&mut self, section: &Section<'_>, place: usize) -> Option<String> {
@@ -185,11 +192,11 @@ impl Check<'_> {
             self.findings.push(section.fault(209, "type", text).hint(LATER));
             return None;
         }
+        let here = STEP_TYPES.iter().filter(|variant| !variant.later);
         let hint = match variant {
             Some(_) => Some(LATER.to_owned()),
-            None => spelling::did_you_mean(found, STEP_TYPES.iter().map(|variant| variant.name)),
+            None => spelling::did_you_mean(found, here.clone().map(|variant| variant.name)),
         };
-        let here = STEP_TYPES.iter().filter(|variant| !variant.later);
         let types = here.map(|variant| variant.name).collect::<Vec<_>>().join(", ");
         let text = format!(
             "Step '{shown}' has invalid type '{}'. Supported types: {types}",

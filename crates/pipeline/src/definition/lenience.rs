@@ -43,6 +43,7 @@ const MISSING_ENV: &str = "missing_env";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leniency {
     strict: bool,
+    environment_later: bool,
     options: BTreeMap<&'static str, &'static str>,
 }
 
@@ -81,6 +82,18 @@ impl Leniency {
     #[must_use]
     pub fn strict(self) -> Self {
         Self { strict: true, ..self }
+    }
+
+    /// Variables of the environment that are not set are notes: for a document that is looked at where
+    /// it does not run. What is found valid so is no proof that a run can start here.
+    #[must_use]
+    pub fn environment_later(self) -> Self {
+        Self { environment_later: true, ..self }
+    }
+
+    /// Whether variables may be set when a run starts.
+    pub(crate) fn waits_for_environment(&self) -> bool {
+        self.environment_later
     }
 
     /// Sets one option; it is stronger than [`strict`](Self::strict).

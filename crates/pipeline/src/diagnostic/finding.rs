@@ -138,6 +138,13 @@ impl Findings {
         self.0.iter().any(|finding| finding.severity == Severity::Error)
     }
 
+    /// Forgets what is wrong with values of which nothing is known yet.
+    pub(crate) fn forgive(&mut self, unknown: &[Extent]) {
+        self.0.retain(|finding| {
+            finding.severity != Severity::Error || !unknown.contains(&finding.extent)
+        });
+    }
+
     /// Takes over what was found in a file that begins `base` bytes behind the first one.
     pub(crate) fn adopt(&mut self, found: Self, base: usize) {
         self.0.extend(found.0.into_iter().map(|mut finding| {

@@ -326,7 +326,8 @@ impl TemplateTree {
     }
 
     /// What it was read from.
-    fn written(&self) -> Value {
+    /// As the document has it.
+    pub(crate) fn written(&self) -> Value {
         match self {
             Self::Null => Value::Null,
             Self::Bool(value) => Value::Bool(*value),

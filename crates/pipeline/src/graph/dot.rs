@@ -38,10 +38,13 @@ fn boxes(out: &mut String, graph: &Graph, frame: Option<usize>, depth: usize) {
         let fill = fill.unwrap_or_default();
         let shape = format!("s{place} [label=\"{}\"{fill}];", label(node));
         if framed {
+            let title = escaped(&wording::plain(&node.path));
             line(out, format_args!("{indent}subgraph cluster_{place} {{"));
             line(
                 out,
-                format_args!("{indent}  label=\"\"; style=rounded; color=\"#777777\"; {shape}"),
+                format_args!(
+                    "{indent}  label=\"{title}\"; style=rounded; color=\"#777777\"; {shape}"
+                ),
             );
             boxes(out, graph, Some(place), depth + 1);
             line(out, format_args!("{indent}}}"));

@@ -45,7 +45,8 @@ fn boxes(out: &mut String, graph: &Graph, frame: Option<usize>, depth: usize) {
     for (place, framed) in graph.inside(frame) {
         let shape = format!("s{place}[\"{}\"]", label(&graph.nodes[place]));
         if framed {
-            line(out, format_args!("{indent}subgraph g{place}[\" \"]"));
+            let title = escaped(&wording::plain(&graph.nodes[place].path));
+            line(out, format_args!("{indent}subgraph g{place}[\"{title}\"]"));
             line(out, format_args!("{indent}  {shape}"));
             boxes(out, graph, Some(place), depth + 1);
             line(out, format_args!("{indent}end"));

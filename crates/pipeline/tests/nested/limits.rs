@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use perennial_core::run::JobState;
+use perennial_pipeline::Pipeline;
 use serde_json::json;
 
 use crate::world::{flow, run, world};
@@ -149,6 +150,32 @@ async fn a_value_that_does_not_fit_is_not_recorded() {
     let results = world(&document, json!({"part": part})).results().await;
     assert_eq!(results["n/a"].as_str().map(str::len), Some(600_000));
     assert_eq!(results["n/b"]["error"]["code"], "PL806");
+}
+
+/// C-165: the numbers of the case, at load, where all is known.
+#[test]
+fn c_165_fifteen_levels_are_too_many_for_ten_and_six_for_five() {
+    let levels = |depth: usize, config: &str| {
+        let begin = "{name: c, steps: [{name: n, type: pipeline, pipeline: ".repeat(depth - 1);
+        let end = "}]}".repeat(depth - 1);
+        let inner = "{name: c, steps: [{name: e, type: echo}]}";
+        flow(&format!("- {{name: n, type: pipeline, {config} pipeline: {begin}{inner}{end}}}"))
+    };
+    let faults = |document: &str| {
+        let checked = Pipeline::check("flow.yaml", document.as_bytes());
+        let told = checked.diagnostics.iter().filter(|found| found.code.to_string() == "PL505");
+        told.map(|found| found.message.clone()).collect::<Vec<_>>()
+    };
+    let five = "config: {max_depth: 5},";
+    let sixteen = "config: {max_depth: 16},";
+    for (depth, config, most) in [(15, "", 10), (11, "", 10), (15, five, 5), (6, five, 5)] {
+        let next = most + 1;
+        let text = format!("Maximum nesting depth ({most}) exceeded: current depth is {next}");
+        assert_eq!(faults(&levels(depth, config)), [text], "{depth} {config}");
+    }
+    for (depth, config) in [(10, ""), (5, five), (15, sixteen)] {
+        assert_eq!(faults(&levels(depth, config)), [""; 0], "{depth} {config}");
+    }
 }
 
 /// C-165: the limit that the step gives holds, also when a template gives it.

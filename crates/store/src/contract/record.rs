@@ -164,7 +164,7 @@ pub struct RunSummary {
     pub workflow: String,
     /// Where it is.
     pub state: RunState,
-    /// Jobs by now.
+    /// Jobs by now: those of the outermost steps, without what opens a scope.
     pub jobs: u64,
     /// Of those, terminal.
     pub jobs_done: u64,

@@ -22,11 +22,12 @@ pub(super) fn print(view: &CheckView, pipeline: &Pipeline) -> anyhow::Result<()>
         output::text(&format!("{}\n", yaml_text(&pipeline.resolved())))?;
     }
     if view.inputs {
-        for input in pipeline.inputs() {
-            output::line(&input_line(input))?;
-        }
-        for name in pipeline.environment() {
-            output::line(&format!("{name}  environment"))?;
+        let inputs = pipeline.inputs().iter().map(input_row);
+        let environment = pipeline.environment().iter();
+        let environment =
+            environment.map(|name| [name.clone(), "environment".to_owned(), String::new()]);
+        for line in output::columns(inputs.chain(environment)) {
+            output::line(&line)?;
         }
     }
     if view.plan {
@@ -75,17 +76,16 @@ fn planned(plan: &Plan) -> Value {
     })
 }
 
-fn input_line(input: &Input) -> String {
-    let mut line = format!("{}  {}", input.name, input.kind.name());
-    match input.default_value() {
-        Some(default) => line.push_str(&format!("  default {default}")),
-        None if input.required => line.push_str("  required"),
-        None => line.push_str("  optional"),
-    }
+fn input_row(input: &Input) -> [String; 3] {
+    let mut more = match input.default_value() {
+        Some(default) => format!("default {default}"),
+        None if input.required => "required".to_owned(),
+        None => "optional".to_owned(),
+    };
     if let Some(description) = &input.description {
-        line.push_str(&format!("  {description}"));
+        more.push_str(&format!("  {description}"));
     }
-    line
+    [input.name.clone(), input.kind.name().to_owned(), more]
 }
 
 fn job_line(place: usize, job: &PlannedJob, width: usize) -> String {

@@ -1,0 +1,142 @@
+//! Records whose fields are known at load, and paths that contradict them (YT-16).
+
+use std::collections::BTreeSet;
+
+use super::Check;
+use crate::{
+    definition::{FileOps, MissingHole, Nested, Operation, Output, Step, StepKind},
+    diagnostic::{Code, Finding},
+    expression::{Place, Segment},
+    source::Extent,
+    spelling,
+};
+
+/// Fields that the record of any step may have: those of a step that was skipped or failed, and what is added to
+/// records.
+const ANY: [&str; 12] = [
+    "success",
+    "skipped",
+    "status",
+    "reason",
+    "error",
+    "error_message",
+    "partial",
+    "degraded",
+    "warnings",
+    "output_file",
+    "result",
+    "length",
+];
+
+/// The fields of the record of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    fields: BTreeSet<String>,
+    /// Fields of `values`.
+    values: Option<BTreeSet<String>>,
+    /// What an author has set for a failure.
+    error_output: Option<String>,
+}
+
+impl Shape {
+    /// Of the record of `step`, when it is known: replies, values and children without declared outputs have any.
+    pub(super) fn of(step: &Step) -> Option<Self> {
+        let mut values = None;
+        let fields: BTreeSet<String> = match &step.kind {
+            StepKind::Echo(_) | StepKind::Chat(_) => return None,
+            StepKind::SetVariable(assign) => {
+                let names: BTreeSet<String> =
+                    assign.variables.iter().map(|(name, _)| name.clone()).collect();
+                let own = ["variables_set", "scope", "variable_count", "values"];
+                let all = own.into_iter().map(str::to_owned).chain(names.iter().cloned()).collect();
+                // A variable of this name hides them all.
+                values = (!names.contains("values")).then_some(names);
+                all
+            }
+            StepKind::FileOps(FileOps { operation, .. }) => {
+                let own = ["operation", "dry_run", "would"].into_iter();
+                own.chain(of_operation(*operation).iter().copied()).map(str::to_owned).collect()
+            }
+            StepKind::Pipeline(Nested { outputs, fallback, .. }) => {
+                if outputs.is_empty() || fallback.is_some() {
+                    return None;
+                }
+                outputs.iter().map(Output::name).map(str::to_owned).collect()
+            }
+        };
+        // `result` then has fields of its own.
+        let known = !fields.contains("result");
+        known.then(|| Self { fields, values, error_output: step.error_output.clone() })
+    }
+
+    /// The field of `segments` that no record of the step has, and those that there are instead.
+    fn missing<'s>(&self, segments: &'s [Segment]) -> Option<(&'s str, Extent, Vec<&str>)> {
+        let (first, rest) = segments.split_first()?;
+        let (name, extent) = first.field()?;
+        // It stands for the whole record, once.
+        if name == "result" {
+            let next = rest.first().and_then(Segment::field);
+            return if next.is_some_and(|(next, _)| next == "result") {
+                None
+            } else {
+                self.missing(rest)
+            };
+        }
+        if name == "values"
+            && let Some(values) = &self.values
+            && let Some((name, extent)) = rest.first().and_then(Segment::field)
+        {
+            let known = values.contains(name) || name == "length";
+            return (!known).then(|| (name, extent, values.iter().map(String::as_str).collect()));
+        }
+        let known = self.fields.contains(name)
+            || ANY.contains(&name)
+            || self.error_output.as_deref() == Some(name);
+        (!known).then(|| {
+            let all = self.fields.iter().map(String::as_str).chain(["success", "status"]);
+            (name, extent, all.collect())
+        })
+    }
+}
+
+/// Fields of the record of an operation (2.15).
+fn of_operation(operation: Operation) -> &'static [&'static str] {
+    match operation {
+        Operation::Copy | Operation::Move | Operation::StreamCopy => {
+            &["source", "destination", "method", "files", "count"]
+        }
+        Operation::Delete => &["path", "count"],
+        Operation::Validate => &["results", "count"],
+        Operation::List => &["path", "pattern", "files", "entries", "count"],
+        Operation::Convert => &["source", "destination", "format", "bytes"],
+        Operation::StreamProcess => &["source", "processed_path", "processor", "method"],
+        Operation::Write => &["path", "bytes"],
+        Operation::Read => &["path", "bytes", "content"],
+    }
+}
+
+impl Check<'_> {
+    /// Whether the record of the earlier step `name` can have what `segments` lead to. A path that says itself what
+    /// stands for a missing value is none of it, nor one whose document says so of all holes.
+    pub(super) fn ruled_out(
+        &self,
+        name: &str,
+        segments: &[Segment],
+        guarded: bool,
+        place: Place,
+    ) -> Option<(Extent, Finding)> {
+        if guarded
+            || (place == Place::Template && self.lenient.missing_hole() != MissingHole::Error)
+        {
+            return None;
+        }
+        let (field, extent, fields) = self.known.shapes.get(name)?.missing(segments)?;
+        let text = format!("the record of step `{name}` never has `{field}`");
+        let has = format!("it has {}", fields.join(", "));
+        let hint = match spelling::did_you_mean(field, fields.iter().copied()) {
+            Some(hint) => format!("{hint} {has}"),
+            None => has,
+        };
+        Some((extent, Finding::error(Code(310), text).hint(hint)))
+    }
+}
