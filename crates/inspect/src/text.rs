@@ -30,6 +30,8 @@ const MESSAGE_COLUMNS_MAX: usize = 120;
 const HEADER_COLUMNS_MAX: usize = 48;
 /// Shortest detail that still says something.
 const DETAIL_COLUMNS_MIN: usize = 16;
+/// Shortest line of what says that columns are left out.
+const HINT_COLUMNS_MIN: usize = 60;
 /// What stands between two columns.
 const GAP: &str = "  ";
 
@@ -115,7 +117,17 @@ impl Page<'_> {
             self.finding(&mut out, finding);
         }
         if !left_out.is_empty() {
-            let line = format!("not shown, for want of width: {}", left_out.join(", "));
+            let mut line = "not shown, for want of width:".to_owned();
+            let room = self.options.width.unwrap_or_default().max(HINT_COLUMNS_MIN);
+            for (place, what) in left_out.iter().enumerate() {
+                let comma = if place + 1 < left_out.len() { "," } else { "" };
+                if width(&line) + what.len() + 2 > room {
+                    self.paint().put(&mut out, Tone::Faint, &line);
+                    out.push('\n');
+                    line = "  ".to_owned();
+                }
+                line.push_str(&format!(" {what}{comma}"));
+            }
             self.paint().put(&mut out, Tone::Faint, &line);
             out.push('\n');
         }
