@@ -95,6 +95,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
 
+    traces::Traces::listen();
     harness::note_panics(args.nocapture);
     let passed: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     let conclusion = libtest_mimic::run(&args, trials(&passed));

@@ -22,7 +22,37 @@ pub(crate) struct Traces {
     spans: Arc<AtomicU64>,
 }
 
+/// Hears everything and keeps nothing.
+struct Ear;
+
+impl Subscriber for Ear {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
 impl Traces {
+    /// Makes every place that traces know that somebody listens. Without it, a place that is reached
+    /// for the first time while another test begins to collect may be told that nobody does, and
+    /// keeps to that.
+    pub(crate) fn listen() {
+        drop(tracing::subscriber::set_global_default(Ear));
+    }
+
     /// Collects what this thread traces while the guard lives.
     pub(crate) fn collect() -> (Self, DefaultGuard) {
         let traces = Self::default();
