@@ -1,0 +1,134 @@
+//! Why a workflow was not started, continued or read.
+
+use perennial_engine::RunError;
+use perennial_pipeline::{Diagnostic, InputErrors, ProviderKind, Severity};
+use perennial_store::StoreError;
+use perennial_tools::{SourceError, files::FileError};
+
+use crate::runtime::Unavailable;
+
+/// Why a start was refused before anything was recorded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Preflight {
+    /// Live calls of this kind are not possible here.
+    #[error("{why}; with `--provider-mode mock` the run needs neither key nor network")]
+    Provider {
+        /// The kind of call.
+        kind: ProviderKind,
+        /// Why not.
+        why: Unavailable,
+    },
+    /// A file that is certain to be needed is not there, or not in an allowed place (YR-73).
+    #[error("[{code}] step `{step}` needs the file `{path}`: {why}")]
+    File {
+        /// The step.
+        step: String,
+        /// The file, as the document names it.
+        path: String,
+        /// PL520 or PL609.
+        code: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Live calls need a model, and neither the step nor the configuration names one.
+    #[error("step `{step}` names no model and [providers.anthropic] model is not configured")]
+    MissingModel {
+        /// The first such step.
+        step: String,
+    },
+    /// A step lets its model use tools, and the live provider of this build offers none.
+    #[error(
+        "step `{step}` lists tools ({}), and live calls of this version offer none; remove \
+         `allowed_tools`, or run with `--provider-mode mock`",
+        tools.join(", ")
+    )]
+    Tools {
+        /// The step.
+        step: String,
+        /// The tools it lists.
+        tools: Vec<String>,
+    },
+}
+
+/// Why a workflow was not started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartPipelineError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The document has errors; all of them.
+    #[error("{}", summary(.0))]
+    Invalid(Vec<Diagnostic>),
+    /// Inputs are missing or do not fit; all of them.
+    #[error(transparent)]
+    Inputs(#[from] InputErrors),
+    /// The mocks cannot be used.
+    #[error(transparent)]
+    Mocks(#[from] perennial_tools::MockRulesError),
+    /// Providers are not ready; all reasons.
+    #[error("{}", lines(.0))]
+    Preflight(Vec<Preflight>),
+    /// A directory of the run cannot be made (PL610), or a path cannot be used.
+    #[error("error[{code}]: {0}", code = .0.code())]
+    Files(#[from] FileError),
+    /// The store cannot keep what the run needs.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The engine refused.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// Why a run was not continued. It is left as it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResumePipelineError {
+    /// Providers are not ready; all reasons.
+    #[error("{}", lines(.0))]
+    Preflight(Vec<Preflight>),
+    /// The engine refused.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// Why the definition of a run was not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DefinitionError {
+    /// The store cannot be read, or has no such run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// It is no workflow of this language, or of a later version of it.
+    #[error(transparent)]
+    Invalid(#[from] perennial_pipeline::InvalidDefinition),
+}
+
+/// Why a file of scripted replies was not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MocksFileError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// It is not YAML; all diagnostics.
+    #[error("{}", summary(.0))]
+    Malformed(Vec<Diagnostic>),
+}
+
+fn summary(diagnostics: &[Diagnostic]) -> String {
+    let errors: Vec<&Diagnostic> =
+        diagnostics.iter().filter(|found| found.severity == Severity::Error).collect();
+    match errors.first() {
+        Some(first) if errors.len() == 1 => format!("Invalid workflow: {}", first.message),
+        Some(first) => {
+            format!("Invalid workflow: {} (and {} more errors)", first.message, errors.len() - 1)
+        }
+        None => "Invalid workflow".to_owned(),
+    }
+}
+
+fn lines(refusals: &[Preflight]) -> String {
+    refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}

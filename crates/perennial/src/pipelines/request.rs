@@ -1,0 +1,209 @@
+//! What a host asks to start.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use perennial_core::run::RunId;
+use perennial_pipeline::{Leniency, Pipeline, RunDirectories};
+use perennial_tools::files::{ChosenDirectories, FileError};
+use serde_json::{Map, Value, json};
+
+use super::{Pipelines, StartPipelineError};
+use crate::runtime::ProviderMode;
+
+/// What to start.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct StartPipeline {
+    source: Source,
+    pub(super) inputs: Map<String, Value>,
+    pub(super) mode: ProviderMode,
+    pub(super) mocks: Option<Value>,
+    pub(super) run: Option<RunId>,
+    pub(super) within: Option<Duration>,
+    pub(super) leniency: Leniency,
+    chosen: ChosenDirectories,
+    fallback: ChosenDirectories,
+    allowed: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    File(PathBuf),
+    Document { name: String, bytes: Vec<u8> },
+    Checked(Box<Pipeline>),
+}
+
+impl StartPipeline {
+    /// The workflow in the file at `path`, answered by live providers.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self::of(Source::File(path.into()))
+    }
+
+    /// The workflow in `bytes`, called `name` in messages.
+    pub fn document(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        Self::of(Source::Document { name: name.into(), bytes: bytes.into() })
+    }
+
+    /// What [`Pipelines::check`] has read and found valid: its files are not read again, so that what
+    /// starts is what was checked, whatever has become of them.
+    pub fn checked(pipeline: Pipeline) -> Self {
+        Self::of(Source::Checked(Box::new(pipeline)))
+    }
+
+    /// `step` alone, written as in a document; what it needs are inputs. Texts of inputs are values, and no
+    /// templates.
+    pub fn step(step: &Value) -> Self {
+        let workflow = json!({"name": "step", "language": 1, "steps": [step]});
+        Self::document("step", json!({ "workflow": workflow }).to_string())
+    }
+
+    fn of(source: Source) -> Self {
+        Self {
+            source,
+            inputs: Map::new(),
+            mode: ProviderMode::Live,
+            mocks: None,
+            run: None,
+            within: None,
+            leniency: Leniency::as_written(),
+            chosen: ChosenDirectories::default(),
+            fallback: ChosenDirectories::default(),
+            allowed: Vec::new(),
+        }
+    }
+
+    /// Sets one input.
+    pub fn input(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.inputs.insert(name.into(), value.into());
+        self
+    }
+
+    /// Sets who answers. Nothing falls back to mocks by itself.
+    pub fn mode(mut self, mode: ProviderMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Sets scripted replies for [`ProviderMode::Mock`]; kept with the run.
+    ///
+    /// `replies` answers by the name of a step, its path or words of the prompt; `""` answers the rest.
+    /// A list gives one reply for each call. A reply is a text, or a map with `text` or `json`, or
+    /// `error`, and with `delay_ms` and `cost_usd`; `rules` say more exactly whom they answer.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, StartPipeline};
+    /// # use serde_json::json;
+    /// let start = StartPipeline::file("flows/review.yaml").mode(ProviderMode::Mock).mocks(json!({
+    ///     "replies": {
+    ///         "summary": "Short and friendly.",
+    ///         "score": { "json": { "score": 8 } },
+    ///         "draft": [
+    ///             { "error": { "class": "rate_limited", "message": "slow down" } },
+    ///             "the second call succeeds",
+    ///         ],
+    ///     },
+    ///     "rules": [{ "contains": "translate", "reply": { "text": "übersetzt", "delay_ms": 50 } }],
+    /// }));
+    /// # drop(start);
+    /// ```
+    pub fn mocks(mut self, rules: Value) -> Self {
+        self.mocks = Some(rules);
+        self
+    }
+
+    /// Sets the run's id. Starting twice with one id is one run.
+    pub fn run_id(mut self, run: RunId) -> Self {
+        self.run = Some(run);
+        self
+    }
+
+    /// Sets what is stronger than the leniency of the document.
+    pub fn lenient(mut self, leniency: Leniency) -> Self {
+        self.leniency = leniency;
+        self
+    }
+
+    /// Sets where relative paths of the run start. The default is the working directory of the process.
+    pub fn project_root(mut self, path: impl Into<PathBuf>) -> Self {
+        self.chosen.project_root = Some(path.into());
+        self
+    }
+
+    /// Sets where steps work on files, over what the document says. The default is `workspace`.
+    pub fn workspace_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.chosen.workspace = Some(path.into());
+        self
+    }
+
+    /// Sets where steps leave files, over what the document says. The default is `outputs`.
+    pub fn output_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.chosen.outputs = Some(path.into());
+        self
+    }
+
+    /// Sets where exports go, over what the document says. The default is `checkpoints`.
+    pub fn checkpoint_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.chosen.checkpoints = Some(path.into());
+        self
+    }
+
+    /// Allows steps to read and write below `path` as well.
+    pub fn allow_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.allowed.push(path.into());
+        self
+    }
+
+    /// Sets directories that hold where neither an option nor the document speaks: those of an environment.
+    pub fn fallback_directories(mut self, fallback: ChosenDirectories) -> Self {
+        self.fallback = fallback;
+        self
+    }
+
+    /// What is to run, read and checked where that is not done yet.
+    pub(super) fn pipeline(&self) -> Result<Pipeline, StartPipelineError> {
+        let checked = match &self.source {
+            Source::File(path) => Pipelines::check_with(path, &self.leniency)?,
+            Source::Document { name, bytes } => Pipeline::check_with(name, bytes, &self.leniency),
+            Source::Checked(pipeline) => return Ok(Pipeline::clone(pipeline)),
+        };
+        checked.pipeline.ok_or(StartPipelineError::Invalid(checked.diagnostics))
+    }
+
+    /// The directories of a run of `pipeline`: option over document over fallback over default (YF-48). None when
+    /// nobody names one and no step has to do with files.
+    pub(super) fn directories(
+        &self,
+        pipeline: &Pipeline,
+    ) -> Result<Option<RunDirectories>, FileError> {
+        let asked = self.chosen != ChosenDirectories::default() || !self.allowed.is_empty();
+        if !asked && !pipeline.uses_directories() {
+            return Ok(None);
+        }
+        let here = Path::new(".");
+        let cwd = std::path::absolute(here)
+            .map_err(|source| FileError::Directory { path: here.to_owned(), source })?;
+        let chosen = self.chosen.clone().over(pipeline.directories()).over(self.fallback.clone());
+        let directories = chosen.resolve(&cwd);
+        let documents = match &self.source {
+            Source::File(_) | Source::Checked(_) => {
+                let folders = pipeline.documents().into_iter().map(|file| Path::new(file).parent());
+                let folders: BTreeSet<PathBuf> =
+                    folders.flatten().map(|folder| cwd.join(folder)).collect();
+                folders.into_iter().collect()
+            }
+            Source::Document { .. } => Vec::new(),
+        };
+        let allowed = self.allowed.iter().map(|path| cwd.join(path)).collect();
+        Ok(Some(RunDirectories { directories, documents, allowed }))
+    }
+
+    /// Sets how long the run may take; the default is what the document says, else 24 hours.
+    pub fn within(mut self, within: Duration) -> Self {
+        self.within = Some(within);
+        self
+    }
+}
