@@ -1,0 +1,215 @@
+//! What documents and hosts set for a run: leniency, retries, inputs, models, the environment.
+
+use super::*;
+
+/// C-69, YF-37: what stands for a hole without a value.
+#[tokio::test]
+async fn c_69_holes_without_a_value_are_what_the_document_says() {
+    let value = "{{steps.no.x}}|{{global_vars.no}}|{{inputs.no}}|{{ state.no }}|{{ plain }}|{{ f(1) }}|{{ }}|{{a.no}}";
+    for (lenient, expected) in [
+        ("missing_templates: empty, unknown_functions: literal", "|||||{{ f(1) }}|"),
+        (
+            "missing_templates: literal, unknown_functions: literal",
+            "{{steps.no.x}}|{{global_vars.no}}|{{inputs.no}}|{{ state.no }}|{{ plain }}|{{ f(1) }}|{{ }}|{{a.no}}",
+        ),
+        (
+            "missing_templates: legacy, unknown_functions: literal",
+            "{{steps.no.x}}|{{global_vars.no}}|{{inputs.no}}|||{{ f(1) }}|{{ }}|",
+        ),
+    ] {
+        let value =
+            if lenient.contains("empty") { value.replace("|{{ }}", "") } else { value.into() };
+        let document = format!(
+            "workflow:\n  name: x\n  lenient: {{{lenient}}}\n  steps:\n    - {{name: a, type: echo, value: {{}}}}\n    - {{name: b, type: echo, value: \"{value}\"}}\n"
+        );
+        let results = world(&document, json!({})).results().await;
+        assert_eq!(results["b"], expected, "{lenient}");
+    }
+}
+
+#[test]
+fn retries_are_those_of_the_step_or_of_the_workflow() {
+    let document = "\
+workflow:
+  name: x
+  retry_on_failure: true
+  retry_attempts: 5
+  max_execution_time: 2h
+  steps:
+    - {name: a, type: claude, prompt: x}
+    - {name: b, type: echo}
+    - {name: c, type: echo, max_retries: 0}
+    - {name: d, type: echo, max_attempts: 3, retry_on: [io]}
+    - {name: e, type: echo, retry: {max_retries: 1, jitter: 0.5, backoff: linear, base_delay_ms: 7}}
+";
+    assert_eq!(pipeline(document).within().unwrap().as_secs(), 7_200);
+    let world = world(document, json!({}));
+    let mut done = Vec::new();
+    let mut plans = Vec::new();
+    while let Next::Jobs(mut next) = world.workflow.next(&done) {
+        let plan = next.remove(0);
+        done.push(DoneJob { key: plan.key.clone(), state: JobState::Skipped, result: Value::Null });
+        plans.push(serde_json::to_value(plan.retry).unwrap());
+    }
+    let own = |max_attempts: u32| json!({"max_attempts": max_attempts, "base_ms": 1_000, "cap_ms": 60_000, "jitter_percent": 0});
+    let mut only_io = own(3);
+    only_io["only"] = json!(["io"]);
+    let linear = json!({"max_attempts": 2, "base_ms": 7, "cap_ms": 60_000, "growth": "linear", "jitter_percent": 50});
+    let calls = json!({"max_attempts": 6, "base_ms": 500, "cap_ms": 30_000});
+    assert_eq!(plans, [calls, own(6), own(1), only_io, linear]);
+}
+
+#[tokio::test]
+async fn a_final_failure_can_count_as_skipped_and_can_name_its_message() {
+    let document = "\
+workflow:
+  name: x
+  steps:
+    - {name: a, type: echo, fail: true, error_message: broke, on_error: skip}
+    - {name: b, type: echo, fail: true, error_message: broke, on_error: continue, error_output: why}
+    - {name: c, type: echo, value: \"{{ steps.a.reason }} {{ steps.b.why }}\"}
+";
+    let results = world(document, json!({})).results().await;
+    assert_eq!(
+        results["a"],
+        json!({"success": true, "skipped": true, "status": "skipped", "reason": "broke"})
+    );
+    assert_eq!(
+        (&results["b"]["status"], &results["b"]["why"]),
+        (&json!("failed"), &json!("broke"))
+    );
+    assert_eq!(results["c"], "broke broke");
+}
+
+#[test]
+fn inputs_satisfy_their_schema_or_all_violations_are_told() {
+    let pipeline = pipeline(
+        "\
+workflow:
+  name: x
+  input: {count: 3}
+  input_schema:
+    type: object
+    required: [who]
+    properties:
+      who: {type: string, format: email}
+      count: {type: integer, maximum: 2}
+      deep: {items: {type: string}}
+  steps: [{name: a, type: echo}]
+",
+    );
+    let errors = |given: Value| {
+        let errors = pipeline.bind_inputs(given.as_object().unwrap()).unwrap_err();
+        errors.lines().iter().map(|(code, line)| format!("{code} {line}")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        errors(json!({"who": "nobody", "deep": ["a", 1]})),
+        [
+            "PL510 input `count`: 3 is greater than the maximum of 2",
+            "PL510 input `deep.1`: 1 is not of type \"string\"",
+            "PL510 input `who`: \"nobody\" is not a \"email\"",
+        ]
+    );
+    assert_eq!(
+        errors(json!({"count": 1})),
+        ["PL510 input `(root)`: \"who\" is a required property"]
+    );
+    let given = json!({"who": "a@b.example", "count": 1});
+    assert_eq!(pipeline.bind_inputs(given.as_object().unwrap()), Ok(given));
+}
+
+/// YS-7: the fallback is one further call, journaled as its own; what options report is recorded.
+#[tokio::test]
+async fn a_model_that_is_not_available_is_stood_in_for_once() {
+    let document = "\
+workflow:
+  name: x
+  defaults: {claude_fallback_model: haiku}
+  steps:
+    - name: a
+      type: claude
+      prompt: say hi
+      claude_options:
+        model: busy
+        system_prompt: be kind
+        append_system_prompt: and brief
+        allowed_tools: [Read]
+        disallowed_tools: [Bash]
+        verbose: true
+        telemetry_enabled: true
+        cost_tracking: true
+    - {name: b, type: claude, prompt: say ho, claude_options: {model: busy, fallback_model: busy}, on_error: continue}
+";
+    let world = world(document, json!({}));
+    let results = world.results().await;
+    let a = &results["a"];
+    assert_eq!((&a["text"], &a["success"]), (&json!("hi"), &json!(true)));
+    assert!(a["call_id"].as_str().unwrap().starts_with("2/"), "{a}");
+    assert!(a["warnings"][0].as_str().unwrap().contains("`claude-haiku-9` was asked"), "{a}");
+    assert_eq!(a["telemetry"], json!({"num_turns": 1, "tokens_used": 5}));
+    assert_eq!(a["cost_tracking"]["total_cost_usd"], 0.0015);
+    assert!(a["debug_info"]["options_applied"].as_array().unwrap().contains(&json!("model")));
+    assert_eq!(results["b"]["error"]["class"], "overloaded");
+    let requests = world.parrot.requests.lock().unwrap();
+    let models: Vec<&str> = requests.iter().map(|(request, _)| request.model.as_str()).collect();
+    assert_eq!(models, ["busy", "claude-haiku-9", "busy"]);
+    let request = &requests[1].0;
+    assert_eq!(request.system, "be kind\nand brief");
+    assert_eq!(
+        (&request.tools.allowed[0], &request.tools.disallowed[0]),
+        (&"Read".into(), &"Bash".into())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn variables_of_the_environment_are_bound_when_a_run_begins() {
+    let document = "\
+workflow:
+  name: review
+  metadata: {team: \"${TEAM:-core}\"}
+  variables: {limit: \"${LIMIT}\", literal: \"$${LIMIT}\"}
+  steps:
+    - {name: typed, type: echo, value: \"${LIMIT}\"}
+    - {name: text, type: echo, value: \"at most ${LIMIT} in ${REGION:-eu}: {{ env.SLY }}\"}
+    - {name: sum, type: echo, value: \"{{ state.limit + env.LIMIT }}\", condition: \"${LIMIT} == 7 and '${SLY}' contains 'run_id'\"}
+    - {name: facts, type: echo, value: \"{{ workflow.metadata.team }} {{ state.literal }}\"}
+    - {name: sly, type: echo, value: \"${SLY}\"}
+    - {name: ask, type: claude, prompt: [{type: static, raw: true, content: \"{{ no }} ${LIMIT}\"}]}
+";
+    let sources = MemorySources::new().set("LIMIT", "7").set("SLY", "{{ run_id }} ${LIMIT}");
+    let world = world_in(document, json!({}), &sources);
+    let results = world.results().await;
+    assert_eq!(results["typed"], 7, "YF-41");
+    assert_eq!(results["text"], "at most 7 in eu: {{ run_id }} ${LIMIT}", "YF-43, YT-32");
+    assert_eq!(results["sum"], 14);
+    assert_eq!(results["facts"], "core ${LIMIT}", "YF-40");
+    assert_eq!(results["sly"], "{{ run_id }} ${LIMIT}");
+    assert_eq!(world.prompts(), ["{{ no }} 7"]);
+    let definition = String::from_utf8_lossy(&world.workflow.definition().bytes).into_owned();
+    assert!(definition.contains("${LIMIT}"), "names, not values: {definition}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_is_in_nothing_that_is_recorded() {
+    const SECRET: &str = "correct-horse-battery";
+    let document = "\
+workflow:
+  name: review
+  variables: {key: \"${API_KEY}\"}
+  steps:
+    - {name: said, type: echo, value: \"key ${API_KEY}\"}
+    - {name: kept, type: set_variable, variables: {again: \"{{ state.key }}\"}}
+    - {name: ask, type: claude, prompt: [{type: static, content: \"use {{ env.API_KEY }}\"}]}
+    - {name: skipped, type: echo, condition: \"'${API_KEY}' == 'x'\"}
+    - {name: fail, type: echo, fail: true, error_message: \"bad ${API_KEY}\"}
+";
+    let world = world_in(document, json!({}), &MemorySources::new().set("API_KEY", SECRET));
+    let done = world.run().await;
+    assert_eq!(world.prompts(), [format!("use {SECRET}")], "the model gets it");
+    let records = format!("{done:?}");
+    assert!(records.contains("key [redacted]"), "{records}");
+    let definition = String::from_utf8_lossy(&world.workflow.definition().bytes).into_owned();
+    for kept in [records, definition, world.recorded.to_string(), format!("{:?}", world.journal)] {
+        assert!(!kept.contains(SECRET), "{kept}");
+    }
+}
