@@ -68,6 +68,7 @@ pub use life::StopToken;
 pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleSource, LifecycleStream, Offender};
 pub use names::{Name, Names};
 pub use node::{ChildInfo, ChildStatus, Counts, DETAILS_WITHIN, Tree};
+pub use panics::{Contained, contain};
 pub use process::{Monitor, ProcessRef, StopError, callers, current_process};
 pub use root::{Root, ShutdownReport};
 pub use supervisor::{ChildStart, RequestError, Supervisor, SupervisorSpec};
