@@ -73,6 +73,7 @@ pub(crate) fn of_store(error: &StoreError) -> i32 {
         | StoreError::StaleAttempt { .. }
         | StoreError::InvalidState(_)
         | StoreError::Busy
+        | StoreError::Closed
         | StoreError::Full(_)
         | StoreError::Unavailable(_)
         | StoreError::Corrupt { .. }
@@ -93,6 +94,7 @@ pub(crate) fn of_run_error(error: &RunError) -> i32 {
         | RunError::NotRunnable(_)
         | RunError::OwnedElsewhere { .. }
         | RunError::ShuttingDown
+        | RunError::ShutDown { .. }
         | _ => RUN_FAILED,
     }
 }

@@ -117,8 +117,7 @@ async fn look_on(
     stop: StopToken,
 ) -> Result<(), StoreError> {
     let Some(mut observer) = workflow.clone().observer() else { return Ok(()) };
-    let mut feed =
-        services.hub.watch(services.store.clone(), services.parked.clone(), run.clone(), 1);
+    let mut feed = services.watch(run, 1);
     loop {
         let mut events = feed.rest().await?;
         let stopped = stop.is_stopped();

@@ -6,16 +6,16 @@ use perennial_core::{
     Digest,
     run::{InvalidRunId, RunId, RunState},
 };
-use perennial_store::{Created, NewRun, RunSummary, RunView, StoreError};
+use perennial_store::{Created, NewRun, NewTimer, RunSummary, RunView, StoreError};
 use perennial_supervision::CallError;
 use serde_json::Value;
 
 use crate::{
-    EventFeed, NotRunnable, Services, WaitsFor, WarningFeed, Workflow,
+    DrainReport, EventFeed, NotRunnable, RunFate, Services, WaitsFor, WarningFeed, Workflow,
     monitor::Monitoring,
     patience::{STORE_WITHIN, patiently},
     performance::{Performance, Thresholds},
-    run::{Message, Request},
+    run::{Message, Request, owner},
     scheduler::Scheduler,
 };
 
@@ -87,9 +87,37 @@ pub enum RunError {
     /// Nothing is started during a shutdown.
     #[error("the runtime is shutting down")]
     ShuttingDown,
+    /// The runtime has shut down: nothing happens to the run here any more, and its store is closed.
+    #[error("the runtime has shut down; {}", left(.run, *.fate))]
+    ShutDown {
+        /// The run.
+        run: RunId,
+        /// What the shutdown made of it, as far as it is known: a run that had ended before is not in its
+        /// report.
+        fate: Option<RunFate>,
+    },
 }
 
-/// One run.
+impl RunError {
+    /// The runtime has shut down, with `report`.
+    pub(crate) fn shut_down(run: &RunId, report: Option<&DrainReport>) -> Self {
+        let fate = report.and_then(|report| report.runs.iter().find(|of| of.run == *run));
+        Self::ShutDown { run: run.clone(), fate: fate.map(|of| of.fate) }
+    }
+}
+
+fn left(run: &RunId, fate: Option<RunFate>) -> String {
+    match fate {
+        Some(RunFate::Released) => format!("run {run} is unfinished and can be resumed"),
+        Some(RunFate::Finished) => format!("run {run} ended during it, as its store tells"),
+        Some(RunFate::Unknown) | None => {
+            format!("run {run} is as its store tells, and can be resumed unless it has ended")
+        }
+    }
+}
+
+/// One run. A handle outlives the runtime: after its [shutdown](RunError::ShutDown) nothing waits, and whatever
+/// needs the closed store is refused.
 #[derive(Clone, Debug)]
 pub struct RunHandle {
     runs: Runs,
@@ -133,7 +161,7 @@ impl Runs {
         };
         let node = self.services.node().await?;
         let definition = start.workflow.definition();
-        let now = self.services.store.now();
+        let deadline = self.services.store.now().after(start.within.unwrap_or(RUN_WITHIN));
         let create = || {
             self.services.store.create_run(NewRun {
                 run: run.clone(),
@@ -143,10 +171,15 @@ impl Runs {
                 input_digest: Digest::of_json(&start.settings),
                 settings: start.settings.clone(),
                 owner: node.clone(),
-                deadline: Some(now.after(start.within.unwrap_or(RUN_WITHIN))),
+                deadline: Some(deadline),
                 stages: vec![start.workflow.stage().to_owned()],
                 jobs: Vec::new(),
-                timers: Vec::new(),
+                // So that it is looked at in time.
+                timers: vec![NewTimer {
+                    owner: owner(&run),
+                    name: "deadline".to_owned(),
+                    at: deadline,
+                }],
             })
         };
         match patiently(STORE_WITHIN, create).await? {
@@ -224,7 +257,14 @@ impl Runs {
     }
 
     async fn view(&self, run: &RunId) -> Result<RunView, RunError> {
-        Ok(patiently(STORE_WITHIN, || self.services.store.run(run)).await?)
+        match patiently(STORE_WITHIN, || self.services.store.run(run)).await {
+            Err(StoreError::Closed) => Err(self.shut_down(run)),
+            read => Ok(read?),
+        }
+    }
+
+    fn shut_down(&self, run: &RunId) -> RunError {
+        RunError::shut_down(run, self.services.drained.borrow().as_ref())
     }
 }
 
@@ -262,15 +302,15 @@ impl RunHandle {
 
     /// Its events from `from` on (1 is the first), as they are committed.
     pub fn events(&self, from: u64) -> EventFeed {
-        let services = &self.runs.services;
-        services.hub.watch(services.store.clone(), services.parked.clone(), self.run.clone(), from)
+        self.runs.services.watch(&self.run, from)
     }
 
     /// Waits until it has ended. The store is asked, so this works whoever runs it.
     ///
     /// # Errors
     ///
-    /// When the store cannot be read.
+    /// When the store cannot be read. [`RunError::ShutDown`] when the runtime shuts down before: the run is
+    /// unfinished then, and can be resumed.
     ///
     /// # Cancel safety
     ///
@@ -280,8 +320,14 @@ impl RunHandle {
         let mut events = self.events(view.run.next_seq);
         while !view.run.state.is_terminal() {
             // Whatever happened, the store says whether it was the end.
-            if events.next().await?.kind == "run_closed" {
-                view = self.view().await?;
+            match events.next().await {
+                Ok(event) if event.kind == "run_closed" => view = self.view().await?,
+                Ok(_) => (),
+                // It had not ended, and nothing that came after says so.
+                Err(RunError::ShutDown { run, fate: None }) => {
+                    return Err(RunError::ShutDown { run, fate: Some(RunFate::Released) });
+                }
+                Err(error) => return Err(error),
             }
         }
         let (run, state) = (self.run.clone(), view.run.state);
@@ -336,6 +382,9 @@ impl RunHandle {
             Request::Pause => Message::Pause { pause: true, reply },
             Request::Unpause => Message::Pause { pause: false, reply },
         };
+        if self.runs.services.hub.is_over() {
+            return Err(self.runs.shut_down(&self.run));
+        }
         // One that waits for a place has no actor; it may get one just before it is asked for.
         let aside = match self.runs.services.waiting.of(&self.run) {
             Some(_) => self.runs.scheduler.aside(&self.run, request).await?,

@@ -77,9 +77,9 @@ pub mod records {
         performance::{Performance, StepDetail, Thresholds, Warning, WarningKind},
     };
     pub use perennial_pipeline::{
-        BuiltPrompt, FILE_BYTES_MAX, FunctionEntry, Graph, Input, InputErrors, KeyEntry,
+        BuiltPrompt, FILE_BYTES_MAX, FunctionEntry, Graph, Input, InputErrors, InputType, KeyEntry,
         MemorySources, PartText, Pipeline, Plan, PlannedJob, SourceFile, SourceLoader,
-        StepExplanation, StepState, StepTypeEntry, functions, render, report_json, schema,
+        StepExplanation, StepState, StepTypeEntry, functions, nearest, render, report_json, schema,
         step_types, yaml_text,
     };
     pub use perennial_store::{

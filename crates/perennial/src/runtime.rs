@@ -39,6 +39,7 @@ use crate::Pipelines;
 pub struct Runtime {
     root: Root,
     info: RuntimeInfo,
+    store: Arc<dyn perennial_store::Store>,
     services: Services,
     runs: Runs,
     pipelines: Pipelines,
@@ -234,10 +235,24 @@ impl Runtime {
 
     /// Stops in order: nothing is claimed any more, attempts under way get their time to end, what
     /// does not end is given back to the store, then the tree stops from last child to first.
+    ///
+    /// Handles may outlive it and hold nothing back: the file of the store is unlocked at the end, unless a
+    /// thread of the store could not be stopped, which [`ShutdownSummary::tree`] says. Whoever
+    /// waits for a run or its events is answered with [`RunError::ShutDown`](perennial_engine::RunError::ShutDown),
+    /// behind the last event.
     pub async fn shutdown(self) -> ShutdownSummary {
         self.services.announce_shutdown();
         let tree = self.root.shutdown().await;
+        self.store.close();
+        self.services.announce_end();
         ShutdownSummary { drain: self.services.drain_report(), tree }
+    }
+}
+
+impl Drop for Runtime {
+    /// Whoever waits for what would have come is told; the store stays open for what is still stopping.
+    fn drop(&mut self) {
+        self.services.announce_end();
     }
 }
 

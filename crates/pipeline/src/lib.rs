@@ -138,3 +138,4 @@ pub use run::{
 pub use source::{
     FILE_BYTES_MAX, MemorySources, Position, SourceFault, SourceFile, SourceLoader, Span,
 };
+pub use spelling::nearest;

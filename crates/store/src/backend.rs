@@ -33,6 +33,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// See [`Store::now`].
     fn now(&self) -> Timestamp;
+
+    /// See [`Store::close`].
+    fn close(&self);
 }
 
 impl<B: Backend> Store for B {
@@ -42,6 +45,10 @@ impl<B: Backend> Store for B {
 
     fn now(&self) -> Timestamp {
         Backend::now(self)
+    }
+
+    fn close(&self) {
+        Backend::close(self);
     }
 
     fn register_node<'a>(&'a self, name: &'a str) -> Operation<'a, Registered> {

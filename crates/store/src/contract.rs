@@ -36,6 +36,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The store's clock (STO-7).
     fn now(&self) -> Timestamp;
 
+    /// Lets go of what the store holds outside of this process, its lock: to be called when nothing works on it
+    /// any more. What waits for an answer, and every later operation, is answered with
+    /// [`StoreError::Closed`]; a store that holds nothing outside stays readable. What still runs on it
+    /// keeps the lock until it ends.
+    fn close(&self);
+
     /// Registers a new incarnation of the node `name` and ends its earlier ones, whose death the
     /// store's lock proves (SQLite, memory).
     fn register_node<'a>(&'a self, name: &'a str) -> Operation<'a, Registered>;
@@ -46,7 +52,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Gives the jobs of dead incarnations back: Ready, `crashes + 1`, the attempt Expired with its
     /// `uncertain` mark (DUR-26). At most `limit` jobs of run `run`, or of any run.
     ///
-    /// A job that has no attempt left under `max_attempts` of its row stays leased and is returned
+    /// A job that has died with its process three times in a row stays leased and is returned
     /// with [`Rescued::exhausted`]: its end is a decision (STO-17).
     fn rescue<'a>(&'a self, run: Option<&'a RunId>, limit: u32) -> Operation<'a, Vec<Rescued>>;
 

@@ -233,7 +233,7 @@ impl Builder {
         let root = Root::start(tree, clock, self.options).await?;
         // Set once: this is the only start of this tree.
         drop(published.set(root.tree().lifecycle_source()));
-        let parts = Parts { store, runs: runs.clone(), providers };
+        let parts = Parts { store: store.clone(), runs: runs.clone(), providers };
         Ok(Runtime {
             root,
             info: RuntimeInfo {
@@ -243,6 +243,7 @@ impl Builder {
                 instance: ulid::Ulid::generate().to_string(),
                 store: store_url,
             },
+            store,
             services,
             runs,
             pipelines: Pipelines::new(parts),
