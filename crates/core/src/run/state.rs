@@ -294,16 +294,12 @@ impl JobState {
 }
 
 impl AttemptEnd {
-    /// Whether the attempt counts against the budget (SM-30).
+    /// Whether the attempt counts against the budget (SM-30). The death of its process does not: it is no failure of
+    /// the step, and has a count of its own.
     pub fn uses_budget(self) -> bool {
         match self {
-            Self::Succeeded
-            | Self::Partial
-            | Self::Skipped
-            | Self::Error
-            | Self::TimedOut
-            | Self::Expired => true,
-            Self::Released | Self::Cancelled => false,
+            Self::Succeeded | Self::Partial | Self::Skipped | Self::Error | Self::TimedOut => true,
+            Self::Expired | Self::Released | Self::Cancelled => false,
         }
     }
 }

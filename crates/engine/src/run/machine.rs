@@ -387,16 +387,13 @@ fn last_failure(attempts: &[AttemptRecord], job: i64) -> Option<(Timestamp, Last
     Some((last.ended_at?, LastFailure::new(last.class?, code, message)))
 }
 
-/// Deaths of its process that a job survives less one, whatever its retry policy (SM-31).
-const CRASHES_MAX: u32 = 3;
-
 fn new_job(stage: &str, plan: JobPlan, claim_for: Option<NodeRef>) -> NewJob {
     let within = u64::try_from(plan.attempt_within.as_millis()).unwrap_or(u64::MAX);
     NewJob {
         stage: stage.to_owned(),
         key: plan.key,
-        // The retry policy counts failures; a death of the process is no failure of the step.
-        max_attempts: plan.retry.max_attempts.max(CRASHES_MAX),
+        // Failures only; deaths of the process are counted apart (SM-31).
+        max_attempts: plan.retry.max_attempts,
         input: json!({ "retry": plan.retry, "attempt_within_ms": within }),
         claim_for,
     }

@@ -97,7 +97,7 @@ impl Draft {
             }
             Ending::Lost => {
                 report.end = AttemptEnd::Expired;
-                let message = "its process died with it, and no attempt is left";
+                let message = "its process died with it three times: it is not tried again";
                 Some(Failure::new(FailureClass::Lost, "PL699", message))
             }
         };
