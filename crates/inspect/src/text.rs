@@ -315,6 +315,7 @@ impl Page<'_> {
             // Whole: a command that was cut would be another one.
             out.push_str("   try:  perennial ");
             out.push_str(&neutral(command));
+            out.push_str(when(command));
             out.push('\n');
         }
     }
@@ -325,5 +326,15 @@ impl Page<'_> {
 
     fn count(&self, n: u64) -> String {
         if self.options.stable { COUNT.to_owned() } else { n.to_string() }
+    }
+}
+/// What a command needs that its reader may not have: a dump that is kept, or a store that nobody holds.
+fn when(command: &str) -> &'static str {
+    if command.starts_with("tree --dump FILE ") {
+        "  (FILE: this tree, saved as JSON)"
+    } else if command.contains(" --store ") {
+        "  (once the process that holds the store has ended)"
+    } else {
+        ""
     }
 }

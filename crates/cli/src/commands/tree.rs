@@ -72,7 +72,8 @@ pub(super) fn with_findings(
     let mut tree = diagnosed(tree, earlier, &thresholds());
     let source = source.filter(|path| *path != Path::new("-"));
     for finding in &mut tree.findings {
-        let Some(rest) = finding.command.as_deref().and_then(|it| it.strip_prefix("tree --match"))
+        let Some(rest) =
+            finding.command.as_deref().and_then(|it| it.strip_prefix("tree --dump FILE --match"))
         else {
             continue;
         };
