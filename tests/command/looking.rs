@@ -90,7 +90,8 @@ fn the_words_of_the_language_are_listed() {
     let keys = echo["keys"].as_array().unwrap().iter().map(|key| key["key"].as_str().unwrap());
     assert!(keys.clone().any(|key| key == "delay_ms"), "{echo}");
     assert!(keys.clone().any(|key| key == "condition"), "{echo}");
-    let said = world.expect(12, &["steps", "ecko"]).stderr;
+    let said = world.expect(2, &["steps", "ecko"]).stderr;
+    assert!(said.contains("help: perennial steps echo"), "{said}");
     assert!(said.contains("no step type `ecko`; there are: claude, "), "{said}");
     assert_eq!(types.matches("not in this version").count(), 1, "{types}");
     assert!(!said.contains(last.rsplit(' ').next().unwrap()), "{said}");

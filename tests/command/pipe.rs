@@ -57,7 +57,7 @@ fn a_broken_pipe_ends_every_verb_quietly() {
 }
 
 #[test]
-fn a_run_whose_reader_has_left_ends_quietly_and_can_be_finished() {
+fn a_run_whose_reader_has_left_goes_on_to_its_end_and_says_by_its_code_how_it_ended() {
     let world = World::with_hello();
     for (id, more) in [("text", "--tree"), ("json", "--json")] {
         let args = ["run", HELLO, "--provider-mode", "mock", "--run-id", id, more];
@@ -65,8 +65,36 @@ fn a_run_whose_reader_has_left_ends_quietly_and_can_be_finished() {
         assert_eq!(code, Some(0), "{said}");
         assert!(!said.contains("error") && !said.contains("panicked"), "{said}");
     }
-    world.expect(0, &["resume", "--all"]);
     for id in ["text", "json"] {
+        assert_eq!(world.shown(id)["state"], "succeeded");
+    }
+    world.flow("fails.yaml", "{name: f, type: echo, fail: true}");
+    for more in ["--quiet", "--json"] {
+        let (code, said) = unread(&world, &["run", "fails.yaml", "--provider-mode", "mock", more]);
+        assert_eq!(code, Some(1), "{said}");
+    }
+}
+
+/// What could not be written is said with the command that shows it, and the run has ended.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_stdout_does_not_stop_a_run() {
+    let world = World::with_hello();
+    for (id, more) in [("text", "--tree"), ("json", "--json")] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut child = Command::new(binary())
+            .args(["run", HELLO, "--provider-mode", "mock", "--run-id", id, more])
+            .current_dir(world.path(""))
+            .stdin(Stdio::null())
+            .stdout(full)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+        assert!(said.contains("stdout cannot be written: No space left"), "{said}");
+        assert!(said.contains(&format!("help: perennial show {id}")), "{said}");
         assert_eq!(world.shown(id)["state"], "succeeded");
     }
 }

@@ -171,10 +171,10 @@ workflow:
     assert_eq!(said.matches("error").count(), 1, "{said}");
     let words = [
         "error[PL509]: required inputs missing: extra",
-        "error[PL510]: input `city`: expected string, got integer",
         "error[PL510]: input `count`: expected integer, got string",
     ];
-    run_mock(&world, 2, "inputs.yaml", &["city=5", "count=many"], &words);
+    let said = run_mock(&world, 2, "inputs.yaml", &["city=5", "count=many"], &words);
+    assert!(!said.contains("`city`"), "a text may look like a number: {said}");
     let given = ["city=Bern", "--input", "COUNT=2", "extra=@inputs.yaml"];
     let output = world.expect(0, &[&["run", "inputs.yaml"], &MOCK[..], &given].concat());
     assert!(output.stdout.starts_with("s: Bern 2 workflow: name: inputs"), "{}", output.stdout);

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use perennial::{
-    PipelineOutcome, PipelineRunHandle,
+    PipelineOutcome, PipelineRunHandle, RunState,
     records::{AttemptEnd, EventRecord, JobState, RunError, RunView},
 };
 use serde_json::{Value, json};
@@ -30,6 +30,7 @@ pub(super) async fn follow(
     prefix: &str,
 ) -> anyhow::Result<Result<PipelineOutcome, RunError>> {
     let mut feed = run.events_from(from);
+    let mut heard = Heard::All;
     loop {
         let event = match feed.next().await {
             Ok(event) => event,
@@ -37,7 +38,8 @@ pub(super) async fn follow(
         };
         let closed = event.kind == "run_closed";
         if shown.json {
-            output::json(&events::described(run.id(), &event)?)?;
+            let event = events::described(run.id(), &event)?;
+            heard.say(|| output::json(&event));
         } else if !shown.quiet
             && let Some(text) = told(&event)
         {
@@ -47,7 +49,34 @@ pub(super) async fn follow(
             }
         }
         if closed {
-            return Ok(run.outcome().await);
+            let ended = run.outcome().await;
+            return heard.or_nothing().map(|()| ended);
+        }
+    }
+}
+
+/// Whether what a run tells could be written so far. A run does not end because nobody reads of it any more.
+#[derive(Debug)]
+enum Heard {
+    All,
+    /// The first error; nothing was written after it.
+    Until(anyhow::Error),
+}
+
+impl Heard {
+    fn say(&mut self, write: impl FnOnce() -> anyhow::Result<()>) {
+        if let Self::All = self
+            && let Err(error) = write()
+        {
+            *self = Self::Until(error);
+        }
+    }
+
+    /// A reader that has left has seen enough; any other error is told.
+    fn or_nothing(self) -> anyhow::Result<()> {
+        match self {
+            Self::Until(error) if !output::is_broken_pipe(&error) => Err(error),
+            Self::Until(_) | Self::All => Ok(()),
         }
     }
 }
@@ -130,6 +159,10 @@ pub(super) fn conclude(
     {
         let step = failure.get("step").and_then(Value::as_str).unwrap_or_default();
         output::talk(&format!("{prefix}Step '{step}' failed: {message}"));
+    }
+    if let (RunState::TimedOut, Some(deadline)) = (outcome.state(), view.run.deadline) {
+        let given = output::took(deadline.since(view.run.created_at));
+        output::talk(&format!("{prefix}its deadline of {given} has passed"));
     }
     if !shown.quiet {
         let (run, status) = (outcome.run_id(), outcome.status());
