@@ -97,6 +97,37 @@ fn the_words_of_the_language_are_listed() {
     assert!(!said.contains(last.rsplit(' ').next().unwrap()), "{said}");
 }
 
+/// The beginning of an id is enough where it is of one run.
+#[test]
+fn a_run_is_named_by_the_beginning_of_its_id() {
+    let world = World::with_hello();
+    for id in ["nightly-1", "nightly-22", "nightly-2"] {
+        world.expect(0, &["run", HELLO, "--provider-mode", "mock", "--run-id", id]);
+    }
+    for args in [
+        &["show", "nightly-1", "--json"][..],
+        &["results", "nightly-2", "--json"],
+        &["events", "nightly-22", "--json"],
+        &["graph", "--run", "nightly-1"],
+        &["explain", "nightly-1"],
+    ] {
+        world.expect(0, args);
+    }
+    world.expect(0, &["run", HELLO, "--provider-mode", "mock", "--run-id", "weekly-1"]);
+    assert_eq!(world.shown("week")["run"], "weekly-1");
+    for args in [&["results", "week"][..], &["events", "week"], &["graph", "--run", "week"]] {
+        world.expect(0, args);
+    }
+    assert!(world.expect(0, &["explain", "week"]).stdout.starts_with("run weekly-1 "));
+    let said = world.expect(2, &["resume", "weekly"]).stderr;
+    assert!(said.contains("run weekly-1 has ended"), "{said}");
+    let said = world.expect(2, &["show", "nightly"]).stderr;
+    assert!(said.contains("3 runs begin with nightly: nightly-2"), "{said}");
+    assert!(said.ends_with("; type more of it\nhelp: perennial runs\n"), "{said}");
+    // Fewer characters are none of them.
+    world.expect(12, &["show", "wee"]);
+}
+
 #[test]
 fn what_is_not_there_is_said_with_what_is() {
     let world = World::with_hello();

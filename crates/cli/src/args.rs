@@ -64,6 +64,30 @@ pub(crate) enum Command {
     Schema,
 }
 
+impl Command {
+    /// Whether its stdout is for programs.
+    pub(crate) fn is_json(&self) -> bool {
+        match self {
+            Self::Run(args) => args.output.json,
+            Self::Check(args) => args.output.json,
+            Self::Resume(args) => args.output.json,
+            Self::Unpause(args) => args.output.json,
+            Self::Runs(args) => args.output.json,
+            Self::Show(args) => args.output.json,
+            Self::Results(args) => args.output.json,
+            Self::Events(args) => args.output.json,
+            Self::Explain(args) => args.output.json,
+            Self::Functions(output) => output.json,
+            Self::Steps(args) => args.output.json,
+            Self::Tree(args) => match &args.command {
+                Some(TreeCommand::Diff(diff)) => diff.output.json,
+                None => args.output.json,
+            },
+            Self::Graph(_) | Self::Schema => false,
+        }
+    }
+}
+
 /// Where runs are kept.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StoreArgs {

@@ -8,6 +8,7 @@ mod graph;
 mod hint;
 mod inputs;
 mod lot;
+mod named;
 mod progress;
 mod prompts;
 mod reference;

@@ -14,6 +14,7 @@ use crate::{args::Args, exit::Failed};
 
 fn main() {
     let args = Args::parse();
+    let json = args.command.is_json();
     let code = match serve(args) {
         Ok(code) => code,
         Err(error) => {
@@ -23,6 +24,15 @@ fn main() {
             }
             output::problem(&format!("{error:#}"));
             let failed = error.downcast_ref::<Failed>();
+            if json {
+                output::refusal(&output::Refusal {
+                    text: &format!("{error:#}"),
+                    file: None,
+                    diagnostics: None,
+                    help: failed.and_then(|failed| failed.help.as_deref()),
+                    code: failed.map_or(exit::RUN_FAILED, |failed| failed.code),
+                });
+            }
             if let Some(help) = failed.and_then(|failed| failed.help.as_ref()) {
                 output::talk(&format!("help: {help}"));
             }

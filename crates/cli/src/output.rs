@@ -10,7 +10,7 @@ use perennial::{
     TreeSnapshot,
     inspect::{self, TextOptions, neutral},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::args::Format;
 
@@ -59,6 +59,42 @@ pub(crate) fn line(line: &str) -> anyhow::Result<()> {
 pub(crate) fn json(value: &Value) -> anyhow::Result<()> {
     // Whole, then written: an error of writing stays what it is, so that a broken pipe is seen.
     text(&format!("{value}\n"))
+}
+
+/// Why a command did not do what it was asked, for programs.
+#[derive(Debug)]
+pub(crate) struct Refusal<'a> {
+    /// As it is said on stderr; lines of it may begin with `error[CODE]: `.
+    pub(crate) text: &'a str,
+    pub(crate) file: Option<&'a std::path::Path>,
+    /// What was found in the file; otherwise what the lines say.
+    pub(crate) diagnostics: Option<Value>,
+    pub(crate) help: Option<&'a str>,
+    /// The exit code.
+    pub(crate) code: i32,
+}
+
+/// Writes a refusal as one JSON value; a reader that has left does not miss it.
+pub(crate) fn refusal(refusal: &Refusal<'_>) {
+    let lines = refusal.text.lines().filter_map(coded);
+    let lines: Vec<Value> =
+        lines.map(|(code, message)| json!({ "code": code, "message": message })).collect();
+    let diagnostics = refusal.diagnostics.clone().unwrap_or_else(|| lines.into());
+    let code = diagnostics.get(0).and_then(|first| first.get("code")).cloned();
+    drop(json(&json!({
+        "type": "error",
+        "code": code,
+        "message": coded(refusal.text).map_or(refusal.text, |(_, message)| message),
+        "file": refusal.file.map(|file| file.display().to_string()),
+        "diagnostics": diagnostics,
+        "help": refusal.help,
+        "exit_code": refusal.code,
+    })));
+}
+
+/// The code and the rest of a line `error[CODE]: rest`.
+fn coded(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("error[")?.split_once("]: ")
 }
 
 /// How a tree is shown.
@@ -209,8 +245,6 @@ pub(crate) fn talk_text(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -6,7 +6,7 @@ use perennial::{
 };
 use serde_json::{Value, json};
 
-use super::{graph::checked, hint::Hint, results::view, runs};
+use super::{graph::checked, hint::Hint, named::named, results::view, runs};
 use crate::{
     args::ExplainArgs,
     exit::{self, failed, failed_with},
@@ -29,7 +29,7 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
         }
         return Ok(exit::COMPLETED);
     }
-    let Some(run) = args.what.to_str().and_then(|id| RunId::parse(id).ok()) else {
+    let Some(typed) = args.what.to_str().filter(|id| RunId::parse(*id).is_ok()) else {
         let text = format!("{} cannot name a run", args.what.display());
         return Err(failed(exit::USAGE, text));
     };
@@ -37,6 +37,7 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
         let help = format!("perennial explain {} STEP", args.what.display());
         return Err(failed_with(exit::USAGE, "a file is explained step by step", help));
     }
+    let run = named(&args.store.store, typed).await?;
     let hint = Hint::new(&args.store.store, None);
     let view = view(&args.store.store, &run, &hint).await?;
     let waits = waits(&view);

@@ -1,13 +1,14 @@
 use std::{collections::BTreeMap, path::Path};
 
 use perennial::{
-    DefinitionError, Leniency, Pipelines, RunId, Store,
+    DefinitionError, Leniency, Pipelines, Store,
     records::{Graph, JobState, RunView, StepState, render},
 };
 
 use super::{
     engine,
     hint::{self, Hint},
+    named::named,
     steps,
 };
 use crate::{
@@ -42,7 +43,7 @@ pub(super) fn checked(file: &Path) -> anyhow::Result<perennial::records::Pipelin
 }
 
 async fn of_run(store: &Store, run: String) -> anyhow::Result<Graph> {
-    let run = RunId::parse(run).map_err(|error| failed(exit::USAGE, error))?;
+    let run = named(store, &run).await?;
     let runtime = engine::start_reading(store).await?;
     let read = async {
         let pipeline = runtime.pipelines().definition(&run).await?;

@@ -7,15 +7,16 @@ use serde_json::{Map, Value, json};
 use super::{
     engine,
     hint::{self, Hint},
+    named::named,
 };
 use crate::{
     args::ResultsArgs,
-    exit::{self, failed, failed_with},
+    exit::{self, failed_with},
     output,
 };
 
 pub(super) async fn results(args: ResultsArgs) -> anyhow::Result<i32> {
-    let run = RunId::parse(args.run).map_err(|error| failed(exit::USAGE, error))?;
+    let run = named(&args.store.store, &args.run).await?;
     let hint = Hint::new(&args.store.store, None);
     let view = view(&args.store.store, &run, &hint).await?;
     let given = |job: &JobRecord| Some((job.key.to_string(), job.result.clone()?));

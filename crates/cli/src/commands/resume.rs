@@ -4,6 +4,7 @@ use super::{
     engine::{self, Signals},
     hint::{self, Hint},
     lot::{Known, Lot, Member, left_out},
+    named::named,
     progress::Shown,
     stop::interrupted,
     tree::with_findings,
@@ -34,11 +35,11 @@ enum Paused {
 
 async fn go_on(args: ResumeArgs, paused: Paused) -> anyhow::Result<i32> {
     let mut signals = Signals::listen()?;
+    let store = args.store.store.clone().must_exist();
     let named = match &args.run {
-        Some(id) => Some(RunId::parse(id.clone()).map_err(|error| failed(exit::USAGE, error))?),
+        Some(id) => Some(named(&store, id).await?),
         None => None,
     };
-    let store = args.store.store.clone().must_exist();
     let hint = Hint::new(&store, args.engine.config.as_deref());
     let config = engine::config(args.engine.config.as_deref())?;
     let runtime = engine::start(&store, config, args.engine.show_prompts).await?;

@@ -5,7 +5,7 @@ use std::{
 
 use perennial::{
     Config, Leniency, Pipelines, ProviderMode, RunId, Runtime, StartPipeline, StartPipelineError,
-    records::{Input, Pipeline, render},
+    records::{Input, Pipeline, render, report_json},
     tools::files::ChosenDirectories,
 };
 use tokio::runtime::Handle;
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     args::{DirectoryArgs, RunArgs},
     exit::{self, failed, failed_with},
-    output,
+    output::{self, Refusal},
 };
 
 pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
@@ -333,5 +333,16 @@ fn refuse(args: &RunArgs, file: &Path, diagnostics: &[perennial::Diagnostic]) {
     for diagnostic in diagnostics {
         output::talk_text(&render(diagnostic, args.output.color.on(&std::io::stderr())));
     }
-    output::talk(&format!("error: {} is not valid; nothing was run", file.display()));
+    let text = format!("{} is not valid; nothing was run", file.display());
+    output::talk(&format!("error: {text}"));
+    if args.output.json {
+        let report = report_json(&file.display().to_string(), diagnostics, &[]);
+        output::refusal(&Refusal {
+            text: &text,
+            file: Some(file),
+            diagnostics: report.get("diagnostics").cloned(),
+            help: None,
+            code: exit::INVALID,
+        });
+    }
 }

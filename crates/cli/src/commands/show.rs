@@ -12,20 +12,17 @@ use serde_json::{Value, json};
 use super::{
     engine,
     hint::{self, Hint},
+    named::named,
     progress, runs,
     steps::{self, Row},
 };
-use crate::{
-    args::ShowArgs,
-    exit::{self, failed},
-    output,
-};
+use crate::{args::ShowArgs, exit, output};
 
 /// Characters of a step's name for which room is kept.
 const STEP_MAX: usize = 32;
 
 pub(super) async fn show(args: ShowArgs) -> anyhow::Result<i32> {
-    let run = RunId::parse(args.run).map_err(|error| failed(exit::USAGE, error))?;
+    let run = named(&args.store.store, &args.run).await?;
     let runtime = engine::start_reading(&args.store.store).await?;
     let read = read(&runtime, &run).await;
     runtime.shutdown().await;
