@@ -15,6 +15,7 @@
 //! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
+//! | `schemas` | JSON Schemas: what is wrong with a value, and with a schema |
 //! | `explanation` | what a step would do |
 //! | `uses` | what a step reads, and whose value it is |
 //! | `graph` | the pipeline as a picture, of a run with its states |
@@ -116,6 +117,7 @@ mod expression;
 mod formula;
 mod graph;
 mod run;
+mod schemas;
 mod source;
 mod spelling;
 mod uses;
@@ -127,7 +129,7 @@ pub use definition::{
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use environment::RunEnvironment;
-pub use explanation::{CallExplanation, Reads, StepExplanation};
+pub use explanation::{CallExplanation, Reads, StepExplanation, ValueExplanation};
 pub use expression::{FunctionEntry, functions, yaml_text};
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use graph::{Graph, StepState};
