@@ -64,7 +64,7 @@ const ON_ERROR: Kind = Kind::Own(&POLICY);
 pub(in crate::check) const POLICY: Kind =
     Kind::OneOf { names: &["fail", "continue", "skip"], later: &[] };
 
-const OUTPUT_SCHEMA: Kind = Kind::Either(&[Kind::Text, FREE_MAP]);
+const OUTPUT_SCHEMA: Kind = Kind::Either(&[Kind::Text, Kind::Schema]);
 const REPAIRS: Kind = Kind::Count { least: 0, most: 5, texts: false };
 
 const EFFECTS: Kind = Kind::OneOf { names: &["none", "read", "write"], later: &[] };

@@ -34,7 +34,7 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key("input", FREE_MAP, "default values of inputs by name").default("{}"),
         key("inputs", Kind::Map(&[&INPUTS]), "declarations of inputs by name"),
         key("continue_on_error", Kind::Bool, "default policy of steps").default("false"),
-        key("input_schema", FREE_MAP, "a JSON Schema that the inputs have to satisfy"),
+        key("input_schema", Kind::Schema, "a JSON Schema that the inputs have to satisfy"),
         key("retry_on_failure", Kind::Bool, "whether steps are repeated by default")
             .default("false"),
         key("retry_attempts", POSITIVE, "how often, after the first attempt").default("3"),
@@ -171,5 +171,5 @@ pub(super) const LENIENT: Keys = Keys {
     others: None,
 };
 
-const SCHEMAS: Keys = Keys { home: "`schemas`", keys: &[], others: Some(&FREE_MAP) };
+const SCHEMAS: Keys = Keys { home: "`schemas`", keys: &[], others: Some(&Kind::Schema) };
 const PIPELINES: Keys = Keys { home: "`pipelines`", keys: &[], others: Some(&Kind::Text) };
