@@ -8,6 +8,8 @@ use serde_json::{Map, Value, json};
 
 /// Keywords that go as they are.
 const AS_THEY_ARE: [&str; 6] = ["type", "enum", "const", "description", "title", "required"];
+/// One of them says what a value is; a schema without any describes all values.
+const SAYING: [&str; 5] = ["type", "enum", "const", "anyOf", "$ref"];
 /// Formats that are understood.
 const FORMATS: [&str; 5] = ["date-time", "date", "email", "uri", "uuid"];
 
@@ -31,7 +33,10 @@ pub(super) fn of(schema: &Value) -> Option<Value> {
         let name = if name == "oneOf" { "anyOf" } else { name };
         sent.insert(name.to_owned(), value);
     }
-    if sent.get("type").is_some_and(|kind| *kind == "object") {
+    if !SAYING.iter().any(|name| sent.contains_key(*name)) {
+        return None;
+    }
+    if is_object(&sent) {
         // A closed object has the properties that are described, and no other.
         let described = sent.get("properties").and_then(Value::as_object)?;
         let required = sent.get("required").and_then(Value::as_array).into_iter().flatten();
@@ -44,6 +49,14 @@ pub(super) fn of(schema: &Value) -> Option<Value> {
         sent.insert("additionalProperties".to_owned(), json!(false));
     }
     Some(Value::Object(sent))
+}
+
+fn is_object(sent: &Map<String, Value>) -> bool {
+    match sent.get("type") {
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| *kind == "object"),
+        Some(kind) => *kind == "object",
+        None => sent.contains_key("properties"),
+    }
 }
 
 fn map(value: &Value) -> Option<Map<String, Value>> {
@@ -97,7 +110,11 @@ mod tests {
     fn what_would_say_something_else_is_not_sent() {
         for schema in [
             json!(true),
+            json!({}),
+            json!({"minimum": 1}),
+            json!({"properties": {}}),
             json!({"type": "object"}),
+            json!({"type": ["object", "null"]}),
             json!({"type": "object", "properties": {}, "required": ["a"]}),
             json!({"type": "object", "properties": {}, "additionalProperties": {"type": "string"}}),
             json!({"type": "object", "properties": {"a": true}}),
