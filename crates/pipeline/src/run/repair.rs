@@ -27,6 +27,25 @@ pub(super) struct Reply {
     pub(super) repairs: u32,
 }
 
+/// Why no further repair is asked for, although one is left.
+#[derive(Clone, Copy, Debug)]
+enum Ended {
+    /// The reply was cut off.
+    Length,
+    /// It is the same as the one before.
+    Stuck,
+}
+
+impl Ended {
+    /// Its name, and a line for people.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Length => ("length", "The reply was cut off: it has as many tokens as it may."),
+            Self::Stuck => ("stuck", "The model gave the same reply again."),
+        }
+    }
+}
+
 impl PipelineRun {
     /// `reply`, or one that was asked for because it does not satisfy the schema of `step`.
     ///
@@ -56,7 +75,7 @@ impl PipelineRun {
             }
             let cut = reply.completion.finish == FinishReason::Length;
             if cut || reply.repairs >= wanted.max_repairs {
-                return Err(refused(step, &found, Some(&reply), cut.then_some("length")));
+                return Err(refused(step, &found, Some(&reply), cut.then_some(Ended::Length)));
             }
             let request = repair(&asked, &reply.completion.text, step, &found, wanted);
             self.show_repair(&request, cx);
@@ -66,7 +85,7 @@ impl PipelineRun {
             let completion = added(next, &reply.completion);
             reply = Reply { request, completion, call, repairs: reply.repairs + 1 };
             if same {
-                return Err(refused(step, &found, Some(&reply), Some("stuck")));
+                return Err(refused(step, &found, Some(&reply), Some(Ended::Stuck)));
             }
         }
     }
@@ -153,9 +172,9 @@ fn refused(
     step: &Step,
     found: &[Violation],
     reply: Option<&Reply>,
-    ended_by: Option<&str>,
+    ended: Option<Ended>,
 ) -> Failure {
-    let text = schemas::report(&step.name, found);
+    let mut text = schemas::report(&step.name, found);
     let violations: Vec<Value> = found.iter().map(Violation::to_json).collect();
     let mut detail = json!({ "reason": "schema", "violations": violations });
     if let Some(Reply { completion, call, repairs, .. }) = reply {
@@ -164,8 +183,10 @@ fn refused(
         detail["cost"] = json!(completion.cost_usd());
         detail["usage"] = completion.usage_json();
     }
-    if let Some(reason) = ended_by {
-        detail["ended_by"] = json!(reason);
+    if let Some(ended) = ended {
+        let (name, line) = ended.words();
+        detail["ended_by"] = json!(name);
+        text = format!("{text}\n{line}");
     }
     Failure { detail, ..Failure::new(FailureClass::Semantic, "PL608", text) }
 }

@@ -114,6 +114,11 @@ async fn what_cannot_be_repaired_fails_its_step_with_all_that_is_wrong() {
     // SO-4: what was cut off is not repaired; neither is what was refused.
     let (record, asked) = refused(&format!("type: claude, prompt: long, {NUMBER}")).await;
     assert_eq!((asked, &record["error"]["cause"]["ended_by"]), (1, &json!("length")));
+    let message = record["error"]["message"].as_str().unwrap();
+    assert!(
+        message.ends_with("\nThe reply was cut off: it has as many tokens as it may."),
+        "{message}"
+    );
     let (record, asked) = refused(&format!("type: claude, prompt: refuse, {NUMBER}")).await;
     assert_eq!((asked, &record["error"]["code"]), (1, &json!("PL710")));
 }
