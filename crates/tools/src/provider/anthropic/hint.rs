@@ -3,6 +3,9 @@
 //! It knows types, properties, choices and references; objects have to be closed, and bounds of numbers and texts
 //! are refused. What it does not know is left out: the reply is held against the whole schema in any case (SO-2).
 //! A schema that would say something else without it is not sent at all.
+//!
+//! Deviation (providers-and-tools, section 12): there is no fallback to a forced tool; a model without structured
+//! output refuses a request that has a schema.
 
 use serde_json::{Map, Value, json};
 
