@@ -5,7 +5,7 @@ mod tree;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use perennial::{Leniency, ProviderMode, Store};
+use perennial::{Deployment, EnvironmentMode, Leniency, ProviderMode, Store};
 
 pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
 use crate::output::{Colour, Shape};
@@ -92,7 +92,7 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct EngineArgs {
     /// Configuration (TOML): [providers.anthropic] base_url, model, api_key_env, max_output;
-    /// [limits]; [monitor]
+    /// [pipeline] environment; [limits]; [monitor]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Prints the supervision tree at the end
@@ -130,6 +130,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
     #[command(flatten)]
+    pub(crate) deployment: DeploymentArgs,
+    #[command(flatten)]
     pub(crate) directories: DirectoryArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
@@ -153,6 +155,39 @@ pub(crate) struct ReadingArgs {
     pub(crate) deny_warnings: bool,
 }
 
+/// Mode and limits. PERENNIAL_ENV and PIPELINE_TIMEOUT are weaker than the document, so they are no defaults of these.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Deployment")]
+pub(crate) struct DeploymentArgs {
+    /// The environment, which says which limits hold: development, production or test [env: PERENNIAL_ENV]
+    #[arg(long, value_name = "MODE")]
+    env: Option<EnvironmentMode>,
+    /// One limit of the run, as NAME=NUMBER; may be repeated
+    #[arg(long = "limit", value_name = "NAME=NUMBER")]
+    limits: Vec<String>,
+}
+
+impl DeploymentArgs {
+    /// What is stronger than the document, over what is `configured`.
+    ///
+    /// # Errors
+    ///
+    /// When a limit does not exist or cannot have its value.
+    pub(crate) fn over(&self, configured: &Deployment) -> Result<Deployment, String> {
+        let mut deployment = Deployment::default();
+        if let Some(mode) = self.env {
+            deployment = deployment.environment(mode);
+        }
+        for pair in &self.limits {
+            let (name, value) = pair
+                .split_once('=')
+                .ok_or_else(|| format!("--limit needs NAME=NUMBER, got: {pair}"))?;
+            deployment = deployment.limit(name, value).map_err(|error| error.to_string())?;
+        }
+        Ok(deployment.over(configured))
+    }
+}
+
 /// Where a run works on files. The environment (PERENNIAL_WORKSPACE_DIR and the like) is weaker than the document,
 /// so it is no default of these.
 #[derive(Debug, clap::Args)]
@@ -173,6 +208,9 @@ pub(crate) struct DirectoryArgs {
     /// A further place that steps may read and write
     #[arg(long = "allow-path", value_name = "PATH")]
     pub(crate) allowed: Vec<PathBuf>,
+    /// Agrees that a document with `safety.restrict_file_access: false` reads and writes all files
+    #[arg(long)]
+    pub(crate) allow_unrestricted_files: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -182,6 +220,11 @@ pub(crate) struct CheckArgs {
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
+    #[command(flatten)]
+    pub(crate) deployment: DeploymentArgs,
+    /// Configuration (TOML), of which [pipeline] and [limits] count here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// The form of the report; json is the same as --json
     #[arg(long, value_enum, value_name = "FORM", default_value_t = ReportForm::Text)]
     pub(crate) format: ReportForm,
