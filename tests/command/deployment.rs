@@ -76,11 +76,7 @@ fn limits_end_a_run_and_nobody_passes_an_enforced_one() {
     };
     run(0, &["--limit", "max_step_executions=2"]);
     let told = run(1, &["--limit", "max_step_executions=1"]);
-    assert!(
-        told.contains("PL803")
-            && told.contains("Maximum step executions (1) exceeded: current total is 2"),
-        "{told}"
-    );
+    assert!(told.contains("Maximum step executions (1) exceeded: current total is 2"), "{told}");
     world.write("p.toml", "[limits]\nmax_step_executions = 1\n");
     run(1, &["--config", "p.toml"]);
     // It is weaker than all others, unless it is enforced.
@@ -131,7 +127,7 @@ fn a_document_says_where_its_steps_may_read_and_write() {
         world.expect(code, &args)
     };
     world.write("here/flow.yaml", flow("", "../../there/a.txt"));
-    assert!(start(1, &[]).stderr.contains("PL609"));
+    assert!(start(1, &[]).stderr.contains("is outside of the allowed roots"));
     world.write(
         "here/flow.yaml",
         flow("  safety: {allowed_paths: [../there]}\n", "../../there/a.txt"),
@@ -145,7 +141,7 @@ fn a_document_says_where_its_steps_may_read_and_write() {
             "../../there/kept/a.txt",
         ),
     );
-    assert!(start(1, &[]).stderr.contains("PL609"));
+    assert!(start(1, &[]).stderr.contains("is read-only"));
     assert!(!world.path("there/kept/a.txt").exists());
     world.write(
         "here/flow.yaml",

@@ -1,12 +1,14 @@
 //! The command line.
 
+mod deployment;
 mod tree;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use perennial::{Deployment, EnvironmentMode, Leniency, ProviderMode, Store};
+use perennial::{Leniency, ProviderMode, Store};
 
+pub(crate) use self::deployment::DeploymentArgs;
 pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
 use crate::output::{Colour, Shape};
 
@@ -153,39 +155,6 @@ pub(crate) struct ReadingArgs {
     /// Warnings and notes prevent a start, too
     #[arg(long)]
     pub(crate) deny_warnings: bool,
-}
-
-/// Mode and limits. PERENNIAL_ENV and PIPELINE_TIMEOUT are weaker than the document, so they are no defaults of these.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Deployment")]
-pub(crate) struct DeploymentArgs {
-    /// The environment, which says which limits hold: development, production or test [env: PERENNIAL_ENV]
-    #[arg(long, value_name = "MODE")]
-    env: Option<EnvironmentMode>,
-    /// One limit of the run, as NAME=NUMBER; may be repeated
-    #[arg(long = "limit", value_name = "NAME=NUMBER")]
-    limits: Vec<String>,
-}
-
-impl DeploymentArgs {
-    /// What is stronger than the document, over what is `configured`.
-    ///
-    /// # Errors
-    ///
-    /// When a limit does not exist or cannot have its value.
-    pub(crate) fn over(&self, configured: &Deployment) -> Result<Deployment, String> {
-        let mut deployment = Deployment::default();
-        if let Some(mode) = self.env {
-            deployment = deployment.environment(mode);
-        }
-        for pair in &self.limits {
-            let (name, value) = pair
-                .split_once('=')
-                .ok_or_else(|| format!("--limit needs NAME=NUMBER, got: {pair}"))?;
-            deployment = deployment.limit(name, value).map_err(|error| error.to_string())?;
-        }
-        Ok(deployment.over(configured))
-    }
 }
 
 /// Where a run works on files. The environment (PERENNIAL_WORKSPACE_DIR and the like) is weaker than the document,

@@ -252,7 +252,7 @@ impl Check<'_> {
         let mut so_far = "environment".to_owned();
         for segment in &path.segments {
             // Values that are no maps are looked into when the step runs.
-            let Some(map) = here.as_object() else { return None };
+            let map = here.as_object()?;
             let (name, extent) = Segment::field(segment)?;
             let Some(next) = map.get(name) else {
                 let text = format!("unknown path `{so_far}.{name}`");

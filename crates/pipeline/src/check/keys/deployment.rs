@@ -27,7 +27,7 @@ pub(super) const ENVIRONMENT: Keys = Keys {
     others: None,
 };
 
-const OF_MODE: Keys = Keys {
+pub(super) const OF_MODE: Keys = Keys {
     home: "a mode of the environment",
     keys: &[
         DEBUG_LEVEL,
