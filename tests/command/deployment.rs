@@ -122,6 +122,7 @@ fn a_document_says_where_its_steps_may_read_and_write() {
              - {{name: a, type: echo, value: hi, output_to_file: \"{path}\"}}\n"
         )
     };
+    world.write("there/is.txt", "");
     let start = |code: i32, more: &[&str]| {
         let args = [&["run", "here/flow.yaml", "--project-root", "here"], &MOCK[..], more].concat();
         world.expect(code, &args)
