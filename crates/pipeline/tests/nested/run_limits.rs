@@ -1,5 +1,7 @@
 //! Limits of a run and of its mode, while it runs (1.11, 6.6).
 
+use std::sync::atomic::Ordering;
+
 use perennial_core::run::JobState;
 use perennial_pipeline::MemorySources;
 use serde_json::json;
@@ -99,6 +101,7 @@ async fn pl_811_file_operations_of_a_run_are_counted() {
   pipeline:
     name: c
     steps:
+      - {name: ask, type: claude, prompt: x, max_retries: 0, claude_options: {model: m}}
       - {name: "g/#[h]", type: file_ops, operation: list, path: "."}
       - {name: e, type: echo}
 - {name: last, type: file_ops, operation: list, path: ".", continue_on_error: true}
@@ -113,7 +116,11 @@ async fn pl_811_file_operations_of_a_run_are_counted() {
         ("  safety: {max_file_operations: 2}\n", true),
         ("  safety: {sandbox_mode: true}\n", false),
     ] {
-        let done = placed(&document(keys), folder.path()).run().await;
+        let world = placed(&document(keys), folder.path());
+        // The child is gone through twice.
+        world.provider.failures.store(1, Ordering::Relaxed);
+        let done = world.run().await;
+        assert!(done.iter().any(|job| job.key.as_str().starts_with("n#2/g")), "{keys}");
         let last = done.last().unwrap();
         assert_eq!(last.key.as_str(), "last", "{keys}");
         assert_eq!(last.state == JobState::Failed, fails, "{keys}: {}", last.result);

@@ -11,10 +11,10 @@ use crate::{
 /// 1.6: the keys of the mode lie over those beside it; what `environment.…` reads is known at load.
 #[test]
 fn the_section_of_the_mode_lies_over_the_others() {
-    let section = "  environment:\n    debug_level: basic\n    debug_config: {log_prompts: false, log_responses: false}\n    test: {allow_mock_providers: false, debug_config: {log_prompts: false, log_all_steps: false}}\n    production: {force_mock_providers: true}\n";
+    let section = "  environment:\n    debug_level: basic\n    debug_config: {log_prompts: false, log_responses: false}\n    development: {debug_config: {log_execution_time: false}}\n    test: {allow_mock_providers: false, debug_config: {log_prompts: false, log_all_steps: false}}\n    production: {force_mock_providers: true}\n";
     for (mode, allows, forces, keys) in [
-        (None, true, false, 2),
-        (Some(EnvironmentMode::Development), true, false, 2),
+        (None, true, false, 3),
+        (Some(EnvironmentMode::Development), true, false, 3),
         (Some(EnvironmentMode::Test), false, false, 3),
         (Some(EnvironmentMode::Production), false, true, 2),
     ] {
