@@ -49,7 +49,8 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key("workspace_dir", Kind::Text, "where steps work on files").default("\"./workspace\""),
         key("output_dir", Kind::Text, "base of `output_to_file`").default("\"./outputs\""),
         key("checkpoint_dir", Kind::Text, "where exports go").default("\"./checkpoints\""),
-        key("checkpoint_enabled", Kind::Bool, "whether checkpoints are exported").default("false"),
+        key("checkpoint_enabled", Kind::Bool, "whether checkpoints are exported; on in production")
+            .default("false"),
         key("checkpoint_interval", POSITIVE, "steps between two exports").default("1"),
         key("checkpoint_config", Kind::Map(&[&CHECKPOINT_CONFIG]), "which exports are kept"),
         key("pipelines", Kind::Map(&[&PIPELINES]), "files by name, for `pipeline_ref`"),
