@@ -1,6 +1,7 @@
 //! Workflow files as hosts and the command see them: check, start, resume, wait.
 
 mod refusal;
+mod registered;
 mod request;
 mod run;
 
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use perennial_core::{Digest, digest::canonical_json, run::RunId};
 use perennial_engine::{RunError, StartRun};
 use perennial_pipeline::{
-    Checked, FILE_BYTES_MAX, Leniency, Pipeline, RunDirectories, RunSettings, SourceFile, read_yaml,
+    Checked, FILE_BYTES_MAX, Leniency, Pipeline, RunDirectories, RunSettings, read_yaml,
 };
 use perennial_store::{RunRecord, StoreError};
 use perennial_tools::{
@@ -24,6 +25,8 @@ use crate::runtime::{Parts, ProviderMode, recorded_mode, recorded_places, record
 pub use refusal::{
     DefinitionError, MocksFileError, Preflight, ResumePipelineError, StartPipelineError,
 };
+pub use registered::RegisterError;
+pub(crate) use registered::{RegisteredPipelines, Registration};
 pub use request::StartPipeline;
 pub use run::{PipelineOutcome, PipelineRunHandle};
 
@@ -53,19 +56,22 @@ impl Pipelines {
     ///
     /// When the file cannot be read.
     pub fn check_with(path: &Path, leniency: &Leniency) -> Result<Checked, SourceError> {
-        // The working directory is the root of the project.
-        let sources = SourceFiles::new("");
-        let found = sources.named(path)?;
-        let bytes = match read_source(path, FILE_BYTES_MAX as u64) {
-            // What is too long is not read; the language says what is wrong with it.
-            Err(SourceError::TooLarge { .. }) => vec![b' '; FILE_BYTES_MAX + 1],
-            read => read?,
-        };
-        let file = SourceFile {
-            identity: found.canonical.display().to_string(),
-            ..SourceFile::new(path.display().to_string(), bytes)
-        };
-        Ok(Pipeline::load_with(&file, &sources, leniency))
+        RegisteredPipelines::default().check_file(path, leniency)
+    }
+
+    /// As [`check`](Self::check), where `pipeline_ref` may also name what this runtime has registered.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn load(&self, path: &Path) -> Result<Checked, SourceError> {
+        self.parts.registered.check_file(path, &Leniency::as_written())
+    }
+
+    /// Names of the workflows that are registered, in alphabetical order: see
+    /// [`Builder::pipeline`](crate::Builder::pipeline).
+    pub fn registered(&self) -> Vec<&str> {
+        self.parts.registered.names().collect()
     }
 
     /// Reads scripted replies, YAML or JSON, from the file at `path`; for
@@ -88,9 +94,10 @@ impl Pipelines {
         &self,
         start: StartPipeline,
     ) -> Result<PipelineRunHandle, StartPipelineError> {
-        let pipeline = start.pipeline()?;
+        let registered = &self.parts.registered;
+        let pipeline = start.pipeline(registered)?;
         let inputs = pipeline.bind_inputs(&start.inputs)?;
-        let directories = start.directories(&pipeline)?;
+        let directories = start.directories(&pipeline, registered)?;
         let mut refusals = self.preflight(&pipeline, start.mode);
         if let Some(directories) = &directories {
             directories.directories.make()?;

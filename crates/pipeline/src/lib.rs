@@ -136,5 +136,6 @@ pub use run::{
     Resolved, RunDirectories, RunSettings,
 };
 pub use source::{
-    FILE_BYTES_MAX, MemorySources, Position, SourceFault, SourceFile, SourceLoader, Span,
+    FILE_BYTES_MAX, MemorySources, Position, REGISTERED_MAX, Registry, RegistryError, SourceFault,
+    SourceFile, SourceLoader, Span,
 };

@@ -65,6 +65,9 @@ async fn c_147_yt_34_names_that_lead_out_or_that_a_model_made_up_are_refused() {
         ("../x", "", "PL609"),
         ("a/../../x", "", "PL609"),
         ("/tmp/x", "", "PL609"),
+        // a directory is no file
+        ("x{{ steps.ask.text }}", "/", "PL609"),
+        ("{{ inputs.dir }}{{ inputs.slash }}", "", "PL605"),
         ("{{ steps.ask.text }}.txt", "fine", "fine.txt"),
         ("{{ steps.ask.text }}.txt", "a/b", "PL609"),
         ("{{ steps.ask.text }}", "..", "PL609"),
@@ -86,7 +89,7 @@ async fn c_147_yt_34_names_that_lead_out_or_that_a_model_made_up_are_refused() {
 workflow:
   name: names
   language: 1
-  inputs: {{dir: {{default: deep/er}}}}
+  inputs: {{dir: {{default: deep/er}}, slash: {{default: /}}}}
   steps:
     - {{name: ask, type: claude, prompt: "say {}"}}
     - {{name: keep, type: set_variable, variables: {{kept: "{{{{ steps.ask.text }}}}"}}}}

@@ -61,6 +61,14 @@ pub enum StartPipelineError {
     /// The document has errors; all of them.
     #[error("{}", summary(.0))]
     Invalid(Vec<Diagnostic>),
+    /// No workflow of this name is registered.
+    #[error("the pipeline `{name}` is not registered; {}", registered_text(.registered))]
+    NotRegistered {
+        /// The name.
+        name: String,
+        /// The names that are registered.
+        registered: Vec<String>,
+    },
     /// Inputs are missing or do not fit; all of them.
     #[error(transparent)]
     Inputs(#[from] InputErrors),
@@ -131,4 +139,8 @@ fn summary(diagnostics: &[Diagnostic]) -> String {
 
 fn lines(refusals: &[Preflight]) -> String {
     refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn registered_text(names: &[String]) -> String {
+    if names.is_empty() { "none is".to_owned() } else { format!("there are: {}", names.join(", ")) }
 }

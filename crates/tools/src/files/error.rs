@@ -50,6 +50,14 @@ pub enum FileError {
         /// What was given.
         shown: String,
     },
+    /// The path names a directory where a file is to be written; nothing was touched.
+    #[error(
+        "path `{shown}` names a directory, and a file is to be written: leave out the `/` at its end"
+    )]
+    NoFile {
+        /// The path as it was given.
+        shown: String,
+    },
     /// It is larger than a value may be.
     #[error("{} has more than {max} bytes", path.display())]
     TooLarge {
@@ -109,7 +117,7 @@ impl FileError {
             | Self::TooMany { .. }
             | Self::Io { .. } => "PL601",
             Self::Pattern(_) => "PL406",
-            Self::NoPath { .. } => "PL605",
+            Self::NoPath { .. } | Self::NoFile { .. } => "PL605",
             Self::Directory { .. } => "PL610",
             Self::Stopped => "PL616",
         }
@@ -128,7 +136,7 @@ impl FileError {
             | Self::Io { .. }
             | Self::Directory { .. } => FailureClass::Io,
             Self::Pattern(_) => FailureClass::Expression,
-            Self::NoPath { .. } => FailureClass::Reference,
+            Self::NoPath { .. } | Self::NoFile { .. } => FailureClass::Reference,
             Self::Stopped => FailureClass::Cancelled,
         }
     }

@@ -12,8 +12,12 @@ pub(super) const PIPELINE: Keys = Keys {
         key("outputs", Kind::Own(&OUTPUTS), "steps of the child, or paths into them; all of them"),
         key("config", Kind::Map(&[&CONFIG]), "what the child sees, its limits and its failure"),
         key("pipeline_file", Kind::Text, "the file of the child"),
-        key("pipeline_ref", Kind::Text, "the name of the child among the `pipelines`"),
-        later("version", "which version of the registered child"),
+        key(
+            "pipeline_ref",
+            Kind::Text,
+            "the name of the child among the `pipelines`, or the host's",
+        ),
+        key("version", Kind::Own(&Kind::Text), "the version of it: one, or a range such as `^1.2`"),
     ],
     others: None,
 };
