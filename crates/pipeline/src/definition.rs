@@ -29,7 +29,8 @@ pub(crate) use model::{
     Assign, Chat, ChatOptions, Cleared, Echo, Location, Model, Step, StepKind, VariableScope, Write,
 };
 pub(crate) use nested::{
-    MAX_DEPTH, MAX_TOTAL_STEPS, MEMORY_LIMIT_MB, Nested, OnTimeout, Output, WITHIN_MS, Workspace,
+    MAX_DEPTH, MAX_TOTAL_STEPS, MEMORY_LIMIT_MB, Nested, OnTimeout, Output, Prune, WITHIN_MS,
+    Workspace,
 };
 pub(crate) use ordered::Ordered;
 pub use plan::{Plan, PlannedJob};
@@ -200,6 +201,7 @@ impl Pipeline {
             workspace: path(&files.workspace_dir),
             outputs: path(&files.output_dir),
             checkpoints: path(&files.checkpoint_dir),
+            nested_workspaces: None,
         }
     }
 

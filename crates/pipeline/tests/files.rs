@@ -67,7 +67,7 @@ async fn c_147_yt_34_names_that_lead_out_or_that_a_model_made_up_are_refused() {
         ("/tmp/x", "", "PL609"),
         // a directory is no file
         ("x{{ steps.ask.text }}", "/", "PL609"),
-        ("{{ inputs.dir }}{{ inputs.slash }}", "", "PL605"),
+        ("{{ inputs.dir }}{{ inputs.slash }}", "", "PL601"),
         ("{{ steps.ask.text }}.txt", "fine", "fine.txt"),
         ("{{ steps.ask.text }}.txt", "a/b", "PL609"),
         ("{{ steps.ask.text }}", "..", "PL609"),

@@ -170,6 +170,12 @@ impl StartPipeline {
         self
     }
 
+    /// Sets where children with `workspace_enabled` get their fresh workspaces. The default is `nested_workspaces`.
+    pub fn nested_workspace_root(mut self, path: impl Into<PathBuf>) -> Self {
+        self.chosen.nested_workspaces = Some(path.into());
+        self
+    }
+
     /// Allows steps to read and write below `path` as well.
     pub fn allow_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.allowed.push(path.into());

@@ -4,7 +4,9 @@ use perennial_core::retry::RetryPolicy;
 
 use super::{Check, Known, Section, keys, policy, references::Standpoint};
 use crate::{
-    definition::{Input, MEMORY_LIMIT_MB, Model, Nested, OnTimeout, Ordered, Output, WITHIN_MS},
+    definition::{
+        Input, MEMORY_LIMIT_MB, Model, Nested, OnTimeout, Ordered, Output, Prune, WITHIN_MS,
+    },
     diagnostic::{Code, Finding, Severity},
     expression::{TemplateTree, TextPath},
     source::{Content, Extent, Node},
@@ -64,10 +66,16 @@ impl Check<'_> {
         let given = Given { section: section.map("inputs"), inherits: inherit_context };
         let child = self.child(section, name, depth, &given, from);
         let outputs = self.outputs(section, child.as_ref());
+        let prune = config.as_ref().and_then(|config| config.map("prune_results"));
+        let prune = prune.map(|section| self.prune(&section, outputs.as_deref(), child.as_ref()));
+        if let Some(config) = &config {
+            self.no_own_exports(config);
+        }
         Some(Nested {
             child: Box::new(child?),
             inputs: inputs?,
             outputs: outputs?,
+            prune: prune.unwrap_or_default(),
             inherit_context,
             within_ms,
             max_depth: max_depth?,
@@ -98,8 +106,17 @@ impl Check<'_> {
             let text = "config.max_retries and retry exclude each other";
             self.findings.push(config.fault(207, "max_retries", text));
         }
-        let retry = retries
-            .map(|retries| RetryPolicy { max_attempts: retries.saturating_add(1), ..policy::OWN });
+        let only = self.retry_on(&config, None);
+        if let Some(entry) = config.get("retry_on").filter(|_| retries.is_none()) {
+            let text = "`retry_on` has no effect without `max_retries`";
+            let note = Finding::note(Code(220), text).at(entry.key_extent);
+            self.findings.push(note.pointer(config.pointer_of("retry_on")));
+        }
+        let retry = retries.map(|retries| RetryPolicy {
+            max_attempts: retries.saturating_add(1),
+            only,
+            ..policy::OWN
+        });
         Policies { retry, continue_on_error }
     }
 
@@ -261,6 +278,50 @@ impl Check<'_> {
             outputs.push(output);
         }
         whole.then_some(outputs)
+    }
+
+    /// `prune_results`: names of outputs.
+    fn prune(
+        &mut self,
+        section: &Section<'_>,
+        outputs: Option<&[Output]>,
+        child: Option<&Model>,
+    ) -> Prune {
+        let known: Option<Vec<&str>> = match (outputs, child) {
+            (Some([]), Some(child)) => {
+                Some(child.steps.iter().map(|step| step.name.as_str()).collect())
+            }
+            (Some([]), None) | (None, _) => None,
+            (Some(outputs), _) => Some(outputs.iter().map(Output::name).collect()),
+        };
+        let mut names = |key: &str| {
+            let items = section.list(key)?;
+            let pointer = section.pointer_of(key);
+            let mut names = Vec::new();
+            for (place, node) in items.iter().enumerate() {
+                let Some(name) = node.as_text() else { continue };
+                names.push(name.to_owned());
+                let Some(known) = known.as_ref().filter(|known| !known.contains(&name)) else {
+                    continue;
+                };
+                let text = format!("`{name}` is not among the outputs of the child");
+                let finding = Finding::error(Code(511), text).at(node.extent);
+                let hint = spelling::did_you_mean(name, known.iter().copied());
+                self.findings.push(finding.pointer(format!("{pointer}/{place}")).maybe_hint(hint));
+            }
+            Some(names)
+        };
+        Prune { keep: names("keep_fields"), remove: names("remove_fields").unwrap_or_default() }
+    }
+
+    /// The jobs of a child are exported with its run: keys that say otherwise are told to have no effect.
+    fn no_own_exports(&mut self, config: &Section<'_>) {
+        for key in ["checkpoint_enabled", "checkpoint_frequency", "checkpoint_dir"] {
+            let Some(entry) = config.get(key) else { continue };
+            let text = format!("`{key}` has no effect: a child is exported with its run");
+            let note = Finding::note(Code(220), text).at(entry.key_extent);
+            self.findings.push(note.pointer(config.pointer_of(key)));
+        }
     }
 
     fn output(

@@ -113,11 +113,12 @@ impl FileError {
             | Self::Base { .. }
             | Self::Changed { .. } => "PL609",
             Self::Special { .. }
+            | Self::NoFile { .. }
             | Self::TooLarge { .. }
             | Self::TooMany { .. }
             | Self::Io { .. } => "PL601",
             Self::Pattern(_) => "PL406",
-            Self::NoPath { .. } | Self::NoFile { .. } => "PL605",
+            Self::NoPath { .. } => "PL605",
             Self::Directory { .. } => "PL610",
             Self::Stopped => "PL616",
         }
@@ -131,12 +132,13 @@ impl FileError {
             | Self::Base { .. }
             | Self::Changed { .. } => FailureClass::Path,
             Self::Special { .. }
+            | Self::NoFile { .. }
             | Self::TooLarge { .. }
             | Self::TooMany { .. }
             | Self::Io { .. }
             | Self::Directory { .. } => FailureClass::Io,
             Self::Pattern(_) => FailureClass::Expression,
-            Self::NoPath { .. } | Self::NoFile { .. } => FailureClass::Reference,
+            Self::NoPath { .. } => FailureClass::Reference,
             Self::Stopped => FailureClass::Cancelled,
         }
     }
