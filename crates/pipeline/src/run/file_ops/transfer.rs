@@ -128,6 +128,10 @@ impl Work<'_> {
             // It would never be done: what is copied grows while it is copied.
             let inside = |from: &PathBuf| target != *from && target.starts_with(from);
             if source.lies_at.as_ref().is_some_and(inside) {
+                if self.operation == Operation::Move {
+                    // A directory of the run is not moved anywhere.
+                    self.access.target(&Base::Reads, &source.from).map_err(refused)?;
+                }
                 let (from, to) = (&source.from, &source.to);
                 return Err(io(format!("{}: {to} lies inside of {from}", self.failed())));
             }
