@@ -142,3 +142,33 @@ async fn a_runtime_does_not_start_with_a_pipeline_that_is_faulty() {
     let error = absent.start().await.unwrap_err().to_string();
     assert!(error.starts_with("the registered pipeline `x`: "), "{error}");
 }
+
+/// PL707: a child whose replies are made up is not part of a live run.
+#[tokio::test]
+async fn a_mocked_child_does_not_run_live() {
+    const MOCKED: &str = "\
+workflow:
+  name: w
+  steps:
+    - name: n
+      type: pipeline
+      config: {mock_responses: {ask: scripted}}
+      pipeline: {name: c, steps: [{name: ask, type: claude, prompt: [{type: static, content: q}]}]}
+";
+    let (gate, keeper) = Gate::new();
+    let runtime = Runtime::builder()
+        .store(Store::memory())
+        .config(Config::default().anthropic_model("gated"))
+        .provider(ProviderKind::Claude, gate)
+        .start()
+        .await
+        .unwrap();
+    let start = || StartPipeline::document("w.yaml", MOCKED);
+    let refused = runtime.pipelines().start(start().mode(ProviderMode::Live)).await.unwrap_err();
+    assert!(refused.to_string().starts_with("[PL707] step `n` mocks its child"), "{refused}");
+    let run = runtime.pipelines().start(start().mode(ProviderMode::Mock)).await.unwrap();
+    let outcome = run.outcome().await.unwrap();
+    assert_eq!(outcome.result("n").unwrap()["ask"], "scripted");
+    assert_eq!(keeper.calls(), 0);
+    runtime.shutdown().await;
+}

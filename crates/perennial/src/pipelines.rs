@@ -210,6 +210,9 @@ impl Pipelines {
                 refusals.push(Preflight::MissingModel { step: step.to_owned() });
             }
         }
+        for step in pipeline.steps_with_mocks() {
+            refusals.push(Preflight::Mocks { step: step.to_owned() });
+        }
         for (step, tools) in pipeline.steps_with_tools() {
             refusals.push(Preflight::Tools { step: step.to_owned(), tools: tools.to_vec() });
         }

@@ -265,6 +265,13 @@ impl Pipeline {
         Some(found.name.as_str())
     }
 
+    /// Steps whose children have replies of their own for calls: a run of them needs to be mocked.
+    pub fn steps_with_mocks(&self) -> Vec<&str> {
+        let steps = self.model.all_steps().into_iter();
+        let mocked = steps.filter(|step| step.nested().is_some_and(|it| it.mocks.is_some()));
+        mocked.map(|step| step.name.as_str()).collect()
+    }
+
     /// Steps that let a model use tools, and which.
     pub fn steps_with_tools(&self) -> Vec<(&str, &[String])> {
         fn named(step: &Step) -> &[String] {

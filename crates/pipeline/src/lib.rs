@@ -93,8 +93,8 @@
 //!   fixed and hashed before its first step; nor is `allow_recursion`, for the same reason. A `^`-range compares up to
 //!   three numbers; any other version is only equal to itself. Numbers of the host's registry come from the document's
 //!   own `workflow.version`, not from what it extends. `prune_results` names outputs, no fields inside of them.
-//!   `graceful_timeout`, `immediate_timeout`, `enable_tracing`, `trace_metadata` and mocks of a child are not in this
-//!   version.
+//!   `graceful_timeout`, `immediate_timeout`, `enable_tracing`, `trace_metadata` are not in this version. Replies of
+//!   `mock_responses` are single ones, and hold for the steps of the child, not for those of children in it.
 //! * 1.11: `nested_workspace_root` is an option or a variable of the environment, and no key of the configuration. A
 //!   fresh workspace is emptied when the child is opened, kept for all its rounds, and removed when the child is closed: that of a
 //!   run that is cancelled stays. Inside a child that is gone through again, a child with a fresh workspace begins

@@ -37,6 +37,15 @@ pub enum Preflight {
         /// The first such step.
         step: String,
     },
+    /// A step has replies for the calls of its child, and calls of this run are live (PL707).
+    #[error(
+        "[PL707] step `{step}` mocks its child, and mocks are not allowed in a live run; remove `mock_mode` \
+         and `mock_responses`, or run with `--provider-mode mock`"
+    )]
+    Mocks {
+        /// The step.
+        step: String,
+    },
     /// A step lets its model use tools, and the live provider of this build offers none.
     #[error(
         "step `{step}` lists tools ({}), and live calls of this version offer none; remove \

@@ -19,6 +19,9 @@ pub(crate) struct Nested {
     pub(crate) outputs: Vec<Output>,
     #[serde(default, skip_serializing_if = "Prune::is_nothing")]
     pub(crate) prune: Prune,
+    /// Replies to calls of its steps, by their names; in a run that is mocked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mocks: Option<Ordered>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) inherit_context: bool,
     /// Deadline of one round through the child.

@@ -239,3 +239,34 @@ async fn outputs_are_kept_or_left_out() {
         assert_eq!(results["n"], expected, "{keys}");
     }
 }
+
+/// Steps of the child that `mock_responses` names get its replies; all others are answered as in the run.
+#[tokio::test]
+async fn calls_of_a_child_are_answered_from_its_map() {
+    let document = |config: &str| {
+        format!(
+            r#"
+- name: n
+  type: pipeline
+  config: {config}
+  pipeline:
+    name: c
+    steps:
+      - {{name: a, type: claude, prompt: "one"}}
+      - {{name: b, type: claude, prompt: "two", continue_on_error: true}}
+      - {{name: d, type: claude, prompt: "three"}}
+- {{name: a, type: claude, prompt: "of the parent"}}
+"#
+        )
+    };
+    let replies = "mock_responses: {a: scripted, b: {error: {class: permanent, message: no}}}";
+    let results = run(&document(&format!("{{{replies}}}"))).await;
+    assert_eq!(results["n/a"]["text"], "scripted");
+    assert_eq!(results["n/b"]["error"]["message"], "no");
+    assert_eq!(results["n/d"]["text"], "three");
+    assert_eq!(results["a"]["text"], "of the parent");
+    for config in [format!("{{mock_mode: false, {replies}}}"), "{mock_mode: true}".to_owned()] {
+        let results = run(&document(&config)).await;
+        assert_eq!(results["n/a"]["text"], "one", "{config}");
+    }
+}
