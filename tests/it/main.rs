@@ -12,5 +12,6 @@ mod limits;
 mod monitoring;
 mod one_job;
 mod recovery;
+mod registered;
 mod sessions;
 mod watching;

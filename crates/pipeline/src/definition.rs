@@ -29,7 +29,7 @@ pub use model::ProviderKind;
 pub(crate) use model::{
     Assign, Chat, ChatOptions, Cleared, Echo, Location, Model, Step, StepKind, VariableScope, Write,
 };
-pub(crate) use nested::{Nested, OnTimeout, Output, Workspace};
+pub(crate) use nested::{Nested, OnTimeout, Output, Prune, Workspace};
 pub(crate) use ordered::Ordered;
 pub use plan::{Plan, PlannedJob};
 pub(crate) use prompt::{
@@ -224,6 +224,7 @@ impl Pipeline {
             workspace: path(&files.workspace_dir),
             outputs: path(&files.output_dir),
             checkpoints: path(&files.checkpoint_dir),
+            nested_workspaces: None,
         }
     }
 
@@ -311,6 +312,13 @@ impl Pipeline {
         };
         let found = self.model.all_steps().into_iter().find(nameless)?;
         Some(found.name.as_str())
+    }
+
+    /// Steps whose children have replies of their own for calls: a run of them needs to be mocked.
+    pub fn steps_with_mocks(&self) -> Vec<&str> {
+        let steps = self.model.all_steps().into_iter();
+        let mocked = steps.filter(|step| step.nested().is_some_and(|it| it.mocks.is_some()));
+        mocked.map(|step| step.name.as_str()).collect()
     }
 
     /// Steps that let a model use tools, and which.

@@ -90,10 +90,16 @@
 //!   further round begins anew when its process dies. A retried child keeps the inputs it was given.
 //! * 2.16, YM-21: a limit that is passed is of class `limit` and no other, time included. Memory is
 //!   the JSON of results and inputs, counted before and after each attempt, not during it.
-//! * YS-94: directories and exports that a child names for itself have no effect, and a note (PL220)
+//! * YS-94: directories and exports that a child, or the `config` of its step, names have no effect, and a note (PL220)
 //!   says so: it works in those of its run (YR-75).
-//! * 2.16: `nested_workspace_root` is `nested_workspaces` below the project root, and nothing else. A fresh workspace
-//!   is emptied when the child is opened, kept for all its rounds, and removed when the child is closed: that of a
+//! * 2.16: a `pipeline_file` with holes is not in this version: the definition of a run, with all of its children, is
+//!   fixed and hashed before its first step; nor is `allow_recursion`, for the same reason. A `^`-range compares up to
+//!   three numbers; any other version is only equal to itself. Numbers of the host's registry come from the document's
+//!   own `workflow.version`, not from what it extends. `prune_results` names outputs, no fields inside of them.
+//!   `graceful_timeout`, `immediate_timeout`, `enable_tracing`, `trace_metadata` are not in this version. Replies of
+//!   `mock_responses` are single ones, and hold for the steps of the child, not for those of children in it.
+//! * 1.11: `nested_workspace_root` is an option or a variable of the environment, and no key of the configuration. A
+//!   fresh workspace is emptied when the child is opened, kept for all its rounds, and removed when the child is closed: that of a
 //!   run that is cancelled stays. Inside a child that is gone through again, a child with a fresh workspace begins
 //!   anew. `workspace_dir` has to lie where the parent may write (YS-94); it is never removed. `preserve_outputs` and
 //!   `max_size_mb` of `workspace` are not in this version.
@@ -161,5 +167,6 @@ pub use run::{
     Resolved, RunDirectories, RunSettings,
 };
 pub use source::{
-    FILE_BYTES_MAX, MemorySources, Position, SourceFault, SourceFile, SourceLoader, Span,
+    FILE_BYTES_MAX, MemorySources, Position, REGISTERED_MAX, Registry, RegistryError, SourceFault,
+    SourceFile, SourceLoader, Span,
 };

@@ -7,6 +7,7 @@ mod failure;
 mod file_ops;
 mod files;
 mod limits;
+mod mocked;
 mod nested;
 mod prompt;
 mod record;

@@ -92,11 +92,12 @@ impl Shape {
                 let own = ["operation", "dry_run", "would"].into_iter();
                 own.chain(of_operation(*operation).iter().copied()).map(str::to_owned).collect()
             }
-            StepKind::Pipeline(Nested { outputs, fallback, .. }) => {
+            StepKind::Pipeline(Nested { outputs, fallback, prune, .. }) => {
                 if outputs.is_empty() || fallback.is_some() {
                     return None;
                 }
-                outputs.iter().map(Output::name).map(str::to_owned).collect()
+                let names = outputs.iter().map(Output::name);
+                names.filter(|name| prune.keeps(name)).map(str::to_owned).collect()
             }
         };
         // `result` then has fields of its own.

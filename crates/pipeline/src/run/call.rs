@@ -31,13 +31,14 @@ impl PipelineRun {
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
         let request = self.request(step, chat, cx, scope).await?;
-        let first = self.exchange(step, chat, cx, &request).await;
+        let first = self.exchange(step, chat, cx, &request, scope).await;
         let (request, answered) = match (first, self.fallback(chat, &request)) {
             (Err(failure), Some(request)) if is_unavailable(&failure) => {
                 let (model, class) = (&request.model, failure.class.name());
                 scope.warn(format!("the model was not available ({class}); `{model}` was asked"));
                 // Its failure says no more than the first one, which the policies are made for.
-                let second = self.exchange(step, chat, cx, &request).await.map_err(|_| failure);
+                let second =
+                    self.exchange(step, chat, cx, &request, scope).await.map_err(|_| failure);
                 (request, second)
             }
             (first, _) => (request, first),
@@ -45,7 +46,7 @@ impl PipelineRun {
         let (completion, call) = answered?;
         refuse_useless(&completion)?;
         let reply = Reply { request, completion, call, repairs: 0 };
-        let reply = self.satisfying(step, chat, cx, reply).await?;
+        let reply = self.satisfying(step, chat, (cx, scope), reply).await?;
         let mut record = record::replied(&reply.completion, &reply.call, reply.request.digest());
         if step.value_schema.is_some() {
             record::add_repairs(&mut record, reply.repairs);
@@ -61,8 +62,9 @@ impl PipelineRun {
         chat: &Chat,
         cx: &AttemptCx,
         request: &ChatRequest,
+        scope: &Scope<'_>,
     ) -> Result<(Completion, String), Failure> {
-        let provider = self.providers.provider(chat.provider)?;
+        let provider = self.provider_of(chat.provider, &step.name, scope)?;
         let within = chat.options.call_within().min(step.attempt_within());
         let idle = chat.options.idle().min(within);
         let reply = cx

@@ -87,6 +87,11 @@ pub(super) struct Context {
 static NOTHING: Value = Value::Null;
 
 impl<'a> Scope<'a> {
+    /// The replies that calls of this scope get, when its step has some.
+    pub(super) fn mocks(&self) -> Option<&'a Value> {
+        self.frame.opened.as_ref()?.nested.mocks.as_ref().map(|mocks| &mocks.0)
+    }
+
     /// The scope of the step that is due.
     pub(super) fn new(
         run: &'a PipelineRun,

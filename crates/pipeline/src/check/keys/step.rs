@@ -85,7 +85,7 @@ pub(super) const RETRY: Keys = Keys {
 const BACKOFF: Kind = Kind::OneOf { names: &["exponential", "linear", "fixed"], later: &[] };
 const SHARE: Kind = Kind::Number { least: 0.0, most: 1.0, texts: false };
 /// Names of classes (4.9); the reader refuses other texts.
-const CLASSES: Kind = Kind::Texts;
+pub(super) const CLASSES: Kind = Kind::Texts;
 
 pub(super) const ECHO: Keys = Keys {
     home: "an `echo` step",
