@@ -5,6 +5,7 @@ mod child;
 mod conditions;
 mod defaults;
 mod document;
+mod dynamic;
 mod environment;
 mod file_ops;
 mod files;

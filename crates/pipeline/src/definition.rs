@@ -1,6 +1,7 @@
 //! The resolved definition: what runs, what is hashed, and what another process builds again.
 
 mod binding;
+mod dynamic;
 mod file_ops;
 mod files;
 mod input;
@@ -18,9 +19,10 @@ use perennial_engine::Definition;
 
 pub(crate) use binding::schema_violations;
 pub use binding::{InputErrors, InvalidInput};
+pub(crate) use dynamic::{Candidate, CandidateKeys, Dynamic, STEP_TYPE};
 pub(crate) use file_ops::{FileOps, Operation};
 pub use files::Exports;
-pub(crate) use files::{DocumentFiles, Effects, OutputFile};
+pub(crate) use files::{DocumentFiles, Effects, OutputFile, strongest};
 pub use input::{Input, InputType};
 pub use lenience::{InvalidLeniency, Leniency};
 pub(crate) use lenience::{LEEWAYS, Lenience, MissingHole, UNDECIDED};
@@ -243,8 +245,9 @@ impl Pipeline {
 
     /// The kinds of provider its steps and those of its children call, each once.
     pub fn providers(&self) -> Vec<ProviderKind> {
+        let steps = self.model.all_steps().into_iter();
         let mut kinds: Vec<ProviderKind> =
-            self.model.all_steps().into_iter().filter_map(|step| step.kind.provider()).collect();
+            steps.flat_map(|step| step.kind.possible()).filter_map(StepKind::provider).collect();
         kinds.sort_unstable();
         kinds.dedup();
         kinds
@@ -252,12 +255,12 @@ impl Pipeline {
 
     /// The first step that calls `kind` and names no model.
     pub fn step_without_model(&self, kind: ProviderKind) -> Option<&str> {
-        let nameless = |step: &&Step| match &step.kind {
-            StepKind::Chat(chat) => chat.provider == kind && chat.options.model.is_none(),
-            StepKind::Echo(_)
-            | StepKind::SetVariable(_)
-            | StepKind::FileOps(_)
-            | StepKind::Pipeline(_) => false,
+        let nameless = |step: &&Step| {
+            step.kind
+                .possible()
+                .into_iter()
+                .filter_map(StepKind::chat)
+                .any(|chat| chat.provider == kind && chat.options.model.is_none())
         };
         let found = self.model.all_steps().into_iter().find(nameless)?;
         Some(found.name.as_str())
@@ -265,18 +268,15 @@ impl Pipeline {
 
     /// Steps that let a model use tools, and which.
     pub fn steps_with_tools(&self) -> Vec<(&str, &[String])> {
-        fn named(step: &Step) -> &[String] {
-            match &step.kind {
-                StepKind::Chat(chat) => chat.options.allowed_tools.as_deref().unwrap_or_default(),
-                StepKind::Echo(_)
-                | StepKind::SetVariable(_)
-                | StepKind::FileOps(_)
-                | StepKind::Pipeline(_) => &[],
-            }
+        fn named(chat: &Chat) -> &[String] {
+            chat.options.allowed_tools.as_deref().unwrap_or_default()
         }
         let steps = self.model.all_steps().into_iter();
-        let found = steps.map(|step| (step.name.as_str(), named(step)));
-        found.filter(|(_, tools)| !tools.is_empty()).collect()
+        let chats = steps.flat_map(|step| {
+            let kinds = step.kind.possible().into_iter();
+            kinds.filter_map(StepKind::chat).map(|chat| (step.name.as_str(), named(chat)))
+        });
+        chats.filter(|(_, tools)| !tools.is_empty()).collect()
     }
 
     /// Whether steps of it have steps of their own.

@@ -33,6 +33,8 @@
 //! * 1.7: `retry_on` takes names of classes; a text that is to be found in the message of a failure
 //!   is refused.
 //! * YF-23: a hint is also less than half of the name it proposes away: `file` is no misspelt `role`.
+//! * 1.7: a type that is a template may become any type but those with steps of their own, whose jobs have to
+//!   be known before. Its record says which it was, as `step_type`; an `echo` of a value with that field fails (PL611).
 //! * 1.9: `duplicate_names` is not in this version: a name is the key of a job, which is one.
 //! * YP-8: without `extract`, a `previous_response` part gets the value view of its step (YT-12):
 //!   of a reply its structured data, else its text, never its cost and usage.

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod call;
+mod dynamic;
 mod export;
 mod failure;
 mod file_ops;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a broken fixture shall fail its test")]
 
+#[path = "runs/dynamic.rs"]
+mod dynamic;
 #[path = "runs/settings.rs"]
 mod settings;
 

@@ -43,7 +43,7 @@ impl Shape {
     pub(super) fn of(step: &Step) -> Option<Self> {
         let mut values = None;
         let fields: BTreeSet<String> = match &step.kind {
-            StepKind::Echo(_) | StepKind::Chat(_) => return None,
+            StepKind::Echo(_) | StepKind::Chat(_) | StepKind::Dynamic(_) => return None,
             StepKind::SetVariable(assign) => {
                 let names: BTreeSet<String> =
                     assign.variables.iter().map(|(name, _)| name.clone()).collect();

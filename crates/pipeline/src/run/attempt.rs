@@ -1,6 +1,6 @@
 //! One attempt of one step, in the order of 4.3: condition, keys, work, record.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use perennial_core::{FailureClass, failure::Failure, run::SkipReason};
 use perennial_engine::{AttemptCx, Outcome};
@@ -8,7 +8,7 @@ use perennial_tools::Redactor;
 use serde_json::{Map, Value};
 
 use super::{
-    PipelineRun,
+    PipelineRun, dynamic,
     failure::{stopped, undecided},
     limits::Limits,
     record,
@@ -68,23 +68,33 @@ impl PipelineRun {
         due: &Due<'_>,
         done: &Done<'_>,
     ) -> Result<Outcome, Failure> {
-        let step = due.step;
         let mut scope = Scope::new(self, cx, due, done);
-        if let Some(skipped) = begin(step, &mut scope)? {
+        if let Some(skipped) = begin(due.step, &mut scope)? {
             return Ok(skipped);
         }
+        let step = if let StepKind::Dynamic(choice) = &due.step.kind {
+            Cow::Owned(dynamic::chosen(due.step, choice, &scope)?)
+        } else {
+            Cow::Borrowed(due.step)
+        };
+        if matches!((&step, &step.kind), (Cow::Owned(_), StepKind::SetVariable(_))) {
+            // To this type its `variables` are what it sets, and no names of its own.
+            scope = Scope::new(self, cx, due, done);
+        }
+        let step = &*step;
         let record = match &step.kind {
             // Its record is its value, in which nothing else has a place.
             StepKind::Echo(echoing) => {
-                let value = echo(echoing, &scope).await?;
+                let value = dynamic::told(due.step, step, echo(echoing, &scope).await?)?;
                 return self.left(step, value, &scope).await.map(Outcome::Succeeded);
             }
             StepKind::SetVariable(variables) => assign(variables, &mut scope)?,
             StepKind::FileOps(ops) => self.operate(ops, cx, &scope).await?,
             StepKind::Chat(chat) => self.call(step, chat, cx, &scope).await?,
-            // It has jobs of its own.
-            StepKind::Pipeline(_) => return Err(unknown_job(&cx.job)),
+            // The one has jobs of its own, the other became a step of another kind.
+            StepKind::Pipeline(_) | StepKind::Dynamic(_) => return Err(unknown_job(&cx.job)),
         };
+        let record = dynamic::told(due.step, step, record)?;
         let record = self.left(step, record, &scope).await?;
         Ok(Outcome::Succeeded(record::warned(record, scope.warnings())))
     }

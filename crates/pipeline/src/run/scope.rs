@@ -157,8 +157,8 @@ impl<'a> Scope<'a> {
     /// Repeats what a step that is done did to names.
     fn fold(&mut self, step: &'a Step, job: &'a DoneJob) {
         if job.state == JobState::Succeeded {
-            if let (StepKind::SetVariable(assign), Some(values)) =
-                (&step.kind, job.result["values"].as_object())
+            if let (Some(StepKind::SetVariable(assign)), Some(values)) =
+                (step.kind.ran_as(&job.result), job.result["values"].as_object())
             {
                 self.apply(assign, values);
             }
@@ -315,12 +315,14 @@ impl<'a> Scope<'a> {
     }
 
     fn shape(&self, name: &str, job: &DoneJob) -> Shape {
-        match self.frame.step(name).map(|step| &step.kind) {
+        match self.frame.step(name).and_then(|step| step.kind.ran_as(&job.result)) {
             Some(StepKind::Pipeline(_)) => Shape::Nested,
             _ if job.state != JobState::Succeeded => Shape::Plain,
             Some(StepKind::Chat(_)) => Shape::Reply,
             Some(StepKind::SetVariable(_)) => Shape::Assigned,
-            Some(StepKind::Echo(_) | StepKind::FileOps(_)) | None => Shape::Plain,
+            Some(StepKind::Echo(_) | StepKind::FileOps(_) | StepKind::Dynamic(_)) | None => {
+                Shape::Plain
+            }
         }
     }
 

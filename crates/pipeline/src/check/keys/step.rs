@@ -34,7 +34,7 @@ pub(in crate::check) const STEP: Keys = Keys {
         key("continue_on_error", Kind::Bool, "the same as `on_error: continue`").default("false"),
         key("output_to_global", Kind::Name, "a constant that its value becomes"),
         key("clear_vars", CLEARED, "values that nothing sees after the step"),
-        later("dynamic_types", "types that a templated `type` may become"),
+        key("dynamic_types", Kind::List(&DYNAMIC_TYPE), "types that a templated `type` may become"),
         later("error_handler", "steps after a final failure"),
         key("output_to_file", Kind::Template, "a file below the outputs for its value"),
         spelling("output_file", "output_to_file", Kind::Template),
@@ -46,6 +46,35 @@ pub(in crate::check) const STEP: Keys = Keys {
         key("effects", EFFECTS, "what it touches, where that is not what its type does"),
     ],
     others: None,
+};
+
+/// What a type that is a template may become. A step with steps of its own has jobs for them, which
+/// have to be known before it runs.
+const DYNAMIC_TYPE: Kind = Kind::OneOf {
+    names: &["claude", "echo", "file_ops", "gemini", "set_variable", "test_echo"],
+    later: &[
+        "approval",
+        "checkpoint",
+        "claude_batch",
+        "claude_extract",
+        "claude_robust",
+        "claude_session",
+        "claude_smart",
+        "codebase_query",
+        "data_transform",
+        "emit",
+        "for_loop",
+        "gemini_instructor",
+        "llm",
+        "map",
+        "parallel",
+        "parallel_claude",
+        "pipeline",
+        "switch",
+        "tool",
+        "wait",
+        "while_loop",
+    ],
 };
 
 /// A name of every step but `set_variable`, where it means what is set.
@@ -114,6 +143,9 @@ const SCOPE: Kind = Kind::OneOf { names: &["global", "local"], later: &["session
 
 /// What is checked of a step of unknown type.
 pub(in crate::check) const STEP_ONLY: Tables = &[&STEP];
+
+/// What is checked of a step whose type is a template, whatever it becomes.
+pub(in crate::check) const DYNAMIC_STEP: Tables = &[&OWN, &STEP];
 
 /// The step types of the language.
 pub(in crate::check) const STEP_TYPES: &[Variant] = &[
