@@ -11,6 +11,7 @@ mod nested;
 mod ordered;
 mod plan;
 mod prompt;
+mod reuse;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -38,6 +39,8 @@ pub use plan::{Plan, PlannedJob};
 pub(crate) use prompt::{
     Encoding, FilePart, Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary,
 };
+
+pub(crate) use reuse::{CACHE_TTL_MS, Cache};
 
 use crate::environment::RunEnvironment;
 

@@ -35,6 +35,10 @@
 //! * YF-23: a hint is also less than half of the name it proposes away: `file` is no misspelt `role`.
 //! * 1.7: a type that is a template may become any type but those with steps of their own, whose jobs have to
 //!   be known before. Its record says which it was, as `step_type`; an `echo` of a value with that field fails (PL611).
+//! * 1.7: `cache` keeps results of calls to models alone. Its key is the step as it is written, the provider, and the
+//!   whole request or, in place of that, `key` with the model: what else a `key` leaves out is up to its author.
+//! * YR-64: `streaming` is checked and changes nothing: every value is a row of the store, of at most 64 MB, and is in
+//!   memory while its run is; every reader sees all of it.
 //! * 1.9: `duplicate_names` is not in this version: a name is the key of a job, which is one.
 //! * YP-8: without `extract`, a `previous_response` part gets the value view of its step (YT-12):
 //!   of a reply its structured data, else its text, never its cost and usage.

@@ -44,6 +44,9 @@ pub(crate) fn of(model: &Model, place: usize) -> Vec<Used> {
     if let StepKind::Dynamic(dynamic) = &step.kind {
         text(&dynamic.named_by, &mut see);
     }
+    if let Some(key) = step.cache.as_ref().and_then(|cache| cache.key.as_ref()) {
+        text(key, &mut see);
+    }
     if let Some(file) = &step.output_to_file {
         text(&file.0, &mut see);
     }

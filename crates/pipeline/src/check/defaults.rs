@@ -1,6 +1,6 @@
 //! `defaults`: applied once, at load (YF-30).
 
-use super::{Check, Section, policy::RetryDefault, references::Standpoint};
+use super::{Check, Section, cache::CacheDefault, policy::RetryDefault, references::Standpoint};
 use crate::{
     definition::ChatOptions,
     diagnostic::{Code, Finding},
@@ -14,6 +14,7 @@ pub(super) struct Defaults {
     pub(super) within_ms: Option<u64>,
     pub(super) continue_on_error: bool,
     pub(super) retry: RetryDefault,
+    pub(super) cache: CacheDefault,
     pub(super) output_dir: Option<String>,
 }
 
@@ -39,6 +40,7 @@ impl Check<'_> {
         let budget = Self::token_budget(&section, "gemini_token_budget");
         let model = section.text("gemini_model").map(str::to_owned);
         defaults.gemini = ChatOptions { model, ..budget }.over(defaults.gemini);
+        defaults.cache = CacheDefault::of(&section);
         defaults.within_ms = section.millis("timeout_seconds");
         defaults.output_dir = self.directory(&section, "output_dir");
         if let Some(value) = section.flag("continue_on_error") {

@@ -168,6 +168,8 @@ const ALL: &[&Keys] = &[
     &workflow::DEFAULTS,
     &TOKEN_BUDGET,
     &step::RETRY,
+    &step::CACHE,
+    &step::STREAMING,
     &step::ECHO,
     &step::SET_VARIABLE,
     &FILE_OPS,

@@ -106,6 +106,10 @@ impl Check<'_> {
         let output_to_file = self.output_file(&section, from);
         let effects = Self::effects(&section);
         let kind = self.step_kind(&section, type_name?, &shown, from, within_ms, defaults);
+        let calls = |kind: &StepKind| kind.possible().into_iter().any(|kind| kind.chat().is_some());
+        let calls = kind.as_ref().map(calls);
+        // What a faulty step would be is not known.
+        let cache = calls.and_then(|calls| self.cache(&section, calls, defaults.cache, from));
         let possible = kind.as_ref().map(StepKind::possible).unwrap_or_default();
         let usual = match possible.into_iter().find_map(StepKind::provider) {
             Some(_) => RetryPolicy::PROVIDER,
@@ -139,6 +143,7 @@ impl Check<'_> {
             output_to_global,
             clear_vars,
             output_to_file,
+            cache,
             effects: effects.or(kind.as_ref().and_then(StepKind::effects)),
             kind: kind?,
         };

@@ -10,8 +10,8 @@ use perennial_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DocumentFiles, Dynamic, Effects, FileOps, Input, Lenience, Nested, Ordered, OutputFile, Part,
-    PromptPart, strongest,
+    Cache, DocumentFiles, Dynamic, Effects, FileOps, Input, Lenience, Nested, Ordered, OutputFile,
+    Part, PromptPart, strongest,
 };
 use crate::expression::{Condition, Template, TemplateTree, Undecided};
 
@@ -109,6 +109,9 @@ pub(crate) struct Step {
     pub(crate) clear_vars: Vec<Cleared>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output_to_file: Option<OutputFile>,
+    /// How its result is kept for later runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cache: Option<Cache>,
     /// What it touches, where that is not what its type does (YR-12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) effects: Option<Effects>,

@@ -31,6 +31,12 @@ impl PipelineRun {
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
         let request = self.request(chat, cx, scope).await?;
+        let kept = self.kept(step, chat, &request, scope)?;
+        if let Some(kept) = &kept
+            && let Some(record) = kept.take(cx).await?
+        {
+            return Ok(record);
+        }
         let first = self.exchange(step, chat, cx, &request).await;
         let (request, answered) = match (first, self.fallback(chat, &request)) {
             (Err(failure), Some(request)) if is_unavailable(&failure) => {
@@ -46,7 +52,10 @@ impl PipelineRun {
         refuse_useless(&completion)?;
         let mut record = record::replied(&completion, &call, request.digest());
         record::add_reports(&mut record, &chat.options, &completion);
-        Ok(record)
+        Ok(match kept {
+            Some(kept) => kept.keep(cx, scope, record).await,
+            None => record,
+        })
     }
 
     /// One call of `request`, or its recorded reply, and its name in the journal.

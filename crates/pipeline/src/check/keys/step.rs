@@ -1,7 +1,8 @@
 //! Keys of steps (1.7, 2).
 
 use super::{
-    COUNT, FREE_MAP, Keys, Kind, MILLIS, POSITIVE, SECONDS, Tables, Variant,
+    COUNT, DAY_MS, FREE_MAP, Keys, Kind, MILLIS, POSITIVE, SECONDS, Tables, Unit, Variant,
+    advisory,
     chat::{CLAUDE, GEMINI},
     files::FILE_OPS,
     key, later,
@@ -40,13 +41,34 @@ pub(in crate::check) const STEP: Keys = Keys {
         spelling("output_file", "output_to_file", Kind::Template),
         later("output_schema", "what its value has to satisfy"),
         later("max_repairs", "how often a model may correct its answer"),
-        later("streaming", "keeps its value out of memory"),
-        later("cache", "reuses its result"),
+        advisory("streaming", Kind::Map(&[&STREAMING]), "every reader sees the whole value anyway"),
+        key("cache", CACHED, "reuses the result of a call to a model").default("false"),
         later("codebase_context", "binds the root `codebase`"),
         key("effects", EFFECTS, "what it touches, where that is not what its type does"),
     ],
     others: None,
 };
+
+pub(super) const STREAMING: Keys = Keys {
+    home: "`streaming`",
+    keys: &[key("enabled", Kind::Bool, "keeps the value out of memory").default("false")],
+    others: None,
+};
+
+/// Whether a result is kept, or how.
+const CACHED: Kind = Kind::Either(&[Kind::Bool, Kind::Map(&[&CACHE])]);
+
+pub(super) const CACHE: Keys = Keys {
+    home: "`cache`",
+    keys: &[
+        key("key", Kind::Template, "stands for the whole request, in which nothing may differ"),
+        key("ttl", TTL, "how long the result is reused").default("3600"),
+    ],
+    others: None,
+};
+
+/// A year, which is longer than anybody remembers.
+pub(super) const TTL: Kind = Kind::Duration { unit: Unit::Seconds, most_ms: 365.0 * DAY_MS };
 
 /// What a type that is a template may become. A step with steps of its own has jobs for them, which
 /// have to be known before it runs.
