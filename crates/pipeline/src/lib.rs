@@ -104,6 +104,9 @@
 //!   at load and its value is part of the definition; a secret there is PL223. `env.NAME` in an
 //!   expression is typed like `${NAME}` alone. The default of `${NAME:-text}` also stands for an
 //!   empty variable, as in a shell.
+//! * YF-42: what an expression with a function makes of a secret is looked for as a whole, and its texts below 8 bytes
+//!   are `[redacted]` from the start; a part that somebody else, as a model, cuts from such a text is not found. A run in which
+//!   functions make more than 256 texts, or 1 MiB, of its secrets fails there (PL606). Names of files hold no secret (PL609).
 //! * YF-42: secrets shorter than 8 bytes are not looked for in records; the key of the hashes is
 //!   recorded with the run: a hash tells a change, it does not protect a value that can be guessed.
 //! * YF-44: of two included files the later one wins; both win over what is extended. A definition

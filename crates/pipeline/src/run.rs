@@ -13,6 +13,7 @@ mod prompt;
 mod record;
 mod reuse;
 mod scope;
+mod secrets;
 mod settings;
 mod tree;
 mod workflow;

@@ -4,6 +4,8 @@
 
 #[path = "runs/dynamic.rs"]
 mod dynamic;
+#[path = "runs/secrets.rs"]
+mod secrets;
 #[path = "runs/settings.rs"]
 mod settings;
 

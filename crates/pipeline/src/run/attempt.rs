@@ -4,7 +4,6 @@ use std::{borrow::Cow, time::Duration};
 
 use perennial_core::{FailureClass, failure::Failure, run::SkipReason};
 use perennial_engine::{AttemptCx, Outcome};
-use perennial_tools::Redactor;
 use serde_json::{Map, Value};
 
 use super::{
@@ -13,12 +12,12 @@ use super::{
     limits::Limits,
     record,
     scope::Scope,
+    secrets::Secrets,
     tree::{self, Done, Due, Role},
     workflow::unknown_job,
 };
 use crate::{
     definition::{Assign, Echo, Step, StepKind, Write},
-    environment::redacted,
     expression::Condition,
 };
 
@@ -30,14 +29,14 @@ impl PipelineRun {
     /// The failure of the step.
     pub(super) async fn attempt(&self, cx: &AttemptCx) -> Result<Outcome, Failure> {
         let made = self.attempted(cx).await;
-        let Some(redactor) = &self.redactor else { return made };
+        let Some(secrets) = &self.secrets else { return made };
         match made {
-            Ok(Outcome::Succeeded(value)) => Ok(Outcome::Succeeded(redacted(value, redactor))),
+            Ok(Outcome::Succeeded(value)) => Ok(Outcome::Succeeded(secrets.redacted(value))),
             Ok(Outcome::Skipped { reason, record }) => {
-                Ok(Outcome::Skipped { reason, record: redacted(record, redactor) })
+                Ok(Outcome::Skipped { reason, record: secrets.redacted(record) })
             }
-            Ok(Outcome::Failed(failure)) => Ok(Outcome::Failed(harmless(failure, redactor))),
-            Err(failure) => Err(harmless(failure, redactor)),
+            Ok(Outcome::Failed(failure)) => Ok(Outcome::Failed(harmless(failure, secrets))),
+            Err(failure) => Err(harmless(failure, secrets)),
         }
     }
 
@@ -106,8 +105,8 @@ impl PipelineRun {
         record: Value,
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
-        let record = match &self.redactor {
-            Some(redactor) => redacted(record, redactor),
+        let record = match &self.secrets {
+            Some(secrets) => secrets.redacted(record),
             None => record,
         };
         match &step.output_to_file {
@@ -162,10 +161,10 @@ pub(super) fn own_variables(step: &Step, scope: &mut Scope<'_>) -> Result<(), Fa
     Ok(())
 }
 
-fn harmless(failure: Failure, redactor: &Redactor) -> Failure {
+fn harmless(failure: Failure, secrets: &Secrets) -> Failure {
     Failure {
-        message: redactor.redact(&failure.message),
-        detail: redacted(failure.detail, redactor),
+        message: secrets.redact(&failure.message),
+        detail: secrets.redacted(failure.detail),
         ..failure
     }
 }

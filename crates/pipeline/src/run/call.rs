@@ -13,7 +13,6 @@ use serde_json::Value;
 use super::{PipelineRun, record, scope::Scope, settings::BuiltPrompt};
 use crate::{
     definition::{Chat, Step},
-    environment::redacted,
     expression::{Names, Template},
 };
 
@@ -75,8 +74,8 @@ impl PipelineRun {
                     CallCx { within, idle, ..CallCx::new(key, cx.job.names().join("/")) };
                 let completion = complete(&*provider, request, &surroundings).await?;
                 let reply = serde_json::to_value(completion).map_err(|error| malformed(&error))?;
-                Ok(match &self.redactor {
-                    Some(redactor) => redacted(reply, redactor),
+                Ok(match &self.secrets {
+                    Some(secrets) => secrets.redacted(reply),
                     None => reply,
                 })
             })
@@ -107,9 +106,9 @@ impl PipelineRun {
         let prompt = self.prompt(&chat.prompt, &system, scope).await?;
         let model = calls.resolve(options.model.as_deref().unwrap_or(&usual.model)).to_owned();
         let mut shown = prompt.parts.clone();
-        if let Some(redactor) = &self.redactor {
+        if let Some(secrets) = &self.secrets {
             for part in &mut shown {
-                part.text = redactor.redact(&part.text);
+                part.text = secrets.redact(&part.text);
             }
         }
         self.providers.prompted(&BuiltPrompt {

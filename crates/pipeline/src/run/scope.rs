@@ -15,17 +15,19 @@ use perennial_core::{
     run::{IdempotencyKey, JobState, RunId},
 };
 use perennial_engine::{AttemptCx, CallJournal, DoneJob, Warnings, workflow::BoxFuture};
-use perennial_tools::Redactor;
 use serde_json::{Map, Value};
 
 use super::{
     PipelineRun,
+    secrets::Secrets,
     tree::{Done, Due, Frame},
 };
 use crate::{
     definition::{Assign, Cleared, MissingHole, Step, StepKind, VariableScope, Write},
     environment::{RunEnvironment, typed},
-    expression::{Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk},
+    expression::{
+        Fault, Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk,
+    },
 };
 
 /// What names mean in one attempt of one step.
@@ -37,7 +39,7 @@ pub(super) struct Scope<'a> {
     /// What `workflow.…` reads.
     facts: Cow<'a, Value>,
     environment: &'a RunEnvironment,
-    redactor: Option<&'a Redactor>,
+    secrets: Option<&'a Secrets>,
     /// Variables and constants that the document gives, and those of a parent below them.
     initial: Cow<'a, Value>,
     given: Cow<'a, Value>,
@@ -125,7 +127,7 @@ impl<'a> Scope<'a> {
             given: over("global_vars"),
             facts: run.bound(&frame.model.facts.0),
             environment: &run.settings.environment,
-            redactor: run.redactor.as_ref(),
+            secrets: run.secrets.as_ref(),
             run: &cx.run,
             step: &step.name,
             attempt: cx.attempt,
@@ -147,6 +149,11 @@ impl<'a> Scope<'a> {
             }
         }
         scope
+    }
+
+    /// Whether `text` holds a secret, or what was made of one.
+    pub(super) fn finds_secret(&self, text: &str) -> bool {
+        self.secrets.is_some_and(|secrets| secrets.finds(text))
     }
 
     /// Where its files are, when not where those of the run are.
@@ -509,8 +516,8 @@ impl Names for Scope<'_> {
     }
 
     fn warn(&self, text: String) {
-        match self.redactor {
-            Some(redactor) => self.warnings.push(&redactor.redact(&text)),
+        match self.secrets {
+            Some(secrets) => self.warnings.push(&secrets.redact(&text)),
             None => self.warnings.push(&text),
         }
     }
@@ -525,6 +532,21 @@ impl Names for Scope<'_> {
 
     fn undecided(&self) -> Undecided {
         self.frame.model.undecided
+    }
+
+    fn has_secrets(&self) -> bool {
+        self.secrets.is_some()
+    }
+
+    fn is_secret(&self, value: &Value) -> bool {
+        self.secrets.is_some_and(|secrets| secrets.are_in(value))
+    }
+
+    fn derived(&self, value: Value) -> Result<Value, Fault> {
+        match self.secrets {
+            Some(secrets) => secrets.derived(value),
+            None => Ok(value),
+        }
     }
 }
 
