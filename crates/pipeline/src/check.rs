@@ -1,11 +1,13 @@
 //! From a tree to a pipeline: every fault found at once, each at its place.
 
+mod cache;
 mod chat;
 mod child;
 mod conditions;
 mod defaults;
 mod deployment;
 mod document;
+mod dynamic;
 mod environment;
 mod file_ops;
 mod files;

@@ -35,6 +35,12 @@
 //! * 1.7: `retry_on` takes names of classes; a text that is to be found in the message of a failure
 //!   is refused.
 //! * YF-23: a hint is also less than half of the name it proposes away: `file` is no misspelt `role`.
+//! * 1.7: a type that is a template may become any type but those with steps of their own, whose jobs have to
+//!   be known before. Its record says which it was, as `step_type`; an `echo` of a value with that field fails (PL611).
+//! * 1.7: `cache` keeps results of calls to models alone. Its key is the step as it is written, the provider, and the
+//!   whole request or, in place of that, `key` with the model: what else a `key` leaves out is up to its author.
+//! * YR-64: `streaming` is checked and changes nothing: every value is a row of the store, of at most 64 MB, and is in
+//!   memory while its run is; every reader sees all of it.
 //! * 1.9: `duplicate_names` is not in this version: a name is the key of a job, which is one.
 //! * YP-8: without `extract`, a `previous_response` part gets the value view of its step (YT-12):
 //!   of a reply its structured data, else its text, never its cost and usage.
@@ -113,6 +119,9 @@
 //!   at load and its value is part of the definition; a secret there is PL223. `env.NAME` in an
 //!   expression is typed like `${NAME}` alone. The default of `${NAME:-text}` also stands for an
 //!   empty variable, as in a shell.
+//! * YF-42: what an expression with a function makes of a secret is looked for as a whole, and its texts below 8 bytes
+//!   are `[redacted]` from the start; a part that somebody else, as a model, cuts from such a text is not found. A run in which
+//!   functions make more than 256 texts, or 1 MiB, of its secrets fails there (PL606). Names of files hold no secret (PL609).
 //! * YF-42: secrets shorter than 8 bytes are not looked for in records; the key of the hashes is
 //!   recorded with the run: a hash tells a change, it does not protect a value that can be guessed.
 //! * YF-44: of two included files the later one wins; both win over what is extended. A definition

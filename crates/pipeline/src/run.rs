@@ -2,6 +2,7 @@
 
 mod attempt;
 mod call;
+mod dynamic;
 mod export;
 mod failure;
 mod file_ops;
@@ -12,7 +13,9 @@ mod nested;
 mod prompt;
 mod record;
 mod repair;
+mod reuse;
 mod scope;
+mod secrets;
 mod settings;
 mod tree;
 mod workflow;

@@ -30,7 +30,8 @@ const ANY: [&str; 12] = [
 ];
 
 /// Fields of the record of a call to a model (YV-1), and those that its options add.
-const OF_REPLY: [&str; 22] = [
+const OF_REPLY: [&str; 23] = [
+    "cached",
     "text",
     "content",
     "data",
@@ -74,7 +75,7 @@ impl Shape {
         let mut values = None;
         let mut data = None;
         let fields: BTreeSet<String> = match &step.kind {
-            StepKind::Echo(_) => return None,
+            StepKind::Echo(_) | StepKind::Dynamic(_) => return None,
             StepKind::Chat(_) => {
                 data = Some(Closed::of(&step.value_schema.as_ref()?.schema.0));
                 OF_REPLY.map(str::to_owned).into()

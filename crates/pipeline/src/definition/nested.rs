@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effects, Model, Ordered, Step};
+use super::{Effects, Model, Ordered, strongest};
 use crate::expression::{Template, TemplateTree};
 
 /// A pipeline inside a step, and what passes between it and the pipeline around it.
@@ -64,9 +64,7 @@ pub(crate) enum Workspace {
 impl Nested {
     /// What its steps touch together (YR-12): the strongest of it.
     pub(crate) fn effects(&self) -> Option<Effects> {
-        let each = |step: &Step| step.effects.filter(|effects| *effects != Effects::None);
-        let all: Vec<Effects> = self.child.steps.iter().filter_map(each).collect();
-        if all.contains(&Effects::Write) { Some(Effects::Write) } else { all.first().copied() }
+        strongest(self.child.steps.iter().filter_map(|step| step.effects))
     }
 }
 

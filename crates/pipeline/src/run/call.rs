@@ -13,7 +13,6 @@ use serde_json::Value;
 use super::{PipelineRun, record, repair::Reply, scope::Scope, settings::BuiltPrompt};
 use crate::{
     definition::{Chat, Step},
-    environment::redacted,
     expression::{Names, Template},
 };
 
@@ -31,6 +30,12 @@ impl PipelineRun {
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
         let request = self.request(step, chat, cx, scope).await?;
+        let kept = self.kept(step, chat, &request, scope)?;
+        if let Some(kept) = &kept
+            && let Some(record) = kept.take(cx).await?
+        {
+            return Ok(record);
+        }
         let first = self.exchange(step, chat, cx, &request, scope).await;
         let (request, answered) = match (first, self.fallback(chat, &request)) {
             (Err(failure), Some(request)) if is_unavailable(&failure) => {
@@ -52,7 +57,10 @@ impl PipelineRun {
             record::add_repairs(&mut record, reply.repairs);
         }
         record::add_reports(&mut record, &chat.options, &reply.completion);
-        Ok(record)
+        Ok(match kept {
+            Some(kept) => kept.keep(cx, scope, record).await,
+            None => record,
+        })
     }
 
     /// One call of `request`, or its recorded reply, and its name in the journal.
@@ -73,8 +81,8 @@ impl PipelineRun {
                     CallCx { within, idle, ..CallCx::new(key, cx.job.names().join("/")) };
                 let completion = complete(&*provider, request, &surroundings).await?;
                 let reply = serde_json::to_value(completion).map_err(|error| malformed(&error))?;
-                Ok(match &self.redactor {
-                    Some(redactor) => redacted(reply, redactor),
+                Ok(match &self.secrets {
+                    Some(secrets) => secrets.redacted(reply),
                     None => reply,
                 })
             })
@@ -106,9 +114,9 @@ impl PipelineRun {
         let prompt = self.prompt(&chat.prompt, &system, scope).await?;
         let model = calls.resolve(options.model.as_deref().unwrap_or(&usual.model)).to_owned();
         let mut shown = prompt.parts.clone();
-        if let Some(redactor) = &self.redactor {
+        if let Some(secrets) = &self.secrets {
             for part in &mut shown {
-                part.text = redactor.redact(&part.text);
+                part.text = secrets.redact(&part.text);
             }
         }
         self.providers.prompted(&BuiltPrompt {

@@ -9,7 +9,8 @@ use perennial_engine::AttemptCx;
 use serde_json::{Value, json};
 
 use super::{
-    PipelineRun, call::refuse_useless, prompt::PartText, record, scope::Scope, settings::BuiltPrompt,
+    PipelineRun, call::refuse_useless, prompt::PartText, record, scope::Scope,
+    settings::BuiltPrompt,
 };
 use crate::{
     definition::{Chat, Step, ValueSchema},
@@ -94,8 +95,8 @@ impl PipelineRun {
 
     fn show_repair(&self, request: &ChatRequest, cx: &AttemptCx) {
         let mut text = request.messages.last().map(|last| last.text.clone()).unwrap_or_default();
-        if let Some(redactor) = &self.redactor {
-            text = redactor.redact(&text);
+        if let Some(secrets) = &self.secrets {
+            text = secrets.redact(&text);
         }
         self.providers.prompted(&BuiltPrompt {
             run: &cx.run,
