@@ -1,5 +1,6 @@
 //! The command line.
 
+mod deployment;
 mod tree;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use perennial::{Leniency, ProviderMode, Store};
 
+pub(crate) use self::deployment::DeploymentArgs;
 pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
 use crate::output::{Colour, Shape};
 
@@ -116,7 +118,7 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct EngineArgs {
     /// Configuration (TOML): [providers.anthropic] base_url, model, api_key_env, max_output;
-    /// [limits]; [monitor]
+    /// [pipeline] environment; [limits]; [monitor]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Prints the supervision tree at the end
@@ -153,6 +155,8 @@ pub(crate) struct RunArgs {
     pub(crate) run_id: Option<String>,
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
+    #[command(flatten)]
+    pub(crate) deployment: DeploymentArgs,
     #[command(flatten)]
     pub(crate) directories: DirectoryArgs,
     #[command(flatten)]
@@ -191,12 +195,18 @@ pub(crate) struct DirectoryArgs {
     /// Where exports go [env: PERENNIAL_CHECKPOINT_DIR, default: checkpoints]
     #[arg(long, value_name = "DIR")]
     pub(crate) checkpoint_dir: Option<PathBuf>,
+    /// Where children get fresh workspaces [env: PERENNIAL_NESTED_WORKSPACE_ROOT, default: nested_workspaces]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) nested_workspace_root: Option<PathBuf>,
     /// Where relative paths start [env: PERENNIAL_PROJECT_ROOT, default: the working directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) project_root: Option<PathBuf>,
     /// A further place that steps may read and write
     #[arg(long = "allow-path", value_name = "PATH")]
     pub(crate) allowed: Vec<PathBuf>,
+    /// Agrees that a document with `safety.restrict_file_access: false` reads and writes all files
+    #[arg(long)]
+    pub(crate) allow_unrestricted_files: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -206,6 +216,11 @@ pub(crate) struct CheckArgs {
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
+    #[command(flatten)]
+    pub(crate) deployment: DeploymentArgs,
+    /// Configuration (TOML), of which [pipeline] and [limits] count here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// The form of the report; json is the same as --json
     #[arg(long, value_enum, value_name = "FORM", default_value_t = ReportForm::Text)]
     pub(crate) format: ReportForm,

@@ -36,6 +36,6 @@ pub use runs::{RunError, RunHandle, RunOutcome, Runs, StartRun};
 pub use services::{Definitions, NotRunnable, Services, ServicesSpec};
 pub use waiting::{LastFailure, WaitsFor, WaitsWhy};
 pub use workflow::{
-    AttemptCx, CallJournal, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Replied,
-    Warnings, Workflow,
+    AttemptCx, CACHE_PREFIX, CallJournal, Definition, DoneJob, FailureMeans, JobPlan, Next,
+    Outcome, Replied, Warnings, Workflow,
 };

@@ -49,14 +49,15 @@ pub use perennial_engine::{
     scheduler::Adoption, sessions::Sessions,
 };
 pub use perennial_pipeline::{
-    Checked, Diagnostic, InvalidLeniency, Leniency, ProviderKind, Severity,
+    Checked, Deployment, Diagnostic, EnvironmentMode, InvalidDeployment, InvalidLeniency, Leniency,
+    ProviderKind, Severity,
 };
 pub use perennial_store::StoreError;
 pub use perennial_supervision::{Address, CallError, ChildSpec};
 
 pub use pipelines::{
     DefinitionError, MocksFileError, PipelineOutcome, PipelineRunHandle, Pipelines, Preflight,
-    ResumePipelineError, StartPipeline, StartPipelineError,
+    RegisterError, ResumePipelineError, StartPipeline, StartPipelineError,
 };
 pub use runtime::{
     Builder, Config, ConfigError, LimitError, Limits, ProviderMode, Runtime, RuntimeError,

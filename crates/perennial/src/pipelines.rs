@@ -1,6 +1,7 @@
 //! Workflow files as hosts and the command see them: check, start, resume, wait.
 
 mod refusal;
+mod registered;
 mod request;
 mod run;
 
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use perennial_core::{Digest, digest::canonical_json, run::RunId};
 use perennial_engine::{RunError, StartRun};
 use perennial_pipeline::{
-    Checked, FILE_BYTES_MAX, Leniency, Pipeline, RunDirectories, RunSettings, SourceFile, read_yaml,
+    Checked, Deployment, FILE_BYTES_MAX, Leniency, Pipeline, RunDirectories, RunSettings, read_yaml,
 };
 use perennial_store::{RunRecord, StoreError};
 use perennial_tools::{
@@ -24,6 +25,8 @@ use crate::runtime::{Parts, ProviderMode, recorded_mode, recorded_places, record
 pub use refusal::{
     DefinitionError, MocksFileError, Preflight, ResumePipelineError, StartPipelineError,
 };
+pub use registered::RegisterError;
+pub(crate) use registered::{RegisteredPipelines, Registration};
 pub use request::StartPipeline;
 pub use run::{PipelineOutcome, PipelineRunHandle};
 
@@ -53,19 +56,37 @@ impl Pipelines {
     ///
     /// When the file cannot be read.
     pub fn check_with(path: &Path, leniency: &Leniency) -> Result<Checked, SourceError> {
-        // The working directory is the root of the project.
-        let sources = SourceFiles::new("");
-        let found = sources.named(path)?;
-        let bytes = match read_source(path, FILE_BYTES_MAX as u64) {
-            // What is too long is not read; the language says what is wrong with it.
-            Err(SourceError::TooLarge { .. }) => vec![b' '; FILE_BYTES_MAX + 1],
-            read => read?,
-        };
-        let file = SourceFile {
-            identity: found.canonical.display().to_string(),
-            ..SourceFile::new(path.display().to_string(), bytes)
-        };
-        Ok(Pipeline::load_with(&file, &sources, leniency))
+        Self::check_deployed(path, leniency, &Deployment::default())
+    }
+
+    /// The same for a `deployment`: the mode and the limits that are named outside of the document.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn check_deployed(
+        path: &Path,
+        leniency: &Leniency,
+        deployment: &Deployment,
+    ) -> Result<Checked, SourceError> {
+        RegisteredPipelines::default().check_file(path, leniency, deployment)
+    }
+
+    /// As [`check`](Self::check), for the mode and the limits of this runtime's configuration, and where
+    /// `pipeline_ref` may also name what this runtime has registered.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn load(&self, path: &Path) -> Result<Checked, SourceError> {
+        let parts = &self.parts;
+        parts.registered.check_file(path, &Leniency::as_written(), &parts.deployment)
+    }
+
+    /// Names of the workflows that are registered, in alphabetical order: see
+    /// [`Builder::pipeline`](crate::Builder::pipeline).
+    pub fn registered(&self) -> Vec<&str> {
+        self.parts.registered.names().collect()
     }
 
     /// Reads scripted replies, YAML or JSON, from the file at `path`; for
@@ -88,11 +109,13 @@ impl Pipelines {
         &self,
         start: StartPipeline,
     ) -> Result<PipelineRunHandle, StartPipelineError> {
-        let pipeline = start.pipeline()?;
+        let (registered, configured) = (&self.parts.registered, &self.parts.deployment);
+        let pipeline = start.pipeline(registered, configured)?.within_enforced(configured);
         let inputs = pipeline.bind_inputs(&start.inputs)?;
-        let directories = start.directories(&pipeline)?;
+        let directories = start.directories(&pipeline, registered)?;
         let mut refusals = self.preflight(&pipeline, start.mode);
-        if let Some(directories) = &directories {
+        refusals.extend(start.confinement(&pipeline, directories.as_ref()));
+        if let Some(directories) = directories.as_ref().filter(|_| refusals.is_empty()) {
             directories.directories.make()?;
             refusals.extend(missing_files(&pipeline, directories).await?);
         }
@@ -115,7 +138,11 @@ impl Pipelines {
         let settings = RunSettings { inputs, calls, directories, environment };
         let recorded = recorded_settings(&settings, &pipeline, start.mode, digest);
         let providers = self.parts.providers.of_mode(start.mode, rules);
-        let within = start.within.or(pipeline.within());
+        let asked = start.within.or(pipeline.within());
+        let within = match (asked, configured.enforced_time()) {
+            (Some(asked), Some(most)) => Some(asked.min(most)),
+            (asked, most) => asked.or(most),
+        };
         let workflow = pipeline.shared().bind(settings, providers);
         let handle = self.parts.runs.start(StartRun {
             run: start.run,
@@ -190,6 +217,16 @@ impl Pipelines {
 
     fn preflight(&self, pipeline: &Pipeline, mode: ProviderMode) -> Vec<Preflight> {
         let mut refusals = Vec::new();
+        let environment = pipeline.mode().unwrap_or_default();
+        match mode {
+            ProviderMode::Mock if !pipeline.allows_mocks() => {
+                refusals.push(Preflight::MocksRefused { environment });
+            }
+            ProviderMode::Live if pipeline.forces_mocks() => {
+                refusals.push(Preflight::MocksOnly { environment });
+            }
+            ProviderMode::Mock | ProviderMode::Live => (),
+        }
         if mode != ProviderMode::Live {
             return refusals;
         }
@@ -202,6 +239,9 @@ impl Pipelines {
             {
                 refusals.push(Preflight::MissingModel { step: step.to_owned() });
             }
+        }
+        for step in pipeline.steps_with_mocks() {
+            refusals.push(Preflight::Mocks { step: step.to_owned() });
         }
         for (step, tools) in pipeline.steps_with_tools() {
             refusals.push(Preflight::Tools { step: step.to_owned(), tools: tools.to_vec() });

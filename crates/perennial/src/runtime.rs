@@ -29,7 +29,7 @@ pub(crate) use self::{
     definitions::{recorded_mode, recorded_places, recorded_settings},
     providers::{ProviderTable, Unavailable},
 };
-use crate::Pipelines;
+use crate::{Pipelines, pipelines::RegisteredPipelines};
 
 /// A running Perennial: a supervision tree, a store, and the handles to both.
 ///
@@ -262,4 +262,7 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<dyn perennial_store::Store>,
     pub(crate) runs: Runs,
     pub(crate) providers: Arc<ProviderTable>,
+    /// Mode and limits of the configuration.
+    pub(crate) deployment: perennial_pipeline::Deployment,
+    pub(crate) registered: Arc<RegisteredPipelines>,
 }

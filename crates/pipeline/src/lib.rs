@@ -12,9 +12,11 @@
 //! | `compose` | definitions of several files |
 //! | `environment` | variables of the environment in texts, bound when a run begins |
 //! | `formula` | one template or condition on values at hand, without a run |
+//! | `deployment` | mode and limits of a run, and who says so: the table, and who is stronger |
 //! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
+//! | `schemas` | JSON Schemas: what is wrong with a value, and with a schema |
 //! | `explanation` | what a step would do |
 //! | `uses` | what a step reads, and whose value it is |
 //! | `graph` | the pipeline as a picture, of a run with its states |
@@ -33,6 +35,12 @@
 //! * 1.7: `retry_on` takes names of classes; a text that is to be found in the message of a failure
 //!   is refused.
 //! * YF-23: a hint is also less than half of the name it proposes away: `file` is no misspelt `role`.
+//! * 1.7: a type that is a template may become any type but those with steps of their own, whose jobs have to
+//!   be known before. Its record says which it was, as `step_type`; an `echo` of a value with that field fails (PL611).
+//! * 1.7: `cache` keeps results of calls to models alone. Its key is the step as it is written, the provider, and the
+//!   whole request or, in place of that, `key` with the model: what else a `key` leaves out is up to its author.
+//! * YR-64: `streaming` is checked and changes nothing: every value is a row of the store, of at most 64 MB, and is in
+//!   memory while its run is; every reader sees all of it.
 //! * 1.9: `duplicate_names` is not in this version: a name is the key of a job, which is one.
 //! * YP-8: without `extract`, a `previous_response` part gets the value view of its step (YT-12):
 //!   of a reply its structured data, else its text, never its cost and usage.
@@ -60,8 +68,9 @@
 //! * YC-9: an unquoted argument about elements has to name `@` or `item`.
 //! * 2.10: `append_to` appends the values of `variables` to a list, `merge_into` merges them into a
 //!   map; the variables themselves are not set. A target of another type is PL619.
-//! * YT-16: PL310 knows the records of `set_variable` and `file_ops`, and of `pipeline` with declared `outputs` and no
-//!   `fallback_value`, in templates and conditions; fields that only skipped or failed records have are never ruled out.
+//! * YT-16: PL310 knows the records of `set_variable` and `file_ops`, of `pipeline` with declared `outputs` and no
+//!   `fallback_value`, and of calls to models with an `output_schema`, of which it takes closed objects, in templates
+//!   and conditions; fields that only skipped or failed records have are never ruled out.
 //!   A path with `?`, `??`, a default, `exists` or `empty`, or a hole whose document has `missing_templates`, is a
 //!   lookup that may miss (YT-17), and no error.
 //! * 3.8: the scopes `loop` and `session` are not in this version.
@@ -87,28 +96,57 @@
 //!   further round begins anew when its process dies. A retried child keeps the inputs it was given.
 //! * 2.16, YM-21: a limit that is passed is of class `limit` and no other, time included. Memory is
 //!   the JSON of results and inputs, counted before and after each attempt, not during it.
-//! * YS-94: directories and exports that a child names for itself have no effect, and a note (PL220)
+//! * YS-94: directories and exports that a child, or the `config` of its step, names have no effect, and a note (PL220)
 //!   says so: it works in those of its run (YR-75).
-//! * 2.16: `nested_workspace_root` is `nested_workspaces` below the project root, and nothing else. A fresh workspace
-//!   is emptied when the child is opened, kept for all its rounds, and removed when the child is closed: that of a
+//! * 2.16: a `pipeline_file` with holes is not in this version: the definition of a run, with all of its children, is
+//!   fixed and hashed before its first step; nor is `allow_recursion`, for the same reason. A `^`-range compares up to
+//!   three numbers; any other version is only equal to itself. Numbers of the host's registry come from the document's
+//!   own `workflow.version`, not from what it extends. `prune_results` names outputs, no fields inside of them.
+//!   `graceful_timeout`, `immediate_timeout`, `enable_tracing`, `trace_metadata` are not in this version. Replies of
+//!   `mock_responses` are single ones, and hold for the steps of the child, not for those of children in it.
+//! * 1.11: `nested_workspace_root` is an option or a variable of the environment, and no key of the configuration. A
+//!   fresh workspace is emptied when the child is opened, kept for all its rounds, and removed when the child is closed: that of a
 //!   run that is cancelled stays. Inside a child that is gone through again, a child with a fresh workspace begins
 //!   anew. `workspace_dir` has to lie where the parent may write (YS-94); it is never removed. `preserve_outputs` and
 //!   `max_size_mb` of `workspace` are not in this version.
+//! * YR-67: a reply that is not JSON is told, repaired and refused as one that violates its schema (PL608, not PL621).
+//!   Its record has `repairs`, and the cost and usage of all its calls; what calls of a step that failed have cost is
+//!   the `cost` of its record. A repair is told the reply, its violations and the schema, not those before it.
+//! * YR-68: keywords that it has no words for have words like them; a report has at most 200 lines. Schemas are read as
+//!   draft 2020-12, whatever `$schema` says, and refer to nothing outside of them. A schema that is none is told with
+//!   the code of what is wrong with it: PL203, PL204, PL205, PL406 for patterns, PL313 for references.
 //! * YF-41: in places where no text with holes is asked for, a variable of the environment is read
 //!   at load and its value is part of the definition; a secret there is PL223. `env.NAME` in an
 //!   expression is typed like `${NAME}` alone. The default of `${NAME:-text}` also stands for an
 //!   empty variable, as in a shell.
+//! * YF-42: what an expression with a function makes of a secret is looked for as a whole, and its texts below 8 bytes
+//!   are `[redacted]` from the start; a part that somebody else, as a model, cuts from such a text is not found. A run in which
+//!   functions make more than 256 texts, or 1 MiB, of its secrets fails there (PL606). Names of files hold no secret (PL609).
 //! * YF-42: secrets shorter than 8 bytes are not looked for in records; the key of the hashes is
 //!   recorded with the run: a hash tells a change, it does not protect a value that can be guessed.
 //! * YF-44: of two included files the later one wins; both win over what is extended. A definition
 //!   puts at most 200 files together, counting each time one is named.
 //! * YF-45: `$if` does not see what branches of other `$if` give; a branch names no files.
+//! * 1.6: the mode `development` has its column of the table of limits when somebody names it; where nobody names a mode,
+//!   `environment.mode` reads `development` and the built-in column holds. Of `environment`, costs and more log detail
+//!   are not in this version; flags of `debug_config` and of modes for which it has nothing may be there when they are
+//!   off. `force_mock_providers` refuses a live start: it does not change the mode of the run.
+//! * 1.11: the rows of turns, presets and `claude_robust` come with their step types. `PIPELINE_TIMEOUT` is the only
+//!   variable of the environment that sets a limit. What a configuration enforces binds documents and options alike. A
+//!   resumed run has the limits it was started with.
+//! * 6.5, 6.6: what this version has no meter for is refused (calls, tokens, costs, sizes of directories, commands,
+//!   requests). `max_file_operations` counts executed `file_ops` steps. The run as a whole is warned of at 80 % of its
+//!   memory. Limits and confinement in the document of a child are refused, its environment and directories have no
+//!   effect (PL220): they are those of the run.
+//! * 1.6: `models.….by_task` goes by the names of steps. `workspace_config.create_if_missing: false` is seen at the
+//!   start, not on a resume.
 //! * YR-71: files that `extends`, `include` and `pipeline_file` name may lie outside of the read roots.
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
 mod compose;
 mod definition;
+mod deployment;
 mod diagnostic;
 mod environment;
 mod explanation;
@@ -116,18 +154,20 @@ mod expression;
 mod formula;
 mod graph;
 mod run;
+mod schemas;
 mod source;
 mod spelling;
 mod uses;
 
 pub use check::{Checked, KeyEntry, StepTypeEntry, read_yaml, schema, step_types};
 pub use definition::{
-    Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, InvalidLeniency,
-    LANGUAGE, Leniency, Pipeline, Plan, PlannedJob, ProviderKind,
+    Confinement, Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput,
+    InvalidLeniency, LANGUAGE, Leniency, Pipeline, Plan, PlannedJob, ProviderKind,
 };
+pub use deployment::{Deployment, EnvironmentMode, InvalidDeployment, UnknownMode};
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use environment::RunEnvironment;
-pub use explanation::{CallExplanation, Reads, StepExplanation};
+pub use explanation::{CallExplanation, Reads, StepExplanation, ValueExplanation};
 pub use expression::{FunctionEntry, functions, yaml_text};
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use graph::{Graph, StepState};
@@ -136,6 +176,7 @@ pub use run::{
     Resolved, RunDirectories, RunSettings,
 };
 pub use source::{
-    FILE_BYTES_MAX, MemorySources, Position, SourceFault, SourceFile, SourceLoader, Span,
+    FILE_BYTES_MAX, MemorySources, Position, REGISTERED_MAX, Registry, RegistryError, SourceFault,
+    SourceFile, SourceLoader, Span,
 };
 pub use spelling::nearest;

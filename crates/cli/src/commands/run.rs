@@ -4,7 +4,8 @@ use std::{
 };
 
 use perennial::{
-    Config, Leniency, Pipelines, ProviderMode, RunId, Runtime, StartPipeline, StartPipelineError,
+    Config, Deployment, Leniency, Pipelines, ProviderMode, RunId, Runtime, StartPipeline,
+    StartPipelineError,
     records::{Input, Pipeline, render, report_json},
     tools::files::ChosenDirectories,
 };
@@ -103,11 +104,13 @@ async fn prepared(
         return Err(failed(exit::USAGE, text));
     }
     let leniency = args.reading.leniency().map_err(|error| failed(exit::USAGE, error))?;
-    let Some(checked) = checked(&targets.files, args, &leniency)? else {
+    let config = engine::config(args.engine.config.as_deref())?;
+    let deployment = args.deployment.over(config.deployment());
+    let deployment = deployment.map_err(|error| failed(exit::USAGE, error))?;
+    let Some(checked) = checked(&targets.files, args, &leniency, &deployment)? else {
         return Ok(Err(exit::INVALID));
     };
     let starts = described(args, &targets, checked)?;
-    let config = engine::config(args.engine.config.as_deref())?;
     if !shown.quiet && !shown.json {
         output::talk(&match args.provider_mode {
             ProviderMode::Mock => "provider mode: mock (answers are made up)".to_owned(),
@@ -149,10 +152,11 @@ fn checked(
     files: &[PathBuf],
     args: &RunArgs,
     leniency: &Leniency,
+    deployment: &Deployment,
 ) -> anyhow::Result<Option<Vec<Valid>>> {
     let (mut valid, mut invalid) = (Vec::new(), false);
     for file in files {
-        match Pipelines::check_with(file, leniency) {
+        match Pipelines::check_deployed(file, leniency, deployment) {
             Ok(checked) => {
                 let denied = args.reading.deny_warnings && !checked.diagnostics.is_empty();
                 match checked.pipeline.filter(|_| !denied) {
@@ -274,8 +278,14 @@ fn in_directories(mut start: StartPipeline, args: &DirectoryArgs) -> StartPipeli
     if let Some(path) = &args.checkpoint_dir {
         start = start.checkpoint_dir(path);
     }
+    if let Some(path) = &args.nested_workspace_root {
+        start = start.nested_workspace_root(path);
+    }
     if let Some(path) = &args.project_root {
         start = start.project_root(path);
+    }
+    if args.allow_unrestricted_files {
+        start = start.allow_unrestricted_files();
     }
     args.allowed.iter().fold(start, StartPipeline::allow_path)
 }

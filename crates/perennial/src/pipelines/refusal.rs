@@ -1,7 +1,9 @@
 //! Why a workflow was not started, continued or read.
 
+use std::path::PathBuf;
+
 use perennial_engine::RunError;
-use perennial_pipeline::{Diagnostic, InputErrors, ProviderKind, Severity};
+use perennial_pipeline::{Diagnostic, EnvironmentMode, InputErrors, ProviderKind, Severity};
 use perennial_store::StoreError;
 use perennial_tools::{SourceError, files::FileError};
 
@@ -31,10 +33,49 @@ pub enum Preflight {
         /// What is wrong with it.
         why: String,
     },
+    /// The environment lets nobody mock.
+    #[error(
+        "the environment `{environment}` allows no mocks; \
+         `environment.{environment}.allow_mock_providers: true` allows them"
+    )]
+    MocksRefused {
+        /// Its mode.
+        environment: EnvironmentMode,
+    },
+    /// The environment lets only mocks answer.
+    #[error(
+        "the environment `{environment}` lets only mocks answer \
+         (`force_mock_providers`); run with `--provider-mode mock`"
+    )]
+    MocksOnly {
+        /// Its mode.
+        environment: EnvironmentMode,
+    },
+    /// The document asks for all files, and who starts it has not agreed.
+    #[error(
+        "`safety.restrict_file_access: false` lets steps read and write all files; it needs \
+         `--allow-unrestricted-files`"
+    )]
+    Unrestricted,
+    /// The workspace has to be there, and is not.
+    #[error("[PL610] the workspace {} does not exist (`workspace_config.create_if_missing: false`)", path.display())]
+    NoWorkspace {
+        /// The workspace.
+        path: PathBuf,
+    },
     /// Live calls need a model, and neither the step nor the configuration names one.
     #[error("step `{step}` names no model and [providers.anthropic] model is not configured")]
     MissingModel {
         /// The first such step.
+        step: String,
+    },
+    /// A step has replies for the calls of its child, and calls of this run are live (PL707).
+    #[error(
+        "[PL707] step `{step}` mocks its child, and mocks are not allowed in a live run; remove `mock_mode` \
+         and `mock_responses`, or run with `--provider-mode mock`"
+    )]
+    Mocks {
+        /// The step.
         step: String,
     },
     /// A step lets its model use tools, and the live provider of this build offers none.
@@ -61,6 +102,14 @@ pub enum StartPipelineError {
     /// The document has errors; all of them.
     #[error("{}", summary(.0))]
     Invalid(Vec<Diagnostic>),
+    /// No workflow of this name is registered.
+    #[error("the pipeline `{name}` is not registered; {}", registered_text(.registered))]
+    NotRegistered {
+        /// The name.
+        name: String,
+        /// The names that are registered.
+        registered: Vec<String>,
+    },
     /// Inputs are missing or do not fit; all of them.
     #[error(transparent)]
     Inputs(#[from] InputErrors),
@@ -131,4 +180,8 @@ fn summary(diagnostics: &[Diagnostic]) -> String {
 
 fn lines(refusals: &[Preflight]) -> String {
     refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn registered_text(names: &[String]) -> String {
+    if names.is_empty() { "none is".to_owned() } else { format!("there are: {}", names.join(", ")) }
 }

@@ -7,6 +7,7 @@ use perennial_core::retry::RetryPolicy;
 use super::{
     Check, Section,
     defaults::Defaults,
+    dynamic::is_templated,
     keys::{self, STEP_TYPES},
     nested::Policies,
     policy::OnError,
@@ -39,7 +40,9 @@ impl Check<'_> {
                 }
             }
             self.known.lifetimes.collect(&section, place);
-            if text("type") == Some("set_variable") {
+            let types = section.node("dynamic_types").and_then(Node::as_list).unwrap_or(&[]);
+            let may_set = types.iter().any(|name| name.as_text() == Some("set_variable"));
+            if text("type") == Some("set_variable") || may_set {
                 let mut names: Vec<&str> = Vec::new();
                 match text("append_to").or(text("merge_into")) {
                     Some(target) => names.push(target),
@@ -81,6 +84,7 @@ impl Check<'_> {
         let section = bare.called(&whole).read_by(tables);
         match variant {
             Some(_) => self.shape(&section),
+            None if type_name.is_some() => self.values(&section.clone().of_any_type()),
             None => self.values(&section),
         }
         let from = Standpoint { step: place, whole: &whole };
@@ -98,11 +102,22 @@ impl Check<'_> {
         self.depends_on(&section, from);
         let mut on_error = self.on_error(&section, defaults);
         let error_output = self.error_output(&section);
-        let within_ms = self.deadline(&section).or(defaults.within_ms);
+        let usual_within_ms = match type_name {
+            Some("file_ops") => defaults.file_ops_within_ms,
+            Some(_) | None => defaults.within_ms,
+        };
+        let within_ms = self.deadline(&section).or(usual_within_ms);
         let output_to_file = self.output_file(&section, from);
         let effects = Self::effects(&section);
+        let calls = matches!(type_name, Some("claude" | "gemini"));
+        let value_schema = self.value_schema(&section, calls);
         let kind = self.step_kind(&section, type_name?, &shown, from, within_ms, defaults);
-        let usual = match kind.as_ref().and_then(StepKind::provider) {
+        let calls = |kind: &StepKind| kind.possible().into_iter().any(|kind| kind.chat().is_some());
+        let calls = kind.as_ref().map(calls);
+        // What a faulty step would be is not known.
+        let cache = calls.and_then(|calls| self.cache(&section, calls, defaults.cache, from));
+        let possible = kind.as_ref().map(StepKind::possible).unwrap_or_default();
+        let usual = match possible.into_iter().find_map(StepKind::provider) {
             Some(_) => RetryPolicy::PROVIDER,
             None => RetryPolicy::ONCE,
         };
@@ -134,7 +149,9 @@ impl Check<'_> {
             output_to_global,
             clear_vars,
             output_to_file,
+            cache,
             effects: effects.or(kind.as_ref().and_then(StepKind::effects)),
+            value_schema,
             kind: kind?,
         };
         if let Some(shape) = Shape::of(&step)
@@ -184,13 +201,18 @@ impl Check<'_> {
             return None;
         };
         let variant = STEP_TYPES.iter().find(|variant| variant.name == found);
+        if is_templated(found) {
+            if section.get("dynamic_types").is_some() {
+                return Some(found);
+            }
+            let text = format!("Step '{shown}' has a templated type and no 'dynamic_types'");
+            let hint = "name the types that it may become: `dynamic_types: [echo, claude]`";
+            self.findings.push(section.fault(209, "type", text).hint(hint));
+            return None;
+        }
+        self.idle_dynamic_types(section);
         if variant.is_some_and(|variant| !variant.later) {
             return Some(found);
-        }
-        if found.contains("{{") {
-            let text = format!("Step '{shown}' has a templated type");
-            self.findings.push(section.fault(209, "type", text).hint(LATER));
-            return None;
         }
         let here = STEP_TYPES.iter().filter(|variant| !variant.later);
         let hint = match variant {
@@ -227,7 +249,7 @@ impl Check<'_> {
         }
     }
 
-    fn step_kind(
+    pub(super) fn step_kind(
         &mut self,
         section: &Section<'_>,
         type_name: &str,
@@ -237,12 +259,20 @@ impl Check<'_> {
         defaults: &Defaults,
     ) -> Option<StepKind> {
         match type_name {
+            templated if is_templated(templated) => {
+                let dynamic = self.dynamic(section, shown, from, within_ms, defaults);
+                dynamic.map(StepKind::Dynamic)
+            }
             "pipeline" => self.nested(section, shown, within_ms, from).map(StepKind::Pipeline),
             "set_variable" => self.assign(section, from).map(StepKind::SetVariable),
             "claude" => {
                 let prompt = self.prompt(section, shown, from);
                 let options = self.step_claude_options(section, from);
-                let options = options.over(defaults.claude.clone());
+                let by_task = ChatOptions {
+                    model: defaults.claude_models.get(shown).cloned(),
+                    ..ChatOptions::default()
+                };
+                let options = options.over(by_task).over(defaults.claude.clone());
                 chat(ProviderKind::Claude, prompt, options)
             }
             "gemini" => {
@@ -252,7 +282,11 @@ impl Check<'_> {
                     system: self.template_of(section, "system_instruction", from),
                     ..Self::token_budget(section, "token_budget")
                 };
-                let options = options.over(defaults.gemini.clone());
+                let by_task = ChatOptions {
+                    model: defaults.gemini_models.get(shown).cloned(),
+                    ..ChatOptions::default()
+                };
+                let options = options.over(by_task).over(defaults.gemini.clone());
                 chat(ProviderKind::Gemini, prompt, options)
             }
             "file_ops" => self.file_ops(section, from).map(StepKind::FileOps),

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use perennial_core::{
-    Timestamp,
+    FailureClass, Timestamp,
     run::{JobKey, JobState, StepPath},
 };
 use perennial_engine::DoneJob;
@@ -206,11 +206,9 @@ fn is_fatal(frames: &[Frame<'_>], step: &Step, job: &DoneJob) -> bool {
     !completed(job) && (!step.forgives() || is_stopped(frames, &job.result))
 }
 
-/// Whether `record` tells of a limit of one of these scopes.
+/// Whether `record` tells of a limit of one of these scopes, or of the run, which is the first of them.
 pub(super) fn is_stopped(frames: &[Frame<'_>], record: &Value) -> bool {
-    limit_of(record).is_some_and(|owner| {
-        frames.iter().any(|frame| frame.opened.is_some() && frame.place().as_str() == owner)
-    })
+    limit_of(record).is_some_and(|owner| frames.iter().any(|frame| frame.place().as_str() == owner))
 }
 
 /// Whether the child is gone through once more after `job` of it failed.
@@ -228,7 +226,12 @@ fn is_repeated(
     let out_of_time =
         error["code"] == "PL807" && is_stopped(std::slice::from_ref(child), &job.result);
     let waits = child.opened.is_some_and(|opened| opened.nested.on_timeout == OnTimeout::Retry);
-    error["retryable"] == true || (out_of_time && waits)
+    let class = error["class"].as_str().and_then(FailureClass::from_name);
+    let is_tried = match step.retry.only {
+        Some(only) => class.is_some_and(|class| only.contains(class)),
+        None => error["retryable"] == true,
+    };
+    is_tried || (out_of_time && waits)
 }
 
 /// Whether a later round through one of the scopes around `job` was opened.

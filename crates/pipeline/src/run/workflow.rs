@@ -8,7 +8,7 @@ use perennial_engine::{
     AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Workflow,
     workflow::BoxFuture,
 };
-use perennial_tools::{Redactor, files::Files};
+use perennial_tools::files::Files;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
@@ -16,6 +16,7 @@ use super::{
     Providers, RunSettings,
     export::Exporter,
     record,
+    secrets::Secrets,
     tree::{self, Done, Due, Frame, Role},
 };
 use crate::{definition::Pipeline, environment::substituted};
@@ -29,7 +30,7 @@ pub struct PipelineRun {
     pub(super) settings: RunSettings,
     pub(super) providers: Arc<dyn Providers>,
     /// Takes secrets out of what is recorded.
-    pub(super) redactor: Option<Redactor>,
+    pub(super) secrets: Option<Secrets>,
     /// Opened by the first step that needs them.
     pub(super) files: OnceCell<Files>,
 }
@@ -41,9 +42,9 @@ impl Pipeline {
         settings: RunSettings,
         providers: Arc<dyn Providers>,
     ) -> Arc<dyn Workflow> {
-        let redactor = settings.environment.redactor();
+        let secrets = settings.environment.redactor().map(Secrets::new);
         let files = OnceCell::new();
-        Arc::new(PipelineRun { pipeline: self, settings, providers, redactor, files })
+        Arc::new(PipelineRun { pipeline: self, settings, providers, secrets, files })
     }
 }
 
@@ -179,8 +180,13 @@ impl Due<'_> {
     fn meaning(&self, job: &JobKey, failure: &Failure) -> FailureMeans {
         let record = record::failed(Some(self.step), job, failure);
         let inside = self.frames.len() > 1;
-        if matches!(self.role, Role::Open(_)) || tree::is_stopped(&self.frames, &record) {
+        let stopped = tree::is_stopped(&self.frames, &record);
+        if matches!(self.role, Role::Open(_)) || (stopped && inside) {
             return FailureMeans::Tolerate { record };
+        }
+        if stopped {
+            // A limit of the run, which no policy of a step forgives.
+            return FailureMeans::FailRun { record };
         }
         let nested = self.step.nested();
         if let Some(fallback) = nested.and_then(|nested| nested.fallback.as_ref()) {
