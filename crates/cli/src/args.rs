@@ -92,7 +92,7 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct EngineArgs {
     /// Configuration (TOML): [providers.anthropic] base_url, model, api_key_env, max_output;
-    /// [limits]; [monitor]
+    /// [limits]; [monitor]; [prices.MODEL] input, output, cache_read, cache_write
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Prints the supervision tree at the end
@@ -257,6 +257,12 @@ pub(crate) struct RunsArgs {
 pub(crate) struct ShowArgs {
     /// The run
     pub(crate) run: String,
+    /// Shows steps, attempts and calls as a tree with their times, a summary, findings and a grade
+    #[arg(long)]
+    pub(crate) trace: bool,
+    /// Configuration whose [monitor] thresholds tell what is worth a warning
+    #[arg(long, value_name = "FILE", conflicts_with = "trace")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]

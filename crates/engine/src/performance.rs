@@ -82,6 +82,9 @@ pub struct Warning {
 pub struct StepDetail {
     /// Its name.
     pub name: JobKey,
+    /// Its type, once [`Performance::typed`] knows it.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub step_type: Option<String>,
     /// Where it is.
     pub status: JobState,
     /// From its first claim to its end, or until now; nothing before it was claimed.
@@ -268,6 +271,17 @@ impl Performance {
     }
 }
 
+impl Performance {
+    /// The same with the types of steps, by the names that lead to them, with slashes between.
+    #[must_use]
+    pub fn typed(mut self, types: &HashMap<String, String>) -> Self {
+        for step in &mut self.step_details {
+            step.step_type = types.get(&step.name.names().join("/")).cloned();
+        }
+        self
+    }
+}
+
 /// Whether an attempt failed by itself, and another followed.
 fn was_retried<'a>(attempts: impl Iterator<Item = &'a AttemptRecord>) -> bool {
     let mut failed = false;
@@ -302,6 +316,7 @@ fn detail<'a>(
     let calls = view.calls.iter().filter(|call| call.job == job.id).count();
     StepDetail {
         name: job.key.clone(),
+        step_type: None,
         status: job.state,
         duration_ms: duration.map(millis),
         result_size_bytes: job.result.as_ref().and_then(bytes),

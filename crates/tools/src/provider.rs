@@ -6,6 +6,7 @@
 pub mod anthropic;
 pub mod error_table;
 pub mod mock;
+pub mod priced;
 pub mod sse;
 mod told_wait;
 
