@@ -364,6 +364,6 @@ impl EngineArgs {
     /// How the tree at the end is shown.
     pub(crate) fn tree_shape(&self, output: &OutputArgs) -> Shape {
         let format = if output.json { Format::Json } else { Format::Text };
-        Shape { format, colour: output.color, stable: self.stable, total: None }
+        Shape { format, colour: output.color, stable: self.stable, total: None, columns: None }
     }
 }

@@ -196,13 +196,16 @@ fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
         output::line(&format!("cost       {cost}"))?;
     }
     if let Some(usage) = spending::usage(performance) {
-        output::line(&format!("calls      {usage}"))?;
+        output::line(&format!("calls      {}", performance.llm_calls))?;
+        output::line(&format!("tokens     {usage}"))?;
     }
     if let Some(message) = run.failure.as_ref().and_then(|failure| failure.get("message")) {
         output::line(&format!("error      {}", output::brief(message, 200)))?;
     }
     if let Some(file) = configured_in {
-        output::line(&format!("thresholds {}", limits(thresholds, file)))?;
+        for setting in thresholds {
+            output::line(&format!("threshold  {}", limit(setting, file)))?;
+        }
     }
     for warning in &performance.warnings {
         output::line(&format!("warning    {}", warning.message))?;
@@ -227,15 +230,11 @@ fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The thresholds of a configuration, and where each is set.
-fn limits(thresholds: &[ThresholdSetting], file: &str) -> String {
-    let one = |setting: &ThresholdSetting| {
-        let ThresholdSetting { name, value, unit, is_set } = setting;
-        let origin = if *is_set { file } else { "default" };
-        let name = name.trim_end_matches("_threshold");
-        format!("{name} {value} {unit} ({origin})")
-    };
-    thresholds.iter().map(one).collect::<Vec<_>>().join(", ")
+/// A threshold, and where it is set.
+fn limit(setting: &ThresholdSetting, file: &str) -> String {
+    let ThresholdSetting { name, value, unit, is_set } = setting;
+    let origin = if *is_set { file } else { "default" };
+    format!("{} {value} {unit} ({origin})", name.trim_end_matches("_threshold"))
 }
 
 fn print_step(view: &RunView, row: &Row<'_>, width: usize) -> anyhow::Result<()> {

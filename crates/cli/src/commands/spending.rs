@@ -30,13 +30,12 @@ pub(super) fn usage(performance: &Performance) -> Option<String> {
     if performance.llm_calls == 0 {
         return None;
     }
-    let tokens = |kind: &str| {
-        let count = performance.usage.get(kind).and_then(serde_json::Value::as_u64);
-        count.map_or("unknown".to_owned(), |count| count.to_string())
-    };
-    let (read, cached) = (tokens("input_tokens"), tokens("cached_tokens"));
-    let written = tokens("output_tokens");
-    let calls = performance.llm_calls;
-    let noun = if calls == 1 { "call" } else { "calls" };
-    Some(format!("{calls} {noun}; tokens read {read} (of a cache {cached}), written {written}"))
+    let tokens = |kind: &str| performance.usage.get(kind).and_then(serde_json::Value::as_u64);
+    let kinds = [tokens("input_tokens"), tokens("cached_tokens"), tokens("output_tokens")];
+    if kinds.iter().all(Option::is_none) {
+        return Some("unknown".to_owned());
+    }
+    let word = |count: Option<u64>| count.map_or("unknown".to_owned(), |count| count.to_string());
+    let [read, cached, written] = kinds.map(word);
+    Some(format!("{read} read (cached: {cached}), {written} written"))
 }

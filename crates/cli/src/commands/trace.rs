@@ -48,7 +48,8 @@ fn line(span: &Span) -> String {
     let took = time(span.duration_ms);
     let step_type = span.step_type.as_deref().filter(|_| span.kind == SpanKind::Step);
     let kind = step_type.map(|name| format!(" ({name})")).unwrap_or_default();
-    let model = span.model.as_ref().map(|model| format!(" [{model}]")).unwrap_or_default();
+    let mock = if span.mock { ", mock" } else { "" };
+    let model = span.model.as_ref().map(|model| format!(" [{model}{mock}]")).unwrap_or_default();
     let spent = match span.kind {
         SpanKind::LlmCall => format!("  {}", spending::told(span.cost, span.tokens.0)),
         SpanKind::Run | SpanKind::Step | SpanKind::Attempt | SpanKind::Call => String::new(),

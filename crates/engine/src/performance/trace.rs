@@ -91,6 +91,9 @@ pub struct Span {
     /// Which model did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Whether a mock made the reply up (YV-5).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub mock: bool,
     /// Tokens read and written by its calls and those in it; nothing when one does not tell.
     pub tokens: Tokens,
     /// What they cost in dollars; nothing when the price of one is unknown.
@@ -220,6 +223,7 @@ impl<'a> Drawing<'a> {
             attempt: None,
             provider: None,
             model: None,
+            mock: false,
             tokens: spending.total_tokens(),
             cost: spending.cost_usd(),
         }
@@ -330,6 +334,7 @@ impl<'a> Drawing<'a> {
                 step_type: step.step_type.clone(),
                 provider: spent.as_ref().map(|spent| spent.provider.clone()),
                 model: spent.as_ref().map(|spent| spent.model.clone()),
+                mock: spent.as_ref().is_some_and(|spent| spent.mock),
                 ..self.span(&call_id, kind, Some(call.begun_at), ended, spending)
             });
         }
