@@ -136,6 +136,22 @@ impl Pipeline {
         self.model.all_steps().into_iter().map(|step| shown(step).unwrap_or_default()).collect()
     }
 
+    /// The types of all steps by the names that lead to them, with slashes between: `outer/inner`.
+    pub fn types(&self) -> HashMap<String, String> {
+        let mut types = HashMap::new();
+        let mut left = vec![(String::new(), &self.model)];
+        while let Some((prefix, model)) = left.pop() {
+            for step in &model.steps {
+                let path = format!("{prefix}{}", step.name);
+                if let StepKind::Pipeline(nested) = &step.kind {
+                    left.push((format!("{path}/"), &nested.child));
+                }
+                types.insert(path, step.type_name.clone());
+            }
+        }
+        types
+    }
+
     /// This pipeline, whose steps stand at `places`.
     #[must_use]
     pub fn placed(mut self, places: &[String]) -> Self {

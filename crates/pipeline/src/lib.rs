@@ -141,6 +141,12 @@
 //! * 1.6: `models.….by_task` goes by the names of steps. `workspace_config.create_if_missing: false` is seen at the
 //!   start, not on a resume.
 //! * YR-71: files that `extends`, `include` and `pipeline_file` name may lie outside of the read roots.
+//! * YM-12: averages of memory and figures of the processor are in the monitor's row of the dump only: they are
+//!   samples, and the journal has none. `prompt_cache_hits` beside `cache_hits` counts calls that read
+//!   from a cache of the provider. An exchange that failed leaves no reply: it is no part of `llm_calls`, tokens or cost.
+//! * YM-13: spans of runs and steps are read from the journal (`show --trace`); those of `tracing` are of attempts and
+//!   calls. Calls of tools are spans of the trace once there are any. Of slow spans only the innermost is a finding.
+//!   Memory is graded at 100, 500 and 1000 MB. What is not known is left out of the grade.
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;

@@ -4,13 +4,14 @@ use std::io::IsTerminal;
 
 use perennial::{
     PipelineOutcome, PipelineRunHandle,
-    records::{AttemptEnd, EventRecord, JobState, RunError, RunView},
+    records::{AttemptEnd, EventRecord, JobState, RunError},
 };
 use serde_json::{Value, json};
 
 use super::{
     events,
     hint::Hint,
+    spending,
     steps::{self, Row},
 };
 use crate::output;
@@ -118,8 +119,8 @@ pub(super) fn conclude(
     }
     let took = view.run.finished_at.map(|end| end.since(view.run.created_at)).unwrap_or_default();
     let mut facts = vec![output::took(took)];
-    if let Some(cost) = cost(view) {
-        facts.push(format!("cost ${cost:.4}"));
+    if let Some(cost) = spending::cost(&outcome.performance) {
+        facts.push(format!("cost {cost}"));
     }
     let uncertain = outcome.uncertain_attempts();
     if uncertain > 0 {
@@ -177,7 +178,9 @@ pub(super) fn summary(outcome: &PipelineOutcome) -> Value {
         "provider_mode": view.run.settings.get("provider_mode"),
         "results": outcome.results(),
         "error": view.run.failure,
-        "cost_usd": cost(view),
+        "usage": outcome.performance.usage,
+        "cost": outcome.performance.total_cost,
+        "warnings": outcome.warnings(),
         "duration_ms": took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
         "possibly_repeated_calls": outcome.uncertain_attempts(),
         "attempts_expired": view
@@ -186,14 +189,6 @@ pub(super) fn summary(outcome: &PipelineOutcome) -> Value {
             .filter(|attempt| attempt.end == Some(AttemptEnd::Expired))
             .count(),
     })
-}
-
-/// The sum of all known costs; nothing when none is known, never a made-up zero.
-pub(super) fn cost(view: &RunView) -> Option<f64> {
-    // What a child gives is no cost, whatever it is called.
-    let steps = steps::rows(view).into_iter().filter(|row| !row.has_child);
-    let known = steps.filter_map(|row| cost_of(row.job.result.as_ref()?));
-    known.reduce(|sum, cost| sum + cost)
 }
 
 /// What a step cost, where it is known.

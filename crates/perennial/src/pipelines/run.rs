@@ -24,6 +24,8 @@ pub struct PipelineRunHandle {
 pub struct PipelineOutcome {
     /// Everything recorded of it.
     pub view: RunView,
+    /// How it performed, by the thresholds of the runtime: durations, `usage`, cost, warnings (YR-24).
+    pub performance: Performance,
 }
 
 impl PipelineRunHandle {
@@ -69,7 +71,9 @@ impl PipelineRunHandle {
     ///
     /// When the store cannot be read.
     pub async fn outcome(&self) -> Result<PipelineOutcome, RunError> {
-        Ok(PipelineOutcome { view: self.run.outcome().await?.view })
+        let view = self.run.outcome().await?.view;
+        let performance = self.run.performance_of(&view);
+        Ok(PipelineOutcome { view, performance })
     }
 
     /// How it performed, or performs: durations, sizes, retries, and what passed `thresholds`.
@@ -146,6 +150,20 @@ impl PipelineOutcome {
         let given =
             |job: &JobRecord| job.result.clone().map(|result| (job.key.step_name(), result));
         self.steps().filter_map(given).collect()
+    }
+
+    /// What it warns of (YR-24): what its steps recorded as `warnings`, each with its step, and what passed
+    /// a threshold.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for job in self.view.jobs.iter().filter(|job| !job.key.is_opening()) {
+            let recorded =
+                job.result.as_ref().and_then(|result| result.get("warnings")?.as_array());
+            let told = recorded.into_iter().flatten().filter_map(Value::as_str);
+            all.extend(told.map(|warning| format!("{}: {warning}", job.key)));
+        }
+        all.extend(self.performance.warnings.iter().map(|warning| warning.message.clone()));
+        all
     }
 
     /// Whether a step did only a part of its work, and the run went on.
