@@ -1,6 +1,7 @@
 //! The resolved definition: what runs, what is hashed, and what another process builds again.
 
 mod binding;
+mod body;
 mod file_ops;
 mod files;
 mod input;
@@ -18,6 +19,7 @@ use perennial_engine::Definition;
 
 pub(crate) use binding::schema_violations;
 pub use binding::{InputErrors, InvalidInput};
+pub(crate) use body::Body;
 pub(crate) use file_ops::{FileOps, Operation};
 pub use files::Exports;
 pub(crate) use files::{DocumentFiles, Effects, OutputFile};
@@ -281,7 +283,7 @@ impl Pipeline {
 
     /// Whether steps of it have steps of their own.
     pub(crate) fn has_scopes(&self) -> bool {
-        self.model.steps.iter().any(|step| step.nested().is_some())
+        self.model.steps.iter().any(|step| step.nested().is_some() || step.bodies().next().is_some())
     }
 
     /// The step of a job, and its place in the order.

@@ -59,8 +59,14 @@ pub(crate) enum Workspace {
 impl Nested {
     /// What its steps touch together (YR-12): the strongest of it.
     pub(crate) fn effects(&self) -> Option<Effects> {
-        let each = |step: &Step| step.effects.filter(|effects| *effects != Effects::None);
-        let all: Vec<Effects> = self.child.steps.iter().filter_map(each).collect();
+        fn collect(steps: &[Step], all: &mut Vec<Effects>) {
+            for step in steps {
+                all.extend(step.effects.filter(|effects| *effects != Effects::None));
+                step.bodies().for_each(|body| collect(&body.steps, all));
+            }
+        }
+        let mut all = Vec::new();
+        collect(&self.child.steps, &mut all);
         if all.contains(&Effects::Write) { Some(Effects::Write) } else { all.first().copied() }
     }
 }

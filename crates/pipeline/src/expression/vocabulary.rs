@@ -16,9 +16,12 @@ pub(crate) const ROOTS: &[&str] = &[
     "env",
 ];
 
+/// The root that handlers have: the failure they are for.
+pub(crate) const ERROR_ROOT: &str = "error";
+
 /// Roots of the language that a later version offers.
 pub(crate) const LATER_ROOTS: &[&str] =
-    &["loop", "environment", "config", "meta", "error", "task", "codebase", "system"];
+    &["loop", "environment", "config", "meta", "task", "codebase", "system"];
 
 /// Operators that are words.
 pub(super) const OPERATORS: &[&str] = &[

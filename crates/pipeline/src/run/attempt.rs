@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::{
     PipelineRun,
     failure::{stopped, undecided},
+    handler,
     limits::Limits,
     record,
     scope::Scope,
@@ -50,6 +51,8 @@ impl PipelineRun {
                 Limits::new(&due.frames, &done, cx).within(open).await
             }
             Role::Close(ended) => self.close(cx, &due, &done, ended).await,
+            Role::OpenHandler => Ok(handler::opened(cx)),
+            Role::CloseHandler(closing) => Err(closing.failure()),
             Role::Whole => {
                 let work = self.work(cx, &due, &done);
                 Limits::new(&due.frames, &done, cx).within(work).await

@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use super::{
     Providers, RunSettings,
     export::Exporter,
-    record,
+    handler, record,
     tree::{self, Done, Due, Frame, Role},
 };
 use crate::{definition::Pipeline, environment::substituted};
@@ -118,12 +118,12 @@ impl Workflow for PipelineRun {
         &self,
         job: &JobKey,
         failure: &Failure,
-        _attempt: u32,
+        attempt: u32,
         done: &[DoneJob],
     ) -> FailureMeans {
         let done = tree::index(done);
         match self.due(job, &done) {
-            Some(due) => due.meaning(job, failure),
+            Some(due) => due.meaning(job, failure, attempt),
             None => FailureMeans::FailRun { record: record::failed(None, job, failure) },
         }
     }
@@ -159,6 +159,8 @@ impl Due<'_> {
         match self.role {
             Role::Open(round) => path.round(round).opening(),
             Role::Whole | Role::Close(_) => path.key(),
+            Role::OpenHandler => path.handler().opening(),
+            Role::CloseHandler(_) => path.handler().key(),
         }
     }
 
@@ -169,18 +171,28 @@ impl Due<'_> {
                 let pause = super::nested::pause(self.step, round);
                 (RetryPolicy::ONCE, BOOKKEEPING.saturating_add(pause))
             }
-            Role::Close(_) => (RetryPolicy::ONCE, BOOKKEEPING),
+            Role::Close(_) | Role::OpenHandler | Role::CloseHandler(_) => {
+                (RetryPolicy::ONCE, BOOKKEEPING)
+            }
         };
         JobPlan { key: self.key(), retry, attempt_within }
     }
 
     /// What the final failure of the job means. Inside a scope it means nothing yet: the job that
     /// closes the scope says what becomes of it.
-    fn meaning(&self, job: &JobKey, failure: &Failure) -> FailureMeans {
+    fn meaning(&self, job: &JobKey, failure: &Failure, attempt: u32) -> FailureMeans {
         let record = record::failed(Some(self.step), job, failure);
         let inside = self.frames.len() > 1;
-        if matches!(self.role, Role::Open(_)) || tree::is_stopped(&self.frames, &record) {
+        let is_said_later = match &self.role {
+            Role::CloseHandler(closing) => return closing.meaning(inside),
+            Role::Open(_) | Role::OpenHandler => true,
+            Role::Whole | Role::Close(_) => tree::is_stopped(&self.frames, &record),
+        };
+        if is_said_later {
             return FailureMeans::Tolerate { record };
+        }
+        if self.step.handler.is_some() {
+            return FailureMeans::Tolerate { record: handler::record_to_handle(record, attempt) };
         }
         let nested = self.step.nested();
         if let Some(fallback) = nested.and_then(|nested| nested.fallback.as_ref()) {

@@ -35,7 +35,7 @@ pub(in crate::check) const STEP: Keys = Keys {
         key("output_to_global", Kind::Name, "a constant that its value becomes"),
         key("clear_vars", CLEARED, "values that nothing sees after the step"),
         later("dynamic_types", "types that a templated `type` may become"),
-        later("error_handler", "steps after a final failure"),
+        key("error_handler", STEP_LIST, "steps after a final failure, as a list in `on_error`"),
         key("output_to_file", Kind::Template, "a file below the outputs for its value"),
         spelling("output_file", "output_to_file", Kind::Template),
         later("output_schema", "what its value has to satisfy"),
@@ -58,8 +58,8 @@ pub(super) const OWN: Keys = Keys {
 /// The reader says which of them name no value.
 const CLEARED: Kind = Kind::List(&Kind::Any);
 
-/// Its steps are refused by the reader, which knows where they stand.
-const ON_ERROR: Kind = Kind::Own(&POLICY);
+/// The reader checks its steps, as it knows where they stand.
+const ON_ERROR: Kind = Kind::Own(&Kind::Either(&[POLICY, STEP_LIST]));
 /// What a text of `on_error` is.
 pub(in crate::check) const POLICY: Kind =
     Kind::OneOf { names: &["fail", "continue", "skip"], later: &[] };
