@@ -283,7 +283,10 @@ impl Pipeline {
 
     /// Whether steps of it have steps of their own.
     pub(crate) fn has_scopes(&self) -> bool {
-        self.model.steps.iter().any(|step| step.nested().is_some() || step.bodies().next().is_some())
+        self.model
+            .steps
+            .iter()
+            .any(|step| step.nested().is_some() || step.bodies().next().is_some())
     }
 
     /// The step of a job, and its place in the order.

@@ -114,11 +114,11 @@ fn described(Found { view, performance, warnings }: &Found) -> Value {
                 "step": job.key,
                 "name": job.key.step_name(),
                 "depth": job.key.depth(),
-                "state": row.state(),
+                "state": row.state().to_string(),
                 "attempts": attempts(view, job).map(attempt).collect::<Vec<_>>(),
                 "calls": calls(view, job).map(call).collect::<Vec<_>>(),
                 "warnings": warnings.get(&job.key).map(Vec::as_slice).unwrap_or_default(),
-                "result": job.result.as_ref().filter(|_| !row.is_open),
+                "result": row.result(),
             })
         })
         .collect();
@@ -166,6 +166,9 @@ fn print(Found { view, performance, warnings }: &Found, hint: &Hint) -> anyhow::
     if let Some(message) = run.failure.as_ref().and_then(|failure| failure.get("message")) {
         output::line(&format!("error      {}", output::brief(message, 200)))?;
     }
+    for related in run.failure.as_ref().into_iter().flat_map(progress::related) {
+        output::line(&format!("           {related}"))?;
+    }
     for warning in &performance.warnings {
         output::line(&format!("warning    {}", warning.message))?;
     }
@@ -191,11 +194,11 @@ fn print(Found { view, performance, warnings }: &Found, hint: &Hint) -> anyhow::
 
 fn print_step(view: &RunView, row: &Row<'_>, width: usize) -> anyhow::Result<()> {
     let job = row.job;
-    let result = job.result.as_ref().filter(|_| !row.is_open);
+    let result = row.result();
     let given = result.map(|result| output::brief(result, 80)).unwrap_or_default();
     let cost = result.filter(|_| !row.has_child).and_then(progress::cost_of);
     let cost = cost.map(|cost| format!("  (${cost:.4})")).unwrap_or_default();
-    let (state, step) = (row.state(), row.path());
+    let (state, step) = (row.state().to_string(), row.path());
     let line = format!("{state:<10}  {step:<width$}  {given}{cost}");
     let room = output::width().unwrap_or(usize::MAX);
     output::line(&output::cut(line.trim_end(), room))?;

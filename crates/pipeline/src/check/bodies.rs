@@ -19,7 +19,16 @@ const HANDLERS: [&str; 2] = ["on_error", "error_handler"];
 
 /// What the root `error` has.
 const ERROR_FIELDS: [&str; 11] = [
-    "code", "class", "type", "message", "step", "path", "attempt", "at", "retryable", "cause",
+    "code",
+    "class",
+    "type",
+    "message",
+    "step",
+    "path",
+    "attempt",
+    "at",
+    "retryable",
+    "cause",
     "location",
 ];
 
@@ -49,8 +58,9 @@ impl Inside {
                 Finding::error(Code(307), text).hint(format!("write `{path}`"))
             }
             Self::Handler(holder) => {
-                let text =
-                    format!("step `{name}` is a step of the handler of `{holder}` and not visible here");
+                let text = format!(
+                    "step `{name}` is a step of the handler of `{holder}` and not visible here"
+                );
                 Finding::error(Code(307), text).hint(format!(
                     "write `steps.{holder}.handled`: the value of the last step of the handler"
                 ))

@@ -58,16 +58,15 @@ impl Check<'_> {
         let policy = match section.node("on_error").map(|node| &node.content) {
             None => None,
             Some(Content::List(_)) => None,
-            Some(
-                Content::Null
-                | Content::Bool(_)
-                | Content::Number(_)
-                | Content::Text { .. }
-                | Content::Map(_),
-            ) => self
-                .fits(section, "on_error", &keys::POLICY)
-                .then(|| section.text("on_error"))
-                .flatten(),
+            Some(Content::Map(_)) => {
+                self.findings.push(section.wrong_type("on_error", "a string or a list of steps"));
+                None
+            }
+            Some(Content::Null | Content::Bool(_) | Content::Number(_) | Content::Text { .. }) => {
+                self.fits(section, "on_error", &keys::POLICY)
+                    .then(|| section.text("on_error"))
+                    .flatten()
+            }
         };
         let policy = policy.map(|policy| match policy {
             "continue" => OnError::Continue,
@@ -102,7 +101,8 @@ impl Check<'_> {
 
     /// What `config` says of the failure of the step has no place beside a handler.
     pub(super) fn handled_alone(&mut self, section: &Section<'_>) {
-        let (Some((handler, _)), Some(config)) = (handler_of(section), section.map("config")) else {
+        let (Some((handler, _)), Some(config)) = (handler_of(section), section.map("config"))
+        else {
             return;
         };
         let goes_on = config.flag("continue_on_error") == Some(true);

@@ -120,8 +120,7 @@ impl Check<'_> {
     /// Whether a path that leads nowhere is no error: it says itself what stands for a missing value, or its document
     /// says so of all holes.
     pub(super) fn may_miss(&self, guarded: bool, place: Place) -> bool {
-        guarded
-            || (place == Place::Template && self.lenient.missing_hole() != MissingHole::Error)
+        guarded || (place == Place::Template && self.lenient.missing_hole() != MissingHole::Error)
     }
 
     /// Whether the record of the earlier step `name` can have what `segments` lead to.

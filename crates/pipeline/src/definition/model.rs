@@ -10,7 +10,8 @@ use perennial_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, DocumentFiles, Effects, FileOps, Input, Lenience, Nested, Ordered, OutputFile, Part, PromptPart,
+    Body, DocumentFiles, Effects, FileOps, Input, Lenience, Nested, Ordered, OutputFile, Part,
+    PromptPart,
 };
 use crate::expression::{Condition, Template, TemplateTree, Undecided};
 

@@ -144,3 +144,87 @@ pub(super) fn error(failed: &DoneJob, at: &str) -> Value {
     error["at"] = at.into();
     error
 }
+
+#[cfg(test)]
+mod tests {
+    use perennial_core::run::JobKey;
+
+    use super::*;
+    use crate::{Pipeline, run::tree};
+
+    const STATES: [JobState; 8] = [
+        JobState::Blocked,
+        JobState::Ready,
+        JobState::Leased,
+        JobState::Succeeded,
+        JobState::Partial,
+        JobState::Skipped,
+        JobState::Failed,
+        JobState::Cancelled,
+    ];
+
+    /// The step `s`, with a handler when `keys` has one.
+    fn step(keys: &str) -> Step {
+        let text = format!("workflow: {{name: w, steps: [{{name: s, type: echo{keys}}}]}}");
+        Pipeline::check("w.yaml", text.as_bytes()).pipeline.unwrap().model.steps.remove(0)
+    }
+
+    fn job(key: &str, state: JobState, result: Value) -> DoneJob {
+        DoneJob { key: JobKey::new(key), state, result }
+    }
+
+    /// Every state of the step's own job, with and without a handler, a limit, and the job that closes the handler.
+    #[test]
+    fn a_handler_is_for_failures_of_the_step_itself_and_what_closes_it_has_the_last_word() {
+        let path = StepPath::root().step("s");
+        let handled = step(", on_error: [{name: h, type: echo}]");
+        for (step, has_handler) in [(step(""), false), (handled, true)] {
+            assert_eq!(standing(&step, &path, &tree::index(&[])), Standing::Due);
+            for (own, limit) in STATES.into_iter().flat_map(|own| [(own, false), (own, true)]) {
+                let error = if limit { json!({"limit_of": "n"}) } else { json!({}) };
+                let own = job("s", own, json!({ "error": error }));
+                let for_it = matches!(own.state, JobState::Partial | JobState::Failed);
+                let is_handled = has_handler && for_it && !limit;
+                let open = [own.clone()];
+                let expected =
+                    if is_handled { Standing::Failed(&open[0]) } else { Standing::Over(&open[0]) };
+                assert_eq!(standing(&step, &path, &tree::index(&open)), expected);
+                for closing in STATES {
+                    let closed = [own.clone(), job("s[error]", closing, Value::Null)];
+                    let expected = Standing::Over(&closed[usize::from(is_handled)]);
+                    assert_eq!(standing(&step, &path, &tree::index(&closed)), expected);
+                }
+            }
+        }
+    }
+
+    /// Every way a handler can end, at the top and inside a scope.
+    #[test]
+    fn a_failure_is_tolerated_when_it_was_handled_or_when_the_scope_around_it_decides() {
+        let step = step(", on_error: [{name: h, type: echo}]");
+        let record = json!({"error": {"class": "timeout", "code": "PL701", "message": "late"}});
+        let failed = job("s", JobState::Partial, record);
+        let worse = job("s[error]/h", JobState::Partial, json!({"error": {"message": "worse"}}));
+        let ways =
+            [Handled::Through(Value::Null), Handled::Through(json!(1)), Handled::Failed(&worse)];
+        for (how, inside) in ways.into_iter().flat_map(|how| [(how.clone(), false), (how, true)]) {
+            let through = matches!(how, Handled::Through(_));
+            let closing = Closing { failed: &failed, how };
+            let failure = closing.failure();
+            let told = (failure.class, failure.code.as_str(), failure.message.as_str());
+            assert_eq!(told, (FailureClass::Timeout, "PL701", "late"));
+            let (goes_on, record) = match closing.meaning(inside) {
+                FailureMeans::Tolerate { record } => (true, record),
+                FailureMeans::FailRun { record } => (false, record),
+            };
+            assert_eq!(goes_on, through || inside);
+            assert_eq!(record["error"]["message"], "late");
+            assert_eq!(record["error"][RELATED].is_array(), !through);
+            for state in STATES {
+                let closed = job("s[error]", state, record.clone());
+                let expected = through && state == JobState::Partial;
+                assert_eq!(is_handled(&step, &closed), expected, "{state}");
+            }
+        }
+    }
+}

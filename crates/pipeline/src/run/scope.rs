@@ -25,7 +25,9 @@ use super::{
 use crate::{
     definition::{Assign, Cleared, MissingHole, Step, StepKind, VariableScope, Write},
     environment::{RunEnvironment, typed},
-    expression::{ERROR_ROOT, Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk},
+    expression::{
+        ERROR_ROOT, Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk,
+    },
 };
 
 /// What names mean in one attempt of one step.
@@ -142,9 +144,10 @@ impl<'a> Scope<'a> {
             own: Map::new(),
             constants: Map::new(),
             cleared: HashSet::new(),
-            error: frame.around.as_ref().map(|around| {
-                super::handler::error(around.failed, &around.at.to_rfc3339())
-            }),
+            error: frame
+                .around
+                .as_ref()
+                .map(|around| super::handler::error(around.failed, &around.at.to_rfc3339())),
         };
         scope.fold_all(frame);
         scope
