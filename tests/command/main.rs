@@ -8,6 +8,7 @@ mod composed;
 mod draining;
 mod failures;
 mod files;
+mod handlers;
 mod hello;
 mod leniency;
 mod looking;
