@@ -328,10 +328,12 @@ async fn what_a_step_clears_its_handler_still_sees() {
   type: echo
   fail: true
   clear_vars: [state.big]
-  on_error: [{name: h, type: echo, value: "{{ state.big }}", clear_vars: [state.other]}]
+  on_error:
+    - {name: anew, type: set_variable, variables: {big: "{{ state.big + 1 }}"}}
+    - {name: h, type: echo, value: "{{ state.big }}", clear_vars: [state.other]}
 - {name: after, type: echo, value: "{{ state }}"}
 "#;
     let results = run(steps).await;
-    assert_eq!(results["s[error]"]["handled"], 1);
+    assert_eq!(results["s[error]"]["handled"], 2);
     assert_eq!(results["after"], json!({}));
 }
