@@ -15,6 +15,7 @@ mod nested;
 mod policy;
 mod prompts;
 mod references;
+mod schemas;
 mod section;
 mod shapes;
 mod steps;

@@ -96,7 +96,8 @@ fn planned(steps: &[Step], path: &StepPath, handles: Option<&str>, jobs: &mut Ve
 }
 
 /// Keys whose texts hold a value.
-const KEPT_AS_TEXT: [&str; 5] = ["facts", "default", "allowed", "value", "variables"];
+const KEPT_AS_TEXT: [&str; 7] =
+    ["facts", "default", "allowed", "value", "variables", "input_schema", "schema"];
 
 fn shown(value: Value, key: &str) -> Value {
     match value {
