@@ -223,13 +223,23 @@ impl Performance {
         let openings: HashMap<&str, i64> = openings
             .filter_map(|job| Some((job.key.as_str().strip_prefix('#')?, job.id)))
             .collect();
-        for job in view.jobs.iter().filter(|job| !job.key.is_opening()) {
+        // One that closes the handler of a step says what became of the step.
+        let closings = view.jobs.iter().filter(|job| job.key.closes_handler());
+        let closings: HashMap<_, _> =
+            closings.map(|job| (job.key.without_handler(), job)).collect();
+        let is_step = |job: &&JobRecord| !job.key.is_opening() && !job.key.closes_handler();
+        for job in view.jobs.iter().filter(is_step) {
             let opening = openings.get(job.key.as_str()).copied();
             let opened = view.attempts.iter().find(|attempt| Some(attempt.job) == opening);
             let attempts = || view.attempts.iter().filter(|attempt| attempt.job == job.id);
             retried_steps += usize::from(was_retried(attempts()));
             let opened = opened.map(|attempt| attempt.claimed_at);
-            let detail = detail(view, job, opened, attempts(), bill.step(&job.key), end);
+            let mut detail = detail(view, job, opened, attempts(), bill.step(&job.key), end);
+            if let Some(closing) = closings.get(&job.key) {
+                detail.status = closing.state;
+                detail.result_size_bytes =
+                    closing.result.as_ref().map(json_bytes).or(detail.result_size_bytes);
+            }
             examine(&detail, thresholds, &mut warnings, &mut recommendations);
             step_details.push(detail);
         }

@@ -1,6 +1,7 @@
 //! The resolved definition: what runs, what is hashed, and what another process builds again.
 
 mod binding;
+mod body;
 mod dynamic;
 mod file_ops;
 mod files;
@@ -20,6 +21,7 @@ use perennial_core::{digest::canonical_json, run::JobKey};
 use perennial_engine::Definition;
 
 pub use binding::{InputErrors, InvalidInput};
+pub(crate) use body::Body;
 pub(crate) use dynamic::{Candidate, CandidateKeys, Dynamic, STEP_TYPE};
 pub(crate) use file_ops::{FileOps, Operation};
 pub use files::Exports;
@@ -357,7 +359,10 @@ impl Pipeline {
 
     /// Whether steps of it have steps of their own.
     pub(crate) fn has_scopes(&self) -> bool {
-        self.model.steps.iter().any(|step| step.nested().is_some())
+        self.model
+            .steps
+            .iter()
+            .any(|step| step.nested().is_some() || step.bodies().next().is_some())
     }
 
     /// The step of a job, and its place in the order.

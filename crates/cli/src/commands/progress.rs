@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use perennial::{
     PipelineOutcome, PipelineRunHandle,
+    engine::workflow::JobKey,
     records::{AttemptEnd, EventRecord, JobState, RunError},
 };
 use serde_json::{Value, json};
@@ -55,12 +56,15 @@ pub(super) async fn follow(
 
 /// What people want to hear of an event.
 fn told(event: &EventRecord) -> Option<String> {
-    // Of what begins a step with steps of its own, only its warnings are news.
-    if event.job.as_ref().is_some_and(|job| job.is_opening()) && event.kind != "step_warning" {
+    // Of what begins a step with steps of its own, only its warnings are news; that a failure was handled
+    // is told by the steps that did it.
+    let begins = |job: &JobKey| job.is_opening() && event.kind != "step_warning";
+    let handled = |job: &JobKey| job.closes_handler() && event.kind != "job_failed";
+    if event.job.as_ref().is_some_and(|job| begins(job) || handled(job)) {
         return None;
     }
     let is_inner = event.job.as_ref().is_some_and(|job| job.depth() > 0);
-    let step = event.job.as_ref().map(ToString::to_string).unwrap_or_default();
+    let step = event.job.as_ref().map(|job| job.without_handler().to_string()).unwrap_or_default();
     let step = step.trim_start_matches('#');
     let attempt = event.attempt.filter(|attempt| *attempt > 1);
     let message = event.data.get("message").and_then(Value::as_str).unwrap_or_default();
@@ -107,7 +111,7 @@ pub(super) fn conclude(
     let view = &outcome.view;
     if !shown.quiet {
         for row in steps::rows(view) {
-            if let Some(result) = row.job.result.as_ref().filter(|_| !row.is_open) {
+            if let Some(result) = row.result() {
                 output::line(&format!("{prefix}{}", given(&row, result)))?;
             }
         }
@@ -131,6 +135,9 @@ pub(super) fn conclude(
     {
         let step = failure.get("step").and_then(Value::as_str).unwrap_or_default();
         output::talk(&format!("{prefix}Step '{step}' failed: {message}"));
+        for related in related(failure) {
+            output::talk(&format!("{prefix}  {related}"));
+        }
     }
     if !shown.quiet {
         let (run, status) = (outcome.run_id(), outcome.status());
@@ -151,7 +158,7 @@ fn given(row: &Row<'_>, result: &Value) -> String {
         (Some(model), false) => format!("{name} [{model}]"),
         (None, _) => name,
     };
-    let prefix = match row.job.state {
+    let prefix = match row.state() {
         JobState::Skipped => "skipped: ",
         JobState::Failed | JobState::Partial => "failed: ",
         JobState::Succeeded
@@ -161,6 +168,16 @@ fn given(row: &Row<'_>, result: &Value) -> String {
         | JobState::Leased => "",
     };
     format!("{label}: {prefix}{}", output::brief(result, 100))
+}
+
+/// What came of the failure of a run besides: its handler failed too.
+pub(super) fn related(failure: &Value) -> impl Iterator<Item = String> {
+    let related = failure.get("detail").and_then(|detail| detail.get("related")?.as_array());
+    related.into_iter().flatten().map(|error| {
+        let fact = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
+        let message = output::brief(&json!(fact("message")), 200);
+        format!("its handler failed at {}: {message}", fact("path"))
+    })
 }
 
 /// The outcome as one JSON value.

@@ -144,11 +144,11 @@ fn described(found: &Found) -> Value {
                 "name": job.key.step_name(),
                 "type": types.get(&job.key.names().join("/")),
                 "depth": job.key.depth(),
-                "state": row.state(),
+                "state": row.state().to_string(),
                 "attempts": attempts(view, job).map(attempt).collect::<Vec<_>>(),
                 "calls": calls(view, job).map(call).collect::<Vec<_>>(),
                 "warnings": warnings.get(&job.key).map(Vec::as_slice).unwrap_or_default(),
-                "result": job.result.as_ref().filter(|_| !row.is_open),
+                "result": row.result(),
             })
         })
         .collect();
@@ -202,6 +202,9 @@ fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
     if let Some(message) = run.failure.as_ref().and_then(|failure| failure.get("message")) {
         output::line(&format!("error      {}", output::brief(message, 200)))?;
     }
+    for related in run.failure.as_ref().into_iter().flat_map(progress::related) {
+        output::line(&format!("           {related}"))?;
+    }
     if let Some(file) = configured_in {
         for setting in thresholds {
             output::line(&format!("threshold  {}", limit(setting, file)))?;
@@ -239,11 +242,11 @@ fn limit(setting: &ThresholdSetting, file: &str) -> String {
 
 fn print_step(view: &RunView, row: &Row<'_>, width: usize) -> anyhow::Result<()> {
     let job = row.job;
-    let result = job.result.as_ref().filter(|_| !row.is_open);
+    let result = row.result();
     let given = result.map(|result| output::brief(result, 80)).unwrap_or_default();
     let cost = result.filter(|_| !row.has_child).and_then(progress::cost_of);
     let cost = cost.map(|cost| format!("  (${cost:.4})")).unwrap_or_default();
-    let (state, step) = (row.state(), row.path());
+    let (state, step) = (row.state().to_string(), row.path());
     let line = format!("{state:<10}  {step:<width$}  {given}{cost}");
     let room = output::width().unwrap_or(usize::MAX);
     output::line(&output::cut(line.trim_end(), room))?;
