@@ -9,6 +9,7 @@ mod deployment;
 mod draining;
 mod failures;
 mod files;
+mod handlers;
 mod hello;
 mod leniency;
 mod looking;

@@ -8,6 +8,7 @@ mod chaos;
 mod draining;
 mod embedding;
 mod gate;
+mod handlers;
 mod language;
 mod limits;
 mod monitoring;

@@ -118,7 +118,7 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct EngineArgs {
     /// Configuration (TOML): [providers.anthropic] base_url, model, api_key_env, max_output;
-    /// [pipeline] environment; [limits]; [monitor]
+    /// [pipeline] environment; [limits]; [monitor]; [prices.MODEL] input, output, cache_read, cache_write
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Prints the supervision tree at the end
@@ -296,6 +296,12 @@ pub(crate) struct RunsArgs {
 pub(crate) struct ShowArgs {
     /// The run
     pub(crate) run: String,
+    /// Shows steps, attempts and calls as a tree with their times, a summary, findings and a grade
+    #[arg(long)]
+    pub(crate) trace: bool,
+    /// Configuration whose [monitor] thresholds tell what is worth a warning
+    #[arg(long, value_name = "FILE", conflicts_with = "trace")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
@@ -397,6 +403,6 @@ impl EngineArgs {
     /// How the tree at the end is shown.
     pub(crate) fn tree_shape(&self, output: &OutputArgs) -> Shape {
         let format = if output.json { Format::Json } else { Format::Text };
-        Shape { format, colour: output.color, stable: self.stable, total: None }
+        Shape { format, colour: output.color, stable: self.stable, total: None, columns: None }
     }
 }

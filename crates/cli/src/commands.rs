@@ -19,9 +19,11 @@ mod run;
 mod runs;
 mod schema;
 mod show;
+mod spending;
 mod steps;
 mod stop;
 mod targets;
+mod trace;
 mod tree;
 
 use crate::args::{Args, Command};

@@ -8,7 +8,7 @@ use std::{
 use clap::ValueEnum;
 use perennial::{
     TreeSnapshot,
-    inspect::{self, TextOptions, neutral},
+    inspect::{self, Columns, TextOptions, neutral},
 };
 use serde_json::{Map, Value, json};
 
@@ -105,6 +105,8 @@ pub(crate) struct Shape {
     pub(crate) stable: bool,
     /// How many nodes it has as a whole.
     pub(crate) total: Option<usize>,
+    /// Which columns the text has, where somebody chose.
+    pub(crate) columns: Option<Columns>,
 }
 
 /// Writes the tree; as JSON it is one line.
@@ -121,6 +123,7 @@ pub(crate) fn tree(tree: &TreeSnapshot, shape: Shape) -> anyhow::Result<()> {
                 color: shape.colour.on(&io::stdout()),
                 stable: shape.stable,
                 total: shape.total,
+                columns: shape.columns,
                 // Nothing where stdout is no terminal: what is saved is whole.
                 width: terminal_size::terminal_size_of(io::stdout())
                     .map(|(width, _)| width.0.into()),

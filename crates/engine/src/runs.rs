@@ -300,6 +300,12 @@ impl RunHandle {
         Ok(Performance::of(&view, thresholds, self.runs.services.store.now()))
     }
 
+    /// How a run with these rows performs, by the thresholds of this runtime.
+    pub fn performance_of(&self, view: &RunView) -> Performance {
+        let services = &self.runs.services;
+        Performance::of(view, &services.monitoring.thresholds, services.store.now())
+    }
+
     /// Its events from `from` on (1 is the first), as they are committed.
     pub fn events(&self, from: u64) -> EventFeed {
         self.runs.services.watch(&self.run, from)

@@ -61,7 +61,7 @@ pub use pipelines::{
 };
 pub use runtime::{
     Builder, Config, ConfigError, LimitError, Limits, ProviderMode, Runtime, RuntimeError,
-    ShutdownSummary, Store, declared_tree,
+    ShutdownSummary, Store, ThresholdSetting, declared_tree,
 };
 pub use view::View;
 
@@ -75,7 +75,13 @@ pub mod records {
     pub use perennial_engine::{
         RunError, RunHandle, RunWarning, WarningFeed,
         monitor::Monitoring,
-        performance::{Performance, StepDetail, Thresholds, Warning, WarningKind},
+        performance::{
+            Performance, StepDetail, Thresholds, Warning, WarningKind,
+            trace::{
+                Component, DepthSummary, Finding as TraceFinding, FindingKind, Grade, Span,
+                SpanKind, Trace, Verdict, Went, Word,
+            },
+        },
     };
     pub use perennial_pipeline::{
         BuiltPrompt, FILE_BYTES_MAX, FunctionEntry, Graph, Input, InputErrors, InputType, KeyEntry,

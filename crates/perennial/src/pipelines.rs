@@ -5,10 +5,16 @@ mod registered;
 mod request;
 mod run;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use perennial_core::{Digest, digest::canonical_json, run::RunId};
-use perennial_engine::{RunError, StartRun};
+use perennial_engine::{
+    RunError, StartRun,
+    performance::{Performance, Thresholds, trace::Trace},
+};
 use perennial_pipeline::{
     Checked, Deployment, FILE_BYTES_MAX, Leniency, Pipeline, RunDirectories, RunSettings, read_yaml,
 };
@@ -209,6 +215,24 @@ impl Pipelines {
         let record = self.parts.runs.get(run).await?.view().await?.run;
         let bytes = self.parts.store.blob(record.definition).await.map_err(RunError::from)?;
         Ok(Pipeline::revive(&bytes)?.placed(&recorded_places(&record.settings)))
+    }
+
+    /// The trace of a run: its steps, attempts and calls as spans, and what they say together (YM-13).
+    /// The types of steps are left out where this version cannot read the definition.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such run, or the store cannot be read.
+    pub async fn trace(&self, run: &RunId) -> Result<Trace, RunError> {
+        let types = match self.definition(run).await {
+            Ok(pipeline) => pipeline.types(),
+            Err(DefinitionError::Invalid(_)) => HashMap::new(),
+            Err(DefinitionError::Run(error)) => return Err(error),
+        };
+        let view = self.parts.runs.get(run).await?.view().await?;
+        let now = self.parts.store.now();
+        let memory = Performance::of(&view, &Thresholds::default(), now).peak_memory_bytes;
+        Ok(Trace::of(&view, memory, &types, now))
     }
 
     async fn keep(&self, mocks: &Value) -> Result<Digest, StoreError> {

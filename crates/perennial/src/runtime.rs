@@ -5,6 +5,7 @@ mod builder;
 mod config;
 mod definitions;
 mod limits;
+mod prices;
 mod providers;
 mod store;
 
@@ -20,7 +21,7 @@ use perennial_tools::ToolRegistry;
 pub use self::{
     application::declared_tree,
     builder::{Builder, RuntimeError},
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, ThresholdSetting},
     limits::{LimitError, Limits},
     providers::ProviderMode,
     store::Store,

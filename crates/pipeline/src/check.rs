@@ -1,5 +1,6 @@
 //! From a tree to a pipeline: every fault found at once, each at its place.
 
+mod bodies;
 mod cache;
 mod chat;
 mod child;

@@ -1,6 +1,7 @@
 //! The resolved definition: what runs, what is hashed, and what another process builds again.
 
 mod binding;
+mod body;
 mod dynamic;
 mod file_ops;
 mod files;
@@ -20,6 +21,7 @@ use perennial_core::{digest::canonical_json, run::JobKey};
 use perennial_engine::Definition;
 
 pub use binding::{InputErrors, InvalidInput};
+pub(crate) use body::Body;
 pub(crate) use dynamic::{Candidate, CandidateKeys, Dynamic, STEP_TYPE};
 pub(crate) use file_ops::{FileOps, Operation};
 pub use files::Exports;
@@ -134,6 +136,22 @@ impl Pipeline {
     pub fn places(&self) -> Vec<String> {
         let shown = |step: &Step| step.location.as_ref().map(ToString::to_string);
         self.model.all_steps().into_iter().map(|step| shown(step).unwrap_or_default()).collect()
+    }
+
+    /// The types of all steps by the names that lead to them, with slashes between: `outer/inner`.
+    pub fn types(&self) -> HashMap<String, String> {
+        let mut types = HashMap::new();
+        let mut left = vec![(String::new(), &self.model)];
+        while let Some((prefix, model)) = left.pop() {
+            for step in &model.steps {
+                let path = format!("{prefix}{}", step.name);
+                if let StepKind::Pipeline(nested) = &step.kind {
+                    left.push((format!("{path}/"), &nested.child));
+                }
+                types.insert(path, step.type_name.clone());
+            }
+        }
+        types
     }
 
     /// This pipeline, whose steps stand at `places`.
@@ -341,7 +359,10 @@ impl Pipeline {
 
     /// Whether steps of it have steps of their own.
     pub(crate) fn has_scopes(&self) -> bool {
-        self.model.steps.iter().any(|step| step.nested().is_some())
+        self.model
+            .steps
+            .iter()
+            .any(|step| step.nested().is_some() || step.bodies().next().is_some())
     }
 
     /// The step of a job, and its place in the order.

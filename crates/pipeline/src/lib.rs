@@ -28,8 +28,8 @@
 //! # Deviations
 //!
 //! * YV-1: records do not hold `replayed`, `attempts` and `duration_ms`, nor (YR-22)
-//!   `error.attempt`: a run that was killed and resumed leaves the same records as one that was
-//!   not. The journal has all four.
+//!   `error.attempt`, but for steps with a handler, which may ask for it: a run that was killed and
+//!   resumed leaves the same records as one that was not. The journal has all four.
 //! * YS-7: `debug_info` and `telemetry` hold nothing that depends on time: `duration_ms` is in the
 //!   journal.
 //! * 1.7: `retry_on` takes names of classes; a text that is to be found in the message of a failure
@@ -41,7 +41,17 @@
 //!   whole request or, in place of that, `key` with the model: what else a `key` leaves out is up to its author.
 //! * YR-64: `streaming` is checked and changes nothing: every value is a row of the store, of at most 64 MB, and is in
 //!   memory while its run is; every reader sees all of it.
-//! * 1.9: `duplicate_names` is not in this version: a name is the key of a job, which is one.
+//! * 1.9: `duplicate_names` is not in this version: a name is the key of a job, which is one, and
+//!   what explain, graph, results and resume know a step by. Steps of one name would need a number
+//!   in their paths, and every reference the number it means.
+//! * 4.4: `handled` is the value view of the last step of the handler that ran, null when all were
+//!   skipped. The error of a handler that failed stands in `error.related`. A limit of a nested
+//!   pipeline around the step ends that pipeline: handlers inside it neither begin nor go on. In
+//!   its own handler a step has no result (`error` is what is known of it), and no variables of its
+//!   own. `max_total_steps` does not count steps of handlers; `clear_vars` comes after the handler.
+//! * 3.3: `error` has `path`, `retryable`, `cause` and `location` besides; `at` is the instant at
+//!   which the handler was opened. Outside of handlers `error` is a name as any other, and a path
+//!   that would imply an input of this name is an error.
 //! * YP-8: without `extract`, a `previous_response` part gets the value view of its step (YT-12):
 //!   of a reply its structured data, else its text, never its cost and usage.
 //! * YC-4: what expressions warn of (an undecided comparison read as false, a division by zero, an
@@ -141,6 +151,12 @@
 //! * 1.6: `models.….by_task` goes by the names of steps. `workspace_config.create_if_missing: false` is seen at the
 //!   start, not on a resume.
 //! * YR-71: files that `extends`, `include` and `pipeline_file` name may lie outside of the read roots.
+//! * YM-12: averages of memory and figures of the processor are in the monitor's row of the dump only: they are
+//!   samples, and the journal has none. `prompt_cache_hits` beside `cache_hits` counts calls that read
+//!   from a cache of the provider. An exchange that failed leaves no reply: it is no part of `llm_calls`, tokens or cost.
+//! * YM-13: spans of runs and steps are read from the journal (`show --trace`); those of `tracing` are of attempts and
+//!   calls. Calls of tools are spans of the trace once there are any. Of slow spans only the innermost is a finding.
+//!   Memory is graded at 100, 500 and 1000 MB. What is not known is left out of the grade.
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;

@@ -7,6 +7,7 @@ mod export;
 mod failure;
 mod file_ops;
 mod files;
+mod handler;
 mod limits;
 mod mocked;
 mod nested;

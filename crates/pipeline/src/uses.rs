@@ -3,19 +3,33 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    definition::{Model, Part, PromptPart, Step, StepKind},
-    expression::{Path, Standing, Template},
+    definition::{Part, PromptPart, Step, StepKind},
+    expression::{ERROR_ROOT, Path, Standing, Template},
 };
 
 /// Where a value comes from that a step reads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Origin {
-    /// The result of the step at this place.
-    Step(usize),
-    /// A variable or constant, last set by the step at this place.
-    Variable(usize),
+    /// The result of this step, or its failure.
+    Step(Whose),
+    /// A variable or constant, last set by this step or in its handler.
+    Variable(Whose),
     /// Nothing that a step gives: an input, a fact of the run.
     Outside,
+}
+
+/// A step that is visible from another: which of the scopes around that one, the outermost first, and its place there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Whose {
+    pub(crate) scope: usize,
+    pub(crate) place: usize,
+}
+
+/// A list of steps, and the place in it of the one that is looked at or that stands around it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At<'m> {
+    pub(crate) steps: &'m [Step],
+    pub(crate) place: usize,
 }
 
 /// A path that a step reads, as written, and where its value comes from.
@@ -25,14 +39,15 @@ pub(crate) struct Used {
     pub(crate) origin: Origin,
 }
 
-/// What the step at `place` reads, each path once, in the order of their texts.
-pub(crate) fn of(model: &Model, place: usize) -> Vec<Used> {
+/// What a step reads, each path once, in the order of their texts. It stands in the last of `scopes`, whose first is
+/// that of its pipeline.
+pub(crate) fn of(scopes: &[At<'_>]) -> Vec<Used> {
     let mut found: BTreeMap<String, Origin> = BTreeMap::new();
-    let step = &model.steps[place];
+    let Some(step) = scopes.last().map(|at| &at.steps[at.place]) else { return Vec::new() };
     let is_own = |name: &str| step.variables.iter().any(|(own, _)| own == name);
     let mut see = |path: &Path| {
         if !is_own(&path.root) {
-            let origin = origin(model, place, path);
+            let origin = origin(scopes, path);
             found.insert(path.to_string(), origin);
         }
     };
@@ -51,8 +66,8 @@ pub(crate) fn of(model: &Model, place: usize) -> Vec<Used> {
         text(&file.0, &mut see);
     }
     for given in responses(step) {
-        if let Some(of) = model.steps.iter().position(|other| other.name == *given) {
-            found.insert(format!("steps.{given}"), Origin::Step(of));
+        if let Some(whose) = step_before(scopes, given) {
+            found.insert(format!("steps.{given}"), Origin::Step(whose));
         }
     }
     found.into_iter().map(|(path, origin)| Used { path, origin }).collect()
@@ -126,28 +141,47 @@ fn responses(step: &Step) -> impl Iterator<Item = &String> {
     })
 }
 
-fn origin(model: &Model, place: usize, path: &Path) -> Origin {
+/// The innermost step of this name that comes before.
+fn step_before(scopes: &[At<'_>], name: &str) -> Option<Whose> {
+    scopes.iter().enumerate().rev().find_map(|(scope, at)| {
+        let place = at.steps[..at.place].iter().position(|step| step.name == name)?;
+        Some(Whose { scope, place })
+    })
+}
+
+/// The last step before that sets the variable or constant `name`, itself or in its handler.
+fn setter_before(scopes: &[At<'_>], name: &str) -> Option<Whose> {
+    scopes.iter().enumerate().rev().find_map(|(scope, at)| {
+        let place = at.steps[..at.place].iter().rposition(|step| sets(step, name))?;
+        Some(Whose { scope, place })
+    })
+}
+
+fn origin(scopes: &[At<'_>], path: &Path) -> Origin {
     let field = path.segments.first().and_then(|segment| segment.field()).map(|(name, _)| name);
-    let step = |name: &str| model.steps[..place].iter().position(|step| step.name == name);
-    let setter = |name: &str| model.steps[..place].iter().rposition(|step| sets(step, name));
-    let by_step = |name| step(name).map_or(Origin::Outside, Origin::Step);
-    let by_setter = |name| setter(name).map_or(Origin::Outside, Origin::Variable);
+    let by_step = |name| step_before(scopes, name).map_or(Origin::Outside, Origin::Step);
+    let by_setter = |name| setter_before(scopes, name).map_or(Origin::Outside, Origin::Variable);
     match (path.root.as_str(), field) {
         ("steps", Some(name)) => by_step(name),
         ("state" | "variables" | "global_vars", Some(name)) => by_setter(name),
         ("steps" | "state" | "variables" | "global_vars" | "inputs" | "workflow" | "step", _) => {
             Origin::Outside
         }
-        (bare, _) => match setter(bare) {
-            Some(place) => Origin::Variable(place),
+        (ERROR_ROOT, _) if scopes.len() > 1 => {
+            let scope = scopes.len() - 2;
+            Origin::Step(Whose { scope, place: scopes[scope].place })
+        }
+        (bare, _) => match setter_before(scopes, bare) {
+            Some(whose) => Origin::Variable(whose),
             None => by_step(bare),
         },
     }
 }
 
-/// Whether a step sets the variable or constant `name`.
-pub(crate) fn sets(step: &Step, name: &str) -> bool {
-    if step.output_to_global.as_deref() == Some(name) {
+/// Whether a step sets the variable or constant `name`, itself or in its handler.
+fn sets(step: &Step, name: &str) -> bool {
+    let mut inner = step.bodies().flat_map(|body| &body.steps);
+    if step.output_to_global.as_deref() == Some(name) || inner.any(|step| sets(step, name)) {
         return true;
     }
     step.kind.possible().into_iter().any(|kind| match kind {

@@ -114,7 +114,11 @@ fn print_step(step: &StepExplanation) -> anyhow::Result<()> {
     let within = output::took(Duration::from_millis(step.attempt_within_ms));
     let noun = if step.attempts_max == 1 { "attempt" } else { "attempts" };
     output::line(&format!("tries      at most {} {noun} of {within}", step.attempts_max))?;
-    let failed = if step.continue_on_error { "the run goes on" } else { "the run fails" };
+    let failed = match (step.on_error.as_slice(), step.continue_on_error) {
+        ([], true) => "the run goes on".to_owned(),
+        ([], false) => "the run fails".to_owned(),
+        (steps, _) => format!("its handler runs: {}", steps.join(", ")),
+    };
     output::line(&format!("on failure {failed}"))?;
     output::line(&format!("gives      {}", step.gives.join(", ")))
 }

@@ -64,10 +64,12 @@ fn states(view: &RunView) -> BTreeMap<String, StepState> {
     let mut states = BTreeMap::new();
     for row in steps::rows(view) {
         let job = row.job;
-        let state = if row.is_open { JobState::Leased } else { job.state };
+        let state = row.state();
         let mut text = match state {
             // The words of people, not of leases.
-            JobState::Leased if row.is_open || job.lease_alive => "running".to_owned(),
+            JobState::Leased if row.is_open || row.is_handled_now || job.lease_alive => {
+                "running".to_owned()
+            }
             JobState::Leased => "interrupted".to_owned(),
             JobState::Ready if job.run_after.is_some() => "waits for a retry".to_owned(),
             state @ (JobState::Blocked

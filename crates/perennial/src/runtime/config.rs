@@ -4,7 +4,7 @@ use perennial_engine::{monitor::Monitoring, performance::Thresholds};
 use perennial_pipeline::{Deployment, EnvironmentMode, InvalidDeployment};
 use serde::Deserialize;
 
-use super::Limits;
+use super::{Limits, prices::Prices};
 
 /// What comes from a configuration file (`perennial.toml`). Keys themselves never do: the file
 /// names the environment variable that holds one.
@@ -15,6 +15,7 @@ pub struct Config {
     pub(crate) limits: LimitsSection,
     pub(crate) pipeline: PipelineSection,
     pub(crate) monitor: MonitorSection,
+    pub(crate) prices: Prices,
     /// What `pipeline` and `limits` say of runs.
     #[serde(skip)]
     deployment: Deployment,
@@ -76,47 +77,51 @@ pub(crate) struct ProvidersConfig {
     pub(crate) anthropic: AnthropicSection,
 }
 
-/// `[monitor]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// `[monitor]`: what is not set has its default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct MonitorSection {
-    enable_monitoring: bool,
+    enable_monitoring: Option<bool>,
     /// Bytes.
-    memory_threshold: u64,
+    memory_threshold: Option<u64>,
     /// Milliseconds, as the next one.
-    execution_threshold: u64,
-    step_threshold: u64,
+    execution_threshold: Option<u64>,
+    step_threshold: Option<u64>,
     /// Bytes.
-    result_threshold: u64,
-}
-
-impl Default for MonitorSection {
-    fn default() -> Self {
-        let Thresholds { execution, step, result_bytes, memory_bytes } = Thresholds::default();
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Self {
-            enable_monitoring: true,
-            memory_threshold: memory_bytes,
-            execution_threshold: millis(execution),
-            step_threshold: millis(step),
-            result_threshold: result_bytes,
-        }
-    }
+    result_threshold: Option<u64>,
 }
 
 impl MonitorSection {
+    fn thresholds(&self) -> Thresholds {
+        let usual = Thresholds::default();
+        Thresholds {
+            execution: self.execution_threshold.map_or(usual.execution, Duration::from_millis),
+            step: self.step_threshold.map_or(usual.step, Duration::from_millis),
+            result_bytes: self.result_threshold.unwrap_or(usual.result_bytes),
+            memory_bytes: self.memory_threshold.unwrap_or(usual.memory_bytes),
+        }
+    }
+
     pub(super) fn monitoring(&self) -> Monitoring {
         Monitoring {
-            enabled: self.enable_monitoring,
-            thresholds: Thresholds {
-                execution: Duration::from_millis(self.execution_threshold),
-                step: Duration::from_millis(self.step_threshold),
-                result_bytes: self.result_threshold,
-                memory_bytes: self.memory_threshold,
-            },
+            enabled: self.enable_monitoring.unwrap_or(true),
+            thresholds: self.thresholds(),
             ..Monitoring::default()
         }
     }
+}
+
+/// A threshold of the monitor, as a configuration has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThresholdSetting {
+    /// Its key in `[monitor]`.
+    pub name: &'static str,
+    /// Above it, a warning is due.
+    pub value: u64,
+    /// `ms` or `bytes`.
+    pub unit: &'static str,
+    /// Whether the configuration sets it; otherwise it is the default.
+    pub is_set: bool,
 }
 
 /// `[providers.anthropic]`.
@@ -198,6 +203,26 @@ impl Config {
         &self.deployment
     }
 
+    /// From where on something is worth a warning.
+    pub fn thresholds(&self) -> Thresholds {
+        self.monitor.thresholds()
+    }
+
+    /// The same thresholds one by one, each with whether this configuration sets it.
+    pub fn threshold_settings(&self) -> [ThresholdSetting; 4] {
+        let Thresholds { execution, step, result_bytes, memory_bytes } = self.thresholds();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let set = &self.monitor;
+        let setting = |name, value, unit, is_set| ThresholdSetting { name, value, unit, is_set };
+        let (execution, step) = (millis(execution), millis(step));
+        [
+            setting("execution_threshold", execution, "ms", set.execution_threshold.is_some()),
+            setting("step_threshold", step, "ms", set.step_threshold.is_some()),
+            setting("memory_threshold", memory_bytes, "bytes", set.memory_threshold.is_some()),
+            setting("result_threshold", result_bytes, "bytes", set.result_threshold.is_some()),
+        ]
+    }
+
     /// Sets where the Anthropic API is.
     #[must_use]
     pub fn anthropic_base_url(mut self, url: impl Into<String>) -> Self {
@@ -263,6 +288,17 @@ mod tests {
         assert_eq!(monitoring.thresholds.step, Duration::from_secs(60));
         let limits = config.limits.of_runtime();
         assert_eq!((limits.runs, limits.tasks), (3, 1_000));
+        let told = config.threshold_settings();
+        let told = told.map(|one| (one.name, one.value, one.unit, one.is_set));
+        assert_eq!(
+            told,
+            [
+                ("execution_threshold", 30_000, "ms", false),
+                ("step_threshold", 60_000, "ms", false),
+                ("memory_threshold", 9, "bytes", true),
+                ("result_threshold", 10_000_000, "bytes", false),
+            ]
+        );
         let error = Config::parse("p.toml", b"[providers.openai]\nkey = 1\n").unwrap_err();
         let text = error.to_string();
         assert!(text.contains("p.toml") && text.contains("line 1"), "{text}");

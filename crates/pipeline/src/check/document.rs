@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use std::mem;
 
-use super::{Check, Section, keys, workflow_lenience};
+use super::{Check, Section, bodies::numbered, keys, workflow_lenience};
 use crate::{
     definition::{BOUND_FACTS, Input, LANGUAGE, Lenience, Model, Ordered, UNDECIDED},
     deployment::Deployed,
@@ -91,12 +91,13 @@ impl Check<'_> {
         self.named_schemas(workflow);
         let mut inputs = self.declared_inputs(workflow);
         let nodes = self.step_nodes(workflow);
-        self.collect_names(nodes.unwrap_or(&[]));
+        let nodes = nodes.unwrap_or(&[]);
+        self.collect_names(nodes);
         let defaults = self.defaults(workflow);
         let files = self.document_files(workflow, &defaults);
         let mut steps = Vec::new();
-        for (place, node) in nodes.unwrap_or(&[]).iter().enumerate() {
-            let pointer = format!("{}/steps/{place}", workflow.pointer);
+        for (index, (place, node)) in numbered(nodes, 0).enumerate() {
+            let pointer = format!("{}/steps/{index}", workflow.pointer);
             steps.extend(self.step(node, &pointer, place, &defaults));
         }
         inputs.extend(self.known.implied.iter().map(Input::implied));

@@ -259,7 +259,7 @@ impl Check<'_> {
         if input.starts_with("global_vars.") {
             return "set `inherit_context: true` in `config`".to_owned();
         }
-        let value = if self.known.steps.contains_key(input) {
+        let value = if self.known.place_of(input).is_some() {
             format!("steps.{input}")
         } else {
             input.to_owned()

@@ -14,7 +14,7 @@ use crate::{
 
 /// Fields that the record of any step may have: those of a step that was skipped or failed, and what is added to
 /// records.
-const ANY: [&str; 12] = [
+const ANY: [&str; 13] = [
     "success",
     "skipped",
     "status",
@@ -22,6 +22,7 @@ const ANY: [&str; 12] = [
     "error",
     "error_message",
     "partial",
+    "handled",
     "degraded",
     "warnings",
     "output_file",
@@ -179,8 +180,13 @@ fn of_operation(operation: Operation) -> &'static [&'static str] {
 }
 
 impl Check<'_> {
-    /// Whether the record of the earlier step `name` can have what `segments` lead to. A path that says itself what
-    /// stands for a missing value is none of it, nor one whose document says so of all holes.
+    /// Whether a path that leads nowhere is no error: it says itself what stands for a missing value, or its document
+    /// says so of all holes.
+    pub(super) fn may_miss(&self, guarded: bool, place: Place) -> bool {
+        guarded || (place == Place::Template && self.lenient.missing_hole() != MissingHole::Error)
+    }
+
+    /// Whether the record of the earlier step `name` can have what `segments` lead to.
     pub(super) fn ruled_out(
         &self,
         name: &str,
@@ -188,12 +194,11 @@ impl Check<'_> {
         guarded: bool,
         place: Place,
     ) -> Option<(Extent, Finding)> {
-        if guarded
-            || (place == Place::Template && self.lenient.missing_hole() != MissingHole::Error)
-        {
+        if self.may_miss(guarded, place) {
             return None;
         }
-        let (field, extent, fields) = self.known.shapes.get(name)?.missing(segments)?;
+        let step = self.known.place_of(name)?;
+        let (field, extent, fields) = self.known.shapes.get(&step)?.missing(segments)?;
         let text = format!("the record of step `{name}` never has `{field}`");
         let has = format!("it has {}", fields.join(", "));
         let hint = match spelling::did_you_mean(field, fields.iter().copied()) {

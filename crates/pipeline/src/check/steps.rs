@@ -6,6 +6,7 @@ use perennial_core::retry::RetryPolicy;
 
 use super::{
     Check, Section,
+    bodies::{Inside, handler_of, numbered, weight},
     defaults::Defaults,
     dynamic::is_templated,
     keys::{self, STEP_TYPES},
@@ -21,7 +22,7 @@ use crate::{
         Write,
     },
     diagnostic::{Code, Finding, Severity},
-    expression::{LATER_ROOTS, ROOTS, TemplateTree},
+    expression::{ERROR_ROOT, LATER_ROOTS, ROOTS, TemplateTree},
     source::Node,
     spelling,
 };
@@ -29,34 +30,51 @@ use crate::{
 impl Check<'_> {
     /// Collects the names that steps and assignments bind, before any of them is looked at.
     pub(super) fn collect_names(&mut self, nodes: &[Node]) {
-        for (place, node) in nodes.iter().enumerate() {
-            let Some(section) = Section::of(node, "", "", "") else { continue };
-            let text = |key: &str| section.node(key).and_then(Node::as_text);
-            if let Some(name) = text("name") {
+        for (place, node) in numbered(nodes, 0) {
+            let name = Section::of(node, "", "", "").and_then(|step| step.node("name")?.as_text());
+            if let Some(name) = name {
                 self.known.steps.entry(name.to_owned()).or_insert(place);
-                if text("type") == Some("pipeline") {
-                    let inside = format!("steps.{name}");
-                    collect_inside(&section, &inside, &mut self.known.inside);
+            }
+            self.collect_step(node, place, None);
+        }
+    }
+
+    /// Collects what the step number `place` binds, which stands in the handler of `holder` if that is
+    /// one, and what steps inside of it do.
+    fn collect_step(&mut self, node: &Node, place: usize, holder: Option<&str>) {
+        let Some(section) = Section::of(node, "", "", "") else { return };
+        let text = |key: &str| section.node(key).and_then(Node::as_text);
+        let name = text("name").unwrap_or_default();
+        if let Some(holder) = holder {
+            let inside = Inside::Handler(holder.to_owned());
+            self.known.inside.entry(name.to_owned()).or_insert(inside);
+        }
+        if text("type") == Some("pipeline") && !name.is_empty() && holder.is_none() {
+            collect_inside(&section, &format!("steps.{name}"), &mut self.known.inside);
+        }
+        // A step that fails gives nothing: what it gives is there after the steps of its handler.
+        let last = place + weight(node) - 1;
+        self.known.lifetimes.collect(&section, name, last);
+        let types = section.node("dynamic_types").and_then(Node::as_list).unwrap_or(&[]);
+        let may_set = types.iter().any(|name| name.as_text() == Some("set_variable"));
+        if text("type") == Some("set_variable") || may_set {
+            let mut names: Vec<&str> = Vec::new();
+            match text("append_to").or(text("merge_into")) {
+                Some(target) => names.push(target),
+                None => {
+                    let entries = section.node("variables").and_then(Node::as_map);
+                    let keys = entries.unwrap_or(&[]).iter().map(|entry| entry.key.as_str());
+                    names.extend(keys.chain(text("variable")));
                 }
             }
-            self.known.lifetimes.collect(&section, place);
-            let types = section.node("dynamic_types").and_then(Node::as_list).unwrap_or(&[]);
-            let may_set = types.iter().any(|name| name.as_text() == Some("set_variable"));
-            if text("type") == Some("set_variable") || may_set {
-                let mut names: Vec<&str> = Vec::new();
-                match text("append_to").or(text("merge_into")) {
-                    Some(target) => names.push(target),
-                    None => {
-                        let entries = section.node("variables").and_then(Node::as_map);
-                        let keys = entries.unwrap_or(&[]).iter().map(|entry| entry.key.as_str());
-                        names.extend(keys.chain(text("variable")));
-                    }
-                }
-                for name in names {
-                    self.known.variables.insert(name.to_owned());
-                    self.known.lifetimes.sets(name, place);
-                }
+            for name in names {
+                self.known.variables.insert(name.to_owned());
+                self.known.lifetimes.sets(name, last);
             }
+        }
+        let (_, nodes) = handler_of(&section).unwrap_or_default();
+        for (place, node) in numbered(nodes, place + 1) {
+            self.collect_step(node, place, Some(name));
         }
     }
 
@@ -125,6 +143,9 @@ impl Check<'_> {
         if type_name == Some("pipeline") {
             policies = self.nested_policies(&section);
         }
+        if on_error == OnError::Handle {
+            self.handled_alone(&section);
+        }
         if policies.continue_on_error && on_error == OnError::Fail {
             on_error = OnError::Continue;
         }
@@ -134,6 +155,8 @@ impl Check<'_> {
         let line = self.sources.span(start).start.line;
         let file = self.sources.name(self.sources.file_of(start)).to_string();
         let location = Location { file, line };
+        // Last, as its steps have names of their own for themselves.
+        let handler = self.handler(&section, place, on_error, defaults);
         condition_fits.then_some(())?;
         let step = Step {
             name: name?,
@@ -142,6 +165,7 @@ impl Check<'_> {
             condition: parsed,
             continue_on_error: on_error == OnError::Continue,
             skip_on_error: on_error == OnError::Skip,
+            handler: handler?,
             error_output: error_output?,
             within_ms,
             retry,
@@ -155,9 +179,9 @@ impl Check<'_> {
             kind: kind?,
         };
         if let Some(shape) = Shape::of(&step)
-            && self.known.steps.get(&step.name) == Some(&place)
+            && self.known.place_here(&step.name) == Some(place)
         {
-            self.known.shapes.insert(step.name.clone(), shape);
+            self.known.shapes.insert(place, shape);
         }
         Some(step)
     }
@@ -173,7 +197,7 @@ impl Check<'_> {
         if matches!(name.as_str(), "steps" | "loop") {
             let text = format!("`{name}` is a reserved step name");
             self.findings.push(section.fault(303, "name", text));
-        } else if ROOTS.contains(&name.as_str()) || LATER_ROOTS.contains(&name.as_str()) {
+        } else if is_root(&name) {
             let text = format!("the step has the name of the root `{name}`");
             self.findings.push(
                 Finding::new(Code(304), Severity::Warning, text)
@@ -182,7 +206,8 @@ impl Check<'_> {
                     .hint(format!("templates reach it as `steps.{name}` only")),
             );
         }
-        if self.known.steps.get(&name).is_some_and(|first| *first != place) {
+        self.no_shadow(&name, section);
+        if self.known.place_here(&name).is_some_and(|first| first != place) {
             let text = format!("duplicate step name `{name}`");
             self.findings.push(section.fault(301, "name", text));
         }
@@ -424,8 +449,13 @@ fn chat(
     prompt.map(|prompt| StepKind::Chat(Chat { provider, prompt, options }))
 }
 
+/// Whether paths may begin with `name` for another reason than a step.
+fn is_root(name: &str) -> bool {
+    ROOTS.contains(&name) || LATER_ROOTS.contains(&name) || name == ERROR_ROOT
+}
+
 /// Names of the steps of an inline child, and where they are found from outside.
-fn collect_inside(section: &Section<'_>, outside: &str, inside: &mut HashMap<String, String>) {
+fn collect_inside(section: &Section<'_>, outside: &str, inside: &mut HashMap<String, Inside>) {
     let Some(child) = section.node("pipeline").and_then(|node| Section::of(node, "", "", ""))
     else {
         return;
@@ -436,6 +466,6 @@ fn collect_inside(section: &Section<'_>, outside: &str, inside: &mut HashMap<Str
         let Some(name) = step.node("name").and_then(Node::as_text) else { continue };
         let path = format!("{outside}.{name}");
         collect_inside(&step, &path, inside);
-        inside.entry(name.to_owned()).or_insert(path);
+        inside.entry(name.to_owned()).or_insert(Inside::Child(path));
     }
 }

@@ -10,8 +10,8 @@ use perennial_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cache, DocumentFiles, Dynamic, Effects, FileOps, Input, Lenience, Nested, Ordered, OutputFile,
-    Part, PromptPart, ValueSchema, strongest,
+    Body, Cache, DocumentFiles, Dynamic, Effects, FileOps, Input, Lenience, Nested, Ordered,
+    OutputFile, Part, PromptPart, ValueSchema, strongest,
 };
 use crate::{
     deployment::Deployed,
@@ -55,29 +55,39 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Its steps and those of its children, each with its place before its children's.
+    /// Its steps, those of its children and those of handlers, each before those that stand in it: first
+    /// its child's, then its handler's.
     pub(crate) fn all_steps(&self) -> Vec<&Step> {
-        let mut all = Vec::with_capacity(self.steps.len());
-        for step in &self.steps {
-            all.push(step);
-            if let Some(nested) = step.nested() {
-                all.extend(nested.child.all_steps());
+        fn collect<'m>(steps: &'m [Step], all: &mut Vec<&'m Step>) {
+            for step in steps {
+                all.push(step);
+                if let Some(nested) = step.nested() {
+                    collect(&nested.child.steps, all);
+                }
+                step.bodies().for_each(|body| collect(&body.steps, all));
             }
         }
+        let mut all = Vec::with_capacity(self.steps.len());
+        collect(&self.steps, &mut all);
         all
+    }
+
+    /// Puts its steps where `places` says, in the order of [`Self::all_steps`].
+    pub(crate) fn place(&mut self, places: &mut dyn Iterator<Item = Option<Location>>) {
+        place(&mut self.steps, places);
     }
 }
 
-impl Model {
-    /// Puts its steps where `places` says, in the order of [`Self::all_steps`].
-    pub(crate) fn place(&mut self, places: &mut dyn Iterator<Item = Option<Location>>) {
-        for step in &mut self.steps {
-            if let Some(place) = places.next() {
-                step.location = place;
-            }
-            if let StepKind::Pipeline(nested) = &mut step.kind {
-                nested.child.place(places);
-            }
+fn place(steps: &mut [Step], places: &mut dyn Iterator<Item = Option<Location>>) {
+    for step in steps {
+        if let Some(place) = places.next() {
+            step.location = place;
+        }
+        if let StepKind::Pipeline(nested) = &mut step.kind {
+            nested.child.place(places);
+        }
+        if let Some(handler) = &mut step.handler {
+            place(&mut handler.steps, places);
         }
     }
 }
@@ -97,6 +107,9 @@ pub(crate) struct Step {
     /// Whether the record of a final failure is that of a skipped step.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) skip_on_error: bool,
+    /// What runs when it has failed for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) handler: Option<Body>,
     /// A further field of the record of a final failure, with its message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) error_output: Option<String>,

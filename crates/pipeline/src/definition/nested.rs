@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effects, Model, Ordered, strongest};
+use super::{Effects, Model, Ordered, Step, strongest};
 use crate::expression::{Template, TemplateTree};
 
 /// A pipeline inside a step, and what passes between it and the pipeline around it.
@@ -64,7 +64,15 @@ pub(crate) enum Workspace {
 impl Nested {
     /// What its steps touch together (YR-12): the strongest of it.
     pub(crate) fn effects(&self) -> Option<Effects> {
-        strongest(self.child.steps.iter().filter_map(|step| step.effects))
+        fn collect(steps: &[Step], all: &mut Vec<Effects>) {
+            for step in steps {
+                all.extend(step.effects);
+                step.bodies().for_each(|body| collect(&body.steps, all));
+            }
+        }
+        let mut all = Vec::new();
+        collect(&self.child.steps, &mut all);
+        strongest(all.into_iter())
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::{
     PipelineRun, dynamic,
     failure::{stopped, undecided},
+    handler,
     limits::Limits,
     record,
     scope::Scope,
@@ -49,6 +50,8 @@ impl PipelineRun {
                 Limits::new(&due.frames, &done, cx).within(open).await
             }
             Role::Close(ended) => self.close(cx, &due, &done, ended).await,
+            Role::OpenHandler => Ok(handler::opened(cx)),
+            Role::CloseHandler(closing) => Err(closing.failure()),
             Role::Whole => {
                 let limits = Limits::new(&due.frames, &done, cx);
                 limits.admit_step(due.step)?;

@@ -179,7 +179,7 @@ impl<'f, 'a> Limits<'f, 'a> {
         let mut bytes = added;
         for (scope, frame) in self.frames.iter().enumerate().rev() {
             // Variables are set by steps, so their values stand in the results.
-            let results = frame.model.steps.iter().filter_map(|step| frame.find(step, self.done));
+            let results = frame.steps.iter().filter_map(|step| frame.find(step, self.done));
             bytes += results.map(|job| size(&job.result)).sum::<u64>();
             let (most, warned) = match &frame.opened {
                 Some(opened) => {
@@ -233,7 +233,7 @@ impl<'f, 'a> Limits<'f, 'a> {
 
     fn stop(&self, code: &str, error: &str, scope: usize, elapsed: Duration) -> Failure {
         let frames = &self.frames[..=scope];
-        let names: Vec<&str> = frames.iter().map(|frame| frame.model.name.as_str()).collect();
+        let names = pipelines(frames);
         let total = self.total_steps();
         let mut failure = violation(code, error, &names, total, elapsed);
         let owner = frames.last().map(|frame| frame.place().as_str().to_owned());
@@ -246,6 +246,12 @@ impl<'f, 'a> Limits<'f, 'a> {
         let openings = self.done.values().filter(|job| job.key.is_opening());
         openings.filter_map(|job| job.result["total_steps"].as_u64()).max().unwrap_or(0)
     }
+}
+
+/// Names of the pipelines among the scopes, the run's first.
+pub(super) fn pipelines<'a>(frames: &[Frame<'a>]) -> Vec<&'a str> {
+    let pipelines = frames.iter().filter(|frame| frame.around.is_none());
+    pipelines.map(|frame| frame.model.name.as_str()).collect()
 }
 
 /// What a passed limit reads like (YM-21); `names` from the run to the child.

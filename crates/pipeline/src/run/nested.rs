@@ -15,7 +15,7 @@ use super::{
     PipelineRun,
     attempt::{begin, own_variables},
     failure::stopped,
-    limits::{Limits, WARNED, violation},
+    limits::{Limits, WARNED, pipelines, violation},
     record::{Inside, limit_of},
     scope::Scope,
     tree::{Done, Due, Ended, Frame, is_stopped},
@@ -93,7 +93,7 @@ impl PipelineRun {
         opening: &mut Value,
     ) -> Result<(), Failure> {
         let around = |key: &str| {
-            let record = due.frames.last()?.opened.as_ref()?.record;
+            let record = due.frames.last()?.pipeline().opened.as_ref()?.record;
             record[key].as_u64()
         };
         let own_depth = match &nested.max_depth {
@@ -112,11 +112,11 @@ impl PipelineRun {
         let max_steps = narrow(nested.max_total_steps.map(u64::from), around("max_total_steps"));
         let max_steps = narrow(max_steps, of_run(Limit::MaxTotalSteps));
         let usual = |limit| deployed.limit(limit).unwrap_or(u64::MAX);
-        let depth = due.frames.len() as u64;
+        let mut names = pipelines(&due.frames);
+        let depth = names.len() as u64;
+        names.push(&nested.child.name);
         let total =
             Limits::new(&due.frames, done, cx).total_steps() + nested.child.steps.len() as u64;
-        let names = due.frames.iter().map(|frame| frame.model.name.as_str());
-        let names: Vec<&str> = names.chain([nested.child.name.as_str()]).collect();
         let refuse =
             |code: &str, error: &str| Err(violation(code, error, &names, total, Duration::ZERO));
         let most = max_depth.unwrap_or_else(|| usual(Limit::MaxNestingDepth));

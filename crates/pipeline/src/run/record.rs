@@ -147,6 +147,9 @@ pub(super) struct Inside {
     pub(super) limit_of: Option<String>,
 }
 
+/// The field of an error with the number of the attempt that failed.
+pub(super) const ATTEMPT: &str = "attempt";
+
 /// The one key of a detail that is an [`Inside`].
 const INSIDE: &str = "inside";
 

@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use super::{
     Providers, RunSettings,
     export::Exporter,
-    record,
+    handler, record,
     secrets::Secrets,
     tree::{self, Done, Due, Frame, Role},
 };
@@ -119,12 +119,12 @@ impl Workflow for PipelineRun {
         &self,
         job: &JobKey,
         failure: &Failure,
-        _attempt: u32,
+        attempt: u32,
         done: &[DoneJob],
     ) -> FailureMeans {
         let done = tree::index(done);
         match self.due(job, &done) {
-            Some(due) => due.meaning(job, failure),
+            Some(due) => due.meaning(job, failure, attempt),
             None => FailureMeans::FailRun { record: record::failed(None, job, failure) },
         }
     }
@@ -160,6 +160,8 @@ impl Due<'_> {
         match self.role {
             Role::Open(round) => path.round(round).opening(),
             Role::Whole | Role::Close(_) => path.key(),
+            Role::OpenHandler => path.handler().opening(),
+            Role::CloseHandler(_) => path.handler().key(),
         }
     }
 
@@ -170,23 +172,32 @@ impl Due<'_> {
                 let pause = super::nested::pause(self.step, round);
                 (RetryPolicy::ONCE, BOOKKEEPING.saturating_add(pause))
             }
-            Role::Close(_) => (RetryPolicy::ONCE, BOOKKEEPING),
+            Role::Close(_) | Role::OpenHandler | Role::CloseHandler(_) => {
+                (RetryPolicy::ONCE, BOOKKEEPING)
+            }
         };
         JobPlan { key: self.key(), retry, attempt_within }
     }
 
     /// What the final failure of the job means. Inside a scope it means nothing yet: the job that
     /// closes the scope says what becomes of it.
-    fn meaning(&self, job: &JobKey, failure: &Failure) -> FailureMeans {
+    fn meaning(&self, job: &JobKey, failure: &Failure, attempt: u32) -> FailureMeans {
         let record = record::failed(Some(self.step), job, failure);
         let inside = self.frames.len() > 1;
         let stopped = tree::is_stopped(&self.frames, &record);
-        if matches!(self.role, Role::Open(_)) || (stopped && inside) {
-            return FailureMeans::Tolerate { record };
-        }
-        if stopped {
+        let in_child = self.frames.iter().any(|frame| frame.opened.is_some());
+        match &self.role {
+            Role::CloseHandler(closing) => return closing.meaning(inside),
+            Role::Open(_) | Role::OpenHandler => return FailureMeans::Tolerate { record },
+            Role::Whole | Role::Close(_) if stopped && in_child => {
+                return FailureMeans::Tolerate { record };
+            }
             // A limit of the run, which no policy of a step forgives.
-            return FailureMeans::FailRun { record };
+            Role::Whole | Role::Close(_) if stopped => return FailureMeans::FailRun { record },
+            Role::Whole | Role::Close(_) => (),
+        }
+        if self.step.handler.is_some() {
+            return FailureMeans::Tolerate { record: handler::record_to_handle(record, attempt) };
         }
         let nested = self.step.nested();
         if let Some(fallback) = nested.and_then(|nested| nested.fallback.as_ref()) {

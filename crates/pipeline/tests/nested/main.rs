@@ -4,6 +4,7 @@
 
 mod faults;
 mod files;
+mod handlers;
 mod limits;
 mod policies;
 mod replay;

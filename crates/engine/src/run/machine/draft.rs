@@ -191,7 +191,8 @@ impl Draft {
             to: RunState::Failed,
             failure: Some(json!({
                 "cause": "failure",
-                "step": lease.key,
+                // What closes a handler speaks of the step that the handler belongs to.
+                "step": lease.key.without_handler(),
                 "attempt": lease.attempt,
                 "class": failure.class,
                 "code": failure.code,

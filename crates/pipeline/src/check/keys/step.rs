@@ -36,7 +36,7 @@ pub(in crate::check) const STEP: Keys = Keys {
         key("output_to_global", Kind::Name, "a constant that its value becomes"),
         key("clear_vars", CLEARED, "values that nothing sees after the step"),
         key("dynamic_types", Kind::List(&DYNAMIC_TYPE), "types that a templated `type` may become"),
-        later("error_handler", "steps after a final failure"),
+        key("error_handler", STEP_LIST, "steps after a final failure, as a list in `on_error`"),
         key("output_to_file", Kind::Template, "a file below the outputs for its value"),
         spelling("output_file", "output_to_file", Kind::Template),
         key("output_schema", OUTPUT_SCHEMA, "a JSON Schema, or its name, that its value satisfies"),
@@ -109,8 +109,8 @@ pub(super) const OWN: Keys = Keys {
 /// The reader says which of them name no value.
 const CLEARED: Kind = Kind::List(&Kind::Any);
 
-/// Its steps are refused by the reader, which knows where they stand.
-const ON_ERROR: Kind = Kind::Own(&POLICY);
+/// The reader checks its steps, as it knows where they stand.
+const ON_ERROR: Kind = Kind::Own(&Kind::Either(&[POLICY, STEP_LIST]));
 /// What a text of `on_error` is.
 pub(in crate::check) const POLICY: Kind =
     Kind::OneOf { names: &["fail", "continue", "skip"], later: &[] };
