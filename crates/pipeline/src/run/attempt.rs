@@ -55,7 +55,7 @@ impl PipelineRun {
             Role::Whole => {
                 let limits = Limits::new(&due.frames, &done, cx);
                 limits.admit_step(due.step)?;
-                limits.within(self.work(cx, &due, &done)).await
+                limits.within(Box::pin(self.work(cx, &due, &done))).await
             }
         }
     }
