@@ -14,6 +14,7 @@ mod reference;
 mod rehearsal;
 mod results;
 mod resume;
+mod resumed;
 mod run;
 mod runs;
 mod schema;

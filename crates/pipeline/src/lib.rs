@@ -15,6 +15,7 @@
 //! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
+//! | `resume` | what becomes of each step when a run goes on, maybe by a corrected document |
 //! | `explanation` | what a step would do |
 //! | `uses` | what a step reads, and whose value it is |
 //! | `graph` | the pipeline as a picture, of a run with its states |
@@ -115,6 +116,7 @@ mod explanation;
 mod expression;
 mod formula;
 mod graph;
+mod resume;
 mod run;
 mod source;
 mod spelling;
@@ -131,6 +133,7 @@ pub use explanation::{CallExplanation, Reads, StepExplanation};
 pub use expression::{FunctionEntry, functions, yaml_text};
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use graph::{Graph, StepState};
+pub use resume::{RecordedJob, RerunWhy, ResumePlan, ResumedStep, StepFate, Version};
 pub use run::{
     BuiltPrompt, CallDefaults, FailureText, InvalidSettings, PartText, PipelineRun, Providers,
     Resolved, RunDirectories, RunSettings,

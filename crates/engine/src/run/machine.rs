@@ -136,7 +136,8 @@ impl Machine {
         let mut jobs = Vec::with_capacity(view.jobs.len());
         let mut done = Vec::new();
         for job in view.jobs {
-            if job.state.is_terminal() {
+            // One that is cancelled in a run that goes on is made again when it is due.
+            if job.state.is_terminal() && job.state != JobState::Cancelled {
                 done.push(DoneJob {
                     key: job.key.clone(),
                     state: job.state,
@@ -276,7 +277,10 @@ impl Machine {
         match next {
             Next::Jobs(plans) => {
                 let claim_for = at.claim_for.clone().filter(|_| self.state == RunState::Running);
-                let known = |plan: &JobPlan| self.jobs.iter().rev().any(|job| job.key == plan.key);
+                let known = |plan: &JobPlan| {
+                    let found = self.jobs.iter().rev().find(|job| job.key == plan.key);
+                    found.is_some_and(|job| job.state != JobState::Cancelled)
+                };
                 let new = plans.into_iter().filter(|plan| !known(plan));
                 draft.new_jobs =
                     new.map(|plan| new_job(&self.stage, plan, claim_for.clone())).collect();
@@ -324,11 +328,14 @@ impl Machine {
             let lease = job.claim_for.clone();
             // The plan's own input: written by `new_job`.
             let Ok(policy) = serde_json::from_value(job.input) else { continue };
+            let before = self.jobs.iter().rposition(|old| old.id == *id);
+            let before = before.map(|place| self.jobs.remove(place));
+            let leased = leases.iter().find(|lease| lease.job == *id).map(|lease| lease.attempt);
             self.jobs.push(Job {
                 id: *id,
                 key: job.key,
                 state: if lease.is_some() { JobState::Leased } else { JobState::Ready },
-                attempt: u32::from(lease.is_some()),
+                attempt: leased.or(before.map(|old| old.attempt)).unwrap_or(0),
                 run_after: None,
                 lease,
                 attempts_used: 0,

@@ -18,7 +18,7 @@ use crate::runtime::ProviderMode;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct StartPipeline {
-    source: Source,
+    pub(super) source: Source,
     pub(super) inputs: Map<String, Value>,
     pub(super) mode: ProviderMode,
     pub(super) mocks: Option<Value>,
@@ -31,7 +31,7 @@ pub struct StartPipeline {
 }
 
 #[derive(Clone, Debug)]
-enum Source {
+pub(super) enum Source {
     File(PathBuf),
     Document { name: String, bytes: Vec<u8> },
     Checked(Box<Pipeline>),
@@ -61,7 +61,7 @@ impl StartPipeline {
         Self::document("step", json!({ "workflow": workflow }).to_string())
     }
 
-    fn of(source: Source) -> Self {
+    pub(super) fn of(source: Source) -> Self {
         Self {
             source,
             inputs: Map::new(),
@@ -171,6 +171,18 @@ impl StartPipeline {
             Source::Checked(pipeline) => return Ok(Pipeline::clone(pipeline)),
         };
         checked.pipeline.ok_or(StartPipelineError::Invalid(checked.diagnostics))
+    }
+
+    /// The canonical path of the document, by which runs of one file are told (YR-56). None when it is no file, or
+    /// the file has gone.
+    pub(super) fn document_path(&self, pipeline: &Pipeline) -> Option<String> {
+        match &self.source {
+            Source::File(_) | Source::Checked(_) => {
+                let path = std::fs::canonicalize(pipeline.file()).ok()?;
+                Some(path.display().to_string())
+            }
+            Source::Document { .. } => None,
+        }
     }
 
     /// The directories of a run of `pipeline`: option over document over fallback over default (YF-48). None when
