@@ -136,8 +136,7 @@ impl Machine {
         let mut jobs = Vec::with_capacity(view.jobs.len());
         let mut done = Vec::new();
         for job in view.jobs {
-            // One that is cancelled in a run that goes on is made again when it is due.
-            if job.state.is_terminal() && job.state != JobState::Cancelled {
+            if is_done(job.state) {
                 done.push(DoneJob {
                     key: job.key.clone(),
                     state: job.state,
@@ -307,7 +306,7 @@ impl Machine {
                     let (code, message) = (report.code, report.message);
                     (at, LastFailure::new(class, code.as_deref(), message.as_deref()))
                 });
-                if report.job.is_terminal() {
+                if is_done(report.job) {
                     let result = report.result.unwrap_or(Value::Null);
                     let done = DoneJob { key: job.key.clone(), state: report.job, result };
                     Arc::make_mut(&mut self.done).push(done);
@@ -317,7 +316,7 @@ impl Machine {
         for step in decision.jobs {
             if let Some(job) = self.jobs.iter_mut().rev().find(|job| job.id == step.job) {
                 job.state = step.to;
-                if step.to.is_terminal() {
+                if is_done(step.to) {
                     let (key, state) = (job.key.clone(), step.to);
                     let done = DoneJob { key, state, result: Value::Null };
                     Arc::make_mut(&mut self.done).push(done);
@@ -328,21 +327,26 @@ impl Machine {
             let lease = job.claim_for.clone();
             // The plan's own input: written by `new_job`.
             let Ok(policy) = serde_json::from_value(job.input) else { continue };
-            let before = self.jobs.iter().rposition(|old| old.id == *id);
-            let before = before.map(|place| self.jobs.remove(place));
+            // One of an earlier round keeps its place, and the number of its last attempt.
+            let before = self.jobs.iter_mut().rev().find(|old| old.id == *id);
             let leased = leases.iter().find(|lease| lease.job == *id).map(|lease| lease.attempt);
-            self.jobs.push(Job {
+            let last = before.as_ref().map_or(0, |old| old.attempt);
+            let made = Job {
                 id: *id,
                 key: job.key,
                 state: if lease.is_some() { JobState::Leased } else { JobState::Ready },
-                attempt: leased.or(before.map(|old| old.attempt)).unwrap_or(0),
+                attempt: leased.unwrap_or(last),
                 run_after: None,
                 lease,
                 attempts_used: 0,
                 crashes: 0,
                 policy,
                 failed: None,
-            });
+            };
+            match before {
+                Some(before) => *before = made,
+                None => self.jobs.push(made),
+            }
         }
         if let Some(step) = decision.stages.last() {
             self.stage_state = step.to;
@@ -384,6 +388,12 @@ impl Machine {
             node,
         })
     }
+}
+
+/// Whether a job is not made any more: one that is cancelled in a run that goes on is made again when
+/// it is due.
+fn is_done(state: JobState) -> bool {
+    state.is_terminal() && state != JobState::Cancelled
 }
 
 /// How the last attempt of `job` that has ended failed, if it did.
