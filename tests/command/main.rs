@@ -15,6 +15,7 @@ mod nested;
 mod paused;
 mod pipe;
 mod refusals;
+mod resuming;
 mod samples;
 mod secrets;
 mod signals;
