@@ -94,7 +94,8 @@ fn what_changed_is_asked_again_and_nothing_else() {
 #[test]
 fn a_failed_run_goes_on_as_it_is() {
     let fake = FakeAnthropic::start();
-    fake.script("two", [FakeReply::error(401, "authentication_error", "invalid x-api-key")]);
+    let refused = FakeReply::error(401, "authentication_error", "invalid x-api-key");
+    fake.script("two", [refused, FakeReply::text("at last")]);
     let world = World::live(&fake, &asks(&[("first", "one"), ("second", "two"), ("third", "3")]));
     world.expect(1, &[&LIVE[..], &["--run-id", "r"]].concat());
     assert_eq!(asked(&fake), 2);
@@ -114,7 +115,7 @@ fn a_child_keeps_what_it_completed() {
         format!(
             "workflow:\n  name: flow\n  language: 1\n  steps:\n  - name: n\n    type: pipeline\n    \
              pipeline:\n      name: k\n      steps:\n      - {}\n      - {last}\n  - {{name: end, \
-             type: echo, value: \"{{{{steps.n.outputs.x.text}}}}\"}}\n",
+             type: echo, value: \"{{{{steps.n.x}}}}\"}}\n",
             asks(&[("x", "inside")])
         )
     };
@@ -253,7 +254,8 @@ fn a_document_may_leave_its_runs_alone() {
 #[test]
 fn two_processes_that_resume_a_run_at_once_do_not_both_get_it() {
     let fake = FakeAnthropic::start();
-    fake.script("two", [FakeReply::error(401, "authentication_error", "no")]);
+    let refused = FakeReply::error(401, "authentication_error", "no");
+    fake.script("two", [refused, FakeReply::text("at last")]);
     let world = World::live(&fake, &asks(&[("first", "one"), ("second", "two")]));
     world.expect(1, &[&LIVE[..], &["--run-id", "r"]].concat());
     fake.hold();
@@ -269,4 +271,32 @@ fn two_processes_that_resume_a_run_at_once_do_not_both_get_it() {
     assert_eq!((completed, refused), (1, 1), "{outputs:#?}");
     assert_eq!(asked(&fake), 3);
     assert_eq!(world.shown("r")["state"], "succeeded");
+}
+
+#[test]
+fn what_a_correction_would_keep_is_said_beforehand() {
+    let world = World::new();
+    let steps =
+        |b: &str| format!("{{name: a, type: echo, value: 1}}\n{{name: b, type: echo, {b}}}");
+    world.flow("old.yaml", &steps("value: 1, fail: true"));
+    world.flow("new.yaml", &steps("value: 2"));
+    world.write("other.yaml", "workflow:\n  name: other\n  steps: [{name: a, type: echo}]\n");
+    for (file, id) in [("old.yaml", "r"), ("new.yaml", "done"), ("other.yaml", "other")] {
+        world.output(&["run", file, "--provider-mode", "mock", "--run-id", id]);
+    }
+    let check = ["check", "new.yaml", "--compat", "old.yaml"];
+    let said = world.expect(0, &check).stdout;
+    let compared = "of a run of old.yaml that had completed all steps:\n  a: reused\n  \
+                    b: rerun (it changed)\n";
+    assert!(said.ends_with(compared), "{said}");
+    let with_store = [&check[..], &["--store", "sqlite:perennial.db"]].concat();
+    let said = world.expect(0, &with_store).stdout;
+    let taken = "run r (failed) could take it: 1 of 2 steps are reused\n";
+    assert!(said.ends_with(&format!("{compared}{taken}")), "{said}");
+    let json = json_lines(&world.expect(0, &[&with_store[..], &["--json"]].concat()).stdout);
+    let (steps, runs) = (&json[0]["compat"]["steps"], &json[0]["compat"]["runs"]);
+    assert_eq!((&steps[0]["fate"], &steps[1]["why"]), (&json!("reused"), &json!("it changed")));
+    assert_eq!((&runs[0]["takes"], runs.as_array().unwrap().len()), (&json!(true), 1));
+    world.expect(2, &["check", "new.yaml", "other.yaml", "--compat", "old.yaml"]);
+    world.expect(3, &["check", "new.yaml", "--compat", "missing.yaml"]);
 }

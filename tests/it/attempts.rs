@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use perennial::{
-    Config, ProviderKind, ProviderMode, Runtime, StartPipeline, Store,
+    Config, ProviderKind, ProviderMode, ResumePipelineError, Runtime, StartPipeline, Store,
     engine::{AttemptCx, Outcome},
-    records::{AttemptEnd, FailureClass, JobState, RunError},
+    records::{AttemptEnd, FailureClass, JobState, RerunWhy, RunError},
     tools::llm::ChatRequest,
 };
 use serde_json::json;
@@ -201,9 +201,10 @@ async fn a_paused_run_records_what_is_under_way_and_starts_nothing() {
     runtime.shutdown().await;
 }
 
-/// C-197: what is under way ends, and nothing is left of it.
+/// C-197, YR-85: what is under way ends, nothing is left of it, and the run can be resumed, in the same
+/// process as well.
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_run_stops_its_attempt_and_stays_cancelled() {
+async fn a_cancelled_run_stops_its_attempt_and_may_be_resumed() {
     let (runtime, keeper) = gated().await;
     let start = document(WAITS).mode(ProviderMode::Live);
     let run = runtime.pipelines().start(start).await.unwrap();
@@ -212,7 +213,20 @@ async fn a_cancelled_run_stops_its_attempt_and_stays_cancelled() {
     let outcome = run.outcome().await.unwrap();
     assert_eq!(outcome.status(), "cancelled");
     assert_eq!(outcome.view.attempts[0].end, Some(AttemptEnd::Cancelled));
-    assert!(runtime.pipelines().resume(run.id()).await.is_err(), "it has ended");
+    assert!(outcome.view.run.owner_alive, "by this process");
+    let resumed = runtime.pipelines().resume(run.id()).await.unwrap();
+    let why = resumed.resumed().unwrap().steps[0].fate.why().cloned();
+    assert_eq!(why, Some(RerunWhy::Unfinished));
+    keeper.called(2).await;
+    let taken = runtime.pipelines().resume(run.id()).await.unwrap();
+    assert!(taken.resumed().is_none(), "it is under way already");
+    keeper.open();
+    let outcome = resumed.outcome().await.unwrap();
+    assert_eq!((outcome.status(), keeper.calls()), ("completed", 2));
+    let ends: Vec<_> = outcome.view.attempts.iter().map(|attempt| attempt.end).collect();
+    assert_eq!(ends, [Some(AttemptEnd::Cancelled), Some(AttemptEnd::Succeeded)]);
+    let again = runtime.pipelines().resume(run.id()).await;
+    assert!(matches!(again, Err(ResumePipelineError::Run(RunError::Ended { .. }))), "{again:?}");
     runtime.shutdown().await;
 }
 

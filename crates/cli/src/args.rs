@@ -190,6 +190,12 @@ pub(crate) struct CheckArgs {
     pub(crate) format: ReportForm,
     #[command(flatten)]
     pub(crate) view: CheckView,
+    /// Says what a run of this older text would keep of its steps
+    #[arg(long, value_name = "OLD")]
+    pub(crate) compat: Option<PathBuf>,
+    /// With --compat: says which unfinished runs of this store could take the new text
+    #[arg(long, value_name = "URL", requires = "compat")]
+    pub(crate) store: Option<Store>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

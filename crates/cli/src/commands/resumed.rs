@@ -33,6 +33,11 @@ pub(super) fn tell(run: &str, plan: &ResumePlan, shown: Shown) -> anyhow::Result
 
 /// The plan as one JSON value.
 fn described(run: &str, plan: &ResumePlan) -> Value {
+    json!({ "type": "resume", "run": run, "steps": steps(plan) })
+}
+
+/// The steps of a plan, in JSON.
+pub(super) fn steps(plan: &ResumePlan) -> Value {
     let step = |step: &perennial::records::ResumedStep| {
         let mut told = json!({ "step": step.path, "fate": step.fate.name() });
         if let Some(why) = step.fate.why() {
@@ -40,8 +45,7 @@ fn described(run: &str, plan: &ResumePlan) -> Value {
         }
         told
     };
-    let steps: Vec<Value> = plan.steps.iter().map(step).collect();
-    json!({ "type": "resume", "run": run, "steps": steps })
+    plan.steps.iter().map(step).collect()
 }
 
 /// The corrected document of a run, read once; nothing when it is not valid, which has then been

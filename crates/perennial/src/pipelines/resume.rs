@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use perennial_core::{Timestamp, run::RunId};
+use perennial_core::{
+    Timestamp,
+    run::{JobKey, JobState, RunId},
+};
 use perennial_engine::{Definitions, RecordedCalls, ReopenRun, RunError};
 use perennial_pipeline::{
     InvalidSettings, Leniency, Pipeline, RecordedJob, ResumePlan, RunDirectories, RunSettings,
@@ -12,7 +15,7 @@ use perennial_pipeline::{
 use perennial_store::{RunView, StoreError};
 use perennial_tools::files::FileError;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     PipelineRunHandle, Pipelines, Preflight, ResumePipelineError, StartPipeline,
@@ -144,6 +147,27 @@ impl Pipelines {
     ) -> Result<ResumePlan, ResumePipelineError> {
         let view = self.parts.runs.get(&resume.run).await?.view().await?;
         Ok(self.prepared(resume, view).await?.plan)
+    }
+
+    /// What a run by `before` that had completed all steps would keep if it went on by `after`, given
+    /// the inputs that both have by default.
+    pub fn compare(before: &Pipeline, after: &Pipeline) -> ResumePlan {
+        let done: Vec<_> = before.plan().jobs.into_iter().map(|job| JobKey::new(job.key)).collect();
+        let state = JobState::Succeeded;
+        let jobs: Vec<RecordedJob<'_>> =
+            done.iter().map(|key| RecordedJob { key, state, result: None }).collect();
+        let defaults = |pipeline: &Pipeline| -> Value {
+            let inputs = pipeline.inputs().iter();
+            let given = inputs.map(|input| (input.name.clone(), json!(input.default_value())));
+            Value::Object(given.collect())
+        };
+        let (old, new) = (defaults(before), defaults(after));
+        ResumePlan::of(
+            Version { pipeline: before, inputs: &old },
+            Version { pipeline: after, inputs: &new },
+            &jobs,
+            None,
+        )
     }
 
     /// The run that starting `start` goes on with instead (YR-56): the newest of the same workflow
