@@ -99,6 +99,8 @@ fn a_failed_run_goes_on_as_it_is() {
     let world = World::live(&fake, &asks(&[("first", "one"), ("second", "two"), ("third", "3")]));
     world.expect(1, &[&LIVE[..], &["--run-id", "r"]].concat());
     assert_eq!(asked(&fake), 2);
+    let unpaused = world.expect(2, &["unpause", "r"]);
+    assert!(unpaused.stderr.ends_with("help: perennial resume r\n"), "{unpaused:?}");
     world.expect(0, &["resume", "r", "--config", "perennial.toml"]);
     assert_eq!(asked(&fake), 4);
     let shown = world.shown("r");
@@ -216,17 +218,22 @@ fn a_document_with_checkpoints_has_its_unfinished_run_resumed() {
     // Each of these is another run: asked for, with other inputs, of another file.
     assert!(!is_resumed(&run(1, &["--fresh"])));
     assert!(!is_resumed(&run(1, &["i=2"])));
+    assert!(!is_resumed(&run(1, &["--output-dir", "elsewhere"])));
+    world.write("mocks.yaml", "replies: {b: hello}\n");
+    assert!(!is_resumed(&run(1, &["--mocks", "mocks.yaml"])));
+    assert!(is_resumed(&run(1, &["--mocks", "mocks.yaml"])));
+    assert!(!is_resumed(&run(1, &[])));
     world.write("copy.yaml", CHECKPOINTED);
     assert!(!is_resumed(&world.expect(1, &["run", "copy.yaml", "--provider-mode", "mock"]).stderr));
     assert!(!is_resumed(&run(1, &["--run-id", "mine"])));
-    assert_eq!(count(), 5);
+    assert_eq!(count(), 8);
     // Corrected in place, it goes on; completed, it is not resumed any more.
     world.write("flow.yaml", CHECKPOINTED.replace(", fail: true", ""));
     let said = run(0, &[]);
     assert!(is_resumed(&said), "{said}");
     assert!(said.contains("  a: reused\n  b: rerun (it changed)\n"), "{said}");
     assert!(!is_resumed(&run(0, &[])));
-    assert_eq!(count(), 6);
+    assert_eq!(count(), 9);
 }
 
 #[test]

@@ -175,9 +175,9 @@ async fn told(
             .filter(|_| ENDS.contains(&event.kind.as_str()))
             .and_then(|job| jobs.get(job))
             // One that was taken back since has nothing to tell.
-            .filter(|job| match job.state {
-                JobState::Cancelled => event.kind == "job_cancelled",
-                state => state.is_terminal(),
+            .filter(|job| {
+                let taken_back = job.state == JobState::Cancelled && event.kind != "job_cancelled";
+                job.state.is_terminal() && !taken_back
             })
             .map(|job| (job.state, job.result.clone().unwrap_or_default())),
         closed: (event.kind == "run_closed").then_some(view.run.state),

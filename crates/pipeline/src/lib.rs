@@ -77,8 +77,8 @@
 //!   A CSV row with more fields than there are names is an error; `json_to_xml` writes lists as repeated elements.
 //! * YS-90: `move`, `delete`, `append` and processing in place journal what they see before they change anything, as a
 //!   call, so that a repeated attempt finishes what is left; the others write what is there already, and leave it.
-//! * YR-56: `run` goes on with an unfinished run only when its inputs and its provider mode are those that are asked
-//!   for; with others a fresh run starts. `resume --all` continues what was interrupted; runs that failed or were
+//! * YR-56: `run` goes on with an unfinished run only when its inputs, its provider mode, its mocks and the directories
+//!   that the command names are those it has; with others a fresh run starts, and so beside one that is paused. `resume --all` continues what was interrupted; runs that failed or were
 //!   cancelled are resumed by name. `--restore-workspace` and `fork` are not in this version.
 //! * YR-2, YR-53: the digest of a step is that of what it says and of what its texts read of the document and the
 //!   inputs; which steps it depends on is planned beside it, before anything runs. So what depends on a step that runs

@@ -147,6 +147,10 @@ async fn goes_on(
     let before = async { runtime.runs().get(id).await?.view().await };
     let before = before.await.map_err(|error| hint::refused(&error, hint))?.run;
     if resuming.paused == Paused::GoesOn && before.state.is_terminal() {
+        if before.state.may_reopen() {
+            let text = format!("run {id} is not paused: it has ended ({})", before.state);
+            return Err(failed_with(exit::USAGE, text, hint.resume(id.as_str())));
+        }
         let error = RunError::Ended { run: id.clone(), state: before.state };
         return Err(hint::refused(&error, hint));
     }

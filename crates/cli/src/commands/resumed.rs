@@ -98,14 +98,13 @@ pub(super) fn refused_at_start(
 
 fn explained(error: ResumePipelineError, resume: &str, hint: &Hint) -> anyhow::Error {
     let code = exit::of_resume(&error);
-    match error {
-        ResumePipelineError::Run(error)
-        | ResumePipelineError::Document(StartPipelineError::Run(error)) => {
-            hint::refused(&error, hint)
-        }
-        ResumePipelineError::Rewrites(_) => {
-            failed_with(code, error, format!("{resume} --rerun-writes"))
-        }
-        error => failed(code, error),
+    if let ResumePipelineError::Run(error)
+    | ResumePipelineError::Document(StartPipelineError::Run(error)) = &error
+    {
+        return hint::refused(error, hint);
     }
+    if matches!(error, ResumePipelineError::Rewrites(_)) {
+        return failed_with(code, error, format!("{resume} --rerun-writes"));
+    }
+    failed(code, error)
 }

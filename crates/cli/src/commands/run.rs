@@ -264,8 +264,13 @@ async fn goes_on_with(
     if args.fresh || args.run_id.is_some() {
         return Ok(None);
     }
-    // Whatever is wrong with the start, the start says.
-    let Ok(Some(id)) = runtime.pipelines().resumable(start).await else { return Ok(None) };
+    let id = match runtime.pipelines().resumable(start).await {
+        Ok(Some(id)) => id,
+        Ok(None) => return Ok(None),
+        Err(StartPipelineError::Run(error)) => return Err(hint::refused(&error, hint)),
+        // What is wrong with the start, the start says.
+        Err(_) => return Ok(None),
+    };
     let before = async { runtime.runs().get(&id).await?.view().await };
     let before = before.await.map_err(|error| hint::refused(&error, hint))?.run;
     let shown = Shown { json: args.output.json, quiet: args.engine.quiet };

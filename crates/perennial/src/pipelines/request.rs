@@ -185,6 +185,20 @@ impl StartPipeline {
         }
     }
 
+    /// Whether a run with these recorded directories works where this start says, if it says anything.
+    pub(super) fn has_directories_of(
+        &self,
+        pipeline: &Pipeline,
+        recorded: Option<&Value>,
+    ) -> Result<bool, FileError> {
+        if self.chosen == ChosenDirectories::default() && self.allowed.is_empty() {
+            return Ok(true);
+        }
+        let named = json!(self.directories(pipeline)?);
+        let same = |part: &str| recorded.and_then(|all| all.get(part)) == named.get(part);
+        Ok(same("directories") && same("allowed"))
+    }
+
     /// The directories of a run of `pipeline`: option over document over fallback over default (YF-48). None when
     /// nobody names one and no step has to do with files.
     pub(super) fn directories(

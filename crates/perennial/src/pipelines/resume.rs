@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use perennial_core::{
-    Timestamp,
-    run::{JobKey, JobState, RunId},
+    Digest, Timestamp,
+    run::{JobKey, JobState, RunId, RunState},
 };
 use perennial_engine::{Definitions, RecordedCalls, ReopenRun, RunError};
 use perennial_pipeline::{
@@ -171,8 +171,10 @@ impl Pipelines {
     }
 
     /// The run that starting `start` goes on with instead (YR-56): the newest of the same workflow
-    /// and the same file, when it is unfinished, not too old, has the same inputs and provider
-    /// mode, and the document has its runs resumed. At most 1,000 runs are looked through.
+    /// and the same file, when it failed, was cancelled or interrupted, is not too old, and the
+    /// document has its runs resumed. One that was given other inputs, another provider mode, other
+    /// mocks or other directories than `start` names is another run. At most 1,000 runs are looked
+    /// through.
     ///
     /// # Errors
     ///
@@ -198,10 +200,15 @@ impl Pipelines {
             }
             // The newest of this file decides.
             let age = self.parts.store.now().since(last_moment(&view));
+            let mocks = start.mocks.as_ref().filter(|_| start.mode == ProviderMode::Mock);
             let is_same = settings.get("inputs") == Some(&inputs)
-                && recorded_mode(settings) == Some(start.mode);
-            let is_left = view.run.state.is_terminal() || !view.run.owner_alive;
-            let goes_on = view.run.state.may_reopen() && is_left && is_same && age <= within;
+                && recorded_mode(settings) == Some(start.mode)
+                && recorded_mocks(settings) == mocks.map(Digest::of_json)
+                && start.has_directories_of(&pipeline, settings.get("directories"))?;
+            let state = view.run.state;
+            let is_left = state.is_terminal() || !view.run.owner_alive;
+            let may_go_on = state.may_reopen() && state != RunState::Paused && is_left;
+            let goes_on = may_go_on && is_same && age <= within;
             return Ok(goes_on.then_some(summary.run));
         }
         Ok(None)

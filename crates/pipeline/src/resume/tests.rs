@@ -282,7 +282,8 @@ fn steps_inside_of_a_step_are_planned_one_by_one() {
     let x_2 = "{name: x, type: echo, value: \"new {{inputs.i}}\"}";
     let y_2 = "{name: y, type: echo, value: \"new {{steps.x}}\"}";
     let a_2 = "{name: a, type: echo, value: 2}";
-    let rows: Vec<(String, Vec<(&str, JobState)>, &str, &str)> = vec![
+    type Row<'a> = (String, Vec<(&'a str, JobState)>, &'a str, &'a str);
+    let rows: Vec<Row<'_>> = vec![
         (
             nested(&children, ""),
             all.to_vec(),
