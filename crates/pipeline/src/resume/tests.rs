@@ -240,10 +240,11 @@ fn from_a_step_on_everything_runs_and_is_asked_again() {
     let all =
         pipeline("", &["{name: a, type: echo}", "{name: b, type: echo}", "{name: c, type: echo}"]);
     let none = json!({});
-    let recorded = [("a", JobState::Succeeded), ("b", JobState::Succeeded)];
+    let recorded =
+        [("a", JobState::Succeeded), ("b", JobState::Succeeded), ("c", JobState::Failed)];
     let plan = plan((&all, &none), (&all, &none), &recorded, Some("b"));
-    assert_eq!(shown(&plan), "a: reused; b: rerun (asked for); c: runs (not reached before)");
-    assert_eq!(again(&plan), "b!");
+    assert_eq!(shown(&plan), "a: reused; b: rerun (asked for); c: rerun (asked for)");
+    assert_eq!(again(&plan), "b! c!");
 }
 
 fn nested(child: &str, more: &str) -> String {
