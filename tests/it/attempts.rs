@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use perennial::{
-    Config, ProviderKind, ProviderMode, ResumePipelineError, Runtime, StartPipeline, Store,
+    Config, ProviderKind, ProviderMode, ResumePipeline, ResumePipelineError, Runtime,
+    StartPipeline, Store,
     engine::{AttemptCx, Outcome},
     records::{AttemptEnd, FailureClass, JobState, RerunWhy, RunError},
     tools::llm::ChatRequest,
@@ -227,6 +228,34 @@ async fn a_cancelled_run_stops_its_attempt_and_may_be_resumed() {
     assert_eq!(ends, [Some(AttemptEnd::Cancelled), Some(AttemptEnd::Succeeded)]);
     let again = runtime.pipelines().resume(run.id()).await;
     assert!(matches!(again, Err(ResumePipelineError::Run(RunError::Ended { .. }))), "{again:?}");
+    runtime.shutdown().await;
+}
+
+/// YR-53, YR-54: a child whose steps run again gets its time again, and keeps what it completed.
+#[tokio::test(start_paused = true)]
+async fn a_child_goes_on_by_a_corrected_document() {
+    let runtime = runtime().await;
+    let text = |delay: u32| {
+        format!(
+            "  - name: n\n    type: pipeline\n    timeout_seconds: 1\n    pipeline:\n      name: k\n      \
+             steps:\n      - {{name: x, type: echo, value: 1}}\n      \
+             - {{name: y, type: echo, value: 2, delay_ms: {delay}}}\n"
+        )
+    };
+    let run = runtime.pipelines().start(document(&text(3_000))).await.unwrap();
+    assert_eq!(run.outcome().await.unwrap().status(), "failed");
+    let corrected = ResumePipeline::run(run.id().clone()).as_start(&document(&text(5)));
+    let resumed = runtime.pipelines().resume_with(corrected).await.unwrap();
+    let fates: Vec<String> =
+        resumed.resumed().unwrap().steps.iter().map(|step| step.fate.to_string()).collect();
+    assert_eq!(fates, ["rerun (it failed)", "reused", "rerun (it changed)"]);
+    let outcome = resumed.outcome().await.unwrap();
+    assert_eq!(outcome.status(), "completed", "{:#?}", outcome.view);
+    let made = |key: &str| {
+        let job = outcome.view.jobs.iter().find(|job| job.key.as_str() == key).unwrap();
+        job.attempt
+    };
+    assert_eq!([made("n"), made("#n"), made("n/x"), made("n/y")], [2, 2, 1, 2]);
     runtime.shutdown().await;
 }
 
