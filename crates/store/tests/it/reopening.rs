@@ -25,11 +25,10 @@ on_every_store!(
 /// The run has ended in `state`, and its only job, `a`, with it.
 async fn ended(store: &dyn Store, state: RunState) -> Started {
     let started = start(store, "r").await;
-    let (end, job, outcome) = match state {
-        RunState::Succeeded => {
-            (AttemptEnd::Succeeded, JobState::Succeeded, StageOutcome::Succeeded)
-        }
-        _ => (AttemptEnd::Error, JobState::Failed, StageOutcome::Failed),
+    let (end, job, outcome) = if state == RunState::Succeeded {
+        (AttemptEnd::Succeeded, JobState::Succeeded, StageOutcome::Succeeded)
+    } else {
+        (AttemptEnd::Error, JobState::Failed, StageOutcome::Failed)
     };
     let mut last = reporting(&started, end, job);
     last.stages = vec![closing(outcome)];
