@@ -120,3 +120,38 @@ fn what_is_not_there_is_said_with_what_is() {
         assert_eq!(output.stdout, "", "{args:?}");
     }
 }
+
+/// What a value has to satisfy is told before it runs, and what was wrong with it after.
+#[test]
+fn a_schema_is_resolved_explained_and_told_when_it_is_violated() {
+    let world = World::new();
+    let document = "\
+workflow:
+  name: rated
+  schemas: {rating: {type: object, required: [score], properties: {score: {maximum: 10}}}}
+  steps:
+    - {name: rate, type: claude, prompt: q, output_schema: rating, max_repairs: 1}
+    - {name: list, type: echo, value: [1, x], output_schema: {items: {type: integer}}}
+";
+    std::fs::write(world.path("flow.yaml"), document).unwrap();
+    let text = world.expect(0, &["explain", "flow.yaml", "rate"]).stdout;
+    let told = "\nsatisfies  schema rating\nrepairs    at most 1 further call\n";
+    assert!(text.contains(told), "{text}");
+    let text = world.expect(0, &["explain", "flow.yaml", "list"]).stdout;
+    let told = "\nsatisfies  {\"items\":{\"type\":\"integer\"}}\ntries ";
+    assert!(text.contains(told), "{text}");
+    let value = &json_lines(&world.expect(0, &["explain", "flow.yaml", "rate", "--json"]).stdout)
+        [0]["value"];
+    assert_eq!((&value["name"], &value["repairs_max"]), (&"rating".into(), &1.into()), "{value}");
+    let resolved = world.expect(0, &["check", "flow.yaml", "--resolved"]).stdout;
+    assert!(resolved.contains("value_schema:") && resolved.contains("maximum: 10"), "{resolved}");
+    let keys = world.expect(0, &["steps", "claude"]).stdout;
+    assert!(keys.contains("output_schema") && keys.contains("max_repairs"), "{keys}");
+
+    std::fs::write(world.path("mocks.yaml"), "replies: {rate: [no, {json: {score: 11}}]}").unwrap();
+    let run =
+        ["run", "flow.yaml", "--provider-mode", "mock", "--mocks", "mocks.yaml", "--run-id", "r"];
+    let output = world.expect(1, &run);
+    let told = "Schema validation failed for step 'rate' (1 error):\n1. score: Value must be <= 10";
+    assert!(output.stderr.contains(told), "{output:?}");
+}

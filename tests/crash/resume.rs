@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use perennial_testkit::{RunningBinary, Seed};
+use perennial_testkit::{FakeReply, RunningBinary, Seed};
 use serde_json::{Value, json};
 
 use crate::world::{CANARY, SOON, STEPS, World, results};
@@ -259,5 +259,69 @@ fn a_killed_run_goes_on_by_a_corrected_file() {
         let output = undisturbed.start().wait(SOON).unwrap();
         assert!(output.status.success(), "{output:?}");
         assert_eq!(results(&ended), results(&undisturbed.shown()), "{at}");
+    }
+}
+
+const RATED: &str = "\
+workflow:
+  name: rated
+  schemas:
+    rating: {type: object, required: [score], properties: {score: {type: integer, maximum: 10}}, additionalProperties: false}
+  steps:
+    - {name: rate, type: claude, prompt: rate it, output_schema: rating}
+    - {name: told, type: echo, value: '{{ steps.rate.score }}', output_schema: {type: integer}}
+";
+
+/// YR-67: repairs are calls as any other; those that were answered are not made again.
+#[test]
+fn a_run_killed_between_repairs_pays_for_none_of_them_twice() {
+    let world = |name: &str, after: Duration| {
+        let world = World::new(name, after);
+        world.write("chain.yaml", RATED);
+        world.fake.script("rate it", [FakeReply::text("{\"score\": 11}")]);
+        world.fake.script("score: Value must be <= 10", [FakeReply::text("{\"score\": \"x\"}")]);
+        world
+            .fake
+            .script("score: Expected integer, got string", [FakeReply::text("{\"score\": 9}")]);
+        world
+    };
+    let undisturbed = world("rated", Duration::ZERO);
+    let output = undisturbed.start().wait(SOON).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let expected = results(&undisturbed.shown());
+    assert_eq!((&expected["told"], &expected["rate"]["repairs"]), (&json!(9), &json!(2)));
+    let sent: Vec<Value> = undisturbed.fake.calls().iter().map(|call| call.body.clone()).collect();
+    assert_eq!(sent.len(), 3);
+    for body in &sent {
+        assert_eq!(body["output_config"]["format"]["type"], "json_schema", "{body}");
+    }
+    for moment in [
+        Moment::Asked(1),
+        Moment::Replied(1),
+        Moment::Asked(2),
+        Moment::Replied(2),
+        Moment::Asked(3),
+    ] {
+        let at = format!("killed at {moment:?}");
+        let name = format!("rated-{moment:?}").to_lowercase().replace(['(', ')'], "");
+        let world = world(&name, REPLY_AFTER);
+        let mut process = world.start();
+        let killed = process.kill_when(&at, SOON, |process| moment.is_there(&world, process));
+        killed.unwrap_or_else(|error| panic!("{at}: {error}"));
+        world.fake.wait_for_quiet(SOON).unwrap();
+        let recorded = recorded_keys(&world.shown());
+        let before = world.fake.calls().len();
+        let resumed = world.resume();
+        assert!(resumed.status.success(), "{at}: {resumed:?}");
+        let shown = world.shown();
+        assert_eq!(results(&shown), expected, "{at}");
+        for key in recorded {
+            let seen =
+                world.fake.calls().iter().skip(before).filter(|call| call.key == key).count();
+            assert_eq!(seen, 0, "{at}: {key} was recorded, and asked again");
+        }
+        let uncertain = uncertain_attempts(&shown["steps"][0]);
+        let asked = world.fake.calls().len();
+        assert!((3..=3 + uncertain).contains(&asked), "{at}: {asked} calls");
     }
 }

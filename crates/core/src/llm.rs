@@ -25,6 +25,10 @@ pub struct ChatRequest {
     /// Tools the model may and may not use, where the provider has any.
     #[serde(default, skip_serializing_if = "ToolRules::is_silent")]
     pub tools: ToolRules,
+    /// What the reply's JSON has to satisfy, for providers that can be told: a hint to them, never
+    /// a proof (SO-2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Value>,
 }
 
 /// Which tools of a provider a call may use; denial wins.
@@ -94,6 +98,7 @@ impl ChatRequest {
             max_output,
             sampling: Sampling::default(),
             tools: ToolRules::default(),
+            schema: None,
         }
     }
 

@@ -14,6 +14,7 @@ mod nested;
 mod policy;
 mod prompts;
 mod references;
+mod schemas;
 mod section;
 mod shapes;
 mod steps;

@@ -10,6 +10,7 @@ mod nested;
 mod ordered;
 mod plan;
 mod prompt;
+mod value_schema;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -19,11 +20,11 @@ use perennial_core::{
 };
 use perennial_engine::Definition;
 
-pub(crate) use binding::schema_violations;
 pub use binding::{InputErrors, InvalidInput};
 pub(crate) use file_ops::{FileOps, Operation};
 pub use files::Exports;
 pub(crate) use files::{DocumentFiles, Effects, OutputFile};
+pub(crate) use input::type_of;
 pub use input::{Input, InputType};
 pub use lenience::{InvalidLeniency, Leniency};
 pub(crate) use lenience::{LEEWAYS, Lenience, MissingHole, UNDECIDED};
@@ -39,6 +40,7 @@ pub use plan::{Plan, PlannedJob};
 pub(crate) use prompt::{
     Encoding, FilePart, Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary,
 };
+pub(crate) use value_schema::{REPAIRS, ValueSchema};
 
 use crate::environment::RunEnvironment;
 

@@ -28,6 +28,8 @@ pub struct StepExplanation {
     pub files: Option<FilesExplanation>,
     /// The call that it makes.
     pub call: Option<CallExplanation>,
+    /// What its value has to satisfy.
+    pub value: Option<ValueExplanation>,
     /// Attempts allowed.
     pub attempts_max: u32,
     /// How long one attempt may take.
@@ -54,6 +56,17 @@ pub struct FilesExplanation {
     pub operation: &'static str,
     /// With what, for example `source` and `destination`.
     pub arguments: serde_json::Value,
+}
+
+/// What a value has to satisfy.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct ValueExplanation {
+    /// The name of the schema, when it has one.
+    pub name: Option<String>,
+    /// The JSON Schema.
+    pub schema: serde_json::Value,
+    /// How often a model may correct its reply; nothing for steps that call none.
+    pub repairs_max: Option<u32>,
 }
 
 /// A call to a language model.
@@ -127,6 +140,7 @@ fn explanation(model: &Model, place: usize) -> StepExplanation {
         reads: reads.collect(),
         files: files(step),
         call: call(step),
+        value: value(step),
         attempts_max: step.retry.max_attempts,
         attempt_within_ms: millis(step.attempt_within()),
         continue_on_error: step.continue_on_error,
@@ -162,6 +176,15 @@ fn call(step: &Step) -> Option<CallExplanation> {
         max_output: chat.options.max_output,
         temperature: chat.options.temperature,
         within_ms: millis(chat.options.call_within()),
+    })
+}
+
+fn value(step: &Step) -> Option<ValueExplanation> {
+    let wanted = step.value_schema.as_ref()?;
+    Some(ValueExplanation {
+        name: wanted.name.clone(),
+        schema: wanted.schema.0.clone(),
+        repairs_max: step.kind.provider().map(|_| wanted.max_repairs),
     })
 }
 

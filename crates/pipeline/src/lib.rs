@@ -16,6 +16,7 @@
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
 //! | `resume` | what becomes of each step when a run goes on, maybe by a corrected document |
+//! | `schemas` | JSON Schemas: what is wrong with a value, and with a schema |
 //! | `explanation` | what a step would do |
 //! | `uses` | what a step reads, and whose value it is |
 //! | `graph` | the pipeline as a picture, of a run with its states |
@@ -61,8 +62,9 @@
 //! * YC-9: an unquoted argument about elements has to name `@` or `item`.
 //! * 2.10: `append_to` appends the values of `variables` to a list, `merge_into` merges them into a
 //!   map; the variables themselves are not set. A target of another type is PL619.
-//! * YT-16: PL310 knows the records of `set_variable` and `file_ops`, and of `pipeline` with declared `outputs` and no
-//!   `fallback_value`, in templates and conditions; fields that only skipped or failed records have are never ruled out.
+//! * YT-16: PL310 knows the records of `set_variable` and `file_ops`, of `pipeline` with declared `outputs` and no
+//!   `fallback_value`, and of calls to models with an `output_schema`, of which it takes closed objects, in templates
+//!   and conditions; fields that only skipped or failed records have are never ruled out.
 //!   A path with `?`, `??`, a default, `exists` or `empty`, or a hole whose document has `missing_templates`, is a
 //!   lookup that may miss (YT-17), and no error.
 //! * 3.8: the scopes `loop` and `session` are not in this version.
@@ -106,6 +108,12 @@
 //!   run that is cancelled stays. Inside a child that is gone through again, a child with a fresh workspace begins
 //!   anew. `workspace_dir` has to lie where the parent may write (YS-94); it is never removed. `preserve_outputs` and
 //!   `max_size_mb` of `workspace` are not in this version.
+//! * YR-67: a reply that is not JSON is told, repaired and refused as one that violates its schema (PL608, not PL621).
+//!   Its record has `repairs`, and the cost and usage of all its calls; what calls of a step that failed have cost is
+//!   the `cost` of its record. A repair is told the reply, its violations and the schema, not those before it.
+//! * YR-68: keywords that it has no words for have words like them; a report has at most 200 lines. Schemas are read as
+//!   draft 2020-12, whatever `$schema` says, and refer to nothing outside of them. A schema that is none is told with
+//!   the code of what is wrong with it: PL203, PL204, PL205, PL406 for patterns, PL313 for references.
 //! * YF-41: in places where no text with holes is asked for, a variable of the environment is read
 //!   at load and its value is part of the definition; a secret there is PL223. `env.NAME` in an
 //!   expression is typed like `${NAME}` alone. The default of `${NAME:-text}` also stands for an
@@ -129,6 +137,7 @@ mod formula;
 mod graph;
 mod resume;
 mod run;
+mod schemas;
 mod source;
 mod spelling;
 mod uses;
@@ -140,7 +149,7 @@ pub use definition::{
 };
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use environment::RunEnvironment;
-pub use explanation::{CallExplanation, Reads, StepExplanation};
+pub use explanation::{CallExplanation, Reads, StepExplanation, ValueExplanation};
 pub use expression::{FunctionEntry, functions, yaml_text};
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use graph::{Graph, StepState};

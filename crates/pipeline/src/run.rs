@@ -10,6 +10,7 @@ mod limits;
 mod nested;
 mod prompt;
 mod record;
+mod repair;
 mod scope;
 mod settings;
 mod tree;

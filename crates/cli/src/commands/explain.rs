@@ -99,6 +99,17 @@ fn print_step(step: &StepExplanation) -> anyhow::Result<()> {
         let within = output::took(Duration::from_millis(call.within_ms));
         output::line(&format!("a call     at most {within}"))?;
     }
+    if let Some(value) = &step.value {
+        let schema = match &value.name {
+            Some(name) => format!("schema {name}"),
+            None => output::brief(&value.schema, 120),
+        };
+        output::line(&format!("satisfies  {schema}"))?;
+        if let Some(repairs) = value.repairs_max {
+            let noun = if repairs == 1 { "call" } else { "calls" };
+            output::line(&format!("repairs    at most {repairs} further {noun}"))?;
+        }
+    }
     let within = output::took(Duration::from_millis(step.attempt_within_ms));
     let noun = if step.attempts_max == 1 { "attempt" } else { "attempts" };
     output::line(&format!("tries      at most {} {noun} of {within}", step.attempts_max))?;

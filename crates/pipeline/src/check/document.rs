@@ -88,6 +88,7 @@ impl Check<'_> {
         let facts = self.facts(workflow);
         let within_ms = workflow.millis("max_execution_time");
         let input_schema = self.input_schema(workflow);
+        self.named_schemas(workflow);
         let mut inputs = self.declared_inputs(workflow);
         let nodes = self.step_nodes(workflow);
         self.collect_names(nodes.unwrap_or(&[]));

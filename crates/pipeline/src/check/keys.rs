@@ -100,6 +100,8 @@ pub(super) enum Kind {
     /// A list of strings.
     Texts,
     Map(Tables),
+    /// A map that is a JSON Schema; its reader says what is wrong with it.
+    Schema,
     /// What its first fitting kind is.
     Either(&'static [Kind]),
     /// A text with holes.
@@ -256,6 +258,7 @@ impl Kind {
             | Self::Name
             | Self::Condition
             | Self::Prompt
+            | Self::Schema
             | Self::Steps { .. } => FREE_TABLES,
         }
     }

@@ -1,10 +1,10 @@
 //! Names: whether what a path begins with exists, and exists early enough (YT-13, YT-14, YT-16).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Check, section::LATER, shapes::Shape, variables::Lifetimes};
 use crate::{
-    definition::Cleared,
+    definition::{Cleared, Ordered},
     diagnostic::{Code, Finding},
     expression::{LATER_ROOTS, Path, Place, ROOTS, Segment, Standing, Undecided},
     source::{Alignment, Extent, FileId, Node},
@@ -34,6 +34,8 @@ pub(crate) struct Known {
     pub(super) undecided: Undecided,
     /// Files by name, each with its place.
     pub(super) pipelines: HashMap<String, (Node, String)>,
+    /// Schemas that steps can name.
+    pub(super) schemas: BTreeMap<String, Ordered>,
     /// What is known of the records of steps that were checked.
     pub(super) shapes: HashMap<String, Shape>,
 }

@@ -7,6 +7,7 @@ use crate::{
     definition::{FileOps, MissingHole, Nested, Operation, Output, Step, StepKind},
     diagnostic::{Code, Finding},
     expression::{Place, Segment},
+    schemas::{Closed, Spot},
     source::Extent,
     spelling,
 };
@@ -28,22 +29,56 @@ const ANY: [&str; 12] = [
     "length",
 ];
 
+/// Fields of the record of a call to a model (YV-1), and those that its options add.
+const OF_REPLY: [&str; 22] = [
+    "text",
+    "content",
+    "data",
+    "cost",
+    "cost_known",
+    "usage",
+    "tokens",
+    "model",
+    "provider",
+    "stop_reason",
+    "turns",
+    "session_id",
+    "function_calls",
+    "tool_calls",
+    "call_id",
+    "request_hash",
+    "mock",
+    "repairs",
+    "replayed",
+    "debug_info",
+    "telemetry",
+    "cost_tracking",
+];
+
 /// The fields of the record of a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Shape {
     fields: BTreeSet<String>,
     /// Fields of `values`.
     values: Option<BTreeSet<String>>,
     /// What an author has set for a failure.
     error_output: Option<String>,
+    /// What `data` satisfies, whose fields are also those of the record.
+    data: Option<Closed>,
 }
 
 impl Shape {
-    /// Of the record of `step`, when it is known: replies, values and children without declared outputs have any.
+    /// Of the record of `step`, when it is known: replies without a schema, values and children without declared
+    /// outputs have any.
     pub(super) fn of(step: &Step) -> Option<Self> {
         let mut values = None;
+        let mut data = None;
         let fields: BTreeSet<String> = match &step.kind {
-            StepKind::Echo(_) | StepKind::Chat(_) => return None,
+            StepKind::Echo(_) => return None,
+            StepKind::Chat(_) => {
+                data = Some(Closed::of(&step.value_schema.as_ref()?.schema.0));
+                OF_REPLY.map(str::to_owned).into()
+            }
             StepKind::SetVariable(assign) => {
                 let names: BTreeSet<String> =
                     assign.variables.iter().map(|(name, _)| name.clone()).collect();
@@ -66,7 +101,7 @@ impl Shape {
         };
         // `result` then has fields of its own.
         let known = !fields.contains("result");
-        known.then(|| Self { fields, values, error_output: step.error_output.clone() })
+        known.then(|| Self { fields, values, error_output: step.error_output.clone(), data })
     }
 
     /// The field of `segments` that no record of the step has, and those that there are instead.
@@ -92,10 +127,36 @@ impl Shape {
         let known = self.fields.contains(name)
             || ANY.contains(&name)
             || self.error_output.as_deref() == Some(name);
+        if let Some(data) = &self.data {
+            return match name {
+                "data" => outside(data.spot(), rest),
+                _ if known => None,
+                _ => outside(data.spot(), segments),
+            };
+        }
         (!known).then(|| {
             let all = self.fields.iter().map(String::as_str).chain(["success", "status"]);
             (name, extent, all.collect())
         })
+    }
+}
+
+/// The field of `segments` that the schema at `spot` rules out, and those that there are instead.
+fn outside<'s, 'd>(
+    spot: Spot<'d>,
+    segments: &'s [Segment],
+) -> Option<(&'s str, Extent, Vec<&'d str>)> {
+    let (first, rest) = segments.split_first()?;
+    let Some((name, extent)) = first.field() else {
+        let is_item = matches!(first, Segment::Index { .. });
+        return if is_item { outside(spot.items()?, rest) } else { None };
+    };
+    match spot.property(name) {
+        Some(inner) => outside(inner, rest),
+        None => {
+            let only = spot.only()?;
+            (name != "length").then_some((name, extent, only))
+        }
     }
 }
 

@@ -101,6 +101,8 @@ impl Check<'_> {
         let within_ms = self.deadline(&section).or(defaults.within_ms);
         let output_to_file = self.output_file(&section, from);
         let effects = Self::effects(&section);
+        let calls = matches!(type_name, Some("claude" | "gemini"));
+        let value_schema = self.value_schema(&section, calls);
         let kind = self.step_kind(&section, type_name?, &shown, from, within_ms, defaults);
         let usual = match kind.as_ref().and_then(StepKind::provider) {
             Some(_) => RetryPolicy::PROVIDER,
@@ -135,6 +137,7 @@ impl Check<'_> {
             clear_vars,
             output_to_file,
             effects: effects.or(kind.as_ref().and_then(StepKind::effects)),
+            value_schema,
             kind: kind?,
         };
         if let Some(shape) = Shape::of(&step)

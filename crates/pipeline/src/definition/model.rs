@@ -10,7 +10,8 @@ use perennial_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DocumentFiles, Effects, FileOps, Input, Lenience, Nested, Ordered, OutputFile, Part, PromptPart,
+    DocumentFiles, Effects, FileOps, Input, Lenience, Nested, Ordered, OutputFile, Part,
+    PromptPart, ValueSchema,
 };
 use crate::expression::{Condition, Template, TemplateTree, Undecided};
 
@@ -111,6 +112,9 @@ pub(crate) struct Step {
     /// What it touches, where that is not what its type does (YR-12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) effects: Option<Effects>,
+    /// What its value has to satisfy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) value_schema: Option<ValueSchema>,
     pub(crate) kind: StepKind,
 }
 

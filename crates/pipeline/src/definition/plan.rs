@@ -84,7 +84,8 @@ fn planned(model: &Model, path: &StepPath, jobs: &mut Vec<PlannedJob>) {
 }
 
 /// Keys whose texts hold a value.
-const KEPT_AS_TEXT: [&str; 5] = ["facts", "default", "allowed", "value", "variables"];
+const KEPT_AS_TEXT: [&str; 7] =
+    ["facts", "default", "allowed", "value", "variables", "input_schema", "schema"];
 
 fn shown(value: Value, key: &str) -> Value {
     match value {

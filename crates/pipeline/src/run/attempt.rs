@@ -77,6 +77,7 @@ impl PipelineRun {
             // Its record is its value, in which nothing else has a place.
             StepKind::Echo(echoing) => {
                 let value = echo(echoing, &scope).await?;
+                step.accept(&value)?;
                 return self.left(step, value, &scope).await.map(Outcome::Succeeded);
             }
             StepKind::SetVariable(variables) => assign(variables, &mut scope)?,
@@ -85,6 +86,9 @@ impl PipelineRun {
             // It has jobs of its own.
             StepKind::Pipeline(_) => return Err(unknown_job(&cx.job)),
         };
+        if step.kind.provider().is_none() {
+            step.accept(&record)?;
+        }
         let record = self.left(step, record, &scope).await?;
         Ok(Outcome::Succeeded(record::warned(record, scope.warnings())))
     }

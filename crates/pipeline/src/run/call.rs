@@ -10,7 +10,7 @@ use perennial_tools::provider::{CallCx, complete};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{PipelineRun, record, scope::Scope, settings::BuiltPrompt};
+use super::{PipelineRun, record, repair::Reply, scope::Scope, settings::BuiltPrompt};
 use crate::{
     definition::{Chat, Step},
     environment::redacted,
@@ -30,7 +30,7 @@ impl PipelineRun {
         cx: &AttemptCx,
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
-        let request = self.request(chat, cx, scope).await?;
+        let request = self.request(step, chat, cx, scope).await?;
         let first = self.exchange(step, chat, cx, &request).await;
         let (request, answered) = match (first, self.fallback(chat, &request)) {
             (Err(failure), Some(request)) if is_unavailable(&failure) => {
@@ -44,13 +44,18 @@ impl PipelineRun {
         };
         let (completion, call) = answered?;
         refuse_useless(&completion)?;
-        let mut record = record::replied(&completion, &call, request.digest());
-        record::add_reports(&mut record, &chat.options, &completion);
+        let reply = Reply { request, completion, call, repairs: 0 };
+        let reply = self.satisfying(step, chat, cx, reply).await?;
+        let mut record = record::replied(&reply.completion, &reply.call, reply.request.digest());
+        if step.value_schema.is_some() {
+            record::add_repairs(&mut record, reply.repairs);
+        }
+        record::add_reports(&mut record, &chat.options, &reply.completion);
         Ok(record)
     }
 
     /// One call of `request`, or its recorded reply, and its name in the journal.
-    async fn exchange(
+    pub(super) async fn exchange(
         &self,
         step: &Step,
         chat: &Chat,
@@ -86,6 +91,7 @@ impl PipelineRun {
     /// The request: the same for the same definition, inputs and earlier records.
     async fn request(
         &self,
+        step: &Step,
         chat: &Chat,
         cx: &AttemptCx,
         scope: &Scope<'_>,
@@ -124,6 +130,7 @@ impl PipelineRun {
                 allowed: options.allowed_tools.clone().unwrap_or_default(),
                 disallowed: options.disallowed_tools.clone().unwrap_or_default(),
             },
+            schema: step.value_schema.as_ref().map(|wanted| wanted.schema.0.clone()),
         })
     }
 }
@@ -135,7 +142,7 @@ fn is_unavailable(failure: &Failure) -> bool {
 }
 
 /// A complete reply may still be of no use; it stays recorded and paid.
-fn refuse_useless(completion: &Completion) -> Result<(), Failure> {
+pub(super) fn refuse_useless(completion: &Completion) -> Result<(), Failure> {
     let semantic = |code: &str, text: &str| Err(Failure::new(FailureClass::Semantic, code, text));
     match &completion.finish {
         FinishReason::Refusal => return semantic("PL710", "the model refused to answer"),

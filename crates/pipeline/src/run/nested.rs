@@ -180,6 +180,7 @@ impl PipelineRun {
                     failed(nested, "PL603", FailureClass::Reference, &missing)
                 })?;
                 let record = shaped(nested, outputs);
+                due.step.accept(&record)?;
                 let record = if due.step.output_to_file.is_some() {
                     let mut scope = Scope::new(self, cx, due, done);
                     own_variables(due.step, &mut scope)?;

@@ -62,7 +62,7 @@ pub(super) fn replied(completion: &Completion, call: &str, request: Digest) -> V
         "status": "completed",
         "text": completion.text,
         "content": completion.text,
-        "data": parsed(&completion.text),
+        "data": parsed(&completion.text).unwrap_or_default(),
         "cost": completion.cost_usd(),
         "cost_known": completion.cost_nano_usd.is_some(),
         "usage": completion.usage_json(),
@@ -79,6 +79,12 @@ pub(super) fn replied(completion: &Completion, call: &str, request: Digest) -> V
         "mock": completion.mock,
         "degraded": false,
     })
+}
+
+/// Adds how often the reply was asked for once more (YR-67).
+pub(super) fn add_repairs(record: &mut Value, repairs: u32) {
+    record["turns"] = json!(repairs.saturating_add(1));
+    record["repairs"] = json!(repairs);
 }
 
 /// Adds what the options ask to be told of a call (YS-7), but for what depends on time.
@@ -186,6 +192,10 @@ fn failed_alone(step: Option<&Step>, job: &JobKey, failure: &Failure) -> Value {
         },
         "error_message": failure.message,
     });
+    // Replies that were of no use are paid all the same.
+    if let Some(cost) = failure.detail.get("cost") {
+        record["cost"] = cost.clone();
+    }
     if let Some(name) = step.and_then(|step| step.error_output.as_ref()) {
         record[name] = json!(failure.message);
     }
@@ -193,21 +203,15 @@ fn failed_alone(step: Option<&Step>, job: &JobKey, failure: &Failure) -> Value {
 }
 
 /// The JSON of a reply: the whole text, or the text minus one surrounding code fence (SO-3).
-fn parsed(text: &str) -> Value {
+pub(super) fn parsed(text: &str) -> Option<Value> {
     let text = text.trim();
     if let Ok(value) = serde_json::from_str(text) {
-        return value;
+        return Some(value);
     }
-    let inside = text
-        .strip_prefix("```")
-        .and_then(|rest| rest.strip_suffix("```"))
-        .and_then(|rest| rest.split_once('\n'));
-    match inside {
-        Some((language, body)) if !language.trim().contains(char::is_whitespace) => {
-            serde_json::from_str(body.trim()).unwrap_or(Value::Null)
-        }
-        Some(_) | None => Value::Null,
-    }
+    let inside = text.strip_prefix("```")?.strip_suffix("```")?;
+    let (language, body) = inside.split_once('\n')?;
+    let is_fence = !language.trim().contains(char::is_whitespace);
+    is_fence.then(|| serde_json::from_str(body.trim()).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -217,14 +221,16 @@ mod tests {
     #[test]
     fn data_is_the_whole_reply_or_what_one_fence_holds() {
         for (text, expected) in [
-            ("{\"a\": 1}", json!({"a": 1})),
-            (" [1] \n", json!([1])),
-            ("42", json!(42)),
-            ("```json\n{\"a\": 1}\n```", json!({"a": 1})),
-            ("```\n[1]\n```", json!([1])),
-            ("Here: {\"a\": 1}", Value::Null),
-            ("```json\n{\"a\": 1}\n``` done", Value::Null),
-            ("", Value::Null),
+            ("{\"a\": 1}", Some(json!({"a": 1}))),
+            (" [1] \n", Some(json!([1]))),
+            ("42", Some(json!(42))),
+            ("null", Some(Value::Null)),
+            ("```json\n{\"a\": 1}\n```", Some(json!({"a": 1}))),
+            ("```\n[1]\n```", Some(json!([1]))),
+            ("```not one word\n[1]\n```", None),
+            ("Here: {\"a\": 1}", None),
+            ("```json\n{\"a\": 1}\n``` done", None),
+            ("", None),
         ] {
             assert_eq!(parsed(text), expected, "{text}");
         }

@@ -9,6 +9,7 @@
 
 mod body;
 mod exchange;
+mod hint;
 mod reading;
 
 use std::{fmt, net::IpAddr, time::Duration};

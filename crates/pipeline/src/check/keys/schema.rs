@@ -189,6 +189,7 @@ impl Defs {
                 let part = self.named("prompt_part", |defs| defs.variants("prompt_part", PARTS));
                 json!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": part }] })
             }
+            Kind::Schema => json!({ "type": "object", "allOf": [{ "$ref": DRAFT }] }),
             Kind::Steps { least } => {
                 let step = self.named("step", |defs| defs.variants("step", STEP_TYPES));
                 json!({ "type": "array", "items": step, "minItems": least })
@@ -274,7 +275,7 @@ fn empty(kind: &Kind) -> Value {
     match kind {
         Kind::Bool => json!({ "const": false }),
         Kind::List(_) | Kind::Texts | Kind::Steps { .. } => json!({ "maxItems": 0 }),
-        Kind::Map(_) => json!({ "maxProperties": 0 }),
+        Kind::Map(_) | Kind::Schema => json!({ "maxProperties": 0 }),
         Kind::Own(kind) => empty(kind),
         Kind::Any
         | Kind::Text
@@ -305,7 +306,7 @@ impl Kind {
     fn example(&self) -> Option<Value> {
         let example = match self {
             Self::Any | Self::Tree | Self::Text | Self::Map(_) | Self::List(_) => return None,
-            Self::Steps { .. } => return None,
+            Self::Steps { .. } | Self::Schema => return None,
             Self::Bool => json!(true),
             Self::Count { least, .. } => json!(least.max(&1)),
             Self::Number { least, most, .. } if *least > f64::MIN => json!(most.min(1.0)),

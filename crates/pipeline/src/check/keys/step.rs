@@ -38,8 +38,8 @@ pub(in crate::check) const STEP: Keys = Keys {
         later("error_handler", "steps after a final failure"),
         key("output_to_file", Kind::Template, "a file below the outputs for its value"),
         spelling("output_file", "output_to_file", Kind::Template),
-        later("output_schema", "what its value has to satisfy"),
-        later("max_repairs", "how often a model may correct its answer"),
+        key("output_schema", OUTPUT_SCHEMA, "a JSON Schema, or its name, that its value satisfies"),
+        key("max_repairs", REPAIRS, "how often a model may correct its reply").default("2"),
         later("streaming", "keeps its value out of memory"),
         later("cache", "reuses its result"),
         later("codebase_context", "binds the root `codebase`"),
@@ -63,6 +63,9 @@ const ON_ERROR: Kind = Kind::Own(&POLICY);
 /// What a text of `on_error` is.
 pub(in crate::check) const POLICY: Kind =
     Kind::OneOf { names: &["fail", "continue", "skip"], later: &[] };
+
+const OUTPUT_SCHEMA: Kind = Kind::Either(&[Kind::Text, Kind::Schema]);
+const REPAIRS: Kind = Kind::Count { least: 0, most: 5, texts: false };
 
 const EFFECTS: Kind = Kind::OneOf { names: &["none", "read", "write"], later: &[] };
 

@@ -34,14 +34,15 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key("input", FREE_MAP, "default values of inputs by name").default("{}"),
         key("inputs", Kind::Map(&[&INPUTS]), "declarations of inputs by name"),
         key("continue_on_error", Kind::Bool, "default policy of steps").default("false"),
-        key("input_schema", FREE_MAP, "a JSON Schema that the inputs have to satisfy"),
+        key("input_schema", Kind::Schema, "a JSON Schema that the inputs have to satisfy"),
         key("retry_on_failure", Kind::Bool, "whether steps are repeated by default")
             .default("false"),
         key("retry_attempts", POSITIVE, "how often, after the first attempt").default("3"),
         key("max_execution_time", RUN_WITHIN, "deadline of the run").default("86400"),
         key("gemini_functions", FREE_MAP, "callable functions").default("{}").unless_empty(),
         key("functions", FREE_MAP, "callable functions").default("{}").unless_empty(),
-        key("schemas", FREE_MAP, "schemas by name").default("{}").unless_empty(),
+        key("schemas", Kind::Map(&[&SCHEMAS]), "JSON Schemas by name, for `output_schema`")
+            .default("{}"),
         key("hooks", Kind::Any, "what runs around tools").unless_empty(),
         key("mcp_servers", Kind::Any, "servers of tools").unless_empty(),
         key("agents", Kind::Any, "helpers of the model").unless_empty(),
@@ -182,4 +183,5 @@ pub(super) const LENIENT: Keys = Keys {
     others: None,
 };
 
+const SCHEMAS: Keys = Keys { home: "`schemas`", keys: &[], others: Some(&Kind::Schema) };
 const PIPELINES: Keys = Keys { home: "`pipelines`", keys: &[], others: Some(&Kind::Text) };
