@@ -5,6 +5,7 @@
 
 mod check;
 mod composed;
+mod deployment;
 mod draining;
 mod failures;
 mod files;

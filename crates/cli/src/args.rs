@@ -1,5 +1,6 @@
 //! The command line.
 
+mod deployment;
 mod tree;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use perennial::{Leniency, ProviderMode, Store};
 
+pub(crate) use self::deployment::DeploymentArgs;
 pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
 use crate::output::{Colour, Shape};
 
@@ -92,7 +94,7 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct EngineArgs {
     /// Configuration (TOML): [providers.anthropic] base_url, model, api_key_env, max_output;
-    /// [limits]; [monitor]
+    /// [pipeline] environment; [limits]; [monitor]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Prints the supervision tree at the end
@@ -132,6 +134,8 @@ pub(crate) struct RunArgs {
     pub(crate) fresh: bool,
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
+    #[command(flatten)]
+    pub(crate) deployment: DeploymentArgs,
     #[command(flatten)]
     pub(crate) directories: DirectoryArgs,
     #[command(flatten)]
@@ -176,6 +180,9 @@ pub(crate) struct DirectoryArgs {
     /// A further place that steps may read and write
     #[arg(long = "allow-path", value_name = "PATH")]
     pub(crate) allowed: Vec<PathBuf>,
+    /// Agrees that a document with `safety.restrict_file_access: false` reads and writes all files
+    #[arg(long)]
+    pub(crate) allow_unrestricted_files: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -185,6 +192,11 @@ pub(crate) struct CheckArgs {
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
+    #[command(flatten)]
+    pub(crate) deployment: DeploymentArgs,
+    /// Configuration (TOML), of which [pipeline] and [limits] count here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// The form of the report; json is the same as --json
     #[arg(long, value_enum, value_name = "FORM", default_value_t = ReportForm::Text)]
     pub(crate) format: ReportForm,
@@ -241,6 +253,8 @@ pub(crate) struct ResumeArgs {
     pub(crate) rerun_writes: bool,
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
+    #[command(flatten)]
+    pub(crate) deployment: DeploymentArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]

@@ -49,7 +49,8 @@ pub use perennial_engine::{
     scheduler::Adoption, sessions::Sessions,
 };
 pub use perennial_pipeline::{
-    Checked, Diagnostic, InvalidLeniency, Leniency, ProviderKind, Severity,
+    Checked, Deployment, Diagnostic, EnvironmentMode, InvalidDeployment, InvalidLeniency, Leniency,
+    ProviderKind, Severity,
 };
 pub use perennial_store::StoreError;
 pub use perennial_supervision::{Address, CallError, ChildSpec};

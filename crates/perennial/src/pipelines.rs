@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use perennial_core::{Digest, digest::canonical_json, run::RunId};
 use perennial_engine::{RunError, StartRun};
 use perennial_pipeline::{
-    Checked, FILE_BYTES_MAX, Leniency, Pipeline, RunDirectories, RunSettings, SourceFile, read_yaml,
+    Checked, Deployment, FILE_BYTES_MAX, Leniency, Pipeline, RunDirectories, RunSettings,
+    SourceFile, read_yaml,
 };
 use perennial_store::StoreError;
 use perennial_tools::{
@@ -55,6 +56,19 @@ impl Pipelines {
     ///
     /// When the file cannot be read.
     pub fn check_with(path: &Path, leniency: &Leniency) -> Result<Checked, SourceError> {
+        Self::check_deployed(path, leniency, &Deployment::default())
+    }
+
+    /// The same for a `deployment`: the mode and the limits that are named outside of the document.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn check_deployed(
+        path: &Path,
+        leniency: &Leniency,
+        deployment: &Deployment,
+    ) -> Result<Checked, SourceError> {
         // The working directory is the root of the project.
         let sources = SourceFiles::new("");
         let found = sources.named(path)?;
@@ -67,7 +81,7 @@ impl Pipelines {
             identity: found.canonical.display().to_string(),
             ..SourceFile::new(path.display().to_string(), bytes)
         };
-        Ok(Pipeline::load_with(&file, &sources, leniency))
+        Ok(Pipeline::load_deployed(&file, &sources, leniency, deployment))
     }
 
     /// Reads scripted replies, YAML or JSON, from the file at `path`; for
@@ -90,11 +104,13 @@ impl Pipelines {
         &self,
         start: StartPipeline,
     ) -> Result<PipelineRunHandle, StartPipelineError> {
-        let pipeline = start.pipeline()?;
+        let configured = &self.parts.deployment;
+        let pipeline = start.pipeline(configured)?.within_enforced(configured);
         let inputs = pipeline.bind_inputs(&start.inputs)?;
         let directories = start.directories(&pipeline)?;
         let mut refusals = self.preflight(&pipeline, start.mode);
-        if let Some(directories) = &directories {
+        refusals.extend(start.confinement(&pipeline, directories.as_ref()));
+        if let Some(directories) = directories.as_ref().filter(|_| refusals.is_empty()) {
             directories.directories.make()?;
             refusals.extend(missing_files(&pipeline, directories).await?);
         }
@@ -119,7 +135,11 @@ impl Pipelines {
         let recorded =
             recorded_settings(&settings, &pipeline, start.mode, digest, document.as_deref());
         let providers = self.parts.providers.of_mode(start.mode, rules);
-        let within = start.within.or(pipeline.within());
+        let asked = start.within.or(pipeline.within());
+        let within = match (asked, configured.enforced_time()) {
+            (Some(asked), Some(most)) => Some(asked.min(most)),
+            (asked, most) => asked.or(most),
+        };
         let workflow = pipeline.shared().bind(settings, providers);
         let handle = self.parts.runs.start(StartRun {
             run: start.run,
@@ -156,6 +176,16 @@ impl Pipelines {
 
     fn preflight(&self, pipeline: &Pipeline, mode: ProviderMode) -> Vec<Preflight> {
         let mut refusals = Vec::new();
+        let environment = pipeline.mode().unwrap_or_default();
+        match mode {
+            ProviderMode::Mock if !pipeline.allows_mocks() => {
+                refusals.push(Preflight::MocksRefused { environment });
+            }
+            ProviderMode::Live if pipeline.forces_mocks() => {
+                refusals.push(Preflight::MocksOnly { environment });
+            }
+            ProviderMode::Mock | ProviderMode::Live => (),
+        }
         if mode != ProviderMode::Live {
             return refusals;
         }

@@ -250,4 +250,6 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<dyn perennial_store::Store>,
     pub(crate) runs: Runs,
     pub(crate) providers: Arc<ProviderTable>,
+    /// Mode and limits of the configuration.
+    pub(crate) deployment: perennial_pipeline::Deployment,
 }

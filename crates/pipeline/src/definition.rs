@@ -32,9 +32,7 @@ pub use model::ProviderKind;
 pub(crate) use model::{
     Assign, Chat, ChatOptions, Cleared, Echo, Location, Model, Step, StepKind, VariableScope, Write,
 };
-pub(crate) use nested::{
-    MAX_DEPTH, MAX_TOTAL_STEPS, MEMORY_LIMIT_MB, Nested, OnTimeout, Output, WITHIN_MS, Workspace,
-};
+pub(crate) use nested::{Nested, OnTimeout, Output, Workspace};
 pub(crate) use ordered::Ordered;
 pub use plan::{Plan, PlannedJob};
 pub(crate) use prompt::{
@@ -42,7 +40,10 @@ pub(crate) use prompt::{
 };
 pub(crate) use value_schema::{REPAIRS, ValueSchema};
 
-use crate::environment::RunEnvironment;
+use crate::{
+    deployment::{Deployment, EnvironmentMode},
+    environment::RunEnvironment,
+};
 
 /// Facts of a workflow whose texts get variables of the environment when a run begins.
 pub(crate) const BOUND_FACTS: [&str; 3] = ["metadata", "variables", "global_vars"];
@@ -64,6 +65,19 @@ impl PartialEq for Pipeline {
     fn eq(&self, other: &Self) -> bool {
         self.definition == other.definition
     }
+}
+
+/// What a document says of the places its steps may use (6.5, 1.6). Relative paths start at the project root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confinement<'a> {
+    /// Further places to read and write.
+    pub allowed: &'a [String],
+    /// Places that are never written.
+    pub read_only: &'a [String],
+    /// Whether it asks for all places; who starts the run has to agree.
+    pub unrestricted: bool,
+    /// Whether the workspace has to be there when the run begins.
+    pub workspace_exists: bool,
 }
 
 /// Bytes that are no definition of this language.
@@ -126,6 +140,14 @@ impl Pipeline {
     pub fn placed(mut self, places: &[String]) -> Self {
         self.model.place(&mut places.iter().map(|place| Location::read(place)));
         self
+    }
+
+    /// This pipeline, within what `deployment` enforces: itself when it was checked for that deployment.
+    #[must_use]
+    pub fn within_enforced(mut self, deployment: &Deployment) -> Self {
+        let before = self.model.deployed.clone();
+        self.model.deployed.enforce(deployment);
+        if self.model.deployed == before { self } else { Self::of(self.model) }
     }
 
     /// Name of the workflow.
@@ -250,6 +272,32 @@ impl Pipeline {
     /// Whether reads may leave the allowed roots.
     pub fn reads_outside_roots(&self) -> bool {
         self.model.files.read_outside_roots
+    }
+
+    /// The mode it is deployed in, when somebody names one.
+    pub fn mode(&self) -> Option<EnvironmentMode> {
+        self.model.deployed.mode
+    }
+
+    /// Whether mocks may answer its calls.
+    pub fn allows_mocks(&self) -> bool {
+        self.model.deployed.allows_mocks()
+    }
+
+    /// Whether nobody but mocks may answer its calls.
+    pub fn forces_mocks(&self) -> bool {
+        self.model.deployed.forces_mocks()
+    }
+
+    /// What the document says of the places its steps may use.
+    pub fn confinement(&self) -> Confinement<'_> {
+        let files = &self.model.files;
+        Confinement {
+            allowed: &files.allowed_paths,
+            read_only: &files.read_only_paths,
+            unrestricted: files.unrestricted,
+            workspace_exists: files.workspace_exists,
+        }
     }
 
     /// When checkpoints of its runs are exported.

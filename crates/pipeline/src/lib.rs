@@ -12,6 +12,7 @@
 //! | `compose` | definitions of several files |
 //! | `environment` | variables of the environment in texts, bound when a run begins |
 //! | `formula` | one template or condition on values at hand, without a run |
+//! | `deployment` | mode and limits of a run, and who says so: the table, and who is stronger |
 //! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
@@ -123,12 +124,26 @@
 //! * YF-44: of two included files the later one wins; both win over what is extended. A definition
 //!   puts at most 200 files together, counting each time one is named.
 //! * YF-45: `$if` does not see what branches of other `$if` give; a branch names no files.
+//! * 1.6: the mode `development` has its column of the table of limits when somebody names it; where nobody names a mode,
+//!   `environment.mode` reads `development` and the built-in column holds. Of `environment`, costs and more log detail
+//!   are not in this version; flags of `debug_config` and of modes for which it has nothing may be there when they are
+//!   off. `force_mock_providers` refuses a live start: it does not change the mode of the run.
+//! * 1.11: the rows of turns, presets and `claude_robust` come with their step types. `PIPELINE_TIMEOUT` is the only
+//!   variable of the environment that sets a limit. What a configuration enforces binds documents and options alike. A
+//!   resumed run has the limits it was started with.
+//! * 6.5, 6.6: what this version has no meter for is refused (calls, tokens, costs, sizes of directories, commands,
+//!   requests). `max_file_operations` counts executed `file_ops` steps. The run as a whole is warned of at 80 % of its
+//!   memory. Limits and confinement in the document of a child are refused, its environment and directories have no
+//!   effect (PL220): they are those of the run.
+//! * 1.6: `models.….by_task` goes by the names of steps. `workspace_config.create_if_missing: false` is seen at the
+//!   start, not on a resume.
 //! * YR-71: files that `extends`, `include` and `pipeline_file` name may lie outside of the read roots.
 //! * 1.4: an input that is declared without `default` and without `required: false` is required.
 
 mod check;
 mod compose;
 mod definition;
+mod deployment;
 mod diagnostic;
 mod environment;
 mod explanation;
@@ -144,9 +159,10 @@ mod uses;
 
 pub use check::{Checked, KeyEntry, StepTypeEntry, read_yaml, schema, step_types};
 pub use definition::{
-    Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput, InvalidLeniency,
-    LANGUAGE, Leniency, Pipeline, Plan, PlannedJob, ProviderKind,
+    Confinement, Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput,
+    InvalidLeniency, LANGUAGE, Leniency, Pipeline, Plan, PlannedJob, ProviderKind,
 };
+pub use deployment::{Deployment, EnvironmentMode, InvalidDeployment, UnknownMode};
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};
 pub use environment::RunEnvironment;
 pub use explanation::{CallExplanation, Reads, StepExplanation, ValueExplanation};

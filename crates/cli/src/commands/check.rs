@@ -6,6 +6,7 @@ use perennial::{
     records::{render, report_json},
 };
 
+use super::engine;
 use crate::{
     args::{CheckArgs, ReportForm},
     exit, output,
@@ -16,15 +17,18 @@ pub(super) async fn check(args: &CheckArgs) -> anyhow::Result<i32> {
     let json = args.output.json || args.format == ReportForm::Json;
     let leniency = args.reading.leniency().map_err(|error| exit::failed(exit::USAGE, error))?;
     let leniency = leniency.environment_later();
+    let config = engine::config(args.config.as_deref())?;
+    let deployment = args.deployment.over(config.deployment());
+    let deployment = deployment.map_err(|error| exit::failed(exit::USAGE, error))?;
     let older = match &args.compat {
         Some(_) if args.files.len() > 1 => {
             return Err(exit::failed(exit::USAGE, "--compat compares one file with another"));
         }
-        Some(old) => Some((old, compat::older(old, &leniency)?)),
+        Some(old) => Some((old, compat::older(old, &leniency, &deployment)?)),
         None => None,
     };
     for path in &args.files {
-        let checked = match Pipelines::check_with(path, &leniency) {
+        let checked = match Pipelines::check_deployed(path, &leniency, &deployment) {
             Ok(checked) => checked,
             Err(error) => {
                 code = exit::INVALID;

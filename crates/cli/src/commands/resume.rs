@@ -13,7 +13,7 @@ use super::{
     tree::with_findings,
 };
 use crate::{
-    args::{ReadingArgs, ResumeArgs, UnpauseArgs},
+    args::{DeploymentArgs, ReadingArgs, ResumeArgs, UnpauseArgs},
     exit::{self, failed, failed_with},
     output,
 };
@@ -32,6 +32,7 @@ pub(super) async fn unpause(args: UnpauseArgs) -> anyhow::Result<i32> {
         from: None,
         rerun_writes: false,
         reading: ReadingArgs::default(),
+        deployment: DeploymentArgs::default(),
         engine,
         store,
         output,
@@ -52,8 +53,11 @@ async fn go_on(args: ResumeArgs, paused: Paused) -> anyhow::Result<i32> {
         Some(id) => Some(RunId::parse(id.clone()).map_err(|error| failed(exit::USAGE, error))?),
         None => None,
     };
+    let config = engine::config(args.engine.config.as_deref())?;
+    let deployment = args.deployment.over(config.deployment());
+    let deployment = deployment.map_err(|error| failed(exit::USAGE, error))?;
     let corrected = match &args.file {
-        Some(file) => match resumed::corrected(file, &args.reading)? {
+        Some(file) => match resumed::corrected(file, &args.reading, &deployment)? {
             Some(pipeline) => Some(pipeline),
             None => return Ok(exit::INVALID),
         },
@@ -61,7 +65,6 @@ async fn go_on(args: ResumeArgs, paused: Paused) -> anyhow::Result<i32> {
     };
     let store = args.store.store.clone().must_exist();
     let hint = Hint::new(&store, args.engine.config.as_deref());
-    let config = engine::config(args.engine.config.as_deref())?;
     let runtime = engine::start(&store, config, args.engine.show_prompts).await?;
     let shown = Shown { json: args.output.json, quiet: args.engine.quiet };
     let resuming = Resuming { args: &args, corrected, paused, shown };

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use perennial::{
-    Pipelines, ResumePipelineError, RunId, StartPipelineError,
+    Deployment, Pipelines, ResumePipelineError, RunId, StartPipelineError,
     records::{Pipeline, ResumePlan, render},
 };
 use serde_json::{Value, json};
@@ -50,9 +50,13 @@ pub(super) fn steps(plan: &ResumePlan) -> Value {
 
 /// The corrected document of a run, read once; nothing when it is not valid, which has then been
 /// said.
-pub(super) fn corrected(file: &Path, reading: &ReadingArgs) -> anyhow::Result<Option<Pipeline>> {
+pub(super) fn corrected(
+    file: &Path,
+    reading: &ReadingArgs,
+    deployment: &Deployment,
+) -> anyhow::Result<Option<Pipeline>> {
     let leniency = reading.leniency().map_err(|error| failed(exit::USAGE, error))?;
-    let checked = Pipelines::check_with(file, &leniency)
+    let checked = Pipelines::check_deployed(file, &leniency, deployment)
         .map_err(|error| failed(exit::INVALID, format!("error[PL101]: {error}")))?;
     let denied = reading.deny_warnings && !checked.diagnostics.is_empty();
     let pipeline = checked.pipeline.filter(|_| !denied);

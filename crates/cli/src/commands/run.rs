@@ -4,8 +4,8 @@ use std::{
 };
 
 use perennial::{
-    Config, Leniency, PipelineRunHandle, Pipelines, ProviderMode, ResumePipeline, RunId, Runtime,
-    StartPipeline, StartPipelineError,
+    Config, Deployment, Leniency, PipelineRunHandle, Pipelines, ProviderMode, ResumePipeline,
+    RunId, Runtime, StartPipeline, StartPipelineError,
     records::{Input, Pipeline, render},
     tools::files::ChosenDirectories,
 };
@@ -105,11 +105,13 @@ async fn prepared(
         return Err(failed(exit::USAGE, text));
     }
     let leniency = args.reading.leniency().map_err(|error| failed(exit::USAGE, error))?;
-    let Some(checked) = checked(&targets.files, args, &leniency)? else {
+    let config = engine::config(args.engine.config.as_deref())?;
+    let deployment = args.deployment.over(config.deployment());
+    let deployment = deployment.map_err(|error| failed(exit::USAGE, error))?;
+    let Some(checked) = checked(&targets.files, args, &leniency, &deployment)? else {
         return Ok(Err(exit::INVALID));
     };
     let starts = described(args, &targets, checked)?;
-    let config = engine::config(args.engine.config.as_deref())?;
     if !shown.quiet && !shown.json {
         output::talk(&match args.provider_mode {
             ProviderMode::Mock => "provider mode: mock (answers are made up)".to_owned(),
@@ -151,10 +153,11 @@ fn checked(
     files: &[PathBuf],
     args: &RunArgs,
     leniency: &Leniency,
+    deployment: &Deployment,
 ) -> anyhow::Result<Option<Vec<Valid>>> {
     let (mut valid, mut invalid) = (Vec::new(), false);
     for file in files {
-        match Pipelines::check_with(file, leniency) {
+        match Pipelines::check_deployed(file, leniency, deployment) {
             Ok(checked) => {
                 let denied = args.reading.deny_warnings && !checked.diagnostics.is_empty();
                 match checked.pipeline.filter(|_| !denied) {
@@ -321,6 +324,9 @@ fn in_directories(mut start: StartPipeline, args: &DirectoryArgs) -> StartPipeli
     }
     if let Some(path) = &args.project_root {
         start = start.project_root(path);
+    }
+    if args.allow_unrestricted_files {
+        start = start.allow_unrestricted_files();
     }
     args.allowed.iter().fold(start, StartPipeline::allow_path)
 }

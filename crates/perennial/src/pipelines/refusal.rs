@@ -1,8 +1,10 @@
 //! Why a workflow was not started, continued or read.
 
+use std::path::PathBuf;
+
 use perennial_core::run::{RunId, RunState};
 use perennial_engine::RunError;
-use perennial_pipeline::{Diagnostic, InputErrors, ProviderKind, Severity};
+use perennial_pipeline::{Diagnostic, EnvironmentMode, InputErrors, ProviderKind, Severity};
 use perennial_store::StoreError;
 use perennial_tools::{SourceError, files::FileError};
 
@@ -31,6 +33,36 @@ pub enum Preflight {
         code: &'static str,
         /// What is wrong with it.
         why: String,
+    },
+    /// The environment lets nobody mock.
+    #[error(
+        "the environment `{environment}` allows no mocks; \
+         `environment.{environment}.allow_mock_providers: true` allows them"
+    )]
+    MocksRefused {
+        /// Its mode.
+        environment: EnvironmentMode,
+    },
+    /// The environment lets only mocks answer.
+    #[error(
+        "the environment `{environment}` lets only mocks answer \
+         (`force_mock_providers`); run with `--provider-mode mock`"
+    )]
+    MocksOnly {
+        /// Its mode.
+        environment: EnvironmentMode,
+    },
+    /// The document asks for all files, and who starts it has not agreed.
+    #[error(
+        "`safety.restrict_file_access: false` lets steps read and write all files; it needs \
+         `--allow-unrestricted-files`"
+    )]
+    Unrestricted,
+    /// The workspace has to be there, and is not.
+    #[error("[PL610] the workspace {} does not exist (`workspace_config.create_if_missing: false`)", path.display())]
+    NoWorkspace {
+        /// The workspace.
+        path: PathBuf,
     },
     /// Live calls need a model, and neither the step nor the configuration names one.
     #[error("step `{step}` names no model and [providers.anthropic] model is not configured")]

@@ -7,11 +7,11 @@ use std::{
 };
 
 use perennial_core::run::RunId;
-use perennial_pipeline::{Leniency, Pipeline, RunDirectories};
+use perennial_pipeline::{Deployment, Leniency, Pipeline, RunDirectories};
 use perennial_tools::files::{ChosenDirectories, FileError};
 use serde_json::{Map, Value, json};
 
-use super::{Pipelines, StartPipelineError};
+use super::{Pipelines, Preflight, StartPipelineError};
 use crate::runtime::ProviderMode;
 
 /// What to start.
@@ -25,6 +25,8 @@ pub struct StartPipeline {
     pub(super) run: Option<RunId>,
     pub(super) within: Option<Duration>,
     pub(super) leniency: Leniency,
+    pub(super) deployment: Deployment,
+    unrestricted: bool,
     chosen: ChosenDirectories,
     fallback: ChosenDirectories,
     allowed: Vec<PathBuf>,
@@ -70,6 +72,8 @@ impl StartPipeline {
             run: None,
             within: None,
             leniency: Leniency::as_written(),
+            deployment: Deployment::default(),
+            unrestricted: false,
             chosen: ChosenDirectories::default(),
             fallback: ChosenDirectories::default(),
             allowed: Vec::new(),
@@ -127,6 +131,19 @@ impl StartPipeline {
         self
     }
 
+    /// Sets mode and limits over what the document says. What was [checked](Self::checked) before has them
+    /// from its check.
+    pub fn deployment(mut self, deployment: Deployment) -> Self {
+        self.deployment = deployment;
+        self
+    }
+
+    /// Agrees that a document with `safety.restrict_file_access: false` reads and writes all files.
+    pub fn allow_unrestricted_files(mut self) -> Self {
+        self.unrestricted = true;
+        self
+    }
+
     /// Sets where relative paths of the run start. The default is the working directory of the process.
     pub fn project_root(mut self, path: impl Into<PathBuf>) -> Self {
         self.chosen.project_root = Some(path.into());
@@ -164,10 +181,13 @@ impl StartPipeline {
     }
 
     /// What is to run, read and checked where that is not done yet.
-    pub(super) fn pipeline(&self) -> Result<Pipeline, StartPipelineError> {
+    pub(super) fn pipeline(&self, configured: &Deployment) -> Result<Pipeline, StartPipelineError> {
+        let deployment = self.deployment.clone().over(configured);
         let checked = match &self.source {
-            Source::File(path) => Pipelines::check_with(path, &self.leniency)?,
-            Source::Document { name, bytes } => Pipeline::check_with(name, bytes, &self.leniency),
+            Source::File(path) => Pipelines::check_deployed(path, &self.leniency, &deployment)?,
+            Source::Document { name, bytes } => {
+                Pipeline::check_deployed(name, bytes, &self.leniency, &deployment)
+            }
             Source::Checked(pipeline) => return Ok(Pipeline::clone(pipeline)),
         };
         checked.pipeline.ok_or(StartPipelineError::Invalid(checked.diagnostics))
@@ -223,8 +243,35 @@ impl StartPipeline {
             }
             Source::Document { .. } => Vec::new(),
         };
-        let allowed = self.allowed.iter().map(|path| cwd.join(path)).collect();
-        Ok(Some(RunDirectories { directories, documents, allowed }))
+        let confinement = pipeline.confinement();
+        let root = &directories.project_root;
+        let mut allowed: Vec<PathBuf> = self.allowed.iter().map(|path| cwd.join(path)).collect();
+        allowed.extend(confinement.allowed.iter().map(|path| root.join(path)));
+        if confinement.unrestricted && self.unrestricted {
+            allowed.push(root.ancestors().last().unwrap_or(root).to_owned());
+        }
+        let read_only = confinement.read_only.iter().map(|path| root.join(path)).collect();
+        Ok(Some(RunDirectories { directories, documents, allowed, read_only }))
+    }
+
+    /// What the document asks of places, and cannot have.
+    pub(super) fn confinement(
+        &self,
+        pipeline: &Pipeline,
+        directories: Option<&RunDirectories>,
+    ) -> Vec<Preflight> {
+        let confinement = pipeline.confinement();
+        let mut refusals = Vec::new();
+        if confinement.unrestricted && !self.unrestricted {
+            refusals.push(Preflight::Unrestricted);
+        }
+        if let Some(RunDirectories { directories, .. }) = directories
+            && confinement.workspace_exists
+            && !directories.workspace.is_dir()
+        {
+            refusals.push(Preflight::NoWorkspace { path: directories.workspace.clone() });
+        }
+        refusals
     }
 
     /// Sets how long the run may take; the default is what the document says, else 24 hours.

@@ -9,8 +9,8 @@ use perennial_core::{
 };
 use perennial_engine::{Definitions, RecordedCalls, ReopenRun, RunError};
 use perennial_pipeline::{
-    InvalidSettings, Leniency, Pipeline, RecordedJob, ResumePlan, RunDirectories, RunSettings,
-    Version,
+    Deployment, InvalidSettings, Leniency, Pipeline, RecordedJob, ResumePlan, RunDirectories,
+    RunSettings, Version,
 };
 use perennial_store::{RunView, StoreError};
 use perennial_tools::files::FileError;
@@ -36,6 +36,7 @@ pub struct ResumePipeline {
     run: RunId,
     corrected: Option<Source>,
     leniency: Leniency,
+    deployment: Deployment,
     from: Option<String>,
     rerun_writes: bool,
 }
@@ -44,7 +45,8 @@ impl ResumePipeline {
     /// The run `run`, by the definition it has.
     pub fn run(run: RunId) -> Self {
         let leniency = Leniency::as_written();
-        Self { run, corrected: None, leniency, from: None, rerun_writes: false }
+        let deployment = Deployment::default();
+        Self { run, corrected: None, leniency, deployment, from: None, rerun_writes: false }
     }
 
     /// Goes on by the document in the file at `path`: steps that it leaves as they were keep their
@@ -70,6 +72,7 @@ impl ResumePipeline {
     pub fn as_start(mut self, start: &StartPipeline) -> Self {
         self.corrected = Some(start.source.clone());
         self.leniency = start.leniency.clone();
+        self.deployment = start.deployment.clone();
         self
     }
 
@@ -183,7 +186,7 @@ impl Pipelines {
         &self,
         start: &StartPipeline,
     ) -> Result<Option<RunId>, StartPipelineError> {
-        let pipeline = start.pipeline()?;
+        let pipeline = start.pipeline(&self.parts.deployment)?;
         let within = pipeline.exports().and_then(|exports| exports.resumes_within());
         let (Some(within), Some(document)) = (within, start.document_path(&pipeline)) else {
             return Ok(None);
@@ -260,8 +263,11 @@ impl Pipelines {
         let before = self.definition(&run).await?;
         let after = match &resume.corrected {
             Some(source) => {
-                let start = StartPipeline::of(source.clone()).lenient(resume.leniency.clone());
-                let after = start.pipeline().map_err(ResumePipelineError::Document)?;
+                let start = StartPipeline::of(source.clone())
+                    .lenient(resume.leniency.clone())
+                    .deployment(resume.deployment.clone());
+                let after = start.pipeline(&self.parts.deployment);
+                let after = after.map_err(ResumePipelineError::Document)?;
                 if after.name() != before.name() {
                     let (found, expected) = (after.name().to_owned(), before.name().to_owned());
                     return Err(ResumePipelineError::OtherWorkflow { found, expected });

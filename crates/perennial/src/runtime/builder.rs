@@ -200,7 +200,8 @@ impl Builder {
     ///
     /// See [`RuntimeError`].
     pub async fn start(self) -> Result<Runtime, RuntimeError> {
-        let limits = self.limits.unwrap_or(self.config.limits).checked()?;
+        let limits = self.limits.unwrap_or_else(|| self.config.limits.of_runtime()).checked()?;
+        let deployment = self.config.deployment().clone();
         let store_url = self.store.as_ref().and_then(Store::url);
         let opened = self.store.as_ref().ok_or(RuntimeError::NoStore)?.open()?;
         let store = opened.handle();
@@ -233,7 +234,7 @@ impl Builder {
         let root = Root::start(tree, clock, self.options).await?;
         // Set once: this is the only start of this tree.
         drop(published.set(root.tree().lifecycle_source()));
-        let parts = Parts { store, runs: runs.clone(), providers };
+        let parts = Parts { store, runs: runs.clone(), providers, deployment };
         Ok(Runtime {
             root,
             info: RuntimeInfo {

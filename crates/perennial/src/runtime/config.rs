@@ -1,6 +1,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use perennial_engine::{monitor::Monitoring, performance::Thresholds};
+use perennial_pipeline::{Deployment, EnvironmentMode, InvalidDeployment};
 use serde::Deserialize;
 
 use super::Limits;
@@ -11,8 +12,62 @@ use super::Limits;
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     pub(crate) providers: ProvidersConfig,
-    pub(crate) limits: Limits,
+    pub(crate) limits: LimitsSection,
+    pub(crate) pipeline: PipelineSection,
     pub(crate) monitor: MonitorSection,
+    /// What `pipeline` and `limits` say of runs.
+    #[serde(skip)]
+    deployment: Deployment,
+}
+
+/// `[pipeline]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct PipelineSection {
+    /// The mode where neither a start, nor a document, nor the environment names one.
+    environment: Option<EnvironmentMode>,
+}
+
+/// `[limits]`: those of the runtime, and those of each run.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimitsSection {
+    runs: usize,
+    tasks: usize,
+    monitors: usize,
+    max_nesting_depth: Option<u64>,
+    max_total_steps: Option<u64>,
+    max_step_executions: Option<u64>,
+    memory_limit_mb: Option<u64>,
+    max_execution_time_s: Option<u64>,
+    max_file_operations: Option<u64>,
+    /// Names of limits of runs that nobody can pass.
+    enforced: Vec<String>,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        let Limits { runs, tasks, monitors } = Limits::default();
+        Self {
+            runs,
+            tasks,
+            monitors,
+            max_nesting_depth: None,
+            max_total_steps: None,
+            max_step_executions: None,
+            memory_limit_mb: None,
+            max_execution_time_s: None,
+            max_file_operations: None,
+            enforced: Vec::new(),
+        }
+    }
+}
+
+impl LimitsSection {
+    pub(super) fn of_runtime(&self) -> Limits {
+        let Self { runs, tasks, monitors, .. } = *self;
+        Limits { runs, tasks, monitors }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -100,6 +155,14 @@ pub enum ConfigError {
         /// What is wrong, with line and column.
         source: Box<toml::de::Error>,
     },
+    /// A limit of runs cannot be meant.
+    #[error("configuration {}: [limits] {source}", path.display())]
+    Limits {
+        /// The file.
+        path: PathBuf,
+        /// Which, and why.
+        source: InvalidDeployment,
+    },
     /// The file is not text.
     #[error("configuration {}: not UTF-8", path.display())]
     NotText {
@@ -117,10 +180,22 @@ impl Config {
     pub fn parse(path: impl Into<PathBuf>, bytes: &[u8]) -> Result<Self, ConfigError> {
         let path = path.into();
         match std::str::from_utf8(bytes) {
-            Ok(text) => toml::from_str(text)
-                .map_err(|source| ConfigError::Malformed { path, source: Box::new(source) }),
+            Ok(text) => {
+                let mut config: Self = toml::from_str(text).map_err(|source| {
+                    ConfigError::Malformed { path: path.clone(), source: Box::new(source) }
+                })?;
+                let read = deployment(&config.pipeline, &config.limits);
+                config.deployment = read.map_err(|source| ConfigError::Limits { path, source })?;
+                Ok(config)
+            }
             Err(_) => Err(ConfigError::NotText { path }),
         }
+    }
+
+    /// Mode and limits that hold where nobody else names them, and those that nobody can pass: for
+    /// [`Pipelines::check_deployed`](crate::Pipelines::check_deployed).
+    pub fn deployment(&self) -> &Deployment {
+        &self.deployment
     }
 
     /// Sets where the Anthropic API is.
@@ -145,6 +220,31 @@ impl Config {
     }
 }
 
+/// What a configuration says of runs.
+fn deployment(
+    pipeline: &PipelineSection,
+    limits: &LimitsSection,
+) -> Result<Deployment, InvalidDeployment> {
+    let named = [
+        ("max_nesting_depth", limits.max_nesting_depth),
+        ("max_total_steps", limits.max_total_steps),
+        ("max_step_executions", limits.max_step_executions),
+        ("memory_limit_mb", limits.memory_limit_mb),
+        ("max_execution_time_s", limits.max_execution_time_s),
+        ("max_file_operations", limits.max_file_operations),
+    ];
+    let mut deployment = Deployment::default();
+    if let Some(mode) = pipeline.environment {
+        deployment = deployment.configured_environment(mode);
+    }
+    for (name, value) in named {
+        if let Some(value) = value {
+            deployment = deployment.configured_limit(name, value)?;
+        }
+    }
+    limits.enforced.iter().try_fold(deployment, |deployment, name| deployment.enforced(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,7 +261,8 @@ mod tests {
         let monitoring = config.monitor.monitoring();
         assert_eq!((monitoring.enabled, monitoring.thresholds.memory_bytes), (false, 9));
         assert_eq!(monitoring.thresholds.step, Duration::from_secs(60));
-        assert_eq!((config.limits.runs, config.limits.tasks), (3, 1_000));
+        let limits = config.limits.of_runtime();
+        assert_eq!((limits.runs, limits.tasks), (3, 1_000));
         let error = Config::parse("p.toml", b"[providers.openai]\nkey = 1\n").unwrap_err();
         let text = error.to_string();
         assert!(text.contains("p.toml") && text.contains("line 1"), "{text}");

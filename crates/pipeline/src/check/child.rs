@@ -3,14 +3,17 @@
 use std::{mem, sync::Arc};
 
 use super::{
-    Check, Known, Section, keys,
+    Check, Known, Section,
+    deployment::OF_THE_RUN,
+    keys,
     nested::{Depth, Given},
     references::{Around, Standpoint},
     section::LATER,
 };
 use crate::{
     compose::Reference,
-    definition::{MAX_DEPTH, Model},
+    definition::Model,
+    deployment::Limit,
     diagnostic::{Code, Finding},
     source::{Extent, FileId, Node},
     spelling,
@@ -80,7 +83,11 @@ impl Check<'_> {
     /// those inside it.
     fn depth_fits(&mut self, section: &Section<'_>, depth: Depth) -> Option<Option<u64>> {
         let stands = u64::try_from(self.around.len()).unwrap_or(u64::MAX).saturating_add(1);
-        let outer = self.around.last().and_then(|around| around.max_depth);
+        let outer = self
+            .around
+            .last()
+            .map_or_else(|| self.deployed.named(Limit::MaxNestingDepth), |around| around.max_depth);
+        let usual = self.deployed.limit(Limit::MaxNestingDepth).unwrap_or(u64::MAX);
         let told = match (depth, outer) {
             (Depth::Fixed(Some(own)), Some(outer)) => Some(own.min(outer)),
             (Depth::Fixed(own), outer) => own.or(outer),
@@ -88,7 +95,7 @@ impl Check<'_> {
         };
         let most = match (depth, told) {
             (Depth::Later, None) => u64::MAX,
-            (_, told) => told.unwrap_or(MAX_DEPTH.into()),
+            (_, told) => told.unwrap_or(usual),
         };
         if stands <= most {
             return Some(told);
@@ -233,10 +240,11 @@ impl Check<'_> {
     /// A child works in the directories of its run (YR-75): what it names itself is told to have no
     /// effect.
     fn no_own_files(&mut self, workflow: &Section<'_>, model: &Model) {
-        if model.files.is_default() {
-            return;
+        let mut keys: Vec<&str> = OF_THE_RUN.to_vec();
+        if !model.files.is_default() {
+            keys.extend(FILE_KEYS);
         }
-        for key in FILE_KEYS {
+        for key in keys {
             let Some(entry) = workflow.get(key) else { continue };
             let text = format!("`{key}` has no effect in a child: it works where its run does");
             let note = Finding::note(Code(220), text).at(entry.key_extent);

@@ -9,6 +9,7 @@ use std::mem;
 use super::{Check, Section, keys, workflow_lenience};
 use crate::{
     definition::{BOUND_FACTS, Input, LANGUAGE, Lenience, Model, Ordered, UNDECIDED},
+    deployment::Deployed,
     diagnostic::{Code, Finding},
     expression::Undecided,
     source::{Entry, Extent, Node},
@@ -86,7 +87,6 @@ impl Check<'_> {
         let name = self.workflow_name(workflow);
         self.known.pipelines = registered(workflow);
         let facts = self.facts(workflow);
-        let within_ms = workflow.millis("max_execution_time");
         let input_schema = self.input_schema(workflow);
         self.named_schemas(workflow);
         let mut inputs = self.declared_inputs(workflow);
@@ -105,6 +105,8 @@ impl Check<'_> {
         let facts = Ordered(facts);
         // Those of children are read for the whole run.
         let is_root = self.around.is_empty();
+        let deployed = if is_root { self.deployed.clone() } else { Deployed::default() };
+        let within_ms = self.within_ms.filter(|_| is_root);
         let names = || self.bindings.environment.iter().cloned().collect();
         let environment = if is_root { names() } else { Vec::new() };
         let empty_when_missing = is_root && self.bindings.empty_when_missing;
@@ -118,6 +120,7 @@ impl Check<'_> {
             environment,
             empty_when_missing,
             files,
+            deployed,
             within_ms,
             input_schema,
             inputs,
@@ -127,8 +130,10 @@ impl Check<'_> {
 
     /// Keys of a workflow that speak of the run, when it is a child's.
     fn only_of_a_run(&mut self, workflow: &Section<'_>) {
-        if workflow.get("max_execution_time").is_some() {
-            self.later(workflow, "max_execution_time", "`max_execution_time` of a child");
+        for key in ["max_execution_time", "resource_limits", "safety_config", "safety"] {
+            if workflow.get(key).is_some() {
+                self.later(workflow, key, &format!("`{key}` of a child"));
+            }
         }
     }
 

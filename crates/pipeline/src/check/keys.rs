@@ -184,6 +184,10 @@ const ALL: &[&Keys] = &[
     &pipeline::PIPELINE,
     &pipeline::CONFIG,
     &OUTPUT,
+    &deployment::ENVIRONMENT,
+    &deployment::OF_MODE,
+    &deployment::RESOURCE_LIMITS,
+    &deployment::SAFETY,
 ];
 
 /// A key that is honoured.

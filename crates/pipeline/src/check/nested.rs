@@ -4,7 +4,8 @@ use perennial_core::retry::RetryPolicy;
 
 use super::{Check, Known, Section, keys, policy, references::Standpoint};
 use crate::{
-    definition::{Input, MEMORY_LIMIT_MB, Model, Nested, OnTimeout, Ordered, Output, WITHIN_MS},
+    definition::{Input, Model, Nested, OnTimeout, Ordered, Output},
+    deployment::Limit,
     diagnostic::{Code, Finding, Severity},
     expression::{TemplateTree, TextPath},
     source::{Content, Extent, Node},
@@ -48,7 +49,7 @@ impl Check<'_> {
         let own = config.as_ref().and_then(|config| config.millis("timeout_seconds"));
         let within_ms = match (own, within_ms) {
             (Some(own), Some(step)) => own.min(step),
-            (own, step) => own.or(step).unwrap_or(WITHIN_MS),
+            (own, step) => own.or(step).unwrap_or_else(|| self.nested_within_ms()),
         };
         let workspace = match &config {
             Some(config) => self.child_workspace(config, from),
@@ -73,7 +74,7 @@ impl Check<'_> {
             max_depth: max_depth?,
             workspace: workspace?,
             max_total_steps: count("max_total_steps"),
-            memory_limit_mb: count("memory_limit_mb").unwrap_or(MEMORY_LIMIT_MB),
+            memory_limit_mb: count("memory_limit_mb").unwrap_or_else(|| self.nested_memory_mb()),
             warn_at_depth: count("warn_at_depth"),
             memory_warning_mb: count("memory_warning_mb"),
             timeout_warning_ms: config
@@ -87,6 +88,18 @@ impl Check<'_> {
                 Some(_) | None => OnTimeout::Graceful,
             },
         })
+    }
+
+    /// Deadline of a child that names none (1.11).
+    fn nested_within_ms(&self) -> u64 {
+        let usual = self.deployed.usual(Limit::NestedTimeoutSeconds);
+        usual.unwrap_or(u64::MAX).saturating_mul(1_000)
+    }
+
+    /// Memory of a child that names none (1.11); that of the run binds it as well.
+    fn nested_memory_mb(&self) -> u32 {
+        let usual = self.deployed.usual(Limit::MemoryLimitMb);
+        usual.and_then(|usual| u32::try_from(usual).ok()).unwrap_or(u32::MAX)
     }
 
     /// Keys of `config` that speak of the step as a whole.

@@ -144,8 +144,7 @@ impl Check<'_> {
             return found;
         }
         if LATER_ROOTS.contains(&root) {
-            let code =
-                if matches!(root, "environment" | "config" | "env" | "meta") { 314 } else { 307 };
+            let code = if matches!(root, "config" | "meta") { 314 } else { 307 };
             let text = format!("`{root}` is not available in {}", from.whole);
             return vec![(path.extent, Finding::error(Code(code), text).hint(LATER))];
         }
@@ -237,6 +236,9 @@ impl Check<'_> {
             ("env", None) => {
                 let text = "`env` needs the name of a variable";
                 vec![(path.extent, Finding::error(Code(314), text))]
+            }
+            ("environment", _) if !guarded => {
+                self.unknown_in_environment(path).into_iter().collect()
             }
             ("workflow", Some((name, extent))) => {
                 if self.known.facts.contains(&name) {

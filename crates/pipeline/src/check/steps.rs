@@ -98,7 +98,11 @@ impl Check<'_> {
         self.depends_on(&section, from);
         let mut on_error = self.on_error(&section, defaults);
         let error_output = self.error_output(&section);
-        let within_ms = self.deadline(&section).or(defaults.within_ms);
+        let usual_within_ms = match type_name {
+            Some("file_ops") => defaults.file_ops_within_ms,
+            Some(_) | None => defaults.within_ms,
+        };
+        let within_ms = self.deadline(&section).or(usual_within_ms);
         let output_to_file = self.output_file(&section, from);
         let effects = Self::effects(&section);
         let calls = matches!(type_name, Some("claude" | "gemini"));
@@ -245,7 +249,11 @@ impl Check<'_> {
             "claude" => {
                 let prompt = self.prompt(section, shown, from);
                 let options = self.step_claude_options(section, from);
-                let options = options.over(defaults.claude.clone());
+                let by_task = ChatOptions {
+                    model: defaults.claude_models.get(shown).cloned(),
+                    ..ChatOptions::default()
+                };
+                let options = options.over(by_task).over(defaults.claude.clone());
                 chat(ProviderKind::Claude, prompt, options)
             }
             "gemini" => {
@@ -255,7 +263,11 @@ impl Check<'_> {
                     system: self.template_of(section, "system_instruction", from),
                     ..Self::token_budget(section, "token_budget")
                 };
-                let options = options.over(defaults.gemini.clone());
+                let by_task = ChatOptions {
+                    model: defaults.gemini_models.get(shown).cloned(),
+                    ..ChatOptions::default()
+                };
+                let options = options.over(by_task).over(defaults.gemini.clone());
                 chat(ProviderKind::Gemini, prompt, options)
             }
             "file_ops" => self.file_ops(section, from).map(StepKind::FileOps),

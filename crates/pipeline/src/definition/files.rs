@@ -25,6 +25,21 @@ pub(crate) struct DocumentFiles {
     /// `lenient.read_outside_roots`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) read_outside_roots: bool,
+    /// `safety.allowed_paths`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) allowed_paths: Vec<String>,
+    /// `safety.read_only_paths`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) read_only_paths: Vec<String>,
+    /// `safety.restrict_file_access: false`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) unrestricted: bool,
+    /// `workspace_config.create_if_missing: false`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) workspace_exists: bool,
+    /// `output_config.organize_by_step`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) by_step: bool,
 }
 
 /// When checkpoints are exported, and which are kept (1.4).

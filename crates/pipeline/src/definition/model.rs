@@ -13,7 +13,10 @@ use super::{
     DocumentFiles, Effects, FileOps, Input, Lenience, Nested, Ordered, OutputFile, Part,
     PromptPart, ValueSchema,
 };
-use crate::expression::{Condition, Template, TemplateTree, Undecided};
+use crate::{
+    deployment::Deployed,
+    expression::{Condition, Template, TemplateTree, Undecided},
+};
 
 /// A workflow with all defaults applied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +47,9 @@ pub(crate) struct Model {
     pub(crate) empty_when_missing: bool,
     #[serde(default, skip_serializing_if = "DocumentFiles::is_default")]
     pub(crate) files: DocumentFiles,
+    /// Mode and limits; those of the run, so a child has none.
+    #[serde(default, skip_serializing_if = "Deployed::is_default")]
+    pub(crate) deployed: Deployed,
     pub(crate) inputs: Vec<Input>,
     pub(crate) steps: Vec<Step>,
 }

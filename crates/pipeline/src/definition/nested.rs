@@ -102,9 +102,3 @@ impl Output {
         }
     }
 }
-
-/// Limits that hold when nobody names others (1.11).
-pub(crate) const MAX_DEPTH: u32 = 10;
-pub(crate) const MAX_TOTAL_STEPS: u32 = 1_000;
-pub(crate) const MEMORY_LIMIT_MB: u32 = 1_024;
-pub(crate) const WITHIN_MS: u64 = 300_000;

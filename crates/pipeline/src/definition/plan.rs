@@ -55,6 +55,7 @@ impl Pipeline {
         json!({
             "digest": self.definition().digest,
             "places": self.places(),
+            "limits": self.model.deployed.shown_limits(self.model.within_ms),
             "definition": shown(value, ""),
         })
     }
@@ -84,8 +85,8 @@ fn planned(model: &Model, path: &StepPath, jobs: &mut Vec<PlannedJob>) {
 }
 
 /// Keys whose texts hold a value.
-const KEPT_AS_TEXT: [&str; 7] =
-    ["facts", "default", "allowed", "value", "variables", "input_schema", "schema"];
+const KEPT_AS_TEXT: [&str; 8] =
+    ["facts", "default", "allowed", "value", "variables", "section", "input_schema", "schema"];
 
 fn shown(value: Value, key: &str) -> Value {
     match value {

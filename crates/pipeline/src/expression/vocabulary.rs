@@ -14,11 +14,12 @@ pub(crate) const ROOTS: &[&str] = &[
     "timestamp",
     "date",
     "env",
+    "environment",
 ];
 
 /// Roots of the language that a later version offers.
 pub(crate) const LATER_ROOTS: &[&str] =
-    &["loop", "environment", "config", "meta", "error", "task", "codebase", "system"];
+    &["loop", "config", "meta", "error", "task", "codebase", "system"];
 
 /// Operators that are words.
 pub(super) const OPERATORS: &[&str] = &[

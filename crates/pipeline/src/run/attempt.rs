@@ -51,8 +51,9 @@ impl PipelineRun {
             }
             Role::Close(ended) => self.close(cx, &due, &done, ended).await,
             Role::Whole => {
-                let work = self.work(cx, &due, &done);
-                Limits::new(&due.frames, &done, cx).within(work).await
+                let limits = Limits::new(&due.frames, &done, cx);
+                limits.admit_step(due.step)?;
+                limits.within(self.work(cx, &due, &done)).await
             }
         }
     }

@@ -21,7 +21,8 @@ use super::{
     tree::{Done, Due, Ended, Frame, is_stopped},
 };
 use crate::{
-    definition::{MAX_DEPTH, MAX_TOTAL_STEPS, Nested, OnTimeout, Output, Step},
+    definition::{Nested, OnTimeout, Output, Step},
+    deployment::Limit,
     expression::{TextPath, query},
 };
 
@@ -104,8 +105,13 @@ impl PipelineRun {
             (Some(own), Some(outer)) => Some(own.min(outer)),
             (own, outer) => own.or(outer),
         };
+        let deployed = &self.pipeline.model.deployed;
+        let of_run = |limit| deployed.named(limit);
         let max_depth = narrow(own_depth, around("max_depth"));
+        let max_depth = narrow(max_depth, of_run(Limit::MaxNestingDepth));
         let max_steps = narrow(nested.max_total_steps.map(u64::from), around("max_total_steps"));
+        let max_steps = narrow(max_steps, of_run(Limit::MaxTotalSteps));
+        let usual = |limit| deployed.limit(limit).unwrap_or(u64::MAX);
         let depth = due.frames.len() as u64;
         let total =
             Limits::new(&due.frames, done, cx).total_steps() + nested.child.steps.len() as u64;
@@ -113,7 +119,7 @@ impl PipelineRun {
         let names: Vec<&str> = names.chain([nested.child.name.as_str()]).collect();
         let refuse =
             |code: &str, error: &str| Err(violation(code, error, &names, total, Duration::ZERO));
-        let most = max_depth.unwrap_or(MAX_DEPTH.into());
+        let most = max_depth.unwrap_or_else(|| usual(Limit::MaxNestingDepth));
         if depth > most {
             let error =
                 format!("Maximum nesting depth ({most}) exceeded: current depth is {depth}");
@@ -125,7 +131,7 @@ impl PipelineRun {
             cx.warnings
                 .push(&format!("nested pipeline '{name}': it stands at depth {depth} of {most}"));
         }
-        let most = max_steps.unwrap_or(MAX_TOTAL_STEPS.into());
+        let most = max_steps.unwrap_or_else(|| usual(Limit::MaxTotalSteps));
         if total > most {
             let error = format!("Maximum total steps ({most}) exceeded: current total is {total}");
             return refuse("PL802", &error);

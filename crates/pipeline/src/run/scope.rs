@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     definition::{Assign, Cleared, MissingHole, Step, StepKind, VariableScope, Write},
+    deployment::Deployed,
     environment::{RunEnvironment, typed},
     expression::{Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk},
 };
@@ -36,6 +37,7 @@ pub(super) struct Scope<'a> {
     inputs: &'a Value,
     /// What `workflow.…` reads.
     facts: Cow<'a, Value>,
+    deployed: &'a Deployed,
     environment: &'a RunEnvironment,
     redactor: Option<&'a Redactor>,
     /// Variables and constants that the document gives, and those of a parent below them.
@@ -124,6 +126,7 @@ impl<'a> Scope<'a> {
             initial: over("variables"),
             given: over("global_vars"),
             facts: run.bound(&frame.model.facts.0),
+            deployed: &run.pipeline.model.deployed,
             environment: &run.settings.environment,
             redactor: run.redactor.as_ref(),
             run: &cx.run,
@@ -330,7 +333,8 @@ impl<'a> Scope<'a> {
         let outermost = self.frame.opened.is_none();
         let root = path.root.as_str();
         match root {
-            "workflow" | "run_id" | "execution_id" | "timestamp" | "date" | "env" => true,
+            "workflow" | "run_id" | "execution_id" | "timestamp" | "date" | "env"
+            | "environment" => true,
             "inputs" => outermost,
             // A step may have written any of them.
             "global_vars" => outermost && self.constants.is_empty(),
@@ -405,6 +409,7 @@ impl<'a> Scope<'a> {
                 None => inside(self.constants()),
             },
             "workflow" => walk(Cow::Borrowed(facts), &path.segments),
+            "environment" => inside(self.deployed.facts()),
             "step" => match path.segments.first().and_then(Segment::field) {
                 Some(("name", _)) => walk(Cow::Owned(Value::from(self.step)), &path.segments[1..]),
                 Some(("attempt", _)) => {

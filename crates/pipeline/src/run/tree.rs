@@ -206,11 +206,9 @@ fn is_fatal(frames: &[Frame<'_>], step: &Step, job: &DoneJob) -> bool {
     !completed(job) && (!step.forgives() || is_stopped(frames, &job.result))
 }
 
-/// Whether `record` tells of a limit of one of these scopes.
+/// Whether `record` tells of a limit of one of these scopes, or of the run, which is the first of them.
 pub(super) fn is_stopped(frames: &[Frame<'_>], record: &Value) -> bool {
-    limit_of(record).is_some_and(|owner| {
-        frames.iter().any(|frame| frame.opened.is_some() && frame.place().as_str() == owner)
-    })
+    limit_of(record).is_some_and(|owner| frames.iter().any(|frame| frame.place().as_str() == owner))
 }
 
 /// Whether the child is gone through once more after `job` of it failed.

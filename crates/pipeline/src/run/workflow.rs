@@ -179,8 +179,13 @@ impl Due<'_> {
     fn meaning(&self, job: &JobKey, failure: &Failure) -> FailureMeans {
         let record = record::failed(Some(self.step), job, failure);
         let inside = self.frames.len() > 1;
-        if matches!(self.role, Role::Open(_)) || tree::is_stopped(&self.frames, &record) {
+        let stopped = tree::is_stopped(&self.frames, &record);
+        if matches!(self.role, Role::Open(_)) || (stopped && inside) {
             return FailureMeans::Tolerate { record };
+        }
+        if stopped {
+            // A limit of the run, which no policy of a step forgives.
+            return FailureMeans::FailRun { record };
         }
         let nested = self.step.nested();
         if let Some(fallback) = nested.and_then(|nested| nested.fallback.as_ref()) {

@@ -7,6 +7,7 @@ mod files;
 mod limits;
 mod policies;
 mod replay;
+mod run_limits;
 mod values;
 mod workspaces;
 mod world;

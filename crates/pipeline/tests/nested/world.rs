@@ -110,7 +110,12 @@ pub(crate) fn world(document: &str, inputs: Value) -> World {
 pub(crate) fn placed(document: &str, root: &Path) -> World {
     let mut world = world(document, json!({}));
     let directories = ChosenDirectories::default().resolve(root);
-    let places = RunDirectories { directories, documents: Vec::new(), allowed: Vec::new() };
+    let places = RunDirectories {
+        directories,
+        documents: Vec::new(),
+        allowed: Vec::new(),
+        read_only: Vec::new(),
+    };
     world.settings["directories"] = json!(places);
     world
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use perennial::{
-    Leniency, Pipelines, ResumePipeline, Store,
+    Deployment, Leniency, Pipelines, ResumePipeline, Store,
     records::{Pipeline, ResumePlan, RunSummary, StepFate},
 };
 use serde_json::{Value, json};
@@ -34,8 +34,12 @@ struct Taking {
 }
 
 /// The text in `old`, read as the new one is.
-pub(super) fn older(old: &Path, leniency: &Leniency) -> anyhow::Result<Pipeline> {
-    let checked = Pipelines::check_with(old, leniency)
+pub(super) fn older(
+    old: &Path,
+    leniency: &Leniency,
+    deployment: &Deployment,
+) -> anyhow::Result<Pipeline> {
+    let checked = Pipelines::check_deployed(old, leniency, deployment)
         .map_err(|error| failed(exit::INVALID, format!("error[PL101]: {error}")))?;
     let invalid = || failed(exit::INVALID, format!("{} is not valid", old.display()));
     checked.pipeline.ok_or_else(invalid)

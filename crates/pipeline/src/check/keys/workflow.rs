@@ -1,7 +1,7 @@
 //! Keys of the document and of `workflow` (1.1, 1.4, 1.5, 1.9).
 
 use super::{
-    DAY_MS, FREE_MAP, Keys, Kind, POSITIVE, SECONDS, Unit, chat, deployment, key, later,
+    DAY_MS, FREE_MAP, Keys, Kind, POSITIVE, SECONDS, Unit, chat, deployment, key, later, spelling,
     step::STEP_LIST,
 };
 use crate::definition::LEEWAYS;
@@ -53,7 +53,7 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key(
             "checkpoint_enabled",
             Kind::Bool,
-            "exports checkpoints, and has `run` go on with unfinished runs",
+            "exports checkpoints, and has `run` go on with unfinished runs; on in production",
         )
         .default("false"),
         key("checkpoint_interval", POSITIVE, "steps between two exports").default("1"),
@@ -63,9 +63,9 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         later("setting_sources", "default of `claude_options`"),
         later("memory_config", "default of `claude_options`"),
         later("enable_context_management", "default of `claude_options`"),
-        later("resource_limits", "budgets and limits"),
-        later("safety_config", "budgets and limits"),
-        later("safety", "sandbox, commands, network, paths"),
+        key("resource_limits", LIMITS, "limits of the run and its children"),
+        spelling("safety_config", "resource_limits", LIMITS),
+        key("safety", Kind::Map(&[&deployment::SAFETY]), "sandbox, commands, network, paths"),
         key("extends", Kind::Text, "the document below this one"),
         key("include", Kind::Texts, "documents between that one and this one"),
         key("$if", Kind::Condition, "a choice at load, in any map but steps"),
@@ -79,15 +79,16 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key("performance", Kind::Map(&[&deployment::PERFORMANCE]), "deadlines, caches, workers"),
         later("telemetry", "exporters"),
         later("monitoring", "alerts"),
-        later("directories", "layout of directories"),
+        key("directories", Kind::Map(&[&deployment::DIRECTORIES]), "layout of directories"),
         later("cache_config", "caching of results"),
-        later("workspace_config", "handling of the workspace"),
-        later("output_config", "handling of outputs"),
-        later("environment", "mode, limits and logging"),
+        key("workspace_config", Kind::Map(&[&deployment::WORKSPACE]), "handling of the workspace"),
+        key("output_config", Kind::Map(&[&deployment::OUTPUT]), "handling of outputs"),
+        key("environment", Kind::Map(&[&deployment::ENVIRONMENT]), "mode, limits and logging"),
     ],
     others: None,
 };
 
+const LIMITS: Kind = Kind::Map(&[&deployment::RESOURCE_LIMITS]);
 const NUMBER: Kind = Kind::Number { least: f64::MIN, most: f64::MAX, texts: false };
 
 /// A run takes thirty days at most.
