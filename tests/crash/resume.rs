@@ -325,3 +325,30 @@ fn a_run_killed_between_repairs_pays_for_none_of_them_twice() {
         assert!((3..=3 + uncertain).contains(&asked), "{at}: {asked} calls");
     }
 }
+
+/// What a killed run has kept is taken by the next one, and what it had paid for is not lost to it.
+#[test]
+fn results_that_a_killed_run_has_kept_are_taken_by_the_next_one() {
+    let world = World::new("first", REPLY_AFTER);
+    let text = std::fs::read_to_string(world.path("chain.yaml")).unwrap();
+    let text = text.replace("  steps:\n", "  defaults: {cache_results: true}\n  steps:\n");
+    world.write("chain.yaml", &text);
+    let mut process = world.start();
+    let half = |process: &RunningBinary| Moment::Told(STEPS / 2).is_there(&world, process);
+    process.kill_when("killed half way", SOON, half).unwrap();
+    world.fake.wait_for_quiet(SOON).unwrap();
+    let before = world.fake.calls().len();
+    let args = ["run", "chain.yaml", "--config", "perennial.toml", "--run-id", "second", "--json"];
+    let second = world.output(&args);
+    assert!(second.status.success(), "{second:?}");
+    let asked = world.fake.calls().len() - before;
+    assert!(asked <= STEPS / 2, "{asked} calls, although half of the results were kept");
+    // Nothing that either of them asked is asked again.
+    let resumed = world.resume();
+    assert!(resumed.status.success(), "{resumed:?}");
+    let args = ["run", "chain.yaml", "--config", "perennial.toml", "--run-id", "third", "--json"];
+    let calls = world.fake.calls().len();
+    let third = world.output(&args);
+    assert!(third.status.success(), "{third:?}");
+    assert_eq!(world.fake.calls().len(), calls, "all results are kept");
+}

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
 mod attempts;
+mod caching;
 mod chaos;
 mod draining;
 mod embedding;
@@ -12,5 +13,6 @@ mod limits;
 mod monitoring;
 mod one_job;
 mod recovery;
+mod registered;
 mod sessions;
 mod watching;

@@ -174,6 +174,9 @@ pub(crate) struct DirectoryArgs {
     /// Where exports go [env: PERENNIAL_CHECKPOINT_DIR, default: checkpoints]
     #[arg(long, value_name = "DIR")]
     pub(crate) checkpoint_dir: Option<PathBuf>,
+    /// Where children get fresh workspaces [env: PERENNIAL_NESTED_WORKSPACE_ROOT, default: nested_workspaces]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) nested_workspace_root: Option<PathBuf>,
     /// Where relative paths start [env: PERENNIAL_PROJECT_ROOT, default: the working directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) project_root: Option<PathBuf>,

@@ -118,7 +118,9 @@ pub(crate) fn of_resume(error: &perennial::ResumePipelineError) -> i32 {
 pub(crate) fn of_start(error: &StartPipelineError) -> i32 {
     match error {
         StartPipelineError::Source(_) | StartPipelineError::Invalid(_) => INVALID,
-        StartPipelineError::Inputs(_) | StartPipelineError::Mocks(_) => USAGE,
+        StartPipelineError::Inputs(_)
+        | StartPipelineError::Mocks(_)
+        | StartPipelineError::NotRegistered { .. } => USAGE,
         StartPipelineError::Preflight(refusals) => {
             let provider = |refusal: &perennial::Preflight| {
                 matches!(refusal, perennial::Preflight::Provider { .. })

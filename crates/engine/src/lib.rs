@@ -36,6 +36,6 @@ pub use runs::{RecordedCalls, ReopenRun, RunError, RunHandle, RunOutcome, Runs, 
 pub use services::{Definitions, NotRunnable, Services, ServicesSpec};
 pub use waiting::{LastFailure, WaitsFor, WaitsWhy};
 pub use workflow::{
-    AttemptCx, CallJournal, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Replied,
-    Warnings, Workflow,
+    AttemptCx, CACHE_PREFIX, CallJournal, Definition, DoneJob, FailureMeans, JobPlan, Next,
+    Outcome, Replied, Warnings, Workflow,
 };

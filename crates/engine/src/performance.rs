@@ -13,7 +13,7 @@ use perennial_core::{
 use perennial_store::{AttemptRecord, JobRecord, RunView};
 use serde::Serialize;
 
-use crate::run::json_bytes;
+use crate::{run::json_bytes, workflow::CACHE_PREFIX};
 
 /// From where on something is worth a warning (YM-12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +209,8 @@ impl Performance {
                 step_details.iter().filter(|step| of(step).is_some()).max_by_key(|it| of(it));
             longest.map(|step| step.name.clone())
         };
+        // A kept result that was taken is recorded like the reply of a call, and is none.
+        let made = || view.calls.iter().filter(|call| !call.name.starts_with(CACHE_PREFIX));
         let mut warnings_by_type = BTreeMap::new();
         for warning in &warnings {
             *warnings_by_type.entry(warning.kind).or_default() += 1;
@@ -222,8 +224,8 @@ impl Performance {
             active_steps: count(&[JobState::Blocked, JobState::Ready, JobState::Leased]),
             retried_steps,
             peak_memory_bytes: memory,
-            llm_calls: view.calls.len(),
-            llm_calls_recorded: view.calls.iter().filter(|it| it.recorded_at.is_some()).count(),
+            llm_calls: made().count(),
+            llm_calls_recorded: made().filter(|it| it.recorded_at.is_some()).count(),
             slowest_step: most(|step| step.duration_ms),
             largest_result_step: most(|step| step.result_size_bytes),
             total_warnings: warnings.len(),

@@ -57,7 +57,7 @@ pub use perennial_supervision::{Address, CallError, ChildSpec};
 
 pub use pipelines::{
     DefinitionError, MocksFileError, PipelineOutcome, PipelineRunHandle, Pipelines, Preflight,
-    ResumePipeline, ResumePipelineError, StartPipeline, StartPipelineError,
+    RegisterError, ResumePipeline, ResumePipelineError, StartPipeline, StartPipelineError,
 };
 pub use runtime::{
     Builder, Config, ConfigError, LimitError, Limits, ProviderMode, Runtime, RuntimeError,

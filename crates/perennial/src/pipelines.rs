@@ -1,6 +1,7 @@
 //! Workflow files as hosts and the command see them: check, start, resume, wait.
 
 mod refusal;
+mod registered;
 mod request;
 mod resume;
 mod run;
@@ -10,8 +11,7 @@ use std::path::{Path, PathBuf};
 use perennial_core::{Digest, digest::canonical_json, run::RunId};
 use perennial_engine::{RunError, StartRun};
 use perennial_pipeline::{
-    Checked, Deployment, FILE_BYTES_MAX, Leniency, Pipeline, RunDirectories, RunSettings,
-    SourceFile, read_yaml,
+    Checked, Deployment, FILE_BYTES_MAX, Leniency, Pipeline, RunDirectories, RunSettings, read_yaml,
 };
 use perennial_store::StoreError;
 use perennial_tools::{
@@ -26,6 +26,8 @@ use crate::runtime::{Parts, ProviderMode, recorded_places, recorded_settings};
 pub use refusal::{
     DefinitionError, MocksFileError, Preflight, ResumePipelineError, StartPipelineError,
 };
+pub use registered::RegisterError;
+pub(crate) use registered::{RegisteredPipelines, Registration};
 pub use request::StartPipeline;
 pub use resume::ResumePipeline;
 pub use run::{PipelineOutcome, PipelineRunHandle};
@@ -69,19 +71,24 @@ impl Pipelines {
         leniency: &Leniency,
         deployment: &Deployment,
     ) -> Result<Checked, SourceError> {
-        // The working directory is the root of the project.
-        let sources = SourceFiles::new("");
-        let found = sources.named(path)?;
-        let bytes = match read_source(path, FILE_BYTES_MAX as u64) {
-            // What is too long is not read; the language says what is wrong with it.
-            Err(SourceError::TooLarge { .. }) => vec![b' '; FILE_BYTES_MAX + 1],
-            read => read?,
-        };
-        let file = SourceFile {
-            identity: found.canonical.display().to_string(),
-            ..SourceFile::new(path.display().to_string(), bytes)
-        };
-        Ok(Pipeline::load_deployed(&file, &sources, leniency, deployment))
+        RegisteredPipelines::default().check_file(path, leniency, deployment)
+    }
+
+    /// As [`check`](Self::check), for the mode and the limits of this runtime's configuration, and where
+    /// `pipeline_ref` may also name what this runtime has registered.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn load(&self, path: &Path) -> Result<Checked, SourceError> {
+        let parts = &self.parts;
+        parts.registered.check_file(path, &Leniency::as_written(), &parts.deployment)
+    }
+
+    /// Names of the workflows that are registered, in alphabetical order: see
+    /// [`Builder::pipeline`](crate::Builder::pipeline).
+    pub fn registered(&self) -> Vec<&str> {
+        self.parts.registered.names().collect()
     }
 
     /// Reads scripted replies, YAML or JSON, from the file at `path`; for
@@ -104,10 +111,10 @@ impl Pipelines {
         &self,
         start: StartPipeline,
     ) -> Result<PipelineRunHandle, StartPipelineError> {
-        let configured = &self.parts.deployment;
-        let pipeline = start.pipeline(configured)?.within_enforced(configured);
+        let (registered, configured) = (&self.parts.registered, &self.parts.deployment);
+        let pipeline = start.pipeline(registered, configured)?.within_enforced(configured);
         let inputs = pipeline.bind_inputs(&start.inputs)?;
-        let directories = start.directories(&pipeline)?;
+        let directories = start.directories(&pipeline, registered)?;
         let mut refusals = self.preflight(&pipeline, start.mode);
         refusals.extend(start.confinement(&pipeline, directories.as_ref()));
         if let Some(directories) = directories.as_ref().filter(|_| refusals.is_empty()) {
@@ -198,6 +205,9 @@ impl Pipelines {
             {
                 refusals.push(Preflight::MissingModel { step: step.to_owned() });
             }
+        }
+        for step in pipeline.steps_with_mocks() {
+            refusals.push(Preflight::Mocks { step: step.to_owned() });
         }
         for (step, tools) in pipeline.steps_with_tools() {
             refusals.push(Preflight::Tools { step: step.to_owned(), tools: tools.to_vec() });

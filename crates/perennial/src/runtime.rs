@@ -32,7 +32,7 @@ pub(crate) use self::{
     },
     providers::{ProviderTable, Unavailable},
 };
-use crate::Pipelines;
+use crate::{Pipelines, pipelines::RegisteredPipelines};
 
 /// A running Perennial: a supervision tree, a store, and the handles to both.
 ///
@@ -252,4 +252,5 @@ pub(crate) struct Parts {
     pub(crate) providers: Arc<ProviderTable>,
     /// Mode and limits of the configuration.
     pub(crate) deployment: perennial_pipeline::Deployment,
+    pub(crate) registered: Arc<RegisteredPipelines>,
 }

@@ -1,20 +1,25 @@
 //! From a tree to a pipeline: every fault found at once, each at its place.
 
+mod cache;
 mod chat;
 mod child;
 mod conditions;
 mod defaults;
 mod deployment;
 mod document;
+mod dynamic;
 mod environment;
 mod file_ops;
 mod files;
 mod inputs;
 mod keys;
+mod mocks;
 mod nested;
+mod outputs;
 mod policy;
 mod prompts;
 mod references;
+mod registered;
 mod schemas;
 mod section;
 mod shapes;

@@ -1,6 +1,7 @@
 //! The resolved definition: what runs, what is hashed, and what another process builds again.
 
 mod binding;
+mod dynamic;
 mod file_ops;
 mod files;
 mod input;
@@ -10,6 +11,7 @@ mod nested;
 mod ordered;
 mod plan;
 mod prompt;
+mod reuse;
 mod value_schema;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -21,9 +23,10 @@ use perennial_core::{
 use perennial_engine::Definition;
 
 pub use binding::{InputErrors, InvalidInput};
+pub(crate) use dynamic::{Candidate, CandidateKeys, Dynamic, STEP_TYPE};
 pub(crate) use file_ops::{FileOps, Operation};
 pub use files::Exports;
-pub(crate) use files::{DocumentFiles, Effects, OutputFile};
+pub(crate) use files::{DocumentFiles, Effects, OutputFile, strongest};
 pub(crate) use input::type_of;
 pub use input::{Input, InputType};
 pub use lenience::{InvalidLeniency, Leniency};
@@ -32,7 +35,7 @@ pub use model::ProviderKind;
 pub(crate) use model::{
     Assign, Chat, ChatOptions, Cleared, Echo, Location, Model, Step, StepKind, VariableScope, Write,
 };
-pub(crate) use nested::{Nested, OnTimeout, Output, Workspace};
+pub(crate) use nested::{Nested, OnTimeout, Output, Prune, Workspace};
 pub(crate) use ordered::Ordered;
 pub use plan::{Plan, PlannedJob};
 pub(crate) use prompt::{
@@ -44,6 +47,7 @@ use crate::{
     deployment::{Deployment, EnvironmentMode},
     environment::RunEnvironment,
 };
+pub(crate) use reuse::{CACHE_TTL_MS, Cache};
 
 /// Facts of a workflow whose texts get variables of the environment when a run begins.
 pub(crate) const BOUND_FACTS: [&str; 3] = ["metadata", "variables", "global_vars"];
@@ -238,6 +242,7 @@ impl Pipeline {
             workspace: path(&files.workspace_dir),
             outputs: path(&files.output_dir),
             checkpoints: path(&files.checkpoint_dir),
+            nested_workspaces: None,
         }
     }
 
@@ -307,8 +312,9 @@ impl Pipeline {
 
     /// The kinds of provider its steps and those of its children call, each once.
     pub fn providers(&self) -> Vec<ProviderKind> {
+        let steps = self.model.all_steps().into_iter();
         let mut kinds: Vec<ProviderKind> =
-            self.model.all_steps().into_iter().filter_map(|step| step.kind.provider()).collect();
+            steps.flat_map(|step| step.kind.possible()).filter_map(StepKind::provider).collect();
         kinds.sort_unstable();
         kinds.dedup();
         kinds
@@ -316,31 +322,35 @@ impl Pipeline {
 
     /// The first step that calls `kind` and names no model.
     pub fn step_without_model(&self, kind: ProviderKind) -> Option<&str> {
-        let nameless = |step: &&Step| match &step.kind {
-            StepKind::Chat(chat) => chat.provider == kind && chat.options.model.is_none(),
-            StepKind::Echo(_)
-            | StepKind::SetVariable(_)
-            | StepKind::FileOps(_)
-            | StepKind::Pipeline(_) => false,
+        let nameless = |step: &&Step| {
+            step.kind
+                .possible()
+                .into_iter()
+                .filter_map(StepKind::chat)
+                .any(|chat| chat.provider == kind && chat.options.model.is_none())
         };
         let found = self.model.all_steps().into_iter().find(nameless)?;
         Some(found.name.as_str())
     }
 
+    /// Steps whose children have replies of their own for calls: a run of them needs to be mocked.
+    pub fn steps_with_mocks(&self) -> Vec<&str> {
+        let steps = self.model.all_steps().into_iter();
+        let mocked = steps.filter(|step| step.nested().is_some_and(|it| it.mocks.is_some()));
+        mocked.map(|step| step.name.as_str()).collect()
+    }
+
     /// Steps that let a model use tools, and which.
     pub fn steps_with_tools(&self) -> Vec<(&str, &[String])> {
-        fn named(step: &Step) -> &[String] {
-            match &step.kind {
-                StepKind::Chat(chat) => chat.options.allowed_tools.as_deref().unwrap_or_default(),
-                StepKind::Echo(_)
-                | StepKind::SetVariable(_)
-                | StepKind::FileOps(_)
-                | StepKind::Pipeline(_) => &[],
-            }
+        fn named(chat: &Chat) -> &[String] {
+            chat.options.allowed_tools.as_deref().unwrap_or_default()
         }
         let steps = self.model.all_steps().into_iter();
-        let found = steps.map(|step| (step.name.as_str(), named(step)));
-        found.filter(|(_, tools)| !tools.is_empty()).collect()
+        let chats = steps.flat_map(|step| {
+            let kinds = step.kind.possible().into_iter();
+            kinds.filter_map(StepKind::chat).map(|chat| (step.name.as_str(), named(chat)))
+        });
+        chats.filter(|(_, tools)| !tools.is_empty()).collect()
     }
 
     /// Whether steps of it have steps of their own.

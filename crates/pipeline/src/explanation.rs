@@ -157,18 +157,13 @@ fn files(step: &Step) -> Option<FilesExplanation> {
         StepKind::Echo(_)
         | StepKind::SetVariable(_)
         | StepKind::Chat(_)
-        | StepKind::Pipeline(_) => None,
+        | StepKind::Pipeline(_)
+        | StepKind::Dynamic(_) => None,
     }
 }
 
 fn call(step: &Step) -> Option<CallExplanation> {
-    let chat = match &step.kind {
-        StepKind::Chat(chat) => chat,
-        StepKind::Echo(_)
-        | StepKind::SetVariable(_)
-        | StepKind::FileOps(_)
-        | StepKind::Pipeline(_) => return None,
-    };
+    let chat = step.kind.chat()?;
     Some(CallExplanation {
         provider: chat.provider.name(),
         model: chat.options.model.clone(),

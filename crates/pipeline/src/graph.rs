@@ -126,14 +126,7 @@ impl Graph {
 
 /// The type of a step, and the model it asks.
 fn about(step: &Step) -> String {
-    let model = match &step.kind {
-        StepKind::Chat(chat) => chat.options.model.as_deref(),
-        StepKind::Echo(_)
-        | StepKind::SetVariable(_)
-        | StepKind::FileOps(_)
-        | StepKind::Pipeline(_) => None,
-    };
-    match model {
+    match step.kind.chat().and_then(|chat| chat.options.model.as_deref()) {
         Some(model) => format!("{}, {model}", step.type_name),
         None => step.type_name.clone(),
     }

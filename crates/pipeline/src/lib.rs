@@ -36,6 +36,12 @@
 //! * 1.7: `retry_on` takes names of classes; a text that is to be found in the message of a failure
 //!   is refused.
 //! * YF-23: a hint is also less than half of the name it proposes away: `file` is no misspelt `role`.
+//! * 1.7: a type that is a template may become any type but those with steps of their own, whose jobs have to
+//!   be known before. Its record says which it was, as `step_type`; an `echo` of a value with that field fails (PL611).
+//! * 1.7: `cache` keeps results of calls to models alone. Its key is the step as it is written, the provider, and the
+//!   whole request or, in place of that, `key` with the model: what else a `key` leaves out is up to its author.
+//! * YR-64: `streaming` is checked and changes nothing: every value is a row of the store, of at most 64 MB, and is in
+//!   memory while its run is; every reader sees all of it.
 //! * 1.9: `duplicate_names` is not in this version: a name is the key of a job, which is one.
 //! * YP-8: without `extract`, a `previous_response` part gets the value view of its step (YT-12):
 //!   of a reply its structured data, else its text, never its cost and usage.
@@ -102,10 +108,16 @@
 //!   further round begins anew when its process dies. A retried child keeps the inputs it was given.
 //! * 2.16, YM-21: a limit that is passed is of class `limit` and no other, time included. Memory is
 //!   the JSON of results and inputs, counted before and after each attempt, not during it.
-//! * YS-94: directories and exports that a child names for itself have no effect, and a note (PL220)
+//! * YS-94: directories and exports that a child, or the `config` of its step, names have no effect, and a note (PL220)
 //!   says so: it works in those of its run (YR-75).
-//! * 2.16: `nested_workspace_root` is `nested_workspaces` below the project root, and nothing else. A fresh workspace
-//!   is emptied when the child is opened, kept for all its rounds, and removed when the child is closed: that of a
+//! * 2.16: a `pipeline_file` with holes is not in this version: the definition of a run, with all of its children, is
+//!   fixed and hashed before its first step; nor is `allow_recursion`, for the same reason. A `^`-range compares up to
+//!   three numbers; any other version is only equal to itself. Numbers of the host's registry come from the document's
+//!   own `workflow.version`, not from what it extends. `prune_results` names outputs, no fields inside of them.
+//!   `graceful_timeout`, `immediate_timeout`, `enable_tracing`, `trace_metadata` are not in this version. Replies of
+//!   `mock_responses` are single ones, and hold for the steps of the child, not for those of children in it.
+//! * 1.11: `nested_workspace_root` is an option or a variable of the environment, and no key of the configuration. A
+//!   fresh workspace is emptied when the child is opened, kept for all its rounds, and removed when the child is closed: that of a
 //!   run that is cancelled stays. Inside a child that is gone through again, a child with a fresh workspace begins
 //!   anew. `workspace_dir` has to lie where the parent may write (YS-94); it is never removed. `preserve_outputs` and
 //!   `max_size_mb` of `workspace` are not in this version.
@@ -119,6 +131,9 @@
 //!   at load and its value is part of the definition; a secret there is PL223. `env.NAME` in an
 //!   expression is typed like `${NAME}` alone. The default of `${NAME:-text}` also stands for an
 //!   empty variable, as in a shell.
+//! * YF-42: what an expression with a function makes of a secret is looked for as a whole, and its texts below 8 bytes
+//!   are `[redacted]` from the start; a part that somebody else, as a model, cuts from such a text is not found. A run in which
+//!   functions make more than 256 texts, or 1 MiB, of its secrets fails there (PL606). Names of files hold no secret (PL609).
 //! * YF-42: secrets shorter than 8 bytes are not looked for in records; the key of the hashes is
 //!   recorded with the run: a hash tells a change, it does not protect a value that can be guessed.
 //! * YF-44: of two included files the later one wins; both win over what is extended. A definition
@@ -175,5 +190,6 @@ pub use run::{
     Resolved, RunDirectories, RunSettings,
 };
 pub use source::{
-    FILE_BYTES_MAX, MemorySources, Position, SourceFault, SourceFile, SourceLoader, Span,
+    FILE_BYTES_MAX, MemorySources, Position, REGISTERED_MAX, Registry, RegistryError, SourceFault,
+    SourceFile, SourceLoader, Span,
 };

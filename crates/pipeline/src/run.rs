@@ -2,16 +2,20 @@
 
 mod attempt;
 mod call;
+mod dynamic;
 mod export;
 mod failure;
 mod file_ops;
 mod files;
 mod limits;
+mod mocked;
 mod nested;
 mod prompt;
 mod record;
 mod repair;
+mod reuse;
 mod scope;
+mod secrets;
 mod settings;
 mod tree;
 mod workflow;

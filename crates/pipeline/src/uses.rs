@@ -40,29 +40,12 @@ pub(crate) fn of(model: &Model, place: usize) -> Vec<Used> {
         condition.paths(&mut see);
     }
     step.variables.iter().for_each(|(_, value)| value.paths(&mut see));
-    match &step.kind {
-        StepKind::Echo(echo) => {
-            echo.value.paths(&mut see);
-            if let Some(message) = &echo.error_message {
-                text(message, &mut see);
-            }
-        }
-        StepKind::SetVariable(assign) => {
-            assign.variables.iter().for_each(|(_, value)| value.paths(&mut see));
-        }
-        StepKind::Chat(chat) => {
-            if let Some(system) = &chat.options.system {
-                text(system, &mut see);
-            }
-            chat.prompt.iter().for_each(|one| part(one, &mut see));
-        }
-        StepKind::FileOps(ops) => ops.arguments.paths(&mut see),
-        StepKind::Pipeline(nested) => {
-            nested.inputs.iter().for_each(|(_, value)| value.paths(&mut see));
-            if let Some(depth) = &nested.max_depth {
-                depth.paths(&mut see);
-            }
-        }
+    step.kind.possible().into_iter().for_each(|kind| of_kind(kind, &mut see));
+    if let StepKind::Dynamic(dynamic) = &step.kind {
+        text(&dynamic.named_by, &mut see);
+    }
+    if let Some(key) = step.cache.as_ref().and_then(|cache| cache.key.as_ref()) {
+        text(key, &mut see);
     }
     if let Some(file) = &step.output_to_file {
         text(&file.0, &mut see);
@@ -73,6 +56,36 @@ pub(crate) fn of(model: &Model, place: usize) -> Vec<Used> {
         }
     }
     found.into_iter().map(|(path, origin)| Used { path, origin }).collect()
+}
+
+/// What is read by a step of this kind, besides what any step reads.
+fn of_kind<'e>(kind: &'e StepKind, see: &mut impl FnMut(&'e Path)) {
+    match kind {
+        StepKind::Echo(echo) => {
+            echo.value.paths(see);
+            if let Some(message) = &echo.error_message {
+                text(message, see);
+            }
+        }
+        StepKind::SetVariable(assign) => {
+            assign.variables.iter().for_each(|(_, value)| value.paths(see));
+        }
+        StepKind::Chat(chat) => {
+            if let Some(system) = &chat.options.system {
+                text(system, see);
+            }
+            chat.prompt.iter().for_each(|one| part(one, see));
+        }
+        StepKind::FileOps(ops) => ops.arguments.paths(see),
+        StepKind::Pipeline(nested) => {
+            nested.inputs.iter().for_each(|(_, value)| value.paths(see));
+            if let Some(depth) = &nested.max_depth {
+                depth.paths(see);
+            }
+        }
+        // Its candidates are what is looked at.
+        StepKind::Dynamic(_) => (),
+    }
 }
 
 fn text<'e>(template: &'e Template, see: &mut impl FnMut(&'e Path)) {
@@ -103,14 +116,8 @@ fn part<'e>(part: &'e Part, see: &mut impl FnMut(&'e Path)) {
 
 /// The steps whose values are parts of its prompt.
 fn responses(step: &Step) -> impl Iterator<Item = &String> {
-    let parts = match &step.kind {
-        StepKind::Chat(chat) => chat.prompt.as_slice(),
-        StepKind::Echo(_)
-        | StepKind::SetVariable(_)
-        | StepKind::FileOps(_)
-        | StepKind::Pipeline(_) => &[],
-    };
-    parts.iter().filter_map(|part| match &part.yields {
+    let chats = step.kind.possible().into_iter().filter_map(StepKind::chat);
+    chats.flat_map(|chat| &chat.prompt).filter_map(|part| match &part.yields {
         PromptPart::PreviousResponse(previous) => Some(&previous.step),
         PromptPart::Static(_)
         | PromptPart::Raw(_)
@@ -143,13 +150,15 @@ pub(crate) fn sets(step: &Step, name: &str) -> bool {
     if step.output_to_global.as_deref() == Some(name) {
         return true;
     }
-    match &step.kind {
+    step.kind.possible().into_iter().any(|kind| match kind {
         StepKind::SetVariable(assign) => match assign.write.target() {
             Some(target) => target == name,
             None => assign.variables.iter().any(|(variable, _)| variable == name),
         },
-        StepKind::Echo(_) | StepKind::Chat(_) | StepKind::FileOps(_) | StepKind::Pipeline(_) => {
-            false
-        }
-    }
+        StepKind::Echo(_)
+        | StepKind::Chat(_)
+        | StepKind::FileOps(_)
+        | StepKind::Pipeline(_)
+        | StepKind::Dynamic(_) => false,
+    })
 }

@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a broken fixture shall fail its test")]
 
+#[path = "runs/dynamic.rs"]
+mod dynamic;
 #[path = "runs/schemas.rs"]
 mod schemas;
+#[path = "runs/secrets.rs"]
+mod secrets;
 #[path = "runs/settings.rs"]
 mod settings;
 

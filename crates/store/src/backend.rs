@@ -1,6 +1,6 @@
 //! The contract over the operations: written once, for whatever can perform a transaction.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use perennial_core::{Digest, Timestamp, run::RunId};
 use serde_json::Value;
@@ -100,6 +100,27 @@ impl<B: Backend> Store for B {
     fn settle_call<'a>(&'a self, lease: &'a Lease, name: &'a str) -> Operation<'a, ()> {
         let (lease, name) = (lease.clone(), name.to_owned());
         self.perform(Access::Write, move |tx| ops::call::settle(tx, &lease, &name))
+    }
+
+    fn reuse<'a>(
+        &'a self,
+        lease: &'a Lease,
+        name: &'a str,
+        key: Digest,
+    ) -> Operation<'a, Option<Value>> {
+        let (lease, name) = (lease.clone(), name.to_owned());
+        self.perform(Access::Write, move |tx| ops::cache::reuse(tx, &lease, &name, key))
+    }
+
+    fn keep<'a>(
+        &'a self,
+        lease: &'a Lease,
+        key: Digest,
+        value: Value,
+        within: Duration,
+    ) -> Operation<'a, bool> {
+        let lease = lease.clone();
+        self.perform(Access::Write, move |tx| ops::cache::keep(tx, &lease, key, &value, within))
     }
 
     fn release<'a>(&'a self, lease: &'a Lease, why: &'a str) -> Operation<'a, AttemptRecord> {

@@ -4,7 +4,7 @@ mod error;
 mod record;
 mod request;
 
-use std::{fmt, future::Future, pin::Pin};
+use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use perennial_core::{Digest, Timestamp, run::RunId};
 
@@ -94,6 +94,27 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Journals that a begun call is known to have had no effect that needs a record: it was
     /// refused, or failed with a definite answer. The attempt is then not uncertain about it.
     fn settle_call<'a>(&'a self, lease: &'a Lease, name: &'a str) -> Operation<'a, ()>;
+
+    /// The result that is kept under `key` and has not expired. It becomes the recorded reply of the
+    /// call `name` of the leased job (`cache_hit`), so that its later attempts take the same one.
+    /// None also for a job that has made a call of its own.
+    fn reuse<'a>(
+        &'a self,
+        lease: &'a Lease,
+        name: &'a str,
+        key: Digest,
+    ) -> Operation<'a, Option<serde_json::Value>>;
+
+    /// Keeps `value` under `key` for that long, in place of what is there (`cache_kept`). What has
+    /// expired and what was not used for longest makes room: the store keeps at most 10 000 results,
+    /// of 100 MB together as JSON. False when this one has more than 10 MB and is not kept.
+    fn keep<'a>(
+        &'a self,
+        lease: &'a Lease,
+        key: Digest,
+        value: serde_json::Value,
+        within: Duration,
+    ) -> Operation<'a, bool>;
 
     /// Gives a leased job back: Ready, budget and crash count unchanged, the attempt Released and
     /// uncertain if a call of it is open.

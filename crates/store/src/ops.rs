@@ -14,9 +14,11 @@
 //! | [`stream`] | streams that are no runs |
 //! | [`timer`] | timers |
 //! | [`blob`] | blobs |
+//! | [`cache`] | results kept for later runs |
 //! | [`view`] | nothing: it reads |
 
 pub(crate) mod blob;
+pub(crate) mod cache;
 pub(crate) mod call;
 pub(crate) mod creation;
 pub(crate) mod decision;

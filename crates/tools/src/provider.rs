@@ -92,6 +92,12 @@ pub trait Provider: Send + Sync + fmt::Debug + 'static {
         false
     }
 
+    /// What tells its replies from those of another provider of its name, such as the script of a
+    /// mock. A reply that is kept is never given for one of another provider or variant.
+    fn variant(&self) -> String {
+        String::new()
+    }
+
     /// Opens one exchange.
     ///
     /// # Errors

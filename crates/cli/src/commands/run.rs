@@ -322,6 +322,9 @@ fn in_directories(mut start: StartPipeline, args: &DirectoryArgs) -> StartPipeli
     if let Some(path) = &args.checkpoint_dir {
         start = start.checkpoint_dir(path);
     }
+    if let Some(path) = &args.nested_workspace_root {
+        start = start.nested_workspace_root(path);
+    }
     if let Some(path) = &args.project_root {
         start = start.project_root(path);
     }

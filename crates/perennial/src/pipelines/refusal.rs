@@ -70,6 +70,15 @@ pub enum Preflight {
         /// The first such step.
         step: String,
     },
+    /// A step has replies for the calls of its child, and calls of this run are live (PL707).
+    #[error(
+        "[PL707] step `{step}` mocks its child, and mocks are not allowed in a live run; remove `mock_mode` \
+         and `mock_responses`, or run with `--provider-mode mock`"
+    )]
+    Mocks {
+        /// The step.
+        step: String,
+    },
     /// A step lets its model use tools, and the live provider of this build offers none.
     #[error(
         "step `{step}` lists tools ({}), and live calls of this version offer none; remove \
@@ -94,6 +103,14 @@ pub enum StartPipelineError {
     /// The document has errors; all of them.
     #[error("{}", summary(.0))]
     Invalid(Vec<Diagnostic>),
+    /// No workflow of this name is registered.
+    #[error("the pipeline `{name}` is not registered; {}", registered_text(.registered))]
+    NotRegistered {
+        /// The name.
+        name: String,
+        /// The names that are registered.
+        registered: Vec<String>,
+    },
     /// Inputs are missing or do not fit; all of them.
     #[error(transparent)]
     Inputs(#[from] InputErrors),
@@ -217,4 +234,8 @@ impl From<DefinitionError> for ResumePipelineError {
             DefinitionError::Invalid(error) => Self::Definition(error),
         }
     }
+}
+
+fn registered_text(names: &[String]) -> String {
+    if names.is_empty() { "none is".to_owned() } else { format!("there are: {}", names.join(", ")) }
 }

@@ -11,7 +11,7 @@ use perennial_pipeline::{Deployment, Leniency, Pipeline, RunDirectories};
 use perennial_tools::files::{ChosenDirectories, FileError};
 use serde_json::{Map, Value, json};
 
-use super::{Pipelines, Preflight, StartPipelineError};
+use super::{Preflight, RegisteredPipelines, StartPipelineError};
 use crate::runtime::ProviderMode;
 
 /// What to start.
@@ -37,6 +37,7 @@ pub(super) enum Source {
     File(PathBuf),
     Document { name: String, bytes: Vec<u8> },
     Checked(Box<Pipeline>),
+    Registered(String),
 }
 
 impl StartPipeline {
@@ -50,10 +51,28 @@ impl StartPipeline {
         Self::of(Source::Document { name: name.into(), bytes: bytes.into() })
     }
 
-    /// What [`Pipelines::check`] has read and found valid: its files are not read again, so that what
+    /// What [`Pipelines::check`](crate::Pipelines::check) has read and found valid: its files are not read again, so that what
     /// starts is what was checked, whatever has become of them.
     pub fn checked(pipeline: Pipeline) -> Self {
         Self::of(Source::Checked(Box::new(pipeline)))
+    }
+
+    /// The newest version of the workflow that the runtime has registered as `name`.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// let runtime = Runtime::builder().store(Store::memory()).pipeline("hi", text).start().await?;
+    /// let run = runtime.pipelines().start(StartPipeline::registered("hi")).await?;
+    /// assert_eq!(run.outcome().await?.status(), "completed");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn registered(name: impl Into<String>) -> Self {
+        Self::of(Source::Registered(name.into()))
     }
 
     /// `step` alone, written as in a document; what it needs are inputs. Texts of inputs are values, and no
@@ -168,6 +187,12 @@ impl StartPipeline {
         self
     }
 
+    /// Sets where children with `workspace_enabled` get their fresh workspaces. The default is `nested_workspaces`.
+    pub fn nested_workspace_root(mut self, path: impl Into<PathBuf>) -> Self {
+        self.chosen.nested_workspaces = Some(path.into());
+        self
+    }
+
     /// Allows steps to read and write below `path` as well.
     pub fn allow_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.allowed.push(path.into());
@@ -181,14 +206,25 @@ impl StartPipeline {
     }
 
     /// What is to run, read and checked where that is not done yet.
-    pub(super) fn pipeline(&self, configured: &Deployment) -> Result<Pipeline, StartPipelineError> {
+    pub(super) fn pipeline(
+        &self,
+        registered: &RegisteredPipelines,
+        configured: &Deployment,
+    ) -> Result<Pipeline, StartPipelineError> {
         let deployment = self.deployment.clone().over(configured);
         let checked = match &self.source {
-            Source::File(path) => Pipelines::check_deployed(path, &self.leniency, &deployment)?,
+            Source::File(path) => registered.check_file(path, &self.leniency, &deployment)?,
             Source::Document { name, bytes } => {
-                Pipeline::check_deployed(name, bytes, &self.leniency, &deployment)
+                registered.check_document(name, bytes, &self.leniency, &deployment)
             }
             Source::Checked(pipeline) => return Ok(Pipeline::clone(pipeline)),
+            Source::Registered(name) => {
+                let found = registered.newest(name, &self.leniency, &deployment);
+                found.ok_or_else(|| StartPipelineError::NotRegistered {
+                    name: name.clone(),
+                    registered: registered.names().map(str::to_owned).collect(),
+                })?
+            }
         };
         checked.pipeline.ok_or(StartPipelineError::Invalid(checked.diagnostics))
     }
@@ -201,7 +237,7 @@ impl StartPipeline {
                 let path = std::fs::canonicalize(pipeline.file()).ok()?;
                 Some(path.display().to_string())
             }
-            Source::Document { .. } => None,
+            Source::Document { .. } | Source::Registered(_) => None,
         }
     }
 
@@ -209,12 +245,13 @@ impl StartPipeline {
     pub(super) fn has_directories_of(
         &self,
         pipeline: &Pipeline,
+        registered: &RegisteredPipelines,
         recorded: Option<&Value>,
     ) -> Result<bool, FileError> {
         if self.chosen == ChosenDirectories::default() && self.allowed.is_empty() {
             return Ok(true);
         }
-        let named = json!(self.directories(pipeline)?);
+        let named = json!(self.directories(pipeline, registered)?);
         let same = |part: &str| recorded.and_then(|all| all.get(part)) == named.get(part);
         Ok(same("directories") && same("allowed"))
     }
@@ -224,6 +261,7 @@ impl StartPipeline {
     pub(super) fn directories(
         &self,
         pipeline: &Pipeline,
+        registered: &RegisteredPipelines,
     ) -> Result<Option<RunDirectories>, FileError> {
         let asked = self.chosen != ChosenDirectories::default() || !self.allowed.is_empty();
         if !asked && !pipeline.uses_directories() {
@@ -234,15 +272,15 @@ impl StartPipeline {
             .map_err(|source| FileError::Directory { path: here.to_owned(), source })?;
         let chosen = self.chosen.clone().over(pipeline.directories()).over(self.fallback.clone());
         let directories = chosen.resolve(&cwd);
-        let documents = match &self.source {
-            Source::File(_) | Source::Checked(_) => {
-                let folders = pipeline.documents().into_iter().map(|file| Path::new(file).parent());
-                let folders: BTreeSet<PathBuf> =
-                    folders.flatten().map(|folder| cwd.join(folder)).collect();
-                folders.into_iter().collect()
-            }
-            Source::Document { .. } => Vec::new(),
+        // A document that is a text has no folder; children of it may have one.
+        let is_text = |file: &str| {
+            registered.is_text(file)
+                || matches!(&self.source, Source::Document { name, .. } if name == file)
         };
+        let files = pipeline.documents().into_iter().filter(|file| !is_text(file));
+        let folders = files.filter_map(|file| Path::new(file).parent());
+        let folders: BTreeSet<PathBuf> = folders.map(|folder| cwd.join(folder)).collect();
+        let documents = folders.into_iter().collect();
         let confinement = pipeline.confinement();
         let root = &directories.project_root;
         let mut allowed: Vec<PathBuf> = self.allowed.iter().map(|path| cwd.join(path)).collect();

@@ -18,8 +18,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    PipelineRunHandle, Pipelines, Preflight, ResumePipelineError, StartPipeline,
-    StartPipelineError, request::Source, variable,
+    PipelineRunHandle, Pipelines, Preflight, RegisteredPipelines, ResumePipelineError,
+    StartPipeline, StartPipelineError, request::Source, variable,
 };
 use crate::runtime::{
     PipelineDefinitions, ProviderMode, recorded_document, recorded_mocks, recorded_mode,
@@ -186,7 +186,7 @@ impl Pipelines {
         &self,
         start: &StartPipeline,
     ) -> Result<Option<RunId>, StartPipelineError> {
-        let pipeline = start.pipeline(&self.parts.deployment)?;
+        let pipeline = start.pipeline(&self.parts.registered, &self.parts.deployment)?;
         let within = pipeline.exports().and_then(|exports| exports.resumes_within());
         let (Some(within), Some(document)) = (within, start.document_path(&pipeline)) else {
             return Ok(None);
@@ -207,7 +207,11 @@ impl Pipelines {
             let is_same = settings.get("inputs") == Some(&inputs)
                 && recorded_mode(settings) == Some(start.mode)
                 && recorded_mocks(settings) == mocks.map(Digest::of_json)
-                && start.has_directories_of(&pipeline, settings.get("directories"))?;
+                && start.has_directories_of(
+                    &pipeline,
+                    &self.parts.registered,
+                    settings.get("directories"),
+                )?;
             let state = view.run.state;
             let is_left = state.is_terminal() || !view.run.owner_alive;
             let may_go_on = state.may_reopen() && state != RunState::Paused && is_left;
@@ -266,7 +270,7 @@ impl Pipelines {
                 let start = StartPipeline::of(source.clone())
                     .lenient(resume.leniency.clone())
                     .deployment(resume.deployment.clone());
-                let after = start.pipeline(&self.parts.deployment);
+                let after = start.pipeline(&self.parts.registered, &self.parts.deployment);
                 let after = after.map_err(ResumePipelineError::Document)?;
                 if after.name() != before.name() {
                     let (found, expected) = (after.name().to_owned(), before.name().to_owned());
@@ -311,9 +315,10 @@ impl Pipelines {
         let changed_secrets = settings.environment.read_secrets(&variable);
         after.extend_environment(&mut settings.environment, &view.run.run, &variable);
         if let Some(source) = &source {
-            settings.directories = directories(settings.directories, &after, source)
-                .map_err(StartPipelineError::from)
-                .map_err(ResumePipelineError::Document)?;
+            settings.directories =
+                directories(settings.directories, &after, source, &self.parts.registered)
+                    .map_err(StartPipelineError::from)
+                    .map_err(ResumePipelineError::Document)?;
         }
         let document = match &source {
             Some(source) => StartPipeline::of(source.clone()).document_path(&after),
@@ -352,8 +357,9 @@ fn directories(
     recorded: Option<RunDirectories>,
     after: &Pipeline,
     source: &Source,
+    registered: &RegisteredPipelines,
 ) -> Result<Option<RunDirectories>, FileError> {
-    let found = StartPipeline::of(source.clone()).directories(after)?;
+    let found = StartPipeline::of(source.clone()).directories(after, registered)?;
     let Some(mut recorded) = recorded else { return Ok(found) };
     if let Some(found) = found {
         recorded.documents = found.documents;

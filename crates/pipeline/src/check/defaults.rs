@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Check, Section, policy::RetryDefault, references::Standpoint};
+use super::{Check, Section, cache::CacheDefault, policy::RetryDefault, references::Standpoint};
 use crate::{
     definition::ChatOptions,
     deployment::Limit,
@@ -22,6 +22,7 @@ pub(super) struct Defaults {
     pub(super) gemini_models: BTreeMap<String, String>,
     pub(super) continue_on_error: bool,
     pub(super) retry: RetryDefault,
+    pub(super) cache: CacheDefault,
     pub(super) output_dir: Option<String>,
 }
 
@@ -49,6 +50,7 @@ impl Check<'_> {
         let budget = Self::token_budget(&section, "gemini_token_budget");
         let model = section.text("gemini_model").map(str::to_owned);
         defaults.gemini = ChatOptions { model, ..budget }.over(defaults.gemini);
+        defaults.cache = CacheDefault::of(&section);
         let own = section.millis("timeout_seconds");
         defaults.file_ops_within_ms = own.or(defaults.file_ops_within_ms);
         defaults.within_ms = own.or(defaults.within_ms);

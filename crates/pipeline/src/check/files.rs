@@ -91,6 +91,11 @@ impl Check<'_> {
             self.findings.push(section.fault(203, key, format!("{key} must be a path")));
             return None;
         }
+        if path.ends_with('/') || path.ends_with("/.") {
+            let text = format!("{key} must be the path of a file, got the directory: {path}");
+            self.findings.push(section.fault(521, key, text).hint("leave out the `/` at its end"));
+            return None;
+        }
         if climbs(path) > 0 {
             let text = format!("the path `{path}` leaves the output directory");
             self.findings.push(

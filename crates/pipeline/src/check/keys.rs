@@ -19,7 +19,7 @@ pub use listing::{KeyEntry, StepTypeEntry, step_types};
 pub(super) use pipeline::OUTPUT;
 pub(super) use prompt::PARTS;
 pub(super) use schema::schema;
-pub(super) use step::{POLICY, STEP, STEP_ONLY, STEP_TYPES};
+pub(super) use step::{DYNAMIC_STEP, POLICY, STEP, STEP_ONLY, STEP_TYPES};
 pub(super) use workflow::{ROOT, WORKFLOW};
 
 /// The keys of one kind of map.
@@ -170,6 +170,8 @@ const ALL: &[&Keys] = &[
     &workflow::DEFAULTS,
     &TOKEN_BUDGET,
     &step::RETRY,
+    &step::CACHE,
+    &step::STREAMING,
     &step::ECHO,
     &step::SET_VARIABLE,
     &FILE_OPS,

@@ -176,7 +176,11 @@ impl Check<'_> {
     }
 
     /// The classes of `retry_on`, here or in `retry`.
-    fn retry_on(&mut self, section: &Section<'_>, retry: Option<&Section<'_>>) -> Option<Classes> {
+    pub(super) fn retry_on(
+        &mut self,
+        section: &Section<'_>,
+        retry: Option<&Section<'_>>,
+    ) -> Option<Classes> {
         let holders = [Some(section), retry];
         let mut found: Option<Classes> = None;
         for holder in holders.into_iter().flatten() {

@@ -30,7 +30,8 @@ const ANY: [&str; 12] = [
 ];
 
 /// Fields of the record of a call to a model (YV-1), and those that its options add.
-const OF_REPLY: [&str; 22] = [
+const OF_REPLY: [&str; 23] = [
+    "cached",
     "text",
     "content",
     "data",
@@ -74,7 +75,7 @@ impl Shape {
         let mut values = None;
         let mut data = None;
         let fields: BTreeSet<String> = match &step.kind {
-            StepKind::Echo(_) => return None,
+            StepKind::Echo(_) | StepKind::Dynamic(_) => return None,
             StepKind::Chat(_) => {
                 data = Some(Closed::of(&step.value_schema.as_ref()?.schema.0));
                 OF_REPLY.map(str::to_owned).into()
@@ -92,11 +93,12 @@ impl Shape {
                 let own = ["operation", "dry_run", "would"].into_iter();
                 own.chain(of_operation(*operation).iter().copied()).map(str::to_owned).collect()
             }
-            StepKind::Pipeline(Nested { outputs, fallback, .. }) => {
+            StepKind::Pipeline(Nested { outputs, fallback, prune, .. }) => {
                 if outputs.is_empty() || fallback.is_some() {
                     return None;
                 }
-                outputs.iter().map(Output::name).map(str::to_owned).collect()
+                let names = outputs.iter().map(Output::name);
+                names.filter(|name| prune.keeps(name)).map(str::to_owned).collect()
             }
         };
         // `result` then has fields of its own.

@@ -7,6 +7,7 @@ use perennial_core::retry::RetryPolicy;
 use super::{
     Check, Section,
     defaults::Defaults,
+    dynamic::is_templated,
     keys::{self, STEP_TYPES},
     nested::Policies,
     policy::OnError,
@@ -39,7 +40,9 @@ impl Check<'_> {
                 }
             }
             self.known.lifetimes.collect(&section, place);
-            if text("type") == Some("set_variable") {
+            let types = section.node("dynamic_types").and_then(Node::as_list).unwrap_or(&[]);
+            let may_set = types.iter().any(|name| name.as_text() == Some("set_variable"));
+            if text("type") == Some("set_variable") || may_set {
                 let mut names: Vec<&str> = Vec::new();
                 match text("append_to").or(text("merge_into")) {
                     Some(target) => names.push(target),
@@ -81,6 +84,7 @@ impl Check<'_> {
         let section = bare.called(&whole).read_by(tables);
         match variant {
             Some(_) => self.shape(&section),
+            None if type_name.is_some() => self.values(&section.clone().of_any_type()),
             None => self.values(&section),
         }
         let from = Standpoint { step: place, whole: &whole };
@@ -108,7 +112,12 @@ impl Check<'_> {
         let calls = matches!(type_name, Some("claude" | "gemini"));
         let value_schema = self.value_schema(&section, calls);
         let kind = self.step_kind(&section, type_name?, &shown, from, within_ms, defaults);
-        let usual = match kind.as_ref().and_then(StepKind::provider) {
+        let calls = |kind: &StepKind| kind.possible().into_iter().any(|kind| kind.chat().is_some());
+        let calls = kind.as_ref().map(calls);
+        // What a faulty step would be is not known.
+        let cache = calls.and_then(|calls| self.cache(&section, calls, defaults.cache, from));
+        let possible = kind.as_ref().map(StepKind::possible).unwrap_or_default();
+        let usual = match possible.into_iter().find_map(StepKind::provider) {
             Some(_) => RetryPolicy::PROVIDER,
             None => RetryPolicy::ONCE,
         };
@@ -140,6 +149,7 @@ impl Check<'_> {
             output_to_global,
             clear_vars,
             output_to_file,
+            cache,
             effects: effects.or(kind.as_ref().and_then(StepKind::effects)),
             value_schema,
             kind: kind?,
@@ -191,13 +201,18 @@ impl Check<'_> {
             return None;
         };
         let variant = STEP_TYPES.iter().find(|variant| variant.name == found);
+        if is_templated(found) {
+            if section.get("dynamic_types").is_some() {
+                return Some(found);
+            }
+            let text = format!("Step '{shown}' has a templated type and no 'dynamic_types'");
+            let hint = "name the types that it may become: `dynamic_types: [echo, claude]`";
+            self.findings.push(section.fault(209, "type", text).hint(hint));
+            return None;
+        }
+        self.idle_dynamic_types(section);
         if variant.is_some_and(|variant| !variant.later) {
             return Some(found);
-        }
-        if found.contains("{{") {
-            let text = format!("Step '{shown}' has a templated type");
-            self.findings.push(section.fault(209, "type", text).hint(LATER));
-            return None;
         }
         let here = STEP_TYPES.iter().filter(|variant| !variant.later);
         let hint = match variant {
@@ -234,7 +249,7 @@ impl Check<'_> {
         }
     }
 
-    fn step_kind(
+    pub(super) fn step_kind(
         &mut self,
         section: &Section<'_>,
         type_name: &str,
@@ -244,6 +259,10 @@ impl Check<'_> {
         defaults: &Defaults,
     ) -> Option<StepKind> {
         match type_name {
+            templated if is_templated(templated) => {
+                let dynamic = self.dynamic(section, shown, from, within_ms, defaults);
+                dynamic.map(StepKind::Dynamic)
+            }
             "pipeline" => self.nested(section, shown, within_ms, from).map(StepKind::Pipeline),
             "set_variable" => self.assign(section, from).map(StepKind::SetVariable),
             "claude" => {

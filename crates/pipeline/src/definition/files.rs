@@ -91,3 +91,13 @@ pub(crate) enum Effects {
     Read,
     Write,
 }
+
+/// The strongest of these, when any touches anything.
+pub(crate) fn strongest(all: impl Iterator<Item = Effects>) -> Option<Effects> {
+    let rank = |effects: &Effects| match effects {
+        Effects::None => 0,
+        Effects::Read => 1,
+        Effects::Write => 2,
+    };
+    all.filter(|effects| *effects != Effects::None).max_by_key(rank)
+}

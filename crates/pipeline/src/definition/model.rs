@@ -10,8 +10,8 @@ use perennial_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DocumentFiles, Effects, FileOps, Input, Lenience, Nested, Ordered, OutputFile, Part,
-    PromptPart, ValueSchema,
+    Cache, DocumentFiles, Dynamic, Effects, FileOps, Input, Lenience, Nested, Ordered, OutputFile,
+    Part, PromptPart, ValueSchema, strongest,
 };
 use crate::{
     deployment::Deployed,
@@ -115,6 +115,9 @@ pub(crate) struct Step {
     pub(crate) clear_vars: Vec<Cleared>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output_to_file: Option<OutputFile>,
+    /// How its result is kept for later runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cache: Option<Cache>,
     /// What it touches, where that is not what its type does (YR-12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) effects: Option<Effects>,
@@ -166,6 +169,8 @@ pub(crate) enum StepKind {
     Chat(Chat),
     FileOps(FileOps),
     Pipeline(Nested),
+    /// One of several, of which a run chooses one.
+    Dynamic(Dynamic),
 }
 
 /// `echo`: its value, later, or a failure on demand.
@@ -358,12 +363,21 @@ impl ChatOptions {
 }
 
 impl StepKind {
+    /// The call that it is.
+    pub(crate) fn chat(&self) -> Option<&Chat> {
+        match self {
+            Self::Chat(chat) => Some(chat),
+            Self::Echo(_)
+            | Self::SetVariable(_)
+            | Self::FileOps(_)
+            | Self::Pipeline(_)
+            | Self::Dynamic(_) => None,
+        }
+    }
+
     /// The provider it calls.
     pub(crate) fn provider(&self) -> Option<ProviderKind> {
-        match self {
-            Self::Echo(_) | Self::SetVariable(_) | Self::FileOps(_) | Self::Pipeline(_) => None,
-            Self::Chat(chat) => Some(chat.provider),
-        }
+        self.chat().map(|chat| chat.provider)
     }
 
     /// What a step of this kind touches, where that is anything.
@@ -371,7 +385,21 @@ impl StepKind {
         match self {
             Self::FileOps(ops) => Some(ops.operation.effects()),
             Self::Pipeline(nested) => nested.effects(),
+            Self::Dynamic(_) => strongest(self.possible().into_iter().filter_map(Self::effects)),
             Self::Echo(_) | Self::SetVariable(_) | Self::Chat(_) => None,
+        }
+    }
+
+    /// Whether it works on files.
+    fn needs_directories(&self) -> bool {
+        match self {
+            Self::Chat(chat) => {
+                chat.prompt.iter().any(|part| matches!(part.yields, PromptPart::File(_)))
+            }
+            Self::FileOps(_) => true,
+            Self::Pipeline(nested) => nested.workspace.is_some(),
+            Self::Dynamic(_) => self.possible().into_iter().any(Self::needs_directories),
+            Self::Echo(_) | Self::SetVariable(_) => false,
         }
     }
 }
@@ -379,14 +407,7 @@ impl StepKind {
 impl Step {
     /// Whether it works on files, but for the one that it leaves its value in.
     pub(crate) fn needs_directories(&self) -> bool {
-        match &self.kind {
-            StepKind::Chat(chat) => {
-                chat.prompt.iter().any(|part| matches!(part.yields, PromptPart::File(_)))
-            }
-            StepKind::FileOps(_) => true,
-            StepKind::Pipeline(nested) => nested.workspace.is_some(),
-            StepKind::Echo(_) | StepKind::SetVariable(_) => false,
-        }
+        self.kind.needs_directories()
     }
 
     /// The key of its job when it stands in no other step.
@@ -401,7 +422,8 @@ impl Step {
             StepKind::Echo(_)
             | StepKind::SetVariable(_)
             | StepKind::FileOps(_)
-            | StepKind::Chat(_) => None,
+            | StepKind::Chat(_)
+            | StepKind::Dynamic(_) => None,
         }
     }
 
@@ -415,12 +437,20 @@ impl Step {
         if let Some(within) = self.within_ms {
             return Duration::from_millis(within);
         }
-        match &self.kind {
+        let each = self.kind.possible().into_iter().map(|kind| self.usual_within(kind));
+        each.max().unwrap_or(Duration::from_secs(60))
+    }
+
+    /// How long one attempt of a step of this kind may take when nobody says so.
+    fn usual_within(&self, kind: &StepKind) -> Duration {
+        match kind {
             StepKind::Echo(echo) => {
                 Duration::from_millis(echo.delay_ms).saturating_add(Duration::from_secs(60))
             }
             // Of a pipeline, only its opening and its closing: its steps have their own.
-            StepKind::SetVariable(_) | StepKind::Pipeline(_) => Duration::from_secs(60),
+            StepKind::SetVariable(_) | StepKind::Pipeline(_) | StepKind::Dynamic(_) => {
+                Duration::from_secs(60)
+            }
             StepKind::FileOps(_) => Duration::from_secs(300),
             StepKind::Chat(chat) => {
                 let call = chat.options.call_within();

@@ -122,6 +122,18 @@ impl RunEnvironment {
     }
 }
 
+/// Whether a text or a key in `value` holds a secret.
+pub(crate) fn holds_secret(value: &Value, redactor: &Redactor) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Value::String(text) => redactor.finds(text),
+        Value::Array(items) => items.iter().any(|item| holds_secret(item, redactor)),
+        Value::Object(map) => {
+            map.iter().any(|(key, value)| redactor.finds(key) || holds_secret(value, redactor))
+        }
+    }
+}
+
 /// `value` without secrets, in its texts and in its keys.
 pub(crate) fn redacted(value: Value, redactor: &Redactor) -> Value {
     match value {

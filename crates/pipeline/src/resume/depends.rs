@@ -134,6 +134,8 @@ fn sets_any(step: &Step) -> bool {
 fn is_global(step: &Step) -> bool {
     let global = match &step.kind {
         StepKind::SetVariable(assign) => assign.scope == VariableScope::Global,
+        // It may become one.
+        StepKind::Dynamic(_) => true,
         StepKind::Echo(_) | StepKind::Chat(_) | StepKind::FileOps(_) | StepKind::Pipeline(_) => {
             false
         }

@@ -13,7 +13,6 @@ use serde_json::Value;
 use super::{PipelineRun, record, repair::Reply, scope::Scope, settings::BuiltPrompt};
 use crate::{
     definition::{Chat, Step},
-    environment::redacted,
     expression::{Names, Template},
 };
 
@@ -31,13 +30,20 @@ impl PipelineRun {
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
         let request = self.request(step, chat, cx, scope).await?;
-        let first = self.exchange(step, chat, cx, &request).await;
+        let kept = self.kept(step, chat, &request, scope)?;
+        if let Some(kept) = &kept
+            && let Some(record) = kept.take(cx).await?
+        {
+            return Ok(record);
+        }
+        let first = self.exchange(step, chat, cx, &request, scope).await;
         let (request, answered) = match (first, self.fallback(chat, &request)) {
             (Err(failure), Some(request)) if is_unavailable(&failure) => {
                 let (model, class) = (&request.model, failure.class.name());
                 scope.warn(format!("the model was not available ({class}); `{model}` was asked"));
                 // Its failure says no more than the first one, which the policies are made for.
-                let second = self.exchange(step, chat, cx, &request).await.map_err(|_| failure);
+                let second =
+                    self.exchange(step, chat, cx, &request, scope).await.map_err(|_| failure);
                 (request, second)
             }
             (first, _) => (request, first),
@@ -45,13 +51,16 @@ impl PipelineRun {
         let (completion, call) = answered?;
         refuse_useless(&completion)?;
         let reply = Reply { request, completion, call, repairs: 0 };
-        let reply = self.satisfying(step, chat, cx, reply).await?;
+        let reply = self.satisfying(step, chat, (cx, scope), reply).await?;
         let mut record = record::replied(&reply.completion, &reply.call, reply.request.digest());
         if step.value_schema.is_some() {
             record::add_repairs(&mut record, reply.repairs);
         }
         record::add_reports(&mut record, &chat.options, &reply.completion);
-        Ok(record)
+        Ok(match kept {
+            Some(kept) => kept.keep(cx, scope, record).await,
+            None => record,
+        })
     }
 
     /// One call of `request`, or its recorded reply, and its name in the journal.
@@ -61,8 +70,9 @@ impl PipelineRun {
         chat: &Chat,
         cx: &AttemptCx,
         request: &ChatRequest,
+        scope: &Scope<'_>,
     ) -> Result<(Completion, String), Failure> {
-        let provider = self.providers.provider(chat.provider)?;
+        let provider = self.provider_of(chat.provider, &step.name, scope)?;
         let within = chat.options.call_within().min(step.attempt_within());
         let idle = chat.options.idle().min(within);
         let reply = cx
@@ -71,8 +81,8 @@ impl PipelineRun {
                     CallCx { within, idle, ..CallCx::new(key, cx.job.names().join("/")) };
                 let completion = complete(&*provider, request, &surroundings).await?;
                 let reply = serde_json::to_value(completion).map_err(|error| malformed(&error))?;
-                Ok(match &self.redactor {
-                    Some(redactor) => redacted(reply, redactor),
+                Ok(match &self.secrets {
+                    Some(secrets) => secrets.redacted(reply),
                     None => reply,
                 })
             })
@@ -104,9 +114,9 @@ impl PipelineRun {
         let prompt = self.prompt(&chat.prompt, &system, scope).await?;
         let model = calls.resolve(options.model.as_deref().unwrap_or(&usual.model)).to_owned();
         let mut shown = prompt.parts.clone();
-        if let Some(redactor) = &self.redactor {
+        if let Some(secrets) = &self.secrets {
             for part in &mut shown {
-                part.text = redactor.redact(&part.text);
+                part.text = secrets.redact(&part.text);
             }
         }
         self.providers.prompted(&BuiltPrompt {

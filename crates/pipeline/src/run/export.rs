@@ -19,7 +19,7 @@ use perennial_tools::files::{Base, FileError};
 use serde_json::{Map, Value, json};
 
 use super::PipelineRun;
-use crate::{definition::Exports, environment::redacted};
+use crate::definition::Exports;
 
 /// Version of the format.
 const VERSION: &str = "1.1";
@@ -120,8 +120,8 @@ impl Exporter {
             "version": VERSION,
         });
         // Records are harmless already; the variables that the document gives may not be.
-        match &self.run.redactor {
-            Some(redactor) => redacted(content, redactor),
+        match &self.run.secrets {
+            Some(secrets) => secrets.redacted(content),
             None => content,
         }
     }

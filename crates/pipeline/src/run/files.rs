@@ -154,7 +154,18 @@ pub(super) fn guarded_path(template: &Template, scope: &Scope<'_>) -> Result<Str
             return Err(Failure::new(FailureClass::Path, "PL609", text));
         }
     }
-    template.text(scope).map_err(|stop| stopped(&stop))
+    let path = template.text(scope).map_err(|stop| stopped(&stop))?;
+    discreet(&path, scope)?;
+    Ok(path)
+}
+
+/// Refuses a name that shows a secret: names of files are seen by everybody who lists them (YF-42).
+pub(super) fn discreet(path: &str, scope: &Scope<'_>) -> Result<(), Failure> {
+    if scope.finds_secret(path) {
+        let text = "the name of a file must not hold a secret, or what is made of one";
+        return Err(Failure::new(FailureClass::Path, "PL609", text));
+    }
+    Ok(())
 }
 
 /// Whether the last thing done to the value makes it harmless.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use perennial_core::{
     FailureClass,
     failure::Failure,
-    retry::AfterFailure,
+    retry::{AfterFailure, RetryPolicy},
     run::{JobState, SkipReason},
 };
 use perennial_engine::{AttemptCx, Outcome};
@@ -185,7 +185,7 @@ impl PipelineRun {
                 let outputs = outputs(nested, child, &scope).map_err(|missing| {
                     failed(nested, "PL603", FailureClass::Reference, &missing)
                 })?;
-                let record = shaped(nested, outputs);
+                let record = shaped(nested, pruned(nested, outputs));
                 due.step.accept(&record)?;
                 let record = if due.step.output_to_file.is_some() {
                     let mut scope = Scope::new(self, cx, due, done);
@@ -224,7 +224,9 @@ fn failed(nested: &Nested, code: &str, class: FailureClass, message: &str) -> Fa
 
 /// The pause before this round.
 pub(super) fn pause(step: &Step, round: u32) -> Duration {
-    match step.retry.after(FailureClass::Transient, round.saturating_sub(1), None, 1.0) {
+    // Whether it is gone through again is decided already.
+    let retry = RetryPolicy { only: None, ..step.retry };
+    match retry.after(FailureClass::Transient, round.saturating_sub(1), None, 1.0) {
         AfterFailure::RetryIn(pause) => pause,
         AfterFailure::Fail { .. } => Duration::ZERO,
     }
@@ -246,6 +248,14 @@ fn depth(value: &Value) -> Result<u64, Failure> {
 /// With inputs the outputs stand under `result` (YS-98).
 fn shaped(nested: &Nested, outputs: Value) -> Value {
     if nested.inputs.is_empty() { outputs } else { json!({ "result": outputs }) }
+}
+
+/// `outputs` without those that are not to be kept.
+fn pruned(nested: &Nested, mut outputs: Value) -> Value {
+    if let Some(map) = outputs.as_object_mut() {
+        map.retain(|name, _| nested.prune.keeps(name));
+    }
+    outputs
 }
 
 /// What the parent gets (YS-97).

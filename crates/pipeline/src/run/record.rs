@@ -87,6 +87,31 @@ pub(super) fn add_repairs(record: &mut Value, repairs: u32) {
     record["repairs"] = json!(repairs);
 }
 
+/// `record` of an earlier call, taken instead of making one: nothing was used for it.
+pub(super) fn reused(mut record: Value, call: &str) -> Value {
+    let none = json!({
+        "input_tokens": 0, "output_tokens": 0, "cached_tokens": 0, "total_tokens": 0,
+    });
+    for (key, value) in [
+        ("cost", json!(0.0)),
+        ("cost_known", json!(true)),
+        ("usage", none),
+        ("tokens", json!(0)),
+        ("call_id", json!(call)),
+        ("cached", json!(true)),
+    ] {
+        record[key] = value;
+    }
+    if record.get("telemetry").is_some() {
+        record["telemetry"]["tokens_used"] = json!(0);
+    }
+    if record.get("cost_tracking").is_some() {
+        record["cost_tracking"]["total_cost_usd"] = json!(0.0);
+        record["cost_tracking"]["cost_per_message"] = json!(0.0);
+    }
+    record
+}
+
 /// Adds what the options ask to be told of a call (YS-7), but for what depends on time.
 pub(super) fn add_reports(record: &mut Value, options: &ChatOptions, completion: &Completion) {
     if options.debug_info == Some(true) {

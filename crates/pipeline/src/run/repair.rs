@@ -8,7 +8,10 @@ use perennial_core::{
 use perennial_engine::AttemptCx;
 use serde_json::{Value, json};
 
-use super::{PipelineRun, call::refuse_useless, prompt::PartText, record, settings::BuiltPrompt};
+use super::{
+    PipelineRun, call::refuse_useless, prompt::PartText, record, scope::Scope,
+    settings::BuiltPrompt,
+};
 use crate::{
     definition::{Chat, Step, ValueSchema},
     schemas::{self, Violation},
@@ -63,7 +66,7 @@ impl PipelineRun {
         &self,
         step: &Step,
         chat: &Chat,
-        cx: &AttemptCx,
+        (cx, scope): (&AttemptCx, &Scope<'_>),
         mut reply: Reply,
     ) -> Result<Reply, Failure> {
         let Some(wanted) = &step.value_schema else { return Ok(reply) };
@@ -79,7 +82,7 @@ impl PipelineRun {
             }
             let request = repair(&asked, &reply.completion.text, step, &found, wanted);
             self.show_repair(&request, cx);
-            let (next, call) = self.exchange(step, chat, cx, &request).await?;
+            let (next, call) = self.exchange(step, chat, cx, &request, scope).await?;
             refuse_useless(&next)?;
             let same = next.text == reply.completion.text;
             let completion = added(next, &reply.completion);
@@ -92,8 +95,8 @@ impl PipelineRun {
 
     fn show_repair(&self, request: &ChatRequest, cx: &AttemptCx) {
         let mut text = request.messages.last().map(|last| last.text.clone()).unwrap_or_default();
-        if let Some(redactor) = &self.redactor {
-            text = redactor.redact(&text);
+        if let Some(secrets) = &self.secrets {
+            text = secrets.redact(&text);
         }
         self.providers.prompted(&BuiltPrompt {
             run: &cx.run,

@@ -15,18 +15,20 @@ use perennial_core::{
     run::{IdempotencyKey, JobState, RunId},
 };
 use perennial_engine::{AttemptCx, CallJournal, DoneJob, Warnings, workflow::BoxFuture};
-use perennial_tools::Redactor;
 use serde_json::{Map, Value};
 
 use super::{
     PipelineRun,
+    secrets::Secrets,
     tree::{Done, Due, Frame},
 };
 use crate::{
     definition::{Assign, Cleared, MissingHole, Step, StepKind, VariableScope, Write},
     deployment::Deployed,
     environment::{RunEnvironment, typed},
-    expression::{Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk},
+    expression::{
+        Fault, Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk,
+    },
 };
 
 /// What names mean in one attempt of one step.
@@ -39,7 +41,7 @@ pub(super) struct Scope<'a> {
     facts: Cow<'a, Value>,
     deployed: &'a Deployed,
     environment: &'a RunEnvironment,
-    redactor: Option<&'a Redactor>,
+    secrets: Option<&'a Secrets>,
     /// Variables and constants that the document gives, and those of a parent below them.
     initial: Cow<'a, Value>,
     given: Cow<'a, Value>,
@@ -87,6 +89,11 @@ pub(super) struct Context {
 static NOTHING: Value = Value::Null;
 
 impl<'a> Scope<'a> {
+    /// The replies that calls of this scope get, when its step has some.
+    pub(super) fn mocks(&self) -> Option<&'a Value> {
+        self.frame.opened.as_ref()?.nested.mocks.as_ref().map(|mocks| &mocks.0)
+    }
+
     /// The scope of the step that is due.
     pub(super) fn new(
         run: &'a PipelineRun,
@@ -128,7 +135,7 @@ impl<'a> Scope<'a> {
             facts: run.bound(&frame.model.facts.0),
             deployed: &run.pipeline.model.deployed,
             environment: &run.settings.environment,
-            redactor: run.redactor.as_ref(),
+            secrets: run.secrets.as_ref(),
             run: &cx.run,
             step: &step.name,
             attempt: cx.attempt,
@@ -152,6 +159,11 @@ impl<'a> Scope<'a> {
         scope
     }
 
+    /// Whether `text` holds a secret, or what was made of one.
+    pub(super) fn finds_secret(&self, text: &str) -> bool {
+        self.secrets.is_some_and(|secrets| secrets.finds(text))
+    }
+
     /// Where its files are, when not where those of the run are.
     pub(super) fn workspace(&self) -> Option<&'a str> {
         self.frame.workspace()
@@ -160,8 +172,8 @@ impl<'a> Scope<'a> {
     /// Repeats what a step that is done did to names.
     fn fold(&mut self, step: &'a Step, job: &'a DoneJob) {
         if job.state == JobState::Succeeded {
-            if let (StepKind::SetVariable(assign), Some(values)) =
-                (&step.kind, job.result["values"].as_object())
+            if let (Some(StepKind::SetVariable(assign)), Some(values)) =
+                (step.kind.ran_as(&job.result), job.result["values"].as_object())
             {
                 self.apply(assign, values);
             }
@@ -318,12 +330,14 @@ impl<'a> Scope<'a> {
     }
 
     fn shape(&self, name: &str, job: &DoneJob) -> Shape {
-        match self.frame.step(name).map(|step| &step.kind) {
+        match self.frame.step(name).and_then(|step| step.kind.ran_as(&job.result)) {
             Some(StepKind::Pipeline(_)) => Shape::Nested,
             _ if job.state != JobState::Succeeded => Shape::Plain,
             Some(StepKind::Chat(_)) => Shape::Reply,
             Some(StepKind::SetVariable(_)) => Shape::Assigned,
-            Some(StepKind::Echo(_) | StepKind::FileOps(_)) | None => Shape::Plain,
+            Some(StepKind::Echo(_) | StepKind::FileOps(_) | StepKind::Dynamic(_)) | None => {
+                Shape::Plain
+            }
         }
     }
 
@@ -512,8 +526,8 @@ impl Names for Scope<'_> {
     }
 
     fn warn(&self, text: String) {
-        match self.redactor {
-            Some(redactor) => self.warnings.push(&redactor.redact(&text)),
+        match self.secrets {
+            Some(secrets) => self.warnings.push(&secrets.redact(&text)),
             None => self.warnings.push(&text),
         }
     }
@@ -528,6 +542,21 @@ impl Names for Scope<'_> {
 
     fn undecided(&self) -> Undecided {
         self.frame.model.undecided
+    }
+
+    fn has_secrets(&self) -> bool {
+        self.secrets.is_some()
+    }
+
+    fn is_secret(&self, value: &Value) -> bool {
+        self.secrets.is_some_and(|secrets| secrets.are_in(value))
+    }
+
+    fn derived(&self, value: Value) -> Result<Value, Fault> {
+        match self.secrets {
+            Some(secrets) => secrets.derived(value),
+            None => Ok(value),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use perennial_core::{
-    Timestamp,
+    FailureClass, Timestamp,
     run::{JobKey, JobState, StepPath},
 };
 use perennial_engine::DoneJob;
@@ -226,7 +226,12 @@ fn is_repeated(
     let out_of_time =
         error["code"] == "PL807" && is_stopped(std::slice::from_ref(child), &job.result);
     let waits = child.opened.is_some_and(|opened| opened.nested.on_timeout == OnTimeout::Retry);
-    error["retryable"] == true || (out_of_time && waits)
+    let class = error["class"].as_str().and_then(FailureClass::from_name);
+    let is_tried = match step.retry.only {
+        Some(only) => class.is_some_and(|class| only.contains(class)),
+        None => error["retryable"] == true,
+    };
+    is_tried || (out_of_time && waits)
 }
 
 /// Whether a later round through one of the scopes around `job` was opened.

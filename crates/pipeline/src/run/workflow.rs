@@ -8,7 +8,7 @@ use perennial_engine::{
     AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Workflow,
     workflow::BoxFuture,
 };
-use perennial_tools::{Redactor, files::Files};
+use perennial_tools::files::Files;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
@@ -16,6 +16,7 @@ use super::{
     Providers, RunSettings,
     export::Exporter,
     record,
+    secrets::Secrets,
     tree::{self, Done, Due, Frame, Role},
 };
 use crate::{definition::Pipeline, environment::substituted};
@@ -29,7 +30,7 @@ pub struct PipelineRun {
     pub(super) settings: RunSettings,
     pub(super) providers: Arc<dyn Providers>,
     /// Takes secrets out of what is recorded.
-    pub(super) redactor: Option<Redactor>,
+    pub(super) secrets: Option<Secrets>,
     /// Opened by the first step that needs them.
     pub(super) files: OnceCell<Files>,
 }
@@ -41,9 +42,9 @@ impl Pipeline {
         settings: RunSettings,
         providers: Arc<dyn Providers>,
     ) -> Arc<dyn Workflow> {
-        let redactor = settings.environment.redactor();
+        let secrets = settings.environment.redactor().map(Secrets::new);
         let files = OnceCell::new();
-        Arc::new(PipelineRun { pipeline: self, settings, providers, redactor, files })
+        Arc::new(PipelineRun { pipeline: self, settings, providers, secrets, files })
     }
 }
 

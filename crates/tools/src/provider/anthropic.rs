@@ -132,6 +132,10 @@ impl Provider for Anthropic {
         "anthropic"
     }
 
+    fn variant(&self) -> String {
+        self.messages.to_string()
+    }
+
     fn chat<'a>(&'a self, request: &'a ChatRequest, cx: &'a CallCx) -> Opening<'a> {
         let body = body::of(request).to_string();
         if self.redactor.finds(&body) {

@@ -83,6 +83,10 @@ impl Provider for MockProvider {
         true
     }
 
+    fn variant(&self) -> String {
+        self.rules.digest().to_string()
+    }
+
     fn chat<'a>(&'a self, request: &'a ChatRequest, cx: &'a CallCx) -> Opening<'a> {
         let answer = self.answer(request, &cx.step_path);
         let model = request.model.clone();

@@ -2,7 +2,7 @@
 
 use super::{
     DAY_MS, FREE_MAP, Keys, Kind, POSITIVE, SECONDS, Unit, chat, deployment, key, later, spelling,
-    step::STEP_LIST,
+    step::{STEP_LIST, TTL},
 };
 use crate::definition::LEEWAYS;
 
@@ -112,8 +112,8 @@ pub(super) const DEFAULTS: Keys = Keys {
         key("retry_on_error", Kind::Bool, "the same as `retry_on_failure`").default("false"),
         key("output_dir", Kind::Text, "same as `output_dir` of the workflow"),
         later("claude_preset", "preset of Claude steps that name none"),
-        later("cache_results", "whether results are reused"),
-        later("cache_ttl", "how long they are"),
+        key("cache_results", Kind::Bool, "whether results of calls are reused").default("false"),
+        key("cache_ttl", TTL, "how long they are").default("3600"),
     ],
     others: None,
 };
