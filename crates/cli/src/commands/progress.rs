@@ -49,7 +49,12 @@ pub(super) async fn follow(
             }
         }
         if closed {
-            return Ok(run.outcome().await);
+            // It may be the end of an earlier round.
+            match run.view().await {
+                Ok(view) if view.run.next_seq > event.seq + 1 => (),
+                Ok(_) => return Ok(run.outcome().await),
+                Err(error) => return Ok(Err(error)),
+            }
         }
     }
 }
