@@ -17,6 +17,7 @@ mod nested;
 mod paused;
 mod pipe;
 mod refusals;
+mod resuming;
 mod samples;
 mod secrets;
 mod signals;

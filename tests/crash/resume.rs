@@ -217,6 +217,51 @@ fn a_run_with_children_is_finished_by_one_more_command() {
     }
 }
 
+/// C-189, YR-53: killed in the middle, corrected, killed again in the round that follows. What
+/// completed and was not corrected is never asked again, and the result is that of the corrected
+/// document.
+#[test]
+fn a_killed_run_goes_on_by_a_corrected_file() {
+    // The last call with a recorded reply, and the step that is corrected.
+    for (replied, corrected) in [(3, 3), (5, 2), (1, 9), (8, 1)] {
+        let at = format!("killed after reply {replied}, step {corrected} corrected");
+        let world = World::new("corrected", REPLY_AFTER);
+        let (old, new) = (format!("question {corrected}\""), format!("better {corrected}\""));
+        let text = std::fs::read_to_string(world.path("chain.yaml")).unwrap().replace(&old, &new);
+        world.write("fixed.yaml", &text);
+        let mut process = world.start();
+        let moment = Moment::Replied(replied);
+        process.kill_when(&at, SOON, |process| moment.is_there(&world, process)).unwrap();
+        world.fake.wait_for_quiet(SOON).unwrap();
+        let recorded = recorded_keys(&world.shown());
+        let before = world.fake.calls().len();
+
+        let args = ["resume", &world.run, "--config", "perennial.toml", "--file", "fixed.yaml"];
+        let mut process = world.command(&args).spawn().unwrap();
+        let more = |_: &RunningBinary| {
+            world.fake.calls().iter().filter(|call| call.completed).count() > before
+        };
+        process.kill_when(&at, SOON, more).unwrap();
+        world.fake.wait_for_quiet(SOON).unwrap();
+        // The first kill may have come before the new definition was committed.
+        let resumed = world.command(&args).run(SOON).unwrap();
+        let ended = world.shown();
+        assert_eq!(ended["state"], "succeeded", "{at}: {resumed:?}");
+
+        // Of the steps before the corrected one, what was recorded is asked no more.
+        for (key, step) in recorded.iter().zip(1..).filter(|(_, step)| *step < corrected) {
+            let calls = world.fake.calls();
+            let seen = calls.iter().skip(before).any(|call| call.key == *key);
+            assert!(!seen, "{at}: step {step} was asked again");
+        }
+        let undisturbed = World::new("undisturbed-corrected", Duration::ZERO);
+        undisturbed.write("chain.yaml", &text);
+        let output = undisturbed.start().wait(SOON).unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(results(&ended), results(&undisturbed.shown()), "{at}");
+    }
+}
+
 const RATED: &str = "\
 workflow:
   name: rated

@@ -40,7 +40,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Reports everything that is wrong with workflow files
     Check(CheckArgs),
-    /// Continues runs that an earlier process did not finish
+    /// Continues runs that were interrupted, failed or were cancelled
     Resume(ResumeArgs),
     /// Lets a paused run go on, and follows it as resume does
     Unpause(UnpauseArgs),
@@ -153,6 +153,9 @@ pub(crate) struct RunArgs {
     /// The run's id, of a single file; starting twice with one id is one run
     #[arg(long, value_name = "ID")]
     pub(crate) run_id: Option<String>,
+    /// Starts anew, also where the document would have its unfinished run resumed
+    #[arg(long)]
+    pub(crate) fresh: bool,
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
     #[command(flatten)]
@@ -168,7 +171,7 @@ pub(crate) struct RunArgs {
 }
 
 /// How a document is read.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct ReadingArgs {
     /// One leniency, stronger than the document's, as OPTION=VALUE; may be repeated
     #[arg(long, value_name = "OPTION=VALUE")]
@@ -226,6 +229,12 @@ pub(crate) struct CheckArgs {
     pub(crate) format: ReportForm,
     #[command(flatten)]
     pub(crate) view: CheckView,
+    /// Says what a run of this older text would keep of its steps
+    #[arg(long, value_name = "OLD")]
+    pub(crate) compat: Option<PathBuf>,
+    /// With --compat: says which unfinished runs of this store could take the new text
+    #[arg(long, value_name = "URL", requires = "compat")]
+    pub(crate) store: Option<Store>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -257,9 +266,22 @@ pub(crate) struct ResumeArgs {
     /// The run
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub(crate) run: Option<String>,
-    /// All runs that have not ended
-    #[arg(long)]
+    /// All runs that were interrupted; those that failed or were cancelled are named one by one
+    #[arg(long, conflicts_with_all = ["file", "from", "rerun_writes"])]
     pub(crate) all: bool,
+    /// Goes on by this corrected document: steps that it leaves as they were keep their results
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Runs this step and all behind it again, calls included
+    #[arg(long, value_name = "STEP")]
+    pub(crate) from: Option<String>,
+    /// Lets steps run again that had completed and wrote something
+    #[arg(long)]
+    pub(crate) rerun_writes: bool,
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
+    #[command(flatten)]
+    pub(crate) deployment: DeploymentArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]

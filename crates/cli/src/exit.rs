@@ -101,10 +101,19 @@ pub(crate) fn of_run_error(error: &RunError) -> i32 {
 
 /// The code of a run that was not continued.
 pub(crate) fn of_resume(error: &perennial::ResumePipelineError) -> i32 {
-    if let perennial::ResumePipelineError::Run(error) = error {
-        return of_run_error(error);
+    use perennial::ResumePipelineError as Error;
+    match error {
+        Error::Run(error) => of_run_error(error),
+        Error::Document(error) => of_start(error),
+        Error::Preflight(_) => PROVIDER,
+        Error::OtherWorkflow { .. }
+        | Error::Inputs(_)
+        | Error::Rewrites(_)
+        | Error::NoSuchStep { .. }
+        | Error::UnderWay { .. }
+        | Error::Taken { .. } => USAGE,
+        Error::Definition(_) | Error::Settings(_) | _ => RUN_FAILED,
     }
-    PROVIDER
 }
 
 /// The code of a start that was refused.

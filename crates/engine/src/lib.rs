@@ -32,7 +32,7 @@ pub mod workflow;
 
 pub use drain::{DrainReport, DrainedAttempts, DrainedRun, RunFate};
 pub use feed::{EventFeed, RunEvent, RunWarning, WarningFeed};
-pub use runs::{RunError, RunHandle, RunOutcome, Runs, StartRun};
+pub use runs::{RecordedCalls, ReopenRun, RunError, RunHandle, RunOutcome, Runs, StartRun};
 pub use services::{Definitions, NotRunnable, Services, ServicesSpec};
 pub use waiting::{LastFailure, WaitsFor, WaitsWhy};
 pub use workflow::{

@@ -1,12 +1,14 @@
 //! Runs as their users see them: start, resume, pause, cancel, watch, wait.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use perennial_core::{
     Digest,
-    run::{InvalidRunId, RunId, RunState},
+    run::{InvalidRunId, JobKey, RunId, RunState},
 };
-use perennial_store::{Created, NewRun, NewTimer, RunSummary, RunView, StoreError};
+use perennial_store::{
+    Again, Created, NewRun, NewTimer, Reopening, RunSummary, RunView, StoreError,
+};
 use perennial_supervision::CallError;
 use serde_json::Value;
 
@@ -44,6 +46,31 @@ pub struct StartRun {
     pub within: Option<Duration>,
 }
 
+/// How a run that ended, or that nobody runs, goes on in a further round.
+#[derive(Debug)]
+pub struct ReopenRun {
+    /// What was read of it when this was decided.
+    pub view: RunView,
+    /// What it executes from now on.
+    pub workflow: Arc<dyn Workflow>,
+    /// Inputs and settings from now on.
+    pub settings: Value,
+    /// When it must have ended, counted from now.
+    pub within: Option<Duration>,
+    /// What becomes of its jobs: those named lose their results and are made again, with or without
+    /// their recorded calls; what has not ended is made again in any case.
+    pub again: BTreeMap<JobKey, RecordedCalls>,
+}
+
+/// What becomes of the recorded calls of a job that is made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordedCalls {
+    /// Their replies are taken again, and nothing is paid twice (YR-51).
+    Kept,
+    /// They are made again.
+    Forgotten,
+}
+
 /// Why a run was not started, continued or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -61,7 +88,7 @@ pub enum RunError {
     #[error(transparent)]
     NotRunnable(#[from] NotRunnable),
     /// It has ended; running the document again is a new run (YR-55).
-    #[error("run {run} has ended ({state}); start a new run instead")]
+    #[error("run {run} has ended ({state}); start a new run instead [PL904]")]
     Ended {
         /// The run.
         run: RunId,
@@ -216,6 +243,60 @@ impl Runs {
         patiently(STORE_WITHIN, || self.services.store.own_run(run, &node)).await?;
         self.scheduler.ensure(run, None).await??;
         Ok(RunHandle { runs: self.clone(), run: run.clone() })
+    }
+
+    /// Opens a run for a further round: one that failed, timed out or was cancelled, or one that has
+    /// not ended and that nobody runs. It is one transaction, from what `reopen` was decided from: of
+    /// two that ask at the same time one is refused with [`StoreError::Conflict`].
+    ///
+    /// # Errors
+    ///
+    /// See [`RunError`]; the run is then left as it is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave a reopened run, which then continues.
+    pub async fn reopen(&self, reopen: ReopenRun) -> Result<RunHandle, RunError> {
+        if self.services.is_draining() {
+            return Err(RunError::ShuttingDown);
+        }
+        let RunView { run: record, jobs, .. } = &reopen.view;
+        let (run, state) = (record.run.clone(), record.state);
+        if state.is_terminal() && !state.may_reopen() {
+            return Err(RunError::Ended { run, state });
+        }
+        let node = self.services.node().await?;
+        if let Some(owner) = &record.owner
+            && record.owner_alive
+            && *owner != node
+        {
+            return Err(RunError::OwnedElsewhere { run, node: owner.node.clone() });
+        }
+        let again = jobs.iter().filter_map(|job| {
+            let calls = reopen.again.get(&job.key).copied();
+            let calls = calls.or_else(|| (!job.state.is_terminal()).then_some(RecordedCalls::Kept));
+            let forget_calls = calls? == RecordedCalls::Forgotten;
+            Some(Again { job: job.id, forget_calls })
+        });
+        let again: Vec<Again> = again.collect();
+        let definition = reopen.workflow.definition();
+        let deadline = self.services.store.now().after(reopen.within.unwrap_or(RUN_WITHIN));
+        let request = || {
+            self.services.store.reopen_run(Reopening {
+                run: run.clone(),
+                expected_revision: record.revision,
+                owner: node.clone(),
+                definition: definition.digest,
+                definition_bytes: definition.bytes.to_vec(),
+                input_digest: Digest::of_json(&reopen.settings),
+                settings: reopen.settings.clone(),
+                deadline: Some(deadline),
+                again: again.clone(),
+            })
+        };
+        patiently(STORE_WITHIN, request).await?;
+        self.scheduler.ensure(&run, Some(reopen.workflow.clone())).await??;
+        Ok(RunHandle { runs: self.clone(), run })
     }
 
     /// The handle of a run, whoever runs it.

@@ -57,7 +57,7 @@ pub use perennial_supervision::{Address, CallError, ChildSpec};
 
 pub use pipelines::{
     DefinitionError, MocksFileError, PipelineOutcome, PipelineRunHandle, Pipelines, Preflight,
-    RegisterError, ResumePipelineError, StartPipeline, StartPipelineError,
+    RegisterError, ResumePipeline, ResumePipelineError, StartPipeline, StartPipelineError,
 };
 pub use runtime::{
     Builder, Config, ConfigError, LimitError, Limits, ProviderMode, Runtime, RuntimeError,
@@ -85,9 +85,9 @@ pub mod records {
     };
     pub use perennial_pipeline::{
         BuiltPrompt, FILE_BYTES_MAX, FunctionEntry, Graph, Input, InputErrors, InputType, KeyEntry,
-        MemorySources, PartText, Pipeline, Plan, PlannedJob, SourceFile, SourceLoader,
-        StepExplanation, StepState, StepTypeEntry, functions, nearest, render, report_json, schema,
-        step_types, yaml_text,
+        MemorySources, PartText, Pipeline, Plan, PlannedJob, RerunWhy, ResumePlan, ResumedStep,
+        SourceFile, SourceLoader, StepExplanation, StepFate, StepState, StepTypeEntry, functions,
+        nearest, render, report_json, schema, step_types, yaml_text,
     };
     pub use perennial_store::{
         AttemptRecord, CallRecord, EventRecord, JobRecord, RunRecord, RunSummary, RunView,

@@ -3,6 +3,7 @@
 mod refusal;
 mod registered;
 mod request;
+mod resume;
 mod run;
 
 use std::{
@@ -18,7 +19,7 @@ use perennial_engine::{
 use perennial_pipeline::{
     Checked, Deployment, FILE_BYTES_MAX, Leniency, Pipeline, RunDirectories, RunSettings, read_yaml,
 };
-use perennial_store::{RunRecord, StoreError};
+use perennial_store::StoreError;
 use perennial_tools::{
     MockRules, SourceError, SourceFiles,
     files::{Access, Base, FileError, Files, Pattern},
@@ -26,7 +27,7 @@ use perennial_tools::{
 };
 use serde_json::Value;
 
-use crate::runtime::{Parts, ProviderMode, recorded_mode, recorded_places, recorded_settings};
+use crate::runtime::{Parts, ProviderMode, recorded_places, recorded_settings};
 
 pub use refusal::{
     DefinitionError, MocksFileError, Preflight, ResumePipelineError, StartPipelineError,
@@ -34,6 +35,7 @@ pub use refusal::{
 pub use registered::RegisterError;
 pub(crate) use registered::{RegisteredPipelines, Registration};
 pub use request::StartPipeline;
+pub use resume::ResumePipeline;
 pub use run::{PipelineOutcome, PipelineRunHandle};
 
 /// Handle to workflow files. Cheap to clone.
@@ -142,7 +144,9 @@ impl Pipelines {
         let environment = pipeline.bind_environment(key, &variable);
         let calls = self.parts.providers.defaults();
         let settings = RunSettings { inputs, calls, directories, environment };
-        let recorded = recorded_settings(&settings, &pipeline, start.mode, digest);
+        let document = start.document_path(&pipeline);
+        let recorded =
+            recorded_settings(&settings, &pipeline, start.mode, digest, document.as_deref());
         let providers = self.parts.providers.of_mode(start.mode, rules);
         let asked = start.within.or(pipeline.within());
         let within = match (asked, configured.enforced_time()) {
@@ -156,45 +160,7 @@ impl Pipelines {
             settings: recorded,
             within,
         });
-        Ok(PipelineRunHandle { run: handle.await?, changed_secrets: Vec::new() })
-    }
-
-    /// Continues a run with what was recorded with it. Its live calls need a key here as well.
-    ///
-    /// # Errors
-    ///
-    /// See [`ResumePipelineError`]; the run is then left as it is.
-    pub async fn resume(&self, run: &RunId) -> Result<PipelineRunHandle, ResumePipelineError> {
-        let record = self.parts.runs.get(run).await?.view().await?.run;
-        if !record.state.is_terminal() {
-            let refusals = self.resume_preflight(&record).await?;
-            if !refusals.is_empty() {
-                return Err(ResumePipelineError::Preflight(refusals));
-            }
-        }
-        let changed_secrets = match RunSettings::from_value(&record.settings) {
-            Ok(mut settings) if !record.state.is_terminal() => {
-                settings.environment.read_secrets(&variable)
-            }
-            // Settings that cannot be read are the engine's to refuse, with the reason.
-            Ok(_) | Err(_) => Vec::new(),
-        };
-        Ok(PipelineRunHandle { run: self.parts.runs.resume(run).await?, changed_secrets })
-    }
-
-    /// A run whose calls nobody here can answer is left as it is: starting it would only fail it.
-    async fn resume_preflight(&self, record: &RunRecord) -> Result<Vec<Preflight>, RunError> {
-        if recorded_mode(&record.settings) != Some(ProviderMode::Live) {
-            return Ok(Vec::new());
-        }
-        let bytes = self.parts.store.blob(record.definition).await?;
-        // A definition that cannot be read is the engine's to refuse, with the reason.
-        let Ok(pipeline) = Pipeline::revive(&bytes) else { return Ok(Vec::new()) };
-        let unavailable = |kind| {
-            let why = self.parts.providers.unavailable(kind)?;
-            Some(Preflight::Provider { kind, why })
-        };
-        Ok(pipeline.providers().into_iter().filter_map(unavailable).collect())
+        Ok(PipelineRunHandle::of(handle.await?))
     }
 
     /// The handle of a run, whoever runs it.
@@ -203,7 +169,7 @@ impl Pipelines {
     ///
     /// When there is no such run.
     pub async fn get(&self, run: &RunId) -> Result<PipelineRunHandle, RunError> {
-        Ok(PipelineRunHandle { run: self.parts.runs.get(run).await?, changed_secrets: Vec::new() })
+        Ok(PipelineRunHandle::of(self.parts.runs.get(run).await?))
     }
 
     /// The workflow that a run was accepted with, whatever its file says now.

@@ -27,7 +27,10 @@ pub use self::{
     store::Store,
 };
 pub(crate) use self::{
-    definitions::{recorded_mode, recorded_places, recorded_settings},
+    definitions::{
+        PipelineDefinitions, recorded_document, recorded_mocks, recorded_mode, recorded_places,
+        recorded_settings,
+    },
     providers::{ProviderTable, Unavailable},
 };
 use crate::{Pipelines, pipelines::RegisteredPipelines};

@@ -17,7 +17,10 @@ mod value_schema;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use perennial_core::{digest::canonical_json, run::JobKey};
+use perennial_core::{
+    digest::canonical_json,
+    run::{JobKey, RunId},
+};
 use perennial_engine::Definition;
 
 pub use binding::{InputErrors, InvalidInput};
@@ -193,6 +196,17 @@ impl Pipeline {
     ) -> RunEnvironment {
         let Model { environment, empty_when_missing, .. } = &self.model;
         RunEnvironment::read(environment, key.into(), *empty_when_missing, variable)
+    }
+
+    /// Reads the variables that this definition needs and `environment`, that of `run`, does not have.
+    pub fn extend_environment(
+        &self,
+        environment: &mut RunEnvironment,
+        run: &RunId,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) {
+        let Model { environment: names, empty_when_missing, .. } = &self.model;
+        environment.extend(names, run.as_str(), *empty_when_missing, variable);
     }
 
     /// The file it was read from, as it was named.

@@ -16,6 +16,7 @@
 //! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
 //! | `definition` | the resolved definition, its canonical bytes, the inputs of a run |
 //! | `run` | the pipeline as a workflow: next step, attempt, record |
+//! | `resume` | what becomes of each step when a run goes on, maybe by a corrected document |
 //! | `schemas` | JSON Schemas: what is wrong with a value, and with a schema |
 //! | `explanation` | what a step would do |
 //! | `uses` | what a step reads, and whose value it is |
@@ -95,7 +96,18 @@
 //!   A CSV row with more fields than there are names is an error; `json_to_xml` writes lists as repeated elements.
 //! * YS-90: `move`, `delete`, `append` and processing in place journal what they see before they change anything, as a
 //!   call, so that a repeated attempt finishes what is left; the others write what is there already, and leave it.
-//! * 1.4, YR-56: `checkpoint_enabled` exports, and does not make `run` resume. 4.6: exports have no blobs, as this
+//! * YR-56: `run` goes on with an unfinished run only when its inputs, its provider mode, its mocks and the directories
+//!   that the command names are those it has; with others a fresh run starts, and so beside one that is paused. `resume --all` continues what was interrupted; runs that failed or were
+//!   cancelled are resumed by name. `--restore-workspace` and `fork` are not in this version.
+//! * YR-2, YR-53: the digest of a step is that of what it says and of what its texts read of the document and the
+//!   inputs; which steps it depends on is planned beside it, before anything runs. So what depends on a step that runs
+//!   again runs again as well, also when that step gives what it gave before. Files are a dependency of every step that
+//!   reads files on every earlier step that writes some. A step that failed after its reply was recorded takes the same
+//!   reply again (YR-51); `resume --from STEP` asks anew.
+//! * YR-54: a run that failed, timed out or was cancelled gets its whole time again when it is resumed, and so does a
+//!   child whose steps run again.
+//! * YR-14: results of steps that a corrected document puts between others are listed after those it kept.
+//! * 1.4, 4.6: exports have no blobs, as this
 //!   version keeps none; one that fails is a warning in the log and in the tree, not an event of the run; what is
 //!   known at once, as after a restart, is one export.
 //! * YR-72: PL521 is told of relative paths without holes that climb above their base; the others are seen when used.
@@ -169,6 +181,7 @@ mod explanation;
 mod expression;
 mod formula;
 mod graph;
+mod resume;
 mod run;
 mod schemas;
 mod source;
@@ -187,6 +200,7 @@ pub use explanation::{CallExplanation, Reads, StepExplanation, ValueExplanation}
 pub use expression::{FunctionEntry, functions, yaml_text};
 pub use formula::{Evaluated, Formula, FormulaFault, InvalidFormula, NoValue};
 pub use graph::{Graph, StepState};
+pub use resume::{RecordedJob, RerunWhy, ResumePlan, ResumedStep, StepFate, Version};
 pub use run::{
     BuiltPrompt, CallDefaults, FailureText, InvalidSettings, PartText, PipelineRun, Providers,
     Resolved, RunDirectories, RunSettings,

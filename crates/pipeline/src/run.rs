@@ -22,6 +22,8 @@ mod tree;
 mod workflow;
 mod workspace;
 
+pub(crate) use record::limit_of;
+
 pub use failure::FailureText;
 pub use files::RunDirectories;
 pub use prompt::PartText;

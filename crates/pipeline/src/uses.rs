@@ -179,7 +179,7 @@ fn origin(scopes: &[At<'_>], path: &Path) -> Origin {
 }
 
 /// Whether a step sets the variable or constant `name`, itself or in its handler.
-fn sets(step: &Step, name: &str) -> bool {
+pub(crate) fn sets(step: &Step, name: &str) -> bool {
     let mut inner = step.bodies().flat_map(|body| &body.steps);
     if step.output_to_global.as_deref() == Some(name) || inner.any(|step| sets(step, name)) {
         return true;

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::{
     Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision, EventRecord, Lease,
-    NewEvent, NewRun, NodeRef, Operation, Registered, Rescued, RunSummary, RunView, Store,
-    StoreError, StoreStatus, StreamRecord, TimerDue, ops, transaction::Tx,
+    NewEvent, NewRun, NodeRef, Operation, Registered, Reopening, Rescued, RunSummary, RunView,
+    Store, StoreError, StoreStatus, StreamRecord, TimerDue, ops, transaction::Tx,
 };
 
 /// Whether an operation changes anything.
@@ -73,6 +73,10 @@ impl<B: Backend> Store for B {
     fn own_run<'a>(&'a self, run: &'a RunId, node: &'a NodeRef) -> Operation<'a, u64> {
         let (run, node) = (run.clone(), node.clone());
         self.perform(Access::Write, move |tx| ops::creation::own_run(tx, &run, &node))
+    }
+
+    fn reopen_run(&self, reopening: Reopening) -> Operation<'_, u64> {
+        self.perform(Access::Write, move |tx| ops::reopening::reopen(tx, &reopening))
     }
 
     fn claim<'a>(

@@ -15,8 +15,9 @@ pub use self::{
         StageRecord, StoreStatus, StreamRecord,
     },
     request::{
-        Appended, CallStart, Claimed, Committed, Created, Decision, JobStep, Lease, NewEvent,
-        NewJob, NewRun, NewTimer, Registered, Report, Rescued, RunStep, StageStep, TimerDue,
+        Again, Appended, CallStart, Claimed, Committed, Created, Decision, JobStep, Lease,
+        NewEvent, NewJob, NewRun, NewTimer, Registered, Reopening, Report, Rescued, RunStep,
+        StageStep, TimerDue,
     },
 };
 
@@ -63,6 +64,13 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Takes the ownership of a run for `node`; a live other owner refuses with
     /// [`StoreError::Conflict`]. Returns the fencing number.
     fn own_run<'a>(&'a self, run: &'a RunId, node: &'a NodeRef) -> Operation<'a, u64>;
+
+    /// Opens a run for a further round and takes its ownership: one that failed, timed out or was
+    /// cancelled, or one that has not ended and whose owner is gone. Refused with
+    /// [`StoreError::Conflict`] when the run has moved since it was read, or a live node holds it or
+    /// a job of it; with [`StoreError::InvalidState`] when it completed, or is being cancelled.
+    /// Returns the new revision.
+    fn reopen_run(&self, reopening: Reopening) -> Operation<'_, u64>;
 
     /// Leases at most `limit` jobs of `run` that are Ready and due, in stages that are Open or
     /// Sealed, of a run that is Running: `attempt + 1`, an attempt row, `attempt_started`.

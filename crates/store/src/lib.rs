@@ -37,10 +37,10 @@ mod transaction;
 
 pub use self::{
     contract::{
-        Appended, AttemptRecord, CallRecord, CallStart, Claimed, Committed, Created, Decision,
-        EventRecord, JobRecord, JobStep, Lease, NewEvent, NewJob, NewRun, NewTimer, NodeRef,
-        Operation, Registered, Report, Rescued, RunRecord, RunStep, RunSummary, RunView,
-        StageRecord, StageStep, Store, StoreError, StoreStatus, StreamRecord, TimerDue,
+        Again, Appended, AttemptRecord, CallRecord, CallStart, Claimed, Committed, Created,
+        Decision, EventRecord, JobRecord, JobStep, Lease, NewEvent, NewJob, NewRun, NewTimer,
+        NodeRef, Operation, Registered, Reopening, Report, Rescued, RunRecord, RunStep, RunSummary,
+        RunView, StageRecord, StageStep, Store, StoreError, StoreStatus, StreamRecord, TimerDue,
     },
     memory::MemoryStore,
     queue::Stopper,

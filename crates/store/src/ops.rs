@@ -10,6 +10,7 @@
 //! | [`decision`] | commits of decisions |
 //! | [`ending`] | ends of attempts |
 //! | [`journal`] | events with their sequence and hash chain |
+//! | [`reopening`] | a further round of a run |
 //! | [`stream`] | streams that are no runs |
 //! | [`timer`] | timers |
 //! | [`blob`] | blobs |
@@ -25,6 +26,7 @@ pub(crate) mod ending;
 pub(crate) mod journal;
 pub(crate) mod lease;
 pub(crate) mod node;
+pub(crate) mod reopening;
 pub(crate) mod stream;
 pub(crate) mod timer;
 pub(crate) mod view;

@@ -3,7 +3,7 @@
 use perennial::{Deployment, EnvironmentMode};
 
 /// Mode and limits. PERENNIAL_ENV and PIPELINE_TIMEOUT are weaker than the document, so they are no defaults of these.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Deployment")]
 pub(crate) struct DeploymentArgs {
     /// The environment, which says which limits hold: development, production or test [env: PERENNIAL_ENV]

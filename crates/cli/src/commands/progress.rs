@@ -51,8 +51,15 @@ pub(super) async fn follow(
             }
         }
         if closed {
-            let ended = run.outcome().await;
-            return heard.or_nothing().map(|()| ended);
+            // It may be the end of an earlier round.
+            match run.view().await {
+                Ok(view) if view.run.next_seq > event.seq + 1 => (),
+                Ok(_) => {
+                    let ended = run.outcome().await;
+                    return heard.or_nothing().map(|()| ended);
+                }
+                Err(error) => return Ok(Err(error)),
+            }
         }
     }
 }

@@ -4,8 +4,8 @@ use std::{
 };
 
 use perennial::{
-    Config, Deployment, Leniency, Pipelines, ProviderMode, RunId, Runtime, StartPipeline,
-    StartPipelineError,
+    Config, Deployment, Leniency, PipelineRunHandle, Pipelines, ProviderMode, ResumePipeline,
+    RunId, Runtime, StartPipeline, StartPipelineError,
     records::{Input, Pipeline, render, report_json},
     tools::files::ChosenDirectories,
 };
@@ -18,6 +18,7 @@ use super::{
     lot::{Known, Lot, Member, left_out},
     progress::Shown,
     rehearsal::rehearse,
+    resumed,
     stop::interrupted,
     targets::{self, Targets},
     tree::with_findings,
@@ -227,8 +228,15 @@ async fn started(
     let several = starts.len() > 1;
     let (mut members, mut code) = (Vec::new(), exit::COMPLETED);
     for (file, start) in starts {
-        let known = known(runtime, args.run_id.as_deref()).await;
-        let run = match runtime.pipelines().start(start).await {
+        let mut known = known(runtime, args.run_id.as_deref()).await;
+        let started = match goes_on_with(runtime, (&file, &start), args, hint).await? {
+            Some((run, before)) => {
+                known = Known::Before(before);
+                Ok(run)
+            }
+            None => runtime.pipelines().start(start).await,
+        };
+        let run = match started {
             Ok(run) => run,
             Err(error) => {
                 let refused = match refused(args, &file, error, hint) {
@@ -246,6 +254,42 @@ async fn started(
         members.push(Member { run, workflow: view.run.workflow, file, known });
     }
     Ok(Lot::new(members, code))
+}
+
+/// The unfinished run that the document has resumed instead of started (YR-56), and its first event
+/// from now on.
+async fn goes_on_with(
+    runtime: &Runtime,
+    (file, start): (&Path, &StartPipeline),
+    args: &RunArgs,
+    hint: &Hint,
+) -> anyhow::Result<Option<(PipelineRunHandle, u64)>> {
+    if args.fresh || args.run_id.is_some() {
+        return Ok(None);
+    }
+    let id = match runtime.pipelines().resumable(start).await {
+        Ok(Some(id)) => id,
+        Ok(None) => return Ok(None),
+        Err(StartPipelineError::Run(error)) => return Err(hint::refused(&error, hint)),
+        // What is wrong with the start, the start says.
+        Err(_) => return Ok(None),
+    };
+    let before = async { runtime.runs().get(&id).await?.view().await };
+    let before = before.await.map_err(|error| hint::refused(&error, hint))?.run;
+    let shown = Shown { json: args.output.json, quiet: args.engine.quiet };
+    let asked = ResumePipeline::run(id.clone()).as_start(start);
+    let run = match runtime.pipelines().resume_with(asked).await {
+        Ok(run) => run,
+        Err(error) => return Err(resumed::refused_at_start(&id, file, error, hint)),
+    };
+    if !shown.json && !shown.quiet {
+        let status = before.state.status();
+        output::talk(&format!("resuming run {id} ({status}); --fresh starts a new one"));
+    }
+    if let Some(plan) = run.resumed().filter(|plan| shown.json || !plan.keeps_all()) {
+        resumed::tell(id.as_str(), plan, shown)?;
+    }
+    Ok(Some((run, before.next_seq)))
 }
 
 /// What is known of the run of this id before it is started.

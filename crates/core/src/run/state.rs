@@ -194,6 +194,20 @@ impl RunState {
         }
     }
 
+    /// Whether it may be opened again for a further round: all but completed runs (YR-55), and those
+    /// that are still being cancelled.
+    pub fn may_reopen(self) -> bool {
+        match self {
+            Self::Pending
+            | Self::Running
+            | Self::Paused
+            | Self::Failed
+            | Self::TimedOut
+            | Self::Cancelled => true,
+            Self::Cancelling | Self::Succeeded | Self::PartiallySucceeded => false,
+        }
+    }
+
     /// The language's word for it (YR-25).
     pub fn status(self) -> &'static str {
         match self {

@@ -104,6 +104,7 @@ impl Figures {
                 self.end(event);
             }
             "run_closed" => self.complete = true,
+            "run_reopened" => self.complete = false,
             _ => (),
         }
     }

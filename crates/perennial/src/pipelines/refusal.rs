@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use perennial_core::run::{RunId, RunState};
 use perennial_engine::RunError;
 use perennial_pipeline::{Diagnostic, EnvironmentMode, InputErrors, ProviderKind, Severity};
 use perennial_store::StoreError;
@@ -137,6 +138,50 @@ pub enum ResumePipelineError {
     /// Providers are not ready; all reasons.
     #[error("{}", lines(.0))]
     Preflight(Vec<Preflight>),
+    /// The corrected document cannot be used.
+    #[error(transparent)]
+    Document(StartPipelineError),
+    /// It is of another workflow.
+    #[error("the document is of the workflow `{found}`, and the run of `{expected}`")]
+    OtherWorkflow {
+        /// What it is of.
+        found: String,
+        /// What the run is of.
+        expected: String,
+    },
+    /// The recorded inputs do not fit the corrected document; all of them.
+    #[error(transparent)]
+    Inputs(#[from] InputErrors),
+    /// Steps that completed and wrote something would run again; all of them.
+    #[error("error[PL903]: these steps have written something and would do it again: {}", .0.join(", "))]
+    Rewrites(Vec<String>),
+    /// No outermost step has this name.
+    #[error("the workflow has no step `{step}`")]
+    NoSuchStep {
+        /// What was asked for.
+        step: String,
+    },
+    /// Somebody runs it, or it is being cancelled: only what nobody runs can be given another
+    /// definition.
+    #[error("error[PL902]: run {run} is under way ({state})")]
+    UnderWay {
+        /// The run.
+        run: RunId,
+        /// Where it is.
+        state: RunState,
+    },
+    /// Somebody else resumed it at the same time.
+    #[error("error[PL902]: somebody else has just resumed run {run}")]
+    Taken {
+        /// The run.
+        run: RunId,
+    },
+    /// Its definition cannot be read.
+    #[error(transparent)]
+    Definition(#[from] perennial_pipeline::InvalidDefinition),
+    /// Its settings cannot be read.
+    #[error(transparent)]
+    Settings(#[from] perennial_pipeline::InvalidSettings),
     /// The engine refused.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -180,6 +225,15 @@ fn summary(diagnostics: &[Diagnostic]) -> String {
 
 fn lines(refusals: &[Preflight]) -> String {
     refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl From<DefinitionError> for ResumePipelineError {
+    fn from(error: DefinitionError) -> Self {
+        match error {
+            DefinitionError::Run(error) => Self::Run(error),
+            DefinitionError::Invalid(error) => Self::Definition(error),
+        }
+    }
 }
 
 fn registered_text(names: &[String]) -> String {

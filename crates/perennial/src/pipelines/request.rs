@@ -18,14 +18,14 @@ use crate::runtime::ProviderMode;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct StartPipeline {
-    source: Source,
+    pub(super) source: Source,
     pub(super) inputs: Map<String, Value>,
     pub(super) mode: ProviderMode,
     pub(super) mocks: Option<Value>,
     pub(super) run: Option<RunId>,
     pub(super) within: Option<Duration>,
     pub(super) leniency: Leniency,
-    deployment: Deployment,
+    pub(super) deployment: Deployment,
     unrestricted: bool,
     chosen: ChosenDirectories,
     fallback: ChosenDirectories,
@@ -33,7 +33,7 @@ pub struct StartPipeline {
 }
 
 #[derive(Clone, Debug)]
-enum Source {
+pub(super) enum Source {
     File(PathBuf),
     Document { name: String, bytes: Vec<u8> },
     Checked(Box<Pipeline>),
@@ -82,7 +82,7 @@ impl StartPipeline {
         Self::document("step", json!({ "workflow": workflow }).to_string())
     }
 
-    fn of(source: Source) -> Self {
+    pub(super) fn of(source: Source) -> Self {
         Self {
             source,
             inputs: Map::new(),
@@ -227,6 +227,33 @@ impl StartPipeline {
             }
         };
         checked.pipeline.ok_or(StartPipelineError::Invalid(checked.diagnostics))
+    }
+
+    /// The canonical path of the document, by which runs of one file are told (YR-56). None when it is no file, or
+    /// the file has gone.
+    pub(super) fn document_path(&self, pipeline: &Pipeline) -> Option<String> {
+        match &self.source {
+            Source::File(_) | Source::Checked(_) => {
+                let path = std::fs::canonicalize(pipeline.file()).ok()?;
+                Some(path.display().to_string())
+            }
+            Source::Document { .. } | Source::Registered(_) => None,
+        }
+    }
+
+    /// Whether a run with these recorded directories works where this start says, if it says anything.
+    pub(super) fn has_directories_of(
+        &self,
+        pipeline: &Pipeline,
+        registered: &RegisteredPipelines,
+        recorded: Option<&Value>,
+    ) -> Result<bool, FileError> {
+        if self.chosen == ChosenDirectories::default() && self.allowed.is_empty() {
+            return Ok(true);
+        }
+        let named = json!(self.directories(pipeline, registered)?);
+        let same = |part: &str| recorded.and_then(|all| all.get(part)) == named.get(part);
+        Ok(same("directories") && same("allowed"))
     }
 
     /// The directories of a run of `pipeline`: option over document over fallback over default (YF-48). None when

@@ -7,6 +7,7 @@ use perennial_engine::{
     EventFeed, RunError, RunHandle, WaitsFor,
     performance::{Performance, Thresholds},
 };
+use perennial_pipeline::ResumePlan;
 use perennial_store::{JobRecord, RunView};
 use serde_json::{Map, Value};
 
@@ -17,6 +18,7 @@ use crate::View;
 pub struct PipelineRunHandle {
     pub(super) run: RunHandle,
     pub(super) changed_secrets: Vec<String>,
+    pub(super) resumed: Option<ResumePlan>,
 }
 
 /// How a run of a workflow ended.
@@ -29,6 +31,15 @@ pub struct PipelineOutcome {
 }
 
 impl PipelineRunHandle {
+    pub(super) fn of(run: RunHandle) -> Self {
+        Self { run, changed_secrets: Vec::new(), resumed: None }
+    }
+
+    /// What becomes of its steps, when it was opened for a further round.
+    pub fn resumed(&self) -> Option<&ResumePlan> {
+        self.resumed.as_ref()
+    }
+
     /// Its id.
     pub fn id(&self) -> &RunId {
         self.run.id()

@@ -65,6 +65,9 @@ impl Check<'_> {
                 self.findings.push(config.fault(204, "rotation_policy", text));
             }
         }
+        let resume_explicitly =
+            config.as_ref().and_then(|config| config.text("resume")) == Some("explicit");
+        let max_resume_age_ms = config.as_ref().and_then(|config| config.millis("max_resume_age"));
         let interval = workflow.count("checkpoint_interval").unwrap_or(1);
         workflow
             .flag("checkpoint_enabled")
@@ -72,7 +75,7 @@ impl Check<'_> {
                 // A child exports with its run.
                 self.around.is_empty() && self.deployed.switch(Switch::CheckpointEnabled)
             })
-            .then_some(Exports { interval, keep_last })
+            .then_some(Exports { interval, keep_last, resume_explicitly, max_resume_age_ms })
     }
 
     /// `output_to_file`, or its accepted spelling `output_file`.

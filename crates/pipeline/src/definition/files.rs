@@ -1,5 +1,7 @@
 //! What a definition says about files.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::expression::Template;
@@ -41,6 +43,7 @@ pub(crate) struct DocumentFiles {
 }
 
 /// When checkpoints are exported, and which are kept (1.4).
+/// Whoever exports also has its unfinished runs resumed (YR-56), unless it says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exports {
@@ -49,6 +52,24 @@ pub struct Exports {
     /// How many files with a time stamp are kept; all of them when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_last: Option<u32>,
+    /// Whether starting the document leaves its unfinished runs alone (`resume: explicit`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resume_explicitly: bool,
+    /// How old a run may be that is resumed by starting the document, in milliseconds; 24 hours
+    /// when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_resume_age_ms: Option<u64>,
+}
+
+/// How old a run may be that is resumed by starting its document, unless the document says so.
+const RESUME_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Exports {
+    /// How old a run may be that is resumed by starting the document; none when none is.
+    pub fn resumes_within(&self) -> Option<Duration> {
+        let age = self.max_resume_age_ms.map_or(RESUME_AGE_MAX, Duration::from_millis);
+        (!self.resume_explicitly).then_some(age)
+    }
 }
 
 impl DocumentFiles {

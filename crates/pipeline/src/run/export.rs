@@ -60,6 +60,10 @@ impl Exporter {
         if let (Some(job), "attempt_started") = (&news.job, news.kind.as_str()) {
             self.started.entry(job.clone()).or_insert(news.at);
         }
+        // What is made again in a further round has no result until then.
+        if let Some(job) = news.job.as_ref().filter(|_| news.kind == "job_reopened") {
+            self.done.retain(|done| done.key != *job);
+        }
         if let (Some(job), Some((state, result))) = (&news.job, &news.ended) {
             self.done.push(DoneJob { key: job.clone(), state: *state, result: result.clone() });
             // A failure that is handled has ended with its handler.

@@ -164,7 +164,7 @@ impl Inside {
 }
 
 /// The scope whose limit ended the step with this record.
-pub(super) fn limit_of(record: &Value) -> Option<&str> {
+pub(crate) fn limit_of(record: &Value) -> Option<&str> {
     record.get("error")?.get("limit_of")?.as_str()
 }
 

@@ -50,8 +50,12 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key("workspace_dir", Kind::Text, "where steps work on files").default("\"./workspace\""),
         key("output_dir", Kind::Text, "base of `output_to_file`").default("\"./outputs\""),
         key("checkpoint_dir", Kind::Text, "where exports go").default("\"./checkpoints\""),
-        key("checkpoint_enabled", Kind::Bool, "whether checkpoints are exported; on in production")
-            .default("false"),
+        key(
+            "checkpoint_enabled",
+            Kind::Bool,
+            "exports checkpoints, and has `run` go on with unfinished runs; on in production",
+        )
+        .default("false"),
         key("checkpoint_interval", POSITIVE, "steps between two exports").default("1"),
         key("checkpoint_config", Kind::Map(&[&CHECKPOINT_CONFIG]), "which exports are kept"),
         key("pipelines", Kind::Map(&[&PIPELINES]), "files by name, for `pipeline_ref`"),
@@ -88,6 +92,7 @@ const LIMITS: Kind = Kind::Map(&[&deployment::RESOURCE_LIMITS]);
 const NUMBER: Kind = Kind::Number { least: f64::MIN, most: f64::MAX, texts: false };
 
 /// A run takes thirty days at most.
+const RESUME_AGE: Kind = Kind::Duration { unit: Unit::Seconds, most_ms: 365.0 * DAY_MS };
 const RUN_WITHIN: Kind = Kind::Duration { unit: Unit::Seconds, most_ms: 30.0 * DAY_MS };
 
 const CONCURRENCY: Kind = Kind::OneOf { names: &["sequential"], later: &["auto"] };
@@ -145,8 +150,14 @@ pub(super) const CHECKPOINT_CONFIG: Keys = Keys {
         key("include_workspace", Kind::Bool, "with the files of the workspace")
             .default("false")
             .unless_empty(),
-        later("resume", "auto, explicit"),
-        later("max_resume_age", "how old a run may be that is resumed by `run`"),
+        key(
+            "resume",
+            Kind::OneOf { names: &["auto", "explicit"], later: &[] },
+            "whether `run` goes on with an unfinished run",
+        )
+        .default("\"auto\""),
+        key("max_resume_age", RESUME_AGE, "how old a run may be that `run` goes on with")
+            .default("\"24h\""),
     ],
     others: None,
 };
