@@ -249,6 +249,12 @@ async fn started(
                 continue;
             }
         };
+        for name in run.short_secrets() {
+            output::warning(&format!(
+                "the secret {name} is shorter than 8 bytes: where a text is nothing else it is kept out of \
+                 records, and inside of longer texts it is not found"
+            ));
+        }
         let view = run.view().await.map_err(|error| hint::refused(&error, hint))?;
         let file = Some(file.display().to_string());
         members.push(Member { run, workflow: view.run.workflow, file, known });

@@ -447,8 +447,8 @@ impl<'a> Scope<'a> {
             },
             "env" => {
                 let name = path.segments.first().and_then(Segment::field).map(|(name, _)| name);
-                match name.and_then(|name| self.environment.get(name)) {
-                    Some(text) => walk(Cow::Owned(typed(text)), &path.segments[1..]),
+                match name.and_then(|name| Some((name, self.environment.get(name)?))) {
+                    Some((name, text)) => walk(Cow::Owned(typed(name, text)), &path.segments[1..]),
                     None => Err(Some(Vec::new())),
                 }
             }
