@@ -274,6 +274,17 @@ impl<'a> Scope<'a> {
         (type_of(found) != wanted).then(|| (target, wanted, type_of(found)))
     }
 
+    /// Warns of paths of a condition that was not met, of which nothing was said so far.
+    pub(super) fn warn_of_missing(&self, paths: &[String]) {
+        let told = self.warnings.all();
+        for path in paths {
+            let named = format!("`{path}`");
+            if !told.iter().any(|warning| warning.contains(&named)) {
+                self.warn(format!("{named} is missing: the condition takes it as null"));
+            }
+        }
+    }
+
     /// What the attempt warned of so far.
     pub(super) fn warnings(&self) -> Vec<String> {
         self.warnings.all()
