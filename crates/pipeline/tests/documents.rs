@@ -368,3 +368,22 @@ fn misspelt_names_are_warnings_with_the_right_one() {
         ]
     );
 }
+
+/// YF-23: what was probably meant is told in words that can be written.
+#[test]
+fn hints_say_what_to_write() {
+    let rows = corpus::faulty();
+    let hints = |name: &str| -> Vec<String> {
+        let row = rows.iter().find(|row| row.name == name).unwrap();
+        let found = check(&row.document).diagnostics;
+        found.iter().map(|d| d.hint.clone().unwrap_or_default()).collect()
+    };
+    assert_eq!(
+        hints("holes without quotes, and words of other languages"),
+        ["a text with holes needs quotes: \"{{ inputs.x }}\""]
+    );
+    let hints = hints("templates of other languages, and a number where a map stands");
+    assert!(hints[0].contains("? \"one\" :") && hints[1].contains("`${NAME}`"), "{hints:?}");
+    assert_eq!(hints[2], "write `retry: {max_retries: 3}`");
+    assert_eq!(hints[3], "did you mean `timeout`?");
+}
