@@ -162,3 +162,28 @@ fn misspelt_steps_of_mocks_are_told() {
     assert!(told.contains(rule), "{told}");
     assert_eq!(told.matches("mocks:").count(), 2, "{told}");
 }
+
+/// YR-72: an absolute path that leads out of all roots is told as one that climbs out of them.
+#[test]
+fn absolute_paths_outside_of_the_roots_are_warned_of() {
+    let world = World::new();
+    let inside = world.path("in.txt").canonicalize().unwrap_or_else(|_| world.path("in.txt"));
+    let steps = format!(
+        "{{name: a, type: claude, prompt: [{{type: file, path: /etc/hostname}}, {{type: file, path: {0}}}]}}\n\
+         {{name: b, type: file_ops, operation: copy, source: /etc/hostname, destination: x.txt}}\n\
+         {{name: c, type: file_ops, operation: read, path: {0}}}",
+        inside.display()
+    );
+    world.flow("f.yaml", &steps);
+    let told = world.expect(0, &["check", "f.yaml"]).stdout;
+    assert_eq!(
+        told.matches("warning[PL521]: the path `/etc/hostname` leaves").count(),
+        2,
+        "{told}"
+    );
+    assert_eq!(told.matches("PL521").count(), 2, "{told}");
+    let open = "workflow:\n  safety: {allowed_paths: [/etc]}\n";
+    let opened = fs::read_to_string(world.path("f.yaml")).unwrap().replace("workflow:\n", open);
+    world.write("open.yaml", opened);
+    assert!(!world.expect(0, &["check", "open.yaml"]).stdout.contains("PL521"));
+}

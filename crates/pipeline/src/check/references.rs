@@ -397,7 +397,7 @@ impl Check<'_> {
 /// What is probably another name misspelt is a warning, with the hint.
 fn doubted(finding: Finding, hint: Option<String>) -> Finding {
     match hint {
-        Some(hint) => finding.as_warning().hint(hint),
+        Some(hint) => finding.into_warning().hint(hint),
         None => finding,
     }
 }

@@ -47,7 +47,7 @@ impl Finding {
     }
 
     /// The same, as a warning.
-    pub(crate) fn as_warning(mut self) -> Self {
+    pub(crate) fn into_warning(mut self) -> Self {
         self.severity = Severity::Warning;
         self
     }

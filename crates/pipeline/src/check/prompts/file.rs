@@ -22,10 +22,10 @@ impl Check<'_> {
     fn warn_of_climbing(&mut self, path: &str, section: &Section<'_>) {
         let beside = self.file.rsplit_once('/').map_or("", |(folder, _)| folder);
         let is_known = !self.file.starts_with('/');
-        if !is_known
-            || climbs(path) == 0
-            || climbs(format!("{beside}/{path}").trim_start_matches('/')) == 0
-        {
+        let climbs = is_known
+            && climbs(path) > 0
+            && climbs(format!("{beside}/{path}").trim_start_matches('/')) > 0;
+        if !climbs && !(self.is_outside(path) && !self.lenient.is("read_outside_roots", "true")) {
             return;
         }
         let text = format!("the path `{path}` leaves the allowed roots");
