@@ -25,7 +25,9 @@ impl Check<'_> {
         let climbs = is_known
             && climbs(path) > 0
             && climbs(format!("{beside}/{path}").trim_start_matches('/')) > 0;
-        if !climbs && !(self.is_outside(path) && !self.lenient.is("read_outside_roots", "true")) {
+        let is_open = self.lenient.is("read_outside_roots", "true");
+        let leaves = climbs || (!is_open && self.is_outside(path));
+        if !leaves {
             return;
         }
         let text = format!("the path `{path}` leaves the allowed roots");
