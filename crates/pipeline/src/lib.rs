@@ -147,6 +147,9 @@
 //! * YF-42: of secrets shorter than 8 bytes whole texts are redacted, and no texts that hold them, no numbers and no
 //!   keys; the run warns of it. The key of the hashes is
 //!   recorded with the run: a hash tells a change, it does not protect a value that can be guessed.
+//! * YF-18: `--deny-warnings` refuses notes too, as it is written. PL311 is a warning where the name is probably another one
+//!   misspelt, where other inputs are declared, and for `state.x` that is set nowhere; PL401 is one for `{% … %}` and an
+//!   unclosed `${NAME`, which stay text.
 //! * YF-44: of two included files the later one wins; both win over what is extended. A definition
 //!   puts at most 200 files together, counting each time one is named.
 //! * YF-45: `$if` does not see what branches of other `$if` give; a branch names no files.
