@@ -274,6 +274,17 @@ impl<'a> Scope<'a> {
         (type_of(found) != wanted).then(|| (target, wanted, type_of(found)))
     }
 
+    /// Warns of paths of a condition that was not met, of which nothing was said so far.
+    pub(super) fn warn_of_missing(&self, paths: &[String]) {
+        let told = self.warnings.all();
+        for path in paths {
+            let named = format!("`{path}`");
+            if !told.iter().any(|warning| warning.contains(&named)) {
+                self.warn(format!("{named} is missing: the condition takes it as null"));
+            }
+        }
+    }
+
     /// What the attempt warned of so far.
     pub(super) fn warnings(&self) -> Vec<String> {
         self.warnings.all()
@@ -447,8 +458,8 @@ impl<'a> Scope<'a> {
             },
             "env" => {
                 let name = path.segments.first().and_then(Segment::field).map(|(name, _)| name);
-                match name.and_then(|name| self.environment.get(name)) {
-                    Some(text) => walk(Cow::Owned(typed(text)), &path.segments[1..]),
+                match name.and_then(|name| Some((name, self.environment.get(name)?))) {
+                    Some((name, text)) => walk(Cow::Owned(typed(name, text)), &path.segments[1..]),
                     None => Err(Some(Vec::new())),
                 }
             }
