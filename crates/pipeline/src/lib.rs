@@ -136,7 +136,9 @@
 //!   the `cost` of its record. A repair is told the reply, its violations and the schema, not those before it.
 //! * YR-68: keywords that it has no words for have words like them; a report has at most 200 lines. Schemas are read as
 //!   draft 2020-12, whatever `$schema` says, and refer to nothing outside of them. A schema that is none is told with
-//!   the code of what is wrong with it: PL203, PL204, PL205, PL406 for patterns, PL313 for references.
+//!   the code of what is wrong with it: PL203, PL204, PL205, PL406 for patterns, PL313 for references. What
+//!   takes more than 20,000,000 comparisons, or 1,000 inside of each other, is refused: a schema with PL205, a value
+//!   as one that violates it.
 //! * YF-41: in places where no text with holes is asked for, a variable of the environment is read
 //!   at load and its value is part of the definition; a secret there is PL223. `env.NAME` in an
 //!   expression is typed like `${NAME}` alone; secrets (YF-42) stay texts. The default of `${NAME:-text}` also stands for an

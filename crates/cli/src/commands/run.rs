@@ -265,12 +265,21 @@ async fn started(
     let (mut members, mut code) = (Vec::new(), exit::COMPLETED);
     for (file, start) in starts {
         let mut known = known(runtime, args.run_id.as_deref()).await;
-        let started = match goes_on_with(runtime, (&file, &start), args, hint).await? {
-            Some((run, before)) => {
+        let mut plan = None;
+        let started = match goes_on_with(runtime, (&file, &start), args, hint).await {
+            Ok(Some((run, before, told))) => {
                 known = Known::Before(before);
+                plan = told;
                 Ok(run)
             }
-            None => runtime.pipelines().start(start).await,
+            Ok(None) => runtime.pipelines().start(start).await,
+            Err(error) if !several => return Err(error),
+            // The others run, those that were started before as well.
+            Err(error) => {
+                let refused = left_out(&file.display().to_string(), &error);
+                code = if code == exit::COMPLETED { refused } else { code };
+                continue;
+            }
         };
         let run = match started {
             Ok(run) => run,
@@ -293,19 +302,19 @@ async fn started(
         }
         let view = run.view().await.map_err(|error| hint::refused(&error, hint))?;
         let file = Some(file.display().to_string());
-        members.push(Member { run, workflow: view.run.workflow, file, known });
+        members.push(Member { run, workflow: view.run.workflow, file, known, plan });
     }
     Ok(Lot::new(members, code))
 }
 
-/// The unfinished run that the document has resumed instead of started (YR-56), and its first event
-/// from now on.
+/// The unfinished run that the document has resumed instead of started (YR-56), its first event from
+/// now on, and what programs are told of its steps.
 async fn goes_on_with(
     runtime: &Runtime,
     (file, start): (&Path, &StartPipeline),
     args: &RunArgs,
     hint: &Hint,
-) -> anyhow::Result<Option<(PipelineRunHandle, u64)>> {
+) -> anyhow::Result<Option<(PipelineRunHandle, u64, Option<serde_json::Value>)>> {
     if args.fresh || args.run_id.is_some() {
         return Ok(None);
     }
@@ -328,10 +337,11 @@ async fn goes_on_with(
         let status = before.state.status();
         output::talk(&format!("resuming run {id} ({status}); --fresh starts a new one"));
     }
-    if let Some(plan) = run.resumed().filter(|plan| shown.json || !plan.keeps_all()) {
-        resumed::tell(id.as_str(), plan, shown)?;
+    if let Some(plan) = run.resumed().filter(|plan| !plan.keeps_all()) {
+        resumed::tell(plan, shown);
     }
-    Ok(Some((run, before.next_seq)))
+    let plan = run.resumed().map(|plan| resumed::described(id.as_str(), plan));
+    Ok(Some((run, before.next_seq, plan)))
 }
 
 /// What is known of the run of this id before it is started.
