@@ -84,6 +84,9 @@ impl PipelineRun {
             // To this type its `variables` are what it sets, and no names of its own.
             scope = Scope::new(self, cx, due, done);
         }
+        if let Cow::Owned(step) = &step {
+            Limits::new(&due.frames, done, cx).admit_step(step)?;
+        }
         let step = &*step;
         let record = match &step.kind {
             // Its record is its value, in which nothing else has a place.

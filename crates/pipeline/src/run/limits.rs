@@ -1,7 +1,7 @@
 //! Limits of a run and of nested pipelines: checked before an attempt, while it runs, and for what it
 //! leaves (6.6). A scope is bound by its own limits and by those of every scope around it.
 
-use std::{collections::HashSet, future::Future, io, pin::pin, time::Duration};
+use std::{collections::HashMap, future::Future, io, pin::pin, time::Duration};
 
 use perennial_core::{
     FailureClass, Timestamp,
@@ -275,30 +275,43 @@ pub(super) fn violation(
     Failure::new(FailureClass::Limit, code, text)
 }
 
-/// How many `file_ops` steps of the run were executed, those of children included.
+/// How many `file_ops` steps of the run were executed, those of children and of handlers included. One that
+/// could have become one, and failed without saying what it was, counts.
 fn file_operations(model: &Model, done: &Done<'_>) -> u64 {
-    let mut places = HashSet::new();
-    collect(model, &StepPath::root(), &mut places);
+    let mut places = HashMap::new();
+    collect(&model.steps, &StepPath::root(), &mut places);
     let counts =
         |state| matches!(state, JobState::Succeeded | JobState::Failed | JobState::Partial);
     let ended = done.values().filter(|job| counts(job.state) && !job.key.is_opening());
-    ended.filter(|job| places.contains(&without_rounds(job.key.as_str()))).count() as u64
+    let operated = ended.filter(|job| {
+        let step = places.get(&without_rounds(job.key.as_str()));
+        step.is_some_and(|step| match step.kind.ran_as(&job.result) {
+            Some(kind) => matches!(kind, StepKind::FileOps(_)),
+            None => job.state != JobState::Succeeded,
+        })
+    });
+    operated.count() as u64
 }
 
-fn collect(model: &Model, scope: &StepPath, places: &mut HashSet<String>) {
-    for step in &model.steps {
+/// Steps that are, or may become, operations on files.
+fn collect<'m>(steps: &'m [Step], scope: &StepPath, places: &mut HashMap<String, &'m Step>) {
+    for step in steps {
         let path = scope.step(&step.name);
-        if let StepKind::FileOps(_) = step.kind {
-            places.insert(path.as_str().to_owned());
+        let may = step.kind.possible().into_iter().any(|kind| matches!(kind, StepKind::FileOps(_)));
+        if may {
+            places.insert(path.as_str().to_owned(), step);
         } else if let Some(nested) = step.nested() {
-            collect(&nested.child, &path, places);
+            collect(&nested.child.steps, &path, places);
+        }
+        for body in step.bodies() {
+            collect(&body.steps, &path.handler(), places);
         }
     }
 }
 
 /// The place of a job in the definition: without the numbers of rounds.
 fn without_rounds(key: &str) -> String {
-    let bare = |part: &str| part.split(['#', '[']).next().unwrap_or_default().to_owned();
+    let bare = |part: &str| part.split('#').next().unwrap_or_default().to_owned();
     key.split('/').map(bare).collect::<Vec<_>>().join("/")
 }
 

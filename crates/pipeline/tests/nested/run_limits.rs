@@ -135,6 +135,31 @@ async fn pl_811_file_operations_of_a_run_are_counted() {
     }
 }
 
+/// PL811: those of handlers, and those that a template chose, are operations as any other.
+#[tokio::test]
+async fn file_operations_of_handlers_and_of_chosen_types_are_counted() {
+    let listing =
+        |name: &str, kind: &str| format!("{{name: {name}, {kind}, operation: list, path: '.'}}");
+    let plain = ["a", "b", "c"].map(|name| listing(name, "type: file_ops")).join(", ");
+    let chosen = ["a", "b", "c"].map(|name| {
+        let kind = "type: \"{{ 'file_ops' }}\", dynamic_types: [file_ops]";
+        format!("- {}\n", listing(name, kind))
+    });
+    let handled = format!("- {{name: s, type: echo, fail: true, on_error: [{plain}]}}\n");
+    let folder = tempfile::tempdir().unwrap();
+    for (steps, last) in [(handled, "s[error]"), (chosen.concat(), "c")] {
+        let document = flow(&format!("\n{steps}"));
+        let limit = "  resource_limits: {max_file_operations: 2}\n  steps:\n    \n";
+        let document = document.replace("  steps:\n    \n", limit);
+        let done = placed(&document, folder.path()).run().await;
+        let stopped = done.iter().find(|job| job.result["error"]["code"] == "PL811");
+        let stopped = stopped.unwrap_or_else(|| panic!("{document}: {done:#?}"));
+        assert!(stopped.key.as_str().ends_with('c'), "{}", stopped.key);
+        let ended = done.last().unwrap();
+        assert!(ended.key.as_str() == last || ended.key.as_str().ends_with("/c"), "{}", ended.key);
+    }
+}
+
 /// 1.11: the mode gives children their limits, where nobody names others.
 #[tokio::test(start_paused = true)]
 async fn the_mode_gives_children_their_limits() {

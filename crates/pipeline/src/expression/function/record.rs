@@ -83,7 +83,8 @@ fn found(value: &Value, path: &Value) -> Result<Option<Value>, Trouble> {
             Ok(walk(Cow::Borrowed(value), &segments).ok().map(Cow::into_owned))
         }
         Ok(TextPath::Query(path)) => Ok(Some(query(&path, value))),
-        Err(error) => Err(Trouble::Null(format!("`{text}` is no path: {}", error.message))),
+        // Why it is none would show a part of it, which may be a part of a secret.
+        Err(_) => Err(Trouble::Null(format!("`{text}` is no path"))),
     }
 }
 
