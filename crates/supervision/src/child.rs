@@ -36,6 +36,7 @@ use crate::{
     node::{Detail, Supervises},
     panics::call_quietly,
     presence::Announce,
+    registry::ViaKey,
 };
 
 /// How long a worker's start may take unless its specification says otherwise. OTP waits for ever;
@@ -85,6 +86,8 @@ pub struct ChildSpec {
     identity: Weak<Starter>,
     pub(crate) significant: bool,
     name: Option<Name>,
+    /// A key of a registry that is its name as well.
+    key: Option<Arc<dyn ViaKey>>,
     /// What answers to the name: an `Address<M>`.
     named_address: Option<AnyAddress>,
     owner: Option<ProcessRef>,
@@ -117,6 +120,7 @@ impl ChildSpec {
             start: Some(start),
             significant: false,
             name: None,
+            key: None,
             named_address: None,
             owner: None,
             presence: None,
@@ -276,6 +280,11 @@ impl ChildSpec {
             significant: self.significant,
             child_type: self.child_type,
         })
+    }
+
+    pub(crate) fn with_key(mut self, key: Arc<dyn ViaKey>) -> Self {
+        self.key = Some(key);
+        self
     }
 
     /// What whoever asks for its name gets (`Names::handle`).

@@ -8,6 +8,7 @@
 //! | [`TaskSupervisor`] | futures started on demand, with their results |
 //! | [`ChildSpec`] | how to start, restart and stop one child |
 //! | [`GenServer`] | a server process as OTP has it; [`Agent`] for a plain state |
+//! | [`Registry`] | which process has which keys, found without asking anybody |
 //! | [`Debugger`] | looks into a server without its help |
 //! | [`Address`] | where to send messages, whichever incarnation is alive |
 //! | [`Tree`] | the published picture of a tree; reading it asks nobody |
@@ -35,6 +36,7 @@ mod node;
 mod panics;
 mod presence;
 mod process;
+mod registry;
 mod root;
 mod stopping;
 mod supervisor;
@@ -69,6 +71,10 @@ pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleSource, LifecycleStream,
 pub use names::{Name, Names};
 pub use node::{ChildInfo, ChildStatus, Counts, DETAILS_WITHIN, Tree};
 pub use process::{Monitor, ProcessRef, StopError, callers, current_process};
+pub use registry::{
+    DispatchError, Duplicate, LockError, Registered, Registry, RegistryError, RegistryEvent,
+    RegistryKey, RegistrySpec, RegistrySpecError, Unique, Via,
+};
 pub use root::{Root, ShutdownReport};
 pub use supervisor::{ChildStart, RequestError, Supervisor, SupervisorSpec};
 pub use template_supervisor::{TemplateSupervisor, TemplateSupervisorSpec};

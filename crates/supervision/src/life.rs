@@ -119,6 +119,14 @@ pub(crate) trait Control: Send + Sync {
     /// Asks for the end; the first reason counts.
     fn stop(&self, reason: &ExitReason);
     fn kill(&self);
+    /// `from`, which it is linked to, ended. A normal end is nothing to it; of any other it ends as
+    /// well, unless it is told of exits instead.
+    fn sever(&self, from: &ProcessRef, reason: &ExitReason) {
+        let _ = from;
+        if *reason != ExitReason::Normal {
+            self.stop(reason);
+        }
+    }
     /// What it has to do and what it is at, where it has a mailbox.
     fn load(&self) -> Option<Seen> {
         None
@@ -158,6 +166,8 @@ struct EndedInner {
     told: Notify,
     /// Its obituary is owed; nobody else announces the end.
     driven: AtomicBool,
+    /// How those reach it that are linked to it.
+    control: OnceLock<Weak<dyn Control>>,
     /// Those who want to be told; empty once the reason is set.
     watchers: Mutex<Watchers>,
 }
@@ -172,6 +182,13 @@ struct Watchers {
 pub(crate) struct Watch {
     ended: Weak<EndedInner>,
     number: u64,
+}
+
+impl Watch {
+    /// It is told, whatever becomes of this.
+    pub(crate) fn keep(mut self) {
+        self.ended = Weak::new();
+    }
 }
 
 impl Drop for Watch {
@@ -197,6 +214,7 @@ impl Ended {
             reason: OnceLock::new(),
             told: Notify::new(),
             driven: AtomicBool::new(false),
+            control: OnceLock::new(),
             watchers: Mutex::default(),
         }))
     }
@@ -209,6 +227,10 @@ impl Ended {
         self.0.pid
     }
 
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -216,6 +238,16 @@ impl Ended {
     /// From here on an obituary is owed: nothing else announces the end.
     pub(crate) fn drive(&self) {
         self.0.driven.store(true, Ordering::SeqCst);
+    }
+
+    /// From here on the ends of those that it is linked to reach it.
+    pub(crate) fn reached_by(&self, control: &Arc<dyn Control>) {
+        self.0.control.get_or_init(|| Arc::downgrade(control));
+    }
+
+    /// How it is reached, while it lives.
+    pub(crate) fn control(&self) -> Option<Arc<dyn Control>> {
+        self.0.control.get()?.upgrade()
     }
 
     pub(crate) fn is_driven(&self) -> bool {
@@ -249,6 +281,14 @@ impl Ended {
         }
     }
 
+    /// Whether it is announced, or is being announced at this moment: waits for the latter.
+    pub(crate) fn is_being_announced(&self) -> bool {
+        let announcing = self.0.watchers();
+        let is_announced = self.0.reason.get().is_some();
+        drop(announcing);
+        is_announced
+    }
+
     /// The reason, once there is one.
     pub(crate) fn reason(&self) -> Option<ExitReason> {
         self.0.reason.get().cloned()
@@ -268,9 +308,8 @@ impl Ended {
 
     /// Calls `tell` at the end; at once when it is past. `tell` must not block.
     pub(crate) fn on_end(&self, tell: impl FnOnce(&ExitReason) + Send + 'static) {
-        if let Some(mut watch) = self.watch(tell) {
-            // Told whatever happens to whoever asked.
-            watch.ended = Weak::new();
+        if let Some(watch) = self.watch(tell) {
+            watch.keep();
         }
     }
 

@@ -21,6 +21,11 @@ impl ProcessRef {
         self.0.pid()
     }
 
+    /// Tells incarnations apart, of whatever tree, while any reference to them is there.
+    pub(crate) fn identity(&self) -> usize {
+        self.0.identity()
+    }
+
     pub(crate) fn ended(&self) -> &Ended {
         &self.0
     }
@@ -32,6 +37,13 @@ impl ProcessRef {
         tell: impl FnOnce(&ExitReason) + Send + 'static,
     ) -> Option<crate::life::Watch> {
         self.0.watch(tell)
+    }
+
+    /// `from`, which it is linked to, ended with `reason`.
+    pub(crate) fn sever(&self, from: &Self, reason: &ExitReason) {
+        if let Some(control) = self.0.control() {
+            control.sever(from, reason);
+        }
     }
 
     /// Its place in the tree, for example `/app/runs/7`.
@@ -47,6 +59,12 @@ impl ProcessRef {
     /// Whether its end has not been announced.
     pub fn is_alive(&self) -> bool {
         self.0.reason().is_none()
+    }
+
+    /// As [`is_alive`](Self::is_alive), for those who learned of the end by what its supervisor does:
+    /// that is told a moment before.
+    pub(crate) fn is_not_ending(&self) -> bool {
+        !self.0.is_being_announced()
     }
 
     /// Why it ended, once that is announced.

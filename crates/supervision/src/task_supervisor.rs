@@ -13,7 +13,8 @@ use perennial_core::{ChildId, ExitReason, Restart, tree::NodeKind};
 use tokio::sync::oneshot;
 
 use crate::{
-    ChildRef, ChildSpec, DynamicSupervisor, DynamicSupervisorSpec, RequestError, StartFault,
+    ChildRef, ChildSpec, DynamicSupervisor, DynamicSupervisorSpec, ProcessRef, RequestError,
+    StartFault,
     child::{Outcome, start_task},
     process::{CALLERS, callers_from_here},
 };
@@ -149,6 +150,11 @@ impl TaskRef {
     /// Its id.
     pub fn id(&self) -> &ChildId {
         self.child.id()
+    }
+
+    /// The process that it is.
+    pub fn process(&self) -> &ProcessRef {
+        &self.child.first.process
     }
 
     /// Whether its end has not been announced.

@@ -146,7 +146,7 @@ async fn received<R>(port: &mut Option<oneshot::Receiver<R>>) -> R {
 pub struct PendingRequest<R>(Result<Awaited<R>, CallError>);
 
 impl<R: Send + 'static> PendingRequest<R> {
-    pub(super) fn new(awaited: Result<Awaited<R>, CallError>) -> Self {
+    pub(crate) fn new(awaited: Result<Awaited<R>, CallError>) -> Self {
         Self(awaited)
     }
 

@@ -104,6 +104,9 @@ async fn start<A: Actor>(
     publisher: Arc<Publisher<Incarnation<A::Msg>>>,
 ) -> Result<Outcome, ExitReason> {
     let shared = Arc::new(Shared::new(cx.process.clone(), cx.context.clock()));
+    let control: Arc<dyn Control> = shared.clone();
+    // Its init may link it already.
+    cx.process.ended().reached_by(&control);
     let whole = Arc::new(Whole { shared: shared.clone(), obituary: OnceLock::new() });
     let held = Mutex::new(Held(None));
     let adapter = Adapter { actor, kind, held, whole: whole.clone() };
@@ -117,7 +120,11 @@ async fn start<A: Actor>(
     };
     // Set once: nobody else knows it yet.
     let _ = shared.actor.set(actor);
-    let life = Life { process: cx.process.clone(), control: shared.clone() };
+    if let Some(asked) = shared.asked.get() {
+        // What it is linked to ended during its init.
+        shared.stop(asked);
+    }
+    let life = Life { process: cx.process.clone(), control };
     publisher.up(Incarnation::new(shared));
     // Set once. One that has ended meanwhile is kept whole by this function alone, which announces
     // its end when it returns.

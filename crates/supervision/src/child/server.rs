@@ -55,6 +55,8 @@ async fn start<S: GenServer>(
     let control = Arc::new(ServerControl::<S>::new(process.clone(), start.context.clock()));
     let queue = control.queue.clone();
     let life = Life { process: process.clone(), control: control.clone() };
+    // Its init may link it already.
+    life.ended().reached_by(&life.control);
     let mut cx = ServerCx::new(process.clone(), address, control.standing.clone());
     // What is sent from here on is kept until the init is done (GS-013).
     publisher.up(Incarnation::new(control.clone()));
@@ -184,6 +186,15 @@ impl<S: GenServer> Control for ServerControl<S> {
         } else if *reason != ExitReason::Normal {
             // The normal end of its owner is nothing to one that does not trap exits (GS-045).
             self.cut.stop_for(reason);
+        }
+    }
+
+    fn sever(&self, from: &ProcessRef, reason: &ExitReason) {
+        if S::TRAPS_EXITS {
+            // One whose queue is closed is ending already.
+            let _ = self.queue.push(Letter::Severed(from.clone(), reason.clone()));
+        } else {
+            self.stop(reason);
         }
     }
 

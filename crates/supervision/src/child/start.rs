@@ -10,7 +10,7 @@ use perennial_core::{ChildType, ExitReason, Uptime, supervisor::Order};
 
 use super::{ChildSpec, StartError, StartFault};
 use crate::{
-    LifecycleEvent, Name, Names, ProcessRef,
+    LifecycleEvent, Name, Names, ProcessRef, RegistryError,
     context::Context,
     life::{Control, Life, Pid},
     node::Node,
@@ -108,7 +108,7 @@ impl ChildSpec {
         node.coming();
         let unborn = match self.claim(&context, &process) {
             Ok(unborn) => unborn,
-            Err(holder) => return Err(self.did_not_start(&cx, StartFault::AlreadyStarted(holder))),
+            Err(fault) => return Err(self.did_not_start(&cx, fault)),
         };
         let handed_over = cx.requested.then(Slot::default);
         let init = Init { arguments, handed_over: handed_over.clone() };
@@ -153,13 +153,23 @@ impl ChildSpec {
         StartError::new(&self.id, fault)
     }
 
-    /// Claims the name of the incarnation that is about to be born, or answers who has it.
-    fn claim(&self, context: &Context, process: &ProcessRef) -> Result<Unborn, ProcessRef> {
-        let names = context.names().clone();
+    /// Claims the names of the incarnation that is about to be born, or answers who has one.
+    fn claim(&self, context: &Context, process: &ProcessRef) -> Result<Unborn, StartFault> {
+        let names = context.names();
         if let Some(name) = &self.name {
-            names.claim(name, process, self.named_address.clone())?;
+            let address = self.named_address.clone();
+            names.claim(name, process, address).map_err(StartFault::AlreadyStarted)?;
         }
-        Ok(Unborn(Some((names, self.name.clone(), process.clone()))))
+        let unborn = Unborn(Some((names.clone(), self.name.clone(), process.clone())));
+        if let Some(key) = &self.key {
+            key.claim(process, self.named_address.clone()).map_err(|refused| match refused {
+                RegistryError::AlreadyRegistered(holder) => StartFault::AlreadyStarted(holder),
+                RegistryError::NotRunning | RegistryError::NoProcess | RegistryError::NotHolder => {
+                    StartFault::Failed(ExitReason::error(&refused))
+                }
+            })?;
+        }
+        Ok(unborn)
     }
 
     /// Ends the incarnation with its owner.
@@ -179,6 +189,9 @@ impl ChildSpec {
     pub(super) fn release(&self, context: &Context, process: &ProcessRef) {
         if let Some(name) = &self.name {
             context.names().release(name, process);
+        }
+        if let Some(key) = &self.key {
+            key.release(process);
         }
     }
 }
@@ -247,6 +260,7 @@ impl StartCx {
     /// obituary keeps it until the end.
     pub(crate) fn exists(&self, life: &Life) -> Obituary {
         life.ended().drive();
+        life.ended().reached_by(&life.control);
         self.node.attach(life.clone(), self.context.clock().now());
         if self.node.child_type() == ChildType::Worker {
             started(self);

@@ -46,6 +46,19 @@ pub struct Exit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WatchRef(u64);
 
+impl WatchRef {
+    /// That of all links that others have made: of a task that was started for it, of a registry that
+    /// it is registered in.
+    pub(super) fn of_others() -> Self {
+        Self(u64::MAX)
+    }
+
+    /// Whether the server itself watches or has linked what ended; otherwise others have.
+    pub fn is_own(self) -> bool {
+        self != Self::of_others()
+    }
+}
+
 impl<S: GenServer> ServerCx<S> {
     pub(crate) fn new(
         process: ProcessRef,

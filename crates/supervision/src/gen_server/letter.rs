@@ -6,10 +6,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use perennial_core::ExitReason;
 use tokio::sync::Notify;
 
 use super::{GenServer, context::Watched, debugger::Inspection};
-use crate::{Clock, address::Refused, load::Load, panics::call_quietly};
+use crate::{Clock, ProcessRef, address::Refused, load::Load, panics::call_quietly};
 
 /// Requests of debuggers that may wait. They have a limit of their own: a server whose mailbox is
 /// full because it is suspended must still hear that it may go on.
@@ -20,6 +21,8 @@ pub(crate) enum Letter<S: GenServer> {
     Message(S::Message),
     /// A watched process ended. No more than were watched.
     Exit(Watched),
+    /// A process that somebody linked to it ended. No more than were linked.
+    Severed(ProcessRef, ExitReason),
     /// End with cleanup. At most one.
     Stop,
     Inspect(Inspection<S>),
@@ -73,7 +76,7 @@ impl<S: GenServer> Queue<S> {
             _ if !letters.open => return Some(Refused::NoProc),
             Letter::Message(_) => self.load.admit(),
             Letter::Inspect(_) => letters.inspections < INSPECTIONS_MAX,
-            Letter::Exit(_) | Letter::Stop => true,
+            Letter::Exit(_) | Letter::Severed(..) | Letter::Stop => true,
             #[cfg(feature = "testing")]
             Letter::Crash => true,
         };
@@ -139,7 +142,9 @@ impl<S: GenServer> Inbox<S> {
                 self.queue.arrived.notified().await;
                 continue;
             };
-            if suspended && matches!(letter, Letter::Message(_) | Letter::Exit(_)) {
+            if suspended
+                && matches!(letter, Letter::Message(_) | Letter::Exit(_) | Letter::Severed(..))
+            {
                 self.aside.push_back(letter);
                 continue;
             }

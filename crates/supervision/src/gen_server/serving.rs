@@ -7,6 +7,7 @@ use perennial_core::ExitReason;
 
 use super::{
     CrashReport, DebugStatus, Exit, GenServer, Inbox, Init, Letter, Next, ServerCx, Standing,
+    WatchRef,
     debugger::Inspection,
     report::{ancestors_of, description_of, kind_of, status_of},
 };
@@ -161,6 +162,10 @@ impl<S: GenServer> Running<S> {
                     if let Some((exit, linked)) = self.cx.watches.settle(watched) {
                         return self.exit(state, exit, linked).await;
                     }
+                }
+                Letter::Severed(process, reason) => {
+                    let watch = WatchRef::of_others();
+                    return self.exit(state, Exit { watch, process, reason }, true).await;
                 }
                 Letter::Stop => {
                     self.cx.events.add("stop");

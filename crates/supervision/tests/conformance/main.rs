@@ -34,6 +34,9 @@ mod obs_walk;
 #[path = "../probe/mod.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod probe;
+mod reg_basics;
+mod reg_more;
+mod reg_world;
 mod report;
 mod scale;
 mod sup_api;
