@@ -3,5 +3,4 @@ use perennial_supervision::{RegistrySpec, Unique};
 
 fn main() {
     let _ = RegistrySpec::<u8, (), Unique>::unique();
-    let _ = RegistrySpec::<u8, (), ()>::new("rooms");
 }
