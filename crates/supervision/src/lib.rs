@@ -5,6 +5,7 @@
 //! | [`Root`] | the top of a tree: start, shut down, look at |
 //! | [`Supervisor`] | children declared before the start, three strategies |
 //! | [`DynamicSupervisor`] | children started on demand |
+//! | [`PartitionSupervisor`] | one child several times, reached by keys |
 //! | [`TaskSupervisor`] | futures started on demand, with their results |
 //! | [`ChildSpec`] | how to start, restart and stop one child |
 //! | [`GenServer`] | a server process as OTP has it; [`Agent`] for a plain state |
@@ -34,6 +35,7 @@ mod load;
 mod names;
 mod node;
 mod panics;
+mod partition_supervisor;
 mod presence;
 mod process;
 mod registry;
@@ -70,6 +72,10 @@ pub use life::StopToken;
 pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleSource, LifecycleStream, Offender};
 pub use names::{Name, Names};
 pub use node::{ChildInfo, ChildStatus, Counts, DETAILS_WITHIN, Tree};
+pub use partition_supervisor::{
+    Hashed, PartitionSpecError, PartitionSupervisor, PartitionSupervisorSpec, ResizeError,
+    RouteError, RouteKey,
+};
 pub use process::{Monitor, ProcessRef, StopError, callers, current_process};
 pub use registry::{
     DispatchError, Duplicate, LockError, Registered, Registry, RegistryError, RegistryEvent,

@@ -26,7 +26,7 @@ pub(crate) use self::{
     waiting::Waiting,
 };
 use crate::{
-    ChildInfo, ChildSpec, Counts, Ignore, StopError,
+    ChildInfo, ChildSpec, Counts, Ignore, ProcessRef, StopError,
     actor::ActorError,
     child::{Outcome, StartCx},
     node::{Supervises, collect_declared},
@@ -254,6 +254,11 @@ impl Supervisor {
     /// [`RequestError::NoProc`] when it does not run (SUP-184).
     pub fn count_children(&self) -> Result<Counts, RequestError> {
         Ok(self.presence.now().ok_or(RequestError::NoProc)?.counts())
+    }
+
+    /// The incarnation that runs.
+    pub(crate) fn process(&self) -> Option<ProcessRef> {
+        Some(self.presence.now()?.process().clone())
     }
 
     async fn ask<T>(

@@ -31,6 +31,7 @@ mod harness;
 mod made;
 mod obs;
 mod obs_walk;
+mod par;
 #[path = "../probe/mod.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod probe;
