@@ -11,6 +11,7 @@ use std::{future::Future, time::Duration};
 
 use perennial_core::ExitReason;
 
+pub(crate) use self::report::ancestors_of;
 pub use self::{
     context::{Exit, ServerCx, WatchRef},
     debugger::{DebugError, DebugStatus, Debugger},

@@ -42,6 +42,7 @@ mod registry;
 mod root;
 mod stopping;
 mod supervisor;
+mod task;
 mod task_supervisor;
 mod template_supervisor;
 #[cfg(feature = "testing")]
@@ -85,7 +86,8 @@ pub use root::{Root, ShutdownReport};
 pub use supervisor::{ChildStart, RequestError, Supervisor, SupervisorSpec};
 pub use template_supervisor::{TemplateSupervisor, TemplateSupervisorSpec};
 
-pub use task_supervisor::{Task, TaskError, TaskRef, TaskSupervisor, TaskSupervisorSpec};
+pub use task::{OnTimeout, Task, TaskError, TaskRef, Yielded, await_many, yield_many};
+pub use task_supervisor::{TaskNotice, TaskSpec, TaskSupervisor, TaskSupervisorSpec};
 
 #[doc = include_str!("../GUIDE.md")]
 pub mod guide {}

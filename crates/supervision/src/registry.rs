@@ -37,7 +37,7 @@ use self::{
 };
 use crate::{
     ChildSpec, ProcessRef, Supervisor, SupervisorSpec,
-    child::{Outcome, StartCx, start_task},
+    child::{About, Outcome, StartCx, start_task},
     process::current_process,
 };
 
@@ -301,7 +301,7 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Inner<K, V> {
         ChildSpec::worker(number.to_string().into(), NodeKind::Task, move |cx: StartCx| {
             let standing = Standing { registry: self.clone(), number };
             self.partitions[number].open(cx.process.clone());
-            let life = start_task(&cx, async move {
+            let life = start_task(&cx, About::default(), async move {
                 let _standing = standing;
                 std::future::pending::<ExitReason>().await
             });

@@ -3,7 +3,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::OptionFuture};
-use perennial_core::ExitReason;
+use perennial_core::{ExitReason, tree::NodeKind};
 
 use super::{
     CrashReport, DebugStatus, Exit, GenServer, Inbox, Init, Letter, Next, ServerCx, Standing,
@@ -250,7 +250,9 @@ impl<S: GenServer> Running<S> {
     fn report(&self, reason: &ExitReason, state: String, mailbox_depth: u64) {
         let path = self.cx.process().path().to_owned();
         let report = CrashReport {
+            kind: NodeKind::Worker,
             ancestors: ancestors_of(&path),
+            callers: Vec::new(),
             path,
             process: self.cx.process().to_string(),
             label: self.cx.label.clone(),

@@ -66,6 +66,10 @@ mod sup_template;
 mod sup_template_stop;
 mod sup_types;
 mod traces;
+mod tsk_await;
+mod tsk_many;
+mod tsk_world;
+mod tsu;
 
 use std::{
     collections::BTreeSet,
