@@ -108,3 +108,82 @@ fn several_files_are_all_checked_and_the_worst_decides() {
     let diagnostic = |place: usize| keys(&reports[place]["diagnostics"][0]);
     assert_eq!(diagnostic(0), diagnostic(2), "one shape for every diagnostic");
 }
+
+/// Notes that say the same are one line, unless each is asked for.
+#[test]
+fn notes_that_say_the_same_are_one_line() {
+    let world = World::new();
+    world.flow(
+        "f.yaml",
+        "{name: a, type: claude, prompt: one}\n{name: b, type: claude, prompt: two}\n{name: c, type: echo, value: 1}",
+    );
+    let folded = world.expect(0, &["check", "f.yaml"]).stdout;
+    assert!(folded.contains("(2 times in f.yaml, lines 5, 6; --verbose shows each)"), "{folded}");
+    assert_eq!(folded.matches("note[PL211]").count(), 1, "{folded}");
+    let each = world.expect(0, &["check", "f.yaml", "--verbose"]).stdout;
+    assert_eq!(each.matches("note[PL211]").count(), 2, "{each}");
+    let whole = world.expect(0, &["check", "f.yaml", "--json"]).stdout;
+    assert_eq!(whole.matches("PL211").count(), 2, "{whole}");
+}
+
+/// What a plan and an explanation promise of attempts is what happens.
+#[test]
+fn deadlines_and_attempts_are_told_as_they_are() {
+    let world = World::new();
+    world.flow(
+        "f.yaml",
+        "{name: ask, type: claude, prompt: [{type: static, content: hi}]}\n\
+         {name: inner, type: pipeline, pipeline: {name: i, steps: [{name: x, type: echo, value: 1}]}}",
+    );
+    let plan = world.expect(0, &["check", "f.yaml", "--plan"]).stdout;
+    let asks = "ask  claude  up to 3 attempts, after failures that may pass; each at most ";
+    assert!(plan.contains(&asks.replace("ask  ", "ask      ")), "{plan}");
+    let child = "1 attempt: its child at most 5m00s, beginning and ending it 1m00s";
+    assert!(plan.contains(child), "{plan}");
+    let told = world.expect(0, &["explain", "f.yaml", "inner"]).stdout;
+    assert!(told.contains(&format!("tries      {child}\n")), "{told}");
+    let told = world.expect(0, &["explain", "f.yaml", "ask"]).stdout;
+    assert!(told.contains("16m30s, all its calls and pauses together\n"), "{told}");
+}
+
+/// Replies for steps that are not there are told before anything runs.
+#[test]
+fn misspelt_steps_of_mocks_are_told() {
+    let world = World::new();
+    world.flow("f.yaml", "{name: summary, type: claude, prompt: [{type: static, content: hi}]}");
+    let mocks =
+        "replies: {sumary: x, translate: y, summary: z}\nrules: [{step: sumary, reply: x}]\n";
+    world.write("mocks.yaml", mocks);
+    let run = ["run", "f.yaml", "--provider-mode", "mock", "--mocks", "mocks.yaml"];
+    let told = world.expect(0, &run).stderr;
+    let reply = "warning: mocks: `sumary` is no step, and is looked for in prompts; did you mean `summary`?";
+    assert!(told.contains(reply), "{told}");
+    let rule = "mocks: no step is called `sumary`: its rule is not used; did you mean `summary`?";
+    assert!(told.contains(rule), "{told}");
+    assert_eq!(told.matches("mocks:").count(), 2, "{told}");
+}
+
+/// YR-72: an absolute path that leads out of all roots is told as one that climbs out of them.
+#[test]
+fn absolute_paths_outside_of_the_roots_are_warned_of() {
+    let world = World::new();
+    let inside = world.path("in.txt").canonicalize().unwrap_or_else(|_| world.path("in.txt"));
+    let steps = format!(
+        "{{name: a, type: claude, prompt: [{{type: file, path: /etc/hostname}}, {{type: file, path: {0}}}]}}\n\
+         {{name: b, type: file_ops, operation: copy, source: /etc/hostname, destination: x.txt}}\n\
+         {{name: c, type: file_ops, operation: read, path: {0}}}",
+        inside.display()
+    );
+    world.flow("f.yaml", &steps);
+    let told = world.expect(0, &["check", "f.yaml"]).stdout;
+    assert_eq!(
+        told.matches("warning[PL521]: the path `/etc/hostname` leaves").count(),
+        2,
+        "{told}"
+    );
+    assert_eq!(told.matches("PL521").count(), 2, "{told}");
+    let open = "workflow:\n  safety: {allowed_paths: [/etc]}\n";
+    let opened = fs::read_to_string(world.path("f.yaml")).unwrap().replace("workflow:\n", open);
+    world.write("open.yaml", opened);
+    assert!(!world.expect(0, &["check", "open.yaml"]).stdout.contains("PL521"));
+}

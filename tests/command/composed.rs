@@ -56,7 +56,11 @@ fn a_document_of_several_files_is_checked_and_shown_as_one() {
     assert_eq!(plan["jobs"][1]["after"], json!(["greet"]));
     assert_eq!(plan["jobs"][1]["continue_on_error"], true);
     let output = world.expect(0, &["check", "flow.yaml", "--plan"]);
-    assert!(output.stdout.contains("  1  greet  echo  1 attempt of 60 s\n"), "{}", output.stdout);
+    assert!(
+        output.stdout.contains("  1  greet  echo  1 attempt: at most 1m00s\n"),
+        "{}",
+        output.stdout
+    );
     world.expect(2, &["check", "flow.yaml", "--plan", "--inputs"]);
 }
 

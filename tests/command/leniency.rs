@@ -41,7 +41,8 @@ fn warnings_can_be_denied_and_unknown_leniency_is_a_wrong_command_line() {
     let world = World::new();
     world.write("warned.yaml", "workflow: {name: x, steps: [{name: inputs, type: echo}]}");
     world.expect(0, &["check", "warned.yaml"]);
-    world.expect(3, &["check", "warned.yaml", "--deny-warnings"]);
+    let denied = world.expect(3, &["check", "warned.yaml", "--deny-warnings"]).stdout;
+    assert!(denied.contains(": valid, and refused: --deny-warnings allows no"), "{denied}");
     let run = world.expect(3, &[&["run", "warned.yaml", "--deny-warnings"], &MOCK[..]].concat());
     assert!(run.stderr.contains("warning[PL304]"), "{}", run.stderr);
     for (flag, words) in [

@@ -108,6 +108,25 @@ fn a_full_disk_behind_stdout_does_not_stop_a_run() {
     }
 }
 
+/// A run that goes on by a corrected file: its plan is the first that cannot be written.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_stdout_does_not_stop_a_resumed_run() {
+    let world = World::new();
+    let failing =
+        "{name: a, type: echo, value: 1, fail: true}\n{name: b, type: echo, delay_ms: 50}";
+    world.flow("flow.yaml", failing);
+    world.flow("fixed.yaml", &failing.replace(", fail: true", ""));
+    world.expect(1, &["run", "flow.yaml", "--provider-mode", "mock", "--run-id", "one"]);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(binary());
+    command.args(["resume", "one", "--file", "fixed.yaml", "--json"]);
+    let output = command.current_dir(world.path("")).stdout(full).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("stdout cannot be written: No space left"), "{said}");
+    assert_eq!(world.shown("one")["state"], "succeeded", "{said}");
+}
+
 /// As `perennial events RUN | head -1` does: more than a pipe holds is still to come.
 #[test]
 fn a_reader_that_leaves_after_the_first_line_ends_the_command_quietly() {

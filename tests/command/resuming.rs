@@ -307,3 +307,26 @@ fn what_a_correction_would_keep_is_said_beforehand() {
     world.expect(2, &["check", "new.yaml", "other.yaml", "--compat", "old.yaml"]);
     world.expect(3, &["check", "new.yaml", "--compat", "missing.yaml"]);
 }
+
+/// Of several files, one whose unfinished run cannot go on keeps no other from its end.
+#[test]
+fn a_run_that_cannot_go_on_leaves_those_beside_it_alone() {
+    let world = World::new();
+    let writes = |text: &str, fails: &str| {
+        format!(
+            "workflow:\n  name: kept\n  language: 1\n  checkpoint_enabled: true\n  steps:\n  \
+             - {{name: w, type: file_ops, operation: write, path: a.txt, content: {text}}}\n  \
+             - {{name: end, type: echo, value: 1{fails}}}\n"
+        )
+    };
+    world.write("kept.yaml", writes("old", ", fail: true"));
+    world.expect(1, &["run", "kept.yaml", "--provider-mode", "mock", "--run-id", "r"]);
+    world.write("kept.yaml", writes("new", ""));
+    world.flow("flow.yaml", "{name: a, type: echo, delay_ms: 100}\n{name: b, type: echo}");
+    let output = world.expect(2, &[&MOCK[..], &["kept.yaml"]].concat());
+    assert!(output.stderr.contains("kept.yaml: run r is unfinished"), "{output:?}");
+    assert!(output.stderr.contains("PL903"), "{output:?}");
+    let runs = world.expect(0, &["runs", "--json"]).stdout;
+    let states = json_lines(&runs).into_iter().map(|run| run["state"].clone());
+    assert_eq!(states.collect::<Vec<_>>(), [json!("succeeded"), json!("failed")], "{runs}");
+}

@@ -130,3 +130,32 @@ fn a_secret_that_a_document_names_is_recorded_nowhere() {
         }
     }
 }
+
+/// YF-42: a secret is not recorded, so a run that began with one does not go on without it.
+#[test]
+fn a_run_whose_secret_is_not_set_is_left_as_it_is() {
+    let world = World::new();
+    let flow = |gate: &str| {
+        format!(
+            "{{name: said, type: echo, value: 'key ${{A_KEY}}'}}\n{{name: gate, type: echo, {gate}}}\n\
+             {{name: again, type: echo, value: 'key ${{A_KEY}}'}}"
+        )
+    };
+    world.flow("flow.yaml", &flow("fail: true"));
+    world.flow("open.yaml", &flow("value: open"));
+    let with = |args: &[&str]| world.command(args).env("A_KEY", "abcdefg").run(SOON).unwrap();
+    let run = ["run", "flow.yaml", "--run-id", "r", "--provider-mode", "mock"];
+    let began = with(&run);
+    assert_eq!(began.status.code(), Some(1), "{began:?}");
+    assert!(began.stderr.contains("the secret A_KEY is shorter than 8 bytes"), "{}", began.stderr);
+    for args in [&["resume", "r"][..], &["resume", "r", "--file", "open.yaml"]] {
+        let refused = world.command(args).run(SOON).unwrap();
+        assert!(matches!(refused.status.code(), Some(3 | 8)), "{refused:?}");
+        assert!(
+            refused.stderr.contains("`A_KEY`") && refused.stderr.contains("not set"),
+            "{refused:?}"
+        );
+    }
+    let done = with(&["resume", "r", "--file", "open.yaml"]);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+}

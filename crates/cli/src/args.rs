@@ -229,6 +229,9 @@ pub(crate) struct CheckArgs {
     pub(crate) format: ReportForm,
     #[command(flatten)]
     pub(crate) view: CheckView,
+    /// Shows every note; without it, notes that say the same are one line
+    #[arg(long)]
+    pub(crate) verbose: bool,
     /// Says what a run of this older text would keep of its steps
     #[arg(long, value_name = "OLD")]
     pub(crate) compat: Option<PathBuf>,

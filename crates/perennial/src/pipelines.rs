@@ -142,6 +142,7 @@ impl Pipelines {
             None => ulid::Ulid::generate().to_string(),
         };
         let environment = pipeline.bind_environment(key, &variable);
+        let short_secrets = environment.short_secrets().into_iter().map(str::to_owned).collect();
         let calls = self.parts.providers.defaults();
         let settings = RunSettings { inputs, calls, directories, environment };
         let document = start.document_path(&pipeline);
@@ -160,7 +161,7 @@ impl Pipelines {
             settings: recorded,
             within,
         });
-        Ok(PipelineRunHandle::of(handle.await?))
+        Ok(PipelineRunHandle { short_secrets, ..PipelineRunHandle::of(handle.await?) })
     }
 
     /// The handle of a run, whoever runs it.

@@ -86,6 +86,8 @@ pub(crate) struct Check<'a> {
     pub(super) around: Vec<Around>,
     /// Children that were checked so far.
     pub(super) children: usize,
+    /// Absolute paths below which the run may read, as far as they are known; none when nothing is known of them.
+    pub(super) roots: Option<Vec<String>>,
 }
 
 impl Pipeline {
@@ -155,6 +157,7 @@ impl Pipeline {
             within_ms: None,
             around: Vec::new(),
             children: 0,
+            roots: None,
         };
         check.bindings.empty_when_missing = check.lenient.is("missing_env", "empty");
         let root = check.composed(id, &root);

@@ -1,8 +1,9 @@
 //! Variables of the environment in texts: `${NAME}`, `${NAME:-text}`, `$${` (YF-40).
 
 mod bound;
+mod redaction;
 mod word;
 
 pub use bound::RunEnvironment;
-pub(crate) use bound::{holds_secret, redacted};
+pub(crate) use redaction::Redaction;
 pub(crate) use word::{Piece, Word, is_secret, looks_secret, pieces, substituted, typed, word_at};

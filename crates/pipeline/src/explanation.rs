@@ -32,8 +32,10 @@ pub struct StepExplanation {
     pub value: Option<ValueExplanation>,
     /// Attempts allowed.
     pub attempts_max: u32,
-    /// How long one attempt may take.
+    /// How long one attempt may take; of a step with a child, to begin it and to end it.
     pub attempt_within_ms: u64,
+    /// How long its child may take, when it has one.
+    pub child_within_ms: Option<u64>,
     /// Whether the run goes on when it fails.
     pub continue_on_error: bool,
     /// Paths of the steps of its handler, which run when it has failed for good; the run then goes on.
@@ -166,6 +168,7 @@ fn explanation(scopes: &[At<'_>], step: &Step, whole: &str) -> StepExplanation {
         value: value(step),
         attempts_max: step.retry.max_attempts,
         attempt_within_ms: millis(step.attempt_within()),
+        child_within_ms: step.nested().map(|nested| nested.within_ms),
         continue_on_error: step.continue_on_error,
         on_error: handler.map(|inner| format!("{whole}{HANDLER}{}", inner.name)).collect(),
         gives: gives(step),

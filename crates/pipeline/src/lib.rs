@@ -136,16 +136,22 @@
 //!   the `cost` of its record. A repair is told the reply, its violations and the schema, not those before it.
 //! * YR-68: keywords that it has no words for have words like them; a report has at most 200 lines. Schemas are read as
 //!   draft 2020-12, whatever `$schema` says, and refer to nothing outside of them. A schema that is none is told with
-//!   the code of what is wrong with it: PL203, PL204, PL205, PL406 for patterns, PL313 for references.
+//!   the code of what is wrong with it: PL203, PL204, PL205, PL406 for patterns, PL313 for references. What
+//!   takes more than 20,000,000 comparisons, or 1,000 inside of each other, is refused: a schema with PL205, a value
+//!   as one that violates it.
 //! * YF-41: in places where no text with holes is asked for, a variable of the environment is read
 //!   at load and its value is part of the definition; a secret there is PL223. `env.NAME` in an
-//!   expression is typed like `${NAME}` alone. The default of `${NAME:-text}` also stands for an
+//!   expression is typed like `${NAME}` alone; secrets (YF-42) stay texts. The default of `${NAME:-text}` also stands for an
 //!   empty variable, as in a shell.
 //! * YF-42: what an expression with a function makes of a secret is looked for as a whole, and its texts below 8 bytes
 //!   are `[redacted]` from the start; a part that somebody else, as a model, cuts from such a text is not found. A run in which
 //!   functions make more than 256 texts, or 1 MiB, of its secrets fails there (PL606). Names of files hold no secret (PL609).
-//! * YF-42: secrets shorter than 8 bytes are not looked for in records; the key of the hashes is
+//! * YF-42: of secrets shorter than 8 bytes whole texts are redacted, and no texts that hold them, no numbers and no
+//!   keys; the run warns of it. The key of the hashes is
 //!   recorded with the run: a hash tells a change, it does not protect a value that can be guessed.
+//! * YF-18: `--deny-warnings` refuses notes too, as it is written. PL311 is a warning where the name is probably another one
+//!   misspelt, where other inputs are declared, and for `state.x` that is set nowhere; PL401 is one for `{% … %}` and an
+//!   unclosed `${NAME`, which stay text.
 //! * YF-44: of two included files the later one wins; both win over what is extended. A definition
 //!   puts at most 200 files together, counting each time one is named.
 //! * YF-45: `$if` does not see what branches of other `$if` give; a branch names no files.

@@ -5,6 +5,7 @@
 //! | `violation` | one violation: its path and its text |
 //! | `words` | from the validator's errors to violations |
 //! | `keyword` | `type`, whose integers are written without a fraction |
+//! | `effort` | how much work a schema makes of a value |
 //! | `faults` | what is wrong with a schema itself, with places |
 //! | `subject` | which part of a record a schema is about |
 //! | `ready` | schemas that are there by name (YR-69) |
@@ -14,6 +15,7 @@
 //! elsewhere is a fault of it. Of formats, five are asserted; all others say nothing about a value.
 
 mod closed;
+mod effort;
 mod faults;
 mod keyword;
 mod ready;
@@ -49,11 +51,15 @@ const UNASSERTED: [&str; 14] = [
 ];
 
 /// Everything in which `value` does not satisfy `schema`, in the order of their paths; nothing when it does.
+/// A value that it would take too long to find out of does not.
 ///
 /// # Errors
 ///
 /// When `schema` is none: [`faults`] says where.
 pub(crate) fn violations(schema: &Value, value: &Value) -> Result<Vec<Violation>, String> {
+    if effort::is_too_much(schema, value) {
+        return Ok(vec![Violation::of_root(effort::TOO_MUCH)]);
+    }
     let validator = validator(schema).map_err(|error| error.to_string())?;
     Ok(words::violations(validator.iter_errors(value), value))
 }

@@ -344,3 +344,46 @@ fn sample_documents_load_or_say_precisely_why_not() {
     }
     eprintln!("{read} samples");
 }
+
+/// YF-23, YT-14: what is probably a misspelt name is a warning that says which one was meant.
+#[test]
+fn misspelt_names_are_warnings_with_the_right_one() {
+    let rows = corpus::faulty();
+    let row = rows.iter().find(|row| row.name == "names that are other names misspelt").unwrap();
+    let checked = check(&row.document);
+    let told: Vec<_> =
+        checked.diagnostics.iter().map(|d| (d.severity, d.hint.as_deref())).collect();
+    let (warning, note) = (Severity::Warning, Severity::Note);
+    assert_eq!(
+        told,
+        [
+            (warning, Some("did you mean `who`?")),
+            (warning, Some("did you mean `token`?")),
+            (warning, Some("did you mean `inputs`?")),
+            (warning, Some("the id of the run is `run_id`")),
+            (warning, Some("did you mean `token`?")),
+            (warning, Some("did you mean `token`?")),
+            (note, None),
+            (warning, Some("`who` is an input: write `inputs.who`")),
+        ]
+    );
+}
+
+/// YF-23: what was probably meant is told in words that can be written.
+#[test]
+fn hints_say_what_to_write() {
+    let rows = corpus::faulty();
+    let hints = |name: &str| -> Vec<String> {
+        let row = rows.iter().find(|row| row.name == name).unwrap();
+        let found = check(&row.document).diagnostics;
+        found.iter().map(|d| d.hint.clone().unwrap_or_default()).collect()
+    };
+    assert_eq!(
+        hints("holes without quotes, and words of other languages"),
+        ["a text with holes needs quotes: \"{{ inputs.x }}\""]
+    );
+    let hints = hints("templates of other languages, and a number where a map stands");
+    assert!(hints[0].contains("? \"one\" :") && hints[1].contains("`${NAME}`"), "{hints:?}");
+    assert_eq!(hints[2], "write `retry: {max_retries: 3}`");
+    assert_eq!(hints[3], "did you mean `timeout`?");
+}

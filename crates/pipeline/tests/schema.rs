@@ -1,8 +1,12 @@
 //! The published schema: current, valid, and of one mind with the validator.
 
+#![expect(clippy::unwrap_used, reason = "the schema has the shape that is proven here")]
+
 use std::{fs, path::Path};
 
-use perennial_pipeline::{Pipeline, Severity, read_yaml, schema};
+use perennial_pipeline::{
+    EnvironmentMode, InputType, Pipeline, Severity, functions, read_yaml, schema, step_types,
+};
 
 #[path = "documents/corpus.rs"]
 mod corpus;
@@ -67,4 +71,107 @@ fn yf_51_the_schema_refuses_what_has_a_structural_error_and_nothing_else() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(passed >= 12 && refused >= 30, "{passed} passed, {refused} refused");
+}
+
+/// What stands before the tables of keys in the reference of the language.
+const GENERATED: &str = "<!-- Generated from the key table; see tests/schema.rs. -->\n";
+
+/// The reference of the language names every word, its tables are those of the key table, and what it shows is valid.
+#[test]
+fn the_reference_of_the_language_is_whole() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/language.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (written, tables) = text.split_once(GENERATED).unwrap_or((&text, ""));
+    let generated = key_tables(&schema());
+    if std::env::var_os("UPDATE_SCHEMA").is_some_and(|value| value == "1") {
+        fs::write(&path, format!("{written}{GENERATED}{generated}")).unwrap();
+    } else {
+        assert!(tables == generated, "set UPDATE_SCHEMA=1 and read the difference");
+    }
+    let types = step_types();
+    let types = types.iter().filter(|one| one.here).map(|one| one.name);
+    let classes = perennial_core::FailureClass::ALL.map(|class| class.name());
+    let inputs = InputType::ALL.map(|kind| kind.name());
+    let modes = EnvironmentMode::ALL.map(|mode| mode.name());
+    for word in types.chain(classes).chain(inputs).chain(modes) {
+        assert!(written.contains(&format!("`{word}`")), "`{word}` is not in {}", path.display());
+    }
+    let shape = schema();
+    let named = |def: &str, key: &str| {
+        let found = &shape["$defs"][def]["properties"][key];
+        let names = found.get("enum").or_else(|| found.pointer("/anyOf/0/enum"));
+        names.and_then(|names| names.as_array()).cloned().unwrap_or_default()
+    };
+    let mut words = named("prompt_part", "type");
+    words.extend(named("step.file_ops", "operation"));
+    assert!(words.len() >= 14, "{words:?}");
+    for word in words.iter().filter_map(|word| word.as_str()) {
+        assert!(written.contains(&format!("`{word}`")), "`{word}` is not in {}", path.display());
+    }
+    let examples: Vec<&str> = written.split("```yaml\n").skip(1).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        let example = example.split("```").next().unwrap();
+        let checked = Pipeline::check("example.yaml", example.as_bytes());
+        assert!(checked.diagnostics.is_empty(), "{:?}", checked.diagnostics);
+    }
+}
+
+/// Every key of the published schema and every function, as tables.
+fn key_tables(schema: &serde_json::Value) -> String {
+    let rows =
+        |def: &str| schema["$defs"][def]["properties"].as_object().cloned().unwrap_or_default();
+    let common = |kind: &str| -> Vec<String> {
+        let all: Vec<_> = schema["$defs"].as_object().unwrap().keys().cloned().collect();
+        let mut all = all.iter().filter(|def| def.starts_with(kind)).map(|def| rows(def));
+        let first = all.next().unwrap_or_default();
+        let others: Vec<_> = all.collect();
+        let shared = first.keys().filter(|key| others.iter().all(|other| other.contains_key(*key)));
+        shared.cloned().collect()
+    };
+    let mut out = String::from("## Every key\n");
+    let mut table = |title: &str, rows: Vec<(&String, &serde_json::Value)>| {
+        if rows.is_empty() {
+            return;
+        }
+        out.push_str(&format!(
+            "\n### {title}\n\n| key | what it is | without it |\n|---|---|---|\n"
+        ));
+        for (key, shape) in rows {
+            let mut told = shape["description"].as_str().unwrap_or_default().to_owned();
+            let names = shape.get("enum").or_else(|| shape.pointer("/anyOf/0/enum"));
+            if let Some(names) = names.and_then(|names| names.as_array()) {
+                let names: Vec<&str> = names.iter().filter_map(|name| name.as_str()).collect();
+                told.push_str(&format!(": {}", names.join(", ")));
+            }
+            let default =
+                shape.get("default").map(|value| format!("`{value}`")).unwrap_or_default();
+            out.push_str(&format!("| `{key}` | {} | {default} |\n", told.replace('|', "\\|")));
+        }
+    };
+    for (kind, every) in [("step.", "Every step"), ("prompt_part.", "Every part of a prompt")] {
+        let shared = common(kind);
+        let first = schema["$defs"].as_object().unwrap().keys().find(|def| def.starts_with(kind));
+        let of = rows(first.unwrap());
+        table(every, of.iter().filter(|(key, _)| shared.contains(key)).collect());
+        for def in schema["$defs"].as_object().unwrap().keys().filter(|def| def.starts_with(kind)) {
+            let of = rows(def);
+            let own = of.iter().filter(|(key, _)| !shared.contains(key)).collect();
+            let noun = if kind == "step." { "Steps of type" } else { "Prompt parts of type" };
+            table(&format!("{noun} `{}`", &def[kind.len()..]), own);
+        }
+    }
+    for def in schema["$defs"].as_object().unwrap().keys() {
+        let of = rows(def);
+        let is_kind = ["step", "prompt_part", "condition"].iter().any(|kind| def.starts_with(kind));
+        if !is_kind {
+            table(&format!("`{def}`"), of.iter().collect());
+        }
+    }
+    out.push_str("\n## Every function\n\n| function | gives |\n|---|---|\n");
+    for function in functions() {
+        let does = function.does.replace('|', "\\|");
+        out.push_str(&format!("| `{}({})` | {does} |\n", function.name, function.arguments));
+    }
+    out
 }

@@ -1,8 +1,10 @@
 mod compat;
 mod view;
 
+pub(super) use view::tries;
+
 use perennial::{
-    Pipelines, Severity,
+    Diagnostic, Pipelines, Severity,
     records::{render, report_json},
 };
 
@@ -76,12 +78,22 @@ pub(super) async fn check(args: &CheckArgs) -> anyhow::Result<i32> {
             output::json(&report)?;
             continue;
         }
-        for diagnostic in &checked.diagnostics {
-            output::text(&render(diagnostic, args.output.color.on(&std::io::stdout())))?;
-            output::text("\n")?;
+        for shown in folded(&checked.diagnostics, args.verbose) {
+            match shown {
+                Shown::Whole(diagnostic) => {
+                    let colour = args.output.color.on(&std::io::stdout());
+                    output::text(&render(diagnostic, colour))?;
+                    output::text("\n")?;
+                }
+                Shown::Line(line) => output::line(&format!("{line}\n"))?,
+            }
         }
         let (warnings, notes) = (checked.count(Severity::Warning), checked.count(Severity::Note));
-        let verdict = if errors == 0 { "valid" } else { "invalid" };
+        let verdict = match (errors, denied) {
+            (0, false) => "valid",
+            (0, true) => "valid, and refused: --deny-warnings allows no warning and no note",
+            (_, _) => "invalid",
+        };
         output::line(&format!(
             "{file}: {verdict} ({}, {}, {})",
             counted(errors, "error"),
@@ -96,6 +108,43 @@ pub(super) async fn check(args: &CheckArgs) -> anyhow::Result<i32> {
         }
     }
     Ok(code)
+}
+
+/// A diagnostic as it is shown.
+#[derive(Debug, PartialEq)]
+enum Shown<'d> {
+    Whole(&'d Diagnostic),
+    /// Several notes that say the same.
+    Line(String),
+}
+
+/// Notes that say the same, of one line each unless `verbose` shows them all. The line stands where the first of
+/// them would.
+fn folded(diagnostics: &[Diagnostic], verbose: bool) -> Vec<Shown<'_>> {
+    let same = |one: &Diagnostic, other: &Diagnostic| {
+        (one.severity, one.code, &one.message) == (other.severity, other.code, &other.message)
+            && one.file == other.file
+    };
+    let mut shown = Vec::new();
+    for (place, one) in diagnostics.iter().enumerate() {
+        let all: Vec<&Diagnostic> = diagnostics.iter().filter(|other| same(one, other)).collect();
+        if verbose || one.severity != Severity::Note || all.len() < 2 {
+            shown.push(Shown::Whole(one));
+        } else if !diagnostics[..place].iter().any(|before| same(before, one)) {
+            let lines =
+                all.iter().filter_map(|one| one.span.map(|span| span.start.line.to_string()));
+            let lines: Vec<String> = lines.collect();
+            shown.push(Shown::Line(format!(
+                "note[{}]: {} ({} times in {}, lines {}; --verbose shows each)",
+                one.code,
+                one.message,
+                all.len(),
+                one.file,
+                lines.join(", "),
+            )));
+        }
+    }
+    shown
 }
 
 fn counted(count: usize, what: &str) -> String {

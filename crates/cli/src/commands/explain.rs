@@ -6,7 +6,7 @@ use perennial::{
 };
 use serde_json::{Value, json};
 
-use super::{graph::checked, hint::Hint, named::named, results::view, runs};
+use super::{check::tries, graph::checked, hint::Hint, named::named, results::view, runs};
 use crate::{
     args::ExplainArgs,
     exit::{self, failed, failed_with},
@@ -111,9 +111,9 @@ fn print_step(step: &StepExplanation) -> anyhow::Result<()> {
             output::line(&format!("repairs    at most {repairs} further {noun}"))?;
         }
     }
-    let within = output::took(Duration::from_millis(step.attempt_within_ms));
-    let noun = if step.attempts_max == 1 { "attempt" } else { "attempts" };
-    output::line(&format!("tries      at most {} {noun} of {within}", step.attempts_max))?;
+    let tries = tries(step.attempts_max, step.attempt_within_ms, step.child_within_ms);
+    let all = step.call.as_ref().map_or("", |_| ", all its calls and pauses together");
+    output::line(&format!("tries      {tries}{all}"))?;
     let failed = match (step.on_error.as_slice(), step.continue_on_error) {
         ([], true) => "the run goes on".to_owned(),
         ([], false) => "the run fails".to_owned(),

@@ -7,6 +7,7 @@ use std::{
 
 use futures_util::future::try_join_all;
 use perennial::{PipelineRunHandle, RunId, WaitsWhy};
+use serde_json::Value;
 
 use super::{
     hint::{self, Hint},
@@ -37,6 +38,8 @@ pub(super) struct Member {
     pub(super) file: Option<String>,
     /// What of it has been told before.
     pub(super) known: Known,
+    /// What programs are told of its steps before its events, where it goes on.
+    pub(super) plan: Option<Value>,
 }
 
 /// How much of a run is no news.
@@ -131,13 +134,14 @@ impl Lot {
         hint: &Hint,
     ) -> anyhow::Result<i32> {
         let run = member.run.id();
+        let plan = member.plan.as_ref();
         let followed = match member.known {
             // Programs read all events.
-            Known::Nothing => progress::follow(&member.run, 1, shown, prefix).await,
+            Known::Nothing => progress::follow(&member.run, (1, plan), shown, prefix).await,
             Known::Before(_) | Known::All if shown.json => {
-                progress::follow(&member.run, 1, shown, prefix).await
+                progress::follow(&member.run, (1, plan), shown, prefix).await
             }
-            Known::Before(seq) => progress::follow(&member.run, seq, shown, prefix).await,
+            Known::Before(seq) => progress::follow(&member.run, (seq, plan), shown, prefix).await,
             Known::All => {
                 if !shown.quiet {
                     output::talk(&format!("{prefix}run {run} has ended already; its record:"));

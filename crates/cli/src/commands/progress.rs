@@ -24,15 +24,19 @@ pub(super) struct Shown {
     pub(super) quiet: bool,
 }
 
-/// Follows a run from its event `from` to its end; `prefix` tells its lines from those of others.
+/// Follows a run from its event `from` to its end, after `plan` where programs read; `prefix` tells its
+/// lines from those of others.
 pub(super) async fn follow(
     run: &PipelineRunHandle,
-    from: u64,
+    (from, plan): (u64, Option<&Value>),
     shown: Shown,
     prefix: &str,
 ) -> anyhow::Result<Result<PipelineOutcome, RunError>> {
     let mut feed = run.events_from(from);
     let mut heard = Heard::All;
+    if let Some(plan) = plan.filter(|_| shown.json) {
+        heard.say(|| output::json(plan));
+    }
     loop {
         let event = match feed.next().await {
             Ok(event) => event,

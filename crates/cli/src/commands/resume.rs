@@ -177,14 +177,19 @@ async fn goes_on(
             if let ResumePipelineError::Rewrites(_) = error
                 && let Ok(plan) = runtime.pipelines().plan_resume(&asked).await
             {
-                resumed::tell(id.as_str(), &plan, resuming.shown)?;
+                resumed::tell(&plan, resuming.shown);
+                if resuming.shown.json {
+                    output::json(&resumed::described(id.as_str(), &plan))?;
+                }
             }
             return Err(resumed::refused(id, args, error, hint));
         }
     };
-    if let Some(plan) = run.resumed().filter(|_| is_told) {
-        resumed::tell(id.as_str(), plan, resuming.shown)?;
+    let plan = run.resumed().filter(|_| is_told);
+    if let Some(plan) = plan {
+        resumed::tell(plan, resuming.shown);
     }
+    let plan = plan.map(|plan| resumed::described(id.as_str(), plan));
     for name in run.changed_secrets() {
         let text = format!("run {id}: the secret {name} is not what it was when the run began");
         output::warning(&text);
@@ -202,5 +207,6 @@ async fn goes_on(
         (_, Paused::Stays) => (),
     }
     let file = record.settings.get("file").and_then(|file| file.as_str()).map(str::to_owned);
-    Ok(Member { run, workflow: record.workflow, file, known: Known::Before(before.next_seq) })
+    let known = Known::Before(before.next_seq);
+    Ok(Member { run, workflow: record.workflow, file, known, plan })
 }

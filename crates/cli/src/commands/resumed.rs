@@ -18,21 +18,18 @@ use crate::{
     output,
 };
 
-/// Says what becomes of each step (YR-58).
-pub(super) fn tell(run: &str, plan: &ResumePlan, shown: Shown) -> anyhow::Result<()> {
-    if shown.json {
-        return output::json(&described(run, plan));
-    }
-    if !shown.quiet {
+/// Says to people what becomes of each step (YR-58). What programs are told is written by those who
+/// follow the run: it goes on, also when that cannot be written.
+pub(super) fn tell(plan: &ResumePlan, shown: Shown) {
+    if !shown.json && !shown.quiet {
         for step in &plan.steps {
             output::talk(&format!("  {}: {}", step.path, step.fate));
         }
     }
-    Ok(())
 }
 
-/// The plan as one JSON value.
-fn described(run: &str, plan: &ResumePlan) -> Value {
+/// The plan as one JSON value, for programs.
+pub(super) fn described(run: &str, plan: &ResumePlan) -> Value {
     json!({ "type": "resume", "run": run, "steps": steps(plan) })
 }
 

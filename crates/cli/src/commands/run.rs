@@ -5,8 +5,8 @@ use std::{
 
 use perennial::{
     Config, Deployment, Leniency, PipelineRunHandle, Pipelines, ProviderMode, ResumePipeline,
-    RunId, Runtime, StartPipeline, StartPipelineError,
-    records::{Input, Pipeline, render, report_json},
+    RunId, Runtime, Severity, StartPipeline, StartPipelineError,
+    records::{Input, Pipeline, nearest, render, report_json},
     tools::files::ChosenDirectories,
 };
 use tokio::runtime::Handle;
@@ -200,6 +200,13 @@ fn described(
             Some(mocks.map_err(|error| failed(exit::USAGE, format!("mocks: {error}")))?)
         }
     };
+    if let Some(mocks) = &mocks {
+        let steps: Vec<String> =
+            checked.iter().flat_map(|valid| valid.pipeline.step_paths()).collect();
+        for text in strangers(mocks, &steps) {
+            output::warning(&text);
+        }
+    }
     let id = args.run_id.clone().map(RunId::parse).transpose();
     let id = id.map_err(|error| failed(exit::USAGE, error))?;
     let start = |((file, valid), given): ((&PathBuf, Valid), serde_json::Map<_, _>)| {
@@ -218,6 +225,35 @@ fn described(
     Ok(targets.files.iter().zip(checked).zip(given).map(start).collect())
 }
 
+/// What `mocks` say of steps that are not among `steps`, which are paths. A key of `replies` may also be words of a
+/// prompt: of those, only what is nearly the name of a step is told.
+fn strangers(mocks: &serde_json::Value, steps: &[String]) -> Vec<String> {
+    let names = || steps.iter().map(|path| path.rsplit('/').next().unwrap_or(path));
+    let is_known =
+        |text: &str| steps.iter().any(|path| path == text) || names().any(|name| name == text);
+    let near = |text: &str| nearest(text, names().chain(steps.iter().map(String::as_str)));
+    let mut told = Vec::new();
+    let replies = mocks.get("replies").and_then(|replies| replies.as_object());
+    for key in replies.into_iter().flat_map(|replies| replies.keys()) {
+        if let Some(near) = near(key).filter(|_| !is_known(key)) {
+            told.push(format!(
+                "mocks: `{key}` is no step, and is looked for in prompts; did you mean `{near}`?"
+            ));
+        }
+    }
+    let rules = mocks.get("rules").and_then(|rules| rules.as_array());
+    for rule in rules.into_iter().flatten() {
+        for text in ["path", "step"].into_iter().filter_map(|key| rule.get(key)?.as_str()) {
+            if !is_known(text) {
+                let hint = near(text).map(|near| format!("; did you mean `{near}`?"));
+                let hint = hint.unwrap_or_default();
+                told.push(format!("mocks: no step is called `{text}`: its rule is not used{hint}"));
+            }
+        }
+    }
+    told
+}
+
 /// Starts all of them. What the store or the engine refuses keeps no other from running.
 async fn started(
     runtime: &Runtime,
@@ -229,12 +265,21 @@ async fn started(
     let (mut members, mut code) = (Vec::new(), exit::COMPLETED);
     for (file, start) in starts {
         let mut known = known(runtime, args.run_id.as_deref()).await;
-        let started = match goes_on_with(runtime, (&file, &start), args, hint).await? {
-            Some((run, before)) => {
+        let mut plan = None;
+        let started = match goes_on_with(runtime, (&file, &start), args, hint).await {
+            Ok(Some((run, before, told))) => {
                 known = Known::Before(before);
+                plan = told;
                 Ok(run)
             }
-            None => runtime.pipelines().start(start).await,
+            Ok(None) => runtime.pipelines().start(start).await,
+            Err(error) if !several => return Err(error),
+            // The others run, those that were started before as well.
+            Err(error) => {
+                let refused = left_out(&file.display().to_string(), &error);
+                code = if code == exit::COMPLETED { refused } else { code };
+                continue;
+            }
         };
         let run = match started {
             Ok(run) => run,
@@ -249,21 +294,27 @@ async fn started(
                 continue;
             }
         };
+        for name in run.short_secrets() {
+            output::warning(&format!(
+                "the secret {name} is shorter than 8 bytes: where a text is nothing else it is kept out of \
+                 records, and inside of longer texts it is not found"
+            ));
+        }
         let view = run.view().await.map_err(|error| hint::refused(&error, hint))?;
         let file = Some(file.display().to_string());
-        members.push(Member { run, workflow: view.run.workflow, file, known });
+        members.push(Member { run, workflow: view.run.workflow, file, known, plan });
     }
     Ok(Lot::new(members, code))
 }
 
-/// The unfinished run that the document has resumed instead of started (YR-56), and its first event
-/// from now on.
+/// The unfinished run that the document has resumed instead of started (YR-56), its first event from
+/// now on, and what programs are told of its steps.
 async fn goes_on_with(
     runtime: &Runtime,
     (file, start): (&Path, &StartPipeline),
     args: &RunArgs,
     hint: &Hint,
-) -> anyhow::Result<Option<(PipelineRunHandle, u64)>> {
+) -> anyhow::Result<Option<(PipelineRunHandle, u64, Option<serde_json::Value>)>> {
     if args.fresh || args.run_id.is_some() {
         return Ok(None);
     }
@@ -286,10 +337,11 @@ async fn goes_on_with(
         let status = before.state.status();
         output::talk(&format!("resuming run {id} ({status}); --fresh starts a new one"));
     }
-    if let Some(plan) = run.resumed().filter(|plan| shown.json || !plan.keeps_all()) {
-        resumed::tell(id.as_str(), plan, shown)?;
+    if let Some(plan) = run.resumed().filter(|plan| !plan.keeps_all()) {
+        resumed::tell(plan, shown);
     }
-    Ok(Some((run, before.next_seq)))
+    let plan = run.resumed().map(|plan| resumed::described(id.as_str(), plan));
+    Ok(Some((run, before.next_seq, plan)))
 }
 
 /// What is known of the run of this id before it is started.
@@ -387,7 +439,9 @@ fn refuse(args: &RunArgs, file: &Path, diagnostics: &[perennial::Diagnostic]) {
     for diagnostic in diagnostics {
         output::talk_text(&render(diagnostic, args.output.color.on(&std::io::stderr())));
     }
-    let text = format!("{} is not valid; nothing was run", file.display());
+    let is_valid = diagnostics.iter().all(|one| one.severity != Severity::Error);
+    let why = if is_valid { "has findings, which --deny-warnings refuses" } else { "is not valid" };
+    let text = format!("{} {why}; nothing was run", file.display());
     output::talk(&format!("error: {text}"));
     if args.output.json {
         let report = report_json(&file.display().to_string(), diagnostics, &[]);

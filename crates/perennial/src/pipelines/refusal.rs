@@ -22,6 +22,16 @@ pub enum Preflight {
         /// Why not.
         why: Unavailable,
     },
+    /// A secret that the run began with is not set now: it is not recorded, and what needs it would
+    /// fail (YF-42).
+    #[error(
+        "[PL217] the environment variable `{name}` was set when the run began, and is not set now; secrets \
+         are not recorded: set it and resume again"
+    )]
+    Secret {
+        /// The variable.
+        name: String,
+    },
     /// A file that is certain to be needed is not there, or not in an allowed place (YR-73).
     #[error("[{code}] step `{step}` needs the file `{path}`: {why}")]
     File {

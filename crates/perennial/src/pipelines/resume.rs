@@ -10,7 +10,7 @@ use perennial_core::{
 use perennial_engine::{Definitions, RecordedCalls, ReopenRun, RunError};
 use perennial_pipeline::{
     Deployment, InvalidSettings, Leniency, Pipeline, RecordedJob, ResumePlan, RunDirectories,
-    RunSettings, Version,
+    RunEnvironment, RunSettings, Version,
 };
 use perennial_store::{RunView, StoreError};
 use perennial_tools::files::FileError;
@@ -232,12 +232,16 @@ impl Pipelines {
             }
         }
         let changed_secrets = match RunSettings::from_value(&record.settings) {
-            Ok(mut settings) => settings.environment.read_secrets(&variable),
+            Ok(mut settings) => {
+                let changed = settings.environment.read_secrets(&variable);
+                require_secrets(&settings.environment, None)?;
+                changed
+            }
             // Settings that cannot be read are the engine's to refuse, with the reason.
             Err(_) => Vec::new(),
         };
         let run = self.parts.runs.resume(&record.run).await?;
-        Ok(PipelineRunHandle { run, changed_secrets, resumed: None })
+        Ok(PipelineRunHandle { changed_secrets, ..PipelineRunHandle::of(run) })
     }
 
     /// A run whose calls nobody here can answer is left as it is: starting it would only fail it.
@@ -313,6 +317,7 @@ impl Pipelines {
         }
         settings.inputs = inputs;
         let changed_secrets = settings.environment.read_secrets(&variable);
+        require_secrets(&settings.environment, Some(&after))?;
         after.extend_environment(&mut settings.environment, &view.run.run, &variable);
         if let Some(source) = &source {
             settings.directories =
@@ -348,8 +353,23 @@ impl Pipelines {
             }
             reopened => reopened?,
         };
-        Ok(PipelineRunHandle { run, changed_secrets, resumed: Some(plan) })
+        Ok(PipelineRunHandle { changed_secrets, resumed: Some(plan), ..PipelineRunHandle::of(run) })
     }
+}
+
+/// A run whose secrets are not set here is left as it is: starting it would only fail it. With the
+/// definition that it goes on with, only those count that it reads.
+fn require_secrets(
+    environment: &RunEnvironment,
+    pipeline: Option<&Pipeline>,
+) -> Result<(), ResumePipelineError> {
+    let is_read = |name: &&str| {
+        pipeline.is_none_or(|pipeline| pipeline.environment().iter().any(|read| read == name))
+    };
+    let missing = environment.missing_secrets().into_iter().filter(is_read);
+    let refusals: Vec<Preflight> =
+        missing.map(|name| Preflight::Secret { name: name.to_owned() }).collect();
+    if refusals.is_empty() { Ok(()) } else { Err(ResumePipelineError::Preflight(refusals)) }
 }
 
 /// The directories stay; documents of the run may lie elsewhere now.

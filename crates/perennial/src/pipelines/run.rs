@@ -18,6 +18,7 @@ use crate::View;
 pub struct PipelineRunHandle {
     pub(super) run: RunHandle,
     pub(super) changed_secrets: Vec<String>,
+    pub(super) short_secrets: Vec<String>,
     pub(super) resumed: Option<ResumePlan>,
 }
 
@@ -32,7 +33,7 @@ pub struct PipelineOutcome {
 
 impl PipelineRunHandle {
     pub(super) fn of(run: RunHandle) -> Self {
-        Self { run, changed_secrets: Vec::new(), resumed: None }
+        Self { run, changed_secrets: Vec::new(), short_secrets: Vec::new(), resumed: None }
     }
 
     /// What becomes of its steps, when it was opened for a further round.
@@ -55,6 +56,13 @@ impl PipelineRunHandle {
     /// resumed: they are not recorded, and were read again.
     pub fn changed_secrets(&self) -> &[String] {
         &self.changed_secrets
+    }
+
+    /// Names of secrets of the environment that are shorter than 8 bytes, of a run that was started
+    /// or resumed here: a text that is nothing else is kept out of records, and a longer text that
+    /// holds one is not found.
+    pub fn short_secrets(&self) -> &[String] {
+        &self.short_secrets
     }
 
     /// Its committed events, from the first on.

@@ -84,6 +84,14 @@ impl Definitions for PipelineDefinitions {
             let pipeline = Pipeline::revive(&definition)
                 .map_err(|error| refuse("its definition cannot be read", error.to_string()))?
                 .placed(&recorded_places(&run.settings));
+            // It would only fail: it stays as it is until they are set.
+            let read = pipeline.environment();
+            let missing = settings.environment.missing_secrets();
+            if let Some(name) = missing.into_iter().find(|name| read.iter().any(|r| r == name)) {
+                let why = format!("`{name}` was set when the run began, and is not set now");
+                let failure = Failure::new(FailureClass::Internal, "PL217", why);
+                return Err(NotRunnable { run: run.run.clone(), failure });
+            }
             let mocks = match recorded.mocks {
                 None => MockRules::default(),
                 Some(digest) => {

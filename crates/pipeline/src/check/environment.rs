@@ -127,8 +127,8 @@ impl Check<'_> {
             // What has a secret in it has no meaning at load.
             content = node.content.clone();
             text = value.to_owned();
-        } else if let [Piece::Word(_)] = pieces.as_slice()
-            && let Some(typed) = plain_content(&typed(&text))
+        } else if let [Piece::Word(word)] = pieces.as_slice()
+            && let Some(typed) = plain_content(&typed(&word.name, &text))
         {
             content = typed;
         }

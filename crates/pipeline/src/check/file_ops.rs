@@ -131,7 +131,9 @@ impl Check<'_> {
                 self.no_path(section, key, node);
             }
             // What is read may also lie in the project, above the workspace.
-            Content::Text { value, .. } if climbs(value) > i32::from(!writes) => {
+            Content::Text { value, .. }
+                if climbs(value) > i32::from(!writes) || self.is_outside(value) =>
+            {
                 let text = format!("the path `{value}` leaves the directories of the run");
                 self.findings.push(
                     Finding::new(Code(521), Severity::Warning, text)

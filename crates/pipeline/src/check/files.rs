@@ -1,5 +1,7 @@
 //! Directories of the document, and where steps leave their values (1.4, 1.9, 4.7, 4.8).
 
+use std::path::Path;
+
 use super::{Check, Section, defaults::Defaults, references::Standpoint};
 use crate::{
     definition::{DocumentFiles, Effects, Exports, OutputFile},
@@ -35,8 +37,25 @@ impl Check<'_> {
         };
         if self.around.is_empty() {
             self.deployment_files(workflow, &mut files);
+            self.roots = self.allowed_roots(&files);
         }
         files
+    }
+
+    /// The absolute roots of the run; none when it has all files, or nothing is known of the project.
+    fn allowed_roots(&self, files: &DocumentFiles) -> Option<Vec<String>> {
+        let project = self.loader.project_root().filter(|_| !files.unrestricted)?;
+        let named = [&files.workspace_dir, &files.output_dir].into_iter().flatten();
+        let named = named.chain(&files.allowed_paths).chain(&files.read_only_paths);
+        let beside = self.file.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+        Some(named.cloned().chain(beside).chain([project]).collect())
+    }
+
+    /// Whether the absolute `path` leads out of all places that are known to be allowed; one with holes is not known.
+    pub(super) fn is_outside(&self, path: &str) -> bool {
+        let Some(roots) = &self.roots else { return false };
+        let known = path.starts_with('/') && !path.contains("{{") && !path.contains("${");
+        known && !roots.iter().any(|root| Path::new(path).starts_with(root))
     }
 
     /// A path of the document; an empty one is none.

@@ -15,6 +15,7 @@ impl Check<'_> {
         if let Some(section) = workflow.map("inputs") {
             for entry in section.entries() {
                 self.known.inputs.insert(entry.key.clone());
+                self.known.declared.push(entry.key.clone());
                 inputs.extend(self.declared(&section, &entry.key));
             }
         }

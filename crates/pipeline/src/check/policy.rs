@@ -6,10 +6,11 @@ use perennial_core::{
     retry::{Classes, Growth, RetryPolicy},
 };
 
-use super::{Check, Section, bodies::handler_of, defaults::Defaults, keys, section::LATER};
+use super::{Check, Section, bodies::handler_of, defaults::Defaults, keys};
 use crate::{
     diagnostic::{Code, Finding},
     source::Content,
+    spelling,
 };
 
 /// What a step's final failure means.
@@ -224,7 +225,12 @@ impl Check<'_> {
                     let text = format!("`{text}` is no class of failures; texts are not compared");
                     let pointer = format!("{}/{place}", holder.pointer_of("retry_on"));
                     let finding = Finding::error(Code(204), text).at(item.extent);
-                    self.findings.push(finding.pointer(pointer).hint(LATER));
+                    let names = || FailureClass::ALL.iter().map(|class| class.name());
+                    let hint = spelling::did_you_mean(item.as_text().unwrap_or_default(), names())
+                        .unwrap_or_else(|| {
+                            format!("the classes are: {}", names().collect::<Vec<_>>().join(", "))
+                        });
+                    self.findings.push(finding.pointer(pointer).hint(hint));
                 }
             }
             let classes: Classes = classes.into_iter().collect();

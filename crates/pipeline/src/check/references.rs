@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     definition::{Cleared, Ordered},
-    diagnostic::{Code, Finding},
+    diagnostic::{Code, Finding, Severity},
     expression::{ERROR_ROOT, LATER_ROOTS, Path, Place, ROOTS, Segment, Standing, Undecided},
     source::{Alignment, Extent, FileId, Node},
     spelling,
@@ -27,6 +27,8 @@ pub(crate) struct Known {
     /// Variables of the workflow, and those that a step sets.
     pub(super) variables: HashSet<String>,
     pub(super) inputs: HashSet<String>,
+    /// Those of the inputs that are declared, in order.
+    pub(super) declared: Vec<String>,
     pub(super) globals: HashSet<String>,
     /// Names that the step under check has for itself.
     pub(super) own: Vec<String>,
@@ -165,7 +167,9 @@ impl Check<'_> {
         if guarded {
             return Vec::new();
         }
-        self.imply(root, path.root_extent)
+        let found = self.imply(root, path.root_extent);
+        let hint = self.nearest_root(path);
+        found.into_iter().map(|(at, finding)| (at, doubted(finding, hint.clone()))).collect()
     }
 
     /// What was `found` of a step, else what its record rules out.
@@ -210,7 +214,11 @@ impl Check<'_> {
                 if root == "state" && self.known.own.iter().any(|own| own == name) {
                     return Vec::new();
                 }
-                self.gone(&Cleared::State(name.to_owned()), extent, from).into_iter().collect()
+                let gone = self.gone(&Cleared::State(name.to_owned()), extent, from);
+                if gone.is_some() || self.may_miss(guarded, place) {
+                    return gone.into_iter().collect();
+                }
+                self.set_nowhere(root, name, extent).into_iter().collect()
             }
             ("steps", None) => {
                 let text = "`steps` needs the name of a step";
@@ -220,7 +228,16 @@ impl Check<'_> {
                 if guarded || self.known.inputs.contains(name) {
                     return Vec::new();
                 }
-                self.imply(name, extent)
+                let found = self.imply(name, extent);
+                let inputs = self.known.declared.iter().map(String::as_str);
+                let hint = spelling::did_you_mean(name, inputs).or_else(|| {
+                    let declares = !self.known.declared.is_empty();
+                    declares.then(|| format!("declare `{name}` under `inputs` too"))
+                });
+                found
+                    .into_iter()
+                    .map(|(at, finding)| (at, doubted(finding, hint.clone())))
+                    .collect()
             }
             ("global_vars", Some((name, extent))) => {
                 let gone = self.gone(&Cleared::GlobalVars(name.to_owned()), extent, from);
@@ -326,6 +343,44 @@ impl Check<'_> {
         vec![(extent, Finding::error(Code(307), text).maybe_hint(hint))]
     }
 
+    /// A variable that no step sets and no parent gives: always missing (YT-17).
+    fn set_nowhere(&self, root: &str, name: &str, extent: Extent) -> Option<(Extent, Finding)> {
+        if self.known.variables.contains(name) || self.known.own.iter().any(|own| own == name) {
+            return None;
+        }
+        let hint = if self.known.inputs.contains(name) {
+            format!("`{name}` is an input: write `inputs.{name}`")
+        } else {
+            let set = self.known.variables.iter().map(String::as_str);
+            spelling::did_you_mean(name, set).unwrap_or_else(|| {
+                "`variables` and `set_variable` set names; `?? x` says what stands for a missing one"
+                    .to_owned()
+            })
+        };
+        let text = format!("`{root}.{name}` is set nowhere in the document: it is always missing");
+        Some((extent, Finding::new(Code(311), Severity::Warning, text).hint(hint)))
+    }
+
+    /// What a first name that is bound nowhere may have meant.
+    fn nearest_root(&self, path: &Path) -> Option<String> {
+        let name = path.root.as_str();
+        if !path.segments.is_empty() {
+            let meant = match name {
+                "run" => return Some("the id of the run is `run_id`".to_owned()),
+                "input" | "args" | "params" => Some("inputs"),
+                "step_results" | "results" | "outputs" => Some("steps"),
+                "vars" | "var" => Some("variables"),
+                "globals" => Some("global_vars"),
+                _ => spelling::nearest(name, ROOTS.iter().copied()),
+            };
+            if let Some(meant) = meant {
+                return Some(format!("did you mean `{meant}`?"));
+            }
+        }
+        let names = self.known.declared.iter().chain(&self.known.variables).map(String::as_str);
+        spelling::did_you_mean(name, names.chain(self.known.visible()))
+    }
+
     pub(super) fn imply(&mut self, name: &str, extent: Extent) -> Vec<(Extent, Finding)> {
         if !self.known.implied_set.insert(name.to_owned()) {
             return Vec::new();
@@ -336,5 +391,13 @@ impl Check<'_> {
         }
         let text = format!("`{name}` is bound nowhere and becomes a required input");
         vec![(extent, Finding::note(Code(311), text))]
+    }
+}
+
+/// What is probably another name misspelt is a warning, with the hint.
+fn doubted(finding: Finding, hint: Option<String>) -> Finding {
+    match hint {
+        Some(hint) => finding.into_warning().hint(hint),
+        None => finding,
     }
 }

@@ -6,9 +6,10 @@ use super::{
 };
 use crate::{
     definition::MissingHole,
-    diagnostic::{Code, Finding},
+    diagnostic::{Code, Finding, Severity},
+    environment::word_at,
     expression::{Place, Standing, SyntaxError, Template, TemplateTree},
-    source::{Alignment, Content, Node},
+    source::{Alignment, Content, Extent, Node},
 };
 
 impl Check<'_> {
@@ -32,6 +33,9 @@ impl Check<'_> {
         };
         match Template::parse_leniently(text, stays) {
             Ok(template) => {
+                if !prose {
+                    self.left_as_text(node, text, pointer);
+                }
                 let mut uses: Vec<Use<'_>> = Vec::new();
                 template.paths(Standing::default(), &mut |path, standing| {
                     uses.push(Use { path, standing });
@@ -82,6 +86,42 @@ impl Check<'_> {
                 TemplateTree::Map(parts.into_iter().collect::<Option<_>>()?)
             }
         })
+    }
+
+    /// Warns of what other languages take as a template, and this one as text.
+    fn left_as_text(&mut self, node: &Node, text: &str, pointer: &str) {
+        let mut warn = |extent: Extent, what: String, hint: &str| {
+            let place = Alignment::of(node, self.sources).place(extent);
+            let warning = Finding::new(Code(401), Severity::Warning, what).at(place);
+            self.findings.push(warning.pointer(pointer).hint(hint));
+        };
+        if let Some(open) = text.find("{%")
+            && let Some(length) = text[open..].find("%}")
+        {
+            let written = &text[open..open + length + 2];
+            warn(
+                Extent::new(open, open + length + 2),
+                format!("`{written}` is no template here: it stays as it is"),
+                "a choice is `{{ condition ? \"one\" : \"other\" }}`, or a prompt part with a `condition`",
+            );
+        }
+        for (open, _) in text.match_indices("${") {
+            let name: &str = &text[open + 2..];
+            let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            let end = name.find(|c| !is_name(c)).unwrap_or(name.len());
+            let (name, rest) = name.split_at(end);
+            let begins = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_');
+            let whole = !begins || text[..open].ends_with('$') || word_at(text, open).is_some();
+            // Other letters behind it: the name of something else.
+            if whole || rest.starts_with(|c: char| c.is_alphanumeric()) {
+                continue;
+            }
+            warn(
+                Extent::new(open, open + 2 + end),
+                format!("`${{{name}` is no variable: it stays as it is"),
+                "a variable of the environment is `${NAME}` or `${NAME:-text}`; `$${` is a literal `${`",
+            );
+        }
     }
 
     /// Reports faults of an expression in the text `node`.

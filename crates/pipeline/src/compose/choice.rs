@@ -69,8 +69,10 @@ impl Names for View<'_> {
             "inputs" => walk(Cow::Borrowed(&self.inputs), &path.segments),
             "env" => {
                 let name = path.segments.first().and_then(Segment::field).map(|(name, _)| name);
-                match name.and_then(|name| self.variable(name)) {
-                    Some(value) => walk(Cow::Owned(typed(&value)), &path.segments[1..]),
+                match name.and_then(|name| Some((name, self.variable(name)?))) {
+                    Some((name, value)) => {
+                        walk(Cow::Owned(typed(name, &value)), &path.segments[1..])
+                    }
                     None => Err(Some(Vec::new())),
                 }
             }

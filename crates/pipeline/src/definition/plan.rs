@@ -29,8 +29,10 @@ pub struct PlannedJob {
     pub condition: Option<String>,
     /// Most attempts.
     pub attempts: u32,
-    /// Deadline of one attempt, in milliseconds.
+    /// Deadline of one attempt, in milliseconds; of a step with a child, to begin it and to end it.
     pub within_ms: u64,
+    /// How long its child may take, in milliseconds, when it has one.
+    pub child_within_ms: Option<u64>,
     /// Whether the run goes on without it.
     pub continue_on_error: bool,
     /// Keys of the jobs of its handler, which are made when it has failed for good.
@@ -83,6 +85,7 @@ fn planned(steps: &[Step], path: &StepPath, handles: Option<&str>, jobs: &mut Ve
             condition: step.condition.as_ref().map(|condition| condition.shown.clone()),
             attempts: step.retry.max_attempts,
             within_ms: u64::try_from(within).unwrap_or(u64::MAX),
+            child_within_ms: step.nested().map(|nested| nested.within_ms),
             continue_on_error: step.continue_on_error,
             on_error: inner.collect(),
             handles: handles.map(str::to_owned),

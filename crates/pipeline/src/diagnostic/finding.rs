@@ -46,6 +46,12 @@ impl Finding {
         Self::new(code, Severity::Note, message)
     }
 
+    /// The same, as a warning.
+    pub(crate) fn into_warning(mut self) -> Self {
+        self.severity = Severity::Warning;
+        self
+    }
+
     pub(crate) fn at(mut self, extent: Extent) -> Self {
         self.extent = extent;
         self

@@ -3,11 +3,9 @@
 use std::{collections::BTreeMap, fmt};
 
 use perennial_core::Digest;
-use perennial_tools::{ApiKey, Redactor};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::is_secret;
+use super::{Redaction, is_secret};
 
 /// Variables of a run. Recorded with its settings: values in clear, of secrets a keyed hash only.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -111,41 +109,30 @@ impl RunEnvironment {
     }
 
     /// What takes secrets out of everything that is recorded; none when there are none.
-    pub(crate) fn redactor(&self) -> Option<Redactor> {
-        let each = |redactor: Redactor, value: &String| redactor.with(&ApiKey::new(value.as_str()));
-        (!self.secrets.is_empty()).then(|| self.secrets.values().fold(Redactor::new(), each))
+    pub(crate) fn redaction(&self) -> Option<Redaction> {
+        let each = |redaction: Redaction, value: &String| redaction.with(value);
+        (!self.secrets.is_empty()).then(|| self.secrets.values().fold(Redaction::default(), each))
+    }
+
+    /// Names of the secrets that are too short to be found inside of longer texts: only a text that
+    /// is nothing else is kept out of records.
+    pub fn short_secrets(&self) -> Vec<&str> {
+        let short = |(_, value): &(&String, &String)| Redaction::is_short(value);
+        self.secrets.iter().filter(short).map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Names of the secrets that were set when the run began and are not set now: what needs them
+    /// would fail. Asked after [`Self::read_secrets`].
+    pub fn missing_secrets(&self) -> Vec<&str> {
+        let missing = |(name, hash): &(&String, &Option<Digest>)| {
+            hash.is_some() && !self.secrets.contains_key(*name)
+        };
+        self.hashes.iter().filter(missing).map(|(name, _)| name.as_str()).collect()
     }
 
     fn hash(&self, name: &str, value: &str) -> Digest {
         let text = format!("{}\n{name}\n{value}", self.key);
         Digest::of(text.as_bytes())
-    }
-}
-
-/// Whether a text or a key in `value` holds a secret.
-pub(crate) fn holds_secret(value: &Value, redactor: &Redactor) -> bool {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-        Value::String(text) => redactor.finds(text),
-        Value::Array(items) => items.iter().any(|item| holds_secret(item, redactor)),
-        Value::Object(map) => {
-            map.iter().any(|(key, value)| redactor.finds(key) || holds_secret(value, redactor))
-        }
-    }
-}
-
-/// `value` without secrets, in its texts and in its keys.
-pub(crate) fn redacted(value: Value, redactor: &Redactor) -> Value {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => value,
-        Value::String(text) if redactor.finds(&text) => Value::String(redactor.redact(&text)),
-        Value::String(_) => value,
-        Value::Array(items) => items.into_iter().map(|item| redacted(item, redactor)).collect(),
-        Value::Object(map) => Value::Object(
-            map.into_iter()
-                .map(|(key, value)| (redactor.redact(&key), redacted(value, redactor)))
-                .collect(),
-        ),
     }
 }
 
@@ -173,8 +160,10 @@ mod tests {
         assert!(!format!("{environment:?}").contains(SECRET));
         let mut revived: RunEnvironment = serde_json::from_str(&recorded).unwrap();
         assert_eq!(revived.get("API_KEY"), None);
+        assert_eq!(revived.missing_secrets(), ["API_KEY"]);
         let same = |name: &str| (name == "API_KEY").then(|| SECRET.to_owned());
         assert!(revived.read_secrets(&same).is_empty());
+        assert!(revived.missing_secrets().is_empty(), "NO_TOKEN was never set");
         assert_eq!(revived, environment);
         let other = |_: &str| Some("another".to_owned());
         assert_eq!(revived.read_secrets(&other), ["API_KEY", "NO_TOKEN"]);
@@ -183,10 +172,10 @@ mod tests {
 
     #[test]
     fn a_secret_is_taken_out_of_every_part_of_a_value() {
-        let redactor = read(SECRET).redactor().unwrap();
+        let redaction = read(SECRET).redaction().unwrap();
         let value = serde_json::json!({"a": [format!("x {SECRET}")], SECRET: 1});
-        let shown = redacted(value, &redactor).to_string();
+        let shown = redaction.redacted(value).to_string();
         assert!(!shown.contains(SECRET) && shown.contains("[redacted]"), "{shown}");
-        assert_eq!(RunEnvironment::default().redactor().map(|_| ()), None);
+        assert!(RunEnvironment::default().redaction().is_none());
     }
 }

@@ -75,9 +75,12 @@ pub(crate) fn is_secret(name: &str) -> bool {
     ["KEY", "TOKEN", "SECRET", "PASSWORD"].iter().any(|part| name.contains(part))
 }
 
-/// The value of a variable that stands alone: a number, truth value or null where it reads as one
-/// (YF-41).
-pub(crate) fn typed(text: &str) -> Value {
+/// The value of the variable `name` that stands alone: a number, truth value or null where it reads
+/// as one (YF-41). A secret stays a text, which is found in records (YF-42).
+pub(crate) fn typed(name: &str, text: &str) -> Value {
+    if is_secret(name) {
+        return Value::String(text.to_owned());
+    }
     let plain = |value: &Value| !matches!(value, Value::Array(_) | Value::Object(_));
     let bare = !text.starts_with('"') && text.trim() == text;
     match serde_json::from_str(text) {
@@ -95,7 +98,7 @@ pub(crate) fn substituted(value: &Value, variable: &dyn Fn(&str) -> Option<Strin
             let meant = |word: &Word| word.text_of(variable(&word.name)).unwrap_or_default();
             let pieces = pieces(text);
             if let [Piece::Word(word)] = pieces.as_slice() {
-                return typed(&meant(word));
+                return typed(&word.name, &meant(word));
             }
             let texts = pieces.iter().map(|piece| match piece {
                 Piece::Text(text) => (*text).to_owned(),
@@ -152,7 +155,7 @@ mod tests {
 
     fn variable(name: &str) -> Option<String> {
         match name {
-            "PORT" => Some("8080".to_owned()),
+            "PORT" | "PORT_KEY" => Some("8080".to_owned()),
             "EMPTY" => Some(String::new()),
             "SLY" => Some("${PORT} {{ run_id }}".to_owned()),
             _ => None,
@@ -164,6 +167,7 @@ mod tests {
         for (text, expected) in [
             ("${PORT}", json!(8080)),
             ("p${PORT}", json!("p8080")),
+            ("${PORT_KEY}", json!("8080")),
             ("${PORT} ", json!("8080 ")),
             ("${NONE:-true}", json!(true)),
             ("${EMPTY:-x}", json!("x")),

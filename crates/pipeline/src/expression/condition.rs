@@ -3,7 +3,10 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
-use super::{Expression, Names, Path, Standing, Stop, SyntaxError, holds, parser::parse_condition};
+use super::{
+    Expression, Names, Path, Place, Segment, Standing, Stop, SyntaxError, holds,
+    parser::parse_condition,
+};
 
 /// A condition and the text that tells about it when it is not met.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,6 +68,22 @@ impl Condition {
         self.form.is_met(names)
     }
 
+    /// The paths in it that lead nowhere, and say nothing themselves of what stands for that.
+    pub(crate) fn missing(&self, names: &dyn Names) -> Vec<String> {
+        let mut found = Vec::new();
+        self.form.standing_paths(&mut |path, standing| {
+            let asks = standing.guarded || standing.element;
+            if !asks
+                && path.segments.iter().all(Segment::is_definite)
+                && let Err(missing) = names.find(path, Place::Condition)
+                && !found.contains(&missing.path)
+            {
+                found.push(missing.path);
+            }
+        });
+        found
+    }
+
     /// Calls `see` with every path in it.
     pub(crate) fn paths<'e>(&'e self, see: &mut dyn FnMut(&'e Path)) {
         self.form.paths(see);
@@ -78,13 +97,17 @@ impl Condition {
 
 impl ConditionForm {
     fn paths<'e>(&'e self, see: &mut dyn FnMut(&'e Path)) {
+        self.standing_paths(&mut |path, _| see(path));
+    }
+
+    fn standing_paths<'e>(&'e self, see: &mut dyn FnMut(&'e Path, Standing)) {
         match self {
             Self::Constant(_) => (),
-            Self::Expression(text) => {
-                text.expression.paths(Standing::default(), &mut |path, _| see(path));
+            Self::Expression(text) => text.expression.paths(Standing::default(), see),
+            Self::All(parts) | Self::Any(parts) => {
+                parts.iter().for_each(|part| part.standing_paths(see));
             }
-            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.paths(see)),
-            Self::Not(part) => part.paths(see),
+            Self::Not(part) => part.standing_paths(see),
         }
     }
 

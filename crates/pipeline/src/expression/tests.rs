@@ -235,6 +235,9 @@ fn what_an_expression_takes_and_builds_is_bounded() {
     assert_eq!(limit(&format!("{{{{ {texts} }}}}")), "PL606");
     assert_eq!(limit("{{ range(0, 9000000) }}"), "PL606");
     assert_eq!(limit("{{ indent('a', 99999999999) }}"), "PL606");
+    // Also where there is no line to put spaces before.
+    assert_eq!(limit("{{ indent('', 9999999999999999999) }}"), "PL606");
+    assert_eq!(limit("{{ '' | indent(9000000000000000000) }}"), "PL606");
     let cross = "count(range(0, 3000), 'any(range(0, 3000), \"value < 0\")')";
     assert_eq!(limit(&format!("{{{{ {cross} }}}}")), "PL606");
     assert_eq!(names.value("{{ count(range(0, 50000), '@ > 1 and @ < 9') }}"), Ok(json!(7)));

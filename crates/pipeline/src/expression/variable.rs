@@ -47,6 +47,6 @@ impl Variable {
     ///
     /// As [`Self::text`].
     pub(super) fn value(&self, names: &dyn Names) -> Result<Value, Stop> {
-        self.text(names).map(|text| typed(&text))
+        self.text(names).map(|text| typed(&self.word.name, &text))
     }
 }

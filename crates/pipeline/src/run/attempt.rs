@@ -139,6 +139,7 @@ pub(super) fn begin(step: &Step, scope: &mut Scope<'_>) -> Result<Option<Outcome
     if let Some(condition) = &step.condition
         && !condition.is_met(scope).map_err(|stop| undecided(&stop, &condition.shown))?
     {
+        scope.warn_of_missing(&condition.missing(scope));
         return Ok(Some(Outcome::Skipped {
             reason: SkipReason::NotApplicable,
             record: record::warned(record::skipped(&condition.shown), scope.warnings()),

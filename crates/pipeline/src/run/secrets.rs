@@ -8,13 +8,10 @@ use std::{
     sync::{PoisonError, RwLock, RwLockReadGuard},
 };
 
-use perennial_tools::{ApiKey, Redactor};
+use perennial_tools::Redactor;
 use serde_json::Value;
 
-use crate::{
-    environment::{holds_secret, redacted},
-    expression::Fault,
-};
+use crate::{environment::Redaction, expression::Fault};
 
 /// Most texts that are learnt, and most bytes of them: a run that goes beyond makes too much of its
 /// secrets to keep them.
@@ -27,14 +24,14 @@ pub(super) struct Secrets(RwLock<Learnt>);
 
 #[derive(Debug)]
 struct Learnt {
-    redactor: Redactor,
+    redaction: Redaction,
     texts: usize,
     bytes: usize,
 }
 
 impl Secrets {
-    pub(super) fn new(redactor: Redactor) -> Self {
-        Self(RwLock::new(Learnt { redactor, texts: 0, bytes: 0 }))
+    pub(super) fn new(redaction: Redaction) -> Self {
+        Self(RwLock::new(Learnt { redaction, texts: 0, bytes: 0 }))
     }
 
     fn known(&self) -> RwLockReadGuard<'_, Learnt> {
@@ -43,21 +40,21 @@ impl Secrets {
 
     /// `text` without them.
     pub(super) fn redact(&self, text: &str) -> String {
-        self.known().redactor.redact(text)
+        self.known().redaction.redact(text)
     }
 
     /// `value` without them.
     pub(super) fn redacted(&self, value: Value) -> Value {
-        redacted(value, &self.known().redactor)
+        self.known().redaction.redacted(value)
     }
 
     pub(super) fn finds(&self, text: &str) -> bool {
-        self.known().redactor.finds(text)
+        self.known().redaction.finds(text)
     }
 
     /// Whether a text in `value` holds one.
     pub(super) fn are_in(&self, value: &Value) -> bool {
-        holds_secret(value, &self.known().redactor)
+        self.known().redaction.are_in(value)
     }
 
     /// Learns the texts of `value`, which a function has made of a secret. Those that are too short
@@ -95,7 +92,7 @@ impl Secrets {
             let message = "functions make too much of secrets for it to be kept out of records";
             return Err(Fault { code: "PL606", message: message.to_owned() });
         }
-        learnt.redactor = mem::take(&mut learnt.redactor).with(&ApiKey::new(text));
+        learnt.redaction = mem::take(&mut learnt.redaction).with(text);
         Ok(())
     }
 }

@@ -42,7 +42,7 @@ impl Pipeline {
         settings: RunSettings,
         providers: Arc<dyn Providers>,
     ) -> Arc<dyn Workflow> {
-        let secrets = settings.environment.redactor().map(Secrets::new);
+        let secrets = settings.environment.redaction().map(Secrets::new);
         let files = OnceCell::new();
         Arc::new(PipelineRun { pipeline: self, settings, providers, secrets, files })
     }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    options, validator,
+    effort, options, validator,
     violation::{PathStep, ViolationKind, place},
     words,
 };
@@ -65,6 +65,11 @@ pub(crate) fn faults(schema: &Value) -> Vec<SchemaFault> {
     let mut walk = Walk { root: schema, path: Vec::new(), found: Vec::new() };
     walk.schema(schema);
     found.append(&mut walk.found);
+    // What it makes of a value without parts it makes of every value.
+    if found.is_empty() && effort::is_too_much(schema, &Value::Null) {
+        let message = effort::TOO_MUCH.to_owned();
+        found.push(SchemaFault { path: Vec::new(), message, code: 205 });
+    }
     if found.is_empty()
         && let Err(error) = validator(schema)
     {

@@ -335,3 +335,52 @@ fn ready_made_schemas_are_closed_and_say_what_they_say() {
         assert_eq!(told(&ready_made(name).unwrap(), &value), expected, "{name}");
     }
 }
+
+/// YR-18: nothing is asked that could not be answered in time, and no chain of references is longer than the stack.
+#[test]
+fn a_schema_that_would_never_end_is_refused() {
+    let doubling = |keyword: &str| {
+        let mut defs: serde_json::Map<String, Value> = (0..40)
+            .map(|n| {
+                let next = json!({ "$ref": format!("#/$defs/d{}", n + 1) });
+                (format!("d{n}"), json!({ keyword: [next, next] }))
+            })
+            .collect();
+        defs.insert("d40".to_owned(), json!({"type": "integer"}));
+        json!({"$ref": "#/$defs/d0", "$defs": defs})
+    };
+    // Also when the ends of the chain are known before its beginning.
+    let chain = |known_first: &[usize]| {
+        let mut defs: serde_json::Map<String, Value> = (0..20_000)
+            .map(|n| (format!("d{n}"), json!({ "$ref": format!("#/$defs/d{}", n + 1) })))
+            .collect();
+        defs.insert("d20000".to_owned(), json!({}));
+        let starts = known_first.iter().chain(&[0]);
+        let starts: Vec<Value> =
+            starts.map(|n| json!({ "$ref": format!("#/$defs/d{n}") })).collect();
+        json!({"allOf": starts, "$defs": defs})
+    };
+    let backwards: Vec<usize> = (0..40).rev().map(|n| n * 500).collect();
+    for schema in [doubling("allOf"), doubling("oneOf"), chain(&[]), chain(&backwards)] {
+        let found = faults(&schema);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].code, found[0].path.len()), (205, 0), "{found:?}");
+        assert!(
+            told(&schema, &json!(1))[0].starts_with("(root): Checking this against its schema")
+        );
+    }
+    // Of small values this one is soon done with; which of its values are not, shows when they come.
+    let part = json!({"properties": {"a": {"$ref": "#"}}});
+    let branching = json!({"type": "object", "allOf": [part, part]});
+    assert_eq!(faults(&branching), Vec::new());
+    let nested = |levels: usize| (0..levels).fold(json!({}), |inner, _| json!({ "a": inner }));
+    assert_eq!(told(&branching, &nested(5)), Vec::<String>::new());
+    assert!(told(&branching, &nested(40))[0].contains("more than 20,000,000 comparisons"));
+    // Circles end, and large values are no fault.
+    for sound in [json!({"$ref": "#"}), json!({"anyOf": [{"$ref": "#"}, {"type": "integer"}]})] {
+        assert_eq!(faults(&sound), Vec::new(), "{sound}");
+    }
+    let list: Value = (0..100_000).map(|n| json!({ "n": n })).collect();
+    let of_list = json!({"items": {"properties": {"n": {"type": "integer"}}, "required": ["n"]}});
+    assert_eq!(told(&of_list, &list), Vec::<String>::new());
+}

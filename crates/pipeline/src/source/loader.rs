@@ -19,6 +19,11 @@ pub trait SourceLoader: fmt::Debug {
     /// The variable `name` of the environment, when it is set.
     fn variable(&self, name: &str) -> Option<String>;
 
+    /// Where the project is, an absolute path; none when that is not known.
+    fn project_root(&self) -> Option<String> {
+        None
+    }
+
     /// Documents that `pipeline_ref` may name beside those of the document; none when there is no host.
     fn registry(&self) -> Option<&Registry> {
         None
@@ -196,6 +201,11 @@ impl SourceLoader for SourceFiles {
 
     fn variable(&self, name: &str) -> Option<String> {
         Self::variable(self, name)
+    }
+
+    fn project_root(&self) -> Option<String> {
+        let root = std::path::absolute(std::path::Path::new(".").join(Self::project_root(self)));
+        Some(root.ok()?.components().as_path().display().to_string())
     }
 }
 

@@ -170,6 +170,10 @@ impl SourceLoader for Over<'_> {
         self.sources.variable(name)
     }
 
+    fn project_root(&self) -> Option<String> {
+        self.sources.project_root()
+    }
+
     fn registry(&self) -> Option<&Registry> {
         Some(self.registry)
     }

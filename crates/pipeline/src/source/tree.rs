@@ -189,7 +189,15 @@ impl Builder<'_> {
             Content::Text { value, .. } => Some(value),
             Content::List(_) | Content::Map(_) => {
                 let text = "a list or a map cannot be a key";
-                self.findings.push(Finding::error(Code(106), text).at(node.extent));
+                // `{{ x }}` without quotes is a map whose key is a map.
+                let start = node.extent.start;
+                let before = Extent::new(start.saturating_sub(1), node.extent.end);
+                let written = self.source.slice(before);
+                let hint = written
+                    .starts_with("{{")
+                    .then(|| format!("a text with holes needs quotes: \"{written}}}\""));
+                let finding = Finding::error(Code(106), text).at(node.extent);
+                self.findings.push(finding.maybe_hint(hint));
                 None
             }
         }

@@ -114,3 +114,26 @@ workflow:
     let results = world(document).results().await;
     assert_eq!(results["a"]["error"]["code"], "PL606", "{results}");
 }
+
+#[tokio::test]
+async fn secrets_that_read_as_numbers_and_short_ones_are_kept_out() {
+    let document = "\
+workflow:
+  name: x
+  steps:
+    - {name: a, type: echo, value: ['${API_KEY}', '{{ env.API_KEY }}', 'x ${API_KEY}', '{{ to_number(env.API_KEY) }}']}
+    - {name: b, type: echo, value: ['${DB_PASSWORD}', '{{ env.DB_PASSWORD }}', '${ON_TOKEN}']}
+    - {name: c, type: echo, value: held, condition: \"env.API_KEY == '1234567890' and env.ON_TOKEN == 'true'\"}
+";
+    let sources = MemorySources::new()
+        .set("API_KEY", "1234567890")
+        .set("DB_PASSWORD", "abcdefg")
+        .set("ON_TOKEN", "true");
+    let results = world_in(document, json!({}), &sources).results().await;
+    let shown = results.to_string();
+    assert!(!shown.contains("1234567890") && !shown.contains("abcdefg"), "{shown}");
+    let mark = "[redacted]";
+    assert_eq!(results["a"], json!([mark, mark, "x [redacted]", mark]));
+    assert_eq!(results["b"], json!([mark, mark, mark]));
+    assert_eq!(results["c"], "held");
+}

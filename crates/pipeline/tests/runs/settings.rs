@@ -213,3 +213,22 @@ workflow:
         assert!(!kept.contains(SECRET), "{kept}");
     }
 }
+
+/// YC-3, YC-4: a condition that is not met because a value is missing does not say nothing of it.
+#[tokio::test]
+async fn a_step_that_is_skipped_tells_which_values_of_its_condition_are_missing() {
+    let document = "\
+workflow:
+  name: x
+  steps:
+    - {name: a, type: echo, condition: \"state.toen == 'warm'\"}
+    - {name: b, type: echo, condition: {and: [\"run_id exists\", \"state.no > 1\"]}}
+    - {name: c, type: echo, condition: \"state.toen exists or (state.no ?? 1) == 2\"}
+";
+    let results = world(document, json!({})).results().await;
+    let missing = "`state.toen` is missing: the condition takes it as null";
+    assert_eq!(results["a"]["warnings"], json!([missing]), "{results}");
+    let read = "`state.no` is missing: its comparison is read as false";
+    assert_eq!(results["b"]["warnings"], json!([read]), "{results}");
+    assert_eq!(results["c"]["warnings"], json!(null), "{results}");
+}

@@ -1,5 +1,7 @@
 //! What is shown of a valid file beside its diagnostics. Secrets are only ever names here.
 
+use std::time::Duration;
+
 use perennial::records::{Input, Pipeline, Plan, PlannedJob, yaml_text};
 use serde_json::{Value, json};
 
@@ -66,6 +68,7 @@ fn planned(plan: &Plan) -> Value {
             "condition": job.condition,
             "attempts": job.attempts,
             "within_ms": job.within_ms,
+            "child_within_ms": job.child_within_ms,
             "continue_on_error": job.continue_on_error,
             "on_error": job.on_error,
             "handles": job.handles,
@@ -90,15 +93,32 @@ fn input_row(input: &Input) -> [String; 3] {
     [input.name.clone(), input.kind.name().to_owned(), more]
 }
 
+/// How often a step is tried, and how long each time, in words.
+pub(in crate::commands) fn tries(attempts: u32, within_ms: u64, child_ms: Option<u64>) -> String {
+    let took = |ms| output::took(Duration::from_millis(ms));
+    let each = match child_ms {
+        Some(child) => {
+            format!(
+                "its child at most {}, beginning and ending it {}",
+                took(child),
+                took(within_ms)
+            )
+        }
+        None => format!("at most {}", took(within_ms)),
+    };
+    match attempts {
+        1 => format!("1 attempt: {each}"),
+        _ => format!("up to {attempts} attempts, after failures that may pass; each {each}"),
+    }
+}
+
 fn job_line(place: usize, job: &PlannedJob, width: usize) -> String {
-    let attempts = if job.attempts == 1 { "attempt" } else { "attempts" };
     let mut line = format!(
-        "{:>3}  {:width$}  {}  {} {attempts} of {} s",
+        "{:>3}  {:width$}  {}  {}",
         place + 1,
         job.key,
         job.type_name,
-        job.attempts,
-        job.within_ms as f64 / 1_000.0,
+        tries(job.attempts, job.within_ms, job.child_within_ms),
     );
     if let Some(condition) = &job.condition {
         line.push_str(&format!("  if {condition}"));

@@ -5,7 +5,7 @@ use super::{Keys, Kind, POSITIVE, advisory, key, later};
 pub(in crate::check) const FILE_OPS: Keys = Keys {
     home: "a `file_ops` step",
     keys: &[
-        key("operation", Kind::Own(&Kind::Text), "what is done").required(),
+        key("operation", Kind::Own(&OPERATION), "what is done").required(),
         key(
             "source",
             Kind::Tree,
@@ -33,6 +33,22 @@ pub(in crate::check) const FILE_OPS: Keys = Keys {
     others: None,
 };
 
+/// The reader tells what is wrong with one (PL204), and which the nearest is.
+const OPERATION: Kind = Kind::OneOf {
+    names: &[
+        "copy",
+        "move",
+        "delete",
+        "validate",
+        "list",
+        "convert",
+        "stream_copy",
+        "stream_process",
+        "write",
+        "read",
+    ],
+    later: &["wait"],
+};
 const PATTERN_TYPE: Kind = Kind::OneOf { names: &["glob", "regex"], later: &[] };
 const SORT_BY: Kind = Kind::OneOf { names: &["name", "modified", "size"], later: &[] };
 const ENCODING: Kind = Kind::OneOf { names: &["utf-8", "utf8", "UTF-8"], later: &[] };

@@ -100,8 +100,12 @@ fn describe(kind: &Kind, with_keys: bool, entry: &mut KeyEntry) {
 /// A step of this type as short as it can be and still do something.
 fn example(type_name: &str) -> Option<&'static str> {
     Some(match type_name {
-        "claude" => r#"{name: ask, type: claude, prompt: "Name three rivers."}"#,
-        "gemini" => r#"{name: ask, type: gemini, prompt: "Name three rivers."}"#,
+        "claude" => {
+            r#"{name: ask, type: claude, prompt: [{type: static, content: "Name three rivers."}]}"#
+        }
+        "gemini" => {
+            r#"{name: ask, type: gemini, prompt: [{type: static, content: "Name three rivers."}]}"#
+        }
         "echo" => r#"{name: say, type: echo, value: "hello"}"#,
         "test_echo" => r#"{name: say, type: test_echo, value: "hello"}"#,
         "set_variable" => "{name: set, type: set_variable, variables: {tone: formal}}",
@@ -127,6 +131,8 @@ mod tests {
             // A document that stands alone cannot have a child in a file.
             let valid = checked.pipeline.is_some() || one.name == "pipeline";
             assert!(valid, "{}: {:?}", one.name, checked.diagnostics);
+            let silent = one.name == "pipeline" || checked.diagnostics.is_empty();
+            assert!(silent, "{}: {:?}", one.name, checked.diagnostics);
         }
     }
 
@@ -138,5 +144,9 @@ mod tests {
         let backoff = key("retry").keys.iter().find(|key| key.key == "backoff").unwrap();
         assert!(backoff.values.contains(&"exponential"), "{backoff:?}");
         assert!(!key("claude_options").keys.is_empty());
+        let file_ops = types.iter().find(|one| one.name == "file_ops").unwrap();
+        let operation = file_ops.keys.iter().find(|key| key.key == "operation").unwrap();
+        let known = crate::definition::Operation::ALL.map(crate::definition::Operation::name);
+        assert_eq!(operation.values, known);
     }
 }

@@ -210,7 +210,8 @@ impl Check<'_> {
         let whole = format!("`{}` of {}", spot.path, spot.owner);
         let prefix = format!("{}.", spot.path);
         let Some(inner) = Section::of(spot.node, &spot.pointer, &prefix, &whole) else {
-            return self.report(false, || spot.wrong_type(&FREE_MAP));
+            let hint = map_hint(spot, tables);
+            return self.report(false, || spot.wrong_type(&FREE_MAP).maybe_hint(hint));
         };
         let inner = inner.owned_by(&spot.owner).read_by(tables);
         self.shape(&inner);
@@ -339,6 +340,19 @@ fn is_empty(node: &Node) -> bool {
         Content::List(items) => items.is_empty(),
         Content::Map(entries) => entries.is_empty(),
     }
+}
+
+/// What the map would look like that stands where `spot` has something else.
+fn map_hint(spot: &Spot<'_>, tables: Tables) -> Option<String> {
+    let keys =
+        || tables.iter().flat_map(|table| table.keys).filter(|key| key.status == Status::Here);
+    let first = keys().next()?;
+    let key = spot.path.rsplit('.').next().unwrap_or_default();
+    if matches!(first.kind, Kind::Count { .. }) && matches!(spot.node.content, Content::Number(_)) {
+        return Some(format!("write `{key}: {{{}: {}}}`", first.name, spot.node.shown()));
+    }
+    let names: Vec<&str> = keys().take(6).map(|key| key.name).collect();
+    Some(format!("a map has keys, such as {}", names.join(", ")))
 }
 
 fn same(one: &Node, other: &Node) -> bool {

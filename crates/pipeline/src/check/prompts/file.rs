@@ -22,10 +22,12 @@ impl Check<'_> {
     fn warn_of_climbing(&mut self, path: &str, section: &Section<'_>) {
         let beside = self.file.rsplit_once('/').map_or("", |(folder, _)| folder);
         let is_known = !self.file.starts_with('/');
-        if !is_known
-            || climbs(path) == 0
-            || climbs(format!("{beside}/{path}").trim_start_matches('/')) == 0
-        {
+        let climbs = is_known
+            && climbs(path) > 0
+            && climbs(format!("{beside}/{path}").trim_start_matches('/')) > 0;
+        let is_open = self.lenient.is("read_outside_roots", "true");
+        let leaves = climbs || (!is_open && self.is_outside(path));
+        if !leaves {
             return;
         }
         let text = format!("the path `{path}` leaves the allowed roots");

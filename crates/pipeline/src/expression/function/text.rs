@@ -137,7 +137,7 @@ fn truncate(values: &[&Value]) -> Outcome {
 fn indent(values: &[&Value]) -> Outcome {
     let text = scalar(values[0], "indent")?;
     let by = usize::try_from(whole(values[1], "indent")?).unwrap_or(0);
-    fits(text.len().saturating_add(text.lines().count().saturating_mul(by)))?;
+    fits(text.len().saturating_add(text.split('\n').count().saturating_mul(by)))?;
     let margin = " ".repeat(by);
     let lines = text
         .split('\n')
