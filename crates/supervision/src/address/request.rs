@@ -6,8 +6,8 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use ractor::RpcReplyPort;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-use super::{CallError, CastError, Incarnation};
-use crate::{ProcessRef, process::is_current};
+use super::{CallError, Incarnation, Refused};
+use crate::{ProcessRef, load::Place, process::is_current};
 
 /// What a request carries so that it can be answered: [`Reply`], or the port of a ractor actor.
 pub trait ReplyPort: Send + 'static {
@@ -61,33 +61,39 @@ impl<R: Send + 'static> ReplyPort for Reply<R> {
 /// A request on its way.
 pub(crate) struct Awaited<R> {
     process: ProcessRef,
-    sent: Result<(), CastError>,
+    sent: Result<(), Refused>,
     /// Absent once the port was dropped without an answer.
     port: Option<oneshot::Receiver<R>>,
 }
 
 impl<R> Awaited<R> {
-    /// Sends what `request` makes of a port to `life`, now.
+    /// Sends what `request` makes of a port to `life`, now: in its `place`, where that was waited for.
     pub(crate) fn send<M, P: ReplyPort<Reply = R>>(
         life: &Incarnation<M>,
         request: impl FnOnce(P) -> M,
+        place: Option<Place<'_>>,
     ) -> Self {
         let (caller, reply) = oneshot::channel();
-        let sent = life.post(request(P::to(caller)));
+        let sent = life.post(request(P::to(caller)), place);
         Self::sent(life, reply, sent)
     }
 
     pub(crate) fn sent<M>(
         life: &Incarnation<M>,
         port: oneshot::Receiver<R>,
-        sent: Result<(), CastError>,
+        sent: Result<(), Refused>,
     ) -> Self {
         Self { process: life.process().clone(), sent, port: Some(port) }
     }
 
+    /// Whoever waits for an answer is told of every refusal.
+    fn is_refused(&self) -> bool {
+        matches!(self.sent, Err(Refused::Full | Refused::Dropped))
+    }
+
     /// The answer, if it is there. What was replied before the end counts.
     fn now(&mut self) -> Option<Result<R, CallError>> {
-        if self.sent == Err(CastError::Full) {
+        if self.is_refused() {
             return Some(Err(CallError::Full));
         }
         // Read first: a reply that came in between is older than the end.
@@ -115,7 +121,7 @@ impl<R> Awaited<R> {
 
     /// As [`answer`](Self::answer), for a caller that is known to be somebody else.
     pub(crate) async fn reply(&mut self) -> Result<R, CallError> {
-        if self.sent == Err(CastError::Full) {
+        if self.is_refused() {
             return Err(CallError::Full);
         }
         tokio::select! {

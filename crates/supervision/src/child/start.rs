@@ -13,6 +13,7 @@ use crate::{
     LifecycleEvent, Name, Names, ProcessRef, RegistryError,
     context::Context,
     life::{Control, Life, Pid},
+    load::Load,
     node::Node,
     panics::{Contained, call_quietly, contain, guard_blocking},
     stopping,
@@ -237,6 +238,20 @@ impl StartCx {
         }
     }
 
+    /// The load of the incarnation: none so far, in the mailbox that its specification gives it.
+    pub(crate) fn load(&self) -> Load {
+        Load::new(self.context.clock(), self.node.spec().mailbox.unwrap_or_default())
+    }
+
+    /// So many messages were dropped with the mailbox of the incarnation.
+    pub(crate) fn undelivered(&self, count: u64) {
+        if count > 0 {
+            self.node.undelivered(count);
+            let event = LifecycleEvent::Undelivered { count };
+            self.context.tell(&self.node, Some(&self.process), event);
+        }
+    }
+
     /// From here on the incarnation exists: it is in the tree, and `end` is
     /// awaited by a driver that announces the result.
     ///
@@ -286,6 +301,8 @@ impl Obituary {
     /// Whoever waits for the end may open again what the incarnation held: everything of it is
     /// dropped before the end is announced.
     pub(crate) fn announce(self, reason: &ExitReason) {
+        // Told before the end is, and so before another incarnation begins (SUP-074).
+        self.cx.undelivered(self.control.load().map_or(0, |load| load.depth));
         let Self { cx: StartCx { context, node, process, superior, .. }, control } = self;
         let now = context.clock().now();
         // One that was given up as unkillable has been replaced in the tree and at its address, and

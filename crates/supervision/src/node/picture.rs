@@ -53,10 +53,12 @@ impl Node {
         node.state = written.state;
         node.incarnation = written.incarnation;
         node.last_exit = written.last.as_deref().map(last_exit);
+        node.undelivered = written.undelivered;
         node.uptime_ms = written.started_at.map(|then| millis(now.since(then)));
         if let Some(load) = written.life.as_ref().and_then(|life| life.control.load()) {
             node.mailbox_depth = Some(load.depth);
             node.mailbox_oldest_ms = load.oldest.map(millis);
+            node.mailbox = Some(load.mailbox);
             node.handled = Some(load.taken);
             node.working_ms = load.working.map(millis);
             node.current = load.current.map(|(message, running)| Current {
@@ -93,6 +95,9 @@ fn declared(spec: &ChildSpec, path: &str, parent: Option<&str>, order: u64) -> T
         uptime_ms: None,
         mailbox_depth: None,
         mailbox_oldest_ms: None,
+        mailbox: None,
+        undelivered: 0,
+        waits_for: Vec::new(),
         handled: None,
         current: None,
         working_ms: None,
