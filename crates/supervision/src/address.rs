@@ -10,7 +10,6 @@ use std::{fmt, time::Duration};
 
 use perennial_core::ExitReason;
 
-use self::send::room;
 pub(crate) use self::{
     incarnation::{Incarnation, Post, Refused},
     request::Awaited,
@@ -20,6 +19,7 @@ pub use self::{
     request::{Expired, PendingRequest, Reply, ReplyPort, RequestSet},
     send::SendError,
 };
+use self::{request::Asked, send::room};
 use crate::{
     Monitor, ProcessRef,
     presence::{Presence, Publisher, channel},
@@ -102,7 +102,7 @@ impl<M: Send + 'static> Address<M> {
                 return Err(CallError::CallingSelf);
             }
             let place = room(&life).await.map_err(CallError::Exited)?;
-            Awaited::send(&life, request, place).reply().await
+            Asked::send(&life, request, place).reply(life.process()).await
         };
         tokio::time::timeout(within, attempt).await.unwrap_or(Err(CallError::Timeout))
     }
@@ -130,7 +130,7 @@ impl<M: Send + 'static> Address<M> {
         request: impl FnOnce(P) -> M,
     ) -> PendingRequest<P::Reply> {
         let life = self.presence.now().ok_or(CallError::NoProc);
-        PendingRequest::new(life.map(|life| Awaited::send(&life, request, None)))
+        PendingRequest::new(life.map(|life| Awaited::send(&life, request)))
     }
 
     /// Tells and forgets; nothing waits and nothing is repeated, whatever the target is.

@@ -49,6 +49,7 @@ mod task_supervisor;
 mod template_supervisor;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod waits;
 
 pub use perennial_core::tree::{Intensity, LastExit, NodeKind, NodeState, Restarts, TreeNode};
 pub use perennial_core::{

@@ -26,6 +26,8 @@ use crate::{Clock, Mailbox};
 pub(crate) struct Load {
     clock: Clock,
     bound: Mailbox,
+    /// Whether one at a time changes how many wait, as behind the lock of a queue.
+    locked: bool,
     /// Where senders wait for room in turn: what is free of it, for a mailbox that lets them wait.
     room: Option<Box<Semaphore>>,
     /// Messages that found it full: what the bound's policy says became of them.
@@ -92,6 +94,7 @@ impl Load {
         Self {
             clock,
             bound,
+            locked: false,
             room,
             overflowed: AtomicU64::new(0),
             depth: AtomicU64::new(0),
@@ -102,6 +105,21 @@ impl Load {
             mark_due: AtomicU64::new(0),
             rare: Mutex::default(),
         }
+    }
+
+    /// Messages are admitted and taken behind a lock.
+    pub(crate) fn behind_a_lock(self) -> Self {
+        Self { locked: true, ..self }
+    }
+
+    /// Changes how many wait; answers how many did before.
+    fn change(&self, change: impl Fn(u64) -> Option<u64>) -> Option<u64> {
+        if !self.locked {
+            return self.depth.fetch_update(Relaxed, Relaxed, change).ok();
+        }
+        let before = self.depth();
+        self.depth.store(change(before)?, Relaxed);
+        Some(before)
     }
 
     pub(crate) fn depth(&self) -> u64 {
@@ -131,8 +149,7 @@ impl Load {
             }
         }
         let capacity = u64::from(self.bound.capacity);
-        let grow = |depth| (depth < capacity).then_some(depth + 1);
-        let Ok(before) = self.depth.fetch_update(Relaxed, Relaxed, grow) else {
+        let Some(before) = self.change(|depth| (depth < capacity).then_some(depth + 1)) else {
             return self.overflow();
         };
         if before == 0 && self.begun.load(Relaxed) == 0 {
@@ -159,7 +176,7 @@ impl Load {
     /// One that was admitted was not sent after all.
     pub(crate) fn withdrawn(&self) {
         // Only what was admitted is withdrawn.
-        let _ = self.depth.fetch_update(Relaxed, Relaxed, |depth| depth.checked_sub(1));
+        self.change(|depth| depth.checked_sub(1));
     }
 
     /// Messages that left, taken or dropped for another: the number of the last of them.
@@ -189,7 +206,7 @@ impl Load {
 
     /// A message left. Messages an actor sends itself past its address do not count.
     pub(crate) fn taken(&self) {
-        if self.depth.fetch_update(Relaxed, Relaxed, |depth| depth.checked_sub(1)).is_ok() {
+        if self.change(|depth| depth.checked_sub(1)).is_some() {
             self.taken.store(self.taken.load(Relaxed) + 1, Relaxed);
             if let Some(room) = &self.room {
                 room.add_permits(1);

@@ -2,6 +2,7 @@
 
 mod children;
 mod details;
+mod edges;
 mod listing;
 mod lives;
 mod picture;

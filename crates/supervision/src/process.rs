@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc};
 
 use perennial_core::ExitReason;
 
-use crate::life::{Ended, Pid};
+use crate::{
+    life::{Ended, Pid},
+    waits::Waits,
+};
 
 /// One incarnation of a child: OTP's pid. Never waits for a successor, unlike an
 /// [`Address`](crate::Address). Cheap to clone; equal when it is the same incarnation.
@@ -24,6 +27,10 @@ impl ProcessRef {
     /// Tells incarnations apart, of whatever tree, while any reference to them is there.
     pub(crate) fn identity(&self) -> usize {
         self.0.identity()
+    }
+
+    pub(crate) fn waits(&self) -> &Waits {
+        self.0.waits()
     }
 
     pub(crate) fn ended(&self) -> &Ended {

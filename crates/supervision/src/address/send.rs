@@ -3,7 +3,7 @@ use std::time::Duration;
 use perennial_core::ExitReason;
 
 use super::{Address, Incarnation, Refused};
-use crate::{load::Place, process::is_current};
+use crate::{load::Place, process::is_current, waits::Waiting};
 
 /// Why a message was not sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +68,7 @@ pub(super) async fn room<M>(life: &Incarnation<M>) -> Result<Option<Place<'_>>, 
     if let Ok(place) = room.try_acquire() {
         return Ok(Some(place));
     }
+    let _waiting = Waiting::begin(life.process());
     // Its room would be kept in every call.
     match Box::pin(room.acquire()).await {
         Ok(place) => Ok(Some(place)),

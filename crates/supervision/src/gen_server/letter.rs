@@ -56,6 +56,7 @@ impl<S: GenServer> Queue<S> {
     pub(crate) fn new(load: Load) -> Arc<Self> {
         let (aside, waiting) = (VecDeque::new(), VecDeque::new());
         let letters = Letters { aside, waiting, inspections: 0, open: true };
+        let load = load.behind_a_lock();
         Arc::new(Self { letters: Mutex::new(letters), arrived: Notify::new(), load })
     }
 

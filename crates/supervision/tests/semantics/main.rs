@@ -27,3 +27,4 @@ mod starts;
 mod storm;
 mod tasks;
 mod traps;
+mod waits;
