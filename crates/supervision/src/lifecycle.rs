@@ -90,7 +90,7 @@ pub enum LifecycleEvent {
         count: usize,
     },
     /// So many messages were dropped with the mailbox of an incarnation that ended, or did not start: told
-    /// before its end is (SUP-074). Who called with one of them is told of the end.
+    /// before the next one starts (SUP-074). Who called with one of them is told of the end.
     Undelivered {
         /// How many.
         count: u64,

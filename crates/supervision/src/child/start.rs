@@ -245,11 +245,7 @@ impl StartCx {
 
     /// So many messages were dropped with the mailbox of the incarnation.
     pub(crate) fn undelivered(&self, count: u64) {
-        if count > 0 {
-            self.node.undelivered(count);
-            let event = LifecycleEvent::Undelivered { count };
-            self.context.tell(&self.node, Some(&self.process), event);
-        }
+        undelivered_of(&self.context, &self.node, &self.process, count);
     }
 
     /// From here on the incarnation exists: it is in the tree, and `end` is
@@ -291,6 +287,13 @@ pub(crate) fn started(cx: &StartCx) {
     cx.context.tell(&cx.node, Some(&cx.process), event);
 }
 
+fn undelivered_of(context: &Context, node: &Node, process: &ProcessRef, count: u64) {
+    if count > 0 {
+        node.undelivered(count);
+        context.tell(node, Some(process), LifecycleEvent::Undelivered { count });
+    }
+}
+
 /// The announcement of an end, which is owed from the birth on.
 pub(crate) struct Obituary {
     cx: StartCx,
@@ -301,8 +304,7 @@ impl Obituary {
     /// Whoever waits for the end may open again what the incarnation held: everything of it is
     /// dropped before the end is announced.
     pub(crate) fn announce(self, reason: &ExitReason) {
-        // Told before the end is, and so before another incarnation begins (SUP-074).
-        self.cx.undelivered(self.control.load().map_or(0, |load| load.depth));
+        let undelivered = self.control.load().map_or(0, |load| load.depth);
         let Self { cx: StartCx { context, node, process, superior, .. }, control } = self;
         let now = context.clock().now();
         // One that was given up as unkillable has been replaced in the tree and at its address, and
@@ -311,6 +313,8 @@ impl Obituary {
             let event = LifecycleEvent::Exited { incarnation, reason: reason.clone() };
             context.tell(&node, Some(&process), event);
         }
+        // Before its supervisor learns of the end, and so before another incarnation begins (SUP-074).
+        undelivered_of(&context, &node, &process, undelivered);
         if node.is_root() {
             // Nobody brings a root back.
             node.gone();

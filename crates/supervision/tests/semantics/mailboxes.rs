@@ -331,7 +331,7 @@ async fn what_waited_for_a_life_that_ended_is_counted_and_told_before_the_next()
         let undelivered = place(|event| matches!(event, LifecycleEvent::Undelivered { .. }));
         let exited = place(|event| matches!(event, LifecycleEvent::Exited { .. }));
         let started = place(|event| matches!(event, LifecycleEvent::Started { .. }));
-        assert!(undelivered < exited && exited < started, "{told:?}");
+        assert!(exited < undelivered && undelivered < started, "{told:?}");
         assert_eq!(told[undelivered].event, LifecycleEvent::Undelivered { count: lost });
         assert_eq!(told[undelivered].process, told[exited].process, "the one that ended");
         let node = node_at(&root, path);
