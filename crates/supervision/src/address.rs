@@ -1,5 +1,6 @@
 //! Where to send messages, whichever incarnation is alive.
 
+mod failed;
 mod incarnation;
 mod info;
 mod request;
@@ -10,14 +11,15 @@ use std::{fmt, time::Duration};
 
 use perennial_core::ExitReason;
 
-pub(crate) use self::{
-    incarnation::{Incarnation, Post, Refused},
-    request::Awaited,
-};
 pub use self::{
+    failed::Failed,
     info::{ProcessInfo, ProcessStatus},
     request::{Expired, PendingRequest, Reply, ReplyPort, RequestSet},
     send::SendError,
+};
+pub(crate) use self::{
+    incarnation::{Incarnation, Post, Refused},
+    request::Awaited,
 };
 use self::{request::Asked, send::room};
 use crate::{
@@ -172,6 +174,6 @@ impl<M> Clone for Address<M> {
 
 impl<M> fmt::Debug for Address<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Address").finish_non_exhaustive()
+        f.debug_struct("Address").field("path", &self.presence.path()).finish_non_exhaustive()
     }
 }

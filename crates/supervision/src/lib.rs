@@ -59,7 +59,7 @@ pub use perennial_core::{
 pub use ractor;
 
 pub use address::{
-    Address, CALL_WITHIN, CallError, CastError, Expired, PendingRequest, ProcessInfo,
+    Address, CALL_WITHIN, CallError, CastError, Expired, Failed, PendingRequest, ProcessInfo,
     ProcessStatus, Reply, ReplyPort, RequestSet, SendError,
 };
 pub use agent::Agent;

@@ -226,6 +226,10 @@ impl Ended {
         &self.0.path
     }
 
+    pub(crate) fn shared_path(&self) -> Arc<str> {
+        self.0.path.clone()
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         self.0.pid
     }

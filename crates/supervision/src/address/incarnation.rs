@@ -59,6 +59,10 @@ impl<M> OneLife for Incarnation<M> {
     fn pid(&self) -> Pid {
         self.process().pid()
     }
+
+    fn path(&self) -> Option<Arc<str>> {
+        Some(self.process().ended().shared_path())
+    }
 }
 
 impl<M> Clone for Incarnation<M> {
