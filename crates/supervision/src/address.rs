@@ -100,7 +100,7 @@ impl<M: Send + 'static> Address<M> {
     ) -> Result<P::Reply, CallError> {
         let attempt = async {
             let life = self.presence.current().await.map_err(|_| CallError::NoProc)?;
-            if is_current(life.process().pid()) {
+            if is_current(life.process()) {
                 return Err(CallError::CallingSelf);
             }
             let place = room(&life).await.map_err(CallError::Exited)?;

@@ -130,9 +130,10 @@ pub(crate) fn callers_from_here() -> Arc<[ProcessRef]> {
     current_process().into_iter().chain(callers()).collect()
 }
 
-/// Whether the code of `pid` is running here, so that waiting for it would wait for ever.
-pub(crate) fn is_current(pid: Pid) -> bool {
-    CURRENT.try_with(|current| current.pid() == pid).unwrap_or(false)
+/// Whether the code of `process` is running here, so that waiting for it would wait for ever. One of another
+/// tree may have the same number.
+pub(crate) fn is_current(process: &ProcessRef) -> bool {
+    CURRENT.try_with(|current| current == process).unwrap_or(false)
 }
 
 /// The path above a path; none above the root.

@@ -242,7 +242,7 @@ impl<T> Task<T> {
 
     fn owned(&self) -> Result<(), TaskError> {
         let is_owner = match &self.owner {
-            Some(owner) => is_current(owner.pid()),
+            Some(owner) => is_current(owner),
             None => current_process().is_none(),
         };
         if is_owner { Ok(()) } else { Err(TaskError::NotOwner) }

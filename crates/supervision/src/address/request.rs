@@ -153,7 +153,7 @@ impl<R> Awaited<R> {
     ///
     /// Safe: it can be awaited again.
     pub(crate) async fn answer(&mut self) -> Result<R, CallError> {
-        if is_current(self.process.pid()) {
+        if is_current(&self.process) {
             return self.now().unwrap_or(Err(CallError::CallingSelf));
         }
         self.asked.reply(&self.process).await

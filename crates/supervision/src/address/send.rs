@@ -43,7 +43,7 @@ impl<M: Send + 'static> Address<M> {
     pub async fn send(&self, message: M, within: Duration) -> Result<(), SendError> {
         let attempt = async {
             let life = self.presence.current().await.map_err(|_| SendError::NoProc)?;
-            let is_own = is_current(life.process().pid());
+            let is_own = is_current(life.process());
             // None of its own room will come while it waits.
             let place = if is_own { None } else { room(&life).await.map_err(SendError::Exited)? };
             life.post(message, place).or_else(|why| match why {

@@ -25,7 +25,7 @@ impl<M: Send + 'static> Address<M> {
         }
         let incarnation = self.presence.now().ok_or(StopError::NoProc)?;
         let process = incarnation.process();
-        if is_current(process.pid()) {
+        if is_current(process) {
             return Err(StopError::CallingSelf);
         }
         incarnation.terminate(&reason);

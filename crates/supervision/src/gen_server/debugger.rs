@@ -157,7 +157,7 @@ impl<S: GenServer> Debugger<S> {
         within: Duration,
     ) -> Result<R, DebugError> {
         let life = self.address.now().ok_or(CallError::NoProc)?;
-        if is_current(life.process().pid()) {
+        if is_current(life.process()) {
             return Err(CallError::CallingSelf.into());
         }
         let (caller, reply) = oneshot::channel();

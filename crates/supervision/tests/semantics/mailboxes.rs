@@ -232,14 +232,16 @@ async fn no_policy_refuses_or_drops_what_is_no_message() {
         assert_eq!(other.end(Say::Stop(ExitReason::Normal)).await, ExitReason::Normal);
         settle().await;
         // Passed over or not, the oldest message is the one that goes.
-        let fourth = talk.address.cast(Say::Work("4"));
-        assert_eq!(fourth.is_ok(), policy != Overflow::Reject && policy != Overflow::Wait);
+        for what in ["4", "5"] {
+            let more = talk.address.cast(Say::Work(what));
+            assert_eq!(more.is_ok(), policy != Overflow::Reject && policy != Overflow::Wait);
+        }
         assert_eq!(debugger.status(SOON).await.unwrap().mailbox_depth, 3, "{policy}");
         debugger.resume(SOON).await.unwrap();
         settle().await;
         let mut did = vec!["1", "2", "3", "exit of /top/b: normal"];
         if policy == Overflow::DropOldest {
-            did = vec!["2", "3", "exit of /top/b: normal", "4"];
+            did = vec!["3", "exit of /top/b: normal", "4", "5"];
         }
         assert_eq!(talk.did(), did, "{policy}");
         let go = hold(&talk).await;

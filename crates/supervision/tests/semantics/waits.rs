@@ -161,11 +161,14 @@ async fn only_what_runs_in_this_tree_is_told() {
     let there = root(SupervisorSpec::new("there").child(b_spec)).await;
     let to = b.address.clone();
     a.say(work(async move {
+        // Both may have the same number, each in its tree.
+        assert_eq!(to.call(Say::Ping, SOON).await, Ok(1));
         drop(to.call(Say::Keep, SOON).await);
         Ok(Next::Continue)
     }));
     settle().await;
     assert_eq!(waits(&here, "/here/a"), []);
+    assert_eq!(b.ping().await, Ok(2), "it was called");
     let to = b.address.clone();
     let caller = ChildSpec::task("caller", move || {
         let to = to.clone();
