@@ -358,6 +358,23 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn where_the_oldest_goes_the_age_is_that_of_what_is_left() {
+        let mailbox = Mailbox::new(4).overflow(Overflow::DropOldest);
+        let load = Load::new(Clock::start(), mailbox);
+        load.begin("item");
+        for second in 0..1_000_u64 {
+            let full = second >= 4;
+            let admission = if full { Admission::InsteadOfOldest } else { Admission::Taken };
+            assert_eq!(load.admit(None), admission);
+            pass(1).await;
+        }
+        let seen = load.look();
+        assert_eq!((seen.depth, seen.mailbox.dropped, seen.taken), (4, 996, 0));
+        // The last four came in the last four seconds; marks are eight messages apart.
+        assert!(seconds(seen.oldest).unwrap() <= 12, "{:?}", seen.oldest);
+    }
+
     #[test]
     fn a_full_mailbox_admits_nothing() {
         let load = Load::new(Clock::start(), Mailbox::new(3));
