@@ -6,12 +6,14 @@
 //! | [`exit`] | why something ended, and whether that is abnormal |
 //! | [`child`] | when a child comes back and how it is stopped |
 //! | [`strategy`] | which siblings an exit touches |
+//! | [`overflow`] | what a full mailbox does with one message more |
 //! | [`supervisor`] | what a supervisor does about all that: its children as a machine |
 //! | [`intensity`] | when a supervisor gives up |
 //! | [`run`] | the states of runs, stages, jobs and attempts, and what may follow what |
 //! | [`retry`] | whether and when a failed attempt is repeated |
 //! | [`failure`] | the class of a failure and what the class means |
 //! | [`llm`] | the neutral model of a call to a language model |
+//! | [`picture`] | what texts inside of Mermaid and DOT pictures look like |
 //! | [`digest`] | canonical JSON and its digest |
 //! | [`tree`] | the value of the supervision-tree dump |
 //! | [`time`] | durations since start, instants of the wall |
@@ -23,6 +25,7 @@ pub mod failure;
 pub mod intensity;
 pub mod llm;
 pub mod overflow;
+pub mod picture;
 pub mod retry;
 pub mod run;
 pub mod strategy;

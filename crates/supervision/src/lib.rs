@@ -77,6 +77,7 @@ pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleSource, LifecycleStream,
 pub use mailbox::{MAILBOX_MAX, Mailbox};
 pub use names::{Name, Names};
 pub use node::{ChildInfo, ChildStatus, Counts, DETAILS_WITHIN, Tree};
+pub use panics::{Contained, contain};
 pub use partition_supervisor::{
     Hashed, PartitionSpecError, PartitionSupervisor, PartitionSupervisorSpec, ResizeError,
     RouteError, RouteKey,
