@@ -159,6 +159,9 @@ fn trace(path: &str, event: &LifecycleEvent) {
                 "children did not stop as asked"
             );
         }
+        LifecycleEvent::Undelivered { count } => {
+            tracing::warn!(%path, count, "messages were dropped with the mailbox");
+        }
         LifecycleEvent::Unkillable => tracing::error!(%path, "child did not end when killed"),
         LifecycleEvent::Crashed(report) => report.trace(),
         LifecycleEvent::BudgetSpent => tracing::error!(%path, "restart budget spent"),

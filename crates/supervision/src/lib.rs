@@ -12,6 +12,7 @@
 //! | [`Registry`] | which process has which keys, found without asking anybody |
 //! | [`Debugger`] | looks into a server without its help |
 //! | [`Address`] | where to send messages, whichever incarnation is alive |
+//! | [`Mailbox`] | how many may wait, and what becomes of one more |
 //! | [`Tree`] | the published picture of a tree; reading it asks nobody |
 //! | [`Lifecycle`] | the stream of starts, exits and restarts |
 //!
@@ -32,6 +33,7 @@ mod gen_server;
 mod life;
 mod lifecycle;
 mod load;
+mod mailbox;
 mod names;
 mod node;
 mod panics;
@@ -47,17 +49,18 @@ mod task_supervisor;
 mod template_supervisor;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod waits;
 
 pub use perennial_core::tree::{Intensity, LastExit, NodeKind, NodeState, Restarts, TreeNode};
 pub use perennial_core::{
-    AutoShutdown, ChildId, ChildType, ExitReason, Restart, Shutdown, Strategy, Uptime,
+    AutoShutdown, ChildId, ChildType, ExitReason, Overflow, Restart, Shutdown, Strategy, Uptime,
     supervisor::{RestartDelay, SpecError},
 };
 pub use ractor;
 
 pub use address::{
-    Address, CALL_WITHIN, CallError, CastError, Expired, MAILBOX_MAX, PendingRequest, ProcessInfo,
-    ProcessStatus, Reply, ReplyPort, RequestSet,
+    Address, CALL_WITHIN, CallError, CastError, Expired, Failed, PendingRequest, ProcessInfo,
+    ProcessStatus, Reply, ReplyPort, RequestSet, SendError,
 };
 pub use agent::Agent;
 pub use child::{
@@ -71,6 +74,7 @@ pub use gen_server::{
 };
 pub use life::StopToken;
 pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleSource, LifecycleStream, Offender};
+pub use mailbox::{MAILBOX_MAX, Mailbox};
 pub use names::{Name, Names};
 pub use node::{ChildInfo, ChildStatus, Counts, DETAILS_WITHIN, Tree};
 pub use panics::{Contained, contain};

@@ -14,7 +14,7 @@ use perennial_core::ExitReason;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ProcessRef, load::Seen, panics::call_quietly};
+use crate::{Clock, ProcessRef, load::Seen, panics::call_quietly, waits::Waits};
 
 type Wake = Box<dyn FnOnce() + Send>;
 type Tell = Box<dyn FnOnce(&ExitReason) + Send>;
@@ -168,6 +168,8 @@ struct EndedInner {
     driven: AtomicBool,
     /// How those reach it that are linked to it.
     control: OnceLock<Weak<dyn Control>>,
+    /// Whom it waits for; absent as long as it has not waited.
+    waits: OnceLock<Box<Waits>>,
     /// Those who want to be told; empty once the reason is set.
     watchers: Mutex<Watchers>,
 }
@@ -215,12 +217,17 @@ impl Ended {
             told: Notify::new(),
             driven: AtomicBool::new(false),
             control: OnceLock::new(),
+            waits: OnceLock::new(),
             watchers: Mutex::default(),
         }))
     }
 
     pub(crate) fn path(&self) -> &str {
         &self.0.path
+    }
+
+    pub(crate) fn shared_path(&self) -> Arc<str> {
+        self.0.path.clone()
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -233,6 +240,16 @@ impl Ended {
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whom it waits for, where it notes that.
+    pub(crate) fn waits(&self) -> &Waits {
+        self.0.waits.get_or_init(|| Box::new(Waits::new(Clock::start())))
+    }
+
+    /// The identities of those that it waits for, and for how long.
+    pub(crate) fn waits_for(&self) -> Vec<(usize, Duration)> {
+        self.0.waits.get().map_or_else(Vec::new, |waits| waits.look())
     }
 
     /// From here on an obituary is owed: nothing else announces the end.

@@ -89,6 +89,12 @@ pub enum LifecycleEvent {
         /// How many.
         count: usize,
     },
+    /// So many messages were dropped with the mailbox of an incarnation that ended, or did not start: told
+    /// before the next one starts (SUP-074). Who called with one of them is told of the end.
+    Undelivered {
+        /// How many.
+        count: u64,
+    },
     /// It did not end after it was killed; nobody waits for it any more.
     Unkillable,
     /// A server ended abnormally and tells about itself; its exit follows (GS-046).

@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc};
 
 use perennial_core::ExitReason;
 
-use crate::life::{Ended, Pid};
+use crate::{
+    life::{Ended, Pid},
+    waits::Waits,
+};
 
 /// One incarnation of a child: OTP's pid. Never waits for a successor, unlike an
 /// [`Address`](crate::Address). Cheap to clone; equal when it is the same incarnation.
@@ -24,6 +27,10 @@ impl ProcessRef {
     /// Tells incarnations apart, of whatever tree, while any reference to them is there.
     pub(crate) fn identity(&self) -> usize {
         self.0.identity()
+    }
+
+    pub(crate) fn waits(&self) -> &Waits {
+        self.0.waits()
     }
 
     pub(crate) fn ended(&self) -> &Ended {
@@ -123,9 +130,10 @@ pub(crate) fn callers_from_here() -> Arc<[ProcessRef]> {
     current_process().into_iter().chain(callers()).collect()
 }
 
-/// Whether the code of `pid` is running here, so that waiting for it would wait for ever.
-pub(crate) fn is_current(pid: Pid) -> bool {
-    CURRENT.try_with(|current| current.pid() == pid).unwrap_or(false)
+/// Whether the code of `process` is running here, so that waiting for it would wait for ever. One of another
+/// tree may have the same number.
+pub(crate) fn is_current(process: &ProcessRef) -> bool {
+    CURRENT.try_with(|current| current == process).unwrap_or(false)
 }
 
 /// The path above a path; none above the root.

@@ -154,7 +154,7 @@ impl Supervisor {
     ///
     /// Dropping the future does not withdraw the request.
     pub async fn start_child(&self, spec: ChildSpec) -> Result<ChildStart, RequestError> {
-        spec.check_name()?;
+        spec.check_alone()?;
         let spec = Box::new(spec);
         let new = self.ask(|reply| Request::StartChild { spec, reply }).await?;
         Ok(new.start)

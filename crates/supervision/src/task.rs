@@ -15,6 +15,7 @@ use crate::{
     life::Life,
     process::{current_process, is_current},
     stopping::Killer,
+    waits::Waiting,
 };
 
 /// One running task. Cheap to clone.
@@ -241,7 +242,7 @@ impl<T> Task<T> {
 
     fn owned(&self) -> Result<(), TaskError> {
         let is_owner = match &self.owner {
-            Some(owner) => is_current(owner.pid()),
+            Some(owner) => is_current(owner),
             None => current_process().is_none(),
         };
         if is_owner { Ok(()) } else { Err(TaskError::NotOwner) }
@@ -253,6 +254,7 @@ impl<T> Task<T> {
 
     /// The value, or why there is none; waits for ever where nothing comes any more.
     async fn found(&mut self) -> Result<T, ExitReason> {
+        let _waiting = self.running.as_ref().map(|running| Waiting::begin(&running.life.process));
         if let Value::Coming(coming) = &mut self.value {
             match coming.await {
                 Ok(value) => {

@@ -24,6 +24,9 @@ pub(crate) fn tell(it: &Lifecycle) {
         LifecycleEvent::ShutdownErrors { reason, count, .. } => {
             println!("  ! {count} below {path} did not stop as asked: {reason}");
         }
+        LifecycleEvent::Undelivered { count } => {
+            println!("  ! {count} messages for {path} were dropped with its mailbox");
+        }
         // Reports of supervisors about what is told above already.
         LifecycleEvent::ChildTerminated { .. }
         | LifecycleEvent::StartError { .. }

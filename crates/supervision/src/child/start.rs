@@ -13,6 +13,7 @@ use crate::{
     LifecycleEvent, Name, Names, ProcessRef, RegistryError,
     context::Context,
     life::{Control, Life, Pid},
+    load::Load,
     node::Node,
     panics::{Contained, call_quietly, contain, guard_blocking},
     stopping,
@@ -237,6 +238,16 @@ impl StartCx {
         }
     }
 
+    /// The load of the incarnation: none so far, in the mailbox that its specification gives it.
+    pub(crate) fn load(&self) -> Load {
+        Load::new(self.context.clock(), self.node.spec().mailbox.unwrap_or_default())
+    }
+
+    /// So many messages were dropped with the mailbox of the incarnation.
+    pub(crate) fn undelivered(&self, count: u64) {
+        undelivered_of(&self.context, &self.node, &self.process, count);
+    }
+
     /// From here on the incarnation exists: it is in the tree, and `end` is
     /// awaited by a driver that announces the result.
     ///
@@ -276,6 +287,13 @@ pub(crate) fn started(cx: &StartCx) {
     cx.context.tell(&cx.node, Some(&cx.process), event);
 }
 
+fn undelivered_of(context: &Context, node: &Node, process: &ProcessRef, count: u64) {
+    if count > 0 {
+        node.undelivered(count);
+        context.tell(node, Some(process), LifecycleEvent::Undelivered { count });
+    }
+}
+
 /// The announcement of an end, which is owed from the birth on.
 pub(crate) struct Obituary {
     cx: StartCx,
@@ -286,6 +304,7 @@ impl Obituary {
     /// Whoever waits for the end may open again what the incarnation held: everything of it is
     /// dropped before the end is announced.
     pub(crate) fn announce(self, reason: &ExitReason) {
+        let undelivered = self.control.load().map_or(0, |load| load.depth);
         let Self { cx: StartCx { context, node, process, superior, .. }, control } = self;
         let now = context.clock().now();
         // One that was given up as unkillable has been replaced in the tree and at its address, and
@@ -294,6 +313,8 @@ impl Obituary {
             let event = LifecycleEvent::Exited { incarnation, reason: reason.clone() };
             context.tell(&node, Some(&process), event);
         }
+        // Before its supervisor learns of the end, and so before another incarnation begins (SUP-074).
+        undelivered_of(&context, &node, &process, undelivered);
         if node.is_root() {
             // Nobody brings a root back.
             node.gone();

@@ -9,7 +9,7 @@ use perennial_core::ExitReason;
 use super::{Registry, RegistryError, RegistryEvent, RegistryKey, Unique};
 use crate::{
     Address, CallError, CastError, ChildSpec, Monitor, PendingRequest, ProcessRef, ReplyPort,
-    StopError, names::AnyAddress,
+    SendError, StopError, names::AnyAddress,
 };
 
 /// A key that incarnations of a child claim before their inits run.
@@ -149,6 +149,19 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: Send + 'static> Via<K, V, M> {
     /// See [`CastError`].
     pub fn cast(&self, message: M) -> Result<(), CastError> {
         self.address().ok_or(CastError::NoProc)?.cast(message)
+    }
+
+    /// As [`Address::send`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NoProc`] when nobody has the key; see [`SendError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Address::send`].
+    pub async fn send(&self, message: M, within: Duration) -> Result<(), SendError> {
+        self.address().ok_or(SendError::NoProc)?.send(message, within).await
     }
 
     /// Stops whoever has the key, as [`Address::stop`].

@@ -15,6 +15,7 @@ mod gs_server;
 mod histories;
 mod injected;
 mod isolation;
+mod mailboxes;
 mod presence;
 #[path = "../probe/mod.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
@@ -26,3 +27,4 @@ mod starts;
 mod storm;
 mod tasks;
 mod traps;
+mod waits;
