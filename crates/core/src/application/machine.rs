@@ -92,6 +92,14 @@ impl<E: Clone> Applications<E> {
         self.entries.get(name).map(|entry| entry.state.phase())
     }
 
+    /// What a start that is under way is to make of it.
+    pub fn starts_as(&self, name: &ApplicationName) -> Option<Restart> {
+        match self.entries.get(name)?.state {
+            State::Starting { restart, .. } => Some(restart),
+            State::Loaded | State::Running { .. } | State::Stopping { .. } | State::Died => None,
+        }
+    }
+
     /// Those that run, in start order, with what they were started as.
     pub fn running(&self) -> Vec<(ApplicationName, Restart)> {
         let mut running: Vec<_> = self

@@ -42,12 +42,6 @@ impl From<&Self> for ApplicationName {
     }
 }
 
-impl PartialEq<str> for ApplicationName {
-    fn eq(&self, other: &str) -> bool {
-        self.as_str() == other
-    }
-}
-
 impl fmt::Display for ApplicationName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
