@@ -22,6 +22,10 @@ use crate::{
     DynamicSupervisor, LifecycleEvent, StopToken, TaskSupervisor, actor::ActorError, child::StartCx,
 };
 
+/// How long a task may take to begin. That takes no time, unless the supervisor of tasks has failed: then
+/// the system ends, and nobody brings it back.
+const BEGUN_WITHIN: Duration = Duration::from_secs(5);
+
 pub(crate) type Hook = Arc<
     dyn Fn(Result<(), SystemError>) -> BoxFuture<'static, Result<(), ActorError>> + Send + Sync,
 >;
@@ -313,5 +317,6 @@ async fn works(
     work: impl Future<Output = ()> + Send + 'static,
 ) {
     let work = WORKS_FOR.scope(name.clone(), work);
-    drop(tasks.start_child(format!("{what} {name}"), work).await);
+    let begun = tasks.start_child(format!("{what} {name}"), work);
+    drop(tokio::time::timeout(BEGUN_WITHIN, begun).await);
 }

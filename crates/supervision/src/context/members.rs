@@ -53,8 +53,9 @@ impl Members {
             return;
         }
         let mut list = self.list();
-        let of_member = || list.get(&owner.pid()).map(|member| member.application.clone());
-        let application = self.application_of(owner).map(Arc::from).or_else(of_member);
+        // A member is where it was asked to be, and belongs to who asked.
+        let of_member = list.get(&owner.pid()).map(|member| member.application.clone());
+        let application = of_member.or_else(|| self.application_of(owner).map(Arc::from));
         let Some(application) = application else { return };
         if self.application_of(&life.process) == Some(&*application) {
             return;

@@ -310,8 +310,6 @@ async fn a_start_in_phases() {
 proves!(configuration_has_defaults_and_changes_are_told, ["APP-013"]);
 async fn configuration_has_defaults_and_changes_are_told() {
     let world = World::with(|spec| spec.env("web", "port", 80).env("b", "port", 1)).await;
-    let (size, seen) = Agent::child_spec("seen", || ());
-    drop((size, seen));
     let log = world.log.clone();
     let app = App::new("web", &world.log, SupervisorSpec::new("top")).tree(move |env| {
         log.add(format!("port {} host {}", env.get("port").unwrap(), env.get("host").unwrap()));
