@@ -134,8 +134,10 @@ enum Link {
 impl TaskSupervisor {
     /// How to supervise a task supervisor, and the handle to it.
     pub fn child_spec(spec: TaskSupervisorSpec) -> (ChildSpec, Self) {
-        let (child, supervisor) = DynamicSupervisor::child_spec(spec.0);
-        (child, Self { supervisor })
+        let (mut child, supervisor) = DynamicSupervisor::child_spec(spec.0);
+        let handle = Self { supervisor };
+        child.answers_with(handle.clone());
+        (child, handle)
     }
 
     /// Starts a task that nobody waits for, and that is nobody's (TSU-012). A stop drops it at its next

@@ -15,9 +15,13 @@ pub(super) fn drawn(graph: &Graph) -> String {
         let lines: Vec<String> =
             wording::lines(&edge.label).iter().map(|text| escaped(text)).collect();
         let mut with = Vec::new();
-        if edge.kind == EdgeKind::Data {
+        match edge.kind {
+            EdgeKind::Order => (),
             // Reading a value moves nothing up or down.
-            with.push("style=dashed, constraint=false, color=\"#777777\"".to_owned());
+            EdgeKind::Data => {
+                with.push("style=dashed, constraint=false, color=\"#777777\"".to_owned());
+            }
+            EdgeKind::Failure => with.push("style=bold, color=\"#b03030\"".to_owned()),
         }
         if !lines.is_empty() {
             with.push(format!("label=\"{}\"", lines.join("\\n")));

@@ -19,6 +19,7 @@ pub(super) fn drawn(graph: &Graph) -> String {
         let arrow = match edge.kind {
             EdgeKind::Order => "-->",
             EdgeKind::Data => "-.->",
+            EdgeKind::Failure => "==>",
         };
         let label = lines.join("<br/>");
         let label = if label.is_empty() { label } else { format!("|\"{label}\"|") };
