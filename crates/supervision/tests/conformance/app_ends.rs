@@ -131,12 +131,10 @@ impl Scene {
 }
 
 fn exited(it: Lifecycle) -> Option<(String, Restart, &'static str)> {
-    match it.event {
-        LifecycleEvent::ApplicationExited { application, restart, reason } => {
-            Some((application.to_string(), restart, reason.name()))
-        }
-        _ => None,
-    }
+    let LifecycleEvent::ApplicationExited { application, restart, reason } = it.event else {
+        return None;
+    };
+    Some((application.to_string(), restart, reason.name()))
 }
 
 proves!(the_end_of_a_permanent_one_is_the_end_of_all, ["APP-026", "APP-029"]);

@@ -244,11 +244,11 @@ async fn a_stop_may_have_a_limit_when_the_system_goes_down() {
         });
         assert_eq!(stopped, Ok(()));
         assert!(report.unkillable.is_empty());
-        let killed = told(&mut lifecycle).into_iter().filter(|it| match &it.event {
-            LifecycleEvent::ShutdownError { reason, offender } => {
-                *reason == ExitReason::Killed && ["a", "b", "c"].contains(&offender.id.as_str())
-            }
-            _ => false,
+        let killed = told(&mut lifecycle).into_iter().filter(|it| {
+            let LifecycleEvent::ShutdownError { reason, offender } = &it.event else {
+                return false;
+            };
+            *reason == ExitReason::Killed && ["a", "b", "c"].contains(&offender.id.as_str())
         });
         match limit {
             None => assert_eq!((report.took, killed.count()), (HOUR * 3, 0)),
@@ -404,12 +404,13 @@ async fn a_callback_that_fails_stops_no_stop() {
                 ]
             );
             let told = told(&mut lifecycle);
-            let faults = told.into_iter().filter_map(|it| match it.event {
-                LifecycleEvent::ApplicationFault { application, callback, reason } => {
-                    assert_eq!(application, "a".into());
-                    Some((callback, reason.name()))
-                }
-                _ => None,
+            let faults = told.into_iter().filter_map(|it| {
+                let LifecycleEvent::ApplicationFault { application, callback, reason } = it.event
+                else {
+                    return None;
+                };
+                assert_eq!(application, "a".into());
+                Some((callback, reason.name()))
             });
             let faults: Vec<_> = faults.collect();
             let why = match how {
