@@ -42,8 +42,8 @@ use crate::{Pipelines, pipelines::RegisteredPipelines};
 ///
 /// A runtime is one tree, and one application. A host with several applications of its own, which start
 /// after what they depend on and stop in order, runs those in a
-/// [`System`](crate::supervision::System) beside it: start the runtime first, hand its clones to the
-/// applications, and shut the system down before it.
+/// [`System`](crate::supervision::System) beside it: start the runtime first, give the
+/// applications its handles, and shut the system down before it.
 #[derive(Debug)]
 pub struct Runtime {
     root: Root,
