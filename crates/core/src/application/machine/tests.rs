@@ -219,6 +219,22 @@ fn all_or_nothing_leaves_alone_what_ran_and_what_others_start() {
 }
 
 #[test]
+fn what_is_undone_is_undone_in_reverse_one_at_a_time() {
+    let mut machine = world();
+    machine.start_all(asker(1), &names("c"), Restart::Temporary);
+    machine.started(&name("a"), Ok(()));
+    machine.started(&name("b"), Ok(()));
+    steps(&mut machine);
+    machine.started(&name("c"), failed(2));
+    assert_eq!(steps(&mut machine)[1..], [stop("b")]);
+    machine.stopped(&name("b"));
+    assert_eq!(steps(&mut machine), [stop("a")]);
+    machine.stopped(&name("a"));
+    let error = Refusal::Failed { application: name("c"), error: 2 };
+    assert_eq!(steps(&mut machine), [no(1, error)]);
+}
+
+#[test]
 fn what_was_started_again_since_is_not_undone() {
     let mut machine = world();
     machine.start_all(asker(1), &names("dc"), Restart::Temporary);
