@@ -33,7 +33,7 @@ pub trait Application: Send + Sync + 'static {
         env: &Env,
     ) -> impl Future<Output = Result<(ChildSpec, Self::State), ActorError>> + Send;
 
-    /// Called with the tree up, for each of [`ApplicationSpec::phases`] in order (APP-011).
+    /// Called with the tree up, for each [`ApplicationSpec::phase`] in order (APP-011).
     ///
     /// # Errors
     ///
