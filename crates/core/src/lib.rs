@@ -8,6 +8,7 @@
 //! | [`strategy`] | which siblings an exit touches |
 //! | [`overflow`] | what a full mailbox does with one message more |
 //! | [`supervisor`] | what a supervisor does about all that: its children as a machine |
+//! | [`application`] | which applications start and stop after what, and when all of them go down |
 //! | [`intensity`] | when a supervisor gives up |
 //! | [`run`] | the states of runs, stages, jobs and attempts, and what may follow what |
 //! | [`retry`] | whether and when a failed attempt is repeated |
@@ -18,6 +19,7 @@
 //! | [`tree`] | the value of the supervision-tree dump |
 //! | [`time`] | durations since start, instants of the wall |
 
+pub mod application;
 pub mod child;
 pub mod digest;
 pub mod exit;

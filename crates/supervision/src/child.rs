@@ -28,7 +28,7 @@ pub use self::failure::{StartError, StartFault};
 pub use self::start::{Extra, Ignore, extra_arguments, pass_to_starter};
 pub(crate) use self::{
     start::{Begun, Outcome, StartCx, Superior, started},
-    task::{About, exit_of, start_once as start_task},
+    task::{About, exit_of, start as start_cooperative, start_once as start_task},
 };
 use crate::{
     Mailbox, Name, Offender, ProcessRef,

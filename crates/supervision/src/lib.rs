@@ -7,6 +7,7 @@
 //! | [`DynamicSupervisor`] | children started on demand |
 //! | [`PartitionSupervisor`] | one child several times, reached by keys |
 //! | [`TaskSupervisor`] | futures started on demand, with their results |
+//! | [`System`] | several [`Application`]s in one tree, started after what they depend on |
 //! | [`ChildSpec`] | how to start, restart and stop one child |
 //! | [`GenServer`] | a server process as OTP has it; [`Agent`] for a plain state |
 //! | [`Registry`] | which process has which keys, found without asking anybody |
@@ -25,6 +26,7 @@
 pub mod actor;
 mod address;
 mod agent;
+mod application;
 mod child;
 mod clock;
 mod context;
@@ -63,6 +65,11 @@ pub use address::{
     ProcessStatus, Reply, ReplyPort, RequestSet, SendError,
 };
 pub use agent::Agent;
+pub use application::{
+    Application, ApplicationError, ApplicationName, ApplicationPhase, ApplicationSpec,
+    ApplicationStartError, ApplicationStartFault, Applications, CALLBACKS_WITHIN, Env, EnvChange,
+    RunningApplication, System, SystemError, SystemSpec,
+};
 pub use child::{
     ChildSpec, Extra, Ignore, StartError, StartFault, extra_arguments, pass_to_starter,
 };

@@ -337,6 +337,7 @@ fn begin(cx: &StartCx, owner: Option<&ProcessRef>, bond: &Bond, about: About, wo
     let life = start_task(cx, about, work);
     if let Some(owner) = owner {
         bond.tie(owner, &cx.process);
+        cx.context.members().join(&cx.context, owner, &life, &cx.node);
     }
     life
 }

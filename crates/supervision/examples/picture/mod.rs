@@ -27,6 +27,13 @@ pub(crate) fn tell(it: &Lifecycle) {
         LifecycleEvent::Undelivered { count } => {
             println!("  ! {count} messages for {path} were dropped with its mailbox");
         }
+        LifecycleEvent::ApplicationExited { application, reason, .. } => {
+            println!("  - {application} ended: {reason}");
+        }
+        LifecycleEvent::ApplicationStartFailed(error) => println!("  x {error}"),
+        LifecycleEvent::ApplicationFault { application, callback, reason } => {
+            println!("  ! {callback} of {application} failed: {reason}");
+        }
         // Reports of supervisors about what is told above already.
         LifecycleEvent::ChildTerminated { .. }
         | LifecycleEvent::StartError { .. }

@@ -128,7 +128,7 @@ impl ChildSpec {
         let fault = match result {
             Ok(Outcome::Up(life)) => {
                 unborn.born();
-                self.bind(&life);
+                self.bind(&cx, &life);
                 let taken = |slot: Slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
                 return Ok(Begun { life: Some(life), extra: handed_over.and_then(taken) });
             }
@@ -174,8 +174,9 @@ impl ChildSpec {
     }
 
     /// Ends the incarnation with its owner.
-    fn bind(&self, life: &Life) {
+    fn bind(&self, cx: &StartCx, life: &Life) {
         let Some(owner) = &self.owner else { return };
+        cx.context.members().join(&cx.context, owner, life, &cx.node);
         let control = Arc::downgrade(&life.control);
         let watch = owner.on_end(move |reason| {
             if let Some(control) = control.upgrade() {

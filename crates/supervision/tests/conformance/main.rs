@@ -8,6 +8,10 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 #![expect(clippy::print_stdout, reason = "the runner of tests prints its report")]
 
+mod app_ends;
+mod app_start;
+mod app_stop;
+mod app_world;
 mod catalogue;
 mod checks;
 mod dyn_children;

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
 mod actors;
+mod applications;
 mod dice;
 mod drops;
 mod dynamic;
