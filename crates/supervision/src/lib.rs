@@ -41,6 +41,7 @@ mod process;
 mod registry;
 mod root;
 mod stopping;
+mod stream;
 mod supervisor;
 mod task;
 mod task_supervisor;
@@ -86,6 +87,7 @@ pub use root::{Root, ShutdownReport};
 pub use supervisor::{ChildStart, RequestError, Supervisor, SupervisorSpec};
 pub use template_supervisor::{TemplateSupervisor, TemplateSupervisorSpec};
 
+pub use stream::{OnItemTimeout, StreamError, StreamOptions, StreamSpecError, TaskStream};
 pub use task::{OnTimeout, Task, TaskError, TaskRef, Yielded, await_many, yield_many};
 pub use task_supervisor::{TaskNotice, TaskSpec, TaskSupervisor, TaskSupervisorSpec};
 

@@ -127,6 +127,15 @@ pub(crate) trait Control: Send + Sync {
             self.stop(reason);
         }
     }
+    /// Whether it is told of exits instead of ending with what it is linked to.
+    fn traps_exits(&self) -> bool {
+        false
+    }
+    /// Why it is being ended from outside, in the middle of what it does: then what it holds is dropped
+    /// because of that, and not because it wants no more of it.
+    fn ending(&self) -> Option<ExitReason> {
+        None
+    }
     /// What it has to do and what it is at, where it has a mailbox.
     fn load(&self) -> Option<Seen> {
         None
@@ -221,6 +230,10 @@ impl Ended {
 
     pub(crate) fn path(&self) -> &str {
         &self.0.path
+    }
+
+    pub(crate) fn shared_path(&self) -> Arc<str> {
+        self.0.path.clone()
     }
 
     pub(crate) fn pid(&self) -> Pid {

@@ -17,6 +17,11 @@ impl ProcessRef {
         Self(Ended::new(path, pid))
     }
 
+    /// One that is about to be, at the same place in the tree.
+    pub(crate) fn sibling(&self, pid: Pid) -> Self {
+        Self(Ended::new(self.0.shared_path(), pid))
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         self.0.pid()
     }

@@ -2,6 +2,8 @@
 //!
 //! A dynamic supervisor of futures. No task is detached: each is in the tree while it runs.
 
+mod places;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -12,6 +14,7 @@ use std::{
 use perennial_core::{ChildId, ExitReason, Restart, Shutdown, tree::NodeKind};
 use tokio::sync::oneshot;
 
+pub(crate) use self::places::{Place, Places};
 use crate::{
     Address, ChildSpec, DynamicSupervisor, DynamicSupervisorSpec, ProcessRef, RequestError,
     StartFault, Task, TaskRef,
@@ -51,7 +54,9 @@ impl TaskSupervisorSpec {
 /// and the other way round, unless it traps exits (TSK-016–019). Code that is no process has no links.
 #[derive(Clone, Debug)]
 pub struct TaskSupervisor {
-    supervisor: DynamicSupervisor,
+    pub(crate) supervisor: DynamicSupervisor,
+    /// Elements of streams need them as well, and have no place in the supervisor itself.
+    pub(crate) places: Arc<Places>,
 }
 
 /// What a task is called, and how it is stopped; an id alone will do.
@@ -134,8 +139,9 @@ enum Link {
 impl TaskSupervisor {
     /// How to supervise a task supervisor, and the handle to it.
     pub fn child_spec(spec: TaskSupervisorSpec) -> (ChildSpec, Self) {
+        let places = Places::new(spec.0.max_children.unwrap_or(usize::MAX));
         let (child, supervisor) = DynamicSupervisor::child_spec(spec.0);
-        (child, Self { supervisor })
+        (child, Self { supervisor, places })
     }
 
     /// Starts a task that nobody waits for, and that is nobody's (TSU-012). A stop drops it at its next
@@ -182,7 +188,10 @@ impl TaskSupervisor {
     {
         let task: TaskSpec = task.into();
         let about = task.about();
+        let place = self.places.place()?;
         let spec = ChildSpec::worker(task.id, NodeKind::Task, move |cx| {
+            // Over all of its restarts.
+            let _place = &place;
             // What makes the work is the user's code as well, and runs in the task.
             let life = match guard_blocking(&work) {
                 Ok(work) => start_task(&cx, about.clone(), silent(work)),
@@ -277,7 +286,12 @@ impl TaskSupervisor {
         link: Link,
         work: impl Future<Output = ExitReason> + Send + 'static,
     ) -> Result<(TaskRef, Bond, Arc<OnceLock<Context>>), RequestError> {
-        let work: Work = Box::pin(work);
+        let place = self.places.place()?;
+        let work: Work = Box::pin(async move {
+            let reason = work.await;
+            drop(place);
+            reason
+        });
         let (work, about) = (Mutex::new(Some(work)), task.about());
         let owner = current_process().filter(|_| link == Link::Owner);
         let (bond, context) = (Bond::default(), Arc::new(OnceLock::new()));

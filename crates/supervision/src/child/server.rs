@@ -198,6 +198,17 @@ impl<S: GenServer> Control for ServerControl<S> {
         }
     }
 
+    fn traps_exits(&self) -> bool {
+        S::TRAPS_EXITS
+    }
+
+    fn ending(&self) -> Option<ExitReason> {
+        if self.kill.is_cancelled() {
+            return Some(ExitReason::Killed);
+        }
+        self.cut.reason().cloned()
+    }
+
     fn kill(&self) {
         self.kill.cancel();
     }
