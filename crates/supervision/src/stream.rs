@@ -228,7 +228,9 @@ impl<S: Stream, T> TaskStream<S, T> {
             match closing {
                 Some(Closing::Overdue) => return Err(StreamError::Timeout),
                 Some(Closing::Failed(reason)) => return Err(StreamError::Failed(reason)),
-                Some(Closing::Stopped(reason)) if self.seen == self.taken && self.order.span() == 0 => {
+                Some(Closing::Stopped(reason))
+                    if self.seen == self.taken && self.order.span() == 0 =>
+                {
                     return Err(StreamError::Refused(RequestError::Ended(reason)));
                 }
                 Some(Closing::Stopped(_)) => return Ok(()),

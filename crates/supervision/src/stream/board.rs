@@ -110,7 +110,13 @@ impl<I, T> Board<I, T> {
     }
 
     /// Takes an element in.
-    pub(super) fn begin(&mut self, index: u64, since: Uptime, copy: Option<I>, body: Body<I>) -> Ticket {
+    pub(super) fn begin(
+        &mut self,
+        index: u64,
+        since: Uptime,
+        copy: Option<I>,
+        body: Body<I>,
+    ) -> Ticket {
         let waits = matches!(body, Body::Waits(_));
         let entry = Some(Entry { index, since, copy, body: Some(body) });
         let slot = match self.free.pop() {
@@ -133,10 +139,7 @@ impl<I, T> Board<I, T> {
     }
 
     /// The next element that nobody has begun: from here on `body` works on it.
-    pub(super) fn next_in_line(
-        &mut self,
-        body: impl FnOnce(u64, I) -> Body<I>,
-    ) -> Option<Ticket> {
+    pub(super) fn next_in_line(&mut self, body: impl FnOnce(u64, I) -> Body<I>) -> Option<Ticket> {
         while let Some(ticket) = self.queue.pop_front() {
             let Some(entry) = self.entry(ticket) else { continue };
             if let Some(Body::Waits(input)) = entry.body.take() {

@@ -13,8 +13,8 @@ use perennial_core::ExitReason;
 
 use super::{
     board::{Body, Ticket},
-    pool::Called,
     cell::Cell,
+    pool::Called,
     shared::Shared,
 };
 use crate::{
@@ -97,9 +97,12 @@ where
         }
         let callers = self.shared.callers();
         for (cell, ticket, process) in runs {
-            let run = Run { engine: self.clone(), cell, ticket, process: process.clone(), done: false };
-            let control: Arc<dyn Control> =
-                Arc::new(ItemControl { shared: self.shared.clone(), index: AtomicU64::new(ticket.index) });
+            let run =
+                Run { engine: self.clone(), cell, ticket, process: process.clone(), done: false };
+            let control: Arc<dyn Control> = Arc::new(ItemControl {
+                shared: self.shared.clone(),
+                index: AtomicU64::new(ticket.index),
+            });
             process.ended().reached_by(&control);
             let work = CALLERS.scope(callers.clone(), run.go(control));
             spawn(CURRENT.scope(process, work));

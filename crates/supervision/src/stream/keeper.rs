@@ -62,7 +62,11 @@ where
         process: cx.process.clone(),
         node: Arc::downgrade(&cx.node),
     });
-    let control = Arc::new(StreamControl { shared: shared.clone(), order: OnceLock::new(), kill: OnceLock::new() });
+    let control = Arc::new(StreamControl {
+        shared: shared.clone(),
+        order: OnceLock::new(),
+        kill: OnceLock::new(),
+    });
     let life = Life { process: cx.process.clone(), control: control.clone() };
     let ends = Ends(shared);
     let keeper = async move {

@@ -141,7 +141,12 @@ impl<I, T> Shared<I, T> {
     }
 
     /// An element is done by itself.
-    pub(super) fn settle(&self, ticket: Ticket, process: Option<&ProcessRef>, result: Result<T, ExitReason>) {
+    pub(super) fn settle(
+        &self,
+        ticket: Ticket,
+        process: Option<&ProcessRef>,
+        result: Result<T, ExitReason>,
+    ) {
         let failure = result.as_ref().err().cloned();
         let mut board = self.board();
         let alive = board.alive();
@@ -304,7 +309,11 @@ impl<I, T> Shared<I, T> {
             let alive = board.alive();
             let given_up = board.give_up(now, kill_deadline);
             if given_up > 0 {
-                tracing::error!(path = home.process.path(), given_up, "tasks did not end when killed");
+                tracing::error!(
+                    path = home.process.path(),
+                    given_up,
+                    "tasks did not end when killed"
+                );
                 self.tell(board, given_up, alive);
                 board = self.board();
             }
