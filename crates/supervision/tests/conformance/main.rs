@@ -40,6 +40,8 @@ mod reg_more;
 mod reg_world;
 mod report;
 mod scale;
+mod str_ends;
+mod str_more;
 mod str_results;
 mod str_world;
 mod sup_api;
