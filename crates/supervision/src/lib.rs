@@ -7,6 +7,8 @@
 //! | [`DynamicSupervisor`] | children started on demand |
 //! | [`PartitionSupervisor`] | one child several times, reached by keys |
 //! | [`TaskSupervisor`] | futures started on demand, with their results |
+//! | [`TaskStream`] | a function over many elements, in tasks, so many at a time |
+//! | [`Scope`] | tasks that live no longer than the code that asked for them |
 //! | [`ChildSpec`] | how to start, restart and stop one child |
 //! | [`GenServer`] | a server process as OTP has it; [`Agent`] for a plain state |
 //! | [`Registry`] | which process has which keys, found without asking anybody |
@@ -40,6 +42,7 @@ mod presence;
 mod process;
 mod registry;
 mod root;
+mod scope;
 mod stopping;
 mod stream;
 mod supervisor;
@@ -68,7 +71,8 @@ pub use clock::Clock;
 pub use context::Options;
 pub use dynamic_supervisor::{ChildRef, DynamicSupervisor, DynamicSupervisorSpec};
 pub use gen_server::{
-    CrashReport, DebugError, DebugStatus, Debugger, Exit, GenServer, Init, Next, ServerCx, WatchRef,
+    CrashReport, DebugError, DebugStatus, Debugger, Exit, GenServer, Init, Next, ServerCx,
+    TIMERS_MAX, TimerRef, TimersFull, WatchRef,
 };
 pub use life::StopToken;
 pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleSource, LifecycleStream, Offender};
@@ -84,6 +88,7 @@ pub use registry::{
     RegistryKey, RegistrySpec, RegistrySpecError, Unique, Via,
 };
 pub use root::{Root, ShutdownReport};
+pub use scope::Scope;
 pub use supervisor::{ChildStart, RequestError, Supervisor, SupervisorSpec};
 pub use template_supervisor::{TemplateSupervisor, TemplateSupervisorSpec};
 

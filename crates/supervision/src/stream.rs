@@ -241,7 +241,7 @@ impl<S: Stream, T> TaskStream<S, T> {
                 return Ok(());
             }
             engine.clone().launch(&mut self.batch).map_err(StreamError::Refused)?;
-            if !self.shared.has_news() {
+            if !self.shared.has_news(1) {
                 return Ok(());
             }
         }
@@ -325,8 +325,9 @@ impl<S: Stream, T> TaskStream<S, T> {
         engine: &Arc<dyn Launch<S::Item>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<T, StreamError<S::Item>>>> {
-        let has_room = self.source.is_some() && self.has_room();
-        if self.order.ready() == 0 || has_room || self.shared.has_news() {
+        // Several at once are cheaper, as long as there is something to hand out and others run.
+        let least = (self.width / 2).max(1);
+        if self.order.ready() == 0 || self.shared.has_news(least) {
             if let Err(failure) = self.go_on(engine, cx) {
                 let severed = matches!(failure, StreamError::Failed(_));
                 self.end();

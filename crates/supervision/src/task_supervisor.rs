@@ -215,7 +215,16 @@ impl TaskSupervisor {
         task: impl Into<TaskSpec>,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<Task<T>, RequestError> {
-        self.start_async(task.into(), Link::None, work).await
+        self.start_async(task.into(), Link::None, async { Some(work.await) }).await
+    }
+
+    /// As [`async_nolink`](Self::async_nolink), for work that may end without a value.
+    pub(crate) async fn async_optional<T: Send + 'static>(
+        &self,
+        task: TaskSpec,
+        work: impl Future<Output = Option<T>> + Send + 'static,
+    ) -> Result<Task<T>, RequestError> {
+        self.start_async(task, Link::None, work).await
     }
 
     /// As [`async_nolink`](Self::async_nolink), linked to the caller (TSK-001, 002, TSU-003).
@@ -228,7 +237,7 @@ impl TaskSupervisor {
         task: impl Into<TaskSpec>,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<Task<T>, RequestError> {
-        self.start_async(task.into(), Link::Owner, work).await
+        self.start_async(task.into(), Link::Owner, async { Some(work.await) }).await
     }
 
     /// As [`async_linked`](Self::async_linked), and the value comes as a message to `owner`, then, in any
@@ -267,12 +276,14 @@ impl TaskSupervisor {
         &self,
         task: TaskSpec,
         link: Link,
-        work: impl Future<Output = T> + Send + 'static,
+        work: impl Future<Output = Option<T>> + Send + 'static,
     ) -> Result<Task<T>, RequestError> {
         let (sender, value) = oneshot::channel();
         let work = silent(async move {
-            // An owner that has left does not want it.
-            drop(sender.send(work.await));
+            if let Some(value) = work.await {
+                // An owner that has left does not want it.
+                drop(sender.send(value));
+            }
         });
         let (TaskRef { child }, bond, context) = self.start_once(task, link, work).await?;
         let killer = Killer { context, node: child.node.clone() };

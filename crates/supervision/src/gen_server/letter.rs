@@ -9,7 +9,7 @@ use std::{
 use perennial_core::ExitReason;
 use tokio::sync::Notify;
 
-use super::{GenServer, context::Watched, debugger::Inspection};
+use super::{GenServer, TimerRef, context::Watched, debugger::Inspection};
 use crate::{Clock, ProcessRef, address::Refused, load::Load, panics::call_quietly};
 
 /// Requests of debuggers that may wait. They have a limit of their own: a server whose mailbox is
@@ -23,6 +23,8 @@ pub(crate) enum Letter<S: GenServer> {
     Exit(Watched),
     /// A process that somebody linked to it ended. No more than were linked.
     Severed(ProcessRef, ExitReason),
+    /// A timer of its own is due. No more than are set.
+    Timer(TimerRef),
     /// End with cleanup. At most one.
     Stop,
     Inspect(Inspection<S>),
@@ -76,7 +78,7 @@ impl<S: GenServer> Queue<S> {
             _ if !letters.open => return Some(Refused::NoProc),
             Letter::Message(_) => self.load.admit(),
             Letter::Inspect(_) => letters.inspections < INSPECTIONS_MAX,
-            Letter::Exit(_) | Letter::Severed(..) | Letter::Stop => true,
+            Letter::Exit(_) | Letter::Severed(..) | Letter::Timer(_) | Letter::Stop => true,
             #[cfg(feature = "testing")]
             Letter::Crash => true,
         };
@@ -143,7 +145,10 @@ impl<S: GenServer> Inbox<S> {
                 continue;
             };
             if suspended
-                && matches!(letter, Letter::Message(_) | Letter::Exit(_) | Letter::Severed(..))
+                && matches!(
+                    letter,
+                    Letter::Message(_) | Letter::Exit(_) | Letter::Severed(..) | Letter::Timer(_)
+                )
             {
                 self.aside.push_back(letter);
                 continue;

@@ -13,7 +13,7 @@ use perennial_core::ExitReason;
 
 use super::{
     board::{Body, Ticket},
-    cell::Cell,
+    cell::{Cell, Kill},
     pool::Called,
     shared::Shared,
 };
@@ -48,10 +48,17 @@ pub(super) trait Launch<I>: Send + Sync {
 pub(super) struct Engine<I, T, F, W: Future> {
     pub(super) shared: Arc<Shared<I, T>>,
     make: F,
-    /// Of elements that are done, to be used again.
-    spare: Mutex<Vec<Arc<Cell<I, W>>>>,
+    bench: Mutex<Bench<I, W>>,
     /// How many tasks there may be; none where each element has one of its own.
     pool: Option<usize>,
+}
+
+/// What is used again and again.
+struct Bench<I, W: Future> {
+    /// Of elements that are done.
+    spare: Vec<Arc<Cell<I, W>>>,
+    /// Empty between two batches.
+    runs: Vec<(Arc<Cell<I, W>>, Ticket, ProcessRef)>,
 }
 
 impl<I, T, F, W> Engine<I, T, F, W>
@@ -63,20 +70,21 @@ where
 {
     /// With `pool` there are no more than so many tasks, each for many elements.
     pub(super) fn new(shared: Arc<Shared<I, T>>, make: F, pool: Option<usize>) -> Arc<Self> {
-        Arc::new(Self { shared, make, spare: Mutex::default(), pool })
+        let bench = Mutex::new(Bench { spare: Vec::new(), runs: Vec::new() });
+        Arc::new(Self { shared, make, bench, pool })
     }
 
-    fn spare(&self) -> MutexGuard<'_, Vec<Arc<Cell<I, W>>>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    fn bench(&self) -> MutexGuard<'_, Bench<I, W>> {
+        self.bench.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn start_each(self: &Arc<Self>, batch: &mut Batch<I>) -> Result<(), crate::RequestError> {
         let Some(home) = self.shared.home() else { return Ok(()) };
         let now = self.shared.now();
-        let mut runs = Vec::with_capacity(batch.len());
         let mut outcome = Ok(());
+        let mut bench = self.bench();
+        let mut runs = std::mem::take(&mut bench.runs);
         {
-            let mut spare = self.spare();
             let mut board = self.shared.board();
             for (index, input, copy) in batch.drain(..) {
                 if board.closing.is_some() {
@@ -86,27 +94,25 @@ where
                 if outcome.is_err() {
                     break;
                 }
-                let cell = spare.pop().unwrap_or_else(|| Arc::new(Cell::new()));
+                let cell = bench.spare.pop().unwrap_or_else(|| Arc::new(Cell::new()));
                 cell.put(index, input);
                 let process = home.process.sibling(home.context.next_pid());
                 let body = Body::Runs(cell.clone(), Some(process.clone()));
-                let ticket = board.begin(index, now, copy, body);
-                runs.push((cell, ticket, process));
+                runs.push((cell, board.begin(index, now, copy, body), process));
             }
             self.look_again(&mut board.unwatched);
         }
+        drop(bench);
         let callers = self.shared.callers();
-        for (cell, ticket, process) in runs {
-            let run =
-                Run { engine: self.clone(), cell, ticket, process: process.clone(), done: false };
-            let control: Arc<dyn Control> = Arc::new(ItemControl {
-                shared: self.shared.clone(),
-                index: AtomicU64::new(ticket.index),
-            });
+        for (cell, ticket, process) in runs.drain(..) {
+            let item =
+                Arc::new(Item { engine: self.clone(), cell, ticket, process: process.clone() });
+            let control: Arc<dyn Control> = item.clone();
             process.ended().reached_by(&control);
-            let work = CALLERS.scope(callers.clone(), run.go(control));
+            let work = CALLERS.scope(callers.clone(), Run { item, done: false }.go());
             spawn(CURRENT.scope(process, work));
         }
+        self.bench().runs = runs;
         outcome
     }
 
@@ -155,7 +161,7 @@ where
         let Some(home) = self.shared.home() else { return };
         let process = home.process.sibling(home.context.next_pid());
         let index = AtomicU64::new(NONE);
-        let control = Arc::new(ItemControl { shared: self.shared.clone(), index });
+        let control = Arc::new(PullerControl { shared: self.shared.clone(), index });
         let reached: Arc<dyn Control> = control.clone();
         process.ended().reached_by(&reached);
         let puller = Puller {
@@ -207,16 +213,42 @@ where
     }
 }
 
-/// One element in a task of its own.
+/// One element in a task of its own: what reaches it, as long as that runs.
+struct Item<I, T, F, W: Future> {
+    engine: Arc<Engine<I, T, F, W>>,
+    cell: Arc<Cell<I, W>>,
+    ticket: Ticket,
+    process: ProcessRef,
+}
+
+impl<I, T, F, W> Control for Item<I, T, F, W>
+where
+    I: Send + 'static,
+    T: Send + 'static,
+    F: Fn(I) -> W + Send + Sync + 'static,
+    W: Future<Output = T> + Send + 'static,
+{
+    fn stop(&self, reason: &ExitReason) {
+        self.engine.shared.end_one(self.ticket.index, reason);
+    }
+
+    fn kill(&self) {
+        self.stop(&ExitReason::Killed);
+    }
+
+    #[cfg(feature = "testing")]
+    fn crash(&self) {
+        self.kill();
+    }
+}
+
+/// The task of one element.
 struct Run<I: Send + 'static, T: Send + 'static, F, W>
 where
     F: Fn(I) -> W + Send + Sync + 'static,
     W: Future<Output = T> + Send + 'static,
 {
-    engine: Arc<Engine<I, T, F, W>>,
-    cell: Arc<Cell<I, W>>,
-    ticket: Ticket,
-    process: ProcessRef,
+    item: Arc<Item<I, T, F, W>>,
     done: bool,
 }
 
@@ -227,22 +259,23 @@ where
     F: Fn(I) -> W + Send + Sync + 'static,
     W: Future<Output = T> + Send + 'static,
 {
-    /// `_control` is kept as long as the process.
-    async fn go(mut self, _control: Arc<dyn Control>) {
-        let (index, engine) = (self.ticket.index, self.engine.clone());
-        let result = poll_fn(|cx| self.cell.poll(index, &engine.make, cx)).await;
+    async fn go(mut self) {
+        let result = {
+            let Item { engine, cell, ticket, .. } = &*self.item;
+            poll_fn(|cx| cell.poll(ticket.index, &engine.make, cx)).await
+        };
         self.done = true;
+        let Item { engine, cell, ticket, process } = &*self.item;
         match result {
             Some(result) => {
                 if let Err(reason) = &result {
-                    engine.report(&self.process, reason);
+                    engine.report(process, reason);
                 }
-                // Nobody else has it any more: the entry goes first.
-                let cell = self.cell.clone();
-                engine.shared.settle(self.ticket, Some(&self.process), result);
-                engine.spare().push(cell);
+                // Nobody else has the cell once the element is settled.
+                engine.shared.settle(*ticket, Some(process), result);
+                engine.bench().spare.push(cell.clone());
             }
-            None => engine.shared.ended(index),
+            None => engine.shared.ended(ticket.index),
         }
     }
 }
@@ -255,9 +288,9 @@ where
     /// With the executor: nothing of it runs any more.
     fn drop(&mut self) {
         if !self.done {
-            let index = self.ticket.index;
-            super::cell::Kill::kill(&*self.cell, index);
-            self.engine.shared.settle(self.ticket, Some(&self.process), Err(ExitReason::Killed));
+            let Item { engine, cell, ticket, process } = &*self.item;
+            cell.kill(ticket.index);
+            engine.shared.settle(*ticket, Some(process), Err(ExitReason::Killed));
         }
     }
 }
@@ -270,7 +303,7 @@ struct Puller<I, T, F, W: Future> {
     engine: Arc<Engine<I, T, F, W>>,
     number: usize,
     cell: Arc<Cell<I, W>>,
-    control: Arc<ItemControl<I, T>>,
+    control: Arc<PullerControl<I, T>>,
     process: ProcessRef,
     current: Option<Ticket>,
 }
@@ -364,13 +397,13 @@ impl<I, T, F, W: Future> Drop for Puller<I, T, F, W> {
     }
 }
 
-/// How those reach an element that it is linked to.
-struct ItemControl<I, T> {
+/// How those reach the element that a pooled task is at.
+struct PullerControl<I, T> {
     shared: Arc<Shared<I, T>>,
     index: AtomicU64,
 }
 
-impl<I: Send + 'static, T: Send + 'static> Control for ItemControl<I, T> {
+impl<I: Send + 'static, T: Send + 'static> Control for PullerControl<I, T> {
     fn stop(&self, reason: &ExitReason) {
         let index = self.index.load(Ordering::Acquire);
         if index != NONE {

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     task::Waker,
     time::Duration,
@@ -46,8 +46,8 @@ pub(super) struct Consumer {
 
 pub(super) struct Shared<I, T> {
     board: Mutex<Board<I, T>>,
-    /// Something for the consumer to look at.
-    news: AtomicBool,
+    /// How often something happened that the consumer has not looked at.
+    news: AtomicUsize,
     /// Something for the keeper to look at.
     pub(super) attention: Notify,
     /// Set when the node has started.
@@ -81,7 +81,7 @@ impl<I, T> Shared<I, T> {
     pub(super) fn new(rules: Rules, places: Arc<Places>) -> Self {
         Self {
             board: Mutex::new(Board::new()),
-            news: AtomicBool::new(false),
+            news: AtomicUsize::new(0),
             attention: Notify::new(),
             home: OnceLock::new(),
             consumer: OnceLock::new(),
@@ -131,13 +131,14 @@ impl<I, T> Shared<I, T> {
         self.places.give(ended.min(alive.saturating_sub(1)));
     }
 
-    pub(super) fn has_news(&self) -> bool {
-        self.news.load(Ordering::Acquire)
+    /// Whether at least so much has happened since the consumer looked.
+    pub(super) fn has_news(&self, least: usize) -> bool {
+        self.news.load(Ordering::Acquire) >= least
     }
 
     /// Looked at from here on.
     pub(super) fn no_news(&self) {
-        self.news.store(false, Ordering::Release);
+        self.news.store(0, Ordering::Release);
     }
 
     /// An element is done by itself.
@@ -184,7 +185,7 @@ impl<I, T> Shared<I, T> {
         self.give_places(left, alive);
         let waits_for_the_last = board.closing.is_some() && board.alive() == 0;
         let consumer = board.consumer.take();
-        self.news.store(true, Ordering::Release);
+        self.news.fetch_add(1, Ordering::AcqRel);
         drop(board);
         if waits_for_the_last {
             self.attention.notify_one();
@@ -280,7 +281,7 @@ impl<I, T> Shared<I, T> {
 
     fn wake_consumer(&self) {
         let consumer: Option<Waker> = self.board().consumer.take();
-        self.news.store(true, Ordering::Release);
+        self.news.fetch_add(1, Ordering::AcqRel);
         if let Some(consumer) = consumer {
             consumer.wake();
         }
