@@ -232,6 +232,17 @@ impl Ended {
         &self.0.path
     }
 
+    /// Makes another incarnation of it, where nobody has seen this one that could tell them apart.
+    /// What reaches it stays.
+    pub(crate) fn renew(&mut self, pid: Pid) -> bool {
+        let Some(inner) = Arc::get_mut(&mut self.0) else { return false };
+        inner.pid = pid;
+        inner.reason = OnceLock::new();
+        inner.told = Notify::new();
+        inner.watchers = Mutex::default();
+        true
+    }
+
     pub(crate) fn shared_path(&self) -> Arc<str> {
         self.0.path.clone()
     }

@@ -22,6 +22,11 @@ impl ProcessRef {
         Self(Ended::new(self.0.shared_path(), pid))
     }
 
+    /// Makes another one of it, where nobody else has it.
+    pub(crate) fn renew(&mut self, pid: Pid) -> bool {
+        self.0.renew(pid)
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         self.0.pid()
     }

@@ -14,6 +14,7 @@ mod pool;
 mod shared;
 
 use std::{
+    collections::VecDeque,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
@@ -26,7 +27,7 @@ use perennial_core::ExitReason;
 
 pub use self::options::{OnItemTimeout, StreamError, StreamOptions, StreamSpecError};
 use self::{
-    board::Closing,
+    board::{Closing, Finished},
     engine::{Batch, Engine, Launch},
     order::Order,
     shared::{Consumer, Rules, Shared},
@@ -70,6 +71,8 @@ pub struct TaskStream<S: Stream, T> {
     stage: Stage<S::Item>,
     order: Order<Found<S::Item, T>>,
     batch: Batch<S::Item>,
+    /// Results that are being put in order; empty in between.
+    found: VecDeque<Finished<S::Item, T>>,
     width: usize,
     /// Elements taken from the source.
     taken: u64,
@@ -198,6 +201,7 @@ impl TaskSupervisor {
             stage: Stage::Idle(Some(Box::new(begin))),
             order,
             batch: Vec::new(),
+            found: VecDeque::new(),
             width: 0,
             taken: 0,
             seen: 0,
@@ -256,11 +260,14 @@ impl<S: Stream, T> TaskStream<S, T> {
             board.consumer = Some(cx.waker().clone());
         }
         self.dying = board.dying();
-        for finished in board.results.drain(..) {
+        std::mem::swap(&mut board.results, &mut self.found);
+        let closing = board.closing.clone();
+        drop(board);
+        for finished in self.found.drain(..) {
             self.seen += 1;
             self.order.put(finished.index, finished.result);
         }
-        board.closing.clone()
+        closing
     }
 
     /// Takes elements from the source while there is room for them.

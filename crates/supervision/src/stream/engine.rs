@@ -1,6 +1,7 @@
 //! The tasks of a stream: one for each element, or as many as may run at a time for all of them.
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -15,12 +16,13 @@ use super::{
     board::{Body, Ticket},
     cell::{Cell, Kill},
     pool::Called,
-    shared::Shared,
+    shared::{Home, Shared},
 };
 use crate::{
     CrashReport, LifecycleEvent, ProcessRef,
     gen_server::ancestors_of,
     life::Control,
+    panics::call_quietly,
     process::{CALLERS, CURRENT},
 };
 
@@ -48,17 +50,24 @@ pub(super) trait Launch<I>: Send + Sync {
 pub(super) struct Engine<I, T, F, W: Future> {
     pub(super) shared: Arc<Shared<I, T>>,
     make: F,
-    bench: Mutex<Bench<I, W>>,
+    bench: Mutex<Bench<I, T, W>>,
     /// How many tasks there may be; none where each element has one of its own.
     pool: Option<usize>,
 }
 
 /// What is used again and again.
-struct Bench<I, W: Future> {
-    /// Of elements that are done.
-    spare: Vec<Arc<Cell<I, W>>>,
+struct Bench<I, T, W: Future> {
+    /// Of elements that are done, the oldest first.
+    spare: VecDeque<Seat<I, T, W>>,
     /// Empty between two batches.
-    runs: Vec<(Arc<Cell<I, W>>, Ticket, ProcessRef)>,
+    runs: Vec<(Seat<I, T, W>, Ticket)>,
+}
+
+/// Where one element at a time is worked on.
+struct Seat<I, T, W: Future> {
+    cell: Arc<Cell<I, W>>,
+    control: Arc<ItemControl<I, T>>,
+    process: ProcessRef,
 }
 
 impl<I, T, F, W> Engine<I, T, F, W>
@@ -70,50 +79,77 @@ where
 {
     /// With `pool` there are no more than so many tasks, each for many elements.
     pub(super) fn new(shared: Arc<Shared<I, T>>, make: F, pool: Option<usize>) -> Arc<Self> {
-        let bench = Mutex::new(Bench { spare: Vec::new(), runs: Vec::new() });
+        let bench = Mutex::new(Bench { spare: VecDeque::new(), runs: Vec::new() });
         Arc::new(Self { shared, make, bench, pool })
     }
 
-    fn bench(&self) -> MutexGuard<'_, Bench<I, W>> {
+    fn bench(&self) -> MutexGuard<'_, Bench<I, T, W>> {
         self.bench.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn start_each(self: &Arc<Self>, batch: &mut Batch<I>) -> Result<(), crate::RequestError> {
         let Some(home) = self.shared.home() else { return Ok(()) };
         let now = self.shared.now();
-        let mut outcome = Ok(());
-        let mut bench = self.bench();
-        let mut runs = std::mem::take(&mut bench.runs);
+        // Little is done under the locks: the tasks need them as well.
+        let (mut runs, mut spare) = {
+            let mut bench = self.bench();
+            let runs = std::mem::take(&mut bench.runs);
+            let used = bench.spare.len().min(batch.len());
+            (runs, bench.spare.drain(..used).collect::<Vec<_>>().into_iter())
+        };
+        let mut entries = Vec::with_capacity(batch.len());
+        for (index, input, copy) in batch.drain(..) {
+            let seat = self.seat(home, spare.next(), index);
+            seat.cell.put(index, input);
+            let body = Body::Runs(seat.cell.clone(), Some(seat.process.clone()));
+            entries.push((seat, index, copy, body));
+        }
+        let (mut outcome, mut unused) = (Ok(()), Vec::new());
         {
             let mut board = self.shared.board();
-            for (index, input, copy) in batch.drain(..) {
-                if board.closing.is_some() {
-                    break;
+            for (seat, index, copy, body) in entries {
+                if outcome.is_ok() && board.closing.is_none() {
+                    outcome = self.shared.take_place(board.alive());
                 }
-                outcome = self.shared.take_place(board.alive());
-                if outcome.is_err() {
-                    break;
+                if outcome.is_ok() && board.closing.is_none() {
+                    runs.push((seat, board.begin(index, now, copy, body)));
+                } else {
+                    unused.push((seat, copy, body));
                 }
-                let cell = bench.spare.pop().unwrap_or_else(|| Arc::new(Cell::new()));
-                cell.put(index, input);
-                let process = home.process.sibling(home.context.next_pid());
-                let body = Body::Runs(cell.clone(), Some(process.clone()));
-                runs.push((cell, board.begin(index, now, copy, body), process));
             }
             self.look_again(&mut board.unwatched);
         }
-        drop(bench);
+        // What is in them is the user's, and goes outside of the lock.
+        call_quietly("the drop of elements", || drop(unused));
         let callers = self.shared.callers();
-        for (cell, ticket, process) in runs.drain(..) {
-            let item =
-                Arc::new(Item { engine: self.clone(), cell, ticket, process: process.clone() });
-            let control: Arc<dyn Control> = item.clone();
-            process.ended().reached_by(&control);
-            let work = CALLERS.scope(callers.clone(), Run { item, done: false }.go());
-            spawn(CURRENT.scope(process, work));
+        for (seat, ticket) in runs.drain(..) {
+            let process = seat.process.clone();
+            let run = Run { engine: self.clone(), seat: Some(seat), ticket };
+            spawn(CURRENT.scope(process, CALLERS.scope(callers.clone(), run.go())));
         }
         self.bench().runs = runs;
         outcome
+    }
+
+    /// Where an element is worked on. A process that nobody has kept can be another one.
+    fn seat(&self, home: &Home, used: Option<Seat<I, T, W>>, index: u64) -> Seat<I, T, W> {
+        let pid = home.context.next_pid();
+        let cell = match used {
+            Some(mut seat) => {
+                if seat.process.renew(pid) {
+                    seat.control.index.store(index, Ordering::Release);
+                    return seat;
+                }
+                seat.cell
+            }
+            None => Arc::new(Cell::new()),
+        };
+        let index = AtomicU64::new(index);
+        let control = Arc::new(ItemControl { shared: self.shared.clone(), index });
+        let (process, reached) = (home.process.sibling(pid), control.clone());
+        let reached: Arc<dyn Control> = reached;
+        process.ended().reached_by(&reached);
+        Seat { cell, control, process }
     }
 
     /// The keeper counts the time of those that have begun.
@@ -132,22 +168,24 @@ where
         let now = self.shared.now();
         let mut outcome = Ok(());
         let mut new = 0;
+        let mut items = batch.drain(..);
         let called = {
             let mut board = self.shared.board();
-            for (index, input, copy) in batch.drain(..) {
-                if board.closing.is_some() {
-                    break;
-                }
+            while board.closing.is_none() && items.len() > 0 {
                 outcome = self.shared.take_place(board.alive());
                 if outcome.is_err() {
                     break;
                 }
-                board.begin(index, now, copy, Body::Waits(input));
-                new += 1;
+                if let Some((index, input, copy)) = items.next() {
+                    board.begin(index, now, copy, Body::Waits(input));
+                    new += 1;
+                }
             }
             self.look_again(&mut board.unwatched);
             board.pool.call(new.min(AT_ONCE), pool)
         };
+        // What is left of them is the user's, and goes outside of the lock.
+        call_quietly("the drop of elements", || drop(items));
         self.answer(called);
         outcome
     }
@@ -161,7 +199,7 @@ where
         let Some(home) = self.shared.home() else { return };
         let process = home.process.sibling(home.context.next_pid());
         let index = AtomicU64::new(NONE);
-        let control = Arc::new(PullerControl { shared: self.shared.clone(), index });
+        let control = Arc::new(ItemControl { shared: self.shared.clone(), index });
         let reached: Arc<dyn Control> = control.clone();
         process.ended().reached_by(&reached);
         let puller = Puller {
@@ -213,43 +251,16 @@ where
     }
 }
 
-/// One element in a task of its own: what reaches it, as long as that runs.
-struct Item<I, T, F, W: Future> {
-    engine: Arc<Engine<I, T, F, W>>,
-    cell: Arc<Cell<I, W>>,
-    ticket: Ticket,
-    process: ProcessRef,
-}
-
-impl<I, T, F, W> Control for Item<I, T, F, W>
-where
-    I: Send + 'static,
-    T: Send + 'static,
-    F: Fn(I) -> W + Send + Sync + 'static,
-    W: Future<Output = T> + Send + 'static,
-{
-    fn stop(&self, reason: &ExitReason) {
-        self.engine.shared.end_one(self.ticket.index, reason);
-    }
-
-    fn kill(&self) {
-        self.stop(&ExitReason::Killed);
-    }
-
-    #[cfg(feature = "testing")]
-    fn crash(&self) {
-        self.kill();
-    }
-}
-
 /// The task of one element.
 struct Run<I: Send + 'static, T: Send + 'static, F, W>
 where
     F: Fn(I) -> W + Send + Sync + 'static,
     W: Future<Output = T> + Send + 'static,
 {
-    item: Arc<Item<I, T, F, W>>,
-    done: bool,
+    engine: Arc<Engine<I, T, F, W>>,
+    /// Until the element is done.
+    seat: Option<Seat<I, T, W>>,
+    ticket: Ticket,
 }
 
 impl<I, T, F, W> Run<I, T, F, W>
@@ -260,22 +271,24 @@ where
     W: Future<Output = T> + Send + 'static,
 {
     async fn go(mut self) {
-        let result = {
-            let Item { engine, cell, ticket, .. } = &*self.item;
-            poll_fn(|cx| cell.poll(ticket.index, &engine.make, cx)).await
-        };
-        self.done = true;
-        let Item { engine, cell, ticket, process } = &*self.item;
+        let (index, engine, seat) = (self.ticket.index, &self.engine, &self.seat);
+        let result = poll_fn(|cx| match seat {
+            Some(seat) => seat.cell.poll(index, &engine.make, cx),
+            None => Poll::Ready(None),
+        })
+        .await;
+        let Some(seat) = self.seat.take() else { return };
+        let engine = &self.engine;
         match result {
             Some(result) => {
                 if let Err(reason) = &result {
-                    engine.report(process, reason);
+                    engine.report(&seat.process, reason);
                 }
                 // Nobody else has the cell once the element is settled.
-                engine.shared.settle(*ticket, Some(process), result);
-                engine.bench().spare.push(cell.clone());
+                engine.shared.settle(self.ticket, Some(&seat.process), result);
+                engine.bench().spare.push_back(seat);
             }
-            None => engine.shared.ended(ticket.index),
+            None => engine.shared.ended(index),
         }
     }
 }
@@ -287,10 +300,10 @@ where
 {
     /// With the executor: nothing of it runs any more.
     fn drop(&mut self) {
-        if !self.done {
-            let Item { engine, cell, ticket, process } = &*self.item;
-            cell.kill(ticket.index);
-            engine.shared.settle(*ticket, Some(process), Err(ExitReason::Killed));
+        if let Some(seat) = self.seat.take() {
+            seat.cell.kill(self.ticket.index);
+            let killed = Err(ExitReason::Killed);
+            self.engine.shared.settle(self.ticket, Some(&seat.process), killed);
         }
     }
 }
@@ -303,7 +316,7 @@ struct Puller<I, T, F, W: Future> {
     engine: Arc<Engine<I, T, F, W>>,
     number: usize,
     cell: Arc<Cell<I, W>>,
-    control: Arc<PullerControl<I, T>>,
+    control: Arc<ItemControl<I, T>>,
     process: ProcessRef,
     current: Option<Ticket>,
 }
@@ -397,13 +410,13 @@ impl<I, T, F, W: Future> Drop for Puller<I, T, F, W> {
     }
 }
 
-/// How those reach the element that a pooled task is at.
-struct PullerControl<I, T> {
+/// How those reach an element that it is linked to.
+struct ItemControl<I, T> {
     shared: Arc<Shared<I, T>>,
     index: AtomicU64,
 }
 
-impl<I: Send + 'static, T: Send + 'static> Control for PullerControl<I, T> {
+impl<I: Send + 'static, T: Send + 'static> Control for ItemControl<I, T> {
     fn stop(&self, reason: &ExitReason) {
         let index = self.index.load(Ordering::Acquire);
         if index != NONE {
