@@ -28,7 +28,7 @@ use perennial_core::ExitReason;
 pub use self::options::{OnItemTimeout, StreamError, StreamOptions, StreamSpecError};
 use self::{
     board::{Closing, Finished},
-    engine::{Batch, Engine, Launch},
+    engine::{Batch, Crew, Engine, Launch},
     order::Order,
     shared::{Consumer, Rules, Shared},
 };
@@ -66,7 +66,7 @@ type Begin<I> = Box<dyn FnOnce() -> (Arc<dyn Launch<I>>, Starting, usize) + Send
 pub struct TaskStream<S: Stream, T> {
     /// Until it is exhausted, or nobody wants it any more.
     source: Option<Pin<Box<S>>>,
-    copy: Option<fn(&S::Item) -> S::Item>,
+    copy: Option<Copy<S::Item>>,
     shared: Arc<Shared<S::Item, T>>,
     stage: Stage<S::Item>,
     order: Order<Found<S::Item, T>>,
@@ -82,6 +82,7 @@ pub struct TaskStream<S: Stream, T> {
     dying: usize,
 }
 
+type Copy<I> = fn(&I) -> I;
 type Found<I, T> = Result<T, (Option<I>, ExitReason)>;
 
 enum Stage<I> {
@@ -186,7 +187,8 @@ impl TaskSupervisor {
         let begin = move || {
             let workers = tokio::runtime::Handle::current().metrics().num_workers();
             let width = options.max_concurrency.unwrap_or(workers);
-            let engine = Engine::new(own.clone(), work, options.pooled.then_some(width));
+            let crew = Crew { max: width, workers, pooled: options.pooled };
+            let engine = Engine::new(own.clone(), work, crew);
             let starting: Starting = Box::pin(async move {
                 let spec = keeper::child_spec(&own, &options, places.place()?);
                 supervisor.start_child(spec).await.map(drop)
@@ -334,18 +336,17 @@ impl<S: Stream, T> TaskStream<S, T> {
     ) -> Poll<Option<Result<T, StreamError<S::Item>>>> {
         // Several at once are cheaper, as long as there is something to hand out and others run.
         let least = (self.width / 2).max(1);
-        if self.order.ready() == 0 || self.shared.has_news(least) {
-            if let Err(failure) = self.go_on(engine, cx) {
-                let severed = matches!(failure, StreamError::Failed(_));
-                self.end();
-                if !severed {
-                    return Poll::Ready(Some(Err(failure)));
-                }
-                // A consumer that can be interrupted is not told: it ends here.
-                self.stage = Stage::Failing(failure);
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+        let looks = self.order.ready() == 0 || self.shared.has_news(least);
+        if let Err(failure) = if looks { self.go_on(engine, cx) } else { Ok(()) } {
+            let severed = matches!(failure, StreamError::Failed(_));
+            self.end();
+            if !severed {
+                return Poll::Ready(Some(Err(failure)));
             }
+            // A consumer that can be interrupted is not told: it ends here.
+            self.stage = Stage::Failing(failure);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         if let Some(found) = self.order.take() {
             let found = found.map_err(|(input, reason)| StreamError::Exit { input, reason });

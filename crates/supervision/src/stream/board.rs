@@ -109,16 +109,9 @@ impl<I, T> Board<I, T> {
         }
     }
 
-    /// Takes an element in.
-    pub(super) fn begin(
-        &mut self,
-        index: u64,
-        since: Uptime,
-        copy: Option<I>,
-        body: Body<I>,
-    ) -> Ticket {
-        let waits = matches!(body, Body::Waits(_));
-        let entry = Some(Entry { index, since, copy, body: Some(body) });
+    /// Takes an element in, for somebody to begin.
+    pub(super) fn begin(&mut self, index: u64, since: Uptime, copy: Option<I>, input: I) -> Ticket {
+        let entry = Some(Entry { index, since, copy, body: Some(Body::Waits(input)) });
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.entries[slot] = entry;
@@ -130,9 +123,7 @@ impl<I, T> Board<I, T> {
             }
         };
         let ticket = Ticket { index, slot };
-        if waits {
-            self.queue.push_back(ticket);
-        }
+        self.queue.push_back(ticket);
         self.running += 1;
         self.tally.started += 1;
         ticket
@@ -290,6 +281,13 @@ mod tests {
         Body::Runs(Arc::new(Target), None)
     }
 
+    /// One that somebody has begun.
+    fn begun(board: &mut Board<u32, u32>, index: u64, since: Uptime, copy: Option<u32>) -> Ticket {
+        let ticket = board.begin(index, since, copy, 0);
+        assert!(board.next_in_line(|_, _| runs()) == Some(ticket));
+        ticket
+    }
+
     fn indices<I>(victims: &[Victim<I>]) -> Vec<u64> {
         victims.iter().map(|it| it.index).collect()
     }
@@ -299,11 +297,11 @@ mod tests {
     #[test]
     fn those_that_are_late_are_taken_out_and_end_once() {
         let mut board = Board::<u32, u32>::new();
-        let first = board.begin(0, at(0), Some(70), runs());
-        let second = board.begin(1, at(2), None, runs());
+        let first = begun(&mut board, 0, at(0), Some(70));
+        let second = begun(&mut board, 1, at(2), None);
         assert_eq!(board.next_deadline(at(3), Some(FIVE), FIVE), Some(Duration::from_secs(2)));
         assert_eq!(board.next_deadline(at(3), None, FIVE), None);
-        assert_eq!(indices(&board.overdue(at(4), FIVE)), []);
+        assert_eq!(indices(&board.overdue(at(4), FIVE)), Vec::<u64>::new());
         assert_eq!(indices(&board.overdue(at(5), FIVE)), [0]);
         assert_eq!((board.alive(), board.dying()), (2, 1), "it has not ended");
         assert!(!board.settle(first, Ok(1)), "too late");
@@ -320,9 +318,9 @@ mod tests {
     #[test]
     fn a_slot_that_is_used_again_knows_its_tickets() {
         let mut board = Board::<u32, u32>::new();
-        let first = board.begin(0, at(0), None, runs());
+        let first = begun(&mut board, 0, at(0), None);
         assert_eq!(indices(&board.one(0, &ExitReason::Killed, at(0))), [0]);
-        board.begin(1, at(0), None, runs());
+        begun(&mut board, 1, at(0), None);
         assert!(!board.settle(first, Ok(1)), "of the one before");
         assert_eq!(board.results.len(), 1);
     }
@@ -330,9 +328,9 @@ mod tests {
     #[test]
     fn what_nobody_has_begun_can_be_killed_as_well() {
         let mut board = Board::<u32, u32>::new();
-        board.begin(0, at(0), None, Body::Waits(10));
-        board.begin(1, at(0), None, Body::Waits(11));
-        board.begin(2, at(0), None, Body::Waits(12));
+        board.begin(0, at(0), None, 10);
+        board.begin(1, at(0), None, 11);
+        board.begin(2, at(0), None, 12);
         drop(board.one(1, &ExitReason::Killed, at(0)));
         let mut taken = Vec::new();
         while board.in_line() {
@@ -355,10 +353,10 @@ mod tests {
     #[test]
     fn whoever_is_detached_counts_no_time_and_keeps_nothing() {
         let mut board = Board::<u32, u32>::new();
-        let first = board.begin(0, at(0), None, runs());
+        let first = begun(&mut board, 0, at(0), None);
         board.detached = true;
         assert_eq!(board.next_deadline(at(9), Some(FIVE), FIVE), None);
-        assert_eq!(indices(&board.overdue(at(9), FIVE)), []);
+        assert_eq!(indices(&board.overdue(at(9), FIVE)), Vec::<u64>::new());
         assert!(board.settle(first, Ok(1)));
         assert!(board.results.is_empty());
     }

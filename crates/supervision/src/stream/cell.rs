@@ -103,6 +103,11 @@ impl<I, W: Future> Cell<I, W> {
         Poll::Ready(Some(output.and_then(|value| dropped.map(|()| value))))
     }
 
+    /// Drops what is there.
+    pub(super) fn clear(&self) {
+        self.held().clear();
+    }
+
     fn is_doomed(&self, index: u64) -> bool {
         self.doomed.load(Ordering::SeqCst) == index + 1
     }

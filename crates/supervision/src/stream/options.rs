@@ -114,9 +114,9 @@ impl StreamOptions {
         self
     }
 
-    /// Runs the elements in as many tasks as may run at a time, one after the other in each, instead of
-    /// in a task of its own each. Cheaper by far for small elements. A panic of one is still an end of
-    /// that one alone, as is a kill; elements of one task share its process.
+    /// Lets elements that are worked on one after the other share a process, instead of being one each.
+    /// Cheaper for small elements. A panic of one is still an end of that one alone, as is a kill; but
+    /// who looks at the process of one, or is linked to it, sees the next one in it.
     #[must_use]
     pub fn pooled(mut self) -> Self {
         self.pooled = true;

@@ -265,15 +265,12 @@ impl<I, T> Shared<I, T> {
     fn kill(&self, victims: Vec<Victim<I>>) {
         for Victim { index, body } in victims {
             match body {
-                Some(Body::Runs(task, _)) => {
-                    if task.kill(index) {
-                        self.ended(index);
-                    }
-                }
+                Some(Body::Runs(task, _)) if task.kill(index) => self.ended(index),
+                // It is being polled, and ends with that.
+                Some(Body::Runs(..)) | None => (),
                 Some(Body::Waits(input)) => {
                     call_quietly("the drop of an element", || drop(input));
                 }
-                None => (),
             }
         }
         self.wake_consumer();
