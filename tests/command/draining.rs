@@ -49,6 +49,39 @@ fn unfinished(world: &World) -> BTreeSet<String> {
     names(&open.collect::<Vec<_>>())
 }
 
+/// It says what it waits for, and is stopped again.
+#[test]
+fn a_run_that_waits_for_another_attempt_says_so_when_it_is_resumed() {
+    let fake = FakeAnthropic::start();
+    fake.script("hi", [FakeReply::rate_limited(Some("600"))]);
+    let world = World::live(&fake, "{name: a, type: claude, prompt: hi}");
+    let config = ["--config", "perennial.toml"];
+    let mut first = world.spawn(&[&["run", "flow.yaml", "--run-id", "b"][..], &config].concat());
+    wait_for_talk(&mut first, "will be tried again");
+    signal("INT", &first);
+    assert_eq!(first.wait(SOON).unwrap().status.code(), Some(130));
+    let mut again = world.spawn(&[&["resume", "b"][..], &config].concat());
+    wait_for_talk(&mut again, "run b waits for another attempt of step a, at ");
+    signal("INT", &again);
+    let said = again.wait(SOON).unwrap().stderr;
+    assert!(!said.contains("free place"), "{said}");
+}
+
+/// The deadline is named.
+#[test]
+fn a_deadline_that_has_passed_is_named() {
+    let world = World::new();
+    world.write(
+        "w.yaml",
+        "workflow:\n  name: w\n  max_execution_time: 2\n  steps:\n  - {name: a, type: echo, value: 1, \
+         delay_ms: 600000}\n",
+    );
+    let output = world.expect(5, &["run", "w.yaml", "--provider-mode", "mock", "--run-id", "r"]);
+    assert!(output.stderr.contains("its deadline of 2.0 s has passed\n"), "{output:?}");
+    let record = &world.shown("r");
+    assert_eq!(record["state"], "timed_out", "{record}");
+}
+
 #[test]
 fn what_a_drain_reports_is_what_one_more_command_finishes() {
     let world = World::new();

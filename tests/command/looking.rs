@@ -90,10 +90,42 @@ fn the_words_of_the_language_are_listed() {
     let keys = echo["keys"].as_array().unwrap().iter().map(|key| key["key"].as_str().unwrap());
     assert!(keys.clone().any(|key| key == "delay_ms"), "{echo}");
     assert!(keys.clone().any(|key| key == "condition"), "{echo}");
-    let said = world.expect(12, &["steps", "ecko"]).stderr;
+    let said = world.expect(2, &["steps", "ecko"]).stderr;
+    assert!(said.contains("help: perennial steps echo"), "{said}");
     assert!(said.contains("no step type `ecko`; there are: claude, "), "{said}");
     assert_eq!(types.matches("not in this version").count(), 1, "{types}");
     assert!(!said.contains(last.rsplit(' ').next().unwrap()), "{said}");
+}
+
+/// The beginning of an id is enough where it is of one run.
+#[test]
+fn a_run_is_named_by_the_beginning_of_its_id() {
+    let world = World::with_hello();
+    for id in ["nightly-1", "nightly-22", "nightly-2"] {
+        world.expect(0, &["run", HELLO, "--provider-mode", "mock", "--run-id", id]);
+    }
+    for args in [
+        &["show", "nightly-1", "--json"][..],
+        &["results", "nightly-2", "--json"],
+        &["events", "nightly-22", "--json"],
+        &["graph", "--run", "nightly-1"],
+        &["explain", "nightly-1"],
+    ] {
+        world.expect(0, args);
+    }
+    world.expect(0, &["run", HELLO, "--provider-mode", "mock", "--run-id", "weekly-1"]);
+    assert_eq!(world.shown("week")["run"], "weekly-1");
+    for args in [&["results", "week"][..], &["events", "week"], &["graph", "--run", "week"]] {
+        world.expect(0, args);
+    }
+    assert!(world.expect(0, &["explain", "week"]).stdout.starts_with("run weekly-1 "));
+    let said = world.expect(2, &["resume", "weekly"]).stderr;
+    assert!(said.contains("run weekly-1 has ended"), "{said}");
+    let said = world.expect(2, &["show", "nightly"]).stderr;
+    assert!(said.contains("3 runs begin with nightly: nightly-2"), "{said}");
+    assert!(said.ends_with("; type more of it\nhelp: perennial runs\n"), "{said}");
+    // Fewer characters are none of them.
+    world.expect(12, &["show", "wee"]);
 }
 
 #[test]
@@ -118,5 +150,134 @@ fn what_is_not_there_is_said_with_what_is() {
         let output = world.expect(code, &args);
         assert!(output.stderr.contains(words), "{args:?}: {output:?}");
         assert_eq!(output.stdout, "", "{args:?}");
+    }
+}
+
+/// What a value has to satisfy is told before it runs, and what was wrong with it after.
+#[test]
+fn a_schema_is_resolved_explained_and_told_when_it_is_violated() {
+    let world = World::new();
+    let document = "\
+workflow:
+  name: rated
+  schemas: {rating: {type: object, required: [score], properties: {score: {maximum: 10}}}}
+  steps:
+    - {name: rate, type: claude, prompt: q, output_schema: rating, max_repairs: 1}
+    - {name: list, type: echo, value: [1, x], output_schema: {items: {type: integer}}}
+";
+    std::fs::write(world.path("flow.yaml"), document).unwrap();
+    let text = world.expect(0, &["explain", "flow.yaml", "rate"]).stdout;
+    let told = "\nsatisfies  schema rating\nrepairs    at most 1 further call\n";
+    assert!(text.contains(told), "{text}");
+    let text = world.expect(0, &["explain", "flow.yaml", "list"]).stdout;
+    let told = "\nsatisfies  {\"items\":{\"type\":\"integer\"}}\ntries ";
+    assert!(text.contains(told), "{text}");
+    let value = &json_lines(&world.expect(0, &["explain", "flow.yaml", "rate", "--json"]).stdout)
+        [0]["value"];
+    assert_eq!((&value["name"], &value["repairs_max"]), (&"rating".into(), &1.into()), "{value}");
+    let resolved = world.expect(0, &["check", "flow.yaml", "--resolved"]).stdout;
+    assert!(resolved.contains("value_schema:") && resolved.contains("maximum: 10"), "{resolved}");
+    let keys = world.expect(0, &["steps", "claude"]).stdout;
+    assert!(keys.contains("output_schema") && keys.contains("max_repairs"), "{keys}");
+
+    std::fs::write(world.path("mocks.yaml"), "replies: {rate: [no, {json: {score: 11}}]}").unwrap();
+    let run =
+        ["run", "flow.yaml", "--provider-mode", "mock", "--mocks", "mocks.yaml", "--run-id", "r"];
+    let output = world.expect(1, &run);
+    let told = "Schema validation failed for step 'rate' (1 error):\n1. score: Value must be <= 10";
+    assert!(output.stderr.contains(told), "{output:?}");
+}
+
+/// YM-13.
+#[test]
+fn a_trace_shows_steps_attempts_and_calls_with_their_times_and_what_they_say() {
+    let world = World::new();
+    world.flow(
+        "flow.yaml",
+        "{name: plan, type: echo, value: hi}\n\
+         {name: ask, type: claude, prompt: [{type: static, content: simple test}]}\n\
+         {name: bad, type: claude, on_error: continue, \
+          prompt: [{type: static, content: error test}]}",
+    );
+    world.expect(0, &["run", "flow.yaml", "--provider-mode", "mock", "--run-id", "r"]);
+    let text = world.expect(0, &["show", "r", "--trace"]).stdout;
+    for said in [
+        "  flow\n",
+        "    plan (echo)\n",
+        "    ask (claude)\n",
+        "      attempt 1\n",
+        "        call 1 [mock-claude, mock]",
+        "  $0.0010, ",
+        "\nDEPTH  STEPS  FAILED  TOTAL",
+        "\ngrade      ",
+        "\nefficiency ",
+    ] {
+        assert!(text.contains(said), "{said:?} in:\n{text}");
+    }
+    let lines = json_lines(&world.expect(0, &["show", "r", "--trace", "--json"]).stdout);
+    let trace = &lines[0];
+    assert_eq!((lines.len(), &trace["workflow"]), (1, &"flow".into()));
+    let spans = trace["spans"].as_array().unwrap();
+    let kinds = |kind: &str| spans.iter().filter(|span| span["kind"] == kind).count();
+    assert_eq!((kinds("run"), kinds("step")), (1, 3), "{spans:#?}");
+    assert!(kinds("attempt") >= 3 && kinds("llm_call") == 1, "{spans:#?}");
+    let call = spans.iter().find(|span| span["kind"] == "llm_call").unwrap();
+    assert_eq!((&call["cost"], &call["step_path"]), (&0.001.into(), &"ask".into()), "{call}");
+    assert_eq!((&call["type"], &call["went"]), (&"claude".into(), &"well".into()), "{call}");
+    assert_eq!(call["mock"], true, "a mocked reply says so");
+    world.expect(12, &["show", "gone", "--trace"]);
+}
+
+/// YM-12, PRV-13: what the configuration says of prices and thresholds holds, and the rest is unknown.
+#[test]
+fn costs_are_those_of_the_price_table_and_thresholds_say_where_they_are_set() {
+    let fake = FakeAnthropic::start();
+    let step = "{name: ask, type: claude, prompt: hi}";
+    for (prices, cost, told) in [
+        ("", serde_json::Value::Null, "unknown"),
+        ("[prices.fake-model]\ninput = 1000\noutput = 1000000\n", "known".into(), "$"),
+    ] {
+        let world = World::live(&fake, step);
+        fake.script("hi", [FakeReply::text("hello")]);
+        let config = std::fs::read_to_string(world.path("perennial.toml")).unwrap();
+        let more = format!("{prices}[monitor]\nexecution_threshold = 0\n");
+        world.write("perennial.toml", config + &more);
+        let args = ["run", "flow.yaml", "--config", "perennial.toml", "--run-id", "r", "--json"];
+        let lines = json_lines(&world.expect(0, &args).stdout);
+        let outcome = lines.iter().find(|line| line["type"] == "outcome").unwrap();
+        let usage = &outcome["usage"];
+        let tokens = |kind: &str| usage[kind].as_u64().unwrap();
+        let (read, written) = (tokens("input_tokens"), tokens("output_tokens"));
+        let expected = if cost.is_null() {
+            cost
+        } else {
+            // Dollars for a million tokens.
+            #[expect(clippy::cast_precision_loss, reason = "a handful of tokens")]
+            let dollars = (read * 1_000 + written * 1_000_000) as f64 / 1e6;
+            dollars.into()
+        };
+        assert_eq!(outcome["cost"], expected, "{outcome}");
+        let warned = outcome["warnings"][0].as_str().unwrap();
+        assert!(warned.starts_with("the run takes "), "{outcome}");
+
+        let shown = world.shown("r");
+        let performance = &shown["performance"];
+        assert_eq!(performance["total_cost"], expected, "{performance}");
+        assert_eq!(performance["total_tokens"], read + written, "{performance}");
+        assert_eq!(performance["step_details"][0]["type"], "claude", "{performance}");
+        assert_eq!(performance["step_details"][0]["cost"], expected, "{performance}");
+        assert_eq!(shown["thresholds"]["execution_threshold"]["set_in"], serde_json::Value::Null);
+        let text = world.expect(0, &["show", "r", "--config", "perennial.toml"]).stdout;
+        assert!(text.contains(&format!("\ncost       {told}")), "{text}");
+        let spent = format!("\ncalls      1\ntokens     {read} read (cached: ");
+        assert!(text.contains(&spent), "{text}");
+        let limits =
+            "\nthreshold  execution 0 ms (perennial.toml)\nthreshold  step 60000 ms (default)\n";
+        assert!(text.contains(limits), "{text}");
+        assert!(text.contains("\nwarning    the run takes "), "{text}");
+        let events = world.expect(0, &["events", "r", "--json"]).stdout;
+        let events = json_lines(&events);
+        let recorded = events.iter().find(|one| one["event"] == "checkpoint_written").unwrap();
+        assert_eq!(recorded["data"]["spent"]["model"], "fake-model", "{recorded}");
     }
 }

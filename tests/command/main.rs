@@ -5,9 +5,11 @@
 
 mod check;
 mod composed;
+mod deployment;
 mod draining;
 mod failures;
 mod files;
+mod handlers;
 mod hello;
 mod leniency;
 mod looking;
@@ -15,6 +17,7 @@ mod nested;
 mod paused;
 mod pipe;
 mod refusals;
+mod resuming;
 mod samples;
 mod secrets;
 mod signals;

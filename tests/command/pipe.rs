@@ -1,7 +1,7 @@
 //! A reader that leaves early has seen enough (CLI-2).
 
 use std::{
-    io::{Read, pipe},
+    io::{BufRead, BufReader, Read, pipe},
     process::{Command, Stdio},
 };
 
@@ -29,11 +29,17 @@ fn a_broken_pipe_ends_every_verb_quietly() {
     let world = World::with_hello();
     let run = ["run", HELLO, "--provider-mode", "mock", "--run-id", "one"];
     world.expect(0, &run);
+    let dump = world.expect(0, &["tree", "--declared", "--json"]).stdout;
+    world.write("tree.json", &dump);
+    world.write("other.json", dump.replace("drain", "brain"));
     for args in [
         &["runs"][..],
         &["runs", "--json"],
         &["show", "one"],
         &["show", "one", "--json"],
+        &["show", "one", "--trace"],
+        &["show", "one", "--trace", "--json"],
+        &["schema"],
         &["graph", HELLO],
         &["graph", "--run", "one"],
         &["explain", HELLO, "settings"],
@@ -47,6 +53,9 @@ fn a_broken_pipe_ends_every_verb_quietly() {
         &["tree", "--declared"],
         &["tree", "--declared", "--json"],
         &["tree", "--declared", "--format", "dot"],
+        &["tree", "--dump", "tree.json"],
+        &["tree", "--dump", "tree.json", "--columns", "state"],
+        &["tree", "diff", "tree.json", "other.json"],
         &["--help"],
         &["run", "--help"],
         &["--version"],
@@ -57,7 +66,7 @@ fn a_broken_pipe_ends_every_verb_quietly() {
 }
 
 #[test]
-fn a_run_whose_reader_has_left_ends_quietly_and_can_be_finished() {
+fn a_run_whose_reader_has_left_goes_on_to_its_end_and_says_by_its_code_how_it_ended() {
     let world = World::with_hello();
     for (id, more) in [("text", "--tree"), ("json", "--json")] {
         let args = ["run", HELLO, "--provider-mode", "mock", "--run-id", id, more];
@@ -65,8 +74,66 @@ fn a_run_whose_reader_has_left_ends_quietly_and_can_be_finished() {
         assert_eq!(code, Some(0), "{said}");
         assert!(!said.contains("error") && !said.contains("panicked"), "{said}");
     }
-    world.expect(0, &["resume", "--all"]);
     for id in ["text", "json"] {
         assert_eq!(world.shown(id)["state"], "succeeded");
+    }
+    world.flow("fails.yaml", "{name: f, type: echo, fail: true}");
+    for more in ["--quiet", "--json"] {
+        let (code, said) = unread(&world, &["run", "fails.yaml", "--provider-mode", "mock", more]);
+        assert_eq!(code, Some(1), "{said}");
+    }
+}
+
+/// What could not be written is said with the command that shows it, and the run has ended.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_stdout_does_not_stop_a_run() {
+    let world = World::with_hello();
+    for (id, more) in [("text", "--tree"), ("json", "--json")] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut child = Command::new(binary())
+            .args(["run", HELLO, "--provider-mode", "mock", "--run-id", id, more])
+            .current_dir(world.path(""))
+            .stdin(Stdio::null())
+            .stdout(full)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+        assert!(said.contains("stdout cannot be written: No space left"), "{said}");
+        assert!(said.contains(&format!("help: perennial show {id}")), "{said}");
+        assert_eq!(world.shown(id)["state"], "succeeded");
+    }
+}
+
+/// As `perennial events RUN | head -1` does: more than a pipe holds is still to come.
+#[test]
+fn a_reader_that_leaves_after_the_first_line_ends_the_command_quietly() {
+    let world = World::new();
+    let steps: Vec<String> = (0..60)
+        .map(|n| format!("{{name: s{n}, type: echo, value: {}}}", "x".repeat(4_000)))
+        .collect();
+    world.flow("flow.yaml", &steps.join("\n"));
+    world.expect(0, &["run", "flow.yaml", "--provider-mode", "mock", "--run-id", "one"]);
+    for args in [&["show", "one", "--json"][..], &["results", "one", "--json"], &["schema"]] {
+        let whole = world.expect(0, args).stdout;
+        assert!(whole.len() > 65_536, "{args:?} fits into a pipe: {}", whole.len());
+        let (reader, writer) = pipe().unwrap();
+        let mut child = Command::new(binary())
+            .args(args)
+            .current_dir(world.path(""))
+            .stdin(Stdio::null())
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut reader = BufReader::with_capacity(16, reader);
+        assert!(!reader.fill_buf().unwrap().is_empty());
+        drop(reader);
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""), "{args:?}");
     }
 }

@@ -83,6 +83,8 @@ fn a_store_held_by_another_process_is_refused_at_once_and_its_holder_named() {
         let pid = format!("(pid {})", holder.pid());
         assert!(output.stderr.contains("held by another process"), "{}", output.stderr);
         assert!(output.stderr.contains(&pid), "{pid}: {}", output.stderr);
+        assert_eq!(output.stderr.matches("perennial.db").count(), 1, "{}", output.stderr);
+        assert!(output.stderr.contains("help: try again when"), "{}", output.stderr);
         assert_eq!(output.stdout, "");
     }
     assert_eq!(fake.calls().len(), 1, "the others did not run");

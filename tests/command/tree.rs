@@ -187,3 +187,17 @@ fn a_diff_tells_by_its_exit_code_whether_something_changed() {
     world.expect(2, &["tree", "diff", "dump.json"]);
     world.expect(2, &["tree", "diff", "dump.json", "gone.json"]);
 }
+
+#[test]
+fn columns_are_chosen_for_the_text_and_for_nothing_else() {
+    let world = with_dump();
+    let shown =
+        |columns: &str| world.expect(0, &["tree", "--dump", "dump.json", "--columns", columns]);
+    let text = shown("mailbox,state").stdout;
+    let titles: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(titles, ["NAME", "STATE", "MAILBOX"], "{text}");
+    world.expect(2, &["tree", "--dump", "dump.json", "--columns", "moods"]);
+    world.expect(2, &["tree", "--dump", "dump.json", "--columns", "state", "--json"]);
+    let refused = world.expect(2, &["tree", "--declared", "--columns", "kind", "--format", "dot"]);
+    assert!(refused.stderr.contains("--columns shapes the text"), "{refused:?}");
+}

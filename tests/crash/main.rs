@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
 mod exports;
+mod handlers;
 mod resume;
 mod world;

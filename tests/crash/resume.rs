@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use perennial_testkit::{RunningBinary, Seed};
+use perennial_testkit::{FakeReply, RunningBinary, Seed};
 use serde_json::{Value, json};
 
 use crate::world::{CANARY, SOON, STEPS, World, results};
@@ -215,4 +215,140 @@ fn a_run_with_children_is_finished_by_one_more_command() {
         let asked = world.fake.calls().len();
         assert!((calls..=calls + uncertain).contains(&asked), "{at}: {asked} calls");
     }
+}
+
+/// C-189, YR-53: killed in the middle, corrected, killed again in the round that follows. What
+/// completed and was not corrected is never asked again, and the result is that of the corrected
+/// document.
+#[test]
+fn a_killed_run_goes_on_by_a_corrected_file() {
+    // The last call with a recorded reply, and the step that is corrected.
+    for (replied, corrected) in [(3, 3), (5, 2), (1, 9), (8, 1)] {
+        let at = format!("killed after reply {replied}, step {corrected} corrected");
+        let world = World::new("corrected", REPLY_AFTER);
+        let (old, new) = (format!("question {corrected}\""), format!("better {corrected}\""));
+        let text = std::fs::read_to_string(world.path("chain.yaml")).unwrap().replace(&old, &new);
+        world.write("fixed.yaml", &text);
+        let mut process = world.start();
+        let moment = Moment::Replied(replied);
+        process.kill_when(&at, SOON, |process| moment.is_there(&world, process)).unwrap();
+        world.fake.wait_for_quiet(SOON).unwrap();
+        let recorded = recorded_keys(&world.shown());
+        let before = world.fake.calls().len();
+
+        let args = ["resume", &world.run, "--config", "perennial.toml", "--file", "fixed.yaml"];
+        let mut process = world.command(&args).spawn().unwrap();
+        let more = |_: &RunningBinary| {
+            world.fake.calls().iter().filter(|call| call.completed).count() > before
+        };
+        process.kill_when(&at, SOON, more).unwrap();
+        world.fake.wait_for_quiet(SOON).unwrap();
+        // The first kill may have come before the new definition was committed.
+        let resumed = world.command(&args).run(SOON).unwrap();
+        let ended = world.shown();
+        assert_eq!(ended["state"], "succeeded", "{at}: {resumed:?}");
+
+        // Of the steps before the corrected one, what was recorded is asked no more.
+        for (key, step) in recorded.iter().zip(1..).filter(|(_, step)| *step < corrected) {
+            let calls = world.fake.calls();
+            let seen = calls.iter().skip(before).any(|call| call.key == *key);
+            assert!(!seen, "{at}: step {step} was asked again");
+        }
+        let undisturbed = World::new("undisturbed-corrected", Duration::ZERO);
+        undisturbed.write("chain.yaml", &text);
+        let output = undisturbed.start().wait(SOON).unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(results(&ended), results(&undisturbed.shown()), "{at}");
+    }
+}
+
+const RATED: &str = "\
+workflow:
+  name: rated
+  schemas:
+    rating: {type: object, required: [score], properties: {score: {type: integer, maximum: 10}}, additionalProperties: false}
+  steps:
+    - {name: rate, type: claude, prompt: rate it, output_schema: rating}
+    - {name: told, type: echo, value: '{{ steps.rate.score }}', output_schema: {type: integer}}
+";
+
+/// YR-67: repairs are calls as any other; those that were answered are not made again.
+#[test]
+fn a_run_killed_between_repairs_pays_for_none_of_them_twice() {
+    let world = |name: &str, after: Duration| {
+        let world = World::new(name, after);
+        world.write("chain.yaml", RATED);
+        world.fake.script("rate it", [FakeReply::text("{\"score\": 11}")]);
+        world.fake.script("score: Value must be <= 10", [FakeReply::text("{\"score\": \"x\"}")]);
+        world
+            .fake
+            .script("score: Expected integer, got string", [FakeReply::text("{\"score\": 9}")]);
+        world
+    };
+    let undisturbed = world("rated", Duration::ZERO);
+    let output = undisturbed.start().wait(SOON).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let expected = results(&undisturbed.shown());
+    assert_eq!((&expected["told"], &expected["rate"]["repairs"]), (&json!(9), &json!(2)));
+    let sent: Vec<Value> = undisturbed.fake.calls().iter().map(|call| call.body.clone()).collect();
+    assert_eq!(sent.len(), 3);
+    for body in &sent {
+        assert_eq!(body["output_config"]["format"]["type"], "json_schema", "{body}");
+    }
+    for moment in [
+        Moment::Asked(1),
+        Moment::Replied(1),
+        Moment::Asked(2),
+        Moment::Replied(2),
+        Moment::Asked(3),
+    ] {
+        let at = format!("killed at {moment:?}");
+        let name = format!("rated-{moment:?}").to_lowercase().replace(['(', ')'], "");
+        let world = world(&name, REPLY_AFTER);
+        let mut process = world.start();
+        let killed = process.kill_when(&at, SOON, |process| moment.is_there(&world, process));
+        killed.unwrap_or_else(|error| panic!("{at}: {error}"));
+        world.fake.wait_for_quiet(SOON).unwrap();
+        let recorded = recorded_keys(&world.shown());
+        let before = world.fake.calls().len();
+        let resumed = world.resume();
+        assert!(resumed.status.success(), "{at}: {resumed:?}");
+        let shown = world.shown();
+        assert_eq!(results(&shown), expected, "{at}");
+        for key in recorded {
+            let seen =
+                world.fake.calls().iter().skip(before).filter(|call| call.key == key).count();
+            assert_eq!(seen, 0, "{at}: {key} was recorded, and asked again");
+        }
+        let uncertain = uncertain_attempts(&shown["steps"][0]);
+        let asked = world.fake.calls().len();
+        assert!((3..=3 + uncertain).contains(&asked), "{at}: {asked} calls");
+    }
+}
+
+/// What a killed run has kept is taken by the next one, and what it had paid for is not lost to it.
+#[test]
+fn results_that_a_killed_run_has_kept_are_taken_by_the_next_one() {
+    let world = World::new("first", REPLY_AFTER);
+    let text = std::fs::read_to_string(world.path("chain.yaml")).unwrap();
+    let text = text.replace("  steps:\n", "  defaults: {cache_results: true}\n  steps:\n");
+    world.write("chain.yaml", &text);
+    let mut process = world.start();
+    let half = |process: &RunningBinary| Moment::Told(STEPS / 2).is_there(&world, process);
+    process.kill_when("killed half way", SOON, half).unwrap();
+    world.fake.wait_for_quiet(SOON).unwrap();
+    let before = world.fake.calls().len();
+    let args = ["run", "chain.yaml", "--config", "perennial.toml", "--run-id", "second", "--json"];
+    let second = world.output(&args);
+    assert!(second.status.success(), "{second:?}");
+    let asked = world.fake.calls().len() - before;
+    assert!(asked <= STEPS / 2, "{asked} calls, although half of the results were kept");
+    // Nothing that either of them asked is asked again.
+    let resumed = world.resume();
+    assert!(resumed.status.success(), "{resumed:?}");
+    let args = ["run", "chain.yaml", "--config", "perennial.toml", "--run-id", "third", "--json"];
+    let calls = world.fake.calls().len();
+    let third = world.output(&args);
+    assert!(third.status.success(), "{third:?}");
+    assert_eq!(world.fake.calls().len(), calls, "all results are kept");
 }

@@ -9,7 +9,7 @@ use perennial::{
     tools::tool_fn,
 };
 use perennial_testkit::{
-    Chaos, Seed,
+    Chaos, Seed, assert_tree_unchanged,
     chaos::{Blow, supervisors, workers},
 };
 use serde_json::{Value, json};
@@ -107,6 +107,7 @@ async fn storm(name: &str, pick: impl FnOnce(&TreeSnapshot) -> Vec<String>) {
         runs.push(runtime.pipelines().start(start()).await.unwrap());
     }
     in_flight(&runtime, &runs).await;
+    let before = specified(runtime.tree());
     let mut targets = pick(&runtime.tree());
     assert!(targets.iter().any(|path| path.starts_with("/perennial/runs")), "{targets:?}");
     seed.shuffle(&mut targets);
@@ -138,6 +139,9 @@ async fn storm(name: &str, pick: impl FnOnce(&TreeSnapshot) -> Vec<String>) {
     let name = "greet".into();
     assert_eq!(runtime.tools().call(&name, json!({})).await.unwrap(), json!("tool works"));
 
+    // DIFF-4: nothing is left of the storm but new lives.
+    assert_tree_unchanged(&before, &specified(runtime.tree()));
+
     let tasks = tokio::runtime::Handle::current().metrics();
     let summary = runtime.shutdown().await;
     assert!(summary.tree.unkillable.is_empty(), "{summary:?}");
@@ -149,6 +153,13 @@ async fn storm(name: &str, pick: impl FnOnce(&TreeSnapshot) -> Vec<String>) {
         }
     };
     tokio::time::timeout(SOON, left).await.expect("tasks are left after the shutdown");
+}
+
+/// The tree without what comes and goes with runs.
+fn specified(mut tree: TreeSnapshot) -> TreeSnapshot {
+    let passing = ["/perennial/runs", "/perennial/monitors", "/perennial/tasks"];
+    tree.nodes.retain(|node| !node.parent.as_deref().is_some_and(|above| passing.contains(&above)));
+    tree
 }
 
 /// Every run has its actor and its monitor again.

@@ -8,7 +8,7 @@ use std::{
 use perennial::{
     Config, DrainedAttempts, ProviderKind, ProviderMode, RunFate, RunState, Runtime, StartPipeline,
     Store,
-    records::AttemptEnd,
+    records::{AttemptEnd, RunError},
     tools::{CallCx, Provider, llm::ChatRequest, provider::Opening},
 };
 
@@ -48,6 +48,70 @@ async fn a_drain_records_what_ends_in_time_and_releases_the_rest() {
     let slow = slow.view().await.unwrap();
     assert_eq!(slow.attempts[0].end, Some(AttemptEnd::Released));
     assert_eq!(slow.jobs[0].attempts_used, 0);
+}
+
+/// Handles that outlive their runtime answer at once, and hold neither each other nor the file back.
+#[tokio::test]
+async fn after_a_shutdown_handles_answer_and_the_file_is_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::sqlite(folder.path().join("runs.db"));
+    let start = || Runtime::builder().store(store.clone()).drain_within(Duration::ZERO).start();
+    let runtime = start().await.unwrap();
+    let ended = runtime.pipelines().start(echo(0)).await.unwrap();
+    ended.outcome().await.unwrap();
+    let run = runtime.pipelines().start(echo(300_000)).await.unwrap();
+    let mut feed = run.events();
+    while feed.next().await.unwrap().kind != "attempt_started" {}
+    let mut warnings = runtime.runs().warnings();
+    let waiting = run.clone();
+    // What is recorded at the very end is told as well, to whoever listens.
+    let listening = async {
+        let mut kinds = Vec::new();
+        loop {
+            match feed.next().await {
+                Ok(event) => kinds.push(event.kind),
+                Err(error) => return (kinds, error),
+            }
+        }
+    };
+    let (waited, (kinds, fed), _) = tokio::join!(waiting.outcome(), listening, runtime.shutdown());
+    assert_eq!(kinds, ["attempt_released"]);
+    let answers = async {
+        let unfinished =
+            format!("the runtime has shut down; run {} is unfinished and can be resumed", run.id());
+        assert_eq!(waited.unwrap_err().to_string(), unfinished);
+        let asked = [
+            run.outcome().await.map(|_| ()),
+            run.view().await.map(|_| ()),
+            run.pause().await.map(|_| ()),
+            run.cancel().await.map(|_| ()),
+        ];
+        for answer in asked {
+            assert_eq!(answer.unwrap_err().to_string(), unfinished);
+        }
+        assert_eq!(fed.to_string(), unfinished);
+        let error = run.events().next().await.unwrap_err();
+        assert_eq!(error.to_string(), unfinished);
+        assert!(warnings.next().await.is_none());
+        // Of one that had ended before, nothing is claimed that is not known.
+        let error = ended.outcome().await.unwrap_err();
+        let RunError::ShutDown { fate: None, .. } = error else { panic!("{error:?}") };
+    };
+    tokio::time::timeout(SOON / 3, answers).await.expect("handles wait for nothing");
+    let next = start().await.expect("the file is not held by handles");
+    assert_eq!(next.runs().unfinished().await.unwrap()[0].run, *run.id());
+    next.shutdown().await;
+}
+
+/// A runtime that is dropped tells those who wait as well.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_runtime_leaves_nobody_waiting() {
+    let runtime = Runtime::builder().store(Store::memory()).start().await.unwrap();
+    let run = runtime.pipelines().start(echo(300_000)).await.unwrap();
+    drop(runtime);
+    let outcome = tokio::time::timeout(Duration::from_secs(1), run.outcome()).await.unwrap();
+    let error = outcome.unwrap_err();
+    assert!(matches!(error, RunError::ShutDown { fate: Some(RunFate::Released), .. }), "{error:?}");
 }
 
 /// HLT-6, DUR-123: the report is what a restart goes by, run by run.

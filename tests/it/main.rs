@@ -3,14 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
 mod attempts;
+mod caching;
 mod chaos;
 mod draining;
 mod embedding;
 mod gate;
+mod handlers;
 mod language;
 mod limits;
 mod monitoring;
 mod one_job;
 mod recovery;
+mod registered;
 mod sessions;
 mod watching;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use perennial::{
-    Runtime, Store,
+    ProviderMode, Runtime, StartPipeline, Store,
     engine::{
         AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow,
         workflow::{BoxFuture, JobKey, RetryPolicy},
@@ -134,6 +134,48 @@ async fn c_195_a_killed_monitor_comes_back_with_all_it_knew_and_the_run_does_not
     // What was told is not told again.
     let rest = tokio::time::timeout(Duration::from_secs(60), warnings.next()).await;
     assert!(rest.is_err(), "{rest:?}");
+    runtime.shutdown().await;
+}
+
+/// The row of a monitor in this life of it, once it has counted what the call of its run cost.
+async fn lived(runtime: &Runtime, path: &str, incarnation: u64) -> Value {
+    let mut last = None;
+    // The clock stands still meanwhile; this is far more than it takes.
+    for _ in 0..1_000_000 {
+        let node = runtime.tree().nodes.into_iter().find(|node| node.path == path);
+        if let Some(node) = &node
+            && node.incarnation == incarnation
+            && node.detail["total_cost"] == 0.001
+        {
+            return node.detail.clone();
+        }
+        last = node;
+        tokio::task::yield_now().await;
+    }
+    panic!("the monitor does not come to know: {last:?}");
+}
+
+/// What calls cost is in the journal: a monitor that was killed has it again.
+#[tokio::test(start_paused = true)]
+async fn a_killed_monitor_counts_again_what_calls_cost() {
+    let runtime = runtime(Monitoring::default()).await;
+    let document = "workflow:\n  name: w\n  steps:\n  \
+        - {name: ask, type: claude, prompt: [{type: static, content: simple test}]}\n  \
+        - {name: wait, type: echo, value: 1, delay_ms: 50000}\n";
+    let start = StartPipeline::document("w.yaml", document).mode(ProviderMode::Mock);
+    let run = runtime.pipelines().start(start).await.unwrap();
+    let mut events = run.events();
+    while events.next().await.unwrap().kind != "job_succeeded" {}
+    let path = format!("/perennial/monitors/{}", run.id());
+    lived(&runtime, &path, 1).await;
+    runtime.supervision_tree().kill(&path).unwrap();
+    let row = lived(&runtime, &path, 2).await;
+    assert_eq!((&row["llm_calls"], &row["total_tokens"]), (&json!(1), &json!("unknown")));
+    let outcome = run.outcome().await.unwrap();
+    assert_eq!(outcome.performance.total_cost, Some(0.001));
+    let warnings = outcome.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("the run takes 50"), "{warnings:?}");
     runtime.shutdown().await;
 }
 

@@ -66,7 +66,7 @@ async fn a_store_has_one_process_and_says_who() {
     let (first, _keeper) = start(&path, Adoption::OnRequest).await;
     let refused = Runtime::builder().store(Store::sqlite(&path)).start().await.unwrap_err();
     let text = refused.to_string();
-    assert!(text.contains("held by another process"), "{text}");
+    assert!(text.contains("held by this process (pid "), "{text}");
     assert!(text.contains(&std::process::id().to_string()), "{text}");
     first.shutdown().await;
     let (second, _keeper) = start(&path, Adoption::OnRequest).await;

@@ -160,7 +160,10 @@ async fn acc_3_5_the_dump_comes_in_time_and_names_the_hung_the_busy_and_the_floo
     }
     let text = to_text(&tree, &TextOptions::default());
     assert!(text.contains("/perennial/host/hung  `wait_for_gate` goes on for"), "{text}");
-    assert!(text.contains("try:  perennial tree --match /perennial/host/hung"), "{text}");
+    assert!(
+        text.contains("try:  perennial tree --dump FILE --match /perennial/host/hung  (FILE: "),
+        "{text}"
+    );
 
     // What hangs in its own code cannot be killed; it is let go, so that all can end.
     drop(gate);

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod deployment;
 mod tree;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use perennial::{Leniency, ProviderMode, Store};
 
+pub(crate) use self::deployment::DeploymentArgs;
 pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
 use crate::output::{Colour, Shape};
 
@@ -38,7 +40,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Reports everything that is wrong with workflow files
     Check(CheckArgs),
-    /// Continues runs that an earlier process did not finish
+    /// Continues runs that were interrupted, failed or were cancelled
     Resume(ResumeArgs),
     /// Lets a paused run go on, and follows it as resume does
     Unpause(UnpauseArgs),
@@ -62,6 +64,30 @@ pub(crate) enum Command {
     Tree(TreeArgs),
     /// Prints the JSON Schema of workflow files, for editors
     Schema,
+}
+
+impl Command {
+    /// Whether its stdout is for programs.
+    pub(crate) fn is_json(&self) -> bool {
+        match self {
+            Self::Run(args) => args.output.json,
+            Self::Check(args) => args.output.json,
+            Self::Resume(args) => args.output.json,
+            Self::Unpause(args) => args.output.json,
+            Self::Runs(args) => args.output.json,
+            Self::Show(args) => args.output.json,
+            Self::Results(args) => args.output.json,
+            Self::Events(args) => args.output.json,
+            Self::Explain(args) => args.output.json,
+            Self::Functions(output) => output.json,
+            Self::Steps(args) => args.output.json,
+            Self::Tree(args) => match &args.command {
+                Some(TreeCommand::Diff(diff)) => diff.output.json,
+                None => args.output.json,
+            },
+            Self::Graph(_) | Self::Schema => false,
+        }
+    }
 }
 
 /// Where runs are kept.
@@ -92,7 +118,7 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct EngineArgs {
     /// Configuration (TOML): [providers.anthropic] base_url, model, api_key_env, max_output;
-    /// [limits]; [monitor]
+    /// [pipeline] environment; [limits]; [monitor]; [prices.MODEL] input, output, cache_read, cache_write
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Prints the supervision tree at the end
@@ -127,8 +153,13 @@ pub(crate) struct RunArgs {
     /// The run's id, of a single file; starting twice with one id is one run
     #[arg(long, value_name = "ID")]
     pub(crate) run_id: Option<String>,
+    /// Starts anew, also where the document would have its unfinished run resumed
+    #[arg(long)]
+    pub(crate) fresh: bool,
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
+    #[command(flatten)]
+    pub(crate) deployment: DeploymentArgs,
     #[command(flatten)]
     pub(crate) directories: DirectoryArgs,
     #[command(flatten)]
@@ -140,7 +171,7 @@ pub(crate) struct RunArgs {
 }
 
 /// How a document is read.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct ReadingArgs {
     /// One leniency, stronger than the document's, as OPTION=VALUE; may be repeated
     #[arg(long, value_name = "OPTION=VALUE")]
@@ -167,12 +198,18 @@ pub(crate) struct DirectoryArgs {
     /// Where exports go [env: PERENNIAL_CHECKPOINT_DIR, default: checkpoints]
     #[arg(long, value_name = "DIR")]
     pub(crate) checkpoint_dir: Option<PathBuf>,
+    /// Where children get fresh workspaces [env: PERENNIAL_NESTED_WORKSPACE_ROOT, default: nested_workspaces]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) nested_workspace_root: Option<PathBuf>,
     /// Where relative paths start [env: PERENNIAL_PROJECT_ROOT, default: the working directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) project_root: Option<PathBuf>,
     /// A further place that steps may read and write
     #[arg(long = "allow-path", value_name = "PATH")]
     pub(crate) allowed: Vec<PathBuf>,
+    /// Agrees that a document with `safety.restrict_file_access: false` reads and writes all files
+    #[arg(long)]
+    pub(crate) allow_unrestricted_files: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -182,11 +219,22 @@ pub(crate) struct CheckArgs {
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
+    #[command(flatten)]
+    pub(crate) deployment: DeploymentArgs,
+    /// Configuration (TOML), of which [pipeline] and [limits] count here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// The form of the report; json is the same as --json
     #[arg(long, value_enum, value_name = "FORM", default_value_t = ReportForm::Text)]
     pub(crate) format: ReportForm,
     #[command(flatten)]
     pub(crate) view: CheckView,
+    /// Says what a run of this older text would keep of its steps
+    #[arg(long, value_name = "OLD")]
+    pub(crate) compat: Option<PathBuf>,
+    /// With --compat: says which unfinished runs of this store could take the new text
+    #[arg(long, value_name = "URL", requires = "compat")]
+    pub(crate) store: Option<Store>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -218,9 +266,22 @@ pub(crate) struct ResumeArgs {
     /// The run
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub(crate) run: Option<String>,
-    /// All runs that have not ended
-    #[arg(long)]
+    /// All runs that were interrupted; those that failed or were cancelled are named one by one
+    #[arg(long, conflicts_with_all = ["file", "from", "rerun_writes"])]
     pub(crate) all: bool,
+    /// Goes on by this corrected document: steps that it leaves as they were keep their results
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Runs this step and all behind it again, calls included
+    #[arg(long, value_name = "STEP")]
+    pub(crate) from: Option<String>,
+    /// Lets steps run again that had completed and wrote something
+    #[arg(long)]
+    pub(crate) rerun_writes: bool,
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
+    #[command(flatten)]
+    pub(crate) deployment: DeploymentArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
@@ -257,6 +318,12 @@ pub(crate) struct RunsArgs {
 pub(crate) struct ShowArgs {
     /// The run
     pub(crate) run: String,
+    /// Shows steps, attempts and calls as a tree with their times, a summary, findings and a grade
+    #[arg(long)]
+    pub(crate) trace: bool,
+    /// Configuration whose [monitor] thresholds tell what is worth a warning
+    #[arg(long, value_name = "FILE", conflicts_with = "trace")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
@@ -358,6 +425,6 @@ impl EngineArgs {
     /// How the tree at the end is shown.
     pub(crate) fn tree_shape(&self, output: &OutputArgs) -> Shape {
         let format = if output.json { Format::Json } else { Format::Text };
-        Shape { format, colour: output.color, stable: self.stable, total: None }
+        Shape { format, colour: output.color, stable: self.stable, total: None, columns: None }
     }
 }

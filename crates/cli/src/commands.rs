@@ -8,19 +8,23 @@ mod graph;
 mod hint;
 mod inputs;
 mod lot;
+mod named;
 mod progress;
 mod prompts;
 mod reference;
 mod rehearsal;
 mod results;
 mod resume;
+mod resumed;
 mod run;
 mod runs;
 mod schema;
 mod show;
+mod spending;
 mod steps;
 mod stop;
 mod targets;
+mod trace;
 mod tree;
 
 use crate::args::{Args, Command};
@@ -28,7 +32,7 @@ use crate::args::{Args, Command};
 pub(crate) async fn run(args: Args) -> anyhow::Result<i32> {
     match args.command {
         Command::Run(args) => Box::pin(run::run(args)).await,
-        Command::Check(args) => check::check(&args),
+        Command::Check(args) => Box::pin(check::check(&args)).await,
         Command::Resume(args) => Box::pin(resume::resume(args)).await,
         Command::Unpause(args) => Box::pin(resume::unpause(args)).await,
         Command::Runs(args) => runs::runs(args).await,

@@ -73,6 +73,7 @@ pub(crate) fn of_store(error: &StoreError) -> i32 {
         | StoreError::StaleAttempt { .. }
         | StoreError::InvalidState(_)
         | StoreError::Busy
+        | StoreError::Closed
         | StoreError::Full(_)
         | StoreError::Unavailable(_)
         | StoreError::Corrupt { .. }
@@ -93,23 +94,35 @@ pub(crate) fn of_run_error(error: &RunError) -> i32 {
         | RunError::NotRunnable(_)
         | RunError::OwnedElsewhere { .. }
         | RunError::ShuttingDown
+        | RunError::ShutDown { .. }
         | _ => RUN_FAILED,
     }
 }
 
 /// The code of a run that was not continued.
 pub(crate) fn of_resume(error: &perennial::ResumePipelineError) -> i32 {
-    if let perennial::ResumePipelineError::Run(error) = error {
-        return of_run_error(error);
+    use perennial::ResumePipelineError as Error;
+    match error {
+        Error::Run(error) => of_run_error(error),
+        Error::Document(error) => of_start(error),
+        Error::Preflight(_) => PROVIDER,
+        Error::OtherWorkflow { .. }
+        | Error::Inputs(_)
+        | Error::Rewrites(_)
+        | Error::NoSuchStep { .. }
+        | Error::UnderWay { .. }
+        | Error::Taken { .. } => USAGE,
+        Error::Definition(_) | Error::Settings(_) | _ => RUN_FAILED,
     }
-    PROVIDER
 }
 
 /// The code of a start that was refused.
 pub(crate) fn of_start(error: &StartPipelineError) -> i32 {
     match error {
         StartPipelineError::Source(_) | StartPipelineError::Invalid(_) => INVALID,
-        StartPipelineError::Inputs(_) | StartPipelineError::Mocks(_) => USAGE,
+        StartPipelineError::Inputs(_)
+        | StartPipelineError::Mocks(_)
+        | StartPipelineError::NotRegistered { .. } => USAGE,
         StartPipelineError::Preflight(refusals) => {
             let provider = |refusal: &perennial::Preflight| {
                 matches!(refusal, perennial::Preflight::Provider { .. })

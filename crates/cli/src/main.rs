@@ -14,6 +14,7 @@ use crate::{args::Args, exit::Failed};
 
 fn main() {
     let args = Args::parse();
+    let json = args.command.is_json();
     let code = match serve(args) {
         Ok(code) => code,
         Err(error) => {
@@ -23,6 +24,15 @@ fn main() {
             }
             output::problem(&format!("{error:#}"));
             let failed = error.downcast_ref::<Failed>();
+            if json {
+                output::refusal(&output::Refusal {
+                    text: &format!("{error:#}"),
+                    file: None,
+                    diagnostics: None,
+                    help: failed.and_then(|failed| failed.help.as_deref()),
+                    code: failed.map_or(exit::RUN_FAILED, |failed| failed.code),
+                });
+            }
             if let Some(help) = failed.and_then(|failed| failed.help.as_ref()) {
                 output::talk(&format!("help: {help}"));
             }
@@ -33,7 +43,14 @@ fn main() {
 }
 
 fn serve(args: Args) -> anyhow::Result<i32> {
-    tracing_subscriber::fmt().with_env_filter(filter()?).with_writer(std::io::stderr).init();
+    let (filter, asked) = filter()?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if asked {
+        log.init();
+    } else {
+        // Amid what people read: only what is wrong, without time and origin.
+        log.without_time().with_target(false).init();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(commands::run(args));
     // The process ends next. What is left of a shutdown that was cut short ends with it, unheard:
@@ -42,12 +59,16 @@ fn serve(args: Args) -> anyhow::Result<i32> {
     code
 }
 
-/// What is logged: warnings, or what `PERENNIAL_LOG` asks for.
-fn filter() -> anyhow::Result<EnvFilter> {
+/// What is logged: warnings, or what `PERENNIAL_LOG` asks for; and whether it asks.
+fn filter() -> anyhow::Result<(EnvFilter, bool)> {
     match std::env::var("PERENNIAL_LOG") {
-        Ok(text) if !text.trim().is_empty() => EnvFilter::try_new(&text).map_err(|error| {
-            exit::failed(exit::USAGE, format!("PERENNIAL_LOG={text} is no filter: {error}"))
-        }),
-        Ok(_) | Err(_) => Ok(EnvFilter::new("warn")),
+        Ok(text) if !text.trim().is_empty() => match EnvFilter::try_new(&text) {
+            Ok(filter) => Ok((filter, true)),
+            Err(error) => {
+                let text = format!("PERENNIAL_LOG={text} is no filter: {error}");
+                Err(exit::failed(exit::USAGE, text))
+            }
+        },
+        Ok(_) | Err(_) => Ok((EnvFilter::new("warn"), false)),
     }
 }

@@ -8,9 +8,9 @@ use std::{
 use clap::ValueEnum;
 use perennial::{
     TreeSnapshot,
-    inspect::{self, TextOptions, neutral},
+    inspect::{self, Columns, TextOptions, neutral},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::args::Format;
 
@@ -61,6 +61,42 @@ pub(crate) fn json(value: &Value) -> anyhow::Result<()> {
     text(&format!("{value}\n"))
 }
 
+/// Why a command did not do what it was asked, for programs.
+#[derive(Debug)]
+pub(crate) struct Refusal<'a> {
+    /// As it is said on stderr; lines of it may begin with `error[CODE]: `.
+    pub(crate) text: &'a str,
+    pub(crate) file: Option<&'a std::path::Path>,
+    /// What was found in the file; otherwise what the lines say.
+    pub(crate) diagnostics: Option<Value>,
+    pub(crate) help: Option<&'a str>,
+    /// The exit code.
+    pub(crate) code: i32,
+}
+
+/// Writes a refusal as one JSON value; a reader that has left does not miss it.
+pub(crate) fn refusal(refusal: &Refusal<'_>) {
+    let lines = refusal.text.lines().filter_map(coded);
+    let lines: Vec<Value> =
+        lines.map(|(code, message)| json!({ "code": code, "message": message })).collect();
+    let diagnostics = refusal.diagnostics.clone().unwrap_or_else(|| lines.into());
+    let code = diagnostics.get(0).and_then(|first| first.get("code")).cloned();
+    drop(json(&json!({
+        "type": "error",
+        "code": code,
+        "message": coded(refusal.text).map_or(refusal.text, |(_, message)| message),
+        "file": refusal.file.map(|file| file.display().to_string()),
+        "diagnostics": diagnostics,
+        "help": refusal.help,
+        "exit_code": refusal.code,
+    })));
+}
+
+/// The code and the rest of a line `error[CODE]: rest`.
+fn coded(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("error[")?.split_once("]: ")
+}
+
 /// How a tree is shown.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
@@ -69,6 +105,8 @@ pub(crate) struct Shape {
     pub(crate) stable: bool,
     /// How many nodes it has as a whole.
     pub(crate) total: Option<usize>,
+    /// Which columns the text has, where somebody chose.
+    pub(crate) columns: Option<Columns>,
 }
 
 /// Writes the tree; as JSON it is one line.
@@ -85,6 +123,7 @@ pub(crate) fn tree(tree: &TreeSnapshot, shape: Shape) -> anyhow::Result<()> {
                 color: shape.colour.on(&io::stdout()),
                 stable: shape.stable,
                 total: shape.total,
+                columns: shape.columns,
                 // Nothing where stdout is no terminal: what is saved is whole.
                 width: terminal_size::terminal_size_of(io::stdout())
                     .map(|(width, _)| width.0.into()),
@@ -209,8 +248,6 @@ pub(crate) fn talk_text(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -12,6 +12,7 @@
 //! | [`retry`] | whether and when a failed attempt is repeated |
 //! | [`failure`] | the class of a failure and what the class means |
 //! | [`llm`] | the neutral model of a call to a language model |
+//! | [`picture`] | what texts inside of Mermaid and DOT pictures look like |
 //! | [`digest`] | canonical JSON and its digest |
 //! | [`tree`] | the value of the supervision-tree dump |
 //! | [`time`] | durations since start, instants of the wall |
@@ -22,6 +23,7 @@ pub mod exit;
 pub mod failure;
 pub mod intensity;
 pub mod llm;
+pub mod picture;
 pub mod retry;
 pub mod run;
 pub mod strategy;

@@ -2,9 +2,16 @@
 //!
 //! Only what this version sends and reads; fields are added, never given another meaning.
 
+mod price;
+mod spending;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub use self::{
+    price::{InvalidPrice, Price},
+    spending::{Spending, Spent},
+};
 use crate::Digest;
 
 /// One request, in the words of no provider.
@@ -25,6 +32,10 @@ pub struct ChatRequest {
     /// Tools the model may and may not use, where the provider has any.
     #[serde(default, skip_serializing_if = "ToolRules::is_silent")]
     pub tools: ToolRules,
+    /// What the reply's JSON has to satisfy, for providers that can be told: a hint to them, never
+    /// a proof (SO-2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Value>,
 }
 
 /// Which tools of a provider a call may use; denial wins.
@@ -94,6 +105,7 @@ impl ChatRequest {
             max_output,
             sampling: Sampling::default(),
             tools: ToolRules::default(),
+            schema: None,
         }
     }
 
@@ -201,12 +213,8 @@ pub struct Completion {
 
 impl Completion {
     /// The price in dollars, when known.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a price for people; 2^53 nano-dollars are 9 M$"
-    )]
     pub fn cost_usd(&self) -> Option<f64> {
-        self.cost_nano_usd.map(|nano| nano as f64 / 1e9)
+        self.cost_nano_usd.map(dollars)
     }
 
     /// `usage` as the language shows it: numbers or null, never a made-up zero.
@@ -218,6 +226,12 @@ impl Completion {
             "total_tokens": self.usage.total(),
         })
     }
+}
+
+/// Nano-dollars as dollars.
+#[expect(clippy::cast_precision_loss, reason = "a price for people; 2^53 nano-dollars are 9 M$")]
+fn dollars(nano: u64) -> f64 {
+    nano as f64 / 1e9
 }
 
 #[cfg(test)]

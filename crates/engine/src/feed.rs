@@ -4,10 +4,11 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use perennial_core::run::RunId;
 use perennial_store::{EventRecord, Store, StoreError};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::{
     RunError,
+    drain::DrainReport,
     parked::Parked,
     patience::{STORE_WITHIN, patiently},
     performance::Warning,
@@ -44,18 +45,27 @@ pub struct RunWarning {
 /// another process monitors, and [`performance`](crate::RunHandle::performance) reads the same
 /// thresholds from what is recorded.
 #[derive(Debug)]
-pub struct WarningFeed(broadcast::Receiver<Arc<RunWarning>>);
+pub struct WarningFeed {
+    warned: broadcast::Receiver<Arc<RunWarning>>,
+    over: Over,
+}
 
 impl WarningFeed {
-    /// The next warning; waits until there is one, and answers `None` when the runtime is gone. Who is
-    /// too far behind misses the oldest.
+    /// The next warning; waits until there is one, and answers `None` when the runtime has shut down.
+    /// Who is too far behind misses the oldest.
     ///
     /// # Cancel safety
     ///
     /// Safe: no warning is lost.
     pub async fn next(&mut self) -> Option<RunWarning> {
         loop {
-            match self.0.recv().await {
+            // What was warned of before the end is told before it.
+            let news = tokio::select! {
+                biased;
+                news = self.warned.recv() => news,
+                () = self.over.reached() => return None,
+            };
+            match news {
                 Ok(warning) => return Some(RunWarning::clone(&warning)),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "warnings of monitors missed");
@@ -68,47 +78,98 @@ impl WarningFeed {
 
 /// Where committed events are announced. Losing one costs time, never correctness.
 #[derive(Clone, Debug)]
-pub(crate) struct Hub(broadcast::Sender<Arc<RunEvent>>, broadcast::Sender<Arc<RunWarning>>);
+pub(crate) struct Hub {
+    events: broadcast::Sender<Arc<RunEvent>>,
+    warnings: broadcast::Sender<Arc<RunWarning>>,
+    over: watch::Sender<bool>,
+}
+
+/// Whether the runtime has shut down: nothing is announced any more.
+#[derive(Clone, Debug)]
+struct Over(watch::Receiver<bool>);
+
+impl Over {
+    /// Waits until it has.
+    async fn reached(&mut self) {
+        // Without an announcer nothing is announced either.
+        drop(self.0.wait_for(|over| *over).await);
+    }
+}
 
 impl Hub {
     pub(crate) fn new() -> Self {
-        Self(broadcast::Sender::new(KEPT), broadcast::Sender::new(WARNINGS_KEPT))
+        Self {
+            events: broadcast::Sender::new(KEPT),
+            warnings: broadcast::Sender::new(WARNINGS_KEPT),
+            over: watch::Sender::new(false),
+        }
+    }
+
+    /// Nothing is announced from here on: whoever waits is told.
+    pub(crate) fn end(&self) {
+        self.over.send_replace(true);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        *self.over.borrow()
     }
 
     pub(crate) fn announce(&self, run: &RunId, events: &[EventRecord]) {
         for event in events {
             // Nobody may be watching.
-            let _ = self.0.send(Arc::new(RunEvent { run: run.clone(), event: event.clone() }));
+            let _ = self.events.send(Arc::new(RunEvent { run: run.clone(), event: event.clone() }));
         }
     }
 
     pub(crate) fn warn(&self, run: &RunId, warning: &Warning) {
         // Nobody may be watching.
-        let _ = self.1.send(Arc::new(RunWarning { run: run.clone(), warning: warning.clone() }));
+        let _ =
+            self.warnings.send(Arc::new(RunWarning { run: run.clone(), warning: warning.clone() }));
     }
 
     pub(crate) fn warnings(&self) -> WarningFeed {
-        WarningFeed(self.1.subscribe())
+        WarningFeed { warned: self.warnings.subscribe(), over: Over(self.over.subscribe()) }
     }
 
     pub(crate) fn watch(
         &self,
         store: Arc<dyn Store>,
         parked: Parked,
+        drained: watch::Receiver<Option<DrainReport>>,
         run: RunId,
         from: u64,
     ) -> EventFeed {
-        let announced = self.0.subscribe();
-        EventFeed { announced, store, parked, run, next: from, read: VecDeque::new(), behind: true }
+        EventFeed {
+            announced: self.events.subscribe(),
+            over: Over(self.over.subscribe()),
+            store,
+            parked,
+            drained,
+            looked_last: false,
+            run,
+            next: from,
+            read: VecDeque::new(),
+            behind: true,
+        }
     }
+}
+
+/// Waits until the drain has its report; the store is still there then.
+async fn reported(drained: &mut watch::Receiver<Option<DrainReport>>) {
+    // Without a drain there is none to wait for: the end is told by itself.
+    drop(drained.wait_for(Option::is_some).await);
 }
 
 /// The events of one run, in order, without gaps.
 #[derive(Debug)]
 pub struct EventFeed {
     announced: broadcast::Receiver<Arc<RunEvent>>,
+    over: Over,
     store: Arc<dyn Store>,
     parked: Parked,
+    drained: watch::Receiver<Option<DrainReport>>,
+    /// The store was looked into after the drain: its last events are announced by nobody.
+    looked_last: bool,
     run: RunId,
     /// Sequence number of the next event to hand out.
     next: u64,
@@ -124,6 +185,8 @@ impl EventFeed {
     /// # Errors
     ///
     /// When the store cannot be read, or the run is parked: nothing will come of it here.
+    /// [`RunError::ShutDown`] once the runtime has shut down and everything that it announced was handed
+    /// out.
     ///
     /// # Cancel safety
     ///
@@ -135,10 +198,21 @@ impl EventFeed {
                 return Ok(event);
             }
             if self.behind {
-                self.read_on().await?;
+                self.look().await?;
                 continue;
             }
-            match tokio::time::timeout(LOOK_AGAIN, self.announced.recv()).await {
+            let news = tokio::select! {
+                biased;
+                news = tokio::time::timeout(LOOK_AGAIN, self.announced.recv()) => news,
+                // Behind whatever was announced.
+                () = self.over.reached() => return Err(self.shut_down()),
+                () = reported(&mut self.drained), if !self.looked_last => {
+                    self.looked_last = true;
+                    self.look().await?;
+                    continue;
+                }
+            };
+            match news {
                 Ok(Ok(news)) if news.run != self.run || news.event.seq < self.next => (),
                 Ok(Ok(news)) if news.event.seq == self.next => {
                     self.next += 1;
@@ -146,7 +220,7 @@ impl EventFeed {
                 }
                 // A gap, a lag, silence, or the end of the announcements: the store knows.
                 Ok(Ok(_) | Err(_)) | Err(_) => {
-                    self.read_on().await?;
+                    self.look().await?;
                     if self.read.is_empty()
                         && let Some(why) = self.parked.why(&self.run)
                     {
@@ -155,6 +229,18 @@ impl EventFeed {
                 }
             }
         }
+    }
+
+    /// A closed store is one whose runtime has shut down.
+    async fn look(&mut self) -> Result<(), RunError> {
+        match self.read_on().await {
+            Err(StoreError::Closed) => Err(self.shut_down()),
+            read => Ok(read?),
+        }
+    }
+
+    fn shut_down(&self) -> RunError {
+        RunError::shut_down(&self.run, self.drained.borrow().as_ref())
     }
 
     async fn read_on(&mut self) -> Result<(), StoreError> {

@@ -195,3 +195,8 @@ impl PerformanceMonitor {
         }
     }
 }
+
+/// What cannot be read is said to be unknown, never 0 (YM-24).
+fn known_or_unknown(value: Option<impl serde::Serialize>) -> serde_json::Value {
+    value.map_or_else(|| "unknown".into(), |value| serde_json::json!(value))
+}

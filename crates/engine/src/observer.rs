@@ -48,6 +48,9 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 const ENDS: [&str; 5] =
     ["job_succeeded", "job_partial", "job_skipped", "job_failed", "job_cancelled"];
 
+/// Events that say whether more is to come: a run that ended may be opened again.
+const ROUNDS: [&str; 2] = ["run_closed", "run_reopened"];
+
 /// Is told what was committed. It can neither slow nor stop the run.
 pub trait Observer: Send + 'static {
     /// Takes in one event.
@@ -117,8 +120,7 @@ async fn look_on(
     stop: StopToken,
 ) -> Result<(), StoreError> {
     let Some(mut observer) = workflow.clone().observer() else { return Ok(()) };
-    let mut feed =
-        services.hub.watch(services.store.clone(), services.parked.clone(), run.clone(), 1);
+    let mut feed = services.watch(run, 1);
     loop {
         let mut events = feed.rest().await?;
         let stopped = stop.is_stopped();
@@ -133,7 +135,9 @@ async fn look_on(
                 },
             }
         }
-        let closed = events.iter().any(|event| event.kind == "run_closed");
+        // An earlier round may have ended, too.
+        let closed = events.iter().rfind(|event| ROUNDS.contains(&event.kind.as_str()));
+        let closed = closed.is_some_and(|event| event.kind == "run_closed");
         let old = known.load(Ordering::Relaxed);
         for news in told(services, run, events, old).await? {
             known.fetch_max(news.seq, Ordering::Relaxed);
@@ -169,7 +173,11 @@ async fn told(
             .as_ref()
             .filter(|_| ENDS.contains(&event.kind.as_str()))
             .and_then(|job| jobs.get(job))
-            .filter(|job| job.state.is_terminal())
+            // One that was taken back since has nothing to tell.
+            .filter(|job| {
+                let taken_back = job.state == JobState::Cancelled && event.kind != "job_cancelled";
+                job.state.is_terminal() && !taken_back
+            })
             .map(|job| (job.state, job.result.clone().unwrap_or_default())),
         closed: (event.kind == "run_closed").then_some(view.run.state),
         more: event.seq <= known && Some(event.seq) != last,

@@ -1,6 +1,9 @@
 //! How a run performed, from what is recorded of it: a pure reading of its rows, so that it says the
 //! same of a run that goes on, has ended, or was continued by another process.
 
+mod spending;
+pub mod trace;
+
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
@@ -8,11 +11,14 @@ use std::{
 
 use perennial_core::{
     Timestamp,
+    llm::{Spending, Tokens},
     run::{AttemptEnd, JobKey, JobState},
 };
 use perennial_store::{AttemptRecord, JobRecord, RunView};
 use serde::Serialize;
+use serde_json::Value;
 
+use self::spending::{Bill, is_kept};
 use crate::run::json_bytes;
 
 /// From where on something is worth a warning (YM-12).
@@ -72,10 +78,13 @@ pub struct Warning {
 }
 
 /// One step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StepDetail {
     /// Its name.
     pub name: JobKey,
+    /// Its type, once [`Performance::typed`] knows it.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub step_type: Option<String>,
     /// Where it is.
     pub status: JobState,
     /// From its first claim to its end, or until now; nothing before it was claimed.
@@ -84,12 +93,17 @@ pub struct StepDetail {
     pub result_size_bytes: Option<u64>,
     /// Attempts that were begun.
     pub attempts: u32,
-    /// Calls that were begun.
+    /// Calls that were begun, whatever was called.
     pub calls: u32,
+    /// What its calls to models cost in dollars, those of steps inside it included; 0 when it made none,
+    /// nothing when the price of one is unknown.
+    pub cost: Option<f64>,
+    /// Tokens that these calls read and wrote, in the same way.
+    pub tokens: Tokens,
 }
 
 /// How a run performed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Performance {
     /// Since it was created, until its end or now.
     pub total_duration_ms: u64,
@@ -108,10 +122,26 @@ pub struct Performance {
     /// What the run holds in memory, as the monitor accounts it: its settings and the results of its
     /// steps, as compact JSON. It only grows.
     pub peak_memory_bytes: u64,
-    /// Calls to models that were begun.
-    pub llm_calls: usize,
+    /// Calls to models: with a recorded reply, or begun and without any. An exchange that failed is not
+    /// among them: nobody knows what it used.
+    pub llm_calls: u64,
     /// Of those, with a recorded reply.
-    pub llm_calls_recorded: usize,
+    pub llm_calls_recorded: u64,
+    /// Of those, without a known price.
+    pub llm_calls_unpriced: u64,
+    /// Of those, that read a part of their prompt from a cache of the provider; nothing when one does not
+    /// tell.
+    pub prompt_cache_hits: Tokens,
+    /// Kept results that were taken instead of making a call.
+    pub cache_hits: usize,
+    /// What the calls cost in dollars; nothing when the price of one is unknown, 0 when there is none.
+    pub total_cost: Option<f64>,
+    /// What the calls cost whose price is known.
+    pub known_cost: f64,
+    /// Tokens that the calls read and wrote; nothing when one does not tell.
+    pub total_tokens: Tokens,
+    /// The tokens by kind: `input_tokens`, `output_tokens`, `cached_tokens`, `total_tokens`.
+    pub usage: Value,
     /// The step that took longest.
     pub slowest_step: Option<JobKey>,
     /// The step with the largest result.
@@ -184,6 +214,8 @@ impl Performance {
         if memory > most / 5 * 4 {
             recommendations.push(format!("the run holds {memory} bytes: keep results in files"));
         }
+        let bill = Bill::of(view);
+        let total = bill.total;
         let mut retried_steps = 0;
         let mut step_details = Vec::with_capacity(view.jobs.len());
         // A job that only opens the scope of a step is no step: its step began with it.
@@ -191,13 +223,23 @@ impl Performance {
         let openings: HashMap<&str, i64> = openings
             .filter_map(|job| Some((job.key.as_str().strip_prefix('#')?, job.id)))
             .collect();
-        for job in view.jobs.iter().filter(|job| !job.key.is_opening()) {
+        // One that closes the handler of a step says what became of the step.
+        let closings = view.jobs.iter().filter(|job| job.key.closes_handler());
+        let closings: HashMap<_, _> =
+            closings.map(|job| (job.key.without_handler(), job)).collect();
+        let is_step = |job: &&JobRecord| !job.key.is_opening() && !job.key.closes_handler();
+        for job in view.jobs.iter().filter(is_step) {
             let opening = openings.get(job.key.as_str()).copied();
             let opened = view.attempts.iter().find(|attempt| Some(attempt.job) == opening);
             let attempts = || view.attempts.iter().filter(|attempt| attempt.job == job.id);
             retried_steps += usize::from(was_retried(attempts()));
             let opened = opened.map(|attempt| attempt.claimed_at);
-            let detail = detail(view, job, opened, attempts(), end);
+            let mut detail = detail(view, job, opened, attempts(), bill.step(&job.key), end);
+            if let Some(closing) = closings.get(&job.key) {
+                detail.status = closing.state;
+                detail.result_size_bytes =
+                    closing.result.as_ref().map(json_bytes).or(detail.result_size_bytes);
+            }
             examine(&detail, thresholds, &mut warnings, &mut recommendations);
             step_details.push(detail);
         }
@@ -222,8 +264,15 @@ impl Performance {
             active_steps: count(&[JobState::Blocked, JobState::Ready, JobState::Leased]),
             retried_steps,
             peak_memory_bytes: memory,
-            llm_calls: view.calls.len(),
-            llm_calls_recorded: view.calls.iter().filter(|it| it.recorded_at.is_some()).count(),
+            llm_calls: total.calls,
+            llm_calls_recorded: total.recorded,
+            llm_calls_unpriced: total.unpriced,
+            prompt_cache_hits: total.cache_hits,
+            cache_hits: view.calls.iter().filter(is_kept).count(),
+            total_cost: total.cost_usd(),
+            known_cost: total.known_cost_usd(),
+            total_tokens: total.total_tokens(),
+            usage: total.usage_json(),
             slowest_step: most(|step| step.duration_ms),
             largest_result_step: most(|step| step.result_size_bytes),
             total_warnings: warnings.len(),
@@ -232,6 +281,17 @@ impl Performance {
             recommendations,
             step_details,
         }
+    }
+}
+
+impl Performance {
+    /// The same with the types of steps, by the names that lead to them, with slashes between.
+    #[must_use]
+    pub fn typed(mut self, types: &HashMap<String, String>) -> Self {
+        for step in &mut self.step_details {
+            step.step_type = types.get(&step.name.names().join("/")).cloned();
+        }
+        self
     }
 }
 
@@ -252,6 +312,7 @@ fn detail<'a>(
     job: &JobRecord,
     opened: Option<Timestamp>,
     attempts: impl Iterator<Item = &'a AttemptRecord>,
+    spending: Spending,
     end: Timestamp,
 ) -> StepDetail {
     let (mut begun, mut last, mut number) = (opened, None, 0);
@@ -268,11 +329,14 @@ fn detail<'a>(
     let calls = view.calls.iter().filter(|call| call.job == job.id).count();
     StepDetail {
         name: job.key.clone(),
+        step_type: None,
         status: job.state,
         duration_ms: duration.map(millis),
         result_size_bytes: job.result.as_ref().and_then(bytes),
         attempts: number,
         calls: u32::try_from(calls).unwrap_or(u32::MAX),
+        cost: spending.cost_usd(),
+        tokens: spending.total_tokens(),
     }
 }
 

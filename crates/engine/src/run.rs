@@ -31,4 +31,5 @@ pub(crate) use self::{
     account::{Account, json_bytes},
     actor::{Message, child_spec},
     aside::{Request, settle},
+    machine::owner,
 };

@@ -1,21 +1,23 @@
 //! Runs as their users see them: start, resume, pause, cancel, watch, wait.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use perennial_core::{
     Digest,
-    run::{InvalidRunId, RunId, RunState},
+    run::{InvalidRunId, JobKey, RunId, RunState},
 };
-use perennial_store::{Created, NewRun, RunSummary, RunView, StoreError};
+use perennial_store::{
+    Again, Created, NewRun, NewTimer, Reopening, RunSummary, RunView, StoreError,
+};
 use perennial_supervision::CallError;
 use serde_json::Value;
 
 use crate::{
-    EventFeed, NotRunnable, Services, WaitsFor, WarningFeed, Workflow,
+    DrainReport, EventFeed, NotRunnable, RunFate, Services, WaitsFor, WarningFeed, Workflow,
     monitor::Monitoring,
     patience::{STORE_WITHIN, patiently},
     performance::{Performance, Thresholds},
-    run::{Message, Request},
+    run::{Message, Request, owner},
     scheduler::Scheduler,
 };
 
@@ -44,6 +46,31 @@ pub struct StartRun {
     pub within: Option<Duration>,
 }
 
+/// How a run that ended, or that nobody runs, goes on in a further round.
+#[derive(Debug)]
+pub struct ReopenRun {
+    /// What was read of it when this was decided.
+    pub view: RunView,
+    /// What it executes from now on.
+    pub workflow: Arc<dyn Workflow>,
+    /// Inputs and settings from now on.
+    pub settings: Value,
+    /// When it must have ended, counted from now.
+    pub within: Option<Duration>,
+    /// What becomes of its jobs: those named lose their results and are made again, with or without
+    /// their recorded calls; what has not ended is made again in any case.
+    pub again: BTreeMap<JobKey, RecordedCalls>,
+}
+
+/// What becomes of the recorded calls of a job that is made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordedCalls {
+    /// Their replies are taken again, and nothing is paid twice (YR-51).
+    Kept,
+    /// They are made again.
+    Forgotten,
+}
+
 /// Why a run was not started, continued or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -61,7 +88,7 @@ pub enum RunError {
     #[error(transparent)]
     NotRunnable(#[from] NotRunnable),
     /// It has ended; running the document again is a new run (YR-55).
-    #[error("run {run} has ended ({state}); start a new run instead")]
+    #[error("run {run} has ended ({state}); start a new run instead [PL904]")]
     Ended {
         /// The run.
         run: RunId,
@@ -87,9 +114,37 @@ pub enum RunError {
     /// Nothing is started during a shutdown.
     #[error("the runtime is shutting down")]
     ShuttingDown,
+    /// The runtime has shut down: nothing happens to the run here any more, and its store is closed.
+    #[error("the runtime has shut down; {}", left(.run, *.fate))]
+    ShutDown {
+        /// The run.
+        run: RunId,
+        /// What the shutdown made of it, as far as it is known: a run that had ended before is not in its
+        /// report.
+        fate: Option<RunFate>,
+    },
 }
 
-/// One run.
+impl RunError {
+    /// The runtime has shut down, with `report`.
+    pub(crate) fn shut_down(run: &RunId, report: Option<&DrainReport>) -> Self {
+        let fate = report.and_then(|report| report.runs.iter().find(|of| of.run == *run));
+        Self::ShutDown { run: run.clone(), fate: fate.map(|of| of.fate) }
+    }
+}
+
+fn left(run: &RunId, fate: Option<RunFate>) -> String {
+    match fate {
+        Some(RunFate::Released) => format!("run {run} is unfinished and can be resumed"),
+        Some(RunFate::Finished) => format!("run {run} ended during it, as its store tells"),
+        Some(RunFate::Unknown) | None => {
+            format!("run {run} is as its store tells, and can be resumed unless it has ended")
+        }
+    }
+}
+
+/// One run. A handle outlives the runtime: after its [shutdown](RunError::ShutDown) nothing waits, and whatever
+/// needs the closed store is refused.
 #[derive(Clone, Debug)]
 pub struct RunHandle {
     runs: Runs,
@@ -133,7 +188,7 @@ impl Runs {
         };
         let node = self.services.node().await?;
         let definition = start.workflow.definition();
-        let now = self.services.store.now();
+        let deadline = self.services.store.now().after(start.within.unwrap_or(RUN_WITHIN));
         let create = || {
             self.services.store.create_run(NewRun {
                 run: run.clone(),
@@ -143,10 +198,15 @@ impl Runs {
                 input_digest: Digest::of_json(&start.settings),
                 settings: start.settings.clone(),
                 owner: node.clone(),
-                deadline: Some(now.after(start.within.unwrap_or(RUN_WITHIN))),
+                deadline: Some(deadline),
                 stages: vec![start.workflow.stage().to_owned()],
                 jobs: Vec::new(),
-                timers: Vec::new(),
+                // So that it is looked at in time.
+                timers: vec![NewTimer {
+                    owner: owner(&run),
+                    name: "deadline".to_owned(),
+                    at: deadline,
+                }],
             })
         };
         match patiently(STORE_WITHIN, create).await? {
@@ -183,6 +243,60 @@ impl Runs {
         patiently(STORE_WITHIN, || self.services.store.own_run(run, &node)).await?;
         self.scheduler.ensure(run, None).await??;
         Ok(RunHandle { runs: self.clone(), run: run.clone() })
+    }
+
+    /// Opens a run for a further round: one that failed, timed out or was cancelled, or one that has
+    /// not ended and that nobody runs. It is one transaction, from what `reopen` was decided from: of
+    /// two that ask at the same time one is refused with [`StoreError::Conflict`].
+    ///
+    /// # Errors
+    ///
+    /// See [`RunError`]; the run is then left as it is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave a reopened run, which then continues.
+    pub async fn reopen(&self, reopen: ReopenRun) -> Result<RunHandle, RunError> {
+        if self.services.is_draining() {
+            return Err(RunError::ShuttingDown);
+        }
+        let RunView { run: record, jobs, .. } = &reopen.view;
+        let (run, state) = (record.run.clone(), record.state);
+        if state.is_terminal() && !state.may_reopen() {
+            return Err(RunError::Ended { run, state });
+        }
+        let node = self.services.node().await?;
+        if let Some(owner) = &record.owner
+            && record.owner_alive
+            && *owner != node
+        {
+            return Err(RunError::OwnedElsewhere { run, node: owner.node.clone() });
+        }
+        let again = jobs.iter().filter_map(|job| {
+            let calls = reopen.again.get(&job.key).copied();
+            let calls = calls.or_else(|| (!job.state.is_terminal()).then_some(RecordedCalls::Kept));
+            let forget_calls = calls? == RecordedCalls::Forgotten;
+            Some(Again { job: job.id, forget_calls })
+        });
+        let again: Vec<Again> = again.collect();
+        let definition = reopen.workflow.definition();
+        let deadline = self.services.store.now().after(reopen.within.unwrap_or(RUN_WITHIN));
+        let request = || {
+            self.services.store.reopen_run(Reopening {
+                run: run.clone(),
+                expected_revision: record.revision,
+                owner: node.clone(),
+                definition: definition.digest,
+                definition_bytes: definition.bytes.to_vec(),
+                input_digest: Digest::of_json(&reopen.settings),
+                settings: reopen.settings.clone(),
+                deadline: Some(deadline),
+                again: again.clone(),
+            })
+        };
+        patiently(STORE_WITHIN, request).await?;
+        self.scheduler.ensure(&run, Some(reopen.workflow.clone())).await??;
+        Ok(RunHandle { runs: self.clone(), run })
     }
 
     /// The handle of a run, whoever runs it.
@@ -224,7 +338,14 @@ impl Runs {
     }
 
     async fn view(&self, run: &RunId) -> Result<RunView, RunError> {
-        Ok(patiently(STORE_WITHIN, || self.services.store.run(run)).await?)
+        match patiently(STORE_WITHIN, || self.services.store.run(run)).await {
+            Err(StoreError::Closed) => Err(self.shut_down(run)),
+            read => Ok(read?),
+        }
+    }
+
+    fn shut_down(&self, run: &RunId) -> RunError {
+        RunError::shut_down(run, self.services.drained.borrow().as_ref())
     }
 }
 
@@ -260,17 +381,23 @@ impl RunHandle {
         Ok(Performance::of(&view, thresholds, self.runs.services.store.now()))
     }
 
+    /// How a run with these rows performs, by the thresholds of this runtime.
+    pub fn performance_of(&self, view: &RunView) -> Performance {
+        let services = &self.runs.services;
+        Performance::of(view, &services.monitoring.thresholds, services.store.now())
+    }
+
     /// Its events from `from` on (1 is the first), as they are committed.
     pub fn events(&self, from: u64) -> EventFeed {
-        let services = &self.runs.services;
-        services.hub.watch(services.store.clone(), services.parked.clone(), self.run.clone(), from)
+        self.runs.services.watch(&self.run, from)
     }
 
     /// Waits until it has ended. The store is asked, so this works whoever runs it.
     ///
     /// # Errors
     ///
-    /// When the store cannot be read.
+    /// When the store cannot be read. [`RunError::ShutDown`] when the runtime shuts down before: the run is
+    /// unfinished then, and can be resumed.
     ///
     /// # Cancel safety
     ///
@@ -280,8 +407,14 @@ impl RunHandle {
         let mut events = self.events(view.run.next_seq);
         while !view.run.state.is_terminal() {
             // Whatever happened, the store says whether it was the end.
-            if events.next().await?.kind == "run_closed" {
-                view = self.view().await?;
+            match events.next().await {
+                Ok(event) if event.kind == "run_closed" => view = self.view().await?,
+                Ok(_) => (),
+                // It had not ended, and nothing that came after says so.
+                Err(RunError::ShutDown { run, fate: None }) => {
+                    return Err(RunError::ShutDown { run, fate: Some(RunFate::Released) });
+                }
+                Err(error) => return Err(error),
             }
         }
         let (run, state) = (self.run.clone(), view.run.state);
@@ -336,6 +469,9 @@ impl RunHandle {
             Request::Pause => Message::Pause { pause: true, reply },
             Request::Unpause => Message::Pause { pause: false, reply },
         };
+        if self.runs.services.hub.is_over() {
+            return Err(self.runs.shut_down(&self.run));
+        }
         // One that waits for a place has no actor; it may get one just before it is asked for.
         let aside = match self.runs.services.waiting.of(&self.run) {
             Some(_) => self.runs.scheduler.aside(&self.run, request).await?,

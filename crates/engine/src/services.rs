@@ -20,7 +20,7 @@ use tokio::sync::{Notify, OnceCell, watch};
 use crate::{
     Workflow,
     drain::{DrainReport, UnderWay},
-    feed::Hub,
+    feed::{EventFeed, Hub},
     monitor::{self, Monitoring},
     parked::Parked,
     patience::{STORE_WITHIN, patiently},
@@ -183,6 +183,18 @@ impl Services {
 
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// The events of `run` from `from` on.
+    pub(crate) fn watch(&self, run: &RunId, from: u64) -> EventFeed {
+        let (store, parked) = (self.store.clone(), self.parked.clone());
+        self.hub.watch(store, parked, self.drained.subscribe(), run.clone(), from)
+    }
+
+    /// Says that the tree has ended: whoever waits for a run or its events is told, and nothing is waited for
+    /// any more.
+    pub fn announce_end(&self) {
+        self.hub.end();
     }
 
     /// How many runs hold a place: they are under way, or wait for another attempt.

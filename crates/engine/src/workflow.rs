@@ -163,6 +163,26 @@ pub trait CallJournal: Send + Sync + fmt::Debug {
     fn record<'a>(&'a self, name: &'a str, reply: Value) -> BoxFuture<'a, Result<(), Failure>>;
     /// After a failure that is known.
     fn settle<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Failure>>;
+
+    /// The result kept under `key`, recorded as the reply of the call `name`; a journal that keeps
+    /// nothing has none.
+    fn reuse<'a>(
+        &'a self,
+        _name: &'a str,
+        _key: Digest,
+    ) -> BoxFuture<'a, Result<Option<Value>, Failure>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Keeps a result under `key`; whether it is kept.
+    fn keep<'a>(
+        &'a self,
+        _key: Digest,
+        _value: Value,
+        _within: Duration,
+    ) -> BoxFuture<'a, Result<bool, Failure>> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
 }
 
 /// What an attempt may know and do.
@@ -263,4 +283,37 @@ impl AttemptCx {
             }
         }
     }
+
+    /// The result that an earlier job, of this run or another, has kept under `key` and that is not
+    /// too old. It is in the journal as the reply of a call, `cache/<key>`, as long as the run is:
+    /// later attempts take the same one. None once the job has made a call of its own.
+    ///
+    /// # Errors
+    ///
+    /// A failure of class `store` when the journal cannot be written.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether the result was taken; asking again tells.
+    pub async fn reuse(&self, key: Digest) -> Result<Option<Replied>, Failure> {
+        let call = format!("{CACHE_PREFIX}{key}");
+        let value = self.journal.reuse(&call, key).await?;
+        Ok(value.map(|value| Replied { value, call, replayed: true }))
+    }
+
+    /// Keeps `value` under `key` for that long. Whether it is kept: the store has bounds.
+    ///
+    /// # Errors
+    ///
+    /// A failure of class `store` when it cannot be written.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether it is kept; keeping it again does no harm.
+    pub async fn keep(&self, key: Digest, value: Value, within: Duration) -> Result<bool, Failure> {
+        self.journal.keep(key, value, within).await
+    }
 }
+
+/// What names of calls begin with that were not made, because their reply had been kept.
+pub const CACHE_PREFIX: &str = "cache/";

@@ -3,7 +3,10 @@
 
 use std::fmt::Write as _;
 
-use perennial_core::tree::{TreeNode, TreeSnapshot};
+use perennial_core::{
+    picture::dot_label,
+    tree::{TreeNode, TreeSnapshot},
+};
 
 use crate::{
     neutral::neutral_within,
@@ -85,20 +88,9 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", escaped(text))
 }
 
-/// Harmless text for the inside of a quoted DOT string: a quote ends it, a backslash begins an escape
-/// that means something in a label, and an ampersand begins an entity.
+/// Harmless text for the inside of a quoted string.
 fn escaped(text: &str) -> String {
-    let safe = neutral_within(text, TEXT_COLUMNS_MAX, "…");
-    let mut out = String::with_capacity(safe.len() + 8);
-    for c in safe.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '&' => out.push_str("&amp;"),
-            c => out.push(c),
-        }
-    }
-    out
+    dot_label(&neutral_within(text, TEXT_COLUMNS_MAX, "…"))
 }
 
 #[cfg(test)]

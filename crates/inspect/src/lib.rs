@@ -56,7 +56,7 @@ pub use mermaid::to_mermaid;
 pub use neutral::neutral;
 pub use schema::schema;
 pub use stable::stable;
-pub use text::{Glyphs, TextOptions, to_text};
+pub use text::{Column, Columns, Glyphs, TextOptions, to_text};
 pub use words::{kind_word, severity_word, state_word};
 
 /// The words of the dump that its readers need.

@@ -3,7 +3,10 @@
 
 use std::fmt::Write as _;
 
-use perennial_core::tree::{TreeNode, TreeSnapshot};
+use perennial_core::{
+    picture::mermaid_label,
+    tree::{TreeNode, TreeSnapshot},
+};
 
 use crate::{
     neutral::neutral_within,
@@ -101,22 +104,9 @@ fn class(standing: Standing) -> &'static str {
     }
 }
 
-/// Harmless text for the inside of a quoted label. Mermaid has no escape but entities by number, and
-/// reads directives, styles, Markdown and HTML in labels too: so all ASCII punctuation is written as its
-/// number but for the few characters of ordinary names that mean nothing there.
+/// Harmless text for the inside of a quoted label.
 fn escaped(text: &str) -> String {
-    let safe = neutral_within(text, TEXT_COLUMNS_MAX, "…");
-    let mut out = String::with_capacity(safe.len() + 8);
-    for c in safe.chars() {
-        match c {
-            '_' | '-' | '.' | '/' | ',' => out.push(c),
-            c if c.is_ascii_punctuation() => {
-                write!(out, "#{};", u32::from(c)).expect("a String takes every write");
-            }
-            c => out.push(c),
-        }
-    }
-    out
+    mermaid_label(&neutral_within(text, TEXT_COLUMNS_MAX, "…"))
 }
 
 #[cfg(test)]

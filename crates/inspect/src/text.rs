@@ -10,10 +10,8 @@ mod paint;
 
 use perennial_core::tree::{Finding, LastExit, Severity, TreeSnapshot};
 
-use self::{
-    branches::branches,
-    columns::{Cell, Column},
-};
+pub use self::columns::{Column, Columns};
+use self::{branches::branches, columns::Cell};
 pub(crate) use self::{
     duration::{declared, elapsed},
     paint::{Paint, Tone},
@@ -91,6 +89,9 @@ pub struct TextOptions {
     /// How wide the reader's terminal is: details are cut, and then columns left out, until nodes fit
     /// where they can. Names, states, messages and findings are written whole.
     pub width: Option<usize>,
+    /// Writes these columns beside the names, also where they are empty; without, those that say something
+    /// about the tree.
+    pub columns: Option<Columns>,
 }
 
 /// The dump as text for people, ending in a line break.
@@ -180,11 +181,20 @@ impl Page<'_> {
     /// Answers what was left out.
     fn nodes(&self, out: &mut String) -> Vec<&'static str> {
         let branches = branches(self.tree, self.options.glyphs);
-        let mut columns: Vec<(Column, Vec<Cell>)> = Column::of(self.tree)
-            .iter()
-            .map(|column| (*column, branches.iter().map(|b| self.cell(*column, b)).collect()))
+        let chosen: Vec<Column> = match self.options.columns {
+            None => Column::of(self.tree).to_vec(),
+            Some(columns) => {
+                let is_chosen = |column: &Column| *column == Column::Name || columns.has(*column);
+                Column::ALL.into_iter().filter(is_chosen).collect()
+            }
+        };
+        let mut columns: Vec<(Column, Vec<Cell>)> = chosen
+            .into_iter()
+            .map(|column| (column, branches.iter().map(|b| self.cell(column, b)).collect()))
             .filter(|(column, cells): &(Column, Vec<Cell>)| {
-                *column == Column::Name || cells.iter().any(|cell| !cell.text.is_empty())
+                *column == Column::Name
+                    || self.options.columns.is_some()
+                    || cells.iter().any(|cell| !cell.text.is_empty())
             })
             .collect();
         if branches.is_empty() {
@@ -315,6 +325,7 @@ impl Page<'_> {
             // Whole: a command that was cut would be another one.
             out.push_str("   try:  perennial ");
             out.push_str(&neutral(command));
+            out.push_str(when(command));
             out.push('\n');
         }
     }
@@ -325,5 +336,15 @@ impl Page<'_> {
 
     fn count(&self, n: u64) -> String {
         if self.options.stable { COUNT.to_owned() } else { n.to_string() }
+    }
+}
+/// What a command needs that its reader may not have: a dump that is kept, or a store that nobody holds.
+fn when(command: &str) -> &'static str {
+    if command.starts_with("tree --dump FILE ") {
+        "  (FILE: this tree, saved as JSON)"
+    } else if command.contains(" --store ") {
+        "  (once the process that holds the store has ended)"
+    } else {
+        ""
     }
 }

@@ -49,18 +49,19 @@ pub use perennial_engine::{
     scheduler::Adoption, sessions::Sessions,
 };
 pub use perennial_pipeline::{
-    Checked, Diagnostic, InvalidLeniency, Leniency, ProviderKind, Severity,
+    Checked, Deployment, Diagnostic, EnvironmentMode, InvalidDeployment, InvalidLeniency, Leniency,
+    ProviderKind, Severity,
 };
 pub use perennial_store::StoreError;
 pub use perennial_supervision::{Address, CallError, ChildSpec};
 
 pub use pipelines::{
     DefinitionError, MocksFileError, PipelineOutcome, PipelineRunHandle, Pipelines, Preflight,
-    ResumePipelineError, StartPipeline, StartPipelineError,
+    RegisterError, ResumePipeline, ResumePipelineError, StartPipeline, StartPipelineError,
 };
 pub use runtime::{
     Builder, Config, ConfigError, LimitError, Limits, ProviderMode, Runtime, RuntimeError,
-    ShutdownSummary, Store, declared_tree,
+    ShutdownSummary, Store, ThresholdSetting, declared_tree,
 };
 pub use view::View;
 
@@ -74,13 +75,19 @@ pub mod records {
     pub use perennial_engine::{
         RunError, RunHandle, RunWarning, WarningFeed,
         monitor::Monitoring,
-        performance::{Performance, StepDetail, Thresholds, Warning, WarningKind},
+        performance::{
+            Performance, StepDetail, Thresholds, Warning, WarningKind,
+            trace::{
+                Component, DepthSummary, Finding as TraceFinding, FindingKind, Grade, Span,
+                SpanKind, Trace, Verdict, Went, Word,
+            },
+        },
     };
     pub use perennial_pipeline::{
-        BuiltPrompt, FILE_BYTES_MAX, FunctionEntry, Graph, Input, InputErrors, KeyEntry,
-        MemorySources, PartText, Pipeline, Plan, PlannedJob, SourceFile, SourceLoader,
-        StepExplanation, StepState, StepTypeEntry, functions, render, report_json, schema,
-        step_types, yaml_text,
+        BuiltPrompt, FILE_BYTES_MAX, FunctionEntry, Graph, Input, InputErrors, InputType, KeyEntry,
+        MemorySources, PartText, Pipeline, Plan, PlannedJob, RerunWhy, ResumePlan, ResumedStep,
+        SourceFile, SourceLoader, StepExplanation, StepFate, StepState, StepTypeEntry, functions,
+        nearest, render, report_json, schema, step_types, yaml_text,
     };
     pub use perennial_store::{
         AttemptRecord, CallRecord, EventRecord, JobRecord, RunRecord, RunSummary, RunView,

@@ -1,17 +1,25 @@
 //! Workflow files as hosts and the command see them: check, start, resume, wait.
 
 mod refusal;
+mod registered;
 mod request;
+mod resume;
 mod run;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use perennial_core::{Digest, digest::canonical_json, run::RunId};
-use perennial_engine::{RunError, StartRun};
-use perennial_pipeline::{
-    Checked, FILE_BYTES_MAX, Leniency, Pipeline, RunDirectories, RunSettings, SourceFile, read_yaml,
+use perennial_engine::{
+    RunError, StartRun,
+    performance::{Performance, Thresholds, trace::Trace},
 };
-use perennial_store::{RunRecord, StoreError};
+use perennial_pipeline::{
+    Checked, Deployment, FILE_BYTES_MAX, Leniency, Pipeline, RunDirectories, RunSettings, read_yaml,
+};
+use perennial_store::StoreError;
 use perennial_tools::{
     MockRules, SourceError, SourceFiles,
     files::{Access, Base, FileError, Files, Pattern},
@@ -19,12 +27,15 @@ use perennial_tools::{
 };
 use serde_json::Value;
 
-use crate::runtime::{Parts, ProviderMode, recorded_mode, recorded_places, recorded_settings};
+use crate::runtime::{Parts, ProviderMode, recorded_places, recorded_settings};
 
 pub use refusal::{
     DefinitionError, MocksFileError, Preflight, ResumePipelineError, StartPipelineError,
 };
+pub use registered::RegisterError;
+pub(crate) use registered::{RegisteredPipelines, Registration};
 pub use request::StartPipeline;
+pub use resume::ResumePipeline;
 pub use run::{PipelineOutcome, PipelineRunHandle};
 
 /// Handle to workflow files. Cheap to clone.
@@ -53,19 +64,37 @@ impl Pipelines {
     ///
     /// When the file cannot be read.
     pub fn check_with(path: &Path, leniency: &Leniency) -> Result<Checked, SourceError> {
-        // The working directory is the root of the project.
-        let sources = SourceFiles::new("");
-        let found = sources.named(path)?;
-        let bytes = match read_source(path, FILE_BYTES_MAX as u64) {
-            // What is too long is not read; the language says what is wrong with it.
-            Err(SourceError::TooLarge { .. }) => vec![b' '; FILE_BYTES_MAX + 1],
-            read => read?,
-        };
-        let file = SourceFile {
-            identity: found.canonical.display().to_string(),
-            ..SourceFile::new(path.display().to_string(), bytes)
-        };
-        Ok(Pipeline::load_with(&file, &sources, leniency))
+        Self::check_deployed(path, leniency, &Deployment::default())
+    }
+
+    /// The same for a `deployment`: the mode and the limits that are named outside of the document.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn check_deployed(
+        path: &Path,
+        leniency: &Leniency,
+        deployment: &Deployment,
+    ) -> Result<Checked, SourceError> {
+        RegisteredPipelines::default().check_file(path, leniency, deployment)
+    }
+
+    /// As [`check`](Self::check), for the mode and the limits of this runtime's configuration, and where
+    /// `pipeline_ref` may also name what this runtime has registered.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn load(&self, path: &Path) -> Result<Checked, SourceError> {
+        let parts = &self.parts;
+        parts.registered.check_file(path, &Leniency::as_written(), &parts.deployment)
+    }
+
+    /// Names of the workflows that are registered, in alphabetical order: see
+    /// [`Builder::pipeline`](crate::Builder::pipeline).
+    pub fn registered(&self) -> Vec<&str> {
+        self.parts.registered.names().collect()
     }
 
     /// Reads scripted replies, YAML or JSON, from the file at `path`; for
@@ -88,11 +117,13 @@ impl Pipelines {
         &self,
         start: StartPipeline,
     ) -> Result<PipelineRunHandle, StartPipelineError> {
-        let pipeline = start.pipeline()?;
+        let (registered, configured) = (&self.parts.registered, &self.parts.deployment);
+        let pipeline = start.pipeline(registered, configured)?.within_enforced(configured);
         let inputs = pipeline.bind_inputs(&start.inputs)?;
-        let directories = start.directories(&pipeline)?;
+        let directories = start.directories(&pipeline, registered)?;
         let mut refusals = self.preflight(&pipeline, start.mode);
-        if let Some(directories) = &directories {
+        refusals.extend(start.confinement(&pipeline, directories.as_ref()));
+        if let Some(directories) = directories.as_ref().filter(|_| refusals.is_empty()) {
             directories.directories.make()?;
             refusals.extend(missing_files(&pipeline, directories).await?);
         }
@@ -113,9 +144,15 @@ impl Pipelines {
         let environment = pipeline.bind_environment(key, &variable);
         let calls = self.parts.providers.defaults();
         let settings = RunSettings { inputs, calls, directories, environment };
-        let recorded = recorded_settings(&settings, &pipeline, start.mode, digest);
+        let document = start.document_path(&pipeline);
+        let recorded =
+            recorded_settings(&settings, &pipeline, start.mode, digest, document.as_deref());
         let providers = self.parts.providers.of_mode(start.mode, rules);
-        let within = start.within.or(pipeline.within());
+        let asked = start.within.or(pipeline.within());
+        let within = match (asked, configured.enforced_time()) {
+            (Some(asked), Some(most)) => Some(asked.min(most)),
+            (asked, most) => asked.or(most),
+        };
         let workflow = pipeline.shared().bind(settings, providers);
         let handle = self.parts.runs.start(StartRun {
             run: start.run,
@@ -123,45 +160,7 @@ impl Pipelines {
             settings: recorded,
             within,
         });
-        Ok(PipelineRunHandle { run: handle.await?, changed_secrets: Vec::new() })
-    }
-
-    /// Continues a run with what was recorded with it. Its live calls need a key here as well.
-    ///
-    /// # Errors
-    ///
-    /// See [`ResumePipelineError`]; the run is then left as it is.
-    pub async fn resume(&self, run: &RunId) -> Result<PipelineRunHandle, ResumePipelineError> {
-        let record = self.parts.runs.get(run).await?.view().await?.run;
-        if !record.state.is_terminal() {
-            let refusals = self.resume_preflight(&record).await?;
-            if !refusals.is_empty() {
-                return Err(ResumePipelineError::Preflight(refusals));
-            }
-        }
-        let changed_secrets = match RunSettings::from_value(&record.settings) {
-            Ok(mut settings) if !record.state.is_terminal() => {
-                settings.environment.read_secrets(&variable)
-            }
-            // Settings that cannot be read are the engine's to refuse, with the reason.
-            Ok(_) | Err(_) => Vec::new(),
-        };
-        Ok(PipelineRunHandle { run: self.parts.runs.resume(run).await?, changed_secrets })
-    }
-
-    /// A run whose calls nobody here can answer is left as it is: starting it would only fail it.
-    async fn resume_preflight(&self, record: &RunRecord) -> Result<Vec<Preflight>, RunError> {
-        if recorded_mode(&record.settings) != Some(ProviderMode::Live) {
-            return Ok(Vec::new());
-        }
-        let bytes = self.parts.store.blob(record.definition).await?;
-        // A definition that cannot be read is the engine's to refuse, with the reason.
-        let Ok(pipeline) = Pipeline::revive(&bytes) else { return Ok(Vec::new()) };
-        let unavailable = |kind| {
-            let why = self.parts.providers.unavailable(kind)?;
-            Some(Preflight::Provider { kind, why })
-        };
-        Ok(pipeline.providers().into_iter().filter_map(unavailable).collect())
+        Ok(PipelineRunHandle::of(handle.await?))
     }
 
     /// The handle of a run, whoever runs it.
@@ -170,7 +169,7 @@ impl Pipelines {
     ///
     /// When there is no such run.
     pub async fn get(&self, run: &RunId) -> Result<PipelineRunHandle, RunError> {
-        Ok(PipelineRunHandle { run: self.parts.runs.get(run).await?, changed_secrets: Vec::new() })
+        Ok(PipelineRunHandle::of(self.parts.runs.get(run).await?))
     }
 
     /// The workflow that a run was accepted with, whatever its file says now.
@@ -184,12 +183,40 @@ impl Pipelines {
         Ok(Pipeline::revive(&bytes)?.placed(&recorded_places(&record.settings)))
     }
 
+    /// The trace of a run: its steps, attempts and calls as spans, and what they say together (YM-13).
+    /// The types of steps are left out where this version cannot read the definition.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such run, or the store cannot be read.
+    pub async fn trace(&self, run: &RunId) -> Result<Trace, RunError> {
+        let types = match self.definition(run).await {
+            Ok(pipeline) => pipeline.types(),
+            Err(DefinitionError::Invalid(_)) => HashMap::new(),
+            Err(DefinitionError::Run(error)) => return Err(error),
+        };
+        let view = self.parts.runs.get(run).await?.view().await?;
+        let now = self.parts.store.now();
+        let memory = Performance::of(&view, &Thresholds::default(), now).peak_memory_bytes;
+        Ok(Trace::of(&view, memory, &types, now))
+    }
+
     async fn keep(&self, mocks: &Value) -> Result<Digest, StoreError> {
         self.parts.store.put_blob(canonical_json(mocks).into_bytes()).await
     }
 
     fn preflight(&self, pipeline: &Pipeline, mode: ProviderMode) -> Vec<Preflight> {
         let mut refusals = Vec::new();
+        let environment = pipeline.mode().unwrap_or_default();
+        match mode {
+            ProviderMode::Mock if !pipeline.allows_mocks() => {
+                refusals.push(Preflight::MocksRefused { environment });
+            }
+            ProviderMode::Live if pipeline.forces_mocks() => {
+                refusals.push(Preflight::MocksOnly { environment });
+            }
+            ProviderMode::Mock | ProviderMode::Live => (),
+        }
         if mode != ProviderMode::Live {
             return refusals;
         }
@@ -202,6 +229,9 @@ impl Pipelines {
             {
                 refusals.push(Preflight::MissingModel { step: step.to_owned() });
             }
+        }
+        for step in pipeline.steps_with_mocks() {
+            refusals.push(Preflight::Mocks { step: step.to_owned() });
         }
         for (step, tools) in pipeline.steps_with_tools() {
             refusals.push(Preflight::Tools { step: step.to_owned(), tools: tools.to_vec() });

@@ -5,6 +5,7 @@ mod builder;
 mod config;
 mod definitions;
 mod limits;
+mod prices;
 mod providers;
 mod store;
 
@@ -20,16 +21,19 @@ use perennial_tools::ToolRegistry;
 pub use self::{
     application::declared_tree,
     builder::{Builder, RuntimeError},
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, ThresholdSetting},
     limits::{LimitError, Limits},
     providers::ProviderMode,
     store::Store,
 };
 pub(crate) use self::{
-    definitions::{recorded_mode, recorded_places, recorded_settings},
+    definitions::{
+        PipelineDefinitions, recorded_document, recorded_mocks, recorded_mode, recorded_places,
+        recorded_settings,
+    },
     providers::{ProviderTable, Unavailable},
 };
-use crate::Pipelines;
+use crate::{Pipelines, pipelines::RegisteredPipelines};
 
 /// A running Perennial: a supervision tree, a store, and the handles to both.
 ///
@@ -39,6 +43,7 @@ use crate::Pipelines;
 pub struct Runtime {
     root: Root,
     info: RuntimeInfo,
+    store: Arc<dyn perennial_store::Store>,
     services: Services,
     runs: Runs,
     pipelines: Pipelines,
@@ -234,10 +239,24 @@ impl Runtime {
 
     /// Stops in order: nothing is claimed any more, attempts under way get their time to end, what
     /// does not end is given back to the store, then the tree stops from last child to first.
+    ///
+    /// Handles may outlive it and hold nothing back: the file of the store is unlocked at the end, unless a
+    /// thread of the store could not be stopped, which [`ShutdownSummary::tree`] says. Whoever
+    /// waits for a run or its events is answered with [`RunError::ShutDown`](perennial_engine::RunError::ShutDown),
+    /// behind the last event.
     pub async fn shutdown(self) -> ShutdownSummary {
         self.services.announce_shutdown();
         let tree = self.root.shutdown().await;
+        self.store.close();
+        self.services.announce_end();
         ShutdownSummary { drain: self.services.drain_report(), tree }
+    }
+}
+
+impl Drop for Runtime {
+    /// Whoever waits for what would have come is told; the store stays open for what is still stopping.
+    fn drop(&mut self) {
+        self.services.announce_end();
     }
 }
 
@@ -247,4 +266,7 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<dyn perennial_store::Store>,
     pub(crate) runs: Runs,
     pub(crate) providers: Arc<ProviderTable>,
+    /// Mode and limits of the configuration.
+    pub(crate) deployment: perennial_pipeline::Deployment,
+    pub(crate) registered: Arc<RegisteredPipelines>,
 }

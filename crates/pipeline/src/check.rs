@@ -1,19 +1,27 @@
 //! From a tree to a pipeline: every fault found at once, each at its place.
 
+mod bodies;
+mod cache;
 mod chat;
 mod child;
 mod conditions;
 mod defaults;
+mod deployment;
 mod document;
+mod dynamic;
 mod environment;
 mod file_ops;
 mod files;
 mod inputs;
 mod keys;
+mod mocks;
 mod nested;
+mod outputs;
 mod policy;
 mod prompts;
 mod references;
+mod registered;
+mod schemas;
 mod section;
 mod shapes;
 mod steps;
@@ -25,6 +33,7 @@ use std::sync::Arc;
 
 use crate::{
     definition::{Input, Lenience, Leniency, Pipeline},
+    deployment::{Deployed, Deployment},
     diagnostic::{Diagnostic, Findings, Severity},
     source::{Content, Duplicates, Node, NothingElse, SourceFile, SourceLoader, Sources},
 };
@@ -66,6 +75,12 @@ pub(crate) struct Check<'a> {
     pub(crate) lenient: Lenience,
     /// What is stronger than the document.
     pub(crate) outside: &'a Leniency,
+    /// What is said of mode and limits outside of the document.
+    pub(crate) deployment: &'a Deployment,
+    /// Mode and limits of the run.
+    pub(super) deployed: Deployed,
+    /// How long a run may take, in milliseconds, when that is told.
+    pub(super) within_ms: Option<u64>,
     pub(crate) bindings: Bindings,
     /// The scopes around the one that is checked, the document first.
     pub(super) around: Vec<Around>,
@@ -85,6 +100,16 @@ impl Pipeline {
         Self::load_with(&SourceFile::new(file, bytes), &NothingElse, leniency)
     }
 
+    /// The same for a `deployment`; see [`load_deployed`](Self::load_deployed).
+    pub fn check_deployed(
+        file: &str,
+        bytes: &[u8],
+        leniency: &Leniency,
+        deployment: &Deployment,
+    ) -> Checked {
+        Self::load_deployed(&SourceFile::new(file, bytes), &NothingElse, leniency, deployment)
+    }
+
     /// Checks the document `file` and all that it names, read by `loader`: the diagnostics of all
     /// files at once (YF-17).
     pub fn load(file: &SourceFile, loader: &dyn SourceLoader) -> Checked {
@@ -93,6 +118,17 @@ impl Pipeline {
 
     /// The same with a `leniency` that is stronger than the document's own.
     pub fn load_with(file: &SourceFile, loader: &dyn SourceLoader, leniency: &Leniency) -> Checked {
+        Self::load_deployed(file, loader, leniency, &Deployment::default())
+    }
+
+    /// The same for a `deployment`: the mode and the limits that are named outside of the document. They
+    /// become part of the definition.
+    pub fn load_deployed(
+        file: &SourceFile,
+        loader: &dyn SourceLoader,
+        leniency: &Leniency,
+        deployment: &Deployment,
+    ) -> Checked {
         let mut findings = Findings::default();
         let mut sources = Sources::default();
         let mut id = sources.add(file, &mut findings);
@@ -114,12 +150,16 @@ impl Pipeline {
             bindings: Bindings::default(),
             lenient,
             outside: leniency,
+            deployment,
+            deployed: Deployed::default(),
+            within_ms: None,
             around: Vec::new(),
             children: 0,
         };
         check.bindings.empty_when_missing = check.lenient.is("missing_env", "empty");
         let root = check.composed(id, &root);
         let root = check.with_environment(&root);
+        (check.deployed, check.within_ms) = check.deployed(&root);
         let model = check.document(&root);
         check.findings.forgive(&check.bindings.later);
         check.refuse_secrets();

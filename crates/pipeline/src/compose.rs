@@ -50,7 +50,8 @@ impl Check<'_> {
     fn merged(&mut self, layer: &Layer) -> Node {
         let bare = layer.merged(&mut |own| Some(merge::without(own, &KEYS)));
         let view = bare.unwrap_or_default();
-        let view = choice::View::of(&view, self.loader, self.bindings.empty_when_missing);
+        let view =
+            choice::View::of(&view, self.loader, self.bindings.empty_when_missing, self.deployment);
         let chosen = layer.merged(&mut |own| {
             let bare = merge::without(own, &["extends", "include"]);
             Some(self.chosen(&bare, "/workflow", true, &view))

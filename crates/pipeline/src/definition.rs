@@ -1,6 +1,8 @@
 //! The resolved definition: what runs, what is hashed, and what another process builds again.
 
 mod binding;
+mod body;
+mod dynamic;
 mod file_ops;
 mod files;
 mod input;
@@ -10,17 +12,24 @@ mod nested;
 mod ordered;
 mod plan;
 mod prompt;
+mod reuse;
+mod value_schema;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use perennial_core::{digest::canonical_json, run::JobKey};
+use perennial_core::{
+    digest::canonical_json,
+    run::{JobKey, RunId},
+};
 use perennial_engine::Definition;
 
-pub(crate) use binding::schema_violations;
 pub use binding::{InputErrors, InvalidInput};
+pub(crate) use body::Body;
+pub(crate) use dynamic::{Candidate, CandidateKeys, Dynamic, STEP_TYPE};
 pub(crate) use file_ops::{FileOps, Operation};
 pub use files::Exports;
-pub(crate) use files::{DocumentFiles, Effects, OutputFile};
+pub(crate) use files::{DocumentFiles, Effects, OutputFile, strongest};
+pub(crate) use input::type_of;
 pub use input::{Input, InputType};
 pub use lenience::{InvalidLeniency, Leniency};
 pub(crate) use lenience::{LEEWAYS, Lenience, MissingHole, UNDECIDED};
@@ -28,16 +37,19 @@ pub use model::ProviderKind;
 pub(crate) use model::{
     Assign, Chat, ChatOptions, Cleared, Echo, Location, Model, Step, StepKind, VariableScope, Write,
 };
-pub(crate) use nested::{
-    MAX_DEPTH, MAX_TOTAL_STEPS, MEMORY_LIMIT_MB, Nested, OnTimeout, Output, WITHIN_MS, Workspace,
-};
+pub(crate) use nested::{Nested, OnTimeout, Output, Prune, Workspace};
 pub(crate) use ordered::Ordered;
 pub use plan::{Plan, PlannedJob};
 pub(crate) use prompt::{
     Encoding, FilePart, Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary,
 };
+pub(crate) use value_schema::{REPAIRS, ValueSchema};
 
-use crate::environment::RunEnvironment;
+use crate::{
+    deployment::{Deployment, EnvironmentMode},
+    environment::RunEnvironment,
+};
+pub(crate) use reuse::{CACHE_TTL_MS, Cache};
 
 /// Facts of a workflow whose texts get variables of the environment when a run begins.
 pub(crate) const BOUND_FACTS: [&str; 3] = ["metadata", "variables", "global_vars"];
@@ -59,6 +71,19 @@ impl PartialEq for Pipeline {
     fn eq(&self, other: &Self) -> bool {
         self.definition == other.definition
     }
+}
+
+/// What a document says of the places its steps may use (6.5, 1.6). Relative paths start at the project root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confinement<'a> {
+    /// Further places to read and write.
+    pub allowed: &'a [String],
+    /// Places that are never written.
+    pub read_only: &'a [String],
+    /// Whether it asks for all places; who starts the run has to agree.
+    pub unrestricted: bool,
+    /// Whether the workspace has to be there when the run begins.
+    pub workspace_exists: bool,
 }
 
 /// Bytes that are no definition of this language.
@@ -116,11 +141,35 @@ impl Pipeline {
         self.model.all_steps().into_iter().map(|step| shown(step).unwrap_or_default()).collect()
     }
 
+    /// The types of all steps by the names that lead to them, with slashes between: `outer/inner`.
+    pub fn types(&self) -> HashMap<String, String> {
+        let mut types = HashMap::new();
+        let mut left = vec![(String::new(), &self.model)];
+        while let Some((prefix, model)) = left.pop() {
+            for step in &model.steps {
+                let path = format!("{prefix}{}", step.name);
+                if let StepKind::Pipeline(nested) = &step.kind {
+                    left.push((format!("{path}/"), &nested.child));
+                }
+                types.insert(path, step.type_name.clone());
+            }
+        }
+        types
+    }
+
     /// This pipeline, whose steps stand at `places`.
     #[must_use]
     pub fn placed(mut self, places: &[String]) -> Self {
         self.model.place(&mut places.iter().map(|place| Location::read(place)));
         self
+    }
+
+    /// This pipeline, within what `deployment` enforces: itself when it was checked for that deployment.
+    #[must_use]
+    pub fn within_enforced(mut self, deployment: &Deployment) -> Self {
+        let before = self.model.deployed.clone();
+        self.model.deployed.enforce(deployment);
+        if self.model.deployed == before { self } else { Self::of(self.model) }
     }
 
     /// Name of the workflow.
@@ -147,6 +196,17 @@ impl Pipeline {
     ) -> RunEnvironment {
         let Model { environment, empty_when_missing, .. } = &self.model;
         RunEnvironment::read(environment, key.into(), *empty_when_missing, variable)
+    }
+
+    /// Reads the variables that this definition needs and `environment`, that of `run`, does not have.
+    pub fn extend_environment(
+        &self,
+        environment: &mut RunEnvironment,
+        run: &RunId,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) {
+        let Model { environment: names, empty_when_missing, .. } = &self.model;
+        environment.extend(names, run.as_str(), *empty_when_missing, variable);
     }
 
     /// The file it was read from, as it was named.
@@ -200,6 +260,7 @@ impl Pipeline {
             workspace: path(&files.workspace_dir),
             outputs: path(&files.output_dir),
             checkpoints: path(&files.checkpoint_dir),
+            nested_workspaces: None,
         }
     }
 
@@ -236,6 +297,32 @@ impl Pipeline {
         self.model.files.read_outside_roots
     }
 
+    /// The mode it is deployed in, when somebody names one.
+    pub fn mode(&self) -> Option<EnvironmentMode> {
+        self.model.deployed.mode
+    }
+
+    /// Whether mocks may answer its calls.
+    pub fn allows_mocks(&self) -> bool {
+        self.model.deployed.allows_mocks()
+    }
+
+    /// Whether nobody but mocks may answer its calls.
+    pub fn forces_mocks(&self) -> bool {
+        self.model.deployed.forces_mocks()
+    }
+
+    /// What the document says of the places its steps may use.
+    pub fn confinement(&self) -> Confinement<'_> {
+        let files = &self.model.files;
+        Confinement {
+            allowed: &files.allowed_paths,
+            read_only: &files.read_only_paths,
+            unrestricted: files.unrestricted,
+            workspace_exists: files.workspace_exists,
+        }
+    }
+
     /// When checkpoints of its runs are exported.
     pub fn exports(&self) -> Option<Exports> {
         self.model.files.exports
@@ -243,8 +330,9 @@ impl Pipeline {
 
     /// The kinds of provider its steps and those of its children call, each once.
     pub fn providers(&self) -> Vec<ProviderKind> {
+        let steps = self.model.all_steps().into_iter();
         let mut kinds: Vec<ProviderKind> =
-            self.model.all_steps().into_iter().filter_map(|step| step.kind.provider()).collect();
+            steps.flat_map(|step| step.kind.possible()).filter_map(StepKind::provider).collect();
         kinds.sort_unstable();
         kinds.dedup();
         kinds
@@ -252,36 +340,43 @@ impl Pipeline {
 
     /// The first step that calls `kind` and names no model.
     pub fn step_without_model(&self, kind: ProviderKind) -> Option<&str> {
-        let nameless = |step: &&Step| match &step.kind {
-            StepKind::Chat(chat) => chat.provider == kind && chat.options.model.is_none(),
-            StepKind::Echo(_)
-            | StepKind::SetVariable(_)
-            | StepKind::FileOps(_)
-            | StepKind::Pipeline(_) => false,
+        let nameless = |step: &&Step| {
+            step.kind
+                .possible()
+                .into_iter()
+                .filter_map(StepKind::chat)
+                .any(|chat| chat.provider == kind && chat.options.model.is_none())
         };
         let found = self.model.all_steps().into_iter().find(nameless)?;
         Some(found.name.as_str())
     }
 
+    /// Steps whose children have replies of their own for calls: a run of them needs to be mocked.
+    pub fn steps_with_mocks(&self) -> Vec<&str> {
+        let steps = self.model.all_steps().into_iter();
+        let mocked = steps.filter(|step| step.nested().is_some_and(|it| it.mocks.is_some()));
+        mocked.map(|step| step.name.as_str()).collect()
+    }
+
     /// Steps that let a model use tools, and which.
     pub fn steps_with_tools(&self) -> Vec<(&str, &[String])> {
-        fn named(step: &Step) -> &[String] {
-            match &step.kind {
-                StepKind::Chat(chat) => chat.options.allowed_tools.as_deref().unwrap_or_default(),
-                StepKind::Echo(_)
-                | StepKind::SetVariable(_)
-                | StepKind::FileOps(_)
-                | StepKind::Pipeline(_) => &[],
-            }
+        fn named(chat: &Chat) -> &[String] {
+            chat.options.allowed_tools.as_deref().unwrap_or_default()
         }
         let steps = self.model.all_steps().into_iter();
-        let found = steps.map(|step| (step.name.as_str(), named(step)));
-        found.filter(|(_, tools)| !tools.is_empty()).collect()
+        let chats = steps.flat_map(|step| {
+            let kinds = step.kind.possible().into_iter();
+            kinds.filter_map(StepKind::chat).map(|chat| (step.name.as_str(), named(chat)))
+        });
+        chats.filter(|(_, tools)| !tools.is_empty()).collect()
     }
 
     /// Whether steps of it have steps of their own.
     pub(crate) fn has_scopes(&self) -> bool {
-        self.model.steps.iter().any(|step| step.nested().is_some())
+        self.model
+            .steps
+            .iter()
+            .any(|step| step.nested().is_some() || step.bodies().next().is_some())
     }
 
     /// The step of a job, and its place in the order.

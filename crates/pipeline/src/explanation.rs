@@ -2,8 +2,8 @@
 
 use crate::{
     Pipeline,
-    definition::{Model, Step, StepKind, VariableScope},
-    uses::{self, Origin},
+    definition::{Step, StepKind, VariableScope},
+    uses::{self, At, Origin},
 };
 
 /// What a step would do.
@@ -28,12 +28,16 @@ pub struct StepExplanation {
     pub files: Option<FilesExplanation>,
     /// The call that it makes.
     pub call: Option<CallExplanation>,
+    /// What its value has to satisfy.
+    pub value: Option<ValueExplanation>,
     /// Attempts allowed.
     pub attempts_max: u32,
     /// How long one attempt may take.
     pub attempt_within_ms: u64,
     /// Whether the run goes on when it fails.
     pub continue_on_error: bool,
+    /// Paths of the steps of its handler, which run when it has failed for good; the run then goes on.
+    pub on_error: Vec<String>,
     /// Where its result is found afterwards.
     pub gives: Vec<String>,
 }
@@ -56,6 +60,17 @@ pub struct FilesExplanation {
     pub arguments: serde_json::Value,
 }
 
+/// What a value has to satisfy.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct ValueExplanation {
+    /// The name of the schema, when it has one.
+    pub name: Option<String>,
+    /// The JSON Schema.
+    pub schema: serde_json::Value,
+    /// How often a model may correct its reply; nothing for steps that call none.
+    pub repairs_max: Option<u32>,
+}
+
 /// A call to a language model.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct CallExplanation {
@@ -75,61 +90,84 @@ pub struct CallExplanation {
 
 impl Pipeline {
     /// What the step of this name would do; a step of a nested pipeline is named by its path,
-    /// `nested/step`. Nothing when there is none.
+    /// `nested/step`, one of a handler as `failed[error]/step`. Nothing when there is none.
     pub fn explain(&self, step: &str) -> Option<StepExplanation> {
-        explained(&self.model, step, step)
+        explained(&[], &self.model.steps, step, step)
     }
 
-    /// The paths of all its steps, each before the steps of its child.
+    /// The paths of all its steps, each before the steps of its child and those of its handler.
     pub fn step_paths(&self) -> Vec<String> {
-        fn collect(model: &Model, around: &str, paths: &mut Vec<String>) {
-            for step in &model.steps {
+        fn collect(steps: &[Step], around: &str, paths: &mut Vec<String>) {
+            for step in steps {
                 let path = format!("{around}{}", step.name);
                 paths.push(path.clone());
                 if let Some(nested) = step.nested() {
-                    collect(&nested.child, &format!("{path}/"), paths);
+                    collect(&nested.child.steps, &format!("{path}/"), paths);
+                }
+                if let Some(handler) = &step.handler {
+                    collect(&handler.steps, &format!("{path}{HANDLER}"), paths);
                 }
             }
         }
         let mut paths = Vec::new();
-        collect(&self.model, "", &mut paths);
+        collect(&self.model.steps, "", &mut paths);
         paths
     }
 }
 
-/// The step of `model` at `rest` of the path `whole`.
-fn explained(model: &Model, rest: &str, whole: &str) -> Option<StepExplanation> {
-    if let Some(place) = model.steps.iter().position(|one| one.name == rest) {
-        return Some(StepExplanation { step: whole.to_owned(), ..explanation(model, place) });
+/// What stands between the path of a step and that of a step in its handler.
+const HANDLER: &str = "[error]/";
+
+/// The step among `steps` at `rest` of the path `whole`; `around` are the scopes that it sees beside them.
+fn explained(
+    around: &[At<'_>],
+    steps: &[Step],
+    rest: &str,
+    whole: &str,
+) -> Option<StepExplanation> {
+    let at = |place| [around, &[At { steps, place }]].concat();
+    if let Some(place) = steps.iter().position(|one| one.name == rest) {
+        return Some(explanation(&at(place), &steps[place], whole));
     }
-    model.steps.iter().find_map(|one| {
-        let inner = rest.strip_prefix(one.name.as_str())?.strip_prefix('/')?;
-        explained(&one.nested()?.child, inner, whole)
+    steps.iter().enumerate().find_map(|(place, one)| {
+        let inner = rest.strip_prefix(one.name.as_str())?;
+        match (inner.strip_prefix('/'), inner.strip_prefix(HANDLER)) {
+            (Some(inner), _) => explained(&[], &one.nested()?.child.steps, inner, whole),
+            (None, Some(inner)) => {
+                explained(&at(place), &one.handler.as_ref()?.steps, inner, whole)
+            }
+            (None, None) => None,
+        }
     })
 }
 
-fn explanation(model: &Model, place: usize) -> StepExplanation {
-    let step = &model.steps[place];
-    let reads = uses::of(model, place).into_iter().map(|used| Reads {
+fn explanation(scopes: &[At<'_>], step: &Step, whole: &str) -> StepExplanation {
+    let reads = uses::of(scopes).into_iter().map(|used| Reads {
         path: used.path,
         from_step: match used.origin {
-            Origin::Step(of) | Origin::Variable(of) => Some(model.steps[of].name.clone()),
+            Origin::Step(of) | Origin::Variable(of) => {
+                Some(scopes[of.scope].steps[of.place].name.clone())
+            }
             Origin::Outside => None,
         },
     });
+    let (place, of) = scopes.last().map_or((0, 0), |at| (at.place + 1, at.steps.len()));
+    let handler = step.handler.iter().flat_map(|handler| &handler.steps);
     StepExplanation {
-        step: step.name.clone(),
+        step: whole.to_owned(),
         type_name: step.type_name.clone(),
         location: step.location.as_ref().map(ToString::to_string),
-        place: place + 1,
-        of: model.steps.len(),
+        place,
+        of,
         condition: step.condition.as_ref().map(|condition| condition.shown.clone()),
         reads: reads.collect(),
         files: files(step),
         call: call(step),
+        value: value(step),
         attempts_max: step.retry.max_attempts,
         attempt_within_ms: millis(step.attempt_within()),
         continue_on_error: step.continue_on_error,
+        on_error: handler.map(|inner| format!("{whole}{HANDLER}{}", inner.name)).collect(),
         gives: gives(step),
     }
 }
@@ -143,18 +181,13 @@ fn files(step: &Step) -> Option<FilesExplanation> {
         StepKind::Echo(_)
         | StepKind::SetVariable(_)
         | StepKind::Chat(_)
-        | StepKind::Pipeline(_) => None,
+        | StepKind::Pipeline(_)
+        | StepKind::Dynamic(_) => None,
     }
 }
 
 fn call(step: &Step) -> Option<CallExplanation> {
-    let chat = match &step.kind {
-        StepKind::Chat(chat) => chat,
-        StepKind::Echo(_)
-        | StepKind::SetVariable(_)
-        | StepKind::FileOps(_)
-        | StepKind::Pipeline(_) => return None,
-    };
+    let chat = step.kind.chat()?;
     Some(CallExplanation {
         provider: chat.provider.name(),
         model: chat.options.model.clone(),
@@ -162,6 +195,15 @@ fn call(step: &Step) -> Option<CallExplanation> {
         max_output: chat.options.max_output,
         temperature: chat.options.temperature,
         within_ms: millis(chat.options.call_within()),
+    })
+}
+
+fn value(step: &Step) -> Option<ValueExplanation> {
+    let wanted = step.value_schema.as_ref()?;
+    Some(ValueExplanation {
+        name: wanted.name.clone(),
+        schema: wanted.schema.0.clone(),
+        repairs_max: step.kind.provider().map(|_| wanted.max_repairs),
     })
 }
 
@@ -182,6 +224,7 @@ fn gives(step: &Step) -> Vec<String> {
         let outputs = nested.outputs.iter().map(|output| output.name());
         gives.extend(outputs.map(|output| format!("steps.{}.{output}", step.name)));
     }
+    gives.extend(step.handler.iter().map(|_| format!("steps.{}.handled", step.name)));
     gives.extend(step.output_to_file.iter().map(|file| format!("file {}", file.0.shown())));
     gives.extend(step.output_to_global.iter().map(|name| format!("global_vars.{name}")));
     gives

@@ -35,6 +35,6 @@ pub(crate) use placeholder::{FillError, Unfilled, fill};
 pub(crate) use syntax::{Expression, Path, Segment, Standing, SyntaxError};
 pub(crate) use template::{Template, TemplateTree};
 pub(crate) use text::{cut_at_word, pretty, to_text};
-pub(crate) use value::type_of;
+pub(crate) use value::{Fault, type_of};
 pub(crate) use variable::Variable;
-pub(crate) use vocabulary::{LATER_ROOTS, ROOTS};
+pub(crate) use vocabulary::{ERROR_ROOT, LATER_ROOTS, ROOTS};

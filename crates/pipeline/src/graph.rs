@@ -13,8 +13,8 @@ use perennial_core::run::JobState;
 
 use crate::{
     Pipeline,
-    definition::{Model, Step, StepKind},
-    uses::{self, Origin},
+    definition::{Step, StepKind},
+    uses::{self, At, Origin},
 };
 
 /// A workflow to be drawn.
@@ -62,58 +62,106 @@ enum EdgeKind {
     Order,
     /// One reads what the other gave; the label is what it reads.
     Data,
+    /// One begins the handler of the other.
+    Failure,
+}
+
+/// A list of steps that is drawn, and the nodes of those that were.
+struct Scope<'m> {
+    steps: &'m [Step],
+    nodes: Vec<usize>,
+}
+
+/// How a list of steps belongs to the step that it is drawn in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Belonging {
+    /// As its child.
+    Child,
+    /// As its handler.
+    Handler,
 }
 
 impl Pipeline {
-    /// The picture of its steps; the steps of a nested pipeline stand in a frame.
+    /// The picture of its steps; the steps of a nested pipeline, and those of a handler, stand in a frame.
     pub fn graph(&self) -> Graph {
         let mut graph =
             Graph { title: self.model.name.clone(), nodes: Vec::new(), edges: Vec::new() };
-        graph.add(&self.model, None);
+        graph.add(&mut Vec::new(), &self.model.steps, None);
         graph
     }
 }
 
 impl Graph {
-    /// Adds the steps of `model`, which runs inside of the step `frame`.
-    fn add(&mut self, model: &Model, frame: Option<usize>) {
-        let mut places: Vec<usize> = Vec::with_capacity(model.steps.len());
-        for (place, step) in model.steps.iter().enumerate() {
+    /// Adds `steps`, which belong to the step `of` and see what is in `around` beside themselves.
+    fn add<'m>(
+        &mut self,
+        around: &mut Vec<Scope<'m>>,
+        steps: &'m [Step],
+        of: Option<(usize, Belonging)>,
+    ) {
+        around.push(Scope { steps, nodes: Vec::with_capacity(steps.len()) });
+        let before_first = self.nodes.len();
+        for (place, step) in steps.iter().enumerate() {
             let at = self.nodes.len();
-            let before = place.checked_sub(1).map(|before| places[before]).or(frame);
+            let is_first = at == before_first;
+            let last = around.last().and_then(|scope| scope.nodes.last()).copied();
+            let before = last.or(of.map(|(of, _)| of));
+            let fails = is_first && of.is_some_and(|(_, how)| how == Belonging::Handler);
+            let kind = if fails { EdgeKind::Failure } else { EdgeKind::Order };
             let condition = step.condition.as_ref().map(|it| format!("if {}", it.shown));
             let mut about = about(step);
             match (before, condition) {
-                (Some(from), label) => {
-                    let label = label.into_iter().collect();
-                    self.edges.push(Edge { from, to: at, kind: EdgeKind::Order, label });
+                (Some(from), condition) => {
+                    let label = fails.then(|| "on error".to_owned()).into_iter().chain(condition);
+                    self.edges.push(Edge { from, to: at, kind, label: label.collect() });
                 }
                 // The first step has no edge that could carry its condition.
                 (None, Some(condition)) => about = format!("{about}, {condition}"),
                 (None, None) => (),
             }
-            let path = match frame {
-                Some(frame) => format!("{}/{}", self.nodes[frame].path, step.name),
+            let path = match of {
+                Some((of, Belonging::Child)) => format!("{}/{}", self.nodes[of].path, step.name),
+                Some((of, Belonging::Handler)) => {
+                    format!("{}[error]/{}", self.nodes[of].path, step.name)
+                }
                 None => step.name.clone(),
             };
+            let frame = of.map(|(of, _)| of);
             self.nodes.push(Node { name: step.name.clone(), path, about, frame, state: None });
-            places.push(at);
-            let mut read: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-            for used in uses::of(model, place) {
-                if let Origin::Step(from) | Origin::Variable(from) = used.origin {
-                    read.entry(places[from]).or_default().push(used.path);
-                }
+            self.add_reads(around, place, at);
+            if let Some(scope) = around.last_mut() {
+                scope.nodes.push(at);
             }
-            self.edges.extend(read.into_iter().map(|(from, label)| Edge {
-                from,
-                to: at,
-                kind: EdgeKind::Data,
-                label,
-            }));
             if let StepKind::Pipeline(nested) = &step.kind {
-                self.add(&nested.child, Some(at));
+                self.add(&mut Vec::new(), &nested.child.steps, Some((at, Belonging::Child)));
+            }
+            if let Some(handler) = &step.handler {
+                self.add(around, &handler.steps, Some((at, Belonging::Handler)));
             }
         }
+        around.pop();
+    }
+
+    /// Adds what the step at `place` of the innermost scope reads, whose node is `to`.
+    fn add_reads(&mut self, scopes: &[Scope<'_>], place: usize, to: usize) {
+        // Of a scope around, the step that has the next one is the last that was drawn.
+        let place_in = |number: usize, scope: &Scope<'_>| {
+            let is_around = number + 1 < scopes.len();
+            if is_around { scope.nodes.len().saturating_sub(1) } else { place }
+        };
+        let chain: Vec<At<'_>> = scopes
+            .iter()
+            .enumerate()
+            .map(|(number, scope)| At { steps: scope.steps, place: place_in(number, scope) })
+            .collect();
+        let mut read: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for used in uses::of(&chain) {
+            if let Origin::Step(from) | Origin::Variable(from) = used.origin {
+                read.entry(scopes[from.scope].nodes[from.place]).or_default().push(used.path);
+            }
+        }
+        let edge = |(from, label)| Edge { from, to, kind: EdgeKind::Data, label };
+        self.edges.extend(read.into_iter().map(edge));
     }
 
     /// The nodes whose frame is `frame`, with whether they have a frame of their own.
@@ -126,14 +174,7 @@ impl Graph {
 
 /// The type of a step, and the model it asks.
 fn about(step: &Step) -> String {
-    let model = match &step.kind {
-        StepKind::Chat(chat) => chat.options.model.as_deref(),
-        StepKind::Echo(_)
-        | StepKind::SetVariable(_)
-        | StepKind::FileOps(_)
-        | StepKind::Pipeline(_) => None,
-    };
-    match model {
+    match step.kind.chat().and_then(|chat| chat.options.model.as_deref()) {
         Some(model) => format!("{}, {model}", step.type_name),
         None => step.type_name.clone(),
     }

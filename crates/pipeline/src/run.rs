@@ -2,19 +2,27 @@
 
 mod attempt;
 mod call;
+mod dynamic;
 mod export;
 mod failure;
 mod file_ops;
 mod files;
+mod handler;
 mod limits;
+mod mocked;
 mod nested;
 mod prompt;
 mod record;
+mod repair;
+mod reuse;
 mod scope;
+mod secrets;
 mod settings;
 mod tree;
 mod workflow;
 mod workspace;
+
+pub(crate) use record::limit_of;
 
 pub use failure::FailureText;
 pub use files::RunDirectories;

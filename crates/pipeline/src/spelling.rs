@@ -2,10 +2,7 @@
 
 /// The candidate nearest to `name`, when it is near enough: two edits, three for names longer
 /// than eight characters, and always less than half of what would have been right.
-pub(crate) fn nearest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = name.chars().count();
     if length > NAME_MAX {
         return None;

@@ -58,6 +58,23 @@ async fn c_33_a_long_text_is_left_whole() {
     assert_eq!(folder.text("outputs/a.txt").len(), 150_000);
 }
 
+/// What is left in a file has the name that was given, and not that name without its end.
+#[tokio::test]
+async fn a_name_that_ends_like_a_directory_is_no_file() {
+    for dir in ["a/", "a/.", "deep/er/"] {
+        let folder = Folder::new();
+        let document = format!(
+            "workflow: {{name: w, inputs: {{dir: {{default: {dir}}}}}, \
+             steps: [{{name: a, type: echo, value: 1, output_to_file: '{{{{ inputs.dir }}}}'}}]}}"
+        );
+        let done = folder.run(&document).await;
+        let error = &done["a"]["error"];
+        assert_eq!(error["code"], "PL601", "{dir}: {done:?}");
+        assert!(error["message"].as_str().unwrap().contains("names a directory"), "{error}");
+        assert!(!folder.entries().iter().any(|entry| entry.starts_with("outputs/")));
+    }
+}
+
 #[tokio::test]
 async fn c_147_yt_34_names_that_lead_out_or_that_a_model_made_up_are_refused() {
     let rows = [
@@ -65,6 +82,8 @@ async fn c_147_yt_34_names_that_lead_out_or_that_a_model_made_up_are_refused() {
         ("../x", "", "PL609"),
         ("a/../../x", "", "PL609"),
         ("/tmp/x", "", "PL609"),
+        // a directory is no file
+        ("x{{ steps.ask.text }}", "/", "PL609"),
         ("{{ steps.ask.text }}.txt", "fine", "fine.txt"),
         ("{{ steps.ask.text }}.txt", "a/b", "PL609"),
         ("{{ steps.ask.text }}", "..", "PL609"),

@@ -66,6 +66,38 @@ fn the_steps_of_a_nested_pipeline_stand_in_a_frame_and_are_told_by_their_path() 
 }
 
 #[test]
+fn a_handler_stands_in_the_frame_of_its_step_and_is_reached_by_an_edge_of_its_own() {
+    let succeeded = StepState { state: Some(JobState::Succeeded), text: "succeeded".to_owned() };
+    let states = ["draft", "send", "send[error]/note", "send[error]/tell"]
+        .map(|path| (path.to_owned(), succeeded.clone()));
+    let pipeline = pipeline("handlers.yaml");
+    let graph = pipeline.graph().with_states(&BTreeMap::from(states));
+    golden("handlers.dot", &graph.to_dot());
+    golden("handlers.mmd", &graph.to_mermaid());
+    let paths = pipeline.step_paths();
+    let inner = "send[error]/tell[error]/give_up";
+    assert_eq!(paths, ["draft", "send", "send[error]/note", "send[error]/tell", inner, "last"]);
+    let send = pipeline.explain("send").unwrap();
+    assert_eq!(send.on_error, ["send[error]/note", "send[error]/tell"]);
+    assert_eq!(send.gives, ["steps.send", "steps.send.handled"]);
+    let give_up = pipeline.explain(inner).unwrap();
+    let reads: Vec<_> =
+        give_up.reads.iter().map(|it| (it.path.as_str(), it.from_step.as_deref())).collect();
+    assert_eq!(reads, [("error.code", Some("tell")), ("steps.note.why", Some("note"))]);
+    assert_eq!(pipeline.explain("send/note"), None);
+}
+
+#[test]
+fn the_plan_has_the_jobs_of_handlers() {
+    let plan = pipeline("handlers.yaml").plan();
+    let job = |key: &str| plan.jobs.iter().find(|job| job.key == key).unwrap();
+    assert_eq!(job("send").on_error, ["send[error]/note", "send[error]/tell"]);
+    assert_eq!(job("send[error]/tell").handles.as_deref(), Some("send"));
+    assert_eq!(job("send[error]/tell").after, ["send[error]/note"]);
+    assert_eq!(job("last").after, ["send"]);
+}
+
+#[test]
 fn a_step_is_explained_by_what_it_reads_asks_and_gives() {
     let pipeline = odd();
     let explained: Vec<_> = pipeline.steps().map(|step| pipeline.explain(step)).collect();

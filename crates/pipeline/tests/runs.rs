@@ -2,6 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a broken fixture shall fail its test")]
 
+#[path = "runs/dynamic.rs"]
+mod dynamic;
+#[path = "runs/schemas.rs"]
+mod schemas;
+#[path = "runs/secrets.rs"]
+mod secrets;
 #[path = "runs/settings.rs"]
 mod settings;
 
@@ -28,7 +34,8 @@ use perennial_pipeline::{
 use perennial_tools::provider::{CallCx, Opening, Provider, ProviderEvent};
 use serde_json::{Value, json};
 
-/// Answers the prompt `say X` with `X`, and remembers every request.
+/// Answers the prompt `say X` with `X`, and remembers every request. What stands behind ` ~ ` is the answer when it is
+/// asked once more.
 #[derive(Debug, Default)]
 struct Parrot {
     requests: Mutex<Vec<(ChatRequest, String)>>,
@@ -44,8 +51,11 @@ impl Provider for Parrot {
     }
 
     fn chat<'a>(&'a self, request: &'a ChatRequest, cx: &'a CallCx) -> Opening<'a> {
-        self.requests.lock().unwrap().push((request.clone(), cx.step_path.clone()));
+        let mut requests = self.requests.lock().unwrap();
         let text = request.messages[0].text.clone();
+        let again = requests.iter().filter(|(earlier, _)| earlier.messages[0].text == text).count();
+        requests.push((request.clone(), cx.step_path.clone()));
+        drop(requests);
         if request.model == "busy" {
             let failure = Failure::new(FailureClass::Overloaded, "PL703", "too much to do");
             return Box::pin(async move { Err(failure) });
@@ -55,7 +65,8 @@ impl Provider for Parrot {
             "long" => FinishReason::Length,
             _ => FinishReason::Stop,
         };
-        let said = text.strip_prefix("say ").unwrap_or(&text).trim().to_owned();
+        let all: Vec<&str> = text.strip_prefix("say ").unwrap_or(&text).split(" ~ ").collect();
+        let said = all[again.min(all.len() - 1)].trim().to_owned();
         let usage = Usage { input: 3.into(), output: 2.into(), ..Usage::default() };
         let events = vec![
             ProviderEvent::Started { request_id: Some("r".into()), model: "parrot-1".into() },

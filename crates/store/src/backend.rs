@@ -1,14 +1,14 @@
 //! The contract over the operations: written once, for whatever can perform a transaction.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use perennial_core::{Digest, Timestamp, run::RunId};
 use serde_json::Value;
 
 use crate::{
     Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision, EventRecord, Lease,
-    NewEvent, NewRun, NodeRef, Operation, Registered, Rescued, RunSummary, RunView, Store,
-    StoreError, StoreStatus, StreamRecord, TimerDue, ops, transaction::Tx,
+    NewEvent, NewRun, NodeRef, Operation, Registered, Reopening, Rescued, RunSummary, RunView,
+    Store, StoreError, StoreStatus, StreamRecord, TimerDue, ops, transaction::Tx,
 };
 
 /// Whether an operation changes anything.
@@ -33,6 +33,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// See [`Store::now`].
     fn now(&self) -> Timestamp;
+
+    /// See [`Store::close`].
+    fn close(&self);
 }
 
 impl<B: Backend> Store for B {
@@ -42,6 +45,10 @@ impl<B: Backend> Store for B {
 
     fn now(&self) -> Timestamp {
         Backend::now(self)
+    }
+
+    fn close(&self) {
+        Backend::close(self);
     }
 
     fn register_node<'a>(&'a self, name: &'a str) -> Operation<'a, Registered> {
@@ -66,6 +73,10 @@ impl<B: Backend> Store for B {
     fn own_run<'a>(&'a self, run: &'a RunId, node: &'a NodeRef) -> Operation<'a, u64> {
         let (run, node) = (run.clone(), node.clone());
         self.perform(Access::Write, move |tx| ops::creation::own_run(tx, &run, &node))
+    }
+
+    fn reopen_run(&self, reopening: Reopening) -> Operation<'_, u64> {
+        self.perform(Access::Write, move |tx| ops::reopening::reopen(tx, &reopening))
     }
 
     fn claim<'a>(
@@ -96,6 +107,27 @@ impl<B: Backend> Store for B {
     fn settle_call<'a>(&'a self, lease: &'a Lease, name: &'a str) -> Operation<'a, ()> {
         let (lease, name) = (lease.clone(), name.to_owned());
         self.perform(Access::Write, move |tx| ops::call::settle(tx, &lease, &name))
+    }
+
+    fn reuse<'a>(
+        &'a self,
+        lease: &'a Lease,
+        name: &'a str,
+        key: Digest,
+    ) -> Operation<'a, Option<Value>> {
+        let (lease, name) = (lease.clone(), name.to_owned());
+        self.perform(Access::Write, move |tx| ops::cache::reuse(tx, &lease, &name, key))
+    }
+
+    fn keep<'a>(
+        &'a self,
+        lease: &'a Lease,
+        key: Digest,
+        value: Value,
+        within: Duration,
+    ) -> Operation<'a, bool> {
+        let lease = lease.clone();
+        self.perform(Access::Write, move |tx| ops::cache::keep(tx, &lease, key, &value, within))
     }
 
     fn release<'a>(&'a self, lease: &'a Lease, why: &'a str) -> Operation<'a, AttemptRecord> {

@@ -4,7 +4,7 @@ mod error;
 mod record;
 mod request;
 
-use std::{fmt, future::Future, pin::Pin};
+use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use perennial_core::{Digest, Timestamp, run::RunId};
 
@@ -15,8 +15,9 @@ pub use self::{
         StageRecord, StoreStatus, StreamRecord,
     },
     request::{
-        Appended, CallStart, Claimed, Committed, Created, Decision, JobStep, Lease, NewEvent,
-        NewJob, NewRun, NewTimer, Registered, Report, Rescued, RunStep, StageStep, TimerDue,
+        Again, Appended, CallStart, Claimed, Committed, Created, Decision, JobStep, Lease,
+        NewEvent, NewJob, NewRun, NewTimer, Registered, Reopening, Report, Rescued, RunStep,
+        StageStep, TimerDue,
     },
 };
 
@@ -36,6 +37,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The store's clock (STO-7).
     fn now(&self) -> Timestamp;
 
+    /// Lets go of what the store holds outside of this process, its lock: to be called when nothing works on it
+    /// any more. What waits for an answer, and every later operation, is answered with
+    /// [`StoreError::Closed`]; a store that holds nothing outside stays readable. What still runs on it
+    /// keeps the lock until it ends.
+    fn close(&self);
+
     /// Registers a new incarnation of the node `name` and ends its earlier ones, whose death the
     /// store's lock proves (SQLite, memory).
     fn register_node<'a>(&'a self, name: &'a str) -> Operation<'a, Registered>;
@@ -46,7 +53,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Gives the jobs of dead incarnations back: Ready, `crashes + 1`, the attempt Expired with its
     /// `uncertain` mark (DUR-26). At most `limit` jobs of run `run`, or of any run.
     ///
-    /// A job that has no attempt left under `max_attempts` of its row stays leased and is returned
+    /// A job that has died with its process three times in a row stays leased and is returned
     /// with [`Rescued::exhausted`]: its end is a decision (STO-17).
     fn rescue<'a>(&'a self, run: Option<&'a RunId>, limit: u32) -> Operation<'a, Vec<Rescued>>;
 
@@ -57,6 +64,13 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Takes the ownership of a run for `node`; a live other owner refuses with
     /// [`StoreError::Conflict`]. Returns the fencing number.
     fn own_run<'a>(&'a self, run: &'a RunId, node: &'a NodeRef) -> Operation<'a, u64>;
+
+    /// Opens a run for a further round and takes its ownership: one that failed, timed out or was
+    /// cancelled, or one that has not ended and whose owner is gone. Refused with
+    /// [`StoreError::Conflict`] when the run has moved since it was read, or a live node holds it or
+    /// a job of it; with [`StoreError::InvalidState`] when it completed, or is being cancelled.
+    /// Returns the new revision.
+    fn reopen_run(&self, reopening: Reopening) -> Operation<'_, u64>;
 
     /// Leases at most `limit` jobs of `run` that are Ready and due, in stages that are Open or
     /// Sealed, of a run that is Running: `attempt + 1`, an attempt row, `attempt_started`.
@@ -86,6 +100,27 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Journals that a begun call is known to have had no effect that needs a record: it was
     /// refused, or failed with a definite answer. The attempt is then not uncertain about it.
     fn settle_call<'a>(&'a self, lease: &'a Lease, name: &'a str) -> Operation<'a, ()>;
+
+    /// The result that is kept under `key` and has not expired. It becomes the recorded reply of the
+    /// call `name` of the leased job (`cache_hit`), so that its later attempts take the same one.
+    /// None also for a job that has made a call of its own.
+    fn reuse<'a>(
+        &'a self,
+        lease: &'a Lease,
+        name: &'a str,
+        key: Digest,
+    ) -> Operation<'a, Option<serde_json::Value>>;
+
+    /// Keeps `value` under `key` for that long, in place of what is there (`cache_kept`). What has
+    /// expired and what was not used for longest makes room: the store keeps at most 10 000 results,
+    /// of 100 MB together as JSON. False when this one has more than 10 MB and is not kept.
+    fn keep<'a>(
+        &'a self,
+        lease: &'a Lease,
+        key: Digest,
+        value: serde_json::Value,
+        within: Duration,
+    ) -> Operation<'a, bool>;
 
     /// Gives a leased job back: Ready, budget and crash count unchanged, the attempt Released and
     /// uncertain if a call of it is open.

@@ -16,6 +16,11 @@
 //! | `schema` | numbered steps of the schema |
 //! | `clock` | the store's clocks |
 //!
+//! # Deviations
+//!
+//! * SM-30, SM-31: the death of its process uses none of a job's attempts. A job is given up for its deaths
+//!   at the third since its last recorded call, and for its failures when its policy says so.
+//!
 //! Nothing here starts a thread or a task: [`WriterLoop`] and [`ReaderLoop`] are plain blocking
 //! functions for whoever supervises threads.
 
@@ -32,10 +37,10 @@ mod transaction;
 
 pub use self::{
     contract::{
-        Appended, AttemptRecord, CallRecord, CallStart, Claimed, Committed, Created, Decision,
-        EventRecord, JobRecord, JobStep, Lease, NewEvent, NewJob, NewRun, NewTimer, NodeRef,
-        Operation, Registered, Report, Rescued, RunRecord, RunStep, RunSummary, RunView,
-        StageRecord, StageStep, Store, StoreError, StoreStatus, StreamRecord, TimerDue,
+        Again, Appended, AttemptRecord, CallRecord, CallStart, Claimed, Committed, Created,
+        Decision, EventRecord, JobRecord, JobStep, Lease, NewEvent, NewJob, NewRun, NewTimer,
+        NodeRef, Operation, Registered, Reopening, Report, Rescued, RunRecord, RunStep, RunSummary,
+        RunView, StageRecord, StageStep, Store, StoreError, StoreStatus, StreamRecord, TimerDue,
     },
     memory::MemoryStore,
     queue::Stopper,

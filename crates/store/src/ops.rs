@@ -10,12 +10,15 @@
 //! | [`decision`] | commits of decisions |
 //! | [`ending`] | ends of attempts |
 //! | [`journal`] | events with their sequence and hash chain |
+//! | [`reopening`] | a further round of a run |
 //! | [`stream`] | streams that are no runs |
 //! | [`timer`] | timers |
 //! | [`blob`] | blobs |
+//! | [`cache`] | results kept for later runs |
 //! | [`view`] | nothing: it reads |
 
 pub(crate) mod blob;
+pub(crate) mod cache;
 pub(crate) mod call;
 pub(crate) mod creation;
 pub(crate) mod decision;
@@ -23,6 +26,7 @@ pub(crate) mod ending;
 pub(crate) mod journal;
 pub(crate) mod lease;
 pub(crate) mod node;
+pub(crate) mod reopening;
 pub(crate) mod stream;
 pub(crate) mod timer;
 pub(crate) mod view;

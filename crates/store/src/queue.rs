@@ -15,6 +15,8 @@ use crate::{StoreError, request::Request};
 /// A bounded queue. What waits in it outlives the thread that serves it.
 pub(crate) struct Queue {
     waiting: Mutex<VecDeque<Box<dyn Request>>>,
+    /// Changed under the lock: nothing waits in a closed queue.
+    closed: AtomicBool,
     arrived: Condvar,
     /// Length of `waiting`, for those who only look.
     length: AtomicUsize,
@@ -35,15 +37,19 @@ impl Queue {
     pub(crate) fn new(max: usize) -> Self {
         Self {
             waiting: Mutex::default(),
+            closed: AtomicBool::new(false),
             arrived: Condvar::new(),
             length: AtomicUsize::new(0),
             max,
         }
     }
 
-    /// Puts `request` at the end, unless the queue is full.
+    /// Puts `request` at the end, unless the queue is full or closed.
     pub(crate) fn push(&self, request: Box<dyn Request>) -> Result<(), StoreError> {
         let mut waiting = self.lock();
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StoreError::Closed);
+        }
         if waiting.len() >= self.max {
             return Err(StoreError::Busy);
         }
@@ -52,6 +58,18 @@ impl Queue {
         drop(waiting);
         self.arrived.notify_one();
         Ok(())
+    }
+
+    /// Takes no further request, and answers those that wait with [`StoreError::Closed`].
+    pub(crate) fn close(&self) {
+        let mut waiting = self.lock();
+        self.closed.store(true, Ordering::Release);
+        let left = std::mem::take(&mut *waiting);
+        self.length.store(0, Ordering::Relaxed);
+        drop(waiting);
+        for request in left {
+            request.refuse(StoreError::Closed);
+        }
     }
 
     /// The first request, if one is waiting.

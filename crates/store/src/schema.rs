@@ -11,7 +11,8 @@ use crate::{
 };
 
 /// Step `n` leads from version `n` to version `n + 1`.
-const STEPS: &[&str] = &[include_str!("migrations/0001_start.sql")];
+const STEPS: &[&str] =
+    &[include_str!("migrations/0001_start.sql"), include_str!("migrations/0002_cache.sql")];
 
 /// The row of `meta`.
 #[derive(Clone, Debug)]
@@ -120,4 +121,27 @@ fn digest(steps: &[&str]) -> String {
         text.push_str(step);
     }
     Digest::of(text.as_bytes()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_of_an_older_version_gets_the_steps_it_lacks() {
+        for known in 1..STEPS.len() {
+            let mut connection = Connection::open_in_memory().unwrap();
+            for step in &STEPS[..known] {
+                connection.execute_batch(step).unwrap();
+            }
+            let row = "INSERT INTO meta (only_row, store_id, schema_version, schema_digest,
+                created_at, clock_anchor, openings) VALUES (1, 'id', ?1, ?2, 5, 5, 0)";
+            connection.execute(row, (int(known as u64), digest(&STEPS[..known]))).unwrap();
+            let now = Timestamp::from_micros(7);
+            let meta = open(&mut connection, Path::new("x"), now).unwrap();
+            assert_eq!((meta.version, meta.openings), (version(), 1));
+            let cached = connection.query_row("SELECT count(*) FROM cache", [], |row| row.get(0));
+            assert_eq!(cached, Ok(0_i64));
+        }
+    }
 }

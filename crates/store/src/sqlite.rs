@@ -14,7 +14,7 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -51,8 +51,8 @@ impl Default for SqliteOptions {
 /// A store in one file of this process. Cheap to clone.
 ///
 /// Operations are answered by the threads that run [`SqliteStore::writer`] and
-/// [`SqliteStore::reader`]; without them they wait. The file stays locked until the last clone and
-/// the last loop are gone.
+/// [`SqliteStore::reader`]; without them they wait. The file stays locked until the store is
+/// [closed](crate::Store::close), or the last clone is gone, and the last loop has ended.
 #[derive(Clone)]
 pub struct SqliteStore {
     shared: Arc<Shared>,
@@ -68,8 +68,17 @@ struct Shared {
     /// Whether a writer is running: there is one at a time (STO-30).
     writing: AtomicBool,
     counters: Counters,
-    /// Declared last: released when nothing of the store is left.
-    _lock: FileLock,
+    /// Declared last: released when nothing of the store is left. A closed store has none, apart from the
+    /// loops that still run.
+    lock: Mutex<Option<Arc<FileLock>>>,
+}
+
+impl Shared {
+    /// Keeps the file locked for as long as the answer lives.
+    fn hold(&self) -> Result<Arc<FileLock>, StoreError> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        lock.clone().ok_or(StoreError::Closed)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -113,7 +122,7 @@ impl SqliteStore {
                 reads: Arc::new(Queue::new(options.queue_max)),
                 writing: AtomicBool::new(false),
                 counters: Counters::default(),
-                _lock: lock,
+                lock: Mutex::new(Some(Arc::new(lock))),
             }),
         })
     }
@@ -169,6 +178,12 @@ impl Backend for SqliteStore {
 
     fn now(&self) -> Timestamp {
         self.shared.clock.now()
+    }
+
+    fn close(&self) {
+        self.shared.writes.close();
+        self.shared.reads.close();
+        drop(self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 

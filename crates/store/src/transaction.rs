@@ -56,11 +56,6 @@ impl<'a> Tx<'a> {
             .map_err(|error| failure(&error, self.origin))
     }
 
-    /// Row id of the last insert.
-    pub(crate) fn last_row(&self) -> i64 {
-        self.connection.last_insert_rowid()
-    }
-
     /// The first row, if any.
     pub(crate) fn row<T>(
         &self,

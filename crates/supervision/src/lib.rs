@@ -78,6 +78,7 @@ pub use life::StopToken;
 pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleSource, LifecycleStream, Offender};
 pub use names::{Name, Names};
 pub use node::{ChildInfo, ChildStatus, Counts, DETAILS_WITHIN, Tree};
+pub use panics::{Contained, contain};
 pub use partition_supervisor::{
     Hashed, PartitionSpecError, PartitionSupervisor, PartitionSupervisorSpec, ResizeError,
     RouteError, RouteKey,

@@ -21,7 +21,7 @@ pub use self::details::DETAILS_WITHIN;
 pub(crate) use self::details::Detail;
 pub(crate) use self::picture::{Supervises, collect_declared};
 use self::{
-    children::Children,
+    children::{Children, Past},
     listing::{Below, status},
     picture::PastLife,
 };
@@ -120,6 +120,11 @@ impl Node {
             path = format!("{path}~{order}");
         }
         let node = Self::new(spec, Some(self), order, path.into());
+        if let Some(past) = children.recall(node.name()) {
+            let mut written = node.written();
+            written.last = Some(past.last);
+            written.restarts = past.restarts;
+        }
         children.insert(node.clone());
         node
     }
@@ -180,7 +185,8 @@ impl Node {
     }
 
     /// Forgets all children: a new incarnation of a supervisor starts from its specification. What
-    /// is not in that does not come back.
+    /// is not in that does not come back. Of what does, how its last life ended is still shown: it may be why
+    /// there is a new incarnation.
     pub(crate) fn forget_children(&self) {
         let declared = self.spec.supervises.as_ref().map_or(&[][..], |all| &all.children);
         let forgotten = std::mem::take(&mut *self.children());
@@ -190,11 +196,20 @@ impl Node {
             let comes_back =
                 declared.get(child.name()).is_some_and(|spec| spec.is_same(&child.spec));
             if comes_back {
+                if let Some(past) = child.past() {
+                    self.children().get_or_insert_default().remember(child.name(), past);
+                }
                 child.forget_children();
             } else {
                 child.gone();
             }
         }
+    }
+
+    fn past(&self) -> Option<Past> {
+        let written = self.written();
+        let (last, restarts) = (written.last.clone()?, written.restarts);
+        Some(Past { last, restarts })
     }
 
     pub(crate) fn shared_path(&self) -> Arc<str> {

@@ -48,10 +48,28 @@ pub(crate) fn guard_blocking<T>(work: impl FnOnce() -> T) -> Result<T, ExitReaso
 ///
 /// What a select drops because something else came first is the user's code as well, and whoever
 /// drives it must live to announce the end.
-pub(crate) struct Contained<F: ?Sized>(Option<Pin<Box<F>>>);
+#[must_use = "futures do nothing unless polled"]
+pub struct Contained<F: ?Sized>(Option<Pin<Box<F>>>);
 
-/// Contains `future`. As with [`guard`], callers hand over a block that makes what they run.
-pub(crate) fn contain<F: Future>(future: F) -> Contained<F> {
+/// Contains `future`, which is somebody else's code: its panic is an exit reason, with message and place, and
+/// not the caller's. What panics while the future is being *made* is not inside it: hand over an `async`
+/// block that makes it. The place is there when a tree of this process notes places of panics, as
+/// [`Options`](crate::Options) says.
+///
+/// # Cancel safety
+///
+/// As safe as `future`; a panic in its drop is only traced.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use perennial_supervision::{ExitReason, contain};
+///
+/// let ended = contain(async { if true { panic!("a bug") } }).await;
+/// assert!(matches!(ended, Err(ExitReason::Panic { message, .. }) if &*message == "a bug"));
+/// # }
+/// ```
+pub fn contain<F: Future>(future: F) -> Contained<F> {
     Contained::new(Box::pin(future))
 }
 
@@ -81,6 +99,12 @@ impl<F: Future + ?Sized> Future for Contained<F> {
         };
         let discarded = self.discard();
         Poll::Ready(output.and_then(|output| discarded.map(|()| output)))
+    }
+}
+
+impl<F: ?Sized> std::fmt::Debug for Contained<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Contained").field("is_done", &self.0.is_none()).finish()
     }
 }
 

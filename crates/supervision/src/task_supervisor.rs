@@ -140,8 +140,10 @@ impl TaskSupervisor {
     /// How to supervise a task supervisor, and the handle to it.
     pub fn child_spec(spec: TaskSupervisorSpec) -> (ChildSpec, Self) {
         let places = Places::new(spec.0.max_children.unwrap_or(usize::MAX));
-        let (child, supervisor) = DynamicSupervisor::child_spec(spec.0);
-        (child, Self { supervisor, places })
+        let (mut child, supervisor) = DynamicSupervisor::child_spec(spec.0);
+        let handle = Self { supervisor, places };
+        child.answers_with(handle.clone());
+        (child, handle)
     }
 
     /// Starts a task that nobody waits for, and that is nobody's (TSU-012). A stop drops it at its next

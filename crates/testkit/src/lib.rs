@@ -6,15 +6,18 @@
 //! | [`binary`] | a real process that can be killed at a chosen moment |
 //! | [`deadline`] | how long a test waits for something that happens elsewhere |
 //! | [`seed`] | numbers that look random and can be had again |
+//! | [`tree`] | whether a supervision tree is what it was |
 
 pub mod binary;
 pub mod chaos;
 pub mod deadline;
 pub mod fake_anthropic;
 pub mod seed;
+pub mod tree;
 
 pub use binary::{BinaryError, BinaryOutput, PerennialBinary, RunningBinary};
 pub use chaos::{Blow, Chaos, ChaosError};
 pub use deadline::{Deadline, TooLate};
 pub use fake_anthropic::{Call, FakeAnthropic, FakeReply, KeyRecord};
 pub use seed::Seed;
+pub use tree::{assert_tree_unchanged, tree_changes};

@@ -6,6 +6,7 @@
 pub mod anthropic;
 pub mod error_table;
 pub mod mock;
+pub mod priced;
 pub mod sse;
 mod told_wait;
 
@@ -18,6 +19,7 @@ use perennial_core::{
     llm::{ChatRequest, Completion, FinishReason, Usage},
     run::IdempotencyKey,
 };
+use tracing::{Instrument, field};
 
 /// The events of one call. Dropping it aborts the exchange (PRV-15).
 pub type EventStream = Pin<Box<dyn Stream<Item = ProviderEvent> + Send>>;
@@ -92,6 +94,12 @@ pub trait Provider: Send + Sync + fmt::Debug + 'static {
         false
     }
 
+    /// What tells its replies from those of another provider of its name, such as the script of a
+    /// mock. A reply that is kept is never given for one of another provider or variant.
+    fn variant(&self) -> String {
+        String::new()
+    }
+
     /// Opens one exchange.
     ///
     /// # Errors
@@ -115,14 +123,36 @@ pub async fn complete(
     request: &ChatRequest,
     cx: &CallCx,
 ) -> Result<Completion, Failure> {
-    match tokio::time::timeout(cx.within, collect(provider, request, cx)).await {
+    // One span per call (YM-13): no prompt, no reply, and unknown numbers are absent.
+    let span = tracing::info_span!(
+        "llm_call",
+        step_path = %cx.step_path,
+        provider = provider.name(),
+        model = %request.model,
+        tokens = field::Empty,
+        cost_nano_usd = field::Empty,
+        error = field::Empty,
+    );
+    let collected = tokio::time::timeout(cx.within, collect(provider, request, cx));
+    let outcome = match collected.instrument(span.clone()).await {
         Ok(result) => result,
         Err(_) => Err(Failure::new(
             FailureClass::Timeout,
             "PL701",
             format!("timeout: no complete reply within {} ms", cx.within.as_millis()),
         )),
+    };
+    match &outcome {
+        Ok(completion) => {
+            span.record("model", completion.model.as_str());
+            span.record("tokens", completion.usage.total().0);
+            span.record("cost_nano_usd", completion.cost_nano_usd);
+        }
+        Err(failure) => {
+            span.record("error", failure.class.name());
+        }
     }
+    outcome
 }
 
 async fn collect(
@@ -182,3 +212,6 @@ async fn collect(
 fn interrupted(message: String) -> Failure {
     Failure::new(FailureClass::Interrupted, "PL708", message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,8 +26,8 @@ mod shelf;
 
 use std::time::Duration;
 
-use perennial_core::{FailureClass, failure::Failure};
-use perennial_supervision::{Address, CallError, ChildSpec};
+use perennial_core::{ExitReason, FailureClass, failure::Failure};
+use perennial_supervision::{Address, CallError, ChildSpec, contain};
 use serde_json::{Value, json};
 
 pub use self::{actor::ToolStatus, permit::Permit, shelf::AlreadyRegistered};
@@ -82,6 +82,15 @@ pub enum ToolCallError {
         /// How long it was given.
         within: Duration,
     },
+    /// The tool panicked: a bug of it. Its slot is free again, and its next call is an ordinary one.
+    #[error("Tool execution failed: tool `{tool}` ended with a {reason}")]
+    Panicked {
+        /// The tool.
+        tool: ToolName,
+        /// The message of its panic, and the place where the panic hook could see it; always
+        /// [`ExitReason::Panic`].
+        reason: ExitReason,
+    },
 }
 
 impl From<ToolCallError> for Failure {
@@ -91,6 +100,8 @@ impl From<ToolCallError> for Failure {
                 (FailureClass::Tool, "PL617")
             }
             ToolCallError::TooLate { .. } => (FailureClass::Timeout, "PL701"),
+            // Never repeated blindly (INV-ER-2).
+            ToolCallError::Panicked { .. } => (FailureClass::Panic, "PL617"),
         };
         Self::new(class, code, error.to_string())
     }
@@ -189,15 +200,12 @@ impl ToolRegistry {
         }
     }
 
-    /// Calls `tool` in the caller's task, holding a permit, inside the tool's own deadline.
+    /// Calls `tool` in the caller's task, holding a permit, inside the tool's own deadline. A panic of the tool
+    /// is caught: it is an error, with its message and place.
     ///
     /// # Errors
     ///
-    /// When the tool cannot be called, fails, or takes too long.
-    ///
-    /// # Panics
-    ///
-    /// When the tool does: a panic is the caller's to be restarted for.
+    /// When the tool cannot be called, fails, panics, or takes too long.
     ///
     /// # Cancel safety
     ///
@@ -209,8 +217,12 @@ impl ToolRegistry {
             let _permit = self.acquire_within(tool, within).await?;
             // What is called is what is registered now, not what was when the wait began.
             let current = self.get(tool).ok_or_else(unknown)?;
-            let result = current.run(arguments).await;
-            result.map_err(|error| ToolCallError::Failed { tool: tool.clone(), error })
+            // Its function is its code as much as the future that it gives.
+            match contain(async move { current.run(arguments).await }).await {
+                Ok(Ok(value)) => Ok(value),
+                Ok(Err(error)) => Err(ToolCallError::Failed { tool: tool.clone(), error }),
+                Err(reason) => Err(ToolCallError::Panicked { tool: tool.clone(), reason }),
+            }
         };
         match tokio::time::timeout(within, call).await {
             Ok(result) => result,

@@ -7,7 +7,8 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use perennial::inspect::{
-    Filter, NodeKind, NodeState, PathPattern, Severity, kind_word, severity_word, state_word,
+    Column, Filter, NodeKind, NodeState, PathPattern, Severity, kind_word, severity_word,
+    state_word,
 };
 
 use super::OutputArgs;
@@ -30,6 +31,7 @@ const KINDS: [NodeKind; 6] = [
     NodeKind::Task,
     NodeKind::Thread,
 ];
+const COLUMNS: [Column; 12] = Column::ALL;
 const SEVERITIES: [Severity; 3] = [Severity::Info, Severity::Warn, Severity::Error];
 
 /// How a tree is written.
@@ -64,6 +66,10 @@ pub(crate) struct TreeArgs {
     /// How to write it; --json is the same as json here
     #[arg(long, value_enum, default_value_t = Format::Text, conflicts_with = "json")]
     pub(crate) format: Format,
+    /// Columns of the text beside the names; several are separated by commas
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',',
+        value_parser = word(&COLUMNS, Column::word), conflicts_with = "json")]
+    pub(crate) columns: Vec<Column>,
     /// Placeholders for what differs from one start to the next
     #[arg(long)]
     pub(crate) stable: bool,

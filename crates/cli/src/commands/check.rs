@@ -1,3 +1,4 @@
+mod compat;
 mod view;
 
 use perennial::{
@@ -5,18 +6,29 @@ use perennial::{
     records::{render, report_json},
 };
 
+use super::engine;
 use crate::{
     args::{CheckArgs, ReportForm},
     exit, output,
 };
 
-pub(super) fn check(args: &CheckArgs) -> anyhow::Result<i32> {
+pub(super) async fn check(args: &CheckArgs) -> anyhow::Result<i32> {
     let mut code = exit::COMPLETED;
     let json = args.output.json || args.format == ReportForm::Json;
     let leniency = args.reading.leniency().map_err(|error| exit::failed(exit::USAGE, error))?;
     let leniency = leniency.environment_later();
+    let config = engine::config(args.config.as_deref())?;
+    let deployment = args.deployment.over(config.deployment());
+    let deployment = deployment.map_err(|error| exit::failed(exit::USAGE, error))?;
+    let older = match &args.compat {
+        Some(_) if args.files.len() > 1 => {
+            return Err(exit::failed(exit::USAGE, "--compat compares one file with another"));
+        }
+        Some(old) => Some((old, compat::older(old, &leniency, &deployment)?)),
+        None => None,
+    };
     for path in &args.files {
-        let checked = match Pipelines::check_with(path, &leniency) {
+        let checked = match Pipelines::check_deployed(path, &leniency, &deployment) {
             Ok(checked) => checked,
             Err(error) => {
                 code = exit::INVALID;
@@ -44,12 +56,22 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<i32> {
             code = exit::INVALID;
         }
         let file = path.display().to_string();
+        let compat = match (&older, &checked.pipeline) {
+            (Some((old, before)), Some(new)) => {
+                let compared = compat::compat((old.as_path(), before), new, args.store.as_ref());
+                Some(compared.await?)
+            }
+            (Some(_), None) | (None, _) => None,
+        };
         if json {
             let mut report = report_json(&file, &checked.diagnostics, &checked.inputs);
             let chosen =
                 checked.pipeline.as_ref().and_then(|valid| view::chosen(&args.view, valid));
             if let Some((name, value)) = chosen {
                 report[name] = value;
+            }
+            if let Some(compat) = &compat {
+                report["compat"] = compat.json();
             }
             output::json(&report)?;
             continue;
@@ -68,6 +90,9 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<i32> {
         ))?;
         if let Some(pipeline) = &checked.pipeline {
             view::print(&args.view, pipeline)?;
+        }
+        if let Some(compat) = &compat {
+            compat.print()?;
         }
     }
     Ok(code)

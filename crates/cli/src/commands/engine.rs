@@ -2,11 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
-use perennial::{Adoption, Config, Runtime, RuntimeError, Store, tools::read_source};
+use perennial::{Adoption, Config, Runtime, RuntimeError, Store, StoreError, tools::read_source};
 
 use super::prompts;
 use crate::{
-    exit::{self, failed},
+    exit::{self, failed, failed_with},
     output,
 };
 
@@ -42,6 +42,11 @@ pub(super) async fn start_reading(store: &Store) -> anyhow::Result<Runtime> {
 }
 
 fn opened(store: &Store, error: RuntimeError) -> anyhow::Error {
+    if let RuntimeError::Store(refused @ StoreError::Locked { .. }) = &error {
+        // It names the store.
+        let help = "try again when that process has ended, or use another file with --store";
+        return failed_with(exit::of_store(refused), refused, help.to_owned());
+    }
     if let RuntimeError::Store(refused) = &error {
         return failed(exit::of_store(refused), format!("store {store}: {refused}"));
     }

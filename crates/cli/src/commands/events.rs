@@ -4,15 +4,12 @@ use serde_json::{Value, json};
 use super::{
     engine,
     hint::{self, Hint},
+    named::named,
 };
-use crate::{
-    args::EventsArgs,
-    exit::{self, failed},
-    output,
-};
+use crate::{args::EventsArgs, exit, output};
 
 pub(super) async fn events(args: EventsArgs) -> anyhow::Result<i32> {
-    let run = RunId::parse(args.run).map_err(|error| failed(exit::USAGE, error))?;
+    let run = named(&args.store.store, &args.run).await?;
     let hint = Hint::new(&args.store.store, None);
     let runtime = engine::start_reading(&args.store.store).await?;
     let read = async {

@@ -6,7 +6,7 @@ use perennial::{
 };
 use serde_json::{Value, json};
 
-use super::{graph::checked, hint::Hint, results::view, runs};
+use super::{graph::checked, hint::Hint, named::named, results::view, runs};
 use crate::{
     args::ExplainArgs,
     exit::{self, failed, failed_with},
@@ -29,7 +29,7 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
         }
         return Ok(exit::COMPLETED);
     }
-    let Some(run) = args.what.to_str().and_then(|id| RunId::parse(id).ok()) else {
+    let Some(typed) = args.what.to_str().filter(|id| RunId::parse(*id).is_ok()) else {
         let text = format!("{} cannot name a run", args.what.display());
         return Err(failed(exit::USAGE, text));
     };
@@ -37,6 +37,7 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
         let help = format!("perennial explain {} STEP", args.what.display());
         return Err(failed_with(exit::USAGE, "a file is explained step by step", help));
     }
+    let run = named(&args.store.store, typed).await?;
     let hint = Hint::new(&args.store.store, None);
     let view = view(&args.store.store, &run, &hint).await?;
     let waits = waits(&view);
@@ -99,10 +100,25 @@ fn print_step(step: &StepExplanation) -> anyhow::Result<()> {
         let within = output::took(Duration::from_millis(call.within_ms));
         output::line(&format!("a call     at most {within}"))?;
     }
+    if let Some(value) = &step.value {
+        let schema = match &value.name {
+            Some(name) => format!("schema {name}"),
+            None => output::brief(&value.schema, 120),
+        };
+        output::line(&format!("satisfies  {schema}"))?;
+        if let Some(repairs) = value.repairs_max {
+            let noun = if repairs == 1 { "call" } else { "calls" };
+            output::line(&format!("repairs    at most {repairs} further {noun}"))?;
+        }
+    }
     let within = output::took(Duration::from_millis(step.attempt_within_ms));
     let noun = if step.attempts_max == 1 { "attempt" } else { "attempts" };
     output::line(&format!("tries      at most {} {noun} of {within}", step.attempts_max))?;
-    let failed = if step.continue_on_error { "the run goes on" } else { "the run fails" };
+    let failed = match (step.on_error.as_slice(), step.continue_on_error) {
+        ([], true) => "the run goes on".to_owned(),
+        ([], false) => "the run fails".to_owned(),
+        (steps, _) => format!("its handler runs: {}", steps.join(", ")),
+    };
     output::line(&format!("on failure {failed}"))?;
     output::line(&format!("gives      {}", step.gives.join(", ")))
 }

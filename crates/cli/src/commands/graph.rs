@@ -1,13 +1,14 @@
 use std::{collections::BTreeMap, path::Path};
 
 use perennial::{
-    DefinitionError, Leniency, Pipelines, RunId, Store,
+    DefinitionError, Leniency, Pipelines, Store,
     records::{Graph, JobState, RunView, StepState, render},
 };
 
 use super::{
     engine,
     hint::{self, Hint},
+    named::named,
     steps,
 };
 use crate::{
@@ -42,7 +43,7 @@ pub(super) fn checked(file: &Path) -> anyhow::Result<perennial::records::Pipelin
 }
 
 async fn of_run(store: &Store, run: String) -> anyhow::Result<Graph> {
-    let run = RunId::parse(run).map_err(|error| failed(exit::USAGE, error))?;
+    let run = named(store, &run).await?;
     let runtime = engine::start_reading(store).await?;
     let read = async {
         let pipeline = runtime.pipelines().definition(&run).await?;
@@ -63,10 +64,12 @@ fn states(view: &RunView) -> BTreeMap<String, StepState> {
     let mut states = BTreeMap::new();
     for row in steps::rows(view) {
         let job = row.job;
-        let state = if row.is_open { JobState::Leased } else { job.state };
+        let state = row.state();
         let mut text = match state {
             // The words of people, not of leases.
-            JobState::Leased if row.is_open || job.lease_alive => "running".to_owned(),
+            JobState::Leased if row.is_open || row.is_handled_now || job.lease_alive => {
+                "running".to_owned()
+            }
             JobState::Leased => "interrupted".to_owned(),
             JobState::Ready if job.run_after.is_some() => "waits for a retry".to_owned(),
             state @ (JobState::Blocked

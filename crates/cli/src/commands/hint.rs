@@ -74,6 +74,7 @@ pub(super) fn refused(error: &RunError, hint: &Hint) -> anyhow::Error {
         | RunError::NotRunnable(_)
         | RunError::OwnedElsewhere { .. }
         | RunError::ShuttingDown
+        | RunError::ShutDown { .. }
         | _ => failed(code, error),
     }
 }

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use perennial::{records::Input, tools::read_source};
+use perennial::{
+    records::{Input, InputType},
+    tools::read_source,
+};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -13,8 +16,8 @@ use crate::{
 /// Largest file that `@FILE` reads.
 const INPUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// `KEY=VALUE` pairs, for each of `documents` those that it takes: JSON scalars where they are, else
-/// text; `KEY=@FILE` is the file's text. Names a document knows are matched exactly, then in lower
+/// `KEY=VALUE` pairs, for each of `documents` those that it takes: JSON scalars where they are and the input is not
+/// declared as a text, else text; `KEY=@FILE` is the file's text. Names a document knows are matched exactly, then in lower
 /// case. What no document knows goes to all of them (YK-5).
 pub(super) fn parse(
     pairs: &[String],
@@ -25,33 +28,50 @@ pub(super) fn parse(
         let Some((name, value)) = pair.split_once('=').filter(|(name, _)| !name.is_empty()) else {
             return Err(failed(exit::USAGE, format!("input `{pair}` is not KEY=VALUE")));
         };
-        let value = read(name, value)?;
-        let known: Vec<Option<String>> =
-            documents.iter().map(|document| name_in(document, name)).collect();
+        let text = value;
+        let value = read(name, text)?;
+        let known: Vec<Option<&Input>> =
+            documents.iter().map(|document| input_of(document, name)).collect();
         let is_stray = known.iter().all(Option::is_none);
         if is_stray {
             stray(name, documents)?;
         }
         for (inputs, known) in inputs.iter_mut().zip(known) {
-            let name = match known {
-                Some(name) => name,
-                None if is_stray => name.to_owned(),
+            let (name, value) = match known {
+                Some(input) => (input.name.clone(), fitting(input, text, &value)),
+                None if is_stray => (name.to_owned(), value.clone()),
                 None => continue,
             };
             if inputs.contains_key(&name) {
                 return Err(failed(exit::USAGE, format!("input `{name}` is given twice")));
             }
-            inputs.insert(name, value.clone());
+            inputs.insert(name, value);
         }
     }
     Ok(inputs)
 }
 
-/// What `document` calls the input `wanted`.
-fn name_in(document: &[Input], wanted: &str) -> Option<String> {
-    let known = |wanted: &str| document.iter().any(|input| input.name == wanted);
-    let lower = wanted.to_lowercase();
-    if known(wanted) { Some(wanted.to_owned()) } else { known(&lower).then_some(lower) }
+/// The input of `document` that is called `wanted`.
+fn input_of<'a>(document: &'a [Input], wanted: &str) -> Option<&'a Input> {
+    let known = |wanted: &str| document.iter().find(|input| input.name == wanted);
+    known(wanted).or_else(|| known(&wanted.to_lowercase()))
+}
+
+/// What was typed as `text` and read as `value`, as `input` takes it: a text may look like a number.
+fn fitting(input: &Input, text: &str, value: &Value) -> Value {
+    match (input.kind, value) {
+        (InputType::String, Value::Null | Value::Bool(_) | Value::Number(_)) => text.into(),
+        (
+            InputType::String
+            | InputType::Number
+            | InputType::Integer
+            | InputType::Boolean
+            | InputType::Array
+            | InputType::Object
+            | InputType::Any,
+            _,
+        ) => value.clone(),
+    }
 }
 
 fn read(name: &str, value: &str) -> anyhow::Result<Value> {
@@ -131,6 +151,22 @@ mod tests {
             ("f=a=b", json!("a=b")),
         ] {
             assert_eq!(read(&[pair], DOCUMENT), Ok(json!({ "f": value })), "{pair}");
+        }
+    }
+
+    #[test]
+    fn what_is_declared_as_a_text_is_one_whatever_it_looks_like() {
+        let document = b"workflow:\n  name: x\n  inputs: {city: string, n: integer}\n  \
+                         steps: [{name: s, type: echo}]\n";
+        for (pair, value) in [
+            ("city=12345", json!({"city": "12345"})),
+            ("CITY=007", json!({"city": "007"})),
+            ("city=true", json!({"city": "true"})),
+            ("city=null", json!({"city": "null"})),
+            ("city=\"1\"", json!({"city": "1"})),
+            ("n=12345", json!({"n": 12345})),
+        ] {
+            assert_eq!(read(&[pair], document), Ok(value), "{pair}");
         }
     }
 

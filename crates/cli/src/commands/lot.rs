@@ -6,14 +6,14 @@ use std::{
 };
 
 use futures_util::future::try_join_all;
-use perennial::{PipelineRunHandle, RunId};
+use perennial::{PipelineRunHandle, RunId, WaitsWhy};
 
 use super::{
     hint::{self, Hint},
     progress::{self, Shown},
 };
 use crate::{
-    exit::{self, Failed},
+    exit::{self, Failed, failed_with},
     output,
 };
 
@@ -83,10 +83,23 @@ impl Lot {
         }
     }
 
-    /// Says how many wait for others to end, where there is not room for all.
+    /// Says how many wait for others to end, where there is not room for all, and what else one waits for.
     pub(super) fn mention_waiting(&self, shown: Shown) {
-        let waiting = self.members.iter().filter(|one| one.run.waits_for().is_some()).count();
-        if waiting == 0 || shown.quiet || shown.json {
+        if shown.quiet || shown.json {
+            return;
+        }
+        let mut waiting = 0;
+        for member in &self.members {
+            let Some(waits) = member.run.waits_for() else { continue };
+            if waits.why == WaitsWhy::Place {
+                waiting += 1;
+                continue;
+            }
+            let failure = waits.last_failure.map(|failure| format!(" ({})", failure.message));
+            let failure = failure.unwrap_or_default();
+            output::talk(&format!("run {} waits for {}{failure}", member.run.id(), waits.what));
+        }
+        if waiting == 0 {
             return;
         }
         let (noun, verb) = if waiting == 1 { ("run", "waits") } else { ("runs", "wait") };
@@ -120,21 +133,28 @@ impl Lot {
         let run = member.run.id();
         let followed = match member.known {
             // Programs read all events.
-            Known::Nothing => progress::follow(&member.run, 1, shown, prefix).await?,
+            Known::Nothing => progress::follow(&member.run, 1, shown, prefix).await,
             Known::Before(_) | Known::All if shown.json => {
-                progress::follow(&member.run, 1, shown, prefix).await?
+                progress::follow(&member.run, 1, shown, prefix).await
             }
-            Known::Before(seq) => progress::follow(&member.run, seq, shown, prefix).await?,
+            Known::Before(seq) => progress::follow(&member.run, seq, shown, prefix).await,
             Known::All => {
                 if !shown.quiet {
                     output::talk(&format!("{prefix}run {run} has ended already; its record:"));
                 }
-                member.run.outcome().await
+                Ok(member.run.outcome().await)
             }
         };
+        let followed = followed.map_err(|error| unwritten(run, "ended", &error, hint))?;
         match followed {
             Ok(outcome) => {
-                progress::conclude(&outcome, shown, prefix, hint)?;
+                match progress::conclude(&outcome, shown, prefix, hint) {
+                    Err(error) if !output::is_broken_pipe(&error) => {
+                        return Err(unwritten(run, outcome.status(), &error, hint));
+                    }
+                    // A reader that has left has seen enough; the code still tells.
+                    Ok(()) | Err(_) => (),
+                }
                 self.told.borrow_mut().insert(run.clone());
                 Ok(exit::of_state(outcome.state()))
             }
@@ -165,6 +185,12 @@ impl Lot {
         let several = self.members.len() > 1;
         self.members.iter().map(|member| several.then(|| label(member))).collect()
     }
+}
+
+/// What a run told could not be written, all of it: the run itself has ended.
+fn unwritten(run: &RunId, status: &str, error: &anyhow::Error, hint: &Hint) -> anyhow::Error {
+    let text = format!("stdout cannot be written: {error:#}; run {run} {status} and is recorded");
+    failed_with(exit::RUN_FAILED, text, hint.show(run.as_str()))
 }
 
 /// Says why one of several is not among the runs; answers its code.

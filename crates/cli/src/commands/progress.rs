@@ -3,14 +3,16 @@
 use std::io::IsTerminal;
 
 use perennial::{
-    PipelineOutcome, PipelineRunHandle,
-    records::{AttemptEnd, EventRecord, JobState, RunError, RunView},
+    PipelineOutcome, PipelineRunHandle, RunState,
+    engine::workflow::JobKey,
+    records::{AttemptEnd, EventRecord, JobState, RunError},
 };
 use serde_json::{Value, json};
 
 use super::{
     events,
     hint::Hint,
+    spending,
     steps::{self, Row},
 };
 use crate::output;
@@ -30,6 +32,7 @@ pub(super) async fn follow(
     prefix: &str,
 ) -> anyhow::Result<Result<PipelineOutcome, RunError>> {
     let mut feed = run.events_from(from);
+    let mut heard = Heard::All;
     loop {
         let event = match feed.next().await {
             Ok(event) => event,
@@ -37,7 +40,8 @@ pub(super) async fn follow(
         };
         let closed = event.kind == "run_closed";
         if shown.json {
-            output::json(&events::described(run.id(), &event)?)?;
+            let event = events::described(run.id(), &event)?;
+            heard.say(|| output::json(&event));
         } else if !shown.quiet
             && let Some(text) = told(&event)
         {
@@ -47,19 +51,56 @@ pub(super) async fn follow(
             }
         }
         if closed {
-            return Ok(run.outcome().await);
+            // It may be the end of an earlier round.
+            match run.view().await {
+                Ok(view) if view.run.next_seq > event.seq + 1 => (),
+                Ok(_) => {
+                    let ended = run.outcome().await;
+                    return heard.or_nothing().map(|()| ended);
+                }
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+}
+
+/// Whether what a run tells could be written so far. A run does not end because nobody reads of it any more.
+#[derive(Debug)]
+enum Heard {
+    All,
+    /// The first error; nothing was written after it.
+    Until(anyhow::Error),
+}
+
+impl Heard {
+    fn say(&mut self, write: impl FnOnce() -> anyhow::Result<()>) {
+        if let Self::All = self
+            && let Err(error) = write()
+        {
+            *self = Self::Until(error);
+        }
+    }
+
+    /// A reader that has left has seen enough; any other error is told.
+    fn or_nothing(self) -> anyhow::Result<()> {
+        match self {
+            Self::Until(error) if !output::is_broken_pipe(&error) => Err(error),
+            Self::Until(_) | Self::All => Ok(()),
         }
     }
 }
 
 /// What people want to hear of an event.
 fn told(event: &EventRecord) -> Option<String> {
-    // Of what begins a step with steps of its own, only its warnings are news.
-    if event.job.as_ref().is_some_and(|job| job.is_opening()) && event.kind != "step_warning" {
+    // Of what begins a step with steps of its own, only its warnings are news; that a failure was handled
+    // is told by the steps that did it.
+    let begins = |job: &JobKey| job.is_opening() && event.kind != "step_warning";
+    let handled = |job: &JobKey| job.closes_handler() && event.kind != "job_failed";
+    if event.job.as_ref().is_some_and(|job| begins(job) || handled(job)) {
         return None;
     }
     let is_inner = event.job.as_ref().is_some_and(|job| job.depth() > 0);
-    let step = event.job.as_ref().map(ToString::to_string).unwrap_or_default();
+    let step = event.job.as_ref().map(|job| job.without_handler().to_string()).unwrap_or_default();
     let step = step.trim_start_matches('#');
     let attempt = event.attempt.filter(|attempt| *attempt > 1);
     let message = event.data.get("message").and_then(Value::as_str).unwrap_or_default();
@@ -106,7 +147,7 @@ pub(super) fn conclude(
     let view = &outcome.view;
     if !shown.quiet {
         for row in steps::rows(view) {
-            if let Some(result) = row.job.result.as_ref().filter(|_| !row.is_open) {
+            if let Some(result) = row.result() {
                 output::line(&format!("{prefix}{}", given(&row, result)))?;
             }
         }
@@ -118,8 +159,8 @@ pub(super) fn conclude(
     }
     let took = view.run.finished_at.map(|end| end.since(view.run.created_at)).unwrap_or_default();
     let mut facts = vec![output::took(took)];
-    if let Some(cost) = cost(view) {
-        facts.push(format!("cost ${cost:.4}"));
+    if let Some(cost) = spending::cost(&outcome.performance) {
+        facts.push(format!("cost {cost}"));
     }
     let uncertain = outcome.uncertain_attempts();
     if uncertain > 0 {
@@ -130,6 +171,13 @@ pub(super) fn conclude(
     {
         let step = failure.get("step").and_then(Value::as_str).unwrap_or_default();
         output::talk(&format!("{prefix}Step '{step}' failed: {message}"));
+        for related in related(failure) {
+            output::talk(&format!("{prefix}  {related}"));
+        }
+    }
+    if let (RunState::TimedOut, Some(deadline)) = (outcome.state(), view.run.deadline) {
+        let given = output::took(deadline.since(view.run.created_at));
+        output::talk(&format!("{prefix}its deadline of {given} has passed"));
     }
     if !shown.quiet {
         let (run, status) = (outcome.run_id(), outcome.status());
@@ -150,7 +198,7 @@ fn given(row: &Row<'_>, result: &Value) -> String {
         (Some(model), false) => format!("{name} [{model}]"),
         (None, _) => name,
     };
-    let prefix = match row.job.state {
+    let prefix = match row.state() {
         JobState::Skipped => "skipped: ",
         JobState::Failed | JobState::Partial => "failed: ",
         JobState::Succeeded
@@ -160,6 +208,16 @@ fn given(row: &Row<'_>, result: &Value) -> String {
         | JobState::Leased => "",
     };
     format!("{label}: {prefix}{}", output::brief(result, 100))
+}
+
+/// What came of the failure of a run besides: its handler failed too.
+pub(super) fn related(failure: &Value) -> impl Iterator<Item = String> {
+    let related = failure.get("detail").and_then(|detail| detail.get("related")?.as_array());
+    related.into_iter().flatten().map(|error| {
+        let fact = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
+        let message = output::brief(&json!(fact("message")), 200);
+        format!("its handler failed at {}: {message}", fact("path"))
+    })
 }
 
 /// The outcome as one JSON value.
@@ -177,7 +235,9 @@ pub(super) fn summary(outcome: &PipelineOutcome) -> Value {
         "provider_mode": view.run.settings.get("provider_mode"),
         "results": outcome.results(),
         "error": view.run.failure,
-        "cost_usd": cost(view),
+        "usage": outcome.performance.usage,
+        "cost": outcome.performance.total_cost,
+        "warnings": outcome.warnings(),
         "duration_ms": took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
         "possibly_repeated_calls": outcome.uncertain_attempts(),
         "attempts_expired": view
@@ -186,14 +246,6 @@ pub(super) fn summary(outcome: &PipelineOutcome) -> Value {
             .filter(|attempt| attempt.end == Some(AttemptEnd::Expired))
             .count(),
     })
-}
-
-/// The sum of all known costs; nothing when none is known, never a made-up zero.
-pub(super) fn cost(view: &RunView) -> Option<f64> {
-    // What a child gives is no cost, whatever it is called.
-    let steps = steps::rows(view).into_iter().filter(|row| !row.has_child);
-    let known = steps.filter_map(|row| cost_of(row.job.result.as_ref()?));
-    known.reduce(|sum, cost| sum + cost)
 }
 
 /// What a step cost, where it is known.

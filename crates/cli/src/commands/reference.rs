@@ -1,10 +1,10 @@
 //! The words of the language: its functions, and its step types with their keys.
 
-use perennial::records::{KeyEntry, functions, step_types};
+use perennial::records::{KeyEntry, functions, nearest, step_types};
 
 use crate::{
     args::{OutputArgs, StepsArgs},
-    exit::{self, failed},
+    exit::{self, failed, failed_with},
     output,
 };
 
@@ -32,7 +32,10 @@ pub(super) fn print_steps(args: &StepsArgs) -> anyhow::Result<i32> {
             let here = types.iter().filter(|one| one.here);
             let names: Vec<&str> = here.map(|one| one.name).collect();
             let text = format!("no step type `{wanted}`; there are: {}", names.join(", "));
-            return Err(failed(exit::NOT_FOUND, text));
+            return Err(match nearest(wanted, names) {
+                Some(near) => failed_with(exit::USAGE, text, format!("perennial steps {near}")),
+                None => failed(exit::USAGE, text),
+            });
         }
     }
     let width = types.iter().map(|one| one.name.len()).max().unwrap_or_default();

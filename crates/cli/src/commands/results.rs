@@ -1,26 +1,25 @@
-use perennial::{
-    RunId,
-    records::{JobRecord, RunView},
-};
+use perennial::{RunId, records::RunView};
 use serde_json::{Map, Value, json};
 
 use super::{
     engine,
     hint::{self, Hint},
+    named::named,
+    steps::{self, Row},
 };
 use crate::{
     args::ResultsArgs,
-    exit::{self, failed, failed_with},
+    exit::{self, failed_with},
     output,
 };
 
 pub(super) async fn results(args: ResultsArgs) -> anyhow::Result<i32> {
-    let run = RunId::parse(args.run).map_err(|error| failed(exit::USAGE, error))?;
+    let run = named(&args.store.store, &args.run).await?;
     let hint = Hint::new(&args.store.store, None);
     let view = view(&args.store.store, &run, &hint).await?;
-    let given = |job: &JobRecord| Some((job.key.to_string(), job.result.clone()?));
-    let steps = view.jobs.iter().filter(|job| !job.key.is_opening());
-    let results: Map<String, Value> = steps.filter_map(given).collect();
+    let rows = steps::rows(&view);
+    let given = |row: &Row<'_>| Some((row.job.key.to_string(), row.result()?.clone()));
+    let results: Map<String, Value> = rows.iter().filter_map(given).collect();
     let Some(step) = &args.step else {
         if args.output.json {
             output::json(&json!({ "run": run, "state": view.run.state, "results": results }))?;
@@ -31,7 +30,7 @@ pub(super) async fn results(args: ResultsArgs) -> anyhow::Result<i32> {
         }
         return Ok(exit::COMPLETED);
     };
-    let Some(result) = results.get(step).or_else(|| only(&view, step)) else {
+    let Some(result) = results.get(step).or_else(|| only(&rows, step)) else {
         let named: Vec<&str> = results.keys().map(String::as_str).collect();
         let names = if named.is_empty() { "none".to_owned() } else { named.join(", ") };
         let names = output::cut(&names, 400);
@@ -58,11 +57,10 @@ pub(super) async fn results(args: ResultsArgs) -> anyhow::Result<i32> {
 }
 
 /// What the only step of this name gave, wherever it stands.
-fn only<'a>(view: &'a RunView, name: &str) -> Option<&'a Value> {
-    let steps = view.jobs.iter().filter(|job| !job.key.is_opening());
-    let mut named = steps.filter(|job| job.key.step_name() == name);
+fn only<'a>(rows: &[Row<'a>], name: &str) -> Option<&'a Value> {
+    let mut named = rows.iter().filter(|row| !row.is_open && row.job.key.step_name() == name);
     let found = named.next()?;
-    if named.next().is_some() { None } else { found.result.as_ref() }
+    if named.next().is_some() { None } else { found.result() }
 }
 
 /// Everything recorded of a run.

@@ -1,15 +1,20 @@
-use perennial::{ResumePipelineError, RunId, RunState, Runtime};
+use perennial::{
+    ResumePipeline, ResumePipelineError, RunId, RunState, Runtime,
+    records::{Pipeline, RunError},
+};
 
 use super::{
     engine::{self, Signals},
     hint::{self, Hint},
     lot::{Known, Lot, Member, left_out},
+    named::named,
     progress::Shown,
+    resumed,
     stop::interrupted,
     tree::with_findings,
 };
 use crate::{
-    args::{ResumeArgs, UnpauseArgs},
+    args::{DeploymentArgs, ReadingArgs, ResumeArgs, UnpauseArgs},
     exit::{self, failed, failed_with},
     output,
 };
@@ -21,7 +26,18 @@ pub(super) async fn resume(args: ResumeArgs) -> anyhow::Result<i32> {
 /// As [`resume`], of a run that is paused.
 pub(super) async fn unpause(args: UnpauseArgs) -> anyhow::Result<i32> {
     let UnpauseArgs { run, engine, store, output } = args;
-    let args = ResumeArgs { run: Some(run), all: false, engine, store, output };
+    let args = ResumeArgs {
+        run: Some(run),
+        all: false,
+        file: None,
+        from: None,
+        rerun_writes: false,
+        reading: ReadingArgs::default(),
+        deployment: DeploymentArgs::default(),
+        engine,
+        store,
+        output,
+    };
     go_on(args, Paused::GoesOn).await
 }
 
@@ -34,22 +50,32 @@ enum Paused {
 
 async fn go_on(args: ResumeArgs, paused: Paused) -> anyhow::Result<i32> {
     let mut signals = Signals::listen()?;
+    let store = args.store.store.clone().must_exist();
     let named = match &args.run {
-        Some(id) => Some(RunId::parse(id.clone()).map_err(|error| failed(exit::USAGE, error))?),
+        Some(id) => Some(named(&store, id).await?),
         None => None,
     };
-    let store = args.store.store.clone().must_exist();
-    let hint = Hint::new(&store, args.engine.config.as_deref());
     let config = engine::config(args.engine.config.as_deref())?;
+    let deployment = args.deployment.over(config.deployment());
+    let deployment = deployment.map_err(|error| failed(exit::USAGE, error))?;
+    let corrected = match &args.file {
+        Some(file) => match resumed::corrected(file, &args.reading, &deployment)? {
+            Some(pipeline) => Some(pipeline),
+            None => return Ok(exit::INVALID),
+        },
+        None => None,
+    };
+    let hint = Hint::new(&store, args.engine.config.as_deref());
     let runtime = engine::start(&store, config, args.engine.show_prompts).await?;
-    let lot = match resumed(&runtime, named, paused, &hint).await {
+    let shown = Shown { json: args.output.json, quiet: args.engine.quiet };
+    let resuming = Resuming { args: &args, corrected, paused, shown };
+    let lot = match resumed(&runtime, named, &resuming, &hint).await {
         Ok(lot) => lot,
         Err(error) => {
             runtime.shutdown().await;
             return Err(error);
         }
     };
-    let shown = Shown { json: args.output.json, quiet: args.engine.quiet };
     if args.all && !shown.json && !shown.quiet {
         output::talk(&match lot.members().len() {
             0 => "nothing to resume: every run has ended".to_owned(),
@@ -80,22 +106,30 @@ async fn go_on(args: ResumeArgs, paused: Paused) -> anyhow::Result<i32> {
     code
 }
 
+/// What is asked of each run.
+struct Resuming<'a> {
+    args: &'a ResumeArgs,
+    corrected: Option<Pipeline>,
+    paused: Paused,
+    shown: Shown,
+}
+
 /// The runs that go on, and the first code of those that do not: one that cannot be continued here
 /// keeps no other from it.
 async fn resumed(
     runtime: &Runtime,
     named: Option<RunId>,
-    paused: Paused,
+    resuming: &Resuming<'_>,
     hint: &Hint,
 ) -> anyhow::Result<Lot> {
     if let Some(id) = named {
-        return Ok(Lot::new(vec![goes_on(runtime, &id, paused, hint).await?], exit::COMPLETED));
+        return Ok(Lot::new(vec![goes_on(runtime, &id, resuming, hint).await?], exit::COMPLETED));
     }
     let unfinished = runtime.runs().unfinished().await;
     let unfinished = unfinished.map_err(|error| hint::refused(&error, hint))?;
     let (mut members, mut code) = (Vec::new(), exit::COMPLETED);
     for id in unfinished.into_iter().map(|summary| summary.run) {
-        match goes_on(runtime, &id, paused, hint).await {
+        match goes_on(runtime, &id, resuming, hint).await {
             Ok(member) => members.push(member),
             Err(error) => {
                 let left = left_out(&format!("run {id} is left as it is"), &error);
@@ -110,23 +144,53 @@ async fn resumed(
 async fn goes_on(
     runtime: &Runtime,
     id: &RunId,
-    paused: Paused,
+    resuming: &Resuming<'_>,
     hint: &Hint,
 ) -> anyhow::Result<Member> {
     // An earlier command has told what happened before this one.
     let before = async { runtime.runs().get(id).await?.view().await };
-    let before = before.await.map_err(|error| hint::refused(&error, hint))?.run.next_seq;
-    let run = match runtime.pipelines().resume(id).await {
+    let before = before.await.map_err(|error| hint::refused(&error, hint))?.run;
+    if resuming.paused == Paused::GoesOn && before.state.is_terminal() {
+        if before.state.may_reopen() {
+            let text = format!("run {id} is not paused: it has ended ({})", before.state);
+            return Err(failed_with(exit::USAGE, text, hint.resume(id.as_str())));
+        }
+        let error = RunError::Ended { run: id.clone(), state: before.state };
+        return Err(hint::refused(&error, hint));
+    }
+    let args = resuming.args;
+    let mut asked = ResumePipeline::run(id.clone());
+    if let Some(pipeline) = &resuming.corrected {
+        asked = asked.checked(pipeline.clone());
+    }
+    if let Some(step) = &args.from {
+        asked = asked.from_step(step);
+    }
+    if args.rerun_writes {
+        asked = asked.rerun_writes();
+    }
+    let is_told = args.file.is_some() || args.from.is_some();
+    let run = match runtime.pipelines().resume_with(asked.clone()).await {
         Ok(run) => run,
-        Err(ResumePipelineError::Run(error)) => return Err(hint::refused(&error, hint)),
-        Err(error) => return Err(failed(exit::of_resume(&error), error)),
+        Err(error) => {
+            // What would become of the steps tells more than the list of those that write.
+            if let ResumePipelineError::Rewrites(_) = error
+                && let Ok(plan) = runtime.pipelines().plan_resume(&asked).await
+            {
+                resumed::tell(id.as_str(), &plan, resuming.shown)?;
+            }
+            return Err(resumed::refused(id, args, error, hint));
+        }
     };
+    if let Some(plan) = run.resumed().filter(|_| is_told) {
+        resumed::tell(id.as_str(), plan, resuming.shown)?;
+    }
     for name in run.changed_secrets() {
         let text = format!("run {id}: the secret {name} is not what it was when the run began");
         output::warning(&text);
     }
     let record = run.view().await.map_err(|error| hint::refused(&error, hint))?.run;
-    match (record.state, paused) {
+    match (record.state, resuming.paused) {
         (RunState::Paused, Paused::Stays) => {
             let text = format!("run {id} is paused");
             return Err(failed_with(exit::WAITING, text, hint.unpause(id.as_str())));
@@ -138,5 +202,5 @@ async fn goes_on(
         (_, Paused::Stays) => (),
     }
     let file = record.settings.get("file").and_then(|file| file.as_str()).map(str::to_owned);
-    Ok(Member { run, workflow: record.workflow, file, known: Known::Before(before) })
+    Ok(Member { run, workflow: record.workflow, file, known: Known::Before(before.next_seq) })
 }

@@ -4,8 +4,9 @@ use std::{
 };
 
 use perennial::{
-    Config, Leniency, Pipelines, ProviderMode, RunId, Runtime, StartPipeline, StartPipelineError,
-    records::{Input, Pipeline, render},
+    Config, Deployment, Leniency, PipelineRunHandle, Pipelines, ProviderMode, ResumePipeline,
+    RunId, Runtime, StartPipeline, StartPipelineError,
+    records::{Input, Pipeline, render, report_json},
     tools::files::ChosenDirectories,
 };
 use tokio::runtime::Handle;
@@ -17,6 +18,7 @@ use super::{
     lot::{Known, Lot, Member, left_out},
     progress::Shown,
     rehearsal::rehearse,
+    resumed,
     stop::interrupted,
     targets::{self, Targets},
     tree::with_findings,
@@ -24,7 +26,7 @@ use super::{
 use crate::{
     args::{DirectoryArgs, RunArgs},
     exit::{self, failed, failed_with},
-    output,
+    output::{self, Refusal},
 };
 
 pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
@@ -103,11 +105,13 @@ async fn prepared(
         return Err(failed(exit::USAGE, text));
     }
     let leniency = args.reading.leniency().map_err(|error| failed(exit::USAGE, error))?;
-    let Some(checked) = checked(&targets.files, args, &leniency)? else {
+    let config = engine::config(args.engine.config.as_deref())?;
+    let deployment = args.deployment.over(config.deployment());
+    let deployment = deployment.map_err(|error| failed(exit::USAGE, error))?;
+    let Some(checked) = checked(&targets.files, args, &leniency, &deployment)? else {
         return Ok(Err(exit::INVALID));
     };
     let starts = described(args, &targets, checked)?;
-    let config = engine::config(args.engine.config.as_deref())?;
     if !shown.quiet && !shown.json {
         output::talk(&match args.provider_mode {
             ProviderMode::Mock => "provider mode: mock (answers are made up)".to_owned(),
@@ -149,10 +153,11 @@ fn checked(
     files: &[PathBuf],
     args: &RunArgs,
     leniency: &Leniency,
+    deployment: &Deployment,
 ) -> anyhow::Result<Option<Vec<Valid>>> {
     let (mut valid, mut invalid) = (Vec::new(), false);
     for file in files {
-        match Pipelines::check_with(file, leniency) {
+        match Pipelines::check_deployed(file, leniency, deployment) {
             Ok(checked) => {
                 let denied = args.reading.deny_warnings && !checked.diagnostics.is_empty();
                 match checked.pipeline.filter(|_| !denied) {
@@ -223,8 +228,15 @@ async fn started(
     let several = starts.len() > 1;
     let (mut members, mut code) = (Vec::new(), exit::COMPLETED);
     for (file, start) in starts {
-        let known = known(runtime, args.run_id.as_deref()).await;
-        let run = match runtime.pipelines().start(start).await {
+        let mut known = known(runtime, args.run_id.as_deref()).await;
+        let started = match goes_on_with(runtime, (&file, &start), args, hint).await? {
+            Some((run, before)) => {
+                known = Known::Before(before);
+                Ok(run)
+            }
+            None => runtime.pipelines().start(start).await,
+        };
+        let run = match started {
             Ok(run) => run,
             Err(error) => {
                 let refused = match refused(args, &file, error, hint) {
@@ -242,6 +254,42 @@ async fn started(
         members.push(Member { run, workflow: view.run.workflow, file, known });
     }
     Ok(Lot::new(members, code))
+}
+
+/// The unfinished run that the document has resumed instead of started (YR-56), and its first event
+/// from now on.
+async fn goes_on_with(
+    runtime: &Runtime,
+    (file, start): (&Path, &StartPipeline),
+    args: &RunArgs,
+    hint: &Hint,
+) -> anyhow::Result<Option<(PipelineRunHandle, u64)>> {
+    if args.fresh || args.run_id.is_some() {
+        return Ok(None);
+    }
+    let id = match runtime.pipelines().resumable(start).await {
+        Ok(Some(id)) => id,
+        Ok(None) => return Ok(None),
+        Err(StartPipelineError::Run(error)) => return Err(hint::refused(&error, hint)),
+        // What is wrong with the start, the start says.
+        Err(_) => return Ok(None),
+    };
+    let before = async { runtime.runs().get(&id).await?.view().await };
+    let before = before.await.map_err(|error| hint::refused(&error, hint))?.run;
+    let shown = Shown { json: args.output.json, quiet: args.engine.quiet };
+    let asked = ResumePipeline::run(id.clone()).as_start(start);
+    let run = match runtime.pipelines().resume_with(asked).await {
+        Ok(run) => run,
+        Err(error) => return Err(resumed::refused_at_start(&id, file, error, hint)),
+    };
+    if !shown.json && !shown.quiet {
+        let status = before.state.status();
+        output::talk(&format!("resuming run {id} ({status}); --fresh starts a new one"));
+    }
+    if let Some(plan) = run.resumed().filter(|plan| shown.json || !plan.keeps_all()) {
+        resumed::tell(id.as_str(), plan, shown)?;
+    }
+    Ok(Some((run, before.next_seq)))
 }
 
 /// What is known of the run of this id before it is started.
@@ -274,8 +322,14 @@ fn in_directories(mut start: StartPipeline, args: &DirectoryArgs) -> StartPipeli
     if let Some(path) = &args.checkpoint_dir {
         start = start.checkpoint_dir(path);
     }
+    if let Some(path) = &args.nested_workspace_root {
+        start = start.nested_workspace_root(path);
+    }
     if let Some(path) = &args.project_root {
         start = start.project_root(path);
+    }
+    if args.allow_unrestricted_files {
+        start = start.allow_unrestricted_files();
     }
     args.allowed.iter().fold(start, StartPipeline::allow_path)
 }
@@ -333,5 +387,16 @@ fn refuse(args: &RunArgs, file: &Path, diagnostics: &[perennial::Diagnostic]) {
     for diagnostic in diagnostics {
         output::talk_text(&render(diagnostic, args.output.color.on(&std::io::stderr())));
     }
-    output::talk(&format!("error: {} is not valid; nothing was run", file.display()));
+    let text = format!("{} is not valid; nothing was run", file.display());
+    output::talk(&format!("error: {text}"));
+    if args.output.json {
+        let report = report_json(&file.display().to_string(), diagnostics, &[]);
+        output::refusal(&Refusal {
+            text: &text,
+            file: Some(file),
+            diagnostics: report.get("diagnostics").cloned(),
+            help: None,
+            code: exit::INVALID,
+        });
+    }
 }

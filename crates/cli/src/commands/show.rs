@@ -1,36 +1,45 @@
 use std::collections::HashMap;
 
 use perennial::{
-    RunId, RunState, Runtime,
+    Config, DefinitionError, RunId, RunState, Runtime, ThresholdSetting,
     engine::workflow::JobKey,
-    records::{
-        AttemptRecord, CallRecord, JobRecord, Performance, RunError, RunView, Thresholds, Timestamp,
-    },
+    records::{AttemptRecord, CallRecord, JobRecord, Performance, RunError, RunView, Timestamp},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     engine,
     hint::{self, Hint},
-    progress, runs,
+    named::named,
+    progress, runs, spending,
     steps::{self, Row},
+    trace,
 };
-use crate::{
-    args::ShowArgs,
-    exit::{self, failed},
-    output,
-};
+use crate::{args::ShowArgs, exit, output};
 
 /// Characters of a step's name for which room is kept.
 const STEP_MAX: usize = 32;
 
 pub(super) async fn show(args: ShowArgs) -> anyhow::Result<i32> {
-    let run = RunId::parse(args.run).map_err(|error| failed(exit::USAGE, error))?;
-    let runtime = engine::start_reading(&args.store.store).await?;
-    let read = read(&runtime, &run).await;
-    runtime.shutdown().await;
+    let run = named(&args.store.store, &args.run).await?;
+    let config = engine::config(args.config.as_deref())?;
     let hint = Hint::new(&args.store.store, None);
-    let found = read.map_err(|error| hint::refused(&error, &hint))?;
+    let runtime = engine::start_reading(&args.store.store).await?;
+    if args.trace {
+        let trace = runtime.pipelines().trace(&run).await;
+        runtime.shutdown().await;
+        let trace = trace.map_err(|error| hint::refused(&error, &hint))?;
+        if args.output.json {
+            output::json(&serde_json::to_value(&trace)?)?;
+        } else {
+            trace::print(&trace)?;
+        }
+        return Ok(exit::COMPLETED);
+    }
+    let read = read(&runtime, &run, &config).await;
+    runtime.shutdown().await;
+    let mut found = read.map_err(|error| hint::refused(&error, &hint))?;
+    found.configured_in = args.config.map(|path| path.display().to_string());
     if args.output.json {
         output::json(&described(&found))?
     } else {
@@ -45,9 +54,14 @@ struct Found {
     performance: Performance,
     /// What its steps warned of, by job: each said once, however many attempts did.
     warnings: HashMap<JobKey, Vec<String>>,
+    /// Types of its steps by the names that lead to them; none where this version cannot read them.
+    types: HashMap<String, String>,
+    thresholds: [ThresholdSetting; 4],
+    /// The file that sets some of them.
+    configured_in: Option<String>,
 }
 
-async fn read(runtime: &Runtime, run: &RunId) -> Result<Found, RunError> {
+async fn read(runtime: &Runtime, run: &RunId, config: &Config) -> Result<Found, RunError> {
     let handle = runtime.runs().get(run).await?;
     let mut warnings: HashMap<JobKey, Vec<String>> = HashMap::new();
     for event in handle.events(1).rest().await? {
@@ -63,8 +77,14 @@ async fn read(runtime: &Runtime, run: &RunId) -> Result<Found, RunError> {
         }
     }
     let view = handle.view().await?;
-    let performance = handle.performance(&Thresholds::default()).await?;
-    Ok(Found { view, performance, warnings })
+    let types = match runtime.pipelines().definition(run).await {
+        Ok(pipeline) => pipeline.types(),
+        Err(DefinitionError::Run(error)) => return Err(error),
+        Err(DefinitionError::Invalid(_) | _) => HashMap::new(),
+    };
+    let performance = handle.performance(&config.thresholds()).await?.typed(&types);
+    let thresholds = config.threshold_settings();
+    Ok(Found { view, performance, warnings, types, thresholds, configured_in: None })
 }
 
 fn attempts<'a>(view: &'a RunView, job: &JobRecord) -> impl Iterator<Item = &'a AttemptRecord> {
@@ -82,8 +102,14 @@ fn rfc(at: Option<Timestamp>) -> Value {
 }
 
 /// The run as one JSON value.
-fn described(Found { view, performance, warnings }: &Found) -> Value {
+fn described(found: &Found) -> Value {
+    let Found { view, performance, warnings, types, thresholds, configured_in } = found;
     let run = &view.run;
+    let threshold = |setting: &ThresholdSetting| {
+        let set_in = configured_in.as_ref().filter(|_| setting.is_set);
+        let told = json!({"value": setting.value, "unit": setting.unit, "set_in": set_in});
+        (setting.name.to_owned(), told)
+    };
     let attempt = |attempt: &AttemptRecord| {
         json!({
             "attempt": attempt.attempt,
@@ -113,12 +139,13 @@ fn described(Found { view, performance, warnings }: &Found) -> Value {
             json!({
                 "step": job.key,
                 "name": job.key.step_name(),
+                "type": types.get(&job.key.names().join("/")),
                 "depth": job.key.depth(),
-                "state": row.state(),
+                "state": row.state().to_string(),
                 "attempts": attempts(view, job).map(attempt).collect::<Vec<_>>(),
                 "calls": calls(view, job).map(call).collect::<Vec<_>>(),
                 "warnings": warnings.get(&job.key).map(Vec::as_slice).unwrap_or_default(),
-                "result": job.result.as_ref().filter(|_| !row.is_open),
+                "result": row.result(),
             })
         })
         .collect();
@@ -138,11 +165,13 @@ fn described(Found { view, performance, warnings }: &Found) -> Value {
         "deadline": rfc(run.deadline),
         "uncertain_attempts": view.attempts.iter().filter(|attempt| attempt.uncertain).count(),
         "steps": steps,
+        "thresholds": thresholds.iter().map(threshold).collect::<Map<_, _>>(),
         "performance": performance,
     })
 }
 
-fn print(Found { view, performance, warnings }: &Found, hint: &Hint) -> anyhow::Result<()> {
+fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
+    let Found { view, performance, warnings, types: _, thresholds, configured_in } = found;
     let run = &view.run;
     let state = runs::state(run.state, run.owner_alive);
     output::line(&format!("run        {}", run.run))?;
@@ -160,11 +189,23 @@ fn print(Found { view, performance, warnings }: &Found, hint: &Hint) -> anyhow::
         let took = output::took(finished.since(run.created_at));
         output::line(&format!("finished   {} (after {took})", finished.to_rfc3339()))?;
     }
-    if let Some(cost) = progress::cost(view) {
-        output::line(&format!("cost       ${cost:.4}"))?;
+    if let Some(cost) = spending::cost(performance) {
+        output::line(&format!("cost       {cost}"))?;
+    }
+    if let Some(usage) = spending::usage(performance) {
+        output::line(&format!("calls      {}", performance.llm_calls))?;
+        output::line(&format!("tokens     {usage}"))?;
     }
     if let Some(message) = run.failure.as_ref().and_then(|failure| failure.get("message")) {
         output::line(&format!("error      {}", output::brief(message, 200)))?;
+    }
+    for related in run.failure.as_ref().into_iter().flat_map(progress::related) {
+        output::line(&format!("           {related}"))?;
+    }
+    if let Some(file) = configured_in {
+        for setting in thresholds {
+            output::line(&format!("threshold  {}", limit(setting, file)))?;
+        }
     }
     for warning in &performance.warnings {
         output::line(&format!("warning    {}", warning.message))?;
@@ -189,13 +230,20 @@ fn print(Found { view, performance, warnings }: &Found, hint: &Hint) -> anyhow::
     Ok(())
 }
 
+/// A threshold, and where it is set.
+fn limit(setting: &ThresholdSetting, file: &str) -> String {
+    let ThresholdSetting { name, value, unit, is_set } = setting;
+    let origin = if *is_set { file } else { "default" };
+    format!("{} {value} {unit} ({origin})", name.trim_end_matches("_threshold"))
+}
+
 fn print_step(view: &RunView, row: &Row<'_>, width: usize) -> anyhow::Result<()> {
     let job = row.job;
-    let result = job.result.as_ref().filter(|_| !row.is_open);
+    let result = row.result();
     let given = result.map(|result| output::brief(result, 80)).unwrap_or_default();
     let cost = result.filter(|_| !row.has_child).and_then(progress::cost_of);
     let cost = cost.map(|cost| format!("  (${cost:.4})")).unwrap_or_default();
-    let (state, step) = (row.state(), row.path());
+    let (state, step) = (row.state().to_string(), row.path());
     let line = format!("{state:<10}  {step:<width$}  {given}{cost}");
     let room = output::width().unwrap_or(usize::MAX);
     output::line(&output::cut(line.trim_end(), room))?;

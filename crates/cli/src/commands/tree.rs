@@ -7,12 +7,12 @@ use std::path::Path;
 
 use perennial::{
     TreeSnapshot, declared_tree,
-    inspect::{Thresholds, diagnosed, filtered},
+    inspect::{Columns, Thresholds, diagnosed, filtered},
     supervision::MAILBOX_MAX,
 };
 
 use crate::{
-    args::{TreeArgs, TreeCommand},
+    args::{Format, TreeArgs, TreeCommand},
     commands::hint::quoted,
     exit::{self, failed, failed_with},
     output::{self, Shape},
@@ -21,6 +21,12 @@ use crate::{
 pub(super) fn tree(args: &TreeArgs) -> anyhow::Result<i32> {
     if let Some(TreeCommand::Diff(args)) = &args.command {
         return diff::diff(args);
+    }
+    if !args.columns.is_empty() && args.format() != Format::Text {
+        return Err(failed(
+            exit::USAGE,
+            "--columns shapes the text, and another format was asked for",
+        ));
     }
     let tree = match &args.dump {
         Some(path) => {
@@ -54,6 +60,7 @@ pub(super) fn tree(args: &TreeArgs) -> anyhow::Result<i32> {
         colour: args.output.color,
         stable: args.stable,
         total: Some(total),
+        columns: (!args.columns.is_empty()).then(|| Columns::of(&args.columns)),
     };
     output::tree(&tree, shape)?;
     let is_bad = args
@@ -72,7 +79,8 @@ pub(super) fn with_findings(
     let mut tree = diagnosed(tree, earlier, &thresholds());
     let source = source.filter(|path| *path != Path::new("-"));
     for finding in &mut tree.findings {
-        let Some(rest) = finding.command.as_deref().and_then(|it| it.strip_prefix("tree --match"))
+        let Some(rest) =
+            finding.command.as_deref().and_then(|it| it.strip_prefix("tree --dump FILE --match"))
         else {
             continue;
         };

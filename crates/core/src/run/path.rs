@@ -10,8 +10,19 @@
 //! | `n/a` | the inner step `a` |
 //! | `n` | closes the scope: its result is that of the step |
 //! | `#n#2`, `n#2/a` | the same when the scope is gone through for the second time |
+//!
+//! A step that has failed for good and has a handler has, after its own job `s`, those of the handler:
+//!
+//! | key | job |
+//! |---|---|
+//! | `#s[error]` | opens the handler |
+//! | `s[error]/a` | the step `a` of the handler |
+//! | `s[error]` | closes the handler: what it says is what became of the step |
 
 use super::JobKey;
+
+/// What follows the path of a step in that of its handler.
+const HANDLER: &str = "[error]";
 
 /// The place of a step in the tree of steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -51,6 +62,12 @@ impl StepPath {
         Self { text }
     }
 
+    /// The scope of this step's handler.
+    #[must_use]
+    pub fn handler(&self) -> Self {
+        Self { text: format!("{}{HANDLER}", self.text) }
+    }
+
     /// Its text; long ones are cut in keys only.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -73,6 +90,29 @@ impl JobKey {
         self.as_str().starts_with('#')
     }
 
+    /// Whether the job closes the handler of a step and is no step; not known of a key that was cut.
+    pub fn closes_handler(&self) -> bool {
+        !self.is_opening() && self.as_str().ends_with(HANDLER)
+    }
+
+    /// The key of the job that closes the handler of this step.
+    #[must_use]
+    pub fn handler(&self) -> Self {
+        Self::new(format!("{}{HANDLER}", self.as_str()))
+    }
+
+    /// The key of the step whose handler this job opens or closes; else its own.
+    #[must_use]
+    pub fn without_handler(&self) -> Self {
+        let Some(path) = self.as_str().strip_suffix(HANDLER) else { return self.clone() };
+        Self::new(path.strip_prefix('#').unwrap_or(path))
+    }
+
+    /// Whether the job is a step of a handler, maybe deep inside.
+    pub fn is_in_handler(&self) -> bool {
+        self.as_str().contains("[error]/")
+    }
+
     /// In how many scopes the job stands: 0 for an outermost step.
     pub fn depth(&self) -> usize {
         self.as_str().matches('/').count()
@@ -90,9 +130,9 @@ impl JobKey {
     }
 }
 
-/// The name in a component, without the round.
+/// The name in a component, without the round and without what tells a handler.
 fn name(component: &str) -> String {
-    let escaped = component.split('#').next().unwrap_or_default();
+    let escaped = component.split(['#', '[']).next().unwrap_or_default();
     let mut name = String::with_capacity(escaped.len());
     let mut rest = escaped;
     while let Some(at) = rest.find('%') {
@@ -127,9 +167,18 @@ mod tests {
             assert_eq!(outer_path.key().depth(), 0);
             assert!(!outer_path.key().is_opening());
             keys.extend([outer_path.key(), outer_path.opening(), outer_path.round(2).opening()]);
+            let handler = outer_path.handler();
+            assert_eq!(handler.key(), outer_path.key().handler());
+            assert!(handler.key().closes_handler() && !outer_path.key().closes_handler());
+            assert_eq!(handler.key().without_handler(), outer_path.key());
+            assert_eq!(handler.opening().without_handler(), outer_path.key());
+            assert_eq!(outer_path.key().without_handler(), outer_path.key());
+            assert_eq!((handler.key().names(), handler.key().depth()), (vec![outer.to_owned()], 0));
+            keys.extend([handler.key(), handler.opening()]);
             for inner in odd {
-                for round in [1, 2] {
-                    let path = outer_path.round(round).step(inner);
+                for scope in [outer_path.round(1), outer_path.round(2), handler.clone()] {
+                    let path = scope.step(inner);
+                    assert_eq!(path.key().is_in_handler(), scope == handler);
                     assert_eq!(path.key().names(), [outer, inner]);
                     assert_eq!(path.key().step_name(), inner);
                     assert_eq!(path.key().depth(), 1);

@@ -194,6 +194,20 @@ impl RunState {
         }
     }
 
+    /// Whether it may be opened again for a further round: all but completed runs (YR-55), and those
+    /// that are still being cancelled.
+    pub fn may_reopen(self) -> bool {
+        match self {
+            Self::Pending
+            | Self::Running
+            | Self::Paused
+            | Self::Failed
+            | Self::TimedOut
+            | Self::Cancelled => true,
+            Self::Cancelling | Self::Succeeded | Self::PartiallySucceeded => false,
+        }
+    }
+
     /// The language's word for it (YR-25).
     pub fn status(self) -> &'static str {
         match self {
@@ -294,16 +308,12 @@ impl JobState {
 }
 
 impl AttemptEnd {
-    /// Whether the attempt counts against the budget (SM-30).
+    /// Whether the attempt counts against the budget (SM-30). The death of its process does not: it is no failure of
+    /// the step, and has a count of its own.
     pub fn uses_budget(self) -> bool {
         match self {
-            Self::Succeeded
-            | Self::Partial
-            | Self::Skipped
-            | Self::Error
-            | Self::TimedOut
-            | Self::Expired => true,
-            Self::Released | Self::Cancelled => false,
+            Self::Succeeded | Self::Partial | Self::Skipped | Self::Error | Self::TimedOut => true,
+            Self::Expired | Self::Released | Self::Cancelled => false,
         }
     }
 }

@@ -1,10 +1,19 @@
 //! The pure core: figures folded from a run's events.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
-use perennial_core::{Timestamp, run::JobKey};
+use perennial_core::{
+    Timestamp,
+    llm::{Spending, Spent},
+    run::JobKey,
+};
 use perennial_store::EventRecord;
 use serde_json::{Value, json};
+
+use super::known_or_unknown;
 
 /// Figures over the events `1..next_seq`.
 #[derive(Debug, Default)]
@@ -18,6 +27,14 @@ pub(super) struct Figures {
     uncertain: u64,
     calls: u64,
     calls_recorded: u64,
+    /// Of the calls to models whose replies are recorded.
+    spending: Spending,
+    /// Kept results that were taken.
+    cache_hits: u64,
+    skipped: u64,
+    /// Steps of which an attempt failed, and those of them that were begun again.
+    faltered: HashSet<JobKey>,
+    retried: HashSet<JobKey>,
     /// When the steps under way were first begun.
     open: HashMap<JobKey, Timestamp>,
     /// When the attempts under way began.
@@ -50,14 +67,24 @@ impl Figures {
             "attempt_started" => {
                 self.attempts += 1;
                 if let Some(job) = &event.job {
+                    if self.faltered.contains(job) {
+                        self.retried.insert(job.clone());
+                    }
                     self.open.entry(job.clone()).or_insert(event.at);
                     self.begun.insert(job.clone(), event.at);
                 }
             }
             "call_started" => self.calls += 1,
-            "checkpoint_written" => self.calls_recorded += 1,
+            "checkpoint_written" => {
+                self.calls_recorded += 1;
+                if let Some(spent) = event.data.get("spent").and_then(Spent::of_reply) {
+                    self.spending.add(Some(&spent));
+                }
+            }
+            "cache_hit" => self.cache_hits += 1,
             "attempt_failed" | "attempt_timed_out" => {
                 self.attempts_failed += 1;
+                self.faltered.extend(event.job.clone());
                 self.end(event);
             }
             "attempt_released" | "attempt_expired" => {
@@ -67,6 +94,7 @@ impl Figures {
             "attempt_uncertain" => self.uncertain += 1,
             "job_succeeded" | "job_partial" | "job_skipped" | "job_cancelled" => {
                 self.jobs_done += 1;
+                self.skipped += u64::from(event.kind == "job_skipped");
                 self.close(event);
                 self.end(event);
             }
@@ -76,6 +104,7 @@ impl Figures {
                 self.end(event);
             }
             "run_closed" => self.complete = true,
+            "run_reopened" => self.complete = false,
             _ => (),
         }
     }
@@ -118,12 +147,19 @@ impl Figures {
             "events": self.seen,
             "jobs_done": self.jobs_done,
             "jobs_failed": self.jobs_failed,
+            "jobs_skipped": self.skipped,
+            "retried_steps": self.retried.len(),
             "attempts": self.attempts,
             "attempts_failed": self.attempts_failed,
             "attempts_released": self.attempts_released,
             "attempts_uncertain": self.uncertain,
             "calls": self.calls,
             "calls_recorded": self.calls_recorded,
+            "llm_calls": self.spending.recorded,
+            "total_tokens": known_or_unknown(self.spending.total_tokens().0),
+            "total_cost": known_or_unknown(self.spending.cost_usd()),
+            "prompt_cache_hits": known_or_unknown(self.spending.cache_hits.0),
+            "cache_hits": self.cache_hits,
             "busy_ms": millis(self.busy),
             "elapsed_ms": elapsed.map(millis),
             "slowest_job": self.slowest.as_ref().map(|(job, _)| job),
@@ -145,6 +181,48 @@ mod tests {
             attempt: Some(1),
             data: Value::Null,
         }
+    }
+
+    #[test]
+    fn what_calls_cost_is_counted_from_events_and_one_without_a_price_makes_the_sum_unknown() {
+        let mut figures = Figures::default();
+        let shown = figures.shown();
+        assert_eq!((&shown["total_cost"], &shown["llm_calls"]), (&json!(0.0), &json!(0)));
+        let mut spent = |seq: u64, spent: Value| {
+            let data = json!({"name": "1/x", "spent": spent});
+            figures.count(&EventRecord { data, ..event(seq, 0, "checkpoint_written") });
+            figures.shown()
+        };
+        let usage = json!({"input": 3, "cache_read": 1, "cache_write": 0, "output": 4,
+            "reasoning": null});
+        let call = |cost: Value| {
+            json!({"provider": "p", "model": "m", "usage": usage,
+            "cost_nano_usd": cost})
+        };
+        let shown = spent(1, call(json!(2_000_000)));
+        assert_eq!((&shown["total_cost"], &shown["total_tokens"]), (&json!(0.002), &json!(7)));
+        assert_eq!((&shown["prompt_cache_hits"], &shown["llm_calls"]), (&json!(1), &json!(1)));
+        // Something else was called.
+        let shown = spent(2, Value::Null);
+        assert_eq!((&shown["cache_hits"], &shown["llm_calls"]), (&json!(0), &json!(1)));
+        let shown = spent(3, call(Value::Null));
+        assert_eq!((&shown["total_cost"], &shown["total_tokens"]), (&json!("unknown"), &json!(14)));
+        // A kept result was taken instead of a call.
+        figures.count(&event(4, 0, "cache_hit"));
+        let shown = figures.shown();
+        assert_eq!((&shown["cache_hits"], &shown["llm_calls"]), (&json!(1), &json!(2)));
+    }
+
+    #[test]
+    fn a_step_is_retried_when_it_begins_again_after_a_failure_and_counts_once() {
+        let mut figures = Figures::default();
+        let kinds = ["attempt_started", "attempt_released", "attempt_started", "attempt_failed"];
+        (1..).zip(kinds).for_each(|(seq, kind)| figures.count(&event(seq, 0, kind)));
+        assert_eq!(figures.shown()["retried_steps"], 0);
+        let kinds = ["attempt_started", "attempt_timed_out", "attempt_started", "job_skipped"];
+        (5..).zip(kinds).for_each(|(seq, kind)| figures.count(&event(seq, 0, kind)));
+        let shown = figures.shown();
+        assert_eq!((&shown["retried_steps"], &shown["jobs_skipped"]), (&json!(1), &json!(1)));
     }
 
     #[test]

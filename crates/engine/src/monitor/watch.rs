@@ -1,13 +1,14 @@
 //! The pure core of sampling: the last samples, and which thresholds were passed.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
 use perennial_core::run::JobKey;
 use serde_json::{Value, json};
 
+use super::known_or_unknown;
 use crate::{
     performance::{Thresholds, Warning, WarningKind},
     run::Account,
@@ -40,6 +41,7 @@ pub(super) struct Watch {
     /// What is above its threshold now.
     above: BTreeSet<(WarningKind, Option<JobKey>)>,
     warned: u64,
+    warned_by_type: BTreeMap<WarningKind, u64>,
     warnings: VecDeque<Warning>,
 }
 
@@ -68,6 +70,7 @@ impl Watch {
                 self.warnings.pop_front();
             }
             self.warned += 1;
+            *self.warned_by_type.entry(warning.kind).or_default() += 1;
             self.warnings.push_back(warning.clone());
         }
         new
@@ -92,6 +95,7 @@ impl Watch {
             "result_bytes": thresholds.result_bytes,
         });
         shown["total_warnings"] = json!(self.warned);
+        shown["warnings_by_type"] = json!(self.warned_by_type);
         let warnings = self.warnings.iter().map(|warning| &warning.message);
         shown["warnings"] = warnings.map(|message| json!(message)).collect();
     }
@@ -100,11 +104,6 @@ impl Watch {
 fn results(sample: &Sample) -> impl Iterator<Item = (&JobKey, u64)> {
     let all = sample.account.iter().flat_map(|account| account.results.iter());
     all.map(|(step, bytes)| (step, *bytes))
-}
-
-/// YM-24.
-fn known_or_unknown(value: Option<impl serde::Serialize>) -> Value {
-    value.map_or_else(|| json!("unknown"), |value| json!(value))
 }
 
 fn millis(duration: Duration) -> u64 {

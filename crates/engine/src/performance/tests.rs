@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn at(secs: i64) -> Timestamp {
+pub(super) fn at(secs: i64) -> Timestamp {
     Timestamp::from_micros(secs * 1_000_000)
 }
 
@@ -15,7 +15,7 @@ fn node() -> NodeRef {
     NodeRef { node: "n".to_owned(), incarnation: 1 }
 }
 
-fn run(finished_at: Option<Timestamp>) -> RunView {
+pub(super) fn run(finished_at: Option<Timestamp>) -> RunView {
     let digest = Digest::of(b"w");
     RunView {
         run: RunRecord {
@@ -42,7 +42,7 @@ fn run(finished_at: Option<Timestamp>) -> RunView {
 }
 
 /// A job and its attempts: from when to when, and how each ended.
-fn add(
+pub(super) fn add(
     view: &mut RunView,
     key: &str,
     state: JobState,
@@ -81,6 +81,87 @@ fn add(
             uncertain: false,
         });
     }
+}
+
+/// A call of the job with this key, begun and recorded one second apart.
+pub(super) fn call(view: &mut RunView, key: &str, attempt: u32, begun: i64, reply: Option<Value>) {
+    let job = view.jobs.iter().find(|job| job.key.as_str() == key).unwrap().id;
+    let ordinal = view.calls.iter().filter(|call| call.job == job).count() + 1;
+    view.calls.push(CallRecord {
+        job,
+        name: format!("{ordinal}/x"),
+        attempt,
+        idempotency_key: String::new(),
+        begun_at: at(begun),
+        recorded_at: reply.as_ref().map(|_| at(begun + 1)),
+        reply,
+    });
+}
+
+/// The reply of a model: tokens read, of those from a cache, written, and its price.
+pub(super) fn reply(tokens: [Option<u64>; 3], cost_nano_usd: Option<u64>) -> Value {
+    let [input, cache_read, output] = tokens;
+    json!({
+        "text": "hello", "model": "m", "provider": "p", "finish": "stop", "mock": false,
+        "usage": {"input": input, "cache_read": cache_read, "cache_write": null,
+            "output": output, "reasoning": null},
+        "cost_nano_usd": cost_nano_usd, "request_id": null,
+    })
+}
+
+/// A retried child with a call in each round, a call of files, and one that never answered.
+fn with_calls() -> RunView {
+    use AttemptEnd::{Error, Succeeded};
+    let mut view = run(Some(at(20)));
+    add(&mut view, "ask", JobState::Succeeded, Some(json!(1)), &[(0, Some((4, Succeeded)))]);
+    add(&mut view, "#child", JobState::Succeeded, None, &[(4, Some((5, Succeeded)))]);
+    add(&mut view, "child/ask", JobState::Failed, None, &[(5, Some((7, Error)))]);
+    add(&mut view, "#child#2", JobState::Succeeded, None, &[(7, Some((8, Succeeded)))]);
+    add(&mut view, "child#2/ask", JobState::Succeeded, None, &[(8, Some((10, Succeeded)))]);
+    add(&mut view, "child", JobState::Succeeded, None, &[(10, Some((11, Succeeded)))]);
+    add(&mut view, "move", JobState::Succeeded, None, &[(11, Some((12, Succeeded)))]);
+    add(&mut view, "asked", JobState::Leased, None, &[(12, None)]);
+    call(&mut view, "ask", 1, 1, Some(reply([Some(10), Some(4), Some(5)], Some(1_000_000))));
+    call(&mut view, "child/ask", 1, 6, Some(reply([Some(1), Some(0), Some(1)], Some(500_000))));
+    call(&mut view, "child#2/ask", 1, 9, Some(reply([Some(2), Some(0), Some(2)], None)));
+    call(&mut view, "move", 1, 11, Some(json!({"seen": []})));
+    call(&mut view, "asked", 1, 12, None);
+    view
+}
+
+#[test]
+fn what_calls_cost_is_told_of_the_run_and_of_each_step_around_them() {
+    let seen = Performance::of(&with_calls(), &Thresholds::default(), at(0));
+    assert_eq!((seen.llm_calls, seen.llm_calls_recorded, seen.llm_calls_unpriced), (4, 3, 2));
+    assert_eq!((seen.total_cost, seen.known_cost), (None, 0.0015));
+    assert_eq!((seen.total_tokens, seen.prompt_cache_hits), (Tokens(None), Tokens(None)));
+    let told: Vec<_> = seen
+        .step_details
+        .iter()
+        .map(|step| (step.name.as_str(), step.cost, step.tokens.0, step.calls))
+        .collect();
+    let expected = [
+        ("ask", Some(0.001), Some(15), 1),
+        ("child/ask", Some(0.0005), Some(2), 1),
+        ("child#2/ask", None, Some(4), 1),
+        // Both rounds; one of them has no price.
+        ("child", None, Some(6), 0),
+        ("move", Some(0.0), Some(0), 1),
+        ("asked", None, None, 1),
+    ];
+    assert_eq!(told, expected);
+    let json = serde_json::to_value(&seen).unwrap();
+    assert_eq!((&json["total_cost"], &json["prompt_cache_hits"]), (&Value::Null, &Value::Null));
+    assert_eq!(json["usage"]["total_tokens"], Value::Null);
+
+    let mut view = with_calls();
+    view.calls.retain(|call| call.reply.is_some());
+    let priced = reply([Some(2), Some(0), Some(2)], Some(500_000));
+    view.calls.iter_mut().find(|call| call.job == 5).unwrap().reply = Some(priced);
+    let seen = Performance::of(&view, &Thresholds::default(), at(0));
+    assert_eq!((seen.total_cost, seen.total_tokens), (Some(0.002), Tokens(Some(21))));
+    assert_eq!((seen.prompt_cache_hits, seen.llm_calls_unpriced), (Tokens(Some(1)), 0));
+    assert_eq!(seen.usage["cached_tokens"], 4);
 }
 
 #[test]

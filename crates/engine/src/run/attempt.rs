@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use perennial_core::{ExitReason, FailureClass, failure::Failure};
 use perennial_store::Lease;
 use perennial_supervision::{Address, CallError, RequestError};
+use tracing::Instrument;
 
 use super::{
     actor::Message,
@@ -46,8 +47,17 @@ pub(super) async fn start(
         machine.idempotency_key(&lease.key),
         Arc::new(journal),
     );
+    // One span per attempt, with what every line inside it is about (YM-13, TNM-2).
+    let span = tracing::info_span!(
+        "attempt",
+        run_id = %lease.run,
+        workflow = workflow.name(),
+        step_path = %lease.key,
+        depth = lease.key.depth(),
+        attempt = lease.attempt,
+    );
     let within = machine.job(lease.job).map_or(0, |job| job.policy().attempt_within_ms);
-    let work = execute(workflow.clone(), cx, Duration::from_millis(within));
+    let work = execute(workflow.clone(), cx, Duration::from_millis(within)).instrument(span);
     let id = AttemptId { job: lease.job, attempt: lease.attempt };
     let name = task_name(&lease);
     let (to, held) = (address.clone(), lease.clone());

@@ -1,8 +1,8 @@
 //! The journal of an attempt's external calls, on the store.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use perennial_core::{FailureClass, failure::Failure, run::IdempotencyKey};
+use perennial_core::{Digest, FailureClass, failure::Failure, run::IdempotencyKey};
 use perennial_store::{CallStart, Lease, Store, StoreError};
 use serde_json::Value;
 
@@ -42,6 +42,29 @@ impl CallJournal for LeaseJournal {
         Box::pin(async move {
             let record = || self.store.record_call(&self.lease, name, reply.clone());
             patiently(STORE_WITHIN, record).await.map_err(|error| failed(&error))
+        })
+    }
+
+    fn reuse<'a>(
+        &'a self,
+        name: &'a str,
+        key: Digest,
+    ) -> BoxFuture<'a, Result<Option<Value>, Failure>> {
+        Box::pin(async move {
+            let reuse = || self.store.reuse(&self.lease, name, key);
+            patiently(STORE_WITHIN, reuse).await.map_err(|error| failed(&error))
+        })
+    }
+
+    fn keep<'a>(
+        &'a self,
+        key: Digest,
+        value: Value,
+        within: Duration,
+    ) -> BoxFuture<'a, Result<bool, Failure>> {
+        Box::pin(async move {
+            let keep = || self.store.keep(&self.lease, key, value.clone(), within);
+            patiently(STORE_WITHIN, keep).await.map_err(|error| failed(&error))
         })
     }
 

@@ -136,7 +136,7 @@ impl Machine {
         let mut jobs = Vec::with_capacity(view.jobs.len());
         let mut done = Vec::new();
         for job in view.jobs {
-            if job.state.is_terminal() {
+            if is_done(job.state) {
                 done.push(DoneJob {
                     key: job.key.clone(),
                     state: job.state,
@@ -276,7 +276,10 @@ impl Machine {
         match next {
             Next::Jobs(plans) => {
                 let claim_for = at.claim_for.clone().filter(|_| self.state == RunState::Running);
-                let known = |plan: &JobPlan| self.jobs.iter().rev().any(|job| job.key == plan.key);
+                let known = |plan: &JobPlan| {
+                    let found = self.jobs.iter().rev().find(|job| job.key == plan.key);
+                    found.is_some_and(|job| job.state != JobState::Cancelled)
+                };
                 let new = plans.into_iter().filter(|plan| !known(plan));
                 draft.new_jobs =
                     new.map(|plan| new_job(&self.stage, plan, claim_for.clone())).collect();
@@ -303,7 +306,7 @@ impl Machine {
                     let (code, message) = (report.code, report.message);
                     (at, LastFailure::new(class, code.as_deref(), message.as_deref()))
                 });
-                if report.job.is_terminal() {
+                if is_done(report.job) {
                     let result = report.result.unwrap_or(Value::Null);
                     let done = DoneJob { key: job.key.clone(), state: report.job, result };
                     Arc::make_mut(&mut self.done).push(done);
@@ -313,7 +316,7 @@ impl Machine {
         for step in decision.jobs {
             if let Some(job) = self.jobs.iter_mut().rev().find(|job| job.id == step.job) {
                 job.state = step.to;
-                if step.to.is_terminal() {
+                if is_done(step.to) {
                     let (key, state) = (job.key.clone(), step.to);
                     let done = DoneJob { key, state, result: Value::Null };
                     Arc::make_mut(&mut self.done).push(done);
@@ -324,18 +327,26 @@ impl Machine {
             let lease = job.claim_for.clone();
             // The plan's own input: written by `new_job`.
             let Ok(policy) = serde_json::from_value(job.input) else { continue };
-            self.jobs.push(Job {
+            // One of an earlier round keeps its place, and the number of its last attempt.
+            let before = self.jobs.iter_mut().rev().find(|old| old.id == *id);
+            let leased = leases.iter().find(|lease| lease.job == *id).map(|lease| lease.attempt);
+            let last = before.as_ref().map_or(0, |old| old.attempt);
+            let made = Job {
                 id: *id,
                 key: job.key,
                 state: if lease.is_some() { JobState::Leased } else { JobState::Ready },
-                attempt: u32::from(lease.is_some()),
+                attempt: leased.unwrap_or(last),
                 run_after: None,
                 lease,
                 attempts_used: 0,
                 crashes: 0,
                 policy,
                 failed: None,
-            });
+            };
+            match before {
+                Some(before) => *before = made,
+                None => self.jobs.push(made),
+            }
         }
         if let Some(step) = decision.stages.last() {
             self.stage_state = step.to;
@@ -379,6 +390,12 @@ impl Machine {
     }
 }
 
+/// Whether a job is not made any more: one that is cancelled in a run that goes on is made again when
+/// it is due.
+fn is_done(state: JobState) -> bool {
+    state.is_terminal() && state != JobState::Cancelled
+}
+
 /// How the last attempt of `job` that has ended failed, if it did.
 fn last_failure(attempts: &[AttemptRecord], job: i64) -> Option<(Timestamp, LastFailure)> {
     let own = attempts.iter().filter(|attempt| attempt.job == job && attempt.ended_at.is_some());
@@ -387,16 +404,13 @@ fn last_failure(attempts: &[AttemptRecord], job: i64) -> Option<(Timestamp, Last
     Some((last.ended_at?, LastFailure::new(last.class?, code, message)))
 }
 
-/// Deaths of its process that a job survives less one, whatever its retry policy (SM-31).
-const CRASHES_MAX: u32 = 3;
-
 fn new_job(stage: &str, plan: JobPlan, claim_for: Option<NodeRef>) -> NewJob {
     let within = u64::try_from(plan.attempt_within.as_millis()).unwrap_or(u64::MAX);
     NewJob {
         stage: stage.to_owned(),
         key: plan.key,
-        // The retry policy counts failures; a death of the process is no failure of the step.
-        max_attempts: plan.retry.max_attempts.max(CRASHES_MAX),
+        // Failures only; deaths of the process are counted apart (SM-31).
+        max_attempts: plan.retry.max_attempts,
         input: json!({ "retry": plan.retry, "attempt_within_ms": within }),
         claim_for,
     }

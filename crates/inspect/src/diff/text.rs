@@ -72,7 +72,11 @@ impl Page {
         for finding in &diff.findings_cleared {
             self.line(Tone::Good, ".", &format!("cleared {}", found(finding)));
         }
-        let verdict = match diff.count() {
+        // Of which start and version they are is said above; it is none of the differences listed.
+        let of_another =
+            usize::from(diff.boot_changed.is_some()) + usize::from(diff.version_changed.is_some());
+        let verdict = match diff.count() - of_another {
+            0 if of_another > 0 => "no other difference".to_owned(),
             0 => "no difference".to_owned(),
             1 => "1 difference".to_owned(),
             n => format!("{n} differences"),

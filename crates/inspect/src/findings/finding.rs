@@ -27,7 +27,8 @@ pub(super) trait Told: Sized {
     fn evidence(self, name: &str, value: impl Into<Value>) -> Self;
     fn help(self, help: &str) -> Self;
     fn command(self, command: String) -> Self;
-    /// The part of the tree it is about.
+    /// The part of the tree it is about: in a dump, as a process shows nobody but itself its tree. FILE stands for
+    /// where the dump is kept.
     fn look_at(self, node: &TreeNode) -> Self;
 }
 
@@ -47,7 +48,7 @@ impl Told for Finding {
 
     fn look_at(self, node: &TreeNode) -> Self {
         let pattern = glob::Pattern::escape(&node.path);
-        self.command(format!("tree --match {}", shell_word(&pattern)))
+        self.command(format!("tree --dump FILE --match {}", shell_word(&pattern)))
     }
 }
 

@@ -19,7 +19,7 @@ const NOTED_MS: u64 = 1_000;
 
 /// A column of the text tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Column {
+pub enum Column {
     /// Guides and the last part of the path.
     Name,
     /// What kind of thing it is.
@@ -46,7 +46,61 @@ pub(super) enum Column {
     Detail,
 }
 
+/// Which columns are written, beside the names; always in the order of [`Column::ALL`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Columns(u16);
+
+impl Columns {
+    /// These.
+    pub fn of(columns: &[Column]) -> Self {
+        Self(columns.iter().fold(0, |all, column| all | column.bit()))
+    }
+
+    /// Whether `column` is among them.
+    pub fn has(self, column: Column) -> bool {
+        self.0 & column.bit() != 0
+    }
+}
+
 impl Column {
+    /// All of them, in their order.
+    pub const ALL: [Self; 12] = [
+        Self::Name,
+        Self::Kind,
+        Self::Strategy,
+        Self::Restart,
+        Self::Shutdown,
+        Self::Type,
+        Self::State,
+        Self::Restarts,
+        Self::Mailbox,
+        Self::Up,
+        Self::LastExit,
+        Self::Detail,
+    ];
+
+    fn bit(self) -> u16 {
+        1 << self as u16
+    }
+
+    /// What it is called where columns are chosen.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Kind => "kind",
+            Self::Strategy => "strategy",
+            Self::Restart => "restart",
+            Self::Shutdown => "shutdown",
+            Self::Type => "type",
+            Self::State => "state",
+            Self::Restarts => "restarts",
+            Self::Mailbox => "mailbox",
+            Self::Up => "up",
+            Self::LastExit => "last_exit",
+            Self::Detail => "detail",
+        }
+    }
+
     /// What a narrow terminal does without, the first one first.
     pub(super) const DISPENSABLE: [Self; 10] = [
         Self::Type,

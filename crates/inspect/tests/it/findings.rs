@@ -139,7 +139,12 @@ fn a_command_is_one_that_a_shell_reads_back() {
     tree.findings.clear();
     let tree = diagnosed(tree, &[], &Thresholds::default());
     let command = tree.findings[0].command.as_deref();
-    assert_eq!(command, Some("tree --match '/a/it'\\''s [[]1[]]\u{1b}'"));
+    assert_eq!(command, Some("tree --dump FILE --match '/a/it'\\''s [[]1[]]\u{1b}'"));
     let text = to_text(&tree, &TextOptions::default());
-    assert!(text.contains("try:  perennial tree --match '/a/it'\\''s [[]1[]]\\u{1b}'"), "{text}");
+    assert!(
+        text.contains(
+            "try:  perennial tree --dump FILE --match '/a/it'\\''s [[]1[]]\\u{1b}'  (FILE: "
+        ),
+        "{text}"
+    );
 }

@@ -112,7 +112,7 @@ pub(crate) fn running() -> TreeSnapshot {
         message: "2 of 3 restarts used in 5s".into(),
         evidence: serde_json::Map::from_iter([("in_window".into(), json!(2))]),
         help: Some("look at how its last life ended".into()),
-        command: Some("tree --match /perennial/exporter".into()),
+        command: Some("tree --dump FILE --match /perennial/exporter".into()),
     }];
     tree
 }

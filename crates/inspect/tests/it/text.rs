@@ -12,8 +12,14 @@ use crate::{
     sample::{declared, node, running},
 };
 
-const PLAIN: TextOptions =
-    TextOptions { glyphs: Glyphs::Unicode, color: false, stable: false, total: None, width: None };
+const PLAIN: TextOptions = TextOptions {
+    glyphs: Glyphs::Unicode,
+    color: false,
+    stable: false,
+    total: None,
+    width: None,
+    columns: None,
+};
 
 fn assert_text(name: &str, tree: &TreeSnapshot, options: TextOptions) {
     assert_is_file(
@@ -34,6 +40,30 @@ fn a_running_tree_reads_well() {
 #[test]
 fn a_declared_tree_shows_the_specification_and_no_zeros() {
     assert_text("declared", &declared(), PLAIN);
+}
+
+#[test]
+fn chosen_columns_are_written_in_their_order_and_also_when_they_are_empty() {
+    use perennial_inspect::{Column, Columns};
+    let chosen = |tree: &TreeSnapshot, columns: &[Column]| {
+        let columns = Some(Columns::of(columns));
+        let text = to_text(tree, &TextOptions { columns, ..PLAIN });
+        let titles = text.lines().nth(1).unwrap().split_whitespace().map(str::to_owned);
+        titles.collect::<Vec<_>>()
+    };
+    let both = [Column::Up, Column::Mailbox];
+    assert_eq!(chosen(&running(), &both), ["NAME", "MAILBOX", "UP"]);
+    assert_eq!(chosen(&running(), &[Column::Name]), ["NAME"]);
+    // A declared tree has no life to tell of.
+    assert_eq!(chosen(&declared(), &both), ["NAME", "MAILBOX", "UP"]);
+    for column in Column::ALL {
+        assert_eq!(chosen(&running(), &[column]).len() > 1, column != Column::Name, "{column:?}");
+        let words = Column::ALL.iter().filter(|other| other.word() == column.word());
+        assert_eq!(words.count(), 1);
+        for other in Column::ALL {
+            assert_eq!(Columns::of(&[column]).has(other), column == other);
+        }
+    }
 }
 
 #[test]

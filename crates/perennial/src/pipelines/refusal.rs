@@ -1,7 +1,10 @@
 //! Why a workflow was not started, continued or read.
 
+use std::path::PathBuf;
+
+use perennial_core::run::{RunId, RunState};
 use perennial_engine::RunError;
-use perennial_pipeline::{Diagnostic, InputErrors, ProviderKind, Severity};
+use perennial_pipeline::{Diagnostic, EnvironmentMode, InputErrors, ProviderKind, Severity};
 use perennial_store::StoreError;
 use perennial_tools::{SourceError, files::FileError};
 
@@ -31,10 +34,49 @@ pub enum Preflight {
         /// What is wrong with it.
         why: String,
     },
+    /// The environment lets nobody mock.
+    #[error(
+        "the environment `{environment}` allows no mocks; \
+         `environment.{environment}.allow_mock_providers: true` allows them"
+    )]
+    MocksRefused {
+        /// Its mode.
+        environment: EnvironmentMode,
+    },
+    /// The environment lets only mocks answer.
+    #[error(
+        "the environment `{environment}` lets only mocks answer \
+         (`force_mock_providers`); run with `--provider-mode mock`"
+    )]
+    MocksOnly {
+        /// Its mode.
+        environment: EnvironmentMode,
+    },
+    /// The document asks for all files, and who starts it has not agreed.
+    #[error(
+        "`safety.restrict_file_access: false` lets steps read and write all files; it needs \
+         `--allow-unrestricted-files`"
+    )]
+    Unrestricted,
+    /// The workspace has to be there, and is not.
+    #[error("[PL610] the workspace {} does not exist (`workspace_config.create_if_missing: false`)", path.display())]
+    NoWorkspace {
+        /// The workspace.
+        path: PathBuf,
+    },
     /// Live calls need a model, and neither the step nor the configuration names one.
     #[error("step `{step}` names no model and [providers.anthropic] model is not configured")]
     MissingModel {
         /// The first such step.
+        step: String,
+    },
+    /// A step has replies for the calls of its child, and calls of this run are live (PL707).
+    #[error(
+        "[PL707] step `{step}` mocks its child, and mocks are not allowed in a live run; remove `mock_mode` \
+         and `mock_responses`, or run with `--provider-mode mock`"
+    )]
+    Mocks {
+        /// The step.
         step: String,
     },
     /// A step lets its model use tools, and the live provider of this build offers none.
@@ -61,6 +103,14 @@ pub enum StartPipelineError {
     /// The document has errors; all of them.
     #[error("{}", summary(.0))]
     Invalid(Vec<Diagnostic>),
+    /// No workflow of this name is registered.
+    #[error("the pipeline `{name}` is not registered; {}", registered_text(.registered))]
+    NotRegistered {
+        /// The name.
+        name: String,
+        /// The names that are registered.
+        registered: Vec<String>,
+    },
     /// Inputs are missing or do not fit; all of them.
     #[error(transparent)]
     Inputs(#[from] InputErrors),
@@ -88,6 +138,50 @@ pub enum ResumePipelineError {
     /// Providers are not ready; all reasons.
     #[error("{}", lines(.0))]
     Preflight(Vec<Preflight>),
+    /// The corrected document cannot be used.
+    #[error(transparent)]
+    Document(StartPipelineError),
+    /// It is of another workflow.
+    #[error("the document is of the workflow `{found}`, and the run of `{expected}`")]
+    OtherWorkflow {
+        /// What it is of.
+        found: String,
+        /// What the run is of.
+        expected: String,
+    },
+    /// The recorded inputs do not fit the corrected document; all of them.
+    #[error(transparent)]
+    Inputs(#[from] InputErrors),
+    /// Steps that completed and wrote something would run again; all of them.
+    #[error("error[PL903]: these steps have written something and would do it again: {}", .0.join(", "))]
+    Rewrites(Vec<String>),
+    /// No outermost step has this name.
+    #[error("the workflow has no step `{step}`")]
+    NoSuchStep {
+        /// What was asked for.
+        step: String,
+    },
+    /// Somebody runs it, or it is being cancelled: only what nobody runs can be given another
+    /// definition.
+    #[error("error[PL902]: run {run} is under way ({state})")]
+    UnderWay {
+        /// The run.
+        run: RunId,
+        /// Where it is.
+        state: RunState,
+    },
+    /// Somebody else resumed it at the same time.
+    #[error("error[PL902]: somebody else has just resumed run {run}")]
+    Taken {
+        /// The run.
+        run: RunId,
+    },
+    /// Its definition cannot be read.
+    #[error(transparent)]
+    Definition(#[from] perennial_pipeline::InvalidDefinition),
+    /// Its settings cannot be read.
+    #[error(transparent)]
+    Settings(#[from] perennial_pipeline::InvalidSettings),
     /// The engine refused.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -131,4 +225,17 @@ fn summary(diagnostics: &[Diagnostic]) -> String {
 
 fn lines(refusals: &[Preflight]) -> String {
     refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl From<DefinitionError> for ResumePipelineError {
+    fn from(error: DefinitionError) -> Self {
+        match error {
+            DefinitionError::Run(error) => Self::Run(error),
+            DefinitionError::Invalid(error) => Self::Definition(error),
+        }
+    }
+}
+
+fn registered_text(names: &[String]) -> String {
+    if names.is_empty() { "none is".to_owned() } else { format!("there are: {}", names.join(", ")) }
 }

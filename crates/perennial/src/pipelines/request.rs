@@ -7,34 +7,37 @@ use std::{
 };
 
 use perennial_core::run::RunId;
-use perennial_pipeline::{Leniency, Pipeline, RunDirectories};
+use perennial_pipeline::{Deployment, Leniency, Pipeline, RunDirectories};
 use perennial_tools::files::{ChosenDirectories, FileError};
 use serde_json::{Map, Value, json};
 
-use super::{Pipelines, StartPipelineError};
+use super::{Preflight, RegisteredPipelines, StartPipelineError};
 use crate::runtime::ProviderMode;
 
 /// What to start.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct StartPipeline {
-    source: Source,
+    pub(super) source: Source,
     pub(super) inputs: Map<String, Value>,
     pub(super) mode: ProviderMode,
     pub(super) mocks: Option<Value>,
     pub(super) run: Option<RunId>,
     pub(super) within: Option<Duration>,
     pub(super) leniency: Leniency,
+    pub(super) deployment: Deployment,
+    unrestricted: bool,
     chosen: ChosenDirectories,
     fallback: ChosenDirectories,
     allowed: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
-enum Source {
+pub(super) enum Source {
     File(PathBuf),
     Document { name: String, bytes: Vec<u8> },
     Checked(Box<Pipeline>),
+    Registered(String),
 }
 
 impl StartPipeline {
@@ -48,10 +51,28 @@ impl StartPipeline {
         Self::of(Source::Document { name: name.into(), bytes: bytes.into() })
     }
 
-    /// What [`Pipelines::check`] has read and found valid: its files are not read again, so that what
+    /// What [`Pipelines::check`](crate::Pipelines::check) has read and found valid: its files are not read again, so that what
     /// starts is what was checked, whatever has become of them.
     pub fn checked(pipeline: Pipeline) -> Self {
         Self::of(Source::Checked(Box::new(pipeline)))
+    }
+
+    /// The newest version of the workflow that the runtime has registered as `name`.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// let runtime = Runtime::builder().store(Store::memory()).pipeline("hi", text).start().await?;
+    /// let run = runtime.pipelines().start(StartPipeline::registered("hi")).await?;
+    /// assert_eq!(run.outcome().await?.status(), "completed");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn registered(name: impl Into<String>) -> Self {
+        Self::of(Source::Registered(name.into()))
     }
 
     /// `step` alone, written as in a document; what it needs are inputs. Texts of inputs are values, and no
@@ -61,7 +82,7 @@ impl StartPipeline {
         Self::document("step", json!({ "workflow": workflow }).to_string())
     }
 
-    fn of(source: Source) -> Self {
+    pub(super) fn of(source: Source) -> Self {
         Self {
             source,
             inputs: Map::new(),
@@ -70,6 +91,8 @@ impl StartPipeline {
             run: None,
             within: None,
             leniency: Leniency::as_written(),
+            deployment: Deployment::default(),
+            unrestricted: false,
             chosen: ChosenDirectories::default(),
             fallback: ChosenDirectories::default(),
             allowed: Vec::new(),
@@ -127,6 +150,19 @@ impl StartPipeline {
         self
     }
 
+    /// Sets mode and limits over what the document says. What was [checked](Self::checked) before has them
+    /// from its check.
+    pub fn deployment(mut self, deployment: Deployment) -> Self {
+        self.deployment = deployment;
+        self
+    }
+
+    /// Agrees that a document with `safety.restrict_file_access: false` reads and writes all files.
+    pub fn allow_unrestricted_files(mut self) -> Self {
+        self.unrestricted = true;
+        self
+    }
+
     /// Sets where relative paths of the run start. The default is the working directory of the process.
     pub fn project_root(mut self, path: impl Into<PathBuf>) -> Self {
         self.chosen.project_root = Some(path.into());
@@ -151,6 +187,12 @@ impl StartPipeline {
         self
     }
 
+    /// Sets where children with `workspace_enabled` get their fresh workspaces. The default is `nested_workspaces`.
+    pub fn nested_workspace_root(mut self, path: impl Into<PathBuf>) -> Self {
+        self.chosen.nested_workspaces = Some(path.into());
+        self
+    }
+
     /// Allows steps to read and write below `path` as well.
     pub fn allow_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.allowed.push(path.into());
@@ -164,13 +206,54 @@ impl StartPipeline {
     }
 
     /// What is to run, read and checked where that is not done yet.
-    pub(super) fn pipeline(&self) -> Result<Pipeline, StartPipelineError> {
+    pub(super) fn pipeline(
+        &self,
+        registered: &RegisteredPipelines,
+        configured: &Deployment,
+    ) -> Result<Pipeline, StartPipelineError> {
+        let deployment = self.deployment.clone().over(configured);
         let checked = match &self.source {
-            Source::File(path) => Pipelines::check_with(path, &self.leniency)?,
-            Source::Document { name, bytes } => Pipeline::check_with(name, bytes, &self.leniency),
+            Source::File(path) => registered.check_file(path, &self.leniency, &deployment)?,
+            Source::Document { name, bytes } => {
+                registered.check_document(name, bytes, &self.leniency, &deployment)
+            }
             Source::Checked(pipeline) => return Ok(Pipeline::clone(pipeline)),
+            Source::Registered(name) => {
+                let found = registered.newest(name, &self.leniency, &deployment);
+                found.ok_or_else(|| StartPipelineError::NotRegistered {
+                    name: name.clone(),
+                    registered: registered.names().map(str::to_owned).collect(),
+                })?
+            }
         };
         checked.pipeline.ok_or(StartPipelineError::Invalid(checked.diagnostics))
+    }
+
+    /// The canonical path of the document, by which runs of one file are told (YR-56). None when it is no file, or
+    /// the file has gone.
+    pub(super) fn document_path(&self, pipeline: &Pipeline) -> Option<String> {
+        match &self.source {
+            Source::File(_) | Source::Checked(_) => {
+                let path = std::fs::canonicalize(pipeline.file()).ok()?;
+                Some(path.display().to_string())
+            }
+            Source::Document { .. } | Source::Registered(_) => None,
+        }
+    }
+
+    /// Whether a run with these recorded directories works where this start says, if it says anything.
+    pub(super) fn has_directories_of(
+        &self,
+        pipeline: &Pipeline,
+        registered: &RegisteredPipelines,
+        recorded: Option<&Value>,
+    ) -> Result<bool, FileError> {
+        if self.chosen == ChosenDirectories::default() && self.allowed.is_empty() {
+            return Ok(true);
+        }
+        let named = json!(self.directories(pipeline, registered)?);
+        let same = |part: &str| recorded.and_then(|all| all.get(part)) == named.get(part);
+        Ok(same("directories") && same("allowed"))
     }
 
     /// The directories of a run of `pipeline`: option over document over fallback over default (YF-48). None when
@@ -178,6 +261,7 @@ impl StartPipeline {
     pub(super) fn directories(
         &self,
         pipeline: &Pipeline,
+        registered: &RegisteredPipelines,
     ) -> Result<Option<RunDirectories>, FileError> {
         let asked = self.chosen != ChosenDirectories::default() || !self.allowed.is_empty();
         if !asked && !pipeline.uses_directories() {
@@ -188,17 +272,44 @@ impl StartPipeline {
             .map_err(|source| FileError::Directory { path: here.to_owned(), source })?;
         let chosen = self.chosen.clone().over(pipeline.directories()).over(self.fallback.clone());
         let directories = chosen.resolve(&cwd);
-        let documents = match &self.source {
-            Source::File(_) | Source::Checked(_) => {
-                let folders = pipeline.documents().into_iter().map(|file| Path::new(file).parent());
-                let folders: BTreeSet<PathBuf> =
-                    folders.flatten().map(|folder| cwd.join(folder)).collect();
-                folders.into_iter().collect()
-            }
-            Source::Document { .. } => Vec::new(),
+        // A document that is a text has no folder; children of it may have one.
+        let is_text = |file: &str| {
+            registered.is_text(file)
+                || matches!(&self.source, Source::Document { name, .. } if name == file)
         };
-        let allowed = self.allowed.iter().map(|path| cwd.join(path)).collect();
-        Ok(Some(RunDirectories { directories, documents, allowed }))
+        let files = pipeline.documents().into_iter().filter(|file| !is_text(file));
+        let folders = files.filter_map(|file| Path::new(file).parent());
+        let folders: BTreeSet<PathBuf> = folders.map(|folder| cwd.join(folder)).collect();
+        let documents = folders.into_iter().collect();
+        let confinement = pipeline.confinement();
+        let root = &directories.project_root;
+        let mut allowed: Vec<PathBuf> = self.allowed.iter().map(|path| cwd.join(path)).collect();
+        allowed.extend(confinement.allowed.iter().map(|path| root.join(path)));
+        if confinement.unrestricted && self.unrestricted {
+            allowed.push(root.ancestors().last().unwrap_or(root).to_owned());
+        }
+        let read_only = confinement.read_only.iter().map(|path| root.join(path)).collect();
+        Ok(Some(RunDirectories { directories, documents, allowed, read_only }))
+    }
+
+    /// What the document asks of places, and cannot have.
+    pub(super) fn confinement(
+        &self,
+        pipeline: &Pipeline,
+        directories: Option<&RunDirectories>,
+    ) -> Vec<Preflight> {
+        let confinement = pipeline.confinement();
+        let mut refusals = Vec::new();
+        if confinement.unrestricted && !self.unrestricted {
+            refusals.push(Preflight::Unrestricted);
+        }
+        if let Some(RunDirectories { directories, .. }) = directories
+            && confinement.workspace_exists
+            && !directories.workspace.is_dir()
+        {
+            refusals.push(Preflight::NoWorkspace { path: directories.workspace.clone() });
+        }
+        refusals
     }
 
     /// Sets how long the run may take; the default is what the document says, else 24 hours.

@@ -7,6 +7,7 @@ use perennial_engine::{
     EventFeed, RunError, RunHandle, WaitsFor,
     performance::{Performance, Thresholds},
 };
+use perennial_pipeline::ResumePlan;
 use perennial_store::{JobRecord, RunView};
 use serde_json::{Map, Value};
 
@@ -17,6 +18,7 @@ use crate::View;
 pub struct PipelineRunHandle {
     pub(super) run: RunHandle,
     pub(super) changed_secrets: Vec<String>,
+    pub(super) resumed: Option<ResumePlan>,
 }
 
 /// How a run of a workflow ended.
@@ -24,9 +26,20 @@ pub struct PipelineRunHandle {
 pub struct PipelineOutcome {
     /// Everything recorded of it.
     pub view: RunView,
+    /// How it performed, by the thresholds of the runtime: durations, `usage`, cost, warnings (YR-24).
+    pub performance: Performance,
 }
 
 impl PipelineRunHandle {
+    pub(super) fn of(run: RunHandle) -> Self {
+        Self { run, changed_secrets: Vec::new(), resumed: None }
+    }
+
+    /// What becomes of its steps, when it was opened for a further round.
+    pub fn resumed(&self) -> Option<&ResumePlan> {
+        self.resumed.as_ref()
+    }
+
     /// Its id.
     pub fn id(&self) -> &RunId {
         self.run.id()
@@ -69,7 +82,9 @@ impl PipelineRunHandle {
     ///
     /// When the store cannot be read.
     pub async fn outcome(&self) -> Result<PipelineOutcome, RunError> {
-        Ok(PipelineOutcome { view: self.run.outcome().await?.view })
+        let view = self.run.outcome().await?.view;
+        let performance = self.run.performance_of(&view);
+        Ok(PipelineOutcome { view, performance })
     }
 
     /// How it performed, or performs: durations, sizes, retries, and what passed `thresholds`.
@@ -130,22 +145,40 @@ impl PipelineOutcome {
     /// What a step of the workflow gave. Steps of a child are in the result of their step; the
     /// job of each is in the view.
     pub fn result(&self, step: &str) -> Option<&Value> {
-        self.steps().find(|job| job.key.step_name() == step)?.result.as_ref()
+        let job = self.steps().find(|job| job.key.step_name() == step)?;
+        self.ended(job).result.as_ref()
     }
 
     /// What a step of the workflow gave, for looking at: cut where it is large.
     pub fn shown(&self, step: &str) -> Option<View<'_>> {
         let job = self.steps().find(|job| job.key.step_name() == step)?;
-        let made = self.view.attempts.iter().rfind(|attempt| attempt.job == job.id);
+        let ended = self.ended(job);
+        let made = self.view.attempts.iter().rfind(|attempt| attempt.job == ended.id);
         let at = made.and_then(|attempt| attempt.ended_at);
-        Some(View::new(job.key.as_str(), job.result.as_ref()?, at))
+        Some(View::new(job.key.as_str(), ended.result.as_ref()?, at))
     }
 
     /// What all steps of the workflow gave, in order.
     pub fn results(&self) -> Map<String, Value> {
-        let given =
-            |job: &JobRecord| job.result.clone().map(|result| (job.key.step_name(), result));
+        let given = |job: &JobRecord| {
+            let result = self.ended(job).result.clone()?;
+            Some((job.key.step_name(), result))
+        };
         self.steps().filter_map(given).collect()
+    }
+
+    /// What it warns of (YR-24): what its steps recorded as `warnings`, each with its step, and what passed
+    /// a threshold.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for job in self.view.jobs.iter().filter(|job| !job.key.is_opening()) {
+            let recorded =
+                job.result.as_ref().and_then(|result| result.get("warnings")?.as_array());
+            let told = recorded.into_iter().flatten().filter_map(Value::as_str);
+            all.extend(told.map(|warning| format!("{}: {warning}", job.key)));
+        }
+        all.extend(self.performance.warnings.iter().map(|warning| warning.message.clone()));
+        all
     }
 
     /// Whether a step did only a part of its work, and the run went on.
@@ -156,8 +189,16 @@ impl PipelineOutcome {
 
     /// The jobs of the workflow's own steps.
     fn steps(&self) -> impl Iterator<Item = &JobRecord> {
-        let own = |job: &&JobRecord| job.key.depth() == 0 && !job.key.is_opening();
+        let own = |job: &&JobRecord| {
+            job.key.depth() == 0 && !job.key.is_opening() && !job.key.closes_handler()
+        };
         self.view.jobs.iter().filter(own)
+    }
+
+    /// The job that says what became of a step: the one that closed its handler, else its own.
+    fn ended<'a>(&'a self, job: &'a JobRecord) -> &'a JobRecord {
+        let handler = job.key.handler();
+        self.view.jobs.iter().find(|other| other.key == handler).unwrap_or(job)
     }
 
     /// Files that steps left, each with its step: their paths below the directory of outputs, as they were named.

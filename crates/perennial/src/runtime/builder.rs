@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use perennial_core::tree::RuntimeInfo;
 use perennial_engine::{drain, monitor::Monitoring, scheduler::Adoption};
@@ -13,7 +13,10 @@ use super::{
     definitions::PipelineDefinitions,
     providers::PromptWatch,
 };
-use crate::Pipelines;
+use crate::{
+    Pipelines,
+    pipelines::{RegisterError, RegisteredPipelines, Registration},
+};
 
 /// Configures a [`Runtime`].
 ///
@@ -28,6 +31,7 @@ pub struct Builder {
     providers: Vec<(ProviderKind, Arc<dyn Provider>)>,
     prompt_watch: Option<PromptWatch>,
     tools: Vec<Tool>,
+    pipelines: Vec<Registration>,
     children: Vec<ChildSpec>,
     adoption: Adoption,
     limits: Option<Limits>,
@@ -56,6 +60,9 @@ pub enum RuntimeError {
     /// A limit cannot be meant.
     #[error(transparent)]
     Limit(#[from] LimitError),
+    /// A workflow of the host cannot be registered.
+    #[error(transparent)]
+    Pipeline(#[from] RegisterError),
     /// Two tools have one name.
     #[error(transparent)]
     Tool(#[from] AlreadyRegistered),
@@ -71,6 +78,7 @@ impl Default for Builder {
             providers: Vec::new(),
             prompt_watch: None,
             tools: Vec::new(),
+            pipelines: Vec::new(),
             children: Vec::new(),
             adoption: Adoption::AtBoot,
             limits: None,
@@ -124,6 +132,21 @@ impl Builder {
     /// Registers a tool.
     pub fn tool(mut self, tool: Tool) -> Self {
         self.tools.push(tool);
+        self
+    }
+
+    /// Registers the workflow `text` as `name`: steps name it by `pipeline_ref`, with the `version` that its
+    /// `workflow.version` says, and [`StartPipeline::registered`](crate::StartPipeline::registered) starts it. One name
+    /// may have several versions. It is checked when the runtime starts; files it names are looked for below the
+    /// working directory. A run that has taken it as a child keeps it, and is resumed without it.
+    pub fn pipeline(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
+        self.pipelines.push(Registration::Text { name: name.into(), text: text.into() });
+        self
+    }
+
+    /// As [`pipeline`](Self::pipeline), with the text of the file at `path`, read once when the runtime starts.
+    pub fn pipeline_file(mut self, name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        self.pipelines.push(Registration::File { name: name.into(), path: path.into() });
         self
     }
 
@@ -200,7 +223,9 @@ impl Builder {
     ///
     /// See [`RuntimeError`].
     pub async fn start(self) -> Result<Runtime, RuntimeError> {
-        let limits = self.limits.unwrap_or(self.config.limits).checked()?;
+        let limits = self.limits.unwrap_or_else(|| self.config.limits.of_runtime()).checked()?;
+        let deployment = self.config.deployment().clone();
+        let registered = Arc::new(RegisteredPipelines::read(self.pipelines)?);
         let store_url = self.store.as_ref().and_then(Store::url);
         let opened = self.store.as_ref().ok_or(RuntimeError::NoStore)?.open()?;
         let store = opened.handle();
@@ -233,7 +258,8 @@ impl Builder {
         let root = Root::start(tree, clock, self.options).await?;
         // Set once: this is the only start of this tree.
         drop(published.set(root.tree().lifecycle_source()));
-        let parts = Parts { store, runs: runs.clone(), providers };
+        let parts =
+            Parts { store: store.clone(), runs: runs.clone(), providers, deployment, registered };
         Ok(Runtime {
             root,
             info: RuntimeInfo {
@@ -243,6 +269,7 @@ impl Builder {
                 instance: ulid::Ulid::generate().to_string(),
                 store: store_url,
             },
+            store,
             services,
             runs,
             pipelines: Pipelines::new(parts),

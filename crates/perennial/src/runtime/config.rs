@@ -1,9 +1,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use perennial_engine::{monitor::Monitoring, performance::Thresholds};
+use perennial_pipeline::{Deployment, EnvironmentMode, InvalidDeployment};
 use serde::Deserialize;
 
-use super::Limits;
+use super::{Limits, prices::Prices};
 
 /// What comes from a configuration file (`perennial.toml`). Keys themselves never do: the file
 /// names the environment variable that holds one.
@@ -11,8 +12,63 @@ use super::Limits;
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     pub(crate) providers: ProvidersConfig,
-    pub(crate) limits: Limits,
+    pub(crate) limits: LimitsSection,
+    pub(crate) pipeline: PipelineSection,
     pub(crate) monitor: MonitorSection,
+    pub(crate) prices: Prices,
+    /// What `pipeline` and `limits` say of runs.
+    #[serde(skip)]
+    deployment: Deployment,
+}
+
+/// `[pipeline]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct PipelineSection {
+    /// The mode where neither a start, nor a document, nor the environment names one.
+    environment: Option<EnvironmentMode>,
+}
+
+/// `[limits]`: those of the runtime, and those of each run.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimitsSection {
+    runs: usize,
+    tasks: usize,
+    monitors: usize,
+    max_nesting_depth: Option<u64>,
+    max_total_steps: Option<u64>,
+    max_step_executions: Option<u64>,
+    memory_limit_mb: Option<u64>,
+    max_execution_time_s: Option<u64>,
+    max_file_operations: Option<u64>,
+    /// Names of limits of runs that nobody can pass.
+    enforced: Vec<String>,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        let Limits { runs, tasks, monitors } = Limits::default();
+        Self {
+            runs,
+            tasks,
+            monitors,
+            max_nesting_depth: None,
+            max_total_steps: None,
+            max_step_executions: None,
+            memory_limit_mb: None,
+            max_execution_time_s: None,
+            max_file_operations: None,
+            enforced: Vec::new(),
+        }
+    }
+}
+
+impl LimitsSection {
+    pub(super) fn of_runtime(&self) -> Limits {
+        let Self { runs, tasks, monitors, .. } = *self;
+        Limits { runs, tasks, monitors }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -21,47 +77,51 @@ pub(crate) struct ProvidersConfig {
     pub(crate) anthropic: AnthropicSection,
 }
 
-/// `[monitor]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// `[monitor]`: what is not set has its default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct MonitorSection {
-    enable_monitoring: bool,
+    enable_monitoring: Option<bool>,
     /// Bytes.
-    memory_threshold: u64,
+    memory_threshold: Option<u64>,
     /// Milliseconds, as the next one.
-    execution_threshold: u64,
-    step_threshold: u64,
+    execution_threshold: Option<u64>,
+    step_threshold: Option<u64>,
     /// Bytes.
-    result_threshold: u64,
-}
-
-impl Default for MonitorSection {
-    fn default() -> Self {
-        let Thresholds { execution, step, result_bytes, memory_bytes } = Thresholds::default();
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Self {
-            enable_monitoring: true,
-            memory_threshold: memory_bytes,
-            execution_threshold: millis(execution),
-            step_threshold: millis(step),
-            result_threshold: result_bytes,
-        }
-    }
+    result_threshold: Option<u64>,
 }
 
 impl MonitorSection {
+    fn thresholds(&self) -> Thresholds {
+        let usual = Thresholds::default();
+        Thresholds {
+            execution: self.execution_threshold.map_or(usual.execution, Duration::from_millis),
+            step: self.step_threshold.map_or(usual.step, Duration::from_millis),
+            result_bytes: self.result_threshold.unwrap_or(usual.result_bytes),
+            memory_bytes: self.memory_threshold.unwrap_or(usual.memory_bytes),
+        }
+    }
+
     pub(super) fn monitoring(&self) -> Monitoring {
         Monitoring {
-            enabled: self.enable_monitoring,
-            thresholds: Thresholds {
-                execution: Duration::from_millis(self.execution_threshold),
-                step: Duration::from_millis(self.step_threshold),
-                result_bytes: self.result_threshold,
-                memory_bytes: self.memory_threshold,
-            },
+            enabled: self.enable_monitoring.unwrap_or(true),
+            thresholds: self.thresholds(),
             ..Monitoring::default()
         }
     }
+}
+
+/// A threshold of the monitor, as a configuration has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThresholdSetting {
+    /// Its key in `[monitor]`.
+    pub name: &'static str,
+    /// Above it, a warning is due.
+    pub value: u64,
+    /// `ms` or `bytes`.
+    pub unit: &'static str,
+    /// Whether the configuration sets it; otherwise it is the default.
+    pub is_set: bool,
 }
 
 /// `[providers.anthropic]`.
@@ -100,6 +160,14 @@ pub enum ConfigError {
         /// What is wrong, with line and column.
         source: Box<toml::de::Error>,
     },
+    /// A limit of runs cannot be meant.
+    #[error("configuration {}: [limits] {source}", path.display())]
+    Limits {
+        /// The file.
+        path: PathBuf,
+        /// Which, and why.
+        source: InvalidDeployment,
+    },
     /// The file is not text.
     #[error("configuration {}: not UTF-8", path.display())]
     NotText {
@@ -117,10 +185,42 @@ impl Config {
     pub fn parse(path: impl Into<PathBuf>, bytes: &[u8]) -> Result<Self, ConfigError> {
         let path = path.into();
         match std::str::from_utf8(bytes) {
-            Ok(text) => toml::from_str(text)
-                .map_err(|source| ConfigError::Malformed { path, source: Box::new(source) }),
+            Ok(text) => {
+                let mut config: Self = toml::from_str(text).map_err(|source| {
+                    ConfigError::Malformed { path: path.clone(), source: Box::new(source) }
+                })?;
+                let read = deployment(&config.pipeline, &config.limits);
+                config.deployment = read.map_err(|source| ConfigError::Limits { path, source })?;
+                Ok(config)
+            }
             Err(_) => Err(ConfigError::NotText { path }),
         }
+    }
+
+    /// Mode and limits that hold where nobody else names them, and those that nobody can pass: for
+    /// [`Pipelines::check_deployed`](crate::Pipelines::check_deployed).
+    pub fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
+    /// From where on something is worth a warning.
+    pub fn thresholds(&self) -> Thresholds {
+        self.monitor.thresholds()
+    }
+
+    /// The same thresholds one by one, each with whether this configuration sets it.
+    pub fn threshold_settings(&self) -> [ThresholdSetting; 4] {
+        let Thresholds { execution, step, result_bytes, memory_bytes } = self.thresholds();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let set = &self.monitor;
+        let setting = |name, value, unit, is_set| ThresholdSetting { name, value, unit, is_set };
+        let (execution, step) = (millis(execution), millis(step));
+        [
+            setting("execution_threshold", execution, "ms", set.execution_threshold.is_some()),
+            setting("step_threshold", step, "ms", set.step_threshold.is_some()),
+            setting("memory_threshold", memory_bytes, "bytes", set.memory_threshold.is_some()),
+            setting("result_threshold", result_bytes, "bytes", set.result_threshold.is_some()),
+        ]
     }
 
     /// Sets where the Anthropic API is.
@@ -145,6 +245,31 @@ impl Config {
     }
 }
 
+/// What a configuration says of runs.
+fn deployment(
+    pipeline: &PipelineSection,
+    limits: &LimitsSection,
+) -> Result<Deployment, InvalidDeployment> {
+    let named = [
+        ("max_nesting_depth", limits.max_nesting_depth),
+        ("max_total_steps", limits.max_total_steps),
+        ("max_step_executions", limits.max_step_executions),
+        ("memory_limit_mb", limits.memory_limit_mb),
+        ("max_execution_time_s", limits.max_execution_time_s),
+        ("max_file_operations", limits.max_file_operations),
+    ];
+    let mut deployment = Deployment::default();
+    if let Some(mode) = pipeline.environment {
+        deployment = deployment.configured_environment(mode);
+    }
+    for (name, value) in named {
+        if let Some(value) = value {
+            deployment = deployment.configured_limit(name, value)?;
+        }
+    }
+    limits.enforced.iter().try_fold(deployment, |deployment, name| deployment.enforced(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,7 +286,19 @@ mod tests {
         let monitoring = config.monitor.monitoring();
         assert_eq!((monitoring.enabled, monitoring.thresholds.memory_bytes), (false, 9));
         assert_eq!(monitoring.thresholds.step, Duration::from_secs(60));
-        assert_eq!((config.limits.runs, config.limits.tasks), (3, 1_000));
+        let limits = config.limits.of_runtime();
+        assert_eq!((limits.runs, limits.tasks), (3, 1_000));
+        let told = config.threshold_settings();
+        let told = told.map(|one| (one.name, one.value, one.unit, one.is_set));
+        assert_eq!(
+            told,
+            [
+                ("execution_threshold", 30_000, "ms", false),
+                ("step_threshold", 60_000, "ms", false),
+                ("memory_threshold", 9, "bytes", true),
+                ("result_threshold", 10_000_000, "bytes", false),
+            ]
+        );
         let error = Config::parse("p.toml", b"[providers.openai]\nkey = 1\n").unwrap_err();
         let text = error.to_string();
         assert!(text.contains("p.toml") && text.contains("line 1"), "{text}");

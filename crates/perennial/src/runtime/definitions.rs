@@ -19,13 +19,27 @@ pub(crate) fn recorded_settings(
     pipeline: &Pipeline,
     mode: ProviderMode,
     mocks: Option<Digest>,
+    document: Option<&str>,
 ) -> Value {
     let mut value = settings.to_value();
     value["file"] = json!(pipeline.file());
     value["places"] = json!(pipeline.places());
     value["provider_mode"] = json!(mode);
     value["mocks"] = json!(mocks);
+    if let Some(document) = document {
+        value["document"] = json!(document);
+    }
     value
+}
+
+/// The canonical path of the file that a run with these settings is of.
+pub(crate) fn recorded_document(settings: &Value) -> Option<&str> {
+    settings.get("document")?.as_str()
+}
+
+/// The mocks of a run with these settings.
+pub(crate) fn recorded_mocks(settings: &Value) -> Option<Digest> {
+    Digest::deserialize(settings.get("mocks")?).ok()
 }
 
 /// Where the steps of a run with these settings stand.
@@ -45,9 +59,9 @@ struct Recorded {
 }
 
 #[derive(Debug)]
-pub(super) struct PipelineDefinitions {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) providers: Arc<ProviderTable>,
+pub(crate) struct PipelineDefinitions {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) providers: Arc<ProviderTable>,
 }
 
 impl Definitions for PipelineDefinitions {

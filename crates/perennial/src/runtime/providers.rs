@@ -96,6 +96,9 @@ impl ProviderTable {
         live.insert(ProviderKind::Claude, configured(&anthropic));
         live.insert(ProviderKind::Gemini, Err(Unavailable::NotInThisVersion));
         live.extend(brought.into_iter().map(|(kind, provider)| (kind, Ok(provider))));
+        let prices = config.prices.table();
+        let priced = |provider: Result<_, _>| provider.map(|it| prices.on(it));
+        let live = live.into_iter().map(|(kind, provider)| (kind, priced(provider))).collect();
         Self { live, anthropic, watch }
     }
 

@@ -3,17 +3,19 @@
 use std::{mem, sync::Arc};
 
 use super::{
-    Check, Known, Section, keys,
+    Check, Known, Section,
+    deployment::OF_THE_RUN,
+    keys,
     nested::{Depth, Given},
     references::{Around, Standpoint},
     section::LATER,
 };
 use crate::{
     compose::Reference,
-    definition::{MAX_DEPTH, Model},
+    definition::Model,
+    deployment::Limit,
     diagnostic::{Code, Finding},
     source::{Extent, FileId, Node},
-    spelling,
 };
 
 /// Where a child may come from.
@@ -23,9 +25,9 @@ const SOURCES: [&str; 3] = ["pipeline", "pipeline_file", "pipeline_ref"];
 const CHILDREN_MAX: usize = 1_000;
 
 /// A file that a step or the registry names.
-struct Named<'n> {
-    node: &'n Node,
-    pointer: String,
+pub(super) struct Named<'n> {
+    pub(super) node: &'n Node,
+    pub(super) pointer: String,
 }
 
 impl Check<'_> {
@@ -55,6 +57,7 @@ impl Check<'_> {
                 return None;
             }
         };
+        self.no_version(section, source);
         let max_depth = self.depth_fits(section, depth)?;
         self.children += 1;
         if self.children > CHILDREN_MAX {
@@ -76,11 +79,25 @@ impl Check<'_> {
         }
     }
 
+    /// `version` is for children that are registered.
+    fn no_version(&mut self, section: &Section<'_>, source: &str) {
+        let Some(entry) = section.get("version") else { return };
+        if source != "pipeline_ref" {
+            let text = "`version` has no effect: the child is not named by `pipeline_ref`";
+            let note = Finding::note(Code(220), text).at(entry.key_extent);
+            self.findings.push(note.pointer(section.pointer_of("version")));
+        }
+    }
+
     /// The child stands no deeper than the limits say, as far as they are known; the limit for
     /// those inside it.
     fn depth_fits(&mut self, section: &Section<'_>, depth: Depth) -> Option<Option<u64>> {
         let stands = u64::try_from(self.around.len()).unwrap_or(u64::MAX).saturating_add(1);
-        let outer = self.around.last().and_then(|around| around.max_depth);
+        let outer = self
+            .around
+            .last()
+            .map_or_else(|| self.deployed.named(Limit::MaxNestingDepth), |around| around.max_depth);
+        let usual = self.deployed.limit(Limit::MaxNestingDepth).unwrap_or(u64::MAX);
         let told = match (depth, outer) {
             (Depth::Fixed(Some(own)), Some(outer)) => Some(own.min(outer)),
             (Depth::Fixed(own), outer) => own.or(outer),
@@ -88,7 +105,7 @@ impl Check<'_> {
         };
         let most = match (depth, told) {
             (Depth::Later, None) => u64::MAX,
-            (_, told) => told.unwrap_or(MAX_DEPTH.into()),
+            (_, told) => told.unwrap_or(usual),
         };
         if stands <= most {
             return Some(told);
@@ -137,13 +154,29 @@ impl Check<'_> {
             self.findings.push(finding.pointer(named.pointer.as_str()).hint(LATER));
             return None;
         }
+        let file = self.open_child(path, named)?;
+        self.opened_child(scope, path, file, named)
+    }
+
+    /// Reads the file that `named` calls `path`.
+    pub(super) fn open_child(&mut self, path: &str, named: &Named<'_>) -> Option<FileId> {
         let extent = named.node.extent;
         let reference = Reference { path, extent, pointer: &named.pointer, code: Code(502) };
-        let failed = |reason: &str| format!("Failed to load pipeline file '{path}': {reason}");
-        let file = self.open_saying(&reference, &|fault| failed(&fault.to_string()))?;
+        self.open_saying(&reference, &|fault| load_failed(path, &fault.to_string()))
+    }
+
+    /// The child in `file`, which `named` calls `path`.
+    pub(super) fn opened_child(
+        &mut self,
+        scope: &Scope<'_, '_>,
+        path: &str,
+        file: FileId,
+        named: &Named<'_>,
+    ) -> Option<Model> {
+        let extent = named.node.extent;
         self.no_cycle(file, named)?;
         let Some(tree) = self.sources.tree(file) else {
-            let text = failed("it is no YAML document");
+            let text = load_failed(path, "it is no YAML document");
             let finding = Finding::error(Code(502), text).at(extent);
             self.findings.push(finding.pointer(named.pointer.as_str()));
             return None;
@@ -163,22 +196,6 @@ impl Check<'_> {
             check.bindings.incomplete = incomplete;
             model
         })
-    }
-
-    /// A child that the document, or one around it, names among its `pipelines`.
-    fn registered_child(&mut self, scope: &Scope<'_, '_>) -> Option<Model> {
-        let wanted = scope.section.text("pipeline_ref")?;
-        let scopes = self.around.iter().map(|around| &around.known).chain([&self.known]);
-        let found = scopes.rev().find_map(|known| known.pipelines.get(wanted)).cloned();
-        if let Some((node, pointer)) = found {
-            return self.file_child(scope, &Named { node: &node, pointer });
-        }
-        let scopes = self.around.iter().map(|around| &around.known).chain([&self.known]);
-        let names = scopes.flat_map(|known| known.pipelines.keys()).map(String::as_str);
-        let hint = spelling::did_you_mean(wanted, names);
-        let text = format!("`{wanted}` is not among the `pipelines` of the document");
-        self.findings.push(scope.section.fault(506, "pipeline_ref", text).maybe_hint(hint));
-        None
     }
 
     /// A file is not its own child, however many lie between.
@@ -233,10 +250,11 @@ impl Check<'_> {
     /// A child works in the directories of its run (YR-75): what it names itself is told to have no
     /// effect.
     fn no_own_files(&mut self, workflow: &Section<'_>, model: &Model) {
-        if model.files.is_default() {
-            return;
+        let mut keys: Vec<&str> = OF_THE_RUN.to_vec();
+        if !model.files.is_default() {
+            keys.extend(FILE_KEYS);
         }
-        for key in FILE_KEYS {
+        for key in keys {
             let Some(entry) = workflow.get(key) else { continue };
             let text = format!("`{key}` has no effect in a child: it works where its run does");
             let note = Finding::note(Code(220), text).at(entry.key_extent);
@@ -256,8 +274,8 @@ const FILE_KEYS: [&str; 6] = [
 ];
 
 /// The step whose child is checked.
-struct Scope<'s, 'n> {
-    section: &'s Section<'n>,
+pub(super) struct Scope<'s, 'n> {
+    pub(super) section: &'s Section<'n>,
     name: &'s str,
     max_depth: Option<u64>,
     given: &'s Given<'s>,
@@ -267,4 +285,8 @@ struct Scope<'s, 'n> {
 fn workflow_of(root: &Arc<Node>) -> Option<Section<'_>> {
     let root = Section::of(root, "", "", "the document")?;
     Section::of(root.node("workflow")?, "/workflow", "", "`workflow`")
+}
+
+fn load_failed(path: &str, reason: &str) -> String {
+    format!("Failed to load pipeline file '{path}': {reason}")
 }

@@ -6,9 +6,10 @@ use serde_json::{Map, Value};
 
 use std::mem;
 
-use super::{Check, Section, keys, workflow_lenience};
+use super::{Check, Section, bodies::numbered, keys, workflow_lenience};
 use crate::{
     definition::{BOUND_FACTS, Input, LANGUAGE, Lenience, Model, Ordered, UNDECIDED},
+    deployment::Deployed,
     diagnostic::{Code, Finding},
     expression::Undecided,
     source::{Entry, Extent, Node},
@@ -86,16 +87,17 @@ impl Check<'_> {
         let name = self.workflow_name(workflow);
         self.known.pipelines = registered(workflow);
         let facts = self.facts(workflow);
-        let within_ms = workflow.millis("max_execution_time");
         let input_schema = self.input_schema(workflow);
+        self.named_schemas(workflow);
         let mut inputs = self.declared_inputs(workflow);
         let nodes = self.step_nodes(workflow);
-        self.collect_names(nodes.unwrap_or(&[]));
+        let nodes = nodes.unwrap_or(&[]);
+        self.collect_names(nodes);
         let defaults = self.defaults(workflow);
         let files = self.document_files(workflow, &defaults);
         let mut steps = Vec::new();
-        for (place, node) in nodes.unwrap_or(&[]).iter().enumerate() {
-            let pointer = format!("{}/steps/{place}", workflow.pointer);
+        for (index, (place, node)) in numbered(nodes, 0).enumerate() {
+            let pointer = format!("{}/steps/{index}", workflow.pointer);
             steps.extend(self.step(node, &pointer, place, &defaults));
         }
         inputs.extend(self.known.implied.iter().map(Input::implied));
@@ -104,6 +106,8 @@ impl Check<'_> {
         let facts = Ordered(facts);
         // Those of children are read for the whole run.
         let is_root = self.around.is_empty();
+        let deployed = if is_root { self.deployed.clone() } else { Deployed::default() };
+        let within_ms = self.within_ms.filter(|_| is_root);
         let names = || self.bindings.environment.iter().cloned().collect();
         let environment = if is_root { names() } else { Vec::new() };
         let empty_when_missing = is_root && self.bindings.empty_when_missing;
@@ -117,6 +121,7 @@ impl Check<'_> {
             environment,
             empty_when_missing,
             files,
+            deployed,
             within_ms,
             input_schema,
             inputs,
@@ -126,8 +131,10 @@ impl Check<'_> {
 
     /// Keys of a workflow that speak of the run, when it is a child's.
     fn only_of_a_run(&mut self, workflow: &Section<'_>) {
-        if workflow.get("max_execution_time").is_some() {
-            self.later(workflow, "max_execution_time", "`max_execution_time` of a child");
+        for key in ["max_execution_time", "resource_limits", "safety_config", "safety"] {
+            if workflow.get(key).is_some() {
+                self.later(workflow, key, &format!("`{key}` of a child"));
+            }
         }
     }
 

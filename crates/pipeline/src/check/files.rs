@@ -3,6 +3,7 @@
 use super::{Check, Section, defaults::Defaults, references::Standpoint};
 use crate::{
     definition::{DocumentFiles, Effects, Exports, OutputFile},
+    deployment::Switch,
     diagnostic::{Code, Finding, Severity},
 };
 
@@ -23,14 +24,19 @@ impl Check<'_> {
             let text = "output_dir and defaults.output_dir say different things";
             self.findings.push(workflow.fault(207, "output_dir", text));
         }
-        DocumentFiles {
+        let mut files = DocumentFiles {
             workspace_dir: self.directory(workflow, "workspace_dir"),
             output_dir: own.or_else(|| defaults.output_dir.clone()),
             checkpoint_dir: self.directory(workflow, "checkpoint_dir"),
             exports: self.exports(workflow),
             missing_at_use: self.lenient.is("missing_files", "at_use"),
             read_outside_roots: self.lenient.is("read_outside_roots", "true"),
+            ..DocumentFiles::default()
+        };
+        if self.around.is_empty() {
+            self.deployment_files(workflow, &mut files);
         }
+        files
     }
 
     /// A path of the document; an empty one is none.
@@ -59,11 +65,17 @@ impl Check<'_> {
                 self.findings.push(config.fault(204, "rotation_policy", text));
             }
         }
+        let resume_explicitly =
+            config.as_ref().and_then(|config| config.text("resume")) == Some("explicit");
+        let max_resume_age_ms = config.as_ref().and_then(|config| config.millis("max_resume_age"));
         let interval = workflow.count("checkpoint_interval").unwrap_or(1);
         workflow
             .flag("checkpoint_enabled")
-            .unwrap_or(false)
-            .then_some(Exports { interval, keep_last })
+            .unwrap_or_else(|| {
+                // A child exports with its run.
+                self.around.is_empty() && self.deployed.switch(Switch::CheckpointEnabled)
+            })
+            .then_some(Exports { interval, keep_last, resume_explicitly, max_resume_age_ms })
     }
 
     /// `output_to_file`, or its accepted spelling `output_file`.
@@ -77,6 +89,11 @@ impl Check<'_> {
         let path = section.text(key)?;
         if path.is_empty() || path.contains('\0') {
             self.findings.push(section.fault(203, key, format!("{key} must be a path")));
+            return None;
+        }
+        if path.ends_with('/') || path.ends_with("/.") {
+            let text = format!("{key} must be the path of a file, got the directory: {path}");
+            self.findings.push(section.fault(521, key, text).hint("leave out the `/` at its end"));
             return None;
         }
         if climbs(path) > 0 {

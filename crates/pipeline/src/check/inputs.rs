@@ -2,11 +2,9 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
-
 use super::{Check, Section};
 use crate::{
-    definition::{Input, InputType, Ordered, schema_violations},
+    definition::{Input, InputType, Ordered},
     source::Content,
 };
 
@@ -39,16 +37,6 @@ impl Check<'_> {
             }
         }
         inputs
-    }
-
-    /// `input_schema`, when it is a schema.
-    pub(super) fn input_schema(&mut self, workflow: &Section<'_>) -> Option<Ordered> {
-        let schema = workflow.map("input_schema").and(workflow.node("input_schema"))?.to_value();
-        if let Err(error) = schema_violations(&schema, &Value::Null) {
-            let text = format!("input_schema is not a valid JSON Schema: {error}");
-            self.findings.push(workflow.fault(510, "input_schema", text));
-        }
-        Some(Ordered(schema))
     }
 
     fn declared(&mut self, section: &Section<'_>, name: &str) -> Option<Input> {

@@ -19,7 +19,7 @@ pub use listing::{KeyEntry, StepTypeEntry, step_types};
 pub(super) use pipeline::OUTPUT;
 pub(super) use prompt::PARTS;
 pub(super) use schema::schema;
-pub(super) use step::{POLICY, STEP, STEP_ONLY, STEP_TYPES};
+pub(super) use step::{DYNAMIC_STEP, POLICY, STEP, STEP_ONLY, STEP_TYPES};
 pub(super) use workflow::{ROOT, WORKFLOW};
 
 /// The keys of one kind of map.
@@ -100,6 +100,8 @@ pub(super) enum Kind {
     /// A list of strings.
     Texts,
     Map(Tables),
+    /// A map that is a JSON Schema; its reader says what is wrong with it.
+    Schema,
     /// What its first fitting kind is.
     Either(&'static [Kind]),
     /// A text with holes.
@@ -168,6 +170,8 @@ const ALL: &[&Keys] = &[
     &workflow::DEFAULTS,
     &TOKEN_BUDGET,
     &step::RETRY,
+    &step::CACHE,
+    &step::STREAMING,
     &step::ECHO,
     &step::SET_VARIABLE,
     &FILE_OPS,
@@ -182,6 +186,10 @@ const ALL: &[&Keys] = &[
     &pipeline::PIPELINE,
     &pipeline::CONFIG,
     &OUTPUT,
+    &deployment::ENVIRONMENT,
+    &deployment::OF_MODE,
+    &deployment::RESOURCE_LIMITS,
+    &deployment::SAFETY,
 ];
 
 /// A key that is honoured.
@@ -256,6 +264,7 @@ impl Kind {
             | Self::Name
             | Self::Condition
             | Self::Prompt
+            | Self::Schema
             | Self::Steps { .. } => FREE_TABLES,
         }
     }

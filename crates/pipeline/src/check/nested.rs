@@ -4,9 +4,10 @@ use perennial_core::retry::RetryPolicy;
 
 use super::{Check, Known, Section, keys, policy, references::Standpoint};
 use crate::{
-    definition::{Input, MEMORY_LIMIT_MB, Model, Nested, OnTimeout, Ordered, Output, WITHIN_MS},
+    definition::{Input, Model, Nested, OnTimeout, Ordered},
+    deployment::Limit,
     diagnostic::{Code, Finding, Severity},
-    expression::{TemplateTree, TextPath},
+    expression::TemplateTree,
     source::{Content, Extent, Node},
     spelling,
 };
@@ -48,7 +49,7 @@ impl Check<'_> {
         let own = config.as_ref().and_then(|config| config.millis("timeout_seconds"));
         let within_ms = match (own, within_ms) {
             (Some(own), Some(step)) => own.min(step),
-            (own, step) => own.or(step).unwrap_or(WITHIN_MS),
+            (own, step) => own.or(step).unwrap_or_else(|| self.nested_within_ms()),
         };
         let workspace = match &config {
             Some(config) => self.child_workspace(config, from),
@@ -64,16 +65,25 @@ impl Check<'_> {
         let given = Given { section: section.map("inputs"), inherits: inherit_context };
         let child = self.child(section, name, depth, &given, from);
         let outputs = self.outputs(section, child.as_ref());
+        let prune = config.as_ref().and_then(|config| config.map("prune_results"));
+        let prune = prune.map(|section| self.prune(&section, outputs.as_deref(), child.as_ref()));
+        let mut mocks = None;
+        if let Some(config) = &config {
+            mocks = self.child_mocks(config, child.as_ref());
+            self.no_own_exports(config);
+        }
         Some(Nested {
             child: Box::new(child?),
             inputs: inputs?,
             outputs: outputs?,
+            prune: prune.unwrap_or_default(),
+            mocks,
             inherit_context,
             within_ms,
             max_depth: max_depth?,
             workspace: workspace?,
             max_total_steps: count("max_total_steps"),
-            memory_limit_mb: count("memory_limit_mb").unwrap_or(MEMORY_LIMIT_MB),
+            memory_limit_mb: count("memory_limit_mb").unwrap_or_else(|| self.nested_memory_mb()),
             warn_at_depth: count("warn_at_depth"),
             memory_warning_mb: count("memory_warning_mb"),
             timeout_warning_ms: config
@@ -89,6 +99,18 @@ impl Check<'_> {
         })
     }
 
+    /// Deadline of a child that names none (1.11).
+    fn nested_within_ms(&self) -> u64 {
+        let usual = self.deployed.usual(Limit::NestedTimeoutSeconds);
+        usual.unwrap_or(u64::MAX).saturating_mul(1_000)
+    }
+
+    /// Memory of a child that names none (1.11); that of the run binds it as well.
+    fn nested_memory_mb(&self) -> u32 {
+        let usual = self.deployed.usual(Limit::MemoryLimitMb);
+        usual.and_then(|usual| u32::try_from(usual).ok()).unwrap_or(u32::MAX)
+    }
+
     /// Keys of `config` that speak of the step as a whole.
     pub(super) fn nested_policies(&mut self, section: &Section<'_>) -> Policies {
         let Some(config) = section.map("config") else { return Policies::default() };
@@ -98,8 +120,17 @@ impl Check<'_> {
             let text = "config.max_retries and retry exclude each other";
             self.findings.push(config.fault(207, "max_retries", text));
         }
-        let retry = retries
-            .map(|retries| RetryPolicy { max_attempts: retries.saturating_add(1), ..policy::OWN });
+        let only = self.retry_on(&config, None);
+        if let Some(entry) = config.get("retry_on").filter(|_| retries.is_none()) {
+            let text = "`retry_on` has no effect without `max_retries`";
+            let note = Finding::note(Code(220), text).at(entry.key_extent);
+            self.findings.push(note.pointer(config.pointer_of("retry_on")));
+        }
+        let retry = retries.map(|retries| RetryPolicy {
+            max_attempts: retries.saturating_add(1),
+            only,
+            ..policy::OWN
+        });
         Policies { retry, continue_on_error }
     }
 
@@ -228,106 +259,12 @@ impl Check<'_> {
         if input.starts_with("global_vars.") {
             return "set `inherit_context: true` in `config`".to_owned();
         }
-        let value = if self.known.steps.contains_key(input) {
+        let value = if self.known.place_of(input).is_some() {
             format!("steps.{input}")
         } else {
             input.to_owned()
         };
         format!("write `inputs: {{{input}: \"{{{{ {value} }}}}\"}}`")
-    }
-
-    /// `outputs`: names of the child's steps, or paths into them.
-    fn outputs(&mut self, section: &Section<'_>, child: Option<&Model>) -> Option<Vec<Output>> {
-        if section.get("outputs").is_none() {
-            return Some(Vec::new());
-        }
-        let Some(items) = section.list("outputs") else {
-            self.findings.push(section.wrong_type("outputs", "a list"));
-            return None;
-        };
-        let pointer = section.pointer_of("outputs");
-        let mut outputs: Vec<Output> = Vec::new();
-        let mut whole = true;
-        for (place, node) in items.iter().enumerate() {
-            let pointer = format!("{pointer}/{place}");
-            let Some((output, at)) = self.output(node, &pointer, section, child) else {
-                whole = false;
-                continue;
-            };
-            if outputs.iter().any(|other| other.name() == output.name()) {
-                let text = format!("duplicate output `{}`", output.name());
-                self.findings.push(Finding::error(Code(301), text).at(at).pointer(pointer));
-            }
-            outputs.push(output);
-        }
-        whole.then_some(outputs)
-    }
-
-    fn output(
-        &mut self,
-        node: &Node,
-        pointer: &str,
-        section: &Section<'_>,
-        child: Option<&Model>,
-    ) -> Option<(Output, Extent)> {
-        if let Some(name) = node.as_text() {
-            let text = || format!("Output '{name}' not found in results");
-            self.output_step(name, node.extent, pointer, child, text);
-            return Some((Output::Step(name.to_owned()), node.extent));
-        }
-        let whole = format!("an output of {}", section.whole);
-        let Some(inner) = Section::of(node, pointer, "output ", &whole) else {
-            let text = "an output must be the name of a step or a map with `path` and `as`";
-            self.findings.push(Finding::error(Code(203), text).at(node.extent).pointer(pointer));
-            return None;
-        };
-        let inner = inner.read_by(&[&keys::OUTPUT]);
-        self.shape(&inner);
-        let Some(path_node) = inner.node("path") else {
-            let text = "output missing required 'path' field";
-            self.findings.push(Finding::error(Code(201), text).at(node.extent).pointer(pointer));
-            return None;
-        };
-        let path = inner.text("path")?;
-        let name = match inner.get("as") {
-            Some(entry) => self.valid_name(entry, &inner.pointer_of("as"), "output")?,
-            None => last_name(path).to_owned(),
-        };
-        match TextPath::parse(path) {
-            Err(error) => {
-                let code = if path.trim_start().starts_with('$') { 410 } else { 401 };
-                self.syntax_errors(path_node, &inner.pointer_of("path"), code, vec![error]);
-                return None;
-            }
-            Ok(TextPath::Definite(segments)) => {
-                if let Some((first, _)) = segments.first().and_then(|segment| segment.field()) {
-                    let text = || format!("Path '{path}' not found in results");
-                    let pointer = inner.pointer_of("path");
-                    self.output_step(first, path_node.extent, &pointer, child, text);
-                }
-            }
-            Ok(TextPath::Query(_)) => (),
-        }
-        Some((Output::Path { path: path.to_owned(), name }, path_node.extent))
-    }
-
-    /// The step that an output begins with has to be one of the child's.
-    fn output_step(
-        &mut self,
-        name: &str,
-        at: Extent,
-        pointer: &str,
-        child: Option<&Model>,
-        text: impl Fn() -> String,
-    ) {
-        let Some(child) = child else { return };
-        if child.steps.iter().any(|step| step.name == name) {
-            return;
-        }
-        let text = format!("{}: the child `{}` has no step `{name}`", text(), child.name);
-        let names = child.steps.iter().map(|step| step.name.as_str());
-        let finding = Finding::error(Code(511), text).at(at).pointer(pointer);
-        self.findings.push(finding.maybe_hint(spelling::did_you_mean(name, names)));
     }
 }
 
@@ -348,11 +285,4 @@ fn literal(node: &Node) -> Option<serde_json::Value> {
         Content::Map(entries) => entries.iter().all(|entry| literal(&entry.value).is_some()),
     };
     plain.then(|| node.to_value())
-}
-
-/// The last name in a path.
-fn last_name(path: &str) -> &str {
-    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
-    let mut parts = path.split(|c: char| !is_part(c));
-    parts.rfind(|part| part.contains(|c: char| !c.is_ascii_digit())).unwrap_or(path)
 }

@@ -6,7 +6,7 @@ use perennial_core::{
     retry::{Classes, Growth, RetryPolicy},
 };
 
-use super::{Check, Section, defaults::Defaults, keys, section::LATER};
+use super::{Check, Section, bodies::handler_of, defaults::Defaults, keys, section::LATER};
 use crate::{
     diagnostic::{Code, Finding},
     source::Content,
@@ -22,6 +22,8 @@ pub(super) enum OnError {
     Continue,
     /// Its record is that of a step that was skipped, and the run goes on.
     Skip,
+    /// Its handler says.
+    Handle,
 }
 
 /// Whether steps without a `retry` of their own are repeated.
@@ -36,7 +38,7 @@ pub(super) const OWN: RetryPolicy =
     RetryPolicy { base_ms: 1_000, cap_ms: 60_000, jitter_percent: 0, ..RetryPolicy::ONCE };
 
 /// Keys of a failed record, which `error_output` cannot be.
-const TAKEN: [&str; 4] = ["success", "status", "error", "error_message"];
+const TAKEN: [&str; 5] = ["success", "status", "error", "error_message", "handled"];
 
 impl RetryDefault {
     /// This default over what is usual for a type of step.
@@ -55,26 +57,38 @@ impl Check<'_> {
         let flag = section.flag("continue_on_error");
         let policy = match section.node("on_error").map(|node| &node.content) {
             None => None,
-            Some(Content::List(_)) => {
-                self.later(section, "on_error", "a list of steps in `on_error`");
+            Some(Content::List(_)) => None,
+            Some(Content::Map(_)) => {
+                self.findings.push(section.wrong_type("on_error", "a string or a list of steps"));
                 None
             }
-            Some(
-                Content::Null
-                | Content::Bool(_)
-                | Content::Number(_)
-                | Content::Text { .. }
-                | Content::Map(_),
-            ) => self
-                .fits(section, "on_error", &keys::POLICY)
-                .then(|| section.text("on_error"))
-                .flatten(),
+            Some(Content::Null | Content::Bool(_) | Content::Number(_) | Content::Text { .. }) => {
+                self.fits(section, "on_error", &keys::POLICY)
+                    .then(|| section.text("on_error"))
+                    .flatten()
+            }
         };
         let policy = policy.map(|policy| match policy {
             "continue" => OnError::Continue,
             "skip" => OnError::Skip,
             _ => OnError::Fail,
         });
+        if let Some(entry) = section.get("error_handler") {
+            if entry.value.as_list().is_none() {
+                self.findings.push(section.wrong_type("error_handler", "a list"));
+            }
+            if section.get("on_error").is_some() {
+                let text = "on_error and error_handler exclude each other";
+                self.findings.push(section.fault(207, "error_handler", text));
+            }
+        }
+        if let Some((key, _)) = handler_of(section) {
+            if flag == Some(true) {
+                let text = format!("{key} and continue_on_error exclude each other");
+                self.findings.push(section.fault(207, "continue_on_error", text));
+            }
+            return OnError::Handle;
+        }
         let named = |goes_on| if goes_on { OnError::Continue } else { OnError::Fail };
         if let (Some(flag), Some(policy)) = (flag, policy)
             && named(flag) != policy
@@ -83,6 +97,22 @@ impl Check<'_> {
             self.findings.push(section.fault(207, "on_error", text));
         }
         policy.or(flag.map(named)).unwrap_or_else(|| named(defaults.continue_on_error))
+    }
+
+    /// What `config` says of the failure of the step has no place beside a handler.
+    pub(super) fn handled_alone(&mut self, section: &Section<'_>) {
+        let (Some((handler, _)), Some(config)) = (handler_of(section), section.map("config"))
+        else {
+            return;
+        };
+        let goes_on = config.flag("continue_on_error") == Some(true);
+        let others = [("continue_on_error", goes_on), ("fallback_value", true)];
+        for (key, excludes) in others {
+            if excludes && config.get(key).is_some() {
+                let text = format!("config.{key} and {handler} exclude each other");
+                self.findings.push(config.fault(207, key, text));
+            }
+        }
     }
 
     /// The further key of a failed record; `Some(None)` without one.
@@ -176,7 +206,11 @@ impl Check<'_> {
     }
 
     /// The classes of `retry_on`, here or in `retry`.
-    fn retry_on(&mut self, section: &Section<'_>, retry: Option<&Section<'_>>) -> Option<Classes> {
+    pub(super) fn retry_on(
+        &mut self,
+        section: &Section<'_>,
+        retry: Option<&Section<'_>>,
+    ) -> Option<Classes> {
         let holders = [Some(section), retry];
         let mut found: Option<Classes> = None;
         for holder in holders.into_iter().flatten() {

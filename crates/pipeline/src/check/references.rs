@@ -1,12 +1,18 @@
 //! Names: whether what a path begins with exists, and exists early enough (YT-13, YT-14, YT-16).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Check, section::LATER, shapes::Shape, variables::Lifetimes};
+use super::{
+    Check,
+    bodies::{Inside, Names},
+    section::LATER,
+    shapes::Shape,
+    variables::Lifetimes,
+};
 use crate::{
-    definition::Cleared,
+    definition::{Cleared, Ordered},
     diagnostic::{Code, Finding},
-    expression::{LATER_ROOTS, Path, Place, ROOTS, Segment, Standing, Undecided},
+    expression::{ERROR_ROOT, LATER_ROOTS, Path, Place, ROOTS, Segment, Standing, Undecided},
     source::{Alignment, Extent, FileId, Node},
     spelling,
 };
@@ -14,8 +20,10 @@ use crate::{
 /// What the document binds, collected before any expression is looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    /// Steps by name; the first one of a name counts.
+    /// Steps of the pipeline itself by name, with their numbers; the first one of a name counts.
     pub(super) steps: HashMap<String, usize>,
+    /// The bodies around the step under check, the outermost first.
+    pub(super) bodies: Vec<Names>,
     /// Variables of the workflow, and those that a step sets.
     pub(super) variables: HashSet<String>,
     pub(super) inputs: HashSet<String>,
@@ -29,13 +37,15 @@ pub(crate) struct Known {
     implied_set: HashSet<String>,
     /// Names that the parent gives.
     pub(super) given: HashSet<String>,
-    /// Steps of children, and where they are found from here.
-    pub(super) inside: HashMap<String, String>,
+    /// Steps of children and of handlers, and what is found of them from here.
+    pub(super) inside: HashMap<String, Inside>,
     pub(super) undecided: Undecided,
     /// Files by name, each with its place.
     pub(super) pipelines: HashMap<String, (Node, String)>,
-    /// What is known of the records of steps that were checked.
-    pub(super) shapes: HashMap<String, Shape>,
+    /// Schemas that steps can name.
+    pub(super) schemas: BTreeMap<String, Ordered>,
+    /// What is known of the records of steps that were checked, by their numbers.
+    pub(super) shapes: HashMap<usize, Shape>,
 }
 
 /// A scope around the one that is checked, with the step of it that holds the inner one.
@@ -115,13 +125,16 @@ impl Check<'_> {
             let fixed = FIXED_ROOTS.contains(&root);
             return if fixed { self.rooted(path, guarded, place, from) } else { Vec::new() };
         }
-        let is_step = self.known.steps.contains_key(root);
+        let is_step = self.known.place_of(root).is_some();
         if place == Place::Condition && is_step {
             let found = self.earlier(root, path.root_extent, from);
             return self.or_ruled_out(found, root, &path.segments, guarded, place);
         }
         if ROOTS.contains(&root) {
             return self.rooted(path, guarded, place, from);
+        }
+        if root == ERROR_ROOT && !self.known.bodies.is_empty() {
+            return self.error_path(path, self.may_miss(guarded, place));
         }
         if self.known.own.iter().any(|name| name == root) {
             return Vec::new();
@@ -141,9 +154,11 @@ impl Check<'_> {
             found.push((path.root_extent, note));
             return found;
         }
+        if root == ERROR_ROOT {
+            return vec![self.no_error(path, from.whole)];
+        }
         if LATER_ROOTS.contains(&root) {
-            let code =
-                if matches!(root, "environment" | "config" | "env" | "meta") { 314 } else { 307 };
+            let code = if matches!(root, "config" | "meta") { 314 } else { 307 };
             let text = format!("`{root}` is not available in {}", from.whole);
             return vec![(path.extent, Finding::error(Code(code), text).hint(LATER))];
         }
@@ -236,6 +251,9 @@ impl Check<'_> {
                 let text = "`env` needs the name of a variable";
                 vec![(path.extent, Finding::error(Code(314), text))]
             }
+            ("environment", _) if !guarded => {
+                self.unknown_in_environment(path).into_iter().collect()
+            }
             ("workflow", Some((name, extent))) => {
                 if self.known.facts.contains(&name) {
                     return Vec::new();
@@ -255,12 +273,16 @@ impl Check<'_> {
         extent: Extent,
         from: Standpoint<'_>,
     ) -> Vec<(Extent, Finding)> {
-        let finding = match self.known.steps.get(name) {
-            Some(step) if *step < from.step => {
-                let gone = self.gone(&Cleared::Steps(name.to_owned()), extent, from);
-                return gone.into_iter().collect();
+        let finding = match self.known.place_of(name) {
+            Some(step) if step < from.step => {
+                if self.known.bodies.iter().all(|body| body.place != step) {
+                    let gone = self.gone(&Cleared::Steps(name.to_owned()), extent, from);
+                    return gone.into_iter().collect();
+                }
+                let text = format!("step `{name}` has no result in its own handler");
+                Finding::error(Code(306), text).hint("what is known of its failure is `error`")
             }
-            Some(step) if *step == from.step => {
+            Some(step) if step == from.step => {
                 let text = format!("step `{name}` refers to itself: used before it has run");
                 Finding::error(Code(306), text)
             }
@@ -268,12 +290,8 @@ impl Check<'_> {
                 let text = format!("step `{name}` is used before it has run");
                 Finding::error(Code(306), text).hint("only earlier steps have results")
             }
-            None if self.known.inside.contains_key(name) => {
-                let outside = &self.known.inside[name];
-                let text = format!("step `{name}` is a step of a child and not visible here");
-                Finding::error(Code(307), text).hint(format!("write `{outside}`"))
-            }
-            None if self.around.iter().any(|around| around.known.steps.contains_key(name)) => {
+            None if self.known.inside.contains_key(name) => self.known.inside[name].finding(name),
+            None if self.around.iter().any(|around| around.known.place_of(name).is_some()) => {
                 let holder = self.around.last().map_or("", |around| around.step.as_str());
                 let text =
                     format!("step `{name}` stands outside the child and is not visible in it");
@@ -286,10 +304,7 @@ impl Check<'_> {
                 let text = format!("{} references non-existent steps: {name}", from.whole);
                 let finding = Finding::error(Code(305), text);
                 if self.findings.wants_hints() {
-                    let mut names: Vec<&str> =
-                        self.known.steps.keys().map(String::as_str).collect();
-                    names.sort_unstable();
-                    finding.maybe_hint(spelling::did_you_mean(name, names))
+                    finding.maybe_hint(spelling::did_you_mean(name, self.known.visible()))
                 } else {
                     finding
                 }

@@ -6,7 +6,9 @@ use perennial_core::retry::RetryPolicy;
 
 use super::{
     Check, Section,
+    bodies::{Inside, handler_of, numbered, weight},
     defaults::Defaults,
+    dynamic::is_templated,
     keys::{self, STEP_TYPES},
     nested::Policies,
     policy::OnError,
@@ -20,7 +22,7 @@ use crate::{
         Write,
     },
     diagnostic::{Code, Finding, Severity},
-    expression::{LATER_ROOTS, ROOTS, TemplateTree},
+    expression::{ERROR_ROOT, LATER_ROOTS, ROOTS, TemplateTree},
     source::Node,
     spelling,
 };
@@ -28,32 +30,51 @@ use crate::{
 impl Check<'_> {
     /// Collects the names that steps and assignments bind, before any of them is looked at.
     pub(super) fn collect_names(&mut self, nodes: &[Node]) {
-        for (place, node) in nodes.iter().enumerate() {
-            let Some(section) = Section::of(node, "", "", "") else { continue };
-            let text = |key: &str| section.node(key).and_then(Node::as_text);
-            if let Some(name) = text("name") {
+        for (place, node) in numbered(nodes, 0) {
+            let name = Section::of(node, "", "", "").and_then(|step| step.node("name")?.as_text());
+            if let Some(name) = name {
                 self.known.steps.entry(name.to_owned()).or_insert(place);
-                if text("type") == Some("pipeline") {
-                    let inside = format!("steps.{name}");
-                    collect_inside(&section, &inside, &mut self.known.inside);
+            }
+            self.collect_step(node, place, None);
+        }
+    }
+
+    /// Collects what the step number `place` binds, which stands in the handler of `holder` if that is
+    /// one, and what steps inside of it do.
+    fn collect_step(&mut self, node: &Node, place: usize, holder: Option<&str>) {
+        let Some(section) = Section::of(node, "", "", "") else { return };
+        let text = |key: &str| section.node(key).and_then(Node::as_text);
+        let name = text("name").unwrap_or_default();
+        if let Some(holder) = holder {
+            let inside = Inside::Handler(holder.to_owned());
+            self.known.inside.entry(name.to_owned()).or_insert(inside);
+        }
+        if text("type") == Some("pipeline") && !name.is_empty() && holder.is_none() {
+            collect_inside(&section, &format!("steps.{name}"), &mut self.known.inside);
+        }
+        // A step that fails gives nothing: what it gives is there after the steps of its handler.
+        let last = place + weight(node) - 1;
+        self.known.lifetimes.collect(&section, name, last);
+        let types = section.node("dynamic_types").and_then(Node::as_list).unwrap_or(&[]);
+        let may_set = types.iter().any(|name| name.as_text() == Some("set_variable"));
+        if text("type") == Some("set_variable") || may_set {
+            let mut names: Vec<&str> = Vec::new();
+            match text("append_to").or(text("merge_into")) {
+                Some(target) => names.push(target),
+                None => {
+                    let entries = section.node("variables").and_then(Node::as_map);
+                    let keys = entries.unwrap_or(&[]).iter().map(|entry| entry.key.as_str());
+                    names.extend(keys.chain(text("variable")));
                 }
             }
-            self.known.lifetimes.collect(&section, place);
-            if text("type") == Some("set_variable") {
-                let mut names: Vec<&str> = Vec::new();
-                match text("append_to").or(text("merge_into")) {
-                    Some(target) => names.push(target),
-                    None => {
-                        let entries = section.node("variables").and_then(Node::as_map);
-                        let keys = entries.unwrap_or(&[]).iter().map(|entry| entry.key.as_str());
-                        names.extend(keys.chain(text("variable")));
-                    }
-                }
-                for name in names {
-                    self.known.variables.insert(name.to_owned());
-                    self.known.lifetimes.sets(name, place);
-                }
+            for name in names {
+                self.known.variables.insert(name.to_owned());
+                self.known.lifetimes.sets(name, last);
             }
+        }
+        let (_, nodes) = handler_of(&section).unwrap_or_default();
+        for (place, node) in numbered(nodes, place + 1) {
+            self.collect_step(node, place, Some(name));
         }
     }
 
@@ -81,6 +102,7 @@ impl Check<'_> {
         let section = bare.called(&whole).read_by(tables);
         match variant {
             Some(_) => self.shape(&section),
+            None if type_name.is_some() => self.values(&section.clone().of_any_type()),
             None => self.values(&section),
         }
         let from = Standpoint { step: place, whole: &whole };
@@ -98,17 +120,31 @@ impl Check<'_> {
         self.depends_on(&section, from);
         let mut on_error = self.on_error(&section, defaults);
         let error_output = self.error_output(&section);
-        let within_ms = self.deadline(&section).or(defaults.within_ms);
+        let usual_within_ms = match type_name {
+            Some("file_ops") => defaults.file_ops_within_ms,
+            Some(_) | None => defaults.within_ms,
+        };
+        let within_ms = self.deadline(&section).or(usual_within_ms);
         let output_to_file = self.output_file(&section, from);
         let effects = Self::effects(&section);
+        let calls = matches!(type_name, Some("claude" | "gemini"));
+        let value_schema = self.value_schema(&section, calls);
         let kind = self.step_kind(&section, type_name?, &shown, from, within_ms, defaults);
-        let usual = match kind.as_ref().and_then(StepKind::provider) {
+        let calls = |kind: &StepKind| kind.possible().into_iter().any(|kind| kind.chat().is_some());
+        let calls = kind.as_ref().map(calls);
+        // What a faulty step would be is not known.
+        let cache = calls.and_then(|calls| self.cache(&section, calls, defaults.cache, from));
+        let possible = kind.as_ref().map(StepKind::possible).unwrap_or_default();
+        let usual = match possible.into_iter().find_map(StepKind::provider) {
             Some(_) => RetryPolicy::PROVIDER,
             None => RetryPolicy::ONCE,
         };
         let mut policies = Policies::default();
         if type_name == Some("pipeline") {
             policies = self.nested_policies(&section);
+        }
+        if on_error == OnError::Handle {
+            self.handled_alone(&section);
         }
         if policies.continue_on_error && on_error == OnError::Fail {
             on_error = OnError::Continue;
@@ -119,6 +155,8 @@ impl Check<'_> {
         let line = self.sources.span(start).start.line;
         let file = self.sources.name(self.sources.file_of(start)).to_string();
         let location = Location { file, line };
+        // Last, as its steps have names of their own for themselves.
+        let handler = self.handler(&section, place, on_error, defaults);
         condition_fits.then_some(())?;
         let step = Step {
             name: name?,
@@ -127,6 +165,7 @@ impl Check<'_> {
             condition: parsed,
             continue_on_error: on_error == OnError::Continue,
             skip_on_error: on_error == OnError::Skip,
+            handler: handler?,
             error_output: error_output?,
             within_ms,
             retry,
@@ -134,13 +173,15 @@ impl Check<'_> {
             output_to_global,
             clear_vars,
             output_to_file,
+            cache,
             effects: effects.or(kind.as_ref().and_then(StepKind::effects)),
+            value_schema,
             kind: kind?,
         };
         if let Some(shape) = Shape::of(&step)
-            && self.known.steps.get(&step.name) == Some(&place)
+            && self.known.place_here(&step.name) == Some(place)
         {
-            self.known.shapes.insert(step.name.clone(), shape);
+            self.known.shapes.insert(place, shape);
         }
         Some(step)
     }
@@ -156,7 +197,7 @@ impl Check<'_> {
         if matches!(name.as_str(), "steps" | "loop") {
             let text = format!("`{name}` is a reserved step name");
             self.findings.push(section.fault(303, "name", text));
-        } else if ROOTS.contains(&name.as_str()) || LATER_ROOTS.contains(&name.as_str()) {
+        } else if is_root(&name) {
             let text = format!("the step has the name of the root `{name}`");
             self.findings.push(
                 Finding::new(Code(304), Severity::Warning, text)
@@ -165,7 +206,8 @@ impl Check<'_> {
                     .hint(format!("templates reach it as `steps.{name}` only")),
             );
         }
-        if self.known.steps.get(&name).is_some_and(|first| *first != place) {
+        self.no_shadow(&name, section);
+        if self.known.place_here(&name).is_some_and(|first| first != place) {
             let text = format!("duplicate step name `{name}`");
             self.findings.push(section.fault(301, "name", text));
         }
@@ -184,13 +226,18 @@ impl Check<'_> {
             return None;
         };
         let variant = STEP_TYPES.iter().find(|variant| variant.name == found);
+        if is_templated(found) {
+            if section.get("dynamic_types").is_some() {
+                return Some(found);
+            }
+            let text = format!("Step '{shown}' has a templated type and no 'dynamic_types'");
+            let hint = "name the types that it may become: `dynamic_types: [echo, claude]`";
+            self.findings.push(section.fault(209, "type", text).hint(hint));
+            return None;
+        }
+        self.idle_dynamic_types(section);
         if variant.is_some_and(|variant| !variant.later) {
             return Some(found);
-        }
-        if found.contains("{{") {
-            let text = format!("Step '{shown}' has a templated type");
-            self.findings.push(section.fault(209, "type", text).hint(LATER));
-            return None;
         }
         let here = STEP_TYPES.iter().filter(|variant| !variant.later);
         let hint = match variant {
@@ -227,7 +274,7 @@ impl Check<'_> {
         }
     }
 
-    fn step_kind(
+    pub(super) fn step_kind(
         &mut self,
         section: &Section<'_>,
         type_name: &str,
@@ -237,12 +284,20 @@ impl Check<'_> {
         defaults: &Defaults,
     ) -> Option<StepKind> {
         match type_name {
+            templated if is_templated(templated) => {
+                let dynamic = self.dynamic(section, shown, from, within_ms, defaults);
+                dynamic.map(StepKind::Dynamic)
+            }
             "pipeline" => self.nested(section, shown, within_ms, from).map(StepKind::Pipeline),
             "set_variable" => self.assign(section, from).map(StepKind::SetVariable),
             "claude" => {
                 let prompt = self.prompt(section, shown, from);
                 let options = self.step_claude_options(section, from);
-                let options = options.over(defaults.claude.clone());
+                let by_task = ChatOptions {
+                    model: defaults.claude_models.get(shown).cloned(),
+                    ..ChatOptions::default()
+                };
+                let options = options.over(by_task).over(defaults.claude.clone());
                 chat(ProviderKind::Claude, prompt, options)
             }
             "gemini" => {
@@ -252,7 +307,11 @@ impl Check<'_> {
                     system: self.template_of(section, "system_instruction", from),
                     ..Self::token_budget(section, "token_budget")
                 };
-                let options = options.over(defaults.gemini.clone());
+                let by_task = ChatOptions {
+                    model: defaults.gemini_models.get(shown).cloned(),
+                    ..ChatOptions::default()
+                };
+                let options = options.over(by_task).over(defaults.gemini.clone());
                 chat(ProviderKind::Gemini, prompt, options)
             }
             "file_ops" => self.file_ops(section, from).map(StepKind::FileOps),
@@ -390,8 +449,13 @@ fn chat(
     prompt.map(|prompt| StepKind::Chat(Chat { provider, prompt, options }))
 }
 
+/// Whether paths may begin with `name` for another reason than a step.
+fn is_root(name: &str) -> bool {
+    ROOTS.contains(&name) || LATER_ROOTS.contains(&name) || name == ERROR_ROOT
+}
+
 /// Names of the steps of an inline child, and where they are found from outside.
-fn collect_inside(section: &Section<'_>, outside: &str, inside: &mut HashMap<String, String>) {
+fn collect_inside(section: &Section<'_>, outside: &str, inside: &mut HashMap<String, Inside>) {
     let Some(child) = section.node("pipeline").and_then(|node| Section::of(node, "", "", ""))
     else {
         return;
@@ -402,6 +466,6 @@ fn collect_inside(section: &Section<'_>, outside: &str, inside: &mut HashMap<Str
         let Some(name) = step.node("name").and_then(Node::as_text) else { continue };
         let path = format!("{outside}.{name}");
         collect_inside(&step, &path, inside);
-        inside.entry(name.to_owned()).or_insert(path);
+        inside.entry(name.to_owned()).or_insert(Inside::Child(path));
     }
 }

@@ -17,7 +17,8 @@ pub(super) struct Lifetimes {
     variables: HashMap<String, Vec<usize>>,
     /// Steps that set a constant.
     globals: HashMap<String, Vec<usize>>,
-    cleared: HashMap<Cleared, Vec<usize>>,
+    /// Steps that clear a value, and their names.
+    cleared: HashMap<Cleared, Vec<(usize, String)>>,
 }
 
 impl Lifetimes {
@@ -26,13 +27,13 @@ impl Lifetimes {
     }
 
     /// Collects what the step number `place` gives and takes away.
-    pub(super) fn collect(&mut self, step: &Section<'_>, place: usize) {
+    pub(super) fn collect(&mut self, step: &Section<'_>, name: &str, place: usize) {
         if let Some(name) = step.node("output_to_global").and_then(Node::as_text) {
             self.globals.entry(name.to_owned()).or_default().push(place);
         }
         for item in step.node("clear_vars").and_then(Node::as_list).unwrap_or(&[]) {
             if let Some(cleared) = item.as_text().and_then(cleared) {
-                self.cleared.entry(cleared).or_default().push(place);
+                self.cleared.entry(cleared).or_default().push((place, name.to_owned()));
             }
         }
     }
@@ -48,18 +49,19 @@ impl Lifetimes {
         self.globals.iter().filter(move |(_, places)| set(places)).map(|(name, _)| name.clone())
     }
 
-    /// The step that has cleared the value when step number `place` wants it, unless another one
+    /// The name of the step that has cleared the value when step number `place` wants it, unless another one
     /// has set it again meanwhile.
-    pub(super) fn cleared_by(&self, what: &Cleared, place: usize) -> Option<usize> {
+    pub(super) fn cleared_by(&self, what: &Cleared, place: usize) -> Option<&str> {
         let clearers = self.cleared.get(what)?;
-        let last = *clearers.iter().filter(|clearer| **clearer < place).max()?;
+        let (last, name) =
+            clearers.iter().filter(|(at, _)| *at < place).max_by_key(|(at, _)| *at)?;
         let setters = match what {
             Cleared::State(name) => self.variables.get(name),
             Cleared::GlobalVars(name) => self.globals.get(name),
             Cleared::Steps(_) => None,
         };
         let again = setters.is_some_and(|all| all.iter().any(|at| (last + 1..place).contains(at)));
-        (!again).then_some(last)
+        (!again).then_some(name.as_str())
     }
 }
 
@@ -122,7 +124,7 @@ impl Check<'_> {
             };
             match &what {
                 // A step may clear its own result: its `output_to_global` has a use for it.
-                Cleared::Steps(name) if self.known.steps.get(name) == Some(&from.step) => (),
+                Cleared::Steps(name) if self.known.place_of(name) == Some(from.step) => (),
                 Cleared::Steps(name) => {
                     for (_, finding) in self.earlier(name, item.extent, from) {
                         self.findings.push(finding.at(item.extent).pointer(pointer.as_str()));
@@ -153,9 +155,7 @@ impl Check<'_> {
             Cleared::GlobalVars(name) => format!("global_vars.{name}"),
             Cleared::Steps(name) => format!("steps.{name}"),
         };
-        let names = &self.known.steps;
-        let by = names.iter().find(|(_, place)| **place == clearer).map(|(name, _)| name.as_str());
-        let text = format!("`{shown}` was cleared by step `{}`", by.unwrap_or_default());
+        let text = format!("`{shown}` was cleared by step `{clearer}`");
         Some((extent, Finding::error(Code(306), text)))
     }
 }

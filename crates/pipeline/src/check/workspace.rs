@@ -3,6 +3,7 @@
 use super::{Check, Section, references::Standpoint};
 use crate::{
     definition::Workspace,
+    deployment::Switch,
     diagnostic::{Code, Finding},
 };
 
@@ -21,7 +22,11 @@ impl Check<'_> {
         from: Standpoint<'_>,
     ) -> Option<Option<Workspace>> {
         let long = config.map("workspace");
-        let mut flags = [false, true, true];
+        let mut flags = [
+            self.deployed.switch(Switch::ScratchWorkspace),
+            true,
+            self.deployed.switch(Switch::CleanupOnError),
+        ];
         for ((short, in_long), flag) in FLAGS.into_iter().zip(&mut flags) {
             let other = long.as_ref().filter(|long| long.get(in_long).is_some());
             if other.is_some() && config.get(short).is_some() {

@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 use super::merge::{merge, without};
 use crate::{
     check::{Check, Standpoint},
+    definition::Ordered,
+    deployment::{Deployed, Deployment},
     diagnostic::{Code, Finding},
     environment::{substituted, typed},
     expression::{Missing, Names, Path, Place, Segment, Standing, Stop, Undecided, walk},
@@ -30,17 +32,12 @@ impl<'a> View<'a> {
         workflow: &Node,
         loader: &'a dyn SourceLoader,
         empty_when_missing: bool,
+        deployment: &Deployment,
     ) -> Self {
         let get = |node: &Node, key: &str| {
             node.as_map()?.iter().find(|entry| entry.key == key).map(|entry| entry.value.clone())
         };
         let section = |key: &str| get(workflow, key).map(|node| node.to_value());
-        let environment = section("environment").filter(Value::is_object);
-        let mut environment = environment.unwrap_or_else(|| Value::Object(Map::new()));
-        if environment.get("mode").is_none() {
-            let mode = loader.variable("PERENNIAL_ENV");
-            environment["mode"] = mode.unwrap_or_else(|| "development".to_owned()).into();
-        }
         let mut inputs = Map::new();
         let declared = get(workflow, "inputs");
         for entry in declared.as_ref().and_then(Node::as_map).unwrap_or(&[]) {
@@ -52,7 +49,14 @@ impl<'a> View<'a> {
             inputs.extend(values);
         }
         let variable = |name: &str| loader.variable(name);
-        let environment = substituted(&environment, &variable);
+        let environment = section("environment").map(|section| substituted(&section, &variable));
+        let environment = environment.as_ref().and_then(Value::as_object);
+        // What is no mode is reported once the document is put together.
+        let document = environment.and_then(|section| section.get("mode")?.as_str()?.parse().ok());
+        let named = variable("PERENNIAL_ENV").and_then(|text| text.parse().ok());
+        let mode = deployment.mode(document, named);
+        let section = environment.map(|section| Ordered(Deployed::in_mode(section, mode)));
+        let environment = Deployed { mode, section, ..Deployed::default() }.facts();
         let inputs = substituted(&Value::Object(inputs), &variable);
         Self { loader, empty_when_missing, environment, inputs }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::{Model, Pipeline};
-use crate::diagnostic::Code;
+use crate::{diagnostic::Code, schemas::violations};
 
 /// Why a start is refused: all of it at once.
 #[derive(Clone, Debug, Default, PartialEq, thiserror::Error)]
@@ -93,33 +93,16 @@ impl Model {
         }
         let bound = Value::Object(bound);
         if let Some(schema) = &self.input_schema {
-            // Its own faults were reported when it was read.
-            errors.invalid.extend(schema_violations(&schema.0, &bound).unwrap_or_default());
+            match violations(&schema.0, &bound) {
+                Ok(found) => errors.invalid.extend(found.into_iter().map(|violation| {
+                    InvalidInput { name: violation.place(), message: violation.message }
+                })),
+                // Its faults were reported when it was read.
+                Err(message) => {
+                    errors.invalid.push(InvalidInput { name: "(root)".to_owned(), message });
+                }
+            }
         }
         if errors == InputErrors::default() { Ok(bound) } else { Err(errors) }
     }
-}
-
-/// Where `value` does not satisfy `schema` (draft 2020-12, formats asserted).
-///
-/// # Errors
-///
-/// When `schema` is no schema; nothing outside of it is ever read.
-pub(crate) fn schema_violations(
-    schema: &Value,
-    value: &Value,
-) -> Result<Vec<InvalidInput>, String> {
-    let options = jsonschema::options()
-        .with_draft(jsonschema::Draft::Draft202012)
-        .should_validate_formats(true);
-    let validator = options.build(schema).map_err(|error| error.to_string())?;
-    let mut violations: Vec<InvalidInput> = Vec::new();
-    violations.extend(validator.iter_errors(value).map(|error| {
-        let place = error.instance_path().to_string();
-        let name = place.trim_start_matches('/').replace('/', ".");
-        let name = if name.is_empty() { "(root)".to_owned() } else { name };
-        InvalidInput { name, message: error.to_string() }
-    }));
-    violations.sort_by(|one, other| (&one.name, &one.message).cmp(&(&other.name, &other.message)));
-    Ok(violations)
 }

@@ -1,5 +1,7 @@
 //! What a definition says about files.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::expression::Template;
@@ -23,9 +25,25 @@ pub(crate) struct DocumentFiles {
     /// `lenient.read_outside_roots`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) read_outside_roots: bool,
+    /// `safety.allowed_paths`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) allowed_paths: Vec<String>,
+    /// `safety.read_only_paths`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) read_only_paths: Vec<String>,
+    /// `safety.restrict_file_access: false`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) unrestricted: bool,
+    /// `workspace_config.create_if_missing: false`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) workspace_exists: bool,
+    /// `output_config.organize_by_step`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) by_step: bool,
 }
 
 /// When checkpoints are exported, and which are kept (1.4).
+/// Whoever exports also has its unfinished runs resumed (YR-56), unless it says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exports {
@@ -34,6 +52,24 @@ pub struct Exports {
     /// How many files with a time stamp are kept; all of them when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_last: Option<u32>,
+    /// Whether starting the document leaves its unfinished runs alone (`resume: explicit`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resume_explicitly: bool,
+    /// How old a run may be that is resumed by starting the document, in milliseconds; 24 hours
+    /// when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_resume_age_ms: Option<u64>,
+}
+
+/// How old a run may be that is resumed by starting its document, unless the document says so.
+const RESUME_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Exports {
+    /// How old a run may be that is resumed by starting the document; none when none is.
+    pub fn resumes_within(&self) -> Option<Duration> {
+        let age = self.max_resume_age_ms.map_or(RESUME_AGE_MAX, Duration::from_millis);
+        (!self.resume_explicitly).then_some(age)
+    }
 }
 
 impl DocumentFiles {
@@ -54,4 +90,14 @@ pub(crate) enum Effects {
     None,
     Read,
     Write,
+}
+
+/// The strongest of these, when any touches anything.
+pub(crate) fn strongest(all: impl Iterator<Item = Effects>) -> Option<Effects> {
+    let rank = |effects: &Effects| match effects {
+        Effects::None => 0,
+        Effects::Read => 1,
+        Effects::Write => 2,
+    };
+    all.filter(|effects| *effects != Effects::None).max_by_key(rank)
 }

@@ -10,9 +10,13 @@ use perennial_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DocumentFiles, Effects, FileOps, Input, Lenience, Nested, Ordered, OutputFile, Part, PromptPart,
+    Body, Cache, DocumentFiles, Dynamic, Effects, FileOps, Input, Lenience, Nested, Ordered,
+    OutputFile, Part, PromptPart, ValueSchema, strongest,
 };
-use crate::expression::{Condition, Template, TemplateTree, Undecided};
+use crate::{
+    deployment::Deployed,
+    expression::{Condition, Template, TemplateTree, Undecided},
+};
 
 /// A workflow with all defaults applied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,34 +47,47 @@ pub(crate) struct Model {
     pub(crate) empty_when_missing: bool,
     #[serde(default, skip_serializing_if = "DocumentFiles::is_default")]
     pub(crate) files: DocumentFiles,
+    /// Mode and limits; those of the run, so a child has none.
+    #[serde(default, skip_serializing_if = "Deployed::is_default")]
+    pub(crate) deployed: Deployed,
     pub(crate) inputs: Vec<Input>,
     pub(crate) steps: Vec<Step>,
 }
 
 impl Model {
-    /// Its steps and those of its children, each with its place before its children's.
+    /// Its steps, those of its children and those of handlers, each before those that stand in it: first
+    /// its child's, then its handler's.
     pub(crate) fn all_steps(&self) -> Vec<&Step> {
-        let mut all = Vec::with_capacity(self.steps.len());
-        for step in &self.steps {
-            all.push(step);
-            if let Some(nested) = step.nested() {
-                all.extend(nested.child.all_steps());
+        fn collect<'m>(steps: &'m [Step], all: &mut Vec<&'m Step>) {
+            for step in steps {
+                all.push(step);
+                if let Some(nested) = step.nested() {
+                    collect(&nested.child.steps, all);
+                }
+                step.bodies().for_each(|body| collect(&body.steps, all));
             }
         }
+        let mut all = Vec::with_capacity(self.steps.len());
+        collect(&self.steps, &mut all);
         all
+    }
+
+    /// Puts its steps where `places` says, in the order of [`Self::all_steps`].
+    pub(crate) fn place(&mut self, places: &mut dyn Iterator<Item = Option<Location>>) {
+        place(&mut self.steps, places);
     }
 }
 
-impl Model {
-    /// Puts its steps where `places` says, in the order of [`Self::all_steps`].
-    pub(crate) fn place(&mut self, places: &mut dyn Iterator<Item = Option<Location>>) {
-        for step in &mut self.steps {
-            if let Some(place) = places.next() {
-                step.location = place;
-            }
-            if let StepKind::Pipeline(nested) = &mut step.kind {
-                nested.child.place(places);
-            }
+fn place(steps: &mut [Step], places: &mut dyn Iterator<Item = Option<Location>>) {
+    for step in steps {
+        if let Some(place) = places.next() {
+            step.location = place;
+        }
+        if let StepKind::Pipeline(nested) = &mut step.kind {
+            nested.child.place(places);
+        }
+        if let Some(handler) = &mut step.handler {
+            place(&mut handler.steps, places);
         }
     }
 }
@@ -90,6 +107,9 @@ pub(crate) struct Step {
     /// Whether the record of a final failure is that of a skipped step.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) skip_on_error: bool,
+    /// What runs when it has failed for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) handler: Option<Body>,
     /// A further field of the record of a final failure, with its message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) error_output: Option<String>,
@@ -108,9 +128,15 @@ pub(crate) struct Step {
     pub(crate) clear_vars: Vec<Cleared>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output_to_file: Option<OutputFile>,
+    /// How its result is kept for later runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cache: Option<Cache>,
     /// What it touches, where that is not what its type does (YR-12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) effects: Option<Effects>,
+    /// What its value has to satisfy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) value_schema: Option<ValueSchema>,
     pub(crate) kind: StepKind,
 }
 
@@ -156,6 +182,8 @@ pub(crate) enum StepKind {
     Chat(Chat),
     FileOps(FileOps),
     Pipeline(Nested),
+    /// One of several, of which a run chooses one.
+    Dynamic(Dynamic),
 }
 
 /// `echo`: its value, later, or a failure on demand.
@@ -348,12 +376,21 @@ impl ChatOptions {
 }
 
 impl StepKind {
+    /// The call that it is.
+    pub(crate) fn chat(&self) -> Option<&Chat> {
+        match self {
+            Self::Chat(chat) => Some(chat),
+            Self::Echo(_)
+            | Self::SetVariable(_)
+            | Self::FileOps(_)
+            | Self::Pipeline(_)
+            | Self::Dynamic(_) => None,
+        }
+    }
+
     /// The provider it calls.
     pub(crate) fn provider(&self) -> Option<ProviderKind> {
-        match self {
-            Self::Echo(_) | Self::SetVariable(_) | Self::FileOps(_) | Self::Pipeline(_) => None,
-            Self::Chat(chat) => Some(chat.provider),
-        }
+        self.chat().map(|chat| chat.provider)
     }
 
     /// What a step of this kind touches, where that is anything.
@@ -361,7 +398,21 @@ impl StepKind {
         match self {
             Self::FileOps(ops) => Some(ops.operation.effects()),
             Self::Pipeline(nested) => nested.effects(),
+            Self::Dynamic(_) => strongest(self.possible().into_iter().filter_map(Self::effects)),
             Self::Echo(_) | Self::SetVariable(_) | Self::Chat(_) => None,
+        }
+    }
+
+    /// Whether it works on files.
+    fn needs_directories(&self) -> bool {
+        match self {
+            Self::Chat(chat) => {
+                chat.prompt.iter().any(|part| matches!(part.yields, PromptPart::File(_)))
+            }
+            Self::FileOps(_) => true,
+            Self::Pipeline(nested) => nested.workspace.is_some(),
+            Self::Dynamic(_) => self.possible().into_iter().any(Self::needs_directories),
+            Self::Echo(_) | Self::SetVariable(_) => false,
         }
     }
 }
@@ -369,14 +420,7 @@ impl StepKind {
 impl Step {
     /// Whether it works on files, but for the one that it leaves its value in.
     pub(crate) fn needs_directories(&self) -> bool {
-        match &self.kind {
-            StepKind::Chat(chat) => {
-                chat.prompt.iter().any(|part| matches!(part.yields, PromptPart::File(_)))
-            }
-            StepKind::FileOps(_) => true,
-            StepKind::Pipeline(nested) => nested.workspace.is_some(),
-            StepKind::Echo(_) | StepKind::SetVariable(_) => false,
-        }
+        self.kind.needs_directories()
     }
 
     /// The key of its job when it stands in no other step.
@@ -391,7 +435,8 @@ impl Step {
             StepKind::Echo(_)
             | StepKind::SetVariable(_)
             | StepKind::FileOps(_)
-            | StepKind::Chat(_) => None,
+            | StepKind::Chat(_)
+            | StepKind::Dynamic(_) => None,
         }
     }
 
@@ -405,12 +450,20 @@ impl Step {
         if let Some(within) = self.within_ms {
             return Duration::from_millis(within);
         }
-        match &self.kind {
+        let each = self.kind.possible().into_iter().map(|kind| self.usual_within(kind));
+        each.max().unwrap_or(Duration::from_secs(60))
+    }
+
+    /// How long one attempt of a step of this kind may take when nobody says so.
+    fn usual_within(&self, kind: &StepKind) -> Duration {
+        match kind {
             StepKind::Echo(echo) => {
                 Duration::from_millis(echo.delay_ms).saturating_add(Duration::from_secs(60))
             }
             // Of a pipeline, only its opening and its closing: its steps have their own.
-            StepKind::SetVariable(_) | StepKind::Pipeline(_) => Duration::from_secs(60),
+            StepKind::SetVariable(_) | StepKind::Pipeline(_) | StepKind::Dynamic(_) => {
+                Duration::from_secs(60)
+            }
             StepKind::FileOps(_) => Duration::from_secs(300),
             StepKind::Chat(chat) => {
                 let call = chat.options.call_within();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effects, Model, Ordered, Step};
+use super::{Effects, Model, Ordered, Step, strongest};
 use crate::expression::{Template, TemplateTree};
 
 /// A pipeline inside a step, and what passes between it and the pipeline around it.
@@ -17,6 +17,11 @@ pub(crate) struct Nested {
     /// What the parent gets; nothing named is everything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) outputs: Vec<Output>,
+    #[serde(default, skip_serializing_if = "Prune::is_nothing")]
+    pub(crate) prune: Prune,
+    /// Replies to calls of its steps, by their names; in a run that is mocked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mocks: Option<Ordered>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) inherit_context: bool,
     /// Deadline of one round through the child.
@@ -59,9 +64,38 @@ pub(crate) enum Workspace {
 impl Nested {
     /// What its steps touch together (YR-12): the strongest of it.
     pub(crate) fn effects(&self) -> Option<Effects> {
-        let each = |step: &Step| step.effects.filter(|effects| *effects != Effects::None);
-        let all: Vec<Effects> = self.child.steps.iter().filter_map(each).collect();
-        if all.contains(&Effects::Write) { Some(Effects::Write) } else { all.first().copied() }
+        fn collect(steps: &[Step], all: &mut Vec<Effects>) {
+            for step in steps {
+                all.extend(step.effects);
+                step.bodies().for_each(|body| collect(&body.steps, all));
+            }
+        }
+        let mut all = Vec::new();
+        collect(&self.child.steps, &mut all);
+        strongest(all.into_iter())
+    }
+}
+
+/// Which of the outputs the parent gets after all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Prune {
+    /// The only ones; all of them when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) keep: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) remove: Vec<String>,
+}
+
+impl Prune {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether the output `name` is kept. What is both to be kept and to be left out is left out.
+    pub(crate) fn keeps(&self, name: &str) -> bool {
+        let named = |names: &[String]| names.iter().any(|other| other == name);
+        self.keep.as_deref().is_none_or(named) && !named(&self.remove)
     }
 }
 
@@ -102,9 +136,3 @@ impl Output {
         }
     }
 }
-
-/// Limits that hold when nobody names others (1.11).
-pub(crate) const MAX_DEPTH: u32 = 10;
-pub(crate) const MAX_TOTAL_STEPS: u32 = 1_000;
-pub(crate) const MEMORY_LIMIT_MB: u32 = 1_024;
-pub(crate) const WITHIN_MS: u64 = 300_000;

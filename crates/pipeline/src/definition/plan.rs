@@ -3,7 +3,7 @@
 use perennial_core::run::StepPath;
 use serde_json::{Value, json};
 
-use super::{Model, Pipeline};
+use super::{Pipeline, Step};
 
 /// The jobs of a run, in their order.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,13 +33,17 @@ pub struct PlannedJob {
     pub within_ms: u64,
     /// Whether the run goes on without it.
     pub continue_on_error: bool,
+    /// Keys of the jobs of its handler, which are made when it has failed for good.
+    pub on_error: Vec<String>,
+    /// The key of the job whose failure it handles.
+    pub handles: Option<String>,
 }
 
 impl Pipeline {
     /// What its runs will do.
     pub fn plan(&self) -> Plan {
         let mut jobs = Vec::new();
-        planned(&self.model, &StepPath::root(), &mut jobs);
+        planned(&self.model.steps, &StepPath::root(), None, &mut jobs);
         Plan {
             jobs,
             environment: self.environment().to_vec(),
@@ -55,36 +59,46 @@ impl Pipeline {
         json!({
             "digest": self.definition().digest,
             "places": self.places(),
+            "limits": self.model.deployed.shown_limits(self.model.within_ms),
             "definition": shown(value, ""),
         })
     }
 }
 
-/// The jobs of `model`, whose steps stand at `path`: each step before those of its child.
-fn planned(model: &Model, path: &StepPath, jobs: &mut Vec<PlannedJob>) {
+/// The jobs of `steps`, which stand at `path` and belong to the handler of `handles`: each step before those of its
+/// child, and those of its handler.
+fn planned(steps: &[Step], path: &StepPath, handles: Option<&str>, jobs: &mut Vec<PlannedJob>) {
     let mut before: Option<String> = None;
-    for step in &model.steps {
+    for step in steps {
         let path = path.step(&step.name);
         let key = path.key().to_string();
         let within = step.attempt_within().as_millis();
+        let inner = step.handler.iter().flat_map(|handler| &handler.steps);
+        let inner = inner.map(|inner| path.handler().step(&inner.name).key().to_string());
         jobs.push(PlannedJob {
             key: key.clone(),
             type_name: step.type_name.clone(),
             // Steps run strictly in the order of the file (YR-10).
-            after: before.replace(key).into_iter().collect(),
+            after: before.replace(key.clone()).into_iter().collect(),
             condition: step.condition.as_ref().map(|condition| condition.shown.clone()),
             attempts: step.retry.max_attempts,
             within_ms: u64::try_from(within).unwrap_or(u64::MAX),
             continue_on_error: step.continue_on_error,
+            on_error: inner.collect(),
+            handles: handles.map(str::to_owned),
         });
         if let Some(nested) = step.nested() {
-            planned(&nested.child, &path, jobs);
+            planned(&nested.child.steps, &path, None, jobs);
+        }
+        if let Some(handler) = &step.handler {
+            planned(&handler.steps, &path.handler(), Some(&key), jobs);
         }
     }
 }
 
 /// Keys whose texts hold a value.
-const KEPT_AS_TEXT: [&str; 5] = ["facts", "default", "allowed", "value", "variables"];
+const KEPT_AS_TEXT: [&str; 8] =
+    ["facts", "default", "allowed", "value", "variables", "section", "input_schema", "schema"];
 
 fn shown(value: Value, key: &str) -> Value {
     match value {

@@ -77,6 +77,16 @@ impl Finding {
         self
     }
 
+    /// What it says.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Whether it is an error, and not about values of which nothing is known yet.
+    pub(crate) fn refuses(&self, unknown: &[Extent]) -> bool {
+        self.severity == Severity::Error && !unknown.contains(&self.extent)
+    }
+
     fn shown(self, sources: &Sources) -> Diagnostic {
         Diagnostic {
             code: self.code,
@@ -129,6 +139,16 @@ impl Findings {
         self.0.push(finding);
     }
 
+    /// How many there are so far.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Takes away what was found since there were `len`.
+    pub(crate) fn split_off(&mut self, len: usize) -> Vec<Finding> {
+        self.0.split_off(len)
+    }
+
     /// Whether another hint is worth its search: most findings beyond this many are not shown.
     pub(crate) fn wants_hints(&self) -> bool {
         self.0.len() < 1_000
@@ -140,9 +160,7 @@ impl Findings {
 
     /// Forgets what is wrong with values of which nothing is known yet.
     pub(crate) fn forgive(&mut self, unknown: &[Extent]) {
-        self.0.retain(|finding| {
-            finding.severity != Severity::Error || !unknown.contains(&finding.extent)
-        });
+        self.0.retain(|finding| finding.severity != Severity::Error || finding.refuses(unknown));
     }
 
     /// Takes over what was found in a file that begins `base` bytes behind the first one.

@@ -55,6 +55,26 @@ impl RunEnvironment {
         environment
     }
 
+    /// Reads variables that the run did not read so far, too; what it has stays as it is.
+    pub(crate) fn extend(
+        &mut self,
+        names: &[String],
+        key: &str,
+        empty_when_missing: bool,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) {
+        if self.key.is_empty() {
+            key.clone_into(&mut self.key);
+        }
+        let is_new =
+            |name: &&String| !self.values.contains_key(*name) && !self.hashes.contains_key(*name);
+        let new: Vec<String> = names.iter().filter(is_new).cloned().collect();
+        let read = Self::read(&new, self.key.clone(), empty_when_missing, variable);
+        self.values.extend(read.values);
+        self.hashes.extend(read.hashes);
+        self.secrets.extend(read.secrets);
+    }
+
     /// Whether the run reads no variable.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty() && self.hashes.is_empty()
@@ -99,6 +119,18 @@ impl RunEnvironment {
     fn hash(&self, name: &str, value: &str) -> Digest {
         let text = format!("{}\n{name}\n{value}", self.key);
         Digest::of(text.as_bytes())
+    }
+}
+
+/// Whether a text or a key in `value` holds a secret.
+pub(crate) fn holds_secret(value: &Value, redactor: &Redactor) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Value::String(text) => redactor.finds(text),
+        Value::Array(items) => items.iter().any(|item| holds_secret(item, redactor)),
+        Value::Object(map) => {
+            map.iter().any(|(key, value)| redactor.finds(key) || holds_secret(value, redactor))
+        }
     }
 }
 

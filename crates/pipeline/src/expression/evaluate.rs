@@ -6,7 +6,7 @@ mod elements;
 mod meter;
 mod ways;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::Cell};
 
 use serde_json::{Map, Value};
 
@@ -71,6 +71,26 @@ pub(crate) trait Names {
 
     fn undecided(&self) -> Undecided;
 
+    /// Whether there are values that must not be shown.
+    fn has_secrets(&self) -> bool {
+        false
+    }
+
+    /// Whether a text in `value` holds one of them.
+    fn is_secret(&self, value: &Value) -> bool {
+        let _ = value;
+        false
+    }
+
+    /// `value`, which a function has made of such a value: it must not be shown either.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be seen to.
+    fn derived(&self, value: Value) -> Result<Value, Fault> {
+        Ok(value)
+    }
+
     /// What stands for a hole whose value is missing.
     fn missing_hole(&self) -> MissingHole {
         MissingHole::Error
@@ -119,7 +139,13 @@ pub(crate) fn evaluate(
     names: &dyn Names,
     place: Place,
 ) -> Result<Value, Stop> {
-    Evaluator::new(names, place).value(expression, None).map(Cow::into_owned)
+    let evaluator = Evaluator::new(names, place);
+    let found = evaluator.value(expression, None).map(Cow::into_owned);
+    let made_of_secret = evaluator.applied.get() && evaluator.secret.get();
+    match found {
+        Ok(value) if made_of_secret => names.derived(value).map_err(Stop::Fault),
+        found => found.map_err(|stop| evaluator.discreet(stop)),
+    }
 }
 
 /// Whether the condition `expression` is true.
@@ -128,7 +154,8 @@ pub(crate) fn evaluate(
 ///
 /// When it stays undecided, or fails.
 pub(crate) fn holds(expression: &Expression, names: &dyn Names) -> Result<bool, Stop> {
-    Evaluator::new(names, Place::Condition).truth(expression, None)
+    let evaluator = Evaluator::new(names, Place::Condition);
+    evaluator.truth(expression, None).map_err(|stop| evaluator.discreet(stop))
 }
 
 /// One evaluation.
@@ -136,14 +163,46 @@ struct Evaluator<'n> {
     names: &'n dyn Names,
     place: Place,
     meter: Meter,
+    /// Whether a value that it read holds a secret.
+    secret: Cell<bool>,
+    /// Whether it applied a function that makes something of its arguments.
+    applied: Cell<bool>,
 }
 
 impl<'n> Evaluator<'n> {
     fn new(names: &'n dyn Names, place: Place) -> Self {
-        Self { names, place, meter: Meter::default() }
+        let (secret, applied) = (Cell::new(false), Cell::new(false));
+        Self { names, place, meter: Meter::default(), secret, applied }
     }
 
+    /// `stop` without what was made of a secret on the way.
+    fn discreet(&self, stop: Stop) -> Stop {
+        match stop {
+            Stop::Fault(fault) if self.applied.get() && self.secret.get() => {
+                let message = "a function fails on what is made of a secret".to_owned();
+                Stop::Fault(Fault { message, ..fault })
+            }
+            Stop::Missing(_) | Stop::Undecided(_) | Stop::Fault(_) => stop,
+        }
+    }
+
+    /// The value of `expression`, which is noted when it is read and holds a secret.
     fn value<'v>(
+        &'v self,
+        expression: &'v Expression,
+        at: Option<&'v Frame<'v>>,
+    ) -> Evaluation<'v> {
+        let found = self.worked_out(expression, at);
+        if self.names.has_secrets()
+            && !self.secret.get()
+            && let Ok(value) = &found
+        {
+            self.secret.set(self.names.is_secret(value));
+        }
+        found
+    }
+
+    fn worked_out<'v>(
         &'v self,
         expression: &'v Expression,
         at: Option<&'v Frame<'v>>,
@@ -318,6 +377,7 @@ impl<'n> Evaluator<'n> {
                 Some(found) => found,
             };
         }
+        self.applied.set(true);
         let given = piped.into_iter().chain(expressions.map(|value| self.value(value, at)));
         if let Work::Bearing(apply) = call.function.work {
             let mut values = Vec::new();

@@ -11,6 +11,7 @@ use super::{
     parser::{Ground, parse_braced, parse_hole},
     path::walk,
     to_text,
+    value::Fault,
 };
 
 /// Deepest nesting of blocks.
@@ -277,6 +278,18 @@ impl Names for WithVariables<'_> {
 
     fn undecided(&self) -> Undecided {
         self.names.undecided()
+    }
+
+    fn has_secrets(&self) -> bool {
+        self.names.has_secrets()
+    }
+
+    fn is_secret(&self, value: &Value) -> bool {
+        self.names.is_secret(value)
+    }
+
+    fn derived(&self, value: Value) -> Result<Value, Fault> {
+        self.names.derived(value)
     }
 }
 

@@ -14,11 +14,14 @@ pub(crate) const ROOTS: &[&str] = &[
     "timestamp",
     "date",
     "env",
+    "environment",
 ];
 
+/// The root that handlers have: the failure they are for.
+pub(crate) const ERROR_ROOT: &str = "error";
+
 /// Roots of the language that a later version offers.
-pub(crate) const LATER_ROOTS: &[&str] =
-    &["loop", "environment", "config", "meta", "error", "task", "codebase", "system"];
+pub(crate) const LATER_ROOTS: &[&str] = &["loop", "config", "meta", "task", "codebase", "system"];
 
 /// Operators that are words.
 pub(super) const OPERATORS: &[&str] = &[

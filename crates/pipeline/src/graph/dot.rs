@@ -2,22 +2,28 @@
 
 use std::fmt::Write as _;
 
+use perennial_core::picture::dot_label;
+
 use super::{EdgeKind, Graph, Node, paint, wording};
 
 pub(super) fn drawn(graph: &Graph) -> String {
     let mut out = String::from("digraph workflow {\n");
-    let title = escaped(&wording::plain(&graph.title));
+    let title = dot_label(&wording::plain(&graph.title));
     line(&mut out, format_args!("  graph [rankdir=TB, labelloc=t, label=\"{title}\"];"));
     out.push_str("  node [shape=box, style=\"filled,rounded\", fillcolor=\"#ffffff\", ");
     out.push_str("fontname=\"sans-serif\"];\n  edge [fontname=\"sans-serif\", fontsize=10];\n");
     boxes(&mut out, graph, None, 1);
     for edge in &graph.edges {
         let lines: Vec<String> =
-            wording::lines(&edge.label).iter().map(|text| escaped(text)).collect();
+            wording::lines(&edge.label).iter().map(|text| dot_label(text)).collect();
         let mut with = Vec::new();
-        if edge.kind == EdgeKind::Data {
+        match edge.kind {
+            EdgeKind::Order => (),
             // Reading a value moves nothing up or down.
-            with.push("style=dashed, constraint=false, color=\"#777777\"".to_owned());
+            EdgeKind::Data => {
+                with.push("style=dashed, constraint=false, color=\"#777777\"".to_owned());
+            }
+            EdgeKind::Failure => with.push("style=bold, color=\"#b03030\"".to_owned()),
         }
         if !lines.is_empty() {
             with.push(format!("label=\"{}\"", lines.join("\\n")));
@@ -38,7 +44,7 @@ fn boxes(out: &mut String, graph: &Graph, frame: Option<usize>, depth: usize) {
         let fill = fill.unwrap_or_default();
         let shape = format!("s{place} [label=\"{}\"{fill}];", label(node));
         if framed {
-            let title = escaped(&wording::plain(&node.path));
+            let title = dot_label(&wording::plain(&node.path));
             line(out, format_args!("{indent}subgraph cluster_{place} {{"));
             line(
                 out,
@@ -61,11 +67,6 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 fn label(node: &Node) -> String {
     let state = node.state.as_ref().map(|state| state.text.as_str());
     let lines = [Some(node.name.as_str()), Some(&node.about), state];
-    let lines = lines.into_iter().flatten().map(|text| escaped(&wording::plain(text)));
+    let lines = lines.into_iter().flatten().map(|text| dot_label(&wording::plain(text)));
     lines.collect::<Vec<_>>().join("\\n")
-}
-
-/// A quote ends a text, a backslash begins an escape, an ampersand an entity.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('&', "&amp;")
 }

@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 
+use perennial_core::picture::mermaid_label;
+
 use super::{EdgeKind, Graph, Node, paint, wording};
 
 pub(super) fn drawn(graph: &Graph) -> String {
     let mut out = String::from("flowchart TD\n");
-    line(&mut out, format_args!("  %% {}", escaped(&wording::plain(&graph.title))));
+    line(&mut out, format_args!("  %% {}", mermaid_label(&wording::plain(&graph.title))));
     boxes(&mut out, graph, None, 1);
     for (place, node) in graph.nodes.iter().enumerate() {
         if let Some(state) = &node.state {
@@ -15,10 +17,11 @@ pub(super) fn drawn(graph: &Graph) -> String {
     }
     for edge in &graph.edges {
         let lines: Vec<String> =
-            wording::lines(&edge.label).iter().map(|text| escaped(text)).collect();
+            wording::lines(&edge.label).iter().map(|text| mermaid_label(text)).collect();
         let arrow = match edge.kind {
             EdgeKind::Order => "-->",
             EdgeKind::Data => "-.->",
+            EdgeKind::Failure => "==>",
         };
         let label = lines.join("<br/>");
         let label = if label.is_empty() { label } else { format!("|\"{label}\"|") };
@@ -45,7 +48,7 @@ fn boxes(out: &mut String, graph: &Graph, frame: Option<usize>, depth: usize) {
     for (place, framed) in graph.inside(frame) {
         let shape = format!("s{place}[\"{}\"]", label(&graph.nodes[place]));
         if framed {
-            let title = escaped(&wording::plain(&graph.nodes[place].path));
+            let title = mermaid_label(&wording::plain(&graph.nodes[place].path));
             line(out, format_args!("{indent}subgraph g{place}[\"{title}\"]"));
             line(out, format_args!("{indent}  {shape}"));
             boxes(out, graph, Some(place), depth + 1);
@@ -63,22 +66,6 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 fn label(node: &Node) -> String {
     let state = node.state.as_ref().map(|state| state.text.as_str());
     let lines = [Some(node.name.as_str()), Some(&node.about), state];
-    let lines = lines.into_iter().flatten().map(|text| escaped(&wording::plain(text)));
+    let lines = lines.into_iter().flatten().map(|text| mermaid_label(&wording::plain(text)));
     lines.collect::<Vec<_>>().join("<br/>")
-}
-
-/// Mermaid has no escape but entities by number, and reads directives, styles, Markdown and HTML in
-/// labels too: all ASCII punctuation that could mean something is written as its number.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        match c {
-            '_' | '-' | '.' | '/' | ',' => out.push(c),
-            c if c.is_ascii_punctuation() => {
-                write!(out, "#{};", u32::from(c)).expect("a String takes every write");
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }

@@ -1,24 +1,24 @@
 //! One attempt of one step, in the order of 4.3: condition, keys, work, record.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use perennial_core::{FailureClass, failure::Failure, run::SkipReason};
 use perennial_engine::{AttemptCx, Outcome};
-use perennial_tools::Redactor;
 use serde_json::{Map, Value};
 
 use super::{
-    PipelineRun,
+    PipelineRun, dynamic,
     failure::{stopped, undecided},
+    handler,
     limits::Limits,
     record,
     scope::Scope,
+    secrets::Secrets,
     tree::{self, Done, Due, Role},
     workflow::unknown_job,
 };
 use crate::{
     definition::{Assign, Echo, Step, StepKind, Write},
-    environment::redacted,
     expression::Condition,
 };
 
@@ -30,14 +30,14 @@ impl PipelineRun {
     /// The failure of the step.
     pub(super) async fn attempt(&self, cx: &AttemptCx) -> Result<Outcome, Failure> {
         let made = self.attempted(cx).await;
-        let Some(redactor) = &self.redactor else { return made };
+        let Some(secrets) = &self.secrets else { return made };
         match made {
-            Ok(Outcome::Succeeded(value)) => Ok(Outcome::Succeeded(redacted(value, redactor))),
+            Ok(Outcome::Succeeded(value)) => Ok(Outcome::Succeeded(secrets.redacted(value))),
             Ok(Outcome::Skipped { reason, record }) => {
-                Ok(Outcome::Skipped { reason, record: redacted(record, redactor) })
+                Ok(Outcome::Skipped { reason, record: secrets.redacted(record) })
             }
-            Ok(Outcome::Failed(failure)) => Ok(Outcome::Failed(harmless(failure, redactor))),
-            Err(failure) => Err(harmless(failure, redactor)),
+            Ok(Outcome::Failed(failure)) => Ok(Outcome::Failed(harmless(failure, secrets))),
+            Err(failure) => Err(harmless(failure, secrets)),
         }
     }
 
@@ -50,9 +50,12 @@ impl PipelineRun {
                 Limits::new(&due.frames, &done, cx).within(open).await
             }
             Role::Close(ended) => self.close(cx, &due, &done, ended).await,
+            Role::OpenHandler => Ok(handler::opened(cx)),
+            Role::CloseHandler(closing) => Err(closing.failure()),
             Role::Whole => {
-                let work = self.work(cx, &due, &done);
-                Limits::new(&due.frames, &done, cx).within(work).await
+                let limits = Limits::new(&due.frames, &done, cx);
+                limits.admit_step(due.step)?;
+                limits.within(Box::pin(self.work(cx, &due, &done))).await
             }
         }
     }
@@ -68,23 +71,38 @@ impl PipelineRun {
         due: &Due<'_>,
         done: &Done<'_>,
     ) -> Result<Outcome, Failure> {
-        let step = due.step;
         let mut scope = Scope::new(self, cx, due, done);
-        if let Some(skipped) = begin(step, &mut scope)? {
+        if let Some(skipped) = begin(due.step, &mut scope)? {
             return Ok(skipped);
         }
+        let step = if let StepKind::Dynamic(choice) = &due.step.kind {
+            Cow::Owned(dynamic::chosen(due.step, choice, &scope)?)
+        } else {
+            Cow::Borrowed(due.step)
+        };
+        if matches!((&step, &step.kind), (Cow::Owned(_), StepKind::SetVariable(_))) {
+            // To this type its `variables` are what it sets, and no names of its own.
+            scope = Scope::new(self, cx, due, done);
+        }
+        let step = &*step;
         let record = match &step.kind {
             // Its record is its value, in which nothing else has a place.
             StepKind::Echo(echoing) => {
                 let value = echo(echoing, &scope).await?;
+                step.accept(&value)?;
+                let value = dynamic::told(due.step, step, value)?;
                 return self.left(step, value, &scope).await.map(Outcome::Succeeded);
             }
             StepKind::SetVariable(variables) => assign(variables, &mut scope)?,
             StepKind::FileOps(ops) => self.operate(ops, cx, &scope).await?,
             StepKind::Chat(chat) => self.call(step, chat, cx, &scope).await?,
-            // It has jobs of its own.
-            StepKind::Pipeline(_) => return Err(unknown_job(&cx.job)),
+            // The one has jobs of its own, the other became a step of another kind.
+            StepKind::Pipeline(_) | StepKind::Dynamic(_) => return Err(unknown_job(&cx.job)),
         };
+        if step.kind.provider().is_none() {
+            step.accept(&record)?;
+        }
+        let record = dynamic::told(due.step, step, record)?;
         let record = self.left(step, record, &scope).await?;
         Ok(Outcome::Succeeded(record::warned(record, scope.warnings())))
     }
@@ -96,8 +114,8 @@ impl PipelineRun {
         record: Value,
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
-        let record = match &self.redactor {
-            Some(redactor) => redacted(record, redactor),
+        let record = match &self.secrets {
+            Some(secrets) => secrets.redacted(record),
             None => record,
         };
         match &step.output_to_file {
@@ -152,10 +170,10 @@ pub(super) fn own_variables(step: &Step, scope: &mut Scope<'_>) -> Result<(), Fa
     Ok(())
 }
 
-fn harmless(failure: Failure, redactor: &Redactor) -> Failure {
+fn harmless(failure: Failure, secrets: &Secrets) -> Failure {
     Failure {
-        message: redactor.redact(&failure.message),
-        detail: redacted(failure.detail, redactor),
+        message: secrets.redact(&failure.message),
+        detail: secrets.redacted(failure.detail),
         ..failure
     }
 }

@@ -10,10 +10,9 @@ use perennial_tools::provider::{CallCx, complete};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{PipelineRun, record, scope::Scope, settings::BuiltPrompt};
+use super::{PipelineRun, record, repair::Reply, scope::Scope, settings::BuiltPrompt};
 use crate::{
     definition::{Chat, Step},
-    environment::redacted,
     expression::{Names, Template},
 };
 
@@ -30,34 +29,50 @@ impl PipelineRun {
         cx: &AttemptCx,
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
-        let request = self.request(chat, cx, scope).await?;
-        let first = self.exchange(step, chat, cx, &request).await;
+        let request = self.request(step, chat, cx, scope).await?;
+        let kept = self.kept(step, chat, &request, scope)?;
+        if let Some(kept) = &kept
+            && let Some(record) = kept.take(cx).await?
+        {
+            return Ok(record);
+        }
+        let first = self.exchange(step, chat, cx, &request, scope).await;
         let (request, answered) = match (first, self.fallback(chat, &request)) {
             (Err(failure), Some(request)) if is_unavailable(&failure) => {
                 let (model, class) = (&request.model, failure.class.name());
                 scope.warn(format!("the model was not available ({class}); `{model}` was asked"));
                 // Its failure says no more than the first one, which the policies are made for.
-                let second = self.exchange(step, chat, cx, &request).await.map_err(|_| failure);
+                let second =
+                    self.exchange(step, chat, cx, &request, scope).await.map_err(|_| failure);
                 (request, second)
             }
             (first, _) => (request, first),
         };
         let (completion, call) = answered?;
         refuse_useless(&completion)?;
-        let mut record = record::replied(&completion, &call, request.digest());
-        record::add_reports(&mut record, &chat.options, &completion);
-        Ok(record)
+        let reply = Reply { request, completion, call, repairs: 0 };
+        let reply = self.satisfying(step, chat, (cx, scope), reply).await?;
+        let mut record = record::replied(&reply.completion, &reply.call, reply.request.digest());
+        if step.value_schema.is_some() {
+            record::add_repairs(&mut record, reply.repairs);
+        }
+        record::add_reports(&mut record, &chat.options, &reply.completion);
+        Ok(match kept {
+            Some(kept) => kept.keep(cx, scope, record).await,
+            None => record,
+        })
     }
 
     /// One call of `request`, or its recorded reply, and its name in the journal.
-    async fn exchange(
+    pub(super) async fn exchange(
         &self,
         step: &Step,
         chat: &Chat,
         cx: &AttemptCx,
         request: &ChatRequest,
+        scope: &Scope<'_>,
     ) -> Result<(Completion, String), Failure> {
-        let provider = self.providers.provider(chat.provider)?;
+        let provider = self.provider_of(chat.provider, &step.name, scope)?;
         let within = chat.options.call_within().min(step.attempt_within());
         let idle = chat.options.idle().min(within);
         let reply = cx
@@ -66,8 +81,8 @@ impl PipelineRun {
                     CallCx { within, idle, ..CallCx::new(key, cx.job.names().join("/")) };
                 let completion = complete(&*provider, request, &surroundings).await?;
                 let reply = serde_json::to_value(completion).map_err(|error| malformed(&error))?;
-                Ok(match &self.redactor {
-                    Some(redactor) => redacted(reply, redactor),
+                Ok(match &self.secrets {
+                    Some(secrets) => secrets.redacted(reply),
                     None => reply,
                 })
             })
@@ -86,6 +101,7 @@ impl PipelineRun {
     /// The request: the same for the same definition, inputs and earlier records.
     async fn request(
         &self,
+        step: &Step,
         chat: &Chat,
         cx: &AttemptCx,
         scope: &Scope<'_>,
@@ -98,9 +114,9 @@ impl PipelineRun {
         let prompt = self.prompt(&chat.prompt, &system, scope).await?;
         let model = calls.resolve(options.model.as_deref().unwrap_or(&usual.model)).to_owned();
         let mut shown = prompt.parts.clone();
-        if let Some(redactor) = &self.redactor {
+        if let Some(secrets) = &self.secrets {
             for part in &mut shown {
-                part.text = redactor.redact(&part.text);
+                part.text = secrets.redact(&part.text);
             }
         }
         self.providers.prompted(&BuiltPrompt {
@@ -124,6 +140,7 @@ impl PipelineRun {
                 allowed: options.allowed_tools.clone().unwrap_or_default(),
                 disallowed: options.disallowed_tools.clone().unwrap_or_default(),
             },
+            schema: step.value_schema.as_ref().map(|wanted| wanted.schema.0.clone()),
         })
     }
 }
@@ -135,7 +152,7 @@ fn is_unavailable(failure: &Failure) -> bool {
 }
 
 /// A complete reply may still be of no use; it stays recorded and paid.
-fn refuse_useless(completion: &Completion) -> Result<(), Failure> {
+pub(super) fn refuse_useless(completion: &Completion) -> Result<(), Failure> {
     let semantic = |code: &str, text: &str| Err(Failure::new(FailureClass::Semantic, code, text));
     match &completion.finish {
         FinishReason::Refusal => return semantic("PL710", "the model refused to answer"),

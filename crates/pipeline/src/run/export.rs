@@ -18,8 +18,11 @@ use perennial_engine::{
 use perennial_tools::files::{Base, FileError};
 use serde_json::{Map, Value, json};
 
-use super::PipelineRun;
-use crate::{definition::Exports, environment::redacted};
+use super::{
+    PipelineRun,
+    tree::{Frame, index},
+};
+use crate::definition::{Exports, Step};
 
 /// Version of the format.
 const VERSION: &str = "1.1";
@@ -57,11 +60,20 @@ impl Exporter {
         if let (Some(job), "attempt_started") = (&news.job, news.kind.as_str()) {
             self.started.entry(job.clone()).or_insert(news.at);
         }
+        // What is made again in a further round has no result until then.
+        if let Some(job) = news.job.as_ref().filter(|_| news.kind == "job_reopened") {
+            self.done.retain(|done| done.key != *job);
+        }
         if let (Some(job), Some((state, result))) = (&news.job, &news.ended) {
             self.done.push(DoneJob { key: job.clone(), state: *state, result: result.clone() });
-            if let Some((_, step)) = self.run.pipeline.step(job) {
+            // A failure that is handled has ended with its handler.
+            let own = job.without_handler();
+            let is_step = own == *job || job.closes_handler();
+            let found = self.run.pipeline.step(&own).filter(|_| is_step);
+            let handled = |step: &Step| own == *job && is_to_be_handled(step, *state);
+            if let Some((_, step)) = found.filter(|(_, step)| !handled(step)) {
                 let took =
-                    self.started.get(job).map_or(0, |start| news.at.since(*start).as_millis());
+                    self.started.get(&own).map_or(0, |start| news.at.since(*start).as_millis());
                 let mut entry = json!({
                     "step": step.name,
                     "type": step.type_name,
@@ -87,22 +99,20 @@ impl Exporter {
     /// The export of what was seen so far.
     fn content(&self, news: &News, at: Timestamp, status: &str) -> Value {
         let steps = &self.run.pipeline.model.steps;
-        let found = |name: &str| {
-            let key = JobKey::new(name);
-            self.done.iter().find(|job| job.key == key)
-        };
-        let index = steps.iter().position(|step| found(&step.name).is_none());
-        let index = index.unwrap_or(steps.len());
+        let (root, done) = (Frame::root(&self.run.pipeline.model), index(&self.done));
+        let found = |step: &Step| root.find(step, &done);
+        let place = steps.iter().position(|step| found(step).is_none());
+        let place = place.unwrap_or(steps.len());
         let results: Map<String, Value> = steps
             .iter()
-            .filter_map(|step| Some((step.name.clone(), found(&step.name)?.result.clone())))
+            .filter_map(|step| Some((step.name.clone(), found(step)?.result.clone())))
             .collect();
         let content = json!({
             "workflow_name": self.run.pipeline.name(),
             "run_id": news.run,
             "definition_hash": self.run.pipeline.definition().digest,
             "status": status,
-            "step_index": index,
+            "step_index": place,
             "results": results,
             "execution_log": self.log,
             "timestamp": at.to_rfc3339(),
@@ -110,14 +120,14 @@ impl Exporter {
                 "global": self.run.variables(news, &self.done),
                 "session": {},
                 "loop": {},
-                "current_step": steps.get(index).map(|step| &step.name),
-                "step_index": index,
+                "current_step": steps.get(place).map(|step| &step.name),
+                "step_index": place,
             },
             "version": VERSION,
         });
         // Records are harmless already; the variables that the document gives may not be.
-        match &self.run.redactor {
-            Some(redactor) => redacted(content, redactor),
+        match &self.run.secrets {
+            Some(secrets) => secrets.redacted(content),
             None => content,
         }
     }
@@ -167,6 +177,11 @@ impl Observer for Exporter {
         self.take(news);
         Box::pin(self.export(news))
     }
+}
+
+/// Whether the handler of `step` follows on this end of its own job.
+fn is_to_be_handled(step: &Step, state: JobState) -> bool {
+    step.handler.is_some() && state == JobState::Partial
 }
 
 fn status_of(state: JobState) -> &'static str {

@@ -43,7 +43,7 @@ pub(super) fn undecided(stop: &Stop, shown: &str) -> Failure {
 /// The text of a step's final failure: a reason, then one fact a line.
 #[derive(Clone, Debug)]
 pub struct FailureText<'a> {
-    step: &'a str,
+    step: JobKey,
     reason: &'a str,
     panicked: bool,
     type_name: Option<&'a str>,
@@ -56,9 +56,10 @@ pub struct FailureText<'a> {
 impl Pipeline {
     /// The text of the final failure of `job`.
     pub fn failure_text<'a>(&'a self, job: &'a JobKey, failure: &'a Failure) -> FailureText<'a> {
-        let found = self.step(job);
+        // What closes a handler tells of the failure of its step.
+        let step = job.without_handler();
+        let found = self.step(&step);
         FailureText {
-            step: job.as_str(),
             reason: &failure.message,
             panicked: failure.class == FailureClass::Panic,
             type_name: found.map(|(_, step)| step.type_name.as_str()),
@@ -66,6 +67,7 @@ impl Pipeline {
             location: found.and_then(|(_, step)| step.location.as_ref()).map(ToString::to_string),
             place: found.map(|(place, _)| (place + 1, self.model.steps.len())),
             run: None,
+            step,
         }
     }
 }

@@ -15,8 +15,11 @@ use perennial_tools::files::{Access, FileError, Files};
 use serde_json::{Map, Value, json};
 
 use self::arguments::Arguments;
-use super::{PipelineRun, failure::stopped, scope::Scope};
-use crate::definition::{FileOps, Operation};
+use super::{PipelineRun, failure::stopped, files::discreet, scope::Scope};
+use crate::{
+    definition::{FileOps, Operation},
+    expression::{Names, to_text},
+};
 
 /// One operation, its arguments, and the files.
 struct Work<'a> {
@@ -50,6 +53,11 @@ impl PipelineRun {
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
         let value = ops.arguments.value(scope).map_err(|stop| stopped(&stop))?;
+        for key in ["source", "destination", "path"] {
+            if scope.is_secret(&value[key]) {
+                discreet(&to_text(&value[key]), scope)?;
+            }
+        }
         let (operation, started_ms) = (ops.operation, cx.run_started_at.as_micros() / 1_000);
         let files = &self.files_of(scope).await?;
         let mut plan = None;

@@ -25,6 +25,9 @@ pub struct RunDirectories {
     /// Further places to read and write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<PathBuf>,
+    /// Places that are never written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read_only: Vec<PathBuf>,
 }
 
 impl RunDirectories {
@@ -33,6 +36,7 @@ impl RunDirectories {
         let mut spec = RootsSpec::new(self.directories.clone());
         spec.documents.clone_from(&self.documents);
         spec.allowed.clone_from(&self.allowed);
+        spec.read_only.clone_from(&self.read_only);
         spec.read_anywhere = read_anywhere;
         spec
     }
@@ -93,7 +97,10 @@ impl PipelineRun {
         mut record: Value,
         scope: &Scope<'_>,
     ) -> Result<Value, Failure> {
-        let path = file.path(scope)?;
+        let mut path = file.path(scope)?;
+        if self.pipeline.model.files.by_step && !std::path::Path::new(&path).is_absolute() {
+            path = format!("{}/{path}", directory_name(&step.name));
+        }
         let is_json = std::path::Path::new(&path)
             .extension()
             .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
@@ -114,6 +121,12 @@ impl PipelineRun {
         }
         Ok(record)
     }
+}
+
+/// The name of the directory of the output files of a step.
+fn directory_name(step: &str) -> String {
+    let plain = |c: char| if c.is_alphanumeric() || matches!(c, '_' | '-') { c } else { '-' };
+    step.chars().map(plain).collect()
 }
 
 /// Functions that make any text fit for a name.
@@ -141,7 +154,18 @@ pub(super) fn guarded_path(template: &Template, scope: &Scope<'_>) -> Result<Str
             return Err(Failure::new(FailureClass::Path, "PL609", text));
         }
     }
-    template.text(scope).map_err(|stop| stopped(&stop))
+    let path = template.text(scope).map_err(|stop| stopped(&stop))?;
+    discreet(&path, scope)?;
+    Ok(path)
+}
+
+/// Refuses a name that shows a secret: names of files are seen by everybody who lists them (YF-42).
+pub(super) fn discreet(path: &str, scope: &Scope<'_>) -> Result<(), Failure> {
+    if scope.finds_secret(path) {
+        let text = "the name of a file must not hold a secret, or what is made of one";
+        return Err(Failure::new(FailureClass::Path, "PL609", text));
+    }
+    Ok(())
 }
 
 /// Whether the last thing done to the value makes it harmless.

@@ -1,15 +1,23 @@
-//! Limits of nested pipelines: checked before an attempt, while it runs, and for what it leaves
-//! (6.6). A scope is bound by its own limits and by those of every scope around it.
+//! Limits of a run and of nested pipelines: checked before an attempt, while it runs, and for what it
+//! leaves (6.6). A scope is bound by its own limits and by those of every scope around it.
 
-use std::{future::Future, io, pin::pin, time::Duration};
+use std::{collections::HashSet, future::Future, io, pin::pin, time::Duration};
 
-use perennial_core::{FailureClass, Timestamp, failure::Failure};
+use perennial_core::{
+    FailureClass, Timestamp,
+    failure::Failure,
+    run::{JobState, StepPath},
+};
 use perennial_engine::{AttemptCx, Outcome, Warnings};
 use serde_json::Value;
 
 use super::{
     record::Inside,
     tree::{Done, Frame},
+};
+use crate::{
+    definition::{Model, Step, StepKind},
+    deployment::{Deployed, Limit},
 };
 
 /// Bytes of one MB.
@@ -22,6 +30,7 @@ pub(super) const WARNED: f64 = 0.8;
 pub(super) struct Limits<'f, 'a> {
     frames: &'f [Frame<'a>],
     done: &'f Done<'a>,
+    began: Timestamp,
     now: Timestamp,
     warnings: &'f Warnings,
 }
@@ -60,7 +69,7 @@ impl Deadline {
 
 impl<'f, 'a> Limits<'f, 'a> {
     pub(super) fn new(frames: &'f [Frame<'a>], done: &'f Done<'a>, cx: &'f AttemptCx) -> Self {
-        Self { frames, done, now: cx.now, warnings: &cx.warnings }
+        Self { frames, done, began: cx.run_started_at, now: cx.now, warnings: &cx.warnings }
     }
 
     /// Makes an attempt within the limits: it is dropped when the time of a scope is up.
@@ -76,6 +85,7 @@ impl<'f, 'a> Limits<'f, 'a> {
         if let Some(deadline) = deadline.as_ref().filter(|deadline| deadline.left().is_zero()) {
             return Err(self.out_of_time(deadline, deadline.elapsed));
         }
+        self.admit_job()?;
         self.admit(None)?;
         let outcome = match deadline {
             None => attempt.await?,
@@ -101,6 +111,41 @@ impl<'f, 'a> Limits<'f, 'a> {
         };
         self.admit(Some(record))?;
         Ok(outcome)
+    }
+
+    /// The limits of the run.
+    fn of_run(&self) -> Option<&'a Deployed> {
+        self.frames.first().map(|frame| &frame.model.deployed)
+    }
+
+    /// Whether the run may have one more job.
+    fn admit_job(&self) -> Result<(), Failure> {
+        let limit = self.of_run().and_then(|run| run.limit(Limit::MaxStepExecutions));
+        let total = self.done.len() as u64 + 1;
+        match limit.filter(|most| total > *most) {
+            None => Ok(()),
+            Some(most) => Err(self.stop_run(
+                "PL803",
+                &format!("Maximum step executions ({most}) exceeded: current total is {total}"),
+            )),
+        }
+    }
+
+    /// Whether the run may do what `step` does, when that is a file operation.
+    ///
+    /// # Errors
+    ///
+    /// The limit that is passed.
+    pub(super) fn admit_step(&self, step: &Step) -> Result<(), Failure> {
+        let StepKind::FileOps(_) = step.kind else { return Ok(()) };
+        let limit = self.of_run().and_then(|run| run.limit(Limit::MaxFileOperations));
+        let (Some(most), Some(root)) = (limit, self.frames.first()) else { return Ok(()) };
+        let total = file_operations(root.model, self.done) + 1;
+        if total <= most {
+            return Ok(());
+        }
+        let error = format!("Maximum file operations ({most}) exceeded: current total is {total}");
+        Err(self.stop_run("PL811", &error))
     }
 
     /// The deadline that comes first.
@@ -134,33 +179,61 @@ impl<'f, 'a> Limits<'f, 'a> {
         let mut bytes = added;
         for (scope, frame) in self.frames.iter().enumerate().rev() {
             // Variables are set by steps, so their values stand in the results.
-            let results = frame.model.steps.iter().filter_map(|step| frame.find(step, self.done));
+            let results = frame.steps.iter().filter_map(|step| frame.find(step, self.done));
             bytes += results.map(|job| size(&job.result)).sum::<u64>();
-            let Some(opened) = &frame.opened else { continue };
-            bytes += size(opened.record);
+            let (most, warned) = match &frame.opened {
+                Some(opened) => {
+                    bytes += size(opened.record);
+                    let most = f64::from(opened.nested.memory_limit_mb);
+                    (most, opened.nested.memory_warning_mb.map_or(most * WARNED, f64::from))
+                }
+                None => {
+                    let limit = frame.model.deployed.limit(Limit::MemoryLimitMb);
+                    let most = limit.and_then(|limit| u32::try_from(limit).ok());
+                    let most = most.map_or(f64::MAX, f64::from);
+                    (most, most * WARNED)
+                }
+            };
             let (used, before) = (megabytes(bytes), megabytes(bytes - added));
-            let most = f64::from(opened.nested.memory_limit_mb);
-            let warned = opened.nested.memory_warning_mb.map_or(most * WARNED, f64::from);
             if used > warned && before <= warned && used <= most {
                 self.warn(&format!("{used:.1} MB of {most:.1} MB are used"));
             }
             if used > most {
                 let error = format!("Memory limit exceeded: {used:.1} MB > {most:.1} MB");
-                return Err(self.stop("PL806", &error, scope, self.now.since(opened.at)));
+                return Err(match &frame.opened {
+                    Some(opened) => self.stop("PL806", &error, scope, self.now.since(opened.at)),
+                    None => self.stop_run("PL806", &error),
+                });
             }
         }
         Ok(())
     }
 
-    /// Says that the child comes near to a limit.
+    /// A limit of the run: nothing in it goes on.
+    fn stop_run(&self, code: &str, error: &str) -> Failure {
+        let names: Vec<&str> = self.frames.iter().map(|frame| frame.model.name.as_str()).collect();
+        let mut failure = if names.len() > 1 {
+            violation(code, error, &names, self.total_steps(), self.now.since(self.began))
+        } else {
+            Failure::new(FailureClass::Limit, code, error)
+        };
+        let owner = Some(StepPath::root().as_str().to_owned());
+        failure.detail = Inside { limit_of: owner, ..Inside::default() }.detail();
+        failure
+    }
+
+    /// Says that the run, or the child, comes near to a limit.
     fn warn(&self, text: &str) {
+        if self.frames.len() < 2 {
+            return self.warnings.push(text);
+        }
         let name = self.frames.last().map_or("", |frame| frame.model.name.as_str());
         self.warnings.push(&format!("nested pipeline '{name}': {text}"));
     }
 
     fn stop(&self, code: &str, error: &str, scope: usize, elapsed: Duration) -> Failure {
         let frames = &self.frames[..=scope];
-        let names: Vec<&str> = frames.iter().map(|frame| frame.model.name.as_str()).collect();
+        let names = pipelines(frames);
         let total = self.total_steps();
         let mut failure = violation(code, error, &names, total, elapsed);
         let owner = frames.last().map(|frame| frame.place().as_str().to_owned());
@@ -173,6 +246,12 @@ impl<'f, 'a> Limits<'f, 'a> {
         let openings = self.done.values().filter(|job| job.key.is_opening());
         openings.filter_map(|job| job.result["total_steps"].as_u64()).max().unwrap_or(0)
     }
+}
+
+/// Names of the pipelines among the scopes, the run's first.
+pub(super) fn pipelines<'a>(frames: &[Frame<'a>]) -> Vec<&'a str> {
+    let pipelines = frames.iter().filter(|frame| frame.around.is_none());
+    pipelines.map(|frame| frame.model.name.as_str()).collect()
 }
 
 /// What a passed limit reads like (YM-21); `names` from the run to the child.
@@ -194,6 +273,33 @@ pub(super) fn violation(
         elapsed.as_secs_f64()
     );
     Failure::new(FailureClass::Limit, code, text)
+}
+
+/// How many `file_ops` steps of the run were executed, those of children included.
+fn file_operations(model: &Model, done: &Done<'_>) -> u64 {
+    let mut places = HashSet::new();
+    collect(model, &StepPath::root(), &mut places);
+    let counts =
+        |state| matches!(state, JobState::Succeeded | JobState::Failed | JobState::Partial);
+    let ended = done.values().filter(|job| counts(job.state) && !job.key.is_opening());
+    ended.filter(|job| places.contains(&without_rounds(job.key.as_str()))).count() as u64
+}
+
+fn collect(model: &Model, scope: &StepPath, places: &mut HashSet<String>) {
+    for step in &model.steps {
+        let path = scope.step(&step.name);
+        if let StepKind::FileOps(_) = step.kind {
+            places.insert(path.as_str().to_owned());
+        } else if let Some(nested) = step.nested() {
+            collect(&nested.child, &path, places);
+        }
+    }
+}
+
+/// The place of a job in the definition: without the numbers of rounds.
+fn without_rounds(key: &str) -> String {
+    let bare = |part: &str| part.split(['#', '[']).next().unwrap_or_default().to_owned();
+    key.split('/').map(bare).collect::<Vec<_>>().join("/")
 }
 
 fn megabytes(bytes: u64) -> f64 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use perennial_core::{
     FailureClass,
     failure::Failure,
-    retry::AfterFailure,
+    retry::{AfterFailure, RetryPolicy},
     run::{JobState, SkipReason},
 };
 use perennial_engine::{AttemptCx, Outcome};
@@ -15,13 +15,14 @@ use super::{
     PipelineRun,
     attempt::{begin, own_variables},
     failure::stopped,
-    limits::{Limits, WARNED, violation},
+    limits::{Limits, WARNED, pipelines, violation},
     record::{Inside, limit_of},
     scope::Scope,
     tree::{Done, Due, Ended, Frame, is_stopped},
 };
 use crate::{
-    definition::{MAX_DEPTH, MAX_TOTAL_STEPS, Nested, OnTimeout, Output, Step},
+    definition::{Nested, OnTimeout, Output, Step},
+    deployment::Limit,
     expression::{TextPath, query},
 };
 
@@ -92,7 +93,7 @@ impl PipelineRun {
         opening: &mut Value,
     ) -> Result<(), Failure> {
         let around = |key: &str| {
-            let record = due.frames.last()?.opened.as_ref()?.record;
+            let record = due.frames.last()?.pipeline().opened.as_ref()?.record;
             record[key].as_u64()
         };
         let own_depth = match &nested.max_depth {
@@ -104,16 +105,21 @@ impl PipelineRun {
             (Some(own), Some(outer)) => Some(own.min(outer)),
             (own, outer) => own.or(outer),
         };
+        let deployed = &self.pipeline.model.deployed;
+        let of_run = |limit| deployed.named(limit);
         let max_depth = narrow(own_depth, around("max_depth"));
+        let max_depth = narrow(max_depth, of_run(Limit::MaxNestingDepth));
         let max_steps = narrow(nested.max_total_steps.map(u64::from), around("max_total_steps"));
-        let depth = due.frames.len() as u64;
+        let max_steps = narrow(max_steps, of_run(Limit::MaxTotalSteps));
+        let usual = |limit| deployed.limit(limit).unwrap_or(u64::MAX);
+        let mut names = pipelines(&due.frames);
+        let depth = names.len() as u64;
+        names.push(&nested.child.name);
         let total =
             Limits::new(&due.frames, done, cx).total_steps() + nested.child.steps.len() as u64;
-        let names = due.frames.iter().map(|frame| frame.model.name.as_str());
-        let names: Vec<&str> = names.chain([nested.child.name.as_str()]).collect();
         let refuse =
             |code: &str, error: &str| Err(violation(code, error, &names, total, Duration::ZERO));
-        let most = max_depth.unwrap_or(MAX_DEPTH.into());
+        let most = max_depth.unwrap_or_else(|| usual(Limit::MaxNestingDepth));
         if depth > most {
             let error =
                 format!("Maximum nesting depth ({most}) exceeded: current depth is {depth}");
@@ -125,7 +131,7 @@ impl PipelineRun {
             cx.warnings
                 .push(&format!("nested pipeline '{name}': it stands at depth {depth} of {most}"));
         }
-        let most = max_steps.unwrap_or(MAX_TOTAL_STEPS.into());
+        let most = max_steps.unwrap_or_else(|| usual(Limit::MaxTotalSteps));
         if total > most {
             let error = format!("Maximum total steps ({most}) exceeded: current total is {total}");
             return refuse("PL802", &error);
@@ -179,7 +185,8 @@ impl PipelineRun {
                 let outputs = outputs(nested, child, &scope).map_err(|missing| {
                     failed(nested, "PL603", FailureClass::Reference, &missing)
                 })?;
-                let record = shaped(nested, outputs);
+                let record = shaped(nested, pruned(nested, outputs));
+                due.step.accept(&record)?;
                 let record = if due.step.output_to_file.is_some() {
                     let mut scope = Scope::new(self, cx, due, done);
                     own_variables(due.step, &mut scope)?;
@@ -217,7 +224,9 @@ fn failed(nested: &Nested, code: &str, class: FailureClass, message: &str) -> Fa
 
 /// The pause before this round.
 pub(super) fn pause(step: &Step, round: u32) -> Duration {
-    match step.retry.after(FailureClass::Transient, round.saturating_sub(1), None, 1.0) {
+    // Whether it is gone through again is decided already.
+    let retry = RetryPolicy { only: None, ..step.retry };
+    match retry.after(FailureClass::Transient, round.saturating_sub(1), None, 1.0) {
         AfterFailure::RetryIn(pause) => pause,
         AfterFailure::Fail { .. } => Duration::ZERO,
     }
@@ -239,6 +248,14 @@ fn depth(value: &Value) -> Result<u64, Failure> {
 /// With inputs the outputs stand under `result` (YS-98).
 fn shaped(nested: &Nested, outputs: Value) -> Value {
     if nested.inputs.is_empty() { outputs } else { json!({ "result": outputs }) }
+}
+
+/// `outputs` without those that are not to be kept.
+fn pruned(nested: &Nested, mut outputs: Value) -> Value {
+    if let Some(map) = outputs.as_object_mut() {
+        map.retain(|name, _| nested.prune.keeps(name));
+    }
+    outputs
 }
 
 /// What the parent gets (YS-97).

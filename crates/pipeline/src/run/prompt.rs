@@ -29,7 +29,7 @@ pub(super) struct Prompt {
 /// What one part of a prompt has become.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartText {
-    /// The type of the part.
+    /// The type of the part; `system` for a text of the options, `repair` for what a reply is told.
     pub kind: &'static str,
     /// Whether it belongs to the system text.
     pub system: bool,

@@ -62,7 +62,7 @@ pub(super) fn replied(completion: &Completion, call: &str, request: Digest) -> V
         "status": "completed",
         "text": completion.text,
         "content": completion.text,
-        "data": parsed(&completion.text),
+        "data": parsed(&completion.text).unwrap_or_default(),
         "cost": completion.cost_usd(),
         "cost_known": completion.cost_nano_usd.is_some(),
         "usage": completion.usage_json(),
@@ -79,6 +79,37 @@ pub(super) fn replied(completion: &Completion, call: &str, request: Digest) -> V
         "mock": completion.mock,
         "degraded": false,
     })
+}
+
+/// Adds how often the reply was asked for once more (YR-67).
+pub(super) fn add_repairs(record: &mut Value, repairs: u32) {
+    record["turns"] = json!(repairs.saturating_add(1));
+    record["repairs"] = json!(repairs);
+}
+
+/// `record` of an earlier call, taken instead of making one: nothing was used for it.
+pub(super) fn reused(mut record: Value, call: &str) -> Value {
+    let none = json!({
+        "input_tokens": 0, "output_tokens": 0, "cached_tokens": 0, "total_tokens": 0,
+    });
+    for (key, value) in [
+        ("cost", json!(0.0)),
+        ("cost_known", json!(true)),
+        ("usage", none),
+        ("tokens", json!(0)),
+        ("call_id", json!(call)),
+        ("cached", json!(true)),
+    ] {
+        record[key] = value;
+    }
+    if record.get("telemetry").is_some() {
+        record["telemetry"]["tokens_used"] = json!(0);
+    }
+    if record.get("cost_tracking").is_some() {
+        record["cost_tracking"]["total_cost_usd"] = json!(0.0);
+        record["cost_tracking"]["cost_per_message"] = json!(0.0);
+    }
+    record
 }
 
 /// Adds what the options ask to be told of a call (YS-7), but for what depends on time.
@@ -116,6 +147,9 @@ pub(super) struct Inside {
     pub(super) limit_of: Option<String>,
 }
 
+/// The field of an error with the number of the attempt that failed.
+pub(super) const ATTEMPT: &str = "attempt";
+
 /// The one key of a detail that is an [`Inside`].
 const INSIDE: &str = "inside";
 
@@ -130,7 +164,7 @@ impl Inside {
 }
 
 /// The scope whose limit ended the step with this record.
-pub(super) fn limit_of(record: &Value) -> Option<&str> {
+pub(crate) fn limit_of(record: &Value) -> Option<&str> {
     record.get("error")?.get("limit_of")?.as_str()
 }
 
@@ -186,6 +220,10 @@ fn failed_alone(step: Option<&Step>, job: &JobKey, failure: &Failure) -> Value {
         },
         "error_message": failure.message,
     });
+    // Replies that were of no use are paid all the same.
+    if let Some(cost) = failure.detail.get("cost") {
+        record["cost"] = cost.clone();
+    }
     if let Some(name) = step.and_then(|step| step.error_output.as_ref()) {
         record[name] = json!(failure.message);
     }
@@ -193,21 +231,15 @@ fn failed_alone(step: Option<&Step>, job: &JobKey, failure: &Failure) -> Value {
 }
 
 /// The JSON of a reply: the whole text, or the text minus one surrounding code fence (SO-3).
-fn parsed(text: &str) -> Value {
+pub(super) fn parsed(text: &str) -> Option<Value> {
     let text = text.trim();
     if let Ok(value) = serde_json::from_str(text) {
-        return value;
+        return Some(value);
     }
-    let inside = text
-        .strip_prefix("```")
-        .and_then(|rest| rest.strip_suffix("```"))
-        .and_then(|rest| rest.split_once('\n'));
-    match inside {
-        Some((language, body)) if !language.trim().contains(char::is_whitespace) => {
-            serde_json::from_str(body.trim()).unwrap_or(Value::Null)
-        }
-        Some(_) | None => Value::Null,
-    }
+    let inside = text.strip_prefix("```")?.strip_suffix("```")?;
+    let (language, body) = inside.split_once('\n')?;
+    let is_fence = !language.trim().contains(char::is_whitespace);
+    is_fence.then(|| serde_json::from_str(body.trim()).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -217,14 +249,16 @@ mod tests {
     #[test]
     fn data_is_the_whole_reply_or_what_one_fence_holds() {
         for (text, expected) in [
-            ("{\"a\": 1}", json!({"a": 1})),
-            (" [1] \n", json!([1])),
-            ("42", json!(42)),
-            ("```json\n{\"a\": 1}\n```", json!({"a": 1})),
-            ("```\n[1]\n```", json!([1])),
-            ("Here: {\"a\": 1}", Value::Null),
-            ("```json\n{\"a\": 1}\n``` done", Value::Null),
-            ("", Value::Null),
+            ("{\"a\": 1}", Some(json!({"a": 1}))),
+            (" [1] \n", Some(json!([1]))),
+            ("42", Some(json!(42))),
+            ("null", Some(Value::Null)),
+            ("```json\n{\"a\": 1}\n```", Some(json!({"a": 1}))),
+            ("```\n[1]\n```", Some(json!([1]))),
+            ("```not one word\n[1]\n```", None),
+            ("Here: {\"a\": 1}", None),
+            ("```json\n{\"a\": 1}\n``` done", None),
+            ("", None),
         ] {
             assert_eq!(parsed(text), expected, "{text}");
         }

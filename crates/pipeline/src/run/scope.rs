@@ -15,17 +15,21 @@ use perennial_core::{
     run::{IdempotencyKey, JobState, RunId},
 };
 use perennial_engine::{AttemptCx, CallJournal, DoneJob, Warnings, workflow::BoxFuture};
-use perennial_tools::Redactor;
 use serde_json::{Map, Value};
 
 use super::{
     PipelineRun,
+    secrets::Secrets,
     tree::{Done, Due, Frame},
 };
 use crate::{
     definition::{Assign, Cleared, MissingHole, Step, StepKind, VariableScope, Write},
+    deployment::Deployed,
     environment::{RunEnvironment, typed},
-    expression::{Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of, walk},
+    expression::{
+        ERROR_ROOT, Fault, Missing, Names, Path, Place, ROOTS, Segment, Undecided, fields, type_of,
+        walk,
+    },
 };
 
 /// What names mean in one attempt of one step.
@@ -36,8 +40,9 @@ pub(super) struct Scope<'a> {
     inputs: &'a Value,
     /// What `workflow.…` reads.
     facts: Cow<'a, Value>,
+    deployed: &'a Deployed,
     environment: &'a RunEnvironment,
-    redactor: Option<&'a Redactor>,
+    secrets: Option<&'a Secrets>,
     /// Variables and constants that the document gives, and those of a parent below them.
     initial: Cow<'a, Value>,
     given: Cow<'a, Value>,
@@ -59,6 +64,8 @@ pub(super) struct Scope<'a> {
     constants: Map<String, Value>,
     /// What steps have cleared and none has set again.
     cleared: HashSet<&'a Cleared>,
+    /// The failure that the innermost handler around the step is for.
+    error: Option<Value>,
 }
 
 /// What a record is made of decides how fields and `result` are found in it (YT-11, YT-12).
@@ -85,6 +92,11 @@ pub(super) struct Context {
 static NOTHING: Value = Value::Null;
 
 impl<'a> Scope<'a> {
+    /// The replies that calls of this scope get, when its step has some.
+    pub(super) fn mocks(&self) -> Option<&'a Value> {
+        self.frame.opened.as_ref()?.nested.mocks.as_ref().map(|mocks| &mocks.0)
+    }
+
     /// The scope of the step that is due.
     pub(super) fn new(
         run: &'a PipelineRun,
@@ -106,7 +118,7 @@ impl<'a> Scope<'a> {
         done: &'a Done<'a>,
     ) -> Self {
         let facts = &frame.model.facts.0;
-        let opened = frame.opened.as_ref().map(|opened| opened.record);
+        let opened = frame.pipeline().opened.as_ref().map(|opened| opened.record);
         let over = |key: &str| {
             let own = run.bound(&facts[key]);
             let inherited = opened.and_then(|opened| opened.get(key)?.as_object());
@@ -124,8 +136,9 @@ impl<'a> Scope<'a> {
             initial: over("variables"),
             given: over("global_vars"),
             facts: run.bound(&frame.model.facts.0),
+            deployed: &run.pipeline.model.deployed,
             environment: &run.settings.environment,
-            redactor: run.redactor.as_ref(),
+            secrets: run.secrets.as_ref(),
             run: &cx.run,
             step: &step.name,
             attempt: cx.attempt,
@@ -140,13 +153,38 @@ impl<'a> Scope<'a> {
             own: Map::new(),
             constants: Map::new(),
             cleared: HashSet::new(),
+            error: frame
+                .around
+                .as_ref()
+                .map(|around| super::handler::error(around.failed, &around.at.to_rfc3339())),
         };
-        for step in &frame.model.steps {
-            if let Some(job) = frame.find(step, done) {
-                scope.fold(step, job);
-            }
-        }
+        scope.fold_all(frame);
         scope
+    }
+
+    /// Whether `text` holds a secret, or what was made of one.
+    pub(super) fn finds_secret(&self, text: &str) -> bool {
+        self.secrets.is_some_and(|secrets| secrets.finds(text))
+    }
+
+    /// Repeats what the steps that are done did to names, those of the scopes around `frame` first.
+    fn fold_all(&mut self, frame: &Frame<'a>) {
+        if let Some(around) = &frame.around {
+            self.fold_all(&around.frame);
+        }
+        self.fold_steps(frame);
+    }
+
+    /// The same of the steps of `frame` alone; what the handler of one did comes before what that one
+    /// clears.
+    fn fold_steps(&mut self, frame: &Frame<'a>) {
+        for step in frame.steps {
+            let Some(job) = frame.find(step, self.done) else { continue };
+            if let Some(handler) = frame.handler(step, self.done) {
+                self.fold_steps(&handler);
+            }
+            self.fold(step, job);
+        }
     }
 
     /// Where its files are, when not where those of the run are.
@@ -157,14 +195,13 @@ impl<'a> Scope<'a> {
     /// Repeats what a step that is done did to names.
     fn fold(&mut self, step: &'a Step, job: &'a DoneJob) {
         if job.state == JobState::Succeeded {
-            if let (StepKind::SetVariable(assign), Some(values)) =
-                (&step.kind, job.result["values"].as_object())
+            if let (Some(StepKind::SetVariable(assign)), Some(values)) =
+                (step.kind.ran_as(&job.result), job.result["values"].as_object())
             {
                 self.apply(assign, values);
             }
-            if let (Some(name), Some(value)) = (&step.output_to_global, self.value_view(&step.name))
-            {
-                self.constants.insert(name.clone(), value.clone());
+            if let Some(name) = &step.output_to_global {
+                self.constants.insert(name.clone(), value_of(step, job).clone());
                 self.cleared.retain(|what| **what != Cleared::GlobalVars(name.clone()));
             }
         }
@@ -259,12 +296,7 @@ impl<'a> Scope<'a> {
 
     /// What a consumer that asks for the whole step gets (YT-12).
     pub(super) fn value_view(&self, name: &str) -> Option<&'a Value> {
-        let job = self.result(name)?;
-        Some(match self.shape(name, job) {
-            Shape::Reply => reply(&job.result),
-            Shape::Nested => job.result.get("result").unwrap_or(&job.result),
-            Shape::Plain | Shape::Assigned => &job.result,
-        })
+        Some(value_of(self.frame.step(name)?, self.result(name)?))
     }
 
     /// Follows `segments` into the result of the step `name`.
@@ -315,26 +347,22 @@ impl<'a> Scope<'a> {
     }
 
     fn shape(&self, name: &str, job: &DoneJob) -> Shape {
-        match self.frame.step(name).map(|step| &step.kind) {
-            Some(StepKind::Pipeline(_)) => Shape::Nested,
-            _ if job.state != JobState::Succeeded => Shape::Plain,
-            Some(StepKind::Chat(_)) => Shape::Reply,
-            Some(StepKind::SetVariable(_)) => Shape::Assigned,
-            Some(StepKind::Echo(_) | StepKind::FileOps(_)) | None => Shape::Plain,
-        }
+        self.frame.step(name).map_or(Shape::Plain, |step| shape_of(step, job))
     }
 
     /// Whether what `path` names is chosen by the document or by who started the run, not by a step.
     pub(super) fn is_given(&self, path: &Path) -> bool {
         // What a child is given, a step of its parent may have made up.
-        let outermost = self.frame.opened.is_none();
+        let outermost = self.frame.pipeline().opened.is_none();
         let root = path.root.as_str();
         match root {
-            "workflow" | "run_id" | "execution_id" | "timestamp" | "date" | "env" => true,
+            "workflow" | "run_id" | "execution_id" | "timestamp" | "date" | "env"
+            | "environment" => true,
             "inputs" => outermost,
             // A step may have written any of them.
             "global_vars" => outermost && self.constants.is_empty(),
             "steps" | "state" | "variables" => false,
+            ERROR_ROOT if self.error.is_some() => false,
             _ => {
                 let is_variable = self.own.contains_key(root) || self.variable(root).is_some();
                 outermost && !is_variable && self.inputs.get(root).is_some()
@@ -405,6 +433,7 @@ impl<'a> Scope<'a> {
                 None => inside(self.constants()),
             },
             "workflow" => walk(Cow::Borrowed(facts), &path.segments),
+            "environment" => inside(self.deployed.facts()),
             "step" => match path.segments.first().and_then(Segment::field) {
                 Some(("name", _)) => walk(Cow::Owned(Value::from(self.step)), &path.segments[1..]),
                 Some(("attempt", _)) => {
@@ -461,6 +490,27 @@ impl<'a> Scope<'a> {
     }
 }
 
+/// What a consumer that asks for the whole `step` gets, which ended with `job` (YT-12).
+pub(super) fn value_of<'a>(step: &Step, job: &'a DoneJob) -> &'a Value {
+    match shape_of(step, job) {
+        Shape::Reply => reply(&job.result),
+        Shape::Nested => job.result.get("result").unwrap_or(&job.result),
+        Shape::Plain | Shape::Assigned => &job.result,
+    }
+}
+
+fn shape_of(step: &Step, job: &DoneJob) -> Shape {
+    match step.kind.ran_as(&job.result) {
+        Some(StepKind::Pipeline(_)) => Shape::Nested,
+        _ if job.state != JobState::Succeeded => Shape::Plain,
+        Some(StepKind::Chat(_)) => Shape::Reply,
+        Some(StepKind::SetVariable(_)) => Shape::Assigned,
+        Some(StepKind::Echo(_) | StepKind::FileOps(_) | StepKind::Dynamic(_)) | None => {
+            Shape::Plain
+        }
+    }
+}
+
 /// `data` when the reply was structured, else its text.
 fn reply(record: &Value) -> &Value {
     let data = &record["data"];
@@ -475,6 +525,8 @@ impl Names for Scope<'_> {
             self.step_field(root, &path.segments)
         } else if ROOTS.contains(&root) {
             self.rooted(path)
+        } else if let Some(error) = self.error.as_ref().filter(|_| root == ERROR_ROOT) {
+            walk(Cow::Borrowed(error), &path.segments)
         } else if let Some(value) = self.variable(root).or_else(|| self.inputs.get(root)) {
             walk(Cow::Borrowed(value), &path.segments)
         } else if is_step {
@@ -507,8 +559,8 @@ impl Names for Scope<'_> {
     }
 
     fn warn(&self, text: String) {
-        match self.redactor {
-            Some(redactor) => self.warnings.push(&redactor.redact(&text)),
+        match self.secrets {
+            Some(secrets) => self.warnings.push(&secrets.redact(&text)),
             None => self.warnings.push(&text),
         }
     }
@@ -523,6 +575,21 @@ impl Names for Scope<'_> {
 
     fn undecided(&self) -> Undecided {
         self.frame.model.undecided
+    }
+
+    fn has_secrets(&self) -> bool {
+        self.secrets.is_some()
+    }
+
+    fn is_secret(&self, value: &Value) -> bool {
+        self.secrets.is_some_and(|secrets| secrets.are_in(value))
+    }
+
+    fn derived(&self, value: Value) -> Result<Value, Fault> {
+        match self.secrets {
+            Some(secrets) => secrets.derived(value),
+            None => Ok(value),
+        }
     }
 }
 

@@ -2,17 +2,20 @@
 //!
 //! Everything is read from what is done: the same jobs give the same tree in every process.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use perennial_core::{
-    Timestamp,
+    FailureClass, Timestamp,
     run::{JobKey, JobState, StepPath},
 };
 use perennial_engine::DoneJob;
 use serde_json::Value;
 
-use super::record::limit_of;
-use crate::definition::{Model, Nested, OnTimeout, Step, Workspace};
+use super::{
+    handler::{self, Closing, Handled, Standing},
+    record::limit_of,
+};
+use crate::definition::{Body, Model, Nested, OnTimeout, Step, Workspace};
 
 /// What is done, by its key.
 pub(super) type Done<'a> = HashMap<&'a JobKey, &'a DoneJob>;
@@ -22,15 +25,31 @@ pub(super) fn index(done: &[DoneJob]) -> Done<'_> {
     done.iter().map(|job| (&job.key, job)).collect()
 }
 
-/// A scope of steps that is gone through: the run itself, or a child in it.
+/// A scope of steps that is gone through: the run itself, a child in it, or the body of a step.
 #[derive(Clone, Debug)]
 pub(super) struct Frame<'a> {
+    /// The pipeline whose rules hold.
     pub(super) model: &'a Model,
+    /// The steps of the scope.
+    pub(super) steps: &'a [Step],
     /// Where the jobs of its steps are, those of this round first: what earlier rounds completed
     /// is not done again.
     places: Vec<StepPath>,
-    /// How it was opened; nothing for the run itself.
+    /// How a child was opened; nothing for the run itself and for a body.
     pub(super) opened: Option<Opened<'a>>,
+    /// What a body sees around it; nothing for a pipeline, which sees nothing.
+    pub(super) around: Option<Arc<Around<'a>>>,
+}
+
+/// What stands around a body.
+#[derive(Clone, Debug)]
+pub(super) struct Around<'a> {
+    /// The scope of the step that has the body.
+    pub(super) frame: Frame<'a>,
+    /// What that step left when it failed.
+    pub(super) failed: &'a DoneJob,
+    /// When the body was opened.
+    pub(super) at: Timestamp,
 }
 
 /// How the scope of a step was opened.
@@ -61,6 +80,10 @@ pub(super) enum Role<'a> {
     Open(u32),
     /// Closes its scope.
     Close(Ended<'a>),
+    /// Opens its handler.
+    OpenHandler,
+    /// Closes its handler.
+    CloseHandler(Closing<'a>),
 }
 
 /// How a scope came to its end.
@@ -84,7 +107,8 @@ enum Way<'a> {
 impl<'a> Frame<'a> {
     /// The run itself.
     pub(super) fn root(model: &'a Model) -> Self {
-        Self { model, places: vec![StepPath::root()], opened: None }
+        let places = vec![StepPath::root()];
+        Self { model, steps: &model.steps, places, opened: None, around: None }
     }
 
     /// The scope of `step` of this one, in its round number `round`.
@@ -102,12 +126,37 @@ impl<'a> Frame<'a> {
             let last = if age == 0 { round } else { step.retry.max_attempts };
             places.extend(rounds(place, last));
         }
-        Self { model: &opened.nested.child, places, opened: Some(opened) }
+        let model = &*opened.nested.child;
+        Self { model, steps: &model.steps, places, opened: Some(opened), around: None }
+    }
+
+    /// The scope of the handler of the step at `path`, which has left `failed`. What an earlier round did in it was
+    /// for another failure, and is done again.
+    pub(super) fn handling(
+        &self,
+        path: &StepPath,
+        handler: &'a Body,
+        failed: &'a DoneJob,
+        opening: &DoneJob,
+    ) -> Self {
+        let around = Around { frame: self.clone(), failed, at: opened_at(opening) };
+        Self {
+            model: self.model,
+            steps: &handler.steps,
+            places: vec![path.handler()],
+            opened: None,
+            around: Some(Arc::new(around)),
+        }
+    }
+
+    /// The pipeline that it is, or that its body is a part of.
+    pub(super) fn pipeline(&self) -> &Self {
+        self.around.as_ref().map_or(self, |around| around.frame.pipeline())
     }
 
     /// The workspace of its steps, when it is not that of the run.
     pub(super) fn workspace(&self) -> Option<&'a str> {
-        self.opened?.record["workspace"].as_str()
+        self.pipeline().opened?.record["workspace"].as_str()
     }
 
     /// Where its jobs are.
@@ -115,23 +164,56 @@ impl<'a> Frame<'a> {
         self.places.first().cloned().unwrap_or_default()
     }
 
-    /// What `step` of this scope left, in this round or an earlier one.
+    /// What became of `step` of this scope, in this round or an earlier one; nothing while its handler
+    /// has still to run.
     pub(super) fn find(&self, step: &Step, done: &Done<'a>) -> Option<&'a DoneJob> {
+        self.found(step, done).map(|(_, job)| job)
+    }
+
+    /// The same, and where its jobs are.
+    fn found(&self, step: &Step, done: &Done<'a>) -> Option<(StepPath, &'a DoneJob)> {
         self.places.iter().enumerate().find_map(|(age, place)| {
-            let job = *done.get(&place.step(&step.name).key())?;
-            let kept = completed(job) || (step.forgives() && limit_of(&job.result).is_none());
-            (age == 0 || kept).then_some(job)
+            let path = place.step(&step.name);
+            let Standing::Over(job) = handler::standing(step, &path, done) else { return None };
+            let kept = completed(job) || (forgiven(step, job) && limit_of(&job.result).is_none());
+            (age == 0 || kept).then_some((path, job))
         })
+    }
+
+    /// What `step` of this scope left when it failed in this round, and has its handler still to run.
+    pub(super) fn failed(&self, step: &Step, done: &Done<'a>) -> Option<&'a DoneJob> {
+        match handler::standing(step, &self.place().step(&step.name), done) {
+            Standing::Failed(job) => Some(job),
+            Standing::Due | Standing::Over(_) => None,
+        }
+    }
+
+    /// The scope of the handler of `step`, when that has come to its end.
+    pub(super) fn handler(&self, step: &'a Step, done: &Done<'a>) -> Option<Self> {
+        let body = step.handler.as_ref()?;
+        let (path, _) = self.found(step, done)?;
+        let failed = *done.get(&path.key())?;
+        let opening = done.get(&path.handler().opening())?;
+        Some(self.handling(&path, body, failed, opening))
     }
 
     /// What the step `name` left.
     pub(super) fn find_named(&self, name: &str, done: &Done<'a>) -> Option<&'a DoneJob> {
-        self.find(self.step(name)?, done)
+        let (frame, step) = self.look_up(name)?;
+        frame.find(step, done)
     }
 
-    /// Its step `name`.
+    /// The step `name` that is visible here.
     pub(super) fn step(&self, name: &str) -> Option<&'a Step> {
-        self.model.steps.iter().find(|step| step.name == name)
+        self.look_up(name).map(|(_, step)| step)
+    }
+
+    /// The step `name` that is visible here, and the scope it stands in: the innermost.
+    fn look_up(&self, name: &str) -> Option<(&Self, &'a Step)> {
+        match self.steps.iter().find(|step| step.name == name) {
+            Some(step) => Some((self, step)),
+            None => self.around.as_ref()?.frame.look_up(name),
+        }
     }
 }
 
@@ -147,11 +229,14 @@ pub(super) fn due<'a>(model: &'a Model, done: &Done<'a>) -> Option<Due<'a>> {
 /// Walks through the innermost of `frames`, and leaves those that are open where it ends.
 fn walk<'a>(frames: &mut Vec<Frame<'a>>, done: &Done<'a>) -> Way<'a> {
     let Some(here) = frames.last().cloned() else { return Way::Through };
-    for step in &here.model.steps {
+    let is_inside = frames.len() > 1;
+    for step in here.steps {
         if let Some(job) = here.find(step, done) {
-            if here.opened.is_some() && is_fatal(frames, step, job) {
+            if is_inside && is_fatal(frames, step, job) {
                 return Way::Failed(job);
             }
+        } else if let (Some(body), Some(failed)) = (&step.handler, here.failed(step, done)) {
+            return walk_handler(frames, &here, step, body, failed, done);
         } else if let Some(nested) = step.nested() {
             return walk_nested(frames, &here, step, nested, done);
         } else {
@@ -159,6 +244,37 @@ fn walk<'a>(frames: &mut Vec<Frame<'a>>, done: &Done<'a>) -> Way<'a> {
         }
     }
     Way::Through
+}
+
+/// Walks through the handler of `step`. A limit of a scope around it ends that scope, and is nothing that
+/// became of the step.
+fn walk_handler<'a>(
+    frames: &mut Vec<Frame<'a>>,
+    here: &Frame<'a>,
+    step: &'a Step,
+    body: &'a Body,
+    failed: &'a DoneJob,
+    done: &Done<'a>,
+) -> Way<'a> {
+    let path = here.place().step(&step.name);
+    let Some(opening) = done.get(&path.handler().opening()).copied() else {
+        return Way::Due(step, Role::OpenHandler);
+    };
+    let close = |how| Way::Due(step, Role::CloseHandler(Closing { failed, how }));
+    if opening.state != JobState::Succeeded {
+        return close(Handled::Failed(opening));
+    }
+    frames.push(here.handling(&path, body, failed, opening));
+    let way = walk(frames, done);
+    if let Way::Due(..) = way {
+        return way;
+    }
+    let Some(handler) = frames.pop() else { return way };
+    match way {
+        Way::Failed(job) if is_stopped(frames, &job.result) => Way::Failed(job),
+        Way::Failed(job) => close(Handled::Failed(job)),
+        Way::Through | Way::Due(..) => close(Handled::Through(handler.last_value(done))),
+    }
 }
 
 fn walk_nested<'a>(
@@ -179,7 +295,7 @@ fn walk_nested<'a>(
             return Way::Due(step, Role::Close(Ended::Unopened(opening)));
         }
         let record = *first.get_or_insert(&opening.result);
-        let at = Timestamp::from_micros(opening.result["opened_at"].as_i64().unwrap_or_default());
+        let at = opened_at(opening);
         frames.push(here.enter(step, round, Opened { nested, record, at }));
         let way = walk(frames, done);
         if let Way::Due(..) = way {
@@ -196,21 +312,29 @@ fn walk_nested<'a>(
     }
 }
 
+/// When a scope was opened.
+fn opened_at(opening: &DoneJob) -> Timestamp {
+    Timestamp::from_micros(opening.result["opened_at"].as_i64().unwrap_or_default())
+}
+
 fn completed(job: &DoneJob) -> bool {
     matches!(job.state, JobState::Succeeded | JobState::Skipped)
+}
+
+/// Whether what is around `step` goes on although it ended with `job`.
+fn forgiven(step: &Step, job: &DoneJob) -> bool {
+    step.forgives() || handler::is_handled(step, job)
 }
 
 /// Whether the innermost scope cannot go on after `job`: what it is told to forgive, it forgives,
 /// but for a limit of its own or of a scope around it.
 fn is_fatal(frames: &[Frame<'_>], step: &Step, job: &DoneJob) -> bool {
-    !completed(job) && (!step.forgives() || is_stopped(frames, &job.result))
+    !completed(job) && (!forgiven(step, job) || is_stopped(frames, &job.result))
 }
 
-/// Whether `record` tells of a limit of one of these scopes.
+/// Whether `record` tells of a limit of one of these scopes, or of the run, which is the first of them.
 pub(super) fn is_stopped(frames: &[Frame<'_>], record: &Value) -> bool {
-    limit_of(record).is_some_and(|owner| {
-        frames.iter().any(|frame| frame.opened.is_some() && frame.place().as_str() == owner)
-    })
+    limit_of(record).is_some_and(|owner| frames.iter().any(|frame| frame.place().as_str() == owner))
 }
 
 /// Whether the child is gone through once more after `job` of it failed.
@@ -228,7 +352,12 @@ fn is_repeated(
     let out_of_time =
         error["code"] == "PL807" && is_stopped(std::slice::from_ref(child), &job.result);
     let waits = child.opened.is_some_and(|opened| opened.nested.on_timeout == OnTimeout::Retry);
-    error["retryable"] == true || (out_of_time && waits)
+    let class = error["class"].as_str().and_then(FailureClass::from_name);
+    let is_tried = match step.retry.only {
+        Some(only) => class.is_some_and(|class| only.contains(class)),
+        None => error["retryable"] == true,
+    };
+    is_tried || (out_of_time && waits)
 }
 
 /// Whether a later round through one of the scopes around `job` was opened.

@@ -8,14 +8,15 @@ use perennial_engine::{
     AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Workflow,
     workflow::BoxFuture,
 };
-use perennial_tools::{Redactor, files::Files};
+use perennial_tools::files::Files;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::{
     Providers, RunSettings,
     export::Exporter,
-    record,
+    handler, record,
+    secrets::Secrets,
     tree::{self, Done, Due, Frame, Role},
 };
 use crate::{definition::Pipeline, environment::substituted};
@@ -29,7 +30,7 @@ pub struct PipelineRun {
     pub(super) settings: RunSettings,
     pub(super) providers: Arc<dyn Providers>,
     /// Takes secrets out of what is recorded.
-    pub(super) redactor: Option<Redactor>,
+    pub(super) secrets: Option<Secrets>,
     /// Opened by the first step that needs them.
     pub(super) files: OnceCell<Files>,
 }
@@ -41,9 +42,9 @@ impl Pipeline {
         settings: RunSettings,
         providers: Arc<dyn Providers>,
     ) -> Arc<dyn Workflow> {
-        let redactor = settings.environment.redactor();
+        let secrets = settings.environment.redactor().map(Secrets::new);
         let files = OnceCell::new();
-        Arc::new(PipelineRun { pipeline: self, settings, providers, redactor, files })
+        Arc::new(PipelineRun { pipeline: self, settings, providers, secrets, files })
     }
 }
 
@@ -118,12 +119,12 @@ impl Workflow for PipelineRun {
         &self,
         job: &JobKey,
         failure: &Failure,
-        _attempt: u32,
+        attempt: u32,
         done: &[DoneJob],
     ) -> FailureMeans {
         let done = tree::index(done);
         match self.due(job, &done) {
-            Some(due) => due.meaning(job, failure),
+            Some(due) => due.meaning(job, failure, attempt),
             None => FailureMeans::FailRun { record: record::failed(None, job, failure) },
         }
     }
@@ -159,6 +160,8 @@ impl Due<'_> {
         match self.role {
             Role::Open(round) => path.round(round).opening(),
             Role::Whole | Role::Close(_) => path.key(),
+            Role::OpenHandler => path.handler().opening(),
+            Role::CloseHandler(_) => path.handler().key(),
         }
     }
 
@@ -169,18 +172,32 @@ impl Due<'_> {
                 let pause = super::nested::pause(self.step, round);
                 (RetryPolicy::ONCE, BOOKKEEPING.saturating_add(pause))
             }
-            Role::Close(_) => (RetryPolicy::ONCE, BOOKKEEPING),
+            Role::Close(_) | Role::OpenHandler | Role::CloseHandler(_) => {
+                (RetryPolicy::ONCE, BOOKKEEPING)
+            }
         };
         JobPlan { key: self.key(), retry, attempt_within }
     }
 
     /// What the final failure of the job means. Inside a scope it means nothing yet: the job that
     /// closes the scope says what becomes of it.
-    fn meaning(&self, job: &JobKey, failure: &Failure) -> FailureMeans {
+    fn meaning(&self, job: &JobKey, failure: &Failure, attempt: u32) -> FailureMeans {
         let record = record::failed(Some(self.step), job, failure);
         let inside = self.frames.len() > 1;
-        if matches!(self.role, Role::Open(_)) || tree::is_stopped(&self.frames, &record) {
-            return FailureMeans::Tolerate { record };
+        let stopped = tree::is_stopped(&self.frames, &record);
+        let in_child = self.frames.iter().any(|frame| frame.opened.is_some());
+        match &self.role {
+            Role::CloseHandler(closing) => return closing.meaning(inside),
+            Role::Open(_) | Role::OpenHandler => return FailureMeans::Tolerate { record },
+            Role::Whole | Role::Close(_) if stopped && in_child => {
+                return FailureMeans::Tolerate { record };
+            }
+            // A limit of the run, which no policy of a step forgives.
+            Role::Whole | Role::Close(_) if stopped => return FailureMeans::FailRun { record },
+            Role::Whole | Role::Close(_) => (),
+        }
+        if self.step.handler.is_some() {
+            return FailureMeans::Tolerate { record: handler::record_to_handle(record, attempt) };
         }
         let nested = self.step.nested();
         if let Some(fallback) = nested.and_then(|nested| nested.fallback.as_ref()) {

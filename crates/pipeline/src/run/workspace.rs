@@ -14,8 +14,6 @@ use super::{
 };
 use crate::definition::{Nested, Workspace};
 
-/// The directory of all scratch directories, below the project root.
-const SCRATCH_ROOT: &str = "nested_workspaces";
 /// Characters of a step path that are shown in the name of its scratch directory.
 const SHOWN_MAX: usize = 40;
 /// How long the removal of a directory may hold up the run.
@@ -97,6 +95,6 @@ fn scratch(directories: &RunDirectories, run: &RunId, due: &Due<'_>) -> Result<S
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
     let shown: String = path.as_str().chars().take(SHOWN_MAX).map(plain).collect();
     let name = format!("{run}-{shown}-{}", &digest[..12]);
-    let root = directories.directories.project_root.join(SCRATCH_ROOT);
+    let root = directories.directories.nested_workspaces();
     Scratch::new(root, name).map_err(|error| error.failure())
 }

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, io};
 
 use perennial_tools::{SourceError, SourceFiles};
 
+use super::Registry;
+
 /// Reads what a document names. Reading is all it does: limits and cycles are the language's.
 pub trait SourceLoader: fmt::Debug {
     /// Reads the file that the document opened as `named_in` calls `path`: relative to the project
@@ -16,6 +18,11 @@ pub trait SourceLoader: fmt::Debug {
 
     /// The variable `name` of the environment, when it is set.
     fn variable(&self, name: &str) -> Option<String>;
+
+    /// Documents that `pipeline_ref` may name beside those of the document; none when there is no host.
+    fn registry(&self) -> Option<&Registry> {
+        None
+    }
 }
 
 /// A file that was read.

@@ -82,6 +82,7 @@ impl Folder {
             directories: pipeline.directories().resolve(self.0.path()),
             documents: Vec::new(),
             allowed: Vec::new(),
+            read_only: Vec::new(),
         };
         let inputs = pipeline.bind_inputs(&Map::new()).unwrap();
         let settings = RunSettings {

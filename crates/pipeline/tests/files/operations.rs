@@ -97,6 +97,21 @@ async fn c_141_c_147_what_cannot_be_copied_or_moved_is_told_and_nothing_is_touch
             "Source file does not exist: no*.txt",
         ),
         (
+            json!({"operation": "copy", "source": ".", "destination": "dir/deep/all"}),
+            "PL601",
+            "Copy failed: dir/deep/all lies inside of .",
+        ),
+        (
+            json!({"operation": "copy", "source": ["a.txt", "dir"], "destination": "dir/deep"}),
+            "PL601",
+            "Copy failed: dir/deep/dir lies inside of dir",
+        ),
+        (
+            json!({"operation": "move", "source": "dir", "destination": "dir/deep/er"}),
+            "PL601",
+            "Move failed: dir/deep/er lies inside of dir",
+        ),
+        (
             json!({"operation": "copy", "source": "../../x", "destination": "x"}),
             "PL609",
             "Copy failed: ",

@@ -1,6 +1,8 @@
 //! Children in files of their own.
 
-use perennial_pipeline::{MemorySources, Pipeline, Severity};
+use perennial_pipeline::{
+    Checked, MemorySources, Pipeline, REGISTERED_MAX, Registry, RegistryError, Severity, SourceFile,
+};
 use serde_json::json;
 
 use crate::world::{flow, loaded};
@@ -164,4 +166,122 @@ fn directories_of_a_child_are_told_to_have_no_effect() {
         (note.code.to_string().as_str(), &*note.file, note.severity, note.pointer.as_str()),
         ("PL220", "c.yaml", Severity::Note, "/workflow/workspace_dir")
     );
+}
+
+fn registered(name: &str, version: &str, says: u32) -> SourceFile {
+    let document = format!(
+        "workflow:\n  name: c\n  version: \"{version}\"\n  steps:\n    - {{name: e, type: echo, value: {says}}}\n"
+    );
+    SourceFile { identity: format!("{name}@{version}"), ..SourceFile::new(name, document) }
+}
+
+fn registry() -> Registry {
+    let mut registry = Registry::new();
+    for (version, says) in [("1.2.0", 12), ("1.10.0", 110), ("2.0.0", 200), ("spring", 1)] {
+        registry.add("shared", registered("shared", version, says)).unwrap();
+    }
+    registry
+}
+
+fn told(checked: &Checked) -> Vec<String> {
+    let errors = checked.diagnostics.iter().filter(|found| found.severity != Severity::Note);
+    errors
+        .map(|found| match &found.hint {
+            Some(hint) => format!("{}: {} | {hint}", found.code, found.message),
+            None => format!("{}: {}", found.code, found.message),
+        })
+        .collect()
+}
+
+/// What the host has registered, in the version that is asked for; the document's own names win. The definition has
+/// the child whole.
+#[test]
+fn a_child_of_the_host_is_a_part_of_the_definition() {
+    let rows = [
+        ("", 200),
+        (", version: \"^1.2\"", 110),
+        (", version: \"1.2\"", 12),
+        (", version: \"spring\"", 1),
+    ];
+    for (version, says) in rows {
+        let steps = format!("- {{name: n, type: pipeline, pipeline_ref: shared{version}}}");
+        let sources = sources(&steps);
+        let registry = registry();
+        let root = sources.root("flow.yaml").unwrap();
+        let checked = Pipeline::load(&root, &registry.over(&sources));
+        let pipeline = checked.pipeline.unwrap_or_else(|| panic!("{:?}", checked.diagnostics));
+        let text = String::from_utf8(pipeline.definition().bytes.to_vec()).unwrap();
+        assert!(text.contains(&format!("\"value\":\"{says}\"")), "{text}");
+    }
+    let own = "workflow:\n  name: w\n  pipelines: {shared: lib/child.yaml}\n  steps:\n    \
+               - {name: n, type: pipeline, pipeline_ref: shared}\n";
+    let sources = sources("").file("flow.yaml", own);
+    let registry = registry();
+    let checked = Pipeline::load(&sources.root("flow.yaml").unwrap(), &registry.over(&sources));
+    assert_eq!(told(&checked).len(), 2, "the child of the document has required inputs");
+}
+
+/// PL506.
+#[test]
+fn what_the_host_does_not_have_is_told_with_what_it_has() {
+    let steps = "- {name: a, type: pipeline, pipeline_ref: shaerd}\n\
+                 - {name: b, type: pipeline, pipeline_ref: shared, version: \"^3\"}\n\
+                 - {name: c, type: pipeline, pipeline_ref: shared, version: \">=1\"}\n\
+                 - {name: d, type: pipeline, pipeline_ref: shared, version: 1.2}\n\
+                 - {name: e, type: pipeline, pipeline_ref: own, version: \"1\"}";
+    let document = flow(steps).replace("  language: 1\n", "  pipelines: {own: lib/child.yaml}\n");
+    let sources = sources("").file("flow.yaml", document);
+    let registry = registry();
+    let checked = Pipeline::load(&sources.root("flow.yaml").unwrap(), &registry.over(&sources));
+    assert_eq!(
+        told(&checked),
+        [
+            "PL506: `shaerd` is not among the `pipelines` of the document or of the host, which \
+             are: `own`, `shared` | did you mean `shared`?",
+            "PL506: `shared` is registered in `1.2.0`, `1.10.0`, `2.0.0`, `spring`, and not in ^3",
+            "PL204: version must be a version or a ^-range, got: >=1 | such as `1.2.0` or `^1.2`",
+            "PL203: version must be a string | put it in quotes: `\"1.0\"`",
+            "PL506: `own` is lib/child.yaml without a version, and not 1",
+        ]
+    );
+}
+
+/// YS-100 with names of the host, and what a registry does not take.
+#[test]
+fn a_registry_is_checked_as_a_whole() {
+    let calls = |next: &str| {
+        format!(
+            "workflow:\n  name: c\n  steps: [{{name: n, type: pipeline, pipeline_ref: {next}}}]\n"
+        )
+    };
+    let mut cyclic = Registry::new();
+    cyclic.add("a", SourceFile::new("a", calls("b"))).unwrap();
+    cyclic.add("b", SourceFile::new("b", calls("a"))).unwrap();
+    let refused = cyclic.check(&MemorySources::new()).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "the registered pipeline `a` is invalid: b:3: [PL504] Circular dependency detected: a → b → a"
+    );
+
+    let mut registry = registry();
+    registry.check(&MemorySources::new()).unwrap();
+    assert_eq!(registry.names().collect::<Vec<_>>(), ["shared"]);
+    let refusals = [
+        (
+            registry.add("shared", registered("again", "2.0.0", 0)),
+            "registered twice in version 2.0.0",
+        ),
+        (registry.add(" ", registered("x", "1", 0)), "under an empty name"),
+        (registry.add("x", SourceFile::new("x", "a: [1")), "`x` is invalid: x:"),
+    ];
+    for (refused, text) in refusals {
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains(text), "{refused}");
+    }
+    let most = REGISTERED_MAX - 4;
+    for place in 0..most {
+        registry.add(format!("p{place}"), registered(&format!("p{place}"), "1", 0)).unwrap();
+    }
+    let full = registry.add("one-more", registered("x", "1", 0));
+    assert_eq!(full, Err(RegistryError::TooMany));
 }

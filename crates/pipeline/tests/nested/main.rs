@@ -4,9 +4,11 @@
 
 mod faults;
 mod files;
+mod handlers;
 mod limits;
 mod policies;
 mod replay;
+mod run_limits;
 mod values;
 mod workspaces;
 mod world;

@@ -179,3 +179,30 @@ async fn retries_end() {
     assert_eq!(last.result["error"]["cause"]["path"], "n#2/first");
     assert!(!world.workflow().is_made_good(&done[done.len() - 2], &done));
 }
+
+/// `retry_on` says after which failures a child is gone through again; other failures end it at once.
+#[tokio::test(start_paused = true)]
+async fn retry_on_chooses_the_failures_after_which_a_child_is_repeated() {
+    for (keys, rounds) in [
+        ("config: {max_retries: 2}", 1),
+        ("config: {max_retries: 2, retry_on: [permanent]}", 3),
+        ("config: {max_retries: 2, retry_on: [timeout, transient]}", 1),
+        ("retry: {max_retries: 1, retry_on: [permanent]}", 2),
+    ] {
+        let world = world(&failing(keys), json!({}));
+        let done = world.run().await;
+        let opened = done.iter().filter(|job| job.key.is_opening()).count();
+        assert_eq!(opened, rounds, "{keys}");
+        assert_eq!(world.elapsed().is_zero(), rounds == 1, "{keys}: each round waits");
+        assert_eq!(done.last().unwrap().state, JobState::Failed, "{keys}");
+    }
+    // A failure that would be tried again by itself is not, when it is not among them.
+    let flaky = FLAKY.replace(
+        "retry: {max_retries: RETRIES, base_delay_ms: 1000}",
+        "config: {max_retries: 2, retry_on: [timeout]}",
+    );
+    let world = self::world(&flow(&flaky), json!({}));
+    world.provider.failures.store(9, Ordering::Relaxed);
+    let done = world.run().await;
+    assert_eq!(done.iter().filter(|job| job.key.as_str().starts_with("#n")).count(), 1);
+}

@@ -36,6 +36,60 @@ fn tree() -> World {
     world(&flow(TREE), json!({}))
 }
 
+/// Handlers at the top, in children and in handlers, with children of their own.
+const HANDLERS: &str = r#"
+- name: s
+  type: echo
+  fail: true
+  error_message: boom
+  on_error:
+    - name: h
+      type: pipeline
+      inputs: {why: "{{ error.message }}", id: "{{ uuid() }}"}
+      pipeline:
+        name: c
+        steps:
+          - name: x
+            type: echo
+            fail: true
+            error_message: "{{ inputs.why }} again"
+            on_error:
+              - {name: y, type: claude, prompt: "{{ error.message }}"}
+              - {name: set, type: set_variable, variables: {v: "{{ steps.y.text }}"}}
+          - {name: z, type: echo, value: "{{ v }} {{ steps.x.handled.values.v }}"}
+    - {name: keep, type: set_variable, variables: {k: "{{ steps.h.z }}"}}
+- {name: after, type: echo, value: "{{ k }}", condition: "s.handled != null"}
+- name: n
+  type: pipeline
+  continue_on_error: true
+  pipeline:
+    name: d
+    steps:
+      - name: f
+        type: echo
+        fail: true
+        on_error: [{name: g, type: echo, fail: true, error_message: worse}]
+- {name: last, type: echo, value: "{{ steps.n.error.cause.related[0].message }}"}
+"#;
+
+fn handlers() -> World {
+    world(&flow(HANDLERS), json!({}))
+}
+
+#[tokio::test]
+async fn every_prefix_of_a_run_with_handlers_is_continued_to_the_same_records() {
+    let whole = handlers().run().await;
+    let of = |key: &str| &whole.iter().find(|job| job.key.as_str() == key).unwrap().result;
+    assert_eq!(of("after"), "boom again boom again");
+    assert_eq!(of("last"), "worse");
+    for cut in 0..whole.len() {
+        let mut done = whole[..cut].to_vec();
+        let survivor = handlers();
+        while survivor.step(&mut done).await.is_some() {}
+        assert_eq!(without_instants(&done), without_instants(&whole), "killed after {cut} jobs");
+    }
+}
+
 /// Instants are of the attempt that recorded them; everything else is the same.
 fn without_instants(done: &[DoneJob]) -> Vec<DoneJob> {
     let mut done = done.to_vec();
@@ -83,7 +137,12 @@ async fn every_prefix_of_a_run_is_continued_to_the_same_records() {
 /// What comes next depends on what is done, not on the order in which it is listed.
 #[tokio::test]
 async fn what_is_next_is_a_function_of_the_set() {
-    let world = tree();
+    for world in [tree(), handlers()] {
+        next_is_of_the_set(&world).await;
+    }
+}
+
+async fn next_is_of_the_set(world: &World) {
     let whole = world.run().await;
     let workflow = world.workflow();
     for cut in 0..=whole.len() {

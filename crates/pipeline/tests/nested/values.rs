@@ -211,3 +211,62 @@ async fn a_child_fills_in_its_defaults_and_refuses_what_does_not_fit() {
     );
     assert_eq!(error["cause"]["code"], "PL510");
 }
+
+/// `prune_results` is about the outputs by the names that the parent has for them.
+#[tokio::test]
+async fn outputs_are_kept_or_left_out() {
+    for (keys, expected) in [
+        ("config: {prune_results: {keep_fields: [a, c]}}", json!({"a": 1, "c": 3})),
+        ("config: {prune_results: {remove_fields: [a]}}", json!({"b": 2, "c": 3})),
+        ("config: {prune_results: {keep_fields: [a, b], remove_fields: [b]}}", json!({"a": 1})),
+        ("config: {prune_results: {}}", json!({"a": 1, "b": 2, "c": 3})),
+        ("config: {prune_results: {keep_fields: []}}", json!({})),
+        (
+            "outputs: [{path: a, as: x}, b]\n  config: {prune_results: {keep_fields: [x]}}",
+            json!({"x": 1}),
+        ),
+        (
+            "inputs: {i: 1}\n  config: {prune_results: {keep_fields: [a]}}",
+            json!({"result": {"a": 1}}),
+        ),
+    ] {
+        let results = run(&format!(
+            "- name: n\n  type: pipeline\n  {keys}\n  pipeline:\n    name: c\n    steps:\n      \
+             - {{name: a, type: echo, value: 1}}\n      - {{name: b, type: echo, value: 2}}\n      \
+             - {{name: c, type: echo, value: 3}}"
+        ))
+        .await;
+        assert_eq!(results["n"], expected, "{keys}");
+    }
+}
+
+/// Steps of the child that `mock_responses` names get its replies; all others are answered as in the run.
+#[tokio::test]
+async fn calls_of_a_child_are_answered_from_its_map() {
+    let document = |config: &str| {
+        format!(
+            r#"
+- name: n
+  type: pipeline
+  config: {config}
+  pipeline:
+    name: c
+    steps:
+      - {{name: a, type: claude, prompt: "one"}}
+      - {{name: b, type: claude, prompt: "two", continue_on_error: true}}
+      - {{name: d, type: claude, prompt: "three"}}
+- {{name: a, type: claude, prompt: "of the parent"}}
+"#
+        )
+    };
+    let replies = "mock_responses: {a: scripted, b: {error: {class: permanent, message: no}}}";
+    let results = run(&document(&format!("{{{replies}}}"))).await;
+    assert_eq!(results["n/a"]["text"], "scripted");
+    assert_eq!(results["n/b"]["error"]["message"], "no");
+    assert_eq!(results["n/d"]["text"], "three");
+    assert_eq!(results["a"]["text"], "of the parent");
+    for config in [format!("{{mock_mode: false, {replies}}}"), "{mock_mode: true}".to_owned()] {
+        let results = run(&document(&config)).await;
+        assert_eq!(results["n/a"]["text"], "one", "{config}");
+    }
+}

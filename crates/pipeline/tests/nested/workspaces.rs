@@ -3,9 +3,10 @@
 use std::{fs, path::Path};
 
 use perennial_core::run::JobState;
+use perennial_tools::files::ChosenDirectories;
 use serde_json::json;
 
-use crate::world::{flow, placed};
+use crate::world::{flow, placed, placed_by};
 
 /// Files and directories directly below `path`, by name.
 fn below(path: &Path) -> Vec<String> {
@@ -230,4 +231,20 @@ async fn further_rounds_find_the_files_of_completed_steps() {
         assert_eq!(results.contains_key("n#2/m/put"), inner);
         assert_eq!(below(&root.path().join("nested_workspaces")), [""; 0], "{inner}");
     }
+}
+
+/// 1.11: fresh workspaces stand where the run was told to make them, also for a process that goes on with it.
+#[tokio::test]
+async fn fresh_workspaces_stand_where_the_run_says() {
+    let root = tempfile::tempdir().unwrap();
+    let config = "{workspace_enabled: true, cleanup_on_success: false}";
+    let document = writing(config, "{name: last, type: echo}");
+    let chosen =
+        ChosenDirectories { nested_workspaces: Some("else/where".into()), ..Default::default() };
+    let world = placed_by(&document, root.path(), chosen);
+    let results = world.results().await;
+    assert_eq!(results["n/see"]["content"], "child");
+    let made = below(&root.path().join("else/where"));
+    assert_eq!(made.len(), 1, "{made:?}");
+    assert!(!root.path().join("nested_workspaces").exists());
 }

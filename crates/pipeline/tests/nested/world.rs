@@ -108,9 +108,19 @@ pub(crate) fn world(document: &str, inputs: Value) -> World {
 
 /// The same in the directories below `root`.
 pub(crate) fn placed(document: &str, root: &Path) -> World {
+    placed_by(document, root, ChosenDirectories::default())
+}
+
+/// The same in directories that somebody has chosen.
+pub(crate) fn placed_by(document: &str, root: &Path, chosen: ChosenDirectories) -> World {
     let mut world = world(document, json!({}));
-    let directories = ChosenDirectories::default().resolve(root);
-    let places = RunDirectories { directories, documents: Vec::new(), allowed: Vec::new() };
+    let directories = chosen.resolve(root);
+    let places = RunDirectories {
+        directories,
+        documents: Vec::new(),
+        allowed: Vec::new(),
+        read_only: Vec::new(),
+    };
     world.settings["directories"] = json!(places);
     world
 }

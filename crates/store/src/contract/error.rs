@@ -43,6 +43,9 @@ pub enum StoreError {
     /// It cannot be reached or written now.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// It was closed, by the shutdown of its runtime: nothing is read from it or written to it here any more.
+    #[error("the store is closed: its runtime has shut down")]
+    Closed,
     /// The file is not a store, or is damaged. It is left as it is.
     #[error("{path} is not a usable store: {what}", path = path.display())]
     Corrupt {
@@ -60,8 +63,7 @@ pub enum StoreError {
         known: u32,
     },
     /// Another process holds it.
-    #[error("the store {path} is held by another process{holder}", path = path.display(),
-            holder = holder.as_ref().map(|h| format!(" ({h})")).unwrap_or_default())]
+    #[error("the store {path} is held by {holder}", path = path.display(), holder = held_by(holder.as_deref()))]
     Locked {
         /// The file.
         path: PathBuf,
@@ -93,7 +95,8 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Busy | Self::Unavailable(_) | Self::Full(_) => true,
-            Self::Conflict { .. }
+            Self::Closed
+            | Self::Conflict { .. }
             | Self::StaleAttempt { .. }
             | Self::InvalidState(_)
             | Self::KeyReused(_)
@@ -104,5 +107,14 @@ impl StoreError {
             | Self::TooLarge { .. }
             | Self::Unreadable { .. } => false,
         }
+    }
+}
+
+fn held_by(holder: Option<&str>) -> String {
+    let own = format!("pid {}", std::process::id());
+    match holder {
+        Some(holder) if holder == own => format!("this process ({own})"),
+        Some(holder) => format!("another process ({holder})"),
+        None => "another process".to_owned(),
     }
 }

@@ -73,7 +73,41 @@ pub enum Created {
     Existing,
 }
 
-/// A job to be created.
+/// A further round of a run that ended, or whose process is gone: some of its jobs are made again,
+/// maybe by another definition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reopening {
+    /// The run.
+    pub run: RunId,
+    /// The revision it was decided from.
+    pub expected_revision: u64,
+    /// Who will run it.
+    pub owner: NodeRef,
+    /// Digest of its definition from now on.
+    pub definition: Digest,
+    /// The definition itself, kept as the blob of that digest.
+    pub definition_bytes: Vec<u8>,
+    /// Digest of inputs and settings.
+    pub input_digest: Digest,
+    /// Inputs and settings from now on.
+    pub settings: Value,
+    /// When it must have ended.
+    pub deadline: Option<Timestamp>,
+    /// Jobs that lose their results and are made again when they are due. All others have to be
+    /// terminal.
+    pub again: Vec<Again>,
+}
+
+/// A job that is made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Again {
+    /// The job's row.
+    pub job: i64,
+    /// Whether its recorded calls are forgotten too; else their replies are taken again (YR-51).
+    pub forget_calls: bool,
+}
+
+/// A job to be created, or to be made again when its run was reopened for that.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewJob {
     /// Its stage.

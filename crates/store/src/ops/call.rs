@@ -1,6 +1,7 @@
 //! The journal of calls to the outside world. A call is open from its begin until its reply is
 //! recorded or it is settled.
 
+use perennial_core::llm::Spent;
 use serde_json::{Value, json};
 
 use super::lease;
@@ -56,7 +57,11 @@ pub(crate) fn record(
         };
     }
     tx.write("UPDATE jobs SET crashes = 0 WHERE id = ?1 AND crashes > 0", [lease.job])?;
-    let about = json!({ "name": name });
+    let mut about = json!({ "name": name });
+    if let Some(spent) = Spent::of_reply(reply) {
+        // What it used and cost is told with the event (TNM-3); the reply itself is not.
+        about["spent"] = json!(spent);
+    }
     journal.note_job(tx, "checkpoint_written", &lease.key, Some(lease.attempt), about)?;
     journal.finish(tx, false)?;
     Ok(())

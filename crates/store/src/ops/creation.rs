@@ -87,10 +87,15 @@ pub(crate) fn create_job(
         node::require_alive(tx, node)?;
     }
     let state = if claimed.is_some() { JobState::Leased } else { JobState::Ready };
-    let created = tx.write(
+    // One that is there and cancelled, in a run that goes on, waits to be made again.
+    let created = tx.row(
         "INSERT INTO jobs (run, stage, key, state, max_attempts, attempt, lease_node,
          lease_incarnation) SELECT run, stage, ?3, ?4, ?5, ?6, ?7, ?8 FROM stages
-         WHERE run = ?1 AND stage = ?2 AND state IN ('waiting', 'open')",
+         WHERE run = ?1 AND stage = ?2 AND state IN ('waiting', 'open')
+         ON CONFLICT (run, stage, parent, key) DO UPDATE SET state = excluded.state,
+         max_attempts = excluded.max_attempts, attempt = attempt + excluded.attempt,
+         lease_node = excluded.lease_node, lease_incarnation = excluded.lease_incarnation
+         WHERE state = 'cancelled' RETURNING id, attempt",
         (
             run.as_str(),
             &new.stage,
@@ -101,19 +106,18 @@ pub(crate) fn create_job(
             claimed.map(|node| node.node.as_str()),
             claimed.map(|node| int(node.incarnation)),
         ),
+        |row| Ok((row.get::<i64>()?, row.get::<u32>()?)),
     )?;
-    if created == 0 {
-        return Err(no_more_jobs(tx, run, &new.stage)?);
-    }
-    let id = tx.last_row();
+    let Some((id, attempt)) = created else { return Err(no_more_jobs(tx, run, new)?) };
     tx.write(
-        "INSERT INTO inputs (job, data) VALUES (?1, ?2)",
+        "INSERT INTO inputs (job, data) VALUES (?1, ?2)
+         ON CONFLICT (job) DO UPDATE SET data = excluded.data",
         (id, tx.json("job input", &new.input)?),
     )?;
     journal.note_job(tx, "job_ready", &new.key, None, json!({ "stage": new.stage }))?;
     let Some(node) = claimed else { return Ok((id, None)) };
     let lease =
-        Lease { run: run.clone(), job: id, key: new.key.clone(), attempt: 1, node: node.clone() };
+        Lease { run: run.clone(), job: id, key: new.key.clone(), attempt, node: node.clone() };
     start_attempt(tx, journal, &lease)?;
     Ok((id, Some(lease)))
 }
@@ -139,8 +143,17 @@ pub(crate) fn start_attempt(
     journal.note_job(tx, "attempt_started", &lease.key, Some(lease.attempt), by)
 }
 
-/// Why a stage takes no jobs: the set of its jobs is final, or it does not exist.
-fn no_more_jobs(tx: &Tx<'_>, run: &RunId, stage: &str) -> Result<StoreError, StoreError> {
+/// Why a stage does not take a job: it has it, the set of its jobs is final, or it does not exist.
+fn no_more_jobs(tx: &Tx<'_>, run: &RunId, new: &NewJob) -> Result<StoreError, StoreError> {
+    let stage = new.stage.as_str();
+    let has_it = tx.row(
+        "SELECT 1 FROM jobs WHERE run = ?1 AND stage = ?2 AND key = ?3",
+        (run.as_str(), stage, new.key.as_str()),
+        |_| Ok(()),
+    )?;
+    if has_it.is_some() {
+        return Ok(StoreError::Conflict { what: format!("job {}", new.key) });
+    }
     let state = tx.row(
         "SELECT state FROM stages WHERE run = ?1 AND stage = ?2",
         (run.as_str(), stage),

@@ -151,7 +151,7 @@ pub(crate) fn rescue(
 ) -> Result<Vec<Rescued>, StoreError> {
     let orphans = tx.rows(
         "SELECT j.id, j.run, j.key, j.attempt,
-         j.attempts_used + 1 >= j.max_attempts OR j.crashes + 1 >= ?3 AS exhausted
+         j.crashes + 1 >= ?3 AS exhausted
          FROM jobs j JOIN runs r ON r.run = j.run
          JOIN nodes n ON n.node = j.lease_node AND n.incarnation = j.lease_incarnation
          WHERE j.state = 'leased' AND n.ended_at IS NOT NULL AND (?1 IS NULL OR j.run = ?1)

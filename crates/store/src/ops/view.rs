@@ -90,10 +90,11 @@ fn record(tx: &Tx<'_>, run: &RunId) -> Result<RunRecord, StoreError> {
 macro_rules! summary_columns {
     () => {
         "SELECT r.run, r.workflow, r.state,
-         (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run
-          AND substr(j.key, 1, 1) <> '#' AND instr(j.key, '/') = 0),
-         (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run
-          AND substr(j.key, 1, 1) <> '#' AND instr(j.key, '/') = 0 AND j.state NOT IN ('blocked', 'ready', 'leased')),
+         (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run AND substr(j.key, 1, 1) <> '#'
+          AND instr(j.key, '/') = 0 AND j.key NOT LIKE '%[error]'),
+         (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run AND substr(j.key, 1, 1) <> '#'
+          AND instr(j.key, '/') = 0 AND j.key NOT LIKE '%[error]'
+          AND j.state NOT IN ('blocked', 'ready', 'leased')),
          r.created_at, r.finished_at, s.owner_node, s.owner_incarnation,
          n.node IS NOT NULL AND n.ended_at IS NULL
          AND n.opening >= (SELECT openings FROM meta) FROM runs r

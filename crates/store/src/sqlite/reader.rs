@@ -46,8 +46,10 @@ impl ReaderLoop {
     ///
     /// # Errors
     ///
-    /// When the file cannot be opened, or a snapshot cannot be taken.
+    /// When the store is closed, the file cannot be opened, or a snapshot cannot be taken.
     pub fn run(self) -> Result<(), StoreError> {
+        // Declared first, dropped last: behind the connection.
+        let _lock = self.shared.hold()?;
         let mut connection = connection::open(&self.shared.path, Role::Reader)?;
         loop {
             match self.shared.reads.wait(&self.stopped, IDLE) {

@@ -74,9 +74,12 @@ impl WriterLoop {
     ///
     /// # Errors
     ///
-    /// When another writer is running, the file cannot be opened, or three commits in a row failed.
+    /// When the store is closed, another writer is running, the file cannot be opened, or three commits in a row
+    /// failed.
     pub fn run(self) -> Result<(), StoreError> {
         let shared = &*self.shared;
+        // Declared first, dropped last: behind the connection.
+        let _lock = shared.hold()?;
         let Some(_seat) = Seat::take(&shared.writing) else {
             return Err(StoreError::Unavailable("another writer is running".to_owned()));
         };

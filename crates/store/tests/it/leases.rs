@@ -14,6 +14,7 @@ on_every_store!(
     the_jobs_of_an_earlier_incarnation_are_rescued,
     a_job_that_keeps_killing_its_process_waits_for_a_decision,
     a_job_with_many_attempts_dies_three_times_at_most,
+    deaths_use_no_attempt_of_the_policy,
     a_stale_attempt_writes_nothing,
     an_incarnation_that_lives_is_not_rescued,
 );
@@ -97,7 +98,7 @@ async fn the_jobs_of_an_earlier_incarnation_are_rescued(store: &dyn Store) {
     let view = store.run(&run).await.unwrap();
     assert_eq!(view.attempts[0].end, Some(AttemptEnd::Expired));
     let job = &view.jobs[0];
-    assert_eq!((job.state, job.crashes, job.attempts_used), (JobState::Ready, 1, 1));
+    assert_eq!((job.state, job.crashes, job.attempts_used), (JobState::Ready, 1, 0));
     assert_eq!(view.run.revision, revision);
     assert_eq!(history(store, "r").await.last().unwrap(), "attempt_expired");
     assert_eq!(store.claim(&run, &node, ALL).await.unwrap()[0].lease.attempt, 2);
@@ -124,7 +125,7 @@ async fn a_job_that_keeps_killing_its_process_waits_for_a_decision(store: &dyn S
     let (_, _, events) = committed(store.commit(end).await.unwrap());
     assert_eq!(events, ["attempt_expired", "job_failed", "job_dead_lettered"]);
     let job = only_job(store, &run).await;
-    assert_eq!((job.state, job.dead_letter, job.attempts_used), (JobState::Failed, true, 3));
+    assert_eq!((job.state, job.dead_letter, job.attempts_used), (JobState::Failed, true, 0));
     assert!(store.rescue(None, ALL).await.unwrap().is_empty());
 }
 
@@ -140,6 +141,29 @@ async fn a_job_with_many_attempts_dies_three_times_at_most(store: &dyn Store) {
         assert_eq!((rescued.len(), rescued[0].exhausted), (1, death == 3));
         store.claim(&run, &node, ALL).await.unwrap();
     }
+}
+
+/// One failure and two deaths use one of two attempts: the third death is one too many.
+async fn deaths_use_no_attempt_of_the_policy(store: &dyn Store) {
+    let mut node = store.register_node("n").await.unwrap().node;
+    let mut new = new_run("r", &node);
+    new.jobs[0].max_attempts = 2;
+    let run = new.run.clone();
+    store.create_run(new).await.unwrap();
+    for death in 1..=3 {
+        node = store.register_node("n").await.unwrap().node;
+        let rescued = store.rescue(None, ALL).await.unwrap();
+        assert_eq!((rescued.len(), rescued[0].exhausted), (1, death == 3));
+        let lease = store.claim(&run, &node, ALL).await.unwrap().pop().map(|it| it.lease);
+        if death == 1 {
+            let late = report(&lease.unwrap(), AttemptEnd::TimedOut, JobState::Ready);
+            let revision = store.run(&run).await.unwrap().run.revision;
+            let late = Decision { report: Some(late), ..decision(&run, revision) };
+            committed(store.commit(late).await.unwrap());
+            assert_eq!(store.claim(&run, &node, ALL).await.unwrap().len(), 1);
+        }
+    }
+    assert_eq!(only_job(store, &run).await.attempts_used, 1);
 }
 
 async fn a_stale_attempt_writes_nothing(store: &dyn Store) {

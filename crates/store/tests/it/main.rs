@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod cache;
 mod calls;
 mod decisions;
 mod fixture;
 mod leases;
+mod reopening;
 mod runs;
 mod sqlite_file;
 mod sqlite_writer;

@@ -2,12 +2,12 @@
 
 use std::{
     borrow::Borrow,
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::{Hash, Hasher},
     sync::Arc,
 };
 
-use super::Node;
+use super::{Node, picture::PastLife};
 
 /// Invariant: `by_order` and `by_name` hold the same nodes, and so does `listed` where it is there.
 #[derive(Default)]
@@ -17,6 +17,15 @@ pub(super) struct Children {
     /// In start order; made by the first reader after a change, so that readers of a family that
     /// does not change share one list and hold the lock for a moment only.
     listed: Option<Arc<[Arc<Node>]>>,
+    /// How children of the incarnation before ended, by name: those of the specification that have not
+    /// started again yet.
+    pasts: HashMap<Box<str>, Past>,
+}
+
+/// What is shown of a child beyond the life of its supervisor.
+pub(super) struct Past {
+    pub(super) last: Box<PastLife>,
+    pub(super) restarts: u64,
 }
 
 impl Children {
@@ -32,6 +41,14 @@ impl Children {
         let node = self.by_order.remove(&order);
         let named = node.as_ref().and_then(|node| self.by_name.take(node.name()));
         (node, named, listed)
+    }
+
+    pub(super) fn remember(&mut self, name: &str, past: Past) {
+        self.pasts.insert(name.into(), past);
+    }
+
+    pub(super) fn recall(&mut self, name: &str) -> Option<Past> {
+        self.pasts.remove(name)
     }
 
     pub(super) fn find(&self, name: &str) -> Option<&Arc<Node>> {

@@ -14,7 +14,7 @@ use crate::{
     gs_server::pending,
     harness::proves,
     probe::{Log, SOON, until},
-    tsk_world::{Dropped, Job, World, panicked},
+    tsk_world::{Dropped, Job, Watch, World, panicked},
 };
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -133,7 +133,7 @@ async fn an_await_has_a_deadline() {
     let (log, late) = (traps.log.clone(), tasks.clone());
     traps
         .does(async move {
-            let begun = tokio::time::Instant::now();
+            let begun = Watch::start();
             let work = async move { finished.await.is_ok() };
             let mut slow = tasks.async_linked("slow", work).await.unwrap();
             assert_eq!(slow.value().await, Err(TaskError::Timeout));
@@ -145,7 +145,7 @@ async fn an_await_has_a_deadline() {
             assert_eq!(slow.join(SHORT).await, Err(TaskError::Timeout), "nothing comes late");
             let mut quick = tasks.async_linked("quick", async { 1 }).await.unwrap();
             assert_eq!(quick.join(SOON).await, Ok(1));
-            let begun = tokio::time::Instant::now();
+            let begun = Watch::start();
             assert_eq!(quick.join(SHORT).await, Err(TaskError::Timeout), "given once");
             assert_eq!(begun.elapsed(), SHORT);
         })
@@ -242,7 +242,7 @@ async fn a_task_knows_who_asked_for_it() {
         .await;
     let ([outer, inner], fired) = chains;
     let plain = plain.process();
-    assert_eq!(outer.0, [plain.clone()], "its starter first");
+    assert_eq!(outer.0, std::slice::from_ref(&plain), "its starter first");
     assert_eq!(inner.0, [outer.1.clone(), plain.clone()], "then the starter's own");
     assert_eq!(fired.0, [plain]);
     let above: Vec<_> = inner.1.ancestors().collect();

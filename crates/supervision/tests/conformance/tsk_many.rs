@@ -4,13 +4,13 @@ use std::{num::NonZero, time::Duration};
 
 use perennial_core::{ExitReason, Shutdown};
 use perennial_supervision::{OnTimeout, Task, TaskError, TaskSupervisor, await_many, yield_many};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 
 use crate::{
     fixture::idle,
     harness::proves,
     probe::{Log, SOON},
-    tsk_world::{Dropped, World, panicked},
+    tsk_world::{Dropped, Watch, World, panicked},
 };
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -46,7 +46,7 @@ async fn many_values_come_in_the_order_of_their_tasks() {
                 all.push(after(&tasks, value, ms(wait)).await);
             }
             assert_eq!(await_many(all, SOON).await, Ok(vec![1, 2, 3, 4]));
-            let begun = Instant::now();
+            let begun = Watch::start();
             assert_eq!(await_many(Vec::<Task<u32>>::new(), SOON).await, Ok(Vec::new()));
             assert_eq!(await_many(Vec::<Task<u32>>::new(), Duration::ZERO).await, Ok(Vec::new()));
             assert_eq!(begun.elapsed(), Duration::ZERO, "at once");
@@ -94,12 +94,12 @@ async fn one_deadline_holds_for_many() {
     let log = traps.log.clone();
     traps
         .does(async move {
-            let begun = Instant::now();
+            let begun = Watch::start();
             let all = vec![after(&tasks, 1, ms(40)).await, after(&tasks, 2, ms(90)).await];
             assert_eq!(await_many(all, ms(60)).await, Err(TaskError::Timeout));
             assert_eq!(begun.elapsed(), ms(60));
             // As soon as any fails, in whichever way; slower ones are not waited for.
-            let begun = Instant::now();
+            let begun = Watch::start();
             let all = vec![after(&tasks, 3, ms(900)).await, fails(&tasks, ms(20)).await];
             let Err(TaskError::Exited(reason)) = await_many(all, SOON).await else {
                 panic!("it has values")
@@ -130,7 +130,7 @@ async fn a_poll_may_be_repeated() {
     traps
         .does(async move {
             let mut task = after(&tasks, 1, ms(100)).await;
-            let begun = Instant::now();
+            let begun = Watch::start();
             assert_eq!(task.yield_within(Duration::ZERO).await, Ok(None));
             assert_eq!(begun.elapsed(), Duration::ZERO, "a poll");
             assert_eq!(task.yield_within(ms(60)).await, Ok(None));
@@ -168,7 +168,7 @@ async fn many_polls_at_once() {
             let found = yield_many(&mut all[2..], SOON, None, ignore).await.unwrap();
             assert_eq!(found, [Some(Ok(3))], "asked again");
             // So many are enough; the others are left as they are.
-            let begun = Instant::now();
+            let begun = Watch::start();
             let mut all = [
                 after(&tasks, 4, ms(300)).await,
                 after(&tasks, 5, ms(10)).await,

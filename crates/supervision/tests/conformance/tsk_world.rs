@@ -1,11 +1,11 @@
 //! Processes that own tasks, and a supervisor for those.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, time::Duration};
 
-use perennial_core::{ExitReason, Restart};
+use perennial_core::{ExitReason, Restart, Uptime};
 use perennial_supervision::{
-    Address, ChildSpec, Exit, GenServer, Init, Monitor, Next, ProcessRef, Reply, Root, ServerCx,
-    SupervisorSpec, TaskSupervisor, TaskSupervisorSpec, actor::ActorError,
+    Address, ChildSpec, Clock, Exit, GenServer, Init, Monitor, Next, ProcessRef, Reply, Root,
+    ServerCx, SupervisorSpec, TaskSupervisor, TaskSupervisorSpec, actor::ActorError,
 };
 
 use crate::probe::{Log, SOON, root};
@@ -142,5 +142,16 @@ pub(crate) fn panicked(reason: &ExitReason, text: &str) -> bool {
     matches!(reason, ExitReason::Panic { message, .. } if **message == *text)
 }
 
-/// Values that only one can have.
-pub(crate) type Shared<T> = Arc<std::sync::Mutex<Option<T>>>;
+/// How long something took, on the paused clock.
+pub(crate) struct Watch(Clock, Uptime);
+
+impl Watch {
+    pub(crate) fn start() -> Self {
+        let clock = Clock::start();
+        Self(clock, clock.now())
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.0.now().since(self.1)
+    }
+}

@@ -12,7 +12,7 @@ use crate::{
     fixture::idle,
     harness::proves,
     probe::{Log, SOON, root, until},
-    tsk_world::{Dropped, World, panicked},
+    tsk_world::{Dropped, Watch, World, panicked},
 };
 use perennial_core::{ExitReason, Restart, Shutdown};
 use perennial_supervision::{
@@ -223,7 +223,7 @@ async fn a_task_may_be_run_again() {
 proves!(a_task_is_stopped_at_once, ["TSU-016", "TSU-022"]);
 async fn a_task_is_stopped_at_once() {
     let World { tasks, root, .. } = World::start().await;
-    let begun = tokio::time::Instant::now();
+    let begun = Watch::start();
     let log = Log::default();
     let dropped = Dropped(log.clone(), "dropped");
     let work = async move {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use perennial_core::Restart;
-use perennial_supervision::SupervisorSpec;
+use perennial_supervision::{Supervisor, SupervisorSpec};
 
 use crate::probe::{Log, Message, Probe, World, root};
 
@@ -24,4 +24,24 @@ async fn a_delayed_restart_comes_after_its_delay_and_callers_wait_for_it() {
     let before = root.tree().clock().now();
     assert_eq!(probe.answers().await, 1);
     assert_eq!(root.tree().clock().now().since(before), Duration::from_secs(10));
+}
+
+/// What ended a child may be why its supervisor was started again: the picture still tells.
+#[tokio::test(start_paused = true)]
+async fn how_a_child_ended_is_shown_beyond_the_life_of_its_supervisor() {
+    let (a, probe) = Probe::new("a", &Log::default());
+    let middle = SupervisorSpec::new("middle").intensity(1, Duration::from_secs(5)).child(a);
+    let spec = SupervisorSpec::new("top").child(Supervisor::child_spec(middle).0);
+    let root = root(spec).await;
+    for _ in 0..2 {
+        probe.end(|| Message::Panic).await;
+        probe.answers().await;
+    }
+    let nodes = root.tree().nodes();
+    let node = |path: &str| nodes.iter().find(|node| node.path == path).unwrap();
+    assert_eq!(node("/top/middle").incarnation, 2);
+    let child = node("/top/middle/a");
+    assert_eq!((child.incarnation, child.restarts.total), (1, 1), "{child:?}");
+    let last = child.last_exit.as_ref().unwrap();
+    assert_eq!(last.reason, "panic", "{last:?}");
 }

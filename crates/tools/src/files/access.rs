@@ -151,6 +151,10 @@ impl<'a> Access<'a> {
         modified_ns: Option<i64>,
         fill: impl FnOnce(&mut Sink<'_>) -> Result<(), FileError>,
     ) -> Result<FileIdentity, FileError> {
+        // Such a path asks for a directory, and would lose its end.
+        if path.ends_with('/') || path.ends_with("/.") {
+            return Err(FileError::NoFile { shown: path.to_owned() });
+        }
         let place = self.roots.place(base, path, Intent::Write)?;
         let spot = place.spot(true)?;
         let old = old_file(&place, &spot)?;

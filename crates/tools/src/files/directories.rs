@@ -17,6 +17,10 @@ pub struct Directories {
     pub outputs: PathBuf,
     /// Exports.
     pub checkpoints: PathBuf,
+    /// Where fresh workspaces of children are made; `nested_workspaces` below the project root in what older versions
+    /// have recorded. It is made when the first of them is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nested_workspaces: Option<PathBuf>,
 }
 
 /// What one source says about directories; the sources are laid over each other.
@@ -30,6 +34,8 @@ pub struct ChosenDirectories {
     pub outputs: Option<PathBuf>,
     /// Exports.
     pub checkpoints: Option<PathBuf>,
+    /// Where fresh workspaces of children are made.
+    pub nested_workspaces: Option<PathBuf>,
 }
 
 /// The names of environment variables, strongest first.
@@ -43,6 +49,9 @@ impl DirectoryNames {
     pub const OUTPUTS: [&str; 2] = ["PERENNIAL_OUTPUT_DIR", "PIPELINE_OUTPUT_DIR"];
     /// Of the checkpoints.
     pub const CHECKPOINTS: [&str; 2] = ["PERENNIAL_CHECKPOINT_DIR", "PIPELINE_CHECKPOINT_DIR"];
+    /// Of the fresh workspaces of children.
+    pub const NESTED_WORKSPACES: [&str; 2] =
+        ["PERENNIAL_NESTED_WORKSPACE_ROOT", "PIPELINE_NESTED_WORKSPACE_ROOT"];
     /// Of the project root.
     pub const PROJECT_ROOT: [&str; 1] = ["PERENNIAL_PROJECT_ROOT"];
 }
@@ -59,6 +68,7 @@ impl ChosenDirectories {
             workspace: first(&DirectoryNames::WORKSPACE),
             outputs: first(&DirectoryNames::OUTPUTS),
             checkpoints: first(&DirectoryNames::CHECKPOINTS),
+            nested_workspaces: first(&DirectoryNames::NESTED_WORKSPACES),
         }
     }
 
@@ -70,6 +80,7 @@ impl ChosenDirectories {
             workspace: self.workspace.or(weaker.workspace),
             outputs: self.outputs.or(weaker.outputs),
             checkpoints: self.checkpoints.or(weaker.checkpoints),
+            nested_workspaces: self.nested_workspaces.or(weaker.nested_workspaces),
         }
     }
 
@@ -83,12 +94,19 @@ impl ChosenDirectories {
             workspace: below(self.workspace, "workspace"),
             outputs: below(self.outputs, "outputs"),
             checkpoints: below(self.checkpoints, "checkpoints"),
+            nested_workspaces: self.nested_workspaces.map(|root| absolute(&project_root, &root)),
             project_root,
         }
     }
 }
 
 impl Directories {
+    /// Where fresh workspaces of children are made.
+    pub fn nested_workspaces(&self) -> PathBuf {
+        let usual = || self.project_root.join("nested_workspaces");
+        self.nested_workspaces.clone().unwrap_or_else(usual)
+    }
+
     /// Makes those that are not there, with their parents. Blocks for as long as the file system takes.
     ///
     /// # Errors

@@ -50,6 +50,14 @@ pub enum FileError {
         /// What was given.
         shown: String,
     },
+    /// The path names a directory where a file is to be written; nothing was touched.
+    #[error(
+        "path `{shown}` names a directory, and a file is to be written: leave out the `/` at its end"
+    )]
+    NoFile {
+        /// The path as it was given.
+        shown: String,
+    },
     /// It is larger than a value may be.
     #[error("{} has more than {max} bytes", path.display())]
     TooLarge {
@@ -105,6 +113,7 @@ impl FileError {
             | Self::Base { .. }
             | Self::Changed { .. } => "PL609",
             Self::Special { .. }
+            | Self::NoFile { .. }
             | Self::TooLarge { .. }
             | Self::TooMany { .. }
             | Self::Io { .. } => "PL601",
@@ -123,6 +132,7 @@ impl FileError {
             | Self::Base { .. }
             | Self::Changed { .. } => FailureClass::Path,
             Self::Special { .. }
+            | Self::NoFile { .. }
             | Self::TooLarge { .. }
             | Self::TooMany { .. }
             | Self::Io { .. }

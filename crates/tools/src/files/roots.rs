@@ -184,7 +184,8 @@ impl Roots {
 
     /// Where `path` may lie, the first choice first.
     fn candidates(&self, base: &Base, path: &Path) -> Vec<PathBuf> {
-        let Directories { project_root, workspace, outputs, checkpoints } = &self.directories;
+        let Directories { project_root, workspace, outputs, checkpoints, nested_workspaces: _ } =
+            &self.directories;
         if path.is_absolute() {
             return vec![path.to_owned()];
         }

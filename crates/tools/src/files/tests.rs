@@ -409,6 +409,7 @@ fn c_31_and_c_29_directories_come_from_the_strongest_that_speaks_and_are_made() 
         "PIPELINE_WORKSPACE_DIR" => Some("older".to_owned()),
         "PIPELINE_OUTPUT_DIR" => Some("env/out".to_owned()),
         "PERENNIAL_OUTPUT_DIR" => Some(String::new()),
+        "PIPELINE_NESTED_WORKSPACE_ROOT" => Some("env/nested".to_owned()),
         _ => None,
     });
     let document = ChosenDirectories {
@@ -425,10 +426,12 @@ fn c_31_and_c_29_directories_come_from_the_strongest_that_speaks_and_are_made() 
     assert_eq!(directories.outputs, at("doc/out"));
     assert_eq!(directories.checkpoints, at("opt/cp"));
     assert_eq!(directories.project_root, top.path());
+    assert_eq!(directories.nested_workspaces(), at("env/nested"));
     directories.make().unwrap();
     assert!(["env/ws", "doc/out", "opt/cp"].iter().all(|path| at(path).is_dir()));
     let usual = ChosenDirectories::default().resolve(Path::new("/p"));
     assert_eq!(usual.workspace, Path::new("/p/workspace"));
+    assert_eq!(usual.nested_workspaces(), Path::new("/p/nested_workspaces"));
 }
 
 #[tokio::test]

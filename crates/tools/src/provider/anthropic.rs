@@ -9,6 +9,7 @@
 
 mod body;
 mod exchange;
+mod hint;
 mod reading;
 
 use std::{fmt, net::IpAddr, time::Duration};
@@ -129,6 +130,10 @@ impl fmt::Debug for Anthropic {
 impl Provider for Anthropic {
     fn name(&self) -> &'static str {
         "anthropic"
+    }
+
+    fn variant(&self) -> String {
+        self.messages.to_string()
     }
 
     fn chat<'a>(&'a self, request: &'a ChatRequest, cx: &'a CallCx) -> Opening<'a> {

@@ -59,10 +59,15 @@ impl MockProvider {
         Self { family: Family::Gemini, rules }
     }
 
-    fn answer(&self, prompt: &str, step_path: &str) -> Answer {
-        self.rules
-            .answer(self.name(), step_path, prompt)
-            .unwrap_or_else(|| builtin::answer(self.family, prompt))
+    fn answer(&self, request: &ChatRequest, step_path: &str) -> Answer {
+        let prompt = prompt(request);
+        self.rules.answer(self.name(), step_path, &prompt).unwrap_or_else(|| {
+            let built_in = builtin::answer(self.family, &prompt);
+            match &request.schema {
+                Some(schema) => built_in.shaped(schema),
+                None => built_in,
+            }
+        })
     }
 }
 
@@ -78,8 +83,12 @@ impl Provider for MockProvider {
         true
     }
 
+    fn variant(&self) -> String {
+        self.rules.digest().to_string()
+    }
+
     fn chat<'a>(&'a self, request: &'a ChatRequest, cx: &'a CallCx) -> Opening<'a> {
-        let answer = self.answer(prompt(request), &cx.step_path);
+        let answer = self.answer(request, &cx.step_path);
         let model = request.model.clone();
         Box::pin(async move {
             if !answer.delay.is_zero() {
@@ -99,10 +108,10 @@ impl Provider for MockProvider {
     }
 }
 
-/// What the last question was.
-fn prompt(request: &ChatRequest) -> &str {
-    let asked = request.messages.iter().rev().find(|message| message.role == Role::User);
-    asked.map_or("", |message| message.text.as_str())
+/// What was asked: all of it, so that a rule that answers a question also answers its repair.
+fn prompt(request: &ChatRequest) -> String {
+    let asked = request.messages.iter().filter(|message| message.role == Role::User);
+    asked.map(|message| message.text.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 /// A scripted failure; its code is that of its class.
@@ -116,6 +125,7 @@ mod tests {
         FailureClass,
         run::{IdempotencyKey, JobKey, RunId},
     };
+    use serde_json::json;
 
     use super::*;
     use crate::provider::complete;
@@ -137,6 +147,24 @@ mod tests {
             (completion.provider.as_str(), completion.model.as_str()),
             ("claude", "claude-x")
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_a_schema_the_built_in_answer_is_its_smallest_instance() {
+        let rules = r#"{"replies": {"scripted": "free text"}}"#;
+        let mock = MockProvider::claude(MockRules::parse(rules).unwrap());
+        let schema =
+            json!({"type": "object", "properties": {"n": {"minimum": 2, "type": "number"}}});
+        let asked = |prompt: &str| {
+            let schema = Some(schema.clone());
+            ChatRequest { schema, ..ChatRequest::ask("m", prompt, 10) }
+        };
+        let completion = complete(&mock, &asked("hello"), &cx("a")).await.unwrap();
+        assert_eq!(completion.text, r#"{"n":2}"#);
+        assert_eq!(completion.cost_nano_usd, Some(1_000_000));
+        let scripted = complete(&mock, &asked("scripted"), &cx("a")).await.unwrap();
+        assert_eq!(scripted.text, "free text");
+        assert!(complete(&mock, &asked("error test"), &cx("a")).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

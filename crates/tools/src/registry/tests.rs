@@ -115,6 +115,35 @@ async fn a_failure_and_a_deadline_are_told_and_free_the_slot() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_of_a_tool_is_told_with_its_place_and_frees_the_slot() {
+    let (_root, registry) = start().await;
+    // Once in the function, once in the future that it gives.
+    let work = |arguments: Value| {
+        assert!(arguments != json!("made"), "a bug in the making");
+        async move {
+            assert!(arguments != json!("run"), "a bug in the run");
+            Ok(arguments)
+        }
+    };
+    registry.register(tool_fn("tool", "panics", work).calls_max(1)).unwrap();
+    for (argument, text) in [("made", "a bug in the making"), ("run", "a bug in the run")] {
+        let error = registry.call(&name(), json!(argument)).await.unwrap_err();
+        let ToolCallError::Panicked { tool, reason } = &error else { panic!("{error:?}") };
+        assert_eq!(*tool, name());
+        let ExitReason::Panic { message, location: Some(place) } = reason else {
+            panic!("{reason:?}")
+        };
+        assert_eq!(&**message, text);
+        assert!(place.contains("registry/tests.rs:"), "{place}");
+        let shown = format!("Tool execution failed: tool `tool` ended with a panic: {text} (at ");
+        assert!(error.to_string().starts_with(&shown), "{error}");
+        let failure = Failure::from(error);
+        assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Panic, "PL617"));
+    }
+    assert_eq!(registry.call(&name(), json!(1)).await, Ok(json!(1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_waits_for_a_tool_that_is_taken_away_is_told() {
     let (_root, registry) = start().await;
     registry.register(echo().calls_max(1)).unwrap();

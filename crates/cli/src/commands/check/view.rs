@@ -67,6 +67,8 @@ fn planned(plan: &Plan) -> Value {
             "attempts": job.attempts,
             "within_ms": job.within_ms,
             "continue_on_error": job.continue_on_error,
+            "on_error": job.on_error,
+            "handles": job.handles,
         })
     };
     json!({
@@ -103,6 +105,12 @@ fn job_line(place: usize, job: &PlannedJob, width: usize) -> String {
     }
     if job.continue_on_error {
         line.push_str("  may fail");
+    }
+    if !job.on_error.is_empty() {
+        line.push_str("  has a handler");
+    }
+    if let Some(step) = &job.handles {
+        line.push_str(&format!("  if {step} fails"));
     }
     line
 }

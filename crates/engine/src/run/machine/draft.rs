@@ -97,7 +97,7 @@ impl Draft {
             }
             Ending::Lost => {
                 report.end = AttemptEnd::Expired;
-                let message = "its process died with it, and no attempt is left";
+                let message = "its process died with it three times: it is not tried again";
                 Some(Failure::new(FailureClass::Lost, "PL699", message))
             }
         };
@@ -191,7 +191,8 @@ impl Draft {
             to: RunState::Failed,
             failure: Some(json!({
                 "cause": "failure",
-                "step": lease.key,
+                // What closes a handler speaks of the step that the handler belongs to.
+                "step": lease.key.without_handler(),
                 "attempt": lease.attempt,
                 "class": failure.class,
                 "code": failure.code,

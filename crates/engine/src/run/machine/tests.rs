@@ -4,7 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use perennial_core::{FailureClass, failure::Failure, run::SkipReason};
-use perennial_store::{Committed, Created, EventRecord, MemoryStore, NewRun, Store};
+use perennial_store::{
+    Again, Committed, Created, EventRecord, MemoryStore, NewRun, Reopening, Store,
+};
 
 use super::*;
 use crate::workflow::{AttemptCx, BoxFuture, Definition, FailureMeans};
@@ -67,9 +69,10 @@ enum Event {
     Deadline,
     Pause,
     Unpause,
+    Reopen,
 }
 
-const EVENTS: [Event; 12] = [
+const EVENTS: [Event; 13] = [
     Event::Look,
     Event::Claim,
     Event::Succeed,
@@ -82,6 +85,7 @@ const EVENTS: [Event; 12] = [
     Event::Deadline,
     Event::Pause,
     Event::Unpause,
+    Event::Reopen,
 ];
 
 struct Play {
@@ -163,6 +167,7 @@ impl Play {
                 }
                 return;
             }
+            Event::Reopen => return self.reopen().await,
             Event::Release => {
                 if let Some(lease) = self.leased() {
                     self.store.release(&lease, "test").await.unwrap();
@@ -186,6 +191,32 @@ impl Play {
             how
         };
         self.decide(&Fact::Ended { lease, how }).await;
+    }
+
+    /// A further round of a run that ended: what did not complete is made again.
+    async fn reopen(&mut self) {
+        let view = self.store.run(&self.run).await.unwrap();
+        // The toy that makes all jobs at once makes none of them twice.
+        if !view.run.state.is_terminal() || self.workflow.at_once {
+            return;
+        }
+        let unfinished = |state| matches!(state, JobState::Failed | JobState::Cancelled);
+        let again = view.jobs.iter().filter(|job| unfinished(job.state));
+        let again = again.map(|job| Again { job: job.id, forget_calls: true }).collect();
+        let reopened = self.store.reopen_run(Reopening {
+            run: self.run.clone(),
+            expected_revision: view.run.revision,
+            owner: self.node.clone(),
+            definition: self.workflow.definition.digest,
+            definition_bytes: self.workflow.definition.bytes.to_vec(),
+            input_digest: self.workflow.definition.digest,
+            settings: json!({}),
+            deadline: None,
+            again,
+        });
+        assert_eq!(reopened.await.is_ok(), view.run.state.may_reopen(), "{}", view.run.state);
+        let view = self.store.run(&self.run).await.unwrap();
+        self.machine = Machine::new(view, &self.workflow).unwrap();
     }
 
     /// Rows and fold agree.
@@ -285,8 +316,8 @@ async fn outcomes_are_those_of_the_table() {
     let store = MemoryStore::open().unwrap();
     let node = store.register_node("n").await.unwrap().node;
     use Event::{
-        Cancel, Claim, Deadline, FailForGood, FailForNow, Look, Panic, Pause, Release, Skip,
-        Succeed, Unpause,
+        Cancel, Claim, Deadline, FailForGood, FailForNow, Look, Panic, Pause, Release, Reopen,
+        Skip, Succeed, Unpause,
     };
     for (number, (history, state)) in [
         (&[Succeed, Succeed, Succeed][..], RunState::Succeeded),
@@ -310,6 +341,12 @@ async fn outcomes_are_those_of_the_table() {
         (&[Pause, FailForGood, Look], RunState::Failed),
         (&[Pause, Cancel, Panic], RunState::Cancelled),
         (&[Pause, Release, Deadline, Look], RunState::TimedOut),
+        (&[FailForGood, Reopen], RunState::Running),
+        (&[Succeed, Succeed, FailForGood, Reopen, Look, Claim, Succeed], RunState::Succeeded),
+        (&[FailForGood, Reopen, Look, Claim, FailForGood], RunState::Failed),
+        (&[Cancel, Panic, Reopen, Look, Claim, Succeed, Succeed, Succeed], RunState::Succeeded),
+        (&[Release, Deadline, Reopen, Look], RunState::Running),
+        (&[Succeed, Succeed, Succeed, Reopen], RunState::Succeeded),
     ]
     .into_iter()
     .enumerate()

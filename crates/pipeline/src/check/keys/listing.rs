@@ -87,6 +87,7 @@ fn describe(kind: &Kind, with_keys: bool, entry: &mut KeyEntry) {
         | Kind::List(_)
         | Kind::Texts
         | Kind::Map(_)
+        | Kind::Schema
         | Kind::Template
         | Kind::Tree
         | Kind::Name

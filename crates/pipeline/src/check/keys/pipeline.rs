@@ -2,6 +2,7 @@
 
 use super::{
     COUNT, FREE_MAP, Key, Keys, Kind, POSITIVE, ROOT, SECONDS, WORKFLOW, advisory, key, later,
+    step::CLASSES,
 };
 
 pub(super) const PIPELINE: Keys = Keys {
@@ -12,8 +13,12 @@ pub(super) const PIPELINE: Keys = Keys {
         key("outputs", Kind::Own(&OUTPUTS), "steps of the child, or paths into them; all of them"),
         key("config", Kind::Map(&[&CONFIG]), "what the child sees, its limits and its failure"),
         key("pipeline_file", Kind::Text, "the file of the child"),
-        key("pipeline_ref", Kind::Text, "the name of the child among the `pipelines`"),
-        later("version", "which version of the registered child"),
+        key(
+            "pipeline_ref",
+            Kind::Text,
+            "the name of the child among the `pipelines`, or the host's",
+        ),
+        key("version", Kind::Own(&Kind::Text), "the version of it: one, or a range such as `^1.2`"),
     ],
     others: None,
 };
@@ -58,6 +63,17 @@ pub(super) const CONFIG: Keys = Keys {
         key("memory_warning_mb", POSITIVE, "a warning above this; four fifths of the limit"),
         key("timeout_warning_seconds", SECONDS, "a warning after this; four fifths of the limit"),
         key("max_retries", COUNT, "times the child is gone through again").default("0"),
+        key(
+            "retry_on",
+            CLASSES,
+            "the only classes of failures after which it is gone through again",
+        ),
+        key("prune_results", Kind::Map(&[&PRUNE]), "outputs that are kept or left out"),
+        key("mock_mode", Kind::Bool, "calls of the child are mocked, in a run whose calls are"),
+        key("mock_responses", FREE_MAP, "replies by the names of its steps"),
+        key("checkpoint_enabled", Kind::Bool, "no effect: a child is exported with its run"),
+        key("checkpoint_frequency", POSITIVE, "no effect: a child is exported with its run"),
+        key("checkpoint_dir", Kind::Text, "no effect: a child is exported with its run"),
         key("continue_on_error", Kind::Bool, "the parent goes on when the child fails")
             .default("false"),
         key("capture_errors", Kind::Bool, "a tolerated failure leaves its whole error")
@@ -88,18 +104,20 @@ pub(super) const CONFIG: Keys = Keys {
         noted("error_context_fields", Kind::Texts),
         noted("reuse_workspace", Kind::Bool),
         noted("pool_size", POSITIVE),
-        later("retry_on", "which failures are tried again"),
-        later("checkpoint_enabled", "exports of the child"),
-        later("checkpoint_frequency", "how often the child is exported"),
-        later("checkpoint_dir", "where the child is exported to"),
         later("enable_tracing", "attributes of spans"),
         later("trace_metadata", "attributes of spans"),
-        later("mock_mode", "answers the child's steps from a map"),
-        later("mock_responses", "that map"),
         later("graceful_timeout", "when to end in order"),
         later("immediate_timeout", "when to end at once"),
-        later("prune_results", "fields of the outputs that are kept or left out"),
         later("allow_recursion", "permits a cycle"),
+    ],
+    others: None,
+};
+
+const PRUNE: Keys = Keys {
+    home: "`config.prune_results` of a `pipeline` step",
+    keys: &[
+        key("keep_fields", Kind::Texts, "the only outputs that are kept"),
+        key("remove_fields", Kind::Texts, "outputs that are left out"),
     ],
     others: None,
 };

@@ -6,7 +6,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Key, Keys, Kind, PARTS, ROOT, STEP_TYPES, Status, Tables, Unit, Variant};
+use super::{
+    DYNAMIC_STEP, Key, Keys, Kind, PARTS, ROOT, STEP_TYPES, Status, Tables, Unit, Variant,
+};
 
 /// The name of the format.
 const ID: &str = "urn:perennial:pipeline:1";
@@ -189,12 +191,36 @@ impl Defs {
                 let part = self.named("prompt_part", |defs| defs.variants("prompt_part", PARTS));
                 json!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": part }] })
             }
+            Kind::Schema => json!({ "type": "object", "allOf": [{ "$ref": DRAFT }] }),
             Kind::Steps { least } => {
-                let step = self.named("step", |defs| defs.variants("step", STEP_TYPES));
+                let step = self.named("step", Self::steps);
                 json!({ "type": "array", "items": step, "minItems": least })
             }
             Kind::Own(kind) => self.kind(kind),
         }
+    }
+
+    /// Steps: those of the types, and those whose type is a template.
+    fn steps(&mut self) -> Value {
+        let mut step = self.variants("step", STEP_TYPES);
+        let templated = json!({ "type": "string", "pattern": r"\{\{" });
+        let mut any = self.map(DYNAMIC_STEP);
+        any["required"] = json!(["dynamic_types"]);
+        any["description"] = json!("a step whose type is known when it runs");
+        if let Some(any) = any.as_object_mut() {
+            // The keys of any of its types.
+            any.remove("additionalProperties");
+        }
+        let names = step["properties"]["type"].take();
+        step["properties"]["type"] = json!({
+            "description": "what the step does, or a template of one of its `dynamic_types`",
+            "anyOf": [names, templated],
+        });
+        if let Some(rules) = step["allOf"].as_array_mut() {
+            let is_it = json!({ "properties": { "type": templated } });
+            rules.push(json!({ "if": is_it, "then": any }));
+        }
+        step
     }
 
     /// Maps that their `type` tells apart.
@@ -274,7 +300,7 @@ fn empty(kind: &Kind) -> Value {
     match kind {
         Kind::Bool => json!({ "const": false }),
         Kind::List(_) | Kind::Texts | Kind::Steps { .. } => json!({ "maxItems": 0 }),
-        Kind::Map(_) => json!({ "maxProperties": 0 }),
+        Kind::Map(_) | Kind::Schema => json!({ "maxProperties": 0 }),
         Kind::Own(kind) => empty(kind),
         Kind::Any
         | Kind::Text
@@ -305,7 +331,7 @@ impl Kind {
     fn example(&self) -> Option<Value> {
         let example = match self {
             Self::Any | Self::Tree | Self::Text | Self::Map(_) | Self::List(_) => return None,
-            Self::Steps { .. } => return None,
+            Self::Steps { .. } | Self::Schema => return None,
             Self::Bool => json!(true),
             Self::Count { least, .. } => json!(least.max(&1)),
             Self::Number { least, most, .. } if *least > f64::MIN => json!(most.min(1.0)),

@@ -158,7 +158,7 @@ impl Check<'_> {
         match kind {
             Kind::Any | Kind::Tree | Kind::Own(_) | Kind::Name | Kind::Condition => true,
             Kind::Prompt | Kind::Steps { .. } => true,
-            Kind::Text | Kind::Template | Kind::Bool => {
+            Kind::Text | Kind::Template | Kind::Bool | Kind::Schema => {
                 self.report(kind.admits(spot.node), || spot.wrong_type(kind))
             }
             Kind::Count { least, most, texts } => self.count(spot, *least, *most, *texts),
@@ -300,7 +300,7 @@ impl Kind {
             Self::Count { texts, .. } | Self::Number { texts, .. } => number || (*texts && text),
             Self::Duration { .. } => number || text,
             Self::List(_) | Self::Texts | Self::Steps { .. } => node.as_list().is_some(),
-            Self::Map(_) => node.as_map().is_some(),
+            Self::Map(_) | Self::Schema => node.as_map().is_some(),
             Self::Either(kinds) => kinds.iter().any(|kind| kind.admits(node)),
             Self::Condition => !node.is_null(),
             Self::Prompt => text || node.as_list().is_some(),
@@ -319,7 +319,7 @@ impl Kind {
             Self::OneOf { names, .. } => return format!("one of: {}", names.join(", ")),
             Self::Texts => "a list of strings",
             Self::List(_) | Self::Steps { .. } | Self::Prompt => "a list",
-            Self::Map(_) => "a map",
+            Self::Map(_) | Self::Schema => "a map",
             Self::Condition => "a condition",
             Self::Own(kind) => return kind.noun(),
             Self::Either(kinds) => {

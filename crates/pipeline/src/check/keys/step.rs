@@ -1,7 +1,8 @@
 //! Keys of steps (1.7, 2).
 
 use super::{
-    COUNT, FREE_MAP, Keys, Kind, MILLIS, POSITIVE, SECONDS, Tables, Variant,
+    COUNT, DAY_MS, FREE_MAP, Keys, Kind, MILLIS, POSITIVE, SECONDS, Tables, Unit, Variant,
+    advisory,
     chat::{CLAUDE, GEMINI},
     files::FILE_OPS,
     key, later,
@@ -34,18 +35,68 @@ pub(in crate::check) const STEP: Keys = Keys {
         key("continue_on_error", Kind::Bool, "the same as `on_error: continue`").default("false"),
         key("output_to_global", Kind::Name, "a constant that its value becomes"),
         key("clear_vars", CLEARED, "values that nothing sees after the step"),
-        later("dynamic_types", "types that a templated `type` may become"),
-        later("error_handler", "steps after a final failure"),
+        key("dynamic_types", Kind::List(&DYNAMIC_TYPE), "types that a templated `type` may become"),
+        key("error_handler", STEP_LIST, "steps after a final failure, as a list in `on_error`"),
         key("output_to_file", Kind::Template, "a file below the outputs for its value"),
         spelling("output_file", "output_to_file", Kind::Template),
-        later("output_schema", "what its value has to satisfy"),
-        later("max_repairs", "how often a model may correct its answer"),
-        later("streaming", "keeps its value out of memory"),
-        later("cache", "reuses its result"),
+        key("output_schema", OUTPUT_SCHEMA, "a JSON Schema, or its name, that its value satisfies"),
+        key("max_repairs", REPAIRS, "how often a model may correct its reply").default("2"),
+        advisory("streaming", Kind::Map(&[&STREAMING]), "every reader sees the whole value anyway"),
+        key("cache", CACHED, "reuses the result of a call to a model").default("false"),
         later("codebase_context", "binds the root `codebase`"),
         key("effects", EFFECTS, "what it touches, where that is not what its type does"),
     ],
     others: None,
+};
+
+pub(super) const STREAMING: Keys = Keys {
+    home: "`streaming`",
+    keys: &[key("enabled", Kind::Bool, "keeps the value out of memory").default("false")],
+    others: None,
+};
+
+/// Whether a result is kept, or how.
+const CACHED: Kind = Kind::Either(&[Kind::Bool, Kind::Map(&[&CACHE])]);
+
+pub(super) const CACHE: Keys = Keys {
+    home: "`cache`",
+    keys: &[
+        key("key", Kind::Template, "stands for the whole request, in which nothing may differ"),
+        key("ttl", TTL, "how long the result is reused").default("3600"),
+    ],
+    others: None,
+};
+
+/// A year, which is longer than anybody remembers.
+pub(super) const TTL: Kind = Kind::Duration { unit: Unit::Seconds, most_ms: 365.0 * DAY_MS };
+
+/// What a type that is a template may become. A step with steps of its own has jobs for them, which
+/// have to be known before it runs.
+const DYNAMIC_TYPE: Kind = Kind::OneOf {
+    names: &["claude", "echo", "file_ops", "gemini", "set_variable", "test_echo"],
+    later: &[
+        "approval",
+        "checkpoint",
+        "claude_batch",
+        "claude_extract",
+        "claude_robust",
+        "claude_session",
+        "claude_smart",
+        "codebase_query",
+        "data_transform",
+        "emit",
+        "for_loop",
+        "gemini_instructor",
+        "llm",
+        "map",
+        "parallel",
+        "parallel_claude",
+        "pipeline",
+        "switch",
+        "tool",
+        "wait",
+        "while_loop",
+    ],
 };
 
 /// A name of every step but `set_variable`, where it means what is set.
@@ -58,11 +109,14 @@ pub(super) const OWN: Keys = Keys {
 /// The reader says which of them name no value.
 const CLEARED: Kind = Kind::List(&Kind::Any);
 
-/// Its steps are refused by the reader, which knows where they stand.
-const ON_ERROR: Kind = Kind::Own(&POLICY);
+/// The reader checks its steps, as it knows where they stand.
+const ON_ERROR: Kind = Kind::Own(&Kind::Either(&[POLICY, STEP_LIST]));
 /// What a text of `on_error` is.
 pub(in crate::check) const POLICY: Kind =
     Kind::OneOf { names: &["fail", "continue", "skip"], later: &[] };
+
+const OUTPUT_SCHEMA: Kind = Kind::Either(&[Kind::Text, Kind::Schema]);
+const REPAIRS: Kind = Kind::Count { least: 0, most: 5, texts: false };
 
 const EFFECTS: Kind = Kind::OneOf { names: &["none", "read", "write"], later: &[] };
 
@@ -82,7 +136,7 @@ pub(super) const RETRY: Keys = Keys {
 const BACKOFF: Kind = Kind::OneOf { names: &["exponential", "linear", "fixed"], later: &[] };
 const SHARE: Kind = Kind::Number { least: 0.0, most: 1.0, texts: false };
 /// Names of classes (4.9); the reader refuses other texts.
-const CLASSES: Kind = Kind::Texts;
+pub(super) const CLASSES: Kind = Kind::Texts;
 
 pub(super) const ECHO: Keys = Keys {
     home: "an `echo` step",
@@ -114,6 +168,9 @@ const SCOPE: Kind = Kind::OneOf { names: &["global", "local"], later: &["session
 
 /// What is checked of a step of unknown type.
 pub(in crate::check) const STEP_ONLY: Tables = &[&STEP];
+
+/// What is checked of a step whose type is a template, whatever it becomes.
+pub(in crate::check) const DYNAMIC_STEP: Tables = &[&OWN, &STEP];
 
 /// The step types of the language.
 pub(in crate::check) const STEP_TYPES: &[Variant] = &[

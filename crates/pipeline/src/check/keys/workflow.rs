@@ -1,8 +1,8 @@
 //! Keys of the document and of `workflow` (1.1, 1.4, 1.5, 1.9).
 
 use super::{
-    DAY_MS, FREE_MAP, Keys, Kind, POSITIVE, SECONDS, Unit, chat, deployment, key, later,
-    step::STEP_LIST,
+    DAY_MS, FREE_MAP, Keys, Kind, POSITIVE, SECONDS, Unit, chat, deployment, key, later, spelling,
+    step::{STEP_LIST, TTL},
 };
 use crate::definition::LEEWAYS;
 
@@ -34,14 +34,15 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key("input", FREE_MAP, "default values of inputs by name").default("{}"),
         key("inputs", Kind::Map(&[&INPUTS]), "declarations of inputs by name"),
         key("continue_on_error", Kind::Bool, "default policy of steps").default("false"),
-        key("input_schema", FREE_MAP, "a JSON Schema that the inputs have to satisfy"),
+        key("input_schema", Kind::Schema, "a JSON Schema that the inputs have to satisfy"),
         key("retry_on_failure", Kind::Bool, "whether steps are repeated by default")
             .default("false"),
         key("retry_attempts", POSITIVE, "how often, after the first attempt").default("3"),
         key("max_execution_time", RUN_WITHIN, "deadline of the run").default("86400"),
         key("gemini_functions", FREE_MAP, "callable functions").default("{}").unless_empty(),
         key("functions", FREE_MAP, "callable functions").default("{}").unless_empty(),
-        key("schemas", FREE_MAP, "schemas by name").default("{}").unless_empty(),
+        key("schemas", Kind::Map(&[&SCHEMAS]), "JSON Schemas by name, for `output_schema`")
+            .default("{}"),
         key("hooks", Kind::Any, "what runs around tools").unless_empty(),
         key("mcp_servers", Kind::Any, "servers of tools").unless_empty(),
         key("agents", Kind::Any, "helpers of the model").unless_empty(),
@@ -49,7 +50,12 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key("workspace_dir", Kind::Text, "where steps work on files").default("\"./workspace\""),
         key("output_dir", Kind::Text, "base of `output_to_file`").default("\"./outputs\""),
         key("checkpoint_dir", Kind::Text, "where exports go").default("\"./checkpoints\""),
-        key("checkpoint_enabled", Kind::Bool, "whether checkpoints are exported").default("false"),
+        key(
+            "checkpoint_enabled",
+            Kind::Bool,
+            "exports checkpoints, and has `run` go on with unfinished runs; on in production",
+        )
+        .default("false"),
         key("checkpoint_interval", POSITIVE, "steps between two exports").default("1"),
         key("checkpoint_config", Kind::Map(&[&CHECKPOINT_CONFIG]), "which exports are kept"),
         key("pipelines", Kind::Map(&[&PIPELINES]), "files by name, for `pipeline_ref`"),
@@ -57,9 +63,9 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         later("setting_sources", "default of `claude_options`"),
         later("memory_config", "default of `claude_options`"),
         later("enable_context_management", "default of `claude_options`"),
-        later("resource_limits", "budgets and limits"),
-        later("safety_config", "budgets and limits"),
-        later("safety", "sandbox, commands, network, paths"),
+        key("resource_limits", LIMITS, "limits of the run and its children"),
+        spelling("safety_config", "resource_limits", LIMITS),
+        key("safety", Kind::Map(&[&deployment::SAFETY]), "sandbox, commands, network, paths"),
         key("extends", Kind::Text, "the document below this one"),
         key("include", Kind::Texts, "documents between that one and this one"),
         key("$if", Kind::Condition, "a choice at load, in any map but steps"),
@@ -73,18 +79,20 @@ pub(in crate::check) const WORKFLOW: Keys = Keys {
         key("performance", Kind::Map(&[&deployment::PERFORMANCE]), "deadlines, caches, workers"),
         later("telemetry", "exporters"),
         later("monitoring", "alerts"),
-        later("directories", "layout of directories"),
+        key("directories", Kind::Map(&[&deployment::DIRECTORIES]), "layout of directories"),
         later("cache_config", "caching of results"),
-        later("workspace_config", "handling of the workspace"),
-        later("output_config", "handling of outputs"),
-        later("environment", "mode, limits and logging"),
+        key("workspace_config", Kind::Map(&[&deployment::WORKSPACE]), "handling of the workspace"),
+        key("output_config", Kind::Map(&[&deployment::OUTPUT]), "handling of outputs"),
+        key("environment", Kind::Map(&[&deployment::ENVIRONMENT]), "mode, limits and logging"),
     ],
     others: None,
 };
 
+const LIMITS: Kind = Kind::Map(&[&deployment::RESOURCE_LIMITS]);
 const NUMBER: Kind = Kind::Number { least: f64::MIN, most: f64::MAX, texts: false };
 
 /// A run takes thirty days at most.
+const RESUME_AGE: Kind = Kind::Duration { unit: Unit::Seconds, most_ms: 365.0 * DAY_MS };
 const RUN_WITHIN: Kind = Kind::Duration { unit: Unit::Seconds, most_ms: 30.0 * DAY_MS };
 
 const CONCURRENCY: Kind = Kind::OneOf { names: &["sequential"], later: &["auto"] };
@@ -104,8 +112,8 @@ pub(super) const DEFAULTS: Keys = Keys {
         key("retry_on_error", Kind::Bool, "the same as `retry_on_failure`").default("false"),
         key("output_dir", Kind::Text, "same as `output_dir` of the workflow"),
         later("claude_preset", "preset of Claude steps that name none"),
-        later("cache_results", "whether results are reused"),
-        later("cache_ttl", "how long they are"),
+        key("cache_results", Kind::Bool, "whether results of calls are reused").default("false"),
+        key("cache_ttl", TTL, "how long they are").default("3600"),
     ],
     others: None,
 };
@@ -142,8 +150,14 @@ pub(super) const CHECKPOINT_CONFIG: Keys = Keys {
         key("include_workspace", Kind::Bool, "with the files of the workspace")
             .default("false")
             .unless_empty(),
-        later("resume", "auto, explicit"),
-        later("max_resume_age", "how old a run may be that is resumed by `run`"),
+        key(
+            "resume",
+            Kind::OneOf { names: &["auto", "explicit"], later: &[] },
+            "whether `run` goes on with an unfinished run",
+        )
+        .default("\"auto\""),
+        key("max_resume_age", RESUME_AGE, "how old a run may be that `run` goes on with")
+            .default("\"24h\""),
     ],
     others: None,
 };
@@ -170,4 +184,5 @@ pub(super) const LENIENT: Keys = Keys {
     others: None,
 };
 
+const SCHEMAS: Keys = Keys { home: "`schemas`", keys: &[], others: Some(&Kind::Schema) };
 const PIPELINES: Keys = Keys { home: "`pipelines`", keys: &[], others: Some(&Kind::Text) };

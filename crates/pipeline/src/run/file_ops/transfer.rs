@@ -1,6 +1,6 @@
 //! Copy, move and delete.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, path::PathBuf};
 
 use perennial_core::{Digest, failure::Failure};
 use perennial_tools::files::{Base, FileError, Kind, Pattern};
@@ -31,6 +31,9 @@ pub(super) struct Pair {
     modified_ns: i64,
     #[serde(skip)]
     size: u64,
+    /// Where a directory lies.
+    #[serde(skip)]
+    lies_at: Option<PathBuf>,
 }
 
 impl Work<'_> {
@@ -122,6 +125,16 @@ impl Work<'_> {
                 destination.clone()
             };
             let target = self.access.target(&Base::Workspace, &source.to).map_err(refused)?;
+            // It would never be done: what is copied grows while it is copied.
+            let inside = |from: &PathBuf| target != *from && target.starts_with(from);
+            if source.lies_at.as_ref().is_some_and(inside) {
+                if self.operation == Operation::Move {
+                    // A directory of the run is not moved anywhere.
+                    self.access.target(&Base::Reads, &source.from).map_err(refused)?;
+                }
+                let (from, to) = (&source.from, &source.to);
+                return Err(io(format!("{}: {to} lies inside of {from}", self.failed())));
+            }
             if !targets.insert(target) {
                 let text = format!("{}: two sources would become {}", self.failed(), source.to);
                 return Err(io(text));
@@ -164,6 +177,7 @@ impl Work<'_> {
                     directory: found.kind == Kind::Directory,
                     modified_ns: found.modified_ns,
                     size: found.size,
+                    lies_at: (found.kind == Kind::Directory).then_some(found.path),
                 });
                 continue;
             }
@@ -186,6 +200,7 @@ impl Work<'_> {
                     directory: false,
                     modified_ns: found.modified_ns,
                     size: found.size,
+                    lies_at: None,
                 }
             }));
         }

@@ -3,6 +3,8 @@
 use perennial_core::llm::{ChatRequest, Role};
 use serde_json::{Map, Value, json};
 
+use super::hint;
+
 /// The JSON body. What the request leaves open is left out, never made up.
 pub(super) fn of(request: &ChatRequest) -> Value {
     let message = |role: &str, text: &str| json!({"role": role, "content": text});
@@ -31,6 +33,9 @@ pub(super) fn of(request: &ChatRequest) -> Value {
     if let Some(top_k) = request.sampling.top_k {
         put("top_k", json!(top_k));
     }
+    if let Some(schema) = request.schema.as_ref().and_then(hint::of) {
+        put("output_config", json!({"format": {"type": "json_schema", "schema": schema}}));
+    }
     put("stream", json!(true));
     Value::Object(body)
 }
@@ -58,6 +63,25 @@ mod tests {
         assert_eq!((&body["temperature"], &body["top_k"]), (&json!(0.5), &json!(3)));
         assert_eq!(body["messages"][1], json!({"role": "assistant", "content": "Well,"}));
         assert_eq!(body.get("top_p"), None);
+    }
+
+    #[test]
+    fn a_schema_is_sent_where_the_api_can_express_it() {
+        let mut request = ChatRequest::ask("claude-x", "hello", 64);
+        request.schema = Some(json!({
+            "type": "object", "properties": {"n": {"type": "integer", "minimum": 1}},
+        }));
+        let format = json!({
+            "type": "json_schema",
+            "schema": {
+                "type": "object", "properties": {"n": {"type": "integer"}},
+                "additionalProperties": false,
+            },
+        });
+        assert_eq!(of(&request)["output_config"], json!({"format": format}));
+        request.schema =
+            Some(json!({"type": "object", "additionalProperties": {"type": "string"}}));
+        assert_eq!(of(&request).get("output_config"), None);
     }
 
     #[test]

@@ -29,6 +29,7 @@ use serde_json::{Value, json};
 
 use super::{
     Answer,
+    instance::smallest_instance,
     reading::{MockProblem, MockProblemKind, MockRulesError, Reader},
 };
 
@@ -150,6 +151,12 @@ impl Rule {
 impl Answer {
     pub(super) fn text(text: String) -> Self {
         Self { outcome: Ok(text), cost_nano_usd: None, delay: Duration::ZERO }
+    }
+
+    /// The same, whose text is the smallest instance of `schema` (YV-22).
+    pub(super) fn shaped(self, schema: &Value) -> Self {
+        let outcome = self.outcome.map(|_| smallest_instance(schema).to_string());
+        Self { outcome, ..self }
     }
 }
 

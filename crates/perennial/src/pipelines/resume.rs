@@ -1,0 +1,376 @@
+//! Runs that go on: where an earlier process left them, or in a further round after they failed or
+//! were cancelled, maybe by a corrected document (YR-53 to YR-58).
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use perennial_core::{
+    Digest, Timestamp,
+    run::{JobKey, JobState, RunId, RunState},
+};
+use perennial_engine::{Definitions, RecordedCalls, ReopenRun, RunError};
+use perennial_pipeline::{
+    Deployment, InvalidSettings, Leniency, Pipeline, RecordedJob, ResumePlan, RunDirectories,
+    RunSettings, Version,
+};
+use perennial_store::{RunView, StoreError};
+use perennial_tools::files::FileError;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    PipelineRunHandle, Pipelines, Preflight, RegisteredPipelines, ResumePipelineError,
+    StartPipeline, StartPipelineError, request::Source, variable,
+};
+use crate::runtime::{
+    PipelineDefinitions, ProviderMode, recorded_document, recorded_mocks, recorded_mode,
+    recorded_settings,
+};
+
+/// How many runs are looked through, newest first, for one that a start goes on with.
+const LOOKED_THROUGH: u32 = 1_000;
+
+/// How a run is to go on.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ResumePipeline {
+    run: RunId,
+    corrected: Option<Source>,
+    leniency: Leniency,
+    deployment: Deployment,
+    from: Option<String>,
+    rerun_writes: bool,
+}
+
+impl ResumePipeline {
+    /// The run `run`, by the definition it has.
+    pub fn run(run: RunId) -> Self {
+        let leniency = Leniency::as_written();
+        let deployment = Deployment::default();
+        Self { run, corrected: None, leniency, deployment, from: None, rerun_writes: false }
+    }
+
+    /// Goes on by the document in the file at `path`: steps that it leaves as they were keep their
+    /// results.
+    pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.corrected = Some(Source::File(path.into()));
+        self
+    }
+
+    /// The same with the document in `bytes`, called `name` in messages.
+    pub fn document(mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        self.corrected = Some(Source::Document { name: name.into(), bytes: bytes.into() });
+        self
+    }
+
+    /// The same with what [`Pipelines::check`] has read.
+    pub fn checked(mut self, pipeline: Pipeline) -> Self {
+        self.corrected = Some(Source::Checked(Box::new(pipeline)));
+        self
+    }
+
+    /// Goes on by the document that `start` names, read as it says.
+    pub fn as_start(mut self, start: &StartPipeline) -> Self {
+        self.corrected = Some(start.source.clone());
+        self.leniency = start.leniency.clone();
+        self.deployment = start.deployment.clone();
+        self
+    }
+
+    /// Sets what is stronger than the leniency of the corrected document.
+    pub fn lenient(mut self, leniency: Leniency) -> Self {
+        self.leniency = leniency;
+        self
+    }
+
+    /// Runs the outermost step `step` and all behind it again, calls included.
+    pub fn from_step(mut self, step: impl Into<String>) -> Self {
+        self.from = Some(step.into());
+        self
+    }
+
+    /// Lets steps run again that had completed and wrote something (PL903).
+    pub fn rerun_writes(mut self) -> Self {
+        self.rerun_writes = true;
+        self
+    }
+}
+
+/// A run as it is, and as it is to go on.
+struct Prepared {
+    view: RunView,
+    after: Pipeline,
+    source: Option<Source>,
+    inputs: Value,
+    plan: ResumePlan,
+}
+
+impl Pipelines {
+    /// Continues a run with what was recorded with it: where its process left it, or, when it
+    /// failed, timed out or was cancelled, from the first step that did not complete. Its live
+    /// calls need a key here as well.
+    ///
+    /// # Errors
+    ///
+    /// See [`ResumePipelineError`]; the run is then left as it is. A completed run is never resumed.
+    pub async fn resume(&self, run: &RunId) -> Result<PipelineRunHandle, ResumePipelineError> {
+        self.resume_with(ResumePipeline::run(run.clone())).await
+    }
+
+    /// As [`resume`](Self::resume), maybe by a corrected document: what it leaves as it was is
+    /// reused, the rest runs. It is one transaction, and two that ask at the same time do not both
+    /// get the run.
+    ///
+    /// # Errors
+    ///
+    /// See [`ResumePipelineError`]; the run is then left as it is.
+    pub async fn resume_with(
+        &self,
+        resume: ResumePipeline,
+    ) -> Result<PipelineRunHandle, ResumePipelineError> {
+        let view = self.parts.runs.get(&resume.run).await?.view().await?;
+        let as_it_is = resume.corrected.is_none() && resume.from.is_none();
+        if as_it_is && !view.run.state.is_terminal() {
+            return self.go_on(&view).await;
+        }
+        let prepared = self.prepared(&resume, view).await?;
+        if !prepared.plan.rewrites.is_empty() && !resume.rerun_writes {
+            return Err(ResumePipelineError::Rewrites(prepared.plan.rewrites));
+        }
+        self.reopen(prepared).await
+    }
+
+    /// What [`resume_with`](Self::resume_with) would do with each step. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// See [`ResumePipelineError`].
+    pub async fn plan_resume(
+        &self,
+        resume: &ResumePipeline,
+    ) -> Result<ResumePlan, ResumePipelineError> {
+        let view = self.parts.runs.get(&resume.run).await?.view().await?;
+        Ok(self.prepared(resume, view).await?.plan)
+    }
+
+    /// What a run by `before` that had completed all steps would keep if it went on by `after`, given
+    /// the inputs that both have by default.
+    pub fn compare(before: &Pipeline, after: &Pipeline) -> ResumePlan {
+        let done: Vec<_> = before.plan().jobs.into_iter().map(|job| JobKey::new(job.key)).collect();
+        let state = JobState::Succeeded;
+        let jobs: Vec<RecordedJob<'_>> =
+            done.iter().map(|key| RecordedJob { key, state, result: None }).collect();
+        let defaults = |pipeline: &Pipeline| -> Value {
+            let inputs = pipeline.inputs().iter();
+            let given = inputs.map(|input| (input.name.clone(), json!(input.default_value())));
+            Value::Object(given.collect())
+        };
+        let (old, new) = (defaults(before), defaults(after));
+        ResumePlan::of(
+            Version { pipeline: before, inputs: &old },
+            Version { pipeline: after, inputs: &new },
+            &jobs,
+            None,
+        )
+    }
+
+    /// The run that starting `start` goes on with instead (YR-56): the newest of the same workflow
+    /// and the same file, when it failed, was cancelled or interrupted, is not too old, and the
+    /// document has its runs resumed. One that was given other inputs, another provider mode, other
+    /// mocks or other directories than `start` names is another run. At most 1,000 runs are looked
+    /// through.
+    ///
+    /// # Errors
+    ///
+    /// When the document cannot be used, or the store cannot be read.
+    pub async fn resumable(
+        &self,
+        start: &StartPipeline,
+    ) -> Result<Option<RunId>, StartPipelineError> {
+        let pipeline = start.pipeline(&self.parts.registered, &self.parts.deployment)?;
+        let within = pipeline.exports().and_then(|exports| exports.resumes_within());
+        let (Some(within), Some(document)) = (within, start.document_path(&pipeline)) else {
+            return Ok(None);
+        };
+        let inputs = pipeline.bind_inputs(&start.inputs)?;
+        for summary in self.parts.runs.list(LOOKED_THROUGH).await? {
+            if summary.workflow != pipeline.name() {
+                continue;
+            }
+            let view = self.parts.runs.get(&summary.run).await?.view().await?;
+            let settings = &view.run.settings;
+            if recorded_document(settings) != Some(document.as_str()) {
+                continue;
+            }
+            // The newest of this file decides.
+            let age = self.parts.store.now().since(last_moment(&view));
+            let mocks = start.mocks.as_ref().filter(|_| start.mode == ProviderMode::Mock);
+            let is_same = settings.get("inputs") == Some(&inputs)
+                && recorded_mode(settings) == Some(start.mode)
+                && recorded_mocks(settings) == mocks.map(Digest::of_json)
+                && start.has_directories_of(
+                    &pipeline,
+                    &self.parts.registered,
+                    settings.get("directories"),
+                )?;
+            let state = view.run.state;
+            let is_left = state.is_terminal() || !view.run.owner_alive;
+            let may_go_on = state.may_reopen() && state != RunState::Paused && is_left;
+            let goes_on = may_go_on && is_same && age <= within;
+            return Ok(goes_on.then_some(summary.run));
+        }
+        Ok(None)
+    }
+
+    /// Where an earlier process left it.
+    async fn go_on(&self, view: &RunView) -> Result<PipelineRunHandle, ResumePipelineError> {
+        let record = &view.run;
+        if recorded_mode(&record.settings) == Some(ProviderMode::Live) {
+            let bytes = self.parts.store.blob(record.definition).await.map_err(RunError::from)?;
+            // A definition that cannot be read is the engine's to refuse, with the reason.
+            if let Ok(pipeline) = Pipeline::revive(&bytes) {
+                self.require_providers(&pipeline)?;
+            }
+        }
+        let changed_secrets = match RunSettings::from_value(&record.settings) {
+            Ok(mut settings) => settings.environment.read_secrets(&variable),
+            // Settings that cannot be read are the engine's to refuse, with the reason.
+            Err(_) => Vec::new(),
+        };
+        let run = self.parts.runs.resume(&record.run).await?;
+        Ok(PipelineRunHandle { run, changed_secrets, resumed: None })
+    }
+
+    /// A run whose calls nobody here can answer is left as it is: starting it would only fail it.
+    fn require_providers(&self, pipeline: &Pipeline) -> Result<(), ResumePipelineError> {
+        let unavailable = |kind| {
+            let why = self.parts.providers.unavailable(kind)?;
+            Some(Preflight::Provider { kind, why })
+        };
+        let refusals: Vec<Preflight> =
+            pipeline.providers().into_iter().filter_map(unavailable).collect();
+        if refusals.is_empty() { Ok(()) } else { Err(ResumePipelineError::Preflight(refusals)) }
+    }
+
+    async fn prepared(
+        &self,
+        resume: &ResumePipeline,
+        view: RunView,
+    ) -> Result<Prepared, ResumePipelineError> {
+        let record = &view.run;
+        let (run, state) = (record.run.clone(), record.state);
+        if state.is_terminal() && !state.may_reopen() {
+            return Err(RunError::Ended { run, state }.into());
+        }
+        if !state.may_reopen() || (!state.is_terminal() && record.owner_alive) {
+            return Err(ResumePipelineError::UnderWay { run, state });
+        }
+        let before = self.definition(&run).await?;
+        let after = match &resume.corrected {
+            Some(source) => {
+                let start = StartPipeline::of(source.clone())
+                    .lenient(resume.leniency.clone())
+                    .deployment(resume.deployment.clone());
+                let after = start.pipeline(&self.parts.registered, &self.parts.deployment);
+                let after = after.map_err(ResumePipelineError::Document)?;
+                if after.name() != before.name() {
+                    let (found, expected) = (after.name().to_owned(), before.name().to_owned());
+                    return Err(ResumePipelineError::OtherWorkflow { found, expected });
+                }
+                after
+            }
+            None => before.clone(),
+        };
+        if let Some(from) = &resume.from
+            && !after.steps().any(|step| step == from)
+        {
+            return Err(ResumePipelineError::NoSuchStep { step: from.clone() });
+        }
+        let old_inputs = record.settings.get("inputs").cloned().unwrap_or_default();
+        let given = old_inputs.as_object().cloned().unwrap_or_default();
+        let inputs = after.bind_inputs(&given)?;
+        let jobs = view.jobs.iter().map(|job| RecordedJob {
+            key: &job.key,
+            state: job.state,
+            result: job.result.as_ref(),
+        });
+        let plan = ResumePlan::of(
+            Version { pipeline: &before, inputs: &old_inputs },
+            Version { pipeline: &after, inputs: &inputs },
+            &jobs.collect::<Vec<_>>(),
+            resume.from.as_deref(),
+        );
+        Ok(Prepared { view, after, source: resume.corrected.clone(), inputs, plan })
+    }
+
+    async fn reopen(&self, prepared: Prepared) -> Result<PipelineRunHandle, ResumePipelineError> {
+        let Prepared { view, after, source, inputs, plan } = prepared;
+        let old = &view.run.settings;
+        let mut settings = RunSettings::from_value(old)?;
+        let mode = old.get("provider_mode").unwrap_or(&Value::Null);
+        let mode = ProviderMode::deserialize(mode).map_err(InvalidSettings::from)?;
+        if mode == ProviderMode::Live {
+            self.require_providers(&after)?;
+        }
+        settings.inputs = inputs;
+        let changed_secrets = settings.environment.read_secrets(&variable);
+        after.extend_environment(&mut settings.environment, &view.run.run, &variable);
+        if let Some(source) = &source {
+            settings.directories =
+                directories(settings.directories, &after, source, &self.parts.registered)
+                    .map_err(StartPipelineError::from)
+                    .map_err(ResumePipelineError::Document)?;
+        }
+        let document = match &source {
+            Some(source) => StartPipeline::of(source.clone()).document_path(&after),
+            None => recorded_document(old).map(str::to_owned),
+        };
+        let recorded =
+            recorded_settings(&settings, &after, mode, recorded_mocks(old), document.as_deref());
+        let mut record = view.run.clone();
+        record.settings = recorded.clone();
+        let definitions = PipelineDefinitions {
+            store: self.parts.store.clone(),
+            providers: self.parts.providers.clone(),
+        };
+        let bytes = after.definition().bytes.to_vec();
+        let workflow = definitions.revive(&record, bytes).await.map_err(RunError::NotRunnable)?;
+        let calls = |forget: &bool| match forget {
+            true => RecordedCalls::Forgotten,
+            false => RecordedCalls::Kept,
+        };
+        let again: BTreeMap<_, _> =
+            plan.again.iter().map(|(key, forget)| (key.clone(), calls(forget))).collect();
+        let reopen =
+            ReopenRun { view, workflow, settings: recorded, within: after.within(), again };
+        let run = match self.parts.runs.reopen(reopen).await {
+            Err(RunError::Store(StoreError::Conflict { .. })) => {
+                return Err(ResumePipelineError::Taken { run: record.run });
+            }
+            reopened => reopened?,
+        };
+        Ok(PipelineRunHandle { run, changed_secrets, resumed: Some(plan) })
+    }
+}
+
+/// The directories stay; documents of the run may lie elsewhere now.
+fn directories(
+    recorded: Option<RunDirectories>,
+    after: &Pipeline,
+    source: &Source,
+    registered: &RegisteredPipelines,
+) -> Result<Option<RunDirectories>, FileError> {
+    let found = StartPipeline::of(source.clone()).directories(after, registered)?;
+    let Some(mut recorded) = recorded else { return Ok(found) };
+    if let Some(found) = found {
+        recorded.documents = found.documents;
+    }
+    Ok(Some(recorded))
+}
+
+/// When something last happened to a run.
+fn last_moment(view: &RunView) -> Timestamp {
+    let attempts = view.attempts.iter();
+    let moments = attempts.flat_map(|attempt| [Some(attempt.claimed_at), attempt.ended_at]);
+    let moments = moments.chain([view.run.finished_at]).flatten();
+    moments.fold(view.run.created_at, Ord::max)
+}

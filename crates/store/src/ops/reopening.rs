@@ -1,0 +1,135 @@
+//! A further round of a run: one transaction from what has ended to what goes on.
+
+use perennial_core::{
+    Digest,
+    run::{AttemptEnd, InvalidTransition, JobKey, JobState, RunState, StageState},
+};
+use serde_json::json;
+
+use super::{
+    blob, creation,
+    ending::{self, Ending},
+    journal::{Journal, micros},
+    node, timer,
+};
+use crate::{Again, Reopening, StoreError, transaction::Tx};
+
+pub(crate) fn reopen(tx: &Tx<'_>, new: &Reopening) -> Result<u64, StoreError> {
+    let run = &new.run;
+    let (mut journal, state) = Journal::of_run(tx, run)?;
+    if journal.revision() != new.expected_revision {
+        return Err(StoreError::Conflict { what: format!("run {run}") });
+    }
+    // A pause outlasts everything but the end of its run.
+    let to = if state == RunState::Paused { state } else { RunState::Running };
+    if !state.may_reopen() {
+        let (from, to) = (state.name(), to.name());
+        return Err(StoreError::InvalidState(InvalidTransition { what: "run", from, to }));
+    }
+    if Digest::of(&new.definition_bytes) != new.definition {
+        let why = "its bytes have another digest".to_owned();
+        return Err(StoreError::Unreadable { what: "definition".to_owned(), why });
+    }
+    if !state.is_terminal() {
+        require_left(tx, new)?;
+    }
+    creation::own_run(tx, run, &new.owner)?;
+    blob::put(tx, &new.definition_bytes)?;
+    let about = json!({
+        "was": state.name(),
+        "definition": new.definition,
+        "again": new.again.len(),
+    });
+    journal.note(tx, "run_reopened", about)?;
+    for again in &new.again {
+        set_back(tx, &mut journal, new, *again)?;
+    }
+    let unfinished = tx.row(
+        "SELECT state FROM jobs WHERE run = ?1 AND state IN ('blocked', 'ready', 'leased') LIMIT 1",
+        [run.as_str()],
+        |row| row.parse::<JobState>(),
+    )?;
+    if let Some(found) = unfinished {
+        // What follows from it was planned by the definition that goes.
+        let (from, to) = (found.name(), JobState::Cancelled.name());
+        return Err(StoreError::InvalidState(InvalidTransition { what: "job", from, to }));
+    }
+    tx.write(
+        "UPDATE stages SET state = ?2, outcome = NULL WHERE run = ?1",
+        (run.as_str(), StageState::Open.name()),
+    )?;
+    timer::clear(tx, run)?;
+    tx.write("UPDATE streams SET closed = 0, closed_at = NULL WHERE stream = ?1", [run.as_str()])?;
+    tx.write(
+        "UPDATE runs SET definition = ?2, input_digest = ?3, settings = ?4, state = ?5,
+         failure = NULL, finished_at = NULL, deadline = ?6 WHERE run = ?1",
+        (
+            run.as_str(),
+            new.definition.to_string(),
+            new.input_digest.to_string(),
+            tx.json("run settings", &new.settings)?,
+            to.name(),
+            micros(new.deadline),
+        ),
+    )?;
+    let (revision, _) = journal.finish(tx, true)?;
+    Ok(revision)
+}
+
+/// A run that has not ended is reopened only when nobody runs it, this process included.
+fn require_left(tx: &Tx<'_>, new: &Reopening) -> Result<(), StoreError> {
+    let id = new.run.as_str();
+    let held = tx.row(
+        "SELECT 1 FROM streams s JOIN nodes n ON n.node = s.owner_node
+         AND n.incarnation = s.owner_incarnation AND n.ended_at IS NULL WHERE s.stream = ?1
+         UNION ALL
+         SELECT 1 FROM jobs j JOIN nodes n ON n.node = j.lease_node
+         AND n.incarnation = j.lease_incarnation AND n.ended_at IS NULL
+         WHERE j.run = ?1 AND j.state = 'leased' LIMIT 1",
+        [id],
+        |_| Ok(()),
+    )?;
+    match held {
+        Some(()) => Err(StoreError::Conflict { what: format!("the owner of run {id}") }),
+        None => node::require_alive(tx, &new.owner),
+    }
+}
+
+/// Takes a job's result and budget back: it is made again when it is due. The number of its last
+/// attempt stays, so that no lease of an earlier round is ever valid again.
+fn set_back(
+    tx: &Tx<'_>,
+    journal: &mut Journal,
+    new: &Reopening,
+    again: Again,
+) -> Result<(), StoreError> {
+    let Again { job, forget_calls } = again;
+    let (key, state, attempt) = tx
+        .row(
+            "SELECT key, state, attempt FROM jobs WHERE id = ?1 AND run = ?2",
+            (job, new.run.as_str()),
+            |row| {
+                let key = JobKey::new(row.get::<String>()?);
+                Ok((key, row.parse::<JobState>()?, row.get::<u32>()?))
+            },
+        )?
+        .ok_or_else(|| StoreError::NotFound { what: "job", id: job.to_string() })?;
+    if state == JobState::Leased {
+        let uncertain = ending::end_attempt(tx, job, &Ending::of(attempt, AttemptEnd::Expired))?;
+        journal.note_job(tx, "attempt_expired", &key, Some(attempt), json!({}))?;
+        if uncertain {
+            ending::note_uncertain(tx, journal, &key, attempt)?;
+        }
+    }
+    tx.write(
+        "UPDATE jobs SET state = 'cancelled', skipped = NULL, attempts_used = 0, crashes = 0,
+         run_after = 0, lease_node = NULL, lease_incarnation = NULL, dead_letter = 0 WHERE id = ?1",
+        [job],
+    )?;
+    tx.write("DELETE FROM results WHERE job = ?1", [job])?;
+    if forget_calls {
+        tx.write("DELETE FROM checkpoints WHERE job = ?1", [job])?;
+    }
+    let about = json!({ "was": state.name(), "calls_forgotten": forget_calls });
+    journal.note_job(tx, "job_reopened", &key, None, about)
+}
