@@ -4,8 +4,8 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::StreamExt;
 use perennial_core::ExitReason;
-use perennial_supervision::{OnItemTimeout, StreamError, StreamOptions};
-use tokio::{sync::Semaphore, time::Instant};
+use perennial_supervision::{Clock, OnItemTimeout, StreamError, StreamOptions};
+use tokio::sync::Semaphore;
 
 use crate::{
     fixture::idle,
@@ -24,11 +24,11 @@ async fn a_function_over_many_elements_in_their_order() {
         let World { tasks, traps, root, .. } = World::start().await;
         traps
             .does(async move {
-                let begun = Instant::now();
+                let clock = Clock::start();
                 let stream = tasks.async_stream([40, 10, 30, 20], waits, options).unwrap();
                 let all: Vec<Result<u64>> = stream.collect().await;
                 assert_eq!(all, [Ok(40), Ok(10), Ok(30), Ok(20)], "the first is the slowest");
-                assert_eq!(begun.elapsed(), ms(40), "at the same time");
+                assert_eq!(clock.now().elapsed(), ms(40), "at the same time");
             })
             .await;
         root.shutdown().await;
@@ -50,14 +50,18 @@ async fn no_more_than_so_many_at_a_time() {
                         waits(5).await
                     }
                 };
-                let begun = Instant::now();
+                let clock = Clock::start();
                 let stream = tasks.async_stream(0..elements, work, options).unwrap();
                 let all: Vec<Result<u64>> = traps.does(stream.collect()).await;
                 let elements = usize::try_from(elements).unwrap();
                 assert_eq!(all.len(), elements);
                 assert_eq!(seen.peak(), width.min(elements), "{width} of {elements}");
                 let rounds = elements.div_ceil(width);
-                assert_eq!(begun.elapsed(), ms(5) * u32::try_from(rounds).unwrap(), "none rests");
+                assert_eq!(
+                    clock.now().elapsed(),
+                    ms(5) * u32::try_from(rounds).unwrap(),
+                    "none rests"
+                );
                 root.shutdown().await;
             }
         }
@@ -190,12 +194,12 @@ async fn whoever_takes_too_long_fails_the_stream() {
                 let options = options.clone().linked(linked);
                 let mut end = plain.monitor();
                 plain.starts(async move {
-                    let begun = Instant::now();
+                    let clock = Clock::start();
                     let source = futures_util::stream::iter([10, 9, 39, 20]);
                     let mut stream = tasks.async_stream_from(source, tells(&log), options).unwrap();
                     assert_eq!(stream.next().await, Some(Ok(10)));
                     assert_eq!(stream.next().await, Some(Err(StreamError::Timeout)));
-                    assert_eq!(begun.elapsed(), limit);
+                    assert_eq!(clock.now().elapsed(), limit);
                     assert_eq!(log.take(), ["over"; 4], "all are stopped");
                     assert_eq!(stream.next().await, None);
                     panic!("{}", StreamError::<u64>::Timeout);

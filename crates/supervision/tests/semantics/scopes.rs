@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use perennial_core::ExitReason;
 use perennial_supervision::{
-    RequestError, Root, SupervisorSpec, TaskSupervisor, TaskSupervisorSpec,
+    Clock, RequestError, Root, SupervisorSpec, TaskSupervisor, TaskSupervisorSpec,
 };
 
 use crate::probe::{Log, SOON, root, until};
@@ -42,9 +42,9 @@ async fn its_values_come_in_the_order_of_the_starts_and_a_failure_in_its_place()
     scope.start("bad", async { panic!("oh") }).await.unwrap();
     let late = scope.start("late", waits(99)).await.unwrap();
     assert_eq!((scope.len(), scope.is_empty()), (5, false));
-    let begun = tokio::time::Instant::now();
+    let clock = Clock::start();
     let mut found = scope.close(ms(50)).await;
-    assert_eq!(begun.elapsed(), ms(50));
+    assert_eq!(clock.now().elapsed(), ms(50));
     assert_eq!(late.exit_reason(), Some(ExitReason::Killed), "on return");
     assert_eq!(found.pop(), Some(Err(ExitReason::Timeout)));
     let Some(Err(ExitReason::Panic { message, .. })) = found.pop() else { panic!("{found:?}") };
