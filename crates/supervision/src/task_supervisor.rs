@@ -21,7 +21,7 @@ use crate::{
     child::{About, Outcome, StartCx, start_task},
     context::Context,
     life::Life,
-    panics::guard_blocking,
+    panics::{call_quietly, guard_blocking},
     process::{callers_from_here, current_process},
     stopping::Killer,
     task::Bond,
@@ -190,7 +190,7 @@ impl TaskSupervisor {
     {
         let task: TaskSpec = task.into();
         let about = task.about();
-        let place = self.places.place()?;
+        let (place, work) = self.place_for(work)?;
         let spec = ChildSpec::worker(task.id, NodeKind::Task, move |cx| {
             // Over all of its restarts.
             let _place = &place;
@@ -292,6 +292,17 @@ impl TaskSupervisor {
         Ok(Task::new(child, value, (current_process(), bond, killer)))
     }
 
+    /// A place for `work`. What is refused is the user's, and its drop harms nobody.
+    fn place_for<W>(&self, work: W) -> Result<(Place, W), RequestError> {
+        match self.places.place() {
+            Ok(place) => Ok((place, work)),
+            Err(refusal) => {
+                call_quietly("the drop of a task", || drop(work));
+                Err(refusal)
+            }
+        }
+    }
+
     /// Starts `work` once. Who asked is its owner, linked or not.
     async fn start_once(
         &self,
@@ -299,7 +310,7 @@ impl TaskSupervisor {
         link: Link,
         work: impl Future<Output = ExitReason> + Send + 'static,
     ) -> Result<(TaskRef, Bond, Arc<OnceLock<Context>>), RequestError> {
-        let place = self.places.place()?;
+        let (place, work) = self.place_for(work)?;
         let work: Work = Box::pin(async move {
             let reason = work.await;
             drop(place);
