@@ -6,6 +6,7 @@ mod letter;
 mod report;
 mod serving;
 mod standing;
+mod timers;
 
 use std::{future::Future, time::Duration};
 
@@ -16,6 +17,7 @@ pub use self::{
     context::{Exit, ServerCx, WatchRef},
     debugger::{DebugError, DebugStatus, Debugger},
     report::CrashReport,
+    timers::{TIMERS_MAX, TimerRef, TimersFull},
 };
 pub(crate) use self::{
     letter::{Inbox, Letter, Queue},

@@ -7,6 +7,8 @@
 //! | [`DynamicSupervisor`] | children started on demand |
 //! | [`PartitionSupervisor`] | one child several times, reached by keys |
 //! | [`TaskSupervisor`] | futures started on demand, with their results |
+//! | [`TaskStream`] | a function over many elements, in tasks, so many at a time |
+//! | [`Scope`] | tasks that live no longer than the code that asked for them |
 //! | [`System`] | several [`Application`]s in one tree, started after what they depend on |
 //! | [`ChildSpec`] | how to start, restart and stop one child |
 //! | [`GenServer`] | a server process as OTP has it; [`Agent`] for a plain state |
@@ -44,7 +46,9 @@ mod presence;
 mod process;
 mod registry;
 mod root;
+mod scope;
 mod stopping;
+mod stream;
 mod supervisor;
 mod task;
 mod task_supervisor;
@@ -77,7 +81,8 @@ pub use clock::Clock;
 pub use context::Options;
 pub use dynamic_supervisor::{ChildRef, DynamicSupervisor, DynamicSupervisorSpec};
 pub use gen_server::{
-    CrashReport, DebugError, DebugStatus, Debugger, Exit, GenServer, Init, Next, ServerCx, WatchRef,
+    CrashReport, DebugError, DebugStatus, Debugger, Exit, GenServer, Init, Next, ServerCx,
+    TIMERS_MAX, TimerRef, TimersFull, WatchRef,
 };
 pub use life::StopToken;
 pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleSource, LifecycleStream, Offender};
@@ -95,9 +100,11 @@ pub use registry::{
     RegistryKey, RegistrySpec, RegistrySpecError, Unique, Via,
 };
 pub use root::{Root, ShutdownReport};
+pub use scope::Scope;
 pub use supervisor::{ChildStart, RequestError, Supervisor, SupervisorSpec};
 pub use template_supervisor::{TemplateSupervisor, TemplateSupervisorSpec};
 
+pub use stream::{OnItemTimeout, StreamError, StreamOptions, StreamSpecError, TaskStream};
 pub use task::{OnTimeout, Task, TaskError, TaskRef, Yielded, await_many, yield_many};
 pub use task_supervisor::{TaskNotice, TaskSpec, TaskSupervisor, TaskSupervisorSpec};
 

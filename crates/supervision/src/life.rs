@@ -127,6 +127,15 @@ pub(crate) trait Control: Send + Sync {
             self.stop(reason);
         }
     }
+    /// Whether it is told of exits instead of ending with what it is linked to.
+    fn traps_exits(&self) -> bool {
+        false
+    }
+    /// Why it is being ended from outside, in the middle of what it does: then what it holds is dropped
+    /// because of that, and not because it wants no more of it.
+    fn ending(&self) -> Option<ExitReason> {
+        None
+    }
     /// What it has to do and what it is at, where it has a mailbox.
     fn load(&self) -> Option<Seen> {
         None
@@ -224,6 +233,18 @@ impl Ended {
 
     pub(crate) fn path(&self) -> &str {
         &self.0.path
+    }
+
+    /// Makes another incarnation of it, where nobody has seen this one that could tell them apart.
+    /// What reaches it stays.
+    pub(crate) fn renew(&mut self, pid: Pid) -> bool {
+        let Some(inner) = Arc::get_mut(&mut self.0) else { return false };
+        inner.pid = pid;
+        inner.reason = OnceLock::new();
+        inner.told = Notify::new();
+        inner.waits = OnceLock::new();
+        inner.watchers = Mutex::default();
+        true
     }
 
     pub(crate) fn shared_path(&self) -> Arc<str> {

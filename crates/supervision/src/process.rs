@@ -20,6 +20,16 @@ impl ProcessRef {
         Self(Ended::new(path, pid))
     }
 
+    /// One that is about to be, at the same place in the tree.
+    pub(crate) fn sibling(&self, pid: Pid) -> Self {
+        Self(Ended::new(self.0.shared_path(), pid))
+    }
+
+    /// Makes another one of it, where nobody else has it.
+    pub(crate) fn renew(&mut self, pid: Pid) -> bool {
+        self.0.renew(pid)
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         self.0.pid()
     }

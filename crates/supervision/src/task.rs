@@ -240,6 +240,13 @@ impl<T> Task<T> {
         Ok(found)
     }
 
+    /// Kills it, if it runs; does not wait for its end.
+    pub(crate) fn kill(&self) {
+        if let Some(running) = &self.running {
+            running.life.control.kill();
+        }
+    }
+
     fn owned(&self) -> Result<(), TaskError> {
         let is_owner = match &self.owner {
             Some(owner) => is_current(owner),
@@ -253,7 +260,7 @@ impl<T> Task<T> {
     }
 
     /// The value, or why there is none; waits for ever where nothing comes any more.
-    async fn found(&mut self) -> Result<T, ExitReason> {
+    pub(crate) async fn found(&mut self) -> Result<T, ExitReason> {
         let _waiting = self.running.as_ref().map(|running| Waiting::begin(&running.life.process));
         if let Value::Coming(coming) = &mut self.value {
             match coming.await {

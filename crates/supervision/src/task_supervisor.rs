@@ -2,6 +2,8 @@
 //!
 //! A dynamic supervisor of futures. No task is detached: each is in the tree while it runs.
 
+mod places;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -12,13 +14,14 @@ use std::{
 use perennial_core::{ChildId, ExitReason, Restart, Shutdown, tree::NodeKind};
 use tokio::sync::oneshot;
 
+pub(crate) use self::places::{Place, Places};
 use crate::{
     Address, ChildSpec, DynamicSupervisor, DynamicSupervisorSpec, ProcessRef, RequestError,
     StartFault, Task, TaskRef,
     child::{About, Outcome, StartCx, start_task},
     context::Context,
     life::Life,
-    panics::guard_blocking,
+    panics::{call_quietly, guard_blocking},
     process::{callers_from_here, current_process},
     stopping::Killer,
     task::Bond,
@@ -51,7 +54,9 @@ impl TaskSupervisorSpec {
 /// and the other way round, unless it traps exits (TSK-016–019). Code that is no process has no links.
 #[derive(Clone, Debug)]
 pub struct TaskSupervisor {
-    supervisor: DynamicSupervisor,
+    pub(crate) supervisor: DynamicSupervisor,
+    /// Elements of streams need them as well, and have no place in the supervisor itself.
+    pub(crate) places: Arc<Places>,
 }
 
 /// What a task is called, and how it is stopped; an id alone will do.
@@ -134,8 +139,9 @@ enum Link {
 impl TaskSupervisor {
     /// How to supervise a task supervisor, and the handle to it.
     pub fn child_spec(spec: TaskSupervisorSpec) -> (ChildSpec, Self) {
+        let places = Places::new(spec.0.max_children.unwrap_or(usize::MAX));
         let (mut child, supervisor) = DynamicSupervisor::child_spec(spec.0);
-        let handle = Self { supervisor };
+        let handle = Self { supervisor, places };
         child.answers_with(handle.clone());
         (child, handle)
     }
@@ -184,7 +190,10 @@ impl TaskSupervisor {
     {
         let task: TaskSpec = task.into();
         let about = task.about();
+        let (place, work) = self.place_for(work)?;
         let spec = ChildSpec::worker(task.id, NodeKind::Task, move |cx| {
+            // Over all of its restarts.
+            let _place = &place;
             // What makes the work is the user's code as well, and runs in the task.
             let life = match guard_blocking(&work) {
                 Ok(work) => start_task(&cx, about.clone(), silent(work)),
@@ -208,7 +217,16 @@ impl TaskSupervisor {
         task: impl Into<TaskSpec>,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<Task<T>, RequestError> {
-        self.start_async(task.into(), Link::None, work).await
+        self.start_async(task.into(), Link::None, async { Some(work.await) }).await
+    }
+
+    /// As [`async_nolink`](Self::async_nolink), for work that may end without a value.
+    pub(crate) async fn async_optional<T: Send + 'static>(
+        &self,
+        task: TaskSpec,
+        work: impl Future<Output = Option<T>> + Send + 'static,
+    ) -> Result<Task<T>, RequestError> {
+        self.start_async(task, Link::None, work).await
     }
 
     /// As [`async_nolink`](Self::async_nolink), linked to the caller (TSK-001, 002, TSU-003).
@@ -221,7 +239,7 @@ impl TaskSupervisor {
         task: impl Into<TaskSpec>,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<Task<T>, RequestError> {
-        self.start_async(task.into(), Link::Owner, work).await
+        self.start_async(task.into(), Link::Owner, async { Some(work.await) }).await
     }
 
     /// As [`async_linked`](Self::async_linked), and the value comes as a message to `owner`, then, in any
@@ -260,16 +278,29 @@ impl TaskSupervisor {
         &self,
         task: TaskSpec,
         link: Link,
-        work: impl Future<Output = T> + Send + 'static,
+        work: impl Future<Output = Option<T>> + Send + 'static,
     ) -> Result<Task<T>, RequestError> {
         let (sender, value) = oneshot::channel();
         let work = silent(async move {
-            // An owner that has left does not want it.
-            drop(sender.send(work.await));
+            if let Some(value) = work.await {
+                // An owner that has left does not want it.
+                drop(sender.send(value));
+            }
         });
         let (TaskRef { child }, bond, context) = self.start_once(task, link, work).await?;
         let killer = Killer { context, node: child.node.clone() };
         Ok(Task::new(child, value, (current_process(), bond, killer)))
+    }
+
+    /// A place for `work`. What is refused is the user's, and its drop harms nobody.
+    fn place_for<W>(&self, work: W) -> Result<(Place, W), RequestError> {
+        match self.places.place() {
+            Ok(place) => Ok((place, work)),
+            Err(refusal) => {
+                call_quietly("the drop of a task", || drop(work));
+                Err(refusal)
+            }
+        }
     }
 
     /// Starts `work` once. Who asked is its owner, linked or not.
@@ -279,7 +310,12 @@ impl TaskSupervisor {
         link: Link,
         work: impl Future<Output = ExitReason> + Send + 'static,
     ) -> Result<(TaskRef, Bond, Arc<OnceLock<Context>>), RequestError> {
-        let work: Work = Box::pin(work);
+        let (place, work) = self.place_for(work)?;
+        let work: Work = Box::pin(async move {
+            let reason = work.await;
+            drop(place);
+            reason
+        });
         let (work, about) = (Mutex::new(Some(work)), task.about());
         let owner = current_process().filter(|_| link == Link::Owner);
         let (bond, context) = (Bond::default(), Arc::new(OnceLock::new()));

@@ -148,6 +148,8 @@ struct Shared<M> {
     asked: OnceLock<ExitReason>,
     /// The init answered that it need not run.
     ignored: AtomicBool,
+    /// It is to end at its next await.
+    killed: AtomicBool,
     /// Where the adapter leaves the typed reason of the end (trap 2). The first counts.
     reason: OnceLock<ExitReason>,
 }
@@ -160,6 +162,7 @@ impl<M> Shared<M> {
             load,
             asked: OnceLock::new(),
             ignored: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
             reason: OnceLock::new(),
         }
     }
@@ -175,7 +178,12 @@ impl<M: ractor::Message> Control for Shared<M> {
         }
     }
 
+    fn ending(&self) -> Option<ExitReason> {
+        self.killed.load(Ordering::SeqCst).then_some(ExitReason::Killed)
+    }
+
     fn kill(&self) {
+        self.killed.store(true, Ordering::SeqCst);
         if let Some(actor) = self.actor.get() {
             actor.kill();
         }

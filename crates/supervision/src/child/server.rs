@@ -63,7 +63,8 @@ async fn start<S: GenServer>(
     let life = Life { process: process.clone(), control: control.clone() };
     // Its init may link it already.
     life.ended().reached_by(&life.control);
-    let mut cx = ServerCx::new(process.clone(), address, control.standing.clone());
+    let clock = start.context.clock();
+    let mut cx = ServerCx::new(process.clone(), address, control.standing.clone(), clock);
     // What is sent from here on is kept until the init is done (GS-013).
     publisher.up(Incarnation::new(control.clone()));
     let birth = Birth {
@@ -209,6 +210,17 @@ impl<S: GenServer> Control for ServerControl<S> {
         } else {
             self.stop(reason);
         }
+    }
+
+    fn traps_exits(&self) -> bool {
+        S::TRAPS_EXITS
+    }
+
+    fn ending(&self) -> Option<ExitReason> {
+        if self.kill.is_cancelled() {
+            return Some(ExitReason::Killed);
+        }
+        self.cut.reason().cloned()
     }
 
     fn kill(&self) {

@@ -208,6 +208,13 @@ impl Control for TaskControl {
         }
     }
 
+    fn ending(&self) -> Option<ExitReason> {
+        if self.kill.is_cancelled() {
+            return Some(ExitReason::Killed);
+        }
+        self.stop.reason().filter(|_| self.drops_on_stop).cloned()
+    }
+
     fn kill(&self) {
         self.kill.cancel();
     }

@@ -16,8 +16,8 @@ use futures_util::{
 };
 use perennial_core::ExitReason;
 
-use super::{GenServer, Standing};
-use crate::{Address, ChildRef, ChildSpec, DynamicSupervisor, ProcessRef, RequestError};
+use super::{GenServer, Standing, timers::Timers};
+use crate::{Address, ChildRef, ChildSpec, Clock, DynamicSupervisor, ProcessRef, RequestError};
 
 /// Events that the debugger and a crash report can tell of.
 const EVENTS_KEPT: usize = 16;
@@ -28,6 +28,7 @@ pub struct ServerCx<S: GenServer> {
     address: Address<S::Message>,
     pub(super) label: Option<String>,
     pub(super) watches: Watches,
+    pub(super) timers: Timers<S::Message>,
     pub(super) events: Events,
 }
 
@@ -64,9 +65,10 @@ impl<S: GenServer> ServerCx<S> {
         process: ProcessRef,
         address: Address<S::Message>,
         standing: Arc<Standing>,
+        clock: Clock,
     ) -> Self {
-        let (watches, events) = (Watches::new(standing), Events::default());
-        Self { process, address, label: None, watches, events }
+        let (watches, timers) = (Watches::new(standing), Timers::new(clock));
+        Self { process, address, label: None, watches, timers, events: Events::default() }
     }
 
     /// This incarnation.

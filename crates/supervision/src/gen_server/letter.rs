@@ -9,7 +9,7 @@ use std::{
 use perennial_core::ExitReason;
 use tokio::sync::Notify;
 
-use super::{GenServer, context::Watched, debugger::Inspection};
+use super::{GenServer, TimerRef, context::Watched, debugger::Inspection};
 use crate::{
     ProcessRef,
     address::Refused,
@@ -28,6 +28,8 @@ pub(crate) enum Letter<S: GenServer> {
     Exit(Watched),
     /// A process that somebody linked to it ended. No more than were linked.
     Severed(ProcessRef, ExitReason),
+    /// A timer of its own is due. No more than are set.
+    Timer(TimerRef),
     /// End with cleanup. At most one.
     Stop,
     Inspect(Inspection<S>),
@@ -116,7 +118,11 @@ impl<S: GenServer> Queue<S> {
                 Admission::Dropped => Err(Refused::Dropped),
             },
             Letter::Inspect(_) if letters.inspections >= INSPECTIONS_MAX => Err(Refused::Full),
-            Letter::Inspect(_) | Letter::Exit(_) | Letter::Severed(..) | Letter::Stop => Ok(None),
+            Letter::Inspect(_)
+            | Letter::Exit(_)
+            | Letter::Severed(..)
+            | Letter::Timer(_)
+            | Letter::Stop => Ok(None),
             #[cfg(feature = "testing")]
             Letter::Crash => Ok(None),
         }
@@ -130,7 +136,8 @@ impl<S: GenServer> Queue<S> {
             // Under the lock: what counts as waiting is what stands in the queue.
             Some(Letter::Message(_)) => self.load.taken(),
             Some(Letter::Inspect(_)) => letters.inspections -= 1,
-            Some(Letter::Exit(_) | Letter::Severed(..) | Letter::Stop) | None => (),
+            Some(Letter::Exit(_) | Letter::Severed(..) | Letter::Timer(_) | Letter::Stop)
+            | None => (),
             #[cfg(feature = "testing")]
             Some(Letter::Crash) => (),
         }
@@ -180,7 +187,7 @@ impl<S: GenServer> Letter<S> {
     /// Whether it waits while the server is suspended.
     fn is_for_the_user(&self) -> bool {
         match self {
-            Self::Message(_) | Self::Exit(_) | Self::Severed(..) => true,
+            Self::Message(_) | Self::Exit(_) | Self::Severed(..) | Self::Timer(_) => true,
             Self::Stop | Self::Inspect(_) => false,
             #[cfg(feature = "testing")]
             Self::Crash => false,

@@ -146,6 +146,10 @@ impl<S: GenServer> Running<S> {
                     self.inbox.put(Letter::Exit(watched));
                     continue;
                 }
+                timer = self.cx.timers.ring() => {
+                    self.inbox.put(Letter::Timer(timer));
+                    continue;
+                }
                 letter = self.inbox.next(suspended) => letter,
                 _ = &mut idle, if inactivity.is_some() && !suspended => {
                     self.cx.events.add("timeout");
@@ -158,6 +162,12 @@ impl<S: GenServer> Running<S> {
             };
             match letter {
                 Letter::Message(message) => return self.handle(state, message).await,
+                Letter::Timer(timer) => {
+                    // Unless it was unset while it waited.
+                    if let Some(message) = self.cx.timers.take(timer) {
+                        return self.handle(state, message).await;
+                    }
+                }
                 Letter::Exit(watched) => {
                     if let Some((exit, linked)) = self.cx.watches.settle(watched) {
                         return self.exit(state, exit, linked).await;

@@ -22,10 +22,12 @@ mod presence;
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod probe;
 mod restarts;
+mod scopes;
 mod servers;
 mod shutdown;
 mod starts;
 mod storm;
 mod tasks;
+mod timers;
 mod traps;
 mod waits;
