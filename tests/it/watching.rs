@@ -9,7 +9,7 @@ use std::{
 use perennial::{
     Address, ChildSpec, Runtime, Store, TreeSnapshot,
     inspect::{Severity, TextOptions, Thresholds, diagnosed, to_text},
-    supervision::{DETAILS_WITHIN, GenServer, Init, Next, ServerCx, actor::ActorError},
+    supervision::{DETAILS_WITHIN, GenServer, Init, Next, Reply, ServerCx, actor::ActorError},
 };
 use perennial_testkit::Deadline;
 use serde_json::json;
@@ -168,5 +168,69 @@ async fn acc_3_5_the_dump_comes_in_time_and_names_the_hung_the_busy_and_the_floo
     // What hangs in its own code cannot be killed; it is let go, so that all can end.
     drop(gate);
     drop(flooded);
+    runtime.shutdown().await;
+}
+
+/// Asks whoever it is given, who then asks back.
+struct Peer;
+
+enum Ask {
+    Other(Address<Ask>, Option<Address<Ask>>),
+    Back(Reply<()>),
+}
+
+impl GenServer for Peer {
+    type Arguments = ();
+    type Message = Ask;
+    const TRAPS_EXITS: bool = false;
+
+    async fn init((): (), _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> {
+        Ok(Init::new(Self))
+    }
+
+    async fn handle(&mut self, ask: Ask, _: &mut ServerCx<Self>) -> Result<Next<Ask>, ActorError> {
+        match ask {
+            Ask::Other(other, then) => {
+                if let Some(then) = then {
+                    other.cast(Ask::Other(then, None))?;
+                }
+                other.call(Ask::Back, Duration::from_secs(60)).await?;
+            }
+            Ask::Back(reply) => reply.send(()),
+        }
+        Ok(Next::Continue)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn processes_that_wait_for_each_other_are_found_from_the_dump_alone() {
+    let (left, to_left) = ChildSpec::server::<Peer>("left", || ());
+    let (right, to_right) = ChildSpec::server::<Peer>("right", || ());
+    let runtime =
+        Runtime::builder().store(Store::memory()).child(left).child(right).start().await.unwrap();
+    to_left.cast(Ask::Other(to_right, Some(to_left.clone()))).unwrap();
+    let deadline = Deadline::after(Duration::from_secs(20));
+    let thresholds = Thresholds { deadlock_ms: 20, ..Thresholds::default() };
+    let found = loop {
+        let tree = diagnosed(runtime.tree(), &[], &thresholds);
+        let mut findings = tree.findings.into_iter();
+        if let Some(found) = findings.find(|finding| finding.id == "PF-43") {
+            break found;
+        }
+        assert!(!deadline.left().is_zero(), "{:?}", tree.nodes);
+        tokio::task::yield_now().await;
+    };
+    let paths = ["/perennial/host/left", "/perennial/host/right"];
+    assert_eq!((found.path.as_str(), found.severity), (paths[0], Severity::Error));
+    let [left, right] = paths;
+    assert!(found.message.starts_with(&format!("it waits for {right} (")), "{}", found.message);
+    assert!(found.message.contains(&format!(", which waits for {left} (")), "{}", found.message);
+    let members: Vec<&str> = found.evidence["cycle"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["path"].as_str().unwrap())
+        .collect();
+    assert_eq!(members, paths);
     runtime.shutdown().await;
 }

@@ -4,8 +4,11 @@ mod bare;
 mod kameo;
 mod measure;
 mod ours;
+mod streams;
 
 use std::sync::Arc;
+
+use perennial_supervision::StreamOptions;
 
 use measure::{Counting, Goal, Line, Pick, Wanted, on_a_worker};
 
@@ -17,6 +20,7 @@ fn main() {
     on_a_worker(async move {
         sequences(&wanted).await;
         crowds(&wanted).await;
+        streams(&wanted).await;
     });
 }
 
@@ -93,6 +97,24 @@ async fn crowds(wanted: &Wanted) {
         ["snapshot_100k", "snapshot_100k_max", "dump_100k", "dump_100k_max"];
     if SNAPSHOTS.iter().any(|line| wanted.wants(line)) {
         snapshots(wanted, many).await;
+    }
+}
+
+/// A trivial function over many elements, eight at a time.
+async fn streams(wanted: &Wanted) {
+    let count = wanted.size(100_000);
+    let lines = [
+        ("stream_spawned", Goal::AtMost(1.1), StreamOptions::new()),
+        ("stream_spawned_unordered", Goal::AtMost(1.1), StreamOptions::new().ordered(false)),
+        ("stream_pooled", Goal::AtMost(0.5), StreamOptions::new().pooled()),
+    ];
+    for (name, goal, options) in lines.into_iter().filter(|(name, ..)| wanted.wants(name)) {
+        let options = options.max_concurrency(streams::WIDTH);
+        Line::new(name, "ns", goal)
+            .subject("perennial", move || streams::ours(count, options.clone()))
+            .subject("tokio spawned, buffer_unordered", move || streams::bare(count))
+            .run()
+            .await;
     }
 }
 

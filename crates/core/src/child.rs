@@ -70,6 +70,16 @@ pub enum Restart {
     Temporary,
 }
 
+impl fmt::Display for Restart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Permanent => "permanent",
+            Self::Transient => "transient",
+            Self::Temporary => "temporary",
+        })
+    }
+}
+
 /// How a supervisor stops a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
@@ -216,6 +226,8 @@ mod tests {
         let stops = [Shutdown::BrutalKill, Shutdown::WORKER_DEFAULT, Shutdown::Infinity]
             .map(|it| it.to_string());
         assert_eq!(stops, ["brutal_kill", "5000ms", "infinity"]);
+        let restarts = [Restart::Permanent, Restart::Transient, Restart::Temporary];
+        assert_eq!(restarts.map(|it| it.to_string()), ["permanent", "transient", "temporary"]);
     }
 
     /// The whole table.

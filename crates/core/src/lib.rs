@@ -6,7 +6,9 @@
 //! | [`exit`] | why something ended, and whether that is abnormal |
 //! | [`child`] | when a child comes back and how it is stopped |
 //! | [`strategy`] | which siblings an exit touches |
+//! | [`overflow`] | what a full mailbox does with one message more |
 //! | [`supervisor`] | what a supervisor does about all that: its children as a machine |
+//! | [`application`] | which applications start and stop after what, and when all of them go down |
 //! | [`intensity`] | when a supervisor gives up |
 //! | [`run`] | the states of runs, stages, jobs and attempts, and what may follow what |
 //! | [`retry`] | whether and when a failed attempt is repeated |
@@ -17,12 +19,14 @@
 //! | [`tree`] | the value of the supervision-tree dump |
 //! | [`time`] | durations since start, instants of the wall |
 
+pub mod application;
 pub mod child;
 pub mod digest;
 pub mod exit;
 pub mod failure;
 pub mod intensity;
 pub mod llm;
+pub mod overflow;
 pub mod picture;
 pub mod retry;
 pub mod run;
@@ -36,6 +40,7 @@ pub use digest::Digest;
 pub use exit::ExitReason;
 pub use failure::FailureClass;
 pub use intensity::{RestartIntensity, Verdict};
+pub use overflow::Overflow;
 pub use strategy::Strategy;
 pub use supervisor::AutoShutdown;
 pub use time::{Timestamp, Uptime};

@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Restart, Strategy};
+use crate::{Overflow, Restart, Strategy};
 
 /// The name and major version of the format.
 pub const SCHEMA: &str = "perennial.tree/1";
@@ -114,6 +114,16 @@ pub struct TreeNode {
     /// nobody noted when it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mailbox_oldest_ms: Option<u64>,
+    /// What its mailbox holds, and what became of messages that found it full; in the present life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mailbox: Option<Mailbox>,
+    /// Messages that were dropped with the mailboxes of lives that ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub undelivered: u64,
+    /// The processes that it waits for now: it called them and has no answer. Those of other trees are not
+    /// told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<WaitsFor>,
     /// Messages that were handled in the present life, and the one that is being handled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled: Option<u64>,
@@ -126,6 +136,34 @@ pub struct TreeNode {
     /// What the component itself published.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub detail: serde_json::Value,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// The bound of a mailbox, and what it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Mailbox {
+    /// Messages that may wait.
+    pub capacity: u64,
+    /// What becomes of one more.
+    pub policy: Overflow,
+    /// Messages that were refused, because it was full; their senders were told.
+    #[serde(default)]
+    pub rejected: u64,
+    /// Messages that were dropped, because it was full; nobody was told.
+    #[serde(default)]
+    pub dropped: u64,
+}
+
+/// One wait of a process for another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WaitsFor {
+    /// Whom it called.
+    pub path: String,
+    /// How long ago, in milliseconds.
+    pub ms: u64,
 }
 
 /// What a node is at.

@@ -16,7 +16,10 @@
 //! | PF-31 | `quarantined` | the runs that the scheduler's owner has parked |
 //! | PF-40 | `always_working` | an actor that is never without work; not in the specification |
 //! | PF-41 | `runs_waiting` | runs that wait for a free place; not in the specification |
+//! | PF-42 | `messages_lost` | messages refused, dropped or undelivered since the dump before; not in the specification |
+//! | PF-43 | `deadlock` | processes that wait for each other; not in the specification |
 
+mod deadlock;
 mod finding;
 mod history;
 mod processes;
@@ -36,7 +39,7 @@ const FINDINGS_MAX: usize = 1_000;
 pub struct Thresholds {
     /// PF-02: used share of a restart allowance, in percent. The last allowed restart is an error.
     pub storm_percent: u64,
-    /// PF-03: messages that fit into a mailbox.
+    /// PF-03: messages that fit into a mailbox, where the dump does not say it.
     pub mailbox_capacity: u64,
     /// PF-03: used share of it, in percent. A full one is an error.
     pub mailbox_percent: u64,
@@ -54,6 +57,9 @@ pub struct Thresholds {
     pub unresponsive_samples: usize,
     /// PF-40: how long an actor may work without a pause.
     pub working_ms: u64,
+    /// PF-43: how long processes may wait for each other: longer than a dump takes, in which nodes are
+    /// read one after the other.
+    pub deadlock_ms: u64,
     /// PF-17: requests that may wait for the writer.
     pub store_queue_max: u64,
 }
@@ -71,6 +77,7 @@ impl Default for Thresholds {
             blocked_error_ms: 60_000,
             unresponsive_samples: 3,
             working_ms: 10_000,
+            deadlock_ms: 1_000,
             store_queue_max: 1_000,
         }
     }
@@ -113,6 +120,7 @@ fn findings(
     let mut found = Vec::new();
     processes::judge(&history, thresholds, &mut found);
     runs::judge(&history, thresholds, &mut found);
+    deadlock::judge(&history, thresholds, &mut found);
     sort(&mut found);
     found
 }

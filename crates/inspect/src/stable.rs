@@ -6,7 +6,7 @@ mod words;
 use std::collections::{BTreeMap, HashMap};
 
 use perennial_core::tree::{
-    Completeness, Finding, Intensity, LastExit, NodeKind, Restarts, RuntimeInfo, TreeNode,
+    Completeness, Finding, Intensity, LastExit, Mailbox, NodeKind, Restarts, RuntimeInfo, TreeNode,
     TreeSnapshot,
 };
 use serde_json::{Map, Value};
@@ -163,6 +163,9 @@ impl<'a> Rewrite<'a> {
             mailbox_depth: node.mailbox_depth.map(|_| 0),
             // What it was at in the moment of the dump.
             mailbox_oldest_ms: None,
+            mailbox: node.mailbox.map(|mailbox| Mailbox { rejected: 0, dropped: 0, ..mailbox }),
+            undelivered: 0,
+            waits_for: Vec::new(),
             handled: node.handled.map(|_| 0),
             current: None,
             working_ms: None,

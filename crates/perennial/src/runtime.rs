@@ -39,6 +39,11 @@ use crate::{Pipelines, pipelines::RegisteredPipelines};
 ///
 /// Dropping it asks the tree to stop and does not wait; [`Runtime::shutdown`] waits and reports.
 /// Two runtimes in one process share nothing but the panic hook.
+///
+/// A runtime is one tree, and one application. A host with several applications of its own, which start
+/// after what they depend on and stop in order, runs those in a
+/// [`System`](crate::supervision::System) beside it: start the runtime first, give the
+/// applications its handles, and shut the system down before it.
 #[derive(Debug)]
 pub struct Runtime {
     root: Root,

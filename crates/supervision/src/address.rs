@@ -1,30 +1,32 @@
 //! Where to send messages, whichever incarnation is alive.
 
+mod failed;
 mod incarnation;
 mod info;
 mod request;
+mod send;
 mod stop;
 
 use std::{fmt, time::Duration};
 
 use perennial_core::ExitReason;
 
+pub use self::{
+    failed::Failed,
+    info::{ProcessInfo, ProcessStatus},
+    request::{Expired, PendingRequest, Reply, ReplyPort, RequestSet},
+    send::SendError,
+};
 pub(crate) use self::{
     incarnation::{Incarnation, Post, Refused},
     request::Awaited,
 };
-pub use self::{
-    info::{ProcessInfo, ProcessStatus},
-    request::{Expired, PendingRequest, Reply, ReplyPort, RequestSet},
-};
+use self::{request::Asked, send::room};
 use crate::{
     Monitor, ProcessRef,
     presence::{Presence, Publisher, channel},
     process::is_current,
 };
-
-/// Messages that may wait in one mailbox; the next one is refused at the address.
-pub const MAILBOX_MAX: u64 = 10_000;
 
 /// How long [`Address::ask`] waits: OTP's default (GS-019).
 pub const CALL_WITHIN: Duration = Duration::from_secs(5);
@@ -54,7 +56,8 @@ pub enum CallError {
     /// The caller is the callee: the call would wait for itself.
     #[error("a child cannot call itself")]
     CallingSelf,
-    /// [`MAILBOX_MAX`] messages wait already.
+    /// As many messages wait as its [`Mailbox`](crate::Mailbox) takes, [`MAILBOX_MAX`](crate::MAILBOX_MAX)
+    /// as a rule.
     #[error("the mailbox is full")]
     Full,
 }
@@ -66,7 +69,7 @@ pub enum CastError {
     /// No incarnation is running.
     #[error("no incarnation is running")]
     NoProc,
-    /// [`MAILBOX_MAX`] messages wait already.
+    /// As many messages wait as its [`Mailbox`](crate::Mailbox) takes.
     #[error("the mailbox is full")]
     Full,
 }
@@ -77,9 +80,10 @@ impl<M: Send + 'static> Address<M> {
         (publisher, Self { presence })
     }
 
-    /// Asks and waits; `within` bounds waiting for an incarnation, the queue and the reply.
+    /// Asks and waits; `within` bounds waiting for an incarnation, for room, in the queue and for the reply.
     ///
-    /// Waits for an incarnation only while the supervisor will bring one.
+    /// Waits for an incarnation only while the supervisor will bring one, and for room only where the
+    /// [`Mailbox`](crate::Mailbox) lets callers wait.
     ///
     /// # Errors
     ///
@@ -96,10 +100,11 @@ impl<M: Send + 'static> Address<M> {
     ) -> Result<P::Reply, CallError> {
         let attempt = async {
             let life = self.presence.current().await.map_err(|_| CallError::NoProc)?;
-            if is_current(life.process().pid()) {
+            if is_current(life.process()) {
                 return Err(CallError::CallingSelf);
             }
-            Awaited::send(&life, request).reply().await
+            let place = room(&life).await.map_err(CallError::Exited)?;
+            Asked::send(&life, request, place).reply(life.process()).await
         };
         tokio::time::timeout(within, attempt).await.unwrap_or(Err(CallError::Timeout))
     }
@@ -121,7 +126,7 @@ impl<M: Send + 'static> Address<M> {
     }
 
     /// Asks the present incarnation, and leaves the answer for later. Whatever prevents it is told
-    /// where the answer is awaited.
+    /// where the answer is awaited. Never waits for room.
     pub fn send_request<P: ReplyPort>(
         &self,
         request: impl FnOnce(P) -> M,
@@ -134,10 +139,15 @@ impl<M: Send + 'static> Address<M> {
     ///
     /// # Errors
     ///
-    /// When no incarnation runs now, or its mailbox is full. It is safe to ignore that, as OTP's
-    /// cast does: an accepted message may be lost with its incarnation as well (GS-032).
+    /// When no incarnation runs now, or its mailbox is full, unless its [`Mailbox`](crate::Mailbox) drops
+    /// what comes then. It is safe to ignore that, as OTP's cast does: an accepted message may be lost
+    /// with its incarnation as well (GS-032).
     pub fn cast(&self, message: M) -> Result<(), CastError> {
-        self.presence.now().ok_or(CastError::NoProc)?.post(message)
+        self.presence.now().ok_or(CastError::NoProc)?.post(message, None).or_else(|why| match why {
+            Refused::Dropped => Ok(()),
+            Refused::Full => Err(CastError::Full),
+            Refused::NoProc | Refused::Stranger => Err(CastError::NoProc),
+        })
     }
 
     /// The present incarnation, if there is one now (GS-063).
@@ -164,6 +174,6 @@ impl<M> Clone for Address<M> {
 
 impl<M> fmt::Debug for Address<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Address").finish_non_exhaustive()
+        f.debug_struct("Address").field("path", &self.presence.path()).finish_non_exhaustive()
     }
 }

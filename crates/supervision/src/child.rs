@@ -17,7 +17,7 @@ use std::{
 };
 
 use perennial_core::{
-    AutoShutdown, ChildId, ChildType, Restart, Shutdown,
+    AutoShutdown, ChildId, ChildType, Overflow, Restart, Shutdown,
     intensity::IntensityLimit,
     supervisor::{RestartDelay, Rules, SpecError},
     tree::NodeKind,
@@ -28,14 +28,15 @@ pub use self::failure::{StartError, StartFault};
 pub use self::start::{Extra, Ignore, extra_arguments, pass_to_starter};
 pub(crate) use self::{
     start::{Begun, Outcome, StartCx, Superior, started},
-    task::{exit_of, start_once as start_task},
+    task::{About, exit_of, start as start_cooperative, start_once as start_task},
 };
 use crate::{
-    Name, Offender, ProcessRef,
+    Mailbox, Name, Offender, ProcessRef,
     names::AnyAddress,
     node::{Detail, Supervises},
     panics::call_quietly,
     presence::Announce,
+    registry::ViaKey,
 };
 
 /// How long a worker's start may take unless its specification says otherwise. OTP waits for ever;
@@ -54,6 +55,7 @@ type Starting = Pin<Box<dyn Future<Output = Result<Outcome, StartFault>> + Send>
 /// | [`restart_delay`](Self::restart_delay), [`restart_backoff`](Self::restart_backoff) | none |
 /// | [`restart_budget`](Self::restart_budget) | its supervisor's |
 /// | [`significant`](Self::significant) | no |
+/// | [`mailbox`](Self::mailbox) | 10 000 messages, further ones are refused |
 /// | [`name`](Self::name), [`linked_to`](Self::linked_to) | none |
 ///
 /// ```
@@ -85,6 +87,8 @@ pub struct ChildSpec {
     identity: Weak<Starter>,
     pub(crate) significant: bool,
     name: Option<Name>,
+    /// A key of a registry that is its name as well.
+    key: Option<Arc<dyn ViaKey>>,
     /// What answers to the name: an `Address<M>`.
     named_address: Option<AnyAddress>,
     owner: Option<ProcessRef>,
@@ -95,6 +99,10 @@ pub struct ChildSpec {
     pub(crate) start_within: Option<Duration>,
     pub(crate) restart_delay: Option<Box<RestartDelay>>,
     pub(crate) restart_budget: Option<IntensityLimit>,
+    /// None for that of its kind.
+    pub(crate) mailbox: Option<Mailbox>,
+    /// What its mailbox can do when it is full; absent for what has none.
+    pub(crate) overflows: Option<&'static [Overflow]>,
     /// Set for dynamic children: siblings may share the id.
     pub(crate) child_ids_repeat: bool,
 }
@@ -117,6 +125,7 @@ impl ChildSpec {
             start: Some(start),
             significant: false,
             name: None,
+            key: None,
             named_address: None,
             owner: None,
             presence: None,
@@ -125,6 +134,8 @@ impl ChildSpec {
             start_within: Some(START_WITHIN),
             restart_delay: None,
             restart_budget: None,
+            mailbox: None,
+            overflows: None,
             child_ids_repeat: false,
         }
     }
@@ -188,6 +199,16 @@ impl ChildSpec {
         self
     }
 
+    /// Bounds its mailbox, and says what becomes of one message more. A server takes each policy; the mailbox
+    /// of a ractor actor is read by ractor alone, so it cannot have
+    /// [`DropOldest`](Overflow::DropOldest); other kinds of children have none. What cannot be is refused
+    /// with its specification.
+    #[must_use]
+    pub fn mailbox(mut self, mailbox: Mailbox) -> Self {
+        self.mailbox = Some(mailbox);
+        self
+    }
+
     /// Marks the child as one whose end may stop its supervisor, by the supervisor's
     /// [`AutoShutdown`] (SUP-212–219).
     #[must_use]
@@ -244,15 +265,23 @@ impl ChildSpec {
     ///
     /// The first fault in order.
     pub fn check_all(specs: &[Self], auto_shutdown: Option<AutoShutdown>) -> Result<(), SpecError> {
-        specs.iter().try_for_each(Self::check_name)?;
+        specs.iter().try_for_each(Self::check_alone)?;
         let rules: Vec<Rules> = specs.iter().map(Self::rules).collect();
         Rules::check_all(&rules, auto_shutdown)
     }
 
-    pub(crate) fn check_name(&self) -> Result<(), SpecError> {
-        match &self.name {
-            Some(name) if name.as_str().is_empty() => Err(SpecError::EmptyName(self.id.clone())),
-            Some(_) | None => Ok(()),
+    /// Refuses a name without text, and a mailbox that it cannot have.
+    pub(crate) fn check_alone(&self) -> Result<(), SpecError> {
+        if self.name.as_ref().is_some_and(|name| name.as_str().is_empty()) {
+            return Err(SpecError::EmptyName(self.id.clone()));
+        }
+        let Some(Mailbox { capacity, overflow }) = self.mailbox else { return Ok(()) };
+        let id = self.id.clone();
+        match self.overflows {
+            None => Err(SpecError::NoMailbox(id)),
+            Some(_) if capacity == 0 => Err(SpecError::ZeroMailbox(id)),
+            Some(able) if able.contains(&overflow) => Ok(()),
+            Some(_) => Err(SpecError::MailboxPolicy { id, policy: overflow }),
         }
     }
 
@@ -276,6 +305,11 @@ impl ChildSpec {
             significant: self.significant,
             child_type: self.child_type,
         })
+    }
+
+    pub(crate) fn with_key(mut self, key: Arc<dyn ViaKey>) -> Self {
+        self.key = Some(key);
+        self
     }
 
     /// What whoever asks for its name gets (`Names::handle`).

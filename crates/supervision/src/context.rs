@@ -1,9 +1,11 @@
 //! What all nodes of one tree share. Two trees share nothing.
 
+mod members;
+
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -11,6 +13,7 @@ use std::{
 
 use tokio::sync::broadcast;
 
+pub(crate) use self::members::Members;
 use crate::{
     Clock, Lifecycle, LifecycleEvent, LifecycleSource, Names, ProcessRef,
     life::{Life, Pid},
@@ -40,8 +43,17 @@ impl Default for Options {
 #[derive(Clone, Debug)]
 pub(crate) struct Context(Arc<Shared>);
 
+/// As [`Context`], keeping nothing.
+pub(crate) struct Distant(Weak<Shared>);
+
+impl Distant {
+    fn upgrade(&self) -> Option<Arc<Shared>> {
+        self.0.upgrade()
+    }
+}
+
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     clock: Clock,
     options: Options,
     pids: AtomicU64,
@@ -49,14 +61,16 @@ struct Shared {
     names: Names,
     /// Those that were given up and have not ended since.
     unkillable: Mutex<BTreeMap<Pid, ProcessRef>>,
+    /// What belongs to applications beside their trees.
+    members: Members,
 }
 
 impl Context {
     pub(crate) fn new(clock: Clock, options: Options) -> Self {
         let lifecycle = broadcast::Sender::new(LIFECYCLE_KEPT);
         let (pids, unkillable) = (AtomicU64::new(0), Mutex::default());
-        let names = Names::default();
-        Self(Arc::new(Shared { clock, options, pids, lifecycle, names, unkillable }))
+        let (names, members) = (Names::default(), Members::default());
+        Self(Arc::new(Shared { clock, options, pids, lifecycle, names, unkillable, members }))
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -73,6 +87,14 @@ impl Context {
 
     pub(crate) fn names(&self) -> &Names {
         &self.0.names
+    }
+
+    pub(crate) fn members(&self) -> &Members {
+        &self.0.members
+    }
+
+    fn downgrade(&self) -> Distant {
+        Distant(Arc::downgrade(&self.0))
     }
 
     pub(crate) fn lifecycle(&self) -> LifecycleSource {
@@ -159,8 +181,20 @@ fn trace(path: &str, event: &LifecycleEvent) {
                 "children did not stop as asked"
             );
         }
+        LifecycleEvent::Undelivered { count } => {
+            tracing::warn!(%path, count, "messages were dropped with the mailbox");
+        }
         LifecycleEvent::Unkillable => tracing::error!(%path, "child did not end when killed"),
         LifecycleEvent::Crashed(report) => report.trace(),
+        LifecycleEvent::ApplicationExited { application, restart, reason } => {
+            tracing::warn!(%path, %application, %restart, %reason, "an application ended by itself");
+        }
+        LifecycleEvent::ApplicationStartFailed(error) => {
+            tracing::warn!(%path, application = %error.application, %error, "an application did not start");
+        }
+        LifecycleEvent::ApplicationFault { application, callback, reason } => {
+            tracing::error!(%path, %application, callback, %reason, "a callback of an application failed");
+        }
         LifecycleEvent::BudgetSpent => tracing::error!(%path, "restart budget spent"),
         LifecycleEvent::GaveUp { offender } => {
             let reason = "reached_max_restart_intensity";

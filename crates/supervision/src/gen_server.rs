@@ -6,15 +6,18 @@ mod letter;
 mod report;
 mod serving;
 mod standing;
+mod timers;
 
 use std::{future::Future, time::Duration};
 
 use perennial_core::ExitReason;
 
+pub(crate) use self::report::ancestors_of;
 pub use self::{
     context::{Exit, ServerCx, WatchRef},
     debugger::{DebugError, DebugStatus, Debugger},
     report::CrashReport,
+    timers::{TIMERS_MAX, TimerRef, TimersFull},
 };
 pub(crate) use self::{
     letter::{Inbox, Letter, Queue},

@@ -14,7 +14,7 @@ use perennial_core::ExitReason;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ProcessRef, load::Seen, panics::call_quietly};
+use crate::{Clock, ProcessRef, load::Seen, panics::call_quietly, waits::Waits};
 
 type Wake = Box<dyn FnOnce() + Send>;
 type Tell = Box<dyn FnOnce(&ExitReason) + Send>;
@@ -119,6 +119,23 @@ pub(crate) trait Control: Send + Sync {
     /// Asks for the end; the first reason counts.
     fn stop(&self, reason: &ExitReason);
     fn kill(&self);
+    /// `from`, which it is linked to, ended. A normal end is nothing to it; of any other it ends as
+    /// well, unless it is told of exits instead.
+    fn sever(&self, from: &ProcessRef, reason: &ExitReason) {
+        let _ = from;
+        if *reason != ExitReason::Normal {
+            self.stop(reason);
+        }
+    }
+    /// Whether it is told of exits instead of ending with what it is linked to.
+    fn traps_exits(&self) -> bool {
+        false
+    }
+    /// Why it is being ended from outside, in the middle of what it does: then what it holds is dropped
+    /// because of that, and not because it wants no more of it.
+    fn ending(&self) -> Option<ExitReason> {
+        None
+    }
     /// What it has to do and what it is at, where it has a mailbox.
     fn load(&self) -> Option<Seen> {
         None
@@ -158,6 +175,10 @@ struct EndedInner {
     told: Notify,
     /// Its obituary is owed; nobody else announces the end.
     driven: AtomicBool,
+    /// How those reach it that are linked to it.
+    control: OnceLock<Weak<dyn Control>>,
+    /// Whom it waits for; absent as long as it has not waited.
+    waits: OnceLock<Box<Waits>>,
     /// Those who want to be told; empty once the reason is set.
     watchers: Mutex<Watchers>,
 }
@@ -172,6 +193,13 @@ struct Watchers {
 pub(crate) struct Watch {
     ended: Weak<EndedInner>,
     number: u64,
+}
+
+impl Watch {
+    /// It is told, whatever becomes of this.
+    pub(crate) fn keep(mut self) {
+        self.ended = Weak::new();
+    }
 }
 
 impl Drop for Watch {
@@ -197,6 +225,8 @@ impl Ended {
             reason: OnceLock::new(),
             told: Notify::new(),
             driven: AtomicBool::new(false),
+            control: OnceLock::new(),
+            waits: OnceLock::new(),
             watchers: Mutex::default(),
         }))
     }
@@ -205,17 +235,57 @@ impl Ended {
         &self.0.path
     }
 
+    /// Makes another incarnation of it, where nobody has seen this one that could tell them apart.
+    /// What reaches it stays.
+    pub(crate) fn renew(&mut self, pid: Pid) -> bool {
+        let Some(inner) = Arc::get_mut(&mut self.0) else { return false };
+        inner.pid = pid;
+        inner.reason = OnceLock::new();
+        inner.told = Notify::new();
+        inner.waits = OnceLock::new();
+        inner.watchers = Mutex::default();
+        true
+    }
+
+    pub(crate) fn shared_path(&self) -> Arc<str> {
+        self.0.path.clone()
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         self.0.pid
+    }
+
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// Whom it waits for, where it notes that.
+    pub(crate) fn waits(&self) -> &Waits {
+        self.0.waits.get_or_init(|| Box::new(Waits::new(Clock::start())))
+    }
+
+    /// The identities of those that it waits for, and for how long.
+    pub(crate) fn waits_for(&self) -> Vec<(usize, Duration)> {
+        self.0.waits.get().map_or_else(Vec::new, |waits| waits.look())
+    }
+
     /// From here on an obituary is owed: nothing else announces the end.
     pub(crate) fn drive(&self) {
         self.0.driven.store(true, Ordering::SeqCst);
+    }
+
+    /// From here on the ends of those that it is linked to reach it.
+    pub(crate) fn reached_by(&self, control: &Arc<dyn Control>) {
+        self.0.control.get_or_init(|| Arc::downgrade(control));
+    }
+
+    /// How it is reached, while it lives.
+    pub(crate) fn control(&self) -> Option<Arc<dyn Control>> {
+        self.0.control.get()?.upgrade()
     }
 
     pub(crate) fn is_driven(&self) -> bool {
@@ -249,6 +319,14 @@ impl Ended {
         }
     }
 
+    /// Whether it is announced, or is being announced at this moment: waits for the latter.
+    pub(crate) fn is_being_announced(&self) -> bool {
+        let announcing = self.0.watchers();
+        let is_announced = self.0.reason.get().is_some();
+        drop(announcing);
+        is_announced
+    }
+
     /// The reason, once there is one.
     pub(crate) fn reason(&self) -> Option<ExitReason> {
         self.0.reason.get().cloned()
@@ -268,9 +346,8 @@ impl Ended {
 
     /// Calls `tell` at the end; at once when it is past. `tell` must not block.
     pub(crate) fn on_end(&self, tell: impl FnOnce(&ExitReason) + Send + 'static) {
-        if let Some(mut watch) = self.watch(tell) {
-            // Told whatever happens to whoever asked.
-            watch.ended = Weak::new();
+        if let Some(watch) = self.watch(tell) {
+            watch.keep();
         }
     }
 

@@ -1,9 +1,11 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use perennial_core::{ChildId, ChildType, ExitReason, Restart, Shutdown, Uptime};
+use perennial_core::{
+    ChildId, ChildType, ExitReason, Restart, Shutdown, Uptime, application::ApplicationName,
+};
 use tokio::sync::broadcast;
 
-use crate::{CrashReport, ProcessRef, process::parent};
+use crate::{ApplicationStartError, CrashReport, ProcessRef, process::parent};
 
 /// Events kept for a subscriber that is behind; older ones are counted as missed.
 pub(crate) const LIFECYCLE_KEPT: usize = 4096;
@@ -89,12 +91,38 @@ pub enum LifecycleEvent {
         /// How many.
         count: usize,
     },
+    /// So many messages were dropped with the mailbox of an incarnation that ended, or did not start: told
+    /// before the next one starts (SUP-074). Who called with one of them is told of the end.
+    Undelivered {
+        /// How many.
+        count: u64,
+    },
     /// It did not end after it was killed; nobody waits for it any more.
     Unkillable,
     /// A server ended abnormally and tells about itself; its exit follows (GS-046).
     Crashed(Box<CrashReport>),
     /// It used up the restart budget of its own, and is not restarted any more.
     BudgetSpent,
+    /// The top supervisor of an application ended by itself, and its callbacks have run (APP-028).
+    ApplicationExited {
+        /// Which.
+        application: ApplicationName,
+        /// What it was started as.
+        restart: Restart,
+        /// Of its top supervisor.
+        reason: ExitReason,
+    },
+    /// An application did not start (APP-009).
+    ApplicationStartFailed(Arc<ApplicationStartError>),
+    /// A callback failed whose failure changes nothing (APP-025).
+    ApplicationFault {
+        /// Which; the system's own name for a callback of the system.
+        application: ApplicationName,
+        /// `prep_stop`, `stop` or `on_shutdown`.
+        callback: &'static str,
+        /// Why: its error, its panic, or [`Timeout`](ExitReason::Timeout).
+        reason: ExitReason,
+    },
     /// A supervisor reached its restart intensity (SUP-227): OTP's `shutdown` with
     /// `reached_max_restart_intensity`.
     GaveUp {

@@ -2,6 +2,7 @@
 
 mod children;
 mod details;
+mod edges;
 mod listing;
 mod lives;
 mod picture;
@@ -63,6 +64,8 @@ struct Written {
     gave_up: bool,
     incarnation: u64,
     restarts: u64,
+    /// Messages that were dropped with the mailboxes of lives that ended.
+    undelivered: u64,
     started_at: Option<Uptime>,
     /// How its last life ended.
     last: Option<Box<PastLife>>,
@@ -99,6 +102,7 @@ impl Node {
                 gave_up: false,
                 incarnation: 0,
                 restarts: 0,
+                undelivered: 0,
                 started_at: None,
                 last: None,
                 life: None,
@@ -143,6 +147,7 @@ impl Node {
             new.state = old.state;
             new.incarnation = old.incarnation;
             new.restarts = old.restarts;
+            new.undelivered = old.undelivered;
             new.last.clone_from(&old.last);
         }
         let replaced = self.children().as_mut().map(|children| {

@@ -1,7 +1,7 @@
 //! Whether a child is there, coming, or gone: what addresses wait on.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -28,6 +28,8 @@ struct Shared<T> {
     changed: Notify,
     /// The writing end is gone: nothing changes any more.
     closed: AtomicBool,
+    /// Where what is published first was.
+    path: OnceLock<Arc<str>>,
 }
 
 /// The writing end, held by the child's specification; dropping the last one means gone.
@@ -60,6 +62,10 @@ impl<T> Shared<T> {
 /// What is published: one life of something.
 pub(crate) trait OneLife {
     fn pid(&self) -> Pid;
+    /// Its place in the tree, where errors tell it.
+    fn path(&self) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// Set without knowing what is published.
@@ -99,6 +105,7 @@ pub(crate) fn channel<T>() -> (Publisher<T>, Presence<T>) {
         phase: Mutex::new(Phase::Gone),
         changed: Notify::new(),
         closed: AtomicBool::new(false),
+        path: OnceLock::new(),
     });
     (Publisher(shared.clone()), Presence(shared))
 }
@@ -115,8 +122,23 @@ impl<T> Publisher<T> {
         // What was there before is dropped here, outside the lock.
     }
 
-    pub(crate) fn up(&self, incarnation: T) {
+    pub(crate) fn up(&self, incarnation: T)
+    where
+        T: OneLife,
+    {
+        if self.0.path.get().is_none()
+            && let Some(path) = incarnation.path()
+        {
+            self.0.path.get_or_init(|| path);
+        }
         self.change(Phase::Up(incarnation), |_| true);
+    }
+}
+
+impl<T> Presence<T> {
+    /// Where what was published was, if anything ever was.
+    pub(crate) fn path(&self) -> Option<&str> {
+        self.0.path.get().map(|path| &**path)
     }
 }
 

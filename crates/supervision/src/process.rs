@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc};
 
 use perennial_core::ExitReason;
 
-use crate::life::{Ended, Pid};
+use crate::{
+    life::{Ended, Pid},
+    waits::Waits,
+};
 
 /// One incarnation of a child: OTP's pid. Never waits for a successor, unlike an
 /// [`Address`](crate::Address). Cheap to clone; equal when it is the same incarnation.
@@ -17,8 +20,27 @@ impl ProcessRef {
         Self(Ended::new(path, pid))
     }
 
+    /// One that is about to be, at the same place in the tree.
+    pub(crate) fn sibling(&self, pid: Pid) -> Self {
+        Self(Ended::new(self.0.shared_path(), pid))
+    }
+
+    /// Makes another one of it, where nobody else has it.
+    pub(crate) fn renew(&mut self, pid: Pid) -> bool {
+        self.0.renew(pid)
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         self.0.pid()
+    }
+
+    /// Tells incarnations apart, of whatever tree, while any reference to them is there.
+    pub(crate) fn identity(&self) -> usize {
+        self.0.identity()
+    }
+
+    pub(crate) fn waits(&self) -> &Waits {
+        self.0.waits()
     }
 
     pub(crate) fn ended(&self) -> &Ended {
@@ -34,6 +56,13 @@ impl ProcessRef {
         self.0.watch(tell)
     }
 
+    /// `from`, which it is linked to, ended with `reason`.
+    pub(crate) fn sever(&self, from: &Self, reason: &ExitReason) {
+        if let Some(control) = self.0.control() {
+            control.sever(from, reason);
+        }
+    }
+
     /// Its place in the tree, for example `/app/runs/7`.
     pub fn path(&self) -> &str {
         self.0.path()
@@ -47,6 +76,12 @@ impl ProcessRef {
     /// Whether its end has not been announced.
     pub fn is_alive(&self) -> bool {
         self.0.reason().is_none()
+    }
+
+    /// As [`is_alive`](Self::is_alive), for those who learned of the end by what its supervisor does:
+    /// that is told a moment before.
+    pub(crate) fn is_not_ending(&self) -> bool {
+        !self.0.is_being_announced()
     }
 
     /// Why it ended, once that is announced.
@@ -105,9 +140,10 @@ pub(crate) fn callers_from_here() -> Arc<[ProcessRef]> {
     current_process().into_iter().chain(callers()).collect()
 }
 
-/// Whether the code of `pid` is running here, so that waiting for it would wait for ever.
-pub(crate) fn is_current(pid: Pid) -> bool {
-    CURRENT.try_with(|current| current.pid() == pid).unwrap_or(false)
+/// Whether the code of `process` is running here, so that waiting for it would wait for ever. One of another
+/// tree may have the same number.
+pub(crate) fn is_current(process: &ProcessRef) -> bool {
+    CURRENT.try_with(|current| current == process).unwrap_or(false)
 }
 
 /// The path above a path; none above the root.

@@ -2,6 +2,8 @@
 
 mod patience;
 
+use std::sync::{Arc, OnceLock, Weak};
+
 use perennial_core::{ChildType, ExitReason, Shutdown, child::StopRules};
 
 pub(crate) use self::patience::Patience;
@@ -68,4 +70,26 @@ pub(crate) async fn kill(context: &Context, node: &Node, life: &Life) -> ExitRea
     }
     context.unkillable(life, node);
     ExitReason::Killed
+}
+
+/// Kills one child on behalf of somebody who is not its supervisor. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Killer {
+    /// Known once the child has started.
+    pub(crate) context: Arc<OnceLock<Context>>,
+    pub(crate) node: Weak<Node>,
+}
+
+impl Killer {
+    /// Kills the incarnation `life` and awaits its end, as [`kill`] does.
+    pub(crate) async fn kill(&self, life: &Life) -> ExitReason {
+        match (self.context.get(), self.node.upgrade()) {
+            (Some(context), Some(node)) => kill(context, &node, life).await,
+            // Its supervisor has forgotten it: it has ended.
+            (Some(_) | None, _) => {
+                life.control.kill();
+                life.ended().wait().await
+            }
+        }
+    }
 }

@@ -26,7 +26,7 @@ pub(crate) use self::{
     waiting::Waiting,
 };
 use crate::{
-    ChildInfo, ChildSpec, Counts, Ignore, StopError,
+    ChildInfo, ChildSpec, Counts, Ignore, ProcessRef, StopError,
     actor::ActorError,
     child::{Outcome, StartCx},
     node::{Supervises, collect_declared},
@@ -154,7 +154,7 @@ impl Supervisor {
     ///
     /// Dropping the future does not withdraw the request.
     pub async fn start_child(&self, spec: ChildSpec) -> Result<ChildStart, RequestError> {
-        spec.check_name()?;
+        spec.check_alone()?;
         let spec = Box::new(spec);
         let new = self.ask(|reply| Request::StartChild { spec, reply }).await?;
         Ok(new.start)
@@ -254,6 +254,11 @@ impl Supervisor {
     /// [`RequestError::NoProc`] when it does not run (SUP-184).
     pub fn count_children(&self) -> Result<Counts, RequestError> {
         Ok(self.presence.now().ok_or(RequestError::NoProc)?.counts())
+    }
+
+    /// The incarnation that runs.
+    pub(crate) fn process(&self) -> Option<ProcessRef> {
+        Some(self.presence.now()?.process().clone())
     }
 
     async fn ask<T>(

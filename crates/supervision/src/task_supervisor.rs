@@ -1,21 +1,30 @@
 //! Work that runs beside actors, under supervision: bounded, listed, stopped in order.
 //!
-//! A dynamic supervisor of futures that are started once and not restarted. No task is detached:
-//! each is in the tree while it runs.
+//! A dynamic supervisor of futures. No task is detached: each is in the tree while it runs.
+
+mod places;
 
 use std::{
-    fmt,
-    sync::{Mutex, PoisonError},
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
-use perennial_core::{ChildId, ExitReason, Restart, tree::NodeKind};
+use perennial_core::{ChildId, ExitReason, Restart, Shutdown, tree::NodeKind};
 use tokio::sync::oneshot;
 
+pub(crate) use self::places::{Place, Places};
 use crate::{
-    ChildRef, ChildSpec, DynamicSupervisor, DynamicSupervisorSpec, RequestError, StartFault,
-    child::{Outcome, start_task},
-    process::{CALLERS, callers_from_here},
+    Address, ChildSpec, DynamicSupervisor, DynamicSupervisorSpec, ProcessRef, RequestError,
+    StartFault, Task, TaskRef,
+    child::{About, Outcome, StartCx, start_task},
+    context::Context,
+    life::Life,
+    panics::{call_quietly, guard_blocking},
+    process::{callers_from_here, current_process},
+    stopping::Killer,
+    task::Bond,
 };
 
 /// What a task supervisor is made of.
@@ -32,74 +41,172 @@ impl TaskSupervisorSpec {
 }
 
 /// Handle to a task supervisor. Cheap to clone; outlives its restarts.
+///
+/// | starts | linked to the caller | value |
+/// |---|---|---|
+/// | [`start_child`](Self::start_child), [`start_restarting`](Self::start_restarting) | no | none |
+/// | [`start_link`](Self::start_link) | yes | none |
+/// | [`async_nolink`](Self::async_nolink) | no | awaited |
+/// | [`async_linked`](Self::async_linked) | yes | awaited |
+/// | [`async_telling`](Self::async_telling) | yes | a message |
+///
+/// The caller is the process whose code asks. What is linked to it ends with it when it ends abnormally,
+/// and the other way round, unless it traps exits (TSK-016–019). Code that is no process has no links.
 #[derive(Clone, Debug)]
 pub struct TaskSupervisor {
-    supervisor: DynamicSupervisor,
+    pub(crate) supervisor: DynamicSupervisor,
+    /// Elements of streams need them as well, and have no place in the supervisor itself.
+    pub(crate) places: Arc<Places>,
 }
 
-/// One running task.
+/// What a task is called, and how it is stopped; an id alone will do.
 #[derive(Clone, Debug)]
-pub struct TaskRef {
-    child: ChildRef,
+pub struct TaskSpec {
+    id: ChildId,
+    shutdown: Shutdown,
+    label: Option<Arc<str>>,
+    restart_delay: Option<Duration>,
 }
 
-/// One running task whose result somebody waits for.
-pub struct Task<T> {
-    reference: TaskRef,
-    /// Absent once it was taken, or cannot come any more.
-    result: Option<oneshot::Receiver<T>>,
+impl TaskSpec {
+    /// A task with 5 s to stop. It is dropped at its next await when it is asked to.
+    pub fn new(id: impl Into<ChildId>) -> Self {
+        Self { id: id.into(), shutdown: Shutdown::WORKER_DEFAULT, label: None, restart_delay: None }
+    }
+
+    /// Sets how its supervisor stops it (TSU-009).
+    #[must_use]
+    pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
+        self.shutdown = shutdown;
+        self
+    }
+
+    /// Sets what the report of its crash calls it, beside its path (TSK-047).
+    #[must_use]
+    pub fn label(mut self, label: impl Into<Arc<str>>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Waits this long before it is run again ([`TaskSupervisor::start_restarting`]).
+    #[must_use]
+    pub fn restart_delay(mut self, delay: Duration) -> Self {
+        self.restart_delay = Some(delay);
+        self
+    }
+
+    /// What is known of it from here.
+    fn about(&self) -> About {
+        About { callers: callers_from_here(), label: self.label.clone() }
+    }
 }
 
-/// Why a task gave no result.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TaskError {
-    /// It ended without one.
-    #[error("the task ended without a result: {0}")]
-    Exited(ExitReason),
-    /// It takes longer; it runs on.
-    #[error("no result within the deadline")]
-    Timeout,
+impl<I: Into<ChildId>> From<I> for TaskSpec {
+    fn from(id: I) -> Self {
+        Self::new(id)
+    }
+}
+
+/// What the owner of a task is told by [`async_telling`](TaskSupervisor::async_telling) (TSK-003).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskNotice<T> {
+    /// It has a value. Its end follows.
+    Value {
+        /// Which task.
+        task: ProcessRef,
+        /// What it made.
+        value: T,
+    },
+    /// It has ended.
+    Down {
+        /// Which task.
+        task: ProcessRef,
+        /// Why.
+        reason: ExitReason,
+    },
+}
+
+/// Work that has not begun; given once, or again and again.
+type Work = Pin<Box<dyn Future<Output = ExitReason> + Send>>;
+
+/// Whether a task is linked to the process that asked for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Owner,
+    None,
 }
 
 impl TaskSupervisor {
     /// How to supervise a task supervisor, and the handle to it.
     pub fn child_spec(spec: TaskSupervisorSpec) -> (ChildSpec, Self) {
-        let (child, supervisor) = DynamicSupervisor::child_spec(spec.0);
-        (child, Self { supervisor })
+        let places = Places::new(spec.0.max_children.unwrap_or(usize::MAX));
+        let (mut child, supervisor) = DynamicSupervisor::child_spec(spec.0);
+        let handle = Self { supervisor, places };
+        child.answers_with(handle.clone());
+        (child, handle)
     }
 
-    /// Starts a task that nobody waits for (TSU-012). A stop drops it at its next await.
+    /// Starts a task that nobody waits for, and that is nobody's (TSU-012). A stop drops it at its next
+    /// await. It is not restarted (TSU-013).
     ///
     /// # Errors
     ///
     /// When as many tasks as allowed run (TSU-011), or the supervisor is gone; `work` is dropped.
     pub async fn start_child(
         &self,
-        id: impl Into<ChildId>,
+        task: impl Into<TaskSpec>,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> Result<TaskRef, RequestError> {
-        let work = Mutex::new(Some(CALLERS.scope(callers_from_here(), work)));
-        let id = id.into();
-        let spec = ChildSpec::worker(id, NodeKind::Task, move |cx| {
-            let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let started = work
-                .map(|work| {
-                    start_task(&cx, async move {
-                        work.await;
-                        ExitReason::Normal
-                    })
-                })
-                // Temporary children are started once.
-                .map(Outcome::Up)
-                .ok_or(StartFault::Failed(ExitReason::NoProc));
-            Box::pin(std::future::ready(started))
+        self.start_once(task.into(), Link::None, silent(work)).await.map(|started| started.0)
+    }
+
+    /// As [`start_child`](Self::start_child), linked to the caller (TSK-044).
+    ///
+    /// # Errors
+    ///
+    /// As [`start_child`](Self::start_child).
+    pub async fn start_link(
+        &self,
+        task: impl Into<TaskSpec>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<TaskRef, RequestError> {
+        self.start_once(task.into(), Link::Owner, silent(work)).await.map(|started| started.0)
+    }
+
+    /// As [`start_child`](Self::start_child), and the same function is run again as `restart` says
+    /// (TSU-014). Restarts count against the supervisor's intensity.
+    ///
+    /// # Errors
+    ///
+    /// As [`start_child`](Self::start_child).
+    pub async fn start_restarting<F>(
+        &self,
+        task: impl Into<TaskSpec>,
+        restart: Restart,
+        work: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Result<TaskRef, RequestError>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let task: TaskSpec = task.into();
+        let about = task.about();
+        let (place, work) = self.place_for(work)?;
+        let spec = ChildSpec::worker(task.id, NodeKind::Task, move |cx| {
+            // Over all of its restarts.
+            let _place = &place;
+            // What makes the work is the user's code as well, and runs in the task.
+            let life = match guard_blocking(&work) {
+                Ok(work) => start_task(&cx, about.clone(), silent(work)),
+                Err(panic) => start_task(&cx, about.clone(), std::future::ready(panic)),
+            };
+            Box::pin(std::future::ready(Ok(Outcome::Up(life))))
         });
-        let spec = spec.restart(Restart::Temporary);
+        let spec = spec.restart(restart).shutdown(task.shutdown);
+        let spec = task.restart_delay.into_iter().fold(spec, ChildSpec::restart_delay);
         self.supervisor.start_child(spec).await.map(|child| TaskRef { child })
     }
 
-    /// Starts a task whose result the caller wants; the task outlives the caller (TSU-004, 007),
+    /// Starts a task whose value the caller wants; the task outlives the caller (TSU-004, 007),
     /// and its failure does not harm the caller (TSU-005).
     ///
     /// # Errors
@@ -107,17 +214,124 @@ impl TaskSupervisor {
     /// As [`start_child`](Self::start_child).
     pub async fn async_nolink<T: Send + 'static>(
         &self,
-        id: impl Into<ChildId>,
+        task: impl Into<TaskSpec>,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<Task<T>, RequestError> {
-        let (sender, result) = oneshot::channel();
-        let reference = self
-            .start_child(id, async move {
+        self.start_async(task.into(), Link::None, async { Some(work.await) }).await
+    }
+
+    /// As [`async_nolink`](Self::async_nolink), for work that may end without a value.
+    pub(crate) async fn async_optional<T: Send + 'static>(
+        &self,
+        task: TaskSpec,
+        work: impl Future<Output = Option<T>> + Send + 'static,
+    ) -> Result<Task<T>, RequestError> {
+        self.start_async(task, Link::None, work).await
+    }
+
+    /// As [`async_nolink`](Self::async_nolink), linked to the caller (TSK-001, 002, TSU-003).
+    ///
+    /// # Errors
+    ///
+    /// As [`start_child`](Self::start_child).
+    pub async fn async_linked<T: Send + 'static>(
+        &self,
+        task: impl Into<TaskSpec>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<Task<T>, RequestError> {
+        self.start_async(task.into(), Link::Owner, async { Some(work.await) }).await
+    }
+
+    /// As [`async_linked`](Self::async_linked), and the value comes as a message to `owner`, then, in any
+    /// case, the end: each once, and both with the task's process (TSK-003). They are casts: what finds
+    /// no incarnation, or a full mailbox, is lost, as a message to a process that has ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`start_child`](Self::start_child).
+    pub async fn async_telling<T: Send + 'static, M: Send + 'static>(
+        &self,
+        task: impl Into<TaskSpec>,
+        owner: Address<M>,
+        message: impl Fn(TaskNotice<T>) -> M + Send + Sync + 'static,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<TaskRef, RequestError> {
+        let message = Arc::new(message);
+        let (told, tell) = (owner.clone(), message.clone());
+        let work = async move {
+            let value = work.await;
+            if let Some(task) = current_process() {
+                // It may have left.
+                let _ = told.cast(tell(TaskNotice::Value { task, value }));
+            }
+        };
+        let (task, _, _) = self.start_once(task.into(), Link::Owner, silent(work)).await?;
+        let process = task.process().clone();
+        task.on_exit(move |reason| {
+            let down = TaskNotice::Down { task: process, reason: reason.clone() };
+            let _ = owner.cast(message(down));
+        });
+        Ok(task)
+    }
+
+    async fn start_async<T: Send + 'static>(
+        &self,
+        task: TaskSpec,
+        link: Link,
+        work: impl Future<Output = Option<T>> + Send + 'static,
+    ) -> Result<Task<T>, RequestError> {
+        let (sender, value) = oneshot::channel();
+        let work = silent(async move {
+            if let Some(value) = work.await {
                 // An owner that has left does not want it.
-                drop(sender.send(work.await));
-            })
-            .await?;
-        Ok(Task { reference, result: Some(result) })
+                drop(sender.send(value));
+            }
+        });
+        let (TaskRef { child }, bond, context) = self.start_once(task, link, work).await?;
+        let killer = Killer { context, node: child.node.clone() };
+        Ok(Task::new(child, value, (current_process(), bond, killer)))
+    }
+
+    /// A place for `work`. What is refused is the user's, and its drop harms nobody.
+    fn place_for<W>(&self, work: W) -> Result<(Place, W), RequestError> {
+        match self.places.place() {
+            Ok(place) => Ok((place, work)),
+            Err(refusal) => {
+                call_quietly("the drop of a task", || drop(work));
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Starts `work` once. Who asked is its owner, linked or not.
+    async fn start_once(
+        &self,
+        task: TaskSpec,
+        link: Link,
+        work: impl Future<Output = ExitReason> + Send + 'static,
+    ) -> Result<(TaskRef, Bond, Arc<OnceLock<Context>>), RequestError> {
+        let (place, work) = self.place_for(work)?;
+        let work: Work = Box::pin(async move {
+            let reason = work.await;
+            drop(place);
+            reason
+        });
+        let (work, about) = (Mutex::new(Some(work)), task.about());
+        let owner = current_process().filter(|_| link == Link::Owner);
+        let (bond, context) = (Bond::default(), Arc::new(OnceLock::new()));
+        let (tied, seen) = (bond.clone(), context.clone());
+        let spec = ChildSpec::worker(task.id, NodeKind::Task, move |cx| {
+            seen.get_or_init(|| cx.context.clone());
+            let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // Temporary children are started once.
+            let work = work.ok_or(StartFault::Failed(ExitReason::NoProc));
+            let started = work
+                .map(|work| Outcome::Up(begin(&cx, owner.as_ref(), &tied, about.clone(), work)));
+            Box::pin(std::future::ready(started))
+        });
+        let spec = spec.restart(Restart::Temporary).shutdown(task.shutdown);
+        let child = self.supervisor.start_child(spec).await?;
+        Ok((TaskRef { child }, bond, context))
     }
 
     /// Stops a task and awaits its end (TSU-016).
@@ -134,78 +348,37 @@ impl TaskSupervisor {
         self.supervisor.find(id).map(|child| TaskRef { child })
     }
 
-    /// Names of the tasks that run, oldest first, as published.
+    /// Names of the tasks that run, oldest first, as published; not of those that are being restarted
+    /// (TSU-017).
     pub fn children(&self) -> Vec<String> {
         self.supervisor
             .which_children()
             .unwrap_or_default()
             .into_iter()
+            .filter(|child| child.process.is_some())
             .map(|child| child.name().to_owned())
             .collect()
     }
 }
 
-impl TaskRef {
-    /// Its id.
-    pub fn id(&self) -> &ChildId {
-        self.child.id()
+/// Starts `work` for `owner`.
+fn begin(cx: &StartCx, owner: Option<&ProcessRef>, bond: &Bond, about: About, work: Work) -> Life {
+    let gone = owner.and_then(ProcessRef::exit_reason);
+    if let Some(reason) = gone {
+        // Before it has got its work: it ends in silence (TSU-008).
+        drop(work);
+        let reason = ExitReason::ShutdownWith(reason.to_string().into());
+        return start_task(cx, about, std::future::ready(reason));
     }
-
-    /// Whether its end has not been announced.
-    pub fn is_alive(&self) -> bool {
-        self.child.first.ended().reason().is_none()
+    let life = start_task(cx, about, work);
+    if let Some(owner) = owner {
+        bond.tie(owner, &cx.process);
+        cx.context.members().join(&cx.context, owner, &life, &cx.node);
     }
-
-    /// Why it ended, once that is announced.
-    pub fn exit_reason(&self) -> Option<ExitReason> {
-        self.child.first.ended().reason()
-    }
-
-    /// Waits for its end.
-    pub async fn exit(&self) -> ExitReason {
-        self.child.first_exit().await
-    }
-
-    /// Calls `tell` at its end; at once when that is past. `tell` must not block.
-    pub fn on_exit(&self, tell: impl FnOnce(&ExitReason) + Send + 'static) {
-        self.child.first.ended().on_end(tell);
-    }
+    life
 }
 
-impl<T> Task<T> {
-    /// The task without its result.
-    pub fn reference(&self) -> &TaskRef {
-        &self.reference
-    }
-
-    /// Waits for the result. A result wins over an exit (TSK-007).
-    ///
-    /// # Errors
-    ///
-    /// When the task ended without a result, or its result was taken before; also when `within`
-    /// passed: it then runs on.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: the result stays until it is taken.
-    pub async fn join(&mut self, within: Duration) -> Result<T, TaskError> {
-        let attempt = async {
-            if let Some(result) = &mut self.result {
-                let received = result.await;
-                // What was received, or found closed, must not be asked again.
-                self.result = None;
-                if let Ok(result) = received {
-                    return Ok(result);
-                }
-            }
-            Err(TaskError::Exited(self.reference.exit().await))
-        };
-        tokio::time::timeout(within, attempt).await.unwrap_or(Err(TaskError::Timeout))
-    }
-}
-
-impl<T> fmt::Debug for Task<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Task").field("reference", &self.reference).finish_non_exhaustive()
-    }
+async fn silent(work: impl Future<Output = ()> + Send + 'static) -> ExitReason {
+    work.await;
+    ExitReason::Normal
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use crate::{ChildId, Restart, Strategy, intensity::IntensityLimit};
+use crate::{ChildId, Overflow, Restart, Strategy, intensity::IntensityLimit};
 
 /// When the end of significant children stops their supervisor.
 #[derive(
@@ -102,6 +102,20 @@ pub enum SpecError {
     /// A kind of supervisor whose children are never significant (DYN-016).
     #[error("child `{0}` cannot be significant here")]
     SignificantHere(ChildId),
+    /// A mailbox without room takes nothing.
+    #[error("the mailbox of child `{0}` has no room: its capacity is zero")]
+    ZeroMailbox(ChildId),
+    /// What takes no messages has no mailbox.
+    #[error("child `{0}` takes no messages, so it has no mailbox")]
+    NoMailbox(ChildId),
+    /// What stands in the mailbox of a ractor actor cannot be taken out again.
+    #[error("the mailbox of child `{id}` cannot have the policy {policy}")]
+    MailboxPolicy {
+        /// Which child.
+        id: ChildId,
+        /// What was asked for.
+        policy: Overflow,
+    },
 }
 
 impl Flags {

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use perennial_core::run::RunId;
-use perennial_supervision::{Address, ChildSpec, Lifecycle, LifecycleEvent, LifecycleStream};
+use perennial_supervision::{
+    Address, ChildSpec, Lifecycle, LifecycleEvent, LifecycleStream, Restart,
+};
 
 use super::{SchedulerSpec, ownership};
 use serde_json::json;
@@ -22,7 +24,7 @@ pub(super) fn child_spec(spec: SchedulerSpec, ownership: Address<ownership::Mess
         let (spec, ownership, published) = (spec.clone(), ownership.clone(), published.clone());
         async move { keep_time(&spec, &ownership, &published).await }
     });
-    child.detail(move || shown.read())
+    child.restart(Restart::Permanent).detail(move || shown.read())
 }
 
 async fn keep_time(

@@ -47,6 +47,12 @@ impl<'a> History<'a> {
         self.earlier.first()
     }
 
+    /// How long before this dump that was, in milliseconds.
+    pub(super) fn before_ms(&self) -> u64 {
+        let uptime = |sample: &Sample<'_>| sample.tree.uptime_ms.unwrap_or_default();
+        self.before().map_or(0, |before| uptime(&self.now).saturating_sub(uptime(before)))
+    }
+
     /// The present life of `node` in this dump and in earlier ones, the last one first, and how long
     /// before this dump each was, in milliseconds.
     pub(super) fn life<'h>(

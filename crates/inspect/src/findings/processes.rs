@@ -1,6 +1,9 @@
 //! What is wrong with a node as a process: restarts, mailbox, callbacks that go on, ends.
 
-use perennial_core::tree::{Finding, NodeKind, NodeState, Severity, TreeNode};
+use perennial_core::{
+    Overflow,
+    tree::{Finding, NodeKind, NodeState, Severity, TreeNode},
+};
 
 use super::{
     Thresholds,
@@ -15,6 +18,7 @@ const GAVE_UP: (&str, &str) = ("PF-13", "gave_up");
 const UNKILLABLE: (&str, &str) = ("PF-14", "unkillable");
 const UNRESPONSIVE: (&str, &str) = ("PF-12", "unresponsive");
 const CHILD_GAVE_UP: (&str, &str) = ("PF-39", "child_gave_up");
+const MESSAGES_LOST: (&str, &str) = ("PF-42", "messages_lost");
 const ALWAYS_WORKING: (&str, &str) = ("PF-40", "always_working");
 
 pub(super) fn judge(history: &History<'_>, thresholds: &Thresholds, found: &mut Vec<Finding>) {
@@ -31,6 +35,7 @@ pub(super) fn judge(history: &History<'_>, thresholds: &Thresholds, found: &mut 
         found.extend(mailbox);
         found.extend(blocked);
         found.extend(unresponsive(history, node, thresholds));
+        found.extend(messages_lost(history, node));
         found.extend(ended_for_good(node));
     }
 }
@@ -63,15 +68,13 @@ fn restart_storm(node: &TreeNode, thresholds: &Thresholds) -> Option<Finding> {
 
 /// PF-03, against the capacity.
 fn mailbox_full(node: &TreeNode, thresholds: &Thresholds) -> Option<Finding> {
-    let (depth, capacity) = (node.mailbox_depth?, thresholds.mailbox_capacity);
+    let depth = node.mailbox_depth?;
+    let capacity = node.mailbox.map_or(thresholds.mailbox_capacity, |mailbox| mailbox.capacity);
     if depth.saturating_mul(100) <= capacity.saturating_mul(thresholds.mailbox_percent) {
         return None;
     }
-    let (severity, then) = if depth >= capacity {
-        (Severity::Error, "; further ones are refused")
-    } else {
-        (Severity::Warn, "")
-    };
+    let (severity, then) =
+        if depth >= capacity { (Severity::Error, further(node)) } else { (Severity::Warn, "") };
     let message = format!("{depth} of {capacity} messages wait{then}");
     Some(
         finding(MAILBOX_GROWING, severity, &node.path, message)
@@ -80,6 +83,54 @@ fn mailbox_full(node: &TreeNode, thresholds: &Thresholds) -> Option<Finding> {
             .help(
                 "it takes messages more slowly than they come: let callers wait, or share its work",
             )
+            .look_at(node),
+    )
+}
+
+/// What becomes of one message more.
+fn further(node: &TreeNode) -> &'static str {
+    match node.mailbox.map_or(Overflow::Reject, |mailbox| mailbox.policy) {
+        Overflow::Reject => "; further ones are refused",
+        Overflow::Wait => "; who sends further ones waits",
+        Overflow::DropOldest => "; each further one drops the oldest",
+        Overflow::DropNewest => "; further ones are dropped",
+    }
+}
+
+/// PF-42, of our own: what nobody handled since the dump before. Undelivered are those of lives that ended
+/// meanwhile; the other two are of the present life.
+fn messages_lost(history: &History<'_>, node: &TreeNode) -> Option<Finding> {
+    let before = history.before()?;
+    let then = before.node(&node.path)?;
+    let is_same_life = then.incarnation == node.incarnation;
+    let counts = |node: &TreeNode| node.mailbox.map_or((0, 0), |all| (all.rejected, all.dropped));
+    let (rejected, dropped) = counts(node);
+    let (rejected_then, dropped_then) = if is_same_life { counts(then) } else { (0, 0) };
+    let rejected = rejected.saturating_sub(rejected_then);
+    let dropped = dropped.saturating_sub(dropped_then);
+    let undelivered = node.undelivered.saturating_sub(then.undelivered);
+    let ways = [
+        (rejected, "refused because its mailbox was full"),
+        (dropped, "dropped because its mailbox was full"),
+        (undelivered, "dropped with the mailbox of a life that ended"),
+    ];
+    let ways: Vec<String> = ways
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} messages were {what}"))
+        .collect();
+    if ways.is_empty() {
+        return None;
+    }
+    let over = history.before_ms();
+    let message = format!("{} in {}", ways.join("; "), crate::text::elapsed(over));
+    Some(
+        finding(MESSAGES_LOST, Severity::Warn, &node.path, message)
+            .evidence("rejected", rejected)
+            .evidence("dropped", dropped)
+            .evidence("undelivered", undelivered)
+            .evidence("over_ms", over)
+            .help("give it less or more room, let senders wait for room, or look at why its lives end")
             .look_at(node),
     )
 }

@@ -244,11 +244,27 @@ impl Page<'_> {
         }
     }
 
-    /// What it is at, where that takes long enough to be seen.
+    /// What it is at and whom it waits for, where that takes long enough to be seen, and the messages that
+    /// nobody handled.
     fn current(&self, node: &TreeNode) -> Option<String> {
-        let current = node.current.as_ref().filter(|current| current.running_ms >= NOTED_MS)?;
-        let message = self.cut(&current.message, REASON_COLUMNS_MAX);
-        Some(format!("in `{message}` for {}", self.elapsed(current.running_ms)))
+        let current = node.current.as_ref().filter(|current| current.running_ms >= NOTED_MS);
+        let current = current.map(|current| {
+            let message = self.cut(&current.message, REASON_COLUMNS_MAX);
+            format!("in `{message}` for {}", self.elapsed(current.running_ms))
+        });
+        let waits = node.waits_for.iter().filter(|wait| wait.ms >= NOTED_MS).map(|wait| {
+            let path = self.cut(&wait.path, NAME_COLUMNS_MAX);
+            format!("waits for {path} for {}", self.elapsed(wait.ms))
+        });
+        let counts = node.mailbox.map_or((0, 0), |mailbox| (mailbox.rejected, mailbox.dropped));
+        let counts =
+            [("refused", counts.0), ("dropped", counts.1), ("undelivered", node.undelivered)];
+        let counts = counts.into_iter().filter(|(_, count)| *count > 0).map(|(what, count)| {
+            let count = self.count(count);
+            format!("{count} {what}")
+        });
+        let parts: Vec<String> = current.into_iter().chain(waits).chain(counts).collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
     }
 
     fn name(&self, branch: &Branch<'_>) -> Cell {

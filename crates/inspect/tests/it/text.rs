@@ -1,10 +1,10 @@
 //! The tree for people.
 
 use perennial_core::{
-    Restart,
-    tree::{Finding, LastExit, NodeKind, NodeState, Severity, TreeSnapshot},
+    Overflow, Restart,
+    tree::{Finding, LastExit, Mailbox, NodeKind, NodeState, Severity, TreeSnapshot, WaitsFor},
 };
-use perennial_inspect::{Glyphs, TextOptions, to_text};
+use perennial_inspect::{Glyphs, TextOptions, stable, to_text};
 use unicode_width::UnicodeWidthStr;
 
 use crate::{
@@ -242,4 +242,26 @@ fn a_narrow_terminal_gets_fewer_columns_and_all_nodes() {
         }
     }
     assert_eq!(to_text(&running(), &TextOptions { width: Some(widest), ..PLAIN }), full);
+}
+
+#[test]
+fn whom_a_node_waits_for_and_what_nobody_handled_stands_in_its_detail() {
+    let mut tree = running();
+    tree.findings.clear();
+    let mut one = node("/app", NodeKind::Worker, Restart::Permanent);
+    let policy = Overflow::DropOldest;
+    one.mailbox = Some(Mailbox { capacity: 3, policy, rejected: 2, dropped: 1_500 });
+    one.undelivered = 4;
+    one.waits_for = vec![
+        WaitsFor { path: "/app/other".into(), ms: 3_000 },
+        WaitsFor { path: "/app/briefly".into(), ms: 999 },
+    ];
+    tree.nodes = vec![one];
+    let text = to_text(&tree, &PLAIN);
+    let told = "waits for /app/other for 3.0s, 2 refused, 1500 dropped, 4 undelivered";
+    assert!(text.contains(told), "{text}");
+    assert!(!text.contains("briefly"), "{text}");
+    // A golden file knows neither.
+    let text = to_text(&stable(&tree), &PLAIN);
+    assert!(!text.contains("waits for") && !text.contains("dropped"), "{text}");
 }

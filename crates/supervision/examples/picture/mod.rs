@@ -24,6 +24,16 @@ pub(crate) fn tell(it: &Lifecycle) {
         LifecycleEvent::ShutdownErrors { reason, count, .. } => {
             println!("  ! {count} below {path} did not stop as asked: {reason}");
         }
+        LifecycleEvent::Undelivered { count } => {
+            println!("  ! {count} messages for {path} were dropped with its mailbox");
+        }
+        LifecycleEvent::ApplicationExited { application, reason, .. } => {
+            println!("  - {application} ended: {reason}");
+        }
+        LifecycleEvent::ApplicationStartFailed(error) => println!("  x {error}"),
+        LifecycleEvent::ApplicationFault { application, callback, reason } => {
+            println!("  ! {callback} of {application} failed: {reason}");
+        }
         // Reports of supervisors about what is told above already.
         LifecycleEvent::ChildTerminated { .. }
         | LifecycleEvent::StartError { .. }

@@ -1,9 +1,10 @@
 use std::{any::Any, ops::Deref, sync::Arc};
 
 use perennial_core::ExitReason;
+use tokio::sync::Semaphore;
 
-use super::{CastError, ProcessStatus};
-use crate::{ProcessRef, life::Pid, presence::OneLife};
+use super::ProcessStatus;
+use crate::{ProcessRef, life::Pid, load::Place, presence::OneLife};
 
 /// One life of an actor, as an address reaches it. Cheap to clone: each call does.
 pub(crate) struct Incarnation<M>(Arc<dyn Post<M>>);
@@ -27,8 +28,11 @@ pub(crate) trait Post<M>: Send + Sync {
     /// Which life it is.
     fn process(&self) -> &ProcessRef;
 
-    /// Puts `message` behind those that wait.
-    fn post(&self, message: M) -> Result<(), CastError>;
+    /// Puts `message` behind those that wait: in its `place`, where that was waited for.
+    fn post(&self, message: M, place: Option<Place<'_>>) -> Result<(), Refused>;
+
+    /// Where its senders wait for room, if its mailbox lets them.
+    fn room(&self) -> Option<&Semaphore>;
 
     /// Asks for the end, with cleanup, behind what waits; the first reason counts.
     fn terminate(&self, reason: &ExitReason);
@@ -40,11 +44,13 @@ pub(crate) trait Post<M>: Send + Sync {
     fn inspect(&self, request: Box<dyn Any + Send>) -> Result<(), Refused>;
 }
 
-/// Why a debugger's request was not taken.
+/// Why a message, or a debugger's request, was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     NoProc,
     Full,
+    /// It is full, and nobody is to be told.
+    Dropped,
     /// It is another kind of server.
     Stranger,
 }
@@ -52,6 +58,10 @@ pub(crate) enum Refused {
 impl<M> OneLife for Incarnation<M> {
     fn pid(&self) -> Pid {
         self.process().pid()
+    }
+
+    fn path(&self) -> Option<Arc<str>> {
+        Some(self.process().ended().shared_path())
     }
 }
 

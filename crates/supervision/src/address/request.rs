@@ -6,8 +6,8 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use ractor::RpcReplyPort;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-use super::{CallError, CastError, Incarnation};
-use crate::{ProcessRef, process::is_current};
+use super::{CallError, Incarnation, Refused};
+use crate::{ProcessRef, load::Place, process::is_current, waits::Waiting};
 
 /// What a request carries so that it can be answered: [`Reply`], or the port of a ractor actor.
 pub trait ReplyPort: Send + 'static {
@@ -58,40 +58,37 @@ impl<R: Send + 'static> ReplyPort for Reply<R> {
     }
 }
 
-/// A request on its way.
-pub(crate) struct Awaited<R> {
-    process: ProcessRef,
-    sent: Result<(), CastError>,
+/// A request on its way to a process that whoever awaits it knows.
+pub(super) struct Asked<R> {
+    sent: Result<(), Refused>,
     /// Absent once the port was dropped without an answer.
     port: Option<oneshot::Receiver<R>>,
 }
 
-impl<R> Awaited<R> {
-    /// Sends what `request` makes of a port to `life`, now.
-    pub(crate) fn send<M, P: ReplyPort<Reply = R>>(
+impl<R> Asked<R> {
+    /// Sends what `request` makes of a port to `life`, now: in its `place`, where that was waited for.
+    pub(super) fn send<M, P: ReplyPort<Reply = R>>(
         life: &Incarnation<M>,
         request: impl FnOnce(P) -> M,
+        place: Option<Place<'_>>,
     ) -> Self {
         let (caller, reply) = oneshot::channel();
-        let sent = life.post(request(P::to(caller)));
-        Self::sent(life, reply, sent)
+        let sent = life.post(request(P::to(caller)), place);
+        Self { sent, port: Some(reply) }
     }
 
-    pub(crate) fn sent<M>(
-        life: &Incarnation<M>,
-        port: oneshot::Receiver<R>,
-        sent: Result<(), CastError>,
-    ) -> Self {
-        Self { process: life.process().clone(), sent, port: Some(port) }
+    /// Whoever waits for an answer is told of every refusal.
+    fn is_refused(&self) -> bool {
+        matches!(self.sent, Err(Refused::Full | Refused::Dropped))
     }
 
     /// The answer, if it is there. What was replied before the end counts.
-    fn now(&mut self) -> Option<Result<R, CallError>> {
-        if self.sent == Err(CastError::Full) {
+    fn now(&mut self, process: &ProcessRef) -> Option<Result<R, CallError>> {
+        if self.is_refused() {
             return Some(Err(CallError::Full));
         }
         // Read first: a reply that came in between is older than the end.
-        let ended = self.process.exit_reason();
+        let ended = process.exit_reason();
         match self.port.as_mut().map(oneshot::Receiver::try_recv) {
             Some(Ok(reply)) => return Some(Ok(reply)),
             // What was found closed must not be asked again.
@@ -101,31 +98,65 @@ impl<R> Awaited<R> {
         ended.map(|reason| Err(CallError::Exited(reason)))
     }
 
+    /// Waits for the answer, which the caller of this cannot be the one to give; it brings the deadline.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it can be awaited again.
+    pub(super) async fn reply(&mut self, process: &ProcessRef) -> Result<R, CallError> {
+        if self.is_refused() {
+            return Err(CallError::Full);
+        }
+        let _waiting = Waiting::begin(process);
+        tokio::select! {
+            biased;
+            reply = received(&mut self.port) => return Ok(reply),
+            // A request that was sent at the very moment of the end lies in a mailbox that nobody
+            // will read: that its port is not dropped says nothing.
+            _ = process.ended().wait() => (),
+        }
+        self.now(process).unwrap_or(Err(CallError::NoProc))
+    }
+}
+
+/// A request on its way.
+pub(crate) struct Awaited<R> {
+    process: ProcessRef,
+    asked: Asked<R>,
+}
+
+impl<R> Awaited<R> {
+    /// Sends what `request` makes of a port to `life`, now.
+    pub(crate) fn send<M, P: ReplyPort<Reply = R>>(
+        life: &Incarnation<M>,
+        request: impl FnOnce(P) -> M,
+    ) -> Self {
+        Self { process: life.process().clone(), asked: Asked::send(life, request, None) }
+    }
+
+    pub(crate) fn sent<M>(
+        life: &Incarnation<M>,
+        port: oneshot::Receiver<R>,
+        sent: Result<(), Refused>,
+    ) -> Self {
+        Self { process: life.process().clone(), asked: Asked { sent, port: Some(port) } }
+    }
+
+    /// The answer, if it is there.
+    fn now(&mut self) -> Option<Result<R, CallError>> {
+        self.asked.now(&self.process)
+    }
+
     /// Waits for the answer; the caller brings the deadline.
     ///
     /// # Cancel safety
     ///
     /// Safe: it can be awaited again.
     pub(crate) async fn answer(&mut self) -> Result<R, CallError> {
-        if is_current(self.process.pid()) {
+        if is_current(&self.process) {
             return self.now().unwrap_or(Err(CallError::CallingSelf));
         }
-        self.reply().await
-    }
-
-    /// As [`answer`](Self::answer), for a caller that is known to be somebody else.
-    pub(crate) async fn reply(&mut self) -> Result<R, CallError> {
-        if self.sent == Err(CastError::Full) {
-            return Err(CallError::Full);
-        }
-        tokio::select! {
-            biased;
-            reply = received(&mut self.port) => return Ok(reply),
-            // A request that was sent at the very moment of the end lies in a mailbox that nobody
-            // will read: that its port is not dropped says nothing.
-            _ = self.process.ended().wait() => (),
-        }
-        self.now().unwrap_or(Err(CallError::NoProc))
+        self.asked.reply(&self.process).await
     }
 }
 
@@ -146,7 +177,7 @@ async fn received<R>(port: &mut Option<oneshot::Receiver<R>>) -> R {
 pub struct PendingRequest<R>(Result<Awaited<R>, CallError>);
 
 impl<R: Send + 'static> PendingRequest<R> {
-    pub(super) fn new(awaited: Result<Awaited<R>, CallError>) -> Self {
+    pub(crate) fn new(awaited: Result<Awaited<R>, CallError>) -> Self {
         Self(awaited)
     }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use perennial_core::ExitReason;
 
 use super::Address;
-use crate::{StopError, process::is_current};
+use crate::{StopError, process::is_current, waits::Waiting};
 
 impl<M: Send + 'static> Address<M> {
     /// Stops the present incarnation and waits for its end: what waits in its mailbox is handled,
@@ -25,10 +25,11 @@ impl<M: Send + 'static> Address<M> {
         }
         let incarnation = self.presence.now().ok_or(StopError::NoProc)?;
         let process = incarnation.process();
-        if is_current(process.pid()) {
+        if is_current(process) {
             return Err(StopError::CallingSelf);
         }
         incarnation.terminate(&reason);
+        let _waiting = Waiting::begin(process);
         match tokio::time::timeout(within, process.ended().wait()).await {
             Ok(actual) if actual == reason => Ok(()),
             Ok(actual) => Err(StopError::Exited(actual)),

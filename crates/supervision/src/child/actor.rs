@@ -7,16 +7,17 @@ use std::sync::{
 };
 
 use futures_util::{FutureExt, lock::Mutex};
-use perennial_core::{ChildId, ExitReason, tree::NodeKind};
+use perennial_core::{ChildId, ExitReason, Overflow, tree::NodeKind};
 use ractor::{Actor, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
+use tokio::sync::Semaphore;
 
 use super::{ChildSpec, Ignore, Outcome, StartCx, start::Obituary};
 use crate::{
-    Address, CastError, Clock, ProcessRef, ProcessStatus,
+    Address, ProcessRef, ProcessStatus,
     address::{Incarnation, Post, Refused},
     gen_server::MESSAGE,
     life::{Control, Life},
-    load::{Load, Seen},
+    load::{Admission, Load, Place, Seen},
     panics::{call_quietly, guard, guard_blocking},
     presence::{Announce, Publisher},
     process::CURRENT,
@@ -89,9 +90,14 @@ impl ChildSpec {
         spec.type_name = Some(std::any::type_name::<A>());
         spec.named_address = Some(Arc::new(address.clone()));
         spec.presence = Some(presence);
+        spec.overflows = Some(OVERFLOWS);
         (spec, address)
     }
 }
+
+/// What the mailbox of a ractor actor can do when it is full: its bound is kept at the address, and what
+/// stands in it can be taken by the actor alone.
+const OVERFLOWS: &[Overflow] = &[Overflow::Reject, Overflow::Wait, Overflow::DropNewest];
 
 /// What the tree dump calls a message while it is handled.
 type Kind<M> = fn(&M) -> &'static str;
@@ -103,7 +109,10 @@ async fn start<A: Actor>(
     arguments: A::Arguments,
     publisher: Arc<Publisher<Incarnation<A::Msg>>>,
 ) -> Result<Outcome, ExitReason> {
-    let shared = Arc::new(Shared::new(cx.process.clone(), cx.context.clock()));
+    let shared = Arc::new(Shared::new(cx.process.clone(), cx.load()));
+    let control: Arc<dyn Control> = shared.clone();
+    // Its init may link it already.
+    cx.process.ended().reached_by(&control);
     let whole = Arc::new(Whole { shared: shared.clone(), obituary: OnceLock::new() });
     let held = Mutex::new(Held(None));
     let adapter = Adapter { actor, kind, held, whole: whole.clone() };
@@ -117,7 +126,11 @@ async fn start<A: Actor>(
     };
     // Set once: nobody else knows it yet.
     let _ = shared.actor.set(actor);
-    let life = Life { process: cx.process.clone(), control: shared.clone() };
+    if let Some(asked) = shared.asked.get() {
+        // What it is linked to ended during its init.
+        shared.stop(asked);
+    }
+    let life = Life { process: cx.process.clone(), control };
     publisher.up(Incarnation::new(shared));
     // Set once. One that has ended meanwhile is kept whole by this function alone, which announces
     // its end when it returns.
@@ -135,18 +148,21 @@ struct Shared<M> {
     asked: OnceLock<ExitReason>,
     /// The init answered that it need not run.
     ignored: AtomicBool,
+    /// It is to end at its next await.
+    killed: AtomicBool,
     /// Where the adapter leaves the typed reason of the end (trap 2). The first counts.
     reason: OnceLock<ExitReason>,
 }
 
 impl<M> Shared<M> {
-    fn new(process: ProcessRef, clock: Clock) -> Self {
+    fn new(process: ProcessRef, load: Load) -> Self {
         Self {
             process,
             actor: OnceLock::new(),
-            load: Load::new(clock),
+            load,
             asked: OnceLock::new(),
             ignored: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
             reason: OnceLock::new(),
         }
     }
@@ -162,7 +178,12 @@ impl<M: ractor::Message> Control for Shared<M> {
         }
     }
 
+    fn ending(&self) -> Option<ExitReason> {
+        self.killed.load(Ordering::SeqCst).then_some(ExitReason::Killed)
+    }
+
     fn kill(&self) {
+        self.killed.store(true, Ordering::SeqCst);
         if let Some(actor) = self.actor.get() {
             actor.kill();
         }
@@ -185,12 +206,22 @@ impl<M: ractor::Message> Post<M> for Shared<M> {
         &self.process
     }
 
-    fn post(&self, message: M) -> Result<(), CastError> {
-        let actor = self.actor.get().ok_or(CastError::NoProc)?;
-        if !self.load.admit() {
-            return Err(CastError::Full);
+    fn post(&self, message: M, place: Option<Place<'_>>) -> Result<(), Refused> {
+        let actor = self.actor.get().ok_or(Refused::NoProc)?;
+        match self.load.admit(place) {
+            Admission::Taken => (),
+            Admission::Dropped => return Err(Refused::Dropped),
+            // Its specification cannot have the latter.
+            Admission::Refused | Admission::InsteadOfOldest => return Err(Refused::Full),
         }
-        actor.send_message(message).map_err(|_| CastError::NoProc)
+        actor.send_message(message).map_err(|_| {
+            self.load.withdrawn();
+            Refused::NoProc
+        })
+    }
+
+    fn room(&self) -> Option<&Semaphore> {
+        self.load.room()
     }
 
     fn terminate(&self, reason: &ExitReason) {
@@ -224,6 +255,7 @@ struct Whole<M: ractor::Message> {
 
 impl<M: ractor::Message> Drop for Whole<M> {
     fn drop(&mut self) {
+        self.shared.load.close();
         if let Some(obituary) = self.obituary.take() {
             // How it ended is in its slot; an empty one means that nothing of ours ran: killed
             // (trap 1).

@@ -5,16 +5,17 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use perennial_core::{ChildId, ExitReason, tree::NodeKind};
+use perennial_core::{ChildId, ExitReason, Overflow, tree::NodeKind};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{ChildSpec, Ignore, Outcome, StartCx, StartFault, exit_of};
 use crate::{
-    Address, CastError, Clock, GenServer, Init, ProcessRef, ProcessStatus, ServerCx, StopToken,
+    Address, GenServer, Init, ProcessRef, ProcessStatus, ServerCx, StopToken,
     address::{Incarnation, Post, Refused},
     gen_server::{Inbox, Letter, Queue, Serving, Standing},
     life::{Control, Life},
-    load::Seen,
+    load::{Load, Place, Seen},
     panics::contain,
     presence::{Announce, Publisher},
     process::CURRENT,
@@ -38,9 +39,14 @@ impl ChildSpec {
         spec.type_name = Some(std::any::type_name::<S>());
         spec.named_address = Some(Arc::new(address.clone()));
         spec.presence = Some(presence);
+        spec.overflows = Some(OVERFLOWS);
         (spec, address)
     }
 }
+
+/// What the mailbox of a server can do when it is full.
+const OVERFLOWS: &[Overflow] =
+    &[Overflow::Reject, Overflow::Wait, Overflow::DropOldest, Overflow::DropNewest];
 
 type Door<S> = Arc<Publisher<Incarnation<<S as GenServer>::Message>>>;
 
@@ -52,13 +58,21 @@ async fn start<S: GenServer>(
 ) -> Result<Outcome, StartFault> {
     let process = start.process.clone();
     let here = process.clone();
-    let control = Arc::new(ServerControl::<S>::new(process.clone(), start.context.clock()));
+    let control = Arc::new(ServerControl::<S>::new(process.clone(), start.load()));
     let queue = control.queue.clone();
     let life = Life { process: process.clone(), control: control.clone() };
-    let mut cx = ServerCx::new(process.clone(), address, control.standing.clone());
+    // Its init may link it already.
+    life.ended().reached_by(&life.control);
+    let clock = start.context.clock();
+    let mut cx = ServerCx::new(process.clone(), address, control.standing.clone(), clock);
     // What is sent from here on is kept until the init is done (GS-013).
     publisher.up(Incarnation::new(control.clone()));
-    let birth = Birth { publisher, life: Some(life), inbox: Some(Inbox::new(queue.clone())) };
+    let birth = Birth {
+        start: &start,
+        publisher,
+        life: Some(life),
+        inbox: Some(Inbox::new(queue.clone())),
+    };
     let init = async {
         let own = &mut cx;
         let mut init = contain(async move {
@@ -114,14 +128,15 @@ async fn run<S: GenServer>(serving: Serving<S>, control: Arc<ServerControl<S>>) 
 
 /// A life whose init is not done. When that fails or is dropped, nothing of it remains: first goes
 /// its mailbox, then its place at the address, and then those who wait are told (GS-003, GS-009).
-struct Birth<S: GenServer> {
+struct Birth<'a, S: GenServer> {
+    start: &'a StartCx,
     publisher: Door<S>,
     /// Both are there until it is decided.
     life: Option<Life>,
     inbox: Option<Inbox<S>>,
 }
 
-impl<S: GenServer> Birth<S> {
+impl<S: GenServer> Birth<'_, S> {
     fn succeed(mut self) -> Option<(Life, Inbox<S>)> {
         self.life.take().zip(self.inbox.take())
     }
@@ -133,13 +148,14 @@ impl<S: GenServer> Birth<S> {
     fn end(&mut self, reason: &ExitReason) {
         drop(self.inbox.take());
         if let Some(life) = self.life.take() {
+            self.start.undelivered(life.control.load().map_or(0, |load| load.depth));
             self.publisher.ended(life.pid());
             life.ended().announce(reason);
         }
     }
 }
 
-impl<S: GenServer> Drop for Birth<S> {
+impl<S: GenServer> Drop for Birth<'_, S> {
     fn drop(&mut self) {
         self.end(&ExitReason::Killed);
     }
@@ -158,9 +174,9 @@ struct ServerControl<S: GenServer> {
 }
 
 impl<S: GenServer> ServerControl<S> {
-    fn new(process: ProcessRef, clock: Clock) -> Self {
+    fn new(process: ProcessRef, load: Load) -> Self {
         let (asked, cut, kill) = (OnceLock::new(), StopToken::new(), CancellationToken::new());
-        Self { process, queue: Queue::new(clock), standing: Arc::default(), asked, cut, kill }
+        Self { process, queue: Queue::new(load), standing: Arc::default(), asked, cut, kill }
     }
 
     async fn cut(&self) -> ExitReason {
@@ -187,6 +203,26 @@ impl<S: GenServer> Control for ServerControl<S> {
         }
     }
 
+    fn sever(&self, from: &ProcessRef, reason: &ExitReason) {
+        if S::TRAPS_EXITS {
+            // One whose queue is closed is ending already.
+            let _ = self.queue.push(Letter::Severed(from.clone(), reason.clone()));
+        } else {
+            self.stop(reason);
+        }
+    }
+
+    fn traps_exits(&self) -> bool {
+        S::TRAPS_EXITS
+    }
+
+    fn ending(&self) -> Option<ExitReason> {
+        if self.kill.is_cancelled() {
+            return Some(ExitReason::Killed);
+        }
+        self.cut.reason().cloned()
+    }
+
     fn kill(&self) {
         self.kill.cancel();
     }
@@ -207,11 +243,12 @@ impl<S: GenServer> Post<S::Message> for ServerControl<S> {
         &self.process
     }
 
-    fn post(&self, message: S::Message) -> Result<(), CastError> {
-        self.queue.push(Letter::Message(message)).map_err(|refused| match refused {
-            Refused::Full => CastError::Full,
-            Refused::NoProc | Refused::Stranger => CastError::NoProc,
-        })
+    fn post(&self, message: S::Message, place: Option<Place<'_>>) -> Result<(), Refused> {
+        self.queue.post(message, place)
+    }
+
+    fn room(&self) -> Option<&Semaphore> {
+        self.queue.load().room()
     }
 
     fn terminate(&self, reason: &ExitReason) {

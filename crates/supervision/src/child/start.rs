@@ -10,9 +10,10 @@ use perennial_core::{ChildType, ExitReason, Uptime, supervisor::Order};
 
 use super::{ChildSpec, StartError, StartFault};
 use crate::{
-    LifecycleEvent, Name, Names, ProcessRef,
+    LifecycleEvent, Name, Names, ProcessRef, RegistryError,
     context::Context,
     life::{Control, Life, Pid},
+    load::Load,
     node::Node,
     panics::{Contained, call_quietly, contain, guard_blocking},
     stopping,
@@ -108,7 +109,7 @@ impl ChildSpec {
         node.coming();
         let unborn = match self.claim(&context, &process) {
             Ok(unborn) => unborn,
-            Err(holder) => return Err(self.did_not_start(&cx, StartFault::AlreadyStarted(holder))),
+            Err(fault) => return Err(self.did_not_start(&cx, fault)),
         };
         let handed_over = cx.requested.then(Slot::default);
         let init = Init { arguments, handed_over: handed_over.clone() };
@@ -127,7 +128,7 @@ impl ChildSpec {
         let fault = match result {
             Ok(Outcome::Up(life)) => {
                 unborn.born();
-                self.bind(&life);
+                self.bind(&cx, &life);
                 let taken = |slot: Slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
                 return Ok(Begun { life: Some(life), extra: handed_over.and_then(taken) });
             }
@@ -153,18 +154,29 @@ impl ChildSpec {
         StartError::new(&self.id, fault)
     }
 
-    /// Claims the name of the incarnation that is about to be born, or answers who has it.
-    fn claim(&self, context: &Context, process: &ProcessRef) -> Result<Unborn, ProcessRef> {
-        let names = context.names().clone();
+    /// Claims the names of the incarnation that is about to be born, or answers who has one.
+    fn claim(&self, context: &Context, process: &ProcessRef) -> Result<Unborn, StartFault> {
+        let names = context.names();
         if let Some(name) = &self.name {
-            names.claim(name, process, self.named_address.clone())?;
+            let address = self.named_address.clone();
+            names.claim(name, process, address).map_err(StartFault::AlreadyStarted)?;
         }
-        Ok(Unborn(Some((names, self.name.clone(), process.clone()))))
+        let unborn = Unborn(Some((names.clone(), self.name.clone(), process.clone())));
+        if let Some(key) = &self.key {
+            key.claim(process, self.named_address.clone()).map_err(|refused| match refused {
+                RegistryError::AlreadyRegistered(holder) => StartFault::AlreadyStarted(holder),
+                RegistryError::NotRunning | RegistryError::NoProcess | RegistryError::NotHolder => {
+                    StartFault::Failed(ExitReason::error(&refused))
+                }
+            })?;
+        }
+        Ok(unborn)
     }
 
     /// Ends the incarnation with its owner.
-    fn bind(&self, life: &Life) {
+    fn bind(&self, cx: &StartCx, life: &Life) {
         let Some(owner) = &self.owner else { return };
+        cx.context.members().join(&cx.context, owner, life, &cx.node);
         let control = Arc::downgrade(&life.control);
         let watch = owner.on_end(move |reason| {
             if let Some(control) = control.upgrade() {
@@ -179,6 +191,9 @@ impl ChildSpec {
     pub(super) fn release(&self, context: &Context, process: &ProcessRef) {
         if let Some(name) = &self.name {
             context.names().release(name, process);
+        }
+        if let Some(key) = &self.key {
+            key.release(process);
         }
     }
 }
@@ -224,6 +239,16 @@ impl StartCx {
         }
     }
 
+    /// The load of the incarnation: none so far, in the mailbox that its specification gives it.
+    pub(crate) fn load(&self) -> Load {
+        Load::new(self.context.clock(), self.node.spec().mailbox.unwrap_or_default())
+    }
+
+    /// So many messages were dropped with the mailbox of the incarnation.
+    pub(crate) fn undelivered(&self, count: u64) {
+        undelivered_of(&self.context, &self.node, &self.process, count);
+    }
+
     /// From here on the incarnation exists: it is in the tree, and `end` is
     /// awaited by a driver that announces the result.
     ///
@@ -247,6 +272,7 @@ impl StartCx {
     /// obituary keeps it until the end.
     pub(crate) fn exists(&self, life: &Life) -> Obituary {
         life.ended().drive();
+        life.ended().reached_by(&life.control);
         self.node.attach(life.clone(), self.context.clock().now());
         if self.node.child_type() == ChildType::Worker {
             started(self);
@@ -262,6 +288,13 @@ pub(crate) fn started(cx: &StartCx) {
     cx.context.tell(&cx.node, Some(&cx.process), event);
 }
 
+fn undelivered_of(context: &Context, node: &Node, process: &ProcessRef, count: u64) {
+    if count > 0 {
+        node.undelivered(count);
+        context.tell(node, Some(process), LifecycleEvent::Undelivered { count });
+    }
+}
+
 /// The announcement of an end, which is owed from the birth on.
 pub(crate) struct Obituary {
     cx: StartCx,
@@ -272,6 +305,7 @@ impl Obituary {
     /// Whoever waits for the end may open again what the incarnation held: everything of it is
     /// dropped before the end is announced.
     pub(crate) fn announce(self, reason: &ExitReason) {
+        let undelivered = self.control.load().map_or(0, |load| load.depth);
         let Self { cx: StartCx { context, node, process, superior, .. }, control } = self;
         let now = context.clock().now();
         // One that was given up as unkillable has been replaced in the tree and at its address, and
@@ -280,6 +314,8 @@ impl Obituary {
             let event = LifecycleEvent::Exited { incarnation, reason: reason.clone() };
             context.tell(&node, Some(&process), event);
         }
+        // Before its supervisor learns of the end, and so before another incarnation begins (SUP-074).
+        undelivered_of(&context, &node, &process, undelivered);
         if node.is_root() {
             // Nobody brings a root back.
             node.gone();

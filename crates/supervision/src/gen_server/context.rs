@@ -16,8 +16,8 @@ use futures_util::{
 };
 use perennial_core::ExitReason;
 
-use super::{GenServer, Standing};
-use crate::{Address, ChildRef, ChildSpec, DynamicSupervisor, ProcessRef, RequestError};
+use super::{GenServer, Standing, timers::Timers};
+use crate::{Address, ChildRef, ChildSpec, Clock, DynamicSupervisor, ProcessRef, RequestError};
 
 /// Events that the debugger and a crash report can tell of.
 const EVENTS_KEPT: usize = 16;
@@ -28,6 +28,7 @@ pub struct ServerCx<S: GenServer> {
     address: Address<S::Message>,
     pub(super) label: Option<String>,
     pub(super) watches: Watches,
+    pub(super) timers: Timers<S::Message>,
     pub(super) events: Events,
 }
 
@@ -46,14 +47,28 @@ pub struct Exit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WatchRef(u64);
 
+impl WatchRef {
+    /// That of all links that others have made: of a task that was started for it, of a registry that
+    /// it is registered in.
+    pub(super) fn of_others() -> Self {
+        Self(u64::MAX)
+    }
+
+    /// Whether the server itself watches or has linked what ended; otherwise others have.
+    pub fn is_own(self) -> bool {
+        self != Self::of_others()
+    }
+}
+
 impl<S: GenServer> ServerCx<S> {
     pub(crate) fn new(
         process: ProcessRef,
         address: Address<S::Message>,
         standing: Arc<Standing>,
+        clock: Clock,
     ) -> Self {
-        let (watches, events) = (Watches::new(standing), Events::default());
-        Self { process, address, label: None, watches, events }
+        let (watches, timers) = (Watches::new(standing), Timers::new(clock));
+        Self { process, address, label: None, watches, timers, events: Events::default() }
     }
 
     /// This incarnation.

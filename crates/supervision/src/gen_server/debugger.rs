@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::GenServer;
 use crate::{
-    Address, CallError, CastError,
+    Address, CallError,
     actor::ActorError,
     address::{Awaited, Refused},
     child::exit_of,
@@ -157,15 +157,14 @@ impl<S: GenServer> Debugger<S> {
         within: Duration,
     ) -> Result<R, DebugError> {
         let life = self.address.now().ok_or(CallError::NoProc)?;
-        if is_current(life.process().pid()) {
+        if is_current(life.process()) {
             return Err(CallError::CallingSelf.into());
         }
         let (caller, reply) = oneshot::channel();
         let sent = match life.inspect(Box::new(request(caller))) {
             Ok(()) => Ok(()),
-            Err(Refused::NoProc) => Err(CastError::NoProc),
-            Err(Refused::Full) => Err(CastError::Full),
             Err(Refused::Stranger) => return Err(DebugError::Stranger),
+            Err(refused @ (Refused::NoProc | Refused::Full | Refused::Dropped)) => Err(refused),
         };
         let mut awaited = Awaited::sent(&life, reply, sent);
         let answer = tokio::time::timeout(within, awaited.answer()).await;

@@ -1,17 +1,19 @@
-use perennial_core::ExitReason;
+use perennial_core::{ExitReason, tree::NodeKind};
 
 use super::{GenServer, MESSAGE};
 use crate::panics::guard_blocking;
 
-/// What a server that ended abnormally tells about itself (GS-046, OBS-011). A kill leaves no time
-/// for a report; its supervisor tells of that.
+/// What a server or a task that ended abnormally tells about itself (GS-046, OBS-011, TSK-046). A kill
+/// leaves no time for a report; its supervisor tells of that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrashReport {
+    /// What it was.
+    pub kind: NodeKind,
     /// Its name in the tree, its path.
     pub path: String,
     /// Which incarnation it was, as a [`ProcessRef`](crate::ProcessRef) is printed.
     pub process: String,
-    /// The label it gave itself (OBS-013).
+    /// The label that it gave itself, or was given (OBS-013).
     pub label: Option<String>,
     /// Why it ended; a panic with its place.
     pub reason: ExitReason,
@@ -21,6 +23,9 @@ pub struct CrashReport {
     pub state: String,
     /// Paths of its supervisors, the nearest first.
     pub ancestors: Vec<String>,
+    /// Of a task: who asked for it, as a [`ProcessRef`](crate::ProcessRef) is printed, the nearest first
+    /// (TSK-047).
+    pub callers: Vec<String>,
     /// Messages that waited when it failed.
     pub mailbox_depth: u64,
     /// Paths of the processes it watched.
@@ -30,6 +35,7 @@ pub struct CrashReport {
 impl CrashReport {
     pub(crate) fn trace(&self) {
         tracing::error!(
+            kind = ?self.kind,
             path = %self.path,
             process = %self.process,
             label = self.label,
@@ -37,9 +43,10 @@ impl CrashReport {
             last_message = self.last_message,
             state = %self.state,
             ancestors = ?self.ancestors,
+            callers = ?self.callers,
             mailbox_depth = self.mailbox_depth,
             linked = ?self.linked,
-            "server crashed"
+            "process crashed"
         );
     }
 }
@@ -62,7 +69,7 @@ pub(super) fn description_of<S: GenServer>(message: &S::Message) -> Option<Strin
 }
 
 /// Paths above `path`, the nearest first.
-pub(super) fn ancestors_of(path: &str) -> Vec<String> {
+pub(crate) fn ancestors_of(path: &str) -> Vec<String> {
     let above = |path: &str| path.rsplit_once('/').map(|(above, _)| above.to_owned());
     let chain = std::iter::successors(above(path), |path| above(path));
     chain.take_while(|path| !path.is_empty()).collect()

@@ -3,10 +3,11 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::OptionFuture};
-use perennial_core::ExitReason;
+use perennial_core::{ExitReason, tree::NodeKind};
 
 use super::{
     CrashReport, DebugStatus, Exit, GenServer, Inbox, Init, Letter, Next, ServerCx, Standing,
+    WatchRef,
     debugger::Inspection,
     report::{ancestors_of, description_of, kind_of, status_of},
 };
@@ -145,6 +146,10 @@ impl<S: GenServer> Running<S> {
                     self.inbox.put(Letter::Exit(watched));
                     continue;
                 }
+                timer = self.cx.timers.ring() => {
+                    self.inbox.put(Letter::Timer(timer));
+                    continue;
+                }
                 letter = self.inbox.next(suspended) => letter,
                 _ = &mut idle, if inactivity.is_some() && !suspended => {
                     self.cx.events.add("timeout");
@@ -157,10 +162,20 @@ impl<S: GenServer> Running<S> {
             };
             match letter {
                 Letter::Message(message) => return self.handle(state, message).await,
+                Letter::Timer(timer) => {
+                    // Unless it was unset while it waited.
+                    if let Some(message) = self.cx.timers.take(timer) {
+                        return self.handle(state, message).await;
+                    }
+                }
                 Letter::Exit(watched) => {
                     if let Some((exit, linked)) = self.cx.watches.settle(watched) {
                         return self.exit(state, exit, linked).await;
                     }
+                }
+                Letter::Severed(process, reason) => {
+                    let watch = WatchRef::of_others();
+                    return self.exit(state, Exit { watch, process, reason }, true).await;
                 }
                 Letter::Stop => {
                     self.cx.events.add("stop");
@@ -245,7 +260,9 @@ impl<S: GenServer> Running<S> {
     fn report(&self, reason: &ExitReason, state: String, mailbox_depth: u64) {
         let path = self.cx.process().path().to_owned();
         let report = CrashReport {
+            kind: NodeKind::Worker,
             ancestors: ancestors_of(&path),
+            callers: Vec::new(),
             path,
             process: self.cx.process().to_string(),
             label: self.cx.label.clone(),

@@ -143,6 +143,11 @@ impl Node {
         }
     }
 
+    /// So many messages were dropped with the mailbox of a life.
+    pub(crate) fn undelivered(&self, count: u64) {
+        self.written().undelivered += count;
+    }
+
     pub(crate) fn start_failed(&self, reason: &ExitReason, now: Uptime) {
         let mut written = self.written();
         written.past(reason, Duration::ZERO, now);

@@ -8,33 +8,32 @@ use perennial_core::{
     tree::{Current, Intensity, LastExit, NodeKind, NodeState, Restarts, TreeNode},
 };
 
-use super::{Node, details::Asked};
+use super::{Node, details::Asked, edges::Waits};
 use crate::ChildSpec;
 
 impl Node {
-    /// This node and all below it, and whose details are to be read; `in_window` is what its supervisor
-    /// counts of late.
+    /// This node and all below it; `in_window` is what its supervisor counts of late.
     pub(super) fn collect(
         &self,
         parent: Option<&str>,
         in_window: u32,
         now: Uptime,
-        nodes: &mut Vec<TreeNode>,
-        asked: &mut Asked,
+        all: &mut Collected,
     ) {
         if let Some(detail) = self.spec.shared_detail() {
-            asked.push_back((nodes.len(), detail));
+            all.asked.push_back((all.nodes.len(), detail));
         }
-        nodes.push(self.picture(parent, in_window, now));
+        let node = self.picture(parent, in_window, now, all);
+        all.nodes.push(node);
         let children = self.child_nodes();
         if children.is_empty() {
             return;
         }
-        nodes.reserve(children.len());
+        all.nodes.reserve(children.len());
         // Asked once for all siblings: it looks at every restart of late.
         let in_window = self.in_window(now);
         for child in &*children {
-            child.collect(Some(&self.path), in_window, now, nodes, asked);
+            child.collect(Some(&self.path), in_window, now, all);
         }
     }
 
@@ -42,7 +41,13 @@ impl Node {
         self.written().intensity.as_ref().map_or(0, |intensity| intensity.in_window(now))
     }
 
-    fn picture(&self, parent: Option<&str>, in_window: u32, now: Uptime) -> TreeNode {
+    fn picture(
+        &self,
+        parent: Option<&str>,
+        in_window: u32,
+        now: Uptime,
+        all: &mut Collected,
+    ) -> TreeNode {
         let mut node = declared(&self.spec, &self.path, parent, self.order);
         let written = self.written();
         if let (Some(shown), Some(intensity)) = (&mut node.intensity, &written.intensity) {
@@ -53,10 +58,15 @@ impl Node {
         node.state = written.state;
         node.incarnation = written.incarnation;
         node.last_exit = written.last.as_deref().map(last_exit);
+        node.undelivered = written.undelivered;
         node.uptime_ms = written.started_at.map(|then| millis(now.since(then)));
+        if let Some(life) = &written.life {
+            all.waits.saw(all.nodes.len(), &life.process);
+        }
         if let Some(load) = written.life.as_ref().and_then(|life| life.control.load()) {
             node.mailbox_depth = Some(load.depth);
             node.mailbox_oldest_ms = load.oldest.map(millis);
+            node.mailbox = Some(load.mailbox);
             node.handled = Some(load.taken);
             node.working_ms = load.working.map(millis);
             node.current = load.current.map(|(message, running)| Current {
@@ -66,6 +76,15 @@ impl Node {
         }
         node
     }
+}
+
+/// What is collected of a tree.
+#[derive(Default)]
+pub(super) struct Collected {
+    pub(super) nodes: Vec<TreeNode>,
+    /// Whose details are to be read.
+    pub(super) asked: Asked,
+    pub(super) waits: Waits,
 }
 
 /// A child as specified.
@@ -93,6 +112,9 @@ fn declared(spec: &ChildSpec, path: &str, parent: Option<&str>, order: u64) -> T
         uptime_ms: None,
         mailbox_depth: None,
         mailbox_oldest_ms: None,
+        mailbox: None,
+        undelivered: 0,
+        waits_for: Vec::new(),
         handled: None,
         current: None,
         working_ms: None,

@@ -6,7 +6,8 @@ use perennial_core::tree::TreeNode;
 
 use super::{
     Node,
-    details::{Asked, DETAILS_WITHIN, fill},
+    details::{DETAILS_WITHIN, fill},
+    picture::Collected,
 };
 use crate::{Clock, LifecycleSource, LifecycleStream, Names, context::Context};
 
@@ -35,8 +36,10 @@ impl Tree {
 
     /// As [`nodes`](Self::nodes), and waits so long for the details.
     pub fn nodes_within(&self, details: Duration) -> Vec<TreeNode> {
-        let (mut nodes, mut asked) = (Vec::new(), Asked::new());
-        self.root.collect(None, 0, self.context.clock().now(), &mut nodes, &mut asked);
+        let mut all = Collected::default();
+        self.root.collect(None, 0, self.context.clock().now(), &mut all);
+        let Collected { mut nodes, asked, waits } = all;
+        waits.tell(&mut nodes);
         fill(&mut nodes, asked, details);
         nodes
     }

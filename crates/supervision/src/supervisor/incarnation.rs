@@ -98,6 +98,10 @@ impl SupervisorLife {
         self.0.places.acquire().await.ok()
     }
 
+    pub(crate) fn process(&self) -> &ProcessRef {
+        &self.0.process
+    }
+
     pub(crate) fn ended(&self) -> &Ended {
         self.0.process.ended()
     }

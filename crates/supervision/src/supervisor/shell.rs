@@ -100,7 +100,7 @@ impl Shell {
     /// reverse and answers its fault (SUP-001, 008–011).
     async fn start_declared(&mut self) -> Result<(), StartFault> {
         let declared = std::mem::take(&mut self.declared);
-        declared.iter().try_for_each(ChildSpec::check_name)?;
+        declared.iter().try_for_each(ChildSpec::check_alone)?;
         let orders = self.children.declare(declared.iter().map(ChildSpec::rules).collect())?;
         for (order, spec) in orders.into_iter().zip(declared) {
             self.add(order, spec);

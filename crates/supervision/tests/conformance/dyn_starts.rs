@@ -42,7 +42,8 @@ async fn a_child_starts_at_once_and_belongs_to_its_supervisor() {
             dynamic.start_child(spec).await.map_err(|error| error.to_string())?;
             Err::<(), String>("the caller fails".into())
         }
-    });
+    })
+    .restart(perennial_core::Restart::Permanent);
     let caller = caller.restart(Restart::Temporary);
     let mut lifecycle = root.tree().lifecycle();
     root.supervisor().start_child(caller).await.unwrap();

@@ -197,6 +197,8 @@ async fn an_abnormal_end_is_reported_once_and_a_normal_one_never() {
     assert_eq!(&**message, "asked to panic");
     assert!(location.as_ref().unwrap().contains("server.rs"));
     let expected = CrashReport {
+        kind: perennial_core::tree::NodeKind::Worker,
+        callers: Vec::new(),
         path: "/top/inner/a".into(),
         process,
         label: Some("the third of seven".into()),
@@ -208,7 +210,7 @@ async fn an_abnormal_end_is_reported_once_and_a_normal_one_never() {
         linked: vec!["/top/inner/b".into()],
     };
     assert_eq!(*report, expected);
-    let traced = traces.with("server crashed");
+    let traced = traces.with("process crashed");
     assert_eq!(traced.len(), 1, "{traced:?}");
     assert!(traced[0].1.contains(" label=\"the third of seven\""), "{traced:?}");
     let exited = lifecycle.next().await.unwrap();

@@ -8,6 +8,10 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 #![expect(clippy::print_stdout, reason = "the runner of tests prints its report")]
 
+mod app_ends;
+mod app_start;
+mod app_stop;
+mod app_world;
 mod catalogue;
 mod checks;
 mod dyn_children;
@@ -31,11 +35,19 @@ mod harness;
 mod made;
 mod obs;
 mod obs_walk;
+mod par;
 #[path = "../probe/mod.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod probe;
+mod reg_basics;
+mod reg_more;
+mod reg_world;
 mod report;
 mod scale;
+mod str_ends;
+mod str_more;
+mod str_results;
+mod str_world;
 mod sup_api;
 mod sup_auto_shutdown;
 mod sup_defaults;
@@ -62,6 +74,10 @@ mod sup_template;
 mod sup_template_stop;
 mod sup_types;
 mod traces;
+mod tsk_await;
+mod tsk_many;
+mod tsk_world;
+mod tsu;
 
 use std::{
     collections::BTreeSet,

@@ -142,7 +142,8 @@ async fn a_child_names_its_parent_and_all_above() {
             seen.lock().unwrap().send(current_process()).unwrap();
             std::future::pending::<Result<(), String>>().await
         }
-    });
+    })
+    .restart(perennial_core::Restart::Permanent);
     let root = root(SupervisorSpec::new("top").child(inner).child(task)).await;
     let above =
         |process: &ProcessRef| process.ancestors().map(ToOwned::to_owned).collect::<Vec<String>>();
@@ -184,8 +185,12 @@ async fn a_task_knows_who_asked_and_who_supervises() {
             std::future::pending::<Result<(), String>>().await
         }
     };
-    let root =
-        root(SupervisorSpec::new("top").child(tasks).child(ChildSpec::task("asks", asks))).await;
+    let root = root(
+        SupervisorSpec::new("top")
+            .child(tasks)
+            .child(ChildSpec::task("asks", asks).restart(perennial_core::Restart::Permanent)),
+    )
+    .await;
     let mut found = Vec::new();
     while found.is_empty() {
         tokio::task::yield_now().await;

@@ -83,7 +83,8 @@ async fn crash_and_shutdown(clock: Clock, siblings: usize) -> (Duration, Duratio
             let wait = std::future::pending::<()>();
             drop(tokio::time::timeout(Duration::from_millis(50), wait).await);
             Err::<(), ExitReason>(ExitReason::Shutdown)
-        });
+        })
+        .restart(perennial_core::Restart::Permanent);
         dynamic.start_child(task).await.unwrap();
     }
     dynamic.start_child(made::child("x", || Ok(()))).await.unwrap();

@@ -24,6 +24,7 @@ fn slow(id: &str, log: &Log) -> ChildSpec {
             Ok::<(), String>(())
         }
     })
+    .restart(perennial_core::Restart::Permanent)
 }
 
 proves!(a_child_is_a_permanent_worker_with_five_seconds, ["SUP-036", "SUP-037", "SUP-038"]);

@@ -27,7 +27,8 @@ async fn each_level_gives_up_by_its_own_count() {
         let mut child = ChildSpec::task("leaf", move || {
             count.fetch_add(1, Ordering::SeqCst);
             async { Err::<(), _>("the leaf always fails") }
-        });
+        })
+        .restart(perennial_core::Restart::Permanent);
         let (top, below) = levels.split_first().unwrap();
         for (depth, max) in below.iter().enumerate().rev() {
             let spec = SupervisorSpec::new(format!("level {depth}")).intensity(*max, SOON);

@@ -88,7 +88,8 @@ async fn the_ends_of_strangers_are_none_of_its_business() {
                 log.add(format!("down {}", monitor.down().await.name()));
                 std::future::pending::<Result<(), String>>().await
             }
-        });
+        })
+        .restart(perennial_core::Restart::Permanent);
         handle.start_child(watcher).await.unwrap();
         idle().await;
         log.take();

@@ -43,7 +43,8 @@ fn holders(held: &Arc<()>) -> Vec<ChildSpec> {
     let inside = ChildSpec::task("inside", move || {
         let _held = &four;
         forever()
-    });
+    })
+    .restart(perennial_core::Restart::Permanent);
     vec![
         ChildSpec::actor("actor", move || {
             let _held = &one;
@@ -53,14 +54,16 @@ fn holders(held: &Arc<()>) -> Vec<ChildSpec> {
         ChildSpec::task("task", move || {
             let _held = &two;
             forever()
-        }),
+        })
+        .restart(perennial_core::Restart::Permanent),
         ChildSpec::cooperative_task("cooperative", move |stop| {
             let _held = &three;
             async move {
                 stop.stopped().await;
                 Ok::<(), String>(())
             }
-        }),
+        })
+        .restart(perennial_core::Restart::Permanent),
         Supervisor::child_spec(
             SupervisorSpec::new("inner").child(inside.restart(Restart::Temporary)),
         )
@@ -186,7 +189,8 @@ async fn the_dead_have_let_go_of_everything_before_the_next_init() {
             let _held = lock?;
             std::future::pending::<Result<(), tokio::sync::TryLockError>>().await
         }
-    });
+    })
+    .restart(perennial_core::Restart::Permanent);
     let spec = SupervisorSpec::new("top")
         .strategy(Strategy::OneForAll)
         .intensity(1000, Duration::from_secs(1))

@@ -68,6 +68,7 @@ async fn the_first_fault_of_any_child_is_found_before_the_first_start() {
             made.add("made");
             std::future::pending::<Result<(), String>>()
         })
+        .restart(perennial_core::Restart::Permanent)
     };
     let good = || SupervisorSpec::new("top").child(child("a")).child(child("b"));
     for (last, error) in [
@@ -107,7 +108,8 @@ async fn a_child_is_not_significant_unless_it_says_so() {
 
 proves!(a_specification_can_be_read_back, ["SUP-043", "SUP-044"]);
 async fn a_specification_can_be_read_back() {
-    let plain = ChildSpec::task("plain", std::future::pending::<Result<(), String>>);
+    let plain = ChildSpec::task("plain", std::future::pending::<Result<(), String>>)
+        .restart(perennial_core::Restart::Permanent);
     let full = Probe::new("full", &Log::default())
         .0
         .restart(Restart::Transient)

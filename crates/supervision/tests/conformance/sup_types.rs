@@ -20,7 +20,7 @@ proves!(
     [
         "SUP-005", "SUP-025", "SUP-026", "SUP-029", "SUP-041", "SUP-046", "SUP-054", "SUP-192",
         "SUP-202", "SUP-032", "SUP-164", "SUP-167", "SUP-176", "SUP-231", "SUP-237", "DYN-003",
-        "DYN-004"
+        "DYN-004", "REG-002", "REG-026", "REG-029", "PAR-005", "APP-031", "STR-019"
     ],
     because = "one run of the compiler for all of them, and each has a program of its own"
 );

@@ -33,7 +33,8 @@ async fn wait_with(what: PanicsInDrop) -> Result<(), String> {
 
 #[tokio::test(start_paused = true)]
 async fn a_task_that_panics_in_its_drop_ends_all_the_same() {
-    let bad = ChildSpec::task("bad", || wait_with(PanicsInDrop));
+    let bad = ChildSpec::task("bad", || wait_with(PanicsInDrop))
+        .restart(perennial_core::Restart::Permanent);
     let root = root(SupervisorSpec::new("top").child(bad)).await;
     let clock = root.tree().clock();
     let begun = clock.now();
@@ -176,7 +177,8 @@ async fn what_panics_when_it_is_woken_for_a_stop_does_not_reach_its_supervisor()
         stop.on_stop(|| panic!("waker panics"));
         stop.stopped().await;
         Ok::<(), String>(())
-    });
+    })
+    .restart(perennial_core::Restart::Permanent);
     let root = root(SupervisorSpec::new("top").child(a).child(bad)).await;
     tokio::task::yield_now().await;
     assert_eq!(root.supervisor().terminate_child("bad").await, Ok(()));
@@ -203,7 +205,10 @@ async fn a_panic_whose_payload_panics_in_its_drop_is_a_panic_like_any_other() {
     let reason = probe.end(|| act).await;
     assert!(matches!(&reason, ExitReason::Panic { location: Some(_), .. }), "{reason}");
     let build = || -> std::future::Ready<Result<(), String>> { panic_any(PanicsInDrop) };
-    let refused = root.supervisor().start_child(ChildSpec::task("bad", build)).await;
+    let refused = root
+        .supervisor()
+        .start_child(ChildSpec::task("bad", build).restart(perennial_core::Restart::Permanent))
+        .await;
     assert!(matches!(&refused, Err(RequestError::StartFailed(_))), "{refused:?}");
     assert_eq!(root.tree().nodes()[0].incarnation, 1, "its supervisor did not notice");
     let (tasks, told) = (tasks(1).await, Arc::new(Mutex::new(Vec::new())));
@@ -244,7 +249,8 @@ impl tracing::Subscriber for Unwilling {
 async fn a_subscriber_that_panics_hides_no_end_and_ends_nobody() {
     let _unwilling = tracing::subscriber::set_default(Unwilling);
     let (a, probe) = Probe::new("a", &Log::default());
-    let b = ChildSpec::task("b", || wait_with(PanicsInDrop));
+    let b = ChildSpec::task("b", || wait_with(PanicsInDrop))
+        .restart(perennial_core::Restart::Permanent);
     let root = root(SupervisorSpec::new("top").child(a).child(b)).await;
     let reason = probe.end(|| Message::Panic).await;
     assert_eq!(reason.name(), "panic");

@@ -26,7 +26,8 @@ async fn an_actor_can_be_crashed_and_killed_by_its_path() {
 
 #[tokio::test]
 async fn tasks_and_threads_can_be_hit_as_well() {
-    let idle = ChildSpec::task("idle", std::future::pending::<Result<(), String>>);
+    let idle = ChildSpec::task("idle", std::future::pending::<Result<(), String>>)
+        .restart(perennial_core::Restart::Permanent);
     let thread = ChildSpec::thread("thread", |stop: StopToken| {
         let (wake, woken) = std::sync::mpsc::channel();
         stop.on_stop(move || wake.send(()).unwrap_or(()));

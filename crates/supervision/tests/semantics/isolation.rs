@@ -103,11 +103,13 @@ async fn a_tree_that_is_dropped_leaves_no_task() {
     let log = Log::default();
     let (actor, probe) = Probe::new("actor", &log);
     let (server, talk) = Talk::new("server");
-    let task = ChildSpec::task("task", std::future::pending::<Result<(), String>>);
+    let task = ChildSpec::task("task", std::future::pending::<Result<(), String>>)
+        .restart(perennial_core::Restart::Permanent);
     let cooperative = ChildSpec::cooperative_task("cooperative", |stop| async move {
         stop.stopped().await;
         Ok::<(), String>(())
-    });
+    })
+    .restart(perennial_core::Restart::Permanent);
     let (returned, has_returned) = std::sync::mpsc::channel();
     let thread = ChildSpec::thread("thread", move |stop| {
         let (wake, woken) = std::sync::mpsc::channel();
@@ -142,7 +144,10 @@ async fn a_tree_that_is_dropped_leaves_no_task() {
     assert_eq!(talk.address.ask(Say::Ping).await, Err(CallError::NoProc));
     assert!(
         nested_handle
-            .start_child(ChildSpec::task("late", || async { Ok::<(), String>(()) }))
+            .start_child(
+                ChildSpec::task("late", || async { Ok::<(), String>(()) })
+                    .restart(perennial_core::Restart::Permanent)
+            )
             .await
             .is_err()
     );

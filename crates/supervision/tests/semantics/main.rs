@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
 mod actors;
+mod applications;
 mod dice;
 mod drops;
 mod dynamic;
@@ -15,14 +16,18 @@ mod gs_server;
 mod histories;
 mod injected;
 mod isolation;
+mod mailboxes;
 mod presence;
 #[path = "../probe/mod.rs"]
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod probe;
 mod restarts;
+mod scopes;
 mod servers;
 mod shutdown;
 mod starts;
 mod storm;
 mod tasks;
+mod timers;
 mod traps;
+mod waits;

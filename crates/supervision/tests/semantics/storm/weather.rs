@@ -101,6 +101,7 @@ impl Weather {
                 let (log, name) = (self.log.clone(), self.name("task"));
                 let own = name.clone();
                 ChildSpec::task(name, move || idle(log.clone(), own.clone()))
+                    .restart(perennial_core::Restart::Permanent)
             }
             _ => {
                 let (child, probe) = Probe::new(&self.name("actor"), &self.log);

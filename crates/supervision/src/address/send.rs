@@ -1,0 +1,78 @@
+use std::time::Duration;
+
+use perennial_core::ExitReason;
+
+use super::{Address, Incarnation, Refused};
+use crate::{load::Place, process::is_current, waits::Waiting};
+
+/// Why a message was not sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// No child is running and none is coming.
+    #[error("no such child")]
+    NoProc,
+    /// The child ended while the sender waited for room.
+    #[error("the child ended before there was room: {0}")]
+    Exited(ExitReason),
+    /// The deadline passed.
+    #[error("no room within the deadline")]
+    Timeout,
+    /// The sender is the receiver, and its own mailbox is full: it would wait for itself.
+    #[error("a child cannot wait for room in its own mailbox")]
+    CallingSelf,
+    /// The mailbox is full, and lets nobody wait.
+    #[error("the mailbox is full")]
+    Full,
+}
+
+impl<M: Send + 'static> Address<M> {
+    /// Tells, and waits until the message is taken into the mailbox; `within` bounds waiting for an
+    /// incarnation, and for room where the [`Mailbox`](crate::Mailbox) lets senders wait. They get in in
+    /// the order in which they came. What has been taken may be lost with its incarnation all the same
+    /// (GS-032).
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`]. The message was not taken, and is dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before it is done drops the message: it was not sent, and its turn goes to the
+    /// next one.
+    pub async fn send(&self, message: M, within: Duration) -> Result<(), SendError> {
+        let attempt = async {
+            let life = self.presence.current().await.map_err(|_| SendError::NoProc)?;
+            let is_own = is_current(life.process());
+            // None of its own room will come while it waits.
+            let place = if is_own { None } else { room(&life).await.map_err(SendError::Exited)? };
+            life.post(message, place).or_else(|why| match why {
+                Refused::Dropped => Ok(()),
+                Refused::Full if is_own && life.room().is_some() => Err(SendError::CallingSelf),
+                Refused::Full => Err(SendError::Full),
+                Refused::NoProc | Refused::Stranger => Err(SendError::NoProc),
+            })
+        };
+        tokio::time::timeout(within, attempt).await.unwrap_or(Err(SendError::Timeout))
+    }
+}
+
+/// Waits for room where senders do that; the reason when the incarnation ends before. The caller brings
+/// the deadline.
+///
+/// # Cancel safety
+///
+/// Safe: the turn goes to the next one.
+pub(super) async fn room<M>(life: &Incarnation<M>) -> Result<Option<Place<'_>>, ExitReason> {
+    let Some(room) = life.room() else { return Ok(None) };
+    if let Ok(place) = room.try_acquire() {
+        return Ok(Some(place));
+    }
+    let _waiting = Waiting::begin(life.process());
+    // Its room would be kept in every call.
+    match Box::pin(room.acquire()).await {
+        Ok(place) => Ok(Some(place)),
+        // Closed at its end, which is about to be announced.
+        Err(_) => Err(Box::pin(life.process().ended().wait()).await),
+    }
+}

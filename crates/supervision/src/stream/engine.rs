@@ -1,0 +1,319 @@
+//! The tasks of a stream. No more run than there may be elements at a time; each does one after the other.
+//!
+//! An element is a process of its own all the same: its links, its end and its kill concern no other.
+//! Starting a task of the executor for each would cost more than the rest together.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use perennial_core::ExitReason;
+
+use super::{
+    board::{Body, Ticket},
+    cell::Cell,
+    pool::Called,
+    shared::{Home, Shared},
+};
+use crate::{
+    CrashReport, LifecycleEvent, ProcessRef, RequestError,
+    gen_server::ancestors_of,
+    life::Control,
+    panics::call_quietly,
+    process::{CALLERS, CURRENT},
+};
+
+/// Elements that one task may do before it lets others run.
+const TURN: usize = 16;
+
+/// Elements that are to be started: index, element, and a copy for the consumer.
+pub(super) type Batch<I> = Vec<(u64, I, Option<I>)>;
+
+/// Starts elements, whatever makes their futures.
+pub(super) trait Launch<I>: Send + Sync {
+    /// Starts `batch` and leaves it empty.
+    ///
+    /// # Errors
+    ///
+    /// When there is no place for one of them: those before it run, those behind are dropped.
+    fn launch(self: Arc<Self>, batch: &mut Batch<I>) -> Result<(), RequestError>;
+}
+
+/// How many tasks there are, and what they are.
+#[derive(Clone, Copy)]
+pub(super) struct Crew {
+    /// As many as elements may run at a time.
+    pub(super) max: usize,
+    /// Workers of the executor. So many are woken for a batch; one that has to wait wakes the next. More
+    /// would find that the first have done the work of small elements already.
+    pub(super) workers: usize,
+    /// Whether all elements of one task share its process.
+    pub(super) pooled: bool,
+}
+
+/// How the elements of one stream are worked on.
+pub(super) struct Engine<I, T, F> {
+    shared: Arc<Shared<I, T>>,
+    make: F,
+    crew: Crew,
+}
+
+impl<I, T, F, W> Engine<I, T, F>
+where
+    I: Send + 'static,
+    T: Send + 'static,
+    F: Fn(I) -> W + Send + Sync + 'static,
+    W: Future<Output = T> + Send + 'static,
+{
+    pub(super) fn new(shared: Arc<Shared<I, T>>, make: F, crew: Crew) -> Arc<Self> {
+        Arc::new(Self { shared, make, crew })
+    }
+
+    fn answer(self: &Arc<Self>, called: Called) {
+        called.idle.into_iter().for_each(Waker::wake);
+        let Some(home) = self.shared.home() else { return };
+        for number in called.new {
+            let seat = Seat::new(&self.shared, home, NONE);
+            let cell = Arc::new(Cell::new());
+            let task =
+                Task { engine: self.clone(), number, cell, seat, spent: false, current: None };
+            spawn(CALLERS.scope(self.shared.callers(), task.go()));
+        }
+    }
+
+    /// The one report of an element that failed by itself (TSK-046).
+    fn report(&self, process: &ProcessRef, reason: &ExitReason) {
+        let Some(home) = self.shared.home().filter(|home| home.context.is_heard()) else { return };
+        let Some(node) = home.node.upgrade() else { return };
+        let path = process.path().to_owned();
+        let report = CrashReport {
+            kind: node.spec().kind,
+            ancestors: ancestors_of(&path),
+            callers: self.shared.callers().iter().map(ToString::to_string).collect(),
+            path,
+            process: process.to_string(),
+            label: self.shared.rules.label.as_deref().map(str::to_owned),
+            reason: reason.clone(),
+            last_message: None,
+            state: String::new(),
+            mailbox_depth: 0,
+            linked: Vec::new(),
+        };
+        home.context.tell(&node, Some(process), LifecycleEvent::Crashed(Box::new(report)));
+    }
+}
+
+impl<I, T, F, W> Launch<I> for Engine<I, T, F>
+where
+    I: Send + 'static,
+    T: Send + 'static,
+    F: Fn(I) -> W + Send + Sync + 'static,
+    W: Future<Output = T> + Send + 'static,
+{
+    fn launch(self: Arc<Self>, batch: &mut Batch<I>) -> Result<(), RequestError> {
+        let now = self.shared.now();
+        let mut outcome = Ok(());
+        let mut new = 0;
+        let mut items = batch.drain(..);
+        let called = {
+            let mut board = self.shared.board();
+            while board.closing.is_none() && items.len() > 0 {
+                outcome = self.shared.take_place(board.alive());
+                if outcome.is_err() {
+                    break;
+                }
+                if let Some((index, input, copy)) = items.next() {
+                    board.begin(index, now, copy, input);
+                    new += 1;
+                }
+            }
+            // The keeper counts the time of those that have begun.
+            if board.unwatched && self.shared.rules.timeout.is_some() {
+                board.unwatched = false;
+                self.shared.attention.notify_one();
+            }
+            board.pool.call(new.min(self.crew.workers), self.crew.max)
+        };
+        // What is left of them is the user's, and goes outside of the lock.
+        call_quietly("the drop of elements", || drop(items));
+        self.answer(called);
+        outcome
+    }
+}
+
+/// No element.
+const NONE: u64 = u64::MAX;
+
+/// What an element is for others.
+struct Seat<I, T> {
+    process: ProcessRef,
+    control: Arc<ItemControl<I, T>>,
+}
+
+impl<I: Send + 'static, T: Send + 'static> Seat<I, T> {
+    fn new(shared: &Arc<Shared<I, T>>, home: &Home, index: u64) -> Self {
+        let process = home.process.sibling(home.context.next_pid());
+        let index = AtomicU64::new(index);
+        let control = Arc::new(ItemControl { shared: shared.clone(), index });
+        let reached: Arc<dyn Control> = control.clone();
+        process.ended().reached_by(&reached);
+        Self { process, control }
+    }
+}
+
+/// One task of the executor, for one element after the other.
+struct Task<I, T, F, W: Future> {
+    engine: Arc<Engine<I, T, F>>,
+    number: usize,
+    cell: Arc<Cell<I, W>>,
+    seat: Seat<I, T>,
+    /// The process of the seat was an element that is done.
+    spent: bool,
+    current: Option<Ticket>,
+}
+
+impl<I, T, F, W> Task<I, T, F, W>
+where
+    I: Send + 'static,
+    T: Send + 'static,
+    F: Fn(I) -> W + Send + Sync + 'static,
+    W: Future<Output = T> + Send + 'static,
+{
+    async fn go(mut self) {
+        poll_fn(|cx| self.work(cx)).await;
+        self.seat.process.ended().announce(&ExitReason::Normal);
+    }
+
+    /// Works until nothing is left (ready), or it has to wait.
+    fn work(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..TURN {
+            let ticket = match self.current {
+                Some(ticket) => ticket,
+                None => match self.next(cx) {
+                    Poll::Ready(Some(ticket)) => ticket,
+                    Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                },
+            };
+            let (engine, cell) = (&self.engine, &self.cell);
+            let polled = CURRENT.sync_scope(self.seat.process.clone(), || {
+                cell.poll(ticket.index, &engine.make, cx)
+            });
+            match polled {
+                Poll::Pending => {
+                    self.call_another();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(result)) => {
+                    if let Err(reason) = &result {
+                        engine.report(&self.seat.process, reason);
+                    }
+                    self.rest();
+                    let own = (!self.engine.crew.pooled).then_some(&self.seat.process);
+                    self.engine.shared.settle(ticket, own, result);
+                }
+                Poll::Ready(None) => {
+                    self.rest();
+                    self.engine.shared.ended(ticket.index);
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Others may do what is in line, as this one has to wait.
+    fn call_another(&self) {
+        let called = {
+            let mut board = self.engine.shared.board();
+            if !board.in_line() {
+                return;
+            }
+            board.pool.call(1, self.engine.crew.max)
+        };
+        self.engine.answer(called);
+    }
+
+    fn rest(&mut self) {
+        self.current = None;
+        self.spent = !self.engine.crew.pooled;
+        self.seat.control.index.store(NONE, Ordering::Release);
+    }
+
+    /// The next element; none when there will be no more.
+    fn next(&mut self, cx: &Context<'_>) -> Poll<Option<Ticket>> {
+        let shared = &self.engine.shared;
+        let (cell, pooled) = (&self.cell, self.engine.crew.pooled);
+        if let (true, Some(home)) = (self.spent, shared.home()) {
+            // One that nobody has kept can be the next one.
+            if !self.seat.process.renew(home.context.next_pid()) {
+                self.seat = Seat::new(shared, home, NONE);
+            }
+            self.spent = false;
+        }
+        let process = &self.seat.process;
+        let mut board = shared.board();
+        let next = board.next_in_line(|index, input| {
+            cell.put(index, input);
+            Body::Runs(cell.clone(), (!pooled).then(|| process.clone()))
+        });
+        if let Some(ticket) = next {
+            self.seat.control.index.store(ticket.index, Ordering::Release);
+            self.current = Some(ticket);
+            return Poll::Ready(Some(ticket));
+        }
+        if board.closing.is_some() {
+            return Poll::Ready(None);
+        }
+        // Before anything can get in line: whoever puts it there wakes.
+        board.pool.rest(self.number, cx.waker());
+        Poll::Pending
+    }
+}
+
+impl<I, T, F, W: Future> Drop for Task<I, T, F, W> {
+    /// With the executor: nothing of it runs any more.
+    fn drop(&mut self) {
+        if let Some(ticket) = self.current.take() {
+            self.cell.clear();
+            let killed = Err(ExitReason::Killed);
+            self.engine.shared.settle(ticket, Some(&self.seat.process), killed);
+        }
+    }
+}
+
+/// How those reach an element that it is linked to.
+struct ItemControl<I, T> {
+    shared: Arc<Shared<I, T>>,
+    index: AtomicU64,
+}
+
+impl<I: Send + 'static, T: Send + 'static> Control for ItemControl<I, T> {
+    fn stop(&self, reason: &ExitReason) {
+        let index = self.index.load(Ordering::Acquire);
+        if index != NONE {
+            self.shared.end_one(index, reason);
+        }
+    }
+
+    fn kill(&self) {
+        self.stop(&ExitReason::Killed);
+    }
+
+    #[cfg(feature = "testing")]
+    fn crash(&self) {
+        self.kill();
+    }
+}
+
+/// The tasks of streams: bounded, counted by the node of their stream, and gone before it ends.
+#[expect(clippy::disallowed_methods, reason = "they do the elements of a stream, which owns them")]
+fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+    // It tells by itself what became of it; no panic of the user's code gets here.
+    drop(tokio::spawn(work));
+}
