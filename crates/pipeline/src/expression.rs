@@ -30,7 +30,7 @@ pub(crate) use filters::Filters;
 pub use function::yaml_text;
 pub use function::{FunctionEntry, functions};
 pub(crate) use path::{TextPath, fields, query, walk};
-pub(crate) use pattern::Pattern;
+pub(crate) use pattern::{Pattern, calls_groups};
 pub(crate) use placeholder::{FillError, Unfilled, fill};
 pub(crate) use syntax::{Expression, Path, Segment, Standing, SyntaxError};
 pub(crate) use template::{Template, TemplateTree};

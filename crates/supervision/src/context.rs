@@ -182,7 +182,7 @@ fn trace(path: &str, event: &LifecycleEvent) {
             );
         }
         LifecycleEvent::Undelivered { count } => {
-            tracing::warn!(%path, count, "messages were dropped with the mailbox");
+            tracing::info!(%path, count, "messages were dropped with the mailbox");
         }
         LifecycleEvent::Unkillable => tracing::error!(%path, "child did not end when killed"),
         LifecycleEvent::Crashed(report) => report.trace(),

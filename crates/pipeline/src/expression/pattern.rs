@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fancy_regex::{Regex, RegexBuilder};
+use fancy_regex::{Expr, Regex, RegexBuilder};
 
 /// Steps of the backtracking engine in one search.
 const STEPS_MAX: usize = 1_000_000;
@@ -16,6 +16,12 @@ pub(crate) struct Pattern {
     regex: Arc<Regex>,
 }
 
+/// Whether `source` calls groups of itself. The bound on steps does not hold for those: what they keep in
+/// memory has none.
+pub(crate) fn calls_groups(source: &str) -> bool {
+    Expr::parse_tree(source).is_ok_and(|tree| tree.contains_subroutines)
+}
+
 /// The search took more than a million steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooManySteps;
@@ -27,6 +33,11 @@ impl Pattern {
     ///
     /// What is wrong with it.
     pub(crate) fn new(source: &str) -> Result<Self, String> {
+        if calls_groups(source) {
+            return Err(
+                "calls of groups, such as `\\g<1>`, are not a part of this syntax".to_owned()
+            );
+        }
         let regex = RegexBuilder::new(source)
             .backtrack_limit(STEPS_MAX)
             .delegate_size_limit(COMPILED_BYTES_MAX)

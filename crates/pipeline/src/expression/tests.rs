@@ -242,6 +242,11 @@ fn what_an_expression_takes_and_builds_is_bounded() {
     assert_eq!(limit(&format!("{{{{ {cross} }}}}")), "PL606");
     assert_eq!(names.value("{{ count(range(0, 50000), '@ > 1 and @ < 9') }}"), Ok(json!(7)));
     assert_eq!(limit("{{ t matches '^(a|b|ab)*$(?<!b)' }}"), "PL606");
+    // Calls of groups have no bound, and are no part of the syntax.
+    for pattern in ["a\\\\g<0>?b", "(a)\\\\g<1>", "\\\\0\\\\g0e3\\\\g0e308"] {
+        let refused = ConditionText::parse(&format!("matches('af12', '{pattern}')"));
+        assert!(refused.is_err(), "{pattern}");
+    }
 }
 
 #[test]

@@ -151,7 +151,8 @@ impl Walk<'_> {
 }
 
 fn is_pattern(pattern: &str) -> bool {
-    options().build(&json!({ "pattern": pattern })).is_ok()
+    !crate::expression::calls_groups(pattern)
+        && options().build(&json!({ "pattern": pattern })).is_ok()
 }
 
 /// What `reference` leads to inside of `root`; references by name or address are left to the validator.
