@@ -4,6 +4,8 @@
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
+mod picture;
+
 use std::{error::Error, time::Duration};
 
 use perennial_supervision::{
@@ -62,8 +64,8 @@ fn show(applications: &Applications) {
 /// Waits until an application has ended by itself.
 async fn told(events: &mut LifecycleStream) {
     while let Some(event) = events.next().await {
-        if let LifecycleEvent::ApplicationExited { application, restart, reason } = event.event {
-            println!("  {application} ({restart}) ended: {reason}");
+        if let LifecycleEvent::ApplicationExited { .. } = event.event {
+            picture::tell(&event);
             return;
         }
     }
@@ -108,6 +110,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("\nAs a permanent one it must not end:");
     applications.start("bakery", Restart::Permanent).await?;
     show(applications);
+    picture::draw(system.tree());
     bread.cast(|_| panic!("the shelf breaks"))?;
     let ended = system.ended().await;
     println!("  the system: {}", ended.err().map(|error| error.to_string()).unwrap_or_default());

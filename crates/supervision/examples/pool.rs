@@ -137,12 +137,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     tell_all(&mut events);
     println!();
-    picture::draw(&root);
+    picture::draw(root.tree());
 
     println!("\nClosing: the last started first; who is not back in 100 ms is killed.");
     let report = root.shutdown().await;
     tell_all(&mut events);
     println!("ended: {}, still running: {:?}\n", report.reason, report.unkillable);
-    picture::draw(&root);
+    picture::draw(root.tree());
     Ok(())
 }

@@ -72,7 +72,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     println!("\nWho began a second life:");
-    picture::draw(&root);
+    picture::draw(root.tree());
     root.shutdown().await;
     Ok(())
 }

@@ -96,7 +96,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         scope.start("left hand", async { 1 }).await?;
         scope.start("right hand", std::future::pending()).await?;
         println!("in the scope:");
-        picture::draw(&root);
+        picture::draw(root.tree());
         let found = scope.close(Duration::from_millis(20)).await;
         println!("behind it: {found:?}");
     }

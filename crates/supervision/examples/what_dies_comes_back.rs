@@ -106,7 +106,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     sell(4).await;
     count().await?;
 
-    picture::draw(&root);
+    picture::draw(root.tree());
     root.shutdown().await;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! How the examples show a tree and what happens in it. Both are plain data: a tree is a list of
 //! nodes, an event is a value.
 
-use perennial_supervision::{Lifecycle, LifecycleEvent, Root, TreeNode};
+use perennial_supervision::{Lifecycle, LifecycleEvent, Tree, TreeNode};
 
 /// Prints one event.
 pub(crate) fn tell(it: &Lifecycle) {
@@ -45,8 +45,8 @@ pub(crate) fn tell(it: &Lifecycle) {
 }
 
 /// Prints a tree as it is now. Reading it asks nobody, so that a child that hangs is shown as well.
-pub(crate) fn draw(root: &Root) {
-    let nodes = root.tree().nodes();
+pub(crate) fn draw(tree: &Tree) {
+    let nodes = tree.nodes();
     for root in nodes.iter().filter(|node| node.parent.is_none()) {
         println!("{}", line(root));
         draw_below(root, &nodes, "");
