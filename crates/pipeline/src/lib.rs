@@ -110,6 +110,9 @@
 //! * 1.4, 4.6: exports have no blobs, as this
 //!   version keeps none; one that fails is a warning in the log and in the tree, not an event of the run; what is
 //!   known at once, as after a restart, is one export.
+//! * YR-62, 7: `export`, `import` and `fork` are not in this version: an export has neither the inputs nor the settings
+//!   that a run would be made from again. A failed run goes on with `resume`, by a corrected document too.
+//! * 4.2: `concurrency: auto` is not in this version: steps run in the order of the document.
 //! * YR-72: PL521 is told of relative paths without holes that climb above their base; the others are seen when used.
 //! * YR-5: a child is no run of its own: its steps are jobs of its parent's run, keyed by step path
 //!   (`n/a`; `n#2/a` in the second round of a retried child, `#n` for the job that opens it). In
