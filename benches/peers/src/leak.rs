@@ -1,7 +1,7 @@
 //! What many short lives leave behind: nothing, if all is well.
 
 use crate::{
-    light::{come_and_go, dynamic},
+    light::{come_and_go, short_lived},
     measure::{bytes, count_bytes, settle},
 };
 
@@ -12,7 +12,7 @@ const NOTHING: f64 = 1.0;
 /// resident when a tenth, a half and all of them are gone. What the first tenth took is taken for
 /// what the supervisor, the executor and the allocator keep.
 pub(crate) async fn line(line: &str, count: usize, wave: usize) {
-    let (root, workers) = dynamic(None).await;
+    let (root, workers) = short_lived().await;
     let mut resident = Vec::new();
     count_bytes(true);
     let mut allocated = 0;

@@ -1,14 +1,10 @@
-//! Children of our own kind, without ractor below them. `incumbent` has this file as well.
+//! Light children, below which is no ractor. `incumbent` has this file as well.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use perennial_supervision::{
-    Address, CallError, CastError, ChildSpec, Clock, DynamicSupervisor, DynamicSupervisorSpec,
-    ExitReason, GenServer, Init, Next, Options, Reply, Restart, Root, ServerCx, SupervisorSpec,
-    actor::ActorError,
+    Address, CallError, CastError, Clock, ExitReason, Flow, LightCx, LightServer, LightSupervisor,
+    LightSupervisorSpec, Options, Reply, Restart, Root, SupervisorSpec, actor::ActorError,
 };
 
 use crate::{
@@ -32,19 +28,15 @@ pub(crate) enum Msg {
 /// As the actor of the baseline; its state is the number of its incarnation.
 pub(crate) struct Worker(u64);
 
-impl GenServer for Worker {
-    type Arguments = u64;
+impl LightServer for Worker {
+    type Arguments = ();
     type Message = Msg;
 
-    async fn init(number: u64, _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> {
-        Ok(Init::new(Self(number)))
+    async fn init((): &(), cx: &LightCx<Self>) -> Result<Self, ActorError> {
+        Ok(Self(cx.incarnation().into()))
     }
 
-    async fn handle(
-        &mut self,
-        message: Msg,
-        _: &mut ServerCx<Self>,
-    ) -> Result<Next<Msg>, ActorError> {
+    async fn handle(&mut self, message: Msg, _: &LightCx<Self>) -> Result<Flow, ActorError> {
         match message {
             Msg::Ping(reply) => reply.send(self.0),
             Msg::Crash(reply) => {
@@ -56,41 +48,28 @@ impl GenServer for Worker {
                 std::panic::panic_any(AskedToPanic);
             }
             Msg::Note => (),
-            Msg::End => return Ok(Next::Stop(ExitReason::Normal)),
+            Msg::End => return Ok(Flow::Stop(ExitReason::Normal)),
         }
-        Ok(Next::Continue)
+        Ok(Flow::Continue)
     }
 }
 
-/// The child of all these lines. Its kind is decided here and nowhere else.
-pub(crate) fn child(id: &str) -> (ChildSpec, Address<Msg>) {
-    // Counted for all: what the specification captures would count in its memory.
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    ChildSpec::server::<Worker>(id, || NUMBER.fetch_add(1, Ordering::Relaxed))
+pub(crate) type Workers = LightSupervisor<Worker>;
+
+/// A supervisor of workers below a root.
+async fn workers(with: impl FnOnce(LightSupervisorSpec) -> LightSupervisorSpec) -> (Root, Workers) {
+    let spec =
+        LightSupervisorSpec::unlimited("workers").intensity(u32::MAX, Duration::from_secs(1));
+    let (spec, workers) = Workers::child_spec(with(spec));
+    let root = SupervisorSpec::new("root").child(spec);
+    let root = Root::start(root, Clock::start(), Options::default()).await.expect("it starts");
+    (root, workers)
 }
 
-fn tolerant(spec: SupervisorSpec) -> SupervisorSpec {
-    spec.intensity(u32::MAX, Duration::from_secs(1))
-}
-
-pub(crate) async fn start(spec: SupervisorSpec) -> Root {
-    Root::start(tolerant(spec), Clock::start(), Options::default()).await.expect("it starts")
-}
-
-/// A dynamic supervisor below a root, behind `first` if there is one.
-pub(crate) async fn dynamic(first: Option<ChildSpec>) -> (Root, DynamicSupervisor) {
-    let spec = DynamicSupervisorSpec::new("workers", usize::MAX);
-    let spec = spec.intensity(u32::MAX, Duration::from_secs(1));
-    let (spec, workers) = DynamicSupervisor::child_spec(spec);
-    let root = first.into_iter().fold(SupervisorSpec::new("root"), SupervisorSpec::child);
-    (start(root.child(spec)).await, workers)
-}
-
-/// Starts one below a dynamic supervisor.
-async fn one(spec: impl FnOnce(ChildSpec) -> ChildSpec) -> (Root, Address<Msg>) {
-    let (root, workers) = dynamic(None).await;
-    let (child, address) = child("worker");
-    workers.start_child(spec(child)).await.expect("it starts");
+/// With one of them.
+async fn one() -> (Root, Address<Msg>) {
+    let (root, workers) = workers(|spec| spec).await;
+    let address = workers.start_child("worker", ()).await.expect("it starts");
     (root, address)
 }
 
@@ -100,7 +79,7 @@ async fn ping(address: &Address<Msg>) -> u64 {
 
 /// Crashes one, `count` times, each time until the next incarnation answers.
 pub(crate) async fn restart(count: usize, crash: fn(Reply<()>) -> Msg) -> f64 {
-    let (root, address) = one(|spec| spec).await;
+    let (root, address) = one().await;
     let mut last = ping(&address).await;
     let meter = Meter::start();
     for _ in 0..count {
@@ -115,29 +94,22 @@ pub(crate) async fn restart(count: usize, crash: fn(Reply<()>) -> Msg) -> f64 {
 }
 
 pub(crate) async fn start_terminate(count: usize) -> f64 {
-    let (root, workers) = dynamic(None).await;
+    let (root, workers) = workers(|spec| spec).await;
     let meter = Meter::start();
     for _ in 0..count {
-        let (spec, _address) = child("worker");
-        let child = workers.start_child(spec).await.expect("it starts");
-        workers.terminate_child(&child).await.expect("it stops");
+        let _address = workers.start_child("worker", ()).await.expect("it starts");
+        workers.terminate_child("worker").await.expect("it stops");
     }
     let measured = meter.rate(count);
     root.shutdown().await;
     measured
 }
 
-/// Each with an id of its own; keeps what a host keeps.
-pub(crate) async fn fill(
-    workers: &DynamicSupervisor,
-    count: usize,
-    given: impl Fn(usize, ChildSpec) -> ChildSpec,
-) -> Vec<Address<Msg>> {
+/// Starts `count` of them and keeps what a host keeps: their addresses.
+async fn fill(workers: &Workers, count: usize) -> Vec<Address<Msg>> {
     let mut addresses = Vec::with_capacity(count);
     for number in 0..count {
-        let (spec, address) = child(&name(number));
-        workers.start_child(given(number, spec)).await.expect("it starts");
-        addresses.push(address);
+        addresses.push(workers.start_child(name(number), ()).await.expect("it starts"));
     }
     addresses
 }
@@ -146,25 +118,29 @@ pub(crate) fn name(number: usize) -> String {
     format!("worker-{number}")
 }
 
+/// So many of them, which are found by their names.
+pub(crate) async fn crowd(count: usize) -> (Root, Workers) {
+    let (root, workers) = workers(|spec| spec).await;
+    fill(&workers, count).await;
+    (root, workers)
+}
+
 pub(crate) async fn bulk_start(count: usize) -> f64 {
-    let (root, workers) = dynamic(None).await;
+    let (root, workers) = workers(|spec| spec).await;
     let meter = Meter::start();
-    let addresses = fill(&workers, count, |_, spec| spec).await;
+    let addresses = fill(&workers, count).await;
     let measured = meter.per(count);
     root.shutdown().await;
     drop(addresses);
     measured
 }
 
-/// `claims` says whether each claims a name in the tree beside its id.
-pub(crate) async fn memory(count: usize, claims: bool) -> f64 {
-    let (root, workers) = dynamic(None).await;
+pub(crate) async fn memory(count: usize) -> f64 {
+    let (root, workers) = workers(|spec| spec).await;
     settle().await;
     count_bytes(true);
     let before = bytes();
-    let addresses =
-        fill(&workers, count, |number, spec| if claims { spec.name(name(number)) } else { spec })
-            .await;
+    let addresses = fill(&workers, count).await;
     let measured = bytes_since(before, count);
     count_bytes(false);
     root.shutdown().await;
@@ -174,9 +150,8 @@ pub(crate) async fn memory(count: usize, claims: bool) -> f64 {
 
 /// In reverse start order, each child awaited.
 pub(crate) async fn shutdown(count: usize) -> f64 {
-    let spec = (0..count)
-        .fold(SupervisorSpec::new("root"), |spec, number| spec.child(child(&name(number)).0));
-    let root = start(spec).await;
+    let (root, workers) = workers(|spec| spec.stops_in_order(true)).await;
+    drop(fill(&workers, count).await);
     let meter = Meter::start();
     root.shutdown().await;
     meter.per(count)
@@ -185,7 +160,7 @@ pub(crate) async fn shutdown(count: usize) -> f64 {
 /// Tells one `count` times, from so many `senders` at once, until the last was handled. Its mailbox
 /// is bounded as every one is unless that is changed; whoever finds it full lets others run.
 pub(crate) async fn cast(count: usize, senders: usize) -> f64 {
-    let (root, address) = one(|spec| spec).await;
+    let (root, address) = one().await;
     ping(&address).await;
     let meter = Meter::start();
     let senders = (0..senders).map(|_| {
@@ -215,7 +190,7 @@ async fn answered(address: &Address<Msg>) {
 }
 
 pub(crate) async fn call(count: usize, callers: usize) -> f64 {
-    let (root, address) = one(|spec| spec).await;
+    let (root, address) = one().await;
     for _ in 0..count / 10 {
         ping(&address).await;
     }
@@ -234,24 +209,28 @@ pub(crate) async fn call(count: usize, callers: usize) -> f64 {
     measured
 }
 
+/// Those whose normal end is for good.
+pub(crate) async fn short_lived() -> (Root, Workers) {
+    workers(|spec| spec.child_restart(Restart::Transient)).await
+}
+
 /// Starts `count` short children, `wave` of them at a time, and waits for the end of each: every
 /// second one ends by itself, the others are terminated.
-pub(crate) async fn come_and_go(workers: &DynamicSupervisor, count: usize, wave: usize) {
+pub(crate) async fn come_and_go(workers: &Workers, count: usize, wave: usize) {
     let mut running = Vec::with_capacity(wave);
     for first in (0..count).step_by(wave) {
         for number in first..count.min(first + wave) {
-            let (spec, address) = child("worker");
-            let ends_itself = number % 2 == 0;
-            let spec = if ends_itself { spec.restart(Restart::Temporary) } else { spec };
-            let child = workers.start_child(spec).await.expect("it starts");
-            running.push((child, ends_itself.then_some(address)));
+            let name = name(number);
+            let address = workers.start_child(name.as_str(), ()).await.expect("it starts");
+            running.push((name, address, number % 2 == 0));
         }
-        for (child, address) in running.drain(..) {
-            if let Some(address) = address {
+        for (name, address, ends_itself) in running.drain(..) {
+            if ends_itself {
+                let mut watch = address.monitor();
                 address.cast(Msg::End).expect("it runs");
-                assert_eq!(child.first_exit().await, ExitReason::Normal);
+                assert_eq!(watch.down().await, ExitReason::Normal);
             } else {
-                workers.terminate_child(&child).await.expect("it stops");
+                workers.terminate_child(name).await.expect("it stops");
             }
         }
     }

@@ -126,7 +126,7 @@ async fn crowds(wanted: &Wanted) {
     }
 }
 
-/// Children of our own kind: one at a time.
+/// Light children: one at a time.
 async fn light_sequences(wanted: &Wanted) {
     let count = wanted.size(10_000);
     if wanted.wants("light_restart") {
@@ -180,15 +180,13 @@ async fn light_messages(wanted: &Wanted) {
 /// Many of them.
 async fn light_crowds(wanted: &Wanted) {
     let many = wanted.size(100_000);
-    for (name, claims) in [("light_memory", false), ("light_memory_named", true)] {
-        if wanted.wants(name) {
-            Line::new(name, "B", Goal::AtMostBoth(1.0 / 9.0, 800.0))
-                .subject("perennial", move || light::memory(many, claims))
-                .subject("ractor", move || bare::memory(many))
-                .subject("kameo", move || kameo::memory(many))
-                .run()
-                .await;
-        }
+    if wanted.wants("light_memory") {
+        Line::new("light_memory", "B", Goal::AtMostBoth(1.0 / 9.0, 800.0))
+            .subject("perennial", move || light::memory(many))
+            .subject("ractor", move || bare::memory(many))
+            .subject("kameo", move || kameo::memory(many))
+            .run()
+            .await;
     }
     if wanted.wants("light_shutdown_100k") {
         Line::new("light_shutdown_100k", "ns", Goal::None)
@@ -201,10 +199,11 @@ async fn light_crowds(wanted: &Wanted) {
     if lookups.iter().any(|(name, _)| wanted.wants(name)) {
         let (count, names) = (wanted.size(1_000_000), Arc::new(lookup::Names::start(many).await));
         for (name, readers) in lookups.into_iter().filter(|(name, _)| wanted.wants(name)) {
-            let (ours, bare) = (names.clone(), names.clone());
+            let (ours, bare, light) = (names.clone(), names.clone(), names.clone());
             Line::new(name, "ns", Goal::AtMost(1.5))
                 .subject("perennial", move || ours.clone().in_registry(count, readers))
                 .subject("DashMap", move || bare.clone().in_table(count, readers))
+                .subject("perennial light", move || light.clone().among_light(count, readers))
                 .run()
                 .await;
         }

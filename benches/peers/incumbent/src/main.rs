@@ -1,5 +1,6 @@
-//! ractor-supervisor next to the same bare ractor, for information, and our children of a kind
-//! without ractor next to ractor-supervisor, with goals; each measured in the same rounds.
+//! ractor-supervisor next to the same bare ractor, for information, and our light children,
+//! which have no ractor below them, next to ractor-supervisor, with goals; each measured in the same
+//! rounds.
 //!
 //! It is a package of its own because it turns features of ractor on that our supervision is not
 //! built with; cargo unifies them in whatever is built together. Our lines here do not run on ractor.
@@ -145,7 +146,7 @@ async fn lights(wanted: &Wanted) {
     }
     if wanted.wants("light_memory") {
         Line::new("light_memory", "B", Goal::AtMostBoth(0.1, 800.0))
-            .subject("perennial", move || light::memory(many, false))
+            .subject("perennial", move || light::memory(many))
             .subject(NAME, move || memory(many))
             .run()
             .await;
