@@ -7,7 +7,7 @@ mod request;
 mod send;
 mod stop;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use perennial_core::ExitReason;
 
@@ -24,7 +24,7 @@ pub(crate) use self::{
 pub(crate) use self::send::room_of;
 use self::{request::Asked, send::room};
 use crate::{
-    Monitor, ProcessRef, light,
+    Monitor, ProcessRef, deadline, light,
     presence::{Presence, Publisher, channel},
     process::is_current,
 };
@@ -143,15 +143,15 @@ impl<M: Send + 'static> Address<M> {
             To::Child(presence) => presence,
             To::Light(cell) => return light::call(cell, request, within).await,
         };
-        let attempt = async {
+        let attempt = pin!(async {
             let life = presence.current().await.map_err(|_| CallError::NoProc)?;
             if is_current(life.process()) {
                 return Err(CallError::CallingSelf);
             }
             let place = room(&life).await.map_err(CallError::Exited)?;
             Asked::send(&life, request, place).reply(life.process()).await
-        };
-        tokio::time::timeout(within, attempt).await.unwrap_or(Err(CallError::Timeout))
+        });
+        deadline::within(within, attempt).await.unwrap_or(Err(CallError::Timeout))
     }
 
     /// As [`call`](Self::call), within [`CALL_WITHIN`].
