@@ -78,7 +78,7 @@ impl<M: Send + 'static> Address<M> {
     /// # Ok(()) }
     /// ```
     pub fn info(&self) -> Option<ProcessInfo> {
-        let incarnation = self.presence.now()?;
+        let incarnation = self.to.now()?;
         let (status, mailbox_depth, watches) = incarnation.look();
         Some(ProcessInfo { process: incarnation.process().clone(), status, mailbox_depth, watches })
     }

@@ -137,6 +137,9 @@ impl ChildInfo {
         if node.spec().kind == NodeKind::Supervisor {
             lines.reverse();
         }
+        if let Some(light) = node.light() {
+            lines.extend(light.lines());
+        }
         lines
     }
 }
