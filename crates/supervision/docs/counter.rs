@@ -21,11 +21,7 @@ impl GenServer for Counter {
         Ok(Init::new(Self(0)))
     }
 
-    async fn handle(
-        &mut self,
-        ask: Ask,
-        _: &mut ServerCx<Self>,
-    ) -> Result<Next<Ask>, ActorError> {
+    async fn handle(&mut self, ask: Ask, _: &mut ServerCx<Self>) -> Result<Next<Ask>, ActorError> {
         match ask {
             Ask::Add(number) => self.0 += number,
             Ask::Sum(reply) => reply.send(self.0),
