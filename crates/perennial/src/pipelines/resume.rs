@@ -1,11 +1,14 @@
 //! Runs that go on: where an earlier process left them, or in a further round after they failed or
 //! were cancelled, maybe by a corrected document (YR-53 to YR-58).
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use perennial_core::{
     Digest, Timestamp,
-    run::{JobKey, JobState, RunId, RunState},
+    run::{JobKey, JobState, RunId, RunState, StepPath},
 };
 use perennial_engine::{Definitions, RecordedCalls, ReopenRun, RunError};
 use perennial_pipeline::{
@@ -13,13 +16,13 @@ use perennial_pipeline::{
     RunEnvironment, RunSettings, Version,
 };
 use perennial_store::{RunView, StoreError};
-use perennial_tools::files::FileError;
+use perennial_tools::files::{FileError, Files};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    PipelineRunHandle, Pipelines, Preflight, RegisteredPipelines, ResumePipelineError,
-    StartPipeline, StartPipelineError, request::Source, variable,
+    Bounds, InvalidBounds, PipelineRunHandle, Pipelines, Preflight, RegisteredPipelines,
+    ResumePipelineError, StartPipeline, StartPipelineError, request::Source, variable,
 };
 use crate::runtime::{
     PipelineDefinitions, ProviderMode, recorded_document, recorded_mocks, recorded_mode,
@@ -82,7 +85,8 @@ impl ResumePipeline {
         self
     }
 
-    /// Runs the outermost step `step` and all behind it again, calls included.
+    /// Runs the outermost step `step` and all behind it again, calls included. Results that earlier runs have kept
+    /// (`cache`) are not taken for them; what they make is kept.
     pub fn from_step(mut self, step: impl Into<String>) -> Self {
         self.from = Some(step.into());
         self
@@ -99,9 +103,18 @@ impl ResumePipeline {
 struct Prepared {
     view: RunView,
     after: Pipeline,
+    bounds: Bounds,
+    /// Outermost steps for which no kept result is taken.
+    anew: BTreeSet<String>,
     source: Option<Source>,
     inputs: Value,
     plan: ResumePlan,
+}
+
+impl Prepared {
+    fn is_ended(&self) -> bool {
+        self.view.run.state.is_terminal()
+    }
 }
 
 impl Pipelines {
@@ -128,15 +141,20 @@ impl Pipelines {
         resume: ResumePipeline,
     ) -> Result<PipelineRunHandle, ResumePipelineError> {
         let view = self.parts.runs.get(&resume.run).await?.view().await?;
+        if view.run.state.may_reopen() && !view.run.owner_alive {
+            self.require_places(&view).await?;
+        }
         let as_it_is = resume.corrected.is_none() && resume.from.is_none();
-        if as_it_is && !view.run.state.is_terminal() {
+        if as_it_is && !view.run.state.is_terminal() && !self.narrows(&resume, &view).await? {
             return self.go_on(&view).await;
         }
         let prepared = self.prepared(&resume, view).await?;
         if !prepared.plan.rewrites.is_empty() && !resume.rerun_writes {
             return Err(ResumePipelineError::Rewrites(prepared.plan.rewrites));
         }
-        self.reopen(prepared).await
+        // What only goes on has the time that it had.
+        let until = prepared.view.run.deadline.filter(|_| as_it_is && !prepared.is_ended());
+        self.reopen(prepared, until).await
     }
 
     /// What [`resume_with`](Self::resume_with) would do with each step. Changes nothing.
@@ -221,6 +239,34 @@ impl Pipelines {
         Ok(None)
     }
 
+    /// What bounds a run with these settings when it is resumed so.
+    fn bounds(&self, resume: &ResumePipeline, settings: &Value) -> Result<Bounds, InvalidBounds> {
+        let deployment = resume.deployment.clone().over(&self.parts.deployment);
+        Ok(Bounds::recorded(settings)?.narrowed(&deployment))
+    }
+
+    /// Whether less is allowed here than the run was accepted with. One that somebody runs stays as it is.
+    async fn narrows(
+        &self,
+        resume: &ResumePipeline,
+        view: &RunView,
+    ) -> Result<bool, ResumePipelineError> {
+        let record = &view.run;
+        if record.owner_alive || !record.state.may_reopen() {
+            return Ok(false);
+        }
+        Ok(self.bounds(resume, &record.settings)? != Bounds::recorded(&record.settings)?)
+    }
+
+    /// What was put in the place of a directory of a run while nobody ran it is not followed (YR-71).
+    async fn require_places(&self, view: &RunView) -> Result<(), FileError> {
+        // Settings that cannot be read are refused by whoever goes on with them.
+        match RunSettings::from_value(&view.run.settings).ok().and_then(|it| it.directories) {
+            Some(directories) => Files::check_unmoved(directories.roots(false)).await,
+            None => Ok(()),
+        }
+    }
+
     /// Where an earlier process left it.
     async fn go_on(&self, view: &RunView) -> Result<PipelineRunHandle, ResumePipelineError> {
         let record = &view.run;
@@ -268,6 +314,7 @@ impl Pipelines {
         if !state.may_reopen() || (!state.is_terminal() && record.owner_alive) {
             return Err(ResumePipelineError::UnderWay { run, state });
         }
+        let bounds = self.bounds(resume, &record.settings)?;
         let before = self.definition(&run).await?;
         let after = match &resume.corrected {
             Some(source) => {
@@ -284,6 +331,7 @@ impl Pipelines {
             }
             None => before.clone(),
         };
+        let after = bounds.bind(after);
         if let Some(from) = &resume.from
             && !after.steps().any(|step| step == from)
         {
@@ -303,11 +351,16 @@ impl Pipelines {
             &jobs.collect::<Vec<_>>(),
             resume.from.as_deref(),
         );
-        Ok(Prepared { view, after, source: resume.corrected.clone(), inputs, plan })
+        let anew = anew(resume.from.as_deref(), &after, &view);
+        Ok(Prepared { view, after, bounds, anew, source: resume.corrected.clone(), inputs, plan })
     }
 
-    async fn reopen(&self, prepared: Prepared) -> Result<PipelineRunHandle, ResumePipelineError> {
-        let Prepared { view, after, source, inputs, plan } = prepared;
+    async fn reopen(
+        &self,
+        prepared: Prepared,
+        until: Option<Timestamp>,
+    ) -> Result<PipelineRunHandle, ResumePipelineError> {
+        let Prepared { view, after, bounds, anew, source, inputs, plan } = prepared;
         let old = &view.run.settings;
         let mut settings = RunSettings::from_value(old)?;
         let mode = old.get("provider_mode").unwrap_or(&Value::Null);
@@ -316,6 +369,7 @@ impl Pipelines {
             self.require_providers(&after)?;
         }
         settings.inputs = inputs;
+        settings.anew = anew;
         let changed_secrets = settings.environment.read_secrets(&variable);
         require_secrets(&settings.environment, Some(&after))?;
         after.extend_environment(&mut settings.environment, &view.run.run, &variable);
@@ -329,8 +383,9 @@ impl Pipelines {
             Some(source) => StartPipeline::of(source.clone()).document_path(&after),
             None => recorded_document(old).map(str::to_owned),
         };
-        let recorded =
+        let mut recorded =
             recorded_settings(&settings, &after, mode, recorded_mocks(old), document.as_deref());
+        bounds.record(&mut recorded);
         let mut record = view.run.clone();
         record.settings = recorded.clone();
         let definitions = PipelineDefinitions {
@@ -345,8 +400,9 @@ impl Pipelines {
         };
         let again: BTreeMap<_, _> =
             plan.again.iter().map(|(key, forget)| (key.clone(), calls(forget))).collect();
-        let reopen =
-            ReopenRun { view, workflow, settings: recorded, within: after.within(), again };
+        let left = until.map(|until| until.since(self.parts.store.now()));
+        let within = bounds.within(&after).into_iter().chain(left).min();
+        let reopen = ReopenRun { view, workflow, settings: recorded, within, again };
         let run = match self.parts.runs.reopen(reopen).await {
             Err(RunError::Store(StoreError::Conflict { .. })) => {
                 return Err(ResumePipelineError::Taken { run: record.run });
@@ -384,7 +440,25 @@ fn directories(
     if let Some(found) = found {
         recorded.documents = found.documents;
     }
+    if !recorded.led.is_empty() {
+        recorded.note_leads()?;
+    }
     Ok(Some(recorded))
+}
+
+/// The outermost steps of `after` that are asked anew: from `from` on, and those for which it was asked before and
+/// that have not come to a good end since.
+fn anew(from: Option<&str>, after: &Pipeline, view: &RunView) -> BTreeSet<String> {
+    let behind = after.steps().skip_while(|step| from.is_none_or(|from| *step != from));
+    let before = RunSettings::from_value(&view.run.settings).map(|settings| settings.anew);
+    let is_left = |step: &String| {
+        let key = StepPath::root().step(step).key();
+        let done =
+            |state| matches!(state, JobState::Succeeded | JobState::Partial | JobState::Skipped);
+        !view.jobs.iter().any(|job| job.key == key && done(job.state))
+    };
+    let left = before.unwrap_or_default().into_iter().filter(is_left);
+    behind.map(str::to_owned).chain(left).collect()
 }
 
 /// When something last happened to a run.
