@@ -112,7 +112,7 @@ async fn the_scripted_replies_of_a_child_are_kept_for_themselves() {
     let document = |config: &str| {
         format!(
             "workflow:\n  name: w\n  steps:\n    - name: n\n      type: pipeline\n      config: {config}\n      \
-             pipeline: {{name: c, steps: [{{name: ask, type: claude, prompt: hi, cache: true}}], outputs: [ask]}}\n"
+             pipeline: {{name: c, steps: [{{name: ask, type: claude, prompt: hi, cache: true}}]}}\n"
         )
     };
     let mut seen = Vec::new();
