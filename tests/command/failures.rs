@@ -123,3 +123,23 @@ fn a_step_that_fails_on_purpose_fails_the_run_by_its_name() {
     let quiet = world.expect(1, &["run", "flow.yaml", "--provider-mode", "mock", "--quiet"]);
     assert!(quiet.stderr.starts_with("Step 'wrong' failed: "), "problems are said: {quiet:?}");
 }
+
+/// A path that is too long for the journal is shown by its beginning, and found by all of it.
+#[test]
+fn steps_with_long_paths_are_shown_shortened_and_found_by_the_whole() {
+    let world = World::new();
+    let [outer, inner, last] = ["o", "i", "l"].map(|name| name.repeat(100));
+    let inside = format!("{{name: {last}, type: echo, value: deep}}");
+    let middle =
+        format!("{{name: {inner}, type: pipeline, pipeline: {{name: d, steps: [{inside}]}}}}");
+    let steps =
+        format!("{{name: {outer}, type: pipeline, pipeline: {{name: c, steps: [{middle}]}}}}");
+    world.flow("flow.yaml", &steps);
+    let run = ["run", "flow.yaml", "--provider-mode", "mock", "--run-id", "r"];
+    let output = world.expect(0, &run);
+    let told = output.stderr.lines().find(|line| line.contains('…')).unwrap();
+    assert!(told.starts_with("✓ ooo") && told.chars().count() < 210, "{told}");
+    assert!(output.stdout.contains("…: deep\n") && !output.stdout.contains("again"), "{output:?}");
+    let whole = format!("{outer}/{inner}/{last}");
+    assert_eq!(world.expect(0, &["results", "r", &whole]).stdout.trim(), "deep");
+}

@@ -1,6 +1,8 @@
 //! Runs that go on: where an earlier process left them, or in a further round after they failed or
 //! were cancelled, maybe by a corrected document (YR-53 to YR-58).
 
+mod carried;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -8,21 +10,21 @@ use std::{
 
 use perennial_core::{
     Digest, Timestamp,
-    run::{JobKey, JobState, RunId, RunState, StepPath},
+    run::{JobKey, JobState, RunId, RunState},
 };
 use perennial_engine::{Definitions, RecordedCalls, ReopenRun, RunError};
 use perennial_pipeline::{
-    Deployment, InvalidSettings, Leniency, Pipeline, RecordedJob, ResumePlan, RunDirectories,
-    RunEnvironment, RunSettings, Version,
+    Deployment, InvalidSettings, Leniency, Pipeline, RecordedJob, ResumePlan, RunSettings, Version,
 };
 use perennial_store::{RunView, StoreError};
 use perennial_tools::files::{FileError, Files};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::carried::{anew, directories, require_secrets};
 use super::{
-    Bounds, InvalidBounds, PipelineRunHandle, Pipelines, Preflight, RegisteredPipelines,
-    ResumePipelineError, StartPipeline, StartPipelineError, request::Source, variable,
+    Bounds, InvalidBounds, PipelineRunHandle, Pipelines, Preflight, ResumePipelineError,
+    StartPipeline, StartPipelineError, request::Source, variable,
 };
 use crate::runtime::{
     PipelineDefinitions, ProviderMode, recorded_document, recorded_mocks, recorded_mode,
@@ -411,54 +413,6 @@ impl Pipelines {
         };
         Ok(PipelineRunHandle { changed_secrets, resumed: Some(plan), ..PipelineRunHandle::of(run) })
     }
-}
-
-/// A run whose secrets are not set here is left as it is: starting it would only fail it. With the
-/// definition that it goes on with, only those count that it reads.
-fn require_secrets(
-    environment: &RunEnvironment,
-    pipeline: Option<&Pipeline>,
-) -> Result<(), ResumePipelineError> {
-    let is_read = |name: &&str| {
-        pipeline.is_none_or(|pipeline| pipeline.environment().iter().any(|read| read == name))
-    };
-    let missing = environment.missing_secrets().into_iter().filter(is_read);
-    let refusals: Vec<Preflight> =
-        missing.map(|name| Preflight::Secret { name: name.to_owned() }).collect();
-    if refusals.is_empty() { Ok(()) } else { Err(ResumePipelineError::Preflight(refusals)) }
-}
-
-/// The directories stay; documents of the run may lie elsewhere now.
-fn directories(
-    recorded: Option<RunDirectories>,
-    after: &Pipeline,
-    source: &Source,
-    registered: &RegisteredPipelines,
-) -> Result<Option<RunDirectories>, FileError> {
-    let found = StartPipeline::of(source.clone()).directories(after, registered)?;
-    let Some(mut recorded) = recorded else { return Ok(found) };
-    if let Some(found) = found {
-        recorded.documents = found.documents;
-    }
-    if !recorded.led.is_empty() {
-        recorded.note_leads()?;
-    }
-    Ok(Some(recorded))
-}
-
-/// The outermost steps of `after` that are asked anew: from `from` on, and those for which it was asked before and
-/// that have not come to a good end since.
-fn anew(from: Option<&str>, after: &Pipeline, view: &RunView) -> BTreeSet<String> {
-    let behind = after.steps().skip_while(|step| from.is_none_or(|from| *step != from));
-    let before = RunSettings::from_value(&view.run.settings).map(|settings| settings.anew);
-    let is_left = |step: &String| {
-        let key = StepPath::root().step(step).key();
-        let done =
-            |state| matches!(state, JobState::Succeeded | JobState::Partial | JobState::Skipped);
-        !view.jobs.iter().any(|job| job.key == key && done(job.state))
-    };
-    let left = before.unwrap_or_default().into_iter().filter(is_left);
-    behind.map(str::to_owned).chain(left).collect()
 }
 
 /// When something last happened to a run.
