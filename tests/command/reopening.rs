@@ -81,6 +81,24 @@ fn yr_71_a_directory_that_was_a_link_from_the_start_must_lead_where_it_led() {
     world.expect(1, &["resume", "r"]);
 }
 
+/// The directory of a document is that of the corrected one from there on; uncorrected, it stays where it was.
+#[test]
+fn yr_71_the_directory_of_a_document_may_be_another_for_a_corrected_one() {
+    let world = World::new();
+    let steps = "{name: a, type: echo, value: one, output_to_file: a.txt}\n\
+                 {name: b, type: echo, value: 1, fail: true}";
+    world.flow("v1/flow.yaml", steps);
+    world.flow("v2/flow.yaml", &steps.replace(", fail: true", ""));
+    symlink("v1", world.path("current")).unwrap();
+    let run = ["run", "current/flow.yaml", "--provider-mode", "mock", "--run-id", "r"];
+    world.expect(1, &run);
+    fs::remove_file(world.path("current")).unwrap();
+    symlink("v2", world.path("current")).unwrap();
+    let refused = world.expect(3, &["resume", "r"]).stderr;
+    assert!(refused.contains("PL609") && refused.contains("/v2 now"), "{refused}");
+    world.expect(0, &["resume", "r", "--file", "current/flow.yaml"]);
+}
+
 /// PL610: a name that cannot be recorded refuses the start, whether it was given or a link leads to it.
 #[test]
 fn pl_610_a_directory_whose_name_is_not_utf_8_refuses_the_start() {

@@ -144,7 +144,7 @@ impl Pipelines {
     ) -> Result<PipelineRunHandle, ResumePipelineError> {
         let view = self.parts.runs.get(&resume.run).await?.view().await?;
         if view.run.state.may_reopen() && !view.run.owner_alive {
-            self.require_places(&view).await?;
+            self.require_places(&resume, &view).await?;
         }
         let as_it_is = resume.corrected.is_none() && resume.from.is_none();
         if as_it_is && !view.run.state.is_terminal() && !self.narrows(&resume, &view).await? {
@@ -261,12 +261,20 @@ impl Pipelines {
     }
 
     /// What was put in the place of a directory of a run while nobody ran it is not followed (YR-71).
-    async fn require_places(&self, view: &RunView) -> Result<(), FileError> {
+    async fn require_places(
+        &self,
+        resume: &ResumePipeline,
+        view: &RunView,
+    ) -> Result<(), FileError> {
         // Settings that cannot be read are refused by whoever goes on with them.
-        match RunSettings::from_value(&view.run.settings).ok().and_then(|it| it.directories) {
-            Some(directories) => Files::check_unmoved(directories.roots(false)).await,
-            None => Ok(()),
+        let settings = RunSettings::from_value(&view.run.settings).ok();
+        let Some(mut directories) = settings.and_then(|settings| settings.directories) else {
+            return Ok(());
+        };
+        if resume.corrected.is_some() {
+            directories.forget_documents();
         }
+        Files::check_unmoved(directories.roots(false)).await
     }
 
     /// Where an earlier process left it.

@@ -58,6 +58,16 @@ impl RunDirectories {
         self.check_names()
     }
 
+    /// Forgets the directories of its documents, and where they led: those of a corrected document take their place.
+    pub fn forget_documents(&mut self) {
+        let documents = std::mem::take(&mut self.documents);
+        let Directories { project_root, workspace, outputs, checkpoints, nested_workspaces: _ } =
+            &self.directories;
+        let own = [project_root, workspace, outputs, checkpoints];
+        let stays = |path: &PathBuf| own.contains(&path) || self.allowed.contains(path);
+        self.led.retain(|path, _| stays(path) || !documents.contains(path));
+    }
+
     /// # Errors
     ///
     /// The first directory whose name cannot be recorded.

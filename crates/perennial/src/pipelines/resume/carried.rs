@@ -36,6 +36,7 @@ pub(super) fn directories(
     let found = StartPipeline::of(source.clone()).directories(after, registered)?;
     let Some(mut recorded) = recorded else { return Ok(found) };
     if let Some(found) = found {
+        recorded.forget_documents();
         recorded.documents = found.documents;
     }
     if !recorded.led.is_empty() {
