@@ -187,7 +187,10 @@ pub(super) fn conclude(
         && let Some(message) = failure.get("message").and_then(Value::as_str)
     {
         let step = failure.get("step").and_then(Value::as_str).unwrap_or_default();
-        output::talk(&format!("{prefix}Step '{step}' failed: {}", bounded(message)));
+        // What has several lines is read in several.
+        for line in format!("Step '{step}' failed: {}", bounded(message)).lines() {
+            output::talk(&format!("{prefix}{line}"));
+        }
         for related in related(failure, told) {
             output::talk(&format!("{prefix}  {related}"));
         }

@@ -475,18 +475,12 @@ fn what_was_put_in_the_place_of_a_directory_of_the_run_is_not_opened() {
             let target = top.path().join(target);
             let place = Path::new(place.to_str().unwrap().trim_end_matches('/'));
             symlink(&target, place).unwrap();
-            for refused in [spec.check_unmoved().err(), Files::open(spec.clone()).err()] {
-                match refused.unwrap() {
-                    FileError::Moved { path, leads, .. } => {
-                        assert_eq!(
-                            (path.starts_with(place), leads.starts_with(&target)),
-                            (true, true)
-                        );
-                    }
-                    // What leads nowhere cannot be opened either.
-                    error => assert!(matches!(error, FileError::Directory { .. }), "{error}"),
-                }
-            }
+            let refused = spec.check_unmoved().unwrap_err();
+            assert_eq!((refused.code(), refused.class()), ("PL609", FailureClass::Path));
+            let FileError::Moved { path, leads, .. } = &refused else { panic!("{refused}") };
+            assert!(path.starts_with(place) && leads.starts_with(&target), "{refused}");
+            assert!(Files::open(spec.clone()).is_err(), "{refused}");
+            assert!(!top.path().join("nowhere").exists(), "{refused}");
             fs::remove_file(place).unwrap();
         }
         if was_there {
