@@ -103,9 +103,12 @@
 //!   inputs; which steps it depends on is planned beside it, before anything runs. So what depends on a step that runs
 //!   again runs again as well, also when that step gives what it gave before. Files are a dependency of every step that
 //!   reads files on every earlier step that writes some. A step that failed after its reply was recorded takes the same
-//!   reply again (YR-51); `resume --from STEP` asks anew.
+//!   reply again (YR-51); `resume --from STEP` asks anew: that step and all behind it take no result that was kept
+//!   (1.7, `cache`) until they have come to a good end, and what they give is kept.
 //! * YR-54: a run that failed, timed out or was cancelled gets its whole time again when it is resumed, and so does a
-//!   child whose steps run again.
+//!   child whose steps run again. What a configuration enforces (YF-48), and how long a host gives a run, is recorded with it
+//!   and holds in every round; a resume where more is enforced narrows it for good.
+//! * YR-71: where the directories of a run lead is recorded with it. A run of which one leads elsewhere is not resumed.
 //! * YR-14: results of steps that a corrected document puts between others are listed after those it kept.
 //! * 1.4, 4.6: exports have no blobs, as this
 //!   version keeps none; one that fails is a warning in the log and in the tree, not an event of the run; what is

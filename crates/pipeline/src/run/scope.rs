@@ -101,6 +101,11 @@ impl<'a> Scope<'a> {
         self.frame.opened.as_ref()?.nested.mocks.as_ref().map(|mocks| &mocks.0)
     }
 
+    /// The outermost of the steps around the one under way, or that step itself.
+    pub(super) fn outermost(&self) -> String {
+        self.frame.place().step(self.step).outermost()
+    }
+
     /// The scope of the step that is due.
     pub(super) fn new(
         run: &'a PipelineRun,
