@@ -315,3 +315,32 @@ workflow:
     assert_eq!(results["b"]["warnings"], json!([read]), "{results}");
     assert_eq!(results["c"]["warnings"], json!(null), "{results}");
 }
+
+/// 1.5, 1.6: what is kept is what the step says, then `defaults`, then `performance`.
+#[test]
+fn results_are_kept_as_the_strongest_says() {
+    let kept = |around: &str, step: &str| {
+        let document = format!(
+            "workflow:\n  name: x\n{around}  steps: [{{name: a, type: claude, prompt: x{step}}}]\n"
+        );
+        let pipeline = pipeline(&document);
+        let definition: Value = serde_json::from_slice(&pipeline.definition().bytes).unwrap();
+        definition["steps"][0]["cache"]["ttl_ms"].as_u64()
+    };
+    let both = "  performance: {cache_enabled: true, cache_ttl_seconds: 60}\n";
+    let stronger = format!("{both}  defaults: {{cache_results: false, cache_ttl: 5}}\n");
+    let silent = format!("{both}  defaults: {{cache_ttl: 5}}\n");
+    for (around, step, expected) in [
+        ("", "", None),
+        (both, "", Some(60_000)),
+        (both, ", cache: false", None),
+        (both, ", cache: {ttl: 7}", Some(7_000)),
+        ("  performance: {cache_ttl_seconds: 60}\n", "", None),
+        ("  performance: {cache_ttl_seconds: 60}\n", ", cache: true", Some(60_000)),
+        (stronger.as_str(), "", None),
+        (stronger.as_str(), ", cache: true", Some(5_000)),
+        (silent.as_str(), "", Some(5_000)),
+    ] {
+        assert_eq!(kept(around, step), expected, "{around}{step}");
+    }
+}
