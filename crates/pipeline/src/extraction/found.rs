@@ -85,7 +85,7 @@ pub(super) fn heading(line: &str) -> Option<(usize, &str)> {
     let text = line.trim_start_matches('#');
     let level = line.len() - text.len();
     let is_heading = (1..=6).contains(&level) && text.chars().any(|c| !c.is_whitespace());
-    is_heading.then(|| (level, text))
+    is_heading.then_some((level, text))
 }
 
 /// All headings as `# text` with empty lines around them; blocks of code as they are.
