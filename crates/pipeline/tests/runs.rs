@@ -20,7 +20,7 @@ use futures_util::stream;
 use perennial_core::{
     FailureClass, Timestamp,
     failure::Failure,
-    llm::{ChatRequest, FinishReason, Usage},
+    llm::{ChatRequest, FinishReason, ReplyForm, Usage},
     run::{IdempotencyKey, JobState, RunId},
 };
 use perennial_engine::{
