@@ -64,6 +64,7 @@ impl Armed {
     fn new(time: Duration) -> Self {
         let of = Handle::current().id();
         let spare = SPARE.try_with(Cell::take).ok().flatten().filter(|spare| spare.of == of);
+        #[expect(clippy::disallowed_methods, reason = "a timer is set by the executor's clock")]
         let next = Instant::now().checked_add(time);
         let timer = match (spare, next) {
             (Some(mut spare), Some(next)) => {
@@ -101,6 +102,7 @@ impl Drop for Armed {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests of timers look at the executor's clock")]
 mod tests {
     use std::{future::pending, pin::pin};
 
