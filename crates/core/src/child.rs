@@ -48,6 +48,16 @@ impl PartialEq<str> for ChildId {
 }
 
 /// When a terminated child is restarted.
+///
+/// ```
+/// use perennial_core::{ExitReason, Restart, child::AfterExit};
+///
+/// let after = |restart: Restart, reason| restart.after(&reason).then;
+/// assert_eq!(after(Restart::Permanent, ExitReason::Normal), AfterExit::Restart);
+/// assert_eq!(after(Restart::Transient, ExitReason::Normal), AfterExit::Keep);
+/// assert_eq!(after(Restart::Transient, ExitReason::Killed), AfterExit::Restart);
+/// assert_eq!(after(Restart::Temporary, ExitReason::Killed), AfterExit::Drop);
+/// ```
 #[derive(
     Clone,
     Copy,
@@ -81,6 +91,14 @@ impl fmt::Display for Restart {
 }
 
 /// How a supervisor stops a child.
+///
+/// ```
+/// use perennial_core::Shutdown;
+/// use std::time::Duration;
+///
+/// assert_eq!(Shutdown::WORKER_DEFAULT, Shutdown::Timeout(Duration::from_secs(5)));
+/// assert_eq!(Shutdown::BrutalKill.to_string(), "brutal_kill");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
     /// At once, without cleanup.
@@ -107,6 +125,12 @@ impl fmt::Display for Shutdown {
 }
 
 /// Whether a child has children of its own.
+///
+/// ```
+/// use perennial_core::ChildType;
+///
+/// assert_ne!(ChildType::Worker, ChildType::Supervisor);
+/// ```
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
@@ -141,6 +165,13 @@ pub enum AfterExit {
 
 impl Restart {
     /// The decision for a child with this policy that ended by itself for `reason`.
+    ///
+    /// ```
+    /// use perennial_core::{ExitReason, Restart, child::{AfterExit, OwnExit}};
+    ///
+    /// let verdict = Restart::Temporary.after(&ExitReason::Killed);
+    /// assert_eq!(verdict, OwnExit { then: AfterExit::Drop, report: true });
+    /// ```
     pub fn after(self, reason: &ExitReason) -> OwnExit {
         let abnormal = reason.is_abnormal();
         match self {
@@ -164,6 +195,13 @@ pub enum StopRules {
 impl Restart {
     /// Whether the end of a child that its supervisor stopped is reported as `shutdown_error`
     /// (SUP-156 to SUP-158, DYN-045). `timed_out` says that it was killed after its time was up.
+    ///
+    /// ```
+    /// use perennial_core::{ExitReason, Restart, Shutdown, child::StopRules};
+    ///
+    /// let (reason, shutdown) = (ExitReason::Shutdown, Shutdown::WORKER_DEFAULT);
+    /// assert!(!Restart::Permanent.stop_is_error(StopRules::Static, &reason, shutdown, false));
+    /// ```
     pub fn stop_is_error(
         self,
         rules: StopRules,

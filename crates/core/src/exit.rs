@@ -7,6 +7,15 @@ use std::{fmt, sync::Arc};
 /// OTP's exit reasons as a closed type; cheap to clone, because everybody is told of an exit.
 /// [`ExitReason::Killed`] is abnormal; a shutdown, with or
 /// without detail, is not (SUP-062, SUP-064).
+///
+/// ```
+/// use perennial_core::ExitReason;
+///
+/// let panicked = ExitReason::Panic { message: "no letter".into(), location: None };
+/// assert!(panicked.is_abnormal());
+/// assert!(!ExitReason::Shutdown.is_abnormal());
+/// assert_eq!(ExitReason::Killed.name(), "killed");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -39,6 +48,13 @@ const SOURCES_MAX: usize = 32;
 
 impl ExitReason {
     /// Whether a transient child restarts after this exit.
+    ///
+    /// ```
+    /// use perennial_core::ExitReason;
+    ///
+    /// assert!(ExitReason::Killed.is_abnormal());
+    /// assert!(!ExitReason::Normal.is_abnormal());
+    /// ```
     pub fn is_abnormal(&self) -> bool {
         match self {
             Self::Normal | Self::Shutdown | Self::ShutdownWith(_) => false,
@@ -49,6 +65,12 @@ impl ExitReason {
     }
 
     /// The reason's name in dumps and events, without detail.
+    ///
+    /// ```
+    /// use perennial_core::ExitReason;
+    ///
+    /// assert_eq!(ExitReason::Error("no line".into()).name(), "error");
+    /// ```
     pub fn name(&self) -> &'static str {
         match self {
             Self::Normal => "normal",
@@ -64,6 +86,13 @@ impl ExitReason {
 
     /// What an error that came out of a behaviour says: a reason that travelled as an error is that
     /// reason, any other is [`ExitReason::Error`].
+    ///
+    /// ```
+    /// use perennial_core::ExitReason;
+    ///
+    /// assert_eq!(ExitReason::from_boxed(ExitReason::Shutdown.into()), ExitReason::Shutdown);
+    /// assert_eq!(ExitReason::from_boxed("no line".into()), ExitReason::Error("no line".into()));
+    /// ```
     pub fn from_boxed(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
         match error.downcast::<Self>() {
             Ok(reason) => *reason,
@@ -72,6 +101,13 @@ impl ExitReason {
     }
 
     /// An error's text with those of its sources, as one line.
+    ///
+    /// ```
+    /// use perennial_core::ExitReason;
+    ///
+    /// let error = "many".parse::<u8>().unwrap_err();
+    /// assert_eq!(ExitReason::error(&error), ExitReason::Error("invalid digit found in string".into()));
+    /// ```
     pub fn error(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut text = error.to_string();
         let mut source = error.source();

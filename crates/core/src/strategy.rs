@@ -1,6 +1,14 @@
 //! Which siblings the exit of one child touches.
 
 /// What happens to the siblings of a child that is restarted.
+///
+/// ```
+/// use perennial_core::Strategy;
+///
+/// assert_eq!(Strategy::default(), Strategy::OneForOne);
+/// assert_eq!(serde_json::to_value(Strategy::RestForOne)?, "rest_for_one"); // as in dumps
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(
     Clone,
     Copy,
