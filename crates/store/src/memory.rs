@@ -25,6 +25,41 @@ const ORIGIN: &str = ":memory:";
 
 /// A store without a file, without threads and without waiting: every operation is complete when
 /// its future is polled for the first time. Cheap to clone; the rows go with the last clone.
+///
+/// ```
+/// # use perennial_core::{Digest, run::{JobKey, RunId}};
+/// # use perennial_store::{Created, MemoryStore, NewJob, NewRun, Store, StoreError};
+/// # async fn recorded() -> Result<(MemoryStore, RunId, perennial_store::Lease), StoreError> {
+/// #     let store = MemoryStore::open()?;
+/// #     let owner = store.register_node("local").await?.node;
+/// #     let run = RunId::parse("order-17").expect("it can name a run");
+/// #     let (key, input, claim_for) = (JobKey::new("say"), "hello".into(), Some(owner.clone()));
+/// #     let job = NewJob { stage: "steps".to_owned(), key, max_attempts: 3, input, claim_for };
+/// #     let created = store.create_run(NewRun {
+/// #         run: run.clone(),
+/// #         workflow: "greet".to_owned(),
+/// #         definition: Digest::of(b"greet 1"),
+/// #         definition_bytes: b"greet 1".to_vec(),
+/// #         input_digest: Digest::of(b"{}"),
+/// #         settings: serde_json::json!({}),
+/// #         owner,
+/// #         deadline: None,
+/// #         stages: vec!["steps".to_owned()],
+/// #         jobs: vec![job],
+/// #         timers: Vec::new(),
+/// #     });
+/// #     let Created::New { mut leases, .. } = created.await? else { panic!("it is new") };
+/// #     Ok((store, run, leases.remove(0)))
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (store, run, lease) = recorded().await?;
+/// assert_eq!(store.run(&run).await?.jobs.len(), 1);
+/// let another = MemoryStore::open()?; // shares nothing with it
+/// assert!(another.runs(20).await?.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
@@ -41,6 +76,13 @@ struct Shared {
 impl MemoryStore {
     /// An empty store. Its clock starts at wall time and moves with the async runtime's timer, so
     /// a paused runtime pauses it.
+    ///
+    /// ```
+    /// use perennial_store::{MemoryStore, Store};
+    ///
+    /// assert!(MemoryStore::open()?.now().as_micros() > 0);
+    /// # Ok::<(), perennial_store::StoreError>(())
+    /// ```
     ///
     /// # Errors
     ///
