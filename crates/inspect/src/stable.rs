@@ -27,6 +27,31 @@ pub(crate) const COUNT: &str = "<n>";
 /// The same id has the same placeholder everywhere in one dump: `<id-1>`, `<id-2>`. Typed numbers
 /// become 0; numbers in texts and details become `<n>`, durations and times `<t>`. What a host
 /// declared stays: names, kinds, policies, strategies, intensities.
+///
+/// ```
+/// # fn tree(state: &str, incarnation: u64) -> perennial_core::tree::TreeSnapshot {
+/// #     let saved = serde_json::json!({
+/// #         "schema": "perennial.tree/1",
+/// #         "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
+/// #         "uptime_ms": 15120000,
+/// #         "nodes": [
+/// #             {"path": "/perennial", "id": "perennial", "order": 0, "kind": "supervisor", "restart": "permanent",
+/// #              "shutdown": "infinity", "strategy": "one_for_one", "state": "running", "incarnation": 1,
+/// #              "restarts": {"total": 0, "in_window": 0}},
+/// #             {"path": "/perennial/inbox", "id": "inbox", "parent": "/perennial", "order": 0, "kind": "worker",
+/// #              "restart": "permanent", "shutdown": "5s", "state": state, "incarnation": incarnation,
+/// #              "restarts": {"total": incarnation - 1, "in_window": 0}},
+/// #         ],
+/// #     });
+/// #     perennial_inspect::from_json(&saved.to_string()).expect("it is a dump")
+/// # }
+/// use perennial_inspect::stable;
+///
+/// // Two starts of one host give equal values: for a golden file.
+/// let (first, second) = (tree("running", 1), tree("running", 3));
+/// assert_ne!(first, second);
+/// assert_eq!(stable(&first).nodes, stable(&second).nodes);
+/// ```
 pub fn stable(tree: &TreeSnapshot) -> TreeSnapshot {
     let mut nodes = Vec::with_capacity(tree.nodes.len());
     let mut rewrite = Rewrite { ids: Ids::default(), paths: HashMap::new() };

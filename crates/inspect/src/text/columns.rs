@@ -18,6 +18,13 @@ const REASON_COLUMNS_MAX: usize = 24;
 const NOTED_MS: u64 = 1_000;
 
 /// A column of the text tree.
+///
+/// ```
+/// use perennial_inspect::Column;
+///
+/// let words: Vec<_> = Column::ALL.iter().map(|column| column.word()).collect();
+/// assert_eq!(words[..3], ["name", "kind", "strategy"]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Column {
     /// Guides and the last part of the path.
@@ -47,16 +54,52 @@ pub enum Column {
 }
 
 /// Which columns are written, beside the names; always in the order of [`Column::ALL`].
+///
+/// ```
+/// # fn tree(state: &str, incarnation: u64) -> perennial_core::tree::TreeSnapshot {
+/// #     let saved = serde_json::json!({
+/// #         "schema": "perennial.tree/1",
+/// #         "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
+/// #         "uptime_ms": 15120000,
+/// #         "nodes": [
+/// #             {"path": "/perennial", "id": "perennial", "order": 0, "kind": "supervisor", "restart": "permanent",
+/// #              "shutdown": "infinity", "strategy": "one_for_one", "state": "running", "incarnation": 1,
+/// #              "restarts": {"total": 0, "in_window": 0}},
+/// #             {"path": "/perennial/inbox", "id": "inbox", "parent": "/perennial", "order": 0, "kind": "worker",
+/// #              "restart": "permanent", "shutdown": "5s", "state": state, "incarnation": incarnation,
+/// #              "restarts": {"total": incarnation - 1, "in_window": 0}},
+/// #         ],
+/// #     });
+/// #     perennial_inspect::from_json(&saved.to_string()).expect("it is a dump")
+/// # }
+/// use perennial_inspect::{Column, Columns, TextOptions, to_text};
+///
+/// let columns = Columns::of(&[Column::Kind, Column::State]);
+/// let text = to_text(&tree("running", 1), &TextOptions { columns: Some(columns), ..Default::default() });
+/// assert!(text.contains("KIND") && !text.contains("RESTARTS"), "{text}");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Columns(u16);
 
 impl Columns {
     /// These.
+    ///
+    /// ```
+    /// use perennial_inspect::{Column, Columns};
+    ///
+    /// assert!(Columns::of(&[Column::Kind]).has(Column::Kind));
+    /// ```
     pub fn of(columns: &[Column]) -> Self {
         Self(columns.iter().fold(0, |all, column| all | column.bit()))
     }
 
     /// Whether `column` is among them.
+    ///
+    /// ```
+    /// use perennial_inspect::{Column, Columns};
+    ///
+    /// assert!(!Columns::of(&[Column::Kind]).has(Column::State));
+    /// ```
     pub fn has(self, column: Column) -> bool {
         self.0 & column.bit() != 0
     }
@@ -84,6 +127,12 @@ impl Column {
     }
 
     /// What it is called where columns are chosen.
+    ///
+    /// ```
+    /// use perennial_inspect::Column;
+    ///
+    /// assert_eq!(Column::LastExit.word(), "last_exit");
+    /// ```
     pub fn word(self) -> &'static str {
         match self {
             Self::Name => "name",
