@@ -37,6 +37,21 @@ pub use roots::{Base, Roots, RootsSpec};
 pub use scratch::Scratch;
 
 /// Handle to the files of one run. Cheap to clone.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// use perennial_tools::files::{Base, ChosenDirectories, Files, RootsSpec};
+///
+/// let directories = ChosenDirectories::default().resolve(folder.path());
+/// let files = Files::make(RootsSpec::new(directories)).await?;
+/// files.write_atomic(Base::Workspace, "notes/a.txt", b"hello".to_vec()).await?;
+/// assert_eq!(files.read(Base::Reads, "notes/a.txt").await?.bytes, b"hello");
+/// assert!(files.read(Base::Reads, "/etc/hostname").await.is_err()); // outside of all roots
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Files {
     roots: Arc<Roots>,

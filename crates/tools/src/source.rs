@@ -7,6 +7,13 @@ use std::{
 };
 
 /// Why a file was not read.
+///
+/// ```
+/// use perennial_tools::{SourceError, read_source};
+///
+/// let refused = read_source("nowhere.yaml".as_ref(), 1_000);
+/// assert!(matches!(refused, Err(SourceError::Unreadable { .. })));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {

@@ -24,6 +24,16 @@ pub struct Directories {
 }
 
 /// What one source says about directories; the sources are laid over each other.
+///
+/// ```
+/// use perennial_tools::files::ChosenDirectories;
+/// use std::path::Path;
+///
+/// let chosen = ChosenDirectories { outputs: Some("results".into()), ..Default::default() };
+/// let directories = chosen.resolve(Path::new("/srv/letters"));
+/// assert_eq!(directories.outputs, Path::new("/srv/letters/results"));
+/// assert_eq!(directories.workspace, Path::new("/srv/letters/workspace")); // the default
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChosenDirectories {
     /// Where relative paths start.

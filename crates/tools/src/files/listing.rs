@@ -70,6 +70,14 @@ pub struct Found {
 }
 
 /// A glob: `*` and `?` stay within a segment, `**` is any number of segments, `[a-z]`, `{a,b}`.
+///
+/// ```
+/// use perennial_tools::files::Pattern;
+///
+/// let pattern = Pattern::new("notes/**/*.txt")?;
+/// assert!(pattern.matches("notes/2026/a.txt") && !pattern.matches("a.txt"));
+/// # Ok::<(), perennial_tools::files::PatternError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Pattern(GlobMatcher);
 

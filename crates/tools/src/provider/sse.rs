@@ -76,6 +76,18 @@ pub enum SseError {
 }
 
 /// Turns the bytes of one body into events.
+///
+/// ```
+/// use perennial_tools::provider::sse::{SseDecoder, SseItem};
+/// use std::collections::VecDeque;
+///
+/// let (mut decoder, mut items) = (SseDecoder::new(), VecDeque::new());
+/// decoder.push(b"data: hel", &mut items)?;
+/// assert!(items.is_empty()); // the event has not ended
+/// decoder.push(b"lo\n\n", &mut items)?;
+/// assert!(matches!(&items[0], SseItem::Event(event) if event.data == "hello"));
+/// # Ok::<(), perennial_tools::provider::sse::SseError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct SseDecoder {
     limits: SseLimits,
