@@ -58,6 +58,14 @@ pub(crate) const BOUND_FACTS: [&str; 3] = ["metadata", "variables", "global_vars
 pub const LANGUAGE: u32 = 1;
 
 /// A workflow that was checked, or built again from its definition.
+///
+/// ```
+/// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+/// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+/// assert_eq!(pipeline.name(), "w"); // `pipeline` is from `Pipeline::check`
+/// assert_eq!(pipeline.steps().collect::<Vec<_>>(), ["a", "b"]);
+/// assert_eq!(pipeline.required_inputs(), ["who"]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     pub(crate) model: Model,
@@ -113,6 +121,17 @@ impl Pipeline {
 
     /// Builds the pipeline of a definition again.
     ///
+    /// ```
+    /// use perennial_pipeline::Pipeline;
+    ///
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// let same = Pipeline::revive(&pipeline.definition().bytes)?;
+    /// assert_eq!(same.definition(), pipeline.definition());
+    /// assert!(Pipeline::revive(b"{}").is_err());
+    /// # Ok::<(), perennial_pipeline::InvalidDefinition>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the bytes are no definition, or not in the form [`Pipeline::definition`] writes.
@@ -136,12 +155,24 @@ impl Pipeline {
 
     /// Where its steps stand, as `file:line`: those of children behind the step that holds them.
     /// They are no part of the definition, and are recorded beside it.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.places(), ["w.yaml:1", "w.yaml:1"]);
+    /// ```
     pub fn places(&self) -> Vec<String> {
         let shown = |step: &Step| step.location.as_ref().map(ToString::to_string);
         self.model.all_steps().into_iter().map(|step| shown(step).unwrap_or_default()).collect()
     }
 
     /// The types of all steps by the names that lead to them, with slashes between: `outer/inner`.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.types()["a"], "echo");
+    /// ```
     pub fn types(&self) -> HashMap<String, String> {
         let mut types = HashMap::new();
         let mut left = vec![(String::new(), &self.model)];
@@ -173,16 +204,36 @@ impl Pipeline {
     }
 
     /// Name of the workflow.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.name(), "w");
+    /// ```
     pub fn name(&self) -> &str {
         &self.model.name
     }
 
     /// Canonical bytes of the resolved definition, and their digest.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// // The same workflow in another file has the same definition.
+    /// let again = perennial_pipeline::Pipeline::check("copy.yaml", text).pipeline.unwrap();
+    /// assert_eq!(again.definition().digest, pipeline.definition().digest);
+    /// ```
     pub fn definition(&self) -> &Definition {
         &self.definition
     }
 
     /// Names of the variables of the environment that its runs read.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert!(pipeline.environment().is_empty()); // it names none
+    /// ```
     pub fn environment(&self) -> &[String] {
         &self.model.environment
     }
@@ -210,11 +261,23 @@ impl Pipeline {
     }
 
     /// The file it was read from, as it was named.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.file(), "w.yaml");
+    /// ```
     pub fn file(&self) -> &str {
         &self.model.file
     }
 
     /// The files that it and its children were read from, as they were named; each once.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.documents(), ["w.yaml"]);
+    /// ```
     pub fn documents(&self) -> Vec<&str> {
         let steps = self.model.all_steps().into_iter();
         let children = steps.filter_map(|step| Some(step.nested()?.child.file.as_str()));
@@ -225,27 +288,58 @@ impl Pipeline {
     }
 
     /// Labels of the workflow.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert!(pipeline.tags().is_empty());
+    /// ```
     pub fn tags(&self) -> Vec<String> {
         let tags = self.model.facts.0.get("tags").and_then(|tags| tags.as_array());
         tags.into_iter().flatten().filter_map(|tag| tag.as_str().map(str::to_owned)).collect()
     }
 
     /// How long a run may take, when the document says so.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.within(), None); // the document does not say
+    /// ```
     pub fn within(&self) -> Option<Duration> {
         self.model.within_ms.map(Duration::from_millis)
     }
 
     /// Names of its steps, in order.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.steps().len(), 2);
+    /// ```
     pub fn steps(&self) -> impl ExactSizeIterator<Item = &str> {
         self.model.steps.iter().map(|step| step.name.as_str())
     }
 
     /// Its inputs, declared and implied.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// let who = &pipeline.inputs()[0];
+    /// assert_eq!((who.name.as_str(), who.kind.name(), who.required), ("who", "string", true));
+    /// ```
     pub fn inputs(&self) -> &[Input] {
         &self.model.inputs
     }
 
     /// Names of the inputs without which no run can start.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.required_inputs(), ["who"]);
+    /// ```
     pub fn required_inputs(&self) -> Vec<&str> {
         let required = |input: &&Input| input.required && input.default.is_none();
         self.model.inputs.iter().filter(required).map(|input| input.name.as_str()).collect()
@@ -274,8 +368,8 @@ impl Pipeline {
                 .any(|step| step.output_to_file.is_some() || step.needs_directories())
     }
 
-    /// Files that are certain to be needed: those that prompts of unconditional steps name without holes, each with its
-    /// step (YR-73). None when the document says that they come later.
+    /// Files that are certain to be needed: those that prompts of unconditional steps name without holes, each with
+    /// its step (YR-73). None when the document says that they come later.
     pub fn prompt_files(&self) -> Vec<(&str, &str)> {
         let certain = |step: &&Step| step.condition.is_none() && !self.model.files.missing_at_use;
         let mut files = Vec::new();
@@ -298,6 +392,12 @@ impl Pipeline {
     }
 
     /// The mode it is deployed in, when somebody names one.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.mode(), None); // nobody named one
+    /// ```
     pub fn mode(&self) -> Option<EnvironmentMode> {
         self.model.deployed.mode
     }
@@ -329,6 +429,15 @@ impl Pipeline {
     }
 
     /// The kinds of provider its steps and those of its children call, each once.
+    ///
+    /// ```
+    /// use perennial_pipeline::{Pipeline, ProviderKind};
+    ///
+    /// let text = b"workflow: {name: w, steps: [{name: a, type: claude, prompt: [{type: static, content: Hi}]}]}";
+    /// let pipeline = Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.providers(), [ProviderKind::Claude]);
+    /// assert_eq!(pipeline.step_without_model(ProviderKind::Claude), Some("a"));
+    /// ```
     pub fn providers(&self) -> Vec<ProviderKind> {
         let steps = self.model.all_steps().into_iter();
         let mut kinds: Vec<ProviderKind> =

@@ -7,6 +7,14 @@ use crate::{
 };
 
 /// What a step would do.
+///
+/// ```
+/// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+/// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+/// let told = pipeline.explain("b").expect("there is such a step");
+/// assert_eq!((told.type_name.as_str(), told.place, told.of), ("echo", 2, 2));
+/// assert_eq!(told.reads[0].from_step.as_deref(), Some("a"));
+/// ```
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct StepExplanation {
     /// Its name.

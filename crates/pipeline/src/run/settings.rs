@@ -29,6 +29,17 @@ pub trait Providers: Send + Sync + fmt::Debug + 'static {
 }
 
 /// A prompt that was built, part by part (YP-12).
+///
+/// ```
+/// use perennial_pipeline::BuiltPrompt;
+///
+/// /// What a host may write down of a prompt: see `Builder::on_prompt` of the facade.
+/// fn line(prompt: &BuiltPrompt<'_>) -> String {
+///     let bytes: usize = prompt.parts.iter().map(|part| part.text.len()).sum();
+///     format!("{} {} asks {}: {bytes} bytes", prompt.run, prompt.job, prompt.model)
+/// }
+/// # let _ = line;
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct BuiltPrompt<'a> {
     /// The run.
