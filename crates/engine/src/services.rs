@@ -53,7 +53,8 @@ pub struct NotRunnable {
     pub failure: Failure,
 }
 
-/// What the services are made of.
+/// What the services are made of. A host that wants the whole runtime never writes one: the builder of the facade
+/// does.
 #[derive(Debug)]
 pub struct ServicesSpec {
     /// The store.

@@ -9,7 +9,44 @@ use crate::services::AttemptId;
 /// Runs that a report names; of further ones it says how many.
 pub const DRAINED_RUNS_MAX: usize = 256;
 
-/// What a drain came to.
+/// What became of the runs and attempts that were under way when a runtime was shut down: see
+/// `ShutdownSummary::drain` of the facade.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use std::{sync::Arc, time::Duration};
+/// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
+/// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
+/// # use perennial::{Runtime, Store, records::Failure};
+/// # #[derive(Debug)]
+/// # struct Greet(Definition);
+/// # impl Workflow for Greet {
+/// #     fn name(&self) -> &str { "greet" }
+/// #     fn definition(&self) -> &Definition { &self.0 }
+/// #     fn next(&self, done: &[DoneJob]) -> Next {
+/// #         if !done.is_empty() { return Next::Seal; }
+/// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
+/// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
+/// #     }
+/// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
+/// #         FailureMeans::FailRun { record: failure.message.clone().into() }
+/// #     }
+/// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
+/// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
+/// #     }
+/// # }
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
+/// # let settings = serde_json::json!({"hello": "Ada"});
+/// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+/// # run.outcome().await?;
+/// let summary = runtime.shutdown().await;
+/// let report = summary.drain.expect("the tree was running");
+/// assert_eq!((report.released, report.cut, report.runs_more), (0, 0, 0)); // nothing was under way
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct DrainReport {
     /// Attempts that ended by themselves and were recorded.
@@ -113,6 +150,23 @@ impl DrainReport {
     }
 
     /// The entry of a run, if it has one.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, RunFate, Runtime, StartPipeline, Store};
+    /// # use std::time::Duration;
+    /// let runtime =
+    ///     Runtime::builder().store(Store::memory()).drain_within(Duration::ZERO).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// let run = runtime.pipelines().start(start).await?; // its step takes a minute
+    /// let report = runtime.shutdown().await.drain.expect("the tree was running");
+    /// let entry = report.run(run.id()).expect("it was under way");
+    /// assert_eq!(entry.fate, RunFate::Released); // it can be resumed
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn run(&self, run: &RunId) -> Option<&DrainedRun> {
         self.runs.iter().find(|drained| drained.run == *run)
     }
