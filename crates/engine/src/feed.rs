@@ -346,6 +346,23 @@ impl EventFeed {
 
     /// What is in the store now and was not handed out yet.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # run.outcome().await?;
+    /// let mut events = run.events();
+    /// let told = events.rest().await?;
+    /// assert_eq!(told.first().map(|event| event.kind.as_str()), Some("run_created"));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the store cannot be read.

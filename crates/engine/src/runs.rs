@@ -34,34 +34,15 @@ const REPLY_WITHIN: Duration = Duration::from_secs(60);
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use std::{sync::Arc, time::Duration};
-/// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-/// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-/// # use perennial::{Runtime, Store, records::Failure};
-/// # #[derive(Debug)]
-/// # struct Greet(Definition);
-/// # impl Workflow for Greet {
-/// #     fn name(&self) -> &str { "greet" }
-/// #     fn definition(&self) -> &Definition { &self.0 }
-/// #     fn next(&self, done: &[DoneJob]) -> Next {
-/// #         if !done.is_empty() { return Next::Seal; }
-/// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-/// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-/// #     }
-/// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-/// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-/// #     }
-/// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-/// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-/// #     }
-/// # }
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
 /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-/// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-/// # let settings = serde_json::json!({"hello": "Ada"});
-/// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// # let run = runtime.runs().get(run.id()).await?;
 /// assert_eq!(run.outcome().await?.state.name(), "succeeded");
 /// let all = runtime.runs().list(20).await?;
-/// assert_eq!((all.len(), all[0].workflow.as_str()), (1, "greet"));
+/// assert_eq!((all.len(), all[0].workflow.as_str()), (1, "hi"));
 /// # runtime.shutdown().await;
 /// # Ok(())
 /// # }
@@ -290,31 +271,12 @@ fn left(run: &RunId, fate: Option<RunFate>) -> String {
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use std::{sync::Arc, time::Duration};
-/// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-/// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-/// # use perennial::{Runtime, Store, records::Failure};
-/// # #[derive(Debug)]
-/// # struct Greet(Definition);
-/// # impl Workflow for Greet {
-/// #     fn name(&self) -> &str { "greet" }
-/// #     fn definition(&self) -> &Definition { &self.0 }
-/// #     fn next(&self, done: &[DoneJob]) -> Next {
-/// #         if !done.is_empty() { return Next::Seal; }
-/// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-/// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-/// #     }
-/// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-/// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-/// #     }
-/// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-/// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-/// #     }
-/// # }
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
 /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-/// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-/// # let settings = serde_json::json!({"hello": "Ada"});
-/// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// # let run = runtime.runs().get(run.id()).await?;
 /// let outcome = run.outcome().await?;
 /// assert_eq!(&outcome.run, run.id());
 /// assert_eq!(run.view().await?.run.state, outcome.state);
@@ -333,34 +295,15 @@ pub struct RunHandle {
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use std::{sync::Arc, time::Duration};
-/// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-/// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-/// # use perennial::{Runtime, Store, records::Failure};
-/// # #[derive(Debug)]
-/// # struct Greet(Definition);
-/// # impl Workflow for Greet {
-/// #     fn name(&self) -> &str { "greet" }
-/// #     fn definition(&self) -> &Definition { &self.0 }
-/// #     fn next(&self, done: &[DoneJob]) -> Next {
-/// #         if !done.is_empty() { return Next::Seal; }
-/// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-/// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-/// #     }
-/// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-/// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-/// #     }
-/// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-/// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-/// #     }
-/// # }
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
 /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-/// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-/// # let settings = serde_json::json!({"hello": "Ada"});
-/// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// # let run = runtime.runs().get(run.id()).await?;
 /// let outcome = run.outcome().await?;
 /// assert!(outcome.state.is_terminal());
-/// assert_eq!(outcome.view.jobs[0].key.as_str(), "say");
+/// assert_eq!(outcome.view.jobs[0].key.as_str(), "a");
 /// # runtime.shutdown().await;
 /// # Ok(())
 /// # }
@@ -481,31 +424,12 @@ impl Runs {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-    /// #     }
-    /// # }
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-    /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
     /// # run.outcome().await?;
     /// use perennial::records::RunError;
     ///
@@ -645,31 +569,12 @@ impl Runs {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-    /// #     }
-    /// # }
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-    /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
     /// let same = runtime.runs().get(run.id()).await?;
     /// assert_eq!(same.outcome().await?, run.outcome().await?);
     /// # runtime.shutdown().await;
@@ -724,31 +629,12 @@ impl Runs {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-    /// #     }
-    /// # }
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-    /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
     /// let all = runtime.runs().list(20).await?;
     /// assert_eq!(&all[0].run, run.id());
     /// # runtime.shutdown().await;
@@ -768,31 +654,12 @@ impl Runs {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-    /// #     }
-    /// # }
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-    /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
     /// # run.outcome().await?;
     /// assert!(runtime.runs().unfinished().await?.is_empty());
     /// # runtime.shutdown().await;
@@ -825,31 +692,12 @@ impl RunHandle {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-    /// #     }
-    /// # }
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-    /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
     /// assert_eq!(runtime.runs().get(run.id()).await?.id(), run.id());
     /// # runtime.shutdown().await;
     /// # Ok(())
@@ -864,34 +712,15 @@ impl RunHandle {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-    /// #     }
-    /// # }
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-    /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
     /// run.outcome().await?;
     /// let view = run.view().await?;
-    /// assert_eq!((view.run.workflow.as_str(), view.attempts.len()), ("greet", 1));
+    /// assert_eq!((view.run.workflow.as_str(), view.attempts.len()), ("hi", 1));
     /// # runtime.shutdown().await;
     /// # Ok(())
     /// # }
@@ -910,31 +739,12 @@ impl RunHandle {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-    /// #     }
-    /// # }
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-    /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
     /// # run.outcome().await?;
     /// assert_eq!(run.waits_for(), None); // it has ended
     /// # runtime.shutdown().await;
@@ -951,31 +761,12 @@ impl RunHandle {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-    /// #     }
-    /// # }
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-    /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
     /// # run.outcome().await?;
     /// use perennial::records::Thresholds;
     ///
@@ -999,31 +790,12 @@ impl RunHandle {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-    /// #     }
-    /// # }
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-    /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
     /// let view = run.outcome().await?.view;
     /// assert_eq!(run.performance_of(&view).successful_steps, 1);
     /// # runtime.shutdown().await;
@@ -1040,31 +812,12 @@ impl RunHandle {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-    /// #     }
-    /// # }
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-    /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
     /// let first = run.events(1).next().await?;
     /// assert_eq!((first.seq, first.kind.as_str()), (1, "run_created"));
     /// # runtime.shutdown().await;
@@ -1080,31 +833,12 @@ impl RunHandle {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-    /// #     }
-    /// # }
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-    /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
     /// let outcome = run.outcome().await?;
     /// assert_eq!(outcome.state.name(), "succeeded");
     /// # runtime.shutdown().await;
@@ -1144,35 +878,17 @@ impl RunHandle {
     /// Answers whether that changed anything.
     ///
     /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-    /// #     }
-    /// # }
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-    /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
-    /// # run.outcome().await?;
-    /// assert!(run.pause().await.is_err()); // it has ended
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// let run = runtime.runs().get(&id).await?; // it has a minute to go
+    /// assert!(run.pause().await?);
+    /// assert!(!run.pause().await?); // it was paused already
+    /// # run.cancel().await?;
     /// # runtime.shutdown().await;
     /// # Ok(())
     /// # }
@@ -1188,35 +904,18 @@ impl RunHandle {
     /// Lets it go on where it stands. Answers whether that changed anything.
     ///
     /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-    /// #     }
-    /// # }
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-    /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
-    /// # run.outcome().await?;
-    /// assert!(run.unpause().await.is_err()); // it has ended
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// let run = runtime.runs().get(&id).await?; // it has a minute to go
+    /// run.pause().await?;
+    /// assert!(run.unpause().await?);
+    /// assert!(!run.unpause().await?); // it was not paused any more
+    /// # run.cancel().await?;
     /// # runtime.shutdown().await;
     /// # Ok(())
     /// # }

@@ -95,6 +95,13 @@ pub struct Confinement<'a> {
 }
 
 /// Bytes that are no definition of this language.
+///
+/// ```
+/// use perennial_pipeline::{InvalidDefinition, Pipeline};
+///
+/// let refused: InvalidDefinition = Pipeline::revive(b"no JSON").unwrap_err();
+/// println!("{refused}");
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidDefinition {
     /// They are not the JSON of a definition.
@@ -189,6 +196,13 @@ impl Pipeline {
     }
 
     /// This pipeline, whose steps stand at `places`.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// let moved = pipeline.placed(&["copy.yaml:1".to_owned(), "copy.yaml:2".to_owned()]);
+    /// assert_eq!(moved.places(), ["copy.yaml:1", "copy.yaml:2"]);
+    /// ```
     #[must_use]
     pub fn placed(mut self, places: &[String]) -> Self {
         self.model.place(&mut places.iter().map(|place| Location::read(place)));
@@ -346,6 +360,12 @@ impl Pipeline {
     }
 
     /// The directories the document names; relative ones lie below the project root.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, output_dir: results, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.directories().outputs, Some("results".into())); // the document says so
+    /// ```
     pub fn directories(&self) -> perennial_tools::files::ChosenDirectories {
         let files = &self.model.files;
         let path = |text: &Option<String>| text.as_ref().map(std::path::PathBuf::from);
@@ -359,6 +379,12 @@ impl Pipeline {
     }
 
     /// Whether a run of it works in directories: the document names one, exports, or has a step with files.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert!(!pipeline.uses_directories()); // its steps only echo
+    /// ```
     pub fn uses_directories(&self) -> bool {
         !self.model.files.is_default()
             || self
@@ -370,6 +396,12 @@ impl Pipeline {
 
     /// Files that are certain to be needed: those that prompts of unconditional steps name without holes, each with
     /// its step (YR-73). None when the document says that they come later.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, steps: [{name: a, type: claude, prompt: [{type: file, path: names.txt}]}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.prompt_files(), [("a", "names.txt")]);
+    /// ```
     pub fn prompt_files(&self) -> Vec<(&str, &str)> {
         let certain = |step: &&Step| step.condition.is_none() && !self.model.files.missing_at_use;
         let mut files = Vec::new();
@@ -387,6 +419,12 @@ impl Pipeline {
     }
 
     /// Whether reads may leave the allowed roots.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert!(!pipeline.reads_outside_roots()); // a document has to ask for it
+    /// ```
     pub fn reads_outside_roots(&self) -> bool {
         self.model.files.read_outside_roots
     }
@@ -403,6 +441,12 @@ impl Pipeline {
     }
 
     /// Whether mocks may answer its calls.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert!(pipeline.allows_mocks() && !pipeline.forces_mocks()); // no environment says otherwise
+    /// ```
     pub fn allows_mocks(&self) -> bool {
         self.model.deployed.allows_mocks()
     }
@@ -413,6 +457,13 @@ impl Pipeline {
     }
 
     /// What the document says of the places its steps may use.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, safety: {allowed_paths: [shared]}, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.confinement().allowed, ["shared"]);
+    /// assert!(!pipeline.confinement().unrestricted);
+    /// ```
     pub fn confinement(&self) -> Confinement<'_> {
         let files = &self.model.files;
         Confinement {
@@ -424,6 +475,12 @@ impl Pipeline {
     }
 
     /// When checkpoints of its runs are exported.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, checkpoint_enabled: true, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.exports().map(|exports| exports.interval), Some(1));
+    /// ```
     pub fn exports(&self) -> Option<Exports> {
         self.model.files.exports
     }
@@ -448,6 +505,15 @@ impl Pipeline {
     }
 
     /// The first step that calls `kind` and names no model.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, steps: [{name: a, type: claude, prompt: [{type: static, content: Hi}]}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// use perennial_pipeline::ProviderKind;
+    ///
+    /// assert_eq!(pipeline.step_without_model(ProviderKind::Claude), Some("a"));
+    /// assert_eq!(pipeline.step_without_model(ProviderKind::Gemini), None);
+    /// ```
     pub fn step_without_model(&self, kind: ProviderKind) -> Option<&str> {
         let nameless = |step: &&Step| {
             step.kind
@@ -468,6 +534,12 @@ impl Pipeline {
     }
 
     /// Steps that let a model use tools, and which.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert!(pipeline.steps_with_tools().is_empty() && pipeline.steps_with_mocks().is_empty());
+    /// ```
     pub fn steps_with_tools(&self) -> Vec<(&str, &[String])> {
         fn named(chat: &Chat) -> &[String] {
             chat.options.allowed_tools.as_deref().unwrap_or_default()
@@ -495,6 +567,13 @@ impl Pipeline {
     }
 
     /// This pipeline, shared.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// let shared = pipeline.shared();
+    /// assert_eq!(std::sync::Arc::clone(&shared).name(), "w");
+    /// ```
     pub fn shared(self) -> Arc<Self> {
         Arc::new(self)
     }

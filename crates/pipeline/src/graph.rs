@@ -103,6 +103,12 @@ enum Belonging {
 
 impl Pipeline {
     /// The picture of its steps; the steps of a nested pipeline, and those of a handler, stand in a frame.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// println!("{}", pipeline.graph().to_mermaid());
+    /// ```
     pub fn graph(&self) -> Graph {
         let mut graph =
             Graph { title: self.model.name.clone(), nodes: Vec::new(), edges: Vec::new() };

@@ -191,11 +191,33 @@ impl ResumePlan {
     }
 
     /// The step at `path`.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// # use perennial_pipeline::{ResumePlan, Version};
+    /// # let inputs = serde_json::json!({"who": "Ada"});
+    /// # let version = Version { pipeline: &pipeline, inputs: &inputs };
+    /// let plan = ResumePlan::of(version, version, &[], None);
+    /// assert!(plan.step("a").is_some() && plan.step("unknown").is_none());
+    /// ```
     pub fn step(&self, path: &str) -> Option<&ResumedStep> {
         self.steps.iter().find(|step| step.path == path)
     }
 
     /// Whether nothing that had completed runs again.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// # use perennial_pipeline::{RecordedJob, ResumePlan, Version};
+    /// # use perennial_core::run::{JobKey, JobState};
+    /// # let inputs = serde_json::json!({"who": "Ada"});
+    /// # let version = Version { pipeline: &pipeline, inputs: &inputs };
+    /// let keys = ["a", "b"].map(JobKey::new);
+    /// let done = keys.each_ref().map(|key| RecordedJob { key, state: JobState::Succeeded, result: None });
+    /// assert!(ResumePlan::of(version, version, &done, None).keeps_all());
+    /// ```
     pub fn keeps_all(&self) -> bool {
         self.steps.iter().all(|step| match &step.fate {
             StepFate::Reused | StepFate::Due => true,

@@ -15,31 +15,11 @@ pub const DRAINED_RUNS_MAX: usize = 256;
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use std::{sync::Arc, time::Duration};
-/// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-/// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-/// # use perennial::{Runtime, Store, records::Failure};
-/// # #[derive(Debug)]
-/// # struct Greet(Definition);
-/// # impl Workflow for Greet {
-/// #     fn name(&self) -> &str { "greet" }
-/// #     fn definition(&self) -> &Definition { &self.0 }
-/// #     fn next(&self, done: &[DoneJob]) -> Next {
-/// #         if !done.is_empty() { return Next::Seal; }
-/// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-/// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-/// #     }
-/// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-/// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-/// #     }
-/// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-/// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-/// #     }
-/// # }
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
 /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
-/// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-/// # let settings = serde_json::json!({"hello": "Ada"});
-/// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
 /// # run.outcome().await?;
 /// let summary = runtime.shutdown().await;
 /// let report = summary.drain.expect("the tree was running");

@@ -87,6 +87,12 @@ impl InputType {
     }
 
     /// Whether `value` is of this type.
+    ///
+    /// ```
+    /// use perennial_pipeline::InputType;
+    ///
+    /// assert!(InputType::String.accepts(&"Ada".into()) && !InputType::String.accepts(&7.into()));
+    /// ```
     pub fn accepts(self, value: &Value) -> bool {
         match self {
             Self::String => value.is_string(),

@@ -92,6 +92,22 @@ impl CallDefaults {
 }
 
 /// What a run is given and keeps: as JSON it is the settings value of the engine.
+///
+/// ```
+/// use perennial_pipeline::{CallDefaults, Resolved, RunSettings};
+///
+/// let of = |model: &str| Resolved { model: model.to_owned(), max_output: 1_000 };
+/// let calls = CallDefaults { claude: of("claude-x"), gemini: of("gemini-x"), aliases: Default::default() };
+/// let settings = RunSettings {
+///     inputs: serde_json::json!({"who": "Ada"}),
+///     calls,
+///     directories: None,
+///     environment: Default::default(),
+/// };
+/// let recorded = settings.to_value();
+/// assert_eq!(RunSettings::from_value(&recorded)?.inputs, settings.inputs);
+/// # Ok::<(), perennial_pipeline::InvalidSettings>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunSettings {
     /// Bound inputs, an object.

@@ -163,6 +163,13 @@ impl MemorySources {
     }
 
     /// These, and another name for the file `target`.
+    ///
+    /// ```
+    /// use perennial_pipeline::MemorySources;
+    ///
+    /// let sources = MemorySources::new().file("a.yaml", "workflow: {}").link("b.yaml", "a.yaml");
+    /// assert_eq!(sources.root("b.yaml").unwrap().identity, "a.yaml"); // the same file
+    /// ```
     #[must_use]
     pub fn link(mut self, path: &str, target: &str) -> Self {
         self.links.insert(normal(path), normal(target));

@@ -102,6 +102,14 @@ impl Pattern {
     }
 
     /// Whether it matches the whole of `path`.
+    ///
+    /// ```
+    /// use perennial_tools::files::Pattern;
+    ///
+    /// let pattern = Pattern::new("*.{txt,md}")?;
+    /// assert!(pattern.matches("a.md") && !pattern.matches("notes/a.md")); // `*` stays within a segment
+    /// # Ok::<(), perennial_tools::files::PatternError>(())
+    /// ```
     pub fn matches(&self, path: &str) -> bool {
         self.0.is_match(path)
     }

@@ -102,6 +102,15 @@ pub enum AnthropicConfigError {
 }
 
 /// The adapter for one credential.
+///
+/// ```
+/// use perennial_tools::{Anthropic, AnthropicConfig, ApiKey, Provider};
+///
+/// let anthropic = Anthropic::new(AnthropicConfig::new(ApiKey::new("sk-very-secret")))?; // calls nobody yet
+/// assert_eq!((anthropic.name(), anthropic.is_mock()), ("anthropic", false));
+/// assert!(anthropic.redactor().finds("sk-very-secret"));
+/// # Ok::<(), perennial_tools::AnthropicConfigError>(())
+/// ```
 pub struct Anthropic {
     client: Client,
     messages: Url,
