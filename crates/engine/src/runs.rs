@@ -58,27 +58,7 @@ pub struct Runs {
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use std::{sync::Arc, time::Duration};
-/// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-/// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-/// # use perennial::{Runtime, Store, records::Failure};
-/// # #[derive(Debug)]
-/// # struct Greet(Definition);
-/// # impl Workflow for Greet {
-/// #     fn name(&self) -> &str { "greet" }
-/// #     fn definition(&self) -> &Definition { &self.0 }
-/// #     fn next(&self, done: &[DoneJob]) -> Next {
-/// #         if !done.is_empty() { return Next::Seal; }
-/// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-/// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-/// #     }
-/// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-/// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-/// #     }
-/// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-/// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-/// #     }
-/// # }
+#[doc = include_str!("../doc/one_job.txt")]
 /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
 /// let start = StartRun {
 ///     run: None, // a new id
@@ -109,27 +89,7 @@ pub struct StartRun {
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use std::{sync::Arc, time::Duration};
-/// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-/// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-/// # use perennial::{Runtime, Store, records::Failure};
-/// # #[derive(Debug)]
-/// # struct Greet(Definition);
-/// # impl Workflow for Greet {
-/// #     fn name(&self) -> &str { "greet" }
-/// #     fn definition(&self) -> &Definition { &self.0 }
-/// #     fn next(&self, done: &[DoneJob]) -> Next {
-/// #         if !done.is_empty() { return Next::Seal; }
-/// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-/// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-/// #     }
-/// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-/// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-/// #     }
-/// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-/// #         Box::pin(async move { attempt(cx).await.map_or_else(Outcome::Failed, Outcome::Succeeded) })
-/// #     }
-/// # }
+#[doc = include_str!("../doc/attempts.txt")]
 /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
 /// # async fn attempt(cx: AttemptCx) -> Result<serde_json::Value, Failure> {
 /// #     match cx.settings["hello"].as_str() {
@@ -330,27 +290,7 @@ impl Runs {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-    /// #     }
-    /// # }
+    #[doc = include_str!("../doc/one_job.txt")]
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
     /// use perennial::RunId;
     ///
@@ -475,27 +415,7 @@ impl Runs {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { Outcome::Succeeded(cx.settings["hello"].clone()) })
-    /// #     }
-    /// # }
+    #[doc = include_str!("../doc/one_job.txt")]
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
     /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
     /// # let settings = serde_json::json!({"hello": "Ada"});

@@ -377,27 +377,7 @@ pub trait CallJournal: Send + Sync + fmt::Debug {
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use std::{sync::Arc, time::Duration};
-/// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-/// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-/// # use perennial::{Runtime, Store, records::Failure};
-/// # #[derive(Debug)]
-/// # struct Greet(Definition);
-/// # impl Workflow for Greet {
-/// #     fn name(&self) -> &str { "greet" }
-/// #     fn definition(&self) -> &Definition { &self.0 }
-/// #     fn next(&self, done: &[DoneJob]) -> Next {
-/// #         if !done.is_empty() { return Next::Seal; }
-/// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-/// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-/// #     }
-/// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-/// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-/// #     }
-/// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-/// #         Box::pin(async move { attempt(cx).await.map_or_else(Outcome::Failed, Outcome::Succeeded) })
-/// #     }
-/// # }
+#[doc = include_str!("../doc/attempts.txt")]
 /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
 /// /// The attempt of a job, as its workflow's `execute` makes it.
 /// async fn attempt(cx: AttemptCx) -> Result<serde_json::Value, Failure> {
@@ -442,27 +422,7 @@ pub struct AttemptCx {
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use std::{sync::Arc, time::Duration};
-/// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-/// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-/// # use perennial::{Runtime, Store, records::Failure};
-/// # #[derive(Debug)]
-/// # struct Greet(Definition);
-/// # impl Workflow for Greet {
-/// #     fn name(&self) -> &str { "greet" }
-/// #     fn definition(&self) -> &Definition { &self.0 }
-/// #     fn next(&self, done: &[DoneJob]) -> Next {
-/// #         if !done.is_empty() { return Next::Seal; }
-/// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-/// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-/// #     }
-/// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-/// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-/// #     }
-/// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-/// #         Box::pin(async move { attempt(cx).await.map_or_else(Outcome::Failed, Outcome::Succeeded) })
-/// #     }
-/// # }
+#[doc = include_str!("../doc/attempts.txt")]
 /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
 /// async fn attempt(cx: AttemptCx) -> Result<serde_json::Value, Failure> {
 ///     let request = Definition::new(b"what is the time?".to_vec());
@@ -525,27 +485,7 @@ impl AttemptCx {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { attempt(cx).await.map_or_else(Outcome::Failed, Outcome::Succeeded) })
-    /// #     }
-    /// # }
+    #[doc = include_str!("../doc/attempts.txt")]
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
     /// async fn attempt(cx: AttemptCx) -> Result<serde_json::Value, Failure> {
     ///     let request = Definition::new(b"what is the time?".to_vec()); // what tells it from other calls
@@ -607,27 +547,7 @@ impl AttemptCx {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { attempt(cx).await.map_or_else(Outcome::Failed, Outcome::Succeeded) })
-    /// #     }
-    /// # }
+    #[doc = include_str!("../doc/attempts.txt")]
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
     /// async fn attempt(cx: AttemptCx) -> Result<serde_json::Value, Failure> {
     ///     let key = Definition::new(b"the time of today".to_vec()).digest;
@@ -667,27 +587,7 @@ impl AttemptCx {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use perennial::engine::{AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow};
-    /// # use perennial::engine::workflow::{BoxFuture, JobKey, RetryPolicy};
-    /// # use perennial::{Runtime, Store, records::Failure};
-    /// # #[derive(Debug)]
-    /// # struct Greet(Definition);
-    /// # impl Workflow for Greet {
-    /// #     fn name(&self) -> &str { "greet" }
-    /// #     fn definition(&self) -> &Definition { &self.0 }
-    /// #     fn next(&self, done: &[DoneJob]) -> Next {
-    /// #         if !done.is_empty() { return Next::Seal; }
-    /// #         let (key, retry) = (JobKey::new("say"), RetryPolicy::ONCE);
-    /// #         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
-    /// #     }
-    /// #     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
-    /// #         FailureMeans::FailRun { record: failure.message.clone().into() }
-    /// #     }
-    /// #     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
-    /// #         Box::pin(async move { attempt(cx).await.map_or_else(Outcome::Failed, Outcome::Succeeded) })
-    /// #     }
-    /// # }
+    #[doc = include_str!("../doc/attempts.txt")]
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
     /// async fn attempt(cx: AttemptCx) -> Result<serde_json::Value, Failure> {
     ///     let key = Definition::new(b"the time of today".to_vec()).digest;

@@ -13,22 +13,7 @@ pub use self::{compare::diff, text::diff_to_text};
 /// The name and major version of the difference as a document.
 ///
 /// ```
-/// # fn tree(state: &str, incarnation: u64) -> perennial_core::tree::TreeSnapshot {
-/// #     let saved = serde_json::json!({
-/// #         "schema": "perennial.tree/1",
-/// #         "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
-/// #         "uptime_ms": 15120000,
-/// #         "nodes": [
-/// #             {"path": "/perennial", "id": "perennial", "order": 0, "kind": "supervisor", "restart": "permanent",
-/// #              "shutdown": "infinity", "strategy": "one_for_one", "state": "running", "incarnation": 1,
-/// #              "restarts": {"total": 0, "in_window": 0}},
-/// #             {"path": "/perennial/inbox", "id": "inbox", "parent": "/perennial", "order": 0, "kind": "worker",
-/// #              "restart": "permanent", "shutdown": "5s", "state": state, "incarnation": incarnation,
-/// #              "restarts": {"total": incarnation - 1, "in_window": 0}},
-/// #         ],
-/// #     });
-/// #     perennial_inspect::from_json(&saved.to_string()).expect("it is a dump")
-/// # }
+#[doc = include_str!("../doc/tree.txt")]
 /// use perennial_inspect::{diff, DIFF_SCHEMA, DiffOptions};
 ///
 /// assert_eq!(diff(&tree("running", 1), &tree("running", 1), &DiffOptions::default()).schema, DIFF_SCHEMA);
@@ -38,22 +23,7 @@ pub const DIFF_SCHEMA: &str = "perennial.tree.diff/1";
 /// What is compared beyond the structure.
 ///
 /// ```
-/// # fn tree(state: &str, incarnation: u64) -> perennial_core::tree::TreeSnapshot {
-/// #     let saved = serde_json::json!({
-/// #         "schema": "perennial.tree/1",
-/// #         "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
-/// #         "uptime_ms": 15120000,
-/// #         "nodes": [
-/// #             {"path": "/perennial", "id": "perennial", "order": 0, "kind": "supervisor", "restart": "permanent",
-/// #              "shutdown": "infinity", "strategy": "one_for_one", "state": "running", "incarnation": 1,
-/// #              "restarts": {"total": 0, "in_window": 0}},
-/// #             {"path": "/perennial/inbox", "id": "inbox", "parent": "/perennial", "order": 0, "kind": "worker",
-/// #              "restart": "permanent", "shutdown": "5s", "state": state, "incarnation": incarnation,
-/// #              "restarts": {"total": incarnation - 1, "in_window": 0}},
-/// #         ],
-/// #     });
-/// #     perennial_inspect::from_json(&saved.to_string()).expect("it is a dump")
-/// # }
+#[doc = include_str!("../doc/tree.txt")]
 /// use perennial_inspect::{diff, DiffOptions};
 ///
 /// let options = DiffOptions { counters: true, ..DiffOptions::default() };
@@ -79,22 +49,7 @@ impl Default for DiffOptions {
 /// What changed from one dump to another; each list in the order of the dumps.
 ///
 /// ```
-/// # fn tree(state: &str, incarnation: u64) -> perennial_core::tree::TreeSnapshot {
-/// #     let saved = serde_json::json!({
-/// #         "schema": "perennial.tree/1",
-/// #         "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
-/// #         "uptime_ms": 15120000,
-/// #         "nodes": [
-/// #             {"path": "/perennial", "id": "perennial", "order": 0, "kind": "supervisor", "restart": "permanent",
-/// #              "shutdown": "infinity", "strategy": "one_for_one", "state": "running", "incarnation": 1,
-/// #              "restarts": {"total": 0, "in_window": 0}},
-/// #             {"path": "/perennial/inbox", "id": "inbox", "parent": "/perennial", "order": 0, "kind": "worker",
-/// #              "restart": "permanent", "shutdown": "5s", "state": state, "incarnation": incarnation,
-/// #              "restarts": {"total": incarnation - 1, "in_window": 0}},
-/// #         ],
-/// #     });
-/// #     perennial_inspect::from_json(&saved.to_string()).expect("it is a dump")
-/// # }
+#[doc = include_str!("../doc/tree.txt")]
 /// use perennial_inspect::{diff, DiffOptions};
 ///
 /// let changes = diff(&tree("running", 1), &tree("running", 2), &DiffOptions::default());
@@ -189,22 +144,7 @@ impl TreeDiff {
     /// How many differences there are.
     ///
     /// ```
-    /// # fn tree(state: &str, incarnation: u64) -> perennial_core::tree::TreeSnapshot {
-    /// #     let saved = serde_json::json!({
-    /// #         "schema": "perennial.tree/1",
-    /// #         "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
-    /// #         "uptime_ms": 15120000,
-    /// #         "nodes": [
-    /// #             {"path": "/perennial", "id": "perennial", "order": 0, "kind": "supervisor", "restart": "permanent",
-    /// #              "shutdown": "infinity", "strategy": "one_for_one", "state": "running", "incarnation": 1,
-    /// #              "restarts": {"total": 0, "in_window": 0}},
-    /// #             {"path": "/perennial/inbox", "id": "inbox", "parent": "/perennial", "order": 0, "kind": "worker",
-    /// #              "restart": "permanent", "shutdown": "5s", "state": state, "incarnation": incarnation,
-    /// #              "restarts": {"total": incarnation - 1, "in_window": 0}},
-    /// #         ],
-    /// #     });
-    /// #     perennial_inspect::from_json(&saved.to_string()).expect("it is a dump")
-    /// # }
+    #[doc = include_str!("../doc/tree.txt")]
     /// use perennial_inspect::{diff, DiffOptions};
     ///
     /// let changes = diff(&tree("running", 1), &tree("gave_up", 1), &DiffOptions::default());
@@ -229,22 +169,7 @@ impl TreeDiff {
     /// Whether the dumps show the same (DIFF-1).
     ///
     /// ```
-    /// # fn tree(state: &str, incarnation: u64) -> perennial_core::tree::TreeSnapshot {
-    /// #     let saved = serde_json::json!({
-    /// #         "schema": "perennial.tree/1",
-    /// #         "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
-    /// #         "uptime_ms": 15120000,
-    /// #         "nodes": [
-    /// #             {"path": "/perennial", "id": "perennial", "order": 0, "kind": "supervisor", "restart": "permanent",
-    /// #              "shutdown": "infinity", "strategy": "one_for_one", "state": "running", "incarnation": 1,
-    /// #              "restarts": {"total": 0, "in_window": 0}},
-    /// #             {"path": "/perennial/inbox", "id": "inbox", "parent": "/perennial", "order": 0, "kind": "worker",
-    /// #              "restart": "permanent", "shutdown": "5s", "state": state, "incarnation": incarnation,
-    /// #              "restarts": {"total": incarnation - 1, "in_window": 0}},
-    /// #         ],
-    /// #     });
-    /// #     perennial_inspect::from_json(&saved.to_string()).expect("it is a dump")
-    /// # }
+    #[doc = include_str!("../doc/tree.txt")]
     /// use perennial_inspect::{diff, DiffOptions};
     ///
     /// assert!(diff(&tree("running", 1), &tree("running", 1), &DiffOptions::default()).is_empty());

@@ -37,22 +37,7 @@ const FINDINGS_MAX: usize = 1_000;
 /// From where on something is a problem. The default is the specification's.
 ///
 /// ```
-/// # fn tree(state: &str, incarnation: u64) -> perennial_core::tree::TreeSnapshot {
-/// #     let saved = serde_json::json!({
-/// #         "schema": "perennial.tree/1",
-/// #         "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
-/// #         "uptime_ms": 15120000,
-/// #         "nodes": [
-/// #             {"path": "/perennial", "id": "perennial", "order": 0, "kind": "supervisor", "restart": "permanent",
-/// #              "shutdown": "infinity", "strategy": "one_for_one", "state": "running", "incarnation": 1,
-/// #              "restarts": {"total": 0, "in_window": 0}},
-/// #             {"path": "/perennial/inbox", "id": "inbox", "parent": "/perennial", "order": 0, "kind": "worker",
-/// #              "restart": "permanent", "shutdown": "5s", "state": state, "incarnation": incarnation,
-/// #              "restarts": {"total": incarnation - 1, "in_window": 0}},
-/// #         ],
-/// #     });
-/// #     perennial_inspect::from_json(&saved.to_string()).expect("it is a dump")
-/// # }
+#[doc = include_str!("../doc/tree.txt")]
 /// use perennial_inspect::{diagnosed, Thresholds};
 ///
 /// let patient = Thresholds { blocked_ms: 60_000, ..Thresholds::default() };
@@ -110,22 +95,7 @@ impl Default for Thresholds {
 /// start are not looked at. What the dump brought along stays, unless it is found again.
 ///
 /// ```
-/// # fn tree(state: &str, incarnation: u64) -> perennial_core::tree::TreeSnapshot {
-/// #     let saved = serde_json::json!({
-/// #         "schema": "perennial.tree/1",
-/// #         "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
-/// #         "uptime_ms": 15120000,
-/// #         "nodes": [
-/// #             {"path": "/perennial", "id": "perennial", "order": 0, "kind": "supervisor", "restart": "permanent",
-/// #              "shutdown": "infinity", "strategy": "one_for_one", "state": "running", "incarnation": 1,
-/// #              "restarts": {"total": 0, "in_window": 0}},
-/// #             {"path": "/perennial/inbox", "id": "inbox", "parent": "/perennial", "order": 0, "kind": "worker",
-/// #              "restart": "permanent", "shutdown": "5s", "state": state, "incarnation": incarnation,
-/// #              "restarts": {"total": incarnation - 1, "in_window": 0}},
-/// #         ],
-/// #     });
-/// #     perennial_inspect::from_json(&saved.to_string()).expect("it is a dump")
-/// # }
+#[doc = include_str!("../doc/tree.txt")]
 /// use perennial_inspect::{diagnosed, Thresholds};
 ///
 /// let tree = diagnosed(tree("gave_up", 4), &[], &Thresholds::default());

@@ -35,22 +35,7 @@ struct Label {
 /// The dump as an indented JSON document.
 ///
 /// ```
-/// # fn tree(state: &str, incarnation: u64) -> perennial_core::tree::TreeSnapshot {
-/// #     let saved = serde_json::json!({
-/// #         "schema": "perennial.tree/1",
-/// #         "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
-/// #         "uptime_ms": 15120000,
-/// #         "nodes": [
-/// #             {"path": "/perennial", "id": "perennial", "order": 0, "kind": "supervisor", "restart": "permanent",
-/// #              "shutdown": "infinity", "strategy": "one_for_one", "state": "running", "incarnation": 1,
-/// #              "restarts": {"total": 0, "in_window": 0}},
-/// #             {"path": "/perennial/inbox", "id": "inbox", "parent": "/perennial", "order": 0, "kind": "worker",
-/// #              "restart": "permanent", "shutdown": "5s", "state": state, "incarnation": incarnation,
-/// #              "restarts": {"total": incarnation - 1, "in_window": 0}},
-/// #         ],
-/// #     });
-/// #     perennial_inspect::from_json(&saved.to_string()).expect("it is a dump")
-/// # }
+#[doc = include_str!("../doc/tree.txt")]
 /// use perennial_inspect::{DumpError, from_json, to_json};
 ///
 /// let tree = tree("running", 1);
@@ -65,22 +50,7 @@ pub fn to_json(tree: &TreeSnapshot) -> String {
 /// then each node, then an object with the findings.
 ///
 /// ```
-/// # fn tree(state: &str, incarnation: u64) -> perennial_core::tree::TreeSnapshot {
-/// #     let saved = serde_json::json!({
-/// #         "schema": "perennial.tree/1",
-/// #         "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
-/// #         "uptime_ms": 15120000,
-/// #         "nodes": [
-/// #             {"path": "/perennial", "id": "perennial", "order": 0, "kind": "supervisor", "restart": "permanent",
-/// #              "shutdown": "infinity", "strategy": "one_for_one", "state": "running", "incarnation": 1,
-/// #              "restarts": {"total": 0, "in_window": 0}},
-/// #             {"path": "/perennial/inbox", "id": "inbox", "parent": "/perennial", "order": 0, "kind": "worker",
-/// #              "restart": "permanent", "shutdown": "5s", "state": state, "incarnation": incarnation,
-/// #              "restarts": {"total": incarnation - 1, "in_window": 0}},
-/// #         ],
-/// #     });
-/// #     perennial_inspect::from_json(&saved.to_string()).expect("it is a dump")
-/// # }
+#[doc = include_str!("../doc/tree.txt")]
 /// use perennial_inspect::to_ndjson;
 ///
 /// let lines = to_ndjson(&tree("running", 1));
@@ -115,22 +85,7 @@ fn line(out: &mut String, value: &impl Serialize) {
 /// Reads a dump written by this or an earlier version of the same major; unknown fields are ignored.
 ///
 /// ```
-/// # fn tree(state: &str, incarnation: u64) -> perennial_core::tree::TreeSnapshot {
-/// #     let saved = serde_json::json!({
-/// #         "schema": "perennial.tree/1",
-/// #         "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
-/// #         "uptime_ms": 15120000,
-/// #         "nodes": [
-/// #             {"path": "/perennial", "id": "perennial", "order": 0, "kind": "supervisor", "restart": "permanent",
-/// #              "shutdown": "infinity", "strategy": "one_for_one", "state": "running", "incarnation": 1,
-/// #              "restarts": {"total": 0, "in_window": 0}},
-/// #             {"path": "/perennial/inbox", "id": "inbox", "parent": "/perennial", "order": 0, "kind": "worker",
-/// #              "restart": "permanent", "shutdown": "5s", "state": state, "incarnation": incarnation,
-/// #              "restarts": {"total": incarnation - 1, "in_window": 0}},
-/// #         ],
-/// #     });
-/// #     perennial_inspect::from_json(&saved.to_string()).expect("it is a dump")
-/// # }
+#[doc = include_str!("../doc/tree.txt")]
 /// use perennial_inspect::{DumpError, from_json, to_json};
 ///
 /// let saved = to_json(&tree("running", 1));

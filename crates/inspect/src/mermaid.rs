@@ -26,22 +26,7 @@ const TEXT_COLUMNS_MAX: usize = 80;
 /// them are drawn however many they are; of the others those nearest to the root.
 ///
 /// ```
-/// # fn tree(state: &str, incarnation: u64) -> perennial_core::tree::TreeSnapshot {
-/// #     let saved = serde_json::json!({
-/// #         "schema": "perennial.tree/1",
-/// #         "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
-/// #         "uptime_ms": 15120000,
-/// #         "nodes": [
-/// #             {"path": "/perennial", "id": "perennial", "order": 0, "kind": "supervisor", "restart": "permanent",
-/// #              "shutdown": "infinity", "strategy": "one_for_one", "state": "running", "incarnation": 1,
-/// #              "restarts": {"total": 0, "in_window": 0}},
-/// #             {"path": "/perennial/inbox", "id": "inbox", "parent": "/perennial", "order": 0, "kind": "worker",
-/// #              "restart": "permanent", "shutdown": "5s", "state": state, "incarnation": incarnation,
-/// #              "restarts": {"total": incarnation - 1, "in_window": 0}},
-/// #         ],
-/// #     });
-/// #     perennial_inspect::from_json(&saved.to_string()).expect("it is a dump")
-/// # }
+#[doc = include_str!("../doc/tree.txt")]
 /// use perennial_inspect::to_mermaid;
 ///
 /// let drawing = to_mermaid(&tree("running", 1));

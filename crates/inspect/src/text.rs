@@ -36,22 +36,7 @@ const GAP: &str = "  ";
 /// The characters that draw the tree.
 ///
 /// ```
-/// # fn tree(state: &str, incarnation: u64) -> perennial_core::tree::TreeSnapshot {
-/// #     let saved = serde_json::json!({
-/// #         "schema": "perennial.tree/1",
-/// #         "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
-/// #         "uptime_ms": 15120000,
-/// #         "nodes": [
-/// #             {"path": "/perennial", "id": "perennial", "order": 0, "kind": "supervisor", "restart": "permanent",
-/// #              "shutdown": "infinity", "strategy": "one_for_one", "state": "running", "incarnation": 1,
-/// #              "restarts": {"total": 0, "in_window": 0}},
-/// #             {"path": "/perennial/inbox", "id": "inbox", "parent": "/perennial", "order": 0, "kind": "worker",
-/// #              "restart": "permanent", "shutdown": "5s", "state": state, "incarnation": incarnation,
-/// #              "restarts": {"total": incarnation - 1, "in_window": 0}},
-/// #         ],
-/// #     });
-/// #     perennial_inspect::from_json(&saved.to_string()).expect("it is a dump")
-/// # }
+#[doc = include_str!("../doc/tree.txt")]
 /// use perennial_inspect::{Glyphs, TextOptions, to_text};
 ///
 /// let options = TextOptions { glyphs: Glyphs::Ascii, ..TextOptions::default() };
@@ -100,22 +85,7 @@ impl Glyphs {
 /// How the text tree is written. The default is Unicode, without colours, with real numbers.
 ///
 /// ```
-/// # fn tree(state: &str, incarnation: u64) -> perennial_core::tree::TreeSnapshot {
-/// #     let saved = serde_json::json!({
-/// #         "schema": "perennial.tree/1",
-/// #         "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
-/// #         "uptime_ms": 15120000,
-/// #         "nodes": [
-/// #             {"path": "/perennial", "id": "perennial", "order": 0, "kind": "supervisor", "restart": "permanent",
-/// #              "shutdown": "infinity", "strategy": "one_for_one", "state": "running", "incarnation": 1,
-/// #              "restarts": {"total": 0, "in_window": 0}},
-/// #             {"path": "/perennial/inbox", "id": "inbox", "parent": "/perennial", "order": 0, "kind": "worker",
-/// #              "restart": "permanent", "shutdown": "5s", "state": state, "incarnation": incarnation,
-/// #              "restarts": {"total": incarnation - 1, "in_window": 0}},
-/// #         ],
-/// #     });
-/// #     perennial_inspect::from_json(&saved.to_string()).expect("it is a dump")
-/// # }
+#[doc = include_str!("../doc/tree.txt")]
 /// use perennial_inspect::{Column, Columns, TextOptions, to_text};
 ///
 /// let options = TextOptions {
@@ -150,22 +120,7 @@ pub struct TextOptions {
 /// Columns that would be empty are left out; a declared tree has other columns than a running one.
 ///
 /// ```
-/// # fn tree(state: &str, incarnation: u64) -> perennial_core::tree::TreeSnapshot {
-/// #     let saved = serde_json::json!({
-/// #         "schema": "perennial.tree/1",
-/// #         "runtime": {"name": "orders", "version": "0.1.0", "node": "node-a", "instance": "1"},
-/// #         "uptime_ms": 15120000,
-/// #         "nodes": [
-/// #             {"path": "/perennial", "id": "perennial", "order": 0, "kind": "supervisor", "restart": "permanent",
-/// #              "shutdown": "infinity", "strategy": "one_for_one", "state": "running", "incarnation": 1,
-/// #              "restarts": {"total": 0, "in_window": 0}},
-/// #             {"path": "/perennial/inbox", "id": "inbox", "parent": "/perennial", "order": 0, "kind": "worker",
-/// #              "restart": "permanent", "shutdown": "5s", "state": state, "incarnation": incarnation,
-/// #              "restarts": {"total": incarnation - 1, "in_window": 0}},
-/// #         ],
-/// #     });
-/// #     perennial_inspect::from_json(&saved.to_string()).expect("it is a dump")
-/// # }
+#[doc = include_str!("../doc/tree.txt")]
 /// use perennial_inspect::{TextOptions, to_text};
 ///
 /// let text = to_text(&tree("running", 1), &TextOptions::default());

@@ -32,33 +32,7 @@ pub type Operation<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> +
 /// never looks inside them.
 ///
 /// ```
-/// # use perennial_core::{Digest, run::{JobKey, RunId}};
-/// # use perennial_store::{Created, MemoryStore, NewJob, NewRun, Store, StoreError};
-/// # async fn recorded() -> Result<(MemoryStore, RunId, perennial_store::Lease), StoreError> {
-/// #     let store = MemoryStore::open()?;
-/// #     let owner = store.register_node("local").await?.node;
-/// #     let run = RunId::parse("order-17").expect("it can name a run");
-/// #     let (key, input, claim_for) = (JobKey::new("say"), "hello".into(), Some(owner.clone()));
-/// #     let job = NewJob { stage: "steps".to_owned(), key, max_attempts: 3, input, claim_for };
-/// #     let created = store.create_run(NewRun {
-/// #         run: run.clone(),
-/// #         workflow: "greet".to_owned(),
-/// #         definition: Digest::of(b"greet 1"),
-/// #         definition_bytes: b"greet 1".to_vec(),
-/// #         input_digest: Digest::of(b"{}"),
-/// #         settings: serde_json::json!({}),
-/// #         owner,
-/// #         deadline: None,
-/// #         stages: vec!["steps".to_owned()],
-/// #         jobs: vec![job],
-/// #         timers: Vec::new(),
-/// #     });
-/// #     let Created::New { mut leases, .. } = created.await? else { panic!("it is new") };
-/// #     Ok((store, run, leases.remove(0)))
-/// # }
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let (store, run, lease) = recorded().await?;
+#[doc = include_str!("../doc/recorded.txt")]
 /// assert_eq!(store.unfinished_runs().await?[0].run, run);
 /// // What is written names the attempt that it is written for: one that lost its job is refused.
 /// store.release(&lease, "the host is going down").await?;

@@ -9,33 +9,7 @@ use serde_json::Value;
 /// One process start of a node.
 ///
 /// ```
-/// # use perennial_core::{Digest, run::{JobKey, RunId}};
-/// # use perennial_store::{Created, MemoryStore, NewJob, NewRun, Store, StoreError};
-/// # async fn recorded() -> Result<(MemoryStore, RunId, perennial_store::Lease), StoreError> {
-/// #     let store = MemoryStore::open()?;
-/// #     let owner = store.register_node("local").await?.node;
-/// #     let run = RunId::parse("order-17").expect("it can name a run");
-/// #     let (key, input, claim_for) = (JobKey::new("say"), "hello".into(), Some(owner.clone()));
-/// #     let job = NewJob { stage: "steps".to_owned(), key, max_attempts: 3, input, claim_for };
-/// #     let created = store.create_run(NewRun {
-/// #         run: run.clone(),
-/// #         workflow: "greet".to_owned(),
-/// #         definition: Digest::of(b"greet 1"),
-/// #         definition_bytes: b"greet 1".to_vec(),
-/// #         input_digest: Digest::of(b"{}"),
-/// #         settings: serde_json::json!({}),
-/// #         owner,
-/// #         deadline: None,
-/// #         stages: vec!["steps".to_owned()],
-/// #         jobs: vec![job],
-/// #         timers: Vec::new(),
-/// #     });
-/// #     let Created::New { mut leases, .. } = created.await? else { panic!("it is new") };
-/// #     Ok((store, run, leases.remove(0)))
-/// # }
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let (store, run, lease) = recorded().await?;
+#[doc = include_str!("../../doc/recorded.txt")]
 /// let owner = store.run(&run).await?.run.owner.expect("somebody runs it");
 /// assert_eq!((owner.node.as_str(), owner.incarnation), ("local", 1)); // its first start
 /// # Ok(())
@@ -52,33 +26,7 @@ pub struct NodeRef {
 /// A run's own row.
 ///
 /// ```
-/// # use perennial_core::{Digest, run::{JobKey, RunId}};
-/// # use perennial_store::{Created, MemoryStore, NewJob, NewRun, Store, StoreError};
-/// # async fn recorded() -> Result<(MemoryStore, RunId, perennial_store::Lease), StoreError> {
-/// #     let store = MemoryStore::open()?;
-/// #     let owner = store.register_node("local").await?.node;
-/// #     let run = RunId::parse("order-17").expect("it can name a run");
-/// #     let (key, input, claim_for) = (JobKey::new("say"), "hello".into(), Some(owner.clone()));
-/// #     let job = NewJob { stage: "steps".to_owned(), key, max_attempts: 3, input, claim_for };
-/// #     let created = store.create_run(NewRun {
-/// #         run: run.clone(),
-/// #         workflow: "greet".to_owned(),
-/// #         definition: Digest::of(b"greet 1"),
-/// #         definition_bytes: b"greet 1".to_vec(),
-/// #         input_digest: Digest::of(b"{}"),
-/// #         settings: serde_json::json!({}),
-/// #         owner,
-/// #         deadline: None,
-/// #         stages: vec!["steps".to_owned()],
-/// #         jobs: vec![job],
-/// #         timers: Vec::new(),
-/// #     });
-/// #     let Created::New { mut leases, .. } = created.await? else { panic!("it is new") };
-/// #     Ok((store, run, leases.remove(0)))
-/// # }
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let (store, run, lease) = recorded().await?;
+#[doc = include_str!("../../doc/recorded.txt")]
 /// let record = store.run(&run).await?.run; // a host has it from `view()` of a run
 /// assert_eq!((record.run.as_str(), record.workflow.as_str()), ("order-17", "greet"));
 /// assert_eq!(record.state.name(), "running");
@@ -120,33 +68,7 @@ pub struct RunRecord {
 /// A stage of a run.
 ///
 /// ```
-/// # use perennial_core::{Digest, run::{JobKey, RunId}};
-/// # use perennial_store::{Created, MemoryStore, NewJob, NewRun, Store, StoreError};
-/// # async fn recorded() -> Result<(MemoryStore, RunId, perennial_store::Lease), StoreError> {
-/// #     let store = MemoryStore::open()?;
-/// #     let owner = store.register_node("local").await?.node;
-/// #     let run = RunId::parse("order-17").expect("it can name a run");
-/// #     let (key, input, claim_for) = (JobKey::new("say"), "hello".into(), Some(owner.clone()));
-/// #     let job = NewJob { stage: "steps".to_owned(), key, max_attempts: 3, input, claim_for };
-/// #     let created = store.create_run(NewRun {
-/// #         run: run.clone(),
-/// #         workflow: "greet".to_owned(),
-/// #         definition: Digest::of(b"greet 1"),
-/// #         definition_bytes: b"greet 1".to_vec(),
-/// #         input_digest: Digest::of(b"{}"),
-/// #         settings: serde_json::json!({}),
-/// #         owner,
-/// #         deadline: None,
-/// #         stages: vec!["steps".to_owned()],
-/// #         jobs: vec![job],
-/// #         timers: Vec::new(),
-/// #     });
-/// #     let Created::New { mut leases, .. } = created.await? else { panic!("it is new") };
-/// #     Ok((store, run, leases.remove(0)))
-/// # }
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let (store, run, lease) = recorded().await?;
+#[doc = include_str!("../../doc/recorded.txt")]
 /// let stage = &store.run(&run).await?.stages[0];
 /// assert_eq!((stage.stage.as_str(), stage.state.name()), ("steps", "open"));
 /// # Ok(())
@@ -167,33 +89,7 @@ pub struct StageRecord {
 /// A job of a stage.
 ///
 /// ```
-/// # use perennial_core::{Digest, run::{JobKey, RunId}};
-/// # use perennial_store::{Created, MemoryStore, NewJob, NewRun, Store, StoreError};
-/// # async fn recorded() -> Result<(MemoryStore, RunId, perennial_store::Lease), StoreError> {
-/// #     let store = MemoryStore::open()?;
-/// #     let owner = store.register_node("local").await?.node;
-/// #     let run = RunId::parse("order-17").expect("it can name a run");
-/// #     let (key, input, claim_for) = (JobKey::new("say"), "hello".into(), Some(owner.clone()));
-/// #     let job = NewJob { stage: "steps".to_owned(), key, max_attempts: 3, input, claim_for };
-/// #     let created = store.create_run(NewRun {
-/// #         run: run.clone(),
-/// #         workflow: "greet".to_owned(),
-/// #         definition: Digest::of(b"greet 1"),
-/// #         definition_bytes: b"greet 1".to_vec(),
-/// #         input_digest: Digest::of(b"{}"),
-/// #         settings: serde_json::json!({}),
-/// #         owner,
-/// #         deadline: None,
-/// #         stages: vec!["steps".to_owned()],
-/// #         jobs: vec![job],
-/// #         timers: Vec::new(),
-/// #     });
-/// #     let Created::New { mut leases, .. } = created.await? else { panic!("it is new") };
-/// #     Ok((store, run, leases.remove(0)))
-/// # }
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let (store, run, lease) = recorded().await?;
+#[doc = include_str!("../../doc/recorded.txt")]
 /// let job = &store.run(&run).await?.jobs[0];
 /// assert_eq!((job.key.as_str(), job.state.name()), ("say", "leased"));
 /// assert_eq!((job.attempt, job.max_attempts), (1, 3));
@@ -238,33 +134,7 @@ pub struct JobRecord {
 /// One try at a job.
 ///
 /// ```
-/// # use perennial_core::{Digest, run::{JobKey, RunId}};
-/// # use perennial_store::{Created, MemoryStore, NewJob, NewRun, Store, StoreError};
-/// # async fn recorded() -> Result<(MemoryStore, RunId, perennial_store::Lease), StoreError> {
-/// #     let store = MemoryStore::open()?;
-/// #     let owner = store.register_node("local").await?.node;
-/// #     let run = RunId::parse("order-17").expect("it can name a run");
-/// #     let (key, input, claim_for) = (JobKey::new("say"), "hello".into(), Some(owner.clone()));
-/// #     let job = NewJob { stage: "steps".to_owned(), key, max_attempts: 3, input, claim_for };
-/// #     let created = store.create_run(NewRun {
-/// #         run: run.clone(),
-/// #         workflow: "greet".to_owned(),
-/// #         definition: Digest::of(b"greet 1"),
-/// #         definition_bytes: b"greet 1".to_vec(),
-/// #         input_digest: Digest::of(b"{}"),
-/// #         settings: serde_json::json!({}),
-/// #         owner,
-/// #         deadline: None,
-/// #         stages: vec!["steps".to_owned()],
-/// #         jobs: vec![job],
-/// #         timers: Vec::new(),
-/// #     });
-/// #     let Created::New { mut leases, .. } = created.await? else { panic!("it is new") };
-/// #     Ok((store, run, leases.remove(0)))
-/// # }
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let (store, run, lease) = recorded().await?;
+#[doc = include_str!("../../doc/recorded.txt")]
 /// let attempt = &store.run(&run).await?.attempts[0];
 /// assert_eq!((attempt.attempt, attempt.end), (1, None)); // it is under way
 /// assert_eq!(attempt.node.node, "local");
@@ -298,33 +168,7 @@ pub struct AttemptRecord {
 /// A call to the outside world.
 ///
 /// ```
-/// # use perennial_core::{Digest, run::{JobKey, RunId}};
-/// # use perennial_store::{Created, MemoryStore, NewJob, NewRun, Store, StoreError};
-/// # async fn recorded() -> Result<(MemoryStore, RunId, perennial_store::Lease), StoreError> {
-/// #     let store = MemoryStore::open()?;
-/// #     let owner = store.register_node("local").await?.node;
-/// #     let run = RunId::parse("order-17").expect("it can name a run");
-/// #     let (key, input, claim_for) = (JobKey::new("say"), "hello".into(), Some(owner.clone()));
-/// #     let job = NewJob { stage: "steps".to_owned(), key, max_attempts: 3, input, claim_for };
-/// #     let created = store.create_run(NewRun {
-/// #         run: run.clone(),
-/// #         workflow: "greet".to_owned(),
-/// #         definition: Digest::of(b"greet 1"),
-/// #         definition_bytes: b"greet 1".to_vec(),
-/// #         input_digest: Digest::of(b"{}"),
-/// #         settings: serde_json::json!({}),
-/// #         owner,
-/// #         deadline: None,
-/// #         stages: vec!["steps".to_owned()],
-/// #         jobs: vec![job],
-/// #         timers: Vec::new(),
-/// #     });
-/// #     let Created::New { mut leases, .. } = created.await? else { panic!("it is new") };
-/// #     Ok((store, run, leases.remove(0)))
-/// # }
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let (store, run, lease) = recorded().await?;
+#[doc = include_str!("../../doc/recorded.txt")]
 /// use perennial_store::CallStart;
 ///
 /// let call = CallStart { name: "1".to_owned(), idempotency_key: "greet/order-17/steps/say".to_owned() };
@@ -356,33 +200,7 @@ pub struct CallRecord {
 /// A run and everything below it, at one revision.
 ///
 /// ```
-/// # use perennial_core::{Digest, run::{JobKey, RunId}};
-/// # use perennial_store::{Created, MemoryStore, NewJob, NewRun, Store, StoreError};
-/// # async fn recorded() -> Result<(MemoryStore, RunId, perennial_store::Lease), StoreError> {
-/// #     let store = MemoryStore::open()?;
-/// #     let owner = store.register_node("local").await?.node;
-/// #     let run = RunId::parse("order-17").expect("it can name a run");
-/// #     let (key, input, claim_for) = (JobKey::new("say"), "hello".into(), Some(owner.clone()));
-/// #     let job = NewJob { stage: "steps".to_owned(), key, max_attempts: 3, input, claim_for };
-/// #     let created = store.create_run(NewRun {
-/// #         run: run.clone(),
-/// #         workflow: "greet".to_owned(),
-/// #         definition: Digest::of(b"greet 1"),
-/// #         definition_bytes: b"greet 1".to_vec(),
-/// #         input_digest: Digest::of(b"{}"),
-/// #         settings: serde_json::json!({}),
-/// #         owner,
-/// #         deadline: None,
-/// #         stages: vec!["steps".to_owned()],
-/// #         jobs: vec![job],
-/// #         timers: Vec::new(),
-/// #     });
-/// #     let Created::New { mut leases, .. } = created.await? else { panic!("it is new") };
-/// #     Ok((store, run, leases.remove(0)))
-/// # }
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let (store, run, lease) = recorded().await?;
+#[doc = include_str!("../../doc/recorded.txt")]
 /// let view = store.run(&run).await?;
 /// for job in &view.jobs {
 ///     let attempts = view.attempts.iter().filter(|attempt| attempt.job == job.id).count();
@@ -408,33 +226,7 @@ pub struct RunView {
 /// A line of the list of runs.
 ///
 /// ```
-/// # use perennial_core::{Digest, run::{JobKey, RunId}};
-/// # use perennial_store::{Created, MemoryStore, NewJob, NewRun, Store, StoreError};
-/// # async fn recorded() -> Result<(MemoryStore, RunId, perennial_store::Lease), StoreError> {
-/// #     let store = MemoryStore::open()?;
-/// #     let owner = store.register_node("local").await?.node;
-/// #     let run = RunId::parse("order-17").expect("it can name a run");
-/// #     let (key, input, claim_for) = (JobKey::new("say"), "hello".into(), Some(owner.clone()));
-/// #     let job = NewJob { stage: "steps".to_owned(), key, max_attempts: 3, input, claim_for };
-/// #     let created = store.create_run(NewRun {
-/// #         run: run.clone(),
-/// #         workflow: "greet".to_owned(),
-/// #         definition: Digest::of(b"greet 1"),
-/// #         definition_bytes: b"greet 1".to_vec(),
-/// #         input_digest: Digest::of(b"{}"),
-/// #         settings: serde_json::json!({}),
-/// #         owner,
-/// #         deadline: None,
-/// #         stages: vec!["steps".to_owned()],
-/// #         jobs: vec![job],
-/// #         timers: Vec::new(),
-/// #     });
-/// #     let Created::New { mut leases, .. } = created.await? else { panic!("it is new") };
-/// #     Ok((store, run, leases.remove(0)))
-/// # }
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let (store, run, lease) = recorded().await?;
+#[doc = include_str!("../../doc/recorded.txt")]
 /// let line = &store.runs(20).await?[0];
 /// assert_eq!((line.workflow.as_str(), line.jobs, line.jobs_done), ("greet", 1, 0));
 /// assert_eq!(line.finished_at, None);
@@ -466,33 +258,7 @@ pub struct RunSummary {
 /// A durable event.
 ///
 /// ```
-/// # use perennial_core::{Digest, run::{JobKey, RunId}};
-/// # use perennial_store::{Created, MemoryStore, NewJob, NewRun, Store, StoreError};
-/// # async fn recorded() -> Result<(MemoryStore, RunId, perennial_store::Lease), StoreError> {
-/// #     let store = MemoryStore::open()?;
-/// #     let owner = store.register_node("local").await?.node;
-/// #     let run = RunId::parse("order-17").expect("it can name a run");
-/// #     let (key, input, claim_for) = (JobKey::new("say"), "hello".into(), Some(owner.clone()));
-/// #     let job = NewJob { stage: "steps".to_owned(), key, max_attempts: 3, input, claim_for };
-/// #     let created = store.create_run(NewRun {
-/// #         run: run.clone(),
-/// #         workflow: "greet".to_owned(),
-/// #         definition: Digest::of(b"greet 1"),
-/// #         definition_bytes: b"greet 1".to_vec(),
-/// #         input_digest: Digest::of(b"{}"),
-/// #         settings: serde_json::json!({}),
-/// #         owner,
-/// #         deadline: None,
-/// #         stages: vec!["steps".to_owned()],
-/// #         jobs: vec![job],
-/// #         timers: Vec::new(),
-/// #     });
-/// #     let Created::New { mut leases, .. } = created.await? else { panic!("it is new") };
-/// #     Ok((store, run, leases.remove(0)))
-/// # }
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let (store, run, lease) = recorded().await?;
+#[doc = include_str!("../../doc/recorded.txt")]
 /// let events = store.events(run.as_str(), 1, 10).await?; // a host has them from `events()` of a run
 /// assert_eq!((events[0].seq, events[0].kind.as_str()), (1, "run_created"));
 /// # Ok(())
