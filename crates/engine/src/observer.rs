@@ -53,7 +53,7 @@ const ROUNDS: [&str; 2] = ["run_closed", "run_reopened"];
 
 /// Is told what was committed of a run, event by event and in order, for exports. It can neither slow nor stop the run.
 ///
-/// A workflow has one by [`Workflow::observer`](crate::Workflow::observer).
+/// A workflow has one by [`Workflow::observer`].
 ///
 /// ```
 /// use perennial::engine::{
