@@ -105,6 +105,7 @@ impl Client {
                     self.account.taken.fetch_add(1, Relaxed);
                 }
                 Err(CastError::NoProc | CastError::Full) => (),
+                Err(other) => panic!("{other:?}"),
             }
         }
     }
