@@ -11,7 +11,7 @@ mod tree;
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak},
 };
 
 use perennial_core::{
@@ -34,6 +34,7 @@ pub use self::{
 use crate::{
     ChildSpec, ProcessRef,
     life::{Ended, Life},
+    sync::{Mutex, MutexGuard},
 };
 
 /// One child of a supervisor, over all its incarnations.

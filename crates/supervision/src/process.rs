@@ -6,6 +6,7 @@ use perennial_core::ExitReason;
 
 use crate::{
     life::{Ended, Pid},
+    sync::task_local,
     waits::Waits,
 };
 
@@ -116,7 +117,7 @@ impl fmt::Display for ProcessRef {
     }
 }
 
-tokio::task_local! {
+task_local! {
     /// The incarnation whose code is running.
     pub(crate) static CURRENT: ProcessRef;
     /// Those who asked for the task that is running, and for the task that they are.

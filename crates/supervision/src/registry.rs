@@ -16,7 +16,7 @@ use std::{
     fmt,
     hash::{Hash, RandomState},
     marker::PhantomData,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use perennial_core::{ChildId, ExitReason, Strategy, tree::NodeKind};
@@ -39,6 +39,7 @@ use crate::{
     ChildSpec, ProcessRef, Supervisor, SupervisorSpec,
     child::{About, Outcome, StartCx, start_task},
     process::current_process,
+    sync::{Mutex, MutexGuard},
 };
 
 /// Keys have one holder at a time.

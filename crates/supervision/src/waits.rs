@@ -1,17 +1,18 @@
 //! Who waits for whom: noted by whoever waits, while it does, and read by anybody without asking.
 
-use std::{
+use std::{sync::PoisonError, time::Duration};
+
+use crate::{
+    Clock, ProcessRef,
+    process::CURRENT,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{
             AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
-    time::Duration,
 };
-
-use crate::{Clock, ProcessRef, process::CURRENT};
 
 /// Nobody.
 const NONE: usize = 0;

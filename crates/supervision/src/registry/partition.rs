@@ -8,16 +8,19 @@ use std::{
     borrow::Borrow,
     collections::HashMap,
     hash::{BuildHasher, Hash},
+    sync::{Arc, PoisonError},
+};
+
+use super::{Registered, RegistryError, RegistryKey};
+use crate::{
+    ProcessRef,
+    life::Watch,
+    names::AnyAddress,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        DashMap, Entry, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
-
-use dashmap::{DashMap, mapref::entry::Entry};
-
-use super::{Registered, RegistryError, RegistryKey};
-use crate::{ProcessRef, life::Watch, names::AnyAddress};
 
 /// Whether one key may have several holders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,10 +5,7 @@
 
 use std::{
     future::poll_fn,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -26,6 +23,7 @@ use crate::{
     life::Control,
     panics::call_quietly,
     process::{CALLERS, CURRENT},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 /// Elements that one task may do before it lets others run.
@@ -315,5 +313,5 @@ impl<I: Send + 'static, T: Send + 'static> Control for ItemControl<I, T> {
 #[expect(clippy::disallowed_methods, reason = "they do the elements of a stream, which owns them")]
 fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     // It tells by itself what became of it; no panic of the user's code gets here.
-    drop(tokio::spawn(work));
+    drop(crate::sync::spawn(work));
 }
