@@ -5,6 +5,9 @@ mod listener;
 mod lock;
 mod metadata;
 mod partition;
+#[cfg(test)]
+#[cfg(perennial_shuttle)]
+mod races;
 mod reading;
 mod spec;
 mod via;

@@ -177,7 +177,14 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Partition<K, V> {
         });
         let (tied, from) = (process.clone(), part.clone());
         let tie = part.on_end(move |reason| tied.sever(&from, reason));
-        let unused = match self.holders().held.get_mut(&identity) {
+        let mut holders = self.holders();
+        if holders.process.as_ref() != Some(part) {
+            drop(holders);
+            // The entry went with this part meanwhile, whose end is announced after that.
+            tie.into_iter().for_each(Watch::keep);
+            return;
+        }
+        let unused = match holders.held.get_mut(&identity) {
             Some(holder) if holder.cleaning.is_none() => {
                 (holder.cleaning, holder.tie) = (cleaning, tie);
                 None
@@ -185,6 +192,7 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Partition<K, V> {
             // It has unregistered, or has ended, meanwhile.
             Some(_) | None => Some((cleaning, tie)),
         };
+        drop(holders);
         drop(unused);
     }
 

@@ -34,12 +34,13 @@ pub(super) type Batch<I> = Vec<(u64, I, Option<I>)>;
 
 /// Starts elements, whatever makes their futures.
 pub(super) trait Launch<I>: Send + Sync {
-    /// Starts `batch` and leaves it empty.
+    /// Starts `batch` and leaves it empty; answers how many it started. Those behind them are dropped: the
+    /// stream was closed meanwhile.
     ///
     /// # Errors
     ///
     /// When there is no place for one of them: those before it run, those behind are dropped.
-    fn launch(self: Arc<Self>, batch: &mut Batch<I>) -> Result<(), RequestError>;
+    fn launch(self: Arc<Self>, batch: &mut Batch<I>) -> Result<usize, RequestError>;
 }
 
 /// How many tasks there are, and what they are.
@@ -113,7 +114,7 @@ where
     F: Fn(I) -> W + Send + Sync + 'static,
     W: Future<Output = T> + Send + 'static,
 {
-    fn launch(self: Arc<Self>, batch: &mut Batch<I>) -> Result<(), RequestError> {
+    fn launch(self: Arc<Self>, batch: &mut Batch<I>) -> Result<usize, RequestError> {
         let now = self.shared.now();
         let mut outcome = Ok(());
         let mut new = 0;
@@ -140,7 +141,7 @@ where
         // What is left of them is the user's, and goes outside of the lock.
         call_quietly("the drop of elements", || drop(items));
         self.answer(called);
-        outcome
+        outcome.map(|()| new)
     }
 }
 

@@ -225,7 +225,10 @@ impl<I, T> Shared<I, T> {
         let resting = board.pool.dismiss();
         let victims = self.take_out(board, |board| board.all(reason, self.now()));
         resting.into_iter().for_each(Waker::wake);
-        self.attention.notify_one();
+        // The keeper itself closes again each time it looks, and is to wait in between.
+        if first || !victims.is_empty() {
+            self.attention.notify_one();
+        }
         self.kill(victims);
         first
     }
