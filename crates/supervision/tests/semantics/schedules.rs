@@ -63,8 +63,8 @@ impl Client {
         }
         match self.office.fixed.which_child(self.own.id.as_str()) {
             Ok(child) => {
-                assert_eq!((child.status, &child.process), (ChildStatus::Stopped, &None));
-                assert_eq!(self.own.address.whereis(), None);
+                let found = (child.status, child.process, self.own.address.whereis());
+                assert_eq!(found, (ChildStatus::Stopped, None, None), "{} came back", self.own.id);
             }
             // Behind the look it ended.
             Err(error) => assert_eq!(error, RequestError::NotFound(self.own.id.as_str().into())),

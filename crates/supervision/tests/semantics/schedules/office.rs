@@ -162,7 +162,6 @@ impl Office {
             let Tally { made, dropped, handled, refused, unknown, begun, over } = &*desk.tally;
             assert_eq!(read(made), read(dropped), "{}: a message is left", desk.id);
             assert_eq!(read(begun), read(over), "{}: a state is left", desk.id);
-            // Two instances of the pool may have one id, and then names of their own.
             let lost = undelivered.get(desk.id.as_str()).copied().unwrap_or_default();
             let told = read(handled) + read(refused) + lost;
             assert!(told <= read(made), "{}: {lost} {:?}", desk.id, desk.tally);
