@@ -3,8 +3,7 @@
 use std::{sync::PoisonError, time::Duration};
 
 use crate::{
-    Clock, ProcessRef,
-    process::CURRENT,
+    Clock, ProcessRef, current_process,
     sync::{
         Mutex, MutexGuard,
         atomic::{
@@ -83,7 +82,7 @@ pub(crate) struct Waiting<'a> {
 impl<'a> Waiting<'a> {
     /// To be called where it is about to wait, so that it is noted with the task that does.
     pub(crate) fn begin(target: &'a ProcessRef) -> Self {
-        let caller = CURRENT.try_with(Clone::clone).ok();
+        let caller = current_process();
         let beside = caller.as_ref().and_then(|caller| caller.waits().begin(target.identity()));
         Self { caller, target, beside }
     }

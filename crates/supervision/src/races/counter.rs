@@ -144,20 +144,23 @@ pub(super) async fn each_life_ends_once(mut told: LifecycleStream) {
     let mut running = None;
     let mut last = 0;
     while let Some(news) = told.next().await {
-        match news.event {
-            LifecycleEvent::Exited { .. } if news.path == "/top" => break,
-            LifecycleEvent::Started { incarnation, .. } if news.path == "/top/child" => {
-                assert_eq!(running, None, "two lives at a time");
-                assert!(incarnation > last, "{incarnation} after {last}");
-                (running, last) = (Some(incarnation), incarnation);
-            }
-            LifecycleEvent::Exited { incarnation, .. } if news.path == "/top/child" => {
-                // The first start was told before anybody listened.
-                assert!(running.take().is_none_or(|it| it == incarnation), "not what runs");
-                assert!(incarnation >= last, "{incarnation} ends after {last}");
-                last = incarnation;
-            }
-            _ => (),
+        let is_end = matches!(news.event, LifecycleEvent::Exited { .. });
+        if is_end && news.path == "/top" {
+            break;
+        }
+        if news.path != "/top/child" {
+            continue;
+        }
+        if let LifecycleEvent::Started { incarnation, .. } = news.event {
+            assert_eq!(running, None, "two lives at a time");
+            assert!(incarnation > last, "{incarnation} after {last}");
+            (running, last) = (Some(incarnation), incarnation);
+        }
+        if let LifecycleEvent::Exited { incarnation, .. } = news.event {
+            // The first start was told before anybody listened.
+            assert!(running.take().is_none_or(|it| it == incarnation), "not what runs");
+            assert!(incarnation >= last, "{incarnation} ends after {last}");
+            last = incarnation;
         }
     }
     assert_eq!(running, None, "it has not ended");

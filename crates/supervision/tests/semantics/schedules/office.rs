@@ -177,21 +177,16 @@ pub(super) fn each_life_ends_once(events: &[Lifecycle]) {
     let mut last: BTreeMap<&str, u64> = BTreeMap::new();
     for told in events {
         let path = told.path.as_str();
-        match &told.event {
-            LifecycleEvent::Started { incarnation, .. } => {
-                let before = running.insert(path, *incarnation);
-                assert_eq!(before, None, "two lives of {path}");
-            }
-            LifecycleEvent::Exited { incarnation, .. } => {
-                // Those that are declared started before anybody listened.
-                let started = running.remove(path).or_else(|| {
-                    let is_first = last.get(path).is_none() && *incarnation == 1;
-                    is_first.then_some(1)
-                });
-                assert_eq!(started, Some(*incarnation), "an end too many of {path}");
-                last.insert(path, *incarnation);
-            }
-            _ => (),
+        if let LifecycleEvent::Started { incarnation, .. } = &told.event {
+            let before = running.insert(path, *incarnation);
+            assert_eq!(before, None, "two lives of {path}");
+        }
+        if let LifecycleEvent::Exited { incarnation, .. } = &told.event {
+            // Those that are declared started before anybody listened.
+            let is_first = !last.contains_key(path) && *incarnation == 1;
+            let started = running.remove(path).or(is_first.then_some(1));
+            assert_eq!(started, Some(*incarnation), "an end too many of {path}");
+            last.insert(path, *incarnation);
         }
     }
     assert!(running.is_empty(), "these have no end: {running:?}");
