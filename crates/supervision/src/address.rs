@@ -11,7 +11,6 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use perennial_core::ExitReason;
 
-pub(crate) use self::send::room_of;
 pub use self::{
     failed::Failed,
     info::{ProcessInfo, ProcessStatus},
@@ -22,6 +21,7 @@ pub(crate) use self::{
     incarnation::{Incarnation, Post, Refused},
     request::Awaited,
 };
+pub(crate) use self::send::room_of;
 use self::{request::Asked, send::room};
 use crate::{
     Monitor, ProcessRef, light,

@@ -177,11 +177,7 @@ impl<M: Send + 'static> Home<M> {
                 Some(Err(RequestError::StartFailed(StartError::new(cell.id(), reason))))
             }
             (
-                Phase::Starting
-                | Phase::Running
-                | Phase::Ending
-                | Phase::Between { .. }
-                | Phase::Over,
+                Phase::Starting | Phase::Running | Phase::Ending | Phase::Between { .. } | Phase::Over,
                 _,
             ) => Some(Ok(())),
         })

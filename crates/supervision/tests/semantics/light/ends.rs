@@ -221,9 +221,8 @@ async fn what_hangs_is_killed_when_its_time_is_up() {
     lamps.terminate_child("a").await.unwrap();
     assert_eq!(begun.elapsed(), time);
     assert_eq!(wire.did(), ["a 1 started", "terminate shutdown", "dropped"]);
-    let told = std::iter::from_fn(|| events.try_next()).any(|event| {
-        matches!(event.event, LifecycleEvent::ShutdownError { reason: ExitReason::Killed, .. })
-    });
+    let told = std::iter::from_fn(|| events.try_next())
+        .any(|event| matches!(event.event, LifecycleEvent::ShutdownError { reason: ExitReason::Killed, .. }));
     assert!(told);
     root.shutdown().await;
 }

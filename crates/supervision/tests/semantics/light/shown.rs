@@ -79,12 +79,7 @@ async fn a_registry_forgets_it_at_its_end_and_ends_it_with_its_own() {
     assert_eq!(registry.whereis(&key).unwrap(), None);
     assert_eq!(register().await, Ok(Ok(())));
     let mut watch = lamp.monitor();
-    root.tree()
-        .kill("/top/names/0")
-        .or_else(|_| root.tree().kill("/top/names"))
-        .unwrap()
-        .exit()
-        .await;
+    root.tree().kill("/top/names/0").or_else(|_| root.tree().kill("/top/names")).unwrap().exit().await;
     assert_eq!(watch.down().await, ExitReason::Killed);
     assert_eq!(lamp.call(Say::Ask, SOON).await, Ok(3));
     root.shutdown().await;

@@ -101,20 +101,13 @@ async fn what_no_supervisor_can_do_is_refused_at_its_start() {
     use perennial_supervision::{Clock, LightSupervisor, Options, Root, SupervisorSpec};
     for (spec, refused) in [
         (patient().mailbox(Mailbox::new(0)), "the mailbox of child `lamps` has no room"),
-        (
-            patient().intensity(1, std::time::Duration::ZERO),
-            "period of the restart intensity is zero",
-        ),
-        (
-            patient().child_budget(1, std::time::Duration::ZERO),
-            "period of the restart intensity is zero",
-        ),
+        (patient().intensity(1, std::time::Duration::ZERO), "period of the restart intensity is zero"),
+        (patient().child_budget(1, std::time::Duration::ZERO), "period of the restart intensity is zero"),
     ] {
         let (spec, _) = LightSupervisor::<super::lamp::Lamp>::child_spec(spec);
-        let failed =
-            Root::start(SupervisorSpec::new("top").child(spec), Clock::start(), Options::default())
-                .await
-                .unwrap_err();
+        let failed = Root::start(SupervisorSpec::new("top").child(spec), Clock::start(), Options::default())
+            .await
+            .unwrap_err();
         assert!(failed.to_string().contains(refused), "{failed}");
     }
 }
