@@ -3,8 +3,8 @@
 //!
 //! `RUSTFLAGS="--cfg perennial_shuttle" cargo test -p perennial-supervision --lib races` runs 400 schedules of
 //! each race, half of them by chance and half with a few preemptions only; `PERENNIAL_RACES=100000` runs that
-//! many. Small races are tried in every schedule there is, up to that many. What fails prints its
-//! schedule; `PERENNIAL_RACE='…'` runs only that one again.
+//! many. Small races are tried in every schedule there is as well, up to ten times as many. What fails prints its
+//! schedule; `PERENNIAL_RACE='…'` runs only that one again, in the same code.
 //!
 //! Time stands still: no deadline passes.
 
@@ -63,7 +63,7 @@ pub(crate) fn check(race: impl Fn() + Send + Sync + 'static) {
     run(PctScheduler::new_from_seed(1, FEW, half), &race);
 }
 
-/// As [`check`], and in every schedule there is, up to the number that is wanted. Answers how many.
+/// As [`check`], and in every schedule there is, up to ten times the number that is wanted. Answers how many.
 pub(crate) fn check_all(race: impl Fn() + Send + Sync + 'static) -> usize {
     let race = Arc::new(race);
     if let Ok(schedule) = std::env::var("PERENNIAL_RACE") {
