@@ -11,6 +11,7 @@ mod handler;
 mod limits;
 mod mocked;
 mod nested;
+mod places;
 mod prompt;
 mod record;
 mod repair;
@@ -22,6 +23,7 @@ mod tree;
 mod workflow;
 mod workspace;
 
+pub(crate) use places::Places;
 pub(crate) use record::limit_of;
 
 pub use failure::FailureText;

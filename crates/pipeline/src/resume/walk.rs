@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{RecordedJob, RerunWhy, ResumePlan, ResumedStep, StepFate, Version, depends};
 use crate::{
     definition::{Effects, Model, Nested, Step, Workspace},
-    run::limit_of,
+    run::{Places, limit_of},
 };
 
 /// One scope in both definitions.
@@ -36,17 +36,18 @@ pub(super) fn plan(
     recorded: &[RecordedJob<'_>],
     from: Option<&str>,
 ) -> ResumePlan {
+    let (old, new) = (&before.pipeline.model, &after.pipeline.model);
+    let places = Places::of(&[old, new], recorded.iter().map(|job| job.key));
     let mut walk =
         Walk { jobs: BTreeMap::new(), openings: BTreeMap::new(), plan: ResumePlan::default() };
     for job in recorded {
-        let text = job.key.as_str();
+        let text = places.of_key(job.key);
         let (kind, text) = match text.strip_prefix('#') {
             Some(text) => (&mut walk.openings, text),
-            None => (&mut walk.jobs, text),
+            None => (&mut walk.jobs, text.as_str()),
         };
-        kind.entry(without_rounds(text)).or_default().push(*job);
+        kind.entry(text.to_owned()).or_default().push(*job);
     }
-    let (old, new) = (&before.pipeline.model, &after.pipeline.model);
     walk.scope(&Scope {
         path: StepPath::root(),
         before: Some((old, before.inputs)),
@@ -55,12 +56,6 @@ pub(super) fn plan(
         from,
     });
     walk.plan
-}
-
-/// `n#2/a` is the step `n/a`, whichever round it was in.
-fn without_rounds(path: &str) -> String {
-    let plain = |component: &str| component.split('#').next().unwrap_or_default().to_owned();
-    path.split('/').map(plain).collect::<Vec<_>>().join("/")
 }
 
 /// Whether nothing has to be done again: it ended, or its failure was forgiven.

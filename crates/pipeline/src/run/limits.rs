@@ -12,6 +12,7 @@ use perennial_engine::{AttemptCx, Outcome, Warnings};
 use serde_json::Value;
 
 use super::{
+    places::Places,
     record::Inside,
     tree::{Done, Frame},
 };
@@ -278,13 +279,14 @@ pub(super) fn violation(
 /// How many `file_ops` steps of the run were executed, those of children and of handlers included. One that
 /// could have become one, and failed without saying what it was, counts.
 fn file_operations(model: &Model, done: &Done<'_>) -> u64 {
-    let mut places = HashMap::new();
-    collect(&model.steps, &StepPath::root(), &mut places);
+    let mut steps = HashMap::new();
+    collect(&model.steps, &StepPath::root(), &mut steps);
+    let places = Places::of(&[model], done.keys().copied());
     let counts =
         |state| matches!(state, JobState::Succeeded | JobState::Failed | JobState::Partial);
     let ended = done.values().filter(|job| counts(job.state) && !job.key.is_opening());
     let operated = ended.filter(|job| {
-        let step = places.get(&without_rounds(job.key.as_str()));
+        let step = steps.get(&places.of_key(&job.key));
         step.is_some_and(|step| match step.kind.ran_as(&job.result) {
             Some(kind) => matches!(kind, StepKind::FileOps(_)),
             None => job.state != JobState::Succeeded,
@@ -307,12 +309,6 @@ fn collect<'m>(steps: &'m [Step], scope: &StepPath, places: &mut HashMap<String,
             collect(&body.steps, &path.handler(), places);
         }
     }
-}
-
-/// The place of a job in the definition: without the numbers of rounds.
-fn without_rounds(key: &str) -> String {
-    let bare = |part: &str| part.split('#').next().unwrap_or_default().to_owned();
-    key.split('/').map(bare).collect::<Vec<_>>().join("/")
 }
 
 fn megabytes(bytes: u64) -> f64 {

@@ -360,9 +360,9 @@ fn is_repeated(
     is_tried || (out_of_time && waits)
 }
 
-/// Whether a later round through one of the scopes around `job` was opened.
-pub(super) fn was_repeated(job: &JobKey, done: &Done<'_>) -> bool {
-    let path = job.as_str().strip_prefix('#').unwrap_or(job.as_str());
+/// Whether a later round through one of the scopes around the job at `path` was opened.
+pub(super) fn was_repeated(path: &str, done: &Done<'_>) -> bool {
+    let path = path.strip_prefix('#').unwrap_or(path);
     path.match_indices('/').any(|(end, _)| {
         let scope = &path[..end];
         let last = scope.rfind('/').map_or(0, |slash| slash + 1);

@@ -15,7 +15,9 @@ use tokio::sync::OnceCell;
 use super::{
     Providers, RunSettings,
     export::Exporter,
-    handler, record,
+    handler,
+    places::Places,
+    record,
     secrets::Secrets,
     tree::{self, Done, Due, Frame, Role},
 };
@@ -130,7 +132,16 @@ impl Workflow for PipelineRun {
     }
 
     fn is_made_good(&self, job: &DoneJob, done: &[DoneJob]) -> bool {
-        self.pipeline.has_scopes() && tree::was_repeated(&job.key, &tree::index(done))
+        if !self.pipeline.has_scopes() {
+            return false;
+        }
+        let done = tree::index(done);
+        let places = if job.key.is_cut() {
+            Places::of(&[&self.pipeline.model], done.keys().copied())
+        } else {
+            Places::default()
+        };
+        tree::was_repeated(places.whole(&job.key), &done)
     }
 
     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
