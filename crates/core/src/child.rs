@@ -1,6 +1,6 @@
 //! What a supervisor knows about a child before it runs.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Borrow, fmt, sync::Arc, time::Duration};
 
 use crate::ExitReason;
 
@@ -46,6 +46,13 @@ impl From<&str> for ChildId {
 impl From<String> for ChildId {
     fn from(id: String) -> Self {
         Self::new(id)
+    }
+}
+
+impl Borrow<str> for ChildId {
+    /// A table of ids is read by their texts.
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -11,6 +11,7 @@ use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use perennial_core::ExitReason;
 
+pub(crate) use self::send::room_of;
 pub use self::{
     failed::Failed,
     info::{ProcessInfo, ProcessStatus},
@@ -21,7 +22,6 @@ pub(crate) use self::{
     incarnation::{Incarnation, Post, Refused},
     request::Awaited,
 };
-pub(crate) use self::send::room_of;
 use self::{request::Asked, send::room};
 use crate::{
     Monitor, ProcessRef, deadline, light,

@@ -438,6 +438,8 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
     fn parts_for(&self, key: &(impl Hash + ?Sized)) -> &[Arc<Partition<K, V>>] {
         let parts = &self.inner.partitions;
         match self.inner.by {
+            // One part, as most have, needs no number.
+            By::Key if parts.len() == 1 => parts,
             By::Key => {
                 let number = place(&self.inner.hasher, key, parts.len());
                 &parts[number..=number]

@@ -308,7 +308,8 @@ impl<M> Desk<M> {
                 self.started.map_or(Duration::ZERO, |then| now.since(then))
             }
         };
-        let past = Past { incarnation: self.incarnation, reason: reason.clone(), lived, ended: now };
+        let past =
+            Past { incarnation: self.incarnation, reason: reason.clone(), lived, ended: now };
         match &mut self.past {
             Some(last) => **last = past,
             None => self.past = Some(Box::new(past)),

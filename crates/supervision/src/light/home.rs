@@ -101,7 +101,7 @@ impl<M: Send + 'static> Home<M> {
         })
     }
 
-    pub(super) fn find(&self, id: &ChildId) -> Option<Arc<Cell<M>>> {
+    pub(super) fn find(&self, id: &str) -> Option<Arc<Cell<M>>> {
         self.children.get(id).map(|cell| cell.clone())
     }
 
@@ -136,7 +136,7 @@ impl<M: Send + 'static> Home<M> {
         let admit = |count: usize| max.is_none_or(|max| count < max).then(|| count + 1);
         if self.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, admit).is_err() {
             // Somebody who is there already is the better answer.
-            return Err(match self.find(&id) {
+            return Err(match self.find(id.as_str()) {
                 Some(there) => taken(&there),
                 None => RequestError::MaxChildren(max.unwrap_or(usize::MAX)),
             });
@@ -176,7 +176,11 @@ impl<M: Send + 'static> Home<M> {
                 Some(Err(RequestError::StartFailed(StartError::new(cell.id(), reason))))
             }
             (
-                Phase::Starting | Phase::Running | Phase::Ending | Phase::Between { .. } | Phase::Over,
+                Phase::Starting
+                | Phase::Running
+                | Phase::Ending
+                | Phase::Between { .. }
+                | Phase::Over,
                 _,
             ) => Some(Ok(())),
         })

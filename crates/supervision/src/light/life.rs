@@ -1,5 +1,7 @@
 //! The task of a light server: init, messages, cleanup, and again from init while its supervisor lets it.
 
+#![expect(clippy::manual_async_fn, reason = "an async fn keeps each of its arguments twice")]
+
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
@@ -40,8 +42,8 @@ pub(super) struct History {
 
 /// Lives all incarnations of the child at `cell`.
 ///
-/// Functions that return blocks, instead of `async fn`s: those would keep each of their arguments twice, and
-/// this is most of what a light server weighs.
+/// Functions that return blocks, here and below, instead of `async fn`s: this is most of what a light server
+/// weighs.
 pub(super) fn live<S: LightServer>(
     cell: Arc<Cell<S::Message>>,
     arguments: S::Arguments,

@@ -152,8 +152,7 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Registry<K, V, Unique> {
         Q: Hash + Eq + ?Sized,
     {
         self.running()?;
-        let address = self.parts_for(key)[0].address(key);
-        Ok(address.and_then(|it| it.downcast_ref::<H>().cloned()))
+        Ok(self.parts_for(key)[0].handle(key))
     }
 }
 
