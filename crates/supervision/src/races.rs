@@ -10,6 +10,7 @@
 
 mod counter;
 mod ends;
+mod light;
 mod mailboxes;
 mod restarts;
 

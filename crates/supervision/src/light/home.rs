@@ -2,20 +2,15 @@
 //! lock of one of its parts for a moment, and no mailbox.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
-use dashmap::{DashMap, Entry};
 use perennial_core::{
     ChildId, ChildType, ExitReason, Shutdown,
     child::{AfterExit, StopRules},
     intensity::{RestartIntensity, Verdict},
 };
-use tokio::sync::Notify;
 
 use super::{
     Cell, LightServer, LightSupervisorSpec,
@@ -29,12 +24,16 @@ use crate::{
     node::Node,
     panics::call_quietly,
     stopping::Patience,
+    sync::{
+        DashMap, Entry, Mutex, MutexGuard, Notify,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 pub(crate) struct Home<M> {
     context: Context,
     /// Of the supervisor; the tree holds the children, not the children the tree.
-    node: std::sync::Weak<Node>,
+    node: Weak<Node>,
     path: Arc<str>,
     process: ProcessRef,
     spec: Arc<LightSupervisorSpec>,
@@ -102,7 +101,7 @@ impl<M: Send + 'static> Home<M> {
     }
 
     pub(super) fn find(&self, id: &str) -> Option<Arc<Cell<M>>> {
-        self.children.get(id).map(|cell| cell.clone())
+        self.children.get(id).map(|cell| Arc::clone(&cell))
     }
 
     /// All there are, in the order in which they were started.
@@ -114,7 +113,7 @@ impl<M: Send + 'static> Home<M> {
 
     pub(super) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        for entry in &self.children {
+        for entry in self.children.iter() {
             let phase = entry.value().desk().phase();
             let status = match phase {
                 Phase::Running | Phase::Ending => ChildStatus::Running,
@@ -149,7 +148,7 @@ impl<M: Send + 'static> Home<M> {
             Entry::Occupied(there) => Err(taken(there.get())),
             Entry::Vacant(place) => {
                 let cell = Cell::new(id, order, self.clone());
-                place.insert(cell.clone());
+                drop(place.insert(cell.clone()));
                 Ok(cell)
             }
         };

@@ -67,6 +67,15 @@ pub(crate) enum Entry<'a, K, V> {
     Vacant(Vacant<'a, K, V>),
 }
 
+/// A value of a table that is walked.
+pub(crate) struct Copied<V>(V);
+
+impl<V> Copied<V> {
+    pub(crate) fn value(&self) -> &V {
+        &self.0
+    }
+}
+
 pub(crate) struct Occupied<'a, K, V>(Found<'a, K, V>);
 pub(crate) struct Vacant<'a, K, V>(Found<'a, K, V>);
 
@@ -103,6 +112,25 @@ impl<K: Eq + Hash + Clone, V> DashMap<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         self.table().remove_entry(key)
+    }
+
+    pub(crate) fn remove_if<Q>(&self, key: &Q, goes: impl FnOnce(&K, &V) -> bool) -> Option<(K, V)>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let mut table = self.table();
+        let (found, value) = table.get_key_value(key)?;
+        if goes(found, value) { table.remove_entry(key) } else { None }
+    }
+
+    /// A copy: no lock is held while it is walked.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Copied<V>> + use<K, V>
+    where
+        V: Clone,
+    {
+        let all: Vec<_> = self.table().values().cloned().map(Copied).collect();
+        all.into_iter()
     }
 
     pub(crate) fn entry(&self, key: K) -> Entry<'_, K, V> {

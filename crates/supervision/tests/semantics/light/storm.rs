@@ -13,23 +13,18 @@ use std::{
 
 use perennial_core::supervisor::RestartDelay;
 use perennial_supervision::{
-    CallError, CastError, ExitReason, LifecycleEvent, LifecycleStream, LightSupervisor,
-    LightSupervisorSpec, Mailbox, Overflow, RequestError, Restart, Root, Shutdown,
+    CallError, ExitReason, LifecycleEvent, LifecycleStream, LightSupervisor, LightSupervisorSpec,
+    Mailbox, Overflow, RequestError, Restart, Root, Shutdown,
 };
 use tokio::sync::oneshot;
 
 use super::lamp::{Begin, Finish, Lamp, Say, Wire, error, lamps};
-use crate::{
-    dice::Dice,
-    probe::SOON,
-    storm::setting,
-};
+use crate::{dice::Dice, probe::SOON, storm::setting};
 
-/// What was done with all messages.
+/// All that was sent.
 #[derive(Default)]
 struct Account {
     sent: AtomicU64,
-    taken: AtomicU64,
 }
 
 struct Client {
@@ -58,6 +53,7 @@ impl Client {
                 }
                 6 => {
                     if let Some(lamp) = self.lamps.find(&id) {
+                        self.account.sent.fetch_add(1, Relaxed);
                         let called = lamp.call(Say::Ask, Duration::from_secs(2)).await;
                         assert!(!matches!(called, Err(CallError::CallingSelf)));
                     }
@@ -100,13 +96,8 @@ impl Client {
     fn tells(&self, id: &str, say: Say) {
         if let Some(lamp) = self.lamps.find(id) {
             self.account.sent.fetch_add(1, Relaxed);
-            match lamp.cast(say) {
-                Ok(()) => {
-                    self.account.taken.fetch_add(1, Relaxed);
-                }
-                Err(CastError::NoProc | CastError::Full) => (),
-                Err(other) => panic!("{other:?}"),
-            }
+            // Whether it is taken is chance.
+            let _ = lamp.cast(say);
         }
     }
 
@@ -213,8 +204,8 @@ async fn storm(seed: u64) -> u64 {
     assert!(lamps.find("0-0").is_none());
     let (starts, undelivered) = judge(&mut events);
     let notes = wire.did().iter().filter(|what| *what == "x").count() as u64;
-    let (sent, taken) = (account.sent.load(Relaxed), account.taken.load(Relaxed));
-    assert!(notes + undelivered <= taken + sent, "{notes} and {undelivered} of {taken}");
+    let sent = account.sent.load(Relaxed);
+    assert!(notes + undelivered <= sent, "{notes} and {undelivered} of {sent}");
     // Of the executor nothing is left but this.
     for _ in 0..50 {
         tokio::task::yield_now().await;
@@ -225,7 +216,8 @@ async fn storm(seed: u64) -> u64 {
 
 #[test]
 fn chance_breaks_no_promise() {
-    let (first, count) = (setting("PERENNIAL_STORM_FIRST", 1), setting("PERENNIAL_STORM_SEEDS", 200));
+    let (first, count) =
+        (setting("PERENNIAL_STORM_FIRST", 1), setting("PERENNIAL_STORM_SEEDS", 200));
     let mut starts = 0;
     for seed in first..first + count {
         let executor = tokio::runtime::Builder::new_current_thread()
