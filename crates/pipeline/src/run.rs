@@ -2,6 +2,7 @@
 
 mod attempt;
 mod call;
+mod children;
 mod dynamic;
 mod export;
 mod failure;
@@ -9,6 +10,7 @@ mod file_ops;
 mod files;
 mod handler;
 mod limits;
+mod loading;
 mod mocked;
 mod nested;
 mod prompt;
@@ -22,6 +24,7 @@ mod tree;
 mod workflow;
 mod workspace;
 
+pub(crate) use children::Children;
 pub(crate) use record::limit_of;
 
 pub use failure::FailureText;

@@ -108,8 +108,7 @@ impl<'a> Scope<'a> {
         due: &Due<'a>,
         done: &'a Done<'a>,
     ) -> Self {
-        let root = || Frame::root(&run.pipeline.model);
-        let frame = due.frames.last().cloned().unwrap_or_else(root);
+        let frame = due.frames.last().cloned().unwrap_or_else(|| run.root());
         Self::of_frame(run, cx, &frame, due.step, done)
     }
 
@@ -325,7 +324,7 @@ pub(super) fn variables(
         Arc::new(NoCalls),
     );
     let done = super::tree::index(done);
-    let scope = Scope::of_frame(run, &cx, &Frame::root(&run.pipeline.model), step, &done);
+    let scope = Scope::of_frame(run, &cx, &run.root(), step, &done);
     scope.merged(&[&scope.global])
 }
 
