@@ -11,6 +11,7 @@ mod gate;
 mod handlers;
 mod language;
 mod limits;
+mod loading;
 mod monitoring;
 mod one_job;
 mod recovery;

@@ -128,7 +128,7 @@
 //! * 2.16: a child that is loaded while its run is under way is checked when it is opened; it sees the variables of the
 //!   environment that the run has read when it began, and names by `pipeline_ref` only what its own files name. What is
 //!   recorded of it stays when its file changes; `resume --from STEP` reads it anew. Whether it is one of the pipelines
-//!   around it is told by the digest of its definition. A recursion stands at most 100 deep, and what passes into it is
+//!   around it is told by the digest of its definition. A pipeline stands at most 32 deep, and what passes into it is
 //!   checked when it is opened; a literal `pipeline_file` never closes a circle. A `^`-range compares up to
 //!   three numbers; any other version is only equal to itself. Numbers of the host's registry come from the document's
 //!   own `workflow.version`, not from what it extends. `prune_results` names outputs, no fields inside of them.

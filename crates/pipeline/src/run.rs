@@ -25,6 +25,7 @@ mod workflow;
 mod workspace;
 
 pub(crate) use children::Children;
+pub(crate) use limits::DEPTH_MAX;
 pub(crate) use record::limit_of;
 
 pub use failure::FailureText;

@@ -14,6 +14,7 @@ use crate::{
     definition::{Again, Child, Later, Model},
     deployment::Limit,
     diagnostic::{Code, Finding},
+    run::DEPTH_MAX,
     source::{Extent, FileId, Node},
 };
 
@@ -107,6 +108,7 @@ impl Check<'_> {
             (Depth::Later, None) => u64::MAX,
             (_, told) => told.unwrap_or(usual),
         };
+        let most = most.min(DEPTH_MAX);
         if stands <= most {
             return Some(told);
         }

@@ -22,8 +22,9 @@ use crate::{
 
 /// Bytes of one MB.
 const MB: f64 = 1_048_576.0;
-/// How deep a pipeline may ever stand: what is gone through is walked through level by level.
-pub(super) const DEPTH_MAX: u64 = 100;
+/// How deep a pipeline may ever stand. Each level is up to two levels of JSON in the record of the one around it, and a
+/// store reads at most 128 of them.
+pub(crate) const DEPTH_MAX: u64 = 32;
 /// The share of a limit from which on it is warned of.
 pub(super) const WARNED: f64 = 0.8;
 

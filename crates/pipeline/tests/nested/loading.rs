@@ -369,3 +369,96 @@ async fn further_rounds_go_through_the_child_that_was_loaded() {
     while world.step(&mut done).await.is_some_and(|state| state != JobState::Failed) {}
     assert_eq!(keys(&done), ["#n", "n/a", "n/bad", "#n#2", "n#2/bad", "n"]);
 }
+
+/// A round of what is around it opens the child anew: what was completed in another child is no result of this one.
+#[tokio::test]
+async fn what_another_child_completed_is_done_again() {
+    let child = |value: u32| {
+        format!(
+            "workflow:
+  name: child
+  steps:
+    - {{name: a, type: echo, value: {value}}}
+    - {{name: bad, type: echo, fail: true}}
+"
+        )
+    };
+    let steps = "- name: n
+  type: pipeline
+  config: {max_retries: 1, retry_on: [permanent]}
+  pipeline:
+    name: outer
+    steps:
+      - {name: m, type: pipeline, pipeline_file: 'lib/{{ \"child\" }}.yaml'}";
+    for (second, expected) in [(child(1), false), (child(2), true)] {
+        let folder = folder(&[("child.yaml", &child(1))]);
+        let world = in_folder(steps, folder.path());
+        let mut done = Vec::new();
+        for _ in 0..5 {
+            world.step(&mut done).await.unwrap();
+        }
+        assert_eq!(keys(&done), ["#n", "#n/m", "n/m/a", "n/m/bad", "n/m"]);
+        fs::write(folder.path().join("lib/child.yaml"), second).unwrap();
+        while world.step(&mut done).await.is_some_and(|state| state != JobState::Failed) {}
+        let again = done.iter().any(|job| job.key.as_str() == "n#2/m/a");
+        assert_eq!(again, expected, "{:?}", keys(&done));
+        assert_eq!(keys(&done).last(), Some(&"n"));
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_is_damaged_fails_its_step_and_says_so() {
+    let folder = folder(&[("greet.yaml", GREET)]);
+    let world = in_folder(BY_KIND, folder.path());
+    let mut done = Vec::new();
+    for _ in 0..2 {
+        world.step(&mut done).await.unwrap();
+    }
+    let text = done[1].result["child"]["definition"].as_str().unwrap().replace("hello", "hallo");
+    done[1].result["child"]["definition"] = text.into();
+    world.step(&mut done).await.unwrap();
+    let why = "what was recorded when it was opened cannot be read: the definition is not in canonical form";
+    assert!(message(&done).contains(why), "{}", message(&done));
+}
+
+/// PL811, of what no definition has.
+#[tokio::test]
+async fn file_operations_of_loaded_children_count() {
+    let child = "workflow:
+  name: writes
+  steps:
+    - {name: one, type: file_ops, operation: write, path: a.txt, content: a}
+    - {name: two, type: file_ops, operation: write, path: b.txt, content: b}
+";
+    let folder = folder(&[("child.yaml", child)]);
+    let steps = "  - {name: n, type: pipeline, pipeline_file: 'lib/{{ \"child\" }}.yaml'}\n";
+    for (most, code) in [(2, Value::Null), (1, json!("PL811"))] {
+        let head = format!("workflow:\n  name: w\n  safety: {{max_file_operations: {most}}}\n");
+        let done = placed(&format!("{head}  steps:\n{steps}"), folder.path()).run().await;
+        let last = done.last().unwrap();
+        assert_eq!(last.result["error"]["cause"]["code"], code, "{done:#?}");
+    }
+}
+
+/// What is walked through level by level stands in bounded memory, whatever a document asks for.
+#[tokio::test]
+async fn a_recursion_has_an_end_whatever_it_is_permitted() {
+    let text = "workflow:
+  name: deep
+  pipelines: {deep: flow.yaml}
+  steps:
+    - name: d
+      type: pipeline
+      pipeline_ref: deep
+      config: {allow_recursion: true, max_depth: 100000, max_total_steps: 100000}
+";
+    let done = loaded(&MemorySources::new().file("flow.yaml", text), json!({})).run().await;
+    let text = message(&done);
+    assert!(text.contains("Maximum nesting depth (32) exceeded: current depth is 33"), "{text}");
+    assert_eq!(done.len(), 66);
+    // A store can read what it has written.
+    for job in &done {
+        let text = serde_json::to_string(&job.result).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap();
+    }
+}
