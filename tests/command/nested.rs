@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::world::{World, json_lines, repository};
+use crate::world::{SOON, World, json_lines, repository};
 
 const NESTED: &str = "examples/flows/nested.yaml";
 
@@ -110,6 +110,37 @@ fn a_child_whose_file_a_hole_names_is_shown_as_far_as_it_is_known() {
     let text = "Failed to load pipeline file 'parts/absent.yaml', named by \
                 parts/{{ inputs.kind }}.yaml of step `n`";
     assert!(failed.stderr.contains(text), "{}", failed.stderr);
+}
+
+/// YF-42, YR-70: what a child holds is recorded, so it holds no secret of the run; its files lie beside it.
+#[test]
+fn a_loaded_child_holds_no_secret_and_finds_its_files_beside_it() {
+    let world = World::new();
+    let part = |text: &str| {
+        format!(
+            "workflow:
+  name: part
+  steps:
+    - {{name: ask, type: claude, prompt: [{{type: file, path: note.txt}}, {{type: static, content: {text}}}]}}
+"
+        )
+    };
+    let chosen = CHOSEN.replace("value: 1", "value: 'for ${REPORT_TOKEN}'");
+    world.write("flows/chosen.yaml", chosen);
+    world.write("parts/note.txt", "a note beside it");
+    let run = |id: &str| {
+        let args =
+            ["run", "flows/chosen.yaml", "kind=part", "--run-id", id, "--provider-mode", "mock"];
+        let command = world.command(&args).env("REPORT_TOKEN", "correct-horse-battery");
+        command.run(SOON).unwrap()
+    };
+    world.write("parts/part.yaml", part("say correct-horse-battery"));
+    let refused = run("r1");
+    let text = "a secret of the run would be part of its definition";
+    assert!(refused.stderr.contains(text), "{}", refused.stderr);
+    world.write("parts/part.yaml", part("hello"));
+    let done = run("r2");
+    assert!(done.status.success() && done.stdout.contains("a note beside it"), "{done:?}");
 }
 
 /// The workflows that others wrote, where there are some.

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     check::Parent,
-    definition::{Child, Loaded, Model, Nested, Output, Pipeline, Step},
+    definition::{Child, Loaded, Location, Model, Nested, Output, Pipeline},
     diagnostic::{Diagnostic, Severity},
     environment::RunEnvironment,
     expression::TextPath,
@@ -33,6 +33,15 @@ use crate::{
 const DEFINITION_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most faults of a child that are told.
 const FAULTS_MAX: usize = 10;
+
+/// What passes into a child.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passed<'p> {
+    /// Its inputs.
+    pub(super) given: &'p Map<String, Value>,
+    /// What it sees of its parent, when it is told to.
+    pub(super) context: Option<&'p Context>,
+}
 
 impl PipelineRun {
     /// The child that is to be opened. One that is not known before is loaded, and put into the record `opening`.
@@ -46,8 +55,7 @@ impl PipelineRun {
         due: &Due<'a>,
         nested: &'a Nested,
         scope: &Scope<'_>,
-        given: &Map<String, Value>,
-        context: Option<&Context>,
+        passed: Passed<'_>,
         opening: &mut Value,
     ) -> Result<&'a Model, Failure> {
         let later = match &nested.child {
@@ -71,9 +79,9 @@ impl PipelineRun {
             ),
             ..failure
         };
-        let base = self.base_of(due.step);
+        let base = self.base_of(due.step.location.as_ref());
         let request = Digest::of_json(&json!({ "pipeline_file": path, "base": shown(&base) }));
-        let parent = self.parent(due, given, context);
+        let parent = self.parent(due, passed);
         let reply = cx.call(request, async |_| self.load(&path, base, parent, scope).await);
         let reply = reply.await.map_err(told)?;
         for warning in reply.value["warnings"].as_array().into_iter().flatten() {
@@ -86,7 +94,8 @@ impl PipelineRun {
         let model = model.ok_or_else(|| unreadable("nothing was recorded of it".to_owned()))?;
         no_cycle(&due.frames, nested, model).map_err(told)?;
         has_outputs(nested, model).map_err(told)?;
-        for name in given.keys().filter(|_| model.inputs.iter().any(|input| input.declared)) {
+        for name in passed.given.keys().filter(|_| model.inputs.iter().any(|input| input.declared))
+        {
             if nested.inputs.iter().any(|(own, _)| own == name)
                 && !model.inputs.iter().any(|input| input.name == *name)
             {
@@ -100,11 +109,12 @@ impl PipelineRun {
         Ok(model)
     }
 
-    /// Where the file of a child of `step` is looked for, beside the project root.
-    fn base_of(&self, step: &Step) -> Base {
+    /// Where a file is looked for that is named at `location`, beside the project root: in the directory of the
+    /// document that names it (YR-70).
+    pub(super) fn base_of(&self, location: Option<&Location>) -> Base {
         let documents = self.settings.directories.as_ref().map(|all| all.documents.as_slice());
         let documents = documents.unwrap_or_default();
-        let file = step.location.as_ref().map(|location| Path::new(&location.file));
+        let file = location.map(|location| Path::new(&location.file));
         let folder = match file.and_then(Path::parent) {
             Some(folder) if folder.is_absolute() => Some(folder.to_owned()),
             Some(folder) if folder != Path::new("") => {
@@ -116,12 +126,8 @@ impl PipelineRun {
     }
 
     /// What a check of the child knows of what is around it.
-    fn parent(
-        &self,
-        due: &Due<'_>,
-        given: &Map<String, Value>,
-        context: Option<&Context>,
-    ) -> Parent {
+    fn parent(&self, due: &Due<'_>, passed: Passed<'_>) -> Parent {
+        let Passed { given, context } = passed;
         let names = |value: &Value| -> BTreeSet<String> {
             value.as_object().into_iter().flat_map(Map::keys).cloned().collect()
         };

@@ -16,6 +16,7 @@ use super::{
     attempt::{begin, own_variables},
     failure::stopped,
     limits::{DEPTH_MAX, Limits, WARNED, pipelines, violation},
+    loading::Passed,
     record::{Inside, limit_of},
     scope::Scope,
     tree::{Done, Due, Ended, Frame, is_stopped},
@@ -65,8 +66,8 @@ impl PipelineRun {
             }
         }
         let mut opening = json!({ "opened_at": cx.now });
-        let child =
-            self.child(cx, due, nested, &scope, &given, context.as_ref(), &mut opening).await?;
+        let passed = Passed { given: &given, context: context.as_ref() };
+        let child = self.child(cx, due, nested, &scope, passed, &mut opening).await?;
         let inputs = child.bind_inputs(&given).map_err(|errors| {
             let lines: Vec<String> = errors.lines().into_iter().map(|(_, text)| text).collect();
             let code = if errors.missing.is_empty() { "PL510" } else { "PL509" };

@@ -23,7 +23,7 @@ use super::{
     tree::{Done, Due, Frame},
 };
 use crate::{
-    definition::{Assign, Cleared, MissingHole, Step, StepKind, VariableScope, Write},
+    definition::{Assign, Cleared, Location, MissingHole, Step, StepKind, VariableScope, Write},
     deployment::Deployed,
     environment::{RunEnvironment, typed},
     expression::{
@@ -188,6 +188,11 @@ impl<'a> Scope<'a> {
             }
             self.fold(step, job);
         }
+    }
+
+    /// Where the step under way stands.
+    pub(super) fn location(&self) -> Option<&'a Location> {
+        self.frame.step(self.step)?.location.as_ref()
     }
 
     /// Where its files are, when not where those of the run are.

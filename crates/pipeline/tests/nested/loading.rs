@@ -172,7 +172,15 @@ async fn a_loaded_child_has_files_and_children_of_its_own_and_sees_what_it_is_to
 ";
     let base = "workflow:\n  name: base\n  metadata: {next: inner}\n";
     let inner = "workflow:\n  name: inner\n  steps:\n    - {name: x, type: echo, value: '{{ inputs.x }}'}\n";
-    let folder = folder(&[("outer.yaml", outer), ("base.yaml", base), ("inner.yaml", inner)]);
+    // Its files lie beside it.
+    let ask = "    - {name: ask, type: claude, prompt: [{type: file, path: note.txt}]}\n";
+    let outer = format!("{outer}{ask}");
+    let folder = folder(&[
+        ("outer.yaml", &outer),
+        ("base.yaml", base),
+        ("inner.yaml", inner),
+        ("note.txt", "a note"),
+    ]);
     let steps = "- {name: set, type: set_variable, variables: {prefix: see}}
 - name: n
   type: pipeline
@@ -180,15 +188,15 @@ async fn a_loaded_child_has_files_and_children_of_its_own_and_sees_what_it_is_to
   inputs: {x: 1}
   config: {inherit_context: true}";
     let done = in_folder(steps, folder.path()).run().await;
-    assert_eq!(keys(&done), ["set", "#n", "#n/a", "n/a/x", "n/a", "#n/b", "n/b/x", "n/b", "n"]);
     assert_eq!(
-        done.last().unwrap().result["result"],
-        json!({
-            "a": { "x": "see 1" }, "b": { "x": 2 },
-        }),
+        keys(&done),
+        ["set", "#n", "#n/a", "n/a/x", "n/a", "#n/b", "n/b/x", "n/b", "n/ask", "n"],
         "{:#?}",
         done.last()
     );
+    let result = &done.last().unwrap().result["result"];
+    assert_eq!((&result["a"], &result["b"]), (&json!({ "x": "see 1" }), &json!({ "x": 2 })));
+    assert_eq!(result["ask"], "a note");
 }
 
 /// A child that counts down by itself.
