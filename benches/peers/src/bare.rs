@@ -11,7 +11,7 @@ use ractor::{
 };
 use tokio::sync::watch;
 
-use crate::measure::{Meter, Pick, bytes, bytes_since, count_bytes, latencies};
+use crate::measure::{Meter, Pick, all, bytes, bytes_since, count_bytes, latencies, settle};
 
 pub(crate) const WITHIN: Duration = Duration::from_secs(5);
 
@@ -20,7 +20,14 @@ pub(crate) enum Msg {
     Ping(RpcReplyPort<u64>),
     /// Fails, and never answers.
     Crash(RpcReplyPort<()>),
+    /// As [`Crash`](Self::Crash), by a panic.
+    Panic(RpcReplyPort<()>),
+    /// Nothing.
+    Note,
 }
+
+/// What those panic with that are asked to; nothing is printed of it.
+pub(crate) struct AskedToPanic;
 
 /// The actor of all lines; its state is the number of its incarnation.
 pub(crate) struct Worker;
@@ -46,6 +53,11 @@ impl Actor for Worker {
                 drop(reply);
                 Err("asked to fail".into())
             }
+            Msg::Panic(reply) => {
+                drop(reply);
+                std::panic::panic_any(AskedToPanic);
+            }
+            Msg::Note => Ok(()),
         }
     }
 }
@@ -117,8 +129,58 @@ pub(crate) async fn call(count: usize) -> f64 {
     measured
 }
 
+/// From so many `callers` at once, each a task of its own.
+pub(crate) async fn calls(count: usize, callers: usize) -> f64 {
+    let actor = worker().await;
+    for _ in 0..count / 10 {
+        ping(&actor).await;
+    }
+    let meter = Meter::start();
+    let callers = (0..callers).map(|_| {
+        let (actor, count) = (actor.clone(), count / callers);
+        tokio::spawn(async move {
+            for _ in 0..count {
+                ping(&actor).await;
+            }
+        })
+    });
+    all(callers.collect()).await;
+    let measured = meter.per(count);
+    actor.stop_and_wait(None, None).await.expect("it stops");
+    measured
+}
+
+/// Tells one `count` times, from so many `senders` at once, until the last was handled. Nothing bounds
+/// its mailbox.
+pub(crate) async fn cast(count: usize, senders: usize) -> f64 {
+    let actor = worker().await;
+    ping(&actor).await;
+    let meter = Meter::start();
+    let senders = (0..senders).map(|_| {
+        let (actor, count) = (actor.clone(), count / senders);
+        tokio::spawn(async move {
+            for _ in 0..count {
+                actor.cast(Msg::Note).expect("it runs");
+            }
+            // Behind all that was sent from here.
+            ping(&actor).await;
+        })
+    });
+    all(senders.collect()).await;
+    let measured = meter.per(count);
+    actor.stop_and_wait(None, None).await.expect("it stops");
+    measured
+}
+
+/// How one is made to fail.
+pub(crate) type Crash = fn(RpcReplyPort<()>) -> Msg;
+
 /// Crashes what is `up`, `count` times, each time until the next one answers.
-pub(crate) async fn crashes(mut up: watch::Receiver<Option<ActorRef<Msg>>>, count: usize) -> f64 {
+pub(crate) async fn crashes(
+    mut up: watch::Receiver<Option<ActorRef<Msg>>>,
+    count: usize,
+    crash: Crash,
+) -> f64 {
     let present = |up: &mut watch::Receiver<Option<ActorRef<Msg>>>| {
         up.borrow_and_update().clone().expect("one is up")
     };
@@ -127,7 +189,7 @@ pub(crate) async fn crashes(mut up: watch::Receiver<Option<ActorRef<Msg>>>, coun
     let meter = Meter::start();
     for _ in 0..count {
         // The failure drops the reply port.
-        let failed = actor.call(Msg::Crash, Some(WITHIN)).await;
+        let failed = actor.call(crash, Some(WITHIN)).await;
         assert!(matches!(failed, Ok(CallResult::SenderError)), "it failed");
         up.changed().await.expect("its parent lives");
         actor = present(&mut up);
@@ -138,14 +200,14 @@ pub(crate) async fn crashes(mut up: watch::Receiver<Option<ActorRef<Msg>>>, coun
     meter.per(count)
 }
 
-pub(crate) async fn restart(count: usize) -> f64 {
+pub(crate) async fn restart(count: usize, crash: Crash) -> f64 {
     let (tell, up) = watch::channel(None);
     let tell = Arc::new(tell);
     let respawned = tell.clone();
     let parent = parent(move |actor| drop(respawned.send_replace(Some(actor)))).await;
     let first = Actor::spawn_linked(None, Worker, 0, parent.get_cell()).await.expect("a worker").0;
     tell.send_replace(Some(first));
-    let measured = crashes(up, count).await;
+    let measured = crashes(up, count, crash).await;
     parent.stop_and_wait(None, None).await.expect("it stops");
     measured
 }
@@ -175,6 +237,14 @@ async fn stop(actors: Vec<ActorRef<Msg>>) {
     }
 }
 
+pub(crate) async fn bulk_start(count: usize) -> f64 {
+    let meter = Meter::start();
+    let actors = workers(count).await;
+    let measured = meter.per(count);
+    stop(actors).await;
+    measured
+}
+
 pub(crate) async fn shutdown(count: usize) -> f64 {
     let actors = workers(count).await;
     let meter = Meter::start();
@@ -183,6 +253,7 @@ pub(crate) async fn shutdown(count: usize) -> f64 {
 }
 
 pub(crate) async fn memory(count: usize) -> f64 {
+    settle().await;
     count_bytes(true);
     let before = bytes();
     let actors = workers(count).await;

@@ -17,7 +17,7 @@ use kameo::{
 
 use crate::{
     bare::WITHIN,
-    measure::{Meter, bytes, bytes_since, count_bytes},
+    measure::{Meter, bytes, bytes_since, count_bytes, settle},
 };
 
 struct Worker(u64);
@@ -141,6 +141,7 @@ pub(crate) async fn shutdown(count: usize) -> f64 {
 }
 
 pub(crate) async fn memory(count: usize) -> f64 {
+    settle().await;
     count_bytes(true);
     let before = bytes();
     let (parent, actors) = family(count).await;

@@ -2,6 +2,9 @@
 
 mod bare;
 mod kameo;
+mod leak;
+mod light;
+mod lookup;
 mod measure;
 mod ours;
 mod streams;
@@ -10,18 +13,33 @@ use std::sync::Arc;
 
 use perennial_supervision::StreamOptions;
 
-use measure::{Counting, Goal, Line, Pick, Wanted, on_a_worker};
+use measure::{Counting, Goal, Line, Pick, Wanted, on_a_worker, quiet};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 fn main() {
     let wanted = Wanted::from_args();
+    quiet::<bare::AskedToPanic>();
     on_a_worker(async move {
+        leaks(&wanted).await;
         sequences(&wanted).await;
         crowds(&wanted).await;
         streams(&wanted).await;
+        light_sequences(&wanted).await;
+        light_messages(&wanted).await;
+        light_crowds(&wanted).await;
     });
+}
+
+/// First of all: memory that other lines have freed would hide what these leave behind.
+async fn leaks(wanted: &Wanted) {
+    let count = wanted.size(1_000_000);
+    for (name, wave) in [("leak_1m", 1), ("leak_1m_waves", 1_000)] {
+        if wanted.wants(name) {
+            leak::line(name, count, wave).await;
+        }
+    }
 }
 
 async fn sequences(wanted: &Wanted) {
@@ -38,7 +56,7 @@ async fn sequences(wanted: &Wanted) {
     if wanted.wants("restart_static") {
         Line::new("restart_static", "ns", Goal::AtMost(1.3))
             .subject("perennial", move || ours::restart_static(count))
-            .subject("ractor", move || bare::restart(count))
+            .subject("ractor", move || bare::restart(count, bare::Msg::Crash))
             .subject("kameo", move || kameo::restart(count))
             .run()
             .await;
@@ -46,7 +64,7 @@ async fn sequences(wanted: &Wanted) {
     if wanted.wants("restart_dynamic") {
         Line::new("restart_dynamic", "ns", Goal::AtMost(1.3))
             .subject("perennial", move || ours::restart_dynamic(count))
-            .subject("ractor", move || bare::restart(count))
+            .subject("ractor", move || bare::restart(count, bare::Msg::Crash))
             .run()
             .await;
     }
@@ -93,10 +111,103 @@ async fn crowds(wanted: &Wanted) {
             .run()
             .await;
     }
+    if wanted.wants("bulk_start") {
+        Line::new("bulk_start", "ns", Goal::None)
+            .subject("perennial light", move || light::bulk_start(many))
+            .subject("ractor", move || bare::bulk_start(many))
+            .subject("perennial actor", move || ours::bulk_start(many))
+            .run()
+            .await;
+    }
     const SNAPSHOTS: [&str; 4] =
         ["snapshot_100k", "snapshot_100k_max", "dump_100k", "dump_100k_max"];
     if SNAPSHOTS.iter().any(|line| wanted.wants(line)) {
         snapshots(wanted, many).await;
+    }
+}
+
+/// Light children: one at a time.
+async fn light_sequences(wanted: &Wanted) {
+    let count = wanted.size(10_000);
+    if wanted.wants("light_restart") {
+        Line::new("light_restart", "ns", Goal::AtMost(0.4))
+            .subject("perennial", move || light::restart(count, light::Msg::Crash))
+            .subject("ractor", move || bare::restart(count, bare::Msg::Crash))
+            .run()
+            .await;
+    }
+    if wanted.wants("light_restart_panic") {
+        Line::new("light_restart_panic", "ns", Goal::None)
+            .subject("perennial", move || light::restart(count, light::Msg::Panic))
+            .subject("ractor", move || bare::restart(count, bare::Msg::Panic))
+            .run()
+            .await;
+    }
+    let count = wanted.size(20_000);
+    if wanted.wants("light_start_terminate") {
+        Line::new("light_start_terminate", "/s", Goal::None)
+            .subject("perennial", move || light::start_terminate(count))
+            .subject("ractor", move || bare::start_terminate(count))
+            .run()
+            .await;
+    }
+}
+
+/// What they are sent.
+async fn light_messages(wanted: &Wanted) {
+    let count = wanted.size(500_000);
+    for (name, senders) in [("light_cast", 1), ("light_cast_4", 4)] {
+        if wanted.wants(name) {
+            Line::new(name, "ns", Goal::AtMost(0.5))
+                .subject("perennial", move || light::cast(count, senders))
+                .subject("ractor, unbounded", move || bare::cast(count, senders))
+                .run()
+                .await;
+        }
+    }
+    let count = wanted.size(200_000);
+    for (name, callers) in [("light_call", 1), ("light_call_64", 64)] {
+        if wanted.wants(name) {
+            Line::new(name, "ns", Goal::AtMost(1.0 / 1.5))
+                .subject("perennial", move || light::call(count, callers))
+                .subject("ractor", move || bare::calls(count, callers))
+                .run()
+                .await;
+        }
+    }
+}
+
+/// Many of them.
+async fn light_crowds(wanted: &Wanted) {
+    let many = wanted.size(100_000);
+    if wanted.wants("light_memory") {
+        Line::new("light_memory", "B", Goal::AtMostBoth(1.0 / 9.0, 800.0))
+            .subject("perennial", move || light::memory(many))
+            .subject("ractor", move || bare::memory(many))
+            .subject("kameo", move || kameo::memory(many))
+            .run()
+            .await;
+    }
+    if wanted.wants("light_shutdown_100k") {
+        Line::new("light_shutdown_100k", "ns", Goal::None)
+            .subject("perennial", move || light::shutdown(many))
+            .subject("ractor", move || bare::shutdown(many))
+            .run()
+            .await;
+    }
+    let lookups = [("lookup", 1), ("lookup_2", 2)];
+    if lookups.iter().any(|(name, _)| wanted.wants(name)) {
+        let (count, names) = (wanted.size(1_000_000), Arc::new(lookup::Names::start(many).await));
+        for (name, readers) in lookups.into_iter().filter(|(name, _)| wanted.wants(name)) {
+            let (ours, bare, light) = (names.clone(), names.clone(), names.clone());
+            Line::new(name, "ns", Goal::AtMost(1.5))
+                .subject("perennial", move || ours.clone().in_registry(count, readers))
+                .subject("DashMap", move || bare.clone().in_table(count, readers))
+                .subject("perennial light", move || light.clone().among_light(count, readers))
+                .run()
+                .await;
+        }
+        names.end().await;
     }
 }
 

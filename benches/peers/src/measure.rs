@@ -18,8 +18,25 @@ type Measured = Pin<Box<dyn Future<Output = f64> + Send>>;
 pub(crate) enum Goal {
     AtMost(f64),
     AtLeast(f64),
+    /// That ratio, and so much of the unit by itself.
+    AtMostBoth(f64, f64),
     /// For information.
     None,
+}
+
+impl Goal {
+    fn verdict(self, ratio: f64, value: f64, unit: &str) -> String {
+        let (is_met, text) = match self {
+            Self::AtMost(most) => (ratio <= most, format!("<= {}", rounded(most))),
+            Self::AtLeast(least) => (ratio >= least, format!(">= {}", rounded(least))),
+            Self::AtMostBoth(most, alone) => {
+                let is_met = ratio <= most && value <= alone;
+                (is_met, format!("<= {} and <= {alone:.0} {unit}", rounded(most)))
+            }
+            Self::None => return "none".to_owned(),
+        };
+        format!("{text}  {}", if is_met { "met" } else { "missed" })
+    }
 }
 
 /// One measure of several subjects. The second subject is the baseline of all others.
@@ -73,26 +90,26 @@ impl Line {
             let goal = if has_goal { self.goal } else { Goal::None };
             let pairs = subject.values.iter().zip(&baseline.values);
             let ratio = median(pairs.map(|(value, baseline)| value / baseline).collect());
-            let verdict = match goal {
-                Goal::AtMost(most) if ratio <= most => format!("<= {most:.2}  met"),
-                Goal::AtMost(most) => format!("<= {most:.2}  missed"),
-                Goal::AtLeast(least) if ratio >= least => format!(">= {least:.2}  met"),
-                Goal::AtLeast(least) => format!(">= {least:.2}  missed"),
-                Goal::None => "none".to_owned(),
-            };
+            let value = median(subject.values.clone());
+            let verdict = goal.verdict(ratio, value, self.unit);
             writeln!(
                 text,
-                "{:<22} {:<17} {:>12}  {:<11} {:>12}  ratio {ratio:>7.2}  goal {verdict}",
+                "{:<22} {:<17} {:>12}  {:<11} {:>12}  ratio {:>7}  goal {verdict}",
                 self.name,
                 subject.name,
-                shown(median(subject.values.clone()), self.unit),
+                shown(value, self.unit),
                 baseline.name,
                 shown(median(baseline.values.clone()), self.unit),
+                rounded(ratio),
             )
             .expect("a string takes everything");
         }
         print!("{text}");
     }
+}
+
+fn rounded(ratio: f64) -> String {
+    if ratio < 0.05 { format!("{ratio:.4}") } else { format!("{ratio:.2}") }
 }
 
 fn shown(value: f64, unit: &str) -> String {
@@ -145,6 +162,28 @@ pub(crate) fn on_a_worker(lines: impl Future<Output = ()> + Send + 'static) {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let executor = executor.expect("an executor");
     executor.block_on(async { tokio::spawn(lines).await.expect("the lines were measured") });
+}
+
+/// Waits for all of them.
+pub(crate) async fn all(tasks: Vec<tokio::task::JoinHandle<()>>) {
+    for task in tasks {
+        task.await.expect("it went well");
+    }
+}
+
+/// Until what ended has let go of its memory, on whichever worker.
+pub(crate) async fn settle() {
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// Nothing is printed of panics that are part of a line; of all others it is.
+pub(crate) fn quiet<P: 'static>() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panic.payload().is::<P>() {
+            tell(panic);
+        }
+    }));
 }
 
 /// Measures what happens from its start on: time, or allocations if those are asked for.

@@ -13,7 +13,7 @@ use perennial_supervision::{
 
 use crate::{
     bare::{Msg, WITHIN, Worker},
-    measure::{Meter, Pick, bytes, bytes_since, count_bytes, latencies},
+    measure::{Meter, Pick, bytes, bytes_since, count_bytes, latencies, settle},
 };
 
 /// A worker that knows which incarnation it is.
@@ -123,8 +123,19 @@ pub(crate) async fn shutdown(count: usize) -> f64 {
     meter.per(count)
 }
 
+pub(crate) async fn bulk_start(count: usize) -> f64 {
+    let (root, workers) = dynamic().await;
+    let meter = Meter::start();
+    let addresses = fill(&workers, count).await;
+    let measured = meter.per(count);
+    root.shutdown().await;
+    drop(addresses);
+    measured
+}
+
 pub(crate) async fn memory(count: usize) -> f64 {
     let (root, workers) = dynamic().await;
+    settle().await;
     count_bytes(true);
     let before = bytes();
     let addresses = fill(&workers, count).await;

@@ -7,7 +7,7 @@ mod request;
 mod send;
 mod stop;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use perennial_core::ExitReason;
 
@@ -21,9 +21,10 @@ pub(crate) use self::{
     incarnation::{Incarnation, Post, Refused},
     request::Awaited,
 };
+pub(crate) use self::send::room_of;
 use self::{request::Asked, send::room};
 use crate::{
-    Monitor, ProcessRef,
+    Monitor, ProcessRef, light,
     presence::{Presence, Publisher, channel},
     process::is_current,
 };
@@ -37,7 +38,43 @@ pub const CALL_WITHIN: Duration = Duration::from_secs(5);
 /// address, for only the caller knows whether that is safe. What one sender sends to one incarnation
 /// is handled in that order, whichever way it is sent (GS-033).
 pub struct Address<M> {
-    presence: Presence<Incarnation<M>>,
+    to: To<M>,
+}
+
+/// What is behind an address.
+enum To<M> {
+    /// A child, each of whose incarnations is published.
+    Child(Presence<Incarnation<M>>),
+    /// A light server, which is the same over its incarnations.
+    Light(Arc<light::Cell<M>>),
+}
+
+impl<M: Send + 'static> To<M> {
+    /// The present incarnation, if there is one now.
+    fn now(&self) -> Option<Incarnation<M>> {
+        match self {
+            Self::Child(presence) => presence.now(),
+            Self::Light(cell) => cell.now(),
+        }
+    }
+
+    /// The present incarnation; waits while one is coming, and answers none when nothing comes. The caller
+    /// brings the deadline.
+    async fn current(&self) -> Option<Incarnation<M>> {
+        match self {
+            Self::Child(presence) => presence.current().await.ok(),
+            Self::Light(cell) => Box::pin(cell.current()).await,
+        }
+    }
+}
+
+impl<M> To<M> {
+    fn path(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Child(presence) => presence.path().map(Arc::from),
+            Self::Light(cell) => Some(cell.path()),
+        }
+    }
 }
 
 /// Why a call produced no reply.
@@ -77,7 +114,11 @@ pub enum CastError {
 impl<M: Send + 'static> Address<M> {
     pub(crate) fn channel() -> (Publisher<Incarnation<M>>, Self) {
         let (publisher, presence) = channel();
-        (publisher, Self { presence })
+        (publisher, Self { to: To::Child(presence) })
+    }
+
+    pub(crate) fn of_light(cell: Arc<light::Cell<M>>) -> Self {
+        Self { to: To::Light(cell) }
     }
 
     /// Asks and waits; `within` bounds waiting for an incarnation, for room, in the queue and for the reply.
@@ -98,8 +139,12 @@ impl<M: Send + 'static> Address<M> {
         request: impl FnOnce(P) -> M,
         within: Duration,
     ) -> Result<P::Reply, CallError> {
+        let presence = match &self.to {
+            To::Child(presence) => presence,
+            To::Light(cell) => return light::call(cell, request, within).await,
+        };
         let attempt = async {
-            let life = self.presence.current().await.map_err(|_| CallError::NoProc)?;
+            let life = presence.current().await.map_err(|_| CallError::NoProc)?;
             if is_current(life.process()) {
                 return Err(CallError::CallingSelf);
             }
@@ -131,7 +176,7 @@ impl<M: Send + 'static> Address<M> {
         &self,
         request: impl FnOnce(P) -> M,
     ) -> PendingRequest<P::Reply> {
-        let life = self.presence.now().ok_or(CallError::NoProc);
+        let life = self.to.now().ok_or(CallError::NoProc);
         PendingRequest::new(life.map(|life| Awaited::send(&life, request)))
     }
 
@@ -143,7 +188,11 @@ impl<M: Send + 'static> Address<M> {
     /// what comes then. It is safe to ignore that, as OTP's cast does: an accepted message may be lost
     /// with its incarnation as well (GS-032).
     pub fn cast(&self, message: M) -> Result<(), CastError> {
-        self.presence.now().ok_or(CastError::NoProc)?.post(message, None).or_else(|why| match why {
+        let presence = match &self.to {
+            To::Child(presence) => presence,
+            To::Light(cell) => return light::cast(cell, message),
+        };
+        presence.now().ok_or(CastError::NoProc)?.post(message, None).or_else(|why| match why {
             Refused::Dropped => Ok(()),
             Refused::Full => Err(CastError::Full),
             Refused::NoProc | Refused::Stranger => Err(CastError::NoProc),
@@ -152,7 +201,10 @@ impl<M: Send + 'static> Address<M> {
 
     /// The present incarnation, if there is one now (GS-063).
     pub fn whereis(&self) -> Option<ProcessRef> {
-        self.presence.now().map(|life| life.process().clone())
+        match &self.to {
+            To::Child(presence) => presence.now().map(|life| life.process().clone()),
+            To::Light(cell) => cell.process(),
+        }
     }
 
     /// Watches the end of the present incarnation; [`ExitReason::NoProc`] at once when there is
@@ -162,18 +214,22 @@ impl<M: Send + 'static> Address<M> {
     }
 
     pub(crate) fn now(&self) -> Option<Incarnation<M>> {
-        self.presence.now()
+        self.to.now()
     }
 }
 
 impl<M> Clone for Address<M> {
     fn clone(&self) -> Self {
-        Self { presence: self.presence.clone() }
+        let to = match &self.to {
+            To::Child(presence) => To::Child(presence.clone()),
+            To::Light(cell) => To::Light(cell.clone()),
+        };
+        Self { to }
     }
 }
 
 impl<M> fmt::Debug for Address<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Address").field("path", &self.presence.path()).finish_non_exhaustive()
+        f.debug_struct("Address").field("path", &self.to.path()).finish_non_exhaustive()
     }
 }

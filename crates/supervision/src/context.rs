@@ -107,6 +107,12 @@ impl Context {
         self.tell(node, Some(&life.process), LifecycleEvent::Unkillable);
     }
 
+    /// As [`unkillable`](Self::unkillable), of what has no node.
+    pub(crate) fn unkillable_at(&self, process: ProcessRef) {
+        self.list_of_unkillable().insert(process.pid(), process.clone());
+        self.tell_at(process.path(), Some(&process), LifecycleEvent::Unkillable);
+    }
+
     /// Paths of those that were given up and have not ended since, oldest first.
     pub(crate) fn still_unkillable(&self) -> Vec<String> {
         self.list_of_unkillable().values().map(|it| it.path().to_owned()).collect()
@@ -121,13 +127,28 @@ impl Context {
 
     /// Whether anybody would hear a warning; if not, it need not be made.
     pub(crate) fn is_heard(&self) -> bool {
-        let traced = || tracing::enabled!(tracing::Level::WARN);
+        self.hears(tracing::Level::WARN)
+    }
+
+    /// Whether anybody would hear an event that is traced at `level`, or above.
+    pub(crate) fn hears(&self, level: tracing::Level) -> bool {
+        let traced = || match level {
+            tracing::Level::ERROR => tracing::enabled!(tracing::Level::ERROR),
+            tracing::Level::WARN => tracing::enabled!(tracing::Level::WARN),
+            tracing::Level::INFO => tracing::enabled!(tracing::Level::INFO),
+            tracing::Level::DEBUG => tracing::enabled!(tracing::Level::DEBUG),
+            _ => tracing::enabled!(tracing::Level::TRACE),
+        };
         self.0.lifecycle.receiver_count() > 0 || guard_blocking(traced).unwrap_or(true)
     }
 
     /// Publishes an event of `node`, as a trace event too.
     pub(crate) fn tell(&self, node: &Node, process: Option<&ProcessRef>, event: LifecycleEvent) {
-        let path = node.path();
+        self.tell_at(node.path(), process, event);
+    }
+
+    /// As [`tell`](Self::tell), of what has no node.
+    pub(crate) fn tell_at(&self, path: &str, process: Option<&ProcessRef>, event: LifecycleEvent) {
         // The host's subscriber may panic, or be gone with its thread: that hides no end from anybody,
         // and ends nobody.
         let _ = guard_blocking(|| trace(path, &event));

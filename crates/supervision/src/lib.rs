@@ -5,6 +5,7 @@
 //! | [`Root`] | the top of a tree: start, shut down, look at |
 //! | [`Supervisor`] | children declared before the start, three strategies |
 //! | [`DynamicSupervisor`] | children started on demand |
+//! | [`LightSupervisor`] | very many small servers, each a few hundred bytes |
 //! | [`PartitionSupervisor`] | one child several times, reached by keys |
 //! | [`TaskSupervisor`] | futures started on demand, with their results |
 //! | [`TaskStream`] | a function over many elements, in tasks, so many at a time |
@@ -36,6 +37,7 @@ mod dynamic_supervisor;
 mod gen_server;
 mod life;
 mod lifecycle;
+mod light;
 mod load;
 mod mailbox;
 mod names;
@@ -86,6 +88,7 @@ pub use gen_server::{
 };
 pub use life::StopToken;
 pub use lifecycle::{Lifecycle, LifecycleEvent, LifecycleSource, LifecycleStream, Offender};
+pub use light::{Flow, LightCx, LightServer, LightSupervisor, LightSupervisorSpec};
 pub use mailbox::{MAILBOX_MAX, Mailbox};
 pub use names::{Name, Names};
 pub use node::{ChildInfo, ChildStatus, Counts, DETAILS_WITHIN, Tree};

@@ -20,11 +20,13 @@ use perennial_core::{
 
 pub use self::details::DETAILS_WITHIN;
 pub(crate) use self::details::Detail;
-pub(crate) use self::picture::{Supervises, collect_declared};
+pub(crate) use self::{
+    listing::Below,
+    picture::{PastLife, Supervises, collect_declared, last_exit, millis},
+};
 use self::{
     children::{Children, Past},
-    listing::{Below, status},
-    picture::PastLife,
+    listing::status,
 };
 pub use self::{
     listing::{ChildInfo, ChildStatus, Counts},
@@ -34,6 +36,7 @@ pub use self::{
 use crate::{
     ChildSpec, ProcessRef,
     life::{Ended, Life},
+    light::Litter,
 };
 
 /// One child of a supervisor, over all its incarnations.
@@ -231,6 +234,16 @@ impl Node {
 
     pub(crate) fn child(&self, id: &str) -> Option<Arc<Self>> {
         self.children().as_ref()?.find(id).cloned()
+    }
+
+    /// It has children that have no nodes.
+    pub(crate) fn houses(&self, light: Arc<dyn Litter>) {
+        self.children().get_or_insert_default().light = Some(light);
+    }
+
+    /// Its children that have no nodes.
+    pub(crate) fn light(&self) -> Option<Arc<dyn Litter>> {
+        self.children().as_ref()?.light.clone()
     }
 
     pub(crate) fn child_nodes(&self) -> Arc<[Arc<Self>]> {

@@ -6,6 +6,7 @@ use perennial_core::ExitReason;
 
 use crate::{
     life::{Ended, Pid},
+    light::Somebody,
     waits::Waits,
 };
 
@@ -116,9 +117,42 @@ impl fmt::Display for ProcessRef {
     }
 }
 
+/// Whose code is running.
+#[derive(Clone)]
+pub(crate) enum Here {
+    Process(ProcessRef),
+    /// A light server: most of its incarnations nobody ever meets.
+    Light(Arc<dyn Somebody>),
+}
+
+impl Here {
+    /// The incarnation.
+    pub(crate) fn process(&self) -> Option<ProcessRef> {
+        match self {
+            Self::Process(process) => Some(process.clone()),
+            Self::Light(light) => light.clone().process(),
+        }
+    }
+
+    pub(crate) fn is_light<T>(&self, cell: &Arc<T>) -> bool {
+        match self {
+            Self::Process(_) => false,
+            Self::Light(light) => light.place() == Arc::as_ptr(cell).addr(),
+        }
+    }
+
+    /// Whether it is at `path` or below.
+    pub(crate) fn is_below(&self, path: &str) -> bool {
+        let below = |own: &str| {
+            own.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.process().is_some_and(|process| below(process.path()))
+    }
+}
+
 tokio::task_local! {
     /// The incarnation whose code is running.
-    pub(crate) static CURRENT: ProcessRef;
+    pub(crate) static CURRENT: Here;
     /// Those who asked for the task that is running, and for the task that they are.
     pub(crate) static CALLERS: Arc<[ProcessRef]>;
 }
@@ -126,7 +160,12 @@ tokio::task_local! {
 /// The incarnation whose code is running here, in its init and in all its callbacks; none outside of
 /// the tree, and none in a task that was spawned past it.
 pub fn current_process() -> Option<ProcessRef> {
-    CURRENT.try_with(Clone::clone).ok()
+    CURRENT.try_with(Here::process).ok().flatten()
+}
+
+/// What `look` says of whose code runs here; no where that is nobody of a tree.
+pub(crate) fn here(look: impl FnOnce(&Here) -> bool) -> bool {
+    CURRENT.try_with(look).unwrap_or(false)
 }
 
 /// Who asked for the task that is running here, the nearest first: OTP's `$callers` (OBS-004). Who
@@ -143,7 +182,10 @@ pub(crate) fn callers_from_here() -> Arc<[ProcessRef]> {
 /// Whether the code of `process` is running here, so that waiting for it would wait for ever. One of another
 /// tree may have the same number.
 pub(crate) fn is_current(process: &ProcessRef) -> bool {
-    CURRENT.try_with(|current| current == process).unwrap_or(false)
+    here(|here| match here {
+        Here::Process(current) => current == process,
+        Here::Light(light) => light.is(process),
+    })
 }
 
 /// The path above a path; none above the root.

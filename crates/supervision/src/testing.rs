@@ -9,7 +9,7 @@ use std::fmt;
 use perennial_core::ExitReason;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use crate::{Tree, life::Life};
+use crate::{Tree, life::Life, node::Node};
 
 /// Why nothing was injected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,15 +48,22 @@ impl Tree {
 
     /// Whether another life than `victim`'s runs at `path` now.
     pub fn is_succeeded(&self, path: &str, victim: &Victim) -> bool {
-        self.find(path).is_some_and(|node| {
-            let other = node.life().is_some_and(|life| life.pid() != victim.0.pid());
-            other && node.state() == perennial_core::tree::NodeState::Running
-        })
+        let runs = |node: &Node| node.state() == perennial_core::tree::NodeState::Running;
+        let is_light = self.find(path).is_none();
+        let other = self.life_at(path).is_some_and(|life| life.pid() != victim.0.pid());
+        other && (is_light || self.find(path).is_some_and(|node| runs(&node)))
+    }
+
+    fn life_at(&self, path: &str) -> Option<Life> {
+        if let Some(node) = self.find(path) {
+            return node.life();
+        }
+        let (above, name) = path.rsplit_once('/')?;
+        self.find(above)?.light()?.life(name)
     }
 
     fn hit(&self, path: &str, how: impl FnOnce(&Life)) -> Result<Victim, NothingThere> {
-        let life = self.find(path).and_then(|node| node.life());
-        let life = life.ok_or_else(|| NothingThere(path.to_owned()))?;
+        let life = self.life_at(path).ok_or_else(|| NothingThere(path.to_owned()))?;
         how(&life);
         Ok(Victim(life))
     }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Clock, ProcessRef, process::CURRENT};
+use crate::{Clock, ProcessRef, current_process};
 
 /// Nobody.
 const NONE: usize = 0;
@@ -82,7 +82,7 @@ pub(crate) struct Waiting<'a> {
 impl<'a> Waiting<'a> {
     /// To be called where it is about to wait, so that it is noted with the task that does.
     pub(crate) fn begin(target: &'a ProcessRef) -> Self {
-        let caller = CURRENT.try_with(Clone::clone).ok();
+        let caller = current_process();
         let beside = caller.as_ref().and_then(|caller| caller.waits().begin(target.identity()));
         Self { caller, target, beside }
     }

@@ -1,13 +1,18 @@
-//! ractor-supervisor next to the same bare ractor, measured in the same rounds: for information.
+//! ractor-supervisor next to the same bare ractor, for information, and our light children,
+//! which have no ractor below them, next to ractor-supervisor, with goals; each measured in the same
+//! rounds.
 //!
 //! It is a package of its own because it turns features of ractor on that our supervision is not
-//! built with; cargo unifies them in whatever is built together.
+//! built with; cargo unifies them in whatever is built together. Our lines here do not run on ractor.
 
 #[path = "../../src/bare.rs"]
 #[expect(dead_code, reason = "not every line has an incumbent")]
 mod bare;
+#[path = "../../src/light.rs"]
+#[expect(dead_code, reason = "most of its lines have another baseline")]
+mod light;
 #[path = "../../src/measure.rs"]
-#[expect(dead_code, reason = "lines of information have no goals")]
+#[expect(dead_code, reason = "some of it is for lines of the other binary")]
 mod measure;
 
 use std::{
@@ -20,7 +25,7 @@ use std::{
 
 use bare::{Msg, Worker};
 use measure::{
-    Counting, Goal, Line, Meter, Pick, Wanted, bytes, bytes_since, count_bytes, on_a_worker,
+    Counting, Goal, Line, Meter, Pick, Wanted, bytes, bytes_since, count_bytes, on_a_worker, settle,
 };
 use ractor::{Actor, ActorRef};
 use ractor_supervisor::{
@@ -39,6 +44,7 @@ fn main() {
     on_a_worker(async move {
         small(&wanted).await;
         large(&wanted).await;
+        lights(&wanted).await;
     });
 }
 
@@ -47,7 +53,7 @@ async fn small(wanted: &Wanted) {
         let count = wanted.size(10_000);
         Line::new("restart_static", "ns", Goal::None)
             .subject(NAME, move || restart_static(count))
-            .subject("ractor", move || bare::restart(count))
+            .subject("ractor", move || bare::restart(count, Msg::Crash))
             .run()
             .await;
     }
@@ -56,7 +62,7 @@ async fn small(wanted: &Wanted) {
         let count = wanted.size(100);
         Line::new("restart_dynamic", "ns", Goal::None)
             .subject(NAME, move || restart_dynamic(count))
-            .subject("ractor", move || bare::restart(count))
+            .subject("ractor", move || bare::restart(count, Msg::Crash))
             .run()
             .await;
     }
@@ -101,6 +107,49 @@ async fn large(wanted: &Wanted) {
             .await;
         drop(actors);
         supervisor.stop_and_wait(None, None).await.expect("it stops");
+    }
+}
+
+/// What ours are to reach of its figures.
+async fn lights(wanted: &Wanted) {
+    if wanted.wants("light_restart") {
+        // As above: it sleeps.
+        let count = wanted.size(100);
+        Line::new("light_restart", "ns", Goal::AtMost(0.001))
+            .subject("perennial", move || light::restart(count, light::Msg::Crash))
+            .subject(NAME, move || restart_dynamic(count))
+            .run()
+            .await;
+    }
+    if wanted.wants("light_start_terminate") {
+        let count = wanted.size(20_000);
+        Line::new("light_start_terminate", "/s", Goal::AtLeast(2.5))
+            .subject("perennial", move || light::start_terminate(count))
+            .subject(NAME, move || start_terminate(count))
+            .run()
+            .await;
+    }
+    let many = wanted.size(100_000);
+    if wanted.wants("light_bulk_start") {
+        Line::new("light_bulk_start", "ns", Goal::AtMost(0.1))
+            .subject("perennial", move || light::bulk_start(many))
+            .subject(NAME, move || bulk_start(many))
+            .run()
+            .await;
+    }
+    if wanted.wants("light_shutdown_100k") {
+        Line::new("light_shutdown_100k", "ns", Goal::AtMost(1.5))
+            .subject("perennial", move || light::shutdown(many))
+            .subject(NAME, move || shutdown(many))
+            .run()
+            .await;
+    }
+    if wanted.wants("light_memory") {
+        Line::new("light_memory", "B", Goal::AtMostBoth(0.1, 800.0))
+            .subject("perennial", move || light::memory(many))
+            .subject(NAME, move || memory(many))
+            .run()
+            .await;
     }
 }
 
@@ -162,7 +211,7 @@ async fn restart_static(count: usize) -> f64 {
     let (spec, mut up) = worker(name());
     let supervisor = declared(vec![spec]).await;
     up.changed().await.expect("it starts");
-    let measured = bare::crashes(up, count).await;
+    let measured = bare::crashes(up, count, Msg::Crash).await;
     supervisor.stop_and_wait(None, None).await.expect("it stops");
     measured
 }
@@ -171,7 +220,7 @@ async fn restart_dynamic(count: usize) -> f64 {
     let supervisor = dynamic().await;
     let (spec, up) = worker(name());
     DynamicSupervisor::spawn_child(supervisor.clone(), spec).await.expect("it starts");
-    let measured = bare::crashes(up, count).await;
+    let measured = bare::crashes(up, count, Msg::Crash).await;
     supervisor.stop_and_wait(None, None).await.expect("it stops");
     measured
 }
@@ -210,17 +259,31 @@ async fn shutdown(count: usize) -> f64 {
     meter.per(count)
 }
 
+async fn bulk_start(count: usize) -> f64 {
+    let supervisor = dynamic().await;
+    let meter = Meter::start();
+    let actors = fill(&supervisor, count).await;
+    let measured = meter.per(count);
+    end(supervisor, actors).await;
+    measured
+}
+
+async fn end(supervisor: ActorRef<DynamicSupervisorMsg>, actors: Vec<ActorRef<Msg>>) {
+    supervisor.stop_and_wait(None, None).await.expect("it stops");
+    for actor in actors {
+        actor.wait(None).await.expect("it stops");
+    }
+}
+
 async fn memory(count: usize) -> f64 {
     let supervisor = dynamic().await;
+    settle().await;
     count_bytes(true);
     let before = bytes();
     let actors = fill(&supervisor, count).await;
     let measured = bytes_since(before, count);
     count_bytes(false);
-    supervisor.stop_and_wait(None, None).await.expect("it stops");
-    for actor in actors {
-        actor.wait(None).await.expect("it stops");
-    }
+    end(supervisor, actors).await;
     measured
 }
 

@@ -22,7 +22,7 @@ impl<M> Address<M> {
     /// // `/app/counter: no reply within the deadline`
     /// ```
     pub fn failed<E>(&self, error: E) -> Failed<E> {
-        Failed { to: self.presence.path().map(Arc::from), error }
+        Failed { to: self.to.path(), error }
     }
 }
 

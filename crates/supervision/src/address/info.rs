@@ -31,7 +31,7 @@ pub enum ProcessStatus {
 impl<M: Send + 'static> Address<M> {
     /// What is known of the present incarnation, if there is one now. Asks nobody.
     pub fn info(&self) -> Option<ProcessInfo> {
-        let incarnation = self.presence.now()?;
+        let incarnation = self.to.now()?;
         let (status, mailbox_depth, watches) = incarnation.look();
         Some(ProcessInfo { process: incarnation.process().clone(), status, mailbox_depth, watches })
     }

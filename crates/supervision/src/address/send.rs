@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use perennial_core::ExitReason;
+use tokio::sync::Semaphore;
 
 use super::{Address, Incarnation, Refused};
-use crate::{load::Place, process::is_current, waits::Waiting};
+use crate::{ProcessRef, load::Place, process::is_current, waits::Waiting};
 
 /// Why a message was not sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +43,7 @@ impl<M: Send + 'static> Address<M> {
     /// next one.
     pub async fn send(&self, message: M, within: Duration) -> Result<(), SendError> {
         let attempt = async {
-            let life = self.presence.current().await.map_err(|_| SendError::NoProc)?;
+            let life = self.to.current().await.ok_or(SendError::NoProc)?;
             let is_own = is_current(life.process());
             // None of its own room will come while it waits.
             let place = if is_own { None } else { room(&life).await.map_err(SendError::Exited)? };
@@ -64,15 +65,23 @@ impl<M: Send + 'static> Address<M> {
 ///
 /// Safe: the turn goes to the next one.
 pub(super) async fn room<M>(life: &Incarnation<M>) -> Result<Option<Place<'_>>, ExitReason> {
-    let Some(room) = life.room() else { return Ok(None) };
+    room_of(life.room(), life.process()).await
+}
+
+/// As [`room`], of `process`.
+pub(crate) async fn room_of<'a>(
+    room: Option<&'a Semaphore>,
+    process: &ProcessRef,
+) -> Result<Option<Place<'a>>, ExitReason> {
+    let Some(room) = room else { return Ok(None) };
     if let Ok(place) = room.try_acquire() {
         return Ok(Some(place));
     }
-    let _waiting = Waiting::begin(life.process());
+    let _waiting = Waiting::begin(process);
     // Its room would be kept in every call.
     match Box::pin(room.acquire()).await {
         Ok(place) => Ok(Some(place)),
         // Closed at its end, which is about to be announced.
-        Err(_) => Err(Box::pin(life.process().ended().wait()).await),
+        Err(_) => Err(Box::pin(process.ended().wait()).await),
     }
 }

@@ -23,7 +23,7 @@ impl<M: Send + 'static> Address<M> {
         if within.is_zero() {
             return Err(StopError::ZeroDeadline);
         }
-        let incarnation = self.presence.now().ok_or(StopError::NoProc)?;
+        let incarnation = self.to.now().ok_or(StopError::NoProc)?;
         let process = incarnation.process();
         if is_current(process) {
             return Err(StopError::CallingSelf);

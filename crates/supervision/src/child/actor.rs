@@ -20,7 +20,7 @@ use crate::{
     load::{Admission, Load, Place, Seen},
     panics::{call_quietly, guard, guard_blocking},
     presence::{Announce, Publisher},
-    process::CURRENT,
+    process::{CURRENT, Here},
 };
 
 impl ChildSpec {
@@ -302,7 +302,7 @@ impl<A: Actor> Adapter<A> {
     ) -> impl Future<Output = Result<T, ExitReason>> {
         // What an error says of itself is the user's code as well.
         let typed = call.map(|answer| answer.map_err(ExitReason::from_boxed));
-        CURRENT.scope(self.whole.shared.process.clone(), guard(typed)).map(Result::flatten)
+        CURRENT.scope(Here::Process(self.whole.shared.process.clone()), guard(typed)).map(Result::flatten)
     }
 
     /// Runs the user's cleanup once, drops the state, and leaves the reason. A cleanup that fails

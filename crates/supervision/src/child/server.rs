@@ -18,7 +18,7 @@ use crate::{
     load::{Load, Place, Seen},
     panics::contain,
     presence::{Announce, Publisher},
-    process::CURRENT,
+    process::{CURRENT, Here},
 };
 
 impl ChildSpec {
@@ -88,7 +88,7 @@ async fn start<S: GenServer>(
             init = &mut init => init.map_err(Some).flatten(),
         }
     };
-    let init: Init<S> = match CURRENT.scope(here.clone(), init).await {
+    let init: Init<S> = match CURRENT.scope(Here::Process(here.clone()), init).await {
         Ok(init) => init,
         Err(None) => {
             birth.fail(&ExitReason::Normal);
@@ -107,7 +107,7 @@ async fn start<S: GenServer>(
     let asked = control.clone();
     let asked = move || asked.asked.get().cloned().unwrap_or(ExitReason::Shutdown);
     let serving = Serving::new(init, cx, inbox, start.clone(), asked);
-    start.drive(&life, CURRENT.scope(here, run(serving, control)));
+    start.drive(&life, CURRENT.scope(Here::Process(here), run(serving, control)));
     Ok(Outcome::Up(life))
 }
 

@@ -364,7 +364,7 @@ impl Drop for Driver {
 
 /// The one place that hands a future to tokio: drivers, which end with what they drive.
 #[expect(clippy::disallowed_methods, reason = "every supervised thing is driven from here")]
-fn spawn(driver: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn spawn(driver: impl Future<Output = ()> + Send + 'static) {
     // The driver announces its own end; nobody joins it.
     drop(tokio::spawn(driver));
 }

@@ -11,7 +11,7 @@ use crate::{
     gen_server::ancestors_of,
     life::{Control, Life},
     panics::contain,
-    process::{CALLERS, CURRENT},
+    process::{CALLERS, CURRENT, Here},
 };
 
 /// What a task's output says about its end.
@@ -102,7 +102,7 @@ pub(crate) fn start(
     let own = cx.clone();
     cx.drive(
         &life,
-        CURRENT.scope(cx.process.clone(), async move {
+        CURRENT.scope(Here::Process(cx.process.clone()), async move {
             let mut work = contain(CALLERS.scope(about.callers.clone(), work));
             let mut failed = None;
             let ended = tokio::select! {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{Node, picture::PastLife};
+use crate::light::Litter;
 
 /// Invariant: `by_order` and `by_name` hold the same nodes, and so does `listed` where it is there.
 #[derive(Default)]
@@ -20,6 +21,8 @@ pub(super) struct Children {
     /// How children of the incarnation before ended, by name: those of the specification that have not
     /// started again yet.
     pasts: HashMap<Box<str>, Past>,
+    /// Children that have no nodes: light servers.
+    pub(super) light: Option<Arc<dyn Litter>>,
 }
 
 /// What is shown of a child beyond the life of its supervisor.

@@ -68,6 +68,9 @@ impl ChildInfo {
         if node.spec().kind == NodeKind::Supervisor {
             lines.reverse();
         }
+        if let Some(light) = node.light() {
+            lines.extend(light.lines());
+        }
         lines
     }
 }

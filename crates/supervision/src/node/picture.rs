@@ -25,6 +25,14 @@ impl Node {
         }
         let node = self.picture(parent, in_window, now, all);
         all.nodes.push(node);
+        if let Some(light) = self.light() {
+            for (node, process) in light.nodes(self.in_window(now), now) {
+                if let Some(process) = process {
+                    all.waits.saw(all.nodes.len(), &process);
+                }
+                all.nodes.push(node);
+            }
+        }
         let children = self.child_nodes();
         if children.is_empty() {
             return;
@@ -156,13 +164,13 @@ pub(crate) fn collect_declared(
 
 /// An end as it is kept.
 #[derive(Clone)]
-pub(super) struct PastLife {
-    pub(super) reason: ExitReason,
-    pub(super) lived: Duration,
-    pub(super) ended: Uptime,
+pub(crate) struct PastLife {
+    pub(crate) reason: ExitReason,
+    pub(crate) lived: Duration,
+    pub(crate) ended: Uptime,
 }
 
-fn last_exit(PastLife { reason, lived, ended }: &PastLife) -> LastExit {
+pub(crate) fn last_exit(PastLife { reason, lived, ended }: &PastLife) -> LastExit {
     let (message, location) = if let ExitReason::Panic { message, location } = reason {
         (Some(&**message), location.as_deref())
     } else if let ExitReason::Error(text) | ExitReason::ShutdownWith(text) = reason {
@@ -179,6 +187,6 @@ fn last_exit(PastLife { reason, lived, ended }: &PastLife) -> LastExit {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -25,7 +25,7 @@ use crate::{
     gen_server::ancestors_of,
     life::Control,
     panics::call_quietly,
-    process::{CALLERS, CURRENT},
+    process::{CALLERS, CURRENT, Here},
 };
 
 /// Elements that one task may do before it lets others run.
@@ -201,7 +201,7 @@ where
                 },
             };
             let (engine, cell) = (&self.engine, &self.cell);
-            let polled = CURRENT.sync_scope(self.seat.process.clone(), || {
+            let polled = CURRENT.sync_scope(Here::Process(self.seat.process.clone()), || {
                 cell.poll(ticket.index, &engine.make, cx)
             });
             match polled {

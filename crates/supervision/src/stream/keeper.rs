@@ -14,7 +14,7 @@ use crate::{
     ChildSpec, ProcessRef,
     child::{Outcome, StartCx},
     life::{Control, Life},
-    process::CURRENT,
+    process::{CURRENT, Here},
     task_supervisor::Place,
 };
 
@@ -74,7 +74,7 @@ where
         drop((ends, place));
         reason
     };
-    cx.drive(&life, CURRENT.scope(cx.process.clone(), keeper));
+    cx.drive(&life, CURRENT.scope(Here::Process(cx.process.clone()), keeper));
     life
 }
 

@@ -16,6 +16,7 @@ mod gs_server;
 mod histories;
 mod injected;
 mod isolation;
+mod light;
 mod mailboxes;
 mod presence;
 #[path = "../probe/mod.rs"]

@@ -1,0 +1,387 @@
+//! What a light server holds under its one lock, and what follows from each event.
+//!
+//! Pure: no clock, nobody is woken, nothing of the user's is called or dropped here. Every race of those who
+//! send, stop, kill, terminate and of the server itself is an order of these operations.
+
+use std::{collections::VecDeque, time::Duration};
+
+use perennial_core::{ExitReason, Overflow, Uptime};
+
+use super::cell::Known;
+use crate::{Mailbox, address::Refused, gen_server::MESSAGE};
+
+/// Where a light server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The init of an incarnation runs.
+    Starting,
+    Running,
+    /// Its cleanup runs.
+    Ending,
+    /// No incarnation: the last one ended, and whether another comes is settled or about to be.
+    Between {
+        /// What its policy says.
+        comes_back: bool,
+    },
+    /// Nothing will come any more.
+    Over,
+}
+
+impl Phase {
+    /// Whether there is an incarnation.
+    pub(super) fn is_up(self) -> bool {
+        match self {
+            Self::Starting | Self::Running | Self::Ending => true,
+            Self::Between { .. } | Self::Over => false,
+        }
+    }
+}
+
+/// An instant of [`Clock::coarse`](crate::Clock); 0 is none.
+pub(super) type Stamp = u64;
+
+pub(super) struct Desk<M> {
+    phase: Phase,
+    /// Nothing follows the present incarnation.
+    doomed: bool,
+    /// Its task waits for something to do, and nobody has woken it since.
+    parked: bool,
+    /// The number of the present incarnation, or of the last one.
+    incarnation: u32,
+    restarts: u32,
+    /// The present incarnation is to end, with cleanup.
+    stop: Option<Box<Stop>>,
+    queue: VecDeque<Letter<M>>,
+    /// Messages of this incarnation that left the queue, handled or dropped for another.
+    left: u64,
+    /// Of those, dropped.
+    displaced: u64,
+    /// Messages that found it full and did not get in.
+    refused: u64,
+    undelivered: u64,
+    /// When the present incarnation, or the last one, began to run; none before the first did.
+    started: Option<Uptime>,
+    /// When the callback in progress began, and since when it has not been without work.
+    begun: Stamp,
+    working: Stamp,
+    /// Of the message that it handles.
+    kind: &'static str,
+    /// Its init answered that it need not run.
+    ignored: bool,
+    past: Option<Box<Past>>,
+    known: Option<Box<Known>>,
+}
+
+struct Letter<M> {
+    at: Stamp,
+    message: M,
+}
+
+struct Stop {
+    reason: ExitReason,
+    /// Behind so many messages of the incarnation.
+    behind: u64,
+}
+
+/// How the last incarnation ended.
+#[derive(Clone)]
+pub(super) struct Past {
+    pub(super) incarnation: u32,
+    pub(super) reason: ExitReason,
+    pub(super) lived: Duration,
+    pub(super) ended: Uptime,
+}
+
+/// What became of a message.
+#[must_use]
+pub(super) enum Posted<M> {
+    /// It waits, in the mailbox of this incarnation.
+    Taken { incarnation: u32, wake: bool, displaced: Option<M> },
+    /// It does not.
+    Refused(Refused, M),
+}
+
+/// What the server is to do.
+#[must_use]
+pub(super) enum Todo<M> {
+    Handle(M),
+    /// End for this reason, with cleanup.
+    Stop(ExitReason),
+    /// Wait until it is woken.
+    Nothing,
+}
+
+/// What is left of an incarnation.
+#[must_use]
+pub(super) struct Remains<M> {
+    pub(super) messages: Vec<M>,
+    pub(super) known: Option<Box<Known>>,
+    /// It was asked to end for good.
+    pub(super) doomed: bool,
+    pub(super) lived: Duration,
+}
+
+/// What can be seen of it.
+pub(super) struct Look {
+    pub(super) phase: Phase,
+    pub(super) doomed: bool,
+    pub(super) stopping: bool,
+    pub(super) incarnation: u32,
+    pub(super) restarts: u32,
+    pub(super) depth: u64,
+    pub(super) handled: u64,
+    pub(super) displaced: u64,
+    pub(super) refused: u64,
+    pub(super) undelivered: u64,
+    pub(super) started: Option<Uptime>,
+    pub(super) oldest: Stamp,
+    pub(super) begun: Stamp,
+    pub(super) working: Stamp,
+    pub(super) callback: &'static str,
+    pub(super) past: Option<Past>,
+}
+
+impl<M> Desk<M> {
+    /// The first incarnation, which starts.
+    pub(super) fn new() -> Self {
+        Self {
+            phase: Phase::Starting,
+            doomed: false,
+            parked: false,
+            incarnation: 1,
+            restarts: 0,
+            stop: None,
+            queue: VecDeque::new(),
+            left: 0,
+            displaced: 0,
+            refused: 0,
+            undelivered: 0,
+            started: None,
+            begun: 0,
+            working: 0,
+            kind: MESSAGE,
+            ignored: false,
+            past: None,
+            known: None,
+        }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(super) fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
+    pub(super) fn is_doomed(&self) -> bool {
+        self.doomed
+    }
+
+    /// Whether `incarnation` is there.
+    pub(super) fn is_up(&self, incarnation: u32) -> bool {
+        self.phase.is_up() && self.incarnation == incarnation
+    }
+
+    /// Why `incarnation` ended, when it has.
+    pub(super) fn end_of(&self, incarnation: u32) -> Option<ExitReason> {
+        if self.is_up(incarnation) {
+            return None;
+        }
+        let past = self.past.as_ref().filter(|past| past.incarnation >= incarnation);
+        Some(past.map_or(ExitReason::NoProc, |past| past.reason.clone()))
+    }
+
+    /// Why the last incarnation ended.
+    pub(super) fn last_end(&self) -> Option<&ExitReason> {
+        self.past.as_ref().map(|past| &past.reason)
+    }
+
+    pub(super) fn known(&mut self) -> &mut Option<Box<Known>> {
+        &mut self.known
+    }
+
+    /// Puts `message` last, into the mailbox of `to` or of whichever incarnation is there.
+    pub(super) fn post(
+        &mut self,
+        bound: Mailbox,
+        to: Option<u32>,
+        message: M,
+        at: Stamp,
+    ) -> Posted<M> {
+        if !self.phase.is_up() || to.is_some_and(|to| to != self.incarnation) {
+            return Posted::Refused(Refused::NoProc, message);
+        }
+        let mut displaced = None;
+        if self.queue.len() >= bound.capacity as usize {
+            match bound.overflow {
+                Overflow::Reject | Overflow::Wait => {
+                    self.refused += 1;
+                    return Posted::Refused(Refused::Full, message);
+                }
+                Overflow::DropNewest => {
+                    self.refused += 1;
+                    return Posted::Refused(Refused::Dropped, message);
+                }
+                Overflow::DropOldest => {
+                    displaced = self.queue.pop_front().map(|letter| letter.message);
+                    self.left += 1;
+                    self.displaced += 1;
+                }
+            }
+        }
+        self.queue.push_back(Letter { at, message });
+        let wake = std::mem::take(&mut self.parked);
+        Posted::Taken { incarnation: self.incarnation, wake, displaced }
+    }
+
+    /// A message for which there is no room where senders wait for that.
+    pub(super) fn refuse(&mut self) -> Refused {
+        if !self.phase.is_up() {
+            return Refused::NoProc;
+        }
+        self.refused += 1;
+        Refused::Full
+    }
+
+    /// What the server is to do next.
+    pub(super) fn next(&mut self, now: Stamp) -> Todo<M> {
+        if let Some(stop) = self.stop.take_if(|stop| self.left >= stop.behind) {
+            self.ending(now);
+            return Todo::Stop(stop.reason);
+        }
+        let Some(letter) = self.queue.pop_front() else {
+            (self.begun, self.working) = (0, 0);
+            self.parked = true;
+            return Todo::Nothing;
+        };
+        self.left += 1;
+        self.begun = now;
+        if self.working == 0 {
+            self.working = now;
+        }
+        Todo::Handle(letter.message)
+    }
+
+    /// The init of the present incarnation is done.
+    pub(super) fn started(&mut self, now: Uptime) {
+        self.phase = Phase::Running;
+        self.started = Some(now);
+        self.begun = 0;
+    }
+
+    /// It ends by itself: the cleanup begins.
+    pub(super) fn ending(&mut self, now: Stamp) {
+        self.phase = Phase::Ending;
+        self.begun = now;
+    }
+
+    /// What kind of message it handles.
+    pub(super) fn handles(&mut self, kind: &'static str) {
+        self.kind = kind;
+    }
+
+    /// Asks `incarnation` to end with cleanup, behind what waits; the first reason counts. Answers
+    /// whether it is to be woken.
+    pub(super) fn ask(&mut self, incarnation: Option<u32>, reason: &ExitReason) -> bool {
+        if !self.phase.is_up() || incarnation.is_some_and(|it| it != self.incarnation) {
+            return false;
+        }
+        if self.stop.is_none() && self.phase != Phase::Ending {
+            let behind = self.left + self.queue.len() as u64;
+            self.stop = Some(Box::new(Stop { reason: reason.clone(), behind }));
+        }
+        self.parked = false;
+        true
+    }
+
+    /// Nothing is to follow the present incarnation. Answers whether that was new.
+    pub(super) fn doom(&mut self) -> bool {
+        self.parked = false;
+        !std::mem::replace(&mut self.doomed, true)
+    }
+
+    /// The present incarnation ended. What waited is handed back: it goes to nobody.
+    pub(super) fn end(&mut self, reason: &ExitReason, now: Uptime, comes_back: bool) -> Remains<M> {
+        let lived = match self.phase {
+            Phase::Starting => Duration::ZERO,
+            Phase::Running | Phase::Ending | Phase::Between { .. } | Phase::Over => {
+                self.started.map_or(Duration::ZERO, |then| now.since(then))
+            }
+        };
+        let past = Past { incarnation: self.incarnation, reason: reason.clone(), lived, ended: now };
+        match &mut self.past {
+            Some(last) => **last = past,
+            None => self.past = Some(Box::new(past)),
+        }
+        self.phase = Phase::Between { comes_back: comes_back && !self.doomed };
+        self.stop = None;
+        self.parked = false;
+        (self.begun, self.working) = (0, 0);
+        self.undelivered += self.queue.len() as u64;
+        let messages = std::mem::take(&mut self.queue);
+        Remains {
+            messages: messages.into_iter().map(|letter| letter.message).collect(),
+            known: self.known.take(),
+            doomed: self.doomed,
+            lived,
+        }
+    }
+
+    /// The present incarnation's init answered that it need not run.
+    pub(super) fn ignored(&mut self) {
+        self.ignored = true;
+    }
+
+    /// Whether an incarnation ever ran.
+    pub(super) fn has_run(&self) -> bool {
+        self.started.is_some()
+    }
+
+    pub(super) fn is_ignored(&self) -> bool {
+        self.ignored
+    }
+
+    /// Another incarnation begins, unless nothing is to follow. Only between two.
+    pub(super) fn begin_again(&mut self) -> bool {
+        if self.doomed || !matches!(self.phase, Phase::Between { .. }) {
+            return false;
+        }
+        self.phase = Phase::Starting;
+        self.incarnation += 1;
+        self.restarts += 1;
+        (self.left, self.displaced, self.refused) = (0, 0, 0);
+        true
+    }
+
+    /// Nothing will come any more. Only between two incarnations.
+    pub(super) fn over(&mut self) {
+        self.phase = Phase::Over;
+        self.doomed = true;
+    }
+
+    pub(super) fn look(&self) -> Look {
+        Look {
+            phase: self.phase,
+            doomed: self.doomed,
+            stopping: self.stop.is_some() || self.phase == Phase::Ending,
+            incarnation: self.incarnation,
+            restarts: self.restarts,
+            depth: self.queue.len() as u64,
+            handled: self.left - self.displaced,
+            displaced: self.displaced,
+            refused: self.refused,
+            undelivered: self.undelivered,
+            started: self.started,
+            oldest: self.queue.front().map_or(0, |letter| letter.at),
+            begun: self.begun,
+            working: self.working,
+            callback: match self.phase {
+                Phase::Starting => "init",
+                Phase::Ending => "terminate",
+                Phase::Running | Phase::Between { .. } | Phase::Over => self.kind,
+            },
+            past: self.past.as_deref().cloned(),
+        }
+    }
+}
