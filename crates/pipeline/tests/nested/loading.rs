@@ -470,3 +470,31 @@ async fn a_recursion_has_an_end_whatever_it_is_permitted() {
         serde_json::from_str::<Value>(&text).unwrap();
     }
 }
+
+/// A recursion is to what stands around it in the definition, whoever is around it while the run is under way.
+#[tokio::test]
+async fn a_recursion_leads_to_what_it_stands_in_as_it_is_written() {
+    let ways = |name: &str, ways: &[(&str, &str)]| {
+        let mut text = format!(
+            "workflow:\n  name: {name}\n  inputs: {{n: {{type: integer}}}}\n  pipelines: {{a: a.yaml, b: \
+             b.yaml, c: c.yaml}}\n  steps:\n    - {{name: here, type: echo, value: {name}}}\n"
+        );
+        for (to, condition) in ways {
+            text.push_str(&format!(
+                "    - name: to_{to}\n      type: pipeline\n      condition: '{condition}'\n      \
+                 pipeline_ref: {to}\n      inputs: {{n: '{{{{ inputs.n - 1 }}}}'}}\n      config: \
+                 {{allow_recursion: true, max_depth: 9}}\n"
+            ));
+        }
+        text
+    };
+    let sources = MemorySources::new()
+        .file("flow.yaml", ways("root", &[("a", "true")]))
+        .file("a.yaml", ways("a", &[("b", "true")]))
+        .file("b.yaml", ways("b", &[("c", "inputs.n == 5"), ("a", "inputs.n == 3")]))
+        .file("c.yaml", ways("c", &[("b", "true")]));
+    let done = loaded(&sources, json!({ "n": 7 })).run().await;
+    let heres = done.iter().filter(|job| job.key.as_str().ends_with("here"));
+    let heres: Vec<&Value> = heres.map(|job| &job.result).collect();
+    assert_eq!(heres, ["root", "a", "b", "c", "b", "a", "b"], "{:#?}", done.last());
+}
