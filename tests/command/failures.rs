@@ -16,9 +16,11 @@ fn a_refused_key_fails_the_run_at_once_with_class_and_code() {
         "{name: ask, type: claude, prompt: hi}\n{name: after, type: echo, value: unreached}",
     );
     let output = world.expect(1, &RUN);
-    assert!(output.stderr.contains("✗ ask failed: "), "{}", output.stderr);
+    assert!(output.stderr.contains("✗ ask failed\n"), "{}", output.stderr);
     assert!(output.stderr.contains("\nStep 'ask' failed: "), "{}", output.stderr);
-    assert!(output.stderr.contains("invalid x-api-key"), "{}", output.stderr);
+    let said = output.stderr.clone() + &output.stdout;
+    assert_eq!(said.matches("invalid x-api-key").count(), 1, "told once: {said}");
+    assert!(output.stdout.contains("ask: failed (PL709)\n"), "{}", output.stdout);
     assert!(output.stderr.ends_with("help: perennial show r\n"), "{}", output.stderr);
     assert!(output.stdout.contains("run r failed: "), "{}", output.stdout);
     assert_eq!(fake.calls().len(), 1, "a refused key is not tried again");
@@ -77,6 +79,32 @@ fn a_tolerated_failure_leaves_the_run_completed_and_degraded() {
     assert_eq!(outcome["results"]["after"], "reached");
     let text = world.expect(0, &["show", "r"]).stdout;
     assert!(text.contains("\npartial     ask    "), "{text}");
+    // What is tolerated is told when it happens, as nothing at the end does.
+    let told = world.expect(0, &[&RUN[..5], &["s"]].concat());
+    assert!(told.stderr.contains("~ ask failed, tolerated: "), "{told:?}");
+    assert!(told.stdout.contains("ask: failed (PL"), "{told:?}");
+    // A run that had ended before is told from its record alone: the reason is there as well.
+    let told = world.expect(0, &[&RUN[..5], &["s"]].concat());
+    assert!(told.stdout.contains("ask: failed: ") && !told.stderr.contains('~'), "{told:?}");
+}
+
+/// A reason may be as long as a value; people are shown its beginning, and programs all of it.
+#[test]
+fn the_reason_of_a_failure_is_shown_up_to_a_bound() {
+    let world = World::new();
+    world.write("long.txt", "é".repeat(2_500_000));
+    world.flow(
+        "flow.yaml",
+        "{name: long, type: file_ops, operation: read, path: long.txt}\n\
+         {name: wrong, type: echo, fail: true, error_message: \"{{ steps.long.content }}\"}",
+    );
+    let run = ["run", "flow.yaml", "--provider-mode", "mock"];
+    let output = world.expect(1, &run);
+    assert!(output.stderr.len() < 10_000 && output.stdout.len() < 1_000, "{}", output.stderr.len());
+    assert!(output.stderr.contains("é… (4096 bytes, and 4995904 more)\n"), "{}", output.stderr);
+    let lines = json_lines(&world.expect(1, &[&run[..], &["--json"]].concat()).stdout);
+    let message = lines.last().unwrap()["error"]["message"].as_str().unwrap();
+    assert_eq!(message.len(), 5_000_000);
 }
 
 /// C-27, C-185: code 1.
@@ -89,9 +117,29 @@ fn a_step_that_fails_on_purpose_fails_the_run_by_its_name() {
     );
     let run = ["run", "flow.yaml", "--provider-mode", "mock", "--run-id", "r"];
     let output = world.expect(1, &run);
-    assert!(output.stderr.contains("✓ first\n✗ wrong failed: "), "{}", output.stderr);
+    assert!(output.stderr.contains("✓ first\n✗ wrong failed\n"), "{}", output.stderr);
     assert!(output.stderr.contains("\nStep 'wrong' failed: "), "{}", output.stderr);
-    assert!(output.stdout.starts_with("first: 1\nwrong: failed: "), "{}", output.stdout);
+    assert!(output.stdout.starts_with("first: 1\nwrong: failed (PL617)\n"), "{}", output.stdout);
     let quiet = world.expect(1, &["run", "flow.yaml", "--provider-mode", "mock", "--quiet"]);
     assert!(quiet.stderr.starts_with("Step 'wrong' failed: "), "problems are said: {quiet:?}");
+}
+
+/// A path that is too long for the journal is shown by its beginning, and found by all of it.
+#[test]
+fn steps_with_long_paths_are_shown_shortened_and_found_by_the_whole() {
+    let world = World::new();
+    let [outer, inner, last] = ["o", "i", "l"].map(|name| name.repeat(100));
+    let inside = format!("{{name: {last}, type: echo, value: deep}}");
+    let middle =
+        format!("{{name: {inner}, type: pipeline, pipeline: {{name: d, steps: [{inside}]}}}}");
+    let steps =
+        format!("{{name: {outer}, type: pipeline, pipeline: {{name: c, steps: [{middle}]}}}}");
+    world.flow("flow.yaml", &steps);
+    let run = ["run", "flow.yaml", "--provider-mode", "mock", "--run-id", "r"];
+    let output = world.expect(0, &run);
+    let told = output.stderr.lines().find(|line| line.contains('…')).unwrap();
+    assert!(told.starts_with("✓ ooo") && told.chars().count() < 210, "{told}");
+    assert!(output.stdout.contains("…: deep\n") && !output.stdout.contains("again"), "{output:?}");
+    let whole = format!("{outer}/{inner}/{last}");
+    assert_eq!(world.expect(0, &["results", "r", &whole]).stdout.trim(), "deep");
 }

@@ -29,7 +29,7 @@ fn the_steps_of_a_handler_stand_under_the_step_that_failed() {
         ["~ send failed, tolerated: no line", "✓ send[error]/note", "✓ send[error]/tell", "✓ last"];
     assert_eq!(said, expected, "{}", output.stderr);
     let begins = [
-        "send: failed: ",
+        "send: failed (PL617)",
         "  note (on error): ",
         "  tell (on error): told: no line",
         "last: told: no line",
@@ -95,8 +95,11 @@ fn a_handler_that_fails_is_told_beside_the_failure() {
     );
     let output = world.expect(1, &["run", "flow.yaml"]);
     assert!(output.stderr.contains("Step 'send' failed: no line\n"), "{}", output.stderr);
-    let related = "  its handler failed at send[error]/tell: Test step intentionally failed\n";
+    let related = "\n  its handler failed at send[error]/tell\n";
     assert!(output.stderr.contains(related), "{}", output.stderr);
+    let quiet = world.expect(1, &["run", "flow.yaml", "--fresh", "--quiet"]).stderr;
+    let related = "  its handler failed at send[error]/tell: Test step intentionally failed\n";
+    assert!(quiet.contains(related), "{quiet}");
     let listed = &json_lines(&world.expect(0, &["runs", "--json"]).stdout)[0];
     let shown = world.expect(0, &["show", listed["run"].as_str().unwrap()]).stdout;
     assert!(shown.contains("error      no line\n"), "{shown}");

@@ -17,6 +17,7 @@ mod nested;
 mod paused;
 mod pipe;
 mod refusals;
+mod reopening;
 mod resuming;
 mod samples;
 mod secrets;

@@ -217,8 +217,10 @@ fn a_document_with_checkpoints_has_its_unfinished_run_resumed() {
     assert_eq!(count(), 1);
     // Each of these is another run: asked for, with other inputs, of another file.
     assert!(!is_resumed(&run(1, &["--fresh"])));
-    assert!(!is_resumed(&run(1, &["i=2"])));
     assert!(!is_resumed(&run(1, &["--output-dir", "elsewhere"])));
+    assert!(is_resumed(&run(1, &["--output-dir", "elsewhere"])));
+    assert!(!is_resumed(&run(1, &["--output-dir", "elsewhere", "--allow-path", "sub"])));
+    assert!(!is_resumed(&run(1, &["i=2"])));
     world.write("mocks.yaml", "replies: {b: hello}\n");
     assert!(!is_resumed(&run(1, &["--mocks", "mocks.yaml"])));
     assert!(is_resumed(&run(1, &["--mocks", "mocks.yaml"])));
@@ -226,14 +228,14 @@ fn a_document_with_checkpoints_has_its_unfinished_run_resumed() {
     world.write("copy.yaml", CHECKPOINTED);
     assert!(!is_resumed(&world.expect(1, &["run", "copy.yaml", "--provider-mode", "mock"]).stderr));
     assert!(!is_resumed(&run(1, &["--run-id", "mine"])));
-    assert_eq!(count(), 8);
+    assert_eq!(count(), 9);
     // Corrected in place, it goes on; completed, it is not resumed any more.
     world.write("flow.yaml", CHECKPOINTED.replace(", fail: true", ""));
     let said = run(0, &[]);
     assert!(is_resumed(&said), "{said}");
     assert!(said.contains("  a: reused\n  b: rerun (it changed)\n"), "{said}");
     assert!(!is_resumed(&run(0, &[])));
-    assert_eq!(count(), 9);
+    assert_eq!(count(), 10);
 }
 
 #[test]

@@ -104,3 +104,34 @@ async fn runs_at_the_same_time_keep_and_take_whole_results() {
     assert_eq!(cached(&after), [json!(true), Value::Null, json!(true)]);
     runtime.shutdown().await;
 }
+
+/// What a child's own replies gave is not given where others, or none, are scripted for it.
+#[tokio::test]
+async fn the_scripted_replies_of_a_child_are_kept_for_themselves() {
+    let runtime = Runtime::builder().store(Store::memory()).start().await.unwrap();
+    let document = |config: &str| {
+        format!(
+            "workflow:\n  name: w\n  steps:\n    - name: n\n      type: pipeline\n      config: {config}\n      \
+             pipeline: {{name: c, steps: [{{name: ask, type: claude, prompt: hi, cache: true}}]}}\n"
+        )
+    };
+    let mut seen = Vec::new();
+    for config in [
+        "{}",
+        "{mock_responses: {ask: one}}",
+        "{mock_responses: {ask: two}}",
+        "{mock_responses: {ask: one}}",
+        "{}",
+    ] {
+        let start = StartPipeline::document("w.yaml", document(config)).mode(ProviderMode::Mock);
+        let outcome = run(&runtime, start).await;
+        let job = outcome.view.jobs.iter().find(|job| job.key.as_str() == "n/ask").unwrap();
+        let result = job.result.clone().unwrap();
+        seen.push((result["text"].as_str().unwrap().to_owned(), result["cached"] == true));
+    }
+    let texts: Vec<_> = seen.iter().map(|(text, cached)| (text.as_str(), *cached)).collect();
+    let usual = texts[0].0;
+    assert_eq!(texts[1..], [("one", false), ("two", false), ("one", true), (usual, true)]);
+    assert!(usual != "one" && !texts[0].1);
+    runtime.shutdown().await;
+}

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
 mod attempts;
+mod bounds;
 mod caching;
 mod chaos;
 mod draining;

@@ -73,7 +73,7 @@ impl Names {
 
     /// Among light children, which are found by their ids.
     pub(crate) async fn among_light(self: Arc<Self>, count: usize, readers: usize) -> f64 {
-        let find = |names: &Self, name: &str| names.light.find(&name.into()).is_some();
+        let find = |names: &Self, name: &str| names.light.find(name).is_some();
         self.read(count, readers, find).await
     }
 

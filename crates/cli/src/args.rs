@@ -275,7 +275,7 @@ pub(crate) struct ResumeArgs {
     /// Goes on by this corrected document: steps that it leaves as they were keep their results
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// Runs this step and all behind it again, calls included
+    /// Runs this step and all behind it again, calls included; no result that `cache` has kept is taken for them
     #[arg(long, value_name = "STEP")]
     pub(crate) from: Option<String>,
     /// Lets steps run again that had completed and wrote something

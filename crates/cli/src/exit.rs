@@ -106,13 +106,14 @@ pub(crate) fn of_resume(error: &perennial::ResumePipelineError) -> i32 {
         Error::Run(error) => of_run_error(error),
         Error::Document(error) => of_start(error),
         Error::Preflight(_) => PROVIDER,
+        Error::Files(_) => INVALID,
         Error::OtherWorkflow { .. }
         | Error::Inputs(_)
         | Error::Rewrites(_)
         | Error::NoSuchStep { .. }
         | Error::UnderWay { .. }
         | Error::Taken { .. } => USAGE,
-        Error::Definition(_) | Error::Settings(_) | _ => RUN_FAILED,
+        Error::Definition(_) | Error::Settings(_) | Error::Bounds(_) | _ => RUN_FAILED,
     }
 }
 

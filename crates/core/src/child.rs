@@ -1,10 +1,18 @@
 //! What a supervisor knows about a child before it runs.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Borrow, fmt, sync::Arc, time::Duration};
 
 use crate::ExitReason;
 
 /// The name of a child, unique among its siblings. Cheap to clone.
+///
+/// ```
+/// use perennial_core::ChildId;
+///
+/// let id = ChildId::new("writer");
+/// assert_eq!(id, ChildId::from("writer"));
+/// assert_eq!(id.as_str(), "writer");
+/// ```
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -41,6 +49,13 @@ impl From<String> for ChildId {
     }
 }
 
+impl Borrow<str> for ChildId {
+    /// A table of ids is read by their texts.
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl PartialEq<str> for ChildId {
     fn eq(&self, other: &str) -> bool {
         self.as_str() == other
@@ -48,6 +63,15 @@ impl PartialEq<str> for ChildId {
 }
 
 /// When a terminated child is restarted.
+///
+/// ```
+/// use perennial_core::{ExitReason, Restart, child::AfterExit};
+///
+/// // Work that must succeed once: done is done, a failure is tried again.
+/// assert_eq!(Restart::Transient.after(&ExitReason::Normal).then, AfterExit::Keep);
+/// assert_eq!(Restart::Transient.after(&ExitReason::Killed).then, AfterExit::Restart);
+/// assert_eq!(Restart::default().to_string(), "permanent");
+/// ```
 #[derive(
     Clone,
     Copy,
@@ -81,6 +105,14 @@ impl fmt::Display for Restart {
 }
 
 /// How a supervisor stops a child.
+///
+/// ```
+/// use perennial_core::Shutdown;
+/// use std::time::Duration;
+///
+/// assert_eq!(Shutdown::WORKER_DEFAULT, Shutdown::Timeout(Duration::from_secs(5)));
+/// assert_eq!(Shutdown::WORKER_DEFAULT.to_string(), "5000ms"); // as dumps show it
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
     /// At once, without cleanup.
@@ -107,6 +139,14 @@ impl fmt::Display for Shutdown {
 }
 
 /// Whether a child has children of its own.
+///
+/// ```
+/// use perennial_core::ChildType;
+///
+/// # fn main() -> Result<(), serde_json::Error> {
+/// assert_eq!(serde_json::to_value(ChildType::Supervisor)?, "supervisor");
+/// # Ok(()) }
+/// ```
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
@@ -141,6 +181,14 @@ pub enum AfterExit {
 
 impl Restart {
     /// The decision for a child with this policy that ended by itself for `reason`.
+    ///
+    /// ```
+    /// use perennial_core::{ExitReason, Restart, child::AfterExit};
+    ///
+    /// let verdict = Restart::Temporary.after(&ExitReason::Error("no route".into()));
+    /// assert_eq!(verdict.then, AfterExit::Drop);
+    /// assert!(verdict.report); // forgotten, and told all the same
+    /// ```
     pub fn after(self, reason: &ExitReason) -> OwnExit {
         let abnormal = reason.is_abnormal();
         match self {
@@ -164,6 +212,17 @@ pub enum StopRules {
 impl Restart {
     /// Whether the end of a child that its supervisor stopped is reported as `shutdown_error`
     /// (SUP-156 to SUP-158, DYN-045). `timed_out` says that it was killed after its time was up.
+    ///
+    /// ```
+    /// use perennial_core::{ExitReason, Restart, Shutdown, child::StopRules};
+    ///
+    /// let within = Shutdown::WORKER_DEFAULT;
+    /// let is_error = |reason: &ExitReason, timed_out| {
+    ///     Restart::Permanent.stop_is_error(StopRules::Static, reason, within, timed_out)
+    /// };
+    /// assert!(!is_error(&ExitReason::Shutdown, false)); // as it was asked
+    /// assert!(is_error(&ExitReason::Killed, true)); // it did not stop in its time
+    /// ```
     pub fn stop_is_error(
         self,
         rules: StopRules,

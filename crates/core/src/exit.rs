@@ -7,6 +7,16 @@ use std::{fmt, sync::Arc};
 /// OTP's exit reasons as a closed type; cheap to clone, because everybody is told of an exit.
 /// [`ExitReason::Killed`] is abnormal; a shutdown, with or
 /// without detail, is not (SUP-062, SUP-064).
+///
+/// ```
+/// use perennial_core::ExitReason;
+///
+/// let ended = ExitReason::Error("disk full".into());
+/// assert!(ended.is_abnormal());
+/// assert_eq!(ended.name(), "error");
+/// assert_eq!(ended.to_string(), "error: disk full");
+/// assert!(!ExitReason::ShutdownWith("moved".into()).is_abnormal());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -64,6 +74,14 @@ impl ExitReason {
 
     /// What an error that came out of a behaviour says: a reason that travelled as an error is that
     /// reason, any other is [`ExitReason::Error`].
+    ///
+    /// ```
+    /// use perennial_core::ExitReason;
+    ///
+    /// let wanted = ExitReason::from_boxed(ExitReason::ShutdownWith("moved".into()).into());
+    /// assert_eq!(wanted, ExitReason::ShutdownWith("moved".into()));
+    /// assert_eq!(ExitReason::from_boxed("no route".into()), ExitReason::Error("no route".into()));
+    /// ```
     pub fn from_boxed(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
         match error.downcast::<Self>() {
             Ok(reason) => *reason,
@@ -72,6 +90,13 @@ impl ExitReason {
     }
 
     /// An error's text with those of its sources, as one line.
+    ///
+    /// ```
+    /// use perennial_core::ExitReason;
+    ///
+    /// let refused = std::io::Error::other("disk full");
+    /// assert_eq!(ExitReason::error(&refused), ExitReason::Error("disk full".into()));
+    /// ```
     pub fn error(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut text = error.to_string();
         let mut source = error.source();

@@ -36,6 +36,30 @@ pub struct ChatRequest {
     /// a proof (SO-2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Value>,
+    /// Texts before the first of which the reply ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop_sequences: Vec<String>,
+    /// What the reply is, when it is to be no free text.
+    #[serde(default, skip_serializing_if = "ReplyForm::is_text")]
+    pub form: ReplyForm,
+}
+
+/// What a provider is told a reply has to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplyForm {
+    /// Any text.
+    #[default]
+    Text,
+    /// JSON, of whatever shape.
+    Json,
+}
+
+impl ReplyForm {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    fn is_text(&self) -> bool {
+        *self == Self::Text
+    }
 }
 
 /// Which tools of a provider a call may use; denial wins.
@@ -87,6 +111,12 @@ pub struct Sampling {
     /// Candidates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u32>,
+    /// Against words that are there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence_penalty: Option<f64>,
+    /// Against words that are there often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frequency_penalty: Option<f64>,
 }
 
 impl Sampling {
@@ -106,7 +136,16 @@ impl ChatRequest {
             sampling: Sampling::default(),
             tools: ToolRules::default(),
             schema: None,
+            stop_sequences: Vec::new(),
+            form: ReplyForm::Text,
         }
+    }
+
+    /// How many tokens its texts probably are: a third of their bytes, rounded up (ANT-11).
+    pub fn estimated_input(&self) -> u64 {
+        let texts = self.messages.iter().map(|message| message.text.len());
+        let bytes = texts.fold(self.system.len(), usize::saturating_add);
+        u64::try_from(bytes).unwrap_or(u64::MAX).div_ceil(3)
     }
 
     /// The digest that names this request in the journal, in caches and in cassettes.
@@ -245,6 +284,29 @@ mod tests {
         let mut other = request.clone();
         other.max_output = 101;
         assert_ne!(request.digest(), other.digest());
+        let more: [fn(&mut ChatRequest); 4] = [
+            |request| request.stop_sequences.push("END".to_owned()),
+            |request| request.form = ReplyForm::Json,
+            |request| request.sampling.presence_penalty = Some(0.0),
+            |request| request.sampling.frequency_penalty = Some(0.0),
+        ];
+        for change in more {
+            let mut other = request.clone();
+            change(&mut other);
+            assert_ne!(request.digest(), other.digest(), "{other:?}");
+            let read = serde_json::from_value(serde_json::to_value(&other).unwrap()).unwrap();
+            assert_eq!(other, read);
+        }
+    }
+
+    #[test]
+    fn tokens_are_estimated_from_bytes_of_all_texts() {
+        let mut request = ChatRequest::ask("m", "é", 100);
+        assert_eq!(request.estimated_input(), 1);
+        request.system = "ab".to_owned();
+        assert_eq!(request.estimated_input(), 2);
+        request.messages.push(ChatMessage { role: Role::Assistant, text: "abc".to_owned() });
+        assert_eq!(request.estimated_input(), 3);
     }
 
     #[test]

@@ -3,6 +3,13 @@
 use std::fmt;
 
 /// What becomes of a message that comes to a full mailbox.
+///
+/// ```
+/// use perennial_core::Overflow;
+///
+/// assert_eq!(Overflow::default(), Overflow::Reject);
+/// assert_eq!(Overflow::DropOldest.to_string(), "drop_oldest"); // as dumps show it
+/// ```
 #[derive(
     Clone,
     Copy,

@@ -1,6 +1,15 @@
 //! Which siblings the exit of one child touches.
 
 /// What happens to the siblings of a child that is restarted.
+///
+/// ```
+/// use perennial_core::Strategy;
+///
+/// # fn main() -> Result<(), serde_json::Error> {
+/// assert_eq!(Strategy::default(), Strategy::OneForOne);
+/// assert_eq!(serde_json::to_value(Strategy::RestForOne)?, "rest_for_one"); // as dumps show it
+/// # Ok(()) }
+/// ```
 #[derive(
     Clone,
     Copy,

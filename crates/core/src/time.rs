@@ -3,6 +3,17 @@
 use std::{fmt, time::Duration};
 
 /// Monotonic time since the runtime started.
+///
+/// ```
+/// use perennial_core::Uptime;
+/// use std::time::Duration;
+///
+/// let begun = Uptime::new(Duration::from_secs(2));
+/// let ended = begun + Duration::from_secs(3);
+/// assert_eq!(ended.since(begun), Duration::from_secs(3));
+/// assert_eq!(begun.since(ended), Duration::ZERO); // never negative
+/// assert_eq!(ended.since(Uptime::ZERO), ended.elapsed());
+/// ```
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]

@@ -69,6 +69,20 @@ pub struct RuntimeInfo {
 }
 
 /// One supervisor, worker or task.
+///
+/// ```
+/// use perennial_core::tree::{NodeState, TreeNode};
+///
+/// # fn main() -> Result<(), serde_json::Error> {
+/// // A line of a dump that was saved as JSON.
+/// let node: TreeNode = serde_json::from_str(
+///     r#"{"path": "/app/cache", "id": "cache", "parent": "/app", "order": 0, "kind": "worker",
+///         "restart": "permanent", "shutdown": "5000ms", "state": "running", "incarnation": 2,
+///         "restarts": {"total": 1, "in_window": 1}}"#,
+/// )?;
+/// assert_eq!((node.state, node.restarts.total), (NodeState::Running, 1));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TreeNode {
     /// Readable and unique in a snapshot; the same over restarts.
@@ -176,6 +190,14 @@ pub struct Current {
 }
 
 /// What kind of thing a node is.
+///
+/// ```
+/// use perennial_core::tree::NodeKind;
+///
+/// # fn main() -> Result<(), serde_json::Error> {
+/// assert_eq!(serde_json::to_value(NodeKind::TaskSupervisor)?, "task_supervisor");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeKind {
@@ -194,6 +216,14 @@ pub enum NodeKind {
 }
 
 /// Where a node is in its life.
+///
+/// ```
+/// use perennial_core::tree::NodeState;
+///
+/// # fn main() -> Result<(), serde_json::Error> {
+/// assert_eq!(serde_json::to_value(NodeState::BackingOff)?, "backing_off");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {
@@ -216,6 +246,13 @@ pub enum NodeState {
 }
 
 /// Restarts that are tolerated.
+///
+/// ```
+/// use perennial_core::tree::Intensity;
+///
+/// let shown = Intensity { max: 3, window_ms: 5_000, in_window: 3 };
+/// assert_eq!(shown.max, shown.in_window); // one restart more, and it gives up
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Intensity {
     /// At most this many.
@@ -227,6 +264,12 @@ pub struct Intensity {
 }
 
 /// How often a child was restarted.
+///
+/// ```
+/// use perennial_core::tree::Restarts;
+///
+/// assert_eq!(Restarts::default(), Restarts { total: 0, in_window: 0 });
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Restarts {
     /// Since it was first started.
@@ -237,6 +280,16 @@ pub struct Restarts {
 }
 
 /// How a life ended.
+///
+/// ```
+/// use perennial_core::tree::LastExit;
+///
+/// # fn main() -> Result<(), serde_json::Error> {
+/// let exit: LastExit =
+///     serde_json::from_str(r#"{"reason": "panic", "message": "a bug", "lived_ms": 40, "at_ms": 900}"#)?;
+/// assert_eq!((exit.reason.as_str(), exit.message.as_deref()), ("panic", Some("a bug")));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LastExit {
     /// The reason's name, for example `panic`.

@@ -56,8 +56,9 @@ pub use perennial_store::StoreError;
 pub use perennial_supervision::{Address, CallError, ChildSpec};
 
 pub use pipelines::{
-    DefinitionError, MocksFileError, PipelineOutcome, PipelineRunHandle, Pipelines, Preflight,
-    RegisterError, ResumePipeline, ResumePipelineError, StartPipeline, StartPipelineError,
+    DefinitionError, InvalidBounds, MocksFileError, PipelineOutcome, PipelineRunHandle, Pipelines,
+    Preflight, RegisterError, ResumePipeline, ResumePipelineError, StartPipeline,
+    StartPipelineError,
 };
 pub use runtime::{
     Builder, Config, ConfigError, LimitError, Limits, ProviderMode, Runtime, RuntimeError,

@@ -1,5 +1,6 @@
 //! Workflow files as hosts and the command see them: check, start, resume, wait.
 
+mod bounds;
 mod refusal;
 mod registered;
 mod request;
@@ -7,7 +8,7 @@ mod resume;
 mod run;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
 };
 
@@ -29,6 +30,8 @@ use serde_json::Value;
 
 use crate::runtime::{Parts, ProviderMode, recorded_places, recorded_settings};
 
+pub(crate) use bounds::Bounds;
+pub use bounds::InvalidBounds;
 pub use refusal::{
     DefinitionError, MocksFileError, Preflight, ResumePipelineError, StartPipelineError,
 };
@@ -118,13 +121,16 @@ impl Pipelines {
         start: StartPipeline,
     ) -> Result<PipelineRunHandle, StartPipelineError> {
         let (registered, configured) = (&self.parts.registered, &self.parts.deployment);
-        let pipeline = start.pipeline(registered, configured)?.within_enforced(configured);
+        let deployment = start.deployment.clone().over(configured);
+        let bounds = Bounds::of_start(&deployment, start.within);
+        let pipeline = bounds.bind(start.pipeline(registered, configured)?);
         let inputs = pipeline.bind_inputs(&start.inputs)?;
-        let directories = start.directories(&pipeline, registered)?;
+        let mut directories = start.directories(&pipeline, registered)?;
         let mut refusals = self.preflight(&pipeline, start.mode);
         refusals.extend(start.confinement(&pipeline, directories.as_ref()));
-        if let Some(directories) = directories.as_ref().filter(|_| refusals.is_empty()) {
+        if let Some(directories) = directories.as_mut().filter(|_| refusals.is_empty()) {
             directories.directories.make()?;
+            directories.note_leads()?;
             refusals.extend(missing_files(&pipeline, directories).await?);
         }
         if !refusals.is_empty() {
@@ -144,16 +150,14 @@ impl Pipelines {
         let environment = pipeline.bind_environment(key, &variable);
         let short_secrets = environment.short_secrets().into_iter().map(str::to_owned).collect();
         let calls = self.parts.providers.defaults();
-        let settings = RunSettings { inputs, calls, directories, environment };
+        let anew = BTreeSet::new();
+        let settings = RunSettings { inputs, calls, directories, environment, anew };
         let document = start.document_path(&pipeline);
-        let recorded =
+        let mut recorded =
             recorded_settings(&settings, &pipeline, start.mode, digest, document.as_deref());
+        bounds.record(&mut recorded);
         let providers = self.parts.providers.of_mode(start.mode, rules);
-        let asked = start.within.or(pipeline.within());
-        let within = match (asked, configured.enforced_time()) {
-            (Some(asked), Some(most)) => Some(asked.min(most)),
-            (asked, most) => asked.or(most),
-        };
+        let within = bounds.within(&pipeline);
         let workflow = pipeline.shared().bind(settings, providers);
         let handle = self.parts.runs.start(StartRun {
             run: start.run,

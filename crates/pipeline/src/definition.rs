@@ -13,6 +13,7 @@ mod nested;
 mod ordered;
 mod plan;
 mod prompt;
+mod retrying;
 mod reuse;
 mod value_schema;
 
@@ -45,6 +46,7 @@ pub use plan::{Plan, PlannedJob};
 pub(crate) use prompt::{
     Encoding, FilePart, Part, PartTarget, PreviousResponse, PromptPart, Shaping, Summary,
 };
+pub(crate) use retrying::RetryConfig;
 pub(crate) use value_schema::{REPAIRS, ValueSchema};
 
 use crate::{

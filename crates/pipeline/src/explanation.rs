@@ -85,8 +85,14 @@ pub struct CallExplanation {
     pub model: Option<String>,
     /// Types of the parts of its prompt, in order.
     pub parts: Vec<&'static str>,
+    /// Whether it is made when the prompt is empty.
+    pub allows_empty: bool,
+    /// Most tokens of its request, as they are estimated.
+    pub max_input: Option<u32>,
     /// Most tokens of its reply.
     pub max_output: Option<u32>,
+    /// Texts before the first of which its reply ends.
+    pub stops: Vec<String>,
     /// Its temperature.
     pub temperature: Option<f64>,
     /// How long the call may take.
@@ -195,11 +201,15 @@ fn files(step: &Step) -> Option<FilesExplanation> {
 
 fn call(step: &Step) -> Option<CallExplanation> {
     let chat = step.kind.chat()?;
+    let stops = chat.options.stop_sequences.iter().flatten();
     Some(CallExplanation {
         provider: chat.provider.name(),
         model: chat.options.model.clone(),
         parts: chat.prompt.iter().map(|part| part.yields.type_name()).collect(),
+        allows_empty: chat.allow_empty,
+        max_input: chat.options.max_input,
         max_output: chat.options.max_output,
+        stops: stops.map(|stop| stop.shown().to_owned()).collect(),
         temperature: chat.options.temperature,
         within_ms: millis(chat.options.call_within()),
     })

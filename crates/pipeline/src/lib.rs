@@ -11,6 +11,7 @@
 //! | `expression` | the one grammar of templates and conditions: parser, functions, pure evaluation |
 //! | `compose` | definitions of several files |
 //! | `environment` | variables of the environment in texts, bound when a run begins |
+//! | `extraction` | the content extractor: what a text has, in which form |
 //! | `formula` | one template or condition on values at hand, without a run |
 //! | `deployment` | mode and limits of a run, and who says so: the table, and who is stronger |
 //! | `check` | tree → pipeline, every fault found at once; `keys` is the table of all keys, and the schema |
@@ -66,6 +67,14 @@
 //!   or another part is injected; otherwise the text is given as it stands. A `{if` without a `}` on
 //!   its line is no block; any other malformed block fails the step. More files than `max_files`,
 //!   and a directory or glob without any, fail it too. Components are texts and static parts.
+//! * YP-10: the extractor reads the text before the keys of every part do. `extracted_at` of a text without JSON is the
+//!   start of the run, so that a repeated attempt asks the same. Operations look at the text as it was extracted, not at
+//!   what others append; each appends at most 1,000 findings.
+//! * 2.0: `retry_on` of `retry_config` takes classes and the names of conditions (2.8) but those that are reasons inside of
+//!   a class (`max_turns`, `parsing_error`, `schema_error`). Beside `retry` of the step it adds to that only where the step
+//!   itself has it, not from `defaults`.
+//! * 2.2: `candidate_count` is 1, as a record has one text. `max_input_tokens` counts a third of the bytes of the prompt and
+//!   its system text, and not what is added to ask for a repair.
 //! * YP-6: files are not cached within a run: each attempt reads them anew.
 //! * YP-12: `perennial prompt` is not in this version: the journal has the digests of requests, and
 //!   not their texts. `--show-prompts` shows them as they are sent.
@@ -105,9 +114,12 @@
 //!   inputs; which steps it depends on is planned beside it, before anything runs. So what depends on a step that runs
 //!   again runs again as well, also when that step gives what it gave before. Files are a dependency of every step that
 //!   reads files on every earlier step that writes some. A step that failed after its reply was recorded takes the same
-//!   reply again (YR-51); `resume --from STEP` asks anew.
+//!   reply again (YR-51); `resume --from STEP` asks anew: that step and all behind it take no result that was kept
+//!   (1.7, `cache`) until they have come to a good end, and what they give is kept.
 //! * YR-54: a run that failed, timed out or was cancelled gets its whole time again when it is resumed, and so does a
-//!   child whose steps run again.
+//!   child whose steps run again. What a configuration enforces (YF-48), and how long a host gives a run, is recorded with it
+//!   and holds in every round; a resume where more is enforced narrows it for good.
+//! * YR-71: where the directories of a run lead is recorded with it. A run of which one leads elsewhere is not resumed.
 //! * YR-14: results of steps that a corrected document puts between others are listed after those it kept.
 //! * 1.4, 4.6: exports have no blobs, as this
 //!   version keeps none; one that fails is a warning in the log and in the tree, not an event of the run; what is
@@ -194,6 +206,7 @@ mod diagnostic;
 mod environment;
 mod explanation;
 mod expression;
+mod extraction;
 mod formula;
 mod graph;
 mod resume;

@@ -13,6 +13,7 @@ mod limits;
 mod loading;
 mod mocked;
 mod nested;
+mod places;
 mod prompt;
 mod record;
 mod repair;
@@ -24,8 +25,9 @@ mod tree;
 mod workflow;
 mod workspace;
 
-pub(crate) use children::Children;
+pub(crate) use children::{Children, Site};
 pub(crate) use limits::DEPTH_MAX;
+pub(crate) use places::Places;
 pub(crate) use record::limit_of;
 
 pub use failure::FailureText;

@@ -86,9 +86,7 @@ fn of_kind<'e>(kind: &'e StepKind, see: &mut impl FnMut(&'e Path)) {
             assign.variables.iter().for_each(|(_, value)| value.paths(see));
         }
         StepKind::Chat(chat) => {
-            if let Some(system) = &chat.options.system {
-                text(system, see);
-            }
+            chat.options.templates().for_each(|one| text(one, see));
             chat.prompt.iter().for_each(|one| part(one, see));
         }
         StepKind::FileOps(ops) => ops.arguments.paths(see),

@@ -12,7 +12,7 @@ mod secrets;
 mod settings;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex},
 };
 
@@ -20,7 +20,7 @@ use futures_util::stream;
 use perennial_core::{
     FailureClass, Timestamp,
     failure::Failure,
-    llm::{ChatRequest, FinishReason, Usage},
+    llm::{ChatRequest, FinishReason, ReplyForm, Usage},
     run::{IdempotencyKey, JobState, RunId},
 };
 use perennial_engine::{
@@ -146,7 +146,8 @@ fn world_in(document: &str, inputs: Value, sources: &MemorySources) -> World {
     let Some(pipeline) = checked.pipeline else { panic!("{}", checked.diagnostics[0]) };
     let inputs = pipeline.bind_inputs(inputs.as_object().unwrap()).unwrap();
     let environment = pipeline.bind_environment("key", &|name| sources.variable(name));
-    let settings = RunSettings { inputs, calls, directories: None, environment };
+    let settings =
+        RunSettings { inputs, calls, directories: None, environment, anew: BTreeSet::new() };
     let recorded = settings.to_value();
     let mut settings = RunSettings::from_value(&recorded).unwrap();
     let changed = settings.environment.read_secrets(&|name| sources.variable(name));

@@ -7,10 +7,11 @@ mod request;
 mod send;
 mod stop;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use perennial_core::ExitReason;
 
+pub(crate) use self::send::room_of;
 pub use self::{
     failed::Failed,
     info::{ProcessInfo, ProcessStatus},
@@ -21,15 +22,18 @@ pub(crate) use self::{
     incarnation::{Incarnation, Post, Refused},
     request::Awaited,
 };
-pub(crate) use self::send::room_of;
 use self::{request::Asked, send::room};
 use crate::{
-    Monitor, ProcessRef, light,
+    Monitor, ProcessRef, deadline, light,
     presence::{Presence, Publisher, channel},
     process::is_current,
 };
 
 /// How long [`Address::ask`] waits: OTP's default (GS-019).
+///
+/// ```
+/// assert_eq!(perennial_supervision::CALL_WITHIN.as_secs(), 5);
+/// ```
 pub const CALL_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where to send messages of type `M`, whichever incarnation is alive. Cheap to clone.
@@ -37,6 +41,25 @@ pub const CALL_WITHIN: Duration = Duration::from_secs(5);
 /// A message is delivered at most once: a call that an exit caught is never repeated by the
 /// address, for only the caller knows whether that is safe. What one sender sends to one incarnation
 /// is handled in that order, whichever way it is sent (GS-033).
+///
+/// ```
+/// use perennial_supervision::Address;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (spec, counter): (ChildSpec, Address<Ask>) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// counter.cast(Ask::Add(2))?; // told, and nothing is waited for
+/// assert_eq!(counter.ask(Ask::Sum).await?, 2); // asked, and its answer
+/// // It crashes and comes back: the address leads to the next incarnation, which begins anew.
+/// counter.cast(Ask::Fail)?;
+/// counter.monitor().down().await;
+/// assert_eq!(counter.ask(Ask::Sum).await?, 0);
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub struct Address<M> {
     to: To<M>,
 }
@@ -78,6 +101,26 @@ impl<M> To<M> {
 }
 
 /// Why a call produced no reply.
+///
+/// ```
+/// use perennial_supervision::CallError;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let within = Duration::from_secs(1);
+/// assert_eq!(counter.call(Ask::Never, within).await, Err(CallError::Timeout));
+/// // It ends before it comes to the question.
+/// counter.cast(Ask::Fail)?;
+/// assert!(matches!(counter.call(Ask::Sum, within).await, Err(CallError::Exited(_))));
+/// root.shutdown().await;
+/// assert_eq!(counter.call(Ask::Sum, within).await, Err(CallError::NoProc));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
@@ -100,6 +143,24 @@ pub enum CallError {
 }
 
 /// Why a message was not sent.
+///
+/// ```
+/// use perennial_supervision::{CastError, Mailbox};
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// let spec = spec.mailbox(Mailbox::new(1));
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// counter.cast(Ask::Add(1))?;
+/// assert_eq!(counter.cast(Ask::Add(1)), Err(CastError::Full)); // the first one waits still
+/// root.shutdown().await;
+/// assert_eq!(counter.cast(Ask::Add(1)), Err(CastError::NoProc));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CastError {
@@ -126,6 +187,20 @@ impl<M: Send + 'static> Address<M> {
     /// Waits for an incarnation only while the supervisor will bring one, and for room only where the
     /// [`Mailbox`](crate::Mailbox) lets callers wait.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// counter.cast(Ask::Add(2))?;
+    /// let sum: u32 = counter.call(Ask::Sum, Duration::from_secs(1)).await?;
+    /// assert_eq!(sum, 2);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`CallError`]. After [`CallError::Exited`] and [`CallError::Timeout`] the request may
@@ -143,18 +218,31 @@ impl<M: Send + 'static> Address<M> {
             To::Child(presence) => presence,
             To::Light(cell) => return light::call(cell, request, within).await,
         };
-        let attempt = async {
+        let attempt = pin!(async {
             let life = presence.current().await.map_err(|_| CallError::NoProc)?;
             if is_current(life.process()) {
                 return Err(CallError::CallingSelf);
             }
             let place = room(&life).await.map_err(CallError::Exited)?;
             Asked::send(&life, request, place).reply(life.process()).await
-        };
-        tokio::time::timeout(within, attempt).await.unwrap_or(Err(CallError::Timeout))
+        });
+        deadline::within(within, attempt).await.unwrap_or(Err(CallError::Timeout))
     }
 
     /// As [`call`](Self::call), within [`CALL_WITHIN`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// // As `counter.ask(|reply| Ask::Sum(reply))`.
+    /// assert_eq!(counter.ask(Ask::Sum).await?, 0);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -172,6 +260,20 @@ impl<M: Send + 'static> Address<M> {
 
     /// Asks the present incarnation, and leaves the answer for later. Whatever prevents it is told
     /// where the answer is awaited. Never waits for room.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let sum = counter.send_request(Ask::Sum);
+    /// // Here is time for something else.
+    /// assert_eq!(sum.wait(Duration::from_secs(1)).await, Ok(0));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn send_request<P: ReplyPort>(
         &self,
         request: impl FnOnce(P) -> M,
@@ -181,6 +283,20 @@ impl<M: Send + 'static> Address<M> {
     }
 
     /// Tells and forgets; nothing waits and nothing is repeated, whatever the target is.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// counter.cast(Ask::Add(1))?;
+    /// counter.cast(Ask::Add(2))?;
+    /// assert_eq!(counter.ask(Ask::Sum).await?, 3); // behind both: one sender is served in order
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -200,6 +316,21 @@ impl<M: Send + 'static> Address<M> {
     }
 
     /// The present incarnation, if there is one now (GS-063).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let process = counter.whereis().expect("it runs");
+    /// assert_eq!(process.path(), "/app/counter");
+    /// root.shutdown().await;
+    /// assert_eq!(counter.whereis(), None);
+    /// # Ok(()) }
+    /// ```
     pub fn whereis(&self) -> Option<ProcessRef> {
         match &self.to {
             To::Child(presence) => presence.now().map(|life| life.process().clone()),
@@ -209,6 +340,20 @@ impl<M: Send + 'static> Address<M> {
 
     /// Watches the end of the present incarnation; [`ExitReason::NoProc`] at once when there is
     /// none (GS-060).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut monitor = counter.monitor();
+    /// counter.cast(Ask::Fail)?;
+    /// assert_eq!(monitor.down().await.name(), "panic");
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn monitor(&self) -> Monitor {
         self.whereis().map_or_else(Monitor::no_proc, |process| process.monitor())
     }

@@ -55,6 +55,20 @@ impl<T: Send + 'static> GenServer for Holder<T> {
 impl<T: Send + 'static> Agent<T> {
     /// A permanent child that holds what `make` returns, anew for every incarnation, and the handle
     /// that outlives its restarts (GS-065).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// use perennial_supervision::Agent;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (spec, words) = Agent::child_spec("words", Vec::<String>::new);
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// words.cast(|words| words.push("hello".to_owned()))?;
+    /// assert_eq!(words.get(Vec::len, Duration::from_secs(5)).await, Ok(1));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn child_spec(
         id: impl Into<ChildId>,
         make: impl Fn() -> T + Send + Sync + 'static,
@@ -66,6 +80,18 @@ impl<T: Send + 'static> Agent<T> {
     }
 
     /// What `read` sees in the value.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # const WITHIN: Duration = Duration::from_secs(5);
+    /// # let (spec, count) = Agent::child_spec("count", || 1_u32);
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// assert_eq!(count.get(|count| *count + 1, WITHIN).await, Ok(2));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -84,6 +110,19 @@ impl<T: Send + 'static> Agent<T> {
 
     /// Changes the value, and returns once that is done.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # const WITHIN: Duration = Duration::from_secs(5);
+    /// # let (spec, count) = Agent::child_spec("count", || 1_u32);
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// count.update(|count| *count = 7, WITHIN).await?;
+    /// assert_eq!(count.get(|count| *count, WITHIN).await, Ok(7));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`get`](Self::get).
@@ -96,6 +135,19 @@ impl<T: Send + 'static> Agent<T> {
     }
 
     /// Changes the value and returns what `change` returned.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # const WITHIN: Duration = Duration::from_secs(5);
+    /// # let (spec, count) = Agent::child_spec("count", || 1_u32);
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let before = count.get_and_update(|count| std::mem::replace(count, 7), WITHIN).await;
+    /// assert_eq!(before, Ok(1));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -110,6 +162,19 @@ impl<T: Send + 'static> Agent<T> {
     }
 
     /// Changes the value some time later; nothing waits.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # const WITHIN: Duration = Duration::from_secs(5);
+    /// # let (spec, count) = Agent::child_spec("count", || 1_u32);
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// count.cast(|count| *count += 1)?; // nothing waits
+    /// assert_eq!(count.get(|count| *count, WITHIN).await, Ok(2));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

@@ -141,12 +141,30 @@ impl ChildSpec {
     }
 
     /// Its id.
+    ///
+    /// ```
+    /// use perennial_supervision::ChildSpec;
+    ///
+    /// let beat = ChildSpec::task("beat", || async { Ok::<(), String>(()) });
+    /// assert_eq!(beat.id().as_str(), "beat");
+    /// ```
     pub fn id(&self) -> &ChildId {
         &self.id
     }
 
     /// Sets its id: where a specification is listed that its own type has made, single fields of it
     /// can be overridden, this one too (SUP-053).
+    ///
+    /// ```
+    /// use perennial_supervision::{Agent, ChildSpec, SupervisorSpec};
+    ///
+    /// /// Made elsewhere, always with the same id.
+    /// fn cache() -> ChildSpec {
+    ///     Agent::child_spec("cache", || 0).0
+    /// }
+    /// let app = SupervisorSpec::new("app").child(cache()).child(cache().with_id("spare"));
+    /// assert_eq!(app.declared()[2].path, "/app/spare");
+    /// ```
     #[must_use]
     pub fn with_id(mut self, id: impl Into<ChildId>) -> Self {
         self.id = id.into();
@@ -154,6 +172,15 @@ impl ChildSpec {
     }
 
     /// Sets when the child is restarted.
+    ///
+    /// ```
+    /// use perennial_supervision::{ChildSpec, Restart};
+    ///
+    /// // Work that must succeed once: a failure is tried again, a success is not.
+    /// let migrate = ChildSpec::task("migrate", || async { Ok::<(), String>(()) });
+    /// assert_eq!(migrate.get_restart(), Restart::Temporary); // a task, unless told otherwise
+    /// assert_eq!(migrate.restart(Restart::Transient).get_restart(), Restart::Transient);
+    /// ```
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
@@ -161,6 +188,16 @@ impl ChildSpec {
     }
 
     /// Sets how the child is stopped.
+    ///
+    /// ```
+    /// use perennial_supervision::{Agent, Shutdown};
+    /// use std::time::Duration;
+    ///
+    /// let (cache, _) = Agent::child_spec("cache", || 0);
+    /// assert_eq!(cache.get_shutdown(), Shutdown::Timeout(Duration::from_secs(5)));
+    /// // There is nothing to wind up: it need not be asked.
+    /// assert_eq!(cache.shutdown(Shutdown::BrutalKill).get_shutdown(), Shutdown::BrutalKill);
+    /// ```
     #[must_use]
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
         self.shutdown = shutdown;
@@ -169,6 +206,24 @@ impl ChildSpec {
 
     /// Sets how long a start may take; one that takes longer fails with
     /// [`Timeout`](perennial_core::ExitReason::Timeout).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::{*, actor::ActorError};
+    /// # struct Slow;
+    /// # impl GenServer for Slow {
+    /// #     type Arguments = ();
+    /// #     type Message = ();
+    /// #     async fn init((): (), _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> { std::future::pending().await }
+    /// #     async fn handle(&mut self, (): (), _: &mut ServerCx<Self>) -> Result<Next<()>, ActorError> { Ok(Next::Continue) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (slow, _) = ChildSpec::server::<Slow>("slow", || ()); // its init never returns
+    /// let app = SupervisorSpec::new("app").child(slow.start_within(Duration::from_secs(2)));
+    /// let Err(error) = Root::start(app, Clock::start(), Options::default()).await else { panic!() };
+    /// assert_eq!(error.root_cause(), &StartFault::Failed(ExitReason::Timeout));
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn start_within(mut self, within: Duration) -> Self {
         self.start_within = Some(within);
@@ -177,6 +232,23 @@ impl ChildSpec {
 
     /// Waits this long before each restart. `terminate_child`, `delete_child` and a shutdown
     /// cancel the wait (SUP-120).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (count, address) = Agent::child_spec("count", || 0_u32);
+    /// let count = count.restart_delay(Duration::from_secs(60));
+    /// # let app = SupervisorSpec::new("app").child(count);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let clock = root.tree().clock();
+    /// address.cast(|_| panic!("a bug"))?;
+    /// address.get(|count| *count, Duration::from_secs(100)).await.unwrap_err();
+    /// let ended = clock.now();
+    /// assert_eq!(address.get(|count| *count, Duration::from_secs(100)).await, Ok(0)); // waits for it
+    /// assert_eq!(clock.now().since(ended), Duration::from_secs(60));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn restart_delay(mut self, delay: Duration) -> Self {
         self.restart_delay = Some(Box::new(RestartDelay::constant(delay)));
@@ -184,6 +256,23 @@ impl ChildSpec {
     }
 
     /// As [`restart_delay`](Self::restart_delay), growing.
+    ///
+    /// ```
+    /// use perennial_supervision::{ChildSpec, Restart, RestartDelay};
+    /// use std::time::Duration;
+    ///
+    /// // Waits 100 ms, 200 ms, 400 ms .. at most 10 s; a life of a minute begins at 100 ms again.
+    /// let patient = RestartDelay {
+    ///     first: Duration::from_millis(100),
+    ///     max: Duration::from_secs(10),
+    ///     reset_after: Duration::from_secs(60),
+    /// };
+    /// let link = ChildSpec::task("link", || async { Err::<(), _>("the other side hung up") })
+    ///     .restart(Restart::Permanent)
+    ///     .restart_backoff(patient.clone());
+    /// assert_eq!(patient.before(2), Duration::from_millis(400));
+    /// # drop(link);
+    /// ```
     #[must_use]
     pub fn restart_backoff(mut self, delay: RestartDelay) -> Self {
         self.restart_delay = Some(Box::new(delay));
@@ -193,6 +282,24 @@ impl ChildSpec {
     /// Gives the child a restart budget of its own instead of its supervisor's: one that exceeds it
     /// is reported and not restarted any more, and its siblings and the supervisor live on. A static
     /// supervisor keeps its specification: `restart_child` brings it back with a fresh budget.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let fails = ChildSpec::task("fails", || async { Err::<(), _>("always") })
+    ///     .restart(Restart::Permanent)
+    ///     .restart_budget(1, Duration::from_secs(60));
+    /// # let (table, count) = Agent::child_spec("table", || 0_u32);
+    /// # let app = SupervisorSpec::new("app").child(table).child(fails);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let mut events = root.tree().lifecycle();
+    /// # while !root.tree().nodes()[2].state.eq(&NodeState::GaveUp) { events.next().await; }
+    /// // After the second failure it stays down. Its siblings have noticed nothing.
+    /// assert_eq!(root.supervisor().which_child("fails")?.status, ChildStatus::Stopped);
+    /// assert_eq!(root.supervisor().which_child("table")?.status, ChildStatus::Running);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn restart_budget(mut self, max_restarts: u32, within: Duration) -> Self {
         self.restart_budget = Some(IntensityLimit { max_restarts, within });
@@ -203,6 +310,16 @@ impl ChildSpec {
     /// of a ractor actor is read by ractor alone, so it cannot have
     /// [`DropOldest`](Overflow::DropOldest); other kinds of children have none. What cannot be is refused
     /// with its specification.
+    ///
+    /// ```
+    /// use perennial_supervision::{Agent, ChildSpec, Mailbox, SpecError};
+    ///
+    /// let (table, _) = Agent::child_spec("table", || 0);
+    /// assert_eq!(ChildSpec::check_all(&[table.mailbox(Mailbox::new(100))], None), Ok(()));
+    /// // A task takes no messages.
+    /// let task = ChildSpec::task("task", || async { Ok::<(), String>(()) }).mailbox(Mailbox::new(100));
+    /// assert_eq!(ChildSpec::check_all(&[task], None), Err(SpecError::NoMailbox("task".into())));
+    /// ```
     #[must_use]
     pub fn mailbox(mut self, mailbox: Mailbox) -> Self {
         self.mailbox = Some(mailbox);
@@ -211,6 +328,18 @@ impl ChildSpec {
 
     /// Marks the child as one whose end may stop its supervisor, by the supervisor's
     /// [`AutoShutdown`] (SUP-212–219).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // The tree is there for this one import, and goes with it.
+    /// let import = ChildSpec::task("import", || async { Ok::<(), String>(()) }).significant(true);
+    /// let app = SupervisorSpec::new("app").auto_shutdown(AutoShutdown::AnySignificant).child(import);
+    /// let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// assert_eq!(root.ended().await, ExitReason::Shutdown);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn significant(mut self, significant: bool) -> Self {
         self.significant = significant;
@@ -219,6 +348,19 @@ impl ChildSpec {
 
     /// Gives each incarnation this name in the tree: claimed before its init runs (GS-012), free
     /// again at its real end (GS-062). A start fails while somebody else has it (GS-010).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (count, _) = Agent::child_spec("count", || 1_u32);
+    /// let count = count.name("counter");
+    /// # let app = SupervisorSpec::new("app").child(count);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let holder = root.names().whereis("counter").expect("it runs");
+    /// assert_eq!(holder.path(), "/app/count");
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into());
@@ -227,6 +369,23 @@ impl ChildSpec {
 
     /// Binds each incarnation to `owner`: when that ends, for any reason, this one is asked to stop
     /// with the same reason (GS-002, SUP-023).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, pool) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::new("pool", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let (owner, address) = Agent::child_spec("owner", || 0_u32);
+    /// let owner = pool.start_child(owner.restart(Restart::Temporary)).await?;
+    /// let wait = || std::future::pending::<Result<(), String>>();
+    /// let helper = ChildSpec::task("helper", wait).linked_to(owner.process().clone());
+    /// let helper = pool.start_child(helper).await?;
+    /// pool.terminate_child(&owner).await?;
+    /// assert_eq!(helper.first_exit().await, ExitReason::Shutdown); // as its owner
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn linked_to(mut self, owner: ProcessRef) -> Self {
         self.owner = Some(owner);
@@ -234,32 +393,73 @@ impl ChildSpec {
     }
 
     /// When it is restarted.
+    ///
+    /// ```
+    /// use perennial_supervision::{Agent, Restart};
+    ///
+    /// assert_eq!(Agent::child_spec("table", || 0).0.get_restart(), Restart::Permanent);
+    /// ```
     pub fn get_restart(&self) -> Restart {
         self.restart
     }
 
     /// How it is stopped.
+    ///
+    /// ```
+    /// use perennial_supervision::{Shutdown, Supervisor, SupervisorSpec};
+    ///
+    /// let (tables, _) = Supervisor::child_spec(SupervisorSpec::new("tables"));
+    /// assert_eq!(tables.get_shutdown(), Shutdown::Infinity); // its children have limits of their own
+    /// ```
     pub fn get_shutdown(&self) -> Shutdown {
         self.shutdown
     }
 
     /// Worker or supervisor.
+    ///
+    /// ```
+    /// use perennial_supervision::{Agent, ChildType};
+    ///
+    /// assert_eq!(Agent::child_spec("table", || 0).0.get_type(), ChildType::Worker);
+    /// ```
     pub fn get_type(&self) -> ChildType {
         self.child_type
     }
 
     /// Whether its end may stop its supervisor.
+    ///
+    /// ```
+    /// use perennial_supervision::Agent;
+    ///
+    /// assert!(!Agent::child_spec("table", || 0).0.is_significant());
+    /// ```
     pub fn is_significant(&self) -> bool {
         self.significant
     }
 
     /// Its name in the tree.
+    ///
+    /// ```
+    /// use perennial_supervision::{Agent, Name};
+    ///
+    /// let (table, _) = Agent::child_spec("table", || 0);
+    /// assert_eq!(table.get_name(), None); // an id is no name
+    /// assert_eq!(table.name("main table").get_name().map(Name::as_str), Some("main table"));
+    /// ```
     pub fn get_name(&self) -> Option<&Name> {
         self.name.as_ref()
     }
 
     /// Refuses a list that no supervisor can have as its children; starts nothing (SUP-049, 050).
     /// Significance is checked against `auto_shutdown` where it is given.
+    ///
+    /// ```
+    /// use perennial_supervision::{Agent, ChildSpec, SpecError};
+    ///
+    /// let (table, _) = Agent::child_spec("table", || 0);
+    /// let twice = [table.clone(), table];
+    /// assert_eq!(ChildSpec::check_all(&twice, None), Err(SpecError::DuplicateChild("table".into())));
+    /// ```
     ///
     /// # Errors
     ///
@@ -330,6 +530,23 @@ impl ChildSpec {
     /// What the tree dump shows of the component: `read` returns what it last published, and must
     /// neither block nor ask the child. It runs in a thread of the dump, which does not wait for it
     /// longer than [`DETAILS_WITHIN`](crate::DETAILS_WITHIN).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let done = Arc::new(AtomicU64::new(0));
+    /// let shown = done.clone();
+    /// let work = ChildSpec::task("work", || std::future::pending::<Result<(), String>>())
+    ///     .detail(move || serde_json::json!({ "done": shown.load(Ordering::Relaxed) }));
+    /// # let app = SupervisorSpec::new("app").child(work);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// done.store(7, Ordering::Relaxed); // as the work itself would
+    /// assert_eq!(root.tree().nodes()[1].detail["done"], 7);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn detail(mut self, read: impl Fn() -> Value + Send + Sync + 'static) -> Self {
         self.detail = Some(Arc::new(Detail::new(read)));

@@ -2,6 +2,18 @@ use perennial_core::{Timestamp, Uptime};
 use tokio::time::Instant;
 
 /// The one place that reads the clocks. Cheap to copy.
+///
+/// ```
+/// use perennial_supervision::Clock;
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+/// let clock = Clock::start();
+/// let begun = clock.now();
+/// tokio::time::sleep(Duration::from_secs(60)).await; // paused clock
+/// assert_eq!(clock.now().since(begun), Duration::from_secs(60));
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     epoch: Instant,
@@ -12,6 +24,15 @@ pub struct Clock {
 #[expect(clippy::disallowed_methods, reason = "this is the clock everyone else must ask")]
 impl Clock {
     /// A clock whose uptime is now zero.
+    ///
+    /// ```
+    /// use perennial_supervision::Clock;
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+    /// assert_eq!(Clock::start().now().elapsed(), Duration::ZERO);
+    /// # }
+    /// ```
     pub fn start() -> Self {
         let since_1970 =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -20,6 +41,14 @@ impl Clock {
     }
 
     /// Time since [`Clock::start`].
+    ///
+    /// ```
+    /// use perennial_supervision::Clock;
+    ///
+    /// let clock = Clock::start();
+    /// let begun = clock.now();
+    /// assert!(clock.now() >= begun); // it never runs back
+    /// ```
     pub fn now(&self) -> Uptime {
         Uptime::new(self.epoch.elapsed())
     }
@@ -44,6 +73,14 @@ impl Clock {
 
     /// Processor time that this process has taken so far, all its threads together; nothing where the
     /// system does not tell.
+    ///
+    /// ```
+    /// use perennial_supervision::Clock;
+    ///
+    /// if let (Some(before), Some(after)) = (Clock::cpu_time(), Clock::cpu_time()) {
+    ///     assert!(after >= before);
+    /// }
+    /// ```
     pub fn cpu_time() -> Option<std::time::Duration> {
         #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
         {
@@ -56,6 +93,14 @@ impl Clock {
     }
 
     /// Wall time: that of the start, moved by the monotonic clock.
+    ///
+    /// ```
+    /// use perennial_supervision::Clock;
+    ///
+    /// let clock = Clock::start();
+    /// let begun = clock.timestamp();
+    /// assert!(clock.timestamp() >= begun); // even when somebody sets the wall clock back
+    /// ```
     pub fn timestamp(&self) -> Timestamp {
         Timestamp::from_micros(self.epoch_micros).after(self.epoch.elapsed())
     }

@@ -23,6 +23,18 @@ use crate::{
 };
 
 /// Settings of a whole tree.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// use perennial_supervision::Options;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let options = Options { kill_deadline: Duration::from_secs(1), ..Options::default() };
+/// assert!(options.note_panic_locations);
+/// let root = Root::start(SupervisorSpec::new("app"), Clock::start(), options).await?;
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// How long a killed child may take to end before it is reported unkillable and no longer

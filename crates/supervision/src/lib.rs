@@ -33,6 +33,7 @@ mod application;
 mod child;
 mod clock;
 mod context;
+mod deadline;
 mod dynamic_supervisor;
 mod gen_server;
 mod life;

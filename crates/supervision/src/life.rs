@@ -23,6 +23,16 @@ type Tell = Box<dyn FnOnce(&ExitReason) + Send>;
 ///
 /// Cheap to clone. For futures, await [`StopToken::stopped`]; for blocking loops, pause with
 /// [`StopToken::wait`], or register what wakes them with [`StopToken::on_stop`].
+///
+/// ```
+/// use perennial_supervision::StopToken;
+///
+/// let stop = StopToken::new();
+/// let seen = stop.clone(); // in the hands of whoever must wind up
+/// assert!(!seen.is_stopped());
+/// stop.stop();
+/// assert!(seen.is_stopped());
+/// ```
 #[derive(Clone, Default)]
 pub struct StopToken {
     token: CancellationToken,
@@ -50,6 +60,21 @@ impl StopToken {
 
     /// Returns once a stop was asked for.
     ///
+    /// ```
+    /// use perennial_supervision::StopToken;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let stop = StopToken::new();
+    /// stop.stop();
+    /// let work = std::future::pending::<()>();
+    /// let done = tokio::select! {
+    ///     () = stop.stopped() => false,
+    ///     () = work => true,
+    /// };
+    /// assert!(!done);
+    /// # }
+    /// ```
+    ///
     /// # Cancel safety
     ///
     /// Safe: nothing is lost.
@@ -59,6 +84,16 @@ impl StopToken {
 
     /// Blocks the thread until a stop is asked for, but no longer than `within`; answers whether one
     /// was. The pause of a blocking loop: `while !stop.wait(period) { .. }`.
+    ///
+    /// ```
+    /// use perennial_supervision::StopToken;
+    /// use std::time::Duration;
+    ///
+    /// let stop = StopToken::new();
+    /// assert!(!stop.wait(Duration::from_millis(1))); // the time is over, go on
+    /// stop.stop();
+    /// assert!(stop.wait(Duration::from_secs(60))); // returns at once
+    /// ```
     pub fn wait(&self, within: Duration) -> bool {
         let callbacks = self.callbacks();
         let waits = |_: &mut Vec<Wake>| !self.token.is_cancelled();
@@ -68,6 +103,17 @@ impl StopToken {
     }
 
     /// Calls `wake` when a stop is asked for, at once if it already was. It must not block.
+    ///
+    /// ```
+    /// use perennial_supervision::StopToken;
+    ///
+    /// let stop = StopToken::new();
+    /// // A loop that blocks on a queue is woken by a message.
+    /// let (wake, queue) = std::sync::mpsc::channel::<Option<u32>>();
+    /// stop.on_stop(move || drop(wake.send(None)));
+    /// stop.stop();
+    /// assert_eq!(queue.recv(), Ok(None));
+    /// ```
     pub fn on_stop(&self, wake: impl FnOnce() + Send + 'static) {
         {
             let mut callbacks = self.callbacks();
@@ -80,11 +126,31 @@ impl StopToken {
     }
 
     /// Why a stop was asked for, once it was.
+    ///
+    /// ```
+    /// use perennial_supervision::{ExitReason, StopToken};
+    ///
+    /// let stop = StopToken::new();
+    /// assert_eq!(stop.reason(), None);
+    /// stop.stop();
+    /// assert_eq!(stop.reason(), Some(&ExitReason::Shutdown));
+    /// ```
     pub fn reason(&self) -> Option<&ExitReason> {
         self.shared.reason.get()
     }
 
     /// Asks for the stop.
+    ///
+    /// ```
+    /// use perennial_supervision::StopToken;
+    ///
+    /// // In a test of code that winds up: it need not be a child.
+    /// let stop = StopToken::new();
+    /// let loops = |stop: &StopToken| (0..).take_while(|_| !stop.is_stopped()).take(3).count();
+    /// assert_eq!(loops(&stop), 3);
+    /// stop.stop();
+    /// assert_eq!(loops(&stop), 0);
+    /// ```
     pub fn stop(&self) {
         self.stop_for(&ExitReason::Shutdown);
     }

@@ -11,6 +11,24 @@ use crate::{ApplicationStartError, CrashReport, ProcessRef, process::parent};
 pub(crate) const LIFECYCLE_KEPT: usize = 4096;
 
 /// Something that happened to a node of the tree.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let mut events = root.tree().lifecycle();
+/// counter.cast(Ask::Fail)?;
+/// let told = loop {
+///     let told = events.next().await.expect("the tree is there");
+///     if let LifecycleEvent::Exited { .. } = told.event { break told; }
+/// };
+/// assert_eq!((told.path.as_str(), told.supervisor()), ("/app/counter", Some("/app")));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lifecycle {
     /// When.
@@ -25,17 +43,71 @@ pub struct Lifecycle {
 
 impl Lifecycle {
     /// Path of the supervisor of the node; none for the root.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut events = root.tree().lifecycle();
+    /// counter.cast(Ask::Fail)?;
+    /// let told = events.next().await.expect("the tree is there");
+    /// assert_eq!(told.supervisor(), Some("/app"));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn supervisor(&self) -> Option<&str> {
         parent(&self.path)
     }
 
     /// Name of the node below its supervisor.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut events = root.tree().lifecycle();
+    /// counter.cast(Ask::Fail)?;
+    /// let told = events.next().await.expect("the tree is there");
+    /// assert_eq!(told.name(), "counter");
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn name(&self) -> &str {
         &self.path[parent(&self.path).map_or(0, str::len) + 1..]
     }
 }
 
 /// What happened. Where OTP writes a report of a context, the variant names it.
+///
+/// ```
+/// use perennial_supervision::LifecycleEvent;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let mut events = root.tree().lifecycle();
+/// counter.cast(Ask::Fail)?;
+/// let mut seen = Vec::new();
+/// while let Some(told) = events.next().await {
+///     match told.event {
+///         LifecycleEvent::Exited { reason, .. } => seen.push(reason.name()),
+///         LifecycleEvent::Started { incarnation: 2, .. } => break,
+///         _ => (), // more may be told in later versions
+///     }
+/// }
+/// assert_eq!(seen, ["panic"]);
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum LifecycleEvent {
@@ -132,6 +204,26 @@ pub enum LifecycleEvent {
 }
 
 /// The child that a supervisor's report is about (SUP-224).
+///
+/// ```
+/// use perennial_supervision::{LifecycleEvent, Offender};
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let mut events = root.tree().lifecycle();
+/// counter.cast(Ask::Fail)?;
+/// let offender: Box<Offender> = loop {
+///     let told = events.next().await.expect("the tree is there");
+///     if let LifecycleEvent::ChildTerminated { offender, .. } = told.event { break offender; }
+/// };
+/// assert_eq!((offender.id.as_str(), offender.restart), ("counter", Restart::Permanent));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offender {
     /// Its id.
@@ -159,17 +251,66 @@ impl fmt::Display for Offender {
 
 /// Where to subscribe to the events of one tree. Cheap to clone; unlike a
 /// [`Tree`](crate::Tree) it keeps nothing of the tree alive, so children may hold it.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// use perennial_supervision::LifecycleSource;
+///
+/// # fn child(source: LifecycleSource) { drop(source); }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let root = Root::start(SupervisorSpec::new("app"), Clock::start(), Options::default()).await?;
+/// let source: LifecycleSource = root.tree().lifecycle_source();
+/// let mut events = source.subscribe();
+/// child(source); // a child may hold it: it keeps nothing of the tree alive
+/// root.shutdown().await;
+/// assert_eq!(events.next().await.expect("told before it is gone").path, "/app");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct LifecycleSource(pub(crate) broadcast::Sender<Lifecycle>);
 
 impl LifecycleSource {
     /// Subscribes to what happens from now on.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let source = root.tree().lifecycle_source();
+    /// let (mut events, mut others) = (source.subscribe(), source.subscribe());
+    /// counter.cast(Ask::Fail)?;
+    /// assert_eq!(events.next().await, others.next().await); // each is told of everything
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn subscribe(&self) -> LifecycleStream {
         LifecycleStream::new(self.0.subscribe())
     }
 }
 
 /// A subscription to [`Lifecycle`] events.
+///
+/// ```
+/// use perennial_supervision::LifecycleStream;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let mut events: LifecycleStream = root.tree().lifecycle();
+/// assert_eq!(events.try_next(), None); // nothing has happened since
+/// counter.cast(Ask::Fail)?;
+/// assert_eq!(events.next().await.expect("the tree is there").path, "/app/counter");
+/// assert_eq!(events.missed(), 0);
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub struct LifecycleStream {
     receiver: broadcast::Receiver<Lifecycle>,
     missed: u64,
@@ -181,6 +322,25 @@ impl LifecycleStream {
     }
 
     /// The next event; `None` when the tree is gone.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut events = root.tree().lifecycle();
+    /// root.shutdown().await;
+    /// drop((root, counter));
+    /// let mut seen = Vec::new();
+    /// while let Some(told) = events.next().await {
+    ///     if let LifecycleEvent::Exited { .. } = told.event { seen.push(told.path); }
+    /// }
+    /// assert_eq!(seen, ["/app/counter", "/app"]); // the tree is gone
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -196,6 +356,21 @@ impl LifecycleStream {
     }
 
     /// The next event if it is there already; `None` also when the tree is gone.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut events = root.tree().lifecycle();
+    /// root.shutdown().await;
+    /// let all: Vec<_> = std::iter::from_fn(|| events.try_next()).collect(); // what there is by now
+    /// assert!(all.iter().any(|told| told.path == "/app/counter"));
+    /// # Ok(()) }
+    /// ```
     pub fn try_next(&mut self) -> Option<Lifecycle> {
         loop {
             match self.receiver.try_recv() {
@@ -209,6 +384,21 @@ impl LifecycleStream {
     }
 
     /// Events this subscriber was too slow for.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut events = root.tree().lifecycle();
+    /// # drop(counter);
+    /// while events.try_next().is_some() {}
+    /// assert_eq!(events.missed(), 0); // otherwise: look at `Tree::nodes` for what is so now
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn missed(&self) -> u64 {
         self.missed
     }

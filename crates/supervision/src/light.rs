@@ -24,12 +24,12 @@ use std::{fmt, future::Future, sync::Arc};
 
 use perennial_core::{ChildId, ExitReason};
 
+pub use self::supervisor::{LightSupervisor, LightSupervisorSpec};
 pub(crate) use self::{
     call::{call, cast},
     cell::{Cell, Somebody},
     picture::Litter,
 };
-pub use self::supervisor::{LightSupervisor, LightSupervisorSpec};
 use crate::{Address, ProcessRef, actor::ActorError, gen_server::MESSAGE};
 
 /// What a light server does; its state is the value itself.

@@ -3,6 +3,13 @@
 use perennial_core::Overflow;
 
 /// Messages that may wait in one mailbox, unless its child is given another one.
+///
+/// ```
+/// use perennial_supervision::{MAILBOX_MAX, Mailbox};
+///
+/// assert_eq!(MAILBOX_MAX, 10_000);
+/// assert_eq!(Mailbox::default(), Mailbox::new(10_000));
+/// ```
 pub const MAILBOX_MAX: u64 = 10_000;
 
 /// The bound of a mailbox: given to a child with [`ChildSpec::mailbox`](crate::ChildSpec::mailbox).
@@ -36,11 +43,26 @@ pub struct Mailbox {
 impl Mailbox {
     /// One in which so many messages may wait; further ones are refused. Without any room it is refused
     /// itself, where its child is given to a supervisor.
+    ///
+    /// ```
+    /// use perennial_supervision::{Agent, ChildSpec, Mailbox, SpecError};
+    ///
+    /// let (table, _) = Agent::child_spec("table", || 0);
+    /// let refused = ChildSpec::check_all(&[table.mailbox(Mailbox::new(0))], None);
+    /// assert_eq!(refused, Err(SpecError::ZeroMailbox("table".into())));
+    /// ```
     pub const fn new(capacity: u32) -> Self {
         Self { capacity, overflow: Overflow::Reject }
     }
 
     /// Sets what becomes of one message more.
+    ///
+    /// ```
+    /// use perennial_supervision::{Mailbox, Overflow};
+    ///
+    /// const READINGS: Mailbox = Mailbox::new(64).overflow(Overflow::DropOldest);
+    /// assert_ne!(READINGS, Mailbox::new(64)); // which rejects
+    /// ```
     pub const fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
         self

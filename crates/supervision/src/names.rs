@@ -12,6 +12,13 @@ use std::{
 use crate::{Address, ProcessRef};
 
 /// A name that at most one living child of a tree has. Cheap to clone.
+///
+/// ```
+/// use perennial_supervision::Name;
+///
+/// assert_eq!(Name::from("clock").as_str(), "clock");
+/// assert_eq!(Name::from("clock").to_string(), "clock");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
 
@@ -47,6 +54,22 @@ impl fmt::Display for Name {
 }
 
 /// The names of one tree. Cheap to clone.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (spec, _) = ChildSpec::server::<Counter>("counter", || ());
+/// let spec = spec.name("clicks");
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// // Elsewhere, where nobody has handed the address over.
+/// let clicks = root.names().address::<Ask>("clicks").expect("it runs");
+/// clicks.cast(Ask::Add(1))?;
+/// assert_eq!(clicks.ask(Ask::Sum).await?, 1);
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Default)]
 pub struct Names(Arc<Mutex<HashMap<Name, Holder>>>);
 
@@ -61,6 +84,19 @@ pub(crate) type AnyAddress = Arc<dyn Any + Send + Sync>;
 
 impl Names {
     /// The living holder of `name` (GS-063).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (table, _) = Agent::child_spec("table", || 0_u32);
+    /// let table = table.name("main");
+    /// # let app = SupervisorSpec::new("app").child(table);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// assert_eq!(root.names().whereis("main").expect("it runs").path(), "/app/table");
+    /// assert_eq!(root.names().whereis("other"), None);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn whereis(&self, name: impl Into<Name>) -> Option<ProcessRef> {
         let found = self.holders().get(&name.into()).map(|holder| holder.process.clone());
         found.filter(ProcessRef::is_alive)
@@ -68,6 +104,20 @@ impl Names {
 
     /// The address of the holder of `name`, when it takes messages of type `M`. It is the address of
     /// the child: it outlives the restarts of the holder.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (spec, _) = ChildSpec::server::<Counter>("counter", || ());
+    /// let spec = spec.name("clicks");
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// assert!(root.names().address::<Ask>("clicks").is_some());
+    /// assert!(root.names().address::<String>("clicks").is_none()); // it takes other messages
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn address<M: 'static>(&self, name: impl Into<Name>) -> Option<Address<M>>
     where
         Address<M>: Any + Send + Sync,
@@ -77,6 +127,20 @@ impl Names {
 
     /// As [`address`](Self::address), for holders that are not reached by messages: a
     /// [`Supervisor`](crate::Supervisor), a [`DynamicSupervisor`](crate::DynamicSupervisor).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// use perennial_supervision::{DynamicSupervisor, DynamicSupervisorSpec};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (pool, _) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::named("pool"));
+    /// # let app = SupervisorSpec::new("app").child(pool);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let pool: DynamicSupervisor = root.names().handle("pool").expect("it runs");
+    /// assert_eq!(pool.count_children()?.active, 0);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn handle<H: Any + Clone>(&self, name: impl Into<Name>) -> Option<H> {
         let handle = self.holders().get(&name.into())?.address.clone()?;
         handle.downcast_ref::<H>().cloned()

@@ -20,13 +20,13 @@ use perennial_core::{
 
 pub use self::details::DETAILS_WITHIN;
 pub(crate) use self::details::Detail;
-pub(crate) use self::{
-    listing::Below,
-    picture::{PastLife, Supervises, collect_declared, last_exit, millis},
-};
 use self::{
     children::{Children, Past},
     listing::status,
+};
+pub(crate) use self::{
+    listing::Below,
+    picture::{PastLife, Supervises, collect_declared, last_exit, millis},
 };
 pub use self::{
     listing::{ChildInfo, ChildStatus, Counts},

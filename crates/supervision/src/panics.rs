@@ -48,6 +48,16 @@ pub(crate) fn guard_blocking<T>(work: impl FnOnce() -> T) -> Result<T, ExitReaso
 ///
 /// What a select drops because something else came first is the user's code as well, and whoever
 /// drives it must live to announce the end.
+///
+/// ```
+/// use perennial_supervision::{Contained, contain};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let work = async { 1 + 1 };
+/// let contained: Contained<_> = contain(work);
+/// assert_eq!(contained.await, Ok(2));
+/// # }
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct Contained<F: ?Sized>(Option<Pin<Box<F>>>);
 

@@ -26,6 +26,25 @@ use crate::{
 /// | [`restart`](Self::restart) | permanent |
 ///
 /// One for one, and it never shuts down by itself: neither can be chosen (PAR-005).
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// use perennial_supervision::{PartitionSupervisor, PartitionSupervisorSpec};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let spec = PartitionSupervisorSpec::new("counters")
+///     .partitions(2)
+///     .intensity(10, Duration::from_secs(1))
+///     .id("parts");
+/// let child = |number: usize| Agent::child_spec(number.to_string(), || 0_u32);
+/// let (spec, counters) = PartitionSupervisor::child_spec(spec, child)?;
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// assert_eq!(counters.partitions()?, 2);
+/// assert_eq!(counters.which_children()?[0].path(), "/app/parts/1");
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct PartitionSupervisorSpec {
     name: Name,
@@ -34,6 +53,14 @@ pub struct PartitionSupervisorSpec {
 }
 
 /// Why a specification is refused; nothing was started.
+///
+/// ```
+/// use perennial_supervision::{Agent, PartitionSpecError, PartitionSupervisor, PartitionSupervisorSpec};
+///
+/// let spec = PartitionSupervisorSpec::new("counters").partitions(0);
+/// let refused = PartitionSupervisor::child_spec(spec, |_| Agent::child_spec("count", || 0_u32));
+/// assert_eq!(refused.err(), Some(PartitionSpecError::NoPartitions));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PartitionSpecError {
@@ -135,6 +162,22 @@ struct Routed {
 }
 
 /// Why there is no way to a partition.
+///
+/// ```
+/// use perennial_supervision::RouteError;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let spec = PartitionSupervisorSpec::new("counters").partitions(4);
+/// # let child = |number: usize| Agent::child_spec(number.to_string(), || 0_u32);
+/// # let (spec, counters) = PartitionSupervisor::child_spec(spec, child)?;
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// counters.resize(0).await?;
+/// assert_eq!(counters.at("alice").err(), Some(RouteError::NoPartitions));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RouteError {
@@ -144,6 +187,21 @@ pub enum RouteError {
 }
 
 /// Why it was not resized.
+///
+/// ```
+/// use perennial_supervision::ResizeError;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let spec = PartitionSupervisorSpec::new("counters").partitions(4);
+/// # let child = |number: usize| Agent::child_spec(number.to_string(), || 0_u32);
+/// # let (spec, counters) = PartitionSupervisor::child_spec(spec, child)?;
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// assert_eq!(counters.resize(5).await, Err(ResizeError::TooMany(4)));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResizeError {
@@ -159,6 +217,20 @@ impl<H: Clone + Send + Sync + 'static> PartitionSupervisor<H> {
     /// How to supervise a partition supervisor, and the handle to it. `child` is called once for each
     /// partition, with its number from 0 on: what differs between them comes from that (PAR-004). The id
     /// of the specification that it returns is not used: ids are the numbers (PAR-001).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = PartitionSupervisorSpec::new("counters").partitions(2);
+    /// // What differs between the partitions comes from their numbers.
+    /// let child = |number: usize| Agent::child_spec("count", move || number);
+    /// let (spec, counters) = PartitionSupervisor::child_spec(spec, child)?;
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// assert_eq!(counters.at(1_u32)?.get(|first| *first, Duration::from_secs(5)).await, Ok(1));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -192,6 +264,21 @@ impl<H: Clone + Send + Sync + 'static> PartitionSupervisor<H> {
     /// go by their absolute value modulo the number of partitions (PAR-008), everything else by a hash
     /// (PAR-009).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let spec = PartitionSupervisorSpec::new("counters").partitions(4);
+    /// # let child = |number: usize| Agent::child_spec(number.to_string(), || 0_u32);
+    /// # let (spec, counters) = PartitionSupervisor::child_spec(spec, child)?;
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let within = Duration::from_secs(5);
+    /// counters.at("alice")?.update(|count| *count += 1, within).await?;
+    /// assert_eq!(counters.at("alice")?.get(|count| *count, within).await, Ok(1)); // the same one
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When there is none.
@@ -203,11 +290,43 @@ impl<H: Clone + Send + Sync + 'static> PartitionSupervisor<H> {
     }
 
     /// All partitions that keys are routed to, by number.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let spec = PartitionSupervisorSpec::new("counters").partitions(4);
+    /// # let child = |number: usize| Agent::child_spec(number.to_string(), || 0_u32);
+    /// # let (spec, counters) = PartitionSupervisor::child_spec(spec, child)?;
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut sum = 0;
+    /// for counter in counters.all() {
+    ///     sum += counter.get(|count| *count, Duration::from_secs(5)).await?;
+    /// }
+    /// assert_eq!((counters.all().len(), sum), (4, 0));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn all(&self) -> Vec<H> {
         self.shared.handles[..self.active()].to_vec()
     }
 
     /// How many partitions keys are routed to.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let spec = PartitionSupervisorSpec::new("counters").partitions(4);
+    /// # let child = |number: usize| Agent::child_spec(number.to_string(), || 0_u32);
+    /// # let (spec, counters) = PartitionSupervisor::child_spec(spec, child)?;
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// assert_eq!(counters.partitions()?, 4);
+    /// root.shutdown().await;
+    /// assert_eq!(counters.partitions(), Err(RequestError::NoProc));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -222,6 +341,20 @@ impl<H: Clone + Send + Sync + 'static> PartitionSupervisor<H> {
     ///
     /// What is stopped takes no more keys before it is asked to stop; what is started gets keys once all
     /// run.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let spec = PartitionSupervisorSpec::new("counters").partitions(4);
+    /// # let child = |number: usize| Agent::child_spec(number.to_string(), || 0_u32);
+    /// # let (spec, counters) = PartitionSupervisor::child_spec(spec, child)?;
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// assert_eq!(counters.resize(2).await?, 4); // before
+    /// assert_eq!(counters.partitions()?, 2);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -257,6 +390,20 @@ impl<H: Clone + Send + Sync + 'static> PartitionSupervisor<H> {
 
     /// Its partitions, those too that were stopped by a resize (PAR-014); asks nobody.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let spec = PartitionSupervisorSpec::new("counters").partitions(4);
+    /// # let child = |number: usize| Agent::child_spec(number.to_string(), || 0_u32);
+    /// # let (spec, counters) = PartitionSupervisor::child_spec(spec, child)?;
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// counters.resize(2).await?;
+    /// assert_eq!(counters.which_children()?.len(), 4); // those too that it has stopped
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`RequestError::NoProc`] when it does not run.
@@ -266,6 +413,21 @@ impl<H: Clone + Send + Sync + 'static> PartitionSupervisor<H> {
 
     /// Totals of [`which_children`](Self::which_children) (PAR-015).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let spec = PartitionSupervisorSpec::new("counters").partitions(4);
+    /// # let child = |number: usize| Agent::child_spec(number.to_string(), || 0_u32);
+    /// # let (spec, counters) = PartitionSupervisor::child_spec(spec, child)?;
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// counters.resize(2).await?;
+    /// let counts = counters.count_children()?;
+    /// assert_eq!((counts.specs, counts.active), (4, 2));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`RequestError::NoProc`] when it does not run.
@@ -274,6 +436,20 @@ impl<H: Clone + Send + Sync + 'static> PartitionSupervisor<H> {
     }
 
     /// Stops it and all partitions, as [`Supervisor::stop`] (PAR-016).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = PartitionSupervisorSpec::new("counters").partitions(2).restart(Restart::Temporary);
+    /// let child = |number: usize| Agent::child_spec(number.to_string(), || 0_u32);
+    /// let (spec, counters) = PartitionSupervisor::child_spec(spec, child)?;
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// counters.stop(Duration::from_secs(5)).await?;
+    /// assert_eq!(counters.partitions(), Err(RequestError::NoProc));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

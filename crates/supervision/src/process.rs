@@ -12,6 +12,27 @@ use crate::{
 
 /// One incarnation of a child: OTP's pid. Never waits for a successor, unlike an
 /// [`Address`](crate::Address). Cheap to clone; equal when it is the same incarnation.
+///
+/// ```
+/// use perennial_supervision::ProcessRef;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let first: ProcessRef = counter.whereis().expect("it runs");
+/// counter.cast(Ask::Fail)?;
+/// counter.ask(Ask::Sum).await.unwrap_err(); // caught by the end
+/// counter.ask(Ask::Sum).await?;
+/// let second = counter.whereis().expect("it runs again");
+/// assert_ne!(first, second); // one child, two incarnations
+/// assert_eq!(first.path(), second.path());
+/// assert_eq!(first.exit_reason().map(|reason| reason.name()), Some("panic"));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct ProcessRef(Ended);
 
@@ -65,16 +86,56 @@ impl ProcessRef {
     }
 
     /// Its place in the tree, for example `/app/runs/7`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// assert_eq!(counter.whereis().expect("it runs").path(), "/app/counter");
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn path(&self) -> &str {
         self.0.path()
     }
 
     /// Paths of its supervisor, of that one's supervisor, and so on up to the root (OBS-003).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (cache, _) = Agent::child_spec("cache", || 0_u32);
+    /// let (tables, tables_handle) = Supervisor::child_spec(SupervisorSpec::new("tables").child(cache));
+    /// # let app = SupervisorSpec::new("app").child(tables);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let cache = tables_handle.which_child("cache")?.process.expect("it runs");
+    /// assert_eq!(cache.ancestors().collect::<Vec<_>>(), ["/app/tables", "/app"]);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn ancestors(&self) -> impl Iterator<Item = &str> {
         std::iter::successors(parent(self.path()), |above| parent(above))
     }
 
     /// Whether its end has not been announced.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let process = counter.whereis().expect("it runs");
+    /// assert!(process.is_alive());
+    /// root.shutdown().await;
+    /// assert!(!process.is_alive());
+    /// # Ok(()) }
+    /// ```
     pub fn is_alive(&self) -> bool {
         self.0.reason().is_none()
     }
@@ -86,11 +147,42 @@ impl ProcessRef {
     }
 
     /// Why it ended, once that is announced.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let process = counter.whereis().expect("it runs");
+    /// assert_eq!(process.exit_reason(), None);
+    /// root.shutdown().await;
+    /// assert_eq!(process.exit_reason(), Some(ExitReason::Shutdown));
+    /// # Ok(()) }
+    /// ```
     pub fn exit_reason(&self) -> Option<ExitReason> {
         self.0.reason()
     }
 
     /// Watches its end. Each monitor is independent of all others (GS-061).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let process = counter.whereis().expect("it runs");
+    /// let mut monitor = process.monitor();
+    /// root.shutdown().await;
+    /// assert_eq!(monitor.down().await, ExitReason::Shutdown);
+    /// assert_eq!(process.monitor().down().await, ExitReason::NoProc); // too late to watch it
+    /// # Ok(()) }
+    /// ```
     pub fn monitor(&self) -> Monitor {
         // What has ended already is a target that is not there (GS-060).
         Monitor { target: self.is_alive().then(|| self.0.clone()), down: None }
@@ -159,6 +251,22 @@ tokio::task_local! {
 
 /// The incarnation whose code is running here, in its init and in all its callbacks; none outside of
 /// the tree, and none in a task that was spawned past it.
+///
+/// ```
+/// use perennial_supervision::current_process;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let mut task = tasks.async_nolink("task", async { current_process() }).await?;
+/// let inside = task.value().await?.expect("a task is a process");
+/// assert_eq!(inside.path(), "/app/tasks/task");
+/// assert_eq!(current_process(), None); // outside of any tree
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub fn current_process() -> Option<ProcessRef> {
     CURRENT.try_with(Here::process).ok().flatten()
 }
@@ -170,6 +278,25 @@ pub(crate) fn here(look: impl FnOnce(&Here) -> bool) -> bool {
 
 /// Who asked for the task that is running here, the nearest first: OTP's `$callers` (OBS-004). Who
 /// supervises it is told by [`ProcessRef::ancestors`].
+///
+/// ```
+/// use perennial_supervision::callers;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let inner = tasks.clone();
+/// let mut outer = tasks.async_nolink("outer", async move {
+///     let mut task = inner.async_nolink("inner", async { callers() }).await.ok()?;
+///     task.value().await.ok()
+/// }).await?;
+/// let callers = outer.value().await?.expect("both have run");
+/// assert_eq!(callers[0].path(), "/app/tasks/outer"); // who asked for it
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub fn callers() -> Vec<ProcessRef> {
     CALLERS.try_with(|callers| callers.to_vec()).unwrap_or_default()
 }
@@ -195,6 +322,24 @@ pub(crate) fn parent(path: &str) -> Option<&str> {
 
 /// A watch on the end of one incarnation. Dropping it ends the watch; nothing of it remains. A clone
 /// is a watch of its own.
+///
+/// ```
+/// use perennial_supervision::Monitor;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let mut monitor: Monitor = counter.monitor();
+/// let mut other = monitor.clone(); // a watch of its own
+/// root.shutdown().await;
+/// assert_eq!(monitor.down().await, ExitReason::Shutdown);
+/// assert_eq!(other.down().await, ExitReason::Shutdown);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Monitor {
     /// None when there was nothing when the watch began.
@@ -210,6 +355,21 @@ impl Monitor {
 
     /// Waits for the end and says why; [`ExitReason::NoProc`] at once when the target had ended
     /// before the watch began. Repeated calls answer the same.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut monitor = counter.monitor();
+    /// counter.stop(ExitReason::Normal, Duration::from_secs(1)).await?;
+    /// assert_eq!(monitor.down().await, ExitReason::Normal);
+    /// assert_eq!(monitor.down().await, ExitReason::Normal); // answered again
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -234,6 +394,24 @@ impl fmt::Debug for Monitor {
 }
 
 /// Why a stop that was asked for did not go as asked.
+///
+/// ```
+/// use perennial_supervision::StopError;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let stopped = counter.stop(ExitReason::Normal, Duration::ZERO).await;
+/// assert_eq!(stopped, Err(StopError::ZeroDeadline)); // nothing was asked
+/// root.shutdown().await;
+/// let stopped = counter.stop(ExitReason::Normal, Duration::from_secs(1)).await;
+/// assert_eq!(stopped, Err(StopError::NoProc));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StopError {

@@ -42,14 +42,67 @@ use crate::{
 };
 
 /// Keys have one holder at a time.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+/// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+/// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// # let own = rooms.clone();
+/// # let mut holder = tasks.async_nolink("holder", async move {
+/// # let rooms = own;
+/// // In the code of a process:
+/// rooms.register("lobby".to_owned(), 1)?;
+/// let again = rooms.register("lobby".to_owned(), 2);
+/// assert!(matches!(again, Err(RegistryError::AlreadyRegistered(_))));
+/// # Ok::<(), RegistryError>(())
+/// # }).await?;
+/// # holder.value().await??;
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Unique {}
 
 /// Keys may have several holders, and one holder a key several times.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, rooms) = Registry::<String, u32, Duplicate>::child_spec(RegistrySpec::duplicate("rooms"))?;
+/// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+/// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// # let own = rooms.clone();
+/// # let mut holder = tasks.async_nolink("holder", async move {
+/// # let rooms = own;
+/// // In the code of a process:
+/// rooms.register("lobby".to_owned(), 1)?;
+/// rooms.register("lobby".to_owned(), 2)?;
+/// assert_eq!(rooms.lookup("lobby")?.len(), 2);
+/// # Ok::<(), RegistryError>(())
+/// # }).await?;
+/// # holder.value().await??;
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Duplicate {}
 
 /// What must hold of a key. Whatever has all that is one.
+///
+/// ```
+/// use perennial_supervision::RegistryKey;
+///
+/// #[derive(Clone, PartialEq, Eq, Hash)]
+/// struct Seat { row: u32, number: u32 }
+///
+/// fn is_key<K: RegistryKey>(_: &K) {}
+/// is_key(&Seat { row: 1, number: 2 });
+/// is_key(&"lobby".to_owned());
+/// ```
 pub trait RegistryKey: Eq + Hash + Clone + Send + Sync + 'static {}
 impl<K: Eq + Hash + Clone + Send + Sync + 'static> RegistryKey for K {}
 
@@ -99,6 +152,28 @@ struct Inner<K, V> {
 }
 
 /// One entry: who, and with what.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+/// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+/// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// # let own = rooms.clone();
+/// # let mut holder = tasks.async_nolink("holder", async move {
+/// # let rooms = own;
+/// // In the code of a process:
+/// rooms.register("lobby".to_owned(), 7)?;
+/// let found: Registered<u32> = rooms.get("lobby")?.expect("registered above");
+/// assert_eq!(found.process.path(), "/app/tasks/holder");
+/// assert_eq!(*found.value, 7);
+/// # Ok::<(), RegistryError>(())
+/// # }).await?;
+/// # holder.value().await??;
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub struct Registered<V> {
     /// Whose it is.
     pub process: ProcessRef,
@@ -107,6 +182,25 @@ pub struct Registered<V> {
 }
 
 /// Why a registry did not do what was asked.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+/// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+/// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// # let own = rooms.clone();
+/// # let mut holder = tasks.async_nolink("holder", async move {
+/// # let rooms = own;
+/// // In the code of a process:
+/// assert_eq!(rooms.update_value("lobby", |old| old + 1), Err(RegistryError::NotHolder));
+/// # Ok::<(), RegistryError>(())
+/// # }).await?;
+/// # holder.value().await??;
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
@@ -126,6 +220,20 @@ pub enum RegistryError {
 
 impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
     /// How to supervise a registry, and the handle to it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// use perennial_supervision::{Registry, RegistrySpec, Unique};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// assert_eq!(rooms.count(), Err(RegistryError::NotRunning)); // not yet
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// assert_eq!(rooms.count(), Ok(0));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -165,6 +273,27 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
     /// Gives the process that calls it an entry (REG-005). Many keys may have the same process
     /// (REG-007).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.register("lobby".to_owned(), 7)?;
+    /// rooms.register("attic".to_owned(), 8)?; // one process, several keys
+    /// assert_eq!(rooms.count()?, 2);
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`RegistryError::AlreadyRegistered`] where keys are unique and somebody alive has this one,
@@ -186,6 +315,28 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
 
     /// Takes the caller's entries at `key` away, if there are any (REG-014, 015).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.register("lobby".to_owned(), 7)?;
+    /// rooms.unregister("lobby")?;
+    /// rooms.unregister("lobby")?; // nothing there: fine
+    /// assert_eq!(rooms.count()?, 0);
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the caller is no process, or the registry does not run.
@@ -198,6 +349,28 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
     }
 
     /// Takes those of the caller's entries at `key` away whose values match (REG-037).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Duplicate>::child_spec(RegistrySpec::duplicate("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.register("lobby".to_owned(), 7)?;
+    /// rooms.register("lobby".to_owned(), 8)?;
+    /// rooms.unregister_match("lobby", |value| *value == 7)?;
+    /// assert_eq!(*rooms.lookup("lobby")?[0].value, 8);
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -233,6 +406,16 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
     }
 
     /// In how many parts it is.
+    ///
+    /// ```
+    /// use perennial_supervision::{Registry, RegistrySpec, Unique};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = RegistrySpec::unique("rooms").partitions(4);
+    /// let (_, rooms) = Registry::<String, u32, Unique>::child_spec(spec)?;
+    /// assert_eq!(rooms.partitions(), 4);
+    /// # Ok(()) }
+    /// ```
     pub fn partitions(&self) -> usize {
         self.inner.partitions.len()
     }
@@ -251,6 +434,8 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
     fn parts_for(&self, key: &(impl Hash + ?Sized)) -> &[Arc<Partition<K, V>>] {
         let parts = &self.inner.partitions;
         match self.inner.by {
+            // One part, as most have, needs no number.
+            By::Key if parts.len() == 1 => parts,
             By::Key => {
                 let number = place(&self.inner.hasher, key, parts.len());
                 &parts[number..=number]
@@ -268,6 +453,27 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
 impl<K: RegistryKey, V: Send + Sync + 'static> Registry<K, V, Unique> {
     /// Changes the caller's value at `key`, and answers the new and the old one (REG-028). `change` is
     /// called again when the value was changed meanwhile.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.register("lobby".to_owned(), 7)?;
+    /// let (new, old) = rooms.update_value("lobby", |guests| guests + 1)?;
+    /// assert_eq!((*new, *old), (8, 7));
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

@@ -41,6 +41,19 @@ pub struct Scope<T> {
 
 impl TaskSupervisor {
     /// A scope for tasks of this supervisor.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut scope = tasks.scope();
+    /// scope.start("answer", async { 42 }).await?;
+    /// assert_eq!(scope.close(Duration::from_secs(1)).await, [Ok(42)]);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn scope<T: Send + 'static>(&self) -> Scope<T> {
         let cancelled = CancellationToken::new();
         Scope { supervisor: self.clone(), tasks: Vec::new(), cancelled }
@@ -49,6 +62,20 @@ impl TaskSupervisor {
 
 impl<T: Send + 'static> Scope<T> {
     /// Starts a task in this scope.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut scope = tasks.scope::<u32>();
+    /// let task = scope.start("slow", std::future::pending()).await?;
+    /// drop(scope); // cancels it
+    /// assert_eq!(task.exit().await, ExitReason::Killed);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -72,6 +99,21 @@ impl<T: Send + 'static> Scope<T> {
     }
 
     /// How many tasks were started in it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut scope = tasks.scope();
+    /// assert!(scope.is_empty());
+    /// scope.start("answer", async { 42 }).await?;
+    /// assert_eq!(scope.len(), 1);
+    /// # scope.cancel().await;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn len(&self) -> usize {
         self.tasks.len()
     }
@@ -84,6 +126,21 @@ impl<T: Send + 'static> Scope<T> {
     /// Waits for all of its tasks and answers what became of each, in the order of their starts. Those
     /// that take longer than `within`, together, are killed, with [`ExitReason::Timeout`] in their
     /// place; none of them runs when this returns.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut scope = tasks.scope();
+    /// scope.start("quick", async { 1 }).await?;
+    /// scope.start("slow", std::future::pending()).await?;
+    /// let found = scope.close(Duration::from_secs(1)).await;
+    /// assert_eq!(found, [Ok(1), Err(ExitReason::Timeout)]); // in the order of their starts
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -102,6 +159,20 @@ impl<T: Send + 'static> Scope<T> {
     }
 
     /// Cancels its tasks and waits for their ends, which a drop does not.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut scope = tasks.scope::<()>();
+    /// let task = scope.start("slow", std::future::pending()).await?;
+    /// scope.cancel().await;
+    /// assert!(!task.is_alive()); // it has ended
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub async fn cancel(mut self) {
         self.stop().await;
     }

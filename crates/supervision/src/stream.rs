@@ -59,6 +59,23 @@ type Begin<I> = Box<dyn FnOnce() -> (Arc<dyn Launch<I>>, Starting, usize) + Send
 ///
 /// Code that is no process has no links: for it a linked stream is as one that is not.
 ///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// use futures_util::StreamExt;
+///
+/// let mut lengths = tasks.async_stream(["a", "bc"], |word| async move { word.len() }, StreamOptions::new())?;
+/// // Nothing has begun yet; it does with the first poll.
+/// assert_eq!(lengths.next().await, Some(Ok(1)));
+/// assert_eq!(lengths.next().await, Some(Ok(2)));
+/// assert_eq!(lengths.next().await, None);
+/// # root.shutdown().await; Ok(()) }
+/// ```
+///
 /// # Cancel safety
 ///
 /// Dropping it kills its tasks: each at once, or, while it runs at that moment, at its next await.
@@ -135,6 +152,22 @@ impl TaskSupervisor {
 
     /// As [`async_stream`](Self::async_stream), and the tasks are not linked to the consumer.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// use futures_util::StreamExt;
+    ///
+    /// let check = |number: u32| async move { assert!(number != 2, "two"); number };
+    /// let found = tasks.async_stream_nolink([1, 2, 3], check, StreamOptions::new())?;
+    /// let good: Vec<u32> = found.filter_map(|found| async { found.ok() }).collect().await;
+    /// assert_eq!(good, [1, 3]); // the failure of one touches nobody
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`async_stream`](Self::async_stream).
@@ -156,6 +189,22 @@ impl TaskSupervisor {
 
     /// As [`async_stream`](Self::async_stream), for elements that come one by one; whether it is linked
     /// say the options.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// use futures_util::{StreamExt, stream};
+    ///
+    /// // A source without an end: an element is taken when it can be worked on.
+    /// let numbers = stream::iter(1..);
+    /// let squares = tasks.async_stream_from(numbers, |it: u32| async move { it * it }, StreamOptions::new())?;
+    /// assert_eq!(squares.take(3).collect::<Vec<_>>().await, [Ok(1), Ok(4), Ok(9)]);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -214,6 +263,22 @@ impl TaskSupervisor {
 
 impl<S: Stream, T> TaskStream<S, T> {
     /// Hands the element back with its failure, in [`StreamError::Exit`] (STR-010).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// use futures_util::StreamExt;
+    ///
+    /// let check = |number: u32| async move { assert!(number != 2, "two") };
+    /// let found = tasks.async_stream_nolink([1, 2], check, StreamOptions::new())?.zip_input_on_exit();
+    /// let found: Vec<_> = found.collect().await;
+    /// assert!(matches!(&found[1], Err(StreamError::Exit { input: Some(2), .. })));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn zip_input_on_exit(mut self) -> Self
     where

@@ -58,6 +58,13 @@ pub struct SupervisorSpec {
 impl SupervisorSpec {
     /// A permanent one-for-one supervisor without children that tolerates 3 restarts in 5 s and
     /// never shuts down by itself (SUP-024).
+    ///
+    /// ```
+    /// use perennial_supervision::{Intensity, SupervisorSpec};
+    ///
+    /// let app = SupervisorSpec::new("app").declared().remove(0);
+    /// assert_eq!(app.intensity, Some(Intensity { max: 3, window_ms: 5_000, in_window: 0 }));
+    /// ```
     pub fn new(id: impl Into<ChildId>) -> Self {
         Self {
             id: id.into(),
@@ -68,6 +75,24 @@ impl SupervisorSpec {
     }
 
     /// Sets what happens to the siblings of a child that is restarted.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (connection, link) = Agent::child_spec("connection", || 0_u32);
+    /// let (cache, cached) = Agent::child_spec("cache", || 0_u32);
+    /// // The cache is of no use without the connection before it.
+    /// let app = SupervisorSpec::new("app").strategy(Strategy::RestForOne).child(connection).child(cache);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let within = Duration::from_secs(5);
+    /// cached.update(|cached| *cached = 7, within).await?;
+    /// link.cast(|_| panic!("hung up"))?;
+    /// link.get(|_| (), within).await.unwrap_err();
+    /// link.get(|_| (), within).await?;
+    /// assert_eq!(cached.get(|cached| *cached, within).await, Ok(0)); // it began anew as well
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn strategy(mut self, strategy: Strategy) -> Self {
         self.flags.strategy = strategy;
@@ -75,6 +100,19 @@ impl SupervisorSpec {
     }
 
     /// Gives up after more than `max_restarts` restarts within `within`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let link = ChildSpec::task("link", || async { Err::<(), _>("the other side hung up") });
+    /// let link = link.restart(Restart::Permanent);
+    /// let app = SupervisorSpec::new("app").intensity(0, Duration::from_secs(1)).child(link);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// root.ended().await; // the first restart is one too many
+    /// assert!(root.gave_up());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn intensity(mut self, max_restarts: u32, within: Duration) -> Self {
         self.flags.intensity = IntensityLimit { max_restarts, within };
@@ -82,6 +120,23 @@ impl SupervisorSpec {
     }
 
     /// Sets whether the end of significant children stops it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let half = |id: &str| {
+    ///     ChildSpec::task(id.to_owned(), || async { Ok::<(), String>(()) }).significant(true)
+    /// };
+    /// let app = SupervisorSpec::new("app")
+    ///     .auto_shutdown(AutoShutdown::AllSignificant)
+    ///     .child(half("left"))
+    ///     .child(half("right"));
+    /// let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// assert_eq!(root.ended().await, ExitReason::Shutdown); // both halves are done
+    /// assert!(!root.gave_up());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn auto_shutdown(mut self, auto_shutdown: AutoShutdown) -> Self {
         self.flags.auto_shutdown = auto_shutdown;
@@ -89,6 +144,15 @@ impl SupervisorSpec {
     }
 
     /// Adds a child behind the others.
+    ///
+    /// ```
+    /// use perennial_supervision::{Agent, SupervisorSpec};
+    ///
+    /// let app = SupervisorSpec::new("app")
+    ///     .child(Agent::child_spec("first", || 0).0)
+    ///     .child(Agent::child_spec("second", || 0).0); // starts after it, stops before it
+    /// assert_eq!(app.declared()[2].path, "/app/second");
+    /// ```
     #[must_use]
     pub fn child(mut self, child: ChildSpec) -> Self {
         self.children.push(child);
@@ -96,6 +160,13 @@ impl SupervisorSpec {
     }
 
     /// Sets when this supervisor itself is restarted, as a child.
+    ///
+    /// ```
+    /// use perennial_supervision::{Restart, Supervisor, SupervisorSpec};
+    ///
+    /// let import = SupervisorSpec::new("import").restart(Restart::Temporary);
+    /// assert_eq!(Supervisor::child_spec(import).0.get_restart(), Restart::Temporary);
+    /// ```
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
@@ -103,6 +174,15 @@ impl SupervisorSpec {
     }
 
     /// The tree as specified, before any start.
+    ///
+    /// ```
+    /// use perennial_supervision::{Agent, NodeState, SupervisorSpec};
+    ///
+    /// let app = SupervisorSpec::new("app").child(Agent::child_spec("table", || 0).0);
+    /// let nodes = app.declared();
+    /// assert_eq!(nodes[1].path, "/app/table");
+    /// assert_eq!(nodes[1].state, NodeState::Declared); // nothing runs
+    /// ```
     pub fn declared(&self) -> Vec<TreeNode> {
         let (spec, _) = Supervisor::child_spec(self.clone());
         let mut nodes = Vec::new();
@@ -116,6 +196,22 @@ impl SupervisorSpec {
 /// Requests are served in the order they arrive, between the exits that it handles; as in OTP they
 /// have no deadline of their own (SUP-207). A caller that gives up harms nobody: what it asked for
 /// is done (SUP-206).
+///
+/// ```
+/// use perennial_supervision::{Supervisor, SupervisorSpec};
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (spec, tables): (ChildSpec, Supervisor) = Supervisor::child_spec(SupervisorSpec::new("tables"));
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// tables.start_child(Agent::child_spec("users", || 0_u32).0).await?;
+/// tables.terminate_child("users").await?;
+/// tables.restart_child("users").await?;
+/// assert_eq!(tables.which_child("users")?.path(), "/app/tables/users");
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     presence: Presence<SupervisorLife>,
@@ -124,6 +220,18 @@ pub struct Supervisor {
 impl Supervisor {
     /// How to supervise a supervisor, and the handle to it. Its shutdown is `infinity`: its
     /// children have limits of their own.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (cache, _) = Agent::child_spec("cache", || 0_u32);
+    /// let (tables, handle) = Supervisor::child_spec(SupervisorSpec::new("tables").child(cache));
+    /// # let app = SupervisorSpec::new("app").child(tables);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// assert_eq!(handle.count_children()?.active, 1);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn child_spec(spec: SupervisorSpec) -> (ChildSpec, Self) {
         let declared = Supervises::new(&spec.flags, spec.children.clone());
         let (id, restart) = (spec.id.clone(), spec.restart);
@@ -134,6 +242,22 @@ impl Supervisor {
     /// As [`child_spec`](Self::child_spec), with an init that is called at each start: it may read
     /// what the children are to be, answer `Err(Ignore.into())` when the supervisor need not run
     /// (SUP-004), or fail (SUP-006). The id of what it returns is not used.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // Called at each start: what it reads may have changed since the last one.
+    /// let (shards, handle) = Supervisor::child_spec_with_init("shards", || {
+    ///     let names = ["north", "south"]; // from a file, for instance
+    ///     let shard = |id: &str| Agent::child_spec(id.to_owned(), || 0_u32).0;
+    ///     Ok(names.into_iter().map(shard).fold(SupervisorSpec::new("shards"), SupervisorSpec::child))
+    /// });
+    /// # let app = SupervisorSpec::new("app").child(shards);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// assert_eq!(handle.count_children()?.workers, 2);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn child_spec_with_init(
         id: impl Into<ChildId>,
         init: impl Fn() -> Result<SupervisorSpec, ActorError> + Send + Sync + 'static,
@@ -144,6 +268,21 @@ impl Supervisor {
     }
 
     /// Starts a further child behind the others (SUP-178–183).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (table, _) = Agent::child_spec("table", || 0_u32);
+    /// # let app = SupervisorSpec::new("app").child(table);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let app = root.supervisor();
+    /// let (cache, count) = Agent::child_spec("cache", || 7_u32);
+    /// let started = app.start_child(cache).await?;
+    /// assert!(started.process.is_some_and(|process| process.is_alive()));
+    /// assert_eq!(count.get(|count| *count, Duration::from_secs(5)).await, Ok(7));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -163,6 +302,20 @@ impl Supervisor {
     /// Stops a child and keeps its specification, except of a temporary one; a pending restart is
     /// cancelled for good (SUP-187–193).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (table, _) = Agent::child_spec("table", || 0_u32);
+    /// # let app = SupervisorSpec::new("app").child(table);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let app = root.supervisor();
+    /// app.terminate_child("table").await?;
+    /// assert_eq!(app.which_child("table")?.status, ChildStatus::Stopped);
+    /// assert_eq!(app.terminate_child("chair").await, Err(RequestError::NotFound("chair".into())));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When there is no such child.
@@ -172,6 +325,21 @@ impl Supervisor {
     }
 
     /// Starts a child that does not run from its specification (SUP-194–197).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (table, _) = Agent::child_spec("table", || 0_u32);
+    /// # let app = SupervisorSpec::new("app").child(table);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let app = root.supervisor();
+    /// let running = app.restart_child("table").await;
+    /// assert_eq!(running, Err(RequestError::Running("table".into())));
+    /// app.terminate_child("table").await?;
+    /// assert!(app.restart_child("table").await?.process.is_some());
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -185,6 +353,20 @@ impl Supervisor {
     /// Removes the specification of a child that does not run (SUP-198, SUP-199). A restart that
     /// waits for its delay is cancelled with it (SUP-120).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (table, _) = Agent::child_spec("table", || 0_u32);
+    /// # let app = SupervisorSpec::new("app").child(table);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let app = root.supervisor();
+    /// app.terminate_child("table").await?;
+    /// app.delete_child("table").await?;
+    /// assert_eq!(app.count_children()?.specs, 0);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When there is no such child, it runs, or a restart of it is due at once.
@@ -194,6 +376,19 @@ impl Supervisor {
     }
 
     /// The complete specification of a child (SUP-043).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (table, _) = Agent::child_spec("table", || 0_u32);
+    /// # let app = SupervisorSpec::new("app").child(table);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let app = root.supervisor();
+    /// let table = app.get_child_spec("table").await?;
+    /// assert_eq!(table.get_restart(), Restart::Permanent);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -207,6 +402,22 @@ impl Supervisor {
     /// happens from now on, known ids with their new specification from their next start on, new
     /// ones without a process; those that are not named stay (SUP-222, 223, 234–236).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (table, _) = Agent::child_spec("table", || 0_u32);
+    /// # let app = SupervisorSpec::new("app").child(table);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let app = root.supervisor();
+    /// let (cache, _) = Agent::child_spec("cache", || 0_u32);
+    /// app.reconfigure(SupervisorSpec::new("app").strategy(Strategy::OneForAll).child(cache)).await?;
+    /// assert_eq!(app.which_child("cache")?.status, ChildStatus::Stopped); // known, and not started
+    /// assert_eq!(app.which_child("table")?.status, ChildStatus::Running); // not named: it stays
+    /// app.restart_child("cache").await?;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When anything in `spec` is refused: the old configuration stays in force.
@@ -218,6 +429,20 @@ impl Supervisor {
     /// Stops it and all below it, and returns when they are gone (SUP-151). A supervisor that is
     /// itself a child is then restarted by its own supervisor or not, as after any `shutdown`.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (cache, _) = Agent::child_spec("cache", || 0_u32);
+    /// let tables = SupervisorSpec::new("tables").restart(Restart::Temporary).child(cache);
+    /// let (tables, handle) = Supervisor::child_spec(tables);
+    /// # let app = SupervisorSpec::new("app").child(tables);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// handle.stop(Duration::from_secs(5)).await?; // all below it has ended
+    /// assert_eq!(handle.which_children(), Err(RequestError::NoProc));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`StopError`]. After a timeout the stop goes on.
@@ -226,6 +451,20 @@ impl Supervisor {
     }
 
     /// Its children as published, the last one started first (SUP-200, 201); asks nobody.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (table, _) = Agent::child_spec("table", || 0_u32);
+    /// # let app = SupervisorSpec::new("app").child(table);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let app = root.supervisor();
+    /// app.start_child(Agent::child_spec("cache", || 0_u32).0).await?;
+    /// let names: Vec<String> = app.which_children()?.iter().map(|it| it.name().to_owned()).collect();
+    /// assert_eq!(names, ["cache", "table"]); // the last one started first
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -238,6 +477,19 @@ impl Supervisor {
 
     /// One line of [`which_children`](Self::which_children) (SUP-202).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (table, _) = Agent::child_spec("table", || 0_u32);
+    /// # let app = SupervisorSpec::new("app").child(table);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let app = root.supervisor();
+    /// assert_eq!(app.which_child("table")?.status, ChildStatus::Running);
+    /// assert_eq!(app.which_child("chair"), Err(RequestError::NotFound("chair".into())));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When there is no such child, or the supervisor does not run.
@@ -248,6 +500,19 @@ impl Supervisor {
     }
 
     /// Totals of [`which_children`](Self::which_children).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (table, _) = Agent::child_spec("table", || 0_u32);
+    /// # let app = SupervisorSpec::new("app").child(table);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let app = root.supervisor();
+    /// let counts = app.count_children()?;
+    /// assert_eq!((counts.specs, counts.active, counts.workers), (1, 1, 1));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

@@ -19,6 +19,23 @@ use crate::{
 };
 
 /// One running task. Cheap to clone.
+///
+/// ```
+/// use perennial_supervision::TaskRef;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let task: TaskRef = tasks.start_child("slow", std::future::pending()).await?;
+/// assert_eq!((task.id().as_str(), task.process().path()), ("slow", "/app/tasks/slow"));
+/// assert!(task.is_alive());
+/// tasks.terminate_child(&task).await?;
+/// assert_eq!(task.exit_reason(), Some(ExitReason::Shutdown));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct TaskRef {
     pub(crate) child: ChildRef,
@@ -31,6 +48,21 @@ pub struct TaskRef {
 /// [`join`](Self::join) has given up, there is nothing to wait for any more (TSK-007, 010).
 ///
 /// Dropping it leaves the task as it is, linked to its owner or not.
+///
+/// ```
+/// use perennial_supervision::Task;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let mut task: Task<u32> = tasks.async_nolink("answer", async { 42 }).await?;
+/// assert_eq!(task.reference().expect("it has a process").id().as_str(), "answer");
+/// assert_eq!(task.join(Duration::from_secs(1)).await, Ok(42));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub struct Task<T> {
     /// None for a value without a process.
     running: Option<Running>,
@@ -55,6 +87,20 @@ enum Value<T> {
 }
 
 /// Why a task gave no value.
+///
+/// ```
+/// use perennial_supervision::TaskError;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let mut slow = tasks.async_nolink("slow", std::future::pending::<u32>()).await?;
+/// assert_eq!(slow.join(Duration::from_secs(1)).await, Err(TaskError::Timeout));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
@@ -70,35 +116,118 @@ pub enum TaskError {
 }
 
 /// What a poll of a task found: its value, why it ended without one, or nothing yet.
+///
+/// ```
+/// use perennial_supervision::{ExitReason, Yielded};
+///
+/// let found: Yielded<u32> = Some(Err(ExitReason::Killed));
+/// assert!(found.is_some_and(|found| found.is_err())); // `None` is: nothing yet
+/// ```
 pub type Yielded<T> = Option<Result<T, ExitReason>>;
 
 impl TaskRef {
     /// Its id.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let task = tasks.start_child("tidy", async {}).await?;
+    /// assert_eq!(task.id().as_str(), "tidy");
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn id(&self) -> &perennial_core::ChildId {
         self.child.id()
     }
 
     /// The process that it is.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let task = tasks.start_child("tidy", async {}).await?;
+    /// assert_eq!(task.process().path(), "/app/tasks/tidy");
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn process(&self) -> &ProcessRef {
         &self.child.first.process
     }
 
     /// Whether its end has not been announced.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let task = tasks.start_child("tidy", async {}).await?;
+    /// task.exit().await;
+    /// assert!(!task.is_alive());
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn is_alive(&self) -> bool {
         self.child.first.ended().reason().is_none()
     }
 
     /// Why it ended, once that is announced.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let task = tasks.start_child("slow", std::future::pending()).await?;
+    /// assert_eq!(task.exit_reason(), None); // it runs
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn exit_reason(&self) -> Option<ExitReason> {
         self.child.first.ended().reason()
     }
 
     /// Waits for its end.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let task = tasks.start_child("tidy", async {}).await?;
+    /// assert_eq!(task.exit().await, ExitReason::Normal);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub async fn exit(&self) -> ExitReason {
         self.child.first_exit().await
     }
 
     /// Calls `tell` at its end; at once when that is past. `tell` must not block.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// let task = tasks.start_child("tidy", async {}).await?;
+    /// task.on_exit(move |reason| drop(tell.send(reason.clone())));
+    /// task.exit().await;
+    /// assert_eq!(told.recv(), Ok(ExitReason::Normal));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn on_exit(&self, tell: impl FnOnce(&ExitReason) + Send + 'static) {
         self.child.first.ended().on_end(tell);
     }
@@ -117,11 +246,37 @@ impl<T> Task<T> {
 
     /// A task without a process, whose value is there (TSK-011): for callers who have it already where
     /// others would have to work for it.
+    ///
+    /// ```
+    /// use perennial_supervision::Task;
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// // Found in a cache: nothing has to run for it.
+    /// let mut cached = Task::completed(42);
+    /// assert!(cached.reference().is_none());
+    /// assert_eq!(cached.join(Duration::from_secs(1)).await, Ok(42));
+    /// # }
+    /// ```
     pub fn completed(value: T) -> Self {
         Self { running: None, value: Value::Here(value), owner: current_process() }
     }
 
     /// The task without its value; none for one without a process.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let task = tasks.async_nolink("answer", async { 42 }).await?;
+    /// let reference = task.reference().cloned().expect("it has a process");
+    /// drop(task); // nobody wants its value; it runs all the same
+    /// assert_eq!(reference.exit().await, ExitReason::Normal);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn reference(&self) -> Option<&TaskRef> {
         self.running.as_ref().map(|running| &running.reference)
     }
@@ -130,6 +285,20 @@ impl<T> Task<T> {
     ///
     /// When `within` has passed the task runs on, and its value is not wanted any more: later calls time
     /// out as well (TSK-006–008). Ask with [`yield_within`](Self::yield_within) to be able to ask again.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut answer = tasks.async_nolink("answer", async { 42 }).await?;
+    /// assert_eq!(answer.join(Duration::from_secs(1)).await, Ok(42));
+    /// // The value is given once.
+    /// assert_eq!(answer.join(Duration::from_secs(1)).await, Err(TaskError::Timeout));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -152,6 +321,18 @@ impl<T> Task<T> {
 
     /// As [`join`](Self::join), for as long as OTP waits: 5 s.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut answer = tasks.async_nolink("answer", async { 42 }).await?;
+    /// assert_eq!(answer.value().await, Ok(42));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`join`](Self::join).
@@ -165,6 +346,23 @@ impl<T> Task<T> {
 
     /// What there is within that time: the value, why the task ended without one, or nothing; then it can
     /// be asked again (TSK-026). With no time at all it is a poll (TSK-028).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let work = async {
+    ///     tokio::time::sleep(Duration::from_secs(3)).await; // paused clock
+    ///     42
+    /// };
+    /// let mut answer = tasks.async_nolink("answer", work).await?;
+    /// assert_eq!(answer.yield_within(Duration::from_secs(2)).await?, None); // not yet
+    /// assert_eq!(answer.yield_within(Duration::from_secs(2)).await?, Some(Ok(42)));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -183,6 +381,21 @@ impl<T> Task<T> {
     ///
     /// A value that was there, or came meanwhile, wins (TSK-035). Nothing when it stopped because of
     /// this; the reason when it ended for another one, or had to be killed after its time (TSK-036–038).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut slow = tasks.async_nolink("slow", std::future::pending::<u32>()).await?;
+    /// assert_eq!(slow.shutdown(Shutdown::WORKER_DEFAULT).await?, None); // it stopped because of this
+    /// let mut done = tasks.async_nolink("done", async { 42 }).await?;
+    /// done.reference().expect("it has a process").exit().await;
+    /// assert_eq!(done.shutdown(Shutdown::BrutalKill).await?, Some(Ok(42))); // its value was there
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -226,6 +439,19 @@ impl<T> Task<T> {
 
     /// Leaves the task to itself: unlinked, it runs on, and neither its value nor its failure arrives
     /// (TSK-043). What is there by now is given.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut slow = tasks.async_nolink("slow", std::future::pending::<u32>()).await?;
+    /// assert_eq!(slow.ignore().await?, None);
+    /// assert!(slow.reference().expect("it has a process").is_alive()); // it runs on
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

@@ -28,11 +28,37 @@ use crate::{
 };
 
 /// What a task supervisor is made of.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// use perennial_supervision::{TaskSupervisor, TaskSupervisorSpec};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 1));
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// tasks.start_child("first", std::future::pending()).await?;
+/// let refused = tasks.start_child("second", std::future::pending()).await;
+/// assert_eq!(refused.unwrap_err(), RequestError::MaxChildren(1));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct TaskSupervisorSpec(DynamicSupervisorSpec);
 
 impl TaskSupervisorSpec {
     /// A permanent supervisor of at most `max_children` tasks at a time.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// assert!(tasks.children().is_empty());
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn new(id: impl Into<ChildId>, max_children: usize) -> Self {
         let mut spec = DynamicSupervisorSpec::new(id, max_children);
         spec.kind = NodeKind::TaskSupervisor;
@@ -52,6 +78,20 @@ impl TaskSupervisorSpec {
 ///
 /// The caller is the process whose code asks. What is linked to it ends with it when it ends abnormally,
 /// and the other way round, unless it traps exits (TSK-016–019). Code that is no process has no links.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// use perennial_supervision::{TaskSupervisor, TaskSupervisorSpec};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let mut sum = tasks.async_nolink("sum", async { (1..=4).sum::<u32>() }).await?;
+/// assert_eq!(sum.value().await, Ok(10));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct TaskSupervisor {
     pub(crate) supervisor: DynamicSupervisor,
@@ -60,6 +100,21 @@ pub struct TaskSupervisor {
 }
 
 /// What a task is called, and how it is stopped; an id alone will do.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// use perennial_supervision::{Shutdown, TaskSpec};
+///
+/// let import = TaskSpec::new("import").label("order 7").shutdown(Shutdown::BrutalKill);
+/// let task = tasks.start_child(import, async {}).await?;
+/// assert_eq!(task.exit().await, ExitReason::Normal);
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct TaskSpec {
     id: ChildId,
@@ -70,11 +125,39 @@ pub struct TaskSpec {
 
 impl TaskSpec {
     /// A task with 5 s to stop. It is dropped at its next await when it is asked to.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let task = tasks.start_child(TaskSpec::new("import"), async {}).await?;
+    /// let same = tasks.start_child("import", async {}).await?; // an id alone will do
+    /// assert_eq!(task.id(), same.id());
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn new(id: impl Into<ChildId>) -> Self {
         Self { id: id.into(), shutdown: Shutdown::WORKER_DEFAULT, label: None, restart_delay: None }
     }
 
     /// Sets how its supervisor stops it (TSU-009).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// // The stop of its supervisor does not ask it first.
+    /// let task = TaskSpec::new("import").shutdown(Shutdown::BrutalKill);
+    /// let task = tasks.start_child(task, std::future::pending()).await?;
+    /// root.shutdown().await;
+    /// assert_eq!(task.exit_reason(), Some(ExitReason::Killed));
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
         self.shutdown = shutdown;
@@ -82,6 +165,23 @@ impl TaskSpec {
     }
 
     /// Sets what the report of its crash calls it, beside its path (TSK-047).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut events = root.tree().lifecycle();
+    /// tasks.start_child(TaskSpec::new("import").label("order 7"), async { panic!("a bug") }).await?;
+    /// let report = loop {
+    ///     let told = events.next().await.expect("the tree is there");
+    ///     if let LifecycleEvent::Crashed(report) = told.event { break report; }
+    /// };
+    /// assert_eq!(report.label.as_deref(), Some("order 7"));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn label(mut self, label: impl Into<Arc<str>>) -> Self {
         self.label = Some(label.into());
@@ -89,6 +189,20 @@ impl TaskSpec {
     }
 
     /// Waits this long before it is run again ([`TaskSupervisor::start_restarting`]).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let poll = TaskSpec::new("poll").restart_delay(Duration::from_secs(60));
+    /// let task = tasks.start_restarting(poll, Restart::Permanent, || async {}).await?;
+    /// task.exit().await;
+    /// assert!(tasks.find("poll").is_none()); // it waits for its next run
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn restart_delay(mut self, delay: Duration) -> Self {
         self.restart_delay = Some(delay);
@@ -108,6 +222,50 @@ impl<I: Into<ChildId>> From<I> for TaskSpec {
 }
 
 /// What the owner of a task is told by [`async_telling`](TaskSupervisor::async_telling) (TSK-003).
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::{*, actor::ActorError};
+/// use perennial_supervision::TaskNotice;
+///
+/// /// Asks for a sum, and goes on meanwhile.
+/// struct Owner { tasks: TaskSupervisor, sum: Option<u32> }
+/// enum Message { Begin, Told(TaskNotice<u32>) }
+/// impl GenServer for Owner {
+///     type Arguments = TaskSupervisor;
+///     type Message = Message;
+///
+///     async fn init(tasks: TaskSupervisor, _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> {
+///         Ok(Init::new(Self { tasks, sum: None }))
+///     }
+///
+///     async fn handle(&mut self, message: Message, cx: &mut ServerCx<Self>) -> Result<Next<Message>, ActorError> {
+///         match message {
+///             Message::Begin => {
+///                 let work = async { (1..=4).sum() };
+///                 self.tasks.async_telling("sum", cx.address().clone(), Message::Told, work).await?;
+///             }
+///             Message::Told(TaskNotice::Value { value, .. }) => self.sum = Some(value),
+///             Message::Told(TaskNotice::Down { reason, .. }) => {
+///                 let told = format!("{:?}, {reason}", self.sum);
+///                 return Ok(Next::Stop(ExitReason::ShutdownWith(told.into())));
+///             }
+///         }
+///         Ok(Next::Continue)
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+/// # let given = tasks.clone();
+/// let (owner, address) = ChildSpec::server::<Owner>("owner", move || given.clone());
+/// let owner = owner.restart(Restart::Transient);
+/// # let app = SupervisorSpec::new("app").child(spec).child(owner);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let mut monitor = address.monitor();
+/// address.cast(Message::Begin)?;
+/// assert_eq!(monitor.down().await, ExitReason::ShutdownWith("Some(10), normal".into()));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskNotice<T> {
     /// It has a value. Its end follows.
@@ -138,6 +296,17 @@ enum Link {
 
 impl TaskSupervisor {
     /// How to supervise a task supervisor, and the handle to it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// assert_eq!(root.tree().nodes()[1].kind, NodeKind::TaskSupervisor);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn child_spec(spec: TaskSupervisorSpec) -> (ChildSpec, Self) {
         let places = Places::new(spec.0.max_children.unwrap_or(usize::MAX));
         let (mut child, supervisor) = DynamicSupervisor::child_spec(spec.0);
@@ -148,6 +317,18 @@ impl TaskSupervisor {
 
     /// Starts a task that nobody waits for, and that is nobody's (TSU-012). A stop drops it at its next
     /// await. It is not restarted (TSU-013).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let task = tasks.start_child("tidy", async { /* nobody waits for it */ }).await?;
+    /// assert_eq!(task.exit().await, ExitReason::Normal);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -162,6 +343,22 @@ impl TaskSupervisor {
 
     /// As [`start_child`](Self::start_child), linked to the caller (TSK-044).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let inner = tasks.clone();
+    /// let outer = tasks.start_child("outer", async move {
+    ///     let helper = inner.start_link("helper", async { panic!("a bug") }).await;
+    ///     std::future::pending().await
+    /// }).await?;
+    /// assert_eq!(outer.exit().await.name(), "panic"); // with its helper
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`start_child`](Self::start_child).
@@ -175,6 +372,27 @@ impl TaskSupervisor {
 
     /// As [`start_child`](Self::start_child), and the same function is run again as `restart` says
     /// (TSU-014). Restarts count against the supervisor's intensity.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
+    ///
+    /// let tries = Arc::new(AtomicU32::new(0));
+    /// let own = tries.clone();
+    /// let work = move || {
+    ///     let nth = own.fetch_add(1, Ordering::SeqCst);
+    ///     async move { assert!(nth == 2, "not yet") }
+    /// };
+    /// tasks.start_restarting("patient", Restart::Transient, work).await?;
+    /// tokio::time::sleep(Duration::from_secs(1)).await; // paused clock
+    /// assert_eq!(tries.load(Ordering::SeqCst), 3);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -209,6 +427,19 @@ impl TaskSupervisor {
     /// Starts a task whose value the caller wants; the task outlives the caller (TSU-004, 007),
     /// and its failure does not harm the caller (TSU-005).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut fails = tasks.async_nolink("fails", async { if true { panic!("a bug") } }).await?;
+    /// let failed = fails.value().await; // and nobody else has noticed
+    /// assert!(matches!(failed, Err(TaskError::Exited(ExitReason::Panic { .. }))));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`start_child`](Self::start_child).
@@ -231,6 +462,23 @@ impl TaskSupervisor {
 
     /// As [`async_nolink`](Self::async_nolink), linked to the caller (TSK-001, 002, TSU-003).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let inner = tasks.clone();
+    /// let mut outer = tasks.async_nolink("outer", async move {
+    ///     let mut helper = inner.async_linked("helper", async { if true { panic!("a bug") } }).await?;
+    ///     drop(helper.value().await); // no answer: it ends with its helper
+    ///     Ok::<(), RequestError>(())
+    /// }).await?;
+    /// assert!(matches!(outer.value().await, Err(TaskError::Exited(ExitReason::Panic { .. }))));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`start_child`](Self::start_child).
@@ -245,6 +493,38 @@ impl TaskSupervisor {
     /// As [`async_linked`](Self::async_linked), and the value comes as a message to `owner`, then, in any
     /// case, the end: each once, and both with the task's process (TSK-003). They are casts: what finds
     /// no incarnation, or a full mailbox, is lost, as a message to a process that has ended.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # use perennial_supervision::actor::ActorError;
+    /// # struct Log(Vec<TaskNotice<u32>>);
+    /// # enum Message { Told(TaskNotice<u32>), All(Reply<Vec<TaskNotice<u32>>>) }
+    /// # impl GenServer for Log {
+    /// #     type Arguments = ();
+    /// #     type Message = Message;
+    /// #     async fn init((): (), _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> { Ok(Init::new(Self(Vec::new()))) }
+    /// #     async fn handle(&mut self, message: Message, _: &mut ServerCx<Self>) -> Result<Next<Message>, ActorError> {
+    /// #         match message {
+    /// #             Message::Told(notice) => self.0.push(notice),
+    /// #             Message::All(reply) => reply.send(self.0.clone()),
+    /// #         }
+    /// #         Ok(Next::Continue)
+    /// #     }
+    /// # }
+    /// # let (log, address) = ChildSpec::server::<Log>("log", || ());
+    /// # root.supervisor().start_child(log).await?;
+    /// let task = tasks.async_telling("sum", address.clone(), Message::Told, async { 10 }).await?;
+    /// task.exit().await;
+    /// let told = address.ask(Message::All).await?;
+    /// assert!(matches!(told[0], TaskNotice::Value { value: 10, .. }));
+    /// assert!(matches!(told[1], TaskNotice::Down { reason: ExitReason::Normal, .. }));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -336,6 +616,19 @@ impl TaskSupervisor {
 
     /// Stops a task and awaits its end (TSU-016).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let task = tasks.start_child("slow", std::future::pending()).await?;
+    /// tasks.terminate_child(&task).await?;
+    /// assert_eq!(task.exit_reason(), Some(ExitReason::Shutdown));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`RequestError::NotFound`] when it has ended.
@@ -344,12 +637,39 @@ impl TaskSupervisor {
     }
 
     /// The task of this name that runs, as published; asks nobody.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// tasks.start_child("slow", std::future::pending()).await?;
+    /// let slow = tasks.find("slow").expect("it runs");
+    /// tasks.terminate_child(&slow).await?;
+    /// assert!(tasks.find("slow").is_none());
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn find(&self, id: &str) -> Option<TaskRef> {
         self.supervisor.find(id).map(|child| TaskRef { child })
     }
 
     /// Names of the tasks that run, oldest first, as published; not of those that are being restarted
     /// (TSU-017).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// tasks.start_child("slow", std::future::pending()).await?;
+    /// tasks.start_child("slower", std::future::pending()).await?;
+    /// assert_eq!(tasks.children(), ["slow", "slower"]);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn children(&self) -> Vec<String> {
         self.supervisor
             .which_children()

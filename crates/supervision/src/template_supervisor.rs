@@ -27,6 +27,24 @@ use crate::{
 type Template<A> = Arc<dyn Fn(A) -> ChildSpec + Send + Sync>;
 
 /// What a template supervisor is made of: exactly one template, by construction (SUP-032).
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// use perennial_supervision::{TemplateSupervisor, TemplateSupervisorSpec};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let template = |user: String| Agent::child_spec(user.clone(), move || user.len()).0;
+/// let spec = TemplateSupervisorSpec::new("sessions", template)
+///     .intensity(10, Duration::from_secs(1))
+///     .restart(Restart::Transient);
+/// let (spec, sessions) = TemplateSupervisor::child_spec(spec);
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// sessions.start_child("ada".to_owned()).await?;
+/// assert_eq!(sessions.count_children()?.active, 1);
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub struct TemplateSupervisorSpec<A> {
     id: ChildId,
     intensity: IntensityLimit,
@@ -38,6 +56,14 @@ impl<A> TemplateSupervisorSpec<A> {
     /// A permanent supervisor of instances of `template` that tolerates 3 restarts in 5 s. The
     /// template makes the specification of an instance from the argument it is started with; a
     /// restart of the instance uses that specification again (SUP-168).
+    ///
+    /// ```
+    /// use perennial_supervision::{Agent, TemplateSupervisor, TemplateSupervisorSpec};
+    ///
+    /// let template = |first: u32| Agent::child_spec(first.to_string(), move || first).0;
+    /// let (spec, _) = TemplateSupervisor::child_spec(TemplateSupervisorSpec::new("pool", template));
+    /// assert_eq!(spec.id().as_str(), "pool");
+    /// ```
     pub fn new(
         id: impl Into<ChildId>,
         template: impl Fn(A) -> ChildSpec + Send + Sync + 'static,
@@ -73,6 +99,23 @@ impl<A> fmt::Debug for TemplateSupervisorSpec<A> {
 }
 
 /// Handle to a template supervisor. Cheap to clone; outlives its restarts.
+///
+/// ```
+/// use perennial_supervision::{TemplateSupervisor, TemplateSupervisorSpec};
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let template = |first: u32| Agent::child_spec(first.to_string(), move || first).0;
+/// let (spec, pool) = TemplateSupervisor::child_spec(TemplateSupervisorSpec::new("pool", template));
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let seven = pool.start_child(7).await?.expect("its init does not ignore");
+/// assert_eq!(seven.process().path(), "/app/pool/7");
+/// pool.terminate_child(&seven).await?;
+/// assert_eq!(pool.count_children()?.active, 0);
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub struct TemplateSupervisor<A> {
     presence: Presence<SupervisorLife>,
     /// Shared by all clones.
@@ -81,6 +124,14 @@ pub struct TemplateSupervisor<A> {
 
 impl<A: 'static> TemplateSupervisor<A> {
     /// How to supervise a template supervisor, and the handle to it.
+    ///
+    /// ```
+    /// use perennial_supervision::{Agent, NodeKind, SupervisorSpec, TemplateSupervisor, TemplateSupervisorSpec};
+    ///
+    /// let template = |first: u32| Agent::child_spec("number", move || first).0;
+    /// let (spec, _pool) = TemplateSupervisor::child_spec(TemplateSupervisorSpec::new("pool", template));
+    /// assert_eq!(SupervisorSpec::new("app").child(spec).declared()[1].kind, NodeKind::DynamicSupervisor);
+    /// ```
     pub fn child_spec(spec: TemplateSupervisorSpec<A>) -> (ChildSpec, Self) {
         let flags = Flags { intensity: spec.intensity, ..Flags::default() };
         let plan = Plan {
@@ -103,6 +154,19 @@ impl<A: 'static> TemplateSupervisor<A> {
 
     /// Starts an instance (SUP-160, 169); none, when its init answers ignore (SUP-017, 018).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let template = |first: u32| Agent::child_spec(first.to_string(), move || first).0;
+    /// # let (spec, pool) = TemplateSupervisor::child_spec(TemplateSupervisorSpec::new("pool", template));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let seven = pool.start_child(7).await?.expect("its init does not ignore");
+    /// assert_eq!(seven.id().as_str(), "7");
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When it does not start: nothing is added.
@@ -123,6 +187,20 @@ impl<A: 'static> TemplateSupervisor<A> {
 
     /// Replaces the template for instances that are started from now on, through whichever clone of
     /// this handle (SUP-237). Those that run stay as they are, over their restarts too.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let template = |first: u32| Agent::child_spec(first.to_string(), move || first).0;
+    /// # let (spec, pool) = TemplateSupervisor::child_spec(TemplateSupervisorSpec::new("pool", template));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// pool.set_template(|first| Agent::child_spec(format!("number-{first}"), move || first).0);
+    /// let seven = pool.start_child(7).await?.expect("its init does not ignore");
+    /// assert_eq!(seven.id().as_str(), "number-7");
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn set_template(&self, template: impl Fn(A) -> ChildSpec + Send + Sync + 'static) {
         let template: Template<A> = Arc::new(template);
         let mut present = self.template.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,6 +212,20 @@ impl<A: 'static> TemplateSupervisor<A> {
 
     /// Stops an instance, awaits its end and forgets it (SUP-163); one that is dead already is fine
     /// (SUP-165).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let template = |first: u32| Agent::child_spec(first.to_string(), move || first).0;
+    /// # let (spec, pool) = TemplateSupervisor::child_spec(TemplateSupervisorSpec::new("pool", template));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let seven = pool.start_child(7).await?.expect("its init does not ignore");
+    /// pool.terminate_child(&seven).await?;
+    /// pool.terminate_child(&seven).await?; // it is dead already: fine
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -149,6 +241,19 @@ impl<A: 'static> TemplateSupervisor<A> {
 
     /// The specification that the template made for an instance (SUP-045).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let template = |first: u32| Agent::child_spec(first.to_string(), move || first).0;
+    /// # let (spec, pool) = TemplateSupervisor::child_spec(TemplateSupervisorSpec::new("pool", template));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let seven = pool.start_child(7).await?.expect("its init does not ignore");
+    /// assert_eq!(pool.get_child_spec(&seven).await?.get_restart(), Restart::Permanent);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When it is not a child.
@@ -159,6 +264,20 @@ impl<A: 'static> TemplateSupervisor<A> {
 
     /// Stops it and all below it, as [`Supervisor::stop`](crate::Supervisor::stop).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let template = |first: u32| Agent::child_spec(first.to_string(), move || first).0;
+    /// let spec = TemplateSupervisorSpec::new("pool", template).restart(Restart::Temporary);
+    /// let (spec, pool) = TemplateSupervisor::child_spec(spec);
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// pool.stop(Duration::from_secs(5)).await?;
+    /// assert_eq!(pool.which_children(), Err(RequestError::NoProc));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`StopError`].
@@ -168,6 +287,20 @@ impl<A: 'static> TemplateSupervisor<A> {
 
     /// Its instances as published, without ids (SUP-161); asks nobody.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let template = |first: u32| Agent::child_spec(first.to_string(), move || first).0;
+    /// # let (spec, pool) = TemplateSupervisor::child_spec(TemplateSupervisorSpec::new("pool", template));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// pool.start_child(7).await?;
+    /// let children = pool.which_children()?;
+    /// assert_eq!((children[0].id.as_ref(), children[0].name()), (None, "7"));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`RequestError::NoProc`] when it does not run (SUP-184).
@@ -176,6 +309,19 @@ impl<A: 'static> TemplateSupervisor<A> {
     }
 
     /// One line of [`which_children`](Self::which_children) (SUP-202).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let template = |first: u32| Agent::child_spec(first.to_string(), move || first).0;
+    /// # let (spec, pool) = TemplateSupervisor::child_spec(TemplateSupervisorSpec::new("pool", template));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let seven = pool.start_child(7).await?.expect("its init does not ignore");
+    /// assert_eq!(pool.which_child(&seven)?.status, ChildStatus::Running);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -187,6 +333,21 @@ impl<A: 'static> TemplateSupervisor<A> {
     }
 
     /// Totals of [`which_children`](Self::which_children); one specification (SUP-162).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let template = |first: u32| Agent::child_spec(first.to_string(), move || first).0;
+    /// # let (spec, pool) = TemplateSupervisor::child_spec(TemplateSupervisorSpec::new("pool", template));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// pool.start_child(7).await?;
+    /// pool.start_child(8).await?;
+    /// let counts = pool.count_children()?;
+    /// assert_eq!((counts.specs, counts.active), (1, 2)); // one template, two instances
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

@@ -12,16 +12,62 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use crate::{Tree, life::Life, node::Node};
 
 /// Why nothing was injected.
+///
+/// ```
+/// use perennial_supervision::testing::NothingThere;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (table, _) = Agent::child_spec("table", || 0_u32);
+/// # let app = SupervisorSpec::new("app").child(table);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// # let app = root.supervisor();
+/// # drop(app);
+/// let missed: NothingThere = root.tree().crash("/app/tabel").unwrap_err();
+/// assert_eq!(missed.to_string(), "nothing runs at `/app/tabel`");
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("nothing runs at `{0}`")]
 pub struct NothingThere(String);
 
 /// One life that was hit.
+///
+/// ```
+/// use perennial_supervision::testing::Victim;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (table, _) = Agent::child_spec("table", || 0_u32);
+/// # let app = SupervisorSpec::new("app").child(table);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// # let app = root.supervisor();
+/// # drop(app);
+/// let victim: Victim = root.tree().kill("/app/table")?;
+/// assert_eq!(victim.exit().await, ExitReason::Killed);
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Victim(Life);
 
 impl Victim {
     /// Waits for its announced end.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (table, _) = Agent::child_spec("table", || 0_u32);
+    /// # let app = SupervisorSpec::new("app").child(table);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let app = root.supervisor();
+    /// # drop(app);
+    /// let victim = root.tree().crash("/app/table")?;
+    /// assert_eq!(victim.exit().await.name(), "panic");
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub async fn exit(&self) -> ExitReason {
         self.0.ended().wait().await
     }
@@ -29,6 +75,20 @@ impl Victim {
 
 impl Tree {
     /// Makes what runs at `path` panic.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (table, _) = Agent::child_spec("table", || 0_u32);
+    /// # let app = SupervisorSpec::new("app").child(table);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let app = root.supervisor();
+    /// let victim = root.tree().crash("/app/table")?;
+    /// assert_eq!(victim.exit().await.name(), "panic"); // a real one, in its own code
+    /// # drop(app);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -39,6 +99,20 @@ impl Tree {
 
     /// Kills what runs at `path`.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (table, _) = Agent::child_spec("table", || 0_u32);
+    /// # let app = SupervisorSpec::new("app").child(table);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let app = root.supervisor();
+    /// let victim = root.tree().kill("/app/table")?;
+    /// assert_eq!(victim.exit().await, ExitReason::Killed);
+    /// # drop(app);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When nothing runs there.
@@ -47,6 +121,24 @@ impl Tree {
     }
 
     /// Whether another life than `victim`'s runs at `path` now.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (table, _) = Agent::child_spec("table", || 0_u32);
+    /// # let app = SupervisorSpec::new("app").child(table);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let app = root.supervisor();
+    /// # drop(app);
+    /// let mut events = root.tree().lifecycle();
+    /// let victim = root.tree().kill("/app/table")?;
+    /// assert!(!root.tree().is_succeeded("/app/table", &victim));
+    /// while !root.tree().is_succeeded("/app/table", &victim) {
+    ///     events.next().await;
+    /// }
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn is_succeeded(&self, path: &str, victim: &Victim) -> bool {
         let runs = |node: &Node| node.state() == perennial_core::tree::NodeState::Running;
         let is_light = self.find(path).is_none();

@@ -56,13 +56,23 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// When a directory cannot be made or opened.
+    /// When a directory cannot be made or opened, or leads elsewhere than it did; nothing is made then.
     pub async fn make(spec: RootsSpec) -> Result<Self, FileError> {
         off_thread(move |_| {
+            spec.check_unmoved()?;
             spec.directories.make()?;
             Self::open(spec)
         })
         .await
+    }
+
+    /// Sees whether the directories of `spec` lead where they led, off the threads that poll futures. Makes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The first that leads elsewhere.
+    pub async fn check_unmoved(spec: RootsSpec) -> Result<(), FileError> {
+        off_thread(move |_| spec.check_unmoved()).await
     }
 
     /// Where the run works.

@@ -96,7 +96,13 @@ fn print_step(step: &StepExplanation) -> anyhow::Result<()> {
     if let Some(call) = &step.call {
         let model = call.model.as_deref().unwrap_or("the configured model");
         output::line(&format!("asks       {} ({model})", call.provider))?;
-        output::line(&format!("prompt     {}", call.parts.join(", ")))?;
+        let most = call.max_input.map(|most| format!("; at most about {most} tokens"));
+        let empty = if call.allows_empty { "; sent when it is empty, too" } else { "" };
+        let parts = call.parts.join(", ");
+        output::line(&format!("prompt     {parts}{}{empty}", most.unwrap_or_default()))?;
+        for stop in &call.stops {
+            output::line(&format!("ends at    {}", output::brief(&json!(stop), 120)))?;
+        }
         let within = output::took(Duration::from_millis(call.within_ms));
         output::line(&format!("a call     at most {within}"))?;
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     hint::{self, Hint},
-    progress::{self, Shown},
+    progress::{self, Shown, Told},
 };
 use crate::{
     exit::{self, Failed, failed_with},
@@ -146,7 +146,7 @@ impl Lot {
                 if !shown.quiet {
                     output::talk(&format!("{prefix}run {run} has ended already; its record:"));
                 }
-                Ok(member.run.outcome().await)
+                Ok(member.run.outcome().await.map(|outcome| (outcome, Told::new())))
             }
         };
         let followed = followed.map_err(|error| unwritten(run, "ended", &error, hint))?;
@@ -154,13 +154,13 @@ impl Lot {
             Ok(outcome) => {
                 match progress::conclude(&outcome, shown, prefix, hint) {
                     Err(error) if !output::is_broken_pipe(&error) => {
-                        return Err(unwritten(run, outcome.status(), &error, hint));
+                        return Err(unwritten(run, outcome.0.status(), &error, hint));
                     }
                     // A reader that has left has seen enough; the code still tells.
                     Ok(()) | Err(_) => (),
                 }
                 self.told.borrow_mut().insert(run.clone());
-                Ok(exit::of_state(outcome.state()))
+                Ok(exit::of_state(outcome.0.state()))
             }
             // The store has gone with the rest.
             Err(_) if self.leaving.get() => std::future::pending().await,

@@ -1,6 +1,9 @@
 //! A run while it runs, and how it ended.
+//!
+//! Why a step failed is told once: of one that ends the run, at the end, where it is said what became of the run and
+//! also with `--quiet`; of others when it happens. All other lines only name the step and the code.
 
-use std::io::IsTerminal;
+use std::{borrow::Cow, collections::HashSet, io::IsTerminal};
 
 use perennial::{
     PipelineOutcome, PipelineRunHandle, RunState,
@@ -24,6 +27,9 @@ pub(super) struct Shown {
     pub(super) quiet: bool,
 }
 
+/// Steps of which it has been told why they failed.
+pub(super) type Told = HashSet<JobKey>;
+
 /// Follows a run from its event `from` to its end, after `plan` where programs read; `prefix` tells its
 /// lines from those of others.
 pub(super) async fn follow(
@@ -31,7 +37,8 @@ pub(super) async fn follow(
     (from, plan): (u64, Option<&Value>),
     shown: Shown,
     prefix: &str,
-) -> anyhow::Result<Result<PipelineOutcome, RunError>> {
+) -> anyhow::Result<Result<(PipelineOutcome, Told), RunError>> {
+    let mut failures = Told::new();
     let mut feed = run.events_from(from);
     let mut heard = Heard::All;
     if let Some(plan) = plan.filter(|_| shown.json) {
@@ -49,6 +56,9 @@ pub(super) async fn follow(
         } else if !shown.quiet
             && let Some(text) = told(&event)
         {
+            if let (Some(job), "job_partial") = (&event.job, event.kind.as_str()) {
+                failures.insert(job.clone());
+            }
             // Several warnings are several lines.
             for line in text.lines() {
                 output::talk(&format!("{prefix}{line}"));
@@ -60,7 +70,7 @@ pub(super) async fn follow(
                 Ok(view) if view.run.next_seq > event.seq + 1 => (),
                 Ok(_) => {
                     let ended = run.outcome().await;
-                    return heard.or_nothing().map(|()| ended);
+                    return heard.or_nothing().map(|()| ended.map(|ended| (ended, failures)));
                 }
                 Err(error) => return Ok(Err(error)),
             }
@@ -104,7 +114,8 @@ fn told(event: &EventRecord) -> Option<String> {
         return None;
     }
     let is_inner = event.job.as_ref().is_some_and(|job| job.depth() > 0);
-    let step = event.job.as_ref().map(|job| job.without_handler().to_string()).unwrap_or_default();
+    let step = event.job.as_ref().map(|job| steps::shown(&job.without_handler()));
+    let step = step.unwrap_or_default();
     let step = step.trim_start_matches('#');
     let attempt = event.attempt.filter(|attempt| *attempt > 1);
     let message = event.data.get("message").and_then(Value::as_str).unwrap_or_default();
@@ -119,7 +130,8 @@ fn told(event: &EventRecord) -> Option<String> {
         "job_partial" if is_inner => format!("~ {step} failed: {message}"),
         "job_partial" => format!("~ {step} failed, tolerated: {message}"),
         "job_skipped" => format!("- {step} skipped"),
-        "job_failed" => format!("✗ {step} failed: {message}"),
+        // Why, is told at the end of the run, which this is.
+        "job_failed" => format!("✗ {step} failed"),
         "job_cancelled" => format!("✗ {step} cancelled"),
         "step_warning" => {
             let warnings = event.data.get("warnings").and_then(Value::as_array)?;
@@ -140,7 +152,7 @@ fn told(event: &EventRecord) -> Option<String> {
 
 /// Says how a run ended: results on stdout; `prefix` tells its lines from those of others.
 pub(super) fn conclude(
-    outcome: &PipelineOutcome,
+    (outcome, told): &(PipelineOutcome, Told),
     shown: Shown,
     prefix: &str,
     hint: &Hint,
@@ -152,7 +164,8 @@ pub(super) fn conclude(
     if !shown.quiet {
         for row in steps::rows(view) {
             if let Some(result) = row.result() {
-                output::line(&format!("{prefix}{}", given(&row, result)))?;
+                let is_told = told.contains(&row.job.key) || is_cause(outcome, result);
+                output::line(&format!("{prefix}{}", given(&row, result, is_told)))?;
             }
         }
     }
@@ -174,8 +187,11 @@ pub(super) fn conclude(
         && let Some(message) = failure.get("message").and_then(Value::as_str)
     {
         let step = failure.get("step").and_then(Value::as_str).unwrap_or_default();
-        output::talk(&format!("{prefix}Step '{step}' failed: {message}"));
-        for related in related(failure) {
+        // What has several lines is read in several.
+        for line in format!("Step '{step}' failed: {}", bounded(message)).lines() {
+            output::talk(&format!("{prefix}{line}"));
+        }
+        for related in related(failure, told) {
             output::talk(&format!("{prefix}  {related}"));
         }
     }
@@ -193,8 +209,27 @@ pub(super) fn conclude(
     Ok(())
 }
 
-/// One step and what it gave, on one line.
-fn given(row: &Row<'_>, result: &Value) -> String {
+/// Whether `result` is that of the step that ended the run, of which is told at its end.
+fn is_cause(outcome: &PipelineOutcome, result: &Value) -> bool {
+    let failure = outcome.view.run.failure.as_ref();
+    let message = failure.and_then(|failure| failure.get("message")?.as_str());
+    message.is_some_and(|message| result["error"]["message"] == message)
+}
+
+/// Most bytes of the reason of a failure that are shown; `results` gives all of it.
+const REASON_MAX: usize = 4_096;
+
+/// As much of `message` as a person reads.
+fn bounded(message: &str) -> Cow<'_, str> {
+    if message.len() <= REASON_MAX {
+        return message.into();
+    }
+    let end = message.floor_char_boundary(REASON_MAX);
+    format!("{}… ({} bytes, and {} more)", &message[..end], end, message.len() - end).into()
+}
+
+/// One step and what it gave, on one line; of a failure only the code when it `is_told` elsewhere.
+fn given(row: &Row<'_>, result: &Value, is_told: bool) -> String {
     let name = row.label();
     let mock = result.get("mock").and_then(Value::as_bool).unwrap_or(false);
     let label = match (result.get("model").and_then(Value::as_str), mock) {
@@ -202,6 +237,10 @@ fn given(row: &Row<'_>, result: &Value) -> String {
         (Some(model), false) => format!("{name} [{model}]"),
         (None, _) => name,
     };
+    let has_failed = matches!(row.state(), JobState::Failed | JobState::Partial);
+    if let Some(code) = result["error"]["code"].as_str().filter(|_| has_failed && is_told) {
+        return format!("{label}: failed ({code})");
+    }
     let prefix = match row.state() {
         JobState::Skipped => "skipped: ",
         JobState::Failed | JobState::Partial => "failed: ",
@@ -214,13 +253,16 @@ fn given(row: &Row<'_>, result: &Value) -> String {
     format!("{label}: {prefix}{}", output::brief(result, 100))
 }
 
-/// What came of the failure of a run besides: its handler failed too.
-pub(super) fn related(failure: &Value) -> impl Iterator<Item = String> {
+/// What came of the failure of a run besides: its handler failed too, with the reason where that was not `told`.
+pub(super) fn related(failure: &Value, told: &Told) -> impl Iterator<Item = String> {
     let related = failure.get("detail").and_then(|detail| detail.get("related")?.as_array());
     related.into_iter().flatten().map(|error| {
         let fact = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
-        let message = output::brief(&json!(fact("message")), 200);
-        format!("its handler failed at {}: {message}", fact("path"))
+        let path = fact("path");
+        if told.contains(&JobKey::new(path)) {
+            return format!("its handler failed at {path}");
+        }
+        format!("its handler failed at {path}: {}", output::brief(&json!(fact("message")), 200))
     })
 }
 

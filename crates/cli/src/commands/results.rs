@@ -1,4 +1,4 @@
-use perennial::{RunId, records::RunView};
+use perennial::{RunId, engine::workflow::JobKey, records::RunView};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -30,7 +30,9 @@ pub(super) async fn results(args: ResultsArgs) -> anyhow::Result<i32> {
         }
         return Ok(exit::COMPLETED);
     };
-    let Some(result) = results.get(step).or_else(|| only(&rows, step)) else {
+    // As the journal has it, where it is very long.
+    let key = JobKey::new(step.as_str());
+    let Some(result) = results.get(key.as_str()).or_else(|| only(&rows, step)) else {
         let named: Vec<&str> = results.keys().map(String::as_str).collect();
         let names = if named.is_empty() { "none".to_owned() } else { named.join(", ") };
         let names = output::cut(&names, 400);

@@ -199,7 +199,9 @@ fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
     if let Some(message) = run.failure.as_ref().and_then(|failure| failure.get("message")) {
         output::line(&format!("error      {}", output::brief(message, 200)))?;
     }
-    for related in run.failure.as_ref().into_iter().flat_map(progress::related) {
+    // It is told from the record alone.
+    let told = progress::Told::new();
+    for related in run.failure.iter().flat_map(|failure| progress::related(failure, &told)) {
         output::line(&format!("           {related}"))?;
     }
     if let Some(file) = configured_in {

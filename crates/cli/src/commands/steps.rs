@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use perennial::records::{JobRecord, JobState, RunView};
+use perennial::{
+    engine::workflow::JobKey,
+    records::{JobRecord, JobState, RunView},
+};
 use serde_json::Value;
 
 /// One step of a run.
@@ -63,20 +66,43 @@ fn first_round(key: &str) -> &str {
     key[last..].find('#').map_or(key, |round| &key[..last + round])
 }
 
+/// How many digits of the end of a key that was cut are shown.
+const DIGITS: usize = 8;
+
+/// A key for people: of one that was cut, as much as tells it from others.
+pub(super) fn shown(key: &JobKey) -> String {
+    match key.as_str().rsplit_once('#') {
+        Some((path, digest)) if key.is_cut() => {
+            format!("{path}…{}", digest.get(..DIGITS).unwrap_or(digest))
+        }
+        Some(_) | None => key.to_string(),
+    }
+}
+
+/// The path in a key, without what tells a cut one from others.
+fn path_in(key: &JobKey) -> &str {
+    let path = key.as_str().trim_start_matches('#');
+    if key.is_cut() { path.rsplit_once('#').map_or(path, |(path, _)| path) } else { path }
+}
+
 impl<'a> Row<'a> {
     /// The step's name, further in the deeper it stands.
     pub(super) fn label(&self) -> String {
         let key = &self.job.key;
-        let again = key.as_str().trim_start_matches('#').contains('#');
+        let again = path_in(key).contains('#');
+        let rest = if key.is_cut() { "…" } else { "" };
         let again = if again { " (again)" } else { "" };
         let around = key.as_str().rsplit_once('/').map_or("", |(around, _)| around);
         let handles = if around.ends_with("[error]") { " (on error)" } else { "" };
-        format!("{:indent$}{}{again}{handles}", "", key.step_name(), indent = 2 * key.depth())
+        format!("{:indent$}{}{rest}{again}{handles}", "", key.step_name(), indent = 2 * key.depth())
     }
 
     /// The step's path, as the other commands take it.
     pub(super) fn path(&self) -> String {
         let key = self.job.key.as_str().trim_start_matches('#');
+        if self.job.key.is_cut() {
+            return key.to_owned();
+        }
         let path = if self.is_open { first_round(key) } else { key };
         if path.contains('#') { format!("{path} (again)") } else { path.to_owned() }
     }
@@ -99,6 +125,16 @@ impl<'a> Row<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_key_that_was_cut_the_beginning_is_shown() {
+        let plain = JobKey::new("a#2/b");
+        assert_eq!((shown(&plain).as_str(), path_in(&plain)), ("a#2/b", "a#2/b"));
+        let [one, two] = ["1", "2"].map(|end| JobKey::new("x".repeat(256) + end));
+        assert_ne!(shown(&one), shown(&two));
+        assert!(shown(&one).starts_with("xxx") && shown(&one).chars().count() < 201);
+        assert!(path_in(&one).bytes().all(|byte| byte == b'x'));
+    }
 
     #[test]
     fn the_round_is_that_of_the_last_step() {

@@ -9,6 +9,14 @@ use crate::{ExitReason, Restart};
 pub const APPLICATIONS_MAX: usize = 1_000;
 
 /// The name of an application. Cheap to clone.
+///
+/// ```
+/// use perennial_core::application::ApplicationName;
+///
+/// assert_eq!(ApplicationName::from("shop").as_str(), "shop");
+/// assert!(ApplicationName::from("shop").is_valid());
+/// assert!(!ApplicationName::from("shop/web").is_valid()); // a name is one step of a path
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ApplicationName(Arc<str>);
 
@@ -70,6 +78,15 @@ pub enum Wanted {
 }
 
 /// What an application is at.
+///
+/// ```
+/// use perennial_core::application::{ApplicationName, Applications, Phase};
+///
+/// let mut applications = Applications::<String>::default();
+/// let shop = ApplicationName::from("shop");
+/// applications.load(&shop, Vec::new()).unwrap();
+/// assert_eq!(applications.phase(&shop), Some(Phase::Loaded)); // nobody has started it
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// It does not run; nobody started it, its start failed, or it was stopped.

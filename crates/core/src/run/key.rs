@@ -69,6 +69,12 @@ impl JobKey {
         Self(format!("{}#{digest}", &path[..end]))
     }
 
+    /// Whether it was cut: it then ends in the digest of the whole, which no key does that was not.
+    pub fn is_cut(&self) -> bool {
+        let end = self.0.rsplit_once('#').map_or("", |(_, end)| end);
+        end.parse::<Digest>().is_ok()
+    }
+
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -145,7 +151,8 @@ mod tests {
     fn long_job_keys_are_cut_and_stay_apart() {
         let (a, b) = ("é".repeat(200) + "a", "é".repeat(200) + "b");
         let (a, b) = (JobKey::new(a), JobKey::new(b));
-        assert!(a.as_str().len() <= JobKey::BYTES_MAX);
+        assert!(a.as_str().len() <= JobKey::BYTES_MAX && a.is_cut());
+        assert!(!JobKey::new("é".repeat(128)).is_cut() && !JobKey::new("a#12").is_cut());
         assert_ne!(a, b);
     }
 

@@ -68,6 +68,11 @@ impl StepPath {
         Self { text: format!("{}{HANDLER}", self.text) }
     }
 
+    /// The name of the outermost step on it; empty for the run itself.
+    pub fn outermost(&self) -> String {
+        name(self.text.split('/').next().unwrap_or_default())
+    }
+
     /// Its text; long ones are cut in keys only.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -181,6 +186,7 @@ mod tests {
                     assert_eq!(path.key().is_in_handler(), scope == handler);
                     assert_eq!(path.key().names(), [outer, inner]);
                     assert_eq!(path.key().step_name(), inner);
+                    assert_eq!(path.outermost(), outer);
                     assert_eq!(path.key().depth(), 1);
                     assert!(path.opening().is_opening());
                     keys.extend([path.key(), path.opening()]);

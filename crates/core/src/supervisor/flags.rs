@@ -5,6 +5,15 @@ use std::{collections::HashSet, time::Duration};
 use crate::{ChildId, Overflow, Restart, Strategy, intensity::IntensityLimit};
 
 /// When the end of significant children stops their supervisor.
+///
+/// ```
+/// use perennial_core::AutoShutdown;
+///
+/// # fn main() -> Result<(), serde_json::Error> {
+/// assert_eq!(AutoShutdown::default(), AutoShutdown::Never);
+/// assert_eq!(serde_json::to_value(AutoShutdown::AnySignificant)?, "any_significant");
+/// # Ok(()) }
+/// ```
 #[derive(
     Clone,
     Copy,
@@ -54,6 +63,17 @@ pub struct Rules {
 }
 
 /// How long restarts wait. Not OTP's: its restarts are immediate (SUP-120).
+///
+/// ```
+/// use perennial_core::supervisor::RestartDelay;
+/// use std::time::Duration;
+///
+/// let seconds = Duration::from_secs;
+/// let patient = RestartDelay { first: seconds(1), max: seconds(5), reset_after: seconds(60) };
+/// let waits: Vec<Duration> = (0..4).map(|nth| patient.before(nth)).collect();
+/// assert_eq!(waits, [seconds(1), seconds(2), seconds(4), seconds(5)]);
+/// assert_eq!(RestartDelay::constant(seconds(3)).before(7), seconds(3));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestartDelay {
     /// Before the first restart.
@@ -78,6 +98,20 @@ impl RestartDelay {
 }
 
 /// Why a specification is refused.
+///
+/// ```
+/// use perennial_core::{Restart, supervisor::{Rules, SpecError}};
+///
+/// let rules = |id: &str| Rules {
+///     id: id.into(),
+///     restart: Restart::Permanent,
+///     significant: false,
+///     delay: None,
+///     budget: None,
+/// };
+/// let refused = Rules::check_all(&[rules("cache"), rules("cache")], None);
+/// assert_eq!(refused, Err(SpecError::DuplicateChild("cache".into())));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpecError {

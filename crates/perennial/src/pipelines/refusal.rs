@@ -192,6 +192,12 @@ pub enum ResumePipelineError {
     /// Its settings cannot be read.
     #[error(transparent)]
     Settings(#[from] perennial_pipeline::InvalidSettings),
+    /// What bounds it cannot be read.
+    #[error(transparent)]
+    Bounds(#[from] super::InvalidBounds),
+    /// A directory of the run is not what it was when the run began (PL609), or cannot be looked at.
+    #[error("error[{code}]: {0}", code = .0.code())]
+    Files(#[from] FileError),
     /// The engine refused.
     #[error(transparent)]
     Run(#[from] RunError),

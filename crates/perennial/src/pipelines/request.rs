@@ -1,7 +1,7 @@
 //! What a host asks to start.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -9,6 +9,7 @@ use std::{
 use perennial_core::run::RunId;
 use perennial_pipeline::{Deployment, Leniency, Pipeline, RunDirectories};
 use perennial_tools::files::{ChosenDirectories, FileError};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Preflight, RegisteredPipelines, StartPipelineError};
@@ -251,9 +252,12 @@ impl StartPipeline {
         if self.chosen == ChosenDirectories::default() && self.allowed.is_empty() {
             return Ok(true);
         }
-        let named = json!(self.directories(pipeline, registered)?);
-        let same = |part: &str| recorded.and_then(|all| all.get(part)) == named.get(part);
-        Ok(same("directories") && same("allowed"))
+        let named = self.directories(pipeline, registered)?;
+        let recorded = recorded.and_then(|all| RunDirectories::deserialize(all).ok());
+        Ok(match (named, recorded) {
+            (Some(named), Some(recorded)) => named.is_same_place(&recorded),
+            (named, recorded) => named == recorded,
+        })
     }
 
     /// The directories of a run of `pipeline`: option over document over fallback over default (YF-48). None when
@@ -289,7 +293,10 @@ impl StartPipeline {
             allowed.push(root.ancestors().last().unwrap_or(root).to_owned());
         }
         let read_only = confinement.read_only.iter().map(|path| root.join(path)).collect();
-        Ok(Some(RunDirectories { directories, documents, allowed, read_only }))
+        let led = BTreeMap::new();
+        let all = RunDirectories { directories, documents, allowed, read_only, led };
+        all.check_names()?;
+        Ok(Some(all))
     }
 
     /// What the document asks of places, and cannot have.

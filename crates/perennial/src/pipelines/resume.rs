@@ -1,7 +1,12 @@
 //! Runs that go on: where an earlier process left them, or in a further round after they failed or
 //! were cancelled, maybe by a corrected document (YR-53 to YR-58).
 
-use std::{collections::BTreeMap, path::PathBuf};
+mod carried;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use perennial_core::{
     Digest, Timestamp,
@@ -9,16 +14,16 @@ use perennial_core::{
 };
 use perennial_engine::{Definitions, RecordedCalls, ReopenRun, RunError};
 use perennial_pipeline::{
-    Deployment, InvalidSettings, Leniency, Pipeline, RecordedJob, ResumePlan, RunDirectories,
-    RunEnvironment, RunSettings, Version,
+    Deployment, InvalidSettings, Leniency, Pipeline, RecordedJob, ResumePlan, RunSettings, Version,
 };
 use perennial_store::{RunView, StoreError};
-use perennial_tools::files::FileError;
+use perennial_tools::files::{FileError, Files};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::carried::{anew, directories, require_secrets};
 use super::{
-    PipelineRunHandle, Pipelines, Preflight, RegisteredPipelines, ResumePipelineError,
+    Bounds, InvalidBounds, PipelineRunHandle, Pipelines, Preflight, ResumePipelineError,
     StartPipeline, StartPipelineError, request::Source, variable,
 };
 use crate::runtime::{
@@ -82,7 +87,8 @@ impl ResumePipeline {
         self
     }
 
-    /// Runs the outermost step `step` and all behind it again, calls included.
+    /// Runs the outermost step `step` and all behind it again, calls included. Results that earlier runs have kept
+    /// (`cache`) are not taken for them; what they make is kept.
     pub fn from_step(mut self, step: impl Into<String>) -> Self {
         self.from = Some(step.into());
         self
@@ -99,9 +105,18 @@ impl ResumePipeline {
 struct Prepared {
     view: RunView,
     after: Pipeline,
+    bounds: Bounds,
+    /// Outermost steps for which no kept result is taken.
+    anew: BTreeSet<String>,
     source: Option<Source>,
     inputs: Value,
     plan: ResumePlan,
+}
+
+impl Prepared {
+    fn is_ended(&self) -> bool {
+        self.view.run.state.is_terminal()
+    }
 }
 
 impl Pipelines {
@@ -128,15 +143,20 @@ impl Pipelines {
         resume: ResumePipeline,
     ) -> Result<PipelineRunHandle, ResumePipelineError> {
         let view = self.parts.runs.get(&resume.run).await?.view().await?;
+        if view.run.state.may_reopen() && !view.run.owner_alive {
+            self.require_places(&resume, &view).await?;
+        }
         let as_it_is = resume.corrected.is_none() && resume.from.is_none();
-        if as_it_is && !view.run.state.is_terminal() {
+        if as_it_is && !view.run.state.is_terminal() && !self.narrows(&resume, &view).await? {
             return self.go_on(&view).await;
         }
         let prepared = self.prepared(&resume, view).await?;
         if !prepared.plan.rewrites.is_empty() && !resume.rerun_writes {
             return Err(ResumePipelineError::Rewrites(prepared.plan.rewrites));
         }
-        self.reopen(prepared).await
+        // What only goes on has the time that it had.
+        let until = prepared.view.run.deadline.filter(|_| as_it_is && !prepared.is_ended());
+        self.reopen(prepared, until).await
     }
 
     /// What [`resume_with`](Self::resume_with) would do with each step. Changes nothing.
@@ -221,6 +241,42 @@ impl Pipelines {
         Ok(None)
     }
 
+    /// What bounds a run with these settings when it is resumed so.
+    fn bounds(&self, resume: &ResumePipeline, settings: &Value) -> Result<Bounds, InvalidBounds> {
+        let deployment = resume.deployment.clone().over(&self.parts.deployment);
+        Ok(Bounds::recorded(settings)?.narrowed(&deployment))
+    }
+
+    /// Whether less is allowed here than the run was accepted with. One that somebody runs stays as it is.
+    async fn narrows(
+        &self,
+        resume: &ResumePipeline,
+        view: &RunView,
+    ) -> Result<bool, ResumePipelineError> {
+        let record = &view.run;
+        if record.owner_alive || !record.state.may_reopen() {
+            return Ok(false);
+        }
+        Ok(self.bounds(resume, &record.settings)? != Bounds::recorded(&record.settings)?)
+    }
+
+    /// What was put in the place of a directory of a run while nobody ran it is not followed (YR-71).
+    async fn require_places(
+        &self,
+        resume: &ResumePipeline,
+        view: &RunView,
+    ) -> Result<(), FileError> {
+        // Settings that cannot be read are refused by whoever goes on with them.
+        let settings = RunSettings::from_value(&view.run.settings).ok();
+        let Some(mut directories) = settings.and_then(|settings| settings.directories) else {
+            return Ok(());
+        };
+        if resume.corrected.is_some() {
+            directories.forget_documents();
+        }
+        Files::check_unmoved(directories.roots(false)).await
+    }
+
     /// Where an earlier process left it.
     async fn go_on(&self, view: &RunView) -> Result<PipelineRunHandle, ResumePipelineError> {
         let record = &view.run;
@@ -268,6 +324,7 @@ impl Pipelines {
         if !state.may_reopen() || (!state.is_terminal() && record.owner_alive) {
             return Err(ResumePipelineError::UnderWay { run, state });
         }
+        let bounds = self.bounds(resume, &record.settings)?;
         let before = self.definition(&run).await?;
         let after = match &resume.corrected {
             Some(source) => {
@@ -284,6 +341,7 @@ impl Pipelines {
             }
             None => before.clone(),
         };
+        let after = bounds.bind(after);
         if let Some(from) = &resume.from
             && !after.steps().any(|step| step == from)
         {
@@ -303,11 +361,16 @@ impl Pipelines {
             &jobs.collect::<Vec<_>>(),
             resume.from.as_deref(),
         );
-        Ok(Prepared { view, after, source: resume.corrected.clone(), inputs, plan })
+        let anew = anew(resume.from.as_deref(), &after, &view);
+        Ok(Prepared { view, after, bounds, anew, source: resume.corrected.clone(), inputs, plan })
     }
 
-    async fn reopen(&self, prepared: Prepared) -> Result<PipelineRunHandle, ResumePipelineError> {
-        let Prepared { view, after, source, inputs, plan } = prepared;
+    async fn reopen(
+        &self,
+        prepared: Prepared,
+        until: Option<Timestamp>,
+    ) -> Result<PipelineRunHandle, ResumePipelineError> {
+        let Prepared { view, after, bounds, anew, source, inputs, plan } = prepared;
         let old = &view.run.settings;
         let mut settings = RunSettings::from_value(old)?;
         let mode = old.get("provider_mode").unwrap_or(&Value::Null);
@@ -316,6 +379,7 @@ impl Pipelines {
             self.require_providers(&after)?;
         }
         settings.inputs = inputs;
+        settings.anew = anew;
         let changed_secrets = settings.environment.read_secrets(&variable);
         require_secrets(&settings.environment, Some(&after))?;
         after.extend_environment(&mut settings.environment, &view.run.run, &variable);
@@ -329,8 +393,9 @@ impl Pipelines {
             Some(source) => StartPipeline::of(source.clone()).document_path(&after),
             None => recorded_document(old).map(str::to_owned),
         };
-        let recorded =
+        let mut recorded =
             recorded_settings(&settings, &after, mode, recorded_mocks(old), document.as_deref());
+        bounds.record(&mut recorded);
         let mut record = view.run.clone();
         record.settings = recorded.clone();
         let definitions = PipelineDefinitions {
@@ -345,8 +410,9 @@ impl Pipelines {
         };
         let again: BTreeMap<_, _> =
             plan.again.iter().map(|(key, forget)| (key.clone(), calls(forget))).collect();
-        let reopen =
-            ReopenRun { view, workflow, settings: recorded, within: after.within(), again };
+        let left = until.map(|until| until.since(self.parts.store.now()));
+        let within = bounds.within(&after).into_iter().chain(left).min();
+        let reopen = ReopenRun { view, workflow, settings: recorded, within, again };
         let run = match self.parts.runs.reopen(reopen).await {
             Err(RunError::Store(StoreError::Conflict { .. })) => {
                 return Err(ResumePipelineError::Taken { run: record.run });
@@ -355,36 +421,6 @@ impl Pipelines {
         };
         Ok(PipelineRunHandle { changed_secrets, resumed: Some(plan), ..PipelineRunHandle::of(run) })
     }
-}
-
-/// A run whose secrets are not set here is left as it is: starting it would only fail it. With the
-/// definition that it goes on with, only those count that it reads.
-fn require_secrets(
-    environment: &RunEnvironment,
-    pipeline: Option<&Pipeline>,
-) -> Result<(), ResumePipelineError> {
-    let is_read = |name: &&str| {
-        pipeline.is_none_or(|pipeline| pipeline.environment().iter().any(|read| read == name))
-    };
-    let missing = environment.missing_secrets().into_iter().filter(is_read);
-    let refusals: Vec<Preflight> =
-        missing.map(|name| Preflight::Secret { name: name.to_owned() }).collect();
-    if refusals.is_empty() { Ok(()) } else { Err(ResumePipelineError::Preflight(refusals)) }
-}
-
-/// The directories stay; documents of the run may lie elsewhere now.
-fn directories(
-    recorded: Option<RunDirectories>,
-    after: &Pipeline,
-    source: &Source,
-    registered: &RegisteredPipelines,
-) -> Result<Option<RunDirectories>, FileError> {
-    let found = StartPipeline::of(source.clone()).directories(after, registered)?;
-    let Some(mut recorded) = recorded else { return Ok(found) };
-    if let Some(found) = found {
-        recorded.documents = found.documents;
-    }
-    Ok(Some(recorded))
 }
 
 /// When something last happened to a run.

@@ -21,11 +21,11 @@ impl Default for CacheDefault {
 }
 
 impl CacheDefault {
-    /// Of the map `defaults`.
-    pub(super) fn of(defaults: &Section<'_>) -> Self {
+    /// What `section` says under these keys, and where it is silent, this.
+    pub(super) fn below(self, section: &Section<'_>, on: &str, ttl: &str) -> Self {
         Self {
-            on: defaults.flag("cache_results").unwrap_or(false),
-            ttl_ms: defaults.millis("cache_ttl").unwrap_or(CACHE_TTL_MS),
+            on: section.flag(on).unwrap_or(self.on),
+            ttl_ms: section.millis(ttl).unwrap_or(self.ttl_ms),
         }
     }
 }

@@ -50,7 +50,7 @@ impl Check<'_> {
         let budget = Self::token_budget(&section, "gemini_token_budget");
         let model = section.text("gemini_model").map(str::to_owned);
         defaults.gemini = ChatOptions { model, ..budget }.over(defaults.gemini);
-        defaults.cache = CacheDefault::of(&section);
+        defaults.cache = defaults.cache.below(&section, "cache_results", "cache_ttl");
         let own = section.millis("timeout_seconds");
         defaults.file_ops_within_ms = own.or(defaults.file_ops_within_ms);
         defaults.within_ms = own.or(defaults.within_ms);
@@ -68,6 +68,8 @@ impl Check<'_> {
         }
         if let Some(performance) = workflow.map("performance") {
             defaults.within_ms = performance.millis("step_timeout_default");
+            defaults.cache =
+                defaults.cache.below(&performance, "cache_enabled", "cache_ttl_seconds");
             let own = performance.millis("file_operation_timeout");
             defaults.file_ops_within_ms = own.or(defaults.within_ms);
             if let Some(call) = performance.millis("api_timeout") {

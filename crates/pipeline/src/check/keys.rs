@@ -169,6 +169,7 @@ const ALL: &[&Keys] = &[
     &chat::GEMINI,
     &workflow::DEFAULTS,
     &TOKEN_BUDGET,
+    &chat::RETRY_CONFIG,
     &step::RETRY,
     &step::CACHE,
     &step::STREAMING,

@@ -1,5 +1,6 @@
 //! Prompts: lists of parts (3.1).
 
+mod extraction;
 mod file;
 mod shaping;
 
@@ -149,6 +150,7 @@ impl Check<'_> {
     fn previous_part(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<PromptPart> {
         let strict = section.flag("strict").unwrap_or(true);
         let extract = self.extract(section);
+        let extraction = self.extraction(section);
         let Some(node) = section.node("step").filter(|node| !node.is_null()) else {
             self.missing(section, "previous_response prompt part missing 'step' field");
             return None;
@@ -162,6 +164,7 @@ impl Check<'_> {
             step: step.to_owned(),
             extract,
             strict,
+            extraction,
         }))
     }
 

@@ -135,7 +135,7 @@ impl Check<'_> {
         // What a faulty step would be is not known.
         let cache = calls.and_then(|calls| self.cache(&section, calls, defaults.cache, from));
         let possible = kind.as_ref().map(StepKind::possible).unwrap_or_default();
-        let usual = match possible.into_iter().find_map(StepKind::provider) {
+        let usual = match possible.iter().find_map(|kind| kind.provider()) {
             Some(_) => RetryPolicy::PROVIDER,
             None => RetryPolicy::ONCE,
         };
@@ -149,8 +149,14 @@ impl Check<'_> {
         if policies.continue_on_error && on_error == OnError::Fail {
             on_error = OnError::Continue;
         }
-        let retry = self.retry(&section).or(policies.retry);
-        let retry = retry.unwrap_or_else(|| defaults.retry.over(usual));
+        let usual = defaults.retry.over(usual);
+        let config = possible.iter().find_map(|kind| kind.chat()?.options.retry);
+        let retry = match (self.retry(&section).or(policies.retry), config) {
+            (Some(own), Some(config)) if names_retries(&section) => config.beside(own),
+            (Some(own), _) => own,
+            (None, Some(config)) => config.policy(usual),
+            (None, None) => usual,
+        };
         let start = section.start();
         let line = self.sources.span(start).start.line;
         let file = self.sources.name(self.sources.file_of(start)).to_string();
@@ -298,21 +304,17 @@ impl Check<'_> {
                     ..ChatOptions::default()
                 };
                 let options = options.over(by_task).over(defaults.claude.clone());
-                chat(ProviderKind::Claude, prompt, options)
+                chat(ProviderKind::Claude, section, prompt, options)
             }
             "gemini" => {
                 let prompt = self.prompt(section, shown, from);
-                let options = ChatOptions {
-                    model: section.text("model").map(str::to_owned),
-                    system: self.template_of(section, "system_instruction", from),
-                    ..Self::token_budget(section, "token_budget")
-                };
+                let options = self.gemini_options(section, from);
                 let by_task = ChatOptions {
                     model: defaults.gemini_models.get(shown).cloned(),
                     ..ChatOptions::default()
                 };
                 let options = options.over(by_task).over(defaults.gemini.clone());
-                chat(ProviderKind::Gemini, prompt, options)
+                chat(ProviderKind::Gemini, section, prompt, options)
             }
             "file_ops" => self.file_ops(section, from).map(StepKind::FileOps),
             _ => self.echo(section, from).map(StepKind::Echo),
@@ -321,9 +323,7 @@ impl Check<'_> {
 
     /// `claude_options`, or its accepted spelling `options`.
     fn step_claude_options(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> ChatOptions {
-        let written =
-            ["claude_options", "options"].into_iter().find(|key| section.get(key).is_some());
-        self.claude_options(section, written.unwrap_or("claude_options"), from)
+        self.claude_options(section, options_key(section), from)
     }
 
     fn echo(&mut self, section: &Section<'_>, from: Standpoint<'_>) -> Option<Echo> {
@@ -441,12 +441,26 @@ impl Check<'_> {
     }
 }
 
+/// The spelling of `claude_options` that the step has.
+fn options_key(section: &Section<'_>) -> &'static str {
+    let written = ["claude_options", "options"].into_iter().find(|key| section.get(key).is_some());
+    written.unwrap_or("claude_options")
+}
+
+/// Whether the step itself, and no default, says something of retries in its options.
+fn names_retries(section: &Section<'_>) -> bool {
+    let options = section.map(options_key(section));
+    options.is_some_and(|options| options.get("retry_config").is_some())
+}
+
 fn chat(
     provider: ProviderKind,
+    section: &Section<'_>,
     prompt: Option<Vec<crate::definition::Part>>,
     options: ChatOptions,
 ) -> Option<StepKind> {
-    prompt.map(|prompt| StepKind::Chat(Chat { provider, prompt, options }))
+    let allow_empty = section.flag("allow_empty_prompt").unwrap_or(false);
+    prompt.map(|prompt| StepKind::Chat(Chat { provider, prompt, allow_empty, options }))
 }
 
 /// Whether paths may begin with `name` for another reason than a step.

@@ -31,6 +31,7 @@ pub(crate) const LEEWAYS: &[Leeway] = &[
     leeway("missing_files", &["preflight", "at_use"], "preflight"),
     leeway("read_outside_roots", &["false", "true"], "false"),
     leeway(MISSING_ENV, &["error", "empty"], "error"),
+    leeway("post_processing", &["warn", "error"], "error"),
 ];
 
 /// Its default depends on the language of the document, so it has a field of its own.

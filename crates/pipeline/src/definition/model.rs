@@ -4,6 +4,7 @@
 use std::{fmt, time::Duration};
 
 use perennial_core::{
+    llm::ReplyForm,
     retry::RetryPolicy,
     run::{JobKey, StepPath},
 };
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Body, Cache, Child, DocumentFiles, Dynamic, Effects, FileOps, Input, Lenience, Nested, Ordered,
-    OutputFile, Part, PromptPart, ValueSchema, strongest,
+    OutputFile, Part, PromptPart, RetryConfig, ValueSchema, strongest,
 };
 use crate::{
     deployment::Deployed,
@@ -259,6 +260,9 @@ impl VariableScope {
 pub(crate) struct Chat {
     pub(crate) provider: ProviderKind,
     pub(crate) prompt: Vec<Part>,
+    /// Whether it is sent when there is nothing in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) allow_empty: bool,
     pub(crate) options: ChatOptions,
 }
 
@@ -318,6 +322,21 @@ pub(crate) struct ChatOptions {
     pub(crate) telemetry: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cost_tracking: Option<bool>,
+    /// Most tokens that the request may have, as they are estimated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_input: Option<u32>,
+    /// Texts that end the reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stop_sequences: Option<Vec<Template>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) presence_penalty: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) frequency_penalty: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) form: Option<ReplyForm>,
+    /// What it says about retries; the policy of the step was made from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry: Option<RetryConfig>,
 }
 
 impl ChatOptions {
@@ -339,6 +358,15 @@ impl ChatOptions {
             debug_info: self.debug_info.or(weaker.debug_info),
             telemetry: self.telemetry.or(weaker.telemetry),
             cost_tracking: self.cost_tracking.or(weaker.cost_tracking),
+            max_input: self.max_input.or(weaker.max_input),
+            stop_sequences: self.stop_sequences.or(weaker.stop_sequences),
+            presence_penalty: self.presence_penalty.or(weaker.presence_penalty),
+            frequency_penalty: self.frequency_penalty.or(weaker.frequency_penalty),
+            form: self.form.or(weaker.form),
+            retry: match (self.retry, weaker.retry) {
+                (Some(own), Some(weaker)) => Some(own.over(weaker)),
+                (own, weaker) => own.or(weaker),
+            },
         }
     }
 
@@ -354,6 +382,7 @@ impl ChatOptions {
             ("idle_timeout_ms", self.idle_ms.is_some()),
             ("max_tokens", self.max_output.is_some()),
             ("model", self.model.is_some()),
+            ("retry_config", self.retry.is_some()),
             ("system_prompt", self.system.is_some()),
             ("telemetry_enabled", self.telemetry.is_some()),
             ("temperature", self.temperature.is_some()),
@@ -362,6 +391,12 @@ impl ChatOptions {
             ("top_p", self.top_p.is_some()),
         ];
         set.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()
+    }
+
+    /// Its texts with holes.
+    pub(crate) fn templates(&self) -> impl Iterator<Item = &Template> {
+        let system = [&self.system, &self.append_system].into_iter().flatten();
+        system.chain(self.stop_sequences.iter().flatten())
     }
 
     /// Deadline of one call: five minutes unless the document says otherwise.

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::expression::{Condition, Filters, Template, TemplateTree};
+use crate::{
+    expression::{Condition, Filters, Template, TemplateTree},
+    extraction::Extraction,
+};
 
 /// One part of a prompt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -141,4 +144,7 @@ pub(crate) struct PreviousResponse {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) extract: Option<String>,
     pub(crate) strict: bool,
+    /// What the content extractor does with its text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) extraction: Option<Extraction>,
 }

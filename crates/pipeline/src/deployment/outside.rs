@@ -154,6 +154,24 @@ impl Deployment {
         self.file_limits.iter().filter(enforced).map(|(limit, value)| (*limit, *value))
     }
 
+    /// What nobody can pass, by the names of the limits.
+    pub fn enforced_limits(&self) -> BTreeMap<&'static str, u64> {
+        self.all_enforced().map(|(limit, value)| (limit.name(), value)).collect()
+    }
+
+    /// A deployment that says nothing but that nobody passes these limits.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such limit, or it cannot have this value.
+    pub fn enforcing<'n>(
+        limits: impl IntoIterator<Item = (&'n str, u64)>,
+    ) -> Result<Self, InvalidDeployment> {
+        limits.into_iter().try_fold(Self::default(), |deployment, (name, value)| {
+            deployment.configured_limit(name, value)?.enforced(name)
+        })
+    }
+
     /// The longest that a run may take, when that is enforced.
     pub fn enforced_time(&self) -> Option<Duration> {
         let time = |(limit, _): &(Limit, u64)| *limit == Limit::MaxExecutionSeconds;

@@ -528,3 +528,37 @@ fn a_recursion_is_planned_level_by_level() {
     );
     assert!(again(&planned).ends_with("n/n/n n/n/n/x n/n/x n/x x"), "{}", again(&planned));
 }
+
+/// The key of a job deep inside may be too long for the journal; its step is found all the same.
+#[test]
+fn steps_with_long_keys_are_planned_as_any_other() {
+    let [outer, inner, last] = ["o", "i", "l"].map(|name| name.repeat(100));
+    let document = |value: u32| {
+        let step = format!("{{name: {last}, type: echo, value: {value}}}");
+        let inner =
+            format!("{{name: {inner}, type: pipeline, pipeline: {{name: d, steps: [{step}]}}}}");
+        let outer =
+            format!("{{name: {outer}, type: pipeline, pipeline: {{name: c, steps: [{inner}]}}}}");
+        pipeline("", &[&outer, "{name: z, type: echo}"])
+    };
+    let (old, none) = (document(1), json!({}));
+    let path =
+        [&inner, &last].into_iter().fold(outer.clone(), |path, name| format!("{path}/{name}"));
+    let around = format!("{outer}/{inner}");
+    let done =
+        [format!("#{outer}"), format!("#{around}"), path.clone(), around.clone(), outer.clone()];
+    assert!(JobKey::new(path.as_str()).is_cut());
+    for (value, failed, fate) in
+        [(1, false, "reused"), (2, false, "rerun (it changed)"), (1, true, "rerun (it failed)")]
+    {
+        let state = |key: &String| match failed && *key == path {
+            true => JobState::Failed,
+            false => JobState::Succeeded,
+        };
+        let recorded: Vec<_> = done.iter().map(|key| (key.as_str(), state(key))).collect();
+        let plan = plan((&old, &none), (&document(value), &none), &recorded, None);
+        assert_eq!(plan.step(&path).unwrap().fate.to_string(), fate, "{}", shown(&plan));
+        let runs = fate != "reused";
+        assert_eq!(plan.again.contains_key(&JobKey::new(path.as_str())), runs, "{}", again(&plan));
+    }
+}

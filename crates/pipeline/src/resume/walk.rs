@@ -1,9 +1,6 @@
 //! The walk through both definitions, scope by scope.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    rc::Rc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use perennial_core::run::{JobKey, JobState, StepPath};
 use serde_json::Value;
@@ -11,15 +8,8 @@ use serde_json::Value;
 use super::{RecordedJob, RerunWhy, ResumePlan, ResumedStep, StepFate, Version, depends};
 use crate::{
     definition::{Child, Effects, Model, Nested, Step, Workspace},
-    run::{Children, limit_of},
+    run::{Children, Places, Site, limit_of},
 };
-
-/// A pipeline, and those in whose definition it stands.
-#[derive(Clone)]
-struct Site<'a> {
-    model: &'a Model,
-    outer: Option<Rc<Self>>,
-}
 
 /// One scope in both definitions.
 struct Scope<'a> {
@@ -55,35 +45,32 @@ pub(super) fn plan(
     recorded: &[RecordedJob<'_>],
     from: Option<&str>,
 ) -> ResumePlan {
+    let (old, new) = (&before.pipeline.model, &after.pipeline.model);
+    let children = Children::default();
+    let keys = recorded.iter().map(|job| (job.key, job.result));
+    let places = Places::of(&[old, new], &children, keys);
     let mut walk = Walk {
         jobs: BTreeMap::new(),
         openings: BTreeMap::new(),
-        children: &Children::default(),
+        children: &children,
         plan: ResumePlan::default(),
     };
     for job in recorded {
-        let text = job.key.as_str();
+        let text = places.of_key(job.key);
         let (kind, text) = match text.strip_prefix('#') {
             Some(text) => (&mut walk.openings, text),
-            None => (&mut walk.jobs, text),
+            None => (&mut walk.jobs, text.as_str()),
         };
-        kind.entry(without_rounds(text)).or_default().push(*job);
+        kind.entry(text.to_owned()).or_default().push(*job);
     }
-    let (old, new) = (&before.pipeline.model, &after.pipeline.model);
     walk.scope(&Scope {
         path: StepPath::root(),
-        before: Some((Site { model: old, outer: None }, before.inputs)),
-        after: (Site { model: new, outer: None }, after.inputs),
+        before: Some((Site::of(old), before.inputs)),
+        after: (Site::of(new), after.inputs),
         anew: (!depends::same_rules(old, new)).then_some(RerunWhy::Rules),
         from,
     });
     walk.plan
-}
-
-/// `n#2/a` is the step `n/a`, whichever round it was in.
-fn without_rounds(path: &str) -> String {
-    let plain = |component: &str| component.split('#').next().unwrap_or_default().to_owned();
-    path.split('/').map(plain).collect::<Vec<_>>().join("/")
 }
 
 /// Whether nothing has to be done again: it ended, or its failure was forgiven.
@@ -99,22 +86,6 @@ fn completed(step: &Step, is_inner: bool, job: &RecordedJob<'_>) -> bool {
         | JobState::Leased
         | JobState::Failed
         | JobState::Cancelled => false,
-    }
-}
-
-impl<'a> Site<'a> {
-    /// The pipeline `model`, which stands in this one.
-    fn inside(&self, model: &'a Model) -> Self {
-        Self { model, outer: Some(Rc::new(self.clone())) }
-    }
-
-    /// The pipeline that stands that many levels outside.
-    fn again(&self, levels: usize) -> Option<Self> {
-        let mut found = self;
-        for _ in 0..levels {
-            found = found.outer.as_deref()?;
-        }
-        Some(found.clone())
     }
 }
 
@@ -264,7 +235,7 @@ impl<'a> Walk<'a> {
             // Its definition is what the run has recorded, until it is opened anew.
             (Child::Later(_), Child::Later(_)) => {
                 let model = self.recorded(path)?;
-                let site = Site { model, outer: None };
+                let site = Site::of(model);
                 Some(Inner { before: site.clone(), after: site })
             }
             (Child::Known(_) | Child::Again(_) | Child::Later(_), _) => None,

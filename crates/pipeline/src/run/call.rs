@@ -8,9 +8,11 @@ use perennial_core::{
 use perennial_engine::AttemptCx;
 use perennial_tools::provider::{CallCx, complete};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{PipelineRun, record, repair::Reply, scope::Scope, settings::BuiltPrompt};
+use super::{
+    PipelineRun, failure::stopped, record, repair::Reply, scope::Scope, settings::BuiltPrompt,
+};
 use crate::{
     definition::{Chat, Step},
     expression::{Names, Template},
@@ -111,7 +113,7 @@ impl PipelineRun {
         let options = &chat.options;
         let system: Vec<&Template> =
             [&options.system, &options.append_system].into_iter().flatten().collect();
-        let prompt = self.prompt(&chat.prompt, &system, scope).await?;
+        let prompt = self.prompt(chat, &system, scope).await?;
         let model = calls.resolve(options.model.as_deref().unwrap_or(&usual.model)).to_owned();
         let mut shown = prompt.parts.clone();
         if let Some(secrets) = &self.secrets {
@@ -126,7 +128,9 @@ impl PipelineRun {
             model: &model,
             parts: &shown,
         });
-        Ok(ChatRequest {
+        let stops = options.stop_sequences.iter().flatten();
+        let stops = stops.map(|stop| stop_sequence(stop, scope));
+        let request = ChatRequest {
             model,
             system: prompt.text(true),
             messages: vec![ChatMessage { role: Role::User, text: prompt.text(false) }],
@@ -135,14 +139,39 @@ impl PipelineRun {
                 temperature: options.temperature,
                 top_p: options.top_p,
                 top_k: options.top_k,
+                presence_penalty: options.presence_penalty,
+                frequency_penalty: options.frequency_penalty,
             },
             tools: ToolRules {
                 allowed: options.allowed_tools.clone().unwrap_or_default(),
                 disallowed: options.disallowed_tools.clone().unwrap_or_default(),
             },
             schema: step.value_schema.as_ref().map(|wanted| wanted.schema.0.clone()),
-        })
+            stop_sequences: stops.collect::<Result<_, _>>()?,
+            form: options.form.unwrap_or_default(),
+        };
+        fits(&request, options.max_input)?;
+        Ok(request)
     }
+}
+
+/// A text that ends replies. An empty one would end each at once, and no provider takes it.
+fn stop_sequence(template: &Template, scope: &Scope<'_>) -> Result<String, Failure> {
+    let text = template.text(scope).map_err(|stop| stopped(&stop))?;
+    if text.is_empty() {
+        let text = format!("the stop sequence `{}` is empty", template.shown());
+        return Err(Failure::new(FailureClass::Reference, "PL605", text));
+    }
+    Ok(text)
+}
+
+/// Whether the request has as few tokens as its budget says (1.8).
+fn fits(request: &ChatRequest, most: Option<u32>) -> Result<(), Failure> {
+    let found = request.estimated_input();
+    let Some(most) = most.filter(|most| found > u64::from(*most)) else { return Ok(()) };
+    let text = format!("the prompt has about {found} tokens; `max_input_tokens` allows {most}");
+    let detail = json!({ "reason": "context_full", "estimated_tokens": found });
+    Err(Failure { detail, ..Failure::new(FailureClass::Semantic, "PL805", text) })
 }
 
 /// Whether another model may answer: this one has too much to do, or is not there.

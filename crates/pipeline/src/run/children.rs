@@ -3,11 +3,11 @@
 //! Their definitions stand in the records of the jobs that opened them: that is what counts. Here they are kept as
 //! they were read, so that a walk through the tree of steps reads each of them once in a process.
 
-use std::{fmt, sync::OnceLock};
+use std::{fmt, rc::Rc, sync::OnceLock};
 
 use serde_json::Value;
 
-use crate::definition::{InvalidDefinition, Loaded, Model};
+use crate::definition::{Child, InvalidDefinition, Loaded, Model, Nested};
 
 /// Models, by their digest and file. None of them ever goes, so that whoever walks may hold on to them.
 #[derive(Default)]
@@ -69,6 +69,48 @@ impl Children {
                 return &kept.model;
             }
             link = &kept.next;
+        }
+    }
+}
+
+/// A pipeline, and those in whose definition it stands, for whoever looks at definitions without running them.
+#[derive(Clone)]
+pub(crate) struct Site<'a> {
+    pub(crate) model: &'a Model,
+    outer: Option<Rc<Self>>,
+}
+
+impl<'a> Site<'a> {
+    /// A pipeline that stands in no other.
+    pub(crate) fn of(model: &'a Model) -> Self {
+        Self { model, outer: None }
+    }
+
+    /// The pipeline `model`, which stands in this one.
+    pub(crate) fn inside(&self, model: &'a Model) -> Self {
+        Self { model, outer: Some(Rc::new(self.clone())) }
+    }
+
+    /// The pipeline that stands that many levels outside.
+    pub(crate) fn again(&self, levels: usize) -> Option<Self> {
+        let mut found = self;
+        for _ in 0..levels {
+            found = found.outer.as_deref()?;
+        }
+        Some(found.clone())
+    }
+
+    /// The child of `nested`, a step of this one, whose opening has left `record`.
+    pub(crate) fn child(
+        &self,
+        nested: &'a Nested,
+        record: Option<&Value>,
+        children: &'a Children,
+    ) -> Option<Self> {
+        match &nested.child {
+            Child::Known(model) => Some(self.inside(model)),
+            Child::Again(again) => self.again(again.again),
+            Child::Later(_) => children.recorded(record?).ok()?.map(Self::of),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The files of a run, and the value that a step leaves in one (YR-63).
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use perennial_core::{FailureClass, failure::Failure};
-use perennial_tools::files::{Base, Directories, Files, RootsSpec};
+use perennial_tools::files::{Base, Directories, FileError, Files, RootsSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -28,6 +28,10 @@ pub struct RunDirectories {
     /// Places that are never written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub read_only: Vec<PathBuf>,
+    /// Where its directories led when the run began. What was put in their place since is not followed (YR-71).
+    /// Older versions have not recorded it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub led: BTreeMap<PathBuf, PathBuf>,
 }
 
 impl RunDirectories {
@@ -38,7 +42,51 @@ impl RunDirectories {
         spec.allowed.clone_from(&self.allowed);
         spec.read_only.clone_from(&self.read_only);
         spec.read_anywhere = read_anywhere;
+        spec.led.clone_from(&self.led);
         spec
+    }
+
+    /// Notes where directories lead that were not noted before.
+    ///
+    /// # Errors
+    ///
+    /// When a link cannot be read, or what it leads to cannot be recorded.
+    pub fn note_leads(&mut self) -> Result<(), FileError> {
+        for (path, leads) in self.roots(false).leads()? {
+            self.led.entry(path).or_insert(leads);
+        }
+        self.check_names()
+    }
+
+    /// Forgets the directories of its documents, and where they led: those of a corrected document take their place.
+    pub fn forget_documents(&mut self) {
+        let documents = std::mem::take(&mut self.documents);
+        let Directories { project_root, workspace, outputs, checkpoints, nested_workspaces: _ } =
+            &self.directories;
+        let own = [project_root, workspace, outputs, checkpoints];
+        let stays = |path: &PathBuf| own.contains(&path) || self.allowed.contains(path);
+        self.led.retain(|path, _| stays(path) || !documents.contains(path));
+    }
+
+    /// # Errors
+    ///
+    /// The first directory whose name cannot be recorded.
+    pub fn check_names(&self) -> Result<(), FileError> {
+        let Directories { project_root, workspace, outputs, checkpoints, nested_workspaces } =
+            &self.directories;
+        let own = [project_root, workspace, outputs, checkpoints];
+        let own = own.into_iter().chain(nested_workspaces);
+        let lists = self.documents.iter().chain(&self.allowed).chain(&self.read_only);
+        let all = own.chain(lists).chain(self.led.keys()).chain(self.led.values());
+        match all.into_iter().find(|path| path.to_str().is_none()) {
+            Some(path) => Err(FileError::Name { path: path.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a run of these works in the same places as one of `other`.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        self.directories == other.directories && self.allowed == other.allowed
     }
 }
 
@@ -68,6 +116,10 @@ impl PipelineRun {
         let mut spec = self.directories()?.roots(self.pipeline.model.files.read_outside_roots);
         if let Some(workspace) = workspace {
             spec.directories.workspace = workspace.into();
+            // It was recorded without links.
+            if !spec.led.is_empty() {
+                spec.led.insert(workspace.into(), workspace.into());
+            }
         }
         Files::make(spec).await.map_err(|error| error.failure())
     }

@@ -12,6 +12,7 @@ use perennial_engine::{AttemptCx, Outcome, Warnings};
 use serde_json::Value;
 
 use super::{
+    places::Places,
     record::Inside,
     tree::{Done, Frame},
 };
@@ -281,11 +282,13 @@ pub(super) fn violation(
 /// How many `file_ops` steps of the run were executed, those of children and of handlers included. One that
 /// could have become one, and failed without saying what it was, counts.
 fn file_operations<'a>(root: &Frame<'a>, done: &Done<'a>) -> u64 {
+    let recorded = done.iter().map(|(key, job)| (*key, Some(&job.result)));
+    let places = Places::of(&[root.model], root.children, recorded);
     let counts =
         |state| matches!(state, JobState::Succeeded | JobState::Failed | JobState::Partial);
     let ended = done.values().filter(|job| counts(job.state) && !job.key.is_opening());
     let operated = ended.filter(|job| {
-        let step = root.step_of(&job.key, done);
+        let step = root.step_of(places.whole(&job.key), done);
         let is = |kind: &StepKind| matches!(kind, StepKind::FileOps(_));
         step.filter(|step| step.kind.possible().into_iter().any(is)).is_some_and(|step| match step
             .kind

@@ -13,7 +13,7 @@ use super::{
     scope::Scope,
 };
 use crate::{
-    definition::{Part, PartTarget, PreviousResponse, PromptPart, Shaping},
+    definition::{Chat, Part, PartTarget, PreviousResponse, PromptPart, Shaping},
     expression::{Missing, Template, TextPath, cut_at_word, pretty, query, to_text},
 };
 
@@ -47,14 +47,14 @@ impl Prompt {
 }
 
 impl PipelineRun {
-    /// The prompt of `parts`; `system` are the texts that its options give.
+    /// The prompt of a call; `system` are the texts that its options give.
     ///
     /// # Errors
     ///
     /// What is missing, that nothing is left to ask (YS-6), or that it is too long.
     pub(super) async fn prompt(
         &self,
-        parts: &[Part],
+        Chat { prompt: parts, allow_empty, .. }: &Chat,
         system: &[&Template],
         scope: &Scope<'_>,
     ) -> Result<Prompt, Failure> {
@@ -93,7 +93,7 @@ impl PipelineRun {
             take(&text)?;
             prompt.parts.push(PartText { kind: part.yields.type_name(), system, text });
         }
-        if prompt.text(false).trim().is_empty() {
+        if !allow_empty && prompt.text(false).trim().is_empty() {
             return Err(Failure::new(FailureClass::Reference, "PL612", "the prompt is empty"));
         }
         Ok(prompt)
@@ -121,7 +121,13 @@ impl PipelineRun {
             PromptPart::Dynamic(tree) => {
                 dynamic(&tree.value(scope).map_err(|stop| stopped(&stop))?)
             }
-            PromptPart::PreviousResponse(previous) => previous_value(previous, scope)?,
+            PromptPart::PreviousResponse(previous) => {
+                let value = previous_value(previous, scope)?;
+                match &previous.extraction {
+                    Some(extraction) => extraction.of(&pretty(&value), &scope.started_at()).into(),
+                    None => value,
+                }
+            }
             PromptPart::File(file) => self.file_text(file, injected, scope).await?.into(),
         };
         part.shaping.shape(value, scope).map(Some)

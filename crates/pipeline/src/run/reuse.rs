@@ -3,6 +3,7 @@
 //! A kept result is found by what it was made of: the step as it is written, the provider, and the
 //! whole request, or what the step names as `key` in its place. So a changed step, another model or a
 //! mock's other script never meets a result that was made without it. Only what succeeded is kept.
+//! What somebody asked to have made anew takes nothing that was kept, and keeps what it makes.
 
 use perennial_core::{Digest, FailureClass, failure::Failure, llm::ChatRequest};
 use perennial_engine::AttemptCx;
@@ -19,6 +20,8 @@ use crate::{
 pub(super) struct Kept<'a> {
     cache: &'a Cache,
     key: Digest,
+    /// It is asked anew: what is kept is not taken.
+    anew: bool,
 }
 
 impl PipelineRun {
@@ -46,7 +49,7 @@ impl PipelineRun {
                 json!({ "key": key, "model": request.model })
             }
         };
-        let provider = self.providers.provider(chat.provider)?;
+        let provider = self.provider_of(chat.provider, &step.name, scope)?;
         let step = serde_json::to_value(step).map_err(|error| {
             Failure::new(FailureClass::Internal, "PL699", format!("a step is no JSON: {error}"))
         })?;
@@ -56,17 +59,21 @@ impl PipelineRun {
             "provider": [provider.name(), provider.variant()],
             "mock": provider.is_mock(),
         }));
-        Ok(Some(Kept { cache, key }))
+        let anew = self.settings.anew.contains(&scope.outermost());
+        Ok(Some(Kept { cache, key, anew }))
     }
 }
 
 impl Kept<'_> {
-    /// The record that was kept, as that of a call which cost nothing.
+    /// The record that was kept, as that of a call which cost nothing; none for what is asked anew.
     ///
     /// # Errors
     ///
     /// When the journal cannot be written.
     pub(super) async fn take(&self, cx: &AttemptCx) -> Result<Option<Value>, Failure> {
+        if self.anew {
+            return Ok(None);
+        }
         let found = cx.reuse(self.key).await?;
         Ok(found.map(|found| record::reused(found.value, &found.call)))
     }

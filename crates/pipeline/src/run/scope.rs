@@ -60,6 +60,7 @@ pub(super) struct Scope<'a> {
     timestamp: String,
     date: String,
     now: String,
+    started: Timestamp,
     local: Map<String, Value>,
     global: Map<String, Value>,
     /// Variables of the step under way, which are local ones too.
@@ -99,6 +100,11 @@ impl<'a> Scope<'a> {
     /// The replies that calls of this scope get, when its step has some.
     pub(super) fn mocks(&self) -> Option<&'a Value> {
         self.frame.opened.as_ref()?.nested.mocks.as_ref().map(|mocks| &mocks.0)
+    }
+
+    /// The outermost of the steps around the one under way, or that step itself.
+    pub(super) fn outermost(&self) -> String {
+        self.frame.place().step(self.step).outermost()
     }
 
     /// The scope of the step that is due.
@@ -151,6 +157,7 @@ impl<'a> Scope<'a> {
             timestamp: cx.run_started_at.to_compact(),
             date: cx.run_started_at.to_date(),
             now: cx.now.to_rfc3339(),
+            started: cx.run_started_at,
             local: Map::new(),
             global: Map::new(),
             own: Map::new(),
@@ -291,6 +298,11 @@ impl<'a> Scope<'a> {
                 self.warn(format!("{named} is missing: the condition takes it as null"));
             }
         }
+    }
+
+    /// When the run began: the same for every attempt of it.
+    pub(super) fn started_at(&self) -> String {
+        self.started.to_rfc3339()
     }
 
     /// What the attempt warned of so far.

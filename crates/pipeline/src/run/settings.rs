@@ -1,6 +1,10 @@
 //! What is recorded with a run beside its definition, and where its providers come from.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use perennial_core::{
     failure::Failure,
@@ -106,6 +110,9 @@ pub struct RunSettings {
     /// Variables of the environment.
     #[serde(default, skip_serializing_if = "RunEnvironment::is_empty")]
     pub environment: RunEnvironment,
+    /// Outermost steps that somebody wants asked anew: no kept result is taken for them, nor inside of them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub anew: BTreeSet<String>,
 }
 
 /// A value that is no settings of a run.
@@ -122,6 +129,9 @@ impl RunSettings {
         }
         if !self.environment.is_empty() {
             value["environment"] = json!(self.environment);
+        }
+        if !self.anew.is_empty() {
+            value["anew"] = json!(self.anew);
         }
         value
     }

@@ -35,7 +35,7 @@ pub(super) struct Frame<'a> {
     pub(super) steps: &'a [Step],
     /// What the definition of that pipeline stands in: a recursion names one of them.
     outer: Option<Arc<Outer<'a>>>,
-    children: &'a Children,
+    pub(super) children: &'a Children,
     /// Where the jobs of its steps are, those of this round first: what earlier rounds completed
     /// is not done again.
     places: Vec<StepPath>,
@@ -194,27 +194,27 @@ impl<'a> Frame<'a> {
         Self { model, steps, outer, children, places, opened: Some(opened), around: None }
     }
 
-    /// The step of the run, of which this is the scope, whose job has this key; none of a key that was cut, and of a
-    /// job that closes a handler.
-    pub(super) fn step_of(&self, key: &JobKey, done: &Done<'a>) -> Option<&'a Step> {
+    /// The step of the run, of which this is the scope, whose job has the key `path`, which is whole; none of a job
+    /// that closes a handler.
+    pub(super) fn step_of(&self, path: &str, done: &Done<'a>) -> Option<&'a Step> {
         let mut here = self.clone();
-        let (names, parts) = (key.names(), key.as_str().split('/'));
-        let last = names.len().checked_sub(1)?;
         let mut way = String::from("#");
-        for (place, (name, part)) in names.iter().zip(parts).enumerate() {
-            let step = here.steps.iter().find(|step| step.name == *name)?;
+        let mut parts = path.split('/').peekable();
+        while let Some(part) = parts.next() {
             let (plain, is_handler) = match part.strip_suffix(HANDLER) {
                 Some(plain) => (plain, true),
                 None => (part, false),
             };
-            if place == last {
+            let name = plain.split('#').next().unwrap_or_default();
+            let is_it = |step: &&Step| StepPath::root().step(&step.name).as_str() == name;
+            let step = here.steps.iter().find(is_it)?;
+            if parts.peek().is_none() {
                 return (!is_handler).then_some(step);
             }
             if is_handler {
                 here.steps = &step.handler.as_ref()?.steps;
             } else {
-                let first = plain.split('#').next().unwrap_or_default();
-                let opening = done.get(&JobKey::new(format!("{way}{first}")));
+                let opening = done.get(&JobKey::new(format!("{way}{name}")));
                 let record = opening.map_or(&Value::Null, |job| &job.result);
                 (here.model, here.outer) = here.child(step.nested()?, record).ok()?;
                 here.steps = &here.model.steps;
@@ -465,9 +465,9 @@ fn is_repeated(
     is_tried || (out_of_time && waits)
 }
 
-/// Whether a later round through one of the scopes around `job` was opened.
-pub(super) fn was_repeated(job: &JobKey, done: &Done<'_>) -> bool {
-    let path = job.as_str().strip_prefix('#').unwrap_or(job.as_str());
+/// Whether a later round through one of the scopes around the job at `path` was opened.
+pub(super) fn was_repeated(path: &str, done: &Done<'_>) -> bool {
+    let path = path.strip_prefix('#').unwrap_or(path);
     path.match_indices('/').any(|(end, _)| {
         let scope = &path[..end];
         let last = scope.rfind('/').map_or(0, |slash| slash + 1);

@@ -16,7 +16,9 @@ use super::{
     Providers, RunSettings,
     children::Children,
     export::Exporter,
-    handler, record,
+    handler,
+    places::Places,
+    record,
     secrets::Secrets,
     tree::{self, Done, Due, Frame, Role},
 };
@@ -134,7 +136,17 @@ impl Workflow for PipelineRun {
     }
 
     fn is_made_good(&self, job: &DoneJob, done: &[DoneJob]) -> bool {
-        self.pipeline.has_scopes() && tree::was_repeated(&job.key, &tree::index(done))
+        if !self.pipeline.has_scopes() {
+            return false;
+        }
+        let done = tree::index(done);
+        let places = if job.key.is_cut() {
+            let recorded = done.iter().map(|(key, job)| (*key, Some(&job.result)));
+            Places::of(&[&self.pipeline.model], &self.children, recorded)
+        } else {
+            Places::default()
+        };
+        tree::was_repeated(places.whole(&job.key), &done)
     }
 
     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {

@@ -45,10 +45,12 @@ impl PipelineRun {
                 Ok(made.map(|made| made.path.to_string_lossy().into_owned()))
             }
             Some(Workspace::Scratch { .. }) => {
-                let scratch = scratch(self.directories()?, &cx.run, due)?;
-                let path = scratch.path().to_string_lossy().into_owned();
-                Files::make_scratch(scratch).await.map_err(|error| error.failure())?;
-                Ok(Some(path))
+                let directories = self.directories()?;
+                let scratch = scratch(directories, &cx.run, due)?;
+                let unmoved = Files::check_unmoved(directories.roots(false)).await;
+                unmoved.map_err(|error| error.failure())?;
+                let made = Files::make_scratch(scratch).await.map_err(|error| error.failure())?;
+                Ok(Some(made.to_string_lossy().into_owned()))
             }
         }
     }

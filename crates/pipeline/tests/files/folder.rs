@@ -1,7 +1,7 @@
 //! A folder in which a document is run, step by step.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::PathBuf,
     sync::{
@@ -83,6 +83,7 @@ impl Folder {
             documents: Vec::new(),
             allowed: Vec::new(),
             read_only: Vec::new(),
+            led: BTreeMap::new(),
         };
         let inputs = pipeline.bind_inputs(&Map::new()).unwrap();
         let settings = RunSettings {
@@ -90,6 +91,7 @@ impl Folder {
             calls,
             directories: Some(directories),
             environment: RunEnvironment::default(),
+            anew: BTreeSet::new(),
         };
         // What runs was built again from what was recorded, as after a restart.
         let settings = RunSettings::from_value(&settings.to_value()).unwrap();

@@ -455,7 +455,7 @@ async fn a_recursion_has_an_end_whatever_it_is_permitted() {
   name: deep
   pipelines: {deep: flow.yaml}
   steps:
-    - name: d
+    - name: a_step_with_a_long_name
       type: pipeline
       pipeline_ref: deep
       config: {allow_recursion: true, max_depth: 100000, max_total_steps: 100000}

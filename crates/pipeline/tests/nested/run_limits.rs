@@ -135,6 +135,43 @@ async fn pl_811_file_operations_of_a_run_are_counted() {
     }
 }
 
+/// PL811: a key that is too long for the journal shows only its beginning, and counts as any other; also in a child
+/// that is gone through twice.
+#[tokio::test]
+async fn file_operations_with_long_keys_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (outer, inner) = ("o".repeat(100), "i".repeat(100));
+    let listing =
+        |name: &str| format!("{{name: {name}, type: file_ops, operation: list, path: \".\"}}");
+    let names = ["a", "b", "c"].map(|end| format!("{end}{}", "f".repeat(99)));
+    let [a, b, c] = names.each_ref().map(|name| listing(name));
+    let ask = format!(
+        "{{name: {}, type: claude, prompt: x, max_retries: 0, claude_options: {{model: m}}}}",
+        "q".repeat(100)
+    );
+    let handled = format!("{{name: s, type: echo, fail: true, on_error: [{b}]}}");
+    let child = format!(
+        "{{name: {inner}, type: pipeline, config: {{max_retries: 1}}, pipeline: {{name: d, steps: [{a}, {ask}, {handled}, {c}]}}}}"
+    );
+    let document = flow(&format!(
+        "\n- {{name: {outer}, type: pipeline, pipeline: {{name: c, steps: [{child}]}}}}\n"
+    ));
+    for (most, fails) in [(3, false), (2, true)] {
+        let limit = format!("  resource_limits: {{max_file_operations: {most}}}\n  steps:\n    \n");
+        let world = placed(&document.replace("  steps:\n    \n", &limit), folder.path());
+        world.provider.failures.store(1, Ordering::Relaxed);
+        let done = world.run().await;
+        let cut: Vec<_> = done.iter().filter(|job| job.key.is_cut()).collect();
+        assert!(cut.len() >= 4, "{done:#?}");
+        let is_stopped = done.iter().any(|job| job.result["error"]["code"] == "PL811");
+        assert_eq!(is_stopped, fails, "{most}: {done:#?}");
+        // What failed in the first round is made good by the second.
+        let failed = cut.iter().find(|job| job.result["error"]["class"] == "overloaded");
+        let failed = failed.unwrap_or_else(|| panic!("{done:#?}"));
+        assert!(world.workflow().is_made_good(failed, &done), "{done:#?}");
+    }
+}
+
 /// PL811: those of handlers, and those that a template chose, are operations as any other.
 #[tokio::test]
 async fn file_operations_of_handlers_and_of_chosen_types_are_counted() {

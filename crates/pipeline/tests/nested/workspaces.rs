@@ -168,6 +168,38 @@ async fn a_child_is_confined_to_its_own_workspace() {
     }
 }
 
+/// YR-71: what was put in the place of a child's workspace, or of where those are made, is not followed.
+#[tokio::test]
+async fn yr_71_a_workspace_of_a_child_that_became_a_link_is_not_followed() {
+    for (config, opened) in [
+        ("{workspace_enabled: true}", true),
+        ("{workspace_dir: workspace/inner}", true),
+        ("{workspace_enabled: true}", false),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let elsewhere = root.path().join("e");
+        fs::create_dir(&elsewhere).unwrap();
+        let world = placed(&writing(config, "{name: last, type: echo}"), root.path());
+        let mut done = Vec::new();
+        for _ in 0..1 + u32::from(opened) {
+            assert_eq!(world.step(&mut done).await, Some(JobState::Succeeded));
+        }
+        let place = match opened {
+            true => Path::new(done[1].result["workspace"].as_str().unwrap()).to_owned(),
+            false => root.path().join("nested_workspaces"),
+        };
+        if opened {
+            fs::remove_dir(&place).unwrap();
+        }
+        std::os::unix::fs::symlink(&elsewhere, &place).unwrap();
+        assert_ne!(world.step(&mut done).await, Some(JobState::Succeeded), "{config} {opened}");
+        let error = &done.last().unwrap().result["error"];
+        assert_eq!(error["code"], "PL609", "{config} {opened}: {error}");
+        assert!(error["message"].as_str().unwrap().contains("put it back"), "{error}");
+        assert_eq!(below(&elsewhere), [""; 0], "{config} {opened}");
+    }
+}
+
 /// A child of the child works where the child does, unless it has a directory of its own.
 #[tokio::test]
 async fn what_stands_inside_works_in_the_directory_around_it() {

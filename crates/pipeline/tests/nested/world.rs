@@ -1,6 +1,7 @@
 //! Pipelines driven without an engine, on the clock of the test.
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -115,12 +116,14 @@ pub(crate) fn placed(document: &str, root: &Path) -> World {
 pub(crate) fn placed_by(document: &str, root: &Path, chosen: ChosenDirectories) -> World {
     let mut world = world(document, json!({}));
     let directories = chosen.resolve(root);
-    let places = RunDirectories {
+    let mut places = RunDirectories {
         directories,
         documents: Vec::new(),
         allowed: Vec::new(),
         read_only: Vec::new(),
+        led: std::collections::BTreeMap::new(),
     };
+    places.note_leads().unwrap();
     world.settings["directories"] = json!(places);
     world
 }
@@ -135,7 +138,14 @@ pub(crate) fn loaded(sources: &MemorySources, inputs: Value) -> World {
     let environment = pipeline.bind_environment("key", &|name| sources.variable(name));
     World {
         definition: pipeline.definition().bytes.clone(),
-        settings: RunSettings { inputs, calls, directories: None, environment }.to_value(),
+        settings: RunSettings {
+            inputs,
+            calls,
+            directories: None,
+            environment,
+            anew: BTreeSet::new(),
+        }
+        .to_value(),
         provider: Arc::default(),
         begun: now(),
         warnings: Mutex::default(),

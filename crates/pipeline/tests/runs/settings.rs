@@ -27,6 +27,97 @@ async fn c_69_holes_without_a_value_are_what_the_document_says() {
     }
 }
 
+/// The policies of the steps of `document`, in order.
+fn policies(document: &str) -> Vec<Value> {
+    let world = world(document, json!({}));
+    let mut done = Vec::new();
+    let mut plans = Vec::new();
+    while let Next::Jobs(mut next) = world.workflow.next(&done) {
+        let plan = next.remove(0);
+        done.push(DoneJob { key: plan.key.clone(), state: JobState::Skipped, result: Value::Null });
+        plans.push(serde_json::to_value(plan.retry).unwrap());
+    }
+    plans
+}
+
+/// YS-7, YS-57: one layer of retries, made of what the step and the options of its call say.
+#[test]
+fn retries_of_options_are_retries_of_the_step() {
+    let document = "\
+workflow:
+  name: x
+  defaults: {claude_options: {retry_config: {max_retries: 4, retry_on: [api_error]}}}
+  steps:
+    - {name: of_defaults, type: claude, prompt: x}
+    - {name: own, type: claude, prompt: x, claude_options: {retry_config: {max_retries: 0, base_delay_ms: 7, backoff_strategy: linear}}}
+    - {name: none, type: claude, prompt: x, max_retries: 0}
+    - {name: more, type: claude, prompt: x, max_retries: 1, options: {retry_config: {max_retries: 3, retry_on: [resource_limit]}}}
+    - {name: fewer, type: claude, prompt: x, retry: {max_retries: 5, retry_on: [io]}, claude_options: {retry_config: {max_retries: 3, retry_on: [stream_interrupted]}}}
+    - {name: other, type: gemini, prompt: x}
+";
+    let api_error = json!(["transient", "overloaded", "interrupted", "rate_limited"]);
+    let all = json!([
+        {"max_attempts": 5, "base_ms": 500, "cap_ms": 30_000, "only": api_error},
+        {"max_attempts": 1, "base_ms": 7, "cap_ms": 30_000, "growth": "linear", "only": api_error},
+        {"max_attempts": 1, "base_ms": 1_000, "cap_ms": 60_000, "jitter_percent": 0},
+        {"max_attempts": 4, "base_ms": 1_000, "cap_ms": 60_000, "jitter_percent": 0,
+            "only": ["timeout", "transient", "overloaded", "interrupted", "rate_limited", "limit"]},
+        {"max_attempts": 6, "base_ms": 1_000, "cap_ms": 60_000, "jitter_percent": 0, "only": ["interrupted", "io"]},
+        {"max_attempts": 3, "base_ms": 500, "cap_ms": 30_000},
+    ]);
+    assert_eq!(json!(policies(document)), all);
+}
+
+/// 2.2: what the document says of a call is what the provider gets, and what is explained.
+#[tokio::test]
+async fn options_of_a_call_reach_the_provider() {
+    let document = "\
+workflow:
+  name: x
+  variables: {stop: END, behind: last}
+  steps:
+    - name: a
+      type: gemini
+      prompt: hello
+      stop_sequences: ['{{ stop }}', \"\\n\\n\"]
+      presence_penalty: -1
+      frequency_penalty: 0.5
+      response_mime_type: application/json
+      allow_empty_prompt: true
+      token_budget: {max_input_tokens: '9'}
+    - name: b
+      type: claude
+      prompt: hello
+      claude_options: {append_system_prompt: '{{ behind }}', retry_config: {max_retries: 1}, verbose: true}
+";
+    let world = world(document, json!({}));
+    let results = world.results().await;
+    let requests = world.parrot.requests.lock().unwrap();
+    let (a, b) = (&requests[0].0, &requests[1].0);
+    assert_eq!(a.stop_sequences, ["END", "\n\n"]);
+    assert_eq!(
+        (a.sampling.presence_penalty, a.sampling.frequency_penalty),
+        (Some(-1.0), Some(0.5))
+    );
+    assert_eq!((a.form, b.form), (ReplyForm::Json, ReplyForm::Text));
+    assert_eq!(
+        results["b"]["debug_info"]["options_applied"],
+        json!(["append_system_prompt", "debug_mode", "retry_config"])
+    );
+    let pipeline = pipeline(document);
+    let explained = pipeline.explain("a").unwrap();
+    let call = explained.call.unwrap();
+    assert_eq!(
+        (call.stops, call.max_input, call.allows_empty),
+        (vec!["{{ stop }}".to_owned(), "\n\n".into()], Some(9), true)
+    );
+    let read = |step: &str| {
+        let reads = pipeline.explain(step).unwrap().reads;
+        reads.into_iter().map(|reads| reads.path).collect::<Vec<_>>()
+    };
+    assert_eq!((read("a"), read("b")), (vec!["stop".to_owned()], vec!["behind".to_owned()]));
+}
+
 #[test]
 fn retries_are_those_of_the_step_or_of_the_workflow() {
     let document = "\
@@ -43,20 +134,12 @@ workflow:
     - {name: e, type: echo, retry: {max_retries: 1, jitter: 0.5, backoff: linear, base_delay_ms: 7}}
 ";
     assert_eq!(pipeline(document).within().unwrap().as_secs(), 7_200);
-    let world = world(document, json!({}));
-    let mut done = Vec::new();
-    let mut plans = Vec::new();
-    while let Next::Jobs(mut next) = world.workflow.next(&done) {
-        let plan = next.remove(0);
-        done.push(DoneJob { key: plan.key.clone(), state: JobState::Skipped, result: Value::Null });
-        plans.push(serde_json::to_value(plan.retry).unwrap());
-    }
     let own = |max_attempts: u32| json!({"max_attempts": max_attempts, "base_ms": 1_000, "cap_ms": 60_000, "jitter_percent": 0});
     let mut only_io = own(3);
     only_io["only"] = json!(["io"]);
     let linear = json!({"max_attempts": 2, "base_ms": 7, "cap_ms": 60_000, "growth": "linear", "jitter_percent": 50});
     let calls = json!({"max_attempts": 6, "base_ms": 500, "cap_ms": 30_000});
-    assert_eq!(plans, [calls, own(6), own(1), only_io, linear]);
+    assert_eq!(policies(document), [calls, own(6), own(1), only_io, linear]);
 }
 
 #[tokio::test]
@@ -231,4 +314,33 @@ workflow:
     let read = "`state.no` is missing: its comparison is read as false";
     assert_eq!(results["b"]["warnings"], json!([read]), "{results}");
     assert_eq!(results["c"]["warnings"], json!(null), "{results}");
+}
+
+/// 1.5, 1.6: what is kept is what the step says, then `defaults`, then `performance`.
+#[test]
+fn results_are_kept_as_the_strongest_says() {
+    let kept = |around: &str, step: &str| {
+        let document = format!(
+            "workflow:\n  name: x\n{around}  steps: [{{name: a, type: claude, prompt: x{step}}}]\n"
+        );
+        let pipeline = pipeline(&document);
+        let definition: Value = serde_json::from_slice(&pipeline.definition().bytes).unwrap();
+        definition["steps"][0]["cache"]["ttl_ms"].as_u64()
+    };
+    let both = "  performance: {cache_enabled: true, cache_ttl_seconds: 60}\n";
+    let stronger = format!("{both}  defaults: {{cache_results: false, cache_ttl: 5}}\n");
+    let silent = format!("{both}  defaults: {{cache_ttl: 5}}\n");
+    for (around, step, expected) in [
+        ("", "", None),
+        (both, "", Some(60_000)),
+        (both, ", cache: false", None),
+        (both, ", cache: {ttl: 7}", Some(7_000)),
+        ("  performance: {cache_ttl_seconds: 60}\n", "", None),
+        ("  performance: {cache_ttl_seconds: 60}\n", ", cache: true", Some(60_000)),
+        (stronger.as_str(), "", None),
+        (stronger.as_str(), ", cache: true", Some(5_000)),
+        (silent.as_str(), "", Some(5_000)),
+    ] {
+        assert_eq!(kept(around, step), expected, "{around}{step}");
+    }
 }

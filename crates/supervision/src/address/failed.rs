@@ -3,6 +3,22 @@ use std::{fmt, sync::Arc};
 use super::Address;
 
 /// What went wrong at an address, and whose it is: made with [`Address::failed`].
+///
+/// ```
+/// use perennial_supervision::{CallError, Failed};
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let failed: Failed<CallError> = counter.failed(CallError::Timeout);
+/// assert_eq!(failed.to.as_deref(), Some("/app/counter"));
+/// assert_eq!(failed.to_string(), "/app/counter: no reply within the deadline");
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed<E> {
     /// The path of the child; none for one that has never run.

@@ -10,11 +10,46 @@ use super::{CallError, Incarnation, Refused};
 use crate::{ProcessRef, load::Place, process::is_current, waits::Waiting};
 
 /// What a request carries so that it can be answered: [`Reply`], or the port of a ractor actor.
+///
+/// ```
+/// use perennial_supervision::{Address, CallError, ReplyPort};
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// /// Asks twice before it gives up: for questions that may be answered more than once.
+/// async fn patient<M: Send + 'static, P: ReplyPort>(
+///     address: &Address<M>,
+///     question: impl Fn(P) -> M,
+/// ) -> Result<P::Reply, CallError> {
+///     match address.ask(&question).await {
+///         Err(CallError::Exited(_)) => address.ask(&question).await,
+///         answer => answer,
+///     }
+/// }
+/// counter.cast(Ask::Fail)?;
+/// assert_eq!(patient(&counter, Ask::Sum).await, Ok(0));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub trait ReplyPort: Send + 'static {
     /// What is answered.
     type Reply: Send + 'static;
 
     /// The port that answers `caller`.
+    ///
+    /// ```
+    /// use perennial_supervision::{Reply, ReplyPort};
+    ///
+    /// // In a test of a message handler, without any process.
+    /// let (caller, mut answer) = tokio::sync::oneshot::channel();
+    /// let reply: Reply<u32> = ReplyPort::to(caller);
+    /// reply.send(7);
+    /// assert_eq!(answer.try_recv(), Ok(7));
+    /// ```
     fn to(caller: oneshot::Sender<Self::Reply>) -> Self;
 }
 
@@ -28,17 +63,68 @@ impl<R: Send + 'static> ReplyPort for RpcReplyPort<R> {
 
 /// The right to answer one request, at once or later and from anywhere (GS-025). Dropping it
 /// without an answer leaves the caller to its deadline, or to the end of the server.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::{*, actor::ActorError};
+/// use perennial_supervision::Reply;
+///
+/// /// Answers all who asked once there is something to answer.
+/// struct Board(Vec<Reply<u32>>);
+/// enum Message { Next(Reply<u32>), Publish(u32) }
+///
+/// impl GenServer for Board {
+///     type Arguments = ();
+///     type Message = Message;
+/// #     async fn init((): (), _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> { Ok(Init::new(Self(Vec::new()))) }
+///
+///     async fn handle(&mut self, message: Message, _: &mut ServerCx<Self>) -> Result<Next<Message>, ActorError> {
+///         match message {
+///             Message::Next(reply) => self.0.push(reply),
+///             Message::Publish(number) => self.0.drain(..).for_each(|reply| reply.send(number)),
+///         }
+///         Ok(Next::Continue)
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, board) = ChildSpec::server::<Board>("board", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let next = board.send_request(Message::Next);
+/// board.cast(Message::Publish(7))?;
+/// assert_eq!(next.wait(Duration::from_secs(1)).await, Ok(7));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub struct Reply<R>(oneshot::Sender<R>);
 
 impl<R> Reply<R> {
     /// Answers. When the caller has given up, the answer is dropped: it reaches nobody else
     /// (GS-020).
+    ///
+    /// ```
+    /// use perennial_supervision::{Reply, ReplyPort};
+    ///
+    /// let (caller, answer) = tokio::sync::oneshot::channel();
+    /// let reply = Reply::to(caller);
+    /// drop(answer);
+    /// reply.send(7); // nobody waits any more: no error, and no panic
+    /// ```
     pub fn send(self, answer: R) {
         // Nobody waits: that is the caller's decision.
         drop(self.0.send(answer));
     }
 
     /// Whether the caller still waits.
+    ///
+    /// ```
+    /// use perennial_supervision::{Reply, ReplyPort};
+    ///
+    /// let (caller, answer) = tokio::sync::oneshot::channel();
+    /// let reply: Reply<u32> = Reply::to(caller);
+    /// assert!(reply.is_awaited());
+    /// drop(answer);
+    /// assert!(!reply.is_awaited()); // the work for it can be saved
+    /// ```
     pub fn is_awaited(&self) -> bool {
         !self.0.is_closed()
     }
@@ -173,6 +259,21 @@ async fn received<R>(port: &mut Option<oneshot::Receiver<R>>) -> R {
 
 /// A request that was sent and whose answer is awaited later, or never: dropping it abandons the
 /// answer, not the request (GS-029).
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// // Asked at once, answered in any order.
+/// let (first, second) = (counter.send_request(Ask::Sum), counter.send_request(Ask::Never));
+/// assert_eq!(first.wait(Duration::from_secs(1)).await, Ok(0));
+/// drop(second); // its answer is not wanted any more
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[must_use = "dropping it abandons the answer"]
 pub struct PendingRequest<R>(Result<Awaited<R>, CallError>);
 
@@ -182,6 +283,19 @@ impl<R: Send + 'static> PendingRequest<R> {
     }
 
     /// Waits for the answer, and abandons it when it is not there `within` this time.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let question = counter.send_request(Ask::Never);
+    /// assert_eq!(question.wait(Duration::from_secs(1)).await, Err(CallError::Timeout));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -196,6 +310,21 @@ impl<R: Send + 'static> PendingRequest<R> {
     }
 
     /// The answer if it is there, or else the request again.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let question = counter.send_request(Ask::Sum);
+    /// let question = question.poll().expect_err("it has had no time yet");
+    /// tokio::time::sleep(Duration::from_millis(1)).await; // paused clock
+    /// assert_eq!(question.poll().expect("it is there"), Ok(0));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -222,6 +351,30 @@ type Answer<R> = (u64, Result<R, CallError>);
 
 /// Requests on their way, each with a label, awaited one answer at a time under one deadline
 /// (GS-030). Dropping it abandons what has not been answered.
+///
+/// ```
+/// use perennial_supervision::RequestSet;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, left) = ChildSpec::server::<Counter>("left", || ());
+/// # let (other, right) = ChildSpec::server::<Counter>("right", || ());
+/// # let app = SupervisorSpec::new("app").child(spec).child(other);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let mut sums = RequestSet::new(Duration::from_secs(1)); // one deadline for all
+/// sums.insert("left", left.send_request(Ask::Sum));
+/// sums.insert("right", right.send_request(Ask::Sum));
+/// let mut answered = Vec::new();
+/// while let Some((label, sum)) = sums.next().await? {
+///     assert_eq!(sum, Ok(0));
+///     answered.push(label);
+/// }
+/// answered.sort();
+/// assert_eq!(answered, ["left", "right"]);
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub struct RequestSet<L, R> {
     /// In the order of their insertion.
     labels: BTreeMap<u64, L>,
@@ -231,12 +384,44 @@ pub struct RequestSet<L, R> {
 }
 
 /// The deadline of a set passed; these were not answered and are abandoned.
+///
+/// ```
+/// use perennial_supervision::{Expired, RequestSet};
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let mut sums = RequestSet::new(Duration::from_secs(1));
+/// sums.insert("never", counter.send_request(Ask::Never));
+/// assert_eq!(sums.next().await, Err(Expired(vec!["never"])));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} requests were not answered within the deadline", .0.len())]
 pub struct Expired<L>(pub Vec<L>);
 
 impl<L, R: Send + 'static> RequestSet<L, R> {
     /// An empty set, whose answers must be there `within` this time from now.
+    ///
+    /// ```
+    /// use perennial_supervision::RequestSet;
+    ///
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut sums = RequestSet::<&str, u32>::new(Duration::from_secs(1));
+    /// assert!(sums.is_empty());
+    /// assert_eq!(sums.next().await, Ok(None));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn new(within: Duration) -> Self {
         Self {
             labels: BTreeMap::new(),
@@ -247,6 +432,21 @@ impl<L, R: Send + 'static> RequestSet<L, R> {
     }
 
     /// Adds a request. Labels may repeat.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut sums = RequestSet::new(Duration::from_secs(1));
+    /// sums.insert(1, counter.send_request(Ask::Sum));
+    /// sums.insert(1, counter.send_request(Ask::Sum)); // a label is a note, not a key
+    /// assert_eq!(sums.len(), 2);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn insert(&mut self, label: L, request: PendingRequest<R>) {
         let number = self.inserted;
         self.inserted += 1;
@@ -266,6 +466,25 @@ impl<L, R: Send + 'static> RequestSet<L, R> {
 
     /// The next answer with its label, in the order of arrival; `None` when all are answered. The
     /// error of one server is the answer of its label and of no other.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut asked = RequestSet::new(Duration::from_secs(1));
+    /// asked.insert("sum", counter.send_request(Ask::Sum));
+    /// counter.cast(Ask::Fail)?;
+    /// asked.insert("late", counter.send_request(Ask::Sum));
+    /// assert_eq!(asked.next().await?, Some(("sum", Ok(0))));
+    /// // The error of one is the answer of one.
+    /// assert!(matches!(asked.next().await?, Some(("late", Err(CallError::Exited(_))))));
+    /// assert_eq!(asked.next().await?, None);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

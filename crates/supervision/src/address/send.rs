@@ -7,6 +7,22 @@ use super::{Address, Incarnation, Refused};
 use crate::{ProcessRef, load::Place, process::is_current, waits::Waiting};
 
 /// Why a message was not sent.
+///
+/// ```
+/// use perennial_supervision::SendError;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// root.shutdown().await;
+/// let sent = counter.send(Ask::Add(1), Duration::from_secs(1)).await;
+/// assert_eq!(sent, Err(SendError::NoProc));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
@@ -32,6 +48,23 @@ impl<M: Send + 'static> Address<M> {
     /// incarnation, and for room where the [`Mailbox`](crate::Mailbox) lets senders wait. They get in in
     /// the order in which they came. What has been taken may be lost with its incarnation all the same
     /// (GS-032).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// let spec = spec.mailbox(Mailbox::new(1).overflow(Overflow::Wait));
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// for _ in 0..3 {
+    ///     // Waits for room from the second one on, where a cast would be refused.
+    ///     counter.send(Ask::Add(1), Duration::from_secs(1)).await?;
+    /// }
+    /// assert_eq!(counter.ask(Ask::Sum).await?, 3);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

@@ -12,6 +12,21 @@ impl<M: Send + 'static> Address<M> {
     ///
     /// Of two that stop it at once the first gives the reason, and both wait (GS-050).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// counter.cast(Ask::Add(1))?;
+    /// counter.stop(ExitReason::Normal, Duration::from_secs(1)).await?; // the cast is handled before
+    /// // A permanent child comes back, and begins anew.
+    /// assert_eq!(counter.ask(Ask::Sum).await?, 0);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`StopError`]. A restart that is on its way is no incarnation to stop.

@@ -13,6 +13,23 @@ pub(crate) type Values = BTreeMap<String, Value>;
 
 /// The configuration values of one application, as they are at the moment. Cheap to clone; a clone sees
 /// what is [configured](super::Applications::configure) later.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+/// # let applications = system.applications();
+/// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+/// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+/// use perennial_supervision::Env;
+///
+/// let env: Env = applications.env("store")?;
+/// assert_eq!(env.get("size"), Some(10.into())); // the default of the application
+/// applications.configure("store", [("size", 20.into())]).await?;
+/// assert_eq!(env.get("size"), Some(20.into()));
+/// # system.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Env(Arc<Inner>);
 
@@ -24,6 +41,24 @@ struct Inner {
 }
 
 /// What has changed of an [`Env`].
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+/// # let applications = system.applications();
+/// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+/// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+/// use perennial_supervision::EnvChange;
+///
+/// let values = [("size", 20.into()), ("path", "/data".into())];
+/// let change: EnvChange = applications.configure("store", values).await?;
+/// assert_eq!(change.changed["size"], 20);
+/// assert_eq!(change.new["path"], "/data");
+/// assert!(change.removed.is_empty());
+/// # system.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvChange {
     /// Keys with another value than before.
@@ -50,6 +85,19 @@ impl EnvChange {
     }
 
     /// Whether nothing has changed.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// let change = applications.configure("store", [("size", 10.into())]).await?;
+    /// assert!(change.is_empty()); // as the default says
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.changed.is_empty() && self.new.is_empty() && self.removed.is_empty()
     }
@@ -62,12 +110,39 @@ impl Env {
     }
 
     /// The value of `key`: the one that is configured, or else the application's default.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// let env = applications.env("store")?;
+    /// assert_eq!(env.get("size").and_then(|size| size.as_u64()), Some(10));
+    /// assert_eq!(env.get("colour"), None);
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     pub fn get(&self, key: &str) -> Option<Value> {
         let set = self.0.set.read().unwrap_or_else(PoisonError::into_inner);
         set.get(key).or_else(|| self.0.defaults.get(key)).cloned()
     }
 
     /// All values.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// let all = applications.env("store")?.all();
+    /// assert_eq!(all.into_iter().collect::<Vec<_>>(), [("size".to_owned(), 10.into())]);
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     pub fn all(&self) -> BTreeMap<String, Value> {
         let mut all = self.0.defaults.clone();
         all.extend(self.configured());

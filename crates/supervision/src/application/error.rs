@@ -10,6 +10,25 @@ use perennial_core::{
 use crate::{RequestError, StartError};
 
 /// An application that did not start, and what was called for it (APP-008).
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+/// # let applications = system.applications();
+/// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+/// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+/// use perennial_supervision::ApplicationStartError;
+///
+/// let broken = ApplicationSpec::tree("broken", |_| Err("no disk".into()));
+/// applications.load(broken).await?;
+/// let failed = applications.start("broken", Restart::Temporary).await;
+/// let Err(ApplicationError::StartFailed(error)) = failed else { panic!("{failed:?}") };
+/// let ApplicationStartError { application, restart, .. } = &*error;
+/// assert_eq!((application.as_str(), *restart), ("broken", Restart::Temporary));
+/// # system.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("application `{application}` ({restart}) did not start: {callback}: {fault}")]
 pub struct ApplicationStartError {
@@ -24,6 +43,24 @@ pub struct ApplicationStartError {
 }
 
 /// What came of the start of an application.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+/// # let applications = system.applications();
+/// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+/// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+/// use perennial_supervision::ApplicationStartFault;
+///
+/// applications.load(ApplicationSpec::tree("broken", |_| Err("no disk".into()))).await?;
+/// let failed = applications.start("broken", Restart::Temporary).await;
+/// let Err(ApplicationError::StartFailed(error)) = failed else { panic!("{failed:?}") };
+/// let no_disk = ExitReason::Error("no disk".into());
+/// assert_eq!(error.fault, ApplicationStartFault::Callback(no_disk));
+/// # system.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApplicationStartFault {
@@ -57,6 +94,12 @@ pub enum ApplicationStartFault {
 
 impl ApplicationStartFault {
     /// The exit reason that this is told as.
+    ///
+    /// ```
+    /// use perennial_supervision::{ApplicationStartFault, ExitReason};
+    ///
+    /// assert_eq!(ApplicationStartFault::Aborted.exit_reason(), ExitReason::Shutdown);
+    /// ```
     pub fn exit_reason(&self) -> ExitReason {
         match self {
             Self::Callback(reason) | Self::Phase { reason, .. } => reason.clone(),
@@ -73,6 +116,22 @@ impl ApplicationStartFault {
 pub(crate) type Failed = Arc<ApplicationStartError>;
 
 /// Why something that was asked of a system's applications is not done.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+/// # let applications = system.applications();
+/// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+/// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+/// use perennial_supervision::ApplicationError;
+///
+/// let failed = applications.start("shop", Restart::Permanent).await;
+/// assert_eq!(failed, Err(ApplicationError::NotLoaded("shop".into())));
+/// assert_eq!(failed.unwrap_err().to_string(), "no application `shop` is loaded");
+/// # system.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApplicationError {
@@ -151,6 +210,26 @@ impl From<Refusal<Failed>> for ApplicationError {
 }
 
 /// Why a system went down by itself (A13): a reason for its program to end with a failure.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+/// # let applications = system.applications();
+/// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+/// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+/// use perennial_supervision::SystemError;
+///
+/// let link = ChildSpec::task("link", || async { Err::<(), _>("hung up") }).restart(Restart::Permanent);
+/// let shop = move |_: &Env| Ok(SupervisorSpec::new("shop").child(link.clone()));
+/// applications.load(ApplicationSpec::tree("shop", shop)).await?;
+/// applications.start("shop", Restart::Permanent).await?;
+/// // It gives up, and the system goes down with it.
+/// let Err(SystemError::Exited { application, .. }) = system.ended().await else { panic!() };
+/// assert_eq!(application.as_str(), "shop");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SystemError {

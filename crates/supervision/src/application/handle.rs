@@ -24,6 +24,24 @@ use crate::{ChildInfo, ProcessRef, TaskError, TaskSupervisor};
 ///
 /// Code of an application, a callback or a process of its tree, cannot wait for its own application:
 /// that is refused with [`ApplicationError::CallingSelf`]. It can start and stop others.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+/// # let applications = system.applications();
+/// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+/// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+/// use perennial_supervision::{ApplicationPhase, Applications};
+///
+/// let applications: Applications = system.applications().clone();
+/// applications.start("store", Restart::Permanent).await?;
+/// assert_eq!(applications.which_applications()[0].top.path(), "/system/applications/store/store");
+/// applications.stop("store").await?;
+/// assert_eq!(applications.loaded_applications()[&"store".into()], ApplicationPhase::Loaded);
+/// # system.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Applications {
     pub(super) shared: Arc<Shared>,
@@ -31,6 +49,23 @@ pub struct Applications {
 }
 
 /// An application that runs.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+/// # let applications = system.applications();
+/// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+/// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+/// use perennial_supervision::RunningApplication;
+///
+/// applications.start("store", Restart::Transient).await?;
+/// let RunningApplication { name, restart, top } = applications.which_applications().remove(0);
+/// assert_eq!((name.as_str(), restart), ("store", Restart::Transient));
+/// assert!(top.is_alive());
+/// # system.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunningApplication {
     /// Its name.
@@ -45,6 +80,21 @@ impl Applications {
     /// Makes an application known under its name; nothing of it runs yet. What it depends on may be
     /// loaded later.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// let cache = |_: &Env| Ok(SupervisorSpec::new("cache"));
+    /// applications.load(ApplicationSpec::tree("cache", cache).depends_on("store")).await?;
+    /// let again = applications.load(ApplicationSpec::tree("cache", cache)).await;
+    /// assert_eq!(again, Err(ApplicationError::AlreadyLoaded("cache".into())));
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the name is taken or cannot be one, it depends on itself, or as many as allowed are loaded.
@@ -54,6 +104,20 @@ impl Applications {
 
     /// Forgets an application that does not run. What is [configured](Self::configure) for its name is
     /// kept.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// applications.unload("store").await?;
+    /// let gone = applications.start("store", Restart::Permanent).await;
+    /// assert_eq!(gone, Err(ApplicationError::NotLoaded("store".into())));
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -76,6 +140,21 @@ impl Applications {
     /// Giving up is an end with `shutdown`, and not a normal one. Nothing restarts an application
     /// (APP-030).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// applications.start("store", Restart::Permanent).await?;
+    /// assert_eq!(applications.tree("store")?.which_children()[0].name(), "table");
+    /// let again = applications.start("store", Restart::Permanent).await;
+    /// assert_eq!(again, Err(ApplicationError::AlreadyStarted("store".into())));
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When it runs (APP-002), is being stopped, does not start (APP-008, 031), or one that it depends on
@@ -95,6 +174,20 @@ impl Applications {
 
     /// As [`start`](Self::start), and done at once when it runs (APP-005).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// applications.ensure_started("store", Restart::Permanent).await?;
+    /// applications.ensure_started("store", Restart::Permanent).await?; // it runs: nothing to do
+    /// assert_eq!(applications.which_applications().len(), 1);
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`start`](Self::start), but for one that runs.
@@ -110,6 +203,21 @@ impl Applications {
     /// Starts all of `names`, each after all that it depends on, which is started as well; answers what
     /// it has started, in order (APP-006). All or nothing: when one fails, those that this request has
     /// started are stopped, the last one first, and those that ran stay (APP-007).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// let cache = |_: &Env| Ok(SupervisorSpec::new("cache"));
+    /// applications.load(ApplicationSpec::tree("cache", cache).depends_on("store")).await?;
+    /// let started = applications.ensure_all_started(["cache"], Restart::Permanent).await?;
+    /// assert_eq!(started, ["store".into(), "cache".into()]);
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -129,6 +237,21 @@ impl Applications {
     /// what is linked to it elsewhere (APP-019), then its `stop` (APP-014, 015). Those that depend on it
     /// run on (APP-020). It can be started again (APP-017).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// applications.start("store", Restart::Permanent).await?;
+    /// applications.stop("store").await?; // the system stays
+    /// let again = applications.stop("store").await;
+    /// assert_eq!(again, Err(ApplicationError::NotStarted("store".into())));
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ApplicationError::NotStarted`] when nobody has started it (APP-016).
@@ -138,6 +261,19 @@ impl Applications {
 
     /// Asks the whole system to go down, and does not wait for it: code of an application may ask.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// applications.begin_shutdown().await?;
+    /// assert_eq!(system.ended().await, Ok(())); // somebody asked for it
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When it goes down already.
@@ -146,11 +282,41 @@ impl Applications {
     }
 
     /// Those that run, in start order.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// assert!(applications.which_applications().is_empty());
+    /// applications.start("store", Restart::Permanent).await?;
+    /// assert_eq!(applications.which_applications()[0].name.as_str(), "store");
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     pub fn which_applications(&self) -> Vec<RunningApplication> {
         self.shared.shown().running.clone()
     }
 
     /// All that are loaded, by name, with what they are at.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// use perennial_supervision::ApplicationPhase;
+    ///
+    /// applications.start("store", Restart::Permanent).await?;
+    /// let loaded = applications.loaded_applications();
+    /// assert_eq!(loaded[&"store".into()], ApplicationPhase::Running);
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     pub fn loaded_applications(&self) -> BTreeMap<ApplicationName, Phase> {
         let shown = self.shared.shown();
         shown.loaded.iter().map(|(name, line)| (name.clone(), line.phase)).collect()
@@ -158,6 +324,20 @@ impl Applications {
 
     /// The tree of an application: its top supervisor, from which it can be walked with
     /// [`ChildInfo::which_children`]. Asks nobody.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// applications.start("store", Restart::Permanent).await?;
+    /// let store = applications.tree("store")?;
+    /// assert_eq!(store.which_children()[0].path(), "/system/applications/store/store/table");
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -179,6 +359,19 @@ impl Applications {
 
     /// The configuration values of an application that is loaded (APP-013).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// assert_eq!(applications.env("store")?.get("size"), Some(10.into()));
+    /// assert!(applications.env("shop").is_err()); // nobody has loaded it
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When it is not.
@@ -191,6 +384,22 @@ impl Applications {
     /// Puts `values` in force over the defaults of an application, in place of all that was configured
     /// before, and tells it what has changed if it runs and anything has (APP-013). Of two changes the
     /// second waits for the first.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// let change = applications.configure("store", [("size", 20.into())]).await?;
+    /// assert_eq!(change.changed["size"], 20);
+    /// // All is given each time: what is not named falls back to its default.
+    /// applications.configure::<String>("store", []).await?;
+    /// assert_eq!(applications.env("store")?.get("size"), Some(10.into()));
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

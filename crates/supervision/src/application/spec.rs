@@ -10,6 +10,10 @@ use crate::{ChildSpec, Supervisor, SupervisorSpec, actor::ActorError};
 
 /// How long one callback of an application may take unless its specification says otherwise. OTP waits
 /// for ever; here nothing does.
+///
+/// ```
+/// assert_eq!(perennial_supervision::CALLBACKS_WITHIN.as_secs(), 30);
+/// ```
 pub const CALLBACKS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A part of a program that starts and stops as a whole: OTP's application callback module.
@@ -17,6 +21,52 @@ pub const CALLBACKS_WITHIN: Duration = Duration::from_secs(30);
 /// Callbacks run in tasks of the system, one at a time for each application. One that returns an error,
 /// panics, or takes longer than [`ApplicationSpec::callbacks_within`] fails; what that means is said at
 /// each.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::{*, actor::ActorError};
+/// use perennial_supervision::{Application, Env, EnvChange};
+/// use std::sync::mpsc::{Sender, channel};
+///
+/// struct Shop(Sender<String>); // tells what is called
+/// impl Application for Shop {
+///     type State = u64; // for the callbacks after the start
+///
+///     async fn start(&self, env: &Env) -> Result<(ChildSpec, u64), ActorError> {
+///         let port = env.get("port").and_then(|port| port.as_u64()).ok_or("no port")?;
+///         let (basket, _) = Agent::child_spec("basket", Vec::<String>::new);
+///         Ok((Supervisor::child_spec(SupervisorSpec::new("shop").child(basket)).0, port))
+///     }
+///
+///     async fn start_phase(&self, phase: &str, _: &mut u64) -> Result<(), ActorError> {
+///         Ok(self.0.send(format!("phase {phase}"))?) // the tree is up
+///     }
+///
+///     async fn config_change(&self, change: EnvChange) -> Result<(), ActorError> {
+///         Ok(self.0.send(format!("new port {}", change.changed["port"]))?)
+///     }
+///
+///     async fn prep_stop(&self, _: &mut u64) -> Result<(), ActorError> {
+///         Ok(self.0.send("prepares its stop".to_owned())?)
+///     }
+///
+///     async fn stop(&self, port: u64) -> Result<(), ActorError> {
+///         Ok(self.0.send(format!("gives {port} back"))?) // the tree is gone
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+/// # let applications = system.applications();
+/// let (tell, told) = channel();
+/// let shop = ApplicationSpec::new("shop", Shop(tell)).env("port", 80).phase("warm");
+/// applications.load(shop).await?;
+/// applications.start("shop", Restart::Permanent).await?;
+/// applications.configure("shop", [("port", 8080.into())]).await?;
+/// applications.stop("shop").await?;
+/// let told: Vec<String> = told.try_iter().collect();
+/// assert_eq!(told, ["phase warm", "new port 8080", "prepares its stop", "gives 80 back"]);
+/// # system.shutdown().await; Ok(()) }
+/// ```
 pub trait Application: Send + Sync + 'static {
     /// What [`start`](Self::start) makes beside the tree, for the callbacks after it.
     type State: Send + 'static;
@@ -111,6 +161,25 @@ pub struct ApplicationSpec {
 
 impl ApplicationSpec {
     /// An application that depends on nothing, and starts in one phase.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::{*, actor::ActorError};
+    /// use perennial_supervision::{Application, ApplicationSpec};
+    ///
+    /// struct Shop;
+    /// impl Application for Shop {
+    ///     type State = ();
+    ///
+    ///     async fn start(&self, _: &Env) -> Result<(ChildSpec, ()), ActorError> {
+    ///         Ok((Supervisor::child_spec(SupervisorSpec::new("shop")).0, ()))
+    ///     }
+    /// }
+    /// # fn main() {
+    /// let shop = ApplicationSpec::new("shop", Shop);
+    /// assert_eq!(shop.name().as_str(), "shop");
+    /// # }
+    /// ```
     pub fn new(name: impl Into<ApplicationName>, application: impl Application) -> Self {
         Self {
             name: name.into(),
@@ -123,6 +192,21 @@ impl ApplicationSpec {
     }
 
     /// One that is a tree and nothing else.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// let cache = |_: &Env| Ok(SupervisorSpec::new("cache"));
+    /// applications.load(ApplicationSpec::tree("cache", cache)).await?;
+    /// applications.start("cache", Restart::Temporary).await?;
+    /// assert!(applications.tree("cache")?.which_children().is_empty());
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     pub fn tree(
         name: impl Into<ApplicationName>,
         top: impl Fn(&Env) -> Result<SupervisorSpec, ActorError> + Send + Sync + 'static,
@@ -131,11 +215,33 @@ impl ApplicationSpec {
     }
 
     /// Its name.
+    ///
+    /// ```
+    /// use perennial_supervision::{ApplicationSpec, SupervisorSpec};
+    ///
+    /// let cache = ApplicationSpec::tree("cache", |_| Ok(SupervisorSpec::new("cache")));
+    /// assert_eq!(cache.name().as_str(), "cache");
+    /// ```
     pub fn name(&self) -> &ApplicationName {
         &self.name
     }
 
     /// It cannot start unless `other` runs (APP-003).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// let cache = ApplicationSpec::tree("cache", |_| Ok(SupervisorSpec::new("cache")));
+    /// applications.load(cache.depends_on("store")).await?;
+    /// let early = applications.start("cache", Restart::Permanent).await;
+    /// assert_eq!(early, Err(ApplicationError::NotStarted("store".into())));
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn depends_on(mut self, other: impl Into<ApplicationName>) -> Self {
         self.depends_on.push(other.into());
@@ -143,6 +249,21 @@ impl ApplicationSpec {
     }
 
     /// Adds a phase of its start, behind the others (APP-011).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// // The default of `Application::start_phase` does nothing: it is there to be written.
+    /// let cache = ApplicationSpec::tree("cache", |_| Ok(SupervisorSpec::new("cache")));
+    /// applications.load(cache.phase("fill").phase("open")).await?;
+    /// applications.start("cache", Restart::Temporary).await?; // with the tree up: fill, then open
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn phase(mut self, phase: impl Into<String>) -> Self {
         self.phases.push(phase.into());
@@ -150,6 +271,20 @@ impl ApplicationSpec {
     }
 
     /// Gives the configuration value `key` a default (APP-013).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// let cache = ApplicationSpec::tree("cache", |_| Ok(SupervisorSpec::new("cache")));
+    /// applications.load(cache.env("size", 1_000)).await?;
+    /// assert_eq!(applications.env("cache")?.get("size"), Some(1_000.into()));
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn env(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.defaults.insert(key.into(), value.into());
@@ -157,6 +292,28 @@ impl ApplicationSpec {
     }
 
     /// Sets how long each of its callbacks may take; [`CALLBACKS_WITHIN`] by default.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::{*, actor::ActorError};
+    /// struct Slow;
+    /// impl Application for Slow {
+    ///     type State = ();
+    ///
+    ///     async fn start(&self, _: &Env) -> Result<(ChildSpec, ()), ActorError> {
+    ///         std::future::pending().await
+    ///     }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// let slow = ApplicationSpec::new("slow", Slow).callbacks_within(Duration::from_secs(1));
+    /// applications.load(slow).await?;
+    /// let failed = applications.start("slow", Restart::Temporary).await;
+    /// let Err(ApplicationError::StartFailed(error)) = failed else { panic!("{failed:?}") };
+    /// assert_eq!(error.fault.exit_reason(), ExitReason::Timeout);
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn callbacks_within(mut self, within: Duration) -> Self {
         self.within = within;

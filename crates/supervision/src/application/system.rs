@@ -36,6 +36,20 @@ const JOBS_EACH: usize = 2;
 const WINDOW: Duration = Duration::from_secs(5);
 
 /// What a system is made of.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// use perennial_supervision::SystemSpec;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let spec = SystemSpec::new("system")
+///     .env("store", "size", 20)
+///     .shutdown_timeout(Duration::from_secs(30));
+/// let system = System::start(spec, Clock::start(), Options::default()).await?;
+/// assert_eq!(system.tree().nodes()[0].path, "/system");
+/// # system.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct SystemSpec {
     id: ChildId,
@@ -47,6 +61,15 @@ pub struct SystemSpec {
 
 impl SystemSpec {
     /// A system without a shutdown timeout. Its id is the first step of all paths.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let system = System::start(SystemSpec::new("shop"), Clock::start(), Options::default()).await?;
+    /// assert_eq!(system.tree().nodes()[0].path, "/shop"); // the first step of all paths
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     pub fn new(id: impl Into<ChildId>) -> Self {
         let (settings, hook_within) = (BTreeMap::new(), CALLBACKS_WITHIN);
         Self { id: id.into(), shutdown_timeout: None, hook: None, hook_within, settings }
@@ -55,6 +78,22 @@ impl SystemSpec {
     /// Limits the stop of each application while the system goes down; what is left of it then is
     /// killed, and its callbacks are not called any more. Without it a stop takes as long as it takes
     /// (APP-022).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = SystemSpec::new("system").shutdown_timeout(Duration::from_secs(1));
+    /// let system = System::start(spec, Clock::start(), Options::default()).await?;
+    /// let deaf = ChildSpec::cooperative_task("deaf", |_| std::future::pending::<Result<(), String>>());
+    /// let deaf = deaf.shutdown(Shutdown::Infinity); // without the limit nothing would come of the stop
+    /// let tree = move |_: &Env| Ok(SupervisorSpec::new("deaf").child(deaf.clone()));
+    /// system.applications().load(ApplicationSpec::tree("deaf", tree)).await?;
+    /// system.applications().start("deaf", Restart::Permanent).await?;
+    /// let report = system.shutdown().await;
+    /// assert!(report.unkillable.is_empty()); // it was killed, and has ended
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn shutdown_timeout(mut self, within: Duration) -> Self {
         self.shutdown_timeout = Some(within);
@@ -63,6 +102,21 @@ impl SystemSpec {
 
     /// Calls `hook` first of all when the system goes down, with the reason that
     /// [`System::ended`] will give (APP-023). It has the time of a callback; a failure is reported.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// let spec = SystemSpec::new("system").on_shutdown(move |why| {
+    ///     let told = tell.send(why); // for instance: take the node out of the balancer
+    ///     async move { Ok(told?) }
+    /// });
+    /// let system = System::start(spec, Clock::start(), Options::default()).await?;
+    /// system.shutdown().await;
+    /// assert_eq!(told.recv(), Ok(Ok(()))); // somebody asked for it
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn on_shutdown<F>(
         mut self,
@@ -76,6 +130,19 @@ impl SystemSpec {
     }
 
     /// Sets how long the hook may take; [`CALLBACKS_WITHIN`] by default.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = SystemSpec::new("system")
+    ///     .on_shutdown(|_| std::future::pending()) // hangs
+    ///     .hook_within(Duration::from_secs(1));
+    /// let system = System::start(spec, Clock::start(), Options::default()).await?;
+    /// let report = system.shutdown().await;
+    /// assert_eq!(report.took, Duration::from_secs(1)); // it goes down all the same
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn hook_within(mut self, within: Duration) -> Self {
         self.hook_within = within;
@@ -83,6 +150,18 @@ impl SystemSpec {
     }
 
     /// Configures a value of an application, over its default, before it is loaded (APP-013).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = SystemSpec::new("system").env("cache", "size", 20);
+    /// let system = System::start(spec, Clock::start(), Options::default()).await?;
+    /// let cache = ApplicationSpec::tree("cache", |_| Ok(SupervisorSpec::new("cache")));
+    /// system.applications().load(cache.env("size", 10)).await?;
+    /// assert_eq!(system.applications().env("cache")?.get("size"), Some(20.into()));
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn env(
         mut self,
@@ -141,6 +220,15 @@ pub struct System {
 impl System {
     /// Starts a system without applications.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// assert!(system.applications().which_applications().is_empty());
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When this program aborts on panics: nothing could be supervised.
@@ -183,21 +271,76 @@ impl System {
     }
 
     /// Its applications.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// let applications = system.applications().clone(); // for whoever starts or stops some
+    /// applications.start("store", Restart::Permanent).await?;
+    /// assert_eq!(system.applications().which_applications().len(), 1);
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     pub fn applications(&self) -> &Applications {
         &self.applications
     }
 
     /// The names of all applications.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// let tree = |_: &Env| {
+    ///     Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0.name("main")))
+    /// };
+    /// system.applications().load(ApplicationSpec::tree("store", tree)).await?;
+    /// system.applications().start("store", Restart::Permanent).await?;
+    /// assert_eq!(system.names().whereis("main").expect("it runs").path(), "/system/applications/store/store/table");
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     pub fn names(&self) -> &Names {
         self.root.names()
     }
 
     /// The picture of the whole tree.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// applications.start("store", Restart::Permanent).await?;
+    /// let paths: Vec<String> = system.tree().nodes().into_iter().map(|node| node.path).collect();
+    /// assert!(paths.contains(&"/system/applications/store/store/table".to_owned()));
+    /// # system.shutdown().await; Ok(()) }
+    /// ```
     pub fn tree(&self) -> &Tree {
         self.root.tree()
     }
 
     /// Waits until the system is down: all applications are stopped, in reverse start order (APP-021).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// system.shutdown().await;
+    /// assert_eq!(system.ended().await, Ok(())); // as it was asked; an error otherwise
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -218,6 +361,21 @@ impl System {
 
     /// Takes the system down and awaits it: the hook first, then one application after the other, the
     /// last one started first (APP-021, 023).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let system = System::start(SystemSpec::new("system"), Clock::start(), Options::default()).await?;
+    /// # let applications = system.applications();
+    /// # let store = |_: &Env| Ok(SupervisorSpec::new("store").child(Agent::child_spec("table", || 0).0));
+    /// # applications.load(ApplicationSpec::tree("store", store).env("size", 10)).await?;
+    /// applications.start("store", Restart::Permanent).await?;
+    /// let report = system.shutdown().await;
+    /// assert!(report.unkillable.is_empty());
+    /// assert!(applications.which_applications().is_empty());
+    /// # Ok(()) }
+    /// ```
     pub async fn shutdown(&self) -> ShutdownReport {
         self.root.shutdown().await
     }

@@ -34,6 +34,39 @@ impl ChildSpec {
     ///   only a kill skips it (GS-036–040);
     /// * an `Err` of [`ExitReason`] is taken as that reason, any other as [`ExitReason::Error`];
     /// * the state is dropped before the end is announced (SUP-077).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// use perennial_supervision::{actor::{Actor, ActorError, ActorRef}, ractor::RpcReplyPort};
+    ///
+    /// struct Adder;
+    /// enum Add { One, Sum(RpcReplyPort<u32>) }
+    /// impl Actor for Adder {
+    ///     type Msg = Add;
+    ///     type State = u32;
+    ///     type Arguments = u32;
+    ///
+    ///     async fn pre_start(&self, _: ActorRef<Add>, first: u32) -> Result<u32, ActorError> {
+    ///         Ok(first)
+    ///     }
+    ///
+    ///     async fn handle(&self, _: ActorRef<Add>, message: Add, sum: &mut u32) -> Result<(), ActorError> {
+    ///         match message {
+    ///             Add::One => *sum += 1,
+    ///             Add::Sum(reply) => reply.send(*sum)?,
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (adder, sum) = ChildSpec::actor("adder", || (Adder, 40));
+    /// # let app = SupervisorSpec::new("app").child(adder);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// sum.cast(Add::One)?;
+    /// assert_eq!(sum.ask(Add::Sum).await?, 41);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn actor<A>(
         id: impl Into<ChildId>,
         build: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
@@ -302,7 +335,9 @@ impl<A: Actor> Adapter<A> {
     ) -> impl Future<Output = Result<T, ExitReason>> {
         // What an error says of itself is the user's code as well.
         let typed = call.map(|answer| answer.map_err(ExitReason::from_boxed));
-        CURRENT.scope(Here::Process(self.whole.shared.process.clone()), guard(typed)).map(Result::flatten)
+        CURRENT
+            .scope(Here::Process(self.whole.shared.process.clone()), guard(typed))
+            .map(Result::flatten)
     }
 
     /// Runs the user's cleanup once, drops the state, and leaves the reason. A cleanup that fails

@@ -7,6 +7,20 @@ use perennial_core::{ChildId, ExitReason, supervisor::SpecError};
 use crate::ProcessRef;
 
 /// A child that did not start: OTP's `failed_to_start_child`.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (cache, _) = Agent::child_spec("cache", || -> u32 { panic!("no memory") });
+/// let (tables, _) = Supervisor::child_spec(SupervisorSpec::new("tables").child(cache));
+/// let app = SupervisorSpec::new("app").child(tables);
+/// let Err(error) = Root::start(app, Clock::start(), Options::default()).await else { panic!() };
+/// assert_eq!(error.child.as_str(), "app");
+/// assert_eq!(error.path(), "app/tables/cache"); // the innermost one
+/// assert!(error.to_string().starts_with("child `app/tables/cache` did not start: panic: no memory"));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartError {
     /// The child.
@@ -16,6 +30,19 @@ pub struct StartError {
 }
 
 /// Why something did not start.
+///
+/// ```
+/// use perennial_supervision::StartFault;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (table, _) = Agent::child_spec("table", || 0);
+/// let app = SupervisorSpec::new("app").child(table.clone()).child(table);
+/// let Err(error) = Root::start(app, Clock::start(), Options::default()).await else { panic!() };
+/// assert_eq!(error.reason, StartFault::Invalid(SpecError::DuplicateChild("table".into())));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartFault {
@@ -36,6 +63,12 @@ pub enum StartFault {
 impl StartFault {
     /// The exit reason that this is told as: a supervisor whose child did not start ends in good
     /// order.
+    ///
+    /// ```
+    /// use perennial_supervision::{ExitReason, StartFault};
+    ///
+    /// assert_eq!(StartFault::Failed(ExitReason::Timeout).exit_reason(), ExitReason::Timeout);
+    /// ```
     pub fn exit_reason(&self) -> ExitReason {
         match self {
             Self::Failed(reason) => reason.clone(),
@@ -59,6 +92,17 @@ impl StartError {
     }
 
     /// The path below the first child to the one that failed, as `a/b`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (cache, _) = Agent::child_spec("cache", || -> u32 { panic!("no memory") });
+    /// let app = SupervisorSpec::new("app").child(cache);
+    /// let Err(error) = Root::start(app, Clock::start(), Options::default()).await else { panic!() };
+    /// assert_eq!(error.path(), "app/cache");
+    /// # Ok(()) }
+    /// ```
     pub fn path(&self) -> String {
         let mut path = self.child.to_string();
         let mut at = self;
@@ -71,6 +115,17 @@ impl StartError {
     }
 
     /// Why the innermost child failed.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (cache, _) = Agent::child_spec("cache", || -> u32 { panic!("no memory") });
+    /// let app = SupervisorSpec::new("app").child(cache);
+    /// let Err(error) = Root::start(app, Clock::start(), Options::default()).await else { panic!() };
+    /// assert!(matches!(error.root_cause(), StartFault::Failed(ExitReason::Panic { .. })));
+    /// # Ok(()) }
+    /// ```
     pub fn root_cause(&self) -> &StartFault {
         let mut at = self;
         while let StartFault::Child(below) = &at.reason {

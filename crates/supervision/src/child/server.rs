@@ -24,6 +24,19 @@ use crate::{
 impl ChildSpec {
     /// A permanent worker that is a [`GenServer`], and the address that outlives its restarts.
     /// `arguments` are made anew for every incarnation.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (spec, counter) = ChildSpec::server::<Counter>("counter", || ()); // `Counter: GenServer`
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// counter.cast(Ask::Add(2))?;
+    /// assert_eq!(counter.ask(Ask::Sum).await?, 2);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn server<S: GenServer>(
         id: impl Into<ChildId>,
         arguments: impl Fn() -> S::Arguments + Send + Sync + 'static,

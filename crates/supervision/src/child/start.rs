@@ -47,10 +47,42 @@ pub(crate) enum Outcome {
 }
 
 /// What an init hands to whoever asked for the start (SUP-019).
+///
+/// ```
+/// use perennial_supervision::Extra;
+/// use std::sync::Arc;
+///
+/// let extra: Extra = Arc::new(8080_u16);
+/// assert_eq!(extra.downcast_ref::<u16>(), Some(&8080));
+/// ```
 pub type Extra = Arc<dyn Any + Send + Sync>;
 
 /// Answer of an init that need not run: `return Err(Ignore.into())`. The start succeeds without a
 /// process (SUP-014, GS-004).
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::{*, actor::ActorError};
+/// use perennial_supervision::Ignore;
+///
+/// struct Metrics;
+/// impl GenServer for Metrics {
+///     type Arguments = Option<u16>;
+///     type Message = ();
+///
+///     async fn init(port: Option<u16>, _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> {
+///         let _port = port.ok_or(Ignore)?; // nobody wants them
+///         Ok(Init::new(Self))
+///     }
+/// #     async fn handle(&mut self, (): (), _: &mut ServerCx<Self>) -> Result<Next<()>, ActorError> { Ok(Next::Continue) }
+/// }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (metrics, _) = ChildSpec::server::<Metrics>("metrics", || None);
+/// let app = SupervisorSpec::new("app").child(metrics);
+/// let root = Root::start(app, Clock::start(), Options::default()).await?; // no error
+/// assert_eq!(root.supervisor().which_child("metrics")?.process, None);
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the child need not run")]
 pub struct Ignore;
@@ -70,6 +102,33 @@ tokio::task_local! {
 
 /// Called inside an init: what the supervisor hands to the inits of all its children (DYN-014), if
 /// it does and it is an `E`.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::{*, actor::ActorError};
+/// use perennial_supervision::extra_arguments;
+///
+/// struct Worker(String);
+/// impl GenServer for Worker {
+///     type Arguments = ();
+///     type Message = Reply<String>;
+///
+///     async fn init((): (), _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> {
+///         let url = extra_arguments::<String>().ok_or("no url")?;
+///         Ok(Init::new(Self(String::clone(&url))))
+///     }
+/// #     async fn handle(&mut self, reply: Reply<String>, _: &mut ServerCx<Self>) -> Result<Next<Reply<String>>, ActorError> { reply.send(self.0.clone()); Ok(Next::Continue) }
+/// }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let spec = DynamicSupervisorSpec::new("workers", 10).extra_arguments("db://main".to_owned());
+/// let (spec, workers) = DynamicSupervisor::child_spec(spec);
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let (worker, address) = ChildSpec::server::<Worker>("worker", || ());
+/// workers.start_child(worker).await?;
+/// assert_eq!(address.ask(|reply| reply).await?, "db://main");
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub fn extra_arguments<E: Any + Send + Sync>() -> Option<Arc<E>> {
     // Outside an init there are none.
     INIT.try_with(|init| init.arguments.clone()).ok().flatten()?.downcast::<E>().ok()
@@ -77,6 +136,31 @@ pub fn extra_arguments<E: Any + Send + Sync>() -> Option<Arc<E>> {
 
 /// Called inside an init: hands `extra` to whoever asked for the start with `start_child` or
 /// `restart_child`; without effect in an automatic start, and outside an init.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::{*, actor::ActorError};
+/// use perennial_supervision::pass_to_starter;
+///
+/// struct Listener;
+/// impl GenServer for Listener {
+///     type Arguments = ();
+///     type Message = ();
+///
+///     async fn init((): (), _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> {
+///         pass_to_starter(8080_u16); // the port that it has got
+///         Ok(Init::new(Self))
+///     }
+/// #     async fn handle(&mut self, (): (), _: &mut ServerCx<Self>) -> Result<Next<()>, ActorError> { Ok(Next::Continue) }
+/// }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let root = Root::start(SupervisorSpec::new("app"), Clock::start(), Options::default()).await?;
+/// let (listener, _) = ChildSpec::server::<Listener>("listener", || ());
+/// let started = root.supervisor().start_child(listener).await?;
+/// let port = started.extra.expect("its init handed it over");
+/// assert_eq!(port.downcast_ref::<u16>(), Some(&8080));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub fn pass_to_starter(extra: impl Any + Send + Sync) {
     let put = |init: &Init| {
         if let Some(slot) = &init.handed_over {

@@ -26,6 +26,27 @@ impl ChildSpec {
     /// A temporary child that is a future: work that ends (TSK-045); a loop is one with
     /// [`Restart::Permanent`]. A stop drops it at its next await, as an OTP task that does not trap exits; see
     /// [`cooperative_task`](Self::cooperative_task) for one that winds up.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // Work that ends, and stays where it ended; an error would be its reason.
+    /// let once = ChildSpec::task("migrate", || async { Ok::<(), String>(()) });
+    /// // A loop, which comes back.
+    /// let beat = ChildSpec::task("beat", || async {
+    ///     let mut ticks = tokio::time::interval(Duration::from_secs(60));
+    ///     loop {
+    ///         ticks.tick().await;
+    /// #         if false { return Ok::<(), String>(()); }
+    ///     }
+    /// });
+    /// let beat = beat.restart(Restart::Permanent);
+    /// # let app = SupervisorSpec::new("app").child(once).child(beat);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// assert_eq!(root.supervisor().which_child("beat")?.status, ChildStatus::Running);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn task<F, E>(id: impl Into<ChildId>, build: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
@@ -41,6 +62,30 @@ impl ChildSpec {
 
     /// A temporary child that is a future and watches its stop token: it gets the time of its
     /// shutdown option to wind up, and is dropped after that.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let flushed = Arc::new(AtomicBool::new(false));
+    /// # let flag = flushed.clone();
+    /// let writer = ChildSpec::cooperative_task("writer", move |stop| {
+    /// #   let flag = flag.clone();
+    ///     async move {
+    ///         stop.stopped().await;
+    ///         // Here is the place to flush; after 2 s it is dropped.
+    /// #       flag.store(true, Ordering::SeqCst);
+    ///         Ok::<(), String>(())
+    ///     }
+    /// });
+    /// let writer = writer.shutdown(Shutdown::Timeout(Duration::from_secs(2)));
+    /// # let app = SupervisorSpec::new("app").child(writer);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// root.shutdown().await;
+    /// # assert!(flushed.load(Ordering::SeqCst));
+    /// # Ok(()) }
+    /// ```
     pub fn cooperative_task<F, E>(
         id: impl Into<ChildId>,
         build: impl Fn(StopToken) -> F + Send + Sync + 'static,

@@ -20,6 +20,21 @@ impl ChildSpec {
     ///
     /// A thread cannot be killed: one that does not return is reported unkillable after the kill
     /// deadline, and no longer waited for.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let poll = ChildSpec::thread("poll", |stop| {
+    ///     while !stop.wait(Duration::from_secs(1)) { /* look whether there is something to do */ }
+    ///     Ok::<(), String>(())
+    /// });
+    /// # let app = SupervisorSpec::new("app").child(poll);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let report = root.shutdown().await; // ends the wait at once
+    /// assert!(report.unkillable.is_empty());
+    /// # Ok(()) }
+    /// ```
     pub fn thread<E>(
         id: impl Into<ChildId>,
         work: impl Fn(StopToken) -> Result<(), E> + Send + Sync + 'static,

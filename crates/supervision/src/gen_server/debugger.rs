@@ -19,6 +19,27 @@ use crate::{
 ///
 /// What it asks takes its place in the mailbox as any message does, so that it sees the effect of
 /// what was sent before; while the server is suspended it is served at once.
+///
+/// ```
+/// use perennial_supervision::Debugger;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let within = Duration::from_secs(1);
+/// let debugger = Debugger::<Counter>::of(&counter);
+/// debugger.suspend(within).await?;
+/// counter.cast(Ask::Add(1))?; // waits
+/// assert_eq!(debugger.state(|counter| counter.0, within).await?, 0);
+/// debugger.replace_state(|_| Ok(Counter(41)), within).await?;
+/// debugger.resume(within).await?;
+/// assert_eq!(counter.ask(Ask::Sum).await?, 42);
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub struct Debugger<S: GenServer> {
     address: Address<S::Message>,
 }
@@ -32,6 +53,24 @@ pub(crate) enum Inspection<S> {
 }
 
 /// A server as its debugger sees it (OBS-010).
+///
+/// ```
+/// use perennial_supervision::{DebugStatus, Debugger};
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let debugger = Debugger::<Counter>::of(&counter);
+/// let status: DebugStatus = debugger.status(Duration::from_secs(1)).await?;
+/// assert_eq!((status.path.as_str(), status.parent.as_deref()), ("/app/counter", Some("/app")));
+/// assert!(!status.suspended);
+/// assert_eq!(status.state, ""); // `format_status` shows nothing by itself
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DebugStatus {
     /// Its path.
@@ -53,6 +92,25 @@ pub struct DebugStatus {
 }
 
 /// Why a debugger got nothing.
+///
+/// ```
+/// use perennial_supervision::{DebugError, Debugger};
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let debugger = Debugger::<Counter>::of(&counter);
+/// let failed = debugger.replace_state(|_| Err("not this way".into()), Duration::from_secs(1)).await;
+/// assert_eq!(failed, Err(DebugError::Failed(ExitReason::Error("not this way".into()))));
+/// root.shutdown().await;
+/// let failed = debugger.resume(Duration::from_secs(1)).await;
+/// assert_eq!(failed, Err(DebugError::Call(CallError::NoProc)));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DebugError {
@@ -69,11 +127,39 @@ pub enum DebugError {
 
 impl<S: GenServer> Debugger<S> {
     /// A debugger of whatever runs behind `address`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let debugger = Debugger::<Counter>::of(&counter);
+    /// assert_eq!(debugger.status(Duration::from_secs(1)).await?.path, "/app/counter");
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn of(address: &Address<S::Message>) -> Self {
         Self { address: address.clone() }
     }
 
     /// Lets messages and exits wait until it is resumed. A stop still ends it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let debugger = Debugger::<Counter>::of(&counter);
+    /// debugger.suspend(Duration::from_secs(1)).await?;
+    /// let asked = counter.call(Ask::Sum, Duration::from_secs(1)).await;
+    /// assert_eq!(asked, Err(CallError::Timeout));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -88,6 +174,22 @@ impl<S: GenServer> Debugger<S> {
 
     /// Handles what waited, in its order, and goes on.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let debugger = Debugger::<Counter>::of(&counter);
+    /// debugger.suspend(Duration::from_secs(1)).await?;
+    /// counter.cast(Ask::Add(1))?;
+    /// debugger.resume(Duration::from_secs(1)).await?;
+    /// assert_eq!(counter.ask(Ask::Sum).await?, 1);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`DebugError`].
@@ -97,6 +199,23 @@ impl<S: GenServer> Debugger<S> {
 
     /// How it is.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let debugger = Debugger::<Counter>::of(&counter);
+    /// debugger.suspend(Duration::from_secs(1)).await?;
+    /// counter.cast(Ask::Add(1))?;
+    /// let status = debugger.status(Duration::from_secs(1)).await?;
+    /// assert!(status.suspended);
+    /// assert_eq!(status.mailbox_depth, 1);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`DebugError`].
@@ -105,6 +224,20 @@ impl<S: GenServer> Debugger<S> {
     }
 
     /// What `read` sees in its state.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// counter.cast(Ask::Add(2))?;
+    /// let debugger = Debugger::<Counter>::of(&counter);
+    /// assert_eq!(debugger.state(|counter| counter.0, Duration::from_secs(1)).await?, 2);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -118,6 +251,20 @@ impl<S: GenServer> Debugger<S> {
     }
 
     /// Replaces its state by what `make` makes of it (GS-057).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let app = SupervisorSpec::new("app").child(spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let debugger = Debugger::<Counter>::of(&counter);
+    /// debugger.replace_state(|counter| Ok(Counter(counter.0 + 10)), Duration::from_secs(1)).await?;
+    /// assert_eq!(counter.ask(Ask::Sum).await?, 10);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

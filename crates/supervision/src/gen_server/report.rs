@@ -5,6 +5,27 @@ use crate::panics::guard_blocking;
 
 /// What a server or a task that ended abnormally tells about itself (GS-046, OBS-011, TSK-046). A kill
 /// leaves no time for a report; its supervisor tells of that.
+///
+/// ```
+/// use perennial_supervision::{CrashReport, LifecycleEvent};
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, counter) = ChildSpec::server::<Counter>("counter", || ());
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let mut events = root.tree().lifecycle();
+/// counter.cast(Ask::Fail)?;
+/// let report: Box<CrashReport> = loop {
+///     let told = events.next().await.expect("the tree is there");
+///     if let LifecycleEvent::Crashed(report) = told.event { break report; }
+/// };
+/// assert_eq!((report.path.as_str(), report.reason.name()), ("/app/counter", "panic"));
+/// assert_eq!(report.ancestors, ["/app"]);
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrashReport {
     /// What it was.

@@ -13,13 +13,61 @@ use super::{GenServer, ServerCx};
 use crate::Clock;
 
 /// Timers that one server may have set at a time.
+///
+/// ```
+/// assert_eq!(perennial_supervision::TIMERS_MAX, 65_536);
+/// ```
 pub const TIMERS_MAX: usize = 65_536;
 
 /// One timer of one server. It means nothing to another server, nor to the next incarnation.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::{*, actor::ActorError};
+/// use perennial_supervision::TimerRef;
+///
+/// /// Flushes a second after the last write.
+/// struct Writer { flush: Option<TimerRef> }
+/// enum Message { Write, Flush }
+/// impl GenServer for Writer {
+///     type Arguments = ();
+///     type Message = Message;
+///
+///     async fn handle(&mut self, message: Message, cx: &mut ServerCx<Self>) -> Result<Next<Message>, ActorError> {
+///         match message {
+///             Message::Write => {
+///                 if let Some(before) = self.flush.take() {
+///                     cx.cancel_timer(before);
+///                 }
+///                 self.flush = Some(cx.send_after(Duration::from_secs(1), Message::Flush)?);
+///                 Ok(Next::Continue)
+///             }
+///             Message::Flush => Ok(Next::Stop(ExitReason::Normal)),
+///         }
+///     }
+/// #     async fn init((): (), _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> { Ok(Init::new(Self { flush: None })) }
+/// }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (writer, address) = ChildSpec::server::<Writer>("writer", || ());
+/// let writer = writer.restart(Restart::Transient);
+/// # let app = SupervisorSpec::new("app").child(writer);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let mut monitor = address.monitor();
+/// address.cast(Message::Write)?;
+/// assert_eq!(monitor.down().await, ExitReason::Normal);
+/// assert_eq!(root.tree().clock().now().elapsed(), Duration::from_secs(1));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimerRef(u64);
 
 /// As many timers as allowed are set: [`TIMERS_MAX`].
+///
+/// ```
+/// use perennial_supervision::TimersFull;
+///
+/// assert_eq!(TimersFull.to_string(), "a server may have no more than 65536 timers");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a server may have no more than {TIMERS_MAX} timers")]
 pub struct TimersFull;
@@ -67,12 +115,56 @@ impl<S: GenServer> ServerCx<S> {
 
     /// Unsets a timer and gives its message back; none when that was handled. One that is due and waits
     /// in the mailbox does not arrive any more.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::{*, actor::ActorError};
+    /// # struct Worker;
+    /// # impl GenServer for Worker {
+    /// #     type Arguments = ();
+    /// #     type Message = ();
+    /// #     async fn handle(&mut self, (): (), _: &mut ServerCx<Self>) -> Result<Next<()>, ActorError> { Ok(Next::Continue) }
+    /// async fn init((): (), cx: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> {
+    ///     let timer = cx.send_after(Duration::from_secs(1), ())?;
+    ///     assert_eq!(cx.cancel_timer(timer), Some(())); // its message, which does not arrive
+    ///     assert_eq!(cx.cancel_timer(timer), None);
+    ///     Ok(Init::new(Self))
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (worker, _) = ChildSpec::server::<Worker>("worker", || ());
+    /// # let app = SupervisorSpec::new("app").child(worker);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn cancel_timer(&mut self, timer: TimerRef) -> Option<S::Message> {
         self.timers.take(timer)
     }
 
     /// How long it takes until a timer is due: no time when it waits in the mailbox, none when it was
     /// handled or unset.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::{*, actor::ActorError};
+    /// # struct Worker;
+    /// # impl GenServer for Worker {
+    /// #     type Arguments = ();
+    /// #     type Message = ();
+    /// #     async fn handle(&mut self, (): (), _: &mut ServerCx<Self>) -> Result<Next<()>, ActorError> { Ok(Next::Continue) }
+    /// async fn init((): (), cx: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> {
+    ///     let timer = cx.send_after(Duration::from_secs(60), ())?;
+    ///     tokio::time::sleep(Duration::from_secs(20)).await; // paused clock
+    ///     assert_eq!(cx.timer_left(timer), Some(Duration::from_secs(40)));
+    ///     Ok(Init::new(Self))
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (worker, _) = ChildSpec::server::<Worker>("worker", || ());
+    /// # let app = SupervisorSpec::new("app").child(worker);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn timer_left(&self, timer: TimerRef) -> Option<Duration> {
         self.timers.left(timer)
     }

@@ -1,6 +1,6 @@
 //! Calls to a light server: the common way, without meeting the incarnation first.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
@@ -8,6 +8,7 @@ use super::{Cell, desk::Phase};
 use crate::{
     CallError, CastError, ReplyPort,
     address::{Refused, room_of},
+    deadline,
     process::here,
     waits::Waiting,
 };
@@ -24,7 +25,7 @@ pub(crate) async fn call<M: Send + 'static, P: ReplyPort>(
     request: impl FnOnce(P) -> M,
     within: Duration,
 ) -> Result<P::Reply, CallError> {
-    let attempt = async {
+    let attempt = pin!(async {
         if here(|here| here.is_light(cell)) {
             return Err(CallError::CallingSelf);
         }
@@ -49,8 +50,8 @@ pub(crate) async fn call<M: Send + 'static, P: ReplyPort>(
         let target = here(|_| true).then(|| cell.process()).flatten();
         let _waiting = target.as_ref().map(Waiting::begin);
         answer(cell, incarnation, reply).await
-    };
-    tokio::time::timeout(within, attempt).await.unwrap_or(Err(CallError::Timeout))
+    });
+    deadline::within(within, attempt).await.unwrap_or(Err(CallError::Timeout))
 }
 
 /// Waits for the answer of `incarnation`. A port that was dropped says nothing; the end does.

@@ -132,8 +132,7 @@ impl<M: Send + 'static> Cell<M> {
 
     /// What the server is to do next.
     pub(super) fn next(&self) -> Todo<M> {
-        let now = self.stamp();
-        let todo = self.desk().next(now);
+        let todo = self.desk().next(|| self.stamp());
         if let (Some(room), Todo::Handle(_)) = (&self.room, &todo) {
             room.add_permits(1);
         }

@@ -48,17 +48,16 @@ pub(super) struct Desk<M> {
     parked: bool,
     /// The number of the present incarnation, or of the last one.
     incarnation: u32,
-    restarts: u32,
     /// The present incarnation is to end, with cleanup.
     stop: Option<Box<Stop>>,
     queue: VecDeque<Letter<M>>,
     /// Messages of this incarnation that left the queue, handled or dropped for another.
     left: u64,
     /// Of those, dropped.
-    displaced: u64,
+    displaced: u32,
     /// Messages that found it full and did not get in.
-    refused: u64,
-    undelivered: u64,
+    refused: u32,
+    undelivered: u32,
     /// When the present incarnation, or the last one, began to run; none before the first did.
     started: Option<Uptime>,
     /// When the callback in progress began, and since when it has not been without work.
@@ -149,7 +148,6 @@ impl<M> Desk<M> {
             doomed: false,
             parked: false,
             incarnation: 1,
-            restarts: 0,
             stop: None,
             queue: VecDeque::new(),
             left: 0,
@@ -216,17 +214,17 @@ impl<M> Desk<M> {
         if self.queue.len() >= bound.capacity as usize {
             match bound.overflow {
                 Overflow::Reject | Overflow::Wait => {
-                    self.refused += 1;
+                    self.refused = self.refused.saturating_add(1);
                     return Posted::Refused(Refused::Full, message);
                 }
                 Overflow::DropNewest => {
-                    self.refused += 1;
+                    self.refused = self.refused.saturating_add(1);
                     return Posted::Refused(Refused::Dropped, message);
                 }
                 Overflow::DropOldest => {
                     displaced = self.queue.pop_front().map(|letter| letter.message);
                     self.left += 1;
-                    self.displaced += 1;
+                    self.displaced = self.displaced.saturating_add(1);
                 }
             }
         }
@@ -240,14 +238,14 @@ impl<M> Desk<M> {
         if !self.phase.is_up() {
             return Refused::NoProc;
         }
-        self.refused += 1;
+        self.refused = self.refused.saturating_add(1);
         Refused::Full
     }
 
     /// What the server is to do next.
-    pub(super) fn next(&mut self, now: Stamp) -> Todo<M> {
+    pub(super) fn next(&mut self, now: impl FnOnce() -> Stamp) -> Todo<M> {
         if let Some(stop) = self.stop.take_if(|stop| self.left >= stop.behind) {
-            self.ending(now);
+            self.ending(now());
             return Todo::Stop(stop.reason);
         }
         let Some(letter) = self.queue.pop_front() else {
@@ -255,6 +253,7 @@ impl<M> Desk<M> {
             self.parked = true;
             return Todo::Nothing;
         };
+        let now = now();
         self.left += 1;
         self.begun = now;
         if self.working == 0 {
@@ -309,7 +308,8 @@ impl<M> Desk<M> {
                 self.started.map_or(Duration::ZERO, |then| now.since(then))
             }
         };
-        let past = Past { incarnation: self.incarnation, reason: reason.clone(), lived, ended: now };
+        let past =
+            Past { incarnation: self.incarnation, reason: reason.clone(), lived, ended: now };
         match &mut self.past {
             Some(last) => **last = past,
             None => self.past = Some(Box::new(past)),
@@ -318,7 +318,8 @@ impl<M> Desk<M> {
         self.stop = None;
         self.parked = false;
         (self.begun, self.working) = (0, 0);
-        self.undelivered += self.queue.len() as u64;
+        let waiting = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
+        self.undelivered = self.undelivered.saturating_add(waiting);
         let messages = std::mem::take(&mut self.queue);
         Remains {
             messages: messages.into_iter().map(|letter| letter.message).collect(),
@@ -349,7 +350,6 @@ impl<M> Desk<M> {
         }
         self.phase = Phase::Starting;
         self.incarnation += 1;
-        self.restarts += 1;
         (self.left, self.displaced, self.refused) = (0, 0, 0);
         true
     }
@@ -366,12 +366,12 @@ impl<M> Desk<M> {
             doomed: self.doomed,
             stopping: self.stop.is_some() || self.phase == Phase::Ending,
             incarnation: self.incarnation,
-            restarts: self.restarts,
+            restarts: self.incarnation - 1,
             depth: self.queue.len() as u64,
-            handled: self.left - self.displaced,
-            displaced: self.displaced,
-            refused: self.refused,
-            undelivered: self.undelivered,
+            handled: self.left.saturating_sub(u64::from(self.displaced)),
+            displaced: u64::from(self.displaced),
+            refused: u64::from(self.refused),
+            undelivered: u64::from(self.undelivered),
             started: self.started,
             oldest: self.queue.front().map_or(0, |letter| letter.at),
             begun: self.begun,

@@ -28,7 +28,6 @@ use crate::{
     context::Context,
     node::Node,
     panics::call_quietly,
-    process::{CURRENT, Here},
     stopping::Patience,
 };
 
@@ -102,7 +101,7 @@ impl<M: Send + 'static> Home<M> {
         })
     }
 
-    pub(super) fn find(&self, id: &ChildId) -> Option<Arc<Cell<M>>> {
+    pub(super) fn find(&self, id: &str) -> Option<Arc<Cell<M>>> {
         self.children.get(id).map(|cell| cell.clone())
     }
 
@@ -137,7 +136,7 @@ impl<M: Send + 'static> Home<M> {
         let admit = |count: usize| max.is_none_or(|max| count < max).then(|| count + 1);
         if self.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, admit).is_err() {
             // Somebody who is there already is the better answer.
-            return Err(match self.find(&id) {
+            return Err(match self.find(id.as_str()) {
                 Some(there) => taken(&there),
                 None => RequestError::MaxChildren(max.unwrap_or(usize::MAX)),
             });
@@ -158,10 +157,10 @@ impl<M: Send + 'static> Home<M> {
             self.count.fetch_sub(1, Ordering::AcqRel);
             return cell;
         };
-        let budget = self.spec.child_budget.map(|limit| Box::new(RestartIntensity::new(limit)));
-        let history = History { budget, in_a_row: 0 };
-        let task = live::<S>(cell.clone(), arguments, history);
-        spawn(CURRENT.scope(Here::Light(cell.clone()), task));
+        let budget = self.spec.child_budget.map(RestartIntensity::new);
+        let remembers = budget.is_some() || self.spec.restart_delay.is_some();
+        let history = remembers.then(|| Box::new(History { budget, in_a_row: 0 }));
+        spawn(live::<S>(cell.clone(), arguments, history));
         Ok(cell)
     }
 
@@ -177,7 +176,11 @@ impl<M: Send + 'static> Home<M> {
                 Some(Err(RequestError::StartFailed(StartError::new(cell.id(), reason))))
             }
             (
-                Phase::Starting | Phase::Running | Phase::Ending | Phase::Between { .. } | Phase::Over,
+                Phase::Starting
+                | Phase::Running
+                | Phase::Ending
+                | Phase::Between { .. }
+                | Phase::Over,
                 _,
             ) => Some(Ok(())),
         })
@@ -200,7 +203,7 @@ impl<M: Send + 'static> Home<M> {
         cell: &Arc<Cell<M>>,
         number: u32,
         came: Came,
-        history: &mut History,
+        history: &mut Option<Box<History>>,
     ) -> Fate {
         let rule = self.spec.child_restart;
         let (reason, has_run) = match came {
@@ -265,28 +268,31 @@ impl<M: Send + 'static> Home<M> {
         cell: &Cell<M>,
         process: Option<&ProcessRef>,
         lived: Duration,
-        history: &mut History,
+        history: &mut Option<Box<History>>,
     ) -> Fate {
         let now = self.context.clock().now();
-        let verdict = match &mut history.budget {
+        let budget = history.as_mut().and_then(|history| history.budget.as_mut());
+        let is_own = budget.is_some();
+        let verdict = match budget {
             Some(budget) => budget.record(now),
             None => self.intensity().record(now),
         };
         match verdict {
             Verdict::Restart => {
-                if let (None, Some(node)) = (&history.budget, self.node.upgrade()) {
+                if let (false, Some(node)) = (is_own, self.node.upgrade()) {
                     node.count_restart(now);
                 }
-                Fate::Again(self.spec.restart_delay.as_ref().map(|delay| {
+                let delays = self.spec.restart_delay.as_ref().zip(history.as_mut());
+                Fate::Again(delays.map(|(delay, history)| {
                     if lived >= delay.reset_after && !delay.reset_after.is_zero() {
                         history.in_a_row = 0;
                     }
                     let wait = delay.before(history.in_a_row);
-                    history.in_a_row += 1;
+                    history.in_a_row = history.in_a_row.saturating_add(1);
                     wait
                 }))
             }
-            Verdict::GiveUp if history.budget.is_some() => {
+            Verdict::GiveUp if is_own => {
                 self.tell(cell, tracing::Level::ERROR, || LifecycleEvent::BudgetSpent);
                 Fate::Over
             }

@@ -1,10 +1,12 @@
 //! The task of a light server: init, messages, cleanup, and again from init while its supervisor lets it.
 
+#![expect(clippy::manual_async_fn, reason = "an async fn keeps each of its arguments twice")]
+
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -15,7 +17,9 @@ use super::{Cell, Flow, LightCx, LightServer, desk::Todo, home::Fate};
 use crate::{
     Ignore,
     child::exit_of,
+    gen_server::MESSAGE,
     panics::{guard, guard_blocking},
+    process::{CURRENT, Here},
 };
 
 /// What became of an incarnation.
@@ -28,109 +32,147 @@ pub(super) enum Came {
     Failed(ExitReason),
 }
 
-/// What is remembered of a child from one restart to the next.
+/// What is remembered of a child from one restart to the next, where anything is.
 pub(super) struct History {
     /// Where it has a restart budget of its own.
-    pub(super) budget: Option<Box<RestartIntensity>>,
+    pub(super) budget: Option<RestartIntensity>,
     /// Restarts in a row, for the delay before the next.
     pub(super) in_a_row: u32,
 }
 
 /// Lives all incarnations of the child at `cell`.
-pub(super) async fn live<S: LightServer>(
+///
+/// Functions that return blocks, here and below, instead of `async fn`s: this is most of what a light server
+/// weighs.
+pub(super) fn live<S: LightServer>(
     cell: Arc<Cell<S::Message>>,
     arguments: S::Arguments,
-    mut history: History,
-) {
-    let mut owed = Owed(Some(&cell));
-    let mut number = 1;
-    loop {
-        let came = incarnation::<S>(&cell, number, &arguments).await;
-        match cell.home().settle(&cell, number, came, &mut history) {
-            Fate::Over => break,
-            Fate::Again(None) => (),
-            Fate::Again(Some(delay)) => pause(&cell, delay).await,
+    mut history: Option<Box<History>>,
+) -> impl Future<Output = ()> + Send {
+    let mut owed = Owed { cell, is_paid: false };
+    async move {
+        let mut number = 1;
+        loop {
+            let fate = {
+                let came = incarnation::<S>(&owed.cell, number, &arguments).await;
+                owed.cell.home().settle(&owed.cell, number, came, &mut history)
+            };
+            match fate {
+                Fate::Over => break,
+                Fate::Again(None) => (),
+                Fate::Again(Some(delay)) => pause(&owed.cell, delay).await,
+            }
+            if !owed.cell.begin_again() {
+                break;
+            }
+            number += 1;
+            // One that fails at once and is restarted at once lets others go on.
+            tokio::task::coop::consume_budget().await;
         }
-        if !cell.begin_again() {
-            break;
-        }
-        number += 1;
-        // One that fails at once and is restarted at once lets others go on.
-        tokio::task::coop::consume_budget().await;
+        owed.is_paid = true;
+        owed.cell.home().remove(&owed.cell);
     }
-    cell.home().remove(&cell);
-    owed.0 = None;
 }
 
 /// The end of a task that its executor dropped is announced all the same (trap 29).
-struct Owed<'a, M: Send + 'static>(Option<&'a Arc<Cell<M>>>);
+struct Owed<M: Send + 'static> {
+    cell: Arc<Cell<M>>,
+    is_paid: bool,
+}
 
-impl<M: Send + 'static> Drop for Owed<'_, M> {
+impl<M: Send + 'static> Drop for Owed<M> {
     fn drop(&mut self) {
-        if let Some(cell) = self.0 {
+        if !self.is_paid {
             // The host's trace subscriber may be gone as well, and this must not panic.
-            let _ = guard_blocking(|| cell.home().abandoned(cell));
+            let _ = guard_blocking(|| self.cell.home().abandoned(&self.cell));
         }
     }
 }
 
-async fn incarnation<S: LightServer>(
-    cell: &Arc<Cell<S::Message>>,
+fn incarnation<'a, S: LightServer>(
+    cell: &'a Arc<Cell<S::Message>>,
     number: u32,
-    arguments: &S::Arguments,
-) -> Came {
-    let cx = LightCx { cell: cell.clone(), incarnation: number };
-    let begun = {
-        let init = pin!(Some(async {
+    arguments: &'a S::Arguments,
+) -> impl Future<Output = Came> + Send + 'a {
+    let cx = LightCx::<S> { cell: cell.clone(), incarnation: number };
+    async move {
+        let mut state = match begin(&cx, arguments).await {
+            Ok(state) => state,
+            Err(came) => return came,
+        };
+        cx.cell.home().begun(&cx.cell, cx.incarnation);
+        let failed = {
+            let work = pin!(Some(turns(&mut state, &cx)));
+            guarded(&cx, false, work).await.unwrap_or_else(Box::new)
+        };
+        // Nobody cleans up after a kill.
+        let ended = if *failed == ExitReason::Killed && cx.cell.is_killed(cx.incarnation) {
+            failed
+        } else {
+            cx.cell.ending();
+            let cleaned = {
+                let work = pin!(Some(cleanup(&mut state, &failed, &cx)));
+                guarded(&cx, false, work).await.and_then(|cleaned| cleaned)
+            };
+            cleaned.map_or_else(Box::new, |()| failed)
+        };
+        // Before anybody learns of the end.
+        Came::Ran(match (*ended, guard_blocking(move || drop(state))) {
+            (reason, Ok(())) | (reason @ ExitReason::Killed, Err(_)) => reason,
+            (_, Err(panic)) => panic,
+        })
+    }
+}
+
+/// The init of an incarnation.
+fn begin<'a, S: LightServer>(
+    cx: &'a LightCx<S>,
+    arguments: &'a S::Arguments,
+) -> impl Future<Output = Result<S, Came>> + Send + 'a {
+    async move {
+        let work = pin!(Some(async {
             // What an error says of itself is the user's code as well.
-            S::init(arguments, &cx)
+            S::init(arguments, cx)
                 .await
                 .map_err(|error| (!error.is::<Ignore>()).then(|| exit_of(Err(error))))
         }));
-        guarded(cell, number, Some(cell.home().spec().start_within), init).await
-    };
-    let mut state = match begun {
-        Ok(Ok(state)) => state,
-        Ok(Err(None)) => return Came::Ignored,
-        Ok(Err(Some(reason))) | Err(reason) => return Came::Failed(reason),
-    };
-    cell.home().begun(cell, number);
-    let ended = {
-        let serving = pin!(Some(turns(&mut state, &cx)));
-        guarded(cell, number, None, serving).await
-    };
-    // Before anybody learns of the end.
-    let dropped = guard_blocking(move || drop(state));
-    Came::Ran(match (ended, dropped) {
-        (Ok(reason), Ok(())) | (Err(reason), Ok(())) => reason,
-        (Err(ExitReason::Killed), Err(_)) => ExitReason::Killed,
-        (Ok(_) | Err(_), Err(panic)) => panic,
-    })
+        match guarded(cx, true, work).await {
+            Ok(Ok(state)) => Ok(state),
+            Ok(Err(None)) => Err(Came::Ignored),
+            Ok(Err(Some(reason))) | Err(reason) => Err(Came::Failed(reason)),
+        }
+    }
 }
 
-async fn turns<S: LightServer>(state: &mut S, cx: &LightCx<S>) -> ExitReason {
-    let reason = loop {
-        let message = match next(&cx.cell).await {
-            Todo::Handle(message) => message,
-            Todo::Stop(reason) => break reason,
-            Todo::Nothing => continue,
-        };
-        let kind = guard_blocking(|| S::message_kind(&message));
-        cx.cell.handles(kind.unwrap_or(crate::gen_server::MESSAGE));
-        let failed = match guard(async { state.handle(message, cx).await }).await {
-            Ok(Ok(Flow::Continue)) => continue,
-            Ok(Ok(Flow::Stop(reason))) => reason,
-            Ok(Err(error)) => exit_of(Err(error)),
-            Err(panic) => panic,
-        };
-        cx.cell.ending();
-        break failed;
-    };
-    match guard(async { state.terminate(&reason, cx).await }).await {
-        Ok(Ok(())) => reason,
-        Ok(Err(error)) => exit_of(Err(error)),
-        Err(panic) => panic,
+/// Handles messages until one ends it, or it is asked to end.
+fn turns<'a, S: LightServer>(
+    state: &'a mut S,
+    cx: &'a LightCx<S>,
+) -> impl Future<Output = Box<ExitReason>> + Send + 'a {
+    async move {
+        loop {
+            let message = match next(&cx.cell).await {
+                Todo::Handle(message) => message,
+                Todo::Stop(reason) => return Box::new(reason),
+                Todo::Nothing => continue,
+            };
+            let kind = guard_blocking(|| S::message_kind(&message));
+            cx.cell.handles(kind.unwrap_or(MESSAGE));
+            match guard(async { state.handle(message, cx).await }).await {
+                Ok(Ok(Flow::Continue)) => (),
+                Ok(Ok(Flow::Stop(reason))) | Err(reason) => return Box::new(reason),
+                Ok(Err(error)) => return Box::new(exit_of(Err(error))),
+            }
+        }
     }
+}
+
+fn cleanup<'a, S: LightServer>(
+    state: &'a mut S,
+    reason: &'a ExitReason,
+    cx: &'a LightCx<S>,
+) -> impl Future<Output = Result<(), ExitReason>> + Send + 'a {
+    async move { state.terminate(reason, cx).await.map_err(|error| exit_of(Err(error))) }
 }
 
 /// The next thing to do. One that always has something to do lets others go on now and then.
@@ -143,59 +185,57 @@ async fn next<M: Send + 'static>(cell: &Cell<M>) -> Todo<M> {
     .await
 }
 
-/// Polls the user's code: a panic is a reason, a kill ends it here, and so does the end of its time. What is
-/// left of it is dropped before this returns.
-fn guarded<'a, M, F>(
-    cell: &'a Cell<M>,
-    number: u32,
-    within: Option<Duration>,
+/// Polls the user's code as that of `cx`: a panic is a reason, a kill ends it here, and so does the end of
+/// the time for an init. What is left of it is dropped before this returns.
+fn guarded<'a, S: LightServer, F: Future + 'a>(
+    cx: &'a LightCx<S>,
+    is_init: bool,
     mut work: Pin<&'a mut Option<F>>,
-) -> impl Future<Output = Result<F::Output, ExitReason>> + 'a
-where
-    M: Send + 'static,
-    F: Future + 'a,
-{
-    // Made only for what is not done at once: most inits are.
+) -> impl Future<Output = Result<F::Output, ExitReason>> + 'a {
+    // Made only for an init that is not done at once: most are.
     let mut late: Option<Pin<Box<Sleep>>> = None;
-    poll_fn(move |cx| {
-        cell.attend(cx.waker());
-        let output = if cell.is_killed(number) {
-            Err(ExitReason::Killed)
-        } else {
-            match guard_blocking(|| polled(cell, number, work.as_mut(), cx)) {
-                Err(panic) => Err(panic),
-                Ok(Poll::Ready(output)) => Ok(output),
-                Ok(Poll::Pending) => {
-                    let Some(within) = within else { return Poll::Pending };
-                    let late = late.get_or_insert_with(|| Box::pin(tokio::time::sleep(within)));
-                    match late.as_mut().poll(cx) {
-                        Poll::Pending => return Poll::Pending,
-                        Poll::Ready(()) => Err(ExitReason::Timeout),
+    poll_fn(move |task| {
+        let LightCx { cell, incarnation } = cx;
+        cell.attend(task.waker());
+        CURRENT.sync_scope(Here::Light(cell.clone()), || {
+            let output = if cell.is_killed(*incarnation) {
+                Err(ExitReason::Killed)
+            } else {
+                match guard_blocking(|| polled(cx, work.as_mut(), task)) {
+                    Err(panic) => Err(panic),
+                    Ok(Poll::Ready(output)) => Ok(output),
+                    Ok(Poll::Pending) if is_init => {
+                        let within = cell.home().spec().start_within;
+                        let late = late.get_or_insert_with(|| Box::pin(tokio::time::sleep(within)));
+                        match late.as_mut().poll(task) {
+                            Poll::Pending => return Poll::Pending,
+                            Poll::Ready(()) => Err(ExitReason::Timeout),
+                        }
                     }
+                    Ok(Poll::Pending) => return Poll::Pending,
                 }
+            };
+            match guard_blocking(|| work.set(None)) {
+                Err(panic) if !matches!(output, Err(ExitReason::Killed)) => Poll::Ready(Err(panic)),
+                Ok(()) | Err(_) => Poll::Ready(output),
             }
-        };
-        match guard_blocking(|| work.set(None)) {
-            Err(panic) if !matches!(output, Err(ExitReason::Killed)) => Poll::Ready(Err(panic)),
-            Ok(()) | Err(_) => Poll::Ready(output),
-        }
+        })
     })
 }
 
-fn polled<M: Send + 'static, F: Future>(
-    cell: &Cell<M>,
-    number: u32,
+fn polled<S: LightServer, F: Future>(
+    cx: &LightCx<S>,
     work: Pin<&mut Option<F>>,
-    cx: &mut std::task::Context<'_>,
+    task: &mut Context<'_>,
 ) -> Poll<F::Output> {
     #[cfg(feature = "testing")]
-    if cell.is_crashed(number) {
+    if cx.cell.is_crashed(cx.incarnation) {
         panic!("injected crash");
     }
     #[cfg(not(feature = "testing"))]
-    let _ = (cell, number);
+    let _ = cx;
     match work.as_pin_mut() {
-        Some(work) => work.poll(cx),
+        Some(work) => work.poll(task),
         // Not reached: nobody polls what has returned.
         None => Poll::Pending,
     }

@@ -44,7 +44,7 @@ impl<M: Send + 'static> Litter for Home<M> {
 
     #[cfg(feature = "testing")]
     fn life(&self, name: &str) -> Option<Life> {
-        self.find(&name.into())?.life()
+        self.find(name)?.life()
     }
 }
 

@@ -264,7 +264,7 @@ impl<S: LightServer> LightSupervisor<S> {
     pub async fn terminate_child(&self, id: impl Into<ChildId>) -> Result<(), RequestError> {
         let id = id.into();
         let life = self.presence.current().await.map_err(|_| RequestError::NoProc)?;
-        let cell = life.home.find(&id).ok_or(RequestError::NotFound(id))?;
+        let cell = life.home.find(id.as_str()).ok_or(RequestError::NotFound(id))?;
         if crate::process::here(|here| here.is_light(&cell)) {
             return Err(RequestError::CallingSelf);
         }
@@ -273,7 +273,7 @@ impl<S: LightServer> LightSupervisor<S> {
     }
 
     /// Where the child of this id is reached. Asks nobody.
-    pub fn find(&self, id: &ChildId) -> Option<Address<S::Message>> {
+    pub fn find(&self, id: &str) -> Option<Address<S::Message>> {
         self.presence.now()?.home.find(id).map(Address::of_light)
     }
 

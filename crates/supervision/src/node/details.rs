@@ -17,6 +17,10 @@ use serde_json::{Value, json};
 use crate::panics::{call_quietly, guard_blocking};
 
 /// How long a dump waits for all details together.
+///
+/// ```
+/// assert_eq!(perennial_supervision::DETAILS_WITHIN.as_millis(), 500);
+/// ```
 pub const DETAILS_WITHIN: Duration = Duration::from_millis(500);
 /// After this time without an answer another reader goes on with the rest.
 const NEXT_READER_AFTER: Duration = Duration::from_millis(25);

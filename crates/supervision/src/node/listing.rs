@@ -20,6 +20,21 @@ use super::Node;
 use crate::ProcessRef;
 
 /// Whether a child runs.
+///
+/// ```
+/// use perennial_supervision::ChildStatus;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (table, _) = Agent::child_spec("table", || 0_u32);
+/// # let app = SupervisorSpec::new("app").child(table);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// # let app = root.supervisor();
+/// app.terminate_child("table").await?;
+/// assert_eq!(app.which_child("table")?.status, ChildStatus::Stopped); // its specification stays
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildStatus {
     /// It runs.
@@ -31,6 +46,23 @@ pub enum ChildStatus {
 }
 
 /// A line of [`Supervisor::which_children`](crate::Supervisor::which_children).
+///
+/// ```
+/// use perennial_supervision::{ChildInfo, ChildType};
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (table, _) = Agent::child_spec("table", || 0_u32);
+/// # let app = SupervisorSpec::new("app").child(table);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// # let app = root.supervisor();
+/// let table: ChildInfo = app.which_child("table")?;
+/// assert_eq!((table.name(), table.path()), ("table", "/app/table"));
+/// assert_eq!(table.child_type, ChildType::Worker);
+/// assert!(table.process.is_some_and(|process| process.is_alive()));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildInfo {
     /// Its id; none under a supervisor whose children are not told apart by ids (DYN-047, SUP-161).
@@ -50,17 +82,54 @@ pub struct ChildInfo {
 
 impl ChildInfo {
     /// Its name in the tree, unique among its siblings.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (table, _) = Agent::child_spec("table", || 0_u32);
+    /// # let app = SupervisorSpec::new("app").child(table);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let app = root.supervisor();
+    /// assert_eq!(app.which_children()?[0].name(), "table");
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn name(&self) -> &str {
         &self.path[self.name_at..]
     }
 
     /// Its place in the tree, for example `/app/runs/7`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (table, _) = Agent::child_spec("table", || 0_u32);
+    /// # let app = SupervisorSpec::new("app").child(table);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let app = root.supervisor();
+    /// assert_eq!(app.which_children()?[0].path(), "/app/table");
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn path(&self) -> &str {
         &self.path
     }
 
     /// The children of this child, as published, in the order in which its own handle lists them;
     /// none below a worker, and none below what has gone meanwhile. So a tree can be walked from any of its supervisors (OBS-001).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (cache, _) = Agent::child_spec("cache", || 0_u32);
+    /// let (tables, _) = Supervisor::child_spec(SupervisorSpec::new("tables").child(cache));
+    /// # let app = SupervisorSpec::new("app").child(tables);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let tables = root.supervisor().which_child("tables")?;
+    /// assert_eq!(tables.which_children()[0].path(), "/app/tables/cache");
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn which_children(&self) -> Vec<Self> {
         let Some(node) = self.below.0.upgrade() else { return Vec::new() };
         let mut lines: Vec<Self> =
@@ -94,6 +163,21 @@ impl PartialEq for Below {
 impl Eq for Below {}
 
 /// Totals of a supervisor's children.
+///
+/// ```
+/// use perennial_supervision::Counts;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (table, _) = Agent::child_spec("table", || 0_u32);
+/// # let app = SupervisorSpec::new("app").child(table);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// # let app = root.supervisor();
+/// app.terminate_child("table").await?;
+/// assert_eq!(app.count_children()?, Counts { specs: 1, active: 0, supervisors: 0, workers: 1 });
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Specifications.

@@ -10,6 +10,42 @@ use perennial_core::ChildId;
 use crate::{Address, ProcessRef};
 
 /// What a listener is told (REG-042).
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::{*, actor::ActorError};
+/// use perennial_supervision::RegistryEvent;
+///
+/// struct Log;
+/// impl GenServer for Log {
+///     type Arguments = ();
+///     type Message = RegistryEvent<String, u32>;
+///
+///     async fn handle(&mut self, event: Self::Message, _: &mut ServerCx<Self>) -> Result<Next<Self::Message>, ActorError> {
+///         Ok(match event {
+///             RegistryEvent::Registered { .. } => Next::Continue,
+///             RegistryEvent::Unregistered { key, .. } => Next::Stop(ExitReason::ShutdownWith(key.into())),
+///         })
+///     }
+/// #     async fn init((): (), _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> { Ok(Init::new(Self)) }
+/// }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (log, address) = ChildSpec::server::<Log>("log", || ());
+/// let spec = RegistrySpec::unique("rooms").listener(address.clone(), |event| event);
+/// let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(spec)?;
+/// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+/// let log = log.restart(Restart::Transient);
+/// # let app = SupervisorSpec::new("app").child(log).child(spec).child(tasks_spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let mut monitor = address.monitor();
+/// tasks.start_child("holder", async move {
+///     // It would be told as a crash; nobody listens for that here.
+///     rooms.register("lobby".to_owned(), 7).expect("the registry runs");
+///     rooms.unregister("lobby").expect("the registry runs");
+/// }).await?;
+/// assert_eq!(monitor.down().await, ExitReason::ShutdownWith("lobby".into()));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub enum RegistryEvent<K, V> {
     /// A process has a key from now on.
     Registered {

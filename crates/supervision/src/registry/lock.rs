@@ -10,6 +10,32 @@ use std::{
 use super::{Registry, RegistryKey};
 
 /// Why nothing was done under a lock.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+/// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+/// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// # let own = rooms.clone();
+/// # let mut holder = tasks.async_nolink("holder", async move {
+/// # let rooms = own;
+/// // In the code of a process:
+/// use perennial_supervision::LockError;
+///
+/// let within = Duration::from_secs(1);
+/// let inside = rooms.lock("lobby".to_owned(), within, async {
+///     // Somebody else, meanwhile.
+///     rooms.lock("lobby".to_owned(), within, async {}).await
+/// }).await;
+/// assert_eq!(inside, Ok(Err(LockError::Timeout)));
+/// # Ok::<(), RegistryError>(())
+/// # }).await?;
+/// # holder.value().await??;
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {
@@ -63,6 +89,27 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
     /// The lock is free again when `work` has returned, has panicked, or is dropped, as with a caller
     /// that is killed. `work` has no deadline here: others wait for as long as they want to, `within`.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// let within = Duration::from_secs(1);
+    /// let made = rooms.lock("lobby".to_owned(), within, async { "made once" }).await;
+    /// assert_eq!(made, Ok("made once"));
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the key was not free `within`: `work` was not run.
@@ -86,6 +133,28 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
     }
 
     /// Keys that are locked or waited for.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// let within = Duration::from_secs(1);
+    /// let inside = rooms.lock("lobby".to_owned(), within, async { rooms.locked() }).await;
+    /// assert_eq!(inside, Ok(1));
+    /// assert_eq!(rooms.locked(), 0);
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn locked(&self) -> usize {
         self.inner.locks.all().len()
     }

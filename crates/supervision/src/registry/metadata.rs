@@ -8,6 +8,26 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
     /// Keeps `value` beside the entries, under a name of its own, until it is deleted or the registry
     /// ends (REG-044).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.put_meta("opened by", "ada".to_owned())?;
+    /// assert_eq!(rooms.meta::<String>("opened by")?.as_deref(), Some(&"ada".to_owned()));
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the registry does not run.
@@ -24,6 +44,27 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
 
     /// What is kept under this name, if it is a `T`.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.put_meta("limit", 10_u32)?;
+    /// assert_eq!(rooms.meta::<u32>("limit")?.as_deref(), Some(&10));
+    /// assert_eq!(rooms.meta::<String>("limit")?, None); // it is no text
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the registry does not run.
@@ -34,6 +75,27 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
     }
 
     /// Keeps it no longer.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.put_meta("limit", 10_u32)?;
+    /// rooms.delete_meta("limit")?;
+    /// assert_eq!(rooms.meta::<u32>("limit")?, None);
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

@@ -5,12 +5,13 @@
 //! that go are dropped outside of the lock, for that is the user's code.
 
 use std::{
+    any::Any,
     borrow::Borrow,
     collections::HashMap,
     hash::{BuildHasher, Hash},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -28,9 +29,11 @@ pub(super) enum Rule {
 
 pub(super) struct Partition<K, V> {
     rule: Rule,
-    table: DashMap<K, Vec<Held<V>>>,
+    table: DashMap<K, Entries<V>>,
     /// Entries in the table.
     count: AtomicU64,
+    /// Whether a process stands for it: that of the holders, for readers.
+    is_open: AtomicBool,
     holders: Mutex<Holders<K>>,
 }
 
@@ -44,6 +47,52 @@ struct Held<V> {
 impl<V> Clone for Held<V> {
     fn clone(&self) -> Self {
         Self { registered: self.registered.clone(), address: self.address.clone() }
+    }
+}
+
+/// What is at one key, in the order of registration. Mostly it is one, which a reader finds in the table
+/// itself.
+enum Entries<V> {
+    One(Held<V>),
+    More(Vec<Held<V>>),
+}
+
+impl<V> Entries<V> {
+    fn all(&self) -> &[Held<V>] {
+        match self {
+            Self::One(held) => std::slice::from_ref(held),
+            Self::More(held) => held,
+        }
+    }
+
+    fn all_mut(&mut self) -> &mut [Held<V>] {
+        match self {
+            Self::One(held) => std::slice::from_mut(held),
+            Self::More(held) => held,
+        }
+    }
+
+    fn into_all(self) -> Vec<Held<V>> {
+        match self {
+            Self::One(held) => vec![held],
+            Self::More(held) => held,
+        }
+    }
+
+    fn push(&mut self, next: Held<V>) {
+        let mut all = std::mem::replace(self, Self::More(Vec::new())).into_all();
+        all.push(next);
+        *self = Self::More(all);
+    }
+
+    /// Takes out what matches; whether nothing is left.
+    fn take(&mut self, gone: &mut Vec<Held<V>>, mut matches: impl FnMut(&Held<V>) -> bool) -> bool {
+        if self.all().iter().any(&mut matches) {
+            let mut all = std::mem::replace(self, Self::More(Vec::new())).into_all();
+            gone.extend(all.extract_if(.., |held| matches(held)));
+            *self = Self::More(all);
+        }
+        self.all().is_empty()
     }
 }
 
@@ -80,18 +129,22 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Partition<K, V> {
         let holders = Holders { process: None, held: HashMap::new() };
         // One table for one lock of writers; more shards would cost an idle registry memory only.
         let (table, count) = (DashMap::new(), AtomicU64::new(0));
-        Arc::new(Self { rule, table, count, holders: Mutex::new(holders) })
+        let is_open = AtomicBool::new(false);
+        Arc::new(Self { rule, table, count, is_open, holders: Mutex::new(holders) })
     }
 
     /// From here on `process` stands for it.
     pub(super) fn open(&self, process: ProcessRef) {
-        self.holders().process = Some(process);
+        let mut holders = self.holders();
+        holders.process = Some(process);
+        self.is_open.store(true, Ordering::Release);
     }
 
     /// Forgets all entries.
     pub(super) fn close(&self) {
         let mut holders = self.holders();
         holders.process = None;
+        self.is_open.store(false, Ordering::Release);
         let held = std::mem::take(&mut holders.held);
         let mut gone = Vec::new();
         for key in held.values().flat_map(|holder| &holder.keys) {
@@ -108,7 +161,7 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Partition<K, V> {
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.holders().process.is_some()
+        self.is_open.load(Ordering::Acquire)
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -135,18 +188,18 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Partition<K, V> {
             let part = holders.process.clone().ok_or(RegistryError::NotRunning)?;
             let mut replaced = Vec::new();
             match self.table.entry(key.clone()) {
-                Entry::Vacant(place) => drop(place.insert(vec![held])),
+                Entry::Vacant(place) => drop(place.insert(Entries::One(held))),
                 Entry::Occupied(mut place) if self.rule == Rule::Duplicate => {
                     place.get_mut().push(held);
                 }
                 Entry::Occupied(mut place) => {
-                    let present = place.get().first().map(|it| it.registered.process.clone());
+                    let present = place.get().all().first().map(|it| it.registered.process.clone());
                     if let Some(holder) = present.filter(ProcessRef::is_not_ending) {
                         drop((place, holders));
                         return Err(RegistryError::AlreadyRegistered(holder));
                     }
                     // Its cleaning will find nothing of its own any more (REG-017).
-                    replaced = place.insert(vec![held]);
+                    replaced = place.insert(Entries::One(held)).into_all();
                     self.count.fetch_sub(1, Ordering::Relaxed);
                 }
             }
@@ -244,10 +297,7 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Partition<K, V> {
     {
         let before = gone.entries.len();
         let is_empty = match self.table.get_mut(key) {
-            Some(mut entries) => {
-                gone.entries.extend(entries.extract_if(.., |held| matches(held)));
-                entries.is_empty()
-            }
+            Some(mut entries) => entries.take(&mut gone.entries, &mut matches),
             None => return,
         };
         let taken = u64::try_from(gone.entries.len() - before).unwrap_or(0);
@@ -273,6 +323,7 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Partition<K, V> {
         let holders = self.holders();
         let Some(mut entries) = self.table.get_mut(key) else { return false };
         let present = entries
+            .all_mut()
             .iter_mut()
             .find(|it| it.registered.process == *process && Arc::ptr_eq(&it.registered.value, old));
         let replaced = present.map(|it| std::mem::replace(&mut it.registered.value, new));
@@ -288,7 +339,7 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Partition<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let copied: Vec<Registered<V>> = match self.table.get(key) {
-            Some(entries) => entries.iter().map(|it| it.registered.clone()).collect(),
+            Some(entries) => entries.all().iter().map(|it| it.registered.clone()).collect(),
             None => Vec::new(),
         };
         read(&copied)
@@ -300,16 +351,17 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Partition<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let found = self.table.get(key)?.first().map(|it| it.registered.clone())?;
+        let found = self.table.get(key)?.all().first().map(|it| it.registered.clone())?;
         found.process.is_alive().then_some(found)
     }
 
-    pub(super) fn address<Q>(&self, key: &Q) -> Option<AnyAddress>
+    /// What answers at `key`, if it is an `H`.
+    pub(super) fn handle<H: Any + Clone, Q>(&self, key: &Q) -> Option<H>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.table.get(key)?.first()?.address.clone()
+        self.table.get(key)?.all().first()?.address.as_ref()?.downcast_ref::<H>().cloned()
     }
 
     /// All entries, copied.

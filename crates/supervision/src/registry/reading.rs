@@ -8,6 +8,28 @@ use crate::ProcessRef;
 impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
     /// What is registered at `key`, in the order of registration within a partition.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Duplicate>::child_spec(RegistrySpec::duplicate("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.register("lobby".to_owned(), 7)?;
+    /// rooms.register("lobby".to_owned(), 8)?;
+    /// let values: Vec<u32> = rooms.lookup("lobby")?.iter().map(|found| *found.value).collect();
+    /// assert_eq!(values, [7, 8]);
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the registry does not run; the same holds for all that read.
@@ -20,6 +42,27 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
     }
 
     /// As [`lookup`](Self::lookup), only those whose values match (REG-035).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Duplicate>::child_spec(RegistrySpec::duplicate("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.register("lobby".to_owned(), 7)?;
+    /// rooms.register("lobby".to_owned(), 8)?;
+    /// assert_eq!(rooms.lookup_match("lobby", |value| *value > 7)?.len(), 1);
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -47,6 +90,27 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
 
     /// How many [`lookup_match`](Self::lookup_match) finds (REG-036).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Duplicate>::child_spec(RegistrySpec::duplicate("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.register("lobby".to_owned(), 7)?;
+    /// rooms.register("lobby".to_owned(), 8)?;
+    /// assert_eq!(rooms.count_match("lobby", |value| *value > 7)?, 1);
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the registry does not run.
@@ -65,6 +129,27 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
     /// The keys of `process`, each once for each of its entries; none of a stranger, and none of one
     /// that has ended (REG-009).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.register("lobby".to_owned(), 7)?;
+    /// let own = current_process().expect("a task is a process");
+    /// assert_eq!(rooms.keys(&own)?, ["lobby"]);
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the registry does not run.
@@ -74,6 +159,27 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
     }
 
     /// The values of `process` at `key` (REG-010).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Duplicate>::child_spec(RegistrySpec::duplicate("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.register("lobby".to_owned(), 7)?;
+    /// let own = current_process().expect("a task is a process");
+    /// assert_eq!(*rooms.values("lobby", &own)?[0], 7);
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -89,6 +195,26 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
 
     /// How many entries there are (REG-011).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.register("lobby".to_owned(), 7)?;
+    /// assert_eq!(rooms.count()?, 1);
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the registry does not run.
@@ -99,6 +225,28 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
 
     /// What `pick` makes of all entries, those left out for which it makes nothing (REG-039). In no
     /// particular order.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.register("lobby".to_owned(), 7)?;
+    /// rooms.register("attic".to_owned(), 0)?;
+    /// let full = rooms.select(|key, entry| (*entry.value > 0).then(|| key.clone()))?;
+    /// assert_eq!(full, ["lobby"]);
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -114,6 +262,27 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
 
     /// How many entries match (REG-040).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.register("lobby".to_owned(), 7)?;
+    /// rooms.register("attic".to_owned(), 0)?;
+    /// assert_eq!(rooms.count_select(|_, entry| *entry.value > 0)?, 1);
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the registry does not run.
@@ -127,6 +296,27 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: 'static> Registry<K, V, M> {
 
 impl<K: RegistryKey, V: Send + Sync + 'static> Registry<K, V, Unique> {
     /// Who has `key`, and with what; nobody who has ended (REG-023).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.register("lobby".to_owned(), 7)?;
+    /// assert_eq!(*rooms.get("lobby")?.expect("registered above").value, 7);
+    /// assert!(rooms.get("attic")?.is_none());
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -144,6 +334,26 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Registry<K, V, Unique> {
     }
 
     /// Who has `key`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, u32, Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (tasks_spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 10));
+    /// # let app = SupervisorSpec::new("app").child(spec).child(tasks_spec);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// # let own = rooms.clone();
+    /// # let mut holder = tasks.async_nolink("holder", async move {
+    /// # let rooms = own;
+    /// // In the code of a process:
+    /// rooms.register("lobby".to_owned(), 7)?;
+    /// assert_eq!(rooms.whereis("lobby")?, current_process());
+    /// # Ok::<(), RegistryError>(())
+    /// # }).await?;
+    /// # holder.value().await??;
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

@@ -78,6 +78,24 @@ impl ChildSpec {
 
 /// Whoever has a key of a registry, as a destination of messages of type `M`: looked up anew for each
 /// of them. Cheap to clone.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+/// use perennial_supervision::Via;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (spec, rooms) = Registry::<String, (), Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+/// let (counter, _) = ChildSpec::server::<Counter>("counter", || ());
+/// let counter = counter.via(&rooms, "lobby".to_owned(), ());
+/// # let app = SupervisorSpec::new("app").child(spec).child(counter);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// let lobby: Via<String, (), Ask> = rooms.via("lobby");
+/// lobby.cast(Ask::Add(2))?;
+/// assert_eq!(lobby.call(Ask::Sum, Duration::from_secs(1)).await?, 2);
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub struct Via<K, V, M> {
     registry: Registry<K, V, Unique>,
     key: K,
@@ -86,6 +104,22 @@ pub struct Via<K, V, M> {
 
 impl<K: RegistryKey, V: Send + Sync + 'static> Registry<K, V, Unique> {
     /// Whoever has `key`, as a destination.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, (), Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (counter, _) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let counter = counter.via(&rooms, "lobby".to_owned(), ());
+    /// # let app = SupervisorSpec::new("app").child(spec).child(counter);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let lobby = rooms.via::<Ask>("lobby"); // looked up anew for each message
+    /// assert_eq!(lobby.whereis().expect("it runs").path(), "/app/counter");
+    /// assert_eq!(rooms.via::<Ask>("attic").cast(Ask::Add(1)), Err(CastError::NoProc));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn via<M: Send + 'static>(&self, key: impl Into<K>) -> Via<K, V, M> {
         Via { registry: self.clone(), key: key.into(), message: PhantomData }
     }
@@ -93,6 +127,21 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Registry<K, V, Unique> {
     /// The handle of whoever has `key`, if it is a child that claimed it as its name and has an `H`:
     /// an `Address<M>`, a [`Supervisor`](crate::Supervisor), a
     /// [`DynamicSupervisor`](crate::DynamicSupervisor).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, (), Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (counter, _) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let counter = counter.via(&rooms, "lobby".to_owned(), ());
+    /// # let app = SupervisorSpec::new("app").child(spec).child(counter);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let counter: Address<Ask> = rooms.handle("lobby")?.expect("it runs");
+    /// assert_eq!(counter.ask(Ask::Sum).await?, 0);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -103,18 +152,48 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Registry<K, V, Unique> {
         Q: Hash + Eq + ?Sized,
     {
         self.running()?;
-        let address = self.parts_for(key)[0].address(key);
-        Ok(address.and_then(|it| it.downcast_ref::<H>().cloned()))
+        Ok(self.parts_for(key)[0].handle(key))
     }
 }
 
 impl<K: RegistryKey, V: Send + Sync + 'static, M: Send + 'static> Via<K, V, M> {
     /// Its address now: that of the child, which outlives the restarts of the holder.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, (), Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (counter, _) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let counter = counter.via(&rooms, "lobby".to_owned(), ());
+    /// # let app = SupervisorSpec::new("app").child(spec).child(counter);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let counter = rooms.via::<Ask>("lobby").address().expect("it runs");
+    /// assert_eq!(counter.ask(Ask::Sum).await?, 0);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn address(&self) -> Option<Address<M>> {
         self.registry.handle(&self.key).ok().flatten()
     }
 
     /// As [`Address::call`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, (), Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (counter, _) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let counter = counter.via(&rooms, "lobby".to_owned(), ());
+    /// # let app = SupervisorSpec::new("app").child(spec).child(counter);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let within = Duration::from_secs(1);
+    /// assert_eq!(rooms.via("lobby").call(Ask::Sum, within).await, Ok(0));
+    /// assert_eq!(rooms.via("attic").call(Ask::Sum, within).await, Err(CallError::NoProc));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -132,6 +211,21 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: Send + 'static> Via<K, V, M> {
     }
 
     /// As [`Address::send_request`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, (), Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (counter, _) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let counter = counter.via(&rooms, "lobby".to_owned(), ());
+    /// # let app = SupervisorSpec::new("app").child(spec).child(counter);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let sum = rooms.via("lobby").send_request(Ask::Sum);
+    /// assert_eq!(sum.wait(Duration::from_secs(1)).await, Ok(0));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn send_request<P: ReplyPort>(
         &self,
         request: impl FnOnce(P) -> M,
@@ -144,6 +238,22 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: Send + 'static> Via<K, V, M> {
 
     /// As [`Address::cast`]; it is safe to ignore that nobody has the key (REG-025).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, (), Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (counter, _) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let counter = counter.via(&rooms, "lobby".to_owned(), ());
+    /// # let app = SupervisorSpec::new("app").child(spec).child(counter);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let lobby = rooms.via("lobby");
+    /// lobby.cast(Ask::Add(2))?;
+    /// assert_eq!(lobby.call(Ask::Sum, Duration::from_secs(1)).await, Ok(2));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`CastError`].
@@ -152,6 +262,22 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: Send + 'static> Via<K, V, M> {
     }
 
     /// As [`Address::send`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, (), Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (counter, _) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let counter = counter.via(&rooms, "lobby".to_owned(), ());
+    /// # let app = SupervisorSpec::new("app").child(spec).child(counter);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let (lobby, within) = (rooms.via("lobby"), Duration::from_secs(1));
+    /// lobby.send(Ask::Add(2), within).await?;
+    /// assert_eq!(lobby.call(Ask::Sum, within).await, Ok(2));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -166,6 +292,24 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: Send + 'static> Via<K, V, M> {
 
     /// Stops whoever has the key, as [`Address::stop`].
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, (), Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (counter, _) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let counter = counter.via(&rooms, "lobby".to_owned(), ());
+    /// # let app = SupervisorSpec::new("app").child(spec).child(counter);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let lobby = rooms.via::<Ask>("lobby");
+    /// let first = lobby.whereis();
+    /// let mut monitor = lobby.monitor();
+    /// lobby.stop(ExitReason::Normal, Duration::from_secs(1)).await?;
+    /// assert_eq!(monitor.down().await, ExitReason::Normal);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`StopError`].
@@ -174,11 +318,43 @@ impl<K: RegistryKey, V: Send + Sync + 'static, M: Send + 'static> Via<K, V, M> {
     }
 
     /// Who has the key.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, (), Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (counter, _) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let counter = counter.via(&rooms, "lobby".to_owned(), ());
+    /// # let app = SupervisorSpec::new("app").child(spec).child(counter);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// assert_eq!(rooms.via::<Ask>("lobby").whereis().expect("it runs").path(), "/app/counter");
+    /// assert_eq!(rooms.via::<Ask>("attic").whereis(), None);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn whereis(&self) -> Option<ProcessRef> {
         self.registry.whereis(&self.key).ok().flatten()
     }
 
     /// Watches the end of whoever has the key; at once when nobody has it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counter.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (spec, rooms) = Registry::<String, (), Unique>::child_spec(RegistrySpec::unique("rooms"))?;
+    /// # let (counter, _) = ChildSpec::server::<Counter>("counter", || ());
+    /// # let counter = counter.via(&rooms, "lobby".to_owned(), ());
+    /// # let app = SupervisorSpec::new("app").child(spec).child(counter);
+    /// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+    /// let mut monitor = rooms.via::<Ask>("lobby").monitor();
+    /// root.shutdown().await;
+    /// assert!(!monitor.down().await.is_abnormal());
+    /// assert_eq!(rooms.via::<Ask>("attic").monitor().down().await, ExitReason::NoProc);
+    /// # Ok(()) }
+    /// ```
     pub fn monitor(&self) -> Monitor {
         self.whereis().map_or_else(Monitor::no_proc, |process| process.monitor())
     }

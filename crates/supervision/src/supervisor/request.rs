@@ -12,6 +12,24 @@ use super::SupervisorLife;
 use crate::{ChildSpec, Extra, ProcessRef, StartError, life::Life, node::Node, presence::Presence};
 
 /// Why a supervisor refused.
+///
+/// ```
+/// use perennial_supervision::RequestError;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (table, _) = Agent::child_spec("table", || 0_u32);
+/// # let app = SupervisorSpec::new("app").child(table);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// # let app = root.supervisor();
+/// let (table, _) = Agent::child_spec("table", || 0_u32);
+/// let again = app.start_child(table.clone()).await;
+/// assert!(matches!(again, Err(RequestError::AlreadyStarted(process)) if process.path() == "/app/table"));
+/// app.terminate_child("table").await?;
+/// assert_eq!(app.start_child(table).await, Err(RequestError::AlreadyPresent("table".into())));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
@@ -55,6 +73,22 @@ pub enum RequestError {
 }
 
 /// What a start that was asked for brought about.
+///
+/// ```
+/// use perennial_supervision::ChildStart;
+///
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (table, _) = Agent::child_spec("table", || 0_u32);
+/// # let app = SupervisorSpec::new("app").child(table);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// # let app = root.supervisor();
+/// let started: ChildStart = app.start_child(Agent::child_spec("cache", || 0_u32).0).await?;
+/// assert_eq!(started.process.expect("its init did not ignore").path(), "/app/cache");
+/// assert!(started.extra.is_none());
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ChildStart {
     /// The incarnation that runs; none when its init answered ignore.

@@ -8,6 +8,25 @@ use perennial_core::{ExitReason, Shutdown};
 use super::{Task, TaskError, Yielded};
 
 /// What becomes of tasks that have not finished in time.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// use perennial_supervision::{OnTimeout, yield_many};
+///
+/// let mut both = [
+///     tasks.async_nolink("quick", async { 1 }).await?,
+///     tasks.async_nolink("slow", std::future::pending()).await?,
+/// ];
+/// let found = yield_many(&mut both, Duration::from_secs(1), None, OnTimeout::KillTask).await?;
+/// assert_eq!(found, [Some(Ok(1)), None]);
+/// assert!(!both[1].reference().expect("it has a process").is_alive());
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnTimeout {
     /// They run on, and can be asked again.
@@ -21,6 +40,23 @@ pub enum OnTimeout {
 
 /// Waits for all values, in the order of `tasks` whatever the order in which they come (TSK-020). One
 /// deadline holds for all (TSK-024).
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// use perennial_supervision::await_many;
+///
+/// let mut squares = Vec::new();
+/// for number in 1..=3 {
+///     squares.push(tasks.async_nolink("square", async move { number * number }).await?);
+/// }
+/// assert_eq!(await_many(squares, Duration::from_secs(1)).await, Ok(vec![1, 4, 9]));
+/// # root.shutdown().await; Ok(()) }
+/// ```
 ///
 /// # Errors
 ///
@@ -67,6 +103,27 @@ pub async fn await_many<T>(mut tasks: Vec<Task<T>>, within: Duration) -> Result<
 
 /// What there is of each task within that time, in the order of `tasks` (TSK-029). With a `limit` it
 /// returns as soon as so many have finished; `on_timeout` does not touch the others then (TSK-030).
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (spec, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+/// # let app = SupervisorSpec::new("app").child(spec);
+/// # let root = Root::start(app, Clock::start(), Options::default()).await?;
+/// use perennial_supervision::{OnTimeout, yield_many};
+/// use std::num::NonZero;
+///
+/// // Whichever is the first of the two.
+/// let mut both = [
+///     tasks.async_nolink("slow", std::future::pending()).await?,
+///     tasks.async_nolink("quick", async { 2 }).await?,
+/// ];
+/// let one = NonZero::new(1);
+/// let found = yield_many(&mut both, Duration::from_secs(1), one, OnTimeout::Nothing).await?;
+/// assert_eq!(found, [None, Some(Ok(2))]);
+/// # root.shutdown().await; Ok(()) }
+/// ```
 ///
 /// # Errors
 ///

@@ -210,7 +210,7 @@ async fn entries_go_with_their_holder() {
 /// Holds a key, and at its end whoever is at `hook` is told a moment before anybody else.
 struct Held;
 
-proves!(the_key_of_one_that_has_ended_is_free, real_time, ["REG-017"]);
+proves!(the_key_of_one_that_has_ended_is_free, real_time, ["REG-017", "REG-023"]);
 async fn the_key_of_one_that_has_ended_is_free() {
     use perennial_supervision::{TaskSupervisor, TaskSupervisorSpec};
     let spec = RegistrySpec::<String, u32, Unique>::unique("rooms");
@@ -245,6 +245,7 @@ async fn the_key_of_one_that_has_ended_is_free() {
         sees.recv().unwrap();
         assert_eq!(registry.count(), Ok(1), "not cleaned up yet");
         assert!(registry.whereis("hello").unwrap().is_none());
+        assert_eq!(registry.via::<()>("hello").whereis(), None);
         registry.register("hello".to_owned(), 2).unwrap();
         done.send(()).unwrap();
     })
@@ -331,13 +332,14 @@ async fn those_that_do_not_trap_exits_end_with_the_registry() {
     run(1, Box::new(comes_and_goes)).await.unwrap();
     traps.registers(&rooms, 3, ()).await.unwrap();
     let trapping = traps.process().await;
-    let mut ends = [0, 1, 2].map(|at| plain[at].monitor());
+    let (mut end, lives) = (plain[0].monitor(), [1, 2].map(|at| plain[at].whereis()));
     root.tree().crash("/top/rooms/0").unwrap();
-    let why = ends[0].down().await;
+    let why = end.down().await;
     assert!(matches!(why, ExitReason::Panic { .. }), "with the registry's reason: {why}");
     for at in [1, 2] {
         assert_eq!(run(at, Box::new(|| ())).await, Ok(()), "not tied");
     }
+    assert_eq!([1, 2].map(|at| plain[at].whereis()), lives, "nor restarted");
     assert_eq!(traps.process().await, trapping, "it is told of exits");
     let again = run(0, Box::new(|| ())).await;
     assert!(matches!(again, Ok(()) | Err(CallError::Exited(_))), "and comes back: {again:?}");

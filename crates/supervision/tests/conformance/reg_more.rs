@@ -14,8 +14,8 @@ use futures_util::future::join_all;
 use perennial_core::{ExitReason, Restart};
 use perennial_supervision::{
     Agent, CallError, CastError, Duplicate, DynamicSupervisor, DynamicSupervisorSpec, LockError,
-    Registry, RegistryError, RegistryEvent, RegistrySpec, RequestError, StartFault, StopError,
-    SupervisorSpec, TaskSupervisor, TaskSupervisorSpec, Unique,
+    Registry, RegistryError, RegistryEvent, RegistrySpec, RequestError, SendError, StartFault,
+    StopError, SupervisorSpec, TaskSupervisor, TaskSupervisorSpec, Unique,
 };
 
 use crate::{
@@ -59,7 +59,10 @@ async fn a_child_is_reached_by_its_key() {
     assert_eq!(via.call(Message::Ping, SOON).await, Ok(1));
     assert_eq!(via.send_request(Message::Ping).wait(SOON).await.unwrap(), 2);
     via.cast(Message::Work("cast")).unwrap();
+    via.send(Message::Work("sent"), SOON).await.unwrap();
     assert_eq!(via.call(Message::Ping, SOON).await, Ok(3));
+    let did: Vec<_> = log.take().into_iter().filter(|line| line.contains("worked")).collect();
+    assert_eq!(did, ["a worked cast", "a worked sent"]);
     assert_eq!(via.whereis(), probe.address.whereis());
     assert_eq!(*rooms.get("room").unwrap().unwrap().value, 7, "registered with the key");
     // And what a supervisor's handle is.
@@ -84,6 +87,7 @@ async fn a_child_is_reached_by_its_key() {
     let nobody = rooms.via::<Message>("nobody");
     assert_eq!(nobody.call(Message::Ping, SOON).await, Err(CallError::NoProc));
     assert_eq!(nobody.cast(Message::Work("x")), Err(CastError::NoProc));
+    assert_eq!(nobody.send(Message::Work("x"), SOON).await, Err(SendError::NoProc));
     assert_eq!(nobody.stop(ExitReason::Normal, SOON).await, Err(StopError::NoProc));
     assert_eq!(nobody.monitor().down().await, ExitReason::NoProc);
     root.shutdown().await;
@@ -315,9 +319,12 @@ async fn listeners_are_told_of_what_is_asked_for() {
         own.unregister("hello").unwrap();
     })
     .await;
+    a.registers(registry, "single", 4).await.unwrap();
+    let own = registry.clone();
+    a.does(move || own.unregister("single")).await.unwrap();
     a.registers(registry, "last", 3).await.unwrap();
     a.crashes().await;
-    until(|| heard.lock().unwrap().len() >= 4).await;
+    until(|| heard.lock().unwrap().iter().any(|line| line.contains("last"))).await;
     idle().await;
     let told = heard.lock().unwrap().clone();
     assert_eq!(
@@ -326,6 +333,8 @@ async fn listeners_are_told_of_what_is_asked_for() {
             "rooms: hello of /top/a with 1",
             "rooms: hello of /top/a with 2",
             "rooms: hello no more of /top/a",
+            "rooms: single of /top/a with 4",
+            "rooms: single no more of /top/a",
             "rooms: last of /top/a with 3",
         ],
         "of the crash nothing"
@@ -459,6 +468,13 @@ async fn a_partition_that_fails_takes_its_entries_along() {
 
 proves!(reading_asks_nobody, real_time, ["REG-049", "REG-050"]);
 async fn reading_asks_nobody() {
+    /// Ends the reader, also where the test fails.
+    struct Over(Arc<AtomicBool>);
+    impl Drop for Over {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
     for partitions in [1, 8] {
         let spec = RegistrySpec::<u32, usize, Unique>::unique("rooms").partitions(partitions);
         let (spec, rooms) = Registry::child_spec(spec).unwrap();
@@ -474,6 +490,7 @@ async fn reading_asks_nobody() {
         let (reader, over, count) = (rooms.clone(), stop.clone(), reads.clone());
         // In a thread that no executor knows: nobody is awaited.
         std::thread::scope(|scope| {
+            let _over = Over(stop);
             scope.spawn(move || {
                 let mut key = 0;
                 while !over.load(Ordering::SeqCst) {
@@ -505,7 +522,6 @@ async fn reading_asks_nobody() {
                     }
                 });
             });
-            stop.store(true, Ordering::SeqCst);
         });
         assert!(reads.load(Ordering::SeqCst) > 0);
         assert_eq!(rooms.count(), Ok(300));

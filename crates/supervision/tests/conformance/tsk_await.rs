@@ -97,8 +97,10 @@ async fn an_await_fails_as_the_task_did() {
             let hangs = std::future::pending::<()>();
             let mut stopped = tasks.async_linked("b", hangs).await.unwrap();
             tasks.terminate_child(&stopped.reference().unwrap().clone()).await.unwrap();
+            let begun = Watch::start();
             let told = stopped.join(SOON).await;
             assert_eq!(told, Err(TaskError::Exited(ExitReason::Shutdown)));
+            assert_eq!(begun.elapsed(), Duration::ZERO, "and not at its deadline");
         })
         .await;
     traps.settles().await;
@@ -180,8 +182,11 @@ async fn an_owner_that_fails_on_a_deadline_takes_its_task_along() {
 proves!(only_the_owner_waits_for_a_task, ["TSK-009"]);
 async fn only_the_owner_waits_for_a_task() {
     let World { tasks, plain, traps, root } = World::start().await;
-    let task = plain.does(async move { tasks.async_nolink("a", async { 1 }).await.unwrap() });
-    let mut task = task.await;
+    let made = async move {
+        let other = tasks.async_nolink("b", async { 2 }).await.unwrap();
+        (tasks.async_nolink("a", async { 1 }).await.unwrap(), other)
+    };
+    let (mut task, other) = plain.does(made).await;
     // Neither code that is no process nor another one.
     assert_eq!(task.join(SOON).await, Err(TaskError::NotOwner));
     let mut task = traps
@@ -193,7 +198,8 @@ async fn only_the_owner_waits_for_a_task() {
             assert_eq!(task.ignore().await, Err(none.clone()));
             let many = &mut [task];
             let none_of = perennial_supervision::yield_many(many, SOON, None, Default::default());
-            assert_eq!(none_of.await, Err(none));
+            assert_eq!(none_of.await, Err(none.clone()));
+            assert_eq!(await_many(vec![other], SOON).await, Err(none));
             let [task] = many;
             std::mem::replace(task, Task::completed(0))
         })
@@ -411,6 +417,12 @@ async fn a_task_that_crashes_reports_once() {
             starts.terminate_child(&stopped).await.unwrap();
         })
         .await;
+    for reason in [ExitReason::Normal, ExitReason::Shutdown, ExitReason::ShutdownWith("x".into())] {
+        let id = reason.name();
+        let silent = ChildSpec::task(id, move || std::future::ready(Err::<(), _>(reason.clone())));
+        root.supervisor().start_child(silent).await.unwrap();
+        until(|| root.supervisor().which_child(id).is_err()).await;
+    }
     let reports: Vec<_> = told(&mut lifecycle)
         .into_iter()
         .filter_map(|told| {

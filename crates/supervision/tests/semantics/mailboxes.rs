@@ -355,6 +355,30 @@ async fn what_waited_for_a_life_that_ended_is_counted_and_told_before_the_next()
     }
 }
 
+/// A child is the same one when another specification takes the place of its own (SUP-235).
+#[tokio::test(start_paused = true)]
+async fn what_was_not_delivered_is_counted_on_under_another_specification() {
+    let (old, talk) = Talk::new("a");
+    let root = root(SupervisorSpec::new("top").child(old)).await;
+    let loses = |talk: &Talk, lost: usize| {
+        talk.say(Say::Panic);
+        (0..lost).for_each(|_| talk.say(Say::Work("lost")));
+    };
+    loses(&talk, 2);
+    settle().await;
+    assert_eq!(node(&root).undelivered, 2);
+    let (new, next) = Talk::new("a");
+    root.supervisor().reconfigure(SupervisorSpec::new("top").child(new)).await.unwrap();
+    assert_eq!(node(&root).undelivered, 2, "the new one waits for the next start");
+    loses(&talk, 3);
+    settle().await;
+    assert_eq!(next.ping().await, Ok(1), "it has begun");
+    assert_eq!((node(&root).incarnation, node(&root).undelivered), (3, 2 + 3));
+    loses(&next, 1);
+    settle().await;
+    assert_eq!((node(&root).incarnation, node(&root).undelivered), (4, 2 + 3 + 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_sent_to_an_init_that_failed_is_told_as_well() {
     let root = root(SupervisorSpec::new("top")).await;

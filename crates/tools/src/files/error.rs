@@ -38,6 +38,29 @@ pub enum FileError {
         /// What is no longer what it was.
         changed: PathBuf,
     },
+    /// A directory of the run no longer leads to where it led when the run began; nothing was touched.
+    #[error(
+        "the directory {} led to {} when the run began, and leads to {} now, which is not followed: put it back, \
+         or start a new run",
+        path.display(), led.display(), leads.display()
+    )]
+    Moved {
+        /// The directory.
+        path: PathBuf,
+        /// Where it led.
+        led: PathBuf,
+        /// Where it leads.
+        leads: PathBuf,
+    },
+    /// A directory of the run has a name that cannot be recorded.
+    #[error(
+        "the directory {} has a name that is not UTF-8 and cannot be recorded with the run: choose another one",
+        path.display()
+    )]
+    Name {
+        /// The directory.
+        path: PathBuf,
+    },
     /// It is neither a file nor a directory.
     #[error("{} is not a regular file", path.display())]
     Special {
@@ -111,7 +134,8 @@ impl FileError {
             Self::Outside { .. }
             | Self::ReadOnly { .. }
             | Self::Base { .. }
-            | Self::Changed { .. } => "PL609",
+            | Self::Changed { .. }
+            | Self::Moved { .. } => "PL609",
             Self::Special { .. }
             | Self::NoFile { .. }
             | Self::TooLarge { .. }
@@ -119,7 +143,7 @@ impl FileError {
             | Self::Io { .. } => "PL601",
             Self::Pattern(_) => "PL406",
             Self::NoPath { .. } => "PL605",
-            Self::Directory { .. } => "PL610",
+            Self::Directory { .. } | Self::Name { .. } => "PL610",
             Self::Stopped => "PL616",
         }
     }
@@ -130,13 +154,15 @@ impl FileError {
             Self::Outside { .. }
             | Self::ReadOnly { .. }
             | Self::Base { .. }
-            | Self::Changed { .. } => FailureClass::Path,
+            | Self::Changed { .. }
+            | Self::Moved { .. } => FailureClass::Path,
             Self::Special { .. }
             | Self::NoFile { .. }
             | Self::TooLarge { .. }
             | Self::TooMany { .. }
             | Self::Io { .. }
-            | Self::Directory { .. } => FailureClass::Io,
+            | Self::Directory { .. }
+            | Self::Name { .. } => FailureClass::Io,
             Self::Pattern(_) => FailureClass::Expression,
             Self::NoPath { .. } => FailureClass::Reference,
             Self::Stopped => FailureClass::Cancelled,

@@ -1,6 +1,7 @@
 //! Which places are allowed, and the way from a path to one of them.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fs, io,
     path::{Component, Path, PathBuf},
@@ -52,6 +53,8 @@ pub struct RootsSpec {
     pub read_only: Vec<PathBuf>,
     /// Reads may leave the roots; writes never.
     pub read_anywhere: bool,
+    /// Where directories led when the run began. One that leads elsewhere is not opened.
+    pub led: BTreeMap<PathBuf, PathBuf>,
 }
 
 impl RootsSpec {
@@ -63,8 +66,46 @@ impl RootsSpec {
             allowed: Vec::new(),
             read_only: Vec::new(),
             read_anywhere: false,
+            led: BTreeMap::new(),
         }
     }
+
+    /// Where the directories of the run lead now, those included that are not there yet. What lies in the workspace
+    /// of a child is asked about when it is made.
+    ///
+    /// # Errors
+    ///
+    /// When a link cannot be read.
+    pub fn leads(&self) -> Result<BTreeMap<PathBuf, PathBuf>, FileError> {
+        let Directories { project_root, workspace, outputs, checkpoints, nested_workspaces: _ } =
+            &self.directories;
+        let nested = self.directories.nested_workspaces();
+        let own = [project_root, workspace, outputs, checkpoints, &nested].into_iter().cloned();
+        let allowed = self.allowed.iter().map(|path| absolute(project_root, path));
+        let each = own.chain(self.documents.iter().cloned()).chain(allowed);
+        each.map(|path| Ok((path.clone(), resolve(&path)?))).collect()
+    }
+
+    /// # Errors
+    ///
+    /// The first directory that leads elsewhere than it did.
+    pub(super) fn check_unmoved(&self) -> Result<(), FileError> {
+        for (path, led) in &self.led {
+            unmoved(path, led)?;
+        }
+        Ok(())
+    }
+}
+
+/// # Errors
+///
+/// When `path` does not lead to `led`.
+fn unmoved(path: &Path, led: &Path) -> Result<(), FileError> {
+    let leads = resolve(path)?;
+    if leads == led {
+        return Ok(());
+    }
+    Err(FileError::Moved { path: path.to_owned(), led: led.to_owned(), leads })
 }
 
 /// The allowed places of a run, each held by a handle.
@@ -108,7 +149,7 @@ pub(super) struct Spot {
 impl Roots {
     /// Opens all roots.
     pub(super) fn open(spec: RootsSpec) -> Result<Self, FileError> {
-        let RootsSpec { directories, documents, allowed, read_only, read_anywhere } = spec;
+        let RootsSpec { directories, documents, allowed, read_only, read_anywhere, led } = spec;
         let own = [&directories.workspace, &directories.outputs, &directories.checkpoints];
         let mut roots = vec![Root::open(&directories.project_root, false, true)?];
         for path in own {
@@ -126,6 +167,10 @@ impl Roots {
         }
         let read_only = read_only.iter().map(|path| absolute(&directories.project_root, path));
         let read_only = read_only.map(|path| resolve(&path)).collect::<Result<_, _>>()?;
+        // Once more, now that they are held: what was exchanged in between is not used.
+        for (path, led) in &led {
+            unmoved(path, led)?;
+        }
         Ok(Self { directories, roots, read_only })
     }
 
@@ -310,7 +355,7 @@ impl Place<'_> {
 /// # Errors
 ///
 /// When there are too many links, or one cannot be read.
-fn resolve(path: &Path) -> Result<PathBuf, FileError> {
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, FileError> {
     let mut left: Vec<OsString> =
         path.components().rev().map(|part| part.as_os_str().to_owned()).collect();
     let mut resolved = PathBuf::new();

@@ -9,7 +9,7 @@ use std::{
 use cap_fs_ext::DirExt;
 use cap_std::{ambient_authority, fs::Dir};
 
-use super::{FileError, Files, Halt, access::remove_tree, off_thread};
+use super::{FileError, Files, Halt, access::remove_tree, off_thread, roots::resolve};
 
 /// A directory by its name in the directory of all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,14 +40,15 @@ impl Scratch {
         self.root.join(&self.name)
     }
 
-    /// Makes it anew: what an attempt that died left of it goes first.
-    fn make(&self, halt: &Halt) -> Result<(), FileError> {
+    /// Makes it anew: what an attempt that died left of it goes first. Answers where it is, without links.
+    fn make(&self, halt: &Halt) -> Result<PathBuf, FileError> {
         let path = self.path();
         let failed = |error| FileError::io("make directory", &path, error);
         std::fs::create_dir_all(&self.root).map_err(failed)?;
         self.remove(halt)?;
         let root = Dir::open_ambient_dir(&self.root, ambient_authority()).map_err(failed)?;
-        root.create_dir(&self.name).map_err(failed)
+        root.create_dir(&self.name).map_err(failed)?;
+        Ok(resolve(&self.root)?.join(&self.name))
     }
 
     fn remove(&self, halt: &Halt) -> Result<bool, FileError> {
@@ -73,12 +74,13 @@ impl Scratch {
 }
 
 impl Files {
-    /// Makes an empty directory, whatever stood at its place, off the threads that poll futures.
+    /// Makes an empty directory, whatever stood at its place, off the threads that poll futures. Answers where it
+    /// is, without links.
     ///
     /// # Errors
     ///
     /// When it cannot be made.
-    pub async fn make_scratch(scratch: Scratch) -> Result<(), FileError> {
+    pub async fn make_scratch(scratch: Scratch) -> Result<PathBuf, FileError> {
         off_thread(move |halt| scratch.make(halt)).await
     }
 

@@ -455,3 +455,37 @@ async fn work_on_files_ends_when_nobody_waits_for_it() {
     }
     assert_eq!(heard.recv().await, Some(Some("PL616")));
 }
+
+/// YR-71: a directory of the run that leads elsewhere than it did is neither made nor opened.
+#[test]
+fn what_was_put_in_the_place_of_a_directory_of_the_run_is_not_opened() {
+    let top = TempDir::new().unwrap();
+    let project = top.path().join("project");
+    fs::create_dir_all(top.path().join("outside")).unwrap();
+    let mut spec = RootsSpec::new(ChosenDirectories::default().resolve(&project));
+    spec.allowed.push("more".into());
+    spec.led = spec.leads().unwrap();
+    spec.directories.make().unwrap();
+    fs::create_dir(project.join("more")).unwrap();
+    assert!(spec.check_unmoved().is_ok() && Files::open(spec.clone()).is_ok());
+    for name in ["workspace", "outputs", "checkpoints", "nested_workspaces", "more", ""] {
+        let (place, kept) = (project.join(name), top.path().join("kept"));
+        let was_there = fs::rename(&place, &kept).is_ok();
+        for target in ["outside", "nowhere"] {
+            let target = top.path().join(target);
+            let place = Path::new(place.to_str().unwrap().trim_end_matches('/'));
+            symlink(&target, place).unwrap();
+            let refused = spec.check_unmoved().unwrap_err();
+            assert_eq!((refused.code(), refused.class()), ("PL609", FailureClass::Path));
+            let FileError::Moved { path, leads, .. } = &refused else { panic!("{refused}") };
+            assert!(path.starts_with(place) && leads.starts_with(&target), "{refused}");
+            assert!(Files::open(spec.clone()).is_err(), "{refused}");
+            assert!(!top.path().join("nowhere").exists(), "{refused}");
+            fs::remove_file(place).unwrap();
+        }
+        if was_there {
+            fs::rename(&kept, &place).unwrap();
+        }
+        assert!(spec.check_unmoved().is_ok(), "{name}");
+    }
+}

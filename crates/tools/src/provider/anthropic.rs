@@ -137,6 +137,9 @@ impl Provider for Anthropic {
     }
 
     fn chat<'a>(&'a self, request: &'a ChatRequest, cx: &'a CallCx) -> Opening<'a> {
+        if let Some(failure) = body::unsupported(request) {
+            return Box::pin(std::future::ready(Err(failure)));
+        }
         let body = body::of(request).to_string();
         if self.redactor.finds(&body) {
             let failure = Failure::new(

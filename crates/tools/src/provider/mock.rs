@@ -90,11 +90,13 @@ impl Provider for MockProvider {
     fn chat<'a>(&'a self, request: &'a ChatRequest, cx: &'a CallCx) -> Opening<'a> {
         let answer = self.answer(request, &cx.step_path);
         let model = request.model.clone();
+        let ends = request.stop_sequences.clone();
         Box::pin(async move {
             if !answer.delay.is_zero() {
                 tokio::time::sleep(answer.delay).await;
             }
-            let text = answer.outcome?;
+            let mut text = answer.outcome?;
+            text.truncate(end(&text, &ends));
             let events = [
                 ProviderEvent::Started { request_id: None, model },
                 ProviderEvent::TextDelta { index: 0, text },
@@ -112,6 +114,12 @@ impl Provider for MockProvider {
 fn prompt(request: &ChatRequest) -> String {
     let asked = request.messages.iter().filter(|message| message.role == Role::User);
     asked.map(|message| message.text.as_str()).collect::<Vec<_>>().join("\n")
+}
+
+/// Where the first of `ends` begins in `text`, as a model would stop there.
+fn end(text: &str, ends: &[String]) -> usize {
+    let found = ends.iter().filter(|end| !end.is_empty()).filter_map(|end| text.find(end.as_str()));
+    found.min().unwrap_or(text.len())
 }
 
 /// A scripted failure; its code is that of its class.
@@ -192,6 +200,22 @@ mod tests {
         assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Timeout, "PL701"));
         cx.within = Duration::from_millis(2001);
         assert_eq!(complete(&mock, &request, &cx).await.unwrap().text, "late");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_ends_before_the_first_stop_sequence() {
+        let rules = r#"{"replies": {"scripted": "one two three"}}"#;
+        let mock = MockProvider::claude(MockRules::parse(rules).unwrap());
+        for (prompt, ends, text) in [
+            ("scripted", &["three", " two", ""][..], "one"),
+            ("scripted", &["four"][..], "one two three"),
+            ("simple test", &["for"][..], "Mock response "),
+        ] {
+            let mut request = ChatRequest::ask("m", prompt, 10);
+            request.stop_sequences = ends.iter().map(|end| (*end).to_owned()).collect();
+            let completion = complete(&mock, &request, &cx("a")).await.unwrap();
+            assert_eq!((completion.text.as_str(), completion.finish), (text, FinishReason::Stop));
+        }
     }
 
     #[tokio::test(start_paused = true)]

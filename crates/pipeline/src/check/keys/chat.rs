@@ -1,6 +1,6 @@
 //! Keys of calls to language models (2.0–2.2).
 
-use super::{Key, Keys, Kind, MILLIS, POSITIVE, SECONDS, key, later, spelling};
+use super::{COUNT, Key, Keys, Kind, MILLIS, POSITIVE, SECONDS, key, later, spelling};
 
 const PROMPT: Key = key("prompt", Kind::Prompt, "what the model is asked").required();
 
@@ -10,10 +10,14 @@ pub(super) const CLAUDE: Keys = Keys {
         PROMPT,
         CLAUDE_OPTIONS_KEY,
         spelling("options", "claude_options", Kind::Map(&[&CLAUDE_OPTIONS])).nullable(),
-        later("allow_empty_prompt", "whether an empty prompt is sent"),
+        ALLOW_EMPTY,
     ],
     others: None,
 };
+
+const ALLOW_EMPTY: Key =
+    key("allow_empty_prompt", Kind::Bool, "an empty prompt is sent, and no failure")
+        .default("false");
 
 pub(super) const CLAUDE_OPTIONS_KEY: Key =
     key("claude_options", Kind::Map(&[&CLAUDE_OPTIONS]), "options of calls to Claude").nullable();
@@ -27,16 +31,21 @@ pub(super) const GEMINI: Keys = Keys {
         key("functions", Kind::List(&Kind::Text), "functions it may call").unless_empty(),
         key("tools", Kind::List(&Kind::Any), "tools it may call").default("[]").unless_empty(),
         key("system_instruction", Kind::Template, "what comes before the prompt"),
-        later("allow_empty_prompt", "whether an empty prompt is sent"),
-        later("response_mime_type", "form of the answer"),
-        later("stop_sequences", "texts that end the answer"),
-        later("candidate_count", "answers of one call"),
-        later("presence_penalty", "against repetition"),
-        later("frequency_penalty", "against repetition"),
+        ALLOW_EMPTY,
+        key("response_mime_type", MIME_TYPE, "form of the answer").default("\"text/plain\""),
+        key("stop_sequences", STOPS, "the answer ends before the first of these texts"),
+        key("candidate_count", POSITIVE, "answers of one call").default("1").unless_empty(),
+        key("presence_penalty", PENALTY, "against words that are there: -2 to 2"),
+        key("frequency_penalty", PENALTY, "against words that are there often: -2 to 2"),
         later("max_function_rounds", "rounds of calls"),
     ],
     others: None,
 };
+
+/// The reader says which of them are empty.
+const STOPS: Kind = Kind::List(&Kind::Template);
+const PENALTY: Kind = Kind::Number { least: -2.0, most: 2.0, texts: false };
+const MIME_TYPE: Kind = Kind::OneOf { names: &["text/plain", "application/json"], later: &[] };
 
 pub(super) const OUTPUT_FORMAT: Kind =
     Kind::OneOf { names: &["text", "json", "stream_json", "stream-json"], later: &[] };
@@ -74,7 +83,7 @@ pub(in crate::check) const CLAUDE_OPTIONS: Keys = Keys {
         key("pass_through_streaming", Kind::Any, "has no effect any more").removed(),
         later("cwd", "working directory"),
         later("add_dir", "further directories"),
-        later("retry_config", "retries of this step"),
+        key("retry_config", Kind::Map(&[&RETRY_CONFIG]), "retries of this step"),
         later("session_id", "the conversation that goes on"),
         later("resume_session", "whether it goes on"),
         later("fork_session", "whether it goes on elsewhere"),
@@ -102,6 +111,23 @@ pub(in crate::check) const CLAUDE_OPTIONS: Keys = Keys {
     others: None,
 };
 
+pub(in crate::check) const RETRY_CONFIG: Keys = Keys {
+    home: "`retry_config`",
+    keys: &[
+        key("max_retries", COUNT, "attempts after the first"),
+        key("backoff_strategy", BACKOFF, "how pauses grow").default("\"exponential\""),
+        key("base_delay_ms", COUNT, "pause before the first retry").default("500"),
+        key(
+            "retry_on",
+            Kind::Texts,
+            "the only failures that are tried again: classes, or names of conditions",
+        ),
+    ],
+    others: None,
+};
+
+const BACKOFF: Kind = Kind::OneOf { names: &["exponential", "linear", "fixed"], later: &[] };
+
 const BUDGET_COUNT: Kind = Kind::Count { least: 1, most: u32::MAX, texts: true };
 const BUDGET_UNIT: Kind = Kind::Number { least: 0.0, most: 1.0, texts: true };
 const BUDGET_TEMPERATURE: Kind = Kind::Number { least: 0.0, most: 2.0, texts: true };
@@ -114,7 +140,7 @@ pub(in crate::check) const TOKEN_BUDGET: Keys = Keys {
         key("max_output_tokens", BUDGET_COUNT, "longest answer"),
         key("top_p", BUDGET_UNIT, "0 to 1"),
         key("top_k", BUDGET_COUNT, "at least 1"),
-        later("max_input_tokens", "longest prompt"),
+        key("max_input_tokens", BUDGET_COUNT, "longest prompt, as its tokens are estimated"),
     ],
     others: None,
 };

@@ -1,6 +1,8 @@
 //! Keys of the deployment sections (1.6), where the language calls some of them advisory, and of limits (6.5, 6.6).
 
-use super::{DAY_MS, Key, Keys, Kind, POSITIVE, SECONDS, Unit, advisory, key, later, spelling};
+use super::{
+    DAY_MS, Key, Keys, Kind, POSITIVE, SECONDS, Unit, advisory, key, later, spelling, step::TTL,
+};
 
 const MODES: Kind = Kind::OneOf { names: &["development", "production", "test"], later: &[] };
 const DEBUG_LEVEL: Key = key(
@@ -231,9 +233,9 @@ pub(super) const PERFORMANCE: Keys = Keys {
         asked_for("parallel_execution", "the same as `concurrency: auto`"),
         later("max_parallel_workers", "steps at a time"),
         later("queue_size", "steps that wait"),
-        later("cache_enabled", "whether results are reused"),
+        key("cache_enabled", Kind::Bool, "whether results of calls are reused").default("false"),
         later("cache_size_mb", "size of the cache"),
-        later("cache_ttl_seconds", "how long results are reused"),
+        key("cache_ttl_seconds", TTL, "how long they are").default("3600"),
         key("step_timeout_default", SECONDS, "deadline of an attempt of steps that name none"),
         key("api_timeout", SECONDS, "deadline of calls that name none"),
         key("file_operation_timeout", SECONDS, "deadline of `file_ops` steps that name none"),

@@ -48,12 +48,19 @@ pub(super) const PREVIOUS: Keys = Keys {
         key("extract", Kind::Text, "a path into its value").nullable(),
         key("strict", Kind::Bool, "whether the path has to lead somewhere").default("true"),
         INJECT_AS,
-        later("extract_with", "what extracts"),
-        later("format", "form of what is extracted"),
-        later("post_processing", "operations on what is extracted"),
+        key("extract_with", EXTRACTORS, "finds what `format` is about in the text"),
+        key("format", FORMAT, "form of what is extracted").default("\"text\""),
+        key("post_processing", Kind::Texts, POST).default("[]"),
     ],
     others: None,
 };
+
+const EXTRACTORS: Kind = Kind::OneOf { names: &["content_extractor"], later: &[] };
+const FORMAT: Kind =
+    Kind::OneOf { names: &["text", "json", "structured", "summary", "markdown"], later: &[] };
+const POST: &str = "operations that append what they find: extract_code_blocks, extract_recommendations, extract_links, \
+    extract_key_points, extract_errors, extract_metrics, extract_dependencies, extract_entities, format_markdown, \
+    generate_summary";
 
 pub(super) const FILE: Keys = Keys {
     home: "a `file` prompt part",

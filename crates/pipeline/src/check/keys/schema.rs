@@ -108,7 +108,14 @@ impl Defs {
     fn key(&mut self, key: &Key) -> Value {
         let mut shape = self.kind(&key.kind);
         if key.status == Status::LaterUnlessEmpty {
-            shape = json!({ "allOf": [shape, empty(&key.kind)] });
+            let only =
+                match (&key.kind, key.default.and_then(|text| serde_json::from_str(text).ok())) {
+                    (Kind::Count { .. }, Some(default @ Value::Number(_))) => {
+                        json!({ "const": default })
+                    }
+                    (kind, _) => empty(kind),
+                };
+            shape = json!({ "allOf": [shape, only] });
         }
         if key.nullable && !key.required {
             shape = json!({ "anyOf": [shape, { "type": "null" }] });
@@ -123,6 +130,9 @@ impl Defs {
         shape["description"] = json!(match key.status {
             Status::Spelling(of) => format!("accepted spelling of `{of}`"),
             Status::Advisory => format!("{}; advisory: changes no result", key.doc),
+            Status::LaterUnlessEmpty if matches!(key.kind, Kind::Count { .. }) => {
+                format!("{}; only the default in this version", key.doc)
+            }
             Status::LaterUnlessEmpty => format!("{}; only empty in this version", key.doc),
             Status::Here | Status::Later | Status::Removed => key.doc.to_owned(),
         });

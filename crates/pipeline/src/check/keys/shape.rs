@@ -63,7 +63,7 @@ impl Check<'_> {
             }
             let right = self.value(&spot, kind);
             let unless_empty = row.is_some_and(|row| row.status == Status::LaterUnlessEmpty);
-            if right && unless_empty && !is_empty(&entry.value) {
+            if right && unless_empty && !row.is_some_and(|row| asks_nothing(row, &entry.value)) {
                 let text = format!("`{}` is not supported in {}", spot.path, section.whole);
                 self.findings.push(spot.fault(202, text).hint(LATER));
             }
@@ -331,7 +331,12 @@ impl Kind {
     }
 }
 
-/// Whether a value asks for nothing.
+/// Whether a value asks for no more than its absence.
+fn asks_nothing(row: &Key, node: &Node) -> bool {
+    let default = row.default.and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+    is_empty(node) || default.is_some_and(|default| node.to_value() == default)
+}
+
 fn is_empty(node: &Node) -> bool {
     match &node.content {
         Content::Null | Content::Bool(false) => true,

@@ -179,7 +179,8 @@ pub(super) const LENIENT: Keys = Keys {
         later("duplicate_names", "error, last_wins"),
         key("missing_env", MISSING_ENV, "what `${NAME}` is when it is not set")
             .default("\"error\""),
-        later("post_processing", "warn, error"),
+        key("post_processing", leeway(9), "operations that the extractor does not have")
+            .default("\"warn\""),
     ],
     others: None,
 };

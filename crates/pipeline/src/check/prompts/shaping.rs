@@ -61,11 +61,11 @@ impl Check<'_> {
                 max_length: section.count("max_summary_length").unwrap_or(SUMMARY_CHARS),
             });
         }
+        let sums_up =
+            section.get("extract_with").is_some() && section.text("format") == Some("summary");
         for key in ["summary_style", "summary_focus", "max_summary_length"] {
-            if let Some(entry) = section.get(key) {
-                let text = format!("`{key}` has no effect without `summary: true`");
-                let note = Finding::note(Code(220), text).at(entry.key_extent);
-                self.findings.push(note.pointer(section.pointer_of(key)));
+            if !(sums_up && key == "max_summary_length") {
+                self.idle(section, key, "summary: true");
             }
         }
         None

@@ -13,19 +13,17 @@ use crate::{gs_server::settle, probe::SOON};
 async fn each_end_but_a_kill_cleans_up_and_the_next_is_at_the_same_address() {
     let (root, lamps, wire) = lamps(patient()).await;
     let lamp = lamps.start_child("a", wire.clone()).await.unwrap();
-    let mut number = 1;
-    for (say, shown) in [
+    for (number, (say, shown)) in (1..).zip([
         (Say::Fail(error("x")), "error: x"),
         (Say::Fail(ExitReason::Shutdown), "shutdown"),
         (Say::Stop(ExitReason::Normal), "normal"),
         (Say::Panic, "panic: out"),
-    ] {
+    ]) {
         assert_eq!(lamp.call(Say::Ask, SOON).await, Ok(number));
         let before = lamp.whereis().unwrap();
         lamp.cast(say).unwrap();
         let reason = before.monitor().down().await;
         assert!(reason.to_string().starts_with(shown), "{reason}");
-        number += 1;
         settle().await;
         assert_ne!(lamp.whereis().unwrap(), before);
         let did: Vec<_> = wire.did().into_iter().filter(|it| !it.ends_with("started")).collect();
@@ -221,8 +219,9 @@ async fn what_hangs_is_killed_when_its_time_is_up() {
     lamps.terminate_child("a").await.unwrap();
     assert_eq!(begun.elapsed(), time);
     assert_eq!(wire.did(), ["a 1 started", "terminate shutdown", "dropped"]);
-    let told = std::iter::from_fn(|| events.try_next())
-        .any(|event| matches!(event.event, LifecycleEvent::ShutdownError { reason: ExitReason::Killed, .. }));
+    let told = std::iter::from_fn(|| events.try_next()).any(|event| {
+        matches!(event.event, LifecycleEvent::ShutdownError { reason: ExitReason::Killed, .. })
+    });
     assert!(told);
     root.shutdown().await;
 }

@@ -124,7 +124,11 @@ impl LightServer for Lamp {
         Ok(Flow::Continue)
     }
 
-    async fn terminate(&mut self, reason: &ExitReason, _: &LightCx<Self>) -> Result<(), ActorError> {
+    async fn terminate(
+        &mut self,
+        reason: &ExitReason,
+        _: &LightCx<Self>,
+    ) -> Result<(), ActorError> {
         let plan = self.wire.0.finish.lock().unwrap().pop_front();
         self.wire.note(format!("terminate {reason}"));
         match plan {

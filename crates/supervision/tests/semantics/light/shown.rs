@@ -17,7 +17,7 @@ async fn the_tree_shows_each_as_any_child() {
     for id in ["a", "b"] {
         lamps.start_child(id, wire.clone()).await.unwrap();
     }
-    let lamp = lamps.find(&"a".into()).unwrap();
+    let lamp = lamps.find("a").unwrap();
     fall(&lamp).await;
     assert_eq!(lamp.call(Say::Ask, SOON).await, Ok(2));
     let (_go, gate) = oneshot::channel();
@@ -79,7 +79,12 @@ async fn a_registry_forgets_it_at_its_end_and_ends_it_with_its_own() {
     assert_eq!(registry.whereis(&key).unwrap(), None);
     assert_eq!(register().await, Ok(Ok(())));
     let mut watch = lamp.monitor();
-    root.tree().kill("/top/names/0").or_else(|_| root.tree().kill("/top/names")).unwrap().exit().await;
+    root.tree()
+        .kill("/top/names/0")
+        .or_else(|_| root.tree().kill("/top/names"))
+        .unwrap()
+        .exit()
+        .await;
     assert_eq!(watch.down().await, ExitReason::Killed);
     assert_eq!(lamp.call(Say::Ask, SOON).await, Ok(3));
     root.shutdown().await;

@@ -27,7 +27,7 @@ async fn a_start_returns_when_its_init_did() {
     settle().await;
     assert!(!starting.is_finished());
     // What is sent meanwhile is kept (GS-013).
-    let early = lamps.find(&"a".into()).unwrap();
+    let early = lamps.find("a").unwrap();
     early.cast(Say::Note("early")).unwrap();
     go.send(()).unwrap();
     let lamp = starting.await.unwrap().unwrap();
@@ -60,7 +60,7 @@ async fn a_start_that_fails_leaves_nothing() {
             (failed, expected) => assert_eq!(failed, StartFault::Failed(expected)),
         }
         assert_eq!(lamps.count_children().unwrap().specs, 0);
-        assert!(lamps.find(&"a".into()).is_none());
+        assert!(lamps.find("a").is_none());
     }
     wire.begin(Begin::Ignore);
     let ignored = lamps.start_child("a", wire.clone()).await;
@@ -101,13 +101,20 @@ async fn what_no_supervisor_can_do_is_refused_at_its_start() {
     use perennial_supervision::{Clock, LightSupervisor, Options, Root, SupervisorSpec};
     for (spec, refused) in [
         (patient().mailbox(Mailbox::new(0)), "the mailbox of child `lamps` has no room"),
-        (patient().intensity(1, std::time::Duration::ZERO), "period of the restart intensity is zero"),
-        (patient().child_budget(1, std::time::Duration::ZERO), "period of the restart intensity is zero"),
+        (
+            patient().intensity(1, std::time::Duration::ZERO),
+            "period of the restart intensity is zero",
+        ),
+        (
+            patient().child_budget(1, std::time::Duration::ZERO),
+            "period of the restart intensity is zero",
+        ),
     ] {
         let (spec, _) = LightSupervisor::<super::lamp::Lamp>::child_spec(spec);
-        let failed = Root::start(SupervisorSpec::new("top").child(spec), Clock::start(), Options::default())
-            .await
-            .unwrap_err();
+        let failed =
+            Root::start(SupervisorSpec::new("top").child(spec), Clock::start(), Options::default())
+                .await
+                .unwrap_err();
         assert!(failed.to_string().contains(refused), "{failed}");
     }
 }
@@ -124,7 +131,7 @@ async fn a_caller_that_leaves_withdraws_nothing() {
     go.send(()).unwrap();
     settle().await;
     assert_eq!(wire.did(), ["a 1 started"]);
-    assert!(lamps.find(&"a".into()).is_some());
+    assert!(lamps.find("a").is_some());
     root.shutdown().await;
 }
 

@@ -1,9 +1,29 @@
 //! The neutral request in the words of the Messages API (ANT-2, ANT-3).
 
-use perennial_core::llm::{ChatRequest, Role};
+use perennial_core::{
+    FailureClass,
+    failure::Failure,
+    llm::{ChatRequest, ReplyForm, Role},
+};
 use serde_json::{Map, Value, json};
 
 use super::hint;
+
+/// The refusal of a request that asks for what the API does not have (PL706): it is not sent without it.
+pub(super) fn unsupported(request: &ChatRequest) -> Option<Failure> {
+    let asked = [
+        ("presence_penalty", request.sampling.presence_penalty.is_some()),
+        ("frequency_penalty", request.sampling.frequency_penalty.is_some()),
+        // With a schema it is sent, and the reply is held against it in any case.
+        ("JSON without a schema", request.form == ReplyForm::Json && request.schema.is_none()),
+    ];
+    let names: Vec<&str> = asked.into_iter().filter(|(_, asked)| *asked).map(|it| it.0).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let text = format!("permanent: the Messages API has no {}", names.join(", no "));
+    Some(Failure::new(FailureClass::Permanent, "PL706", text))
+}
 
 /// The JSON body. What the request leaves open is left out, never made up.
 pub(super) fn of(request: &ChatRequest) -> Value {
@@ -32,6 +52,9 @@ pub(super) fn of(request: &ChatRequest) -> Value {
     }
     if let Some(top_k) = request.sampling.top_k {
         put("top_k", json!(top_k));
+    }
+    if !request.stop_sequences.is_empty() {
+        put("stop_sequences", json!(request.stop_sequences));
     }
     if let Some(schema) = request.schema.as_ref().and_then(hint::of) {
         put("output_config", json!({"format": {"type": "json_schema", "schema": schema}}));
@@ -63,6 +86,27 @@ mod tests {
         assert_eq!((&body["temperature"], &body["top_k"]), (&json!(0.5), &json!(3)));
         assert_eq!(body["messages"][1], json!({"role": "assistant", "content": "Well,"}));
         assert_eq!(body.get("top_p"), None);
+        request.stop_sequences = vec!["END".to_owned(), "\n\n".to_owned()];
+        assert_eq!(of(&request)["stop_sequences"], json!(["END", "\n\n"]));
+    }
+
+    #[test]
+    fn what_the_api_does_not_have_is_refused() {
+        let mut request = ChatRequest::ask("claude-x", "hello", 64);
+        assert_eq!(unsupported(&request), None);
+        request.form = ReplyForm::Json;
+        request.sampling.presence_penalty = Some(0.5);
+        request.sampling.frequency_penalty = Some(0.5);
+        let refused = unsupported(&request).unwrap();
+        assert_eq!((refused.class, refused.code.as_str()), (FailureClass::Permanent, "PL706"));
+        assert_eq!(
+            refused.message,
+            "permanent: the Messages API has no presence_penalty, no frequency_penalty, no JSON without a schema"
+        );
+        request =
+            ChatRequest { form: ReplyForm::Json, ..ChatRequest::ask("claude-x", "hello", 64) };
+        request.schema = Some(json!({"type": "string"}));
+        assert_eq!(unsupported(&request), None);
     }
 
     #[test]
