@@ -5,6 +5,13 @@ use std::fmt;
 use serde_json::Value;
 
 /// A BLAKE3 digest, written as 64 lower-case hexadecimal digits.
+///
+/// ```
+/// use perennial_core::Digest;
+///
+/// assert_eq!(Digest::of(b"a"), Digest::of(b"a"));
+/// assert_ne!(Digest::of(b"a"), Digest::of(b"b"));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
@@ -15,16 +22,37 @@ pub struct InvalidDigest(String);
 
 impl Digest {
     /// The digest of `bytes`.
+    ///
+    /// ```
+    /// use perennial_core::Digest;
+    ///
+    /// assert_eq!(Digest::of(b"a").to_string().parse(), Ok(Digest::of(b"a")));
+    /// ```
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
     /// The digest of a value's canonical JSON: equal for equal values, whatever their key order.
+    ///
+    /// ```
+    /// use perennial_core::Digest;
+    /// use serde_json::json;
+    ///
+    /// // The order of keys does not count.
+    /// assert_eq!(Digest::of_json(&json!({"a": 1, "b": 2})), Digest::of_json(&json!({"b": 2, "a": 1})));
+    /// ```
     pub fn of_json(value: &Value) -> Self {
         Self::of(canonical_json(value).as_bytes())
     }
 
     /// The first twelve digits, for people.
+    ///
+    /// ```
+    /// use perennial_core::Digest;
+    ///
+    /// let digest = Digest::of(b"a");
+    /// assert!(digest.to_string().starts_with(&digest.short()));
+    /// ```
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
     }
@@ -82,6 +110,13 @@ impl Digester {
 }
 
 /// `value` as JSON with sorted keys, no white space, and numbers in shortest form.
+///
+/// ```
+/// use perennial_core::digest::canonical_json;
+/// use serde_json::json;
+///
+/// assert_eq!(canonical_json(&json!({"b": 2, "a": [1, null]})), r#"{"a":[1,null],"b":2}"#);
+/// ```
 pub fn canonical_json(value: &Value) -> String {
     let mut out = String::new();
     write(value, &mut out);

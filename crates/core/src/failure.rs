@@ -3,6 +3,14 @@
 use std::fmt;
 
 /// What kind of failure something was. Decisions read the class, never a text.
+///
+/// ```
+/// use perennial_core::FailureClass;
+///
+/// assert!(FailureClass::Overloaded.is_retryable());
+/// assert!(!FailureClass::Permanent.is_retryable());
+/// assert_eq!(FailureClass::RateLimited.to_string(), "rate_limited");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureClass {
@@ -71,6 +79,13 @@ impl FailureClass {
     ];
 
     /// Whether another attempt may help.
+    ///
+    /// ```
+    /// use perennial_core::FailureClass;
+    ///
+    /// let retried: Vec<_> = FailureClass::ALL.into_iter().filter(|class| class.is_retryable()).collect();
+    /// assert!(retried.contains(&FailureClass::Timeout) && !retried.contains(&FailureClass::Panic));
+    /// ```
     pub fn is_retryable(self) -> bool {
         match self {
             Self::Timeout
@@ -96,6 +111,12 @@ impl FailureClass {
     }
 
     /// Its name in records, events and texts.
+    ///
+    /// ```
+    /// use perennial_core::FailureClass;
+    ///
+    /// assert_eq!(FailureClass::SpendCap.name(), "spend_cap");
+    /// ```
     pub fn name(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
@@ -121,6 +142,13 @@ impl FailureClass {
     }
 
     /// The class called `name`.
+    ///
+    /// ```
+    /// use perennial_core::FailureClass;
+    ///
+    /// assert_eq!(FailureClass::from_name("spend_cap"), Some(FailureClass::SpendCap));
+    /// assert_eq!(FailureClass::from_name("misfortune"), None);
+    /// ```
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.name() == name)
     }
@@ -133,6 +161,14 @@ impl fmt::Display for FailureClass {
 }
 
 /// A failure as a value: what is recorded, shown and decided upon.
+///
+/// ```
+/// use perennial_core::{FailureClass, failure::Failure};
+///
+/// let mut failure = Failure::new(FailureClass::RateLimited, "APP1", "slow down");
+/// failure.retry_after_ms = Some(2_000);
+/// assert_eq!(failure.to_string(), "slow down");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
@@ -151,7 +187,14 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure without further facts.
+    /// A failure without further facts. `code` is stable, for those who look it up; a host has codes of its own.
+    ///
+    /// ```
+    /// use perennial_core::{FailureClass, failure::Failure};
+    ///
+    /// let failure = Failure::new(FailureClass::Io, "APP2", "no such file");
+    /// assert_eq!((failure.code.as_str(), failure.retry_after_ms), ("APP2", None));
+    /// ```
     pub fn new(class: FailureClass, code: &str, message: impl Into<String>) -> Self {
         Self {
             class,

@@ -15,6 +15,17 @@ pub use self::{
 use crate::Digest;
 
 /// One request, in the words of no provider.
+///
+/// ```
+/// use perennial_core::llm::{ChatRequest, Sampling};
+///
+/// let asked = ChatRequest {
+///     system: "You write letters.".to_owned(),
+///     sampling: Sampling { temperature: Some(0.0), ..Sampling::default() },
+///     ..ChatRequest::ask("any-model", "Write to Ada", 500)
+/// };
+/// assert_eq!(asked.messages[0].text, "Write to Ada");
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChatRequest {
     /// The model as the provider names it; aliases are resolved before.
@@ -127,6 +138,13 @@ impl Sampling {
 
 impl ChatRequest {
     /// A single question.
+    ///
+    /// ```
+    /// use perennial_core::llm::{ChatRequest, Role};
+    ///
+    /// let asked = ChatRequest::ask("any-model", "Write to Ada", 500);
+    /// assert_eq!((asked.messages.len(), asked.messages[0].role), (1, Role::User));
+    /// ```
     pub fn ask(model: impl Into<String>, prompt: impl Into<String>, max_output: u32) -> Self {
         Self {
             model: model.into(),
@@ -149,6 +167,14 @@ impl ChatRequest {
     }
 
     /// The digest that names this request in the journal, in caches and in cassettes.
+    ///
+    /// ```
+    /// use perennial_core::llm::ChatRequest;
+    ///
+    /// let asked = |prompt| ChatRequest::ask("any-model", prompt, 500).digest();
+    /// assert_eq!(asked("hello"), asked("hello"));
+    /// assert_ne!(asked("hello"), asked("hello!"));
+    /// ```
     ///
     /// # Panics
     ///

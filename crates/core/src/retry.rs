@@ -5,6 +5,14 @@ use std::time::Duration;
 use crate::FailureClass;
 
 /// How often, and how far apart, a job is tried.
+///
+/// ```
+/// use perennial_core::retry::{Growth, RetryPolicy};
+///
+/// let patient = RetryPolicy { max_attempts: 5, base_ms: 1_000, ..RetryPolicy::PROVIDER };
+/// assert_eq!((patient.cap_ms, patient.growth), (30_000, Growth::Exponential));
+/// assert_eq!(RetryPolicy::ONCE.max_attempts, 1);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RetryPolicy {
     /// Tries in all, at least one.

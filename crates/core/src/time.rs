@@ -49,6 +49,16 @@ impl std::ops::Add<Duration> for Uptime {
 /// An instant of the wall clock: microseconds since 1970-01-01 UTC.
 ///
 /// Durations are never computed from two timestamps of different machines; see [`Uptime`].
+///
+/// ```
+/// use perennial_core::Timestamp;
+/// use std::time::Duration;
+///
+/// let accepted = Timestamp::from_micros(0);
+/// let ended = accepted.after(Duration::from_millis(1_500));
+/// assert_eq!(ended.to_rfc3339(), "1970-01-01T00:00:01.500Z");
+/// assert_eq!(ended.since(accepted), Duration::from_millis(1_500));
+/// ```
 #[derive(
     Clone,
     Copy,
@@ -67,26 +77,60 @@ pub struct Timestamp(i64);
 
 impl Timestamp {
     /// The instant `micros` microseconds after the epoch.
+    ///
+    /// ```
+    /// use perennial_core::Timestamp;
+    ///
+    /// assert_eq!(Timestamp::from_micros(951_782_400_000_000).to_date(), "2000-02-29");
+    /// ```
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
     /// Microseconds since the epoch.
+    ///
+    /// ```
+    /// use perennial_core::Timestamp;
+    ///
+    /// assert_eq!(Timestamp::from_micros(7).as_micros(), 7);
+    /// ```
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
     /// This instant moved by `delay`, saturating at the end of time.
+    ///
+    /// ```
+    /// use perennial_core::Timestamp;
+    /// use std::time::Duration;
+    ///
+    /// assert_eq!(Timestamp::from_micros(1).after(Duration::from_micros(2)), Timestamp::from_micros(3));
+    /// ```
     pub fn after(self, delay: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// Time from `earlier` to this instant, or zero when `earlier` is later.
+    ///
+    /// ```
+    /// use perennial_core::Timestamp;
+    /// use std::time::Duration;
+    ///
+    /// let (earlier, later) = (Timestamp::from_micros(1), Timestamp::from_micros(3));
+    /// assert_eq!(later.since(earlier), Duration::from_micros(2));
+    /// assert_eq!(earlier.since(later), Duration::ZERO);
+    /// ```
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
     /// RFC 3339 in UTC with milliseconds, for example `2026-11-21T00:33:57.120Z`.
+    ///
+    /// ```
+    /// use perennial_core::Timestamp;
+    ///
+    /// assert_eq!(Timestamp::from_micros(0).to_rfc3339(), "1970-01-01T00:00:00.000Z");
+    /// ```
     pub fn to_rfc3339(self) -> String {
         let (year, month, day, rest) = self.civil();
         let millis = rest / 1_000;
@@ -99,6 +143,12 @@ impl Timestamp {
     }
 
     /// Compact form that is safe in file names, for example `20261121T003357Z`.
+    ///
+    /// ```
+    /// use perennial_core::Timestamp;
+    ///
+    /// assert_eq!(Timestamp::from_micros(0).to_compact(), "19700101T000000Z");
+    /// ```
     pub fn to_compact(self) -> String {
         let (year, month, day, rest) = self.civil();
         let seconds = rest / 1_000_000;
@@ -111,6 +161,12 @@ impl Timestamp {
     }
 
     /// The day, for example `2026-11-21`.
+    ///
+    /// ```
+    /// use perennial_core::Timestamp;
+    ///
+    /// assert_eq!(Timestamp::from_micros(0).to_date(), "1970-01-01");
+    /// ```
     pub fn to_date(self) -> String {
         let (year, month, day, _) = self.civil();
         format!("{year:04}-{month:02}-{day:02}")

@@ -10,7 +10,28 @@ use crate::{Overflow, Restart, Strategy};
 /// The name and major version of the format.
 pub const SCHEMA: &str = "perennial.tree/1";
 
-/// A picture of a runtime's supervision tree.
+/// A picture of a runtime's supervision tree: the value that every drawing of it is made from. As JSON it is the
+/// published document of [`SCHEMA`].
+///
+/// ```
+/// use perennial_core::tree::{NodeState, TreeSnapshot};
+///
+/// /// Paths of all that is not as it should be.
+/// fn troubled(tree: &TreeSnapshot) -> Vec<&str> {
+///     let bad = [NodeState::BackingOff, NodeState::Unkillable, NodeState::GaveUp];
+///     let nodes = tree.nodes.iter().filter(|node| bad.contains(&node.state));
+///     nodes.map(|node| node.path.as_str()).collect()
+/// }
+///
+/// let saved = serde_json::json!({
+///     "schema": "perennial.tree/1",
+///     "runtime": {"name": "orders", "version": "0.1.0", "node": "local", "instance": "1"},
+///     "nodes": [],
+/// });
+/// let tree: TreeSnapshot = serde_json::from_value(saved)?;
+/// assert!(troubled(&tree).is_empty());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TreeSnapshot {
     /// Always [`SCHEMA`].

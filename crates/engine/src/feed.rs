@@ -33,6 +33,29 @@ pub struct RunEvent {
 }
 
 /// A threshold that a run passed.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// use perennial::records::{Monitoring, Thresholds, WarningKind};
+/// use std::time::Duration;
+///
+/// let thresholds = Thresholds { execution: Duration::ZERO, ..Thresholds::default() };
+/// let monitoring = Monitoring { thresholds, every: Duration::from_millis(5), ..Monitoring::default() };
+/// let runtime = Runtime::builder().store(Store::memory()).monitoring(monitoring).start().await?;
+/// let mut warnings = runtime.runs().warnings();
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1, delay_ms: 60000}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// let passed = warnings.next().await.expect("the runtime runs");
+/// assert_eq!(&passed.run, run.id());
+/// assert_eq!(passed.warning.kind, WarningKind::ExecutionThreshold);
+/// # run.cancel().await?;
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunWarning {
     /// The run.
@@ -44,6 +67,18 @@ pub struct RunWarning {
 /// Warnings of the monitors of a runtime, from its making on. Not durable: nothing is told of what
 /// another process monitors, and [`performance`](crate::RunHandle::performance) reads the same
 /// thresholds from what is recorded.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{Runtime, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// let mut warnings = runtime.runs().warnings();
+/// runtime.shutdown().await;
+/// assert_eq!(warnings.next().await, None);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct WarningFeed {
     warned: broadcast::Receiver<Arc<RunWarning>>,
@@ -53,6 +88,27 @@ pub struct WarningFeed {
 impl WarningFeed {
     /// The next warning; waits until there is one, and answers `None` when the runtime has shut down.
     /// Who is too far behind misses the oldest.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # use perennial::records::{Monitoring, Thresholds};
+    /// # use std::time::Duration;
+    /// # let thresholds = Thresholds { execution: Duration::ZERO, ..Thresholds::default() };
+    /// # let monitoring = Monitoring { thresholds, every: Duration::from_millis(5), ..Monitoring::default() };
+    /// # let runtime = Runtime::builder().store(Store::memory()).monitoring(monitoring).start().await?;
+    /// let mut warnings = runtime.runs().warnings();
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// let passed = warnings.next().await.expect("the runtime runs");
+    /// assert_eq!(&passed.run, run.id()); // it takes longer than it may, and goes on
+    /// # run.cancel().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -161,6 +217,27 @@ async fn reported(drained: &mut watch::Receiver<Option<DrainReport>>) {
 }
 
 /// The events of one run, in order, without gaps.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// let mut events = run.events();
+/// loop {
+///     let event = events.next().await?;
+///     println!("{} {} {:?}", event.seq, event.kind, event.job);
+///     if event.kind == "run_closed" {
+///         break;
+///     }
+/// }
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct EventFeed {
     announced: broadcast::Receiver<Arc<RunEvent>>,
@@ -181,6 +258,22 @@ pub struct EventFeed {
 
 impl EventFeed {
     /// The next event; waits until there is one.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// let mut events = run.events();
+    /// assert_eq!(events.next().await?.kind, "run_created");
+    /// assert_eq!(events.next().await?.seq, 2);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -252,6 +345,23 @@ impl EventFeed {
     }
 
     /// What is in the store now and was not handed out yet.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # run.outcome().await?;
+    /// let mut events = run.events();
+    /// let told = events.rest().await?;
+    /// assert_eq!(told.first().map(|event| event.kind.as_str()), Some("run_created"));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

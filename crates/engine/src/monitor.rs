@@ -47,7 +47,16 @@ use crate::{
     published::Published,
 };
 
-/// How runs are monitored.
+/// How runs are monitored: whether, how often, and what is worth a warning.
+///
+/// ```
+/// use std::time::Duration;
+/// use perennial::records::{Monitoring, Thresholds};
+///
+/// let thresholds = Thresholds { step: Duration::from_secs(5), ..Thresholds::default() };
+/// let monitoring = Monitoring { thresholds, ..Monitoring::default() };
+/// assert_eq!((monitoring.enabled, monitoring.every), (true, Duration::from_secs(1)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Monitoring {
     /// Whether they are.

@@ -51,7 +51,30 @@ const ENDS: [&str; 5] =
 /// Events that say whether more is to come: a run that ended may be opened again.
 const ROUNDS: [&str; 2] = ["run_closed", "run_reopened"];
 
-/// Is told what was committed. It can neither slow nor stop the run.
+/// Is told what was committed of a run, event by event and in order, for exports. It can neither slow nor stop the run.
+///
+/// A workflow has one by [`Workflow::observer`].
+///
+/// ```
+/// use perennial::engine::{
+///     observer::{News, Observer},
+///     workflow::BoxFuture,
+/// };
+/// use perennial::records::Failure;
+///
+/// /// Writes down what happened, in a word each.
+/// struct Diary(Vec<String>);
+///
+/// impl Observer for Diary {
+///     fn see<'a>(&'a mut self, news: &'a News) -> BoxFuture<'a, Result<(), Failure>> {
+///         Box::pin(async move {
+///             self.0.push(format!("{} {}", news.seq, news.kind));
+///             Ok(())
+///         })
+///     }
+/// }
+/// # drop(Diary(Vec::new()));
+/// ```
 pub trait Observer: Send + 'static {
     /// Takes in one event.
     ///

@@ -22,6 +22,16 @@ use self::spending::{Bill, is_kept};
 use crate::run::json_bytes;
 
 /// From where on something is worth a warning (YM-12).
+///
+/// ```
+/// use std::time::Duration;
+/// use perennial::records::Thresholds;
+///
+/// let usual = Thresholds::default();
+/// assert_eq!((usual.execution, usual.step), (Duration::from_secs(30), Duration::from_secs(60)));
+/// let strict = Thresholds { step: Duration::from_secs(5), ..usual };
+/// assert_ne!(strict, usual);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
     /// Of the whole run; 30 s.
@@ -66,6 +76,27 @@ pub enum WarningKind {
 }
 
 /// A threshold that was passed.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// # run.outcome().await?;
+/// use perennial::records::{Thresholds, WarningKind};
+///
+/// let strict = Thresholds { result_bytes: 0, ..Thresholds::default() };
+/// let warnings = run.performance(&strict).await?.warnings;
+/// assert_eq!(warnings[0].kind, WarningKind::LargeResult);
+/// assert_eq!(warnings[0].step.as_ref().unwrap().as_str(), "a");
+/// assert_eq!(warnings[0].message, "the result of a has 1 bytes, more than 0");
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Warning {
     /// Which.
@@ -78,6 +109,23 @@ pub struct Warning {
 }
 
 /// One step.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// let performance = run.outcome().await?.performance;
+/// let step = &performance.step_details[0];
+/// assert_eq!((step.name.as_str(), step.attempts, step.calls), ("a", 1, 0));
+/// assert_eq!(step.cost, Some(0.0)); // it calls no model
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StepDetail {
     /// Its name.
@@ -103,6 +151,22 @@ pub struct StepDetail {
 }
 
 /// How a run performed.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let text = "workflow: {name: w, steps: [{name: ask, type: claude, prompt: [{type: static, content: Hi}]}]}";
+/// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// let performance = run.outcome().await?.performance;
+/// assert_eq!((performance.total_steps, performance.successful_steps), (1, 1));
+/// assert_eq!((performance.llm_calls, performance.llm_calls_recorded), (1, 1));
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Performance {
     /// Since it was created, until its end or now.
@@ -194,7 +258,27 @@ impl Thresholds {
 }
 
 impl Performance {
-    /// Reads it from a run's rows; `now` counts where something has not ended.
+    /// Reads it from a run's rows. Durations of what has not ended are counted until `now`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # run.outcome().await?;
+    /// use perennial::records::{Performance, Thresholds};
+    ///
+    /// let view = run.view().await?;
+    /// let ended = view.run.finished_at.expect("it has ended");
+    /// let performance = Performance::of(&view, &Thresholds::default(), ended);
+    /// assert_eq!(performance.total_steps, 1);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn of(view: &RunView, thresholds: &Thresholds, now: Timestamp) -> Self {
         let end = view.run.finished_at.unwrap_or(now);
         let took = end.since(view.run.created_at);
@@ -286,6 +370,22 @@ impl Performance {
 
 impl Performance {
     /// The same with the types of steps, by the names that lead to them, with slashes between.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// let types = runtime.pipelines().definition(run.id()).await?.types();
+    /// let performance = run.outcome().await?.performance.typed(&types);
+    /// assert_eq!(performance.step_details[0].step_type.as_deref(), Some("echo"));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn typed(mut self, types: &HashMap<String, String>) -> Self {
         for step in &mut self.step_details {

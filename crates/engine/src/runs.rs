@@ -26,7 +26,27 @@ const RUN_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long an actor of ours may take to answer.
 const REPLY_WITHIN: Duration = Duration::from_secs(60);
 
-/// Handle to all runs of a runtime. Cheap to clone; outlives restarts.
+/// Handle to all runs of a runtime, whatever they execute. Cheap to clone; outlives restarts.
+///
+/// Runs of workflow files are started by `Pipelines` of the facade; this is for the list of all, and for a
+/// [`Workflow`] of the host's own.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// # let run = runtime.runs().get(run.id()).await?;
+/// assert_eq!(run.outcome().await?.state.name(), "succeeded");
+/// let all = runtime.runs().list(20).await?;
+/// assert_eq!((all.len(), all[0].workflow.as_str()), (1, "hi"));
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Runs {
     services: Services,
@@ -34,6 +54,24 @@ pub struct Runs {
 }
 
 /// What to start.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+#[doc = include_str!("../doc/one_job.txt")]
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// let start = StartRun {
+///     run: None, // a new id
+///     workflow: Arc::new(Greet(Definition::new(b"greet 1".to_vec()))),
+///     settings: serde_json::json!({"hello": "Ada"}),
+///     within: Some(Duration::from_secs(60)),
+/// };
+/// let outcome = runtime.runs().start(start).await?.outcome().await?;
+/// assert_eq!(outcome.view.jobs[0].result, Some("Ada".into()));
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct StartRun {
     /// Its id; a new ULID when absent.
@@ -47,6 +85,38 @@ pub struct StartRun {
 }
 
 /// How a run that ended, or that nobody runs, goes on in a further round.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+#[doc = include_str!("../doc/attempts.txt")]
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # async fn attempt(cx: AttemptCx) -> Result<serde_json::Value, Failure> {
+/// #     match cx.settings["hello"].as_str() {
+/// #         Some("Ada") => Err(Failure::new(perennial::records::FailureClass::Tool, "APP1", "asleep")),
+/// #         _ => Ok(cx.settings["hello"].clone()),
+/// #     }
+/// # }
+/// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
+/// # let settings = serde_json::json!({"hello": "Ada"});
+/// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+/// use std::collections::BTreeMap;
+/// use perennial::engine::{RecordedCalls, ReopenRun};
+///
+/// assert_eq!(run.outcome().await?.state.name(), "failed"); // Ada was asleep
+/// let reopen = ReopenRun {
+///     view: run.view().await?,
+///     workflow: Arc::new(Greet(Definition::new(b"greet 1".to_vec()))),
+///     settings: serde_json::json!({"hello": "Bob"}),
+///     within: None,
+///     again: BTreeMap::from([(JobKey::new("say"), RecordedCalls::Kept)]),
+/// };
+/// let run = runtime.runs().reopen(reopen).await?;
+/// assert_eq!(run.outcome().await?.view.jobs[0].result, Some("Bob".into()));
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ReopenRun {
     /// What was read of it when this was decided.
@@ -72,6 +142,18 @@ pub enum RecordedCalls {
 }
 
 /// Why a run was not started, continued or read.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{RunId, Runtime, Store, StoreError, records::RunError};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// let unknown = runtime.runs().get(&RunId::parse("nobody")?).await;
+/// assert!(matches!(unknown, Err(RunError::Store(StoreError::NotFound { what: "run", .. }))));
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
@@ -145,6 +227,23 @@ fn left(run: &RunId, fate: Option<RunFate>) -> String {
 
 /// One run. A handle outlives the runtime: after its [shutdown](RunError::ShutDown) nothing waits, and whatever
 /// needs the closed store is refused.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// # let run = runtime.runs().get(run.id()).await?;
+/// let outcome = run.outcome().await?;
+/// assert_eq!(&outcome.run, run.id());
+/// assert_eq!(run.view().await?.run.state, outcome.state);
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct RunHandle {
     runs: Runs,
@@ -152,6 +251,23 @@ pub struct RunHandle {
 }
 
 /// How a run ended.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// # let run = runtime.runs().get(run.id()).await?;
+/// let outcome = run.outcome().await?;
+/// assert!(outcome.state.is_terminal());
+/// assert_eq!(outcome.view.jobs[0].key.as_str(), "a");
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunOutcome {
     /// The run.
@@ -170,6 +286,28 @@ impl Runs {
 
     /// Records a run and starts it. The same id with the same definition and settings is the same
     /// run (YR-6).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    #[doc = include_str!("../doc/one_job.txt")]
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// use perennial::RunId;
+    ///
+    /// let start = |name: &str| StartRun {
+    ///     run: Some(RunId::parse("greet-17").expect("it can name a run")),
+    ///     workflow: Arc::new(Greet(Definition::new(b"greet 1".to_vec()))),
+    ///     settings: serde_json::json!({"hello": name}),
+    ///     within: None,
+    /// };
+    /// let run = runtime.runs().start(start("Ada")).await?;
+    /// let same = runtime.runs().start(start("Ada")).await?;
+    /// assert_eq!(run.id(), same.id());
+    /// assert!(runtime.runs().start(start("Bob")).await.is_err()); // the id is in use
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -220,11 +358,36 @@ impl Runs {
         Ok(RunHandle { runs: self.clone(), run })
     }
 
-    /// Continues a run that an earlier process, or nobody, runs.
+    /// Continues a run that an earlier process, or nobody, runs, by the definition it was recorded with. A run of
+    /// this process just goes on.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
+    /// # run.outcome().await?;
+    /// use perennial::records::RunError;
+    ///
+    /// let refused = runtime.runs().resume(run.id()).await;
+    /// assert!(matches!(refused, Err(RunError::Ended { .. })));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// See [`RunError`].
+    /// [`RunError::Ended`] when it has ended, [`RunError::OwnedElsewhere`] when another process that lives runs it,
+    /// [`RunError::NotRunnable`] when this build cannot read its definition; else see [`RunError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave the run continued.
     pub async fn resume(&self, run: &RunId) -> Result<RunHandle, RunError> {
         if self.services.is_draining() {
             return Err(RunError::ShuttingDown);
@@ -248,6 +411,28 @@ impl Runs {
     /// Opens a run for a further round: one that failed, timed out or was cancelled, or one that has
     /// not ended and that nobody runs. It is one transaction, from what `reopen` was decided from: of
     /// two that ask at the same time one is refused with [`StoreError::Conflict`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    #[doc = include_str!("../doc/one_job.txt")]
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
+    /// # let settings = serde_json::json!({"hello": "Ada"});
+    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # run.outcome().await?;
+    /// use std::collections::BTreeMap;
+    /// use perennial::{engine::ReopenRun, records::RunError};
+    ///
+    /// let view = run.view().await?;
+    /// let (workflow, settings) = (Arc::new(Greet(Definition::new(b"greet 1".to_vec()))), view.run.settings.clone());
+    /// let reopen = ReopenRun { view, workflow, settings, within: None, again: BTreeMap::new() };
+    /// let refused = runtime.runs().reopen(reopen).await;
+    /// assert!(matches!(refused, Err(RunError::Ended { .. }))); // it has succeeded, and stays so
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -301,25 +486,81 @@ impl Runs {
 
     /// The handle of a run, whoever runs it.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
+    /// let same = runtime.runs().get(run.id()).await?;
+    /// assert_eq!(same.outcome().await?, run.outcome().await?);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// When there is no such run.
+    /// [`RunError::Store`] with [`StoreError::NotFound`] when there is no such run, or with another when the store
+    /// cannot be read.
     pub async fn get(&self, run: &RunId) -> Result<RunHandle, RunError> {
         self.view(run).await?;
         Ok(RunHandle { runs: self.clone(), run: run.clone() })
     }
 
     /// What the monitors of this runtime warn of from now on, each crossing of a threshold once.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// let mut warnings = runtime.runs().warnings();
+    /// runtime.shutdown().await;
+    /// assert_eq!(warnings.next().await, None); // nothing was passed
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn warnings(&self) -> WarningFeed {
         self.services.hub.warnings()
     }
 
     /// How runs are monitored: their thresholds.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store, records::Monitoring};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// assert_eq!(runtime.runs().monitoring(), Monitoring::default());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn monitoring(&self) -> Monitoring {
         self.services.monitoring
     }
 
-    /// Runs, newest first.
+    /// At most `limit` runs, newest first.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
+    /// let all = runtime.runs().list(20).await?;
+    /// assert_eq!(&all[0].run, run.id());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -329,6 +570,22 @@ impl Runs {
     }
 
     /// Runs that have not ended, oldest first.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
+    /// # run.outcome().await?;
+    /// assert!(runtime.runs().unfinished().await?.is_empty());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -351,11 +608,43 @@ impl Runs {
 
 impl RunHandle {
     /// Its id.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
+    /// assert_eq!(runtime.runs().get(run.id()).await?.id(), run.id());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn id(&self) -> &RunId {
         &self.run
     }
 
     /// Everything recorded of it, at one revision.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
+    /// run.outcome().await?;
+    /// let view = run.view().await?;
+    /// assert_eq!((view.run.workflow.as_str(), view.attempts.len()), ("hi", 1));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -366,12 +655,47 @@ impl RunHandle {
 
     /// What it waits for: a free place, the time of another attempt, or the end of its pause. Nothing when
     /// it is under way, has ended, or belongs to another process.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
+    /// # run.outcome().await?;
+    /// assert_eq!(run.waits_for(), None); // it has ended
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn waits_for(&self) -> Option<WaitsFor> {
         let services = &self.runs.services;
         services.waiting.of(&self.run).or_else(|| services.resting.of(&self.run))
     }
 
     /// How it performed, or performs: durations, sizes, retries, and what passed `thresholds`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
+    /// # run.outcome().await?;
+    /// use perennial::records::Thresholds;
+    ///
+    /// let performance = run.performance(&Thresholds::default()).await?;
+    /// assert_eq!((performance.total_steps, performance.failed_steps), (1, 0));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -382,17 +706,65 @@ impl RunHandle {
     }
 
     /// How a run with these rows performs, by the thresholds of this runtime.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
+    /// let view = run.outcome().await?.view;
+    /// assert_eq!(run.performance_of(&view).successful_steps, 1);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn performance_of(&self, view: &RunView) -> Performance {
         let services = &self.runs.services;
         Performance::of(view, &services.monitoring.thresholds, services.store.now())
     }
 
     /// Its events from `from` on (1 is the first), as they are committed.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
+    /// let first = run.events(1).next().await?;
+    /// assert_eq!((first.seq, first.kind.as_str()), (1, "run_created"));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn events(&self, from: u64) -> EventFeed {
         self.runs.services.watch(&self.run, from)
     }
 
     /// Waits until it has ended. The store is asked, so this works whoever runs it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
+    /// let outcome = run.outcome().await?;
+    /// assert_eq!(outcome.state.name(), "succeeded");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -425,6 +797,23 @@ impl RunHandle {
     /// [`unpause`](Self::unpause), over restarts of the process as well. Its deadline keeps running.
     /// Answers whether that changed anything.
     ///
+    /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// let run = runtime.runs().get(&id).await?; // it has a minute to go
+    /// assert!(run.pause().await?);
+    /// assert!(!run.pause().await?); // it was paused already
+    /// # run.cancel().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When it has ended, nobody here runs it, or the store is away.
@@ -434,6 +823,24 @@ impl RunHandle {
 
     /// Lets it go on where it stands. Answers whether that changed anything.
     ///
+    /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// let run = runtime.runs().get(&id).await?; // it has a minute to go
+    /// run.pause().await?;
+    /// assert!(run.unpause().await?);
+    /// assert!(!run.unpause().await?); // it was not paused any more
+    /// # run.cancel().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`pause`](Self::pause).
@@ -442,6 +849,22 @@ impl RunHandle {
     }
 
     /// Asks it to end; its live attempt is stopped. Answers whether that changed anything.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, RunState, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// let run = runtime.runs().get(&id).await?; // it has a minute to go
+    /// assert!(run.cancel().await?);
+    /// assert_eq!(run.outcome().await?.state, RunState::Cancelled);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

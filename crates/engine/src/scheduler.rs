@@ -44,7 +44,25 @@ pub struct Scheduler {
     address: Address<ownership::Message>,
 }
 
-/// What a runtime does with unfinished runs of processes that are gone.
+/// What a runtime does with unfinished runs of processes that are gone. A runtime that a host builds has
+/// [`AtBoot`](Self::AtBoot) unless its builder says otherwise; [`Default`] of this type is the careful one.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{Adoption, Runtime, Store};
+/// let runtime = Runtime::builder()
+///     .store(Store::memory())
+///     .adoption(Adoption::OnRequest)
+///     .start()
+///     .await?;
+/// for run in runtime.runs().unfinished().await? {
+///     runtime.pipelines().resume(&run.run).await?; // those that are wanted
+/// }
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Adoption {
     /// Continues them by itself: a runtime that stays.

@@ -30,6 +30,29 @@ use crate::{
 };
 
 /// Builds a workflow again from what was recorded with a run.
+///
+/// ```
+/// use std::sync::Arc;
+/// use perennial::engine::{Definitions, NotRunnable, Workflow, workflow::BoxFuture};
+/// use perennial::records::{Failure, FailureClass, RunRecord};
+///
+/// /// Of a host whose runs are never continued by another process.
+/// #[derive(Debug)]
+/// struct NothingRevived;
+///
+/// impl Definitions for NothingRevived {
+///     fn revive<'a>(
+///         &'a self,
+///         run: &'a RunRecord,
+///         _definition: Vec<u8>,
+///     ) -> BoxFuture<'a, Result<Arc<dyn Workflow>, NotRunnable>> {
+///         let failure = Failure::new(FailureClass::Internal, "APP1", "it is not continued");
+///         let refused = NotRunnable { run: run.run.clone(), failure };
+///         Box::pin(std::future::ready(Err(refused)))
+///     }
+/// }
+/// # let _ = NothingRevived;
+/// ```
 pub trait Definitions: Send + Sync + fmt::Debug + 'static {
     /// The workflow of `run`, whose definition is `definition`.
     ///
@@ -53,7 +76,72 @@ pub struct NotRunnable {
     pub failure: Failure,
 }
 
-/// What the services are made of.
+/// What the services are made of. A host that wants the whole runtime never writes one: the builder of the facade
+/// does.
+///
+/// ```
+/// use std::{sync::{Arc, OnceLock}, time::Duration};
+/// use perennial_engine::{
+///     Runs, Services, ServicesSpec, drain,
+///     monitor::Monitoring,
+///     scheduler::{Adoption, Scheduler, SchedulerSpec},
+/// };
+/// use perennial_store::MemoryStore;
+/// use perennial_supervision::{
+///     Clock, DynamicSupervisor, DynamicSupervisorSpec, Options, Root, SupervisorSpec, TaskSupervisor, TaskSupervisorSpec,
+/// };
+/// # use perennial_engine::{Definitions, NotRunnable, Workflow, workflow::BoxFuture};
+/// # #[derive(Debug)]
+/// # struct NothingRevived;
+/// # impl Definitions for NothingRevived {
+/// #     fn revive<'a>(&'a self, run: &'a perennial_store::RunRecord, _: Vec<u8>) -> BoxFuture<'a, Result<Arc<dyn Workflow>, NotRunnable>> {
+/// #         let failure = perennial_core::failure::Failure::new(perennial_core::FailureClass::Internal, "APP1", "never");
+/// #         Box::pin(std::future::ready(Err(NotRunnable { run: run.run.clone(), failure })))
+/// #     }
+/// # }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let clock = Clock::start();
+/// let (tasks_child, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+/// let services = Services::new(ServicesSpec {
+///     store: Arc::new(MemoryStore::open()?),
+///     clock,
+///     node: "local".to_owned(),
+///     tasks,
+///     definitions: Arc::new(NothingRevived),
+///     monitoring: Monitoring::default(),
+/// });
+/// let (monitors_child, monitors) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::new("monitors", 100));
+/// let (runs_child, actors) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::new("runs", 100));
+/// let lifecycle = Arc::new(OnceLock::new());
+/// let (scheduler_child, scheduler) = Scheduler::child_spec(SchedulerSpec {
+///     services: services.clone(),
+///     runs: actors,
+///     runs_max: 100,
+///     monitors,
+///     adoption: Adoption::OnRequest,
+///     lifecycle: lifecycle.clone(),
+/// });
+/// let tree = SupervisorSpec::new("engine")
+///     .child(tasks_child)
+///     .child(scheduler_child)
+///     .child(monitors_child)
+///     .child(runs_child)
+///     .child(drain::child_spec(services.clone(), Duration::from_secs(1))); // last: it is stopped first
+/// let root = Root::start(tree, clock, Options::default()).await?;
+/// drop(lifecycle.set(root.tree().lifecycle_source()));
+///
+/// let runs = Runs::new(services.clone(), scheduler);
+/// assert!(runs.unfinished().await?.is_empty());
+///
+/// services.announce_shutdown();
+/// root.shutdown().await;
+/// services.announce_end();
+/// assert!(services.drain_report().is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ServicesSpec {
     /// The store.

@@ -33,12 +33,40 @@ const REPLY_WITHIN: Duration = Duration::from_secs(40);
 pub const TURN_BYTES_MAX: usize = 256 * 1024;
 
 /// Handle to the session manager. Cheap to clone; outlives restarts.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{Runtime, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// use perennial::engine::sessions::Turn;
+///
+/// let sessions = runtime.sessions();
+/// sessions.create("support").await?;
+/// let turn = Turn { role: "user".to_owned(), content: "hello".to_owned() };
+/// assert_eq!(sessions.append("support", turn.clone()).await?, 1);
+/// assert_eq!(sessions.turns("support").await?, [turn]);
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Sessions {
     address: Address<actor::Message>,
 }
 
 /// One turn of a conversation.
+///
+/// ```
+/// use perennial::engine::sessions::Turn;
+///
+/// let turn = Turn { role: "assistant".to_owned(), content: "How can I help?".to_owned() };
+/// assert_eq!(
+///     serde_json::to_string(&turn)?,
+///     r#"{"role":"assistant","content":"How can I help?"}"#
+/// );
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Turn {
     /// Who spoke, for example `user` or `assistant`.
@@ -48,6 +76,19 @@ pub struct Turn {
 }
 
 /// A line of the list of sessions.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{Runtime, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// runtime.sessions().create("support").await?;
+/// let summary = &runtime.sessions().list().await?[0];
+/// assert_eq!((summary.name.as_str(), summary.turns, summary.closed), ("support", 0, false));
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct SessionSummary {
     /// Its name.
@@ -61,6 +102,21 @@ pub struct SessionSummary {
 }
 
 /// Why a session was not changed or read.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{Runtime, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// use perennial::engine::sessions::SessionError;
+///
+/// runtime.sessions().create("support").await?;
+/// let again = runtime.sessions().create("support").await;
+/// assert_eq!(again, Err(SessionError::Exists("support".to_owned())));
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
@@ -94,11 +150,27 @@ impl Sessions {
         (spec, Self { address })
     }
 
-    /// Creates an empty session.
+    /// Creates an empty session. Its name has 1 to 128 characters, none of them a control character.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// runtime.sessions().create("support").await?;
+    /// assert!(runtime.sessions().create("").await.is_err()); // no name
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// See [`SessionError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether it was created; creating it again tells.
     pub async fn create(&self, name: &str) -> Result<(), SessionError> {
         if name.is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
             return Err(SessionError::InvalidName(name.to_owned()));
@@ -107,11 +179,33 @@ impl Sessions {
         self.ask(|reply| actor::Message::Create { name, reply }).await
     }
 
-    /// Adds a turn; answers how many there are now.
+    /// Adds a turn of at most [`TURN_BYTES_MAX`] bytes, which is recorded when this answers; answers how many there
+    /// are now.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// use perennial::engine::sessions::{SessionError, Turn};
+    ///
+    /// runtime.sessions().create("support").await?;
+    /// let turn = Turn { role: "user".to_owned(), content: "hello".to_owned() };
+    /// assert_eq!(runtime.sessions().append("support", turn.clone()).await?, 1);
+    /// let unknown = runtime.sessions().append("sales", turn).await;
+    /// assert_eq!(unknown, Err(SessionError::NotFound("sales".to_owned())));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// See [`SessionError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether it was added; asking again may add it twice.
     pub async fn append(&self, name: &str, turn: Turn) -> Result<u64, SessionError> {
         if turn.content.len() > TURN_BYTES_MAX {
             return Err(SessionError::TooLong(turn.content.len()));
@@ -121,6 +215,18 @@ impl Sessions {
     }
 
     /// All turns, oldest first.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// runtime.sessions().create("support").await?;
+    /// assert!(runtime.sessions().turns("support").await?.is_empty());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -132,6 +238,20 @@ impl Sessions {
 
     /// All sessions, oldest first.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// runtime.sessions().create("support").await?;
+    /// runtime.sessions().create("sales").await?;
+    /// let names: Vec<_> = runtime.sessions().list().await?.into_iter().map(|it| it.name).collect();
+    /// assert_eq!(names, ["support", "sales"]);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`SessionError`].
@@ -140,6 +260,23 @@ impl Sessions {
     }
 
     /// Ends a session: it keeps its turns and takes no more.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// use perennial::engine::sessions::{SessionError, Turn};
+    ///
+    /// runtime.sessions().create("support").await?;
+    /// runtime.sessions().close("support").await?;
+    /// let turn = Turn { role: "user".to_owned(), content: "one more".to_owned() };
+    /// let late = runtime.sessions().append("support", turn).await;
+    /// assert_eq!(late, Err(SessionError::Closed("support".to_owned())));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

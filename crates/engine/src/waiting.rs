@@ -17,6 +17,25 @@ const MESSAGE_MAX: usize = 300;
 
 /// What a run waits for. It is recorded, and goes on by itself when that is there; a paused run when
 /// somebody says so.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{Limits, ProviderMode, Runtime, StartPipeline, Store, WaitsWhy};
+/// let limits = Limits { runs: 1, ..Limits::default() };
+/// let runtime = Runtime::builder().store(Store::memory()).limits(limits).start().await?;
+/// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+/// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+/// let first = runtime.pipelines().start(start.clone()).await?; // takes the only place
+/// let second = runtime.pipelines().start(start).await?;
+/// let waits = second.waits_for().expect("there is no place for it");
+/// assert_eq!(waits.why, WaitsWhy::Place);
+/// # first.cancel().await?;
+/// # second.cancel().await?;
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct WaitsFor {

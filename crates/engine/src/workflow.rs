@@ -26,12 +26,73 @@ use serde_json::Value;
 use crate::observer::Observer;
 
 /// A boxed future.
+///
+/// ```
+/// use perennial::engine::workflow::BoxFuture;
+///
+/// fn later(text: &str) -> BoxFuture<'_, usize> {
+///     Box::pin(async move { text.len() })
+/// }
+/// # drop(later("hello"));
+/// ```
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A workflow: pure but for [`Workflow::execute`].
 ///
 /// The pure functions see no clock, no randomness and no I/O; the same arguments give the same
 /// answers in every process (DUR-4). A panic in them quarantines nothing but the run's own actor.
+///
+/// A workflow of one job:
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use perennial::engine::{
+///     AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow,
+///     workflow::{BoxFuture, JobKey, RetryPolicy},
+/// };
+/// use perennial::{Runtime, Store, records::Failure};
+/// use serde_json::json;
+///
+/// #[derive(Debug)]
+/// struct Greet(Definition);
+///
+/// impl Workflow for Greet {
+///     fn name(&self) -> &str {
+///         "greet"
+///     }
+///
+///     fn definition(&self) -> &Definition {
+///         &self.0
+///     }
+///
+///     fn next(&self, done: &[DoneJob]) -> Next {
+///         if !done.is_empty() {
+///             return Next::Seal;
+///         }
+///         let (key, retry) = (JobKey::new("say"), RetryPolicy::PROVIDER);
+///         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
+///     }
+///
+///     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
+///         FailureMeans::FailRun { record: json!(failure.message) }
+///     }
+///
+///     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
+///         Box::pin(async move { Outcome::Succeeded(json!(format!("hello {}", cx.settings["who"]))) })
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
+/// let start = StartRun { run: None, workflow, settings: json!({"who": 7}), within: None };
+/// let outcome = runtime.runs().start(start).await?.outcome().await?;
+/// assert_eq!(outcome.view.jobs[0].result, Some(json!("hello 7")));
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 pub trait Workflow: Send + Sync + fmt::Debug + 'static {
     /// Its name.
     fn name(&self) -> &str;
@@ -73,6 +134,14 @@ pub trait Workflow: Send + Sync + fmt::Debug + 'static {
 }
 
 /// What identifies a definition and lets it be built again.
+///
+/// ```
+/// use perennial::engine::Definition;
+///
+/// let definition = Definition::new(b"greet 1".to_vec());
+/// assert_eq!(&*definition.bytes, b"greet 1");
+/// assert_ne!(definition.digest, Definition::new(b"greet 2".to_vec()).digest);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
     /// Digest of `bytes`.
@@ -83,6 +152,12 @@ pub struct Definition {
 
 impl Definition {
     /// The definition with this canonical form.
+    ///
+    /// ```
+    /// use perennial::engine::Definition;
+    ///
+    /// assert_eq!(Definition::new(b"greet 1".to_vec()), Definition::new(b"greet 1".to_vec()));
+    /// ```
     pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
         let bytes = bytes.into();
         Self { digest: Digest::of(&bytes), bytes }
@@ -90,6 +165,18 @@ impl Definition {
 }
 
 /// What a workflow wants next.
+///
+/// ```
+/// use std::time::Duration;
+/// use perennial::engine::{JobPlan, Next, workflow::{JobKey, RetryPolicy}};
+///
+/// let say = JobPlan {
+///     key: JobKey::new("say"),
+///     retry: RetryPolicy::PROVIDER, // 3 tries
+///     attempt_within: Duration::from_secs(30),
+/// };
+/// assert_ne!(Next::Jobs(vec![say]), Next::Seal);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// These jobs, in this order; empty while others are under way.
@@ -99,6 +186,15 @@ pub enum Next {
 }
 
 /// A job to be created.
+///
+/// ```
+/// use std::time::Duration;
+/// use perennial::engine::{JobPlan, workflow::{JobKey, RetryPolicy}};
+///
+/// let retry = RetryPolicy { max_attempts: 5, ..RetryPolicy::PROVIDER };
+/// let plan = JobPlan { key: JobKey::new("say"), retry, attempt_within: Duration::from_secs(30) };
+/// assert_eq!(plan.retry.cap_ms, 30_000);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobPlan {
     /// Its step path.
@@ -110,6 +206,19 @@ pub struct JobPlan {
 }
 
 /// A job that is terminal.
+///
+/// ```
+/// use perennial::engine::{DoneJob, workflow::{JobKey, JobState}};
+///
+/// /// The texts of those jobs that succeeded.
+/// fn texts(done: &[DoneJob]) -> Vec<&str> {
+///     let succeeded = done.iter().filter(|job| job.state == JobState::Succeeded);
+///     succeeded.filter_map(|job| job.result.as_str()).collect()
+/// }
+///
+/// let done = DoneJob { key: JobKey::new("say"), state: JobState::Succeeded, result: "hi".into() };
+/// assert_eq!(texts(&[done]), ["hi"]);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct DoneJob {
     /// Its step path.
@@ -121,6 +230,23 @@ pub struct DoneJob {
 }
 
 /// What a final failure means for the run.
+///
+/// ```
+/// use perennial::engine::FailureMeans;
+/// use perennial::records::{Failure, FailureClass};
+///
+/// /// A letter that cannot be sent is no reason to stop; everything else is.
+/// fn means(job: &str, failure: &Failure) -> FailureMeans {
+///     let record = failure.message.clone().into();
+///     match job {
+///         "send" => FailureMeans::Tolerate { record },
+///         _ => FailureMeans::FailRun { record },
+///     }
+/// }
+///
+/// let failure = Failure::new(FailureClass::Io, "APP1", "no line");
+/// assert_eq!(means("send", &failure), FailureMeans::Tolerate { record: "no line".into() });
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum FailureMeans {
     /// The run fails; the record tells why.
@@ -136,6 +262,20 @@ pub enum FailureMeans {
 }
 
 /// How an attempt ended, as its own code says.
+///
+/// ```
+/// use perennial::engine::Outcome;
+/// use perennial::records::{Failure, FailureClass};
+///
+/// fn outcome(reply: Result<String, std::io::Error>) -> Outcome {
+///     match reply {
+///         Ok(text) => Outcome::Succeeded(text.into()),
+///         // Its class says whether another try makes sense.
+///         Err(error) => Outcome::Failed(Failure::new(FailureClass::Transient, "APP1", error.to_string())),
+///     }
+/// }
+/// assert_eq!(outcome(Ok("hello".to_owned())), Outcome::Succeeded("hello".into()));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// With this record.
@@ -152,6 +292,53 @@ pub enum Outcome {
 }
 
 /// Where external calls are journaled.
+///
+/// A journal in memory, for tests of a workflow without an engine:
+///
+/// ```
+/// use std::{collections::BTreeMap, sync::{Arc, Mutex}};
+/// use perennial::engine::{AttemptCx, CallJournal, Definition, workflow::{BoxFuture, IdempotencyKey, JobKey}};
+/// use perennial::{RunId, records::{Failure, Timestamp}};
+/// use serde_json::{Value, json};
+///
+/// #[derive(Debug, Default)]
+/// struct InMemory(Mutex<BTreeMap<String, Value>>);
+///
+/// impl CallJournal for InMemory {
+///     fn begin<'a>(
+///         &'a self,
+///         name: &'a str,
+///         _key: &'a IdempotencyKey,
+///     ) -> BoxFuture<'a, Result<Option<Value>, Failure>> {
+///         Box::pin(async move { Ok(self.0.lock().expect("no panic").get(name).cloned()) })
+///     }
+///
+///     fn record<'a>(&'a self, name: &'a str, reply: Value) -> BoxFuture<'a, Result<(), Failure>> {
+///         Box::pin(async move {
+///             self.0.lock().expect("no panic").insert(name.to_owned(), reply);
+///             Ok(())
+///         })
+///     }
+///
+///     fn settle<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
+///         Box::pin(async { Ok(()) })
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let journal = Arc::new(InMemory::default());
+/// let request = Definition::new(b"what is the time?".to_vec());
+/// for attempt in [1, 2] {
+///     let (run, job, now) = (RunId::parse("r1")?, JobKey::new("ask"), Timestamp::from_micros(0));
+///     let key = IdempotencyKey::new("w", &run, "steps", &job);
+///     let cx = AttemptCx::new(run, now, now, job, attempt, Arc::default(), Arc::default(), key, journal.clone());
+///     let replied = cx.call(request.digest, async |_| Ok(json!("noon"))).await?;
+///     assert_eq!((replied.value, replied.replayed), (json!("noon"), attempt == 2));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub trait CallJournal: Send + Sync + fmt::Debug {
     /// Before the call; `Some` is the reply recorded earlier.
     fn begin<'a>(
@@ -186,6 +373,26 @@ pub trait CallJournal: Send + Sync + fmt::Debug {
 }
 
 /// What an attempt may know and do.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+#[doc = include_str!("../doc/attempts.txt")]
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// /// The attempt of a job, as its workflow's `execute` makes it.
+/// async fn attempt(cx: AttemptCx) -> Result<serde_json::Value, Failure> {
+///     cx.warnings.push("nobody is awake");
+///     Ok(serde_json::json!({"said": cx.settings["hello"], "attempt": cx.attempt}))
+/// }
+/// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
+/// # let settings = serde_json::json!({"hello": "Ada"});
+/// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+/// # let outcome = run.outcome().await?;
+/// assert_eq!(outcome.view.jobs[0].result, Some(serde_json::json!({"said": "Ada", "attempt": 1})));
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct AttemptCx {
     /// The run.
@@ -211,6 +418,27 @@ pub struct AttemptCx {
 }
 
 /// A reply, and whether it came from the journal.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+#[doc = include_str!("../doc/attempts.txt")]
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// async fn attempt(cx: AttemptCx) -> Result<serde_json::Value, Failure> {
+///     let request = Definition::new(b"what is the time?".to_vec());
+///     let replied = cx.call(request.digest, async |_| Ok("noon".into())).await?;
+///     assert_eq!(replied.call, format!("1/{}", request.digest)); // the first call of this attempt
+///     assert!(!replied.replayed);
+///     Ok(replied.value)
+/// }
+/// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
+/// # let settings = serde_json::json!({"hello": "Ada"});
+/// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+/// # assert_eq!(run.outcome().await?.state.name(), "succeeded");
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replied {
     /// The reply.
@@ -254,10 +482,38 @@ impl AttemptCx {
     /// a recorded call is never made again (YR-51). Calls are numbered in the order they are made;
     /// a step must make them in the same order on every attempt.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    #[doc = include_str!("../doc/attempts.txt")]
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// async fn attempt(cx: AttemptCx) -> Result<serde_json::Value, Failure> {
+    ///     let request = Definition::new(b"what is the time?".to_vec()); // what tells it from other calls
+    ///     let ask = async |key: perennial::engine::workflow::IdempotencyKey| {
+    ///         // Ask the other side here, and tell it `key`, by which it knows a repetition.
+    ///         Ok(format!("noon, asked as {} bytes", key.as_str().len()).into())
+    ///     };
+    ///     Ok(cx.call(request.digest, ask).await?.value)
+    /// }
+    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
+    /// # let settings = serde_json::json!({"hello": "Ada"});
+    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let outcome = run.outcome().await?;
+    /// assert_eq!(outcome.view.calls.len(), 1); // recorded: no later attempt asks again
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// What `call` answers, or a failure of class `store` when the journal cannot be written; the
     /// call is then not made, or its reply is lost with this attempt.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future while `call` is under way leaves open whether it happened: the attempt is then
+    /// counted as uncertain, and the next one makes the call again, with the same idempotency key.
     pub async fn call<F>(
         &self,
         request: Digest,
@@ -288,6 +544,31 @@ impl AttemptCx {
     /// too old. It is in the journal as the reply of a call, `cache/<key>`, as long as the run is:
     /// later attempts take the same one. None once the job has made a call of its own.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    #[doc = include_str!("../doc/attempts.txt")]
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// async fn attempt(cx: AttemptCx) -> Result<serde_json::Value, Failure> {
+    ///     let key = Definition::new(b"the time of today".to_vec()).digest;
+    ///     if let Some(kept) = cx.reuse(key).await? {
+    ///         return Ok(kept.value);
+    ///     }
+    ///     cx.keep(key, "noon".into(), Duration::from_secs(60)).await?;
+    ///     Ok("asked".into())
+    /// }
+    /// # for expected in ["asked", "noon"] {
+    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
+    /// # let settings = serde_json::json!({"hello": "Ada"});
+    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let outcome = run.outcome().await?;
+    /// # assert_eq!(outcome.view.jobs[0].result, Some(expected.into()));
+    /// # }
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// A failure of class `store` when the journal cannot be written.
@@ -302,6 +583,26 @@ impl AttemptCx {
     }
 
     /// Keeps `value` under `key` for that long. Whether it is kept: the store has bounds.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    #[doc = include_str!("../doc/attempts.txt")]
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// async fn attempt(cx: AttemptCx) -> Result<serde_json::Value, Failure> {
+    ///     let key = Definition::new(b"the time of today".to_vec()).digest;
+    ///     let is_kept = cx.keep(key, "noon".into(), Duration::from_secs(60)).await?;
+    ///     Ok(is_kept.into())
+    /// }
+    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
+    /// # let settings = serde_json::json!({"hello": "Ada"});
+    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let outcome = run.outcome().await?;
+    /// assert_eq!(outcome.view.jobs[0].result, Some(true.into()));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -11,9 +11,25 @@ use serde_json::Value;
 pub use self::{compare::diff, text::diff_to_text};
 
 /// The name and major version of the difference as a document.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::{diff, DIFF_SCHEMA, DiffOptions};
+///
+/// assert_eq!(diff(&tree("running", 1), &tree("running", 1), &DiffOptions::default()).schema, DIFF_SCHEMA);
+/// ```
 pub const DIFF_SCHEMA: &str = "perennial.tree.diff/1";
 
 /// What is compared beyond the structure.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::{diff, DiffOptions};
+///
+/// let options = DiffOptions { counters: true, ..DiffOptions::default() };
+/// let changes = diff(&tree("running", 1), &tree("running", 2), &options);
+/// assert!(changes.counters.iter().any(|change| change.field.contains("restarts")));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiffOptions {
     /// Whether numbers that move while all is well are compared: restarts, and numbers in details.
@@ -31,6 +47,15 @@ impl Default for DiffOptions {
 }
 
 /// What changed from one dump to another; each list in the order of the dumps.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::{diff, DiffOptions};
+///
+/// let changes = diff(&tree("running", 1), &tree("running", 2), &DiffOptions::default());
+/// let restarted = &changes.restarted[0];
+/// assert_eq!((restarted.path.as_str(), restarted.from, restarted.to), ("/perennial/inbox", 1, 2));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct TreeDiff {
     /// Always [`DIFF_SCHEMA`].
@@ -117,6 +142,14 @@ pub struct Change {
 
 impl TreeDiff {
     /// How many differences there are.
+    ///
+    /// ```
+    #[doc = include_str!("../doc/tree.txt")]
+    /// use perennial_inspect::{diff, DiffOptions};
+    ///
+    /// let changes = diff(&tree("running", 1), &tree("gave_up", 1), &DiffOptions::default());
+    /// assert_eq!(changes.count(), 1);
+    /// ```
     pub fn count(&self) -> usize {
         usize::from(self.boot_changed.is_some())
             + usize::from(self.version_changed.is_some())
@@ -134,6 +167,13 @@ impl TreeDiff {
     }
 
     /// Whether the dumps show the same (DIFF-1).
+    ///
+    /// ```
+    #[doc = include_str!("../doc/tree.txt")]
+    /// use perennial_inspect::{diff, DiffOptions};
+    ///
+    /// assert!(diff(&tree("running", 1), &tree("running", 1), &DiffOptions::default()).is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.count() == 0
     }

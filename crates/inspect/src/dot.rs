@@ -22,6 +22,14 @@ const TEXT_COLUMNS_MAX: usize = 120;
 ///
 /// Boxes are named by their place in the dump, `n0`, `n1`; what comes from outside stands in quoted
 /// text alone. Render it with `dot -Tsvg`.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::to_dot;
+///
+/// let drawing = to_dot(&tree("running", 1));
+/// assert!(drawing.starts_with("digraph") && drawing.contains("inbox"));
+/// ```
 pub fn to_dot(tree: &TreeSnapshot) -> String {
     let outline = Outline::of(tree);
     let standings = standings(tree);

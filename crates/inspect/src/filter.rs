@@ -10,6 +10,16 @@ use crate::{
 };
 
 /// Which nodes are wanted. What is left empty wants all; what is filled in must all hold.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::{Filter, filtered, PatternError};
+///
+/// let wanted = Filter { patterns: vec!["in*".parse()?], ..Filter::default() };
+/// let part = filtered(tree("running", 1), &wanted);
+/// assert!(part.nodes.iter().any(|node| node.id == "inbox"));
+/// # Ok::<(), PatternError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// One of these matches the node, or one above it.
@@ -28,6 +38,19 @@ pub struct Filter {
 ///
 /// With a leading slash it is matched with the whole path, else with the node's own name. What is below
 /// a match is matched too.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::{Filter, filtered, PathPattern, PatternError};
+///
+/// let below_the_root: PathPattern = "/perennial/*".parse()?;
+/// let by_name: PathPattern = "inb?x".parse()?;
+/// for pattern in [below_the_root, by_name] {
+///     let wanted = Filter { patterns: vec![pattern], ..Filter::default() };
+///     assert_eq!(filtered(tree("running", 1), &wanted).nodes.last().unwrap().id, "inbox");
+/// }
+/// # Ok::<(), PatternError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct PathPattern {
     glob: glob::Pattern,
@@ -35,6 +58,13 @@ pub struct PathPattern {
 }
 
 /// A text that is no pattern.
+///
+/// ```
+/// use perennial_inspect::{PathPattern, PatternError};
+///
+/// let refused: Result<PathPattern, PatternError> = "in[box".parse();
+/// assert!(refused.unwrap_err().to_string().starts_with("`in[box` is no pattern"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("`{pattern}` is no pattern: {reason} at character {place}; write a literal bracket as `[[]`",
     pattern = crate::neutral(pattern))]
@@ -72,6 +102,16 @@ impl PathPattern {
 
 /// The part of `tree` that `filter` wants, in the order it had. Findings about nodes that are not wanted go;
 /// those about nodes that are only too deep stay.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::{Filter, filtered};
+///
+/// let troubled = Filter { only_problems: true, ..Filter::default() };
+/// let part = filtered(tree("gave_up", 1), &troubled);
+/// assert!(part.nodes.iter().any(|node| node.id == "inbox"));
+/// assert!(filtered(tree("running", 1), &troubled).nodes.iter().all(|node| node.id != "inbox"));
+/// ```
 pub fn filtered(mut tree: TreeSnapshot, filter: &Filter) -> TreeSnapshot {
     let outline = Outline::of(&tree);
     let standings = standings(&tree);

@@ -35,6 +35,14 @@ use self::history::History;
 const FINDINGS_MAX: usize = 1_000;
 
 /// From where on something is a problem. The default is the specification's.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::{diagnosed, Thresholds};
+///
+/// let patient = Thresholds { blocked_ms: 60_000, ..Thresholds::default() };
+/// assert!(diagnosed(tree("running", 1), &[], &patient).findings.is_empty());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
     /// PF-02: used share of a restart allowance, in percent. The last allowed restart is an error.
@@ -85,6 +93,16 @@ impl Default for Thresholds {
 
 /// `tree` with what is found in it. `earlier` are dumps of the same process, oldest first; those of another
 /// start are not looked at. What the dump brought along stays, unless it is found again.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::{diagnosed, Thresholds};
+///
+/// let tree = diagnosed(tree("gave_up", 4), &[], &Thresholds::default());
+/// let finding = &tree.findings[0];
+/// assert_eq!(finding.path, "/perennial/inbox");
+/// println!("{}: {}", finding.id, finding.message);
+/// ```
 pub fn diagnosed(
     mut tree: TreeSnapshot,
     earlier: &[TreeSnapshot],

@@ -4,6 +4,14 @@ use perennial_core::tree::{SCHEMA, TreeSnapshot};
 use serde::{Deserialize, Serialize};
 
 /// A text that is not a dump this version reads.
+///
+/// ```
+/// use perennial_inspect::from_json;
+///
+/// let other = r#"{"schema": "perennial.tree/9", "nodes": []}"#;
+/// assert!(from_json(other).unwrap_err().to_string().contains("perennial.tree/9"));
+/// assert!(from_json("no JSON").is_err());
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DumpError {
@@ -25,12 +33,29 @@ struct Label {
 }
 
 /// The dump as an indented JSON document.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::{DumpError, from_json, to_json};
+///
+/// let tree = tree("running", 1);
+/// assert_eq!(from_json(&to_json(&tree))?, tree);
+/// # Ok::<(), DumpError>(())
+/// ```
 pub fn to_json(tree: &TreeSnapshot) -> String {
     serde_json::to_string_pretty(tree).expect("all keys are strings and no number is infinite")
 }
 
 /// The dump as lines of JSON, for readers that take a node at a time: the envelope, whose lists are empty,
 /// then each node, then an object with the findings.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::to_ndjson;
+///
+/// let lines = to_ndjson(&tree("running", 1));
+/// assert_eq!(lines.lines().count(), 4); // the envelope, two nodes, the findings
+/// ```
 pub fn to_ndjson(tree: &TreeSnapshot) -> String {
     let envelope = TreeSnapshot {
         schema: tree.schema.clone(),
@@ -58,6 +83,16 @@ fn line(out: &mut String, value: &impl Serialize) {
 }
 
 /// Reads a dump written by this or an earlier version of the same major; unknown fields are ignored.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::{DumpError, from_json, to_json};
+///
+/// let saved = to_json(&tree("running", 1));
+/// let tree = from_json(&saved)?;
+/// assert_eq!((tree.runtime.name.as_str(), tree.nodes.len()), ("orders", 2));
+/// # Ok::<(), DumpError>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -24,6 +24,14 @@ const TEXT_COLUMNS_MAX: usize = 80;
 ///
 /// Beyond 200 nodes siblings are collapsed into one box, `… 37 more`. Nodes in trouble and all above
 /// them are drawn however many they are; of the others those nearest to the root.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::to_mermaid;
+///
+/// let drawing = to_mermaid(&tree("running", 1));
+/// assert!(drawing.starts_with("flowchart") && drawing.contains("inbox"));
+/// ```
 pub fn to_mermaid(tree: &TreeSnapshot) -> String {
     let outline = Outline::of(tree);
     let standings = standings(tree);

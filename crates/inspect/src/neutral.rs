@@ -7,6 +7,13 @@ use unicode_width::UnicodeWidthStr;
 
 /// `text` with every control, line-breaking, invisible and reordering character written as its escape,
 /// for example `\n` or `\u{1b}`.
+///
+/// ```
+/// use perennial_inspect::neutral;
+///
+/// assert_eq!(neutral("an ordinary name"), "an ordinary name");
+/// assert_eq!(neutral("\u{1b}[2J"), r"\u{1b}[2J"); // would have cleared the screen
+/// ```
 pub fn neutral(text: &str) -> Cow<'_, str> {
     if !text.contains(acts) {
         return Cow::Borrowed(text);

@@ -9,6 +9,13 @@ use serde_json::{Value, json};
 ///
 /// It describes what is read: a field that may be missing is not required, and unknown fields are
 /// allowed, because later versions of the same major add some.
+///
+/// ```
+/// use perennial_inspect::schema;
+///
+/// let schema = schema();
+/// assert_eq!(schema["title"], "perennial.tree/1");
+/// ```
 pub fn schema() -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let mut generated = generator.into_root_schema_for::<TreeSnapshot>().to_value();

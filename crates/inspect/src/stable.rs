@@ -27,6 +27,16 @@ pub(crate) const COUNT: &str = "<n>";
 /// The same id has the same placeholder everywhere in one dump: `<id-1>`, `<id-2>`. Typed numbers
 /// become 0; numbers in texts and details become `<n>`, durations and times `<t>`. What a host
 /// declared stays: names, kinds, policies, strategies, intensities.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::stable;
+///
+/// // Two starts of one host give equal values: for a golden file.
+/// let (first, second) = (tree("running", 1), tree("running", 3));
+/// assert_ne!(first, second);
+/// assert_eq!(stable(&first).nodes, stable(&second).nodes);
+/// ```
 pub fn stable(tree: &TreeSnapshot) -> TreeSnapshot {
     let mut nodes = Vec::with_capacity(tree.nodes.len());
     let mut rewrite = Rewrite { ids: Ids::default(), paths: HashMap::new() };

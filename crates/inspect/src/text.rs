@@ -34,6 +34,14 @@ const HINT_COLUMNS_MIN: usize = 60;
 const GAP: &str = "  ";
 
 /// The characters that draw the tree.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::{Glyphs, TextOptions, to_text};
+///
+/// let options = TextOptions { glyphs: Glyphs::Ascii, ..TextOptions::default() };
+/// assert!(to_text(&tree("running", 1), &options).is_ascii());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Glyphs {
     /// Box-drawing characters.
@@ -75,6 +83,19 @@ impl Glyphs {
 }
 
 /// How the text tree is written. The default is Unicode, without colours, with real numbers.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::{Column, Columns, TextOptions, to_text};
+///
+/// let options = TextOptions {
+///     width: Some(40),
+///     columns: Some(Columns::of(&[Column::Kind, Column::State])),
+///     ..TextOptions::default()
+/// };
+/// let text = to_text(&tree("running", 1), &options);
+/// assert!(text.contains("inbox") && text.contains("running"), "{text}");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TextOptions {
     /// The characters that draw the tree.
@@ -97,6 +118,15 @@ pub struct TextOptions {
 /// The dump as text for people, ending in a line break.
 ///
 /// Columns that would be empty are left out; a declared tree has other columns than a running one.
+///
+/// ```
+#[doc = include_str!("../doc/tree.txt")]
+/// use perennial_inspect::{TextOptions, to_text};
+///
+/// let text = to_text(&tree("running", 1), &TextOptions::default());
+/// assert!(text.starts_with("orders@node-a  perennial 0.1.0  up 4h12m  2 nodes\n"));
+/// assert!(text.contains("└─ inbox"), "{text}");
+/// ```
 pub fn to_text(tree: &TreeSnapshot, options: &TextOptions) -> String {
     if options.stable {
         return Page { tree: &stable(tree), options: *options }.write();

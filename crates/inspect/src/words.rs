@@ -6,6 +6,12 @@ use perennial_core::{
 };
 
 /// The word for a kind.
+///
+/// ```
+/// use perennial_inspect::{kind_word, NodeKind};
+///
+/// assert_eq!(kind_word(NodeKind::Supervisor), "supervisor");
+/// ```
 pub fn kind_word(kind: NodeKind) -> &'static str {
     match kind {
         NodeKind::Supervisor => "supervisor",
@@ -18,6 +24,12 @@ pub fn kind_word(kind: NodeKind) -> &'static str {
 }
 
 /// The word for a state.
+///
+/// ```
+/// use perennial_inspect::{NodeState, state_word};
+///
+/// assert_eq!(state_word(NodeState::BackingOff), "backing_off");
+/// ```
 pub fn state_word(state: NodeState) -> &'static str {
     match state {
         NodeState::Declared => "declared",
@@ -32,6 +44,12 @@ pub fn state_word(state: NodeState) -> &'static str {
 }
 
 /// The word for a severity.
+///
+/// ```
+/// use perennial_inspect::{Severity, severity_word};
+///
+/// assert_eq!(severity_word(Severity::Error), "error");
+/// ```
 pub fn severity_word(severity: Severity) -> &'static str {
     match severity {
         Severity::Info => "info",

@@ -41,7 +41,28 @@ pub use request::StartPipeline;
 pub use resume::ResumePipeline;
 pub use run::{PipelineOutcome, PipelineRunHandle};
 
-/// Handle to workflow files. Cheap to clone.
+/// Handle to workflow files: checks them, starts them as durable runs, and continues those. Cheap to clone; it
+/// outlives the runtime, after whose end whatever needs the store is refused.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// let pipelines = runtime.pipelines();
+/// let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// let run = pipelines.start(start).await?;
+/// assert_eq!(run.outcome().await?.status(), "completed");
+///
+/// // Whoever knows the id finds the run again, and the workflow that it was accepted with.
+/// let same = pipelines.get(run.id()).await?;
+/// assert_eq!(same.id(), run.id());
+/// assert_eq!(pipelines.definition(run.id()).await?.name(), "hi");
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Pipelines {
     parts: Parts,
@@ -54,6 +75,19 @@ impl Pipelines {
 
     /// Reads and checks the file at `path` and the files it names: all diagnostics at once.
     ///
+    /// ```
+    /// # use perennial::{Pipelines, Severity};
+    /// # let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("letter.yaml");
+    /// std::fs::write(&path, "workflow: {name: letter, steps: [{name: send, type: ecko, value: 1}]}")?;
+    ///
+    /// let checked = Pipelines::check(&path)?;
+    /// assert!(checked.pipeline.is_none());
+    /// assert_eq!(checked.count(Severity::Error), 1);
+    /// assert!(checked.diagnostics[0].message.contains("ecko"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the file cannot be read.
@@ -63,6 +97,19 @@ impl Pipelines {
 
     /// The same with a `leniency` that is stronger than the document's.
     ///
+    /// ```
+    /// # use perennial::{Leniency, Pipelines};
+    /// # let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("letter.yaml");
+    /// let text = "workflow: {name: letter, colour: red, steps: [{name: send, type: echo, value: 1}]}";
+    /// std::fs::write(&path, text)?;
+    ///
+    /// assert!(Pipelines::check(&path)?.pipeline.is_none());
+    /// let lenient = Leniency::as_written().with("unknown_keys", "warn")?;
+    /// assert!(Pipelines::check_with(&path, &lenient)?.pipeline.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the file cannot be read.
@@ -71,6 +118,19 @@ impl Pipelines {
     }
 
     /// The same for a `deployment`: the mode and the limits that are named outside of the document.
+    ///
+    /// ```
+    /// # use perennial::{Deployment, EnvironmentMode, Leniency, Pipelines};
+    /// # let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("letter.yaml");
+    /// std::fs::write(&path, "workflow: {name: letter, steps: [{name: send, type: echo, value: 1}]}")?;
+    ///
+    /// let deployment = Deployment::default().environment(EnvironmentMode::Production);
+    /// let checked = Pipelines::check_deployed(&path, &Leniency::as_written(), &deployment)?;
+    /// let pipeline = checked.pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.mode(), Some(EnvironmentMode::Production));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -86,6 +146,24 @@ impl Pipelines {
     /// As [`check`](Self::check), for the mode and the limits of this runtime's configuration, and where
     /// `pipeline_ref` may also name what this runtime has registered.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// # let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("letter.yaml");
+    /// std::fs::write(
+    ///     &path,
+    ///     "workflow: {name: letter, steps: [{name: hello, type: pipeline, pipeline_ref: greet}]}",
+    /// )?;
+    /// let greet = "workflow: {name: greet, steps: [{name: a, type: echo, value: hello}]}";
+    /// let runtime = Runtime::builder().store(Store::memory()).pipeline("greet", greet).start().await?;
+    /// assert!(runtime.pipelines().load(&path)?.pipeline.is_some());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the file cannot be read.
@@ -96,12 +174,44 @@ impl Pipelines {
 
     /// Names of the workflows that are registered, in alphabetical order: see
     /// [`Builder::pipeline`](crate::Builder::pipeline).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// let greet = "workflow: {name: greet, steps: [{name: a, type: echo, value: hello}]}";
+    /// let runtime = Runtime::builder().store(Store::memory()).pipeline("greet", greet).start().await?;
+    /// assert_eq!(runtime.pipelines().registered(), ["greet"]);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn registered(&self) -> Vec<&str> {
         self.parts.registered.names().collect()
     }
 
     /// Reads scripted replies, YAML or JSON, from the file at `path`; for
     /// [`StartPipeline::mocks`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Pipelines, ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("mocks.yaml");
+    /// std::fs::write(&path, "replies: {draft: Dear Ada}")?;
+    ///
+    /// let text = "workflow: {name: w, steps: [{name: draft, type: claude, prompt: [{type: static, content: Write}]}]}";
+    /// let start = StartPipeline::document("w.yaml", text)
+    ///     .mode(ProviderMode::Mock)
+    ///     .mocks(Pipelines::read_mocks(&path)?);
+    /// let outcome = runtime.pipelines().start(start).await?.outcome().await?;
+    /// assert_eq!(outcome.result("draft").unwrap()["text"], "Dear Ada");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -111,11 +221,40 @@ impl Pipelines {
         read_yaml(&path.display().to_string(), &bytes).map_err(MocksFileError::Malformed)
     }
 
-    /// Checks, records and starts a workflow.
+    /// Checks, records and starts a workflow. Answers as soon as the run is recorded, which is before it has ended:
+    /// see [`PipelineRunHandle::outcome`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, StartPipelineError, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// let text = "
+    /// workflow:
+    ///   name: greet
+    ///   inputs: {who: string}
+    ///   steps: [{name: text, type: echo, value: 'hello {{ inputs.who }}'}]
+    /// ";
+    /// let start = StartPipeline::document("greet.yaml", text).mode(ProviderMode::Mock);
+    /// let refused = runtime.pipelines().start(start.clone()).await;
+    /// assert!(matches!(refused, Err(StartPipelineError::Inputs(_)))); // `who` is missing
+    /// assert!(runtime.runs().list(10).await?.is_empty()); // and nothing was recorded
+    ///
+    /// let run = runtime.pipelines().start(start.input("who", "Ada")).await?;
+    /// assert_eq!(run.outcome().await?.result("text"), Some(&"hello Ada".into()));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// See [`StartPipelineError`]; nothing is recorded unless the run was.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave a recorded run, which then goes on. A start with a
+    /// [`run_id`](StartPipeline::run_id) may be repeated: the same id is the same run.
     pub async fn start(
         &self,
         start: StartPipeline,
@@ -168,16 +307,50 @@ impl Pipelines {
         Ok(PipelineRunHandle { short_secrets, ..PipelineRunHandle::of(handle.await?) })
     }
 
-    /// The handle of a run, whoever runs it.
+    /// The handle of a run, whoever runs it: this process, another one on the same store, or nobody.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, RunId, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// let run = runtime.pipelines().get(run.id()).await?;
+    /// assert_eq!(run.outcome().await?.status(), "completed");
+    ///
+    /// assert!(runtime.pipelines().get(&RunId::parse("nobody")?).await.is_err());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// When there is no such run.
+    /// [`RunError::Store`] with [`StoreError::NotFound`] when there is no such run, or with another when the store
+    /// cannot be read.
     pub async fn get(&self, run: &RunId) -> Result<PipelineRunHandle, RunError> {
         Ok(PipelineRunHandle::of(self.parts.runs.get(run).await?))
     }
 
     /// The workflow that a run was accepted with, whatever its file says now.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// let pipeline = runtime.pipelines().definition(run.id()).await?;
+    /// assert_eq!(pipeline.name(), "hi");
+    /// assert_eq!(pipeline.steps().collect::<Vec<_>>(), ["a"]);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -190,6 +363,24 @@ impl Pipelines {
 
     /// The trace of a run: its steps, attempts and calls as spans, and what they say together (YM-13).
     /// The types of steps are left out where this version cannot read the definition.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # run.outcome().await?;
+    /// let trace = runtime.pipelines().trace(run.id()).await?;
+    /// let names: Vec<_> = trace.spans.iter().map(|span| (span.level, span.name.as_str())).collect();
+    /// assert_eq!(names[..2], [(0, "hi"), (1, "a")]);
+    /// assert_eq!(trace.verdict.grade.word.name(), "excellent");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -230,8 +421,8 @@ impl Pipelines {
     }
 }
 
-/// The files that are certain to be needed and cannot be had; what lies in the workspace or the outputs may be made by
-/// the run itself.
+/// The files that are certain to be needed and cannot be had; what lies in the workspace or the outputs may be made
+/// by the run itself.
 async fn missing_files(
     pipeline: &Pipeline,
     directories: &RunDirectories,

@@ -44,6 +44,18 @@ use crate::{Pipelines, pipelines::RegisteredPipelines};
 /// after what they depend on and stop in order, runs those in a
 /// [`System`](crate::supervision::System) beside it: start the runtime first, give the
 /// applications its handles, and shut the system down before it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{Runtime, Store};
+/// let runtime = Runtime::builder().name("letters").store(Store::memory()).start().await?;
+/// assert_eq!(runtime.tree().runtime.name, "letters");
+/// let summary = runtime.shutdown().await;
+/// assert!(summary.tree.unkillable.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Runtime {
     root: Root,
@@ -59,6 +71,25 @@ pub struct Runtime {
 }
 
 /// How a shutdown went.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, RunFate, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # use std::time::Duration;
+/// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+/// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+/// # runtime.shutdown().await;
+/// # let runtime = Runtime::builder().store(Store::memory()).drain_within(Duration::ZERO).start().await?;
+/// let run = runtime.pipelines().start(start).await?;
+/// let summary = runtime.shutdown().await;
+/// assert!(!summary.tree.gave_up && summary.tree.unkillable.is_empty());
+/// let drain = summary.drain.expect("the tree was running");
+/// assert_eq!(drain.run(run.id()).map(|run| run.fate), Some(RunFate::Released));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ShutdownSummary {
     /// What became of the runs and attempts that were under way; absent when the tree had ended
@@ -70,6 +101,19 @@ pub struct ShutdownSummary {
 
 impl Runtime {
     /// A runtime to be configured.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, RuntimeError, Store};
+    /// let forgotten = Runtime::builder().start().await;
+    /// assert!(matches!(forgotten, Err(RuntimeError::NoStore))); // what survives a crash must be said
+    ///
+    /// let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -227,17 +271,68 @@ impl Runtime {
     }
 
     /// The published tree itself: lifecycle events, the clock, fault injection in tests.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// let tree = runtime.supervision_tree();
+    /// let before = tree.clock().now();
+    /// assert!(tree.nodes().iter().any(|node| node.path == "/perennial/host"));
+    /// assert!(tree.clock().now() >= before);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn supervision_tree(&self) -> &Tree {
         self.root.tree()
     }
 
-    /// Waits until the tree has ended by itself: its root gave up.
+    /// Waits until the tree has ended by itself, which is when its root gave up, and answers why. As long as the
+    /// tree runs it waits; everything recorded can be resumed by the next runtime on the store.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ChildSpec, ExitReason, Restart, Runtime, Store};
+    /// # use std::time::Duration;
+    /// // A child that always ends, under supervisors that take no restart.
+    /// let restless = ChildSpec::task("restless", || async { Err::<(), _>("again") })
+    ///     .restart(Restart::Permanent);
+    /// let runtime = Runtime::builder()
+    ///     .store(Store::memory())
+    ///     .root_intensity(0, Duration::from_secs(5))
+    ///     .child(restless)
+    ///     .start()
+    ///     .await?;
+    /// assert_eq!(runtime.ended().await, ExitReason::Shutdown); // as OTP calls it
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: waiting changes nothing.
     pub async fn ended(&self) -> perennial_core::ExitReason {
         self.root.ended().await
     }
 
     /// Waits for the report of the drain that a [`shutdown`](Self::shutdown) begins with: it is there
     /// before the rest of the tree has stopped.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// let drained = runtime.drained();
+    /// runtime.shutdown().await;
+    /// assert_eq!(drained.await.runs_more, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn drained(&self) -> impl Future<Output = DrainReport> + Send + use<> {
         self.services.drained()
     }
@@ -249,6 +344,25 @@ impl Runtime {
     /// thread of the store could not be stopped, which [`ShutdownSummary::tree`] says. Whoever
     /// waits for a run or its events is answered with [`RunError::ShutDown`](perennial_engine::RunError::ShutDown),
     /// behind the last event.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// let pipelines = runtime.pipelines().clone();
+    /// let summary = runtime.shutdown().await;
+    /// assert!(summary.tree.unkillable.is_empty());
+    /// let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// assert!(pipelines.start(start).await.is_err()); // nothing is started any more
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the runtime: its tree goes on stopping and nobody waits for it.
     pub async fn shutdown(self) -> ShutdownSummary {
         self.services.announce_shutdown();
         let tree = self.root.shutdown().await;

@@ -11,6 +11,22 @@ const TEXT_BYTES_MAX: usize = 100_000;
 const RESULT_BYTES_MAX: usize = 10_000_000;
 
 /// A result as it is shown: what is large is cut. [`full`](Self::full) has all of it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// let outcome = run.outcome().await?;
+/// let view = outcome.shown("a").expect("the step gave something");
+/// assert_eq!(*view.shown(), *view.full()); // it is small
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     step: &'a str,
@@ -25,12 +41,43 @@ impl<'a> View<'a> {
     }
 
     /// The whole value.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// let outcome = run.outcome().await?;
+    /// assert_eq!(outcome.shown("a").unwrap().full(), &1);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn full(&self) -> &'a Value {
         self.full
     }
 
     /// The value for looking at: a text at its top, or in a field of it, that is longer than 100,000 bytes is cut to
     /// 100,000 characters and says so; in place of a value of more than 10,000,000 bytes stands what it is.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let step = serde_json::json!({"name": "a", "type": "echo", "value": "{{ inputs.text }}"});
+    /// let start = StartPipeline::step(&step).input("text", "ä".repeat(60_000)).mode(ProviderMode::Mock);
+    /// let outcome = runtime.pipelines().start(start).await?.outcome().await?;
+    /// let view = outcome.shown("a").expect("the step gave something");
+    /// // 120,000 bytes, but no more than 100,000 characters.
+    /// assert_eq!(*view.shown(), *view.full());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn shown(&self) -> Cow<'a, Value> {
         let bytes = self.full.to_string().len();
         if bytes > RESULT_BYTES_MAX {

@@ -46,6 +46,15 @@ pub(crate) use references::{Known, Standpoint};
 pub(crate) use section::{Section, duration_text};
 
 /// The outcome of a check.
+///
+/// ```
+/// use perennial_pipeline::{Pipeline, Severity};
+///
+/// let checked = Pipeline::check("w.yaml", b"workflow: {name: w, steps: [{name: a, type: ecko}]}");
+/// assert!(checked.pipeline.is_none()); // a diagnostic is an error
+/// assert_eq!(checked.count(Severity::Error), 1);
+/// println!("{}", perennial_pipeline::render(&checked.diagnostics[0], false));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Checked {
     /// Everything found, in the order of the file.
@@ -58,6 +67,13 @@ pub struct Checked {
 
 impl Checked {
     /// How many diagnostics are of this severity.
+    ///
+    /// ```
+    /// use perennial_pipeline::{Pipeline, Severity};
+    ///
+    /// let checked = Pipeline::check("w.yaml", b"workflow: {name: w, steps: [{name: a, type: echo, value: 1}]}");
+    /// assert_eq!(checked.count(Severity::Error), 0);
+    /// ```
     pub fn count(&self, severity: Severity) -> usize {
         self.diagnostics.iter().filter(|shown| shown.severity == severity).count()
     }
@@ -93,16 +109,43 @@ pub(crate) struct Check<'a> {
 impl Pipeline {
     /// Checks the document `bytes`, called `file` in what is shown. Pure: nothing else is read, so
     /// that a document which names other files, or variables of the environment, is refused.
+    ///
+    /// ```
+    /// use perennial_pipeline::Pipeline;
+    ///
+    /// let text = b"workflow: {name: w, steps: [{name: a, type: echo, value: 1}]}";
+    /// let pipeline = Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.name(), "w");
+    /// ```
     pub fn check(file: &str, bytes: &[u8]) -> Checked {
         Self::check_with(file, bytes, &Leniency::as_written())
     }
 
     /// The same with a `leniency` that is stronger than the document's own.
+    ///
+    /// ```
+    /// use perennial_pipeline::{Leniency, Pipeline};
+    ///
+    /// let text = b"workflow: {name: w, colour: red, steps: [{name: a, type: echo, value: 1}]}";
+    /// let lenient = Leniency::as_written().with("unknown_keys", "ignore")?;
+    /// assert!(Pipeline::check("w.yaml", text).pipeline.is_none());
+    /// assert!(Pipeline::check_with("w.yaml", text, &lenient).pipeline.is_some());
+    /// # Ok::<(), perennial_pipeline::InvalidLeniency>(())
+    /// ```
     pub fn check_with(file: &str, bytes: &[u8], leniency: &Leniency) -> Checked {
         Self::load_with(&SourceFile::new(file, bytes), &NothingElse, leniency)
     }
 
     /// The same for a `deployment`; see [`load_deployed`](Self::load_deployed).
+    ///
+    /// ```
+    /// use perennial_pipeline::{Deployment, EnvironmentMode, Leniency, Pipeline};
+    ///
+    /// let text = b"workflow: {name: w, steps: [{name: a, type: echo, value: 1}]}";
+    /// let deployment = Deployment::default().environment(EnvironmentMode::Production);
+    /// let checked = Pipeline::check_deployed("w.yaml", text, &Leniency::as_written(), &deployment);
+    /// assert_eq!(checked.pipeline.unwrap().mode(), Some(EnvironmentMode::Production));
+    /// ```
     pub fn check_deployed(
         file: &str,
         bytes: &[u8],
@@ -114,17 +157,49 @@ impl Pipeline {
 
     /// Checks the document `file` and all that it names, read by `loader`: the diagnostics of all
     /// files at once (YF-17).
+    ///
+    /// ```
+    /// use perennial_pipeline::{MemorySources, Pipeline};
+    ///
+    /// let sources = MemorySources::new()
+    ///     .file("team.yaml", "workflow: {variables: {tone: warm}}")
+    ///     .file("w.yaml", "workflow: {extends: team.yaml, name: w, steps: [{name: a, type: echo, value: '{{ state.tone }}'}]}");
+    /// let checked = Pipeline::load(&sources.root("w.yaml")?, &sources);
+    /// assert!(checked.pipeline.is_some());
+    /// # Ok::<(), perennial_pipeline::SourceFault>(())
+    /// ```
     pub fn load(file: &SourceFile, loader: &dyn SourceLoader) -> Checked {
         Self::load_with(file, loader, &Leniency::as_written())
     }
 
     /// The same with a `leniency` that is stronger than the document's own.
+    ///
+    /// ```
+    /// use perennial_pipeline::{Leniency, MemorySources, Pipeline};
+    ///
+    /// let text = "workflow: {name: w, colour: red, steps: [{name: a, type: echo, value: 1}]}";
+    /// let sources = MemorySources::new().file("w.yaml", text);
+    /// let lenient = Leniency::as_written().with("unknown_keys", "ignore").expect("there is this option");
+    /// assert!(Pipeline::load_with(&sources.root("w.yaml")?, &sources, &lenient).pipeline.is_some());
+    /// # Ok::<(), perennial_pipeline::SourceFault>(())
+    /// ```
     pub fn load_with(file: &SourceFile, loader: &dyn SourceLoader, leniency: &Leniency) -> Checked {
         Self::load_deployed(file, loader, leniency, &Deployment::default())
     }
 
     /// The same for a `deployment`: the mode and the limits that are named outside of the document. They
     /// become part of the definition.
+    ///
+    /// ```
+    /// use perennial_pipeline::{Deployment, EnvironmentMode, Leniency, MemorySources, Pipeline};
+    ///
+    /// let text = "workflow: {name: w, steps: [{name: a, type: echo, value: 1}]}";
+    /// let sources = MemorySources::new().file("w.yaml", text);
+    /// let (strict, deployment) = (Leniency::as_written().strict(), Deployment::default().environment(EnvironmentMode::Test));
+    /// let checked = Pipeline::load_deployed(&sources.root("w.yaml")?, &sources, &strict, &deployment);
+    /// assert_eq!(checked.pipeline.unwrap().mode(), Some(EnvironmentMode::Test));
+    /// # Ok::<(), perennial_pipeline::SourceFault>(())
+    /// ```
     pub fn load_deployed(
         file: &SourceFile,
         loader: &dyn SourceLoader,
@@ -273,12 +348,25 @@ fn workflow_lenience(lenient: Option<&Node>, outside: &Leniency, around: &Lenien
 
 /// The JSON Schema (draft 2020-12) of the documents that this version accepts: the shape of them;
 /// references, templates and conditions are for [`Pipeline::check`].
+///
+/// ```
+/// let schema = perennial_pipeline::schema(); // for editors
+/// assert!(schema["properties"]["workflow"].is_object());
+/// ```
 pub fn schema() -> serde_json::Value {
     keys::schema()
 }
 
 /// Reads YAML (or JSON) that is no workflow, such as scripted replies: one value, with the same
 /// rules and limits as documents.
+///
+/// ```
+/// use perennial_pipeline::read_yaml;
+/// use serde_json::json;
+///
+/// assert_eq!(read_yaml("mocks.yaml", b"replies: {draft: Dear Ada}"), Ok(json!({"replies": {"draft": "Dear Ada"}})));
+/// assert!(read_yaml("mocks.yaml", b"{").is_err());
+/// ```
 ///
 /// # Errors
 ///

@@ -62,6 +62,14 @@ pub(crate) const BOUND_FACTS: [&str; 3] = ["metadata", "variables", "global_vars
 pub const LANGUAGE: u32 = 1;
 
 /// A workflow that was checked, or built again from its definition.
+///
+/// ```
+/// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+/// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+/// assert_eq!(pipeline.name(), "w"); // `pipeline` is from `Pipeline::check`
+/// assert_eq!(pipeline.steps().collect::<Vec<_>>(), ["a", "b"]);
+/// assert_eq!(pipeline.required_inputs(), ["who"]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     pub(crate) model: Model,
@@ -91,6 +99,13 @@ pub struct Confinement<'a> {
 }
 
 /// Bytes that are no definition of this language.
+///
+/// ```
+/// use perennial_pipeline::{InvalidDefinition, Pipeline};
+///
+/// let refused: InvalidDefinition = Pipeline::revive(b"no JSON").unwrap_err();
+/// println!("{refused}");
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidDefinition {
     /// They are not the JSON of a definition.
@@ -117,6 +132,17 @@ impl Pipeline {
 
     /// Builds the pipeline of a definition again.
     ///
+    /// ```
+    /// use perennial_pipeline::Pipeline;
+    ///
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// let same = Pipeline::revive(&pipeline.definition().bytes)?;
+    /// assert_eq!(same.definition(), pipeline.definition());
+    /// assert!(Pipeline::revive(b"{}").is_err());
+    /// # Ok::<(), perennial_pipeline::InvalidDefinition>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the bytes are no definition, or not in the form [`Pipeline::definition`] writes.
@@ -140,12 +166,24 @@ impl Pipeline {
 
     /// Where its steps stand, as `file:line`: those of children behind the step that holds them.
     /// They are no part of the definition, and are recorded beside it.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.places(), ["w.yaml:1", "w.yaml:1"]);
+    /// ```
     pub fn places(&self) -> Vec<String> {
         let shown = |step: &Step| step.location.as_ref().map(ToString::to_string);
         self.model.all_steps().into_iter().map(|step| shown(step).unwrap_or_default()).collect()
     }
 
     /// The types of all steps by the names that lead to them, with slashes between: `outer/inner`.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.types()["a"], "echo");
+    /// ```
     pub fn types(&self) -> HashMap<String, String> {
         let mut types = HashMap::new();
         let mut left = vec![(String::new(), &self.model)];
@@ -162,6 +200,13 @@ impl Pipeline {
     }
 
     /// This pipeline, whose steps stand at `places`.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// let moved = pipeline.placed(&["copy.yaml:1".to_owned(), "copy.yaml:2".to_owned()]);
+    /// assert_eq!(moved.places(), ["copy.yaml:1", "copy.yaml:2"]);
+    /// ```
     #[must_use]
     pub fn placed(mut self, places: &[String]) -> Self {
         self.model.place(&mut places.iter().map(|place| Location::read(place)));
@@ -177,16 +222,36 @@ impl Pipeline {
     }
 
     /// Name of the workflow.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.name(), "w");
+    /// ```
     pub fn name(&self) -> &str {
         &self.model.name
     }
 
     /// Canonical bytes of the resolved definition, and their digest.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// // The same workflow in another file has the same definition.
+    /// let again = perennial_pipeline::Pipeline::check("copy.yaml", text).pipeline.unwrap();
+    /// assert_eq!(again.definition().digest, pipeline.definition().digest);
+    /// ```
     pub fn definition(&self) -> &Definition {
         &self.definition
     }
 
     /// Names of the variables of the environment that its runs read.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert!(pipeline.environment().is_empty()); // it names none
+    /// ```
     pub fn environment(&self) -> &[String] {
         &self.model.environment
     }
@@ -214,11 +279,23 @@ impl Pipeline {
     }
 
     /// The file it was read from, as it was named.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.file(), "w.yaml");
+    /// ```
     pub fn file(&self) -> &str {
         &self.model.file
     }
 
     /// The files that it and its children were read from, as they were named; each once.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.documents(), ["w.yaml"]);
+    /// ```
     pub fn documents(&self) -> Vec<&str> {
         let steps = self.model.all_steps().into_iter();
         let children = steps.filter_map(|step| Some(step.child()?.file.as_str()));
@@ -229,33 +306,70 @@ impl Pipeline {
     }
 
     /// Labels of the workflow.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert!(pipeline.tags().is_empty());
+    /// ```
     pub fn tags(&self) -> Vec<String> {
         let tags = self.model.facts.0.get("tags").and_then(|tags| tags.as_array());
         tags.into_iter().flatten().filter_map(|tag| tag.as_str().map(str::to_owned)).collect()
     }
 
     /// How long a run may take, when the document says so.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.within(), None); // the document does not say
+    /// ```
     pub fn within(&self) -> Option<Duration> {
         self.model.within_ms.map(Duration::from_millis)
     }
 
     /// Names of its steps, in order.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.steps().len(), 2);
+    /// ```
     pub fn steps(&self) -> impl ExactSizeIterator<Item = &str> {
         self.model.steps.iter().map(|step| step.name.as_str())
     }
 
     /// Its inputs, declared and implied.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// let who = &pipeline.inputs()[0];
+    /// assert_eq!((who.name.as_str(), who.kind.name(), who.required), ("who", "string", true));
+    /// ```
     pub fn inputs(&self) -> &[Input] {
         &self.model.inputs
     }
 
     /// Names of the inputs without which no run can start.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.required_inputs(), ["who"]);
+    /// ```
     pub fn required_inputs(&self) -> Vec<&str> {
         let required = |input: &&Input| input.required && input.default.is_none();
         self.model.inputs.iter().filter(required).map(|input| input.name.as_str()).collect()
     }
 
     /// The directories the document names; relative ones lie below the project root.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, output_dir: results, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.directories().outputs, Some("results".into())); // the document says so
+    /// ```
     pub fn directories(&self) -> perennial_tools::files::ChosenDirectories {
         let files = &self.model.files;
         let path = |text: &Option<String>| text.as_ref().map(std::path::PathBuf::from);
@@ -269,6 +383,12 @@ impl Pipeline {
     }
 
     /// Whether a run of it works in directories: the document names one, exports, or has a step with files.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert!(!pipeline.uses_directories()); // its steps only echo
+    /// ```
     pub fn uses_directories(&self) -> bool {
         !self.model.files.is_default()
             || self
@@ -278,8 +398,14 @@ impl Pipeline {
                 .any(|step| step.output_to_file.is_some() || step.needs_directories())
     }
 
-    /// Files that are certain to be needed: those that prompts of unconditional steps name without holes, each with its
-    /// step (YR-73). None when the document says that they come later.
+    /// Files that are certain to be needed: those that prompts of unconditional steps name without holes, each with
+    /// its step (YR-73). None when the document says that they come later.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, steps: [{name: a, type: claude, prompt: [{type: file, path: names.txt}]}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.prompt_files(), [("a", "names.txt")]);
+    /// ```
     pub fn prompt_files(&self) -> Vec<(&str, &str)> {
         let certain = |step: &&Step| step.condition.is_none() && !self.model.files.missing_at_use;
         let mut files = Vec::new();
@@ -297,16 +423,34 @@ impl Pipeline {
     }
 
     /// Whether reads may leave the allowed roots.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert!(!pipeline.reads_outside_roots()); // a document has to ask for it
+    /// ```
     pub fn reads_outside_roots(&self) -> bool {
         self.model.files.read_outside_roots
     }
 
     /// The mode it is deployed in, when somebody names one.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.mode(), None); // nobody named one
+    /// ```
     pub fn mode(&self) -> Option<EnvironmentMode> {
         self.model.deployed.mode
     }
 
     /// Whether mocks may answer its calls.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert!(pipeline.allows_mocks() && !pipeline.forces_mocks()); // no environment says otherwise
+    /// ```
     pub fn allows_mocks(&self) -> bool {
         self.model.deployed.allows_mocks()
     }
@@ -317,6 +461,13 @@ impl Pipeline {
     }
 
     /// What the document says of the places its steps may use.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, safety: {allowed_paths: [shared]}, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.confinement().allowed, ["shared"]);
+    /// assert!(!pipeline.confinement().unrestricted);
+    /// ```
     pub fn confinement(&self) -> Confinement<'_> {
         let files = &self.model.files;
         Confinement {
@@ -328,11 +479,26 @@ impl Pipeline {
     }
 
     /// When checkpoints of its runs are exported.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, checkpoint_enabled: true, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.exports().map(|exports| exports.interval), Some(1));
+    /// ```
     pub fn exports(&self) -> Option<Exports> {
         self.model.files.exports
     }
 
     /// The kinds of provider its steps and those of its children call, each once.
+    ///
+    /// ```
+    /// use perennial_pipeline::{Pipeline, ProviderKind};
+    ///
+    /// let text = b"workflow: {name: w, steps: [{name: a, type: claude, prompt: [{type: static, content: Hi}]}]}";
+    /// let pipeline = Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.providers(), [ProviderKind::Claude]);
+    /// assert_eq!(pipeline.step_without_model(ProviderKind::Claude), Some("a"));
+    /// ```
     pub fn providers(&self) -> Vec<ProviderKind> {
         let steps = self.model.all_steps().into_iter();
         let mut kinds: Vec<ProviderKind> =
@@ -343,6 +509,15 @@ impl Pipeline {
     }
 
     /// The first step that calls `kind` and names no model.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, steps: [{name: a, type: claude, prompt: [{type: static, content: Hi}]}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// use perennial_pipeline::ProviderKind;
+    ///
+    /// assert_eq!(pipeline.step_without_model(ProviderKind::Claude), Some("a"));
+    /// assert_eq!(pipeline.step_without_model(ProviderKind::Gemini), None);
+    /// ```
     pub fn step_without_model(&self, kind: ProviderKind) -> Option<&str> {
         let nameless = |step: &&Step| {
             step.kind
@@ -363,6 +538,12 @@ impl Pipeline {
     }
 
     /// Steps that let a model use tools, and which.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert!(pipeline.steps_with_tools().is_empty() && pipeline.steps_with_mocks().is_empty());
+    /// ```
     pub fn steps_with_tools(&self) -> Vec<(&str, &[String])> {
         fn named(chat: &Chat) -> &[String] {
             chat.options.allowed_tools.as_deref().unwrap_or_default()
@@ -390,6 +571,13 @@ impl Pipeline {
     }
 
     /// This pipeline, shared.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// let shared = pipeline.shared();
+    /// assert_eq!(std::sync::Arc::clone(&shared).name(), "w");
+    /// ```
     pub fn shared(self) -> Arc<Self> {
         Arc::new(self)
     }

@@ -13,6 +13,12 @@ pub use text::render;
 use crate::source::Span;
 
 /// A stable number of the catalogue, shown as `PLnnn`.
+///
+/// ```
+/// use perennial_pipeline::Code;
+///
+/// assert_eq!(Code(7).to_string(), "PL007");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Code(pub u16);
 
@@ -23,6 +29,13 @@ impl fmt::Display for Code {
 }
 
 /// How bad it is. Only an error prevents a start.
+///
+/// ```
+/// use perennial_pipeline::Severity;
+///
+/// assert!(Severity::Error < Severity::Note); // the worst stands first
+/// assert_eq!(Severity::Warning.name(), "warning");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The document cannot run.
@@ -45,6 +58,15 @@ impl Severity {
 }
 
 /// One thing found in a document.
+///
+/// ```
+/// use perennial_pipeline::Pipeline;
+///
+/// let text = b"workflow:\n  name: w\n  steps: [{name: a, type: ecko}]\n";
+/// let found = &Pipeline::check("w.yaml", text).diagnostics[0];
+/// assert_eq!((&*found.file, found.pointer.as_str()), ("w.yaml", "/workflow/steps/0/type"));
+/// assert!(found.hint.as_ref().is_some_and(|hint| hint.contains("echo")));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diagnostic {
     /// Its number in the catalogue.

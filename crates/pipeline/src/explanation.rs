@@ -7,6 +7,14 @@ use crate::{
 };
 
 /// What a step would do.
+///
+/// ```
+/// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+/// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+/// let told = pipeline.explain("b").expect("there is such a step");
+/// assert_eq!((told.type_name.as_str(), told.place, told.of), ("echo", 2, 2));
+/// assert_eq!(told.reads[0].from_step.as_deref(), Some("a"));
+/// ```
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct StepExplanation {
     /// Its name.
@@ -102,11 +110,24 @@ pub struct CallExplanation {
 impl Pipeline {
     /// What the step of this name would do; a step of a nested pipeline is named by its path,
     /// `nested/step`, one of a handler as `failed[error]/step`. Nothing when there is none.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.explain("a").unwrap().type_name, "echo");
+    /// assert!(pipeline.explain("unknown").is_none());
+    /// ```
     pub fn explain(&self, step: &str) -> Option<StepExplanation> {
         explained(&[], &self.model.steps, step, step)
     }
 
     /// The paths of all its steps, each before the steps of its child and those of its handler.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.step_paths(), ["a", "b"]);
+    /// ```
     pub fn step_paths(&self) -> Vec<String> {
         fn collect(steps: &[Step], around: &str, paths: &mut Vec<String>) {
             for step in steps {

@@ -100,6 +100,13 @@ pub enum NoValue {
 impl Formula {
     /// Reads a template.
     ///
+    /// ```
+    /// use perennial_pipeline::Formula;
+    ///
+    /// assert!(Formula::template("hello {{ name }}").is_ok());
+    /// assert!(Formula::template("hello {{ name").is_err());
+    /// ```
+    ///
     /// # Errors
     ///
     /// Every hole that is no hole.
@@ -109,6 +116,13 @@ impl Formula {
     }
 
     /// Reads a condition.
+    ///
+    /// ```
+    /// use perennial_pipeline::Formula;
+    ///
+    /// assert!(Formula::condition("count > 3").is_ok());
+    /// assert!(Formula::condition("count >").is_err());
+    /// ```
     ///
     /// # Errors
     ///

@@ -18,6 +18,14 @@ use crate::{
 };
 
 /// A workflow to be drawn.
+///
+/// ```
+/// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+/// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+/// let graph = pipeline.graph();
+/// assert!(graph.to_dot().starts_with("digraph"));
+/// assert!(graph.to_mermaid().starts_with("flowchart"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Graph {
     title: String,
@@ -39,6 +47,18 @@ struct Node {
 }
 
 /// How a step of a run stands.
+///
+/// ```
+/// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+/// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+/// use std::collections::BTreeMap;
+/// use perennial_pipeline::StepState;
+/// # use perennial_core::run::JobState;
+///
+/// let state = StepState { state: Some(JobState::Leased), text: "leased (attempt 2)".to_owned() };
+/// let drawing = pipeline.graph().with_states(&BTreeMap::from([("a".to_owned(), state)])).to_mermaid();
+/// assert!(drawing.contains("leased"), "{drawing}");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepState {
     /// The state of its job; `None` when it has none yet.
@@ -83,6 +103,12 @@ enum Belonging {
 
 impl Pipeline {
     /// The picture of its steps; the steps of a nested pipeline, and those of a handler, stand in a frame.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// println!("{}", pipeline.graph().to_mermaid());
+    /// ```
     pub fn graph(&self) -> Graph {
         let mut graph =
             Graph { title: self.model.name.clone(), nodes: Vec::new(), edges: Vec::new() };
@@ -195,11 +221,23 @@ impl Graph {
     }
 
     /// In the DOT language, for `dot -Tsvg`. Ends in a line break.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert!(pipeline.graph().to_dot().ends_with("}\n"));
+    /// ```
     pub fn to_dot(&self) -> String {
         dot::drawn(self)
     }
 
     /// As a Mermaid flowchart. Ends in a line break.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert!(pipeline.graph().to_mermaid().ends_with('\n'));
+    /// ```
     pub fn to_mermaid(&self) -> String {
         mermaid::drawn(self)
     }

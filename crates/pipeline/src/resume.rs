@@ -36,6 +36,20 @@ pub struct Version<'a> {
 }
 
 /// What a further round of a run will do.
+///
+/// ```
+/// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+/// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+/// use perennial_pipeline::{RecordedJob, ResumePlan, Version};
+/// # use perennial_core::run::{JobKey, JobState};
+///
+/// let (inputs, a) = (serde_json::json!({"who": "Ada"}), JobKey::new("a"));
+/// let done = [RecordedJob { key: &a, state: JobState::Succeeded, result: None }];
+/// let version = Version { pipeline: &pipeline, inputs: &inputs };
+/// let plan = ResumePlan::of(version, version, &done, None);
+/// assert_eq!(plan.step("a").unwrap().fate.to_string(), "reused");
+/// assert_eq!(plan.step("b").unwrap().fate.to_string(), "runs (not reached before)");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResumePlan {
     /// Every step, in the order of the new document; those that are gone stand last.
@@ -47,6 +61,18 @@ pub struct ResumePlan {
 }
 
 /// One step of a plan.
+///
+/// ```
+/// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+/// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+/// # use perennial_pipeline::{ResumePlan, Version};
+/// # let inputs = serde_json::json!({"who": "Ada"});
+/// # let version = Version { pipeline: &pipeline, inputs: &inputs };
+/// let plan = ResumePlan::of(version, version, &[], None); // nothing is recorded yet
+/// for step in &plan.steps {
+///     assert_eq!(step.fate.name(), "due", "{}", step.path);
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResumedStep {
     /// Its path, without rounds.
@@ -56,6 +82,13 @@ pub struct ResumedStep {
 }
 
 /// What becomes of a step.
+///
+/// ```
+/// use perennial_pipeline::{RerunWhy, StepFate};
+///
+/// let fate = StepFate::Rerun(RerunWhy::Needs("a".to_owned()));
+/// assert_eq!((fate.name(), fate.to_string().as_str()), ("rerun", "rerun (it needs a)"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepFate {
     /// Its result stays.
@@ -71,6 +104,12 @@ pub enum StepFate {
 }
 
 /// Why a step runs again.
+///
+/// ```
+/// use perennial_pipeline::RerunWhy;
+///
+/// assert_eq!(RerunWhy::Changed.to_string(), "it changed");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RerunWhy {
     /// It had failed.
@@ -152,11 +191,33 @@ impl ResumePlan {
     }
 
     /// The step at `path`.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// # use perennial_pipeline::{ResumePlan, Version};
+    /// # let inputs = serde_json::json!({"who": "Ada"});
+    /// # let version = Version { pipeline: &pipeline, inputs: &inputs };
+    /// let plan = ResumePlan::of(version, version, &[], None);
+    /// assert!(plan.step("a").is_some() && plan.step("unknown").is_none());
+    /// ```
     pub fn step(&self, path: &str) -> Option<&ResumedStep> {
         self.steps.iter().find(|step| step.path == path)
     }
 
     /// Whether nothing that had completed runs again.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// # use perennial_pipeline::{RecordedJob, ResumePlan, Version};
+    /// # use perennial_core::run::{JobKey, JobState};
+    /// # let inputs = serde_json::json!({"who": "Ada"});
+    /// # let version = Version { pipeline: &pipeline, inputs: &inputs };
+    /// let keys = ["a", "b"].map(JobKey::new);
+    /// let done = keys.each_ref().map(|key| RecordedJob { key, state: JobState::Succeeded, result: None });
+    /// assert!(ResumePlan::of(version, version, &done, None).keeps_all());
+    /// ```
     pub fn keeps_all(&self) -> bool {
         self.steps.iter().all(|step| match &step.fate {
             StepFate::Reused | StepFate::Due => true,

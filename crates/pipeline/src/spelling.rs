@@ -2,6 +2,13 @@
 
 /// The candidate nearest to `name`, when it is near enough: two edits, three for names longer
 /// than eight characters, and always less than half of what would have been right.
+///
+/// ```
+/// use perennial_pipeline::nearest;
+///
+/// assert_eq!(nearest("ecko", ["echo", "claude"]), Some("echo"));
+/// assert_eq!(nearest("translate", ["echo", "claude"]), None);
+/// ```
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = name.chars().count();
     if length > NAME_MAX {

@@ -30,6 +30,17 @@ pub type Operation<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> +
 ///
 /// An acknowledgement leaves only after the commit returned (STO-9). Payloads are JSON; the store
 /// never looks inside them.
+///
+/// ```
+#[doc = include_str!("../doc/recorded.txt")]
+/// assert_eq!(store.unfinished_runs().await?[0].run, run);
+/// // What is written names the attempt that it is written for: one that lost its job is refused.
+/// store.release(&lease, "the host is going down").await?;
+/// let late = store.record_call(&lease, "1", "too late".into()).await;
+/// assert!(matches!(late, Err(StoreError::StaleAttempt { attempt: 1, .. })));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// What the store publishes about itself: atomics and constants, never a question to it.
     fn status(&self) -> StoreStatus;

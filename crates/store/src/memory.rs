@@ -25,6 +25,15 @@ const ORIGIN: &str = ":memory:";
 
 /// A store without a file, without threads and without waiting: every operation is complete when
 /// its future is polled for the first time. Cheap to clone; the rows go with the last clone.
+///
+/// ```
+#[doc = include_str!("../doc/recorded.txt")]
+/// assert_eq!(store.run(&run).await?.jobs.len(), 1);
+/// let another = MemoryStore::open()?; // shares nothing with it
+/// assert!(another.runs(20).await?.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
@@ -41,6 +50,13 @@ struct Shared {
 impl MemoryStore {
     /// An empty store. Its clock starts at wall time and moves with the async runtime's timer, so
     /// a paused runtime pauses it.
+    ///
+    /// ```
+    /// use perennial_store::{MemoryStore, Store};
+    ///
+    /// assert!(MemoryStore::open()?.now().as_micros() > 0);
+    /// # Ok::<(), perennial_store::StoreError>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -129,10 +129,9 @@ mod tests {
     async fn two_at_a_time_do_not_share_one() {
         let (begun, long) = (Instant::now(), Duration::from_secs(9));
         let two = async {
-            tokio::join!(
-                within(Duration::from_secs(1), pin!(pending::<()>())),
-                within(Duration::from_secs(2), pin!(pending::<()>())),
-            )
+            let (first, second) = (pin!(pending::<()>()), pin!(pending::<()>()));
+            let (one, other) = (Duration::from_secs(1), Duration::from_secs(2));
+            tokio::join!(within(one, first), within(other, second))
         };
         assert_eq!(within(long, pin!(two)).await, Some((None, None)));
         assert_eq!(begun.elapsed(), Duration::from_secs(2));

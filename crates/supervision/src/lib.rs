@@ -47,12 +47,16 @@ mod panics;
 mod partition_supervisor;
 mod presence;
 mod process;
+#[cfg(test)]
+#[cfg(perennial_shuttle)]
+mod races;
 mod registry;
 mod root;
 mod scope;
 mod stopping;
 mod stream;
 mod supervisor;
+mod sync;
 mod task;
 mod task_supervisor;
 mod template_supervisor;

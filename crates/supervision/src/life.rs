@@ -3,18 +3,23 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
 use perennial_core::ExitReason;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Clock, ProcessRef, load::Seen, panics::call_quietly, waits::Waits};
+use crate::{
+    Clock, ProcessRef,
+    load::Seen,
+    panics::call_quietly,
+    sync::{
+        Condvar, Mutex, MutexGuard, Notify,
+        atomic::{AtomicBool, Ordering},
+    },
+    waits::Waits,
+};
 
 type Wake = Box<dyn FnOnce() + Send>;
 type Tell = Box<dyn FnOnce(&ExitReason) + Send>;

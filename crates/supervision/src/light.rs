@@ -150,6 +150,19 @@ pub trait LightServer: Sized + Send + 'static {
 }
 
 /// What [`LightServer::handle`] answers.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (child, carts) = LightSupervisor::<Cart>::child_spec(LightSupervisorSpec::new("carts", 100));
+/// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+/// // What a handler answers that ends its server in good order:
+/// let flow = Flow::Stop(ExitReason::Normal);
+/// assert_ne!(flow, Flow::Continue);
+/// # root.shutdown().await; Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Flow {
@@ -160,6 +173,36 @@ pub enum Flow {
 }
 
 /// The light server itself, in its callbacks.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// /// Knows its name.
+/// struct Named;
+///
+/// impl LightServer for Named {
+///     type Arguments = ();
+///     type Message = Reply<String>;
+///
+///     async fn init(_: &(), _: &LightCx<Self>) -> Result<Self, actor::ActorError> {
+///         Ok(Self)
+///     }
+///
+///     async fn handle(&mut self, reply: Reply<String>, cx: &LightCx<Self>) -> Result<Flow, actor::ActorError> {
+///         assert_eq!(cx.address().whereis(), Some(cx.process()));
+///         reply.send(format!("{} {}", cx.id(), cx.incarnation()));
+///         Ok(Flow::Continue)
+///     }
+/// }
+///
+/// # let (child, names) = LightSupervisor::<Named>::child_spec(LightSupervisorSpec::new("names", 100));
+/// # let root = Root::start(SupervisorSpec::new("app").child(child), Clock::start(), Options::default()).await?;
+/// let one = names.start_child("one", ()).await?;
+/// assert_eq!(one.ask(|reply| reply).await?, "one 1");
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub struct LightCx<S: LightServer> {
     cell: Arc<Cell<S::Message>>,
     incarnation: u32,

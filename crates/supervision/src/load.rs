@@ -7,19 +7,19 @@
 
 mod marks;
 
-use std::{
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::PoisonError, time::Duration};
 
 use perennial_core::{Overflow, tree};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::marks::Marks;
-use crate::{Clock, Mailbox};
+use crate::{
+    Clock, Mailbox,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 /// The present load of one incarnation. Numbers may be moments apart from each other.
 #[derive(Debug)]

@@ -6,10 +6,13 @@ use std::{
     any::Any,
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
-use crate::{Address, ProcessRef};
+use crate::{
+    Address, ProcessRef,
+    sync::{Mutex, MutexGuard},
+};
 
 /// A name that at most one living child of a tree has. Cheap to clone.
 ///

@@ -11,7 +11,7 @@ mod tree;
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak},
 };
 
 use perennial_core::{
@@ -37,6 +37,7 @@ use crate::{
     ChildSpec, ProcessRef,
     life::{Ended, Life},
     light::Litter,
+    sync::{Mutex, MutexGuard},
 };
 
 /// One child of a supervisor, over all its incarnations.

@@ -1,13 +1,14 @@
 //! Whether a child is there, coming, or gone: what addresses wait on.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::sync::{Arc, OnceLock, PoisonError};
+
+use crate::{
+    life::Pid,
+    sync::{
+        Mutex, MutexGuard, Notify,
+        atomic::{AtomicBool, Ordering},
+    },
 };
-
-use tokio::sync::Notify;
-
-use crate::life::Pid;
 
 /// What a destination is at the moment.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@ use perennial_core::ExitReason;
 use crate::{
     life::{Ended, Pid},
     light::Somebody,
+    sync::task_local,
     waits::Waits,
 };
 
@@ -242,7 +243,7 @@ impl Here {
     }
 }
 
-tokio::task_local! {
+task_local! {
     /// The incarnation whose code is running.
     pub(crate) static CURRENT: Here;
     /// Those who asked for the task that is running, and for the task that they are.

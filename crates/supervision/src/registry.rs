@@ -5,6 +5,9 @@ mod listener;
 mod lock;
 mod metadata;
 mod partition;
+#[cfg(test)]
+#[cfg(perennial_shuttle)]
+mod races;
 mod reading;
 mod spec;
 mod via;
@@ -16,7 +19,7 @@ use std::{
     fmt,
     hash::{Hash, RandomState},
     marker::PhantomData,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use perennial_core::{ChildId, ExitReason, Strategy, tree::NodeKind};
@@ -39,6 +42,7 @@ use crate::{
     ChildSpec, ProcessRef, Supervisor, SupervisorSpec,
     child::{About, Outcome, StartCx, start_task},
     process::current_process,
+    sync::{Mutex, MutexGuard},
 };
 
 /// Keys have one holder at a time.

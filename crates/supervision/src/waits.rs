@@ -1,17 +1,17 @@
 //! Who waits for whom: noted by whoever waits, while it does, and read by anybody without asking.
 
-use std::{
+use std::{sync::PoisonError, time::Duration};
+
+use crate::{
+    Clock, ProcessRef, current_process,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{
             AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
-    time::Duration,
 };
-
-use crate::{Clock, ProcessRef, current_process};
 
 /// Nobody.
 const NONE: usize = 0;

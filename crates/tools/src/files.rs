@@ -37,6 +37,21 @@ pub use roots::{Base, Roots, RootsSpec};
 pub use scratch::Scratch;
 
 /// Handle to the files of one run. Cheap to clone.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// use perennial_tools::files::{Base, ChosenDirectories, Files, RootsSpec};
+///
+/// let directories = ChosenDirectories::default().resolve(folder.path());
+/// let files = Files::make(RootsSpec::new(directories)).await?;
+/// files.write_atomic(Base::Workspace, "notes/a.txt", b"hello".to_vec()).await?;
+/// assert_eq!(files.read(Base::Reads, "notes/a.txt").await?.bytes, b"hello");
+/// assert!(files.read(Base::Reads, "/etc/hostname").await.is_err()); // outside of all roots
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Files {
     roots: Arc<Roots>,
@@ -53,6 +68,18 @@ impl Files {
     }
 
     /// Makes the directories of `spec` and opens its roots, off the threads that poll futures.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # use perennial_tools::files::*;
+    /// # let files = Files::make(RootsSpec::new(ChosenDirectories::default().resolve(folder.path()))).await?;
+    ///
+    /// assert!(folder.path().join("workspace").is_dir() && folder.path().join("outputs").is_dir());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -76,11 +103,41 @@ impl Files {
     }
 
     /// Where the run works.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # use perennial_tools::files::*;
+    /// # let files = Files::make(RootsSpec::new(ChosenDirectories::default().resolve(folder.path()))).await?;
+    ///
+    /// assert_eq!(files.directories().project_root, folder.path());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn directories(&self) -> &Directories {
         self.roots.directories()
     }
 
     /// Does `work` off the threads that poll futures, and waits for it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # use perennial_tools::files::*;
+    /// # let files = Files::make(RootsSpec::new(ChosenDirectories::default().resolve(folder.path()))).await?;
+    ///
+    /// let bytes = files
+    ///     .perform(|access| {
+    ///         access.write_atomic(&Base::Workspace, "a.txt", b"hello")?;
+    ///         Ok(access.read(&Base::Reads, "a.txt")?.bytes)
+    ///     })
+    ///     .await?;
+    /// assert_eq!(bytes, b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -104,6 +161,20 @@ impl Files {
 
     /// The bytes of a file, and which file it was.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # use perennial_tools::files::*;
+    /// # let files = Files::make(RootsSpec::new(ChosenDirectories::default().resolve(folder.path()))).await?;
+    ///
+    /// files.write_atomic(Base::Workspace, "a.txt", b"hello".to_vec()).await?;
+    /// assert_eq!(files.read(Base::Reads, "a.txt").await?.bytes, b"hello");
+    /// assert!(files.read(Base::Reads, "b.txt").await.unwrap_err().is_not_found());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`Access::read`].
@@ -114,6 +185,20 @@ impl Files {
 
     /// The files and directories that the glob `pattern` matches, by path.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # use perennial_tools::files::*;
+    /// # let files = Files::make(RootsSpec::new(ChosenDirectories::default().resolve(folder.path()))).await?;
+    ///
+    /// files.write_atomic(Base::Workspace, "notes/a.txt", b"hello".to_vec()).await?;
+    /// let found = files.glob(Base::Workspace, "notes/*.txt").await?;
+    /// assert_eq!((found[0].name.as_str(), found[0].size), ("a.txt", 5));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`Access::glob`].
@@ -123,6 +208,21 @@ impl Files {
     }
 
     /// Makes `bytes` the content of a file, all at once; its directories are made.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # use perennial_tools::files::*;
+    /// # let files = Files::make(RootsSpec::new(ChosenDirectories::default().resolve(folder.path()))).await?;
+    ///
+    /// files.write_atomic(Base::Outputs, "letters/ada.txt", b"Dear Ada".to_vec()).await?;
+    /// assert_eq!(std::fs::read(folder.path().join("outputs/letters/ada.txt"))?, b"Dear Ada");
+    /// // Nothing is written outside of the allowed places.
+    /// assert!(files.write_atomic(Base::Outputs, "../../x", Vec::new()).await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -28,6 +28,17 @@ pub type EventStream = Pin<Box<dyn Stream<Item = ProviderEvent> + Send>>;
 pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<EventStream, Failure>> + Send + 'a>>;
 
 /// What surrounds a call.
+///
+/// ```
+/// use perennial_core::run::{IdempotencyKey, JobKey, RunId};
+/// use perennial_tools::CallCx;
+/// use std::time::Duration;
+///
+/// let key = IdempotencyKey::new("w", &RunId::parse("r1")?, "steps", &JobKey::new("a"));
+/// let cx = CallCx { within: Duration::from_secs(30), ..CallCx::new(key, "a") };
+/// assert_eq!(cx.idle, Duration::from_secs(60));
+/// # Ok::<(), perennial_core::run::InvalidRunId>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct CallCx {
     /// What the other side can recognise a repetition by.
@@ -85,6 +96,45 @@ pub enum ProviderEvent {
 }
 
 /// What a host or Perennial offers as a provider.
+///
+/// ```
+/// use perennial_core::{FailureClass, failure::Failure, llm::FinishReason, run::{IdempotencyKey, JobKey, RunId}};
+/// use perennial_tools::{CallCx, EventStream, Provider, ProviderEvent, complete, llm::ChatRequest};
+/// use perennial_tools::provider::Opening;
+///
+/// /// Says back what it was asked.
+/// #[derive(Debug)]
+/// struct Echo;
+///
+/// impl Provider for Echo {
+///     fn name(&self) -> &str {
+///         "echo"
+///     }
+///
+///     fn chat<'a>(&'a self, request: &'a ChatRequest, _cx: &'a CallCx) -> Opening<'a> {
+///         Box::pin(async move {
+///             let Some(last) = request.messages.last() else {
+///                 // Its class decides whether the attempt is made again.
+///                 return Err(Failure::new(FailureClass::Permanent, "APP1", "nothing was asked"));
+///             };
+///             let events = [
+///                 ProviderEvent::Started { request_id: None, model: request.model.clone() },
+///                 ProviderEvent::TextDelta { index: 0, text: last.text.clone() },
+///                 ProviderEvent::Finished { reason: FinishReason::Stop, cost_nano_usd: Some(0) },
+///             ];
+///             Ok(Box::pin(futures_util::stream::iter(events)) as EventStream)
+///         })
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let key = IdempotencyKey::new("w", &RunId::parse("r1")?, "steps", &JobKey::new("a"));
+/// let reply = complete(&Echo, &ChatRequest::ask("m", "hello", 100), &CallCx::new(key, "a")).await?;
+/// assert_eq!(reply.text, "hello");
+/// # Ok(())
+/// # }
+/// ```
 pub trait Provider: Send + Sync + fmt::Debug + 'static {
     /// Its name, for example `anthropic`.
     fn name(&self) -> &str;
@@ -109,6 +159,21 @@ pub trait Provider: Send + Sync + fmt::Debug + 'static {
 }
 
 /// Makes one call and collects its reply, inside the deadlines of `cx`.
+///
+/// ```
+/// use perennial_tools::{CallCx, MockProvider, MockRules, complete, llm::ChatRequest};
+/// # use perennial_core::run::{IdempotencyKey, JobKey, RunId};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let key = IdempotencyKey::new("w", &RunId::parse("r1")?, "steps", &JobKey::new("draft"));
+///
+/// let rules = MockRules::parse(r#"{"replies": {"": {"error": {"class": "overloaded", "message": "later"}}}}"#)?;
+/// let request = ChatRequest::ask("any-model", "Write a letter", 100);
+/// let failure = complete(&MockProvider::claude(rules), &request, &CallCx::new(key, "draft")).await.unwrap_err();
+/// assert!(failure.class.is_retryable()); // by the attempt; a provider never tries again itself
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///

@@ -38,6 +38,26 @@ use crate::tool::{Tool, ToolError, ToolName};
 const REPLY_WITHIN: Duration = Duration::from_secs(5);
 
 /// Handle to the tool registry. Cheap to clone; outlives restarts.
+///
+/// ```
+/// # use perennial_supervision::{Clock, Options, Root, SupervisorSpec};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (child, tools) = perennial_tools::ToolRegistry::child_spec();
+/// # let root = Root::start(SupervisorSpec::new("host").child(child), Clock::start(), Options::default()).await?;
+/// use perennial_tools::{ToolName, tool_fn};
+/// use serde_json::{Value, json};
+///
+/// // A runtime has one: `runtime.tools()`.
+/// tools.register(tool_fn("shout", "says it louder", async |args: Value| {
+///     Ok(json!(args["text"].as_str().map(str::to_uppercase)))
+/// }))?;
+/// let loud = tools.call(&ToolName::new("shout"), json!({"text": "hello"})).await?;
+/// assert_eq!(loud, json!("HELLO"));
+/// # root.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ToolRegistry {
     address: Address<actor::Message>,
@@ -45,6 +65,21 @@ pub struct ToolRegistry {
 }
 
 /// Why no permit was granted.
+///
+/// ```
+/// # use perennial_supervision::{Clock, Options, Root, SupervisorSpec};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (child, tools) = perennial_tools::ToolRegistry::child_spec();
+/// # let root = Root::start(SupervisorSpec::new("host").child(child), Clock::start(), Options::default()).await?;
+/// use perennial_tools::{AcquireError, ToolName};
+///
+/// let refused = tools.acquire(&ToolName::new("unknown")).await;
+/// assert!(matches!(refused, Err(AcquireError::UnknownTool(_))));
+/// # root.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcquireError {
@@ -60,6 +95,24 @@ pub enum AcquireError {
 }
 
 /// Why a call gave no result.
+///
+/// ```
+/// # use perennial_supervision::{Clock, Options, Root, SupervisorSpec};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (child, tools) = perennial_tools::ToolRegistry::child_spec();
+/// # let root = Root::start(SupervisorSpec::new("host").child(child), Clock::start(), Options::default()).await?;
+/// use perennial_tools::{ToolCallError, ToolError, ToolName, tool_fn};
+/// use serde_json::{Value, json};
+///
+/// tools.register(tool_fn("fail", "fails", async |_: Value| Err(ToolError::new("no line"))))?;
+/// let error = tools.call(&ToolName::new("fail"), json!({})).await.unwrap_err();
+/// assert!(matches!(error, ToolCallError::Failed { .. }));
+/// assert_eq!(error.to_string(), "tool `fail` failed: no line");
+/// # root.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ToolCallError {
@@ -110,6 +163,20 @@ impl From<ToolCallError> for Failure {
 impl ToolRegistry {
     /// How to supervise a registry, and the handle to it. Tools are added by
     /// [`ToolRegistry::register`], before or after the start.
+    ///
+    /// ```
+    /// use perennial_supervision::{Clock, Options, Root, SupervisorSpec};
+    /// use perennial_tools::ToolRegistry;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (child, tools) = ToolRegistry::child_spec();
+    /// let root = Root::start(SupervisorSpec::new("host").child(child), Clock::start(), Options::default()).await?;
+    /// assert!(tools.status().await?.is_empty());
+    /// root.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn child_spec() -> (ChildSpec, Self) {
         let shelf = Shelf::default();
         let (of_actor, of_dump) = (shelf.clone(), shelf.clone());
@@ -130,6 +197,23 @@ impl ToolRegistry {
 
     /// Adds `tool`.
     ///
+    /// ```
+    /// # use perennial_supervision::{Clock, Options, Root, SupervisorSpec};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (child, tools) = perennial_tools::ToolRegistry::child_spec();
+    /// # let root = Root::start(SupervisorSpec::new("host").child(child), Clock::start(), Options::default()).await?;
+    /// use perennial_tools::tool_fn;
+    /// use serde_json::Value;
+    ///
+    /// let tool = || tool_fn("t", "does it", async |args: Value| Ok(args));
+    /// assert!(tools.register(tool()).is_ok());
+    /// assert!(tools.register(tool()).is_err()); // its name is taken
+    /// # root.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When another tool has its name.
@@ -138,21 +222,93 @@ impl ToolRegistry {
     }
 
     /// Takes a tool away; whether there was one. Calls that run go on, calls that wait are told.
+    ///
+    /// ```
+    /// # use perennial_supervision::{Clock, Options, Root, SupervisorSpec};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (child, tools) = perennial_tools::ToolRegistry::child_spec();
+    /// # let root = Root::start(SupervisorSpec::new("host").child(child), Clock::start(), Options::default()).await?;
+    /// use perennial_tools::{ToolName, tool_fn};
+    /// use serde_json::Value;
+    ///
+    /// tools.register(tool_fn("t", "does it", async |args: Value| Ok(args)))?;
+    /// assert!(tools.unregister(&ToolName::new("t")));
+    /// assert!(!tools.unregister(&ToolName::new("t"))); // it is gone
+    /// # root.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn unregister(&self, tool: &ToolName) -> bool {
         self.shelf.remove(tool)
     }
 
     /// The tool of this name.
+    ///
+    /// ```
+    /// # use perennial_supervision::{Clock, Options, Root, SupervisorSpec};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (child, tools) = perennial_tools::ToolRegistry::child_spec();
+    /// # let root = Root::start(SupervisorSpec::new("host").child(child), Clock::start(), Options::default()).await?;
+    /// use perennial_tools::{ToolName, tool_fn};
+    /// use serde_json::Value;
+    ///
+    /// tools.register(tool_fn("t", "does it", async |args: Value| Ok(args)))?;
+    /// assert_eq!(tools.get(&ToolName::new("t")).unwrap().limit(), 4);
+    /// # root.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get(&self, tool: &ToolName) -> Option<Tool> {
         self.shelf.get(tool)
     }
 
     /// All tools, by name (TOOL-3).
+    ///
+    /// ```
+    /// # use perennial_supervision::{Clock, Options, Root, SupervisorSpec};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (child, tools) = perennial_tools::ToolRegistry::child_spec();
+    /// # let root = Root::start(SupervisorSpec::new("host").child(child), Clock::start(), Options::default()).await?;
+    /// use perennial_tools::tool_fn;
+    /// use serde_json::Value;
+    ///
+    /// for name in ["b", "a"] {
+    ///     tools.register(tool_fn(name, "does it", async |args: Value| Ok(args)))?;
+    /// }
+    /// let names: Vec<_> = tools.list().iter().map(|tool| tool.name().to_string()).collect();
+    /// assert_eq!(names, ["a", "b"]);
+    /// # root.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn list(&self) -> Vec<Tool> {
         self.shelf.list()
     }
 
     /// Asks for the right to call `tool` once, now.
+    ///
+    /// ```
+    /// # use perennial_supervision::{Clock, Options, Root, SupervisorSpec};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (child, tools) = perennial_tools::ToolRegistry::child_spec();
+    /// # let root = Root::start(SupervisorSpec::new("host").child(child), Clock::start(), Options::default()).await?;
+    /// use perennial_tools::{AcquireError, ToolName, tool_fn};
+    /// use serde_json::Value;
+    ///
+    /// tools.register(tool_fn("t", "does it", async |args: Value| Ok(args)).calls_max(1))?;
+    /// let permit = tools.acquire(&ToolName::new("t")).await?;
+    /// let second = tools.acquire(&ToolName::new("t")).await;
+    /// assert!(matches!(second, Err(AcquireError::Busy(_))));
+    /// drop(permit); // gives the slot back
+    /// assert!(tools.acquire(&ToolName::new("t")).await.is_ok());
+    /// # root.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -169,6 +325,26 @@ impl ToolRegistry {
 
     /// Asks for the right to call `tool` once, and waits in line for it, at most for `within`.
     /// When the registry restarts meanwhile, asks again: a place in line is harmless to repeat.
+    ///
+    /// ```
+    /// # use perennial_supervision::{Clock, Options, Root, SupervisorSpec};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (child, tools) = perennial_tools::ToolRegistry::child_spec();
+    /// # let root = Root::start(SupervisorSpec::new("host").child(child), Clock::start(), Options::default()).await?;
+    /// use perennial_tools::{ToolName, tool_fn};
+    /// use serde_json::Value;
+    /// use std::time::Duration;
+    ///
+    /// tools.register(tool_fn("t", "does it", async |args: Value| Ok(args)).calls_max(1))?;
+    /// let permit = tools.acquire(&ToolName::new("t")).await?;
+    /// // Nobody gives the only slot back in time.
+    /// assert!(tools.acquire_within(&ToolName::new("t"), Duration::from_millis(5)).await.is_err());
+    /// drop(permit);
+    /// # root.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -203,6 +379,28 @@ impl ToolRegistry {
     /// Calls `tool` in the caller's task, holding a permit, inside the tool's own deadline. A panic of the tool
     /// is caught: it is an error, with its message and place.
     ///
+    /// ```
+    /// # use perennial_supervision::{Clock, Options, Root, SupervisorSpec};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (child, tools) = perennial_tools::ToolRegistry::child_spec();
+    /// # let root = Root::start(SupervisorSpec::new("host").child(child), Clock::start(), Options::default()).await?;
+    /// use perennial_tools::{ToolCallError, ToolName, tool_fn};
+    /// use serde_json::{Value, json};
+    ///
+    /// tools.register(tool_fn("first", "gives the first", async |args: Value| {
+    ///     Ok(args.as_array().expect("it is a list")[0].clone())
+    /// }))?;
+    /// let first = ToolName::new("first");
+    /// assert_eq!(tools.call(&first, json!([1, 2])).await?, json!(1));
+    /// let panicked = tools.call(&first, json!({})).await;
+    /// assert!(matches!(panicked, Err(ToolCallError::Panicked { .. }))); // a bug of the tool
+    /// assert_eq!(tools.call(&first, json!([3])).await?, json!(3));
+    /// # root.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the tool cannot be called, fails, panics, or takes too long.
@@ -231,6 +429,25 @@ impl ToolRegistry {
     }
 
     /// The status of every tool, by name.
+    ///
+    /// ```
+    /// # use perennial_supervision::{Clock, Options, Root, SupervisorSpec};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (child, tools) = perennial_tools::ToolRegistry::child_spec();
+    /// # let root = Root::start(SupervisorSpec::new("host").child(child), Clock::start(), Options::default()).await?;
+    /// use perennial_tools::{ToolName, tool_fn};
+    /// use serde_json::Value;
+    ///
+    /// tools.register(tool_fn("t", "does it", async |args: Value| Ok(args)))?;
+    /// let permit = tools.acquire(&ToolName::new("t")).await?;
+    /// let status = &tools.status().await?[0];
+    /// assert_eq!((status.calls, status.calls_max, status.waiting), (1, 4, 0));
+    /// # drop(permit);
+    /// # root.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -6,11 +6,25 @@ use secrecy::{ExposeSecret, SecretString};
 
 /// A credential. It has neither `Display` nor `Serialize`, and its memory is wiped when it is
 /// dropped.
+///
+/// ```
+/// use perennial_tools::ApiKey;
+///
+/// let key = ApiKey::new("sk-very-secret");
+/// assert_eq!(format!("{key:?}"), "ApiKey(***)");
+/// ```
 #[derive(Clone)]
 pub struct ApiKey(SecretString);
 
 impl ApiKey {
     /// The credential `value`.
+    ///
+    /// ```
+    /// use perennial_tools::{ApiKey, Redactor};
+    ///
+    /// let redactor = Redactor::new().with(&ApiKey::new("sk-very-secret"));
+    /// assert!(redactor.finds("the key is sk-very-secret"));
+    /// ```
     pub fn new(value: impl Into<String>) -> Self {
         Self(SecretString::from(value.into()))
     }
@@ -34,6 +48,13 @@ impl fmt::Debug for ApiKey {
 }
 
 /// Removes known secret values, and their usual encodings, from texts.
+///
+/// ```
+/// use perennial_tools::{ApiKey, Redactor};
+///
+/// let redactor = Redactor::new().with(&ApiKey::new("sk-very-secret"));
+/// assert_eq!(redactor.redact("refused: sk-very-secret"), "refused: [redacted]");
+/// ```
 #[derive(Clone, Default)]
 pub struct Redactor {
     /// Longest first, so that a secret inside a longer one leaves no rest.
@@ -47,11 +68,24 @@ impl Redactor {
     pub const BYTES_MIN: usize = 8;
 
     /// A redactor that knows no secret.
+    ///
+    /// ```
+    /// use perennial_tools::Redactor;
+    ///
+    /// assert_eq!(Redactor::new().redact("hello"), "hello");
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
     /// This redactor, knowing `key` too.
+    ///
+    /// ```
+    /// use perennial_tools::{ApiKey, Redactor};
+    ///
+    /// let short = Redactor::new().with(&ApiKey::new("abc")); // would be found in every text
+    /// assert!(!short.finds("abc"));
+    /// ```
     #[must_use]
     pub fn with(mut self, key: &ApiKey) -> Self {
         for form in forms(key.expose()) {
@@ -65,6 +99,13 @@ impl Redactor {
     }
 
     /// `text` with every known secret replaced by [`Redactor::MARK`].
+    ///
+    /// ```
+    /// use perennial_tools::{ApiKey, Redactor};
+    ///
+    /// let redactor = Redactor::new().with(&ApiKey::new("sk-very-secret"));
+    /// assert_eq!(redactor.redact("nothing to hide"), "nothing to hide");
+    /// ```
     pub fn redact(&self, text: &str) -> String {
         let mut out = text.to_owned();
         for value in &self.values {
@@ -76,6 +117,13 @@ impl Redactor {
     }
 
     /// Whether `text` holds a known secret.
+    ///
+    /// ```
+    /// use perennial_tools::{ApiKey, Redactor};
+    ///
+    /// let redactor = Redactor::new().with(&ApiKey::new("sk-very-secret"));
+    /// assert!(redactor.finds("sk-very-secret") && !redactor.finds("sk-other"));
+    /// ```
     pub fn finds(&self, text: &str) -> bool {
         self.values.iter().any(|value| text.contains(value.expose_secret()))
     }

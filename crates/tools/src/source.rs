@@ -7,6 +7,13 @@ use std::{
 };
 
 /// Why a file was not read.
+///
+/// ```
+/// use perennial_tools::{SourceError, read_source};
+///
+/// let refused = read_source("nowhere.yaml".as_ref(), 1_000);
+/// assert!(matches!(refused, Err(SourceError::Unreadable { .. })));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
@@ -31,6 +38,17 @@ pub enum SourceError {
 /// The files that documents name, and the variables of the process's environment.
 ///
 /// A word means a file under the root of the project, else one beside the document that says it.
+///
+/// ```
+/// use perennial_tools::SourceFiles;
+///
+/// # let folder = tempfile::tempdir()?;
+/// std::fs::write(folder.path().join("team.yaml"), "workflow: {}")?;
+/// let files = SourceFiles::new(folder.path());
+/// let found = files.find("team.yaml".as_ref(), "flows/w.yaml".as_ref())?;
+/// assert_eq!(found.read(1_000)?, b"workflow: {}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct SourceFiles {
     project_root: PathBuf,
@@ -118,6 +136,17 @@ fn found(path: PathBuf) -> Result<FoundFile, SourceError> {
 /// The bytes of the file at `path`, if they are at most `max`; never reads more than that.
 ///
 /// Blocks for as long as the file system takes.
+///
+/// ```
+/// use perennial_tools::{SourceError, read_source};
+///
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("w.yaml");
+/// std::fs::write(&path, "workflow: {}")?;
+/// assert_eq!(read_source(&path, 1_000)?, b"workflow: {}");
+/// assert!(matches!(read_source(&path, 3), Err(SourceError::TooLarge { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -6,6 +6,12 @@ use perennial_core::Digest;
 use serde_json::{Value, json};
 
 /// The name of a tool, unique in a registry.
+///
+/// ```
+/// use perennial_tools::ToolName;
+///
+/// assert_eq!(ToolName::new("length"), "length".into());
+/// ```
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -14,11 +20,23 @@ pub struct ToolName(String);
 
 impl ToolName {
     /// A tool name.
+    ///
+    /// ```
+    /// use perennial_tools::ToolName;
+    ///
+    /// assert_eq!(ToolName::new("length").to_string(), "length");
+    /// ```
     pub fn new(name: impl Into<String>) -> Self {
         Self(name.into())
     }
 
     /// Its text.
+    ///
+    /// ```
+    /// use perennial_tools::ToolName;
+    ///
+    /// assert_eq!(ToolName::new("length").as_str(), "length");
+    /// ```
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -37,6 +55,13 @@ impl fmt::Display for ToolName {
 }
 
 /// Why a tool gave no result; the text is shown to who asked, a model included.
+///
+/// ```
+/// use perennial_tools::ToolError;
+///
+/// let error = ToolError::new("`text` is needed");
+/// assert_eq!(error.to_string(), "`text` is needed");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ToolError {
@@ -46,6 +71,12 @@ pub struct ToolError {
 
 impl ToolError {
     /// A tool's own failure.
+    ///
+    /// ```
+    /// use perennial_tools::ToolError;
+    ///
+    /// assert_eq!(ToolError::new("no line").message, "no line");
+    /// ```
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into() }
     }
@@ -63,6 +94,20 @@ pub type ToolFuture = Pin<Box<dyn Future<Output = Result<Value, ToolError>> + Se
 type Handler = Arc<dyn Fn(Value) -> ToolFuture + Send + Sync>;
 
 /// One tool. Cheap to clone.
+///
+/// ```
+/// use perennial_tools::tool_fn;
+/// use serde_json::{Value, json};
+/// use std::time::Duration;
+///
+/// let length = tool_fn("length", "Counts the bytes of a text", async |args: Value| {
+///     Ok(json!(args["text"].as_str().map(str::len)))
+/// })
+/// .input_schema(json!({"type": "object", "required": ["text"]}))
+/// .calls_max(2)
+/// .within(Duration::from_secs(5));
+/// assert_eq!((length.limit(), length.deadline()), (2, Duration::from_secs(5)));
+/// ```
 #[derive(Clone)]
 pub struct Tool {
     name: ToolName,
@@ -103,6 +148,15 @@ where
 
 impl Tool {
     /// The same with another JSON Schema of its arguments.
+    ///
+    /// ```
+    /// use perennial_tools::tool_fn;
+    /// use serde_json::{Value, json};
+    ///
+    /// let schema = json!({"type": "object", "required": ["text"]});
+    /// let tool = tool_fn("t", "does it", async |args: Value| Ok(args)).input_schema(schema.clone());
+    /// assert_eq!(tool.describe()["input_schema"], schema);
+    /// ```
     #[must_use]
     pub fn input_schema(mut self, schema: Value) -> Self {
         self.input_schema = schema;
@@ -110,6 +164,14 @@ impl Tool {
     }
 
     /// The same with at most `calls_max` calls at a time.
+    ///
+    /// ```
+    /// use perennial_tools::tool_fn;
+    /// use serde_json::Value;
+    ///
+    /// let alone = tool_fn("t", "does it", async |args: Value| Ok(args)).calls_max(1);
+    /// assert_eq!(alone.limit(), 1);
+    /// ```
     ///
     /// # Panics
     ///
@@ -122,6 +184,15 @@ impl Tool {
     }
 
     /// The same with another time for one call, waiting for its turn included.
+    ///
+    /// ```
+    /// use perennial_tools::tool_fn;
+    /// use serde_json::Value;
+    /// use std::time::Duration;
+    ///
+    /// let quick = tool_fn("t", "does it", async |args: Value| Ok(args)).within(Duration::from_secs(1));
+    /// assert_eq!(quick.deadline(), Duration::from_secs(1));
+    /// ```
     #[must_use]
     pub fn within(mut self, within: Duration) -> Self {
         self.within = within;
@@ -144,6 +215,17 @@ impl Tool {
     }
 
     /// The exact JSON a model sees (TOOL-3).
+    ///
+    /// ```
+    /// use perennial_tools::tool_fn;
+    /// use serde_json::{Value, json};
+    ///
+    /// let tool = tool_fn("t", "does it", async |args: Value| Ok(args));
+    /// assert_eq!(
+    ///     tool.describe(),
+    ///     json!({"name": "t", "description": "does it", "input_schema": {"type": "object"}})
+    /// );
+    /// ```
     pub fn describe(&self) -> Value {
         json!({
             "name": self.name,
@@ -153,6 +235,15 @@ impl Tool {
     }
 
     /// The digest of its definition (TOOL-8); the code is not part of it.
+    ///
+    /// ```
+    /// use perennial_tools::tool_fn;
+    /// use serde_json::Value;
+    ///
+    /// let tool = |does| tool_fn("t", does, async |args: Value| Ok(args));
+    /// assert_eq!(tool("it").digest(), tool("it").calls_max(9).digest()); // no model sees the limit
+    /// assert_ne!(tool("it").digest(), tool("more").digest());
+    /// ```
     pub fn digest(&self) -> Digest {
         Digest::of_json(&self.describe())
     }

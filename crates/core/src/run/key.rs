@@ -5,6 +5,15 @@ use std::fmt;
 use crate::Digest;
 
 /// The identity of a run: a ULID unless its starter chose another text.
+///
+/// ```
+/// use perennial_core::run::RunId;
+///
+/// let run = RunId::parse("order-17")?;
+/// assert_eq!(run.to_string(), "order-17");
+/// assert!(RunId::parse("a/b").is_err()); // unsafe in paths
+/// # Ok::<(), perennial_core::run::InvalidRunId>(())
+/// ```
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -12,6 +21,13 @@ use crate::Digest;
 pub struct RunId(String);
 
 /// A text that cannot name a run.
+///
+/// ```
+/// use perennial_core::run::RunId;
+///
+/// let error = RunId::parse("").unwrap_err();
+/// assert!(error.to_string().contains("1 to 64 letters"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` cannot name a run: 1 to 64 letters, digits, `-`, `_` or `.` are needed")]
 pub struct InvalidRunId(String);
@@ -21,6 +37,13 @@ impl RunId {
     pub const BYTES_MAX: usize = 64;
 
     /// The run id `text`.
+    ///
+    /// ```
+    /// use perennial_core::run::RunId;
+    ///
+    /// assert!(RunId::parse("nightly_2026-11-21.b").is_ok());
+    /// assert!(RunId::parse("x".repeat(RunId::BYTES_MAX + 1)).is_err());
+    /// ```
     ///
     /// # Errors
     ///
@@ -33,6 +56,13 @@ impl RunId {
     }
 
     /// Its text.
+    ///
+    /// ```
+    /// use perennial_core::run::RunId;
+    ///
+    /// assert_eq!(RunId::parse("order-17")?.as_str(), "order-17");
+    /// # Ok::<(), perennial_core::run::InvalidRunId>(())
+    /// ```
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -45,6 +75,12 @@ impl fmt::Display for RunId {
 }
 
 /// The name of a job in its stage: a step path such as `review/loop[3]/body`.
+///
+/// ```
+/// use perennial_core::run::JobKey;
+///
+/// assert_eq!(JobKey::new("review/loop[3]/body").to_string(), "review/loop[3]/body");
+/// ```
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -56,6 +92,14 @@ impl JobKey {
     pub const BYTES_MAX: usize = 256;
 
     /// The key `path`; one that is too long is cut and ends in its digest, so that it stays unique.
+    ///
+    /// ```
+    /// use perennial_core::run::JobKey;
+    ///
+    /// let long = JobKey::new("x".repeat(1_000));
+    /// assert!(long.as_str().len() <= JobKey::BYTES_MAX);
+    /// assert_ne!(long, JobKey::new("x".repeat(1_001)));
+    /// ```
     pub fn new(path: impl Into<String>) -> Self {
         let path = path.into();
         if path.len() <= Self::BYTES_MAX {
@@ -76,6 +120,12 @@ impl JobKey {
     }
 
     /// Its text.
+    ///
+    /// ```
+    /// use perennial_core::run::JobKey;
+    ///
+    /// assert_eq!(JobKey::new("say").as_str(), "say");
+    /// ```
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -89,6 +139,14 @@ impl fmt::Display for JobKey {
 
 /// What the outside world sees of a job: `{workflow}/{run}/{stage}/{job}`, the same on every
 /// attempt, node and retry. Safe in an HTTP header.
+///
+/// ```
+/// use perennial_core::run::{IdempotencyKey, JobKey, RunId};
+///
+/// let key = IdempotencyKey::new("greet", &RunId::parse("r1")?, "steps", &JobKey::new("say hello"));
+/// assert_eq!(key.as_str(), "greet/r1/steps/say%20hello");
+/// # Ok::<(), perennial_core::run::InvalidRunId>(())
+/// ```
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -97,17 +155,43 @@ pub struct IdempotencyKey(String);
 
 impl IdempotencyKey {
     /// The key of one job.
+    ///
+    /// ```
+    /// use perennial_core::run::{IdempotencyKey, JobKey, RunId};
+    ///
+    /// let run = RunId::parse("r1")?;
+    /// let of = |job: &str| IdempotencyKey::new("greet", &run, "steps", &JobKey::new(job));
+    /// assert_eq!(of("say"), of("say")); // at every attempt
+    /// assert_ne!(of("say"), of("send"));
+    /// # Ok::<(), perennial_core::run::InvalidRunId>(())
+    /// ```
     pub fn new(workflow: &str, run: &RunId, stage: &str, job: &JobKey) -> Self {
         let parts = [workflow, run.as_str(), stage, job.as_str()];
         Self(parts.map(encode).join("/"))
     }
 
     /// The key of the external call `name` of this job.
+    ///
+    /// ```
+    /// use perennial_core::run::{IdempotencyKey, JobKey, RunId};
+    ///
+    /// let job = IdempotencyKey::new("greet", &RunId::parse("r1")?, "steps", &JobKey::new("say"));
+    /// assert_eq!(job.call("1").as_str(), "greet/r1/steps/say.call(1)");
+    /// # Ok::<(), perennial_core::run::InvalidRunId>(())
+    /// ```
     pub fn call(&self, name: &str) -> Self {
         Self(format!("{}.call({})", self.0, encode(name)))
     }
 
     /// Its text.
+    ///
+    /// ```
+    /// use perennial_core::run::{IdempotencyKey, JobKey, RunId};
+    ///
+    /// let key = IdempotencyKey::new("greet", &RunId::parse("r1")?, "steps", &JobKey::new("say"));
+    /// assert!(key.as_str().is_ascii()); // fit for a header of HTTP
+    /// # Ok::<(), perennial_core::run::InvalidRunId>(())
+    /// ```
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -61,6 +61,15 @@ macro_rules! states {
 
 states! {
     /// Where a run is.
+    ///
+    /// ```
+    /// use perennial_core::run::RunState;
+    ///
+    /// assert_eq!(RunState::PartiallySucceeded.name(), "partially_succeeded");
+    /// assert_eq!(RunState::PartiallySucceeded.status(), "completed"); // in the words of the language
+    /// assert!(RunState::Failed.is_terminal() && RunState::Failed.may_reopen());
+    /// assert!(!RunState::Succeeded.may_reopen());
+    /// ```
     RunState, "run" {
         /// Accepted, not begun.
         Pending => "pending",
@@ -115,6 +124,13 @@ states! {
 
 states! {
     /// Where a job is.
+    ///
+    /// ```
+    /// use perennial_core::run::JobState;
+    ///
+    /// assert_eq!(JobState::Leased.name(), "leased");
+    /// assert!(JobState::Skipped.is_terminal() && !JobState::Ready.is_terminal());
+    /// ```
     JobState, "job" {
         /// Waits for other jobs.
         Blocked => "blocked",
@@ -137,6 +153,14 @@ states! {
 
 states! {
     /// How an attempt ended.
+    ///
+    /// ```
+    /// use perennial_core::run::AttemptEnd;
+    ///
+    /// assert_eq!(AttemptEnd::TimedOut.to_string(), "timed_out");
+    /// assert!(AttemptEnd::Error.uses_budget());
+    /// assert!(!AttemptEnd::Released.uses_budget()); // a shutdown costs no try
+    /// ```
     AttemptEnd, "attempt" {
         /// With a result.
         Succeeded => "succeeded",
@@ -159,6 +183,12 @@ states! {
 
 states! {
     /// Why a job was skipped.
+    ///
+    /// ```
+    /// use perennial_core::run::SkipReason;
+    ///
+    /// assert_eq!(SkipReason::Upstream.name(), "upstream");
+    /// ```
     SkipReason, "skip reason" {
         /// Its condition says so; neutral.
         NotApplicable => "not_applicable",

@@ -9,7 +9,24 @@ use crate::services::AttemptId;
 /// Runs that a report names; of further ones it says how many.
 pub const DRAINED_RUNS_MAX: usize = 256;
 
-/// What a drain came to.
+/// What became of the runs and attempts that were under way when a runtime was shut down: see
+/// `ShutdownSummary::drain` of the facade.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// # run.outcome().await?;
+/// let summary = runtime.shutdown().await;
+/// let report = summary.drain.expect("the tree was running");
+/// assert_eq!((report.released, report.cut, report.runs_more), (0, 0, 0)); // nothing was under way
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct DrainReport {
     /// Attempts that ended by themselves and were recorded.
@@ -113,6 +130,23 @@ impl DrainReport {
     }
 
     /// The entry of a run, if it has one.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, RunFate, Runtime, StartPipeline, Store};
+    /// # use std::time::Duration;
+    /// let runtime =
+    ///     Runtime::builder().store(Store::memory()).drain_within(Duration::ZERO).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// let run = runtime.pipelines().start(start).await?; // its step takes a minute
+    /// let report = runtime.shutdown().await.drain.expect("the tree was running");
+    /// let entry = report.run(run.id()).expect("it was under way");
+    /// assert_eq!(entry.fate, RunFate::Released); // it can be resumed
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn run(&self, run: &RunId) -> Option<&DrainedRun> {
         self.runs.iter().find(|drained| drained.run == *run)
     }

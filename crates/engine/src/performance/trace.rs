@@ -52,6 +52,27 @@ pub enum Went {
 }
 
 /// One span.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// # run.outcome().await?;
+/// use perennial::records::{SpanKind, Went};
+///
+/// let trace = runtime.pipelines().trace(run.id()).await?;
+/// let (of_run, of_step) = (&trace.spans[0], &trace.spans[1]);
+/// assert_eq!((of_run.kind, of_step.kind), (SpanKind::Run, SpanKind::Step));
+/// assert_eq!(of_step.parent_id.as_ref(), Some(&of_run.span_id));
+/// assert_eq!((of_step.name.as_str(), of_step.went), ("a", Went::Well));
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Span {
     /// 8 bytes, as hexadecimal digits.
@@ -101,6 +122,25 @@ pub struct Span {
 }
 
 /// The spans of a run, and what they say.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// # run.outcome().await?;
+/// let trace = runtime.pipelines().trace(run.id()).await?;
+/// for span in &trace.spans {
+///     println!("{:indent$}{} {:?}", "", span.name, span.duration_ms, indent = 2 * span.level);
+/// }
+/// assert!(trace.verdict.findings.is_empty());
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Trace {
     /// 16 bytes, as hexadecimal digits.
@@ -119,6 +159,26 @@ pub struct Trace {
 impl Trace {
     /// Reads it from the rows of a run that holds `memory_bytes`. `now` counts where something has not
     /// ended; `types` has the types of steps by the names that lead to them, with slashes between.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # run.outcome().await?;
+    /// use std::collections::HashMap;
+    /// use perennial::records::Trace;
+    ///
+    /// let view = run.view().await?;
+    /// let trace = Trace::of(&view, 0, &HashMap::new(), view.run.finished_at.expect("it has ended"));
+    /// assert_eq!(trace.run_id, run.id().as_str());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn of(
         view: &RunView,
         memory_bytes: u64,

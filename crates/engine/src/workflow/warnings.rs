@@ -11,11 +11,28 @@ const WARNINGS_MAX: usize = 20;
 const WARNING_CHARS_MAX: usize = 500;
 
 /// Warnings of one attempt: at most 20, each once and cut to 500 characters.
+///
+/// ```
+/// use perennial::engine::Warnings;
+///
+/// let warnings = Warnings::default();
+/// warnings.push("the reply was cut");
+/// warnings.push("the reply was cut");
+/// assert_eq!(warnings.all(), ["the reply was cut"]); // said once
+/// ```
 #[derive(Debug, Default)]
 pub struct Warnings(Mutex<Vec<String>>);
 
 impl Warnings {
     /// Adds `text`, unless it is there or there are enough.
+    ///
+    /// ```
+    /// use perennial::engine::Warnings;
+    ///
+    /// let warnings = Warnings::default();
+    /// warnings.push(&"x".repeat(1_000));
+    /// assert_eq!(warnings.all()[0].chars().count(), 500);
+    /// ```
     pub fn push(&self, text: &str) {
         let cut: String = match text.char_indices().nth(WARNING_CHARS_MAX) {
             Some(_) => text.chars().take(WARNING_CHARS_MAX - 1).chain(['…']).collect(),
@@ -28,6 +45,12 @@ impl Warnings {
     }
 
     /// All of them so far.
+    ///
+    /// ```
+    /// use perennial::engine::Warnings;
+    ///
+    /// assert!(Warnings::default().all().is_empty());
+    /// ```
     pub fn all(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

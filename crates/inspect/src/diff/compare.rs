@@ -12,6 +12,17 @@ use crate::outline::places;
 ///
 /// Nodes are matched by path. One that is gone and one that came are the same one that moved, if they are
 /// the only ones with their name, kind and incarnation.
+///
+/// ```
+#[doc = include_str!("../../doc/tree.txt")]
+/// use perennial_inspect::{diff, DiffOptions};
+///
+/// let before = tree("running", 1); // as `runtime.tree()` gives it
+/// let after = tree("gave_up", 1);
+/// let changes = diff(&before, &after, &DiffOptions::default());
+/// let change = &changes.state_changed[0];
+/// assert_eq!((change.from.as_str(), change.to.as_str()), (Some("running"), Some("gave_up")));
+/// ```
 pub fn diff(before: &TreeSnapshot, after: &TreeSnapshot, options: &DiffOptions) -> TreeDiff {
     let mut out = TreeDiff { schema: DIFF_SCHEMA, ..TreeDiff::default() };
     let same_boot = before.runtime.instance == after.runtime.instance;

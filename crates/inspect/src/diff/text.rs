@@ -17,6 +17,15 @@ const VALUE_COLUMNS_MAX: usize = 80;
 
 /// The differences as text, ending in a line break: `+` came, `-` went, `>` moved, `~` changed,
 /// `!` is a finding that was raised, `.` one that was cleared.
+///
+/// ```
+#[doc = include_str!("../../doc/tree.txt")]
+/// use perennial_inspect::{diff, diff_to_text, DiffOptions};
+///
+/// let changes = diff(&tree("running", 1), &tree("gave_up", 1), &DiffOptions::default());
+/// let text = diff_to_text(&changes, false);
+/// assert!(text.contains("~ /perennial/inbox"), "{text}");
+/// ```
 pub fn diff_to_text(diff: &TreeDiff, color: bool) -> String {
     let mut page = Page { out: String::new(), paint: Paint { color } };
     page.write(diff);

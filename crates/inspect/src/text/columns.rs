@@ -18,6 +18,13 @@ const REASON_COLUMNS_MAX: usize = 24;
 const NOTED_MS: u64 = 1_000;
 
 /// A column of the text tree.
+///
+/// ```
+/// use perennial_inspect::Column;
+///
+/// let words: Vec<_> = Column::ALL.iter().map(|column| column.word()).collect();
+/// assert_eq!(words[..3], ["name", "kind", "strategy"]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Column {
     /// Guides and the last part of the path.
@@ -47,16 +54,37 @@ pub enum Column {
 }
 
 /// Which columns are written, beside the names; always in the order of [`Column::ALL`].
+///
+/// ```
+#[doc = include_str!("../../doc/tree.txt")]
+/// use perennial_inspect::{Column, Columns, TextOptions, to_text};
+///
+/// let columns = Columns::of(&[Column::Kind, Column::State]);
+/// let text = to_text(&tree("running", 1), &TextOptions { columns: Some(columns), ..Default::default() });
+/// assert!(text.contains("KIND") && !text.contains("RESTARTS"), "{text}");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Columns(u16);
 
 impl Columns {
     /// These.
+    ///
+    /// ```
+    /// use perennial_inspect::{Column, Columns};
+    ///
+    /// assert!(Columns::of(&[Column::Kind]).has(Column::Kind));
+    /// ```
     pub fn of(columns: &[Column]) -> Self {
         Self(columns.iter().fold(0, |all, column| all | column.bit()))
     }
 
     /// Whether `column` is among them.
+    ///
+    /// ```
+    /// use perennial_inspect::{Column, Columns};
+    ///
+    /// assert!(!Columns::of(&[Column::Kind]).has(Column::State));
+    /// ```
     pub fn has(self, column: Column) -> bool {
         self.0 & column.bit() != 0
     }
@@ -84,6 +112,12 @@ impl Column {
     }
 
     /// What it is called where columns are chosen.
+    ///
+    /// ```
+    /// use perennial_inspect::Column;
+    ///
+    /// assert_eq!(Column::LastExit.word(), "last_exit");
+    /// ```
     pub fn word(self) -> &'static str {
         match self {
             Self::Name => "name",

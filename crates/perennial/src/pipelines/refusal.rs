@@ -11,6 +11,21 @@ use perennial_tools::{SourceError, files::FileError};
 use crate::runtime::Unavailable;
 
 /// Why a start was refused before anything was recorded.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{Preflight, Runtime, StartPipeline, StartPipelineError, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// let text = "workflow: {name: w, steps: [{name: a, type: gemini, prompt: [{type: static, content: Hi}]}]}";
+/// let refused = runtime.pipelines().start(StartPipeline::document("w.yaml", text)).await;
+/// let Err(StartPipelineError::Preflight(reasons)) = refused else { panic!("nobody answers gemini") };
+/// assert!(matches!(reasons[..], [Preflight::Provider { .. }]));
+/// assert!(reasons[0].to_string().contains("--provider-mode mock"));
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Preflight {
@@ -104,6 +119,23 @@ pub enum Preflight {
 }
 
 /// Why a workflow was not started.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, StartPipelineError, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// let start = StartPipeline::registered("greet").mode(ProviderMode::Mock);
+/// match runtime.pipelines().start(start).await {
+///     Err(StartPipelineError::NotRegistered { name, registered }) => {
+///         assert_eq!((name.as_str(), registered.len()), ("greet", 0));
+///     }
+///     other => panic!("nothing is registered: {other:?}"),
+/// }
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartPipelineError {
@@ -142,6 +174,27 @@ pub enum StartPipelineError {
 }
 
 /// Why a run was not continued. It is left as it is.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, ResumePipelineError, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// # run.outcome().await?;
+/// use perennial::records::RunError;
+///
+/// let refused = runtime.pipelines().resume(run.id()).await;
+/// let Err(ResumePipelineError::Run(RunError::Ended { state, .. })) = refused else {
+///     panic!("it has completed");
+/// };
+/// assert_eq!(state.name(), "succeeded");
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResumePipelineError {
@@ -204,6 +257,19 @@ pub enum ResumePipelineError {
 }
 
 /// Why the definition of a run was not read.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{DefinitionError, RunId, Runtime, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// let unknown = RunId::parse("nobody")?;
+/// let refused = runtime.pipelines().definition(&unknown).await;
+/// assert!(matches!(refused, Err(DefinitionError::Run(_))));
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DefinitionError {
@@ -216,6 +282,12 @@ pub enum DefinitionError {
 }
 
 /// Why a file of scripted replies was not read.
+///
+/// ```
+/// # use perennial::{MocksFileError, Pipelines};
+/// let refused = Pipelines::read_mocks("nowhere/mocks.yaml".as_ref());
+/// assert!(matches!(refused, Err(MocksFileError::Source(_))));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MocksFileError {

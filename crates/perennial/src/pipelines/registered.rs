@@ -24,6 +24,17 @@ pub(crate) struct RegisteredPipelines {
 }
 
 /// Why a workflow of the host was not registered.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{RegisterError, Runtime, RuntimeError, Store};
+/// let builder = Runtime::builder().store(Store::memory()).pipeline_file("greet", "nowhere.yaml");
+/// let Err(RuntimeError::Pipeline(error)) = builder.start().await else { panic!("there is no such file") };
+/// assert!(matches!(error, RegisterError::Unreadable { name, .. } if name == "greet"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError {

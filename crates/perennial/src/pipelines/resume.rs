@@ -34,7 +34,31 @@ use crate::runtime::{
 /// How many runs are looked through, newest first, for one that a start goes on with.
 const LOOKED_THROUGH: u32 = 1_000;
 
-/// How a run is to go on.
+/// How a run is to go on: by the document it has, or by a corrected one, and from where.
+///
+/// It does nothing by itself: [`Pipelines::plan_resume`] says what would become of each step, and
+/// [`Pipelines::resume_with`] does it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// use perennial::ResumePipeline;
+///
+/// let text = "workflow: {name: w, steps: [{name: a, type: echo, value: 1}, {name: b, type: echo, fail: true}]}";
+/// let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+/// let run = runtime.pipelines().start(start).await?;
+/// assert_eq!(run.outcome().await?.status(), "failed");
+///
+/// let corrected = text.replace("fail: true", "value: 2");
+/// let resume = ResumePipeline::run(run.id().clone()).document("w.yaml", corrected);
+/// let outcome = runtime.pipelines().resume_with(resume).await?.outcome().await?;
+/// assert_eq!(outcome.result("b"), Some(&2.into()));
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ResumePipeline {
@@ -48,6 +72,13 @@ pub struct ResumePipeline {
 
 impl ResumePipeline {
     /// The run `run`, by the definition it has.
+    ///
+    /// ```
+    /// # use perennial::{RunId, ResumePipeline};
+    /// let resume = ResumePipeline::run(RunId::parse("order-17")?);
+    /// # drop(resume);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn run(run: RunId) -> Self {
         let leniency = Leniency::as_written();
         let deployment = Deployment::default();
@@ -56,24 +87,103 @@ impl ResumePipeline {
 
     /// Goes on by the document in the file at `path`: steps that it leaves as they were keep their
     /// results.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, ResumePipeline, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("w.yaml");
+    /// # std::fs::write(&path, "workflow: {name: w, steps: [{name: a, type: echo, fail: true}]}")?;
+    /// let run = runtime.pipelines().start(StartPipeline::file(&path).mode(ProviderMode::Mock)).await?;
+    /// assert_eq!(run.outcome().await?.status(), "failed");
+    ///
+    /// std::fs::write(&path, "workflow: {name: w, steps: [{name: a, type: echo, value: 1}]}")?;
+    /// let resume = ResumePipeline::run(run.id().clone()).file(&path);
+    /// let run = runtime.pipelines().resume_with(resume).await?;
+    /// assert_eq!(run.outcome().await?.status(), "completed");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.corrected = Some(Source::File(path.into()));
         self
     }
 
     /// The same with the document in `bytes`, called `name` in messages.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, ResumePipeline, ResumePipelineError, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: a, type: echo, fail: true}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # run.outcome().await?;
+    /// let other = "workflow: {name: other, steps: [{name: a, type: echo, value: 1}]}";
+    /// let resume = ResumePipeline::run(run.id().clone()).document("other.yaml", other);
+    /// let refused = runtime.pipelines().resume_with(resume).await;
+    /// assert!(matches!(refused, Err(ResumePipelineError::OtherWorkflow { .. })));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn document(mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         self.corrected = Some(Source::Document { name: name.into(), bytes: bytes.into() });
         self
     }
 
     /// The same with what [`Pipelines::check`] has read.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, ResumePipeline, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: a, type: echo, fail: true}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # run.outcome().await?;
+    /// use perennial::records::Pipeline;
+    ///
+    /// let corrected = b"workflow: {name: w, steps: [{name: a, type: echo, value: 1}]}";
+    /// let pipeline = Pipeline::check("w.yaml", corrected).pipeline.expect("it has no fault");
+    /// let resume = ResumePipeline::run(run.id().clone()).checked(pipeline);
+    /// let run = runtime.pipelines().resume_with(resume).await?;
+    /// assert_eq!(run.outcome().await?.status(), "completed");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn checked(mut self, pipeline: Pipeline) -> Self {
         self.corrected = Some(Source::Checked(Box::new(pipeline)));
         self
     }
 
-    /// Goes on by the document that `start` names, read as it says.
+    /// Goes on by the document that `start` names, read with the leniency and the deployment that it says. Its
+    /// inputs, its mode and its directories count for nothing: those of the run stay.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, ResumePipeline, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("w.yaml");
+    /// # std::fs::write(&path, "workflow: {name: w, steps: [{name: a, type: echo, fail: true}]}")?;
+    /// let start = StartPipeline::file(&path).mode(ProviderMode::Mock);
+    /// let run = runtime.pipelines().start(start.clone()).await?;
+    /// run.outcome().await?;
+    /// # std::fs::write(&path, "workflow: {name: w, steps: [{name: a, type: echo, value: 1}]}")?;
+    /// let resume = ResumePipeline::run(run.id().clone()).as_start(&start);
+    /// assert_eq!(runtime.pipelines().resume_with(resume).await?.outcome().await?.status(), "completed");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn as_start(mut self, start: &StartPipeline) -> Self {
         self.corrected = Some(start.source.clone());
         self.leniency = start.leniency.clone();
@@ -82,6 +192,25 @@ impl ResumePipeline {
     }
 
     /// Sets what is stronger than the leniency of the corrected document.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Leniency, ProviderMode, ResumePipeline, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: a, type: echo, fail: true}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # run.outcome().await?;
+    /// let corrected = "workflow: {name: w, colour: red, steps: [{name: a, type: echo, value: 1}]}";
+    /// let resume = ResumePipeline::run(run.id().clone())
+    ///     .document("w.yaml", corrected)
+    ///     .lenient(Leniency::as_written().with("unknown_keys", "ignore")?);
+    /// assert_eq!(runtime.pipelines().resume_with(resume).await?.outcome().await?.status(), "completed");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn lenient(mut self, leniency: Leniency) -> Self {
         self.leniency = leniency;
         self
@@ -89,12 +218,57 @@ impl ResumePipeline {
 
     /// Runs the outermost step `step` and all behind it again, calls included. Results that earlier runs have kept
     /// (`cache`) are not taken for them; what they make is kept.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, ResumePipeline, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: a, type: echo, value: 1}, {name: b, type: echo, value: 2}, {name: c, type: echo, fail: true}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # run.outcome().await?;
+    /// let resume = ResumePipeline::run(run.id().clone()).from_step("b");
+    /// let plan = runtime.pipelines().plan_resume(&resume).await?;
+    /// let fates: Vec<_> = plan.steps.iter().map(|step| (step.path.as_str(), step.fate.name())).collect();
+    /// assert_eq!(fates, [("a", "reused"), ("b", "rerun"), ("c", "rerun")]);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn from_step(mut self, step: impl Into<String>) -> Self {
         self.from = Some(step.into());
         self
     }
 
     /// Lets steps run again that had completed and wrote something (PL903).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, ResumePipeline, ResumePipelineError, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let folder = tempfile::tempdir()?;
+    /// let text = "
+    /// workflow:
+    ///   name: w
+    ///   steps:
+    ///     - {name: log, type: file_ops, operation: write, path: log.txt, content: x, append: true}
+    ///     - {name: then, type: echo, fail: true}
+    /// ";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock).project_root(folder.path());
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # run.outcome().await?;
+    /// let resume = ResumePipeline::run(run.id().clone()).from_step("log");
+    /// let refused = runtime.pipelines().resume_with(resume.clone()).await;
+    /// assert!(matches!(refused, Err(ResumePipelineError::Rewrites(steps)) if steps == ["log"]));
+    ///
+    /// runtime.pipelines().resume_with(resume.rerun_writes()).await?.outcome().await?;
+    /// assert_eq!(std::fs::read_to_string(folder.path().join("workspace/log.txt"))?, "xx");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn rerun_writes(mut self) -> Self {
         self.rerun_writes = true;
         self
@@ -124,6 +298,30 @@ impl Pipelines {
     /// failed, timed out or was cancelled, from the first step that did not complete. Its live
     /// calls need a key here as well.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("names.txt");
+    /// let step = serde_json::json!({"name": "names", "type": "file_ops", "operation": "read", "path": "names.txt"});
+    /// let start = StartPipeline::step(&step)
+    ///     .mode(ProviderMode::Mock)
+    ///     .project_root(folder.path())
+    ///     .workspace_dir(".");
+    /// let run = runtime.pipelines().start(start).await?;
+    /// assert_eq!(run.outcome().await?.status(), "failed"); // nobody has written it yet
+    ///
+    /// std::fs::write(&path, "Ada")?;
+    /// let run = runtime.pipelines().resume(run.id()).await?;
+    /// assert_eq!(run.outcome().await?.result("names").unwrap()["content"], "Ada");
+    /// assert!(runtime.pipelines().resume(run.id()).await.is_err()); // it has completed
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`ResumePipelineError`]; the run is then left as it is. A completed run is never resumed.
@@ -134,6 +332,27 @@ impl Pipelines {
     /// As [`resume`](Self::resume), maybe by a corrected document: what it leaves as it was is
     /// reused, the rest runs. It is one transaction, and two that ask at the same time do not both
     /// get the run.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, ResumePipeline, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// let text = "workflow: {name: w, steps: [{name: a, type: echo, value: 1}, {name: b, type: echo, fail: true}]}";
+    /// let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// let run = runtime.pipelines().start(start).await?;
+    /// run.outcome().await?;
+    ///
+    /// let corrected = text.replace("fail: true", "value: 2");
+    /// let resume = ResumePipeline::run(run.id().clone()).document("w.yaml", corrected);
+    /// let outcome = runtime.pipelines().resume_with(resume).await?.outcome().await?;
+    /// assert_eq!(outcome.status(), "completed");
+    /// let attempts = |step: &str| outcome.performance.step_details.iter().find(|it| it.name.as_str() == step).unwrap().attempts;
+    /// assert_eq!((attempts("a"), attempts("b")), (1, 2)); // `a` was reused
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -161,6 +380,23 @@ impl Pipelines {
 
     /// What [`resume_with`](Self::resume_with) would do with each step. Changes nothing.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, ResumePipeline, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: a, type: echo, value: 1}, {name: b, type: echo, fail: true}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # run.outcome().await?;
+    /// let plan = runtime.pipelines().plan_resume(&ResumePipeline::run(run.id().clone())).await?;
+    /// assert_eq!(plan.step("a").unwrap().fate.to_string(), "reused");
+    /// assert_eq!(plan.step("b").unwrap().fate.to_string(), "rerun (it failed)");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`ResumePipelineError`].
@@ -174,6 +410,16 @@ impl Pipelines {
 
     /// What a run by `before` that had completed all steps would keep if it went on by `after`, given
     /// the inputs that both have by default.
+    ///
+    /// ```
+    /// # use perennial::{Pipelines, records::Pipeline};
+    /// let pipeline = |text: &str| Pipeline::check("w.yaml", text.as_bytes()).pipeline.expect("no fault");
+    /// let before = pipeline("workflow: {name: w, steps: [{name: a, type: echo, value: 1}, {name: b, type: echo, value: 2}]}");
+    /// let after = pipeline("workflow: {name: w, steps: [{name: a, type: echo, value: 1}, {name: b, type: echo, value: 3}]}");
+    /// let plan = Pipelines::compare(&before, &after);
+    /// assert_eq!(plan.step("a").unwrap().fate.name(), "reused");
+    /// assert_eq!(plan.step("b").unwrap().fate.name(), "rerun");
+    /// ```
     pub fn compare(before: &Pipeline, after: &Pipeline) -> ResumePlan {
         let done: Vec<_> = before.plan().jobs.into_iter().map(|job| JobKey::new(job.key)).collect();
         let state = JobState::Succeeded;
@@ -198,6 +444,26 @@ impl Pipelines {
     /// document has its runs resumed. One that was given other inputs, another provider mode, other
     /// mocks or other directories than `start` names is another run. At most 1,000 runs are looked
     /// through.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("w.yaml");
+    /// let text = "workflow: {name: w, checkpoint_enabled: true, steps: [{name: a, type: echo, fail: true}]}";
+    /// std::fs::write(&path, text)?;
+    /// let start = StartPipeline::file(&path).mode(ProviderMode::Mock).project_root(folder.path());
+    /// assert_eq!(runtime.pipelines().resumable(&start).await?, None);
+    ///
+    /// let run = runtime.pipelines().start(start.clone()).await?;
+    /// run.outcome().await?;
+    /// assert_eq!(runtime.pipelines().resumable(&start).await?.as_ref(), Some(run.id()));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

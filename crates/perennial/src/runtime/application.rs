@@ -182,6 +182,16 @@ pub(super) fn store_child(store: &Arc<dyn Store>, loops: Loops) -> ChildSpec {
 
 /// The tree as specified, without starting anything or touching a store.
 ///
+/// ```
+/// # use perennial::{ChildSpec, declared_tree, inspect::to_text};
+/// let inbox = ChildSpec::task("inbox", || async { Ok::<(), String>(()) });
+/// let tree = declared_tree(vec![inbox])?;
+/// assert!(tree.declared);
+/// assert!(tree.nodes.iter().any(|node| node.path == "/perennial/host/inbox"));
+/// println!("{}", to_text(&tree, &Default::default()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// When the placeholder for the store cannot be made.

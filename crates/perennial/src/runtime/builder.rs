@@ -21,6 +21,25 @@ use crate::{
 /// Configures a [`Runtime`].
 ///
 /// Required is only [`store`](Self::store); everything else has a default.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{Adoption, Limits, Runtime, Store};
+/// # use std::time::Duration;
+/// let runtime = Runtime::builder()
+///     .name("letters")
+///     .store(Store::memory())
+///     .limits(Limits { runs: 20, ..Limits::default() })
+///     .adoption(Adoption::OnRequest)
+///     .drain_within(Duration::from_secs(3))
+///     .start()
+///     .await?;
+/// assert_eq!(runtime.tree().runtime.name, "letters");
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use]
 pub struct Builder {
@@ -43,6 +62,17 @@ pub struct Builder {
 }
 
 /// Why a runtime did not start. Nothing of it is left running.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{LimitError, Limits, Runtime, RuntimeError, Store};
+/// let limits = Limits { runs: 0, ..Limits::default() };
+/// let refused = Runtime::builder().store(Store::memory()).limits(limits).start().await;
+/// assert!(matches!(refused, Err(RuntimeError::Limit(LimitError::Zero { name: "runs" }))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuntimeError {
@@ -93,30 +123,105 @@ impl Default for Builder {
 
 impl Builder {
     /// Names the runtime, for dumps.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// let runtime = Runtime::builder().name("letters").store(Store::memory()).start().await?;
+    /// assert_eq!(runtime.tree().runtime.name, "letters");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Names this node on its store. The default is `local`.
+    /// Names this node on its store: runs and attempts tell by it who works on them. The default is `local`. A start ends
+    /// earlier lives of the same name.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// let runtime = Runtime::builder().node("rack-7").store(Store::memory()).start().await?;
+    /// assert_eq!(runtime.tree().runtime.node, "rack-7");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn node(mut self, node: impl Into<String>) -> Self {
         self.node = node.into();
         self
     }
 
-    /// Chooses where runs and sessions are kept.
+    /// Chooses where runs and sessions are kept. It has no default, because what survives a crash must be said.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// # let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("letters.db");
+    /// let runtime = Runtime::builder().store(Store::sqlite(&path)).start().await?;
+    /// runtime.sessions().create("support").await?;
+    /// runtime.shutdown().await;
+    ///
+    /// let runtime = Runtime::builder().store(Store::sqlite(&path)).start().await?;
+    /// assert_eq!(runtime.sessions().list().await?[0].name, "support");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn store(mut self, store: Store) -> Self {
         self.store = Some(store);
         self
     }
 
-    /// Sets the configuration of providers.
+    /// Sets the configuration: providers, prices, limits, monitoring. What this builder says of limits and
+    /// monitoring wins over it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Config, Runtime, Store};
+    /// let config = Config::parse("perennial.toml", b"[limits]\nruns = 20\n")?;
+    /// let runtime = Runtime::builder().store(Store::memory()).config(config).start().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Brings a provider for live calls of `kind`; it wins over a configured one.
+    /// Brings a provider for live calls of `kind`; it wins over a configured one, and of several for one kind the
+    /// last counts.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderKind, Runtime, StartPipeline, Store};
+    /// use perennial::tools::{MockProvider, MockRules};
+    /// use serde_json::json;
+    ///
+    /// // A provider of one's own implements `tools::Provider`; here a scripted one takes its place.
+    /// let rules = MockRules::from_value(&json!({"replies": {"": "Dear Ada"}}))?;
+    /// let runtime = Runtime::builder()
+    ///     .store(Store::memory())
+    ///     .provider(ProviderKind::Gemini, MockProvider::gemini(rules))
+    ///     .start()
+    ///     .await?;
+    /// let text = "workflow: {name: w, steps: [{name: draft, type: gemini, prompt: [{type: static, content: Write}]}]}";
+    /// let run = runtime.pipelines().start(StartPipeline::document("w.yaml", text)).await?; // live
+    /// assert_eq!(run.outcome().await?.result("draft").unwrap()["text"], "Dear Ada");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn provider(mut self, kind: ProviderKind, provider: impl Provider) -> Self {
         self.providers.push((kind, Arc::new(provider)));
         self
@@ -124,33 +229,129 @@ impl Builder {
 
     /// Tells `watch` of every prompt, part by part, before its call is made or its reply taken from
     /// the journal. It is called in the middle of a step: it must not block.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// use std::sync::mpsc;
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let runtime = Runtime::builder()
+    ///     .store(Store::memory())
+    ///     .on_prompt(move |prompt| drop(tell.send(prompt.parts[0].text.to_string())))
+    ///     .start()
+    ///     .await?;
+    /// let text = "workflow: {name: w, steps: [{name: a, type: claude, prompt: [{type: static, content: Hello}]}]}";
+    /// let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// runtime.pipelines().start(start).await?.outcome().await?;
+    /// assert_eq!(told.recv()?, "Hello");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn on_prompt(mut self, watch: impl Fn(&BuiltPrompt<'_>) + Send + Sync + 'static) -> Self {
         self.prompt_watch = Some(PromptWatch(Arc::new(watch)));
         self
     }
 
-    /// Registers a tool.
+    /// Registers a tool. Two of one name are refused by [`start`](Self::start).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// use perennial::tools::{ToolName, tool_fn};
+    /// use serde_json::{Value, json};
+    ///
+    /// let count = async |args: Value| Ok(json!(args["text"].as_str().map(str::len)));
+    /// let runtime = Runtime::builder()
+    ///     .store(Store::memory())
+    ///     .tool(tool_fn("length", "Counts the bytes of a text", count))
+    ///     .start()
+    ///     .await?;
+    /// let length = runtime.tools().call(&ToolName::new("length"), json!({"text": "hello"})).await?;
+    /// assert_eq!(length, json!(5));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn tool(mut self, tool: Tool) -> Self {
         self.tools.push(tool);
         self
     }
 
     /// Registers the workflow `text` as `name`: steps name it by `pipeline_ref`, with the `version` that its
-    /// `workflow.version` says, and [`StartPipeline::registered`](crate::StartPipeline::registered) starts it. One name
-    /// may have several versions. It is checked when the runtime starts; files it names are looked for below the
-    /// working directory. A run that has taken it as a child keeps it, and is resumed without it.
+    /// `workflow.version` says, and [`StartPipeline::registered`](crate::StartPipeline::registered) starts it. One
+    /// name may have several versions. It is checked when the runtime starts; files it names are looked for below
+    /// the working directory. A run that has taken it as a child keeps it, and is resumed without it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// let greet = "
+    /// workflow: {name: greet, inputs: {who: string}, steps: [{name: text, type: echo, value: 'hello {{ inputs.who }}'}]}
+    /// ";
+    /// let runtime = Runtime::builder().store(Store::memory()).pipeline("greet", greet).start().await?;
+    /// let letter = "
+    /// workflow:
+    ///   name: letter
+    ///   steps:
+    ///     - {name: greeting, type: pipeline, pipeline_ref: greet, inputs: {who: Ada}, outputs: [text]}
+    ///     - {name: all, type: echo, value: '{{ steps.greeting.text }}!'}
+    /// ";
+    /// let start = StartPipeline::document("letter.yaml", letter).mode(ProviderMode::Mock);
+    /// let outcome = runtime.pipelines().start(start).await?.outcome().await?;
+    /// assert_eq!(outcome.result("all"), Some(&"hello Ada!".into()));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pipeline(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
         self.pipelines.push(Registration::Text { name: name.into(), text: text.into() });
         self
     }
 
     /// As [`pipeline`](Self::pipeline), with the text of the file at `path`, read once when the runtime starts.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// # let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("greet.yaml");
+    /// std::fs::write(&path, "workflow: {name: greet, steps: [{name: text, type: echo, value: hello}]}")?;
+    /// let runtime =
+    ///     Runtime::builder().store(Store::memory()).pipeline_file("greet", &path).start().await?;
+    /// assert_eq!(runtime.pipelines().registered(), ["greet"]);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pipeline_file(mut self, name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         self.pipelines.push(Registration::File { name: name.into(), path: path.into() });
         self
     }
 
     /// Adds a child of the host's own, under the supervisor `host`, behind earlier ones.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ChildSpec, Restart, Runtime, Store};
+    /// let heart = ChildSpec::task("heart", || async {
+    ///     // A real one beats here; it is restarted when it ends.
+    ///     std::future::pending::<()>().await;
+    ///     Ok::<(), String>(())
+    /// })
+    /// .restart(Restart::Permanent);
+    /// let runtime = Runtime::builder().store(Store::memory()).child(heart).start().await?;
+    /// assert_eq!(runtime.host().which_children()?.len(), 1);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn child(mut self, child: ChildSpec) -> Self {
         self.children.push(child);
         self
@@ -158,6 +359,19 @@ impl Builder {
 
     /// Sets what happens to unfinished runs of processes that are gone. The default is that a
     /// runtime continues them at boot.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Adoption, Runtime, Store};
+    /// // A program that only looks leaves what others have begun.
+    /// let runtime =
+    ///     Runtime::builder().store(Store::memory()).adoption(Adoption::OnRequest).start().await?;
+    /// assert!(runtime.runs().unfinished().await?.is_empty());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn adoption(mut self, adoption: Adoption) -> Self {
         self.adoption = adoption;
         self
@@ -192,19 +406,66 @@ impl Builder {
         self
     }
 
-    /// Sets how many restarts of its direct children the root tolerates; the default is 3 in 5 s.
+    /// Sets how many restarts of its direct children the root tolerates within which time; the default is 3 in 5 s.
+    /// One more ends the tree, which [`Runtime::ended`] tells. It counts for `host` as a whole, not for each child
+    /// of the host's own.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// # use std::time::Duration;
+    /// let runtime = Runtime::builder()
+    ///     .store(Store::memory())
+    ///     .root_intensity(10, Duration::from_secs(60))
+    ///     .start()
+    ///     .await?;
+    /// let intensity = runtime.tree().nodes[0].intensity.clone().expect("the root is a supervisor");
+    /// assert_eq!(intensity.max, 10);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn root_intensity(mut self, max_restarts: u32, within: Duration) -> Self {
         self.intensity = (max_restarts, within);
         self
     }
 
-    /// Sets how long attempts under way get at a shutdown; the default is 10 s.
+    /// Sets how long attempts under way get at a shutdown to end by themselves; the default is 10 s, of which 2 s
+    /// are for giving back what did not end. What is given back runs again, with its tries unchanged, where the run
+    /// is resumed.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # use std::time::Duration;
+    /// let runtime =
+    ///     Runtime::builder().store(Store::memory()).drain_within(Duration::ZERO).start().await?;
+    /// let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// let run = runtime.pipelines().start(start).await?;
+    /// let summary = runtime.shutdown().await; // does not wait a minute
+    /// assert!(summary.drain.unwrap().run(run.id()).is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn drain_within(mut self, within: Duration) -> Self {
         self.drain_within = within;
         self
     }
 
     /// Leaves the process's panic hook alone; panics then have no location in dumps.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// let runtime = Runtime::builder().store(Store::memory()).without_panic_hook().start().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn without_panic_hook(mut self) -> Self {
         self.options.note_panic_locations = false;
         self
@@ -212,16 +473,46 @@ impl Builder {
 
     /// Starts only what reads the store: runs can be listed and shown, and nothing is started,
     /// continued or registered.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("letters.db");
+    /// # Runtime::builder().store(Store::sqlite(&path)).start().await?.shutdown().await;
+    /// let runtime =
+    ///     Runtime::builder().store(Store::sqlite(&path).must_exist()).store_only().start().await?;
+    /// assert!(runtime.runs().list(20).await?.is_empty());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn store_only(mut self) -> Self {
         self.store_only = true;
         self
     }
 
-    /// Opens the store and starts the tree. Opening blocks for as long as the file system takes.
+    /// Opens the store and starts the tree, in order, all or nothing, on the executor that it is called from.
+    /// Opening blocks for as long as the file system takes.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, RuntimeError, Store};
+    /// let nowhere = Store::sqlite("nowhere/letters.db").must_exist();
+    /// let refused = Runtime::builder().store(nowhere).start().await;
+    /// assert!(matches!(refused, Err(RuntimeError::Store(_))));
+    ///
+    /// let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// See [`RuntimeError`].
+    /// See [`RuntimeError`]; nothing is left running.
     pub async fn start(self) -> Result<Runtime, RuntimeError> {
         let limits = self.limits.unwrap_or_else(|| self.config.limits.of_runtime()).checked()?;
         let deployment = self.config.deployment().clone();

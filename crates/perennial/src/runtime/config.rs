@@ -6,8 +6,16 @@ use serde::Deserialize;
 
 use super::{Limits, prices::Prices};
 
-/// What comes from a configuration file (`perennial.toml`). Keys themselves never do: the file
-/// names the environment variable that holds one.
+/// What comes from a configuration file (`perennial.toml`): providers, prices, limits, monitoring. Keys themselves
+/// never do: the file names the environment variable that holds one.
+///
+/// ```
+/// use perennial::Config;
+///
+/// let config = Config::parse("perennial.toml", b"[providers.anthropic]\nmodel = \"claude-x\"\n")?;
+/// assert_eq!(config, Config::default().anthropic_model("claude-x"));
+/// # Ok::<(), perennial::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -112,6 +120,14 @@ impl MonitorSection {
 }
 
 /// A threshold of the monitor, as a configuration has it.
+///
+/// ```
+/// # use perennial::Config;
+/// let config = Config::parse("perennial.toml", b"[monitor]\nstep_threshold = 5000\n")?;
+/// let step = config.threshold_settings().into_iter().find(|it| it.name == "step_threshold").unwrap();
+/// assert_eq!((step.value, step.unit, step.is_set), (5_000, "ms", true));
+/// # Ok::<(), perennial::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThresholdSetting {
     /// Its key in `[monitor]`.
@@ -149,6 +165,13 @@ impl Default for AnthropicSection {
 }
 
 /// A configuration that cannot be used.
+///
+/// ```
+/// # use perennial::{Config, ConfigError};
+/// let refused = Config::parse("perennial.toml", b"[limits]\nruns = \"many\"\n");
+/// let Err(error @ ConfigError::Malformed { .. }) = refused else { panic!("it is no number") };
+/// assert!(error.to_string().starts_with("configuration perennial.toml: TOML parse error at line 2"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -177,7 +200,17 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads a configuration from `bytes`, which are those of the file `path`.
+    /// Reads a configuration from `bytes`, which are those of the file `path`; the file itself is not opened. What
+    /// is absent has its default, and a key that this version does not know is an error.
+    ///
+    /// ```
+    /// # use perennial::Config;
+    /// let text = b"[limits]\nruns = 20\nmax_total_steps = 500\nenforced = [\"max_total_steps\"]\n";
+    /// let config = Config::parse("perennial.toml", text)?;
+    /// assert_ne!(config, Config::default());
+    /// assert!(Config::parse("perennial.toml", b"[limit]\nruns = 20\n").is_err()); // misspelt
+    /// # Ok::<(), perennial::ConfigError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -199,16 +232,42 @@ impl Config {
 
     /// Mode and limits that hold where nobody else names them, and those that nobody can pass: for
     /// [`Pipelines::check_deployed`](crate::Pipelines::check_deployed).
+    ///
+    /// ```
+    /// # use perennial::{Config, Deployment, EnvironmentMode};
+    /// let config = Config::parse("perennial.toml", b"[pipeline]\nenvironment = \"production\"\n")?;
+    /// let same = Deployment::default().configured_environment(EnvironmentMode::Production);
+    /// assert_eq!(*config.deployment(), same);
+    /// # Ok::<(), perennial::ConfigError>(())
+    /// ```
     pub fn deployment(&self) -> &Deployment {
         &self.deployment
     }
 
     /// From where on something is worth a warning.
+    ///
+    /// ```
+    /// # use perennial::Config;
+    /// # use std::time::Duration;
+    /// let config = Config::parse("perennial.toml", b"[monitor]\nstep_threshold = 5000\n")?;
+    /// assert_eq!(config.thresholds().step, Duration::from_secs(5));
+    /// assert_eq!(config.thresholds().execution, Duration::from_secs(30)); // the default
+    /// # Ok::<(), perennial::ConfigError>(())
+    /// ```
     pub fn thresholds(&self) -> Thresholds {
         self.monitor.thresholds()
     }
 
     /// The same thresholds one by one, each with whether this configuration sets it.
+    ///
+    /// ```
+    /// # use perennial::Config;
+    /// let names = Config::default().threshold_settings().map(|setting| setting.name);
+    /// assert_eq!(
+    ///     names,
+    ///     ["execution_threshold", "step_threshold", "memory_threshold", "result_threshold"]
+    /// );
+    /// ```
     pub fn threshold_settings(&self) -> [ThresholdSetting; 4] {
         let Thresholds { execution, step, result_bytes, memory_bytes } = self.thresholds();
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -223,21 +282,42 @@ impl Config {
         ]
     }
 
-    /// Sets where the Anthropic API is.
+    /// Sets where the Anthropic API is; the default is `https://api.anthropic.com`.
+    ///
+    /// ```
+    /// # use perennial::Config;
+    /// let config = Config::default().anthropic_base_url("https://proxy.example");
+    /// let text = b"[providers.anthropic]\nbase_url = \"https://proxy.example\"\n";
+    /// assert_eq!(config, Config::parse("perennial.toml", text)?);
+    /// # Ok::<(), perennial::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn anthropic_base_url(mut self, url: impl Into<String>) -> Self {
         self.providers.anthropic.base_url = url.into();
         self
     }
 
-    /// Sets the model for steps that name none.
+    /// Sets the model for steps that name none. Without it a live run with such a step is refused.
+    ///
+    /// ```
+    /// # use perennial::Config;
+    /// let config = Config::default().anthropic_model("claude-x");
+    /// assert_ne!(config, Config::default());
+    /// ```
     #[must_use]
     pub fn anthropic_model(mut self, model: impl Into<String>) -> Self {
         self.providers.anthropic.model = Some(model.into());
         self
     }
 
-    /// Sets the name of the environment variable that holds the key.
+    /// Sets the name of the environment variable that holds the key; the default is `ANTHROPIC_API_KEY`. The key is
+    /// read when the runtime starts, and never recorded.
+    ///
+    /// ```
+    /// # use perennial::Config;
+    /// let config = Config::default().anthropic_api_key_env("TEAM_KEY");
+    /// assert_ne!(config, Config::default());
+    /// ```
     #[must_use]
     pub fn anthropic_api_key_env(mut self, name: impl Into<String>) -> Self {
         self.providers.anthropic.api_key_env = name.into();

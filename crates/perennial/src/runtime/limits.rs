@@ -33,6 +33,18 @@ impl Default for Limits {
 }
 
 /// A limit that cannot be meant.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{LimitError, Limits, Runtime, RuntimeError, Store};
+/// let limits = Limits { tasks: 2_000_000, ..Limits::default() };
+/// let refused = Runtime::builder().store(Store::memory()).limits(limits).start().await;
+/// let Err(RuntimeError::Limit(error)) = refused else { panic!("so many cannot be meant") };
+/// assert_eq!(error, LimitError::Absurd { name: "tasks", value: 2_000_000 });
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LimitError {

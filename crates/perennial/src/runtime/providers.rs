@@ -17,6 +17,13 @@ const GEMINI_MODEL: &str = "gemini-2.5-flash-lite-preview-06-17";
 const MOCK_CLAUDE_MODEL: &str = "mock-claude";
 
 /// Who answers the calls of a run; recorded with it.
+///
+/// ```
+/// # use perennial::ProviderMode;
+/// assert_eq!("mock".parse(), Ok(ProviderMode::Mock));
+/// assert_eq!(ProviderMode::Live.to_string(), "live");
+/// assert!("automatic".parse::<ProviderMode>().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProviderMode {

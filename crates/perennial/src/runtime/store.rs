@@ -2,7 +2,17 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use perennial_store::{MemoryStore, SqliteOptions, SqliteStore, StoreError};
 
-/// Where a runtime keeps what must survive.
+/// Where a runtime keeps what must survive. It says where, and opens nothing:
+/// [`Builder::start`](crate::Builder::start) does.
+///
+/// ```
+/// use perennial::Store;
+///
+/// assert_eq!("sqlite:letters.db".parse(), Ok(Store::sqlite("letters.db")));
+/// assert_eq!("letters.db".parse(), Ok(Store::sqlite("letters.db")));
+/// assert_eq!("memory:".parse(), Ok(Store::memory()));
+/// assert!("postgres://host/db".parse::<Store>().is_err()); // not in this version
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Store {
     choice: Choice,
@@ -30,17 +40,59 @@ pub(super) enum Opened {
 }
 
 impl Store {
-    /// One SQLite file, held by one process at a time. It is created when it is not there.
+    /// One SQLite file, held by one process at a time. It is created when it is not there; the directory it lies in
+    /// is not.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, RuntimeError, Store};
+    /// # let folder = tempfile::tempdir()?;
+    /// let store = Store::sqlite(folder.path().join("letters.db"));
+    /// let runtime = Runtime::builder().store(store.clone()).start().await?;
+    /// let second = Runtime::builder().store(store).start().await;
+    /// assert!(matches!(second, Err(RuntimeError::Store(_)))); // the first one holds it
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn sqlite(path: impl Into<PathBuf>) -> Self {
         Self { choice: Choice::Sqlite(path.into()), must_exist: false }
     }
 
     /// Nothing survives the process: for documentation and tests with a paused clock.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// runtime.sessions().create("support").await?;
+    /// runtime.shutdown().await;
+    ///
+    /// let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// assert!(runtime.sessions().list().await?.is_empty()); // another store
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn memory() -> Self {
         Self { choice: Choice::Memory, must_exist: false }
     }
 
-    /// Refuses to create what is not there: for those who only look, or continue.
+    /// Refuses to create what is not there: for those who only look, or continue. Changes nothing for a store in
+    /// memory.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// let refused = Runtime::builder().store(Store::sqlite("nowhere.db").must_exist()).start().await;
+    /// assert!(refused.unwrap_err().to_string().contains("there is none at nowhere.db"));
+    /// assert!(!std::path::Path::new("nowhere.db").exists());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn must_exist(mut self) -> Self {
         self.must_exist = true;

@@ -8,6 +8,14 @@ use super::{Model, Pipeline};
 use crate::{diagnostic::Code, schemas::violations};
 
 /// Why a start is refused: all of it at once.
+///
+/// ```
+/// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+/// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+/// let errors = pipeline.bind_inputs(&serde_json::Map::new()).unwrap_err();
+/// assert_eq!(errors.missing, ["who"]);
+/// assert_eq!(errors.lines()[0].0.to_string(), "PL509");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, thiserror::Error)]
 pub struct InputErrors {
     /// Required inputs that are not given (PL509).
@@ -27,6 +35,15 @@ pub struct InvalidInput {
 
 impl InputErrors {
     /// Each fault with its code and text.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// let errors = pipeline.bind_inputs(&serde_json::Map::new()).unwrap_err();
+    /// for (code, text) in errors.lines() {
+    ///     println!("error[{code}]: {text}");
+    /// }
+    /// ```
     pub fn lines(&self) -> Vec<(Code, String)> {
         let mut lines = Vec::new();
         if !self.missing.is_empty() {
@@ -53,6 +70,15 @@ impl fmt::Display for InputErrors {
 impl Pipeline {
     /// The inputs of a run that is given `given`: names match exactly, then lower-cased; defaults
     /// are filled in; what the document does not know is kept.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// let given = serde_json::json!({"who": "Ada", "note": "kept"});
+    /// let bound = pipeline.bind_inputs(given.as_object().unwrap())?;
+    /// assert_eq!(bound, given);
+    /// # Ok::<(), perennial_pipeline::InputErrors>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -44,6 +44,15 @@ pub(crate) struct DocumentFiles {
 
 /// When checkpoints are exported, and which are kept (1.4).
 /// Whoever exports also has its unfinished runs resumed (YR-56), unless it says otherwise.
+///
+/// ```
+/// # let text = b"workflow: {name: w, checkpoint_enabled: true, checkpoint_interval: 5, steps: [{name: a, type: echo, value: 1}]}";
+/// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+/// let exports = pipeline.exports().expect("it exports");
+/// assert_eq!((exports.interval, exports.keep_last), (5, Some(5))); // the default keeps five
+/// # use std::time::Duration;
+/// assert_eq!(exports.resumes_within(), Some(Duration::from_secs(24 * 60 * 60)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exports {

@@ -6,6 +6,14 @@ use serde_json::{Value, json};
 use super::Ordered;
 
 /// One input of a pipeline.
+///
+/// ```
+/// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+/// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+/// let who = &pipeline.inputs()[0];
+/// assert_eq!((who.name.as_str(), who.required, who.declared), ("who", true, true));
+/// assert_eq!(who.default_value(), None);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Input {
     /// Its name; `global_vars.x` for a constant that only a parent or the command line can give.
@@ -26,6 +34,14 @@ pub struct Input {
 }
 
 /// The declared type of an input.
+///
+/// ```
+/// use perennial_pipeline::InputType;
+///
+/// assert!(InputType::Integer.accepts(&3.into()));
+/// assert!(!InputType::Integer.accepts(&"many".into()));
+/// assert_eq!(InputType::Integer.name(), "integer");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InputType {
@@ -71,6 +87,12 @@ impl InputType {
     }
 
     /// Whether `value` is of this type.
+    ///
+    /// ```
+    /// use perennial_pipeline::InputType;
+    ///
+    /// assert!(InputType::String.accepts(&"Ada".into()) && !InputType::String.accepts(&7.into()));
+    /// ```
     pub fn accepts(self, value: &Value) -> bool {
         match self {
             Self::String => value.is_string(),
@@ -112,6 +134,14 @@ impl Input {
     }
 
     /// Its value when none is given.
+    ///
+    /// ```
+    /// use perennial_pipeline::Pipeline;
+    ///
+    /// let text = b"workflow: {name: w, inputs: {n: {type: integer, default: 3}}, steps: [{name: a, type: echo, value: '{{ inputs.n }}'}]}";
+    /// let pipeline = Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.inputs()[0].default_value(), Some(&3.into()));
+    /// ```
     pub fn default_value(&self) -> Option<&Value> {
         self.default.as_ref().map(|default| &default.0)
     }

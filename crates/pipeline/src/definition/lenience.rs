@@ -41,6 +41,14 @@ pub(crate) const UNDECIDED: &str = "undecided_conditions";
 const MISSING_ENV: &str = "missing_env";
 
 /// What a command line or a host says about leniency. It is stronger than the document.
+///
+/// ```
+/// use perennial_pipeline::Leniency;
+///
+/// let strict_but_for_keys = Leniency::as_written().strict().with("unknown_keys", "warn")?;
+/// assert_ne!(strict_but_for_keys, Leniency::as_written().strict());
+/// # Ok::<(), perennial_pipeline::InvalidLeniency>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leniency {
     strict: bool,
@@ -49,6 +57,14 @@ pub struct Leniency {
 }
 
 /// An option that does not exist, or has no such value.
+///
+/// ```
+/// use perennial_pipeline::{InvalidLeniency, Leniency};
+///
+/// let refused = Leniency::as_written().with("unknown_keys", "perhaps").unwrap_err();
+/// assert!(matches!(refused, InvalidLeniency::Value { option: "unknown_keys", .. }));
+/// assert_eq!(refused.to_string(), "unknown_keys must be one of: error, warn, ignore, got: perhaps");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidLeniency {
     /// There is no such option.
@@ -75,11 +91,26 @@ fn names() -> Vec<&'static str> {
 
 impl Leniency {
     /// Everything as the document says.
+    ///
+    /// ```
+    /// use perennial_pipeline::Leniency;
+    ///
+    /// assert_eq!(Leniency::as_written(), Leniency::default());
+    /// ```
     pub fn as_written() -> Self {
         Self::default()
     }
 
     /// The strictest value of every option, whatever the document says.
+    ///
+    /// ```
+    /// use perennial_pipeline::{Leniency, Pipeline};
+    ///
+    /// let text = b"workflow: {name: w, lenient: {unknown_keys: ignore}, colour: red, steps: [{name: a, type: echo, value: 1}]}";
+    /// assert!(Pipeline::check("w.yaml", text).pipeline.is_some());
+    /// let strict = Leniency::as_written().strict();
+    /// assert!(Pipeline::check_with("w.yaml", text, &strict).pipeline.is_none());
+    /// ```
     #[must_use]
     pub fn strict(self) -> Self {
         Self { strict: true, ..self }
@@ -87,6 +118,17 @@ impl Leniency {
 
     /// Variables of the environment that are not set are notes: for a document that is looked at where
     /// it does not run. What is found valid so is no proof that a run can start here.
+    ///
+    /// ```
+    /// use perennial_pipeline::{Leniency, MemorySources, Pipeline};
+    ///
+    /// let text = "workflow: {name: w, steps: [{name: a, type: echo, value: '${GREETING}'}]}";
+    /// let sources = MemorySources::new().file("w.yaml", text); // the variable is not set
+    /// let later = Leniency::as_written().environment_later();
+    /// assert!(Pipeline::load(&sources.root("w.yaml")?, &sources).pipeline.is_none());
+    /// assert!(Pipeline::load_with(&sources.root("w.yaml")?, &sources, &later).pipeline.is_some());
+    /// # Ok::<(), perennial_pipeline::SourceFault>(())
+    /// ```
     #[must_use]
     pub fn environment_later(self) -> Self {
         Self { environment_later: true, ..self }
@@ -98,6 +140,13 @@ impl Leniency {
     }
 
     /// Sets one option; it is stronger than [`strict`](Self::strict).
+    ///
+    /// ```
+    /// use perennial_pipeline::Leniency;
+    ///
+    /// assert!(Leniency::as_written().with("missing_templates", "empty").is_ok());
+    /// assert!(Leniency::as_written().with("missing_template", "empty").is_err()); // misspelt
+    /// ```
     ///
     /// # Errors
     ///

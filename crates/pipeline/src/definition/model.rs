@@ -267,6 +267,12 @@ pub(crate) struct Chat {
 }
 
 /// Which provider a step type calls.
+///
+/// ```
+/// use perennial_pipeline::ProviderKind;
+///
+/// assert_eq!(ProviderKind::Claude.name(), "claude");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProviderKind {

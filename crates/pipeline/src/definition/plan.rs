@@ -6,6 +6,14 @@ use serde_json::{Value, json};
 use super::{Pipeline, Step};
 
 /// The jobs of a run, in their order.
+///
+/// ```
+/// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+/// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+/// let plan = pipeline.plan();
+/// assert_eq!(plan.jobs.len(), 2);
+/// assert_eq!(plan.required_inputs, ["who"]);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// One for every step.
@@ -17,6 +25,14 @@ pub struct Plan {
 }
 
 /// One job.
+///
+/// ```
+/// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+/// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+/// let job = &pipeline.plan().jobs[1];
+/// assert_eq!((job.key.as_str(), job.type_name.as_str()), ("b", "echo"));
+/// assert_eq!(job.after, ["a"]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedJob {
     /// Its key: the path of its step.
@@ -45,6 +61,13 @@ pub struct PlannedJob {
 
 impl Pipeline {
     /// What its runs will do.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// let keys: Vec<_> = pipeline.plan().jobs.into_iter().map(|job| job.key).collect();
+    /// assert_eq!(keys, ["a", "b"]);
+    /// ```
     pub fn plan(&self) -> Plan {
         let mut jobs = Vec::new();
         planned(&self.model.steps, &StepPath::root(), None, &mut jobs);
@@ -58,6 +81,12 @@ impl Pipeline {
     /// The resolved definition as a value to look at: what is hashed and run, after files were put
     /// together and defaults applied. Values that it keeps as texts, because their order counts,
     /// are shown as the values they are.
+    ///
+    /// ```
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// assert_eq!(pipeline.resolved()["definition"]["name"], "w");
+    /// ```
     pub fn resolved(&self) -> Value {
         let value = serde_json::to_value(&self.model).unwrap_or_default();
         json!({

@@ -3,6 +3,13 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 /// The mode of an environment: which column of the table of limits holds (1.11).
+///
+/// ```
+/// use perennial_pipeline::EnvironmentMode;
+///
+/// assert_eq!("production".parse(), Ok(EnvironmentMode::Production));
+/// assert_eq!(EnvironmentMode::default().name(), "development");
+/// ```
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -10,6 +10,16 @@ use crate::check::duration_text;
 
 /// What a command line, a host or a configuration file says of the environment and the limits of runs.
 /// Options are stronger than the document, the configuration is weaker (YF-48).
+///
+/// ```
+/// use perennial_pipeline::{Deployment, EnvironmentMode};
+///
+/// let deployment = Deployment::default()
+///     .environment(EnvironmentMode::Production)
+///     .limit("max_execution_time_s", "5m")?;
+/// assert_ne!(deployment, Deployment::default());
+/// # Ok::<(), perennial_pipeline::InvalidDeployment>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deployment {
     mode: Option<EnvironmentMode>,
@@ -20,6 +30,15 @@ pub struct Deployment {
 }
 
 /// A limit that cannot be set so.
+///
+/// ```
+/// use perennial_pipeline::{Deployment, InvalidDeployment};
+///
+/// let refused = Deployment::default().limit("max_steps", "3");
+/// assert!(matches!(refused, Err(InvalidDeployment::Limit { .. })));
+/// let refused = Deployment::default().limit("max_total_steps", "0");
+/// assert!(matches!(refused, Err(InvalidDeployment::Value { name: "max_total_steps", .. })));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidDeployment {
@@ -53,6 +72,13 @@ fn names() -> Vec<&'static str> {
 
 impl Deployment {
     /// Sets the mode, over what the document says.
+    ///
+    /// ```
+    /// use perennial_pipeline::{Deployment, EnvironmentMode};
+    ///
+    /// let production = Deployment::default().environment(EnvironmentMode::Production);
+    /// assert_ne!(production, Deployment::default().environment(EnvironmentMode::Test));
+    /// ```
     #[must_use]
     pub fn environment(mut self, mode: EnvironmentMode) -> Self {
         self.mode = Some(mode);
@@ -61,6 +87,14 @@ impl Deployment {
 
     /// Sets the limit `name`, over what the document says: a whole number; for times a number of seconds
     /// or a duration such as `5m`.
+    ///
+    /// ```
+    /// use perennial_pipeline::Deployment;
+    ///
+    /// let same = Deployment::default().limit("max_execution_time_s", "300")?;
+    /// assert_eq!(Deployment::default().limit("max_execution_time_s", "5m")?, same);
+    /// # Ok::<(), perennial_pipeline::InvalidDeployment>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -72,6 +106,14 @@ impl Deployment {
     }
 
     /// Sets the mode of a configuration file: it holds where nobody else names one.
+    ///
+    /// ```
+    /// use perennial_pipeline::{Deployment, EnvironmentMode};
+    ///
+    /// let configured = Deployment::default().configured_environment(EnvironmentMode::Production);
+    /// // What is said here is stronger than what a configuration says.
+    /// assert_ne!(configured, Deployment::default().environment(EnvironmentMode::Production));
+    /// ```
     #[must_use]
     pub fn configured_environment(mut self, mode: EnvironmentMode) -> Self {
         self.file_mode = Some(mode);
@@ -79,6 +121,13 @@ impl Deployment {
     }
 
     /// Sets the limit `name` of a configuration file: it holds where nobody else names it.
+    ///
+    /// ```
+    /// use perennial_pipeline::Deployment;
+    ///
+    /// assert!(Deployment::default().configured_limit("max_total_steps", 500).is_ok());
+    /// assert!(Deployment::default().configured_limit("max_total_steps", 0).is_err());
+    /// ```
     ///
     /// # Errors
     ///
@@ -90,6 +139,15 @@ impl Deployment {
     }
 
     /// Says that nobody can pass the configured limit `name`: what others say can only narrow it.
+    ///
+    /// ```
+    /// use perennial_pipeline::Deployment;
+    ///
+    /// let limited = Deployment::default().configured_limit("max_total_steps", 500)?;
+    /// assert!(limited.enforced("max_total_steps").is_ok());
+    /// assert!(Deployment::default().enforced("max_total_steps").is_err()); // it has no value
+    /// # Ok::<(), perennial_pipeline::InvalidDeployment>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -105,6 +163,16 @@ impl Deployment {
 
     /// This over `weaker`: what a host sets here, over what its runtime is configured with. What either
     /// enforces is enforced, with the smaller value.
+    ///
+    /// ```
+    /// use perennial_pipeline::Deployment;
+    ///
+    /// let configured = Deployment::default().limit("max_total_steps", "500")?;
+    /// let here = Deployment::default().limit("max_total_steps", "20")?;
+    /// assert_eq!(here.clone().over(&configured), here);
+    /// assert_eq!(Deployment::default().over(&configured), configured);
+    /// # Ok::<(), perennial_pipeline::InvalidDeployment>(())
+    /// ```
     #[must_use]
     pub fn over(mut self, weaker: &Self) -> Self {
         self.mode = self.mode.or(weaker.mode);
@@ -173,6 +241,15 @@ impl Deployment {
     }
 
     /// The longest that a run may take, when that is enforced.
+    ///
+    /// ```
+    /// use perennial_pipeline::Deployment;
+    /// use std::time::Duration;
+    ///
+    /// let limited = Deployment::default().configured_limit("max_execution_time_s", 300)?;
+    /// assert_eq!(limited.enforced("max_execution_time_s")?.enforced_time(), Some(Duration::from_secs(300)));
+    /// # Ok::<(), perennial_pipeline::InvalidDeployment>(())
+    /// ```
     pub fn enforced_time(&self) -> Option<Duration> {
         let time = |(limit, _): &(Limit, u64)| *limit == Limit::MaxExecutionSeconds;
         self.all_enforced().find(time).map(|(_, seconds)| Duration::from_secs(seconds))

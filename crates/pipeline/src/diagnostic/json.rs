@@ -6,6 +6,14 @@ use super::{Diagnostic, Severity};
 use crate::definition::Input;
 
 /// One object: file, validity, diagnostics, inputs and counts.
+///
+/// ```
+/// use perennial_pipeline::{Pipeline, report_json};
+///
+/// let checked = Pipeline::check("w.yaml", b"workflow: {name: w, steps: [{name: a, type: ecko}]}");
+/// let report = report_json("w.yaml", &checked.diagnostics, &checked.inputs);
+/// assert_eq!(report["valid"], false);
+/// ```
 pub fn report_json(file: &str, diagnostics: &[Diagnostic], inputs: &[Input]) -> Value {
     let count = |severity| diagnostics.iter().filter(|shown| shown.severity == severity).count();
     json!({

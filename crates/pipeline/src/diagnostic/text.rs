@@ -8,6 +8,14 @@ use super::{Diagnostic, Excerpt, Severity};
 use crate::source::Span;
 
 /// `diagnostic` as text, with a newline at its end. Colour is for terminals only (YF-25).
+///
+/// ```
+/// use perennial_pipeline::{Pipeline, render};
+///
+/// let checked = Pipeline::check("w.yaml", b"workflow: {name: w, steps: [{name: a, type: ecko}]}");
+/// let text = render(&checked.diagnostics[0], false);
+/// assert!(text.contains("w.yaml:1:") && text.contains("ecko"), "{text}");
+/// ```
 pub fn render(diagnostic: &Diagnostic, colour: bool) -> String {
     let paint = Paint { colour, severity: diagnostic.severity };
     let widest = diagnostic

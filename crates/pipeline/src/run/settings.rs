@@ -46,6 +46,17 @@ pub trait Providers: Send + Sync + fmt::Debug + 'static {
 }
 
 /// A prompt that was built, part by part (YP-12).
+///
+/// ```
+/// use perennial_pipeline::BuiltPrompt;
+///
+/// /// What a host may write down of a prompt: see `Builder::on_prompt` of the facade.
+/// fn line(prompt: &BuiltPrompt<'_>) -> String {
+///     let bytes: usize = prompt.parts.iter().map(|part| part.text.len()).sum();
+///     format!("{} {} asks {}: {bytes} bytes", prompt.run, prompt.job, prompt.model)
+/// }
+/// # let _ = line;
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct BuiltPrompt<'a> {
     /// The run.
@@ -98,6 +109,22 @@ impl CallDefaults {
 }
 
 /// What a run is given and keeps: as JSON it is the settings value of the engine.
+///
+/// ```
+/// use perennial_pipeline::{CallDefaults, Resolved, RunSettings};
+///
+/// let of = |model: &str| Resolved { model: model.to_owned(), max_output: 1_000 };
+/// let calls = CallDefaults { claude: of("claude-x"), gemini: of("gemini-x"), aliases: Default::default() };
+/// let settings = RunSettings {
+///     inputs: serde_json::json!({"who": "Ada"}),
+///     calls,
+///     directories: None,
+///     environment: Default::default(),
+/// };
+/// let recorded = settings.to_value();
+/// assert_eq!(RunSettings::from_value(&recorded)?.inputs, settings.inputs);
+/// # Ok::<(), perennial_pipeline::InvalidSettings>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunSettings {
     /// Bound inputs, an object.

@@ -7,6 +7,30 @@ use perennial_tools::{SourceError, SourceFiles};
 use super::Registry;
 
 /// Reads what a document names. Reading is all it does: limits and cycles are the language's.
+///
+/// ```
+/// use perennial_pipeline::{Pipeline, SourceFault, SourceFile, SourceLoader};
+///
+/// /// Documents of a database, here one of them.
+/// #[derive(Debug)]
+/// struct Shelf;
+///
+/// impl SourceLoader for Shelf {
+///     fn read(&self, path: &str, _named_in: &str) -> Result<SourceFile, SourceFault> {
+///         match path {
+///             "team.yaml" => Ok(SourceFile::new(path, "workflow: {variables: {tone: warm}}")),
+///             _ => Err(SourceFault::Unreadable { path: path.to_owned(), reason: "unknown".to_owned() }),
+///         }
+///     }
+///
+///     fn variable(&self, _name: &str) -> Option<String> {
+///         None
+///     }
+/// }
+///
+/// let text = "workflow: {extends: team.yaml, name: w, steps: [{name: a, type: echo, value: 1}]}";
+/// assert!(Pipeline::load(&SourceFile::new("w.yaml", text), &Shelf).pipeline.is_some());
+/// ```
 pub trait SourceLoader: fmt::Debug {
     /// Reads the file that the document opened as `named_in` calls `path`: relative to the project
     /// root, else to the directory of that document (YR-70).
@@ -31,6 +55,13 @@ pub trait SourceLoader: fmt::Debug {
 }
 
 /// A file that was read.
+///
+/// ```
+/// use perennial_pipeline::SourceFile;
+///
+/// let file = SourceFile::new("w.yaml", "workflow: {}");
+/// assert_eq!((file.name.as_str(), file.identity.as_str()), ("w.yaml", "w.yaml"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFile {
     /// What it is called in diagnostics; the files it names are looked for beside it.
@@ -90,6 +121,17 @@ impl SourceLoader for NothingElse {
 
 /// Files and variables in memory. Names are paths with `/`; the root of the project is the empty
 /// path.
+///
+/// ```
+/// use perennial_pipeline::{MemorySources, Pipeline};
+///
+/// let sources = MemorySources::new()
+///     .file("w.yaml", "workflow: {name: w, steps: [{name: a, type: echo, value: '${GREETING}'}]}")
+///     .set("GREETING", "hello");
+/// let pipeline = Pipeline::load(&sources.root("w.yaml")?, &sources).pipeline.expect("it has no fault");
+/// assert_eq!(pipeline.environment(), ["GREETING"]);
+/// # Ok::<(), perennial_pipeline::SourceFault>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct MemorySources {
     files: BTreeMap<String, Vec<u8>>,
@@ -121,6 +163,13 @@ impl MemorySources {
     }
 
     /// These, and another name for the file `target`.
+    ///
+    /// ```
+    /// use perennial_pipeline::MemorySources;
+    ///
+    /// let sources = MemorySources::new().file("a.yaml", "workflow: {}").link("b.yaml", "a.yaml");
+    /// assert_eq!(sources.root("b.yaml").unwrap().identity, "a.yaml"); // the same file
+    /// ```
     #[must_use]
     pub fn link(mut self, path: &str, target: &str) -> Self {
         self.links.insert(normal(path), normal(target));
@@ -135,6 +184,14 @@ impl MemorySources {
     }
 
     /// The file `path`, to begin with.
+    ///
+    /// ```
+    /// use perennial_pipeline::MemorySources;
+    ///
+    /// let sources = MemorySources::new().file("w.yaml", "workflow: {}");
+    /// assert_eq!(sources.root("w.yaml").unwrap().bytes, b"workflow: {}");
+    /// assert!(sources.root("v.yaml").is_err());
+    /// ```
     ///
     /// # Errors
     ///

@@ -17,6 +17,16 @@ pub const REGISTERED_MAX: usize = 1_000;
 
 /// Documents by name, maybe in several versions. What is taken from it becomes a part of the definition, so that a run
 /// goes on without it.
+///
+/// ```
+/// use perennial_pipeline::{MemorySources, Registry, SourceFile};
+///
+/// let mut registry = Registry::new();
+/// registry.add("greet", SourceFile::new("greet", "workflow: {name: greet, steps: [{name: a, type: echo, value: hi}]}"))?;
+/// registry.check(&MemorySources::new())?;
+/// assert_eq!(registry.names().collect::<Vec<_>>(), ["greet"]);
+/// # Ok::<(), perennial_pipeline::RegistryError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     entries: BTreeMap<String, Vec<Registered>>,

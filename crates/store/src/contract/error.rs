@@ -3,6 +3,14 @@ use std::path::PathBuf;
 use perennial_core::run::{InvalidTransition, RunId};
 
 /// Why an operation changed nothing (STO-10).
+///
+/// ```
+#[doc = include_str!("../../doc/recorded.txt")]
+/// let unknown = store.run(&RunId::parse("nobody")?).await;
+/// assert!(matches!(unknown, Err(StoreError::NotFound { what: "run", .. })));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -92,6 +100,13 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether the same operation may succeed a moment later.
+    ///
+    /// ```
+    /// use perennial_store::StoreError;
+    ///
+    /// assert!(StoreError::Busy.is_transient());
+    /// assert!(!StoreError::Closed.is_transient());
+    /// ```
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Busy | Self::Unavailable(_) | Self::Full(_) => true,

@@ -7,6 +7,14 @@ use perennial_core::{
 use serde_json::Value;
 
 /// One process start of a node.
+///
+/// ```
+#[doc = include_str!("../../doc/recorded.txt")]
+/// let owner = store.run(&run).await?.run.owner.expect("somebody runs it");
+/// assert_eq!((owner.node.as_str(), owner.incarnation), ("local", 1)); // its first start
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct NodeRef {
     /// The node.
@@ -16,6 +24,15 @@ pub struct NodeRef {
 }
 
 /// A run's own row.
+///
+/// ```
+#[doc = include_str!("../../doc/recorded.txt")]
+/// let record = store.run(&run).await?.run; // a host has it from `view()` of a run
+/// assert_eq!((record.run.as_str(), record.workflow.as_str()), ("order-17", "greet"));
+/// assert_eq!(record.state.name(), "running");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunRecord {
     /// Its id.
@@ -49,6 +66,14 @@ pub struct RunRecord {
 }
 
 /// A stage of a run.
+///
+/// ```
+#[doc = include_str!("../../doc/recorded.txt")]
+/// let stage = &store.run(&run).await?.stages[0];
+/// assert_eq!((stage.stage.as_str(), stage.state.name()), ("steps", "open"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageRecord {
     /// Its name.
@@ -62,6 +87,16 @@ pub struct StageRecord {
 }
 
 /// A job of a stage.
+///
+/// ```
+#[doc = include_str!("../../doc/recorded.txt")]
+/// let job = &store.run(&run).await?.jobs[0];
+/// assert_eq!((job.key.as_str(), job.state.name()), ("say", "leased"));
+/// assert_eq!((job.attempt, job.max_attempts), (1, 3));
+/// assert_eq!(job.result, None); // it has not ended
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobRecord {
     /// Its row.
@@ -97,6 +132,15 @@ pub struct JobRecord {
 }
 
 /// One try at a job.
+///
+/// ```
+#[doc = include_str!("../../doc/recorded.txt")]
+/// let attempt = &store.run(&run).await?.attempts[0];
+/// assert_eq!((attempt.attempt, attempt.end), (1, None)); // it is under way
+/// assert_eq!(attempt.node.node, "local");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct AttemptRecord {
     /// The job's row.
@@ -122,6 +166,19 @@ pub struct AttemptRecord {
 }
 
 /// A call to the outside world.
+///
+/// ```
+#[doc = include_str!("../../doc/recorded.txt")]
+/// use perennial_store::CallStart;
+///
+/// let call = CallStart { name: "1".to_owned(), idempotency_key: "greet/order-17/steps/say".to_owned() };
+/// store.begin_call(&lease, call).await?;
+/// store.record_call(&lease, "1", "good morning".into()).await?;
+/// let call = &store.run(&run).await?.calls[0];
+/// assert_eq!((call.attempt, call.reply.as_ref()), (1, Some(&"good morning".into())));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallRecord {
     /// The job's row.
@@ -141,6 +198,17 @@ pub struct CallRecord {
 }
 
 /// A run and everything below it, at one revision.
+///
+/// ```
+#[doc = include_str!("../../doc/recorded.txt")]
+/// let view = store.run(&run).await?;
+/// for job in &view.jobs {
+///     let attempts = view.attempts.iter().filter(|attempt| attempt.job == job.id).count();
+///     assert_eq!((job.key.as_str(), attempts), ("say", 1));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunView {
     /// The run.
@@ -156,6 +224,15 @@ pub struct RunView {
 }
 
 /// A line of the list of runs.
+///
+/// ```
+#[doc = include_str!("../../doc/recorded.txt")]
+/// let line = &store.runs(20).await?[0];
+/// assert_eq!((line.workflow.as_str(), line.jobs, line.jobs_done), ("greet", 1, 0));
+/// assert_eq!(line.finished_at, None);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct RunSummary {
     /// Its id.
@@ -179,6 +256,14 @@ pub struct RunSummary {
 }
 
 /// A durable event.
+///
+/// ```
+#[doc = include_str!("../../doc/recorded.txt")]
+/// let events = store.events(run.as_str(), 1, 10).await?; // a host has them from `events()` of a run
+/// assert_eq!((events[0].seq, events[0].kind.as_str()), (1, "run_created"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct EventRecord {
     /// Gapless in its stream, from 1.

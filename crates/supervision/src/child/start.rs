@@ -17,6 +17,7 @@ use crate::{
     node::Node,
     panics::{Contained, call_quietly, contain, guard_blocking},
     stopping,
+    sync::task_local,
 };
 
 /// What a start gets from the supervisor.
@@ -96,7 +97,7 @@ struct Init {
 
 type Slot = Arc<Mutex<Option<Extra>>>;
 
-tokio::task_local! {
+task_local! {
     static INIT: Init;
 }
 
@@ -450,7 +451,7 @@ impl Drop for Driver {
 #[expect(clippy::disallowed_methods, reason = "every supervised thing is driven from here")]
 pub(crate) fn spawn(driver: impl Future<Output = ()> + Send + 'static) {
     // The driver announces its own end; nobody joins it.
-    drop(tokio::spawn(driver));
+    drop(crate::sync::spawn(driver));
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, OnceLock, PoisonError, Weak},
 };
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     life::{Life, Pid},
     node::Node,
     stopping,
+    sync::{Mutex, MutexGuard},
 };
 
 /// Those of all applications of one tree. Empty in a tree without applications.

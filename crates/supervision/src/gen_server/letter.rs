@@ -3,11 +3,10 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use perennial_core::ExitReason;
-use tokio::sync::Notify;
 
 use super::{GenServer, TimerRef, context::Watched, debugger::Inspection};
 use crate::{
@@ -15,6 +14,7 @@ use crate::{
     address::Refused,
     load::{Admission, Load, Place},
     panics::call_quietly,
+    sync::{Mutex, MutexGuard, Notify},
 };
 
 /// Requests of debuggers that may wait. They have a limit of their own: a server whose mailbox is

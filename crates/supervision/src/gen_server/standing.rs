@@ -1,12 +1,12 @@
 //! What others see of a server without asking it.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, sync::PoisonError};
 
 use super::WatchRef;
-use crate::{ProcessRef, ProcessStatus};
+use crate::{
+    ProcessRef, ProcessStatus,
+    sync::{Mutex, MutexGuard},
+};
 
 /// Written by the server, read by anybody.
 #[derive(Debug)]

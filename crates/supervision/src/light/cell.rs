@@ -3,18 +3,12 @@
 use std::{
     any::Any,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{
-            AtomicU32, AtomicUsize,
-            Ordering::{Acquire, Relaxed, Release},
-        },
-    },
+    sync::{Arc, OnceLock, PoisonError, Weak},
     task::Waker,
 };
 
 use perennial_core::{ChildId, ExitReason, Overflow};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::{
     desk::{Desk, Phase, Posted, Remains, Stamp, Todo},
@@ -26,6 +20,13 @@ use crate::{
     life::Control,
     load::{Place, Seen},
     panics::{call_quietly, guard_blocking},
+    sync::{
+        Mutex, MutexGuard, Notify,
+        atomic::{
+            AtomicU32, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
 };
 
 /// No incarnation has this number.

@@ -385,3 +385,6 @@ impl<M> Desk<M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,11 +66,40 @@ pub struct LightSupervisorSpec {
 
 impl LightSupervisorSpec {
     /// A permanent supervisor for at most `max_children` light servers that tolerates 3 restarts in 5 s.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = LightSupervisorSpec::new("carts", 1);
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(spec);
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// carts.start_child("of-ada", vec![]).await?;
+    /// let more = carts.start_child("of-bob", vec![]).await;
+    /// assert!(matches!(more, Err(RequestError::MaxChildren(1))));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn new(id: impl Into<ChildId>, max_children: usize) -> Self {
         Self { max_children: Some(max_children), ..Self::unlimited(id) }
     }
 
     /// As [`new`](Self::new), without a limit: the memory of the machine is the limit.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = LightSupervisorSpec::unlimited("carts");
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(spec);
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// for number in 0..1_000 {
+    ///     carts.start_child(format!("cart-{number}"), vec![]).await?;
+    /// }
+    /// assert_eq!(carts.count_children()?.active, 1_000);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn unlimited(id: impl Into<ChildId>) -> Self {
         Self {
             id: id.into(),
@@ -89,6 +118,24 @@ impl LightSupervisorSpec {
     }
 
     /// Gives up after more than `max_restarts` restarts within `within`, over all children.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = LightSupervisorSpec::new("carts", 100).intensity(1, Duration::from_secs(5));
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(spec);
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// let (ada, bob) = (carts.start_child("of-ada", vec![]).await?, carts.start_child("of-bob", vec![]).await?);
+    /// let mut end = bob.monitor();
+    /// ada.cast(Message::Lose)?; // one restart is tolerated
+    /// assert_eq!(ada.ask(Message::Items).await, Err(CallError::Exited(ExitReason::Error("lost".into()))));
+    /// assert!(ada.ask(Message::Items).await.is_ok());
+    /// ada.cast(Message::Lose)?; // the second ends all
+    /// assert_eq!(end.down().await, ExitReason::Shutdown);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn intensity(mut self, max_restarts: u32, within: Duration) -> Self {
         self.intensity = IntensityLimit { max_restarts, within };
@@ -97,6 +144,23 @@ impl LightSupervisorSpec {
 
     /// Gives each child a restart budget of its own instead: a child that exceeds it is dropped and
     /// reported, and its siblings and the supervisor live on.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = LightSupervisorSpec::new("carts", 100).child_budget(0, Duration::from_secs(5));
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(spec);
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// let (ada, bob) = (carts.start_child("of-ada", vec![]).await?, carts.start_child("of-bob", vec![]).await?);
+    /// let mut end = ada.monitor();
+    /// ada.cast(Message::Lose)?;
+    /// end.down().await;
+    /// assert!(carts.find("of-ada").is_none()); // it had no restart
+    /// assert!(bob.ask(Message::Items).await.is_ok());
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn child_budget(mut self, max_restarts: u32, within: Duration) -> Self {
         self.child_budget = Some(IntensityLimit { max_restarts, within });
@@ -104,6 +168,19 @@ impl LightSupervisorSpec {
     }
 
     /// Sets when this supervisor itself is restarted, as a child. Its children do not come back with it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = LightSupervisorSpec::new("carts", 100).restart(Restart::Transient);
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(spec);
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// carts.stop(Duration::from_secs(5)).await?;
+    /// assert!(!carts.is_up().await); // a shutdown is no failure
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
@@ -111,6 +188,21 @@ impl LightSupervisorSpec {
     }
 
     /// Sets when children are restarted.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = LightSupervisorSpec::new("carts", 100).child_restart(Restart::Temporary);
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(spec);
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// let ada = carts.start_child("of-ada", vec![]).await?;
+    /// ada.cast(Message::Lose)?;
+    /// assert_eq!(ada.ask(Message::Items).await, Err(CallError::Exited(ExitReason::Error("lost".into()))));
+    /// assert_eq!(ada.ask(Message::Items).await, Err(CallError::NoProc));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn child_restart(mut self, restart: Restart) -> Self {
         self.child_restart = restart;
@@ -118,6 +210,21 @@ impl LightSupervisorSpec {
     }
 
     /// Sets how children are stopped.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = LightSupervisorSpec::new("carts", 100).child_shutdown(Shutdown::BrutalKill);
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(spec);
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// let ada = carts.start_child("of-ada", vec![]).await?;
+    /// let mut end = ada.monitor();
+    /// carts.terminate_child("of-ada").await?;
+    /// assert_eq!(end.down().await, ExitReason::Killed);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn child_shutdown(mut self, shutdown: Shutdown) -> Self {
         self.child_shutdown = shutdown;
@@ -125,6 +232,20 @@ impl LightSupervisorSpec {
     }
 
     /// Bounds the mailbox of each child, and says what becomes of one message more.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = LightSupervisorSpec::new("carts", 100).mailbox(Mailbox::new(1));
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(spec);
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// let ada = carts.start_child("of-ada", vec![]).await?;
+    /// ada.cast(Message::Put(1))?;
+    /// assert_eq!(ada.cast(Message::Put(2)), Err(CastError::Full));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn mailbox(mut self, mailbox: Mailbox) -> Self {
         self.mailbox = mailbox;
@@ -132,6 +253,24 @@ impl LightSupervisorSpec {
     }
 
     /// Waits before each restart. A termination and a shutdown cancel the wait (SUP-120).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let wait = RestartDelay::constant(Duration::from_secs(1));
+    /// let spec = LightSupervisorSpec::new("carts", 100).restart_backoff(wait);
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(spec);
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// let ada = carts.start_child("of-ada", vec![7]).await?;
+    /// let mut end = ada.monitor();
+    /// ada.cast(Message::Lose)?;
+    /// end.down().await;
+    /// assert_eq!(ada.whereis(), None);
+    /// assert_eq!(ada.ask(Message::Items).await?, [7]); // a call waits for it
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn restart_backoff(mut self, delay: RestartDelay) -> Self {
         self.restart_delay = Some(delay);
@@ -140,6 +279,18 @@ impl LightSupervisorSpec {
 
     /// Sets how long an init may take; one that takes longer fails with
     /// [`Timeout`](perennial_core::ExitReason::Timeout).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = LightSupervisorSpec::new("carts", 100).start_within(Duration::from_secs(1));
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(spec);
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// assert!(carts.start_child("of-ada", vec![]).await.is_ok()); // its init takes no time
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn start_within(mut self, within: Duration) -> Self {
         self.start_within = within;
@@ -148,6 +299,24 @@ impl LightSupervisorSpec {
 
     /// Whether a shutdown stops the children one after another, the last one started first, each within its
     /// own time, and not all at once.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = LightSupervisorSpec::new("carts", 100).stops_in_order(true);
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(spec);
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// let mut events = root.tree().lifecycle();
+    /// carts.start_child("first", vec![]).await?;
+    /// carts.start_child("last", vec![]).await?;
+    /// carts.stop(Duration::from_secs(5)).await?;
+    /// let ended = |event: &Lifecycle| matches!(event.event, LifecycleEvent::Exited { .. });
+    /// let ends: Vec<_> = std::iter::from_fn(|| events.try_next()).filter(ended).collect();
+    /// assert_eq!((ends[0].name(), ends[1].name()), ("last", "first"));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     #[must_use]
     pub fn stops_in_order(mut self, in_order: bool) -> Self {
         self.stops_in_order = in_order;
@@ -184,6 +353,22 @@ impl LightSupervisorSpec {
 /// | a restart that fails is tried again and counts again | SUP-097 |
 /// | more restarts than tolerated end all children, and then it, for `shutdown` | SUP-129 |
 /// | a shutdown leaves none behind | DYN-039, trap 7 |
+///
+/// ```
+/// # use std::time::Duration;
+/// # use perennial_supervision::*;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (child, carts) = LightSupervisor::<Cart>::child_spec(LightSupervisorSpec::new("carts", 100));
+/// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+/// let ada = carts.start_child("of-ada", vec![7]).await?;
+/// ada.cast(Message::Put(8))?;
+/// assert_eq!(ada.ask(Message::Items).await?, [7, 8]);
+/// ada.cast(Message::Lose)?;
+/// assert!(ada.ask(Message::Items).await.is_err()); // it waited behind the failure
+/// assert_eq!(ada.ask(Message::Items).await?, [7]); // what dies comes back, from its arguments
+/// # root.shutdown().await; Ok(()) }
+/// ```
 pub struct LightSupervisor<S: LightServer> {
     presence: Presence<OneHome<S::Message>>,
     of: PhantomData<fn() -> S>,
@@ -199,6 +384,18 @@ pub(super) struct OneHome<M> {
 impl<S: LightServer> LightSupervisor<S> {
     /// How to supervise it, and the handle to it. Its shutdown is `infinity`: its children have limits of
     /// their own.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (child, carts) = LightSupervisor::<Cart>::child_spec(LightSupervisorSpec::new("carts", 100));
+    /// let shop = SupervisorSpec::new("shop").child(child);
+    /// let root = Root::start(shop, Clock::start(), Options::default()).await?;
+    /// assert!(carts.is_up().await);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn child_spec(spec: LightSupervisorSpec) -> (ChildSpec, Self) {
         let (publisher, presence) = channel();
         let publisher = Arc::new(publisher);
@@ -226,6 +423,20 @@ impl<S: LightServer> LightSupervisor<S> {
     /// Starts a child, which is at the address that this returns until it ends for good; `arguments` are
     /// kept for its restarts.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(LightSupervisorSpec::new("carts", 100));
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// let ada = carts.start_child("of-ada", vec![7]).await?;
+    /// assert_eq!(ada.ask(Message::Items).await?, [7]);
+    /// let again = carts.start_child("of-ada", vec![]).await;
+    /// assert!(matches!(again, Err(RequestError::AlreadyStarted(_))));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`AlreadyStarted`](RequestError::AlreadyStarted) or [`Restarting`](RequestError::Restarting) when a
@@ -252,6 +463,19 @@ impl<S: LightServer> LightSupervisor<S> {
 
     /// Stops the child of this id for good and awaits its end; a pending restart is cancelled.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(LightSupervisorSpec::new("carts", 100));
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// let ada = carts.start_child("of-ada", vec![]).await?;
+    /// carts.terminate_child("of-ada").await?;
+    /// assert_eq!(ada.ask(Message::Items).await, Err(CallError::NoProc));
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`RequestError::NotFound`] when there is no such child, and
@@ -273,11 +497,37 @@ impl<S: LightServer> LightSupervisor<S> {
     }
 
     /// Where the child of this id is reached. Asks nobody.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(LightSupervisorSpec::new("carts", 100));
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// carts.start_child("of-ada", vec![7]).await?;
+    /// let ada = carts.find("of-ada").expect("it runs");
+    /// assert_eq!(ada.ask(Message::Items).await?, [7]);
+    /// assert!(carts.find("of-bob").is_none());
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub fn find(&self, id: &str) -> Option<Address<S::Message>> {
         self.presence.now()?.home.find(id).map(Address::of_light)
     }
 
     /// Its children, in the order in which they were started; asks nobody.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(LightSupervisorSpec::new("carts", 100));
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// carts.start_child("of-ada", vec![]).await?;
+    /// assert_eq!(carts.which_children()?[0].path(), "/shop/carts/of-ada");
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -288,6 +538,18 @@ impl<S: LightServer> LightSupervisor<S> {
 
     /// Totals of [`which_children`](Self::which_children).
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(LightSupervisorSpec::new("carts", 100));
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// carts.start_child("of-ada", vec![]).await?;
+    /// assert_eq!(carts.count_children()?.active, 1);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`RequestError::NoProc`] when it does not run (SUP-184).
@@ -296,6 +558,20 @@ impl<S: LightServer> LightSupervisor<S> {
     }
 
     /// Stops it and all below it, as [`Supervisor::stop`](crate::Supervisor::stop).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(LightSupervisorSpec::new("carts", 100));
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// let ada = carts.start_child("of-ada", vec![]).await?;
+    /// carts.stop(Duration::from_secs(5)).await?;
+    /// assert_eq!(ada.ask(Message::Items).await, Err(CallError::NoProc));
+    /// assert!(carts.is_up().await); // its own supervisor has started it again, without children
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -317,6 +593,17 @@ impl<S: LightServer> LightSupervisor<S> {
     }
 
     /// Waits until an incarnation runs; answers whether one does.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use perennial_supervision::*;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carts.rs"));
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (child, carts) = LightSupervisor::<Cart>::child_spec(LightSupervisorSpec::new("carts", 100));
+    /// # let root = Root::start(SupervisorSpec::new("shop").child(child), Clock::start(), Options::default()).await?;
+    /// assert!(carts.is_up().await);
+    /// # root.shutdown().await; Ok(()) }
+    /// ```
     pub async fn is_up(&self) -> bool {
         self.presence.current().await.is_ok()
     }

@@ -9,16 +9,19 @@ use std::{
     borrow::Borrow,
     collections::HashMap,
     hash::{BuildHasher, Hash},
+    sync::{Arc, PoisonError},
+};
+
+use super::{Registered, RegistryError, RegistryKey};
+use crate::{
+    ProcessRef,
+    life::Watch,
+    names::AnyAddress,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        DashMap, Entry, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
-
-use dashmap::{DashMap, mapref::entry::Entry};
-
-use super::{Registered, RegistryError, RegistryKey};
-use crate::{ProcessRef, life::Watch, names::AnyAddress};
 
 /// Whether one key may have several holders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +230,14 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Partition<K, V> {
         });
         let (tied, from) = (process.clone(), part.clone());
         let tie = part.on_end(move |reason| tied.sever(&from, reason));
-        let unused = match self.holders().held.get_mut(&identity) {
+        let mut holders = self.holders();
+        if holders.process.as_ref() != Some(part) {
+            drop(holders);
+            // The entry went with this part meanwhile, whose end is announced after that.
+            tie.into_iter().for_each(Watch::keep);
+            return;
+        }
+        let unused = match holders.held.get_mut(&identity) {
             Some(holder) if holder.cleaning.is_none() => {
                 (holder.cleaning, holder.tie) = (cleaning, tie);
                 None
@@ -235,6 +245,7 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Partition<K, V> {
             // It has unregistered, or has ended, meanwhile.
             Some(_) | None => Some((cleaning, tie)),
         };
+        drop(holders);
         drop(unused);
     }
 

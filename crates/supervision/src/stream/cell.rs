@@ -2,16 +2,19 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{PoisonError, TryLockError},
     task::{Context, Poll, Waker},
 };
 
 use perennial_core::ExitReason;
 
-use crate::panics::{call_quietly, guard_blocking};
+use crate::{
+    panics::{call_quietly, guard_blocking},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 /// The future of one element at a time. A kill drops it at once, or, while it is being polled, at the
 /// end of that poll.
@@ -122,8 +125,8 @@ impl<I: Send, W: Future + Send> Kill for Cell<I, W> {
         self.doomed.fetch_max(index + 1, Ordering::SeqCst);
         let mut held = match self.held.try_lock() {
             Ok(held) => held,
-            Err(std::sync::TryLockError::Poisoned(held)) => held.into_inner(),
-            Err(std::sync::TryLockError::WouldBlock) => return false,
+            Err(TryLockError::Poisoned(held)) => held.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
         };
         if held.index == index {
             held.clear();

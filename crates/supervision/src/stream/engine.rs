@@ -5,10 +5,7 @@
 
 use std::{
     future::poll_fn,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -26,6 +23,7 @@ use crate::{
     life::Control,
     panics::call_quietly,
     process::{CALLERS, CURRENT, Here},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 /// Elements that one task may do before it lets others run.
@@ -36,12 +34,13 @@ pub(super) type Batch<I> = Vec<(u64, I, Option<I>)>;
 
 /// Starts elements, whatever makes their futures.
 pub(super) trait Launch<I>: Send + Sync {
-    /// Starts `batch` and leaves it empty.
+    /// Starts `batch` and leaves it empty; answers how many it started. Those behind them are dropped: the
+    /// stream was closed meanwhile.
     ///
     /// # Errors
     ///
     /// When there is no place for one of them: those before it run, those behind are dropped.
-    fn launch(self: Arc<Self>, batch: &mut Batch<I>) -> Result<(), RequestError>;
+    fn launch(self: Arc<Self>, batch: &mut Batch<I>) -> Result<usize, RequestError>;
 }
 
 /// How many tasks there are, and what they are.
@@ -115,7 +114,7 @@ where
     F: Fn(I) -> W + Send + Sync + 'static,
     W: Future<Output = T> + Send + 'static,
 {
-    fn launch(self: Arc<Self>, batch: &mut Batch<I>) -> Result<(), RequestError> {
+    fn launch(self: Arc<Self>, batch: &mut Batch<I>) -> Result<usize, RequestError> {
         let now = self.shared.now();
         let mut outcome = Ok(());
         let mut new = 0;
@@ -142,7 +141,7 @@ where
         // What is left of them is the user's, and goes outside of the lock.
         call_quietly("the drop of elements", || drop(items));
         self.answer(called);
-        outcome
+        outcome.map(|()| new)
     }
 }
 
@@ -315,5 +314,5 @@ impl<I: Send + 'static, T: Send + 'static> Control for ItemControl<I, T> {
 #[expect(clippy::disallowed_methods, reason = "they do the elements of a stream, which owns them")]
 fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     // It tells by itself what became of it; no panic of the user's code gets here.
-    drop(tokio::spawn(work));
+    drop(crate::sync::spawn(work));
 }

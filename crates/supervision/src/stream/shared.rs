@@ -1,23 +1,26 @@
 //! What the consumer, the tasks and the keeper of one stream share.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock, PoisonError, Weak},
     task::Waker,
     time::Duration,
 };
 
 use perennial_core::{ExitReason, Uptime};
-use tokio::sync::Notify;
 
 use super::{
     OnItemTimeout,
     board::{Board, Body, Closing, Ticket, Victim},
 };
 use crate::{
-    ProcessRef, RequestError, context::Context, node::Node, panics::call_quietly,
+    ProcessRef, RequestError,
+    context::Context,
+    node::Node,
+    panics::call_quietly,
+    sync::{
+        Mutex, MutexGuard, Notify,
+        atomic::{AtomicUsize, Ordering},
+    },
     task_supervisor::Places,
 };
 
@@ -222,7 +225,10 @@ impl<I, T> Shared<I, T> {
         let resting = board.pool.dismiss();
         let victims = self.take_out(board, |board| board.all(reason, self.now()));
         resting.into_iter().for_each(Waker::wake);
-        self.attention.notify_one();
+        // The keeper itself closes again each time it looks, and is to wait in between.
+        if first || !victims.is_empty() {
+            self.attention.notify_one();
+        }
         self.kill(victims);
         first
     }

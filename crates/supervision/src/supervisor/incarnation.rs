@@ -1,9 +1,6 @@
 //! One life of a supervisor, whatever its kind: its mailbox, its control, its driver.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Weak};
 
 use perennial_core::{ExitReason, Uptime, supervisor::Order};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
@@ -21,13 +18,17 @@ use crate::{
     node::Node,
     panics::contain,
     presence::{OneLife, Publisher},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        task_local,
+    },
 };
 
 /// Requests that may wait in one supervisor's mailbox; further callers wait before it. Exits wait
 /// beside them: never more than it has children.
 const REQUESTS_MAX: usize = 1024;
 
-tokio::task_local! {
+task_local! {
     /// The supervisor whose own code is running: the starts of its children included.
     static SUPERVISING: Arc<Supervising>;
 }

@@ -1,8 +1,12 @@
 //! What ties a task to the process that asked for it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use crate::{ProcessRef, life::Watch};
+use crate::{
+    ProcessRef,
+    life::Watch,
+    sync::{Mutex, MutexGuard},
+};
 
 /// A link, both ways: the abnormal end of either is one of the other, unless that is told of exits
 /// (TSK-016–019). Cheap to clone; lasts until either has ended, or somebody unlinks.
@@ -28,7 +32,7 @@ impl Bond {
         drop(watches);
     }
 
-    fn watches(&self) -> std::sync::MutexGuard<'_, Vec<Watch>> {
+    fn watches(&self) -> MutexGuard<'_, Vec<Watch>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,11 +1,11 @@
 //! How many tasks of one supervisor may run, the elements of its streams among them.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
-use crate::RequestError;
+use crate::{
+    RequestError,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 /// Places for tasks. An element of a stream starts without its supervisor, which counts children only.
 #[derive(Debug)]

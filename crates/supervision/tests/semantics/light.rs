@@ -8,3 +8,4 @@ mod lamp;
 mod limits;
 mod shown;
 mod starts;
+mod storm;

@@ -23,6 +23,7 @@ mod presence;
 #[allow(dead_code, reason = "the other test target uses the rest")]
 mod probe;
 mod restarts;
+mod schedules;
 mod scopes;
 mod servers;
 mod shutdown;

@@ -295,7 +295,7 @@ async fn storm(seed: u64, steps: usize) -> usize {
     events.len()
 }
 
-fn setting(name: &str, default: u64) -> u64 {
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 

@@ -7,6 +7,15 @@ use serde::{Deserialize, Serialize};
 use super::FileError;
 
 /// The directories of a run, absolute. They are recorded with it: a resume works in the same ones.
+///
+/// ```
+/// use perennial_tools::files::ChosenDirectories;
+/// use std::path::Path;
+///
+/// let directories = ChosenDirectories::default().resolve(Path::new("/srv/letters"));
+/// assert_eq!(directories.outputs, Path::new("/srv/letters/outputs"));
+/// assert_eq!(directories.checkpoints, Path::new("/srv/letters/checkpoints"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directories {
     /// Where relative paths start.
@@ -24,6 +33,16 @@ pub struct Directories {
 }
 
 /// What one source says about directories; the sources are laid over each other.
+///
+/// ```
+/// use perennial_tools::files::ChosenDirectories;
+/// use std::path::Path;
+///
+/// let chosen = ChosenDirectories { outputs: Some("results".into()), ..Default::default() };
+/// let directories = chosen.resolve(Path::new("/srv/letters"));
+/// assert_eq!(directories.outputs, Path::new("/srv/letters/results"));
+/// assert_eq!(directories.workspace, Path::new("/srv/letters/workspace")); // the default
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChosenDirectories {
     /// Where relative paths start.
@@ -58,6 +77,16 @@ impl DirectoryNames {
 
 impl ChosenDirectories {
     /// What an environment says; an empty value is none.
+    ///
+    /// ```
+    /// use perennial_tools::files::ChosenDirectories;
+    /// use std::path::Path;
+    ///
+    /// let set = |name: &str| (name == "PERENNIAL_OUTPUT_DIR").then(|| "results".to_owned());
+    /// let chosen = ChosenDirectories::from_environment(set);
+    /// assert_eq!(chosen.outputs.as_deref(), Some(Path::new("results")));
+    /// assert_eq!(chosen.workspace, None);
+    /// ```
     pub fn from_environment(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let first = |names: &[&str]| {
             let given = names.iter().filter_map(|name| lookup(name));
@@ -73,6 +102,14 @@ impl ChosenDirectories {
     }
 
     /// This, and where it is silent, `weaker`.
+    ///
+    /// ```
+    /// use perennial_tools::files::ChosenDirectories;
+    ///
+    /// let outputs = |name: &str| ChosenDirectories { outputs: Some(name.into()), ..Default::default() };
+    /// assert_eq!(outputs("strong").over(outputs("weak")), outputs("strong"));
+    /// assert_eq!(ChosenDirectories::default().over(outputs("weak")), outputs("weak"));
+    /// ```
     #[must_use]
     pub fn over(self, weaker: Self) -> Self {
         Self {
@@ -85,6 +122,15 @@ impl ChosenDirectories {
     }
 
     /// The directories of a run: relative ones lie below the project root, and that below `cwd`.
+    ///
+    /// ```
+    /// use perennial_tools::files::ChosenDirectories;
+    /// use std::path::Path;
+    ///
+    /// let chosen = ChosenDirectories { project_root: Some("letters".into()), ..Default::default() };
+    /// let directories = chosen.resolve(Path::new("/srv"));
+    /// assert_eq!(directories.workspace, Path::new("/srv/letters/workspace"));
+    /// ```
     pub fn resolve(self, cwd: &Path) -> Directories {
         let project_root = absolute(cwd, &self.project_root.unwrap_or_default());
         let below = |chosen: Option<PathBuf>, usual: &str| {

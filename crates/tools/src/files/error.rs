@@ -5,6 +5,20 @@ use std::{io, path::PathBuf};
 use perennial_core::{FailureClass, failure::Failure};
 
 /// Why an operation on files was refused or failed.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # use perennial_tools::files::*;
+/// # let files = Files::make(RootsSpec::new(ChosenDirectories::default().resolve(folder.path()))).await?;
+///
+/// let error = files.read(Base::Reads, "/etc/hostname").await.unwrap_err(); // outside of all roots
+/// println!("{}: {error}", error.code());
+/// assert!(!error.is_not_found());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {

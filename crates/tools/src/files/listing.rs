@@ -70,6 +70,14 @@ pub struct Found {
 }
 
 /// A glob: `*` and `?` stay within a segment, `**` is any number of segments, `[a-z]`, `{a,b}`.
+///
+/// ```
+/// use perennial_tools::files::Pattern;
+///
+/// let pattern = Pattern::new("notes/**/*.txt")?;
+/// assert!(pattern.matches("notes/2026/a.txt") && !pattern.matches("a.txt"));
+/// # Ok::<(), perennial_tools::files::PatternError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Pattern(GlobMatcher);
 
@@ -94,6 +102,14 @@ impl Pattern {
     }
 
     /// Whether it matches the whole of `path`.
+    ///
+    /// ```
+    /// use perennial_tools::files::Pattern;
+    ///
+    /// let pattern = Pattern::new("*.{txt,md}")?;
+    /// assert!(pattern.matches("a.md") && !pattern.matches("notes/a.md")); // `*` stays within a segment
+    /// # Ok::<(), perennial_tools::files::PatternError>(())
+    /// ```
     pub fn matches(&self, path: &str) -> bool {
         self.0.is_match(path)
     }

@@ -41,6 +41,15 @@ pub(super) enum Intent {
 }
 
 /// What the roots of a run are made of.
+///
+/// ```
+/// use perennial_tools::files::{ChosenDirectories, RootsSpec};
+/// use std::path::Path;
+///
+/// let directories = ChosenDirectories::default().resolve(Path::new("/srv/letters"));
+/// let spec = RootsSpec { allowed: vec!["/srv/shared".into()], ..RootsSpec::new(directories) };
+/// assert!(!spec.read_anywhere);
+/// ```
 #[derive(Clone, Debug)]
 pub struct RootsSpec {
     /// The directories of the run.

@@ -12,6 +12,15 @@ use cap_std::{ambient_authority, fs::Dir};
 use super::{FileError, Files, Halt, access::remove_tree, off_thread, roots::resolve};
 
 /// A directory by its name in the directory of all of them.
+///
+/// ```
+/// use perennial_tools::files::Scratch;
+/// use std::path::Path;
+///
+/// assert_eq!(Scratch::new("/srv/tmp", "a")?.path(), Path::new("/srv/tmp/a"));
+/// assert!(Scratch::new("/srv/tmp", "../a").is_err());
+/// # Ok::<(), perennial_tools::files::FileError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scratch {
     root: PathBuf,

@@ -30,6 +30,14 @@ const VERSION: &str = "2023-06-01";
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// How to reach the API.
+///
+/// ```
+/// use perennial_tools::AnthropicConfig;
+/// # use perennial_tools::ApiKey;
+///
+/// let config = AnthropicConfig::new(ApiKey::new("sk-very-secret")).at("https://proxy.example");
+/// assert!(!format!("{config:?}").contains("sk-very-secret"));
+/// ```
 #[derive(Clone, Debug)]
 pub struct AnthropicConfig {
     /// Where the API is; `http://` only on this machine (WIR-6).
@@ -62,6 +70,14 @@ impl AnthropicConfig {
 }
 
 /// Why an adapter cannot be made. No text holds the credential.
+///
+/// ```
+/// use perennial_tools::{Anthropic, AnthropicConfig, AnthropicConfigError, ApiKey};
+///
+/// let config = AnthropicConfig::new(ApiKey::new("sk-very-secret")).at("http://elsewhere.example");
+/// let refused = Anthropic::new(config).unwrap_err();
+/// assert!(matches!(refused, AnthropicConfigError::Plaintext(_))); // a key travels by https alone
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnthropicConfigError {
@@ -86,6 +102,15 @@ pub enum AnthropicConfigError {
 }
 
 /// The adapter for one credential.
+///
+/// ```
+/// use perennial_tools::{Anthropic, AnthropicConfig, ApiKey, Provider};
+///
+/// let anthropic = Anthropic::new(AnthropicConfig::new(ApiKey::new("sk-very-secret")))?; // calls nobody yet
+/// assert_eq!((anthropic.name(), anthropic.is_mock()), ("anthropic", false));
+/// assert!(anthropic.redactor().finds("sk-very-secret"));
+/// # Ok::<(), perennial_tools::AnthropicConfigError>(())
+/// ```
 pub struct Anthropic {
     client: Client,
     messages: Url,

@@ -53,6 +53,15 @@ pub struct Answer<'a> {
 }
 
 /// The failure that `answer` is.
+///
+/// ```
+/// use perennial_core::FailureClass;
+/// use perennial_tools::{Redactor, provider::error_table::{Answer, AnswerHeaders, Position, classify}};
+///
+/// let headers = AnswerHeaders::default();
+/// let answer = Answer { status: 529, headers: &headers, body: b"", position: Position::BeforeReply };
+/// assert_eq!(classify(&answer, &Redactor::new()).class, FailureClass::Overloaded);
+/// ```
 pub fn classify(answer: &Answer<'_>, redactor: &Redactor) -> Failure {
     let error = ErrorBody::of(answer.body);
     let wait = match answer.position {

@@ -27,6 +27,21 @@ pub use self::{
 use super::{CallCx, EventStream, Opening, Provider, ProviderEvent, error_table::code_of};
 
 /// A provider whose replies are made up.
+///
+/// ```
+/// use perennial_tools::{CallCx, MockProvider, MockRules, complete, llm::ChatRequest};
+/// # use perennial_core::run::{IdempotencyKey, JobKey, RunId};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let key = IdempotencyKey::new("w", &RunId::parse("r1")?, "steps", &JobKey::new("draft"));
+///
+/// let rules = MockRules::parse(r#"{"replies": {"draft": "Dear Ada"}}"#)?;
+/// let request = ChatRequest::ask("any-model", "Write a letter", 100);
+/// let reply = complete(&MockProvider::claude(rules), &request, &CallCx::new(key, "draft")).await?;
+/// assert_eq!(reply.text, "Dear Ada");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct MockProvider {
     family: Family,
@@ -50,11 +65,25 @@ struct Answer {
 
 impl MockProvider {
     /// A stand-in for Claude: `rules`, then Claude's built-in answers.
+    ///
+    /// ```
+    /// use perennial_tools::{MockProvider, MockRules, Provider};
+    ///
+    /// let claude = MockProvider::claude(MockRules::default());
+    /// assert!(claude.is_mock());
+    /// assert_eq!(claude.name(), "claude");
+    /// ```
     pub fn claude(rules: MockRules) -> Self {
         Self { family: Family::Claude, rules }
     }
 
     /// A stand-in for Gemini: `rules`, then Gemini's built-in answers.
+    ///
+    /// ```
+    /// use perennial_tools::{MockProvider, MockRules, Provider};
+    ///
+    /// assert_eq!(MockProvider::gemini(MockRules::default()).name(), "gemini");
+    /// ```
     pub fn gemini(rules: MockRules) -> Self {
         Self { family: Family::Gemini, rules }
     }

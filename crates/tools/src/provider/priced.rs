@@ -9,6 +9,14 @@ use super::{CallCx, Opening, Provider, ProviderEvent};
 
 /// Prices by model, as it is reported or as it is asked for; the former wins. A model that is not in it
 /// has no known price.
+///
+/// ```
+/// use perennial_tools::{llm::{Price, Usage}, provider::priced::PriceTable};
+///
+/// let table = PriceTable::new([("m".to_owned(), Price::usd_per_million(3.0, 15.0, None, None)?)]);
+/// assert_eq!(table.cost(None, "unknown", &Usage::default()), None);
+/// # Ok::<(), perennial_tools::llm::InvalidPrice>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PriceTable(BTreeMap<String, Price>);
 

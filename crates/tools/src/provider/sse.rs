@@ -28,6 +28,15 @@ pub enum SseItem {
 }
 
 /// How much a stream may be.
+///
+/// ```
+/// use perennial_tools::provider::sse::{SseDecoder, SseError, SseLimits};
+/// use std::collections::VecDeque;
+///
+/// let limits = SseLimits { line_bytes_max: 8, ..SseLimits::default() };
+/// let long = SseDecoder::with_limits(limits).push(b"data: much too long\n", &mut VecDeque::new());
+/// assert_eq!(long, Err(SseError::LineTooLong(8)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SseLimits {
     /// Bytes of one line.
@@ -76,6 +85,18 @@ pub enum SseError {
 }
 
 /// Turns the bytes of one body into events.
+///
+/// ```
+/// use perennial_tools::provider::sse::{SseDecoder, SseItem};
+/// use std::collections::VecDeque;
+///
+/// let (mut decoder, mut items) = (SseDecoder::new(), VecDeque::new());
+/// decoder.push(b"data: hel", &mut items)?;
+/// assert!(items.is_empty()); // the event has not ended
+/// decoder.push(b"lo\n\n", &mut items)?;
+/// assert!(matches!(&items[0], SseItem::Event(event) if event.data == "hello"));
+/// # Ok::<(), perennial_tools::provider::sse::SseError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct SseDecoder {
     limits: SseLimits,
@@ -112,6 +133,17 @@ impl SseDecoder {
 
     /// Takes the next bytes and appends to `items` what they complete.
     ///
+    /// ```
+    /// use perennial_tools::provider::sse::{SseDecoder, SseItem};
+    /// use std::collections::VecDeque;
+    ///
+    /// let (mut decoder, mut items) = (SseDecoder::new(), VecDeque::new());
+    /// decoder.push(b": still here\n\nevent: done\ndata: {}\n\n", &mut items)?;
+    /// assert_eq!(items[0], SseItem::Heartbeat);
+    /// assert!(matches!(&items[1], SseItem::Event(event) if event.event.as_deref() == Some("done")));
+    /// # Ok::<(), perennial_tools::provider::sse::SseError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When a limit is crossed or a line is not UTF-8; what came before it is in `items`, and
@@ -126,6 +158,16 @@ impl SseDecoder {
     }
 
     /// Ends the body.
+    ///
+    /// ```
+    /// use perennial_tools::provider::sse::{SseDecoder, SseError};
+    /// use std::collections::VecDeque;
+    ///
+    /// let mut decoder = SseDecoder::new();
+    /// decoder.push(b"data: hal", &mut VecDeque::new())?;
+    /// assert_eq!(decoder.finish(), Err(SseError::Cut));
+    /// # Ok::<(), SseError>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -11,6 +11,24 @@ use crate::tool::{Tool, ToolName};
 pub(super) struct Shelf(Arc<DashMap<ToolName, Tool>>);
 
 /// A name that is taken.
+///
+/// ```
+/// # use perennial_supervision::{Clock, Options, Root, SupervisorSpec};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (child, tools) = perennial_tools::ToolRegistry::child_spec();
+/// # let root = Root::start(SupervisorSpec::new("host").child(child), Clock::start(), Options::default()).await?;
+/// use perennial_tools::tool_fn;
+/// use serde_json::Value;
+///
+/// let tool = || tool_fn("t", "does it", async |args: Value| Ok(args));
+/// tools.register(tool())?;
+/// let error = tools.register(tool()).unwrap_err();
+/// assert!(error.to_string().contains("t"));
+/// # root.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a tool named `{0}` is registered already")]
 pub struct AlreadyRegistered(pub ToolName);

@@ -19,6 +19,22 @@ const LONG_MS: u64 = 60_000;
 const MIB: f64 = 1_048_576.0;
 
 /// The steps of one depth.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// # run.outcome().await?;
+/// let depths = runtime.pipelines().trace(run.id()).await?.verdict.depths;
+/// assert_eq!((depths[0].depth, depths[0].count, depths[0].failures), (0, 1, 0));
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DepthSummary {
     /// In how many scopes they stand.
@@ -50,6 +66,25 @@ pub enum FindingKind {
 }
 
 /// One thing that stands out.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let text = "workflow: {name: w, steps: [{name: a, type: echo, fail: true, on_error: continue}]}";
+/// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// # run.outcome().await?;
+/// use perennial::records::FindingKind;
+///
+/// let findings = runtime.pipelines().trace(run.id()).await?.verdict.findings; // its one step failed
+/// assert_eq!(findings[0].kind, FindingKind::LowSuccess);
+/// println!("{}", findings[0].message);
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What.
@@ -87,6 +122,12 @@ pub enum Word {
 
 impl Word {
     /// Its text.
+    ///
+    /// ```
+    /// use perennial::records::Word;
+    ///
+    /// assert_eq!(Word::Excellent.name(), "excellent");
+    /// ```
     pub fn name(self) -> &'static str {
         match self {
             Self::Excellent => "excellent",
@@ -98,6 +139,25 @@ impl Word {
 }
 
 /// The grade of a run: the mean of what is known of its parts.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// # run.outcome().await?;
+/// use perennial::records::Word;
+///
+/// let grade = runtime.pipelines().trace(run.id()).await?.verdict.grade;
+/// assert_eq!(grade.word, Word::Excellent);
+/// assert_eq!(grade.success.map(|part| (part.of, part.grade)), Some((1.0, 4.0)));
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Grade {
     /// The mean.
@@ -115,6 +175,22 @@ pub struct Grade {
 }
 
 /// What the spans say.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+/// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+/// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+/// # let run = runtime.pipelines().start(start).await?;
+/// # run.outcome().await?;
+/// let verdict = runtime.pipelines().trace(run.id()).await?.verdict;
+/// assert!(verdict.issues.is_empty() && verdict.bottlenecks.is_empty());
+/// # runtime.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verdict {
     /// By depth, the outermost first.

@@ -3,6 +3,12 @@
 use super::{Key, Kind, STEP_TYPES, Status, Variant};
 
 /// A step type of the language.
+///
+/// ```
+/// let types = perennial_pipeline::step_types();
+/// let echo = types.iter().find(|entry| entry.name == "echo").expect("there is such a type");
+/// assert!(echo.here && echo.keys.iter().any(|key| key.key == "value"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct StepTypeEntry {
     /// Its name.
@@ -19,6 +25,13 @@ pub struct StepTypeEntry {
 }
 
 /// A key of a step.
+///
+/// ```
+/// let types = perennial_pipeline::step_types();
+/// let echo = types.iter().find(|entry| entry.name == "echo").expect("there is such a type");
+/// let delay = echo.keys.iter().find(|key| key.key == "delay_ms").expect("it has such a key");
+/// assert_eq!((delay.default, delay.required), (Some("0"), false));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct KeyEntry {
     /// Its name.
@@ -36,6 +49,13 @@ pub struct KeyEntry {
 }
 
 /// The step types, those that this version runs first.
+///
+/// ```
+/// for entry in perennial_pipeline::step_types().iter().filter(|entry| entry.here) {
+///     println!("{:16} {}", entry.name, entry.does);
+/// }
+/// # assert!(perennial_pipeline::step_types().len() > 3);
+/// ```
 pub fn step_types() -> Vec<StepTypeEntry> {
     let (here, later): (Vec<_>, Vec<_>) = STEP_TYPES.iter().partition(|variant| !variant.later);
     here.into_iter().chain(later).map(entry).collect()

@@ -29,6 +29,13 @@ pub(super) const TRANSFORMS: &[Function] = &[
 ];
 
 /// `value` as YAML, in block style.
+///
+/// ```
+/// use perennial_pipeline::yaml_text;
+/// use serde_json::json;
+///
+/// assert_eq!(yaml_text(&json!({"to": "Ada"})).trim_end(), "to: Ada");
+/// ```
 pub fn yaml_text(value: &Value) -> String {
     yaml::text(value)
 }

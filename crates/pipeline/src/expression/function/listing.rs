@@ -1,6 +1,12 @@
 //! The functions for people: what each takes, and a line about it.
 
 /// A function of expressions.
+///
+/// ```
+/// let functions = perennial_pipeline::functions();
+/// let upper = functions.iter().find(|entry| entry.name == "upper").expect("there is such a function");
+/// println!("{}({}): {}", upper.name, upper.arguments, upper.does);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct FunctionEntry {
     /// Its name.
@@ -12,6 +18,10 @@ pub struct FunctionEntry {
 }
 
 /// All functions, by group.
+///
+/// ```
+/// assert!(perennial_pipeline::functions().iter().any(|entry| entry.name == "length"));
+/// ```
 pub fn functions() -> Vec<FunctionEntry> {
     let entry = |function: &super::Function| FunctionEntry {
         name: function.name,

@@ -295,7 +295,7 @@ async fn those_who_wait_for_room_get_in_in_turn_and_none_waits_behind_the_end() 
     });
     settle().await;
     lamps.terminate_child("a").await.ok();
-    assert!(waits.await.unwrap().is_err() || !lamps.find("a").is_some());
+    assert!(waits.await.unwrap().is_err() || lamps.find("a").is_none());
     root.shutdown().await;
 }
 

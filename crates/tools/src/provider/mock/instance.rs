@@ -7,6 +7,14 @@ const DEPTH_MAX: usize = 64;
 
 /// Every declared property, the first value of an enumeration, the least number (else 0), the
 /// shortest text of `x`, false, and as few items as are allowed. References are not followed.
+///
+/// ```
+/// use perennial_tools::provider::mock::smallest_instance;
+/// use serde_json::json;
+///
+/// let schema = json!({"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}});
+/// assert!(smallest_instance(&schema)["n"].is_i64());
+/// ```
 pub fn smallest_instance(schema: &Value) -> Value {
     instance(schema, 0)
 }

@@ -11,6 +11,14 @@ use super::{
 };
 
 /// Everything that is wrong with a set of rules.
+///
+/// ```
+/// use perennial_tools::MockRules;
+///
+/// let refused = MockRules::parse(r#"{"reply": {}}"#).unwrap_err();
+/// println!("{}: {refused}", refused.problems[0].path);
+/// assert_eq!(refused.problems.len(), 1);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MockRulesError {
     /// The problems, in the order of the text; at least one.

@@ -34,6 +34,15 @@ use super::{
 };
 
 /// Scripted replies. Clones share the counters of lists.
+///
+/// ```
+/// use perennial_tools::MockRules;
+/// use serde_json::json;
+///
+/// let rules = MockRules::from_value(&json!({"replies": {"draft": "Dear Ada", "": "ok"}}))?;
+/// assert_ne!(rules.digest(), MockRules::default().digest());
+/// # Ok::<(), perennial_tools::MockRulesError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct MockRules {
     rules: Arc<[Rule]>,
@@ -77,6 +86,13 @@ impl Default for MockRules {
 impl MockRules {
     /// The rules in `text`, which is JSON.
     ///
+    /// ```
+    /// use perennial_tools::MockRules;
+    ///
+    /// assert!(MockRules::parse(r#"{"replies": {"draft": "Dear Ada"}}"#).is_ok());
+    /// assert!(MockRules::parse("no JSON").is_err());
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the text is not JSON, or with all problems of the rules at once.
@@ -90,6 +106,14 @@ impl MockRules {
 
     /// The rules in `value`, wherever it was read from.
     ///
+    /// ```
+    /// use perennial_tools::MockRules;
+    /// use serde_json::json;
+    ///
+    /// let refused = MockRules::from_value(&json!({"reply": {}})).unwrap_err(); // misspelt
+    /// assert_eq!(refused.problems.len(), 1);
+    /// ```
+    ///
     /// # Errors
     ///
     /// With all problems at once.
@@ -99,6 +123,15 @@ impl MockRules {
     }
 
     /// The digest of what was read, the same for the same content.
+    ///
+    /// ```
+    /// use perennial_tools::MockRules;
+    /// use serde_json::json;
+    ///
+    /// let rules = |text| MockRules::from_value(&json!({"replies": {"draft": text}}));
+    /// assert_eq!(rules("Dear Ada")?.digest(), rules("Dear Ada")?.digest());
+    /// # Ok::<(), perennial_tools::MockRulesError>(())
+    /// ```
     pub fn digest(&self) -> Digest {
         self.digest
     }

@@ -1,0 +1,23 @@
+//! The primitives on which processes meet: locks, atomics, wake-ups, the spawn of a task.
+//!
+//! A seam. What can race takes them from here, so that the checker of schedules can put its own in their
+//! place: the unit tests of a build with `--cfg perennial_shuttle` run the very code of this crate under
+//! [shuttle](https://docs.rs/shuttle), which decides at each of these operations who goes on (see `races`).
+//! Without that they are what `std`, tokio and dashmap have, under their own names.
+//!
+//! What is behind no lock of its own, as `OnceLock`, a semaphore or a channel, is one step for the checker.
+//! Orderings of atomics are not its subject: it takes all of them for sequentially consistent.
+
+#[cfg(all(test, perennial_shuttle))]
+pub(crate) mod checked;
+
+#[cfg(all(test, perennial_shuttle))]
+pub(crate) use self::checked::{
+    Condvar, DashMap, Entry, Mutex, MutexGuard, Notify, atomic, spawn, task_local,
+};
+#[cfg(not(all(test, perennial_shuttle)))]
+pub(crate) use dashmap::{DashMap, mapref::entry::Entry};
+#[cfg(not(all(test, perennial_shuttle)))]
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, atomic};
+#[cfg(not(all(test, perennial_shuttle)))]
+pub(crate) use tokio::{spawn, sync::Notify, task_local};
