@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::world::{World, json_lines, repository};
+use crate::world::{SOON, World, json_lines, repository};
 
 const NESTED: &str = "examples/flows/nested.yaml";
 
@@ -61,6 +61,86 @@ fn the_steps_of_a_child_stand_under_the_step_that_runs_it() {
     assert_eq!(steps[0..2], [("request", 0), ("research", 0)]);
     assert_eq!(steps[2..5], inner);
     assert_eq!(shown["performance"]["total_steps"], 6);
+}
+
+const CHOSEN: &str = "workflow:
+  name: chosen
+  inputs: {kind: {type: string}}
+  steps:
+    - {name: before, type: echo, value: 1}
+    - {name: n, type: pipeline, pipeline_file: 'parts/{{ inputs.kind }}.yaml', inputs: {x: 2}}
+";
+const PART: &str = "workflow:
+  name: part
+  steps:
+    - {name: first, type: echo, value: '{{ inputs.x }}'}
+    - {name: second, type: echo, value: '{{ steps.first }}', fail: true, error_message: broken}
+";
+
+/// What is not known of a child before it is opened is said; afterwards it is there.
+#[test]
+fn a_child_whose_file_a_hole_names_is_shown_as_far_as_it_is_known() {
+    let world = World::new();
+    world.write("chosen.yaml", CHOSEN);
+    world.write("parts/part.yaml", PART);
+    let later = "file parts/{{ inputs.kind }}.yaml, known when the step is opened";
+    let planned = world.expect(0, &["check", "--plan", "chosen.yaml"]).stdout;
+    assert!(planned.contains(&format!("({later})")), "{planned}");
+    let explained = world.expect(0, &["explain", "chosen.yaml", "n"]).stdout;
+    assert!(explained.contains(&format!("\nchild      {later}\n")), "{explained}");
+    assert!(explained.contains("inputs.kind"), "{explained}");
+    let drawn = world.expect(0, &["graph", "chosen.yaml"]).stdout;
+    assert!(drawn.contains("known when the step is opened"), "{drawn}");
+
+    let run = ["run", "chosen.yaml", "kind=part", "--run-id", "r1", "--provider-mode", "mock"];
+    let failed = world.expect(1, &run);
+    assert!(failed.stderr.contains("~ n/second failed"), "{}", failed.stderr);
+    // The run has read its child: it is the same one, whatever its file says now.
+    world.write("parts/part.yaml", PART.replace(", fail: true", ""));
+    let failed = world.expect(1, &["resume", "r1"]);
+    assert!(failed.stderr.contains("~ n/second failed"), "{}", failed.stderr);
+    let shown = world.expect(0, &["show", "r1"]).stdout;
+    assert!(shown.contains("n/first"), "{shown}");
+    // Asked for, it is read anew.
+    let done = world.expect(0, &["resume", "r1", "--from", "n"]);
+    assert!(done.stderr.contains("✓ n/second"), "{}", done.stderr);
+
+    let run = ["run", "chosen.yaml", "kind=absent", "--run-id", "r2", "--provider-mode", "mock"];
+    let failed = world.expect(1, &run);
+    let text = "Failed to load pipeline file 'parts/absent.yaml', named by \
+                parts/{{ inputs.kind }}.yaml of step `n`";
+    assert!(failed.stderr.contains(text), "{}", failed.stderr);
+}
+
+/// YF-42, YR-70: what a child holds is recorded, so it holds no secret of the run; its files lie beside it.
+#[test]
+fn a_loaded_child_holds_no_secret_and_finds_its_files_beside_it() {
+    let world = World::new();
+    let part = |text: &str| {
+        format!(
+            "workflow:
+  name: part
+  steps:
+    - {{name: ask, type: claude, prompt: [{{type: file, path: note.txt}}, {{type: static, content: {text}}}]}}
+"
+        )
+    };
+    let chosen = CHOSEN.replace("value: 1", "value: 'for ${REPORT_TOKEN}'");
+    world.write("flows/chosen.yaml", chosen);
+    world.write("parts/note.txt", "a note beside it");
+    let run = |id: &str| {
+        let args =
+            ["run", "flows/chosen.yaml", "kind=part", "--run-id", id, "--provider-mode", "mock"];
+        let command = world.command(&args).env("REPORT_TOKEN", "correct-horse-battery");
+        command.run(SOON).unwrap()
+    };
+    world.write("parts/part.yaml", part("say correct-horse-battery"));
+    let refused = run("r1");
+    let text = "a secret of the run would be part of its definition";
+    assert!(refused.stderr.contains(text), "{}", refused.stderr);
+    world.write("parts/part.yaml", part("hello"));
+    let done = run("r2");
+    assert!(done.status.success() && done.stdout.contains("a note beside it"), "{done:?}");
 }
 
 /// The workflows that others wrote, where there are some.

@@ -4,5 +4,6 @@
 
 mod exports;
 mod handlers;
+mod loading;
 mod resume;
 mod world;

@@ -12,6 +12,7 @@ mod gate;
 mod handlers;
 mod language;
 mod limits;
+mod loading;
 mod monitoring;
 mod one_job;
 mod recovery;

@@ -8,7 +8,7 @@ mod path;
 mod state;
 
 pub use key::{IdempotencyKey, InvalidRunId, JobKey, RunId};
-pub use path::StepPath;
+pub use path::{HANDLER, StepPath};
 pub use state::{
     AttemptEnd, InvalidTransition, JobState, RunState, SkipReason, StageOutcome, StageState,
     UnknownState, run_outcome,

@@ -416,22 +416,7 @@ impl Pipelines {
         if mode != ProviderMode::Live {
             return refusals;
         }
-        for kind in pipeline.providers() {
-            if let Some(why) = self.parts.providers.unavailable(kind) {
-                refusals.push(Preflight::Provider { kind, why });
-            }
-            if !self.parts.providers.has_model(kind)
-                && let Some(step) = pipeline.step_without_model(kind)
-            {
-                refusals.push(Preflight::MissingModel { step: step.to_owned() });
-            }
-        }
-        for step in pipeline.steps_with_mocks() {
-            refusals.push(Preflight::Mocks { step: step.to_owned() });
-        }
-        for (step, tools) in pipeline.steps_with_tools() {
-            refusals.push(Preflight::Tools { step: step.to_owned(), tools: tools.to_vec() });
-        }
+        refusals.extend(self.parts.providers.refusals(pipeline));
         refusals
     }
 }

@@ -29,7 +29,7 @@ mod templates;
 mod variables;
 mod workspace;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     definition::{Input, Lenience, Leniency, Pipeline},
@@ -246,6 +246,86 @@ impl Pipeline {
         let faulty = findings.has_errors();
         let pipeline = model.filter(|_| !faulty).map(Pipeline::of);
         Checked { diagnostics: findings.report(&sources), pipeline, inputs }
+    }
+}
+
+/// What is around a child that is loaded while its run is under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Parent {
+    /// The step that names it.
+    pub(crate) step: String,
+    /// The leniency of the pipeline that the step is in.
+    pub(crate) lenient: Lenience,
+    /// Mode and limits of the run.
+    pub(crate) deployed: Deployed,
+    pub(crate) empty_when_missing: bool,
+    /// Names of what the child is given.
+    pub(crate) given: BTreeSet<String>,
+    /// What it sees of its parent when it is told to.
+    pub(crate) variables: BTreeSet<String>,
+    pub(crate) globals: BTreeSet<String>,
+    pub(crate) inputs: BTreeSet<String>,
+}
+
+impl Pipeline {
+    /// Checks the document `file` and all that it names as a child of `parent`: the pipeline when nothing is wrong, and
+    /// everything found.
+    pub(crate) fn load_child(
+        file: &SourceFile,
+        loader: &dyn SourceLoader,
+        parent: &Parent,
+    ) -> (Option<Self>, Vec<Diagnostic>) {
+        let outside = Leniency::as_written();
+        let deployment = match parent.deployed.mode {
+            Some(mode) => Deployment::default().environment(mode),
+            None => Deployment::default(),
+        };
+        let mut findings = Findings::default();
+        let duplicates = if parent.lenient.is("duplicate_keys", "last_wins") {
+            Duplicates::LastWins
+        } else {
+            Duplicates::default()
+        };
+        let mut sources = Sources::of(duplicates);
+        let id = sources.add(file, &mut findings);
+        let Some(root) = sources.tree(id) else { return (None, findings.report(&sources)) };
+        let mut known = Known::default();
+        known.given.clone_from(&parent.given.iter().cloned().collect());
+        known.variables.extend(parent.variables.iter().cloned());
+        known.globals.extend(parent.globals.iter().cloned());
+        known.inputs.extend(parent.inputs.iter().cloned());
+        let around = Around {
+            known: Known::default(),
+            step: parent.step.clone(),
+            max_depth: None,
+            file: Some((id, root.extent)),
+        };
+        let mut check = Check {
+            file: sources.name(id),
+            sources: &mut sources,
+            loader,
+            findings,
+            known,
+            bindings: Bindings::default(),
+            lenient: parent.lenient.clone(),
+            outside: &outside,
+            deployment: &deployment,
+            deployed: parent.deployed.clone(),
+            within_ms: None,
+            around: vec![around],
+            children: 0,
+            roots: None,
+        };
+        check.bindings.empty_when_missing = parent.empty_when_missing;
+        let root = check.composed(id, &root);
+        let root = check.with_environment(&root);
+        let model = check.child_document(&root);
+        check.findings.forgive(&check.bindings.later);
+        check.refuse_secrets();
+        let findings = check.findings;
+        let faulty = findings.has_errors();
+        let pipeline = model.filter(|_| !faulty).map(Self::of);
+        (pipeline, findings.report(&sources))
     }
 }
 

@@ -7,6 +7,7 @@ mod file_ops;
 mod files;
 mod input;
 mod lenience;
+mod loaded;
 mod model;
 mod nested;
 mod ordered;
@@ -34,11 +35,12 @@ pub(crate) use input::type_of;
 pub use input::{Input, InputType};
 pub use lenience::{InvalidLeniency, Leniency};
 pub(crate) use lenience::{LEEWAYS, Lenience, MissingHole, UNDECIDED};
+pub(crate) use loaded::Loaded;
 pub use model::ProviderKind;
 pub(crate) use model::{
     Assign, Chat, ChatOptions, Cleared, Echo, Location, Model, Step, StepKind, VariableScope, Write,
 };
-pub(crate) use nested::{Nested, OnTimeout, Output, Prune, Workspace};
+pub(crate) use nested::{Again, Child, Later, Nested, OnTimeout, Output, Prune, Workspace};
 pub(crate) use ordered::Ordered;
 pub use plan::{Plan, PlannedJob};
 pub(crate) use prompt::{
@@ -188,8 +190,8 @@ impl Pipeline {
         while let Some((prefix, model)) = left.pop() {
             for step in &model.steps {
                 let path = format!("{prefix}{}", step.name);
-                if let StepKind::Pipeline(nested) = &step.kind {
-                    left.push((format!("{path}/"), &nested.child));
+                if let Some(child) = step.child() {
+                    left.push((format!("{path}/"), child));
                 }
                 types.insert(path, step.type_name.clone());
             }
@@ -296,7 +298,7 @@ impl Pipeline {
     /// ```
     pub fn documents(&self) -> Vec<&str> {
         let steps = self.model.all_steps().into_iter();
-        let children = steps.filter_map(|step| Some(step.nested()?.child.file.as_str()));
+        let children = steps.filter_map(|step| Some(step.child()?.file.as_str()));
         let mut files: Vec<&str> = [self.file()].into_iter().chain(children).collect();
         files.sort_unstable();
         files.dedup();

@@ -44,6 +44,9 @@ pub struct StepExplanation {
     pub attempt_within_ms: u64,
     /// How long its child may take, when it has one.
     pub child_within_ms: Option<u64>,
+    /// What its child is, when the steps of that are not known before the run is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub child_later: Option<String>,
     /// Whether the run goes on when it fails.
     pub continue_on_error: bool,
     /// Paths of the steps of its handler, which run when it has failed for good; the run then goes on.
@@ -130,8 +133,8 @@ impl Pipeline {
             for step in steps {
                 let path = format!("{around}{}", step.name);
                 paths.push(path.clone());
-                if let Some(nested) = step.nested() {
-                    collect(&nested.child.steps, &format!("{path}/"), paths);
+                if let Some(child) = step.child() {
+                    collect(&child.steps, &format!("{path}/"), paths);
                 }
                 if let Some(handler) = &step.handler {
                     collect(&handler.steps, &format!("{path}{HANDLER}"), paths);
@@ -161,7 +164,7 @@ fn explained(
     steps.iter().enumerate().find_map(|(place, one)| {
         let inner = rest.strip_prefix(one.name.as_str())?;
         match (inner.strip_prefix('/'), inner.strip_prefix(HANDLER)) {
-            (Some(inner), _) => explained(&[], &one.nested()?.child.steps, inner, whole),
+            (Some(inner), _) => explained(&[], &one.child()?.steps, inner, whole),
             (None, Some(inner)) => {
                 explained(&at(place), &one.handler.as_ref()?.steps, inner, whole)
             }
@@ -196,6 +199,7 @@ fn explanation(scopes: &[At<'_>], step: &Step, whole: &str) -> StepExplanation {
         attempts_max: step.retry.max_attempts,
         attempt_within_ms: millis(step.attempt_within()),
         child_within_ms: step.nested().map(|nested| nested.within_ms),
+        child_later: step.nested().and_then(|nested| nested.child.unknown()),
         continue_on_error: step.continue_on_error,
         on_error: handler.map(|inner| format!("{whole}{HANDLER}{}", inner.name)).collect(),
         gives: gives(step),

@@ -13,7 +13,7 @@ use perennial_core::run::JobState;
 
 use crate::{
     Pipeline,
-    definition::{Step, StepKind},
+    definition::Step,
     uses::{self, At, Origin},
 };
 
@@ -158,8 +158,8 @@ impl Graph {
             if let Some(scope) = around.last_mut() {
                 scope.nodes.push(at);
             }
-            if let StepKind::Pipeline(nested) = &step.kind {
-                self.add(&mut Vec::new(), &nested.child.steps, Some((at, Belonging::Child)));
+            if let Some(child) = step.child() {
+                self.add(&mut Vec::new(), &child.steps, Some((at, Belonging::Child)));
             }
             if let Some(handler) = &step.handler {
                 self.add(around, &handler.steps, Some((at, Belonging::Handler)));
@@ -198,8 +198,11 @@ impl Graph {
     }
 }
 
-/// The type of a step, and the model it asks.
+/// The type of a step, and the model it asks; what its child is, when that is not drawn.
 fn about(step: &Step) -> String {
+    if let Some(unknown) = step.nested().and_then(|nested| nested.child.unknown()) {
+        return format!("{}, {unknown}", step.type_name);
+    }
     match step.kind.chat().and_then(|chat| chat.options.model.as_deref()) {
         Some(model) => format!("{}, {model}", step.type_name),
         None => step.type_name.clone(),

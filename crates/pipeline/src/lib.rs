@@ -108,6 +108,8 @@
 //! * YR-56: `run` goes on with an unfinished run only when its inputs, its provider mode, its mocks and the directories
 //!   that the command names are those it has; with others a fresh run starts, and so beside one that is paused. `resume --all` continues what was interrupted; runs that failed or were
 //!   cancelled are resumed by name. `--restore-workspace` and `fork` are not in this version.
+//! * YR-2: a definition does not have the children that are named while the run is under way: their digests stand in the
+//!   records of the jobs that open them.
 //! * YR-2, YR-53: the digest of a step is that of what it says and of what its texts read of the document and the
 //!   inputs; which steps it depends on is planned beside it, before anything runs. So what depends on a step that runs
 //!   again runs again as well, also when that step gives what it gave before. Files are a dependency of every step that
@@ -135,8 +137,11 @@
 //!   the JSON of results and inputs, counted before and after each attempt, not during it.
 //! * YS-94: directories and exports that a child, or the `config` of its step, names have no effect, and a note (PL220)
 //!   says so: it works in those of its run (YR-75).
-//! * 2.16: a `pipeline_file` with holes is not in this version: the definition of a run, with all of its children, is
-//!   fixed and hashed before its first step; nor is `allow_recursion`, for the same reason. A `^`-range compares up to
+//! * 2.16: a child that is loaded while its run is under way is checked when it is opened; it sees the variables of the
+//!   environment that the run has read when it began, and names by `pipeline_ref` only what its own files name. What is
+//!   recorded of it stays when its file changes; `resume --from STEP` reads it anew. Whether it is one of the pipelines
+//!   around it is told by the digest of its definition. A pipeline stands at most 32 deep, and what passes into it is
+//!   checked when it is opened; a literal `pipeline_file` never closes a circle. A `^`-range compares up to
 //!   three numbers; any other version is only equal to itself. Numbers of the host's registry come from the document's
 //!   own `workflow.version`, not from what it extends. `prune_results` names outputs, no fields inside of them.
 //!   `graceful_timeout`, `immediate_timeout`, `enable_tracing`, `trace_metadata` are not in this version. Replies of
@@ -183,7 +188,8 @@
 //!   effect (PL220): they are those of the run.
 //! * 1.6: `models.….by_task` goes by the names of steps. `workspace_config.create_if_missing: false` is seen at the
 //!   start, not on a resume.
-//! * YR-71: files that `extends`, `include` and `pipeline_file` name may lie outside of the read roots.
+//! * YR-71: files that `extends`, `include` and `pipeline_file` name may lie outside of the read roots when they are read
+//!   before the run; those that are read while it is under way may not.
 //! * YM-12: averages of memory and figures of the processor are in the monitor's row of the dump only: they are
 //!   samples, and the journal has none. `prompt_cache_hits` beside `cache_hits` counts calls that read
 //!   from a cache of the provider. An exchange that failed leaves no reply: it is no part of `llm_calls`, tokens or cost.

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod call;
+mod children;
 mod dynamic;
 mod export;
 mod failure;
@@ -9,6 +10,7 @@ mod file_ops;
 mod files;
 mod handler;
 mod limits;
+mod loading;
 mod mocked;
 mod nested;
 mod places;
@@ -23,6 +25,8 @@ mod tree;
 mod workflow;
 mod workspace;
 
+pub(crate) use children::{Children, Site};
+pub(crate) use limits::DEPTH_MAX;
 pub(crate) use places::Places;
 pub(crate) use record::limit_of;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    definition::{Part, PromptPart, Step, StepKind},
+    definition::{Child, Part, PromptPart, Step, StepKind},
     expression::{ERROR_ROOT, Path, Standing, Template},
 };
 
@@ -94,6 +94,9 @@ fn of_kind<'e>(kind: &'e StepKind, see: &mut impl FnMut(&'e Path)) {
             nested.inputs.iter().for_each(|(_, value)| value.paths(see));
             if let Some(depth) = &nested.max_depth {
                 depth.paths(see);
+            }
+            if let Child::Later(later) = &nested.child {
+                text(&later.file, see);
             }
         }
         // Its candidates are what is looked at.

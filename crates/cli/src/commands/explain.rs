@@ -106,6 +106,9 @@ fn print_step(step: &StepExplanation) -> anyhow::Result<()> {
         let within = output::took(Duration::from_millis(call.within_ms));
         output::line(&format!("a call     at most {within}"))?;
     }
+    if let Some(child) = &step.child_later {
+        output::line(&format!("child      {child}"))?;
+    }
     if let Some(value) = &step.value {
         let schema = match &value.name {
             Some(name) => format!("schema {name}"),

@@ -22,7 +22,7 @@
 use super::JobKey;
 
 /// What follows the path of a step in that of its handler.
-const HANDLER: &str = "[error]";
+pub const HANDLER: &str = "[error]";
 
 /// The place of a step in the tree of steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

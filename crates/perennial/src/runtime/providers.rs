@@ -3,12 +3,13 @@
 use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 
 use perennial_core::{FailureClass, failure::Failure};
-use perennial_pipeline::{BuiltPrompt, CallDefaults, ProviderKind, Providers, Resolved};
+use perennial_pipeline::{BuiltPrompt, CallDefaults, Pipeline, ProviderKind, Providers, Resolved};
 use perennial_tools::{
     Anthropic, AnthropicConfig, AnthropicConfigError, ApiKey, MockProvider, MockRules, Provider,
 };
 
 use super::config::{AnthropicSection, Config};
+use crate::pipelines::Preflight;
 
 /// What a Gemini step uses that names no model.
 const GEMINI_MODEL: &str = "gemini-2.5-flash-lite-preview-06-17";
@@ -126,6 +127,28 @@ impl ProviderTable {
         }
     }
 
+    /// Why live calls of `pipeline` are not possible, if they are not.
+    pub(crate) fn refusals(&self, pipeline: &Pipeline) -> Vec<Preflight> {
+        let mut refusals = Vec::new();
+        for kind in pipeline.providers() {
+            if let Some(why) = self.unavailable(kind) {
+                refusals.push(Preflight::Provider { kind, why });
+            }
+            if !self.has_model(kind)
+                && let Some(step) = pipeline.step_without_model(kind)
+            {
+                refusals.push(Preflight::MissingModel { step: step.to_owned() });
+            }
+        }
+        for step in pipeline.steps_with_mocks() {
+            refusals.push(Preflight::Mocks { step: step.to_owned() });
+        }
+        for (step, tools) in pipeline.steps_with_tools() {
+            refusals.push(Preflight::Tools { step: step.to_owned(), tools: tools.to_vec() });
+        }
+        refusals
+    }
+
     /// What calls use by default; recorded with each run.
     pub(crate) fn defaults(&self) -> CallDefaults {
         let model = self.anthropic.model.clone();
@@ -169,6 +192,10 @@ struct Watched {
 impl Providers for Watched {
     fn provider(&self, kind: ProviderKind) -> Result<Arc<dyn Provider>, Failure> {
         self.providers.provider(kind)
+    }
+
+    fn admit(&self, child: &Pipeline) -> Result<(), Failure> {
+        self.providers.admit(child)
     }
 
     fn prompted(&self, prompt: &BuiltPrompt<'_>) {
@@ -215,6 +242,16 @@ impl Providers for Live {
             Some(Err(why)) => Err(failure(why)),
             None => Err(failure(&Unavailable::NotInThisVersion)),
         }
+    }
+
+    /// What a start refuses before anything runs is refused of a child before its first step.
+    fn admit(&self, child: &Pipeline) -> Result<(), Failure> {
+        let refusals = self.0.refusals(child);
+        if refusals.is_empty() {
+            return Ok(());
+        }
+        let lines: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+        Err(Failure::new(FailureClass::Permanent, "PL709", lines.join("\n")))
     }
 }
 

@@ -8,13 +8,13 @@ use super::{
     keys,
     nested::{Depth, Given},
     references::{Around, Standpoint},
-    section::LATER,
 };
 use crate::{
     compose::Reference,
-    definition::Model,
+    definition::{Again, Child, Later, Model},
     deployment::Limit,
     diagnostic::{Code, Finding},
+    run::DEPTH_MAX,
     source::{Extent, FileId, Node},
 };
 
@@ -31,7 +31,7 @@ pub(super) struct Named<'n> {
 }
 
 impl Check<'_> {
-    /// The model of the child, from its one source.
+    /// The child, from its one source.
     pub(super) fn child(
         &mut self,
         section: &Section<'_>,
@@ -39,7 +39,7 @@ impl Check<'_> {
         depth: Depth,
         given: &Given<'_>,
         from: Standpoint<'_>,
-    ) -> Option<Model> {
+    ) -> Option<Child> {
         let sources: Vec<&str> =
             SOURCES.into_iter().filter(|key| section.get(key).is_some()).collect();
         let source = match sources.as_slice() {
@@ -68,8 +68,9 @@ impl Check<'_> {
             return None;
         }
         let scope = Scope { section, name, max_depth, given, from };
+        let known = |model| Child::Known(Box::new(model));
         match source {
-            "pipeline" => self.inline_child(&scope),
+            "pipeline" => self.inline_child(&scope).map(known),
             "pipeline_file" => {
                 let named =
                     Named { node: section.node(source)?, pointer: section.pointer_of(source) };
@@ -107,6 +108,7 @@ impl Check<'_> {
             (Depth::Later, None) => u64::MAX,
             (_, told) => told.unwrap_or(usual),
         };
+        let most = most.min(DEPTH_MAX);
         if stands <= most {
             return Some(told);
         }
@@ -146,13 +148,11 @@ impl Check<'_> {
         })
     }
 
-    fn file_child(&mut self, scope: &Scope<'_, '_>, named: &Named<'_>) -> Option<Model> {
+    fn file_child(&mut self, scope: &Scope<'_, '_>, named: &Named<'_>) -> Option<Child> {
         let path = named.node.as_text()?;
         if path.contains("{{") {
-            let text = "a templated `pipeline_file` is not supported";
-            let finding = Finding::error(Code(202), text).at(named.node.extent);
-            self.findings.push(finding.pointer(named.pointer.as_str()).hint(LATER));
-            return None;
+            let file = self.template(named.node, &named.pointer, scope.from)?;
+            return Some(Child::Later(Later { file }));
         }
         let file = self.open_child(path, named)?;
         self.opened_child(scope, path, file, named)
@@ -172,34 +172,51 @@ impl Check<'_> {
         path: &str,
         file: FileId,
         named: &Named<'_>,
-    ) -> Option<Model> {
+    ) -> Option<Child> {
         let extent = named.node.extent;
-        self.no_cycle(file, named)?;
+        if scope.given.recursion {
+            let is_it = |around: &Around| around.file.is_some_and(|(id, _)| id == file);
+            if let Some(place) = self.around.iter().rposition(is_it) {
+                let tree = self.sources.tree(file)?;
+                let name = tree.under("workflow").and_then(|workflow| workflow.under("name"));
+                let name = name.and_then(Node::as_text).unwrap_or(path).to_owned();
+                return Some(Child::Again(Again { again: self.around.len() - 1 - place, name }));
+            }
+        } else {
+            self.no_cycle(scope, file, named)?;
+        }
         let Some(tree) = self.sources.tree(file) else {
             let text = load_failed(path, "it is no YAML document");
             let finding = Finding::error(Code(502), text).at(extent);
             self.findings.push(finding.pointer(named.pointer.as_str()));
             return None;
         };
-        self.inside(scope, Some((file, extent)), |check| {
+        let model = self.inside(scope, Some((file, extent)), |check| {
             let outer = mem::replace(&mut check.file, check.sources.name(file));
             let incomplete = mem::take(&mut check.bindings.incomplete);
             let root = check.composed(file, &tree);
             let root = check.with_environment(&root);
-            let model = check.document(&root);
-            if let Some(model) = &model
-                && let Some(workflow) = workflow_of(&root)
-            {
-                check.no_own_files(&workflow, model);
-            }
+            let model = check.child_document(&root);
             check.file = outer;
             check.bindings.incomplete = incomplete;
             model
-        })
+        });
+        model.map(|model| Child::Known(Box::new(model)))
+    }
+
+    /// The model of the document of a child.
+    pub(super) fn child_document(&mut self, root: &Arc<Node>) -> Option<Model> {
+        let model = self.document(root);
+        if let Some(model) = &model
+            && let Some(workflow) = workflow_of(root)
+        {
+            self.no_own_files(&workflow, model);
+        }
+        model
     }
 
     /// A file is not its own child, however many lie between.
-    fn no_cycle(&mut self, file: FileId, named: &Named<'_>) -> Option<()> {
+    fn no_cycle(&mut self, scope: &Scope<'_, '_>, file: FileId, named: &Named<'_>) -> Option<()> {
         let mut way: Vec<(FileId, Option<Extent>)> = vec![(FileId::ROOT, None)];
         way.extend(
             self.around.iter().filter_map(|around| around.file.map(|(id, at)| (id, Some(at)))),
@@ -210,6 +227,9 @@ impl Check<'_> {
         let text = format!("Circular dependency detected: {}", names.join(" → "));
         let finding = Finding::error(Code(504), text).at(named.node.extent);
         let finding = finding.pointer(named.pointer.as_str());
+        let is_ref = scope.section.get("pipeline_ref").is_some();
+        let hint = "`allow_recursion: true` and a `max_depth` in `config` permit it";
+        let finding = if is_ref { finding.hint(hint) } else { finding };
         let finding = way[first..].iter().skip(1).fold(finding, |finding, (file, at)| match at {
             Some(at) => {
                 let text = format!("`{}` is named here", self.sources.name(*file));

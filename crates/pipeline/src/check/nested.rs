@@ -4,13 +4,15 @@ use perennial_core::retry::RetryPolicy;
 
 use super::{Check, Known, Section, keys, policy, references::Standpoint};
 use crate::{
-    definition::{Input, Model, Nested, OnTimeout, Ordered},
+    definition::{Child, Input, Model, Nested, OnTimeout, Ordered},
     deployment::Limit,
     diagnostic::{Code, Finding, Severity},
     expression::TemplateTree,
     source::{Content, Extent, Node},
     spelling,
 };
+
+const RECURSION: &str = "allow_recursion";
 
 /// What `config` says of the step as a whole.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,6 +25,8 @@ pub(super) struct Policies {
 pub(super) struct Given<'n> {
     pub(super) section: Option<Section<'n>>,
     pub(super) inherits: bool,
+    /// Whether it may be one of the pipelines around it.
+    pub(super) recursion: bool,
 }
 
 impl Check<'_> {
@@ -62,18 +66,21 @@ impl Check<'_> {
             Some(None) => Depth::Fixed(None),
             _ => Depth::Later,
         };
-        let given = Given { section: section.map("inputs"), inherits: inherit_context };
-        let child = self.child(section, name, depth, &given, from);
-        let outputs = self.outputs(section, child.as_ref());
+        let recursion = config.as_ref().is_some_and(|config| self.recursion(section, config));
+        let given = Given { section: section.map("inputs"), inherits: inherit_context, recursion };
+        let whole = self.child(section, name, depth, &given, from);
+        let child = whole.as_ref().and_then(Child::known);
+        let outputs = self.outputs(section, child);
         let prune = config.as_ref().and_then(|config| config.map("prune_results"));
-        let prune = prune.map(|section| self.prune(&section, outputs.as_deref(), child.as_ref()));
+        let prune = prune.map(|section| self.prune(&section, outputs.as_deref(), child));
         let mut mocks = None;
         if let Some(config) = &config {
-            mocks = self.child_mocks(config, child.as_ref());
+            mocks = self.child_mocks(config, child);
             self.no_own_exports(config);
         }
         Some(Nested {
-            child: Box::new(child?),
+            child: whole?,
+            allow_recursion: recursion,
             inputs: inputs?,
             outputs: outputs?,
             prune: prune.unwrap_or_default(),
@@ -97,6 +104,32 @@ impl Check<'_> {
                 Some(_) | None => OnTimeout::Graceful,
             },
         })
+    }
+
+    /// Whether the child may be a pipeline around it: how deep has then to be said (PL507).
+    fn recursion(&mut self, section: &Section<'_>, config: &Section<'_>) -> bool {
+        if config.flag(RECURSION) != Some(true) {
+            return false;
+        }
+        let is_later = |file: &str| file.contains("{{");
+        let file = section.node("pipeline_file").and_then(Node::as_text);
+        if section.get("pipeline_ref").is_none() && !file.is_some_and(is_later) {
+            let text = format!(
+                "`{RECURSION}` has no effect: the child is named neither by `pipeline_ref` nor by a \
+                 `pipeline_file` with holes"
+            );
+            let at = config.get(RECURSION).map_or(config.extent, |entry| entry.key_extent);
+            let note = Finding::note(Code(220), text).at(at);
+            self.findings.push(note.pointer(config.pointer_of(RECURSION)));
+            return false;
+        }
+        if config.get("max_depth").is_none() {
+            let text = "`allow_recursion: true` needs a `max_depth`";
+            let finding = config.fault(507, RECURSION, text);
+            self.findings
+                .push(finding.hint("such as `max_depth: 5`: how deep the child may stand"));
+        }
+        true
     }
 
     /// Deadline of a child that names none (1.11).

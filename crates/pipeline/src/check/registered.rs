@@ -5,7 +5,7 @@ use super::{
     child::{Named, Scope},
 };
 use crate::{
-    definition::Model,
+    definition::Child,
     diagnostic::{Code, Finding},
     source::{Content, FILES_MAX, FileId, NotRegistered, Wanted},
     spelling,
@@ -16,7 +16,7 @@ const SHOWN_MAX: usize = 20;
 
 impl Check<'_> {
     /// A child that the document, or one around it, names among its `pipelines`; else one of the host's.
-    pub(super) fn registered_child(&mut self, scope: &Scope<'_, '_>) -> Option<Model> {
+    pub(super) fn registered_child(&mut self, scope: &Scope<'_, '_>) -> Option<Child> {
         let section = scope.section;
         let wanted = section.text("pipeline_ref")?;
         let version = self.wanted_version(section)?;

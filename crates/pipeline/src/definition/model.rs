@@ -11,7 +11,7 @@ use perennial_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, Cache, DocumentFiles, Dynamic, Effects, FileOps, Input, Lenience, Nested, Ordered,
+    Body, Cache, Child, DocumentFiles, Dynamic, Effects, FileOps, Input, Lenience, Nested, Ordered,
     OutputFile, Part, PromptPart, RetryConfig, ValueSchema, strongest,
 };
 use crate::{
@@ -62,8 +62,8 @@ impl Model {
         fn collect<'m>(steps: &'m [Step], all: &mut Vec<&'m Step>) {
             for step in steps {
                 all.push(step);
-                if let Some(nested) = step.nested() {
-                    collect(&nested.child.steps, all);
+                if let Some(child) = step.child() {
+                    collect(&child.steps, all);
                 }
                 step.bodies().for_each(|body| collect(&body.steps, all));
             }
@@ -84,8 +84,8 @@ fn place(steps: &mut [Step], places: &mut dyn Iterator<Item = Option<Location>>)
         if let Some(place) = places.next() {
             step.location = place;
         }
-        if let StepKind::Pipeline(nested) = &mut step.kind {
-            nested.child.place(places);
+        if let StepKind::Pipeline(Nested { child: Child::Known(child), .. }) = &mut step.kind {
+            child.place(places);
         }
         if let Some(handler) = &mut step.handler {
             place(&mut handler.steps, places);
@@ -451,7 +451,9 @@ impl StepKind {
                 chat.prompt.iter().any(|part| matches!(part.yields, PromptPart::File(_)))
             }
             Self::FileOps(_) => true,
-            Self::Pipeline(nested) => nested.workspace.is_some(),
+            Self::Pipeline(nested) => {
+                nested.workspace.is_some() || matches!(nested.child, Child::Later(_))
+            }
             Self::Dynamic(_) => self.possible().into_iter().any(Self::needs_directories),
             Self::Echo(_) | Self::SetVariable(_) => false,
         }
@@ -479,6 +481,11 @@ impl Step {
             | StepKind::Chat(_)
             | StepKind::Dynamic(_) => None,
         }
+    }
+
+    /// The pipeline in it, when that is known before it is opened.
+    pub(crate) fn child(&self) -> Option<&Model> {
+        self.nested()?.child.known()
     }
 
     /// Whether what is around it goes on when it fails for good.

@@ -1,6 +1,7 @@
 //! `pipeline`: a whole pipeline as one step (2.16).
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::Value;
 
 use super::{Effects, Model, Ordered, Step, strongest};
 use crate::expression::{Template, TemplateTree};
@@ -9,8 +10,7 @@ use crate::expression::{Template, TemplateTree};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Nested {
-    /// The child, whole: a definition needs nothing beside its bytes.
-    pub(crate) child: Box<Model>,
+    pub(crate) child: Child,
     /// What the child is given, in the terms of the parent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) inputs: Vec<(String, TemplateTree)>,
@@ -49,6 +49,83 @@ pub(crate) struct Nested {
     /// Where the child works; where its parent does when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) workspace: Option<Workspace>,
+    /// Whether the child may be one of the pipelines around it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) allow_recursion: bool,
+}
+
+/// The pipeline in a step, as far as the definition of a run tells it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Child {
+    /// Whole: such a definition needs nothing beside its bytes.
+    Known(Box<Model>),
+    /// One of the pipelines around the step, once more.
+    Again(Again),
+    /// In a file that is named when the step is opened.
+    Later(Later),
+}
+
+/// A pipeline that stands around the step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Again {
+    /// Which of them, from the innermost, which is 0: as the definition is written, and not as it runs.
+    pub(crate) again: usize,
+    /// Its name.
+    pub(crate) name: String,
+}
+
+/// A file whose name has holes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Later {
+    pub(crate) file: Template,
+}
+
+/// By the one key that only one of them has, so that what is wrong is told of the right one.
+impl<'de> Deserialize<'de> for Child {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let read = if value.get("again").is_some() {
+            serde_json::from_value(value).map(Self::Again)
+        } else if value.get("steps").is_none() {
+            serde_json::from_value(value).map(Self::Later)
+        } else {
+            serde_json::from_value(value).map(Self::Known)
+        };
+        read.map_err(de::Error::custom)
+    }
+}
+
+impl Child {
+    /// The pipeline, when it stands here.
+    pub(crate) fn known(&self) -> Option<&Model> {
+        match self {
+            Self::Known(model) => Some(model),
+            Self::Again(_) | Self::Later(_) => None,
+        }
+    }
+
+    /// What it is called before it is opened.
+    pub(crate) fn called(&self) -> &str {
+        match self {
+            Self::Known(model) => &model.name,
+            Self::Again(again) => &again.name,
+            Self::Later(later) => later.file.written(),
+        }
+    }
+
+    /// What is said of a child whose steps do not stand here.
+    pub(crate) fn unknown(&self) -> Option<String> {
+        match self {
+            Self::Known(_) => None,
+            Self::Again(again) => Some(format!("`{}` once more", again.name)),
+            Self::Later(later) => {
+                Some(format!("file {}, known when the step is opened", later.file.written()))
+            }
+        }
+    }
 }
 
 /// A workspace of a child.
@@ -62,8 +139,9 @@ pub(crate) enum Workspace {
 }
 
 impl Nested {
-    /// What its steps touch together (YR-12): the strongest of it.
+    /// What its steps touch together (YR-12): the strongest of it. What is not known may write.
     pub(crate) fn effects(&self) -> Option<Effects> {
+        let Some(child) = self.child.known() else { return Some(Effects::Write) };
         fn collect(steps: &[Step], all: &mut Vec<Effects>) {
             for step in steps {
                 all.extend(step.effects);
@@ -71,7 +149,7 @@ impl Nested {
             }
         }
         let mut all = Vec::new();
-        collect(&self.child.steps, &mut all);
+        collect(&child.steps, &mut all);
         strongest(all.into_iter())
     }
 }

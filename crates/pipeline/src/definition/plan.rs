@@ -49,6 +49,8 @@ pub struct PlannedJob {
     pub within_ms: u64,
     /// How long its child may take, in milliseconds, when it has one.
     pub child_within_ms: Option<u64>,
+    /// What its child is, when the steps of that are not known before the run is there.
+    pub child_later: Option<String>,
     /// Whether the run goes on without it.
     pub continue_on_error: bool,
     /// Keys of the jobs of its handler, which are made when it has failed for good.
@@ -115,12 +117,13 @@ fn planned(steps: &[Step], path: &StepPath, handles: Option<&str>, jobs: &mut Ve
             attempts: step.retry.max_attempts,
             within_ms: u64::try_from(within).unwrap_or(u64::MAX),
             child_within_ms: step.nested().map(|nested| nested.within_ms),
+            child_later: step.nested().and_then(|nested| nested.child.unknown()),
             continue_on_error: step.continue_on_error,
             on_error: inner.collect(),
             handles: handles.map(str::to_owned),
         });
-        if let Some(nested) = step.nested() {
-            planned(&nested.child.steps, &path, None, jobs);
+        if let Some(child) = step.child() {
+            planned(&child.steps, &path, None, jobs);
         }
         if let Some(handler) = &step.handler {
             planned(&handler.steps, &path.handler(), Some(&key), jobs);

@@ -15,7 +15,9 @@ use crate::{
 pub(super) fn own_digest(model: &Model, place: usize, inputs: &Value) -> Digest {
     let step = &model.steps[place];
     let mut said = serde_json::to_value(step).unwrap_or_default();
-    if let Some(child) = said.pointer_mut("/kind/pipeline/child") {
+    if step.child().is_some()
+        && let Some(child) = said.pointer_mut("/kind/pipeline/child")
+    {
         *child = Value::Null;
     }
     let mut read: BTreeMap<String, Value> = BTreeMap::new();
@@ -169,7 +171,7 @@ fn is_global(step: &Step) -> bool {
 fn inner(step: &Step) -> Vec<&Step> {
     let own = of_handlers(step);
     let holders = std::iter::once(step).chain(own.iter().copied());
-    let of_children = holders.filter_map(Step::nested).flat_map(|nested| nested.child.all_steps());
+    let of_children = holders.filter_map(Step::child).flat_map(Model::all_steps);
     let of_children: Vec<&Step> = of_children.collect();
     own.into_iter().chain(of_children).collect()
 }

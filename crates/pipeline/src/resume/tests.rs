@@ -401,6 +401,134 @@ fn a_handler_is_a_part_of_its_step() {
     assert_eq!(again, "#s[error] s s[error] s[error]/h");
 }
 
+/// A child that was loaded while the run was under way: what is recorded of it is planned as any other.
+#[test]
+fn a_loaded_child_is_planned_by_what_was_recorded_of_it() {
+    const A: &str = "{name: a, type: echo, value: 1}";
+    const N: &str = "{name: n, type: pipeline, pipeline_file: \"{{steps.a}}.yaml\"}";
+    let child = pipeline(
+        "",
+        &[
+            "{name: x, type: echo, value: 1}",
+            "{name: w, type: file_ops, operation: write, path: f, content: c}",
+            "{name: y, type: echo, value: \"{{steps.x}}\"}",
+        ],
+    );
+    let mut opening = json!({});
+    crate::definition::Loaded::of(&child).put(&mut opening);
+    let completed = JobState::Succeeded;
+    let failed = [
+        ("a", completed),
+        ("#n", completed),
+        ("n/x", completed),
+        ("n/w", completed),
+        ("n/y", JobState::Partial),
+        ("n", JobState::Failed),
+    ];
+    let whole = failed.map(|(key, _)| (key, completed));
+    let none = json!({});
+    let planned = |after: &[&str], recorded: &[(&str, JobState)], from| {
+        let (before, after) = (pipeline("", &[A, N]), pipeline("", after));
+        let keys: Vec<(JobKey, JobState)> =
+            recorded.iter().map(|(key, state)| (JobKey::new(*key), *state)).collect();
+        let jobs: Vec<RecordedJob<'_>> = keys
+            .iter()
+            .map(|(key, state)| RecordedJob {
+                key,
+                state: *state,
+                result: key.is_opening().then_some(&opening),
+            })
+            .collect();
+        let before = Version { pipeline: &before, inputs: &none };
+        let after = Version { pipeline: &after, inputs: &none };
+        let plan = ResumePlan::of(before, after, &jobs, from);
+        (shown(&plan), again(&plan), plan.rewrites)
+    };
+    let (steps, jobs, rewrites) = planned(&[A, N], &whole, None);
+    assert_eq!(steps, "a: reused; n: reused; n/x: reused; n/w: reused; n/y: reused");
+    assert_eq!((jobs.as_str(), rewrites.len()), ("", 0));
+    // Opened again, by the same recorded call: `#n` is without a sign.
+    let (steps, jobs, rewrites) = planned(&[A, N], &failed, None);
+    assert_eq!(
+        steps,
+        "a: reused; n: rerun (it failed); n/x: reused; n/w: reused; n/y: rerun (it failed)"
+    );
+    assert_eq!((jobs.as_str(), rewrites.len()), ("#n n n/y", 0));
+    // It may be another one then, and nothing of it stays.
+    let anew = "n/x: rerun (n begins anew); n/w: rerun (n begins anew); n/y: rerun (n begins anew)";
+    let other = [A.replace('1', "2"), N.replace(".yaml", ".yml")];
+    for (after, why) in [
+        ([other[0].as_str(), N], "a: rerun (it changed); n: rerun (it needs a)"),
+        ([A, other[1].as_str()], "a: reused; n: rerun (it changed)"),
+    ] {
+        let (steps, jobs, rewrites) = planned(&after, &failed, None);
+        assert_eq!(steps, format!("{why}; {anew}"));
+        assert!(jobs.starts_with("#n ") && jobs.ends_with("n n/w! n/x n/y"), "{jobs}");
+        assert_eq!(rewrites, ["n/w"]);
+    }
+    let (_, jobs, _) = planned(&[A, N], &whole, Some("n"));
+    assert_eq!(jobs, "#n! n! n/w! n/x! n/y!", "the file is asked anew");
+    // A child that is known now is another one, and what the old one wrote is not known.
+    let known = "{name: n, type: pipeline, pipeline: {name: k, steps: [{name: x, type: echo}]}}";
+    let (steps, jobs, rewrites) = planned(&[A, known], &whole, None);
+    assert_eq!(steps, "a: reused; n: rerun (it changed); n/x: new");
+    assert_eq!((jobs.as_str(), rewrites), ("#n! n! n/w! n/x! n/y!", vec!["n".to_owned()]));
+    // The time may name another file.
+    let timed = N.replace("steps.a", "now()");
+    let before = pipeline("", &[A, &timed]);
+    let keys: Vec<JobKey> = failed.iter().map(|(key, _)| JobKey::new(*key)).collect();
+    let jobs: Vec<RecordedJob<'_>> = keys
+        .iter()
+        .zip(failed)
+        .map(|(key, (_, state))| RecordedJob { key, state, result: Some(&opening) })
+        .collect();
+    let version = Version { pipeline: &before, inputs: &none };
+    let plan = ResumePlan::of(version, version, &jobs, None);
+    assert_eq!(shown(&plan), format!("a: reused; n: rerun (it failed); {anew}"));
+}
+
+/// A recursion is planned as deep as it was gone through.
+#[test]
+fn a_recursion_is_planned_level_by_level() {
+    let document = |text: &str| {
+        let text = format!(
+            "workflow:\n  name: w\n  pipelines: {{own: w.yaml}}\n  steps:\n  - {{name: x, type: echo, value: {text}}}\n  \
+             - {{name: n, type: pipeline, pipeline_ref: own, condition: \"steps.x < 3\", config: {{allow_recursion: true, max_depth: 5}}}}\n"
+        );
+        let sources = crate::MemorySources::new().file("w.yaml", text);
+        let checked = Pipeline::load(&sources.root("w.yaml").unwrap(), &sources);
+        checked.pipeline.unwrap_or_else(|| panic!("{:#?}", checked.diagnostics))
+    };
+    let old = document("1");
+    let done = JobState::Succeeded;
+    let failed = [
+        ("x", done),
+        ("#n", done),
+        ("n/x", done),
+        ("#n/n", done),
+        ("n/n/x", done),
+        ("#n/n/n", done),
+        ("n/n/n/x", JobState::Partial),
+        ("n/n/n", JobState::Partial),
+        ("n/n", JobState::Partial),
+        ("n", JobState::Failed),
+    ];
+    let none = json!({});
+    let planned = plan((&old, &none), (&old, &none), &failed, None);
+    assert_eq!(
+        shown(&planned),
+        "x: reused; n: rerun (it failed); n/x: reused; n/n: rerun (it failed); n/n/x: reused; \
+         n/n/n: rerun (it failed); n/n/n/x: rerun (it failed); n/n/n/n: runs (not reached before)"
+    );
+    assert_eq!(again(&planned), "#n #n/n #n/n/n n n/n n/n/n n/n/n/x");
+    let new = document("2");
+    let planned = plan((&old, &none), (&new, &none), &failed, None);
+    assert!(
+        shown(&planned).starts_with("x: rerun (it changed); n: rerun (it needs x); n/x: rerun")
+    );
+    assert!(again(&planned).ends_with("n/n/n n/n/n/x n/n/x n/x x"), "{}", again(&planned));
+}
+
 /// The key of a job deep inside may be too long for the journal; its step is found all the same.
 #[test]
 fn steps_with_long_keys_are_planned_as_any_other() {

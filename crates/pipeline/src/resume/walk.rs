@@ -7,16 +7,16 @@ use serde_json::Value;
 
 use super::{RecordedJob, RerunWhy, ResumePlan, ResumedStep, StepFate, Version, depends};
 use crate::{
-    definition::{Effects, Model, Nested, Step, Workspace},
-    run::{Places, limit_of},
+    definition::{Child, Effects, Model, Nested, Step, Workspace},
+    run::{Children, Places, Site, limit_of},
 };
 
 /// One scope in both definitions.
 struct Scope<'a> {
     path: StepPath,
     /// Nothing when the step around it had no child before.
-    before: Option<(&'a Model, &'a Value)>,
-    after: (&'a Model, &'a Value),
+    before: Option<(Site<'a>, &'a Value)>,
+    after: (Site<'a>, &'a Value),
     /// All of it begins anew.
     anew: Option<RerunWhy>,
     /// This step, and what stands behind it, was asked for.
@@ -27,7 +27,16 @@ struct Walk<'a> {
     /// What is recorded, by the path of the step without rounds; openings apart.
     jobs: BTreeMap<String, Vec<RecordedJob<'a>>>,
     openings: BTreeMap<String, Vec<RecordedJob<'a>>>,
+    /// Children that were loaded while the run was under way.
+    children: &'a Children,
     plan: ResumePlan,
+}
+
+/// The steps inside of a step, as they were and as they are, where both are known.
+#[derive(Clone)]
+struct Inner<'a> {
+    before: Site<'a>,
+    after: Site<'a>,
 }
 
 pub(super) fn plan(
@@ -37,9 +46,15 @@ pub(super) fn plan(
     from: Option<&str>,
 ) -> ResumePlan {
     let (old, new) = (&before.pipeline.model, &after.pipeline.model);
-    let places = Places::of(&[old, new], recorded.iter().map(|job| job.key));
-    let mut walk =
-        Walk { jobs: BTreeMap::new(), openings: BTreeMap::new(), plan: ResumePlan::default() };
+    let children = Children::default();
+    let keys = recorded.iter().map(|job| (job.key, job.result));
+    let places = Places::of(&[old, new], &children, keys);
+    let mut walk = Walk {
+        jobs: BTreeMap::new(),
+        openings: BTreeMap::new(),
+        children: &children,
+        plan: ResumePlan::default(),
+    };
     for job in recorded {
         let text = places.of_key(job.key);
         let (kind, text) = match text.strip_prefix('#') {
@@ -50,8 +65,8 @@ pub(super) fn plan(
     }
     walk.scope(&Scope {
         path: StepPath::root(),
-        before: Some((old, before.inputs)),
-        after: (new, after.inputs),
+        before: Some((Site::of(old), before.inputs)),
+        after: (Site::of(new), after.inputs),
         anew: (!depends::same_rules(old, new)).then_some(RerunWhy::Rules),
         from,
     });
@@ -77,16 +92,16 @@ fn completed(step: &Step, is_inner: bool, job: &RecordedJob<'_>) -> bool {
 impl<'a> Walk<'a> {
     /// Plans the steps of a scope; answers the first that does not stay as it is.
     fn scope(&mut self, scope: &Scope<'a>) -> Option<String> {
-        let (model, inputs) = scope.after;
+        let (model, inputs) = (scope.after.0.model, scope.after.1);
         let mut fates: Vec<bool> = Vec::with_capacity(model.steps.len());
         let mut first = None;
         let mut asked = false;
         for (place, step) in model.steps.iter().enumerate() {
             asked = asked || scope.from == Some(step.name.as_str());
             let path = scope.path.step(&step.name);
-            let old = scope.before.and_then(|(model, inputs)| {
-                let place = model.steps.iter().position(|old| old.name == step.name)?;
-                Some((model, place, inputs))
+            let old = scope.before.as_ref().and_then(|(site, inputs)| {
+                let place = site.model.steps.iter().position(|old| old.name == step.name)?;
+                Some((site.model, place, *inputs))
             });
             let needs = depends::of(model, place).into_iter().find(|needed| fates[*needed]);
             let why = if asked {
@@ -108,8 +123,8 @@ impl<'a> Walk<'a> {
                 first = Some(step.name.clone());
             }
         }
-        if let Some((old, _)) = scope.before {
-            for step in &old.steps {
+        if let Some((old, _)) = &scope.before {
+            for step in &old.model.steps {
                 if !model.steps.iter().any(|new| new.name == step.name) {
                     let path = scope.path.step(&step.name);
                     self.told(&path, StepFate::Gone);
@@ -148,10 +163,7 @@ impl<'a> Walk<'a> {
             }
             Some(_) | None => completed(old_step, is_inner, job),
         });
-        let below = format!("{}/", path.as_str());
-        let begun = !own.is_empty()
-            || self.openings.contains_key(path.as_str())
-            || self.jobs.keys().any(|key| key.starts_with(&below));
+        let begun = !own.is_empty() || self.has_below(path);
         if had_completed
             && why.is_some()
             && ((old_step.nested().is_none() && old_step.effects == Some(Effects::Write))
@@ -161,14 +173,25 @@ impl<'a> Walk<'a> {
         }
         let at = self.plan.steps.len();
         self.told(path, StepFate::Due);
-        let inside = match (step.nested(), old_step.nested()) {
-            (Some(new), Some(old)) => self.child(path, step, (old, new), &why, had_completed),
-            (Some(_), None) => {
+        let inner = match (step.nested(), old_step.nested()) {
+            (Some(new), Some(old)) => self.inner(scope, path, (old, new)),
+            (_, None) | (None, _) => None,
+        };
+        let inside = match &inner {
+            Some(inner) => self.child(path, step, inner, &why, had_completed),
+            None => {
                 self.all_new(step, path);
                 None
             }
-            (None, _) => None,
         };
+        if inner.is_none()
+            && why.is_some()
+            && (had_completed || self.has_below(path))
+            && old_step.nested().is_some_and(|old| old.effects() == Some(Effects::Write))
+        {
+            // What it would do again is not known.
+            self.plan.rewrites.push(path.as_str().to_owned());
+        }
         let fate = match (why, inside) {
             // Asked for or not: it would have run anyway.
             _ if !begun => StepFate::Due,
@@ -186,10 +209,51 @@ impl<'a> Walk<'a> {
         if runs && begun {
             let asked = fate.why() == Some(&RerunWhy::Asked);
             let forget = asked || (had_completed && old_step.effects == Some(Effects::Write));
-            self.drop_step(path, step, old_step, forget);
+            self.drop_step(path, inner.as_ref(), forget);
         }
         self.plan.steps[at].fate = fate;
         runs
+    }
+
+    /// What stands in a step by both definitions; nothing when that cannot be said, or is not to be compared.
+    fn inner(
+        &self,
+        scope: &Scope<'a>,
+        path: &StepPath,
+        (old, new): (&'a Nested, &'a Nested),
+    ) -> Option<Inner<'a>> {
+        let before = &scope.before.as_ref()?.0;
+        match (&old.child, &new.child) {
+            (Child::Known(old), Child::Known(new)) => {
+                Some(Inner { before: before.inside(old), after: scope.after.0.inside(new) })
+            }
+            // Level by level, as deep as it was gone through.
+            (Child::Again(old), Child::Again(new)) if self.has_below(path) => Some(Inner {
+                before: before.again(old.again)?,
+                after: scope.after.0.again(new.again)?,
+            }),
+            // Its definition is what the run has recorded, until it is opened anew.
+            (Child::Later(_), Child::Later(_)) => {
+                let model = self.recorded(path)?;
+                let site = Site::of(model);
+                Some(Inner { before: site.clone(), after: site })
+            }
+            (Child::Known(_) | Child::Again(_) | Child::Later(_), _) => None,
+        }
+    }
+
+    /// The child that the last opening of the step at `path` has recorded.
+    fn recorded(&self, path: &StepPath) -> Option<&'a Model> {
+        let openings = self.openings.get(path.as_str())?.iter().rev();
+        let mut records = openings.filter_map(|opening| opening.result);
+        records.find_map(|record| self.children.recorded(record).ok()?)
+    }
+
+    /// Whether something inside of the step at `path` is recorded.
+    fn has_below(&self, path: &StepPath) -> bool {
+        let below = format!("{}/", path.as_str());
+        self.openings.contains_key(path.as_str())
+            || self.jobs.keys().any(|key| key.starts_with(&below))
     }
 
     /// Plans the steps inside of a step; answers the first that runs.
@@ -197,12 +261,13 @@ impl<'a> Walk<'a> {
         &mut self,
         path: &StepPath,
         step: &'a Step,
-        (old, new): (&'a Nested, &'a Nested),
+        inner: &Inner<'a>,
         why: &Option<RerunWhy>,
         had_completed: bool,
     ) -> Option<String> {
         let around = || RerunWhy::Around(step.name.clone());
-        let (before, after) = (&*old.child, &*new.child);
+        let (before, after) = (inner.before.model, inner.after.model);
+        let workspace = step.nested().and_then(|nested| nested.workspace.as_ref());
         let anew = match why {
             Some(RerunWhy::Asked) => Some(RerunWhy::Asked),
             Some(_) => Some(around()),
@@ -211,7 +276,9 @@ impl<'a> Walk<'a> {
             }
             None if !depends::same_rules(before, after) => Some(RerunWhy::Rules),
             // What was written there is removed with it, and before it is made again.
-            None if matches!(new.workspace, Some(Workspace::Scratch { .. }))
+            // The clock may name another file.
+            None if !had_completed && step.nested().is_some_and(names_by_time) => Some(around()),
+            None if matches!(workspace, Some(Workspace::Scratch { .. }))
                 && (!had_completed || before != after) =>
             {
                 Some(around())
@@ -222,8 +289,8 @@ impl<'a> Walk<'a> {
         let given = &Value::Null;
         self.scope(&Scope {
             path: path.clone(),
-            before: Some((before, given)),
-            after: (after, given),
+            before: Some((inner.before.clone(), given)),
+            after: (inner.after.clone(), given),
             anew,
             from: None,
         })
@@ -235,7 +302,7 @@ impl<'a> Walk<'a> {
 
     /// Steps inside of one that is new are new, too.
     fn all_new(&mut self, step: &Step, path: &StepPath) {
-        for inner in step.nested().into_iter().flat_map(|nested| &nested.child.steps) {
+        for inner in step.child().into_iter().flat_map(|child| &child.steps) {
             let path = path.step(&inner.name);
             self.told(&path, StepFate::New);
             self.all_new(inner, &path);
@@ -244,21 +311,18 @@ impl<'a> Walk<'a> {
 
     /// The jobs of a step that runs again: its own, what opens its scope, so that its time begins
     /// anew, and everything below it that is not planned by itself.
-    fn drop_step(&mut self, path: &StepPath, new: &Step, old: &Step, forget: bool) {
-        let mut planned: BTreeSet<String> = BTreeSet::new();
-        for step in [new, old] {
-            for inner in step.nested().into_iter().flat_map(|nested| &nested.child.steps) {
-                planned.insert(path.step(&inner.name).as_str().to_owned());
-            }
-        }
+    fn drop_step(&mut self, path: &StepPath, inner: Option<&Inner<'a>>, forget: bool) {
+        let both = inner.into_iter().flat_map(|inner| [inner.before.model, inner.after.model]);
+        let steps = both.flat_map(|model| &model.steps);
+        let planned: BTreeSet<String> =
+            steps.map(|step| path.step(&step.name).as_str().to_owned()).collect();
         let is_planned = |key: &str| {
             planned.iter().any(|path| {
                 key.strip_prefix(path.as_str())
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             })
         };
-        let both = new.nested().is_some() && old.nested().is_some();
-        self.drop_where(path, forget, |key| !(both && is_planned(key)));
+        self.drop_where(path, forget, |key| !is_planned(key));
     }
 
     /// Everything that is recorded of a step and below it.
@@ -282,6 +346,14 @@ impl<'a> Walk<'a> {
             let kept = self.plan.again.entry(key).or_insert(forget);
             *kept = *kept || forget;
         }
+    }
+}
+
+/// Whether the file of a child is named by the time of day.
+fn names_by_time(nested: &Nested) -> bool {
+    match &nested.child {
+        Child::Known(_) | Child::Again(_) => false,
+        Child::Later(later) => later.file.written().contains("now"),
     }
 }
 

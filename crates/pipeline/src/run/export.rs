@@ -18,10 +18,7 @@ use perennial_engine::{
 use perennial_tools::files::{Base, FileError};
 use serde_json::{Map, Value, json};
 
-use super::{
-    PipelineRun,
-    tree::{Frame, index},
-};
+use super::{PipelineRun, tree::index};
 use crate::definition::{Exports, Step};
 
 /// Version of the format.
@@ -99,7 +96,7 @@ impl Exporter {
     /// The export of what was seen so far.
     fn content(&self, news: &News, at: Timestamp, status: &str) -> Value {
         let steps = &self.run.pipeline.model.steps;
-        let (root, done) = (Frame::root(&self.run.pipeline.model), index(&self.done));
+        let (root, done) = (self.run.root(), index(&self.done));
         let found = |step: &Step| root.find(step, &done);
         let place = steps.iter().position(|step| found(step).is_none());
         let place = place.unwrap_or(steps.len());

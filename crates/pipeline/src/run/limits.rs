@@ -1,7 +1,7 @@
 //! Limits of a run and of nested pipelines: checked before an attempt, while it runs, and for what it
 //! leaves (6.6). A scope is bound by its own limits and by those of every scope around it.
 
-use std::{collections::HashMap, future::Future, io, pin::pin, time::Duration};
+use std::{future::Future, io, pin::pin, time::Duration};
 
 use perennial_core::{
     FailureClass, Timestamp,
@@ -17,12 +17,15 @@ use super::{
     tree::{Done, Frame},
 };
 use crate::{
-    definition::{Model, Step, StepKind},
+    definition::{Step, StepKind},
     deployment::{Deployed, Limit},
 };
 
 /// Bytes of one MB.
 const MB: f64 = 1_048_576.0;
+/// How deep a pipeline may ever stand. Each level is up to two levels of JSON in the record of the one around it, and a
+/// store reads at most 128 of them.
+pub(crate) const DEPTH_MAX: u64 = 32;
 /// The share of a limit from which on it is warned of.
 pub(super) const WARNED: f64 = 0.8;
 
@@ -141,7 +144,7 @@ impl<'f, 'a> Limits<'f, 'a> {
         let StepKind::FileOps(_) = step.kind else { return Ok(()) };
         let limit = self.of_run().and_then(|run| run.limit(Limit::MaxFileOperations));
         let (Some(most), Some(root)) = (limit, self.frames.first()) else { return Ok(()) };
-        let total = file_operations(root.model, self.done) + 1;
+        let total = file_operations(root, self.done) + 1;
         if total <= most {
             return Ok(());
         }
@@ -278,37 +281,24 @@ pub(super) fn violation(
 
 /// How many `file_ops` steps of the run were executed, those of children and of handlers included. One that
 /// could have become one, and failed without saying what it was, counts.
-fn file_operations(model: &Model, done: &Done<'_>) -> u64 {
-    let mut steps = HashMap::new();
-    collect(&model.steps, &StepPath::root(), &mut steps);
-    let places = Places::of(&[model], done.keys().copied());
+fn file_operations<'a>(root: &Frame<'a>, done: &Done<'a>) -> u64 {
+    let recorded = done.iter().map(|(key, job)| (*key, Some(&job.result)));
+    let places = Places::of(&[root.model], root.children, recorded);
     let counts =
         |state| matches!(state, JobState::Succeeded | JobState::Failed | JobState::Partial);
     let ended = done.values().filter(|job| counts(job.state) && !job.key.is_opening());
     let operated = ended.filter(|job| {
-        let step = steps.get(&places.of_key(&job.key));
-        step.is_some_and(|step| match step.kind.ran_as(&job.result) {
-            Some(kind) => matches!(kind, StepKind::FileOps(_)),
+        let step = root.step_of(places.whole(&job.key), done);
+        let is = |kind: &StepKind| matches!(kind, StepKind::FileOps(_));
+        step.filter(|step| step.kind.possible().into_iter().any(is)).is_some_and(|step| match step
+            .kind
+            .ran_as(&job.result)
+        {
+            Some(kind) => is(kind),
             None => job.state != JobState::Succeeded,
         })
     });
     operated.count() as u64
-}
-
-/// Steps that are, or may become, operations on files.
-fn collect<'m>(steps: &'m [Step], scope: &StepPath, places: &mut HashMap<String, &'m Step>) {
-    for step in steps {
-        let path = scope.step(&step.name);
-        let may = step.kind.possible().into_iter().any(|kind| matches!(kind, StepKind::FileOps(_)));
-        if may {
-            places.insert(path.as_str().to_owned(), step);
-        } else if let Some(nested) = step.nested() {
-            collect(&nested.child.steps, &path, places);
-        }
-        for body in step.bodies() {
-            collect(&body.steps, &path.handler(), places);
-        }
-    }
 }
 
 fn megabytes(bytes: u64) -> f64 {

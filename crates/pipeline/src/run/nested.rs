@@ -15,13 +15,14 @@ use super::{
     PipelineRun,
     attempt::{begin, own_variables},
     failure::stopped,
-    limits::{Limits, WARNED, pipelines, violation},
+    limits::{DEPTH_MAX, Limits, WARNED, pipelines, violation},
+    loading::Passed,
     record::{Inside, limit_of},
     scope::Scope,
     tree::{Done, Due, Ended, Frame, is_stopped},
 };
 use crate::{
-    definition::{Nested, OnTimeout, Output, Step},
+    definition::{Model, Nested, OnTimeout, Output, Step},
     deployment::Limit,
     expression::{TextPath, query},
 };
@@ -64,17 +65,20 @@ impl PipelineRun {
                 given.entry(name.clone()).or_insert_with(|| value.clone());
             }
         }
-        let inputs = nested.child.bind_inputs(&given).map_err(|errors| {
+        let mut opening = json!({ "opened_at": cx.now });
+        let passed = Passed { given: &given, context: context.as_ref() };
+        let child = self.child(cx, due, nested, &scope, passed, &mut opening).await?;
+        let inputs = child.bind_inputs(&given).map_err(|errors| {
             let lines: Vec<String> = errors.lines().into_iter().map(|(_, text)| text).collect();
             let code = if errors.missing.is_empty() { "PL510" } else { "PL509" };
             Failure::new(FailureClass::Reference, code, lines.join("; "))
         })?;
-        let mut opening = json!({ "opened_at": cx.now, "inputs": inputs });
+        opening["inputs"] = inputs;
         if let Some(context) = context {
             opening["variables"] = context.variables;
             opening["global_vars"] = context.global_vars;
         }
-        self.limit(cx, due, done, nested, &scope, &mut opening)?;
+        self.limit(cx, due, done, (nested, child), &scope, &mut opening)?;
         if let Some(workspace) = self.make_workspace(cx, due, nested, &scope).await? {
             opening["workspace"] = workspace.into();
         }
@@ -88,7 +92,7 @@ impl PipelineRun {
         cx: &AttemptCx,
         due: &Due<'_>,
         done: &Done<'_>,
-        nested: &Nested,
+        (nested, child): (&Nested, &Model),
         scope: &Scope<'_>,
         opening: &mut Value,
     ) -> Result<(), Failure> {
@@ -114,12 +118,11 @@ impl PipelineRun {
         let usual = |limit| deployed.limit(limit).unwrap_or(u64::MAX);
         let mut names = pipelines(&due.frames);
         let depth = names.len() as u64;
-        names.push(&nested.child.name);
-        let total =
-            Limits::new(&due.frames, done, cx).total_steps() + nested.child.steps.len() as u64;
+        names.push(&child.name);
+        let total = Limits::new(&due.frames, done, cx).total_steps() + child.steps.len() as u64;
         let refuse =
             |code: &str, error: &str| Err(violation(code, error, &names, total, Duration::ZERO));
-        let most = max_depth.unwrap_or_else(|| usual(Limit::MaxNestingDepth));
+        let most = max_depth.unwrap_or_else(|| usual(Limit::MaxNestingDepth)).min(DEPTH_MAX);
         if depth > most {
             let error =
                 format!("Maximum nesting depth ({most}) exceeded: current depth is {depth}");
@@ -127,7 +130,7 @@ impl PipelineRun {
         }
         let warned = nested.warn_at_depth.map_or(most_f64(most) * WARNED, f64::from);
         if most_f64(depth) >= warned {
-            let name = &nested.child.name;
+            let name = &child.name;
             cx.warnings
                 .push(&format!("nested pipeline '{name}': it stands at depth {depth} of {most}"));
         }
@@ -183,7 +186,7 @@ impl PipelineRun {
             Ended::Through(child) => {
                 let scope = Scope::of_frame(self, cx, child, due.step, done);
                 let outputs = outputs(nested, child, &scope).map_err(|missing| {
-                    failed(nested, "PL603", FailureClass::Reference, &missing)
+                    failed(&child.model.name, "PL603", FailureClass::Reference, &missing)
                 })?;
                 let record = shaped(nested, pruned(nested, outputs));
                 due.step.accept(&record)?;
@@ -197,13 +200,19 @@ impl PipelineRun {
                 Limits::new(&due.frames, done, cx).admit(Some(&record))?;
                 return Ok(Outcome::Succeeded(record));
             }
+            Ended::Unreadable(why) => {
+                let text = format!("what was recorded when it was opened cannot be read: {why}");
+                let class = FailureClass::Internal;
+                return Err(failed(nested.child.called(), "PL699", class, &text));
+            }
             Ended::Unopened(job) => (None, *job),
             Ended::Failed(child, job) => (Some(child), *job),
         };
         let error = &job.result["error"];
         let message = error["message"].as_str().unwrap_or("it ended without saying why");
         let class = error["class"].as_str().and_then(FailureClass::from_name);
-        let mut failure = failed(nested, "PL614", class.unwrap_or(FailureClass::Internal), message);
+        let name = child.map_or_else(|| nested.child.called(), |child| &child.model.name);
+        let mut failure = failed(name, "PL614", class.unwrap_or(FailureClass::Internal), message);
         let keeps = nested.on_timeout != OnTimeout::Immediate || error["code"] != "PL807";
         let partial = child.filter(|_| keeps).map(|child| {
             let scope = Scope::of_frame(self, cx, child, due.step, done);
@@ -217,8 +226,8 @@ impl PipelineRun {
 }
 
 /// YS-99.
-fn failed(nested: &Nested, code: &str, class: FailureClass, message: &str) -> Failure {
-    let text = format!("Nested pipeline '{}' failed: {message}", nested.child.name);
+fn failed(child: &str, code: &str, class: FailureClass, message: &str) -> Failure {
+    let text = format!("Nested pipeline '{child}' failed: {message}");
     Failure::new(class, code, text)
 }
 

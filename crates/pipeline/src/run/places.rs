@@ -3,10 +3,13 @@
 //! A key tells it by its text, unless it is so long that it was cut: then it is found by making the keys of all
 //! steps, in all rounds of which something is recorded.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use perennial_core::run::{JobKey, StepPath};
 
+use serde_json::Value;
+
+use super::children::{Children, Site};
 use crate::definition::{Model, Step};
 
 /// The places of jobs whose keys were cut; the others need none.
@@ -24,22 +27,26 @@ struct Found {
 }
 
 struct Search<'k> {
-    recorded: HashSet<&'k JobKey>,
+    /// With what each has left: an opening, of a child that was not known before, its definition.
+    recorded: HashMap<&'k JobKey, Option<&'k Value>>,
+    children: &'k Children,
     found: HashMap<JobKey, Found>,
 }
 
 impl Places {
     /// Those of the jobs `recorded`, which were made by one of `models`.
     pub(crate) fn of<'k>(
-        models: &[&Model],
-        recorded: impl Iterator<Item = &'k JobKey> + Clone,
+        models: &[&'k Model],
+        children: &'k Children,
+        recorded: impl Iterator<Item = (&'k JobKey, Option<&'k Value>)> + Clone,
     ) -> Self {
-        if !recorded.clone().any(JobKey::is_cut) {
+        if !recorded.clone().any(|(key, _)| key.is_cut()) {
             return Self::default();
         }
-        let mut search = Search { recorded: recorded.collect(), found: HashMap::new() };
+        let mut search = Search { recorded: recorded.collect(), children, found: HashMap::new() };
         for model in models {
-            search.steps(&model.steps, &StepPath::root(), &StepPath::root());
+            let root = StepPath::root();
+            search.steps(&Site::of(model), &model.steps, &root, &root);
         }
         Self { cut: search.found }
     }
@@ -56,18 +63,18 @@ impl Places {
     }
 }
 
-impl Search<'_> {
+impl<'k> Search<'k> {
     /// A job at `whole`, which is `place` without rounds; with `sign` before both.
     fn note(&mut self, sign: &str, whole: &StepPath, place: &StepPath) {
         let [whole, place] = [whole, place].map(|path| format!("{sign}{}", path.as_str()));
         let key = JobKey::new(whole.as_str());
-        if key.is_cut() && self.recorded.contains(&key) {
+        if key.is_cut() && self.recorded.contains_key(&key) {
             self.found.insert(key, Found { whole, place });
         }
     }
 
     /// The steps of a scope: `at` with its rounds, `place` without.
-    fn steps(&mut self, steps: &[Step], at: &StepPath, place: &StepPath) {
+    fn steps(&mut self, site: &Site<'k>, steps: &'k [Step], at: &StepPath, place: &StepPath) {
         for step in steps {
             let (at, place) = (at.step(&step.name), place.step(&step.name));
             self.note("", &at, &place);
@@ -75,17 +82,21 @@ impl Search<'_> {
                 let (at, place) = (at.handler(), place.handler());
                 self.note("", &at, &place);
                 self.note("#", &at, &place);
-                self.steps(&body.steps, &at, &place);
+                self.steps(site, &body.steps, &at, &place);
             }
             let Some(nested) = step.nested() else { continue };
             // A round is opened before anything in it, and not before the one ahead of it was.
+            let first = self.recorded.get(&at.opening()).copied().flatten();
+            let child = site.child(nested, first, self.children);
             for round in 1.. {
                 let at = at.round(round);
-                if !self.recorded.contains(&at.opening()) {
+                if !self.recorded.contains_key(&at.opening()) {
                     break;
                 }
                 self.note("#", &at, &place);
-                self.steps(&nested.child.steps, &at, &place);
+                if let Some(child) = &child {
+                    self.steps(child, &child.model.steps, &at, &place);
+                }
             }
         }
     }

@@ -23,7 +23,7 @@ use super::{
     tree::{Done, Due, Frame},
 };
 use crate::{
-    definition::{Assign, Cleared, MissingHole, Step, StepKind, VariableScope, Write},
+    definition::{Assign, Cleared, Location, MissingHole, Step, StepKind, VariableScope, Write},
     deployment::Deployed,
     environment::{RunEnvironment, typed},
     expression::{
@@ -114,8 +114,7 @@ impl<'a> Scope<'a> {
         due: &Due<'a>,
         done: &'a Done<'a>,
     ) -> Self {
-        let root = || Frame::root(&run.pipeline.model);
-        let frame = due.frames.last().cloned().unwrap_or_else(root);
+        let frame = due.frames.last().cloned().unwrap_or_else(|| run.root());
         Self::of_frame(run, cx, &frame, due.step, done)
     }
 
@@ -196,6 +195,11 @@ impl<'a> Scope<'a> {
             }
             self.fold(step, job);
         }
+    }
+
+    /// Where the step under way stands.
+    pub(super) fn location(&self) -> Option<&'a Location> {
+        self.frame.step(self.step)?.location.as_ref()
     }
 
     /// Where its files are, when not where those of the run are.
@@ -337,7 +341,7 @@ pub(super) fn variables(
         Arc::new(NoCalls),
     );
     let done = super::tree::index(done);
-    let scope = Scope::of_frame(run, &cx, &Frame::root(&run.pipeline.model), step, &done);
+    let scope = Scope::of_frame(run, &cx, &run.root(), step, &done);
     scope.merged(&[&scope.global])
 }
 

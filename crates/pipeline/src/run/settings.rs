@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{RunDirectories, prompt::PartText};
-use crate::{definition::ProviderKind, environment::RunEnvironment};
+use crate::{
+    definition::{Pipeline, ProviderKind},
+    environment::RunEnvironment,
+};
 
 /// Gives each kind of call its provider. The mode of the run is decided behind it.
 pub trait Providers: Send + Sync + fmt::Debug + 'static {
@@ -25,6 +28,16 @@ pub trait Providers: Send + Sync + fmt::Debug + 'static {
     ///
     /// When there is none; the step fails with it.
     fn provider(&self, kind: ProviderKind) -> Result<Arc<dyn Provider>, Failure>;
+
+    /// Whether calls of a pipeline can be answered that was not known when the run began.
+    ///
+    /// # Errors
+    ///
+    /// Why not; its step fails with it.
+    fn admit(&self, child: &Pipeline) -> Result<(), Failure> {
+        let _ = child;
+        Ok(())
+    }
 
     /// Is told of every prompt before its call is made, or its reply taken from the journal.
     fn prompted(&self, prompt: &BuiltPrompt<'_>) {

@@ -6,16 +6,17 @@ use std::{collections::HashMap, sync::Arc};
 
 use perennial_core::{
     FailureClass, Timestamp,
-    run::{JobKey, JobState, StepPath},
+    run::{HANDLER, JobKey, JobState, StepPath},
 };
 use perennial_engine::DoneJob;
 use serde_json::Value;
 
 use super::{
+    children::Children,
     handler::{self, Closing, Handled, Standing},
     record::limit_of,
 };
-use crate::definition::{Body, Model, Nested, OnTimeout, Step, Workspace};
+use crate::definition::{Body, Child, Loaded, Model, Nested, OnTimeout, Step, Workspace};
 
 /// What is done, by its key.
 pub(super) type Done<'a> = HashMap<&'a JobKey, &'a DoneJob>;
@@ -32,6 +33,9 @@ pub(super) struct Frame<'a> {
     pub(super) model: &'a Model,
     /// The steps of the scope.
     pub(super) steps: &'a [Step],
+    /// What the definition of that pipeline stands in: a recursion names one of them.
+    outer: Option<Arc<Outer<'a>>>,
+    pub(super) children: &'a Children,
     /// Where the jobs of its steps are, those of this round first: what earlier rounds completed
     /// is not done again.
     places: Vec<StepPath>,
@@ -39,6 +43,13 @@ pub(super) struct Frame<'a> {
     pub(super) opened: Option<Opened<'a>>,
     /// What a body sees around it; nothing for a pipeline, which sees nothing.
     pub(super) around: Option<Arc<Around<'a>>>,
+}
+
+/// A pipeline in whose definition another one stands.
+#[derive(Debug)]
+pub(super) struct Outer<'a> {
+    model: &'a Model,
+    outer: Option<Arc<Self>>,
 }
 
 /// What stands around a body.
@@ -91,6 +102,8 @@ pub(super) enum Role<'a> {
 pub(super) enum Ended<'a> {
     /// It was never opened: its condition is not met, or its opening failed.
     Unopened(&'a DoneJob),
+    /// What was recorded of it when it was opened cannot be read.
+    Unreadable(String),
     /// All its steps are done.
     Through(Frame<'a>),
     /// This job of it failed for good.
@@ -106,13 +119,61 @@ enum Way<'a> {
 
 impl<'a> Frame<'a> {
     /// The run itself.
-    pub(super) fn root(model: &'a Model) -> Self {
+    pub(super) fn root(model: &'a Model, children: &'a Children) -> Self {
         let places = vec![StepPath::root()];
-        Self { model, steps: &model.steps, places, opened: None, around: None }
+        let steps = &model.steps;
+        Self { model, steps, outer: None, children, places, opened: None, around: None }
+    }
+
+    /// The pipeline that is the child of `nested`, a step of this one, and what its definition stands in.
+    ///
+    /// # Errors
+    ///
+    /// Why what the opening has recorded is none.
+    fn child(
+        &self,
+        nested: &'a Nested,
+        opening: &Value,
+    ) -> Result<(&'a Model, Option<Arc<Outer<'a>>>), String> {
+        let here = || Outer { model: self.model, outer: self.outer.clone() };
+        match &nested.child {
+            Child::Known(model) => Ok((model, Some(Arc::new(here())))),
+            Child::Later(_) => match self.children.recorded(opening) {
+                Ok(Some(model)) => Ok((model, None)),
+                Ok(None) => Err("the child is not in the record of its opening".to_owned()),
+                Err(error) => Err(error.to_string()),
+            },
+            Child::Again(again) => self.again(again.again).ok_or_else(|| {
+                format!("no {} pipelines stand around the recursion", again.again + 1)
+            }),
+        }
+    }
+
+    /// The pipeline that stands that many levels outside of this one, and what that stands in.
+    pub(super) fn again(&self, levels: usize) -> Option<(&'a Model, Option<Arc<Outer<'a>>>)> {
+        let mut found = (self.model, self.outer.clone());
+        for _ in 0..levels {
+            let outer = found.1?;
+            found = (outer.model, outer.outer.clone());
+        }
+        Some(found)
     }
 
     /// The scope of `step` of this one, in its round number `round`.
-    fn enter(&self, step: &Step, round: u32, opened: Opened<'a>) -> Self {
+    fn enter(
+        &self,
+        step: &Step,
+        round: u32,
+        opened: Opened<'a>,
+        (model, outer): (&'a Model, Option<Arc<Outer<'a>>>),
+        done: &Done<'a>,
+    ) -> Self {
+        // What was done in another pipeline is nothing that was done in this one.
+        let own = Loaded::key(opened.record);
+        let is_same = |place: &StepPath| {
+            let opening = done.get(&place.step(&step.name).opening());
+            own.is_none() || opening.is_some_and(|job| Loaded::key(&job.result) == own)
+        };
         let rounds = |place: &StepPath, last: u32| {
             let inner = place.step(&step.name);
             (1..=last).rev().map(move |round| inner.round(round)).collect::<Vec<_>>()
@@ -123,11 +184,45 @@ impl<'a> Frame<'a> {
             if age > 0 && matches!(opened.nested.workspace, Some(Workspace::Scratch { .. })) {
                 break;
             }
+            if age > 0 && !is_same(place) {
+                continue;
+            }
             let last = if age == 0 { round } else { step.retry.max_attempts };
             places.extend(rounds(place, last));
         }
-        let model = &*opened.nested.child;
-        Self { model, steps: &model.steps, places, opened: Some(opened), around: None }
+        let (steps, children) = (&model.steps, self.children);
+        Self { model, steps, outer, children, places, opened: Some(opened), around: None }
+    }
+
+    /// The step of the run, of which this is the scope, whose job has the key `path`, which is whole; none of a job
+    /// that closes a handler.
+    pub(super) fn step_of(&self, path: &str, done: &Done<'a>) -> Option<&'a Step> {
+        let mut here = self.clone();
+        let mut way = String::from("#");
+        let mut parts = path.split('/').peekable();
+        while let Some(part) = parts.next() {
+            let (plain, is_handler) = match part.strip_suffix(HANDLER) {
+                Some(plain) => (plain, true),
+                None => (part, false),
+            };
+            let name = plain.split('#').next().unwrap_or_default();
+            let is_it = |step: &&Step| StepPath::root().step(&step.name).as_str() == name;
+            let step = here.steps.iter().find(is_it)?;
+            if parts.peek().is_none() {
+                return (!is_handler).then_some(step);
+            }
+            if is_handler {
+                here.steps = &step.handler.as_ref()?.steps;
+            } else {
+                let opening = done.get(&JobKey::new(format!("{way}{name}")));
+                let record = opening.map_or(&Value::Null, |job| &job.result);
+                (here.model, here.outer) = here.child(step.nested()?, record).ok()?;
+                here.steps = &here.model.steps;
+            }
+            way.push_str(part);
+            way.push('/');
+        }
+        None
     }
 
     /// The scope of the handler of the step at `path`, which has left `failed`. What an earlier round did in it was
@@ -143,6 +238,8 @@ impl<'a> Frame<'a> {
         Self {
             model: self.model,
             steps: &handler.steps,
+            outer: self.outer.clone(),
+            children: self.children,
             places: vec![path.handler()],
             opened: None,
             around: Some(Arc::new(around)),
@@ -218,8 +315,12 @@ impl<'a> Frame<'a> {
 }
 
 /// What is due next; nothing when all is done.
-pub(super) fn due<'a>(model: &'a Model, done: &Done<'a>) -> Option<Due<'a>> {
-    let mut frames = vec![Frame::root(model)];
+pub(super) fn due<'a>(
+    model: &'a Model,
+    children: &'a Children,
+    done: &Done<'a>,
+) -> Option<Due<'a>> {
+    let mut frames = vec![Frame::root(model, children)];
     match walk(&mut frames, done) {
         Way::Due(step, role) => Some(Due { frames, step, role }),
         Way::Through | Way::Failed(_) => None,
@@ -296,7 +397,11 @@ fn walk_nested<'a>(
         }
         let record = *first.get_or_insert(&opening.result);
         let at = opened_at(opening);
-        frames.push(here.enter(step, round, Opened { nested, record, at }));
+        let child = match here.child(nested, record) {
+            Ok(child) => child,
+            Err(why) => return Way::Due(step, Role::Close(Ended::Unreadable(why))),
+        };
+        frames.push(here.enter(step, round, Opened { nested, record, at }, child, done));
         let way = walk(frames, done);
         if let Way::Due(..) = way {
             return way;

@@ -14,6 +14,7 @@ use tokio::sync::OnceCell;
 
 use super::{
     Providers, RunSettings,
+    children::Children,
     export::Exporter,
     handler,
     places::Places,
@@ -31,6 +32,8 @@ pub struct PipelineRun {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) settings: RunSettings,
     pub(super) providers: Arc<dyn Providers>,
+    /// Children that were loaded by its steps.
+    pub(super) children: Children,
     /// Takes secrets out of what is recorded.
     pub(super) secrets: Option<Secrets>,
     /// Opened by the first step that needs them.
@@ -46,7 +49,8 @@ impl Pipeline {
     ) -> Arc<dyn Workflow> {
         let secrets = settings.environment.redaction().map(Secrets::new);
         let files = OnceCell::new();
-        Arc::new(PipelineRun { pipeline: self, settings, providers, secrets, files })
+        let children = Children::default();
+        Arc::new(PipelineRun { pipeline: self, settings, providers, children, secrets, files })
     }
 }
 
@@ -91,7 +95,7 @@ impl Workflow for PipelineRun {
     fn next(&self, done: &[DoneJob]) -> Next {
         if self.pipeline.has_scopes() {
             let done = tree::index(done);
-            let due = tree::due(&self.pipeline.model, &done);
+            let due = tree::due(&self.pipeline.model, &self.children, &done);
             return due.map_or(Next::Seal, |due| Next::Jobs(vec![due.plan()]));
         }
         let steps = &self.pipeline.model.steps;
@@ -137,7 +141,8 @@ impl Workflow for PipelineRun {
         }
         let done = tree::index(done);
         let places = if job.key.is_cut() {
-            Places::of(&[&self.pipeline.model], done.keys().copied())
+            let recorded = done.iter().map(|(key, job)| (*key, Some(&job.result)));
+            Places::of(&[&self.pipeline.model], &self.children, recorded)
         } else {
             Places::default()
         };
@@ -155,9 +160,14 @@ impl Workflow for PipelineRun {
 }
 
 impl PipelineRun {
+    /// The scope of the run itself.
+    pub(super) fn root(&self) -> Frame<'_> {
+        Frame::root(&self.pipeline.model, &self.children)
+    }
+
     /// The place of `job` in the tree of steps, when it is due.
     pub(super) fn due<'a>(&'a self, job: &JobKey, done: &Done<'a>) -> Option<Due<'a>> {
-        tree::due(&self.pipeline.model, done).filter(|due| due.key() == *job)
+        tree::due(&self.pipeline.model, &self.children, done).filter(|due| due.key() == *job)
     }
 }
 

@@ -79,7 +79,7 @@ impl PipelineRun {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it takes too long".to_owned(),
         };
-        let name = &nested.child.name;
+        let name = nested.child.called();
         let text = format!(
             "nested pipeline '{name}': its workspace {} was not removed: {why}",
             path.display()

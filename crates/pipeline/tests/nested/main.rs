@@ -6,6 +6,7 @@ mod faults;
 mod files;
 mod handlers;
 mod limits;
+mod loading;
 mod policies;
 mod replay;
 mod run_limits;

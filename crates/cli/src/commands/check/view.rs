@@ -69,6 +69,7 @@ fn planned(plan: &Plan) -> Value {
             "attempts": job.attempts,
             "within_ms": job.within_ms,
             "child_within_ms": job.child_within_ms,
+            "child_later": job.child_later,
             "continue_on_error": job.continue_on_error,
             "on_error": job.on_error,
             "handles": job.handles,
@@ -120,6 +121,9 @@ fn job_line(place: usize, job: &PlannedJob, width: usize) -> String {
         job.type_name,
         tries(job.attempts, job.within_ms, job.child_within_ms),
     );
+    if let Some(child) = &job.child_later {
+        line.push_str(&format!("  ({child})"));
+    }
     if let Some(condition) = &job.condition {
         line.push_str(&format!("  if {condition}"));
     }

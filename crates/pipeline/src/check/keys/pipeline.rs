@@ -12,7 +12,11 @@ pub(super) const PIPELINE: Keys = Keys {
         key("inputs", Kind::Map(&[&INPUTS]), "what the child is given").default("{}"),
         key("outputs", Kind::Own(&OUTPUTS), "steps of the child, or paths into them; all of them"),
         key("config", Kind::Map(&[&CONFIG]), "what the child sees, its limits and its failure"),
-        key("pipeline_file", Kind::Text, "the file of the child"),
+        key(
+            "pipeline_file",
+            Kind::Text,
+            "the file of the child; with holes it is read when the step is opened",
+        ),
         key(
             "pipeline_ref",
             Kind::Text,
@@ -108,7 +112,13 @@ pub(super) const CONFIG: Keys = Keys {
         later("trace_metadata", "attributes of spans"),
         later("graceful_timeout", "when to end in order"),
         later("immediate_timeout", "when to end at once"),
-        later("allow_recursion", "permits a cycle"),
+        key(
+            "allow_recursion",
+            Kind::Bool,
+            "the child may be a pipeline around it, named by `pipeline_ref` or a `pipeline_file` \
+             with holes; needs `max_depth`",
+        )
+        .default("false"),
     ],
     others: None,
 };

@@ -54,11 +54,11 @@ impl PipelineRun {
     ) -> Result<String, Failure> {
         let path = guarded_path(&part.path, scope)?;
         let files = self.files_of(scope).await?;
-        let directories = self.settings.directories.as_ref();
-        let document = directories.and_then(|all| all.documents.first().cloned());
+        let base = self.base_of(scope.location());
+        let document = if let Base::Document(folder) = &base { Some(folder.clone()) } else { None };
         let project = files.directories().project_root.clone();
         let reading = Reading {
-            base: document.clone().map_or(Base::Project, Base::Document),
+            base,
             path: path.clone(),
             encoding: part.encoding,
             exclude: part.exclude.clone(),
