@@ -27,7 +27,7 @@ use serde_json::Value;
 pub use self::failure::{StartError, StartFault};
 pub use self::start::{Extra, Ignore, extra_arguments, pass_to_starter};
 pub(crate) use self::{
-    start::{Begun, Outcome, StartCx, Superior, spawn, started},
+    start::{Begun, Outcome, StartCx, Superior, started},
     task::{About, exit_of, start as start_cooperative, start_once as start_task},
 };
 use crate::{

@@ -13,7 +13,7 @@ pub(crate) mod checked;
 
 #[cfg(all(test, perennial_shuttle))]
 pub(crate) use self::checked::{
-    Condvar, DashMap, Entry, Mutex, MutexGuard, Notify, atomic, spawn, task_local,
+    Condvar, DashMap, Entry, Executor, Mutex, MutexGuard, Notify, atomic, spawn, task_local,
 };
 #[cfg(not(all(test, perennial_shuttle)))]
 pub(crate) use dashmap::{DashMap, mapref::entry::Entry};
@@ -21,3 +21,26 @@ pub(crate) use dashmap::{DashMap, mapref::entry::Entry};
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, atomic};
 #[cfg(not(all(test, perennial_shuttle)))]
 pub(crate) use tokio::{spawn, sync::Notify, task_local};
+
+/// What runs tasks, for whoever starts some from anywhere.
+#[cfg(not(all(test, perennial_shuttle)))]
+#[derive(Debug)]
+pub(crate) struct Executor(tokio::runtime::Handle);
+
+#[cfg(not(all(test, perennial_shuttle)))]
+impl Executor {
+    /// The present one.
+    ///
+    /// # Panics
+    ///
+    /// Outside of any.
+    pub(crate) fn current() -> Self {
+        Self(tokio::runtime::Handle::current())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "only the spawn of drivers calls it")]
+    pub(crate) fn spawn(&self, driver: impl Future<Output = ()> + Send + 'static) {
+        // The driver announces its own end; nobody joins it.
+        drop(self.0.spawn(driver));
+    }
+}

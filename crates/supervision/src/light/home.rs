@@ -19,19 +19,21 @@ use super::{
 };
 use crate::{
     ChildStatus, Counts, LifecycleEvent, Offender, ProcessRef, RequestError, StartError,
-    child::{StartCx, spawn},
+    child::StartCx,
     context::Context,
     node::Node,
     panics::call_quietly,
     stopping::Patience,
     sync::{
-        DashMap, Entry, Mutex, MutexGuard, Notify,
+        DashMap, Entry, Executor, Mutex, MutexGuard, Notify,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 pub(crate) struct Home<M> {
     context: Context,
+    /// The supervisor's own, on which all children run, whoever starts them.
+    executor: Executor,
     /// Of the supervisor; the tree holds the children, not the children the tree.
     node: Weak<Node>,
     path: Arc<str>,
@@ -86,6 +88,7 @@ impl<M: Send + 'static> Home<M> {
         cx.node.publish_intensity(&intensity);
         Arc::new(Self {
             context: cx.context.clone(),
+            executor: Executor::current(),
             node: Arc::downgrade(&cx.node),
             path: cx.node.shared_path(),
             process: cx.process.clone(),
@@ -133,33 +136,25 @@ impl<M: Send + 'static> Home<M> {
     ) -> Result<Arc<Cell<M>>, RequestError> {
         let max = self.spec.max_children;
         let admit = |count: usize| max.is_none_or(|max| count < max).then(|| count + 1);
-        if self.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, admit).is_err() {
-            // Somebody who is there already is the better answer.
-            return Err(match self.find(id.as_str()) {
-                Some(there) => taken(&there),
-                None => RequestError::MaxChildren(max.unwrap_or(usize::MAX)),
-            });
-        }
-        let order = self.orders.fetch_add(1, Ordering::Relaxed) + 1;
         let cell = match self.children.entry(id.clone()) {
             // Looked at under the lock of the entry: whoever closed the table has looked, or will look,
             // through what is in it.
-            _ if self.closed.load(Ordering::SeqCst) => Err(RequestError::NoProc),
-            Entry::Occupied(there) => Err(taken(there.get())),
+            _ if self.closed.load(Ordering::SeqCst) => return Err(RequestError::NoProc),
+            Entry::Occupied(there) => return Err(taken(there.get())),
             Entry::Vacant(place) => {
+                // Counted only where the place is free: one that is refused takes nobody's.
+                let counted = self.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, admit);
+                counted.map_err(RequestError::MaxChildren)?;
+                let order = self.orders.fetch_add(1, Ordering::Relaxed) + 1;
                 let cell = Cell::new(id, order, self.clone());
                 drop(place.insert(cell.clone()));
-                Ok(cell)
+                cell
             }
-        };
-        let Ok(cell) = cell else {
-            self.count.fetch_sub(1, Ordering::AcqRel);
-            return cell;
         };
         let budget = self.spec.child_budget.map(RestartIntensity::new);
         let remembers = budget.is_some() || self.spec.restart_delay.is_some();
         let history = remembers.then(|| Box::new(History { budget, in_a_row: 0 }));
-        spawn(live::<S>(cell.clone(), arguments, history));
+        self.executor.spawn(live::<S>(cell.clone(), arguments, history));
         Ok(cell)
     }
 
@@ -221,7 +216,7 @@ impl<M: Send + 'static> Home<M> {
             && if has_run { own.then == AfterExit::Restart } else { number > 1 };
         let Remains { messages, known, doomed, lived } = cell.end(&reason, comes_back);
         let undelivered = messages.len() as u64;
-        call_quietly("the drop of messages", move || drop(messages));
+        discard(messages);
         let process = known.as_ref().map(|known| known.process.clone());
         let level = if reason.is_abnormal() { tracing::Level::WARN } else { tracing::Level::DEBUG };
         if !is_ignored {
@@ -250,6 +245,7 @@ impl<M: Send + 'static> Home<M> {
         if let Some(known) = known {
             known.announce(&reason);
         }
+        cell.told();
         if !doomed && !is_ignored && number + u32::from(has_run) > 1 && self.context.is_heard() {
             let offender = self.offender(cell, process);
             if !has_run {
@@ -323,7 +319,7 @@ impl<M: Send + 'static> Home<M> {
         let is_up = cell.desk().phase().is_up();
         if is_up {
             let Remains { messages, known, .. } = cell.end(&ExitReason::Killed, false);
-            call_quietly("the drop of messages", move || drop(messages));
+            discard(messages);
             self.forget(cell);
             if let Some(known) = known {
                 known.announce(&ExitReason::Killed);
@@ -476,6 +472,13 @@ async fn ended<M: Send + 'static>(cell: &Cell<M>) -> ExitReason {
         is_over.then(|| desk.last_end().cloned().unwrap_or(ExitReason::NoProc))
     })
     .await
+}
+
+/// Drops messages one by one: of those behind one that panics in its drop, another may do so as well.
+fn discard<M>(messages: Vec<M>) {
+    for message in messages {
+        call_quietly("the drop of a message", move || drop(message));
+    }
 }
 
 /// Somebody has the id.

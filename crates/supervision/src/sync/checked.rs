@@ -16,6 +16,21 @@ pub(crate) use shuttle::{
     sync::{Condvar, Mutex, MutexGuard, atomic},
 };
 
+/// There is one only.
+#[derive(Debug)]
+pub(crate) struct Executor;
+
+impl Executor {
+    pub(crate) fn current() -> Self {
+        Self
+    }
+
+    #[expect(clippy::unused_self, reason = "there is one only")]
+    pub(crate) fn spawn(&self, driver: impl Future<Output = ()> + Send + 'static) {
+        drop(spawn(driver));
+    }
+}
+
 /// Somebody else may go on here.
 fn anybody() {
     atomic::AtomicBool::new(false).load(atomic::Ordering::SeqCst);
