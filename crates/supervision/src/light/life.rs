@@ -18,7 +18,7 @@ use crate::{
     Ignore,
     child::exit_of,
     gen_server::MESSAGE,
-    panics::{guard, guard_blocking},
+    panics::{call_quietly, guard, guard_blocking},
     process::{CURRENT, Here},
 };
 
@@ -69,6 +69,8 @@ pub(super) fn live<S: LightServer>(
             // One that fails at once and is restarted at once lets others go on.
             tokio::task::coop::consume_budget().await;
         }
+        // Nothing of it is left before that is told.
+        call_quietly("the drop of arguments", move || drop(arguments));
         owed.is_paid = true;
         owed.cell.home().remove(&owed.cell);
     }
@@ -117,7 +119,9 @@ fn incarnation<'a, S: LightServer>(
             cleaned.map_or_else(Box::new, |()| failed)
         };
         // Before anybody learns of the end.
-        Came::Ran(match (*ended, guard_blocking(move || drop(state))) {
+        let here = Here::Light(cx.cell.clone());
+        let dropped = guard_blocking(move || CURRENT.sync_scope(here, move || drop(state)));
+        Came::Ran(match (*ended, dropped) {
             (reason, Ok(())) | (reason @ ExitReason::Killed, Err(_)) => reason,
             (_, Err(panic)) => panic,
         })
@@ -151,7 +155,7 @@ fn turns<'a, S: LightServer>(
 ) -> impl Future<Output = Box<ExitReason>> + Send + 'a {
     async move {
         loop {
-            let message = match next(&cx.cell).await {
+            let message = match next(&cx.cell, cx.incarnation).await {
                 Todo::Handle(message) => message,
                 Todo::Stop(reason) => return Box::new(reason),
                 Todo::Nothing => continue,
@@ -175,12 +179,18 @@ fn cleanup<'a, S: LightServer>(
     async move { state.terminate(reason, cx).await.map_err(|error| exit_of(Err(error))) }
 }
 
-/// The next thing to do. One that always has something to do lets others go on now and then.
-async fn next<M: Send + 'static>(cell: &Cell<M>) -> Todo<M> {
+/// The next thing to do; nothing for one that is killed, which has been woken to learn of it. One that always
+/// has something to do lets others go on now and then.
+async fn next<M: Send + 'static>(cell: &Cell<M>, incarnation: u32) -> Todo<M> {
     tokio::task::coop::consume_budget().await;
-    poll_fn(|_| match cell.next() {
-        Todo::Nothing => Poll::Pending,
-        todo @ (Todo::Handle(_) | Todo::Stop(_)) => Poll::Ready(todo),
+    poll_fn(|_| {
+        if cell.is_killed(incarnation) {
+            return Poll::Pending;
+        }
+        match cell.next() {
+            Todo::Nothing => Poll::Pending,
+            todo @ (Todo::Handle(_) | Todo::Stop(_)) => Poll::Ready(todo),
+        }
     })
     .await
 }
@@ -216,7 +226,11 @@ fn guarded<'a, S: LightServer, F: Future + 'a>(
                 }
             };
             match guard_blocking(|| work.set(None)) {
-                Err(panic) if !matches!(output, Err(ExitReason::Killed)) => Poll::Ready(Err(panic)),
+                Err(panic) if !matches!(output, Err(ExitReason::Killed)) => {
+                    // It may be a state.
+                    call_quietly("the drop of what was made", move || drop(output));
+                    Poll::Ready(Err(panic))
+                }
                 Ok(()) | Err(_) => Poll::Ready(output),
             }
         })

@@ -66,7 +66,7 @@ impl<M: Send + 'static> Home<M> {
             (then != 0).then(|| millis(Duration::from_nanos(stamp.saturating_sub(then))))
         };
         let total = u64::from(look.restarts);
-        let is_up = look.phase.is_up();
+        let has_begun = matches!(look.phase, Phase::Running | Phase::Ending);
         let node = TreeNode {
             path: cell.path().to_string(),
             id: cell.id().to_string(),
@@ -82,7 +82,7 @@ impl<M: Send + 'static> Home<M> {
             incarnation: u64::from(look.incarnation),
             restarts: Restarts { total, in_window: if total == 0 { 0 } else { in_window } },
             last_exit: look.past.as_ref().map(ended),
-            uptime_ms: look.started.filter(|_| is_up).map(|then| millis(now.since(then))),
+            uptime_ms: look.started.filter(|_| has_begun).map(|then| millis(now.since(then))),
             mailbox_depth: Some(look.depth),
             mailbox_oldest_ms: since(look.oldest),
             mailbox: Some(mailbox(spec.mailbox, &look)),
