@@ -80,12 +80,19 @@ impl<M: Send + 'static> Address<M> {
             let is_own = is_current(life.process());
             // None of its own room will come while it waits.
             let place = if is_own { None } else { room(&life).await.map_err(SendError::Exited)? };
-            life.post(message, place).or_else(|why| match why {
-                Refused::Dropped => Ok(()),
-                Refused::Full if is_own && life.room().is_some() => Err(SendError::CallingSelf),
-                Refused::Full => Err(SendError::Full),
-                Refused::NoProc | Refused::Stranger => Err(SendError::NoProc),
-            })
+            let had_room = place.is_some();
+            match life.post(message, place) {
+                Ok(()) | Err(Refused::Dropped) => Ok(()),
+                Err(Refused::Full) if is_own && life.room().is_some() => {
+                    Err(SendError::CallingSelf)
+                }
+                Err(Refused::Full) => Err(SendError::Full),
+                // It ended meanwhile, which is about to be announced.
+                Err(Refused::NoProc) if had_room => {
+                    Err(SendError::Exited(Box::pin(life.process().ended().wait()).await))
+                }
+                Err(Refused::NoProc | Refused::Stranger) => Err(SendError::NoProc),
+            }
         };
         tokio::time::timeout(within, attempt).await.unwrap_or(Err(SendError::Timeout))
     }

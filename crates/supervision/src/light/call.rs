@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
-use super::{Cell, desk::Phase};
+use super::Cell;
 use crate::{
     CallError, CastError, ReplyPort,
     address::{Refused, room_of},
@@ -12,12 +12,6 @@ use crate::{
     process::here,
     waits::Waiting,
 };
-
-/// What is at `cell` as seen by a caller.
-enum There {
-    Up,
-    Nothing,
-}
 
 /// See [`Address::call`](crate::Address::call).
 pub(crate) async fn call<M: Send + 'static, P: ReplyPort>(
@@ -29,23 +23,21 @@ pub(crate) async fn call<M: Send + 'static, P: ReplyPort>(
         if here(|here| here.is_light(cell)) {
             return Err(CallError::CallingSelf);
         }
-        match there(cell).await {
-            There::Up => (),
-            There::Nothing => return Err(CallError::NoProc),
-        }
+        let mut incarnation = there(cell).await.ok_or(CallError::NoProc)?;
         let place = match cell.room() {
             None => None,
             Some(_) => {
-                let life = Box::pin(cell.current()).await.ok_or(CallError::NoProc)?;
-                room_of(cell.room(), life.process()).await.map_err(CallError::Exited)?
+                let (present, process) = Box::pin(cell.present()).await.ok_or(CallError::NoProc)?;
+                incarnation = present;
+                room_of(cell.room(), &process).await.map_err(CallError::Exited)?
             }
         };
         let (caller, reply) = oneshot::channel();
-        let incarnation = match cell.post(None, request(P::to(caller)), place) {
-            Ok(incarnation) => incarnation,
+        match cell.post(Some(incarnation), request(P::to(caller)), place) {
+            // One that has ended meanwhile has an end to be told of.
+            Ok(()) | Err(Refused::NoProc | Refused::Stranger) => (),
             Err(Refused::Full | Refused::Dropped) => return Err(CallError::Full),
-            Err(Refused::NoProc | Refused::Stranger) => return Err(CallError::NoProc),
-        };
+        }
         // Only processes of a tree are shown as waiting, and then for somebody who is known.
         let target = here(|_| true).then(|| cell.process()).flatten();
         let _waiting = target.as_ref().map(Waiting::begin);
@@ -82,24 +74,19 @@ async fn answer<M: Send + 'static, R>(
     reply.try_recv().map_err(|_| CallError::Exited(reason))
 }
 
-/// Waits while nothing is there and something is coming.
-async fn there<M: Send + 'static>(cell: &Cell<M>) -> There {
-    let phase = cell.desk().phase();
-    if phase.is_up() {
-        return There::Up;
+/// The incarnation that is there; waits while nothing is and something is coming.
+async fn there<M: Send + 'static>(cell: &Cell<M>) -> Option<u32> {
+    let there = cell.desk().there();
+    match there {
+        Some(there) => there,
+        None => Box::pin(cell.until(|desk| desk.there())).await,
     }
-    let look = cell.until(|desk| match desk.phase() {
-        Phase::Starting | Phase::Running | Phase::Ending => Some(There::Up),
-        Phase::Between { comes_back: true } if !desk.is_doomed() => None,
-        Phase::Between { .. } | Phase::Over => Some(There::Nothing),
-    });
-    Box::pin(look).await
 }
 
 /// See [`Address::cast`](crate::Address::cast).
 pub(crate) fn cast<M: Send + 'static>(cell: &Cell<M>, message: M) -> Result<(), CastError> {
     match cell.post(None, message, None) {
-        Ok(_) | Err(Refused::Dropped) => Ok(()),
+        Ok(()) | Err(Refused::Dropped) => Ok(()),
         Err(Refused::Full) => Err(CastError::Full),
         Err(Refused::NoProc | Refused::Stranger) => Err(CastError::NoProc),
     }

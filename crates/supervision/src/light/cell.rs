@@ -168,8 +168,13 @@ impl<M: Send + 'static> Cell<M> {
         if let Some(room) = &self.room {
             room.add_permits(remains.messages.len());
         }
-        self.changed.notify_waiters();
         remains
+    }
+
+    /// The end of the present incarnation has been announced: its callers are told as well.
+    pub(super) fn told(&self) {
+        self.desk().told();
+        self.changed.notify_waiters();
     }
 
     pub(super) fn begin_again(&self) -> bool {
@@ -188,13 +193,13 @@ impl<M: Send + 'static> Cell<M> {
 /// What others do.
 impl<M: Send + 'static> Cell<M> {
     /// Puts a message into the mailbox of `to`, or of whichever incarnation is there: in its `place`, where
-    /// that was waited for. Answers whose mailbox it is.
+    /// that was waited for.
     pub(super) fn post(
         &self,
         to: Option<u32>,
         message: M,
         place: Option<Place<'_>>,
-    ) -> Result<u32, Refused> {
+    ) -> Result<(), Refused> {
         let place = match &self.room {
             // Whoever waits for room goes first: there is none to be had while somebody does.
             Some(room) => match place.map_or_else(|| room.try_acquire(), Ok) {
@@ -206,7 +211,7 @@ impl<M: Send + 'static> Cell<M> {
         let now = self.stamp();
         let posted = self.desk().post(self.bound(), to, message, now);
         match posted {
-            Posted::Taken { incarnation, wake, displaced } => {
+            Posted::Taken { wake, displaced } => {
                 if let Some(place) = place {
                     place.forget();
                 }
@@ -216,7 +221,7 @@ impl<M: Send + 'static> Cell<M> {
                 if let Some(displaced) = displaced {
                     call_quietly("the drop of a message", move || drop(displaced));
                 }
-                Ok(incarnation)
+                Ok(())
             }
             Posted::Refused(why, message) => {
                 drop(message);
@@ -311,33 +316,34 @@ impl<M: Send + 'static> Cell<M> {
         })
     }
 
-    /// The present incarnation as an address reaches any.
-    pub(crate) fn now(self: &Arc<Self>) -> Option<Incarnation<M>> {
+    fn met_now(self: &Arc<Self>) -> Option<(u32, ProcessRef)> {
         let mut desk = self.desk();
         if !desk.phase().is_up() {
             return None;
         }
-        let incarnation = desk.incarnation();
-        let process = self.met(&mut desk).process.clone();
-        drop(desk);
-        Some(Incarnation::new(Arc::new(Reached { cell: self.clone(), incarnation, process })))
+        Some((desk.incarnation(), self.met(&mut desk).process.clone()))
+    }
+
+    fn reached(self: &Arc<Self>, (incarnation, process): (u32, ProcessRef)) -> Incarnation<M> {
+        Incarnation::new(Arc::new(Reached { cell: self.clone(), incarnation, process }))
+    }
+
+    /// The present incarnation as an address reaches any.
+    pub(crate) fn now(self: &Arc<Self>) -> Option<Incarnation<M>> {
+        self.met_now().map(|met| self.reached(met))
     }
 
     /// As [`now`](Self::now); waits while one is coming. The caller brings the deadline.
     pub(crate) async fn current(self: &Arc<Self>) -> Option<Incarnation<M>> {
+        self.present().await.map(|met| self.reached(met))
+    }
+
+    /// Number and process of the present incarnation, as [`current`](Self::current).
+    pub(super) async fn present(self: &Arc<Self>) -> Option<(u32, ProcessRef)> {
         loop {
-            let comes = self
-                .until(|desk| match desk.phase() {
-                    Phase::Starting | Phase::Running | Phase::Ending => Some(true),
-                    Phase::Between { comes_back: true } if !desk.is_doomed() => None,
-                    Phase::Between { .. } | Phase::Over => Some(false),
-                })
-                .await;
-            if !comes {
-                return None;
-            }
-            if let Some(now) = self.now() {
-                return Some(now);
+            self.until(|desk| desk.there()).await?;
+            if let Some(met) = self.met_now() {
+                return Some(met);
             }
         }
     }
@@ -404,7 +410,7 @@ impl<M: Send + 'static> Post<M> for Reached<M> {
     }
 
     fn post(&self, message: M, place: Option<Place<'_>>) -> Result<(), Refused> {
-        self.cell.post(Some(self.incarnation), message, place).map(|_| ())
+        self.cell.post(Some(self.incarnation), message, place)
     }
 
     fn room(&self) -> Option<&Semaphore> {

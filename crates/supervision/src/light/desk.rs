@@ -44,6 +44,8 @@ pub(super) struct Desk<M> {
     phase: Phase,
     /// Nothing follows the present incarnation.
     doomed: bool,
+    /// The end of the present incarnation has been told to whom it concerns before its callers.
+    told: bool,
     /// Its task waits for something to do, and nobody has woken it since.
     parked: bool,
     /// The number of the present incarnation, or of the last one.
@@ -94,8 +96,8 @@ pub(super) struct Past {
 /// What became of a message.
 #[must_use]
 pub(super) enum Posted<M> {
-    /// It waits, in the mailbox of this incarnation.
-    Taken { incarnation: u32, wake: bool, displaced: Option<M> },
+    /// It waits in the mailbox.
+    Taken { wake: bool, displaced: Option<M> },
     /// It does not.
     Refused(Refused, M),
 }
@@ -146,6 +148,7 @@ impl<M> Desk<M> {
         Self {
             phase: Phase::Starting,
             doomed: false,
+            told: false,
             parked: false,
             incarnation: 1,
             stop: None,
@@ -181,9 +184,29 @@ impl<M> Desk<M> {
         self.phase.is_up() && self.incarnation == incarnation
     }
 
-    /// Why `incarnation` ended, when it has.
+    /// The incarnation that is there, none when nothing comes; not known yet while one is coming, or while it
+    /// is not settled whether one is.
+    pub(super) fn there(&self) -> Option<Option<u32>> {
+        match self.phase {
+            Phase::Starting | Phase::Running | Phase::Ending => Some(Some(self.incarnation)),
+            Phase::Between { .. } if self.is_untold() => None,
+            Phase::Between { comes_back: true } if !self.doomed => None,
+            Phase::Between { .. } | Phase::Over => Some(None),
+        }
+    }
+
+    fn is_untold(&self) -> bool {
+        matches!(self.phase, Phase::Between { .. }) && !self.told
+    }
+
+    /// Everything has been done about the end that callers may rely on.
+    pub(super) fn told(&mut self) {
+        self.told = true;
+    }
+
+    /// Why `incarnation` ended, when it has and that may be told.
     pub(super) fn end_of(&self, incarnation: u32) -> Option<ExitReason> {
-        if self.is_up(incarnation) {
+        if self.is_up(incarnation) || (self.incarnation == incarnation && self.is_untold()) {
             return None;
         }
         let past = self.past.as_ref().filter(|past| past.incarnation >= incarnation);
@@ -230,7 +253,7 @@ impl<M> Desk<M> {
         }
         self.queue.push_back(Letter { at, message });
         let wake = std::mem::take(&mut self.parked);
-        Posted::Taken { incarnation: self.incarnation, wake, displaced }
+        Posted::Taken { wake, displaced }
     }
 
     /// A message for which there is no room where senders wait for that.
@@ -315,6 +338,7 @@ impl<M> Desk<M> {
             None => self.past = Some(Box::new(past)),
         }
         self.phase = Phase::Between { comes_back: comes_back && !self.doomed };
+        self.told = false;
         self.stop = None;
         self.parked = false;
         (self.begun, self.working) = (0, 0);

@@ -9,3 +9,4 @@ mod limits;
 mod shown;
 mod starts;
 mod storm;
+mod unruly;

@@ -91,9 +91,8 @@ impl World {
         let is_it = to.is_none_or(|to| to == self.starts);
         let has_room = self.taken.len() < self.bound.capacity as usize;
         match self.desk.post(self.bound, to, self.sent, 7) {
-            Posted::Taken { incarnation, wake, displaced } => {
+            Posted::Taken { wake, displaced } => {
                 assert!(is_there && is_it);
-                assert_eq!(incarnation, self.starts);
                 if let Some(displaced) = displaced {
                     assert_eq!(self.taken.pop_front(), Some(displaced));
                     self.displaced += 1;
@@ -124,6 +123,8 @@ impl World {
         self.undelivered += u32::try_from(remains.messages.len()).unwrap();
         self.ends += 1;
         self.task = Task::Decides;
+        assert_eq!((self.desk.end_of(self.starts), self.desk.there()), (None, None));
+        self.desk.told();
         assert_eq!(self.desk.end_of(self.starts), Some(reason));
     }
 
