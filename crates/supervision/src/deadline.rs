@@ -115,13 +115,13 @@ mod tests {
             assert_eq!(within(time, pin!(pending::<()>())).await, None);
             assert_eq!(begun.elapsed(), time);
             let done = async {
-                sleep(time / 2).await;
+                sleep(time / 2).await; // paused clock
                 seconds
             };
             assert_eq!(within(time, pin!(done)).await, Some(seconds));
         }
         assert_eq!(within(Duration::MAX, pin!(async { 1 })).await, Some(1));
-        let long = async { sleep(Duration::from_secs(1)).await };
+        let long = async { sleep(Duration::from_secs(1)).await }; // paused clock
         assert_eq!(within(Duration::MAX, pin!(long)).await, Some(()));
     }
 
@@ -145,7 +145,7 @@ mod tests {
             let executor = builder.enable_all().start_paused(true).build().unwrap();
             executor.block_on(async {
                 let time = Duration::from_secs(5);
-                let waits = async { sleep(time / 2).await };
+                let waits = async { sleep(time / 2).await }; // paused clock
                 assert_eq!(within(time, pin!(waits)).await, Some(()));
                 assert_eq!(within(time, pin!(pending::<()>())).await, None);
             });
