@@ -34,7 +34,9 @@ pub(crate) struct Home<M> {
     context: Context,
     /// Of the supervisor; the tree holds the children, not the children the tree.
     node: Weak<Node>,
+    /// Of the supervisor, or of the one child that is supervised elsewhere.
     path: Arc<str>,
+    is_alone: bool,
     process: ProcessRef,
     spec: Arc<LightSupervisorSpec>,
     children: DashMap<ChildId, Arc<Cell<M>>>,
@@ -67,6 +69,15 @@ impl<M> Home<M> {
         &self.path
     }
 
+    pub(super) fn path_of(&self, id: &ChildId) -> Arc<str> {
+        if self.is_alone { self.path.clone() } else { format!("{}/{id}", self.path).into() }
+    }
+
+    /// Whether its one child is supervised elsewhere.
+    pub(super) fn is_alone(&self) -> bool {
+        self.is_alone
+    }
+
     pub(super) fn spec(&self) -> &LightSupervisorSpec {
         &self.spec
     }
@@ -82,9 +93,21 @@ impl<M> Home<M> {
 
 impl<M: Send + 'static> Home<M> {
     pub(super) fn new(cx: &StartCx, spec: Arc<LightSupervisorSpec>) -> Arc<Self> {
+        cx.node.publish_intensity(&RestartIntensity::new(spec.intensity));
+        Arc::new(Self::of(cx, spec, false))
+    }
+
+    /// Of one incarnation of a child that is supervised elsewhere.
+    pub(super) fn alone(cx: &StartCx) -> Arc<Self> {
+        let spec = LightSupervisorSpec::new(cx.node.spec().id.clone(), 1);
+        let spec = spec.mailbox(cx.node.spec().mailbox.unwrap_or_default());
+        Arc::new(Self::of(cx, Arc::new(spec), true))
+    }
+
+    fn of(cx: &StartCx, spec: Arc<LightSupervisorSpec>, is_alone: bool) -> Self {
         let intensity = RestartIntensity::new(spec.intensity);
-        cx.node.publish_intensity(&intensity);
-        Arc::new(Self {
+        Self {
+            is_alone,
             context: cx.context.clone(),
             node: Arc::downgrade(&cx.node),
             path: cx.node.shared_path(),
@@ -97,7 +120,7 @@ impl<M: Send + 'static> Home<M> {
             intensity: Mutex::new(intensity),
             gave_up: OnceLock::new(),
             attention: Notify::new(),
-        })
+        }
     }
 
     pub(super) fn find(&self, id: &str) -> Option<Arc<Cell<M>>> {
