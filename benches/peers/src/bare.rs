@@ -109,7 +109,11 @@ async fn worker() -> ActorRef<Msg> {
 }
 
 pub(crate) async fn ping(actor: &ActorRef<Msg>) -> u64 {
-    match actor.call(Msg::Ping, Some(WITHIN)).await {
+    ping_within(actor, Some(WITHIN)).await
+}
+
+async fn ping_within(actor: &ActorRef<Msg>, within: Option<Duration>) -> u64 {
+    match actor.call(Msg::Ping, within).await {
         Ok(CallResult::Success(number)) => number,
         other => panic!("no answer: {}", other.is_ok()),
     }
@@ -130,7 +134,7 @@ pub(crate) async fn call(count: usize) -> f64 {
 }
 
 /// From so many `callers` at once, each a task of its own.
-pub(crate) async fn calls(count: usize, callers: usize) -> f64 {
+pub(crate) async fn calls(count: usize, callers: usize, within: Option<Duration>) -> f64 {
     let actor = worker().await;
     for _ in 0..count / 10 {
         ping(&actor).await;
@@ -140,7 +144,7 @@ pub(crate) async fn calls(count: usize, callers: usize) -> f64 {
         let (actor, count) = (actor.clone(), count / callers);
         tokio::spawn(async move {
             for _ in 0..count {
-                ping(&actor).await;
+                ping_within(&actor, within).await;
             }
         })
     });
@@ -208,6 +212,26 @@ pub(crate) async fn restart(count: usize, crash: Crash) -> f64 {
     let first = Actor::spawn_linked(None, Worker, 0, parent.get_cell()).await.expect("a worker").0;
     tell.send_replace(Some(first));
     let measured = crashes(up, count, crash).await;
+    parent.stop_and_wait(None, None).await.expect("it stops");
+    measured
+}
+
+/// As [`restart`], until the next one runs and its place is told; nobody calls.
+pub(crate) async fn rise(count: usize, crash: Crash) -> f64 {
+    let (tell, mut up) = watch::channel(None);
+    let tell = Arc::new(tell);
+    let respawned = tell.clone();
+    let parent = parent(move |actor| drop(respawned.send_replace(Some(actor)))).await;
+    let first = Actor::spawn_linked(None, Worker, 0, parent.get_cell()).await.expect("a worker").0;
+    tell.send_replace(Some(first));
+    let meter = Meter::start();
+    for _ in 0..count {
+        let actor = up.borrow_and_update().clone().expect("one is up");
+        let (port, _nobody) = tokio::sync::oneshot::channel();
+        actor.cast(crash(port.into())).expect("it runs");
+        up.changed().await.expect("its parent lives");
+    }
+    let measured = meter.per(count);
     parent.stop_and_wait(None, None).await.expect("it stops");
     measured
 }

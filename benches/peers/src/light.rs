@@ -6,6 +6,7 @@ use perennial_supervision::{
     Address, CallError, CastError, Clock, ExitReason, Flow, LightCx, LightServer, LightSupervisor,
     LightSupervisorSpec, Options, Reply, Restart, Root, SupervisorSpec, actor::ActorError,
 };
+use tokio::sync::watch;
 
 use crate::{
     bare::{AskedToPanic, WITHIN},
@@ -74,7 +75,11 @@ async fn one() -> (Root, Address<Msg>) {
 }
 
 async fn ping(address: &Address<Msg>) -> u64 {
-    address.call(Msg::Ping, WITHIN).await.expect("an answer")
+    ping_within(address, WITHIN).await
+}
+
+async fn ping_within(address: &Address<Msg>, within: Duration) -> u64 {
+    address.call(Msg::Ping, within).await.expect("an answer")
 }
 
 /// Crashes one, `count` times, each time until the next incarnation answers.
@@ -86,6 +91,50 @@ pub(crate) async fn restart(count: usize, crash: fn(Reply<()>) -> Msg) -> f64 {
         address.call(crash, WITHIN).await.expect_err("it failed");
         let number = ping(&address).await;
         assert!(number > last, "the next one answered");
+        last = number;
+    }
+    let measured = meter.per(count);
+    root.shutdown().await;
+    measured
+}
+
+/// Tells of each of its starts, and fails at whatever it is sent.
+struct Phoenix;
+
+impl LightServer for Phoenix {
+    type Arguments = watch::Sender<u32>;
+    type Message = bool;
+
+    async fn init(up: &watch::Sender<u32>, cx: &LightCx<Self>) -> Result<Self, ActorError> {
+        up.send_replace(cx.incarnation());
+        Ok(Self)
+    }
+
+    async fn handle(&mut self, panics: bool, _: &LightCx<Self>) -> Result<Flow, ActorError> {
+        if panics {
+            std::panic::panic_any(AskedToPanic);
+        }
+        Err(ExitReason::Error("asked to".into()).into())
+    }
+}
+
+/// Crashes one, `count` times, each time until the init of the next has run.
+pub(crate) async fn rise(count: usize, panics: bool) -> f64 {
+    let spec =
+        LightSupervisorSpec::unlimited("workers").intensity(u32::MAX, Duration::from_secs(1));
+    let (spec, workers) = LightSupervisor::<Phoenix>::child_spec(spec);
+    let root = SupervisorSpec::new("root").child(spec);
+    let root = Root::start(root, Clock::start(), Options::default()).await.expect("it starts");
+    let (tell, mut up) = watch::channel(0);
+    let address = workers.start_child("worker", tell).await.expect("it starts");
+    let mut last = *up.borrow_and_update();
+    let meter = Meter::start();
+    for _ in 0..count {
+        // The init of the last one tells a moment before it can be sent to as one that runs.
+        address.cast(panics).expect("it runs");
+        up.changed().await.expect("it lives");
+        let number = *up.borrow_and_update();
+        assert_eq!(number, last + 1, "the next one rose");
         last = number;
     }
     let measured = meter.per(count);
@@ -189,7 +238,8 @@ async fn answered(address: &Address<Msg>) {
     }
 }
 
-pub(crate) async fn call(count: usize, callers: usize) -> f64 {
+pub(crate) async fn call(count: usize, callers: usize, within: Option<Duration>) -> f64 {
+    let within = within.unwrap_or(Duration::MAX);
     let (root, address) = one().await;
     for _ in 0..count / 10 {
         ping(&address).await;
@@ -199,7 +249,7 @@ pub(crate) async fn call(count: usize, callers: usize) -> f64 {
         let (address, count) = (address.clone(), count / callers);
         tokio::spawn(async move {
             for _ in 0..count {
-                ping(&address).await;
+                ping_within(&address, within).await;
             }
         })
     });

@@ -131,15 +131,22 @@ async fn light_sequences(wanted: &Wanted) {
     let count = wanted.size(10_000);
     if wanted.wants("light_restart") {
         Line::new("light_restart", "ns", Goal::AtMost(0.4))
-            .subject("perennial", move || light::restart(count, light::Msg::Crash))
-            .subject("ractor", move || bare::restart(count, bare::Msg::Crash))
+            .subject("perennial", move || light::rise(count, false))
+            .subject("ractor", move || bare::rise(count, bare::Msg::Crash))
             .run()
             .await;
     }
     if wanted.wants("light_restart_panic") {
         Line::new("light_restart_panic", "ns", Goal::None)
-            .subject("perennial", move || light::restart(count, light::Msg::Panic))
-            .subject("ractor", move || bare::restart(count, bare::Msg::Panic))
+            .subject("perennial", move || light::rise(count, true))
+            .subject("ractor", move || bare::rise(count, bare::Msg::Panic))
+            .run()
+            .await;
+    }
+    if wanted.wants("light_restart_called") {
+        Line::new("light_restart_called", "ns", Goal::None)
+            .subject("perennial", move || light::restart(count, light::Msg::Crash))
+            .subject("ractor", move || bare::restart(count, bare::Msg::Crash))
             .run()
             .await;
     }
@@ -166,11 +173,17 @@ async fn light_messages(wanted: &Wanted) {
         }
     }
     let count = wanted.size(200_000);
-    for (name, callers) in [("light_call", 1), ("light_call_64", 64)] {
+    let calls = [
+        ("light_call", 1, None),
+        ("light_call_64", 64, None),
+        ("light_call_within", 1, Some(WITHIN)),
+        ("light_call_within_64", 64, Some(WITHIN)),
+    ];
+    for (name, callers, within) in calls {
         if wanted.wants(name) {
             Line::new(name, "ns", Goal::AtMost(1.0 / 1.5))
-                .subject("perennial", move || light::call(count, callers))
-                .subject("ractor", move || bare::calls(count, callers))
+                .subject("perennial", move || light::call(count, callers, within))
+                .subject("ractor", move || bare::calls(count, callers, within))
                 .run()
                 .await;
         }

@@ -2,7 +2,9 @@
 //!
 //! # Why an actor
 //!
-//! Figures change over time and are read by others; the run must not be slowed by their keeping.
+//! Figures change over time and are read by others; the run must not be slowed by their keeping. It is a light
+//! server: there is one for each active run, it needs nothing that only larger kinds have, and its mailbox and its
+//! task take a tenth of the memory of an actor's.
 //!
 //! # Supervision
 //!
@@ -31,8 +33,7 @@ use std::{
 use perennial_core::{Restart, run::RunId};
 use perennial_store::EventRecord;
 use perennial_supervision::{
-    Address, ChildSpec,
-    actor::{Actor, ActorError, ActorRef},
+    Address, ChildSpec, ExitReason, Flow, LightCx, LightServer, actor::ActorError,
 };
 
 pub(crate) use self::meter::Meter;
@@ -80,128 +81,120 @@ const PAGE: u32 = 256;
 /// What a monitor is told.
 #[derive(Debug)]
 pub(crate) enum Message {
+    /// Read what has happened so far.
+    Begin,
     /// These were committed.
     Events { events: Vec<EventRecord> },
     /// Measure; the processor time of the process was measured already, if it could be.
     Sample { cpu_percent: Option<f64> },
 }
 
-impl Message {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Events { .. } => "events",
-            Self::Sample { .. } => "sample",
-        }
-    }
-}
-
 /// How to supervise the monitor of `run`.
 pub(crate) fn child_spec(services: &Services, run: &RunId) -> (ChildSpec, Address<Message>) {
     let published = Arc::new(Published::default());
     let shown = published.clone();
-    let (services, run) = (services.clone(), run.clone());
-    let id = run.as_str().to_owned();
-    let watch = Arc::new(Mutex::new(Watch::default()));
-    let (spec, address) = ChildSpec::actor_of_kinds(id, Message::kind, move || {
-        let shell = PerformanceMonitor {
-            services: services.clone(),
-            run: run.clone(),
-            published: published.clone(),
-            watch: watch.clone(),
-        };
-        (shell, ())
-    });
+    let id = run.as_str();
+    let arguments = Arguments {
+        services: services.clone(),
+        run: run.clone(),
+        published,
+        watch: Mutex::default(),
+    };
+    let (spec, address) = ChildSpec::light::<PerformanceMonitor>(id, Arc::new(arguments));
     (spec.restart(Restart::Transient).detail(move || shown.read()), address)
 }
 
-/// The shell; its figures are pure.
-struct PerformanceMonitor {
+/// What all its incarnations share.
+struct Arguments {
     services: Services,
     run: RunId,
     published: Arc<Published>,
     /// Taken for a moment only, by one incarnation after the other.
-    watch: Arc<Mutex<Watch>>,
+    watch: Mutex<Watch>,
 }
 
-impl Actor for PerformanceMonitor {
-    type Msg = Message;
-    type State = Figures;
-    type Arguments = ();
+/// The shell; its figures are pure.
+struct PerformanceMonitor {
+    its: Arc<Arguments>,
+    figures: Figures,
+}
 
-    async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<Figures, ActorError> {
-        Ok(Figures::default())
+impl LightServer for PerformanceMonitor {
+    type Arguments = Arc<Arguments>;
+    type Message = Message;
+
+    async fn init(its: &Arc<Arguments>, cx: &LightCx<Self>) -> Result<Self, ActorError> {
+        // Reading takes time, which nobody who starts a run is to wait for.
+        cx.address().cast(Message::Begin)?;
+        Ok(Self { its: its.clone(), figures: Figures::default() })
     }
 
-    async fn post_start(
-        &self,
-        me: ActorRef<Message>,
-        figures: &mut Figures,
-    ) -> Result<(), ActorError> {
-        self.catch_up(figures).await?;
-        self.settle(&me, figures);
-        Ok(())
-    }
-
-    async fn handle(
-        &self,
-        me: ActorRef<Message>,
-        message: Message,
-        figures: &mut Figures,
-    ) -> Result<(), ActorError> {
+    async fn handle(&mut self, message: Message, _: &LightCx<Self>) -> Result<Flow, ActorError> {
         match message {
+            Message::Begin => self.catch_up().await?,
             Message::Events { events } => {
                 for event in &events {
-                    if event.seq > figures.next_seq() {
-                        self.catch_up(figures).await?;
+                    if event.seq > self.figures.next_seq() {
+                        self.catch_up().await?;
                     }
-                    figures.count(event);
+                    self.figures.count(event);
                 }
             }
-            Message::Sample { cpu_percent } => self.sample(figures, cpu_percent),
+            Message::Sample { cpu_percent } => self.sample(cpu_percent),
         }
-        self.settle(&me, figures);
-        Ok(())
+        Ok(self.settle())
+    }
+
+    fn message_kind(message: &Message) -> &'static str {
+        match message {
+            Message::Begin => "begin",
+            Message::Events { .. } => "events",
+            Message::Sample { .. } => "sample",
+        }
     }
 }
 
 impl PerformanceMonitor {
-    async fn catch_up(&self, figures: &mut Figures) -> Result<(), ActorError> {
+    async fn catch_up(&mut self) -> Result<(), ActorError> {
         loop {
-            let (run, from) = (self.run.as_str(), figures.next_seq());
-            let read = || self.services.store.events(run, from, PAGE);
+            let (run, from) = (self.its.run.as_str(), self.figures.next_seq());
+            let read = || self.its.services.store.events(run, from, PAGE);
             let page = patiently(STORE_WITHIN, read).await?;
-            page.iter().for_each(|event| figures.count(event));
+            page.iter().for_each(|event| self.figures.count(event));
             if page.len() < PAGE as usize {
                 return Ok(());
             }
         }
     }
 
-    fn sample(&self, figures: &Figures, cpu_percent: Option<f64>) {
-        let now = self.services.store.now();
-        let account = self.services.accounts.get(&self.run).map(|account| account.clone());
-        let (elapsed, under_way) = (figures.elapsed(now), figures.under_way(now));
+    fn sample(&self, cpu_percent: Option<f64>) {
+        let Arguments { services, run, .. } = &*self.its;
+        let now = services.store.now();
+        let account = services.accounts.get(run).map(|account| account.clone());
+        let (elapsed, under_way) = (self.figures.elapsed(now), self.figures.under_way(now));
         let sample = Sample { elapsed, account, cpu_percent, under_way };
-        let warnings = self.watch().take(&sample, &self.services.monitoring.thresholds);
+        let warnings = self.watch().take(&sample, &services.monitoring.thresholds);
         for warning in warnings {
-            tracing::warn!(run = %self.run, step = warning.step.as_ref().map(ToString::to_string), "{}", warning.message);
-            self.services.hub.warn(&self.run, &warning);
+            tracing::warn!(%run, step = warning.step.as_ref().map(ToString::to_string), "{}", warning.message);
+            services.hub.warn(run, &warning);
         }
     }
 
     fn watch(&self) -> std::sync::MutexGuard<'_, Watch> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+        self.its.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Publishes; a monitor whose run has ended has nothing left to watch.
-    fn settle(&self, me: &ActorRef<Message>, figures: &Figures) {
-        let mut shown = figures.shown();
-        self.watch().show(&self.services.monitoring.thresholds, &mut shown);
-        self.published.publish(shown);
-        if figures.is_complete() {
-            self.services.monitors.remove(&self.run);
-            me.stop(None);
+    fn settle(&self) -> Flow {
+        let Arguments { services, run, published, .. } = &*self.its;
+        let mut shown = self.figures.shown();
+        self.watch().show(&services.monitoring.thresholds, &mut shown);
+        published.publish(shown);
+        if !self.figures.is_complete() {
+            return Flow::Continue;
         }
+        services.monitors.remove(run);
+        Flow::Stop(ExitReason::Normal)
     }
 }
 

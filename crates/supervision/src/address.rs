@@ -183,6 +183,7 @@ impl<M: Send + 'static> Address<M> {
     }
 
     /// Asks and waits; `within` bounds waiting for an incarnation, for room, in the queue and for the reply.
+    /// [`Duration::MAX`] is OTP's `infinity`: the caller waits for the reply, or for the end of the child.
     ///
     /// Waits for an incarnation only while the supervisor will bring one, and for room only where the
     /// [`Mailbox`](crate::Mailbox) lets callers wait.

@@ -2,6 +2,7 @@
 
 mod actor;
 mod failure;
+mod light;
 mod server;
 mod start;
 mod task;

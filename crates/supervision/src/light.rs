@@ -28,6 +28,7 @@ pub use self::supervisor::{LightSupervisor, LightSupervisorSpec};
 pub(crate) use self::{
     call::{call, cast},
     cell::{Cell, Somebody},
+    life::{Came, Served},
     picture::Litter,
 };
 use crate::{Address, ProcessRef, actor::ActorError, gen_server::MESSAGE};
@@ -206,6 +207,8 @@ pub enum Flow {
 pub struct LightCx<S: LightServer> {
     cell: Arc<Cell<S::Message>>,
     incarnation: u32,
+    /// Where the cell is that of one incarnation only.
+    address: Option<Box<Address<S::Message>>>,
 }
 
 impl<S: LightServer> LightCx<S> {
@@ -217,10 +220,14 @@ impl<S: LightServer> LightCx<S> {
     /// Where it is reached, now and after a restart. A call to it from here would wait for itself,
     /// and says so.
     pub fn address(&self) -> Address<S::Message> {
-        Address::of_light(self.cell.clone())
+        match &self.address {
+            Some(address) => Address::clone(address),
+            None => Address::of_light(self.cell.clone()),
+        }
     }
 
-    /// The number of this incarnation, from 1: above 1 it was restarted.
+    /// The number of this incarnation below a [`LightSupervisor`], from 1: above 1 it was restarted. Below any
+    /// other supervisor it is 1.
     pub fn incarnation(&self) -> u32 {
         self.incarnation
     }

@@ -133,6 +133,13 @@ pub(crate) fn call_quietly(what: &'static str, tell: impl FnOnce()) {
     }
 }
 
+/// Drops messages one by one: of those behind one that panics in its drop, another may do so as well.
+pub(crate) fn drop_each<M>(messages: Vec<M>) {
+    for message in messages {
+        call_quietly("the drop of a message", move || drop(message));
+    }
+}
+
 /// Traces; the host's subscriber is somebody else's as well, and there is nobody left to tell.
 fn note(trace: impl FnOnce()) {
     let _ = guard_blocking(trace);

@@ -17,6 +17,12 @@ pub(crate) struct Bounds {
 }
 
 /// Why recorded bounds cannot be kept. To go on without them would lift them.
+///
+/// ```
+/// let unreadable = serde_json::from_str::<u64>("many").unwrap_err();
+/// let told = perennial::InvalidBounds::from(unreadable).to_string();
+/// assert!(told.starts_with("the recorded limits of the run cannot be read"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidBounds {

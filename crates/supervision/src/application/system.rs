@@ -76,8 +76,9 @@ impl SystemSpec {
     }
 
     /// Limits the stop of each application while the system goes down; what is left of it then is
-    /// killed, and its callbacks are not called any more. Without it a stop takes as long as it takes
-    /// (APP-022).
+    /// killed, and its callbacks are not called any more. Supervisors that are killed give what cleans up
+    /// below them its time, but no more than the kill deadline of [`Options`](crate::Options) at each level: so
+    /// much longer it may take. Without a limit a stop takes as long as it takes (APP-022).
     ///
     /// ```
     /// # use std::time::Duration;

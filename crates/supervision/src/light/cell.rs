@@ -5,6 +5,7 @@ use std::{
     fmt,
     sync::{Arc, OnceLock, PoisonError, Weak},
     task::Waker,
+    time::Duration,
 };
 
 use perennial_core::{ChildId, ExitReason, Overflow};
@@ -13,10 +14,12 @@ use tokio::sync::Semaphore;
 use super::{
     desk::{Desk, Phase, Posted, Remains, Stamp, Todo},
     home::Home,
+    picture::mailbox,
 };
 use crate::{
     Mailbox, ProcessRef, ProcessStatus,
     address::{Incarnation, Post, Refused},
+    child::StartCx,
     life::Control,
     load::{Place, Seen},
     panics::{call_quietly, guard_blocking},
@@ -78,7 +81,7 @@ impl<M> Cell<M> {
     }
 
     pub(crate) fn path(&self) -> Arc<str> {
-        format!("{}/{}", self.home.path(), self.id).into()
+        self.home.path_of(&self.id)
     }
 
     fn bound(&self) -> Mailbox {
@@ -115,6 +118,34 @@ impl<M: Send + 'static> Cell<M> {
             crashed: AtomicU32::new(NONE),
             home,
         })
+    }
+
+    /// That of one incarnation, `cx.process`, which is supervised as any child.
+    pub(crate) fn alone(cx: &StartCx) -> Arc<Self> {
+        let cell = Self::new(cx.node.spec().id.clone(), 0, Home::alone(cx));
+        let control: Arc<dyn Control> =
+            Arc::new(One { cell: Arc::downgrade(&cell), incarnation: 1 });
+        let known = Known { process: cx.process.clone(), control };
+        *cell.desk().known() = Some(Box::new(known));
+        cell
+    }
+
+    /// How the only incarnation is controlled.
+    pub(crate) fn control(self: &Arc<Self>) -> Arc<dyn Control> {
+        self.met(&mut self.desk()).control.clone()
+    }
+
+    /// The only incarnation, as its address reaches it.
+    pub(crate) fn reached(self: &Arc<Self>) -> Incarnation<M> {
+        let process = self.met(&mut self.desk()).process.clone();
+        Incarnation::new(Arc::new(Reached { cell: self.clone(), incarnation: 1, process }))
+    }
+
+    /// The only incarnation ended; what waited goes to the caller, who drops it.
+    pub(crate) fn close(&self, reason: &ExitReason) -> Vec<M> {
+        let remains = self.end(reason, false);
+        self.over();
+        remains.messages
     }
 
     /// Whose task it is. A task keeps its waker for life.
@@ -260,6 +291,21 @@ impl<M: Send + 'static> Cell<M> {
         self.wake();
     }
 
+    /// What it has to do and is at; behind its end, what was not delivered.
+    fn seen(&self) -> Seen {
+        let (look, now) = (self.desk().look(), self.stamp());
+        let since =
+            |then: Stamp| (then != 0).then(|| Duration::from_nanos(now.saturating_sub(then)));
+        Seen {
+            depth: if look.phase.is_up() { look.depth } else { look.undelivered },
+            taken: look.handled,
+            current: since(look.begun).map(|running| (look.callback, running)),
+            working: since(look.working),
+            oldest: since(look.oldest),
+            mailbox: mailbox(self.bound(), &look),
+        }
+    }
+
     fn kill(&self, incarnation: u32) {
         let desk = self.desk();
         if desk.is_up(incarnation) {
@@ -324,18 +370,18 @@ impl<M: Send + 'static> Cell<M> {
         Some((desk.incarnation(), self.met(&mut desk).process.clone()))
     }
 
-    fn reached(self: &Arc<Self>, (incarnation, process): (u32, ProcessRef)) -> Incarnation<M> {
+    fn reaching(self: &Arc<Self>, (incarnation, process): (u32, ProcessRef)) -> Incarnation<M> {
         Incarnation::new(Arc::new(Reached { cell: self.clone(), incarnation, process }))
     }
 
     /// The present incarnation as an address reaches any.
     pub(crate) fn now(self: &Arc<Self>) -> Option<Incarnation<M>> {
-        self.met_now().map(|met| self.reached(met))
+        self.met_now().map(|met| self.reaching(met))
     }
 
     /// As [`now`](Self::now); waits while one is coming. The caller brings the deadline.
     pub(crate) async fn current(self: &Arc<Self>) -> Option<Incarnation<M>> {
-        self.present().await.map(|met| self.reached(met))
+        self.present().await.map(|met| self.reaching(met))
     }
 
     /// Number and process of the present incarnation, as [`current`](Self::current).
@@ -385,7 +431,7 @@ impl<M: Send + 'static> Control for One<M> {
     }
 
     fn load(&self) -> Option<Seen> {
-        None
+        Some(self.cell.upgrade()?.seen())
     }
 
     #[cfg(feature = "testing")]

@@ -22,7 +22,7 @@ use crate::{
     child::StartCx,
     context::Context,
     node::Node,
-    panics::call_quietly,
+    panics::drop_each,
     stopping::Patience,
     sync::{
         DashMap, Entry, Executor, Mutex, MutexGuard, Notify,
@@ -36,7 +36,9 @@ pub(crate) struct Home<M> {
     executor: Executor,
     /// Of the supervisor; the tree holds the children, not the children the tree.
     node: Weak<Node>,
+    /// Of the supervisor, or of the one child that is supervised elsewhere.
     path: Arc<str>,
+    is_alone: bool,
     process: ProcessRef,
     spec: Arc<LightSupervisorSpec>,
     children: DashMap<ChildId, Arc<Cell<M>>>,
@@ -69,6 +71,15 @@ impl<M> Home<M> {
         &self.path
     }
 
+    pub(super) fn path_of(&self, id: &ChildId) -> Arc<str> {
+        if self.is_alone { self.path.clone() } else { format!("{}/{id}", self.path).into() }
+    }
+
+    /// Whether its one child is supervised elsewhere.
+    pub(super) fn is_alone(&self) -> bool {
+        self.is_alone
+    }
+
     pub(super) fn spec(&self) -> &LightSupervisorSpec {
         &self.spec
     }
@@ -84,9 +95,21 @@ impl<M> Home<M> {
 
 impl<M: Send + 'static> Home<M> {
     pub(super) fn new(cx: &StartCx, spec: Arc<LightSupervisorSpec>) -> Arc<Self> {
+        cx.node.publish_intensity(&RestartIntensity::new(spec.intensity));
+        Arc::new(Self::of(cx, spec, false))
+    }
+
+    /// Of one incarnation of a child that is supervised elsewhere.
+    pub(super) fn alone(cx: &StartCx) -> Arc<Self> {
+        let spec = LightSupervisorSpec::new(cx.node.spec().id.clone(), 1);
+        let spec = spec.mailbox(cx.node.spec().mailbox.unwrap_or_default());
+        Arc::new(Self::of(cx, Arc::new(spec), true))
+    }
+
+    fn of(cx: &StartCx, spec: Arc<LightSupervisorSpec>, is_alone: bool) -> Self {
         let intensity = RestartIntensity::new(spec.intensity);
-        cx.node.publish_intensity(&intensity);
-        Arc::new(Self {
+        Self {
+            is_alone,
             context: cx.context.clone(),
             executor: Executor::current(),
             node: Arc::downgrade(&cx.node),
@@ -100,7 +123,7 @@ impl<M: Send + 'static> Home<M> {
             intensity: Mutex::new(intensity),
             gave_up: OnceLock::new(),
             attention: Notify::new(),
-        })
+        }
     }
 
     pub(super) fn find(&self, id: &str) -> Option<Arc<Cell<M>>> {
@@ -216,7 +239,7 @@ impl<M: Send + 'static> Home<M> {
             && if has_run { own.then == AfterExit::Restart } else { number > 1 };
         let Remains { messages, known, doomed, lived } = cell.end(&reason, comes_back);
         let undelivered = messages.len() as u64;
-        discard(messages);
+        drop_each(messages);
         let process = known.as_ref().map(|known| known.process.clone());
         let level = if reason.is_abnormal() { tracing::Level::WARN } else { tracing::Level::DEBUG };
         if !is_ignored {
@@ -319,7 +342,7 @@ impl<M: Send + 'static> Home<M> {
         let is_up = cell.desk().phase().is_up();
         if is_up {
             let Remains { messages, known, .. } = cell.end(&ExitReason::Killed, false);
-            discard(messages);
+            drop_each(messages);
             self.forget(cell);
             if let Some(known) = known {
                 known.announce(&ExitReason::Killed);
@@ -472,13 +495,6 @@ async fn ended<M: Send + 'static>(cell: &Cell<M>) -> ExitReason {
         is_over.then(|| desk.last_end().cloned().unwrap_or(ExitReason::NoProc))
     })
     .await
-}
-
-/// Drops messages one by one: of those behind one that panics in its drop, another may do so as well.
-fn discard<M>(messages: Vec<M>) {
-    for message in messages {
-        call_quietly("the drop of a message", move || drop(message));
-    }
 }
 
 /// Somebody has the id.

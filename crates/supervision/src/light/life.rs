@@ -15,15 +15,15 @@ use tokio::time::Sleep;
 
 use super::{Cell, Flow, LightCx, LightServer, desk::Todo, home::Fate};
 use crate::{
-    Ignore,
+    Address, Ignore,
     child::exit_of,
     gen_server::MESSAGE,
-    panics::{call_quietly, guard, guard_blocking},
+    panics::{call_quietly, drop_each, guard, guard_blocking},
     process::{CURRENT, Here},
 };
 
 /// What became of an incarnation.
-pub(super) enum Came {
+pub(crate) enum Came {
     /// It ran, and ended for this reason.
     Ran(ExitReason),
     /// Its init answered that it need not run.
@@ -96,16 +96,67 @@ fn incarnation<'a, S: LightServer>(
     number: u32,
     arguments: &'a S::Arguments,
 ) -> impl Future<Output = Came> + Send + 'a {
-    let cx = LightCx::<S> { cell: cell.clone(), incarnation: number };
+    let cx = LightCx::<S> { cell: cell.clone(), incarnation: number, address: None };
     async move {
-        let mut state = match begin(&cx, arguments).await {
+        let state = match begin(&cx, arguments).await {
             Ok(state) => state,
             Err(came) => return came,
         };
         cx.cell.home().begun(&cx.cell, cx.incarnation);
+        Came::Ran(serve(state, &cx).await)
+    }
+}
+
+/// One incarnation that is supervised as any child: its init is done.
+pub(crate) struct Served<S: LightServer> {
+    cx: LightCx<S>,
+    state: S,
+}
+
+impl<S: LightServer> Served<S> {
+    /// Its init. It runs in the task of whoever starts it, which is not its own.
+    pub(crate) async fn begin(
+        cell: Arc<Cell<S::Message>>,
+        address: Address<S::Message>,
+        arguments: &S::Arguments,
+    ) -> Result<Self, Came> {
+        let cx = LightCx::<S> { cell, incarnation: 1, address: Some(Box::new(address)) };
+        let state = begin(&cx, arguments).await?;
+        cx.cell.started();
+        Ok(Self { cx, state })
+    }
+
+    /// All of it that is left; why it ended.
+    pub(crate) async fn run(self) -> ExitReason {
+        let Self { cx, state } = self;
+        let mut closes = Closes { cell: &cx.cell, reason: ExitReason::Killed };
+        closes.reason = serve(state, &cx).await;
+        closes.reason.clone()
+    }
+}
+
+/// Nothing waits any more in the mailbox of one that ended, or whose executor did.
+struct Closes<'a, M: Send + 'static> {
+    cell: &'a Cell<M>,
+    reason: ExitReason,
+}
+
+impl<M: Send + 'static> Drop for Closes<'_, M> {
+    fn drop(&mut self) {
+        let messages = self.cell.close(&self.reason);
+        drop_each(messages);
+    }
+}
+
+/// From the init to the end.
+fn serve<'a, S: LightServer>(
+    mut state: S,
+    cx: &'a LightCx<S>,
+) -> impl Future<Output = ExitReason> + Send + 'a {
+    async move {
         let failed = {
-            let work = pin!(Some(turns(&mut state, &cx)));
-            guarded(&cx, false, work).await.unwrap_or_else(Box::new)
+            let work = pin!(Some(turns(&mut state, cx)));
+            guarded(cx, false, work).await.unwrap_or_else(Box::new)
         };
         // Nobody cleans up after a kill.
         let ended = if *failed == ExitReason::Killed && cx.cell.is_killed(cx.incarnation) {
@@ -113,18 +164,18 @@ fn incarnation<'a, S: LightServer>(
         } else {
             cx.cell.ending();
             let cleaned = {
-                let work = pin!(Some(cleanup(&mut state, &failed, &cx)));
-                guarded(&cx, false, work).await.and_then(|cleaned| cleaned)
+                let work = pin!(Some(cleanup(&mut state, &failed, cx)));
+                guarded(cx, false, work).await.and_then(|cleaned| cleaned)
             };
             cleaned.map_or_else(Box::new, |()| failed)
         };
         // Before anybody learns of the end.
         let here = Here::Light(cx.cell.clone());
         let dropped = guard_blocking(move || CURRENT.sync_scope(here, move || drop(state)));
-        Came::Ran(match (*ended, dropped) {
+        match (*ended, dropped) {
             (reason, Ok(())) | (reason @ ExitReason::Killed, Err(_)) => reason,
             (_, Err(panic)) => panic,
-        })
+        }
     }
 }
 
@@ -205,8 +256,13 @@ fn guarded<'a, S: LightServer, F: Future + 'a>(
     // Made only for an init that is not done at once: most are.
     let mut late: Option<Pin<Box<Sleep>>> = None;
     poll_fn(move |task| {
-        let LightCx { cell, incarnation } = cx;
-        cell.attend(task.waker());
+        let LightCx { cell, incarnation, .. } = cx;
+        // The init of one that is supervised elsewhere runs in another task than all that follows, and its
+        // time is counted there.
+        let is_elsewhere = is_init && cell.home().is_alone();
+        if !is_elsewhere {
+            cell.attend(task.waker());
+        }
         CURRENT.sync_scope(Here::Light(cell.clone()), || {
             let output = if cell.is_killed(*incarnation) {
                 Err(ExitReason::Killed)
@@ -214,7 +270,7 @@ fn guarded<'a, S: LightServer, F: Future + 'a>(
                 match guard_blocking(|| polled(cx, work.as_mut(), task)) {
                     Err(panic) => Err(panic),
                     Ok(Poll::Ready(output)) => Ok(output),
-                    Ok(Poll::Pending) if is_init => {
+                    Ok(Poll::Pending) if is_init && !is_elsewhere => {
                         let within = cell.home().spec().start_within;
                         let late = late.get_or_insert_with(|| Box::pin(tokio::time::sleep(within)));
                         match late.as_mut().poll(task) {

@@ -98,7 +98,7 @@ impl<M: Send + 'static> Home<M> {
     }
 }
 
-fn mailbox(bound: crate::Mailbox, look: &Look) -> tree::Mailbox {
+pub(super) fn mailbox(bound: crate::Mailbox, look: &Look) -> tree::Mailbox {
     let (rejected, dropped) = match bound.overflow {
         Overflow::Reject | Overflow::Wait => (look.refused, 0),
         Overflow::DropNewest => (0, look.refused),

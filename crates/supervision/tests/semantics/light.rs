@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "clients of a test are no part of the tree")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for the events that it is about")]
 
+mod alone;
 mod ends;
 mod lamp;
 mod limits;

@@ -277,6 +277,6 @@ async fn one_that_is_not_up_again_yet_has_no_uptime() {
         let node = root.tree().nodes().into_iter().find(|it| it.path == "/top/lamps/a").unwrap();
         assert_eq!(node.uptime_ms, uptime);
     }
-    root.tree().kill("/top/lamps/a");
+    drop(root.tree().kill("/top/lamps/a").unwrap());
     root.shutdown().await;
 }
