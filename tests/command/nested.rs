@@ -99,8 +99,23 @@ fn a_child_whose_file_a_hole_names_is_shown_as_far_as_it_is_known() {
     world.write("parts/part.yaml", PART.replace(", fail: true", ""));
     let failed = world.expect(1, &["resume", "r1"]);
     assert!(failed.stderr.contains("~ n/second failed"), "{}", failed.stderr);
+    let changed = "parts/part.yaml, which has changed since";
+    let anew = "read it anew with: perennial resume r1 --from n\n";
+    assert!(failed.stderr.contains("warning: run r1: n goes on by the recorded text of "));
+    assert!(failed.stderr.contains(changed) && failed.stderr.contains(anew), "{}", failed.stderr);
     let shown = world.expect(0, &["show", "r1"]).stdout;
     assert!(shown.contains("n/first"), "{shown}");
+    assert!(shown.contains("\nfile       chosen.yaml\n"), "{shown}");
+    assert!(shown.contains(changed) && shown.contains(anew), "{shown}");
+    let told = &json_lines(&world.expect(0, &["show", "r1", "--json"]).stdout)[0];
+    assert_eq!(told["steps"][1]["file_changed"], true, "{told}");
+    let drawn = world.expect(0, &["graph", "--run", "r1"]).stdout;
+    assert!(drawn.contains("failed, attempt 2, read from parts/part.yaml"), "{drawn}");
+    let refused = world.command(&["resume", "r1", "--from", "n/second"]).run(SOON).unwrap();
+    assert!(!refused.status.success());
+    let text = "`n/second` is no outermost step: a run goes on from one of those, as `n`";
+    assert!(refused.stderr.contains(text), "{}", refused.stderr);
+    assert!(refused.stderr.contains("perennial resume r1 --from n\n"), "{}", refused.stderr);
     // Asked for, it is read anew.
     let done = world.expect(0, &["resume", "r1", "--from", "n"]);
     assert!(done.stderr.contains("✓ n/second"), "{}", done.stderr);
@@ -110,6 +125,38 @@ fn a_child_whose_file_a_hole_names_is_shown_as_far_as_it_is_known() {
     let text = "Failed to load pipeline file 'parts/absent.yaml', named by \
                 parts/{{ inputs.kind }}.yaml of step `n`";
     assert!(failed.stderr.contains(text), "{}", failed.stderr);
+}
+
+/// A child that was not opened has done nothing: its file may be corrected, and the run goes on by what it says then.
+#[test]
+fn the_file_of_a_child_that_was_not_opened_is_read_anew() {
+    let world = World::new();
+    world.write("flows/chosen.yaml", CHOSEN);
+    let run =
+        ["run", "flows/chosen.yaml", "kind=part", "--run-id", "r1", "--provider-mode", "mock"];
+    let failed = world.expect(1, &run);
+    let places = ["parts/part.yaml nor ", "flows/parts/part.yaml"];
+    assert!(places.iter().all(|place| failed.stderr.contains(place)), "{}", failed.stderr);
+    let begin = "workflow:
+  name: part
+";
+    let more = "  inputs: {more: {type: string}}
+";
+    let steps = "  steps: [{name: first, type: echo, value: 1}]
+";
+    world.write("flows/parts/part.yaml", format!("{begin}{more}{steps}"));
+    let failed = world.expect(1, &["resume", "r1"]);
+    let text = "flows/parts/part.yaml: required inputs missing: more";
+    assert!(failed.stderr.contains(text), "{}", failed.stderr);
+    // It has written nothing, whatever its steps would do.
+    let failed = world.expect(1, &["resume", "r1", "--from", "n"]);
+    assert!(failed.stderr.contains(text), "{}", failed.stderr);
+    world.write("flows/parts/part.yaml", format!("{begin}{steps}"));
+    let done = world.expect(0, &["resume", "r1"]);
+    assert!(!done.stderr.contains("recorded text"), "{}", done.stderr);
+    let shown = world.expect(0, &["show", "r1"]).stdout;
+    assert!(shown.contains("\nfile       flows/chosen.yaml\n"), "{shown}");
+    assert!(shown.contains("read from ") && shown.contains("flows/parts/part.yaml\n"), "{shown}");
 }
 
 /// YF-42, YR-70: what a child holds is recorded, so it holds no secret of the run; its files lie beside it.

@@ -23,6 +23,7 @@ mod show;
 mod spending;
 mod steps;
 mod stop;
+mod taken;
 mod targets;
 mod trace;
 mod tree;

@@ -86,9 +86,9 @@ pub mod records {
     };
     pub use perennial_pipeline::{
         BuiltPrompt, FILE_BYTES_MAX, FunctionEntry, Graph, Input, InputErrors, InputType, KeyEntry,
-        MemorySources, PartText, Pipeline, Plan, PlannedJob, RerunWhy, ResumePlan, ResumedStep,
-        SourceFile, SourceLoader, StepExplanation, StepFate, StepState, StepTypeEntry, functions,
-        nearest, render, report_json, schema, step_types, yaml_text,
+        MemorySources, PartText, Pipeline, Plan, PlannedJob, ReadFile, RerunWhy, ResumePlan,
+        ResumedStep, SourceFile, SourceLoader, StepExplanation, StepFate, StepState, StepTypeEntry,
+        functions, nearest, render, report_json, schema, step_types, yaml_text,
     };
     pub use perennial_store::{
         AttemptRecord, CallRecord, EventRecord, JobRecord, RunRecord, RunSummary, RunView,

@@ -36,6 +36,7 @@ pub use input::{Input, InputType};
 pub use lenience::{InvalidLeniency, Leniency};
 pub(crate) use lenience::{LEEWAYS, Lenience, MissingHole, UNDECIDED};
 pub(crate) use loaded::Loaded;
+pub use loaded::ReadFile;
 pub use model::ProviderKind;
 pub(crate) use model::{
     Assign, Chat, ChatOptions, Cleared, Echo, Location, Model, Step, StepKind, VariableScope, Write,

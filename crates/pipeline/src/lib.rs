@@ -139,9 +139,10 @@
 //!   says so: it works in those of its run (YR-75).
 //! * 2.16: a child that is loaded while its run is under way is checked when it is opened; it sees the variables of the
 //!   environment that the run has read when it began, and names by `pipeline_ref` only what its own files name. What is
-//!   recorded of it stays when its file changes; `resume --from STEP` reads it anew. Whether it is one of the pipelines
-//!   around it is told by the digest of its definition. A pipeline stands at most 32 deep, and what passes into it is
-//!   checked when it is opened; a literal `pipeline_file` never closes a circle. A `^`-range compares up to
+//!   recorded of it stays when its file changes; `resume --from STEP` reads it anew, and so does every resume of a run
+//!   in which it was not opened: no such file, one with errors, inputs that are missing, a limit. Whether it is one of
+//!   the pipelines around it is told by the digest of its definition. A pipeline stands at most 32 deep, and what passes
+//!   into it is checked when it is opened; a literal `pipeline_file` never closes a circle. A `^`-range compares up to
 //!   three numbers; any other version is only equal to itself. Numbers of the host's registry come from the document's
 //!   own `workflow.version`, not from what it extends. `prune_results` names outputs, no fields inside of them.
 //!   `graceful_timeout`, `immediate_timeout`, `enable_tracing`, `trace_metadata` are not in this version. Replies of
@@ -219,7 +220,7 @@ mod uses;
 pub use check::{Checked, KeyEntry, StepTypeEntry, read_yaml, schema, step_types};
 pub use definition::{
     Confinement, Exports, Input, InputErrors, InputType, InvalidDefinition, InvalidInput,
-    InvalidLeniency, LANGUAGE, Leniency, Pipeline, Plan, PlannedJob, ProviderKind,
+    InvalidLeniency, LANGUAGE, Leniency, Pipeline, Plan, PlannedJob, ProviderKind, ReadFile,
 };
 pub use deployment::{Deployment, EnvironmentMode, InvalidDeployment, UnknownMode};
 pub use diagnostic::{Code, Diagnostic, Excerpt, Related, Severity, render, report_json};

@@ -10,6 +10,7 @@ use super::{
     hint::{self, Hint},
     named::named,
     steps,
+    taken::taken,
 };
 use crate::{
     args::{GraphArgs, Picture},
@@ -61,7 +62,7 @@ async fn of_run(store: &Store, run: String) -> anyhow::Result<Graph> {
 /// The state of each step by its path; of a child that was gone through again, that of its last
 /// round.
 fn states(view: &RunView) -> BTreeMap<String, StepState> {
-    let mut states = BTreeMap::new();
+    let (mut states, taken) = (BTreeMap::new(), taken(view));
     for row in steps::rows(view) {
         let job = row.job;
         let state = row.state();
@@ -84,6 +85,9 @@ fn states(view: &RunView) -> BTreeMap<String, StepState> {
             text.push_str(&format!(", attempt {}", job.attempt));
         }
         let key = job.key.as_str().trim_start_matches('#');
+        if let Some(taken) = taken.get(key) {
+            text.push_str(&format!(", read from {}", taken.brief(&view.run.settings)));
+        }
         let names = key.split('/').map(|step| step.split('#').next().unwrap_or_default());
         let path: Vec<&str> = names.collect();
         states.insert(path.join("/"), StepState { state: Some(state), text });

@@ -11,6 +11,7 @@ use super::{
     progress::Shown,
     resumed,
     stop::interrupted,
+    taken,
     tree::with_findings,
 };
 use crate::{
@@ -149,7 +150,8 @@ async fn goes_on(
 ) -> anyhow::Result<Member> {
     // An earlier command has told what happened before this one.
     let before = async { runtime.runs().get(id).await?.view().await };
-    let before = before.await.map_err(|error| hint::refused(&error, hint))?.run;
+    let view = before.await.map_err(|error| hint::refused(&error, hint))?;
+    let before = &view.run;
     if resuming.paused == Paused::GoesOn && before.state.is_terminal() {
         if before.state.may_reopen() {
             let text = format!("run {id} is not paused: it has ended ({})", before.state);
@@ -185,11 +187,13 @@ async fn goes_on(
             return Err(resumed::refused(id, args, error, hint));
         }
     };
+    let kept = taken::kept(&view, run.resumed());
     let plan = run.resumed().filter(|_| is_told);
     if let Some(plan) = plan {
         resumed::tell(plan, resuming.shown);
     }
     let plan = plan.map(|plan| resumed::described(id.as_str(), plan));
+    resumed::tell_kept(id, &kept, resuming.shown, hint);
     for name in run.changed_secrets() {
         let text = format!("run {id}: the secret {name} is not what it was when the run began");
         output::warning(&text);

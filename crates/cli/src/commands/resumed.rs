@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{
     hint::{self, Hint, quoted},
     progress::Shown,
+    taken::{self, Taken},
 };
 use crate::{
     args::{ReadingArgs, ResumeArgs},
@@ -24,6 +25,21 @@ pub(super) fn tell(plan: &ResumePlan, shown: Shown) {
     if !shown.json && !shown.quiet {
         for step in &plan.steps {
             output::talk(&format!("  {}: {}", step.path, step.fate));
+        }
+    }
+}
+
+/// Says of which children the texts count that the run has recorded, and of which the files are others now.
+pub(super) fn tell_kept(run: &RunId, kept: &[(&str, Taken)], shown: Shown, hint: &Hint) {
+    for (step, taken) in kept {
+        let file = taken.file();
+        let goes_on = format!("{step} goes on by the recorded text of {file}");
+        let anew = taken::anew(hint, run.as_str(), step);
+        if taken.has_changed() == Some(true) {
+            let text = format!("run {run}: {goes_on}, which has changed since");
+            output::warning(&format!("{text}; read it anew with: {anew}"));
+        } else if !shown.json && !shown.quiet {
+            output::talk(&format!("  {goes_on}; {anew} reads it anew"));
         }
     }
 }
@@ -77,10 +93,11 @@ pub(super) fn refused(
     if let Some(file) = &args.file {
         help.push_str(&format!(" --file {}", quoted(&file.display().to_string())));
     }
+    let plain = help.clone();
     if let Some(step) = &args.from {
         help.push_str(&format!(" --from {}", quoted(step)));
     }
-    explained(error, &help, hint)
+    explained(error, &plain, &help, hint)
 }
 
 /// Why the unfinished run of a document does not go on.
@@ -92,17 +109,21 @@ pub(super) fn refused_at_start(
 ) -> anyhow::Error {
     let file = quoted(&file.display().to_string());
     let help = format!("{} --file {file}", hint.resume(run.as_str()));
-    let error = explained(error, &help, hint);
+    let error = explained(error, &help, &help, hint);
     error
         .context(format!("run {run} is unfinished and cannot be resumed; --fresh starts a new one"))
 }
 
-fn explained(error: ResumePipelineError, resume: &str, hint: &Hint) -> anyhow::Error {
+fn explained(error: ResumePipelineError, plain: &str, resume: &str, hint: &Hint) -> anyhow::Error {
     let code = exit::of_resume(&error);
     if let ResumePipelineError::Run(error)
     | ResumePipelineError::Document(StartPipelineError::Run(error)) = &error
     {
         return hint::refused(error, hint);
+    }
+    if let ResumePipelineError::NoSuchStep { around: Some(around), .. } = &error {
+        let help = format!("{} --from {}", plain, quoted(around));
+        return failed_with(code, error, help);
     }
     if matches!(error, ResumePipelineError::Rewrites(_)) {
         return failed_with(code, error, format!("{resume} --rerun-writes"));

@@ -3,7 +3,9 @@ use std::collections::HashMap;
 use perennial::{
     Config, DefinitionError, RunId, RunState, Runtime, ThresholdSetting,
     engine::workflow::JobKey,
-    records::{AttemptRecord, CallRecord, JobRecord, Performance, RunError, RunView, Timestamp},
+    records::{
+        AttemptRecord, CallRecord, JobRecord, Performance, RunError, RunRecord, RunView, Timestamp,
+    },
 };
 use serde_json::{Map, Value, json};
 
@@ -13,6 +15,7 @@ use super::{
     named::named,
     progress, runs, spending,
     steps::{self, Row},
+    taken::{self, Taken, taken},
     trace,
 };
 use crate::{args::ShowArgs, exit, output};
@@ -132,10 +135,12 @@ fn described(found: &Found) -> Value {
             "recorded_at": rfc(call.recorded_at),
         })
     };
+    let taken = taken(view);
     let steps: Vec<Value> = steps::rows(view)
         .into_iter()
         .map(|row| {
             let job = row.job;
+            let file = taken.get(job.key.as_str().trim_start_matches('#'));
             json!({
                 "step": job.key,
                 "name": job.key.step_name(),
@@ -146,6 +151,8 @@ fn described(found: &Found) -> Value {
                 "calls": calls(view, job).map(call).collect::<Vec<_>>(),
                 "warnings": warnings.get(&job.key).map(Vec::as_slice).unwrap_or_default(),
                 "result": row.result(),
+                "file": file.map(Taken::file),
+                "file_changed": file.and_then(Taken::has_changed),
             })
         })
         .collect();
@@ -218,10 +225,15 @@ fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
     output::line("")?;
     let rows = steps::rows(view);
     let width = rows.iter().map(|row| row.path().chars().count()).max();
+    let taken = taken(view);
     for row in &rows {
         print_step(view, row, width.unwrap_or_default().min(STEP_MAX))?;
         for warning in warnings.get(&row.job.key).into_iter().flatten() {
             output::line(&format!("{:12}warning: {}", "", output::brief(&json!(warning), 200)))?;
+        }
+        let path = row.job.key.as_str().trim_start_matches('#');
+        if let Some(file) = taken.get(path) {
+            output::line(&format!("{:12}{}", "", of_file(file, path, run, hint)))?;
         }
     }
     if run.state == RunState::Paused {
@@ -230,6 +242,19 @@ fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
         output::talk(&format!("continue with: {}", hint.resume(run.run.as_str())));
     }
     Ok(())
+}
+
+/// Which file was taken for the child of the step at `path`.
+fn of_file(taken: &Taken, path: &str, run: &RunRecord, hint: &Hint) -> String {
+    let mut text = format!("read from {}", taken.file());
+    if taken.has_changed() == Some(true) {
+        text.push_str(", which has changed since");
+        if run.state.may_reopen() {
+            let anew = taken::anew(hint, run.run.as_str(), path);
+            text.push_str(&format!(": the run keeps what it has read; read it anew with: {anew}"));
+        }
+    }
+    text
 }
 
 /// A threshold, and where it is set.

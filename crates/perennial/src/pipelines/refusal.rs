@@ -219,10 +219,12 @@ pub enum ResumePipelineError {
     #[error("error[PL903]: these steps have written something and would do it again: {}", .0.join(", "))]
     Rewrites(Vec<String>),
     /// No outermost step has this name.
-    #[error("the workflow has no step `{step}`")]
+    #[error("{}", no_such_step(step, around.as_deref()))]
     NoSuchStep {
         /// What was asked for.
         step: String,
+        /// The outermost step that it would stand in.
+        around: Option<String>,
     },
     /// Somebody runs it, or it is being cancelled: only what nobody runs can be given another
     /// definition.
@@ -326,4 +328,13 @@ impl From<DefinitionError> for ResumePipelineError {
 
 fn registered_text(names: &[String]) -> String {
     if names.is_empty() { "none is".to_owned() } else { format!("there are: {}", names.join(", ")) }
+}
+
+fn no_such_step(step: &str, around: Option<&str>) -> String {
+    match around {
+        None => format!("the workflow has no step `{step}`"),
+        Some(around) => {
+            format!("`{step}` is no outermost step: a run goes on from one of those, as `{around}`")
+        }
+    }
 }

@@ -611,7 +611,10 @@ impl Pipelines {
         if let Some(from) = &resume.from
             && !after.steps().any(|step| step == from)
         {
-            return Err(ResumePipelineError::NoSuchStep { step: from.clone() });
+            let around = from.split('/').next().filter(|first| *first != from);
+            let around = around.filter(|first| after.steps().any(|step| step == *first));
+            let (step, around) = (from.clone(), around.map(str::to_owned));
+            return Err(ResumePipelineError::NoSuchStep { step, around });
         }
         let old_inputs = record.settings.get("inputs").cloned().unwrap_or_default();
         let given = old_inputs.as_object().cloned().unwrap_or_default();
@@ -661,6 +664,12 @@ impl Pipelines {
         };
         let mut recorded =
             recorded_settings(&settings, &after, mode, recorded_mocks(old), document.as_deref());
+        if source.is_none()
+            && let Some(file) = old.get("file")
+        {
+            // A definition does not say which file it was read from.
+            recorded["file"] = file.clone();
+        }
         bounds.record(&mut recorded);
         let mut record = view.run.clone();
         record.settings = recorded.clone();

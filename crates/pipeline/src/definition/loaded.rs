@@ -20,6 +20,63 @@ pub(crate) struct Loaded {
     pub(crate) places: Vec<String>,
     /// Canonical bytes.
     pub(crate) definition: String,
+    /// Of the bytes of the file. Older versions have not recorded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<Digest>,
+}
+
+/// The file of a child that was read while its run was under way, as the opening of the child has recorded it.
+///
+/// ```
+/// use perennial_pipeline::ReadFile;
+///
+/// let opening = serde_json::json!({"child": {"file": "/flows/part.yaml"}});
+/// let read = ReadFile::recorded(&opening).expect("the opening has read a file");
+/// assert_eq!(read.file(), "/flows/part.yaml");
+/// assert!(ReadFile::recorded(&serde_json::json!({"round": 2})).is_none());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadFile {
+    file: String,
+    source: Option<Digest>,
+}
+
+impl ReadFile {
+    /// What `opening`, the record of a job that opened a child, says of its file; nothing when it has read none.
+    ///
+    /// ```
+    /// # use perennial_pipeline::ReadFile;
+    /// let opening = serde_json::json!({"child": {"file": "/flows/part.yaml"}});
+    /// assert!(ReadFile::recorded(&opening).is_some());
+    /// ```
+    pub fn recorded(opening: &Value) -> Option<Self> {
+        let child = opening.get(CHILD)?;
+        let source = child.get("source").and_then(|source| Digest::deserialize(source).ok());
+        Some(Self { file: child["file"].as_str()?.to_owned(), source })
+    }
+
+    /// The file that was taken.
+    ///
+    /// ```
+    /// # use perennial_pipeline::ReadFile;
+    /// let opening = serde_json::json!({"child": {"file": "/flows/part.yaml"}});
+    /// assert_eq!(ReadFile::recorded(&opening).unwrap().file(), "/flows/part.yaml");
+    /// ```
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Whether `bytes`, which the file has now, are others than those that were read; nothing when that was not
+    /// recorded. Files that it extends or includes are not looked at.
+    ///
+    /// ```
+    /// # use perennial_pipeline::ReadFile;
+    /// let opening = serde_json::json!({"child": {"file": "/flows/part.yaml"}});
+    /// assert_eq!(ReadFile::recorded(&opening).unwrap().differs(b"workflow: {}"), None);
+    /// ```
+    pub fn differs(&self, bytes: &[u8]) -> Option<bool> {
+        self.source.map(|source| source != Digest::of(bytes))
+    }
 }
 
 impl Loaded {
@@ -32,6 +89,7 @@ impl Loaded {
             places: pipeline.places(),
             // What is canonical is UTF-8.
             definition: String::from_utf8_lossy(bytes).into_owned(),
+            source: None,
         }
     }
 

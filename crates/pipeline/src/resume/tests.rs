@@ -444,6 +444,17 @@ fn a_loaded_child_is_planned_by_what_was_recorded_of_it() {
         let plan = ResumePlan::of(before, after, &jobs, from);
         (shown(&plan), again(&plan), plan.rewrites)
     };
+    let planned_without = |recorded: &[(&str, JobState)], from| {
+        let pipeline = pipeline("", &[A, N]);
+        let keys: Vec<(JobKey, JobState)> =
+            recorded.iter().map(|(key, state)| (JobKey::new(*key), *state)).collect();
+        let job = |(key, state)| RecordedJob { key, state, result: None };
+        let jobs: Vec<RecordedJob<'_>> =
+            keys.iter().map(|(key, state)| job((key, *state))).collect();
+        let version = Version { pipeline: &pipeline, inputs: &none };
+        let plan = ResumePlan::of(version, version, &jobs, from);
+        (shown(&plan), again(&plan), plan.rewrites)
+    };
     let (steps, jobs, rewrites) = planned(&[A, N], &whole, None);
     assert_eq!(steps, "a: reused; n: reused; n/x: reused; n/w: reused; n/y: reused");
     assert_eq!((jobs.as_str(), rewrites.len()), ("", 0));
@@ -468,6 +479,14 @@ fn a_loaded_child_is_planned_by_what_was_recorded_of_it() {
     }
     let (_, jobs, _) = planned(&[A, N], &whole, Some("n"));
     assert_eq!(jobs, "#n! n! n/w! n/x! n/y!", "the file is asked anew");
+    // Not opened: what was read is not kept, and no step of it has done anything.
+    let unopened = [("a", completed), ("#n", JobState::Failed), ("n", JobState::Failed)];
+    for (from, why) in [(None, "it failed"), (Some("n"), "asked for")] {
+        let (steps, jobs, rewrites) = planned_without(&unopened, from);
+        assert_eq!(steps, format!("a: reused; n: rerun ({why})"));
+        assert!(jobs.starts_with("#n! n"), "{jobs}");
+        assert_eq!(rewrites, Vec::<String>::new());
+    }
     // A child that is known now is another one, and what the old one wrote is not known.
     let known = "{name: n, type: pipeline, pipeline: {name: k, steps: [{name: x, type: echo}]}}";
     let (steps, jobs, rewrites) = planned(&[A, known], &whole, None);

@@ -186,7 +186,7 @@ impl<'a> Walk<'a> {
         };
         if inner.is_none()
             && why.is_some()
-            && (had_completed || self.has_below(path))
+            && (self.has_begun(path) || (had_completed && self.was_opened(path)))
             && old_step.nested().is_some_and(|old| old.effects() == Some(Effects::Write))
         {
             // What it would do again is not known.
@@ -210,6 +210,11 @@ impl<'a> Walk<'a> {
             let asked = fate.why() == Some(&RerunWhy::Asked);
             let forget = asked || (had_completed && old_step.effects == Some(Effects::Write));
             self.drop_step(path, inner.as_ref(), forget);
+            if old_step.nested().is_some_and(is_read_later) && !self.was_opened(path) {
+                // No step of the child began: its file may be corrected, and is read anew.
+                let openings = self.openings.get(path.as_str()).into_iter().flatten();
+                self.plan.again.extend(openings.map(|opening| (opening.key.clone(), true)));
+            }
         }
         self.plan.steps[at].fate = fate;
         runs
@@ -251,9 +256,20 @@ impl<'a> Walk<'a> {
 
     /// Whether something inside of the step at `path` is recorded.
     fn has_below(&self, path: &StepPath) -> bool {
+        self.openings.contains_key(path.as_str()) || self.has_begun(path)
+    }
+
+    /// Whether a step inside of the step at `path` has begun.
+    fn has_begun(&self, path: &StepPath) -> bool {
         let below = format!("{}/", path.as_str());
-        self.openings.contains_key(path.as_str())
-            || self.jobs.keys().any(|key| key.starts_with(&below))
+        let mut begun = self.jobs.keys().chain(self.openings.keys());
+        begun.any(|key| key.starts_with(&below))
+    }
+
+    /// Whether the scope of the step at `path` was opened; also when nothing is recorded of that.
+    fn was_opened(&self, path: &StepPath) -> bool {
+        let openings = self.openings.get(path.as_str());
+        openings.is_none_or(|all| all.iter().any(|job| job.state == JobState::Succeeded))
     }
 
     /// Plans the steps inside of a step; answers the first that runs.
@@ -346,6 +362,14 @@ impl<'a> Walk<'a> {
             let kept = self.plan.again.entry(key).or_insert(forget);
             *kept = *kept || forget;
         }
+    }
+}
+
+/// Whether the file of a child is read when it is opened.
+fn is_read_later(nested: &Nested) -> bool {
+    match nested.child {
+        Child::Known(_) | Child::Again(_) => false,
+        Child::Later(_) => true,
     }
 }
 

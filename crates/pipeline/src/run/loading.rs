@@ -154,13 +154,15 @@ impl PipelineRun {
     ) -> Result<Value, Failure> {
         let (wanted, environment) = (path.to_owned(), self.settings.environment.clone());
         let files = self.files().await?;
+        let tried = tried(&files.directories().project_root, &base, path);
         let work = move |access: &Access<'_>| {
             let reading = Reading { access, environment: &environment };
             let file = reading.file(&base, &wanted)?;
-            Ok(Pipeline::load_child(&file, &reading, &parent))
+            let source = Digest::of(&file.bytes);
+            Ok((Pipeline::load_child(&file, &reading, &parent), source))
         };
-        let loaded = files.perform(work).await.map_err(|error| unread(&error))?;
-        let (pipeline, diagnostics) = loaded;
+        let loaded = files.perform(work).await.map_err(|error| unread(&error, &tried))?;
+        let ((pipeline, diagnostics), source) = loaded;
         let Some(pipeline) = pipeline else { return Err(faulty(&diagnostics)) };
         let refuse =
             |code: &str, text: &str| Err(Failure::new(FailureClass::Reference, code, text));
@@ -168,7 +170,7 @@ impl PipelineRun {
             let most = DEFINITION_BYTES_MAX >> 20;
             return refuse("PL107", &format!("its definition has more than {most} MiB"));
         }
-        let loaded = Loaded::of(&pipeline);
+        let loaded = Loaded { source: Some(source), ..Loaded::of(&pipeline) };
         if scope.finds_secret(&loaded.definition) {
             return refuse("PL223", "a secret of the run would be part of its definition");
         }
@@ -223,9 +225,27 @@ fn shown(base: &Base) -> Option<String> {
     if let Base::Document(folder) = base { Some(folder.display().to_string()) } else { None }
 }
 
-fn unread(error: &FileError) -> Failure {
-    let code = if error.is_not_found() { "PL502" } else { error.code() };
-    Failure::new(error.class(), code, error.to_string())
+/// The places where `path` is looked for.
+fn tried(project: &Path, base: &Base, path: &str) -> Vec<PathBuf> {
+    let mut places = vec![project.join(path)];
+    if let Base::Document(folder) = base {
+        places.push(folder.join(path));
+    }
+    places.dedup();
+    places
+}
+
+fn unread(error: &FileError, tried: &[PathBuf]) -> Failure {
+    if !error.is_not_found() {
+        return Failure::new(error.class(), error.code(), error.to_string());
+    }
+    let text = match tried {
+        [first, second] => {
+            format!("there is neither {} nor {}", first.display(), second.display())
+        }
+        _ => error.to_string(),
+    };
+    Failure::new(error.class(), "PL502", text)
 }
 
 /// What is wrong with a child, at its places.

@@ -22,7 +22,7 @@ use super::{
     tree::{Done, Due, Ended, Frame, is_stopped},
 };
 use crate::{
-    definition::{Model, Nested, OnTimeout, Output, Step},
+    definition::{Child, Model, Nested, OnTimeout, Output, Step},
     deployment::Limit,
     expression::{TextPath, query},
 };
@@ -68,17 +68,24 @@ impl PipelineRun {
         let mut opening = json!({ "opened_at": cx.now });
         let passed = Passed { given: &given, context: context.as_ref() };
         let child = self.child(cx, due, nested, &scope, passed, &mut opening).await?;
+        // What it is called tells which file only when no hole is in it.
+        let told = |failure: Failure| match &nested.child {
+            Child::Known(_) | Child::Again(_) => failure,
+            Child::Later(_) => {
+                Failure { message: format!("{}: {}", child.file, failure.message), ..failure }
+            }
+        };
         let inputs = child.bind_inputs(&given).map_err(|errors| {
             let lines: Vec<String> = errors.lines().into_iter().map(|(_, text)| text).collect();
             let code = if errors.missing.is_empty() { "PL510" } else { "PL509" };
-            Failure::new(FailureClass::Reference, code, lines.join("; "))
+            told(Failure::new(FailureClass::Reference, code, lines.join("; ")))
         })?;
         opening["inputs"] = inputs;
         if let Some(context) = context {
             opening["variables"] = context.variables;
             opening["global_vars"] = context.global_vars;
         }
-        self.limit(cx, due, done, (nested, child), &scope, &mut opening)?;
+        self.limit(cx, due, done, (nested, child), &scope, &mut opening).map_err(told)?;
         if let Some(workspace) = self.make_workspace(cx, due, nested, &scope).await? {
             opening["workspace"] = workspace.into();
         }

@@ -122,12 +122,14 @@ async fn a_child_that_cannot_be_had_says_which_file_who_named_it_and_why() {
     );
     assert_eq!(
         refusal("", GREET).await,
-        "Nested pipeline 'lib/{{ steps.kind }}.yaml' failed: required inputs missing: who"
+        "Nested pipeline 'lib/{{ steps.kind }}.yaml' failed: ./lib/child.yaml: required inputs missing: who"
     );
     let absent = folder(&[]);
     let done = in_folder(BY_KIND, absent.path()).run().await;
     let text = message(&done);
     assert!(text.contains("'lib/greet.yaml'") && text.contains("of step `n`: "), "{text}");
+    let place = absent.path().canonicalize().unwrap().join("lib/greet.yaml");
+    assert!(text.contains(&place.display().to_string()), "{text}");
     assert_eq!(done.last().unwrap().result["error"]["cause"]["code"], "PL502");
 }
 
