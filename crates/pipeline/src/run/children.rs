@@ -23,6 +23,16 @@ struct Entry {
     next: Link,
 }
 
+impl Drop for Children {
+    /// One after another: each would else go within the drop of the one before it.
+    fn drop(&mut self) {
+        let mut next = self.first.take();
+        while let Some(mut entry) = next {
+            next = entry.next.take();
+        }
+    }
+}
+
 impl fmt::Debug for Children {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter().map(|entry| &entry.model.name)).finish()
