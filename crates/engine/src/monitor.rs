@@ -3,8 +3,8 @@
 //! # Why an actor
 //!
 //! Figures change over time and are read by others; the run must not be slowed by their keeping. It is a light
-//! server: there is one for each active run, it needs nothing that only larger kinds have, and its mailbox and its
-//! task take a tenth of the memory of an actor's.
+//! server: there is one for each active run, it needs nothing that only larger kinds have, and it takes a third of
+//! the memory of an actor.
 //!
 //! # Supervision
 //!

@@ -347,8 +347,10 @@ impl StartCx {
         end: impl Future<Output = ExitReason> + Send + 'static,
     ) {
         let mut driver = Driver(Some(self.exists(life)));
+        // Boxed here: the task would keep room for it where it was before that.
+        let end = contain(end);
         spawn(async move {
-            let reason = contain(end).await.unwrap_or_else(|panic| panic);
+            let reason = end.await.unwrap_or_else(|panic| panic);
             driver.finish(reason);
         });
     }

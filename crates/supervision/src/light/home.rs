@@ -36,10 +36,10 @@ pub(crate) struct Home<M> {
     node: Weak<Node>,
     /// Of the supervisor, or of the one child that is supervised elsewhere.
     path: Arc<str>,
-    is_alone: bool,
     process: ProcessRef,
     spec: Arc<LightSupervisorSpec>,
-    children: DashMap<ChildId, Arc<Cell<M>>>,
+    /// None where its one child is supervised elsewhere.
+    children: Option<DashMap<ChildId, Arc<Cell<M>>>>,
     /// How many are in the table or about to be.
     count: AtomicUsize,
     /// Children that were started, ever.
@@ -70,12 +70,12 @@ impl<M> Home<M> {
     }
 
     pub(super) fn path_of(&self, id: &ChildId) -> Arc<str> {
-        if self.is_alone { self.path.clone() } else { format!("{}/{id}", self.path).into() }
+        if self.is_alone() { self.path.clone() } else { format!("{}/{id}", self.path).into() }
     }
 
     /// Whether its one child is supervised elsewhere.
     pub(super) fn is_alone(&self) -> bool {
-        self.is_alone
+        self.children.is_none()
     }
 
     pub(super) fn spec(&self) -> &LightSupervisorSpec {
@@ -107,13 +107,12 @@ impl<M: Send + 'static> Home<M> {
     fn of(cx: &StartCx, spec: Arc<LightSupervisorSpec>, is_alone: bool) -> Self {
         let intensity = RestartIntensity::new(spec.intensity);
         Self {
-            is_alone,
             context: cx.context.clone(),
             node: Arc::downgrade(&cx.node),
             path: cx.node.shared_path(),
             process: cx.process.clone(),
             spec,
-            children: DashMap::new(),
+            children: (!is_alone).then(DashMap::new),
             count: AtomicUsize::new(0),
             orders: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -124,19 +123,34 @@ impl<M: Send + 'static> Home<M> {
     }
 
     pub(super) fn find(&self, id: &str) -> Option<Arc<Cell<M>>> {
-        self.children.get(id).map(|cell| Arc::clone(&cell))
+        self.children.as_ref()?.get(id).map(|cell| Arc::clone(&cell))
     }
 
     /// All there are, in the order in which they were started.
     pub(super) fn all(&self) -> Vec<Arc<Cell<M>>> {
-        let mut all: Vec<_> = self.children.iter().map(|entry| entry.value().clone()).collect();
+        let entries = self.children.iter().flat_map(|children| children.iter());
+        let mut all: Vec<_> = entries.map(|entry| entry.value().clone()).collect();
         all.sort_unstable_by_key(|cell| cell.order());
         all
     }
 
+    /// What the tree dump shows of the supervisor beside its children, of which there may be very many.
+    pub(super) fn detail(&self) -> serde_json::Value {
+        let budget = self.spec.child_budget;
+        let budget = budget.map(|it| format!("{}/{:?}", it.max_restarts, it.within));
+        let mut detail = serde_json::json!({ "children": self.count.load(Ordering::Acquire) });
+        if let Some(max) = self.spec.max_children {
+            detail["children_max"] = max.into();
+        }
+        if let Some(budget) = budget {
+            detail["child_budget"] = budget.into();
+        }
+        detail
+    }
+
     pub(super) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        for entry in self.children.iter() {
+        for entry in self.children.iter().flat_map(|children| children.iter()) {
             let phase = entry.value().desk().phase();
             let status = match phase {
                 Phase::Running | Phase::Ending => ChildStatus::Running,
@@ -164,7 +178,8 @@ impl<M: Send + 'static> Home<M> {
             });
         }
         let order = self.orders.fetch_add(1, Ordering::Relaxed) + 1;
-        let cell = match self.children.entry(id.clone()) {
+        let children = self.children.as_ref().ok_or(RequestError::NoProc)?;
+        let cell = match children.entry(id.clone()) {
             // Looked at under the lock of the entry: whoever closed the table has looked, or will look,
             // through what is in it.
             _ if self.closed.load(Ordering::SeqCst) => Err(RequestError::NoProc),
@@ -336,7 +351,8 @@ impl<M: Send + 'static> Home<M> {
     fn forget(&self, cell: &Arc<Cell<M>>) {
         let is_it = |_: &ChildId, there: &Arc<Cell<M>>| Arc::ptr_eq(there, cell);
         // One that was given up as unkillable is not there any more.
-        if self.children.remove_if(cell.id(), is_it).is_some() {
+        let removed = self.children.as_ref().and_then(|it| it.remove_if(cell.id(), is_it));
+        if removed.is_some() {
             self.count.fetch_sub(1, Ordering::AcqRel);
         }
     }

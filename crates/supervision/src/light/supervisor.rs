@@ -342,6 +342,9 @@ impl LightSupervisorSpec {
 
 /// Handle to a supervisor of light servers of one type. Cheap to clone; outlives its restarts.
 ///
+/// In the examples `Cart` is a light server as that of [`LightServer`], whose arguments are its first items; it
+/// fails when it is told `Lose`.
+///
 /// Children are started on demand and told apart by their ids, which are unique below it. It is one-for-one,
 /// as a [`DynamicSupervisor`](crate::DynamicSupervisor) is, and unlike that asks nobody for a start or a stop:
 /// the caller does it, and children restart themselves.
@@ -417,6 +420,9 @@ impl<S: LightServer> LightSupervisor<S> {
         child.supervises = Some(Arc::new(declared));
         let handle = Self { presence, of: PhantomData };
         child.answers_with(handle.clone());
+        let shown = handle.presence.clone();
+        let child = child
+            .detail(move || shown.now().map_or(serde_json::Value::Null, |life| life.home.detail()));
         (child, handle)
     }
 

@@ -28,6 +28,7 @@ async fn the_tree_shows_each_as_any_child() {
     let nodes = root.tree().nodes();
     let paths: Vec<_> = nodes.iter().map(|node| node.path.as_str()).collect();
     assert_eq!(paths, ["/top", "/top/lamps", "/top/lamps/a", "/top/lamps/b"]);
+    assert_eq!(nodes[1].detail, serde_json::json!({ "children": 2, "children_max": 1_000 }));
     let (a, b) = (&nodes[2], &nodes[3]);
     assert_eq!((a.state, b.state), (NodeState::Running, NodeState::Running));
     assert_eq!((a.incarnation, a.restarts.total, a.restarts.in_window), (2, 1, 1));
