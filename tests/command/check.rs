@@ -118,7 +118,10 @@ fn notes_that_say_the_same_are_one_line() {
         "{name: a, type: claude, prompt: one}\n{name: b, type: claude, prompt: two}\n{name: c, type: echo, value: 1}",
     );
     let folded = world.expect(0, &["check", "f.yaml"]).stdout;
-    assert!(folded.contains("(2 times in f.yaml, lines 5, 6; --verbose shows each)"), "{folded}");
+    assert!(
+        folded.contains("(2 times in f.yaml, lines 5, 6; --verbose shows each)\n\n"),
+        "{folded}"
+    );
     assert_eq!(folded.matches("note[PL211]").count(), 1, "{folded}");
     let each = world.expect(0, &["check", "f.yaml", "--verbose"]).stdout;
     assert_eq!(each.matches("note[PL211]").count(), 2, "{each}");

@@ -281,3 +281,25 @@ fn costs_are_those_of_the_price_table_and_thresholds_say_where_they_are_set() {
         assert_eq!(recorded["data"]["spent"]["model"], "fake-model", "{recorded}");
     }
 }
+
+/// A reason of several lines has them; what comes from outside stays harmless.
+#[test]
+fn no_line_break_of_ours_is_shown_as_an_escape() {
+    let world = World::new();
+    let hole = "workflow:
+  name: hole
+  inputs: {kind: {type: string}}
+  steps:
+    - {name: n, type: pipeline, pipeline_file: 'parts/{{ inputs.kind }}.yaml'}
+";
+    world.write("hole.yaml", hole);
+    let bad = "workflow: {name: bad, steps: [{name: a, type: echo, colour: red, shade: 1}]}";
+    world.write("parts/bad.yaml", bad);
+    let run = ["run", "hole.yaml", "kind=bad", "--run-id", "r", "--provider-mode", "mock"];
+    world.expect(1, &run);
+    for verb in ["show", "explain"] {
+        let shown = world.expect(0, &[verb, "r"]).stdout;
+        assert!(shown.contains("it has errors:"), "{shown}");
+        assert!(!shown.contains("\\n"), "{shown}");
+    }
+}

@@ -219,3 +219,68 @@ fn nested_samples_behave_as_they_are_described() {
     let outcome = lines.iter().find(|line| line["type"] == "outcome").unwrap();
     assert_eq!(outcome["results"]["multiply_count"], 84);
 }
+
+const DEEP: &str = "workflow:
+  name: deep
+  language: 1
+  inputs: {n: {type: integer, default: 40}}
+  pipelines: {self: deep.yaml}
+  steps:
+    - {name: here, type: echo, value: '{{ inputs.n }}'}
+    - name: more
+      type: pipeline
+      condition: inputs.n > 0
+      pipeline_ref: self
+      config: {allow_recursion: true, max_depth: MOST}
+      inputs: {n: '{{ inputs.n - 1 }}'}
+";
+
+/// However deep it is, the reason is told once, with the limit that it was.
+#[test]
+fn a_failure_deep_inside_is_told_once() {
+    let world = World::new();
+    for (most, limit, advice) in [
+        ("12", "max_nesting_depth=20", "Limit: `config.max_depth` of step `more`; raise it there"),
+        ("300", "max_nesting_depth=5", "Limit: `max_nesting_depth` of the run (`--limit "),
+        ("300", "max_total_steps=90", "Limit: the hard limit of 32, which nothing raises"),
+        ("300", "max_total_steps=9", "Limit: `max_total_steps` of the run (`--limit "),
+    ] {
+        world.write("deep.yaml", DEEP.replace("MOST", most));
+        let id = format!("r{}", limit.replace(['_', '='], "-"));
+        let run = ["run", "deep.yaml", "--run-id", &id, "--limit", limit];
+        let failed = world.expect(1, &[&run[..], &["--provider-mode", "mock"]].concat());
+        let said = &failed.stderr;
+        assert_eq!(said.matches("Safety violation").count(), 1, "{said}");
+        assert_eq!(said.matches("~ ").count(), 1, "{said}");
+        assert!(said.contains(" failed (PL80") && said.contains(advice), "{said}");
+        let shown = world.expect(0, &["show", &id]).stdout;
+        assert_eq!(shown.matches("Error: Maximum").count(), 1, "{shown}");
+    }
+}
+
+/// What a child forgives goes no further, so it is told when it happens.
+#[test]
+fn a_failure_that_a_child_forgives_is_told_when_it_happens() {
+    let world = World::new();
+    let tolerant = "workflow:
+  name: tolerant
+  steps:
+    - name: n
+      type: pipeline
+      pipeline:
+        name: c
+        steps:
+          - name: m
+            type: pipeline
+            config: {continue_on_error: true}
+            pipeline:
+              name: d
+              steps: [{name: bad, type: echo, fail: true, error_message: no line}]
+          - {name: next, type: echo}
+";
+    world.write("tolerant.yaml", tolerant);
+    let done = world.expect(0, &["run", "tolerant.yaml", "--provider-mode", "mock"]).stderr;
+    let told = done.find("~ n/m failed: Nested pipeline 'd' failed: no line");
+    assert!(told.is_some() && told < done.find("✓ n/next"), "{done}");
+    assert_eq!(done.matches("no line").count(), 1, "{done}");
+}

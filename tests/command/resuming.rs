@@ -58,6 +58,10 @@ fn a_failed_run_goes_on_by_a_corrected_file() {
     let again = world.expect(2, &resume);
     assert!(again.stderr.contains("run r has ended (succeeded); start a new run"), "{again:?}");
     assert!(again.stderr.contains("PL904"), "{again:?}");
+    let refused = world.expect(2, &[&resume[..], &["--json"]].concat());
+    let refused = json_lines(&refused.stdout).pop().unwrap();
+    assert_eq!(refused["code"], "PL904", "{refused}");
+    assert_eq!(refused["message"], "run r has ended (succeeded); start a new run instead");
 }
 
 /// A step that is asked otherwise is asked once more; what reads it runs as well, the rest does not.

@@ -55,6 +55,12 @@ pub(crate) fn line(line: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Writes text of several lines to stdout, each below the other behind `margin` and each as harmless as [`line()`] makes
+/// it.
+pub(crate) fn lines(margin: &str, text: &str) -> anyhow::Result<()> {
+    text.lines().try_for_each(|part| line(format!("{margin}{part}").trim_end()))
+}
+
 /// Writes one JSON value as one line to stdout.
 pub(crate) fn json(value: &Value) -> anyhow::Result<()> {
     // Whole, then written: an error of writing stays what it is, so that a broken pipe is seen.
@@ -64,7 +70,7 @@ pub(crate) fn json(value: &Value) -> anyhow::Result<()> {
 /// Why a command did not do what it was asked, for programs.
 #[derive(Debug)]
 pub(crate) struct Refusal<'a> {
-    /// As it is said on stderr; lines of it may begin with `error[CODE]: `.
+    /// As it is said on stderr; lines of it may begin with `error[CODE]: ` or end in ` [CODE]`.
     pub(crate) text: &'a str,
     pub(crate) file: Option<&'a std::path::Path>,
     /// What was found in the file; otherwise what the lines say.
@@ -92,9 +98,15 @@ pub(crate) fn refusal(refusal: &Refusal<'_>) {
     })));
 }
 
-/// The code and the rest of a line `error[CODE]: rest`.
+/// The code and the rest of a line `error[CODE]: rest` or `rest [CODE]`.
 fn coded(line: &str) -> Option<(&str, &str)> {
-    line.strip_prefix("error[")?.split_once("]: ")
+    if let Some(rest) = line.strip_prefix("error[") {
+        return rest.split_once("]: ");
+    }
+    let (rest, code) = line.trim_end().strip_suffix(']')?.rsplit_once(" [")?;
+    let digits = code.strip_prefix("PL")?;
+    let is_code = digits.len() == 3 && digits.bytes().all(|digit| digit.is_ascii_digit());
+    is_code.then_some((code, rest))
 }
 
 /// How a tree is shown.
@@ -263,6 +275,19 @@ mod tests {
             assert_eq!(brief(&record, 40), words);
         }
         assert_eq!((cut("äöü", 3).as_str(), cut("äöü!", 3).as_str()), ("äöü", "äö…"));
+    }
+
+    #[test]
+    fn a_code_is_found_before_and_behind_what_is_said() {
+        for (line, found) in [
+            ("error[PL101]: no file", Some(("PL101", "no file"))),
+            ("run r has ended (completed) [PL904]", Some(("PL904", "run r has ended (completed)"))),
+            ("a list [1]", None),
+            ("a name [PLATE]", None),
+            ("no code", None),
+        ] {
+            assert_eq!(coded(line), found, "{line}");
+        }
     }
 
     #[test]

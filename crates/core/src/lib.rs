@@ -15,6 +15,7 @@
 //! | [`failure`] | the class of a failure and what the class means |
 //! | [`llm`] | the neutral model of a call to a language model |
 //! | [`picture`] | what texts inside of Mermaid and DOT pictures look like |
+//! | [`spelling`] | which of the right names a wrong one is nearest to |
 //! | [`digest`] | canonical JSON and its digest |
 //! | [`tree`] | the value of the supervision-tree dump |
 //! | [`time`] | durations since start, instants of the wall |
@@ -30,6 +31,7 @@ pub mod overflow;
 pub mod picture;
 pub mod retry;
 pub mod run;
+pub mod spelling;
 pub mod strategy;
 pub mod supervisor;
 pub mod time;
@@ -41,6 +43,7 @@ pub use exit::ExitReason;
 pub use failure::FailureClass;
 pub use intensity::{RestartIntensity, Verdict};
 pub use overflow::Overflow;
+pub use spelling::nearest;
 pub use strategy::Strategy;
 pub use supervisor::AutoShutdown;
 pub use time::{Timestamp, Uptime};

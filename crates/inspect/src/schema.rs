@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 pub fn schema() -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let mut generated = generator.into_root_schema_for::<TreeSnapshot>().to_value();
+    without_examples(&mut generated);
     generated["title"] = SCHEMA.into();
     generated["properties"]["schema"]["const"] = SCHEMA.into();
 
@@ -28,4 +29,20 @@ pub fn schema() -> Value {
         schema[key] = generated[key].take();
     }
     schema
+}
+
+/// Examples in Rust say nothing to who reads a schema.
+fn without_examples(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::String(text)) = fields.get_mut("description")
+                && let Some(end) = text.find("\n\n```")
+            {
+                text.truncate(end);
+            }
+            fields.values_mut().for_each(without_examples);
+        }
+        Value::Array(values) => values.iter_mut().for_each(without_examples),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => (),
+    }
 }

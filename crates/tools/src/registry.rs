@@ -75,7 +75,7 @@ pub struct ToolRegistry {
 /// use perennial_tools::{AcquireError, ToolName};
 ///
 /// let refused = tools.acquire(&ToolName::new("unknown")).await;
-/// assert!(matches!(refused, Err(AcquireError::UnknownTool(_))));
+/// assert!(matches!(refused, Err(AcquireError::UnknownTool { .. })));
 /// # root.shutdown().await;
 /// # Ok(())
 /// # }
@@ -84,14 +84,23 @@ pub struct ToolRegistry {
 #[non_exhaustive]
 pub enum AcquireError {
     /// No tool has this name.
-    #[error("unknown tool `{0}`")]
-    UnknownTool(ToolName),
+    #[error("unknown tool `{tool}`{}", hint(near.as_ref()))]
+    UnknownTool {
+        /// The name that was asked for.
+        tool: ToolName,
+        /// The registered name nearest to it, when one is near enough.
+        near: Option<ToolName>,
+    },
     /// All its call slots are taken, and its queue is full or was not asked for.
     #[error("tool `{0}` is busy")]
     Busy(ToolName),
     /// The registry itself did not answer.
     #[error("tool registry did not answer: {0}")]
     Registry(#[from] CallError),
+}
+
+fn hint(near: Option<&ToolName>) -> String {
+    near.map(|near| format!(", did you mean `{near}`?")).unwrap_or_default()
 }
 
 /// Why a call gave no result.
@@ -409,7 +418,7 @@ impl ToolRegistry {
     ///
     /// Dropping this future drops the tool's future and gives the slot back.
     pub async fn call(&self, tool: &ToolName, arguments: Value) -> Result<Value, ToolCallError> {
-        let unknown = || AcquireError::UnknownTool(tool.clone());
+        let unknown = || self.shelf.unknown(tool);
         let within = self.get(tool).ok_or_else(unknown)?.deadline();
         let call = async {
             let _permit = self.acquire_within(tool, within).await?;

@@ -85,7 +85,10 @@ pub(super) async fn check(args: &CheckArgs) -> anyhow::Result<i32> {
                     output::text(&render(diagnostic, colour))?;
                     output::text("\n")?;
                 }
-                Shown::Line(line) => output::line(&format!("{line}\n"))?,
+                Shown::Line(line) => {
+                    output::line(&line)?;
+                    output::line("")?;
+                }
             }
         }
         let (warnings, notes) = (checked.count(Severity::Warning), checked.count(Severity::Note));

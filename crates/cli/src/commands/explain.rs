@@ -60,7 +60,7 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
     {
         let step = failure.get("step").and_then(Value::as_str);
         let step = step.map(|step| format!("step {step} failed: ")).unwrap_or_default();
-        output::line(&format!("  {step}{}", output::cut(message, 200)))?;
+        output::line(&format!("  {step}{}", output::brief(&json!(message), 200)))?;
     }
     for wait in &waits {
         output::line(&format!("  {}", wait["text"].as_str().unwrap_or_default()))?;

@@ -1,7 +1,8 @@
 //! A run while it runs, and how it ended.
 //!
 //! Why a step failed is told once: of one that ends the run, at the end, where it is said what became of the run and
-//! also with `--quiet`; of others when it happens. All other lines only name the step and the code.
+//! also with `--quiet`; of others when it happens. All other lines only name the step and the code. What fails in a
+//! child may fail the steps around it, which say the same again: it is held until that is known.
 
 use std::{borrow::Cow, collections::HashSet, io::IsTerminal};
 
@@ -41,6 +42,7 @@ pub(super) async fn follow(
     let mut failures = Told::new();
     let mut feed = run.events_from(from);
     let mut heard = Heard::All;
+    let mut held = Held::default();
     if let Some(plan) = plan.filter(|_| shown.json) {
         heard.say(|| output::json(plan));
     }
@@ -54,15 +56,17 @@ pub(super) async fn follow(
             let event = events::described(run.id(), &event)?;
             heard.say(|| output::json(&event));
         } else if !shown.quiet
-            && let Some(text) = told(&event)
+            && let texts = held.told(&event)
+            && !texts.is_empty()
         {
-            if let (Some(job), "job_partial") = (&event.job, event.kind.as_str()) {
-                failures.insert(job.clone());
-            }
             // Several warnings are several lines.
-            for line in text.lines() {
+            for line in texts.iter().flat_map(|text| text.lines()) {
                 output::talk(&format!("{prefix}{line}"));
             }
+        }
+        let is_told = !shown.json && !shown.quiet;
+        if let (Some(job), "job_partial", true) = (&event.job, event.kind.as_str(), is_told) {
+            failures.insert(job.clone());
         }
         if closed {
             // It may be the end of an earlier round.
@@ -104,6 +108,78 @@ impl Heard {
     }
 }
 
+/// A failure inside of a child of which it is not known yet what it means for the steps around it.
+#[derive(Debug, Default)]
+struct Held {
+    inner: Option<Inner>,
+    /// Code of the last child that was not opened: the step around it has the code of a child that failed.
+    unopened: Option<String>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    job: JobKey,
+    /// Why, for when it goes no further.
+    text: String,
+    /// That it failed and by which code; none once it is told.
+    brief: Option<String>,
+}
+
+/// The code of a step whose child has failed.
+pub(super) const CHILD_FAILED: &str = "PL614";
+
+impl Held {
+    /// What people want to hear now that `event` has happened.
+    fn told(&mut self, event: &EventRecord) -> Vec<String> {
+        let text = told(event);
+        let Some(job) = &event.job else {
+            let closed = event.kind == "run_closed";
+            let held = if closed { self.inner.take() } else { None };
+            return held.map(|inner| inner.text).into_iter().chain(text).collect();
+        };
+        let code = event.data.get("code").and_then(Value::as_str);
+        let has_failed =
+            matches!(event.kind.as_str(), "job_partial" | "job_failed" | "attempt_failed");
+        if has_failed && job.is_opening() {
+            self.unopened = code.map(str::to_owned);
+        }
+        let mut said = Vec::new();
+        let mut brief = None;
+        match self.inner.take() {
+            // The step around it tells the reason, or those around that one do.
+            Some(inner)
+                if has_failed
+                    && code == Some(CHILD_FAILED)
+                    && steps::is_around(job, &inner.job) =>
+            {
+                said.extend(inner.brief);
+            }
+            // That the step around it is about to end tells nothing yet.
+            Some(inner)
+                if !has_failed
+                    && event.kind != "job_succeeded"
+                    && (inner.job == *job || steps::is_around(job, &inner.job)) =>
+            {
+                self.inner = Some(inner);
+            }
+            held => {
+                said.extend(held.map(|inner| inner.text));
+                let unopened = self.unopened.take_if(|_| has_failed && !job.is_opening());
+                let code = unopened.as_deref().filter(|_| code == Some(CHILD_FAILED)).or(code);
+                let step = steps::shown(&job.without_handler());
+                brief = code.map(|code| format!("~ {step} failed ({code})"));
+            }
+        }
+        match text {
+            Some(text) if event.kind == "job_partial" && job.depth() > 0 => {
+                self.inner = Some(Inner { job: job.clone(), text, brief });
+            }
+            text => said.extend(text),
+        }
+        said
+    }
+}
+
 /// What people want to hear of an event.
 fn told(event: &EventRecord) -> Option<String> {
     // Of what begins a step with steps of its own, only its warnings are news; that a failure was handled
@@ -127,8 +203,8 @@ fn told(event: &EventRecord) -> Option<String> {
         },
         "job_succeeded" => format!("✓ {step}"),
         // What it means is told by the step around it.
-        "job_partial" if is_inner => format!("~ {step} failed: {message}"),
-        "job_partial" => format!("~ {step} failed, tolerated: {message}"),
+        "job_partial" if is_inner => format!("~ {step} failed: {}", unrepeated(message)),
+        "job_partial" => format!("~ {step} failed, tolerated: {}", unrepeated(message)),
         "job_skipped" => format!("- {step} skipped"),
         // Why, is told at the end of the run, which this is.
         "job_failed" => format!("✗ {step} failed"),
@@ -188,7 +264,7 @@ pub(super) fn conclude(
     {
         let step = failure.get("step").and_then(Value::as_str).unwrap_or_default();
         // What has several lines is read in several.
-        for line in format!("Step '{step}' failed: {}", bounded(message)).lines() {
+        for line in format!("Step '{step}' failed: {}", bounded(&unrepeated(message))).lines() {
             output::talk(&format!("{prefix}{line}"));
         }
         for related in related(failure, told) {
@@ -218,6 +294,25 @@ fn is_cause(outcome: &PipelineOutcome, result: &Value) -> bool {
 
 /// Most bytes of the reason of a failure that are shown; `results` gives all of it.
 const REASON_MAX: usize = 4_096;
+
+/// `message` without the children between the outermost and the innermost that failed by it.
+fn unrepeated(message: &str) -> Cow<'_, str> {
+    let after = |text: &str| {
+        let name = text.strip_prefix("Nested pipeline '")?;
+        let end = name.find("' failed: ")? + "' failed: ".len();
+        Some(text.len() - name.len() + end)
+    };
+    let mut ends = vec![0];
+    while let Some(length) = after(&message[ends[ends.len() - 1]..]) {
+        ends.push(ends[ends.len() - 1] + length);
+    }
+    let levels = ends.len() - 1;
+    if levels < 4 {
+        return message.into();
+    }
+    let (outermost, innermost) = (&message[..ends[1]], &message[ends[levels - 1]..]);
+    format!("{outermost}{} more inside of it, then: {innermost}", levels - 2).into()
+}
 
 /// As much of `message` as a person reads.
 fn bounded(message: &str) -> Cow<'_, str> {
@@ -297,4 +392,23 @@ pub(super) fn summary(outcome: &PipelineOutcome) -> Value {
 /// What a step cost, where it is known.
 pub(super) fn cost_of(result: &Value) -> Option<f64> {
     result.get("cost")?.as_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_children_in_children_the_outermost_and_the_innermost_are_named() {
+        let message = |levels: usize| {
+            let names = (0..levels).map(|level| format!("Nested pipeline 'c{level}' failed: "));
+            names.chain(["it's over".to_owned()]).collect::<String>()
+        };
+        for levels in 0..4 {
+            assert_eq!(unrepeated(&message(levels)), message(levels));
+        }
+        let short = "Nested pipeline 'c0' failed: 24 more inside of it, then: \
+                     Nested pipeline 'c25' failed: it's over";
+        assert_eq!(unrepeated(&message(26)), short);
+    }
 }

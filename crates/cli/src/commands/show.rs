@@ -4,7 +4,8 @@ use perennial::{
     Config, DefinitionError, RunId, RunState, Runtime, ThresholdSetting,
     engine::workflow::JobKey,
     records::{
-        AttemptRecord, CallRecord, JobRecord, Performance, RunError, RunRecord, RunView, Timestamp,
+        AttemptRecord, CallRecord, JobRecord, JobState, Performance, RunError, RunRecord, RunView,
+        Timestamp,
     },
 };
 use serde_json::{Map, Value, json};
@@ -217,7 +218,7 @@ fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
         }
     }
     for warning in &performance.warnings {
-        output::line(&format!("warning    {}", warning.message))?;
+        output::line(&format!("warning    {}", output::brief(&json!(warning.message), 400)))?;
     }
     for recommendation in &performance.recommendations {
         output::line(&format!("advice     {recommendation}"))?;
@@ -227,7 +228,8 @@ fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
     let width = rows.iter().map(|row| row.path().chars().count()).max();
     let taken = taken(view);
     for row in &rows {
-        print_step(view, row, width.unwrap_or_default().min(STEP_MAX))?;
+        let inside = rows.iter().rfind(|inner| is_caused_by(row, inner)).map(Row::path);
+        print_step(view, row, inside.as_deref(), width.unwrap_or_default().min(STEP_MAX))?;
         for warning in warnings.get(&row.job.key).into_iter().flatten() {
             output::line(&format!("{:12}warning: {}", "", output::brief(&json!(warning), 200)))?;
         }
@@ -264,7 +266,24 @@ fn limit(setting: &ThresholdSetting, file: &str) -> String {
     format!("{} {value} {unit} ({origin})", name.trim_end_matches("_threshold"))
 }
 
-fn print_step(view: &RunView, row: &Row<'_>, width: usize) -> anyhow::Result<()> {
+/// Whether `row` failed by its child, and `inner` is a failure in that child.
+fn is_caused_by(row: &Row<'_>, inner: &Row<'_>) -> bool {
+    let has_failed = |row: &Row<'_>| matches!(row.state(), JobState::Failed | JobState::Partial);
+    let code = row.result().map(|result| &result["error"]["code"]);
+    has_failed(row)
+        && has_failed(inner)
+        && code.is_some_and(|code| code == progress::CHILD_FAILED)
+        && row.job.key != inner.job.key
+        && steps::is_around(&row.job.key, &inner.job.key)
+}
+
+/// A step, and why it failed unless it is a step `inside` of it that tells.
+fn print_step(
+    view: &RunView,
+    row: &Row<'_>,
+    inside: Option<&str>,
+    width: usize,
+) -> anyhow::Result<()> {
     let job = row.job;
     let result = row.result();
     let given = result.map(|result| output::brief(result, 80)).unwrap_or_default();
@@ -285,11 +304,13 @@ fn print_step(view: &RunView, row: &Row<'_>, width: usize) -> anyhow::Result<()>
         let end = attempt.end.map_or("under way".to_owned(), |end| end.to_string());
         let class = attempt.class.map(|class| format!(" {class}")).unwrap_or_default();
         let code = attempt.code.as_ref().map(|code| format!(" {code}")).unwrap_or_default();
-        let message = attempt.message.as_deref().unwrap_or_default();
+        let see = inside.filter(|_| attempt.code.as_deref() == Some(progress::CHILD_FAILED));
+        let see = see.map(|step| format!("see {step}"));
+        let message = see.as_deref().or(attempt.message.as_deref()).unwrap_or_default();
         let uncertain =
             if attempt.uncertain { "  UNCERTAIN: its call may have been made" } else { "" };
         let line = format!("attempt {} {end}{class}{code} {message}{uncertain}", attempt.attempt);
-        output::line(&format!("{:12}{}", "", line.trim_end()))?;
+        output::lines(&format!("{:12}", ""), line.trim_end())?;
     }
     for call in calls(view, job) {
         let state = if call.recorded_at.is_some() { "recorded" } else { "no reply recorded" };

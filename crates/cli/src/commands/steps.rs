@@ -85,6 +85,15 @@ fn path_in(key: &JobKey) -> &str {
     if key.is_cut() { path.rsplit_once('#').map_or(path, |(path, _)| path) } else { path }
 }
 
+/// Whether the step of `job` stands around that of `inner`, as far as keys that were cut tell.
+pub(super) fn is_around(job: &JobKey, inner: &JobKey) -> bool {
+    if job.is_cut() {
+        return inner.is_cut() && path_in(job) == path_in(inner);
+    }
+    let (around, inside) = (job.names(), inner.names());
+    inside.len() > around.len() && inside.starts_with(&around)
+}
+
 impl<'a> Row<'a> {
     /// The step's name, further in the deeper it stands.
     pub(super) fn label(&self) -> String {

@@ -44,8 +44,16 @@ pub(super) fn judge(history: &History<'_>, thresholds: &Thresholds, found: &mut 
 fn restart_storm(node: &TreeNode, thresholds: &Thresholds) -> Option<Finding> {
     let intensity = node.intensity?;
     let (used, max) = (u64::from(intensity.in_window), u64::from(intensity.max));
-    // One that gave up has a finding of its own, and one that allows no restart has no storm.
-    let is_over = node.state == NodeState::GaveUp || max == 0;
+    // One that gave up has a finding of its own, one that ends restarts nothing any more, and one that allows no
+    // restart has no storm.
+    let is_over = match node.state {
+        NodeState::Stopping | NodeState::Stopped | NodeState::Unkillable | NodeState::GaveUp => {
+            true
+        }
+        NodeState::Declared | NodeState::Starting | NodeState::Running | NodeState::BackingOff => {
+            max == 0
+        }
+    };
     if is_over || used * 100 < max * thresholds.storm_percent {
         return None;
     }

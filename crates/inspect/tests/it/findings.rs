@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use perennial_core::{
     Restart,
-    tree::{NodeKind, TreeNode, TreeSnapshot},
+    tree::{NodeKind, NodeState, TreeNode, TreeSnapshot},
 };
 use perennial_inspect::{Severity, TextOptions, Thresholds, diagnosed, to_text};
 use serde::Deserialize;
@@ -105,6 +105,26 @@ fn what_a_dump_brought_along_stays_and_is_not_doubled() {
     let once = diagnosed(tree, &[], &Thresholds::default());
     assert_eq!(once.findings.len(), 2);
     assert_eq!(diagnosed(once.clone(), &[], &Thresholds::default()), once);
+}
+
+/// What ends restarts nothing, however many restarts it has used.
+#[test]
+fn a_supervisor_that_ends_has_no_storm() {
+    let storms = |state: NodeState| {
+        let mut tree = running();
+        tree.findings.clear();
+        let node = tree.nodes.iter_mut().find(|node| node.id == "gateway").unwrap();
+        let intensity = node.intensity.as_mut().unwrap();
+        intensity.in_window = intensity.max;
+        node.state = state;
+        let path = node.path.clone();
+        let found = diagnosed(tree, &[], &Thresholds::default()).findings;
+        found.iter().filter(|finding| finding.id == "PF-02" && finding.path == path).count()
+    };
+    assert_eq!(storms(NodeState::Running), 1);
+    for state in [NodeState::Stopping, NodeState::Stopped, NodeState::GaveUp] {
+        assert_eq!(storms(state), 0, "{state:?}");
+    }
 }
 
 #[test]

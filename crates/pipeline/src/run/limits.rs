@@ -215,9 +215,10 @@ impl<'f, 'a> Limits<'f, 'a> {
 
     /// A limit of the run: nothing in it goes on.
     fn stop_run(&self, code: &str, error: &str) -> Failure {
-        let names: Vec<&str> = self.frames.iter().map(|frame| frame.model.name.as_str()).collect();
+        let names = pipelines(self.frames);
         let mut failure = if names.len() > 1 {
-            violation(code, error, &names, self.total_steps(), self.now.since(self.began))
+            let took = self.now.since(self.began);
+            violation(code, (error, None), &names, self.total_steps(), took)
         } else {
             Failure::new(FailureClass::Limit, code, error)
         };
@@ -239,7 +240,7 @@ impl<'f, 'a> Limits<'f, 'a> {
         let frames = &self.frames[..=scope];
         let names = pipelines(frames);
         let total = self.total_steps();
-        let mut failure = violation(code, error, &names, total, elapsed);
+        let mut failure = violation(code, (error, None), &names, total, elapsed);
         let owner = frames.last().map(|frame| frame.place().as_str().to_owned());
         failure.detail = Inside { limit_of: owner, ..Inside::default() }.detail();
         failure
@@ -258,24 +259,28 @@ pub(super) fn pipelines<'a>(frames: &[Frame<'a>]) -> Vec<&'a str> {
     pipelines.map(|frame| frame.model.name.as_str()).collect()
 }
 
-/// What a passed limit reads like (YM-21); `names` from the run to the child.
+/// What a passed limit reads like (YM-21), with `advice` which limit it is and what helps; `names` from the run to
+/// the child. The run itself is told in the chain and is no level of the depth.
 pub(super) fn violation(
     code: &str,
-    error: &str,
+    (error, advice): (&str, Option<&str>),
     names: &[&str],
     total_steps: u64,
     elapsed: Duration,
 ) -> Failure {
     let chain: Vec<&str> = names.iter().rev().copied().collect();
-    let text = format!(
+    let mut text = format!(
         "Safety violation in nested pipeline execution:\nPipeline: {}\nError: {error}\n\
-         Execution Chain: {}\nNesting Depth: {}\nTotal Steps: {total_steps}\n\
+         Execution Chain: {} (the run)\nNesting Depth: {}\nTotal Steps: {total_steps}\n\
          Elapsed Time: {:.1}s",
         chain.first().unwrap_or(&""),
         chain.join(" → "),
         names.len().saturating_sub(1),
         elapsed.as_secs_f64()
     );
+    if let Some(advice) = advice {
+        text.push_str(&format!("\nLimit: {advice}"));
+    }
     Failure::new(FailureClass::Limit, code, text)
 }
 

@@ -127,13 +127,26 @@ impl PipelineRun {
         let depth = names.len() as u64;
         names.push(&child.name);
         let total = Limits::new(&due.frames, done, cx).total_steps() + child.steps.len() as u64;
-        let refuse =
-            |code: &str, error: &str| Err(violation(code, error, &names, total, Duration::ZERO));
+        let refuse = |code: &str, error: &str, advice: &str| {
+            Err(violation(code, (error, Some(advice)), &names, total, Duration::ZERO))
+        };
         let most = max_depth.unwrap_or_else(|| usual(Limit::MaxNestingDepth)).min(DEPTH_MAX);
         if depth > most {
             let error =
                 format!("Maximum nesting depth ({most}) exceeded: current depth is {depth}");
-            return refuse("PL801", &error);
+            let advice = if most == DEPTH_MAX {
+                format!("the hard limit of {DEPTH_MAX}, which nothing raises")
+            } else {
+                let step = &due.step.name;
+                let whose = Whose {
+                    run: of_run(Limit::MaxNestingDepth) == Some(most),
+                    own: own_depth == Some(most),
+                    outer: around("max_depth") == Some(most),
+                };
+                let advice = whose.advice("max_depth", "max_nesting_depth", step);
+                format!("{advice}, to {DEPTH_MAX} at most")
+            };
+            return refuse("PL801", &error, &advice);
         }
         let warned = nested.warn_at_depth.map_or(most_f64(most) * WARNED, f64::from);
         if most_f64(depth) >= warned {
@@ -144,7 +157,13 @@ impl PipelineRun {
         let most = max_steps.unwrap_or_else(|| usual(Limit::MaxTotalSteps));
         if total > most {
             let error = format!("Maximum total steps ({most}) exceeded: current total is {total}");
-            return refuse("PL802", &error);
+            let whose = Whose {
+                run: of_run(Limit::MaxTotalSteps) == Some(most),
+                own: nested.max_total_steps.map(u64::from) == Some(most),
+                outer: around("max_total_steps") == Some(most),
+            };
+            let advice = whose.advice("max_total_steps", "max_total_steps", &due.step.name);
+            return refuse("PL802", &error, &advice);
         }
         opening["total_steps"] = Value::from(total);
         for (key, value) in [("max_depth", max_depth), ("max_total_steps", max_steps)] {
@@ -223,12 +242,46 @@ impl PipelineRun {
         let keeps = nested.on_timeout != OnTimeout::Immediate || error["code"] != "PL807";
         let partial = child.filter(|_| keeps).map(|child| {
             let scope = Scope::of_frame(self, cx, child, due.step, done);
-            all_outputs(child, &scope)
+            let mut partial = all_outputs(child, &scope);
+            told_once(&mut partial, error);
+            partial
         });
         let outer = is_stopped(&due.frames, &job.result);
         let limit_of = limit_of(&job.result).filter(|_| outer).map(str::to_owned);
         failure.detail = Inside { cause: Some(error.clone()), partial, limit_of }.detail();
         Err(failure)
+    }
+}
+
+/// Who set the limit that holds. All who set it must raise it, as each only narrows.
+struct Whose {
+    run: bool,
+    own: bool,
+    outer: bool,
+}
+
+impl Whose {
+    /// Which limit it is and where it is raised; `key` in `config` of a step and `limit` of the run.
+    fn advice(&self, key: &str, limit: &str, step: &str) -> String {
+        let mut set = Vec::new();
+        if self.own {
+            set.push(format!("`config.{key}` of step `{step}`"));
+        }
+        // What is recorded around it has been narrowed by the run's.
+        if self.outer && !self.own && !self.run {
+            set.push(format!("`config.{key}` of a step around step `{step}`"));
+        }
+        if self.run {
+            set.push(format!(
+                "`{limit}` of the run (`--limit {limit}=N`, `resource_limits` of the document, or the configuration)"
+            ));
+        }
+        if set.is_empty() {
+            return format!(
+                "the default of `{limit}`; raise it with `config.{key}` of step `{step}`, or `--limit {limit}=N`"
+            );
+        }
+        format!("{}; raise it there", set.join(" and "))
     }
 }
 
@@ -313,6 +366,16 @@ fn all_outputs(child: &Frame<'_>, scope: &Scope<'_>) -> Value {
         Some((step.name.clone(), value.clone()))
     });
     Value::Object(values.collect())
+}
+
+/// Leaves the causes of `error` out of what its step left: they are told beside it, by the cause. Else each level would
+/// tell all levels below it twice.
+fn told_once(partial: &mut Value, error: &Value) {
+    let step = error["step"].as_str();
+    let record = step.and_then(|step| partial.get_mut(step)?.get_mut("error"));
+    if let Some(inner) = record.filter(|inner| *inner == error) {
+        inner["cause"] = Value::Null;
+    }
 }
 
 /// What `path` leads to, from the results of the child.

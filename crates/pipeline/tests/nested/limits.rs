@@ -34,7 +34,7 @@ async fn c_163_a_slow_child_is_interrupted_at_its_deadline() {
         last.result["error"]["message"],
         "Nested pipeline 'c' failed: Safety violation in nested pipeline execution:\n\
          Pipeline: c\nError: Execution timeout exceeded: 5.0s > 5.0s\n\
-         Execution Chain: c → parent\nNesting Depth: 1\nTotal Steps: 3\nElapsed Time: 5.0s"
+         Execution Chain: c → parent (the run)\nNesting Depth: 1\nTotal Steps: 3\nElapsed Time: 5.0s"
     );
     let cause = &last.result["error"]["cause"];
     assert_eq!((&cause["code"], &cause["class"]), (&json!("PL807"), &json!("limit")));
@@ -199,7 +199,10 @@ async fn c_165_depth_is_checked_when_a_child_is_opened() {
         message.contains("Maximum nesting depth (1) exceeded: current depth is 2"),
         "{message}"
     );
-    assert!(message.contains("Execution Chain: d → c → parent"), "{message}");
+    assert!(
+        message.contains("Execution Chain: d → c → parent (the run)\nNesting Depth: 2\n"),
+        "{message}"
+    );
 }
 
 /// C-167: steps of all children count at their start, those of the run do not.

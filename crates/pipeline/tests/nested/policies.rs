@@ -106,6 +106,13 @@ async fn causes_are_chained() {
     let error = &results["n"]["error"];
     assert_eq!(error["message"], "Nested pipeline 'c' failed: Nested pipeline 'd' failed: boom");
     assert_eq!(error["cause"]["cause"]["path"], "n/m/b");
+    // Told there, and not once more in what the child had so far.
+    let inner = &results["n"]["partial"]["m"];
+    assert_eq!(
+        (&inner["error"]["code"], &inner["error"]["cause"]),
+        (&json!("PL614"), &json!(null))
+    );
+    assert_eq!(inner["partial"]["b"]["error"]["message"], "boom");
 }
 
 const FLAKY: &str = r#"

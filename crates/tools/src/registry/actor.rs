@@ -112,7 +112,7 @@ impl Actor for Shell {
         let touched = message.tool().cloned();
         match message {
             Message::Acquire { tool, patience, reply } => match shelf.get(&tool) {
-                None => refuse(reply, AcquireError::UnknownTool(tool)),
+                None => refuse(reply, shelf.unknown(&tool)),
                 Some(spec) => {
                     let still_there = |reply: &Reply| !reply.is_closed();
                     match catalog.acquire(&tool, spec.limit(), patience, reply, still_there) {
@@ -129,7 +129,7 @@ impl Actor for Shell {
                 }
                 if limit.is_none() {
                     for reply in catalog.dismiss(&tool) {
-                        refuse(reply, AcquireError::UnknownTool(tool.clone()));
+                        refuse(reply, shelf.unknown(&tool));
                     }
                 }
             }

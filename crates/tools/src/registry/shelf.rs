@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use dashmap::{DashMap, mapref::entry::Entry};
+use perennial_core::nearest;
 
+use super::AcquireError;
 use crate::tool::{Tool, ToolName};
 
 /// The tools, by name. Clones are the same shelf; what is read is owned, no guard leaves.
@@ -56,6 +58,13 @@ impl Shelf {
         let mut tools: Vec<Tool> = self.0.iter().map(|entry| entry.value().clone()).collect();
         tools.sort_by(|a, b| a.name().cmp(b.name()));
         tools
+    }
+
+    /// That there is no `tool`, and what its name is nearest to.
+    pub(super) fn unknown(&self, tool: &ToolName) -> AcquireError {
+        let names = self.names();
+        let near = nearest(tool.as_str(), names.iter().map(ToolName::as_str)).map(ToolName::new);
+        AcquireError::UnknownTool { tool: tool.clone(), near }
     }
 
     pub(super) fn names(&self) -> Vec<ToolName> {

@@ -27,6 +27,10 @@ async fn start() -> (Root, ToolRegistry) {
     (root, registry)
 }
 
+fn unknown(near: Option<ToolName>) -> AcquireError {
+    AcquireError::UnknownTool { tool: name(), near }
+}
+
 fn echo() -> Tool {
     tool_fn("tool", "gives back what it gets", async |arguments: Value| Ok(arguments))
 }
@@ -34,17 +38,26 @@ fn echo() -> Tool {
 #[tokio::test(start_paused = true)]
 async fn a_registered_tool_is_called_with_its_arguments() {
     let (_root, registry) = start().await;
-    assert_eq!(
-        registry.call(&name(), json!({})).await,
-        Err(AcquireError::UnknownTool(name()).into())
-    );
+    assert_eq!(registry.call(&name(), json!({})).await, Err(unknown(None).into()));
     registry.register(echo()).unwrap();
     assert_eq!(registry.register(echo()), Err(AlreadyRegistered(name())));
     assert_eq!(registry.call(&name(), json!({"x": 1})).await, Ok(json!({"x": 1})));
     assert!(registry.unregister(&name()));
     assert!(!registry.unregister(&name()));
     let gone = registry.acquire(&name()).await.unwrap_err();
-    assert_eq!(gone, AcquireError::UnknownTool(name()));
+    assert_eq!(gone, unknown(None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_almost_right_is_told_the_right_one() {
+    let (_root, registry) = start().await;
+    registry.register(echo()).unwrap();
+    for (asked, text) in
+        [("tol", "unknown tool `tol`, did you mean `tool`?"), ("other", "unknown tool `other`")]
+    {
+        let error = registry.acquire(&ToolName::new(asked)).await.unwrap_err();
+        assert_eq!(error.to_string(), text);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,7 +171,7 @@ async fn who_waits_for_a_tool_that_is_taken_away_is_told() {
         drop(permit);
     };
     let (told, ()) = futures_util::join!(waiting, taking);
-    assert_eq!(told.unwrap_err(), AcquireError::UnknownTool(name.clone()));
+    assert_eq!(told.unwrap_err(), unknown(None));
 }
 
 #[tokio::test(start_paused = true)]
