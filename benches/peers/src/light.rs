@@ -18,8 +18,6 @@ pub(crate) enum Msg {
     Ping(Reply<u64>),
     /// Fails, and never answers.
     Crash(Reply<()>),
-    /// As [`Crash`](Self::Crash), by a panic.
-    Panic(Reply<()>),
     /// Nothing.
     Note,
     /// Ends.
@@ -43,10 +41,6 @@ impl LightServer for Worker {
             Msg::Crash(reply) => {
                 drop(reply);
                 return Err("asked to fail".into());
-            }
-            Msg::Panic(reply) => {
-                drop(reply);
-                std::panic::panic_any(AskedToPanic);
             }
             Msg::Note => (),
             Msg::End => return Ok(Flow::Stop(ExitReason::Normal)),

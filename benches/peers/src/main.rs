@@ -176,8 +176,8 @@ async fn light_messages(wanted: &Wanted) {
     let calls = [
         ("light_call", 1, None),
         ("light_call_64", 64, None),
-        ("light_call_within", 1, Some(WITHIN)),
-        ("light_call_within_64", 64, Some(WITHIN)),
+        ("light_call_within", 1, Some(bare::WITHIN)),
+        ("light_call_within_64", 64, Some(bare::WITHIN)),
     ];
     for (name, callers, within) in calls {
         if wanted.wants(name) {

@@ -214,6 +214,7 @@ async fn whoever_learns_of_an_end_finds_the_id_free() {
             }))
             .unwrap();
         // It takes its time between its end and its announcement.
+        // A drop that takes its time: real time.
         let slow = last(|| std::thread::sleep(Duration::from_millis(2)));
         rogue.cast(Deed::Hold(slow)).unwrap();
         let calls = rogue.clone();
@@ -273,6 +274,7 @@ async fn one_that_is_not_up_again_yet_has_no_uptime() {
     let rogue = rogues.start_child("a", Ends::default()).await.unwrap();
     for uptime in [Some(1_000), None] {
         rogue.cast(work(async { Err("out".into()) })).unwrap();
+        // On the paused clock.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let node = root.tree().nodes().into_iter().find(|it| it.path == "/top/lamps/a").unwrap();
         assert_eq!(node.uptime_ms, uptime);
