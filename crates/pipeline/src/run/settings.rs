@@ -120,6 +120,7 @@ impl CallDefaults {
 ///     calls,
 ///     directories: None,
 ///     environment: Default::default(),
+///     anew: Default::default(),
 /// };
 /// let recorded = settings.to_value();
 /// assert_eq!(RunSettings::from_value(&recorded)?.inputs, settings.inputs);
