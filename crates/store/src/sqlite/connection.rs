@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, types::Value};
 
-use crate::{StoreError, transaction::failure};
+use crate::{StoreError, UnsafeSynchronous, transaction::failure};
 
 /// Marks the files of this project: `Pere` in ASCII.
 pub(super) const APPLICATION_ID: i32 = 0x5065_7265;
@@ -27,11 +27,16 @@ pub(super) enum Role {
 type Setting = (&'static str, Value);
 
 /// What holds for every connection, whatever its role.
-fn settings() -> Vec<Setting> {
+fn settings(weaker: Option<UnsafeSynchronous>) -> Vec<Setting> {
+    let synchronous = match weaker {
+        // FULL: a commit is on the disk when it returns.
+        None => 2,
+        Some(UnsafeSynchronous::Normal) => 1,
+        Some(UnsafeSynchronous::Off) => 0,
+    };
     vec![
         ("busy_timeout", Value::Integer(5000)),
-        // FULL: a commit is on the disk when it returns.
-        ("synchronous", Value::Integer(2)),
+        ("synchronous", Value::Integer(synchronous)),
         ("foreign_keys", Value::Integer(1)),
         ("trusted_schema", Value::Integer(0)),
         ("cell_size_check", Value::Integer(1)),
@@ -71,12 +76,16 @@ fn marks() -> [Setting; 2] {
 }
 
 /// Opens the existing file `path`.
-pub(super) fn open(path: &Path, role: Role) -> Result<Connection, StoreError> {
+pub(super) fn open(
+    path: &Path,
+    role: Role,
+    weaker: Option<UnsafeSynchronous>,
+) -> Result<Connection, StoreError> {
     let failed = |error: rusqlite::Error| failure(&error, path);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    let settings = [settings(), settings_of(role)].concat();
+    let settings = [settings(weaker), settings_of(role)].concat();
     for (name, value) in &settings {
         connection.pragma_update(None, name, value).map_err(failed)?;
     }
@@ -120,7 +129,7 @@ mod tests {
         let path = directory.path().join("store.db");
         let _store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
         for (role, query_only) in [(Role::Writer, 0), (Role::Reader, 1)] {
-            let connection = open(&path, role).unwrap();
+            let connection = open(&path, role, None).unwrap();
             let number = |name: &str| -> i64 {
                 connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
             };
@@ -158,7 +167,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.db");
         let _store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
-        let connection = open(&path, Role::Reader).unwrap();
+        let connection = open(&path, Role::Reader, None).unwrap();
         let loose: i64 = connection
             .query_row(
                 "SELECT COUNT(*) FROM pragma_table_list

@@ -150,7 +150,7 @@ fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
         }
     }
     private().write(true).create_new(true).open(&draft).map_err(failed)?;
-    let mut connection = connection::open(&draft, Role::Creator)?;
+    let mut connection = connection::open(&draft, Role::Creator, None)?;
     schema::create(&mut connection, path, now)?;
     drop(connection);
     fs::rename(&draft, path).map_err(failed)?;

@@ -129,7 +129,7 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn open(shared: &'a Shared) -> Result<Self, StoreError> {
-        let connection = connection::open(&shared.path, Role::Writer)?;
+        let connection = connection::open(&shared.path, Role::Writer, shared.weaker)?;
         Ok(Self { shared, connection, anchored: Timestamp::default(), dirty: true })
     }
 
