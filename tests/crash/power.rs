@@ -88,7 +88,9 @@ struct Tally {
 
 #[test]
 fn nothing_that_was_acknowledged_is_lost_when_the_power_fails() {
-    let Some(tally) = cut_often("power", size("PERENNIAL_POWER_CUTS", CUTS_CI), false) else { return };
+    let Some(tally) = cut_often("power", size("PERENNIAL_POWER_CUTS", CUTS_CI), false) else {
+        return;
+    };
     assert!(tally.lost.is_empty() && tally.broken.is_empty(), "{:?}", (tally.lost, tally.broken));
     let Harm { dropped, torn, reordered, names } = tally.harm;
     assert!([dropped, torn, reordered, names].iter().all(|done| *done > 0), "{:?}", tally.harm);
@@ -192,7 +194,10 @@ fn cut_one(
             tally.acknowledged += ledger.acknowledged;
             *tally.models.entry(model).or_default() += 1;
             tally.harm = tally.harm.and(harm);
-            let at = format!("process {round} cut after {moment} of {} calls, {model:?}", recording.log.len());
+            let at = format!(
+                "process {round} cut after {moment} of {} calls, {model:?}",
+                recording.log.len()
+            );
             if place == successor {
                 next = Some((image.clone(), ledger.clone()));
             }

@@ -170,7 +170,9 @@ impl SqliteStore {
             let mut found: Vec<String> = tx.rows("PRAGMA integrity_check", [], |row| row.get())?;
             found.retain(|line| line != "ok");
             let dangling: Vec<String> = tx.rows("PRAGMA foreign_key_check", [], |row| row.get())?;
-            found.extend(dangling.into_iter().map(|table| format!("a reference of {table} leads nowhere")));
+            found.extend(
+                dangling.into_iter().map(|table| format!("a reference of {table} leads nowhere")),
+            );
             Ok(found)
         })
     }

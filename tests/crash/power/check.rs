@@ -9,7 +9,7 @@ use std::{
 use perennial_core::run::{JobState, RunId};
 use perennial_store::{RunView, SqliteOptions, SqliteStore, Store, StoreError};
 
-use super::workload::{FILE, KIND, block_on};
+use super::workload::{FILE, KIND, block_on, stream_of};
 
 const ALL: u32 = 100_000;
 
@@ -112,7 +112,8 @@ async fn compare(store: &SqliteStore, ledger: &Ledger) -> Result<Result<(), Faul
     let mut streams = BTreeMap::new();
     for record in store.streams(KIND).await? {
         let events = store.events(&record.stream, 1, ALL).await?;
-        let is_dense = events.iter().zip(1..).all(|(event, n)| event.seq == n && event.data["n"] == n);
+        let is_dense =
+            events.iter().zip(1..).all(|(event, n)| event.seq == n && event.data["n"] == n);
         if !is_dense || events.len() as u64 != record.events {
             return Ok(Err(Fault::Broken(format!("stream {}: {events:?}", record.stream))));
         }
@@ -174,7 +175,7 @@ async fn whole(
         if let Err(error) = store.blob(blob).await {
             return Ok(Err(format!("{} is done without its blob: {error}", job.key)));
         }
-        if result["events"].as_u64() > streams.get(run.as_str()).copied() {
+        if result["events"].as_u64() > streams.get(&stream_of(run)).copied() {
             return Ok(Err(format!("{} came before what it follows", job.key)));
         }
     }

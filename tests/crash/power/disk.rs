@@ -29,8 +29,7 @@ pub(crate) enum Model {
 }
 
 impl Model {
-    const ALL: [Self; 5] =
-        [Self::DropAll, Self::KeepAll, Self::Prefix, Self::Pages, Self::Sectors];
+    const ALL: [Self; 5] = [Self::DropAll, Self::KeepAll, Self::Prefix, Self::Pages, Self::Sectors];
 
     pub(crate) fn of(seed: &mut Seed) -> Self {
         // The first two leave nothing to chance: the others are tried more often.
@@ -233,8 +232,7 @@ mod tests {
 
     #[test]
     fn a_file_is_not_found_until_its_directory_was_synced() {
-        let records =
-            [create(7, "a"), write(7, 0, 1, 9), Record::Sync { inode: 7, begun: 2 }];
+        let records = [create(7, "a"), write(7, 0, 1, 9), Record::Sync { inode: 7, begun: 2 }];
         let mut disk = disk_after(&records);
         assert_eq!(images(&disk, Model::Sectors).len(), 2, "with it and without it");
         disk.apply(&Record::SyncDirectory { begun: 3 }, &mut Seed::new(1));

@@ -79,7 +79,11 @@ impl Content {
                     for unit in units(offset, end, SECTOR) {
                         let part = unit.start.max(offset)..unit.end.min(end);
                         if seed.chance(1, 2) {
-                            put(&mut self.durable, part.start, &bytes[part.start - offset..part.end - offset]);
+                            put(
+                                &mut self.durable,
+                                part.start,
+                                &bytes[part.start - offset..part.end - offset],
+                            );
                         }
                     }
                 }

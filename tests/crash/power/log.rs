@@ -8,16 +8,45 @@ const HEAD_BYTES: usize = 32;
 /// One call that had an effect. Files are named by their inodes, which say nothing once a file is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
-    Create { inode: u64, name: String },
-    Open { inode: u64, name: String },
-    Write { inode: u64, offset: usize, bytes: Vec<u8>, at_once: bool },
-    Truncate { inode: u64, size: usize },
-    Rename { from: String, to: String },
-    Unlink { name: String },
-    Sync { inode: u64, begun: usize },
-    SyncDirectory { begun: usize },
-    SyncFailed { inode: u64, begun: usize },
-    SyncDirectoryFailed { begun: usize },
+    Create {
+        inode: u64,
+        name: String,
+    },
+    Open {
+        inode: u64,
+        name: String,
+    },
+    Write {
+        inode: u64,
+        offset: usize,
+        bytes: Vec<u8>,
+        at_once: bool,
+    },
+    Truncate {
+        inode: u64,
+        size: usize,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+    Unlink {
+        name: String,
+    },
+    Sync {
+        inode: u64,
+        begun: usize,
+    },
+    SyncDirectory {
+        begun: usize,
+    },
+    SyncFailed {
+        inode: u64,
+        begun: usize,
+    },
+    SyncDirectoryFailed {
+        begun: usize,
+    },
     /// What the process said, for example that it was acknowledged something.
     Mark(String),
     /// A call that failed, or was cut short, because it should.

@@ -69,7 +69,12 @@ pub(crate) struct Recording {
 }
 
 /// Lets a process work on `image`.
-pub(crate) fn record(shim: &Path, image: &Image, order: &Order, fault: Option<&Fault>) -> Recording {
+pub(crate) fn record(
+    shim: &Path,
+    image: &Image,
+    order: &Order,
+    fault: Option<&Fault>,
+) -> Recording {
     let (left, beside) = (room(), room());
     write(image, left.path());
     let noted = beside.path().join("log");

@@ -80,7 +80,9 @@ impl FromStr for Order {
 /// Not a test of its own: the others start it in a process under the shim. Elsewhere it does nothing.
 #[test]
 fn the_process_that_writes() {
-    let Some(order) = env::var(ORDER).ok().map(|text| text.parse::<Order>().unwrap()) else { return };
+    let Some(order) = env::var(ORDER).ok().map(|text| text.parse::<Order>().unwrap()) else {
+        return;
+    };
     let directory = env::var("PERENNIAL_POWER_DIR").unwrap();
     let marks = OpenOptions::new()
         .write(true)
@@ -101,7 +103,13 @@ fn the_process_that_writes() {
         }
     };
     witness.mark("opened");
-    let process = Process { store, witness, writer: Mutex::default(), reader: Mutex::default(), ended: AtomicBool::new(false) };
+    let process = Process {
+        store,
+        witness,
+        writer: Mutex::default(),
+        reader: Mutex::default(),
+        ended: AtomicBool::new(false),
+    };
     process.work();
     process.witness.mark("end");
 }
@@ -204,15 +212,16 @@ impl Process {
         self.acknowledged("run", || self.store.create_run(new_run(&run, &node))).await;
         let mut place = Place::of(&self.view(&run).await);
         self.witness.mark(&format!("run {name} {}", place.revision));
-        let made = self.or_landed(
+        let stream = stream_of(&run);
+        self.or_landed(
             "stream",
-            || self.store.create_stream(&name, KIND, vec![numbered(1)]),
-            async || self.events_of(&name).await.map(|_| ()),
+            || self.store.create_stream(&stream, KIND, vec![numbered(1)]),
+            async || self.events_of(&stream).await.map(|_| ()),
             |_| (),
-        );
-        made.await;
+        )
+        .await;
         let mut events = 1;
-        self.witness.mark(&format!("stream {name} {events}"));
+        self.witness.mark(&format!("stream {stream} {events}"));
         for turn in 1..=order.turns {
             if number == 0 && turn % order.turns.div_ceil(3) == 0 {
                 stop(&self.writer);
@@ -235,13 +244,13 @@ impl Process {
             let new: Vec<NewEvent> = (1..=more).map(|n| numbered(events + n)).collect();
             self.or_landed(
                 "append",
-                || self.store.append(&name, events, new.clone(), false),
-                async || self.events_of(&name).await.filter(|now| *now > events).map(|_| ()),
+                || self.store.append(&stream, events, new.clone(), false),
+                async || self.events_of(&stream).await.filter(|now| *now > events).map(|_| ()),
                 |_| (),
             )
             .await;
             events += more;
-            self.witness.mark(&format!("stream {name} {events}"));
+            self.witness.mark(&format!("stream {stream} {events}"));
         }
     }
 
@@ -314,6 +323,11 @@ impl Place {
             Committed::AlreadyRecorded { .. } => None,
         }
     }
+}
+
+/// The stream of the client of a run.
+pub(crate) fn stream_of(run: &RunId) -> String {
+    format!("{run}-stream")
 }
 
 fn stop(stopper: &Mutex<Option<Stopper>>) {
