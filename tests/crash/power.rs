@@ -57,6 +57,10 @@ const CUTS_CI: usize = 200;
 const FAULTS_CI: usize = 60;
 /// Cuts of one process.
 const CUTS_EACH: usize = 40;
+/// Cuts of each of the first moments of a store.
+const CUTS_OF_FIRST_MOMENTS: usize = 8;
+/// What the process says in these moments.
+const FIRST_MARKS: usize = 3;
 /// Processes that follow each other on what cuts left.
 const CHAIN: u64 = 5;
 /// Images that are examined at a time.
@@ -96,6 +100,26 @@ fn nothing_that_was_acknowledged_is_lost_when_the_power_fails() {
     assert!([dropped, torn, reordered, names].iter().all(|done| *done > 0), "{:?}", tally.harm);
 }
 
+/// Every moment from the first call on, until a client has its first acknowledgements: seldom met by chance, and once in
+/// the life of every store.
+#[test]
+fn a_store_whose_power_fails_while_it_is_made_is_there_or_is_made_again() {
+    let Some(shim) = shim::shim() else { return };
+    let mut seed = Seed::of_test("power, first moments");
+    let order = Order { clients: 1, turns: 1, ..order(0, &mut seed) };
+    let start = (Image::new(), Ledger::default());
+    let recording = shim::record(shim, &start.0, &order, None);
+    assert!(heard(&recording, &start.1).ended, "{:?}", recording.output);
+    let marks =
+        recording.log.iter().enumerate().filter(|(_, call)| matches!(call, Record::Mark(_)));
+    let first = marks.map(|(place, _)| place).nth(FIRST_MARKS).unwrap();
+    let moments = (1..=first).flat_map(|moment| [moment; CUTS_OF_FIRST_MOMENTS]);
+    let mut tally = Tally::default();
+    cut_one(&recording, &start, &moments.collect::<Vec<_>>(), 0, &mut seed, &mut tally);
+    tally.print("power, first moments");
+    assert!(tally.lost.is_empty() && tally.broken.is_empty(), "{:?}", (tally.lost, tally.broken));
+}
+
 /// The control: a harness that does not notice this notices nothing.
 #[test]
 fn with_less_than_full_synchronisation_it_is_lost() {
@@ -114,30 +138,41 @@ fn cut_often(name: &str, cuts: usize, normal: bool) -> Option<Tally> {
         if round.is_multiple_of(CHAIN) {
             start = (Image::new(), Ledger::default());
         }
-        let order = Order {
-            round,
-            seed: seed.next_u64() >> 32,
-            clients: seed.between(2..7),
-            turns: seed.between(6..13),
-            blob_max: *seed.pick(&[2_000, 40_000, 200_000]),
-            normal,
-            patience: 1,
-        };
+        let order = Order { normal, ..order(round, &mut seed) };
         let recording = shim::record(shim, &start.0, &order, None);
         let ledger = heard(&recording, &start.1);
         assert!(ledger.ended && ledger.errors == 0, "{:?}", recording.output);
         let each = CUTS_EACH.min(cuts - tally.cuts);
-        start = cut_one(&recording, &start, each, round, &mut seed, &mut tally);
+        let moments = moments(&recording.log, each, &mut seed);
+        start = cut_one(&recording, &start, &moments, round, &mut seed, &mut tally);
     }
-    let Tally { cuts, acknowledged, harm, models, lost, broken } = &tally;
-    let Harm { dropped, torn, reordered, names } = harm;
-    println!(
-        "{name}: cuts {cuts} {models:?}, acknowledged before them {acknowledged}, with losses {}, broken {}; unsynced \
-         writes dropped {dropped}, torn {torn}, out of order {reordered}, names {names}",
-        lost.len(),
-        broken.len()
-    );
+    tally.print(name);
     Some(tally)
+}
+
+impl Tally {
+    fn print(&self, name: &str) {
+        let Self { cuts, acknowledged, harm, models, lost, broken } = self;
+        let Harm { dropped, torn, reordered, names } = harm;
+        println!(
+            "{name}: cuts {cuts} {models:?}, acknowledged before them {acknowledged}, with losses {}, broken {}; \
+             unsynced writes dropped {dropped}, torn {torn}, out of order {reordered}, names {names}",
+            lost.len(),
+            broken.len()
+        );
+    }
+}
+
+fn order(round: u64, seed: &mut Seed) -> Order {
+    Order {
+        round,
+        seed: seed.next_u64() >> 32,
+        clients: seed.between(2..7),
+        turns: seed.between(6..13),
+        blob_max: *seed.pick(&[2_000, 40_000, 200_000]),
+        normal: false,
+        patience: 1,
+    }
 }
 
 /// Everything that a process was acknowledged, besides what was before it.
@@ -151,17 +186,16 @@ fn heard(recording: &Recording, before: &Ledger) -> Ledger {
     ledger
 }
 
-/// Cuts the power of one process at several moments; one of the images, for the process that comes next.
+/// Cuts the power of one process at these moments; one of the images, for the process that comes next.
 fn cut_one(
     recording: &Recording,
     start: &(Image, Ledger),
-    cuts: usize,
+    moments: &[usize],
     round: u64,
     seed: &mut Seed,
     tally: &mut Tally,
 ) -> (Image, Ledger) {
-    let moments = moments(&recording.log, cuts, seed);
-    let successor = seed.below(cuts as u64) as usize;
+    let successor = seed.below(moments.len() as u64) as usize;
     let mut next = None;
     let (send, receive) = mpsc::sync_channel::<Cut>(AT_ONCE);
     let receive = Mutex::new(receive);

@@ -98,6 +98,13 @@ pub(super) fn open(
     Ok(connection)
 }
 
+/// Lets a file that [`Role::Creator`] made have a log from now on.
+pub(super) fn write_to_log(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let mode = ("journal_mode", Value::Text("wal".to_owned()));
+    connection.pragma_update(None, mode.0, &mode.1).map_err(|error| failure(&error, path))?;
+    verify(connection, path, &[mode])
+}
+
 /// Refuses a connection on which a setting has not taken effect.
 fn verify(connection: &Connection, path: &Path, settings: &[Setting]) -> Result<(), StoreError> {
     for (name, value) in settings {

@@ -142,7 +142,8 @@ fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
     let draft = beside(path, "new");
     let failed = |error: io::Error| unavailable(path, &error);
     // What a creation that did not finish left behind.
-    for leftover in [draft.clone(), beside(&draft, "journal")] {
+    let beside_it = ["journal", "wal", "shm"].map(|suffix| beside(&draft, suffix));
+    for leftover in [draft.clone()].into_iter().chain(beside_it) {
         match fs::remove_file(&leftover) {
             Ok(()) => (),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (),
@@ -152,7 +153,10 @@ fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
     private().write(true).create_new(true).open(&draft).map_err(failed)?;
     let mut connection = connection::open(&draft, Role::Creator, None)?;
     schema::create(&mut connection, path, now)?;
-    drop(connection);
+    // Under this name: the engine changes the mode with a journal, and one that a power cut leaves beside a store
+    // with a log would keep it from being opened for reading.
+    connection::write_to_log(&connection, path)?;
+    connection.close().map_err(|(_, error)| failure(&error, path))?;
     fs::rename(&draft, path).map_err(failed)?;
     sync_directory(path).map_err(failed)
 }
@@ -171,7 +175,7 @@ fn sync_directory(_path: &Path) -> io::Result<()> {
 
 /// The file `<path>.<suffix>`, or `<path>-<suffix>` for those that SQLite names.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let separator = if matches!(suffix, "wal" | "journal") { "-" } else { "." };
+    let separator = if matches!(suffix, "wal" | "shm" | "journal") { "-" } else { "." };
     let mut name = path.as_os_str().to_owned();
     name.push(separator);
     name.push(suffix);
