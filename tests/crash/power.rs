@@ -28,33 +28,26 @@
 //! been done to something.
 
 mod check;
+mod cuts;
 mod disk;
+mod faults;
 mod files;
 mod log;
 mod shim;
 mod workload;
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{Mutex, mpsc},
-    thread,
-};
-
 use perennial_testkit::Seed;
 
 use self::{
-    check::{Fault, Ledger, examine},
-    disk::{Disk, Harm, Image, Model},
+    check::Ledger,
+    cuts::{Tally, cut_one, heard, moments},
+    disk::{Harm, Image},
     log::Record,
-    shim::Recording,
     workload::Order,
 };
 
 /// Without `PERENNIAL_POWER_CUTS`.
 const CUTS_CI: usize = 200;
-/// Without `PERENNIAL_POWER_FAULTS`.
-const FAULTS_CI: usize = 60;
 /// Cuts of one process.
 const CUTS_EACH: usize = 40;
 /// Cuts of each of the first moments of a store.
@@ -63,31 +56,9 @@ const CUTS_OF_FIRST_MOMENTS: usize = 8;
 const FIRST_MARKS: usize = 3;
 /// Processes that follow each other on what cuts left.
 const CHAIN: u64 = 5;
-/// Images that are examined at a time.
-const AT_ONCE: usize = 2;
 
 fn size(variable: &str, ci: usize) -> usize {
     std::env::var(variable).ok().map_or(ci, |text| text.parse().unwrap())
-}
-
-/// One power cut.
-struct Cut {
-    /// Which cut of which process, and how to have it again from the same log.
-    at: String,
-    image: Image,
-    ledger: Ledger,
-}
-
-/// What came of some cuts.
-#[derive(Debug, Default)]
-struct Tally {
-    cuts: usize,
-    /// Acknowledgements before the cuts.
-    acknowledged: u64,
-    harm: Harm,
-    models: BTreeMap<Model, usize>,
-    lost: Vec<String>,
-    broken: Vec<String>,
 }
 
 #[test]
@@ -150,19 +121,6 @@ fn cut_often(name: &str, cuts: usize, normal: bool) -> Option<Tally> {
     Some(tally)
 }
 
-impl Tally {
-    fn print(&self, name: &str) {
-        let Self { cuts, acknowledged, harm, models, lost, broken } = self;
-        let Harm { dropped, torn, reordered, names } = harm;
-        println!(
-            "{name}: cuts {cuts} {models:?}, acknowledged before them {acknowledged}, with losses {}, broken {}; \
-             unsynced writes dropped {dropped}, torn {torn}, out of order {reordered}, names {names}",
-            lost.len(),
-            broken.len()
-        );
-    }
-}
-
 fn order(round: u64, seed: &mut Seed) -> Order {
     Order {
         round,
@@ -173,118 +131,4 @@ fn order(round: u64, seed: &mut Seed) -> Order {
         normal: false,
         patience: 1,
     }
-}
-
-/// Everything that a process was acknowledged, besides what was before it.
-fn heard(recording: &Recording, before: &Ledger) -> Ledger {
-    let mut ledger = before.of_next();
-    for record in &recording.log {
-        if let Record::Mark(mark) = record {
-            ledger.hear(mark);
-        }
-    }
-    ledger
-}
-
-/// Cuts the power of one process at these moments; one of the images, for the process that comes next.
-fn cut_one(
-    recording: &Recording,
-    start: &(Image, Ledger),
-    moments: &[usize],
-    round: u64,
-    seed: &mut Seed,
-    tally: &mut Tally,
-) -> (Image, Ledger) {
-    let successor = seed.below(moments.len() as u64) as usize;
-    let mut next = None;
-    let (send, receive) = mpsc::sync_channel::<Cut>(AT_ONCE);
-    let receive = Mutex::new(receive);
-    let faults = Mutex::new(Vec::new());
-    thread::scope(|threads| {
-        for _ in 0..AT_ONCE {
-            threads.spawn(|| {
-                loop {
-                    let cut = receive.lock().unwrap().recv();
-                    let Ok(cut) = cut else { return };
-                    if let Err(fault) = try_out(&cut) {
-                        faults.lock().unwrap().push((cut.at, fault));
-                    }
-                }
-            });
-        }
-        let (mut disk, mut ledger) = (Disk::of(&start.0), start.1.of_next());
-        let mut done = 0;
-        for (place, moment) in moments.iter().enumerate() {
-            for record in &recording.log[done..*moment] {
-                disk.apply(record, seed);
-                if let Record::Mark(mark) = record {
-                    ledger.hear(mark);
-                }
-            }
-            done = *moment;
-            let model = Model::of(seed);
-            let (image, harm) = disk.cut(model, seed);
-            tally.cuts += 1;
-            tally.acknowledged += ledger.acknowledged;
-            *tally.models.entry(model).or_default() += 1;
-            tally.harm = tally.harm.and(harm);
-            let at = format!(
-                "process {round} cut after {moment} of {} calls, {model:?}",
-                recording.log.len()
-            );
-            if place == successor {
-                next = Some((image.clone(), ledger.clone()));
-            }
-            send.send(Cut { at, image, ledger: ledger.clone() }).unwrap();
-        }
-        drop(send);
-    });
-    for (at, fault) in faults.into_inner().unwrap() {
-        match fault {
-            Fault::Lost(what) => tally.lost.push(format!("{at}: {what}")),
-            Fault::Broken(what) => tally.broken.push(format!("{at}: {what}")),
-        }
-    }
-    next.unwrap()
-}
-
-/// Moments of a log: a third anywhere, a third right after something was acknowledged, a third right after a
-/// change of names or a sync.
-fn moments(log: &[Record], cuts: usize, seed: &mut Seed) -> Vec<usize> {
-    let after = |wanted: fn(&Record) -> bool| -> Vec<usize> {
-        let found = log.iter().enumerate().filter(|(_, record)| wanted(record));
-        found.map(|(place, _)| place + 1).collect()
-    };
-    let marks = after(|record| matches!(record, Record::Mark(_)));
-    let turns = after(|record| {
-        !matches!(record, Record::Mark(_) | Record::Write { .. } | Record::Open { .. })
-    });
-    let mut moments: Vec<usize> = (0..cuts)
-        .map(|_| match seed.below(3) {
-            0 => seed.between(1..log.len() as u64 + 1) as usize,
-            1 => *seed.pick(&marks),
-            _ => *seed.pick(&turns),
-        })
-        .collect();
-    moments.sort_unstable();
-    moments
-}
-
-/// Opens what a cut left.
-fn try_out(cut: &Cut) -> Result<(), Fault> {
-    let room = shim::room();
-    shim::write(&cut.image, room.path());
-    let found = examine(room.path(), &cut.ledger);
-    if let Err(Fault::Broken(_)) = &found {
-        keep(&cut.image, &cut.at);
-    }
-    found
-}
-
-/// Keeps an image for whoever looks into it.
-fn keep(image: &Image, at: &str) {
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power {at}"));
-    std::fs::create_dir_all(&kept).unwrap();
-    shim::write(image, &kept);
-    println!("kept as {}", kept.display());
 }

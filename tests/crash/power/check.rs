@@ -16,8 +16,6 @@ const ALL: u32 = 100_000;
 /// What was acknowledged: heard from the process in the order of its calls, so at every moment of its life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
-    /// Whether the store was opened.
-    opened: bool,
     blobs: BTreeSet<String>,
     /// Revisions of runs.
     runs: BTreeMap<String, u64>,
@@ -29,7 +27,11 @@ pub(crate) struct Ledger {
     pub(crate) errors: u64,
     /// Of those, that the disk is full.
     pub(crate) full: u64,
+    /// And those that say that the file is damaged.
+    pub(crate) damage: Vec<String>,
     pub(crate) ended: bool,
+    /// Errors of other kinds.
+    pub(crate) bad: Vec<String>,
 }
 
 impl Ledger {
@@ -37,7 +39,7 @@ impl Ledger {
         let words: Vec<&str> = mark.splitn(3, ' ').collect();
         self.acknowledged += 1;
         match words[..] {
-            ["opened"] => self.opened = true,
+            ["opened"] => (),
             ["blob", digest] => {
                 self.blobs.insert(digest.to_owned());
             }
@@ -51,16 +53,25 @@ impl Ledger {
                 self.acknowledged -= 1;
                 self.errors += 1;
                 self.full += u64::from(kind == "full");
+                if kind == "corrupt" {
+                    self.damage.push(mark.to_owned());
+                }
             }
             ["heal"] => self.acknowledged -= 1,
             ["end"] => self.ended = true,
+            // What may not be: the process ends then, without having come to its end.
+            ["bad", ..] => {
+                self.acknowledged -= 1;
+                self.bad.push(mark.to_owned());
+            }
             _ => panic!("the process said: {mark}"),
         }
     }
 
     /// The process that comes next begins with what this one was acknowledged.
     pub(crate) fn of_next(&self) -> Self {
-        Self { acknowledged: 0, errors: 0, full: 0, ended: false, opened: false, ..self.clone() }
+        let Self { blobs, runs, streams, .. } = self.clone();
+        Self { blobs, runs, streams, ..Self::default() }
     }
 }
 

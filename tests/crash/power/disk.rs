@@ -143,7 +143,10 @@ impl Disk {
                     naming.apply(&mut self.durable);
                 }
             }
-            Record::SyncDirectoryFailed { .. } | Record::Mark(_) | Record::Fault => (),
+            Record::SyncDirectoryFailed { .. }
+            | Record::Mark(_)
+            | Record::Fault
+            | Record::Counts(_) => (),
         }
     }
 

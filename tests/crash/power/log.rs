@@ -5,6 +5,9 @@ use std::{fs, path::Path};
 /// How every record begins; `struct record` of the shim.
 const HEAD_BYTES: usize = 32;
 
+/// What the shim calls the calls that can fail.
+pub(crate) const CLASSES: [&str; 6] = ["open", "read", "write", "truncate", "sync", "name"];
+
 /// One call that had an effect. Files are named by their inodes, which say nothing once a file is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
@@ -51,6 +54,8 @@ pub(crate) enum Record {
     Mark(String),
     /// A call that failed, or was cut short, because it should.
     Fault,
+    /// How many calls of each of the [`CLASSES`] there were.
+    Counts(Vec<u64>),
 }
 
 /// Reads the log at `path`; a record's place in it is its number.
@@ -97,6 +102,9 @@ fn next(log: &[u8]) -> (Record, &[u8]) {
         11 => Record::Mark(text()),
         12 => Record::Fault,
         13 => panic!("the shim does not understand {}", text()),
+        14 => Record::Counts(
+            bytes.chunks(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect(),
+        ),
         _ => panic!("record of kind {kind}"),
     };
     (record, rest)

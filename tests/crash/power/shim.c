@@ -6,6 +6,7 @@
  * PERENNIAL_POWER_MARKS   what is written to the file of this name becomes marks in the log
  * PERENNIAL_POWER_FAULT   `class:nth:count:errno`: these calls of the class fail; errno 0 is a write that is cut
  *                         short, and a full disk after it. A mark that begins with `heal` ends all faults.
+ *                         With the mark `end`, the log gets how many calls of each class there were.
  * PERENNIAL_POWER_SYNC    how long a sync takes, in microseconds
  *
  * The log has the calls in the order in which they took effect: each is performed and noted under one lock. A sync
@@ -35,8 +36,9 @@
 
 enum kind {
   CREATE = 1, OPEN, WRITE, TRUNCATE, RENAME, UNLINK, SYNC, SYNC_DIRECTORY, SYNC_FAILED, SYNC_DIRECTORY_FAILED, MARK,
-  FAULT, UNSEEN
+  FAULT, UNSEEN, COUNTS
 };
+/* In the order of `CLASSES` of the tests. */
 enum class { OPENING, READING, WRITING, CUTTING, SYNCING, NAMING, CLASSES };
 static const char *const CLASS_NAMES[CLASSES] = {"open", "read", "write", "truncate", "sync", "name"};
 
@@ -190,6 +192,7 @@ static ssize_t written(int descriptor, const void *bytes, size_t length, off_t o
   if (what == MARKS) {
     if (length >= 4 && memcmp(bytes, "heal", 4) == 0) plan.healed = 1;
     note(MARK, 0, 0, 0, bytes, length);
+    if (length == 3 && memcmp(bytes, "end", 3) == 0) note(COUNTS, 0, 0, 0, calls, sizeof calls);
     return release(length);
   }
   int cut = 0, error = fault(WRITING, &cut);

@@ -129,9 +129,14 @@ impl Witness {
 
     /// Notes an error that may be: the store cannot be written, read or reached now. Any other ends the process.
     fn bear(&self, what: &str, error: &StoreError) {
-        let kind = if matches!(error, StoreError::Full(_)) { "full" } else { "unavailable" };
+        let kind = match error {
+            StoreError::Full(_) => "full",
+            StoreError::Unavailable(_) => "unavailable",
+            StoreError::Corrupt { .. } => "corrupt",
+            _ => "other",
+        };
         let errors = self.errors.fetch_add(1, Ordering::SeqCst) + 1;
-        if !error.is_transient() || errors > ERRORS_MAX {
+        if kind == "other" || errors > ERRORS_MAX {
             self.mark(&format!("bad {what}: {error:?}"));
             // Others wait for this thread: there is no orderly way out.
             std::process::abort();

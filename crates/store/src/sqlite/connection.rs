@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, types::Value};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, OptionalExtension, types::Value};
 
 use crate::{StoreError, UnsafeSynchronous, transaction::failure};
 
@@ -84,6 +84,11 @@ pub(super) fn open(
     let failed = |error: rusqlite::Error| failure(&error, path);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    // The engine is content with a file that can only be read, be it for a moment; what it opened so stays so.
+    if connection.is_readonly(MAIN_DB).map_err(failed)? {
+        let what = format!("{}: it can be read, and not written", path.display());
+        return Err(StoreError::Unavailable(what));
+    }
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     let settings = [settings(weaker), settings_of(role)].concat();
     for (name, value) in &settings {

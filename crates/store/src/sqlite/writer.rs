@@ -15,6 +15,7 @@ use rusqlite::Connection;
 use super::{
     Shared,
     connection::{self, Role},
+    file,
 };
 use crate::{
     StoreError,
@@ -130,6 +131,9 @@ struct Writer<'a> {
 impl<'a> Writer<'a> {
     fn open(shared: &'a Shared) -> Result<Self, StoreError> {
         let connection = connection::open(&shared.path, Role::Writer, shared.weaker)?;
+        // The log is there since its first reading. The engine syncs its name with its first commit, and ignores
+        // when that fails: a power cut would then take the log with all commits in it.
+        file::sync_directory(&shared.path)?;
         Ok(Self { shared, connection, anchored: Timestamp::default(), dirty: true })
     }
 
