@@ -130,5 +130,6 @@ fn order(round: u64, seed: &mut Seed) -> Order {
         blob_max: *seed.pick(&[2_000, 40_000, 200_000]),
         normal: false,
         patience: 1,
+        alone: false,
     }
 }

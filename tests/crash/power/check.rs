@@ -109,7 +109,8 @@ pub(crate) fn examine(directory: &Path, ledger: &Ledger) -> Result<(), Fault> {
         match (found, served) {
             (Ok(Ok(())), Ok(_)) => Ok(()),
             (Ok(Err(fault)), Ok(_)) => Err(fault),
-            (Err(error), _) | (Ok(_), Err(error)) => Err(Fault::Broken(format!("{error:?}"))),
+            // Of a loop that ended: what it ended with says more than that the store is closed.
+            (_, Err(error)) | (Err(error), Ok(_)) => Err(Fault::Broken(format!("{error:?}"))),
         }
     })
 }

@@ -93,7 +93,8 @@ fn calls_that_fail_are_told_by_their_kind_and_lose_nothing() {
 /// Nothing, a store in good order, and one whose process was killed.
 fn starts(shim: &std::path::Path, seed: &mut Seed) -> [Start; 3] {
     let undisturbed = |round, image: Image, ledger: &Ledger, seed: &mut Seed| {
-        let recording = shim::record(shim, &image, &order(round, seed), None);
+        let order = Order { alone: false, ..order(round, seed) };
+        let recording = shim::record(shim, &image, &order, None);
         let after = heard(&recording, ledger);
         assert!(after.ended && after.errors == 0, "{:?}", recording.output);
         let calls = recording.log.iter().find_map(|record| match record {
@@ -129,6 +130,7 @@ fn order(round: u64, seed: &mut Seed) -> Order {
         blob_max: 60_000,
         normal: false,
         patience: seed.between(1..5),
+        alone: seed.chance(1, 3),
     }
 }
 

@@ -55,13 +55,16 @@ pub(crate) struct Order {
     pub(crate) normal: bool,
     /// After so many errors, calls no longer fail.
     pub(crate) patience: u64,
+    /// Whether nothing is read: the writer has the only connection, and whenever it reopens the file, the engine
+    /// finds out from the log what was committed.
+    pub(crate) alone: bool,
 }
 
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { round, seed, clients, turns, blob_max, normal, patience } = self;
-        let normal = u64::from(*normal);
-        write!(f, "{round} {seed} {clients} {turns} {blob_max} {normal} {patience}")
+        let Self { round, seed, clients, turns, blob_max, normal, patience, alone } = self;
+        let (normal, alone) = (u64::from(*normal), u64::from(*alone));
+        write!(f, "{round} {seed} {clients} {turns} {blob_max} {normal} {patience} {alone}")
     }
 }
 
@@ -70,10 +73,19 @@ impl FromStr for Order {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let numbers = text.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>()?;
-        let [round, seed, clients, turns, blob_max, normal, patience] = numbers[..] else {
-            panic!("an order has seven numbers: {text}")
+        let [round, seed, clients, turns, blob_max, normal, patience, alone] = numbers[..] else {
+            panic!("an order has eight numbers: {text}")
         };
-        Ok(Self { round, seed, clients, turns, blob_max, normal: normal == 1, patience })
+        Ok(Self {
+            round,
+            seed,
+            clients,
+            turns,
+            blob_max,
+            normal: normal == 1,
+            patience,
+            alone: alone == 1,
+        })
     }
 }
 
@@ -167,6 +179,9 @@ impl Process {
                     });
                 }),
                 threads.spawn(|| {
+                    if self.witness.order.alone {
+                        return;
+                    }
                     self.keep("reader", &self.reader, || {
                         let reader = self.store.reader();
                         (reader.stopper(), move || reader.run())
@@ -174,7 +189,15 @@ impl Process {
                 }),
             ];
             let clients: Vec<_> = (0..self.witness.order.clients)
-                .map(|number| threads.spawn(move || block_on(self.client(number))))
+                .map(|number| {
+                    threads.spawn(move || {
+                        if self.witness.order.alone {
+                            block_on(self.keeper_of_blobs(number));
+                        } else {
+                            block_on(self.client(number));
+                        }
+                    })
+                })
                 .collect();
             for client in clients {
                 client.join().unwrap();
@@ -256,6 +279,20 @@ impl Process {
             .await;
             events += more;
             self.witness.mark(&format!("stream {stream} {events}"));
+        }
+    }
+
+    /// A client that reads nothing.
+    async fn keeper_of_blobs(&self, number: u64) {
+        let order = &self.witness.order;
+        let mut seed = Seed::new(order.seed.wrapping_mul(1000) + number);
+        for turn in 1..=3 * order.turns {
+            if number == 0 && turn % order.turns == 0 {
+                stop(&self.writer);
+            }
+            let bytes = payload(&mut seed, order.blob_max);
+            let digest = self.acknowledged("blob", || self.store.put_blob(bytes.clone())).await;
+            self.witness.mark(&format!("blob {digest}"));
         }
     }
 
