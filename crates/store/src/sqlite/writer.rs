@@ -140,8 +140,11 @@ impl<'a> Writer<'a> {
         file::sync_directory(&shared.path)?;
         // What the engine finds in the log it takes for durable. After a failed sync it is not, and no later sync
         // makes it so: the system counts it as written. In the file it is, before anything is added to the log.
+        // A reader that is just opening the file may still be at its recovery; a transaction waits for that, and a
+        // checkpoint would not.
         let is_held = connection
-            .query_row(EMPTY_THE_LOG, [], |row| row.get::<_, bool>(0))
+            .execute_batch("BEGIN IMMEDIATE; COMMIT")
+            .and_then(|()| connection.query_row(EMPTY_THE_LOG, [], |row| row.get::<_, bool>(0)))
             .map_err(|error| failure(&error, &shared.path))?;
         if is_held {
             let what = "a reader holds the log, which has to be emptied".to_owned();
