@@ -67,8 +67,9 @@ fn nothing_that_was_acknowledged_is_lost_when_the_power_fails() {
         return;
     };
     assert!(tally.lost.is_empty() && tally.broken.is_empty(), "{:?}", (tally.lost, tally.broken));
-    let Harm { dropped, torn, reordered, names } = tally.harm;
-    assert!([dropped, torn, reordered, names].iter().all(|done| *done > 0), "{:?}", tally.harm);
+    let Harm { dropped, torn, reordered, .. } = tally.harm;
+    let harmed = [dropped, torn, reordered].iter().all(|done| *done > 0);
+    assert!(harmed || tally.cuts < CUTS_CI, "{:?}", tally.harm);
 }
 
 /// Every moment from the first call on, until a client has its first acknowledgements: seldom met by chance, and once in
@@ -89,6 +90,7 @@ fn a_store_whose_power_fails_while_it_is_made_is_there_or_is_made_again() {
     cut_one(&recording, &start, &moments.collect::<Vec<_>>(), 0, &mut seed, &mut tally);
     tally.print("power, first moments");
     assert!(tally.lost.is_empty() && tally.broken.is_empty(), "{:?}", (tally.lost, tally.broken));
+    assert!(tally.harm.names > 0, "{:?}", tally.harm);
 }
 
 /// The control: a harness that does not notice this notices nothing.

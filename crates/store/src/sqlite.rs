@@ -50,8 +50,6 @@ pub struct SqliteOptions {
 pub enum UnsafeSynchronous {
     /// The log is synced before checkpoints only: the latest commits are lost, the file stays whole.
     Normal,
-    /// Nothing is synced: the file may be damaged.
-    Off,
 }
 
 impl UnsafeSynchronous {
@@ -59,7 +57,6 @@ impl UnsafeSynchronous {
     pub fn name(self) -> &'static str {
         match self {
             Self::Normal => "NORMAL",
-            Self::Off => "OFF",
         }
     }
 }

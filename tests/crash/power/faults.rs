@@ -5,14 +5,7 @@
 //! want of space, or, of writes, halfway. It says what it was told, goes on, and comes to its end. Then what it left is
 //! examined, and so is what power cuts after the fault leave: a sync that failed must not be believed later.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-};
+use std::{collections::BTreeMap, path::Path, sync::Mutex, thread};
 
 use perennial_testkit::Seed;
 
@@ -21,7 +14,7 @@ use super::{
     cuts::{Tally, cut_one, heard, moments},
     disk::{Disk, Image, Model},
     log::{CLASSES, Record},
-    shim::{self, Fault},
+    shim::{self, Fault, Recording},
     size,
     workload::Order,
 };
@@ -30,6 +23,7 @@ use super::{
 const FAULTS_CI: usize = 48;
 /// Power cuts of each process, after its fault.
 const CUTS_EACH: usize = 3;
+const CUTS_AFTER_SYNC: usize = 8;
 /// Processes at work at a time.
 const AT_ONCE: usize = 2;
 /// Until the process has had enough of it.
@@ -65,50 +59,111 @@ fn calls_that_fail_are_told_by_their_kind_and_lose_nothing() {
     let Some(shim) = shim::shim() else { return };
     let mut seed = Seed::of_test("faults");
     let starts = starts(shim, &mut seed);
-    let seeds: Vec<Seed> =
-        (0..size("PERENNIAL_POWER_FAULTS", FAULTS_CI)).map(|_| seed.fork()).collect();
-    let (next, toll) = (AtomicUsize::new(0), Mutex::new(Toll::default()));
+    let faults = size("PERENNIAL_POWER_FAULTS", FAULTS_CI);
+    let cases = (0..faults)
+        .map(|_| {
+            let start = seed.pick(&starts);
+            let fault = fault(&start.calls, &mut seed);
+            Case { start, fault, order: order(2, &mut seed), cuts: CUTS_EACH, seed: seed.fork() }
+        })
+        .collect();
+    let toll = suffer_all(shim, "faults", cases);
+    let is_full_size = faults >= FAULTS_CI;
+    let both = toll.full > 0 && toll.errors > toll.full;
+    assert!(both || !is_full_size, "both kinds were told: {toll:?}");
+}
+
+/// Chance meets few of the syncs, and what they promise is all there is.
+#[test]
+fn each_sync_may_fail() {
+    let Some(shim) = shim::shim() else { return };
+    let mut seed = Seed::of_test("syncs");
+    let order = |seed: &mut Seed| Order {
+        clients: 2,
+        turns: 2,
+        alone: true,
+        blob_max: 20_000,
+        ..order(0, seed)
+    };
+    let (nothing, _, _) = undisturbed(shim, Image::new(), &Ledger::default(), &order(&mut seed));
+    let syncs = nothing.calls[CLASSES.iter().position(|class| *class == "sync").unwrap()];
+    let cases = (1..=syncs)
+        .flat_map(|nth| [(nth, 1), (nth, 2)])
+        .map(|(nth, count)| Case {
+            start: &nothing,
+            fault: Fault { class: "sync", nth, count, error: EIO },
+            order: order(&mut seed),
+            cuts: CUTS_AFTER_SYNC,
+            seed: seed.fork(),
+        })
+        .collect();
+    let toll = suffer_all(shim, "syncs", cases);
+    assert!(toll.errors > syncs, "{toll:?}");
+}
+
+/// A process with one fault.
+struct Case<'a> {
+    start: &'a Start,
+    fault: Fault,
+    order: Order,
+    /// Power cuts after the fault.
+    cuts: usize,
+    seed: Seed,
+}
+
+fn suffer_all(shim: &Path, name: &str, cases: Vec<Case<'_>>) -> Toll {
+    let (left, toll) = (Mutex::new(cases.into_iter()), Mutex::new(Toll::default()));
     thread::scope(|threads| {
         for _ in 0..AT_ONCE {
             threads.spawn(|| {
-                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    suffer(shim, &starts, &mut seed.clone(), &toll);
+                loop {
+                    let next = left.lock().unwrap().next();
+                    let Some(case) = next else { return };
+                    suffer(shim, case, &toll);
                 }
             });
         }
     });
     let toll = toll.into_inner().unwrap();
     println!(
-        "faults: {:?} by class (all, met, told); errors told {}, of them full {}",
+        "{name}: {:?} by class (all, met, told); errors told {}, of them full {}",
         toll.classes, toll.errors, toll.full
     );
-    toll.cuts.print("faults, then power");
+    toll.cuts.print(&format!("{name}, then power"));
     let Tally { lost, broken, .. } = &toll.cuts;
     let wrong: Vec<&str> =
         [&toll.wrong, lost, broken].into_iter().flatten().map(String::as_str).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(toll.full > 0 && toll.errors > toll.full, "both kinds were told: {toll:?}");
+    toll
+}
+
+/// A process without a fault, and what it was acknowledged in the end.
+fn undisturbed(
+    shim: &Path,
+    image: Image,
+    before: &Ledger,
+    order: &Order,
+) -> (Start, Recording, Ledger) {
+    let recording = shim::record(shim, &image, order, None);
+    let after = heard(&recording, before);
+    assert!(after.ended && after.errors == 0, "{:?}", recording.output);
+    let calls = recording.log.iter().find_map(|record| match record {
+        Record::Counts(calls) => Some(calls.clone()),
+        _ => None,
+    });
+    let start = Start { image, ledger: before.clone(), calls: calls.unwrap() };
+    (start, recording, after)
 }
 
 /// Nothing, a store in good order, and one whose process was killed.
-fn starts(shim: &std::path::Path, seed: &mut Seed) -> [Start; 3] {
-    let undisturbed = |round, image: Image, ledger: &Ledger, seed: &mut Seed| {
-        let order = Order { alone: false, ..order(round, seed) };
-        let recording = shim::record(shim, &image, &order, None);
-        let after = heard(&recording, ledger);
-        assert!(after.ended && after.errors == 0, "{:?}", recording.output);
-        let calls = recording.log.iter().find_map(|record| match record {
-            Record::Counts(calls) => Some(calls.clone()),
-            _ => None,
-        });
-        let start = Start { image, ledger: ledger.clone(), calls: calls.unwrap() };
-        (start, recording, after)
-    };
-    let (nothing, recording, after) = undisturbed(0, Image::new(), &Ledger::default(), seed);
+fn starts(shim: &Path, seed: &mut Seed) -> [Start; 3] {
+    let usual = |round, seed: &mut Seed| Order { alone: false, ..order(round, seed) };
+    let (nothing, recording, after) =
+        undisturbed(shim, Image::new(), &Ledger::default(), &usual(0, seed));
     let mut disk = Disk::default();
     recording.log.iter().for_each(|record| disk.apply(record, seed));
     let (image, _) = disk.cut(Model::KeepAll, seed);
-    let (in_order, _, _) = undisturbed(1, image, &after, seed);
+    let (in_order, _, _) = undisturbed(shim, image, &after, &usual(1, seed));
     let (mut disk, mut ledger) = (Disk::default(), Ledger::default());
     for record in &recording.log[..recording.log.len() * 2 / 3] {
         disk.apply(record, seed);
@@ -117,7 +172,7 @@ fn starts(shim: &std::path::Path, seed: &mut Seed) -> [Start; 3] {
         }
     }
     let (image, _) = disk.cut(Model::KeepAll, seed);
-    let (killed, _, _) = undisturbed(1, image, &ledger, seed);
+    let (killed, _, _) = undisturbed(shim, image, &ledger, &usual(1, seed));
     [nothing, in_order, killed]
 }
 
@@ -153,9 +208,8 @@ fn fault(calls: &[u64], seed: &mut Seed) -> Fault {
 }
 
 /// One process with one fault.
-fn suffer(shim: &std::path::Path, starts: &[Start], seed: &mut Seed, toll: &Mutex<Toll>) {
-    let start = seed.pick(starts);
-    let (fault, order) = (fault(&start.calls, seed), order(2, seed));
+fn suffer(shim: &Path, case: Case<'_>, toll: &Mutex<Toll>) {
+    let Case { start, fault, order, cuts: cuts_after, mut seed } = case;
     let recording = shim::record(shim, &start.image, &order, Some(&fault));
     let ledger = heard(&recording, &start.ledger);
     let at = format!("{fault:?}, {order:?}");
@@ -176,10 +230,10 @@ fn suffer(shim: &std::path::Path, starts: &[Start], seed: &mut Seed, toll: &Mute
     }
     let mut cuts = Tally::default();
     if let Some(first) = first {
-        let after = moments(&recording.log[first..], CUTS_EACH, seed);
+        let after = moments(&recording.log[first..], cuts_after, &mut seed);
         let after: Vec<usize> = after.into_iter().map(|moment| first + moment).collect();
         let before = (start.image.clone(), start.ledger.clone());
-        cut_one(&recording, &before, &after, 2, seed, &mut cuts);
+        cut_one(&recording, &before, &after, order.round, &mut seed, &mut cuts);
         for fault in cuts.lost.iter_mut().chain(&mut cuts.broken) {
             *fault = format!("{at}: {fault}");
         }

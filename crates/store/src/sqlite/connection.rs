@@ -32,7 +32,6 @@ fn settings(weaker: Option<UnsafeSynchronous>) -> Vec<Setting> {
         // FULL: a commit is on the disk when it returns.
         None => 2,
         Some(UnsafeSynchronous::Normal) => 1,
-        Some(UnsafeSynchronous::Off) => 0,
     };
     vec![
         ("busy_timeout", Value::Integer(5000)),
@@ -133,7 +132,7 @@ fn verify(connection: &Connection, path: &Path, settings: &[Setting]) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{SqliteOptions, SqliteStore};
+    use crate::{SqliteOptions, SqliteStore, Store};
 
     #[test]
     fn every_connection_has_its_settings() {
@@ -164,6 +163,23 @@ mod tests {
             }
             assert_eq!(connection.execute("DELETE FROM timers", []).is_ok(), query_only == 0);
         }
+    }
+
+    #[test]
+    fn less_synchronisation_is_had_by_its_name_only_and_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        let weaker = Some(UnsafeSynchronous::Normal);
+        let options = SqliteOptions { unsafe_synchronous: weaker, ..SqliteOptions::default() };
+        let status = Store::status(&SqliteStore::open(&path, options).unwrap());
+        assert_eq!(status.unsafe_synchronous, Some("NORMAL"));
+        let synchronous = |weaker| -> i64 {
+            let connection = open(&path, Role::Writer, weaker).unwrap();
+            connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap()
+        };
+        assert_eq!((synchronous(weaker), synchronous(None)), (1, 2));
+        let usual = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+        assert_eq!(Store::status(&usual).unsafe_synchronous, None);
     }
 
     #[test]
