@@ -128,7 +128,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_timer_that_is_lent_again_is_due_when_its_borrower_says() {
         let spares_of = Spares::default();
-        let begun = Instant::now();
+        let begun = Clock::after(Duration::ZERO);
         for (place, millis) in [5_000, 7_000, 3_000, 3_000, 9_000].into_iter().enumerate() {
             let work = pin!(async {
                 tokio::task::yield_now().await;
@@ -141,7 +141,7 @@ mod tests {
         }
         assert_eq!(begun.elapsed(), Duration::from_millis(500));
         for millis in [4_000, 1_000, 8_000] {
-            let begun = Instant::now();
+            let begun = Clock::after(Duration::ZERO);
             let never = pin!(std::future::pending::<()>());
             assert_eq!(spares_of.within(Duration::from_millis(millis), never).await, None);
             assert_eq!(begun.elapsed().as_millis(), u128::from(millis));

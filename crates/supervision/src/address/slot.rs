@@ -45,7 +45,9 @@ impl<R> Slot<R> {
             *present = state;
             caller
         };
-        caller.map(Waker::wake);
+        if let Some(caller) = caller {
+            caller.wake();
+        }
         None
     }
 }
@@ -116,7 +118,9 @@ impl<R: Send> Leave for Slot<R> {
             }
             State::Answered(_) | State::Closed | State::Abandoned => None,
         };
-        caller.map(Waker::wake);
+        if let Some(caller) = caller {
+            caller.wake();
+        }
     }
 }
 
