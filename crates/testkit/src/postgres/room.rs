@@ -177,6 +177,10 @@ fn clear(room: &Path) -> io::Result<()> {
             deadline.pause();
         }
     }
+    // The lock goes last: with it, what could not be removed is found by the next who sweeps.
+    if data.exists() {
+        fs::remove_dir_all(data)?;
+    }
     fs::remove_dir_all(room)
 }
 
