@@ -38,6 +38,7 @@ shift
       tries=$((tries + 1))
     done
     kill -s KILL $$
+    rm -rf "$room/data"
     rm -rf "$room"
   } <&3 2>/dev/null &
 ) 3<&0

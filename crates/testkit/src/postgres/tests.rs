@@ -158,7 +158,11 @@ fn a_server_dies_with_the_process_that_is_killed() {
     let mut lines = text.lines();
     let (pid, room) = (lines.next().unwrap(), Path::new(lines.next().unwrap()));
     assert!(is_alive(pid) && room.is_dir());
+    let mut log = std::fs::File::open(room.join("log")).unwrap();
     victim.kill().unwrap();
     until("the server's end", || !is_alive(pid));
     until("the end of its folder", || !room.exists());
+    // It was told to; a server whose folder is gone would end, too, after a while.
+    let text = std::io::read_to_string(&mut log).unwrap();
+    assert!(text.contains("received immediate shutdown request"), "{text}");
 }
