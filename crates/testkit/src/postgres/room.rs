@@ -184,8 +184,8 @@ fn clear(room: &Path) -> io::Result<()> {
     fs::remove_dir_all(room)
 }
 
-/// What the process `pid` was started with; empty when there is none.
-fn command_line(pid: u32) -> String {
+/// What the process `pid` was started with; empty when there is none, or a zombie.
+pub(super) fn command_line(pid: u32) -> String {
     if Path::new("/proc/self/cmdline").exists() {
         let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         return String::from_utf8_lossy(&bytes).into_owned();
