@@ -6,7 +6,8 @@ use crate::{StoreError, transaction::Tx};
 
 /// One operation and who waits for its outcome.
 pub(crate) trait Request: Send {
-    /// Performs it inside `tx`; whether it may be committed. At most once.
+    /// Performs it inside `tx`; whether it may be committed. Again only when what the last time wrote is not
+    /// committed and never will be.
     fn perform(&mut self, tx: &Tx<'_>) -> bool;
 
     /// Answers with the outcome; only after the commit.
@@ -25,14 +26,14 @@ pub(crate) fn request<T, F>(
 ) -> (Box<dyn Request>, oneshot::Receiver<Result<T, StoreError>>)
 where
     T: Send + 'static,
-    F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
 {
     let (reply, outcome) = oneshot::channel();
-    (Box::new(Pending { operation: Some(operation), outcome: None, reply }), outcome)
+    (Box::new(Pending { operation, outcome: None, reply }), outcome)
 }
 
 struct Pending<T, F> {
-    operation: Option<F>,
+    operation: F,
     outcome: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -40,11 +41,10 @@ struct Pending<T, F> {
 impl<T, F> Request for Pending<T, F>
 where
     T: Send,
-    F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send,
+    F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send,
 {
     fn perform(&mut self, tx: &Tx<'_>) -> bool {
-        let operation = self.operation.take().expect("a request is performed once");
-        self.outcome.insert(operation(tx)).is_ok()
+        self.outcome.insert((self.operation)(tx)).is_ok()
     }
 
     fn answer(self: Box<Self>) {

@@ -148,7 +148,7 @@ impl Backend for SqliteStore {
     fn perform<T, F>(&self, access: Access, operation: F) -> Operation<'_, T>
     where
         T: Send + 'static,
-        F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         Box::pin(async move {
             let queue = match access {

@@ -16,7 +16,7 @@ use crate::{
     Committed, Decision, JobStep, Report, RunStep, StageStep, StoreError, transaction::Tx,
 };
 
-pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, StoreError> {
+pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, StoreError> {
     let run = &decision.run;
     let (mut journal, state) = Journal::of_run(tx, run)?;
     let mut budget = None;
@@ -54,8 +54,8 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, Store
     }
     timer::set(tx, run, &decision.timers)?;
     // Before the run's own step: nothing follows the end of a run.
-    for event in decision.events {
-        journal.append(tx, event)?;
+    for event in &decision.events {
+        journal.append(tx, event.clone())?;
     }
     if let Some(step) = &decision.run_step {
         step_run(tx, &mut journal, run, state, step)?;
@@ -137,7 +137,7 @@ fn apply_report(
         ),
     )?;
     if changed == 0 {
-        return Err(lease::stale(lease));
+        return Err(tx.overtaken(lease::stale(lease)));
     }
     if let Some(result) = &report.result {
         tx.write(
@@ -264,7 +264,7 @@ fn step_job(
         (job, from.name(), to.name(), skipped.map(SkipReason::name)),
     )?;
     if changed == 0 {
-        return Err(StoreError::Conflict { what: format!("job {key}") });
+        return Err(tx.overtaken(StoreError::Conflict { what: format!("job {key}") }));
     }
     let attempt = (attempt > 0).then_some(attempt);
     if let (true, Some(attempt)) = (uncertain, attempt) {
@@ -312,7 +312,7 @@ fn step_stage(
         (run.as_str(), stage, from.name(), to.name(), outcome),
     )?;
     if changed == 0 {
-        return Err(StoreError::Conflict { what: format!("stage {stage}") });
+        return Err(tx.overtaken(StoreError::Conflict { what: format!("stage {stage}") }));
     }
     let about = match outcome {
         Some(outcome) => json!({ "stage": stage, "outcome": outcome }),
@@ -339,7 +339,7 @@ fn step_run(
         (run.as_str(), step.from.name(), to.name(), failure, finished),
     )?;
     if changed == 0 {
-        return Err(StoreError::Conflict { what: format!("run {run}") });
+        return Err(tx.overtaken(StoreError::Conflict { what: format!("run {run}") }));
     }
     let kind = match to {
         RunState::Running if state == RunState::Pending => "run_started",
