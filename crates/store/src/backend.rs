@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use perennial_core::{Digest, Timestamp, run::RunId};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::{
     Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision, EventRecord, Lease,
@@ -37,6 +38,11 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// See [`Store::close`].
     fn close(&self);
+
+    /// See [`Store::changes`].
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 impl<B: Backend> Store for B {
@@ -50,6 +56,10 @@ impl<B: Backend> Store for B {
 
     fn close(&self) {
         Backend::close(self);
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        Backend::changes(self)
     }
 
     fn register_node<'a>(&'a self, name: &'a str) -> Operation<'a, Registered> {

@@ -1,6 +1,6 @@
 //! One open transaction as operations see it: statements and one instant, and no way to end it.
 
-mod value;
+pub(crate) mod value;
 
 use std::{cell::Cell as Slot, ops::ControlFlow, path::Path, str::FromStr};
 
@@ -10,6 +10,8 @@ use serde_json::Value;
 
 use self::value::{Cell, FromCell, Params};
 use crate::StoreError;
+#[cfg(feature = "postgres")]
+use crate::postgres::Session;
 
 /// Largest payload and largest blob. The engine's own limit is near 1 GB; far below it, one row
 /// cannot hold up the writer for long.
@@ -35,6 +37,9 @@ pub(crate) struct Tx<'a> {
 enum Engine<'a> {
     /// Rows of a file, or of memory; errors name the place.
     Sqlite(&'a Connection, &'a Path),
+    /// Rows of a server.
+    #[cfg(feature = "postgres")]
+    Postgres(&'a Session<'a>),
 }
 
 impl<'a> Tx<'a> {
@@ -45,6 +50,12 @@ impl<'a> Tx<'a> {
         now: Timestamp,
     ) -> Self {
         Self::of(Engine::Sqlite(connection, origin), opening, now)
+    }
+
+    /// A transaction on a server.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn on_server(session: &'a Session<'a>, opening: i64, now: Timestamp) -> Self {
+        Self::of(Engine::Postgres(session), opening, now)
     }
 
     fn of(engine: Engine<'a>, opening: i64, now: Timestamp) -> Self {
@@ -74,6 +85,12 @@ impl<'a> Tx<'a> {
         error
     }
 
+    /// Whether [`Tx::overtaken`] was called.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn is_overtaken(&self) -> bool {
+        self.overtaken.get()
+    }
+
     /// Changes rows and tells how many.
     pub(crate) fn write(&self, sql: &str, params: impl Params) -> Result<usize, StoreError> {
         params.with(|params| match &self.engine {
@@ -81,6 +98,8 @@ impl<'a> Tx<'a> {
                 .prepare_cached(sql)
                 .and_then(|mut statement| statement.execute(rusqlite::params_from_iter(params)))
                 .map_err(|error| failure(&error, origin)),
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(session) => session.write(sql, params),
         })
     }
 
@@ -105,12 +124,29 @@ impl<'a> Tx<'a> {
     /// stream writes it on the condition that it is still as it was read.
     pub(crate) fn end_of_stream<T>(
         &self,
-        _stream: &str,
+        stream: &str,
         sql: &str,
         params: impl Params,
         read: impl FnOnce(&Columns<'_>) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        self.row(sql, params, read)
+        #[cfg(not(feature = "postgres"))]
+        let _ = stream;
+        match &self.engine {
+            Engine::Sqlite(..) => self.row(sql, params, read),
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(session) => {
+                let (mut read, mut found) = (Some(read), None);
+                let now = params.with(|params| {
+                    session.end_of_stream(stream, sql, params, &mut |row| {
+                        let row = Columns::of(Source::Postgres(row));
+                        found = read.take().map(|read| read(&row)).transpose()?;
+                        Ok(())
+                    })
+                })?;
+                self.now.set(now);
+                Ok(found)
+            }
+        }
     }
 
     /// All rows.
@@ -148,6 +184,10 @@ impl<'a> Tx<'a> {
                 }
                 Ok(())
             }
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(session) => {
+                session.each(sql, params, &mut |found| row(&Columns::of(Source::Postgres(found))))
+            }
         })
     }
 
@@ -182,6 +222,8 @@ pub(crate) struct Columns<'r> {
 /// A row of an engine.
 enum Source<'r> {
     Sqlite(&'r Row<'r>),
+    #[cfg(feature = "postgres")]
+    Postgres(&'r tokio_postgres::Row),
 }
 
 impl<'r> Columns<'r> {
@@ -193,6 +235,8 @@ impl<'r> Columns<'r> {
         let place = self.next.get().saturating_sub(1);
         let name = match &self.row {
             Source::Sqlite(row) => row.as_ref().column_name(place).ok(),
+            #[cfg(feature = "postgres")]
+            Source::Postgres(row) => row.columns().get(place).map(tokio_postgres::Column::name),
         };
         StoreError::Unreadable { what: name.unwrap_or("?").to_owned(), why }
     }
@@ -214,6 +258,8 @@ impl<'r> Columns<'r> {
                 }
                 ValueRef::Blob(bytes) => Ok(Cell::Blob(bytes)),
             },
+            #[cfg(feature = "postgres")]
+            Source::Postgres(row) => row.try_get(place).map_err(|error| error.to_string()),
         }
     }
 
