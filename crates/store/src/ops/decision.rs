@@ -289,6 +289,9 @@ fn step_stage(
         )?
         .ok_or_else(|| StoreError::NotFound { what: "stage", id: stage.clone() })?;
     state.enter(*to)?;
+    if state != *from {
+        return Err(StoreError::Conflict { what: format!("stage {stage}") });
+    }
     let kind = match to {
         StageState::Open => "stage_opened",
         StageState::Sealed => "stage_sealed",
@@ -330,6 +333,9 @@ fn step_run(
     step: &RunStep,
 ) -> Result<(), StoreError> {
     let to = state.enter(step.to)?;
+    if state != step.from {
+        return Err(StoreError::Conflict { what: format!("run {run}") });
+    }
     let failure =
         step.failure.as_ref().map(|failure| tx.json("failure of a run", failure)).transpose()?;
     let finished = to.is_terminal().then(|| tx.now().as_micros());

@@ -199,7 +199,7 @@ impl<'a> Server<'a> {
                     again += 1;
                     counters.retries.fetch_add(1, Ordering::Relaxed);
                     let pause = dice.up_to(PAUSE * 2_u32.pow(again));
-                    self.runtime.block_on(tokio::time::sleep(pause));
+                    self.pause(pause);
                 }
                 Outcome::Lost(_) if lost < LOST_MAX => lost += 1,
                 Outcome::Again(None) => return request.answer(),
@@ -212,13 +212,17 @@ impl<'a> Server<'a> {
         }
     }
 
+    fn pause(&self, pause: Duration) {
+        self.runtime.block_on(async { tokio::time::sleep(pause).await });
+    }
+
     /// How a transaction ended whose end was not heard.
     fn resolve(&mut self, mark: &Mark, dice: &mut Dice) -> Result<Fate, StoreError> {
         let (mut fate, mut failed) = (Fate::UnderWay, None);
         for asked in 0..ASKED_MAX {
             if asked > 0 {
                 let pause = dice.up_to(BACKOFF_MIN * asked.min(10));
-                self.runtime.block_on(tokio::time::sleep(pause));
+                self.pause(pause);
             }
             let asked = self.session().and_then(|session| {
                 let fate = session.fate(mark)?;

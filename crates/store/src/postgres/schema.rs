@@ -1,7 +1,7 @@
 //! Tables on the server: the steps of the common schema, in one transaction that one opener at a time has.
 
 use perennial_core::Timestamp;
-use tokio_postgres::{Error, Row, error::SqlState};
+use tokio_postgres::{Error, Row, error::SqlState, types::ToSql};
 
 use super::{
     address::Address,
@@ -47,7 +47,7 @@ pub(super) async fn open(
     let opening = Opening { link, address };
     opening.run("BEGIN").await?;
     opening.run(PATIENCE).await?;
-    opening.ask("SELECT 1 FROM (SELECT pg_advisory_xact_lock($1)) AS locked", LOCK).await?;
+    opening.ask("SELECT 1 FROM (SELECT pg_advisory_xact_lock($1)) AS locked", &[&LOCK]).await?;
     let meta = match opening.exists().await? {
         true => opening.update().await?,
         false if must_exist => {
@@ -67,15 +67,15 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     async fn exists(&self) -> Result<bool, StoreError> {
-        let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'perennial' AND $1 = 0";
-        let row = self.ask(tables, 0).await?;
+        let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'perennial'";
+        let row = self.ask(tables, &[]).await?;
         let tables: i64 = row.try_get(0).map_err(|error| self.failed(&error))?;
         Ok(tables > 0)
     }
 
     async fn create(&self) -> Result<Meta, StoreError> {
-        let known = "SELECT count(*) FROM pg_namespace WHERE nspname = 'perennial' AND $1 = 0";
-        let row = self.ask(known, 0).await?;
+        let known = "SELECT count(*) FROM pg_namespace WHERE nspname = 'perennial'";
+        let row = self.ask(known, &[]).await?;
         if row.try_get::<_, i64>(0).map_err(|error| self.failed(&error))? == 0 {
             self.run(&format!("CREATE SCHEMA {SCHEMA}")).await?;
         }
@@ -119,13 +119,12 @@ impl Opening<'_> {
 
     async fn read(&self) -> Result<Meta, StoreError> {
         let meta =
-            "SELECT store_id, schema_version, schema_digest, clock_anchor, openings FROM meta
-            WHERE only_row > $1";
+            "SELECT store_id, schema_version, schema_digest, clock_anchor, openings FROM meta";
         let unreadable = |why: String| {
             let what = format!("its meta row cannot be read: {why}");
             schema::damaged(self.address.label().as_ref(), what)
         };
-        let row = match self.link.drive(self.link.client.query_opt(meta, &[&0_i64])).await {
+        let row = match self.link.drive(self.link.client.query_opt(meta, &[])).await {
             Ok(row) => row.ok_or_else(|| unreadable("it is gone".to_owned()))?,
             Err(Failed::Told(error))
                 if [Some(&SqlState::UNDEFINED_TABLE), Some(&SqlState::UNDEFINED_COLUMN)]
@@ -153,8 +152,8 @@ impl Opening<'_> {
         ran.map_err(|failed| self.told(&failed))
     }
 
-    async fn ask(&self, sql: &str, number: i64) -> Result<Row, StoreError> {
-        let asked = self.link.drive(self.link.client.query_one(sql, &[&number])).await;
+    async fn ask(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, StoreError> {
+        let asked = self.link.drive(self.link.client.query_one(sql, params)).await;
         asked.map_err(|failed| self.told(&failed))
     }
 

@@ -15,6 +15,16 @@ macro_rules! on_every_store {
             #[test]
             fn $case() { crate::stores::on_sqlite(async |store| super::$case(store).await) }
         )+ }
+        #[cfg(feature = "postgres")]
+        mod postgres { $(
+            #[test]
+            fn $case() {
+                crate::postgres::on_postgres(
+                    stringify!($case),
+                    async |store| super::$case(store).await,
+                );
+            }
+        )+ }
     };
 }
 pub(crate) use on_every_store;
@@ -49,7 +59,7 @@ pub(crate) fn served<T>(store: &SqliteStore, body: impl FnOnce() -> T) -> T {
     })
 }
 
-struct OnDrop<F: FnMut()>(F);
+pub(crate) struct OnDrop<F: FnMut()>(pub(crate) F);
 
 impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
