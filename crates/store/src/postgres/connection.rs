@@ -37,8 +37,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Between attempts to connect, first and longest.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// How long a connection sleeps at most. It has nothing else to do.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long a connection sleeps at most; then it looks whether the server is still there.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// A loop that performs operations; see [`PostgresStore::connection`](super::PostgresStore::connection).
 ///
@@ -105,7 +105,7 @@ impl ConnectionLoop {
             backoff = BACKOFF_MIN;
             match shared.queue.wait(&self.stopped, IDLE) {
                 Wake::Stop => return Ok(()),
-                Wake::Idle => (),
+                Wake::Idle => server.look(),
                 Wake::Request(request) if request.is_abandoned() => (),
                 Wake::Request(request) => server.serve(request, &mut dice),
             }
@@ -143,10 +143,7 @@ impl Drop for Connected<'_> {
 impl<'a> Server<'a> {
     /// The session, which is opened unless it is.
     fn session(&mut self) -> Result<&Session<'a>, StoreError> {
-        if self.session.as_ref().is_some_and(|connected| connected.session.is_ended()) {
-            self.session = None;
-            self.shared.counters.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        self.leave_ended();
         if self.session.is_none() {
             let session = Session::open(self.shared, self.runtime)?;
             let connected = &self.shared.counters.connected;
@@ -157,6 +154,21 @@ impl<'a> Server<'a> {
         match &self.session {
             Some(connected) => Ok(&connected.session),
             None => Err(StoreError::Unavailable("there is no connection".to_owned())),
+        }
+    }
+
+    /// Notices the end of a connection that nothing is asked on.
+    fn look(&mut self) {
+        if let Some(connected) = &self.session {
+            connected.session.look();
+        }
+        self.leave_ended();
+    }
+
+    fn leave_ended(&mut self) {
+        if self.session.as_ref().is_some_and(|connected| connected.session.is_ended()) {
+            self.session = None;
+            self.shared.counters.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -281,7 +293,9 @@ fn attempt(session: &Session<'_>, shared: &Shared, request: &mut dyn Request) ->
     if !wanted {
         let overtaken = tx.is_overtaken() || session.has_moved();
         session.roll_back();
-        return if overtaken { Outcome::Again(None) } else { Outcome::Done };
+        // What it would answer rests on rows that were no longer so.
+        let interfered = || StoreError::Unavailable("others were always faster".to_owned());
+        return if overtaken { Outcome::Again(Some(interfered())) } else { Outcome::Done };
     }
     match (session.commit(), mark) {
         (Ok(()), _) | (Err(_), None) => Outcome::Done,

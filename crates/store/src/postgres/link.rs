@@ -146,6 +146,19 @@ impl Link {
         }
     }
 
+    /// Reads what has arrived, also the end of the connection.
+    pub(super) async fn look(&self) {
+        for _ in 0..2 {
+            poll_fn(|cx| {
+                self.work(cx);
+                Poll::Ready(())
+            })
+            .await;
+            // Meanwhile the runtime asks the system what is there.
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Waits for the next notification; an error is the end of the connection.
     pub(super) async fn notified(&self) -> Result<Notification, StoreError> {
         poll_fn(|cx| {

@@ -94,6 +94,11 @@ impl<'a> Session<'a> {
         self.trouble.get() == Some(Trouble::Lost) || self.link.is_ended()
     }
 
+    /// Lets the connection read what has arrived.
+    pub(super) fn look(&self) {
+        self.runtime.block_on(self.link.look());
+    }
+
     /// What happened to the open transaction.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         self.trouble.get()

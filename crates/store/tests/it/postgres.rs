@@ -7,10 +7,21 @@ use perennial_testkit::postgres::{self, Database};
 
 use crate::stores::OnDrop;
 
-/// Runs `case` on a store of its own, served by four connections.
-pub(crate) fn on_postgres(name: &str, case: impl AsyncFnOnce(&dyn Store)) {
+mod concurrency;
+mod connections;
+mod locking;
+mod opening;
+mod proxy;
+mod raw;
+
+/// Runs `case` on a store of its own, served by its connections.
+pub(crate) fn on_postgres(
+    name: &str,
+    options: PostgresOptions,
+    case: impl AsyncFnOnce(&dyn Store),
+) {
     let Some(database) = database(name) else { return };
-    let store = open(&database.url(), options());
+    let store = open(&database.url(), options);
     served(&store, || block_on(case(&store)));
 }
 
@@ -25,6 +36,11 @@ pub(crate) fn database(name: &str) -> Option<Database> {
 
 pub(crate) fn options() -> PostgresOptions {
     PostgresOptions { connections: 4, ..PostgresOptions::default() }
+}
+
+/// No row is locked by a read.
+pub(crate) fn without_locks() -> PostgresOptions {
+    PostgresOptions { row_locks: false, skip_locked: false, ..options() }
 }
 
 pub(crate) fn open(url: &str, options: PostgresOptions) -> PostgresStore {

@@ -19,10 +19,17 @@ macro_rules! on_every_store {
         mod postgres { $(
             #[test]
             fn $case() {
-                crate::postgres::on_postgres(
-                    stringify!($case),
-                    async |store| super::$case(store).await,
-                );
+                let case = async |store: &dyn perennial_store::Store| super::$case(store).await;
+                crate::postgres::on_postgres(stringify!($case), crate::postgres::options(), case);
+            }
+        )+ }
+        /// STO-2, STO-41: what holds, holds without locks.
+        #[cfg(feature = "postgres")]
+        mod postgres_without_locks { $(
+            #[test]
+            fn $case() {
+                let case = async |store: &dyn perennial_store::Store| super::$case(store).await;
+                crate::postgres::on_postgres(stringify!($case), crate::postgres::without_locks(), case);
             }
         )+ }
     };
