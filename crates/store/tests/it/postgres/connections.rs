@@ -146,7 +146,8 @@ fn cut_once(name: &str, cut: Cut) -> Option<(Result<u64, StoreError>, Vec<String
     Some(outcome)
 }
 
-/// INV-ST-3, STO-9: a commit whose answer was lost is asked for, and acknowledged because it is there.
+/// STO-9: a commit whose answer was lost is asked for, and acknowledged because it is there.
+/// Proves INV-ST-3.
 #[test]
 fn a_commit_whose_answer_is_lost_is_acknowledged_after_asking() {
     let Some(outcome) = cut_once("answered", Cut::Answered("COMMIT\0")) else { return };

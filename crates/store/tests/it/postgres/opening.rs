@@ -98,7 +98,8 @@ fn openers_at_the_same_time_make_one_store() {
     assert_eq!(open(&database.url(), looking).status().store_id, ids[0]);
 }
 
-/// STO-43, INV-ST-5: what a role or a database has as its default does not weaken commits.
+/// STO-43: what a role or a database has as its default does not weaken commits.
+/// Proves INV-ST-5.
 #[test]
 fn every_connection_has_its_settings() {
     let Some(database) = database("durable") else { return };
