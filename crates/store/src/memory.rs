@@ -113,7 +113,7 @@ impl Backend for MemoryStore {
     fn perform<T, F>(&self, _access: Access, operation: F) -> Operation<'_, T>
     where
         T: Send + 'static,
-        F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         Box::pin(async move { self.shared.transact(operation) })
     }
@@ -129,6 +129,7 @@ impl Backend for MemoryStore {
             requests: commits,
             failed_commits: self.shared.failed.load(Ordering::Relaxed),
             unsafe_synchronous: None,
+            server: None,
         }
     }
 
