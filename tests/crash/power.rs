@@ -20,12 +20,20 @@
 //!
 //! The image of a cut is what the next process starts with, under the shim again: recovery is cut as well.
 //!
-//! What is not simulated: sectors that change without being written, a disk that acknowledges what it has not kept, torn
-//! sectors, writes to memory mappings of files (the store uses none; the shim would notice), limits of the file system
-//! like quotas, and other systems than Linux. The state of descriptors after `dup` is not followed.
+//! Then the store opens, is whole by the engine's own check and by what decisions have to have written together, has all
+//! that was acknowledged before the cut, has nothing whose cause is missing, and goes on.
+//!
+//! What is not simulated: sectors that are torn inside or change without being written, a disk that acknowledges what it has
+//! not kept, an order of names that a rename and a write of the renamed file might have between them in some file
+//! systems, quotas, writes to memory mappings of files (the store uses none; the shim would notice), and descriptors after
+//! `dup`. Only Linux is shown anything. A log is not made again by its seed: threads run as they like. What a failed
+//! test needs it keeps in the target folder, and says where.
 //!
 //! Two controls: with `synchronous = NORMAL` acknowledged commits must be found lost, and every kind of harm must have
 //! been done to something.
+//!
+//! An EIO while reading is told as damage by the engine itself, once a store is open; it is so told to callers, and
+//! nothing is concluded from it.
 
 mod check;
 mod cuts;
@@ -51,7 +59,7 @@ const CUTS_CI: usize = 200;
 /// Cuts of one process.
 const CUTS_EACH: usize = 40;
 /// Cuts of each of the first moments of a store.
-const CUTS_OF_FIRST_MOMENTS: usize = 8;
+const CUTS_OF_FIRST_MOMENTS: usize = 6;
 /// What the process says in these moments.
 const FIRST_MARKS: usize = 3;
 /// Processes that follow each other on what cuts left.

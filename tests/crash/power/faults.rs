@@ -23,7 +23,7 @@ use super::{
 const FAULTS_CI: usize = 48;
 /// Power cuts of each process, after its fault.
 const CUTS_EACH: usize = 3;
-const CUTS_AFTER_SYNC: usize = 8;
+const CUTS_AFTER_SYNC: usize = 6;
 /// Processes at work at a time.
 const AT_ONCE: usize = 2;
 /// Until the process has had enough of it.
