@@ -147,11 +147,10 @@ fn undisturbed(
     let recording = shim::record(shim, &image, order, None);
     let after = heard(&recording, before);
     assert!(after.ended && after.errors == 0, "{:?}", recording.output);
-    let calls = recording.log.iter().find_map(|record| match record {
-        Record::Counts(calls) => Some(calls.clone()),
-        _ => None,
+    let counts = recording.log.iter().find_map(|record| {
+        if let Record::Counts(calls) = record { Some(calls.clone()) } else { None }
     });
-    let start = Start { image, ledger: before.clone(), calls: calls.unwrap() };
+    let start = Start { image, ledger: before.clone(), calls: counts.unwrap() };
     (start, recording, after)
 }
 

@@ -141,11 +141,14 @@ impl Witness {
 
     /// Notes an error that may be: the store cannot be written, read or reached now. Any other ends the process.
     fn bear(&self, what: &str, error: &StoreError) {
-        let kind = match error {
-            StoreError::Full(_) => "full",
-            StoreError::Unavailable(_) => "unavailable",
-            StoreError::Corrupt { .. } => "corrupt",
-            _ => "other",
+        let kind = if matches!(error, StoreError::Full(_)) {
+            "full"
+        } else if matches!(error, StoreError::Corrupt { .. }) {
+            "corrupt"
+        } else if error.is_transient() {
+            "unavailable"
+        } else {
+            "other"
         };
         let errors = self.errors.fetch_add(1, Ordering::SeqCst) + 1;
         if kind == "other" || errors > ERRORS_MAX {

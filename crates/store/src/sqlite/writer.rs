@@ -284,10 +284,8 @@ impl<'a> Writer<'a> {
 
 /// What those are answered whose group failed.
 fn told(error: &StoreError) -> StoreError {
-    match error {
-        StoreError::Full(_) => error.clone(),
-        other => StoreError::Unavailable(other.to_string()),
-    }
+    let is_full = matches!(error, StoreError::Full(_));
+    if is_full { error.clone() } else { StoreError::Unavailable(error.to_string()) }
 }
 
 #[cfg(test)]
