@@ -35,6 +35,8 @@
 //! An EIO while reading is told as damage by the engine itself, once a store is open; it is so told to callers, and
 //! nothing is concluded from it.
 
+#![expect(clippy::print_stdout, reason = "the figures of a harness are for people to read")]
+
 mod check;
 mod cuts;
 mod disk;
