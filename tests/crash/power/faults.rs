@@ -74,6 +74,7 @@ fn calls_that_fail_are_told_by_their_kind_and_lose_nothing() {
 }
 
 /// Chance meets few of the syncs, and what they promise is all there is.
+/// Proves INV-ST-4.
 #[test]
 fn each_sync_may_fail() {
     let Some(shim) = shim::shim() else { return };
