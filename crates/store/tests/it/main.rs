@@ -7,6 +7,7 @@ mod calls;
 mod decisions;
 mod fixture;
 mod leases;
+mod nodes;
 mod reopening;
 mod runs;
 mod sqlite_file;
