@@ -12,10 +12,12 @@
 //! | [`performance`] | how a run performed, read from its rows |
 //! | [`sessions`] | durable conversations |
 //! | [`drain`] | the orderly hand-over at a shutdown |
+//! | `membership` | who this process is on its store, and how sure that is |
 //! | `services` | what all of them share |
 
 pub mod drain;
 mod feed;
+mod membership;
 pub mod monitor;
 pub mod observer;
 mod parked;

@@ -7,7 +7,7 @@ use perennial_core::{
     failure::Failure,
     run::{JobState, RunId, RunState},
 };
-use perennial_store::{Committed, Decision, Lease, Store, StoreError};
+use perennial_store::{Committed, Decision, Lease, NodeRef, Store, StoreError};
 use perennial_supervision::{
     Address, ChildSpec,
     actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
@@ -29,6 +29,8 @@ use crate::{
 
 /// How often one fact is decided anew because somebody else changed the run (DUR-2).
 const ROUNDS_MAX: u32 = 16;
+/// In how many of these it claims as well.
+const CLAIMING_ROUNDS_MAX: u32 = 4;
 /// Jobs claimed at a time.
 const CLAIM_MAX: u32 = 32;
 
@@ -121,6 +123,9 @@ impl Actor for Shell {
     ) -> Result<(), ActorError> {
         match message {
             Message::Wake => self.advance(&me, machine).await?,
+            Message::Report { reply, .. } if !self.may_work() => drop(reply.send(Heard::Later)),
+            // The sweep takes it in once that is possible.
+            Message::AttemptDown { .. } if !self.may_work() => (),
             Message::Report { lease, end, reply } => {
                 let how = Ending::Reported(*end);
                 let heard = self.ended(machine, lease, how).await?;
@@ -151,9 +156,16 @@ impl Actor for Shell {
 }
 
 impl Shell {
-    /// Whether an attempt may begin: not in a drain, and not without a place.
-    fn may_begin(&self) -> bool {
-        !self.services.is_draining() && self.services.places.holds(&self.run)
+    /// For whom jobs may be claimed: for nobody in a drain, without a place, or when this node's lease is not
+    /// safely live (DUR-11).
+    fn claimant(&self) -> Option<NodeRef> {
+        let may_begin = !self.services.is_draining() && self.services.places.holds(&self.run);
+        self.services.membership.claimant().filter(|_| may_begin)
+    }
+
+    /// Whether anything may be reported here: else somebody else may be at it (DUR-21).
+    fn may_work(&self) -> bool {
+        self.services.membership.may_work()
     }
 
     /// Gives its place back when nothing can begin and nothing is under way; asks for one when something can.
@@ -213,13 +225,7 @@ impl Shell {
     /// Takes in what happened while no actor looked: dead nodes' jobs, ended and live attempts.
     async fn recover(&self, machine: &mut Machine) -> Result<(), ActorError> {
         let node = self.services.node().await?;
-        let rescued =
-            patiently(STORE_WITHIN, || self.store().rescue(Some(&self.run), CLAIM_MAX)).await?;
-        if !rescued.is_empty() {
-            tracing::info!(run = %self.run, jobs = rescued.len(), "jobs of dead nodes taken over");
-            *machine = self.load().await?;
-        }
-        let lost: Vec<_> = rescued.into_iter().filter(|job| job.exhausted).collect();
+        self.take_over(machine).await?;
         let leased: Vec<Lease> = machine
             .jobs()
             .iter()
@@ -231,14 +237,7 @@ impl Shell {
             leased.iter().any(|lease| lease.job == id.job && lease.attempt == id.attempt)
         };
         self.services.attempts.retain(|id, (run, _)| *run != self.run || held(id));
-        for lease in leased {
-            if lost.iter().any(|job| job.key == lease.key) {
-                self.ended(machine, lease, Ending::Lost).await?;
-                continue;
-            }
-            if lease.node != node {
-                continue;
-            }
+        for lease in leased.into_iter().filter(|lease| lease.node == node) {
             // One that is not there, or has ended, is taken in by the sweep that follows.
             if let (Some(task), Some(address)) =
                 (attempt::find(&self.services, &lease), self.address())
@@ -249,13 +248,37 @@ impl Shell {
         Ok(())
     }
 
+    /// Jobs of dead nodes are given back, or ended where they have died too often. Somebody else may have given
+    /// them back since this actor has read them: what it knows is read anew.
+    async fn take_over(&self, machine: &mut Machine) -> Result<(), ActorError> {
+        let rescue = || self.store().rescue(Some(&self.run), CLAIM_MAX);
+        let rescued = patiently(STORE_WITHIN, rescue).await?;
+        if !rescued.is_empty() {
+            tracing::info!(run = %self.run, jobs = rescued.len(), "jobs of dead nodes taken over");
+        }
+        *machine = self.load().await?;
+        for lost in rescued.into_iter().filter(|job| job.exhausted) {
+            let job = machine.jobs().iter().find(|job| job.key == lost.key);
+            let lease = job.filter(|job| job.state == JobState::Leased);
+            if let Some(lease) = lease.and_then(|job| machine.lease(job)) {
+                self.ended(machine, lease, Ending::Lost).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes in attempts that are over without having been heard: news of an end is lost when it
     /// comes while this actor is away, so looking is what counts.
     async fn sweep(&self, machine: &mut Machine) -> Result<(), ActorError> {
         let node = self.services.node().await?;
-        let leased = machine.jobs().iter().filter(|job| job.state == JobState::Leased);
-        let leases: Vec<Lease> = leased.filter_map(|job| machine.lease(job)).collect();
-        for lease in leases.into_iter().filter(|lease| lease.node == node) {
+        let leases = |machine: &Machine| -> Vec<Lease> {
+            let leased = machine.jobs().iter().filter(|job| job.state == JobState::Leased);
+            leased.filter_map(|job| machine.lease(job)).collect()
+        };
+        if leases(machine).iter().any(|lease| lease.node != node) {
+            self.take_over(machine).await?;
+        }
+        for lease in leases(machine).into_iter().filter(|lease| lease.node == node) {
             match attempt::find(&self.services, &lease) {
                 Some(task) => {
                     if let Some(reason) = task.exit_reason() {
@@ -274,6 +297,10 @@ impl Shell {
         me: &ActorRef<Message>,
         machine: &mut Machine,
     ) -> Result<(), ActorError> {
+        if !self.may_work() {
+            self.publish(machine);
+            return Ok(());
+        }
         self.sweep(machine).await?;
         if machine.deadline.is_some_and(|deadline| deadline <= self.store().now()) {
             self.stop(machine, StopCause::Deadline).await?;
@@ -282,12 +309,22 @@ impl Shell {
         if machine.state == RunState::Cancelling {
             self.cut(machine).await;
         }
-        if self.may_begin() && machine.has_due(self.store().now()) {
-            let node = self.services.node().await?;
+        let claimant = self.claimant().filter(|_| machine.has_due(self.store().now()));
+        if let Some(node) = claimant {
             let claim = || self.store().claim(&self.run, &node, CLAIM_MAX);
-            for claimed in patiently(STORE_WITHIN, claim).await? {
-                machine.claimed(&claimed.lease);
-                self.begin(machine, claimed.lease).await?;
+            match patiently(STORE_WITHIN, claim).await {
+                Ok(claimed) => {
+                    for claimed in claimed {
+                        machine.claimed(&claimed.lease);
+                        self.begin(machine, claimed.lease).await?;
+                    }
+                }
+                Err(StoreError::Conflict { what }) => {
+                    // Of the run, or of this node: the next look tries again.
+                    tracing::debug!(run = %self.run, what, "nothing claimed");
+                    self.services.membership.doubt();
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         self.settle_place(machine);
@@ -322,8 +359,9 @@ impl Shell {
         machine: &mut Machine,
         fact: &Fact,
     ) -> Result<Option<Vec<Lease>>, StoreError> {
-        for _ in 0..ROUNDS_MAX {
-            let claim_for = if self.may_begin() { Some(self.services.node().await?) } else { None };
+        for round in 0..ROUNDS_MAX {
+            // What the store refuses again may be the claim: this node may not live any more, and not know yet.
+            let claim_for = self.claimant().filter(|_| round < CLAIMING_ROUNDS_MAX);
             let at = Circumstances {
                 now: self.store().now(),
                 jitter: self.services.jitter(),
@@ -346,7 +384,12 @@ impl Shell {
                     *machine = self.reload().await?;
                     return Ok(Some(Vec::new()));
                 }
-                Err(StoreError::Conflict { .. }) => *machine = self.reload().await?,
+                Err(StoreError::Conflict { .. }) => {
+                    if round + 1 == CLAIMING_ROUNDS_MAX {
+                        self.services.membership.doubt();
+                    }
+                    *machine = self.reload().await?;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -458,6 +501,11 @@ impl Shell {
 
     /// Starts a leased attempt; one that cannot be started is given back.
     async fn begin(&self, machine: &mut Machine, lease: Lease) -> Result<(), ActorError> {
+        if self.services.membership.claimant().as_ref() != Some(&lease.node) {
+            // It took long to be claimed. The sweep gives it back, as soon as anything may be said here.
+            tracing::warn!(run = %self.run, job = %lease.key, "attempt not started: the lease is at risk");
+            return Ok(());
+        }
         let started = match self.address() {
             Some(address) => {
                 attempt::start(&self.services, &address, &self.workflow, machine, lease.clone())
