@@ -24,6 +24,7 @@ mod parked;
 mod patience;
 pub mod performance;
 mod published;
+mod rooms;
 mod run;
 mod runs;
 pub mod scheduler;

@@ -104,7 +104,14 @@ impl Scheduler {
                 Adoption::AtBoot => "at_boot",
                 Adoption::OnRequest => "on_request",
             };
-            json!({ "adoption": adoption, "draining": services.is_draining() })
+            let (attempts, attempts_max, waiting) = services.rooms.counts();
+            json!({
+                "adoption": adoption,
+                "draining": services.is_draining(),
+                "attempts": attempts,
+                "attempts_max": attempts_max,
+                "runs_awaiting_room": waiting,
+            })
         };
         let (ownership, address) = ownership::child_spec(spec.clone());
         let services = spec.services.clone();

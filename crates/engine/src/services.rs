@@ -25,6 +25,7 @@ use crate::{
     monitor::{self, Monitoring},
     parked::Parked,
     patience::{STORE_WITHIN, patiently},
+    rooms::{Room, Rooms},
     run::{self, Account},
     scheduler::LeaseTerms,
     waiting::{Places, Waiting},
@@ -114,6 +115,7 @@ pub struct NotRunnable {
 ///     definitions: Arc::new(NothingRevived),
 ///     monitoring: Monitoring::default(),
 ///     lease: LeaseTerms::default(),
+///     attempts_max: 64,
 /// });
 /// let (monitors_child, monitors) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::new("monitors", 100));
 /// let (runs_child, actors) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::new("runs", 100));
@@ -161,6 +163,8 @@ pub struct ServicesSpec {
     pub monitoring: Monitoring,
     /// How this node lives on a store that several share; their order is the caller's to check.
     pub lease: LeaseTerms,
+    /// How many attempts may be under way here at a time.
+    pub attempts_max: usize,
 }
 
 /// What the components share.
@@ -192,7 +196,9 @@ pub struct Services {
     /// Runs that hold one of the places.
     pub(crate) places: Places,
     /// The attempts of this process whose end no run actor has taken in yet.
-    pub(crate) attempts: Arc<DashMap<AttemptId, (RunId, TaskRef)>>,
+    pub(crate) attempts: Arc<DashMap<AttemptId, (RunId, TaskRef, Option<Room>)>>,
+    /// Room for attempts on this node.
+    pub(crate) rooms: Rooms,
     /// Notified whenever an attempt leaves the table.
     pub(crate) attempt_left: Arc<Notify>,
     /// The whole tree is about to be stopped.
@@ -216,6 +222,12 @@ impl Services {
     /// Services made of `spec`.
     pub fn new(spec: ServicesSpec) -> Self {
         let leases = spec.store.leases();
+        let runs: Arc<DashMap<RunId, Address<run::Message>>> = Arc::default();
+        let addresses = runs.clone();
+        let rooms = Rooms::new(spec.attempts_max, move |run| {
+            let address = addresses.get(run).map(|address| address.clone());
+            address.is_some_and(|address| address.cast(run::Message::Wake).is_ok())
+        });
         Self {
             store: spec.store,
             clock: spec.clock,
@@ -225,7 +237,7 @@ impl Services {
             node_name: spec.node.into(),
             joining: Arc::default(),
             membership: Membership::new(spec.clock, leases, spec.lease),
-            runs: Arc::default(),
+            runs,
             monitors: Arc::default(),
             parked: Parked::default(),
             accounts: Arc::default(),
@@ -234,6 +246,7 @@ impl Services {
             resting: Waiting::default(),
             places: Places::default(),
             attempts: Arc::default(),
+            rooms,
             attempt_left: Arc::default(),
             shutdown: Arc::default(),
             draining: Arc::default(),
@@ -397,8 +410,17 @@ impl Services {
 
     /// Nothing of `run` is waited for any more: it has ended, or is left as it is.
     pub(crate) fn forget_attempts_of(&self, run: &RunId) {
-        self.attempts.retain(|_, (of, _)| of != run);
+        self.attempts.retain(|_, (of, ..)| of != run);
         self.attempt_left.notify_waiters();
+    }
+
+    /// The room of an attempt that is over: another one may begin in it.
+    pub(crate) fn room_of(&self, attempt: AttemptId) -> Option<Room> {
+        self.attempts.get_mut(&attempt)?.2.take()
+    }
+
+    pub(crate) fn has_room(&self, attempt: AttemptId) -> bool {
+        self.attempts.get(&attempt).is_some_and(|entry| entry.2.is_some())
     }
 
     pub(crate) fn forget_attempt(&self, attempt: AttemptId) {

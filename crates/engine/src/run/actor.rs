@@ -7,7 +7,7 @@ use perennial_core::{
     failure::Failure,
     run::{JobState, RunId, RunState},
 };
-use perennial_store::{Committed, Decision, Lease, NodeRef, Store, StoreError};
+use perennial_store::{Committed, Decision, Lease, NodeRef, Report, Store, StoreError};
 use perennial_supervision::{
     Address, ChildSpec,
     actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
@@ -23,6 +23,7 @@ use crate::{
     Services, WaitsFor, WaitsWhy, Workflow, monitor,
     patience::{STORE_WITHIN, patiently},
     published::Published,
+    rooms::Room,
     services::AttemptId,
     workflow::Outcome,
 };
@@ -236,7 +237,7 @@ impl Shell {
         let held = |id: &AttemptId| {
             leased.iter().any(|lease| lease.job == id.job && lease.attempt == id.attempt)
         };
-        self.services.attempts.retain(|id, (run, _)| *run != self.run || held(id));
+        self.services.attempts.retain(|id, (run, ..)| *run != self.run || held(id));
         for lease in leased.into_iter().filter(|lease| lease.node == node) {
             // One that is not there, or has ended, is taken in by the sweep that follows.
             if let (Some(task), Some(address)) =
@@ -309,27 +310,11 @@ impl Shell {
         if machine.state == RunState::Cancelling {
             self.cut(machine).await;
         }
-        let claimant = self.claimant().filter(|_| machine.has_due(self.store().now()));
-        if let Some(node) = claimant {
-            let claim = || self.store().claim(&self.run, &node, CLAIM_MAX);
-            match patiently(STORE_WITHIN, claim).await {
-                Ok(claimed) => {
-                    for claimed in claimed {
-                        machine.claimed(&claimed.lease);
-                        self.begin(machine, claimed.lease).await?;
-                    }
-                }
-                Err(StoreError::Conflict { what }) => {
-                    // Of the run, or of this node: the next look tries again.
-                    tracing::debug!(run = %self.run, what, "nothing claimed");
-                    self.services.membership.doubt();
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        self.claim(machine).await?;
         self.settle_place(machine);
         self.publish(machine);
         if machine.state.is_terminal() {
+            self.services.rooms.leave(&self.run);
             self.services.forget_attempts_of(&self.run);
             self.services.look_again.notify_one();
             me.stop(None);
@@ -337,13 +322,62 @@ impl Shell {
         Ok(())
     }
 
+    /// Claims what is due, as far as there is room on this node.
+    async fn claim(&self, machine: &mut Machine) -> Result<(), ActorError> {
+        let rooms = &self.services.rooms;
+        let due = u32::try_from(machine.due(self.store().now())).unwrap_or(CLAIM_MAX);
+        let Some(node) = self.claimant().filter(|_| due > 0) else {
+            rooms.leave(&self.run);
+            return Ok(());
+        };
+        let room = rooms.take(&self.run, due.min(CLAIM_MAX) as usize);
+        let limit = u32::try_from(room.len()).unwrap_or(CLAIM_MAX);
+        if limit == 0 {
+            return Ok(());
+        }
+        match patiently(STORE_WITHIN, || self.store().claim(&self.run, &node, limit)).await {
+            Ok(claimed) => {
+                for (claimed, room) in claimed.into_iter().zip(room) {
+                    machine.claimed(&claimed.lease);
+                    self.begin(machine, claimed.lease, room).await?;
+                }
+            }
+            Err(StoreError::Conflict { what }) => {
+                // Of the run, or of this node: the next look tries again.
+                tracing::debug!(run = %self.run, what, "nothing claimed");
+                self.services.membership.doubt();
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Leaves those new jobs of a decision unclaimed for which there is no room; answers the rooms of the
+    /// others. An attempt whose end is decided here leaves its own, unless somebody waits for one.
+    fn make_room(&self, decision: &mut Decision) -> Vec<Room> {
+        let rooms = &self.services.rooms;
+        let claims = decision.new_jobs.iter_mut().filter(|job| job.claim_for.is_some());
+        let claims: Vec<_> = claims.collect();
+        let ended = decision
+            .report
+            .as_ref()
+            .map(|report| AttemptId { job: report.lease.job, attempt: report.lease.attempt });
+        let is_left = ended.is_some_and(|id| self.services.has_room(id)) && !rooms.has_queue();
+        let free = rooms.take_free(claims.len().saturating_sub(usize::from(is_left)));
+        let most = free.len() + usize::from(is_left);
+        for job in claims.into_iter().skip(most) {
+            job.claim_for = None;
+        }
+        free
+    }
+
     /// Decides and commits; `None` when nothing follows. Starts the attempts that it leased.
     async fn commit(&self, machine: &mut Machine, fact: &Fact) -> Result<Option<bool>, ActorError> {
         match self.try_commit(machine, fact).await {
             Ok(leases) => {
                 let Some(leases) = leases else { return Ok(None) };
-                for lease in leases {
-                    self.begin(machine, lease).await?;
+                for (lease, room) in leases {
+                    self.begin(machine, lease, room).await?;
                 }
                 Ok(Some(true))
             }
@@ -358,7 +392,7 @@ impl Shell {
         &self,
         machine: &mut Machine,
         fact: &Fact,
-    ) -> Result<Option<Vec<Lease>>, StoreError> {
+    ) -> Result<Option<Vec<(Lease, Room)>>, StoreError> {
         for round in 0..ROUNDS_MAX {
             // What the store refuses again may be the claim: this node may not live any more, and not know yet.
             let claim_for = self.claimant().filter(|_| round < CLAIMING_ROUNDS_MAX);
@@ -367,10 +401,11 @@ impl Shell {
                 jitter: self.services.jitter(),
                 claim_for,
             };
-            let decision = match machine.decide(&*self.workflow, fact, &at) {
+            let mut decision = match machine.decide(&*self.workflow, fact, &at) {
                 Ok(Some(decision)) => decision,
                 Ok(None) | Err(Unchanged::Already) => return Ok(None),
             };
+            let mut room = self.make_room(&mut decision);
             match self.store_decision(decision.clone()).await {
                 Ok(committed) => {
                     if let Committed::Now { events, .. } = &committed {
@@ -378,7 +413,12 @@ impl Shell {
                         if !decision.timers.is_empty() {
                             self.services.look_again.notify_one();
                         }
-                        return Ok(Some(machine.apply(decision, &committed)));
+                        if let Some(Report { lease, .. }) = &decision.report {
+                            let ended = AttemptId { job: lease.job, attempt: lease.attempt };
+                            room.extend(self.services.room_of(ended));
+                        }
+                        let leases = machine.apply(decision, &committed);
+                        return Ok(Some(leases.into_iter().zip(room).collect()));
                     }
                     // Recorded by an earlier offer whose answer was lost.
                     *machine = self.reload().await?;
@@ -433,8 +473,8 @@ impl Shell {
         match self.try_commit(machine, &fact).await {
             Ok(leases) => {
                 self.services.forget_attempt(id);
-                for lease in leases.unwrap_or_default() {
-                    self.begin(machine, lease).await?;
+                for (lease, room) in leases.unwrap_or_default() {
+                    self.begin(machine, lease, room).await?;
                 }
                 Ok(Heard::Settled)
             }
@@ -500,7 +540,12 @@ impl Shell {
     }
 
     /// Starts a leased attempt; one that cannot be started is given back.
-    async fn begin(&self, machine: &mut Machine, lease: Lease) -> Result<(), ActorError> {
+    async fn begin(
+        &self,
+        machine: &mut Machine,
+        lease: Lease,
+        room: Room,
+    ) -> Result<(), ActorError> {
         if self.services.membership.claimant().as_ref() != Some(&lease.node) {
             // It took long to be claimed. The sweep gives it back, as soon as anything may be said here.
             tracing::warn!(run = %self.run, job = %lease.key, "attempt not started: the lease is at risk");
@@ -508,7 +553,8 @@ impl Shell {
         }
         let started = match self.address() {
             Some(address) => {
-                attempt::start(&self.services, &address, &self.workflow, machine, lease.clone())
+                let (services, workflow) = (&self.services, &self.workflow);
+                attempt::start(services, &address, workflow, machine, lease.clone(), room)
                     .await
                     .map_err(|error| error.to_string())
             }
@@ -575,7 +621,14 @@ impl Shell {
     /// What it waits for; noted for whoever asks without a dump.
     fn waits_for(&self, machine: &Machine) -> Option<WaitsFor> {
         let services = &self.services;
-        match machine.rests(self.store().now()) {
+        let now = self.store().now();
+        let awaits_room = || {
+            let (used, most, _) =
+                services.rooms.awaits(&self.run).then(|| services.rooms.counts())?;
+            let what = format!("room for an attempt: {used} of {most} are under way on this node");
+            Some(WaitsFor::new(WaitsWhy::Attempts, what, now))
+        };
+        match machine.rests(now).or_else(awaits_room) {
             Some(rests) => {
                 services.resting.waits(&self.run, rests);
             }

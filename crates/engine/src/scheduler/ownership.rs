@@ -243,6 +243,9 @@ impl Shell {
             });
             join_all(stops).await;
         }
+        for run in services.runs_here() {
+            services.rooms.leave(&run);
+        }
         services.runs.clear();
         services.monitors.clear();
         services.forget_all_attempts();
@@ -333,6 +336,7 @@ impl Shell {
 
     fn gives_back(&self, run: &RunId) {
         let services = &self.spec.services;
+        services.rooms.leave(run);
         services.resting.starts(run);
         if services.places.release(run) && services.waiting.count() > 0 {
             services.look_again.notify_one();

@@ -5,6 +5,7 @@
 
 mod link;
 mod node;
+mod room;
 mod takeover;
 mod weather;
 mod work;

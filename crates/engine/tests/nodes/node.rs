@@ -38,6 +38,16 @@ impl Node {
         log: &Log,
         adoption: Adoption,
     ) -> Self {
+        Self::start_with(name, store, log, adoption, 64).await
+    }
+
+    pub(crate) async fn start_with(
+        name: &str,
+        store: &MemoryStore,
+        log: &Log,
+        adoption: Adoption,
+        attempts_max: usize,
+    ) -> Self {
         let clock = Clock::start();
         let link = Link::to(store);
         let (tasks_child, tasks) =
@@ -50,6 +60,7 @@ impl Node {
             definitions: Arc::new(Known { node: name.to_owned(), log: log.clone() }),
             monitoring: Monitoring::default(),
             lease: LeaseTerms::default(),
+            attempts_max,
         });
         let dynamic = |id: &'static str| DynamicSupervisorSpec::new(id, 1_000);
         let (monitors_child, monitors) = DynamicSupervisor::child_spec(dynamic("monitors"));

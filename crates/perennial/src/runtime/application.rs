@@ -92,6 +92,7 @@ pub(super) fn assemble(application: Application) -> Assembled {
         definitions,
         monitoring,
         lease: application.lease,
+        attempts_max: limits.attempts,
     });
     let (sessions_child, sessions) = Sessions::child_spec(services.clone());
     // A run that keeps crashing is dropped and reported; its siblings live on.
