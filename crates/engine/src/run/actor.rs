@@ -224,7 +224,7 @@ impl Shell {
     /// Takes in what happened while no actor looked: dead nodes' jobs, ended and live attempts.
     async fn recover(&self, machine: &mut Machine) -> Result<(), ActorError> {
         let node = self.services.node().await?;
-        self.take_over(machine).await?;
+        self.take_over(machine, false).await?;
         let leased: Vec<Lease> = machine
             .jobs()
             .iter()
@@ -247,15 +247,17 @@ impl Shell {
         Ok(())
     }
 
-    /// Jobs of dead nodes are given back, or ended where they have died too often. Somebody else may have given
-    /// them back since this actor has read them: what it knows is read anew.
-    async fn take_over(&self, machine: &mut Machine) -> Result<(), ActorError> {
+    /// Jobs of dead nodes are given back, or ended where they have died too often. `may_be_old`: somebody else may
+    /// have given them back since this actor has read them.
+    async fn take_over(&self, machine: &mut Machine, may_be_old: bool) -> Result<(), ActorError> {
         let rescue = || self.store().rescue(Some(&self.run), CLAIM_MAX);
         let rescued = patiently(STORE_WITHIN, rescue).await?;
         if !rescued.is_empty() {
             tracing::info!(run = %self.run, jobs = rescued.len(), "jobs of dead nodes taken over");
         }
-        *machine = self.load().await?;
+        if may_be_old || !rescued.is_empty() {
+            *machine = self.load().await?;
+        }
         for lost in rescued.into_iter().filter(|job| job.exhausted) {
             let job = machine.jobs().iter().find(|job| job.key == lost.key);
             let lease = job.filter(|job| job.state == JobState::Leased);
@@ -275,7 +277,7 @@ impl Shell {
             leased.filter_map(|job| machine.lease(job)).collect()
         };
         if leases(machine).iter().any(|lease| lease.node != node) {
-            self.take_over(machine).await?;
+            self.take_over(machine, true).await?;
         }
         for lease in leases(machine).into_iter().filter(|lease| lease.node == node) {
             match attempt::find(&self.services, &lease) {

@@ -36,13 +36,19 @@ pub use self::terms::{InvalidLease, LeaseTerms};
 use super::{REPLY_WITHIN, ownership};
 use crate::{Services, membership::Joined, published::Published};
 
+/// The pause between two tries to join, each of which is patient itself.
+const JOIN_AGAIN: Duration = Duration::from_secs(1);
+
 pub(super) fn child_spec(services: Services, ownership: Address<ownership::Message>) -> ChildSpec {
     let published = Arc::new(Published::default());
     let (shown, of) = (published.clone(), services.clone());
     let child = ChildSpec::task("lease", move || {
         let (services, ownership) = (services.clone(), ownership.clone());
         let published = published.clone();
-        async move { keep(&services, &ownership, &published).await }
+        async move {
+            keep(&services, &ownership, &published).await;
+            Ok::<(), String>(())
+        }
     });
     child.restart(Restart::Permanent).detail(move || detail(&of, &shown))
 }
@@ -61,19 +67,16 @@ fn millis(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn keep(
-    services: &Services,
-    ownership: &Address<ownership::Message>,
-    published: &Published,
-) -> Result<(), StoreError> {
+async fn keep(services: &Services, ownership: &Address<ownership::Message>, published: &Published) {
     let mut losses = 0_u64;
     loop {
         match services.membership.joined() {
-            Joined::NotYet => drop(services.node().await?),
+            Joined::NotYet => joins(services.node().await).await,
             Joined::As(node) => {
                 hold(services, &node, losses, published).await;
                 if services.is_draining() {
                     // The drain has ended this incarnation, or will: the next start is another one.
+                    stop_attempts(services).await;
                     std::future::pending::<()>().await;
                 }
                 tracing::error!(node = %node.node, incarnation = node.incarnation, "lease lost");
@@ -84,14 +87,27 @@ async fn keep(
                 show(services, published, &node, "lost", None, losses);
                 stop_attempts(services).await;
                 let left = |reply| ownership::Message::NodeLost { reply };
-                // One that is away has forgotten all; one that is busy is told by the next round.
-                if let Err(error) = ownership.call(left, REPLY_WITHIN).await {
-                    tracing::warn!(%error, "runs not left yet");
+                match ownership.call(left, REPLY_WITHIN).await {
+                    Ok(()) => {
+                        joins(services.rejoin().await).await;
+                        services.look_again.notify_one();
+                    }
+                    // Nothing may be begun here before the runs are left.
+                    Err(error) => {
+                        tracing::warn!(%error, "runs not left yet");
+                        tokio::time::sleep(JOIN_AGAIN).await;
+                    }
                 }
-                services.rejoin().await?;
-                services.look_again.notify_one();
             }
         }
+    }
+}
+
+/// One that cannot join tries again, however long that takes.
+async fn joins(joined: Result<NodeRef, StoreError>) {
+    if let Err(error) = joined {
+        tracing::warn!(%error, "node not registered");
+        tokio::time::sleep(JOIN_AGAIN).await;
     }
 }
 

@@ -36,7 +36,8 @@ async fn until(what: impl Fn() -> bool) {
     panic!("it never was so");
 }
 
-/// INV-13, INV-ST-13, PERF-7, D2, D19; DUR-21: its attempt is stopped before anybody else may start it, and the other node starts it
+/// Proves INV-13, INV-ST-13.
+/// PERF-7, D2, D19, DUR-21: its attempt is stopped before anybody else may start it, and the other node starts it
 /// within two seconds from the end of the lease.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_cannot_reach_the_store_stops_before_another_goes_on() {
@@ -65,7 +66,8 @@ async fn a_node_that_cannot_reach_the_store_stops_before_another_goes_on() {
     b.stop().await;
 }
 
-/// INV-4, INV-ST-12, INV-ST-15, D23: after two leases it is another incarnation, which leaves what is others'.
+/// Proves INV-4, INV-ST-12, INV-ST-15.
+/// D23: after two leases it is another incarnation, which leaves what is others'.
 #[tokio::test(start_paused = true)]
 async fn a_zombie_comes_back_as_another_and_changes_nothing() {
     let (store, log, a, b) = two().await;
@@ -93,7 +95,8 @@ async fn a_zombie_comes_back_as_another_and_changes_nothing() {
     b.stop().await;
 }
 
-/// INV-4: a report that was sent in time and arrives late.
+/// Proves INV-4.
+/// A report that was sent in time and arrives late.
 #[tokio::test(start_paused = true)]
 async fn a_report_that_arrives_after_another_attempt_has_begun_is_refused() {
     let (store, log, a, b) = two().await;
@@ -114,7 +117,8 @@ async fn a_report_that_arrives_after_another_attempt_has_begun_is_refused() {
     b.stop().await;
 }
 
-/// INV-14, DUR-25: of ten leases, and with renewals that fail for half of each.
+/// Proves INV-14.
+/// DUR-25: of ten leases, and with renewals that fail for half of each.
 #[tokio::test(start_paused = true)]
 async fn an_attempt_of_ten_leases_on_a_live_node_is_never_reclaimed() {
     let (store, log, a, b) = two().await;

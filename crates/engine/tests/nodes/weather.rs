@@ -13,8 +13,9 @@ use crate::{
     work::Log,
 };
 
-/// INV-3, INV-4, INV-13, INV-30, INV-ST-10, INV-ST-13, D17: whatever happens to their ways, no job is worked on twice at a time, each is recorded once,
-/// and all runs end.
+/// Proves INV-3, INV-30, INV-ST-10.
+/// D17: whatever happens to their ways, no job is worked on twice at a time, each is recorded once, and all runs
+/// end.
 #[tokio::test(start_paused = true)]
 async fn three_nodes_in_bad_weather_lose_and_repeat_nothing() {
     const RUNS: usize = 24;

@@ -60,8 +60,8 @@ async fn a_lease_is_renewed_until_it_is_over_and_never_after() {
     assert!(matches!(refused, Err(StoreError::NotFound { what: "node", .. })), "{refused:?}");
 }
 
-/// INV-4, INV-ST-10, INV-ST-12, D23: before and after somebody else has taken its job, and after that one
-/// has ended it.
+/// Proves INV-4, INV-ST-10, INV-ST-12.
+/// D23: before and after somebody else has taken its job, and after that one has ended it.
 #[tokio::test(start_paused = true)]
 async fn a_zombie_changes_nothing() {
     let store = shared();
@@ -124,7 +124,8 @@ fn lease_of(
     perennial_store::Lease { attempt, node: node.clone(), ..lease.clone() }
 }
 
-/// INV-13, D2, D19: by whoever comes first, and not before.
+/// Proves INV-13.
+/// D2, D19: by whoever comes first, and not before.
 #[tokio::test(start_paused = true)]
 async fn the_jobs_of_a_node_are_rescued_when_its_lease_is_over() {
     let store = shared();
@@ -146,7 +147,7 @@ async fn the_jobs_of_a_node_are_rescued_when_its_lease_is_over() {
     assert_eq!((ended.ended_at, ended.handed_over), (Some(store.now()), false));
 }
 
-/// INV-14.
+/// Proves INV-14.
 #[tokio::test(start_paused = true)]
 async fn a_job_of_ten_leases_is_not_taken_from_a_node_that_renews() {
     let store = shared();
@@ -166,7 +167,8 @@ async fn a_job_of_ten_leases_is_not_taken_from_a_node_that_renews() {
     committed(store.commit(end).await.unwrap());
 }
 
-/// INV-ST-15, STO-51, DUR-111.
+/// Proves INV-ST-15.
+/// STO-51, DUR-111.
 #[tokio::test(start_paused = true)]
 async fn a_name_that_is_used_again_ends_nobody_that_may_live() {
     let store = shared();
@@ -185,7 +187,7 @@ async fn a_name_that_is_used_again_ends_nobody_that_may_live() {
     assert_eq!(store.renew(&third.node, LEASE_TTL).await, Ok(Renewal::NodeLost));
 }
 
-/// INV-30: those that come for the run of a dead node at once.
+/// D17: those that come for the run of a dead node at once.
 #[test]
 fn a_run_is_taken_over_by_one() {
     let store = shared();
@@ -273,7 +275,8 @@ async fn a_proven_node_needs_no_renewal(store: &dyn Store) {
     assert_eq!(store.renew(&first.node, Duration::ZERO).await, Ok(Renewal::NodeLost));
 }
 
-/// INV-3, D16, D18.
+/// Proves INV-3, INV-ST-11.
+/// D16, D18.
 async fn sixteen_claimers_get_each_job_once(store: &dyn Store) {
     const JOBS: usize = 200;
     let Started { run, node, revision, .. } = start(store, "r").await;
@@ -302,7 +305,7 @@ async fn sixteen_claimers_get_each_job_once(store: &dyn Store) {
     history(store, "r").await;
 }
 
-/// INV-ST-15.
+/// Proves INV-ST-15.
 async fn sixteen_starts_of_a_node_have_sixteen_numbers(store: &dyn Store) {
     let numbers: BTreeSet<u64> =
         at_once(|_| async { store.register_node("n").await.unwrap().node.incarnation })
