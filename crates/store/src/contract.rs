@@ -7,12 +7,13 @@ mod request;
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use perennial_core::{Digest, Timestamp, run::RunId};
+use tokio::sync::watch;
 
 pub use self::{
     error::StoreError,
     record::{
         AttemptRecord, CallRecord, EventRecord, JobRecord, NodeRecord, NodeRef, RunRecord,
-        RunSummary, RunView, StageRecord, StoreStatus, StreamRecord,
+        RunSummary, RunView, ServerStatus, StageRecord, StoreStatus, StreamRecord,
     },
     request::{
         Again, Appended, CallStart, Claimed, Committed, Created, Decision, JobStep, LEASE_TTL,
@@ -53,6 +54,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// [`StoreError::Closed`]; a store that holds nothing outside stays readable. What still runs on it
     /// keeps the lock until it ends.
     fn close(&self);
+
+    /// A number that moves when another process has written something, or may have: a hint to look again
+    /// sooner, which may be missing or false (STO-44). None where no other process can write.
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 
     /// How it knows which nodes live.
     fn leases(&self) -> Leases;

@@ -12,6 +12,7 @@
 //! | `backend` | the contract over whatever performs transactions |
 //! | `sqlite` | [`SqliteStore`]: one file, one writer, any number of readers |
 //! | `memory` | [`MemoryStore`]: the same without a file |
+//! | `postgres` | `PostgresStore`: a database that many processes share (feature `postgres`) |
 //! | `request`, `queue` | operations on their way to the thread that performs them |
 //! | `schema` | numbered steps of the schema |
 //! | `clock` | the store's clocks |
@@ -29,19 +30,25 @@ mod clock;
 mod contract;
 mod memory;
 mod ops;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod queue;
 mod request;
 mod schema;
 mod sqlite;
 mod transaction;
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::{
+    ConnectionLoop, ListenerLoop, ListenerStopper, PostgresOptions, PostgresStore,
+};
 pub use self::{
     contract::{
         Again, Appended, AttemptRecord, CallRecord, CallStart, Claimed, Committed, Created,
         Decision, EventRecord, JobRecord, JobStep, LEASE_TTL, Lease, Leases, NewEvent, NewJob,
         NewRun, NewTimer, NodeRecord, NodeRef, NodeTerms, Operation, Registered, Renewal,
-        Reopening, Report, Rescued, RunRecord, RunStep, RunSummary, RunView, StageRecord,
-        StageStep, Store, StoreError, StoreStatus, StreamRecord, TimerDue,
+        Reopening, Report, Rescued, RunRecord, RunStep, RunSummary, RunView, ServerStatus,
+        StageRecord, StageStep, Store, StoreError, StoreStatus, StreamRecord, TimerDue,
     },
     memory::MemoryStore,
     queue::Stopper,

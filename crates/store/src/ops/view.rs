@@ -97,9 +97,9 @@ macro_rules! summary_columns {
         concat!(
             "SELECT r.run, r.workflow, r.state,
          (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run AND substr(j.key, 1, 1) <> '#'
-          AND instr(j.key, '/') = 0 AND j.key NOT LIKE '%[error]'),
+          AND j.key NOT LIKE '%/%' AND j.key NOT LIKE '%[error]'),
          (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run AND substr(j.key, 1, 1) <> '#'
-          AND instr(j.key, '/') = 0 AND j.key NOT LIKE '%[error]'
+          AND j.key NOT LIKE '%/%' AND j.key NOT LIKE '%[error]'
           AND j.state NOT IN ('blocked', 'ready', 'leased')),
          r.created_at, r.finished_at, s.owner_node, s.owner_incarnation, ",
             alive_or_absent!("?1"),

@@ -8,6 +8,8 @@ mod decisions;
 mod fixture;
 mod leases;
 mod nodes;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod reopening;
 mod runs;
 mod sqlite_file;
