@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::{
     Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision, EventRecord, Lease,
     NewEvent, NewRun, NodeRef, Operation, Registered, Reopening, Rescued, RunSummary, RunView,
-    Store, StoreError, StoreStatus, StreamRecord, TimerDue, ops, transaction::Tx,
+    Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep, ops,
+    transaction::Tx,
 };
 
 /// Whether an operation changes anything.
@@ -204,5 +205,9 @@ impl<B: Backend> Store for B {
 
     fn blob(&self, digest: Digest) -> Operation<'_, Vec<u8>> {
         self.perform(Access::Read, move |tx| ops::blob::get(tx, digest))
+    }
+
+    fn verify(&self, cursor: VerifyCursor, limit: u32) -> Operation<'_, VerifyStep> {
+        self.perform(Access::Read, move |tx| ops::verify::step(tx, cursor, limit))
     }
 }

@@ -8,6 +8,8 @@ use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use perennial_core::{Digest, Timestamp, run::RunId};
 
+use crate::{VerifyCursor, VerifyStep};
+
 pub use self::{
     error::StoreError,
     record::{
@@ -190,4 +192,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// The bytes kept under `digest`.
     fn blob(&self, digest: Digest) -> Operation<'_, Vec<u8>>;
+
+    /// Checks a piece of the store, at most `limit` events or rows of it, and changes nothing; see
+    /// [`verify`](crate::verify). What cannot be understood is a violation, and no error.
+    fn verify(&self, cursor: VerifyCursor, limit: u32) -> Operation<'_, VerifyStep>;
 }

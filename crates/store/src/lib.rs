@@ -13,6 +13,7 @@
 //! | `sqlite` | [`SqliteStore`]: one file, one writer, any number of readers |
 //! | `memory` | [`MemoryStore`]: the same without a file |
 //! | `request`, `queue` | operations on their way to the thread that performs them |
+//! | `check` | the checker: what must hold of rows and events |
 //! | `schema` | numbered steps of the schema |
 //! | `clock` | the store's clocks |
 //!
@@ -25,6 +26,7 @@
 //! functions for whoever supervises threads.
 
 mod backend;
+mod check;
 mod clock;
 mod contract;
 mod memory;
@@ -36,6 +38,7 @@ mod sqlite;
 mod transaction;
 
 pub use self::{
+    check::{NOT_YET, Rule, VerifyCursor, VerifyStep, Violation, verify},
     contract::{
         Again, Appended, AttemptRecord, CallRecord, CallStart, Claimed, Committed, Created,
         Decision, EventRecord, JobRecord, JobStep, Lease, NewEvent, NewJob, NewRun, NewTimer,

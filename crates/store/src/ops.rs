@@ -15,6 +15,7 @@
 //! | [`timer`] | timers |
 //! | [`blob`] | blobs |
 //! | [`cache`] | results kept for later runs |
+//! | [`verify`] | nothing: it reads what the checker compares |
 //! | [`view`] | nothing: it reads |
 
 pub(crate) mod blob;
@@ -29,4 +30,5 @@ pub(crate) mod node;
 pub(crate) mod reopening;
 pub(crate) mod stream;
 pub(crate) mod timer;
+pub(crate) mod verify;
 pub(crate) mod view;

@@ -41,6 +41,7 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
         (id, &new.owner.node, int(new.owner.incarnation), tx.now().as_micros()),
     )?;
     let mut journal = Journal::create(tx, id, true)?;
+    let settings = tx.json("run settings", &new.settings)?;
     tx.write(
         "INSERT INTO runs (run, workflow, definition, input_digest, settings, state, created_at,
          deadline) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -49,13 +50,19 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
             &new.workflow,
             new.definition.to_string(),
             new.input_digest.to_string(),
-            tx.json("run settings", &new.settings)?,
+            &settings,
             RunState::Running.name(),
             tx.now().as_micros(),
             micros(new.deadline),
         ),
     )?;
-    let about = json!({ "workflow": new.workflow, "definition": new.definition });
+    let about = json!({
+        "workflow": new.workflow,
+        "definition": new.definition,
+        "input_digest": new.input_digest,
+        "settings": Digest::of(settings.as_bytes()),
+        "deadline": micros(new.deadline),
+    });
     journal.note(tx, "run_created", about)?;
     journal.note(tx, "run_started", Value::Null)?;
     for (ordinal, stage) in (0_u32..).zip(&new.stages) {
@@ -109,12 +116,18 @@ pub(crate) fn create_job(
         |row| Ok((row.get::<i64>()?, row.get::<u32>()?)),
     )?;
     let Some((id, attempt)) = created else { return Err(no_more_jobs(tx, run, new)?) };
+    let input = tx.json("job input", &new.input)?;
     tx.write(
         "INSERT INTO inputs (job, data) VALUES (?1, ?2)
          ON CONFLICT (job) DO UPDATE SET data = excluded.data",
-        (id, tx.json("job input", &new.input)?),
+        (id, &input),
     )?;
-    journal.note_job(tx, "job_ready", &new.key, None, json!({ "stage": new.stage }))?;
+    let about = json!({
+        "stage": new.stage,
+        "max_attempts": new.max_attempts,
+        "input": Digest::of(input.as_bytes()),
+    });
+    journal.note_job(tx, "job_ready", &new.key, None, about)?;
     let Some(node) = claimed else { return Ok((id, None)) };
     let lease =
         Lease { run: run.clone(), job: id, key: new.key.clone(), attempt, node: node.clone() };

@@ -180,18 +180,7 @@ pub(crate) fn events(
         (stream, int(from - 1)),
         |row| row.get::<String>(),
     )?;
-    let rows = tx.rows(
-        "SELECT seq, at, kind, job, attempt, data, hash FROM events
-         WHERE stream = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3",
-        (stream, int(from), limit),
-        |row| {
-            let (seq, at, kind) = (row.count()?, row.instant()?, row.get()?);
-            let (job, attempt) = (row.get::<Option<String>>()?.map(JobKey::new), row.get()?);
-            let data: String = row.get()?;
-            let record = EventRecord { seq, at, kind, job, attempt, data: Value::Null };
-            Ok((record, data, row.get::<String>()?))
-        },
-    )?;
+    let rows = rows(tx, stream, from, limit)?;
     let mut previous = before.unwrap_or_default();
     let mut found = Vec::with_capacity(rows.len());
     for (expected, (mut record, data, hash)) in (from..).zip(rows) {
@@ -207,8 +196,29 @@ pub(crate) fn events(
     Ok(found)
 }
 
+/// Events as they are stored, from `from` on: without their data, which comes as text, and with their hash.
+pub(crate) fn rows(
+    tx: &Tx<'_>,
+    stream: &str,
+    from: u64,
+    limit: u32,
+) -> Result<Vec<(EventRecord, String, String)>, StoreError> {
+    tx.rows(
+        "SELECT seq, at, kind, job, attempt, data, hash FROM events
+         WHERE stream = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3",
+        (stream, int(from), limit),
+        |row| {
+            let (seq, at, kind) = (row.count()?, row.instant()?, row.get()?);
+            let (job, attempt) = (row.get::<Option<String>>()?.map(JobKey::new), row.get()?);
+            let data: String = row.get()?;
+            let record = EventRecord { seq, at, kind, job, attempt, data: Value::Null };
+            Ok((record, data, row.get::<String>()?))
+        },
+    )
+}
+
 /// Digest of the predecessor's hash and this event; JSON keeps the parts apart.
-fn chained(previous: &str, event: &EventRecord, data: &str) -> String {
+pub(crate) fn chained(previous: &str, event: &EventRecord, data: &str) -> String {
     let parts = serde_json::json!([
         previous,
         event.seq,

@@ -35,9 +35,13 @@ pub(crate) fn reopen(tx: &Tx<'_>, new: &Reopening) -> Result<u64, StoreError> {
     }
     creation::own_run(tx, run, &new.owner)?;
     blob::put(tx, &new.definition_bytes)?;
+    let settings = tx.json("run settings", &new.settings)?;
     let about = json!({
         "was": state.name(),
         "definition": new.definition,
+        "input_digest": new.input_digest,
+        "settings": Digest::of(settings.as_bytes()),
+        "deadline": micros(new.deadline),
         "again": new.again.len(),
     });
     journal.note(tx, "run_reopened", about)?;
@@ -67,7 +71,7 @@ pub(crate) fn reopen(tx: &Tx<'_>, new: &Reopening) -> Result<u64, StoreError> {
             run.as_str(),
             new.definition.to_string(),
             new.input_digest.to_string(),
-            tx.json("run settings", &new.settings)?,
+            settings,
             to.name(),
             micros(new.deadline),
         ),

@@ -38,13 +38,7 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
         [id],
         job,
     )?;
-    let attempts = tx.rows(
-        "SELECT a.job, a.attempt, a.node, a.incarnation, a.claimed_at, a.ended_at, a.ended_as,
-         a.class, a.code, a.message, a.uncertain FROM attempts a JOIN jobs j ON j.id = a.job
-         WHERE j.run = ?1 ORDER BY a.job, a.attempt",
-        [id],
-        attempt_row,
-    )?;
+    let attempts = attempts(tx, id)?;
     let calls = tx.rows(
         "SELECT c.job, c.name, c.attempt, c.idempotency_key, c.begun_at, c.recorded_at, c.reply
          FROM checkpoints c JOIN jobs j ON j.id = c.job WHERE j.run = ?1 ORDER BY c.job, c.name",
@@ -122,6 +116,22 @@ pub(crate) fn unfinished(tx: &Tx<'_>) -> Result<Vec<RunSummary>, StoreError> {
         ),
         [],
         summary,
+    )
+}
+
+/// The line of one run.
+pub(crate) fn summary_of(tx: &Tx<'_>, run: &str) -> Result<Option<RunSummary>, StoreError> {
+    tx.row(concat!(summary_columns!(), "WHERE r.run = ?1"), [run], summary)
+}
+
+/// The attempts of a run, by job and number.
+pub(crate) fn attempts(tx: &Tx<'_>, run: &str) -> Result<Vec<AttemptRecord>, StoreError> {
+    tx.rows(
+        "SELECT a.job, a.attempt, a.node, a.incarnation, a.claimed_at, a.ended_at, a.ended_as,
+         a.class, a.code, a.message, a.uncertain FROM attempts a JOIN jobs j ON j.id = a.job
+         WHERE j.run = ?1 ORDER BY a.job, a.attempt",
+        [run],
+        attempt_row,
     )
 }
 
@@ -216,7 +226,7 @@ fn summary(row: &Columns<'_>) -> Result<RunSummary, StoreError> {
 }
 
 /// Two columns that are both there or both not.
-fn node(row: &Columns<'_>) -> Result<Option<NodeRef>, StoreError> {
+pub(crate) fn node(row: &Columns<'_>) -> Result<Option<NodeRef>, StoreError> {
     let (node, incarnation) = (row.get::<Option<String>>()?, row.get::<Option<i64>>()?);
     Ok(node
         .zip(incarnation)

@@ -20,13 +20,29 @@ macro_rules! on_every_store {
 pub(crate) use on_every_store;
 
 pub(crate) fn on_memory(case: impl AsyncFnOnce(&dyn Store)) {
-    block_on(async { case(&MemoryStore::open().unwrap()).await });
+    block_on(async {
+        let store = MemoryStore::open().unwrap();
+        case(&store).await;
+        checked(&store).await;
+    });
 }
 
 pub(crate) fn on_sqlite(case: impl AsyncFnOnce(&dyn Store)) {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("store.db"));
-    served(&store, || block_on(case(&store)));
+    served(&store, || {
+        block_on(async {
+            case(&store).await;
+            checked(&store).await;
+        });
+    });
+}
+
+/// What the store alone sees to holds after every case (CHK).
+pub(crate) async fn checked(store: &dyn Store) {
+    let mut found = perennial_store::verify(store).await.unwrap();
+    found.retain(|violation| violation.rule.is_of_store());
+    assert!(found.is_empty(), "{found:#?}");
 }
 
 pub(crate) fn open(path: &Path) -> SqliteStore {
