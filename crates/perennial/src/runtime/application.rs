@@ -157,13 +157,15 @@ pub(super) fn store_child(store: &Arc<dyn Store>, loops: Loops) -> ChildSpec {
     let mut subtree = SupervisorSpec::new("store");
     if let Loops::Sqlite(sqlite) = loops {
         let writing = sqlite.clone();
-        subtree = subtree.child(ChildSpec::thread("writer", move |stop: StopToken| {
-            let Some(store) = &writing else { return Ok(()) };
-            let work = store.writer();
-            let stopper = work.stopper();
-            stop.on_stop(move || stopper.stop());
-            work.run()
-        }));
+        if !sqlite.as_ref().is_some_and(SqliteStore::is_read_only) {
+            subtree = subtree.child(ChildSpec::thread("writer", move |stop: StopToken| {
+                let Some(store) = &writing else { return Ok(()) };
+                let work = store.writer();
+                let stopper = work.stopper();
+                stop.on_stop(move || stopper.stop());
+                work.run()
+            }));
+        }
         for number in 1..=READERS {
             let reading = sqlite.clone();
             let id = format!("reader-{number}");

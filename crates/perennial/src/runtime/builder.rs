@@ -540,7 +540,7 @@ impl Builder {
         });
         let Assembled { mut tree, services, runs, sessions, tools, tasks, host, published } =
             assembled;
-        if self.store_only {
+        if self.store_only || self.store.as_ref().is_some_and(Store::is_read_only) {
             tree = SupervisorSpec::new("perennial").child(store_child(&store, Loops::of(&opened)));
         }
         for tool in self.tools {

@@ -70,6 +70,16 @@ pub enum StoreError {
         /// The newest this build can read.
         known: u32,
     },
+    /// It was written by an older version, and is open for reading only.
+    #[error(
+        "the store has schema version {found}, this build needs {needed}; it is brought up to date when it is opened for writing"
+    )]
+    OlderSchema {
+        /// In the file.
+        found: u32,
+        /// What can be read.
+        needed: u32,
+    },
     /// Another process holds it.
     #[error("the store {path} is held by {holder}", path = path.display(), holder = held_by(holder.as_deref()))]
     Locked {
@@ -118,6 +128,7 @@ impl StoreError {
             | Self::NotFound { .. }
             | Self::Corrupt { .. }
             | Self::NewerSchema { .. }
+            | Self::OlderSchema { .. }
             | Self::Locked { .. }
             | Self::TooLarge { .. }
             | Self::Unreadable { .. } => false,

@@ -21,6 +21,8 @@ pub(super) enum Role {
     Writer,
     /// Reads only.
     Reader,
+    /// Reads beside a process that has the file, and can write neither it nor its log.
+    Onlooker,
 }
 
 /// A setting and what it must read back as.
@@ -54,6 +56,9 @@ fn settings_of(role: Role) -> Vec<Setting> {
             ("wal_autocheckpoint", Value::Integer(1024)),
             ("query_only", Value::Integer(0)),
         ],
+        Role::Onlooker => {
+            vec![("wal_autocheckpoint", Value::Integer(0)), ("query_only", Value::Integer(1))]
+        }
         Role::Reader => vec![
             ("journal_mode", Value::Text("wal".to_owned())),
             ("wal_autocheckpoint", Value::Integer(0)),
@@ -73,8 +78,13 @@ fn marks() -> [Setting; 2] {
 /// Opens the existing file `path`.
 pub(super) fn open(path: &Path, role: Role) -> Result<Connection, StoreError> {
     let failed = |error: rusqlite::Error| failure(&error, path);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    let connection = match role {
+        Role::Creator | Role::Writer | Role::Reader => {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            Connection::open_with_flags(path, flags).map_err(failed)?
+        }
+        Role::Onlooker => super::file::look(path)?,
+    };
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     let settings = [settings(), settings_of(role)].concat();
     for (name, value) in &settings {

@@ -65,6 +65,17 @@ pub(crate) fn served<T>(store: &SqliteStore, body: impl FnOnce() -> T) -> T {
     })
 }
 
+/// Runs `body` while a reader serves `store`, which has no writer.
+pub(crate) fn read_only<T>(store: &SqliteStore, body: impl FnOnce() -> T) -> T {
+    let reader = store.reader();
+    let stopper = reader.stopper();
+    thread::scope(|threads| {
+        threads.spawn(|| reader.run().unwrap());
+        let _stops = OnDrop(|| stopper.stop());
+        body()
+    })
+}
+
 struct OnDrop<F: FnMut()>(F);
 
 impl<F: FnMut()> Drop for OnDrop<F> {
