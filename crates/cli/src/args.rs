@@ -1,6 +1,7 @@
 //! The command line.
 
 mod deployment;
+mod keeping;
 mod tree;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand};
 use perennial::{Leniency, ProviderMode, Store};
 
 pub(crate) use self::deployment::DeploymentArgs;
+pub(crate) use self::keeping::{JournalArgs, JournalCommand, VerifyArgs};
 pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
 use crate::output::{Colour, Shape};
 
@@ -52,6 +54,8 @@ pub(crate) enum Command {
     Results(ResultsArgs),
     /// Prints the recorded events of a run
     Events(EventsArgs),
+    /// Checks what is recorded: whether events and rows are whole and tell the same
+    Journal(JournalArgs),
     /// Draws a workflow, or how a run of it stands, as Mermaid or DOT
     Graph(GraphArgs),
     /// Tells what a step would do, or why a run waits
@@ -78,6 +82,9 @@ impl Command {
             Self::Show(args) => args.output.json,
             Self::Results(args) => args.output.json,
             Self::Events(args) => args.output.json,
+            Self::Journal(args) => match &args.command {
+                JournalCommand::Verify(args) => args.output.json,
+            },
             Self::Explain(args) => args.output.json,
             Self::Functions(output) => output.json,
             Self::Steps(args) => args.output.json,

@@ -7,6 +7,7 @@ mod explain;
 mod graph;
 mod hint;
 mod inputs;
+mod journal;
 mod lot;
 mod named;
 mod progress;
@@ -28,7 +29,7 @@ mod targets;
 mod trace;
 mod tree;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, JournalCommand};
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<i32> {
     match args.command {
@@ -40,6 +41,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<i32> {
         Command::Show(args) => show::show(args).await,
         Command::Results(args) => results::results(args).await,
         Command::Events(args) => events::events(args).await,
+        Command::Journal(args) => match args.command {
+            JournalCommand::Verify(args) => journal::verify(args).await,
+        },
         Command::Graph(args) => graph::graph(args).await,
         Command::Explain(args) => explain::explain(args).await,
         Command::Functions(args) => reference::print_functions(&args),

@@ -10,6 +10,7 @@
 //! | [`monitor`] | what a run's events say about its performance, for the tree |
 //! | [`observer`] | whoever is told of a run's events, to show them elsewhere |
 //! | [`performance`] | how a run performed, read from its rows |
+//! | [`upkeep`] | the care of the store itself |
 //! | [`sessions`] | durable conversations |
 //! | [`drain`] | the orderly hand-over at a shutdown |
 //! | `services` | what all of them share |
@@ -27,6 +28,7 @@ mod runs;
 pub mod scheduler;
 mod services;
 pub mod sessions;
+pub mod upkeep;
 mod waiting;
 pub mod workflow;
 

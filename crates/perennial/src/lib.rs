@@ -46,7 +46,7 @@ pub use perennial_core::{
 };
 pub use perennial_engine::{
     DrainReport, DrainedAttempts, DrainedRun, EventFeed, LastFailure, RunFate, WaitsFor, WaitsWhy,
-    scheduler::Adoption, sessions::Sessions,
+    scheduler::Adoption, sessions::Sessions, upkeep::Upkeep,
 };
 pub use perennial_pipeline::{
     Checked, Deployment, Diagnostic, EnvironmentMode, InvalidDeployment, InvalidLeniency, Leniency,
@@ -83,6 +83,7 @@ pub mod records {
                 SpanKind, Trace, Verdict, Went, Word,
             },
         },
+        upkeep::Check,
     };
     pub use perennial_pipeline::{
         BuiltPrompt, FILE_BYTES_MAX, FunctionEntry, Graph, Input, InputErrors, InputType, KeyEntry,
@@ -91,6 +92,7 @@ pub mod records {
         functions, nearest, render, report_json, schema, step_types, yaml_text,
     };
     pub use perennial_store::{
-        AttemptRecord, CallRecord, EventRecord, JobRecord, RunRecord, RunSummary, RunView,
+        AttemptRecord, CallRecord, EventRecord, JobRecord, Rule, RunRecord, RunSummary, RunView,
+        VerifyStep, Violation,
     };
 }

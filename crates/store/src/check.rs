@@ -208,12 +208,25 @@ impl VerifyCursor {
 }
 
 /// One step of a check.
+///
+/// ```
+#[doc = include_str!("../doc/recorded.txt")]
+/// use perennial_store::VerifyCursor;
+///
+/// let step = store.verify(VerifyCursor::of(run.as_str()), 500).await?;
+/// assert!(step.complete && step.violations.is_empty());
+/// assert_eq!(step.kind.as_deref(), Some("run"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct VerifyStep {
     /// What is wrong.
     pub violations: Vec<Violation>,
     /// The stream that the step was about.
     pub stream: Option<String>,
+    /// Its kind: `run`, `session`.
+    pub kind: Option<String>,
     /// Whether the stream has been checked to its end.
     pub complete: bool,
     /// Events that were read.

@@ -79,6 +79,17 @@ pub(super) fn refused(error: &RunError, hint: &Hint) -> anyhow::Error {
     }
 }
 
+/// A refusal of the store, with the command that helps where the run is not there.
+pub(super) fn named_or_helped(error: &StoreError, hint: &Hint) -> anyhow::Error {
+    match error {
+        StoreError::NotFound { what: "stream", id } => {
+            let text = format!("run `{id}` is not in the store");
+            failed_with(exit::of_store(error), text, hint.runs())
+        }
+        _ => failed(exit::of_store(error), error),
+    }
+}
+
 /// `word` as a shell reads it as one word.
 pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./:=,+@%".contains(c);

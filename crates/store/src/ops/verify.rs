@@ -68,6 +68,7 @@ fn stream_step(
         return Ok(VerifyStep {
             violations: Vec::new(),
             stream: None,
+            kind: None,
             complete: true,
             events: 0,
             next,
@@ -95,13 +96,13 @@ fn stream_step(
             }
         }
     }
-    let violations = findings.take(&stream);
+    let (violations, kind) = (findings.take(&stream), Some(kind));
     let next = if complete {
         after(&stream)
     } else {
         Some(VerifyCursor(Place::In { stream: stream.clone(), fold, more }))
     };
-    Ok(VerifyStep { violations, stream: Some(stream), complete, events: events as u64, next })
+    Ok(VerifyStep { violations, stream: Some(stream), kind, complete, events: events as u64, next })
 }
 
 /// Follows the chain, and a run's events into what they tell of its rows.
@@ -377,5 +378,5 @@ fn orphans(tx: &Tx<'_>, table: usize, after: String, limit: u32) -> Result<Verif
 }
 
 fn finished(violations: Vec<Violation>, next: Option<VerifyCursor>) -> VerifyStep {
-    VerifyStep { violations, stream: None, complete: true, events: 0, next }
+    VerifyStep { violations, stream: None, kind: None, complete: true, events: 0, next }
 }
