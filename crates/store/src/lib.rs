@@ -42,8 +42,9 @@ pub use self::{
     contract::{
         Again, Appended, AttemptRecord, CallRecord, CallStart, Claimed, Committed, Created,
         Decision, EventRecord, JobRecord, JobStep, Lease, NewEvent, NewJob, NewRun, NewTimer,
-        NodeRef, Operation, Registered, Reopening, Report, Rescued, RunRecord, RunStep, RunSummary,
-        RunView, StageRecord, StageStep, Store, StoreError, StoreStatus, StreamRecord, TimerDue,
+        NodeRef, Operation, Registered, RemovedRun, Reopening, Report, Rescued, Retained,
+        Retention, RunRecord, RunStep, RunSummary, RunView, StageRecord, StageStep, Store,
+        StoreError, StoreStatus, StreamRecord, TimerDue,
     },
     memory::MemoryStore,
     queue::Stopper,

@@ -11,6 +11,7 @@
 //! | [`ending`] | ends of attempts |
 //! | [`journal`] | events with their sequence and hash chain |
 //! | [`reopening`] | a further round of a run |
+//! | [`retention`] | removals of runs and blobs |
 //! | [`stream`] | streams that are no runs |
 //! | [`timer`] | timers |
 //! | [`blob`] | blobs |
@@ -28,6 +29,7 @@ pub(crate) mod journal;
 pub(crate) mod lease;
 pub(crate) mod node;
 pub(crate) mod reopening;
+pub(crate) mod retention;
 pub(crate) mod stream;
 pub(crate) mod timer;
 pub(crate) mod verify;

@@ -1,6 +1,9 @@
 use std::path::PathBuf;
 
-use perennial_core::run::{InvalidTransition, RunId};
+use perennial_core::{
+    Timestamp,
+    run::{InvalidTransition, RunId, RunState},
+};
 
 /// Why an operation changed nothing (STO-10).
 ///
@@ -41,6 +44,16 @@ pub enum StoreError {
         what: &'static str,
         /// What was asked for.
         id: String,
+    },
+    /// The run had ended, and was removed after its time.
+    #[error("run `{run}` had ended ({state}) and was removed on {at}; its id stays taken for a while", at = at.to_date())]
+    Removed {
+        /// The run.
+        run: RunId,
+        /// How it had ended.
+        state: RunState,
+        /// When it was removed.
+        at: Timestamp,
     },
     /// Too much is waiting to be written.
     #[error("the store has too much to write; try again")]
@@ -126,6 +139,7 @@ impl StoreError {
             | Self::InvalidState(_)
             | Self::KeyReused(_)
             | Self::NotFound { .. }
+            | Self::Removed { .. }
             | Self::Corrupt { .. }
             | Self::NewerSchema { .. }
             | Self::OlderSchema { .. }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     blob,
     journal::{Journal, micros},
-    node, timer,
+    node, retention, timer,
 };
 use crate::{
     Created, Lease, NewJob, NewRun, NodeRef, StoreError,
@@ -20,6 +20,7 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
     let id = new.run.as_str();
     let existing = tx.row(
         "SELECT r.definition = ?2 AND r.input_digest = ?3 FROM streams s
+         JOIN heads h ON h.stream = s.stream
          LEFT JOIN runs r ON r.run = s.stream WHERE s.stream = ?1",
         (id, new.definition.to_string(), new.input_digest.to_string()),
         |row| row.get::<Option<bool>>(),
@@ -28,6 +29,11 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
         Some(Some(true)) => return Ok(Created::Existing),
         Some(Some(false) | None) => return Err(StoreError::KeyReused(new.run.clone())),
         None => (),
+    }
+    if let Some((removed, was)) = retention::removed_run(tx, &new.run)? {
+        let same = was == (new.definition.to_string(), new.input_digest.to_string());
+        let reused = StoreError::KeyReused(new.run.clone());
+        return Err(if same { retention::gone(removed) } else { reused });
     }
     if Digest::of(&new.definition_bytes) != new.definition {
         let why = "its bytes have another digest".to_owned();
@@ -56,6 +62,7 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
             micros(new.deadline),
         ),
     )?;
+    retention::note_uses(tx, &new.run, &new.settings)?;
     let about = json!({
         "workflow": new.workflow,
         "definition": new.definition,

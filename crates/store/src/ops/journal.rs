@@ -6,6 +6,7 @@ use perennial_core::{
 };
 use serde_json::Value;
 
+use super::retention;
 use crate::{
     EventRecord, NewEvent, StoreError,
     transaction::{Columns, Tx, int},
@@ -57,7 +58,7 @@ impl Journal {
             [run.as_str()],
             |row| Ok((Self::read(row, run.as_str(), RUN_DATA_BYTES_MAX)?, row.parse()?)),
         )?
-        .ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })
+        .map_or_else(|| Err(retention::missing(tx, run)?), Ok)
     }
 
     /// The end of a stream that is no run, and whether it is closed.
@@ -171,8 +172,13 @@ pub(crate) fn events(
     limit: u32,
 ) -> Result<Vec<EventRecord>, StoreError> {
     let from = from.max(1);
-    let known = tx.row("SELECT 1 FROM streams WHERE stream = ?1", [stream], |_| Ok(()))?;
+    let known = tx.row("SELECT 1 FROM heads WHERE stream = ?1", [stream], |_| Ok(()))?;
     if known.is_none() {
+        if let Ok(run) = RunId::parse(stream)
+            && let Some((removed, _)) = retention::removed_run(tx, &run)?
+        {
+            return Err(retention::gone(removed));
+        }
         return Err(StoreError::NotFound { what: "stream", id: stream.to_owned() });
     }
     let before = tx.row(

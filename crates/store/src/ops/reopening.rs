@@ -10,7 +10,7 @@ use super::{
     blob, creation,
     ending::{self, Ending},
     journal::{Journal, micros},
-    node, timer,
+    node, retention, timer,
 };
 use crate::{Again, Reopening, StoreError, transaction::Tx};
 
@@ -76,6 +76,7 @@ pub(crate) fn reopen(tx: &Tx<'_>, new: &Reopening) -> Result<u64, StoreError> {
             micros(new.deadline),
         ),
     )?;
+    retention::note_uses(tx, run, &new.settings)?;
     let (revision, _) = journal.finish(tx, true)?;
     Ok(revision)
 }

@@ -56,8 +56,13 @@ fn stream_step(
     more: bool,
     limit: u32,
 ) -> Result<VerifyStep, StoreError> {
-    let kind =
-        tx.row("SELECT kind FROM streams WHERE stream = ?1", [&stream], |row| row.get::<String>())?;
+    // Of a run that is being removed, only a part is there.
+    let kind = tx.row(
+        "SELECT kind FROM streams WHERE stream = ?1 AND NOT EXISTS
+         (SELECT 1 FROM removed r WHERE r.run = streams.stream AND r.pending = 1)",
+        [&stream],
+        |row| row.get::<String>(),
+    )?;
     let after = |stream: &String| more.then(|| VerifyCursor(Place::After(stream.clone())));
     let Some(kind) = kind else {
         if !more {

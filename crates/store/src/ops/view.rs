@@ -5,6 +5,7 @@ use perennial_core::{
     run::{JobKey, RunId},
 };
 
+use super::retention;
 use crate::{
     AttemptRecord, CallRecord, JobRecord, NodeRef, RunRecord, RunSummary, RunView, StageRecord,
     StoreError,
@@ -77,7 +78,7 @@ fn record(tx: &Tx<'_>, run: &RunId) -> Result<RunRecord, StoreError> {
             })
         },
     )?
-    .ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })
+    .map_or_else(|| Err(retention::missing(tx, run)?), Ok)
 }
 
 /// What [`summary`] reads, in its order.
@@ -92,7 +93,7 @@ macro_rules! summary_columns {
          r.created_at, r.finished_at, s.owner_node, s.owner_incarnation,
          n.node IS NOT NULL AND n.ended_at IS NULL
          AND n.opening >= (SELECT openings FROM meta) FROM runs r
-         JOIN streams s ON s.stream = r.run
+         JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
          LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation "
     };
 }
@@ -115,6 +116,25 @@ pub(crate) fn unfinished(tx: &Tx<'_>) -> Result<Vec<RunSummary>, StoreError> {
             "ORDER BY r.created_at, r.rowid",
         ),
         [],
+        summary,
+    )
+}
+
+/// Runs that ended by these instants, by how they ended, in the order of their ends.
+pub(crate) fn due_for_removal(
+    tx: &Tx<'_>,
+    ended: (i64, i64, i64, u32),
+) -> Result<Vec<RunSummary>, StoreError> {
+    tx.rows(
+        concat!(
+            summary_columns!(),
+            "WHERE r.finished_at IS NOT NULL AND s.closed = 1 AND (
+             (r.state IN ('succeeded', 'partially_succeeded') AND r.finished_at <= ?1)
+             OR (r.state IN ('failed', 'timed_out') AND r.finished_at <= ?2)
+             OR (r.state = 'cancelled' AND r.finished_at <= ?3))
+             ORDER BY r.finished_at, r.run LIMIT ?4",
+        ),
+        ended,
         summary,
     )
 }

@@ -8,6 +8,7 @@ mod decisions;
 mod fixture;
 mod leases;
 mod reopening;
+mod retention;
 mod runs;
 mod sqlite_file;
 mod sqlite_writer;
