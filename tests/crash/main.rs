@@ -6,4 +6,5 @@ mod exports;
 mod handlers;
 mod loading;
 mod resume;
+mod retention;
 mod world;

@@ -4,6 +4,7 @@ mod check;
 mod engine;
 mod events;
 mod explain;
+mod gc;
 mod graph;
 mod hint;
 mod inputs;
@@ -44,6 +45,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<i32> {
         Command::Journal(args) => match args.command {
             JournalCommand::Verify(args) => journal::verify(args).await,
         },
+        Command::Gc(args) => gc::gc(args).await,
+        Command::Purge(args) => gc::purge(args).await,
         Command::Graph(args) => graph::graph(args).await,
         Command::Explain(args) => explain::explain(args).await,
         Command::Functions(args) => reference::print_functions(&args),

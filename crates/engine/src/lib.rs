@@ -10,6 +10,7 @@
 //! | [`monitor`] | what a run's events say about its performance, for the tree |
 //! | [`observer`] | whoever is told of a run's events, to show them elsewhere |
 //! | [`performance`] | how a run performed, read from its rows |
+//! | [`retention`] | what goes by itself when its time is over |
 //! | [`upkeep`] | the care of the store itself |
 //! | [`sessions`] | durable conversations |
 //! | [`drain`] | the orderly hand-over at a shutdown |
@@ -23,6 +24,7 @@ mod parked;
 mod patience;
 pub mod performance;
 mod published;
+pub mod retention;
 mod run;
 mod runs;
 pub mod scheduler;

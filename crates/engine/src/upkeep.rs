@@ -1,11 +1,17 @@
-//! The care of the store itself: whether it is whole.
+//! The care of the store itself: whether it is whole, and what goes.
 
 use std::sync::Arc;
 
 use perennial_core::run::RunId;
-use perennial_store::{Store, StoreError, VerifyCursor, VerifyStep, Violation};
+use perennial_store::{
+    RemovedRun, Retained, Retention, RunSummary, Store, StoreError, VerifyCursor, VerifyStep,
+    Violation,
+};
 
-use crate::patience::{STORE_WITHIN, patiently};
+use crate::{
+    patience::{STORE_WITHIN, patiently},
+    retention::{ROWS_MAX, add},
+};
 
 /// Events that are read at a time: some milliseconds.
 const PIECE: u32 = 500;
@@ -56,6 +62,121 @@ impl Upkeep {
     pub fn verify(&self, run: Option<&RunId>) -> Check {
         let first = run.map_or_else(VerifyCursor::start, |run| VerifyCursor::of(run.as_str()));
         Check { store: self.store.clone(), next: Some(first) }
+    }
+
+    /// Removes, now, the runs that `policy` does not keep, and blobs that nothing has used for an hour. The child
+    /// `retention` of the tree does so every hour by the policy of the runtime.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Retention, Runtime, StartPipeline, Store};
+    /// # use std::time::Duration;
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// run.outcome().await?;
+    /// let policy = Retention { completed: Some(Duration::ZERO), ..Retention::never() };
+    /// assert_eq!(runtime.upkeep().retainable(policy, 20).await?.len(), 1);
+    /// let retained = runtime.upkeep().retain(policy).await?;
+    /// assert_eq!((retained.runs, runtime.upkeep().removed(20).await?.len()), (1, 1));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be written. What was removed by then stays removed.
+    ///
+    /// # Cancel safety
+    ///
+    /// What was removed by then stays removed; the next pass goes on.
+    pub async fn retain(&self, policy: Retention) -> Result<Retained, StoreError> {
+        let mut done = Retained::default();
+        loop {
+            let step = patiently(STORE_WITHIN, || self.store.retain(policy, ROWS_MAX)).await?;
+            add(&mut done, step);
+            if !step.more {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// At most `limit` of the runs that [`Upkeep::retain`] would remove, those that ended first at the front.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Retention, Runtime, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// assert!(runtime.upkeep().retainable(Retention::default(), 20).await?.is_empty());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn retainable(
+        &self,
+        policy: Retention,
+        limit: u32,
+    ) -> Result<Vec<RunSummary>, StoreError> {
+        patiently(STORE_WITHIN, || self.store.retainable(policy, limit)).await
+    }
+
+    /// Removes a run that has ended, whatever its age.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// run.outcome().await?;
+    /// runtime.upkeep().purge(run.id()).await?;
+    /// assert!(runtime.runs().list(20).await?.is_empty());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InvalidState`] when it has not ended, [`StoreError::NotFound`] when there is none; and when the
+    /// store cannot be written.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Upkeep::retain`]; once begun, the next pass ends it.
+    pub async fn purge(&self, run: &RunId) -> Result<Retained, StoreError> {
+        self.store.purge(run).await?;
+        self.retain(Retention::never()).await
+    }
+
+    /// Runs that were removed and whose ids are still taken, the last ones first.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// assert!(runtime.upkeep().removed(20).await?.is_empty());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn removed(&self, limit: u32) -> Result<Vec<RemovedRun>, StoreError> {
+        patiently(STORE_WITHIN, || self.store.removed(limit)).await
     }
 }
 

@@ -52,7 +52,7 @@ pub use perennial_pipeline::{
     Checked, Deployment, Diagnostic, EnvironmentMode, InvalidDeployment, InvalidLeniency, Leniency,
     ProviderKind, Severity,
 };
-pub use perennial_store::StoreError;
+pub use perennial_store::{Retention, StoreError};
 pub use perennial_supervision::{Address, CallError, ChildSpec};
 
 pub use pipelines::{
@@ -92,7 +92,7 @@ pub mod records {
         functions, nearest, render, report_json, schema, step_types, yaml_text,
     };
     pub use perennial_store::{
-        AttemptRecord, CallRecord, EventRecord, JobRecord, Rule, RunRecord, RunSummary, RunView,
-        VerifyStep, Violation,
+        AttemptRecord, CallRecord, EventRecord, JobRecord, RemovedRun, Retained, Rule, RunRecord,
+        RunSummary, RunView, VerifyStep, Violation,
     };
 }

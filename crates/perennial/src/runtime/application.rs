@@ -9,10 +9,11 @@ use perennial_core::tree::{RuntimeInfo, SCHEMA, TreeSnapshot};
 use perennial_engine::{
     Definitions, Runs, Services, ServicesSpec, drain,
     monitor::Monitoring,
+    retention,
     scheduler::{Adoption, Scheduler, SchedulerSpec},
     sessions::Sessions,
 };
-use perennial_store::{MemoryStore, SqliteStore, Store, StoreError};
+use perennial_store::{MemoryStore, Retention, SqliteStore, Store, StoreError};
 use perennial_supervision::{
     ChildSpec, Clock, DynamicSupervisor, DynamicSupervisorSpec, LifecycleSource, StopToken,
     Supervisor, SupervisorSpec, TaskSupervisor, TaskSupervisorSpec,
@@ -43,6 +44,7 @@ pub(super) struct Application {
     pub(super) monitoring: Monitoring,
     pub(super) intensity: (u32, Duration),
     pub(super) drain_within: Duration,
+    pub(super) retention: Retention,
 }
 
 /// The threads of a store.
@@ -79,7 +81,7 @@ pub(super) fn assemble(application: Application) -> Assembled {
         application;
     let published = Arc::new(OnceLock::new());
 
-    let store_child = store_child(&store, loops);
+    let store_child = store_child(&store, loops, Some(application.retention));
     let (tools_child, tools) = ToolRegistry::child_spec();
     let (tasks_child, tasks) =
         TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", limits.tasks));
@@ -152,8 +154,12 @@ fn active(children: &DynamicSupervisor) -> serde_json::Value {
     json!(children.count_children().ok().map(|counts| counts.active))
 }
 
-/// The supervisor of the store's threads; it shows what the store publishes.
-pub(super) fn store_child(store: &Arc<dyn Store>, loops: Loops) -> ChildSpec {
+/// The supervisor of the store's threads, and of what removes from it; it shows what the store publishes.
+pub(super) fn store_child(
+    store: &Arc<dyn Store>,
+    loops: Loops,
+    retention: Option<Retention>,
+) -> ChildSpec {
     let mut subtree = SupervisorSpec::new("store");
     if let Loops::Sqlite(sqlite) = loops {
         let writing = sqlite.clone();
@@ -177,6 +183,9 @@ pub(super) fn store_child(store: &Arc<dyn Store>, loops: Loops) -> ChildSpec {
                 work.run()
             }));
         }
+    }
+    if let Some(policy) = retention {
+        subtree = subtree.child(retention::child_spec(store.clone(), policy));
     }
     let shown = store.clone();
     Supervisor::child_spec(subtree).0.detail(move || json!(shown.status()))
@@ -211,6 +220,7 @@ pub fn declared_tree(host_children: Vec<ChildSpec>) -> Result<TreeSnapshot, Stor
         monitoring: Monitoring::default(),
         intensity: INTENSITY,
         drain_within: drain::DRAIN_TIMEOUT,
+        retention: Retention::default(),
     });
     Ok(TreeSnapshot {
         schema: SCHEMA.to_owned(),

@@ -35,6 +35,12 @@ const FAILURES_MAX: u32 = 3;
 const IDLE: Duration = Duration::from_secs(1);
 const ASLEEP: Duration = Duration::from_secs(60);
 
+/// Free pages that are kept for what is written next: 4 MiB.
+const FREE_PAGES_KEPT: i64 = 1_024;
+const FREE_PAGES_MORE: i64 = FREE_PAGES_KEPT + 1;
+/// Gives back 4 MiB.
+const VACUUM: &str = "PRAGMA incremental_vacuum(1024)";
+
 /// The loop that writes; see [`SqliteStore::writer`](super::SqliteStore::writer).
 ///
 /// It blocks its thread until it is stopped or fails. What it had taken from the queue when it
@@ -224,8 +230,30 @@ impl<'a> Writer<'a> {
 
     /// Moves the log into the file as far as readers allow. What is left is moved later.
     fn checkpoint(&mut self) {
-        self.dirty = false;
+        self.dirty = self.vacuum();
         self.move_log("PRAGMA wal_checkpoint(PASSIVE)");
+    }
+
+    /// Gives back pages that nothing is in, when they are many: some at a time, for somebody may come. Whether there
+    /// are more.
+    fn vacuum(&self) -> bool {
+        let free = || self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0));
+        match free() {
+            Ok(pages @ 0..=FREE_PAGES_KEPT) => {
+                tracing::trace!(pages, "free pages are kept");
+                return false;
+            }
+            Ok(_) => (),
+            Err(error) => {
+                tracing::warn!(%error, "free pages were not counted");
+                return false;
+            }
+        }
+        if let Err(error) = self.connection.execute_batch(VACUUM) {
+            tracing::warn!(%error, "free pages were not given back");
+            return false;
+        }
+        matches!(free(), Ok(FREE_PAGES_MORE..))
     }
 
     /// Leaves a short log and the latest instant.
@@ -302,6 +330,38 @@ mod tests {
         queue(&mut again);
         serve(&store).unwrap().unwrap();
         assert!(block_on(again).is_ok(), "nothing of the lost group was written");
+    }
+
+    /// STO-60, INV-ST-32: a file shrinks again when what was in it is gone.
+    #[test]
+    fn pages_that_nothing_is_in_are_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory);
+        let mut operations: Vec<Operation<'_, ()>> = (0_u8..16)
+            .map(|number| -> Operation<'_, ()> {
+                store.perform(Access::Write, move |tx| {
+                    crate::ops::blob::put(tx, &vec![number; 1024 * 1024]).map(|_| ())
+                })
+            })
+            .collect();
+        operations
+            .push(store.perform(Access::Write, |tx| tx.write("DELETE FROM blobs", []).map(|_| ())));
+        operations.iter_mut().for_each(queue);
+        serve(&store).unwrap().unwrap();
+        let mut writer = Writer::open(&store.shared).unwrap();
+        let pages = |writer: &Writer<'_>, name| -> i64 {
+            writer.connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+        };
+        let before = pages(&writer, "page_count");
+        let mut idle = 0;
+        while writer.dirty {
+            writer.checkpoint();
+            idle += 1;
+            assert!(idle < 10, "it comes to an end");
+        }
+        assert!(idle > 1, "some at a time");
+        assert_eq!(pages(&writer, "freelist_count"), FREE_PAGES_KEPT);
+        assert!(pages(&writer, "page_count") < before / 2);
     }
 
     #[test]
