@@ -7,8 +7,8 @@ use perennial_testkit::Seed;
 use crate::world::{SOON, World};
 
 /// Removals that are killed, each at another moment.
-const KILLS: usize = 6;
-const RUNS: usize = 4;
+const KILLS: usize = 3;
+const RUNS: usize = 3;
 
 #[test]
 fn a_killed_removal_leaves_no_half_run_and_the_next_one_finishes() {

@@ -37,9 +37,8 @@ const ASLEEP: Duration = Duration::from_secs(60);
 
 /// Free pages that are kept for what is written next: 4 MiB.
 const FREE_PAGES_KEPT: i64 = 1_024;
-const FREE_PAGES_MORE: i64 = FREE_PAGES_KEPT + 1;
-/// Gives back 4 MiB.
-const VACUUM: &str = "PRAGMA incremental_vacuum(1024)";
+/// Pages that are given back at a time, 4 MiB.
+const FREE_PAGES_STEP: i64 = 1_024;
 
 /// The loop that writes; see [`SqliteStore::writer`](super::SqliteStore::writer).
 ///
@@ -237,23 +236,23 @@ impl<'a> Writer<'a> {
     /// Gives back pages that nothing is in, when they are many: some at a time, for somebody may come. Whether there
     /// are more.
     fn vacuum(&self) -> bool {
-        let free = || self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0));
-        match free() {
-            Ok(pages @ 0..=FREE_PAGES_KEPT) => {
-                tracing::trace!(pages, "free pages are kept");
-                return false;
+        let free = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0));
+        let surplus = free.map(|pages: i64| pages - FREE_PAGES_KEPT);
+        let given_back = surplus.and_then(|surplus| {
+            if surplus > 0 {
+                let pages = surplus.min(FREE_PAGES_STEP);
+                let sql = format!("PRAGMA incremental_vacuum({pages})");
+                let mut statement = self.connection.prepare(&sql)?;
+                // One page goes with each step of the statement.
+                let mut steps = statement.query([])?;
+                while steps.next()?.is_some() {}
             }
-            Ok(_) => (),
-            Err(error) => {
-                tracing::warn!(%error, "free pages were not counted");
-                return false;
-            }
-        }
-        if let Err(error) = self.connection.execute_batch(VACUUM) {
+            Ok(surplus > FREE_PAGES_STEP)
+        });
+        given_back.unwrap_or_else(|error| {
             tracing::warn!(%error, "free pages were not given back");
-            return false;
-        }
-        matches!(free(), Ok(FREE_PAGES_MORE..))
+            false
+        })
     }
 
     /// Leaves a short log and the latest instant.
