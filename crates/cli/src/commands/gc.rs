@@ -138,15 +138,13 @@ pub(super) async fn purge(args: PurgeArgs) -> anyhow::Result<i32> {
 
 fn refused(run: &RunId, error: &StoreError, hint: &Hint) -> anyhow::Error {
     let code = exit::of_store(error);
-    match error {
-        StoreError::InvalidState(refusal) => {
-            let text = format!(
-                "run {run} has not ended ({}): only what has ended is removed",
-                refusal.from
-            );
-            failed_with(exit::USAGE, text, hint.show(run.as_str()))
-        }
-        StoreError::NotFound { .. } => failed_with(code, error, hint.runs()),
-        _ => failed(code, error),
+    if let StoreError::InvalidState(refusal) = error {
+        let was = refusal.from;
+        let text = format!("run {run} has not ended ({was}): only what has ended is removed");
+        return failed_with(exit::USAGE, text, hint.show(run.as_str()));
     }
+    if let StoreError::NotFound { .. } = error {
+        return failed_with(code, error, hint.runs());
+    }
+    failed(code, error)
 }

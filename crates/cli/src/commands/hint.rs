@@ -81,13 +81,11 @@ pub(super) fn refused(error: &RunError, hint: &Hint) -> anyhow::Error {
 
 /// A refusal of the store, with the command that helps where the run is not there.
 pub(super) fn named_or_helped(error: &StoreError, hint: &Hint) -> anyhow::Error {
-    match error {
-        StoreError::NotFound { what: "stream", id } => {
-            let text = format!("run `{id}` is not in the store");
-            failed_with(exit::of_store(error), text, hint.runs())
-        }
-        _ => failed(exit::of_store(error), error),
+    let code = exit::of_store(error);
+    if let StoreError::NotFound { what: "stream", id } = error {
+        return failed_with(code, format!("run `{id}` is not in the store"), hint.runs());
     }
+    failed(code, error)
 }
 
 /// `word` as a shell reads it as one word.

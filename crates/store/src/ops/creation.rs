@@ -30,10 +30,11 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
         Some(Some(false) | None) => return Err(StoreError::KeyReused(new.run.clone())),
         None => (),
     }
-    if let Some((removed, was)) = retention::removed_run(tx, &new.run)? {
-        let same = was == (new.definition.to_string(), new.input_digest.to_string());
+    if let Some(removed) = retention::removed_run(tx, &new.run)? {
+        let same = removed.definition == new.definition.to_string()
+            && removed.input_digest == new.input_digest.to_string();
         let reused = StoreError::KeyReused(new.run.clone());
-        return Err(if same { retention::gone(removed) } else { reused });
+        return Err(if same { retention::gone(removed.run) } else { reused });
     }
     if Digest::of(&new.definition_bytes) != new.definition {
         let why = "its bytes have another digest".to_owned();

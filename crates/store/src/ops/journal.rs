@@ -175,9 +175,9 @@ pub(crate) fn events(
     let known = tx.row("SELECT 1 FROM heads WHERE stream = ?1", [stream], |_| Ok(()))?;
     if known.is_none() {
         if let Ok(run) = RunId::parse(stream)
-            && let Some((removed, _)) = retention::removed_run(tx, &run)?
+            && let Some(removed) = retention::removed_run(tx, &run)?
         {
-            return Err(retention::gone(removed));
+            return Err(retention::gone(removed.run));
         }
         return Err(StoreError::NotFound { what: "stream", id: stream.to_owned() });
     }

@@ -201,20 +201,27 @@ pub(crate) fn missing(tx: &Tx<'_>, run: &RunId) -> Result<StoreError, StoreError
     let removed = removed_run(tx, run)?;
     Ok(removed.map_or_else(
         || StoreError::NotFound { what: "run", id: run.to_string() },
-        |(removed, _)| gone(removed),
+        |removed| gone(removed.run),
     ))
 }
 
-/// The note about a removed run, and whether rows of it are left.
-pub(crate) fn removed_run(
-    tx: &Tx<'_>,
-    run: &RunId,
-) -> Result<Option<(RemovedRun, (String, String))>, StoreError> {
+/// The note about a removed run, with what its id stands for.
+pub(crate) struct Removed {
+    pub(crate) run: RemovedRun,
+    pub(crate) definition: String,
+    pub(crate) input_digest: String,
+}
+
+/// The note about a removed run.
+pub(crate) fn removed_run(tx: &Tx<'_>, run: &RunId) -> Result<Option<Removed>, StoreError> {
     tx.row(
         "SELECT run, workflow, state, created_at, finished_at, removed_at, definition, input_digest
          FROM removed WHERE run = ?1",
         [run.as_str()],
-        |row| Ok((removed_row(row)?, (row.get()?, row.get()?))),
+        |row| {
+            let run = removed_row(row)?;
+            Ok(Removed { run, definition: row.get()?, input_digest: row.get()? })
+        },
     )
 }
 
