@@ -74,6 +74,8 @@ pub(crate) fn of_store(error: &StoreError) -> i32 {
         | StoreError::InvalidState(_)
         | StoreError::Busy
         | StoreError::Closed
+        | StoreError::ReadOnly
+        | StoreError::OlderSchema { .. }
         | StoreError::Full(_)
         | StoreError::Unavailable(_)
         | StoreError::Corrupt { .. }

@@ -112,7 +112,8 @@ impl SqliteStore {
     }
 
     /// Opens the store at `path` to look at it: beside a process that has it, or alone. Nothing is created, brought
-    /// up to date or written, and every operation that writes is refused.
+    /// up to date or written, and every operation that writes is refused with
+    /// [`StoreError::ReadOnly`].
     ///
     /// # Errors
     ///
@@ -181,7 +182,7 @@ impl Backend for SqliteStore {
     {
         Box::pin(async move {
             if access == Access::Write && self.shared.looks {
-                return Err(StoreError::Unavailable("it is open for reading only".to_owned()));
+                return Err(StoreError::ReadOnly);
             }
             let queue = match access {
                 Access::Read => &self.shared.reads,

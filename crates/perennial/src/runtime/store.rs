@@ -106,14 +106,14 @@ impl Store {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use perennial::{Runtime, Store};
+    /// # use perennial::{Retention, Runtime, Store};
     /// # let folder = tempfile::tempdir()?;
     /// let store = Store::sqlite(folder.path().join("letters.db"));
     /// let works = Runtime::builder().store(store.clone()).start().await?;
-    /// works.sessions().create("support").await?;
     /// let looks = Runtime::builder().store(store.read_only()).start().await?;
-    /// assert_eq!(looks.sessions().list().await?.len(), 1);
-    /// assert!(looks.sessions().create("sales").await.is_err());
+    /// assert!(looks.runs().list(20).await?.is_empty());
+    /// let refused = looks.upkeep().retain(Retention::default()).await;
+    /// assert_eq!(refused.unwrap_err().to_string(), "the store is open for reading only");
     /// # looks.shutdown().await;
     /// # works.shutdown().await;
     /// # Ok(())

@@ -67,6 +67,9 @@ pub enum StoreError {
     /// It was closed, by the shutdown of its runtime: nothing is read from it or written to it here any more.
     #[error("the store is closed: its runtime has shut down")]
     Closed,
+    /// It was opened only to be looked at: nothing is written to it here.
+    #[error("the store is open for reading only")]
+    ReadOnly,
     /// The file is not a store, or is damaged. It is left as it is.
     #[error("{path} is not a usable store: {what}", path = path.display())]
     Corrupt {
@@ -134,6 +137,7 @@ impl StoreError {
         match self {
             Self::Busy | Self::Unavailable(_) | Self::Full(_) => true,
             Self::Closed
+            | Self::ReadOnly
             | Self::Conflict { .. }
             | Self::StaleAttempt { .. }
             | Self::InvalidState(_)
