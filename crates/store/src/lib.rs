@@ -12,6 +12,7 @@
 //! | `backend` | the contract over whatever performs transactions |
 //! | `sqlite` | [`SqliteStore`]: one file, one writer, any number of readers |
 //! | `memory` | [`MemoryStore`]: the same without a file |
+//! | `postgres` | `PostgresStore`: a database that many processes share (feature `postgres`) |
 //! | `request`, `queue` | operations on their way to the thread that performs them |
 //! | `check` | the checker: what must hold of rows and events |
 //! | `schema` | numbered steps of the schema |
@@ -31,20 +32,26 @@ mod clock;
 mod contract;
 mod memory;
 mod ops;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod queue;
 mod request;
 mod schema;
 mod sqlite;
 mod transaction;
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::{
+    ConnectionLoop, ListenerLoop, ListenerStopper, PostgresOptions, PostgresStore,
+};
 pub use self::{
     check::{NOT_YET, Rule, VerifyCursor, VerifyStep, Violation, verify},
     contract::{
         Again, Appended, AttemptRecord, CallRecord, CallStart, Claimed, Committed, Created,
         Decision, EventRecord, JobRecord, JobStep, Lease, NewEvent, NewJob, NewRun, NewTimer,
         NodeRef, Operation, Registered, RemovedRun, Reopening, Report, Rescued, Retained,
-        Retention, RunRecord, RunStep, RunSummary, RunView, StageRecord, StageStep, Store,
-        StoreError, StoreStatus, StreamRecord, TimerDue,
+        Retention, RunRecord, RunStep, RunSummary, RunView, ServerStatus, StageRecord, StageStep,
+        Store, StoreError, StoreStatus, StreamRecord, TimerDue,
     },
     memory::MemoryStore,
     queue::Stopper,

@@ -178,7 +178,7 @@ impl Backend for SqliteStore {
     fn perform<T, F>(&self, access: Access, operation: F) -> Operation<'_, T>
     where
         T: Send + 'static,
-        F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         Box::pin(async move {
             if access == Access::Write && self.shared.looks {
@@ -188,7 +188,7 @@ impl Backend for SqliteStore {
                 Access::Read => &self.shared.reads,
                 Access::Write => &self.shared.writes,
             };
-            let (request, outcome) = request(operation);
+            let (request, outcome) = request(access, operation);
             queue.push(request)?;
             outcome.await.unwrap_or_else(|_| {
                 Err(StoreError::Unavailable("its thread ended before it answered".to_owned()))
@@ -206,6 +206,7 @@ impl Backend for SqliteStore {
             commits: shared.counters.commits.load(Ordering::Relaxed),
             requests: shared.counters.requests.load(Ordering::Relaxed),
             failed_commits: shared.counters.failed_commits.load(Ordering::Relaxed),
+            server: None,
         }
     }
 

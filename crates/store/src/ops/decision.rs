@@ -19,7 +19,7 @@ use crate::{
     Committed, Decision, JobStep, Report, RunStep, StageStep, StoreError, transaction::Tx,
 };
 
-pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, StoreError> {
+pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, StoreError> {
     let run = &decision.run;
     let (mut journal, state) = Journal::of_run(tx, run)?;
     let mut budget = None;
@@ -57,8 +57,8 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, Store
     }
     timer::set(tx, run, &decision.timers)?;
     // Before the run's own step: nothing follows the end of a run.
-    for event in decision.events {
-        journal.append(tx, event)?;
+    for event in &decision.events {
+        journal.append(tx, event.clone())?;
     }
     if let Some(step) = &decision.run_step {
         step_run(tx, &mut journal, run, state, step)?;
@@ -140,7 +140,7 @@ fn apply_report(
         ),
     )?;
     if changed == 0 {
-        return Err(lease::stale(lease));
+        return Err(tx.overtaken(lease::stale(lease)));
     }
     let result = report.result.as_ref().map(|result| tx.json("job result", result)).transpose()?;
     if let Some(text) = &result {
@@ -282,7 +282,7 @@ fn step_job(
         (job, from.name(), to.name(), skipped.map(SkipReason::name)),
     )?;
     if changed == 0 {
-        return Err(StoreError::Conflict { what: format!("job {key}") });
+        return Err(tx.overtaken(StoreError::Conflict { what: format!("job {key}") }));
     }
     let attempt = (attempt > 0).then_some(attempt);
     if let (true, Some(attempt)) = (uncertain, attempt) {
@@ -308,6 +308,9 @@ fn step_stage(
         )?
         .ok_or_else(|| StoreError::NotFound { what: "stage", id: stage.clone() })?;
     state.enter(*to)?;
+    if state != *from {
+        return Err(StoreError::Conflict { what: format!("stage {stage}") });
+    }
     let kind = match to {
         StageState::Open => "stage_opened",
         StageState::Sealed => "stage_sealed",
@@ -331,7 +334,7 @@ fn step_stage(
         (run.as_str(), stage, from.name(), to.name(), outcome),
     )?;
     if changed == 0 {
-        return Err(StoreError::Conflict { what: format!("stage {stage}") });
+        return Err(tx.overtaken(StoreError::Conflict { what: format!("stage {stage}") }));
     }
     let about = match outcome {
         Some(outcome) => json!({ "stage": stage, "outcome": outcome }),
@@ -349,6 +352,9 @@ fn step_run(
     step: &RunStep,
 ) -> Result<(), StoreError> {
     let to = state.enter(step.to)?;
+    if state != step.from {
+        return Err(StoreError::Conflict { what: format!("run {run}") });
+    }
     let failure =
         step.failure.as_ref().map(|failure| tx.json("failure of a run", failure)).transpose()?;
     let finished = to.is_terminal().then(|| tx.now().as_micros());
@@ -359,7 +365,7 @@ fn step_run(
         (run.as_str(), step.from.name(), to.name(), failure, finished),
     )?;
     if changed == 0 {
-        return Err(StoreError::Conflict { what: format!("run {run}") });
+        return Err(tx.overtaken(StoreError::Conflict { what: format!("run {run}") }));
     }
     let kind = match to {
         RunState::Running if state == RunState::Pending => "run_started",
