@@ -1,13 +1,15 @@
-//! Durable steps per second of one sequential run of echo steps, against bare commits of the same
-//! rows through the same store in the same process.
+//! Durable steps per second of echo steps, against what the disk allows and against bare commits of the same
+//! rows through the same store, in the same process.
 //!
-//! `cargo bench --bench durable_steps`. The ratio says what the engine costs on top of its commits:
-//! one decision, one supervised attempt and one report per step.
+//! `cargo bench --bench durable_steps`. *F* is how often a second 4 KiB of a file that has its size can be
+//! written and synced (`fdatasync`); no durable step is faster than that. The ratio to bare commits says what the
+//! engine costs on top of them: one decision, one supervised attempt and one report per step. With many runs at
+//! once, commits are shared.
 
 #![expect(clippy::unwrap_used, reason = "a bench has nobody to answer to")]
 #![expect(clippy::print_stdout, reason = "its figures are its purpose")]
 
-use std::{fmt::Write, path::Path, time::Duration};
+use std::{fmt::Write, fs::File, os::unix::fs::FileExt, path::Path, time::Duration};
 
 use perennial::{ProviderMode, Runtime, StartPipeline, Store};
 use perennial_core::{
@@ -21,28 +23,52 @@ use perennial_store::{
 use serde_json::json;
 
 const STEPS: usize = 1_000;
+/// Runs at once, and the steps of each.
+const RUNS: usize = 64;
+const STEPS_OF_MANY: usize = 100;
 const ROUNDS: usize = 7;
+const SYNCS: usize = 1_000;
 
 fn main() {
     let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     executor.block_on(async {
         let folder = tempfile::tempdir().unwrap();
-        let (mut engine, mut bare) = (Vec::new(), Vec::new());
+        let [mut synced, mut one, mut many, mut bare] = [const { Vec::new() }; 4];
         for round in 0..ROUNDS {
             let at = |name: &str| folder.path().join(format!("{name}-{round}.db"));
-            engine.push(steps_of_a_run(&at("run")).await);
+            synced.push(syncs(&at("synced")));
+            one.push(steps_of_runs(&at("one"), 1, STEPS).await);
+            many.push(steps_of_runs(&at("many"), RUNS, STEPS_OF_MANY).await);
             bare.push(bare_commits(&at("bare")).await);
             println!(
-                "round {round}: {:>8.0} durable steps/s, {:>8.0} bare commits/s",
-                engine[round], bare[round]
+                "round {round}: F {:>6.0}/s, one run {:>6.0} steps/s, {RUNS} runs {:>6.0} steps/s, bare {:>6.0} commits/s",
+                synced[round], one[round], many[round], bare[round]
             );
         }
-        let mut ratios: Vec<f64> = engine.iter().zip(&bare).map(|(run, bare)| run / bare).collect();
-        let ratio = median(&mut ratios);
-        let (engine, bare) = (median(&mut engine), median(&mut bare));
-        println!("medians: {engine:.0} durable steps/s, {bare:.0} bare commits/s");
-        println!("ratio (median of {ROUNDS} pairs): {ratio:.2} durable steps per bare commit");
+        for (name, above, below, goal) in [
+            ("one run / F", &one, &synced, "≥ 0.40"),
+            ("64 runs / one run", &many, &one, "≥ 4"),
+            ("one run / bare commits", &one, &bare, "none"),
+        ] {
+            let mut ratios: Vec<f64> = above.iter().zip(below).map(|(a, b)| a / b).collect();
+            println!("{name}: {:.2} (median of {ROUNDS} pairs; goal {goal})", median(&mut ratios));
+        }
     });
+}
+
+/// F: how often a second a page of a file that has its size can be overwritten and synced.
+fn syncs(path: &Path) -> f64 {
+    let file = File::create(path).unwrap();
+    let page = [7; 4096];
+    let pages = 256;
+    file.write_all_at(&vec![1; pages * page.len()], 0).unwrap();
+    file.sync_all().unwrap();
+    let begun = now();
+    for at in 0..SYNCS {
+        file.write_all_at(&page, ((at % pages) * page.len()) as u64).unwrap();
+        file.sync_data().unwrap();
+    }
+    per_second(SYNCS, begun.elapsed())
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -59,22 +85,27 @@ fn per_second(count: usize, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
 }
 
-/// One run of echo steps through the whole runtime.
-async fn steps_of_a_run(path: &Path) -> f64 {
+/// Runs of echo steps through the whole runtime, all at once.
+async fn steps_of_runs(path: &Path, runs: usize, steps: usize) -> f64 {
     let mut text = String::from("workflow:\n  name: bench\n  steps:\n");
-    for step in 0..STEPS {
+    for step in 0..steps {
         writeln!(text, "  - {{name: s{step}, type: echo, value: {step}}}").unwrap();
     }
-    let runtime = Runtime::builder().store(Store::sqlite(path)).start().await.unwrap();
-    let start = StartPipeline::document("bench.yaml", text).mode(ProviderMode::Mock);
+    let builder = Runtime::builder().store(Store::sqlite(path));
+    let runtime = builder.start().await.unwrap();
     let begun = now();
-    let run = runtime.pipelines().start(start).await.unwrap();
-    let outcome = run.outcome().await.unwrap();
+    let mut started = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        let start = StartPipeline::document("bench.yaml", text.clone()).mode(ProviderMode::Mock);
+        started.push(runtime.pipelines().start(start).await.unwrap());
+    }
+    for run in &started {
+        assert_eq!(run.outcome().await.unwrap().status(), "completed");
+    }
     let took = begun.elapsed();
-    assert_eq!(outcome.status(), "completed");
-    drop(run);
+    drop(started);
     runtime.shutdown().await;
-    per_second(STEPS, took)
+    per_second(runs * steps, took)
 }
 
 /// The same rows, one commit after the other, without anything above the store.

@@ -4,6 +4,8 @@
 
 #[path = "tidy/conformance.rs"]
 mod conformance;
+#[path = "tidy/durability.rs"]
+mod durability;
 
 use std::{
     collections::BTreeSet,

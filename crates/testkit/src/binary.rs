@@ -8,19 +8,16 @@ use std::{
     fs, io,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Condvar, Mutex, PoisonError},
     time::Duration,
 };
 
 use tempfile::TempDir;
 
 use crate::{
-    deadline::{Deadline, TooLate},
+    deadline::{Deadline, LOOK_EVERY, TooLate},
     fake_anthropic::FakeAnthropic,
 };
 
-/// How often a process is looked at: the standard library tells of its end only when asked.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Variables of the test's own environment that would change what a run does.
 const OWN_PREFIXES: [&str; 3] = ["PERENNIAL_", "ANTHROPIC_", "TEST_MODE"];
 
@@ -123,10 +120,6 @@ impl PerennialBinary {
     ///
     /// When it cannot be started.
     pub fn spawn(&self) -> Result<RunningBinary, BinaryError> {
-        let room = tempfile::tempdir().map_err(io_error("making room for output"))?;
-        let file = |name: &str| {
-            fs::File::create(room.path().join(name)).map_err(io_error("making room for output"))
-        };
         let mut command = Command::new(&self.path);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
@@ -134,17 +127,11 @@ impl PerennialBinary {
                 command.env_remove(&name);
             }
         }
-        command
-            .args(&self.args)
-            .envs(self.envs.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(file("stdout")?)
-            .stderr(file("stderr")?);
+        command.args(&self.args).envs(self.envs.iter().map(|(name, value)| (name, value)));
         if let Some(dir) = &self.current_dir {
             command.current_dir(dir);
         }
-        let child = command.spawn().map_err(io_error("starting the process"))?;
-        Ok(RunningBinary { child, room })
+        RunningBinary::of(command)
     }
 
     /// Runs a process to its end.
@@ -158,6 +145,17 @@ impl PerennialBinary {
 }
 
 impl RunningBinary {
+    /// Starts `command` without input, its output going to files.
+    pub(crate) fn of(mut command: Command) -> Result<Self, BinaryError> {
+        let room = tempfile::tempdir().map_err(io_error("making room for output"))?;
+        let file = |name: &str| {
+            fs::File::create(room.path().join(name)).map_err(io_error("making room for output"))
+        };
+        command.stdin(Stdio::null()).stdout(file("stdout")?).stderr(file("stderr")?);
+        let child = command.spawn().map_err(io_error("starting the process"))?;
+        Ok(Self { child, room })
+    }
+
     /// The id of the process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -239,7 +237,7 @@ impl RunningBinary {
             if deadline.left().is_zero() {
                 return Err(deadline.missed(what, self.stderr()).into());
             }
-            pause(&deadline);
+            deadline.pause();
         }
     }
 
@@ -266,7 +264,7 @@ impl RunningBinary {
             if deadline.left().is_zero() {
                 return Err(deadline.missed("the end of the process", self.stderr()).into());
             }
-            pause(&deadline);
+            deadline.pause();
         }
     }
 
@@ -290,13 +288,6 @@ impl Drop for RunningBinary {
         drop(self.child.kill());
         drop(self.child.wait());
     }
-}
-
-/// Lets a moment pass before the next look.
-fn pause(deadline: &Deadline) {
-    let (never, changed) = (Mutex::new(()), Condvar::new());
-    let guard = never.lock().unwrap_or_else(PoisonError::into_inner);
-    drop(changed.wait_timeout(guard, LOOK_EVERY.min(deadline.left())));
 }
 
 #[cfg(all(test, unix))]

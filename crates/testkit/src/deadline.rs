@@ -5,9 +5,12 @@
 
 use std::{
     fmt,
-    sync::{Condvar, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+
+/// How often a process is looked at: the standard library tells of its end only when asked.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A moment after which waiting is in vain.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +48,13 @@ impl Deadline {
     /// The error of having waited for `what` and met `so_far`.
     pub fn missed(&self, what: impl fmt::Display, so_far: impl fmt::Display) -> TooLate {
         TooLate { what: what.to_string(), within: self.within, so_far: so_far.to_string() }
+    }
+
+    /// Lets a moment pass before the next look at what notifies nobody.
+    pub(crate) fn pause(&self) {
+        let (never, changed) = (Mutex::new(()), Condvar::new());
+        let guard = never.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(changed.wait_timeout(guard, LOOK_EVERY.min(self.left())));
     }
 
     /// Waits until `done` says so, asking again whenever `changed` is notified; whether it did.

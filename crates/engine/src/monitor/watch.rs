@@ -112,15 +112,13 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, sync::Arc};
+    use std::collections::HashMap;
 
     use super::*;
 
     fn sample(seconds: u64, bytes: Option<u64>) -> Sample {
-        let account = bytes.map(|bytes| Account {
-            bytes,
-            results: Arc::new(HashMap::from([(JobKey::new("a"), bytes)])),
-        });
+        let account = bytes
+            .map(|bytes| Account { bytes, results: HashMap::from([(JobKey::new("a"), bytes)]) });
         Sample { elapsed: Some(Duration::from_secs(seconds)), account, ..Sample::default() }
     }
 

@@ -1,11 +1,7 @@
 //! What a run holds in memory: its settings and the results of its steps, as compact JSON. That is what
 //! grows with a run; what an attempt takes while it works is not accounted to it.
 
-use std::{
-    collections::HashMap,
-    io,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, io};
 
 use perennial_core::run::JobKey;
 use serde_json::Value;
@@ -18,32 +14,26 @@ pub(crate) struct Account {
     /// All of them.
     pub(crate) bytes: u64,
     /// Of each result.
-    pub(crate) results: Arc<HashMap<JobKey, u64>>,
+    pub(crate) results: HashMap<JobKey, u64>,
 }
 
-/// Measures each result once.
-#[derive(Debug, Default)]
-pub(super) struct Accounting(Mutex<Measured>);
+impl Account {
+    /// Of a run without results.
+    pub(super) fn of(settings: &Value) -> Self {
+        Self { bytes: json_bytes(settings), results: HashMap::new() }
+    }
 
-#[derive(Debug, Default)]
-struct Measured {
-    settings: Option<u64>,
-    account: Account,
-}
-
-impl Accounting {
-    pub(super) fn measure(&self, settings: &Value, done: &[DoneJob]) -> Account {
-        let mut measured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_settings = *measured.settings.get_or_insert_with(|| json_bytes(settings));
-        let account = &mut measured.account;
-        for job in done {
-            if !account.results.contains_key(&job.key) {
-                let bytes = json_bytes(&job.result);
-                Arc::make_mut(&mut account.results).insert(job.key.clone(), bytes);
-            }
+    /// Measures what is new. What is done only grows, or is another list.
+    pub(super) fn add(&mut self, done: &[DoneJob]) {
+        let known = self.results.len();
+        if done.len() < known || known > 0 && !self.results.contains_key(&done[known - 1].key) {
+            self.bytes -= self.results.drain().map(|(_, bytes)| bytes).sum::<u64>();
         }
-        account.bytes = of_settings + account.results.values().sum::<u64>();
-        account.clone()
+        for job in &done[self.results.len()..] {
+            let bytes = json_bytes(&job.result);
+            let before = self.results.insert(job.key.clone(), bytes);
+            self.bytes = self.bytes - before.unwrap_or(0) + bytes;
+        }
     }
 }
 
@@ -82,12 +72,16 @@ mod tests {
             state: JobState::Succeeded,
             result,
         };
-        let accounting = Accounting::default();
-        let settings = json!({"a": 1});
+        let mut account = Account::of(&json!({"a": 1}));
         let mut jobs = vec![done("a", json!("1234"))];
-        assert_eq!(accounting.measure(&settings, &jobs).bytes, 7 + 6);
+        account.add(&jobs);
+        assert_eq!(account.bytes, 7 + 6);
         jobs.push(done("b", json!([1, 2])));
-        let account = accounting.measure(&settings, &jobs);
+        account.add(&jobs);
+        account.add(&jobs);
         assert_eq!((account.bytes, account.results[&JobKey::new("b")]), (7 + 6 + 5, 5));
+        // A later round begins with fewer of them.
+        account.add(&jobs[1..]);
+        assert_eq!(account, Account { bytes: 7 + 5, results: [(JobKey::new("b"), 5)].into() });
     }
 }

@@ -15,7 +15,7 @@ use perennial_supervision::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    account::Accounting,
+    account::Account,
     attempt::{self, Heard},
     machine::{Circumstances, Ending, Fact, Machine, Reported, StopCause, Unchanged},
 };
@@ -88,7 +88,6 @@ pub(super) struct Shell {
     run: RunId,
     workflow: Arc<dyn Workflow>,
     published: Arc<Published>,
-    accounting: Accounting,
 }
 
 impl Actor for Shell {
@@ -200,7 +199,6 @@ impl Shell {
             run: run.clone(),
             workflow: workflow.clone(),
             published: Arc::default(),
-            accounting: Accounting::default(),
         }
     }
 
@@ -535,8 +533,9 @@ impl Shell {
         let step = current.map(|job| json!(job.key)).unwrap_or(Value::Null);
         let attempt = current.map(|job| json!(job.attempt)).unwrap_or(Value::Null);
         let done = machine.done();
-        let account = self.accounting.measure(&machine.settings, &done);
-        self.services.accounts.insert(self.run.clone(), account);
+        let accounts = &self.services.accounts;
+        let account = accounts.entry(self.run.clone());
+        account.or_insert_with(|| Account::of(&machine.settings)).add(&done);
         let mut detail = Map::new();
         if let Some(waits) = self.waits_for(machine) {
             detail.insert("waits_for".to_owned(), json!(waits));

@@ -493,6 +493,13 @@ impl Step {
         self.continue_on_error || self.nested().is_some_and(|nested| nested.fallback.is_some())
     }
 
+    /// Whether what it leaves changes names for the steps after it, beside its own.
+    pub(crate) fn changes_names(&self) -> bool {
+        let sets = matches!(self.kind, StepKind::SetVariable(_) | StepKind::Dynamic(_));
+        let clears = !self.clear_vars.is_empty();
+        sets || clears || self.output_to_global.is_some() || self.handler.is_some()
+    }
+
     /// How long one attempt may take.
     pub(crate) fn attempt_within(&self) -> Duration {
         if let Some(within) = self.within_ms {

@@ -55,7 +55,10 @@ impl PipelineRun {
             Role::OpenHandler => Ok(handler::opened(cx)),
             Role::CloseHandler(closing) => Err(closing.failure()),
             Role::Whole => {
-                let limits = Limits::new(&due.frames, &done, cx);
+                let mut limits = Limits::new(&due.frames, &done, cx);
+                if !self.pipeline.has_scopes() {
+                    limits = limits.with_results(self.measured.bytes(&cx.done));
+                }
                 limits.admit_step(due.step)?;
                 limits.within(Box::pin(self.work(cx, &due, &done))).await
             }

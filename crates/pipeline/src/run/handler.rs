@@ -50,7 +50,7 @@ pub(super) enum Handled<'a> {
 
 /// Where `step` stands, whose jobs are at `path`.
 pub(super) fn standing<'a>(step: &Step, path: &StepPath, done: &Done<'a>) -> Standing<'a> {
-    let Some(own) = done.get(&path.key()).copied() else { return Standing::Due };
+    let Some(own) = done.get(&path.key()) else { return Standing::Due };
     if step.handler.is_none() || !is_to_be_handled(own) {
         return Standing::Over(own);
     }

@@ -1,14 +1,20 @@
 //! Limits of a run and of nested pipelines: checked before an attempt, while it runs, and for what it
 //! leaves (6.6). A scope is bound by its own limits and by those of every scope around it.
 
-use std::{future::Future, io, pin::pin, time::Duration};
+use std::{
+    future::Future,
+    io,
+    pin::pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use perennial_core::{
     FailureClass, Timestamp,
     failure::Failure,
-    run::{JobState, StepPath},
+    run::{JobKey, JobState, StepPath},
 };
-use perennial_engine::{AttemptCx, Outcome, Warnings};
+use perennial_engine::{AttemptCx, DoneJob, Outcome, Warnings};
 use serde_json::Value;
 
 use super::{
@@ -37,6 +43,33 @@ pub(super) struct Limits<'f, 'a> {
     began: Timestamp,
     now: Timestamp,
     warnings: &'f Warnings,
+    /// Bytes of the results of the run itself, when they are known.
+    results: Option<u64>,
+}
+
+/// The bytes of what is done of a run without scopes. What is done only grows, so each result is measured once.
+#[derive(Debug, Default)]
+pub(super) struct Measured(Mutex<Results>);
+
+#[derive(Debug, Default)]
+struct Results {
+    last: Option<JobKey>,
+    count: usize,
+    bytes: u64,
+}
+
+impl Measured {
+    pub(super) fn bytes(&self, done: &[DoneJob]) -> u64 {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = known.count.checked_sub(1).and_then(|last| done.get(last));
+        if last.map(|job| &job.key) != known.last.as_ref() {
+            *known = Results::default();
+        }
+        known.bytes += done[known.count..].iter().map(|job| size(&job.result)).sum::<u64>();
+        known.count = done.len();
+        known.last = done.last().map(|job| job.key.clone());
+        known.bytes
+    }
 }
 
 /// A scope whose time is up at an instant.
@@ -73,7 +106,13 @@ impl Deadline {
 
 impl<'f, 'a> Limits<'f, 'a> {
     pub(super) fn new(frames: &'f [Frame<'a>], done: &'f Done<'a>, cx: &'f AttemptCx) -> Self {
-        Self { frames, done, began: cx.run_started_at, now: cx.now, warnings: &cx.warnings }
+        let (began, now, warnings) = (cx.run_started_at, cx.now, &*cx.warnings);
+        Self { frames, done, began, now, warnings, results: None }
+    }
+
+    /// The same, of a run whose results have so many bytes.
+    pub(super) fn with_results(self, bytes: u64) -> Self {
+        Self { results: Some(bytes), ..self }
     }
 
     /// Makes an attempt within the limits: it is dropped when the time of a scope is up.
@@ -125,7 +164,7 @@ impl<'f, 'a> Limits<'f, 'a> {
     /// Whether the run may have one more job.
     fn admit_job(&self) -> Result<(), Failure> {
         let limit = self.of_run().and_then(|run| run.limit(Limit::MaxStepExecutions));
-        let total = self.done.len() as u64 + 1;
+        let total = self.done.jobs().len() as u64 + 1;
         match limit.filter(|most| total > *most) {
             None => Ok(()),
             Some(most) => Err(self.stop_run(
@@ -183,8 +222,10 @@ impl<'f, 'a> Limits<'f, 'a> {
         let mut bytes = added;
         for (scope, frame) in self.frames.iter().enumerate().rev() {
             // Variables are set by steps, so their values stand in the results.
-            let results = frame.steps.iter().filter_map(|step| frame.find(step, self.done));
-            bytes += results.map(|job| size(&job.result)).sum::<u64>();
+            bytes += self.results.filter(|_| scope == 0).unwrap_or_else(|| {
+                let results = frame.steps.iter().filter_map(|step| frame.find(step, self.done));
+                results.map(|job| size(&job.result)).sum()
+            });
             let (most, warned) = match &frame.opened {
                 Some(opened) => {
                     bytes += size(opened.record);
@@ -248,7 +289,7 @@ impl<'f, 'a> Limits<'f, 'a> {
 
     /// Steps of all nested pipelines that were opened so far.
     pub(super) fn total_steps(&self) -> u64 {
-        let openings = self.done.values().filter(|job| job.key.is_opening());
+        let openings = self.done.jobs().iter().filter(|job| job.key.is_opening());
         openings.filter_map(|job| job.result["total_steps"].as_u64()).max().unwrap_or(0)
     }
 }
@@ -287,11 +328,11 @@ pub(super) fn violation(
 /// How many `file_ops` steps of the run were executed, those of children and of handlers included. One that
 /// could have become one, and failed without saying what it was, counts.
 fn file_operations<'a>(root: &Frame<'a>, done: &Done<'a>) -> u64 {
-    let recorded = done.iter().map(|(key, job)| (*key, Some(&job.result)));
+    let recorded = done.jobs().iter().map(|job| (&job.key, Some(&job.result)));
     let places = Places::of(&[root.model], root.children, recorded);
     let counts =
         |state| matches!(state, JobState::Succeeded | JobState::Failed | JobState::Partial);
-    let ended = done.values().filter(|job| counts(job.state) && !job.key.is_opening());
+    let ended = done.jobs().iter().filter(|job| counts(job.state) && !job.key.is_opening());
     let operated = ended.filter(|job| {
         let step = root.step_of(places.whole(&job.key), done);
         let is = |kind: &StepKind| matches!(kind, StepKind::FileOps(_));

@@ -188,7 +188,7 @@ impl<'a> Scope<'a> {
     /// The same of the steps of `frame` alone; what the handler of one did comes before what that one
     /// clears.
     fn fold_steps(&mut self, frame: &Frame<'a>) {
-        for step in frame.steps {
+        for step in frame.steps.iter().filter(|step| step.changes_names()) {
             let Some(job) = frame.find(step, self.done) else { continue };
             if let Some(handler) = frame.handler(step, self.done) {
                 self.fold_steps(&handler);

@@ -2,7 +2,10 @@
 //!
 //! Everything is read from what is done: the same jobs give the same tree in every process.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, OnceLock},
+};
 
 use perennial_core::{
     FailureClass, Timestamp,
@@ -18,12 +21,38 @@ use super::{
 };
 use crate::definition::{Body, Child, Loaded, Model, Nested, OnTimeout, Step, Workspace};
 
-/// What is done, by its key.
-pub(super) type Done<'a> = HashMap<&'a JobKey, &'a DoneJob>;
+/// What is done, by its key. It is put in order when somebody looks: most steps look at nothing.
+#[derive(Debug)]
+pub(super) struct Done<'a> {
+    jobs: &'a [DoneJob],
+    hasher: RandomState,
+    /// Hashes of keys with their places, in order: without borrowing, so that it stays covariant.
+    places: OnceLock<Vec<(u64, usize)>>,
+}
+
+impl<'a> Done<'a> {
+    pub(super) fn get(&self, key: &JobKey) -> Option<&'a DoneJob> {
+        let places = self.places.get_or_init(|| {
+            let hashes = self.jobs.iter().map(|job| self.hasher.hash_one(&job.key));
+            let mut places: Vec<_> = hashes.zip(0..).collect();
+            places.sort_unstable();
+            places
+        });
+        let hash = self.hasher.hash_one(key);
+        let first = places.partition_point(|(other, _)| *other < hash);
+        let same = places[first..].iter().take_while(|(other, _)| *other == hash);
+        same.map(|(_, place)| &self.jobs[*place]).find(|job| job.key == *key)
+    }
+
+    /// All of it, in the order in which it was done.
+    pub(super) fn jobs(&self) -> &'a [DoneJob] {
+        self.jobs
+    }
+}
 
 /// What is done, so that it can be looked up.
-pub(super) fn index(done: &[DoneJob]) -> Done<'_> {
-    done.iter().map(|job| (&job.key, job)).collect()
+pub(super) fn index(jobs: &[DoneJob]) -> Done<'_> {
+    Done { jobs, hasher: RandomState::new(), places: OnceLock::new() }
 }
 
 /// A scope of steps that is gone through: the run itself, a child in it, or the body of a step.
@@ -289,7 +318,7 @@ impl<'a> Frame<'a> {
     pub(super) fn handler(&self, step: &'a Step, done: &Done<'a>) -> Option<Self> {
         let body = step.handler.as_ref()?;
         let (path, _) = self.found(step, done)?;
-        let failed = *done.get(&path.key())?;
+        let failed = done.get(&path.key())?;
         let opening = done.get(&path.handler().opening())?;
         Some(self.handling(&path, body, failed, opening))
     }
@@ -358,7 +387,7 @@ fn walk_handler<'a>(
     done: &Done<'a>,
 ) -> Way<'a> {
     let path = here.place().step(&step.name);
-    let Some(opening) = done.get(&path.handler().opening()).copied() else {
+    let Some(opening) = done.get(&path.handler().opening()) else {
         return Way::Due(step, Role::OpenHandler);
     };
     let close = |how| Way::Due(step, Role::CloseHandler(Closing { failed, how }));
@@ -389,7 +418,7 @@ fn walk_nested<'a>(
     let mut first = None;
     let mut round = 1;
     loop {
-        let Some(opening) = done.get(&path.round(round).opening()).copied() else {
+        let Some(opening) = done.get(&path.round(round).opening()) else {
             return Way::Due(step, Role::Open(round));
         };
         if opening.state != JobState::Succeeded {
@@ -476,6 +505,6 @@ pub(super) fn was_repeated(path: &str, done: &Done<'_>) -> bool {
             None => (end, 1_u32),
         };
         let next = JobKey::new(format!("#{}#{}", &path[..base], round.saturating_add(1)));
-        done.contains_key(&next)
+        done.get(&next).is_some()
     })
 }

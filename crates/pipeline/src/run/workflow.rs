@@ -17,6 +17,7 @@ use super::{
     children::Children,
     export::Exporter,
     handler,
+    limits::Measured,
     places::Places,
     record,
     secrets::Secrets,
@@ -38,6 +39,8 @@ pub struct PipelineRun {
     pub(super) secrets: Option<Secrets>,
     /// Opened by the first step that needs them.
     pub(super) files: OnceCell<Files>,
+    /// What its results hold, for limits.
+    pub(super) measured: Measured,
 }
 
 impl Pipeline {
@@ -50,7 +53,16 @@ impl Pipeline {
         let secrets = settings.environment.redaction().map(Secrets::new);
         let files = OnceCell::new();
         let children = Children::default();
-        Arc::new(PipelineRun { pipeline: self, settings, providers, children, secrets, files })
+        let measured = Measured::default();
+        Arc::new(PipelineRun {
+            pipeline: self,
+            settings,
+            providers,
+            children,
+            secrets,
+            files,
+            measured,
+        })
     }
 }
 
@@ -141,7 +153,7 @@ impl Workflow for PipelineRun {
         }
         let done = tree::index(done);
         let places = if job.key.is_cut() {
-            let recorded = done.iter().map(|(key, job)| (*key, Some(&job.result)));
+            let recorded = done.jobs().iter().map(|job| (&job.key, Some(&job.result)));
             Places::of(&[&self.pipeline.model], &self.children, recorded)
         } else {
             Places::default()
@@ -167,6 +179,10 @@ impl PipelineRun {
 
     /// The place of `job` in the tree of steps, when it is due.
     pub(super) fn due<'a>(&'a self, job: &JobKey, done: &Done<'a>) -> Option<Due<'a>> {
+        if !self.pipeline.has_scopes() {
+            let (_, step) = self.pipeline.step(job)?;
+            return Some(Due { frames: vec![self.root()], step, role: Role::Whole });
+        }
         tree::due(&self.pipeline.model, &self.children, done).filter(|due| due.key() == *job)
     }
 }
