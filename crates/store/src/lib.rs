@@ -20,6 +20,8 @@
 //!
 //! * SM-30, SM-31: the death of its process uses none of a job's attempts. A job is given up for its deaths
 //!   at the third since its last recorded call, and for its failures when its policy says so.
+//! * 4.3: a wait that ends in vain may end its job in part (Deferred or Suspended to Partial), where the definition
+//!   tolerates the failure.
 //!
 //! Nothing here starts a thread or a task: [`WriterLoop`] and [`ReaderLoop`] are plain blocking
 //! functions for whoever supervises threads.

@@ -10,10 +10,10 @@ use super::{
     ending::{self, Ending},
     journal::{Journal, cut, micros},
     lease::{self, Budget, Standing},
-    stream, timer, wait,
+    step, stream, timer, wait,
 };
 use crate::{
-    Committed, Decision, JobStep, Report, RunStep, StageStep, StoreError, WaitEnd, transaction::Tx,
+    Committed, Decision, Report, RunStep, StageStep, StoreError, WaitEnd, transaction::Tx,
 };
 
 pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, StoreError> {
@@ -38,7 +38,7 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, Store
         resumed = apply_report(tx, &mut journal, report, budget)?;
     }
     for step in &decision.jobs {
-        step_job(tx, &mut journal, run, step)?;
+        step::step_job(tx, &mut journal, run, step)?;
     }
     let after = decision.run_step.as_ref().map_or(state, |step| step.to);
     let (mut job_ids, mut leases) = (Vec::new(), Vec::new());
@@ -167,7 +167,7 @@ fn apply_report(
     }
 }
 
-fn keep_result(tx: &Tx<'_>, job: i64, result: &Value) -> Result<(), StoreError> {
+pub(crate) fn keep_result(tx: &Tx<'_>, job: i64, result: &Value) -> Result<(), StoreError> {
     tx.write(
         "INSERT INTO results (job, data) VALUES (?1, ?2)
          ON CONFLICT (job) DO UPDATE SET data = excluded.data",
@@ -236,7 +236,7 @@ fn about_attempt(report: &Report) -> Value {
     Value::Object(about)
 }
 
-fn note_job_end(
+pub(crate) fn note_job_end(
     tx: &Tx<'_>,
     journal: &mut Journal,
     state: JobState,
@@ -256,105 +256,6 @@ fn note_job_end(
         JobState::Blocked | JobState::Leased => return Ok(()),
     };
     journal.note_job(tx, kind, key, attempt, data)
-}
-
-/// A leased job's attempt ends with the step, so that no attempt outlives its lease.
-fn step_job(
-    tx: &Tx<'_>,
-    journal: &mut Journal,
-    run: &RunId,
-    step: &JobStep,
-) -> Result<(), StoreError> {
-    let JobStep { job, from, to, .. } = *step;
-    let (key, state, attempt) = tx
-        .row(
-            "SELECT key, state, attempt FROM jobs WHERE id = ?1 AND run = ?2",
-            (job, run.as_str()),
-            |row| {
-                let key = JobKey::new(row.get::<String>()?);
-                Ok((key, row.parse::<JobState>()?, row.get::<u32>()?))
-            },
-        )?
-        .ok_or_else(|| StoreError::NotFound { what: "job", id: job.to_string() })?;
-    state.enter(to)?;
-    if state != from {
-        return Err(StoreError::Conflict { what: format!("job {key}") });
-    }
-    // Only a claim knows for whom, and only a report what for.
-    let unknown = matches!(to, JobState::Leased | JobState::Suspended)
-        || (to == JobState::Deferred) != step.deferral.is_some();
-    if unknown {
-        return Err(refused("job", from.name(), to.name()));
-    }
-    let uncertain = if from == JobState::Leased {
-        let end = match to {
-            JobState::Ready => AttemptEnd::Released,
-            JobState::Deferred => AttemptEnd::Unavailable,
-            JobState::Blocked
-            | JobState::Leased
-            | JobState::Suspended
-            | JobState::Succeeded
-            | JobState::Partial
-            | JobState::Failed
-            | JobState::Skipped
-            | JobState::Cancelled => AttemptEnd::Cancelled,
-        };
-        ending::end_attempt(tx, job, &Ending::of(attempt, end))?
-    } else {
-        false
-    };
-    write_step(tx, &key, step)?;
-    let attempt = (attempt > 0).then_some(attempt);
-    if let (true, Some(attempt)) = (uncertain, attempt) {
-        ending::note_uncertain(tx, journal, &key, attempt)?;
-    }
-    if let Some(deferral) = &step.deferral {
-        return wait::note_deferred(tx, journal, &key, attempt, deferral);
-    }
-    if from == JobState::Suspended {
-        let end = step.ended.clone().unwrap_or_else(WaitEnd::set_free);
-        wait::end(tx, journal, job, &key, &end, to)?;
-        if to == JobState::Ready {
-            return Ok(());
-        }
-    }
-    note_job_end(tx, journal, to, &key, attempt, step.about.clone())
-}
-
-fn write_step(tx: &Tx<'_>, key: &JobKey, step: &JobStep) -> Result<(), StoreError> {
-    let JobStep { job, from, to, .. } = *step;
-    // A step that gives no reason is made because what the job needs is missing.
-    let skipped =
-        (to == JobState::Skipped).then(|| step.skipped.unwrap_or(SkipReason::Upstream).name());
-    let run_after = if to == JobState::Ready { step.run_after } else { None };
-    let deferral = step.deferral.as_ref();
-    let changed = tx.write(
-        "UPDATE jobs SET state = ?3, skipped = ?4, run_after = ?5, lease_node = NULL,
-         lease_incarnation = NULL, wake_at = ?6, defer_cause = ?7, defer_until = ?8,
-         defer_then = ?9,
-         deferred_since = CASE WHEN ?10 THEN COALESCE(deferred_since, ?11) ELSE deferred_since END
-         WHERE id = ?1 AND state = ?2",
-        (
-            job,
-            from.name(),
-            to.name(),
-            skipped,
-            micros(run_after).unwrap_or(0),
-            deferral.map(|deferral| deferral.wake_at.as_micros()),
-            deferral.map(|deferral| cut(&deferral.cause)),
-            deferral.map(|deferral| deferral.until.as_micros()),
-            deferral.map(|deferral| deferral.then.name()),
-            deferral.is_some(),
-            tx.now().as_micros(),
-        ),
-    )?;
-    if changed == 0 {
-        return Err(StoreError::Conflict { what: format!("job {key}") });
-    }
-    match &step.result {
-        Some(result) => keep_result(tx, job, result),
-        None => Ok(()),
-    }
 }
 
 /// A stage closes only when each of its jobs is terminal (INV-2).
@@ -444,7 +345,7 @@ fn step_run(
     journal.note(tx, kind, Value::Null)
 }
 
-fn refused(what: &'static str, from: &'static str, to: &'static str) -> StoreError {
+pub(crate) fn refused(what: &'static str, from: &'static str, to: &'static str) -> StoreError {
     StoreError::InvalidState(InvalidTransition { what, from, to })
 }
 
@@ -456,7 +357,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        MemoryStore, NewJob, NewRun, NodeRef, Store,
+        JobStep, MemoryStore, NewJob, NewRun, NodeRef, Store,
         backend::{Access, Backend},
     };
 
