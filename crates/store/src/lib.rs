@@ -12,6 +12,7 @@
 //! | `backend` | the contract over whatever performs transactions |
 //! | `sqlite` | [`SqliteStore`]: one file, one writer, any number of readers |
 //! | `memory` | [`MemoryStore`]: the same without a file |
+//! | `postgres` | `PostgresStore`: a database that many processes share (feature `postgres`) |
 //! | `request`, `queue` | operations on their way to the thread that performs them |
 //! | `schema` | numbered steps of the schema |
 //! | `clock` | the store's clocks |
@@ -31,20 +32,26 @@ mod clock;
 mod contract;
 mod memory;
 mod ops;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod queue;
 mod request;
 mod schema;
 mod sqlite;
 mod transaction;
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::{
+    ConnectionLoop, ListenerLoop, ListenerStopper, PostgresOptions, PostgresStore,
+};
 pub use self::{
     contract::{
         Accepted, AfterWait, Again, Appended, AttemptRecord, CallRecord, CallStart, Claimed,
         Committed, Created, Decision, Deferral, EventRecord, JobRecord, JobStep, Lease, NewEvent,
         NewJob, NewRun, NewSignal, NewTimer, NewWait, NodeRef, Operation, Registered, Reopening,
-        Report, Rescued, RunRecord, RunStep, RunSummary, RunView, SignalKind, SignalRecord,
-        StageRecord, StageStep, Store, StoreError, StoreStatus, StreamRecord, TimerDue,
-        WaitDefault, WaitEnd, WaitEnded, WaitKind, WaitRecord,
+        Report, Rescued, RunRecord, RunStep, RunSummary, RunView, ServerStatus, SignalKind,
+        SignalRecord, StageRecord, StageStep, Store, StoreError, StoreStatus, StreamRecord,
+        TimerDue, WaitDefault, WaitEnd, WaitEnded, WaitKind, WaitRecord,
     },
     memory::MemoryStore,
     queue::Stopper,

@@ -16,7 +16,7 @@ use crate::{
     Committed, Decision, Report, RunStep, StageStep, StoreError, WaitEnd, transaction::Tx,
 };
 
-pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, StoreError> {
+pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, StoreError> {
     let run = &decision.run;
     let (mut journal, state) = Journal::of_run(tx, run)?;
     let mut budget = None;
@@ -55,8 +55,8 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, Store
     }
     timer::set(tx, run, &decision.timers)?;
     // Before the run's own step: nothing follows the end of a run.
-    for event in decision.events {
-        journal.append(tx, event)?;
+    for event in &decision.events {
+        journal.append(tx, event.clone())?;
     }
     if let Some(step) = &decision.run_step {
         step_run(tx, &mut journal, run, state, step)?;
@@ -135,7 +135,7 @@ fn apply_report(
         "UPDATE jobs SET state = ?3, skipped = ?4, attempts_used = ?5, crashes = crashes + ?6,
          run_after = ?7, lease_node = NULL, lease_incarnation = NULL, dead_letter = ?8,
          wake_at = ?9, defer_cause = ?10, defer_until = ?11, defer_then = ?12,
-         deferred_since = CASE WHEN ?13 THEN COALESCE(deferred_since, ?14) ELSE NULL END
+         deferred_since = CASE WHEN ?13 = 1 THEN COALESCE(deferred_since, ?14) ELSE NULL END
          WHERE id = ?1 AND attempt = ?2 AND state = 'leased'",
         (
             lease.job,
@@ -155,7 +155,7 @@ fn apply_report(
         ),
     )?;
     if changed == 0 {
-        return Err(lease::stale(lease));
+        return Err(tx.overtaken(lease::stale(lease)));
     }
     if let Some(result) = &report.result {
         keep_result(tx, lease.job, result)?;
@@ -274,6 +274,9 @@ fn step_stage(
         )?
         .ok_or_else(|| StoreError::NotFound { what: "stage", id: stage.clone() })?;
     state.enter(*to)?;
+    if state != *from {
+        return Err(StoreError::Conflict { what: format!("stage {stage}") });
+    }
     let kind = match to {
         StageState::Open => "stage_opened",
         StageState::Sealed => "stage_sealed",
@@ -297,7 +300,7 @@ fn step_stage(
         (run.as_str(), stage, from.name(), to.name(), outcome),
     )?;
     if changed == 0 {
-        return Err(StoreError::Conflict { what: format!("stage {stage}") });
+        return Err(tx.overtaken(StoreError::Conflict { what: format!("stage {stage}") }));
     }
     let about = match outcome {
         Some(outcome) => json!({ "stage": stage, "outcome": outcome }),
@@ -315,6 +318,9 @@ fn step_run(
     step: &RunStep,
 ) -> Result<(), StoreError> {
     let to = state.enter(step.to)?;
+    if state != step.from {
+        return Err(StoreError::Conflict { what: format!("run {run}") });
+    }
     let failure =
         step.failure.as_ref().map(|failure| tx.json("failure of a run", failure)).transpose()?;
     let finished = to.is_terminal().then(|| tx.now().as_micros());
@@ -324,7 +330,7 @@ fn step_run(
         (run.as_str(), step.from.name(), to.name(), failure, finished),
     )?;
     if changed == 0 {
-        return Err(StoreError::Conflict { what: format!("run {run}") });
+        return Err(tx.overtaken(StoreError::Conflict { what: format!("run {run}") }));
     }
     let kind = match to {
         RunState::Running if state == RunState::Pending => "run_started",

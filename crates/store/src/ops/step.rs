@@ -84,7 +84,7 @@ fn write_step(tx: &Tx<'_>, key: &JobKey, step: &JobStep) -> Result<(), StoreErro
         "UPDATE jobs SET state = ?3, skipped = ?4, run_after = ?5, lease_node = NULL,
          lease_incarnation = NULL, wake_at = ?6, defer_cause = ?7, defer_until = ?8,
          defer_then = ?9,
-         deferred_since = CASE WHEN ?10 THEN COALESCE(deferred_since, ?11) ELSE deferred_since END
+         deferred_since = CASE WHEN ?10 = 1 THEN COALESCE(deferred_since, ?11) ELSE deferred_since END
          WHERE id = ?1 AND state = ?2",
         (
             job,
@@ -101,7 +101,7 @@ fn write_step(tx: &Tx<'_>, key: &JobKey, step: &JobStep) -> Result<(), StoreErro
         ),
     )?;
     if changed == 0 {
-        return Err(StoreError::Conflict { what: format!("job {key}") });
+        return Err(tx.overtaken(StoreError::Conflict { what: format!("job {key}") }));
     }
     match &step.result {
         Some(result) => keep_result(tx, job, result),
