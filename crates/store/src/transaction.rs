@@ -103,6 +103,18 @@ impl<'a> Tx<'a> {
         })
     }
 
+    /// The last event that this transaction wrote to `stream`, with its hash, which no other transaction comes to: by
+    /// it can be told later whether it was committed.
+    pub(crate) fn leaves(&self, stream: &str, seq: u64, hash: &str) {
+        match &self.engine {
+            Engine::Sqlite(..) => {
+                let _ = (stream, seq, hash);
+            }
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(session) => session.leaves(stream, int(seq), hash),
+        }
+    }
+
     /// The first row, if any.
     pub(crate) fn row<T>(
         &self,

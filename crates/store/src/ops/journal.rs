@@ -162,6 +162,9 @@ impl Journal {
             let conflict = StoreError::Conflict { what: format!("stream {}", self.stream) };
             return Err(tx.overtaken(conflict));
         }
+        if self.next_seq > self.first_seq {
+            tx.leaves(&self.stream, self.next_seq - 1, &self.hash);
+        }
         Ok((revision, self.written))
     }
 }

@@ -39,15 +39,20 @@ const LOCK: &str = "SELECT 1 FROM heads WHERE stream = $1 FOR UPDATE";
 const END: &str = "SELECT revision, next_seq FROM heads WHERE stream = $1";
 const STATUS: &str = "SELECT pg_xact_status(CAST(CAST($1 AS TEXT) AS xid8)), \
     substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)";
-/// A server that refuses the statement is not asked how it went.
+const TRACE: &str = "SELECT hash FROM events WHERE stream = $1 AND seq = $2";
+/// A transaction that hangs is ended, in the server process that had it.
 const OVER: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-    WHERE CAST(CAST(backend_xid AS TEXT) AS BIGINT) = $1 % 4294967296 AND pid <> pg_backend_pid()";
+    WHERE CAST(CAST(backend_xid AS TEXT) AS BIGINT) = $1 % 4294967296 AND pid = $2";
 
 /// By what a transaction is found again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     number: i64,
     line: String,
+    /// The server process that has it.
+    process: i32,
+    /// An event that only it can have written: stream, number, hash.
+    trace: Option<(String, i64, String)>,
 }
 
 /// How a transaction ended.
@@ -70,6 +75,10 @@ pub(crate) struct Session<'a> {
     statements: RefCell<HashMap<String, Statement>>,
     /// The worst that happened to the open transaction.
     trouble: Slot<Option<Trouble>>,
+    /// See [`Mark::trace`].
+    trace: RefCell<Option<(String, i64, String)>>,
+    /// Whether the open transaction may have written.
+    wrote: Slot<bool>,
     /// Ends of streams that the open transaction read without a lock: stream, revision, next number.
     ends: RefCell<Vec<(String, i64, i64)>>,
     /// Declared last: dropped when nothing lives in it any more.
@@ -84,6 +93,8 @@ impl<'a> Session<'a> {
             link,
             statements: RefCell::default(),
             trouble: Slot::new(None),
+            trace: RefCell::default(),
+            wrote: Slot::new(false),
             ends: RefCell::default(),
             runtime,
         })
@@ -151,6 +162,8 @@ impl<'a> Session<'a> {
     pub(super) fn begin(&self, access: Access) -> Result<(Timestamp, Option<Mark>), StoreError> {
         self.trouble.set(None);
         self.ends.borrow_mut().clear();
+        self.trace.take();
+        self.wrote.set(false);
         let client = &self.link.client;
         let now = self.prepared(NOW, &[])?;
         let (row, mark) = match access {
@@ -180,7 +193,11 @@ impl<'a> Session<'a> {
                 })?;
                 begun.map_err(|error| self.failed(&error.into()))?;
                 let mark = mark.map_err(|error| self.failed(&error.into()))?;
-                let read = || Ok(Mark { number: mark.try_get(0)?, line: mark.try_get(1)? });
+                let (process, trace) = (self.link.greeting.process, None);
+                let read = || {
+                    let (number, line) = (mark.try_get(0)?, mark.try_get(1)?);
+                    Ok(Mark { number, line, process, trace })
+                };
                 (row, Some(read().map_err(|error: Error| self.failed(&error.into()))?))
             }
         };
@@ -232,7 +249,22 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// By what the open transaction can be found again; None when it wrote nothing, so that its end is no
+    /// matter.
+    pub(super) fn traced(&self, mark: Option<Mark>) -> Option<Mark> {
+        let trace = self.trace.take();
+        mark.filter(|_| self.wrote.get()).map(|mark| Mark { trace, ..mark })
+    }
+
+    /// See [`Tx::leaves`](crate::transaction::Tx::leaves).
+    pub(crate) fn leaves(&self, stream: &str, seq: i64, hash: &str) {
+        self.trace.replace(Some((stream.to_owned(), seq, hash.to_owned())));
+    }
+
     /// How the transaction `mark` ended, on the line of history that it was on.
+    ///
+    /// After a crash the server may give the number of a transaction of which nothing was kept to another
+    /// one: that this number was committed proves nothing, that it was not, does.
     pub(super) fn fate(&self, mark: &Mark) -> Result<Fate, StoreError> {
         self.trouble.set(None);
         let status = self.prepared(STATUS, &[Type::INT8])?;
@@ -242,24 +274,32 @@ impl<'a> Session<'a> {
         if line != mark.line {
             return Ok(Fate::Unknown);
         }
-        Ok(match status.as_deref() {
-            Some("committed") => Fate::Committed,
-            Some("aborted") => Fate::RolledBack,
-            Some(_) => Fate::UnderWay,
-            None => Fate::Unknown,
-        })
+        match (status.as_deref(), &mark.trace) {
+            (Some("aborted"), _) => Ok(Fate::RolledBack),
+            (Some("committed"), Some((stream, seq, hash))) => {
+                let trace = self.prepared(TRACE, &[Type::TEXT, Type::INT8])?;
+                let row = self.drive(self.link.client.query_opt(&trace, &[stream, seq]))?;
+                let found = row.map(|row| row.try_get::<_, String>(0)).transpose();
+                let found = found.map_err(|error| self.failed(&error.into()))?;
+                let ours = found.as_ref() == Some(hash);
+                Ok(if ours { Fate::Committed } else { Fate::RolledBack })
+            }
+            (Some("committed") | None, _) => Ok(Fate::Unknown),
+            (Some(_), _) => Ok(Fate::UnderWay),
+        }
     }
 
     /// Ends the server process that still has the transaction `mark`, so that its fate is decided.
     pub(super) fn cut_off(&self, mark: &Mark) -> Result<(), StoreError> {
-        let over = self.prepared(OVER, &[Type::INT8])?;
-        self.drive(self.link.client.query(&over, &[&mark.number])).map(|_| ())
+        let over = self.prepared(OVER, &[Type::INT8, Type::INT4])?;
+        self.drive(self.link.client.query(&over, &[&mark.number, &mark.process])).map(|_| ())
     }
 
     /// See [`Tx::write`](crate::transaction::Tx::write).
     pub(crate) fn write(&self, sql: &str, params: &[Bind<'_>]) -> Result<usize, StoreError> {
         let statement = self.translated(sql, params)?;
         let params = refs(params);
+        self.wrote.set(true);
         let rows = self.drive(self.link.client.execute(&statement, &params))?;
         Ok(usize::try_from(rows).unwrap_or(usize::MAX))
     }
@@ -273,6 +313,9 @@ impl<'a> Session<'a> {
     ) -> Result<(), StoreError> {
         let statement = self.translated(sql, params)?;
         let params = refs(params);
+        if !sql.starts_with("SELECT") {
+            self.wrote.set(true);
+        }
         for found in self.drive(self.link.client.query(&statement, &params))? {
             if row(&found)?.is_break() {
                 break;
