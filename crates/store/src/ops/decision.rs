@@ -121,7 +121,7 @@ fn apply_report(
     let skipped =
         (*to == JobState::Skipped).then(|| report.skipped.unwrap_or(SkipReason::NotApplicable));
     let run_after = if *to == JobState::Ready { report.run_after } else { None };
-    let changed = tx.write(
+    tx.change(
         "UPDATE jobs SET state = ?3, skipped = ?4, attempts_used = ?5, crashes = crashes + ?6,
          run_after = ?7, lease_node = NULL, lease_incarnation = NULL, dead_letter = ?8
          WHERE id = ?1 AND attempt = ?2 AND state = 'leased'",
@@ -135,12 +135,10 @@ fn apply_report(
             micros(run_after).unwrap_or(0),
             report.dead_letter,
         ),
+        || lease::stale(lease),
     )?;
-    if changed == 0 {
-        return Err(tx.overtaken(lease::stale(lease)));
-    }
     if let Some(result) = &report.result {
-        tx.write(
+        tx.post(
             "INSERT INTO results (job, data) VALUES (?1, ?2)
              ON CONFLICT (job) DO UPDATE SET data = excluded.data",
             (lease.job, tx.json("job result", result)?),
@@ -258,14 +256,12 @@ fn step_job(
     };
     // A step without a report has no reason of its own: what the job needs is missing.
     let skipped = (to == JobState::Skipped).then_some(SkipReason::Upstream);
-    let changed = tx.write(
+    tx.change(
         "UPDATE jobs SET state = ?3, skipped = ?4, run_after = 0, lease_node = NULL,
          lease_incarnation = NULL WHERE id = ?1 AND state = ?2",
         (job, from.name(), to.name(), skipped.map(SkipReason::name)),
+        || StoreError::Conflict { what: format!("job {key}") },
     )?;
-    if changed == 0 {
-        return Err(tx.overtaken(StoreError::Conflict { what: format!("job {key}") }));
-    }
     let attempt = (attempt > 0).then_some(attempt);
     if let (true, Some(attempt)) = (uncertain, attempt) {
         ending::note_uncertain(tx, journal, &key, attempt)?;
@@ -310,13 +306,11 @@ fn step_stage(
         }
     }
     let outcome = outcome.map(perennial_core::run::StageOutcome::name);
-    let changed = tx.write(
+    tx.change(
         "UPDATE stages SET state = ?4, outcome = ?5 WHERE run = ?1 AND stage = ?2 AND state = ?3",
         (run.as_str(), stage, from.name(), to.name(), outcome),
+        || StoreError::Conflict { what: format!("stage {stage}") },
     )?;
-    if changed == 0 {
-        return Err(tx.overtaken(StoreError::Conflict { what: format!("stage {stage}") }));
-    }
     let about = match outcome {
         Some(outcome) => json!({ "stage": stage, "outcome": outcome }),
         None => json!({ "stage": stage }),
@@ -339,14 +333,12 @@ fn step_run(
     let failure =
         step.failure.as_ref().map(|failure| tx.json("failure of a run", failure)).transpose()?;
     let finished = to.is_terminal().then(|| tx.now().as_micros());
-    let changed = tx.write(
+    tx.change(
         "UPDATE runs SET state = ?3, failure = COALESCE(?4, failure), finished_at = ?5
          WHERE run = ?1 AND state = ?2",
         (run.as_str(), step.from.name(), to.name(), failure, finished),
+        || StoreError::Conflict { what: format!("run {run}") },
     )?;
-    if changed == 0 {
-        return Err(tx.overtaken(StoreError::Conflict { what: format!("run {run}") }));
-    }
     let kind = match to {
         RunState::Running if state == RunState::Pending => "run_started",
         RunState::Running => "run_resumed",

@@ -103,7 +103,7 @@ impl Journal {
         let data = record.data.to_string();
         tx.admit("event data", data.len(), self.data_bytes_max)?;
         self.hash = chained(&self.hash, &record, &data);
-        tx.write(
+        tx.post(
             "INSERT INTO events (stream, seq, at, kind, job, attempt, data, hash)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             (

@@ -304,7 +304,10 @@ fn attempt(session: &Session<'_>, shared: &Shared, request: &mut dyn Request) ->
         (Ok(()), _) | (Err(_), None) => Outcome::Done,
         (Err(error), Some(mark)) => match session.trouble() {
             Some(Trouble::Lost) => Outcome::Open(mark),
-            Some(Trouble::Again | Trouble::Told) | None => failed(error),
+            Some(Trouble::Again | Trouble::Told) | None => {
+                session.roll_back();
+                if session.is_overtaken() { Outcome::Again(Some(error)) } else { failed(error) }
+            }
         },
     }
 }

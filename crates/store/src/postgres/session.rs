@@ -5,6 +5,9 @@ use std::{
     collections::HashMap,
     future::Future,
     ops::ControlFlow,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
 };
 
 use bytes::BytesMut;
@@ -68,6 +71,14 @@ pub(super) enum Fate {
     Unknown,
 }
 
+/// A statement whose answer nobody waits for on its own.
+struct Posted {
+    asked: Pin<Box<dyn Future<Output = Result<u64, Error>>>>,
+    answer: Option<Result<u64, Error>>,
+    /// What it means that it changed nothing, where that means something.
+    gone: Option<StoreError>,
+}
+
 /// A connection and the runtime that it lives in.
 pub(crate) struct Session<'a> {
     shared: &'a Shared,
@@ -79,6 +90,10 @@ pub(crate) struct Session<'a> {
     trace: RefCell<Option<(String, i64, String)>>,
     /// Whether the open transaction may have written.
     wrote: Slot<bool>,
+    /// Whether a row was not as the open transaction had read it.
+    overtaken: Slot<bool>,
+    /// Statements of the open transaction that are sent with the next one.
+    posted: RefCell<Vec<Posted>>,
     /// Ends of streams that the open transaction read without a lock: stream, revision, next number.
     ends: RefCell<Vec<(String, i64, i64)>>,
     /// Declared last: dropped when nothing lives in it any more.
@@ -94,6 +109,8 @@ impl<'a> Session<'a> {
             statements: RefCell::default(),
             trouble: Slot::new(None),
             trace: RefCell::default(),
+            overtaken: Slot::new(false),
+            posted: RefCell::default(),
             wrote: Slot::new(false),
             ends: RefCell::default(),
             runtime,
@@ -115,8 +132,72 @@ impl<'a> Session<'a> {
         self.trouble.get()
     }
 
+    /// Whether a posted change found its row otherwise than it had been read.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        self.overtaken.get()
+    }
+
+    /// Sends what is posted and then `asked`, and waits for all answers. The first failure counts: what
+    /// comes after it is its consequence.
     fn drive<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, StoreError> {
-        self.runtime.block_on(self.link.drive(asked)).map_err(|failed| self.failed(&failed))
+        let mut posted = self.posted.take();
+        if posted.is_empty() {
+            return self.runtime.block_on(self.link.drive(asked)).map_err(|it| self.failed(&it));
+        }
+        let answer = self.runtime.block_on(self.link.drive(async {
+            let (mut asked, mut answer) = (pin!(asked), None);
+            std::future::poll_fn(|cx| {
+                let mut waiting = false;
+                for one in posted.iter_mut().filter(|one| one.answer.is_none()) {
+                    match one.asked.as_mut().poll(cx) {
+                        Poll::Ready(answer) => one.answer = Some(answer),
+                        Poll::Pending => waiting = true,
+                    }
+                }
+                if answer.is_none() {
+                    match asked.as_mut().poll(cx) {
+                        Poll::Ready(given) => answer = Some(given),
+                        Poll::Pending => waiting = true,
+                    }
+                }
+                if waiting { Poll::Pending } else { Poll::Ready(Ok(answer.take())) }
+            })
+            .await
+        }));
+        let answer = answer.map_err(|failed| self.failed(&failed))?;
+        for Posted { answer, gone, .. } in posted {
+            match (answer, gone) {
+                (Some(Err(error)), _) => return Err(self.failed(&error.into())),
+                (Some(Ok(0)), Some(gone)) => {
+                    self.overtaken.set(true);
+                    return Err(gone);
+                }
+                (Some(Ok(_)), _) | (None, _) => (),
+            }
+        }
+        match answer {
+            Some(answer) => answer.map_err(|error| self.failed(&error.into())),
+            None => Err(self.failed(&Failed::Silent)),
+        }
+    }
+
+    /// See [`Tx::post`](crate::transaction::Tx::post) and [`Tx::change`](crate::transaction::Tx::change).
+    pub(crate) fn post(
+        &self,
+        sql: &str,
+        params: &[Bind<'_>],
+        gone: Option<StoreError>,
+    ) -> Result<(), StoreError> {
+        let statement = self.translated(sql, params)?;
+        self.wrote.set(true);
+        let client = Arc::clone(&self.link.client);
+        let params: Vec<Owned> = params.iter().map(Owned::of).collect();
+        let asked = Box::pin(async move {
+            let params: Vec<Bind<'_>> = params.iter().map(Owned::bind).collect();
+            client.execute(&statement, &refs(&params)).await
+        });
+        self.posted.borrow_mut().push(Posted { asked, answer: None, gone });
+        Ok(())
     }
 
     fn failed(&self, failed: &Failed) -> StoreError {
@@ -161,6 +242,8 @@ impl<'a> Session<'a> {
     /// Begins a transaction; the server's instant, and the mark of one that writes.
     pub(super) fn begin(&self, access: Access) -> Result<(Timestamp, Option<Mark>), StoreError> {
         self.trouble.set(None);
+        self.overtaken.set(false);
+        self.posted.borrow_mut().clear();
         self.ends.borrow_mut().clear();
         self.trace.take();
         self.wrote.set(false);
@@ -215,11 +298,16 @@ impl<'a> Session<'a> {
     /// Ends the transaction; its writes are there when this returns without an error.
     pub(super) fn commit(&self) -> Result<(), StoreError> {
         let commit = self.prepared("COMMIT", &[])?;
+        // What a change came to is known before the commit is sent.
+        if self.posted.borrow().iter().any(|one| one.gone.is_some()) {
+            self.drive(std::future::ready(Ok(())))?;
+        }
         self.drive(self.link.client.execute(&commit, &[])).map(|_| ())
     }
 
     /// Ends the transaction; its writes are gone.
     pub(super) fn roll_back(&self) {
+        self.posted.borrow_mut().clear();
         let ended = self
             .prepared("ROLLBACK", &[])
             .and_then(|rollback| self.drive(self.link.client.execute(&rollback, &[])).map(|_| ()));
@@ -233,6 +321,7 @@ impl<'a> Session<'a> {
     /// Whether an end of a stream is no longer as the open transaction read it. Asked before it is
     /// rolled back; what a lock holds cannot have moved.
     pub(super) fn has_moved(&self) -> bool {
+        self.posted.borrow_mut().clear();
         let ends = self.ends.take();
         ends.iter().any(|(stream, revision, next)| {
             let found = self
@@ -364,6 +453,34 @@ impl<'a> Session<'a> {
         }
         let now = now.map_err(|error| self.failed(&error.into()))?;
         self.instant(&now)
+    }
+}
+
+/// A parameter that outlives its caller's.
+enum Owned {
+    Null(Kind),
+    Int(i64),
+    Text(String),
+    Blob(Vec<u8>),
+}
+
+impl Owned {
+    fn of(bind: &Bind<'_>) -> Self {
+        match *bind {
+            Bind::Null(kind) => Self::Null(kind),
+            Bind::Int(number) => Self::Int(number),
+            Bind::Text(text) => Self::Text(text.to_owned()),
+            Bind::Blob(bytes) => Self::Blob(bytes.to_owned()),
+        }
+    }
+
+    fn bind(&self) -> Bind<'_> {
+        match self {
+            Self::Null(kind) => Bind::Null(*kind),
+            Self::Int(number) => Bind::Int(*number),
+            Self::Text(text) => Bind::Text(text),
+            Self::Blob(bytes) => Bind::Blob(bytes),
+        }
     }
 }
 
