@@ -52,5 +52,5 @@ pub use self::{
     },
     memory::MemoryStore,
     queue::Stopper,
-    sqlite::{ReaderLoop, SqliteOptions, SqliteStore, WriterLoop},
+    sqlite::{ReaderLoop, SqliteOptions, SqliteStore, UnsafeSynchronous, WriterLoop},
 };

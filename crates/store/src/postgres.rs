@@ -235,6 +235,7 @@ impl Backend for PostgresStore {
             commits: of(&counters.commits),
             requests: of(&counters.requests),
             failed_commits: of(&counters.failed_commits),
+            unsafe_synchronous: None,
             server: Some(crate::ServerStatus {
                 connected: of(&counters.connected),
                 lost: of(&counters.lost),

@@ -89,7 +89,7 @@ fn two_writers_never_run_at_once() {
 #[test]
 fn a_full_queue_is_busy() {
     let directory = tempfile::tempdir().unwrap();
-    let options = SqliteOptions { queue_max: 2 };
+    let options = SqliteOptions { queue_max: 2, ..SqliteOptions::default() };
     let store = SqliteStore::open(directory.path().join("store.db"), options).unwrap();
     block_on(async {
         let mut waiting: Vec<_> = (0..2).map(|_| store.register_node("n")).collect();
