@@ -39,7 +39,7 @@ pub use self::{
     listener::{ListenerLoop, ListenerStopper},
 };
 use crate::{
-    Operation, StoreError, StoreStatus,
+    Leases, Operation, StoreError, StoreStatus,
     backend::{Access, Backend},
     queue::Queue,
     request::request,
@@ -247,6 +247,11 @@ impl Backend for PostgresStore {
 
     fn now(&self) -> Timestamp {
         self.shared.clock.now()
+    }
+
+    /// Several nodes share it: nothing but the end of its lease says that one is dead.
+    fn leases(&self) -> Leases {
+        Leases::Timed
     }
 
     fn close(&self) {
