@@ -37,10 +37,12 @@ mod transaction;
 
 pub use self::{
     contract::{
-        Again, Appended, AttemptRecord, CallRecord, CallStart, Claimed, Committed, Created,
-        Decision, EventRecord, JobRecord, JobStep, Lease, NewEvent, NewJob, NewRun, NewTimer,
-        NodeRef, Operation, Registered, Reopening, Report, Rescued, RunRecord, RunStep, RunSummary,
-        RunView, StageRecord, StageStep, Store, StoreError, StoreStatus, StreamRecord, TimerDue,
+        Accepted, AfterWait, Again, Appended, AttemptRecord, CallRecord, CallStart, Claimed,
+        Committed, Created, Decision, Deferral, EventRecord, JobRecord, JobStep, Lease, NewEvent,
+        NewJob, NewRun, NewSignal, NewTimer, NewWait, NodeRef, Operation, Registered, Reopening,
+        Report, Rescued, RunRecord, RunStep, RunSummary, RunView, SignalKind, SignalRecord,
+        StageRecord, StageStep, Store, StoreError, StoreStatus, StreamRecord, TimerDue,
+        WaitDefault, WaitEnd, WaitEnded, WaitKind, WaitRecord,
     },
     memory::MemoryStore,
     queue::Stopper,

@@ -9,6 +9,8 @@
 //! | [`call`] | the journal of calls |
 //! | [`decision`] | commits of decisions |
 //! | [`ending`] | ends of attempts |
+//! | [`wait`] | what jobs wait for, and how that ends |
+//! | [`signal`] | what runs are sent |
 //! | [`journal`] | events with their sequence and hash chain |
 //! | [`reopening`] | a further round of a run |
 //! | [`stream`] | streams that are no runs |
@@ -27,6 +29,8 @@ pub(crate) mod journal;
 pub(crate) mod lease;
 pub(crate) mod node;
 pub(crate) mod reopening;
+pub(crate) mod signal;
 pub(crate) mod stream;
 pub(crate) mod timer;
 pub(crate) mod view;
+pub(crate) mod wait;

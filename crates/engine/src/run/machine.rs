@@ -290,7 +290,7 @@ impl Machine {
 
     /// Folds a committed decision.
     pub(super) fn apply(&mut self, decision: Decision, committed: &Committed) -> Vec<Lease> {
-        let Committed::Now { revision, leases, job_ids, events } = committed else {
+        let Committed::Now { revision, leases, job_ids, events, .. } = committed else {
             return Vec::new();
         };
         self.revision = *revision;

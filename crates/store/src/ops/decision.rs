@@ -10,10 +10,11 @@ use super::{
     ending::{self, Ending},
     journal::{Journal, cut, micros},
     lease::{self, Budget, Standing},
-    stream, timer,
+    stream, timer, wait,
 };
 use crate::{
-    Committed, Decision, JobStep, Report, RunStep, StageStep, StoreError, transaction::Tx,
+    Committed, Decision, JobStep, Report, RunStep, StageStep, StoreError, WaitEnd, WaitEnded,
+    transaction::Tx,
 };
 
 pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, StoreError> {
@@ -33,8 +34,9 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, Store
         let to = decision.run_step.as_ref().map_or(state, |step| step.to);
         return Err(refused("run", state.name(), to.name()));
     }
+    let mut resumed = None;
     if let (Some(report), Some(budget)) = (&decision.report, budget) {
-        apply_report(tx, &mut journal, report, budget)?;
+        resumed = apply_report(tx, &mut journal, report, budget)?;
     }
     for step in &decision.jobs {
         step_job(tx, &mut journal, run, step)?;
@@ -61,7 +63,7 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, Store
         step_run(tx, &mut journal, run, state, step)?;
     }
     let (revision, events) = journal.finish(tx, true)?;
-    Ok(Committed::Now { revision, leases, job_ids, events })
+    Ok(Committed::Now { revision, leases, job_ids, events, resumed })
 }
 
 enum Admission {
@@ -91,20 +93,28 @@ fn admit(tx: &Tx<'_>, run: &RunId, report: &Report) -> Result<Admission, StoreEr
             | AttemptEnd::TimedOut
             | AttemptEnd::Expired
             | AttemptEnd::Released
+            | AttemptEnd::Unavailable
+            | AttemptEnd::Suspended
             | AttemptEnd::Cancelled => Ok(Admission::Recorded(end)),
         },
         Standing::Dead(_) | Standing::Unknown => stale,
     }
 }
 
+/// Returns what ended the wait that the report began, when that had come before.
 fn apply_report(
     tx: &Tx<'_>,
     journal: &mut Journal,
     report: &Report,
     budget: Budget,
-) -> Result<(), StoreError> {
+) -> Result<Option<WaitEnd>, StoreError> {
     let Report { lease, end, job: to, .. } = report;
     JobState::Leased.enter(*to)?;
+    let waits = (report.deferral.is_some(), report.wait.is_some());
+    if waits != (*to == JobState::Deferred, *to == JobState::Suspended) {
+        // Nobody waits without saying what for.
+        return Err(refused("job", JobState::Leased.name(), to.name()));
+    }
     let used = budget.used + u32::from(end.uses_budget());
     // The last attempt cannot be followed by another one.
     if used > budget.max || (*to == JobState::Ready && used == budget.max) {
@@ -121,9 +131,12 @@ fn apply_report(
     let skipped =
         (*to == JobState::Skipped).then(|| report.skipped.unwrap_or(SkipReason::NotApplicable));
     let run_after = if *to == JobState::Ready { report.run_after } else { None };
+    let deferral = report.deferral.as_ref();
     let changed = tx.write(
         "UPDATE jobs SET state = ?3, skipped = ?4, attempts_used = ?5, crashes = crashes + ?6,
-         run_after = ?7, lease_node = NULL, lease_incarnation = NULL, dead_letter = ?8
+         run_after = ?7, lease_node = NULL, lease_incarnation = NULL, dead_letter = ?8,
+         wake_at = ?9, defer_cause = ?10, defer_until = ?11, defer_then = ?12,
+         deferred_since = CASE WHEN ?13 THEN COALESCE(deferred_since, ?14) ELSE NULL END
          WHERE id = ?1 AND attempt = ?2 AND state = 'leased'",
         (
             lease.job,
@@ -134,19 +147,34 @@ fn apply_report(
             *end == AttemptEnd::Expired,
             micros(run_after).unwrap_or(0),
             report.dead_letter,
+            deferral.map(|deferral| deferral.wake_at.as_micros()),
+            deferral.map(|deferral| cut(&deferral.cause)),
+            deferral.map(|deferral| deferral.until.as_micros()),
+            deferral.map(|deferral| deferral.then.name()),
+            deferral.is_some(),
+            tx.now().as_micros(),
         ),
     )?;
     if changed == 0 {
         return Err(lease::stale(lease));
     }
     if let Some(result) = &report.result {
-        tx.write(
-            "INSERT INTO results (job, data) VALUES (?1, ?2)
-             ON CONFLICT (job) DO UPDATE SET data = excluded.data",
-            (lease.job, tx.json("job result", result)?),
-        )?;
+        keep_result(tx, lease.job, result)?;
     }
-    note_report(tx, journal, report, uncertain)
+    note_report(tx, journal, report, uncertain)?;
+    match &report.wait {
+        Some(new) => wait::begin(tx, journal, lease, new),
+        None => Ok(None),
+    }
+}
+
+fn keep_result(tx: &Tx<'_>, job: i64, result: &Value) -> Result<(), StoreError> {
+    tx.write(
+        "INSERT INTO results (job, data) VALUES (?1, ?2)
+         ON CONFLICT (job) DO UPDATE SET data = excluded.data",
+        (job, tx.json("job result", result)?),
+    )?;
+    Ok(())
 }
 
 /// What happened to the attempt, then what became of the job.
@@ -166,6 +194,8 @@ fn note_report(
         | AttemptEnd::Partial
         | AttemptEnd::Skipped
         | AttemptEnd::Error
+        | AttemptEnd::Unavailable
+        | AttemptEnd::Suspended
         | AttemptEnd::Cancelled => retried.then_some("attempt_failed"),
     };
     let about = about_attempt(report);
@@ -179,7 +209,10 @@ fn note_report(
     if uncertain {
         ending::note_uncertain(tx, journal, key, attempt)?;
     }
-    if retried {
+    if let Some(deferral) = &report.deferral {
+        return wait::note_deferred(tx, journal, key, Some(attempt), deferral);
+    }
+    if retried || report.wait.is_some() {
         return Ok(());
     }
     note_job_end(tx, journal, report.job, key, Some(attempt), about.clone())?;
@@ -219,6 +252,8 @@ fn note_job_end(
         JobState::Skipped => "job_skipped",
         JobState::Cancelled => "job_cancelled",
         JobState::Ready => "job_ready",
+        // What they wait for is told by whoever knows it.
+        JobState::Deferred | JobState::Suspended => return Ok(()),
         JobState::Blocked | JobState::Leased => return Ok(()),
     };
     journal.note_job(tx, kind, key, attempt, data)
@@ -231,7 +266,7 @@ fn step_job(
     run: &RunId,
     step: &JobStep,
 ) -> Result<(), StoreError> {
-    let JobStep { job, from, to } = *step;
+    let JobStep { job, from, to, .. } = *step;
     let (key, state, attempt) = tx
         .row(
             "SELECT key, state, attempt FROM jobs WHERE id = ?1 AND run = ?2",
@@ -246,31 +281,82 @@ fn step_job(
     if state != from {
         return Err(StoreError::Conflict { what: format!("job {key}") });
     }
-    if to == JobState::Leased {
-        // Only a claim knows for whom.
+    // Only a claim knows for whom, and only a report what for.
+    let unknown = matches!(to, JobState::Leased | JobState::Suspended)
+        || (to == JobState::Deferred) != step.deferral.is_some();
+    if unknown {
         return Err(refused("job", from.name(), to.name()));
     }
     let uncertain = if from == JobState::Leased {
-        let end = if to == JobState::Ready { AttemptEnd::Released } else { AttemptEnd::Cancelled };
+        let end = match to {
+            JobState::Ready => AttemptEnd::Released,
+            JobState::Deferred => AttemptEnd::Unavailable,
+            JobState::Blocked
+            | JobState::Leased
+            | JobState::Suspended
+            | JobState::Succeeded
+            | JobState::Partial
+            | JobState::Failed
+            | JobState::Skipped
+            | JobState::Cancelled => AttemptEnd::Cancelled,
+        };
         ending::end_attempt(tx, job, &Ending::of(attempt, end))?
     } else {
         false
     };
-    // A step without a report has no reason of its own: what the job needs is missing.
-    let skipped = (to == JobState::Skipped).then_some(SkipReason::Upstream);
-    let changed = tx.write(
-        "UPDATE jobs SET state = ?3, skipped = ?4, run_after = 0, lease_node = NULL,
-         lease_incarnation = NULL WHERE id = ?1 AND state = ?2",
-        (job, from.name(), to.name(), skipped.map(SkipReason::name)),
-    )?;
-    if changed == 0 {
-        return Err(StoreError::Conflict { what: format!("job {key}") });
-    }
+    write_step(tx, &key, step)?;
     let attempt = (attempt > 0).then_some(attempt);
     if let (true, Some(attempt)) = (uncertain, attempt) {
         ending::note_uncertain(tx, journal, &key, attempt)?;
     }
-    note_job_end(tx, journal, to, &key, attempt, Value::Null)
+    if let Some(deferral) = &step.deferral {
+        return wait::note_deferred(tx, journal, &key, attempt, deferral);
+    }
+    if from == JobState::Suspended {
+        let set_free = WaitEnd { how: WaitEnded::Cancelled, by: None, answer: None };
+        let end = step.ended.clone().unwrap_or(set_free);
+        wait::end(tx, journal, job, &key, &end, to)?;
+        if to == JobState::Ready {
+            return Ok(());
+        }
+    }
+    note_job_end(tx, journal, to, &key, attempt, step.about.clone())
+}
+
+fn write_step(tx: &Tx<'_>, key: &JobKey, step: &JobStep) -> Result<(), StoreError> {
+    let JobStep { job, from, to, .. } = *step;
+    // A step that gives no reason is made because what the job needs is missing.
+    let skipped =
+        (to == JobState::Skipped).then(|| step.skipped.unwrap_or(SkipReason::Upstream).name());
+    let run_after = if to == JobState::Ready { step.run_after } else { None };
+    let deferral = step.deferral.as_ref();
+    let changed = tx.write(
+        "UPDATE jobs SET state = ?3, skipped = ?4, run_after = ?5, lease_node = NULL,
+         lease_incarnation = NULL, wake_at = ?6, defer_cause = ?7, defer_until = ?8,
+         defer_then = ?9,
+         deferred_since = CASE WHEN ?10 THEN COALESCE(deferred_since, ?11) ELSE deferred_since END
+         WHERE id = ?1 AND state = ?2",
+        (
+            job,
+            from.name(),
+            to.name(),
+            skipped,
+            micros(run_after).unwrap_or(0),
+            deferral.map(|deferral| deferral.wake_at.as_micros()),
+            deferral.map(|deferral| cut(&deferral.cause)),
+            deferral.map(|deferral| deferral.until.as_micros()),
+            deferral.map(|deferral| deferral.then.name()),
+            deferral.is_some(),
+            tx.now().as_micros(),
+        ),
+    )?;
+    if changed == 0 {
+        return Err(StoreError::Conflict { what: format!("job {key}") });
+    }
+    match &step.result {
+        Some(result) => keep_result(tx, job, result),
+        None => Ok(()),
+    }
 }
 
 /// A stage closes only when each of its jobs is terminal (INV-2).
@@ -298,7 +384,7 @@ fn step_stage(
     if *to == StageState::Closed {
         let open = tx.row(
             "SELECT 1 FROM jobs WHERE run = ?1 AND stage = ?2
-             AND state IN ('blocked', 'ready', 'leased') LIMIT 1",
+             AND state IN ('blocked', 'ready', 'leased', 'deferred', 'suspended') LIMIT 1",
             (run.as_str(), stage),
             |_| Ok(()),
         )?;
@@ -444,7 +530,7 @@ mod tests {
     async fn a_blocked_job_moves_as_the_core_says() {
         for to in JobState::ALL {
             let outcome = decide("UPDATE jobs SET state = 'blocked'", |decision, job| {
-                decision.jobs = vec![JobStep { job, from: JobState::Blocked, to: *to }];
+                decision.jobs = vec![JobStep::new(job, JobState::Blocked, *to)];
             });
             let listed = JobState::Blocked.enter(*to).map(|_| ()).map_err(StoreError::from);
             assert_eq!(outcome.await.map(|_| ()), listed, "{to}");
@@ -462,7 +548,7 @@ mod tests {
             for to in StageState::ALL {
                 let outcome = decide(sql, |decision, job| {
                     let (ready, cancelled) = (JobState::Ready, JobState::Cancelled);
-                    decision.jobs = vec![JobStep { job, from: ready, to: cancelled }];
+                    decision.jobs = vec![JobStep::new(job, ready, cancelled)];
                     let stage = "s".to_owned();
                     decision.stages = vec![StageStep { stage, from, to: *to, outcome: None }];
                 });

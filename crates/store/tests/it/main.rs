@@ -15,3 +15,4 @@ mod states;
 mod stores;
 mod streams;
 mod timers;
+mod waits;

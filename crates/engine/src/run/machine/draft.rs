@@ -66,6 +66,8 @@ impl Draft {
             code: None,
             message: None,
             dead_letter: false,
+            deferral: None,
+            wait: None,
         };
         let failure = match how {
             Ending::Reported(Reported { outcome, warnings }) => {
@@ -228,9 +230,12 @@ impl Draft {
         if ending && !machine.state.is_terminal() {
             for job in &machine.jobs {
                 let is_reported = reported.is_some_and(|(id, _)| id == job.id);
-                if !is_reported && matches!(job.state, JobState::Ready | JobState::Blocked) {
-                    let to = JobState::Cancelled;
-                    self.job_steps.push(JobStep { job: job.id, from: job.state, to });
+                let waits = matches!(
+                    job.state,
+                    JobState::Ready | JobState::Blocked | JobState::Deferred | JobState::Suspended
+                );
+                if !is_reported && waits {
+                    self.job_steps.push(JobStep::new(job.id, job.state, JobState::Cancelled));
                 }
             }
         }
