@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use crate::{
     Accepted, Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision,
-    EventRecord, Lease, NewEvent, NewRun, NewSignal, NodeRef, Operation, Registered, Reopening,
-    Rescued, RunSummary, RunView, Store, StoreError, StoreStatus, StreamRecord, TimerDue, ops,
-    transaction::Tx,
+    EventRecord, Lease, NewCheckpoint, NewEvent, NewRun, NewSignal, NodeRef, Operation, Registered,
+    Reopening, Rescued, RunSummary, RunView, Store, StoreError, StoreStatus, StreamRecord,
+    TimerDue, ops, transaction::Tx,
 };
 
 /// Whether an operation changes anything.
@@ -129,6 +129,21 @@ impl<B: Backend> Store for B {
     ) -> Operation<'a, bool> {
         let lease = lease.clone();
         self.perform(Access::Write, move |tx| ops::cache::keep(tx, &lease, key, &value, within))
+    }
+
+    fn save<'a>(&'a self, lease: &'a Lease, new: NewCheckpoint) -> Operation<'a, ()> {
+        let lease = lease.clone();
+        self.perform(Access::Write, move |tx| ops::saved::save(tx, &lease, &new))
+    }
+
+    fn saved<'a>(&'a self, job: i64, name: &'a str) -> Operation<'a, Option<Value>> {
+        let name = name.to_owned();
+        self.perform(Access::Read, move |tx| ops::saved::get(tx, job, &name))
+    }
+
+    fn beat<'a>(&'a self, lease: &'a Lease, progress: Value) -> Operation<'a, ()> {
+        let lease = lease.clone();
+        self.perform(Access::Write, move |tx| ops::saved::beat(tx, &lease, &progress))
     }
 
     fn release<'a>(&'a self, lease: &'a Lease, why: &'a str) -> Operation<'a, AttemptRecord> {

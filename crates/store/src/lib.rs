@@ -37,12 +37,12 @@ mod transaction;
 
 pub use self::{
     contract::{
-        Accepted, AfterWait, Again, Appended, AttemptRecord, CallRecord, CallStart, Claimed,
-        Committed, Created, Decision, Deferral, EventRecord, JobRecord, JobStep, Lease, NewEvent,
-        NewJob, NewRun, NewSignal, NewTimer, NewWait, NodeRef, Operation, Registered, Reopening,
-        Report, Rescued, RunRecord, RunStep, RunSummary, RunView, SignalKind, SignalRecord,
-        StageRecord, StageStep, Store, StoreError, StoreStatus, StreamRecord, TimerDue,
-        WaitDefault, WaitEnd, WaitEnded, WaitKind, WaitRecord,
+        Accepted, AfterWait, Again, Appended, AttemptRecord, BeatRecord, CallRecord, CallStart,
+        CheckpointRecord, Claimed, Committed, Created, Decision, Deferral, EventRecord, JobRecord,
+        JobStep, Lease, NewCheckpoint, NewEvent, NewJob, NewRun, NewSignal, NewTimer, NewWait,
+        NodeRef, Operation, Registered, Reopening, Report, Rescued, RunRecord, RunStep, RunSummary,
+        RunView, SignalKind, SignalRecord, StageRecord, StageStep, Store, StoreError, StoreStatus,
+        StreamRecord, TimerDue, WaitDefault, WaitEnd, WaitEnded, WaitKind, WaitRecord,
     },
     memory::MemoryStore,
     queue::Stopper,

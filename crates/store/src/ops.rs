@@ -10,6 +10,7 @@
 //! | [`decision`] | commits of decisions |
 //! | [`ending`] | ends of attempts |
 //! | [`wait`] | what jobs wait for, and how that ends |
+//! | [`saved`] | what attempts save, and how far they say they are |
 //! | [`signal`] | what runs are sent |
 //! | [`journal`] | events with their sequence and hash chain |
 //! | [`reopening`] | a further round of a run |
@@ -29,6 +30,7 @@ pub(crate) mod journal;
 pub(crate) mod lease;
 pub(crate) mod node;
 pub(crate) mod reopening;
+pub(crate) mod saved;
 pub(crate) mod signal;
 pub(crate) mod stream;
 pub(crate) mod timer;

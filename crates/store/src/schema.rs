@@ -15,6 +15,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_cache.sql"),
     include_str!("migrations/0004_waits.sql"),
+    include_str!("migrations/0006_attempts.sql"),
 ];
 
 /// The row of `meta`.

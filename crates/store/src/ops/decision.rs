@@ -10,7 +10,7 @@ use super::{
     ending::{self, Ending},
     journal::{Journal, cut, micros},
     lease::{self, Budget, Standing},
-    stream, timer, wait,
+    saved, stream, timer, wait,
 };
 use crate::{
     Committed, Decision, JobStep, Report, RunStep, StageStep, StoreError, WaitEnd, WaitEnded,
@@ -160,6 +160,9 @@ fn apply_report(
     }
     if let Some(result) = &report.result {
         keep_result(tx, lease.job, result)?;
+    }
+    if budget.saved && *to == JobState::Succeeded {
+        saved::drop_of(tx, lease.job)?;
     }
     note_report(tx, journal, report, uncertain)?;
     match &report.wait {
@@ -467,6 +470,7 @@ mod tests {
             stage: "s".to_owned(),
             key: JobKey::new("a"),
             max_attempts: 1,
+            crashes_max: 3,
             input: Value::Null,
             claim_for: None,
         };

@@ -5,7 +5,7 @@ use perennial_core::{
     run::{JobKey, RunId},
 };
 
-use super::{signal, wait};
+use super::{saved, signal, wait};
 use crate::{
     AttemptRecord, CallRecord, JobRecord, NodeRef, RunRecord, RunSummary, RunView, StageRecord,
     StoreError,
@@ -30,7 +30,7 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
     )?;
     let jobs = tx.rows(
         "SELECT j.id, j.stage, j.key, j.state, j.skipped, j.attempt, j.attempts_used,
-         j.max_attempts, j.crashes, j.run_after, j.lease_node, j.lease_incarnation,
+         j.max_attempts, j.crashes, j.crashes_max, j.run_after, j.lease_node, j.lease_incarnation,
          n.node IS NOT NULL AND n.ended_at IS NULL
          AND n.opening >= (SELECT openings FROM meta), i.data, r.data, j.dead_letter,
          j.wake_at, j.defer_cause, j.defer_until, j.defer_then, j.deferred_since FROM jobs j
@@ -54,7 +54,8 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
         call,
     )?;
     let (waits, signals) = (wait::of_run(tx, run)?, signal::untaken(tx, run)?);
-    Ok(RunView { run: record, stages, jobs, attempts, calls, waits, signals })
+    let (saved, beats) = (saved::of_run(tx, run)?, saved::beats_of_run(tx, run)?);
+    Ok(RunView { run: record, stages, jobs, attempts, calls, waits, signals, saved, beats })
 }
 
 /// Whether anything was decided since.
@@ -173,6 +174,7 @@ fn job(row: &Columns<'_>) -> Result<JobRecord, StoreError> {
         attempts_used: row.get()?,
         max_attempts: row.get()?,
         crashes: row.get()?,
+        crashes_max: row.get()?,
         run_after: Some(row.instant()?).filter(|at| at.as_micros() != 0),
         lease: node(row)?,
         lease_alive: row.get()?,

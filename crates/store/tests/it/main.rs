@@ -9,6 +9,7 @@ mod fixture;
 mod leases;
 mod reopening;
 mod runs;
+mod saved;
 mod sqlite_file;
 mod sqlite_writer;
 mod states;
