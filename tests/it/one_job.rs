@@ -49,11 +49,11 @@ impl Workflow for OneJob {
         if !done.is_empty() {
             return Next::Seal;
         }
-        Next::Jobs(vec![JobPlan {
-            key: JobKey::new("a"),
-            retry: RetryPolicy::PROVIDER,
-            attempt_within: Duration::from_secs(9),
-        }])
+        Next::Jobs(vec![JobPlan::new(
+            JobKey::new("a"),
+            RetryPolicy::PROVIDER,
+            Duration::from_secs(9),
+        )])
     }
 
     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {

@@ -21,6 +21,7 @@ pub mod observer;
 mod parked;
 mod patience;
 pub mod performance;
+mod progress;
 mod published;
 mod run;
 mod runs;
@@ -36,6 +37,6 @@ pub use runs::{RecordedCalls, ReopenRun, RunError, RunHandle, RunOutcome, Runs, 
 pub use services::{Definitions, NotRunnable, Services, ServicesSpec};
 pub use waiting::{LastFailure, WaitsFor, WaitsWhy};
 pub use workflow::{
-    AttemptCx, CACHE_PREFIX, CallJournal, Definition, DoneJob, FailureMeans, JobPlan, Next,
-    Outcome, Replied, Warnings, Workflow,
+    AttemptCx, CACHE_PREFIX, CallJournal, Definition, DoneJob, FailureMeans, InvertedTimeouts,
+    JobPlan, Next, Outcome, Replied, Warnings, Workflow,
 };

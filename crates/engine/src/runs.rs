@@ -1,6 +1,11 @@
 //! Runs as their users see them: start, resume, pause, cancel, watch, wait.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    time::Duration,
+};
 
 use perennial_core::{
     Digest,
@@ -19,6 +24,7 @@ use crate::{
     performance::{Performance, Thresholds},
     run::{Message, Request, owner},
     scheduler::Scheduler,
+    workflow::{InvertedTimeouts, Next},
 };
 
 /// Longest time a run may take unless its starter says otherwise.
@@ -193,6 +199,9 @@ pub enum RunError {
         /// Why.
         why: String,
     },
+    /// A time limit of a job that it begins with lies above the one that it is part of.
+    #[error(transparent)]
+    InvertedTimeouts(#[from] InvertedTimeouts),
     /// Nothing is started during a shutdown.
     #[error("the runtime is shutting down")]
     ShuttingDown,
@@ -212,6 +221,15 @@ impl RunError {
     pub(crate) fn shut_down(run: &RunId, report: Option<&DrainReport>) -> Self {
         let fate = report.and_then(|report| report.runs.iter().find(|of| of.run == *run));
         Self::ShutDown { run: run.clone(), fate: fate.map(|of| of.fate) }
+    }
+}
+
+/// What the jobs that `workflow` begins with say of their time limits. One that panics is told of by its run.
+fn inverted(workflow: &dyn Workflow, within: Duration) -> Option<InvertedTimeouts> {
+    let first = panic::catch_unwind(AssertUnwindSafe(|| workflow.next(&[]))).ok()?;
+    match first {
+        Next::Jobs(plans) => plans.iter().find_map(|plan| plan.inverted_in(within)),
+        Next::Seal => None,
     }
 }
 
@@ -324,9 +342,13 @@ impl Runs {
             Some(run) => run,
             None => RunId::parse(ulid::Ulid::generate().to_string())?,
         };
+        let within = start.within.unwrap_or(RUN_WITHIN);
+        if let Some(inverted) = inverted(&*start.workflow, within) {
+            return Err(RunError::InvertedTimeouts(inverted));
+        }
         let node = self.services.node().await?;
         let definition = start.workflow.definition();
-        let deadline = self.services.store.now().after(start.within.unwrap_or(RUN_WITHIN));
+        let deadline = self.services.store.now().after(within);
         let create = || {
             self.services.store.create_run(NewRun {
                 run: run.clone(),

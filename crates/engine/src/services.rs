@@ -24,6 +24,7 @@ use crate::{
     monitor::{self, Monitoring},
     parked::Parked,
     patience::{STORE_WITHIN, patiently},
+    progress::Progress,
     run::{self, Account},
     waiting::{Places, Waiting},
     workflow::BoxFuture,
@@ -185,6 +186,8 @@ pub struct Services {
     pub(crate) places: Places,
     /// The attempts of this process whose end no run actor has taken in yet.
     pub(crate) attempts: Arc<DashMap<AttemptId, (RunId, TaskRef)>>,
+    /// How far they say they are.
+    pub(crate) progress: Progress,
     /// Notified whenever an attempt leaves the table.
     pub(crate) attempt_left: Arc<Notify>,
     /// The whole tree is about to be stopped.
@@ -224,6 +227,7 @@ impl Services {
             resting: Waiting::default(),
             places: Places::default(),
             attempts: Arc::default(),
+            progress: Progress::default(),
             attempt_left: Arc::default(),
             shutdown: Arc::default(),
             draining: Arc::default(),
@@ -354,11 +358,13 @@ impl Services {
     /// Nothing of `run` is waited for any more: it has ended, or is left as it is.
     pub(crate) fn forget_attempts_of(&self, run: &RunId) {
         self.attempts.retain(|_, (of, _)| of != run);
+        self.progress.forget_run(run);
         self.attempt_left.notify_waiters();
     }
 
     pub(crate) fn forget_attempt(&self, attempt: AttemptId) {
         self.attempts.remove(&attempt);
+        self.progress.forget(attempt);
         self.attempt_left.notify_waiters();
     }
 }

@@ -69,6 +69,7 @@ pub(crate) fn child_spec(
     workflow: &Arc<dyn Workflow>,
 ) -> (ChildSpec, Address<Message>) {
     let detail = Arc::new(Published::default());
+    let (progress, of) = (services.progress.clone(), run.clone());
     let (shell_services, shell_run, shell_workflow) =
         (services.clone(), run.clone(), workflow.clone());
     let published = detail.clone();
@@ -79,8 +80,16 @@ pub(crate) fn child_spec(
     let spec = spec
         .restart(perennial_core::Restart::Transient)
         .start_within(STORE_WITHIN + Duration::from_secs(5))
-        .detail(move || detail.read());
+        .detail(move || with_progress(detail.read(), progress.of(&of)));
     (spec, address)
+}
+
+/// What its attempts have said last stands beside what it has published.
+fn with_progress(mut detail: Value, progress: Option<Value>) -> Value {
+    if let (Some(detail), Some(progress)) = (detail.as_object_mut(), progress) {
+        detail.insert("progress".to_owned(), progress);
+    }
+    detail
 }
 
 pub(super) struct Shell {

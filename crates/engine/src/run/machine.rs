@@ -2,7 +2,7 @@
 
 mod draft;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use perennial_core::{
     Timestamp,
@@ -56,6 +56,25 @@ pub(super) struct Job {
 pub(super) struct Policy {
     retry: RetryPolicy,
     pub(super) attempt_within_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    heartbeat_within_ms: Option<u64>,
+    /// When all of its attempts must have ended, in microseconds UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deadline: Option<i64>,
+}
+
+/// How long an attempt may take, and how long it may say nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) within: Duration,
+    pub(super) heartbeat: Option<Duration>,
+}
+
+impl Policy {
+    /// When all of its attempts must have ended.
+    fn deadline(&self) -> Option<Timestamp> {
+        self.deadline.map(Timestamp::from_micros)
+    }
 }
 
 /// What may happen to a run.
@@ -125,12 +144,6 @@ pub(super) struct Circumstances {
     pub(super) claim_for: Option<NodeRef>,
 }
 
-impl Job {
-    pub(super) fn policy(&self) -> Policy {
-        self.policy
-    }
-}
-
 impl Machine {
     pub(super) fn new(view: RunView, workflow: &dyn Workflow) -> Result<Self, serde_json::Error> {
         let mut jobs = Vec::with_capacity(view.jobs.len());
@@ -184,6 +197,18 @@ impl Machine {
 
     pub(super) fn job(&self, id: i64) -> Option<&Job> {
         self.jobs.iter().rev().find(|job| job.id == id)
+    }
+
+    /// What an attempt that is claimed now may take: its own limit, and no more than what is left of its
+    /// job's and its run's time (DUR-50).
+    pub(super) fn limits(&self, id: i64, now: Timestamp) -> Limits {
+        let Some(Job { policy, .. }) = self.job(id) else {
+            return Limits { within: Duration::ZERO, heartbeat: None };
+        };
+        let left = [policy.deadline(), self.deadline].into_iter().flatten();
+        let own = Duration::from_millis(policy.attempt_within_ms);
+        let within = left.map(|deadline| deadline.since(now)).fold(own, Duration::min);
+        Limits { within, heartbeat: policy.heartbeat_within_ms.map(Duration::from_millis) }
     }
 
     pub(super) fn done(&self) -> Arc<Vec<DoneJob>> {
@@ -275,6 +300,9 @@ impl Machine {
         };
         match next {
             Next::Jobs(plans) => {
+                if let Some(inverted) = plans.iter().find_map(JobPlan::inverted) {
+                    return draft.refuse_plan(&inverted);
+                }
                 let claim_for = at.claim_for.clone().filter(|_| self.state == RunState::Running);
                 let known = |plan: &JobPlan| {
                     let found = self.jobs.iter().rev().find(|job| job.key == plan.key);
@@ -282,7 +310,7 @@ impl Machine {
                 };
                 let new = plans.into_iter().filter(|plan| !known(plan));
                 draft.new_jobs =
-                    new.map(|plan| new_job(&self.stage, plan, claim_for.clone())).collect();
+                    new.map(|plan| new_job(&self.stage, plan, claim_for.clone(), at.now)).collect();
             }
             Next::Seal => draft.seal = true,
         }
@@ -404,14 +432,21 @@ fn last_failure(attempts: &[AttemptRecord], job: i64) -> Option<(Timestamp, Last
     Some((last.ended_at?, LastFailure::new(last.class?, code, message)))
 }
 
-fn new_job(stage: &str, plan: JobPlan, claim_for: Option<NodeRef>) -> NewJob {
-    let within = u64::try_from(plan.attempt_within.as_millis()).unwrap_or(u64::MAX);
+fn new_job(stage: &str, plan: JobPlan, claim_for: Option<NodeRef>, now: Timestamp) -> NewJob {
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let policy = Policy {
+        retry: plan.retry,
+        attempt_within_ms: millis(plan.attempt_within),
+        heartbeat_within_ms: plan.heartbeat_within.map(millis),
+        deadline: plan.within.map(|within| now.after(within).as_micros()),
+    };
     NewJob {
         stage: stage.to_owned(),
         key: plan.key,
         // Failures only; deaths of the process are counted apart (SM-31).
         max_attempts: plan.retry.max_attempts,
-        input: json!({ "retry": plan.retry, "attempt_within_ms": within }),
+        crashes_max: plan.retry.crashes_max,
+        input: json!(policy),
         claim_for,
     }
 }

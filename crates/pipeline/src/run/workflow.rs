@@ -125,11 +125,10 @@ impl Workflow for PipelineRun {
         };
         match next {
             None => Next::Seal,
-            Some(step) => Next::Jobs(vec![JobPlan {
-                key: step.key(),
-                retry: step.retry,
-                attempt_within: step.attempt_within(),
-            }]),
+            Some(step) => {
+                let plan = JobPlan::new(step.key(), step.retry, step.attempt_within());
+                Next::Jobs(vec![plan.clamped()])
+            }
         }
     }
 
@@ -213,7 +212,8 @@ impl Due<'_> {
                 (RetryPolicy::ONCE, BOOKKEEPING)
             }
         };
-        JobPlan { key: self.key(), retry, attempt_within }
+        // The time of a run cuts that of its steps.
+        JobPlan::new(self.key(), retry, attempt_within).clamped()
     }
 
     /// What the final failure of the job means. Inside a scope it means nothing yet: the job that

@@ -28,10 +28,9 @@ impl Workflow for Toy {
     }
 
     fn next(&self, done: &[DoneJob]) -> Next {
-        let plan = |key: &str| JobPlan {
-            key: JobKey::new(key),
-            retry: RetryPolicy { max_attempts: 2, ..RetryPolicy::ONCE },
-            attempt_within: Duration::from_secs(1),
+        let plan = |key: &str| {
+            let retry = RetryPolicy { max_attempts: 2, ..RetryPolicy::ONCE };
+            JobPlan::new(JobKey::new(key), retry, Duration::from_secs(1))
         };
         let mut keys = ["a", "b", "c"].into_iter();
         if self.at_once {
