@@ -3,6 +3,7 @@
 
 mod plan;
 mod saved;
+mod wait;
 mod warnings;
 
 use std::{
@@ -16,10 +17,13 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use self::saved::Pulse;
+pub use self::{
+    plan::{InvertedTimeouts, JobPlan},
+    wait::{AfterWait, Resumed, Unavailable, Wait, WaitDefault, WaitEnded},
+    warnings::Warnings,
+};
 use perennial_core::{Digest, Timestamp, failure::Failure, run::RunId};
-pub use plan::{InvertedTimeouts, JobPlan};
-pub(crate) use saved::Pulse;
-pub use warnings::Warnings;
 
 pub use perennial_core::{
     retry::RetryPolicy,
@@ -121,6 +125,11 @@ pub trait Workflow: Send + Sync + fmt::Debug + 'static {
         attempt: u32,
         done: &[DoneJob],
     ) -> FailureMeans;
+
+    /// The record of a job that is skipped because it has waited in vain.
+    fn on_skip(&self, _job: &JobKey, reason: SkipReason, why: &str) -> Value {
+        serde_json::json!({ "skipped": reason.name(), "why": why })
+    }
 
     /// Whether what `job` did only in part was made good by another of these: it then takes
     /// nothing from the run's success.
@@ -270,6 +279,10 @@ pub enum Outcome {
     },
     /// With a failure; the retry policy decides what follows.
     Failed(Failure),
+    /// What it needs is not available: the job is tried again when it may be, and no attempt is used.
+    Unavailable(Unavailable),
+    /// The job waits, and the next attempt is told what ended that; no attempt is used.
+    Suspend(Wait),
 }
 
 /// Where external calls are journaled.
@@ -419,6 +432,7 @@ pub struct AttemptCx {
     pub(crate) pulse: Arc<Pulse>,
     journal: Arc<dyn CallJournal>,
     calls: AtomicU32,
+    resumed: Option<Resumed>,
 }
 
 /// A reply, and whether it came from the journal.
@@ -480,7 +494,56 @@ impl AttemptCx {
             pulse: Arc::default(),
             journal,
             calls: AtomicU32::new(0),
+            resumed: None,
         }
+    }
+
+    /// The same attempt, of a job whose wait ended like this.
+    ///
+    /// ```
+    /// use perennial::engine::{AttemptCx, Resumed};
+    ///
+    /// fn resumed(cx: AttemptCx, how: Resumed) -> AttemptCx {
+    ///     cx.with_resumed(Some(how))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn with_resumed(mut self, resumed: Option<Resumed>) -> Self {
+        self.resumed = resumed;
+        self
+    }
+
+    /// What ended the last wait that an attempt of this job asked for; nothing when none did. It stays when
+    /// this attempt fails and the job is tried again.
+    ///
+    /// ```
+    /// use perennial::engine::AttemptCx;
+    ///
+    /// fn who_agreed(cx: &AttemptCx) -> Option<&str> {
+    ///     cx.resumed()?.by.as_deref()
+    /// }
+    /// ```
+    pub fn resumed(&self) -> Option<&Resumed> {
+        self.resumed.as_ref()
+    }
+
+    /// The value that ended the last wait of this job.
+    ///
+    /// ```
+    /// use perennial::engine::AttemptCx;
+    ///
+    /// fn agreed(cx: &AttemptCx) -> bool {
+    ///     cx.resumed_with().ok().flatten().unwrap_or(false)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it is something else than a `T`.
+    pub fn resumed_with<T: serde::de::DeserializeOwned>(
+        &self,
+    ) -> Result<Option<T>, serde_json::Error> {
+        self.resumed.as_ref().map(Resumed::value_as).transpose()
     }
 
     /// Makes one external call, or takes its recorded reply: journaled before and after, so that

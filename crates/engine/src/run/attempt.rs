@@ -13,7 +13,7 @@ use tracing::Instrument;
 use super::{
     actor::Message,
     journal::LeaseJournal,
-    machine::{Limits, Machine, Reported},
+    machine::{Job, Limits, Machine, Reported},
 };
 use crate::{
     Services, Workflow,
@@ -56,6 +56,7 @@ pub(super) async fn start(
         machine.idempotency_key(&lease.key),
         Arc::new(journal),
     );
+    let cx = cx.with_resumed(machine.job(lease.job).and_then(Job::resumed));
     // One span per attempt, with what every line inside it is about (YM-13, TNM-2).
     let span = tracing::info_span!(
         "attempt",

@@ -84,6 +84,16 @@ pub enum WaitDefault {
 }
 
 /// A wait that begins.
+///
+/// ```
+/// use perennial_core::Timestamp;
+/// use perennial_store::{NewWait, WaitDefault, WaitKind};
+///
+/// let (name, about) = ("agree?".to_owned(), "Shall it be sent?".into());
+/// let until = Timestamp::from_micros(90);
+/// let wait = NewWait { kind: WaitKind::Answer, name, about, until, or: WaitDefault::Skip };
+/// assert_eq!(wait.or.value(), None);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewWait {
     /// What for.
@@ -119,6 +129,12 @@ pub enum WaitEnded {
 }
 
 /// How a wait ended.
+///
+/// ```
+/// use perennial_store::{WaitEnd, WaitEnded};
+///
+/// assert_eq!(WaitEnd::set_free().how, WaitEnded::Cancelled);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct WaitEnd {
     /// What ended it.
@@ -127,6 +143,13 @@ pub struct WaitEnd {
     pub by: Option<String>,
     /// What the next attempt is handed, if there is one.
     pub answer: Option<Value>,
+}
+
+impl WaitEnd {
+    /// The end of a wait whose job is not to wait any more.
+    pub fn set_free() -> Self {
+        Self { how: WaitEnded::Cancelled, by: None, answer: None }
+    }
 }
 
 /// What a job waits for, or waited for last.

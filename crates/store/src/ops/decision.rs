@@ -13,8 +13,7 @@ use super::{
     saved, stream, timer, wait,
 };
 use crate::{
-    Committed, Decision, JobStep, Report, RunStep, StageStep, StoreError, WaitEnd, WaitEnded,
-    transaction::Tx,
+    Committed, Decision, JobStep, Report, RunStep, StageStep, StoreError, WaitEnd, transaction::Tx,
 };
 
 pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, StoreError> {
@@ -316,8 +315,7 @@ fn step_job(
         return wait::note_deferred(tx, journal, &key, attempt, deferral);
     }
     if from == JobState::Suspended {
-        let set_free = WaitEnd { how: WaitEnded::Cancelled, by: None, answer: None };
-        let end = step.ended.clone().unwrap_or(set_free);
+        let end = step.ended.clone().unwrap_or_else(WaitEnd::set_free);
         wait::end(tx, journal, job, &key, &end, to)?;
         if to == JobState::Ready {
             return Ok(());
