@@ -34,6 +34,7 @@ pub mod workflow;
 
 pub use drain::{DrainReport, DrainedAttempts, DrainedRun, RunFate};
 pub use feed::{EventFeed, RunEvent, RunWarning, WarningFeed};
+pub use run::Explanation;
 pub use runs::{RecordedCalls, ReopenRun, RunError, RunHandle, RunOutcome, Runs, StartRun};
 pub use sent::Sent;
 pub use services::{Definitions, NotRunnable, Services, ServicesSpec};

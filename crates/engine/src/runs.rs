@@ -12,7 +12,8 @@ use perennial_core::{
     run::{InvalidRunId, JobKey, RunId, RunState},
 };
 use perennial_store::{
-    Accepted, Again, Created, NewRun, NewTimer, Reopening, RunSummary, RunView, StoreError,
+    Accepted, Again, Created, JobRecord, NewRun, NewTimer, Reopening, RunSummary, RunView,
+    StoreError,
 };
 use perennial_supervision::CallError;
 use serde::Serialize;
@@ -23,7 +24,7 @@ use crate::{
     monitor::Monitoring,
     patience::{STORE_WITHIN, patiently},
     performance::{Performance, Thresholds},
-    run::{Message, Request, owner},
+    run::{Explanation, Known, Message, Request, explain, owner},
     scheduler::Scheduler,
     sent::Sent,
     workflow::{InvertedTimeouts, Next},
@@ -709,6 +710,63 @@ impl RunHandle {
         services.waiting.of(&self.run).or_else(|| services.resting.of(&self.run))
     }
 
+    /// Why a job of it is where it is, and what will change that. Asks the store, and changes nothing.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
+    /// # run.outcome().await?;
+    /// use perennial::engine::{Explanation, workflow::JobKey};
+    ///
+    /// let explained = run.explain(&JobKey::new("a")).await?;
+    /// assert!(matches!(explained, Explanation::Ended { .. }));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Store`] with [`StoreError::NotFound`] when it has no such job yet, or when the store cannot be
+    /// read.
+    pub async fn explain(&self, job: &JobKey) -> Result<Explanation, RunError> {
+        let view = self.view().await?;
+        let Some(record) = view.jobs.iter().find(|record| record.key == *job) else {
+            return Err(StoreError::NotFound { what: "step", id: job.to_string() }.into());
+        };
+        Ok(self.explanation(&view, record))
+    }
+
+    /// As [`explain`](Self::explain), of a job in `view`, without asking anybody.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
+    /// let view = run.outcome().await?.view;
+    /// let explained = run.explanation(&view, &view.jobs[0]);
+    /// assert_eq!(explained.changed_by(), None);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn explanation(&self, view: &RunView, job: &JobRecord) -> Explanation {
+        let services = &self.runs.services;
+        let known = Known { parked: services.parked.why(&self.run), waits: self.waits_for() };
+        explain(view, job, services.store.now(), &known)
+    }
+
     /// How it performed, or performs: durations, sizes, retries, and what passed `thresholds`.
     ///
     /// ```
@@ -1018,6 +1076,49 @@ impl RunHandle {
         Ok(accepted)
     }
 
+    /// Ends a job of it as skipped, because somebody says so: its live attempt is stopped first, and what
+    /// follows it goes on without it. The run is then at best a success in part. Answers whether that
+    /// changed anything: false when it was skipped before.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}, {name: b, type: echo, value: 2}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// use perennial::engine::workflow::JobKey;
+    ///
+    /// let run = runtime.runs().get(&id).await?; // its first step takes a minute
+    /// # let mut events = run.events(1);
+    /// # while events.next().await?.kind != "attempt_started" {}
+    /// assert!(run.skip(&JobKey::new("slow"), "nobody needs it").await?);
+    /// assert_eq!(run.outcome().await?.state.name(), "partially_succeeded");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Store`] with [`StoreError::NotFound`] when it has no such job yet, with
+    /// [`StoreError::InvalidState`] when the job has ended; else as [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether it was skipped; asking again tells.
+    pub async fn skip(&self, job: &JobKey, why: &str) -> Result<bool, RunError> {
+        let request = Request::Skip { job: job.clone(), why: why.to_owned() };
+        match self.ask(request).await? {
+            Some(changed) => Ok(changed),
+            None => {
+                let state = self.view().await?.run.state;
+                Err(RunError::Ended { run: self.run.clone(), state })
+            }
+        }
+    }
+
     async fn set_pause(&self, pause: bool) -> Result<bool, RunError> {
         match self.ask(if pause { Request::Pause } else { Request::Unpause }).await? {
             Some(changed) => Ok(changed),
@@ -1030,7 +1131,9 @@ impl RunHandle {
 
     /// Asks whoever runs it here; nothing when it has ended, before or meanwhile.
     async fn ask(&self, request: Request) -> Result<Option<bool>, RunError> {
-        let message = |reply| match request {
+        let asked = request.clone();
+        let message = |reply| match asked {
+            Request::Skip { job, why } => Message::Skip { job, why, reply },
             Request::Cancel => Message::Cancel { reply },
             Request::Pause => Message::Pause { pause: true, reply },
             Request::Unpause => Message::Pause { pause: false, reply },
@@ -1040,7 +1143,7 @@ impl RunHandle {
         }
         // One that waits for a place has no actor; it may get one just before it is asked for.
         let aside = match self.runs.services.waiting.of(&self.run) {
-            Some(_) => self.runs.scheduler.aside(&self.run, request).await?,
+            Some(_) => self.runs.scheduler.aside(&self.run, request.clone()).await?,
             None => None,
         };
         let answer = match (aside, self.runs.services.run_address(&self.run)) {

@@ -87,7 +87,7 @@ pub(super) struct Limits {
 
 impl Policy {
     /// When all of its attempts must have ended.
-    fn deadline(&self) -> Option<Timestamp> {
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
         self.deadline.map(Timestamp::from_micros)
     }
 }
@@ -105,6 +105,8 @@ pub(super) enum Fact {
     Pause,
     /// It goes on where it stands.
     Unpause,
+    /// A job of it shall not be made.
+    Skip { job: JobKey, why: String },
 }
 
 /// How an attempt ended.
@@ -147,6 +149,10 @@ pub(super) enum StopCause {
 pub(super) enum Unchanged {
     /// The state makes it meaningless; nothing is written.
     Already,
+    /// The run has no such job.
+    NoJob,
+    /// The job has ended.
+    Ended(JobState),
 }
 
 /// The circumstances of a decision.
@@ -249,6 +255,11 @@ impl Machine {
         Limits { within, heartbeat: policy.heartbeat_within_ms.map(Duration::from_millis) }
     }
 
+    /// The job of that name.
+    pub(super) fn find(&self, key: &JobKey) -> Option<&Job> {
+        self.jobs.iter().rev().find(|job| job.key == *key)
+    }
+
     pub(super) fn done(&self) -> Arc<Vec<DoneJob>> {
         self.done.clone()
     }
@@ -288,6 +299,16 @@ impl Machine {
             Fact::Pause => draft.enter(RunState::Paused, self),
             Fact::Unpause if self.state != RunState::Paused => return Err(Unchanged::Already),
             Fact::Unpause => draft.enter(RunState::Running, self),
+            Fact::Skip { job, why } => {
+                let job = self.find(job).ok_or(Unchanged::NoJob)?;
+                if job.skipped == Some(SkipReason::Operator) || !self.state.goes_on() {
+                    return Err(Unchanged::Already);
+                }
+                if job.state.is_terminal() {
+                    return Err(Unchanged::Ended(job.state));
+                }
+                draft.skip(workflow, job, why);
+            }
         }
         if draft.state.goes_on() {
             draft.wake(workflow, self, at);
@@ -373,6 +394,8 @@ impl Machine {
         for step in decision.jobs {
             if let Some(job) = self.jobs.iter_mut().rev().find(|job| job.id == step.job) {
                 job.state = step.to;
+                // The attempt of one that was leased has ended with the step.
+                job.lease = None;
                 job.skipped = step.skipped;
                 job.run_after = step.run_after;
                 job.deferral = step.deferral;
@@ -467,7 +490,10 @@ fn is_done(state: JobState) -> bool {
 }
 
 /// How the last attempt of `job` that has ended failed, if it did.
-fn last_failure(attempts: &[AttemptRecord], job: i64) -> Option<(Timestamp, LastFailure)> {
+pub(super) fn last_failure(
+    attempts: &[AttemptRecord],
+    job: i64,
+) -> Option<(Timestamp, LastFailure)> {
     let own = attempts.iter().filter(|attempt| attempt.job == job && attempt.ended_at.is_some());
     let last = own.max_by_key(|attempt| attempt.attempt)?;
     let (code, message) = (last.code.as_deref(), last.message.as_deref());

@@ -291,8 +291,9 @@ impl Shell {
             // The next look parks it and says why.
             Err(NotStarted::Refused(_)) => return None,
         };
+        let cancels = matches!(request, Request::Cancel);
         let settled = run::settle(services, run, &workflow, request).await;
-        if let (Request::Cancel, Ok(true)) = (request, &settled) {
+        if cancels && matches!(settled, Ok(true)) {
             services.waiting.starts(run);
             services.look_again.notify_one();
         }

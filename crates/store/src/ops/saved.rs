@@ -114,7 +114,7 @@ pub(crate) fn beat(tx: &Tx<'_>, lease: &Lease, progress: &Value) -> Result<(), S
         "INSERT INTO beats (job, attempt, first_at, at, noted_at, progress)
          VALUES (?1, ?2, ?3, ?3, ?3, ?4) ON CONFLICT (job, attempt) DO UPDATE SET
          at = excluded.at, progress = excluded.progress,
-         noted_at = CASE WHEN ?5 THEN excluded.noted_at ELSE noted_at END",
+         noted_at = CASE WHEN ?5 THEN excluded.noted_at ELSE beats.noted_at END",
         (lease.job, lease.attempt, now.as_micros(), text, is_noted),
     )?;
     if is_noted {

@@ -256,6 +256,23 @@ impl Draft {
         });
     }
 
+    /// Somebody said that the job shall not be made; what follows from it is as if it had said so itself.
+    pub(super) fn skip(&mut self, workflow: &dyn Workflow, job: &Job, why: &str) {
+        let reason = SkipReason::Operator;
+        let record = workflow.on_skip(&job.key, reason, why);
+        self.newly_done.push(DoneJob {
+            key: job.key.clone(),
+            state: JobState::Skipped,
+            result: record.clone(),
+        });
+        self.job_steps.push(JobStep {
+            skipped: Some(reason),
+            result: Some(record),
+            about: json!({ "reason": reason.name(), "why": why }),
+            ..JobStep::new(job.id, job.state, JobState::Skipped)
+        });
+    }
+
     /// Pauses the run, or lets it go on.
     pub(super) fn enter(&mut self, state: RunState, machine: &Machine) {
         self.state = state;
