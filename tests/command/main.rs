@@ -14,6 +14,9 @@ mod hello;
 mod leniency;
 mod looking;
 mod nested;
+#[path = "../it/one_job.rs"]
+#[expect(dead_code, reason = "hosts that live start their runs otherwise")]
+mod one_job;
 mod paused;
 mod pipe;
 mod refusals;
@@ -21,6 +24,7 @@ mod reopening;
 mod resuming;
 mod samples;
 mod secrets;
+mod sent;
 mod signals;
 mod stores;
 mod tree;

@@ -5,5 +5,9 @@
 mod exports;
 mod handlers;
 mod loading;
+#[path = "../it/one_job.rs"]
+#[expect(dead_code, reason = "hosts that live start their runs otherwise")]
+mod one_job;
 mod resume;
+mod waits;
 mod world;

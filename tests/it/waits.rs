@@ -66,7 +66,7 @@ async fn waits(run: &RunHandle, why: WaitsWhy) -> WaitsFor {
     }
 }
 
-/// INV-20, K25.
+/// Proves INV-20.
 #[tokio::test(start_paused = true)]
 async fn a_service_that_is_down_for_twenty_minutes_costs_one_attempt() {
     let runtime = runtime().await;
@@ -88,7 +88,7 @@ async fn a_service_that_is_down_for_twenty_minutes_costs_one_attempt() {
     runtime.shutdown().await;
 }
 
-/// INV-20, TRAP-6.
+/// Proves INV-20.
 #[tokio::test(start_paused = true)]
 async fn a_service_that_stays_down_is_waited_for_half_an_hour() {
     let runtime = runtime().await;
@@ -253,7 +253,8 @@ async fn continued(runtime: &Runtime) -> RunHandle {
     OneJob::start_as(runtime, Some("r"), None, work).await
 }
 
-/// K26: a drain leaves what waits, an answer is kept while nobody runs it, and is taken once.
+/// A drain leaves what waits; an answer is kept while nobody runs it, and is taken once.
+/// Proves INV-ST-26.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_outlives_its_process_and_so_does_its_answer() {
     let folder = tempfile::tempdir().unwrap();
@@ -291,7 +292,7 @@ async fn a_question_outlives_its_process_and_so_does_its_answer() {
     third.shutdown().await;
 }
 
-/// K25: the wake-up and what is waited for are in the store.
+/// The wake-up and what is waited for are in the store.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deferral_outlives_its_process() {
     let folder = tempfile::tempdir().unwrap();

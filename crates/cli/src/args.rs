@@ -1,6 +1,7 @@
 //! The command line.
 
 mod deployment;
+mod sent;
 mod tree;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand};
 use perennial::{Leniency, ProviderMode, Store};
 
 pub(crate) use self::deployment::DeploymentArgs;
+pub(crate) use self::sent::{AnswerArgs, SentArgs, SignalArgs};
 pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
 use crate::output::{Colour, Shape};
 
@@ -44,6 +46,10 @@ pub(crate) enum Command {
     Resume(ResumeArgs),
     /// Lets a paused run go on, and follows it as resume does
     Unpause(UnpauseArgs),
+    /// Sends a run a signal: a step that waits for it goes on, or it is kept for the one that will
+    Signal(SignalArgs),
+    /// Answers a question of a run: the first answer counts
+    Answer(AnswerArgs),
     /// Lists runs, newest first
     Runs(RunsArgs),
     /// Shows one run: steps, attempts, calls
@@ -74,6 +80,8 @@ impl Command {
             Self::Check(args) => args.output.json,
             Self::Resume(args) => args.output.json,
             Self::Unpause(args) => args.output.json,
+            Self::Signal(args) => args.sent.output.json,
+            Self::Answer(args) => args.sent.output.json,
             Self::Runs(args) => args.output.json,
             Self::Show(args) => args.output.json,
             Self::Results(args) => args.output.json,

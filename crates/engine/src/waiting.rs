@@ -56,6 +56,9 @@ pub struct WaitsFor {
     /// What happens then, in one word: `resume`, `skip` or `fail`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub then: Option<String>,
+    /// From then on less than a tenth of that time is left.
+    #[serde(serialize_with = "as_text_if_any", skip_serializing_if = "Option::is_none")]
+    pub late_from: Option<Timestamp>,
     /// Name of the signal or the question: whoever sends it, or answers it, ends the wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -126,6 +129,7 @@ impl WaitsFor {
             since,
             not_before: None,
             until: None,
+            late_from: None,
             then: None,
             name: None,
             last_failure: None,

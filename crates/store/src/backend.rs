@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use perennial_core::{Digest, Timestamp, run::RunId};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::{
     Accepted, Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision,
@@ -23,11 +24,12 @@ pub(crate) enum Access {
 
 /// Performs operations, each in a transaction of its own.
 pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
-    /// Performs `operation` and commits it if it succeeds.
+    /// Performs `operation` and commits it if it succeeds. It may be done again from the start, when what it
+    /// wrote was not committed and cannot be any more.
     fn perform<T, F>(&self, access: Access, operation: F) -> Operation<'_, T>
     where
         T: Send + 'static,
-        F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static;
+        F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static;
 
     /// See [`Store::status`].
     fn status(&self) -> StoreStatus;
@@ -37,6 +39,11 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// See [`Store::close`].
     fn close(&self);
+
+    /// See [`Store::changes`].
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 impl<B: Backend> Store for B {
@@ -50,6 +57,10 @@ impl<B: Backend> Store for B {
 
     fn close(&self) {
         Backend::close(self);
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        Backend::changes(self)
     }
 
     fn register_node<'a>(&'a self, name: &'a str) -> Operation<'a, Registered> {
@@ -152,7 +163,7 @@ impl<B: Backend> Store for B {
     }
 
     fn commit(&self, decision: Decision) -> Operation<'_, Committed> {
-        self.perform(Access::Write, move |tx| ops::decision::commit(tx, decision))
+        self.perform(Access::Write, move |tx| ops::decision::commit(tx, &decision))
     }
 
     fn wake<'a>(
@@ -205,7 +216,7 @@ impl<B: Backend> Store for B {
         events: Vec<NewEvent>,
     ) -> Operation<'a, Appended> {
         let (stream, kind) = (stream.to_owned(), kind.to_owned());
-        self.perform(Access::Write, move |tx| ops::stream::create(tx, &stream, &kind, events))
+        self.perform(Access::Write, move |tx| ops::stream::create(tx, &stream, &kind, &events))
     }
 
     fn append<'a>(
@@ -217,7 +228,7 @@ impl<B: Backend> Store for B {
     ) -> Operation<'a, Appended> {
         let stream = stream.to_owned();
         self.perform(Access::Write, move |tx| {
-            ops::stream::append(tx, &stream, expected, events, close)
+            ops::stream::append(tx, &stream, expected, &events, close)
         })
     }
 

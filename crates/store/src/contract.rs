@@ -9,12 +9,13 @@ mod wait;
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use perennial_core::{Digest, Timestamp, run::RunId};
+use tokio::sync::watch;
 
 pub use self::{
     error::StoreError,
     record::{
         AttemptRecord, CallRecord, EventRecord, JobRecord, NodeRef, RunRecord, RunSummary, RunView,
-        StageRecord, StoreStatus, StreamRecord,
+        ServerStatus, StageRecord, StoreStatus, StreamRecord,
     },
     request::{
         Again, Appended, CallStart, Claimed, Committed, Created, Decision, JobStep, Lease,
@@ -60,6 +61,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// [`StoreError::Closed`]; a store that holds nothing outside stays readable. What still runs on it
     /// keeps the lock until it ends.
     fn close(&self);
+
+    /// A number that moves when another process has written something, or may have: a hint to look again
+    /// sooner, which may be missing or false (STO-44). None where no other process can write.
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 
     /// Registers a new incarnation of the node `name` and ends its earlier ones, whose death the
     /// store's lock proves (SQLite, memory).

@@ -12,6 +12,7 @@
 //! | `backend` | the contract over whatever performs transactions |
 //! | `sqlite` | [`SqliteStore`]: one file, one writer, any number of readers |
 //! | `memory` | [`MemoryStore`]: the same without a file |
+//! | `postgres` | `PostgresStore`: a database that many processes share (feature `postgres`) |
 //! | `request`, `queue` | operations on their way to the thread that performs them |
 //! | `schema` | numbered steps of the schema |
 //! | `clock` | the store's clocks |
@@ -20,6 +21,8 @@
 //!
 //! * SM-30, SM-31: the death of its process uses none of a job's attempts. A job is given up for its deaths
 //!   at the third since its last recorded call, and for its failures when its policy says so.
+//! * 4.3: a wait that ends in vain may end its job in part (Deferred or Suspended to Partial), where the definition
+//!   tolerates the failure.
 //!
 //! Nothing here starts a thread or a task: [`WriterLoop`] and [`ReaderLoop`] are plain blocking
 //! functions for whoever supervises threads.
@@ -29,20 +32,26 @@ mod clock;
 mod contract;
 mod memory;
 mod ops;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod queue;
 mod request;
 mod schema;
 mod sqlite;
 mod transaction;
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::{
+    ConnectionLoop, ListenerLoop, ListenerStopper, PostgresOptions, PostgresStore,
+};
 pub use self::{
     contract::{
         Accepted, AfterWait, Again, Appended, AttemptRecord, BeatRecord, CallRecord, CallStart,
         CheckpointRecord, Claimed, Committed, Created, Decision, Deferral, EventRecord, JobRecord,
         JobStep, Lease, NewCheckpoint, NewEvent, NewJob, NewRun, NewSignal, NewTimer, NewWait,
         NodeRef, Operation, Registered, Reopening, Report, Rescued, RunRecord, RunStep, RunSummary,
-        RunView, SignalKind, SignalRecord, StageRecord, StageStep, Store, StoreError, StoreStatus,
-        StreamRecord, TimerDue, WaitDefault, WaitEnd, WaitEnded, WaitKind, WaitRecord,
+        RunView, ServerStatus, SignalKind, SignalRecord, StageRecord, StageStep, Store, StoreError,
+        StoreStatus, StreamRecord, TimerDue, WaitDefault, WaitEnd, WaitEnded, WaitKind, WaitRecord,
     },
     memory::MemoryStore,
     queue::Stopper,

@@ -113,7 +113,7 @@ impl Backend for MemoryStore {
     fn perform<T, F>(&self, _access: Access, operation: F) -> Operation<'_, T>
     where
         T: Send + 'static,
-        F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         Box::pin(async move { self.shared.transact(operation) })
     }
@@ -128,6 +128,7 @@ impl Backend for MemoryStore {
             commits,
             requests: commits,
             failed_commits: self.shared.failed.load(Ordering::Relaxed),
+            server: None,
         }
     }
 

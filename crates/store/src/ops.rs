@@ -8,6 +8,7 @@
 //! | [`lease`] | claims, releases, rescues |
 //! | [`call`] | the journal of calls |
 //! | [`decision`] | commits of decisions |
+//! | [`step`] | jobs that change without an attempt of theirs ending |
 //! | [`ending`] | ends of attempts |
 //! | [`wait`] | what jobs wait for, and how that ends |
 //! | [`saved`] | what attempts save, and how far they say they are |
@@ -32,6 +33,7 @@ pub(crate) mod node;
 pub(crate) mod reopening;
 pub(crate) mod saved;
 pub(crate) mod signal;
+pub(crate) mod step;
 pub(crate) mod stream;
 pub(crate) mod timer;
 pub(crate) mod view;

@@ -96,6 +96,30 @@ impl Queue {
         }
     }
 
+    /// Answers what is waiting with `error`.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn refuse(&self, error: &StoreError) {
+        let left = std::mem::take(&mut *self.lock());
+        self.length.store(0, Ordering::Relaxed);
+        for request in left {
+            request.refuse(error.clone());
+        }
+    }
+
+    /// Waits for the stop, at most for `within`, and leaves what is waiting. Whether it came.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn rest(&self, stopped: &AtomicBool, within: Duration) -> bool {
+        let going_on = |_: &mut VecDeque<Box<dyn Request>>| !stopped.load(Ordering::Acquire);
+        drop(self.arrived.wait_timeout_while(self.lock(), within, going_on));
+        stopped.load(Ordering::Acquire)
+    }
+
+    /// Whether it takes requests.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// How many requests are waiting.
     pub(crate) fn len(&self) -> usize {
         self.length.load(Ordering::Relaxed)

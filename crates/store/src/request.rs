@@ -2,12 +2,16 @@
 
 use tokio::sync::oneshot;
 
-use crate::{StoreError, transaction::Tx};
+use crate::{StoreError, backend::Access, transaction::Tx};
 
 /// One operation and who waits for its outcome.
 pub(crate) trait Request: Send {
-    /// Performs it inside `tx`; whether it may be committed. At most once.
+    /// Performs it inside `tx`; whether it may be committed. Again only when what the last time wrote is not
+    /// committed and never will be.
     fn perform(&mut self, tx: &Tx<'_>) -> bool;
+
+    /// Whether it may write.
+    fn access(&self) -> Access;
 
     /// Answers with the outcome; only after the commit.
     fn answer(self: Box<Self>);
@@ -21,18 +25,20 @@ pub(crate) trait Request: Send {
 
 /// The request of `operation` and the receiver of its outcome.
 pub(crate) fn request<T, F>(
+    access: Access,
     operation: F,
 ) -> (Box<dyn Request>, oneshot::Receiver<Result<T, StoreError>>)
 where
     T: Send + 'static,
-    F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
 {
     let (reply, outcome) = oneshot::channel();
-    (Box::new(Pending { operation: Some(operation), outcome: None, reply }), outcome)
+    (Box::new(Pending { access, operation, outcome: None, reply }), outcome)
 }
 
 struct Pending<T, F> {
-    operation: Option<F>,
+    access: Access,
+    operation: F,
     outcome: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -40,11 +46,14 @@ struct Pending<T, F> {
 impl<T, F> Request for Pending<T, F>
 where
     T: Send,
-    F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send,
+    F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send,
 {
     fn perform(&mut self, tx: &Tx<'_>) -> bool {
-        let operation = self.operation.take().expect("a request is performed once");
-        self.outcome.insert(operation(tx)).is_ok()
+        self.outcome.insert((self.operation)(tx)).is_ok()
+    }
+
+    fn access(&self) -> Access {
+        self.access
     }
 
     fn answer(self: Box<Self>) {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Step `n` leads from version `n` to version `n + 1`.
-const STEPS: &[&str] = &[
+pub(crate) const STEPS: &[&str] = &[
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_cache.sql"),
     include_str!("migrations/0004_waits.sql"),
@@ -73,6 +73,12 @@ pub(crate) fn read(connection: &Connection, origin: &Path) -> Result<Meta, Store
             },
         )
         .map_err(|error| damaged(origin, format!("its meta row cannot be read: {error}")))?;
+    check(&meta, origin)?;
+    Ok(meta)
+}
+
+/// Refuses a schema that this build does not know.
+pub(crate) fn check(meta: &Meta, origin: &Path) -> Result<(), StoreError> {
     if meta.version > version() {
         return Err(StoreError::NewerSchema { found: meta.version, known: version() });
     }
@@ -81,7 +87,7 @@ pub(crate) fn read(connection: &Connection, origin: &Path) -> Result<Meta, Store
         let what = format!("its schema is not that of version {}", meta.version);
         return Err(damaged(origin, what));
     }
-    Ok(meta)
+    Ok(())
 }
 
 /// Applies the steps that are missing, counts this opening, and returns the row as it is then.
@@ -118,7 +124,7 @@ pub(crate) fn damaged(origin: &Path, what: String) -> StoreError {
     StoreError::Corrupt { path: origin.to_owned(), what }
 }
 
-fn digest(steps: &[&str]) -> String {
+pub(crate) fn digest(steps: &[&str]) -> String {
     let mut text = int(steps.len() as u64).to_string();
     for step in steps {
         text.push('\n');

@@ -148,14 +148,14 @@ impl Backend for SqliteStore {
     fn perform<T, F>(&self, access: Access, operation: F) -> Operation<'_, T>
     where
         T: Send + 'static,
-        F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         Box::pin(async move {
             let queue = match access {
                 Access::Read => &self.shared.reads,
                 Access::Write => &self.shared.writes,
             };
-            let (request, outcome) = request(operation);
+            let (request, outcome) = request(access, operation);
             queue.push(request)?;
             outcome.await.unwrap_or_else(|_| {
                 Err(StoreError::Unavailable("its thread ended before it answered".to_owned()))
@@ -173,6 +173,7 @@ impl Backend for SqliteStore {
             commits: shared.counters.commits.load(Ordering::Relaxed),
             requests: shared.counters.requests.load(Ordering::Relaxed),
             failed_commits: shared.counters.failed_commits.load(Ordering::Relaxed),
+            server: None,
         }
     }
 

@@ -1,27 +1,45 @@
 //! One open transaction as operations see it: statements and one instant, and no way to end it.
 
-use std::{cell::Cell, path::Path, str::FromStr};
+pub(crate) mod value;
+
+use std::{cell::Cell as Slot, ops::ControlFlow, path::Path, str::FromStr};
 
 use perennial_core::Timestamp;
-use rusqlite::{Connection, ErrorCode, Params, Row, types::FromSql};
+use rusqlite::{Connection, ErrorCode, Row, types::ValueRef};
 use serde_json::Value;
 
+use self::value::{Cell, FromCell, Params};
 use crate::StoreError;
+#[cfg(feature = "postgres")]
+use crate::postgres::Session;
 
 /// Largest payload and largest blob. The engine's own limit is near 1 GB; far below it, one row
 /// cannot hold up the writer for long.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What an operation may do: read and write rows at one instant.
+///
+/// Statements are written for all engines: numbered parameters `?1`, integers, texts and bytes, and
+/// what the dialects have in common. What only helps the server of a PostgreSQL store stands in them as
+/// a comment (see the room `dialect`).
 pub(crate) struct Tx<'a> {
-    connection: &'a Connection,
-    /// Where the rows live; named by errors.
-    origin: &'a Path,
+    engine: Engine<'a>,
     /// Which opening of the store this is (see the room of nodes).
     opening: i64,
-    now: Timestamp,
+    now: Slot<Timestamp>,
     /// Payload bytes that were written.
-    bytes: Cell<usize>,
+    bytes: Slot<usize>,
+    /// Whether a write found a row otherwise than it had been read.
+    overtaken: Slot<bool>,
+}
+
+/// Who performs the statements.
+enum Engine<'a> {
+    /// Rows of a file, or of memory; errors name the place.
+    Sqlite(&'a Connection, &'a Path),
+    /// Rows of a server.
+    #[cfg(feature = "postgres")]
+    Postgres(&'a Session<'a>),
 }
 
 impl<'a> Tx<'a> {
@@ -31,12 +49,23 @@ impl<'a> Tx<'a> {
         opening: i64,
         now: Timestamp,
     ) -> Self {
-        Self { connection, origin, opening, now, bytes: Cell::new(0) }
+        Self::of(Engine::Sqlite(connection, origin), opening, now)
+    }
+
+    /// A transaction on a server.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn on_server(session: &'a Session<'a>, opening: i64, now: Timestamp) -> Self {
+        Self::of(Engine::Postgres(session), opening, now)
+    }
+
+    fn of(engine: Engine<'a>, opening: i64, now: Timestamp) -> Self {
+        let (now, bytes, overtaken) = (Slot::new(now), Slot::new(0), Slot::new(false));
+        Self { engine, opening, now, bytes, overtaken }
     }
 
     /// The instant of everything this transaction writes.
     pub(crate) fn now(&self) -> Timestamp {
-        self.now
+        self.now.get()
     }
 
     pub(crate) fn opening(&self) -> i64 {
@@ -48,12 +77,30 @@ impl<'a> Tx<'a> {
         self.bytes.get()
     }
 
+    /// Marks `error` as what another transaction caused between a read and a write of this one: the same
+    /// operation, done again, finds out what it comes to now. Where one transaction writes at a time that
+    /// cannot happen.
+    pub(crate) fn overtaken(&self, error: StoreError) -> StoreError {
+        self.overtaken.set(true);
+        error
+    }
+
+    /// Whether [`Tx::overtaken`] was called.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn is_overtaken(&self) -> bool {
+        self.overtaken.get()
+    }
+
     /// Changes rows and tells how many.
     pub(crate) fn write(&self, sql: &str, params: impl Params) -> Result<usize, StoreError> {
-        self.connection
-            .prepare_cached(sql)
-            .and_then(|mut statement| statement.execute(params))
-            .map_err(|error| failure(&error, self.origin))
+        params.with(|params| match &self.engine {
+            Engine::Sqlite(connection, origin) => connection
+                .prepare_cached(sql)
+                .and_then(|mut statement| statement.execute(rusqlite::params_from_iter(params)))
+                .map_err(|error| failure(&error, origin)),
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(session) => session.write(sql, params),
+        })
     }
 
     /// The first row, if any.
@@ -63,10 +110,43 @@ impl<'a> Tx<'a> {
         params: impl Params,
         read: impl FnOnce(&Columns<'_>) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        let failed = |error| failure(&error, self.origin);
-        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        let mut rows = statement.query(params).map_err(failed)?;
-        rows.next().map_err(failed)?.map(|row| read(&Columns::of(row))).transpose()
+        let (mut read, mut found) = (Some(read), None);
+        self.each(sql, &params, |row| {
+            found = read.take().map(|read| read(row)).transpose()?;
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(found)
+    }
+
+    /// The first row of the end of `stream`, if it exists; what is read from here on is not older than
+    /// that row, and nobody else changes the stream before this transaction has ended. An engine on which several
+    /// transactions write at a time may do without the latter: whoever goes on from the end of a
+    /// stream writes it on the condition that it is still as it was read.
+    pub(crate) fn end_of_stream<T>(
+        &self,
+        stream: &str,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Columns<'_>) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        #[cfg(not(feature = "postgres"))]
+        let _ = stream;
+        match &self.engine {
+            Engine::Sqlite(..) => self.row(sql, params, read),
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(session) => {
+                let (mut read, mut found) = (Some(read), None);
+                let now = params.with(|params| {
+                    session.end_of_stream(stream, sql, params, &mut |row| {
+                        let row = Columns::of(Source::Postgres(row));
+                        found = read.take().map(|read| read(&row)).transpose()?;
+                        Ok(())
+                    })
+                })?;
+                self.now.set(now);
+                Ok(found)
+            }
+        }
     }
 
     /// All rows.
@@ -76,14 +156,39 @@ impl<'a> Tx<'a> {
         params: impl Params,
         read: impl Fn(&Columns<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        let failed = |error| failure(&error, self.origin);
-        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        let mut rows = statement.query(params).map_err(failed)?;
         let mut found = Vec::new();
-        while let Some(row) = rows.next().map_err(failed)? {
-            found.push(read(&Columns::of(row))?);
-        }
+        self.each(sql, &params, |row| {
+            found.push(read(row)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
         Ok(found)
+    }
+
+    /// Hands out rows until `row` has enough.
+    fn each(
+        &self,
+        sql: &str,
+        params: &impl Params,
+        mut row: impl FnMut(&Columns<'_>) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<(), StoreError> {
+        params.with(|params| match &self.engine {
+            Engine::Sqlite(connection, origin) => {
+                let failed = |error| failure(&error, origin);
+                let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+                let params = rusqlite::params_from_iter(params);
+                let mut rows = statement.query(params).map_err(failed)?;
+                while let Some(found) = rows.next().map_err(failed)? {
+                    if row(&Columns::of(Source::Sqlite(found)))?.is_break() {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(session) => {
+                session.each(sql, params, &mut |found| row(&Columns::of(Source::Postgres(found))))
+            }
+        })
     }
 
     /// A payload as it is stored.
@@ -110,25 +215,52 @@ impl<'a> Tx<'a> {
 
 /// The columns of one row, read from left to right.
 pub(crate) struct Columns<'r> {
-    row: &'r Row<'r>,
-    next: Cell<usize>,
+    row: Source<'r>,
+    next: Slot<usize>,
+}
+
+/// A row of an engine.
+enum Source<'r> {
+    Sqlite(&'r Row<'r>),
+    #[cfg(feature = "postgres")]
+    Postgres(&'r tokio_postgres::Row),
 }
 
 impl<'r> Columns<'r> {
-    fn of(row: &'r Row<'r>) -> Self {
-        Self { row, next: Cell::new(0) }
+    fn of(row: Source<'r>) -> Self {
+        Self { row, next: Slot::new(0) }
     }
 
     fn unreadable(&self, why: String) -> StoreError {
         let place = self.next.get().saturating_sub(1);
-        let what = self.row.as_ref().column_name(place).unwrap_or("?").to_owned();
-        StoreError::Unreadable { what, why }
+        let name = match &self.row {
+            Source::Sqlite(row) => row.as_ref().column_name(place).ok(),
+            #[cfg(feature = "postgres")]
+            Source::Postgres(row) => row.columns().get(place).map(tokio_postgres::Column::name),
+        };
+        StoreError::Unreadable { what: name.unwrap_or("?").to_owned(), why }
     }
 
     /// The next column as it is.
-    pub(crate) fn get<T: FromSql>(&self) -> Result<T, StoreError> {
+    pub(crate) fn get<T: FromCell>(&self) -> Result<T, StoreError> {
         let place = self.next.replace(self.next.get() + 1);
-        self.row.get(place).map_err(|error| self.unreadable(error.to_string()))
+        self.cell(place).and_then(T::from_cell).map_err(|why| self.unreadable(why))
+    }
+
+    fn cell(&self, place: usize) -> Result<Cell<'_>, String> {
+        match &self.row {
+            Source::Sqlite(row) => match row.get_ref(place).map_err(|error| error.to_string())? {
+                ValueRef::Null => Ok(Cell::Null),
+                ValueRef::Integer(number) => Ok(Cell::Int(number)),
+                ValueRef::Real(number) => Err(format!("{number} is no whole number")),
+                ValueRef::Text(text) => {
+                    std::str::from_utf8(text).map(Cell::Text).map_err(|error| error.to_string())
+                }
+                ValueRef::Blob(bytes) => Ok(Cell::Blob(bytes)),
+            },
+            #[cfg(feature = "postgres")]
+            Source::Postgres(row) => row.try_get(place).map_err(|error| error.to_string()),
+        }
     }
 
     /// The next column as a number that cannot be negative.
@@ -153,7 +285,7 @@ impl<'r> Columns<'r> {
     }
 
     /// As [`Columns::parse`], by a function.
-    pub(crate) fn read<C: FromSql, T, E: std::fmt::Display>(
+    pub(crate) fn read<C: FromCell, T, E: std::fmt::Display>(
         &self,
         read: impl FnOnce(C) -> Result<T, E>,
     ) -> Result<T, StoreError> {
@@ -184,7 +316,7 @@ impl<'r> Columns<'r> {
     }
 }
 
-/// A count as SQLite keeps it.
+/// A count as the engines keep it.
 pub(crate) fn int(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

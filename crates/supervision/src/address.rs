@@ -5,13 +5,13 @@ mod incarnation;
 mod info;
 mod request;
 mod send;
+mod slot;
 mod stop;
 
 use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use perennial_core::ExitReason;
 
-pub(crate) use self::send::room_of;
 pub use self::{
     failed::Failed,
     info::{ProcessInfo, ProcessStatus},
@@ -23,6 +23,10 @@ pub(crate) use self::{
     request::Awaited,
 };
 use self::{request::Asked, send::room};
+pub(crate) use self::{
+    send::room_of,
+    slot::{Expected, Held, slot},
+};
 use crate::{
     Monitor, ProcessRef, deadline, light,
     presence::{Presence, Publisher, channel},

@@ -71,6 +71,13 @@ impl Clock {
         elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos()) + 1
     }
 
+    /// The instant `time` from now, or one in thirty years where there is none.
+    pub(crate) fn after(time: std::time::Duration) -> Instant {
+        const FAR: std::time::Duration = std::time::Duration::from_secs(30 * 365 * 24 * 60 * 60);
+        let now = Instant::now();
+        now.checked_add(time).unwrap_or_else(|| now + FAR)
+    }
+
     /// Processor time that this process has taken so far, all its threads together; nothing where the
     /// system does not tell.
     ///

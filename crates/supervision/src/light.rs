@@ -6,6 +6,7 @@
 //! | `cell` | the lock, who is woken, what an address reaches |
 //! | `life` | the task: init, messages, cleanup, and again from init |
 //! | `home` | the children of one life of a supervisor: started, stopped, counted |
+//! | `kinds` | the names of what they handle, by small numbers |
 //! | `picture` | what the tree shows of them |
 //! | `supervisor` | specification and handle |
 //!
@@ -16,6 +17,7 @@ mod call;
 mod cell;
 mod desk;
 mod home;
+mod kinds;
 mod life;
 mod picture;
 mod supervisor;

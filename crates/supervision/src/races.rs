@@ -8,6 +8,7 @@
 //!
 //! Time stands still: no deadline passes.
 
+mod calls;
 mod counter;
 mod ends;
 mod light;

@@ -38,6 +38,11 @@ impl Executor {
         Self(tokio::runtime::Handle::current())
     }
 
+    /// Whether it runs whoever asks.
+    pub(crate) fn is_here(&self) -> bool {
+        tokio::runtime::Handle::try_current().is_ok_and(|here| here.id() == self.0.id())
+    }
+
     #[expect(clippy::disallowed_methods, reason = "only the spawn of drivers calls it")]
     pub(crate) fn spawn(&self, driver: impl Future<Output = ()> + Send + 'static) {
         // The driver announces its own end; nobody joins it.

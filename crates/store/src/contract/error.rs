@@ -76,6 +76,32 @@ pub enum StoreError {
     /// It cannot be reached or written now.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// Whether it was written is not known: the connection was lost while the commit was answered, and the server
+    /// could not say afterwards. Read before it is done again.
+    #[error("whether it was written is not known: {0}")]
+    Unknown(String),
+    /// The text names no database of a server.
+    #[error("this is no address of a PostgreSQL database: {why}")]
+    InvalidAddress {
+        /// What is wrong with it; never a part of it.
+        why: String,
+    },
+    /// The server is there and will not do until somebody changes something.
+    #[error("{server} cannot be the store: {why}")]
+    Refused {
+        /// Host, port and database.
+        server: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// It is another store than the one that was expected.
+    #[error("this is the store {found}, and {expected} was expected")]
+    WrongIdentity {
+        /// Its identity.
+        found: String,
+        /// The identity that was asked for.
+        expected: String,
+    },
     /// It was closed, by the shutdown of its runtime: nothing is read from it or written to it here any more.
     #[error("the store is closed: its runtime has shut down")]
     Closed,
@@ -134,8 +160,11 @@ impl StoreError {
     /// ```
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Busy | Self::Unavailable(_) | Self::Full(_) => true,
+            Self::Busy | Self::Unavailable(_) | Self::Unknown(_) | Self::Full(_) => true,
             Self::Closed
+            | Self::InvalidAddress { .. }
+            | Self::Refused { .. }
+            | Self::WrongIdentity { .. }
             | Self::Conflict { .. }
             | Self::StaleAttempt { .. }
             | Self::InvalidState(_)

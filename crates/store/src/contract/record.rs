@@ -319,9 +319,9 @@ pub struct StreamRecord {
 /// What a store publishes about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct StoreStatus {
-    /// `sqlite` or `memory`.
+    /// `sqlite`, `memory` or `postgres`.
     pub backend: String,
-    /// The file, where there is one.
+    /// The file, or server and database, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Identity of the store.
@@ -334,4 +334,20 @@ pub struct StoreStatus {
     pub requests: u64,
     /// Commits that failed.
     pub failed_commits: u64,
+    /// How it stands with the server, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerStatus>,
+}
+
+/// How a store stands with its server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ServerStatus {
+    /// Connections that are open: none is no store at present.
+    pub connected: u64,
+    /// Connections that were lost since the start.
+    pub lost: u64,
+    /// Operations that were done again because another transaction was in the way.
+    pub retries: u64,
+    /// Whether hints of other processes arrive; else their changes are found by looking.
+    pub listening: bool,
 }

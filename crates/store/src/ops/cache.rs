@@ -106,15 +106,12 @@ pub(crate) fn keep(
     Ok(true)
 }
 
+const TOTAL: &str = "SELECT count(*), CAST(COALESCE(sum(bytes), 0) AS BIGINT) FROM cache";
+
 /// Removes what is too much, but never `newest`. How many there were.
 fn make_room(tx: &Tx<'_>, newest: Digest) -> Result<usize, StoreError> {
-    let total = tx.row("SELECT count(*), total(bytes) FROM cache", [], |row| {
-        let rows = row.count()?;
-        Ok((rows, row.get::<f64>()?))
-    })?;
-    #[expect(clippy::cast_precision_loss, reason = "the bound is far below 2^53")]
-    let fits =
-        total.is_none_or(|(rows, bytes)| rows <= BOUNDS.rows && bytes <= BOUNDS.bytes as f64);
+    let total = tx.row(TOTAL, [], |row| Ok((row.count()?, row.count()?)))?;
+    let fits = total.is_none_or(|(rows, bytes)| rows <= BOUNDS.rows && bytes <= BOUNDS.bytes);
     if fits {
         return Ok(0);
     }

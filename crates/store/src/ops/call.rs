@@ -27,7 +27,7 @@ pub(crate) fn begin(
         "INSERT INTO checkpoints (job, name, attempt, idempotency_key, begun_at)
          VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (job, name) DO UPDATE SET
          attempt = excluded.attempt, idempotency_key = excluded.idempotency_key,
-         begun_at = excluded.begun_at WHERE recorded_at IS NULL",
+         begun_at = excluded.begun_at WHERE checkpoints.recorded_at IS NULL",
         (lease.job, &call.name, lease.attempt, &call.idempotency_key, tx.now().as_micros()),
     )?;
     let about = json!({ "name": call.name });

@@ -94,9 +94,9 @@ pub(crate) fn create_job(
          WHERE run = ?1 AND stage = ?2 AND state IN ('waiting', 'open')
          ON CONFLICT (run, stage, parent, key) DO UPDATE SET state = excluded.state,
          max_attempts = excluded.max_attempts, crashes_max = excluded.crashes_max,
-         attempt = attempt + excluded.attempt,
+         attempt = jobs.attempt + excluded.attempt,
          lease_node = excluded.lease_node, lease_incarnation = excluded.lease_incarnation
-         WHERE state = 'cancelled' RETURNING id, attempt",
+         WHERE jobs.state = 'cancelled' RETURNING id, attempt",
         (
             run.as_str(),
             &new.stage,
@@ -174,22 +174,25 @@ fn no_more_jobs(tx: &Tx<'_>, run: &RunId, new: &NewJob) -> Result<StoreError, St
 pub(crate) fn own_run(tx: &Tx<'_>, run: &RunId, owner: &NodeRef) -> Result<u64, StoreError> {
     node::require_alive(tx, owner)?;
     let id = run.as_str();
-    tx.write(
-        "UPDATE streams SET owner_node = ?2, owner_incarnation = ?3, fencing = fencing + 1
-         WHERE stream = ?1 AND kind = 'run' AND NOT EXISTS (SELECT 1 FROM nodes n
-           WHERE n.node = owner_node AND n.incarnation = owner_incarnation
-           AND n.ended_at IS NULL)",
-        (id, &owner.node, int(owner.incarnation)),
-    )?;
     let found = tx.row(
-        "SELECT fencing, owner_node = ?2 AND owner_incarnation = ?3 FROM streams
-         WHERE stream = ?1 AND kind = 'run'",
+        "SELECT s.fencing, s.owner_node = ?2 AND s.owner_incarnation = ?3, n.node IS NOT NULL
+         FROM streams s LEFT JOIN nodes n ON n.node = s.owner_node
+         AND n.incarnation = s.owner_incarnation AND n.ended_at IS NULL
+         WHERE s.stream = ?1 AND s.kind = 'run'",
         (id, &owner.node, int(owner.incarnation)),
-        |row| Ok((row.count()?, row.get::<bool>()?)),
+        |row| Ok((row.count()?, row.get::<Option<bool>>()?, row.get::<bool>()?)),
     )?;
-    match found {
-        Some((fencing, true)) => Ok(fencing),
-        Some((_, false)) => Err(StoreError::Conflict { what: format!("the owner of run {id}") }),
-        None => Err(StoreError::NotFound { what: "run", id: id.to_owned() }),
-    }
+    let taken = || StoreError::Conflict { what: format!("the owner of run {id}") };
+    let fencing = match found {
+        Some((fencing, Some(true), _)) => return Ok(fencing),
+        Some((_, _, true)) => return Err(taken()),
+        Some((fencing, _, false)) => fencing,
+        None => return Err(StoreError::NotFound { what: "run", id: id.to_owned() }),
+    };
+    let changed = tx.write(
+        "UPDATE streams SET owner_node = ?2, owner_incarnation = ?3, fencing = fencing + 1
+         WHERE stream = ?1 AND fencing = ?4",
+        (id, &owner.node, int(owner.incarnation), int(fencing)),
+    )?;
+    if changed == 0 { Err(tx.overtaken(taken())) } else { Ok(fencing + 1) }
 }

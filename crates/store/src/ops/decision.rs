@@ -10,13 +10,13 @@ use super::{
     ending::{self, Ending},
     journal::{Journal, cut, micros},
     lease::{self, Budget, Standing},
-    saved, stream, timer, wait,
+    saved, step, stream, timer, wait,
 };
 use crate::{
-    Committed, Decision, JobStep, Report, RunStep, StageStep, StoreError, WaitEnd, transaction::Tx,
+    Committed, Decision, Report, RunStep, StageStep, StoreError, WaitEnd, transaction::Tx,
 };
 
-pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, StoreError> {
+pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, StoreError> {
     let run = &decision.run;
     let (mut journal, state) = Journal::of_run(tx, run)?;
     let mut budget = None;
@@ -38,7 +38,7 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, Store
         resumed = apply_report(tx, &mut journal, report, budget)?;
     }
     for step in &decision.jobs {
-        step_job(tx, &mut journal, run, step)?;
+        step::step_job(tx, &mut journal, run, step)?;
     }
     let after = decision.run_step.as_ref().map_or(state, |step| step.to);
     let (mut job_ids, mut leases) = (Vec::new(), Vec::new());
@@ -55,8 +55,8 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: Decision) -> Result<Committed, Store
     }
     timer::set(tx, run, &decision.timers)?;
     // Before the run's own step: nothing follows the end of a run.
-    for event in decision.events {
-        journal.append(tx, event)?;
+    for event in &decision.events {
+        journal.append(tx, event.clone())?;
     }
     if let Some(step) = &decision.run_step {
         step_run(tx, &mut journal, run, state, step)?;
@@ -135,7 +135,7 @@ fn apply_report(
         "UPDATE jobs SET state = ?3, skipped = ?4, attempts_used = ?5, crashes = crashes + ?6,
          run_after = ?7, lease_node = NULL, lease_incarnation = NULL, dead_letter = ?8,
          wake_at = ?9, defer_cause = ?10, defer_until = ?11, defer_then = ?12,
-         deferred_since = CASE WHEN ?13 THEN COALESCE(deferred_since, ?14) ELSE NULL END
+         deferred_since = CASE WHEN ?13 = 1 THEN COALESCE(deferred_since, ?14) ELSE NULL END
          WHERE id = ?1 AND attempt = ?2 AND state = 'leased'",
         (
             lease.job,
@@ -155,7 +155,7 @@ fn apply_report(
         ),
     )?;
     if changed == 0 {
-        return Err(lease::stale(lease));
+        return Err(tx.overtaken(lease::stale(lease)));
     }
     if let Some(result) = &report.result {
         keep_result(tx, lease.job, result)?;
@@ -170,7 +170,7 @@ fn apply_report(
     }
 }
 
-fn keep_result(tx: &Tx<'_>, job: i64, result: &Value) -> Result<(), StoreError> {
+pub(crate) fn keep_result(tx: &Tx<'_>, job: i64, result: &Value) -> Result<(), StoreError> {
     tx.write(
         "INSERT INTO results (job, data) VALUES (?1, ?2)
          ON CONFLICT (job) DO UPDATE SET data = excluded.data",
@@ -239,7 +239,7 @@ fn about_attempt(report: &Report) -> Value {
     Value::Object(about)
 }
 
-fn note_job_end(
+pub(crate) fn note_job_end(
     tx: &Tx<'_>,
     journal: &mut Journal,
     state: JobState,
@@ -261,105 +261,6 @@ fn note_job_end(
     journal.note_job(tx, kind, key, attempt, data)
 }
 
-/// A leased job's attempt ends with the step, so that no attempt outlives its lease.
-fn step_job(
-    tx: &Tx<'_>,
-    journal: &mut Journal,
-    run: &RunId,
-    step: &JobStep,
-) -> Result<(), StoreError> {
-    let JobStep { job, from, to, .. } = *step;
-    let (key, state, attempt) = tx
-        .row(
-            "SELECT key, state, attempt FROM jobs WHERE id = ?1 AND run = ?2",
-            (job, run.as_str()),
-            |row| {
-                let key = JobKey::new(row.get::<String>()?);
-                Ok((key, row.parse::<JobState>()?, row.get::<u32>()?))
-            },
-        )?
-        .ok_or_else(|| StoreError::NotFound { what: "job", id: job.to_string() })?;
-    state.enter(to)?;
-    if state != from {
-        return Err(StoreError::Conflict { what: format!("job {key}") });
-    }
-    // Only a claim knows for whom, and only a report what for.
-    let unknown = matches!(to, JobState::Leased | JobState::Suspended)
-        || (to == JobState::Deferred) != step.deferral.is_some();
-    if unknown {
-        return Err(refused("job", from.name(), to.name()));
-    }
-    let uncertain = if from == JobState::Leased {
-        let end = match to {
-            JobState::Ready => AttemptEnd::Released,
-            JobState::Deferred => AttemptEnd::Unavailable,
-            JobState::Blocked
-            | JobState::Leased
-            | JobState::Suspended
-            | JobState::Succeeded
-            | JobState::Partial
-            | JobState::Failed
-            | JobState::Skipped
-            | JobState::Cancelled => AttemptEnd::Cancelled,
-        };
-        ending::end_attempt(tx, job, &Ending::of(attempt, end))?
-    } else {
-        false
-    };
-    write_step(tx, &key, step)?;
-    let attempt = (attempt > 0).then_some(attempt);
-    if let (true, Some(attempt)) = (uncertain, attempt) {
-        ending::note_uncertain(tx, journal, &key, attempt)?;
-    }
-    if let Some(deferral) = &step.deferral {
-        return wait::note_deferred(tx, journal, &key, attempt, deferral);
-    }
-    if from == JobState::Suspended {
-        let end = step.ended.clone().unwrap_or_else(WaitEnd::set_free);
-        wait::end(tx, journal, job, &key, &end, to)?;
-        if to == JobState::Ready {
-            return Ok(());
-        }
-    }
-    note_job_end(tx, journal, to, &key, attempt, step.about.clone())
-}
-
-fn write_step(tx: &Tx<'_>, key: &JobKey, step: &JobStep) -> Result<(), StoreError> {
-    let JobStep { job, from, to, .. } = *step;
-    // A step that gives no reason is made because what the job needs is missing.
-    let skipped =
-        (to == JobState::Skipped).then(|| step.skipped.unwrap_or(SkipReason::Upstream).name());
-    let run_after = if to == JobState::Ready { step.run_after } else { None };
-    let deferral = step.deferral.as_ref();
-    let changed = tx.write(
-        "UPDATE jobs SET state = ?3, skipped = ?4, run_after = ?5, lease_node = NULL,
-         lease_incarnation = NULL, wake_at = ?6, defer_cause = ?7, defer_until = ?8,
-         defer_then = ?9,
-         deferred_since = CASE WHEN ?10 THEN COALESCE(deferred_since, ?11) ELSE deferred_since END
-         WHERE id = ?1 AND state = ?2",
-        (
-            job,
-            from.name(),
-            to.name(),
-            skipped,
-            micros(run_after).unwrap_or(0),
-            deferral.map(|deferral| deferral.wake_at.as_micros()),
-            deferral.map(|deferral| cut(&deferral.cause)),
-            deferral.map(|deferral| deferral.until.as_micros()),
-            deferral.map(|deferral| deferral.then.name()),
-            deferral.is_some(),
-            tx.now().as_micros(),
-        ),
-    )?;
-    if changed == 0 {
-        return Err(StoreError::Conflict { what: format!("job {key}") });
-    }
-    match &step.result {
-        Some(result) => keep_result(tx, job, result),
-        None => Ok(()),
-    }
-}
-
 /// A stage closes only when each of its jobs is terminal (INV-2).
 fn step_stage(
     tx: &Tx<'_>,
@@ -376,6 +277,9 @@ fn step_stage(
         )?
         .ok_or_else(|| StoreError::NotFound { what: "stage", id: stage.clone() })?;
     state.enter(*to)?;
+    if state != *from {
+        return Err(StoreError::Conflict { what: format!("stage {stage}") });
+    }
     let kind = match to {
         StageState::Open => "stage_opened",
         StageState::Sealed => "stage_sealed",
@@ -399,7 +303,7 @@ fn step_stage(
         (run.as_str(), stage, from.name(), to.name(), outcome),
     )?;
     if changed == 0 {
-        return Err(StoreError::Conflict { what: format!("stage {stage}") });
+        return Err(tx.overtaken(StoreError::Conflict { what: format!("stage {stage}") }));
     }
     let about = match outcome {
         Some(outcome) => json!({ "stage": stage, "outcome": outcome }),
@@ -417,6 +321,9 @@ fn step_run(
     step: &RunStep,
 ) -> Result<(), StoreError> {
     let to = state.enter(step.to)?;
+    if state != step.from {
+        return Err(StoreError::Conflict { what: format!("run {run}") });
+    }
     let failure =
         step.failure.as_ref().map(|failure| tx.json("failure of a run", failure)).transpose()?;
     let finished = to.is_terminal().then(|| tx.now().as_micros());
@@ -426,7 +333,7 @@ fn step_run(
         (run.as_str(), step.from.name(), to.name(), failure, finished),
     )?;
     if changed == 0 {
-        return Err(StoreError::Conflict { what: format!("run {run}") });
+        return Err(tx.overtaken(StoreError::Conflict { what: format!("run {run}") }));
     }
     let kind = match to {
         RunState::Running if state == RunState::Pending => "run_started",
@@ -447,7 +354,7 @@ fn step_run(
     journal.note(tx, kind, Value::Null)
 }
 
-fn refused(what: &'static str, from: &'static str, to: &'static str) -> StoreError {
+pub(crate) fn refused(what: &'static str, from: &'static str, to: &'static str) -> StoreError {
     StoreError::InvalidState(InvalidTransition { what, from, to })
 }
 
@@ -459,7 +366,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        MemoryStore, NewJob, NewRun, NodeRef, Store,
+        JobStep, MemoryStore, NewJob, NewRun, NodeRef, Store,
         backend::{Access, Backend},
     };
 

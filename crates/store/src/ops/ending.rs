@@ -53,7 +53,8 @@ pub(crate) fn end_attempt(tx: &Tx<'_>, job: i64, ending: &Ending<'_>) -> Result<
         ),
     )?;
     if ended == 0 {
-        return Err(StoreError::StaleAttempt { job, attempt: ending.attempt });
+        let stale = StoreError::StaleAttempt { job, attempt: ending.attempt };
+        return Err(tx.overtaken(stale));
     }
     Ok(uncertain)
 }

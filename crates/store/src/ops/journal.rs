@@ -51,7 +51,8 @@ impl Journal {
 
     /// The end of a run's stream, and the run's state.
     pub(crate) fn of_run(tx: &Tx<'_>, run: &RunId) -> Result<(Self, RunState), StoreError> {
-        tx.row(
+        tx.end_of_stream(
+            run.as_str(),
             "SELECT h.revision, h.next_seq, h.hash, r.state FROM heads h
              JOIN runs r ON r.run = h.stream WHERE h.stream = ?1",
             [run.as_str()],
@@ -62,7 +63,8 @@ impl Journal {
 
     /// The end of a stream that is no run, and whether it is closed.
     pub(crate) fn of_stream(tx: &Tx<'_>, stream: &str) -> Result<(Self, bool), StoreError> {
-        tx.row(
+        tx.end_of_stream(
+            stream,
             "SELECT h.revision, h.next_seq, h.hash, s.closed FROM heads h
              JOIN streams s ON s.stream = h.stream WHERE h.stream = ?1 AND s.kind <> 'run'",
             [stream],
@@ -157,7 +159,8 @@ impl Journal {
             ),
         )?;
         if changed == 0 {
-            return Err(StoreError::Conflict { what: format!("stream {}", self.stream) });
+            let conflict = StoreError::Conflict { what: format!("stream {}", self.stream) };
+            return Err(tx.overtaken(conflict));
         }
         Ok((revision, self.written))
     }

@@ -70,8 +70,14 @@ pub(crate) fn stale(lease: &Lease) -> StoreError {
 
 /// The journal of the lease's run, if the lease lives and the run has not ended.
 pub(crate) fn require_live(tx: &Tx<'_>, lease: &Lease) -> Result<Journal, StoreError> {
+    // First the end of the stream: what is read after it is not older, and holds until this
+    // transaction ends, or the write of the end fails.
+    let (journal, state) = match Journal::of_run(tx, &lease.run) {
+        Ok(found) => found,
+        Err(StoreError::NotFound { .. }) => return Err(stale(lease)),
+        Err(error) => return Err(error),
+    };
     let Standing::Live(_) = standing(tx, lease)? else { return Err(stale(lease)) };
-    let (journal, state) = Journal::of_run(tx, &lease.run)?;
     if state.is_terminal() { Err(stale(lease)) } else { Ok(journal) }
 }
 
@@ -120,7 +126,8 @@ pub(crate) fn claim(
             (job.lease.job, job.lease.attempt, &node.node, int(node.incarnation)),
         )?;
         if leased == 0 {
-            return Err(StoreError::Conflict { what: format!("job {}", job.lease.key) });
+            let conflict = StoreError::Conflict { what: format!("job {}", job.lease.key) };
+            return Err(tx.overtaken(conflict));
         }
         creation::start_attempt(tx, &mut journal, &job.lease)?;
         job.calls = view::calls_of_job(tx, job.lease.job)?;
@@ -192,25 +199,47 @@ pub(crate) fn rescue(
             })
         },
     )?;
+    // In one order everywhere, so that two that rescue at the same time wait for each other and not in a circle.
+    let mut places: Vec<usize> = (0..orphans.len()).collect();
+    places.sort_by_key(|place| orphans.get(*place).map(|orphan| (orphan.run.as_str(), orphan.job)));
     let mut rescued = Vec::with_capacity(orphans.len());
-    for Orphan { job, run, key, attempt, exhausted } in orphans {
-        let uncertain = if exhausted {
-            ending::has_open_call(tx, job, attempt)?
-        } else {
-            let (mut journal, _) = Journal::of_run(tx, &run)?;
-            let uncertain =
-                ending::end_attempt(tx, job, &Ending::of(attempt, AttemptEnd::Expired))?;
-            give_back(tx, job, attempt, AttemptEnd::Expired)?;
-            journal.note_job(tx, "attempt_expired", &key, Some(attempt), Value::Null)?;
-            if uncertain {
-                ending::note_uncertain(tx, &mut journal, &key, attempt)?;
-            }
-            journal.finish(tx, false)?;
-            uncertain
-        };
-        rescued.push(Rescued { run, key, attempt, uncertain, exhausted });
+    for place in places {
+        let Some(orphan) = orphans.get(place) else { continue };
+        if let Some(uncertain) = give_back_orphan(tx, orphan)? {
+            let Orphan { run, key, attempt, exhausted, .. } = orphan;
+            let (run, key, attempt, exhausted) = (run.clone(), key.clone(), *attempt, *exhausted);
+            rescued.push((place, Rescued { run, key, attempt, uncertain, exhausted }));
+        }
     }
-    Ok(rescued)
+    rescued.sort_by_key(|(place, _)| *place);
+    Ok(rescued.into_iter().map(|(_, rescued)| rescued).collect())
+}
+
+/// Ends the attempt of an orphan and makes it Ready, unless it has no attempt left. Whether it called out
+/// without a recorded reply; None when somebody else was there first.
+fn give_back_orphan(tx: &Tx<'_>, orphan: &Orphan) -> Result<Option<bool>, StoreError> {
+    let Orphan { job, run, key, attempt, exhausted } = orphan;
+    let (job, attempt) = (*job, *attempt);
+    if *exhausted {
+        return ending::has_open_call(tx, job, attempt).map(Some);
+    }
+    let (mut journal, _) = Journal::of_run(tx, run)?;
+    let orphaned = tx.row(
+        "SELECT 1 FROM jobs WHERE id = ?1 AND state = 'leased' AND attempt = ?2",
+        (job, attempt),
+        |_| Ok(()),
+    )?;
+    if orphaned.is_none() {
+        return Ok(None);
+    }
+    let uncertain = ending::end_attempt(tx, job, &Ending::of(attempt, AttemptEnd::Expired))?;
+    give_back(tx, job, attempt, AttemptEnd::Expired)?;
+    journal.note_job(tx, "attempt_expired", key, Some(attempt), Value::Null)?;
+    if uncertain {
+        ending::note_uncertain(tx, &mut journal, key, attempt)?;
+    }
+    journal.finish(tx, false)?;
+    Ok(Some(uncertain))
 }
 
 /// Makes a leased job Ready at once, for an attempt that ended as `end`.
@@ -221,5 +250,8 @@ fn give_back(tx: &Tx<'_>, job: i64, attempt: u32, end: AttemptEnd) -> Result<(),
          WHERE id = ?1 AND state = 'leased' AND attempt = ?2",
         (job, attempt, JobState::Ready.name(), end.uses_budget(), end == AttemptEnd::Expired),
     )?;
-    if changed == 0 { Err(StoreError::StaleAttempt { job, attempt }) } else { Ok(()) }
+    if changed == 0 {
+        return Err(tx.overtaken(StoreError::StaleAttempt { job, attempt }));
+    }
+    Ok(())
 }

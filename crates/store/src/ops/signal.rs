@@ -163,7 +163,7 @@ pub(crate) fn take(
         (run.as_str(), &request, job, tx.now().as_micros()),
     )?;
     if taken == 0 {
-        return Err(StoreError::Conflict { what: format!("signal {request}") });
+        return Err(tx.overtaken(StoreError::Conflict { what: format!("signal {request}") }));
     }
     Ok(Some(WaitEnd { how: WaitEnded::Sent, by: Some(by), answer: Some(payload) }))
 }

@@ -12,7 +12,7 @@ pub(crate) fn create(
     tx: &Tx<'_>,
     stream: &str,
     kind: &str,
-    events: Vec<NewEvent>,
+    events: &[NewEvent],
 ) -> Result<Appended, StoreError> {
     let existing = tx.row("SELECT 1 FROM streams WHERE stream = ?1", [stream], |_| Ok(()))?;
     if existing.is_some() || kind == RUN {
@@ -29,7 +29,7 @@ pub(crate) fn append(
     tx: &Tx<'_>,
     stream: &str,
     expected: u64,
-    events: Vec<NewEvent>,
+    events: &[NewEvent],
     close: bool,
 ) -> Result<Appended, StoreError> {
     let (journal, closed) = Journal::of_stream(tx, stream)?;
@@ -46,9 +46,9 @@ pub(crate) fn append(
     write(tx, journal, events)
 }
 
-fn write(tx: &Tx<'_>, mut journal: Journal, events: Vec<NewEvent>) -> Result<Appended, StoreError> {
+fn write(tx: &Tx<'_>, mut journal: Journal, events: &[NewEvent]) -> Result<Appended, StoreError> {
     for event in events {
-        journal.append(tx, event)?;
+        journal.append(tx, event.clone())?;
     }
     let events = journal.events();
     journal.finish(tx, true)?;
@@ -62,7 +62,7 @@ pub(crate) fn close(tx: &Tx<'_>, stream: &str) -> Result<(), StoreError> {
         (stream, tx.now().as_micros()),
     )?;
     if closed == 0 {
-        return Err(StoreError::Conflict { what: format!("stream {stream}") });
+        return Err(tx.overtaken(StoreError::Conflict { what: format!("stream {stream}") }));
     }
     Ok(())
 }

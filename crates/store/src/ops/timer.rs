@@ -22,17 +22,16 @@ pub(crate) fn clear(tx: &Tx<'_>, run: &RunId) -> Result<(), StoreError> {
 }
 
 pub(crate) fn take_due(tx: &Tx<'_>, limit: u32) -> Result<Vec<TimerDue>, StoreError> {
-    let due = tx.rows(
-        "SELECT owner, name, at FROM timers WHERE at <= ?1 ORDER BY at, owner, name LIMIT ?2",
+    let mut due = tx.rows(
+        "DELETE FROM timers WHERE at <= ?1 AND (owner, name) IN (SELECT owner, name FROM timers
+         WHERE at <= ?1 ORDER BY at, owner, name LIMIT ?2 /*lock FOR UPDATE*//*skip SKIP LOCKED*/)
+         RETURNING owner, name, at",
         (tx.now().as_micros(), limit),
         |row| Ok(TimerDue { owner: row.get()?, name: row.get()?, at: row.instant()? }),
     )?;
-    for timer in &due {
-        tx.write(
-            "DELETE FROM timers WHERE owner = ?1 AND name = ?2 AND at = ?3",
-            (&timer.owner, &timer.name, timer.at.as_micros()),
-        )?;
-    }
+    due.sort_by(|one, other| {
+        (one.at, &one.owner, &one.name).cmp(&(other.at, &other.owner, &other.name))
+    });
     Ok(due)
 }
 

@@ -105,9 +105,9 @@ macro_rules! summary_columns {
     () => {
         "SELECT r.run, r.workflow, r.state,
          (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run AND substr(j.key, 1, 1) <> '#'
-          AND instr(j.key, '/') = 0 AND j.key NOT LIKE '%[error]'),
+          AND j.key NOT LIKE '%/%' AND j.key NOT LIKE '%[error]'),
          (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run AND substr(j.key, 1, 1) <> '#'
-          AND instr(j.key, '/') = 0 AND j.key NOT LIKE '%[error]'
+          AND j.key NOT LIKE '%/%' AND j.key NOT LIKE '%[error]'
           AND j.state NOT IN ('blocked', 'ready', 'leased', 'deferred', 'suspended')),
          r.created_at, r.finished_at, s.owner_node, s.owner_incarnation,
          n.node IS NOT NULL AND n.ended_at IS NULL

@@ -130,7 +130,7 @@ pub(crate) fn resume(tx: &Tx<'_>, job: i64, key: &JobKey) -> Result<(), StoreErr
         [job],
     )?;
     if changed == 0 {
-        return Err(StoreError::Conflict { what: format!("job {key}") });
+        return Err(tx.overtaken(StoreError::Conflict { what: format!("job {key}") }));
     }
     Ok(())
 }
@@ -153,7 +153,7 @@ pub(crate) fn end(
         |row| Ok((row.parse::<WaitKind>()?, row.get::<String>()?)),
     )?;
     let Some((kind, name)) = ended else {
-        return Err(StoreError::Conflict { what: format!("the wait of job {key}") });
+        return Err(tx.overtaken(StoreError::Conflict { what: format!("the wait of job {key}") }));
     };
     let about = json!({ "kind": kind.name(), "name": name, "ended": end.how.name(), "by": end.by });
     if kind == WaitKind::Answer {

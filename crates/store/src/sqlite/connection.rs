@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, types::Value};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, types::Value};
 
 use crate::{StoreError, transaction::failure};
 
@@ -76,6 +76,8 @@ pub(super) fn open(path: &Path, role: Role) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // A value that is bound anew compiles no statement anew: with partial indexes the planner would look at it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
     let settings = [settings(), settings_of(role)].concat();
     for (name, value) in &settings {
         connection.pragma_update(None, name, value).map_err(failed)?;
@@ -113,6 +115,22 @@ fn verify(connection: &Connection, path: &Path, settings: &[Setting]) -> Result<
 mod tests {
     use super::*;
     use crate::{SqliteOptions, SqliteStore};
+
+    #[test]
+    fn a_value_that_is_bound_anew_compiles_no_statement_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        let _store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+        let connection = open(&path, Role::Writer).unwrap();
+        let sql = "SELECT a.ended_as FROM attempts a JOIN jobs j ON j.id = a.job
+            JOIN nodes n ON n.node = a.node AND n.incarnation = a.incarnation
+            WHERE a.job = ?1 AND a.node = ?2 AND a.incarnation = ?3 AND j.run = ?4";
+        let mut statement = connection.prepare(sql).unwrap();
+        for job in 0..3 {
+            assert!(!statement.exists((job, "n", job, "r")).unwrap());
+        }
+        assert_eq!(statement.get_status(rusqlite::StatementStatus::RePrepare), 0);
+    }
 
     #[test]
     fn every_connection_has_its_settings() {

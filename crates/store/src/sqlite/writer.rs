@@ -316,7 +316,7 @@ mod tests {
                 crate::ops::blob::put(tx, &vec![1; 512 * 1024]).map(|_| ())
             }),
             store.perform(Access::Write, |tx| {
-                crate::ops::stream::create(tx, "s", "session", Vec::new()).map(|_| ())
+                crate::ops::stream::create(tx, "s", "session", &[]).map(|_| ())
             }),
         ];
         operations.iter_mut().for_each(queue);

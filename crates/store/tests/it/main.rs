@@ -7,6 +7,8 @@ mod calls;
 mod decisions;
 mod fixture;
 mod leases;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod reopening;
 mod runs;
 mod saved;

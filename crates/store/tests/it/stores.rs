@@ -15,6 +15,23 @@ macro_rules! on_every_store {
             #[test]
             fn $case() { crate::stores::on_sqlite(async |store| super::$case(store).await) }
         )+ }
+        #[cfg(feature = "postgres")]
+        mod postgres { $(
+            #[test]
+            fn $case() {
+                let case = async |store: &dyn perennial_store::Store| super::$case(store).await;
+                crate::postgres::on_postgres(stringify!($case), crate::postgres::options(), case);
+            }
+        )+ }
+        /// STO-2, STO-41: what holds, holds without locks.
+        #[cfg(feature = "postgres")]
+        mod postgres_without_locks { $(
+            #[test]
+            fn $case() {
+                let case = async |store: &dyn perennial_store::Store| super::$case(store).await;
+                crate::postgres::on_postgres(stringify!($case), crate::postgres::without_locks(), case);
+            }
+        )+ }
     };
 }
 pub(crate) use on_every_store;
@@ -49,7 +66,7 @@ pub(crate) fn served<T>(store: &SqliteStore, body: impl FnOnce() -> T) -> T {
     })
 }
 
-struct OnDrop<F: FnMut()>(F);
+pub(crate) struct OnDrop<F: FnMut()>(pub(crate) F);
 
 impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {

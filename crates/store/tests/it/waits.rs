@@ -65,7 +65,8 @@ async fn revision(store: &dyn Store, started: &Started) -> u64 {
     store.revision(&started.run).await.unwrap()
 }
 
-/// INV-20, K25: no lease, no attempt used, a wake-up in the store.
+/// No lease, no attempt used, a wake-up in the store.
+/// Proves INV-20.
 async fn a_deferral_holds_nothing_and_uses_nothing(store: &dyn Store) {
     let started = start(store, "r").await;
     let wake_at = store.now().after(Duration::from_secs(3600));
@@ -123,7 +124,8 @@ async fn since_when_it_is_not_available_outlasts_attempts(store: &dyn Store) {
     assert_eq!((job.deferred_since, job.attempts_used), (None, 1), "it was there at last");
 }
 
-/// DUR-44, DUR-45, INV-ST-26.
+/// DUR-44, DUR-45.
+/// Proves INV-ST-26.
 async fn a_signal_is_handed_to_the_job_that_waits(store: &dyn Store) {
     let started = start(store, "r").await;
     let (revision, _, events) = committed(suspended(store, &started, WaitKind::Signal, "go").await);
@@ -152,7 +154,8 @@ async fn a_signal_is_handed_to_the_job_that_waits(store: &dyn Store) {
     assert_eq!(claimed[0].lease.attempt, 2);
 }
 
-/// INV-ST-26: emitted before awaited is not lost, and each is taken once, in order.
+/// Emitted before awaited is not lost, and each is taken once, in order.
+/// Proves INV-ST-26.
 async fn what_comes_before_it_is_asked_for_is_kept_in_order(store: &dyn Store) {
     let mut started = start(store, "r").await;
     for number in 1..=2 {
@@ -189,7 +192,8 @@ async fn a_question_has_one_answer(store: &dyn Store) {
     assert_eq!(all[all.len() - 3..], ["signal_received", "interrupt_resumed", "job_resumed"]);
 }
 
-/// K26: an answer that is there before the suspension commits is kept and taken, once.
+/// An answer that is there before the suspension commits is kept and taken, once.
+/// Proves INV-ST-26.
 async fn an_answer_that_comes_first_is_taken(store: &dyn Store) {
     let started = start(store, "r").await;
     let answer = |request| sent("r", request, SignalKind::Answer, "ok?", json!(true));
@@ -240,7 +244,7 @@ async fn a_request_is_answered_once(store: &dyn Store) {
     assert!(matches!(unknown, Err(StoreError::NotFound { what: "run", .. })));
 }
 
-/// INV-ST-27, SM-12: the end of a run refuses what comes after it, and writes nothing.
+/// SM-12: the end of a run refuses what comes after it, and writes nothing.
 async fn a_run_that_ends_takes_nothing(store: &dyn Store) {
     let started = start(store, "r").await;
     suspended(store, &started, WaitKind::Signal, "go").await;

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use ractor::RpcReplyPort;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-use super::{CallError, Incarnation, Refused};
+use super::{CallError, Incarnation, Refused, slot::Port};
 use crate::{ProcessRef, load::Place, process::is_current, waits::Waiting};
 
 /// What a request carries so that it can be answered: [`Reply`], or the port of a ractor actor.
@@ -51,6 +51,15 @@ pub trait ReplyPort: Send + 'static {
     /// assert_eq!(answer.try_recv(), Ok(7));
     /// ```
     fn to(caller: oneshot::Sender<Self::Reply>) -> Self;
+
+    /// The port that answers at a slot of our own, for those that can.
+    #[doc(hidden)]
+    fn at(slot: Port<Self::Reply>) -> Result<Self, Port<Self::Reply>>
+    where
+        Self: Sized,
+    {
+        Err(slot)
+    }
 }
 
 impl<R: Send + 'static> ReplyPort for RpcReplyPort<R> {
@@ -95,7 +104,12 @@ impl<R: Send + 'static> ReplyPort for RpcReplyPort<R> {
 /// assert_eq!(next.wait(Duration::from_secs(1)).await, Ok(7));
 /// # root.shutdown().await; Ok(()) }
 /// ```
-pub struct Reply<R>(oneshot::Sender<R>);
+pub struct Reply<R>(To<R>);
+
+enum To<R> {
+    Caller(oneshot::Sender<R>),
+    Slot(Port<R>),
+}
 
 impl<R> Reply<R> {
     /// Answers. When the caller has given up, the answer is dropped: it reaches nobody else
@@ -111,7 +125,10 @@ impl<R> Reply<R> {
     /// ```
     pub fn send(self, answer: R) {
         // Nobody waits: that is the caller's decision.
-        drop(self.0.send(answer));
+        match self.0 {
+            To::Caller(caller) => drop(caller.send(answer)),
+            To::Slot(slot) => slot.send(answer),
+        }
     }
 
     /// Whether the caller still waits.
@@ -126,7 +143,10 @@ impl<R> Reply<R> {
     /// assert!(!reply.is_awaited()); // the work for it can be saved
     /// ```
     pub fn is_awaited(&self) -> bool {
-        !self.0.is_closed()
+        match &self.0 {
+            To::Caller(caller) => !caller.is_closed(),
+            To::Slot(slot) => slot.is_awaited(),
+        }
     }
 }
 
@@ -140,7 +160,11 @@ impl<R: Send + 'static> ReplyPort for Reply<R> {
     type Reply = R;
 
     fn to(caller: oneshot::Sender<R>) -> Self {
-        Self(caller)
+        Self(To::Caller(caller))
+    }
+
+    fn at(slot: Port<R>) -> Result<Self, Port<R>> {
+        Ok(Self(To::Slot(slot)))
     }
 }
 

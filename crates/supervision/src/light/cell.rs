@@ -12,13 +12,13 @@ use perennial_core::{ChildId, ExitReason, Overflow};
 use tokio::sync::Semaphore;
 
 use super::{
-    desk::{Desk, Phase, Posted, Remains, Stamp, Todo},
+    desk::{Desk, Look, Phase, Posted, Remains, Stamp, Todo},
     home::Home,
     picture::mailbox,
 };
 use crate::{
     Mailbox, ProcessRef, ProcessStatus,
-    address::{Incarnation, Post, Refused},
+    address::{Held, Incarnation, Post, Refused},
     child::StartCx,
     life::Control,
     load::{Place, Seen},
@@ -26,7 +26,7 @@ use crate::{
     sync::{
         Mutex, MutexGuard, Notify,
         atomic::{
-            AtomicU32, AtomicUsize,
+            AtomicU32,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
@@ -35,20 +35,27 @@ use crate::{
 /// No incarnation has this number.
 const NONE: u32 = 0;
 
+/// What waits in a mailbox. The message goes first: it may have the port of what is held.
+pub(crate) struct Parcel<M> {
+    pub(super) message: M,
+    /// Of a call, until it was handled.
+    pub(super) held: Held,
+}
+
 pub(crate) struct Cell<M> {
     id: ChildId,
     /// Its place in the order in which the children of its supervisor were started.
     order: u64,
     home: Arc<Home<M>>,
-    desk: Mutex<Desk<M>>,
+    desk: Mutex<Desk<Parcel<M>>>,
     /// Of its task; set when that is polled first.
     task: OnceLock<Waker>,
     /// Told of every start and end.
     changed: Notify,
     /// What is free of its mailbox, where senders wait for that.
     room: Option<Box<Semaphore>>,
-    /// The address of the name of what it handles: that it changed is seen without the lock.
-    named: AtomicUsize,
+    /// The kind of what it handles, by its number with its home: no lock is taken where another follows.
+    kind: AtomicU32,
     /// The incarnation that is to be dropped at its next await.
     killed: AtomicU32,
     /// The incarnation that is to panic.
@@ -76,7 +83,7 @@ impl<M> Cell<M> {
         &self.home
     }
 
-    pub(super) fn desk(&self) -> MutexGuard<'_, Desk<M>> {
+    pub(super) fn desk(&self) -> MutexGuard<'_, Desk<Parcel<M>>> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -112,7 +119,7 @@ impl<M: Send + 'static> Cell<M> {
             task: OnceLock::new(),
             changed: Notify::new(),
             room: waits.then(|| Box::new(Semaphore::new(capacity as usize))),
-            named: AtomicUsize::new(0),
+            kind: AtomicU32::new(0),
             killed: AtomicU32::new(NONE),
             #[cfg(feature = "testing")]
             crashed: AtomicU32::new(NONE),
@@ -142,7 +149,7 @@ impl<M: Send + 'static> Cell<M> {
     }
 
     /// The only incarnation ended; what waited goes to the caller, who drops it.
-    pub(crate) fn close(&self, reason: &ExitReason) -> Vec<M> {
+    pub(crate) fn close(&self, reason: &ExitReason) -> Vec<Parcel<M>> {
         let remains = self.end(reason, false);
         self.over();
         remains.messages
@@ -163,7 +170,7 @@ impl<M: Send + 'static> Cell<M> {
     }
 
     /// What the server is to do next.
-    pub(super) fn next(&self) -> Todo<M> {
+    pub(super) fn next(&self) -> Todo<Parcel<M>> {
         let todo = self.desk().next(|| self.stamp());
         if let (Some(room), Todo::Handle(_)) = (&self.room, &todo) {
             room.add_permits(1);
@@ -173,12 +180,7 @@ impl<M: Send + 'static> Cell<M> {
 
     /// It handles a message of this kind from here on.
     pub(super) fn handles(&self, kind: &'static str) {
-        // Only its own task writes it: mostly it is the same as before.
-        let name = kind.as_ptr().addr();
-        if self.named.load(Relaxed) != name {
-            self.desk().handles(kind);
-            self.named.store(name, Relaxed);
-        }
+        self.kind.store(self.home.kinds().number(kind), Relaxed);
     }
 
     pub(super) fn started(&self) {
@@ -193,7 +195,7 @@ impl<M: Send + 'static> Cell<M> {
     }
 
     /// The present incarnation ended; whoever is called with what remains of it has yet to be told.
-    pub(super) fn end(&self, reason: &ExitReason, comes_back: bool) -> Remains<M> {
+    pub(super) fn end(&self, reason: &ExitReason, comes_back: bool) -> Remains<Parcel<M>> {
         let now = self.home.context().clock().now();
         let remains = self.desk().end(reason, now, comes_back);
         if let Some(room) = &self.room {
@@ -224,23 +226,37 @@ impl<M: Send + 'static> Cell<M> {
 /// What others do.
 impl<M: Send + 'static> Cell<M> {
     /// Puts a message into the mailbox of `to`, or of whichever incarnation is there: in its `place`, where
-    /// that was waited for.
+    /// that was waited for. What is refused is dropped.
     pub(super) fn post(
         &self,
         to: Option<u32>,
         message: M,
         place: Option<Place<'_>>,
     ) -> Result<(), Refused> {
+        let put = self.put(to, Parcel { message, held: Held::nothing() }, place);
+        put.map(|_| ()).map_err(|(why, _)| why)
+    }
+
+    /// As [`post`](Self::post); answers to which incarnation it was sent, and hands back what is refused.
+    pub(super) fn put(
+        &self,
+        to: Option<u32>,
+        parcel: Parcel<M>,
+        place: Option<Place<'_>>,
+    ) -> Result<u32, (Refused, Parcel<M>)> {
         let place = match &self.room {
             // Whoever waits for room goes first: there is none to be had while somebody does.
             Some(room) => match place.map_or_else(|| room.try_acquire(), Ok) {
                 Ok(place) => Some(place),
-                Err(_) => return Err(self.desk().refuse()),
+                Err(_) => return Err((self.desk().refuse(), parcel)),
             },
             None => None,
         };
         let now = self.stamp();
-        let posted = self.desk().post(self.bound(), to, message, now);
+        let mut desk = self.desk();
+        let posted = desk.post(self.bound(), to, parcel, now);
+        let incarnation = desk.incarnation();
+        drop(desk);
         match posted {
             Posted::Taken { wake, displaced } => {
                 if let Some(place) = place {
@@ -252,12 +268,9 @@ impl<M: Send + 'static> Cell<M> {
                 if let Some(displaced) = displaced {
                     call_quietly("the drop of a message", move || drop(displaced));
                 }
-                Ok(())
+                Ok(incarnation)
             }
-            Posted::Refused(why, message) => {
-                drop(message);
-                Err(why)
-            }
+            Posted::Refused(why, parcel) => Err((why, parcel)),
         }
     }
 
@@ -291,9 +304,17 @@ impl<M: Send + 'static> Cell<M> {
         self.wake();
     }
 
+    /// What can be seen of it, and who has been met.
+    pub(super) fn look(&self) -> (Look, Option<ProcessRef>) {
+        let handles = self.home.kinds().name(self.kind.load(Relaxed));
+        let mut desk = self.desk();
+        let process = desk.known().as_ref().map(|known| known.process.clone());
+        (desk.look(handles), process)
+    }
+
     /// What it has to do and is at; behind its end, what was not delivered.
     fn seen(&self) -> Seen {
-        let (look, now) = (self.desk().look(), self.stamp());
+        let ((look, _), now) = (self.look(), self.stamp());
         let since =
             |then: Stamp| (then != 0).then(|| Duration::from_nanos(now.saturating_sub(then)));
         Seen {
@@ -320,7 +341,10 @@ impl<M: Send + 'static> Cell<M> {
     /// # Cancel safety
     ///
     /// Safe: nothing is lost.
-    pub(super) async fn until<T>(&self, mut look: impl FnMut(&mut Desk<M>) -> Option<T>) -> T {
+    pub(super) async fn until<T>(
+        &self,
+        mut look: impl FnMut(&mut Desk<Parcel<M>>) -> Option<T>,
+    ) -> T {
         loop {
             // Made before the look: a change after it is not missed.
             let changed = self.changed.notified();
@@ -350,7 +374,7 @@ impl<M: Send + 'static> Cell<M> {
         process
     }
 
-    fn met<'a>(self: &Arc<Self>, desk: &'a mut Desk<M>) -> &'a Known {
+    fn met<'a>(self: &Arc<Self>, desk: &'a mut Desk<Parcel<M>>) -> &'a Known {
         let incarnation = desk.incarnation();
         desk.known().get_or_insert_with(|| {
             let process = ProcessRef::new(self.path(), self.home.context().next_pid());
@@ -468,7 +492,7 @@ impl<M: Send + 'static> Post<M> for Reached<M> {
     }
 
     fn look(&self) -> (ProcessStatus, u64, Vec<ProcessRef>) {
-        let look = self.cell.desk().look();
+        let (look, _) = self.cell.look();
         let status = match look.phase {
             Phase::Starting => ProcessStatus::Starting,
             Phase::Running => ProcessStatus::Running,

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, time::Duration};
 use perennial_core::{ExitReason, Overflow, Uptime};
 
 use super::cell::Known;
-use crate::{Mailbox, address::Refused, gen_server::MESSAGE};
+use crate::{Mailbox, address::Refused};
 
 /// Where a light server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,17 +60,31 @@ pub(super) struct Desk<M> {
     /// Messages that found it full and did not get in.
     refused: u32,
     undelivered: u32,
-    /// When the present incarnation, or the last one, began to run; none before the first did.
-    started: Option<Uptime>,
+    /// When the present incarnation, or the last one, began to run.
+    started: Started,
     /// When the callback in progress began, and since when it has not been without work.
     begun: Stamp,
     working: Stamp,
-    /// Of the message that it handles.
-    kind: &'static str,
     /// Its init answered that it need not run.
     ignored: bool,
     past: Option<Box<Past>>,
     known: Option<Box<Known>>,
+}
+
+/// A moment in nanoseconds of uptime and one more, half as large as an optional [`Uptime`].
+#[derive(Clone, Copy)]
+struct Started(u64);
+
+impl Started {
+    const NEVER: Self = Self(0);
+
+    fn at(moment: Uptime) -> Self {
+        Self(u64::try_from(moment.elapsed().as_nanos()).unwrap_or(u64::MAX).saturating_add(1))
+    }
+
+    fn get(self) -> Option<Uptime> {
+        self.0.checked_sub(1).map(|nanos| Uptime::new(Duration::from_nanos(nanos)))
+    }
 }
 
 struct Letter<M> {
@@ -157,10 +171,9 @@ impl<M> Desk<M> {
             displaced: 0,
             refused: 0,
             undelivered: 0,
-            started: None,
+            started: Started::NEVER,
             begun: 0,
             working: 0,
-            kind: MESSAGE,
             ignored: false,
             past: None,
             known: None,
@@ -288,7 +301,7 @@ impl<M> Desk<M> {
     /// The init of the present incarnation is done.
     pub(super) fn started(&mut self, now: Uptime) {
         self.phase = Phase::Running;
-        self.started = Some(now);
+        self.started = Started::at(now);
         self.begun = 0;
     }
 
@@ -296,11 +309,6 @@ impl<M> Desk<M> {
     pub(super) fn ending(&mut self, now: Stamp) {
         self.phase = Phase::Ending;
         self.begun = now;
-    }
-
-    /// What kind of message it handles.
-    pub(super) fn handles(&mut self, kind: &'static str) {
-        self.kind = kind;
     }
 
     /// Asks `incarnation` to end with cleanup, behind what waits; the first reason counts. Answers
@@ -328,7 +336,7 @@ impl<M> Desk<M> {
         let lived = match self.phase {
             Phase::Starting => Duration::ZERO,
             Phase::Running | Phase::Ending | Phase::Between { .. } | Phase::Over => {
-                self.started.map_or(Duration::ZERO, |then| now.since(then))
+                self.started.get().map_or(Duration::ZERO, |then| now.since(then))
             }
         };
         let past =
@@ -360,7 +368,7 @@ impl<M> Desk<M> {
 
     /// Whether an incarnation ever ran.
     pub(super) fn has_run(&self) -> bool {
-        self.started.is_some()
+        self.started.get().is_some()
     }
 
     pub(super) fn is_ignored(&self) -> bool {
@@ -384,7 +392,8 @@ impl<M> Desk<M> {
         self.doomed = true;
     }
 
-    pub(super) fn look(&self) -> Look {
+    /// What can be seen while it handles a message of the kind `handles`, or did last.
+    pub(super) fn look(&self, handles: &'static str) -> Look {
         Look {
             phase: self.phase,
             doomed: self.doomed,
@@ -396,14 +405,14 @@ impl<M> Desk<M> {
             displaced: u64::from(self.displaced),
             refused: u64::from(self.refused),
             undelivered: u64::from(self.undelivered),
-            started: self.started,
+            started: self.started.get(),
             oldest: self.queue.front().map_or(0, |letter| letter.at),
             begun: self.begun,
             working: self.working,
             callback: match self.phase {
                 Phase::Starting => "init",
                 Phase::Ending => "terminate",
-                Phase::Running | Phase::Between { .. } | Phase::Over => self.kind,
+                Phase::Running | Phase::Between { .. } | Phase::Over => handles,
             },
             past: self.past.as_deref().cloned(),
         }

@@ -2,6 +2,8 @@
 //! lock of one of its parts for a moment, and no mailbox.
 
 use std::{
+    future::Future,
+    pin::{Pin, pin},
     sync::{Arc, OnceLock, PoisonError, Weak},
     time::Duration,
 };
@@ -15,15 +17,16 @@ use perennial_core::{
 use super::{
     Cell, LightServer, LightSupervisorSpec,
     desk::{Phase, Remains},
+    kinds::Kinds,
     life::{Came, History, live},
 };
 use crate::{
     ChildStatus, Counts, LifecycleEvent, Offender, ProcessRef, RequestError, StartError,
     child::StartCx,
     context::Context,
+    deadline::{self, Spares},
     node::Node,
     panics::drop_each,
-    stopping::Patience,
     sync::{
         DashMap, Entry, Executor, Mutex, MutexGuard, Notify,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -46,6 +49,10 @@ pub(crate) struct Home<M> {
     count: AtomicUsize,
     /// Children that were started, ever.
     orders: AtomicU64,
+    /// What its children handle.
+    kinds: Kinds,
+    /// For deadlines of those who wait for children, on `executor`.
+    spares: Spares,
     /// Nothing is started or restarted any more.
     closed: AtomicBool,
     intensity: Mutex<RestartIntensity>,
@@ -78,6 +85,23 @@ impl<M> Home<M> {
     /// Whether its one child is supervised elsewhere.
     pub(super) fn is_alone(&self) -> bool {
         self.children.is_none()
+    }
+
+    /// What `work` comes to; none when it takes longer than `time`, which [`Duration::MAX`] does not count.
+    pub(super) async fn within<T, F: Future<Output = T>>(
+        &self,
+        time: Duration,
+        work: Pin<&mut F>,
+    ) -> Option<T> {
+        if time != Duration::MAX && self.executor.is_here() {
+            return self.spares.within(time, work).await;
+        }
+        // A timer belongs to its executor, and may not outlive it.
+        deadline::within(time, work).await
+    }
+
+    pub(super) fn kinds(&self) -> &Kinds {
+        &self.kinds
     }
 
     pub(super) fn spec(&self) -> &LightSupervisorSpec {
@@ -118,6 +142,8 @@ impl<M: Send + 'static> Home<M> {
             children: (!is_alone).then(DashMap::new),
             count: AtomicUsize::new(0),
             orders: AtomicU64::new(0),
+            kinds: Kinds::default(),
+            spares: Spares::default(),
             closed: AtomicBool::new(false),
             intensity: Mutex::new(intensity),
             gave_up: OnceLock::new(),
@@ -400,7 +426,7 @@ impl<M: Send + 'static> Home<M> {
     }
 
     /// Stops one child for good, awaits its end, and reports what is to be reported.
-    pub(super) async fn stop(&self, cell: &Arc<Cell<M>>, patience: &mut Patience) {
+    pub(super) async fn stop(&self, cell: &Arc<Cell<M>>) {
         let (reason, timed_out) = match self.spec.child_shutdown {
             Shutdown::BrutalKill => (self.kill(cell).await, false),
             Shutdown::Infinity => {
@@ -409,7 +435,7 @@ impl<M: Send + 'static> Home<M> {
             }
             Shutdown::Timeout(within) => {
                 cell.doom(&ExitReason::Shutdown);
-                match patience.within(within, ended(cell)).await {
+                match self.within(within, pin!(ended(cell))).await {
                     Some(reason) => (reason, false),
                     None => (self.kill(cell).await, true),
                 }
@@ -452,9 +478,8 @@ impl<M: Send + 'static> Home<M> {
         self.close();
         let all = self.all();
         if self.spec.stops_in_order && most.is_none() {
-            let mut patience = Patience::default();
             for cell in all.iter().rev() {
-                self.stop(cell, &mut patience).await;
+                self.stop(cell).await;
             }
             return;
         }

@@ -13,7 +13,7 @@ use std::{
 use perennial_core::{ExitReason, intensity::RestartIntensity};
 use tokio::time::Sleep;
 
-use super::{Cell, Flow, LightCx, LightServer, desk::Todo, home::Fate};
+use super::{Cell, Flow, LightCx, LightServer, cell::Parcel, desk::Todo, home::Fate};
 use crate::{
     Address, Ignore,
     child::exit_of,
@@ -206,14 +206,20 @@ fn turns<'a, S: LightServer>(
 ) -> impl Future<Output = Box<ExitReason>> + Send + 'a {
     async move {
         loop {
-            let message = match next(&cx.cell, cx.incarnation).await {
-                Todo::Handle(message) => message,
+            // Held until it was handled: of what is open then, its caller is told.
+            let Parcel { message, held: _held } = match next(&cx.cell, cx.incarnation).await {
+                Todo::Handle(parcel) => parcel,
                 Todo::Stop(reason) => return Box::new(reason),
                 Todo::Nothing => continue,
             };
             let kind = guard_blocking(|| S::message_kind(&message));
             cx.cell.handles(kind.unwrap_or(MESSAGE));
-            match guard(async { state.handle(message, cx).await }).await {
+            // Made apart: in a block that makes it, the message would lie twice.
+            let handling = match guard_blocking(|| state.handle(message, cx)) {
+                Ok(handling) => handling,
+                Err(panic) => return Box::new(panic),
+            };
+            match guard(handling).await {
                 Ok(Ok(Flow::Continue)) => (),
                 Ok(Ok(Flow::Stop(reason))) | Err(reason) => return Box::new(reason),
                 Ok(Err(error)) => return Box::new(exit_of(Err(error))),
@@ -232,7 +238,7 @@ fn cleanup<'a, S: LightServer>(
 
 /// The next thing to do; nothing for one that is killed, which has been woken to learn of it. One that always
 /// has something to do lets others go on now and then.
-async fn next<M: Send + 'static>(cell: &Cell<M>, incarnation: u32) -> Todo<M> {
+async fn next<M: Send + 'static>(cell: &Cell<M>, incarnation: u32) -> Todo<Parcel<M>> {
     tokio::task::coop::consume_budget().await;
     poll_fn(|_| {
         if cell.is_killed(incarnation) {

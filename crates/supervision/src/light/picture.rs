@@ -56,11 +56,7 @@ impl<M: Send + 'static> Home<M> {
         now: Uptime,
         stamp: Stamp,
     ) -> (TreeNode, Option<ProcessRef>) {
-        let (look, process) = {
-            let mut desk = cell.desk();
-            let process = desk.known().as_ref().map(|known| known.process.clone());
-            (desk.look(), process)
-        };
+        let (look, process) = cell.look();
         let spec = self.spec();
         let since = |then: Stamp| {
             (then != 0).then(|| millis(Duration::from_nanos(stamp.saturating_sub(then))))

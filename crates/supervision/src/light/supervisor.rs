@@ -19,7 +19,6 @@ use crate::{
     node::Supervises,
     presence::{Announce, OneLife, Presence, Publisher, channel},
     process::{CURRENT, Here},
-    stopping::Patience,
 };
 
 /// How long an init may take unless the specification says otherwise.
@@ -498,7 +497,7 @@ impl<S: LightServer> LightSupervisor<S> {
         if crate::process::here(|here| here.is_light(&cell)) {
             return Err(RequestError::CallingSelf);
         }
-        life.home.stop(&cell, &mut Patience::default()).await;
+        life.home.stop(&cell).await;
         Ok(())
     }
 

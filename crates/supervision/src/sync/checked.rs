@@ -26,6 +26,11 @@ impl Executor {
     }
 
     #[expect(clippy::unused_self, reason = "there is one only")]
+    pub(crate) fn is_here(&self) -> bool {
+        true
+    }
+
+    #[expect(clippy::unused_self, reason = "there is one only")]
     pub(crate) fn spawn(&self, driver: impl Future<Output = ()> + Send + 'static) {
         drop(spawn(driver));
     }

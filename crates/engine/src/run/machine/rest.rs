@@ -77,6 +77,7 @@ impl Machine {
         let what = format!("{what} `{}`, for step {}", wait.name, job.key);
         let mut waits = WaitsFor::new(why, what, *since);
         waits.until = Some(wait.until);
+        waits.late_from = Some(since.after(wait.until.since(*since).mul_f64(0.9)));
         match wait.kind {
             WaitKind::Signal | WaitKind::Answer => {
                 waits.name = Some(wait.name.clone());

@@ -437,7 +437,7 @@ async fn all_short_histories_agree_with_the_store_and_end() {
     }
 }
 
-/// K25, K26: rows and fold agree whatever ends a wait, and every wait can be ended.
+/// Rows and fold agree whatever ends a wait, and every wait can be ended.
 #[tokio::test(start_paused = true)]
 async fn all_short_histories_of_waits_agree_with_the_store_and_end() {
     let store = MemoryStore::open().unwrap();
@@ -464,8 +464,9 @@ async fn all_short_histories_of_waits_agree_with_the_store_and_end() {
     }
 }
 
-/// INV-15, INV-ST-27: in any order of cancel, completion, suspension and signal one of them wins, and
+/// INV-15: in any order of cancel, completion, suspension and signal one of them wins, and
 /// what comes after the cancel changes nothing.
+/// Proves INV-ST-27.
 #[tokio::test(start_paused = true)]
 async fn a_cancel_wins_or_loses_in_every_order() {
     let store = MemoryStore::open().unwrap();

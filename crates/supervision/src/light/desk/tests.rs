@@ -220,7 +220,7 @@ impl World {
         assert_eq!(accounted, self.sent, "a message was lost");
         assert!(self.handled.is_sorted(), "{:?}", self.handled);
         assert!(self.starts - self.ends <= 1);
-        let look = self.desk.look();
+        let look = self.desk.look("message");
         assert_eq!(look.depth, self.taken.len() as u64);
         assert_eq!((look.incarnation, look.restarts), (self.starts, self.starts - 1));
         assert_eq!(look.undelivered, u64::from(self.undelivered));

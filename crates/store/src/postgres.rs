@@ -1,0 +1,266 @@
+//! The store in a database of a PostgreSQL server, which any number of processes share.
+//!
+//! Operations wait in one bounded queue; each loop of [`PostgresStore::connection`] has a connection of its
+//! own and performs one after the other ([`connection`]), each in a transaction that
+//! [`session`] speaks with the server about. Statements and schema are the common ones
+//! ([`dialect`], [`schema`]). One further connection tells other processes that something was
+//! written, and hears it from them ([`listener`]).
+//!
+//! Nothing here waits for ever: the server ends statements after 30 s and transactions that do nothing after
+//! 10 s, a connection that gives no answer for 40 s is given up, and while no connection can be had
+//! for [`PostgresOptions::patience`], what waits is answered with [`StoreError::Unavailable`].
+
+mod address;
+mod clock;
+mod connection;
+mod dialect;
+mod failure;
+mod link;
+mod listener;
+mod schema;
+mod session;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use perennial_core::Timestamp;
+use tokio::sync::watch;
+
+pub(crate) use self::session::Session;
+use self::{address::Address, clock::ServerClock, link::Link};
+pub use self::{
+    connection::ConnectionLoop,
+    listener::{ListenerLoop, ListenerStopper},
+};
+use crate::{
+    Operation, StoreError, StoreStatus,
+    backend::{Access, Backend},
+    queue::Queue,
+    request::request,
+    schema::Meta,
+    transaction::Tx,
+};
+
+/// What may be chosen about a [`PostgresStore`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresOptions {
+    /// How many [connections](PostgresStore::connection) shall serve; one more hears of changes.
+    pub connections: usize,
+    /// Requests that may wait; one more is [`StoreError::Busy`].
+    pub queue_max: usize,
+    /// How the server shows the connections of this process (`application_name`).
+    pub application_name: String,
+    /// The identity that the store must have (STO-50).
+    pub expect_id: Option<String>,
+    /// Refuses to create what is not there.
+    pub must_exist: bool,
+    /// How long requests wait while the server cannot be reached.
+    pub patience: Duration,
+    /// Whether rows are locked when they are read to be changed. It spares repetitions; what holds, holds
+    /// without it (STO-2).
+    pub row_locks: bool,
+    /// Whether rows that somebody else has locked are passed over, where that is harmless; as above.
+    pub skip_locked: bool,
+    /// Whether other processes are told of what is written here (STO-44). Without it they find it when they
+    /// look.
+    pub notify: bool,
+}
+
+impl Default for PostgresOptions {
+    /// Eight connections: the server's commits share their flushes, and more gain little.
+    fn default() -> Self {
+        Self {
+            connections: 8,
+            queue_max: 4096,
+            application_name: "perennial".to_owned(),
+            expect_id: None,
+            must_exist: false,
+            patience: Duration::from_secs(30),
+            row_locks: true,
+            skip_locked: true,
+            notify: true,
+        }
+    }
+}
+
+/// A store on a server. Cheap to clone.
+///
+/// Operations are answered by the threads that run [`PostgresStore::connection`]; without them they
+/// wait. Any number of processes may have it open.
+#[derive(Clone)]
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+}
+
+/// What handles and loops have in common.
+struct Shared {
+    address: Address,
+    options: PostgresOptions,
+    meta: Meta,
+    clock: ServerClock,
+    queue: Arc<Queue>,
+    counters: Counters,
+    /// Something was written and not yet told.
+    written: tokio::sync::Notify,
+    /// Moves when another process has written something, or may have.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    commits: AtomicU64,
+    requests: AtomicU64,
+    failed_commits: AtomicU64,
+    /// Connections that are open.
+    connected: AtomicU64,
+    /// Connections that were lost.
+    lost: AtomicU64,
+    /// Operations that were done again because another transaction was in the way.
+    retries: AtomicU64,
+    /// Uptime of the clock, in milliseconds, when a connection was last known to work.
+    seen: AtomicU64,
+    /// Whether somebody hears of changes.
+    listening: AtomicBool,
+}
+
+impl PostgresStore {
+    /// Opens the store in the database at `url`, or creates it there: in the schema `perennial`, which nobody
+    /// else may use. The runtime it is awaited in needs I/O and time enabled.
+    ///
+    /// The address is `postgres://user:password@host:port/database`; a folder instead of the host (as
+    /// `%2Frun%2Fpostgresql`, or `?host=/run/postgresql`) is that of a unix socket. There is no TLS in this
+    /// version: use a private network, a socket or a tunnel.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InvalidAddress`] when the text cannot be used, [`StoreError::Refused`] when the server is
+    /// too old or does not accept user, password or database, [`StoreError::Unavailable`] when it cannot be
+    /// reached, [`StoreError::NewerSchema`] when a newer build wrote it, [`StoreError::Corrupt`] when the schema
+    /// is not that of a store, [`StoreError::WrongIdentity`] when it is not the one that the options expect.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it leaves everything or nothing of the schema.
+    pub async fn open(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
+        let address = Address::parse(url)?;
+        let link = Link::open(&address, &options.application_name).await?;
+        let meta = schema::open(&link, &address, options.must_exist).await?;
+        if let Some(expected) = &options.expect_id
+            && *expected != meta.store_id
+        {
+            let (found, expected) = (meta.store_id, expected.clone());
+            return Err(StoreError::WrongIdentity { found, expected });
+        }
+        tracing::info!(
+            server = address.label(),
+            store_id = meta.store_id,
+            version = link.greeting.version,
+            schema = meta.version,
+            "store opened"
+        );
+        Ok(Self {
+            shared: Arc::new(Shared {
+                clock: ServerClock::new(link.greeting.now),
+                queue: Arc::new(Queue::new(options.queue_max)),
+                counters: Counters::default(),
+                written: tokio::sync::Notify::new(),
+                changes: watch::Sender::new(0),
+                address,
+                options,
+                meta,
+            }),
+        })
+    }
+
+    /// How many loops of [`PostgresStore::connection`] the options ask for.
+    pub fn connections(&self) -> usize {
+        self.shared.options.connections
+    }
+
+    /// A loop that performs operations. Several may run at once; they share what is waiting.
+    pub fn connection(&self) -> ConnectionLoop {
+        ConnectionLoop::new(Arc::clone(&self.shared))
+    }
+
+    /// The loop that tells other processes of what is written here, and hears of what they write: for
+    /// [`Store::changes`](crate::Store::changes). The store is whole without it.
+    pub fn listener(&self) -> ListenerLoop {
+        ListenerLoop::new(Arc::clone(&self.shared))
+    }
+}
+
+impl Shared {
+    /// A connection works.
+    fn seen(&self) {
+        let uptime = u64::try_from(self.clock.uptime().as_millis()).unwrap_or(u64::MAX);
+        self.counters.seen.fetch_max(uptime, Ordering::Relaxed);
+    }
+
+    /// For how long no connection was known to work.
+    fn unseen(&self) -> Duration {
+        let seen = Duration::from_millis(self.counters.seen.load(Ordering::Relaxed));
+        self.clock.uptime().saturating_sub(seen)
+    }
+}
+
+impl Backend for PostgresStore {
+    fn perform<T, F>(&self, access: Access, operation: F) -> Operation<'_, T>
+    where
+        T: Send + 'static,
+        F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        Box::pin(async move {
+            let (request, outcome) = request(access, operation);
+            self.shared.queue.push(request)?;
+            outcome.await.unwrap_or_else(|_| {
+                Err(StoreError::Unavailable("its thread ended before it answered".to_owned()))
+            })
+        })
+    }
+
+    fn status(&self) -> StoreStatus {
+        let (shared, counters) = (&self.shared, &self.shared.counters);
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        StoreStatus {
+            backend: "postgres".to_owned(),
+            path: Some(shared.address.label().to_owned()),
+            store_id: shared.meta.store_id.clone(),
+            queued: shared.queue.len() as u64,
+            commits: of(&counters.commits),
+            requests: of(&counters.requests),
+            failed_commits: of(&counters.failed_commits),
+            server: Some(crate::ServerStatus {
+                connected: of(&counters.connected),
+                lost: of(&counters.lost),
+                retries: of(&counters.retries),
+                listening: counters.listening.load(Ordering::Relaxed),
+            }),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    fn close(&self) {
+        self.shared.queue.close();
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.shared.changes.subscribe())
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore")
+            .field("address", &self.shared.address)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,112 @@
+//! Where the server is, from a text that may hold a password.
+
+use std::{fmt, time::Duration};
+
+use tokio_postgres::{
+    Config,
+    config::{Host, SslMode},
+};
+
+use crate::StoreError;
+
+/// How long one attempt to connect may take, unless the address says otherwise.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// A peer that is gone is noticed after this, also by a connection that only waits.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// A database of a server. Its texts never have the password.
+#[derive(Clone)]
+pub(super) struct Address {
+    pub(super) config: Config,
+    label: String,
+}
+
+impl Address {
+    /// Reads `postgres://user:password@host:port/database?option=value`, or the same as
+    /// `host=… user=… dbname=…`.
+    pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
+        let invalid = |why: &str| StoreError::InvalidAddress { why: why.to_owned() };
+        // Its error could repeat a part of the address.
+        let mut config: Config = url.parse().map_err(|_| {
+            invalid(
+                "write postgres://USER@HOST:PORT/DATABASE, special signs of user and password as %XX",
+            )
+        })?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(invalid("it has no host"));
+        }
+        let hosts: Vec<String> = config.get_hosts().iter().map(host).collect();
+        // Then a part of the password would be taken for the host.
+        if hosts.iter().any(|host| host.contains('@')) {
+            return Err(invalid("an `@` in user or password is written %40"));
+        }
+        if config.get_ssl_mode() == SslMode::Require {
+            return Err(invalid(
+                "sslmode=require: this version speaks to servers without TLS; use a private network, a unix \
+                 socket or a tunnel, and sslmode=disable",
+            ));
+        }
+        let Some(database) = config.get_dbname().or(config.get_user()) else {
+            return Err(invalid("it has no database"));
+        };
+        let port = config.get_ports().first().copied().unwrap_or(5432);
+        let label = format!("postgres://{}:{port}/{database}", hosts.join(","));
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_WITHIN);
+        }
+        config.keepalives_idle(SILENCE).tcp_user_timeout(SILENCE).ssl_mode(SslMode::Disable);
+        Ok(Self { config, label })
+    }
+
+    /// Host, port and database.
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+}
+
+fn host(host: &Host) -> String {
+    match host {
+        Host::Tcp(name) => name.clone(),
+        #[cfg(unix)]
+        Host::Unix(path) => path.display().to_string(),
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_told_without_its_password() {
+        for url in [
+            "postgres://me:s3cret@db:5433/work",
+            "host=db port=5433 user=me password=s3cret dbname=work",
+        ] {
+            let address = Address::parse(url).unwrap();
+            assert_eq!(address.label(), "postgres://db:5433/work");
+            assert!(!format!("{address:?}").contains("s3cret"));
+        }
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_used_says_why_and_not_what_it_holds() {
+        for (url, why) in [
+            ("postgres://me:s3cret@db:port/work", "special signs"),
+            ("postgres://me:s3cr@et@db/work", ""),
+            ("postgres://me:s3cret@db/work?sslmode=require", "without TLS"),
+            ("user=me password=s3cret", "no host"),
+            ("host=db password=s3cret", "no database"),
+        ] {
+            let error = Address::parse(url).unwrap_err();
+            assert!(matches!(error, StoreError::InvalidAddress { .. }), "{url} {error:?}");
+            let text = error.to_string();
+            assert!(text.contains(why) && !text.contains("s3cr"), "{url}: {text}");
+        }
+    }
+}
