@@ -9,5 +9,6 @@ mod loading;
 #[expect(dead_code, reason = "hosts that live start their runs otherwise")]
 mod one_job;
 mod resume;
+mod saved;
 mod waits;
 mod world;

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use perennial::{
     Runtime, Store,
-    engine::{AttemptCx, Explanation, JobPlan, Outcome, workflow::JobKey},
+    engine::{
+        AttemptCx, Explanation, JobPlan, Outcome,
+        workflow::{JobKey, RetryPolicy},
+    },
     records::{AttemptEnd, Failure, FailureClass, JobState, RunError, RunHandle},
 };
 use serde_json::{Value, json};
@@ -24,7 +27,7 @@ async fn until(run: &RunHandle, kind: &str) {
 
 /// The process stays, and the attempt is killed after its checkpoint.
 ///
-/// Proves DUR-141.
+/// DUR-141.
 #[tokio::test(start_paused = true)]
 async fn the_next_attempt_takes_what_the_last_one_saved() {
     let runtime = runtime().await;
@@ -80,7 +83,7 @@ async fn what_is_saved_and_is_something_else_than_expected_is_an_error() {
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_falls_silent_has_timed_out() {
     let runtime = runtime().await;
-    let plan = JobPlan { retry: perennial::engine::workflow::RetryPolicy::ONCE, ..OneJob::plan() };
+    let plan = JobPlan::new(JobKey::new("a"), RetryPolicy::ONCE, Duration::from_secs(60));
     let plan = plan.heartbeat_within(Duration::from_secs(3));
     let work = |cx: AttemptCx| async move {
         for page in 1..=4 {

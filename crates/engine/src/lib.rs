@@ -13,6 +13,13 @@
 //! | [`sessions`] | durable conversations |
 //! | [`drain`] | the orderly hand-over at a shutdown |
 //! | `services` | what all of them share |
+//!
+//! # Deviations
+//!
+//! * 4.3: a job's own deadline ends its attempts, and lets none begin after it; a job that waits while its run is
+//!   paused ends with its next attempt, or with its run.
+//! * DUR-53: the limits of jobs that a run begins with are refused at its start; those of later ones fail the run.
+//! * DUR-65: a job that is tried again has a full budget in any case.
 
 pub mod drain;
 mod feed;

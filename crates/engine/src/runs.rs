@@ -9,7 +9,7 @@ use std::{
 
 use perennial_core::{
     Digest,
-    run::{InvalidRunId, JobKey, RunId, RunState},
+    run::{InvalidRunId, JobKey, JobState, RunId, RunState},
 };
 use perennial_store::{
     Accepted, Again, Created, JobRecord, NewRun, NewTimer, Reopening, RunSummary, RunView,
@@ -297,6 +297,57 @@ pub struct RunOutcome {
     pub state: RunState,
     /// Everything recorded of it.
     pub view: RunView,
+}
+
+impl ReopenRun {
+    /// Another try of what failed in a run that has ended, by the same workflow and with the same settings:
+    /// of the one job that is named, or of all. Each has all of its attempts again; what its earlier ones
+    /// have recorded and saved is taken again.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    #[doc = include_str!("../doc/attempts.txt")]
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// async fn attempt(cx: AttemptCx) -> Result<serde_json::Value, Failure> {
+    ///     match cx.attempt {
+    ///         1 => Err(Failure::new(perennial::records::FailureClass::Tool, "APP1", "asleep")),
+    ///         _ => Ok("awake".into()),
+    ///     }
+    /// }
+    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
+    /// # let settings = serde_json::json!({"hello": "Ada"});
+    /// # let run = runtime.runs().start(StartRun { run: None, workflow: workflow.clone(), settings, within: None }).await?;
+    /// use perennial::engine::ReopenRun;
+    ///
+    /// assert_eq!(run.outcome().await?.state.name(), "failed");
+    /// let again = ReopenRun::retrying(run.view().await?, workflow, None)?;
+    /// let outcome = runtime.runs().reopen(again).await?.outcome().await?;
+    /// assert_eq!(outcome.view.jobs[0].result, Some("awake".into()));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`] when no job, or not the one that is named, has failed.
+    pub fn retrying(
+        view: RunView,
+        workflow: Arc<dyn Workflow>,
+        job: Option<&JobKey>,
+    ) -> Result<Self, StoreError> {
+        let failed = view.jobs.iter().filter(|one| one.state == JobState::Failed);
+        let which = failed.filter(|one| job.is_none_or(|job| *job == one.key));
+        let again: BTreeMap<JobKey, RecordedCalls> =
+            which.map(|one| (one.key.clone(), RecordedCalls::Kept)).collect();
+        if again.is_empty() {
+            let id = job.map_or_else(|| view.run.run.to_string(), ToString::to_string);
+            return Err(StoreError::NotFound { what: "failed step", id });
+        }
+        let settings = view.run.settings.clone();
+        Ok(Self { view, workflow, settings, within: None, again })
+    }
 }
 
 impl Runs {
@@ -1078,7 +1129,8 @@ impl RunHandle {
 
     /// Ends a job of it as skipped, because somebody says so: its live attempt is stopped first, and what
     /// follows it goes on without it. The run is then at best a success in part. Answers whether that
-    /// changed anything: false when it was skipped before.
+    /// changed anything: false when it was skipped before. When nobody runs the run, that is recorded, and
+    /// starts nothing.
     ///
     /// ```
     /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
@@ -1131,6 +1183,7 @@ impl RunHandle {
 
     /// Asks whoever runs it here; nothing when it has ended, before or meanwhile.
     async fn ask(&self, request: Request) -> Result<Option<bool>, RunError> {
+        let is_skip = matches!(request, Request::Skip { .. });
         let asked = request.clone();
         let message = |reply| match asked {
             Request::Skip { job, why } => Message::Skip { job, why, reply },
@@ -1144,6 +1197,9 @@ impl RunHandle {
         // One that waits for a place has no actor; it may get one just before it is asked for.
         let aside = match self.runs.services.waiting.of(&self.run) {
             Some(_) => self.runs.scheduler.aside(&self.run, request.clone()).await?,
+            None if is_skip && self.runs.services.run_address(&self.run).is_none() => {
+                self.runs.scheduler.aside(&self.run, request).await?
+            }
             None => None,
         };
         let answer = match (aside, self.runs.services.run_address(&self.run)) {

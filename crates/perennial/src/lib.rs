@@ -91,7 +91,8 @@ pub mod records {
         functions, nearest, render, report_json, schema, step_types, yaml_text,
     };
     pub use perennial_store::{
-        Accepted, AttemptRecord, CallRecord, Deferral, EventRecord, JobRecord, NewWait, RunRecord,
-        RunSummary, RunView, SignalKind, SignalRecord, WaitEnd, WaitKind, WaitRecord,
+        Accepted, AttemptRecord, BeatRecord, CallRecord, CheckpointRecord, Deferral, EventRecord,
+        JobRecord, NewWait, RunRecord, RunSummary, RunView, SignalKind, SignalRecord, WaitEnd,
+        WaitKind, WaitRecord,
     };
 }

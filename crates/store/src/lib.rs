@@ -20,7 +20,7 @@
 //! # Deviations
 //!
 //! * SM-30, SM-31: the death of its process uses none of a job's attempts. A job is given up for its deaths
-//!   at the third since its last recorded call, and for its failures when its policy says so.
+//!   as often as its policy says since its last recorded call or checkpoint, and for its failures when its policy says so.
 //! * 4.3: a wait that ends in vain may end its job in part (Deferred or Suspended to Partial), where the definition
 //!   tolerates the failure.
 //!

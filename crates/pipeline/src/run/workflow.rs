@@ -2,7 +2,12 @@
 
 use std::{borrow::Cow, collections::HashSet, sync::Arc, time::Duration};
 
-use perennial_core::{FailureClass, failure::Failure, retry::RetryPolicy, run::JobKey};
+use perennial_core::{
+    FailureClass,
+    failure::Failure,
+    retry::RetryPolicy,
+    run::{JobKey, SkipReason},
+};
 use perennial_engine::observer::Observer;
 use perennial_engine::{
     AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Workflow,
@@ -144,6 +149,10 @@ impl Workflow for PipelineRun {
             Some(due) => due.meaning(job, failure, attempt),
             None => FailureMeans::FailRun { record: record::failed(None, job, failure) },
         }
+    }
+
+    fn on_skip(&self, _: &JobKey, _: SkipReason, why: &str) -> Value {
+        record::skipped_because(why)
     }
 
     fn is_made_good(&self, job: &DoneJob, done: &[DoneJob]) -> bool {

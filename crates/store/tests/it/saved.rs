@@ -34,7 +34,7 @@ async fn next_attempt(store: &dyn Store, started: &Started) -> Lease {
     store.claim(&started.run, &started.node, 1).await.unwrap().remove(0).lease
 }
 
-/// Proves DUR-141.
+/// DUR-141.
 async fn a_later_attempt_has_what_an_earlier_one_saved(store: &dyn Store) {
     let started = start(store, "r").await;
     let first = &started.lease;
