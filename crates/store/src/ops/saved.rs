@@ -109,15 +109,14 @@ pub(crate) fn beat(tx: &Tx<'_>, lease: &Lease, progress: &Value) -> Result<(), S
         (lease.job, lease.attempt),
         |row| row.instant(),
     )?;
-    let is_noted = noted.is_none_or(|noted| noted.after(NOTE_EVERY) <= now);
+    let noted = noted.filter(|noted| noted.after(NOTE_EVERY) > now);
     tx.write(
         "INSERT INTO beats (job, attempt, first_at, at, noted_at, progress)
-         VALUES (?1, ?2, ?3, ?3, ?3, ?4) ON CONFLICT (job, attempt) DO UPDATE SET
-         at = excluded.at, progress = excluded.progress,
-         noted_at = CASE WHEN ?5 THEN excluded.noted_at ELSE beats.noted_at END",
-        (lease.job, lease.attempt, now.as_micros(), text, is_noted),
+         VALUES (?1, ?2, ?3, ?3, ?5, ?4) ON CONFLICT (job, attempt) DO UPDATE SET
+         at = excluded.at, progress = excluded.progress, noted_at = excluded.noted_at",
+        (lease.job, lease.attempt, now.as_micros(), text, noted.unwrap_or(now).as_micros()),
     )?;
-    if is_noted {
+    if noted.is_none() {
         let about = json!({ "progress": progress });
         journal.note_job(tx, "attempt_progress", &lease.key, Some(lease.attempt), about)?;
         journal.finish(tx, false)?;
