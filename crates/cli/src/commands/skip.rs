@@ -48,10 +48,13 @@ pub(super) async fn skip(args: SkipArgs) -> anyhow::Result<i32> {
     let again = if changed { "is skipped" } else { "was skipped before" };
     output::line(&format!("step {} of run {run} {again}", args.step))?;
     let id = run.as_str();
-    output::talk(&match view.run.state {
-        RunState::Paused => format!("let it go on with: {}", hint.unpause(id)),
-        state if state.is_terminal() => format!("see it with: {}", hint.show(id)),
-        _ => format!("nobody runs it now; resume with: {}", hint.resume(id)),
+    let state = view.run.state;
+    output::talk(&if state == RunState::Paused {
+        format!("let it go on with: {}", hint.unpause(id))
+    } else if state.is_terminal() {
+        format!("see it with: {}", hint.show(id))
+    } else {
+        format!("nobody runs it now; resume with: {}", hint.resume(id))
     });
     Ok(exit::COMPLETED)
 }

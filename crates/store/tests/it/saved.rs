@@ -65,7 +65,7 @@ async fn a_large_value_is_a_blob(store: &dyn Store) {
     assert_eq!(store.saved(started.lease.job, "a").await, Ok(Some(json!(1))));
 }
 
-/// Proves INV-4.
+/// INV-4, of what attempts save and say.
 async fn who_lost_its_job_saves_nothing(store: &dyn Store) {
     let started = start(store, "r").await;
     let first = started.lease.clone();
