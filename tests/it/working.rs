@@ -132,6 +132,14 @@ async fn an_attempt_has_no_more_time_than_its_job_and_its_run() {
     assert_eq!(attempts.len(), 2, "there was no time for a third one");
     let took = attempts[1].ended_at.unwrap().since(attempts[0].claimed_at);
     assert!(took >= Duration::from_secs(12) && took < Duration::from_secs(13), "{took:?}");
+
+    let (plan, five) = (OneJob::plan().clamped(), Duration::from_secs(5));
+    let run = OneJob::start_with(&runtime, plan, Some(five), hangs).await.unwrap();
+    let outcome = tokio::time::timeout(SOON, run.outcome()).await.unwrap().unwrap();
+    assert_eq!(outcome.state.name(), "timed_out");
+    let [attempt] = &outcome.view.attempts[..] else { panic!("{:?}", outcome.view.attempts) };
+    let took = attempt.ended_at.unwrap().since(attempt.claimed_at);
+    assert!(took >= five && took < Duration::from_secs(7), "{took:?}");
     runtime.shutdown().await;
 }
 

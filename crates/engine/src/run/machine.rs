@@ -244,14 +244,13 @@ impl Machine {
     }
 
     /// What an attempt that is claimed now may take: its own limit, and no more than what is left of its
-    /// job's and its run's time (DUR-50).
+    /// job's time (DUR-50). When its run's time is over the run ends it: that is no failure of the job (DUR-52).
     pub(super) fn limits(&self, id: i64, now: Timestamp) -> Limits {
         let Some(Job { policy, .. }) = self.job(id) else {
             return Limits { within: Duration::ZERO, heartbeat: None };
         };
-        let left = [policy.deadline(), self.deadline].into_iter().flatten();
         let own = Duration::from_millis(policy.attempt_within_ms);
-        let within = left.map(|deadline| deadline.since(now)).fold(own, Duration::min);
+        let within = policy.deadline().map_or(own, |deadline| deadline.since(now).min(own));
         Limits { within, heartbeat: policy.heartbeat_within_ms.map(Duration::from_millis) }
     }
 
