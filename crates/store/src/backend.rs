@@ -8,9 +8,10 @@ use tokio::sync::watch;
 
 use crate::{
     Accepted, Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision,
-    EventRecord, Lease, NewCheckpoint, NewEvent, NewRun, NewSignal, NodeRef, Operation, Registered,
-    Reopening, Rescued, RunSummary, RunView, Store, StoreError, StoreStatus, StreamRecord,
-    TimerDue, ops, transaction::Tx,
+    EventRecord, Lease, Leases, NewCheckpoint, NewEvent, NewRun, NewSignal, NodeRecord, NodeRef,
+    NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention,
+    RunSummary, RunView, Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor,
+    VerifyStep, ops, transaction::Tx,
 };
 
 /// Whether an operation changes anything.
@@ -37,6 +38,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
     /// See [`Store::now`].
     fn now(&self) -> Timestamp;
 
+    /// See [`Store::leases`].
+    fn leases(&self) -> Leases;
+
     /// See [`Store::close`].
     fn close(&self);
 
@@ -55,6 +59,10 @@ impl<B: Backend> Store for B {
         Backend::now(self)
     }
 
+    fn leases(&self) -> Leases {
+        Backend::leases(self)
+    }
+
     fn close(&self) {
         Backend::close(self);
     }
@@ -63,9 +71,22 @@ impl<B: Backend> Store for B {
         Backend::changes(self)
     }
 
-    fn register_node<'a>(&'a self, name: &'a str) -> Operation<'a, Registered> {
-        let name = name.to_owned();
-        self.perform(Access::Write, move |tx| ops::node::register(tx, &name))
+    fn register_node_on<'a>(
+        &'a self,
+        name: &'a str,
+        terms: NodeTerms,
+    ) -> Operation<'a, Registered> {
+        let (name, leases) = (name.to_owned(), Backend::leases(self));
+        self.perform(Access::Write, move |tx| ops::node::register(tx, &name, terms, leases))
+    }
+
+    fn renew<'a>(&'a self, node: &'a NodeRef, ttl: Duration) -> Operation<'a, Renewal> {
+        let node = node.clone();
+        self.perform(Access::Write, move |tx| ops::node::renew(tx, &node, ttl))
+    }
+
+    fn nodes(&self, limit: u32) -> Operation<'_, Vec<NodeRecord>> {
+        self.perform(Access::Read, move |tx| ops::node::list(tx, limit))
     }
 
     fn end_node<'a>(&'a self, node: &'a NodeRef, report: Value) -> Operation<'a, ()> {
@@ -251,5 +272,26 @@ impl<B: Backend> Store for B {
 
     fn blob(&self, digest: Digest) -> Operation<'_, Vec<u8>> {
         self.perform(Access::Read, move |tx| ops::blob::get(tx, digest))
+    }
+
+    fn retain(&self, policy: Retention, limit: u32) -> Operation<'_, Retained> {
+        self.perform(Access::Write, move |tx| ops::retention::retain(tx, policy, limit))
+    }
+
+    fn retainable(&self, policy: Retention, limit: u32) -> Operation<'_, Vec<RunSummary>> {
+        self.perform(Access::Read, move |tx| ops::retention::due(tx, policy, limit))
+    }
+
+    fn purge<'a>(&'a self, run: &'a RunId) -> Operation<'a, ()> {
+        let run = run.clone();
+        self.perform(Access::Write, move |tx| ops::retention::purge(tx, &run))
+    }
+
+    fn removed(&self, limit: u32) -> Operation<'_, Vec<RemovedRun>> {
+        self.perform(Access::Read, move |tx| ops::retention::removed(tx, limit))
+    }
+
+    fn verify(&self, cursor: VerifyCursor, limit: u32) -> Operation<'_, VerifyStep> {
+        self.perform(Access::Read, move |tx| ops::verify::step(tx, cursor.clone(), limit))
     }
 }

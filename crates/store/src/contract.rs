@@ -3,6 +3,7 @@
 mod error;
 mod record;
 mod request;
+mod retention;
 mod saved;
 mod wait;
 
@@ -11,17 +12,20 @@ use std::{fmt, future::Future, pin::Pin, time::Duration};
 use perennial_core::{Digest, Timestamp, run::RunId};
 use tokio::sync::watch;
 
+use crate::{VerifyCursor, VerifyStep};
+
 pub use self::{
     error::StoreError,
     record::{
-        AttemptRecord, CallRecord, EventRecord, JobRecord, NodeRef, RunRecord, RunSummary, RunView,
-        ServerStatus, StageRecord, StoreStatus, StreamRecord,
+        AttemptRecord, CallRecord, EventRecord, JobRecord, NodeRecord, NodeRef, RunRecord,
+        RunSummary, RunView, ServerStatus, StageRecord, StoreStatus, StreamRecord,
     },
     request::{
-        Again, Appended, CallStart, Claimed, Committed, Created, Decision, JobStep, Lease,
-        NewEvent, NewJob, NewRun, NewTimer, Registered, Reopening, Report, Rescued, RunStep,
-        StageStep, TimerDue,
+        Again, Appended, CallStart, Claimed, Committed, Created, Decision, JobStep, LEASE_TTL,
+        Lease, Leases, NewEvent, NewJob, NewRun, NewTimer, NodeTerms, Registered, Renewal,
+        Reopening, Report, Rescued, RunStep, StageStep, TimerDue,
     },
+    retention::{RemovedRun, Retained, Retention},
     saved::{BeatRecord, CheckpointRecord, NewCheckpoint},
     wait::{
         Accepted, AfterWait, Deferral, NewSignal, NewWait, SignalKind, SignalRecord, WaitDefault,
@@ -68,15 +72,33 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         None
     }
 
-    /// Registers a new incarnation of the node `name` and ends its earlier ones, whose death the
-    /// store's lock proves (SQLite, memory).
-    fn register_node<'a>(&'a self, name: &'a str) -> Operation<'a, Registered>;
+    /// How it knows which nodes live.
+    fn leases(&self) -> Leases;
+
+    /// As [`register_node_on`](Self::register_node_on) with the usual terms.
+    fn register_node<'a>(&'a self, name: &'a str) -> Operation<'a, Registered> {
+        self.register_node_on(name, NodeTerms::default())
+    }
+
+    /// Registers a new incarnation of the node `name` (INV-ST-15) and ends earlier ones of that name whose death
+    /// is proven: all of them where the store's lock proves it ([`Leases::Proven`]) or the name is declared to be
+    /// used once, else those whose lease is over (DUR-111).
+    fn register_node_on<'a>(&'a self, name: &'a str, terms: NodeTerms)
+    -> Operation<'a, Registered>;
+
+    /// Moves the end of a node's lease to `ttl` from now, if it has not ended and its lease is not over; what is
+    /// over stays over (DUR-21). Changes nothing where nodes need no lease.
+    fn renew<'a>(&'a self, node: &'a NodeRef, ttl: Duration) -> Operation<'a, Renewal>;
+
+    /// Nodes: those that live, then those that have ended, each the newest first; at most `limit`.
+    fn nodes(&self, limit: u32) -> Operation<'_, Vec<NodeRecord>>;
 
     /// Marks an incarnation as ended in good order.
     fn end_node<'a>(&'a self, node: &'a NodeRef, report: serde_json::Value) -> Operation<'a, ()>;
 
     /// Gives the jobs of dead incarnations back: Ready, `crashes + 1`, the attempt Expired with its
-    /// `uncertain` mark (DUR-26). At most `limit` jobs of run `run`, or of any run.
+    /// `uncertain` mark (DUR-26). At most `limit` jobs of run `run`, or of any run. Incarnations whose lease is
+    /// over are ended first. Anybody may call it at any time; each death counts once.
     ///
     /// A job that has died with its process as often in a row as it may, three times unless it says otherwise, stays leased and is returned
     /// with [`Rescued::exhausted`]: its end is a decision (STO-17).
@@ -238,4 +260,23 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// The bytes kept under `digest`.
     fn blob(&self, digest: Digest) -> Operation<'_, Vec<u8>>;
+
+    /// Removes runs that ended longer ago than `policy` keeps them, those that ended first at the front, and blobs
+    /// that nothing has used for an hour: at most `limit` rows. The id of a removed run stays taken for a while, with
+    /// [`StoreError::Removed`].
+    fn retain(&self, policy: Retention, limit: u32) -> Operation<'_, Retained>;
+
+    /// What [`Store::retain`] would remove now, at most `limit`.
+    fn retainable(&self, policy: Retention, limit: u32) -> Operation<'_, Vec<RunSummary>>;
+
+    /// Begins the removal of a run that has ended, whatever its age; [`Store::retain`] goes on with it. Refused with
+    /// [`StoreError::InvalidState`] while it has not ended.
+    fn purge<'a>(&'a self, run: &'a RunId) -> Operation<'a, ()>;
+
+    /// Runs that were removed and whose ids are still taken, the last ones first.
+    fn removed(&self, limit: u32) -> Operation<'_, Vec<RemovedRun>>;
+
+    /// Checks a piece of the store, at most `limit` events or rows of it, and changes nothing; see
+    /// [`verify`](crate::verify). What cannot be understood is a violation, and no error.
+    fn verify(&self, cursor: VerifyCursor, limit: u32) -> Operation<'_, VerifyStep>;
 }

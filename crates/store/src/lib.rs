@@ -14,6 +14,7 @@
 //! | `memory` | [`MemoryStore`]: the same without a file |
 //! | `postgres` | `PostgresStore`: a database that many processes share (feature `postgres`) |
 //! | `request`, `queue` | operations on their way to the thread that performs them |
+//! | `check` | the checker: what must hold of rows and events |
 //! | `schema` | numbered steps of the schema |
 //! | `clock` | the store's clocks |
 //!
@@ -28,6 +29,7 @@
 //! functions for whoever supervises threads.
 
 mod backend;
+mod check;
 mod clock;
 mod contract;
 mod memory;
@@ -45,15 +47,17 @@ pub use self::postgres::{
     ConnectionLoop, ListenerLoop, ListenerStopper, PostgresOptions, PostgresStore,
 };
 pub use self::{
+    check::{NOT_YET, Rule, VerifyCursor, VerifyStep, Violation, verify},
     contract::{
         Accepted, AfterWait, Again, Appended, AttemptRecord, BeatRecord, CallRecord, CallStart,
         CheckpointRecord, Claimed, Committed, Created, Decision, Deferral, EventRecord, JobRecord,
-        JobStep, Lease, NewCheckpoint, NewEvent, NewJob, NewRun, NewSignal, NewTimer, NewWait,
-        NodeRef, Operation, Registered, Reopening, Report, Rescued, RunRecord, RunStep, RunSummary,
+        JobStep, LEASE_TTL, Lease, Leases, NewCheckpoint, NewEvent, NewJob, NewRun, NewSignal,
+        NewTimer, NewWait, NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun,
+        Renewal, Reopening, Report, Rescued, Retained, Retention, RunRecord, RunStep, RunSummary,
         RunView, ServerStatus, SignalKind, SignalRecord, StageRecord, StageStep, Store, StoreError,
         StoreStatus, StreamRecord, TimerDue, WaitDefault, WaitEnd, WaitEnded, WaitKind, WaitRecord,
     },
     memory::MemoryStore,
     queue::Stopper,
-    sqlite::{ReaderLoop, SqliteOptions, SqliteStore, WriterLoop},
+    sqlite::{ReaderLoop, SqliteOptions, SqliteStore, UnsafeSynchronous, WriterLoop},
 };

@@ -15,10 +15,12 @@
 //! | [`signal`] | what runs are sent |
 //! | [`journal`] | events with their sequence and hash chain |
 //! | [`reopening`] | a further round of a run |
+//! | [`retention`] | removals of runs and blobs |
 //! | [`stream`] | streams that are no runs |
 //! | [`timer`] | timers |
 //! | [`blob`] | blobs |
 //! | [`cache`] | results kept for later runs |
+//! | [`verify`] | nothing: it reads what the checker compares |
 //! | [`view`] | nothing: it reads |
 
 pub(crate) mod blob;
@@ -31,10 +33,12 @@ pub(crate) mod journal;
 pub(crate) mod lease;
 pub(crate) mod node;
 pub(crate) mod reopening;
+pub(crate) mod retention;
 pub(crate) mod saved;
 pub(crate) mod signal;
 pub(crate) mod step;
 pub(crate) mod stream;
 pub(crate) mod timer;
+pub(crate) mod verify;
 pub(crate) mod view;
 pub(crate) mod wait;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use perennial_core::{Digest, Timestamp};
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use crate::{
     StoreError,
@@ -14,7 +14,9 @@ use crate::{
 pub(crate) const STEPS: &[&str] = &[
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_cache.sql"),
+    include_str!("migrations/0003_leases.sql"),
     include_str!("migrations/0004_waits.sql"),
+    include_str!("migrations/0005_retention.sql"),
     include_str!("migrations/0006_attempts.sql"),
 ];
 
@@ -72,7 +74,7 @@ pub(crate) fn read(connection: &Connection, origin: &Path) -> Result<Meta, Store
                 })
             },
         )
-        .map_err(|error| damaged(origin, format!("its meta row cannot be read: {error}")))?;
+        .map_err(|error| unreadable(&error, origin, "its meta row cannot be read"))?;
     check(&meta, origin)?;
     Ok(meta)
 }
@@ -122,6 +124,28 @@ pub(crate) fn anchor(connection: &Connection, now: Timestamp) -> rusqlite::Resul
 
 pub(crate) fn damaged(origin: &Path, what: String) -> StoreError {
     StoreError::Corrupt { path: origin.to_owned(), what }
+}
+
+/// What it means that a file cannot be read: it is damaged, unless it is the machine that fails.
+pub(crate) fn unreadable(error: &rusqlite::Error, origin: &Path, what: &str) -> StoreError {
+    let is_of_the_machine = matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::SystemIoFailure
+                | ErrorCode::CannotOpen
+                | ErrorCode::DiskFull
+                | ErrorCode::OutOfMemory
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::PermissionDenied
+                | ErrorCode::ReadOnly
+        )
+    );
+    if is_of_the_machine {
+        failure(error, origin)
+    } else {
+        damaged(origin, format!("{what}: {error}"))
+    }
 }
 
 pub(crate) fn digest(steps: &[&str]) -> String {
@@ -198,7 +222,8 @@ mod tests {
             "SELECT job || name || reply FROM checkpoints",
         ];
         let indexes = "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL
-            AND name <> 'jobs_deferred' AND tbl_name NOT IN ('waits', 'signals') ORDER BY name";
+            AND name <> 'jobs_deferred' AND tbl_name IN ('jobs', 'attempts', 'inputs', 'results',
+            'checkpoints') ORDER BY name";
         let before: Vec<_> = texts.iter().map(|sql| read(&connection, sql)).collect();
         let indexed = read(&connection, indexes);
         open(&mut connection, Path::new("x"), Timestamp::from_micros(7)).unwrap();

@@ -1,7 +1,10 @@
 //! Commits of decisions: all of it or nothing.
 
-use perennial_core::run::{
-    AttemptEnd, InvalidTransition, JobKey, JobState, RunId, RunState, SkipReason, StageState,
+use perennial_core::{
+    Digest,
+    run::{
+        AttemptEnd, InvalidTransition, JobKey, JobState, RunId, RunState, SkipReason, StageState,
+    },
 };
 use serde_json::{Map, Value, json};
 
@@ -10,7 +13,7 @@ use super::{
     ending::{self, Ending},
     journal::{Journal, cut, micros},
     lease::{self, Budget, Standing},
-    saved, step, stream, timer, wait,
+    node, saved, step, stream, timer, wait,
 };
 use crate::{
     Committed, Decision, Report, RunStep, StageStep, StoreError, WaitEnd, transaction::Tx,
@@ -81,7 +84,10 @@ fn admit(tx: &Tx<'_>, run: &RunId, report: &Report) -> Result<Admission, StoreEr
     }
     match lease::standing(tx, &report.lease)? {
         Standing::Live(budget) => Ok(Admission::Live(budget)),
-        Standing::Dead(budget) if report.end == AttemptEnd::Expired => Ok(Admission::Live(budget)),
+        Standing::Dead(budget) if report.end == AttemptEnd::Expired => {
+            node::end_expired(tx)?;
+            Ok(Admission::Live(budget))
+        }
         Standing::Ended(end) => match end {
             // Not ended by a report of its own: rescued, or given back.
             AttemptEnd::Expired | AttemptEnd::Released if end != report.end => stale,
@@ -157,26 +163,30 @@ fn apply_report(
     if changed == 0 {
         return Err(tx.overtaken(lease::stale(lease)));
     }
+    let mut about = about_attempt(report, skipped);
     if let Some(result) = &report.result {
-        keep_result(tx, lease.job, result)?;
+        let digest = keep_result(tx, lease.job, result)?;
+        about.insert("result".to_owned(), json!(digest));
     }
     if budget.saved && *to == JobState::Succeeded {
         saved::drop_of(tx, lease.job)?;
     }
-    note_report(tx, journal, report, uncertain)?;
+    note_report(tx, journal, report, uncertain, about.clone())?;
     match &report.wait {
-        Some(new) => wait::begin(tx, journal, lease, new),
+        Some(new) => wait::begin(tx, journal, lease, new, about),
         None => Ok(None),
     }
 }
 
-pub(crate) fn keep_result(tx: &Tx<'_>, job: i64, result: &Value) -> Result<(), StoreError> {
+/// Keeps it; the digest that events tell of it.
+pub(crate) fn keep_result(tx: &Tx<'_>, job: i64, result: &Value) -> Result<Digest, StoreError> {
+    let text = tx.json("job result", result)?;
     tx.write(
         "INSERT INTO results (job, data) VALUES (?1, ?2)
          ON CONFLICT (job) DO UPDATE SET data = excluded.data",
-        (job, tx.json("job result", result)?),
+        (job, &text),
     )?;
-    Ok(())
+    Ok(Digest::of(text.as_bytes()))
 }
 
 /// What happened to the attempt, then what became of the job.
@@ -185,6 +195,7 @@ fn note_report(
     journal: &mut Journal,
     report: &Report,
     uncertain: bool,
+    about: Map<String, Value>,
 ) -> Result<(), StoreError> {
     let (key, attempt) = (&report.lease.key, report.lease.attempt);
     let retried = report.job == JobState::Ready;
@@ -200,34 +211,38 @@ fn note_report(
         | AttemptEnd::Suspended
         | AttemptEnd::Cancelled => retried.then_some("attempt_failed"),
     };
-    let about = about_attempt(report);
-    let mut of_retry = about.clone();
-    if let (Some(fields), Some(due)) = (of_retry.as_object_mut(), report.run_after) {
-        fields.insert("run_after".to_owned(), json!(due.to_rfc3339()));
-    }
     if let Some(kind) = of_attempt {
-        journal.note_job(tx, kind, key, Some(attempt), of_retry)?;
+        let mut of_retry = about.clone();
+        if let Some(due) = report.run_after.filter(|_| retried) {
+            of_retry.insert("run_after".to_owned(), json!(due.to_rfc3339()));
+            of_retry.insert("run_after_micros".to_owned(), json!(due.as_micros()));
+        }
+        journal.note_job(tx, kind, key, Some(attempt), of_retry.into())?;
     }
     if uncertain {
         ending::note_uncertain(tx, journal, key, attempt)?;
     }
     if let Some(deferral) = &report.deferral {
-        return wait::note_deferred(tx, journal, key, Some(attempt), deferral);
+        return wait::note_deferred(tx, journal, key, Some(attempt), deferral, about);
     }
     if retried || report.wait.is_some() {
         return Ok(());
     }
-    note_job_end(tx, journal, report.job, key, Some(attempt), about.clone())?;
+    note_job_end(tx, journal, report.job, key, Some(attempt), about.clone().into())?;
     if report.dead_letter {
-        journal.note_job(tx, "job_dead_lettered", key, Some(attempt), about)?;
+        journal.note_job(tx, "job_dead_lettered", key, Some(attempt), about.into())?;
     }
     Ok(())
 }
 
-/// The facts of a report that events carry: not its result.
-fn about_attempt(report: &Report) -> Value {
+/// The facts of a report that events carry: all that its rows have, of its result the digest.
+fn about_attempt(report: &Report, skipped: Option<SkipReason>) -> Map<String, Value> {
     let mut about = Map::new();
     about.insert("attempt".to_owned(), json!(report.lease.attempt));
+    about.insert("end".to_owned(), json!(report.end.name()));
+    if let Some(reason) = skipped {
+        about.insert("skipped".to_owned(), json!(reason.name()));
+    }
     if let Some(class) = report.class {
         about.insert("class".to_owned(), json!(class.name()));
     }
@@ -236,7 +251,7 @@ fn about_attempt(report: &Report) -> Value {
             about.insert(name.to_owned(), json!(cut(text)));
         }
     }
-    Value::Object(about)
+    about
 }
 
 pub(crate) fn note_job_end(
@@ -327,6 +342,7 @@ fn step_run(
     let failure =
         step.failure.as_ref().map(|failure| tx.json("failure of a run", failure)).transpose()?;
     let finished = to.is_terminal().then(|| tx.now().as_micros());
+    let why = failure.as_ref().map(|text| Digest::of(text.as_bytes()));
     let changed = tx.write(
         "UPDATE runs SET state = ?3, failure = COALESCE(?4, failure), finished_at = ?5
          WHERE run = ?1 AND state = ?2",
@@ -348,10 +364,14 @@ fn step_run(
         | RunState::Cancelled => {
             timer::clear(tx, run)?;
             stream::close(tx, run.as_str())?;
-            return journal.note(tx, "run_closed", json!({ "state": to.name() }));
+            let mut about = json!({ "state": to.name() });
+            if let Some(why) = why {
+                about["failure"] = json!(why);
+            }
+            return journal.note(tx, "run_closed", about);
         }
     };
-    journal.note(tx, kind, Value::Null)
+    journal.note(tx, kind, why.map_or(Value::Null, |why| json!({ "failure": why })))
 }
 
 pub(crate) fn refused(what: &'static str, from: &'static str, to: &'static str) -> StoreError {
@@ -361,8 +381,6 @@ pub(crate) fn refused(what: &'static str, from: &'static str, to: &'static str) 
 #[cfg(test)]
 mod tests {
     //! The states that no operation leads to yet; the others are in the conformance suite.
-
-    use perennial_core::Digest;
 
     use super::*;
     use crate::{

@@ -1,6 +1,7 @@
 //! Jobs that change without an attempt of their own ending.
 
 use perennial_core::run::{AttemptEnd, JobKey, JobState, RunId, SkipReason};
+use serde_json::{Map, Value, json};
 
 use super::{
     decision::{keep_result, note_job_end, refused},
@@ -38,6 +39,12 @@ pub(crate) fn step_job(
     if unknown {
         return Err(refused("job", from.name(), to.name()));
     }
+    let mut about = match &step.about {
+        Value::Object(about) => about.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Map::new()
+        }
+    };
     let uncertain = if from == JobState::Leased {
         let end = match to {
             JobState::Ready => AttemptEnd::Released,
@@ -51,17 +58,30 @@ pub(crate) fn step_job(
             | JobState::Skipped
             | JobState::Cancelled => AttemptEnd::Cancelled,
         };
+        about.insert("end".to_owned(), json!(end.name()));
         ending::end_attempt(tx, job, &Ending::of(attempt, end))?
     } else {
         false
     };
-    write_step(tx, &key, step)?;
+    // A step that gives no reason is made because what the job needs is missing.
+    let skipped = (to == JobState::Skipped).then(|| step.skipped.unwrap_or(SkipReason::Upstream));
+    if let Some(reason) = skipped {
+        about.insert("skipped".to_owned(), json!(reason.name()));
+    }
+    if let Some(due) = step.run_after.filter(|_| to == JobState::Ready) {
+        about.insert("run_after_micros".to_owned(), json!(due.as_micros()));
+    }
+    write_step(tx, &key, step, skipped)?;
+    if let Some(result) = &step.result {
+        let digest = keep_result(tx, job, result)?;
+        about.insert("result".to_owned(), json!(digest));
+    }
     let attempt = (attempt > 0).then_some(attempt);
     if let (true, Some(attempt)) = (uncertain, attempt) {
         ending::note_uncertain(tx, journal, &key, attempt)?;
     }
     if let Some(deferral) = &step.deferral {
-        return wait::note_deferred(tx, journal, &key, attempt, deferral);
+        return wait::note_deferred(tx, journal, &key, attempt, deferral, about);
     }
     if from == JobState::Suspended {
         let end = step.ended.clone().unwrap_or_else(WaitEnd::set_free);
@@ -70,14 +90,17 @@ pub(crate) fn step_job(
             return Ok(());
         }
     }
-    note_job_end(tx, journal, to, &key, attempt, step.about.clone())
+    let about = if about.is_empty() { Value::Null } else { about.into() };
+    note_job_end(tx, journal, to, &key, attempt, about)
 }
 
-fn write_step(tx: &Tx<'_>, key: &JobKey, step: &JobStep) -> Result<(), StoreError> {
+fn write_step(
+    tx: &Tx<'_>,
+    key: &JobKey,
+    step: &JobStep,
+    skipped: Option<SkipReason>,
+) -> Result<(), StoreError> {
     let JobStep { job, from, to, .. } = *step;
-    // A step that gives no reason is made because what the job needs is missing.
-    let skipped =
-        (to == JobState::Skipped).then(|| step.skipped.unwrap_or(SkipReason::Upstream).name());
     let run_after = if to == JobState::Ready { step.run_after } else { None };
     let deferral = step.deferral.as_ref();
     let changed = tx.write(
@@ -90,7 +113,7 @@ fn write_step(tx: &Tx<'_>, key: &JobKey, step: &JobStep) -> Result<(), StoreErro
             job,
             from.name(),
             to.name(),
-            skipped,
+            skipped.map(SkipReason::name),
             micros(run_after).unwrap_or(0),
             deferral.map(|deferral| deferral.wake_at.as_micros()),
             deferral.map(|deferral| cut(&deferral.cause)),
@@ -103,8 +126,5 @@ fn write_step(tx: &Tx<'_>, key: &JobKey, step: &JobStep) -> Result<(), StoreErro
     if changed == 0 {
         return Err(tx.overtaken(StoreError::Conflict { what: format!("job {key}") }));
     }
-    match &step.result {
-        Some(result) => keep_result(tx, job, result),
-        None => Ok(()),
-    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use perennial_core::{
     run::{JobKey, RunId},
 };
 
-use super::{saved, signal, wait};
+use super::{node::alive_or_absent, retention, saved, signal, wait};
 use crate::{
     AttemptRecord, CallRecord, JobRecord, NodeRef, RunRecord, RunSummary, RunView, StageRecord,
     StoreError,
@@ -29,24 +29,20 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
         },
     )?;
     let jobs = tx.rows(
-        "SELECT j.id, j.stage, j.key, j.state, j.skipped, j.attempt, j.attempts_used,
-         j.max_attempts, j.crashes, j.crashes_max, j.run_after, j.lease_node, j.lease_incarnation,
-         n.node IS NOT NULL AND n.ended_at IS NULL
-         AND n.opening >= (SELECT openings FROM meta), i.data, r.data, j.dead_letter,
-         j.wake_at, j.defer_cause, j.defer_until, j.defer_then, j.deferred_since FROM jobs j
-         JOIN inputs i ON i.job = j.id LEFT JOIN results r ON r.job = j.id
-         LEFT JOIN nodes n ON n.node = j.lease_node AND n.incarnation = j.lease_incarnation
-         WHERE j.run = ?1 ORDER BY j.id",
-        [id],
+        concat!(
+            "SELECT j.id, j.stage, j.key, j.state, j.skipped, j.attempt, j.attempts_used,
+             j.max_attempts, j.crashes, j.crashes_max, j.run_after, j.lease_node, j.lease_incarnation, ",
+            alive_or_absent!("?2"),
+            ", i.data, r.data, j.dead_letter, j.wake_at, j.defer_cause,
+             j.defer_until, j.defer_then, j.deferred_since FROM jobs j
+             JOIN inputs i ON i.job = j.id LEFT JOIN results r ON r.job = j.id
+             LEFT JOIN nodes n ON n.node = j.lease_node AND n.incarnation = j.lease_incarnation
+             WHERE j.run = ?1 ORDER BY j.id",
+        ),
+        (id, tx.now().as_micros()),
         job,
     )?;
-    let attempts = tx.rows(
-        "SELECT a.job, a.attempt, a.node, a.incarnation, a.claimed_at, a.ended_at, a.ended_as,
-         a.class, a.code, a.message, a.uncertain FROM attempts a JOIN jobs j ON j.id = a.job
-         WHERE j.run = ?1 ORDER BY a.job, a.attempt",
-        [id],
-        attempt_row,
-    )?;
+    let attempts = attempts(tx, id)?;
     let calls = tx.rows(
         "SELECT c.job, c.name, c.attempt, c.idempotency_key, c.begun_at, c.recorded_at, c.reply
          FROM checkpoints c JOIN jobs j ON j.id = c.job WHERE j.run = ?1 ORDER BY c.job, c.name",
@@ -70,14 +66,16 @@ pub(crate) fn revision(tx: &Tx<'_>, run: &RunId) -> Result<u64, StoreError> {
 
 fn record(tx: &Tx<'_>, run: &RunId) -> Result<RunRecord, StoreError> {
     tx.row(
-        "SELECT r.workflow, r.definition, r.input_digest, r.settings, r.state, r.failure,
-         h.revision, s.owner_node, s.owner_incarnation, n.node IS NOT NULL AND n.ended_at IS NULL
-         AND n.opening >= (SELECT openings FROM meta),
-         r.created_at, r.finished_at, r.deadline, h.next_seq FROM runs r
-         JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
-         LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation
-         WHERE r.run = ?1",
-        [run.as_str()],
+        concat!(
+            "SELECT r.workflow, r.definition, r.input_digest, r.settings, r.state, r.failure,
+             h.revision, s.owner_node, s.owner_incarnation, ",
+            alive_or_absent!("?2"),
+            ", r.created_at, r.finished_at, r.deadline, h.next_seq FROM runs r
+             JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
+             LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation
+             WHERE r.run = ?1",
+        ),
+        (run.as_str(), tx.now().as_micros()),
         |row| {
             Ok(RunRecord {
                 run: run.clone(),
@@ -97,31 +95,32 @@ fn record(tx: &Tx<'_>, run: &RunId) -> Result<RunRecord, StoreError> {
             })
         },
     )?
-    .ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })
+    .map_or_else(|| Err(retention::missing(tx, run)?), Ok)
 }
 
-/// What [`summary`] reads, in its order.
+/// What [`summary`] reads, in its order; now is the first parameter.
 macro_rules! summary_columns {
     () => {
-        "SELECT r.run, r.workflow, r.state,
+        concat!(
+            "SELECT r.run, r.workflow, r.state,
          (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run AND substr(j.key, 1, 1) <> '#'
           AND j.key NOT LIKE '%/%' AND j.key NOT LIKE '%[error]'),
          (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run AND substr(j.key, 1, 1) <> '#'
           AND j.key NOT LIKE '%/%' AND j.key NOT LIKE '%[error]'
           AND j.state NOT IN ('blocked', 'ready', 'leased', 'deferred', 'suspended')),
-         r.created_at, r.finished_at, s.owner_node, s.owner_incarnation,
-         n.node IS NOT NULL AND n.ended_at IS NULL
-         AND n.opening >= (SELECT openings FROM meta) FROM runs r
-         JOIN streams s ON s.stream = r.run
+         r.created_at, r.finished_at, s.owner_node, s.owner_incarnation, ",
+            alive_or_absent!("?1"),
+            " FROM runs r JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
          LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation "
+        )
     };
 }
 
 /// Runs, newest first.
 pub(crate) fn runs(tx: &Tx<'_>, limit: u32) -> Result<Vec<RunSummary>, StoreError> {
     tx.rows(
-        concat!(summary_columns!(), "ORDER BY r.created_at DESC, r.rowid DESC LIMIT ?1",),
-        [limit],
+        concat!(summary_columns!(), "ORDER BY r.created_at DESC, r.rowid DESC LIMIT ?2",),
+        (tx.now().as_micros(), limit),
         summary,
     )
 }
@@ -134,8 +133,43 @@ pub(crate) fn unfinished(tx: &Tx<'_>) -> Result<Vec<RunSummary>, StoreError> {
             "WHERE r.state IN ('pending', 'running', 'paused', 'cancelling') ",
             "ORDER BY r.created_at, r.rowid",
         ),
-        [],
+        [tx.now().as_micros()],
         summary,
+    )
+}
+
+/// Runs that ended by these instants, by how they ended, in the order of their ends.
+pub(crate) fn due_for_removal(
+    tx: &Tx<'_>,
+    ended: (i64, i64, i64, u32),
+) -> Result<Vec<RunSummary>, StoreError> {
+    tx.rows(
+        concat!(
+            summary_columns!(),
+            "WHERE r.finished_at IS NOT NULL AND s.closed = 1 AND (
+             (r.state IN ('succeeded', 'partially_succeeded') AND r.finished_at <= ?1)
+             OR (r.state IN ('failed', 'timed_out') AND r.finished_at <= ?2)
+             OR (r.state = 'cancelled' AND r.finished_at <= ?3))
+             ORDER BY r.finished_at, r.run LIMIT ?4",
+        ),
+        ended,
+        summary,
+    )
+}
+
+/// The line of one run.
+pub(crate) fn summary_of(tx: &Tx<'_>, run: &str) -> Result<Option<RunSummary>, StoreError> {
+    tx.row(concat!(summary_columns!(), "WHERE r.run = ?1"), [run], summary)
+}
+
+/// The attempts of a run, by job and number.
+pub(crate) fn attempts(tx: &Tx<'_>, run: &str) -> Result<Vec<AttemptRecord>, StoreError> {
+    tx.rows(
+        "SELECT a.job, a.attempt, a.node, a.incarnation, a.claimed_at, a.ended_at, a.ended_as,
+         a.class, a.code, a.message, a.uncertain FROM attempts a JOIN jobs j ON j.id = a.job
+         WHERE j.run = ?1 ORDER BY a.job, a.attempt",
+        [run],
+        attempt_row,
     )
 }
 
@@ -233,7 +267,7 @@ fn summary(row: &Columns<'_>) -> Result<RunSummary, StoreError> {
 }
 
 /// Two columns that are both there or both not.
-fn node(row: &Columns<'_>) -> Result<Option<NodeRef>, StoreError> {
+pub(crate) fn node(row: &Columns<'_>) -> Result<Option<NodeRef>, StoreError> {
     let (node, incarnation) = (row.get::<Option<String>>()?, row.get::<Option<i64>>()?);
     Ok(node
         .zip(incarnation)

@@ -4,7 +4,7 @@ use perennial_core::{
     Timestamp,
     run::{InvalidTransition, JobKey, JobState, RunId},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     journal::{Journal, micros},
@@ -33,14 +33,13 @@ pub(crate) fn note_deferred(
     key: &JobKey,
     attempt: Option<u32>,
     deferral: &Deferral,
+    mut about: Map<String, Value>,
 ) -> Result<(), StoreError> {
-    let about = json!({
-        "cause": deferral.cause,
-        "wake_at": deferral.wake_at.to_rfc3339(),
-        "until": deferral.until.to_rfc3339(),
-        "then": deferral.then.name(),
-    });
-    journal.note_job(tx, "job_deferred", key, attempt, about)
+    about.insert("cause".to_owned(), json!(deferral.cause));
+    about.insert("wake_at".to_owned(), json!(deferral.wake_at.to_rfc3339()));
+    about.insert("until".to_owned(), json!(deferral.until.to_rfc3339()));
+    about.insert("then".to_owned(), json!(deferral.then.name()));
+    journal.note_job(tx, "job_deferred", key, attempt, about.into())
 }
 
 /// Ends a deferral before its time.
@@ -68,18 +67,23 @@ pub(crate) fn wake(
     if woken == 0 {
         return Ok(false);
     }
-    journal.note_job(tx, "job_ready", &key, None, json!({ "cause": cause }))?;
+    let mut about = json!({ "cause": cause });
+    if let Some(due) = run_after {
+        about["run_after_micros"] = json!(due.as_micros());
+    }
+    journal.note_job(tx, "job_ready", &key, None, about)?;
     journal.finish(tx, true)?;
     Ok(true)
 }
 
-/// Begins the wait of a job that has just become Suspended. What came before it is taken at once, and
+/// Begins the wait of a job that has just become Suspended, by an attempt of which events tell `facts`. What came before it is taken at once, and
 /// returned: the job is then Ready again.
 pub(crate) fn begin(
     tx: &Tx<'_>,
     journal: &mut Journal,
     lease: &Lease,
     new: &NewWait,
+    mut facts: Map<String, Value>,
 ) -> Result<Option<WaitEnd>, StoreError> {
     let about = tx.json("question", &new.about)?;
     let value = new.or.value().map(|value| tx.json("default of a wait", value)).transpose()?;
@@ -101,14 +105,12 @@ pub(crate) fn begin(
             value,
         ),
     )?;
-    let facts = json!({
-        "kind": new.kind.name(),
-        "name": new.name,
-        "until": new.until.to_rfc3339(),
-        "default": new.or.name(),
-    });
+    facts.insert("kind".to_owned(), json!(new.kind.name()));
+    facts.insert("name".to_owned(), json!(new.name));
+    facts.insert("until".to_owned(), json!(new.until.to_rfc3339()));
+    facts.insert("default".to_owned(), json!(new.or.name()));
     let (key, attempt) = (&lease.key, Some(lease.attempt));
-    journal.note_job(tx, "job_suspended", key, attempt, facts)?;
+    journal.note_job(tx, "job_suspended", key, attempt, facts.into())?;
     if new.kind == WaitKind::Answer {
         let question = json!({
             "name": new.name,

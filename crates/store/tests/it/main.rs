@@ -7,9 +7,11 @@ mod calls;
 mod decisions;
 mod fixture;
 mod leases;
+mod nodes;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod reopening;
+mod retention;
 mod runs;
 mod saved;
 mod sqlite_file;
@@ -18,4 +20,5 @@ mod states;
 mod stores;
 mod streams;
 mod timers;
+mod verify;
 mod waits;
