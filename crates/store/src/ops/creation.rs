@@ -135,6 +135,7 @@ pub(crate) fn create_job(
     let about = json!({
         "stage": new.stage,
         "max_attempts": new.max_attempts,
+        "crashes_max": new.crashes_max.max(1),
         "input": Digest::of(input.as_bytes()),
     });
     journal.note_job(tx, "job_ready", &new.key, None, about)?;

@@ -101,7 +101,7 @@ async fn what_was_saved_outlives_a_failure(store: &dyn Store) {
 
 async fn a_checkpoint_forgives_crashes(store: &dyn Store) {
     let Started { run, .. } = start(store, "r").await;
-    let node = store.register_node("n").await.unwrap().node;
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     store.rescue(None, ALL).await.unwrap();
     let lease = store.claim(&run, &node, 1).await.unwrap().remove(0).lease;
     assert_eq!(only_job(store, &run).await.crashes, 1);
