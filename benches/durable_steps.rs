@@ -139,6 +139,7 @@ fn job(step: usize, node: &NodeRef) -> NewJob {
         stage: "steps".to_owned(),
         key: JobKey::new(format!("s{step}")),
         max_attempts: 1,
+        crashes_max: 3,
         input: json!({
             "retry": { "max_attempts": 1, "base_ms": 0, "cap_ms": 0 },
             "attempt_within_ms": 60_000,

@@ -18,6 +18,7 @@ mod nested;
 #[path = "../it/one_job.rs"]
 #[expect(dead_code, reason = "hosts that live start their runs otherwise")]
 mod one_job;
+mod operating;
 mod paused;
 mod pipe;
 mod refusals;

@@ -14,5 +14,6 @@ mod one_job;
 mod power;
 mod resume;
 mod retention;
+mod saved;
 mod waits;
 mod world;

@@ -20,3 +20,4 @@ mod registered;
 mod sessions;
 mod waits;
 mod watching;
+mod working;

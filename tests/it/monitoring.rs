@@ -29,10 +29,8 @@ impl Workflow for Slow {
     }
 
     fn next(&self, done: &[DoneJob]) -> Next {
-        let plan = |key: &str| JobPlan {
-            key: JobKey::new(key),
-            retry: RetryPolicy::ONCE,
-            attempt_within: Duration::from_secs(3_600),
+        let plan = |key: &str| {
+            JobPlan::new(JobKey::new(key), RetryPolicy::ONCE, Duration::from_secs(3_600)).clamped()
         };
         match done.len() {
             0 => Next::Jobs(vec![plan("text")]),

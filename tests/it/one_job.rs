@@ -9,7 +9,7 @@ use perennial::{
         Workflow,
         workflow::{BoxFuture, JobKey, RetryPolicy},
     },
-    records::Failure,
+    records::{Failure, RunError},
 };
 use serde_json::json;
 
@@ -17,6 +17,7 @@ type Work = dyn Fn(AttemptCx) -> BoxFuture<'static, Outcome> + Send + Sync;
 
 pub(crate) struct OneJob {
     definition: Definition,
+    plan: JobPlan,
     work: Box<Work>,
 }
 
@@ -40,11 +41,39 @@ impl OneJob {
         within: Option<Duration>,
         work: impl Fn(AttemptCx) -> BoxFuture<'static, Outcome> + Send + Sync + 'static,
     ) -> RunHandle {
-        let definition = Definition::new(b"one job".to_vec());
-        let workflow = Arc::new(Self { definition, work: Box::new(work) });
+        let workflow = Self::of(Self::plan(), work);
         let run = run.map(|run| RunId::parse(run).unwrap());
         let start = StartRun { run, workflow, settings: json!({}), within };
         runtime.runs().start(start).await.unwrap()
+    }
+}
+
+impl OneJob {
+    /// As [`OneJob::start`], of a job with a plan of its own, in a run that may take that long.
+    pub(crate) async fn start_with<F>(
+        runtime: &Runtime,
+        plan: JobPlan,
+        within: Option<Duration>,
+        work: impl Fn(AttemptCx) -> F + Send + Sync + 'static,
+    ) -> Result<RunHandle, RunError>
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let workflow = Self::of(plan, move |cx| Box::pin(work(cx)) as BoxFuture<'static, Outcome>);
+        runtime.runs().start(StartRun { run: None, workflow, settings: json!({}), within }).await
+    }
+
+    /// Three attempts of nine seconds.
+    pub(crate) fn plan() -> JobPlan {
+        JobPlan::new(JobKey::new("a"), RetryPolicy::PROVIDER, Duration::from_secs(9))
+    }
+
+    fn of(
+        plan: JobPlan,
+        work: impl Fn(AttemptCx) -> BoxFuture<'static, Outcome> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let definition = Definition::new(b"one job".to_vec());
+        Arc::new(Self { definition, plan, work: Box::new(work) })
     }
 }
 
@@ -61,11 +90,7 @@ impl Workflow for OneJob {
         if !done.is_empty() {
             return Next::Seal;
         }
-        Next::Jobs(vec![JobPlan {
-            key: JobKey::new("a"),
-            retry: RetryPolicy::PROVIDER,
-            attempt_within: Duration::from_secs(9),
-        }])
+        Next::Jobs(vec![self.plan.clone()])
     }
 
     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {

@@ -48,6 +48,10 @@ pub(crate) enum Command {
     Resume(ResumeArgs),
     /// Lets a paused run go on, and follows it as resume does
     Unpause(UnpauseArgs),
+    /// Tries again what failed in a run that has ended, and follows it as resume does
+    Retry(RetryArgs),
+    /// Ends a step of a run as skipped: the run goes on without it
+    Skip(SkipArgs),
     /// Sends a run a signal: a step that waits for it goes on, or it is kept for the one that will
     Signal(SignalArgs),
     /// Answers a question of a run: the first answer counts
@@ -88,6 +92,8 @@ impl Command {
             Self::Check(args) => args.output.json,
             Self::Resume(args) => args.output.json,
             Self::Unpause(args) => args.output.json,
+            Self::Retry(args) => args.output.json,
+            Self::Skip(args) => args.output.json,
             Self::Signal(args) => args.sent.output.json,
             Self::Answer(args) => args.sent.output.json,
             Self::Runs(args) => args.output.json,
@@ -327,6 +333,39 @@ pub(crate) struct UnpauseArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct RetryArgs {
+    /// The run
+    pub(crate) run: String,
+    /// Begins with this step, and makes all behind it again; without it, with what failed
+    #[arg(long, value_name = "STEP")]
+    pub(crate) step: Option<String>,
+    /// Lets steps run again that had completed and wrote something
+    #[arg(long)]
+    pub(crate) rerun_writes: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SkipArgs {
+    /// The run
+    pub(crate) run: String,
+    /// The step, as show names it
+    pub(crate) step: String,
+    /// Why; kept with the run
+    #[arg(long, value_name = "TEXT", default_value = "somebody said so")]
+    pub(crate) why: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct RunsArgs {
     /// At most this many
     #[arg(long, value_name = "COUNT", default_value_t = 50,
@@ -416,7 +455,7 @@ pub(crate) struct ExplainArgs {
     /// A run; or, with STEP, a workflow file
     #[arg(value_name = "RUN|FILE")]
     pub(crate) what: std::ffi::OsString,
-    /// A step of that file
+    /// A step of that file, or of that run
     pub(crate) step: Option<String>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,

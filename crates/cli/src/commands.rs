@@ -23,6 +23,7 @@ mod runs;
 mod schema;
 mod show;
 mod signal;
+mod skip;
 mod spending;
 mod steps;
 mod stop;
@@ -30,6 +31,7 @@ mod taken;
 mod targets;
 mod trace;
 mod tree;
+mod why;
 
 use crate::args::{Args, Command, JournalCommand};
 
@@ -39,6 +41,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<i32> {
         Command::Check(args) => Box::pin(check::check(&args)).await,
         Command::Resume(args) => Box::pin(resume::resume(args)).await,
         Command::Unpause(args) => Box::pin(resume::unpause(args)).await,
+        Command::Retry(args) => Box::pin(resume::retry(args)).await,
+        Command::Skip(args) => skip::skip(args).await,
         Command::Signal(args) => signal::signal(args).await,
         Command::Answer(args) => signal::answer(args).await,
         Command::Runs(args) => runs::runs(args).await,

@@ -30,6 +30,19 @@ pub struct RetryPolicy {
     /// The only classes that are tried again; without it those that are retryable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<Classes>,
+    /// How often its process may die with it in a row before it is not tried again, at least once. Such a
+    /// death uses no try.
+    #[serde(default = "three", skip_serializing_if = "is_three")]
+    pub crashes_max: u32,
+}
+
+fn three() -> u32 {
+    3
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_three(crashes: &u32) -> bool {
+    *crashes == three()
 }
 
 fn all() -> u8 {
@@ -118,6 +131,7 @@ impl RetryPolicy {
         growth: Growth::Exponential,
         jitter_percent: 100,
         only: None,
+        crashes_max: 3,
     };
     /// Calls to a provider: three tries, 500 ms doubling, at most 30 s (ERC-9).
     pub const PROVIDER: Self = Self { max_attempts: 3, base_ms: 500, cap_ms: 30_000, ..Self::ONCE };

@@ -16,6 +16,13 @@
 //! | [`drain`] | the orderly hand-over at a shutdown |
 //! | `membership` | who this process is on its store, and how sure that is |
 //! | `services` | what all of them share |
+//!
+//! # Deviations
+//!
+//! * 4.3: a job's own deadline ends its attempts, and lets none begin after it; a job that waits while its run is
+//!   paused ends with its next attempt, or with its run.
+//! * DUR-53: the limits of jobs that a run begins with are refused at its start; those of later ones fail the run.
+//! * DUR-65: a job that is tried again has a full budget in any case.
 
 pub mod drain;
 mod feed;
@@ -25,6 +32,7 @@ pub mod observer;
 mod parked;
 mod patience;
 pub mod performance;
+mod progress;
 mod published;
 pub mod retention;
 mod rooms;
@@ -40,11 +48,13 @@ pub mod workflow;
 
 pub use drain::{DrainReport, DrainedAttempts, DrainedRun, RunFate};
 pub use feed::{EventFeed, RunEvent, RunWarning, WarningFeed};
+pub use run::Explanation;
 pub use runs::{RecordedCalls, ReopenRun, RunError, RunHandle, RunOutcome, Runs, StartRun};
 pub use sent::Sent;
 pub use services::{Definitions, NotRunnable, Services, ServicesSpec};
 pub use waiting::{LastFailure, WaitsFor, WaitsWhy};
 pub use workflow::{
-    AfterWait, AttemptCx, CACHE_PREFIX, CallJournal, Definition, DoneJob, FailureMeans, JobPlan,
-    Next, Outcome, Replied, Resumed, Unavailable, Wait, WaitDefault, WaitEnded, Warnings, Workflow,
+    AfterWait, AttemptCx, CACHE_PREFIX, CallJournal, Definition, DoneJob, FailureMeans,
+    InvertedTimeouts, JobPlan, Next, Outcome, Replied, Resumed, Unavailable, Wait, WaitDefault,
+    WaitEnded, Warnings, Workflow,
 };

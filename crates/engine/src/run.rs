@@ -24,12 +24,15 @@ mod account;
 mod actor;
 mod aside;
 mod attempt;
+mod explain;
 mod journal;
 mod machine;
 
+pub use self::explain::Explanation;
 pub(crate) use self::{
     account::{Account, json_bytes},
     actor::{Message, child_spec},
     aside::{Request, settle},
+    explain::{Known, explain},
     machine::owner,
 };

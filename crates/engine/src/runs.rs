@@ -1,14 +1,19 @@
 //! Runs as their users see them: start, resume, pause, cancel, watch, wait.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    time::Duration,
+};
 
 use perennial_core::{
     Digest,
-    run::{InvalidRunId, JobKey, RunId, RunState},
+    run::{InvalidRunId, JobKey, JobState, RunId, RunState},
 };
 use perennial_store::{
-    Accepted, Again, Created, NewRun, NewTimer, NodeRecord, Reopening, RunSummary, RunView,
-    StoreError,
+    Accepted, Again, Created, JobRecord, NewRun, NewTimer, NodeRecord, Reopening, RunSummary,
+    RunView, StoreError,
 };
 use perennial_supervision::CallError;
 use serde::Serialize;
@@ -19,9 +24,10 @@ use crate::{
     monitor::Monitoring,
     patience::{STORE_WITHIN, patiently},
     performance::{Performance, Thresholds},
-    run::{Message, Request, owner},
+    run::{Explanation, Known, Message, Request, explain, owner},
     scheduler::Scheduler,
     sent::Sent,
+    workflow::{InvertedTimeouts, Next},
 };
 
 /// Longest time a run may take unless its starter says otherwise.
@@ -196,6 +202,9 @@ pub enum RunError {
         /// Why.
         why: String,
     },
+    /// A time limit of a job that it begins with lies above the one that it is part of.
+    #[error(transparent)]
+    InvertedTimeouts(#[from] InvertedTimeouts),
     /// Nothing is started during a shutdown.
     #[error("the runtime is shutting down")]
     ShuttingDown,
@@ -215,6 +224,15 @@ impl RunError {
     pub(crate) fn shut_down(run: &RunId, report: Option<&DrainReport>) -> Self {
         let fate = report.and_then(|report| report.runs.iter().find(|of| of.run == *run));
         Self::ShutDown { run: run.clone(), fate: fate.map(|of| of.fate) }
+    }
+}
+
+/// What the jobs that `workflow` begins with say of their time limits. One that panics is told of by its run.
+fn inverted(workflow: &dyn Workflow, within: Duration) -> Option<InvertedTimeouts> {
+    let first = panic::catch_unwind(AssertUnwindSafe(|| workflow.next(&[]))).ok()?;
+    match first {
+        Next::Jobs(plans) => plans.iter().find_map(|plan| plan.inverted_in(within)),
+        Next::Seal => None,
     }
 }
 
@@ -281,6 +299,57 @@ pub struct RunOutcome {
     pub view: RunView,
 }
 
+impl ReopenRun {
+    /// Another try of what failed in a run that has ended, by the same workflow and with the same settings:
+    /// of the one job that is named, or of all. Each has all of its attempts again; what its earlier ones
+    /// have recorded and saved is taken again.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    #[doc = include_str!("../doc/attempts.txt")]
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// async fn attempt(cx: AttemptCx) -> Result<serde_json::Value, Failure> {
+    ///     match cx.attempt {
+    ///         1 => Err(Failure::new(perennial::records::FailureClass::Tool, "APP1", "asleep")),
+    ///         _ => Ok("awake".into()),
+    ///     }
+    /// }
+    /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
+    /// # let settings = serde_json::json!({"hello": "Ada"});
+    /// # let run = runtime.runs().start(StartRun { run: None, workflow: workflow.clone(), settings, within: None }).await?;
+    /// use perennial::engine::ReopenRun;
+    ///
+    /// assert_eq!(run.outcome().await?.state.name(), "failed");
+    /// let again = ReopenRun::retrying(run.view().await?, workflow, None)?;
+    /// let outcome = runtime.runs().reopen(again).await?.outcome().await?;
+    /// assert_eq!(outcome.view.jobs[0].result, Some("awake".into()));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`] when no job, or not the one that is named, has failed.
+    pub fn retrying(
+        view: RunView,
+        workflow: Arc<dyn Workflow>,
+        job: Option<&JobKey>,
+    ) -> Result<Self, StoreError> {
+        let failed = view.jobs.iter().filter(|one| one.state == JobState::Failed);
+        let which = failed.filter(|one| job.is_none_or(|job| *job == one.key));
+        let again: BTreeMap<JobKey, RecordedCalls> =
+            which.map(|one| (one.key.clone(), RecordedCalls::Kept)).collect();
+        if again.is_empty() {
+            let id = job.map_or_else(|| view.run.run.to_string(), ToString::to_string);
+            return Err(StoreError::NotFound { what: "failed step", id });
+        }
+        let settings = view.run.settings.clone();
+        Ok(Self { view, workflow, settings, within: None, again })
+    }
+}
+
 impl Runs {
     /// The handle of an engine made of `services` under `scheduler`.
     pub fn new(services: Services, scheduler: Scheduler) -> Self {
@@ -327,9 +396,13 @@ impl Runs {
             Some(run) => run,
             None => RunId::parse(ulid::Ulid::generate().to_string())?,
         };
+        let within = start.within.unwrap_or(RUN_WITHIN);
+        if let Some(inverted) = inverted(&*start.workflow, within) {
+            return Err(RunError::InvertedTimeouts(inverted));
+        }
         let node = self.services.node().await?;
         let definition = start.workflow.definition();
-        let deadline = self.services.store.now().after(start.within.unwrap_or(RUN_WITHIN));
+        let deadline = self.services.store.now().after(within);
         let create = || {
             self.services.store.create_run(NewRun {
                 run: run.clone(),
@@ -710,6 +783,63 @@ impl RunHandle {
         services.waiting.of(&self.run).or_else(|| services.resting.of(&self.run))
     }
 
+    /// Why a job of it is where it is, and what will change that. Asks the store, and changes nothing.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
+    /// # run.outcome().await?;
+    /// use perennial::engine::{Explanation, workflow::JobKey};
+    ///
+    /// let explained = run.explain(&JobKey::new("a")).await?;
+    /// assert!(matches!(explained, Explanation::Ended { .. }));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Store`] with [`StoreError::NotFound`] when it has no such job yet, or when the store cannot be
+    /// read.
+    pub async fn explain(&self, job: &JobKey) -> Result<Explanation, RunError> {
+        let view = self.view().await?;
+        let Some(record) = view.jobs.iter().find(|record| record.key == *job) else {
+            return Err(StoreError::NotFound { what: "step", id: job.to_string() }.into());
+        };
+        Ok(self.explanation(&view, record))
+    }
+
+    /// As [`explain`](Self::explain), of a job in `view`, without asking anybody.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// # let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// # let run = runtime.pipelines().start(start).await?;
+    /// # let run = runtime.runs().get(run.id()).await?;
+    /// let view = run.outcome().await?.view;
+    /// let explained = run.explanation(&view, &view.jobs[0]);
+    /// assert_eq!(explained.changed_by(), None);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn explanation(&self, view: &RunView, job: &JobRecord) -> Explanation {
+        let services = &self.runs.services;
+        let known = Known { parked: services.parked.why(&self.run), waits: self.waits_for() };
+        explain(view, job, services.store.now(), &known)
+    }
+
     /// How it performed, or performs: durations, sizes, retries, and what passed `thresholds`.
     ///
     /// ```
@@ -1019,6 +1149,50 @@ impl RunHandle {
         Ok(accepted)
     }
 
+    /// Ends a job of it as skipped, because somebody says so: its live attempt is stopped first, and what
+    /// follows it goes on without it. The run is then at best a success in part. Answers whether that
+    /// changed anything: false when it was skipped before. When nobody runs the run, that is recorded, and
+    /// starts nothing.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}, {name: b, type: echo, value: 2}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// use perennial::engine::workflow::JobKey;
+    ///
+    /// let run = runtime.runs().get(&id).await?; // its first step takes a minute
+    /// # let mut events = run.events(1);
+    /// # while events.next().await?.kind != "attempt_started" {}
+    /// assert!(run.skip(&JobKey::new("slow"), "nobody needs it").await?);
+    /// assert_eq!(run.outcome().await?.state.name(), "partially_succeeded");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Store`] with [`StoreError::NotFound`] when it has no such job yet, with
+    /// [`StoreError::InvalidState`] when the job has ended; else as [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether it was skipped; asking again tells.
+    pub async fn skip(&self, job: &JobKey, why: &str) -> Result<bool, RunError> {
+        let request = Request::Skip { job: job.clone(), why: why.to_owned() };
+        match self.ask(request).await? {
+            Some(changed) => Ok(changed),
+            None => {
+                let state = self.view().await?.run.state;
+                Err(RunError::Ended { run: self.run.clone(), state })
+            }
+        }
+    }
+
     async fn set_pause(&self, pause: bool) -> Result<bool, RunError> {
         match self.ask(if pause { Request::Pause } else { Request::Unpause }).await? {
             Some(changed) => Ok(changed),
@@ -1031,7 +1205,10 @@ impl RunHandle {
 
     /// Asks whoever runs it here; nothing when it has ended, before or meanwhile.
     async fn ask(&self, request: Request) -> Result<Option<bool>, RunError> {
-        let message = |reply| match request {
+        let is_skip = matches!(request, Request::Skip { .. });
+        let asked = request.clone();
+        let message = |reply| match asked {
+            Request::Skip { job, why } => Message::Skip { job, why, reply },
             Request::Cancel => Message::Cancel { reply },
             Request::Pause => Message::Pause { pause: true, reply },
             Request::Unpause => Message::Pause { pause: false, reply },
@@ -1041,7 +1218,10 @@ impl RunHandle {
         }
         // One that waits for a place has no actor; it may get one just before it is asked for.
         let aside = match self.runs.services.waiting.of(&self.run) {
-            Some(_) => self.runs.scheduler.aside(&self.run, request).await?,
+            Some(_) => self.runs.scheduler.aside(&self.run, request.clone()).await?,
+            None if is_skip && self.runs.services.run_address(&self.run).is_none() => {
+                self.runs.scheduler.aside(&self.run, request).await?
+            }
             None => None,
         };
         let answer = match (aside, self.runs.services.run_address(&self.run)) {

@@ -25,6 +25,7 @@ use crate::{
     monitor::{self, Monitoring},
     parked::Parked,
     patience::{STORE_WITHIN, patiently},
+    progress::Progress,
     rooms::{Room, Rooms},
     run::{self, Account},
     scheduler::LeaseTerms,
@@ -197,6 +198,8 @@ pub struct Services {
     pub(crate) places: Places,
     /// The attempts of this process whose end no run actor has taken in yet.
     pub(crate) attempts: Arc<DashMap<AttemptId, Begun>>,
+    /// How far they say they are.
+    pub(crate) progress: Progress,
     /// Room for attempts on this node.
     pub(crate) rooms: Rooms,
     /// Notified whenever an attempt leaves the table.
@@ -255,6 +258,7 @@ impl Services {
             resting: Waiting::default(),
             places: Places::default(),
             attempts: Arc::default(),
+            progress: Progress::default(),
             rooms,
             attempt_left: Arc::default(),
             shutdown: Arc::default(),
@@ -420,6 +424,7 @@ impl Services {
     /// Nothing of `run` is waited for any more: it has ended, or is left as it is.
     pub(crate) fn forget_attempts_of(&self, run: &RunId) {
         self.attempts.retain(|_, begun| begun.run != *run);
+        self.progress.forget_run(run);
         self.attempt_left.notify_waiters();
     }
 
@@ -434,6 +439,7 @@ impl Services {
 
     pub(crate) fn forget_attempt(&self, attempt: AttemptId) {
         self.attempts.remove(&attempt);
+        self.progress.forget(attempt);
         self.attempt_left.notify_waiters();
     }
 }

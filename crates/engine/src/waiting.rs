@@ -105,11 +105,14 @@ pub struct LastFailure {
     pub message: String,
 }
 
-fn as_text<S: Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_text<S: Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&at.to_rfc3339())
 }
 
-fn as_text_if_any<S: Serializer>(at: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_text_if_any<S: Serializer>(
+    at: &Option<Timestamp>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
     at.map(|at| at.to_rfc3339()).serialize(to)
 }
 

@@ -1,6 +1,8 @@
 //! The seam between the engine and what it runs: a definition that decides what comes next, and
 //! executes one job at a time.
 
+mod plan;
+mod saved;
 mod wait;
 mod warnings;
 
@@ -15,7 +17,9 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use self::saved::Pulse;
 pub use self::{
+    plan::{InvertedTimeouts, JobPlan},
     wait::{AfterWait, Resumed, Unavailable, Wait, WaitDefault, WaitEnded},
     warnings::Warnings,
 };
@@ -74,7 +78,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///             return Next::Seal;
 ///         }
 ///         let (key, retry) = (JobKey::new("say"), RetryPolicy::PROVIDER);
-///         Next::Jobs(vec![JobPlan { key, retry, attempt_within: Duration::from_secs(5) }])
+///         Next::Jobs(vec![JobPlan::new(key, retry, Duration::from_secs(5))])
 ///     }
 ///
 ///     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
@@ -179,11 +183,8 @@ impl Definition {
 /// use std::time::Duration;
 /// use perennial::engine::{JobPlan, Next, workflow::{JobKey, RetryPolicy}};
 ///
-/// let say = JobPlan {
-///     key: JobKey::new("say"),
-///     retry: RetryPolicy::PROVIDER, // 3 tries
-///     attempt_within: Duration::from_secs(30),
-/// };
+/// let retry = RetryPolicy::PROVIDER; // 3 tries
+/// let say = JobPlan::new(JobKey::new("say"), retry, Duration::from_secs(30));
 /// assert_ne!(Next::Jobs(vec![say]), Next::Seal);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -192,26 +193,6 @@ pub enum Next {
     Jobs(Vec<JobPlan>),
     /// Nothing more: the stage is sealed.
     Seal,
-}
-
-/// A job to be created.
-///
-/// ```
-/// use std::time::Duration;
-/// use perennial::engine::{JobPlan, workflow::{JobKey, RetryPolicy}};
-///
-/// let retry = RetryPolicy { max_attempts: 5, ..RetryPolicy::PROVIDER };
-/// let plan = JobPlan { key: JobKey::new("say"), retry, attempt_within: Duration::from_secs(30) };
-/// assert_eq!(plan.retry.cap_ms, 30_000);
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-pub struct JobPlan {
-    /// Its step path.
-    pub key: JobKey,
-    /// How often it is tried.
-    pub retry: RetryPolicy,
-    /// How long one attempt may take.
-    pub attempt_within: Duration,
 }
 
 /// A job that is terminal.
@@ -383,6 +364,28 @@ pub trait CallJournal: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'a, Result<bool, Failure>> {
         Box::pin(std::future::ready(Ok(false)))
     }
+
+    /// Saves a value for later attempts of the job. A journal that saves nothing refuses.
+    fn save<'a>(
+        &'a self,
+        name: &'a str,
+        _value: Value,
+        _keep: bool,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        let text = format!("checkpoint `{name}` cannot be saved: this journal saves none");
+        let failure = Failure::new(perennial_core::FailureClass::Store, "PL901", text);
+        Box::pin(std::future::ready(Err(failure)))
+    }
+
+    /// The value that was saved under that name.
+    fn saved<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, Result<Option<Value>, Failure>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Notes how far the attempt is; a journal may leave that out.
+    fn beat<'a>(&'a self, _progress: Value) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// What an attempt may know and do.
@@ -426,6 +429,7 @@ pub struct AttemptCx {
     pub idempotency_key: IdempotencyKey,
     /// What it warned of so far; becomes an event of the run with the attempt's end.
     pub warnings: Arc<Warnings>,
+    pub(crate) pulse: Arc<Pulse>,
     journal: Arc<dyn CallJournal>,
     calls: AtomicU32,
     resumed: Option<Resumed>,
@@ -487,6 +491,7 @@ impl AttemptCx {
             done,
             idempotency_key,
             warnings: Arc::default(),
+            pulse: Arc::default(),
             journal,
             calls: AtomicU32::new(0),
             resumed: None,

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use crate::{
     Accepted, Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision,
-    EventRecord, Lease, Leases, NewEvent, NewRun, NewSignal, NodeRecord, NodeRef, NodeTerms,
-    Operation, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention,
+    EventRecord, Lease, Leases, NewCheckpoint, NewEvent, NewRun, NewSignal, NodeRecord, NodeRef,
+    NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention,
     RunSummary, RunView, Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor,
     VerifyStep, ops, transaction::Tx,
 };
@@ -161,6 +161,21 @@ impl<B: Backend> Store for B {
     ) -> Operation<'a, bool> {
         let lease = lease.clone();
         self.perform(Access::Write, move |tx| ops::cache::keep(tx, &lease, key, &value, within))
+    }
+
+    fn save<'a>(&'a self, lease: &'a Lease, new: NewCheckpoint) -> Operation<'a, ()> {
+        let lease = lease.clone();
+        self.perform(Access::Write, move |tx| ops::saved::save(tx, &lease, &new))
+    }
+
+    fn saved<'a>(&'a self, job: i64, name: &'a str) -> Operation<'a, Option<Value>> {
+        let name = name.to_owned();
+        self.perform(Access::Read, move |tx| ops::saved::get(tx, job, &name))
+    }
+
+    fn beat<'a>(&'a self, lease: &'a Lease, progress: Value) -> Operation<'a, ()> {
+        let lease = lease.clone();
+        self.perform(Access::Write, move |tx| ops::saved::beat(tx, &lease, &progress))
     }
 
     fn release<'a>(&'a self, lease: &'a Lease, why: &'a str) -> Operation<'a, AttemptRecord> {

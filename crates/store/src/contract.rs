@@ -4,6 +4,7 @@ mod error;
 mod record;
 mod request;
 mod retention;
+mod saved;
 mod wait;
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
@@ -25,6 +26,7 @@ pub use self::{
         Reopening, Report, Rescued, RunStep, StageStep, TimerDue,
     },
     retention::{RemovedRun, Retained, Retention},
+    saved::{BeatRecord, CheckpointRecord, NewCheckpoint},
     wait::{
         Accepted, AfterWait, Deferral, NewSignal, NewWait, SignalKind, SignalRecord, WaitDefault,
         WaitEnd, WaitEnded, WaitKind, WaitRecord,
@@ -98,7 +100,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// `uncertain` mark (DUR-26). At most `limit` jobs of run `run`, or of any run. Incarnations whose lease is
     /// over are ended first. Anybody may call it at any time; each death counts once.
     ///
-    /// A job that has died with its process three times in a row stays leased and is returned
+    /// A job that has died with its process as often in a row as it may, three times unless it says otherwise, stays leased and is returned
     /// with [`Rescued::exhausted`]: its end is a decision (STO-17).
     fn rescue<'a>(&'a self, run: Option<&'a RunId>, limit: u32) -> Operation<'a, Vec<Rescued>>;
 
@@ -166,6 +168,18 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         value: serde_json::Value,
         within: Duration,
     ) -> Operation<'a, bool>;
+
+    /// Saves a value for later attempts of the same job, in place of what has the name; resets the job's
+    /// `crashes` (SM-31). It goes when the job has succeeded, unless it says otherwise (DUR-141). A job
+    /// saves at most 1 000.
+    fn save<'a>(&'a self, lease: &'a Lease, new: NewCheckpoint) -> Operation<'a, ()>;
+
+    /// The value that an attempt of the job has saved under that name.
+    fn saved<'a>(&'a self, job: i64, name: &'a str) -> Operation<'a, Option<serde_json::Value>>;
+
+    /// Notes that the attempt lives, and how far it is: at most 4 KiB. An event tells of it at most every
+    /// 10 s.
+    fn beat<'a>(&'a self, lease: &'a Lease, progress: serde_json::Value) -> Operation<'a, ()>;
 
     /// Gives a leased job back: Ready, budget and crash count unchanged, the attempt Released and
     /// uncertain if a call of it is open.

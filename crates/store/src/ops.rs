@@ -11,6 +11,7 @@
 //! | [`step`] | jobs that change without an attempt of theirs ending |
 //! | [`ending`] | ends of attempts |
 //! | [`wait`] | what jobs wait for, and how that ends |
+//! | [`saved`] | what attempts save, and how far they say they are |
 //! | [`signal`] | what runs are sent |
 //! | [`journal`] | events with their sequence and hash chain |
 //! | [`reopening`] | a further round of a run |
@@ -33,6 +34,7 @@ pub(crate) mod lease;
 pub(crate) mod node;
 pub(crate) mod reopening;
 pub(crate) mod retention;
+pub(crate) mod saved;
 pub(crate) mod signal;
 pub(crate) mod step;
 pub(crate) mod stream;

@@ -17,6 +17,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("migrations/0003_leases.sql"),
     include_str!("migrations/0004_waits.sql"),
     include_str!("migrations/0005_retention.sql"),
+    include_str!("migrations/0006_attempts.sql"),
 ];
 
 /// The row of `meta`.

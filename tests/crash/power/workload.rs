@@ -402,6 +402,7 @@ fn new_job(turn: u64, owner: &NodeRef) -> NewJob {
         stage: STAGE.to_owned(),
         key: JobKey::new(format!("s{turn}")),
         max_attempts: 1,
+        crashes_max: 3,
         input: json!({"turn": turn}),
         claim_for: Some(owner.clone()),
     }

@@ -7,7 +7,7 @@ use perennial::{
 };
 use serde_json::{Value, json};
 
-use super::{check::tries, graph::checked, hint::Hint, named::named, results::view, runs};
+use super::{check::tries, graph::checked, hint::Hint, named::named, results::view, runs, why};
 use crate::{
     args::ExplainArgs,
     exit::{self, failed, failed_with},
@@ -17,6 +17,10 @@ use crate::{
 pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
     if let Some(step) = &args.step {
         let file = Path::new(&args.what);
+        let id = args.what.to_str().filter(|id| RunId::parse(*id).is_ok());
+        if let (Some(typed), false, None) = (id, file.is_file(), file.extension()) {
+            return why::explain(typed, step, &args).await;
+        }
         let pipeline = checked(file)?;
         let Some(explained) = pipeline.explain(step) else {
             let names = pipeline.step_paths();

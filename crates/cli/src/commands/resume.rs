@@ -9,13 +9,14 @@ use super::{
     lot::{Known, Lot, Member, left_out},
     named::named,
     progress::Shown,
+    results::view,
     resumed,
     stop::interrupted,
     taken,
     tree::with_findings,
 };
 use crate::{
-    args::{DeploymentArgs, ReadingArgs, ResumeArgs, UnpauseArgs},
+    args::{DeploymentArgs, ReadingArgs, ResumeArgs, RetryArgs, UnpauseArgs},
     exit::{self, failed, failed_with},
     output,
 };
@@ -40,6 +41,35 @@ pub(super) async fn unpause(args: UnpauseArgs) -> anyhow::Result<i32> {
         output,
     };
     go_on(args, Paused::GoesOn).await
+}
+
+/// As [`resume`], of a run that has ended without success.
+pub(super) async fn retry(args: RetryArgs) -> anyhow::Result<i32> {
+    let RetryArgs { run, step, rerun_writes, engine, store, output } = args;
+    let named = named(&store.store, &run).await?;
+    let hint = Hint::new(&store.store, engine.config.as_deref());
+    let view = view(&store.store, &named, &hint).await?;
+    let state = view.run.state;
+    if !state.is_terminal() {
+        let text = format!("run {named} has not ended: it is {state}");
+        let paused = state == RunState::Paused;
+        let id = named.as_str();
+        let help = if paused { hint.unpause(id) } else { hint.resume(id) };
+        return Err(failed_with(exit::USAGE, text, help));
+    }
+    let args = ResumeArgs {
+        run: Some(run),
+        all: false,
+        file: None,
+        from: step,
+        rerun_writes,
+        reading: ReadingArgs::default(),
+        deployment: DeploymentArgs::default(),
+        engine,
+        store,
+        output,
+    };
+    go_on(args, Paused::Stays).await
 }
 
 /// What becomes of a run that is paused.

@@ -4,8 +4,8 @@ use perennial::{
     Config, DefinitionError, RunId, RunState, Runtime, ThresholdSetting,
     engine::workflow::JobKey,
     records::{
-        AttemptRecord, CallRecord, JobRecord, JobState, Performance, RunError, RunRecord, RunView,
-        Timestamp,
+        AttemptRecord, BeatRecord, CallRecord, JobRecord, JobState, Performance, RunError,
+        RunRecord, RunView, Timestamp,
     },
 };
 use serde_json::{Map, Value, json};
@@ -91,6 +91,11 @@ async fn read(runtime: &Runtime, run: &RunId, config: &Config) -> Result<Found, 
     Ok(Found { view, performance, warnings, types, thresholds, configured_in: None })
 }
 
+/// What an attempt has said last of how far it is.
+fn beat<'a>(view: &'a RunView, attempt: &AttemptRecord) -> Option<&'a BeatRecord> {
+    view.beats.iter().find(|beat| beat.job == attempt.job && beat.attempt == attempt.attempt)
+}
+
 fn attempts<'a>(view: &'a RunView, job: &JobRecord) -> impl Iterator<Item = &'a AttemptRecord> {
     let id = job.id;
     view.attempts.iter().filter(move |attempt| attempt.job == id)
@@ -125,6 +130,8 @@ fn described(found: &Found) -> Value {
             "code": attempt.code,
             "message": attempt.message,
             "uncertain": attempt.uncertain,
+            "progress": beat(view, attempt).map(|beat| &beat.progress),
+            "heartbeat_at": beat(view, attempt).map(|beat| beat.at.to_rfc3339()),
         })
     };
     let call = |call: &CallRecord| {

@@ -40,6 +40,8 @@ pub(super) fn run(finished_at: Option<Timestamp>) -> RunView {
         calls: Vec::new(),
         waits: Vec::new(),
         signals: Vec::new(),
+        saved: Vec::new(),
+        beats: Vec::new(),
     }
 }
 
@@ -62,6 +64,7 @@ pub(super) fn add(
         attempts_used: 0,
         max_attempts: 3,
         crashes: 0,
+        crashes_max: 3,
         run_after: None,
         lease: None,
         lease_alive: false,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use perennial_core::{
     ExitReason, FailureClass,
     failure::Failure,
-    run::{JobState, RunId, RunState},
+    run::{InvalidTransition, JobKey, JobState, RunId, RunState},
 };
 use perennial_store::{Committed, Decision, Lease, NodeRef, Report, Store, StoreError};
 use perennial_supervision::{
@@ -48,6 +48,8 @@ pub(crate) enum Message {
     Fence { reply: ReplyPort<()> },
     /// The run shall be cancelled; answers whether that changed anything.
     Cancel { reply: ReplyPort<Result<bool, StoreError>> },
+    /// A job shall not be made; answers whether that changed anything.
+    Skip { job: JobKey, why: String, reply: ReplyPort<Result<bool, StoreError>> },
     /// The run shall be paused, or go on; answers whether that changed anything.
     Pause { pause: bool, reply: ReplyPort<Result<bool, StoreError>> },
 }
@@ -60,6 +62,7 @@ impl Message {
             Self::AttemptDown { .. } => "attempt_down",
             Self::Fence { .. } => "fence",
             Self::Cancel { .. } => "cancel",
+            Self::Skip { .. } => "skip",
             Self::Pause { .. } => "pause",
         }
     }
@@ -72,6 +75,7 @@ pub(crate) fn child_spec(
     workflow: &Arc<dyn Workflow>,
 ) -> (ChildSpec, Address<Message>) {
     let detail = Arc::new(Published::default());
+    let (progress, of) = (services.progress.clone(), run.clone());
     let (shell_services, shell_run, shell_workflow) =
         (services.clone(), run.clone(), workflow.clone());
     let published = detail.clone();
@@ -82,8 +86,34 @@ pub(crate) fn child_spec(
     let spec = spec
         .restart(perennial_core::Restart::Transient)
         .start_within(STORE_WITHIN + Duration::from_secs(5))
-        .detail(move || detail.read());
+        .detail(move || with_progress(detail.read(), progress.of(&of)));
     (spec, address)
+}
+
+/// Why a request changes nothing.
+fn refused(fact: &Fact, unchanged: Unchanged) -> StoreError {
+    let job = match fact {
+        Fact::Skip { job, .. } => job.to_string(),
+        Fact::Look | Fact::Ended { .. } | Fact::Stop(_) | Fact::Pause | Fact::Unpause => {
+            String::new()
+        }
+    };
+    match unchanged {
+        Unchanged::NoJob | Unchanged::Already => StoreError::NotFound { what: "step", id: job },
+        Unchanged::Ended(state) => StoreError::InvalidState(InvalidTransition {
+            what: "job",
+            from: state.name(),
+            to: JobState::Skipped.name(),
+        }),
+    }
+}
+
+/// What its attempts have said last stands beside what it has published.
+fn with_progress(mut detail: Value, progress: Option<Value>) -> Value {
+    if let (Some(detail), Some(progress)) = (detail.as_object_mut(), progress) {
+        detail.insert("progress".to_owned(), progress);
+    }
+    detail
 }
 
 pub(super) struct Shell {
@@ -145,6 +175,23 @@ impl Actor for Shell {
             Message::Cancel { reply } => {
                 let stopped = self.stop(machine, StopCause::Cancel).await;
                 drop(reply.send(stopped));
+                self.advance(&me, machine).await?;
+            }
+            Message::Skip { job, why, reply } => {
+                let skipped = self.skip(machine, job, why).await;
+                let leases = match skipped {
+                    Ok(leases) => {
+                        drop(reply.send(Ok(leases.is_some())));
+                        leases.unwrap_or_default()
+                    }
+                    Err(error) => {
+                        drop(reply.send(Err(error)));
+                        Vec::new()
+                    }
+                };
+                for (lease, room) in leases {
+                    self.begin(machine, lease, room).await?;
+                }
                 self.advance(&me, machine).await?;
             }
             Message::Pause { pause, reply } => {
@@ -424,6 +471,7 @@ impl Shell {
             let mut decision = match machine.decide(&*self.workflow, fact, &at) {
                 Ok(Some(decision)) => decision,
                 Ok(None) | Err(Unchanged::Already) => return Ok(None),
+                Err(unchanged) => return Err(refused(fact, unchanged)),
             };
             let mut room = self.make_room(&mut decision);
             match self.store_decision(decision.clone()).await {
@@ -587,6 +635,26 @@ impl Shell {
                 self.release(machine, &lease, &why).await
             }
         }
+    }
+
+    /// Stops the live attempt of a job, and ends the job as skipped (DUR-64).
+    async fn skip(
+        &self,
+        machine: &mut Machine,
+        job: JobKey,
+        why: String,
+    ) -> Result<Option<Vec<(Lease, Room)>>, StoreError> {
+        let held = machine.find(&job).filter(|job| job.state == JobState::Leased);
+        let held = held.map(|job| AttemptId { job: job.id, attempt: job.attempt });
+        if let Some(task) = held.and_then(|id| self.services.attempt(id)) {
+            // One that has just ended is not found, and its report comes too late.
+            drop(self.services.tasks.terminate_child(&task).await);
+        }
+        let leases = self.try_commit(machine, &Fact::Skip { job, why }).await?;
+        if let Some(id) = held {
+            self.services.forget_attempt(id);
+        }
+        Ok(leases)
     }
 
     /// Decides that the run ends; answers whether that changed anything.

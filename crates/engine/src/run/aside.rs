@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use perennial_core::run::RunId;
+use perennial_core::run::{JobKey, RunId};
 use perennial_store::StoreError;
 
 use super::{
@@ -15,11 +15,12 @@ use super::{
 use crate::{Services, Workflow};
 
 /// What is asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Request {
     Cancel,
     Pause,
     Unpause,
+    Skip { job: JobKey, why: String },
 }
 
 /// Decides and commits; answers whether that changed anything. A run that is cancelled this way has
@@ -36,13 +37,15 @@ pub(crate) async fn settle(
 ) -> Result<bool, StoreError> {
     let shell = Shell::of(services, run, workflow);
     let mut machine = shell.reload().await?;
+    let ends = matches!(request, Request::Cancel);
     let fact = match request {
         Request::Cancel => Fact::Stop(StopCause::Cancel),
         Request::Pause => Fact::Pause,
         Request::Unpause => Fact::Unpause,
+        Request::Skip { job, why } => Fact::Skip { job, why },
     };
     let changed = shell.try_commit(&mut machine, &fact).await?.is_some();
-    if matches!(request, Request::Cancel) {
+    if ends {
         while shell.try_commit(&mut machine, &Fact::Look).await?.is_some() {}
     }
     Ok(changed)

@@ -1,6 +1,9 @@
 //! One attempt: a supervised task that executes a job under its lease and reports until it is heard.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use perennial_core::{ExitReason, FailureClass, failure::Failure};
 use perennial_store::Lease;
@@ -10,7 +13,7 @@ use tracing::Instrument;
 use super::{
     actor::Message,
     journal::LeaseJournal,
-    machine::{Job, Machine, Reported},
+    machine::{Job, Limits, Machine, Reported},
 };
 use crate::{
     Services, Workflow,
@@ -37,11 +40,17 @@ pub(super) async fn start(
     lease: Lease,
     room: Room,
 ) -> Result<(), RequestError> {
-    let journal = LeaseJournal { store: services.store.clone(), lease: lease.clone() };
+    let journal = LeaseJournal {
+        store: services.store.clone(),
+        lease: lease.clone(),
+        progress: services.progress.clone(),
+        kept_at: Mutex::default(),
+    };
+    let now = services.store.now();
     let cx = AttemptCx::new(
         machine.run.clone(),
         machine.created_at,
-        services.store.now(),
+        now,
         lease.key.clone(),
         lease.attempt,
         machine.settings.clone(),
@@ -59,8 +68,7 @@ pub(super) async fn start(
         depth = lease.key.depth(),
         attempt = lease.attempt,
     );
-    let within = machine.job(lease.job).map_or(0, |job| job.policy().attempt_within_ms);
-    let work = execute(workflow.clone(), cx, Duration::from_millis(within)).instrument(span);
+    let work = execute(workflow.clone(), cx, machine.limits(lease.job, now)).instrument(span);
     let id = AttemptId { job: lease.job, attempt: lease.attempt };
     let name = task_name(&lease);
     let (to, held) = (address.clone(), lease.clone());
@@ -107,17 +115,33 @@ pub(super) fn watch(
     });
 }
 
-async fn execute(workflow: Arc<dyn Workflow>, cx: AttemptCx, within: Duration) -> Reported {
-    let warnings = cx.warnings.clone();
-    let outcome = match tokio::time::timeout(within, workflow.execute(cx)).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            let message =
-                format!("timeout: the attempt took longer than {} ms", within.as_millis());
-            Outcome::Failed(Failure::new(FailureClass::Timeout, "PL701", message))
+async fn execute(workflow: Arc<dyn Workflow>, cx: AttemptCx, limits: Limits) -> Reported {
+    let (warnings, pulse) = (cx.warnings.clone(), cx.pulse.clone());
+    let Limits { within, heartbeat } = limits;
+    let silence = async {
+        match heartbeat {
+            Some(within) => {
+                pulse.falls_silent(within).await;
+                within
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let outcome = tokio::select! {
+        biased;
+        outcome = workflow.execute(cx) => outcome,
+        () = tokio::time::sleep(within) => {
+            timed_out(format!("the attempt took longer than {} ms", within.as_millis()))
+        }
+        silent = silence => {
+            timed_out(format!("the attempt said nothing of itself for {} ms", silent.as_millis()))
         }
     };
     Reported { outcome, warnings: warnings.take() }
+}
+
+fn timed_out(what: String) -> Outcome {
+    Outcome::Failed(Failure::new(FailureClass::Timeout, "PL701", format!("timeout: {what}")))
 }
 
 /// Offers the outcome until it is recorded or refused. Recording is idempotent, so offering again

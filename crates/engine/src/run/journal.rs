@@ -1,25 +1,52 @@
 //! The journal of an attempt's external calls, on the store.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use perennial_core::{Digest, FailureClass, failure::Failure, run::IdempotencyKey};
-use perennial_store::{CallStart, Lease, Store, StoreError};
+use perennial_core::{Digest, FailureClass, Timestamp, failure::Failure, run::IdempotencyKey};
+use perennial_store::{CallStart, Lease, NewCheckpoint, Store, StoreError};
 use serde_json::Value;
 
 use crate::{
     patience::{STORE_WITHIN, patiently},
+    progress::Progress,
     workflow::{BoxFuture, CallJournal},
 };
+
+/// The least time between two writes of the progress of one attempt (DUR-20).
+const KEEP_EVERY: Duration = Duration::from_secs(2);
 
 /// Writes under the lease of one attempt: what a stale attempt writes is refused.
 #[derive(Debug)]
 pub(super) struct LeaseJournal {
     pub(super) store: Arc<dyn Store>,
     pub(super) lease: Lease,
+    pub(super) progress: Progress,
+    /// When its progress was kept last.
+    pub(super) kept_at: Mutex<Option<Timestamp>>,
 }
 
 fn failed(error: &StoreError) -> Failure {
     Failure::new(FailureClass::Store, "PL901", format!("the call could not be journaled: {error}"))
+}
+
+fn not_saved(name: &str, error: &StoreError) -> Failure {
+    let text = format!("checkpoint `{name}` could not be saved: {error}");
+    Failure::new(FailureClass::Store, "PL901", text)
+}
+
+impl LeaseJournal {
+    fn is_to_be_kept(&self) -> bool {
+        let now = self.store.now();
+        let mut kept_at = self.kept_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = kept_at.is_none_or(|at| at.after(KEEP_EVERY) <= now);
+        if is_due {
+            *kept_at = Some(now);
+        }
+        is_due
+    }
 }
 
 impl CallJournal for LeaseJournal {
@@ -65,6 +92,43 @@ impl CallJournal for LeaseJournal {
         Box::pin(async move {
             let keep = || self.store.keep(&self.lease, key, value.clone(), within);
             patiently(STORE_WITHIN, keep).await.map_err(|error| failed(&error))
+        })
+    }
+
+    fn save<'a>(
+        &'a self,
+        name: &'a str,
+        value: Value,
+        keep: bool,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            let new = NewCheckpoint { name: name.to_owned(), value, keep };
+            let save = || self.store.save(&self.lease, new.clone());
+            patiently(STORE_WITHIN, save).await.map_err(|error| not_saved(name, &error))
+        })
+    }
+
+    fn saved<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Value>, Failure>> {
+        Box::pin(async move {
+            let read = || self.store.saved(self.lease.job, name);
+            patiently(STORE_WITHIN, read).await.map_err(|error| {
+                let text = format!("checkpoint `{name}` cannot be read: {error}");
+                Failure::new(FailureClass::Store, "PL901", text)
+            })
+        })
+    }
+
+    fn beat<'a>(&'a self, progress: Value) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            self.progress.says(&self.lease, &progress);
+            if !self.is_to_be_kept() {
+                return Ok(());
+            }
+            let beat = || self.store.beat(&self.lease, progress.clone());
+            patiently(STORE_WITHIN, beat).await.map_err(|error| {
+                let text = format!("progress could not be kept: {error}");
+                Failure::new(FailureClass::Store, "PL901", text)
+            })
         })
     }
 

@@ -3,7 +3,7 @@
 mod draft;
 mod rest;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use perennial_core::{
     Timestamp,
@@ -71,6 +71,25 @@ pub(super) struct Waited {
 pub(super) struct Policy {
     retry: RetryPolicy,
     pub(super) attempt_within_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    heartbeat_within_ms: Option<u64>,
+    /// When all of its attempts must have ended, in microseconds UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deadline: Option<i64>,
+}
+
+/// How long an attempt may take, and how long it may say nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) within: Duration,
+    pub(super) heartbeat: Option<Duration>,
+}
+
+impl Policy {
+    /// When all of its attempts must have ended.
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        self.deadline.map(Timestamp::from_micros)
+    }
 }
 
 /// What may happen to a run.
@@ -86,6 +105,8 @@ pub(super) enum Fact {
     Pause,
     /// It goes on where it stands.
     Unpause,
+    /// A job of it shall not be made.
+    Skip { job: JobKey, why: String },
 }
 
 /// How an attempt ended.
@@ -128,6 +149,10 @@ pub(super) enum StopCause {
 pub(super) enum Unchanged {
     /// The state makes it meaningless; nothing is written.
     Already,
+    /// The run has no such job.
+    NoJob,
+    /// The job has ended.
+    Ended(JobState),
 }
 
 /// The circumstances of a decision.
@@ -141,10 +166,6 @@ pub(super) struct Circumstances {
 }
 
 impl Job {
-    pub(super) fn policy(&self) -> Policy {
-        self.policy
-    }
-
     /// What ended its last wait.
     pub(super) fn resumed(&self) -> Option<Resumed> {
         let waited = self.wait.as_ref()?;
@@ -222,6 +243,22 @@ impl Machine {
         self.jobs.iter().rev().find(|job| job.id == id)
     }
 
+    /// What an attempt that is claimed now may take: its own limit, and no more than what is left of its
+    /// job's time (DUR-50). When its run's time is over the run ends it: that is no failure of the job (DUR-52).
+    pub(super) fn limits(&self, id: i64, now: Timestamp) -> Limits {
+        let Some(Job { policy, .. }) = self.job(id) else {
+            return Limits { within: Duration::ZERO, heartbeat: None };
+        };
+        let own = Duration::from_millis(policy.attempt_within_ms);
+        let within = policy.deadline().map_or(own, |deadline| deadline.since(now).min(own));
+        Limits { within, heartbeat: policy.heartbeat_within_ms.map(Duration::from_millis) }
+    }
+
+    /// The job of that name.
+    pub(super) fn find(&self, key: &JobKey) -> Option<&Job> {
+        self.jobs.iter().rev().find(|job| job.key == *key)
+    }
+
     pub(super) fn done(&self) -> Arc<Vec<DoneJob>> {
         self.done.clone()
     }
@@ -266,6 +303,16 @@ impl Machine {
             Fact::Pause => draft.enter(RunState::Paused, self),
             Fact::Unpause if self.state != RunState::Paused => return Err(Unchanged::Already),
             Fact::Unpause => draft.enter(RunState::Running, self),
+            Fact::Skip { job, why } => {
+                let job = self.find(job).ok_or(Unchanged::NoJob)?;
+                if job.skipped == Some(SkipReason::Operator) || !self.state.goes_on() {
+                    return Err(Unchanged::Already);
+                }
+                if job.state.is_terminal() {
+                    return Err(Unchanged::Ended(job.state));
+                }
+                draft.skip(workflow, job, why);
+            }
         }
         if draft.state.goes_on() {
             draft.wake(workflow, self, at);
@@ -296,6 +343,9 @@ impl Machine {
         };
         match next {
             Next::Jobs(plans) => {
+                if let Some(inverted) = plans.iter().find_map(JobPlan::inverted) {
+                    return draft.refuse_plan(&inverted);
+                }
                 let claim_for = at.claim_for.clone().filter(|_| self.state == RunState::Running);
                 let known = |plan: &JobPlan| {
                     let found = self.jobs.iter().rev().find(|job| job.key == plan.key);
@@ -303,7 +353,7 @@ impl Machine {
                 };
                 let new = plans.into_iter().filter(|plan| !known(plan));
                 draft.new_jobs =
-                    new.map(|plan| new_job(&self.stage, plan, claim_for.clone())).collect();
+                    new.map(|plan| new_job(&self.stage, plan, claim_for.clone(), at.now)).collect();
             }
             Next::Seal => draft.seal = true,
         }
@@ -348,6 +398,8 @@ impl Machine {
         for step in decision.jobs {
             if let Some(job) = self.jobs.iter_mut().rev().find(|job| job.id == step.job) {
                 job.state = step.to;
+                // The attempt of one that was leased has ended with the step.
+                job.lease = None;
                 job.skipped = step.skipped;
                 job.run_after = step.run_after;
                 job.deferral = step.deferral;
@@ -442,21 +494,31 @@ fn is_done(state: JobState) -> bool {
 }
 
 /// How the last attempt of `job` that has ended failed, if it did.
-fn last_failure(attempts: &[AttemptRecord], job: i64) -> Option<(Timestamp, LastFailure)> {
+pub(super) fn last_failure(
+    attempts: &[AttemptRecord],
+    job: i64,
+) -> Option<(Timestamp, LastFailure)> {
     let own = attempts.iter().filter(|attempt| attempt.job == job && attempt.ended_at.is_some());
     let last = own.max_by_key(|attempt| attempt.attempt)?;
     let (code, message) = (last.code.as_deref(), last.message.as_deref());
     Some((last.ended_at?, LastFailure::new(last.class?, code, message)))
 }
 
-fn new_job(stage: &str, plan: JobPlan, claim_for: Option<NodeRef>) -> NewJob {
-    let within = u64::try_from(plan.attempt_within.as_millis()).unwrap_or(u64::MAX);
+fn new_job(stage: &str, plan: JobPlan, claim_for: Option<NodeRef>, now: Timestamp) -> NewJob {
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let policy = Policy {
+        retry: plan.retry,
+        attempt_within_ms: millis(plan.attempt_within),
+        heartbeat_within_ms: plan.heartbeat_within.map(millis),
+        deadline: plan.within.map(|within| now.after(within).as_micros()),
+    };
     NewJob {
         stage: stage.to_owned(),
         key: plan.key,
         // Failures only; deaths of the process are counted apart (SM-31).
         max_attempts: plan.retry.max_attempts,
-        input: json!({ "retry": plan.retry, "attempt_within_ms": within }),
+        crashes_max: plan.retry.crashes_max,
+        input: json!(policy),
         claim_for,
     }
 }

@@ -317,7 +317,10 @@ impl Shell {
         request: Request,
     ) -> Option<Result<bool, StoreError>> {
         let services = &self.spec.services;
-        services.waiting.of(run)?;
+        // A job is skipped whoever runs it, or nobody: the record of that starts nothing (DUR-5).
+        if !matches!(request, Request::Skip { .. }) {
+            services.waiting.of(run)?;
+        }
         if Turn::new(self).runs.contains(run.as_str()) {
             // It waits with its actor, which is the one to ask.
             return None;
@@ -331,8 +334,9 @@ impl Shell {
             // The next look parks it and says why.
             Err(NotStarted::Refused(_)) => return None,
         };
+        let cancels = matches!(request, Request::Cancel);
         let settled = run::settle(services, run, &workflow, request).await;
-        if let (Request::Cancel, Ok(true)) = (request, &settled) {
+        if cancels && matches!(settled, Ok(true)) {
             services.waiting.starts(run);
             services.look_again.notify_one();
         }

@@ -8,10 +8,10 @@ use std::{
 use perennial_core::{Digest, Timestamp, run::RunId};
 use perennial_store::{
     Accepted, Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision,
-    EventRecord, Lease, Leases, MemoryStore, NewEvent, NewRun, NewSignal, NodeRecord, NodeRef,
-    NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention,
-    RunSummary, RunView, Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor,
-    VerifyStep,
+    EventRecord, Lease, Leases, MemoryStore, NewCheckpoint, NewEvent, NewRun, NewSignal,
+    NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued,
+    Retained, Retention, RunSummary, RunView, Store, StoreError, StoreStatus, StreamRecord,
+    TimerDue, VerifyCursor, VerifyStep,
 };
 use serde_json::Value;
 
@@ -233,5 +233,14 @@ impl Store for Link {
     }
     fn revision<'a>(&'a self, run: &'a RunId) -> Operation<'a, u64> {
         self.through("revision", move || self.store.revision(run))
+    }
+    fn save<'a>(&'a self, lease: &'a Lease, checkpoint: NewCheckpoint) -> Operation<'a, ()> {
+        self.through("save", move || self.store.save(lease, checkpoint))
+    }
+    fn saved<'a>(&'a self, job: i64, name: &'a str) -> Operation<'a, Option<Value>> {
+        self.through("saved", move || self.store.saved(job, name))
+    }
+    fn beat<'a>(&'a self, lease: &'a Lease, progress: Value) -> Operation<'a, ()> {
+        self.through("beat", move || self.store.beat(lease, progress))
     }
 }

@@ -116,10 +116,12 @@ impl Workflow for Steps {
     }
 
     fn next(&self, done: &[DoneJob]) -> Next {
-        let plan = |number: usize| JobPlan {
-            key: JobKey::new(format!("step-{number}")),
-            retry: RetryPolicy::ONCE,
-            attempt_within: Duration::from_secs(3600),
+        let plan = |number: usize| {
+            JobPlan::new(
+                JobKey::new(format!("step-{number}")),
+                RetryPolicy::ONCE,
+                Duration::from_secs(3600),
+            )
         };
         match self.at_once {
             true if done.is_empty() => Next::Jobs((0..self.count).map(plan).collect()),

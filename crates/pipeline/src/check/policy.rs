@@ -188,6 +188,7 @@ impl Check<'_> {
             },
             jitter_percent,
             only,
+            ..OWN
         })
     }
 

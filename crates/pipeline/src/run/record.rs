@@ -23,11 +23,16 @@ pub(super) fn skipped(condition: &str) -> Value {
 
 /// The record of a step that failed and counts as skipped (4.4).
 pub(super) fn skipped_after(failure: &Failure) -> Value {
+    skipped_because(&failure.message)
+}
+
+/// The record of a step that is skipped for that reason.
+pub(super) fn skipped_because(reason: &str) -> Value {
     json!({
         "success": true,
         "skipped": true,
         "status": "skipped",
-        "reason": failure.message,
+        "reason": reason,
     })
 }
 

@@ -2,7 +2,12 @@
 
 use std::{borrow::Cow, collections::HashSet, sync::Arc, time::Duration};
 
-use perennial_core::{FailureClass, failure::Failure, retry::RetryPolicy, run::JobKey};
+use perennial_core::{
+    FailureClass,
+    failure::Failure,
+    retry::RetryPolicy,
+    run::{JobKey, SkipReason},
+};
 use perennial_engine::observer::Observer;
 use perennial_engine::{
     AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Workflow,
@@ -125,11 +130,10 @@ impl Workflow for PipelineRun {
         };
         match next {
             None => Next::Seal,
-            Some(step) => Next::Jobs(vec![JobPlan {
-                key: step.key(),
-                retry: step.retry,
-                attempt_within: step.attempt_within(),
-            }]),
+            Some(step) => {
+                let plan = JobPlan::new(step.key(), step.retry, step.attempt_within());
+                Next::Jobs(vec![plan.clamped()])
+            }
         }
     }
 
@@ -145,6 +149,10 @@ impl Workflow for PipelineRun {
             Some(due) => due.meaning(job, failure, attempt),
             None => FailureMeans::FailRun { record: record::failed(None, job, failure) },
         }
+    }
+
+    fn on_skip(&self, _: &JobKey, _: SkipReason, why: &str) -> Value {
+        record::skipped_because(why)
     }
 
     fn is_made_good(&self, job: &DoneJob, done: &[DoneJob]) -> bool {
@@ -213,7 +221,8 @@ impl Due<'_> {
                 (RetryPolicy::ONCE, BOOKKEEPING)
             }
         };
-        JobPlan { key: self.key(), retry, attempt_within }
+        // The time of a run cuts that of its steps.
+        JobPlan::new(self.key(), retry, attempt_within).clamped()
     }
 
     /// What the final failure of the job means. Inside a scope it means nothing yet: the job that

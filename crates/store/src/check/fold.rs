@@ -71,6 +71,7 @@ pub(crate) struct JobFold {
     pub(crate) used: Told<u32>,
     pub(crate) max: Told<u32>,
     pub(crate) crashes: Told<u32>,
+    pub(crate) crashes_max: Told<u32>,
     pub(crate) run_after: Told<i64>,
     pub(crate) lease: Option<NodeRef>,
     pub(crate) dead_letter: bool,
@@ -216,6 +217,7 @@ impl Fold {
         let data = &event.data;
         let stage = text(data, "stage").unwrap_or_default();
         let (max, input) = (number(data, "max_attempts"), text(data, "input"));
+        let crashes_max = number(data, "crashes_max");
         if let Some(job) = self.jobs.get_mut(&key) {
             if job.stage != stage {
                 job.shared = true;
@@ -226,6 +228,7 @@ impl Fold {
                 self.findings.at(Rule::Ended, event.seq, what);
             }
             (job.state, job.max, job.input, job.set_back) = (JobState::Ready, max, input, false);
+            job.crashes_max = crashes_max;
             return;
         }
         let job = JobFold {
@@ -236,6 +239,7 @@ impl Fold {
             used: Some(0),
             max,
             crashes: Some(0),
+            crashes_max,
             run_after: Some(0),
             lease: None,
             dead_letter: false,
@@ -277,6 +281,10 @@ impl JobFold {
                 if kind == "checkpoint_written" {
                     self.crashes = Some(0);
                 }
+                return;
+            }
+            "checkpoint_saved" => {
+                self.crashes = Some(0);
                 return;
             }
             "job_dead_lettered" => {

@@ -62,6 +62,7 @@ pub(crate) struct JobRow {
     pub(crate) attempts_used: u32,
     pub(crate) max_attempts: u32,
     pub(crate) crashes: u32,
+    pub(crate) crashes_max: u32,
     pub(crate) run_after: i64,
     pub(crate) lease: Option<NodeRef>,
     /// Whether the node of the lease is known.
@@ -186,6 +187,7 @@ fn jobs(told: &JobFold, row: &JobRow, findings: &mut Findings) {
         "attempts used": told.used, row.attempts_used;
         "at most attempts": told.max, row.max_attempts;
         "crashes": told.crashes, row.crashes;
+        "at most crashes": told.crashes_max, row.crashes_max;
         "run_after": told.run_after, row.run_after;
         "a lease of": Some(&told.lease), &row.lease;
         "a mark of a dead letter": Some(told.dead_letter), row.dead_letter;

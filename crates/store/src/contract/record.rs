@@ -6,6 +6,7 @@ use perennial_core::{
 };
 use serde_json::Value;
 
+use super::saved::{BeatRecord, CheckpointRecord};
 use super::wait::{Deferral, SignalRecord, WaitRecord};
 
 /// One process start of a node.
@@ -148,8 +149,10 @@ pub struct JobRecord {
     pub attempts_used: u32,
     /// Attempts allowed.
     pub max_attempts: u32,
-    /// Deaths of its process since the last recorded call.
+    /// Deaths of its process since the last recorded call or checkpoint.
     pub crashes: u32,
+    /// Deaths after which it is not tried again.
+    pub crashes_max: u32,
     /// Not before.
     pub run_after: Option<Timestamp>,
     /// Who holds it.
@@ -262,6 +265,10 @@ pub struct RunView {
     pub waits: Vec<WaitRecord>,
     /// What the run was sent and nobody has taken yet, in order.
     pub signals: Vec<SignalRecord>,
+    /// What their attempts have saved, by job and name.
+    pub saved: Vec<CheckpointRecord>,
+    /// What their attempts have said last of how far they are, by job and number.
+    pub beats: Vec<BeatRecord>,
 }
 
 /// A line of the list of runs.

@@ -151,7 +151,8 @@ pub struct Reopening {
 pub struct Again {
     /// The job's row.
     pub job: i64,
-    /// Whether its recorded calls are forgotten too; else their replies are taken again (YR-51).
+    /// Whether its recorded calls and what its attempts have saved are forgotten too; else they are taken
+    /// again (YR-51).
     pub forget_calls: bool,
 }
 
@@ -164,6 +165,8 @@ pub struct NewJob {
     pub key: JobKey,
     /// Attempts allowed, at least one.
     pub max_attempts: u32,
+    /// Deaths of its process after which it is not tried again, at least one.
+    pub crashes_max: u32,
     /// What it is given.
     pub input: Value,
     /// Lease it in the same transaction (its first attempt is then under way when it appears).

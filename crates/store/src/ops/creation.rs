@@ -105,10 +105,11 @@ pub(crate) fn create_job(
     // One that is there and cancelled, in a run that goes on, waits to be made again.
     let created = tx.row(
         "INSERT INTO jobs (run, stage, key, state, max_attempts, attempt, lease_node,
-         lease_incarnation) SELECT run, stage, ?3, ?4, ?5, ?6, ?7, ?8 FROM stages
+         lease_incarnation, crashes_max) SELECT run, stage, ?3, ?4, ?5, ?6, ?7, ?8, ?9 FROM stages
          WHERE run = ?1 AND stage = ?2 AND state IN ('waiting', 'open')
          ON CONFLICT (run, stage, parent, key) DO UPDATE SET state = excluded.state,
-         max_attempts = excluded.max_attempts, attempt = jobs.attempt + excluded.attempt,
+         max_attempts = excluded.max_attempts, crashes_max = excluded.crashes_max,
+         attempt = jobs.attempt + excluded.attempt,
          lease_node = excluded.lease_node, lease_incarnation = excluded.lease_incarnation
          WHERE jobs.state = 'cancelled' RETURNING id, attempt",
         (
@@ -120,6 +121,7 @@ pub(crate) fn create_job(
             u32::from(claimed.is_some()),
             claimed.map(|node| node.node.as_str()),
             claimed.map(|node| int(node.incarnation)),
+            new.crashes_max.max(1),
         ),
         |row| Ok((row.get::<i64>()?, row.get::<u32>()?)),
     )?;
@@ -133,6 +135,7 @@ pub(crate) fn create_job(
     let about = json!({
         "stage": new.stage,
         "max_attempts": new.max_attempts,
+        "crashes_max": new.crashes_max.max(1),
         "input": Digest::of(input.as_bytes()),
     });
     journal.note_job(tx, "job_ready", &new.key, None, about)?;

@@ -13,7 +13,7 @@ use super::{
     ending::{self, Ending},
     journal::{Journal, cut, micros},
     lease::{self, Budget, Standing},
-    node, step, stream, timer, wait,
+    node, saved, step, stream, timer, wait,
 };
 use crate::{
     Committed, Decision, Report, RunStep, StageStep, StoreError, WaitEnd, transaction::Tx,
@@ -165,6 +165,9 @@ fn apply_report(
     if let Some(result) = &report.result {
         let digest = keep_result(tx, lease.job, result)?;
         about.insert("result".to_owned(), json!(digest));
+    }
+    if budget.saved && *to == JobState::Succeeded {
+        saved::drop_of(tx, lease.job)?;
     }
     note_report(tx, journal, report, uncertain, about.clone())?;
     match &report.wait {
@@ -384,6 +387,7 @@ mod tests {
             stage: "s".to_owned(),
             key: JobKey::new("a"),
             max_attempts: 1,
+            crashes_max: 3,
             input: Value::Null,
             claim_for: None,
         };

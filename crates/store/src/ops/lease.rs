@@ -15,9 +15,6 @@ use crate::{
     transaction::{Tx, int},
 };
 
-/// Deaths of a job's process after which it is not tried again (SM-31).
-const CRASHES_MAX: u32 = 3;
-
 /// What a lease is worth now.
 pub(crate) enum Standing {
     /// Its attempt is under way, on a live incarnation.
@@ -36,6 +33,8 @@ pub(crate) enum Standing {
 pub(crate) struct Budget {
     pub(crate) used: u32,
     pub(crate) max: u32,
+    /// Whether its attempts have saved something.
+    pub(crate) saved: bool,
 }
 
 pub(crate) fn standing(tx: &Tx<'_>, lease: &Lease) -> Result<Standing, StoreError> {
@@ -43,7 +42,8 @@ pub(crate) fn standing(tx: &Tx<'_>, lease: &Lease) -> Result<Standing, StoreErro
         concat!(
             "SELECT a.ended_as, j.state = 'leased' AND j.attempt = a.attempt, ",
             alive!("?7"),
-            ", j.attempts_used, j.max_attempts FROM attempts a JOIN jobs j ON j.id = a.job
+            ", j.attempts_used, j.max_attempts,
+             EXISTS (SELECT 1 FROM saved s WHERE s.job = j.id) FROM attempts a JOIN jobs j ON j.id = a.job
              JOIN nodes n ON n.node = a.node AND n.incarnation = a.incarnation
              WHERE a.job = ?1 AND a.attempt = ?2 AND a.node = ?3 AND a.incarnation = ?4
              AND j.run = ?5 AND j.key = ?6",
@@ -60,7 +60,7 @@ pub(crate) fn standing(tx: &Tx<'_>, lease: &Lease) -> Result<Standing, StoreErro
         |row| {
             let (ended, current, alive) =
                 (row.parse_maybe()?, row.get::<bool>()?, row.get::<bool>()?);
-            Ok((ended, current, alive, Budget { used: row.get()?, max: row.get()? }))
+            Ok((ended, current, alive, Budget { used: row.get()?, max: row.get()?, saved: row.get()? }))
         },
     )?;
     Ok(match found {
@@ -100,20 +100,33 @@ pub(crate) fn claim(
         return Ok(Vec::new());
     }
     let due = tx.rows(
-        "SELECT j.id, j.key, j.stage, j.attempt, i.data FROM jobs j
+        "SELECT j.id, j.key, j.stage, j.attempt, i.data, j.crashes > 0 AS suspect FROM jobs j
          JOIN stages s ON s.run = j.run AND s.stage = j.stage JOIN inputs i ON i.job = j.id
          WHERE j.run = ?1 AND j.state = 'ready' AND j.run_after <= ?2
-         AND s.state IN ('open', 'sealed') ORDER BY j.run_after, j.id LIMIT ?3",
+         AND s.state IN ('open', 'sealed') ORDER BY suspect, j.run_after, j.id LIMIT ?3",
         (run.as_str(), tx.now().as_micros(), limit),
         |row| {
             let (job, key, stage) = (row.get()?, JobKey::new(row.get::<String>()?), row.get()?);
             let attempt = row.get::<u32>()? + 1;
             let lease = Lease { run: run.clone(), job, key, attempt, node: node.clone() };
-            Ok(Claimed { lease, stage, input: row.json()?, calls: Vec::new() })
+            let claimed = Claimed { lease, stage, input: row.json()?, calls: Vec::new() };
+            Ok((claimed, row.get::<bool>()?))
         },
     )?;
     let mut claimed = Vec::with_capacity(due.len());
-    for mut job in due {
+    let mut is_suspected = None;
+    for (mut job, suspect) in due {
+        if suspect {
+            // At most one at a time, so that none is convicted of what another did (SM-31).
+            let suspected = match is_suspected {
+                Some(suspected) => suspected,
+                None => holds_suspect(tx, node)?,
+            };
+            is_suspected = Some(true);
+            if suspected {
+                continue;
+            }
+        }
         tx.change(
             "UPDATE jobs SET state = 'leased', attempt = ?2, run_after = 0, lease_node = ?3,
              lease_incarnation = ?4 WHERE id = ?1 AND state = 'ready' AND attempt = ?2 - 1",
@@ -129,6 +142,17 @@ pub(crate) fn claim(
         journal.finish(tx, false)?;
     }
     Ok(claimed)
+}
+
+/// Whether the node works on a job that its process may have died of.
+fn holds_suspect(tx: &Tx<'_>, node: &NodeRef) -> Result<bool, StoreError> {
+    let held = tx.row(
+        "SELECT 1 FROM jobs WHERE lease_node = ?1 AND lease_incarnation = ?2 AND state = 'leased'
+         AND crashes > 0 LIMIT 1",
+        (&node.node, int(node.incarnation)),
+        |_| Ok(()),
+    )?;
+    Ok(held.is_some())
 }
 
 pub(crate) fn release(tx: &Tx<'_>, lease: &Lease, why: &str) -> Result<AttemptRecord, StoreError> {
@@ -164,13 +188,13 @@ pub(crate) fn rescue(
     node::end_expired(tx)?;
     let orphans = tx.rows(
         "SELECT j.id, j.run, j.key, j.attempt,
-         j.crashes + 1 >= ?3 AS exhausted
+         j.crashes + 1 >= j.crashes_max AS exhausted
          FROM jobs j JOIN runs r ON r.run = j.run
          JOIN nodes n ON n.node = j.lease_node AND n.incarnation = j.lease_incarnation
          WHERE j.state = 'leased' AND n.ended_at IS NOT NULL AND (?1 IS NULL OR j.run = ?1)
          AND r.state IN ('pending', 'running', 'paused', 'cancelling')
          ORDER BY exhausted, j.id LIMIT ?2",
-        (run.map(RunId::as_str), limit, CRASHES_MAX),
+        (run.map(RunId::as_str), limit),
         |row| {
             Ok(Orphan {
                 job: row.get()?,

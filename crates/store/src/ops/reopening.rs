@@ -139,6 +139,7 @@ fn set_back(
     tx.write("DELETE FROM results WHERE job = ?1", [job])?;
     if forget_calls {
         tx.write("DELETE FROM checkpoints WHERE job = ?1", [job])?;
+        tx.write("DELETE FROM saved WHERE job = ?1", [job])?;
     }
     let about = json!({ "was": state.name(), "calls_forgotten": forget_calls });
     journal.note_job(tx, "job_reopened", &key, None, about)

@@ -23,7 +23,11 @@ const BLOB_GRACE: Duration = Duration::from_secs(60 * 60);
 const BLOB_FRESH: Duration = Duration::from_secs(30 * 60);
 
 /// Deletes of the rows of a run, those that refer to others first; each takes the run and a limit.
-const OF_RUN: [&str; 8] = [
+const OF_RUN: [&str; 10] = [
+    "DELETE FROM saved WHERE (job, name) IN (SELECT s.job, s.name FROM saved s
+     JOIN jobs j ON j.id = s.job WHERE j.run = ?1 LIMIT ?2)",
+    "DELETE FROM beats WHERE (job, attempt) IN (SELECT b.job, b.attempt FROM beats b
+     JOIN jobs j ON j.id = b.job WHERE j.run = ?1 LIMIT ?2)",
     "DELETE FROM checkpoints WHERE (job, name) IN (SELECT c.job, c.name FROM checkpoints c
      JOIN jobs j ON j.id = c.job WHERE j.run = ?1 LIMIT ?2)",
     "DELETE FROM results WHERE job IN (SELECT r.job FROM results r
@@ -151,6 +155,7 @@ fn collect(tx: &Tx<'_>, limit: u64) -> Result<u64, StoreError> {
         "DELETE FROM blobs WHERE digest IN (SELECT b.digest FROM blobs b WHERE b.created_at <= ?1
          AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.definition = b.digest)
          AND NOT EXISTS (SELECT 1 FROM blob_uses u WHERE u.digest = b.digest)
+         AND NOT EXISTS (SELECT 1 FROM saved s WHERE s.digest = b.digest)
          ORDER BY b.created_at LIMIT ?2)",
         (before, int(limit)),
     )?;

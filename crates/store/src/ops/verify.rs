@@ -174,7 +174,7 @@ fn content(tx: &Tx<'_>, id: &str) -> Result<Option<Content>, StoreError> {
     )?;
     let jobs = tx.rows(
         "SELECT j.id, j.stage, j.key, j.state, j.skipped, j.attempt, j.attempts_used,
-         j.max_attempts, j.crashes, j.run_after, j.lease_node, j.lease_incarnation,
+         j.max_attempts, j.crashes, j.crashes_max, j.run_after, j.lease_node, j.lease_incarnation,
          n.node IS NOT NULL, w.job IS NOT NULL, j.dead_letter, i.data, r.data FROM jobs j
          LEFT JOIN inputs i ON i.job = j.id LEFT JOIN results r ON r.job = j.id
          LEFT JOIN nodes n ON n.node = j.lease_node AND n.incarnation = j.lease_incarnation
@@ -241,6 +241,7 @@ fn job(row: &Columns<'_>) -> Result<JobRow, StoreError> {
         attempts_used: row.get()?,
         max_attempts: row.get()?,
         crashes: row.get()?,
+        crashes_max: row.get()?,
         run_after: row.get()?,
         lease: view::node(row)?,
         lease_known: row.get()?,
@@ -330,7 +331,7 @@ const BELONGS: [(&str, &str, &str); 6] = [
 ];
 
 /// Rows that belong to jobs.
-const OF_JOBS: [&str; 4] = ["attempts", "inputs", "results", "checkpoints"];
+const OF_JOBS: [&str; 6] = ["attempts", "inputs", "results", "checkpoints", "saved", "beats"];
 
 /// Job ids that one question covers, for each row that a step may read.
 const IDS_PER_ROW: i64 = 20;

@@ -5,7 +5,7 @@ use perennial_core::{
     run::{JobKey, RunId},
 };
 
-use super::{node::alive_or_absent, retention, signal, wait};
+use super::{node::alive_or_absent, retention, saved, signal, wait};
 use crate::{
     AttemptRecord, CallRecord, JobRecord, NodeRef, RunRecord, RunSummary, RunView, StageRecord,
     StoreError,
@@ -31,7 +31,7 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
     let jobs = tx.rows(
         concat!(
             "SELECT j.id, j.stage, j.key, j.state, j.skipped, j.attempt, j.attempts_used,
-             j.max_attempts, j.crashes, j.run_after, j.lease_node, j.lease_incarnation, ",
+             j.max_attempts, j.crashes, j.crashes_max, j.run_after, j.lease_node, j.lease_incarnation, ",
             alive_or_absent!("?2"),
             ", i.data, r.data, j.dead_letter, j.wake_at, j.defer_cause,
              j.defer_until, j.defer_then, j.deferred_since FROM jobs j
@@ -50,7 +50,8 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
         call,
     )?;
     let (waits, signals) = (wait::of_run(tx, run)?, signal::untaken(tx, run)?);
-    Ok(RunView { run: record, stages, jobs, attempts, calls, waits, signals })
+    let (saved, beats) = (saved::of_run(tx, run)?, saved::beats_of_run(tx, run)?);
+    Ok(RunView { run: record, stages, jobs, attempts, calls, waits, signals, saved, beats })
 }
 
 /// Whether anything was decided since.
@@ -208,6 +209,7 @@ fn job(row: &Columns<'_>) -> Result<JobRecord, StoreError> {
         attempts_used: row.get()?,
         max_attempts: row.get()?,
         crashes: row.get()?,
+        crashes_max: row.get()?,
         run_after: Some(row.instant()?).filter(|at| at.as_micros() != 0),
         lease: node(row)?,
         lease_alive: row.get()?,

@@ -64,6 +64,7 @@ pub(crate) fn new_job(key: &str, claim_for: Option<&NodeRef>) -> NewJob {
         stage: STAGE.to_owned(),
         key: JobKey::new(key),
         max_attempts: 3,
+        crashes_max: 3,
         input: json!({"for": key}),
         claim_for: claim_for.cloned(),
     }

@@ -15,6 +15,8 @@ on_every_store!(
     a_job_that_keeps_killing_its_process_waits_for_a_decision,
     a_job_with_many_attempts_dies_three_times_at_most,
     deaths_use_no_attempt_of_the_policy,
+    a_job_dies_as_often_as_it_may,
+    suspects_run_one_at_a_time_and_stand_in_nobody_s_way,
     a_stale_attempt_writes_nothing,
     an_incarnation_that_lives_is_not_rescued,
 );
@@ -164,6 +166,46 @@ async fn deaths_use_no_attempt_of_the_policy(store: &dyn Store) {
         }
     }
     assert_eq!(only_job(store, &run).await.attempts_used, 1);
+}
+
+/// Proves INV-ST-17.
+async fn a_job_dies_as_often_as_it_may(store: &dyn Store) {
+    for crashes_max in [1, 2, 5] {
+        let mut node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
+        let mut new = new_run(&format!("r{crashes_max}"), &node);
+        new.jobs[0].crashes_max = crashes_max;
+        let run = new.run.clone();
+        store.create_run(new).await.unwrap();
+        assert_eq!(only_job(store, &run).await.crashes_max, crashes_max);
+        for death in 1..=crashes_max {
+            node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
+            let rescued = store.rescue(Some(&run), ALL).await.unwrap();
+            assert_eq!((rescued.len(), rescued[0].exhausted), (1, death == crashes_max));
+            store.claim(&run, &node, ALL).await.unwrap();
+        }
+    }
+}
+
+/// Proves INV-ST-17.
+async fn suspects_run_one_at_a_time_and_stand_in_nobody_s_way(store: &dyn Store) {
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
+    let mut new = new_run("r", &node);
+    new.jobs.extend([new_job("b", Some(&node)), new_job("c", None)]);
+    let run = new.run.clone();
+    store.create_run(new).await.unwrap();
+    let other = new_run("s", &node);
+    let other_run = other.run.clone();
+    store.create_run(other).await.unwrap();
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
+    assert_eq!(store.rescue(None, ALL).await.unwrap().len(), 3, "a and b of r, a of s");
+    let claimed = store.claim(&run, &node, ALL).await.unwrap();
+    let keys: Vec<_> = claimed.iter().map(|job| job.lease.key.as_str()).collect();
+    assert_eq!(keys, ["c", "a"], "who is not suspected comes first, then one suspect");
+    assert!(store.claim(&run, &node, ALL).await.unwrap().is_empty());
+    assert!(store.claim(&other_run, &node, ALL).await.unwrap().is_empty(), "over all runs");
+    store.release(&claimed[1].lease, "enough").await.unwrap();
+    assert_eq!(store.claim(&other_run, &node, ALL).await.unwrap().len(), 1);
+    assert!(store.claim(&run, &node, ALL).await.unwrap().is_empty());
 }
 
 async fn a_stale_attempt_writes_nothing(store: &dyn Store) {

@@ -13,6 +13,7 @@ mod postgres;
 mod reopening;
 mod retention;
 mod runs;
+mod saved;
 mod sqlite_file;
 mod sqlite_writer;
 mod states;

@@ -18,7 +18,7 @@ use perennial_store::{
 use serde_json::{Value, json};
 
 use super::{Circumstances, Ending, Job, Machine, Policy, Reported, StopCause, owner};
-use crate::workflow::{DoneJob, FailureMeans, Outcome, Workflow};
+use crate::workflow::{DoneJob, FailureMeans, InvertedTimeouts, Outcome, Workflow};
 
 /// A decision in the making.
 pub(super) struct Draft {
@@ -124,7 +124,10 @@ impl Draft {
             }
             Ending::Lost => {
                 report.end = AttemptEnd::Expired;
-                let message = "its process died with it three times: it is not tried again";
+                let times = policy.retry.crashes_max.max(1);
+                let message = format!(
+                    "its process died with it {times} times in a row: it is not tried again"
+                );
                 Some(Failure::new(FailureClass::Lost, "PL699", message))
             }
         };
@@ -177,6 +180,14 @@ impl Draft {
         } else {
             AfterFailure::Fail { exhausted: lost }
         };
+        // There is no time for another one (DUR-50).
+        let in_time =
+            |pause| policy.deadline().is_none_or(|deadline| at.now.after(pause) < deadline);
+        let after = match after {
+            AfterFailure::RetryIn(pause) if in_time(pause) => after,
+            AfterFailure::RetryIn(_) => AfterFailure::Fail { exhausted: true },
+            AfterFailure::Fail { .. } => after,
+        };
         match after {
             AfterFailure::RetryIn(pause) => {
                 let due = at.now.after(pause);
@@ -226,6 +237,39 @@ impl Draft {
                 "message": failure.message,
                 "detail": failure.detail,
             })),
+        });
+    }
+
+    /// What the workflow wants can never be: that is a mistake in it, and ends its run (DUR-53).
+    pub(super) fn refuse_plan(&mut self, inverted: &InvertedTimeouts) {
+        let from = std::mem::replace(&mut self.state, RunState::Failed);
+        self.run_step = Some(RunStep {
+            from,
+            to: RunState::Failed,
+            failure: Some(json!({
+                "cause": "failure",
+                "step": inverted.job,
+                "class": FailureClass::Limit,
+                "code": "PL699",
+                "message": inverted.to_string(),
+            })),
+        });
+    }
+
+    /// Somebody said that the job shall not be made; what follows from it is as if it had said so itself.
+    pub(super) fn skip(&mut self, workflow: &dyn Workflow, job: &Job, why: &str) {
+        let reason = SkipReason::Operator;
+        let record = workflow.on_skip(&job.key, reason, why);
+        self.newly_done.push(DoneJob {
+            key: job.key.clone(),
+            state: JobState::Skipped,
+            result: record.clone(),
+        });
+        self.job_steps.push(JobStep {
+            skipped: Some(reason),
+            result: Some(record),
+            about: json!({ "reason": reason.name(), "why": why }),
+            ..JobStep::new(job.id, job.state, JobState::Skipped)
         });
     }
 

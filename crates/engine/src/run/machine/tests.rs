@@ -10,6 +10,7 @@ use perennial_store::{
 };
 
 use super::*;
+use crate::run::{Explanation, Known, explain};
 use crate::workflow::{AttemptCx, BoxFuture, Definition, FailureMeans, Unavailable, Wait};
 
 /// Steps `a`, `b`, `c`, one after the other or all at once; a failure of `b` is tolerated.
@@ -29,10 +30,9 @@ impl Workflow for Toy {
     }
 
     fn next(&self, done: &[DoneJob]) -> Next {
-        let plan = |key: &str| JobPlan {
-            key: JobKey::new(key),
-            retry: RetryPolicy { max_attempts: 2, ..RetryPolicy::ONCE },
-            attempt_within: Duration::from_secs(1),
+        let plan = |key: &str| {
+            let retry = RetryPolicy { max_attempts: 2, ..RetryPolicy::ONCE };
+            JobPlan::new(JobKey::new(key), retry, Duration::from_secs(1))
         };
         let mut keys = ["a", "b", "c"].into_iter();
         if self.at_once {
@@ -70,6 +70,7 @@ enum Event {
     Deadline,
     Pause,
     Unpause,
+    Operator,
     Reopen,
     /// What the attempt needs is not there.
     Miss,
@@ -96,7 +97,7 @@ const OF_WAITS: [Event; 11] = [
     Event::Unpause,
 ];
 
-const EVENTS: [Event; 13] = [
+const EVENTS: [Event; 14] = [
     Event::Look,
     Event::Claim,
     Event::Succeed,
@@ -109,6 +110,7 @@ const EVENTS: [Event; 13] = [
     Event::Deadline,
     Event::Pause,
     Event::Unpause,
+    Event::Operator,
     Event::Reopen,
 ];
 
@@ -193,6 +195,7 @@ impl Play {
                 }
                 return;
             }
+            Event::Operator => return self.skips().await,
             Event::Reopen => return self.reopen().await,
             Event::Release => {
                 if let Some(lease) = self.leased() {
@@ -228,6 +231,17 @@ impl Play {
             how
         };
         self.decide(&Fact::Ended { lease, how }).await;
+    }
+
+    /// DUR-64: somebody says that the first job which has not ended shall not be made.
+    async fn skips(&mut self) {
+        let open = self.machine.jobs().iter().find(|job| !job.state.is_terminal());
+        let Some(job) = open.map(|job| job.key.clone()) else { return };
+        let why = "nobody needs it".to_owned();
+        self.decide(&Fact::Skip { job: job.clone(), why }).await;
+        if self.machine.state.goes_on() {
+            assert_eq!(self.machine.find(&job).unwrap().state, JobState::Skipped);
+        }
     }
 
     /// What happens after 30 min in vain: `a` fails or goes on, `b` fails, `c` is skipped.
@@ -299,7 +313,9 @@ impl Play {
 
     /// Rows and fold agree.
     async fn check(&self, history: &[Event]) {
-        let anew = Machine::new(self.store.run(&self.run).await.unwrap(), &self.workflow).unwrap();
+        let view = self.store.run(&self.run).await.unwrap();
+        self.check_explanations(&view, history);
+        let anew = Machine::new(view, &self.workflow).unwrap();
         let picture = |machine: &Machine| {
             let jobs: Vec<_> = machine
                 .jobs
@@ -327,6 +343,37 @@ impl Play {
         }
     }
 
+    /// INV-12: whatever has not ended names the instant or the event that changes it, and that is to come.
+    fn check_explanations(&self, view: &RunView, history: &[Event]) {
+        let now = self.store.now();
+        for job in &view.jobs {
+            let why = explain(view, job, now, &Known::default());
+            let is_fitting = match (job.state, &why) {
+                (_, Explanation::Ended { state, .. }) => {
+                    *state == job.state && job.state.is_terminal()
+                }
+                (JobState::Leased, Explanation::Leased { alive, until, .. }) => {
+                    *alive && until.is_some()
+                }
+                (JobState::Deferred, Explanation::Unavailable { retry_at, until, .. }) => {
+                    retry_at <= until
+                }
+                (JobState::Suspended, Explanation::Suspended { .. }) => true,
+                (JobState::Ready, Explanation::RunPaused { .. }) => {
+                    view.run.state == RunState::Paused
+                }
+                (JobState::Ready, Explanation::Cancelling { .. }) => {
+                    view.run.state == RunState::Cancelling
+                }
+                (JobState::Ready, Explanation::DueAt { at, .. }) => *at > now,
+                (JobState::Ready, Explanation::Claimable) => view.run.state == RunState::Running,
+                _ => false,
+            };
+            assert!(is_fitting, "{:?} is explained by {why:?}: {history:?}", job.state);
+            assert_eq!(why.changed_by().is_none(), job.state.is_terminal(), "{why:?}");
+        }
+    }
+
     /// Every report left its warnings, and nothing follows the end of the run.
     async fn check_events(&self, history: &[Event]) {
         let events = self.store.events(self.run.as_str(), 1, 999).await.unwrap();
@@ -334,7 +381,7 @@ impl Play {
         assert!(warned.clone().all(|event| event.data == json!({"warnings": ["beware"]})));
         let reports = |event: &&EventRecord| {
             let (kind, message) = (event.kind.as_str(), event.data["message"].as_str());
-            matches!(kind, "job_succeeded" | "job_skipped")
+            matches!(kind, "job_succeeded" | "job_skipped") && event.data["reason"] != "operator"
                 || (matches!(kind, "attempt_failed" | "job_failed" | "job_partial")
                     && message == Some("no"))
         };
@@ -524,5 +571,33 @@ async fn outcomes_are_those_of_the_table() {
         }
         assert_eq!(play.machine.state, state, "{history:?}");
         play.check(history).await;
+    }
+}
+
+/// Proves INV-12.
+///
+/// Long histories, drawn at random: after every step each job that has not ended has an explanation.
+#[tokio::test(start_paused = true)]
+async fn whatever_has_not_ended_is_explained() {
+    let mut seed =
+        std::env::var("PERENNIAL_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(7_u64);
+    let mut all = EVENTS.to_vec();
+    all.extend(OF_WAITS);
+    let store = MemoryStore::open().unwrap();
+    let node = store.register_node("n").await.unwrap().node;
+    for number in 0..60 {
+        let (claims_inline, at_once) = (number % 2 == 0, number % 3 == 0);
+        let name = format!("random-{number}");
+        let mut play = Play::begin(&store, &node, &name, claims_inline, at_once).await;
+        let mut history = vec![Event::Look];
+        play.happen(Event::Look).await;
+        for _ in 0..40 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let place = usize::try_from(seed >> 33).unwrap() % all.len();
+            history.push(all[place]);
+            play.happen(all[place]).await;
+            play.check(&history).await;
+        }
+        play.end(&history).await;
     }
 }

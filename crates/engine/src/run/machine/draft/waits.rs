@@ -72,6 +72,10 @@ impl Draft {
             if !self.state.goes_on() {
                 return;
             }
+            if self.job_steps.iter().any(|step| step.job == job.id) {
+                // It ends with what is decided here.
+                continue;
+            }
             match job.state {
                 JobState::Deferred => self.wake_deferred(workflow, machine, job, at),
                 JobState::Suspended => self.wake_suspended(workflow, machine, job, at),

@@ -1,0 +1,94 @@
+//! `skip`: a step that shall not be made. Nobody runs its run meanwhile: this process holds its store.
+
+use perennial::{
+    Config, RunState, StoreError,
+    engine::workflow::JobKey,
+    records::{RunError, RunView},
+};
+use serde_json::json;
+
+use super::{
+    engine,
+    hint::{self, Hint, quoted},
+    named::named,
+};
+use crate::{
+    args::SkipArgs,
+    exit::{self, failed_with},
+    output,
+};
+
+pub(super) async fn skip(args: SkipArgs) -> anyhow::Result<i32> {
+    let store = args.store.store.clone().must_exist();
+    let run = named(&store, &args.run).await?;
+    let hint = Hint::new(&store, None);
+    let runtime = engine::start(&store, Config::default(), false).await?;
+    let skipped = async {
+        let handle = runtime.runs().get(&run).await?;
+        let before = handle.view().await?;
+        let changed = handle.skip(&JobKey::new(&args.step), &args.why).await;
+        let after = handle.view().await?;
+        Ok((before, changed, after))
+    };
+    let skipped: Result<_, RunError> = skipped.await;
+    runtime.shutdown().await;
+    let (before, changed, view) = skipped.map_err(|error| hint::refused(&error, &hint))?;
+    let changed = changed.map_err(|error| refused(&args, &before, &error, &hint))?;
+    if args.output.json {
+        output::json(&json!({
+            "type": "skip",
+            "run": run,
+            "step": args.step,
+            "why": args.why,
+            "changed": changed,
+            "state": view.run.state,
+        }))?;
+        return Ok(exit::COMPLETED);
+    }
+    let again = if changed { "is skipped" } else { "was skipped before" };
+    output::line(&format!("step {} of run {run} {again}", args.step))?;
+    let id = run.as_str();
+    let state = view.run.state;
+    output::talk(&if state == RunState::Paused {
+        format!("let it go on with: {}", hint.unpause(id))
+    } else if state.is_terminal() {
+        format!("see it with: {}", hint.show(id))
+    } else {
+        format!("nobody runs it now; resume with: {}", hint.resume(id))
+    });
+    Ok(exit::COMPLETED)
+}
+
+/// What is too late, or was mistyped, is a mistake of whoever typed it.
+fn refused(args: &SkipArgs, view: &RunView, error: &RunError, hint: &Hint) -> anyhow::Error {
+    let (run, step) = (view.run.run.as_str(), quoted(&args.step));
+    match error {
+        RunError::Store(StoreError::NotFound { what: "step", .. }) => {
+            let open = view.jobs.iter().filter(|job| !job.state.is_terminal());
+            let open: Vec<&str> = open.map(|job| job.key.as_str()).collect();
+            let text = match open.as_slice() {
+                [] => format!("run {run} has no step {step} now, and none that is to be made"),
+                open => {
+                    format!("run {run} has no step {step} now; to be made: {}", open.join(", "))
+                }
+            };
+            failed_with(exit::NOT_FOUND, text, hint.show(run))
+        }
+        RunError::Store(StoreError::InvalidState(refused)) => {
+            let text = format!("step {step} of run {run} has ended ({})", refused.from);
+            failed_with(exit::USAGE, text, hint.show(run))
+        }
+        RunError::Ended { state, .. } => {
+            let text = format!("run {run} has ended ({state}): nothing of it is to be made");
+            failed_with(exit::USAGE, text, hint.show(run))
+        }
+        RunError::Store(_)
+        | RunError::InvalidRunId(_)
+        | RunError::Engine(_)
+        | RunError::NotRunnable(_)
+        | RunError::OwnedElsewhere { .. }
+        | RunError::ShuttingDown
+        | RunError::ShutDown { .. }
+        | _ => hint::refused(error, hint),
+    }
+}
