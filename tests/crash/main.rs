@@ -4,6 +4,8 @@
 
 mod exports;
 mod handlers;
+#[cfg(unix)]
+mod kills;
 mod loading;
 mod resume;
 mod world;
