@@ -39,7 +39,7 @@ pub use self::{
     listener::{ListenerLoop, ListenerStopper},
 };
 use crate::{
-    Operation, StoreError, StoreStatus,
+    Leases, Operation, StoreError, StoreStatus,
     backend::{Access, Backend},
     queue::Queue,
     request::request,
@@ -235,6 +235,7 @@ impl Backend for PostgresStore {
             commits: of(&counters.commits),
             requests: of(&counters.requests),
             failed_commits: of(&counters.failed_commits),
+            unsafe_synchronous: None,
             server: Some(crate::ServerStatus {
                 connected: of(&counters.connected),
                 lost: of(&counters.lost),
@@ -246,6 +247,11 @@ impl Backend for PostgresStore {
 
     fn now(&self) -> Timestamp {
         self.shared.clock.now()
+    }
+
+    /// Several nodes share it: nothing but the end of its lease says that one is dead.
+    fn leases(&self) -> Leases {
+        Leases::Timed
     }
 
     fn close(&self) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use perennial_core::{Digest, Timestamp};
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use crate::{
     StoreError,
@@ -11,8 +11,11 @@ use crate::{
 };
 
 /// Step `n` leads from version `n` to version `n + 1`.
-pub(crate) const STEPS: &[&str] =
-    &[include_str!("migrations/0001_start.sql"), include_str!("migrations/0002_cache.sql")];
+pub(crate) const STEPS: &[&str] = &[
+    include_str!("migrations/0001_start.sql"),
+    include_str!("migrations/0002_cache.sql"),
+    include_str!("migrations/0003_leases.sql"),
+];
 
 /// The row of `meta`.
 #[derive(Clone, Debug)]
@@ -68,7 +71,7 @@ pub(crate) fn read(connection: &Connection, origin: &Path) -> Result<Meta, Store
                 })
             },
         )
-        .map_err(|error| damaged(origin, format!("its meta row cannot be read: {error}")))?;
+        .map_err(|error| unreadable(&error, origin, "its meta row cannot be read"))?;
     check(&meta, origin)?;
     Ok(meta)
 }
@@ -118,6 +121,28 @@ pub(crate) fn anchor(connection: &Connection, now: Timestamp) -> rusqlite::Resul
 
 pub(crate) fn damaged(origin: &Path, what: String) -> StoreError {
     StoreError::Corrupt { path: origin.to_owned(), what }
+}
+
+/// What it means that a file cannot be read: it is damaged, unless it is the machine that fails.
+pub(crate) fn unreadable(error: &rusqlite::Error, origin: &Path, what: &str) -> StoreError {
+    let is_of_the_machine = matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::SystemIoFailure
+                | ErrorCode::CannotOpen
+                | ErrorCode::DiskFull
+                | ErrorCode::OutOfMemory
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::PermissionDenied
+                | ErrorCode::ReadOnly
+        )
+    );
+    if is_of_the_machine {
+        failure(error, origin)
+    } else {
+        damaged(origin, format!("{what}: {error}"))
+    }
 }
 
 pub(crate) fn digest(steps: &[&str]) -> String {

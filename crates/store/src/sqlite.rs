@@ -24,7 +24,7 @@ use perennial_core::Timestamp;
 use self::{connection::Role, file::FileLock};
 pub use self::{reader::ReaderLoop, writer::WriterLoop};
 use crate::{
-    Operation, StoreError, StoreStatus,
+    Leases, Operation, StoreError, StoreStatus,
     backend::{Access, Backend},
     clock::{self, ANCHOR_STEP, StoreClock},
     queue::Queue,
@@ -39,12 +39,32 @@ pub struct SqliteOptions {
     /// Requests that may wait for the writer, and as many for the readers; one more is
     /// [`StoreError::Busy`].
     pub queue_max: usize,
+    /// Gives up that an acknowledged commit survives a power cut. Absent in every store that matters; a store
+    /// opened with it says so in its [status](StoreStatus::unsafe_synchronous).
+    pub unsafe_synchronous: Option<UnsafeSynchronous>,
+}
+
+/// How much less than `synchronous = FULL` an engine is told to do (STO-31). Every setting here loses commits that
+/// were acknowledged when the power fails; a process that is killed loses none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnsafeSynchronous {
+    /// The log is synced before checkpoints only: the latest commits are lost, the file stays whole.
+    Normal,
+}
+
+impl UnsafeSynchronous {
+    /// The engine's own name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "NORMAL",
+        }
+    }
 }
 
 impl Default for SqliteOptions {
     /// 4 096: with some thousand commits a second, more would only wait beyond every deadline.
     fn default() -> Self {
-        Self { queue_max: 4096 }
+        Self { queue_max: 4096, unsafe_synchronous: None }
     }
 }
 
@@ -63,6 +83,7 @@ struct Shared {
     path: PathBuf,
     meta: Meta,
     clock: StoreClock,
+    weaker: Option<UnsafeSynchronous>,
     writes: Arc<Queue>,
     reads: Arc<Queue>,
     /// Whether a writer is running: there is one at a time (STO-30).
@@ -102,7 +123,7 @@ impl SqliteStore {
         let path = &*file::resolve(path.as_ref())?;
         let lock = file::claim(path)?;
         file::ensure(path, clock::wall())?;
-        let mut connection = connection::open(path, Role::Writer)?;
+        let mut connection = connection::open(path, Role::Writer, options.unsafe_synchronous)?;
         let meta = schema::open(&mut connection, path, clock::wall())?;
         // The last connection empties and removes the log when it closes.
         drop(connection);
@@ -118,6 +139,7 @@ impl SqliteStore {
                 path: path.to_owned(),
                 clock: StoreClock::anchored(meta.clock_anchor.after(ANCHOR_STEP)),
                 meta,
+                weaker: options.unsafe_synchronous,
                 writes: Arc::new(Queue::new(options.queue_max)),
                 reads: Arc::new(Queue::new(options.queue_max)),
                 writing: AtomicBool::new(false),
@@ -136,6 +158,20 @@ impl SqliteStore {
     /// continues with what is waiting.
     pub fn writer(&self) -> WriterLoop {
         WriterLoop::new(Arc::clone(&self.shared))
+    }
+
+    /// What the engine finds wrong with the file, in its words: pages, indices against their tables, references
+    /// between rows. Empty when nothing is. Reads all of it, while the writer goes on.
+    pub fn integrity(&self) -> Operation<'_, Vec<String>> {
+        self.perform(Access::Read, |tx| {
+            let mut found: Vec<String> = tx.rows("PRAGMA integrity_check", [], |row| row.get())?;
+            found.retain(|line| line != "ok");
+            let dangling: Vec<String> = tx.rows("PRAGMA foreign_key_check", [], |row| row.get())?;
+            found.extend(
+                dangling.into_iter().map(|table| format!("a reference of {table} leads nowhere")),
+            );
+            Ok(found)
+        })
     }
 
     /// A loop that reads. Several may run at once; they share what is waiting.
@@ -173,12 +209,18 @@ impl Backend for SqliteStore {
             commits: shared.counters.commits.load(Ordering::Relaxed),
             requests: shared.counters.requests.load(Ordering::Relaxed),
             failed_commits: shared.counters.failed_commits.load(Ordering::Relaxed),
+            unsafe_synchronous: shared.weaker.map(UnsafeSynchronous::name),
             server: None,
         }
     }
 
     fn now(&self) -> Timestamp {
         self.shared.clock.now()
+    }
+
+    /// One process has the file, by its lock.
+    fn leases(&self) -> Leases {
+        Leases::Proven
     }
 
     fn close(&self) {

@@ -8,8 +8,9 @@ use perennial::{
 };
 use perennial_core::Digest;
 use perennial_store::{
-    Appended, CallStart, Claimed, Committed, Created, Decision, Lease, NewEvent, NewRun, NodeRef,
-    Operation, Registered, Reopening, Rescued, Store, StoreStatus, StreamRecord, TimerDue,
+    Appended, CallStart, Claimed, Committed, Created, Decision, Lease, Leases, NewEvent, NewRun,
+    NodeRecord, NodeRef, NodeTerms, Operation, Registered, Renewal, Reopening, Rescued, Store,
+    StoreStatus, StreamRecord, TimerDue,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -74,8 +75,24 @@ impl Store for Watched {
         self.inner.changes()
     }
 
-    fn register_node<'a>(&'a self, name: &'a str) -> Operation<'a, Registered> {
-        self.at("register_node", self.inner.register_node(name))
+    fn leases(&self) -> Leases {
+        self.inner.leases()
+    }
+
+    fn register_node_on<'a>(
+        &'a self,
+        name: &'a str,
+        terms: NodeTerms,
+    ) -> Operation<'a, Registered> {
+        self.at("register_node", self.inner.register_node_on(name, terms))
+    }
+
+    fn renew<'a>(&'a self, node: &'a NodeRef, ttl: Duration) -> Operation<'a, Renewal> {
+        self.inner.renew(node, ttl)
+    }
+
+    fn nodes(&self, limit: u32) -> Operation<'_, Vec<NodeRecord>> {
+        self.inner.nodes(limit)
     }
 
     fn end_node<'a>(&'a self, node: &'a NodeRef, report: Value) -> Operation<'a, ()> {

@@ -18,7 +18,7 @@ use perennial::{
         Definitions, NotRunnable, RunHandle, Runs, Services, ServicesSpec, StartRun, Workflow,
         drain,
         monitor::Monitoring,
-        scheduler::{Adoption, Scheduler, SchedulerSpec},
+        scheduler::{Adoption, LeaseTerms, Scheduler, SchedulerSpec},
         workflow::BoxFuture,
     },
     records::RunRecord,
@@ -187,6 +187,9 @@ async fn live(orders: Orders) {
         tasks,
         definitions: Arc::new(Revived(ledger.clone())),
         monitoring: Monitoring { enabled: false, ..Monitoring::default() },
+        // Each life knows that the one before is over.
+        lease: LeaseTerms { exclusive: true, ..LeaseTerms::default() },
+        attempts_max: 100,
     });
     let of = |name: &str| DynamicSupervisor::child_spec(DynamicSupervisorSpec::new(name, 100));
     let ((monitors_child, monitors), (runs_child, actors)) = (of("monitors"), of("runs"));

@@ -7,7 +7,8 @@ use super::{
     creation,
     ending::{self, Ending},
     journal::{Journal, cut},
-    node, view,
+    node::{self, alive},
+    view,
 };
 use crate::{
     AttemptRecord, Claimed, Lease, NodeRef, Rescued, StoreError,
@@ -21,7 +22,8 @@ const CRASHES_MAX: u32 = 3;
 pub(crate) enum Standing {
     /// Its attempt is under way, on a live incarnation.
     Live(Budget),
-    /// Its attempt is under way, as far as the store knows, on an incarnation that has ended.
+    /// Its attempt is under way, as far as the store knows, on an incarnation that has ended, or whose lease is
+    /// over.
     Dead(Budget),
     /// Its attempt has ended.
     Ended(AttemptEnd),
@@ -38,11 +40,14 @@ pub(crate) struct Budget {
 
 pub(crate) fn standing(tx: &Tx<'_>, lease: &Lease) -> Result<Standing, StoreError> {
     let found = tx.row(
-        "SELECT a.ended_as, j.state = 'leased' AND j.attempt = a.attempt, n.ended_at IS NULL,
-         j.attempts_used, j.max_attempts FROM attempts a
-         JOIN jobs j ON j.id = a.job JOIN nodes n ON n.node = a.node AND n.incarnation = a.incarnation
-         WHERE a.job = ?1 AND a.attempt = ?2 AND a.node = ?3 AND a.incarnation = ?4
-         AND j.run = ?5 AND j.key = ?6",
+        concat!(
+            "SELECT a.ended_as, j.state = 'leased' AND j.attempt = a.attempt, ",
+            alive!("?7"),
+            ", j.attempts_used, j.max_attempts FROM attempts a JOIN jobs j ON j.id = a.job
+             JOIN nodes n ON n.node = a.node AND n.incarnation = a.incarnation
+             WHERE a.job = ?1 AND a.attempt = ?2 AND a.node = ?3 AND a.incarnation = ?4
+             AND j.run = ?5 AND j.key = ?6",
+        ),
         (
             lease.job,
             lease.attempt,
@@ -50,9 +55,11 @@ pub(crate) fn standing(tx: &Tx<'_>, lease: &Lease) -> Result<Standing, StoreErro
             int(lease.node.incarnation),
             lease.run.as_str(),
             lease.key.as_str(),
+            tx.now().as_micros(),
         ),
         |row| {
-            let (ended, current, alive) = (row.parse_maybe()?, row.get::<bool>()?, row.get::<bool>()?);
+            let (ended, current, alive) =
+                (row.parse_maybe()?, row.get::<bool>()?, row.get::<bool>()?);
             Ok((ended, current, alive, Budget { used: row.get()?, max: row.get()? }))
         },
     )?;
@@ -150,12 +157,14 @@ struct Orphan {
     exhausted: bool,
 }
 
-/// Those that can be given back come first, so that the others never stand in their way.
+/// Those that can be given back come first, so that the others never stand in their way. What was reported,
+/// or rescued, since it was found is left alone.
 pub(crate) fn rescue(
     tx: &Tx<'_>,
     run: Option<&RunId>,
     limit: u32,
 ) -> Result<Vec<Rescued>, StoreError> {
+    node::end_expired(tx)?;
     let orphans = tx.rows(
         "SELECT j.id, j.run, j.key, j.attempt,
          j.crashes + 1 >= ?3 AS exhausted

@@ -133,8 +133,27 @@ fn check_content(path: &Path) -> Result<(), StoreError> {
     }
     let verdict: String = probe
         .pragma_query_value(None, "quick_check", |row| row.get(0))
-        .map_err(|error| schema::damaged(path, error.to_string()))?;
-    if verdict == "ok" { Ok(()) } else { Err(schema::damaged(path, verdict)) }
+        .map_err(|error| schema::unreadable(&error, path, "it cannot be checked"))?;
+    match &*verdict {
+        "ok" => Ok(()),
+        _ if could_not_read(&verdict) => {
+            Err(StoreError::Unavailable(format!("{}: {verdict}", path.display())))
+        }
+        _ => Err(schema::damaged(path, verdict)),
+    }
+}
+
+/// Whether the engine found damage because it could not read. Of the pages of trees it gives its code of the failure,
+/// whose low byte is the kind; of those that continue a row, only that they were not got. What else it found may
+/// follow from that, and is found again if not.
+fn could_not_read(verdict: &str) -> bool {
+    verdict.lines().any(|line| {
+        line.contains("failed to get page ")
+            || line
+                .split_once("unable to get the page. error code=")
+                .and_then(|(_, code)| code.parse().ok())
+                .is_some_and(|code: i32| code & 0xff == rusqlite::ffi::SQLITE_IOERR)
+    })
 }
 
 /// Creates an empty store.
@@ -142,7 +161,8 @@ fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
     let draft = beside(path, "new");
     let failed = |error: io::Error| unavailable(path, &error);
     // What a creation that did not finish left behind.
-    for leftover in [draft.clone(), beside(&draft, "journal")] {
+    let beside_it = ["journal", "wal", "shm"].map(|suffix| beside(&draft, suffix));
+    for leftover in [draft.clone()].into_iter().chain(beside_it) {
         match fs::remove_file(&leftover) {
             Ok(()) => (),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (),
@@ -150,28 +170,32 @@ fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
         }
     }
     private().write(true).create_new(true).open(&draft).map_err(failed)?;
-    let mut connection = connection::open(&draft, Role::Creator)?;
+    let mut connection = connection::open(&draft, Role::Creator, None)?;
     schema::create(&mut connection, path, now)?;
-    drop(connection);
+    // Under this name: the engine changes the mode with a journal, and one that a power cut leaves beside a store
+    // with a log would keep it from being opened for reading.
+    connection::write_to_log(&connection, path)?;
+    connection.close().map_err(|(_, error)| failure(&error, path))?;
     fs::rename(&draft, path).map_err(failed)?;
-    sync_directory(path).map_err(failed)
+    sync_directory(path)
 }
 
-/// Makes a rename durable.
+/// Makes durable that the file at `path`, and those beside it, are there under their names.
 #[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+pub(super) fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    let synced = path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all());
+    synced.map_err(|error| unavailable(path, &error))
 }
 
-/// Makes a rename durable: elsewhere directories cannot be synced.
+/// Elsewhere directories cannot be synced.
 #[cfg(not(unix))]
-fn sync_directory(_path: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(_path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
 /// The file `<path>.<suffix>`, or `<path>-<suffix>` for those that SQLite names.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let separator = if matches!(suffix, "wal" | "journal") { "-" } else { "." };
+    let separator = if matches!(suffix, "wal" | "shm" | "journal") { "-" } else { "." };
     let mut name = path.as_os_str().to_owned();
     name.push(separator);
     name.push(suffix);
@@ -192,5 +216,7 @@ fn escaped(path: &Path) -> String {
 }
 
 fn unavailable(path: &Path, error: &io::Error) -> StoreError {
-    StoreError::Unavailable(format!("{}: {error}", path.display()))
+    let what = format!("{}: {error}", path.display());
+    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    if is_full { StoreError::Full(what) } else { StoreError::Unavailable(what) }
 }

@@ -50,7 +50,7 @@ impl ReaderLoop {
     pub fn run(self) -> Result<(), StoreError> {
         // Declared first, dropped last: behind the connection.
         let _lock = self.shared.hold()?;
-        let mut connection = connection::open(&self.shared.path, Role::Reader)?;
+        let mut connection = connection::open(&self.shared.path, Role::Reader, self.shared.weaker)?;
         loop {
             match self.shared.reads.wait(&self.stopped, IDLE) {
                 Wake::Stop => return Ok(()),

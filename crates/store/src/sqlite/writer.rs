@@ -15,6 +15,7 @@ use rusqlite::Connection;
 use super::{
     Shared,
     connection::{self, Role},
+    file,
 };
 use crate::{
     StoreError,
@@ -34,6 +35,8 @@ const FAILURES_MAX: u32 = 3;
 /// Without work for so long, the writer moves the log into the file; then it sleeps longer.
 const IDLE: Duration = Duration::from_secs(1);
 const ASLEEP: Duration = Duration::from_secs(60);
+/// Moves the log into the file and syncs that; waits for readers, as long as a connection waits for any lock.
+const EMPTY_THE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 /// The loop that writes; see [`SqliteStore::writer`](super::SqliteStore::writer).
 ///
@@ -83,15 +86,16 @@ impl WriterLoop {
         let Some(_seat) = Seat::take(&shared.writing) else {
             return Err(StoreError::Unavailable("another writer is running".to_owned()));
         };
-        let mut writer = Writer::open(shared)?;
+        let mut writer = Some(Writer::open(shared)?);
         let mut failures = 0;
         loop {
-            let within = if writer.dirty { IDLE } else { ASLEEP };
-            match shared.writes.wait(&self.stopped, within) {
-                Wake::Stop => break,
-                Wake::Idle if writer.dirty => writer.checkpoint(),
-                Wake::Idle => (),
-                Wake::Request(first) => match writer.serve(first) {
+            let dirty = writer.as_mut().filter(|writer| writer.dirty);
+            let within = if dirty.is_some() { IDLE } else { ASLEEP };
+            match (shared.writes.wait(&self.stopped, within), dirty) {
+                (Wake::Stop, _) => break,
+                (Wake::Idle, Some(writer)) => writer.checkpoint(),
+                (Wake::Idle, None) => (),
+                (Wake::Request(first), _) => match Writer::serve(&mut writer, shared, first) {
                     Ok(()) => failures = 0,
                     Err(error) => {
                         shared.counters.failed_commits.fetch_add(1, Ordering::Relaxed);
@@ -100,14 +104,15 @@ impl WriterLoop {
                         if failures == FAILURES_MAX {
                             return Err(error);
                         }
-                        // What is committed is read from the file, never assumed (STO-9).
-                        drop(writer);
-                        writer = Writer::open(shared)?;
+                        // What is committed is read from the file by the next request, never assumed (STO-9).
+                        writer = None;
                     }
                 },
             }
         }
-        writer.finish();
+        if let Some(writer) = writer {
+            writer.finish();
+        }
         Ok(())
     }
 }
@@ -129,14 +134,48 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn open(shared: &'a Shared) -> Result<Self, StoreError> {
-        let connection = connection::open(&shared.path, Role::Writer)?;
+        let connection = connection::open(&shared.path, Role::Writer, shared.weaker)?;
+        // The log is there since its first reading. The engine syncs its name with its first commit, and ignores
+        // when that fails: a power cut would then take the log with all commits in it.
+        file::sync_directory(&shared.path)?;
+        // What the engine finds in the log it takes for durable. After a failed sync it is not, and no later sync
+        // makes it so: the system counts it as written. In the file it is, before anything is added to the log.
+        // A reader that is just opening the file may still be at its recovery; a transaction waits for that, and a
+        // checkpoint would not.
+        let is_held = connection
+            .execute_batch("BEGIN IMMEDIATE; COMMIT")
+            .and_then(|()| connection.query_row(EMPTY_THE_LOG, [], |row| row.get::<_, bool>(0)))
+            .map_err(|error| failure(&error, &shared.path))?;
+        if is_held {
+            let what = "a reader holds the log, which has to be emptied".to_owned();
+            return Err(StoreError::Unavailable(what));
+        }
         Ok(Self { shared, connection, anchored: Timestamp::default(), dirty: true })
     }
 
-    /// Performs `first` and what else is waiting in one transaction, and answers.
+    /// Performs `first` and what else is waiting in one transaction, and answers. Opens the file if there is no
+    /// writer.
     ///
     /// An error means that nothing was committed, or that it is unknown; the group is answered.
-    fn serve(&mut self, first: Box<dyn Request>) -> Result<(), StoreError> {
+    fn serve(
+        writer: &mut Option<Self>,
+        shared: &'a Shared,
+        first: Box<dyn Request>,
+    ) -> Result<(), StoreError> {
+        let open = match writer.take() {
+            Some(open) => Ok(open),
+            None => Self::open(shared),
+        };
+        match open {
+            Ok(open) => writer.insert(open).serve_group(first),
+            Err(error) => {
+                first.refuse(told(&error));
+                Err(error)
+            }
+        }
+    }
+
+    fn serve_group(&mut self, first: Box<dyn Request>) -> Result<(), StoreError> {
         let mut group = Vec::new();
         let committed = self.perform(first, &mut group);
         let (commits, requests) = (&self.shared.counters.commits, &self.shared.counters.requests);
@@ -149,11 +188,8 @@ impl<'a> Writer<'a> {
                 Ok(())
             }
             Err(error) => {
-                let full = matches!(error, StoreError::Full(_));
-                let answer =
-                    if full { error.clone() } else { StoreError::Unavailable(error.to_string()) };
                 for request in group {
-                    request.refuse(answer.clone());
+                    request.refuse(told(&error));
                 }
                 Err(error)
             }
@@ -236,7 +272,7 @@ impl<'a> Writer<'a> {
         if let Err(error) = schema::anchor(&self.connection, now) {
             tracing::warn!(%error, "the clock's anchor was not written");
         }
-        self.move_log("PRAGMA wal_checkpoint(TRUNCATE)");
+        self.move_log(EMPTY_THE_LOG);
     }
 
     fn move_log(&self, sql: &str) {
@@ -244,6 +280,12 @@ impl<'a> Writer<'a> {
             tracing::warn!(%error, "checkpoint failed");
         }
     }
+}
+
+/// What those are answered whose group failed.
+fn told(error: &StoreError) -> StoreError {
+    let is_full = matches!(error, StoreError::Full(_));
+    if is_full { error.clone() } else { StoreError::Unavailable(error.to_string()) }
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ fn a_newer_schema_is_refused() {
     connection.execute("UPDATE meta SET schema_version = 99", []).unwrap();
     drop(connection);
     let before = fs::read(&path).unwrap();
-    assert_eq!(refusal(&path), StoreError::NewerSchema { found: 99, known: 2 });
+    assert_eq!(refusal(&path), StoreError::NewerSchema { found: 99, known: 3 });
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
@@ -151,7 +151,7 @@ fn a_reopened_store_has_everything_and_time_goes_on() {
             assert_eq!(store.run(&view.run.run).await.unwrap(), expected);
             assert_eq!(history(&store, "r").await.len(), 7);
             // Whoever registers, the lock proves the death of every earlier process.
-            let node = store.register_node("another").await.unwrap().node;
+            let node = store.register_node_on("another", EXCLUSIVE).await.unwrap().node;
             assert_eq!(store.rescue(None, ALL).await.unwrap().len(), 1);
             assert_eq!(store.claim(&view.run.run, &node, 1).await.unwrap()[0].lease.attempt, 3);
         });
@@ -183,12 +183,13 @@ fn an_operation_that_nobody_serves_waits_for_its_callers_deadline() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("store.db"));
     let waited = block_on(async {
-        tokio::time::timeout(Duration::from_millis(10), store.register_node("n")).await
+        tokio::time::timeout(Duration::from_millis(10), store.register_node_on("n", EXCLUSIVE))
+            .await
     });
     assert!(waited.is_err());
     served(&store, || {
         // The abandoned request is not performed.
-        let node = block_on(store.register_node("n")).unwrap().node;
+        let node = block_on(store.register_node_on("n", EXCLUSIVE)).unwrap().node;
         assert_eq!(node.incarnation, 1);
     });
 }
