@@ -1,7 +1,8 @@
 //! A victim as its parent sees it, and what all victims of a run have told.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs,
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, Command, Stdio},
@@ -17,6 +18,9 @@ use super::victim::{MARK, Orders};
 /// INV-ST-29: nothing to tell for so long is a run that does not go on.
 pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
+/// Lines that are shown of a silent one.
+const LAST: usize = 20;
+
 /// A process under way. Dropping it kills it.
 pub(super) struct Victim {
     child: Child,
@@ -25,6 +29,8 @@ pub(super) struct Victim {
     lines: Receiver<String>,
     reader: Option<JoinHandle<()>>,
     errors: TempDir,
+    /// What it has told last.
+    last: RefCell<VecDeque<String>>,
 }
 
 impl Victim {
@@ -59,15 +65,31 @@ impl Victim {
                 }
             }
         });
-        Self { child, _orders: stdin, lines, reader: Some(reader), errors }
+        Self {
+            child,
+            _orders: stdin,
+            lines,
+            reader: Some(reader),
+            errors,
+            last: RefCell::default(),
+        }
     }
 
     /// The next line; none when it has ended.
     pub(super) fn next(&self) -> Option<String> {
         match self.lines.recv_timeout(SILENCE) {
-            Ok(line) => Some(line),
+            Ok(line) => {
+                let mut last = self.last.borrow_mut();
+                last.push_back(line.clone());
+                if last.len() > LAST {
+                    last.pop_front();
+                }
+                Some(line)
+            }
             Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("silence for {SILENCE:?}: {}", self.errors()),
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("silence for {SILENCE:?} after {:?}: {}", self.last, self.errors())
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::future::{Either, join, select};
 use perennial::{
-    RunId,
+    RunId, RunState,
     engine::{
         Definitions, NotRunnable, RunHandle, Runs, Services, ServicesSpec, StartRun, Workflow,
         drain,
@@ -237,25 +237,35 @@ async fn live(orders: Orders) {
 
 /// Meddles with the run, and waits for its end; a drain does not.
 async fn act(run: &RunHandle, orders: &Orders, ledger: &Ledger) {
+    // By an earlier life; there is no effect to wait for until it goes on.
+    go_on(run, ledger).await;
     if let Some((what, effects)) = &orders.act {
-        ledger.effects(*effects).await;
-        match what.as_str() {
-            "cancel" => drop(run.cancel().await.unwrap()),
-            // It may be over, or paused by an earlier life.
-            "pause" => drop(run.pause().await),
-            "drain" => return,
-            other => panic!("{other} is nothing it can do"),
+        let effects = std::pin::pin!(ledger.effects(*effects));
+        // It may be over without so many.
+        if let Either::Left(_) = select(effects, std::pin::pin!(run.outcome())).await {
+            match what.as_str() {
+                "cancel" => drop(run.cancel().await.unwrap()),
+                // It may be over by now.
+                "pause" => drop(run.pause().await),
+                "drain" => return,
+                other => panic!("{other} is nothing it can do"),
+            }
+            ledger.write(&format!("acted {what}"));
         }
-        ledger.write(&format!("acted {what}"));
     }
-    if run.view().await.unwrap().run.state == perennial::RunState::Paused {
+    go_on(run, ledger).await;
+    let outcome = run.outcome().await.unwrap();
+    ledger.write(&format!("closed {}", outcome.state));
+}
+
+/// Ends a pause, after a while.
+async fn go_on(run: &RunHandle, ledger: &Ledger) {
+    if run.view().await.unwrap().run.state == RunState::Paused {
         // real time: others look at it meanwhile
         tokio::time::sleep(Duration::from_millis(10)).await;
         drop(run.unpause().await);
         ledger.write("acted unpause");
     }
-    let outcome = run.outcome().await.unwrap();
-    ledger.write(&format!("closed {}", outcome.state));
 }
 
 /// Tells of the run's events; never done.
