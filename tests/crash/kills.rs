@@ -33,6 +33,8 @@ const RUN: &str = "r1";
 const KILLS: u64 = 60;
 /// Deaths of a job's process after which it would be given up, when it records no call between them.
 const DEATHS_MAX: u32 = 3;
+/// How often the store's own checker goes through it.
+const WHOLE_EVERY: u64 = 10;
 /// The last life must end the run by then.
 const END_WITHIN: Duration = Duration::from_secs(120);
 
@@ -53,12 +55,13 @@ struct Trial {
     fold: Fold,
     /// Deaths of jobs that may have been under way, since they last recorded a call.
     deaths: BTreeMap<usize, u32>,
+    looks: u64,
 }
 
 impl Trial {
     fn new(place: Place, shape: Shape) -> Self {
         let (told, fold, deaths) = (Told::default(), Fold::default(), BTreeMap::new());
-        Self { place, shape, told, fold, deaths }
+        Self { place, shape, told, fold, deaths, looks: 0 }
     }
 
     fn orders(&self) -> Orders {
@@ -116,6 +119,9 @@ impl Trial {
     /// What is in the store, all of it as it must be.
     fn check(&mut self) -> Option<RunView> {
         let run = RunId::parse(RUN).unwrap();
+        // All of a store that is large, now and then: each look reads it from the start.
+        self.looks += 1;
+        let whole = self.told.closed.is_some() || self.looks % WHOLE_EVERY == 1;
         let (fold, told) = (&mut self.fold, &self.told);
         self.place.look(async |store| {
             if let Err(error) = store.run(&run).await {
@@ -124,6 +130,10 @@ impl Trial {
             }
             // What a server had begun for the dead may still have been committed in between.
             fold.catch_up(store, &run).await.unwrap_or_else(|why| panic!("{why}"));
+            if whole {
+                let violations = perennial_store::verify(store).await.unwrap();
+                assert!(violations.is_empty(), "{violations:?}");
+            }
             let view = store.run(&run).await.unwrap();
             oracle::reconcile(told, fold, &view).unwrap_or_else(|why| panic!("{why}"));
             Some(view)

@@ -12,4 +12,5 @@ mod loading;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod power;
 mod resume;
+mod retention;
 mod world;

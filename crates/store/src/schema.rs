@@ -15,6 +15,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_cache.sql"),
     include_str!("migrations/0003_leases.sql"),
+    include_str!("migrations/0005_retention.sql"),
 ];
 
 /// The row of `meta`.

@@ -89,6 +89,8 @@ struct Shared {
     /// Whether a writer is running: there is one at a time (STO-30).
     writing: AtomicBool,
     counters: Counters,
+    /// Whether somebody else may have the file: it is only looked at.
+    looks: bool,
     /// Declared last: released when nothing of the store is left. A closed store has none, apart from the
     /// loops that still run.
     lock: Mutex<Option<Arc<FileLock>>>,
@@ -127,14 +129,36 @@ impl SqliteStore {
         let meta = schema::open(&mut connection, path, clock::wall())?;
         // The last connection empties and removes the log when it closes.
         drop(connection);
+        Ok(Self::build(path, meta, options, lock, false))
+    }
+
+    /// Opens the store at `path` to look at it: beside a process that has it, or alone. Nothing is created, brought
+    /// up to date or written, and every operation that writes is refused with
+    /// [`StoreError::ReadOnly`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::OlderSchema`] and [`StoreError::NewerSchema`] when it was written by a build of another
+    /// version, [`StoreError::Corrupt`] when it is no store, [`StoreError::Unavailable`] when there is none.
+    pub fn open_read_only(
+        path: impl AsRef<Path>,
+        options: SqliteOptions,
+    ) -> Result<Self, StoreError> {
+        let path = &*file::resolve(path.as_ref())?;
+        let meta = file::examine(path)?;
+        Ok(Self::build(path, meta, options, FileLock::none(), true))
+    }
+
+    fn build(path: &Path, meta: Meta, options: SqliteOptions, lock: FileLock, looks: bool) -> Self {
         tracing::info!(
             path = %path.display(),
             store_id = meta.store_id,
             engine = rusqlite::version(),
             schema = meta.version,
+            looks,
             "store opened"
         );
-        Ok(Self {
+        Self {
             shared: Arc::new(Shared {
                 path: path.to_owned(),
                 clock: StoreClock::anchored(meta.clock_anchor.after(ANCHOR_STEP)),
@@ -144,9 +168,15 @@ impl SqliteStore {
                 reads: Arc::new(Queue::new(options.queue_max)),
                 writing: AtomicBool::new(false),
                 counters: Counters::default(),
+                looks,
                 lock: Mutex::new(Some(Arc::new(lock))),
             }),
-        })
+        }
+    }
+
+    /// Whether it was opened only to be looked at: it has no writer.
+    pub fn is_read_only(&self) -> bool {
+        self.shared.looks
     }
 
     /// The file.
@@ -187,6 +217,9 @@ impl Backend for SqliteStore {
         F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         Box::pin(async move {
+            if access == Access::Write && self.shared.looks {
+                return Err(StoreError::ReadOnly);
+            }
             let queue = match access {
                 Access::Read => &self.shared.reads,
                 Access::Write => &self.shared.writes,

@@ -9,8 +9,8 @@ use perennial::{
 use perennial_core::Digest;
 use perennial_store::{
     Appended, CallStart, Claimed, Committed, Created, Decision, Lease, Leases, NewEvent, NewRun,
-    NodeRecord, NodeRef, NodeTerms, Operation, Registered, Renewal, Reopening, Rescued, Store,
-    StoreStatus, StreamRecord, TimerDue,
+    NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued,
+    Retained, Retention, Store, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -252,6 +252,26 @@ impl Store for Watched {
 
     fn next_due(&self) -> Operation<'_, Option<Timestamp>> {
         self.inner.next_due()
+    }
+
+    fn retain(&self, policy: Retention, limit: u32) -> Operation<'_, Retained> {
+        self.inner.retain(policy, limit)
+    }
+
+    fn retainable(&self, policy: Retention, limit: u32) -> Operation<'_, Vec<RunSummary>> {
+        self.inner.retainable(policy, limit)
+    }
+
+    fn purge<'a>(&'a self, run: &'a RunId) -> Operation<'a, ()> {
+        self.inner.purge(run)
+    }
+
+    fn removed(&self, limit: u32) -> Operation<'_, Vec<RemovedRun>> {
+        self.inner.removed(limit)
+    }
+
+    fn verify(&self, cursor: VerifyCursor, limit: u32) -> Operation<'_, VerifyStep> {
+        self.inner.verify(cursor, limit)
     }
 
     fn put_blob(&self, bytes: Vec<u8>) -> Operation<'_, Digest> {

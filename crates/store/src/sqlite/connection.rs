@@ -21,6 +21,8 @@ pub(super) enum Role {
     Writer,
     /// Reads only.
     Reader,
+    /// Reads beside a process that has the file, and can write neither it nor its log.
+    Onlooker,
 }
 
 /// A setting and what it must read back as.
@@ -58,6 +60,9 @@ fn settings_of(role: Role) -> Vec<Setting> {
             ("wal_autocheckpoint", Value::Integer(1024)),
             ("query_only", Value::Integer(0)),
         ],
+        Role::Onlooker => {
+            vec![("wal_autocheckpoint", Value::Integer(0)), ("query_only", Value::Integer(1))]
+        }
         Role::Reader => vec![
             ("journal_mode", Value::Text("wal".to_owned())),
             ("wal_autocheckpoint", Value::Integer(0)),
@@ -81,13 +86,20 @@ pub(super) fn open(
     weaker: Option<UnsafeSynchronous>,
 ) -> Result<Connection, StoreError> {
     let failed = |error: rusqlite::Error| failure(&error, path);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    // The engine is content with a file that can only be read, be it for a moment; what it opened so stays so.
-    if connection.is_readonly(MAIN_DB).map_err(failed)? {
-        let what = format!("{}: it can be read, and not written", path.display());
-        return Err(StoreError::Unavailable(what));
-    }
+    let connection = match role {
+        Role::Creator | Role::Writer | Role::Reader => {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+            // The engine is content with a file that can only be read, be it for a moment; what it opened so stays
+            // so.
+            if connection.is_readonly(MAIN_DB).map_err(failed)? {
+                let what = format!("{}: it can be read, and not written", path.display());
+                return Err(StoreError::Unavailable(what));
+            }
+            connection
+        }
+        Role::Onlooker => super::file::look(path)?,
+    };
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     // A value that is bound anew compiles no statement anew: with partial indexes the planner would look at it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;

@@ -7,6 +7,7 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use perennial_core::Timestamp;
@@ -27,7 +28,14 @@ const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// The exclusive lock of this process on a store. The kernel releases it with the process.
 #[derive(Debug)]
 pub(super) struct FileLock {
-    _file: File,
+    _file: Option<File>,
+}
+
+impl FileLock {
+    /// Of those who only look: it locks nothing.
+    pub(super) fn none() -> Self {
+        Self { _file: None }
+    }
 }
 
 /// The one name of the file that `path` leads to, so that its lock has one name too.
@@ -76,7 +84,7 @@ pub(super) fn claim(path: &Path) -> Result<FileLock, StoreError> {
     }
     file.set_len(0).map_err(failed)?;
     file.write_all(format!("pid {}\n", std::process::id()).as_bytes()).map_err(failed)?;
-    Ok(FileLock { _file: file })
+    Ok(FileLock { _file: Some(file) })
 }
 
 /// Makes sure that a usable store is at `path`; the lock is held.
@@ -116,16 +124,8 @@ fn check_header(path: &Path) -> Result<bool, StoreError> {
 /// Reads the schema's version and checks the pages, over a connection that can write neither the
 /// file nor its log.
 fn check_content(path: &Path) -> Result<(), StoreError> {
-    let clean = fs::metadata(beside(path, "wal")).map_or(true, |log| log.len() == 0);
-    // Without a log the file alone is the store, and nobody else has it: no log is created then.
-    let immutable = if clean { "?immutable=1" } else { "" };
-    let uri = format!("file:{}{immutable}", escaped(path));
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let failed = |error: rusqlite::Error| failure(&error, path);
-    let probe = Connection::open_with_flags(uri, flags).map_err(failed)?;
-    probe.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+    let clean = has_no_log(path);
+    let probe = look(path)?;
     schema::read(&probe, path)?;
     let bytes = fs::metadata(path).map_err(|error| unavailable(path, &error))?.len();
     if clean && bytes > CHECKED_BYTES_MAX {
@@ -154,6 +154,44 @@ fn could_not_read(verdict: &str) -> bool {
                 .and_then(|(_, code)| code.parse().ok())
                 .is_some_and(|code: i32| code & 0xff == rusqlite::ffi::SQLITE_IOERR)
     })
+}
+
+/// Whether nothing is in the log: the file alone is the store.
+fn has_no_log(path: &Path) -> bool {
+    fs::metadata(beside(path, "wal")).map_or(true, |log| log.len() == 0)
+}
+
+/// A connection that can write neither the file nor its log.
+pub(super) fn look(path: &Path) -> Result<Connection, StoreError> {
+    // Without a log nobody writes the file, or not yet: no log is created then.
+    let immutable = if has_no_log(path) { "?immutable=1" } else { "" };
+    let uri = format!("file:{}{immutable}", escaped(path));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let failed = |error: rusqlite::Error| failure(&error, path);
+    let connection = Connection::open_with_flags(uri, flags).map_err(failed)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+    Ok(connection)
+}
+
+/// What a file that nobody writes keeps: without a log, a connection of [`look`] sees no change of it. None while
+/// there is a log, which keeps readers and the writer apart.
+pub(super) fn standstill(path: &Path) -> Option<(u64, Option<SystemTime>)> {
+    let found = fs::metadata(path).ok().filter(|_| has_no_log(path))?;
+    Some((found.len(), found.modified().ok()))
+}
+
+/// Makes sure that there is a store to look at, and reads the row about it.
+pub(super) fn examine(path: &Path) -> Result<schema::Meta, StoreError> {
+    if !check_header(path)? {
+        return Err(StoreError::Unavailable(format!("there is no store at {}", path.display())));
+    }
+    let meta = schema::read(&look(path)?, path)?;
+    if meta.version < schema::version() {
+        return Err(StoreError::OlderSchema { found: meta.version, needed: schema::version() });
+    }
+    Ok(meta)
 }
 
 /// Creates an empty store.

@@ -38,6 +38,11 @@ const ASLEEP: Duration = Duration::from_secs(60);
 /// Moves the log into the file and syncs that; waits for readers, as long as a connection waits for any lock.
 const EMPTY_THE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
+/// Free pages that are kept for what is written next: 4 MiB.
+const FREE_PAGES_KEPT: i64 = 1_024;
+/// Pages that are given back at a time, 4 MiB.
+const FREE_PAGES_STEP: i64 = 1_024;
+
 /// The loop that writes; see [`SqliteStore::writer`](super::SqliteStore::writer).
 ///
 /// It blocks its thread until it is stopped or fails. What it had taken from the queue when it
@@ -260,8 +265,30 @@ impl<'a> Writer<'a> {
 
     /// Moves the log into the file as far as readers allow. What is left is moved later.
     fn checkpoint(&mut self) {
-        self.dirty = false;
+        self.dirty = self.vacuum();
         self.move_log("PRAGMA wal_checkpoint(PASSIVE)");
+    }
+
+    /// Gives back pages that nothing is in, when they are many: some at a time, for somebody may come. Whether there
+    /// are more.
+    fn vacuum(&self) -> bool {
+        let free = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0));
+        let surplus = free.map(|pages: i64| pages - FREE_PAGES_KEPT);
+        let given_back = surplus.and_then(|surplus| {
+            if surplus > 0 {
+                let pages = surplus.min(FREE_PAGES_STEP);
+                let sql = format!("PRAGMA incremental_vacuum({pages})");
+                let mut statement = self.connection.prepare(&sql)?;
+                // One page goes with each step of the statement.
+                let mut steps = statement.query([])?;
+                while steps.next()?.is_some() {}
+            }
+            Ok(surplus > FREE_PAGES_STEP)
+        });
+        given_back.unwrap_or_else(|error| {
+            tracing::warn!(%error, "free pages were not given back");
+            false
+        })
     }
 
     /// Leaves a short log and the latest instant.
@@ -344,6 +371,38 @@ mod tests {
         queue(&mut again);
         serve(&store).unwrap().unwrap();
         assert!(block_on(again).is_ok(), "nothing of the lost group was written");
+    }
+
+    /// STO-60, INV-ST-32: a file shrinks again when what was in it is gone.
+    #[test]
+    fn pages_that_nothing_is_in_are_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory);
+        let mut operations: Vec<Operation<'_, ()>> = (0_u8..16)
+            .map(|number| -> Operation<'_, ()> {
+                store.perform(Access::Write, move |tx| {
+                    crate::ops::blob::put(tx, &vec![number; 1024 * 1024]).map(|_| ())
+                })
+            })
+            .collect();
+        operations
+            .push(store.perform(Access::Write, |tx| tx.write("DELETE FROM blobs", []).map(|_| ())));
+        operations.iter_mut().for_each(queue);
+        serve(&store).unwrap().unwrap();
+        let mut writer = Writer::open(&store.shared).unwrap();
+        let pages = |writer: &Writer<'_>, name| -> i64 {
+            writer.connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+        };
+        let before = pages(&writer, "page_count");
+        let mut idle = 0;
+        while writer.dirty {
+            writer.checkpoint();
+            idle += 1;
+            assert!(idle < 10, "it comes to an end");
+        }
+        assert!(idle > 1, "some at a time");
+        assert_eq!(pages(&writer, "freelist_count"), FREE_PAGES_KEPT);
+        assert!(pages(&writer, "page_count") < before / 2);
     }
 
     #[test]

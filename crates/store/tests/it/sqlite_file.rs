@@ -211,3 +211,46 @@ fn openings_that_follow_each_other_do_not_lead_the_clock_away() {
     let really = started.elapsed().unwrap();
     assert!(passed <= really + std::time::Duration::from_millis(200), "{passed:?} {really:?}");
 }
+
+/// STO-35: a second process may look, and is in nobody's way.
+#[test]
+fn a_store_is_looked_at_beside_who_has_it_and_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let look = || SqliteStore::open_read_only(&path, SqliteOptions::default());
+    let nothing = look().unwrap_err();
+    assert!(matches!(nothing, StoreError::Unavailable(_)), "{nothing}");
+    assert!(names(directory.path()).is_empty(), "it creates nothing");
+
+    let store = open(&path);
+    served(&store, || {
+        let started = block_on(start(&store, "r"));
+        let looking = look().unwrap();
+        crate::stores::read_only(&looking, || {
+            block_on(async {
+                assert_eq!(looking.run(&started.run).await.unwrap().run.state.name(), "running");
+                let step = reporting(&started, AttemptEnd::Succeeded, JobState::Succeeded);
+                let refused = looking.commit(step.clone()).await;
+                assert_eq!(refused, Err(StoreError::ReadOnly));
+                store.commit(step).await.unwrap();
+                let job = only_job(&looking, &started.run).await;
+                assert_eq!(job.state, JobState::Succeeded, "what is written meanwhile is seen");
+            });
+        });
+    });
+    drop(store);
+    let (before, bytes) = (names(directory.path()), fs::read(&path).unwrap());
+    let looking = look().unwrap();
+    crate::stores::read_only(&looking, || {
+        assert_eq!(block_on(perennial_store::verify(&looking)), Ok(Vec::new()));
+        // Somebody comes, and writes.
+        let store = open(&path);
+        served(&store, || block_on(start(&store, "late")));
+        assert_eq!(block_on(looking.runs(ALL)).unwrap().len(), 2);
+    });
+    drop(looking);
+    assert_eq!(names(directory.path()), before);
+    let looking = look().unwrap();
+    crate::stores::read_only(&looking, || block_on(looking.runs(ALL)).unwrap());
+    assert_ne!(fs::read(&path).unwrap(), bytes, "the other one wrote");
+}
