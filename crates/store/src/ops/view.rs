@@ -134,19 +134,20 @@ pub(crate) fn due_for_removal(
         concat!(
             summary_columns!(),
             "WHERE r.finished_at IS NOT NULL AND s.closed = 1 AND (
-             (r.state IN ('succeeded', 'partially_succeeded') AND r.finished_at <= ?1)
-             OR (r.state IN ('failed', 'timed_out') AND r.finished_at <= ?2)
-             OR (r.state = 'cancelled' AND r.finished_at <= ?3))
-             ORDER BY r.finished_at, r.run LIMIT ?4",
+             (r.state IN ('succeeded', 'partially_succeeded') AND r.finished_at <= ?2)
+             OR (r.state IN ('failed', 'timed_out') AND r.finished_at <= ?3)
+             OR (r.state = 'cancelled' AND r.finished_at <= ?4))
+             ORDER BY r.finished_at, r.run LIMIT ?5",
         ),
-        ended,
+        (tx.now().as_micros(), ended.0, ended.1, ended.2, ended.3),
         summary,
     )
 }
 
 /// The line of one run.
 pub(crate) fn summary_of(tx: &Tx<'_>, run: &str) -> Result<Option<RunSummary>, StoreError> {
-    tx.row(concat!(summary_columns!(), "WHERE r.run = ?1"), [run], summary)
+    let of_run = concat!(summary_columns!(), "WHERE r.run = ?2");
+    tx.row(of_run, (tx.now().as_micros(), run), summary)
 }
 
 /// The attempts of a run, by job and number.
