@@ -15,6 +15,9 @@ mod keeping;
 mod leniency;
 mod looking;
 mod nested;
+#[path = "../it/one_job.rs"]
+#[expect(dead_code, reason = "hosts that live start their runs otherwise")]
+mod one_job;
 mod paused;
 mod pipe;
 mod refusals;
@@ -22,6 +25,7 @@ mod reopening;
 mod resuming;
 mod samples;
 mod secrets;
+mod sent;
 mod signals;
 mod stores;
 mod tree;

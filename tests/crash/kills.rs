@@ -142,7 +142,7 @@ impl Trial {
 
     /// Lets a life go on to the end of the run, and compares everything.
     fn finish(&mut self) -> RunView {
-        self.live_on(&self.orders());
+        self.live_on(&Orders { samples: true, ..self.orders() });
         let view = self.check().unwrap();
         // Once more from the first event on.
         let run = RunId::parse(RUN).unwrap();
@@ -216,8 +216,6 @@ fn killed_at_random(place: Place) {
         };
         assert!(trial.one_life(&orders, moment), "over after {kill} kills of {kills}");
     }
-    let orders = Orders { samples: true, ..trial.orders() };
-    trial.live_on(&orders);
     let view = trial.finish();
     oracle::undisturbed(shape, &trial.told, &view).unwrap_or_else(|why| panic!("{why}"));
     let Told { acknowledged, effects, samples, .. } = &trial.told;

@@ -2,6 +2,7 @@
 
 mod deployment;
 mod keeping;
+mod sent;
 mod tree;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use perennial::{Leniency, ProviderMode, Store};
 
 pub(crate) use self::deployment::DeploymentArgs;
 pub(crate) use self::keeping::{GcArgs, JournalArgs, JournalCommand, PurgeArgs, VerifyArgs};
+pub(crate) use self::sent::{AnswerArgs, SentArgs, SignalArgs};
 pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
 use crate::output::{Colour, Shape};
 
@@ -46,6 +48,10 @@ pub(crate) enum Command {
     Resume(ResumeArgs),
     /// Lets a paused run go on, and follows it as resume does
     Unpause(UnpauseArgs),
+    /// Sends a run a signal: a step that waits for it goes on, or it is kept for the one that will
+    Signal(SignalArgs),
+    /// Answers a question of a run: the first answer counts
+    Answer(AnswerArgs),
     /// Lists runs, newest first
     Runs(RunsArgs),
     /// Shows one run: steps, attempts, calls
@@ -82,6 +88,8 @@ impl Command {
             Self::Check(args) => args.output.json,
             Self::Resume(args) => args.output.json,
             Self::Unpause(args) => args.output.json,
+            Self::Signal(args) => args.sent.output.json,
+            Self::Answer(args) => args.sent.output.json,
             Self::Runs(args) => args.output.json,
             Self::Show(args) => args.output.json,
             Self::Results(args) => args.output.json,

@@ -22,6 +22,7 @@ mod run;
 mod runs;
 mod schema;
 mod show;
+mod signal;
 mod spending;
 mod steps;
 mod stop;
@@ -38,6 +39,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<i32> {
         Command::Check(args) => Box::pin(check::check(&args)).await,
         Command::Resume(args) => Box::pin(resume::resume(args)).await,
         Command::Unpause(args) => Box::pin(resume::unpause(args)).await,
+        Command::Signal(args) => signal::signal(args).await,
+        Command::Answer(args) => signal::answer(args).await,
         Command::Runs(args) => runs::runs(args).await,
         Command::Show(args) => show::show(args).await,
         Command::Results(args) => results::results(args).await,

@@ -8,9 +8,10 @@ use perennial::{
 };
 use perennial_core::Digest;
 use perennial_store::{
-    Appended, CallStart, Claimed, Committed, Created, Decision, Lease, Leases, NewEvent, NewRun,
-    NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued,
-    Retained, Retention, Store, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep,
+    Accepted, Appended, CallStart, Claimed, Committed, Created, Decision, Lease, Leases, NewEvent,
+    NewRun, NewSignal, NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun, Renewal,
+    Reopening, Rescued, Retained, Retention, Store, StoreStatus, StreamRecord, TimerDue,
+    VerifyCursor, VerifyStep,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -200,6 +201,24 @@ impl Store for Watched {
             pass("after");
             Ok(committed)
         })
+    }
+
+    fn wake<'a>(
+        &'a self,
+        run: &'a RunId,
+        job: i64,
+        cause: &'a str,
+        run_after: Option<Timestamp>,
+    ) -> Operation<'a, bool> {
+        self.inner.wake(run, job, cause, run_after)
+    }
+
+    fn signal(&self, signal: NewSignal) -> Operation<'_, Accepted> {
+        self.inner.signal(signal)
+    }
+
+    fn revision<'a>(&'a self, run: &'a RunId) -> Operation<'a, u64> {
+        self.inner.revision(run)
     }
 
     fn run<'a>(&'a self, run: &'a RunId) -> Operation<'a, RunView> {

@@ -45,6 +45,7 @@ fn dies(trial: &mut Trial, point: &str, times: u64, act: Option<(&str, u64)>) ->
     let orders = Orders {
         dies_at: Some((point.to_owned(), times)),
         act: act.map(|(what, effects)| (what.to_owned(), effects)),
+        samples: true,
         ..trial.orders()
     };
     let mut victim = Victim::start(&orders);
