@@ -140,7 +140,7 @@ pub(crate) fn unfinished(tx: &Tx<'_>) -> Result<Vec<RunSummary>, StoreError> {
 /// Runs that ended by these instants, by how they ended, in the order of their ends.
 pub(crate) fn due_for_removal(
     tx: &Tx<'_>,
-    ended: (i64, i64, i64, u32),
+    (succeeded, failed, cancelled, limit): (i64, i64, i64, u32),
 ) -> Result<Vec<RunSummary>, StoreError> {
     tx.rows(
         concat!(
@@ -151,15 +151,15 @@ pub(crate) fn due_for_removal(
              OR (r.state = 'cancelled' AND r.finished_at <= ?4))
              ORDER BY r.finished_at, r.run LIMIT ?5",
         ),
-        (tx.now().as_micros(), ended.0, ended.1, ended.2, ended.3),
+        (tx.now().as_micros(), succeeded, failed, cancelled, limit),
         summary,
     )
 }
 
 /// The line of one run.
 pub(crate) fn summary_of(tx: &Tx<'_>, run: &str) -> Result<Option<RunSummary>, StoreError> {
-    let of_run = concat!(summary_columns!(), "WHERE r.run = ?2");
-    tx.row(of_run, (tx.now().as_micros(), run), summary)
+    let params = (tx.now().as_micros(), run);
+    tx.row(concat!(summary_columns!(), "WHERE r.run = ?2"), params, summary)
 }
 
 /// The attempts of a run, by job and number.
