@@ -201,31 +201,43 @@ fn killed_at_random(place: Place) {
     // More calls, where there is to be more time for kills.
     let calls = if kills > 100 { 6 } else { 2 };
     let shape = Shape { jobs: 200, calls, width: 8, call_ms: 1, retry_ms: 5 };
-    let mut trial = Trial::new(place, shape);
     let all = shape.jobs as u64 * (shape.calls + 1);
-    for kill in 0..kills {
-        let left = all.saturating_sub(trial.told.progress()) / (kills - kill);
-        let moment = match seed.below(4) {
-            0 => Moment::Elapsed(Duration::from_millis(seed.between(1..80))),
-            _ => Moment::Lines(seed.below(5 * left.max(1))),
-        };
-        let orders = Orders {
-            act: seed.chance(1, 8).then(|| ("pause".to_owned(), seed.below(4))),
-            samples: seed.chance(1, 4),
-            ..trial.orders()
-        };
-        assert!(trial.one_life(&orders, moment), "over after {kill} kills of {kills}");
+    let (mut done, mut place) = (0, place);
+    // A run that is over before there were so many is followed by another one.
+    while done < kills {
+        let mut trial = Trial::new(place, shape);
+        let before = done;
+        while done < kills {
+            // A part of the run is left for the life that ends it.
+            let left = (all * 4 / 5).saturating_sub(trial.told.progress()) / (kills - done);
+            let moment = match seed.below(4) {
+                0 => Moment::Elapsed(Duration::from_millis(seed.between(1..80))),
+                _ => Moment::Lines(seed.below(5 * left.clamp(1, all / 20))),
+            };
+            let orders = Orders {
+                act: seed.chance(1, 8).then(|| ("pause".to_owned(), seed.below(4))),
+                samples: seed.chance(1, 4),
+                ..trial.orders()
+            };
+            if !trial.one_life(&orders, moment) {
+                break;
+            }
+            done += 1;
+        }
+        assert!(done > before, "a run was over before it was killed once");
+        let view = trial.finish();
+        oracle::undisturbed(shape, &trial.told, &view).unwrap_or_else(|why| panic!("{why}"));
+        let Told { acknowledged, effects, samples, .. } = &trial.told;
+        let effects: usize = effects.values().map(Vec::len).sum();
+        let (attempts, events) = (view.attempts.len(), trial.fold.events());
+        println!(
+            "{name}: kills {}, acknowledged {acknowledged}, lost 0; {attempts} attempts, {effects} effects of {} \
+             calls, {events} events, {samples} looks at it under way",
+            done - before,
+            all - shape.jobs as u64
+        );
+        place = trial.place.another();
     }
-    let view = trial.finish();
-    oracle::undisturbed(shape, &trial.told, &view).unwrap_or_else(|why| panic!("{why}"));
-    let Told { acknowledged, effects, samples, .. } = &trial.told;
-    let effects: usize = effects.values().map(Vec::len).sum();
-    let (attempts, events) = (view.attempts.len(), trial.fold.events());
-    println!(
-        "{name}: kills {kills}, acknowledged {acknowledged}, lost 0; {attempts} attempts, {effects} effects of \
-         {} calls, {events} events, {samples} looks at it under way",
-        all - shape.jobs as u64
-    );
 }
 
 /// Runs each case on each store: a file of its own, and a database of its own where there is a server.
