@@ -5,6 +5,8 @@
 
 mod exports;
 mod handlers;
+#[cfg(unix)]
+mod kills;
 mod loading;
 // The shim knows the C library of Linux with 64 bits.
 #[path = "../it/one_job.rs"]

@@ -1,0 +1,303 @@
+//! A store that tells what it has acknowledged, and the places where its process dies.
+
+use std::{sync::Arc, time::Duration};
+
+use perennial::{
+    RunId, RunState,
+    records::{AttemptRecord, EventRecord, JobState, RunSummary, RunView, Timestamp},
+};
+use perennial_core::Digest;
+use perennial_store::{
+    Accepted, Appended, CallStart, Claimed, Committed, Created, Decision, Lease, Leases, NewEvent,
+    NewRun, NewSignal, NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun, Renewal,
+    Reopening, Rescued, Retained, Retention, Store, StoreStatus, StreamRecord, TimerDue,
+    VerifyCursor, VerifyStep,
+};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::victim::Ledger;
+
+/// The real store, watched.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) inner: Arc<dyn Store>,
+    pub(super) ledger: Arc<Ledger>,
+}
+
+impl Watched {
+    /// The operation between two places where the process may die.
+    fn at<'a, T: 'a>(&'a self, point: &'a str, work: Operation<'a, T>) -> Operation<'a, T> {
+        Box::pin(async move {
+            self.ledger.passes(&format!("{point}:before"));
+            let answer = work.await?;
+            self.ledger.passes(&format!("{point}:after"));
+            Ok(answer)
+        })
+    }
+}
+
+/// What a decision is known by.
+fn points(decision: &Decision) -> Vec<&'static str> {
+    let mut points = vec!["commit"];
+    if let Some(report) = &decision.report {
+        points.push(if report.job == JobState::Ready { "commit.retry" } else { "commit.end" });
+    }
+    if decision.new_jobs.iter().any(|job| job.claim_for.is_some()) {
+        points.push("commit.claim");
+    }
+    if decision.report.is_some() && !decision.new_jobs.is_empty() {
+        points.push("commit.follow");
+    }
+    if let Some(step) = &decision.run_step {
+        points.extend(step.to.is_terminal().then_some("commit.close"));
+        let is_resumed = step.from == RunState::Paused && step.to == RunState::Running;
+        points.extend(is_resumed.then_some("commit.resume"));
+        points.extend((step.to == RunState::Paused).then_some("commit.pause"));
+        points.extend((step.to == RunState::Cancelling).then_some("commit.cancel"));
+    }
+    points
+}
+
+impl Store for Watched {
+    fn status(&self) -> StoreStatus {
+        self.inner.status()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+
+    fn close(&self) {
+        self.inner.close();
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        self.inner.changes()
+    }
+
+    fn leases(&self) -> Leases {
+        self.inner.leases()
+    }
+
+    fn register_node_on<'a>(
+        &'a self,
+        name: &'a str,
+        terms: NodeTerms,
+    ) -> Operation<'a, Registered> {
+        self.at("register_node", self.inner.register_node_on(name, terms))
+    }
+
+    fn renew<'a>(&'a self, node: &'a NodeRef, ttl: Duration) -> Operation<'a, Renewal> {
+        self.inner.renew(node, ttl)
+    }
+
+    fn nodes(&self, limit: u32) -> Operation<'_, Vec<NodeRecord>> {
+        self.inner.nodes(limit)
+    }
+
+    fn end_node<'a>(&'a self, node: &'a NodeRef, report: Value) -> Operation<'a, ()> {
+        self.at("end_node", self.inner.end_node(node, report))
+    }
+
+    fn rescue<'a>(&'a self, run: Option<&'a RunId>, limit: u32) -> Operation<'a, Vec<Rescued>> {
+        self.at("rescue", self.inner.rescue(run, limit))
+    }
+
+    fn create_run(&self, run: NewRun) -> Operation<'_, Created> {
+        self.at("create_run", self.inner.create_run(run))
+    }
+
+    fn own_run<'a>(&'a self, run: &'a RunId, node: &'a NodeRef) -> Operation<'a, u64> {
+        self.at("own_run", self.inner.own_run(run, node))
+    }
+
+    fn reopen_run(&self, reopening: Reopening) -> Operation<'_, u64> {
+        self.at("reopen_run", self.inner.reopen_run(reopening))
+    }
+
+    fn claim<'a>(
+        &'a self,
+        run: &'a RunId,
+        node: &'a NodeRef,
+        limit: u32,
+    ) -> Operation<'a, Vec<Claimed>> {
+        Box::pin(async move {
+            self.ledger.passes("claim:before");
+            let claimed = self.inner.claim(run, node, limit).await?;
+            for Claimed { lease, .. } in &claimed {
+                self.ledger.write(&format!("claimed {} {}", lease.key, lease.attempt));
+            }
+            if !claimed.is_empty() {
+                self.ledger.passes("claim:after");
+            }
+            Ok(claimed)
+        })
+    }
+
+    fn begin_call<'a>(&'a self, lease: &'a Lease, call: CallStart) -> Operation<'a, Option<Value>> {
+        self.at("begin_call", self.inner.begin_call(lease, call))
+    }
+
+    fn record_call<'a>(
+        &'a self,
+        lease: &'a Lease,
+        name: &'a str,
+        reply: Value,
+    ) -> Operation<'a, ()> {
+        Box::pin(async move {
+            self.ledger.passes("record_call:before");
+            self.inner.record_call(lease, name, reply).await?;
+            self.ledger.passes("record_call:after");
+            self.ledger.write(&format!("recorded {} {} {name}", lease.key, lease.attempt));
+            Ok(())
+        })
+    }
+
+    fn settle_call<'a>(&'a self, lease: &'a Lease, name: &'a str) -> Operation<'a, ()> {
+        self.at("settle_call", self.inner.settle_call(lease, name))
+    }
+
+    fn reuse<'a>(
+        &'a self,
+        lease: &'a Lease,
+        name: &'a str,
+        key: Digest,
+    ) -> Operation<'a, Option<Value>> {
+        self.inner.reuse(lease, name, key)
+    }
+
+    fn keep<'a>(
+        &'a self,
+        lease: &'a Lease,
+        key: Digest,
+        value: Value,
+        within: Duration,
+    ) -> Operation<'a, bool> {
+        self.inner.keep(lease, key, value, within)
+    }
+
+    fn release<'a>(&'a self, lease: &'a Lease, why: &'a str) -> Operation<'a, AttemptRecord> {
+        self.at("release", self.inner.release(lease, why))
+    }
+
+    fn commit(&self, decision: Decision) -> Operation<'_, Committed> {
+        Box::pin(async move {
+            let points = points(&decision);
+            let pass = |when: &str| {
+                points.iter().for_each(|point| self.ledger.passes(&format!("{point}:{when}")));
+            };
+            let report = decision.report.clone();
+            pass("before");
+            let committed = self.inner.commit(decision).await?;
+            let Committed::Now { leases, .. } = &committed else { return Ok(committed) };
+            for lease in leases {
+                self.ledger.write(&format!("claimed {} {}", lease.key, lease.attempt));
+            }
+            if let Some(report) = report {
+                let (key, attempt) = (&report.lease.key, report.lease.attempt);
+                self.ledger.write(&format!("committed {key} {attempt} {}", report.job));
+            }
+            pass("after");
+            Ok(committed)
+        })
+    }
+
+    fn wake<'a>(
+        &'a self,
+        run: &'a RunId,
+        job: i64,
+        cause: &'a str,
+        run_after: Option<Timestamp>,
+    ) -> Operation<'a, bool> {
+        self.inner.wake(run, job, cause, run_after)
+    }
+
+    fn signal(&self, signal: NewSignal) -> Operation<'_, Accepted> {
+        self.inner.signal(signal)
+    }
+
+    fn revision<'a>(&'a self, run: &'a RunId) -> Operation<'a, u64> {
+        self.inner.revision(run)
+    }
+
+    fn run<'a>(&'a self, run: &'a RunId) -> Operation<'a, RunView> {
+        self.inner.run(run)
+    }
+
+    fn runs(&self, limit: u32) -> Operation<'_, Vec<RunSummary>> {
+        self.inner.runs(limit)
+    }
+
+    fn unfinished_runs(&self) -> Operation<'_, Vec<RunSummary>> {
+        self.inner.unfinished_runs()
+    }
+
+    fn events<'a>(
+        &'a self,
+        stream: &'a str,
+        from: u64,
+        limit: u32,
+    ) -> Operation<'a, Vec<EventRecord>> {
+        self.inner.events(stream, from, limit)
+    }
+
+    fn create_stream<'a>(
+        &'a self,
+        stream: &'a str,
+        kind: &'a str,
+        events: Vec<NewEvent>,
+    ) -> Operation<'a, Appended> {
+        self.inner.create_stream(stream, kind, events)
+    }
+
+    fn append<'a>(
+        &'a self,
+        stream: &'a str,
+        expected: u64,
+        events: Vec<NewEvent>,
+        close: bool,
+    ) -> Operation<'a, Appended> {
+        self.inner.append(stream, expected, events, close)
+    }
+
+    fn streams<'a>(&'a self, kind: &'a str) -> Operation<'a, Vec<StreamRecord>> {
+        self.inner.streams(kind)
+    }
+
+    fn take_due_timers(&self, limit: u32) -> Operation<'_, Vec<TimerDue>> {
+        self.inner.take_due_timers(limit)
+    }
+
+    fn next_due(&self) -> Operation<'_, Option<Timestamp>> {
+        self.inner.next_due()
+    }
+
+    fn retain(&self, policy: Retention, limit: u32) -> Operation<'_, Retained> {
+        self.inner.retain(policy, limit)
+    }
+
+    fn retainable(&self, policy: Retention, limit: u32) -> Operation<'_, Vec<RunSummary>> {
+        self.inner.retainable(policy, limit)
+    }
+
+    fn purge<'a>(&'a self, run: &'a RunId) -> Operation<'a, ()> {
+        self.inner.purge(run)
+    }
+
+    fn removed(&self, limit: u32) -> Operation<'_, Vec<RemovedRun>> {
+        self.inner.removed(limit)
+    }
+
+    fn verify(&self, cursor: VerifyCursor, limit: u32) -> Operation<'_, VerifyStep> {
+        self.inner.verify(cursor, limit)
+    }
+
+    fn put_blob(&self, bytes: Vec<u8>) -> Operation<'_, Digest> {
+        self.inner.put_blob(bytes)
+    }
+
+    fn blob(&self, digest: Digest) -> Operation<'_, Vec<u8>> {
+        self.inner.blob(digest)
+    }
+}

@@ -1,0 +1,300 @@
+//! The process that is killed: this test binary once more, with the engine on a store and one run. What it must do,
+//! and where it dies, comes as a value on its standard input; what it did and what was acknowledged goes line by line to
+//! its standard output, before it does anything else.
+
+use std::{
+    io::{BufRead, Read, Write},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::{Either, join, select};
+use perennial::{
+    RunId, RunState,
+    engine::{
+        Definitions, NotRunnable, RunHandle, Runs, Services, ServicesSpec, StartRun, Workflow,
+        drain,
+        monitor::Monitoring,
+        scheduler::{Adoption, LeaseTerms, Scheduler, SchedulerSpec},
+        workflow::BoxFuture,
+    },
+    records::RunRecord,
+    supervision::{
+        Clock, DynamicSupervisor, DynamicSupervisorSpec, Options, Root, SupervisorSpec,
+        TaskSupervisor, TaskSupervisorSpec,
+    },
+};
+use perennial_store::Store;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::{
+    faults::Watched,
+    flow::{Flow, Shape},
+    oracle::Fold,
+    place,
+};
+
+/// Before each line of the ledger: the test harness writes to the same output.
+pub(super) const MARK: char = '@';
+/// How long it lives without being told to end.
+const LIFE: Duration = Duration::from_secs(120);
+
+/// What a victim does.
+#[derive(Clone, Debug)]
+pub(super) struct Orders {
+    pub(super) store: String,
+    pub(super) run: String,
+    pub(super) shape: Shape,
+    /// The sequence number from which on it tells of events.
+    pub(super) events_from: u64,
+    /// What it does with the run after so many effects: `cancel`, `pause`, `drain`, or nothing.
+    pub(super) act: Option<(String, u64)>,
+    /// It dies at the n-th passage of a point.
+    pub(super) dies_at: Option<(String, u64)>,
+    /// Compares rows and events all the time.
+    pub(super) samples: bool,
+}
+
+impl Orders {
+    pub(super) fn to_json(&self) -> Value {
+        let pair = |pair: &Option<(String, u64)>| json!(pair);
+        json!({
+            "store": self.store, "run": self.run, "shape": self.shape.to_json(),
+            "events_from": self.events_from, "act": pair(&self.act),
+            "dies_at": pair(&self.dies_at), "samples": self.samples,
+        })
+    }
+
+    fn of_json(value: &Value) -> Self {
+        let text = |name: &str| value[name].as_str().unwrap().to_owned();
+        let pair = |name: &str| {
+            let found = value[name].as_array()?;
+            Some((found[0].as_str().unwrap().to_owned(), found[1].as_u64().unwrap()))
+        };
+        Self {
+            store: text("store"),
+            run: text("run"),
+            shape: Shape::of_json(&value["shape"]),
+            events_from: value["events_from"].as_u64().unwrap(),
+            act: pair("act"),
+            dies_at: pair("dies_at"),
+            samples: value["samples"] == true,
+        }
+    }
+}
+
+/// Where a victim tells what it did, and dies.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    dies_at: Option<(String, u64)>,
+    passed: AtomicU64,
+    effects: AtomicU64,
+    wrote: Notify,
+}
+
+impl Ledger {
+    fn new(dies_at: Option<(String, u64)>) -> Self {
+        let (passed, effects) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { dies_at, passed, effects, wrote: Notify::new() }
+    }
+
+    /// One line, whole, before anything else is done.
+    pub(super) fn write(&self, line: &str) {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{MARK}{line}").unwrap();
+        out.flush().unwrap();
+        if line.starts_with("effect") {
+            self.effects.fetch_add(1, Ordering::SeqCst);
+            self.wrote.notify_waiters();
+        }
+    }
+
+    /// Dies here, if this is the place.
+    pub(super) fn passes(&self, point: &str) {
+        if let Some((name, times)) = &self.dies_at
+            && name == point
+            && self.passed.fetch_add(1, Ordering::SeqCst) + 1 == *times
+        {
+            self.write(&format!("dies {point}"));
+            std::process::abort();
+        }
+    }
+
+    async fn effects(&self, count: u64) {
+        loop {
+            let mut wrote = std::pin::pin!(self.wrote.notified());
+            wrote.as_mut().enable();
+            if self.effects.load(Ordering::SeqCst) >= count {
+                return;
+            }
+            wrote.await;
+        }
+    }
+}
+
+/// Does nothing without orders: somebody has asked for all ignored tests.
+#[test]
+#[ignore = "the process that the other tests start and kill"]
+fn the_victim() {
+    let mut orders = String::new();
+    std::io::stdin().lock().read_line(&mut orders).unwrap();
+    let Ok(orders) = serde_json::from_str::<Value>(&orders) else { return };
+    dies_with_its_parent();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+    let live = async { tokio::time::timeout(LIFE, live(Orders::of_json(&orders))).await };
+    runtime.block_on(live).expect("it is over long before");
+}
+
+#[expect(clippy::disallowed_methods, reason = "it ends the process, whatever that is at")]
+fn dies_with_its_parent() {
+    std::thread::spawn(|| {
+        let mut rest = Vec::new();
+        drop(std::io::stdin().lock().read_to_end(&mut rest));
+        std::process::abort();
+    });
+}
+
+#[derive(Debug)]
+struct Revived(Arc<Ledger>);
+
+impl Definitions for Revived {
+    fn revive<'a>(
+        &'a self,
+        _: &'a RunRecord,
+        definition: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Workflow>, NotRunnable>> {
+        let shape = Shape::of_json(&serde_json::from_slice(&definition).unwrap());
+        let flow: Arc<dyn Workflow> = Arc::new(Flow::new(shape, self.0.clone()));
+        Box::pin(std::future::ready(Ok(flow)))
+    }
+}
+
+async fn live(orders: Orders) {
+    let ledger = Arc::new(Ledger::new(orders.dies_at.clone()));
+    let (inner, store_child) = place::opened(&orders.store).await;
+    let store: Arc<dyn Store> = Arc::new(Watched { inner, ledger: ledger.clone() });
+    let clock = Clock::start();
+    let (tasks_child, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
+    let services = Services::new(ServicesSpec {
+        store: store.clone(),
+        clock,
+        node: "local".to_owned(),
+        tasks,
+        definitions: Arc::new(Revived(ledger.clone())),
+        monitoring: Monitoring { enabled: false, ..Monitoring::default() },
+        // Each life knows that the one before is over.
+        lease: LeaseTerms { exclusive: true, ..LeaseTerms::default() },
+        attempts_max: 100,
+    });
+    let of = |name: &str| DynamicSupervisor::child_spec(DynamicSupervisorSpec::new(name, 100));
+    let ((monitors_child, monitors), (runs_child, actors)) = (of("monitors"), of("runs"));
+    let lifecycle = Arc::new(OnceLock::new());
+    let (scheduler_child, scheduler) = Scheduler::child_spec(SchedulerSpec {
+        services: services.clone(),
+        runs: actors,
+        runs_max: 10,
+        monitors,
+        adoption: Adoption::AtBoot,
+        lifecycle: lifecycle.clone(),
+    });
+    let tree = SupervisorSpec::new("victim")
+        .child(store_child)
+        .child(tasks_child)
+        .child(scheduler_child)
+        .child(monitors_child)
+        .child(runs_child)
+        .child(drain::child_spec(services.clone(), Duration::ZERO));
+    let root = Root::start(tree, clock, Options::default()).await.unwrap();
+    drop(lifecycle.set(root.tree().lifecycle_source()));
+    let runs = Runs::new(services.clone(), scheduler);
+    ledger.write("up");
+
+    let start = StartRun {
+        run: Some(RunId::parse(&orders.run).unwrap()),
+        workflow: Arc::new(Flow::new(orders.shape, ledger.clone())),
+        settings: json!({}),
+        within: None,
+    };
+    let run = runs.start(start).await.unwrap();
+    ledger.write("created");
+    let beside = join(tell(&run, &ledger, orders.events_from), sample(&orders, &*store, &ledger));
+    let body = std::pin::pin!(act(&run, &orders, &ledger));
+    match select(body, std::pin::pin!(beside)).await {
+        Either::Left(((), _)) | Either::Right((_, _)) => (),
+    }
+    services.announce_shutdown();
+    ledger.passes("drain:after");
+    root.shutdown().await;
+    store.close();
+    services.announce_end();
+    ledger.write("down");
+}
+
+/// Meddles with the run, and waits for its end; a drain does not.
+async fn act(run: &RunHandle, orders: &Orders, ledger: &Ledger) {
+    // By an earlier life; there is no effect to wait for until it goes on.
+    go_on(run, ledger).await;
+    if let Some((what, effects)) = &orders.act {
+        let effects = std::pin::pin!(ledger.effects(*effects));
+        // It may be over without so many.
+        if let Either::Left(_) = select(effects, std::pin::pin!(run.outcome())).await {
+            match what.as_str() {
+                "cancel" => drop(run.cancel().await.unwrap()),
+                // It may be over by now.
+                "pause" => drop(run.pause().await),
+                "drain" => return,
+                other => panic!("{other} is nothing it can do"),
+            }
+            ledger.write(&format!("acted {what}"));
+        }
+    }
+    go_on(run, ledger).await;
+    let outcome = run.outcome().await.unwrap();
+    ledger.write(&format!("closed {}", outcome.state));
+}
+
+/// Ends a pause, after a while.
+async fn go_on(run: &RunHandle, ledger: &Ledger) {
+    if run.view().await.unwrap().run.state == RunState::Paused {
+        // real time: others look at it meanwhile
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        drop(run.unpause().await);
+        ledger.write("acted unpause");
+    }
+}
+
+/// Tells of the run's events; never done.
+async fn tell(run: &RunHandle, ledger: &Ledger, from: u64) {
+    let mut feed = run.events(from);
+    while let Ok(event) = feed.next().await {
+        let job = event.job.as_ref().map_or("-", |job| job.as_str());
+        let attempt = event.attempt.unwrap_or(0);
+        ledger.write(&format!("event {} {} {job} {attempt}", event.seq, event.kind));
+        if event.kind == "run_closed" {
+            break;
+        }
+    }
+    std::future::pending().await
+}
+
+/// INV-6, INV-28: whenever somebody looks, the rows are what the events say.
+async fn sample(orders: &Orders, store: &dyn Store, ledger: &Ledger) {
+    let run = RunId::parse(&orders.run).unwrap();
+    if !orders.samples {
+        return std::future::pending().await;
+    }
+    let mut fold = Fold::default();
+    loop {
+        match fold.catch_up(store, &run).await {
+            Ok(()) => ledger.write("sampled"),
+            Err(why) => ledger.write(&format!("violation {}", why.replace('\n', " "))),
+        }
+        // real time: so that there is time for the run, too
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
