@@ -12,16 +12,19 @@
 //! | [`performance`] | how a run performed, read from its rows |
 //! | [`sessions`] | durable conversations |
 //! | [`drain`] | the orderly hand-over at a shutdown |
+//! | `membership` | who this process is on its store, and how sure that is |
 //! | `services` | what all of them share |
 
 pub mod drain;
 mod feed;
+mod membership;
 pub mod monitor;
 pub mod observer;
 mod parked;
 mod patience;
 pub mod performance;
 mod published;
+mod rooms;
 mod run;
 mod runs;
 pub mod scheduler;

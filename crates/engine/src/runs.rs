@@ -7,7 +7,7 @@ use perennial_core::{
     run::{InvalidRunId, JobKey, RunId, RunState},
 };
 use perennial_store::{
-    Again, Created, NewRun, NewTimer, Reopening, RunSummary, RunView, StoreError,
+    Again, Created, NewRun, NewTimer, NodeRecord, Reopening, RunSummary, RunView, StoreError,
 };
 use perennial_supervision::CallError;
 use serde_json::Value;
@@ -592,6 +592,28 @@ impl Runs {
     /// When the store cannot be read.
     pub async fn unfinished(&self) -> Result<Vec<RunSummary>, RunError> {
         Ok(patiently(STORE_WITHIN, || self.services.store.unfinished_runs()).await?)
+    }
+
+    /// Nodes of the store: those that live, with until when they do unless they renew their lease, then those that
+    /// have ended; each the newest first, and with what it holds.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// let runtime = Runtime::builder().node("rack-7").store(Store::memory()).start().await?;
+    /// let nodes = runtime.runs().nodes(20).await?;
+    /// assert_eq!((nodes[0].node.node.as_str(), nodes[0].alive), ("rack-7", true));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn nodes(&self, limit: u32) -> Result<Vec<NodeRecord>, RunError> {
+        Ok(patiently(STORE_WITHIN, || self.services.store.nodes(limit)).await?)
     }
 
     async fn view(&self, run: &RunId) -> Result<RunView, RunError> {

@@ -8,7 +8,8 @@
 //!
 //! # Supervision
 //!
-//! `scheduler` is a supervisor of two permanent children: `ownership` and `timekeeper`.
+//! `scheduler` is a supervisor of permanent children: `ownership` and `timekeeper`; and, on a store that several
+//! nodes share, `lease`, which holds this node's, and `sweeper`, which looks for nodes whose lease is over.
 //!
 //! # What a restart forgets
 //!
@@ -18,21 +19,25 @@
 //! # Guarantees
 //!
 //! Every unfinished run that this process owns has an actor within a look (1 s), also after `runs`
-//! was restarted; looking is the correctness path, nudges only make it sooner (DUR-10).
+//! was restarted; looking is the correctness path, nudges only make it sooner (DUR-10). A run whose owner's lease
+//! is over has another owner within a look, where any node adopts runs by itself (INV-13).
 
+mod lease;
 mod ownership;
+mod sweeper;
 mod timekeeper;
 
 use std::{sync::Arc, time::Duration};
 
 use perennial_core::run::RunId;
-use perennial_store::StoreError;
+use perennial_store::{Leases, StoreError};
 use perennial_supervision::{
     Address, CallError, ChildSpec, DynamicSupervisor, LifecycleSource, Supervisor, SupervisorSpec,
 };
 
 use serde_json::json;
 
+pub use self::lease::{InvalidLease, LeaseTerms};
 use crate::{NotRunnable, Services, Workflow, run::Request};
 
 /// How long the ownership actor may take: it reads the store and starts actors.
@@ -99,11 +104,23 @@ impl Scheduler {
                 Adoption::AtBoot => "at_boot",
                 Adoption::OnRequest => "on_request",
             };
-            json!({ "adoption": adoption, "draining": services.is_draining() })
+            let (attempts, attempts_max, waiting) = services.rooms.counts();
+            json!({
+                "adoption": adoption,
+                "draining": services.is_draining(),
+                "attempts": attempts,
+                "attempts_max": attempts_max,
+                "runs_awaiting_room": waiting,
+            })
         };
         let (ownership, address) = ownership::child_spec(spec.clone());
+        let services = spec.services.clone();
         let timekeeper = timekeeper::child_spec(spec, address.clone());
-        let subtree = SupervisorSpec::new("scheduler").child(ownership).child(timekeeper);
+        let mut subtree = SupervisorSpec::new("scheduler").child(ownership).child(timekeeper);
+        if services.membership.leases() == Leases::Timed {
+            let lease = lease::child_spec(services.clone(), address.clone());
+            subtree = subtree.child(lease).child(sweeper::child_spec(services));
+        }
         (Supervisor::child_spec(subtree).0.detail(detail), Self { address })
     }
 

@@ -13,18 +13,21 @@ use std::{
 
 use dashmap::DashMap;
 use perennial_core::{failure::Failure, run::RunId};
-use perennial_store::{NodeRef, RunRecord, Store};
+use perennial_store::{NodeRef, NodeTerms, RunRecord, Store, StoreError};
 use perennial_supervision::{Address, Clock, TaskRef, TaskSupervisor};
-use tokio::sync::{Notify, OnceCell, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 use crate::{
     Workflow,
     drain::{DrainReport, UnderWay},
     feed::{EventFeed, Hub},
+    membership::{Joined, Membership},
     monitor::{self, Monitoring},
     parked::Parked,
     patience::{STORE_WITHIN, patiently},
+    rooms::{Room, Rooms},
     run::{self, Account},
+    scheduler::LeaseTerms,
     waiting::{Places, Waiting},
     workflow::BoxFuture,
 };
@@ -84,7 +87,7 @@ pub struct NotRunnable {
 /// use perennial_engine::{
 ///     Runs, Services, ServicesSpec, drain,
 ///     monitor::Monitoring,
-///     scheduler::{Adoption, Scheduler, SchedulerSpec},
+///     scheduler::{Adoption, LeaseTerms, Scheduler, SchedulerSpec},
 /// };
 /// use perennial_store::MemoryStore;
 /// use perennial_supervision::{
@@ -111,6 +114,8 @@ pub struct NotRunnable {
 ///     tasks,
 ///     definitions: Arc::new(NothingRevived),
 ///     monitoring: Monitoring::default(),
+///     lease: LeaseTerms::default(),
+///     attempts_max: 64,
 /// });
 /// let (monitors_child, monitors) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::new("monitors", 100));
 /// let (runs_child, actors) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::new("runs", 100));
@@ -156,6 +161,10 @@ pub struct ServicesSpec {
     pub definitions: Arc<dyn Definitions>,
     /// How runs are monitored.
     pub monitoring: Monitoring,
+    /// How this node lives on a store that several share; their order is the caller's to check.
+    pub lease: LeaseTerms,
+    /// How many attempts may be under way here at a time.
+    pub attempts_max: usize,
 }
 
 /// What the components share.
@@ -167,7 +176,10 @@ pub struct Services {
     pub(crate) definitions: Arc<dyn Definitions>,
     pub(crate) hub: Hub,
     node_name: Arc<str>,
-    node: Arc<OnceCell<NodeRef>>,
+    /// Held while this node is registered.
+    joining: Arc<Mutex<()>>,
+    /// Who this process is on the store, and how sure that is.
+    pub(crate) membership: Membership,
     /// Where to find a run's actor and its monitor.
     pub(crate) runs: Arc<DashMap<RunId, Address<run::Message>>>,
     pub(crate) monitors: Arc<DashMap<RunId, Address<monitor::Message>>>,
@@ -184,7 +196,9 @@ pub struct Services {
     /// Runs that hold one of the places.
     pub(crate) places: Places,
     /// The attempts of this process whose end no run actor has taken in yet.
-    pub(crate) attempts: Arc<DashMap<AttemptId, (RunId, TaskRef)>>,
+    pub(crate) attempts: Arc<DashMap<AttemptId, (RunId, TaskRef, Option<Room>)>>,
+    /// Room for attempts on this node.
+    pub(crate) rooms: Rooms,
     /// Notified whenever an attempt leaves the table.
     pub(crate) attempt_left: Arc<Notify>,
     /// The whole tree is about to be stopped.
@@ -207,6 +221,13 @@ pub(crate) struct AttemptId {
 impl Services {
     /// Services made of `spec`.
     pub fn new(spec: ServicesSpec) -> Self {
+        let leases = spec.store.leases();
+        let runs: Arc<DashMap<RunId, Address<run::Message>>> = Arc::default();
+        let addresses = runs.clone();
+        let rooms = Rooms::new(spec.attempts_max, move |run| {
+            let address = addresses.get(run).map(|address| address.clone());
+            address.is_some_and(|address| address.cast(run::Message::Wake).is_ok())
+        });
         Self {
             store: spec.store,
             clock: spec.clock,
@@ -214,8 +235,9 @@ impl Services {
             definitions: spec.definitions,
             hub: Hub::new(),
             node_name: spec.node.into(),
-            node: Arc::default(),
-            runs: Arc::default(),
+            joining: Arc::default(),
+            membership: Membership::new(spec.clock, leases, spec.lease),
+            runs,
             monitors: Arc::default(),
             parked: Parked::default(),
             accounts: Arc::default(),
@@ -224,6 +246,7 @@ impl Services {
             resting: Waiting::default(),
             places: Places::default(),
             attempts: Arc::default(),
+            rooms,
             attempt_left: Arc::default(),
             shutdown: Arc::default(),
             draining: Arc::default(),
@@ -233,25 +256,53 @@ impl Services {
         }
     }
 
-    /// This process's incarnation on the store; registered by whoever asks first.
-    pub(crate) async fn node(&self) -> Result<NodeRef, perennial_store::StoreError> {
-        let register = || async {
-            let register = || self.store.register_node(&self.node_name);
-            let registered = patiently(STORE_WITHIN, register).await?;
-            tracing::info!(
-                node = %registered.node.node,
-                incarnation = registered.node.incarnation,
-                ended = registered.ended.len(),
-                "node registered"
-            );
-            Ok(registered.node)
-        };
-        self.node.get_or_try_init(register).await.cloned()
+    /// This process's incarnation on the store; registered by whoever asks first. Waits while it is registered
+    /// again, because its lease was lost.
+    pub(crate) async fn node(&self) -> Result<NodeRef, StoreError> {
+        match self.membership.joined() {
+            Joined::As(node) => Ok(node),
+            Joined::NotYet => self.join(&Joined::NotYet).await,
+            Joined::Lost(_) => {
+                let joined = tokio::time::timeout(STORE_WITHIN, self.membership.joined_again());
+                let why = "this node has lost its lease, and has not joined again yet";
+                joined.await.map_err(|_| StoreError::Unavailable(why.to_owned()))
+            }
+        }
     }
 
-    /// The incarnation, if it is registered.
+    /// Registers this node again, as a new incarnation: once what the lost one was at has been left.
+    pub(crate) async fn rejoin(&self) -> Result<NodeRef, StoreError> {
+        self.join(&self.membership.joined()).await
+    }
+
+    /// Registers it, if it still stands as `before`.
+    async fn join(&self, before: &Joined) -> Result<NodeRef, StoreError> {
+        let _joining = self.joining.lock().await;
+        if let Joined::As(node) = self.membership.joined()
+            && self.membership.joined() != *before
+        {
+            return Ok(node);
+        }
+        let LeaseTerms { ttl, exclusive, .. } = self.membership.terms();
+        let register = || async {
+            let sent = self.clock.now();
+            let terms = NodeTerms { ttl, exclusive };
+            Ok((self.store.register_node_on(&self.node_name, terms).await?, sent))
+        };
+        let (registered, sent) = patiently(STORE_WITHIN, register).await?;
+        tracing::info!(
+            node = %registered.node.node,
+            incarnation = registered.node.incarnation,
+            ended = registered.ended.len(),
+            "node registered"
+        );
+        self.membership.join(&registered, sent);
+        Ok(registered.node)
+    }
+
+    /// The last incarnation, if it was registered.
     pub fn registered_node(&self) -> Option<NodeRef> {
-        self.node.get().cloned()
+        self.membership.incarnation()
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -351,10 +402,25 @@ impl Services {
         own.map(|entry| entry.value().1.clone()).collect()
     }
 
+    /// Nothing at all is waited for any more: this node has left what it was at.
+    pub(crate) fn forget_all_attempts(&self) {
+        self.attempts.clear();
+        self.attempt_left.notify_waiters();
+    }
+
     /// Nothing of `run` is waited for any more: it has ended, or is left as it is.
     pub(crate) fn forget_attempts_of(&self, run: &RunId) {
-        self.attempts.retain(|_, (of, _)| of != run);
+        self.attempts.retain(|_, (of, ..)| of != run);
         self.attempt_left.notify_waiters();
+    }
+
+    /// The room of an attempt that is over: another one may begin in it.
+    pub(crate) fn room_of(&self, attempt: AttemptId) -> Option<Room> {
+        self.attempts.get_mut(&attempt)?.2.take()
+    }
+
+    pub(crate) fn has_room(&self, attempt: AttemptId) -> bool {
+        self.attempts.get(&attempt).is_some_and(|entry| entry.2.is_some())
     }
 
     pub(crate) fn forget_attempt(&self, attempt: AttemptId) {
@@ -365,6 +431,7 @@ impl Services {
 
 impl fmt::Debug for Services {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Services").field("node", &self.node.get()).finish_non_exhaustive()
+        let node = self.membership.incarnation();
+        f.debug_struct("Services").field("node", &node).finish_non_exhaustive()
     }
 }

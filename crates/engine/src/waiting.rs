@@ -64,6 +64,8 @@ pub enum WaitsWhy {
     Place,
     /// For the time of another attempt.
     Retry,
+    /// For room among the attempts that may be under way on this node, behind those that asked before it.
+    Attempts,
     /// For somebody to let it go on.
     Pause,
 }

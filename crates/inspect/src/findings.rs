@@ -12,6 +12,7 @@
 //! | PF-13, PF-39 | `gave_up`, `child_gave_up` | state |
 //! | PF-14 | `unkillable` | state |
 //! | PF-17 | `store_degraded` | what the store published; failed commits between two dumps |
+//! | PF-18 | `lease_at_risk` | what the keeper of a node's lease published |
 //! | PF-23 | `attempt_uncertain` | what a run's monitor published |
 //! | PF-31 | `quarantined` | the runs that the scheduler's owner has parked |
 //! | PF-40 | `always_working` | an actor that is never without work; not in the specification |

@@ -91,6 +91,7 @@ pub mod records {
         functions, nearest, render, report_json, schema, step_types, yaml_text,
     };
     pub use perennial_store::{
-        AttemptRecord, CallRecord, EventRecord, JobRecord, RunRecord, RunSummary, RunView,
+        AttemptRecord, CallRecord, EventRecord, JobRecord, NodeRecord, RunRecord, RunSummary,
+        RunView,
     };
 }

@@ -8,8 +8,9 @@ use tokio::sync::watch;
 
 use crate::{
     Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision, EventRecord, Lease,
-    NewEvent, NewRun, NodeRef, Operation, Registered, Reopening, Rescued, RunSummary, RunView,
-    Store, StoreError, StoreStatus, StreamRecord, TimerDue, ops, transaction::Tx,
+    Leases, NewEvent, NewRun, NodeRecord, NodeRef, NodeTerms, Operation, Registered, Renewal,
+    Reopening, Rescued, RunSummary, RunView, Store, StoreError, StoreStatus, StreamRecord,
+    TimerDue, ops, transaction::Tx,
 };
 
 /// Whether an operation changes anything.
@@ -36,6 +37,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
     /// See [`Store::now`].
     fn now(&self) -> Timestamp;
 
+    /// See [`Store::leases`].
+    fn leases(&self) -> Leases;
+
     /// See [`Store::close`].
     fn close(&self);
 
@@ -54,6 +58,10 @@ impl<B: Backend> Store for B {
         Backend::now(self)
     }
 
+    fn leases(&self) -> Leases {
+        Backend::leases(self)
+    }
+
     fn close(&self) {
         Backend::close(self);
     }
@@ -62,9 +70,22 @@ impl<B: Backend> Store for B {
         Backend::changes(self)
     }
 
-    fn register_node<'a>(&'a self, name: &'a str) -> Operation<'a, Registered> {
-        let name = name.to_owned();
-        self.perform(Access::Write, move |tx| ops::node::register(tx, &name))
+    fn register_node_on<'a>(
+        &'a self,
+        name: &'a str,
+        terms: NodeTerms,
+    ) -> Operation<'a, Registered> {
+        let (name, leases) = (name.to_owned(), Backend::leases(self));
+        self.perform(Access::Write, move |tx| ops::node::register(tx, &name, terms, leases))
+    }
+
+    fn renew<'a>(&'a self, node: &'a NodeRef, ttl: Duration) -> Operation<'a, Renewal> {
+        let node = node.clone();
+        self.perform(Access::Write, move |tx| ops::node::renew(tx, &node, ttl))
+    }
+
+    fn nodes(&self, limit: u32) -> Operation<'_, Vec<NodeRecord>> {
+        self.perform(Access::Read, move |tx| ops::node::list(tx, limit))
     }
 
     fn end_node<'a>(&'a self, node: &'a NodeRef, report: Value) -> Operation<'a, ()> {

@@ -12,13 +12,13 @@ use tokio::sync::watch;
 pub use self::{
     error::StoreError,
     record::{
-        AttemptRecord, CallRecord, EventRecord, JobRecord, NodeRef, RunRecord, RunSummary, RunView,
-        ServerStatus, StageRecord, StoreStatus, StreamRecord,
+        AttemptRecord, CallRecord, EventRecord, JobRecord, NodeRecord, NodeRef, RunRecord,
+        RunSummary, RunView, ServerStatus, StageRecord, StoreStatus, StreamRecord,
     },
     request::{
-        Again, Appended, CallStart, Claimed, Committed, Created, Decision, JobStep, Lease,
-        NewEvent, NewJob, NewRun, NewTimer, Registered, Reopening, Report, Rescued, RunStep,
-        StageStep, TimerDue,
+        Again, Appended, CallStart, Claimed, Committed, Created, Decision, JobStep, LEASE_TTL,
+        Lease, Leases, NewEvent, NewJob, NewRun, NewTimer, NodeTerms, Registered, Renewal,
+        Reopening, Report, Rescued, RunStep, StageStep, TimerDue,
     },
 };
 
@@ -61,15 +61,33 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         None
     }
 
-    /// Registers a new incarnation of the node `name` and ends its earlier ones, whose death the
-    /// store's lock proves (SQLite, memory).
-    fn register_node<'a>(&'a self, name: &'a str) -> Operation<'a, Registered>;
+    /// How it knows which nodes live.
+    fn leases(&self) -> Leases;
+
+    /// As [`register_node_on`](Self::register_node_on) with the usual terms.
+    fn register_node<'a>(&'a self, name: &'a str) -> Operation<'a, Registered> {
+        self.register_node_on(name, NodeTerms::default())
+    }
+
+    /// Registers a new incarnation of the node `name` (INV-ST-15) and ends earlier ones of that name whose death
+    /// is proven: all of them where the store's lock proves it ([`Leases::Proven`]) or the name is declared to be
+    /// used once, else those whose lease is over (DUR-111).
+    fn register_node_on<'a>(&'a self, name: &'a str, terms: NodeTerms)
+    -> Operation<'a, Registered>;
+
+    /// Moves the end of a node's lease to `ttl` from now, if it has not ended and its lease is not over; what is
+    /// over stays over (DUR-21). Changes nothing where nodes need no lease.
+    fn renew<'a>(&'a self, node: &'a NodeRef, ttl: Duration) -> Operation<'a, Renewal>;
+
+    /// Nodes: those that live, then those that have ended, each the newest first; at most `limit`.
+    fn nodes(&self, limit: u32) -> Operation<'_, Vec<NodeRecord>>;
 
     /// Marks an incarnation as ended in good order.
     fn end_node<'a>(&'a self, node: &'a NodeRef, report: serde_json::Value) -> Operation<'a, ()>;
 
     /// Gives the jobs of dead incarnations back: Ready, `crashes + 1`, the attempt Expired with its
-    /// `uncertain` mark (DUR-26). At most `limit` jobs of run `run`, or of any run.
+    /// `uncertain` mark (DUR-26). At most `limit` jobs of run `run`, or of any run. Incarnations whose lease is
+    /// over are ended first. Anybody may call it at any time; each death counts once.
     ///
     /// A job that has died with its process three times in a row stays leased and is returned
     /// with [`Rescued::exhausted`]: its end is a decision (STO-17).

@@ -45,10 +45,10 @@ pub use self::postgres::{
 pub use self::{
     contract::{
         Again, Appended, AttemptRecord, CallRecord, CallStart, Claimed, Committed, Created,
-        Decision, EventRecord, JobRecord, JobStep, Lease, NewEvent, NewJob, NewRun, NewTimer,
-        NodeRef, Operation, Registered, Reopening, Report, Rescued, RunRecord, RunStep, RunSummary,
-        RunView, ServerStatus, StageRecord, StageStep, Store, StoreError, StoreStatus,
-        StreamRecord, TimerDue,
+        Decision, EventRecord, JobRecord, JobStep, LEASE_TTL, Lease, Leases, NewEvent, NewJob,
+        NewRun, NewTimer, NodeRecord, NodeRef, NodeTerms, Operation, Registered, Renewal,
+        Reopening, Report, Rescued, RunRecord, RunStep, RunSummary, RunView, StageRecord,
+        ServerStatus, StageStep, Store, StoreError, StoreStatus, StreamRecord, TimerDue,
     },
     memory::MemoryStore,
     queue::Stopper,

@@ -13,7 +13,7 @@ use perennial_core::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::{
-    Operation, StoreError, StoreStatus,
+    Leases, Operation, StoreError, StoreStatus,
     backend::{Access, Backend},
     clock::StoreClock,
     schema,
@@ -37,6 +37,7 @@ const ORIGIN: &str = ":memory:";
 #[derive(Clone)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
+    leases: Leases,
 }
 
 struct Shared {
@@ -65,6 +66,30 @@ impl MemoryStore {
         Self::build(StoreClock::of_runtime())
     }
 
+    /// As [`open`](Self::open), for several nodes in one process: each lives by its lease, as on a store that
+    /// several processes share.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use perennial_store::{MemoryStore, Renewal, Store};
+    /// use std::time::Duration;
+    ///
+    /// let store = MemoryStore::open_shared()?;
+    /// let node = store.register_node("a").await?.node;
+    /// assert!(matches!(store.renew(&node, Duration::ZERO).await?, Renewal::Extended { .. }));
+    /// assert_eq!(store.renew(&node, Duration::ZERO).await?, Renewal::NodeLost); // it is over
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the engine cannot create it.
+    pub fn open_shared() -> Result<Self, StoreError> {
+        Ok(Self { leases: Leases::Timed, ..Self::open()? })
+    }
+
     /// An empty store with the caller's clock, which must not run back.
     ///
     /// # Errors
@@ -86,7 +111,8 @@ impl MemoryStore {
         let store_id = schema::read(&connection, origin)?.store_id;
         let (commits, failed) = (AtomicU64::new(0), AtomicU64::new(0));
         let connection = Mutex::new(connection);
-        Ok(Self { shared: Arc::new(Shared { connection, clock, store_id, commits, failed }) })
+        let shared = Arc::new(Shared { connection, clock, store_id, commits, failed });
+        Ok(Self { shared, leases: Leases::Proven })
     }
 }
 
@@ -134,6 +160,10 @@ impl Backend for MemoryStore {
 
     fn now(&self) -> Timestamp {
         self.shared.clock.now()
+    }
+
+    fn leases(&self) -> Leases {
+        self.leases
     }
 
     /// Holds nothing outside of its rows, which go with the last handle.

@@ -39,7 +39,7 @@ pub use self::{
     listener::{ListenerLoop, ListenerStopper},
 };
 use crate::{
-    Operation, StoreError, StoreStatus,
+    Leases, Operation, StoreError, StoreStatus,
     backend::{Access, Backend},
     queue::Queue,
     request::request,
@@ -246,6 +246,10 @@ impl Backend for PostgresStore {
 
     fn now(&self) -> Timestamp {
         self.shared.clock.now()
+    }
+
+    fn leases(&self) -> Leases {
+        Leases::Timed
     }
 
     fn close(&self) {

@@ -11,8 +11,11 @@ use crate::{
 };
 
 /// Step `n` leads from version `n` to version `n + 1`.
-pub(crate) const STEPS: &[&str] =
-    &[include_str!("migrations/0001_start.sql"), include_str!("migrations/0002_cache.sql")];
+pub(crate) const STEPS: &[&str] = &[
+    include_str!("migrations/0001_start.sql"),
+    include_str!("migrations/0002_cache.sql"),
+    include_str!("migrations/0003_leases.sql"),
+];
 
 /// The row of `meta`.
 #[derive(Clone, Debug)]

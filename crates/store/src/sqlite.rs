@@ -24,7 +24,7 @@ use perennial_core::Timestamp;
 use self::{connection::Role, file::FileLock};
 pub use self::{reader::ReaderLoop, writer::WriterLoop};
 use crate::{
-    Operation, StoreError, StoreStatus,
+    Leases, Operation, StoreError, StoreStatus,
     backend::{Access, Backend},
     clock::{self, ANCHOR_STEP, StoreClock},
     queue::Queue,
@@ -179,6 +179,11 @@ impl Backend for SqliteStore {
 
     fn now(&self) -> Timestamp {
         self.shared.clock.now()
+    }
+
+    /// One process has the file, by its lock.
+    fn leases(&self) -> Leases {
+        Leases::Proven
     }
 
     fn close(&self) {

@@ -7,7 +7,7 @@ use perennial_core::{
     failure::Failure,
     run::{JobState, RunId, RunState},
 };
-use perennial_store::{Committed, Decision, Lease, Store, StoreError};
+use perennial_store::{Committed, Decision, Lease, NodeRef, Report, Store, StoreError};
 use perennial_supervision::{
     Address, ChildSpec,
     actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
@@ -23,12 +23,15 @@ use crate::{
     Services, WaitsFor, WaitsWhy, Workflow, monitor,
     patience::{STORE_WITHIN, patiently},
     published::Published,
+    rooms::Room,
     services::AttemptId,
     workflow::Outcome,
 };
 
 /// How often one fact is decided anew because somebody else changed the run (DUR-2).
 const ROUNDS_MAX: u32 = 16;
+/// In how many of these it claims as well.
+const CLAIMING_ROUNDS_MAX: u32 = 4;
 /// Jobs claimed at a time.
 const CLAIM_MAX: u32 = 32;
 
@@ -120,6 +123,9 @@ impl Actor for Shell {
     ) -> Result<(), ActorError> {
         match message {
             Message::Wake => self.advance(&me, machine).await?,
+            Message::Report { reply, .. } if !self.may_work() => drop(reply.send(Heard::Later)),
+            // The sweep takes it in once that is possible.
+            Message::AttemptDown { .. } if !self.may_work() => (),
             Message::Report { lease, end, reply } => {
                 let how = Ending::Reported(*end);
                 let heard = self.ended(machine, lease, how).await?;
@@ -150,9 +156,16 @@ impl Actor for Shell {
 }
 
 impl Shell {
-    /// Whether an attempt may begin: not in a drain, and not without a place.
-    fn may_begin(&self) -> bool {
-        !self.services.is_draining() && self.services.places.holds(&self.run)
+    /// For whom jobs may be claimed: for nobody in a drain, without a place, or when this node's lease is not
+    /// safely live (DUR-11).
+    fn claimant(&self) -> Option<NodeRef> {
+        let may_begin = !self.services.is_draining() && self.services.places.holds(&self.run);
+        self.services.membership.claimant().filter(|_| may_begin)
+    }
+
+    /// Whether anything may be reported here: else somebody else may be at it (DUR-21).
+    fn may_work(&self) -> bool {
+        self.services.membership.may_work()
     }
 
     /// Gives its place back when nothing can begin and nothing is under way; asks for one when something can.
@@ -211,13 +224,7 @@ impl Shell {
     /// Takes in what happened while no actor looked: dead nodes' jobs, ended and live attempts.
     async fn recover(&self, machine: &mut Machine) -> Result<(), ActorError> {
         let node = self.services.node().await?;
-        let rescued =
-            patiently(STORE_WITHIN, || self.store().rescue(Some(&self.run), CLAIM_MAX)).await?;
-        if !rescued.is_empty() {
-            tracing::info!(run = %self.run, jobs = rescued.len(), "jobs of dead nodes taken over");
-            *machine = self.load().await?;
-        }
-        let lost: Vec<_> = rescued.into_iter().filter(|job| job.exhausted).collect();
+        self.take_over(machine, false).await?;
         let leased: Vec<Lease> = machine
             .jobs()
             .iter()
@@ -228,15 +235,8 @@ impl Shell {
         let held = |id: &AttemptId| {
             leased.iter().any(|lease| lease.job == id.job && lease.attempt == id.attempt)
         };
-        self.services.attempts.retain(|id, (run, _)| *run != self.run || held(id));
-        for lease in leased {
-            if lost.iter().any(|job| job.key == lease.key) {
-                self.ended(machine, lease, Ending::Lost).await?;
-                continue;
-            }
-            if lease.node != node {
-                continue;
-            }
+        self.services.attempts.retain(|id, (run, ..)| *run != self.run || held(id));
+        for lease in leased.into_iter().filter(|lease| lease.node == node) {
             // One that is not there, or has ended, is taken in by the sweep that follows.
             if let (Some(task), Some(address)) =
                 (attempt::find(&self.services, &lease), self.address())
@@ -247,13 +247,39 @@ impl Shell {
         Ok(())
     }
 
+    /// Jobs of dead nodes are given back, or ended where they have died too often. `may_be_old`: somebody else may
+    /// have given them back since this actor has read them.
+    async fn take_over(&self, machine: &mut Machine, may_be_old: bool) -> Result<(), ActorError> {
+        let rescue = || self.store().rescue(Some(&self.run), CLAIM_MAX);
+        let rescued = patiently(STORE_WITHIN, rescue).await?;
+        if !rescued.is_empty() {
+            tracing::info!(run = %self.run, jobs = rescued.len(), "jobs of dead nodes taken over");
+        }
+        if may_be_old || !rescued.is_empty() {
+            *machine = self.load().await?;
+        }
+        for lost in rescued.into_iter().filter(|job| job.exhausted) {
+            let job = machine.jobs().iter().find(|job| job.key == lost.key);
+            let lease = job.filter(|job| job.state == JobState::Leased);
+            if let Some(lease) = lease.and_then(|job| machine.lease(job)) {
+                self.ended(machine, lease, Ending::Lost).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes in attempts that are over without having been heard: news of an end is lost when it
     /// comes while this actor is away, so looking is what counts.
     async fn sweep(&self, machine: &mut Machine) -> Result<(), ActorError> {
         let node = self.services.node().await?;
-        let leased = machine.jobs().iter().filter(|job| job.state == JobState::Leased);
-        let leases: Vec<Lease> = leased.filter_map(|job| machine.lease(job)).collect();
-        for lease in leases.into_iter().filter(|lease| lease.node == node) {
+        let leases = |machine: &Machine| -> Vec<Lease> {
+            let leased = machine.jobs().iter().filter(|job| job.state == JobState::Leased);
+            leased.filter_map(|job| machine.lease(job)).collect()
+        };
+        if leases(machine).iter().any(|lease| lease.node != node) {
+            self.take_over(machine, true).await?;
+        }
+        for lease in leases(machine).into_iter().filter(|lease| lease.node == node) {
             match attempt::find(&self.services, &lease) {
                 Some(task) => {
                     if let Some(reason) = task.exit_reason() {
@@ -272,6 +298,10 @@ impl Shell {
         me: &ActorRef<Message>,
         machine: &mut Machine,
     ) -> Result<(), ActorError> {
+        if !self.may_work() {
+            self.publish(machine);
+            return Ok(());
+        }
         self.sweep(machine).await?;
         if machine.deadline.is_some_and(|deadline| deadline <= self.store().now()) {
             self.stop(machine, StopCause::Deadline).await?;
@@ -280,17 +310,11 @@ impl Shell {
         if machine.state == RunState::Cancelling {
             self.cut(machine).await;
         }
-        if self.may_begin() && machine.has_due(self.store().now()) {
-            let node = self.services.node().await?;
-            let claim = || self.store().claim(&self.run, &node, CLAIM_MAX);
-            for claimed in patiently(STORE_WITHIN, claim).await? {
-                machine.claimed(&claimed.lease);
-                self.begin(machine, claimed.lease).await?;
-            }
-        }
+        self.claim(machine).await?;
         self.settle_place(machine);
         self.publish(machine);
         if machine.state.is_terminal() {
+            self.services.rooms.leave(&self.run);
             self.services.forget_attempts_of(&self.run);
             self.services.look_again.notify_one();
             me.stop(None);
@@ -298,13 +322,62 @@ impl Shell {
         Ok(())
     }
 
+    /// Claims what is due, as far as there is room on this node.
+    async fn claim(&self, machine: &mut Machine) -> Result<(), ActorError> {
+        let rooms = &self.services.rooms;
+        let due = u32::try_from(machine.due(self.store().now())).unwrap_or(CLAIM_MAX);
+        let Some(node) = self.claimant().filter(|_| due > 0) else {
+            rooms.leave(&self.run);
+            return Ok(());
+        };
+        let room = rooms.take(&self.run, due.min(CLAIM_MAX) as usize);
+        let limit = u32::try_from(room.len()).unwrap_or(CLAIM_MAX);
+        if limit == 0 {
+            return Ok(());
+        }
+        match patiently(STORE_WITHIN, || self.store().claim(&self.run, &node, limit)).await {
+            Ok(claimed) => {
+                for (claimed, room) in claimed.into_iter().zip(room) {
+                    machine.claimed(&claimed.lease);
+                    self.begin(machine, claimed.lease, room).await?;
+                }
+            }
+            Err(StoreError::Conflict { what }) => {
+                // Of the run, or of this node: the next look tries again.
+                tracing::debug!(run = %self.run, what, "nothing claimed");
+                self.services.membership.doubt();
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Leaves those new jobs of a decision unclaimed for which there is no room; answers the rooms of the
+    /// others. An attempt whose end is decided here leaves its own, unless somebody waits for one.
+    fn make_room(&self, decision: &mut Decision) -> Vec<Room> {
+        let rooms = &self.services.rooms;
+        let claims = decision.new_jobs.iter_mut().filter(|job| job.claim_for.is_some());
+        let claims: Vec<_> = claims.collect();
+        let ended = decision
+            .report
+            .as_ref()
+            .map(|report| AttemptId { job: report.lease.job, attempt: report.lease.attempt });
+        let is_left = ended.is_some_and(|id| self.services.has_room(id)) && !rooms.has_queue();
+        let free = rooms.take_free(claims.len().saturating_sub(usize::from(is_left)));
+        let most = free.len() + usize::from(is_left);
+        for job in claims.into_iter().skip(most) {
+            job.claim_for = None;
+        }
+        free
+    }
+
     /// Decides and commits; `None` when nothing follows. Starts the attempts that it leased.
     async fn commit(&self, machine: &mut Machine, fact: &Fact) -> Result<Option<bool>, ActorError> {
         match self.try_commit(machine, fact).await {
             Ok(leases) => {
                 let Some(leases) = leases else { return Ok(None) };
-                for lease in leases {
-                    self.begin(machine, lease).await?;
+                for (lease, room) in leases {
+                    self.begin(machine, lease, room).await?;
                 }
                 Ok(Some(true))
             }
@@ -319,18 +392,20 @@ impl Shell {
         &self,
         machine: &mut Machine,
         fact: &Fact,
-    ) -> Result<Option<Vec<Lease>>, StoreError> {
-        for _ in 0..ROUNDS_MAX {
-            let claim_for = if self.may_begin() { Some(self.services.node().await?) } else { None };
+    ) -> Result<Option<Vec<(Lease, Room)>>, StoreError> {
+        for round in 0..ROUNDS_MAX {
+            // What the store refuses again may be the claim: this node may not live any more, and not know yet.
+            let claim_for = self.claimant().filter(|_| round < CLAIMING_ROUNDS_MAX);
             let at = Circumstances {
                 now: self.store().now(),
                 jitter: self.services.jitter(),
                 claim_for,
             };
-            let decision = match machine.decide(&*self.workflow, fact, &at) {
+            let mut decision = match machine.decide(&*self.workflow, fact, &at) {
                 Ok(Some(decision)) => decision,
                 Ok(None) | Err(Unchanged::Already) => return Ok(None),
             };
+            let mut room = self.make_room(&mut decision);
             match self.store_decision(decision.clone()).await {
                 Ok(committed) => {
                     if let Committed::Now { events, .. } = &committed {
@@ -338,13 +413,23 @@ impl Shell {
                         if !decision.timers.is_empty() {
                             self.services.look_again.notify_one();
                         }
-                        return Ok(Some(machine.apply(decision, &committed)));
+                        if let Some(Report { lease, .. }) = &decision.report {
+                            let ended = AttemptId { job: lease.job, attempt: lease.attempt };
+                            room.extend(self.services.room_of(ended));
+                        }
+                        let leases = machine.apply(decision, &committed);
+                        return Ok(Some(leases.into_iter().zip(room).collect()));
                     }
                     // Recorded by an earlier offer whose answer was lost.
                     *machine = self.reload().await?;
                     return Ok(Some(Vec::new()));
                 }
-                Err(StoreError::Conflict { .. }) => *machine = self.reload().await?,
+                Err(StoreError::Conflict { .. }) => {
+                    if round + 1 == CLAIMING_ROUNDS_MAX {
+                        self.services.membership.doubt();
+                    }
+                    *machine = self.reload().await?;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -388,8 +473,8 @@ impl Shell {
         match self.try_commit(machine, &fact).await {
             Ok(leases) => {
                 self.services.forget_attempt(id);
-                for lease in leases.unwrap_or_default() {
-                    self.begin(machine, lease).await?;
+                for (lease, room) in leases.unwrap_or_default() {
+                    self.begin(machine, lease, room).await?;
                 }
                 Ok(Heard::Settled)
             }
@@ -455,10 +540,21 @@ impl Shell {
     }
 
     /// Starts a leased attempt; one that cannot be started is given back.
-    async fn begin(&self, machine: &mut Machine, lease: Lease) -> Result<(), ActorError> {
+    async fn begin(
+        &self,
+        machine: &mut Machine,
+        lease: Lease,
+        room: Room,
+    ) -> Result<(), ActorError> {
+        if self.services.membership.claimant().as_ref() != Some(&lease.node) {
+            // It took long to be claimed. The sweep gives it back, as soon as anything may be said here.
+            tracing::warn!(run = %self.run, job = %lease.key, "attempt not started: the lease is at risk");
+            return Ok(());
+        }
         let started = match self.address() {
             Some(address) => {
-                attempt::start(&self.services, &address, &self.workflow, machine, lease.clone())
+                let (services, workflow) = (&self.services, &self.workflow);
+                attempt::start(services, &address, workflow, machine, lease.clone(), room)
                     .await
                     .map_err(|error| error.to_string())
             }
@@ -526,7 +622,14 @@ impl Shell {
     /// What it waits for; noted for whoever asks without a dump.
     fn waits_for(&self, machine: &Machine) -> Option<WaitsFor> {
         let services = &self.services;
-        match machine.rests(self.store().now()) {
+        let now = self.store().now();
+        let awaits_room = || {
+            let (used, most, _) =
+                services.rooms.awaits(&self.run).then(|| services.rooms.counts())?;
+            let what = format!("room for an attempt: {used} of {most} are under way on this node");
+            Some(WaitsFor::new(WaitsWhy::Attempts, what, now))
+        };
+        match machine.rests(now).or_else(awaits_room) {
             Some(rests) => {
                 services.resting.waits(&self.run, rests);
             }

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     Services, Workflow,
+    rooms::Room,
     services::AttemptId,
     workflow::{AttemptCx, Outcome},
 };
@@ -34,6 +35,7 @@ pub(super) async fn start(
     workflow: &Arc<dyn Workflow>,
     machine: &Machine,
     lease: Lease,
+    room: Room,
 ) -> Result<(), RequestError> {
     let journal = LeaseJournal { store: services.store.clone(), lease: lease.clone() };
     let cx = AttemptCx::new(
@@ -68,7 +70,7 @@ pub(super) async fn start(
             report(&to, held, end).await;
         })
         .await?;
-    services.attempts.insert(id, (lease.run.clone(), task.clone()));
+    services.attempts.insert(id, (lease.run.clone(), task.clone(), Some(room)));
     watch(&task, address, lease);
     Ok(())
 }
@@ -77,8 +79,12 @@ pub(super) async fn start(
 /// the run's actor that did not live to note it.
 pub(super) fn find(services: &Services, lease: &Lease) -> Option<perennial_supervision::TaskRef> {
     let id = AttemptId { job: lease.job, attempt: lease.attempt };
-    let task = services.attempt(id).or_else(|| services.tasks.find(&task_name(lease)))?;
-    services.attempts.insert(id, (lease.run.clone(), task.clone()));
+    if let Some(task) = services.attempt(id) {
+        return Some(task);
+    }
+    let task = services.tasks.find(&task_name(lease))?;
+    let room = services.rooms.take_over();
+    services.attempts.insert(id, (lease.run.clone(), task.clone(), Some(room)));
     Some(task)
 }
 

@@ -196,10 +196,15 @@ impl Machine {
 
     /// Whether a job is Ready and due, so that a claim would find something.
     pub(super) fn has_due(&self, now: Timestamp) -> bool {
-        let due = |job: &Job| {
+        self.due(now) > 0
+    }
+
+    /// How many jobs a claim would find.
+    pub(super) fn due(&self, now: Timestamp) -> usize {
+        let due = |job: &&Job| {
             job.state == JobState::Ready && job.run_after.is_none_or(|after| after <= now)
         };
-        self.state == RunState::Running && self.jobs.iter().any(due)
+        if self.state == RunState::Running { self.jobs.iter().filter(due).count() } else { 0 }
     }
 
     /// What it waits for by itself: to be let go on, or for the time of another attempt.

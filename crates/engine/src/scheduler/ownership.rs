@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use perennial_core::run::{RunId, RunState};
-use perennial_store::{NodeRef, RunSummary, StoreError};
+use perennial_store::{RunSummary, StoreError};
 use perennial_supervision::{
     Address, ChildInfo, ChildSpec, RequestError,
     actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
@@ -39,6 +40,8 @@ pub(super) enum Message {
     Look,
     /// A run's actor has used up its restarts.
     GaveUp { run: RunId },
+    /// This node has lost its lease: nothing of a run may go on here.
+    NodeLost { reply: ReplyPort<()> },
 }
 
 impl Message {
@@ -48,6 +51,7 @@ impl Message {
             Self::Aside { .. } => "aside",
             Self::Look => "look",
             Self::GaveUp { .. } => "gave_up",
+            Self::NodeLost { .. } => "node_lost",
         }
     }
 }
@@ -89,7 +93,6 @@ struct Shell {
 }
 
 struct State {
-    node: NodeRef,
     /// Workflows of runs that have an actor.
     workflows: HashMap<RunId, Arc<dyn Workflow>>,
 }
@@ -110,8 +113,8 @@ impl Actor for Shell {
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<State, ActorError> {
-        let node = self.spec.services.node().await?;
-        Ok(State { node, workflows: HashMap::new() })
+        self.spec.services.node().await?;
+        Ok(State { workflows: HashMap::new() })
     }
 
     async fn handle(
@@ -160,6 +163,10 @@ impl Actor for Shell {
                 }
                 services.forget_attempts_of(&run);
             }
+            Message::NodeLost { reply } => {
+                self.leave_all().await;
+                drop(reply.send(()));
+            }
         }
         self.publish(state);
         Ok(())
@@ -169,7 +176,7 @@ impl Actor for Shell {
 impl Shell {
     async fn look(&self, state: &mut State) {
         let services = &self.spec.services;
-        if services.is_draining() {
+        if services.is_draining() || !services.membership.may_work() {
             return;
         }
         let unfinished = match services.store.unfinished_runs().await {
@@ -188,7 +195,7 @@ impl Shell {
         let mut turn = Turn::new(self);
         for summary in unfinished {
             let parked = services.parked.why(&summary.run).is_some();
-            if parked || !self.is_ours(&summary, state).await {
+            if parked || !self.is_ours(&summary).await {
                 continue;
             }
             let needs = needs_place(summary.state);
@@ -199,20 +206,53 @@ impl Shell {
     }
 
     /// Whether this process runs it; takes over what is free, if that is its way.
-    async fn is_ours(&self, summary: &RunSummary, state: &State) -> bool {
-        if summary.owner.as_ref() == Some(&state.node) {
+    async fn is_ours(&self, summary: &RunSummary) -> bool {
+        let services = &self.spec.services;
+        let Some(node) = services.membership.incarnation() else { return false };
+        if summary.owner.as_ref() == Some(&node) {
             return true;
         }
-        if summary.owner_alive || self.spec.adoption == Adoption::OnRequest {
+        // What this process worked on before it lost its lease is still asked of it.
+        let was_ours = summary.owner.as_ref().is_some_and(|owner| services.membership.was(owner));
+        if summary.owner_alive || (self.spec.adoption == Adoption::OnRequest && !was_ours) {
             return false;
         }
-        match self.spec.services.store.own_run(&summary.run, &state.node).await {
+        match services.store.own_run(&summary.run, &node).await {
             Ok(_) => true,
+            Err(StoreError::Conflict { what }) => {
+                tracing::debug!(run = %summary.run, what, "another node was first");
+                false
+            }
             Err(error) => {
                 tracing::warn!(run = %summary.run, %error, "run not taken over");
                 false
             }
         }
+    }
+
+    /// Ends every actor of a run and every monitor: what they know is another incarnation's. Runs that are still
+    /// this node's begin anew with the next look.
+    async fn leave_all(&self) {
+        let (services, spec) = (&self.spec.services, &self.spec);
+        for supervisor in [&spec.runs, &spec.monitors] {
+            let children = supervisor.which_children().unwrap_or_default();
+            let found = children.iter().filter_map(|child| supervisor.find(child.name()));
+            let stops = found.map(|child| async move {
+                // One that has just ended is not found.
+                drop(supervisor.terminate_child(&child).await);
+            });
+            join_all(stops).await;
+        }
+        for run in services.runs_here() {
+            services.rooms.leave(&run);
+        }
+        services.runs.clear();
+        services.monitors.clear();
+        services.forget_all_attempts();
+        for everything in [&services.waiting, &services.resting] {
+            everything.retain(|_| false);
+        }
+        services.places.retain(|_| false);
     }
 
     /// Asks the store, of a run that is not new.
@@ -296,6 +336,7 @@ impl Shell {
 
     fn gives_back(&self, run: &RunId) {
         let services = &self.spec.services;
+        services.rooms.leave(run);
         services.resting.starts(run);
         if services.places.release(run) && services.waiting.count() > 0 {
             services.look_again.notify_one();
@@ -320,6 +361,9 @@ impl Shell {
         let services = &self.spec.services;
         if services.is_draining() {
             return Err(NotStarted::Later("the runtime is shutting down".to_owned()));
+        }
+        if !services.membership.may_work() {
+            return Err(NotStarted::Later("this node's lease is not safely live".to_owned()));
         }
         if needs_place {
             turn.take(services, run, self.spec.runs_max)?;
@@ -416,12 +460,13 @@ impl Shell {
         let parked = self.spec.services.parked.all();
         let parked: serde_json::Map<String, serde_json::Value> =
             parked.into_iter().map(|(run, why)| (run.to_string(), json!(why))).collect();
+        let node = self.spec.services.membership.incarnation();
         self.published.publish(json!({
             "parked": parked,
             "runs_max": self.spec.runs_max,
             "runs": state.workflows.len(),
-            "node": state.node.node,
-            "incarnation": state.node.incarnation,
+            "node": node.as_ref().map(|node| &node.node),
+            "incarnation": node.as_ref().map(|node| node.incarnation),
         }));
     }
 }

@@ -13,6 +13,7 @@ use super::{
 
 const RUN_WITHOUT_OWNER: (&str, &str) = ("PF-07", "run_waiting_without_owner");
 const STORE_DEGRADED: (&str, &str) = ("PF-17", "store_degraded");
+const LEASE_AT_RISK: (&str, &str) = ("PF-18", "lease_at_risk");
 const ATTEMPT_UNCERTAIN: (&str, &str) = ("PF-23", "attempt_uncertain");
 const QUARANTINED: (&str, &str) = ("PF-31", "quarantined");
 const RUNS_WAITING: (&str, &str) = ("PF-41", "runs_waiting");
@@ -29,6 +30,7 @@ pub(super) fn judge(history: &History<'_>, thresholds: &Thresholds, found: &mut 
         .collect();
     for node in nodes {
         found.extend(store_degraded(history, node, thresholds));
+        found.extend(lease_at_risk(node));
         found.extend(quarantined(node));
         found.extend(runs_waiting(&history.now, node));
         found.extend(attempt_uncertain(&history.now, node));
@@ -66,6 +68,36 @@ fn store_degraded(
             .help(
                 "see whether the disk is full or slow; callers are refused when the queue is full",
             )
+            .look_at(node),
+    )
+}
+
+/// PF-18: less than a third of the lease is left, and nobody has renewed it.
+fn lease_at_risk(node: &TreeNode) -> Option<Finding> {
+    let detail = (node.id == "lease").then_some(&node.detail)?;
+    let number = |name: &str| detail.get(name).and_then(Value::as_u64);
+    let (lease, unrenewed) = (number("lease_ms")?, number("unrenewed_ms")?);
+    let stage = detail.get("stage").and_then(Value::as_str).unwrap_or_default();
+    let is_lost = stage == "lost";
+    if !is_lost && unrenewed.saturating_mul(3) <= lease.saturating_mul(2) {
+        return None;
+    }
+    let (since, of) = (crate::text::elapsed(unrenewed), crate::text::declared(lease));
+    let (severity, message) = if is_lost {
+        (Severity::Error, "this node has lost its lease and joins again".to_owned())
+    } else if stage == "work_stopped" {
+        let message = format!("not renewed for {since} of {of}: its attempts are stopped");
+        (Severity::Error, message)
+    } else {
+        (Severity::Warn, format!("not renewed for {since} of {of}: nothing is claimed"))
+    };
+    Some(
+        finding(LEASE_AT_RISK, severity, &node.path, message)
+            .evidence("unrenewed_ms", unrenewed)
+            .evidence("lease_ms", lease)
+            .evidence("missed", number("missed"))
+            .evidence("until", detail.get("until").cloned().unwrap_or(Value::Null))
+            .help("see whether the store is away or slow; a longer lease bears more, and is rescued later")
             .look_at(node),
     )
 }

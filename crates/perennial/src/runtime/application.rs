@@ -9,7 +9,7 @@ use perennial_core::tree::{RuntimeInfo, SCHEMA, TreeSnapshot};
 use perennial_engine::{
     Definitions, Runs, Services, ServicesSpec, drain,
     monitor::Monitoring,
-    scheduler::{Adoption, Scheduler, SchedulerSpec},
+    scheduler::{Adoption, LeaseTerms, Scheduler, SchedulerSpec},
     sessions::Sessions,
 };
 use perennial_store::{MemoryStore, SqliteStore, Store, StoreError};
@@ -41,6 +41,7 @@ pub(super) struct Application {
     pub(super) host_children: Vec<ChildSpec>,
     pub(super) limits: Limits,
     pub(super) monitoring: Monitoring,
+    pub(super) lease: LeaseTerms,
     pub(super) intensity: (u32, Duration),
     pub(super) drain_within: Duration,
 }
@@ -90,6 +91,8 @@ pub(super) fn assemble(application: Application) -> Assembled {
         tasks: tasks.clone(),
         definitions,
         monitoring,
+        lease: application.lease,
+        attempts_max: limits.attempts,
     });
     let (sessions_child, sessions) = Sessions::child_spec(services.clone());
     // A run that keeps crashing is dropped and reported; its siblings live on.
@@ -207,6 +210,7 @@ pub fn declared_tree(host_children: Vec<ChildSpec>) -> Result<TreeSnapshot, Stor
         host_children,
         limits: Limits::default(),
         monitoring: Monitoring::default(),
+        lease: LeaseTerms::default(),
         intensity: INTENSITY,
         drain_within: drain::DRAIN_TIMEOUT,
     });

@@ -1,7 +1,11 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use perennial_core::tree::RuntimeInfo;
-use perennial_engine::{drain, monitor::Monitoring, scheduler::Adoption};
+use perennial_engine::{
+    drain,
+    monitor::Monitoring,
+    scheduler::{Adoption, InvalidLease, LeaseTerms},
+};
 use perennial_pipeline::{BuiltPrompt, ProviderKind};
 use perennial_store::StoreError;
 use perennial_supervision::{ChildSpec, Clock, Options, Root, StartError, SupervisorSpec};
@@ -55,6 +59,7 @@ pub struct Builder {
     adoption: Adoption,
     limits: Option<Limits>,
     monitoring: Option<Monitoring>,
+    lease: LeaseTerms,
     intensity: (u32, Duration),
     drain_within: Duration,
     store_only: bool,
@@ -90,6 +95,9 @@ pub enum RuntimeError {
     /// A limit cannot be meant.
     #[error(transparent)]
     Limit(#[from] LimitError),
+    /// The parts of the node's lease do not come in their order.
+    #[error(transparent)]
+    Lease(#[from] InvalidLease),
     /// A workflow of the host cannot be registered.
     #[error(transparent)]
     Pipeline(#[from] RegisterError),
@@ -113,6 +121,7 @@ impl Default for Builder {
             adoption: Adoption::AtBoot,
             limits: None,
             monitoring: None,
+            lease: LeaseTerms::default(),
             intensity: INTENSITY,
             drain_within: drain::DRAIN_TIMEOUT,
             store_only: false,
@@ -177,6 +186,30 @@ impl Builder {
     /// ```
     pub fn store(mut self, store: Store) -> Self {
         self.store = Some(store);
+        self
+    }
+
+    /// Sets how this node lives on a store that several nodes share: how long its lease lasts, when it is renewed, and
+    /// from when on it does nothing without a renewal. Where one process holds the store, nothing of it is used.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, RuntimeError, Store};
+    /// use perennial::engine::scheduler::LeaseTerms;
+    /// use std::time::Duration;
+    ///
+    /// let terms = LeaseTerms::of(Duration::from_secs(30)); // for a store that is slow at times
+    /// let runtime = Runtime::builder().store(Store::memory()).lease(terms).start().await?;
+    /// # runtime.shutdown().await;
+    /// let never = LeaseTerms { renew_every: Duration::from_secs(60), ..terms };
+    /// let refused = Runtime::builder().store(Store::memory()).lease(never).start().await;
+    /// assert!(matches!(refused, Err(RuntimeError::Lease(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn lease(mut self, terms: LeaseTerms) -> Self {
+        self.lease = terms;
         self
     }
 
@@ -515,6 +548,7 @@ impl Builder {
     /// See [`RuntimeError`]; nothing is left running.
     pub async fn start(self) -> Result<Runtime, RuntimeError> {
         let limits = self.limits.unwrap_or_else(|| self.config.limits.of_runtime()).checked()?;
+        let lease = self.lease.checked()?;
         let deployment = self.config.deployment().clone();
         let registered = Arc::new(RegisteredPipelines::read(self.pipelines)?);
         let store_url = self.store.as_ref().and_then(Store::url);
@@ -535,6 +569,7 @@ impl Builder {
             host_children: self.children,
             limits,
             monitoring: self.monitoring.unwrap_or_else(|| self.config.monitor.monitoring()),
+            lease,
             intensity: self.intensity,
             drain_within: self.drain_within,
         });

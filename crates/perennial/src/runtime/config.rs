@@ -42,6 +42,7 @@ pub(crate) struct PipelineSection {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LimitsSection {
     runs: usize,
+    attempts: usize,
     tasks: usize,
     monitors: usize,
     max_nesting_depth: Option<u64>,
@@ -56,9 +57,10 @@ pub(crate) struct LimitsSection {
 
 impl Default for LimitsSection {
     fn default() -> Self {
-        let Limits { runs, tasks, monitors } = Limits::default();
+        let Limits { runs, attempts, tasks, monitors } = Limits::default();
         Self {
             runs,
+            attempts,
             tasks,
             monitors,
             max_nesting_depth: None,
@@ -74,8 +76,8 @@ impl Default for LimitsSection {
 
 impl LimitsSection {
     pub(super) fn of_runtime(&self) -> Limits {
-        let Self { runs, tasks, monitors, .. } = *self;
-        Limits { runs, tasks, monitors }
+        let Self { runs, attempts, tasks, monitors, .. } = *self;
+        Limits { runs, attempts, tasks, monitors }
     }
 }
 

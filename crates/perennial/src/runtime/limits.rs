@@ -18,6 +18,9 @@ pub struct Limits {
     /// Runs that are active at a time; 1 000. Further ones are recorded and wait: the tree says so, and
     /// they start in the order of their creation.
     pub runs: usize,
+    /// Attempts of steps that are under way at a time on this node; 64. What is due beyond is recorded and waits, in
+    /// the order in which runs ask for room: the tree says so.
+    pub attempts: usize,
     /// Tasks that run at a time; 1 000: attempts, and what the host starts. An attempt beyond is given
     /// back and tried again.
     pub tasks: usize,
@@ -28,7 +31,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { runs: 1_000, tasks: 1_000, monitors: 1_000 }
+        Self { runs: 1_000, attempts: 64, tasks: 1_000, monitors: 1_000 }
     }
 }
 
@@ -69,8 +72,10 @@ impl Limits {
     ///
     /// The first limit that cannot be meant.
     pub(super) fn checked(self) -> Result<Self, LimitError> {
-        let Self { runs, tasks, monitors } = self;
-        for (name, value) in [("runs", runs), ("tasks", tasks), ("monitors", monitors)] {
+        let Self { runs, attempts, tasks, monitors } = self;
+        let named =
+            [("runs", runs), ("attempts", attempts), ("tasks", tasks), ("monitors", monitors)];
+        for (name, value) in named {
             match value {
                 0 => return Err(LimitError::Zero { name }),
                 1..=MOST => (),
@@ -89,10 +94,11 @@ mod tests {
     fn a_limit_that_cannot_be_meant_is_told_by_name() {
         let usual = Limits::default();
         assert_eq!(usual.checked(), Ok(usual));
-        let one = Limits { runs: 1, tasks: 1, monitors: 1 };
+        let one = Limits { runs: 1, attempts: 1, tasks: 1, monitors: 1 };
         assert_eq!(one.checked(), Ok(one));
         for (limits, refused) in [
             (Limits { runs: 0, ..usual }, LimitError::Zero { name: "runs" }),
+            (Limits { attempts: 0, ..usual }, LimitError::Zero { name: "attempts" }),
             (Limits { tasks: 0, ..usual }, LimitError::Zero { name: "tasks" }),
             (Limits { monitors: 0, ..usual }, LimitError::Zero { name: "monitors" }),
             (

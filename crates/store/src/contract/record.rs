@@ -23,6 +23,37 @@ pub struct NodeRef {
     pub incarnation: u64,
 }
 
+/// One process start of a node, as the store knows it.
+///
+/// ```
+#[doc = include_str!("../../doc/recorded.txt")]
+/// let node = &store.nodes(20).await?[0];
+/// assert_eq!((node.node.node.as_str(), node.alive, node.jobs, node.runs), ("local", true, 1, 1));
+/// assert_eq!(node.lease_until, None); // its store is held by one process
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct NodeRecord {
+    /// Which node, and which of its starts.
+    #[serde(flatten)]
+    pub node: NodeRef,
+    /// When it registered.
+    pub started_at: Timestamp,
+    /// Until when its lease lasts; none where it needs none.
+    pub lease_until: Option<Timestamp>,
+    /// When it ended, in good order or because its lease was over.
+    pub ended_at: Option<Timestamp>,
+    /// Whether it ended in good order.
+    pub handed_over: bool,
+    /// Whether it lives.
+    pub alive: bool,
+    /// Jobs that are leased to it.
+    pub jobs: u64,
+    /// Unfinished runs that it owns.
+    pub runs: u64,
+}
+
 /// A run's own row.
 ///
 /// ```

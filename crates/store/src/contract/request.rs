@@ -1,5 +1,7 @@
 //! What is written: each value is the whole of one transaction.
 
+use std::time::Duration;
+
 use perennial_core::{
     Digest, FailureClass, Timestamp,
     run::{AttemptEnd, JobKey, JobState, RunId, RunState, SkipReason, StageOutcome, StageState},
@@ -8,11 +10,54 @@ use serde_json::Value;
 
 use super::record::{CallRecord, EventRecord, NodeRef};
 
+/// How long a lease of a node lasts, unless its terms say otherwise (DUR-20).
+pub const LEASE_TTL: Duration = Duration::from_secs(10);
+
+/// How a store knows which nodes live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leases {
+    /// One process holds it at a time, by a lock: whoever registered in an earlier opening is dead, and nobody
+    /// else can be.
+    Proven,
+    /// Several nodes share it: each lives until its lease is over on the store's clock, and renews it.
+    Timed,
+}
+
+/// How a node is registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeTerms {
+    /// How long its lease lasts where it needs one.
+    pub ttl: Duration,
+    /// Nobody else uses its name: whoever registers it knows that its earlier incarnations are dead, and need not
+    /// wait for the end of their leases.
+    pub exclusive: bool,
+}
+
+impl Default for NodeTerms {
+    fn default() -> Self {
+        Self { ttl: LEASE_TTL, exclusive: false }
+    }
+}
+
+/// What the renewal of a lease came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// The node lives.
+    Extended {
+        /// Until then, by the store's clock, unless it is renewed; none where it needs no lease.
+        until: Option<Timestamp>,
+    },
+    /// It has ended, or its lease was over: what it held may be somebody else's. It registers again.
+    NodeLost,
+}
+
 /// A node's new incarnation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registered {
     /// The new incarnation.
     pub node: NodeRef,
+    /// Until when it lives unless its lease is renewed; none where it needs no lease.
+    pub until: Option<Timestamp>,
     /// Earlier incarnations that had not ended in good order.
     pub ended: Vec<u64>,
 }

@@ -10,7 +10,7 @@ use super::{
     ending::{self, Ending},
     journal::{Journal, cut, micros},
     lease::{self, Budget, Standing},
-    stream, timer,
+    node, stream, timer,
 };
 use crate::{
     Committed, Decision, JobStep, Report, RunStep, StageStep, StoreError, transaction::Tx,
@@ -80,7 +80,10 @@ fn admit(tx: &Tx<'_>, run: &RunId, report: &Report) -> Result<Admission, StoreEr
     }
     match lease::standing(tx, &report.lease)? {
         Standing::Live(budget) => Ok(Admission::Live(budget)),
-        Standing::Dead(budget) if report.end == AttemptEnd::Expired => Ok(Admission::Live(budget)),
+        Standing::Dead(budget) if report.end == AttemptEnd::Expired => {
+            node::end_expired(tx)?;
+            Ok(Admission::Live(budget))
+        }
         Standing::Ended(end) => match end {
             // Not ended by a report of its own: rescued, or given back.
             AttemptEnd::Expired | AttemptEnd::Released if end != report.end => stale,

@@ -61,6 +61,13 @@ impl Journal {
         .ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })
     }
 
+    /// As [`Journal::of_run`], for an operation that anybody may call at any time: nobody else appends to the run
+    /// until this transaction ends, so that none of its writes is in vain.
+    pub(crate) fn of_run_locked(tx: &Tx<'_>, run: &RunId) -> Result<(Self, RunState), StoreError> {
+        tx.write("UPDATE heads SET revision = revision WHERE stream = ?1", [run.as_str()])?;
+        Self::of_run(tx, run)
+    }
+
     /// The end of a stream that is no run, and whether it is closed.
     pub(crate) fn of_stream(tx: &Tx<'_>, stream: &str) -> Result<(Self, bool), StoreError> {
         tx.end_of_stream(

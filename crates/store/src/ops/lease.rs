@@ -7,7 +7,8 @@ use super::{
     creation,
     ending::{self, Ending},
     journal::{Journal, cut},
-    node, view,
+    node::{self, alive},
+    view,
 };
 use crate::{
     AttemptRecord, Claimed, Lease, NodeRef, Rescued, StoreError,
@@ -21,7 +22,8 @@ const CRASHES_MAX: u32 = 3;
 pub(crate) enum Standing {
     /// Its attempt is under way, on a live incarnation.
     Live(Budget),
-    /// Its attempt is under way, as far as the store knows, on an incarnation that has ended.
+    /// Its attempt is under way, as far as the store knows, on an incarnation that has ended, or whose lease is
+    /// over.
     Dead(Budget),
     /// Its attempt has ended.
     Ended(AttemptEnd),
@@ -38,11 +40,14 @@ pub(crate) struct Budget {
 
 pub(crate) fn standing(tx: &Tx<'_>, lease: &Lease) -> Result<Standing, StoreError> {
     let found = tx.row(
-        "SELECT a.ended_as, j.state = 'leased' AND j.attempt = a.attempt, n.ended_at IS NULL,
-         j.attempts_used, j.max_attempts FROM attempts a
-         JOIN jobs j ON j.id = a.job JOIN nodes n ON n.node = a.node AND n.incarnation = a.incarnation
-         WHERE a.job = ?1 AND a.attempt = ?2 AND a.node = ?3 AND a.incarnation = ?4
-         AND j.run = ?5 AND j.key = ?6",
+        concat!(
+            "SELECT a.ended_as, j.state = 'leased' AND j.attempt = a.attempt, ",
+            alive!("?7"),
+            ", j.attempts_used, j.max_attempts FROM attempts a JOIN jobs j ON j.id = a.job
+             JOIN nodes n ON n.node = a.node AND n.incarnation = a.incarnation
+             WHERE a.job = ?1 AND a.attempt = ?2 AND a.node = ?3 AND a.incarnation = ?4
+             AND j.run = ?5 AND j.key = ?6",
+        ),
         (
             lease.job,
             lease.attempt,
@@ -50,9 +55,11 @@ pub(crate) fn standing(tx: &Tx<'_>, lease: &Lease) -> Result<Standing, StoreErro
             int(lease.node.incarnation),
             lease.run.as_str(),
             lease.key.as_str(),
+            tx.now().as_micros(),
         ),
         |row| {
-            let (ended, current, alive) = (row.parse_maybe()?, row.get::<bool>()?, row.get::<bool>()?);
+            let (ended, current, alive) =
+                (row.parse_maybe()?, row.get::<bool>()?, row.get::<bool>()?);
             Ok((ended, current, alive, Budget { used: row.get()?, max: row.get()? }))
         },
     )?;
@@ -88,7 +95,7 @@ pub(crate) fn claim(
     limit: u32,
 ) -> Result<Vec<Claimed>, StoreError> {
     node::require_alive(tx, node)?;
-    let (mut journal, state) = Journal::of_run(tx, run)?;
+    let (_, state) = Journal::of_run(tx, run)?;
     if state != RunState::Running {
         return Ok(Vec::new());
     }
@@ -105,6 +112,13 @@ pub(crate) fn claim(
             Ok(Claimed { lease, stage, input: row.json()?, calls: Vec::new() })
         },
     )?;
+    if due.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (mut journal, state) = Journal::of_run_locked(tx, run)?;
+    if state != RunState::Running {
+        return Ok(Vec::new());
+    }
     let mut claimed = Vec::with_capacity(due.len());
     for mut job in due {
         let leased = tx.write(
@@ -113,8 +127,8 @@ pub(crate) fn claim(
             (job.lease.job, job.lease.attempt, &node.node, int(node.incarnation)),
         )?;
         if leased == 0 {
-            let conflict = StoreError::Conflict { what: format!("job {}", job.lease.key) };
-            return Err(tx.overtaken(conflict));
+            // Somebody else was first.
+            continue;
         }
         creation::start_attempt(tx, &mut journal, &job.lease)?;
         job.calls = view::calls_of_job(tx, job.lease.job)?;
@@ -131,7 +145,9 @@ pub(crate) fn release(tx: &Tx<'_>, lease: &Lease, why: &str) -> Result<AttemptRe
     let mut journal = require_live(tx, lease)?;
     let uncertain =
         ending::end_attempt(tx, lease.job, &Ending::of(lease.attempt, AttemptEnd::Released))?;
-    give_back(tx, lease.job, lease.attempt, AttemptEnd::Released)?;
+    if !given_back(tx, lease.job, lease.attempt, AttemptEnd::Released)? {
+        return Err(stale(lease));
+    }
     let why = json!({ "why": cut(why) });
     journal.note_job(tx, "attempt_released", &lease.key, Some(lease.attempt), why)?;
     if uncertain {
@@ -150,12 +166,14 @@ struct Orphan {
     exhausted: bool,
 }
 
-/// Those that can be given back come first, so that the others never stand in their way.
+/// Those that can be given back come first, so that the others never stand in their way. What was reported,
+/// or rescued, since it was found is left alone.
 pub(crate) fn rescue(
     tx: &Tx<'_>,
     run: Option<&RunId>,
     limit: u32,
 ) -> Result<Vec<Rescued>, StoreError> {
+    node::end_expired(tx)?;
     let orphans = tx.rows(
         "SELECT j.id, j.run, j.key, j.attempt,
          j.crashes + 1 >= ?3 AS exhausted
@@ -199,17 +217,11 @@ fn give_back_orphan(tx: &Tx<'_>, orphan: &Orphan) -> Result<Option<bool>, StoreE
     if *exhausted {
         return ending::has_open_call(tx, job, attempt).map(Some);
     }
-    let (mut journal, _) = Journal::of_run(tx, run)?;
-    let orphaned = tx.row(
-        "SELECT 1 FROM jobs WHERE id = ?1 AND state = 'leased' AND attempt = ?2",
-        (job, attempt),
-        |_| Ok(()),
-    )?;
-    if orphaned.is_none() {
+    let (mut journal, _) = Journal::of_run_locked(tx, run)?;
+    if !given_back(tx, job, attempt, AttemptEnd::Expired)? {
         return Ok(None);
     }
     let uncertain = ending::end_attempt(tx, job, &Ending::of(attempt, AttemptEnd::Expired))?;
-    give_back(tx, job, attempt, AttemptEnd::Expired)?;
     journal.note_job(tx, "attempt_expired", key, Some(attempt), Value::Null)?;
     if uncertain {
         ending::note_uncertain(tx, &mut journal, key, attempt)?;
@@ -218,16 +230,13 @@ fn give_back_orphan(tx: &Tx<'_>, orphan: &Orphan) -> Result<Option<bool>, StoreE
     Ok(Some(uncertain))
 }
 
-/// Makes a leased job Ready at once, for an attempt that ended as `end`.
-fn give_back(tx: &Tx<'_>, job: i64, attempt: u32, end: AttemptEnd) -> Result<(), StoreError> {
+/// Makes a leased job Ready at once, for an attempt that ended as `end`, unless the attempt holds it no more.
+fn given_back(tx: &Tx<'_>, job: i64, attempt: u32, end: AttemptEnd) -> Result<bool, StoreError> {
     let changed = tx.write(
         "UPDATE jobs SET state = ?3, attempts_used = attempts_used + ?4, crashes = crashes + ?5,
          run_after = 0, lease_node = NULL, lease_incarnation = NULL
          WHERE id = ?1 AND state = 'leased' AND attempt = ?2",
         (job, attempt, JobState::Ready.name(), end.uses_budget(), end == AttemptEnd::Expired),
     )?;
-    if changed == 0 {
-        return Err(tx.overtaken(StoreError::StaleAttempt { job, attempt }));
-    }
-    Ok(())
+    Ok(changed == 1)
 }

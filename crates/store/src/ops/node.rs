@@ -1,36 +1,105 @@
 //! Nodes and their incarnations.
 //!
-//! Every opening of a store has a number. An incarnation of an earlier opening is dead, because
-//! the store is open in one process at a time; so is an earlier incarnation of the same name.
+//! An incarnation lives until it has ended, and on a store that several nodes share no longer than its
+//! lease. Whoever takes something from one whose lease is over ends it first ([`end_expired`]), so that it
+//! can never be renewed; hence nothing but the end counts where something is taken.
+//!
+//! Where the store is held by one process, every opening of it has a number: an incarnation of an earlier
+//! opening is dead, and so is an earlier incarnation of the same name.
+
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::{
-    NodeRef, Registered, StoreError,
+    Leases, NodeRecord, NodeRef, NodeTerms, Registered, Renewal, StoreError,
     transaction::{Tx, int},
 };
 
-pub(crate) fn register(tx: &Tx<'_>, name: &str) -> Result<Registered, StoreError> {
-    let last = tx.row(
-        "SELECT incarnation FROM nodes WHERE node = ?1 ORDER BY incarnation DESC LIMIT 1",
-        [name],
-        |row| row.count(),
-    )?;
-    let ended = tx.rows(
-        "SELECT incarnation FROM nodes WHERE node = ?1 AND ended_at IS NULL ORDER BY incarnation",
-        [name],
-        |row| row.count(),
-    )?;
-    tx.write(
-        "UPDATE nodes SET ended_at = ?1 WHERE ended_at IS NULL AND (node = ?2 OR opening < ?3)",
-        (tx.now().as_micros(), name, tx.opening()),
-    )?;
-    let incarnation = last.unwrap_or(0) + 1;
-    tx.write(
-        "INSERT INTO nodes (node, incarnation, opening, started_at) VALUES (?1, ?2, ?3, ?4)",
-        (name, int(incarnation), tx.opening(), tx.now().as_micros()),
-    )?;
-    Ok(Registered { node: NodeRef { node: name.to_owned(), incarnation }, ended })
+/// How often a number is tried anew because somebody else took it.
+const ROUNDS_MAX: u32 = 16;
+
+/// Whether the incarnation `n` lives, now being the parameter `$now`.
+macro_rules! alive {
+    ($now:literal) => {
+        concat!("(n.ended_at IS NULL AND (n.lease_until IS NULL OR n.lease_until > ", $now, "))")
+    };
+}
+pub(crate) use alive;
+
+/// As [`alive`], also before anybody has registered in this opening.
+macro_rules! alive_or_absent {
+    ($now:literal) => {
+        concat!(
+            "(n.node IS NOT NULL AND ",
+            $crate::ops::node::alive!($now),
+            " AND (n.lease_until IS NOT NULL OR n.opening >= (SELECT openings FROM meta)))"
+        )
+    };
+}
+pub(crate) use alive_or_absent;
+
+pub(crate) fn register(
+    tx: &Tx<'_>,
+    name: &str,
+    terms: NodeTerms,
+    leases: Leases,
+) -> Result<Registered, StoreError> {
+    let until = match leases {
+        Leases::Proven => None,
+        Leases::Timed => Some(tx.now().after(terms.ttl)),
+    };
+    for _ in 0..ROUNDS_MAX {
+        // Nothing is written when somebody else has just taken that number.
+        let incarnation = tx.row(
+            "INSERT INTO nodes (node, incarnation, opening, started_at, lease_until)
+             SELECT ?1, COALESCE(MAX(incarnation), 0) + 1, ?2, ?3, ?4 FROM nodes WHERE node = ?1
+             ON CONFLICT (node, incarnation) DO NOTHING RETURNING incarnation",
+            (name, tx.opening(), tx.now().as_micros(), until.map(|until| until.as_micros())),
+            |row| row.count(),
+        )?;
+        if let Some(incarnation) = incarnation {
+            let ended = end_earlier(tx, name, incarnation, terms, leases)?;
+            let node = NodeRef { node: name.to_owned(), incarnation };
+            return Ok(Registered { node, until, ended });
+        }
+    }
+    Err(StoreError::Busy)
+}
+
+/// Ends the incarnations before this one whose death is proven: by the store's lock, by the end of their
+/// lease, or by the word that the name is used once. Answers which of this name.
+fn end_earlier(
+    tx: &Tx<'_>,
+    name: &str,
+    incarnation: u64,
+    terms: NodeTerms,
+    leases: Leases,
+) -> Result<Vec<u64>, StoreError> {
+    let now = tx.now().as_micros();
+    let ended = match leases {
+        Leases::Timed if !terms.exclusive => tx.rows(
+            "UPDATE nodes SET ended_at = ?1 WHERE node = ?2 AND incarnation < ?3
+             AND ended_at IS NULL AND lease_until <= ?1 RETURNING incarnation",
+            (now, name, int(incarnation)),
+            |row| row.count(),
+        ),
+        Leases::Timed | Leases::Proven => tx.rows(
+            "UPDATE nodes SET ended_at = ?1 WHERE node = ?2 AND incarnation < ?3
+             AND ended_at IS NULL RETURNING incarnation",
+            (now, name, int(incarnation)),
+            |row| row.count(),
+        ),
+    };
+    let mut ended = ended?;
+    ended.sort_unstable();
+    if leases == Leases::Proven {
+        tx.write(
+            "UPDATE nodes SET ended_at = ?1 WHERE ended_at IS NULL AND opening < ?2",
+            (now, tx.opening()),
+        )?;
+    }
+    Ok(ended)
 }
 
 /// Repeatable: the first end and its report stay.
@@ -47,7 +116,66 @@ pub(crate) fn end(tx: &Tx<'_>, node: &NodeRef, report: &Value) -> Result<(), Sto
     Ok(())
 }
 
-/// Refuses to act for an incarnation that has ended.
+/// Moves the end of a lease that is not over. One that is can never be renewed, whoever asks.
+pub(crate) fn renew(tx: &Tx<'_>, node: &NodeRef, ttl: Duration) -> Result<Renewal, StoreError> {
+    let until = tx.now().after(ttl);
+    let extended = tx.write(
+        "UPDATE nodes SET lease_until = ?1 WHERE node = ?2 AND incarnation = ?3
+         AND ended_at IS NULL AND lease_until > ?4",
+        (until.as_micros(), &node.node, int(node.incarnation), tx.now().as_micros()),
+    )?;
+    if extended == 1 {
+        return Ok(Renewal::Extended { until: Some(until) });
+    }
+    match is_alive(tx, node)? {
+        // It needs none.
+        Some(true) => Ok(Renewal::Extended { until: None }),
+        Some(false) => Ok(Renewal::NodeLost),
+        None => Err(unknown(node)),
+    }
+}
+
+/// Ends the incarnations whose lease is over: from here on the end says it all.
+pub(crate) fn end_expired(tx: &Tx<'_>) -> Result<(), StoreError> {
+    tx.write(
+        "UPDATE nodes SET ended_at = ?1 WHERE ended_at IS NULL AND lease_until <= ?1",
+        [tx.now().as_micros()],
+    )?;
+    Ok(())
+}
+
+/// Those that live, then those that have ended, the newest first.
+pub(crate) fn list(tx: &Tx<'_>, limit: u32) -> Result<Vec<NodeRecord>, StoreError> {
+    tx.rows(
+        concat!(
+            "SELECT n.node, n.incarnation, n.started_at, n.lease_until, n.ended_at,
+             n.report IS NOT NULL, ",
+            alive_or_absent!("?1"),
+            " AS alive, (SELECT COUNT(*) FROM jobs j WHERE j.state = 'leased'
+               AND j.lease_node = n.node AND j.lease_incarnation = n.incarnation),
+             (SELECT COUNT(*) FROM runs r JOIN streams s ON s.stream = r.run
+               WHERE r.state IN ('pending', 'running', 'paused', 'cancelling')
+               AND s.owner_node = n.node AND s.owner_incarnation = n.incarnation)
+             FROM nodes n
+             ORDER BY alive DESC, n.started_at DESC, n.node, n.incarnation DESC LIMIT ?2",
+        ),
+        (tx.now().as_micros(), limit),
+        |row| {
+            Ok(NodeRecord {
+                node: NodeRef { node: row.get()?, incarnation: row.count()? },
+                started_at: row.instant()?,
+                lease_until: row.instant_maybe()?,
+                ended_at: row.instant_maybe()?,
+                handed_over: row.get()?,
+                alive: row.get()?,
+                jobs: row.count()?,
+                runs: row.count()?,
+            })
+        },
+    )
+}
+
+/// Refuses to act for an incarnation that has ended, or whose lease is over.
 pub(crate) fn require_alive(tx: &Tx<'_>, node: &NodeRef) -> Result<(), StoreError> {
     match is_alive(tx, node)? {
         Some(true) => Ok(()),
@@ -58,8 +186,8 @@ pub(crate) fn require_alive(tx: &Tx<'_>, node: &NodeRef) -> Result<(), StoreErro
 
 fn is_alive(tx: &Tx<'_>, node: &NodeRef) -> Result<Option<bool>, StoreError> {
     tx.row(
-        "SELECT ended_at IS NULL FROM nodes WHERE node = ?1 AND incarnation = ?2",
-        (&node.node, int(node.incarnation)),
+        concat!("SELECT ", alive!("?3"), " FROM nodes n WHERE n.node = ?1 AND n.incarnation = ?2"),
+        (&node.node, int(node.incarnation), tx.now().as_micros()),
         |row| row.get(),
     )
 }

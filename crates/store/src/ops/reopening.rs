@@ -16,6 +16,7 @@ use crate::{Again, Reopening, StoreError, transaction::Tx};
 
 pub(crate) fn reopen(tx: &Tx<'_>, new: &Reopening) -> Result<u64, StoreError> {
     let run = &new.run;
+    node::end_expired(tx)?;
     let (mut journal, state) = Journal::of_run(tx, run)?;
     if journal.revision() != new.expected_revision {
         return Err(StoreError::Conflict { what: format!("run {run}") });

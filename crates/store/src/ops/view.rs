@@ -5,6 +5,7 @@ use perennial_core::{
     run::{JobKey, RunId},
 };
 
+use super::node::alive_or_absent;
 use crate::{
     AttemptRecord, CallRecord, JobRecord, NodeRef, RunRecord, RunSummary, RunView, StageRecord,
     StoreError,
@@ -28,14 +29,16 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
         },
     )?;
     let jobs = tx.rows(
-        "SELECT j.id, j.stage, j.key, j.state, j.skipped, j.attempt, j.attempts_used,
-         j.max_attempts, j.crashes, j.run_after, j.lease_node, j.lease_incarnation,
-         n.node IS NOT NULL AND n.ended_at IS NULL
-         AND n.opening >= (SELECT openings FROM meta), i.data, r.data, j.dead_letter FROM jobs j
-         JOIN inputs i ON i.job = j.id LEFT JOIN results r ON r.job = j.id
-         LEFT JOIN nodes n ON n.node = j.lease_node AND n.incarnation = j.lease_incarnation
-         WHERE j.run = ?1 ORDER BY j.id",
-        [id],
+        concat!(
+            "SELECT j.id, j.stage, j.key, j.state, j.skipped, j.attempt, j.attempts_used,
+             j.max_attempts, j.crashes, j.run_after, j.lease_node, j.lease_incarnation, ",
+            alive_or_absent!("?2"),
+            ", i.data, r.data, j.dead_letter FROM jobs j
+             JOIN inputs i ON i.job = j.id LEFT JOIN results r ON r.job = j.id
+             LEFT JOIN nodes n ON n.node = j.lease_node AND n.incarnation = j.lease_incarnation
+             WHERE j.run = ?1 ORDER BY j.id",
+        ),
+        (id, tx.now().as_micros()),
         job,
     )?;
     let attempts = tx.rows(
@@ -56,14 +59,16 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
 
 fn record(tx: &Tx<'_>, run: &RunId) -> Result<RunRecord, StoreError> {
     tx.row(
-        "SELECT r.workflow, r.definition, r.input_digest, r.settings, r.state, r.failure,
-         h.revision, s.owner_node, s.owner_incarnation, n.node IS NOT NULL AND n.ended_at IS NULL
-         AND n.opening >= (SELECT openings FROM meta),
-         r.created_at, r.finished_at, r.deadline, h.next_seq FROM runs r
-         JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
-         LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation
-         WHERE r.run = ?1",
-        [run.as_str()],
+        concat!(
+            "SELECT r.workflow, r.definition, r.input_digest, r.settings, r.state, r.failure,
+             h.revision, s.owner_node, s.owner_incarnation, ",
+            alive_or_absent!("?2"),
+            ", r.created_at, r.finished_at, r.deadline, h.next_seq FROM runs r
+             JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
+             LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation
+             WHERE r.run = ?1",
+        ),
+        (run.as_str(), tx.now().as_micros()),
         |row| {
             Ok(RunRecord {
                 run: run.clone(),
@@ -86,28 +91,29 @@ fn record(tx: &Tx<'_>, run: &RunId) -> Result<RunRecord, StoreError> {
     .ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })
 }
 
-/// What [`summary`] reads, in its order.
+/// What [`summary`] reads, in its order; now is the first parameter.
 macro_rules! summary_columns {
     () => {
-        "SELECT r.run, r.workflow, r.state,
+        concat!(
+            "SELECT r.run, r.workflow, r.state,
          (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run AND substr(j.key, 1, 1) <> '#'
           AND j.key NOT LIKE '%/%' AND j.key NOT LIKE '%[error]'),
          (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run AND substr(j.key, 1, 1) <> '#'
           AND j.key NOT LIKE '%/%' AND j.key NOT LIKE '%[error]'
           AND j.state NOT IN ('blocked', 'ready', 'leased')),
-         r.created_at, r.finished_at, s.owner_node, s.owner_incarnation,
-         n.node IS NOT NULL AND n.ended_at IS NULL
-         AND n.opening >= (SELECT openings FROM meta) FROM runs r
-         JOIN streams s ON s.stream = r.run
+         r.created_at, r.finished_at, s.owner_node, s.owner_incarnation, ",
+            alive_or_absent!("?1"),
+            " FROM runs r JOIN streams s ON s.stream = r.run
          LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation "
+        )
     };
 }
 
 /// Runs, newest first.
 pub(crate) fn runs(tx: &Tx<'_>, limit: u32) -> Result<Vec<RunSummary>, StoreError> {
     tx.rows(
-        concat!(summary_columns!(), "ORDER BY r.created_at DESC, r.rowid DESC LIMIT ?1",),
-        [limit],
+        concat!(summary_columns!(), "ORDER BY r.created_at DESC, r.rowid DESC LIMIT ?2",),
+        (tx.now().as_micros(), limit),
         summary,
     )
 }
@@ -120,7 +126,7 @@ pub(crate) fn unfinished(tx: &Tx<'_>) -> Result<Vec<RunSummary>, StoreError> {
             "WHERE r.state IN ('pending', 'running', 'paused', 'cancelling') ",
             "ORDER BY r.created_at, r.rowid",
         ),
-        [],
+        [tx.now().as_micros()],
         summary,
     )
 }

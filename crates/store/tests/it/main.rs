@@ -7,6 +7,7 @@ mod calls;
 mod decisions;
 mod fixture;
 mod leases;
+mod nodes;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod reopening;

@@ -1,0 +1,206 @@
+//! A node's way to the store, which a test makes bad.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use perennial_core::{Digest, Timestamp, run::RunId};
+use perennial_store::{
+    Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision, EventRecord, Lease,
+    Leases, MemoryStore, NewEvent, NewRun, NodeRecord, NodeRef, NodeTerms, Operation, Registered,
+    Renewal, Reopening, Rescued, RunSummary, RunView, Store, StoreError, StoreStatus, StreamRecord,
+    TimerDue,
+};
+use serde_json::Value;
+
+/// How the way is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weather {
+    /// Everything arrives at once.
+    Fair,
+    /// Nothing arrives.
+    Down,
+    /// Only renewals do not arrive.
+    NoRenewals,
+    /// Commits arrive after that long, everything else at once.
+    SlowCommits(Duration),
+    /// Everything is done, and no answer comes back.
+    Deaf,
+}
+
+/// Cheap to clone; shared with the test.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    store: MemoryStore,
+    weather: Arc<Mutex<Weather>>,
+}
+
+impl Link {
+    pub(crate) fn to(store: &MemoryStore) -> Self {
+        Self { store: store.clone(), weather: Arc::new(Mutex::new(Weather::Fair)) }
+    }
+
+    pub(crate) fn set(&self, weather: Weather) {
+        *self.weather.lock().unwrap() = weather;
+    }
+
+    fn through<'a, T: Send + 'a>(
+        &'a self,
+        name: &'static str,
+        operation: impl FnOnce() -> Operation<'a, T> + Send + 'a,
+    ) -> Operation<'a, T> {
+        let weather = *self.weather.lock().unwrap();
+        let lost = move || Err(StoreError::Unavailable(format!("{name} is lost on its way")));
+        Box::pin(async move {
+            match weather {
+                Weather::Down => return lost(),
+                Weather::NoRenewals if name == "renew" => return lost(),
+                Weather::SlowCommits(time) if name == "commit" => {
+                    tokio::time::sleep(time).await; // paused clock
+                }
+                Weather::Deaf => {
+                    drop(operation().await);
+                    return lost();
+                }
+                Weather::Fair | Weather::NoRenewals | Weather::SlowCommits(_) => (),
+            }
+            operation().await
+        })
+    }
+}
+
+impl Store for Link {
+    fn status(&self) -> StoreStatus {
+        self.store.status()
+    }
+    fn now(&self) -> Timestamp {
+        self.store.now()
+    }
+    fn leases(&self) -> Leases {
+        self.store.leases()
+    }
+    fn close(&self) {}
+    fn register_node_on<'a>(
+        &'a self,
+        name: &'a str,
+        terms: NodeTerms,
+    ) -> Operation<'a, Registered> {
+        self.through("register", move || self.store.register_node_on(name, terms))
+    }
+    fn renew<'a>(&'a self, node: &'a NodeRef, ttl: Duration) -> Operation<'a, Renewal> {
+        self.through("renew", move || self.store.renew(node, ttl))
+    }
+    fn nodes(&self, limit: u32) -> Operation<'_, Vec<NodeRecord>> {
+        self.through("nodes", move || self.store.nodes(limit))
+    }
+    fn end_node<'a>(&'a self, node: &'a NodeRef, report: Value) -> Operation<'a, ()> {
+        self.through("end", move || self.store.end_node(node, report))
+    }
+    fn rescue<'a>(&'a self, run: Option<&'a RunId>, limit: u32) -> Operation<'a, Vec<Rescued>> {
+        self.through("rescue", move || self.store.rescue(run, limit))
+    }
+    fn create_run(&self, run: NewRun) -> Operation<'_, Created> {
+        self.through("create", move || self.store.create_run(run))
+    }
+    fn own_run<'a>(&'a self, run: &'a RunId, node: &'a NodeRef) -> Operation<'a, u64> {
+        self.through("own", move || self.store.own_run(run, node))
+    }
+    fn reopen_run(&self, reopening: Reopening) -> Operation<'_, u64> {
+        self.through("reopen", move || self.store.reopen_run(reopening))
+    }
+    fn claim<'a>(
+        &'a self,
+        run: &'a RunId,
+        node: &'a NodeRef,
+        limit: u32,
+    ) -> Operation<'a, Vec<Claimed>> {
+        self.through("claim", move || self.store.claim(run, node, limit))
+    }
+    fn begin_call<'a>(&'a self, lease: &'a Lease, call: CallStart) -> Operation<'a, Option<Value>> {
+        self.through("begin", move || self.store.begin_call(lease, call))
+    }
+    fn record_call<'a>(
+        &'a self,
+        lease: &'a Lease,
+        name: &'a str,
+        reply: Value,
+    ) -> Operation<'a, ()> {
+        self.through("record", move || self.store.record_call(lease, name, reply))
+    }
+    fn settle_call<'a>(&'a self, lease: &'a Lease, name: &'a str) -> Operation<'a, ()> {
+        self.through("settle", move || self.store.settle_call(lease, name))
+    }
+    fn reuse<'a>(
+        &'a self,
+        lease: &'a Lease,
+        name: &'a str,
+        key: Digest,
+    ) -> Operation<'a, Option<Value>> {
+        self.through("reuse", move || self.store.reuse(lease, name, key))
+    }
+    fn keep<'a>(
+        &'a self,
+        lease: &'a Lease,
+        key: Digest,
+        value: Value,
+        within: Duration,
+    ) -> Operation<'a, bool> {
+        self.through("keep", move || self.store.keep(lease, key, value, within))
+    }
+    fn release<'a>(&'a self, lease: &'a Lease, why: &'a str) -> Operation<'a, AttemptRecord> {
+        self.through("release", move || self.store.release(lease, why))
+    }
+    fn commit(&self, decision: Decision) -> Operation<'_, Committed> {
+        self.through("commit", move || self.store.commit(decision))
+    }
+    fn run<'a>(&'a self, run: &'a RunId) -> Operation<'a, RunView> {
+        self.through("run", move || self.store.run(run))
+    }
+    fn runs(&self, limit: u32) -> Operation<'_, Vec<RunSummary>> {
+        self.through("runs", move || self.store.runs(limit))
+    }
+    fn unfinished_runs(&self) -> Operation<'_, Vec<RunSummary>> {
+        self.through("unfinished", move || self.store.unfinished_runs())
+    }
+    fn events<'a>(
+        &'a self,
+        stream: &'a str,
+        from: u64,
+        limit: u32,
+    ) -> Operation<'a, Vec<EventRecord>> {
+        self.through("events", move || self.store.events(stream, from, limit))
+    }
+    fn create_stream<'a>(
+        &'a self,
+        stream: &'a str,
+        kind: &'a str,
+        events: Vec<NewEvent>,
+    ) -> Operation<'a, Appended> {
+        self.through("create_stream", move || self.store.create_stream(stream, kind, events))
+    }
+    fn append<'a>(
+        &'a self,
+        stream: &'a str,
+        expected: u64,
+        events: Vec<NewEvent>,
+        close: bool,
+    ) -> Operation<'a, Appended> {
+        self.through("append", move || self.store.append(stream, expected, events, close))
+    }
+    fn streams<'a>(&'a self, kind: &'a str) -> Operation<'a, Vec<StreamRecord>> {
+        self.through("streams", move || self.store.streams(kind))
+    }
+    fn take_due_timers(&self, limit: u32) -> Operation<'_, Vec<TimerDue>> {
+        self.through("timers", move || self.store.take_due_timers(limit))
+    }
+    fn next_due(&self) -> Operation<'_, Option<Timestamp>> {
+        self.through("next_due", move || self.store.next_due())
+    }
+    fn put_blob(&self, bytes: Vec<u8>) -> Operation<'_, Digest> {
+        self.through("put_blob", move || self.store.put_blob(bytes))
+    }
+    fn blob(&self, digest: Digest) -> Operation<'_, Vec<u8>> {
+        self.through("blob", move || self.store.blob(digest))
+    }
+}

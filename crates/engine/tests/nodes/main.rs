@@ -1,0 +1,11 @@
+//! Several nodes on one store, in one process and on the paused clock: their leases, their deaths, and what
+//! becomes of what they were at.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod link;
+mod node;
+mod room;
+mod takeover;
+mod weather;
+mod work;

@@ -1,0 +1,147 @@
+//! One node: the engine's part of a runtime.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use perennial_core::{run::RunId, tree::TreeNode};
+use perennial_engine::{
+    RunHandle, Runs, Services, ServicesSpec, StartRun, drain,
+    monitor::Monitoring,
+    scheduler::{Adoption, LeaseTerms, Scheduler, SchedulerSpec},
+};
+use perennial_store::{MemoryStore, RunView, Store};
+use perennial_supervision::{
+    Clock, DynamicSupervisor, DynamicSupervisorSpec, Options, Root, SupervisorSpec, TaskSupervisor,
+    TaskSupervisorSpec,
+};
+
+use crate::{
+    link::{Link, Weather},
+    work::{Known, Log, Steps},
+};
+
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) link: Link,
+    pub(crate) runs: Runs,
+    log: Log,
+    services: Services,
+    root: Root,
+}
+
+impl Node {
+    pub(crate) async fn start(
+        name: &str,
+        store: &MemoryStore,
+        log: &Log,
+        adoption: Adoption,
+    ) -> Self {
+        Self::start_with(name, store, log, adoption, 64).await
+    }
+
+    pub(crate) async fn start_with(
+        name: &str,
+        store: &MemoryStore,
+        log: &Log,
+        adoption: Adoption,
+        attempts_max: usize,
+    ) -> Self {
+        let clock = Clock::start();
+        let link = Link::to(store);
+        let (tasks_child, tasks) =
+            TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 1_000));
+        let services = Services::new(ServicesSpec {
+            store: Arc::new(link.clone()),
+            clock,
+            node: name.to_owned(),
+            tasks,
+            definitions: Arc::new(Known { node: name.to_owned(), log: log.clone() }),
+            monitoring: Monitoring::default(),
+            lease: LeaseTerms::default(),
+            attempts_max,
+        });
+        let dynamic = |id: &'static str| DynamicSupervisorSpec::new(id, 1_000);
+        let (monitors_child, monitors) = DynamicSupervisor::child_spec(dynamic("monitors"));
+        let budget = Duration::from_secs(60);
+        let (runs_child, actors) =
+            DynamicSupervisor::child_spec(dynamic("runs").child_budget(5, budget));
+        let lifecycle = Arc::new(OnceLock::new());
+        let (scheduler_child, scheduler) = Scheduler::child_spec(SchedulerSpec {
+            services: services.clone(),
+            runs: actors,
+            runs_max: 1_000,
+            monitors,
+            adoption,
+            lifecycle: lifecycle.clone(),
+        });
+        let tree = SupervisorSpec::new("engine")
+            .child(tasks_child)
+            .child(scheduler_child)
+            .child(monitors_child)
+            .child(runs_child)
+            .child(drain::child_spec(services.clone(), Duration::from_secs(1)));
+        let root = Root::start(tree, clock, Options::default()).await.unwrap();
+        drop(lifecycle.set(root.tree().lifecycle_source()));
+        let runs = Runs::new(services.clone(), scheduler);
+        Self { name: name.to_owned(), link, runs, log: log.clone(), services, root }
+    }
+
+    /// Starts `count` steps that take that long each.
+    pub(crate) async fn begin(&self, run: &str, count: usize, takes: Duration) -> RunHandle {
+        self.begin_with(run, count, takes, false).await
+    }
+
+    pub(crate) async fn begin_with(
+        &self,
+        run: &str,
+        count: usize,
+        takes: Duration,
+        at_once: bool,
+    ) -> RunHandle {
+        let workflow = Arc::new(Steps::new(&self.name, &self.log, count, takes, at_once));
+        let run = Some(RunId::parse(run).unwrap());
+        let start = StartRun { run, workflow, settings: serde_json::json!({}), within: None };
+        self.runs.start(start).await.unwrap()
+    }
+
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.services.registered_node().unwrap().incarnation
+    }
+
+    pub(crate) fn is_at(&self, stage: &str) -> bool {
+        self.detail("/engine/scheduler/lease")["stage"] == stage
+    }
+
+    pub(crate) fn detail(&self, path: &str) -> serde_json::Value {
+        let nodes: Vec<TreeNode> = self.root.tree().nodes();
+        nodes.into_iter().find(|node| node.path == path).unwrap().detail
+    }
+
+    pub(crate) async fn stop(self) {
+        self.link.set(Weather::Fair);
+        self.services.announce_shutdown();
+        self.root.shutdown().await;
+        self.services.announce_end();
+    }
+}
+
+/// The run as it is, and that its history holds together: gapless, each job ended once, attempts dense.
+pub(crate) async fn checked(store: &MemoryStore, run: &RunId) -> RunView {
+    let events = store.events(run.as_str(), 1, 100_000).await.unwrap();
+    assert!(events.iter().map(|event| event.seq).eq(1..=events.len() as u64));
+    let view = store.run(run).await.unwrap();
+    for job in &view.jobs {
+        let of_job = |kind: &str| {
+            let of = |event: &&perennial_store::EventRecord| {
+                event.kind == kind && event.job.as_ref() == Some(&job.key)
+            };
+            events.iter().filter(of).count()
+        };
+        assert_eq!(of_job("job_succeeded"), usize::from(job.state.is_terminal()), "{}", job.key);
+        let attempts = view.attempts.iter().filter(|attempt| attempt.job == job.id);
+        assert!(attempts.map(|attempt| attempt.attempt).eq(1..=job.attempt), "dense from 1");
+    }
+    view
+}

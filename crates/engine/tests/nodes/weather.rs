@@ -1,0 +1,67 @@
+//! Three nodes, many runs, and bad ways to the store by chance.
+
+use std::time::Duration;
+
+use perennial_core::run::RunState;
+use perennial_engine::scheduler::Adoption;
+use perennial_store::{LEASE_TTL, MemoryStore};
+use perennial_testkit::Seed;
+
+use crate::{
+    link::Weather,
+    node::{Node, checked},
+    work::Log,
+};
+
+/// Proves INV-3, INV-30, INV-ST-10.
+/// D17: whatever happens to their ways, no job is worked on twice at a time, each is recorded once, and all runs
+/// end.
+#[tokio::test(start_paused = true)]
+async fn three_nodes_in_bad_weather_lose_and_repeat_nothing() {
+    const RUNS: usize = 24;
+    let mut seed = Seed::of_test("three_nodes_in_bad_weather_lose_and_repeat_nothing");
+    let (store, log) = (MemoryStore::open_shared().unwrap(), Log::new());
+    let mut nodes = Vec::new();
+    for name in ["a", "b", "c"] {
+        nodes.push(Node::start(name, &store, &log, Adoption::AtBoot).await);
+    }
+    let mut runs = Vec::new();
+    for number in 0..RUNS {
+        let count = usize::try_from(seed.between(1..6)).unwrap();
+        let takes = Duration::from_millis(seed.between(100..4_000));
+        let (node, at_once) = (&nodes[number % 3], seed.chance(1, 2));
+        let run = node.begin_with(&format!("r{number}"), count, takes, at_once).await;
+        runs.push(run.id().clone());
+    }
+    for _ in 0..40 {
+        let weather = [
+            Weather::Fair,
+            Weather::Fair,
+            Weather::Down,
+            Weather::Deaf,
+            Weather::NoRenewals,
+            Weather::SlowCommits(LEASE_TTL * 2),
+        ];
+        seed.pick(&nodes).link.set(*seed.pick(&weather));
+        let time = Duration::from_millis(seed.between(50..2_500));
+        tokio::time::sleep(time).await; // paused clock
+    }
+    for node in &nodes {
+        node.link.set(Weather::Fair);
+    }
+    for run in &runs {
+        let handle = nodes[0].runs.get(run).await.unwrap();
+        let within = Duration::from_secs(600);
+        let outcome = tokio::time::timeout(within, handle.outcome()).await; // paused clock
+        let outcome = outcome.unwrap_or_else(|_| panic!("{run} does not end")).unwrap();
+        let lost = outcome.view.jobs.iter().any(|job| job.dead_letter);
+        assert!(outcome.state == RunState::Succeeded || lost, "{run} {}", outcome.state);
+        if !lost {
+            checked(&store, run).await;
+        }
+    }
+    log.assert_one_at_a_time();
+    for node in nodes {
+        node.stop().await;
+    }
+}
