@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
+mod cluster;
 mod exports;
 mod handlers;
 mod loading;
+mod proxy;
 mod resume;
 mod world;

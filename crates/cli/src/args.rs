@@ -1,6 +1,8 @@
 //! The command line.
 
 mod deployment;
+mod nodes;
+mod store;
 mod tree;
 
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use clap::{Parser, Subcommand};
 use perennial::{Leniency, ProviderMode, Store};
 
 pub(crate) use self::deployment::DeploymentArgs;
+pub(crate) use self::nodes::{NodesArgs, RunIdArgs, WorkerArgs};
+pub(crate) use self::store::{STORE_DEFAULT, StoreArgs, is_of_environment, store_value};
 pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
 use crate::output::{Colour, Shape};
 
@@ -44,6 +48,14 @@ pub(crate) enum Command {
     Resume(ResumeArgs),
     /// Lets a paused run go on, and follows it as resume does
     Unpause(UnpauseArgs),
+    /// Ends a run, whichever node works on it
+    Cancel(RunIdArgs),
+    /// Lets a run begin nothing new until `unpause`, whichever node works on it
+    Pause(RunIdArgs),
+    /// Works on the runs of a store that nobody works on, until it is stopped
+    Worker(WorkerArgs),
+    /// Lists the nodes of a store: who lives, until when, and with how much work
+    Nodes(NodesArgs),
     /// Lists runs, newest first
     Runs(RunsArgs),
     /// Shows one run: steps, attempts, calls
@@ -74,6 +86,9 @@ impl Command {
             Self::Check(args) => args.output.json,
             Self::Resume(args) => args.output.json,
             Self::Unpause(args) => args.output.json,
+            Self::Cancel(args) | Self::Pause(args) => args.output.json,
+            Self::Worker(args) => args.output.json,
+            Self::Nodes(args) => args.output.json,
             Self::Runs(args) => args.output.json,
             Self::Show(args) => args.output.json,
             Self::Results(args) => args.output.json,
@@ -88,19 +103,29 @@ impl Command {
             Self::Graph(_) | Self::Schema => false,
         }
     }
-}
 
-/// Where runs are kept.
-#[derive(Debug, clap::Args)]
-pub(crate) struct StoreArgs {
-    /// Where runs are kept: sqlite:PATH
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "PERENNIAL_STORE",
-        default_value = "sqlite:perennial.db"
-    )]
-    pub(crate) store: Store,
+    /// Where it says that runs are kept, and its configuration, which may say so, too.
+    pub(crate) fn store(&mut self) -> Option<(&mut StoreArgs, Option<&std::path::Path>)> {
+        match self {
+            Self::Run(args) => Some((&mut args.store, args.engine.config.as_deref())),
+            Self::Resume(args) => Some((&mut args.store, args.engine.config.as_deref())),
+            Self::Unpause(args) => Some((&mut args.store, args.engine.config.as_deref())),
+            Self::Cancel(args) | Self::Pause(args) => {
+                Some((&mut args.store, args.config.as_deref()))
+            }
+            Self::Worker(args) => Some((&mut args.store, args.engine.config.as_deref())),
+            Self::Nodes(args) => Some((&mut args.store, args.config.as_deref())),
+            Self::Show(args) => Some((&mut args.store, args.config.as_deref())),
+            Self::Runs(args) => Some((&mut args.store, None)),
+            Self::Results(args) => Some((&mut args.store, None)),
+            Self::Events(args) => Some((&mut args.store, None)),
+            Self::Explain(args) => Some((&mut args.store, None)),
+            Self::Graph(args) => Some((&mut args.store, None)),
+            Self::Check(_) | Self::Functions(_) | Self::Steps(_) | Self::Tree(_) | Self::Schema => {
+                None
+            }
+        }
+    }
 }
 
 /// What shapes the output.
@@ -118,7 +143,7 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct EngineArgs {
     /// Configuration (TOML): [providers.anthropic] base_url, model, api_key_env, max_output;
-    /// [pipeline] environment; [limits]; [monitor]; [prices.MODEL] input, output, cache_read, cache_write
+    /// [store] url; [pipeline] environment; [limits]; [monitor]; [prices.MODEL] input, output, cache_read, cache_write
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Prints the supervision tree at the end
@@ -153,6 +178,9 @@ pub(crate) struct RunArgs {
     /// The run's id, of a single file; starting twice with one id is one run
     #[arg(long, value_name = "ID")]
     pub(crate) run_id: Option<String>,
+    /// Records the runs and ends: a worker on the same store takes them (see `perennial worker`)
+    #[arg(long, conflicts_with_all = ["tree", "show_prompts"])]
+    pub(crate) detach: bool,
     /// Starts anew, also where the document would have its unfinished run resumed
     #[arg(long)]
     pub(crate) fresh: bool,
@@ -236,7 +264,7 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "OLD")]
     pub(crate) compat: Option<PathBuf>,
     /// With --compat: says which unfinished runs of this store could take the new text
-    #[arg(long, value_name = "URL", requires = "compat")]
+    #[arg(long, value_name = "URL", requires = "compat", value_parser = store_value())]
     pub(crate) store: Option<Store>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,

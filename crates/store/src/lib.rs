@@ -40,15 +40,16 @@ mod transaction;
 
 #[cfg(feature = "postgres")]
 pub use self::postgres::{
-    ConnectionLoop, ListenerLoop, ListenerStopper, PostgresOptions, PostgresStore,
+    Address as PostgresAddress, ConnectionLoop, ListenerLoop, ListenerStopper, PostgresOptions,
+    PostgresStore,
 };
 pub use self::{
     contract::{
         Again, Appended, AttemptRecord, CallRecord, CallStart, Claimed, Committed, Created,
         Decision, EventRecord, JobRecord, JobStep, LEASE_TTL, Lease, Leases, NewEvent, NewJob,
         NewRun, NewTimer, NodeRecord, NodeRef, NodeTerms, Operation, Registered, Renewal,
-        Reopening, Report, Rescued, RunRecord, RunStep, RunSummary, RunView, StageRecord,
-        ServerStatus, StageStep, Store, StoreError, StoreStatus, StreamRecord, TimerDue,
+        Reopening, Report, Rescued, RunRecord, RunStep, RunSummary, RunView, ServerStatus,
+        StageRecord, StageStep, Store, StoreError, StoreStatus, StreamRecord, TimerDue,
     },
     memory::MemoryStore,
     queue::Stopper,

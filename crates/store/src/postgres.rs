@@ -33,11 +33,12 @@ use perennial_core::Timestamp;
 use tokio::sync::watch;
 
 pub(crate) use self::session::Session;
-use self::{address::Address, clock::ServerClock, link::Link};
 pub use self::{
+    address::Address,
     connection::ConnectionLoop,
     listener::{ListenerLoop, ListenerStopper},
 };
+use self::{clock::ServerClock, link::Link};
 use crate::{
     Leases, Operation, StoreError, StoreStatus,
     backend::{Access, Backend},
@@ -148,7 +149,20 @@ impl PostgresStore {
     ///
     /// Dropped, it leaves everything or nothing of the schema.
     pub async fn open(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
-        let address = Address::parse(url)?;
+        Self::open_at(&Address::parse(url)?, options).await
+    }
+
+    /// The same at an address that was read before.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    ///
+    /// As of [`open`](Self::open).
+    pub async fn open_at(address: &Address, options: PostgresOptions) -> Result<Self, StoreError> {
+        let address = address.clone();
         let link = Link::open(&address, &options.application_name).await?;
         let meta = schema::open(&link, &address, options.must_exist).await?;
         if let Some(expected) = &options.expect_id

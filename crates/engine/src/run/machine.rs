@@ -132,6 +132,11 @@ impl Job {
 }
 
 impl Machine {
+    /// The decisions that it knows.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
     pub(super) fn new(view: RunView, workflow: &dyn Workflow) -> Result<Self, serde_json::Error> {
         let mut jobs = Vec::with_capacity(view.jobs.len());
         let mut done = Vec::new();

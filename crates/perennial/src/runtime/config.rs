@@ -4,7 +4,7 @@ use perennial_engine::{monitor::Monitoring, performance::Thresholds};
 use perennial_pipeline::{Deployment, EnvironmentMode, InvalidDeployment};
 use serde::Deserialize;
 
-use super::{Limits, prices::Prices};
+use super::{Limits, Store, prices::Prices};
 
 /// What comes from a configuration file (`perennial.toml`): providers, prices, limits, monitoring. Keys themselves
 /// never do: the file names the environment variable that holds one.
@@ -24,9 +24,28 @@ pub struct Config {
     pub(crate) pipeline: PipelineSection,
     pub(crate) monitor: MonitorSection,
     pub(crate) prices: Prices,
+    pub(crate) store: StoreSection,
     /// What `pipeline` and `limits` say of runs.
     #[serde(skip)]
     deployment: Deployment,
+}
+
+/// `[store]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct StoreSection {
+    url: Option<StoreUrl>,
+}
+
+/// A store by its text, which may hold a password and is not shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct StoreUrl(Store);
+
+impl<'de> Deserialize<'de> for StoreUrl {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let url = String::deserialize(deserializer)?;
+        url.parse().map(Self).map_err(serde::de::Error::custom)
+    }
 }
 
 /// `[pipeline]`.
@@ -202,6 +221,18 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// The store that `[store] url` names.
+    ///
+    /// ```
+    /// # use perennial::{Config, Store};
+    /// let config = Config::parse("perennial.toml", b"[store]\nurl = \"sqlite:letters.db\"\n")?;
+    /// assert_eq!(config.store(), Some(&Store::sqlite("letters.db")));
+    /// # Ok::<(), perennial::ConfigError>(())
+    /// ```
+    pub fn store(&self) -> Option<&Store> {
+        self.store.url.as_ref().map(|url| &url.0)
+    }
+
     /// Reads a configuration from `bytes`, which are those of the file `path`; the file itself is not opened. What
     /// is absent has its default, and a key that this version does not know is an error.
     ///
