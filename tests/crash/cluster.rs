@@ -62,10 +62,16 @@ impl World {
         let database = cluster.database("work").unwrap();
         let folder = tempfile::tempdir().unwrap();
         let fakes = [FakeAnthropic::start(), FakeAnthropic::start()];
-        for (name, fake) in ["a", "b"].iter().zip(&fakes) {
+        // The first node leaves half of the first half to the second one.
+        let places = (size.runs / 4).max(1);
+        for (name, fake, places) in
+            [("first", 0, places), ("second", 1, size.runs), ("third", 0, size.runs)]
+        {
+            let fake: &FakeAnthropic = &fakes[fake];
             fake.delay(Duration::from_millis(100));
             let config = format!(
-                "[providers.anthropic]\nbase_url = \"{}\"\nmodel = \"fake-model\"\napi_key_env = \"CLUSTER_KEY\"\n",
+                "[providers.anthropic]\nbase_url = \"{}\"\nmodel = \"fake-model\"\n\
+                 api_key_env = \"CLUSTER_KEY\"\n[limits]\nruns = {places}\n",
                 fake.base_url()
             );
             fs::write(folder.path().join(format!("{name}.toml")), config).unwrap();
@@ -90,7 +96,7 @@ impl World {
 
     /// Records `count` runs and leaves them to whoever works.
     fn submit(&self, count: usize) {
-        let mut args = vec!["run", "--detach", "--config", "a.toml", "--quiet"];
+        let mut args = vec!["run", "--detach", "--config", "third.toml", "--quiet"];
         args.extend(std::iter::repeat_n("chain.yaml", count));
         let output = self.command(&self.url(), &args).run(self.size.within).unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -101,8 +107,8 @@ impl World {
         self.database.tcp_url().unwrap()
     }
 
-    fn worker(&self, name: &str, url: &str) -> RunningBinary {
-        let (config, lease) = (format!("{name}.toml"), self.size.lease.to_string());
+    fn worker(&self, name: &str, config: &str, url: &str) -> RunningBinary {
+        let (config, lease) = (format!("{config}.toml"), self.size.lease.to_string());
         let args = ["worker", "--node", name, "--config", &config, "--lease", &lease];
         self.command(url, &args).spawn().unwrap()
     }
@@ -179,12 +185,13 @@ fn a_node_that_dies_or_is_cut_off_is_survived() {
     let begun = world.now();
     world.submit(size.runs / 2);
     let proxy = Proxy::before(&world.url());
-    let mut a = world.worker("a", &world.url());
-    let b = world.worker("b", &proxy.url(&world.url()));
+    let mut a = world.worker("a", "first", &world.url());
+    let mut b = world.worker("b", "second", &proxy.url(&world.url()));
 
     // Both work, then one is killed amid its calls.
     let share = (size.jobs() / 16).max(2);
-    world.fakes[1].wait_for_requests(1, size.within).unwrap();
+    let asked = |count| move |fakes: &[FakeAnthropic; 2]| fakes[1].calls().len() >= count;
+    b.wait_for("a call", size.within, |_| asked(1)(&world.fakes)).unwrap();
     a.kill_after_calls(share, &world.fakes[0], size.within).unwrap();
     let killed = world.now();
     let (incarnation, until) = world.life("a");
@@ -209,7 +216,7 @@ fn a_node_that_dies_or_is_cut_off_is_survived() {
     // Another node comes, and the survivor is cut off amid its calls: it stops them by itself.
     world.fakes[1].hold();
     world.fakes[1].wait_for_requests(asked + 2, size.within).unwrap();
-    let a = world.worker("a", &world.url());
+    let a = world.worker("a", "third", &world.url());
     world.wait_for("node a again", "SELECT count(*) FROM perennial.nodes WHERE node = 'a'", 2);
     proxy.cut();
     let cut_at = world.now();

@@ -554,7 +554,7 @@ impl Builder {
         let registered = Arc::new(RegisteredPipelines::read(self.pipelines)?);
         let store_url = self.store.as_ref().and_then(Store::url);
         let opened = self.store.as_ref().ok_or(RuntimeError::NoStore)?;
-        let opening = Opening { node: &self.node, reads_only: self.store_only };
+        let opening = Opening { node: &self.node, reads_only: self.store_only, lease: lease.ttl };
         let opened = opened.open(opening).await?;
         let store = opened.handle();
         let clock = Clock::start();

@@ -57,6 +57,8 @@ pub(super) struct Opening<'a> {
     pub(super) node: &'a str,
     /// It is only read.
     pub(super) reads_only: bool,
+    /// How long the node lives without a sign.
+    pub(super) lease: std::time::Duration,
 }
 
 impl Store {
@@ -189,6 +191,7 @@ impl Store {
                     must_exist: self.must_exist,
                     ..PostgresOptions::default()
                 };
+                options.idle_in_transaction = options.idle_in_transaction.min(opening.lease);
                 if opening.reads_only {
                     options.connections = READING_CONNECTIONS;
                 }
