@@ -11,6 +11,7 @@ mod failures;
 mod files;
 mod handlers;
 mod hello;
+mod keeping;
 mod leniency;
 mod looking;
 mod nested;

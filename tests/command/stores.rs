@@ -78,7 +78,7 @@ fn a_store_held_by_another_process_is_refused_at_once_and_its_holder_named() {
     let holder = world.spawn(&["run", "flow.yaml", "--config", "perennial.toml"]);
     fake.wait_for_requests(1, SOON).unwrap();
     let mock = ["run", "flow.yaml", "--provider-mode", "mock"];
-    for args in [&mock[..], &["runs"], &["show", "a"], &["resume", "--all"]] {
+    for args in [&mock[..], &["unpause", "a"], &["resume", "--all"]] {
         let output = world.expect(9, args);
         let pid = format!("(pid {})", holder.pid());
         assert!(output.stderr.contains("held by another process"), "{}", output.stderr);
@@ -87,6 +87,9 @@ fn a_store_held_by_another_process_is_refused_at_once_and_its_holder_named() {
         assert!(output.stderr.contains("help: try again when"), "{}", output.stderr);
         assert_eq!(output.stdout, "");
     }
+    // Those who only look are in nobody's way.
+    assert!(world.expect(0, &["runs"]).stdout.contains("running"));
+    world.expect(12, &["show", "a"]);
     assert_eq!(fake.calls().len(), 1, "the others did not run");
     fake.release();
     let output = holder.wait(SOON).unwrap();

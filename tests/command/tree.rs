@@ -105,22 +105,22 @@ fn node(id: &str, field: &str, value: Value) -> impl FnOnce(&mut Value) {
 fn filters_show_a_part_and_all_above_it() {
     let world = with_dump();
     for (more, lines) in [
-        (&["--match", "/perennial/store/*"][..], 2 + 5),
+        (&["--match", "/perennial/store/*"][..], 2 + 6),
         (&["--match", "reader-*"], 2 + 4),
-        (&["--kind", "thread,task"], 2 + 7),
+        (&["--kind", "thread,task"], 2 + 8),
         (&["--depth", "0"], 2 + 1),
         (&["--state", "gave_up"], 1),
         (&["--only-problems"], 1),
     ] {
         let output = world.expect(0, &[&["tree", "--dump", "dump.json"], more].concat());
         assert_eq!(output.stdout.lines().count(), lines, "{more:?}: {}", output.stdout);
-        assert!(output.stdout.contains(" of 15 nodes"), "{more:?}: {}", output.stdout);
+        assert!(output.stdout.contains(" of 16 nodes"), "{more:?}: {}", output.stdout);
         assert_eq!(output.stderr.is_empty(), lines > 1, "{more:?}: {}", output.stderr);
     }
     let healthy = world.expect(0, &["tree", "--dump", "dump.json", "--only-problems"]);
     assert!(healthy.stderr.contains("nothing is wrong"), "{}", healthy.stderr);
     let declared = world.expect(0, &["tree", "--declared", "--kind", "thread"]).stdout;
-    assert!(declared.contains("5 of 15 nodes"), "{declared}");
+    assert!(declared.contains("5 of 16 nodes"), "{declared}");
     for wrong in [["--match", "/a/[b"], ["--state", "asleep"], ["--kind", "robot"]] {
         world.expect(2, &[&["tree", "--dump", "dump.json"], &wrong[..]].concat());
     }

@@ -115,6 +115,18 @@ impl World {
     }
 }
 
+/// What every command leaves behind is whole (CHK), unless a test damaged it and said so.
+impl Drop for World {
+    fn drop(&mut self) {
+        let says_so = self.path("damaged").exists();
+        if std::thread::panicking() || says_so || !self.path("perennial.db").exists() {
+            return;
+        }
+        let output = self.output(&["journal", "verify"]);
+        assert_ne!(output.status.code(), Some(11), "{output:#?}");
+    }
+}
+
 pub(crate) fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_perennial")
 }

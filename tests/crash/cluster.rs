@@ -1,6 +1,8 @@
 //! Two workers on one PostgreSQL server: one is killed, the server is restarted, the other one is cut off from it
 //! (ACC-5.4).
 
+#![expect(clippy::print_stdout, reason = "figures, for who asks for them")]
+
 use std::{collections::BTreeMap, fs, time::Duration};
 
 use perennial_testkit::{
@@ -125,6 +127,7 @@ impl World {
     }
 
     /// Waits until the number that `sql` gives is `wanted`.
+    #[expect(clippy::disallowed_methods, reason = "other processes are waited for, no task")]
     fn wait_for(&self, what: &str, sql: &str, wanted: i64) {
         let deadline = Deadline::after(self.size.within);
         loop {

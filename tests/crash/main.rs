@@ -1,4 +1,5 @@
-//! `kill -9`, then one more command: real processes, a real store file, a counting fake provider.
+//! `kill -9`, then one more command: real processes, a real store file, a counting fake provider. And what `kill -9` cannot
+//! show: power cuts, and calls on files that fail (`power`).
 
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
@@ -7,5 +8,9 @@ mod exports;
 mod handlers;
 mod loading;
 mod proxy;
+// The shim knows the C library of Linux with 64 bits.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod power;
 mod resume;
+mod retention;
 mod world;

@@ -87,6 +87,17 @@ impl World {
     }
 }
 
+/// Whatever was killed: what is recorded is whole (CHK).
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() || !self.store().exists() {
+            return;
+        }
+        let output = self.output(&["journal", "verify"]);
+        assert_eq!(output.status.code(), Some(0), "{output:#?}");
+    }
+}
+
 /// The results of a shown run, by step, without what names the run itself.
 pub(crate) fn results(shown: &Value) -> BTreeMap<String, Value> {
     let steps = shown["steps"].as_array().unwrap();

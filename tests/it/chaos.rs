@@ -142,6 +142,8 @@ async fn storm(name: &str, pick: impl FnOnce(&TreeSnapshot) -> Vec<String>) {
     // DIFF-4: nothing is left of the storm but new lives.
     assert_tree_unchanged(&before, &specified(runtime.tree()));
 
+    // Nothing of what was recorded in the storm is half (CHK).
+    assert_eq!(runtime.upkeep().verify(None).rest().await.unwrap(), []);
     let tasks = tokio::runtime::Handle::current().metrics();
     let summary = runtime.shutdown().await;
     assert!(summary.tree.unkillable.is_empty(), "{summary:?}");

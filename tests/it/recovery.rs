@@ -56,6 +56,7 @@ async fn a_runtime_that_stays_continues_at_boot_what_another_left() {
     assert_eq!(keeper.calls(), 1, "the recorded first reply is not asked for again");
     let ends: Vec<_> = outcome.view.attempts.iter().map(|attempt| attempt.end.unwrap()).collect();
     assert_eq!(ends, [AttemptEnd::Succeeded, AttemptEnd::Released, AttemptEnd::Succeeded]);
+    assert_eq!(third.upkeep().verify(None).rest().await.unwrap(), [], "what is recorded is whole");
     third.shutdown().await;
 }
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod deployment;
+mod keeping;
 mod nodes;
 mod store;
 mod tree;
@@ -11,6 +12,7 @@ use clap::{Parser, Subcommand};
 use perennial::{Leniency, ProviderMode, Store};
 
 pub(crate) use self::deployment::DeploymentArgs;
+pub(crate) use self::keeping::{GcArgs, JournalArgs, JournalCommand, PurgeArgs, VerifyArgs};
 pub(crate) use self::nodes::{NodesArgs, RunIdArgs, WorkerArgs};
 pub(crate) use self::store::{STORE_DEFAULT, StoreArgs, is_of_environment, store_value};
 pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
@@ -64,6 +66,12 @@ pub(crate) enum Command {
     Results(ResultsArgs),
     /// Prints the recorded events of a run
     Events(EventsArgs),
+    /// Checks what is recorded: whether events and rows are whole and tell the same
+    Journal(JournalArgs),
+    /// Removes runs that ended long ago, and what nothing uses any more
+    Gc(GcArgs),
+    /// Removes one run that has ended
+    Purge(PurgeArgs),
     /// Draws a workflow, or how a run of it stands, as Mermaid or DOT
     Graph(GraphArgs),
     /// Tells what a step would do, or why a run waits
@@ -93,6 +101,11 @@ impl Command {
             Self::Show(args) => args.output.json,
             Self::Results(args) => args.output.json,
             Self::Events(args) => args.output.json,
+            Self::Journal(args) => match &args.command {
+                JournalCommand::Verify(args) => args.output.json,
+            },
+            Self::Gc(args) => args.output.json,
+            Self::Purge(args) => args.output.json,
             Self::Explain(args) => args.output.json,
             Self::Functions(output) => output.json,
             Self::Steps(args) => args.output.json,
@@ -116,6 +129,11 @@ impl Command {
             Self::Worker(args) => Some((&mut args.store, args.engine.config.as_deref())),
             Self::Nodes(args) => Some((&mut args.store, args.config.as_deref())),
             Self::Show(args) => Some((&mut args.store, args.config.as_deref())),
+            Self::Gc(args) => Some((&mut args.store, args.config.as_deref())),
+            Self::Purge(args) => Some((&mut args.store, None)),
+            Self::Journal(args) => match &mut args.command {
+                JournalCommand::Verify(args) => Some((&mut args.store, None)),
+            },
             Self::Runs(args) => Some((&mut args.store, None)),
             Self::Results(args) => Some((&mut args.store, None)),
             Self::Events(args) => Some((&mut args.store, None)),
@@ -143,7 +161,8 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct EngineArgs {
     /// Configuration (TOML): [providers.anthropic] base_url, model, api_key_env, max_output;
-    /// [store] url; [pipeline] environment; [limits]; [monitor]; [prices.MODEL] input, output, cache_read, cache_write
+    /// [store] url; [pipeline] environment; [limits]; [monitor]; [retention];
+    /// [prices.MODEL] input, output, cache_read, cache_write
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Prints the supervision tree at the end

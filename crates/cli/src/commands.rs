@@ -6,9 +6,11 @@ mod detach;
 mod engine;
 mod events;
 mod explain;
+mod gc;
 mod graph;
 mod hint;
 mod inputs;
+mod journal;
 mod lot;
 mod named;
 mod nodes;
@@ -32,7 +34,7 @@ mod trace;
 mod tree;
 mod worker;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, JournalCommand};
 
 pub(crate) async fn run(mut args: Args) -> anyhow::Result<i32> {
     if let Some((store, config)) = args.command.store() {
@@ -56,6 +58,11 @@ pub(crate) async fn run(mut args: Args) -> anyhow::Result<i32> {
         Command::Show(args) => show::show(args).await,
         Command::Results(args) => results::results(args).await,
         Command::Events(args) => events::events(args).await,
+        Command::Journal(args) => match args.command {
+            JournalCommand::Verify(args) => journal::verify(args).await,
+        },
+        Command::Gc(args) => gc::gc(args).await,
+        Command::Purge(args) => gc::purge(args).await,
         Command::Graph(args) => graph::graph(args).await,
         Command::Explain(args) => explain::explain(args).await,
         Command::Functions(args) => reference::print_functions(&args),

@@ -66,7 +66,7 @@ pub(crate) fn of_state(state: RunState) -> i32 {
 /// The code of a store's refusal.
 pub(crate) fn of_store(error: &StoreError) -> i32 {
     match error {
-        StoreError::NotFound { .. } => NOT_FOUND,
+        StoreError::NotFound { .. } | StoreError::Removed { .. } => NOT_FOUND,
         // The command line named a run that is another one.
         StoreError::KeyReused(_) => USAGE,
         StoreError::Conflict { .. }
@@ -74,6 +74,8 @@ pub(crate) fn of_store(error: &StoreError) -> i32 {
         | StoreError::InvalidState(_)
         | StoreError::Busy
         | StoreError::Closed
+        | StoreError::ReadOnly
+        | StoreError::OlderSchema { .. }
         | StoreError::Full(_)
         | StoreError::Unavailable(_)
         | StoreError::Corrupt { .. }

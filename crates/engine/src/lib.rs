@@ -10,6 +10,8 @@
 //! | [`monitor`] | what a run's events say about its performance, for the tree |
 //! | [`observer`] | whoever is told of a run's events, to show them elsewhere |
 //! | [`performance`] | how a run performed, read from its rows |
+//! | [`retention`] | what goes by itself when its time is over |
+//! | [`upkeep`] | the care of the store itself |
 //! | [`sessions`] | durable conversations |
 //! | [`drain`] | the orderly hand-over at a shutdown |
 //! | `membership` | who this process is on its store, and how sure that is |
@@ -24,12 +26,14 @@ mod parked;
 mod patience;
 pub mod performance;
 mod published;
+pub mod retention;
 mod rooms;
 mod run;
 mod runs;
 pub mod scheduler;
 mod services;
 pub mod sessions;
+pub mod upkeep;
 mod waiting;
 pub mod workflow;
 

@@ -196,7 +196,7 @@ pub struct Services {
     /// Runs that hold one of the places.
     pub(crate) places: Places,
     /// The attempts of this process whose end no run actor has taken in yet.
-    pub(crate) attempts: Arc<DashMap<AttemptId, (RunId, TaskRef, Option<Room>)>>,
+    pub(crate) attempts: Arc<DashMap<AttemptId, Begun>>,
     /// Room for attempts on this node.
     pub(crate) rooms: Rooms,
     /// Notified whenever an attempt leaves the table.
@@ -216,6 +216,15 @@ pub struct Services {
 pub(crate) struct AttemptId {
     pub(crate) job: i64,
     pub(crate) attempt: u32,
+}
+
+/// An attempt whose end no run actor has taken in yet.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) run: RunId,
+    pub(crate) task: TaskRef,
+    /// Gone as soon as another attempt was given it.
+    pub(crate) room: Option<Room>,
 }
 
 impl Services {
@@ -384,7 +393,7 @@ impl Services {
     }
 
     pub(crate) fn attempt(&self, attempt: AttemptId) -> Option<TaskRef> {
-        self.attempts.get(&attempt).map(|entry| entry.1.clone())
+        self.attempts.get(&attempt).map(|entry| entry.task.clone())
     }
 
     /// The runs that have an actor here, or had one until lately.
@@ -394,12 +403,12 @@ impl Services {
 
     /// The attempts whose end no run actor has taken in yet.
     pub(crate) fn under_way(&self) -> UnderWay {
-        self.attempts.iter().map(|entry| (*entry.key(), entry.value().0.clone())).collect()
+        self.attempts.iter().map(|entry| (*entry.key(), entry.run.clone())).collect()
     }
 
     pub(crate) fn attempts_of(&self, run: &RunId) -> Vec<TaskRef> {
-        let own = self.attempts.iter().filter(|entry| entry.value().0 == *run);
-        own.map(|entry| entry.value().1.clone()).collect()
+        let own = self.attempts.iter().filter(|entry| entry.run == *run);
+        own.map(|entry| entry.task.clone()).collect()
     }
 
     /// Nothing at all is waited for any more: this node has left what it was at.
@@ -410,17 +419,17 @@ impl Services {
 
     /// Nothing of `run` is waited for any more: it has ended, or is left as it is.
     pub(crate) fn forget_attempts_of(&self, run: &RunId) {
-        self.attempts.retain(|_, (of, ..)| of != run);
+        self.attempts.retain(|_, begun| begun.run != *run);
         self.attempt_left.notify_waiters();
     }
 
     /// The room of an attempt that is over: another one may begin in it.
     pub(crate) fn room_of(&self, attempt: AttemptId) -> Option<Room> {
-        self.attempts.get_mut(&attempt)?.2.take()
+        self.attempts.get_mut(&attempt)?.room.take()
     }
 
     pub(crate) fn has_room(&self, attempt: AttemptId) -> bool {
-        self.attempts.get(&attempt).is_some_and(|entry| entry.2.is_some())
+        self.attempts.get(&attempt).is_some_and(|entry| entry.room.is_some())
     }
 
     pub(crate) fn forget_attempt(&self, attempt: AttemptId) {

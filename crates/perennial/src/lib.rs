@@ -46,13 +46,13 @@ pub use perennial_core::{
 };
 pub use perennial_engine::{
     DrainReport, DrainedAttempts, DrainedRun, EventFeed, LastFailure, RunFate, WaitsFor, WaitsWhy,
-    scheduler::Adoption, sessions::Sessions,
+    scheduler::Adoption, sessions::Sessions, upkeep::Upkeep,
 };
 pub use perennial_pipeline::{
     Checked, Deployment, Diagnostic, EnvironmentMode, InvalidDeployment, InvalidLeniency, Leniency,
     ProviderKind, Severity,
 };
-pub use perennial_store::StoreError;
+pub use perennial_store::{Retention, StoreError};
 pub use perennial_supervision::{Address, CallError, ChildSpec};
 
 pub use pipelines::{
@@ -83,6 +83,7 @@ pub mod records {
                 SpanKind, Trace, Verdict, Went, Word,
             },
         },
+        upkeep::Check,
     };
     pub use perennial_pipeline::{
         BuiltPrompt, FILE_BYTES_MAX, FunctionEntry, Graph, Input, InputErrors, InputType, KeyEntry,
@@ -91,7 +92,7 @@ pub mod records {
         functions, nearest, render, report_json, schema, step_types, yaml_text,
     };
     pub use perennial_store::{
-        AttemptRecord, CallRecord, EventRecord, JobRecord, NodeRecord, RunRecord, RunSummary,
-        RunView,
+        AttemptRecord, CallRecord, EventRecord, JobRecord, NodeRecord, RemovedRun, Retained, Rule,
+        RunRecord, RunSummary, RunView, VerifyStep, Violation,
     };
 }

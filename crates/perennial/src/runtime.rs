@@ -12,7 +12,7 @@ mod store;
 use std::sync::Arc;
 
 use perennial_core::tree::{Completeness, RuntimeInfo, SCHEMA, TreeNode, TreeSnapshot};
-use perennial_engine::{DrainReport, Runs, Services, sessions::Sessions};
+use perennial_engine::{DrainReport, Runs, Services, sessions::Sessions, upkeep::Upkeep};
 use perennial_supervision::{
     DETAILS_WITHIN, Root, ShutdownReport, Supervisor, TaskSupervisor, Tree,
 };
@@ -171,6 +171,22 @@ impl Runtime {
     /// ```
     pub fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// The care of the store.
+    ///
+    /// ```
+    /// # use perennial::{Runtime, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// assert!(runtime.upkeep().verify(None).rest().await?.is_empty());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn upkeep(&self) -> Upkeep {
+        Upkeep::new(self.store.clone())
     }
 
     /// Registered tools.

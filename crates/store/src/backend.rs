@@ -8,9 +8,9 @@ use tokio::sync::watch;
 
 use crate::{
     Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision, EventRecord, Lease,
-    Leases, NewEvent, NewRun, NodeRecord, NodeRef, NodeTerms, Operation, Registered, Renewal,
-    Reopening, Rescued, RunSummary, RunView, Store, StoreError, StoreStatus, StreamRecord,
-    TimerDue, ops, transaction::Tx,
+    Leases, NewEvent, NewRun, NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun,
+    Renewal, Reopening, Rescued, Retained, Retention, RunSummary, RunView, Store, StoreError,
+    StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep, ops, transaction::Tx,
 };
 
 /// Whether an operation changes anything.
@@ -236,5 +236,26 @@ impl<B: Backend> Store for B {
 
     fn blob(&self, digest: Digest) -> Operation<'_, Vec<u8>> {
         self.perform(Access::Read, move |tx| ops::blob::get(tx, digest))
+    }
+
+    fn retain(&self, policy: Retention, limit: u32) -> Operation<'_, Retained> {
+        self.perform(Access::Write, move |tx| ops::retention::retain(tx, policy, limit))
+    }
+
+    fn retainable(&self, policy: Retention, limit: u32) -> Operation<'_, Vec<RunSummary>> {
+        self.perform(Access::Read, move |tx| ops::retention::due(tx, policy, limit))
+    }
+
+    fn purge<'a>(&'a self, run: &'a RunId) -> Operation<'a, ()> {
+        let run = run.clone();
+        self.perform(Access::Write, move |tx| ops::retention::purge(tx, &run))
+    }
+
+    fn removed(&self, limit: u32) -> Operation<'_, Vec<RemovedRun>> {
+        self.perform(Access::Read, move |tx| ops::retention::removed(tx, limit))
+    }
+
+    fn verify(&self, cursor: VerifyCursor, limit: u32) -> Operation<'_, VerifyStep> {
+        self.perform(Access::Read, move |tx| ops::verify::step(tx, cursor.clone(), limit))
     }
 }

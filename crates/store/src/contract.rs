@@ -3,11 +3,14 @@
 mod error;
 mod record;
 mod request;
+mod retention;
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use perennial_core::{Digest, Timestamp, run::RunId};
 use tokio::sync::watch;
+
+use crate::{VerifyCursor, VerifyStep};
 
 pub use self::{
     error::StoreError,
@@ -20,6 +23,7 @@ pub use self::{
         Lease, Leases, NewEvent, NewJob, NewRun, NewTimer, NodeTerms, Registered, Renewal,
         Reopening, Report, Rescued, RunStep, StageStep, TimerDue,
     },
+    retention::{RemovedRun, Retained, Retention},
 };
 
 /// The future of one operation: one transaction.
@@ -215,4 +219,23 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// The bytes kept under `digest`.
     fn blob(&self, digest: Digest) -> Operation<'_, Vec<u8>>;
+
+    /// Removes runs that ended longer ago than `policy` keeps them, those that ended first at the front, and blobs
+    /// that nothing has used for an hour: at most `limit` rows. The id of a removed run stays taken for a while, with
+    /// [`StoreError::Removed`].
+    fn retain(&self, policy: Retention, limit: u32) -> Operation<'_, Retained>;
+
+    /// What [`Store::retain`] would remove now, at most `limit`.
+    fn retainable(&self, policy: Retention, limit: u32) -> Operation<'_, Vec<RunSummary>>;
+
+    /// Begins the removal of a run that has ended, whatever its age; [`Store::retain`] goes on with it. Refused with
+    /// [`StoreError::InvalidState`] while it has not ended.
+    fn purge<'a>(&'a self, run: &'a RunId) -> Operation<'a, ()>;
+
+    /// Runs that were removed and whose ids are still taken, the last ones first.
+    fn removed(&self, limit: u32) -> Operation<'_, Vec<RemovedRun>>;
+
+    /// Checks a piece of the store, at most `limit` events or rows of it, and changes nothing; see
+    /// [`verify`](crate::verify). What cannot be understood is a violation, and no error.
+    fn verify(&self, cursor: VerifyCursor, limit: u32) -> Operation<'_, VerifyStep>;
 }

@@ -14,6 +14,7 @@
 //! | `memory` | [`MemoryStore`]: the same without a file |
 //! | `postgres` | `PostgresStore`: a database that many processes share (feature `postgres`) |
 //! | `request`, `queue` | operations on their way to the thread that performs them |
+//! | `check` | the checker: what must hold of rows and events |
 //! | `schema` | numbered steps of the schema |
 //! | `clock` | the store's clocks |
 //!
@@ -26,6 +27,7 @@
 //! functions for whoever supervises threads.
 
 mod backend;
+mod check;
 mod clock;
 mod contract;
 mod memory;
@@ -44,14 +46,16 @@ pub use self::postgres::{
     PostgresStore,
 };
 pub use self::{
+    check::{NOT_YET, Rule, VerifyCursor, VerifyStep, Violation, verify},
     contract::{
         Again, Appended, AttemptRecord, CallRecord, CallStart, Claimed, Committed, Created,
         Decision, EventRecord, JobRecord, JobStep, LEASE_TTL, Lease, Leases, NewEvent, NewJob,
-        NewRun, NewTimer, NodeRecord, NodeRef, NodeTerms, Operation, Registered, Renewal,
-        Reopening, Report, Rescued, RunRecord, RunStep, RunSummary, RunView, ServerStatus,
-        StageRecord, StageStep, Store, StoreError, StoreStatus, StreamRecord, TimerDue,
+        NewRun, NewTimer, NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun,
+        Renewal, Reopening, Report, Rescued, Retained, Retention, RunRecord, RunStep, RunSummary,
+        RunView, ServerStatus, StageRecord, StageStep, Store, StoreError, StoreStatus,
+        StreamRecord, TimerDue,
     },
     memory::MemoryStore,
     queue::Stopper,
-    sqlite::{ReaderLoop, SqliteOptions, SqliteStore, WriterLoop},
+    sqlite::{ReaderLoop, SqliteOptions, SqliteStore, UnsafeSynchronous, WriterLoop},
 };

@@ -154,6 +154,7 @@ impl Backend for MemoryStore {
             commits,
             requests: commits,
             failed_commits: self.shared.failed.load(Ordering::Relaxed),
+            unsafe_synchronous: None,
             server: None,
         }
     }

@@ -11,10 +11,12 @@
 //! | [`ending`] | ends of attempts |
 //! | [`journal`] | events with their sequence and hash chain |
 //! | [`reopening`] | a further round of a run |
+//! | [`retention`] | removals of runs and blobs |
 //! | [`stream`] | streams that are no runs |
 //! | [`timer`] | timers |
 //! | [`blob`] | blobs |
 //! | [`cache`] | results kept for later runs |
+//! | [`verify`] | nothing: it reads what the checker compares |
 //! | [`view`] | nothing: it reads |
 
 pub(crate) mod blob;
@@ -27,6 +29,8 @@ pub(crate) mod journal;
 pub(crate) mod lease;
 pub(crate) mod node;
 pub(crate) mod reopening;
+pub(crate) mod retention;
 pub(crate) mod stream;
 pub(crate) mod timer;
+pub(crate) mod verify;
 pub(crate) mod view;

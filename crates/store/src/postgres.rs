@@ -253,6 +253,7 @@ impl Backend for PostgresStore {
             commits: of(&counters.commits),
             requests: of(&counters.requests),
             failed_commits: of(&counters.failed_commits),
+            unsafe_synchronous: None,
             server: Some(crate::ServerStatus {
                 connected: of(&counters.connected),
                 lost: of(&counters.lost),
@@ -266,6 +267,7 @@ impl Backend for PostgresStore {
         self.shared.clock.now()
     }
 
+    /// Several nodes share it: nothing but the end of its lease says that one is dead.
     fn leases(&self) -> Leases {
         Leases::Timed
     }

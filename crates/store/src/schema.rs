@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use perennial_core::{Digest, Timestamp};
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use crate::{
     StoreError,
@@ -15,6 +15,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_cache.sql"),
     include_str!("migrations/0003_leases.sql"),
+    include_str!("migrations/0005_retention.sql"),
 ];
 
 /// The row of `meta`.
@@ -71,7 +72,7 @@ pub(crate) fn read(connection: &Connection, origin: &Path) -> Result<Meta, Store
                 })
             },
         )
-        .map_err(|error| damaged(origin, format!("its meta row cannot be read: {error}")))?;
+        .map_err(|error| unreadable(&error, origin, "its meta row cannot be read"))?;
     check(&meta, origin)?;
     Ok(meta)
 }
@@ -121,6 +122,28 @@ pub(crate) fn anchor(connection: &Connection, now: Timestamp) -> rusqlite::Resul
 
 pub(crate) fn damaged(origin: &Path, what: String) -> StoreError {
     StoreError::Corrupt { path: origin.to_owned(), what }
+}
+
+/// What it means that a file cannot be read: it is damaged, unless it is the machine that fails.
+pub(crate) fn unreadable(error: &rusqlite::Error, origin: &Path, what: &str) -> StoreError {
+    let is_of_the_machine = matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::SystemIoFailure
+                | ErrorCode::CannotOpen
+                | ErrorCode::DiskFull
+                | ErrorCode::OutOfMemory
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::PermissionDenied
+                | ErrorCode::ReadOnly
+        )
+    );
+    if is_of_the_machine {
+        failure(error, origin)
+    } else {
+        damaged(origin, format!("{what}: {error}"))
+    }
 }
 
 pub(crate) fn digest(steps: &[&str]) -> String {

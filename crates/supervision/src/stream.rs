@@ -315,7 +315,9 @@ impl<S: Stream, T> TaskStream<S, T> {
                 return Ok(());
             }
             let taken = self.batch.len();
-            let begun = engine.clone().launch(&mut self.batch).map_err(StreamError::Refused)?;
+            let waits = self.order.ready() == 0;
+            let begun =
+                engine.clone().launch(&mut self.batch, waits).map_err(StreamError::Refused)?;
             // The others went with the stream, which was closed after the look: nothing comes of them.
             self.taken -= (taken - begun) as u64;
             if begun == taken && !self.shared.has_news(1) {

@@ -1,7 +1,7 @@
 //! What a run is told from a shell, whichever node works on it: the store knows, and the node finds it there.
 
 use perennial::{
-    RunId, RunState, Runtime,
+    Config, RunId, RunState, Runtime,
     records::{RunError, RunRecord},
 };
 use serde_json::json;
@@ -34,7 +34,8 @@ pub(super) async fn pause(args: RunIdArgs) -> anyhow::Result<i32> {
 async fn wished(args: RunIdArgs, wish: Wish) -> anyhow::Result<i32> {
     let run = named(&args.store.store, &args.run).await?;
     let hint = Hint::new(&args.store.store, None);
-    let runtime = engine::start_reading(&args.store.store).await?;
+    let store = args.store.store.clone().must_exist();
+    let runtime = engine::start_recording(&store, Config::default()).await?;
     let told = tell(&runtime, &run, wish).await;
     runtime.shutdown().await;
     let (changed, record) = told.map_err(|error| hint::refused(&error, &hint))?;

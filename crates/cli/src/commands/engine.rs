@@ -35,10 +35,22 @@ pub(super) async fn start(
     builder.start().await.map_err(|error| opened(store, error))
 }
 
-/// Starts only what reads the store.
-pub(super) async fn start_reading(store: &Store) -> anyhow::Result<Runtime> {
+/// Starts only what reads and writes the store, without anything that runs.
+pub(super) async fn start_keeping(store: &Store) -> anyhow::Result<Runtime> {
     let builder = Runtime::builder().store(store.clone().must_exist()).store_only();
     builder.start().await.map_err(|error| opened(store, error))
+}
+
+/// Starts only what reads the store; beside the process that has it, if there is one.
+pub(super) async fn start_reading(store: &Store) -> anyhow::Result<Runtime> {
+    let start = |store: Store| Runtime::builder().store(store).store_only().start();
+    match start(store.clone().must_exist()).await {
+        Err(RuntimeError::Store(StoreError::Locked { .. })) => {
+            start(store.clone().read_only()).await
+        }
+        started => started,
+    }
+    .map_err(|error| opened(store, error))
 }
 
 /// Starts only what reads and writes the store: nothing is worked on.

@@ -8,6 +8,10 @@ use super::{
 };
 use crate::{args::EventsArgs, exit, output};
 
+/// Digits of a digest, and those that are shown of one.
+const DIGEST: usize = 64;
+const SHORT: usize = 12;
+
 pub(super) async fn events(args: EventsArgs) -> anyhow::Result<i32> {
     let run = named(&args.store.store, &args.run).await?;
     let hint = Hint::new(&args.store.store, None);
@@ -41,6 +45,23 @@ pub(super) fn described(run: &RunId, event: &EventRecord) -> anyhow::Result<Valu
     Ok(line)
 }
 
+/// With the beginnings of digests in place of them, for people.
+fn shortened(data: &Value) -> Value {
+    match data {
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.clone(), shortened(value))).collect()
+        }
+        Value::String(text) => {
+            let start = text.floor_char_boundary(text.len().saturating_sub(DIGEST));
+            let (before, digest) = text.split_at(start);
+            let is_digest = digest.len() == DIGEST && digest.bytes().all(|b| b.is_ascii_hexdigit());
+            let told = is_digest.then(|| json!(format!("{before}{}…", &digest[..SHORT])));
+            told.unwrap_or_else(|| data.clone())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => data.clone(),
+    }
+}
+
 fn line(event: &EventRecord) -> String {
     let mut line = format!("{:>5}  {}  {}", event.seq, event.at.to_rfc3339(), event.kind);
     if let Some(job) = &event.job {
@@ -50,7 +71,7 @@ fn line(event: &EventRecord) -> String {
         line.push_str(&format!(" #{attempt}"));
     }
     if !event.data.is_null() {
-        line.push_str(&format!("  {}", output::cut(&event.data.to_string(), 160)));
+        line.push_str(&format!("  {}", output::cut(&shortened(&event.data).to_string(), 160)));
     }
     line
 }

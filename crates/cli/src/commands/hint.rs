@@ -87,6 +87,15 @@ pub(super) fn refused(error: &RunError, hint: &Hint) -> anyhow::Error {
     }
 }
 
+/// A refusal of the store, with the command that helps where the run is not there.
+pub(super) fn named_or_helped(error: &StoreError, hint: &Hint) -> anyhow::Error {
+    let code = exit::of_store(error);
+    if let StoreError::NotFound { what: "stream", id } = error {
+        return failed_with(code, format!("run `{id}` is not in the store"), hint.runs());
+    }
+    failed(code, error)
+}
+
 /// `word` as a shell reads it as one word.
 pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./:=,+@%".contains(c);

@@ -243,7 +243,7 @@ impl Shell {
         let held = |id: &AttemptId| {
             leased.iter().any(|lease| lease.job == id.job && lease.attempt == id.attempt)
         };
-        self.services.attempts.retain(|id, (run, ..)| *run != self.run || held(id));
+        self.services.attempts.retain(|id, begun| begun.run != self.run || held(id));
         for lease in leased.into_iter().filter(|lease| lease.node == node) {
             // One that is not there, or has ended, is taken in by the sweep that follows.
             if let (Some(task), Some(address)) =

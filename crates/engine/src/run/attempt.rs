@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Services, Workflow,
     rooms::Room,
-    services::AttemptId,
+    services::{AttemptId, Begun},
     workflow::{AttemptCx, Outcome},
 };
 
@@ -70,7 +70,8 @@ pub(super) async fn start(
             report(&to, held, end).await;
         })
         .await?;
-    services.attempts.insert(id, (lease.run.clone(), task.clone(), Some(room)));
+    let run = lease.run.clone();
+    services.attempts.insert(id, Begun { run, task: task.clone(), room: Some(room) });
     watch(&task, address, lease);
     Ok(())
 }
@@ -83,8 +84,8 @@ pub(super) fn find(services: &Services, lease: &Lease) -> Option<perennial_super
         return Some(task);
     }
     let task = services.tasks.find(&task_name(lease))?;
-    let room = services.rooms.take_over();
-    services.attempts.insert(id, (lease.run.clone(), task.clone(), Some(room)));
+    let (run, room) = (lease.run.clone(), Some(services.rooms.take_over()));
+    services.attempts.insert(id, Begun { run, task: task.clone(), room });
     Some(task)
 }
 

@@ -9,8 +9,8 @@ use perennial_core::{Digest, Timestamp, run::RunId};
 use perennial_store::{
     Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision, EventRecord, Lease,
     Leases, MemoryStore, NewEvent, NewRun, NodeRecord, NodeRef, NodeTerms, Operation, Registered,
-    Renewal, Reopening, Rescued, RunSummary, RunView, Store, StoreError, StoreStatus, StreamRecord,
-    TimerDue,
+    RemovedRun, Renewal, Reopening, Rescued, Retained, Retention, RunSummary, RunView, Store,
+    StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep,
 };
 use serde_json::Value;
 
@@ -202,5 +202,20 @@ impl Store for Link {
     }
     fn blob(&self, digest: Digest) -> Operation<'_, Vec<u8>> {
         self.through("blob", move || self.store.blob(digest))
+    }
+    fn retain(&self, policy: Retention, limit: u32) -> Operation<'_, Retained> {
+        self.through("retain", move || self.store.retain(policy, limit))
+    }
+    fn retainable(&self, policy: Retention, limit: u32) -> Operation<'_, Vec<RunSummary>> {
+        self.through("retainable", move || self.store.retainable(policy, limit))
+    }
+    fn purge<'a>(&'a self, run: &'a RunId) -> Operation<'a, ()> {
+        self.through("purge", move || self.store.purge(run))
+    }
+    fn removed(&self, limit: u32) -> Operation<'_, Vec<RemovedRun>> {
+        self.through("removed", move || self.store.removed(limit))
+    }
+    fn verify(&self, cursor: VerifyCursor, limit: u32) -> Operation<'_, VerifyStep> {
+        self.through("verify", move || self.store.verify(cursor, limit))
     }
 }

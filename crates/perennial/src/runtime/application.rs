@@ -9,12 +9,13 @@ use perennial_core::tree::{RuntimeInfo, SCHEMA, TreeSnapshot};
 use perennial_engine::{
     Definitions, Runs, Services, ServicesSpec, drain,
     monitor::Monitoring,
+    retention,
     scheduler::{Adoption, LeaseTerms, Scheduler, SchedulerSpec},
     sessions::Sessions,
 };
 #[cfg(feature = "postgres")]
 use perennial_store::PostgresStore;
-use perennial_store::{MemoryStore, SqliteStore, Store, StoreError};
+use perennial_store::{MemoryStore, Retention, SqliteStore, Store, StoreError};
 use perennial_supervision::{
     ChildSpec, Clock, DynamicSupervisor, DynamicSupervisorSpec, LifecycleSource, StopToken,
     Supervisor, SupervisorSpec, TaskSupervisor, TaskSupervisorSpec,
@@ -46,6 +47,7 @@ pub(super) struct Application {
     pub(super) lease: LeaseTerms,
     pub(super) intensity: (u32, Duration),
     pub(super) drain_within: Duration,
+    pub(super) retention: Retention,
 }
 
 /// The threads of a store.
@@ -86,7 +88,7 @@ pub(super) fn assemble(application: Application) -> Assembled {
         application;
     let published = Arc::new(OnceLock::new());
 
-    let store_child = store_child(&store, loops);
+    let store_child = store_child(&store, loops, Some(application.retention));
     let (tools_child, tools) = ToolRegistry::child_spec();
     let (tasks_child, tasks) =
         TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", limits.tasks));
@@ -161,14 +163,21 @@ fn active(children: &DynamicSupervisor) -> serde_json::Value {
     json!(children.count_children().ok().map(|counts| counts.active))
 }
 
-/// The supervisor of the store's threads; it shows what the store publishes.
-pub(super) fn store_child(store: &Arc<dyn Store>, loops: Loops) -> ChildSpec {
+/// The supervisor of the store's threads, and of what removes from it; it shows what the store publishes.
+pub(super) fn store_child(
+    store: &Arc<dyn Store>,
+    loops: Loops,
+    retention: Option<Retention>,
+) -> ChildSpec {
     let mut subtree = SupervisorSpec::new("store");
     match loops {
         Loops::Sqlite(sqlite) => subtree = file_loops(subtree, &sqlite),
         #[cfg(feature = "postgres")]
         Loops::Postgres(store) => subtree = server_loops(subtree, &store),
         Loops::None => (),
+    }
+    if let Some(policy) = retention {
+        subtree = subtree.child(retention::child_spec(store.clone(), policy));
     }
     let shown = store.clone();
     Supervisor::child_spec(subtree).0.detail(move || json!(shown.status()))
@@ -177,13 +186,15 @@ pub(super) fn store_child(store: &Arc<dyn Store>, loops: Loops) -> ChildSpec {
 /// One thread writes the file, some read it.
 fn file_loops(mut subtree: SupervisorSpec, sqlite: &Option<SqliteStore>) -> SupervisorSpec {
     let writing = sqlite.clone();
-    subtree = subtree.child(ChildSpec::thread("writer", move |stop: StopToken| {
-        let Some(store) = &writing else { return Ok(()) };
-        let work = store.writer();
-        let stopper = work.stopper();
-        stop.on_stop(move || stopper.stop());
-        work.run()
-    }));
+    if !sqlite.as_ref().is_some_and(SqliteStore::is_read_only) {
+        subtree = subtree.child(ChildSpec::thread("writer", move |stop: StopToken| {
+            let Some(store) = &writing else { return Ok(()) };
+            let work = store.writer();
+            let stopper = work.stopper();
+            stop.on_stop(move || stopper.stop());
+            work.run()
+        }));
+    }
     for number in 1..=READERS {
         let reading = sqlite.clone();
         let id = format!("reader-{number}");
@@ -251,6 +262,7 @@ pub fn declared_tree(host_children: Vec<ChildSpec>) -> Result<TreeSnapshot, Stor
         lease: LeaseTerms::default(),
         intensity: INTENSITY,
         drain_within: drain::DRAIN_TIMEOUT,
+        retention: Retention::default(),
     });
     Ok(TreeSnapshot {
         schema: SCHEMA.to_owned(),

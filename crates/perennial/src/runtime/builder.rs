@@ -7,7 +7,7 @@ use perennial_engine::{
     scheduler::{Adoption, InvalidLease, LeaseTerms},
 };
 use perennial_pipeline::{BuiltPrompt, ProviderKind};
-use perennial_store::StoreError;
+use perennial_store::{Retention, StoreError};
 use perennial_supervision::{ChildSpec, Clock, Options, Root, StartError, SupervisorSpec};
 use perennial_tools::{AlreadyRegistered, Provider, Tool};
 
@@ -63,6 +63,7 @@ pub struct Builder {
     lease: LeaseTerms,
     intensity: (u32, Duration),
     drain_within: Duration,
+    retention: Option<Retention>,
     store_only: bool,
     options: Options,
 }
@@ -125,6 +126,7 @@ impl Default for Builder {
             lease: LeaseTerms::default(),
             intensity: INTENSITY,
             drain_within: drain::DRAIN_TIMEOUT,
+            retention: None,
             store_only: false,
             options: Options::default(),
         }
@@ -489,6 +491,25 @@ impl Builder {
         self
     }
 
+    /// Sets how long runs are kept after their end; it wins over the configuration. The default is 30 days. A minute
+    /// after the start and every hour the child `retention` removes what is older, and the tree shows what it did.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Retention, Runtime, Store};
+    /// let policy = Retention { failed: None, ..Retention::default() }; // failed runs stay for ever
+    /// let runtime = Runtime::builder().store(Store::memory()).retention(policy).start().await?;
+    /// assert!(runtime.tree().nodes.iter().any(|node| node.path == "/perennial/store/retention"));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retention(mut self, policy: Retention) -> Self {
+        self.retention = Some(policy);
+        self
+    }
+
     /// Leaves the process's panic hook alone; panics then have no location in dumps.
     ///
     /// ```
@@ -575,11 +596,16 @@ impl Builder {
             lease,
             intensity: self.intensity,
             drain_within: self.drain_within,
+            retention: self.retention.unwrap_or_else(|| self.config.retention()),
         });
         let Assembled { mut tree, services, runs, sessions, tools, tasks, host, published } =
             assembled;
-        if self.store_only {
-            tree = SupervisorSpec::new("perennial").child(store_child(&store, Loops::of(&opened)));
+        if self.store_only || self.store.as_ref().is_some_and(Store::is_read_only) {
+            tree = SupervisorSpec::new("perennial").child(store_child(
+                &store,
+                Loops::of(&opened),
+                None,
+            ));
         }
         for tool in self.tools {
             tools.register(tool)?;

@@ -2,6 +2,7 @@ use std::{path::PathBuf, time::Duration};
 
 use perennial_engine::{monitor::Monitoring, performance::Thresholds};
 use perennial_pipeline::{Deployment, EnvironmentMode, InvalidDeployment};
+use perennial_store::Retention;
 use serde::Deserialize;
 
 use super::{Limits, Store, prices::Prices};
@@ -23,6 +24,7 @@ pub struct Config {
     pub(crate) limits: LimitsSection,
     pub(crate) pipeline: PipelineSection,
     pub(crate) monitor: MonitorSection,
+    pub(crate) retention: RetentionSection,
     pub(crate) prices: Prices,
     pub(crate) store: StoreSection,
     /// What `pipeline` and `limits` say of runs.
@@ -136,6 +138,34 @@ impl MonitorSection {
             enabled: self.enable_monitoring.unwrap_or(true),
             thresholds: self.thresholds(),
             ..Monitoring::default()
+        }
+    }
+}
+
+/// `[retention]`: what is not set has its default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RetentionSection {
+    enabled: Option<bool>,
+    /// Of all runs; the next ones are stronger.
+    runs_days: Option<u32>,
+    completed_days: Option<u32>,
+    failed_days: Option<u32>,
+    cancelled_days: Option<u32>,
+}
+
+impl RetentionSection {
+    fn policy(&self) -> Retention {
+        if self.enabled == Some(false) {
+            return Retention::never();
+        }
+        let days = |days: u32| Duration::from_secs(u64::from(days) * 24 * 60 * 60);
+        let all = self.runs_days.map_or_else(Retention::default, |all| Retention::after(days(all)));
+        Retention {
+            completed: self.completed_days.map(days).or(all.completed),
+            failed: self.failed_days.map(days).or(all.failed),
+            cancelled: self.cancelled_days.map(days).or(all.cancelled),
+            ..all
         }
     }
 }
@@ -275,6 +305,25 @@ impl Config {
     /// ```
     pub fn deployment(&self) -> &Deployment {
         &self.deployment
+    }
+
+    /// How long runs are kept after their end: `[retention]` with `runs_days`, for each end `completed_days`,
+    /// `failed_days`, `cancelled_days`, and `enabled`.
+    ///
+    /// ```
+    /// # use perennial::{Config, Retention};
+    /// # use std::time::Duration;
+    /// let text = b"[retention]\nruns_days = 7\nfailed_days = 90\n";
+    /// let policy = Config::parse("perennial.toml", text)?.retention();
+    /// let day = Duration::from_secs(24 * 60 * 60);
+    /// assert_eq!((policy.completed, policy.failed), (Some(day * 7), Some(day * 90)));
+    /// let off = Config::parse("perennial.toml", b"[retention]\nenabled = false\n")?;
+    /// assert!(!off.retention().removes());
+    /// assert_eq!(Config::default().retention(), Retention::default());
+    /// # Ok::<(), perennial::ConfigError>(())
+    /// ```
+    pub fn retention(&self) -> Retention {
+        self.retention.policy()
     }
 
     /// From where on something is worth a warning.

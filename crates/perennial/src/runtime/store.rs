@@ -23,6 +23,7 @@ const READING_CONNECTIONS: usize = 2;
 pub struct Store {
     choice: Choice,
     must_exist: bool,
+    read_only: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +80,7 @@ impl Store {
     /// # }
     /// ```
     pub fn sqlite(path: impl Into<PathBuf>) -> Self {
-        Self { choice: Choice::Sqlite(path.into()), must_exist: false }
+        Self { choice: Choice::Sqlite(path.into()), must_exist: false, read_only: false }
     }
 
     /// Nothing survives the process: for documentation and tests with a paused clock.
@@ -99,7 +100,7 @@ impl Store {
     /// # }
     /// ```
     pub fn memory() -> Self {
-        Self { choice: Choice::Memory, must_exist: false }
+        Self { choice: Choice::Memory, must_exist: false, read_only: false }
     }
 
     /// A database on a PostgreSQL server (14 or later), which any number of nodes share: each lives by its lease, and
@@ -124,7 +125,7 @@ impl Store {
     #[cfg(feature = "postgres")]
     pub fn postgres(url: &str) -> Result<Self, StoreError> {
         let address = Box::new(PostgresAddress::parse(url)?);
-        Ok(Self { choice: Choice::Postgres(address), must_exist: false })
+        Ok(Self { choice: Choice::Postgres(address), must_exist: false, read_only: false })
     }
 
     /// Whether several processes may have it open at the same time.
@@ -160,6 +161,35 @@ impl Store {
         self
     }
 
+    /// Only looks, beside a process that has the store or alone: nothing is created, brought up to date or written,
+    /// and the runtime starts [`store_only`](crate::Builder::store_only). Changes nothing for a store in memory.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Retention, Runtime, Store};
+    /// # let folder = tempfile::tempdir()?;
+    /// let store = Store::sqlite(folder.path().join("letters.db"));
+    /// let works = Runtime::builder().store(store.clone()).start().await?;
+    /// let looks = Runtime::builder().store(store.read_only()).start().await?;
+    /// assert!(looks.runs().list(20).await?.is_empty());
+    /// let refused = looks.upkeep().retain(Retention::default()).await;
+    /// assert_eq!(refused.unwrap_err().to_string(), "the store is open for reading only");
+    /// # looks.shutdown().await;
+    /// # works.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        (self.must_exist, self.read_only) = (true, true);
+        self
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only && self.choice != Choice::Memory
+    }
+
     /// How a command names it; nothing for one that no other process can open.
     pub(super) fn url(&self) -> Option<String> {
         match &self.choice {
@@ -181,7 +211,12 @@ impl Store {
                     let why = format!("there is none at {}; `run` creates one", path.display());
                     return Err(StoreError::Unavailable(why));
                 }
-                Opened::Sqlite(SqliteStore::open(path, SqliteOptions::default())?)
+                let options = SqliteOptions::default();
+                Opened::Sqlite(if self.read_only {
+                    SqliteStore::open_read_only(path, options)?
+                } else {
+                    SqliteStore::open(path, options)?
+                })
             }
             Choice::Memory => Opened::Memory(MemoryStore::open()?),
             #[cfg(feature = "postgres")]

@@ -54,7 +54,7 @@ pub(super) fn standing<'a>(step: &Step, path: &StepPath, done: &Done<'a>) -> Sta
     if step.handler.is_none() || !is_to_be_handled(own) {
         return Standing::Over(own);
     }
-    done.get(&path.handler().key()).map_or(Standing::Failed(own), |closing| Standing::Over(closing))
+    done.get(&path.handler().key()).map_or(Standing::Failed(own), Standing::Over)
 }
 
 /// Whether the end of a step is one that its handler is for: a failure of its own.

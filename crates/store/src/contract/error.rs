@@ -1,6 +1,9 @@
 use std::path::PathBuf;
 
-use perennial_core::run::{InvalidTransition, RunId};
+use perennial_core::{
+    Timestamp,
+    run::{InvalidTransition, RunId, RunState},
+};
 
 /// Why an operation changed nothing (STO-10).
 ///
@@ -42,6 +45,16 @@ pub enum StoreError {
         /// What was asked for.
         id: String,
     },
+    /// The run had ended, and was removed after its time.
+    #[error("run `{run}` had ended ({state}) and was removed on {at}; its id stays taken for a while", at = at.to_date())]
+    Removed {
+        /// The run.
+        run: RunId,
+        /// How it had ended.
+        state: RunState,
+        /// When it was removed.
+        at: Timestamp,
+    },
     /// Too much is waiting to be written.
     #[error("the store has too much to write; try again")]
     Busy,
@@ -80,6 +93,9 @@ pub enum StoreError {
     /// It was closed, by the shutdown of its runtime: nothing is read from it or written to it here any more.
     #[error("the store is closed: its runtime has shut down")]
     Closed,
+    /// It was opened only to be looked at: nothing is written to it here.
+    #[error("the store is open for reading only")]
+    ReadOnly,
     /// The file is not a store, or is damaged. It is left as it is.
     #[error("{path} is not a usable store: {what}", path = path.display())]
     Corrupt {
@@ -95,6 +111,16 @@ pub enum StoreError {
         found: u32,
         /// The newest this build can read.
         known: u32,
+    },
+    /// It was written by an older version, and is open for reading only.
+    #[error(
+        "the store has schema version {found}, this build needs {needed}; it is brought up to date when it is opened for writing"
+    )]
+    OlderSchema {
+        /// In the file.
+        found: u32,
+        /// What can be read.
+        needed: u32,
     },
     /// Another process holds it.
     #[error("the store {path} is held by {holder}", path = path.display(), holder = held_by(holder.as_deref()))]
@@ -137,6 +163,7 @@ impl StoreError {
         match self {
             Self::Busy | Self::Unavailable(_) | Self::Unknown(_) | Self::Full(_) => true,
             Self::Closed
+            | Self::ReadOnly
             | Self::InvalidAddress { .. }
             | Self::Refused { .. }
             | Self::WrongIdentity { .. }
@@ -145,8 +172,10 @@ impl StoreError {
             | Self::InvalidState(_)
             | Self::KeyReused(_)
             | Self::NotFound { .. }
+            | Self::Removed { .. }
             | Self::Corrupt { .. }
             | Self::NewerSchema { .. }
+            | Self::OlderSchema { .. }
             | Self::Locked { .. }
             | Self::TooLarge { .. }
             | Self::Unreadable { .. } => false,

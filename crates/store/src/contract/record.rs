@@ -351,6 +351,10 @@ pub struct StoreStatus {
     pub requests: u64,
     /// Commits that failed.
     pub failed_commits: u64,
+    /// The engine's name of a weaker `synchronous` than FULL, where one was asked for: a power cut then loses
+    /// acknowledged commits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsafe_synchronous: Option<&'static str>,
     /// How it stands with the server, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerStatus>,

@@ -12,9 +12,11 @@ pub(crate) fn put(tx: &Tx<'_>, bytes: &[u8]) -> Result<Digest, StoreError> {
     let digest = Digest::of(bytes);
     tx.admit("blob", bytes.len(), PAYLOAD_BYTES_MAX)?;
     tx.write(
+        // One that is there is new again, so that it is not collected before what uses it comes.
         "INSERT INTO blobs (digest, bytes, created_at) VALUES (?1, ?2, ?3)
-         ON CONFLICT (digest) DO NOTHING",
-        (digest.to_string(), bytes, tx.now().as_micros()),
+         ON CONFLICT (digest) DO UPDATE SET created_at = excluded.created_at
+         WHERE blobs.created_at < ?4",
+        (digest.to_string(), bytes, tx.now().as_micros(), super::retention::stale_blob(tx)),
     )?;
     Ok(digest)
 }

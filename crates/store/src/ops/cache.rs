@@ -61,12 +61,13 @@ pub(crate) fn reuse(
         })?;
     let Some(kept) = kept else { return Ok(None) };
     tx.write("UPDATE cache SET used_at = ?2 WHERE key = ?1", (&id, now))?;
+    let text = tx.json("reply of a call", &kept)?;
     tx.write(
         "INSERT INTO checkpoints (job, name, attempt, idempotency_key, begun_at, recorded_at, reply)
          VALUES (?1, ?2, ?3, '', ?4, ?4, ?5)",
-        (lease.job, name, lease.attempt, now, tx.json("reply of a call", &kept)?),
+        (lease.job, name, lease.attempt, now, &text),
     )?;
-    let about = json!({ "name": name, "key": id });
+    let about = json!({ "name": name, "key": id, "reply": Digest::of(text.as_bytes()) });
     journal.note_job(tx, "cache_hit", &lease.key, Some(lease.attempt), about)?;
     journal.finish(tx, false)?;
     Ok(Some(kept))

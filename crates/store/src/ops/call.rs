@@ -1,7 +1,7 @@
 //! The journal of calls to the outside world. A call is open from its begin until its reply is
 //! recorded or it is settled.
 
-use perennial_core::llm::Spent;
+use perennial_core::{Digest, llm::Spent};
 use serde_json::{Value, json};
 
 use super::lease;
@@ -44,10 +44,11 @@ pub(crate) fn record(
     reply: &Value,
 ) -> Result<(), StoreError> {
     let mut journal = lease::require_live(tx, lease)?;
+    let text = tx.json("reply of a call", reply)?;
     let recorded = tx.write(
         "UPDATE checkpoints SET recorded_at = ?4, reply = ?5
          WHERE job = ?1 AND name = ?2 AND attempt = ?3 AND recorded_at IS NULL",
-        (lease.job, name, lease.attempt, tx.now().as_micros(), tx.json("reply of a call", reply)?),
+        (lease.job, name, lease.attempt, tx.now().as_micros(), &text),
     )?;
     if recorded == 0 {
         return match earlier(tx, lease, name)? {
@@ -57,7 +58,7 @@ pub(crate) fn record(
         };
     }
     tx.write("UPDATE jobs SET crashes = 0 WHERE id = ?1 AND crashes > 0", [lease.job])?;
-    let mut about = json!({ "name": name });
+    let mut about = json!({ "name": name, "reply": Digest::of(text.as_bytes()) });
     if let Some(spent) = Spent::of_reply(reply) {
         // What it used and cost is told with the event (TNM-3); the reply itself is not.
         about["spent"] = json!(spent);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     blob,
     journal::{Journal, micros},
-    node, timer,
+    node, retention, timer,
 };
 use crate::{
     Created, Lease, NewJob, NewRun, NodeRef, StoreError,
@@ -20,6 +20,7 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
     let id = new.run.as_str();
     let existing = tx.row(
         "SELECT r.definition = ?2 AND r.input_digest = ?3 FROM streams s
+         JOIN heads h ON h.stream = s.stream
          LEFT JOIN runs r ON r.run = s.stream WHERE s.stream = ?1",
         (id, new.definition.to_string(), new.input_digest.to_string()),
         |row| row.get::<Option<bool>>(),
@@ -28,6 +29,12 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
         Some(Some(true)) => return Ok(Created::Existing),
         Some(Some(false) | None) => return Err(StoreError::KeyReused(new.run.clone())),
         None => (),
+    }
+    if let Some(removed) = retention::removed_run(tx, &new.run)? {
+        let same = removed.definition == new.definition.to_string()
+            && removed.input_digest == new.input_digest.to_string();
+        let reused = StoreError::KeyReused(new.run.clone());
+        return Err(if same { retention::gone(removed.run) } else { reused });
     }
     if Digest::of(&new.definition_bytes) != new.definition {
         let why = "its bytes have another digest".to_owned();
@@ -48,6 +55,7 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
         ),
     )?;
     let mut journal = Journal::create(tx, id, true)?;
+    let settings = tx.json("run settings", &new.settings)?;
     tx.write(
         "INSERT INTO runs (run, workflow, definition, input_digest, settings, state, created_at,
          deadline) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -56,13 +64,20 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
             &new.workflow,
             new.definition.to_string(),
             new.input_digest.to_string(),
-            tx.json("run settings", &new.settings)?,
+            &settings,
             RunState::Running.name(),
             tx.now().as_micros(),
             micros(new.deadline),
         ),
     )?;
-    let about = json!({ "workflow": new.workflow, "definition": new.definition });
+    retention::note_uses(tx, &new.run, &new.settings)?;
+    let about = json!({
+        "workflow": new.workflow,
+        "definition": new.definition,
+        "input_digest": new.input_digest,
+        "settings": Digest::of(settings.as_bytes()),
+        "deadline": micros(new.deadline),
+    });
     journal.note(tx, "run_created", about)?;
     journal.note(tx, "run_started", Value::Null)?;
     for (ordinal, stage) in (0_u32..).zip(&new.stages) {
@@ -116,12 +131,18 @@ pub(crate) fn create_job(
         |row| Ok((row.get::<i64>()?, row.get::<u32>()?)),
     )?;
     let Some((id, attempt)) = created else { return Err(no_more_jobs(tx, run, new)?) };
+    let input = tx.json("job input", &new.input)?;
     tx.write(
         "INSERT INTO inputs (job, data) VALUES (?1, ?2)
          ON CONFLICT (job) DO UPDATE SET data = excluded.data",
-        (id, tx.json("job input", &new.input)?),
+        (id, &input),
     )?;
-    journal.note_job(tx, "job_ready", &new.key, None, json!({ "stage": new.stage }))?;
+    let about = json!({
+        "stage": new.stage,
+        "max_attempts": new.max_attempts,
+        "input": Digest::of(input.as_bytes()),
+    });
+    journal.note_job(tx, "job_ready", &new.key, None, about)?;
     let Some(node) = claimed else { return Ok((id, None)) };
     let lease =
         Lease { run: run.clone(), job: id, key: new.key.clone(), attempt, node: node.clone() };

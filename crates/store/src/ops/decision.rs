@@ -1,7 +1,10 @@
 //! Commits of decisions: all of it or nothing.
 
-use perennial_core::run::{
-    AttemptEnd, InvalidTransition, JobKey, JobState, RunId, RunState, SkipReason, StageState,
+use perennial_core::{
+    Digest,
+    run::{
+        AttemptEnd, InvalidTransition, JobKey, JobState, RunId, RunState, SkipReason, StageState,
+    },
 };
 use serde_json::{Map, Value, json};
 
@@ -142,14 +145,19 @@ fn apply_report(
     if changed == 0 {
         return Err(tx.overtaken(lease::stale(lease)));
     }
-    if let Some(result) = &report.result {
+    let result = report.result.as_ref().map(|result| tx.json("job result", result)).transpose()?;
+    if let Some(text) = &result {
         tx.write(
             "INSERT INTO results (job, data) VALUES (?1, ?2)
              ON CONFLICT (job) DO UPDATE SET data = excluded.data",
-            (lease.job, tx.json("job result", result)?),
+            (lease.job, text),
         )?;
     }
-    note_report(tx, journal, report, uncertain)
+    let mut about = about_attempt(report, skipped);
+    if let Some(text) = &result {
+        about.insert("result".to_owned(), json!(Digest::of(text.as_bytes())));
+    }
+    note_report(tx, journal, report, uncertain, about)
 }
 
 /// What happened to the attempt, then what became of the job.
@@ -158,6 +166,7 @@ fn note_report(
     journal: &mut Journal,
     report: &Report,
     uncertain: bool,
+    about: Map<String, Value>,
 ) -> Result<(), StoreError> {
     let (key, attempt) = (&report.lease.key, report.lease.attempt);
     let retried = report.job == JobState::Ready;
@@ -171,13 +180,13 @@ fn note_report(
         | AttemptEnd::Error
         | AttemptEnd::Cancelled => retried.then_some("attempt_failed"),
     };
-    let about = about_attempt(report);
-    let mut of_retry = about.clone();
-    if let (Some(fields), Some(due)) = (of_retry.as_object_mut(), report.run_after) {
-        fields.insert("run_after".to_owned(), json!(due.to_rfc3339()));
-    }
     if let Some(kind) = of_attempt {
-        journal.note_job(tx, kind, key, Some(attempt), of_retry)?;
+        let mut of_retry = about.clone();
+        if let Some(due) = report.run_after.filter(|_| retried) {
+            of_retry.insert("run_after".to_owned(), json!(due.to_rfc3339()));
+            of_retry.insert("run_after_micros".to_owned(), json!(due.as_micros()));
+        }
+        journal.note_job(tx, kind, key, Some(attempt), of_retry.into())?;
     }
     if uncertain {
         ending::note_uncertain(tx, journal, key, attempt)?;
@@ -185,17 +194,21 @@ fn note_report(
     if retried {
         return Ok(());
     }
-    note_job_end(tx, journal, report.job, key, Some(attempt), about.clone())?;
+    note_job_end(tx, journal, report.job, key, Some(attempt), about.clone().into())?;
     if report.dead_letter {
-        journal.note_job(tx, "job_dead_lettered", key, Some(attempt), about)?;
+        journal.note_job(tx, "job_dead_lettered", key, Some(attempt), about.into())?;
     }
     Ok(())
 }
 
-/// The facts of a report that events carry: not its result.
-fn about_attempt(report: &Report) -> Value {
+/// The facts of a report that events carry: all that its rows have, of its result the digest.
+fn about_attempt(report: &Report, skipped: Option<SkipReason>) -> Map<String, Value> {
     let mut about = Map::new();
     about.insert("attempt".to_owned(), json!(report.lease.attempt));
+    about.insert("end".to_owned(), json!(report.end.name()));
+    if let Some(reason) = skipped {
+        about.insert("skipped".to_owned(), json!(reason.name()));
+    }
     if let Some(class) = report.class {
         about.insert("class".to_owned(), json!(class.name()));
     }
@@ -204,7 +217,7 @@ fn about_attempt(report: &Report) -> Value {
             about.insert(name.to_owned(), json!(cut(text)));
         }
     }
-    Value::Object(about)
+    about
 }
 
 fn note_job_end(
@@ -253,14 +266,19 @@ fn step_job(
         // Only a claim knows for whom.
         return Err(refused("job", from.name(), to.name()));
     }
+    let mut about = Map::new();
     let uncertain = if from == JobState::Leased {
         let end = if to == JobState::Ready { AttemptEnd::Released } else { AttemptEnd::Cancelled };
+        about.insert("end".to_owned(), json!(end.name()));
         ending::end_attempt(tx, job, &Ending::of(attempt, end))?
     } else {
         false
     };
     // A step without a report has no reason of its own: what the job needs is missing.
     let skipped = (to == JobState::Skipped).then_some(SkipReason::Upstream);
+    if let Some(reason) = skipped {
+        about.insert("skipped".to_owned(), json!(reason.name()));
+    }
     let changed = tx.write(
         "UPDATE jobs SET state = ?3, skipped = ?4, run_after = 0, lease_node = NULL,
          lease_incarnation = NULL WHERE id = ?1 AND state = ?2",
@@ -273,7 +291,8 @@ fn step_job(
     if let (true, Some(attempt)) = (uncertain, attempt) {
         ending::note_uncertain(tx, journal, &key, attempt)?;
     }
-    note_job_end(tx, journal, to, &key, attempt, Value::Null)
+    let about = if about.is_empty() { Value::Null } else { about.into() };
+    note_job_end(tx, journal, to, &key, attempt, about)
 }
 
 /// A stage closes only when each of its jobs is terminal (INV-2).
@@ -342,6 +361,7 @@ fn step_run(
     let failure =
         step.failure.as_ref().map(|failure| tx.json("failure of a run", failure)).transpose()?;
     let finished = to.is_terminal().then(|| tx.now().as_micros());
+    let why = failure.as_ref().map(|text| Digest::of(text.as_bytes()));
     let changed = tx.write(
         "UPDATE runs SET state = ?3, failure = COALESCE(?4, failure), finished_at = ?5
          WHERE run = ?1 AND state = ?2",
@@ -363,10 +383,14 @@ fn step_run(
         | RunState::Cancelled => {
             timer::clear(tx, run)?;
             stream::close(tx, run.as_str())?;
-            return journal.note(tx, "run_closed", json!({ "state": to.name() }));
+            let mut about = json!({ "state": to.name() });
+            if let Some(why) = why {
+                about["failure"] = json!(why);
+            }
+            return journal.note(tx, "run_closed", about);
         }
     };
-    journal.note(tx, kind, Value::Null)
+    journal.note(tx, kind, why.map_or(Value::Null, |why| json!({ "failure": why })))
 }
 
 fn refused(what: &'static str, from: &'static str, to: &'static str) -> StoreError {
@@ -376,8 +400,6 @@ fn refused(what: &'static str, from: &'static str, to: &'static str) -> StoreErr
 #[cfg(test)]
 mod tests {
     //! The states that no operation leads to yet; the others are in the conformance suite.
-
-    use perennial_core::Digest;
 
     use super::*;
     use crate::{

@@ -6,6 +6,7 @@ use perennial_core::{
 };
 use serde_json::Value;
 
+use super::retention;
 use crate::{
     EventRecord, NewEvent, StoreError,
     transaction::{Columns, Tx, int},
@@ -58,14 +59,7 @@ impl Journal {
             [run.as_str()],
             |row| Ok((Self::read(row, run.as_str(), RUN_DATA_BYTES_MAX)?, row.parse()?)),
         )?
-        .ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })
-    }
-
-    /// As [`Journal::of_run`], for an operation that anybody may call at any time: nobody else appends to the run
-    /// until this transaction ends, so that none of its writes is in vain.
-    pub(crate) fn of_run_locked(tx: &Tx<'_>, run: &RunId) -> Result<(Self, RunState), StoreError> {
-        tx.write("UPDATE heads SET revision = revision WHERE stream = ?1", [run.as_str()])?;
-        Self::of_run(tx, run)
+        .map_or_else(|| Err(retention::missing(tx, run)?), Ok)
     }
 
     /// The end of a stream that is no run, and whether it is closed.
@@ -181,8 +175,13 @@ pub(crate) fn events(
     limit: u32,
 ) -> Result<Vec<EventRecord>, StoreError> {
     let from = from.max(1);
-    let known = tx.row("SELECT 1 FROM streams WHERE stream = ?1", [stream], |_| Ok(()))?;
+    let known = tx.row("SELECT 1 FROM heads WHERE stream = ?1", [stream], |_| Ok(()))?;
     if known.is_none() {
+        if let Ok(run) = RunId::parse(stream)
+            && let Some(removed) = retention::removed_run(tx, &run)?
+        {
+            return Err(retention::gone(removed.run));
+        }
         return Err(StoreError::NotFound { what: "stream", id: stream.to_owned() });
     }
     let before = tx.row(
@@ -190,18 +189,7 @@ pub(crate) fn events(
         (stream, int(from - 1)),
         |row| row.get::<String>(),
     )?;
-    let rows = tx.rows(
-        "SELECT seq, at, kind, job, attempt, data, hash FROM events
-         WHERE stream = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3",
-        (stream, int(from), limit),
-        |row| {
-            let (seq, at, kind) = (row.count()?, row.instant()?, row.get()?);
-            let (job, attempt) = (row.get::<Option<String>>()?.map(JobKey::new), row.get()?);
-            let data: String = row.get()?;
-            let record = EventRecord { seq, at, kind, job, attempt, data: Value::Null };
-            Ok((record, data, row.get::<String>()?))
-        },
-    )?;
+    let rows = rows(tx, stream, from, limit)?;
     let mut previous = before.unwrap_or_default();
     let mut found = Vec::with_capacity(rows.len());
     for (expected, (mut record, data, hash)) in (from..).zip(rows) {
@@ -217,8 +205,29 @@ pub(crate) fn events(
     Ok(found)
 }
 
+/// Events as they are stored, from `from` on: without their data, which comes as text, and with their hash.
+pub(crate) fn rows(
+    tx: &Tx<'_>,
+    stream: &str,
+    from: u64,
+    limit: u32,
+) -> Result<Vec<(EventRecord, String, String)>, StoreError> {
+    tx.rows(
+        "SELECT seq, at, kind, job, attempt, data, hash FROM events
+         WHERE stream = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3",
+        (stream, int(from), limit),
+        |row| {
+            let (seq, at, kind) = (row.count()?, row.instant()?, row.get()?);
+            let (job, attempt) = (row.get::<Option<String>>()?.map(JobKey::new), row.get()?);
+            let data: String = row.get()?;
+            let record = EventRecord { seq, at, kind, job, attempt, data: Value::Null };
+            Ok((record, data, row.get::<String>()?))
+        },
+    )
+}
+
 /// Digest of the predecessor's hash and this event; JSON keeps the parts apart.
-fn chained(previous: &str, event: &EventRecord, data: &str) -> String {
+pub(crate) fn chained(previous: &str, event: &EventRecord, data: &str) -> String {
     let parts = serde_json::json!([
         previous,
         event.seq,

@@ -95,7 +95,7 @@ pub(crate) fn claim(
     limit: u32,
 ) -> Result<Vec<Claimed>, StoreError> {
     node::require_alive(tx, node)?;
-    let (_, state) = Journal::of_run(tx, run)?;
+    let (mut journal, state) = Journal::of_run(tx, run)?;
     if state != RunState::Running {
         return Ok(Vec::new());
     }
@@ -112,13 +112,6 @@ pub(crate) fn claim(
             Ok(Claimed { lease, stage, input: row.json()?, calls: Vec::new() })
         },
     )?;
-    if due.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (mut journal, state) = Journal::of_run_locked(tx, run)?;
-    if state != RunState::Running {
-        return Ok(Vec::new());
-    }
     let mut claimed = Vec::with_capacity(due.len());
     for mut job in due {
         let leased = tx.write(
@@ -127,8 +120,8 @@ pub(crate) fn claim(
             (job.lease.job, job.lease.attempt, &node.node, int(node.incarnation)),
         )?;
         if leased == 0 {
-            // Somebody else was first.
-            continue;
+            let conflict = StoreError::Conflict { what: format!("job {}", job.lease.key) };
+            return Err(tx.overtaken(conflict));
         }
         creation::start_attempt(tx, &mut journal, &job.lease)?;
         job.calls = view::calls_of_job(tx, job.lease.job)?;
@@ -145,9 +138,7 @@ pub(crate) fn release(tx: &Tx<'_>, lease: &Lease, why: &str) -> Result<AttemptRe
     let mut journal = require_live(tx, lease)?;
     let uncertain =
         ending::end_attempt(tx, lease.job, &Ending::of(lease.attempt, AttemptEnd::Released))?;
-    if !given_back(tx, lease.job, lease.attempt, AttemptEnd::Released)? {
-        return Err(stale(lease));
-    }
+    give_back(tx, lease.job, lease.attempt, AttemptEnd::Released)?;
     let why = json!({ "why": cut(why) });
     journal.note_job(tx, "attempt_released", &lease.key, Some(lease.attempt), why)?;
     if uncertain {
@@ -166,9 +157,9 @@ struct Orphan {
     exhausted: bool,
 }
 
-/// What a transaction of somebody holds is left for the next time: a node that was cut off amid one keeps nobody
-/// waiting for the rest. Those that can be given back come first, so that the others never stand in their way. What was reported,
-/// or rescued, since it was found is left alone.
+/// Those that can be given back come first, so that the others never stand in their way. What was reported,
+/// or rescued, since it was found is left alone. So is, for this time, what somebody's transaction holds: a node that
+/// was cut off amid one keeps nobody waiting for the rest.
 pub(crate) fn rescue(
     tx: &Tx<'_>,
     run: Option<&RunId>,
@@ -218,11 +209,17 @@ fn give_back_orphan(tx: &Tx<'_>, orphan: &Orphan) -> Result<Option<bool>, StoreE
     if *exhausted {
         return ending::has_open_call(tx, job, attempt).map(Some);
     }
-    let (mut journal, _) = Journal::of_run_locked(tx, run)?;
-    if !given_back(tx, job, attempt, AttemptEnd::Expired)? {
+    let (mut journal, _) = Journal::of_run(tx, run)?;
+    let orphaned = tx.row(
+        "SELECT 1 FROM jobs WHERE id = ?1 AND state = 'leased' AND attempt = ?2",
+        (job, attempt),
+        |_| Ok(()),
+    )?;
+    if orphaned.is_none() {
         return Ok(None);
     }
     let uncertain = ending::end_attempt(tx, job, &Ending::of(attempt, AttemptEnd::Expired))?;
+    give_back(tx, job, attempt, AttemptEnd::Expired)?;
     journal.note_job(tx, "attempt_expired", key, Some(attempt), Value::Null)?;
     if uncertain {
         ending::note_uncertain(tx, &mut journal, key, attempt)?;
@@ -231,13 +228,16 @@ fn give_back_orphan(tx: &Tx<'_>, orphan: &Orphan) -> Result<Option<bool>, StoreE
     Ok(Some(uncertain))
 }
 
-/// Makes a leased job Ready at once, for an attempt that ended as `end`, unless the attempt holds it no more.
-fn given_back(tx: &Tx<'_>, job: i64, attempt: u32, end: AttemptEnd) -> Result<bool, StoreError> {
+/// Makes a leased job Ready at once, for an attempt that ended as `end`.
+fn give_back(tx: &Tx<'_>, job: i64, attempt: u32, end: AttemptEnd) -> Result<(), StoreError> {
     let changed = tx.write(
         "UPDATE jobs SET state = ?3, attempts_used = attempts_used + ?4, crashes = crashes + ?5,
          run_after = 0, lease_node = NULL, lease_incarnation = NULL
          WHERE id = ?1 AND state = 'leased' AND attempt = ?2",
         (job, attempt, JobState::Ready.name(), end.uses_budget(), end == AttemptEnd::Expired),
     )?;
-    Ok(changed == 1)
+    if changed == 0 {
+        return Err(tx.overtaken(StoreError::StaleAttempt { job, attempt }));
+    }
+    Ok(())
 }

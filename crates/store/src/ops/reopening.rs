@@ -10,7 +10,7 @@ use super::{
     blob, creation,
     ending::{self, Ending},
     journal::{Journal, micros},
-    node, timer,
+    node, retention, timer,
 };
 use crate::{Again, Reopening, StoreError, transaction::Tx};
 
@@ -36,9 +36,13 @@ pub(crate) fn reopen(tx: &Tx<'_>, new: &Reopening) -> Result<u64, StoreError> {
     }
     creation::own_run(tx, run, &new.owner)?;
     blob::put(tx, &new.definition_bytes)?;
+    let settings = tx.json("run settings", &new.settings)?;
     let about = json!({
         "was": state.name(),
         "definition": new.definition,
+        "input_digest": new.input_digest,
+        "settings": Digest::of(settings.as_bytes()),
+        "deadline": micros(new.deadline),
         "again": new.again.len(),
     });
     journal.note(tx, "run_reopened", about)?;
@@ -68,11 +72,12 @@ pub(crate) fn reopen(tx: &Tx<'_>, new: &Reopening) -> Result<u64, StoreError> {
             run.as_str(),
             new.definition.to_string(),
             new.input_digest.to_string(),
-            tx.json("run settings", &new.settings)?,
+            settings,
             to.name(),
             micros(new.deadline),
         ),
     )?;
+    retention::note_uses(tx, run, &new.settings)?;
     let (revision, _) = journal.finish(tx, true)?;
     Ok(revision)
 }

@@ -5,7 +5,7 @@ use perennial_core::{
     run::{JobKey, RunId},
 };
 
-use super::node::alive_or_absent;
+use super::{node::alive_or_absent, retention};
 use crate::{
     AttemptRecord, CallRecord, JobRecord, NodeRef, RunRecord, RunSummary, RunView, StageRecord,
     StoreError,
@@ -41,13 +41,7 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
         (id, tx.now().as_micros()),
         job,
     )?;
-    let attempts = tx.rows(
-        "SELECT a.job, a.attempt, a.node, a.incarnation, a.claimed_at, a.ended_at, a.ended_as,
-         a.class, a.code, a.message, a.uncertain FROM attempts a JOIN jobs j ON j.id = a.job
-         WHERE j.run = ?1 ORDER BY a.job, a.attempt",
-        [id],
-        attempt_row,
-    )?;
+    let attempts = attempts(tx, id)?;
     let calls = tx.rows(
         "SELECT c.job, c.name, c.attempt, c.idempotency_key, c.begun_at, c.recorded_at, c.reply
          FROM checkpoints c JOIN jobs j ON j.id = c.job WHERE j.run = ?1 ORDER BY c.job, c.name",
@@ -88,7 +82,7 @@ fn record(tx: &Tx<'_>, run: &RunId) -> Result<RunRecord, StoreError> {
             })
         },
     )?
-    .ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })
+    .map_or_else(|| Err(retention::missing(tx, run)?), Ok)
 }
 
 /// What [`summary`] reads, in its order; now is the first parameter.
@@ -128,6 +122,41 @@ pub(crate) fn unfinished(tx: &Tx<'_>) -> Result<Vec<RunSummary>, StoreError> {
         ),
         [tx.now().as_micros()],
         summary,
+    )
+}
+
+/// Runs that ended by these instants, by how they ended, in the order of their ends.
+pub(crate) fn due_for_removal(
+    tx: &Tx<'_>,
+    ended: (i64, i64, i64, u32),
+) -> Result<Vec<RunSummary>, StoreError> {
+    tx.rows(
+        concat!(
+            summary_columns!(),
+            "WHERE r.finished_at IS NOT NULL AND s.closed = 1 AND (
+             (r.state IN ('succeeded', 'partially_succeeded') AND r.finished_at <= ?1)
+             OR (r.state IN ('failed', 'timed_out') AND r.finished_at <= ?2)
+             OR (r.state = 'cancelled' AND r.finished_at <= ?3))
+             ORDER BY r.finished_at, r.run LIMIT ?4",
+        ),
+        ended,
+        summary,
+    )
+}
+
+/// The line of one run.
+pub(crate) fn summary_of(tx: &Tx<'_>, run: &str) -> Result<Option<RunSummary>, StoreError> {
+    tx.row(concat!(summary_columns!(), "WHERE r.run = ?1"), [run], summary)
+}
+
+/// The attempts of a run, by job and number.
+pub(crate) fn attempts(tx: &Tx<'_>, run: &str) -> Result<Vec<AttemptRecord>, StoreError> {
+    tx.rows(
+        "SELECT a.job, a.attempt, a.node, a.incarnation, a.claimed_at, a.ended_at, a.ended_as,
+         a.class, a.code, a.message, a.uncertain FROM attempts a JOIN jobs j ON j.id = a.job
+         WHERE j.run = ?1 ORDER BY a.job, a.attempt",
+        [run],
+        attempt_row,
     )
 }
 
@@ -223,7 +252,7 @@ fn summary(row: &Columns<'_>) -> Result<RunSummary, StoreError> {
 }
 
 /// Two columns that are both there or both not.
-fn node(row: &Columns<'_>) -> Result<Option<NodeRef>, StoreError> {
+pub(crate) fn node(row: &Columns<'_>) -> Result<Option<NodeRef>, StoreError> {
     let (node, incarnation) = (row.get::<Option<String>>()?, row.get::<Option<i64>>()?);
     Ok(node
         .zip(incarnation)

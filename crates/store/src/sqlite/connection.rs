@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, types::Value};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, OptionalExtension, config::DbConfig, types::Value};
 
-use crate::{StoreError, transaction::failure};
+use crate::{StoreError, UnsafeSynchronous, transaction::failure};
 
 /// Marks the files of this project: `Pere` in ASCII.
 pub(super) const APPLICATION_ID: i32 = 0x5065_7265;
@@ -21,17 +21,23 @@ pub(super) enum Role {
     Writer,
     /// Reads only.
     Reader,
+    /// Reads beside a process that has the file, and can write neither it nor its log.
+    Onlooker,
 }
 
 /// A setting and what it must read back as.
 type Setting = (&'static str, Value);
 
 /// What holds for every connection, whatever its role.
-fn settings() -> Vec<Setting> {
+fn settings(weaker: Option<UnsafeSynchronous>) -> Vec<Setting> {
+    let synchronous = match weaker {
+        // FULL: a commit is on the disk when it returns.
+        None => 2,
+        Some(UnsafeSynchronous::Normal) => 1,
+    };
     vec![
         ("busy_timeout", Value::Integer(5000)),
-        // FULL: a commit is on the disk when it returns.
-        ("synchronous", Value::Integer(2)),
+        ("synchronous", Value::Integer(synchronous)),
         ("foreign_keys", Value::Integer(1)),
         ("trusted_schema", Value::Integer(0)),
         ("cell_size_check", Value::Integer(1)),
@@ -54,6 +60,9 @@ fn settings_of(role: Role) -> Vec<Setting> {
             ("wal_autocheckpoint", Value::Integer(1024)),
             ("query_only", Value::Integer(0)),
         ],
+        Role::Onlooker => {
+            vec![("wal_autocheckpoint", Value::Integer(0)), ("query_only", Value::Integer(1))]
+        }
         Role::Reader => vec![
             ("journal_mode", Value::Text("wal".to_owned())),
             ("wal_autocheckpoint", Value::Integer(0)),
@@ -71,14 +80,30 @@ fn marks() -> [Setting; 2] {
 }
 
 /// Opens the existing file `path`.
-pub(super) fn open(path: &Path, role: Role) -> Result<Connection, StoreError> {
+pub(super) fn open(
+    path: &Path,
+    role: Role,
+    weaker: Option<UnsafeSynchronous>,
+) -> Result<Connection, StoreError> {
     let failed = |error: rusqlite::Error| failure(&error, path);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    let connection = match role {
+        Role::Creator | Role::Writer | Role::Reader => {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+            // The engine is content with a file that can only be read, be it for a moment; what it opened so stays
+            // so.
+            if connection.is_readonly(MAIN_DB).map_err(failed)? {
+                let what = format!("{}: it can be read, and not written", path.display());
+                return Err(StoreError::Unavailable(what));
+            }
+            connection
+        }
+        Role::Onlooker => super::file::look(path)?,
+    };
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     // A value that is bound anew compiles no statement anew: with partial indexes the planner would look at it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
-    let settings = [settings(), settings_of(role)].concat();
+    let settings = [settings(weaker), settings_of(role)].concat();
     for (name, value) in &settings {
         connection.pragma_update(None, name, value).map_err(failed)?;
     }
@@ -89,6 +114,13 @@ pub(super) fn open(path: &Path, role: Role) -> Result<Connection, StoreError> {
     verify(&connection, path, &settings)?;
     verify(&connection, path, &marks())?;
     Ok(connection)
+}
+
+/// Lets a file that [`Role::Creator`] made have a log from now on.
+pub(super) fn write_to_log(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let mode = ("journal_mode", Value::Text("wal".to_owned()));
+    connection.pragma_update(None, mode.0, &mode.1).map_err(|error| failure(&error, path))?;
+    verify(connection, path, &[mode])
 }
 
 /// Refuses a connection on which a setting has not taken effect.
@@ -114,14 +146,14 @@ fn verify(connection: &Connection, path: &Path, settings: &[Setting]) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{SqliteOptions, SqliteStore};
+    use crate::{SqliteOptions, SqliteStore, Store};
 
     #[test]
     fn a_value_that_is_bound_anew_compiles_no_statement_anew() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.db");
         let _store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
-        let connection = open(&path, Role::Writer).unwrap();
+        let connection = open(&path, Role::Writer, None).unwrap();
         let sql = "SELECT a.ended_as FROM attempts a JOIN jobs j ON j.id = a.job
             JOIN nodes n ON n.node = a.node AND n.incarnation = a.incarnation
             WHERE a.job = ?1 AND a.node = ?2 AND a.incarnation = ?3 AND j.run = ?4";
@@ -138,7 +170,7 @@ mod tests {
         let path = directory.path().join("store.db");
         let _store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
         for (role, query_only) in [(Role::Writer, 0), (Role::Reader, 1)] {
-            let connection = open(&path, role).unwrap();
+            let connection = open(&path, role, None).unwrap();
             let number = |name: &str| -> i64 {
                 connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
             };
@@ -164,6 +196,23 @@ mod tests {
     }
 
     #[test]
+    fn less_synchronisation_is_had_by_its_name_only_and_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        let weaker = Some(UnsafeSynchronous::Normal);
+        let options = SqliteOptions { unsafe_synchronous: weaker, ..SqliteOptions::default() };
+        let status = Store::status(&SqliteStore::open(&path, options).unwrap());
+        assert_eq!(status.unsafe_synchronous, Some("NORMAL"));
+        let synchronous = |weaker| -> i64 {
+            let connection = open(&path, Role::Writer, weaker).unwrap();
+            connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap()
+        };
+        assert_eq!((synchronous(weaker), synchronous(None)), (1, 2));
+        let usual = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+        assert_eq!(Store::status(&usual).unsafe_synchronous, None);
+    }
+
+    #[test]
     fn a_setting_that_has_no_effect_is_refused() {
         let connection = Connection::open_in_memory().unwrap();
         let wal = [("journal_mode", Value::Text("wal".to_owned()))];
@@ -176,7 +225,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.db");
         let _store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
-        let connection = open(&path, Role::Reader).unwrap();
+        let connection = open(&path, Role::Reader, None).unwrap();
         let loose: i64 = connection
             .query_row(
                 "SELECT COUNT(*) FROM pragma_table_list

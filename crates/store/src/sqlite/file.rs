@@ -7,6 +7,7 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use perennial_core::Timestamp;
@@ -27,7 +28,14 @@ const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// The exclusive lock of this process on a store. The kernel releases it with the process.
 #[derive(Debug)]
 pub(super) struct FileLock {
-    _file: File,
+    _file: Option<File>,
+}
+
+impl FileLock {
+    /// Of those who only look: it locks nothing.
+    pub(super) fn none() -> Self {
+        Self { _file: None }
+    }
 }
 
 /// The one name of the file that `path` leads to, so that its lock has one name too.
@@ -76,7 +84,7 @@ pub(super) fn claim(path: &Path) -> Result<FileLock, StoreError> {
     }
     file.set_len(0).map_err(failed)?;
     file.write_all(format!("pid {}\n", std::process::id()).as_bytes()).map_err(failed)?;
-    Ok(FileLock { _file: file })
+    Ok(FileLock { _file: Some(file) })
 }
 
 /// Makes sure that a usable store is at `path`; the lock is held.
@@ -116,16 +124,8 @@ fn check_header(path: &Path) -> Result<bool, StoreError> {
 /// Reads the schema's version and checks the pages, over a connection that can write neither the
 /// file nor its log.
 fn check_content(path: &Path) -> Result<(), StoreError> {
-    let clean = fs::metadata(beside(path, "wal")).map_or(true, |log| log.len() == 0);
-    // Without a log the file alone is the store, and nobody else has it: no log is created then.
-    let immutable = if clean { "?immutable=1" } else { "" };
-    let uri = format!("file:{}{immutable}", escaped(path));
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let failed = |error: rusqlite::Error| failure(&error, path);
-    let probe = Connection::open_with_flags(uri, flags).map_err(failed)?;
-    probe.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+    let clean = has_no_log(path);
+    let probe = look(path)?;
     schema::read(&probe, path)?;
     let bytes = fs::metadata(path).map_err(|error| unavailable(path, &error))?.len();
     if clean && bytes > CHECKED_BYTES_MAX {
@@ -133,8 +133,65 @@ fn check_content(path: &Path) -> Result<(), StoreError> {
     }
     let verdict: String = probe
         .pragma_query_value(None, "quick_check", |row| row.get(0))
-        .map_err(|error| schema::damaged(path, error.to_string()))?;
-    if verdict == "ok" { Ok(()) } else { Err(schema::damaged(path, verdict)) }
+        .map_err(|error| schema::unreadable(&error, path, "it cannot be checked"))?;
+    match &*verdict {
+        "ok" => Ok(()),
+        _ if could_not_read(&verdict) => {
+            Err(StoreError::Unavailable(format!("{}: {verdict}", path.display())))
+        }
+        _ => Err(schema::damaged(path, verdict)),
+    }
+}
+
+/// Whether the engine found damage because it could not read. Of the pages of trees it gives its code of the failure,
+/// whose low byte is the kind; of those that continue a row, only that they were not got. What else it found may
+/// follow from that, and is found again if not.
+fn could_not_read(verdict: &str) -> bool {
+    verdict.lines().any(|line| {
+        line.contains("failed to get page ")
+            || line
+                .split_once("unable to get the page. error code=")
+                .and_then(|(_, code)| code.parse().ok())
+                .is_some_and(|code: i32| code & 0xff == rusqlite::ffi::SQLITE_IOERR)
+    })
+}
+
+/// Whether nothing is in the log: the file alone is the store.
+fn has_no_log(path: &Path) -> bool {
+    fs::metadata(beside(path, "wal")).map_or(true, |log| log.len() == 0)
+}
+
+/// A connection that can write neither the file nor its log.
+pub(super) fn look(path: &Path) -> Result<Connection, StoreError> {
+    // Without a log nobody writes the file, or not yet: no log is created then.
+    let immutable = if has_no_log(path) { "?immutable=1" } else { "" };
+    let uri = format!("file:{}{immutable}", escaped(path));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let failed = |error: rusqlite::Error| failure(&error, path);
+    let connection = Connection::open_with_flags(uri, flags).map_err(failed)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+    Ok(connection)
+}
+
+/// What a file that nobody writes keeps: without a log, a connection of [`look`] sees no change of it. None while
+/// there is a log, which keeps readers and the writer apart.
+pub(super) fn standstill(path: &Path) -> Option<(u64, Option<SystemTime>)> {
+    let found = fs::metadata(path).ok().filter(|_| has_no_log(path))?;
+    Some((found.len(), found.modified().ok()))
+}
+
+/// Makes sure that there is a store to look at, and reads the row about it.
+pub(super) fn examine(path: &Path) -> Result<schema::Meta, StoreError> {
+    if !check_header(path)? {
+        return Err(StoreError::Unavailable(format!("there is no store at {}", path.display())));
+    }
+    let meta = schema::read(&look(path)?, path)?;
+    if meta.version < schema::version() {
+        return Err(StoreError::OlderSchema { found: meta.version, needed: schema::version() });
+    }
+    Ok(meta)
 }
 
 /// Creates an empty store.
@@ -142,7 +199,8 @@ fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
     let draft = beside(path, "new");
     let failed = |error: io::Error| unavailable(path, &error);
     // What a creation that did not finish left behind.
-    for leftover in [draft.clone(), beside(&draft, "journal")] {
+    let beside_it = ["journal", "wal", "shm"].map(|suffix| beside(&draft, suffix));
+    for leftover in [draft.clone()].into_iter().chain(beside_it) {
         match fs::remove_file(&leftover) {
             Ok(()) => (),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (),
@@ -150,28 +208,32 @@ fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
         }
     }
     private().write(true).create_new(true).open(&draft).map_err(failed)?;
-    let mut connection = connection::open(&draft, Role::Creator)?;
+    let mut connection = connection::open(&draft, Role::Creator, None)?;
     schema::create(&mut connection, path, now)?;
-    drop(connection);
+    // Under this name: the engine changes the mode with a journal, and one that a power cut leaves beside a store
+    // with a log would keep it from being opened for reading.
+    connection::write_to_log(&connection, path)?;
+    connection.close().map_err(|(_, error)| failure(&error, path))?;
     fs::rename(&draft, path).map_err(failed)?;
-    sync_directory(path).map_err(failed)
+    sync_directory(path)
 }
 
-/// Makes a rename durable.
+/// Makes durable that the file at `path`, and those beside it, are there under their names.
 #[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+pub(super) fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    let synced = path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all());
+    synced.map_err(|error| unavailable(path, &error))
 }
 
-/// Makes a rename durable: elsewhere directories cannot be synced.
+/// Elsewhere directories cannot be synced.
 #[cfg(not(unix))]
-fn sync_directory(_path: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(_path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
 /// The file `<path>.<suffix>`, or `<path>-<suffix>` for those that SQLite names.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let separator = if matches!(suffix, "wal" | "journal") { "-" } else { "." };
+    let separator = if matches!(suffix, "wal" | "shm" | "journal") { "-" } else { "." };
     let mut name = path.as_os_str().to_owned();
     name.push(separator);
     name.push(suffix);
@@ -192,5 +254,7 @@ fn escaped(path: &Path) -> String {
 }
 
 fn unavailable(path: &Path, error: &io::Error) -> StoreError {
-    StoreError::Unavailable(format!("{}: {error}", path.display()))
+    let what = format!("{}: {error}", path.display());
+    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    if is_full { StoreError::Full(what) } else { StoreError::Unavailable(what) }
 }

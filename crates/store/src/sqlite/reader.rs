@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use super::{
     Shared,
     connection::{self, Role},
+    file,
 };
 use crate::{
     StoreError,
@@ -50,15 +51,46 @@ impl ReaderLoop {
     pub fn run(self) -> Result<(), StoreError> {
         // Declared first, dropped last: behind the connection.
         let _lock = self.shared.hold()?;
-        let mut connection = connection::open(&self.shared.path, Role::Reader)?;
+        let mut connection = self.connect()?;
         loop {
             match self.shared.reads.wait(&self.stopped, IDLE) {
                 Wake::Stop => return Ok(()),
                 Wake::Idle => (),
                 Wake::Request(request) if request.is_abandoned() => (),
+                Wake::Request(request) if self.shared.looks => {
+                    // Where the log is now, and whether there is one, is for each look to find out.
+                    connection = self.connect()?;
+                    self.look(&mut connection, request)?;
+                }
                 Wake::Request(request) => self.serve(&mut connection, request)?,
             }
         }
+    }
+
+    fn connect(&self) -> Result<Connection, StoreError> {
+        let role = if self.shared.looks { Role::Onlooker } else { Role::Reader };
+        connection::open(&self.shared.path, role, self.shared.weaker)
+    }
+
+    /// Answers only with what the file was throughout.
+    fn look(
+        &self,
+        connection: &mut Connection,
+        mut request: Box<dyn Request>,
+    ) -> Result<(), StoreError> {
+        let shared = &*self.shared;
+        let before = file::standstill(&shared.path);
+        let snapshot = connection.transaction().map_err(|error| failure(&error, &shared.path))?;
+        let now = shared.clock.now();
+        request.perform(&Tx::new(&snapshot, &shared.path, shared.meta.openings, now));
+        drop(snapshot);
+        if before.is_some() && file::standstill(&shared.path) != before {
+            let why = "another process began to write it while it was read";
+            request.refuse(StoreError::Unavailable(why.to_owned()));
+        } else {
+            request.answer();
+        }
+        Ok(())
     }
 
     fn serve(

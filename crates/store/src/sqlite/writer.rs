@@ -15,6 +15,7 @@ use rusqlite::Connection;
 use super::{
     Shared,
     connection::{self, Role},
+    file,
 };
 use crate::{
     StoreError,
@@ -34,6 +35,13 @@ const FAILURES_MAX: u32 = 3;
 /// Without work for so long, the writer moves the log into the file; then it sleeps longer.
 const IDLE: Duration = Duration::from_secs(1);
 const ASLEEP: Duration = Duration::from_secs(60);
+/// Moves the log into the file and syncs that; waits for readers, as long as a connection waits for any lock.
+const EMPTY_THE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
+/// Free pages that are kept for what is written next: 4 MiB.
+const FREE_PAGES_KEPT: i64 = 1_024;
+/// Pages that are given back at a time, 4 MiB.
+const FREE_PAGES_STEP: i64 = 1_024;
 
 /// The loop that writes; see [`SqliteStore::writer`](super::SqliteStore::writer).
 ///
@@ -83,15 +91,16 @@ impl WriterLoop {
         let Some(_seat) = Seat::take(&shared.writing) else {
             return Err(StoreError::Unavailable("another writer is running".to_owned()));
         };
-        let mut writer = Writer::open(shared)?;
+        let mut writer = Some(Writer::open(shared)?);
         let mut failures = 0;
         loop {
-            let within = if writer.dirty { IDLE } else { ASLEEP };
-            match shared.writes.wait(&self.stopped, within) {
-                Wake::Stop => break,
-                Wake::Idle if writer.dirty => writer.checkpoint(),
-                Wake::Idle => (),
-                Wake::Request(first) => match writer.serve(first) {
+            let dirty = writer.as_mut().filter(|writer| writer.dirty);
+            let within = if dirty.is_some() { IDLE } else { ASLEEP };
+            match (shared.writes.wait(&self.stopped, within), dirty) {
+                (Wake::Stop, _) => break,
+                (Wake::Idle, Some(writer)) => writer.checkpoint(),
+                (Wake::Idle, None) => (),
+                (Wake::Request(first), _) => match Writer::serve(&mut writer, shared, first) {
                     Ok(()) => failures = 0,
                     Err(error) => {
                         shared.counters.failed_commits.fetch_add(1, Ordering::Relaxed);
@@ -100,14 +109,15 @@ impl WriterLoop {
                         if failures == FAILURES_MAX {
                             return Err(error);
                         }
-                        // What is committed is read from the file, never assumed (STO-9).
-                        drop(writer);
-                        writer = Writer::open(shared)?;
+                        // What is committed is read from the file by the next request, never assumed (STO-9).
+                        writer = None;
                     }
                 },
             }
         }
-        writer.finish();
+        if let Some(writer) = writer {
+            writer.finish();
+        }
         Ok(())
     }
 }
@@ -129,14 +139,48 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn open(shared: &'a Shared) -> Result<Self, StoreError> {
-        let connection = connection::open(&shared.path, Role::Writer)?;
+        let connection = connection::open(&shared.path, Role::Writer, shared.weaker)?;
+        // The log is there since its first reading. The engine syncs its name with its first commit, and ignores
+        // when that fails: a power cut would then take the log with all commits in it.
+        file::sync_directory(&shared.path)?;
+        // What the engine finds in the log it takes for durable. After a failed sync it is not, and no later sync
+        // makes it so: the system counts it as written. In the file it is, before anything is added to the log.
+        // A reader that is just opening the file may still be at its recovery; a transaction waits for that, and a
+        // checkpoint would not.
+        let is_held = connection
+            .execute_batch("BEGIN IMMEDIATE; COMMIT")
+            .and_then(|()| connection.query_row(EMPTY_THE_LOG, [], |row| row.get::<_, bool>(0)))
+            .map_err(|error| failure(&error, &shared.path))?;
+        if is_held {
+            let what = "a reader holds the log, which has to be emptied".to_owned();
+            return Err(StoreError::Unavailable(what));
+        }
         Ok(Self { shared, connection, anchored: Timestamp::default(), dirty: true })
     }
 
-    /// Performs `first` and what else is waiting in one transaction, and answers.
+    /// Performs `first` and what else is waiting in one transaction, and answers. Opens the file if there is no
+    /// writer.
     ///
     /// An error means that nothing was committed, or that it is unknown; the group is answered.
-    fn serve(&mut self, first: Box<dyn Request>) -> Result<(), StoreError> {
+    fn serve(
+        writer: &mut Option<Self>,
+        shared: &'a Shared,
+        first: Box<dyn Request>,
+    ) -> Result<(), StoreError> {
+        let open = match writer.take() {
+            Some(open) => Ok(open),
+            None => Self::open(shared),
+        };
+        match open {
+            Ok(open) => writer.insert(open).serve_group(first),
+            Err(error) => {
+                first.refuse(told(&error));
+                Err(error)
+            }
+        }
+    }
+
+    fn serve_group(&mut self, first: Box<dyn Request>) -> Result<(), StoreError> {
         let mut group = Vec::new();
         let committed = self.perform(first, &mut group);
         let (commits, requests) = (&self.shared.counters.commits, &self.shared.counters.requests);
@@ -149,11 +193,8 @@ impl<'a> Writer<'a> {
                 Ok(())
             }
             Err(error) => {
-                let full = matches!(error, StoreError::Full(_));
-                let answer =
-                    if full { error.clone() } else { StoreError::Unavailable(error.to_string()) };
                 for request in group {
-                    request.refuse(answer.clone());
+                    request.refuse(told(&error));
                 }
                 Err(error)
             }
@@ -224,8 +265,30 @@ impl<'a> Writer<'a> {
 
     /// Moves the log into the file as far as readers allow. What is left is moved later.
     fn checkpoint(&mut self) {
-        self.dirty = false;
+        self.dirty = self.vacuum();
         self.move_log("PRAGMA wal_checkpoint(PASSIVE)");
+    }
+
+    /// Gives back pages that nothing is in, when they are many: some at a time, for somebody may come. Whether there
+    /// are more.
+    fn vacuum(&self) -> bool {
+        let free = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0));
+        let surplus = free.map(|pages: i64| pages - FREE_PAGES_KEPT);
+        let given_back = surplus.and_then(|surplus| {
+            if surplus > 0 {
+                let pages = surplus.min(FREE_PAGES_STEP);
+                let sql = format!("PRAGMA incremental_vacuum({pages})");
+                let mut statement = self.connection.prepare(&sql)?;
+                // One page goes with each step of the statement.
+                let mut steps = statement.query([])?;
+                while steps.next()?.is_some() {}
+            }
+            Ok(surplus > FREE_PAGES_STEP)
+        });
+        given_back.unwrap_or_else(|error| {
+            tracing::warn!(%error, "free pages were not given back");
+            false
+        })
     }
 
     /// Leaves a short log and the latest instant.
@@ -236,7 +299,7 @@ impl<'a> Writer<'a> {
         if let Err(error) = schema::anchor(&self.connection, now) {
             tracing::warn!(%error, "the clock's anchor was not written");
         }
-        self.move_log("PRAGMA wal_checkpoint(TRUNCATE)");
+        self.move_log(EMPTY_THE_LOG);
     }
 
     fn move_log(&self, sql: &str) {
@@ -244,6 +307,12 @@ impl<'a> Writer<'a> {
             tracing::warn!(%error, "checkpoint failed");
         }
     }
+}
+
+/// What those are answered whose group failed.
+fn told(error: &StoreError) -> StoreError {
+    let is_full = matches!(error, StoreError::Full(_));
+    if is_full { error.clone() } else { StoreError::Unavailable(error.to_string()) }
 }
 
 #[cfg(test)]
@@ -302,6 +371,38 @@ mod tests {
         queue(&mut again);
         serve(&store).unwrap().unwrap();
         assert!(block_on(again).is_ok(), "nothing of the lost group was written");
+    }
+
+    /// STO-60, INV-ST-32: a file shrinks again when what was in it is gone.
+    #[test]
+    fn pages_that_nothing_is_in_are_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory);
+        let mut operations: Vec<Operation<'_, ()>> = (0_u8..16)
+            .map(|number| -> Operation<'_, ()> {
+                store.perform(Access::Write, move |tx| {
+                    crate::ops::blob::put(tx, &vec![number; 1024 * 1024]).map(|_| ())
+                })
+            })
+            .collect();
+        operations
+            .push(store.perform(Access::Write, |tx| tx.write("DELETE FROM blobs", []).map(|_| ())));
+        operations.iter_mut().for_each(queue);
+        serve(&store).unwrap().unwrap();
+        let mut writer = Writer::open(&store.shared).unwrap();
+        let pages = |writer: &Writer<'_>, name| -> i64 {
+            writer.connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+        };
+        let before = pages(&writer, "page_count");
+        let mut idle = 0;
+        while writer.dirty {
+            writer.checkpoint();
+            idle += 1;
+            assert!(idle < 10, "it comes to an end");
+        }
+        assert!(idle > 1, "some at a time");
+        assert_eq!(pages(&writer, "freelist_count"), FREE_PAGES_KEPT);
+        assert!(pages(&writer, "page_count") < before / 2);
     }
 
     #[test]

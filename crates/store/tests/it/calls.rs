@@ -55,7 +55,7 @@ async fn an_open_call_makes_a_release_uncertain(store: &dyn Store) {
 async fn an_open_call_makes_a_rescue_uncertain(store: &dyn Store) {
     let Started { run, lease, .. } = start(store, "r").await;
     store.begin_call(&lease, call("1/x")).await.unwrap();
-    store.register_node("n").await.unwrap();
+    store.register_node_on("n", EXCLUSIVE).await.unwrap();
     assert!(store.rescue(None, ALL).await.unwrap()[0].uncertain);
     assert!(store.run(&run).await.unwrap().attempts[0].uncertain);
     assert_eq!(history(store, "r").await.last().unwrap(), "attempt_uncertain");
@@ -72,7 +72,7 @@ async fn a_settled_call_leaves_no_doubt(store: &dyn Store) {
 
 async fn a_recorded_call_forgives_crashes(store: &dyn Store) {
     let Started { run, .. } = start(store, "r").await;
-    let node = store.register_node("n").await.unwrap().node;
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     store.rescue(None, ALL).await.unwrap();
     let lease = store.claim(&run, &node, 1).await.unwrap().remove(0).lease;
     assert_eq!(only_job(store, &run).await.crashes, 1);

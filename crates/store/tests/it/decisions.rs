@@ -34,7 +34,9 @@ async fn one_commit_ends_an_attempt_and_starts_the_next_job(store: &dyn Store) {
     let expected = ["job_succeeded", "job_ready", "attempt_started", "job_ready", "user_said"];
     assert_eq!(kinds(&events), expected);
     assert_eq!(store.events("r", events[0].seq, ALL).await.unwrap(), events);
-    assert_eq!(events[0].data, json!({"attempt": 1}));
+    let result = perennial_core::Digest::of(json!({"by": 1}).to_string().as_bytes());
+    let about = json!({"attempt": 1, "end": "succeeded", "result": result});
+    assert_eq!(events[0].data, about, "what its rows have can be told from it");
     let view = store.run(&started.run).await.unwrap();
     assert_eq!(view.jobs.iter().map(|job| job.id).skip(1).collect::<Vec<_>>(), job_ids);
     assert_eq!((view.jobs[0].state, view.jobs[0].attempts_used), (JobState::Succeeded, 1));

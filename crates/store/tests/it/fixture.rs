@@ -5,13 +5,15 @@ use perennial_core::{
     run::{AttemptEnd, JobKey, JobState, RunId, RunState},
 };
 use perennial_store::{
-    Committed, Created, Decision, EventRecord, JobRecord, Lease, NewEvent, NewJob, NewRun, NodeRef,
-    Report, RunStep, Store,
+    Committed, Created, Decision, EventRecord, JobRecord, LEASE_TTL, Lease, NewEvent, NewJob,
+    NewRun, NodeRef, NodeTerms, Report, RunStep, Store,
 };
 use serde_json::json;
 
 pub(crate) const STAGE: &str = "steps";
 pub(crate) const ALL: u32 = 1000;
+/// A name that is used again means that its node was started again, on every store.
+pub(crate) const EXCLUSIVE: NodeTerms = NodeTerms { ttl: LEASE_TTL, exclusive: true };
 
 /// A run with one leased job `a`.
 pub(crate) struct Started {
@@ -22,7 +24,7 @@ pub(crate) struct Started {
 }
 
 pub(crate) async fn start(store: &dyn Store, id: &str) -> Started {
-    let node = store.register_node("n").await.unwrap().node;
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     start_on(store, id, &node).await
 }
 

@@ -82,7 +82,7 @@ async fn a_released_job_keeps_its_budget(store: &dyn Store) {
 
 async fn the_jobs_of_an_earlier_incarnation_are_rescued(store: &dyn Store) {
     let Started { run, lease, revision, .. } = start(store, "r").await;
-    let node = store.register_node("n").await.unwrap().node;
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     assert!(!only_job(store, &run).await.lease_alive);
     assert!(store.rescue(Some(&run_id("other")), ALL).await.unwrap().is_empty());
     let rescued = store.rescue(None, ALL).await.unwrap();
@@ -107,7 +107,7 @@ async fn the_jobs_of_an_earlier_incarnation_are_rescued(store: &dyn Store) {
 async fn a_job_that_keeps_killing_its_process_waits_for_a_decision(store: &dyn Store) {
     let Started { run, mut lease, revision, .. } = start(store, "r").await;
     for attempt in 1..=3 {
-        let node = store.register_node("n").await.unwrap().node;
+        let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
         let rescued = store.rescue(Some(&run), ALL).await.unwrap();
         assert_eq!((rescued[0].attempt, rescued[0].exhausted), (attempt, attempt == 3));
         if attempt < 3 {
@@ -130,13 +130,13 @@ async fn a_job_that_keeps_killing_its_process_waits_for_a_decision(store: &dyn S
 }
 
 async fn a_job_with_many_attempts_dies_three_times_at_most(store: &dyn Store) {
-    let mut node = store.register_node("n").await.unwrap().node;
+    let mut node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     let mut new = new_run("r", &node);
     new.jobs[0].max_attempts = 100;
     let run = new.run.clone();
     store.create_run(new).await.unwrap();
     for death in 1..=3 {
-        node = store.register_node("n").await.unwrap().node;
+        node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
         let rescued = store.rescue(None, ALL).await.unwrap();
         assert_eq!((rescued.len(), rescued[0].exhausted), (1, death == 3));
         store.claim(&run, &node, ALL).await.unwrap();
@@ -145,13 +145,13 @@ async fn a_job_with_many_attempts_dies_three_times_at_most(store: &dyn Store) {
 
 /// One failure and two deaths use one of two attempts: the third death is one too many.
 async fn deaths_use_no_attempt_of_the_policy(store: &dyn Store) {
-    let mut node = store.register_node("n").await.unwrap().node;
+    let mut node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     let mut new = new_run("r", &node);
     new.jobs[0].max_attempts = 2;
     let run = new.run.clone();
     store.create_run(new).await.unwrap();
     for death in 1..=3 {
-        node = store.register_node("n").await.unwrap().node;
+        node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
         let rescued = store.rescue(None, ALL).await.unwrap();
         assert_eq!((rescued.len(), rescued[0].exhausted), (1, death == 3));
         let lease = store.claim(&run, &node, ALL).await.unwrap().pop().map(|it| it.lease);
@@ -194,7 +194,7 @@ async fn a_stale_attempt_writes_nothing(store: &dyn Store) {
 
 async fn an_incarnation_that_lives_is_not_rescued(store: &dyn Store) {
     let started = start(store, "r").await;
-    store.register_node("m").await.unwrap();
+    store.register_node_on("m", EXCLUSIVE).await.unwrap();
     assert!(store.rescue(None, ALL).await.unwrap().is_empty());
     let end = reporting(&started, AttemptEnd::Succeeded, JobState::Succeeded);
     assert!(matches!(store.commit(end).await, Ok(Committed::Now { .. })));

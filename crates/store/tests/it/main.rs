@@ -11,6 +11,7 @@ mod nodes;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod reopening;
+mod retention;
 mod runs;
 mod sqlite_file;
 mod sqlite_writer;
@@ -18,3 +19,4 @@ mod states;
 mod stores;
 mod streams;
 mod timers;
+mod verify;

@@ -263,7 +263,9 @@ async fn nodes_are_listed_with_what_they_hold(store: &dyn Store) {
 }
 
 async fn a_proven_node_needs_no_renewal(store: &dyn Store) {
-    assert_eq!(store.leases(), Leases::Proven);
+    if store.leases() == Leases::Timed {
+        return;
+    }
     let terms = NodeTerms { ttl: Duration::ZERO, exclusive: false };
     let first = store.register_node_on("n", terms).await.unwrap();
     assert_eq!(first.until, None);
@@ -287,9 +289,9 @@ async fn sixteen_claimers_get_each_job_once(store: &dyn Store) {
     let claimed: Vec<Claimed> = at_once(|_| async move {
         let mut claimed = Vec::new();
         // Twice each: what is given back is handed out again, with the next number.
-        while let Some(job) = store.claim(run, node, 1).await.unwrap().pop() {
+        while let Some(job) = insist(async || store.claim(run, node, 1).await).await.pop() {
             if job.lease.attempt == 1 {
-                store.release(&job.lease, "again").await.unwrap();
+                insist(async || store.release(&job.lease, "again").await).await;
             }
             claimed.push(job);
         }
@@ -316,6 +318,18 @@ async fn sixteen_starts_of_a_node_have_sixteen_numbers(store: &dyn Store) {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+/// Where nothing is locked others may be faster, many times: nothing was written then, and one comes again.
+async fn insist<T>(operation: impl AsyncFn() -> Result<T, StoreError>) -> T {
+    for _ in 0..10_000 {
+        match operation().await {
+            Err(StoreError::Conflict { .. }) => (),
+            Err(error) if error.is_transient() => (),
+            done => return done.unwrap(),
+        }
+    }
+    panic!("others were always faster");
 }
 
 /// Sixteen threads that begin together.

@@ -155,7 +155,7 @@ async fn a_run_that_its_node_left_is_reopened_with_what_was_under_way(store: &dy
     let started = start(store, "r").await;
     let call = CallStart { name: "1/x".to_owned(), idempotency_key: "k".to_owned() };
     assert_eq!(store.begin_call(&started.lease, call).await, Ok(None));
-    let next = store.register_node("n").await.unwrap().node;
+    let next = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     let reopening = reopening(store, &started.run, &next, true).await;
     store.reopen_run(reopening).await.unwrap();
     let view = store.run(&started.run).await.unwrap();
@@ -176,7 +176,7 @@ async fn a_completed_run_is_not_reopened(store: &dyn Store) {
 
 async fn unfinished_jobs_have_to_be_made_again(store: &dyn Store) {
     let started = start(store, "r").await;
-    let next = store.register_node("n").await.unwrap().node;
+    let next = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     let before = store.run(&started.run).await.unwrap();
     let reopening = reopening(store, &started.run, &next, false).await;
     let refused = store.reopen_run(reopening).await;

@@ -17,7 +17,7 @@ on_every_store!(
 );
 
 async fn a_created_run_is_there_with_everything(store: &dyn Store) {
-    let node = store.register_node("n").await.unwrap().node;
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     let mut new = new_run("r", &node);
     new.jobs.push(new_job("b", None));
     let created = store.create_run(new.clone()).await.unwrap();
@@ -53,7 +53,7 @@ async fn creating_a_run_again_is_the_same_run_or_refused(store: &dyn Store) {
 }
 
 async fn a_creation_that_fails_leaves_nothing(store: &dyn Store) {
-    let node = store.register_node("n").await.unwrap().node;
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     let mut new = new_run("r", &node);
     new.jobs.push(new_job("a", None));
     let refused = store.create_run(new.clone()).await;
@@ -64,7 +64,7 @@ async fn a_creation_that_fails_leaves_nothing(store: &dyn Store) {
 }
 
 async fn runs_are_listed_newest_first_and_unfinished_ones_oldest_first(store: &dyn Store) {
-    let node = store.register_node("n").await.unwrap().node;
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     let first = start_on(store, "r1", &node).await;
     for id in ["r2", "r3"] {
         start_on(store, id, &node).await;
@@ -83,7 +83,7 @@ async fn runs_are_listed_newest_first_and_unfinished_ones_oldest_first(store: &d
 
 async fn a_live_owner_keeps_its_run_and_a_dead_one_loses_it(store: &dyn Store) {
     let Started { run, node, .. } = start(store, "r").await;
-    let other = store.register_node("m").await.unwrap().node;
+    let other = store.register_node_on("m", EXCLUSIVE).await.unwrap().node;
     assert_eq!(store.own_run(&run, &node).await, Ok(1));
     let refused = store.own_run(&run, &other).await;
     assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
@@ -95,7 +95,7 @@ async fn a_live_owner_keeps_its_run_and_a_dead_one_loses_it(store: &dyn Store) {
 }
 
 async fn a_definition_that_is_not_its_digest_is_refused(store: &dyn Store) {
-    let node = store.register_node("n").await.unwrap().node;
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     let new = NewRun { definition: Digest::of(b"another"), ..new_run("r", &node) };
     let refused = store.create_run(new).await;
     assert!(matches!(refused, Err(StoreError::Unreadable { .. })), "{refused:?}");
@@ -107,13 +107,13 @@ async fn a_definition_that_is_not_its_digest_is_refused(store: &dyn Store) {
 }
 
 async fn an_ended_node_starts_nothing(store: &dyn Store) {
-    let first = store.register_node("n").await.unwrap();
+    let first = store.register_node_on("n", EXCLUSIVE).await.unwrap();
     assert_eq!((first.node.incarnation, first.ended), (1, Vec::new()));
-    let second = store.register_node("n").await.unwrap();
+    let second = store.register_node_on("n", EXCLUSIVE).await.unwrap();
     assert_eq!((second.node.incarnation, second.ended), (2, vec![1]));
     store.end_node(&second.node, serde_json::Value::Null).await.unwrap();
     store.end_node(&second.node, serde_json::Value::Null).await.unwrap();
     let refused = store.create_run(new_run("r", &second.node)).await;
     assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
-    assert_eq!(store.register_node("n").await.unwrap().ended, Vec::<u64>::new());
+    assert_eq!(store.register_node_on("n", EXCLUSIVE).await.unwrap().ended, Vec::<u64>::new());
 }

@@ -151,7 +151,7 @@ fn a_reopened_store_has_everything_and_time_goes_on() {
             assert_eq!(store.run(&view.run.run).await.unwrap(), expected);
             assert_eq!(history(&store, "r").await.len(), 7);
             // Whoever registers, the lock proves the death of every earlier process.
-            let node = store.register_node("another").await.unwrap().node;
+            let node = store.register_node_on("another", EXCLUSIVE).await.unwrap().node;
             assert_eq!(store.rescue(None, ALL).await.unwrap().len(), 1);
             assert_eq!(store.claim(&view.run.run, &node, 1).await.unwrap()[0].lease.attempt, 3);
         });
@@ -183,12 +183,13 @@ fn an_operation_that_nobody_serves_waits_for_its_callers_deadline() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("store.db"));
     let waited = block_on(async {
-        tokio::time::timeout(Duration::from_millis(10), store.register_node("n")).await
+        tokio::time::timeout(Duration::from_millis(10), store.register_node_on("n", EXCLUSIVE))
+            .await
     });
     assert!(waited.is_err());
     served(&store, || {
         // The abandoned request is not performed.
-        let node = block_on(store.register_node("n")).unwrap().node;
+        let node = block_on(store.register_node_on("n", EXCLUSIVE)).unwrap().node;
         assert_eq!(node.incarnation, 1);
     });
 }
@@ -209,4 +210,47 @@ fn openings_that_follow_each_other_do_not_lead_the_clock_away() {
     let passed = open(&path).now().since(begun);
     let really = started.elapsed().unwrap();
     assert!(passed <= really + std::time::Duration::from_millis(200), "{passed:?} {really:?}");
+}
+
+/// STO-35: a second process may look, and is in nobody's way.
+#[test]
+fn a_store_is_looked_at_beside_who_has_it_and_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let look = || SqliteStore::open_read_only(&path, SqliteOptions::default());
+    let nothing = look().unwrap_err();
+    assert!(matches!(nothing, StoreError::Unavailable(_)), "{nothing}");
+    assert!(names(directory.path()).is_empty(), "it creates nothing");
+
+    let store = open(&path);
+    served(&store, || {
+        let started = block_on(start(&store, "r"));
+        let looking = look().unwrap();
+        crate::stores::read_only(&looking, || {
+            block_on(async {
+                assert_eq!(looking.run(&started.run).await.unwrap().run.state.name(), "running");
+                let step = reporting(&started, AttemptEnd::Succeeded, JobState::Succeeded);
+                let refused = looking.commit(step.clone()).await;
+                assert_eq!(refused, Err(StoreError::ReadOnly));
+                store.commit(step).await.unwrap();
+                let job = only_job(&looking, &started.run).await;
+                assert_eq!(job.state, JobState::Succeeded, "what is written meanwhile is seen");
+            });
+        });
+    });
+    drop(store);
+    let (before, bytes) = (names(directory.path()), fs::read(&path).unwrap());
+    let looking = look().unwrap();
+    crate::stores::read_only(&looking, || {
+        assert_eq!(block_on(perennial_store::verify(&looking)), Ok(Vec::new()));
+        // Somebody comes, and writes.
+        let store = open(&path);
+        served(&store, || block_on(start(&store, "late")));
+        assert_eq!(block_on(looking.runs(ALL)).unwrap().len(), 2);
+    });
+    drop(looking);
+    assert_eq!(names(directory.path()), before);
+    let looking = look().unwrap();
+    crate::stores::read_only(&looking, || block_on(looking.runs(ALL)).unwrap());
+    assert_ne!(fs::read(&path).unwrap(), bytes, "the other one wrote");
 }

@@ -69,7 +69,7 @@ fn a_writer_that_ended_is_followed_by_another() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("store.db"));
     for n in 1..=3 {
-        let outcomes = queued(&store, vec![store.register_node("n")]);
+        let outcomes = queued(&store, vec![store.register_node_on("n", EXCLUSIVE)]);
         assert_eq!(outcomes[0].as_ref().unwrap().node.incarnation, n);
     }
 }
@@ -79,27 +79,27 @@ fn two_writers_never_run_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("store.db"));
     served(&store, || {
-        block_on(store.register_node("n")).unwrap();
+        block_on(store.register_node_on("n", EXCLUSIVE)).unwrap();
         let second = store.writer().run();
         assert!(matches!(second, Err(StoreError::Unavailable(_))), "{second:?}");
-        block_on(store.register_node("n")).unwrap();
+        block_on(store.register_node_on("n", EXCLUSIVE)).unwrap();
     });
 }
 
 #[test]
 fn a_full_queue_is_busy() {
     let directory = tempfile::tempdir().unwrap();
-    let options = SqliteOptions { queue_max: 2 };
+    let options = SqliteOptions { queue_max: 2, ..SqliteOptions::default() };
     let store = SqliteStore::open(directory.path().join("store.db"), options).unwrap();
     block_on(async {
-        let mut waiting: Vec<_> = (0..2).map(|_| store.register_node("n")).collect();
+        let mut waiting: Vec<_> = (0..2).map(|_| store.register_node_on("n", EXCLUSIVE)).collect();
         for operation in &mut waiting {
             let polled = std::future::poll_fn(|cx| {
                 std::task::Poll::Ready(operation.as_mut().poll(cx).is_pending())
             });
             assert!(polled.await);
         }
-        assert_eq!(store.register_node("n").await, Err(StoreError::Busy));
+        assert_eq!(store.register_node_on("n", EXCLUSIVE).await, Err(StoreError::Busy));
     });
 }
 
@@ -108,7 +108,7 @@ fn concurrent_callers_are_all_served() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("store.db"));
     served(&store, || {
-        let node = block_on(store.register_node("n")).unwrap().node;
+        let node = block_on(store.register_node_on("n", EXCLUSIVE)).unwrap().node;
         thread::scope(|threads| {
             for caller in 0..8 {
                 let (store, node) = (&store, &node);

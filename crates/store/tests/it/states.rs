@@ -27,7 +27,7 @@ fn way(to: RunState) -> Option<&'static [RunState]> {
 }
 
 async fn runs_move_as_the_core_says(store: &dyn Store) {
-    let node = store.register_node("n").await.unwrap().node;
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     for from in RunState::ALL {
         let Some(way) = way(*from) else { continue };
         for to in RunState::ALL {
@@ -57,7 +57,7 @@ async fn runs_move_as_the_core_says(store: &dyn Store) {
 }
 
 async fn jobs_move_as_the_core_says(store: &dyn Store) {
-    let node = store.register_node("n").await.unwrap().node;
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     for from in JobState::ALL.iter().filter(|state| **state != JobState::Blocked) {
         for to in JobState::ALL {
             let Started { run, lease, mut revision, .. } =
@@ -86,7 +86,7 @@ async fn jobs_move_as_the_core_says(store: &dyn Store) {
 }
 
 async fn reports_move_jobs_as_the_core_says(store: &dyn Store) {
-    let node = store.register_node("n").await.unwrap().node;
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     for end in AttemptEnd::ALL {
         for to in JobState::ALL {
             let started = start_on(store, &format!("{end}-{to}"), &node).await;

@@ -37,13 +37,29 @@ macro_rules! on_every_store {
 pub(crate) use on_every_store;
 
 pub(crate) fn on_memory(case: impl AsyncFnOnce(&dyn Store)) {
-    block_on(async { case(&MemoryStore::open().unwrap()).await });
+    block_on(async {
+        let store = MemoryStore::open().unwrap();
+        case(&store).await;
+        checked(&store).await;
+    });
 }
 
 pub(crate) fn on_sqlite(case: impl AsyncFnOnce(&dyn Store)) {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("store.db"));
-    served(&store, || block_on(case(&store)));
+    served(&store, || {
+        block_on(async {
+            case(&store).await;
+            checked(&store).await;
+        });
+    });
+}
+
+/// What the store alone sees to holds after every case (CHK).
+pub(crate) async fn checked(store: &dyn Store) {
+    let mut found = perennial_store::verify(store).await.unwrap();
+    found.retain(|violation| violation.rule.is_of_store());
+    assert!(found.is_empty(), "{found:#?}");
 }
 
 pub(crate) fn open(path: &Path) -> SqliteStore {
@@ -62,6 +78,17 @@ pub(crate) fn served<T>(store: &SqliteStore, body: impl FnOnce() -> T) -> T {
         }
         // Stopped also when the body panics, else the scope would wait for ever.
         let _stops = OnDrop(|| stoppers.iter().for_each(perennial_store::Stopper::stop));
+        body()
+    })
+}
+
+/// Runs `body` while a reader serves `store`, which has no writer.
+pub(crate) fn read_only<T>(store: &SqliteStore, body: impl FnOnce() -> T) -> T {
+    let reader = store.reader();
+    let stopper = reader.stopper();
+    thread::scope(|threads| {
+        threads.spawn(|| reader.run().unwrap());
+        let _stops = OnDrop(|| stopper.stop());
         body()
     })
 }

@@ -7,6 +7,7 @@ use std::{
     future::poll_fn,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use perennial_core::ExitReason;
@@ -23,11 +24,19 @@ use crate::{
     life::Control,
     panics::call_quietly,
     process::{CALLERS, CURRENT, Here},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 /// Elements that one task may do before it lets others run.
 const TURN: usize = 16;
+
+/// A turn that takes less, and in which nothing waits, is brief: another worker of the executor would come
+/// too late to share it. Should the next turn not be brief, another one is called as soon as that is seen:
+/// those in line behind an element that blocks its worker wait for it until then.
+const BRIEF: Duration = Duration::from_micros(20);
+
+/// Behind so many elements of a turn a task looks how long it took; a clock costs as much as an element.
+const LOOKS: [usize; 3] = [1, 4, TURN];
 
 /// Elements that are to be started: index, element, and a copy for the consumer.
 pub(super) type Batch<I> = Vec<(u64, I, Option<I>)>;
@@ -37,10 +46,12 @@ pub(super) trait Launch<I>: Send + Sync {
     /// Starts `batch` and leaves it empty; answers how many it started. Those behind them are dropped: the
     /// stream was closed meanwhile.
     ///
+    /// Whoever `waits` leaves its worker to others at once; otherwise it goes on there.
+    ///
     /// # Errors
     ///
     /// When there is no place for one of them: those before it run, those behind are dropped.
-    fn launch(self: Arc<Self>, batch: &mut Batch<I>) -> Result<usize, RequestError>;
+    fn launch(self: Arc<Self>, batch: &mut Batch<I>, waits: bool) -> Result<usize, RequestError>;
 }
 
 /// How many tasks there are, and what they are.
@@ -49,10 +60,20 @@ pub(super) struct Crew {
     /// As many as elements may run at a time.
     pub(super) max: usize,
     /// Workers of the executor. So many are woken for a batch; one that has to wait wakes the next. More
-    /// would find that the first have done the work of small elements already.
+    /// would find that the first have done the work of small elements already; behind a brief turn it is
+    /// one, on the consumer's own worker.
     pub(super) workers: usize,
     /// Whether all elements of one task share its process.
     pub(super) pooled: bool,
+}
+
+impl Crew {
+    /// How many tasks are woken for a batch of `new` elements. One that is alone begins when whoever launches
+    /// leaves its worker, which it does at once only where it `waits`.
+    fn wanted(self, new: usize, waits: bool, is_brief: bool) -> usize {
+        let most = if waits && is_brief { 1 } else { self.workers };
+        new.min(most)
+    }
 }
 
 /// How the elements of one stream are worked on.
@@ -60,6 +81,8 @@ pub(super) struct Engine<I, T, F> {
     shared: Arc<Shared<I, T>>,
     make: F,
     crew: Crew,
+    /// Whether the last turn was brief; a guess at the next.
+    is_brief: AtomicBool,
 }
 
 impl<I, T, F, W> Engine<I, T, F>
@@ -70,7 +93,17 @@ where
     W: Future<Output = T> + Send + 'static,
 {
     pub(super) fn new(shared: Arc<Shared<I, T>>, make: F, crew: Crew) -> Arc<Self> {
-        Arc::new(Self { shared, make, crew })
+        Arc::new(Self { shared, make, crew, is_brief: AtomicBool::new(false) })
+    }
+
+    /// A turn was brief so far, or is not. Answers whether it is the first that is not.
+    fn turn_is(&self, brief: bool) -> bool {
+        // Mostly it is as the one before, and the line of memory stays where it is.
+        let changed = self.is_brief.load(Ordering::Relaxed) != brief;
+        if changed {
+            self.is_brief.store(brief, Ordering::Relaxed);
+        }
+        changed && !brief
     }
 
     fn answer(self: &Arc<Self>, called: Called) {
@@ -114,7 +147,7 @@ where
     F: Fn(I) -> W + Send + Sync + 'static,
     W: Future<Output = T> + Send + 'static,
 {
-    fn launch(self: Arc<Self>, batch: &mut Batch<I>) -> Result<usize, RequestError> {
+    fn launch(self: Arc<Self>, batch: &mut Batch<I>, waits: bool) -> Result<usize, RequestError> {
         let now = self.shared.now();
         let mut outcome = Ok(());
         let mut new = 0;
@@ -136,7 +169,8 @@ where
                 board.unwatched = false;
                 self.shared.attention.notify_one();
             }
-            board.pool.call(new.min(self.crew.workers), self.crew.max)
+            let wanted = self.crew.wanted(new, waits, self.is_brief.load(Ordering::Relaxed));
+            board.pool.call(wanted, self.crew.max)
         };
         // What is left of them is the user's, and goes outside of the lock.
         call_quietly("the drop of elements", || drop(items));
@@ -190,7 +224,10 @@ where
 
     /// Works until nothing is left (ready), or it has to wait.
     fn work(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        for _ in 0..TURN {
+        // With one worker there is nobody to be woken; and what waited before is not brief.
+        let counts = self.engine.crew.workers > 1 && self.current.is_none();
+        let since = counts.then(|| self.engine.shared.now());
+        for done in 1..=TURN {
             let ticket = match self.current {
                 Some(ticket) => ticket,
                 None => match self.next(cx) {
@@ -203,6 +240,14 @@ where
             let polled = CURRENT.sync_scope(Here::Process(self.seat.process.clone()), || {
                 cell.poll(ticket.index, &engine.make, cx)
             });
+            if let Some(since) = since
+                && (polled.is_pending() || LOOKS.contains(&done))
+            {
+                let brief = polled.is_ready() && engine.shared.now().since(since) < BRIEF;
+                if engine.turn_is(brief) {
+                    self.call_another();
+                }
+            }
             match polled {
                 Poll::Pending => {
                     self.call_another();
@@ -315,4 +360,18 @@ impl<I: Send + 'static, T: Send + 'static> Control for ItemControl<I, T> {
 fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     // It tells by itself what became of it; no panic of the user's code gets here.
     drop(crate::sync::spawn(work));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_task_does_what_is_brief_and_all_workers_what_is_not() {
+        let crew = Crew { max: 8, workers: 2, pooled: false };
+        assert_eq!(crew.wanted(8, true, true), 1);
+        assert_eq!(crew.wanted(8, true, false), 2, "others share the work");
+        assert_eq!(crew.wanted(8, false, true), 2, "the consumer goes on, and elements beside it");
+        assert_eq!(crew.wanted(1, true, false), 1);
+    }
 }

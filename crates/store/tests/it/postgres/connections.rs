@@ -33,7 +33,6 @@ fn keeps_what_it_acknowledged(store: &PostgresStore, faults: impl FnOnce(&Atomic
         faults(&acknowledged);
     });
     let lost = store.status().server.unwrap().lost;
-    eprintln!("acknowledged {}, connections lost {lost}", acknowledged.into_inner());
     assert!(lost > 0, "there were faults");
 }
 

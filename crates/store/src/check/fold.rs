@@ -1,0 +1,408 @@
+//! What a run's rows must be, from its events alone.
+
+use std::collections::BTreeMap;
+
+use perennial_core::run::{AttemptEnd, JobState, RunState, SkipReason, StageOutcome, StageState};
+use serde_json::Value;
+
+use super::{Findings, Rule};
+use crate::{EventRecord, NodeRef};
+
+/// What events tell of a value; none where those of an older version do not.
+pub(crate) type Told<T> = Option<T>;
+
+/// The state of a stream after some of its events.
+#[derive(Clone, Debug)]
+pub(crate) struct Fold {
+    pub(crate) next_seq: u64,
+    /// Hash of the last event.
+    pub(crate) hash: String,
+    /// Instant of the last event.
+    pub(crate) last_at: i64,
+    pub(crate) run: Option<RunFold>,
+    pub(crate) stages: BTreeMap<String, StageFold>,
+    pub(crate) jobs: BTreeMap<String, JobFold>,
+    pub(crate) findings: Findings,
+}
+
+impl Default for Fold {
+    fn default() -> Self {
+        Self {
+            next_seq: 1,
+            hash: String::new(),
+            last_at: i64::MIN,
+            run: None,
+            stages: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            findings: Findings::default(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct RunFold {
+    pub(crate) workflow: String,
+    pub(crate) definition: String,
+    pub(crate) input_digest: Told<String>,
+    pub(crate) settings: Told<String>,
+    /// Micros, where there is one.
+    pub(crate) deadline: Told<Option<i64>>,
+    pub(crate) state: RunState,
+    /// Digest of it, where there is one and it was told.
+    pub(crate) failure: Option<String>,
+    pub(crate) created_at: i64,
+    pub(crate) finished_at: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct StageFold {
+    pub(crate) ordinal: u64,
+    pub(crate) state: StageState,
+    pub(crate) outcome: Option<StageOutcome>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct JobFold {
+    pub(crate) stage: String,
+    /// Several stages have a job of this key; events do not tell them apart.
+    pub(crate) shared: bool,
+    pub(crate) state: JobState,
+    pub(crate) skipped: Told<SkipReason>,
+    pub(crate) used: Told<u32>,
+    pub(crate) max: Told<u32>,
+    pub(crate) crashes: Told<u32>,
+    pub(crate) run_after: Told<i64>,
+    pub(crate) lease: Option<NodeRef>,
+    pub(crate) dead_letter: bool,
+    /// Digests.
+    pub(crate) input: Told<String>,
+    pub(crate) result: Told<Option<String>>,
+    pub(crate) attempts: Vec<AttemptFold>,
+    /// Recorded replies by the name of their call, as digests.
+    pub(crate) calls: BTreeMap<String, Told<String>>,
+    /// It was set back, and waits to be made again.
+    set_back: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct AttemptFold {
+    pub(crate) number: u32,
+    pub(crate) node: NodeRef,
+    pub(crate) claimed_at: i64,
+    pub(crate) ended: Option<EndFold>,
+    pub(crate) uncertain: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct EndFold {
+    pub(crate) at: i64,
+    pub(crate) end: Told<AttemptEnd>,
+    pub(crate) class: Option<String>,
+    pub(crate) code: Option<String>,
+    pub(crate) message: Option<String>,
+}
+
+impl Fold {
+    /// Takes the next event of a run. Events of other kinds than the store's own tell nothing of its rows.
+    pub(crate) fn take(&mut self, event: &EventRecord) {
+        if event.job.is_some() {
+            self.take_of_job(event);
+        } else {
+            self.take_of_run(event);
+        }
+    }
+
+    fn take_of_run(&mut self, event: &EventRecord) {
+        let (kind, data, at) = (event.kind.as_str(), &event.data, event.at.as_micros());
+        if kind == "run_created" {
+            let text = |name| text(data, name).unwrap_or_default();
+            self.run = Some(RunFold {
+                workflow: text("workflow"),
+                definition: text("definition"),
+                input_digest: self::text(data, "input_digest"),
+                settings: self::text(data, "settings"),
+                deadline: data.get("deadline").map(Value::as_i64),
+                state: RunState::Pending,
+                failure: None,
+                created_at: at,
+                finished_at: None,
+            });
+            return;
+        }
+        let to = match kind {
+            "run_started" | "run_resumed" => Some(RunState::Running),
+            "run_paused" => Some(RunState::Paused),
+            "run_cancelling" => Some(RunState::Cancelling),
+            "run_closed" => parsed(data, "state"),
+            "run_reopened" => return self.reopen(event),
+            "stage_opened" | "stage_sealed" | "stage_closed" => return self.take_of_stage(event),
+            _ => return,
+        };
+        let (Some(run), Some(to)) = (&mut self.run, to) else {
+            let what = format!("event {kind} tells nothing that can be followed");
+            return self.findings.at(Rule::Fold, event.seq, what);
+        };
+        if run.state.is_terminal() {
+            let what = format!("{kind} after the run had ended as {}", run.state);
+            self.findings.at(Rule::Ended, event.seq, what);
+        }
+        run.state = to;
+        run.failure = text(data, "failure").or(run.failure.take());
+        run.finished_at = to.is_terminal().then_some(at);
+    }
+
+    fn reopen(&mut self, event: &EventRecord) {
+        let Some(run) = &mut self.run else {
+            return self.findings.at(
+                Rule::Fold,
+                event.seq,
+                "a run was reopened before it was created",
+            );
+        };
+        let data = &event.data;
+        let was: Option<RunState> = parsed(data, "was");
+        if was != Some(run.state) {
+            let what = format!("it was reopened as if it had been {was:?}, and was {}", run.state);
+            self.findings.at(Rule::Fold, event.seq, what);
+        }
+        run.state =
+            if run.state == RunState::Paused { RunState::Paused } else { RunState::Running };
+        run.definition = text(data, "definition").unwrap_or_default();
+        run.input_digest = text(data, "input_digest");
+        run.settings = text(data, "settings");
+        run.deadline = data.get("deadline").map(Value::as_i64);
+        (run.failure, run.finished_at) = (None, None);
+        for stage in self.stages.values_mut() {
+            (stage.state, stage.outcome) = (StageState::Open, None);
+        }
+    }
+
+    fn take_of_stage(&mut self, event: &EventRecord) {
+        let (name, ordinal) =
+            (text(&event.data, "stage").unwrap_or_default(), self.stages.len() as u64);
+        let to = match event.kind.as_str() {
+            "stage_opened" => StageState::Open,
+            "stage_sealed" => StageState::Sealed,
+            _ => StageState::Closed,
+        };
+        let new = StageFold { ordinal, state: StageState::Waiting, outcome: None };
+        let stage = self.stages.entry(name).or_insert(new);
+        if let Err(refusal) = stage.state.enter(to) {
+            self.findings.at(Rule::Ended, event.seq, refusal.to_string());
+        }
+        (stage.state, stage.outcome) = (to, parsed(&event.data, "outcome"));
+    }
+
+    fn take_of_job(&mut self, event: &EventRecord) {
+        let key = event.job.as_ref().map_or("", |key| key.as_str()).to_owned();
+        let kind = event.kind.as_str();
+        if kind == "job_ready" && event.data.get("stage").is_some() {
+            return self.make_job(key, event);
+        }
+        let Some(job) = self.jobs.get_mut(&key) else {
+            if is_about_jobs(kind) {
+                self.findings.at(
+                    Rule::Fold,
+                    event.seq,
+                    format!("{kind} of {key}, which was never made"),
+                );
+            }
+            return;
+        };
+        job.take(event, &mut self.findings);
+    }
+
+    fn make_job(&mut self, key: String, event: &EventRecord) {
+        let data = &event.data;
+        let stage = text(data, "stage").unwrap_or_default();
+        let (max, input) = (number(data, "max_attempts"), text(data, "input"));
+        if let Some(job) = self.jobs.get_mut(&key) {
+            if job.stage != stage {
+                job.shared = true;
+                return;
+            }
+            if job.state != JobState::Cancelled || !job.set_back && !job.shared {
+                let what = format!("job {key} was made again without having been set back");
+                self.findings.at(Rule::Ended, event.seq, what);
+            }
+            (job.state, job.max, job.input, job.set_back) = (JobState::Ready, max, input, false);
+            return;
+        }
+        let job = JobFold {
+            stage,
+            shared: false,
+            state: JobState::Ready,
+            skipped: None,
+            used: Some(0),
+            max,
+            crashes: Some(0),
+            run_after: Some(0),
+            lease: None,
+            dead_letter: false,
+            input,
+            result: Some(None),
+            attempts: Vec::new(),
+            calls: BTreeMap::new(),
+            set_back: false,
+        };
+        self.jobs.insert(key, job);
+    }
+}
+
+/// Whether an event of this kind changes rows of a job.
+fn is_about_jobs(kind: &str) -> bool {
+    kind.starts_with("job_") || kind.starts_with("attempt_")
+}
+
+impl JobFold {
+    fn take(&mut self, event: &EventRecord, findings: &mut Findings) {
+        let (kind, data) = (event.kind.as_str(), &event.data);
+        let to = match kind {
+            "attempt_started" => return self.start_attempt(event, findings),
+            "attempt_failed" => return self.end_attempt(event, None, findings),
+            "attempt_timed_out" => {
+                return self.end_attempt(event, Some(AttemptEnd::TimedOut), findings);
+            }
+            "attempt_expired" => {
+                return self.end_attempt(event, Some(AttemptEnd::Expired), findings);
+            }
+            "attempt_released" => {
+                return self.end_attempt(event, Some(AttemptEnd::Released), findings);
+            }
+            "attempt_uncertain" => return self.mark_uncertain(event, findings),
+            "checkpoint_written" | "cache_hit" => {
+                if let Some(name) = text(data, "name") {
+                    self.calls.insert(name, text(data, "reply"));
+                }
+                if kind == "checkpoint_written" {
+                    self.crashes = Some(0);
+                }
+                return;
+            }
+            "job_dead_lettered" => {
+                self.dead_letter = true;
+                return;
+            }
+            "job_reopened" => return self.set_back(data),
+            "job_ready" => JobState::Ready,
+            "job_succeeded" => JobState::Succeeded,
+            "job_partial" => JobState::Partial,
+            "job_failed" => JobState::Failed,
+            "job_skipped" => JobState::Skipped,
+            "job_cancelled" => JobState::Cancelled,
+            _ => return,
+        };
+        if self.state.is_terminal() && !self.shared {
+            let what = format!("{kind} after the job had ended as {}", self.state);
+            findings.at(Rule::Ended, event.seq, what);
+        }
+        if self.lease.is_some() {
+            let implied = match to {
+                JobState::Succeeded => Some(AttemptEnd::Succeeded),
+                JobState::Skipped => Some(AttemptEnd::Skipped),
+                JobState::Cancelled => Some(AttemptEnd::Cancelled),
+                JobState::Ready => Some(AttemptEnd::Released),
+                JobState::Blocked | JobState::Leased | JobState::Partial | JobState::Failed => None,
+            };
+            self.end_attempt(event, implied, findings);
+        }
+        (self.state, self.run_after) = (to, Some(0));
+        self.skipped = if to == JobState::Skipped { parsed(data, "skipped") } else { None };
+        if let Some(result) = text(data, "result") {
+            self.result = Some(Some(result));
+        } else if data.get("attempt").is_some() && data.get("end").is_none() {
+            self.result = None;
+        }
+    }
+
+    fn start_attempt(&mut self, event: &EventRecord, findings: &mut Findings) {
+        let (number, last) = (event.attempt.unwrap_or(0), self.attempts.last());
+        if self.shared {
+            return;
+        }
+        if number != last.map_or(0, |last| last.number) + 1 {
+            findings.at(Rule::Attempts, event.seq, format!("attempt {number} is not the next one"));
+        }
+        if self.state != JobState::Ready {
+            let what = format!("attempt {number} of a job that was {}", self.state);
+            findings.at(Rule::Ended, event.seq, what);
+        }
+        let incarnation = event.data.get("incarnation").and_then(Value::as_u64).unwrap_or(0);
+        let node = NodeRef { node: text(&event.data, "node").unwrap_or_default(), incarnation };
+        (self.state, self.run_after) = (JobState::Leased, Some(0));
+        self.lease = Some(node.clone());
+        let claimed_at = event.at.as_micros();
+        self.attempts.push(AttemptFold { number, node, claimed_at, ended: None, uncertain: false });
+    }
+
+    /// Ends the attempt under way, for which the job is Ready again unless the next event says more.
+    fn end_attempt(
+        &mut self,
+        event: &EventRecord,
+        implied: Told<AttemptEnd>,
+        findings: &mut Findings,
+    ) {
+        if self.shared {
+            return;
+        }
+        let data = &event.data;
+        let end = parsed(data, "end").or(implied);
+        let under_way = self.attempts.last_mut().filter(|attempt| attempt.ended.is_none());
+        let Some(attempt) = under_way.filter(|attempt| event.attempt == Some(attempt.number))
+        else {
+            let what = format!("{} of an attempt that is not under way", event.kind);
+            return findings.at(Rule::Attempts, event.seq, what);
+        };
+        attempt.ended = Some(EndFold {
+            at: event.at.as_micros(),
+            end,
+            class: text(data, "class"),
+            code: text(data, "code"),
+            message: text(data, "message"),
+        });
+        self.used = self.used.zip(end).map(|(used, end)| used + u32::from(end.uses_budget()));
+        if end == Some(AttemptEnd::Expired) {
+            self.crashes = self.crashes.map(|crashes| crashes + 1);
+        }
+        (self.state, self.lease, self.dead_letter) = (JobState::Ready, None, false);
+        self.run_after = match (data.get("run_after_micros"), data.get("run_after")) {
+            (Some(micros), _) => micros.as_i64(),
+            (None, Some(_)) => None,
+            (None, None) => Some(0),
+        };
+    }
+
+    fn mark_uncertain(&mut self, event: &EventRecord, findings: &mut Findings) {
+        let attempt = self.attempts.last_mut();
+        match attempt.filter(|attempt| event.attempt == Some(attempt.number)) {
+            Some(attempt) => attempt.uncertain = true,
+            None if self.shared => (),
+            None => findings.at(
+                Rule::Attempts,
+                event.seq,
+                "an attempt that is not the last is uncertain",
+            ),
+        }
+    }
+
+    fn set_back(&mut self, data: &Value) {
+        (self.state, self.skipped, self.lease) = (JobState::Cancelled, None, None);
+        (self.used, self.crashes, self.run_after) = (Some(0), Some(0), Some(0));
+        (self.dead_letter, self.result, self.set_back) = (false, Some(None), true);
+        if data.get("calls_forgotten") == Some(&Value::Bool(true)) {
+            self.calls.clear();
+        }
+    }
+}
+
+fn text(data: &Value, name: &str) -> Option<String> {
+    data.get(name).and_then(Value::as_str).map(str::to_owned)
+}
+
+fn number(data: &Value, name: &str) -> Option<u32> {
+    data.get(name).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok())
+}
+
+fn parsed<T: std::str::FromStr>(data: &Value, name: &str) -> Option<T> {
+    data.get(name).and_then(Value::as_str).and_then(|text| text.parse().ok())
+}
