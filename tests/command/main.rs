@@ -15,6 +15,7 @@ mod keeping;
 mod leniency;
 mod looking;
 mod nested;
+mod nodes;
 mod paused;
 mod pipe;
 mod refusals;

@@ -151,7 +151,8 @@ impl World {
         (of("incarnation"), of("lease_until"))
     }
 
-    /// When others began what a dead incarnation had held: first and last, and how many. All of it has been taken.
+    /// When others began what a dead incarnation had held: first and last, and how many. All of it has been taken,
+    /// and could be from the end of its lease on, at most a sweep later (INV-13).
     fn taken_over(&self, node: &str, incarnation: i64) -> (i64, i64, i64) {
         let held = format!(
             "SELECT count(*) FROM perennial.jobs WHERE state = 'leased' AND lease_node = '{node}'
@@ -169,6 +170,12 @@ impl World {
             lost
         );
         self.wait_for("claimed again", &unclaimed, 0);
+        let given_back = self.number(&format!(
+            "SELECT coalesce(max(a.ended_at - n.lease_until), 0) FROM perennial.nodes n JOIN {} \
+             AND n.node = a.node AND n.incarnation = a.incarnation",
+            lost.replacen(" a WHERE", " a ON", 1)
+        ));
+        assert!(given_back <= TAKEOVER_SLACK, "given back {given_back} µs after the lease");
         let of = |what: &str| {
             let lost = lost.replacen(" a WHERE", &format!(" a JOIN {next} WHERE"), 1);
             self.number(&format!("SELECT {what} FROM {lost}"))

@@ -34,7 +34,16 @@ enum Choice {
     Postgres(Box<PostgresAddress>),
 }
 
-/// A text that names no store.
+/// A text that names no store. What may hold a password is not in it.
+///
+/// ```
+/// # use perennial::{InvalidStoreUrl, Store};
+/// let error: InvalidStoreUrl = "mysql://me:s3cret@host/db".parse::<Store>().unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "`mysql://…` names no store: use sqlite:PATH, postgres://… or memory:"
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{url}` names no store: {why}")]
 pub struct InvalidStoreUrl {
