@@ -71,6 +71,8 @@ fn a_run_is_paused_and_cancelled_while_another_node_works_on_it() {
     let paused = world.expect(0, &["pause", &run, "--store", &url, "--json"]);
     let paused = &json_lines(&paused.stdout)[0];
     assert_eq!((&paused["state"], &paused["node"]), (&"paused".into(), &"rack-1".into()));
+    let goes_on = world.expect(0, &["unpause", &run, "--store", &url]);
+    assert!(goes_on.stderr.contains("goes on at node rack-1"), "{goes_on:?}");
     let cancelled = world.expect(0, &["cancel", &run, "--store", &url]);
     assert!(cancelled.stderr.contains("node rack-1 stops what it does of it"), "{cancelled:?}");
     // The call is left by its caller, though no answer ever comes.

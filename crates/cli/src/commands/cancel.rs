@@ -12,7 +12,7 @@ use super::{
     named::named,
 };
 use crate::{
-    args::RunIdArgs,
+    args::{RunIdArgs, UnpauseArgs},
     exit::{self, failed_with},
     output,
 };
@@ -73,6 +73,33 @@ async fn wished(args: RunIdArgs, wish: Wish) -> anyhow::Result<i32> {
         | RunState::Cancelled => format!("run {run}: {state}"),
     });
     Ok(exit::COMPLETED)
+}
+
+/// Lets a paused run go on that another node has, which then works on it; nothing when no node has it.
+pub(super) async fn unpaused_elsewhere(args: &UnpauseArgs) -> anyhow::Result<Option<i32>> {
+    let store = args.store.store.clone().must_exist();
+    let run = named(&store, &args.run).await?;
+    let hint = Hint::new(&store, None);
+    let runtime = engine::start_recording(&store, Config::default()).await?;
+    let told = async {
+        let handle = runtime.runs().get(&run).await?;
+        let record = handle.view().await?.run;
+        let node = record.owner.filter(|_| record.owner_alive && record.state == RunState::Paused);
+        match node {
+            Some(node) => handle.unpause().await.map(|changed| Some((changed, node.node))),
+            None => Ok(None),
+        }
+    };
+    let told = told.await;
+    runtime.shutdown().await;
+    let told = told.map_err(|error| hint::refused(&error, &hint))?;
+    let Some((changed, node)) = told else { return Ok(None) };
+    if args.output.json {
+        output::json(&json!({ "type": "unpause", "run": run, "changed": changed, "node": node }))?;
+    } else {
+        output::talk(&format!("run {run} goes on at node {node}"));
+    }
+    Ok(Some(exit::COMPLETED))
 }
 
 async fn tell(runtime: &Runtime, run: &RunId, wish: Wish) -> Result<(bool, RunRecord), RunError> {

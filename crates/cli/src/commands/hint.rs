@@ -73,6 +73,7 @@ pub(super) fn refused(error: &RunError, hint: &Hint) -> anyhow::Error {
         RunError::Ended { run, .. } | RunError::Store(StoreError::KeyReused(run)) => {
             failed_with(code, error, hint.show(run.as_str()))
         }
+        RunError::OwnedElsewhere { run, .. } => failed_with(code, error, hint.show(run.as_str())),
         RunError::Store(StoreError::NotFound { what: "run", .. }) => {
             failed_with(code, error, hint.runs())
         }
@@ -80,7 +81,6 @@ pub(super) fn refused(error: &RunError, hint: &Hint) -> anyhow::Error {
         | RunError::InvalidRunId(_)
         | RunError::Engine(_)
         | RunError::NotRunnable(_)
-        | RunError::OwnedElsewhere { .. }
         | RunError::ShuttingDown
         | RunError::ShutDown { .. }
         | _ => failed(code, error),

@@ -67,6 +67,31 @@ fn timers_that_somebody_takes_are_passed_over() {
     });
 }
 
+/// A node that is cut off amid a transaction holds its rows; what else it had is given back meanwhile, and so are its
+/// rows once the server has ended that.
+/// Proves PGL-1, INV-13.
+#[test]
+fn what_a_silent_transaction_holds_keeps_nobody_waiting() {
+    with_store("pgl_1_rescue", |store, url| {
+        let held = block_on(start(store, "held"));
+        let free = block_on(start_on(store, "free", &held.node));
+        let (renews, decides) = (Raw::open(url), Raw::open(url));
+        let over = "UPDATE nodes SET lease_until = 1 WHERE node = 'n'";
+        renews.run(&format!("{over}; BEGIN; SELECT 1 FROM nodes WHERE node = 'n' FOR UPDATE"));
+        // Its last renewal may yet be committed: it is left alone, and nobody waits.
+        assert!(block_on(store.rescue(None, ALL)).unwrap().is_empty());
+        renews.run("ROLLBACK");
+        decides.run("BEGIN; SELECT 1 FROM heads WHERE stream = 'held' FOR UPDATE");
+        let rescued = |runs: &[&perennial_core::run::RunId]| {
+            let found = block_on(store.rescue(None, ALL)).unwrap();
+            assert_eq!(found.iter().map(|one| &one.run).collect::<Vec<_>>(), runs);
+        };
+        rescued(&[&free.run]);
+        decides.run("ROLLBACK");
+        rescued(&[&held.run]);
+    });
+}
+
 /// A write on a row that somebody holds waits, sees the new state and changes nothing; another
 /// row does not wait.
 /// Proves PGL-2.
