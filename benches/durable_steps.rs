@@ -187,6 +187,8 @@ async fn commit(
             code: None,
             message: None,
             dead_letter: false,
+            deferral: None,
+            wait: None,
         }),
         jobs: Vec::new(),
         new_jobs: vec![job(step, node)],

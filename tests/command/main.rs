@@ -16,6 +16,9 @@ mod leniency;
 mod looking;
 mod nested;
 mod nodes;
+#[path = "../it/one_job.rs"]
+#[expect(dead_code, reason = "hosts that live start their runs otherwise")]
+mod one_job;
 mod paused;
 mod pipe;
 mod refusals;
@@ -23,6 +26,7 @@ mod reopening;
 mod resuming;
 mod samples;
 mod secrets;
+mod sent;
 mod signals;
 mod stores;
 mod tree;

@@ -9,8 +9,12 @@ mod handlers;
 mod loading;
 mod proxy;
 // The shim knows the C library of Linux with 64 bits.
+#[path = "../it/one_job.rs"]
+#[expect(dead_code, reason = "hosts that live start their runs otherwise")]
+mod one_job;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod power;
 mod resume;
 mod retention;
+mod waits;
 mod world;

@@ -18,4 +18,5 @@ mod one_job;
 mod recovery;
 mod registered;
 mod sessions;
+mod waits;
 mod watching;

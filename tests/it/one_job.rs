@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use perennial::{
-    Runtime,
+    RunId, Runtime,
     engine::{
         AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, RunHandle, StartRun,
         Workflow,
@@ -29,9 +29,21 @@ impl OneJob {
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
+        let work = move |cx| Box::pin(work(cx)) as BoxFuture<'static, Outcome>;
+        Self::start_as(runtime, None, None, work).await
+    }
+
+    /// Starts, or continues, the run of that name, which has to end in time.
+    pub(crate) async fn start_as(
+        runtime: &Runtime,
+        run: Option<&str>,
+        within: Option<Duration>,
+        work: impl Fn(AttemptCx) -> BoxFuture<'static, Outcome> + Send + Sync + 'static,
+    ) -> RunHandle {
         let definition = Definition::new(b"one job".to_vec());
-        let workflow = Arc::new(Self { definition, work: Box::new(move |cx| Box::pin(work(cx))) });
-        let start = StartRun { run: None, workflow, settings: json!({}), within: None };
+        let workflow = Arc::new(Self { definition, work: Box::new(work) });
+        let run = run.map(|run| RunId::parse(run).unwrap());
+        let start = StartRun { run, workflow, settings: json!({}), within };
         runtime.runs().start(start).await.unwrap()
     }
 }

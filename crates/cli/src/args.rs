@@ -3,6 +3,7 @@
 mod deployment;
 mod keeping;
 mod nodes;
+mod sent;
 mod store;
 mod tree;
 
@@ -14,6 +15,7 @@ use perennial::{Leniency, ProviderMode, Store};
 pub(crate) use self::deployment::DeploymentArgs;
 pub(crate) use self::keeping::{GcArgs, JournalArgs, JournalCommand, PurgeArgs, VerifyArgs};
 pub(crate) use self::nodes::{NodesArgs, RunIdArgs, WorkerArgs};
+pub(crate) use self::sent::{AnswerArgs, SentArgs, SignalArgs};
 pub(crate) use self::store::{STORE_DEFAULT, StoreArgs, is_of_environment, store_value};
 pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
 use crate::output::{Colour, Shape};
@@ -58,6 +60,10 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     /// Lists the nodes of a store: who lives, until when, and with how much work
     Nodes(NodesArgs),
+    /// Sends a run a signal: a step that waits for it goes on, or it is kept for the one that will
+    Signal(SignalArgs),
+    /// Answers a question of a run: the first answer counts
+    Answer(AnswerArgs),
     /// Lists runs, newest first
     Runs(RunsArgs),
     /// Shows one run: steps, attempts, calls
@@ -97,6 +103,8 @@ impl Command {
             Self::Cancel(args) | Self::Pause(args) => args.output.json,
             Self::Worker(args) => args.output.json,
             Self::Nodes(args) => args.output.json,
+            Self::Signal(args) => args.sent.output.json,
+            Self::Answer(args) => args.sent.output.json,
             Self::Runs(args) => args.output.json,
             Self::Show(args) => args.output.json,
             Self::Results(args) => args.output.json,
@@ -134,6 +142,8 @@ impl Command {
             Self::Journal(args) => match &mut args.command {
                 JournalCommand::Verify(args) => Some((&mut args.store, None)),
             },
+            Self::Signal(args) => Some((&mut args.sent.store, None)),
+            Self::Answer(args) => Some((&mut args.sent.store, None)),
             Self::Runs(args) => Some((&mut args.store, None)),
             Self::Results(args) => Some((&mut args.store, None)),
             Self::Events(args) => Some((&mut args.store, None)),

@@ -25,6 +25,7 @@ mod run;
 mod runs;
 mod schema;
 mod show;
+mod signal;
 mod spending;
 mod steps;
 mod stop;
@@ -54,6 +55,8 @@ pub(crate) async fn run(mut args: Args) -> anyhow::Result<i32> {
         Command::Pause(args) => cancel::pause(args).await,
         Command::Worker(args) => Box::pin(worker::worker(args)).await,
         Command::Nodes(args) => nodes::nodes(args).await,
+        Command::Signal(args) => signal::signal(args).await,
+        Command::Answer(args) => signal::answer(args).await,
         Command::Runs(args) => runs::runs(args).await,
         Command::Show(args) => show::show(args).await,
         Command::Results(args) => results::results(args).await,

@@ -31,6 +31,7 @@ mod rooms;
 mod run;
 mod runs;
 pub mod scheduler;
+mod sent;
 mod services;
 pub mod sessions;
 pub mod upkeep;
@@ -40,9 +41,10 @@ pub mod workflow;
 pub use drain::{DrainReport, DrainedAttempts, DrainedRun, RunFate};
 pub use feed::{EventFeed, RunEvent, RunWarning, WarningFeed};
 pub use runs::{RecordedCalls, ReopenRun, RunError, RunHandle, RunOutcome, Runs, StartRun};
+pub use sent::Sent;
 pub use services::{Definitions, NotRunnable, Services, ServicesSpec};
 pub use waiting::{LastFailure, WaitsFor, WaitsWhy};
 pub use workflow::{
-    AttemptCx, CACHE_PREFIX, CallJournal, Definition, DoneJob, FailureMeans, JobPlan, Next,
-    Outcome, Replied, Warnings, Workflow,
+    AfterWait, AttemptCx, CACHE_PREFIX, CallJournal, Definition, DoneJob, FailureMeans, JobPlan,
+    Next, Outcome, Replied, Resumed, Unavailable, Wait, WaitDefault, WaitEnded, Warnings, Workflow,
 };

@@ -7,10 +7,11 @@ use perennial_core::{
     run::{InvalidRunId, JobKey, RunId, RunState},
 };
 use perennial_store::{
-    Again, Created, NewRun, NewTimer, NodeRecord, NodeRef, Reopening, RunSummary, RunView,
-    StoreError,
+    Accepted, Again, Created, NewRun, NewTimer, NodeRecord, NodeRef, Reopening, RunSummary,
+    RunView, StoreError,
 };
 use perennial_supervision::CallError;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     performance::{Performance, Thresholds},
     run::{Message, Request, owner, settle},
     scheduler::Scheduler,
+    sent::Sent,
 };
 
 /// Longest time a run may take unless its starter says otherwise.
@@ -326,7 +328,7 @@ impl Runs {
         match created {
             Created::New { .. } => self.scheduler.ensure(&run, Some(start.workflow)).await??,
             // Ended, under way here, or to be continued.
-            Created::Existing => match self.resume(&run).await {
+            Created::Existing => match self.resume_as(&run, Some(start.workflow)).await {
                 Ok(_) | Err(RunError::Ended { .. }) => (),
                 Err(error) => return Err(error),
             },
@@ -434,6 +436,15 @@ impl Runs {
     ///
     /// Dropping the future may leave the run continued.
     pub async fn resume(&self, run: &RunId) -> Result<RunHandle, RunError> {
+        self.resume_as(run, None).await
+    }
+
+    /// By `workflow`, which has the recorded definition, or by what is built anew from that.
+    async fn resume_as(
+        &self,
+        run: &RunId,
+        workflow: Option<Arc<dyn Workflow>>,
+    ) -> Result<RunHandle, RunError> {
         if self.services.is_draining() {
             return Err(RunError::ShuttingDown);
         }
@@ -449,7 +460,7 @@ impl Runs {
             return Err(RunError::OwnedElsewhere { run: run.clone(), node: owner.node.clone() });
         }
         patiently(STORE_WITHIN, || self.services.store.own_run(run, &node)).await?;
-        self.scheduler.ensure(run, None).await??;
+        self.scheduler.ensure(run, workflow).await??;
         Ok(RunHandle { runs: self.clone(), run: run.clone() })
     }
 
@@ -940,6 +951,116 @@ impl RunHandle {
         let answer = self.ask(Request::Cancel).await?;
         // It has ended: that changes nothing any more.
         Ok(answer.unwrap_or(false))
+    }
+
+    /// Sends it a signal: the job that has waited for it longest goes on with `payload`; without one, it is
+    /// kept for the job that will ask for it. Works whoever runs it, and while nobody does.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// let run = runtime.runs().get(&id).await?; // it has a minute to go
+    /// let accepted = run.signal("go", &["now"]).await?;
+    /// assert!(accepted.changed && accepted.woken.is_none()); // nobody has asked for it yet
+    /// # run.cancel().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    pub async fn signal(&self, name: &str, payload: &impl Serialize) -> Result<Accepted, RunError> {
+        self.send(Sent::signal(name, payload)?).await
+    }
+
+    /// Answers a question of it: the first answer counts. One that comes before the question is kept.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// use perennial::{StoreError, records::RunError};
+    ///
+    /// let run = runtime.runs().get(&id).await?;
+    /// run.answer("agree?", &true).await?;
+    /// let second = run.answer("agree?", &false).await;
+    /// assert!(matches!(second, Err(RunError::Store(StoreError::AlreadyAnswered { .. }))));
+    /// # run.cancel().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send); with [`StoreError::AlreadyAnswered`] or [`StoreError::Expired`] when it
+    /// cannot be answered any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    pub async fn answer(&self, name: &str, value: &impl Serialize) -> Result<Accepted, RunError> {
+        self.send(Sent::answer(name, value)?).await
+    }
+
+    /// Sends it something, with all that is recorded of that.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// use perennial::engine::Sent;
+    ///
+    /// let run = runtime.runs().get(&id).await?;
+    /// let go = Sent::signal("go", &1)?.by("ada").because("it is time").request("mail 17");
+    /// assert!(run.send(go.clone()).await?.changed);
+    /// assert!(!run.send(go).await?.changed); // the same request again
+    /// # run.cancel().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Store`] with [`StoreError::InvalidState`] when it is ending or has ended, with
+    /// [`StoreError::TooLarge`] or [`StoreError::TooMany`] when it is not kept, or when the store is away.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether it was sent; sending it again with the same request tells.
+    pub async fn send(&self, sent: Sent) -> Result<Accepted, RunError> {
+        let services = &self.runs.services;
+        let signal = sent.to(&self.run);
+        let accepted = patiently(STORE_WITHIN, || services.store.signal(signal.clone())).await;
+        let accepted = match accepted {
+            Err(StoreError::Closed) => return Err(self.runs.shut_down(&self.run)),
+            accepted => accepted?,
+        };
+        if let Some(address) = services.run_address(&self.run) {
+            // One that is away, or runs elsewhere, finds it at its next look.
+            drop(address.cast(Message::Wake));
+        }
+        Ok(accepted)
     }
 
     async fn set_pause(&self, pause: bool) -> Result<bool, RunError> {

@@ -50,9 +50,24 @@ pub struct WaitsFor {
     /// It does not go on before.
     #[serde(serialize_with = "as_text_if_any", skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
+    /// It is waited for no longer.
+    #[serde(serialize_with = "as_text_if_any", skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// What happens then, in one word: `resume`, `skip` or `fail`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub then: Option<String>,
+    /// From then on less than a tenth of that time is left.
+    #[serde(serialize_with = "as_text_if_any", skip_serializing_if = "Option::is_none")]
+    pub late_from: Option<Timestamp>,
+    /// Name of the signal or the question: whoever sends it, or answers it, ends the wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// What makes it wait for another attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<LastFailure>,
+    /// Whether it holds a place meanwhile.
+    #[serde(skip)]
+    pub(crate) needs_place: bool,
 }
 
 /// What a run waits for, in one word.
@@ -68,6 +83,14 @@ pub enum WaitsWhy {
     Attempts,
     /// For somebody to let it go on.
     Pause,
+    /// For something that a step needs and that is not available now.
+    Unavailable,
+    /// For a signal that somebody sends it.
+    Signal,
+    /// For somebody to answer a question.
+    Answer,
+    /// For an instant that a step asked for.
+    Timer,
 }
 
 /// How the last attempt of a step failed.
@@ -99,7 +122,18 @@ impl LastFailure {
 
 impl WaitsFor {
     pub(crate) fn new(why: WaitsWhy, what: impl Into<String>, since: Timestamp) -> Self {
-        Self { why, what: what.into(), since, not_before: None, last_failure: None }
+        Self {
+            why,
+            what: what.into(),
+            since,
+            not_before: None,
+            until: None,
+            late_from: None,
+            then: None,
+            name: None,
+            last_failure: None,
+            needs_place: true,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The seam between the engine and what it runs: a definition that decides what comes next, and
 //! executes one job at a time.
 
+mod wait;
 mod warnings;
 
 use std::{
@@ -14,8 +15,11 @@ use std::{
     time::Duration,
 };
 
+pub use self::{
+    wait::{AfterWait, Resumed, Unavailable, Wait, WaitDefault, WaitEnded},
+    warnings::Warnings,
+};
 use perennial_core::{Digest, Timestamp, failure::Failure, run::RunId};
-pub use warnings::Warnings;
 
 pub use perennial_core::{
     retry::RetryPolicy,
@@ -117,6 +121,11 @@ pub trait Workflow: Send + Sync + fmt::Debug + 'static {
         attempt: u32,
         done: &[DoneJob],
     ) -> FailureMeans;
+
+    /// The record of a job that is skipped because it has waited in vain.
+    fn on_skip(&self, _job: &JobKey, reason: SkipReason, why: &str) -> Value {
+        serde_json::json!({ "skipped": reason.name(), "why": why })
+    }
 
     /// Whether what `job` did only in part was made good by another of these: it then takes
     /// nothing from the run's success.
@@ -289,6 +298,10 @@ pub enum Outcome {
     },
     /// With a failure; the retry policy decides what follows.
     Failed(Failure),
+    /// What it needs is not available: the job is tried again when it may be, and no attempt is used.
+    Unavailable(Unavailable),
+    /// The job waits, and the next attempt is told what ended that; no attempt is used.
+    Suspend(Wait),
 }
 
 /// Where external calls are journaled.
@@ -415,6 +428,7 @@ pub struct AttemptCx {
     pub warnings: Arc<Warnings>,
     journal: Arc<dyn CallJournal>,
     calls: AtomicU32,
+    resumed: Option<Resumed>,
 }
 
 /// A reply, and whether it came from the journal.
@@ -475,7 +489,56 @@ impl AttemptCx {
             warnings: Arc::default(),
             journal,
             calls: AtomicU32::new(0),
+            resumed: None,
         }
+    }
+
+    /// The same attempt, of a job whose wait ended like this.
+    ///
+    /// ```
+    /// use perennial::engine::{AttemptCx, Resumed};
+    ///
+    /// fn resumed(cx: AttemptCx, how: Resumed) -> AttemptCx {
+    ///     cx.with_resumed(Some(how))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn with_resumed(mut self, resumed: Option<Resumed>) -> Self {
+        self.resumed = resumed;
+        self
+    }
+
+    /// What ended the last wait that an attempt of this job asked for; nothing when none did. It stays when
+    /// this attempt fails and the job is tried again.
+    ///
+    /// ```
+    /// use perennial::engine::AttemptCx;
+    ///
+    /// fn who_agreed(cx: &AttemptCx) -> Option<&str> {
+    ///     cx.resumed()?.by.as_deref()
+    /// }
+    /// ```
+    pub fn resumed(&self) -> Option<&Resumed> {
+        self.resumed.as_ref()
+    }
+
+    /// The value that ended the last wait of this job.
+    ///
+    /// ```
+    /// use perennial::engine::AttemptCx;
+    ///
+    /// fn agreed(cx: &AttemptCx) -> bool {
+    ///     cx.resumed_with().ok().flatten().unwrap_or(false)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it is something else than a `T`.
+    pub fn resumed_with<T: serde::de::DeserializeOwned>(
+        &self,
+    ) -> Result<Option<T>, serde_json::Error> {
+        self.resumed.as_ref().map(Resumed::value_as).transpose()
     }
 
     /// Makes one external call, or takes its recorded reply: journaled before and after, so that

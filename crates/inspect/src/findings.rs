@@ -13,6 +13,7 @@
 //! | PF-14 | `unkillable` | state |
 //! | PF-17 | `store_degraded` | what the store published; failed commits between two dumps |
 //! | PF-18 | `lease_at_risk` | what the keeper of a node's lease published |
+//! | PF-20 | `approval_due` | what a run's actor published: a question, and when a tenth of its time is left |
 //! | PF-23 | `attempt_uncertain` | what a run's monitor published |
 //! | PF-31 | `quarantined` | the runs that the scheduler's owner has parked |
 //! | PF-40 | `always_working` | an actor that is never without work; not in the specification |

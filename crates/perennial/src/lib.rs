@@ -92,7 +92,8 @@ pub mod records {
         functions, nearest, render, report_json, schema, step_types, yaml_text,
     };
     pub use perennial_store::{
-        AttemptRecord, CallRecord, EventRecord, JobRecord, NodeRecord, RemovedRun, Retained, Rule,
-        RunRecord, RunSummary, RunView, VerifyStep, Violation,
+        Accepted, AttemptRecord, CallRecord, Deferral, EventRecord, JobRecord, NewWait, NodeRecord,
+        RemovedRun, Retained, Rule, RunRecord, RunSummary, RunView, SignalKind, SignalRecord,
+        VerifyStep, Violation, WaitEnd, WaitKind, WaitRecord,
     };
 }

@@ -195,6 +195,7 @@ impl World {
                         FailureMeans::FailRun { record } => (JobState::Failed, record),
                     }
                 }
+                waits @ (Outcome::Unavailable(_) | Outcome::Suspend(_)) => panic!("{waits:?}"),
             };
             done.push(DoneJob { key, state, result });
             if state == JobState::Failed {

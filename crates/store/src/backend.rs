@@ -7,10 +7,11 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{
-    Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision, EventRecord, Lease,
-    Leases, NewEvent, NewRun, NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun,
-    Renewal, Reopening, Rescued, Retained, Retention, RunSummary, RunView, Store, StoreError,
-    StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep, ops, transaction::Tx,
+    Accepted, Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision,
+    EventRecord, Lease, Leases, NewEvent, NewRun, NewSignal, NodeRecord, NodeRef, NodeTerms,
+    Operation, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention,
+    RunSummary, RunView, Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor,
+    VerifyStep, ops, transaction::Tx,
 };
 
 /// Whether an operation changes anything.
@@ -169,6 +170,26 @@ impl<B: Backend> Store for B {
 
     fn commit(&self, decision: Decision) -> Operation<'_, Committed> {
         self.perform(Access::Write, move |tx| ops::decision::commit(tx, &decision))
+    }
+
+    fn wake<'a>(
+        &'a self,
+        run: &'a RunId,
+        job: i64,
+        cause: &'a str,
+        run_after: Option<Timestamp>,
+    ) -> Operation<'a, bool> {
+        let (run, cause) = (run.clone(), cause.to_owned());
+        self.perform(Access::Write, move |tx| ops::wait::wake(tx, &run, job, &cause, run_after))
+    }
+
+    fn signal(&self, signal: NewSignal) -> Operation<'_, Accepted> {
+        self.perform(Access::Write, move |tx| ops::signal::signal(tx, &signal))
+    }
+
+    fn revision<'a>(&'a self, run: &'a RunId) -> Operation<'a, u64> {
+        let run = run.clone();
+        self.perform(Access::Read, move |tx| ops::view::revision(tx, &run))
     }
 
     fn run<'a>(&'a self, run: &'a RunId) -> Operation<'a, RunView> {

@@ -4,6 +4,7 @@ mod error;
 mod record;
 mod request;
 mod retention;
+mod wait;
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
@@ -24,6 +25,10 @@ pub use self::{
         Reopening, Report, Rescued, RunStep, StageStep, TimerDue,
     },
     retention::{RemovedRun, Retained, Retention},
+    wait::{
+        Accepted, AfterWait, Deferral, NewSignal, NewWait, SignalKind, SignalRecord, WaitDefault,
+        WaitEnd, WaitEnded, WaitKind, WaitRecord,
+    },
 };
 
 /// The future of one operation: one transaction.
@@ -171,6 +176,28 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// store already.
     fn commit(&self, decision: Decision) -> Operation<'_, Committed>;
 
+    /// Ends the wait of a deferred job before its time, because `cause` says that what it needs is
+    /// there: Ready, not before `run_after`. Answers whether it was deferred.
+    fn wake<'a>(
+        &'a self,
+        run: &'a RunId,
+        job: i64,
+        cause: &'a str,
+        run_after: Option<Timestamp>,
+    ) -> Operation<'a, bool>;
+
+    /// Sends a run a signal, or the answer to a question of it. A job that is suspended for it goes on:
+    /// Ready, the payload is its wait's answer. Without one it is kept for the job that will ask, in the
+    /// order in which they came; at most 1 000 are kept, of at most 256 KiB each.
+    ///
+    /// The same request again changes nothing and is answered as before. A run that is ending or has
+    /// ended refuses with [`StoreError::InvalidState`], a question that has its answer with
+    /// [`StoreError::AlreadyAnswered`], one whose time has passed with [`StoreError::Expired`].
+    fn signal(&self, signal: NewSignal) -> Operation<'_, Accepted>;
+
+    /// The revision of a run: whether anything was decided since it was read.
+    fn revision<'a>(&'a self, run: &'a RunId) -> Operation<'a, u64>;
+
     /// A run with its stages, jobs, attempts and calls, at one revision.
     fn run<'a>(&'a self, run: &'a RunId) -> Operation<'a, RunView>;
 
@@ -211,7 +238,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Timers that are due and not yet taken, at most `limit`; taking one removes it.
     fn take_due_timers(&self, limit: u32) -> Operation<'_, Vec<TimerDue>>;
 
-    /// When the next timer or retry is due, if any.
+    /// When the next timer, retry, wake-up or deadline of a wait is due, if any.
     fn next_due(&self) -> Operation<'_, Option<Timestamp>>;
 
     /// Keeps `bytes` under their digest.

@@ -22,6 +22,8 @@
 //!
 //! * SM-30, SM-31: the death of its process uses none of a job's attempts. A job is given up for its deaths
 //!   at the third since its last recorded call, and for its failures when its policy says so.
+//! * 4.3: a wait that ends in vain may end its job in part (Deferred or Suspended to Partial), where the definition
+//!   tolerates the failure.
 //!
 //! Nothing here starts a thread or a task: [`WriterLoop`] and [`ReaderLoop`] are plain blocking
 //! functions for whoever supervises threads.
@@ -48,12 +50,13 @@ pub use self::postgres::{
 pub use self::{
     check::{NOT_YET, Rule, VerifyCursor, VerifyStep, Violation, verify},
     contract::{
-        Again, Appended, AttemptRecord, CallRecord, CallStart, Claimed, Committed, Created,
-        Decision, EventRecord, JobRecord, JobStep, LEASE_TTL, Lease, Leases, NewEvent, NewJob,
-        NewRun, NewTimer, NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun,
-        Renewal, Reopening, Report, Rescued, Retained, Retention, RunRecord, RunStep, RunSummary,
-        RunView, ServerStatus, StageRecord, StageStep, Store, StoreError, StoreStatus,
-        StreamRecord, TimerDue,
+        Accepted, AfterWait, Again, Appended, AttemptRecord, CallRecord, CallStart, Claimed,
+        Committed, Created, Decision, Deferral, EventRecord, JobRecord, JobStep, LEASE_TTL, Lease,
+        Leases, NewEvent, NewJob, NewRun, NewSignal, NewTimer, NewWait, NodeRecord, NodeRef,
+        NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Report, Rescued,
+        Retained, Retention, RunRecord, RunStep, RunSummary, RunView, ServerStatus, SignalKind,
+        SignalRecord, StageRecord, StageStep, Store, StoreError, StoreStatus, StreamRecord,
+        TimerDue, WaitDefault, WaitEnd, WaitEnded, WaitKind, WaitRecord,
     },
     memory::MemoryStore,
     queue::Stopper,

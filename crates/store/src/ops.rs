@@ -8,7 +8,10 @@
 //! | [`lease`] | claims, releases, rescues |
 //! | [`call`] | the journal of calls |
 //! | [`decision`] | commits of decisions |
+//! | [`step`] | jobs that change without an attempt of theirs ending |
 //! | [`ending`] | ends of attempts |
+//! | [`wait`] | what jobs wait for, and how that ends |
+//! | [`signal`] | what runs are sent |
 //! | [`journal`] | events with their sequence and hash chain |
 //! | [`reopening`] | a further round of a run |
 //! | [`retention`] | removals of runs and blobs |
@@ -30,7 +33,10 @@ pub(crate) mod lease;
 pub(crate) mod node;
 pub(crate) mod reopening;
 pub(crate) mod retention;
+pub(crate) mod signal;
+pub(crate) mod step;
 pub(crate) mod stream;
 pub(crate) mod timer;
 pub(crate) mod verify;
 pub(crate) mod view;
+pub(crate) mod wait;

@@ -15,6 +15,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_cache.sql"),
     include_str!("migrations/0003_leases.sql"),
+    include_str!("migrations/0004_waits.sql"),
     include_str!("migrations/0005_retention.sql"),
 ];
 
@@ -175,5 +176,64 @@ mod tests {
             let cached = connection.query_row("SELECT count(*) FROM cache", [], |row| row.get(0));
             assert_eq!(cached, Ok(0_i64));
         }
+    }
+
+    /// Rows of a run as version 2 kept them.
+    const OF_VERSION_2: &str = "
+        INSERT INTO nodes VALUES ('n', 1, 1, 1, NULL, NULL);
+        INSERT INTO streams VALUES ('r', 'run', 0, 'n', 1, 1, 1, NULL);
+        INSERT INTO heads VALUES ('r', 4, 9, '');
+        INSERT INTO blobs VALUES (hex(zeroblob(32)), x'00', 1);
+        INSERT INTO runs VALUES ('r', 'w', hex(zeroblob(32)), '', '{}', 'running', NULL, 1, NULL, NULL);
+        INSERT INTO stages VALUES ('r', 's', 0, 'open', NULL);
+        INSERT INTO jobs VALUES (7, 'r', 's', '', 'a', 'leased', NULL, 2, 1, 3, 1, 5, 'n', 1, 0);
+        INSERT INTO jobs VALUES (9, 'r', 's', '', 'b', 'skipped', 'upstream', 0, 0, 3, 0, 0, NULL, NULL, 0);
+        INSERT INTO attempts VALUES (7, 1, 'n', 1, 1, 2, 'error', 'io', 'X', 'no', 1);
+        INSERT INTO attempts VALUES (7, 2, 'n', 1, 3, NULL, NULL, NULL, NULL, NULL, 0);
+        INSERT INTO inputs VALUES (7, '{}'), (9, '{}');
+        INSERT INTO results VALUES (9, '1');
+        INSERT INTO checkpoints VALUES (7, 'c', 1, 'k', 1, 2, '3');
+        INSERT INTO timers VALUES ('run:r', 't', 'r', 8);";
+
+    /// DUR-133: the tables that are built anew keep rows, ids, references and indexes.
+    #[test]
+    fn rows_of_an_older_version_are_kept() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "foreign_keys", true).unwrap();
+        for step in &STEPS[..2] {
+            connection.execute_batch(step).unwrap();
+        }
+        connection.execute_batch(OF_VERSION_2).unwrap();
+        let row = "INSERT INTO meta (only_row, store_id, schema_version, schema_digest,
+            created_at, clock_anchor, openings) VALUES (1, 'id', 2, ?1, 5, 5, 0)";
+        connection.execute(row, [digest(&STEPS[..2])]).unwrap();
+        let read = |connection: &Connection, sql: &str| -> Vec<String> {
+            let mut statement = connection.prepare(sql).unwrap();
+            let rows = statement.query_map([], |row| row.get(0)).unwrap();
+            rows.map(Result::unwrap).collect()
+        };
+        let texts = [
+            "SELECT id || key || state || attempt || attempts_used || crashes || run_after ||
+             coalesce(lease_node, '') || coalesce(skipped, '') FROM jobs ORDER BY id",
+            "SELECT job || '/' || attempt || coalesce(ended_as, '') || uncertain FROM attempts",
+            "SELECT job || data FROM inputs",
+            "SELECT job || data FROM results",
+            "SELECT job || name || reply FROM checkpoints",
+        ];
+        let indexes = "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL
+            AND name <> 'jobs_deferred' AND tbl_name IN ('jobs', 'attempts', 'inputs', 'results',
+            'checkpoints') ORDER BY name";
+        let before: Vec<_> = texts.iter().map(|sql| read(&connection, sql)).collect();
+        let indexed = read(&connection, indexes);
+        open(&mut connection, Path::new("x"), Timestamp::from_micros(7)).unwrap();
+        let after: Vec<_> = texts.iter().map(|sql| read(&connection, sql)).collect();
+        assert_eq!(after, before);
+        assert_eq!(read(&connection, indexes), indexed);
+        assert!(read(&connection, "SELECT \"table\" FROM pragma_foreign_key_check").is_empty());
+        assert_eq!(read(&connection, "PRAGMA integrity_check"), ["ok"]);
+        let refers = "SELECT \"table\" FROM pragma_foreign_key_list('attempts') ORDER BY 1 LIMIT 1";
+        assert_eq!(read(&connection, refers), ["jobs"]);
+        connection.execute("DELETE FROM streams", []).unwrap();
+        assert!(read(&connection, texts[4]).is_empty(), "all goes with its run");
     }
 }

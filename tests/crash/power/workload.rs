@@ -420,6 +420,8 @@ fn next_step(run: &RunId, place: &Place, turn: u64, blob: Digest, events: u64) -
         code: None,
         message: None,
         dead_letter: false,
+        deferral: None,
+        wait: None,
     };
     Decision {
         run: run.clone(),

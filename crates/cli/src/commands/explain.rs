@@ -2,7 +2,8 @@ use std::{path::Path, time::Duration};
 
 use perennial::{
     RunId, RunState,
-    records::{JobRecord, JobState, RunView, StepExplanation},
+    engine::WaitDefault,
+    records::{JobRecord, JobState, RunView, StepExplanation, WaitKind, WaitRecord},
 };
 use serde_json::{Value, json};
 
@@ -64,6 +65,9 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
     }
     for wait in &waits {
         output::line(&format!("  {}", wait["text"].as_str().unwrap_or_default()))?;
+    }
+    for (verb, name) in open_waits(&view) {
+        output::talk(&format!("help: {}", hint.send(verb, run.as_str(), name)));
     }
     if !state.is_terminal() && !view.run.owner_alive {
         output::line("  nobody runs it now")?;
@@ -152,7 +156,10 @@ fn waits(view: &RunView) -> Vec<Value> {
 
 fn wait(view: &RunView, job: &JobRecord) -> Value {
     let last = view.attempts.iter().rfind(|attempt| attempt.job == job.id);
-    let until = job.run_after.map(|at| at.to_rfc3339());
+    let wait = view.waits.iter().find(|wait| wait.job == job.id);
+    let wait = wait.filter(|_| job.state == JobState::Suspended);
+    let due = job.run_after.or_else(|| job.deferral.as_ref().map(|deferral| deferral.wake_at));
+    let until = due.map(|at| at.to_rfc3339());
     let (why, text) = match (job.state, &until) {
         (JobState::Leased, _) if job.lease_alive => {
             let since = last.map(|attempt| attempt.claimed_at.to_rfc3339()).unwrap_or_default();
@@ -162,6 +169,8 @@ fn wait(view: &RunView, job: &JobRecord) -> Value {
             let text = format!("step {}: the process of attempt {} died", job.key, job.attempt);
             ("interrupted", text)
         }
+        (JobState::Deferred, _) => ("unavailable", deferred(job)),
+        (JobState::Suspended, _) => suspended(wait, job),
         (_, Some(at)) => {
             let why = last.and_then(|attempt| attempt.message.as_deref()).unwrap_or("no reason");
             let reason = output::cut(why, 120);
@@ -177,7 +186,64 @@ fn wait(view: &RunView, job: &JobRecord) -> Value {
         "attempts_used": job.attempts_used,
         "attempts_max": job.max_attempts,
         "not_before": until,
+        "until": wait
+            .map(|wait| wait.wait.until)
+            .or_else(|| job.deferral.as_ref().map(|deferral| deferral.until))
+            .map(|at| at.to_rfc3339()),
+        "then": wait
+            .map(|wait| wait.wait.or.name())
+            .or_else(|| job.deferral.as_ref().map(|deferral| deferral.then.name())),
+        "name": wait.map(|wait| &wait.wait.name),
+        "about": wait.map(|wait| &wait.wait.about),
         "last_failure": last.and_then(|attempt| attempt.message.clone()),
         "text": text,
+    })
+}
+
+fn deferred(job: &JobRecord) -> String {
+    let Some(deferral) = &job.deferral else { return format!("step {}: is deferred", job.key) };
+    format!(
+        "step {}: waits for `{}`, which is not available; it looks again at {}, and {}s at {}",
+        job.key,
+        output::brief(&json!(deferral.cause), 120),
+        deferral.wake_at.to_rfc3339(),
+        deferral.then,
+        deferral.until.to_rfc3339()
+    )
+}
+
+/// What a suspended step waits for, in one word and in words.
+fn suspended(wait: Option<&WaitRecord>, job: &JobRecord) -> (&'static str, String) {
+    let Some(WaitRecord { wait, .. }) = wait else {
+        return ("suspended", format!("step {}: is suspended", job.key));
+    };
+    let (key, until) = (&job.key, wait.until.to_rfc3339());
+    let default = match wait.or {
+        WaitDefault::Resume(_) => "goes on with its default",
+        WaitDefault::Skip => "is skipped",
+        WaitDefault::Fail => "fails",
+    };
+    let name = format!("`{}`", output::brief(&json!(wait.name), 120));
+    match wait.kind {
+        WaitKind::Timer => ("timer", format!("step {key}: waits until {until} ({name})")),
+        WaitKind::Signal => (
+            "signal",
+            format!("step {key}: waits for the signal {name} until {until}, then it {default}"),
+        ),
+        WaitKind::Answer => {
+            let asked = output::brief(&wait.about, 200);
+            let text = format!("step {key}: asks {name} until {until}, then it {default}: {asked}");
+            ("answer", text)
+        }
+    }
+}
+
+/// The verb that ends each open wait, and its name.
+fn open_waits(view: &RunView) -> impl Iterator<Item = (&'static str, &str)> {
+    let open = view.waits.iter().filter(|wait| wait.ended.is_none());
+    open.filter_map(|wait| match wait.wait.kind {
+        WaitKind::Signal => Some(("signal", wait.wait.name.as_str())),
+        WaitKind::Answer => Some(("answer", wait.wait.name.as_str())),
+        WaitKind::Timer => None,
     })
 }

@@ -75,6 +75,8 @@ fn states(view: &RunView) -> BTreeMap<String, StepState> {
             JobState::Ready if job.run_after.is_some() => "waits for a retry".to_owned(),
             state @ (JobState::Blocked
             | JobState::Ready
+            | JobState::Deferred
+            | JobState::Suspended
             | JobState::Succeeded
             | JobState::Partial
             | JobState::Failed

@@ -34,6 +34,11 @@ impl Hint {
         self.working(&format!("unpause {run}"))
     }
 
+    /// The command that sends what a step waits for.
+    pub(super) fn send(&self, verb: &str, run: &str, name: &str) -> String {
+        self.reading(&format!("{verb} {run} {} JSON", quoted(name)))
+    }
+
     fn working(&self, verb: &str) -> String {
         let mut command = self.reading(verb);
         if let Some(config) = &self.config {

@@ -343,7 +343,9 @@ fn given(row: &Row<'_>, result: &Value, is_told: bool) -> String {
         | JobState::Cancelled
         | JobState::Blocked
         | JobState::Ready
-        | JobState::Leased => "",
+        | JobState::Leased
+        | JobState::Deferred
+        | JobState::Suspended => "",
     };
     format!("{label}: {prefix}{}", output::brief(result, 100))
 }

@@ -138,6 +138,10 @@ states! {
         Ready => "ready",
         /// An attempt holds it.
         Leased => "leased",
+        /// Waits for something that is not available now; that uses none of its attempts.
+        Deferred => "deferred",
+        /// Waits for a signal, an answer or an instant that an attempt of it asked for.
+        Suspended => "suspended",
         /// Done.
         Succeeded => "succeeded",
         /// Ended with a failure that its policy tolerates.
@@ -160,6 +164,7 @@ states! {
     /// assert_eq!(AttemptEnd::TimedOut.to_string(), "timed_out");
     /// assert!(AttemptEnd::Error.uses_budget());
     /// assert!(!AttemptEnd::Released.uses_budget()); // a shutdown costs no try
+    /// assert!(!AttemptEnd::Unavailable.uses_budget()); // nor does a service that is down
     /// ```
     AttemptEnd, "attempt" {
         /// With a result.
@@ -176,6 +181,10 @@ states! {
         Expired => "expired",
         /// Given back: its task died, or its node is shutting down.
         Released => "released",
+        /// What it needs is not available now: its job is deferred.
+        Unavailable => "unavailable",
+        /// It asked for something to wait for: its job is suspended.
+        Suspended => "suspended",
         /// Its run was cancelled.
         Cancelled => "cancelled",
     }
@@ -188,12 +197,21 @@ states! {
     /// use perennial_core::run::SkipReason;
     ///
     /// assert_eq!(SkipReason::Upstream.name(), "upstream");
+    /// assert!(SkipReason::Operator.degrades() && !SkipReason::Disabled.degrades());
     /// ```
     SkipReason, "skip reason" {
         /// Its condition says so; neutral.
         NotApplicable => "not_applicable",
         /// Something it needs failed; degrades the outcome.
         Upstream => "upstream",
+        /// What it needs did not become available in time; degrades the outcome.
+        Unavailable => "unavailable",
+        /// The tool it names does not exist; degrades the outcome.
+        UnknownTool => "unknown_tool",
+        /// Somebody said so; degrades the outcome.
+        Operator => "operator",
+        /// Its stage is declared as not to be done; neutral.
+        Disabled => "disabled",
     }
 }
 
@@ -309,10 +327,25 @@ impl JobState {
     /// Whether nothing can follow in this round.
     pub fn is_terminal(self) -> bool {
         match self {
-            Self::Blocked | Self::Ready | Self::Leased => false,
+            Self::Blocked | Self::Ready | Self::Leased | Self::Deferred | Self::Suspended => false,
             Self::Succeeded | Self::Partial | Self::Failed | Self::Skipped | Self::Cancelled => {
                 true
             }
+        }
+    }
+
+    /// Whether it waits for something outside of its run: it holds no place, no lease and no attempt.
+    pub fn is_waiting(self) -> bool {
+        match self {
+            Self::Deferred | Self::Suspended => true,
+            Self::Blocked
+            | Self::Ready
+            | Self::Leased
+            | Self::Succeeded
+            | Self::Partial
+            | Self::Failed
+            | Self::Skipped
+            | Self::Cancelled => false,
         }
     }
 
@@ -320,13 +353,21 @@ impl JobState {
     ///
     /// # Errors
     ///
-    /// When the table of 4.3 does not list the transition.
+    /// When the table of 4.3 does not list the transition. A wait that ends without what was waited
+    /// for may also end its job in part: a document may tolerate that failure like any other.
     pub fn enter(self, to: Self) -> Result<Self, InvalidTransition> {
-        use JobState::{Blocked, Cancelled, Failed, Leased, Partial, Ready, Skipped, Succeeded};
+        use JobState::{
+            Blocked, Cancelled, Deferred, Failed, Leased, Partial, Ready, Skipped, Succeeded,
+            Suspended,
+        };
         let listed = match self {
             Blocked => matches!(to, Ready | Skipped | Failed | Cancelled),
-            Ready => matches!(to, Leased | Skipped | Failed | Cancelled),
-            Leased => matches!(to, Ready | Succeeded | Partial | Skipped | Failed | Cancelled),
+            Ready => matches!(to, Leased | Deferred | Skipped | Failed | Cancelled),
+            Leased => matches!(
+                to,
+                Ready | Deferred | Suspended | Succeeded | Partial | Skipped | Failed | Cancelled
+            ),
+            Deferred | Suspended => matches!(to, Ready | Partial | Skipped | Failed | Cancelled),
             Succeeded | Partial | Failed | Skipped | Cancelled => false,
         };
         if listed {
@@ -343,7 +384,22 @@ impl AttemptEnd {
     pub fn uses_budget(self) -> bool {
         match self {
             Self::Succeeded | Self::Partial | Self::Skipped | Self::Error | Self::TimedOut => true,
-            Self::Expired | Self::Released | Self::Cancelled => false,
+            Self::Expired
+            | Self::Released
+            | Self::Unavailable
+            | Self::Suspended
+            | Self::Cancelled => false,
+        }
+    }
+}
+
+impl SkipReason {
+    /// Whether a job that was skipped for it takes something from the success of its run (4.3); otherwise it is
+    /// as if it had not been there.
+    pub fn degrades(self) -> bool {
+        match self {
+            Self::NotApplicable | Self::Disabled => false,
+            Self::Upstream | Self::Unavailable | Self::UnknownTool | Self::Operator => true,
         }
     }
 }
@@ -406,6 +462,32 @@ mod tests {
             assert_eq!(state.name().parse(), Ok(*state));
         }
         assert!("done".parse::<JobState>().is_err());
+    }
+
+    /// INV-20, SM-30: who only waits has used nothing.
+    #[test]
+    fn waiting_uses_no_attempt_and_can_always_be_ended() {
+        for end in [AttemptEnd::Unavailable, AttemptEnd::Suspended] {
+            assert!(!end.uses_budget(), "{end}");
+        }
+        for state in JobState::ALL {
+            let waits = matches!(state, JobState::Deferred | JobState::Suspended);
+            assert_eq!(state.is_waiting(), waits, "{state}");
+            for waiting in [JobState::Deferred, JobState::Suspended] {
+                let ends = state.is_terminal() && *state != JobState::Succeeded;
+                let listed = ends || *state == JobState::Ready;
+                assert_eq!(waiting.enter(*state).is_ok(), listed, "{waiting} to {state}");
+            }
+        }
+        let enters: Vec<_> =
+            JobState::ALL.iter().filter(|from| from.enter(JobState::Suspended).is_ok()).collect();
+        assert_eq!(enters, [&JobState::Leased], "only an attempt suspends its job");
+    }
+
+    #[test]
+    fn reasons_are_neutral_or_degrade() {
+        let neutral: Vec<_> = SkipReason::ALL.iter().filter(|why| !why.degrades()).collect();
+        assert_eq!(neutral, [&SkipReason::NotApplicable, &SkipReason::Disabled]);
     }
 
     #[test]

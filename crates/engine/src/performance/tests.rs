@@ -38,6 +38,8 @@ pub(super) fn run(finished_at: Option<Timestamp>) -> RunView {
         jobs: Vec::new(),
         attempts: Vec::new(),
         calls: Vec::new(),
+        waits: Vec::new(),
+        signals: Vec::new(),
     }
 }
 
@@ -66,6 +68,8 @@ pub(super) fn add(
         input: Value::Null,
         result,
         dead_letter: false,
+        deferral: None,
+        deferred_since: None,
     });
     for (number, (begun, ended)) in (1..).zip(attempts) {
         view.attempts.push(AttemptRecord {

@@ -444,7 +444,11 @@ fn of_step(state: JobState) -> Went {
         JobState::Succeeded => Went::Well,
         JobState::Failed | JobState::Partial => Went::Badly,
         JobState::Skipped | JobState::Cancelled => Went::Aside,
-        JobState::Blocked | JobState::Ready | JobState::Leased => Went::Open,
+        JobState::Blocked
+        | JobState::Ready
+        | JobState::Leased
+        | JobState::Deferred
+        | JobState::Suspended => Went::Open,
     }
 }
 
@@ -454,7 +458,11 @@ fn of_attempt(end: AttemptEnd) -> Went {
         AttemptEnd::Partial | AttemptEnd::Error | AttemptEnd::TimedOut | AttemptEnd::Expired => {
             Went::Badly
         }
-        AttemptEnd::Skipped | AttemptEnd::Released | AttemptEnd::Cancelled => Went::Aside,
+        AttemptEnd::Skipped
+        | AttemptEnd::Released
+        | AttemptEnd::Unavailable
+        | AttemptEnd::Suspended
+        | AttemptEnd::Cancelled => Went::Aside,
     }
 }
 

@@ -125,7 +125,10 @@ impl Actor for Shell {
         machine: &mut Machine,
     ) -> Result<(), ActorError> {
         match message {
-            Message::Wake => self.advance(&me, machine).await?,
+            Message::Wake => {
+                self.take_in_news(machine).await?;
+                self.advance(&me, machine).await?;
+            }
             Message::Seen { revision } if revision > machine.revision() => {
                 *machine = self.load().await?;
                 self.advance(&me, machine).await?;
@@ -180,11 +183,15 @@ impl Shell {
     fn settle_place(&self, machine: &Machine) {
         let services = &self.services;
         let is_idle = machine.jobs().iter().all(|job| job.state != JobState::Leased);
+        // Known before a place is asked for or given back: whoever gives places out looks at it.
+        self.note_rest(machine);
         let changed = match machine.state {
             state if state.is_terminal() || (state == RunState::Paused && is_idle) => {
                 services.waiting.starts(&self.run);
                 services.places.release(&self.run)
             }
+            // It waits for something outside of it, maybe for days, and needs no place meanwhile.
+            RunState::Running if machine.is_idle() => services.places.release(&self.run),
             RunState::Running if !services.places.holds(&self.run) => {
                 let what = "its turn for a free place";
                 let known = services.waiting.of(&self.run).is_some();
@@ -272,6 +279,19 @@ impl Shell {
             if let Some(lease) = lease.and_then(|job| machine.lease(job)) {
                 self.ended(machine, lease, Ending::Lost).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Reads the run anew when somebody else has decided about it: what ends the wait of a job is written
+    /// by whoever sends it, in any process.
+    async fn take_in_news(&self, machine: &mut Machine) -> Result<(), ActorError> {
+        if !machine.has_waiting() {
+            return Ok(());
+        }
+        let revision = patiently(STORE_WITHIN, || self.store().revision(&self.run)).await?;
+        if revision != machine.revision() {
+            *machine = self.load().await?;
         }
         Ok(())
     }
@@ -593,6 +613,24 @@ impl Shell {
         }
     }
 
+    fn note_rest(&self, machine: &Machine) {
+        let services = &self.services;
+        let (resting, now) = (&services.resting, self.store().now());
+        let awaits_room = || {
+            let (used, most, _) =
+                services.rooms.awaits(&self.run).then(|| services.rooms.counts())?;
+            let what = format!("room for an attempt: {used} of {most} are under way on this node");
+            Some(WaitsFor::new(WaitsWhy::Attempts, what, now))
+        };
+        match machine.rests(now).or_else(awaits_room) {
+            Some(mut rests) => {
+                rests.needs_place = !machine.is_idle();
+                resting.waits(&self.run, rests);
+            }
+            None => resting.starts(&self.run),
+        }
+    }
+
     fn announce(&self, events: &[perennial_store::EventRecord]) {
         self.services.hub.announce(&self.run, events);
         if let Some(monitor) = self.services.monitor_address(&self.run) {
@@ -629,20 +667,8 @@ impl Shell {
 
     /// What it waits for; noted for whoever asks without a dump.
     fn waits_for(&self, machine: &Machine) -> Option<WaitsFor> {
+        self.note_rest(machine);
         let services = &self.services;
-        let now = self.store().now();
-        let awaits_room = || {
-            let (used, most, _) =
-                services.rooms.awaits(&self.run).then(|| services.rooms.counts())?;
-            let what = format!("room for an attempt: {used} of {most} are under way on this node");
-            Some(WaitsFor::new(WaitsWhy::Attempts, what, now))
-        };
-        match machine.rests(now).or_else(awaits_room) {
-            Some(rests) => {
-                services.resting.waits(&self.run, rests);
-            }
-            None => services.resting.starts(&self.run),
-        }
         services.waiting.of(&self.run).or_else(|| services.resting.of(&self.run))
     }
 }

@@ -10,7 +10,7 @@ use tracing::Instrument;
 use super::{
     actor::Message,
     journal::LeaseJournal,
-    machine::{Machine, Reported},
+    machine::{Job, Machine, Reported},
 };
 use crate::{
     Services, Workflow,
@@ -49,6 +49,7 @@ pub(super) async fn start(
         machine.idempotency_key(&lease.key),
         Arc::new(journal),
     );
+    let cx = cx.with_resumed(machine.job(lease.job).and_then(Job::resumed));
     // One span per attempt, with what every line inside it is about (YM-13, TNM-2).
     let span = tracing::info_span!(
         "attempt",

@@ -1,21 +1,24 @@
 //! The pure core: what follows from a fact, for one run.
 
 mod draft;
+mod rest;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use perennial_core::{
     Timestamp,
     retry::RetryPolicy,
-    run::{IdempotencyKey, JobKey, JobState, RunId, RunState, StageState},
+    run::{IdempotencyKey, JobKey, JobState, RunId, RunState, SkipReason, StageState},
 };
-use perennial_store::{AttemptRecord, Committed, Decision, Lease, NewJob, NodeRef, RunView};
+use perennial_store::{
+    AttemptRecord, Committed, Decision, Deferral, Lease, NewJob, NewWait, NodeRef, RunView, WaitEnd,
+};
 use serde_json::{Value, json};
 
 use self::draft::Draft;
 use crate::{
-    LastFailure, WaitsFor, WaitsWhy,
-    workflow::{DoneJob, JobPlan, Next, Outcome, Workflow},
+    LastFailure,
+    workflow::{DoneJob, JobPlan, Next, Outcome, Resumed, Workflow},
 };
 
 /// A run as the store has it at `revision`.
@@ -49,6 +52,18 @@ pub(super) struct Job {
     policy: Policy,
     /// When its last attempt failed, and how.
     failed: Option<(Timestamp, LastFailure)>,
+    skipped: Option<SkipReason>,
+    deferral: Option<Deferral>,
+    deferred_since: Option<Timestamp>,
+    wait: Option<Waited>,
+}
+
+/// What a job waits for, or waited for last.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Waited {
+    wait: NewWait,
+    since: Timestamp,
+    ended: Option<WaitEnd>,
 }
 
 /// What a job was given by its plan.
@@ -129,17 +144,25 @@ impl Job {
     pub(super) fn policy(&self) -> Policy {
         self.policy
     }
+
+    /// What ended its last wait.
+    pub(super) fn resumed(&self) -> Option<Resumed> {
+        let waited = self.wait.as_ref()?;
+        let end = waited.ended.clone()?;
+        let (name, value) = (waited.wait.name.clone(), end.answer?);
+        Some(Resumed { name, how: end.how, by: end.by, value })
+    }
 }
 
 impl Machine {
-    /// The decisions that it knows.
-    pub(super) fn revision(&self) -> u64 {
-        self.revision
-    }
-
     pub(super) fn new(view: RunView, workflow: &dyn Workflow) -> Result<Self, serde_json::Error> {
         let mut jobs = Vec::with_capacity(view.jobs.len());
         let mut done = Vec::new();
+        let mut waits: HashMap<i64, Waited> = view
+            .waits
+            .into_iter()
+            .map(|of| (of.job, Waited { wait: of.wait, since: of.since, ended: of.ended }))
+            .collect();
         for job in view.jobs {
             if is_done(job.state) {
                 done.push(DoneJob {
@@ -159,6 +182,10 @@ impl Machine {
                 crashes: job.crashes,
                 policy: serde_json::from_value(job.input)?,
                 failed: last_failure(&view.attempts, job.id),
+                skipped: job.skipped,
+                deferral: job.deferral,
+                deferred_since: job.deferred_since,
+                wait: waits.remove(&job.id),
             });
         }
         let stage = workflow.stage().to_owned();
@@ -181,6 +208,10 @@ impl Machine {
             jobs,
             done: Arc::new(done),
         })
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
     }
 
     pub(super) fn jobs(&self) -> &[Job] {
@@ -212,28 +243,6 @@ impl Machine {
         if self.state == RunState::Running { self.jobs.iter().filter(due).count() } else { 0 }
     }
 
-    /// What it waits for by itself: to be let go on, or for the time of another attempt.
-    pub(super) fn rests(&self, now: Timestamp) -> Option<WaitsFor> {
-        if self.state == RunState::Paused {
-            let what = "somebody to let it go on: it is paused";
-            return Some(WaitsFor::new(WaitsWhy::Pause, what, now));
-        }
-        let is_leased = |job: &Job| job.state == JobState::Leased;
-        if self.state != RunState::Running || self.has_due(now) || self.jobs.iter().any(is_leased) {
-            return None;
-        }
-        let ready = self.jobs.iter().filter(|job| job.state == JobState::Ready);
-        let (due, job) =
-            ready.filter_map(|job| Some((job.run_after?, job))).min_by_key(|it| it.0)?;
-        let what = format!("another attempt of step {}, at {}", job.key, due.to_rfc3339());
-        let failed = job.failed.clone();
-        let since = failed.as_ref().map_or(now, |(at, _)| *at);
-        let mut waits = WaitsFor::new(WaitsWhy::Retry, what, since);
-        waits.not_before = Some(due);
-        waits.last_failure = failed.map(|(_, failure)| failure);
-        Some(waits)
-    }
-
     /// What follows from `fact`; nothing when it changes nothing.
     pub(super) fn decide(
         &mut self,
@@ -245,9 +254,8 @@ impl Machine {
         match fact {
             Fact::Look => (),
             Fact::Ended { lease, how } => {
-                let policy = self.job(lease.job).map(|job| (job.policy, job.attempts_used));
-                let policy = policy.ok_or(Unchanged::Already)?;
-                draft.report(workflow, lease, how, policy, &self.done, at);
+                let job = self.job(lease.job).ok_or(Unchanged::Already)?;
+                draft.report(workflow, lease, how, job, &self.done, at);
             }
             Fact::Stop(_) if self.state.is_terminal() || self.state == RunState::Cancelling => {
                 return Err(Unchanged::Already);
@@ -258,6 +266,9 @@ impl Machine {
             Fact::Pause => draft.enter(RunState::Paused, self),
             Fact::Unpause if self.state != RunState::Paused => return Err(Unchanged::Already),
             Fact::Unpause => draft.enter(RunState::Running, self),
+        }
+        if draft.state.goes_on() {
+            draft.wake(workflow, self, at);
         }
         // What follows a report is made while the run is paused as well, and waits.
         if draft.state.goes_on() && draft.state == self.state {
@@ -272,16 +283,16 @@ impl Machine {
         if self.stage_state != StageState::Open {
             return;
         }
-        let next = match &draft.newly_done {
-            None => workflow.next(&self.done),
-            Some(job) => {
-                // In place unless an attempt still holds the list.
-                let done = Arc::make_mut(&mut self.done);
-                done.push(job.clone());
-                let next = workflow.next(done);
-                done.pop();
-                next
-            }
+        let next = if draft.newly_done.is_empty() {
+            workflow.next(&self.done)
+        } else {
+            // In place unless an attempt still holds the list.
+            let done = Arc::make_mut(&mut self.done);
+            let before = done.len();
+            done.extend(draft.newly_done.iter().cloned());
+            let next = workflow.next(done);
+            done.truncate(before);
+            next
         };
         match next {
             Next::Jobs(plans) => {
@@ -300,7 +311,7 @@ impl Machine {
 
     /// Folds a committed decision.
     pub(super) fn apply(&mut self, decision: Decision, committed: &Committed) -> Vec<Lease> {
-        let Committed::Now { revision, leases, job_ids, events } = committed else {
+        let Committed::Now { revision, leases, job_ids, events, resumed } = committed else {
             return Vec::new();
         };
         self.revision = *revision;
@@ -311,6 +322,17 @@ impl Machine {
                 job.state = report.job;
                 job.lease = None;
                 job.run_after = report.run_after;
+                job.skipped = report.skipped;
+                job.deferred_since =
+                    report.deferral.as_ref().map(|_| job.deferred_since.unwrap_or(at));
+                job.deferral = report.deferral;
+                if let Some(wait) = report.wait {
+                    job.wait = Some(Waited { wait, since: at, ended: resumed.clone() });
+                    if resumed.is_some() {
+                        // What it waits for had come before.
+                        job.state = JobState::Ready;
+                    }
+                }
                 job.attempts_used += u32::from(counts);
                 job.failed = report.class.map(|class| {
                     let (code, message) = (report.code, report.message);
@@ -326,9 +348,18 @@ impl Machine {
         for step in decision.jobs {
             if let Some(job) = self.jobs.iter_mut().rev().find(|job| job.id == step.job) {
                 job.state = step.to;
+                job.skipped = step.skipped;
+                job.run_after = step.run_after;
+                job.deferral = step.deferral;
+                if let Some(waited) = &mut job.wait
+                    && step.from == JobState::Suspended
+                {
+                    waited.ended = Some(step.ended.unwrap_or_else(WaitEnd::set_free));
+                }
                 if is_done(step.to) {
                     let (key, state) = (job.key.clone(), step.to);
-                    let done = DoneJob { key, state, result: Value::Null };
+                    let result = step.result.unwrap_or(Value::Null);
+                    let done = DoneJob { key, state, result };
                     Arc::make_mut(&mut self.done).push(done);
                 }
             }
@@ -352,6 +383,10 @@ impl Machine {
                 crashes: 0,
                 policy,
                 failed: None,
+                skipped: None,
+                deferral: None,
+                deferred_since: None,
+                wait: None,
             };
             match before {
                 Some(before) => *before = made,

@@ -206,7 +206,7 @@ impl Shell {
                 continue;
             }
             self.saw(&summary.run, summary.revision);
-            let needs = needs_place(summary.state);
+            let needs = needs_place(summary.state) && !self.waits_outside(&summary.run);
             if let Err(refused) = self.ensure(state, &summary.run, needs, &mut turn).await {
                 tracing::warn!(run = %summary.run, %refused, "run not continued");
             }
@@ -310,7 +310,12 @@ impl Shell {
             return Ok(true);
         }
         let view = patiently(STORE_WITHIN, || self.spec.services.store.run(run)).await?;
-        Ok(needs_place(view.run.state))
+        Ok(needs_place(view.run.state) && !self.waits_outside(run))
+    }
+
+    /// Whether its actor says that all that is left of it waits for something outside of it.
+    fn waits_outside(&self, run: &RunId) -> bool {
+        self.spec.services.resting.of(run).is_some_and(|rests| !rests.needs_place)
     }
 
     /// A run that must wait for its actor is started by a later look: that is no refusal.

@@ -7,10 +7,11 @@ use std::{
 
 use perennial_core::{Digest, Timestamp, run::RunId};
 use perennial_store::{
-    Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision, EventRecord, Lease,
-    Leases, MemoryStore, NewEvent, NewRun, NodeRecord, NodeRef, NodeTerms, Operation, Registered,
-    RemovedRun, Renewal, Reopening, Rescued, Retained, Retention, RunSummary, RunView, Store,
-    StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep,
+    Accepted, Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision,
+    EventRecord, Lease, Leases, MemoryStore, NewEvent, NewRun, NewSignal, NodeRecord, NodeRef,
+    NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention,
+    RunSummary, RunView, Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor,
+    VerifyStep,
 };
 use serde_json::Value;
 
@@ -217,5 +218,20 @@ impl Store for Link {
     }
     fn verify(&self, cursor: VerifyCursor, limit: u32) -> Operation<'_, VerifyStep> {
         self.through("verify", move || self.store.verify(cursor, limit))
+    }
+    fn wake<'a>(
+        &'a self,
+        run: &'a RunId,
+        job: i64,
+        cause: &'a str,
+        run_after: Option<Timestamp>,
+    ) -> Operation<'a, bool> {
+        self.through("wake", move || self.store.wake(run, job, cause, run_after))
+    }
+    fn signal(&self, signal: NewSignal) -> Operation<'_, Accepted> {
+        self.through("signal", move || self.store.signal(signal))
+    }
+    fn revision<'a>(&'a self, run: &'a RunId) -> Operation<'a, u64> {
+        self.through("revision", move || self.store.revision(run))
     }
 }

@@ -14,6 +14,7 @@ use super::{
 const RUN_WITHOUT_OWNER: (&str, &str) = ("PF-07", "run_waiting_without_owner");
 const STORE_DEGRADED: (&str, &str) = ("PF-17", "store_degraded");
 const LEASE_AT_RISK: (&str, &str) = ("PF-18", "lease_at_risk");
+const APPROVAL_DUE: (&str, &str) = ("PF-20", "approval_due");
 const ATTEMPT_UNCERTAIN: (&str, &str) = ("PF-23", "attempt_uncertain");
 const QUARANTINED: (&str, &str) = ("PF-31", "quarantined");
 const RUNS_WAITING: (&str, &str) = ("PF-41", "runs_waiting");
@@ -33,6 +34,7 @@ pub(super) fn judge(history: &History<'_>, thresholds: &Thresholds, found: &mut 
         found.extend(lease_at_risk(node));
         found.extend(quarantined(node));
         found.extend(runs_waiting(&history.now, node));
+        found.extend(approval_due(&history.now, node));
         found.extend(attempt_uncertain(&history.now, node));
         if !explained.contains(node.id.as_str()) {
             found.extend(without_owner(history, node));
@@ -189,6 +191,27 @@ fn holders(now: &Sample<'_>, detail: &Value) -> Vec<(String, String)> {
 
 fn parked(node: &TreeNode) -> Option<&Map<String, Value>> {
     (node.id == "ownership").then(|| node.detail.get("parked")?.as_object()).flatten()
+}
+
+/// PF-20: a question that nobody has answered, and less than a tenth of its time is left.
+fn approval_due(now: &Sample<'_>, node: &TreeNode) -> Option<Finding> {
+    let waits = node.detail.get("waits_for")?;
+    let text = |name: &str| waits.get(name).and_then(Value::as_str);
+    if text("why") != Some("answer") {
+        return None;
+    }
+    // Texts of one form: their order is that of the instants.
+    let late = now.tree.taken_at.as_deref()? >= text("late_from")?;
+    let (name, until, then) = (text("name")?, text("until")?, text("then").unwrap_or("fail"));
+    late.then(|| {
+        let message = format!("nobody has answered `{name}`, which is open until {until}");
+        finding(APPROVAL_DUE, Severity::Warn, &node.path, message)
+            .evidence("name", name)
+            .evidence("until", until)
+            .evidence("then", then)
+            .help("answer it, or its default is taken")
+            .command(format!("answer {} {} JSON", shell_word(&node.id), shell_word(name)))
+    })
 }
 
 /// PF-23.

@@ -23,6 +23,7 @@ struct Row {
 struct Sample {
     uptime_ms: u64,
     instance: String,
+    taken_at: Option<String>,
     nodes: Vec<Map<String, Value>>,
 }
 
@@ -31,6 +32,7 @@ impl Sample {
         let mut tree = declared();
         tree.declared = false;
         tree.uptime_ms = Some(self.uptime_ms);
+        tree.taken_at.clone_from(&self.taken_at);
         tree.runtime.instance.clone_from(&self.instance);
         tree.nodes = self.nodes.iter().map(whole).collect();
         tree
@@ -83,8 +85,8 @@ fn every_finding_has_rows_of_both_kinds() {
         }
     }
     let ids = [
-        "02", "03", "04", "07", "12", "13", "14", "17", "18", "23", "31", "39", "40", "41", "42",
-        "43",
+        "02", "03", "04", "07", "12", "13", "14", "17", "18", "20", "23", "31", "39", "40", "41",
+        "42", "43",
     ];
     let ids: BTreeSet<String> = ids.iter().map(|id| format!("PF-{id}")).collect();
     assert_eq!((&told, &silent), (&ids, &ids));

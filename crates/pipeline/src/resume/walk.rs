@@ -84,6 +84,8 @@ fn completed(step: &Step, is_inner: bool, job: &RecordedJob<'_>) -> bool {
         JobState::Blocked
         | JobState::Ready
         | JobState::Leased
+        | JobState::Deferred
+        | JobState::Suspended
         | JobState::Failed
         | JobState::Cancelled => false,
     }

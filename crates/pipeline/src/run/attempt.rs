@@ -37,6 +37,8 @@ impl PipelineRun {
                 Ok(Outcome::Skipped { reason, record: secrets.redacted(record) })
             }
             Ok(Outcome::Failed(failure)) => Ok(Outcome::Failed(harmless(failure, secrets))),
+            // No step of the language waits, so that nothing in it comes from the run.
+            Ok(waits @ (Outcome::Unavailable(_) | Outcome::Suspend(_))) => Ok(waits),
             Err(failure) => Err(harmless(failure, secrets)),
         }
     }

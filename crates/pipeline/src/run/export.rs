@@ -187,7 +187,11 @@ fn status_of(state: JobState) -> &'static str {
         JobState::Skipped => "skipped",
         JobState::Partial | JobState::Failed => "failed",
         JobState::Cancelled => "cancelled",
-        JobState::Blocked | JobState::Ready | JobState::Leased => "running",
+        JobState::Blocked
+        | JobState::Ready
+        | JobState::Leased
+        | JobState::Deferred
+        | JobState::Suspended => "running",
     }
 }
 

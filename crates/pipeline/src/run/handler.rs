@@ -66,7 +66,9 @@ fn is_to_be_handled(own: &DoneJob) -> bool {
         | JobState::Cancelled
         | JobState::Blocked
         | JobState::Ready
-        | JobState::Leased => false,
+        | JobState::Leased
+        | JobState::Deferred
+        | JobState::Suspended => false,
     }
 }
 

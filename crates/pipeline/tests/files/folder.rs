@@ -121,6 +121,7 @@ impl Folder {
                         FailureMeans::FailRun { record } => (JobState::Failed, record),
                     }
                 }
+                waits @ (Outcome::Unavailable(_) | Outcome::Suspend(_)) => panic!("{waits:?}"),
             };
             done.push(DoneJob { key: plan.key, state, result });
             if state == JobState::Failed {

@@ -204,6 +204,7 @@ impl World {
                 FailureMeans::Tolerate { record } => (JobState::Partial, record),
                 FailureMeans::FailRun { record } => (JobState::Failed, record),
             },
+            waits @ (Outcome::Unavailable(_) | Outcome::Suspend(_)) => panic!("{waits:?}"),
         };
         done.push(DoneJob { key: plan.key, state, result });
         Some(state)

@@ -284,7 +284,9 @@ impl JobFold {
                 return;
             }
             "job_reopened" => return self.set_back(data),
-            "job_ready" => JobState::Ready,
+            "job_deferred" => JobState::Deferred,
+            "job_suspended" => JobState::Suspended,
+            "job_ready" | "job_resumed" => JobState::Ready,
             "job_succeeded" => JobState::Succeeded,
             "job_partial" => JobState::Partial,
             "job_failed" => JobState::Failed,
@@ -302,11 +304,14 @@ impl JobFold {
                 JobState::Skipped => Some(AttemptEnd::Skipped),
                 JobState::Cancelled => Some(AttemptEnd::Cancelled),
                 JobState::Ready => Some(AttemptEnd::Released),
+                JobState::Deferred => Some(AttemptEnd::Unavailable),
+                JobState::Suspended => Some(AttemptEnd::Suspended),
                 JobState::Blocked | JobState::Leased | JobState::Partial | JobState::Failed => None,
             };
             self.end_attempt(event, implied, findings);
         }
-        (self.state, self.run_after) = (to, Some(0));
+        self.state = to;
+        self.run_after = Some(data.get("run_after_micros").and_then(Value::as_i64).unwrap_or(0));
         self.skipped = if to == JobState::Skipped { parsed(data, "skipped") } else { None };
         if let Some(result) = text(data, "result") {
             self.result = Some(Some(result));

@@ -66,6 +66,8 @@ pub(crate) struct JobRow {
     pub(crate) lease: Option<NodeRef>,
     /// Whether the node of the lease is known.
     pub(crate) lease_known: bool,
+    /// Whether it has an open wait.
+    pub(crate) waits: bool,
     pub(crate) dead_letter: bool,
     pub(crate) input: Option<String>,
     pub(crate) result: Option<String>,
@@ -259,6 +261,8 @@ fn payloads(told: &JobFold, row: &JobRow, calls: &[CallRow], findings: &mut Find
         JobState::Blocked
         | JobState::Ready
         | JobState::Leased
+        | JobState::Deferred
+        | JobState::Suspended
         | JobState::Succeeded
         | JobState::Partial
         | JobState::Failed
@@ -328,12 +332,19 @@ fn waiting(job: &JobRow, content: &Content, findings: &mut Findings) {
                     .add(Rule::Waiting, format!("job {key} is leased to a node that is not there"));
             }
         }
-        JobState::Blocked
+        // Of a deferral the instant is a condition of the row; what a suspended one waits for is below.
+        JobState::Deferred
+        | JobState::Suspended
+        | JobState::Blocked
         | JobState::Succeeded
         | JobState::Partial
         | JobState::Failed
         | JobState::Skipped
         | JobState::Cancelled => (),
+    }
+    if job.waits != (job.state == JobState::Suspended) {
+        let (is, open) = (job.state, if job.waits { "an open" } else { "no open" });
+        findings.add(Rule::Waiting, format!("job {key} is {is}, and has {open} wait"));
     }
     if content.run.state.is_terminal() && !job.state.is_terminal() {
         let what = format!("job {key} is {}, and its run has ended", job.state);

@@ -37,6 +37,28 @@ pub enum StoreError {
     /// The same id stands for something else.
     #[error("run id `{0}` is in use by a run of another definition or with other inputs")]
     KeyReused(RunId),
+    /// The question has its answer, which stays.
+    #[error("`{name}` has been answered already")]
+    AlreadyAnswered {
+        /// The question.
+        name: String,
+    },
+    /// The question was open until a moment that has passed; what was declared for that counts.
+    #[error("`{name}` could be answered until {until}")]
+    Expired {
+        /// The question.
+        name: String,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// As many as are kept are there, and nobody has taken them.
+    #[error("{what}: {max} are kept, and none is taken")]
+    TooMany {
+        /// What they are.
+        what: &'static str,
+        /// How many are kept.
+        max: u32,
+    },
     /// No such record.
     #[error("{what} `{id}` is not in the store")]
     NotFound {
@@ -171,6 +193,9 @@ impl StoreError {
             | Self::StaleAttempt { .. }
             | Self::InvalidState(_)
             | Self::KeyReused(_)
+            | Self::AlreadyAnswered { .. }
+            | Self::Expired { .. }
+            | Self::TooMany { .. }
             | Self::NotFound { .. }
             | Self::Removed { .. }
             | Self::Corrupt { .. }

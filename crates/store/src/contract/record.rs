@@ -6,6 +6,8 @@ use perennial_core::{
 };
 use serde_json::Value;
 
+use super::wait::{Deferral, SignalRecord, WaitRecord};
+
 /// One process start of a node.
 ///
 /// ```
@@ -160,6 +162,10 @@ pub struct JobRecord {
     pub result: Option<Value>,
     /// Whether its attempts are used up.
     pub dead_letter: bool,
+    /// What it waits for while it is deferred.
+    pub deferral: Option<Deferral>,
+    /// Since when what it needs has not been available, over all its attempts in between.
+    pub deferred_since: Option<Timestamp>,
 }
 
 /// One try at a job.
@@ -252,6 +258,10 @@ pub struct RunView {
     pub attempts: Vec<AttemptRecord>,
     /// Their calls, by job and name.
     pub calls: Vec<CallRecord>,
+    /// What they waited for last, by job.
+    pub waits: Vec<WaitRecord>,
+    /// What the run was sent and nobody has taken yet, in order.
+    pub signals: Vec<SignalRecord>,
 }
 
 /// A line of the list of runs.

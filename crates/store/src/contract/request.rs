@@ -8,7 +8,10 @@ use perennial_core::{
 };
 use serde_json::Value;
 
-use super::record::{CallRecord, EventRecord, NodeRef};
+use super::{
+    record::{CallRecord, EventRecord, NodeRef},
+    wait::{Deferral, NewWait, WaitEnd},
+};
 
 /// How long a lease of a node lasts, unless its terms say otherwise (DUR-20).
 pub const LEASE_TTL: Duration = Duration::from_secs(10);
@@ -250,10 +253,14 @@ pub struct Report {
     pub message: Option<String>,
     /// Whether its attempts are used up.
     pub dead_letter: bool,
+    /// What its job waits for, when it is deferred.
+    pub deferral: Option<Deferral>,
+    /// What its job waits for, when it is suspended.
+    pub wait: Option<NewWait>,
 }
 
 /// A job that changes without an attempt of its own ending.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JobStep {
     /// The job's row.
     pub job: i64,
@@ -261,6 +268,35 @@ pub struct JobStep {
     pub from: JobState,
     /// The state it enters.
     pub to: JobState,
+    /// Why it is skipped; when that is not said, something it needs failed.
+    pub skipped: Option<SkipReason>,
+    /// Not before, when it is Ready.
+    pub run_after: Option<Timestamp>,
+    /// What it waits for, when it is deferred.
+    pub deferral: Option<Deferral>,
+    /// What ended the wait of a suspended job.
+    pub ended: Option<WaitEnd>,
+    /// The result, or the failed record.
+    pub result: Option<Value>,
+    /// Further facts for its event.
+    pub about: Value,
+}
+
+impl JobStep {
+    /// The bare step.
+    pub fn new(job: i64, from: JobState, to: JobState) -> Self {
+        Self {
+            job,
+            from,
+            to,
+            skipped: None,
+            run_after: None,
+            deferral: None,
+            ended: None,
+            result: None,
+            about: Value::Null,
+        }
+    }
 }
 
 /// A stage that changes.
@@ -335,6 +371,8 @@ pub enum Committed {
         job_ids: Vec<i64>,
         /// The events it wrote.
         events: Vec<EventRecord>,
+        /// What ended the wait that its report began, when that had come before: the job is Ready again.
+        resumed: Option<WaitEnd>,
     },
     /// The report was in the store before; nothing was written.
     AlreadyRecorded {

@@ -13,10 +13,10 @@ use super::{
     ending::{self, Ending},
     journal::{Journal, cut, micros},
     lease::{self, Budget, Standing},
-    node, stream, timer,
+    node, step, stream, timer, wait,
 };
 use crate::{
-    Committed, Decision, JobStep, Report, RunStep, StageStep, StoreError, transaction::Tx,
+    Committed, Decision, Report, RunStep, StageStep, StoreError, WaitEnd, transaction::Tx,
 };
 
 pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, StoreError> {
@@ -36,11 +36,12 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, Stor
         let to = decision.run_step.as_ref().map_or(state, |step| step.to);
         return Err(refused("run", state.name(), to.name()));
     }
+    let mut resumed = None;
     if let (Some(report), Some(budget)) = (&decision.report, budget) {
-        apply_report(tx, &mut journal, report, budget)?;
+        resumed = apply_report(tx, &mut journal, report, budget)?;
     }
     for step in &decision.jobs {
-        step_job(tx, &mut journal, run, step)?;
+        step::step_job(tx, &mut journal, run, step)?;
     }
     let after = decision.run_step.as_ref().map_or(state, |step| step.to);
     let (mut job_ids, mut leases) = (Vec::new(), Vec::new());
@@ -64,7 +65,7 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, Stor
         step_run(tx, &mut journal, run, state, step)?;
     }
     let (revision, events) = journal.finish(tx, true)?;
-    Ok(Committed::Now { revision, leases, job_ids, events })
+    Ok(Committed::Now { revision, leases, job_ids, events, resumed })
 }
 
 enum Admission {
@@ -97,20 +98,28 @@ fn admit(tx: &Tx<'_>, run: &RunId, report: &Report) -> Result<Admission, StoreEr
             | AttemptEnd::TimedOut
             | AttemptEnd::Expired
             | AttemptEnd::Released
+            | AttemptEnd::Unavailable
+            | AttemptEnd::Suspended
             | AttemptEnd::Cancelled => Ok(Admission::Recorded(end)),
         },
         Standing::Dead(_) | Standing::Unknown => stale,
     }
 }
 
+/// Returns what ended the wait that the report began, when that had come before.
 fn apply_report(
     tx: &Tx<'_>,
     journal: &mut Journal,
     report: &Report,
     budget: Budget,
-) -> Result<(), StoreError> {
+) -> Result<Option<WaitEnd>, StoreError> {
     let Report { lease, end, job: to, .. } = report;
     JobState::Leased.enter(*to)?;
+    let waits = (report.deferral.is_some(), report.wait.is_some());
+    if waits != (*to == JobState::Deferred, *to == JobState::Suspended) {
+        // Nobody waits without saying what for.
+        return Err(refused("job", JobState::Leased.name(), to.name()));
+    }
     let used = budget.used + u32::from(end.uses_budget());
     // The last attempt cannot be followed by another one.
     if used > budget.max || (*to == JobState::Ready && used == budget.max) {
@@ -127,9 +136,12 @@ fn apply_report(
     let skipped =
         (*to == JobState::Skipped).then(|| report.skipped.unwrap_or(SkipReason::NotApplicable));
     let run_after = if *to == JobState::Ready { report.run_after } else { None };
+    let deferral = report.deferral.as_ref();
     let changed = tx.write(
         "UPDATE jobs SET state = ?3, skipped = ?4, attempts_used = ?5, crashes = crashes + ?6,
-         run_after = ?7, lease_node = NULL, lease_incarnation = NULL, dead_letter = ?8
+         run_after = ?7, lease_node = NULL, lease_incarnation = NULL, dead_letter = ?8,
+         wake_at = ?9, defer_cause = ?10, defer_until = ?11, defer_then = ?12,
+         deferred_since = CASE WHEN ?13 = 1 THEN COALESCE(deferred_since, ?14) ELSE NULL END
          WHERE id = ?1 AND attempt = ?2 AND state = 'leased'",
         (
             lease.job,
@@ -140,24 +152,38 @@ fn apply_report(
             *end == AttemptEnd::Expired,
             micros(run_after).unwrap_or(0),
             report.dead_letter,
+            deferral.map(|deferral| deferral.wake_at.as_micros()),
+            deferral.map(|deferral| cut(&deferral.cause)),
+            deferral.map(|deferral| deferral.until.as_micros()),
+            deferral.map(|deferral| deferral.then.name()),
+            deferral.is_some(),
+            tx.now().as_micros(),
         ),
     )?;
     if changed == 0 {
         return Err(tx.overtaken(lease::stale(lease)));
     }
-    let result = report.result.as_ref().map(|result| tx.json("job result", result)).transpose()?;
-    if let Some(text) = &result {
-        tx.write(
-            "INSERT INTO results (job, data) VALUES (?1, ?2)
-             ON CONFLICT (job) DO UPDATE SET data = excluded.data",
-            (lease.job, text),
-        )?;
-    }
     let mut about = about_attempt(report, skipped);
-    if let Some(text) = &result {
-        about.insert("result".to_owned(), json!(Digest::of(text.as_bytes())));
+    if let Some(result) = &report.result {
+        let digest = keep_result(tx, lease.job, result)?;
+        about.insert("result".to_owned(), json!(digest));
     }
-    note_report(tx, journal, report, uncertain, about)
+    note_report(tx, journal, report, uncertain, about.clone())?;
+    match &report.wait {
+        Some(new) => wait::begin(tx, journal, lease, new, about),
+        None => Ok(None),
+    }
+}
+
+/// Keeps it; the digest that events tell of it.
+pub(crate) fn keep_result(tx: &Tx<'_>, job: i64, result: &Value) -> Result<Digest, StoreError> {
+    let text = tx.json("job result", result)?;
+    tx.write(
+        "INSERT INTO results (job, data) VALUES (?1, ?2)
+         ON CONFLICT (job) DO UPDATE SET data = excluded.data",
+        (job, &text),
+    )?;
+    Ok(Digest::of(text.as_bytes()))
 }
 
 /// What happened to the attempt, then what became of the job.
@@ -178,6 +204,8 @@ fn note_report(
         | AttemptEnd::Partial
         | AttemptEnd::Skipped
         | AttemptEnd::Error
+        | AttemptEnd::Unavailable
+        | AttemptEnd::Suspended
         | AttemptEnd::Cancelled => retried.then_some("attempt_failed"),
     };
     if let Some(kind) = of_attempt {
@@ -191,7 +219,10 @@ fn note_report(
     if uncertain {
         ending::note_uncertain(tx, journal, key, attempt)?;
     }
-    if retried {
+    if let Some(deferral) = &report.deferral {
+        return wait::note_deferred(tx, journal, key, Some(attempt), deferral, about);
+    }
+    if retried || report.wait.is_some() {
         return Ok(());
     }
     note_job_end(tx, journal, report.job, key, Some(attempt), about.clone().into())?;
@@ -220,7 +251,7 @@ fn about_attempt(report: &Report, skipped: Option<SkipReason>) -> Map<String, Va
     about
 }
 
-fn note_job_end(
+pub(crate) fn note_job_end(
     tx: &Tx<'_>,
     journal: &mut Journal,
     state: JobState,
@@ -235,64 +266,11 @@ fn note_job_end(
         JobState::Skipped => "job_skipped",
         JobState::Cancelled => "job_cancelled",
         JobState::Ready => "job_ready",
+        // What they wait for is told by whoever knows it.
+        JobState::Deferred | JobState::Suspended => return Ok(()),
         JobState::Blocked | JobState::Leased => return Ok(()),
     };
     journal.note_job(tx, kind, key, attempt, data)
-}
-
-/// A leased job's attempt ends with the step, so that no attempt outlives its lease.
-fn step_job(
-    tx: &Tx<'_>,
-    journal: &mut Journal,
-    run: &RunId,
-    step: &JobStep,
-) -> Result<(), StoreError> {
-    let JobStep { job, from, to } = *step;
-    let (key, state, attempt) = tx
-        .row(
-            "SELECT key, state, attempt FROM jobs WHERE id = ?1 AND run = ?2",
-            (job, run.as_str()),
-            |row| {
-                let key = JobKey::new(row.get::<String>()?);
-                Ok((key, row.parse::<JobState>()?, row.get::<u32>()?))
-            },
-        )?
-        .ok_or_else(|| StoreError::NotFound { what: "job", id: job.to_string() })?;
-    state.enter(to)?;
-    if state != from {
-        return Err(StoreError::Conflict { what: format!("job {key}") });
-    }
-    if to == JobState::Leased {
-        // Only a claim knows for whom.
-        return Err(refused("job", from.name(), to.name()));
-    }
-    let mut about = Map::new();
-    let uncertain = if from == JobState::Leased {
-        let end = if to == JobState::Ready { AttemptEnd::Released } else { AttemptEnd::Cancelled };
-        about.insert("end".to_owned(), json!(end.name()));
-        ending::end_attempt(tx, job, &Ending::of(attempt, end))?
-    } else {
-        false
-    };
-    // A step without a report has no reason of its own: what the job needs is missing.
-    let skipped = (to == JobState::Skipped).then_some(SkipReason::Upstream);
-    if let Some(reason) = skipped {
-        about.insert("skipped".to_owned(), json!(reason.name()));
-    }
-    let changed = tx.write(
-        "UPDATE jobs SET state = ?3, skipped = ?4, run_after = 0, lease_node = NULL,
-         lease_incarnation = NULL WHERE id = ?1 AND state = ?2",
-        (job, from.name(), to.name(), skipped.map(SkipReason::name)),
-    )?;
-    if changed == 0 {
-        return Err(tx.overtaken(StoreError::Conflict { what: format!("job {key}") }));
-    }
-    let attempt = (attempt > 0).then_some(attempt);
-    if let (true, Some(attempt)) = (uncertain, attempt) {
-        ending::note_uncertain(tx, journal, &key, attempt)?;
-    }
-    let about = if about.is_empty() { Value::Null } else { about.into() };
-    note_job_end(tx, journal, to, &key, attempt, about)
 }
 
 /// A stage closes only when each of its jobs is terminal (INV-2).
@@ -323,7 +301,7 @@ fn step_stage(
     if *to == StageState::Closed {
         let open = tx.row(
             "SELECT 1 FROM jobs WHERE run = ?1 AND stage = ?2
-             AND state IN ('blocked', 'ready', 'leased') LIMIT 1",
+             AND state IN ('blocked', 'ready', 'leased', 'deferred', 'suspended') LIMIT 1",
             (run.as_str(), stage),
             |_| Ok(()),
         )?;
@@ -393,7 +371,7 @@ fn step_run(
     journal.note(tx, kind, why.map_or(Value::Null, |why| json!({ "failure": why })))
 }
 
-fn refused(what: &'static str, from: &'static str, to: &'static str) -> StoreError {
+pub(crate) fn refused(what: &'static str, from: &'static str, to: &'static str) -> StoreError {
     StoreError::InvalidState(InvalidTransition { what, from, to })
 }
 
@@ -403,7 +381,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        MemoryStore, NewJob, NewRun, NodeRef, Store,
+        JobStep, MemoryStore, NewJob, NewRun, NodeRef, Store,
         backend::{Access, Backend},
     };
 
@@ -475,7 +453,7 @@ mod tests {
     async fn a_blocked_job_moves_as_the_core_says() {
         for to in JobState::ALL {
             let outcome = decide("UPDATE jobs SET state = 'blocked'", |decision, job| {
-                decision.jobs = vec![JobStep { job, from: JobState::Blocked, to: *to }];
+                decision.jobs = vec![JobStep::new(job, JobState::Blocked, *to)];
             });
             let listed = JobState::Blocked.enter(*to).map(|_| ()).map_err(StoreError::from);
             assert_eq!(outcome.await.map(|_| ()), listed, "{to}");
@@ -493,7 +471,7 @@ mod tests {
             for to in StageState::ALL {
                 let outcome = decide(sql, |decision, job| {
                     let (ready, cancelled) = (JobState::Ready, JobState::Cancelled);
-                    decision.jobs = vec![JobStep { job, from: ready, to: cancelled }];
+                    decision.jobs = vec![JobStep::new(job, ready, cancelled)];
                     let stage = "s".to_owned();
                     decision.stages = vec![StageStep { stage, from, to: *to, outcome: None }];
                 });

@@ -34,6 +34,8 @@ pub(crate) fn end_attempt(tx: &Tx<'_>, job: i64, ending: &Ending<'_>) -> Result<
         | AttemptEnd::TimedOut
         | AttemptEnd::Expired
         | AttemptEnd::Released
+        | AttemptEnd::Unavailable
+        | AttemptEnd::Suspended
         | AttemptEnd::Cancelled => has_open_call(tx, job, ending.attempt)?,
     };
     let ended = tx.write(

@@ -50,7 +50,8 @@ pub(crate) fn reopen(tx: &Tx<'_>, new: &Reopening) -> Result<u64, StoreError> {
         set_back(tx, &mut journal, new, *again)?;
     }
     let unfinished = tx.row(
-        "SELECT state FROM jobs WHERE run = ?1 AND state IN ('blocked', 'ready', 'leased') LIMIT 1",
+        "SELECT state FROM jobs WHERE run = ?1
+         AND state IN ('blocked', 'ready', 'leased', 'deferred', 'suspended') LIMIT 1",
         [run.as_str()],
         |row| row.parse::<JobState>(),
     )?;
@@ -129,9 +130,12 @@ fn set_back(
     }
     tx.write(
         "UPDATE jobs SET state = 'cancelled', skipped = NULL, attempts_used = 0, crashes = 0,
-         run_after = 0, lease_node = NULL, lease_incarnation = NULL, dead_letter = 0 WHERE id = ?1",
+         run_after = 0, lease_node = NULL, lease_incarnation = NULL, dead_letter = 0,
+         wake_at = NULL, defer_cause = NULL, defer_until = NULL, defer_then = NULL,
+         deferred_since = NULL WHERE id = ?1",
         [job],
     )?;
+    tx.write("DELETE FROM waits WHERE job = ?1", [job])?;
     tx.write("DELETE FROM results WHERE job = ?1", [job])?;
     if forget_calls {
         tx.write("DELETE FROM checkpoints WHERE job = ?1", [job])?;

@@ -35,18 +35,23 @@ pub(crate) fn take_due(tx: &Tx<'_>, limit: u32) -> Result<Vec<TimerDue>, StoreEr
     Ok(due)
 }
 
-/// The next timer, or the next retry of a run that may be claimed from.
+/// The next timer; or the next retry, wake-up or deadline of a wait, of a run that goes on. What of these
+/// is overdue is found by whoever looks at its run, who may be in another process.
 pub(crate) fn next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, StoreError> {
     let timer = tx.row("SELECT at FROM timers ORDER BY at LIMIT 1", [], |row| row.instant())?;
-    let retry = tx.row(
+    let later = |sql| tx.row(sql, [tx.now().as_micros()], |row| row.instant());
+    let retry = later(
         "SELECT j.run_after FROM jobs j JOIN runs r ON r.run = j.run
          WHERE j.state = 'ready' AND j.run_after > 0 AND j.run_after > ?1 AND r.state = 'running'
          ORDER BY j.run_after LIMIT 1",
-        [tx.now().as_micros()],
-        |row| row.instant(),
     )?;
-    Ok(match (timer, retry) {
-        (Some(timer), Some(retry)) => Some(timer.min(retry)),
-        (one, other) => one.or(other),
-    })
+    let wake = later(
+        "SELECT j.wake_at FROM jobs j WHERE j.state = 'deferred' AND j.wake_at > ?1
+         ORDER BY j.wake_at LIMIT 1",
+    )?;
+    let wait = later(
+        "SELECT w.until FROM waits w WHERE w.ended_as IS NULL AND w.until > ?1
+         ORDER BY w.until LIMIT 1",
+    )?;
+    Ok([timer, retry, wake, wait].into_iter().flatten().min())
 }

@@ -175,9 +175,10 @@ fn content(tx: &Tx<'_>, id: &str) -> Result<Option<Content>, StoreError> {
     let jobs = tx.rows(
         "SELECT j.id, j.stage, j.key, j.state, j.skipped, j.attempt, j.attempts_used,
          j.max_attempts, j.crashes, j.run_after, j.lease_node, j.lease_incarnation,
-         n.node IS NOT NULL, j.dead_letter, i.data, r.data FROM jobs j
+         n.node IS NOT NULL, w.job IS NOT NULL, j.dead_letter, i.data, r.data FROM jobs j
          LEFT JOIN inputs i ON i.job = j.id LEFT JOIN results r ON r.job = j.id
          LEFT JOIN nodes n ON n.node = j.lease_node AND n.incarnation = j.lease_incarnation
+         LEFT JOIN waits w ON w.job = j.id AND w.ended_as IS NULL
          WHERE j.run = ?1 ORDER BY j.id",
         [id],
         job,
@@ -243,6 +244,7 @@ fn job(row: &Columns<'_>) -> Result<JobRow, StoreError> {
         run_after: row.get()?,
         lease: view::node(row)?,
         lease_known: row.get()?,
+        waits: row.get()?,
         dead_letter: row.get()?,
         input: digest_maybe(row)?,
         result: digest_maybe(row)?,

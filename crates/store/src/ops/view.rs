@@ -5,7 +5,7 @@ use perennial_core::{
     run::{JobKey, RunId},
 };
 
-use super::{node::alive_or_absent, retention};
+use super::{node::alive_or_absent, retention, signal, wait};
 use crate::{
     AttemptRecord, CallRecord, JobRecord, NodeRef, RunRecord, RunSummary, RunView, StageRecord,
     StoreError,
@@ -33,7 +33,8 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
             "SELECT j.id, j.stage, j.key, j.state, j.skipped, j.attempt, j.attempts_used,
              j.max_attempts, j.crashes, j.run_after, j.lease_node, j.lease_incarnation, ",
             alive_or_absent!("?2"),
-            ", i.data, r.data, j.dead_letter FROM jobs j
+            ", i.data, r.data, j.dead_letter, j.wake_at, j.defer_cause,
+             j.defer_until, j.defer_then, j.deferred_since FROM jobs j
              JOIN inputs i ON i.job = j.id LEFT JOIN results r ON r.job = j.id
              LEFT JOIN nodes n ON n.node = j.lease_node AND n.incarnation = j.lease_incarnation
              WHERE j.run = ?1 ORDER BY j.id",
@@ -48,7 +49,18 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
         [id],
         call,
     )?;
-    Ok(RunView { run: record, stages, jobs, attempts, calls })
+    let (waits, signals) = (wait::of_run(tx, run)?, signal::untaken(tx, run)?);
+    Ok(RunView { run: record, stages, jobs, attempts, calls, waits, signals })
+}
+
+/// Whether anything was decided since.
+pub(crate) fn revision(tx: &Tx<'_>, run: &RunId) -> Result<u64, StoreError> {
+    let found = tx.row(
+        "SELECT h.revision FROM heads h JOIN runs r ON r.run = h.stream WHERE h.stream = ?1",
+        [run.as_str()],
+        |row| row.count(),
+    )?;
+    found.ok_or_else(|| StoreError::NotFound { what: "run", id: run.to_string() })
 }
 
 fn record(tx: &Tx<'_>, run: &RunId) -> Result<RunRecord, StoreError> {
@@ -94,7 +106,7 @@ macro_rules! summary_columns {
           AND j.key NOT LIKE '%/%' AND j.key NOT LIKE '%[error]'),
          (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run AND substr(j.key, 1, 1) <> '#'
           AND j.key NOT LIKE '%/%' AND j.key NOT LIKE '%[error]'
-          AND j.state NOT IN ('blocked', 'ready', 'leased')),
+          AND j.state NOT IN ('blocked', 'ready', 'leased', 'deferred', 'suspended')),
          r.created_at, r.finished_at, s.owner_node, s.owner_incarnation, ",
             alive_or_absent!("?1"),
             ", h.revision FROM runs r JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
@@ -201,6 +213,8 @@ fn job(row: &Columns<'_>) -> Result<JobRecord, StoreError> {
         input: row.json()?,
         result: row.json_maybe()?,
         dead_letter: row.get()?,
+        deferral: wait::deferral(row)?,
+        deferred_since: row.instant_maybe()?,
     })
 }
 

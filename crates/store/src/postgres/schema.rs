@@ -22,9 +22,10 @@ const PATIENCE: &str = "SET LOCAL lock_timeout TO '60s'; SET LOCAL statement_tim
 
 /// What step `n` has here besides: room for changes in place, and early cleaning, in tables whose rows
 /// change often (STO-47). Never edited once released, as the steps.
-const ADDITIONS: &[(usize, &str)] = &[(
-    0,
-    "ALTER TABLE heads SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01,
+const ADDITIONS: &[(usize, &str)] = &[(0, ROOM), (3, ROOM_ANEW)];
+
+/// Of the tables of step 0.
+const ROOM: &str = "ALTER TABLE heads SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01,
        autovacuum_vacuum_threshold = 1000);
      ALTER TABLE jobs SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01,
        autovacuum_vacuum_threshold = 1000);
@@ -35,8 +36,17 @@ const ADDITIONS: &[(usize, &str)] = &[(
      ALTER TABLE timers SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01,
        autovacuum_vacuum_threshold = 1000);
      ALTER TABLE streams SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01,
-       autovacuum_vacuum_threshold = 1000);",
-)];
+       autovacuum_vacuum_threshold = 1000);";
+
+/// Of the tables that step 3 builds anew: also, the numbers of jobs go on behind those that were copied.
+const ROOM_ANEW: &str = "ALTER TABLE jobs SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01,
+       autovacuum_vacuum_threshold = 1000);
+     ALTER TABLE attempts SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01,
+       autovacuum_vacuum_threshold = 1000);
+     ALTER TABLE checkpoints SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01,
+       autovacuum_vacuum_threshold = 1000);
+     SELECT setval(pg_get_serial_sequence('perennial.jobs', 'id'), coalesce(max(id), 1), max(id) IS NOT NULL)
+       FROM jobs;";
 
 /// Creates what is missing, applies the steps that are missing, and returns the row of `meta`.
 pub(super) async fn open(

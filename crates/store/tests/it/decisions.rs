@@ -28,7 +28,7 @@ async fn one_commit_ends_an_attempt_and_starts_the_next_job(store: &dyn Store) {
     step.new_jobs = vec![new_job("b", Some(&started.node)), new_job("c", None)];
     step.events = vec![event("user_said")];
     let outcome = store.commit(step).await.unwrap();
-    let Committed::Now { revision, leases, job_ids, events } = outcome else { panic!() };
+    let Committed::Now { revision, leases, job_ids, events, .. } = outcome else { panic!() };
     assert_eq!(revision, started.revision + 1);
     assert_eq!((leases.len(), leases[0].key.as_str(), leases[0].job), (1, "b", job_ids[0]));
     let expected = ["job_succeeded", "job_ready", "attempt_started", "job_ready", "user_said"];
@@ -181,7 +181,7 @@ async fn jobs_without_attempts_are_skipped_and_cancelled(store: &dyn Store) {
     let new_jobs = vec![new_job("b", None), new_job("c", None)];
     let added = store.commit(Decision { new_jobs, ..decision(&run, revision) }).await.unwrap();
     let Committed::Now { job_ids, revision, .. } = added else { panic!() };
-    let step = |job, from, to| JobStep { job, from, to };
+    let step = JobStep::new;
     let jobs = vec![
         step(job_ids[0], JobState::Ready, JobState::Skipped),
         step(job_ids[1], JobState::Ready, JobState::Cancelled),

@@ -1,12 +1,13 @@
 //! Values that the cases start from.
 
 use perennial_core::{
-    Digest,
+    Digest, Timestamp,
     run::{AttemptEnd, JobKey, JobState, RunId, RunState},
 };
 use perennial_store::{
-    Committed, Created, Decision, EventRecord, JobRecord, LEASE_TTL, Lease, NewEvent, NewJob,
-    NewRun, NodeRef, NodeTerms, Report, RunStep, Store,
+    AfterWait, Committed, Created, Decision, Deferral, EventRecord, JobRecord, LEASE_TTL, Lease,
+    NewEvent, NewJob, NewRun, NewWait, NodeRef, NodeTerms, Report, RunStep, Store, WaitDefault,
+    WaitKind,
 };
 use serde_json::json;
 
@@ -95,7 +96,21 @@ pub(crate) fn report(lease: &Lease, end: AttemptEnd, job: JobState) -> Report {
         code: None,
         message: None,
         dead_letter: false,
+        deferral: (job == JobState::Deferred).then(|| deferral(Timestamp::from_micros(i64::MAX))),
+        wait: (job == JobState::Suspended).then(|| {
+            let until = Timestamp::from_micros(i64::MAX);
+            wait_for(WaitKind::Signal, "go", until, WaitDefault::Fail)
+        }),
     }
+}
+
+pub(crate) fn deferral(wake_at: Timestamp) -> Deferral {
+    let cause = "the printer".to_owned();
+    Deferral { cause, wake_at, until: wake_at, then: AfterWait::Fail }
+}
+
+pub(crate) fn wait_for(kind: WaitKind, name: &str, until: Timestamp, or: WaitDefault) -> NewWait {
+    NewWait { kind, name: name.to_owned(), about: json!({ "ask": name }), until, or }
 }
 
 pub(crate) fn reporting(started: &Started, end: AttemptEnd, job: JobState) -> Decision {

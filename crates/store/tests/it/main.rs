@@ -20,3 +20,4 @@ mod stores;
 mod streams;
 mod timers;
 mod verify;
+mod waits;

@@ -88,7 +88,7 @@ fn a_newer_schema_is_refused() {
     connection.execute("UPDATE meta SET schema_version = 99", []).unwrap();
     drop(connection);
     let before = fs::read(&path).unwrap();
-    assert_eq!(refusal(&path), StoreError::NewerSchema { found: 99, known: 3 });
+    assert_eq!(refusal(&path), StoreError::NewerSchema { found: 99, known: 5 });
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 

@@ -63,16 +63,19 @@ async fn jobs_move_as_the_core_says(store: &dyn Store) {
             let Started { run, lease, mut revision, .. } =
                 start_on(store, &format!("{from}-{to}"), &node).await;
             if *from != JobState::Leased {
-                let first = report(&lease, AttemptEnd::Error, *from);
+                let first = report(&lease, end_into(*from), *from);
                 let first = Decision { report: Some(first), ..decision(&run, revision) };
                 revision = committed(store.commit(first).await.unwrap()).0;
             }
-            let jobs = vec![JobStep { job: lease.job, from: *from, to: *to }];
+            let deferral = (*to == JobState::Deferred).then(|| deferral(store.now()));
+            let step = JobStep { deferral, ..JobStep::new(lease.job, *from, *to) };
+            let jobs = vec![step];
             let before = store.run(&run).await.unwrap();
             let outcome = store.commit(Decision { jobs, ..decision(&run, revision) }).await;
             let after = store.run(&run).await.unwrap();
-            // Only a claim leases.
-            if from.enter(*to).is_ok() && *to != JobState::Leased {
+            // Only a claim leases, and only an attempt says what to wait for.
+            let is_own = matches!(to, JobState::Leased | JobState::Suspended);
+            if from.enter(*to).is_ok() && !is_own {
                 assert!(outcome.is_ok(), "{from} to {to}: {outcome:?}");
                 assert_eq!(after.jobs[0].state, *to);
                 assert!(after.attempts[0].end.is_some());
@@ -82,6 +85,22 @@ async fn jobs_move_as_the_core_says(store: &dyn Store) {
                 assert_eq!(after, before);
             }
         }
+    }
+}
+
+/// How the attempt ends that leads its job into a state.
+fn end_into(state: JobState) -> AttemptEnd {
+    match state {
+        JobState::Deferred => AttemptEnd::Unavailable,
+        JobState::Suspended => AttemptEnd::Suspended,
+        JobState::Blocked
+        | JobState::Ready
+        | JobState::Leased
+        | JobState::Succeeded
+        | JobState::Partial
+        | JobState::Failed
+        | JobState::Skipped
+        | JobState::Cancelled => AttemptEnd::Error,
     }
 }
 

@@ -1,26 +1,31 @@
 //! A decision in the making: one fact, and everything that follows from it.
 
+mod waits;
+
 use std::time::Duration;
 
 use perennial_core::{
     FailureClass,
     failure::Failure,
     retry::AfterFailure,
-    run::{AttemptEnd, JobState, RunState, StageOutcome, StageState, run_outcome},
+    run::{
+        AttemptEnd, JobKey, JobState, RunState, SkipReason, StageOutcome, StageState, run_outcome,
+    },
 };
 use perennial_store::{
     Decision, JobStep, Lease, NewEvent, NewJob, NewTimer, Report, RunStep, StageStep,
 };
 use serde_json::{Value, json};
 
-use super::{Circumstances, Ending, Machine, Policy, Reported, StopCause, owner};
+use super::{Circumstances, Ending, Job, Machine, Policy, Reported, StopCause, owner};
 use crate::workflow::{DoneJob, FailureMeans, Outcome, Workflow};
 
 /// A decision in the making.
 pub(super) struct Draft {
     pub(super) state: RunState,
     report: Option<Report>,
-    pub(super) newly_done: Option<DoneJob>,
+    /// Jobs that end with it, in order.
+    pub(super) newly_done: Vec<DoneJob>,
     job_steps: Vec<JobStep>,
     pub(super) new_jobs: Vec<NewJob>,
     pub(super) seal: bool,
@@ -35,7 +40,7 @@ impl Draft {
         Self {
             state: machine.state,
             report: None,
-            newly_done: None,
+            newly_done: Vec::new(),
             job_steps: Vec::new(),
             new_jobs: Vec::new(),
             seal: false,
@@ -51,10 +56,11 @@ impl Draft {
         workflow: &dyn Workflow,
         lease: &Lease,
         how: &Ending,
-        (policy, used): (Policy, u32),
+        job: &Job,
         done: &[DoneJob],
         at: &Circumstances,
     ) {
+        let (policy, used) = (job.policy, job.attempts_used);
         let mut report = Report {
             lease: lease.clone(),
             end: AttemptEnd::Succeeded,
@@ -66,6 +72,8 @@ impl Draft {
             code: None,
             message: None,
             dead_letter: false,
+            deferral: None,
+            wait: None,
         };
         let failure = match how {
             Ending::Reported(Reported { outcome, warnings }) => {
@@ -83,6 +91,25 @@ impl Draft {
                         None
                     }
                     Outcome::Failed(failure) => Some(failure.clone()),
+                    Outcome::Unavailable(_) | Outcome::Suspend(_) if !self.state.goes_on() => {
+                        // Nothing is waited for any more.
+                        report.end = AttemptEnd::Cancelled;
+                        report.job = JobState::Cancelled;
+                        None
+                    }
+                    Outcome::Unavailable(missing) => {
+                        self.defer(workflow, &mut report, missing, job, done, at);
+                        None
+                    }
+                    Outcome::Suspend(wait) => match wait.checked(at.now) {
+                        Ok(wait) => {
+                            report.end = AttemptEnd::Suspended;
+                            report.job = JobState::Suspended;
+                            report.wait = Some(wait);
+                            None
+                        }
+                        Err(failure) => Some(failure),
+                    },
                 }
             }
             Ending::Panicked(message) => Some(Failure::new(
@@ -105,7 +132,7 @@ impl Draft {
             self.fail(workflow, &mut report, &failure, (policy, used), done, at);
         }
         if report.job.is_terminal() {
-            self.newly_done = Some(DoneJob {
+            self.newly_done.push(DoneJob {
                 key: lease.key.clone(),
                 state: report.job,
                 result: report.result.clone().unwrap_or(Value::Null),
@@ -174,14 +201,14 @@ impl Draft {
                     FailureMeans::FailRun { record } => {
                         report.job = JobState::Failed;
                         report.result = Some(record);
-                        self.fail_run(&lease, failure);
+                        self.fail_run(&lease.key, lease.attempt, failure);
                     }
                 }
             }
         }
     }
 
-    fn fail_run(&mut self, lease: &Lease, failure: &Failure) {
+    pub(super) fn fail_run(&mut self, key: &JobKey, attempt: u32, failure: &Failure) {
         if !self.state.goes_on() {
             return;
         }
@@ -192,8 +219,8 @@ impl Draft {
             failure: Some(json!({
                 "cause": "failure",
                 // What closes a handler speaks of the step that the handler belongs to.
-                "step": lease.key.without_handler(),
-                "attempt": lease.attempt,
+                "step": key.without_handler(),
+                "attempt": attempt,
                 "class": failure.class,
                 "code": failure.code,
                 "message": failure.message,
@@ -228,17 +255,21 @@ impl Draft {
         if ending && !machine.state.is_terminal() {
             for job in &machine.jobs {
                 let is_reported = reported.is_some_and(|(id, _)| id == job.id);
-                if !is_reported && matches!(job.state, JobState::Ready | JobState::Blocked) {
-                    let to = JobState::Cancelled;
-                    self.job_steps.push(JobStep { job: job.id, from: job.state, to });
+                let is_stepped = self.job_steps.iter().any(|step| step.job == job.id);
+                let waits = matches!(
+                    job.state,
+                    JobState::Ready | JobState::Blocked | JobState::Deferred | JobState::Suspended
+                );
+                if !is_reported && !is_stepped && waits {
+                    self.job_steps.push(JobStep::new(job.id, job.state, JobState::Cancelled));
                 }
             }
         }
         let live = machine.jobs.iter().any(|job| match reported {
             Some((id, state)) if id == job.id => !state.is_terminal(),
             _ => {
-                let stepped = self.job_steps.iter().any(|step| step.job == job.id);
-                !stepped && !job.state.is_terminal()
+                let step = self.job_steps.iter().find(|step| step.job == job.id);
+                !step.map_or(job.state, |step| step.to).is_terminal()
             }
         });
         if machine.stage_state == StageState::Closed || machine.state.is_terminal() {
@@ -295,7 +326,7 @@ impl Draft {
         };
         let outcome = if done.peek().is_none() {
             StageOutcome::Skipped
-        } else if done.any(in_part) {
+        } else if done.any(in_part) || self.is_degraded(machine) {
             StageOutcome::Partial
         } else {
             StageOutcome::Succeeded
@@ -304,6 +335,14 @@ impl Draft {
         self.run_step = Some(RunStep { from: machine.state, to, failure: None });
         self.state = to;
         self.close_stage(machine, outcome);
+    }
+
+    /// Whether a job was skipped for a reason that takes something from the run's success (4.3).
+    fn is_degraded(&self, machine: &Machine) -> bool {
+        let before = machine.jobs.iter().filter_map(|job| job.skipped);
+        let stepped = self.job_steps.iter().filter_map(|step| step.skipped);
+        let reported = self.report.iter().filter_map(|report| report.skipped);
+        before.chain(stepped).chain(reported).any(SkipReason::degrades)
     }
 
     fn close_stage(&mut self, machine: &Machine, outcome: StageOutcome) {

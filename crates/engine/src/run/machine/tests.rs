@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 
 use perennial_core::{FailureClass, failure::Failure, run::SkipReason};
 use perennial_store::{
-    Again, Committed, Created, EventRecord, MemoryStore, NewRun, Reopening, Store,
+    AfterWait, Again, Committed, Created, EventRecord, MemoryStore, NewRun, NewSignal, Reopening,
+    SignalKind, Store, WaitDefault,
 };
 
 use super::*;
-use crate::workflow::{AttemptCx, BoxFuture, Definition, FailureMeans};
+use crate::workflow::{AttemptCx, BoxFuture, Definition, FailureMeans, Unavailable, Wait};
 
 /// Steps `a`, `b`, `c`, one after the other or all at once; a failure of `b` is tolerated.
 #[derive(Debug)]
@@ -70,7 +71,30 @@ enum Event {
     Pause,
     Unpause,
     Reopen,
+    /// What the attempt needs is not there.
+    Miss,
+    /// The attempt asks for the signal `go`.
+    Suspend,
+    /// Somebody sends `go`.
+    Signal,
+    /// 20 min pass, and somebody looks.
+    Later,
 }
+
+/// What may happen to jobs that wait.
+const OF_WAITS: [Event; 11] = [
+    Event::Look,
+    Event::Claim,
+    Event::Succeed,
+    Event::FailForNow,
+    Event::Miss,
+    Event::Suspend,
+    Event::Signal,
+    Event::Later,
+    Event::Cancel,
+    Event::Pause,
+    Event::Unpause,
+];
 
 const EVENTS: [Event; 13] = [
     Event::Look,
@@ -96,6 +120,8 @@ struct Play {
     machine: Machine,
     /// Whether new jobs are leased in the decision that makes them.
     claims_inline: bool,
+    /// What was sent to it.
+    signals: u64,
 }
 
 impl Play {
@@ -127,7 +153,7 @@ impl Play {
             .unwrap();
         assert!(matches!(created, Created::New { .. }));
         let machine = Machine::new(store.run(&run).await.unwrap(), &workflow).unwrap();
-        Self { run, store, node, workflow, machine, claims_inline }
+        Self { run, store, node, workflow, machine, claims_inline, signals: 0 }
     }
 
     async fn decide(&mut self, fact: &Fact) {
@@ -183,6 +209,17 @@ impl Play {
             Event::FailForNow => outcome(failed(FailureClass::Transient)),
             Event::FailForGood => outcome(failed(FailureClass::Permanent)),
             Event::Panic => Box::new(Ending::Panicked("boom".to_owned())),
+            Event::Signal => return self.signal().await,
+            Event::Later => {
+                tokio::time::advance(Duration::from_secs(20 * 60)).await;
+                return self.decide(&Fact::Look).await;
+            }
+            Event::Miss | Event::Suspend => {
+                let Some(lease) = self.leased() else { return };
+                let outcome = self.waiting(event, &lease.key);
+                let how = Box::new(Ending::Reported(outcome.into()));
+                return self.decide(&Fact::Ended { lease, how }).await;
+            }
         };
         let Some(lease) = self.leased() else { return };
         let how = if self.machine.state == RunState::Cancelling && event == Event::Panic {
@@ -191,6 +228,47 @@ impl Play {
             how
         };
         self.decide(&Fact::Ended { lease, how }).await;
+    }
+
+    /// What happens after 30 min in vain: `a` fails or goes on, `b` fails, `c` is skipped.
+    fn waiting(&self, event: Event, job: &JobKey) -> Outcome {
+        let is_c = job.as_str() == "c";
+        if event == Event::Miss {
+            let then = if is_c { AfterWait::Skip } else { AfterWait::Fail };
+            return Outcome::Unavailable(Unavailable::new("the printer").then(then));
+        }
+        let or = match job.as_str() {
+            "a" => WaitDefault::Resume(json!("default")),
+            "b" => WaitDefault::Fail,
+            _ => WaitDefault::Skip,
+        };
+        let until = self.store.now().after(Duration::from_secs(30 * 60));
+        Outcome::Suspend(Wait::Signal { name: "go".to_owned(), until, or })
+    }
+
+    /// INV-ST-27: a run that is ending takes nothing; else one job that waits goes on.
+    async fn signal(&mut self) {
+        let waits = |job: &&Job| job.state == JobState::Suspended;
+        let waiting = self.machine.jobs().iter().filter(waits).count();
+        let goes_on = self.machine.state.goes_on();
+        self.signals += 1;
+        let sent = self.store.signal(NewSignal {
+            run: self.run.clone(),
+            request: self.signals.to_string(),
+            kind: SignalKind::Signal,
+            name: "go".to_owned(),
+            payload: json!(self.signals),
+            by: "ada".to_owned(),
+            why: String::new(),
+        });
+        let sent = sent.await;
+        assert_eq!(sent.is_ok(), goes_on, "{sent:?}");
+        if let Ok(accepted) = sent {
+            // One whose time has come waits for whoever looks.
+            assert!(accepted.woken.is_none() || waiting > 0);
+        }
+        let view = self.store.run(&self.run).await.unwrap();
+        self.machine = Machine::new(view, &self.workflow).unwrap();
     }
 
     /// A further round of a run that ended: what did not complete is made again.
@@ -228,7 +306,8 @@ impl Play {
                 .iter()
                 .map(|job| {
                     let Job { id, key, state, attempt, lease, attempts_used, .. } = job.clone();
-                    (id, key, state, attempt, lease, attempts_used)
+                    let waits = (job.deferral.clone(), job.deferred_since, job.wait.clone());
+                    (id, key, state, attempt, lease, attempts_used, job.skipped, waits)
                 })
                 .collect();
             let mut done: Vec<_> = machine.done.iter().map(|job| format!("{job:?}")).collect();
@@ -270,7 +349,7 @@ impl Play {
             if self.machine.state.is_terminal() {
                 return;
             }
-            for event in [Event::Unpause, Event::Look, Event::Claim, Event::Succeed] {
+            for event in [Event::Unpause, Event::Later, Event::Claim, Event::Succeed] {
                 self.happen(event).await;
             }
         }
@@ -311,13 +390,82 @@ async fn all_short_histories_agree_with_the_store_and_end() {
     }
 }
 
+/// Rows and fold agree whatever ends a wait, and every wait can be ended.
+#[tokio::test(start_paused = true)]
+async fn all_short_histories_of_waits_agree_with_the_store_and_end() {
+    let store = MemoryStore::open().unwrap();
+    let node = store.register_node("n").await.unwrap().node;
+    for (begins, at_once) in
+        [(Event::Miss, false), (Event::Suspend, false), (Event::Miss, true), (Event::Suspend, true)]
+    {
+        for number in 0..OF_WAITS.len().pow(length()) {
+            let mut rest = number;
+            let mut history = vec![Event::Look, begins];
+            for _ in 0..length() {
+                history.push(OF_WAITS[rest % OF_WAITS.len()]);
+                rest /= OF_WAITS.len();
+            }
+            let name = format!("{begins:?}-{at_once}-{number}");
+            let mut play = Play::begin(&store, &node, &name, true, at_once).await;
+            for event in &history {
+                play.happen(*event).await;
+                play.check(&history).await;
+            }
+            play.end(&history).await;
+            play.check(&history).await;
+        }
+    }
+}
+
+/// INV-15: in any order of cancel, completion, suspension and signal one of them wins, and
+/// what comes after the cancel changes nothing.
+/// Proves INV-ST-27.
+#[tokio::test(start_paused = true)]
+async fn a_cancel_wins_or_loses_in_every_order() {
+    let store = MemoryStore::open().unwrap();
+    let node = store.register_node("n").await.unwrap().node;
+    let mut ends = HashMap::new();
+    for seed in 0..1_000_u64 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut play = Play::begin(&store, &node, &seed.to_string(), true, seed % 2 == 0).await;
+        let mut history = vec![Event::Look];
+        play.happen(Event::Look).await;
+        let mut is_cancelled = false;
+        for _ in 0..10 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let event = OF_WAITS[(state % OF_WAITS.len() as u64) as usize];
+            is_cancelled |= event == Event::Cancel && play.machine.state.goes_on();
+            history.push(event);
+            play.happen(event).await;
+            play.check(&history).await;
+            let state = play.machine.state;
+            if !is_cancelled {
+                assert_ne!(state, RunState::Cancelled, "{history:?}");
+            } else {
+                let ending = [RunState::Cancelling, RunState::Cancelled].contains(&state);
+                assert!(ending, "{history:?}: {state}");
+                let waits = |job: &Job| job.state.is_waiting() || job.state == JobState::Ready;
+                assert!(!play.machine.jobs.iter().any(waits), "{history:?}");
+            }
+        }
+        play.end(&history).await;
+        play.check(&history).await;
+        let cancelled = play.machine.state == RunState::Cancelled;
+        assert_eq!(cancelled, is_cancelled, "{history:?}");
+        *ends.entry(play.machine.state).or_insert(0) += 1;
+    }
+    assert!(ends.len() >= 3, "{ends:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn outcomes_are_those_of_the_table() {
     let store = MemoryStore::open().unwrap();
     let node = store.register_node("n").await.unwrap().node;
     use Event::{
-        Cancel, Claim, Deadline, FailForGood, FailForNow, Look, Panic, Pause, Release, Reopen,
-        Skip, Succeed, Unpause,
+        Cancel, Claim, Deadline, FailForGood, FailForNow, Later, Look, Miss, Panic, Pause, Release,
+        Reopen, Signal, Skip, Succeed, Suspend, Unpause,
     };
     for (number, (history, state)) in [
         (&[Succeed, Succeed, Succeed][..], RunState::Succeeded),
@@ -347,6 +495,24 @@ async fn outcomes_are_those_of_the_table() {
         (&[Cancel, Panic, Reopen, Look, Claim, Succeed, Succeed, Succeed], RunState::Succeeded),
         (&[Release, Deadline, Reopen, Look], RunState::Running),
         (&[Succeed, Succeed, Succeed, Reopen], RunState::Succeeded),
+        (&[Miss, Claim, Succeed], RunState::Running),
+        (&[Miss, Later, Later, Claim, Succeed, Succeed, Succeed], RunState::Succeeded),
+        (&[Miss, Later, Later, Claim, Miss], RunState::Failed),
+        (&[Succeed, Miss, Later, Later, Claim, Miss, Succeed], RunState::PartiallySucceeded),
+        (&[Succeed, Succeed, Miss, Later, Later, Claim, Miss], RunState::PartiallySucceeded),
+        (&[Miss, Cancel, Look], RunState::Cancelled),
+        (&[Miss, Deadline], RunState::TimedOut),
+        (&[Suspend, Claim, Succeed], RunState::Running),
+        (&[Suspend, Signal, Claim, Succeed, Succeed, Succeed], RunState::Succeeded),
+        (&[Signal, Suspend, Claim, Succeed, Succeed, Succeed], RunState::Succeeded),
+        (&[Suspend, Later, Later, Claim, Succeed, Succeed, Succeed], RunState::Succeeded),
+        (&[Succeed, Suspend, Later, Later, Succeed], RunState::PartiallySucceeded),
+        (&[Succeed, Succeed, Suspend, Later, Later], RunState::PartiallySucceeded),
+        (&[Suspend, Cancel, Signal, Look], RunState::Cancelled),
+        (&[Suspend, Deadline, Look], RunState::TimedOut),
+        (&[Suspend, Pause, Signal, Claim], RunState::Paused),
+        (&[Suspend, Pause, Signal, Unpause, Claim, Succeed, Succeed, Succeed], RunState::Succeeded),
+        (&[Cancel, Suspend], RunState::Cancelled),
     ]
     .into_iter()
     .enumerate()

@@ -130,7 +130,7 @@ fn an_operation_keeps_its_locks_to_its_end() {
         let (holder, looker) = (Raw::open(url), Raw::open(url));
         holder.run(&format!("BEGIN; SELECT 1 FROM jobs WHERE id = {} FOR UPDATE", job_ids[1]));
         let (from, to) = (JobState::Ready, JobState::Cancelled);
-        let jobs = job_ids.iter().map(|job| JobStep { job: *job, from, to }).collect();
+        let jobs = job_ids.iter().map(|job| JobStep::new(*job, from, to)).collect();
         let cancel = Decision { jobs, ..decision(&run, revision) };
         thread::scope(|threads| {
             let waiting = threads.spawn(|| block_on(store.commit(cancel)));

@@ -1,0 +1,204 @@
+//! What follows for jobs that wait for something outside of their run: from the refusal of what they
+//! need to the end of the wait (DUR-40 to DUR-45).
+
+use std::time::Duration;
+
+use perennial_core::{
+    FailureClass, Timestamp,
+    failure::Failure,
+    run::{AttemptEnd, JobState, SkipReason},
+};
+use perennial_store::{
+    AfterWait, JobStep, NewWait, Report, WaitDefault, WaitEnd, WaitEnded, WaitKind,
+};
+use serde_json::{Value, json};
+
+use super::Draft;
+use crate::{
+    run::machine::{Circumstances, Job, Machine},
+    workflow::{DoneJob, FailureMeans, Unavailable, Workflow},
+};
+
+/// Over how long the jobs that wait for one thing come back, so that they do not come at once (DUR-42).
+const SPREAD: Duration = Duration::from_secs(1);
+
+/// What a job ends as.
+struct End {
+    to: JobState,
+    skipped: Option<SkipReason>,
+    record: Value,
+    failure: Option<Failure>,
+}
+
+impl Draft {
+    /// Something is not available to the attempt: its job waits for it, or has waited long enough.
+    pub(super) fn defer(
+        &mut self,
+        workflow: &dyn Workflow,
+        report: &mut Report,
+        missing: &Unavailable,
+        job: &Job,
+        done: &[DoneJob],
+        at: &Circumstances,
+    ) {
+        report.end = AttemptEnd::Unavailable;
+        let since = job.deferred_since.unwrap_or(at.now);
+        if let Some(deferral) = missing.deferral(since, at.now) {
+            report.job = JobState::Deferred;
+            report.deferral = Some(deferral);
+            return;
+        }
+        let failure = never_available(&missing.what, since, at.now);
+        let end = self.in_vain(workflow, job, missing.then, failure, done);
+        report.job = end.to;
+        report.skipped = end.skipped;
+        report.result = Some(end.record);
+        if let Some(failure) = end.failure {
+            report.class = Some(failure.class);
+            report.code = Some(failure.code);
+            report.message = Some(failure.message);
+        }
+    }
+
+    /// Ends the waits whose time has come.
+    pub(in crate::run::machine) fn wake(
+        &mut self,
+        workflow: &dyn Workflow,
+        machine: &Machine,
+        at: &Circumstances,
+    ) {
+        for job in &machine.jobs {
+            // What failed the run ends the waits that are left.
+            if !self.state.goes_on() {
+                return;
+            }
+            match job.state {
+                JobState::Deferred => self.wake_deferred(workflow, machine, job, at),
+                JobState::Suspended => self.wake_suspended(workflow, machine, job, at),
+                JobState::Blocked
+                | JobState::Ready
+                | JobState::Leased
+                | JobState::Succeeded
+                | JobState::Partial
+                | JobState::Failed
+                | JobState::Skipped
+                | JobState::Cancelled => (),
+            }
+        }
+    }
+
+    fn wake_deferred(
+        &mut self,
+        workflow: &dyn Workflow,
+        machine: &Machine,
+        job: &Job,
+        at: &Circumstances,
+    ) {
+        let Some(deferral) = job.deferral.as_ref().filter(|one| one.wake_at <= at.now) else {
+            return;
+        };
+        if deferral.until > at.now {
+            self.job_steps.push(JobStep {
+                run_after: Some(at.now.after(SPREAD.mul_f64(at.jitter.clamp(0.0, 1.0)))),
+                about: json!({ "cause": deferral.cause }),
+                ..JobStep::new(job.id, JobState::Deferred, JobState::Ready)
+            });
+            return;
+        }
+        let since = job.deferred_since.unwrap_or(deferral.wake_at);
+        let failure = never_available(&deferral.cause, since, at.now);
+        let done = &machine.done;
+        let end = self.in_vain(workflow, job, deferral.then, failure, done);
+        self.end_waiting(job, end, None);
+    }
+
+    fn wake_suspended(
+        &mut self,
+        workflow: &dyn Workflow,
+        machine: &Machine,
+        job: &Job,
+        at: &Circumstances,
+    ) {
+        let due = |wait: &NewWait| wait.until <= at.now;
+        let Some(wait) = job.wait.as_ref().map(|waited| &waited.wait).filter(|wait| due(wait))
+        else {
+            return;
+        };
+        let how = match wait.kind {
+            WaitKind::Timer => WaitEnded::Timer,
+            WaitKind::Signal | WaitKind::Answer => WaitEnded::Deadline,
+        };
+        let ended = Some(WaitEnd { how, by: None, answer: wait.or.value().cloned() });
+        let then = match wait.or {
+            WaitDefault::Resume(_) => {
+                self.job_steps.push(JobStep {
+                    ended,
+                    ..JobStep::new(job.id, JobState::Suspended, JobState::Ready)
+                });
+                return;
+            }
+            WaitDefault::Skip => AfterWait::Skip,
+            WaitDefault::Fail => AfterWait::Fail,
+        };
+        let text = format!("`{}` did not come by {}", wait.name, wait.until.to_rfc3339());
+        let failure = Failure::new(FailureClass::Timeout, "PL712", text);
+        let end = self.in_vain(workflow, job, then, failure, &machine.done);
+        self.end_waiting(job, end, ended);
+    }
+
+    /// What becomes of a job that has waited in vain.
+    fn in_vain(
+        &mut self,
+        workflow: &dyn Workflow,
+        job: &Job,
+        then: AfterWait,
+        failure: Failure,
+        done: &[DoneJob],
+    ) -> End {
+        let (to, skipped, record) = match then {
+            AfterWait::Skip => {
+                let reason = SkipReason::Unavailable;
+                let record = workflow.on_skip(&job.key, reason, &failure.message);
+                return End { to: JobState::Skipped, skipped: Some(reason), record, failure: None };
+            }
+            AfterWait::Fail => match workflow.on_failure(&job.key, &failure, job.attempt, done) {
+                FailureMeans::Tolerate { record } => (JobState::Partial, None, record),
+                FailureMeans::FailRun { record } => {
+                    self.fail_run(&job.key, job.attempt, &failure);
+                    (JobState::Failed, None, record)
+                }
+            },
+        };
+        End { to, skipped, record, failure: Some(failure) }
+    }
+
+    fn end_waiting(&mut self, job: &Job, end: End, ended: Option<WaitEnd>) {
+        let about = match &end.failure {
+            Some(failure) => json!({
+                "class": failure.class.name(),
+                "code": failure.code,
+                "message": failure.message,
+            }),
+            None => json!({ "reason": end.skipped.map(SkipReason::name) }),
+        };
+        self.newly_done.push(DoneJob {
+            key: job.key.clone(),
+            state: end.to,
+            result: end.record.clone(),
+        });
+        self.job_steps.push(JobStep {
+            skipped: end.skipped,
+            ended,
+            result: Some(end.record),
+            about,
+            ..JobStep::new(job.id, job.state, end.to)
+        });
+    }
+}
+
+fn never_available(what: &str, since: Timestamp, now: Timestamp) -> Failure {
+    let seconds = now.since(since).as_secs();
+    let text =
+        format!("`{what}` was not available for {seconds} s: it is not waited for any longer");
+    Failure::new(FailureClass::Transient, "PL711", text)
+}
