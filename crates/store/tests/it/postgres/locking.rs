@@ -76,8 +76,8 @@ fn what_a_silent_transaction_holds_keeps_nobody_waiting() {
         let held = block_on(start(store, "held"));
         let free = block_on(start_on(store, "free", &held.node));
         let (renews, decides) = (Raw::open(url), Raw::open(url));
-        let over = "UPDATE nodes SET lease_until = 1 WHERE node = 'n'";
-        renews.run(&format!("{over}; BEGIN; SELECT 1 FROM nodes WHERE node = 'n' FOR UPDATE"));
+        renews.run("UPDATE nodes SET lease_until = 1 WHERE node = 'n'");
+        renews.run("BEGIN; SELECT 1 FROM nodes WHERE node = 'n' FOR UPDATE");
         // Its last renewal may yet be committed: it is left alone, and nobody waits.
         assert!(block_on(store.rescue(None, ALL)).unwrap().is_empty());
         renews.run("ROLLBACK");
