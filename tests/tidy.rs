@@ -44,8 +44,12 @@ const UNSEEN: &[&str] = &["InvalidStoreUrl", "Unavailable", "UnknownMode"];
 const NO_NOUNS: &[&str] = &["utils", "util", "helpers", "helper", "common", "misc", "types"];
 
 /// Libraries that one crate uses so that no other has to know them.
-const ONE_HOME: &[(&str, &str)] =
-    &[("ractor", "supervision"), ("rusqlite", "store"), ("anyhow", "cli")];
+const ONE_HOME: &[(&str, &str)] = &[
+    ("ractor", "supervision"),
+    ("rusqlite", "store"),
+    ("tokio-postgres", "store"),
+    ("anyhow", "cli"),
+];
 
 /// Through these paths they may be named elsewhere: a re-export is the home's own decision.
 const DOORS: &[&str] = &["perennial_supervision::", "perennial::", "perennial::supervision::"];

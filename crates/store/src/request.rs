@@ -11,6 +11,7 @@ pub(crate) trait Request: Send {
     fn perform(&mut self, tx: &Tx<'_>) -> bool;
 
     /// Whether it may write.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "files have two queues"))]
     fn access(&self) -> Access;
 
     /// Answers with the outcome; only after the commit.

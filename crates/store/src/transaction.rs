@@ -88,7 +88,10 @@ impl<'a> Tx<'a> {
     /// Whether [`Tx::overtaken`] was called.
     #[cfg(feature = "postgres")]
     pub(crate) fn is_overtaken(&self) -> bool {
-        self.overtaken.get()
+        match &self.engine {
+            Engine::Sqlite(..) => self.overtaken.get(),
+            Engine::Postgres(session) => self.overtaken.get() || session.is_overtaken(),
+        }
     }
 
     /// Changes rows and tells how many.
@@ -101,6 +104,48 @@ impl<'a> Tx<'a> {
             #[cfg(feature = "postgres")]
             Engine::Postgres(session) => session.write(sql, params),
         })
+    }
+
+    /// The last event that this transaction wrote to `stream`, with its hash, which no other transaction comes to: by
+    /// it can be told later whether it was committed.
+    pub(crate) fn leaves(&self, stream: &str, seq: u64, hash: &str) {
+        match &self.engine {
+            Engine::Sqlite(..) => {
+                let _ = (stream, seq, hash);
+            }
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(session) => session.leaves(stream, int(seq), hash),
+        }
+    }
+
+    /// Changes rows of which nothing has to be known. As [`Tx::write`], but a server may be told only together with
+    /// what comes next, and then that fails in its place.
+    pub(crate) fn post(&self, sql: &str, params: impl Params) -> Result<(), StoreError> {
+        match &self.engine {
+            Engine::Sqlite(..) => self.write(sql, params).map(|_| ()),
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(session) => params.with(|params| session.post(sql, params, None)),
+        }
+    }
+
+    /// Changes a row that was read in this transaction; `gone` when it is no longer as it was read. As
+    /// [`Tx::post`] otherwise; it is known before the transaction is committed.
+    pub(crate) fn change(
+        &self,
+        sql: &str,
+        params: impl Params,
+        gone: impl FnOnce() -> StoreError,
+    ) -> Result<(), StoreError> {
+        match &self.engine {
+            Engine::Sqlite(..) => match self.write(sql, params)? {
+                0 => Err(self.overtaken(gone())),
+                _ => Ok(()),
+            },
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(session) => {
+                params.with(|params| session.post(sql, params, Some(gone())))
+            }
+        }
     }
 
     /// The first row, if any.

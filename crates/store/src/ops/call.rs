@@ -23,7 +23,7 @@ pub(crate) fn begin(
     if recorded.is_some() {
         return Ok(recorded);
     }
-    tx.write(
+    tx.post(
         "INSERT INTO checkpoints (job, name, attempt, idempotency_key, begun_at)
          VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (job, name) DO UPDATE SET
          attempt = excluded.attempt, idempotency_key = excluded.idempotency_key,
@@ -57,7 +57,7 @@ pub(crate) fn record(
             None => Err(StoreError::NotFound { what: "call", id: name.to_owned() }),
         };
     }
-    tx.write("UPDATE jobs SET crashes = 0 WHERE id = ?1 AND crashes > 0", [lease.job])?;
+    tx.post("UPDATE jobs SET crashes = 0 WHERE id = ?1 AND crashes > 0", [lease.job])?;
     let mut about = json!({ "name": name, "reply": Digest::of(text.as_bytes()) });
     if let Some(spent) = Spent::of_reply(reply) {
         // What it used and cost is told with the event (TNM-3); the reply itself is not.

@@ -56,7 +56,7 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
     )?;
     let mut journal = Journal::create(tx, id, true)?;
     let settings = tx.json("run settings", &new.settings)?;
-    tx.write(
+    tx.post(
         "INSERT INTO runs (run, workflow, definition, input_digest, settings, state, created_at,
          deadline) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         (
@@ -81,7 +81,7 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
     journal.note(tx, "run_created", about)?;
     journal.note(tx, "run_started", Value::Null)?;
     for (ordinal, stage) in (0_u32..).zip(&new.stages) {
-        tx.write(
+        tx.post(
             "INSERT INTO stages (run, stage, ordinal, state) VALUES (?1, ?2, ?3, ?4)",
             (id, stage, ordinal, StageState::Open.name()),
         )?;
@@ -132,7 +132,7 @@ pub(crate) fn create_job(
     )?;
     let Some((id, attempt)) = created else { return Err(no_more_jobs(tx, run, new)?) };
     let input = tx.json("job input", &new.input)?;
-    tx.write(
+    tx.post(
         "INSERT INTO inputs (job, data) VALUES (?1, ?2)
          ON CONFLICT (job) DO UPDATE SET data = excluded.data",
         (id, &input),
@@ -156,7 +156,7 @@ pub(crate) fn start_attempt(
     journal: &mut Journal,
     lease: &Lease,
 ) -> Result<(), StoreError> {
-    tx.write(
+    tx.post(
         "INSERT INTO attempts (job, attempt, node, incarnation, claimed_at)
          VALUES (?1, ?2, ?3, ?4, ?5)",
         (

@@ -137,7 +137,7 @@ fn apply_report(
         (*to == JobState::Skipped).then(|| report.skipped.unwrap_or(SkipReason::NotApplicable));
     let run_after = if *to == JobState::Ready { report.run_after } else { None };
     let deferral = report.deferral.as_ref();
-    let changed = tx.write(
+    tx.change(
         "UPDATE jobs SET state = ?3, skipped = ?4, attempts_used = ?5, crashes = crashes + ?6,
          run_after = ?7, lease_node = NULL, lease_incarnation = NULL, dead_letter = ?8,
          wake_at = ?9, defer_cause = ?10, defer_until = ?11, defer_then = ?12,
@@ -159,10 +159,8 @@ fn apply_report(
             deferral.is_some(),
             tx.now().as_micros(),
         ),
+        || lease::stale(lease),
     )?;
-    if changed == 0 {
-        return Err(tx.overtaken(lease::stale(lease)));
-    }
     let mut about = about_attempt(report, skipped);
     if let Some(result) = &report.result {
         let digest = keep_result(tx, lease.job, result)?;
@@ -178,7 +176,7 @@ fn apply_report(
 /// Keeps it; the digest that events tell of it.
 pub(crate) fn keep_result(tx: &Tx<'_>, job: i64, result: &Value) -> Result<Digest, StoreError> {
     let text = tx.json("job result", result)?;
-    tx.write(
+    tx.post(
         "INSERT INTO results (job, data) VALUES (?1, ?2)
          ON CONFLICT (job) DO UPDATE SET data = excluded.data",
         (job, &text),
@@ -310,13 +308,11 @@ fn step_stage(
         }
     }
     let outcome = outcome.map(perennial_core::run::StageOutcome::name);
-    let changed = tx.write(
+    tx.change(
         "UPDATE stages SET state = ?4, outcome = ?5 WHERE run = ?1 AND stage = ?2 AND state = ?3",
         (run.as_str(), stage, from.name(), to.name(), outcome),
+        || StoreError::Conflict { what: format!("stage {stage}") },
     )?;
-    if changed == 0 {
-        return Err(tx.overtaken(StoreError::Conflict { what: format!("stage {stage}") }));
-    }
     let about = match outcome {
         Some(outcome) => json!({ "stage": stage, "outcome": outcome }),
         None => json!({ "stage": stage }),
@@ -340,14 +336,12 @@ fn step_run(
         step.failure.as_ref().map(|failure| tx.json("failure of a run", failure)).transpose()?;
     let finished = to.is_terminal().then(|| tx.now().as_micros());
     let why = failure.as_ref().map(|text| Digest::of(text.as_bytes()));
-    let changed = tx.write(
+    tx.change(
         "UPDATE runs SET state = ?3, failure = COALESCE(?4, failure), finished_at = ?5
          WHERE run = ?1 AND state = ?2",
         (run.as_str(), step.from.name(), to.name(), failure, finished),
+        || StoreError::Conflict { what: format!("run {run}") },
     )?;
-    if changed == 0 {
-        return Err(tx.overtaken(StoreError::Conflict { what: format!("run {run}") }));
-    }
     let kind = match to {
         RunState::Running if state == RunState::Pending => "run_started",
         RunState::Running => "run_resumed",

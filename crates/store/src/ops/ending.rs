@@ -38,7 +38,7 @@ pub(crate) fn end_attempt(tx: &Tx<'_>, job: i64, ending: &Ending<'_>) -> Result<
         | AttemptEnd::Suspended
         | AttemptEnd::Cancelled => has_open_call(tx, job, ending.attempt)?,
     };
-    let ended = tx.write(
+    tx.change(
         "UPDATE attempts SET ended_at = ?3, ended_as = ?4, class = ?5, code = ?6, message = ?7,
          uncertain = ?8 WHERE job = ?1 AND attempt = ?2 AND ended_as IS NULL",
         (
@@ -51,11 +51,8 @@ pub(crate) fn end_attempt(tx: &Tx<'_>, job: i64, ending: &Ending<'_>) -> Result<
             ending.message.map(cut),
             uncertain,
         ),
+        || StoreError::StaleAttempt { job, attempt: ending.attempt },
     )?;
-    if ended == 0 {
-        let stale = StoreError::StaleAttempt { job, attempt: ending.attempt };
-        return Err(tx.overtaken(stale));
-    }
     Ok(uncertain)
 }
 

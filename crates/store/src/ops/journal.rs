@@ -104,7 +104,7 @@ impl Journal {
         let data = record.data.to_string();
         tx.admit("event data", data.len(), self.data_bytes_max)?;
         self.hash = chained(&self.hash, &record, &data);
-        tx.write(
+        tx.post(
             "INSERT INTO events (stream, seq, at, kind, job, attempt, data, hash)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             (
@@ -162,6 +162,9 @@ impl Journal {
         if changed == 0 {
             let conflict = StoreError::Conflict { what: format!("stream {}", self.stream) };
             return Err(tx.overtaken(conflict));
+        }
+        if self.next_seq > self.first_seq {
+            tx.leaves(&self.stream, self.next_seq - 1, &self.hash);
         }
         Ok((revision, self.written))
     }

@@ -114,15 +114,12 @@ pub(crate) fn claim(
     )?;
     let mut claimed = Vec::with_capacity(due.len());
     for mut job in due {
-        let leased = tx.write(
+        tx.change(
             "UPDATE jobs SET state = 'leased', attempt = ?2, run_after = 0, lease_node = ?3,
              lease_incarnation = ?4 WHERE id = ?1 AND state = 'ready' AND attempt = ?2 - 1",
             (job.lease.job, job.lease.attempt, &node.node, int(node.incarnation)),
+            || StoreError::Conflict { what: format!("job {}", job.lease.key) },
         )?;
-        if leased == 0 {
-            let conflict = StoreError::Conflict { what: format!("job {}", job.lease.key) };
-            return Err(tx.overtaken(conflict));
-        }
         creation::start_attempt(tx, &mut journal, &job.lease)?;
         job.calls = view::calls_of_job(tx, job.lease.job)?;
         job.calls.retain(|call| call.recorded_at.is_some());
@@ -230,14 +227,12 @@ fn give_back_orphan(tx: &Tx<'_>, orphan: &Orphan) -> Result<Option<bool>, StoreE
 
 /// Makes a leased job Ready at once, for an attempt that ended as `end`.
 fn give_back(tx: &Tx<'_>, job: i64, attempt: u32, end: AttemptEnd) -> Result<(), StoreError> {
-    let changed = tx.write(
+    tx.change(
         "UPDATE jobs SET state = ?3, attempts_used = attempts_used + ?4, crashes = crashes + ?5,
          run_after = 0, lease_node = NULL, lease_incarnation = NULL
          WHERE id = ?1 AND state = 'leased' AND attempt = ?2",
         (job, attempt, JobState::Ready.name(), end.uses_budget(), end == AttemptEnd::Expired),
+        || StoreError::StaleAttempt { job, attempt },
     )?;
-    if changed == 0 {
-        return Err(tx.overtaken(StoreError::StaleAttempt { job, attempt }));
-    }
     Ok(())
 }

@@ -103,7 +103,7 @@ fn write_step(
     let JobStep { job, from, to, .. } = *step;
     let run_after = if to == JobState::Ready { step.run_after } else { None };
     let deferral = step.deferral.as_ref();
-    let changed = tx.write(
+    tx.change(
         "UPDATE jobs SET state = ?3, skipped = ?4, run_after = ?5, lease_node = NULL,
          lease_incarnation = NULL, wake_at = ?6, defer_cause = ?7, defer_until = ?8,
          defer_then = ?9,
@@ -122,9 +122,6 @@ fn write_step(
             deferral.is_some(),
             tx.now().as_micros(),
         ),
-    )?;
-    if changed == 0 {
-        return Err(tx.overtaken(StoreError::Conflict { what: format!("job {key}") }));
-    }
-    Ok(())
+        || StoreError::Conflict { what: format!("job {key}") },
+    )
 }

@@ -6,7 +6,7 @@ use crate::{NewTimer, StoreError, TimerDue, transaction::Tx};
 
 pub(crate) fn set(tx: &Tx<'_>, run: &RunId, timers: &[NewTimer]) -> Result<(), StoreError> {
     for timer in timers {
-        tx.write(
+        tx.post(
             "INSERT INTO timers (owner, name, run, at) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (owner, name) DO UPDATE SET run = excluded.run, at = excluded.at",
             (&timer.owner, &timer.name, run.as_str(), timer.at.as_micros()),

@@ -140,25 +140,26 @@ pub(crate) fn unfinished(tx: &Tx<'_>) -> Result<Vec<RunSummary>, StoreError> {
 /// Runs that ended by these instants, by how they ended, in the order of their ends.
 pub(crate) fn due_for_removal(
     tx: &Tx<'_>,
-    ended: (i64, i64, i64, u32),
+    (succeeded, failed, cancelled, limit): (i64, i64, i64, u32),
 ) -> Result<Vec<RunSummary>, StoreError> {
     tx.rows(
         concat!(
             summary_columns!(),
             "WHERE r.finished_at IS NOT NULL AND s.closed = 1 AND (
-             (r.state IN ('succeeded', 'partially_succeeded') AND r.finished_at <= ?1)
-             OR (r.state IN ('failed', 'timed_out') AND r.finished_at <= ?2)
-             OR (r.state = 'cancelled' AND r.finished_at <= ?3))
-             ORDER BY r.finished_at, r.run LIMIT ?4",
+             (r.state IN ('succeeded', 'partially_succeeded') AND r.finished_at <= ?2)
+             OR (r.state IN ('failed', 'timed_out') AND r.finished_at <= ?3)
+             OR (r.state = 'cancelled' AND r.finished_at <= ?4))
+             ORDER BY r.finished_at, r.run LIMIT ?5",
         ),
-        ended,
+        (tx.now().as_micros(), succeeded, failed, cancelled, limit),
         summary,
     )
 }
 
 /// The line of one run.
 pub(crate) fn summary_of(tx: &Tx<'_>, run: &str) -> Result<Option<RunSummary>, StoreError> {
-    tx.row(concat!(summary_columns!(), "WHERE r.run = ?1"), [run], summary)
+    let params = (tx.now().as_micros(), run);
+    tx.row(concat!(summary_columns!(), "WHERE r.run = ?2"), params, summary)
 }
 
 /// The attempts of a run, by job and number.

@@ -277,7 +277,9 @@ fn attempt(session: &Session<'_>, shared: &Shared, request: &mut dyn Request) ->
         Some(Trouble::Again) => {
             session.roll_back();
             let interfered = || StoreError::Unavailable("others were in the way".to_owned());
-            return Outcome::Again(wanted.then(interfered));
+            // With the ends of streams locked, a key that is taken stays taken, and its own error says so.
+            let own = !wanted && shared.options.row_locks;
+            return Outcome::Again((!own).then(interfered));
         }
         // Its own error says it; should it have none, nothing may be committed either.
         Some(Trouble::Told) => {
@@ -297,11 +299,15 @@ fn attempt(session: &Session<'_>, shared: &Shared, request: &mut dyn Request) ->
         let interfered = || StoreError::Unavailable("others were always faster".to_owned());
         return if overtaken { Outcome::Again(Some(interfered())) } else { Outcome::Done };
     }
+    let mark = session.traced(mark);
     match (session.commit(), mark) {
         (Ok(()), _) | (Err(_), None) => Outcome::Done,
         (Err(error), Some(mark)) => match session.trouble() {
             Some(Trouble::Lost) => Outcome::Open(mark),
-            Some(Trouble::Again | Trouble::Told) | None => failed(error),
+            Some(Trouble::Again | Trouble::Told) | None => {
+                session.roll_back();
+                if session.is_overtaken() { Outcome::Again(Some(error)) } else { failed(error) }
+            }
         },
     }
 }

@@ -2,10 +2,10 @@
 //! decides when anything happens.
 
 use std::{
-    cell::RefCell,
     collections::VecDeque,
     future::{Future, poll_fn},
     pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
     time::Duration,
 };
@@ -38,10 +38,10 @@ const GREETING: &str = "SELECT CAST(current_setting('server_version_num') AS BIG
 
 /// A connection on which everything is set and checked.
 pub(super) struct Link {
-    pub(super) client: Client,
+    pub(super) client: Arc<Client>,
     /// None after its end: whoever waits for an answer then learns that none will come.
-    connection: RefCell<Option<Connection<Socket, NoTlsStream>>>,
-    notified: RefCell<VecDeque<Notification>>,
+    connection: Mutex<Option<Connection<Socket, NoTlsStream>>>,
+    notified: Mutex<VecDeque<Notification>>,
     pub(super) greeting: Greeting,
 }
 
@@ -82,9 +82,9 @@ impl Link {
         config.application_name(&options.application_name);
         let (client, connection) = config.connect(NoTls).await.map_err(refusal)?;
         let mut link = Self {
-            client,
-            connection: RefCell::new(Some(connection)),
-            notified: RefCell::default(),
+            client: Arc::new(client),
+            connection: Mutex::new(Some(connection)),
+            notified: Mutex::default(),
             greeting: Greeting { process: 0, now: Timestamp::default(), version: String::new() },
         };
         let told = |failed| match failed {
@@ -168,7 +168,7 @@ impl Link {
     pub(super) async fn notified(&self) -> Result<Notification, StoreError> {
         poll_fn(|cx| {
             self.work(cx);
-            if let Some(first) = self.notified.borrow_mut().pop_front() {
+            if let Some(first) = held(&self.notified).pop_front() {
                 return Poll::Ready(Ok(first));
             }
             if self.is_ended() {
@@ -182,21 +182,21 @@ impl Link {
 
     /// Whether nothing can be asked any more.
     pub(super) fn is_ended(&self) -> bool {
-        self.connection.borrow().is_none()
+        held(&self.connection).is_none()
     }
 
     fn end(&self) {
-        drop(self.connection.borrow_mut().take());
+        drop(held(&self.connection).take());
     }
 
     /// Reads and writes as far as that is possible now.
     fn work(&self, cx: &mut std::task::Context<'_>) {
-        let mut connection = self.connection.borrow_mut();
+        let mut connection = held(&self.connection);
         while let Some(open) = connection.as_mut() {
             match open.poll_message(cx) {
                 Poll::Pending => return,
                 Poll::Ready(Some(Ok(AsyncMessage::Notification(notification)))) => {
-                    self.notified.borrow_mut().push_back(notification);
+                    held(&self.notified).push_back(notification);
                 }
                 Poll::Ready(Some(Ok(AsyncMessage::Notice(notice)))) => {
                     tracing::debug!(notice = notice.message(), "said by the server");
@@ -210,4 +210,9 @@ impl Link {
             }
         }
     }
+}
+
+/// One thread has it at a time; it is a lock only because a future may move between threads.
+fn held<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,6 +5,9 @@ use std::{
     collections::HashMap,
     future::Future,
     ops::ControlFlow,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
 };
 
 use bytes::BytesMut;
@@ -39,15 +42,20 @@ const LOCK: &str = "SELECT 1 FROM heads WHERE stream = $1 FOR UPDATE";
 const END: &str = "SELECT revision, next_seq FROM heads WHERE stream = $1";
 const STATUS: &str = "SELECT pg_xact_status(CAST(CAST($1 AS TEXT) AS xid8)), \
     substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)";
-/// A server that refuses the statement is not asked how it went.
+const TRACE: &str = "SELECT hash FROM events WHERE stream = $1 AND seq = $2";
+/// A transaction that hangs is ended, in the server process that had it.
 const OVER: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-    WHERE CAST(CAST(backend_xid AS TEXT) AS BIGINT) = $1 % 4294967296 AND pid <> pg_backend_pid()";
+    WHERE CAST(CAST(backend_xid AS TEXT) AS BIGINT) = $1 % 4294967296 AND pid = $2";
 
 /// By what a transaction is found again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     number: i64,
     line: String,
+    /// The server process that has it.
+    process: i32,
+    /// An event that only it can have written: stream, number, hash.
+    trace: Option<(String, i64, String)>,
 }
 
 /// How a transaction ended.
@@ -63,6 +71,14 @@ pub(super) enum Fate {
     Unknown,
 }
 
+/// A statement whose answer nobody waits for on its own.
+struct Posted {
+    asked: Pin<Box<dyn Future<Output = Result<u64, Error>>>>,
+    answer: Option<Result<u64, Error>>,
+    /// What it means that it changed nothing, where that means something.
+    gone: Option<StoreError>,
+}
+
 /// A connection and the runtime that it lives in.
 pub(crate) struct Session<'a> {
     shared: &'a Shared,
@@ -70,6 +86,14 @@ pub(crate) struct Session<'a> {
     statements: RefCell<HashMap<String, Statement>>,
     /// The worst that happened to the open transaction.
     trouble: Slot<Option<Trouble>>,
+    /// See [`Mark::trace`].
+    trace: RefCell<Option<(String, i64, String)>>,
+    /// Whether the open transaction may have written.
+    wrote: Slot<bool>,
+    /// Whether a row was not as the open transaction had read it.
+    overtaken: Slot<bool>,
+    /// Statements of the open transaction that are sent with the next one.
+    posted: RefCell<Vec<Posted>>,
     /// Ends of streams that the open transaction read without a lock: stream, revision, next number.
     ends: RefCell<Vec<(String, i64, i64)>>,
     /// Declared last: dropped when nothing lives in it any more.
@@ -84,6 +108,10 @@ impl<'a> Session<'a> {
             link,
             statements: RefCell::default(),
             trouble: Slot::new(None),
+            trace: RefCell::default(),
+            overtaken: Slot::new(false),
+            posted: RefCell::default(),
+            wrote: Slot::new(false),
             ends: RefCell::default(),
             runtime,
         })
@@ -104,8 +132,72 @@ impl<'a> Session<'a> {
         self.trouble.get()
     }
 
+    /// Whether a posted change found its row otherwise than it had been read.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        self.overtaken.get()
+    }
+
+    /// Sends what is posted and then `asked`, and waits for all answers. The first failure counts: what
+    /// comes after it is its consequence.
     fn drive<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, StoreError> {
-        self.runtime.block_on(self.link.drive(asked)).map_err(|failed| self.failed(&failed))
+        let mut posted = self.posted.take();
+        if posted.is_empty() {
+            return self.runtime.block_on(self.link.drive(asked)).map_err(|it| self.failed(&it));
+        }
+        let answer = self.runtime.block_on(self.link.drive(async {
+            let (mut asked, mut answer) = (pin!(asked), None);
+            std::future::poll_fn(|cx| {
+                let mut waiting = false;
+                for one in posted.iter_mut().filter(|one| one.answer.is_none()) {
+                    match one.asked.as_mut().poll(cx) {
+                        Poll::Ready(answer) => one.answer = Some(answer),
+                        Poll::Pending => waiting = true,
+                    }
+                }
+                if answer.is_none() {
+                    match asked.as_mut().poll(cx) {
+                        Poll::Ready(given) => answer = Some(given),
+                        Poll::Pending => waiting = true,
+                    }
+                }
+                if waiting { Poll::Pending } else { Poll::Ready(Ok(answer.take())) }
+            })
+            .await
+        }));
+        let answer = answer.map_err(|failed| self.failed(&failed))?;
+        for Posted { answer, gone, .. } in posted {
+            match (answer, gone) {
+                (Some(Err(error)), _) => return Err(self.failed(&error.into())),
+                (Some(Ok(0)), Some(gone)) => {
+                    self.overtaken.set(true);
+                    return Err(gone);
+                }
+                (Some(Ok(_)), _) | (None, _) => (),
+            }
+        }
+        match answer {
+            Some(answer) => answer.map_err(|error| self.failed(&error.into())),
+            None => Err(self.failed(&Failed::Silent)),
+        }
+    }
+
+    /// See [`Tx::post`](crate::transaction::Tx::post) and [`Tx::change`](crate::transaction::Tx::change).
+    pub(crate) fn post(
+        &self,
+        sql: &str,
+        params: &[Bind<'_>],
+        gone: Option<StoreError>,
+    ) -> Result<(), StoreError> {
+        let statement = self.translated(sql, params)?;
+        self.wrote.set(true);
+        let client = Arc::clone(&self.link.client);
+        let params: Vec<Owned> = params.iter().map(Owned::of).collect();
+        let asked = Box::pin(async move {
+            let params: Vec<Bind<'_>> = params.iter().map(Owned::bind).collect();
+            client.execute(&statement, &refs(&params)).await
+        });
+        self.posted.borrow_mut().push(Posted { asked, answer: None, gone });
+        Ok(())
     }
 
     fn failed(&self, failed: &Failed) -> StoreError {
@@ -150,7 +242,11 @@ impl<'a> Session<'a> {
     /// Begins a transaction; the server's instant, and the mark of one that writes.
     pub(super) fn begin(&self, access: Access) -> Result<(Timestamp, Option<Mark>), StoreError> {
         self.trouble.set(None);
+        self.overtaken.set(false);
+        self.posted.borrow_mut().clear();
         self.ends.borrow_mut().clear();
+        self.trace.take();
+        self.wrote.set(false);
         let client = &self.link.client;
         let now = self.prepared(NOW, &[])?;
         let (row, mark) = match access {
@@ -180,7 +276,11 @@ impl<'a> Session<'a> {
                 })?;
                 begun.map_err(|error| self.failed(&error.into()))?;
                 let mark = mark.map_err(|error| self.failed(&error.into()))?;
-                let read = || Ok(Mark { number: mark.try_get(0)?, line: mark.try_get(1)? });
+                let (process, trace) = (self.link.greeting.process, None);
+                let read = || {
+                    let (number, line) = (mark.try_get(0)?, mark.try_get(1)?);
+                    Ok(Mark { number, line, process, trace })
+                };
                 (row, Some(read().map_err(|error: Error| self.failed(&error.into()))?))
             }
         };
@@ -198,11 +298,16 @@ impl<'a> Session<'a> {
     /// Ends the transaction; its writes are there when this returns without an error.
     pub(super) fn commit(&self) -> Result<(), StoreError> {
         let commit = self.prepared("COMMIT", &[])?;
+        // What a change came to is known before the commit is sent.
+        if self.posted.borrow().iter().any(|one| one.gone.is_some()) {
+            self.drive(std::future::ready(Ok(())))?;
+        }
         self.drive(self.link.client.execute(&commit, &[])).map(|_| ())
     }
 
     /// Ends the transaction; its writes are gone.
     pub(super) fn roll_back(&self) {
+        self.posted.borrow_mut().clear();
         let ended = self
             .prepared("ROLLBACK", &[])
             .and_then(|rollback| self.drive(self.link.client.execute(&rollback, &[])).map(|_| ()));
@@ -216,6 +321,7 @@ impl<'a> Session<'a> {
     /// Whether an end of a stream is no longer as the open transaction read it. Asked before it is
     /// rolled back; what a lock holds cannot have moved.
     pub(super) fn has_moved(&self) -> bool {
+        self.posted.borrow_mut().clear();
         let ends = self.ends.take();
         ends.iter().any(|(stream, revision, next)| {
             let found = self
@@ -232,7 +338,22 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// By what the open transaction can be found again; None when it wrote nothing, so that its end is no
+    /// matter.
+    pub(super) fn traced(&self, mark: Option<Mark>) -> Option<Mark> {
+        let trace = self.trace.take();
+        mark.filter(|_| self.wrote.get()).map(|mark| Mark { trace, ..mark })
+    }
+
+    /// See [`Tx::leaves`](crate::transaction::Tx::leaves).
+    pub(crate) fn leaves(&self, stream: &str, seq: i64, hash: &str) {
+        self.trace.replace(Some((stream.to_owned(), seq, hash.to_owned())));
+    }
+
     /// How the transaction `mark` ended, on the line of history that it was on.
+    ///
+    /// After a crash the server may give the number of a transaction of which nothing was kept to another
+    /// one: that this number was committed proves nothing, that it was not, does.
     pub(super) fn fate(&self, mark: &Mark) -> Result<Fate, StoreError> {
         self.trouble.set(None);
         let status = self.prepared(STATUS, &[Type::INT8])?;
@@ -242,24 +363,32 @@ impl<'a> Session<'a> {
         if line != mark.line {
             return Ok(Fate::Unknown);
         }
-        Ok(match status.as_deref() {
-            Some("committed") => Fate::Committed,
-            Some("aborted") => Fate::RolledBack,
-            Some(_) => Fate::UnderWay,
-            None => Fate::Unknown,
-        })
+        match (status.as_deref(), &mark.trace) {
+            (Some("aborted"), _) => Ok(Fate::RolledBack),
+            (Some("committed"), Some((stream, seq, hash))) => {
+                let trace = self.prepared(TRACE, &[Type::TEXT, Type::INT8])?;
+                let row = self.drive(self.link.client.query_opt(&trace, &[stream, seq]))?;
+                let found = row.map(|row| row.try_get::<_, String>(0)).transpose();
+                let found = found.map_err(|error| self.failed(&error.into()))?;
+                let ours = found.as_ref() == Some(hash);
+                Ok(if ours { Fate::Committed } else { Fate::RolledBack })
+            }
+            (Some("committed") | None, _) => Ok(Fate::Unknown),
+            (Some(_), _) => Ok(Fate::UnderWay),
+        }
     }
 
     /// Ends the server process that still has the transaction `mark`, so that its fate is decided.
     pub(super) fn cut_off(&self, mark: &Mark) -> Result<(), StoreError> {
-        let over = self.prepared(OVER, &[Type::INT8])?;
-        self.drive(self.link.client.query(&over, &[&mark.number])).map(|_| ())
+        let over = self.prepared(OVER, &[Type::INT8, Type::INT4])?;
+        self.drive(self.link.client.query(&over, &[&mark.number, &mark.process])).map(|_| ())
     }
 
     /// See [`Tx::write`](crate::transaction::Tx::write).
     pub(crate) fn write(&self, sql: &str, params: &[Bind<'_>]) -> Result<usize, StoreError> {
         let statement = self.translated(sql, params)?;
         let params = refs(params);
+        self.wrote.set(true);
         let rows = self.drive(self.link.client.execute(&statement, &params))?;
         Ok(usize::try_from(rows).unwrap_or(usize::MAX))
     }
@@ -273,6 +402,9 @@ impl<'a> Session<'a> {
     ) -> Result<(), StoreError> {
         let statement = self.translated(sql, params)?;
         let params = refs(params);
+        if !sql.starts_with("SELECT") {
+            self.wrote.set(true);
+        }
         for found in self.drive(self.link.client.query(&statement, &params))? {
             if row(&found)?.is_break() {
                 break;
@@ -321,6 +453,34 @@ impl<'a> Session<'a> {
         }
         let now = now.map_err(|error| self.failed(&error.into()))?;
         self.instant(&now)
+    }
+}
+
+/// A parameter that outlives its caller's.
+enum Owned {
+    Null(Kind),
+    Int(i64),
+    Text(String),
+    Blob(Vec<u8>),
+}
+
+impl Owned {
+    fn of(bind: &Bind<'_>) -> Self {
+        match *bind {
+            Bind::Null(kind) => Self::Null(kind),
+            Bind::Int(number) => Self::Int(number),
+            Bind::Text(text) => Self::Text(text.to_owned()),
+            Bind::Blob(bytes) => Self::Blob(bytes.to_owned()),
+        }
+    }
+
+    fn bind(&self) -> Bind<'_> {
+        match self {
+            Self::Null(kind) => Bind::Null(*kind),
+            Self::Int(number) => Bind::Int(*number),
+            Self::Text(text) => Bind::Text(text),
+            Self::Blob(bytes) => Bind::Blob(bytes),
+        }
     }
 }
 

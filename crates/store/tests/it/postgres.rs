@@ -11,6 +11,7 @@ mod concurrency;
 mod connections;
 mod locking;
 mod opening;
+mod pace;
 mod proxy;
 mod raw;
 

@@ -232,7 +232,7 @@ fn orphans_are_rescued_once() {
         for run in 0..12 {
             block_on(start_on(&stores[0], &format!("r{run}"), &node));
         }
-        block_on(stores[0].register_node("n")).unwrap();
+        block_on(stores[0].register_node_on("n", EXCLUSIVE)).unwrap();
         let rescued = at_once(stores, async |store, _| {
             patiently(async || store.rescue(None, 5).await).await.unwrap()
         });

@@ -33,7 +33,8 @@ fn keeps_what_it_acknowledged(store: &PostgresStore, faults: impl FnOnce(&Atomic
         faults(&acknowledged);
     });
     let lost = store.status().server.unwrap().lost;
-    assert!(lost > 0, "there were faults");
+    let acknowledged = acknowledged.into_inner();
+    assert!(lost > 0, "there were faults: acknowledged {acknowledged}, connections lost {lost}");
 }
 
 /// One writer, the only one of its stream: whatever it is told has to be true.
@@ -41,14 +42,14 @@ async fn write(store: &PostgresStore, writer: u64, done: &AtomicBool, acknowledg
     let stream = format!("s{writer}");
     let patiently = async || {
         loop {
-            match store.create_stream(&stream, "session", Vec::new()).await {
+            match store.create_stream(&stream, "session", vec![event("opened")]).await {
                 Err(error) if error.is_transient() => (),
                 outcome => return outcome.map(|_| ()),
             }
         }
     };
     patiently().await.unwrap();
-    let mut expected = 0;
+    let mut expected = 1;
     while !done.load(Ordering::Acquire) {
         match store.append(&stream, expected, vec![event("said")], false).await {
             Ok(appended) => {

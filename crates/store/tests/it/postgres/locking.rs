@@ -230,7 +230,7 @@ fn a_deadlock_is_done_again() {
         for run in ["r1", "r2"] {
             block_on(start_on(store, run, &node));
         }
-        block_on(store.register_node("n")).unwrap();
+        block_on(store.register_node_on("n", EXCLUSIVE)).unwrap();
         let rival = Raw::open(url);
         // The store's connection finds the circle first, and is the one that the server refuses.
         rival.run("SET deadlock_timeout TO '30s'");
@@ -256,7 +256,7 @@ fn ends_are_locked_in_one_order() {
         for run in ["r2", "r1"] {
             block_on(start_on(store, run, &node));
         }
-        block_on(store.register_node("n")).unwrap();
+        block_on(store.register_node_on("n", EXCLUSIVE)).unwrap();
         let rival = Raw::open(url);
         rival.run("BEGIN; SELECT 1 FROM heads WHERE stream = 'r1' FOR UPDATE");
         thread::scope(|threads| {
