@@ -62,6 +62,7 @@ pub(super) enum Opened {
 
 /// What for a store is opened.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "a server wants to know it"))]
 pub(super) struct Opening<'a> {
     /// Who opens it.
     pub(super) node: &'a str,

@@ -11,8 +11,17 @@ use crate::fixture::*;
 
 /// A served store, and the address of its database.
 fn with_store(name: &str, case: impl FnOnce(&PostgresStore, &str)) {
+    with_options(name, options(), case);
+}
+
+/// The same, which waits for rows that it would else pass over.
+fn with_waiting_store(name: &str, case: impl FnOnce(&PostgresStore, &str)) {
+    with_options(name, PostgresOptions { skip_locked: false, ..options() }, case);
+}
+
+fn with_options(name: &str, options: PostgresOptions, case: impl FnOnce(&PostgresStore, &str)) {
     let Some(database) = database(name) else { return };
-    let store = open(&database.url(), options());
+    let store = open(&database.url(), options);
     served(&store, || case(&store, &database.url()));
 }
 
@@ -225,7 +234,7 @@ fn keys_hold_by_unique_indexes() {
 /// Proves PGL-7.
 #[test]
 fn a_deadlock_is_done_again() {
-    with_store("pgl_7", |store, url| {
+    with_waiting_store("pgl_7", |store, url| {
         let node = block_on(store.register_node("n")).unwrap().node;
         for run in ["r1", "r2"] {
             block_on(start_on(store, run, &node));
@@ -250,7 +259,7 @@ fn a_deadlock_is_done_again() {
 /// Proves PGL-7.
 #[test]
 fn ends_are_locked_in_one_order() {
-    with_store("pgl_7_order", |store, url| {
+    with_waiting_store("pgl_7_order", |store, url| {
         let node = block_on(store.register_node("n")).unwrap().node;
         // Jobs are numbered in the other order than runs are named.
         for run in ["r2", "r1"] {
