@@ -157,7 +157,7 @@ async fn create(store: &SqliteStore, run: &RunId, node: &NodeRef) -> Lease {
         definition_bytes: definition,
         input_digest: Digest::of(b"inputs"),
         settings: json!({}),
-        owner: node.clone(),
+        owner: Some(node.clone()),
         deadline: None,
         stages: vec!["steps".to_owned()],
         jobs: vec![job(0, node)],

@@ -15,6 +15,7 @@ mod keeping;
 mod leniency;
 mod looking;
 mod nested;
+mod nodes;
 #[path = "../it/one_job.rs"]
 #[expect(dead_code, reason = "hosts that live start their runs otherwise")]
 mod one_job;

@@ -3,11 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
+mod cluster;
 mod exports;
 mod handlers;
 #[cfg(unix)]
 mod kills;
 mod loading;
+mod proxy;
 // The shim knows the C library of Linux with 64 bits.
 #[path = "../it/one_job.rs"]
 #[expect(dead_code, reason = "hosts that live start their runs otherwise")]

@@ -2,7 +2,9 @@
 
 mod deployment;
 mod keeping;
+mod nodes;
 mod sent;
+mod store;
 mod tree;
 
 use std::path::PathBuf;
@@ -12,7 +14,9 @@ use perennial::{Leniency, ProviderMode, Store};
 
 pub(crate) use self::deployment::DeploymentArgs;
 pub(crate) use self::keeping::{GcArgs, JournalArgs, JournalCommand, PurgeArgs, VerifyArgs};
+pub(crate) use self::nodes::{NodesArgs, RunIdArgs, WorkerArgs};
 pub(crate) use self::sent::{AnswerArgs, SentArgs, SignalArgs};
+pub(crate) use self::store::{STORE_DEFAULT, StoreArgs, is_of_environment, store_value};
 pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
 use crate::output::{Colour, Shape};
 
@@ -52,6 +56,14 @@ pub(crate) enum Command {
     Retry(RetryArgs),
     /// Ends a step of a run as skipped: the run goes on without it
     Skip(SkipArgs),
+    /// Ends a run, whichever node works on it
+    Cancel(RunIdArgs),
+    /// Lets a run begin nothing new until `unpause`, whichever node works on it
+    Pause(RunIdArgs),
+    /// Works on the runs of a store that nobody works on, until it is stopped
+    Worker(WorkerArgs),
+    /// Lists the nodes of a store: who lives, until when, and with how much work
+    Nodes(NodesArgs),
     /// Sends a run a signal: a step that waits for it goes on, or it is kept for the one that will
     Signal(SignalArgs),
     /// Answers a question of a run: the first answer counts
@@ -94,6 +106,9 @@ impl Command {
             Self::Unpause(args) => args.output.json,
             Self::Retry(args) => args.output.json,
             Self::Skip(args) => args.output.json,
+            Self::Cancel(args) | Self::Pause(args) => args.output.json,
+            Self::Worker(args) => args.output.json,
+            Self::Nodes(args) => args.output.json,
             Self::Signal(args) => args.sent.output.json,
             Self::Answer(args) => args.sent.output.json,
             Self::Runs(args) => args.output.json,
@@ -115,19 +130,38 @@ impl Command {
             Self::Graph(_) | Self::Schema => false,
         }
     }
-}
 
-/// Where runs are kept.
-#[derive(Debug, clap::Args)]
-pub(crate) struct StoreArgs {
-    /// Where runs are kept: sqlite:PATH
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "PERENNIAL_STORE",
-        default_value = "sqlite:perennial.db"
-    )]
-    pub(crate) store: Store,
+    /// Where it says that runs are kept, and its configuration, which may say so, too.
+    pub(crate) fn store(&mut self) -> Option<(&mut StoreArgs, Option<&std::path::Path>)> {
+        match self {
+            Self::Run(args) => Some((&mut args.store, args.engine.config.as_deref())),
+            Self::Resume(args) => Some((&mut args.store, args.engine.config.as_deref())),
+            Self::Unpause(args) => Some((&mut args.store, args.engine.config.as_deref())),
+            Self::Cancel(args) | Self::Pause(args) => {
+                Some((&mut args.store, args.config.as_deref()))
+            }
+            Self::Retry(args) => Some((&mut args.store, args.engine.config.as_deref())),
+            Self::Skip(args) => Some((&mut args.store, None)),
+            Self::Worker(args) => Some((&mut args.store, args.engine.config.as_deref())),
+            Self::Nodes(args) => Some((&mut args.store, args.config.as_deref())),
+            Self::Show(args) => Some((&mut args.store, args.config.as_deref())),
+            Self::Gc(args) => Some((&mut args.store, args.config.as_deref())),
+            Self::Purge(args) => Some((&mut args.store, None)),
+            Self::Journal(args) => match &mut args.command {
+                JournalCommand::Verify(args) => Some((&mut args.store, None)),
+            },
+            Self::Signal(args) => Some((&mut args.sent.store, None)),
+            Self::Answer(args) => Some((&mut args.sent.store, None)),
+            Self::Runs(args) => Some((&mut args.store, None)),
+            Self::Results(args) => Some((&mut args.store, None)),
+            Self::Events(args) => Some((&mut args.store, None)),
+            Self::Explain(args) => Some((&mut args.store, None)),
+            Self::Graph(args) => Some((&mut args.store, None)),
+            Self::Check(_) | Self::Functions(_) | Self::Steps(_) | Self::Tree(_) | Self::Schema => {
+                None
+            }
+        }
+    }
 }
 
 /// What shapes the output.
@@ -145,7 +179,8 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct EngineArgs {
     /// Configuration (TOML): [providers.anthropic] base_url, model, api_key_env, max_output;
-    /// [pipeline] environment; [limits]; [monitor]; [retention]; [prices.MODEL] input, output, cache_read, cache_write
+    /// [store] url; [pipeline] environment; [limits]; [monitor]; [retention];
+    /// [prices.MODEL] input, output, cache_read, cache_write
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Prints the supervision tree at the end
@@ -180,6 +215,9 @@ pub(crate) struct RunArgs {
     /// The run's id, of a single file; starting twice with one id is one run
     #[arg(long, value_name = "ID")]
     pub(crate) run_id: Option<String>,
+    /// Records the runs and ends: a worker on the same store takes them (see `perennial worker`)
+    #[arg(long, conflicts_with_all = ["tree", "show_prompts"])]
+    pub(crate) detach: bool,
     /// Starts anew, also where the document would have its unfinished run resumed
     #[arg(long)]
     pub(crate) fresh: bool,
@@ -263,7 +301,7 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "OLD")]
     pub(crate) compat: Option<PathBuf>,
     /// With --compat: says which unfinished runs of this store could take the new text
-    #[arg(long, value_name = "URL", requires = "compat")]
+    #[arg(long, value_name = "URL", requires = "compat", value_parser = store_value())]
     pub(crate) store: Option<Store>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,

@@ -1,6 +1,8 @@
 //! One file per verb.
 
+mod cancel;
 mod check;
+mod detach;
 mod engine;
 mod events;
 mod explain;
@@ -11,6 +13,7 @@ mod inputs;
 mod journal;
 mod lot;
 mod named;
+mod nodes;
 mod progress;
 mod prompts;
 mod reference;
@@ -32,10 +35,19 @@ mod targets;
 mod trace;
 mod tree;
 mod why;
+mod worker;
 
 use crate::args::{Args, Command, JournalCommand};
 
-pub(crate) async fn run(args: Args) -> anyhow::Result<i32> {
+pub(crate) async fn run(mut args: Args) -> anyhow::Result<i32> {
+    if let Some((store, config)) = args.command.store() {
+        // A configuration is read where it counts; what is wrong with it, the command says.
+        let configured = match config {
+            Some(path) if !store.is_given() => engine::config(Some(path))?.store().cloned(),
+            Some(_) | None => None,
+        };
+        store.settle(configured);
+    }
     match args.command {
         Command::Run(args) => Box::pin(run::run(args)).await,
         Command::Check(args) => Box::pin(check::check(&args)).await,
@@ -43,6 +55,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<i32> {
         Command::Unpause(args) => Box::pin(resume::unpause(args)).await,
         Command::Retry(args) => Box::pin(resume::retry(args)).await,
         Command::Skip(args) => skip::skip(args).await,
+        Command::Cancel(args) => cancel::cancel(args).await,
+        Command::Pause(args) => cancel::pause(args).await,
+        Command::Worker(args) => Box::pin(worker::worker(args)).await,
+        Command::Nodes(args) => nodes::nodes(args).await,
         Command::Signal(args) => signal::signal(args).await,
         Command::Answer(args) => signal::answer(args).await,
         Command::Runs(args) => runs::runs(args).await,

@@ -147,7 +147,7 @@ mod tests {
             definition_bytes: Vec::new(),
             input_digest: Digest::of(b""),
             settings: Value::Null,
-            owner,
+            owner: Some(owner),
             deadline: None,
             stages: Vec::new(),
             jobs: Vec::new(),

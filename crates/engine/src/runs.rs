@@ -12,8 +12,8 @@ use perennial_core::{
     run::{InvalidRunId, JobKey, JobState, RunId, RunState},
 };
 use perennial_store::{
-    Accepted, Again, Created, JobRecord, NewRun, NewTimer, NodeRecord, Reopening, RunSummary,
-    RunView, StoreError,
+    Accepted, Again, Created, JobRecord, NewRun, NewTimer, NodeRecord, NodeRef, Reopening,
+    RunSummary, RunView, StoreError,
 };
 use perennial_supervision::CallError;
 use serde::Serialize;
@@ -24,7 +24,7 @@ use crate::{
     monitor::Monitoring,
     patience::{STORE_WITHIN, patiently},
     performance::{Performance, Thresholds},
-    run::{Explanation, Known, Message, Request, explain, owner},
+    run::{Explanation, Known, Message, Request, explain, owner, settle},
     scheduler::Scheduler,
     sent::Sent,
     workflow::{InvertedTimeouts, Next},
@@ -392,15 +392,66 @@ impl Runs {
         if self.services.is_draining() {
             return Err(RunError::ShuttingDown);
         }
-        let run = match start.run {
-            Some(run) => run,
+        let node = self.services.node().await?;
+        let (run, created) = self.create(&start, Some(node)).await?;
+        match created {
+            Created::New { .. } => self.scheduler.ensure(&run, Some(start.workflow)).await??,
+            // Ended, under way here, or to be continued.
+            Created::Existing => match self.resume_as(&run, Some(start.workflow)).await {
+                Ok(_) | Err(RunError::Ended { .. }) => (),
+                Err(error) => return Err(error),
+            },
+        }
+        Ok(RunHandle { runs: self.clone(), run })
+    }
+
+    /// Records a run and leaves it to whoever takes it: a node that adopts runs by itself. The same id with the same
+    /// definition and settings is the same run, however far it is.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    #[doc = include_str!("../doc/one_job.txt")]
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
+    /// let settings = serde_json::json!({"hello": "Ada"});
+    /// let left = StartRun { run: None, workflow, settings, within: None };
+    /// let run = runtime.runs().submit(left).await?;
+    /// assert_eq!(run.outcome().await?.state.name(), "succeeded"); // this runtime adopts runs
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`RunError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave a recorded run.
+    pub async fn submit(&self, start: StartRun) -> Result<RunHandle, RunError> {
+        if self.services.is_draining() {
+            return Err(RunError::ShuttingDown);
+        }
+        let (run, _) = self.create(&start, None).await?;
+        self.services.look_again.notify_one();
+        Ok(RunHandle { runs: self.clone(), run })
+    }
+
+    async fn create(
+        &self,
+        start: &StartRun,
+        node: Option<NodeRef>,
+    ) -> Result<(RunId, Created), RunError> {
+        let run = match &start.run {
+            Some(run) => run.clone(),
             None => RunId::parse(ulid::Ulid::generate().to_string())?,
         };
         let within = start.within.unwrap_or(RUN_WITHIN);
         if let Some(inverted) = inverted(&*start.workflow, within) {
             return Err(RunError::InvertedTimeouts(inverted));
         }
-        let node = self.services.node().await?;
         let definition = start.workflow.definition();
         let deadline = self.services.store.now().after(within);
         let create = || {
@@ -423,15 +474,8 @@ impl Runs {
                 }],
             })
         };
-        match patiently(STORE_WITHIN, create).await? {
-            Created::New { .. } => self.scheduler.ensure(&run, Some(start.workflow)).await??,
-            // Ended, under way here, or to be continued.
-            Created::Existing => match self.resume_as(&run, Some(start.workflow)).await {
-                Ok(_) | Err(RunError::Ended { .. }) => (),
-                Err(error) => return Err(error),
-            },
-        }
-        Ok(RunHandle { runs: self.clone(), run })
+        let created = patiently(STORE_WITHIN, create).await?;
+        Ok((run, created))
     }
 
     /// Continues a run that an earlier process, or nobody, runs, by the definition it was recorded with. A run of
@@ -1203,7 +1247,21 @@ impl RunHandle {
         }
     }
 
-    /// Asks whoever runs it here; nothing when it has ended, before or meanwhile.
+    /// What a run executes that has no actor in this process and is not this node's: what is asked of it is
+    /// decided here, by its rows (DUR-5), and whoever runs it finds the decision when it next looks.
+    async fn elsewhere(&self) -> Result<Option<Arc<dyn Workflow>>, RunError> {
+        let services = &self.runs.services;
+        let record = self.view().await?.run;
+        let is_ours = record.owner.is_some() && record.owner == services.registered_node();
+        if record.state.is_terminal() || is_ours {
+            return Ok(None);
+        }
+        let read = || services.store.blob(record.definition);
+        let bytes = patiently(STORE_WITHIN, read).await?;
+        Ok(Some(services.definitions.revive(&record, bytes).await?))
+    }
+
+    /// Asks whoever runs it here, or decides by its rows; nothing when it has ended, before or meanwhile.
     async fn ask(&self, request: Request) -> Result<Option<bool>, RunError> {
         let is_skip = matches!(request, Request::Skip { .. });
         let asked = request.clone();
@@ -1220,14 +1278,19 @@ impl RunHandle {
         let aside = match self.runs.services.waiting.of(&self.run) {
             Some(_) => self.runs.scheduler.aside(&self.run, request.clone()).await?,
             None if is_skip && self.runs.services.run_address(&self.run).is_none() => {
-                self.runs.scheduler.aside(&self.run, request).await?
+                self.runs.scheduler.aside(&self.run, request.clone()).await?
             }
             None => None,
         };
         let answer = match (aside, self.runs.services.run_address(&self.run)) {
             (Some(answer), _) => Ok(answer),
             (None, Some(address)) => address.call(message, REPLY_WITHIN).await,
-            (None, None) => Err(CallError::NoProc),
+            (None, None) => match self.elsewhere().await? {
+                Some(workflow) => {
+                    Ok(settle(&self.runs.services, &self.run, &workflow, request).await)
+                }
+                None => Err(CallError::NoProc),
+            },
         };
         match answer {
             // An actor whose run has ended refuses nothing, and stops.

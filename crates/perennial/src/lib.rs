@@ -61,8 +61,8 @@ pub use pipelines::{
     StartPipelineError,
 };
 pub use runtime::{
-    Builder, Config, ConfigError, LimitError, Limits, ProviderMode, Runtime, RuntimeError,
-    ShutdownSummary, Store, ThresholdSetting, declared_tree,
+    Builder, Config, ConfigError, InvalidStoreUrl, LimitError, Limits, ProviderMode, Runtime,
+    RuntimeError, ShutdownSummary, Store, ThresholdSetting, declared_tree,
 };
 pub use view::View;
 

@@ -259,6 +259,57 @@ impl Pipelines {
         &self,
         start: StartPipeline,
     ) -> Result<PipelineRunHandle, StartPipelineError> {
+        let (start, short_secrets) = self.made_ready(start).await?;
+        let handle = self.parts.runs.start(start).await?;
+        Ok(PipelineRunHandle { short_secrets, ..PipelineRunHandle::of(handle) })
+    }
+
+    /// As [`start`](Self::start), but leaves the run to whoever takes it: a node on the same store that adopts runs
+    /// by itself, as `perennial worker` does. Nothing of it is done here unless this runtime is one.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Adoption, ProviderMode, Runtime, StartPipeline, Store};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let store = Store::sqlite(folder.path().join("letters.db"));
+    /// let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// let builder = Runtime::builder().store(store.clone()).adoption(Adoption::OnRequest);
+    /// let runtime = builder.start().await?;
+    /// let run = runtime.pipelines().submit(start).await?;
+    /// assert_eq!(run.view().await?.run.owner, None);
+    /// runtime.shutdown().await;
+    ///
+    /// let worker = Runtime::builder().store(store).adoption(Adoption::AtBoot).start().await?;
+    /// let run = worker.pipelines().get(run.id()).await?;
+    /// assert_eq!(run.outcome().await?.status(), "completed");
+    /// # worker.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave a recorded run.
+    pub async fn submit(
+        &self,
+        start: StartPipeline,
+    ) -> Result<PipelineRunHandle, StartPipelineError> {
+        let (start, short_secrets) = self.made_ready(start).await?;
+        let handle = self.parts.runs.submit(start).await?;
+        Ok(PipelineRunHandle { short_secrets, ..PipelineRunHandle::of(handle) })
+    }
+
+    /// What is recorded of a start that nothing speaks against, and secrets that are short.
+    async fn made_ready(
+        &self,
+        start: StartPipeline,
+    ) -> Result<(StartRun, Vec<String>), StartPipelineError> {
         let (registered, configured) = (&self.parts.registered, &self.parts.deployment);
         let deployment = start.deployment.clone().over(configured);
         let bounds = Bounds::of_start(&deployment, start.within);
@@ -298,13 +349,8 @@ impl Pipelines {
         let providers = self.parts.providers.of_mode(start.mode, rules);
         let within = bounds.within(&pipeline);
         let workflow = pipeline.shared().bind(settings, providers);
-        let handle = self.parts.runs.start(StartRun {
-            run: start.run,
-            workflow,
-            settings: recorded,
-            within,
-        });
-        Ok(PipelineRunHandle { short_secrets, ..PipelineRunHandle::of(handle.await?) })
+        let start = StartRun { run: start.run, workflow, settings: recorded, within };
+        Ok((start, short_secrets))
     }
 
     /// The handle of a run, whoever runs it: this process, another one on the same store, or nobody.

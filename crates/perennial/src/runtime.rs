@@ -24,7 +24,7 @@ pub use self::{
     config::{Config, ConfigError, ThresholdSetting},
     limits::{LimitError, Limits},
     providers::ProviderMode,
-    store::Store,
+    store::{InvalidStoreUrl, Store},
 };
 pub(crate) use self::{
     definitions::{

@@ -44,7 +44,8 @@ mod transaction;
 
 #[cfg(feature = "postgres")]
 pub use self::postgres::{
-    ConnectionLoop, ListenerLoop, ListenerStopper, PostgresOptions, PostgresStore,
+    Address as PostgresAddress, ConnectionLoop, ListenerLoop, ListenerStopper, PostgresOptions,
+    PostgresStore,
 };
 pub use self::{
     check::{NOT_YET, Rule, VerifyCursor, VerifyStep, Violation, verify},

@@ -33,11 +33,12 @@ use perennial_core::Timestamp;
 use tokio::sync::watch;
 
 pub(crate) use self::session::Session;
-use self::{address::Address, clock::ServerClock, link::Link};
 pub use self::{
+    address::Address,
     connection::ConnectionLoop,
     listener::{ListenerLoop, ListenerStopper},
 };
+use self::{clock::ServerClock, link::Link};
 use crate::{
     Leases, Operation, StoreError, StoreStatus,
     backend::{Access, Backend},
@@ -60,6 +61,9 @@ pub struct PostgresOptions {
     pub expect_id: Option<String>,
     /// Refuses to create what is not there.
     pub must_exist: bool,
+    /// How long the server keeps a transaction, and what it has locked, of which it hears nothing: of a process
+    /// that was cut off amid one. At most a node's lease, so that others are not kept waiting longer.
+    pub idle_in_transaction: Duration,
     /// How long requests wait while the server cannot be reached.
     pub patience: Duration,
     /// Whether rows are locked when they are read to be changed. It spares repetitions; what holds, holds
@@ -81,6 +85,7 @@ impl Default for PostgresOptions {
             application_name: "perennial".to_owned(),
             expect_id: None,
             must_exist: false,
+            idle_in_transaction: Duration::from_secs(10),
             patience: Duration::from_secs(30),
             row_locks: true,
             skip_locked: true,
@@ -148,8 +153,21 @@ impl PostgresStore {
     ///
     /// Dropped, it leaves everything or nothing of the schema.
     pub async fn open(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
-        let address = Address::parse(url)?;
-        let link = Link::open(&address, &options.application_name).await?;
+        Self::open_at(&Address::parse(url)?, options).await
+    }
+
+    /// The same at an address that was read before.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    ///
+    /// As of [`open`](Self::open).
+    pub async fn open_at(address: &Address, options: PostgresOptions) -> Result<Self, StoreError> {
+        let address = address.clone();
+        let link = Link::open(&address, &options).await?;
         let meta = schema::open(&link, &address, options.must_exist).await?;
         if let Some(expected) = &options.expect_id
             && *expected != meta.store_id

@@ -8,10 +8,10 @@ use perennial::{
 };
 use perennial_core::Digest;
 use perennial_store::{
-    Accepted, Appended, CallStart, Claimed, Committed, Created, Decision, Lease, Leases, NewEvent,
-    NewRun, NewSignal, NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun, Renewal,
-    Reopening, Rescued, Retained, Retention, Store, StoreStatus, StreamRecord, TimerDue,
-    VerifyCursor, VerifyStep,
+    Accepted, Appended, CallStart, Claimed, Committed, Created, Decision, Lease, Leases,
+    NewCheckpoint, NewEvent, NewRun, NewSignal, NodeRecord, NodeRef, NodeTerms, Operation,
+    Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention, Store, StoreStatus,
+    StreamRecord, TimerDue, VerifyCursor, VerifyStep,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -291,6 +291,18 @@ impl Store for Watched {
 
     fn verify(&self, cursor: VerifyCursor, limit: u32) -> Operation<'_, VerifyStep> {
         self.inner.verify(cursor, limit)
+    }
+
+    fn save<'a>(&'a self, lease: &'a Lease, checkpoint: NewCheckpoint) -> Operation<'a, ()> {
+        self.at("save", self.inner.save(lease, checkpoint))
+    }
+
+    fn saved<'a>(&'a self, job: i64, name: &'a str) -> Operation<'a, Option<Value>> {
+        self.inner.saved(job, name)
+    }
+
+    fn beat<'a>(&'a self, lease: &'a Lease, progress: Value) -> Operation<'a, ()> {
+        self.inner.beat(lease, progress)
     }
 
     fn put_blob(&self, bytes: Vec<u8>) -> Operation<'_, Digest> {

@@ -160,7 +160,7 @@ impl Workflow for Flow {
             ..RetryPolicy::PROVIDER
         };
         let attempt_within = Duration::from_secs(60);
-        Next::Jobs(wave.map(|job| JobPlan { key: key(job), retry, attempt_within }).collect())
+        Next::Jobs(wave.map(|job| JobPlan::new(key(job), retry, attempt_within)).collect())
     }
 
     fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {

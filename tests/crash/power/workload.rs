@@ -389,7 +389,7 @@ fn new_run(run: &RunId, owner: &NodeRef) -> NewRun {
         definition_bytes: b"definition".to_vec(),
         input_digest: Digest::of(b"input"),
         settings: json!({}),
-        owner: owner.clone(),
+        owner: Some(owner.clone()),
         deadline: None,
         stages: vec![STAGE.to_owned()],
         jobs: vec![new_job(0, owner)],

@@ -53,7 +53,13 @@ pub(super) async fn start_reading(store: &Store) -> anyhow::Result<Runtime> {
     .map_err(|error| opened(store, error))
 }
 
-fn opened(store: &Store, error: RuntimeError) -> anyhow::Error {
+/// Starts only what reads and writes the store: nothing is worked on.
+pub(super) async fn start_recording(store: &Store, config: Config) -> anyhow::Result<Runtime> {
+    let builder = Runtime::builder().store(store.clone()).config(config).store_only();
+    builder.start().await.map_err(|error| opened(store, error))
+}
+
+pub(super) fn opened(store: &Store, error: RuntimeError) -> anyhow::Error {
     if let RuntimeError::Store(refused @ StoreError::Locked { .. }) = &error {
         // It names the store.
         let help = "try again when that process has ended, or use another file with --store";

@@ -58,7 +58,7 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
         return Ok(exit::COMPLETED);
     }
     let state = view.run.state;
-    let words = runs::state(state, view.run.owner_alive);
+    let words = runs::state(state, view.run.owner.is_some(), view.run.owner_alive);
     output::line(&format!("run {run} of {} is {words}", view.run.workflow))?;
     if let Some(failure) = &view.run.failure
         && let Some(message) = failure.get("message").and_then(Value::as_str)

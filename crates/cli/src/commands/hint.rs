@@ -4,21 +4,24 @@ use std::path::{Path, PathBuf};
 
 use perennial::{Store, StoreError, records::RunError};
 
-use crate::exit::{self, failed, failed_with};
-
-/// What `--store` is when it is not said.
-const STORE_DEFAULT: &str = "sqlite:perennial.db";
+use crate::{
+    args::{STORE_DEFAULT, is_of_environment},
+    exit::{self, failed, failed_with},
+};
 
 /// The flags that a next command needs to meet the same store and the same providers.
 #[derive(Clone, Debug)]
 pub(super) struct Hint {
-    store: String,
+    /// None where it need not be said.
+    store: Option<String>,
     config: Option<PathBuf>,
 }
 
 impl Hint {
     pub(super) fn new(store: &Store, config: Option<&Path>) -> Self {
-        Self { store: store.to_string(), config: config.map(Path::to_owned) }
+        let is_usual = *store == Store::sqlite(STORE_DEFAULT) || is_of_environment(store);
+        let store = (!is_usual).then(|| store.to_string());
+        Self { store, config: config.map(Path::to_owned) }
     }
 
     /// The command that continues `what`: a run, or `--all`.
@@ -50,16 +53,21 @@ impl Hint {
         self.reading(&format!("show {run}"))
     }
 
+    /// The command of a node that works on what nobody works on.
+    pub(super) fn worker(&self) -> String {
+        self.working("worker")
+    }
+
     /// The command that lists runs.
     pub(super) fn runs(&self) -> String {
         self.reading("runs")
     }
 
     fn reading(&self, verb: &str) -> String {
-        if self.store == STORE_DEFAULT {
-            return format!("perennial {verb}");
+        match &self.store {
+            None => format!("perennial {verb}"),
+            Some(store) => format!("perennial {verb} --store {}", quoted(store)),
         }
-        format!("perennial {verb} --store {}", quoted(&self.store))
     }
 }
 
@@ -70,6 +78,7 @@ pub(super) fn refused(error: &RunError, hint: &Hint) -> anyhow::Error {
         RunError::Ended { run, .. } | RunError::Store(StoreError::KeyReused(run)) => {
             failed_with(code, error, hint.show(run.as_str()))
         }
+        RunError::OwnedElsewhere { run, .. } => failed_with(code, error, hint.show(run.as_str())),
         RunError::Store(StoreError::NotFound { what: "run", .. }) => {
             failed_with(code, error, hint.runs())
         }
@@ -77,7 +86,6 @@ pub(super) fn refused(error: &RunError, hint: &Hint) -> anyhow::Error {
         | RunError::InvalidRunId(_)
         | RunError::Engine(_)
         | RunError::NotRunnable(_)
-        | RunError::OwnedElsewhere { .. }
         | RunError::ShuttingDown
         | RunError::ShutDown { .. }
         | _ => failed(code, error),

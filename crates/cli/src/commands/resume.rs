@@ -4,6 +4,7 @@ use perennial::{
 };
 
 use super::{
+    cancel,
     engine::{self, Signals},
     hint::{self, Hint},
     lot::{Known, Lot, Member, left_out},
@@ -27,6 +28,11 @@ pub(super) async fn resume(args: ResumeArgs) -> anyhow::Result<i32> {
 
 /// As [`resume`], of a run that is paused.
 pub(super) async fn unpause(args: UnpauseArgs) -> anyhow::Result<i32> {
+    if args.store.store.is_shared()
+        && let Some(code) = cancel::unpaused_elsewhere(&args).await?
+    {
+        return Ok(code);
+    }
     let UnpauseArgs { run, engine, store, output } = args;
     let args = ResumeArgs {
         run: Some(run),

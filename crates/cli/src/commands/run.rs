@@ -12,6 +12,7 @@ use perennial::{
 use tokio::runtime::Handle;
 
 use super::{
+    detach,
     engine::{self, Signal, Signals},
     hint::{self, Hint, quoted},
     inputs,
@@ -51,6 +52,9 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
     };
     if let Some(signal) = signals.so_far().await {
         return Ok(before_start(signal));
+    }
+    if args.detach {
+        return detach::detached(starts, config, &args, shown, &hint).await;
     }
     let runtime = engine::start(&args.store.store, config, args.engine.show_prompts).await?;
     let lot = match started(&runtime, starts, &args, &hint).await {
@@ -387,7 +391,7 @@ fn in_directories(mut start: StartPipeline, args: &DirectoryArgs) -> StartPipeli
 }
 
 /// Why nothing was started.
-fn refused(
+pub(super) fn refused(
     args: &RunArgs,
     file: &Path,
     error: StartPipelineError,

@@ -114,7 +114,7 @@ fn row(Listed { run, steps }: &Listed, workflow_max: usize) -> [String; 5] {
     [
         run.run.to_string(),
         output::cut(&run.workflow, workflow_max),
-        state(run.state, run.owner_alive),
+        state(run.state, run.owner.is_some(), run.owner_alive),
         format!("{} of {steps}", run.jobs_done),
         run.created_at.to_rfc3339(),
     ]
@@ -122,7 +122,12 @@ fn row(Listed { run, steps }: &Listed, workflow_max: usize) -> [String; 5] {
 
 /// Where a run is, in the words of people: one whose process died is interrupted, unless it was
 /// paused, and then waits for more than another process.
-pub(super) fn state(state: RunState, owner_alive: bool) -> String {
-    let interrupted = !state.is_terminal() && state != RunState::Paused && !owner_alive;
-    if interrupted { "interrupted".to_owned() } else { state.to_string() }
+/// One that nobody has taken yet is queued.
+pub(super) fn state(state: RunState, has_owner: bool, owner_alive: bool) -> String {
+    let is_left = !state.is_terminal() && state != RunState::Paused && !owner_alive;
+    match (is_left, has_owner) {
+        (true, true) => "interrupted".to_owned(),
+        (true, false) => "queued".to_owned(),
+        (false, _) => state.to_string(),
+    }
 }

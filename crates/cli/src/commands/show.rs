@@ -188,10 +188,14 @@ fn described(found: &Found) -> Value {
 fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
     let Found { view, performance, warnings, types: _, thresholds, configured_in } = found;
     let run = &view.run;
-    let state = runs::state(run.state, run.owner_alive);
+    let state = runs::state(run.state, run.owner.is_some(), run.owner_alive);
     output::line(&format!("run        {}", run.run))?;
     output::line(&format!("workflow   {} ({})", run.workflow, run.definition.short()))?;
     output::line(&format!("state      {state}"))?;
+    if let Some(owner) = run.owner.as_ref().filter(|_| run.owner_alive && !run.state.is_terminal())
+    {
+        output::line(&format!("node       {}", owner.node))?;
+    }
     let fact = |name: &str| run.settings.get(name).and_then(Value::as_str).map(str::to_owned);
     if let Some(file) = fact("file") {
         output::line(&format!("file       {file}"))?;

@@ -40,6 +40,8 @@ const CLAIM_MAX: u32 = 32;
 pub(crate) enum Message {
     /// Look what is due.
     Wake,
+    /// So many decisions are in the store: one that this actor does not know is another node's.
+    Seen { revision: u64 },
     /// An attempt has ended and says how.
     Report { lease: Lease, end: Box<Reported>, reply: ReplyPort<Heard> },
     /// An attempt's task has ended, for whatever reason.
@@ -58,6 +60,7 @@ impl Message {
     fn kind(&self) -> &'static str {
         match self {
             Self::Wake => "wake",
+            Self::Seen { .. } => "seen",
             Self::Report { .. } => "report",
             Self::AttemptDown { .. } => "attempt_down",
             Self::Fence { .. } => "fence",
@@ -156,6 +159,11 @@ impl Actor for Shell {
                 self.take_in_news(machine).await?;
                 self.advance(&me, machine).await?;
             }
+            Message::Seen { revision } if revision > machine.revision() => {
+                *machine = self.load().await?;
+                self.advance(&me, machine).await?;
+            }
+            Message::Seen { .. } => (),
             Message::Report { reply, .. } if !self.may_work() => drop(reply.send(Heard::Later)),
             // The sweep takes it in once that is possible.
             Message::AttemptDown { .. } if !self.may_work() => (),

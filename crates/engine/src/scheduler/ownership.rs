@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::join_all;
 use perennial_core::run::{RunId, RunState};
-use perennial_store::{RunSummary, StoreError};
+use perennial_store::{Leases, RunSummary, StoreError};
 use perennial_supervision::{
     Address, ChildInfo, ChildSpec, RequestError,
     actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
@@ -23,6 +23,8 @@ use crate::{
     run::{self, Request},
 };
 
+/// Runs taken over in one look of a store that several nodes share: so that they divide what is free.
+const TAKEN_OVER_MAX: usize = 16;
 /// How long the start of one actor may hold this one up.
 const START_WITHIN: Duration = Duration::from_secs(40);
 
@@ -187,26 +189,50 @@ impl Shell {
         let known: HashSet<&RunId> = unfinished.iter().map(|summary| &summary.run).collect();
         state.workflows.retain(|run, _| known.contains(run));
         services.parked.retain(|run| known.contains(run));
+        // Those that another node has ended: their actors shall find out.
+        for run in services.runs_here().iter().filter(|run| !known.contains(run)) {
+            self.saw(run, u64::MAX);
+        }
         services.waiting.retain(|run| known.contains(run));
         services.resting.retain(|run| known.contains(run));
         services.places.retain(|run| known.contains(run));
         services.runs.retain(|run, _| known.contains(run));
         services.accounts.retain(|run, _| known.contains(run));
         let mut turn = Turn::new(self);
+        let mut taken_over = 0;
         for summary in unfinished {
             let parked = services.parked.why(&summary.run).is_some();
-            if parked || !self.is_ours(&summary).await {
+            if parked || !self.is_ours(state, &summary, &mut taken_over).await {
                 continue;
             }
+            self.saw(&summary.run, summary.revision);
             let needs = needs_place(summary.state) && !self.waits_outside(&summary.run);
             if let Err(refused) = self.ensure(state, &summary.run, needs, &mut turn).await {
                 tracing::warn!(run = %summary.run, %refused, "run not continued");
             }
         }
+        if taken_over >= TAKEN_OVER_MAX {
+            services.look_again.notify_one();
+        }
     }
 
-    /// Whether this process runs it; takes over what is free, if that is its way.
-    async fn is_ours(&self, summary: &RunSummary) -> bool {
+    /// Tells a run's actor how many decisions the store knows: another node may have made one. One that is away
+    /// reads the store when it starts.
+    fn saw(&self, run: &RunId, revision: u64) {
+        if let Some(address) = self.spec.services.run_address(run) {
+            drop(address.cast(run::Message::Seen { revision }));
+        }
+    }
+
+    /// Whether this process runs it; takes over what is free, if that is its way. Where several nodes share the
+    /// store it takes only what it has a place for and can run (STO-52), and not too much at once: the others look,
+    /// too.
+    async fn is_ours(
+        &self,
+        state: &mut State,
+        summary: &RunSummary,
+        taken_over: &mut usize,
+    ) -> bool {
         let services = &self.spec.services;
         let Some(node) = services.membership.incarnation() else { return false };
         if summary.owner.as_ref() == Some(&node) {
@@ -217,8 +243,31 @@ impl Shell {
         if summary.owner_alive || (self.spec.adoption == Adoption::OnRequest && !was_ours) {
             return false;
         }
+        if services.membership.leases() == Leases::Timed {
+            let is_full = needs_place(summary.state)
+                && services.places.count() + *taken_over >= self.spec.runs_max;
+            if *taken_over >= TAKEN_OVER_MAX || is_full {
+                return false;
+            }
+            match self.workflow(state, &summary.run).await {
+                Ok(_) => (),
+                Err(NotStarted::Refused(refused)) => {
+                    tracing::warn!(run = %summary.run, %refused, "run left to other nodes");
+                    services.parked.park(&summary.run, &refused.failure.message);
+                    return false;
+                }
+                Err(NotStarted::Later(why) | NotStarted::Waits(why)) => {
+                    tracing::warn!(run = %summary.run, why, "run not taken over yet");
+                    return false;
+                }
+            }
+        }
         match services.store.own_run(&summary.run, &node).await {
-            Ok(_) => true,
+            Ok(_) => {
+                tracing::info!(run = %summary.run, node = %node.node, "run taken over");
+                *taken_over += 1;
+                true
+            }
             Err(StoreError::Conflict { what }) => {
                 tracing::debug!(run = %summary.run, what, "another node was first");
                 false

@@ -9,11 +9,14 @@ use perennial_supervision::{
 
 use super::{SchedulerSpec, ownership};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::{Services, monitor::Meter, published::Published, run};
 
 /// The longest time between two looks (DUR-10).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The shortest time between two looks that other nodes cause by what they write.
+const HINTS_EVERY: Duration = Duration::from_millis(250);
 /// Timers taken at a time.
 const TIMERS_MAX: u32 = 256;
 
@@ -36,6 +39,7 @@ async fn keep_time(
     let mut lifecycle: Option<LifecycleStream> = None;
     let mut looks = 0_u64;
     let mut meter = Meter::start(services);
+    let mut hints = services.store.changes();
     loop {
         if lifecycle.is_none() {
             lifecycle = spec.lifecycle.get().map(|source| source.subscribe());
@@ -53,6 +57,7 @@ async fn keep_time(
         tokio::select! {
             () = tokio::time::sleep(pause.min(meter.next(services))) => (),
             () = services.look_again.notified() => (),
+            () = hinted(&mut hints) => (),
             () = restarted(&mut lifecycle, ownership) => (),
         }
         take_due(services).await;
@@ -62,6 +67,17 @@ async fn keep_time(
         for address in services.run_addresses() {
             drop(address.cast(run::Message::Wake));
         }
+    }
+}
+
+/// Returns when another node has written something since this was last asked, but not at once (STO-44). Whatever
+/// else ends the wait is a look as well.
+async fn hinted(hints: &mut Option<watch::Receiver<u64>>) {
+    let Some(changes) = hints else { return std::future::pending().await };
+    tokio::time::sleep(HINTS_EVERY).await;
+    if changes.changed().await.is_err() {
+        *hints = None;
+        std::future::pending().await
     }
 }
 

@@ -13,6 +13,8 @@ use perennial_engine::{
     scheduler::{Adoption, LeaseTerms, Scheduler, SchedulerSpec},
     sessions::Sessions,
 };
+#[cfg(feature = "postgres")]
+use perennial_store::PostgresStore;
 use perennial_store::{MemoryStore, Retention, SqliteStore, Store, StoreError};
 use perennial_supervision::{
     ChildSpec, Clock, DynamicSupervisor, DynamicSupervisorSpec, LifecycleSource, StopToken,
@@ -51,6 +53,8 @@ pub(super) struct Application {
 /// The threads of a store.
 pub(super) enum Loops {
     Sqlite(Option<SqliteStore>),
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresStore),
     None,
 }
 
@@ -58,6 +62,8 @@ impl Loops {
     pub(super) fn of(opened: &Opened) -> Self {
         match opened {
             Opened::Sqlite(store) => Self::Sqlite(Some(store.clone())),
+            #[cfg(feature = "postgres")]
+            Opened::Postgres(store) => Self::Postgres(store.clone()),
             Opened::Memory(_) => Self::None,
         }
     }
@@ -164,34 +170,66 @@ pub(super) fn store_child(
     retention: Option<Retention>,
 ) -> ChildSpec {
     let mut subtree = SupervisorSpec::new("store");
-    if let Loops::Sqlite(sqlite) = loops {
-        let writing = sqlite.clone();
-        if !sqlite.as_ref().is_some_and(SqliteStore::is_read_only) {
-            subtree = subtree.child(ChildSpec::thread("writer", move |stop: StopToken| {
-                let Some(store) = &writing else { return Ok(()) };
-                let work = store.writer();
-                let stopper = work.stopper();
-                stop.on_stop(move || stopper.stop());
-                work.run()
-            }));
-        }
-        for number in 1..=READERS {
-            let reading = sqlite.clone();
-            let id = format!("reader-{number}");
-            subtree = subtree.child(ChildSpec::thread(id, move |stop: StopToken| {
-                let Some(store) = &reading else { return Ok::<(), StoreError>(()) };
-                let work = store.reader();
-                let stopper = work.stopper();
-                stop.on_stop(move || stopper.stop());
-                work.run()
-            }));
-        }
+    match loops {
+        Loops::Sqlite(sqlite) => subtree = file_loops(subtree, &sqlite),
+        #[cfg(feature = "postgres")]
+        Loops::Postgres(store) => subtree = server_loops(subtree, &store),
+        Loops::None => (),
     }
     if let Some(policy) = retention {
         subtree = subtree.child(retention::child_spec(store.clone(), policy));
     }
     let shown = store.clone();
     Supervisor::child_spec(subtree).0.detail(move || json!(shown.status()))
+}
+
+/// One thread writes the file, some read it.
+fn file_loops(mut subtree: SupervisorSpec, sqlite: &Option<SqliteStore>) -> SupervisorSpec {
+    let writing = sqlite.clone();
+    if !sqlite.as_ref().is_some_and(SqliteStore::is_read_only) {
+        subtree = subtree.child(ChildSpec::thread("writer", move |stop: StopToken| {
+            let Some(store) = &writing else { return Ok(()) };
+            let work = store.writer();
+            let stopper = work.stopper();
+            stop.on_stop(move || stopper.stop());
+            work.run()
+        }));
+    }
+    for number in 1..=READERS {
+        let reading = sqlite.clone();
+        let id = format!("reader-{number}");
+        subtree = subtree.child(ChildSpec::thread(id, move |stop: StopToken| {
+            let Some(store) = &reading else { return Ok::<(), StoreError>(()) };
+            let work = store.reader();
+            let stopper = work.stopper();
+            stop.on_stop(move || stopper.stop());
+            work.run()
+        }));
+    }
+    subtree
+}
+
+/// Threads that have one connection each, and one that tells other nodes of writes and hears of theirs. A lost
+/// connection ends none of them: each connects again by itself.
+#[cfg(feature = "postgres")]
+fn server_loops(mut subtree: SupervisorSpec, store: &PostgresStore) -> SupervisorSpec {
+    for number in 1..=store.connections() {
+        let store = store.clone();
+        let id = format!("connection-{number}");
+        subtree = subtree.child(ChildSpec::thread(id, move |stop: StopToken| {
+            let work = store.connection();
+            let stopper = work.stopper();
+            stop.on_stop(move || stopper.stop());
+            work.run()
+        }));
+    }
+    let store = store.clone();
+    subtree.child(ChildSpec::thread("listener", move |stop: StopToken| {
+        let work = store.listener();
+        let stopper = work.stopper();
+        stop.on_stop(move || stopper.stop());
+        work.run()
+    }))
 }
 
 /// The tree as specified, without starting anything or touching a store.

@@ -16,6 +16,7 @@ use super::{
     application::{Application, Assembled, INTENSITY, Loops, assemble, store_child},
     definitions::PipelineDefinitions,
     providers::PromptWatch,
+    store::Opening,
 };
 use crate::{
     Pipelines,
@@ -548,7 +549,7 @@ impl Builder {
     }
 
     /// Opens the store and starts the tree, in order, all or nothing, on the executor that it is called from.
-    /// Opening blocks for as long as the file system takes.
+    /// Opening blocks for as long as the file system takes; a server is waited for without blocking, for 10 s.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -573,7 +574,9 @@ impl Builder {
         let deployment = self.config.deployment().clone();
         let registered = Arc::new(RegisteredPipelines::read(self.pipelines)?);
         let store_url = self.store.as_ref().and_then(Store::url);
-        let opened = self.store.as_ref().ok_or(RuntimeError::NoStore)?.open()?;
+        let opened = self.store.as_ref().ok_or(RuntimeError::NoStore)?;
+        let opening = Opening { node: &self.node, reads_only: self.store_only, lease: lease.ttl };
+        let opened = opened.open(opening).await?;
         let store = opened.handle();
         let clock = Clock::start();
         let providers =

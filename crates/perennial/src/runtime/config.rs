@@ -5,7 +5,7 @@ use perennial_pipeline::{Deployment, EnvironmentMode, InvalidDeployment};
 use perennial_store::Retention;
 use serde::Deserialize;
 
-use super::{Limits, prices::Prices};
+use super::{InvalidStoreUrl, Limits, Store, prices::Prices};
 
 /// What comes from a configuration file (`perennial.toml`): providers, prices, limits, monitoring. Keys themselves
 /// never do: the file names the environment variable that holds one.
@@ -26,9 +26,27 @@ pub struct Config {
     pub(crate) monitor: MonitorSection,
     pub(crate) retention: RetentionSection,
     pub(crate) prices: Prices,
+    pub(crate) store: StoreSection,
     /// What `pipeline` and `limits` say of runs.
     #[serde(skip)]
     deployment: Deployment,
+}
+
+/// `[store]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct StoreSection {
+    url: Option<StoreUrl>,
+}
+
+/// A store by its text, which may hold a password: what is wrong with it is said without the line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct StoreUrl(Result<Store, InvalidStoreUrl>);
+
+impl<'de> Deserialize<'de> for StoreUrl {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(String::deserialize(deserializer)?.parse()))
+    }
 }
 
 /// `[pipeline]`.
@@ -223,6 +241,14 @@ pub enum ConfigError {
         /// Which, and why.
         source: InvalidDeployment,
     },
+    /// What it names is no store.
+    #[error("configuration {}: [store] {source}", path.display())]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// Why not; without what may be a password.
+        source: InvalidStoreUrl,
+    },
     /// The file is not text.
     #[error("configuration {}: not UTF-8", path.display())]
     NotText {
@@ -232,6 +258,18 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// The store that `[store] url` names.
+    ///
+    /// ```
+    /// # use perennial::{Config, Store};
+    /// let config = Config::parse("perennial.toml", b"[store]\nurl = \"sqlite:letters.db\"\n")?;
+    /// assert_eq!(config.store(), Some(&Store::sqlite("letters.db")));
+    /// # Ok::<(), perennial::ConfigError>(())
+    /// ```
+    pub fn store(&self) -> Option<&Store> {
+        self.store.url.as_ref().and_then(|url| url.0.as_ref().ok())
+    }
+
     /// Reads a configuration from `bytes`, which are those of the file `path`; the file itself is not opened. What
     /// is absent has its default, and a key that this version does not know is an error.
     ///
@@ -251,9 +289,17 @@ impl Config {
         let path = path.into();
         match std::str::from_utf8(bytes) {
             Ok(text) => {
-                let mut config: Self = toml::from_str(text).map_err(|source| {
+                let mut config: Self = toml::from_str(text).map_err(|mut source| {
+                    // The line that it would show may be that of a password.
+                    if source.to_string().contains("://") && text.contains("postgres") {
+                        source.set_input(None);
+                    }
                     ConfigError::Malformed { path: path.clone(), source: Box::new(source) }
                 })?;
+                if let Some(StoreUrl(Err(source))) = &config.store.url {
+                    let source = source.clone();
+                    return Err(ConfigError::Store { path, source });
+                }
                 let read = deployment(&config.pipeline, &config.limits);
                 config.deployment = read.map_err(|source| ConfigError::Limits { path, source })?;
                 Ok(config)

@@ -1,6 +1,12 @@
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use perennial_store::{MemoryStore, SqliteOptions, SqliteStore, StoreError};
+#[cfg(feature = "postgres")]
+use perennial_store::{PostgresAddress, PostgresOptions, PostgresStore};
+
+/// Connections of a runtime that only reads.
+#[cfg(feature = "postgres")]
+const READING_CONNECTIONS: usize = 2;
 
 /// Where a runtime keeps what must survive. It says where, and opens nothing:
 /// [`Builder::start`](crate::Builder::start) does.
@@ -11,7 +17,7 @@ use perennial_store::{MemoryStore, SqliteOptions, SqliteStore, StoreError};
 /// assert_eq!("sqlite:letters.db".parse(), Ok(Store::sqlite("letters.db")));
 /// assert_eq!("letters.db".parse(), Ok(Store::sqlite("letters.db")));
 /// assert_eq!("memory:".parse(), Ok(Store::memory()));
-/// assert!("postgres://host/db".parse::<Store>().is_err()); // not in this version
+/// assert!("mysql://host/db".parse::<Store>().is_err());
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Store {
@@ -24,20 +30,46 @@ pub struct Store {
 enum Choice {
     Sqlite(PathBuf),
     Memory,
+    #[cfg(feature = "postgres")]
+    Postgres(Box<PostgresAddress>),
 }
 
-/// A text that names no store.
+/// A text that names no store. What may hold a password is not in it.
+///
+/// ```
+/// # use perennial::{InvalidStoreUrl, Store};
+/// let error: InvalidStoreUrl = "mysql://me:s3cret@host/db".parse::<Store>().unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "`mysql://…` names no store: use sqlite:PATH, postgres://… or memory:"
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{url}` names no store: {why}")]
 pub struct InvalidStoreUrl {
+    /// Without what may hold a password.
     url: String,
-    why: &'static str,
+    why: String,
 }
 
 /// A store that is open.
 pub(super) enum Opened {
     Sqlite(SqliteStore),
     Memory(MemoryStore),
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresStore),
+}
+
+/// What for a store is opened.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "a server wants to know it"))]
+pub(super) struct Opening<'a> {
+    /// Who opens it.
+    pub(super) node: &'a str,
+    /// It is only read.
+    pub(super) reads_only: bool,
+    /// How long the node lives without a sign.
+    pub(super) lease: std::time::Duration,
 }
 
 impl Store {
@@ -79,6 +111,45 @@ impl Store {
     /// ```
     pub fn memory() -> Self {
         Self { choice: Choice::Memory, must_exist: false, read_only: false }
+    }
+
+    /// A database on a PostgreSQL server (14 or later), which any number of nodes share: each lives by its lease, and
+    /// takes over what dead ones leave. Its tables, in the schema `perennial`, are created when they are not there;
+    /// the database is not.
+    ///
+    /// The address is `postgres://USER:PASSWORD@HOST:PORT/DATABASE`; with `?host=/FOLDER` it is that of a unix socket.
+    /// There is no TLS in this version: use a private network, a socket or a tunnel. The password is shown nowhere.
+    ///
+    /// ```
+    /// use perennial::Store;
+    ///
+    /// let store = Store::postgres("postgres://ada:s3cret@db.internal/work")?;
+    /// assert_eq!(store.to_string(), "postgres://ada:***@db.internal:5432/work");
+    /// assert!(Store::postgres("postgres://ada@db.internal:port/work").is_err());
+    /// # Ok::<(), perennial::StoreError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InvalidAddress`] when the text is no address; nobody is asked before the runtime starts.
+    #[cfg(feature = "postgres")]
+    pub fn postgres(url: &str) -> Result<Self, StoreError> {
+        let address = Box::new(PostgresAddress::parse(url)?);
+        Ok(Self { choice: Choice::Postgres(address), must_exist: false, read_only: false })
+    }
+
+    /// Whether several processes may have it open at the same time.
+    ///
+    /// ```
+    /// # use perennial::Store;
+    /// assert!(!Store::sqlite("letters.db").is_shared());
+    /// ```
+    pub fn is_shared(&self) -> bool {
+        match self.choice {
+            Choice::Sqlite(_) | Choice::Memory => false,
+            #[cfg(feature = "postgres")]
+            Choice::Postgres(_) => true,
+        }
     }
 
     /// Refuses to create what is not there: for those who only look, or continue. Changes nothing for a store in
@@ -134,10 +205,16 @@ impl Store {
         match &self.choice {
             Choice::Sqlite(path) => Some(format!("sqlite:{}", path.display())),
             Choice::Memory => None,
+            #[cfg(feature = "postgres")]
+            Choice::Postgres(address) => Some(address.to_string()),
         }
     }
 
-    pub(super) fn open(&self) -> Result<Opened, StoreError> {
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(clippy::unused_async, unused_variables, reason = "a server is asked")
+    )]
+    pub(super) async fn open(&self, opening: Opening<'_>) -> Result<Opened, StoreError> {
         Ok(match &self.choice {
             Choice::Sqlite(path) => {
                 if self.must_exist && !path.exists() {
@@ -152,6 +229,19 @@ impl Store {
                 })
             }
             Choice::Memory => Opened::Memory(MemoryStore::open()?),
+            #[cfg(feature = "postgres")]
+            Choice::Postgres(address) => {
+                let mut options = PostgresOptions {
+                    application_name: format!("perennial {}", opening.node),
+                    must_exist: self.must_exist,
+                    ..PostgresOptions::default()
+                };
+                options.idle_in_transaction = options.idle_in_transaction.min(opening.lease);
+                if opening.reads_only {
+                    options.connections = READING_CONNECTIONS;
+                }
+                Opened::Postgres(PostgresStore::open_at(address, options).await?)
+            }
         })
     }
 }
@@ -161,6 +251,8 @@ impl Opened {
         match self {
             Self::Sqlite(store) => Arc::new(store.clone()),
             Self::Memory(store) => Arc::new(store.clone()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => Arc::new(store.clone()),
         }
     }
 }
@@ -168,19 +260,34 @@ impl Opened {
 impl FromStr for Store {
     type Err = InvalidStoreUrl;
 
-    /// `sqlite:PATH`, `sqlite://PATH`, `memory:`, or a plain path.
+    /// `sqlite:PATH`, `sqlite://PATH`, `postgres://…`, `memory:`, or a plain path.
     fn from_str(url: &str) -> Result<Self, InvalidStoreUrl> {
-        let refuse = |why| InvalidStoreUrl { url: url.to_owned(), why };
+        let shown = match url.split_once("://") {
+            Some((scheme, rest)) if rest.contains('@') => format!("{scheme}://…"),
+            Some(_) | None => url.to_owned(),
+        };
+        let refuse = |why: &str| InvalidStoreUrl { url: shown.clone(), why: why.to_owned() };
         if url == "memory:" {
             return Ok(Self::memory());
         }
         let path = match url.split_once(':') {
             Some(("sqlite", path)) => path.strip_prefix("//").unwrap_or(path),
             Some(("postgres" | "postgresql", _)) => {
-                return Err(refuse("PostgreSQL is not in this version; use sqlite:PATH"));
+                #[cfg(feature = "postgres")]
+                return Self::postgres(url).map_err(|error| {
+                    let url = "postgres://…".to_owned();
+                    match error {
+                        StoreError::InvalidAddress { why } => InvalidStoreUrl { url, why },
+                        error @ (StoreError::Refused { .. } | _) => {
+                            InvalidStoreUrl { url, why: error.to_string() }
+                        }
+                    }
+                });
+                #[cfg(not(feature = "postgres"))]
+                return Err(refuse("this build has no PostgreSQL (feature `postgres`)"));
             }
             Some((scheme, rest)) if rest.starts_with("//") || scheme.is_empty() => {
-                return Err(refuse("use sqlite:PATH or memory:"));
+                return Err(refuse("use sqlite:PATH, postgres://… or memory:"));
             }
             Some(_) | None => url,
         };
@@ -199,6 +306,8 @@ impl fmt::Display for Store {
         match &self.choice {
             Choice::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             Choice::Memory => f.write_str("memory:"),
+            #[cfg(feature = "postgres")]
+            Choice::Postgres(address) => address.fmt(f),
         }
     }
 }
@@ -217,8 +326,32 @@ mod tests {
         ] {
             assert_eq!(url.parse(), Ok(store));
         }
-        for url in ["", "sqlite:", "postgres://h/db", "mysql://h"] {
+        for url in ["", "sqlite:", "postgres://h:port/db", "mysql://h"] {
             assert!(url.parse::<Store>().is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn no_text_of_an_address_has_the_password() {
+        for url in
+            ["postgres://me:c4nary@h:port/db", "mysql://me:c4nary@h/db", "postgres://:c4nary@/"]
+        {
+            let error = url.parse::<Store>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("c4nary"), "{error:?}");
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_server_is_named_without_the_password() {
+        let store: Store = "postgres://me:c4nary@h/db".parse().unwrap();
+        let texts = format!("{store} {store:?} {:?}", store.url());
+        assert!(
+            texts.contains("postgres://me:***@h:5432/db") && !texts.contains("c4nary"),
+            "{texts}"
+        );
+        let socket: Store = "postgres://me@/db?host=/run/pg&port=7".parse().unwrap();
+        assert_eq!(socket.to_string(), "postgres://me@%2Frun%2Fpg:7/db");
+        assert_eq!(socket.to_string().parse::<Store>().unwrap().to_string(), socket.to_string());
     }
 }

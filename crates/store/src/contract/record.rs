@@ -301,6 +301,9 @@ pub struct RunSummary {
     pub owner: Option<NodeRef>,
     /// Whether that incarnation still lives.
     pub owner_alive: bool,
+    /// Decisions by now: it moves with whatever anybody decides about the run.
+    #[serde(skip)]
+    pub revision: u64,
 }
 
 /// A durable event.

@@ -95,8 +95,8 @@ pub struct NewRun {
     pub input_digest: Digest,
     /// Inputs and settings.
     pub settings: Value,
-    /// Who will run it.
-    pub owner: NodeRef,
+    /// Who will run it; nobody yet when it is left to whoever takes it.
+    pub owner: Option<NodeRef>,
     /// When it must have ended.
     pub deadline: Option<Timestamp>,
     /// Its stages, all Open, in order.

@@ -40,12 +40,19 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
         let why = "its bytes have another digest".to_owned();
         return Err(StoreError::Unreadable { what: "definition".to_owned(), why });
     }
-    node::require_alive(tx, &new.owner)?;
+    if let Some(owner) = &new.owner {
+        node::require_alive(tx, owner)?;
+    }
     blob::put(tx, &new.definition_bytes)?;
     tx.write(
         "INSERT INTO streams (stream, kind, owner_node, owner_incarnation, fencing, created_at)
          VALUES (?1, 'run', ?2, ?3, 1, ?4)",
-        (id, &new.owner.node, int(new.owner.incarnation), tx.now().as_micros()),
+        (
+            id,
+            new.owner.as_ref().map(|owner| owner.node.as_str()),
+            new.owner.as_ref().map(|owner| int(owner.incarnation)),
+            tx.now().as_micros(),
+        ),
     )?;
     let mut journal = Journal::create(tx, id, true)?;
     let settings = tx.json("run settings", &new.settings)?;

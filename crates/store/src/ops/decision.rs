@@ -398,7 +398,7 @@ mod tests {
             definition_bytes: Vec::new(),
             input_digest: Digest::of(b""),
             settings: Value::Null,
-            owner: owner.clone(),
+            owner: Some(owner.clone()),
             deadline: None,
             stages: vec!["s".to_owned()],
             jobs: vec![job],

@@ -179,7 +179,8 @@ struct Orphan {
 }
 
 /// Those that can be given back come first, so that the others never stand in their way. What was reported,
-/// or rescued, since it was found is left alone.
+/// or rescued, since it was found is left alone. So is, for this time, what somebody's transaction holds: a node that
+/// was cut off amid one keeps nobody waiting for the rest.
 pub(crate) fn rescue(
     tx: &Tx<'_>,
     run: Option<&RunId>,
@@ -189,11 +190,11 @@ pub(crate) fn rescue(
     let orphans = tx.rows(
         "SELECT j.id, j.run, j.key, j.attempt,
          j.crashes + 1 >= j.crashes_max AS exhausted
-         FROM jobs j JOIN runs r ON r.run = j.run
+         FROM jobs j JOIN runs r ON r.run = j.run JOIN heads h ON h.stream = j.run
          JOIN nodes n ON n.node = j.lease_node AND n.incarnation = j.lease_incarnation
          WHERE j.state = 'leased' AND n.ended_at IS NOT NULL AND (?1 IS NULL OR j.run = ?1)
          AND r.state IN ('pending', 'running', 'paused', 'cancelling')
-         ORDER BY exhausted, j.id LIMIT ?2",
+         ORDER BY exhausted, j.id LIMIT ?2 /*skip FOR UPDATE OF h SKIP LOCKED*/",
         (run.map(RunId::as_str), limit),
         |row| {
             Ok(Orphan {

@@ -135,10 +135,13 @@ pub(crate) fn renew(tx: &Tx<'_>, node: &NodeRef, ttl: Duration) -> Result<Renewa
     }
 }
 
-/// Ends the incarnations whose lease is over: from here on the end says it all.
+/// Ends the incarnations whose lease is over: from here on the end says it all. One that a transaction holds, which
+/// may be its last renewal, is left for the next time: whoever was cut off amid it keeps nobody waiting.
 pub(crate) fn end_expired(tx: &Tx<'_>) -> Result<(), StoreError> {
     tx.write(
-        "UPDATE nodes SET ended_at = ?1 WHERE ended_at IS NULL AND lease_until <= ?1",
+        "UPDATE nodes SET ended_at = ?1 WHERE ended_at IS NULL AND lease_until <= ?1
+         AND (node, incarnation) IN (SELECT node, incarnation FROM nodes
+           WHERE ended_at IS NULL AND lease_until <= ?1 /*skip FOR UPDATE SKIP LOCKED*/)",
         [tx.now().as_micros()],
     )?;
     Ok(())

@@ -110,7 +110,7 @@ macro_rules! summary_columns {
           AND j.state NOT IN ('blocked', 'ready', 'leased', 'deferred', 'suspended')),
          r.created_at, r.finished_at, s.owner_node, s.owner_incarnation, ",
             alive_or_absent!("?1"),
-            " FROM runs r JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
+            ", h.revision FROM runs r JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
          LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation "
         )
     };
@@ -264,6 +264,7 @@ fn summary(row: &Columns<'_>) -> Result<RunSummary, StoreError> {
         finished_at: row.instant_maybe()?,
         owner: node(row)?,
         owner_alive: row.get()?,
+        revision: row.count()?,
     })
 }
 

@@ -15,16 +15,20 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// A database of a server. Its texts never have the password.
-#[derive(Clone)]
-pub(super) struct Address {
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address {
     pub(super) config: Config,
     label: String,
 }
 
 impl Address {
     /// Reads `postgres://user:password@host:port/database?option=value`, or the same as
-    /// `host=… user=… dbname=…`.
-    pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
+    /// `host=… user=… dbname=…`. Nothing is looked up, and nobody is asked.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InvalidAddress`], which repeats nothing of the text.
+    pub fn parse(url: &str) -> Result<Self, StoreError> {
         let invalid = |why: &str| StoreError::InvalidAddress { why: why.to_owned() };
         // Its error could repeat a part of the address.
         let mut config: Config = url.parse().map_err(|_| {
@@ -50,6 +54,7 @@ impl Address {
             return Err(invalid("it has no database"));
         };
         let port = config.get_ports().first().copied().unwrap_or(5432);
+        let hosts: Vec<String> = hosts.iter().map(|host| encoded(host)).collect();
         let label = format!("postgres://{}:{port}/{database}", hosts.join(","));
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_WITHIN);
@@ -59,7 +64,7 @@ impl Address {
     }
 
     /// Host, port and database.
-    pub(super) fn label(&self) -> &str {
+    pub fn label(&self) -> &str {
         &self.label
     }
 }
@@ -69,6 +74,23 @@ fn host(host: &Host) -> String {
         Host::Tcp(name) => name.clone(),
         #[cfg(unix)]
         Host::Unix(path) => path.display().to_string(),
+    }
+}
+
+/// A folder as an address has it.
+fn encoded(host: &str) -> String {
+    host.replace('%', "%25").replace('/', "%2F")
+}
+
+impl fmt::Display for Address {
+    /// As it is typed, with `***` for a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rest = self.label.strip_prefix("postgres://").unwrap_or(&self.label);
+        match (self.config.get_user(), self.config.get_password()) {
+            (Some(user), None) => write!(f, "postgres://{}@{rest}", encoded(user)),
+            (Some(user), Some(_)) => write!(f, "postgres://{}:***@{rest}", encoded(user)),
+            (None, _) => f.write_str(&self.label),
+        }
     }
 }
 

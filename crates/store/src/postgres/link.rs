@@ -15,7 +15,7 @@ use tokio_postgres::{
     AsyncMessage, Client, Connection, Error, NoTls, Notification, Socket, tls::NoTlsStream,
 };
 
-use super::{Shared, address::Address, failure};
+use super::{PostgresOptions, Shared, address::Address, failure};
 use crate::StoreError;
 
 /// Oldest server that is used (STO-40), as it numbers itself.
@@ -25,7 +25,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 
 /// What holds for every connection (STO-43). A prepared statement knows its tables by their schema.
 const SETTINGS: &str = "SET search_path TO perennial; SET statement_timeout TO '30s'; \
-    SET lock_timeout TO '5s'; SET idle_in_transaction_session_timeout TO '10s'; SET jit TO off; \
+    SET lock_timeout TO '5s'; SET jit TO off; \
     SET default_transaction_isolation TO 'read committed'; SET default_transaction_read_only TO off";
 
 /// What the server is, with the one setting that it may not weaken (STO-43).
@@ -73,10 +73,13 @@ impl From<Error> for Failed {
 
 impl Link {
     /// Connects, sets and checks.
-    pub(super) async fn open(address: &Address, name: &str) -> Result<Self, StoreError> {
+    pub(super) async fn open(
+        address: &Address,
+        options: &PostgresOptions,
+    ) -> Result<Self, StoreError> {
         let refusal = |error| failure::refusal(&error, address.label());
         let mut config = address.config.clone();
-        config.application_name(name);
+        config.application_name(&options.application_name);
         let (client, connection) = config.connect(NoTls).await.map_err(refusal)?;
         let mut link = Self {
             client: Arc::new(client),
@@ -88,7 +91,9 @@ impl Link {
             Failed::Told(error) => refusal(error),
             Failed::Silent => StoreError::Unavailable(format!("{} is silent", address.label())),
         };
-        link.drive(link.client.batch_execute(SETTINGS)).await.map_err(told)?;
+        let idle = options.idle_in_transaction.as_millis().max(1);
+        let settings = format!("{SETTINGS}; SET idle_in_transaction_session_timeout TO '{idle}ms'");
+        link.drive(link.client.batch_execute(&settings)).await.map_err(told)?;
         let row = link.drive(link.client.query_one(GREETING, &[])).await.map_err(told)?;
         let read = || {
             let (version, durable) = (row.try_get::<_, i64>(0)?, row.try_get::<_, String>(1)?);
@@ -118,7 +123,7 @@ impl Link {
 
     /// Connects as a connection of `shared`, and notes the server's clock.
     pub(super) async fn of(shared: &Shared) -> Result<Self, StoreError> {
-        let link = Self::open(&shared.address, &shared.options.application_name).await?;
+        let link = Self::open(&shared.address, &shared.options).await?;
         shared.clock.measured(link.greeting.now);
         Ok(link)
     }

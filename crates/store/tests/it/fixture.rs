@@ -51,7 +51,7 @@ pub(crate) fn new_run(id: &str, owner: &NodeRef) -> NewRun {
         definition_bytes,
         input_digest: Digest::of(b"input"),
         settings: json!({"mode": "mock"}),
-        owner: owner.clone(),
+        owner: Some(owner.clone()),
         deadline: None,
         stages: vec![STAGE.to_owned()],
         jobs: vec![new_job("a", Some(owner))],

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Barrier, thread, time::Duration};
 
 use perennial_core::run::{AttemptEnd, JobState};
 use perennial_store::{
-    CallStart, Claimed, Decision, LEASE_TTL, Leases, MemoryStore, NodeRef, NodeTerms, Renewal,
-    Store, StoreError,
+    CallStart, Claimed, Created, Decision, LEASE_TTL, Leases, MemoryStore, NewRun, NodeRef,
+    NodeTerms, Renewal, Store, StoreError,
 };
 use serde_json::{Value, json};
 
@@ -19,6 +19,7 @@ on_every_store!(
     a_proven_node_needs_no_renewal,
     sixteen_claimers_get_each_job_once,
     sixteen_starts_of_a_node_have_sixteen_numbers,
+    a_run_without_an_owner_is_taken_by_one,
 );
 
 fn shared() -> MemoryStore {
@@ -248,6 +249,24 @@ fn a_report_and_a_rescue_at_once_count_once() {
 /// Its lease is over from this moment on.
 async fn expire(store: &dyn Store, node: &NodeRef) {
     store.renew(node, Duration::ZERO).await.unwrap();
+}
+
+/// It is recorded as any other, listed as nobody's, and belongs to the first that asks (STO-53).
+async fn a_run_without_an_owner_is_taken_by_one(store: &dyn Store) {
+    let node = store.register_node("n").await.unwrap().node;
+    let left = NewRun { owner: None, jobs: Vec::new(), ..new_run("r", &node) };
+    let (run, again) = (left.run.clone(), left.clone());
+    let Created::New { revision, .. } = store.create_run(left).await.unwrap() else {
+        panic!("the run exists")
+    };
+    assert_eq!(store.create_run(again).await, Ok(Created::Existing));
+    let listed = &store.unfinished_runs().await.unwrap()[0];
+    assert_eq!((&listed.owner, listed.owner_alive, listed.revision), (&None, false, revision));
+    store.own_run(&run, &node).await.unwrap();
+    let other = store.register_node("other").await.unwrap().node;
+    let refused = store.own_run(&run, &other).await;
+    assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
+    assert_eq!(store.run(&run).await.unwrap().run.owner, Some(node));
 }
 
 async fn nodes_are_listed_with_what_they_hold(store: &dyn Store) {

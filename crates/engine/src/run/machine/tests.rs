@@ -145,7 +145,7 @@ impl Play {
                 definition_bytes: workflow.definition.bytes.to_vec(),
                 input_digest: workflow.definition.digest,
                 settings: json!({}),
-                owner: node.clone(),
+                owner: Some(node.clone()),
                 deadline: None,
                 stages: vec!["steps".to_owned()],
                 jobs: Vec::new(),

@@ -11,8 +11,17 @@ use crate::fixture::*;
 
 /// A served store, and the address of its database.
 fn with_store(name: &str, case: impl FnOnce(&PostgresStore, &str)) {
+    with_options(name, options(), case);
+}
+
+/// The same, which waits for rows that it would else pass over.
+fn with_waiting_store(name: &str, case: impl FnOnce(&PostgresStore, &str)) {
+    with_options(name, PostgresOptions { skip_locked: false, ..options() }, case);
+}
+
+fn with_options(name: &str, options: PostgresOptions, case: impl FnOnce(&PostgresStore, &str)) {
     let Some(database) = database(name) else { return };
-    let store = open(&database.url(), options());
+    let store = open(&database.url(), options);
     served(&store, || case(&store, &database.url()));
 }
 
@@ -64,6 +73,31 @@ fn timers_that_somebody_takes_are_passed_over() {
         assert_eq!(taken.iter().map(|timer| timer.name.as_str()).collect::<Vec<_>>(), ["b", "c"]);
         holder.run("ROLLBACK");
         assert_eq!(block_on(store.take_due_timers(ALL)).unwrap()[0].name, "a");
+    });
+}
+
+/// A node that is cut off amid a transaction holds its rows; what else it had is given back meanwhile, and so are its
+/// rows once the server has ended that.
+/// Proves PGL-1, INV-13.
+#[test]
+fn what_a_silent_transaction_holds_keeps_nobody_waiting() {
+    with_store("pgl_1_rescue", |store, url| {
+        let held = block_on(start(store, "held"));
+        let free = block_on(start_on(store, "free", &held.node));
+        let (renews, decides) = (Raw::open(url), Raw::open(url));
+        renews.run("UPDATE nodes SET lease_until = 1 WHERE node = 'n'");
+        renews.run("BEGIN; SELECT 1 FROM nodes WHERE node = 'n' FOR UPDATE");
+        // Its last renewal may yet be committed: it is left alone, and nobody waits.
+        assert!(block_on(store.rescue(None, ALL)).unwrap().is_empty());
+        renews.run("ROLLBACK");
+        decides.run("BEGIN; SELECT 1 FROM heads WHERE stream = 'held' FOR UPDATE");
+        let rescued = |runs: &[&perennial_core::run::RunId]| {
+            let found = block_on(store.rescue(None, ALL)).unwrap();
+            assert_eq!(found.iter().map(|one| &one.run).collect::<Vec<_>>(), runs);
+        };
+        rescued(&[&free.run]);
+        decides.run("ROLLBACK");
+        rescued(&[&held.run]);
     });
 }
 
@@ -200,7 +234,7 @@ fn keys_hold_by_unique_indexes() {
 /// Proves PGL-7.
 #[test]
 fn a_deadlock_is_done_again() {
-    with_store("pgl_7", |store, url| {
+    with_waiting_store("pgl_7", |store, url| {
         let node = block_on(store.register_node("n")).unwrap().node;
         for run in ["r1", "r2"] {
             block_on(start_on(store, run, &node));
@@ -225,7 +259,7 @@ fn a_deadlock_is_done_again() {
 /// Proves PGL-7.
 #[test]
 fn ends_are_locked_in_one_order() {
-    with_store("pgl_7_order", |store, url| {
+    with_waiting_store("pgl_7_order", |store, url| {
         let node = block_on(store.register_node("n")).unwrap().node;
         // Jobs are numbered in the other order than runs are named.
         for run in ["r2", "r1"] {

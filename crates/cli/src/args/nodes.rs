@@ -1,0 +1,52 @@
+//! What commands for several nodes on one store take.
+
+use std::path::PathBuf;
+
+use super::{EngineArgs, OutputArgs, StoreArgs};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct WorkerArgs {
+    /// What this node is called; runs and attempts tell by it who works on them
+    #[arg(long, value_name = "NAME", env = "PERENNIAL_NODE", default_value = "worker")]
+    pub(crate) node: String,
+    /// How long this node is taken for alive without a sign; others wait as long before they take over its
+    /// work. Longer for a server that is slow at times
+    #[arg(long, value_name = "SECONDS", default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) lease: u64,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct NodesArgs {
+    /// At most this many: those that live come first
+    #[arg(long, value_name = "COUNT", default_value_t = 20,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+    /// Configuration whose [store] url names the store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// One run, to be told something.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunIdArgs {
+    /// The run
+    pub(crate) run: String,
+    /// Configuration whose [store] url names the store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}

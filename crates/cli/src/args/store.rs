@@ -1,0 +1,73 @@
+//! Where runs are kept.
+
+use std::ffi::OsStr;
+
+use clap::{
+    Arg, Command,
+    builder::{StringValueParser, TypedValueParser},
+    error::ErrorKind,
+};
+use perennial::Store;
+
+/// The variable that names the store.
+const VARIABLE: &str = "PERENNIAL_STORE";
+/// Where runs are kept when nobody says it.
+pub(crate) const STORE_DEFAULT: &str = "perennial.db";
+
+/// Where runs are kept.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StoreArgs {
+    /// Where runs are kept: sqlite:PATH, or postgres://USER:PASSWORD@HOST/DATABASE, which several machines
+    /// may share [default: sqlite:perennial.db]
+    #[arg(long = "store", value_name = "URL", env = VARIABLE, hide_env_values = true,
+        value_parser = store_value())]
+    given: Option<Store>,
+    /// What counts of all that was said.
+    #[arg(skip = Store::sqlite(STORE_DEFAULT))]
+    pub(crate) store: Store,
+}
+
+impl StoreArgs {
+    /// Whether a flag or the environment names it.
+    pub(crate) fn is_given(&self) -> bool {
+        self.given.is_some()
+    }
+
+    /// Flag and environment are stronger than the configuration.
+    pub(crate) fn settle(&mut self, configured: Option<Store>) {
+        if let Some(store) = self.given.clone().or(configured) {
+            self.store = store;
+        }
+    }
+}
+
+/// Whether the environment names this store, so that commands need not.
+pub(crate) fn is_of_environment(store: &Store) -> bool {
+    let named = std::env::var(VARIABLE).ok();
+    named.and_then(|url| url.parse::<Store>().ok()).is_some_and(|named| named == *store)
+}
+
+/// Reads a store without repeating what was typed, which may hold a password.
+pub(crate) fn store_value() -> impl TypedValueParser<Value = Store> {
+    StoreParser
+}
+
+#[derive(Clone)]
+struct StoreParser;
+
+impl TypedValueParser for StoreParser {
+    type Value = Store;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Store, clap::Error> {
+        let text = StringValueParser::new().parse_ref(command, arg, value)?;
+        text.parse::<Store>().map_err(|error| {
+            let text = format!("invalid value for --store: {error}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, text).with_cmd(command)
+        })
+    }
+}

@@ -1,0 +1,112 @@
+//! What a run is told from a shell, whichever node works on it: the store knows, and the node finds it there.
+
+use perennial::{
+    Config, RunId, RunState, Runtime,
+    records::{RunError, RunRecord},
+};
+use serde_json::json;
+
+use super::{
+    engine,
+    hint::{self, Hint},
+    named::named,
+};
+use crate::{
+    args::{RunIdArgs, UnpauseArgs},
+    exit::{self, failed_with},
+    output,
+};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Cancel,
+    Pause,
+}
+
+pub(super) async fn cancel(args: RunIdArgs) -> anyhow::Result<i32> {
+    wished(args, Wish::Cancel).await
+}
+
+pub(super) async fn pause(args: RunIdArgs) -> anyhow::Result<i32> {
+    wished(args, Wish::Pause).await
+}
+
+async fn wished(args: RunIdArgs, wish: Wish) -> anyhow::Result<i32> {
+    let run = named(&args.store.store, &args.run).await?;
+    let hint = Hint::new(&args.store.store, None);
+    let store = args.store.store.clone().must_exist();
+    let runtime = engine::start_recording(&store, Config::default()).await?;
+    let told = tell(&runtime, &run, wish).await;
+    runtime.shutdown().await;
+    let (changed, record) = told.map_err(|error| hint::refused(&error, &hint))?;
+    let state = record.state;
+    let node = record.owner.filter(|_| record.owner_alive).map(|owner| owner.node);
+    if args.output.json {
+        let wish = match wish {
+            Wish::Cancel => "cancel",
+            Wish::Pause => "pause",
+        };
+        let told = json!({
+            "type": wish, "run": run, "changed": changed, "state": state, "node": node,
+        });
+        output::json(&told)?;
+        return Ok(exit::COMPLETED);
+    }
+    if !changed && state.is_terminal() {
+        let text = format!("run {run} has ended ({state})");
+        return Err(failed_with(exit::USAGE, text, hint.show(run.as_str())));
+    }
+    let stops = node.map(|node| format!("; node {node} stops what it does of it"));
+    output::talk(&match state {
+        RunState::Cancelling => {
+            format!("run {run} is being cancelled{}", stops.unwrap_or_default())
+        }
+        RunState::Paused => {
+            format!("run {run} is paused; let it go on with: {}", hint.unpause(run.as_str()))
+        }
+        RunState::Pending
+        | RunState::Running
+        | RunState::Succeeded
+        | RunState::PartiallySucceeded
+        | RunState::Failed
+        | RunState::TimedOut
+        | RunState::Cancelled => format!("run {run}: {state}"),
+    });
+    Ok(exit::COMPLETED)
+}
+
+/// Lets a paused run go on that another node has, which then works on it; nothing when no node has it.
+pub(super) async fn unpaused_elsewhere(args: &UnpauseArgs) -> anyhow::Result<Option<i32>> {
+    let store = args.store.store.clone().must_exist();
+    let run = named(&store, &args.run).await?;
+    let hint = Hint::new(&store, None);
+    let runtime = engine::start_recording(&store, Config::default()).await?;
+    let told = async {
+        let handle = runtime.runs().get(&run).await?;
+        let record = handle.view().await?.run;
+        let node = record.owner.filter(|_| record.owner_alive && record.state == RunState::Paused);
+        match node {
+            Some(node) => handle.unpause().await.map(|changed| Some((changed, node.node))),
+            None => Ok(None),
+        }
+    };
+    let told = told.await;
+    runtime.shutdown().await;
+    let told = told.map_err(|error| hint::refused(&error, &hint))?;
+    let Some((changed, node)) = told else { return Ok(None) };
+    if args.output.json {
+        output::json(&json!({ "type": "unpause", "run": run, "changed": changed, "node": node }))?;
+    } else {
+        output::talk(&format!("run {run} goes on at node {node}"));
+    }
+    Ok(Some(exit::COMPLETED))
+}
+
+async fn tell(runtime: &Runtime, run: &RunId, wish: Wish) -> Result<(bool, RunRecord), RunError> {
+    let handle = runtime.runs().get(run).await?;
+    let changed = match wish {
+        Wish::Cancel => handle.cancel().await?,
+        Wish::Pause => handle.pause().await?,
+    };
+    Ok((changed, handle.view().await?.run))
+}

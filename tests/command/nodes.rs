@@ -1,0 +1,155 @@
+//! Workers, and several nodes on one server (ACC-5.4, STO-53).
+
+use perennial_testkit::{FakeAnthropic, PerennialBinary, RunningBinary, postgres};
+
+use crate::world::{SOON, World, json_lines};
+
+const PASSWORD: &str = "c4nary-0f6e";
+const ECHO: &str = "{name: a, type: echo, value: 1}";
+
+fn terminate(process: RunningBinary) -> String {
+    let script = format!("kill -TERM {}", process.pid());
+    let told = PerennialBinary::new("/bin/sh").args(["-c", &script]).run(SOON).unwrap();
+    assert!(told.status.success(), "{told:?}");
+    let output = process.wait(SOON).unwrap();
+    assert_eq!(output.status.code(), Some(143), "{output:?}");
+    output.stderr
+}
+
+fn submitted(world: &World, more: &[&str]) -> String {
+    let args = [&["run", "flow.yaml", "--detach"], more].concat();
+    let output = world.expect(0, &args);
+    assert!(output.stderr.contains("a worker takes it: perennial worker"), "{}", output.stderr);
+    output.stdout.trim().to_owned()
+}
+
+#[test]
+fn a_run_that_is_left_to_workers_is_queued_until_one_takes_it() {
+    let world = World::new();
+    world.flow("flow.yaml", ECHO);
+    let run = submitted(&world, &["--provider-mode", "mock"]);
+    let listed = world.expect(0, &["runs"]).stdout;
+    assert!(listed.contains(&run) && listed.contains("queued"), "{listed}");
+    assert_eq!(world.expect(0, &["nodes"]).stderr, "no node has worked on this store yet\n");
+
+    let mut worker = world.spawn(&["worker", "--node", "rack-1"]);
+    let ended = format!("run {run} completed");
+    worker.wait_for("the end of the run", SOON, |it| it.stderr().contains(&ended)).unwrap();
+    let said = terminate(worker);
+    for part in ["node rack-1 works on sqlite:perennial.db", "taken", "stopped: 0 finished"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(world.shown(&run)["state"], "succeeded");
+    let nodes = json_lines(&world.expect(0, &["nodes", "--json"]).stdout);
+    assert_eq!((&nodes[0]["node"], &nodes[0]["alive"]), (&"rack-1".into(), &false.into()));
+}
+
+/// INV-15 from another process: who works on the run finds in the store what it was told.
+#[test]
+fn a_run_is_paused_and_cancelled_while_another_node_works_on_it() {
+    let Some(cluster) = postgres::cluster() else { return };
+    let database = cluster.database("nodes").unwrap();
+    let url = database.url();
+    let fake = FakeAnthropic::start();
+    fake.hold();
+    let world = World::live(
+        &fake,
+        "{name: first, type: claude, prompt: hi}\n{name: second, type: claude, prompt: ho}",
+    );
+    let on = ["--config", "perennial.toml", "--store", &url];
+    let run = submitted(&world, &on);
+    let mut worker = world.spawn(&[&["worker", "--node", "rack-1"], &on[..]].concat());
+    fake.wait_for_requests(1, SOON).unwrap();
+
+    let nodes = world.expect(0, &["nodes", "--store", &url]).stdout;
+    assert!(nodes.contains("rack-1") && nodes.contains("alive until 20"), "{nodes}");
+    let shown = world.expect(0, &["show", &run, "--store", &url]).stdout;
+    assert!(shown.contains("node       rack-1\n"), "{shown}");
+    let refused = world.output(&[&["resume", &run], &on[..]].concat());
+    assert!(refused.stderr.contains("is being run by node rack-1"), "{refused:?}");
+
+    let paused = world.expect(0, &["pause", &run, "--store", &url, "--json"]);
+    let paused = &json_lines(&paused.stdout)[0];
+    assert_eq!((&paused["state"], &paused["node"]), (&"paused".into(), &"rack-1".into()));
+    let goes_on = world.expect(0, &["unpause", &run, "--store", &url]);
+    assert!(goes_on.stderr.contains("goes on at node rack-1"), "{goes_on:?}");
+    let cancelled = world.expect(0, &["cancel", &run, "--store", &url]);
+    assert!(cancelled.stderr.contains("node rack-1 stops what it does of it"), "{cancelled:?}");
+    // The call is left by its caller, though no answer ever comes.
+    fake.wait_for_quiet(SOON).unwrap();
+    let ended = format!("run {run} cancelled");
+    worker.wait_for("the end of the run", SOON, |it| it.stderr().contains(&ended)).unwrap();
+    terminate(worker);
+    assert_eq!(fake.calls().len(), 1);
+    let again = world.expect(2, &["cancel", &run, "--store", &url]);
+    assert!(again.stderr.contains("has ended (cancelled)"), "{again:?}");
+}
+
+/// The store of a configuration, weaker than the environment and a flag.
+#[test]
+fn a_configuration_names_the_store() {
+    let world = World::new();
+    world.flow("flow.yaml", ECHO);
+    world.write("perennial.toml", "[store]\nurl = \"sqlite:other.db\"\n");
+    let run = ["run", "flow.yaml", "--provider-mode", "mock", "--config", "perennial.toml"];
+    world.expect(0, &run);
+    assert!(world.path("other.db").exists());
+    let output = world.command(&run).env("PERENNIAL_STORE", "third.db").run(SOON).unwrap();
+    assert!(output.status.success() && world.path("third.db").exists(), "{output:?}");
+    world.expect(0, &[&run[..], &["--store", "perennial.db"]].concat());
+    assert!(world.path("perennial.db").exists());
+}
+
+/// Neither a refusal nor a log, a hint or a dump.
+#[test]
+fn the_password_of_a_server_is_shown_nowhere() {
+    let world = World::new();
+    world.flow("flow.yaml", ECHO);
+    let nobody = format!("postgres://me:{PASSWORD}@127.0.0.1:1/work");
+    let mut said = Vec::new();
+    for url in [
+        &nobody,
+        &format!("postgres://me:{PASSWORD}@h:port/work"),
+        &format!("mysql://me:{PASSWORD}@h/w"),
+    ] {
+        world.write("perennial.toml", format!("[store]\nurl = \"{url}\"\n"));
+        for args in [
+            &["runs", "--store", url][..],
+            &["run", "flow.yaml", "--provider-mode", "mock", "--json", "--store", url],
+            &["worker", "--config", "perennial.toml"],
+            &["cancel", "r", "--store", url],
+        ] {
+            let output = world.command(args).env("PERENNIAL_LOG", "trace").run(SOON).unwrap();
+            assert!(matches!(output.status.code(), Some(2 | 9)), "{args:?} {output:?}");
+            said.push(output);
+        }
+    }
+    // A line that cannot be read at all is not repeated either.
+    world.write("perennial.toml", format!("[store]\nurl = \"{nobody}\n"));
+    said.push(world.output(&["worker", "--config", "perennial.toml"]));
+    said.push(
+        world.command(&["runs", "--help"]).env("PERENNIAL_STORE", &nobody).run(SOON).unwrap(),
+    );
+    if let Some(cluster) = postgres::cluster() {
+        // Its socket trusts everybody; the password is there to be told.
+        let database = cluster.database("canary").unwrap();
+        let url = database.url().replacen("@", &format!(":{PASSWORD}@"), 1);
+        for args in [
+            &["run", "flow.yaml", "--provider-mode", "mock", "--tree", "--store", &url][..],
+            &["run", "flow.yaml", "--provider-mode", "mock", "--tree", "--json", "--store", &url],
+            &["runs", "--store", &url],
+            &["nodes", "--store", &url],
+        ] {
+            let output = world.command(args).env("PERENNIAL_LOG", "debug").run(SOON).unwrap();
+            assert!(output.status.success(), "{output:?}");
+            said.push(output);
+        }
+        assert!(
+            said.iter().any(|one| one.stdout.contains("postgres://postgres:***@")),
+            "{said:#?}"
+        );
+    }
+    for output in said {
+        assert!(!format!("{output:?}").contains(PASSWORD), "{output:?}");
+    }
+}
