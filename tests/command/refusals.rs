@@ -158,7 +158,7 @@ fn a_wrong_command_line_is_refused_with_what_is_right() {
     for (args, words) in [
         (vec!["run", hello, "--provider-mode", "dead"], vec!["`dead`", "mock, live"]),
         (vec!["run", hello, "--mocks", "mocks.yaml"], vec!["--mocks", "--provider-mode mock"]),
-        (vec!["run", hello, "--store", "postgres://h/db"], vec!["PostgreSQL", "sqlite:PATH"]),
+        (vec!["run", hello, "--store", "mysql://h/db"], vec!["postgres://", "sqlite:PATH"]),
         (vec!["run", hello, "--store", "sqlite:"], vec!["the path is missing"]),
         (vec!["show", "a/b"], vec!["`a/b` cannot name a run"]),
         (vec!["resume", "a b"], vec!["`a b` cannot name a run"]),

@@ -134,7 +134,8 @@ impl Command {
     /// Where it says that runs are kept, and its configuration, which may say so, too.
     pub(crate) fn store(&mut self) -> Option<(&mut StoreArgs, Option<&std::path::Path>)> {
         match self {
-            Self::Run(args) => Some((&mut args.store, args.engine.config.as_deref())),
+            // Reads its configuration itself, beside signals: it may be a pipe into which nobody writes.
+            Self::Run(args) => Some((&mut args.store, None)),
             Self::Resume(args) => Some((&mut args.store, args.engine.config.as_deref())),
             Self::Unpause(args) => Some((&mut args.store, args.engine.config.as_deref())),
             Self::Cancel(args) | Self::Pause(args) => {

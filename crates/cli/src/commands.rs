@@ -41,7 +41,7 @@ use crate::args::{Args, Command, JournalCommand};
 
 pub(crate) async fn run(mut args: Args) -> anyhow::Result<i32> {
     if let Some((store, config)) = args.command.store() {
-        // A configuration is read where it counts; what is wrong with it, the command says.
+        // What is wrong with it, the command says.
         let configured = match config {
             Some(path) if !store.is_given() => engine::config(Some(path))?.store().cloned(),
             Some(_) | None => None,

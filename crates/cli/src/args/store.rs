@@ -35,16 +35,20 @@ impl StoreArgs {
 
     /// Flag and environment are stronger than the configuration.
     pub(crate) fn settle(&mut self, configured: Option<Store>) {
-        if let Some(store) = self.given.clone().or(configured) {
-            self.store = store;
-        }
+        self.store = self.settled(configured);
+    }
+
+    /// The store that counts.
+    pub(crate) fn settled(&self, configured: Option<Store>) -> Store {
+        self.given.clone().or(configured).unwrap_or_else(|| self.store.clone())
     }
 }
 
 /// Whether the environment names this store, so that commands need not.
 pub(crate) fn is_of_environment(store: &Store) -> bool {
     let named = std::env::var(VARIABLE).ok();
-    named.and_then(|url| url.parse::<Store>().ok()).is_some_and(|named| named == *store)
+    let named = named.and_then(|url| url.parse::<Store>().ok());
+    named.is_some_and(|named| named.to_string() == store.to_string())
 }
 
 /// Reads a store without repeating what was typed, which may hold a password.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use perennial::{Config, StartPipeline};
+use perennial::{Config, StartPipeline, Store};
 use serde_json::json;
 
 use super::{engine, hint::Hint, lot::left_out, progress::Shown, run};
@@ -12,11 +12,11 @@ use crate::{args::RunArgs, exit, output};
 pub(super) async fn detached(
     starts: Vec<(PathBuf, StartPipeline)>,
     config: Config,
-    args: &RunArgs,
+    (store, args): (&Store, &RunArgs),
     shown: Shown,
     hint: &Hint,
 ) -> anyhow::Result<i32> {
-    let runtime = engine::start_recording(&args.store.store, config).await?;
+    let runtime = engine::start_recording(store, config).await?;
     let several = starts.len() > 1;
     let mut code = exit::COMPLETED;
     for (file, start) in starts {

@@ -19,7 +19,9 @@ pub(super) struct Hint {
 
 impl Hint {
     pub(super) fn new(store: &Store, config: Option<&Path>) -> Self {
-        let is_usual = *store == Store::sqlite(STORE_DEFAULT) || is_of_environment(store);
+        // However it is to be opened.
+        let usual = Store::sqlite(STORE_DEFAULT).to_string();
+        let is_usual = store.to_string() == usual || is_of_environment(store);
         let store = (!is_usual).then(|| store.to_string());
         Self { store, config: config.map(Path::to_owned) }
     }

@@ -53,10 +53,12 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
     if let Some(signal) = signals.so_far().await {
         return Ok(before_start(signal));
     }
+    let store = args.store.settled(config.store().cloned());
+    let hint = Hint::new(&store, args.engine.config.as_deref());
     if args.detach {
-        return detach::detached(starts, config, &args, shown, &hint).await;
+        return detach::detached(starts, config, (&store, &args), shown, &hint).await;
     }
-    let runtime = engine::start(&args.store.store, config, args.engine.show_prompts).await?;
+    let runtime = engine::start(&store, config, args.engine.show_prompts).await?;
     let lot = match started(&runtime, starts, &args, &hint).await {
         Ok(lot) => lot,
         Err(error) => {
