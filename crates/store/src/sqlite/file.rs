@@ -124,6 +124,7 @@ fn check_header(path: &Path) -> Result<bool, StoreError> {
 /// Reads the schema's version and checks the pages, over a connection that can write neither the
 /// file nor its log.
 fn check_content(path: &Path) -> Result<(), StoreError> {
+    roll_back(path)?;
     let clean = has_no_log(path);
     let probe = look(path)?;
     schema::read(&probe, path)?;
@@ -141,6 +142,22 @@ fn check_content(path: &Path) -> Result<(), StoreError> {
         }
         _ => Err(schema::damaged(path, verdict)),
     }
+}
+
+/// Lets the engine undo what a journal beside the file says was not finished: that takes a connection that can write,
+/// and a look at the file is none.
+fn roll_back(path: &Path) -> Result<(), StoreError> {
+    match fs::metadata(beside(path, "journal")) {
+        Ok(journal) if journal.len() > 0 => (),
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(unavailable(path, &error)),
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let undone = Connection::open_with_flags(path, flags).and_then(|connection| {
+        connection.query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0))
+    });
+    undone.map(|_| ()).map_err(|error| failure(&error, path))
 }
 
 /// Whether the engine found damage because it could not read. Of the pages of trees it gives its code of the failure,

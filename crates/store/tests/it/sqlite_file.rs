@@ -79,6 +79,25 @@ fn a_damaged_store_stays_as_it_is() {
     assert_eq!(names(directory.path()), ["store.db", "store.db.lock"]);
 }
 
+/// A power cut may leave a journal of what was not finished, which takes more than a look to undo.
+#[test]
+fn what_a_journal_says_was_not_finished_is_undone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, cut) = (directory.path().join("store.db"), directory.path().join("cut.db"));
+    drop(open(&path));
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let wishes = "PRAGMA journal_mode = delete; PRAGMA cache_size = 1; BEGIN;
+        CREATE TABLE more (data BLOB); INSERT INTO more VALUES (zeroblob(400000));";
+    connection.execute_batch(wishes).unwrap();
+    for (from, to) in [("store.db", "cut.db"), ("store.db-journal", "cut.db-journal")] {
+        std::fs::copy(directory.path().join(from), directory.path().join(to)).unwrap();
+    }
+    let written = std::fs::metadata(&cut).unwrap().len();
+    assert!(std::fs::metadata(cut.with_file_name("cut.db-journal")).unwrap().len() > 0);
+    drop(open(&cut));
+    assert!(std::fs::metadata(&cut).unwrap().len() < written, "what was not finished is gone");
+}
+
 #[test]
 fn a_newer_schema_is_refused() {
     let directory = tempfile::tempdir().unwrap();
