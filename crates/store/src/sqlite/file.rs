@@ -132,16 +132,40 @@ fn check_content(path: &Path) -> Result<(), StoreError> {
     if clean && bytes > CHECKED_BYTES_MAX {
         return Ok(());
     }
-    let verdict: String = probe
+    drop(probe);
+    if verdict(path)?.is_none() {
+        return Ok(());
+    }
+    // The engine does not always tell a page that it could not read from one that is wrong.
+    read_all(path)?;
+    match verdict(path)? {
+        None => Ok(()),
+        Some(found) => Err(schema::damaged(path, found)),
+    }
+}
+
+/// What the engine finds wrong with the pages.
+fn verdict(path: &Path) -> Result<Option<String>, StoreError> {
+    let found: String = look(path)?
         .pragma_query_value(None, "quick_check", |row| row.get(0))
         .map_err(|error| schema::unreadable(&error, path, "it cannot be checked"))?;
-    match &*verdict {
-        "ok" => Ok(()),
-        _ if could_not_read(&verdict) => {
-            Err(StoreError::Unavailable(format!("{}: {verdict}", path.display())))
-        }
-        _ => Err(schema::damaged(path, verdict)),
+    if could_not_read(&found) {
+        return Err(StoreError::Unavailable(format!("{}: {found}", path.display())));
     }
+    Ok(Some(found).filter(|found| found != "ok"))
+}
+
+/// Reads every byte of the store, for the failures of that.
+fn read_all(path: &Path) -> Result<(), StoreError> {
+    for part in [path.to_owned(), beside(path, "wal")] {
+        let failed = |error| unavailable(&part, &error);
+        match File::open(&part) {
+            Ok(mut file) => io::copy(&mut file, &mut io::sink()).map(|_| ()).map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(())
 }
 
 /// Lets the engine undo what a journal beside the file says was not finished: that takes a connection that can write,
