@@ -132,9 +132,9 @@ async fn an_element_that_crashes_is_reported_once() {
         assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
         root.shutdown().await;
         let reports: Vec<_> = std::iter::from_fn(|| told.try_next())
-            .filter_map(|told| match told.event {
-                LifecycleEvent::Crashed(report) => Some(report),
-                _ => None,
+            .filter_map(|told| {
+                let LifecycleEvent::Crashed(report) = told.event else { return None };
+                Some(report)
             })
             .collect();
         assert_eq!(reports.len(), 1, "{reports:?}");
