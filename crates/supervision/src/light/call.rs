@@ -57,8 +57,8 @@ pub(crate) async fn call<M: Send + 'static, P: ReplyPort>(
 /// Where the answer to a call arrives.
 enum Answer<R> {
     Slot(Expected<R>),
-    /// Of a port that is not ours. None once it was dropped.
-    Port(Option<oneshot::Receiver<R>>),
+    /// Of a port that is not ours.
+    Port(oneshot::Receiver<R>),
 }
 
 impl<R: Send + 'static> Answer<R> {
@@ -68,30 +68,26 @@ impl<R: Send + 'static> Answer<R> {
             Ok(port) => (port, held, Self::Slot(expected)),
             Err(_) => {
                 let (caller, reply) = oneshot::channel();
-                (P::to(caller), Held::nothing(), Self::Port(Some(reply)))
+                (P::to(caller), Held::nothing(), Self::Port(reply))
             }
         }
     }
 
     /// Never comes where the port was dropped: that says nothing.
     async fn given(&mut self) -> R {
-        let port = match self {
-            Self::Slot(expected) => return poll_fn(|cx| expected.poll_late(cx)).await,
-            Self::Port(port) => port,
-        };
-        if let Some(receiver) = port
-            && let Ok(answer) = receiver.await
-        {
-            return answer;
+        match self {
+            Self::Slot(expected) => poll_fn(|cx| expected.poll_late(cx)).await,
+            Self::Port(port) => match port.await {
+                Ok(answer) => answer,
+                Err(_) => std::future::pending().await,
+            },
         }
-        *port = None;
-        std::future::pending().await
     }
 
     fn now(&mut self) -> Option<R> {
         match self {
             Self::Slot(expected) => expected.now(),
-            Self::Port(port) => port.as_mut()?.try_recv().ok(),
+            Self::Port(port) => port.try_recv().ok(),
         }
     }
 }

@@ -65,4 +65,14 @@ mod tests {
         assert_eq!(numbers, [0, 1, 2, 1, 0]);
         assert_eq!(numbers.map(|number| kinds.name(number)), names);
     }
+
+    /// A drop within a drop would take more of the stack than there is.
+    #[test]
+    fn a_long_list_is_dropped_one_after_the_other() {
+        let kinds = Kinds::default();
+        let mut at = &kinds;
+        for _ in 0..200_000 {
+            at = at.next.get_or_init(|| Box::new(Kinds::of(MESSAGE)));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use shuttle::{
-    future::{block_on, spawn},
+    future::{block_on, spawn, yield_now},
     sync::Mutex,
 };
 
@@ -69,7 +69,9 @@ fn a_call_against_the_end_is_answered_or_told() {
     for question in [Question::Answered, Question::Kept, Question::Dropped] {
         check(move || {
             block_on(async {
-                let (root, _oracles, oracle) = start(Kept::default()).await;
+                // Whoever has the ports outlives the server: no drop of them tells its callers.
+                let kept = Kept::default();
+                let (root, _oracles, oracle) = start(kept.clone()).await;
                 let calls = [ask(&oracle, question), ask(&oracle, Question::Answered)];
                 let fatal = oracle.cast(Question::Fatal);
                 root.shutdown().await;
@@ -81,6 +83,7 @@ fn a_call_against_the_end_is_answered_or_told() {
                         Err(other) => panic!("{other}"),
                     }
                 }
+                drop(kept);
             });
         });
     }
@@ -106,6 +109,32 @@ fn an_answer_from_elsewhere_against_the_end_reaches_its_caller_or_the_end_does()
                 Err(CallError::Exited(ExitReason::Shutdown) | CallError::NoProc) => (),
                 Err(other) => panic!("{other}"),
             }
+            root.shutdown().await;
+        });
+    });
+}
+
+/// The port outlives the server, and whoever has it answers before it ends the server: that answer counts.
+#[test]
+fn an_answer_that_is_older_than_the_end_is_heard() {
+    check(|| {
+        block_on(async {
+            let kept = Kept::default();
+            let (root, oracles, oracle) = start(kept.clone()).await;
+            let call = ask(&oracle, Question::Kept);
+            let ends = spawn(async move {
+                let reply = loop {
+                    let reply = kept.lock().unwrap().pop();
+                    if let Some(reply) = reply {
+                        break reply;
+                    }
+                    yield_now().await;
+                };
+                reply.send(7);
+                oracles.terminate_child("a").await.unwrap();
+            });
+            assert_eq!(call.await.unwrap(), Ok(7));
+            ends.await.unwrap();
             root.shutdown().await;
         });
     });

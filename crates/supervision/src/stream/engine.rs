@@ -81,8 +81,27 @@ pub(super) struct Engine<I, T, F> {
     shared: Arc<Shared<I, T>>,
     make: F,
     crew: Crew,
-    /// Whether the last turn was brief; a guess at the next.
-    is_brief: AtomicBool,
+    guess: Guess,
+}
+
+/// Whether the last turn was brief: a guess at the next.
+#[derive(Default)]
+struct Guess(AtomicBool);
+
+impl Guess {
+    fn is_brief(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// A turn was brief so far, or is not. Answers whether it is the first that is not.
+    fn turn_is(&self, brief: bool) -> bool {
+        // Mostly it is as the one before, and the line of memory stays where it is.
+        let changed = self.is_brief() != brief;
+        if changed {
+            self.0.store(brief, Ordering::Relaxed);
+        }
+        changed && !brief
+    }
 }
 
 impl<I, T, F, W> Engine<I, T, F>
@@ -93,17 +112,7 @@ where
     W: Future<Output = T> + Send + 'static,
 {
     pub(super) fn new(shared: Arc<Shared<I, T>>, make: F, crew: Crew) -> Arc<Self> {
-        Arc::new(Self { shared, make, crew, is_brief: AtomicBool::new(false) })
-    }
-
-    /// A turn was brief so far, or is not. Answers whether it is the first that is not.
-    fn turn_is(&self, brief: bool) -> bool {
-        // Mostly it is as the one before, and the line of memory stays where it is.
-        let changed = self.is_brief.load(Ordering::Relaxed) != brief;
-        if changed {
-            self.is_brief.store(brief, Ordering::Relaxed);
-        }
-        changed && !brief
+        Arc::new(Self { shared, make, crew, guess: Guess::default() })
     }
 
     fn answer(self: &Arc<Self>, called: Called) {
@@ -169,7 +178,7 @@ where
                 board.unwatched = false;
                 self.shared.attention.notify_one();
             }
-            let wanted = self.crew.wanted(new, waits, self.is_brief.load(Ordering::Relaxed));
+            let wanted = self.crew.wanted(new, waits, self.guess.is_brief());
             board.pool.call(wanted, self.crew.max)
         };
         // What is left of them is the user's, and goes outside of the lock.
@@ -244,7 +253,7 @@ where
                 && (polled.is_pending() || LOOKS.contains(&done))
             {
                 let brief = polled.is_ready() && engine.shared.now().since(since) < BRIEF;
-                if engine.turn_is(brief) {
+                if engine.guess.turn_is(brief) {
                     self.call_another();
                 }
             }
@@ -373,5 +382,18 @@ mod tests {
         assert_eq!(crew.wanted(8, true, false), 2, "others share the work");
         assert_eq!(crew.wanted(8, false, true), 2, "the consumer goes on, and elements beside it");
         assert_eq!(crew.wanted(1, true, false), 1);
+        assert_eq!(crew.wanted(0, true, false), 0);
+    }
+
+    #[test]
+    fn another_one_is_called_once_where_a_turn_turns_out_not_to_be_brief() {
+        let guess = Guess::default();
+        let turns = [false, true, true, false, false, true, false];
+        let called = turns.map(|brief| {
+            let called = guess.turn_is(brief);
+            assert_eq!(guess.is_brief(), brief);
+            called
+        });
+        assert_eq!(called, [false, false, false, true, false, false, true]);
     }
 }

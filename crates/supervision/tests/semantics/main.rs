@@ -29,6 +29,7 @@ mod servers;
 mod shutdown;
 mod starts;
 mod storm;
+mod streams;
 mod tasks;
 mod timers;
 mod traps;

@@ -1,8 +1,11 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use perennial_core::child::AfterExit;
 use perennial_supervision::{
-    CallError, CastError, ExitReason, LifecycleEvent, RequestError, Restart, Shutdown,
+    CallError, CastError, ExitReason, LifecycleEvent, Reply, RequestError, Restart, Shutdown,
 };
 use tokio::sync::oneshot;
 
@@ -174,6 +177,77 @@ async fn a_port_that_is_kept_elsewhere_leaves_the_caller_to_the_end() {
     settle().await;
     kept.lock().unwrap().clear();
     assert_eq!(dropped.await.unwrap(), Err(CallError::Timeout));
+    root.shutdown().await;
+}
+
+/// Whoever has the port keeps it for ever: handled, being handled and waiting, the request ends with the server.
+#[tokio::test(start_paused = true)]
+async fn a_port_that_is_never_used_leaves_no_caller_behind_the_end() {
+    let (root, lamps, wire) = lamps(patient()).await;
+    let lamp = lamps.start_child("a", wire).await.unwrap();
+    let kept: Arc<Mutex<Vec<_>>> = Arc::default();
+    let (_go, gate) = oneshot::channel();
+    let says = [Say::Note("handled"), Say::Hold(gate), Say::Note("waits")];
+    let asked = says.map(|say| {
+        let (lamp, kept) = (lamp.clone(), Arc::clone(&kept));
+        tokio::spawn(async move {
+            let ask = |reply: Reply<u32>| {
+                kept.lock().unwrap().push(reply);
+                say
+            };
+            lamp.call(ask, Duration::MAX).await
+        })
+    });
+    settle().await;
+    assert!(asked.iter().all(|asked| !asked.is_finished()));
+    let killed = tokio::time::Instant::now();
+    let victim = root.tree().kill("/top/lamps/a").unwrap();
+    assert_eq!(victim.exit().await, ExitReason::Killed);
+    for asked in asked {
+        let told = tokio::time::timeout(SOON, asked).await.unwrap();
+        assert_eq!(told.unwrap(), Err(CallError::Exited(ExitReason::Killed)));
+    }
+    assert_eq!(killed.elapsed(), Duration::ZERO, "not by a deadline");
+    assert!(kept.lock().unwrap().drain(..).all(|reply| !reply.is_awaited()));
+    root.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_dropped_leaves_the_caller_to_the_end() {
+    let (root, lamps, wire) = lamps(patient()).await;
+    let lamp = lamps.start_child("a", wire).await.unwrap();
+    let late = lamp.call(Say::Forget, SOON).await;
+    assert_eq!(late, Err(CallError::Timeout), "a drop is no answer");
+    let asked = tokio::spawn({
+        let lamp = lamp.clone();
+        async move { lamp.call(Say::Forget, Duration::MAX).await }
+    });
+    settle().await;
+    assert!(!asked.is_finished());
+    assert_eq!(lamp.call(Say::Ask, SOON).await, Ok(1), "it lives");
+    lamp.cast(Say::Fail(error("x"))).unwrap();
+    let told = tokio::time::timeout(SOON, asked).await.unwrap();
+    assert_eq!(told.unwrap(), Err(CallError::Exited(error("x"))));
+    root.shutdown().await;
+}
+
+/// An answer that comes from elsewhere once the server has let go of the request, before its end.
+#[tokio::test(start_paused = true)]
+async fn an_answer_from_elsewhere_is_heard_at_once() {
+    let (root, lamps, wire) = lamps(patient()).await;
+    let lamp = lamps.start_child("a", wire).await.unwrap();
+    let kept: Arc<Mutex<Vec<Reply<u32>>>> = Arc::default();
+    let asked = tokio::spawn({
+        let (lamp, kept) = (lamp.clone(), Arc::clone(&kept));
+        async move { lamp.call(|reply| Say::Keep(reply, kept), Duration::MAX).await }
+    });
+    settle().await;
+    let reply = kept.lock().unwrap().pop().unwrap();
+    assert!(reply.is_awaited());
+    reply.send(7);
+    let told = tokio::time::timeout(SOON, asked).await.unwrap();
+    assert_eq!(told.unwrap(), Ok(7));
+    assert_eq!(lamp.call(Say::Ask, SOON).await, Ok(1), "it lives");
     root.shutdown().await;
 }
 

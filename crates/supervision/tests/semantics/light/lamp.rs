@@ -67,6 +67,8 @@ pub(super) enum Say {
     Hold(oneshot::Receiver<()>),
     /// Keeps the port for ever, elsewhere.
     Keep(Reply<u32>, Arc<Mutex<Vec<Reply<u32>>>>),
+    /// Drops the port.
+    Forget(Reply<u32>),
     Fail(ExitReason),
     Panic,
     Stop(ExitReason),
@@ -110,6 +112,7 @@ impl LightServer for Lamp {
             Say::Ask(reply) => reply.send(cx.incarnation()),
             Say::Hold(gate) => drop(gate.await),
             Say::Keep(reply, kept) => kept.lock().unwrap().push(reply),
+            Say::Forget(reply) => drop(reply),
             Say::Fail(reason) => return Err(reason.into()),
             Say::Panic => panic!("out"),
             Say::Stop(reason) => return Ok(Flow::Stop(reason)),
@@ -145,6 +148,7 @@ impl LightServer for Lamp {
             Say::Hold(_) => "hold",
             Say::Ask(_)
             | Say::Keep(..)
+            | Say::Forget(_)
             | Say::Fail(_)
             | Say::Panic
             | Say::Stop(_)

@@ -228,6 +228,13 @@ async fn a_mailbox_has_each_policy() {
             Overflow::Reject | Overflow::DropNewest => assert_eq!(call, Err(CallError::Full)),
             Overflow::Wait | Overflow::DropOldest => assert_eq!(call, Err(CallError::Timeout)),
         }
+        let mailbox = node("/top/lamps/a").mailbox.unwrap();
+        let counted = match policy {
+            Overflow::Wait => (rejected, dropped),
+            Overflow::Reject => (rejected + 1, dropped),
+            Overflow::DropOldest | Overflow::DropNewest => (rejected, dropped + 1),
+        };
+        assert_eq!((mailbox.rejected, mailbox.dropped), counted, "{policy}: one call is one");
         go.send(()).unwrap();
         settle().await;
         let handled = match policy {
@@ -239,6 +246,27 @@ async fn a_mailbox_has_each_policy() {
         assert_eq!(lamp.call(Say::Ask, SOON).await, Ok(1));
         root.shutdown().await;
     }
+}
+
+/// Two have waited for the next incarnation, whose mailbox takes one.
+#[tokio::test(start_paused = true)]
+async fn whoever_finds_the_next_one_full_is_told_at_once() {
+    let delay = RestartDelay {
+        first: Duration::from_secs(1),
+        max: Duration::from_secs(1),
+        reset_after: Duration::ZERO,
+    };
+    let spec = patient().restart_backoff(delay).mailbox(Mailbox::new(1));
+    let (root, lamps, wire) = lamps(spec).await;
+    let lamp = lamps.start_child("a", wire).await.unwrap();
+    fall(&lamp).await;
+    let begun = tokio::time::Instant::now();
+    let (first, second) = tokio::join!(lamp.call(Say::Ask, SOON), lamp.call(Say::Ask, SOON));
+    assert_eq!(begun.elapsed(), Duration::from_secs(1), "not by a deadline");
+    let mut answers = [first, second];
+    answers.sort_by_key(Result::is_err);
+    assert_eq!(answers, [Ok(2), Err(CallError::Full)]);
+    root.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]

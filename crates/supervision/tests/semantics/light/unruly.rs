@@ -12,9 +12,9 @@ use std::{
 
 use perennial_core::supervisor::RestartDelay;
 use perennial_supervision::{
-    Address, CallError, ExitReason, Flow, LightCx, LightServer, LightSupervisor,
-    LightSupervisorSpec, Mailbox, Overflow, Reply, RequestError, Restart, Root, SendError,
-    SupervisorSpec, actor::ActorError, current_process,
+    Address, CallError, Clock, ExitReason, Flow, LightCx, LightServer, LightSupervisor,
+    LightSupervisorSpec, Mailbox, Options, Overflow, Reply, RequestError, Restart, Root, SendError,
+    Shutdown, SupervisorSpec, actor::ActorError, current_process,
 };
 use tokio::{runtime::Builder, sync::oneshot};
 
@@ -128,6 +128,30 @@ fn children_run_where_their_supervisor_does() {
         assert_eq!(number(&rogue).await, Ok(2));
         root.shutdown().await;
     });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_yield_is_given_up_and_said_to_be() {
+    // Real time: a paused clock does not see who blocks.
+    let options = Options { kill_deadline: Duration::from_millis(10), ..Options::default() };
+    let (spec, rogues) =
+        LightSupervisor::<Rogue>::child_spec(patient().child_shutdown(Shutdown::BrutalKill));
+    let top = SupervisorSpec::new("top").child(spec);
+    let root = Root::start(top, Clock::start(), options).await.unwrap();
+    let rogue = rogues.start_child("a", Ends::default()).await.unwrap();
+    let (let_go, hold) = std::sync::mpsc::channel::<()>();
+    let (begins, begun) = oneshot::channel();
+    let blocks = work(async move {
+        begins.send(()).unwrap();
+        hold.recv().unwrap_err();
+        Ok(Flow::Continue)
+    });
+    rogue.cast(blocks).unwrap();
+    begun.await.unwrap();
+    rogues.terminate_child("a").await.unwrap();
+    assert!(rogues.find("a").is_none(), "its id is free");
+    assert_eq!(root.shutdown().await.unkillable, ["/top/lamps/a"]);
+    drop(let_go);
 }
 
 #[tokio::test(start_paused = true)]
