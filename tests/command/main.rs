@@ -31,6 +31,7 @@ mod sent;
 mod signals;
 mod stores;
 mod tree;
+mod upgraded;
 mod verbs;
 mod warnings;
 mod world;

@@ -100,6 +100,68 @@ fn a_configuration_names_the_store() {
     assert!(world.path("perennial.db").exists());
 }
 
+/// A pipe gives its text once, whichever command reads it; and what it says of the store counts.
+#[test]
+fn a_configuration_that_comes_out_of_a_pipe_is_read_once() {
+    let world = World::new();
+    world.flow("flow.yaml", "{name: a, type: echo, fail: true}");
+    let store = ["--store", "other.db"];
+    let run = ["run", "flow.yaml", "--provider-mode", "mock", "--run-id", "one"];
+    world.expect(1, &[&run[..], &store].concat());
+    let script = format!("mkfifo '{}'", world.path("pipe").display());
+    let made = PerennialBinary::new("/bin/sh").args(["-c", &script]).run(SOON).unwrap();
+    assert!(made.status.success(), "{made:?}");
+    for (code, command) in [
+        (0, &["show", "one"][..]),
+        (1, &["retry", "one"]),
+        (2, &["unpause", "one"]),
+        (1, &["resume", "one"]),
+        (2, &["cancel", "one"]),
+        (2, &["pause", "one"]),
+        (0, &["nodes"]),
+        (0, &["gc"]),
+    ] {
+        let process = world.spawn(&[command, &["--config", "pipe"]].concat());
+        // Opened for writing once somebody reads; closed, it ends what is read.
+        std::fs::write(world.path("pipe"), "[store]\nurl = \"sqlite:other.db\"\n").unwrap();
+        let output = process.wait(SOON).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{command:?} {output:?}");
+        assert!(!world.path("perennial.db").exists(), "{command:?} {output:?}");
+    }
+}
+
+/// DUR-120: from another process it is seen that a node is about to end.
+#[test]
+fn a_worker_that_drains_is_listed_as_draining() {
+    let Some(cluster) = postgres::cluster() else { return };
+    let database = cluster.database("draining").unwrap();
+    let url = database.url();
+    let fake = FakeAnthropic::start();
+    fake.hold();
+    let world = World::live(&fake, "{name: first, type: claude, prompt: hi}");
+    let on = ["--config", "perennial.toml", "--store", &url];
+    submitted(&world, &on);
+    let worker = world.spawn(&[&["worker", "--node", "rack-1"], &on[..]].concat());
+    fake.wait_for_requests(1, SOON).unwrap();
+    let listed = || {
+        let nodes = json_lines(&world.expect(0, &["nodes", "--json", "--store", &url]).stdout);
+        (nodes[0]["alive"] == true, nodes[0]["draining"] == true, nodes[0]["handed_over"] == true)
+    };
+    assert_eq!(listed(), (true, false, false));
+    let script = format!("kill -TERM {}", worker.pid());
+    let told = PerennialBinary::new("/bin/sh").args(["-c", &script]).run(SOON).unwrap();
+    assert!(told.status.success(), "{told:?}");
+    let deadline = perennial_testkit::Deadline::after(SOON);
+    while listed() != (true, true, false) {
+        assert!(!deadline.left().is_zero(), "{:?}", listed());
+    }
+    let nodes = world.expect(0, &["nodes", "--store", &url]).stdout;
+    assert!(nodes.contains("draining"), "{nodes}");
+    fake.release();
+    assert_eq!(worker.wait(SOON).unwrap().status.code(), Some(143));
+    assert_eq!(listed(), (false, false, true));
+}
+
 /// Neither a refusal nor a log, a hint or a dump.
 #[test]
 fn the_password_of_a_server_is_shown_nowhere() {

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod clock;
 mod cluster;
 mod exports;
 mod handlers;

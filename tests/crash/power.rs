@@ -43,7 +43,7 @@ mod disk;
 mod faults;
 mod files;
 mod log;
-mod shim;
+pub(crate) mod shim;
 mod workload;
 
 use perennial_testkit::Seed;

@@ -97,7 +97,7 @@ impl Drain {
         services.start_draining();
         let runs: BTreeSet<RunId> = services.runs_here().into_iter().collect();
         self.publish(&services.under_way());
-        self.fence(end.min(begun + DRAIN_GRACE)).await;
+        tokio::join!(self.announce(), self.fence(end.min(begun + DRAIN_GRACE)));
         let before = services.under_way();
         let settled = self.within_time(patience, self.all_settled()).await;
         let cut = if settled { UnderWay::new() } else { services.under_way() };
@@ -114,6 +114,16 @@ impl Drain {
         let runs = self.fates(runs, begun_at).await;
         let took = services.clock.now().since(begun).as_millis();
         DrainReport::of(&tally, runs, u64::try_from(took).unwrap_or(u64::MAX))
+    }
+
+    /// Says it in the node's row, for whoever looks from outside; without a store that answers it is not said.
+    async fn announce(&self) {
+        let Some(node) = self.services.registered_node() else { return };
+        let marked =
+            tokio::time::timeout(STORE_WITHIN, self.services.store.drain_node(&node)).await;
+        if let Ok(Err(error)) = marked {
+            tracing::warn!(%error, "the node's row does not say that it drains");
+        }
     }
 
     /// Waits until every run's actor has seen that nothing is claimed any more: an attempt that one

@@ -15,6 +15,7 @@ mod plan;
 mod prompt;
 mod retrying;
 mod reuse;
+mod unknown;
 mod value_schema;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -118,6 +119,16 @@ pub enum InvalidDefinition {
         /// The version that was found.
         found: u32,
     },
+    /// One of its steps is of a build that knows more than this one, or other things.
+    #[error("this build does not know step `{step}` of type `{type_name}`: {why}")]
+    UnknownStep {
+        /// The step, with the names that lead to it.
+        step: String,
+        /// Its type, as the document names it.
+        type_name: String,
+        /// What cannot be read of it.
+        why: serde_json::Error,
+    },
     /// Reading and writing them does not give the same bytes.
     #[error("the definition is not in canonical form")]
     NotCanonical,
@@ -148,7 +159,8 @@ impl Pipeline {
     ///
     /// When the bytes are no definition, or not in the form [`Pipeline::definition`] writes.
     pub fn revive(bytes: &[u8]) -> Result<Self, InvalidDefinition> {
-        let model: Model = serde_json::from_slice(bytes)?;
+        let model: Model =
+            serde_json::from_slice(bytes).map_err(|error| unknown::diagnosed(bytes, error))?;
         if model.language > LANGUAGE {
             return Err(InvalidDefinition::Newer { found: model.language });
         }
@@ -163,6 +175,23 @@ impl Pipeline {
         // Written when places were a part of it: it keeps its digest.
         pipeline.definition = Definition::new(bytes.to_vec());
         Ok(pipeline)
+    }
+
+    /// What this build knows of a definition that has steps it does not know: those are there by name and type, and are
+    /// equal to no other step. To compare with, never to run. None where more than steps is not known.
+    ///
+    /// ```
+    /// use perennial_pipeline::{InvalidDefinition, Pipeline};
+    ///
+    /// # let text = b"workflow: {name: w, inputs: {who: string}, steps: [{name: a, type: echo, value: '{{ inputs.who }}'}, {name: b, type: echo, value: '{{ steps.a }}!'}]}";
+    /// # let pipeline = perennial_pipeline::Pipeline::check("w.yaml", text).pipeline.expect("it has no fault");
+    /// # let bytes = String::from_utf8_lossy(&pipeline.definition().bytes).replace("echo", "hologram").into_bytes();
+    /// // `bytes` are of a build that has holograms
+    /// assert!(matches!(Pipeline::revive(&bytes), Err(InvalidDefinition::UnknownStep { .. })));
+    /// assert_eq!(Pipeline::revive_known(&bytes).unwrap().steps().collect::<Vec<_>>(), ["a", "b"]);
+    /// ```
+    pub fn revive_known(bytes: &[u8]) -> Option<Self> {
+        unknown::without_unknown(bytes).map(Self::of)
     }
 
     /// Where its steps stand, as `file:line`: those of children behind the step that holds them.

@@ -89,6 +89,11 @@ impl<B: Backend> Store for B {
         self.perform(Access::Read, move |tx| ops::node::list(tx, limit))
     }
 
+    fn drain_node<'a>(&'a self, node: &'a NodeRef) -> Operation<'a, ()> {
+        let node = node.clone();
+        self.perform(Access::Write, move |tx| ops::node::drain(tx, &node))
+    }
+
     fn end_node<'a>(&'a self, node: &'a NodeRef, report: Value) -> Operation<'a, ()> {
         let node = node.clone();
         self.perform(Access::Write, move |tx| ops::node::end(tx, &node, &report))

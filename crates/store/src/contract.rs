@@ -93,6 +93,10 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Nodes: those that live, then those that have ended, each the newest first; at most `limit`.
     fn nodes(&self, limit: u32) -> Operation<'_, Vec<NodeRecord>>;
 
+    /// Marks an incarnation that has not ended as one that takes nothing any more: [`NodeRecord::draining`]. Everybody
+    /// can see it then; what it may do does not change.
+    fn drain_node<'a>(&'a self, node: &'a NodeRef) -> Operation<'a, ()>;
+
     /// Marks an incarnation as ended in good order.
     fn end_node<'a>(&'a self, node: &'a NodeRef, report: serde_json::Value) -> Operation<'a, ()>;
 
@@ -102,6 +106,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     ///
     /// A job that has died with its process as often in a row as it may, three times unless it says otherwise, stays leased and is returned
     /// with [`Rescued::exhausted`]: its end is a decision (STO-17).
+    ///
+    /// A server that was started again while this store was open gives everybody a lease's time first: until then
+    /// nothing of any run is given back, and no run is taken from an owner whose lease was over (STO-45).
     fn rescue<'a>(&'a self, run: Option<&'a RunId>, limit: u32) -> Operation<'a, Vec<Rescued>>;
 
     /// Creates a run with its stage rows and first jobs; the same id with the same digest is the
@@ -261,8 +268,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The bytes kept under `digest`.
     fn blob(&self, digest: Digest) -> Operation<'_, Vec<u8>>;
 
-    /// Removes runs that ended longer ago than `policy` keeps them, those that ended first at the front, and blobs
-    /// that nothing has used for an hour: at most `limit` rows. The id of a removed run stays taken for a while, with
+    /// Removes runs that ended longer ago than `policy` keeps them, those that ended first at the front, blobs
+    /// that nothing has used for an hour, and nodes that ended as long ago as ids are kept and to which nothing refers,
+    /// but for the last one of each name: at most `limit` rows. The id of a removed run stays taken for a while, with
     /// [`StoreError::Removed`].
     fn retain(&self, policy: Retention, limit: u32) -> Operation<'_, Retained>;
 

@@ -109,6 +109,10 @@ struct Shared {
     options: PostgresOptions,
     meta: Meta,
     clock: ServerClock,
+    /// The server's instant when this store was opened.
+    opened: Timestamp,
+    /// The longest lease that a node of this process had, in microseconds.
+    lease: AtomicU64,
     queue: Arc<Queue>,
     counters: Counters,
     /// Something was written and not yet told.
@@ -185,6 +189,8 @@ impl PostgresStore {
         Ok(Self {
             shared: Arc::new(Shared {
                 clock: ServerClock::new(link.greeting.now),
+                opened: link.greeting.now,
+                lease: AtomicU64::new(0),
                 queue: Arc::new(Queue::new(options.queue_max)),
                 counters: Counters::default(),
                 written: tokio::sync::Notify::new(),

@@ -27,6 +27,8 @@ pub(crate) struct Tx<'a> {
     /// Which opening of the store this is (see the room of nodes).
     opening: i64,
     now: Slot<Timestamp>,
+    /// The last event of the stream that was read last.
+    told_last: Slot<Timestamp>,
     /// Payload bytes that were written.
     bytes: Slot<usize>,
     /// Whether a write found a row otherwise than it had been read.
@@ -60,12 +62,45 @@ impl<'a> Tx<'a> {
 
     fn of(engine: Engine<'a>, opening: i64, now: Timestamp) -> Self {
         let (now, bytes, overtaken) = (Slot::new(now), Slot::new(0), Slot::new(false));
-        Self { engine, opening, now, bytes, overtaken }
+        let told_last = Slot::new(Timestamp::default());
+        Self { engine, opening, now, told_last, bytes, overtaken }
     }
 
-    /// The instant of everything this transaction writes.
+    /// The store's instant: by it is decided what is due, and whose lease is over.
     pub(crate) fn now(&self) -> Timestamp {
         self.now.get()
+    }
+
+    /// The instant of what this transaction adds to a history: not before what that tells already, also when a
+    /// server's clock was set back.
+    pub(crate) fn at(&self) -> Timestamp {
+        self.now().max(self.told_last.get())
+    }
+
+    /// The stream that is gone on with tells of this instant last.
+    pub(crate) fn goes_on_from(&self, told_last: Timestamp) {
+        self.told_last.set(told_last);
+    }
+
+    /// The node of this process has leases of that length.
+    pub(crate) fn lives_by(&self, ttl: std::time::Duration) {
+        match &self.engine {
+            Engine::Sqlite(..) => {
+                let _ = ttl;
+            }
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(session) => session.lives_by(ttl),
+        }
+    }
+
+    /// Whether the server was started again less than a lease ago: then others have the first word about what is
+    /// theirs, because they may live and have had nobody to renew their lease with (STO-45).
+    pub(crate) fn is_settling(&self) -> bool {
+        match &self.engine {
+            Engine::Sqlite(..) => false,
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(session) => session.is_settling(self.now()),
+        }
     }
 
     pub(crate) fn opening(&self) -> i64 {

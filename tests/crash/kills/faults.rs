@@ -96,6 +96,10 @@ impl Store for Watched {
         self.inner.nodes(limit)
     }
 
+    fn drain_node<'a>(&'a self, node: &'a NodeRef) -> Operation<'a, ()> {
+        self.at("drain_node", self.inner.drain_node(node))
+    }
+
     fn end_node<'a>(&'a self, node: &'a NodeRef, report: Value) -> Operation<'a, ()> {
         self.at("end_node", self.inner.end_node(node, report))
     }

@@ -23,13 +23,15 @@ const SYNC_MICROS: &str = "150";
 /// The shim, or nothing where there is no C compiler, which is said. In CI that is a failure.
 pub(crate) fn shim() -> Option<&'static Path> {
     static SHIM: OnceLock<Option<PathBuf>> = OnceLock::new();
-    SHIM.get_or_init(compiled).as_deref()
+    SHIM.get_or_init(|| compiled("power")).as_deref()
 }
 
-fn compiled() -> Option<PathBuf> {
+/// The library that `cc` makes of the shim in the folder `name`.
+pub(crate) fn compiled(name: &str) -> Option<PathBuf> {
     let made = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let shim = made.join(format!("power-{}.so", std::process::id()));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/crash/power/shim.c");
+    let shim = made.join(format!("{name}-{}.so", std::process::id()));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/crash");
+    let source = source.join(name).join("shim.c");
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
     let output = Command::new(&compiler)
         .args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"])

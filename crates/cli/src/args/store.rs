@@ -28,11 +28,6 @@ pub(crate) struct StoreArgs {
 }
 
 impl StoreArgs {
-    /// Whether a flag or the environment names it.
-    pub(crate) fn is_given(&self) -> bool {
-        self.given.is_some()
-    }
-
     /// Flag and environment are stronger than the configuration.
     pub(crate) fn settle(&mut self, configured: Option<Store>) {
         self.store = self.settled(configured);

@@ -1,13 +1,20 @@
 use std::{path::Path, time::Duration};
 
 use perennial::{
-    RunId, RunState,
+    DefinitionError, RunId, RunState, Store, StoreError,
     engine::WaitDefault,
-    records::{JobRecord, JobState, RunView, StepExplanation, WaitKind, WaitRecord},
+    records::{JobRecord, JobState, RunError, RunView, StepExplanation, WaitKind, WaitRecord},
 };
 use serde_json::{Value, json};
 
-use super::{check::tries, graph::checked, hint::Hint, named::named, results::view, runs, why};
+use super::{
+    check::tries,
+    engine,
+    graph::checked,
+    hint::{self, Hint},
+    named::named,
+    runs, why,
+};
 use crate::{
     args::ExplainArgs,
     exit::{self, failed, failed_with},
@@ -44,8 +51,8 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
     }
     let run = named(&args.store.store, typed).await?;
     let hint = Hint::new(&args.store.store, None);
-    let view = view(&args.store.store, &run, &hint).await?;
-    let waits = waits(&view);
+    let (view, blocked) = read(&args.store.store, &run, &hint).await?;
+    let waits = waits(&view, blocked.as_deref());
     if args.output.json {
         output::json(&json!({
             "run": run,
@@ -76,7 +83,11 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
     if !state.is_terminal() && !view.run.owner_alive {
         output::line("  nobody runs it now")?;
         let paused = state == RunState::Paused;
-        let help = if paused { hint.unpause(run.as_str()) } else { hint.resume(run.as_str()) };
+        let help = match (&blocked, paused) {
+            (Some(_), _) => hint.resume(&format!("{run} --file FILE")),
+            (None, true) => hint.unpause(run.as_str()),
+            (None, false) => hint.resume(run.as_str()),
+        };
         output::talk(&format!("help: {help}"));
     }
     Ok(exit::COMPLETED)
@@ -140,8 +151,34 @@ fn print_step(step: &StepExplanation) -> anyhow::Result<()> {
     output::line(&format!("gives      {}", step.gives.join(", ")))
 }
 
-/// What a run waits for, one entry a step.
-fn waits(view: &RunView) -> Vec<Value> {
+/// A run, and why this build cannot go on with it, if it cannot.
+async fn read(
+    store: &Store,
+    run: &RunId,
+    hint: &Hint,
+) -> anyhow::Result<(RunView, Option<String>)> {
+    let runtime = engine::start_reading(store).await?;
+    let read = async {
+        let view = runtime.runs().get(run).await?.view().await?;
+        if view.run.state.is_terminal() {
+            return Ok((view, None));
+        }
+        match runtime.pipelines().definition(run).await {
+            Ok(_) => Ok((view, None)),
+            Err(DefinitionError::Run(RunError::Store(error @ StoreError::Unreadable { .. }))) => {
+                Ok((view, Some(error.to_string())))
+            }
+            Err(DefinitionError::Run(error)) => Err(error),
+            Err(error @ (DefinitionError::Invalid(_) | _)) => Ok((view, Some(error.to_string()))),
+        }
+    };
+    let read: Result<_, RunError> = read.await;
+    runtime.shutdown().await;
+    read.map_err(|error| hint::refused(&error, hint))
+}
+
+/// What a run waits for, one entry a step; before that what keeps all of it from going on.
+fn waits(view: &RunView, blocked: Option<&str>) -> Vec<Value> {
     if view.run.state.is_terminal() {
         return Vec::new();
     }
@@ -150,6 +187,13 @@ fn waits(view: &RunView) -> Vec<Value> {
     if view.run.state == RunState::Paused {
         let text = "it is paused: nothing starts until it is let go on";
         waits.insert(0, json!({ "why": "paused", "text": text }));
+    }
+    if let Some(why) = blocked {
+        let text = format!(
+            "it is blocked here: {why}. Nothing of it is lost: it goes on in a build that knows it, or by a \
+             corrected file"
+        );
+        waits.insert(0, json!({ "why": "blocked", "text": text }));
     }
     if waits.is_empty() {
         let text = "the next step has not been decided yet";

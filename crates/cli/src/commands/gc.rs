@@ -1,7 +1,7 @@
 //! What goes from the store: by age, or by name.
 
 use perennial::{
-    Retention, RunId, Runtime, StoreError,
+    Config, Retention, RunId, Runtime, StoreError,
     records::{Retained, RunSummary},
 };
 use serde_json::json;
@@ -16,10 +16,10 @@ use crate::{
 /// Runs that are listed; further ones are removed and counted.
 const LISTED_MAX: u32 = 1_000;
 
-pub(super) async fn gc(args: GcArgs) -> anyhow::Result<i32> {
+pub(super) async fn gc(args: GcArgs, config: Config) -> anyhow::Result<i32> {
     let policy = match args.older_than {
         Some(within) => Retention::after(within),
-        None => engine::config(args.config.as_deref())?.retention(),
+        None => config.retention(),
     };
     let store = args.store.store.clone();
     let runtime = if args.dry_run {

@@ -25,6 +25,7 @@ pub(super) async fn nodes(args: NodesArgs) -> anyhow::Result<i32> {
                 "lease_until": node.lease_until.map(|at| at.to_rfc3339()),
                 "ended_at": node.ended_at.map(|at| at.to_rfc3339()),
                 "handed_over": node.handed_over,
+                "draining": node.draining,
                 "runs": node.runs,
                 "attempts": node.jobs,
             }))?;
@@ -44,6 +45,7 @@ pub(super) async fn nodes(args: NodesArgs) -> anyhow::Result<i32> {
 
 fn row(node: &NodeRecord) -> [String; 6] {
     let state = match (node.alive, node.lease_until, node.ended_at) {
+        (true, _, _) if node.draining => "draining".to_owned(),
         (true, Some(until), _) => format!("alive until {}", until.to_rfc3339()),
         (true, None, _) => "alive".to_owned(),
         (false, _, Some(at)) if node.handed_over => format!("stopped {}", at.to_rfc3339()),

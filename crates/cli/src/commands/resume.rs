@@ -1,5 +1,5 @@
 use perennial::{
-    ResumePipeline, ResumePipelineError, RunId, RunState, Runtime,
+    Config, ResumePipeline, ResumePipelineError, RunId, RunState, Runtime,
     records::{Pipeline, RunError},
 };
 
@@ -22,12 +22,12 @@ use crate::{
     output,
 };
 
-pub(super) async fn resume(args: ResumeArgs) -> anyhow::Result<i32> {
-    go_on(args, Paused::Stays).await
+pub(super) async fn resume(args: ResumeArgs, config: Config) -> anyhow::Result<i32> {
+    go_on(args, config, Paused::Stays).await
 }
 
 /// As [`resume`], of a run that is paused.
-pub(super) async fn unpause(args: UnpauseArgs) -> anyhow::Result<i32> {
+pub(super) async fn unpause(args: UnpauseArgs, config: Config) -> anyhow::Result<i32> {
     if args.store.store.is_shared()
         && let Some(code) = cancel::unpaused_elsewhere(&args).await?
     {
@@ -46,11 +46,11 @@ pub(super) async fn unpause(args: UnpauseArgs) -> anyhow::Result<i32> {
         store,
         output,
     };
-    go_on(args, Paused::GoesOn).await
+    go_on(args, config, Paused::GoesOn).await
 }
 
 /// As [`resume`], of a run that has ended without success.
-pub(super) async fn retry(args: RetryArgs) -> anyhow::Result<i32> {
+pub(super) async fn retry(args: RetryArgs, config: Config) -> anyhow::Result<i32> {
     let RetryArgs { run, step, rerun_writes, engine, store, output } = args;
     let named = named(&store.store, &run).await?;
     let hint = Hint::new(&store.store, engine.config.as_deref());
@@ -75,7 +75,7 @@ pub(super) async fn retry(args: RetryArgs) -> anyhow::Result<i32> {
         store,
         output,
     };
-    go_on(args, Paused::Stays).await
+    go_on(args, config, Paused::Stays).await
 }
 
 /// What becomes of a run that is paused.
@@ -85,14 +85,13 @@ enum Paused {
     GoesOn,
 }
 
-async fn go_on(args: ResumeArgs, paused: Paused) -> anyhow::Result<i32> {
+async fn go_on(args: ResumeArgs, config: Config, paused: Paused) -> anyhow::Result<i32> {
     let mut signals = Signals::listen()?;
     let store = args.store.store.clone().must_exist();
     let named = match &args.run {
         Some(id) => Some(named(&store, id).await?),
         None => None,
     };
-    let config = engine::config(args.engine.config.as_deref())?;
     let deployment = args.deployment.over(config.deployment());
     let deployment = deployment.map_err(|error| failed(exit::USAGE, error))?;
     let corrected = match &args.file {

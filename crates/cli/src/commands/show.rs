@@ -24,9 +24,8 @@ use crate::{args::ShowArgs, exit, output};
 /// Characters of a step's name for which room is kept.
 const STEP_MAX: usize = 32;
 
-pub(super) async fn show(args: ShowArgs) -> anyhow::Result<i32> {
+pub(super) async fn show(args: ShowArgs, config: Config) -> anyhow::Result<i32> {
     let run = named(&args.store.store, &args.run).await?;
-    let config = engine::config(args.config.as_deref())?;
     let hint = Hint::new(&args.store.store, None);
     let runtime = engine::start_reading(&args.store.store).await?;
     if args.trace {

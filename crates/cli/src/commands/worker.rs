@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use perennial::{
-    Adoption, DrainReport, RunId, Runtime,
+    Adoption, Config, DrainReport, RunId, Runtime,
     engine::{drain::DRAIN_TIMEOUT, scheduler::LeaseTerms},
     supervision::{Lifecycle, LifecycleEvent, LifecycleStream},
 };
@@ -24,10 +24,9 @@ use crate::{
 /// How long a stop may take: a drain and a second (DUR-120), and the rest of the tree.
 const STOP_WITHIN: Duration = Duration::from_secs(DRAIN_TIMEOUT.as_secs() + 3);
 
-pub(super) async fn worker(args: WorkerArgs) -> anyhow::Result<i32> {
+pub(super) async fn worker(args: WorkerArgs, config: Config) -> anyhow::Result<i32> {
     let mut signals = Signals::listen()?;
     let store = &args.store.store;
-    let config = engine::config(args.engine.config.as_deref())?;
     let mut builder = Runtime::builder()
         .store(store.clone())
         .config(config)

@@ -7,7 +7,11 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use perennial_core::run::{RunId, RunState};
+use perennial_core::{
+    FailureClass,
+    failure::Failure,
+    run::{RunId, RunState},
+};
 use perennial_store::{Leases, RunSummary, StoreError};
 use perennial_supervision::{
     Address, ChildInfo, ChildSpec, RequestError,
@@ -456,11 +460,10 @@ impl Shell {
             return Ok(workflow.clone());
         }
         let services = &self.spec.services;
-        let later = |error: StoreError| NotStarted::Later(error.to_string());
         let view = patiently(STORE_WITHIN, || services.store.run(run)).await;
-        let record = view.map_err(later)?.run;
+        let record = view.map_err(|error| not_read(run, error))?.run;
         let read = || services.store.blob(record.definition);
-        let bytes = patiently(STORE_WITHIN, read).await.map_err(later)?;
+        let bytes = patiently(STORE_WITHIN, read).await.map_err(|error| not_read(run, error))?;
         let revived = services.definitions.revive(&record, bytes).await;
         let workflow = revived.map_err(NotStarted::Refused)?;
         state.workflows.insert(run.clone(), workflow.clone());
@@ -527,6 +530,15 @@ impl Shell {
             "incarnation": node.as_ref().map(|node| node.incarnation),
         }));
     }
+}
+
+/// What cannot be understood now cannot be later: it waits for somebody, and others go on (INV-32).
+fn not_read(run: &RunId, error: StoreError) -> NotStarted {
+    if !matches!(error, StoreError::Unreadable { .. }) {
+        return NotStarted::Later(error.to_string());
+    }
+    let failure = Failure::new(FailureClass::Internal, "PL903", error.to_string());
+    NotStarted::Refused(NotRunnable { run: run.clone(), failure })
 }
 
 /// One round in which places are given out, in the order in which the runs were created.

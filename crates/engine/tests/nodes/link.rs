@@ -95,6 +95,9 @@ impl Store for Link {
     fn nodes(&self, limit: u32) -> Operation<'_, Vec<NodeRecord>> {
         self.through("nodes", move || self.store.nodes(limit))
     }
+    fn drain_node<'a>(&'a self, node: &'a NodeRef) -> Operation<'a, ()> {
+        self.through("drain", move || self.store.drain_node(node))
+    }
     fn end_node<'a>(&'a self, node: &'a NodeRef, report: Value) -> Operation<'a, ()> {
         self.through("end", move || self.store.end_node(node, report))
     }

@@ -7,5 +7,6 @@ mod link;
 mod node;
 mod room;
 mod takeover;
+mod upgrade;
 mod weather;
 mod work;

@@ -41,12 +41,26 @@ impl Node {
         Self::start_with(name, store, log, adoption, 64).await
     }
 
+    /// Of a build that knows what others do not.
+    pub(crate) async fn start_newer(name: &str, store: &MemoryStore, log: &Log) -> Self {
+        Self::start_build(name, store, log, (Adoption::AtBoot, 64, true)).await
+    }
+
     pub(crate) async fn start_with(
         name: &str,
         store: &MemoryStore,
         log: &Log,
         adoption: Adoption,
         attempts_max: usize,
+    ) -> Self {
+        Self::start_build(name, store, log, (adoption, attempts_max, false)).await
+    }
+
+    async fn start_build(
+        name: &str,
+        store: &MemoryStore,
+        log: &Log,
+        (adoption, attempts_max, newer): (Adoption, usize, bool),
     ) -> Self {
         let clock = Clock::start();
         let link = Link::to(store);
@@ -57,7 +71,7 @@ impl Node {
             clock,
             node: name.to_owned(),
             tasks,
-            definitions: Arc::new(Known { node: name.to_owned(), log: log.clone() }),
+            definitions: Arc::new(Known { node: name.to_owned(), log: log.clone(), newer }),
             monitoring: Monitoring::default(),
             lease: LeaseTerms::default(),
             attempts_max,
@@ -100,7 +114,16 @@ impl Node {
         takes: Duration,
         at_once: bool,
     ) -> RunHandle {
-        let workflow = Arc::new(Steps::new(&self.name, &self.log, count, takes, at_once));
+        self.begin_steps(run, Steps::new(&self.name, &self.log, count, takes, at_once)).await
+    }
+
+    /// Starts steps that only a newer build knows.
+    pub(crate) async fn begin_newer(&self, run: &str, count: usize, takes: Duration) -> RunHandle {
+        self.begin_steps(run, Steps::new(&self.name, &self.log, count, takes, false).newer()).await
+    }
+
+    async fn begin_steps(&self, run: &str, steps: Steps) -> RunHandle {
+        let workflow = Arc::new(steps);
         let run = Some(RunId::parse(run).unwrap());
         let start = StartRun { run, workflow, settings: serde_json::json!({}), within: None };
         self.runs.start(start).await.unwrap()

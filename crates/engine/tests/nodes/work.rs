@@ -104,7 +104,16 @@ impl Steps {
         let definition = Definition::new(text.into_bytes());
         Self { definition, node: node.to_owned(), log: log.clone(), count, takes, at_once }
     }
+
+    /// The same, of a type that only a newer build knows.
+    pub(crate) fn newer(self) -> Self {
+        let text = [&self.definition.bytes, NEWER.as_bytes()].concat();
+        Self { definition: Definition::new(text), ..self }
+    }
 }
+
+/// The end of a definition that only a newer build knows.
+const NEWER: &str = " hologram";
 
 impl Workflow for Steps {
     fn name(&self) -> &str {
@@ -144,11 +153,12 @@ impl Workflow for Steps {
     }
 }
 
-/// Every node knows the work.
+/// Every node knows the work, but for what needs a newer build.
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) node: String,
     pub(crate) log: Log,
+    pub(crate) newer: bool,
 }
 
 impl Definitions for Known {
@@ -158,15 +168,16 @@ impl Definitions for Known {
         definition: Vec<u8>,
     ) -> BoxFuture<'a, Result<Arc<dyn Workflow>, NotRunnable>> {
         let text = String::from_utf8(definition).unwrap();
-        let parts: Vec<&str> = text.split(' ').collect();
+        let older = text.strip_suffix(NEWER).filter(|_| self.newer);
+        let is_newer = older.is_some();
+        let parts: Vec<&str> = older.unwrap_or(&text).split(' ').collect();
         let revived = match parts.as_slice() {
-            [count, takes, at_once] => Ok(Arc::new(Steps::new(
-                &self.node,
-                &self.log,
-                count.parse().unwrap(),
-                Duration::from_millis(takes.parse().unwrap()),
-                at_once.parse().unwrap(),
-            )) as Arc<dyn Workflow>),
+            [count, takes, at_once] => {
+                let (count, at_once) = (count.parse().unwrap(), at_once.parse().unwrap());
+                let takes = Duration::from_millis(takes.parse().unwrap());
+                let steps = Steps::new(&self.node, &self.log, count, takes, at_once);
+                Ok(Arc::new(if is_newer { steps.newer() } else { steps }) as Arc<dyn Workflow>)
+            }
             _ => {
                 let failure = Failure::new(FailureClass::Internal, "T1", text.clone());
                 Err(NotRunnable { run: run.run.clone(), failure })

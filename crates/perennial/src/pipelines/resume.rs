@@ -14,7 +14,8 @@ use perennial_core::{
 };
 use perennial_engine::{Definitions, RecordedCalls, ReopenRun, RunError};
 use perennial_pipeline::{
-    Deployment, InvalidSettings, Leniency, Pipeline, RecordedJob, ResumePlan, RunSettings, Version,
+    Deployment, InvalidDefinition, InvalidSettings, Leniency, Pipeline, RecordedJob, ResumePlan,
+    RunSettings, Version,
 };
 use perennial_store::{RunView, StoreError};
 use perennial_tools::files::{FileError, Files};
@@ -23,8 +24,8 @@ use serde_json::{Value, json};
 
 use self::carried::{anew, directories, require_secrets};
 use super::{
-    Bounds, InvalidBounds, PipelineRunHandle, Pipelines, Preflight, ResumePipelineError,
-    StartPipeline, StartPipelineError, request::Source, variable,
+    Bounds, DefinitionError, InvalidBounds, PipelineRunHandle, Pipelines, Preflight,
+    ResumePipelineError, StartPipeline, StartPipelineError, request::Source, variable,
 };
 use crate::runtime::{
     PipelineDefinitions, ProviderMode, recorded_document, recorded_mocks, recorded_mode,
@@ -591,7 +592,17 @@ impl Pipelines {
             return Err(ResumePipelineError::UnderWay { run, state });
         }
         let bounds = self.bounds(resume, &record.settings)?;
-        let before = self.definition(&run).await?;
+        let before = match self.definition(&run).await {
+            // A corrected document has other steps instead.
+            Err(DefinitionError::Invalid(unknown @ InvalidDefinition::UnknownStep { .. }))
+                if resume.corrected.is_some() =>
+            {
+                let bytes =
+                    self.parts.store.blob(record.definition).await.map_err(RunError::from)?;
+                Pipeline::revive_known(&bytes).ok_or(DefinitionError::Invalid(unknown))?
+            }
+            found => found?,
+        };
         let after = match &resume.corrected {
             Some(source) => {
                 let start = StartPipeline::of(source.clone())

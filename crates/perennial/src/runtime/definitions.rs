@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use perennial_core::{Digest, FailureClass, failure::Failure};
 use perennial_engine::{Definitions, NotRunnable, Workflow, workflow::BoxFuture};
-use perennial_pipeline::{Pipeline, RunSettings};
+use perennial_pipeline::{InvalidDefinition, Pipeline, RunSettings};
 use perennial_store::{RunRecord, Store};
 use perennial_tools::MockRules;
 use serde::Deserialize;
@@ -58,6 +58,16 @@ struct Recorded {
     mocks: Option<Digest>,
 }
 
+/// With what lets the run go on, where something does.
+fn not_readable(error: &InvalidDefinition) -> String {
+    match error {
+        InvalidDefinition::UnknownStep { .. } | InvalidDefinition::Newer { .. } => {
+            format!("{error}; it goes on in a build that knows it, or by a corrected document")
+        }
+        InvalidDefinition::Json(_) | InvalidDefinition::NotCanonical => error.to_string(),
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct PipelineDefinitions {
     pub(crate) store: Arc<dyn Store>,
@@ -82,7 +92,7 @@ impl Definitions for PipelineDefinitions {
             // They are not recorded; whoever resumes says which of them changed.
             settings.environment.read_secrets(&variable);
             let pipeline = Pipeline::revive(&definition)
-                .map_err(|error| refuse("its definition cannot be read", error.to_string()))?
+                .map_err(|error| refuse("its definition cannot be read", not_readable(&error)))?
                 .placed(&recorded_places(&run.settings));
             // It would only fail: it stays as it is until they are set.
             let read = pipeline.environment();

@@ -49,6 +49,8 @@ pub struct NodeRecord {
     pub ended_at: Option<Timestamp>,
     /// Whether it ended in good order.
     pub handed_over: bool,
+    /// Whether it is about to end: it takes nothing any more and gives back what it has.
+    pub draining: bool,
     /// Whether it lives.
     pub alive: bool,
     /// Jobs that are leased to it.

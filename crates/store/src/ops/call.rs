@@ -28,7 +28,7 @@ pub(crate) fn begin(
          VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (job, name) DO UPDATE SET
          attempt = excluded.attempt, idempotency_key = excluded.idempotency_key,
          begun_at = excluded.begun_at WHERE checkpoints.recorded_at IS NULL",
-        (lease.job, &call.name, lease.attempt, &call.idempotency_key, tx.now().as_micros()),
+        (lease.job, &call.name, lease.attempt, &call.idempotency_key, tx.at().as_micros()),
     )?;
     let about = json!({ "name": call.name });
     journal.note_job(tx, "call_started", &lease.key, Some(lease.attempt), about)?;
@@ -48,7 +48,7 @@ pub(crate) fn record(
     let recorded = tx.write(
         "UPDATE checkpoints SET recorded_at = ?4, reply = ?5
          WHERE job = ?1 AND name = ?2 AND attempt = ?3 AND recorded_at IS NULL",
-        (lease.job, name, lease.attempt, tx.now().as_micros(), &text),
+        (lease.job, name, lease.attempt, tx.at().as_micros(), &text),
     )?;
     if recorded == 0 {
         return match earlier(tx, lease, name)? {

@@ -167,7 +167,7 @@ pub(crate) fn start_attempt(
             lease.attempt,
             &lease.node.node,
             int(lease.node.incarnation),
-            tx.now().as_micros(),
+            tx.at().as_micros(),
         ),
     )?;
     let by = json!({ "node": lease.node.node, "incarnation": lease.node.incarnation });
@@ -202,7 +202,9 @@ fn no_more_jobs(tx: &Tx<'_>, run: &RunId, new: &NewJob) -> Result<StoreError, St
 /// Repeatable: an owner that asks again keeps its number.
 pub(crate) fn own_run(tx: &Tx<'_>, run: &RunId, owner: &NodeRef) -> Result<u64, StoreError> {
     node::require_alive(tx, owner)?;
-    node::end_expired(tx)?;
+    if !tx.is_settling() {
+        node::end_expired(tx)?;
+    }
     let id = run.as_str();
     let found = tx.row(
         "SELECT s.fencing, s.owner_node = ?2 AND s.owner_incarnation = ?3, n.node IS NOT NULL

@@ -337,7 +337,7 @@ fn step_run(
     }
     let failure =
         step.failure.as_ref().map(|failure| tx.json("failure of a run", failure)).transpose()?;
-    let finished = to.is_terminal().then(|| tx.now().as_micros());
+    let finished = to.is_terminal().then(|| tx.at().as_micros());
     let why = failure.as_ref().map(|text| Digest::of(text.as_bytes()));
     tx.change(
         "UPDATE runs SET state = ?3, failure = COALESCE(?4, failure), finished_at = ?5

@@ -44,7 +44,7 @@ pub(crate) fn end_attempt(tx: &Tx<'_>, job: i64, ending: &Ending<'_>) -> Result<
         (
             job,
             ending.attempt,
-            tx.now().as_micros(),
+            tx.at().as_micros(),
             ending.end.name(),
             ending.class.map(FailureClass::name),
             ending.code.map(cut),

@@ -38,6 +38,7 @@ impl Journal {
             "INSERT INTO heads (stream, revision, next_seq, hash) VALUES (?1, 0, 1, '')",
             [stream],
         )?;
+        tx.goes_on_from(Timestamp::default());
         let data_bytes_max = if of_run { RUN_DATA_BYTES_MAX } else { STREAM_DATA_BYTES_MAX };
         Ok(Self {
             stream: stream.to_owned(),
@@ -54,10 +55,11 @@ impl Journal {
     pub(crate) fn of_run(tx: &Tx<'_>, run: &RunId) -> Result<(Self, RunState), StoreError> {
         tx.end_of_stream(
             run.as_str(),
-            "SELECT h.revision, h.next_seq, h.hash, r.state FROM heads h
-             JOIN runs r ON r.run = h.stream WHERE h.stream = ?1",
+            "SELECT h.revision, h.next_seq, h.hash,
+             (SELECT e.at FROM events e WHERE e.stream = h.stream AND e.seq = h.next_seq - 1),
+             r.state FROM heads h JOIN runs r ON r.run = h.stream WHERE h.stream = ?1",
             [run.as_str()],
-            |row| Ok((Self::read(row, run.as_str(), RUN_DATA_BYTES_MAX)?, row.parse()?)),
+            |row| Ok((Self::read(tx, row, run.as_str(), RUN_DATA_BYTES_MAX)?, row.parse()?)),
         )?
         .map_or_else(|| Err(retention::missing(tx, run)?), Ok)
     }
@@ -66,22 +68,30 @@ impl Journal {
     pub(crate) fn of_stream(tx: &Tx<'_>, stream: &str) -> Result<(Self, bool), StoreError> {
         tx.end_of_stream(
             stream,
-            "SELECT h.revision, h.next_seq, h.hash, s.closed FROM heads h
+            "SELECT h.revision, h.next_seq, h.hash,
+             (SELECT e.at FROM events e WHERE e.stream = h.stream AND e.seq = h.next_seq - 1),
+             s.closed FROM heads h
              JOIN streams s ON s.stream = h.stream WHERE h.stream = ?1 AND s.kind <> 'run'",
             [stream],
-            |row| Ok((Self::read(row, stream, STREAM_DATA_BYTES_MAX)?, row.get()?)),
+            |row| Ok((Self::read(tx, row, stream, STREAM_DATA_BYTES_MAX)?, row.get()?)),
         )?
         .ok_or_else(|| StoreError::NotFound { what: "stream", id: stream.to_owned() })
     }
 
-    fn read(row: &Columns<'_>, stream: &str, data_bytes_max: usize) -> Result<Self, StoreError> {
-        let (revision, next_seq) = (row.count()?, row.count()?);
+    fn read(
+        tx: &Tx<'_>,
+        row: &Columns<'_>,
+        stream: &str,
+        data_bytes_max: usize,
+    ) -> Result<Self, StoreError> {
+        let (revision, next_seq, hash) = (row.count()?, row.count()?, row.get()?);
+        tx.goes_on_from(row.instant_maybe()?.unwrap_or_default());
         Ok(Self {
             stream: stream.to_owned(),
             revision,
             first_seq: next_seq,
             next_seq,
-            hash: row.get()?,
+            hash,
             data_bytes_max,
             written: Vec::new(),
         })
@@ -100,7 +110,7 @@ impl Journal {
     /// Appends `event`.
     pub(crate) fn append(&mut self, tx: &Tx<'_>, event: NewEvent) -> Result<(), StoreError> {
         let NewEvent { kind, job, attempt, data } = event;
-        let record = EventRecord { seq: self.next_seq, at: tx.now(), kind, job, attempt, data };
+        let record = EventRecord { seq: self.next_seq, at: tx.at(), kind, job, attempt, data };
         let data = record.data.to_string();
         tx.admit("event data", data.len(), self.data_bytes_max)?;
         self.hash = chained(&self.hash, &record, &data);

@@ -186,6 +186,9 @@ pub(crate) fn rescue(
     run: Option<&RunId>,
     limit: u32,
 ) -> Result<Vec<Rescued>, StoreError> {
+    if run.is_none() && tx.is_settling() {
+        return Ok(Vec::new());
+    }
     node::end_expired(tx)?;
     let orphans = tx.rows(
         "SELECT j.id, j.run, j.key, j.attempt,

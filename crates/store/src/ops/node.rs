@@ -16,6 +16,16 @@ use crate::{
     transaction::{Tx, int},
 };
 
+/// The report of an incarnation that gives back what it has, until it is done. No report of a drain is this.
+macro_rules! draining {
+    () => {
+        "'{\"draining\":true}'"
+    };
+}
+
+/// Incarnations of which at most so many are forgotten in a transaction: with each the engines look through all
+/// attempts whether one refers to it.
+const FORGOTTEN_MAX: u64 = 4;
 /// How often a number is tried anew because somebody else took it.
 const ROUNDS_MAX: u32 = 16;
 
@@ -45,6 +55,7 @@ pub(crate) fn register(
     terms: NodeTerms,
     leases: Leases,
 ) -> Result<Registered, StoreError> {
+    tx.lives_by(terms.ttl);
     let until = match leases {
         Leases::Proven => None,
         Leases::Timed => Some(tx.now().after(terms.ttl)),
@@ -102,6 +113,22 @@ fn end_earlier(
     Ok(ended)
 }
 
+/// Says of an incarnation that lives that it takes nothing any more (DUR-120). Repeatable.
+pub(crate) fn drain(tx: &Tx<'_>, node: &NodeRef) -> Result<(), StoreError> {
+    let marked = tx.write(
+        concat!(
+            "UPDATE nodes SET report = ",
+            draining!(),
+            " WHERE node = ?1 AND incarnation = ?2 AND ended_at IS NULL"
+        ),
+        (&node.node, int(node.incarnation)),
+    )?;
+    if marked == 0 && is_alive(tx, node)?.is_none() {
+        return Err(unknown(node));
+    }
+    Ok(())
+}
+
 /// Repeatable: the first end and its report stay.
 pub(crate) fn end(tx: &Tx<'_>, node: &NodeRef, report: &Value) -> Result<(), StoreError> {
     let report = tx.json("drain report", report)?;
@@ -118,6 +145,7 @@ pub(crate) fn end(tx: &Tx<'_>, node: &NodeRef, report: &Value) -> Result<(), Sto
 
 /// Moves the end of a lease that is not over. One that is can never be renewed, whoever asks.
 pub(crate) fn renew(tx: &Tx<'_>, node: &NodeRef, ttl: Duration) -> Result<Renewal, StoreError> {
+    tx.lives_by(ttl);
     let until = tx.now().after(ttl);
     let extended = tx.write(
         "UPDATE nodes SET lease_until = ?1 WHERE node = ?2 AND incarnation = ?3
@@ -152,7 +180,11 @@ pub(crate) fn list(tx: &Tx<'_>, limit: u32) -> Result<Vec<NodeRecord>, StoreErro
     tx.rows(
         concat!(
             "SELECT n.node, n.incarnation, n.started_at, n.lease_until, n.ended_at,
-             n.report IS NOT NULL, ",
+             n.ended_at IS NOT NULL AND COALESCE(n.report, ",
+            draining!(),
+            ") <> ",
+            draining!(),
+            ", n.ended_at IS NULL AND n.report IS NOT NULL, ",
             alive_or_absent!("?1"),
             " AS alive, (SELECT COUNT(*) FROM jobs j WHERE j.state = 'leased'
                AND j.lease_node = n.node AND j.lease_incarnation = n.incarnation),
@@ -164,18 +196,43 @@ pub(crate) fn list(tx: &Tx<'_>, limit: u32) -> Result<Vec<NodeRecord>, StoreErro
         ),
         (tx.now().as_micros(), limit),
         |row| {
+            let node = NodeRef { node: row.get()?, incarnation: row.count()? };
+            let (started_at, lease_until) = (row.instant()?, row.instant_maybe()?);
+            let (ended_at, handed_over) = (row.instant_maybe()?, row.get()?);
+            let (marked, alive) = (row.get::<bool>()?, row.get::<bool>()?);
             Ok(NodeRecord {
-                node: NodeRef { node: row.get()?, incarnation: row.count()? },
-                started_at: row.instant()?,
-                lease_until: row.instant_maybe()?,
-                ended_at: row.instant_maybe()?,
-                handed_over: row.get()?,
-                alive: row.get()?,
+                node,
+                started_at,
+                lease_until,
+                ended_at,
+                handed_over,
+                draining: marked && alive,
+                alive,
                 jobs: row.count()?,
                 runs: row.count()?,
             })
         },
     )
+}
+
+/// Forgets incarnations that ended before `before` and to which nothing refers, so that nothing that must be rescued
+/// is ever out of sight (DUR-26). The newest of each name stays: by it the next one is numbered. Whether there may
+/// be more.
+pub(crate) fn forget(tx: &Tx<'_>, before: i64, limit: u64) -> Result<bool, StoreError> {
+    let limit = limit.min(FORGOTTEN_MAX);
+    let forgotten = tx.write(
+        "DELETE FROM nodes WHERE (node, incarnation) IN (
+           SELECT n.node, n.incarnation FROM nodes n WHERE n.ended_at <= ?1
+           AND EXISTS (SELECT 1 FROM nodes m WHERE m.node = n.node AND m.incarnation > n.incarnation)
+           AND (n.node, n.incarnation) NOT IN (SELECT a.node, a.incarnation FROM attempts a)
+           AND (n.node, n.incarnation) NOT IN
+             (SELECT s.owner_node, s.owner_incarnation FROM streams s WHERE s.owner_node IS NOT NULL)
+           AND (n.node, n.incarnation) NOT IN
+             (SELECT j.lease_node, j.lease_incarnation FROM jobs j WHERE j.lease_node IS NOT NULL)
+           ORDER BY n.ended_at, n.node, n.incarnation LIMIT ?2)",
+        (before, int(limit)),
+    )?;
+    Ok(forgotten as u64 >= limit)
 }
 
 /// Refuses to act for an incarnation that has ended, or whose lease is over.

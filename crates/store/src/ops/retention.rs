@@ -11,7 +11,7 @@ use perennial_core::{
 };
 use serde_json::Value;
 
-use super::view;
+use super::{node, view};
 use crate::{
     RemovedRun, Retained, Retention, RunSummary, StoreError,
     transaction::{Tx, int},
@@ -67,10 +67,12 @@ pub(crate) fn retain(tx: &Tx<'_>, policy: Retention, limit: u32) -> Result<Retai
         done.blobs = collect(tx, left)?;
         left = left.saturating_sub(done.blobs);
     }
+    let mut more_nodes = false;
     if left > 0 {
         forget(tx, policy.ids, left)?;
+        more_nodes = node::forget(tx, before(tx, policy.ids), left)?;
     }
-    done.more = left == 0;
+    done.more = left == 0 || more_nodes;
     Ok(done)
 }
 

@@ -103,13 +103,14 @@ pub(crate) fn beat(tx: &Tx<'_>, lease: &Lease, progress: &Value) -> Result<(), S
     let mut journal = lease::require_live(tx, lease)?;
     let text = progress.to_string();
     tx.admit("progress", text.len(), PROGRESS_BYTES_MAX)?;
-    let now = tx.now();
-    let noted = tx.row(
-        "SELECT noted_at FROM beats WHERE job = ?1 AND attempt = ?2",
+    let said = tx.row(
+        "SELECT noted_at, at FROM beats WHERE job = ?1 AND attempt = ?2",
         (lease.job, lease.attempt),
-        |row| row.instant(),
+        |row| Ok((row.instant()?, row.instant()?)),
     )?;
-    let noted = noted.filter(|noted| noted.after(NOTE_EVERY) > now);
+    // What it said last is not earlier than what it said before, whatever became of the clock.
+    let now = said.map_or(tx.now(), |(_, last)| tx.now().max(last));
+    let noted = said.map(|(noted, _)| noted).filter(|noted| noted.after(NOTE_EVERY) > now);
     tx.write(
         "INSERT INTO beats (job, attempt, first_at, at, noted_at, progress)
          VALUES (?1, ?2, ?3, ?3, ?5, ?4) ON CONFLICT (job, attempt) DO UPDATE SET

@@ -58,10 +58,10 @@ pub(crate) fn signal(tx: &Tx<'_>, new: &NewSignal) -> Result<Accepted, StoreErro
             payload,
             &new.by,
             cut(&new.why),
-            tx.now().as_micros(),
+            tx.at().as_micros(),
             int(seq),
             woken,
-            woken.map(|_| tx.now().as_micros()),
+            woken.map(|_| tx.at().as_micros()),
         ),
     )?;
     if let Some((job, key)) = &waiting {

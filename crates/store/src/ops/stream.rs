@@ -52,14 +52,14 @@ fn write(tx: &Tx<'_>, mut journal: Journal, events: &[NewEvent]) -> Result<Appen
     }
     let events = journal.events();
     journal.finish(tx, true)?;
-    Ok(Appended { events, at: tx.now() })
+    Ok(Appended { events, at: tx.at() })
 }
 
 /// Closes an open stream for ever.
 pub(crate) fn close(tx: &Tx<'_>, stream: &str) -> Result<(), StoreError> {
     let closed = tx.write(
         "UPDATE streams SET closed = 1, closed_at = ?2 WHERE stream = ?1 AND closed = 0",
-        (stream, tx.now().as_micros()),
+        (stream, tx.at().as_micros()),
     )?;
     if closed == 0 {
         return Err(tx.overtaken(StoreError::Conflict { what: format!("stream {stream}") }));

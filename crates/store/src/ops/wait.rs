@@ -99,7 +99,7 @@ pub(crate) fn begin(
             new.kind.name(),
             &new.name,
             about,
-            tx.now().as_micros(),
+            tx.at().as_micros(),
             new.until.as_micros(),
             new.or.name(),
             value,
@@ -151,7 +151,7 @@ pub(crate) fn end(
     let ended = tx.row(
         "UPDATE waits SET ended_as = ?2, ended_by = ?3, ended_at = ?4, answer = ?5
          WHERE job = ?1 AND ended_as IS NULL RETURNING kind, name",
-        (job, end.how.name(), &end.by, tx.now().as_micros(), answer),
+        (job, end.how.name(), &end.by, tx.at().as_micros(), answer),
         |row| Ok((row.parse::<WaitKind>()?, row.get::<String>()?)),
     )?;
     let Some((kind, name)) = ended else {

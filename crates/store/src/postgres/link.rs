@@ -34,7 +34,8 @@ const GREETING: &str = "SELECT CAST(current_setting('server_version_num') AS BIG
       ELSE current_setting('synchronous_commit') END, false), \
     pg_is_in_recovery(), pg_backend_pid(), \
     CAST(floor(extract(epoch FROM clock_timestamp()) * 1000000) AS BIGINT), \
-    current_setting('server_version')";
+    current_setting('server_version'), \
+    CAST(floor(extract(epoch FROM pg_postmaster_start_time()) * 1000000) AS BIGINT)";
 
 /// A connection on which everything is set and checked.
 pub(super) struct Link {
@@ -52,6 +53,8 @@ pub(super) struct Greeting {
     pub(super) process: i32,
     /// The server's clock.
     pub(super) now: Timestamp,
+    /// When it was started, by that clock.
+    pub(super) started: Timestamp,
     /// Its version, in words.
     pub(super) version: String,
 }
@@ -85,7 +88,12 @@ impl Link {
             client: Arc::new(client),
             connection: Mutex::new(Some(connection)),
             notified: Mutex::default(),
-            greeting: Greeting { process: 0, now: Timestamp::default(), version: String::new() },
+            greeting: Greeting {
+                process: 0,
+                now: Timestamp::default(),
+                started: Timestamp::default(),
+                version: String::new(),
+            },
         };
         let told = |failed| match failed {
             Failed::Told(error) => refusal(error),
@@ -101,6 +109,7 @@ impl Link {
                 process: row.try_get(3)?,
                 now: Timestamp::from_micros(row.try_get(4)?),
                 version: row.try_get(5)?,
+                started: Timestamp::from_micros(row.try_get(6)?),
             };
             Ok((version, durable, row.try_get::<_, bool>(2)?, greeting))
         };

@@ -6,8 +6,9 @@ use std::{
     future::Future,
     ops::ControlFlow,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::Poll,
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -286,6 +287,18 @@ impl<'a> Session<'a> {
         };
         let row = row.map_err(|error| self.failed(&error.into()))?;
         Ok((self.instant(&row)?, mark))
+    }
+
+    pub(crate) fn lives_by(&self, ttl: Duration) {
+        let micros = u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX);
+        self.shared.lease.fetch_max(micros, Ordering::Relaxed);
+    }
+
+    /// A server that this process found running is one that others have found, too.
+    pub(crate) fn is_settling(&self, now: Timestamp) -> bool {
+        let started = self.link.greeting.started;
+        let lease = Duration::from_micros(self.shared.lease.load(Ordering::Relaxed));
+        started > self.shared.opened && now < started.after(lease)
     }
 
     fn instant(&self, row: &Row) -> Result<Timestamp, StoreError> {

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use perennial_store::NodeTerms;
 use perennial_testkit::{
     deadline::Deadline,
     postgres::{self, Options, Stop},
@@ -213,4 +214,49 @@ fn without_a_server_requests_are_answered_after_a_while() {
         };
         assert!(again.is_ok(), "{again:?}");
     });
+}
+
+/// STO-45: after a start of the server everybody may renew first: for the time of a lease nobody takes what others
+/// had whose lease ended while there was no server.
+#[test]
+fn a_server_that_was_started_again_gives_nodes_a_lease_to_come_back() {
+    const LEASE: Duration = Duration::from_secs(3);
+    let Some(mut cluster) = postgres::private(Options::new().without_fsync()) else { return };
+    let database = cluster.database("again").unwrap();
+    let url = database.url();
+    std::mem::forget(database);
+    let store = open(&url, options());
+    let patiently = |operation: &dyn Fn() -> Result<bool, StoreError>| {
+        let deadline = Deadline::after(Duration::from_secs(60));
+        loop {
+            match operation() {
+                Ok(true) => return,
+                Err(error) => assert!(error.is_transient(), "{error}"),
+                Ok(false) => (),
+            }
+            assert!(!deadline.left().is_zero(), "nothing goes on");
+        }
+    };
+    served(&store, || {
+        let terms = NodeTerms { ttl: LEASE, exclusive: false };
+        let gone = block_on(store.register_node_on("gone", terms)).unwrap().node;
+        let other = block_on(store.register_node_on("other", terms)).unwrap().node;
+        let run = block_on(start_on(&store, "r", &gone)).run;
+        // Its lease is over before the server is there again.
+        block_on(store.renew(&gone, Duration::ZERO)).unwrap();
+        cluster.restart(Stop::Fast).unwrap();
+        let back = std::cell::Cell::new(None);
+        patiently(&|| {
+            block_on(store.renew(&other, LEASE * 20))?;
+            back.set(Some(block_on(store.rescue(None, ALL))?));
+            Ok(true)
+        });
+        assert_eq!(back.take().unwrap(), [], "it may come back");
+        let taken = block_on(store.own_run(&run, &other));
+        assert!(matches!(taken, Err(StoreError::Conflict { .. })), "{taken:?}");
+        let again = block_on(store.register_node_on("gone", terms)).unwrap();
+        assert_eq!(again.ended, [gone.incarnation], "and has what was its own");
+        block_on(store.own_run(&run, &again.node)).unwrap();
+    });
+    drop(cluster);
 }
