@@ -101,6 +101,7 @@ fn a_configuration_names_the_store() {
 }
 
 /// Neither a refusal nor a log, a hint or a dump.
+/// Proves INV-ST-35.
 #[test]
 fn the_password_of_a_server_is_shown_nowhere() {
     let world = World::new();

@@ -22,6 +22,11 @@ const BLOB_GRACE: Duration = Duration::from_secs(60 * 60);
 /// As old a blob's mark is at the most when it is put again.
 const BLOB_FRESH: Duration = Duration::from_secs(30 * 60);
 
+/// On a server instants of transactions that overlap may be out of order, by far less than this.
+const NODE_GRACE: Duration = Duration::from_secs(60 * 60);
+/// Nodes that one transaction forgets.
+const NODES_AT_ONCE: i64 = 4;
+
 /// Deletes of the rows of a run, those that refer to others first; each takes the run and a limit.
 const OF_RUN: [&str; 10] = [
     "DELETE FROM saved WHERE (job, name) IN (SELECT s.job, s.name FROM saved s
@@ -69,6 +74,7 @@ pub(crate) fn retain(tx: &Tx<'_>, policy: Retention, limit: u32) -> Result<Retai
     }
     if left > 0 {
         forget(tx, policy.ids, left)?;
+        forget_nodes(tx, policy.ids)?;
     }
     done.more = left == 0;
     Ok(done)
@@ -168,6 +174,25 @@ fn forget(tx: &Tx<'_>, within: Duration, limit: u64) -> Result<(), StoreError> {
         "DELETE FROM removed WHERE run IN (SELECT run FROM removed WHERE removed_at <= ?1
          AND pending = 0 ORDER BY removed_at LIMIT ?2)",
         (before(tx, within), int(limit)),
+    )?;
+    Ok(())
+}
+
+/// Nodes that ended longer ago than `within`, and before anything that is left began: nothing refers to them. The last
+/// number of a name stays, so that none is given twice. To delete one, the engine looks through all that could refer
+/// to it.
+fn forget_nodes(tx: &Tx<'_>, within: Duration) -> Result<(), StoreError> {
+    tx.write(
+        "DELETE FROM nodes WHERE (node, incarnation) IN (SELECT n.node, n.incarnation FROM nodes n
+         WHERE n.ended_at <= ?1 AND n.ended_at < (SELECT COALESCE(MIN(r.created_at), ?2) FROM runs r) - ?3
+         AND n.incarnation < (SELECT MAX(m.incarnation) FROM nodes m WHERE m.node = n.node)
+         ORDER BY n.ended_at LIMIT ?4)",
+        (
+            before(tx, within),
+            tx.now().as_micros(),
+            i64::try_from(NODE_GRACE.as_micros()).unwrap_or(i64::MAX),
+            NODES_AT_ONCE,
+        ),
     )?;
     Ok(())
 }

@@ -4,7 +4,9 @@
 
 mod cache;
 mod calls;
+mod damage;
 mod decisions;
+mod differential;
 mod fixture;
 mod leases;
 mod nodes;
@@ -20,5 +22,6 @@ mod states;
 mod stores;
 mod streams;
 mod timers;
+mod undone;
 mod verify;
 mod waits;
