@@ -163,6 +163,7 @@ fn a_worker_that_drains_is_listed_as_draining() {
 }
 
 /// Neither a refusal nor a log, a hint or a dump.
+/// Proves INV-ST-35.
 #[test]
 fn the_password_of_a_server_is_shown_nowhere() {
     let world = World::new();

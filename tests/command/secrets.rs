@@ -63,11 +63,13 @@ fn ask(reply: FakeReply, code: i32, what: &str) {
     }
 }
 
+/// Proves INV-ST-35.
 #[test]
 fn a_run_that_succeeds_shows_no_key() {
     ask(FakeReply::echo(), 0, "success");
 }
 
+/// Proves INV-ST-35.
 #[test]
 fn a_refusal_that_echoes_the_key_shows_no_key() {
     for status in [400, 401] {
@@ -102,6 +104,7 @@ fn a_key_that_cannot_be_sent_is_not_repeated() {
 }
 
 /// YF-42: a secret of the environment that a document names is in nothing that its run leaves.
+/// Proves INV-ST-35.
 #[test]
 fn a_secret_that_a_document_names_is_recorded_nowhere() {
     let world = World::new();

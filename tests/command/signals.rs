@@ -64,6 +64,7 @@ fn ctrl_c_lets_the_call_under_way_end_and_says_how_to_resume() {
     assert_eq!(asked, ["first question", "second question"], "nothing was asked twice");
 }
 
+/// Proves INV-ST-33.
 #[test]
 fn a_second_ctrl_c_ends_at_once_and_the_run_stays_resumable() {
     let (fake, world, mut process) = in_flight();

@@ -73,6 +73,8 @@ impl Trial {
             act: None,
             dies_at: None,
             samples: false,
+            rooms: 100,
+            blob: false,
         }
     }
 
@@ -264,6 +266,7 @@ on_every_store!(a_run_that_is_killed_at_random_ends_as_if_nothing_had_been);
 
 /// Proves INV-6, INV-16, INV-28, INV-ST-2, INV-ST-9, INV-ST-11.
 /// Proves INV-ST-16, INV-ST-22, INV-ST-23, INV-ST-29.
+/// Proves INV-ST-1, INV-ST-19.
 fn a_run_that_is_killed_at_random_ends_as_if_nothing_had_been(place: Place) {
     killed_at_random(place);
 }

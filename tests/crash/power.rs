@@ -71,6 +71,7 @@ fn size(variable: &str, ci: usize) -> usize {
     std::env::var(variable).ok().map_or(ci, |text| text.parse().unwrap())
 }
 
+/// Proves INV-ST-1.
 #[test]
 fn nothing_that_was_acknowledged_is_lost_when_the_power_fails() {
     let Some(tally) = cut_often("power", size("PERENNIAL_POWER_CUTS", CUTS_CI), false) else {

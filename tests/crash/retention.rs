@@ -10,6 +10,7 @@ use crate::world::{SOON, World};
 const KILLS: usize = 3;
 const RUNS: usize = 3;
 
+/// Proves K42.
 #[test]
 fn a_killed_removal_leaves_no_half_run_and_the_next_one_finishes() {
     let world = World::new("kept", Duration::ZERO);

@@ -24,6 +24,7 @@ fn echo(delay_ms: u32) -> StartPipeline {
     StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock)
 }
 
+/// Proves INV-ST-33.
 #[tokio::test(start_paused = true)]
 async fn a_drain_records_what_ends_in_time_and_releases_the_rest() {
     let runtime = Runtime::builder().store(Store::memory()).start().await.unwrap();

@@ -91,7 +91,8 @@ pub struct SchedulerSpec {
     /// What becomes of runs whose process is gone.
     pub adoption: Adoption,
     /// Where the tree's events are, once it runs: they tell the timekeeper when to look. Never the
-    /// tree itself: what is in it must not keep it alive.
+    /// tree itself: what is in it must not keep it alive. Until it is set, no run of another process is taken
+    /// over: children of the host that start later may have what it needs.
     pub lifecycle: Arc<std::sync::OnceLock<LifecycleSource>>,
 }
 

@@ -6,7 +6,7 @@
 //!
 //! | rule | what is compared |
 //! |---|---|
-//! | CHK-1 | every row has the one it belongs to |
+//! | CHK-1 | every row has the one it belongs to, and a key of a stage has one job |
 //! | CHK-2 | what a query counts is what is there |
 //! | CHK-3 | events are dense from 1, in time, and each has the hash of its predecessor and itself |
 //! | CHK-4 | the rows of runs, stages, jobs and attempts are what the events tell |
@@ -24,6 +24,7 @@
 //! # Deviations
 //!
 //! * CHK-7: how a stage closed is the workflow's to say, which knows what made a failure good; it is not derived.
+//! * CHK-16: how far a run has come is computed from its rows by whoever asks, and kept nowhere.
 //! * CHK-15: a job that is given up may be Partial, where its document tolerates the failure.
 
 mod fold;
@@ -63,7 +64,7 @@ pub const NOT_YET: [(&str, &str); 5] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Rule {
-    /// No row without the row it belongs to.
+    /// No row without the row it belongs to, no job twice.
     Orphans,
     /// Counts of queries are those of the rows.
     Counts,

@@ -58,6 +58,7 @@ pub(crate) fn wall() -> Timestamp {
 mod tests {
     use super::*;
 
+    /// Proves INV-ST-25.
     #[test]
     fn a_wall_clock_that_was_set_back_does_not_take_the_store_with_it() {
         let floor = wall().after(Duration::from_secs(3600));

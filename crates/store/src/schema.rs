@@ -197,6 +197,7 @@ mod tests {
         INSERT INTO timers VALUES ('run:r', 't', 'r', 8);";
 
     /// DUR-133: the tables that are built anew keep rows, ids, references and indexes.
+    /// Proves INV-ST-31.
     #[test]
     fn rows_of_an_older_version_are_kept() {
         let mut connection = Connection::open_in_memory().unwrap();
@@ -236,5 +237,50 @@ mod tests {
         assert_eq!(read(&connection, refers), ["jobs"]);
         connection.execute("DELETE FROM streams", []).unwrap();
         assert!(read(&connection, texts[4]).is_empty(), "all goes with its run");
+    }
+
+    /// What there is: tables and indexes, as they are defined, and the version.
+    fn schema_of(connection: &Connection) -> Vec<String> {
+        let sql = "SELECT name || ': ' || coalesce(sql, '') FROM sqlite_schema UNION ALL
+            SELECT schema_version || schema_digest || openings FROM meta ORDER BY 1";
+        let mut statement = connection.prepare(sql).unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    /// DUR-133: a step that ends in the middle, at each thing that steps make, was never begun.
+    /// Proves K40, INV-ST-31.
+    #[test]
+    fn steps_that_are_cut_short_leave_the_older_version_and_are_made_again() {
+        let now = Timestamp::from_micros(7);
+        let all = |count: usize| {
+            let connection = Connection::open_in_memory().unwrap();
+            STEPS[..count].iter().for_each(|step| connection.execute_batch(step).unwrap());
+            let row = "INSERT INTO meta (only_row, store_id, schema_version, schema_digest,
+                created_at, clock_anchor, openings) VALUES (1, 'id', ?1, ?2, 5, 5, 0)";
+            connection.execute(row, (int(count as u64), digest(&STEPS[..count]))).unwrap();
+            connection
+        };
+        let names = |connection: &Connection| -> Vec<String> {
+            let sql = "SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'";
+            let mut statement = connection.prepare(sql).unwrap();
+            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        };
+        let made = names(&all(STEPS.len()));
+        let mut cuts = 0;
+        for known in 1..STEPS.len() {
+            let mut connection = all(known);
+            let there = names(&connection);
+            for name in made.iter().filter(|name| !there.contains(name)) {
+                let before = schema_of(&connection);
+                // It is in the way of the step that makes it.
+                connection.execute_batch(&format!("CREATE TABLE {name} (x)")).unwrap();
+                assert!(open(&mut connection, Path::new("x"), now).is_err(), "{name}");
+                connection.execute_batch(&format!("DROP TABLE {name}")).unwrap();
+                assert_eq!(schema_of(&connection), before, "cut at {name}, from version {known}");
+                cuts += 1;
+            }
+            assert_eq!(open(&mut connection, Path::new("x"), now).unwrap().version, version());
+        }
+        assert!(cuts > 30, "{cuts}");
     }
 }

@@ -270,7 +270,7 @@ impl Store for Watched {
     }
 
     fn take_due_timers(&self, limit: u32) -> Operation<'_, Vec<TimerDue>> {
-        self.inner.take_due_timers(limit)
+        self.at("take_due_timers", self.inner.take_due_timers(limit))
     }
 
     fn next_due(&self) -> Operation<'_, Option<Timestamp>> {
@@ -310,7 +310,7 @@ impl Store for Watched {
     }
 
     fn put_blob(&self, bytes: Vec<u8>) -> Operation<'_, Digest> {
-        self.inner.put_blob(bytes)
+        self.at("put_blob", self.inner.put_blob(bytes))
     }
 
     fn blob(&self, digest: Digest) -> Operation<'_, Vec<u8>> {

@@ -221,6 +221,13 @@ impl Told {
         self.acknowledged += u64::from(kinds.contains(&words[0]));
     }
 
+    /// A further round: what had ended may end once more.
+    pub(super) fn reopened(&mut self) {
+        self.closed = None;
+        (self.finals, self.ended) = (BTreeSet::new(), BTreeSet::new());
+        self.committed.values_mut().for_each(|end| "ready".clone_into(end));
+    }
+
     /// What the run has come to: calls that are recorded, and jobs that ended.
     pub(super) fn progress(&self) -> u64 {
         (self.recorded.len() + self.ended.len()) as u64

@@ -42,6 +42,8 @@ struct Job {
     calls: BTreeSet<String>,
     recorded: BTreeSet<String>,
     run_after: Option<String>,
+    /// A further round makes it again.
+    is_set_back: bool,
 }
 
 impl Fold {
@@ -84,12 +86,12 @@ impl Fold {
         let job = event.job.as_ref().map_or("-", |job| job.as_str()).to_owned();
         let attempt = event.attempt.unwrap_or(0);
         self.told.push((event.kind.clone(), job.clone(), attempt));
-        if self.state.is_some_and(RunState::is_terminal) {
+        if self.state.is_some_and(RunState::is_terminal) && event.kind != "run_reopened" {
             return Err(format!("{} after the end of the run", event.kind));
         }
         let state = match event.kind.as_str() {
             "run_created" => Some(RunState::Pending),
-            "run_started" | "run_resumed" => Some(RunState::Running),
+            "run_started" | "run_resumed" | "run_reopened" => Some(RunState::Running),
             "run_paused" => Some(RunState::Paused),
             "run_cancelling" => Some(RunState::Cancelling),
             "run_closed" => {
@@ -163,12 +165,17 @@ impl Fold {
 impl Job {
     fn take(&mut self, event: &EventRecord, attempt: u32) -> Result<(), &'static str> {
         let name = || event.data["name"].as_str().unwrap_or_default().to_owned();
-        if self.state.is_some_and(JobState::is_terminal) {
+        if event.kind == "job_reopened" {
+            (self.state, self.used, self.crashes) = (Some(JobState::Cancelled), 0, 0);
+            (self.run_after, self.is_set_back) = (None, true);
+            return Ok(());
+        }
+        if self.state.is_some_and(JobState::is_terminal) && !self.is_set_back {
             return Err("it has ended");
         }
         let end = match event.kind.as_str() {
-            "job_ready" if self.state.is_none() => {
-                self.state = Some(JobState::Ready);
+            "job_ready" if self.state.is_none() || self.is_set_back => {
+                (self.state, self.is_set_back) = (Some(JobState::Ready), false);
                 return Ok(());
             }
             "attempt_started" => {
@@ -189,6 +196,10 @@ impl Job {
                 self.crashes = 0;
                 let is_new = self.recorded.insert(name());
                 return if is_new { self.is_live(attempt) } else { Err("recorded twice") };
+            }
+            "checkpoint_saved" => {
+                self.crashes = 0;
+                return self.is_live(attempt);
             }
             "attempt_failed" => {
                 let due = event.data["run_after"].as_str();

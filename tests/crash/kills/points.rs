@@ -1,5 +1,7 @@
 //! The crash matrix: a victim dies at each step that there is, and the next life ends the run as if nothing had been.
 
+mod rest;
+
 use perennial::{
     RunState,
     records::{AttemptEnd, JobState, RunView},
@@ -42,12 +44,13 @@ on_every_store!(
 
 /// A life that dies at the n-th passage of `point`, and what it has left.
 fn dies(trial: &mut Trial, point: &str, times: u64, act: Option<(&str, u64)>) -> Option<RunView> {
-    let orders = Orders {
-        dies_at: Some((point.to_owned(), times)),
-        act: act.map(|(what, effects)| (what.to_owned(), effects)),
-        samples: true,
-        ..trial.orders()
-    };
+    let act = act.map(|(what, effects)| (what.to_owned(), effects));
+    dies_by(trial, point, times, Orders { act, ..trial.orders() })
+}
+
+fn dies_by(trial: &mut Trial, point: &str, times: u64, orders: Orders) -> Option<RunView> {
+    let dies_at = Some((point.to_owned(), times));
+    let orders = Orders { dies_at, samples: true, ..orders };
     let mut victim = Victim::start(&orders);
     let mut lines = Vec::new();
     while let Some(line) = victim.next() {
@@ -268,7 +271,7 @@ fn a_drain_may_be_cut_short(place: Place) {
     }
 }
 
-/// Proves K38.
+/// Proves K38, INV-ST-33.
 fn what_a_drain_released_is_ready(place: Place) {
     let mut trial = Trial::new(place, SLOW);
     let left = dies(&mut trial, "end_node:after", 1, Some(("drain", 3))).unwrap();

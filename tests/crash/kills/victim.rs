@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, Read, Write},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -15,13 +15,13 @@ use futures_util::future::{Either, join, select};
 use perennial::{
     RunId, RunState,
     engine::{
-        Definitions, NotRunnable, RunHandle, Runs, Services, ServicesSpec, StartRun, Workflow,
-        drain,
+        Definitions, NotRunnable, RecordedCalls, ReopenRun, RunHandle, Runs, Services,
+        ServicesSpec, StartRun, Workflow, drain,
         monitor::Monitoring,
         scheduler::{Adoption, LeaseTerms, Scheduler, SchedulerSpec},
         workflow::BoxFuture,
     },
-    records::RunRecord,
+    records::{JobState, RunRecord},
     supervision::{
         Clock, DynamicSupervisor, DynamicSupervisorSpec, Options, Root, SupervisorSpec,
         TaskSupervisor, TaskSupervisorSpec,
@@ -40,6 +40,8 @@ use super::{
 
 /// Before each line of the ledger: the test harness writes to the same output.
 pub(super) const MARK: char = '@';
+/// What it keeps for a run before there is one.
+pub(super) const BLOB: &[u8] = b"kept before there was a run";
 /// How long it lives without being told to end.
 const LIFE: Duration = Duration::from_secs(120);
 
@@ -51,12 +53,17 @@ pub(super) struct Orders {
     pub(super) shape: Shape,
     /// The sequence number from which on it tells of events.
     pub(super) events_from: u64,
-    /// What it does with the run after so many effects: `cancel`, `pause`, `drain`, or nothing.
+    /// What it does with the run after so many effects: `cancel`, `pause`, `drain`, or nothing; `reopen` comes
+    /// before everything, and `follow` waits until the end was told.
     pub(super) act: Option<(String, u64)>,
     /// It dies at the n-th passage of a point.
     pub(super) dies_at: Option<(String, u64)>,
     /// Compares rows and events all the time.
     pub(super) samples: bool,
+    /// Attempts that run at once.
+    pub(super) rooms: usize,
+    /// It keeps bytes that the run's settings name.
+    pub(super) blob: bool,
 }
 
 impl Orders {
@@ -66,6 +73,7 @@ impl Orders {
             "store": self.store, "run": self.run, "shape": self.shape.to_json(),
             "events_from": self.events_from, "act": pair(&self.act),
             "dies_at": pair(&self.dies_at), "samples": self.samples,
+            "rooms": self.rooms, "blob": self.blob,
         })
     }
 
@@ -83,6 +91,8 @@ impl Orders {
             act: pair("act"),
             dies_at: pair("dies_at"),
             samples: value["samples"] == true,
+            rooms: usize::try_from(value["rooms"].as_u64().unwrap()).unwrap(),
+            blob: value["blob"] == true,
         }
     }
 }
@@ -93,13 +103,15 @@ pub(super) struct Ledger {
     dies_at: Option<(String, u64)>,
     passed: AtomicU64,
     effects: AtomicU64,
+    has_told_the_end: AtomicBool,
     wrote: Notify,
 }
 
 impl Ledger {
     fn new(dies_at: Option<(String, u64)>) -> Self {
         let (passed, effects) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { dies_at, passed, effects, wrote: Notify::new() }
+        let (has_told_the_end, wrote) = (AtomicBool::new(false), Notify::new());
+        Self { dies_at, passed, effects, has_told_the_end, wrote }
     }
 
     /// One line, whole, before anything else is done.
@@ -125,10 +137,18 @@ impl Ledger {
     }
 
     async fn effects(&self, count: u64) {
+        self.until(|| self.effects.load(Ordering::SeqCst) >= count).await;
+    }
+
+    async fn told_the_end(&self) {
+        self.until(|| self.has_told_the_end.load(Ordering::SeqCst)).await;
+    }
+
+    async fn until(&self, holds: impl Fn() -> bool) {
         loop {
             let mut wrote = std::pin::pin!(self.wrote.notified());
             wrote.as_mut().enable();
-            if self.effects.load(Ordering::SeqCst) >= count {
+            if holds() {
                 return;
             }
             wrote.await;
@@ -189,7 +209,7 @@ async fn live(orders: Orders) {
         monitoring: Monitoring { enabled: false, ..Monitoring::default() },
         // Each life knows that the one before is over.
         lease: LeaseTerms { exclusive: true, ..LeaseTerms::default() },
-        attempts_max: 100,
+        attempts_max: orders.rooms,
     });
     let of = |name: &str| DynamicSupervisor::child_spec(DynamicSupervisorSpec::new(name, 100));
     let ((monitors_child, monitors), (runs_child, actors)) = (of("monitors"), of("runs"));
@@ -214,14 +234,22 @@ async fn live(orders: Orders) {
     let runs = Runs::new(services.clone(), scheduler);
     ledger.write("up");
 
+    let settings = match orders.blob {
+        true => json!({ "kept": store.put_blob(BLOB.to_vec()).await.unwrap() }),
+        false => json!({}),
+    };
     let start = StartRun {
         run: Some(RunId::parse(&orders.run).unwrap()),
         workflow: Arc::new(Flow::new(orders.shape, ledger.clone())),
-        settings: json!({}),
+        settings,
         within: None,
     };
-    let run = runs.start(start).await.unwrap();
+    let mut run = runs.start(start).await.unwrap();
     ledger.write("created");
+    if orders.act.as_ref().is_some_and(|(what, _)| what == "reopen") {
+        run = reopened(&runs, &run, Flow::new(orders.shape, ledger.clone())).await;
+        ledger.write("acted reopen");
+    }
     let beside = join(tell(&run, &ledger, orders.events_from), sample(&orders, &*store, &ledger));
     let body = std::pin::pin!(act(&run, &orders, &ledger));
     match select(body, std::pin::pin!(beside)).await {
@@ -233,6 +261,16 @@ async fn live(orders: Orders) {
     store.close();
     services.announce_end();
     ledger.write("down");
+}
+
+/// A further round of a run that was cancelled: all that did not succeed is made again.
+async fn reopened(runs: &Runs, run: &RunHandle, flow: Flow) -> RunHandle {
+    let view = run.view().await.unwrap();
+    let again = view.jobs.iter().filter(|job| job.state != JobState::Succeeded);
+    let again = again.map(|job| (job.key.clone(), RecordedCalls::Kept)).collect();
+    let workflow = Arc::new(flow);
+    let (settings, within) = (json!({}), Some(LIFE));
+    runs.reopen(ReopenRun { view, workflow, settings, within, again }).await.unwrap()
 }
 
 /// Meddles with the run, and waits for its end; a drain does not.
@@ -248,6 +286,8 @@ async fn act(run: &RunHandle, orders: &Orders, ledger: &Ledger) {
                 // It may be over by now.
                 "pause" => drop(run.pause().await),
                 "drain" => return,
+                "follow" => ledger.told_the_end().await,
+                "reopen" => (),
                 other => panic!("{other} is nothing it can do"),
             }
             ledger.write(&format!("acted {what}"));
@@ -276,6 +316,9 @@ async fn tell(run: &RunHandle, ledger: &Ledger, from: u64) {
         let attempt = event.attempt.unwrap_or(0);
         ledger.write(&format!("event {} {} {job} {attempt}", event.seq, event.kind));
         if event.kind == "run_closed" {
+            ledger.passes("told_end:after");
+            ledger.has_told_the_end.store(true, Ordering::SeqCst);
+            ledger.wrote.notify_waiters();
             break;
         }
     }

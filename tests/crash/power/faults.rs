@@ -54,6 +54,7 @@ struct Toll {
     cuts: Tally,
 }
 
+/// Proves INV-ST-1.
 #[test]
 fn calls_that_fail_are_told_by_their_kind_and_lose_nothing() {
     let Some(shim) = shim::shim() else { return };

@@ -247,6 +247,10 @@ impl Shell {
         if summary.owner_alive || (self.spec.adoption == Adoption::OnRequest && !was_ours) {
             return false;
         }
+        if self.spec.lifecycle.get().is_none() {
+            // What a run needs of its host may still be on its way (INV-ST-30).
+            return false;
+        }
         if services.membership.leases() == Leases::Timed {
             let is_full = needs_place(summary.state)
                 && services.places.count() + *taken_over >= self.spec.runs_max;

@@ -15,6 +15,8 @@ use crate::{Services, monitor::Meter, published::Published, run};
 
 /// The longest time between two looks (DUR-10).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// While the tree starts: nothing is taken over before it is up, and then at once.
+const UP_EVERY: Duration = Duration::from_millis(10);
 /// The shortest time between two looks that other nodes cause by what they write.
 const HINTS_EVERY: Duration = Duration::from_millis(250);
 /// Timers taken at a time.
@@ -51,6 +53,8 @@ async fn keep_time(
             // Away for a moment, or nothing is due: looking again is the answer to both.
             Ok(None) | Err(_) => LOOK_EVERY,
         };
+        let is_up = spec.lifecycle.get().is_some();
+        let pause = if is_up { pause } else { pause.min(UP_EVERY) };
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         published.publish(json!({ "looks": looks, "pause_ms": pause_ms, "store": store }));
         looks += 1;

@@ -1,6 +1,6 @@
 //! What the rows of a run must be, compared with what they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use perennial_core::run::{JobState, RunState, SkipReason, StageOutcome, StageState, run_outcome};
 
@@ -94,6 +94,7 @@ macro_rules! differ {
 
 /// All rules about a run's rows.
 pub(crate) fn compare(fold: &Fold, content: &Content, findings: &mut Findings) {
+    unique(&content.jobs, findings);
     runs(fold, &content.run, findings);
     stages(fold, content, findings);
     for job in &content.jobs {
@@ -117,6 +118,17 @@ pub(crate) fn compare(fold: &Fold, content: &Content, findings: &mut Findings) {
         }
     }
     outcome(content, findings);
+}
+
+/// A key of a stage has one job.
+fn unique(jobs: &[JobRow], findings: &mut Findings) {
+    let mut seen = BTreeSet::new();
+    for job in jobs {
+        if !seen.insert((&job.stage, &job.key)) {
+            let what = format!("stage {} has job {} more than once", job.stage, job.key);
+            findings.add(Rule::Orphans, what);
+        }
+    }
 }
 
 fn runs(fold: &Fold, row: &RunRow, findings: &mut Findings) {

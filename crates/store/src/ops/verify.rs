@@ -321,17 +321,20 @@ fn nodes(tx: &Tx<'_>, id: &str, findings: &mut Findings) -> Result<(), StoreErro
 }
 
 /// Rows that belong to rows of another table: table, its column, and the statement that finds the other row.
-const BELONGS: [(&str, &str, &str); 6] = [
+const BELONGS: [(&str, &str, &str); 8] = [
     ("events", "stream", "SELECT 1 FROM streams WHERE stream = ?1"),
     ("heads", "stream", "SELECT 1 FROM streams WHERE stream = ?1"),
     ("runs", "run", "SELECT 1 FROM streams WHERE stream = ?1 AND kind = 'run'"),
     ("stages", "run", "SELECT 1 FROM runs WHERE run = ?1"),
     ("jobs", "run", "SELECT 1 FROM stages WHERE run = ?1"),
     ("timers", "run", "SELECT 1 FROM runs WHERE run = ?1"),
+    ("signals", "run", "SELECT 1 FROM runs WHERE run = ?1"),
+    ("blob_uses", "run", "SELECT 1 FROM runs WHERE run = ?1"),
 ];
 
 /// Rows that belong to jobs.
-const OF_JOBS: [&str; 6] = ["attempts", "inputs", "results", "checkpoints", "saved", "beats"];
+const OF_JOBS: [&str; 7] =
+    ["attempts", "inputs", "results", "checkpoints", "saved", "beats", "waits"];
 
 /// Job ids that one question covers, for each row that a step may read.
 const IDS_PER_ROW: i64 = 20;

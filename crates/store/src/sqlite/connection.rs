@@ -164,12 +164,13 @@ mod tests {
         assert_eq!(statement.get_status(rusqlite::StatementStatus::RePrepare), 0);
     }
 
+    /// Proves INV-ST-6.
     #[test]
     fn every_connection_has_its_settings() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.db");
         let _store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
-        for (role, query_only) in [(Role::Writer, 0), (Role::Reader, 1)] {
+        for (role, query_only, checkpoint) in [(Role::Writer, 0, 1024), (Role::Reader, 1, 0)] {
             let connection = open(&path, role, None).unwrap();
             let number = |name: &str| -> i64 {
                 connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
@@ -188,6 +189,7 @@ mod tests {
                 ("application_id", i64::from(APPLICATION_ID)),
                 ("auto_vacuum", 2),
                 ("query_only", query_only),
+                ("wal_autocheckpoint", checkpoint),
             ] {
                 assert_eq!(number(name), value, "{name} of {role:?}");
             }

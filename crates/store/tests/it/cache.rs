@@ -73,6 +73,7 @@ async fn an_expired_result_is_not_taken(store: &dyn Store) {
     assert_eq!(taken(store, &started, "k").await, Some(json!(2)));
 }
 
+/// Proves INV-ST-32.
 async fn what_was_not_used_for_longest_makes_room(store: &dyn Store) {
     let first = start(store, "first").await;
     let large = Value::String("x".repeat(9_900_000));

@@ -69,6 +69,7 @@ async fn a_decision_of_an_old_revision_is_refused(store: &dyn Store) {
     assert!(matches!(missing, Err(StoreError::NotFound { .. })), "{missing:?}");
 }
 
+/// Proves INV-ST-28.
 async fn a_decision_that_fails_changes_nothing(store: &dyn Store) {
     let started = start(store, "r").await;
     let before = store.run(&started.run).await.unwrap();

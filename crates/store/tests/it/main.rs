@@ -5,7 +5,9 @@
 mod cache;
 mod calls;
 mod clock;
+mod damage;
 mod decisions;
+mod differential;
 mod fixture;
 mod leases;
 mod nodes;
@@ -21,5 +23,6 @@ mod states;
 mod stores;
 mod streams;
 mod timers;
+mod undone;
 mod verify;
 mod waits;

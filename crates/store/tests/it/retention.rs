@@ -105,6 +105,7 @@ async fn what_has_ended_goes_by_how_it_ended_and_nothing_else_does(store: &dyn S
     assert!(removed.iter().all(|(name, state)| name == state.name()));
 }
 
+/// Proves K42.
 async fn a_run_goes_in_pieces_and_is_found_nowhere_from_the_first_on(store: &dyn Store) {
     let run = ended(store, "r", RunState::Succeeded).await;
     let other = ended(store, "other", RunState::Failed).await;
@@ -203,7 +204,39 @@ fn a_removed_id_is_free_again_after_its_time() {
     });
 }
 
+/// Each start of a process is a row, which goes when nothing of its time is left. No number is given twice.
+/// Proves INV-ST-32, INV-ST-14.
+#[test]
+fn nodes_go_when_nothing_of_their_time_is_left() {
+    block_on(async {
+        let (store, pass) = with_clock();
+        let run = ended(&store, "r", RunState::Succeeded).await;
+        for _ in 0..10 {
+            store.register_node_on("n", EXCLUSIVE).await.unwrap();
+        }
+        let count = async || store.nodes(ALL).await.unwrap().len();
+        pass(HOUR * 3);
+        let policy = Retention { ids: HOUR * 2, ..Retention::never() };
+        store.retain(policy, ALL).await.unwrap();
+        assert_eq!(count().await, 11, "the run has an attempt of one");
+        store.purge(&run).await.unwrap();
+        for _ in 0..3 {
+            store.retain(Retention { ids: HOUR * 4, ..policy }, ALL).await.unwrap();
+            assert_eq!(count().await, 11, "too young");
+        }
+        for left in [7, 3, 1, 1] {
+            store.retain(policy, ALL).await.unwrap();
+            assert_eq!(count().await, left);
+        }
+        let next = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
+        assert_eq!(next.incarnation, 12);
+        start_on(&store, "s", &next).await;
+        assert_eq!(verify(&store).await.unwrap(), []);
+    });
+}
+
 /// K42: blobs go after the rows that used them, in a transaction of their own at the latest.
+/// Proves K2, K42.
 #[test]
 fn blobs_go_when_nothing_uses_them_and_they_are_old_enough() {
     block_on(async {

@@ -52,6 +52,7 @@ async fn creating_a_run_again_is_the_same_run_or_refused(store: &dyn Store) {
     assert_eq!(history(store, "r").await.len(), 5);
 }
 
+/// Proves INV-ST-28.
 async fn a_creation_that_fails_leaves_nothing(store: &dyn Store) {
     let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     let mut new = new_run("r", &node);

@@ -22,6 +22,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
+/// Proves INV-ST-6.
 #[test]
 fn a_second_opener_is_told_who_has_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -98,6 +99,7 @@ fn what_a_journal_says_was_not_finished_is_undone() {
     assert!(std::fs::metadata(&cut).unwrap().len() < written, "what was not finished is gone");
 }
 
+/// Proves INV-ST-31.
 #[test]
 fn a_newer_schema_is_refused() {
     let directory = tempfile::tempdir().unwrap();

@@ -74,6 +74,7 @@ fn a_writer_that_ended_is_followed_by_another() {
     }
 }
 
+/// Proves INV-ST-6.
 #[test]
 fn two_writers_never_run_at_once() {
     let directory = tempfile::tempdir().unwrap();
@@ -86,6 +87,7 @@ fn two_writers_never_run_at_once() {
     });
 }
 
+/// Proves INV-ST-32.
 #[test]
 fn a_full_queue_is_busy() {
     let directory = tempfile::tempdir().unwrap();

@@ -23,6 +23,7 @@ fn timer(name: &str, at: Timestamp) -> NewTimer {
     NewTimer { owner: "run:r".to_owned(), name: name.to_owned(), at }
 }
 
+/// Proves INV-ST-25.
 async fn a_due_timer_is_taken_once(store: &dyn Store) {
     assert_eq!(store.next_due().await, Ok(None));
     let Started { run, revision, .. } = start(store, "r").await;
@@ -46,6 +47,7 @@ async fn a_timer_is_replaced_by_its_name(store: &dyn Store) {
     assert_eq!(store.next_due().await, Ok(Some(later)));
 }
 
+/// Proves INV-ST-25.
 #[test]
 fn time_is_what_the_clock_says() {
     let micros = Arc::new(AtomicI64::new(1_000));

@@ -19,7 +19,7 @@ on_every_store!(
 );
 
 /// A run with a retry, a recorded call, a failure that is given up, and an end; and a session.
-async fn life(store: &dyn Store) {
+pub(crate) async fn life(store: &dyn Store) {
     let started = start(store, "r").await;
     let Started { run, node, lease, .. } = &started;
     let call = CallStart { name: "1/x".to_owned(), idempotency_key: "key/1/x".to_owned() };
@@ -129,7 +129,7 @@ fn flipped(cell: &Cell) -> Option<Cell> {
     })
 }
 
-fn loose(path: &Path) -> Connection {
+pub(crate) fn loose(path: &Path) -> Connection {
     let connection = Connection::open(path).unwrap();
     connection
         .execute_batch("PRAGMA foreign_keys=OFF; PRAGMA ignore_check_constraints=ON")
@@ -138,7 +138,7 @@ fn loose(path: &Path) -> Connection {
 }
 
 /// What is found after `change` was made to a copy of the file.
-fn after(original: &Path, change: impl FnOnce(&Connection)) -> Vec<Violation> {
+pub(crate) fn after(original: &Path, change: impl FnOnce(&Connection)) -> Vec<Violation> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.db");
     std::fs::copy(original, &path).unwrap();
@@ -148,14 +148,22 @@ fn after(original: &Path, change: impl FnOnce(&Connection)) -> Vec<Violation> {
 }
 
 fn lived() -> (tempfile::TempDir, std::path::PathBuf) {
+    file_of(async |store| life(store).await)
+}
+
+/// A file with what `content` did, which nobody has open.
+pub(crate) fn file_of(
+    content: impl AsyncFnOnce(&dyn Store),
+) -> (tempfile::TempDir, std::path::PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.db");
     let store = open(&path);
-    served(&store, || block_on(life(&store)));
+    served(&store, || block_on(content(&store)));
     drop(store);
     (directory, path)
 }
 
+/// Proves CHK-4.
 #[test]
 fn a_flipped_value_in_any_row_is_found_and_its_stream_named() {
     let (_directory, path) = lived();

@@ -317,6 +317,7 @@ async fn a_further_round_forgets_what_was_waited_for(store: &dyn Store) {
     assert_eq!((view.jobs[0].state, view.waits.len()), (JobState::Cancelled, 0));
 }
 
+/// Proves INV-ST-25.
 #[test]
 fn a_wait_is_due_at_its_instant() {
     let micros = Arc::new(AtomicI64::new(1_000));

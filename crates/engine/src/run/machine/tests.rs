@@ -409,6 +409,7 @@ fn length() -> u32 {
     std::env::var("PERENNIAL_HISTORY_LENGTH").ok().and_then(|n| n.parse().ok()).unwrap_or(3)
 }
 
+/// Proves INV-ST-7.
 #[tokio::test(start_paused = true)]
 async fn all_short_histories_agree_with_the_store_and_end() {
     let length = length();

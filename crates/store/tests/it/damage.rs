@@ -1,0 +1,360 @@
+//! The checker names the rule that a damage breaks: one test for each rule (CHK).
+
+use perennial_core::run::{AttemptEnd, JobState};
+use perennial_store::{NewCheckpoint, NewSignal, NewTimer, Rule, SignalKind, Store, verify};
+use serde_json::json;
+
+use crate::{
+    fixture::*,
+    stores::{block_on, open, served},
+    verify::{after, file_of, life},
+};
+
+/// A run that has ended (`r`), and `living`: `a` waits for a signal, `b` is under way and `c` is ready.
+async fn lives(store: &dyn Store) {
+    life(store).await;
+    let node = store.register_node("m").await.unwrap().node;
+    let Started { run, lease, revision, .. } = start_on(store, "living", &node).await;
+    store.beat(&lease, json!({"done": 1})).await.unwrap();
+    let saved = NewCheckpoint { name: "s".to_owned(), value: json!(1), keep: true };
+    store.save(&lease, saved).await.unwrap();
+    let mut step = decision(&run, revision);
+    step.report = Some(report(&lease, AttemptEnd::Suspended, JobState::Suspended));
+    step.new_jobs = vec![new_job("b", Some(&node)), new_job("c", None)];
+    let at = store.now().after(std::time::Duration::from_secs(3600));
+    step.timers = vec![NewTimer { owner: "run:living".to_owned(), name: "t".to_owned(), at }];
+    store.commit(step).await.unwrap();
+    let signal = NewSignal {
+        run,
+        request: "1".to_owned(),
+        kind: SignalKind::Signal,
+        name: "nobody asks for".to_owned(),
+        payload: json!(1),
+        by: "ada".to_owned(),
+        why: String::new(),
+    };
+    store.signal(signal).await.unwrap();
+}
+
+/// Each damage is found, and told as it is told here; `rule` is what all of it breaks.
+fn finds(rule: Rule, id: &str, damages: &[(&str, &str)]) {
+    assert_eq!(rule.id(), id);
+    let (_directory, path) = file_of(async |store| lives(store).await);
+    for (damage, told) in damages {
+        let found = after(&path, |connection| connection.execute_batch(damage).unwrap());
+        let is_told = found
+            .iter()
+            .any(|it| it.rule == rule && it.to_string().starts_with(&format!("{id}{told}")));
+        assert!(is_told, "{damage}: not {id}{told}, but {found:#?}");
+    }
+}
+
+#[test]
+fn what_is_damaged_here_was_in_order() {
+    let (_directory, path) = file_of(async |store| lives(store).await);
+    let store = open(&path);
+    served(&store, || assert_eq!(block_on(verify(&store)).unwrap(), []));
+}
+
+/// Rows of a table without the constraints of its definition, one of them twice.
+const TWICE: &str = "CREATE TABLE copy AS SELECT * FROM jobs; INSERT INTO copy SELECT * FROM jobs
+    WHERE run = 'r' AND key = 'd'; UPDATE copy SET id = id + 1000 WHERE rowid = (SELECT max(rowid) FROM copy);
+    DROP TABLE jobs; ALTER TABLE copy RENAME TO jobs";
+
+/// Proves CHK-1.
+#[test]
+fn a_row_that_is_there_twice_or_belongs_to_nothing_is_found() {
+    finds(
+        Rule::Orphans,
+        "CHK-1",
+        &[
+            (TWICE, " r: stage steps has job d more than once"),
+            (
+                "UPDATE events SET stream = 'x' WHERE stream = 's'",
+                ": events of x belong to nothing",
+            ),
+            ("UPDATE heads SET stream = 'x' WHERE stream = 's'", ": heads of x belong to nothing"),
+            ("DELETE FROM heads WHERE stream = 's'", " s: its head is not there"),
+            ("UPDATE runs SET run = 'x' WHERE run = 'r'", ": runs of x belong to nothing"),
+            ("DELETE FROM runs WHERE run = 'r'", " r: its run is not there"),
+            ("UPDATE stages SET run = 'x' WHERE run = 'r'", ": stages of x belong to nothing"),
+            ("UPDATE jobs SET run = 'x' WHERE key = 'd'", ": jobs of x belong to nothing"),
+            ("UPDATE timers SET run = 'x'", ": timers of x belong to nothing"),
+            ("UPDATE signals SET run = 'x'", ": signals of x belong to nothing"),
+            ("INSERT INTO blob_uses VALUES ('x', 'y')", ": blob_uses of x belong to nothing"),
+            (
+                "UPDATE attempts SET job = 99 WHERE job = 1",
+                ": attempts of job 99 belong to nothing",
+            ),
+            ("UPDATE inputs SET job = 99 WHERE job = 1", ": inputs of job 99 belong to nothing"),
+            ("UPDATE results SET job = 99 WHERE job = 1", ": results of job 99 belong to nothing"),
+            ("UPDATE checkpoints SET job = 99", ": checkpoints of job 99 belong to nothing"),
+            ("UPDATE saved SET job = 99", ": saved of job 99 belong to nothing"),
+            ("UPDATE beats SET job = 99", ": beats of job 99 belong to nothing"),
+            ("UPDATE waits SET job = 99", ": waits of job 99 belong to nothing"),
+            ("DELETE FROM nodes WHERE node = 'n'", " r: it names the node n, which is not there"),
+        ],
+    );
+}
+
+/// What lists say is counted from the rows, so it is the way of counting that a damage meets.
+/// Proves CHK-2.
+#[test]
+fn counts_that_disagree_are_found() {
+    finds(
+        Rule::Counts,
+        "CHK-2",
+        &[(
+            "UPDATE jobs SET lease_node = NULL, lease_incarnation = NULL WHERE state = 'leased'",
+            " living: Some(0) jobs are held, and 1 are leased",
+        )],
+    );
+}
+
+/// Proves CHK-3.
+#[test]
+fn events_that_are_lost_changed_or_out_of_time_are_found() {
+    finds(
+        Rule::Sequence,
+        "CHK-3",
+        &[
+            ("DELETE FROM events WHERE stream = 'r' AND seq = 3", " r@3: the event is missing"),
+            (
+                "DELETE FROM events WHERE stream = 's' AND seq = 2",
+                " s@1: the last event; its head says 2",
+            ),
+            (
+                "UPDATE events SET data = '{}' WHERE stream = 'r' AND seq = 3",
+                " r@3: the event, or its hash",
+            ),
+            (
+                "UPDATE events SET kind = 'x' WHERE stream = 'r' AND seq = 3",
+                " r@3: the event, or its hash",
+            ),
+            (
+                "UPDATE events SET at = 1 WHERE stream = 'r' AND seq = 3",
+                " r@3: the event is earlier",
+            ),
+            ("UPDATE heads SET hash = 'x' WHERE stream = 'r'", " r@"),
+        ],
+    );
+}
+
+/// Proves CHK-4.
+#[test]
+fn rows_that_are_not_what_their_events_say_are_found() {
+    finds(
+        Rule::Fold,
+        "CHK-4",
+        &[
+            ("UPDATE runs SET state = 'failed' WHERE run = 'r'", " r: the run has state"),
+            ("UPDATE runs SET deadline = 7 WHERE run = 'r'", " r: the run has deadline"),
+            (
+                "UPDATE stages SET state = 'open', outcome = NULL WHERE run = 'r'",
+                " r: stage steps has state",
+            ),
+            ("DELETE FROM stages WHERE run = 'r'", " r: stage steps of its events is not there"),
+            (
+                "UPDATE jobs SET state = 'failed' WHERE run = 'r' AND key = 'd'",
+                " r: job d has state",
+            ),
+            ("UPDATE jobs SET crashes = 2 WHERE run = 'r' AND key = 'd'", " r: job d has crashes"),
+            (
+                "UPDATE jobs SET run_after = 9 WHERE run = 'living' AND key = 'c'",
+                " living: job c has run_after",
+            ),
+            (
+                "UPDATE jobs SET key = 'z' WHERE run = 'living' AND key = 'c'",
+                " living: job z is told by no",
+            ),
+            (
+                "DELETE FROM jobs WHERE run = 'living' AND key = 'c'",
+                " living: job c of its events is not there",
+            ),
+            (
+                "UPDATE attempts SET ended_as = 'timed_out' WHERE job = 1 AND attempt = 1",
+                " r: attempt 1 of job a has end",
+            ),
+            (
+                "UPDATE attempts SET uncertain = 1 WHERE job = 1",
+                " r: attempt 1 of job a has a mark of",
+            ),
+            ("DELETE FROM attempts WHERE job = 1 AND attempt = 2", " r: job a has 1 attempts"),
+        ],
+    );
+}
+
+/// The last event of a kind, once more behind all others.
+fn again(stream: &str, kind: &str) -> String {
+    format!(
+        "INSERT INTO events (stream, seq, at, kind, job, attempt, data, hash)
+         SELECT stream, (SELECT max(seq) + 1 FROM events WHERE stream = '{stream}'), at, kind, job,
+         attempt, data, hash FROM events WHERE stream = '{stream}' AND kind = '{kind}' ORDER BY seq DESC
+         LIMIT 1"
+    )
+}
+
+/// Proves CHK-5.
+#[test]
+fn attempts_that_are_missing_or_end_twice_are_found() {
+    let again = again("r", "attempt_failed");
+    let a_second = "UPDATE events SET attempt = 3 WHERE stream = 'r' AND kind = 'attempt_started' AND attempt = 2";
+    let open = "UPDATE attempts SET ended_at = NULL, ended_as = NULL WHERE job = 1 AND attempt = 2";
+    finds(
+        Rule::Attempts,
+        "CHK-5",
+        &[
+            ("DELETE FROM attempts WHERE job = 1 AND attempt = 1", " r: job a has no attempt 1"),
+            (a_second, " r@"),
+            (open, " r: attempt 2 of job a has not ended and holds no lease"),
+            (&again, " r@"),
+            (
+                "DELETE FROM attempts WHERE ended_as IS NULL",
+                " living: job b is leased to no attempt",
+            ),
+        ],
+    );
+}
+
+/// Proves CHK-7.
+#[test]
+fn a_stage_that_is_closed_too_early_is_found() {
+    finds(
+        Rule::Closed,
+        "CHK-7",
+        &[
+            (
+                "UPDATE stages SET state = 'closed', outcome = 'succeeded' WHERE run = 'living'",
+                " living: stage steps is closed and its job a is suspended",
+            ),
+            (
+                "UPDATE stages SET outcome = 'succeeded' WHERE run = 'living'",
+                " living: stage steps has an outcome and is open",
+            ),
+        ],
+    );
+}
+
+/// Proves CHK-9.
+#[test]
+fn what_follows_an_end_is_found() {
+    let [run, stage, attempt, job] =
+        ["run_started", "stage_opened", "attempt_started", "job_succeeded"]
+            .map(|kind| again("r", kind));
+    let made =
+        "UPDATE events SET job = 'd' WHERE stream = 'r' AND kind = 'job_ready' AND job = 'c'";
+    finds(
+        Rule::Ended,
+        "CHK-9",
+        &[(&run, " r@"), (&stage, " r@"), (&attempt, " r@"), (&job, " r@"), (made, " r@")],
+    );
+}
+
+/// Proves CHK-10.
+#[test]
+fn what_waits_for_nothing_is_found() {
+    finds(
+        Rule::Waiting,
+        "CHK-10",
+        &[
+            (
+                "UPDATE stages SET state = 'closed' WHERE run = 'living'",
+                " living: job c is ready in a stage that is closed",
+            ),
+            (
+                "DELETE FROM nodes WHERE node = 'm'",
+                " living: job b is leased to a node that is not there",
+            ),
+            ("DELETE FROM waits", " living: job a is suspended, and has no open wait"),
+            (
+                "UPDATE waits SET ended_as = 'deadline', ended_at = 1",
+                " living: job a is suspended, and has no open wait",
+            ),
+            (
+                "UPDATE jobs SET state = 'ready' WHERE run = 'living' AND key = 'a'",
+                " living: job a is ready, and has an open wait",
+            ),
+            (
+                "UPDATE runs SET state = 'succeeded', finished_at = created_at WHERE run = 'living'",
+                " living: job c is ready, and its run has ended",
+            ),
+        ],
+    );
+}
+
+/// Proves CHK-13.
+#[test]
+fn a_payload_that_is_gone_or_another_one_is_found() {
+    finds(
+        Rule::Payloads,
+        "CHK-13",
+        &[
+            (
+                "UPDATE results SET data = '7' WHERE job = 1",
+                " r: the result of job a has another digest",
+            ),
+            (
+                "UPDATE inputs SET data = '7' WHERE job = 1",
+                " r: the input of job a has another digest",
+            ),
+            ("DELETE FROM inputs WHERE job = 1", " r: job a has no input"),
+            (
+                "UPDATE checkpoints SET reply = '7'",
+                " r: the reply of call 1/x of job a has another digest",
+            ),
+            ("DELETE FROM checkpoints", " r: the reply of call 1/x of job a is not there"),
+            (
+                "UPDATE blobs SET bytes = x'00'",
+                " r: the bytes of its definition have another digest",
+            ),
+            ("DELETE FROM blobs", " r: its definition is not there"),
+        ],
+    );
+    let gone = "DELETE FROM results WHERE job = 1";
+    finds(Rule::Results, "CHK-13", &[(gone, " r: job a is succeeded and has no result")]);
+}
+
+/// Proves CHK-15.
+#[test]
+fn a_budget_that_was_not_kept_is_found() {
+    finds(
+        Rule::Budget,
+        "CHK-15",
+        &[
+            (
+                "UPDATE jobs SET attempts_used = 4 WHERE id = 1",
+                " r: job a has used 4 of 3 attempts",
+            ),
+            ("UPDATE jobs SET dead_letter = 1 WHERE id = 1", " r: job a is given up, is succeeded"),
+            (
+                "UPDATE jobs SET dead_letter = 1, state = 'failed' WHERE id = 1",
+                " r: job a is given up, is failed and has attempts left: true",
+            ),
+        ],
+    );
+}
+
+/// Proves CHK-16.
+#[test]
+fn an_end_that_does_not_follow_is_found() {
+    finds(
+        Rule::Outcome,
+        "CHK-16",
+        &[
+            (
+                "UPDATE runs SET state = 'succeeded' WHERE run = 'r'",
+                " r: the run is succeeded, and from",
+            ),
+            ("UPDATE runs SET state = 'failed' WHERE run = 'r'", " r: the run is failed, and from"),
+            (
+                "UPDATE stages SET outcome = 'failed' WHERE run = 'r'",
+                " r: the run is partially_succeeded",
+            ),
+            (
+                "UPDATE stages SET state = 'open', outcome = NULL WHERE run = 'r'",
+                " r: the run has ended, and stage steps is open",
+            ),
+            ("UPDATE timers SET run = 'r'", " r: the run has ended, and timers of it are left"),
+        ],
+    );
+}
