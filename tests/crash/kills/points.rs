@@ -182,6 +182,7 @@ fn paid_again(point: &str, trial: &Trial, _: Option<&RunView>, end: &RunView) {
     assert!(again > 0 && again <= uncertain, "{point}: {again} of {uncertain}");
 }
 
+/// Proves INV-26.
 /// Proves K16.
 fn an_end_that_was_recorded_is_final(place: Place) {
     // Also the one that others follow.
@@ -214,6 +215,7 @@ fn another_attempt_comes_at_its_time(place: Place) {
     );
 }
 
+/// Proves INV-15.
 /// Proves K27.
 fn nothing_begins_after_a_cancel(place: Place) {
     let mut place = place;
@@ -251,6 +253,7 @@ fn a_pause_and_its_end_stay(place: Place) {
     }
 }
 
+/// Proves INV-17.
 /// Proves K37.
 fn a_drain_may_be_cut_short(place: Place) {
     let mut place = place;

@@ -1,6 +1,6 @@
 //! Waits: for timers that are due, for a restart of `runs`, for a nudge. Then says who should look.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use perennial_core::run::RunId;
 use perennial_supervision::{
@@ -9,13 +9,13 @@ use perennial_supervision::{
 
 use super::{SchedulerSpec, ownership};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Sleep};
 
 use crate::{Services, monitor::Meter, published::Published, run};
 
 /// The longest time between two looks (DUR-10).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The shortest time between two looks that other nodes cause by what they write.
+/// The shortest time between two looks that other nodes cause by what they write. The first one comes at once.
 const HINTS_EVERY: Duration = Duration::from_millis(250);
 /// Timers taken at a time.
 const TIMERS_MAX: u32 = 256;
@@ -40,6 +40,7 @@ async fn keep_time(
     let mut looks = 0_u64;
     let mut meter = Meter::start(services);
     let mut hints = services.store.changes();
+    let mut calm = Box::pin(tokio::time::sleep(Duration::ZERO));
     loop {
         if lifecycle.is_none() {
             lifecycle = spec.lifecycle.get().map(|source| source.subscribe());
@@ -57,7 +58,7 @@ async fn keep_time(
         tokio::select! {
             () = tokio::time::sleep(pause.min(meter.next(services))) => (),
             () = services.look_again.notified() => (),
-            () = hinted(&mut hints) => (),
+            () = hinted(&mut hints, &mut calm) => (),
             () = restarted(&mut lifecycle, ownership) => (),
         }
         take_due(services).await;
@@ -70,15 +71,18 @@ async fn keep_time(
     }
 }
 
-/// Returns when another node has written something since this was last asked, but not at once (STO-44). Whatever
-/// else ends the wait is a look as well.
-async fn hinted(hints: &mut Option<watch::Receiver<u64>>) {
+/// Returns when another node has written something since this was last asked, and then not again before it is `calm`
+/// (STO-44): counted from there, so that a look for another reason puts nothing off.
+async fn hinted(hints: &mut Option<watch::Receiver<u64>>, calm: &mut Pin<Box<Sleep>>) {
     let Some(changes) = hints else { return std::future::pending().await };
-    tokio::time::sleep(HINTS_EVERY).await;
+    if !calm.is_elapsed() {
+        calm.as_mut().await;
+    }
     if changes.changed().await.is_err() {
         *hints = None;
         std::future::pending().await
     }
+    calm.set(tokio::time::sleep(HINTS_EVERY));
 }
 
 /// Returns when a supervisor of runs has (re)started; passes on which runs gave up.

@@ -19,7 +19,7 @@ on_every_store!(
 );
 
 /// A run with a retry, a recorded call, a failure that is given up, and an end; and a session.
-async fn life(store: &dyn Store) {
+pub(crate) async fn life(store: &dyn Store) {
     let started = start(store, "r").await;
     let Started { run, node, lease, .. } = &started;
     let call = CallStart { name: "1/x".to_owned(), idempotency_key: "key/1/x".to_owned() };
