@@ -6,6 +6,8 @@
 mod conformance;
 #[path = "tidy/durability.rs"]
 mod durability;
+#[path = "tidy/stores.rs"]
+mod stores;
 
 use std::{
     collections::BTreeSet,

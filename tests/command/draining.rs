@@ -86,6 +86,7 @@ fn a_deadline_that_has_passed_is_named() {
     assert_eq!(record["state"], "timed_out", "{record}");
 }
 
+/// Proves INV-17.
 #[test]
 fn what_a_drain_reports_is_what_one_more_command_finishes() {
     let world = World::new();
@@ -182,6 +183,7 @@ fn each_run_has_a_line_when_people_read_it() {
     assert!(resumed.stderr.starts_with("1 run goes on\n"), "{}", resumed.stderr);
 }
 
+/// Proves INV-17.
 #[test]
 fn a_second_signal_ends_the_drain_of_all_runs_at_once() {
     let world = World::new();

@@ -36,6 +36,8 @@ fn a_refused_key_fails_the_run_at_once_with_class_and_code() {
     assert!(!text.contains("unreached"), "{text}");
 }
 
+/// Proves INV-19.
+/// Each of its requests is an attempt of the step: nobody below tries again.
 #[test]
 fn an_overloaded_provider_is_asked_again_and_each_attempt_is_shown() {
     let fake = FakeAnthropic::start();

@@ -24,7 +24,7 @@ fn echo(delay_ms: u32) -> StartPipeline {
     StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock)
 }
 
-/// Proves INV-ST-33.
+/// Proves INV-17, INV-ST-33.
 #[tokio::test(start_paused = true)]
 async fn a_drain_records_what_ends_in_time_and_releases_the_rest() {
     let runtime = Runtime::builder().store(Store::memory()).start().await.unwrap();
@@ -203,6 +203,7 @@ fn let_go(until: &Mutex<mpsc::Receiver<()>>) {
     let _ = until.lock().unwrap().recv();
 }
 
+/// Proves INV-17.
 /// DUR-120: whatever a step does, the report is there when the time is up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_step_that_ignores_cancellation_does_not_hold_up_the_report() {

@@ -13,6 +13,7 @@ mod handlers;
 mod language;
 mod limits;
 mod loading;
+mod logging;
 mod monitoring;
 mod one_job;
 mod recovery;

@@ -170,6 +170,7 @@ impl RetryPolicy {
 mod tests {
     use super::*;
 
+    /// Proves INV-19.
     #[test]
     fn pauses_double_up_to_the_cap_and_end_with_the_budget() {
         let policy =
@@ -183,6 +184,7 @@ mod tests {
         assert_eq!(pause(10), AfterFailure::Fail { exhausted: true });
     }
 
+    /// Proves INV-19.
     #[test]
     fn what_cannot_get_better_is_not_repeated_and_what_was_told_is_obeyed() {
         let policy = RetryPolicy::PROVIDER;

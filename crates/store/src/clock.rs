@@ -14,10 +14,10 @@ pub(crate) const ANCHOR_STEP: Duration = Duration::from_millis(50);
 pub(crate) struct StoreClock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl StoreClock {
-    /// Wall time at this moment, moved by monotonic time from then on; never before `floor`.
+    /// The wall time `wall` of this moment, moved by monotonic time from then on; never before `floor`.
     #[expect(clippy::disallowed_methods, reason = "this module is the clock that others ask")]
-    pub(crate) fn anchored(floor: Timestamp) -> Self {
-        let base = wall().max(floor);
+    pub(crate) fn anchored(wall: Timestamp, floor: Timestamp) -> Self {
+        let base = wall.max(floor);
         let started = std::time::Instant::now();
         Self(Arc::new(move || base.after(started.elapsed())))
     }
@@ -58,12 +58,23 @@ pub(crate) fn wall() -> Timestamp {
 mod tests {
     use super::*;
 
-    /// Proves INV-ST-25.
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// Proves INV-31, INV-ST-25.
+    /// Set by an hour between two openings, in each direction; between them nobody asks for it.
     #[test]
-    fn a_wall_clock_that_was_set_back_does_not_take_the_store_with_it() {
-        let floor = wall().after(Duration::from_secs(3600));
-        let clock = StoreClock::anchored(floor);
-        let first = clock.now();
-        assert!(first >= floor && clock.now() >= first);
+    fn a_wall_clock_that_was_set_does_not_take_the_store_with_it() {
+        let floor = wall();
+        for (wall, first_at) in [
+            (floor, floor),
+            (floor.after(HOUR), floor.after(HOUR)),
+            (Timestamp::from_micros(floor.as_micros() - 3_600_000_000), floor),
+        ] {
+            let clock = StoreClock::anchored(wall, floor);
+            let first = clock.now();
+            assert!(first >= first_at && clock.now() >= first);
+            // Real time: as much as has passed since, and not the way to the wall.
+            assert!(clock.now().since(first_at) < HOUR / 2);
+        }
     }
 }

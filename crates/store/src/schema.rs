@@ -1,5 +1,8 @@
 //! Versions of the schema: numbered steps that are applied in order and never edited.
 
+#[cfg(test)]
+pub(crate) mod older;
+
 use std::path::Path;
 
 use perennial_core::{Digest, Timestamp};

@@ -8,6 +8,8 @@
 mod connection;
 mod file;
 mod reader;
+#[cfg(test)]
+mod upgrades;
 mod writer;
 
 use std::{
@@ -161,7 +163,7 @@ impl SqliteStore {
         Self {
             shared: Arc::new(Shared {
                 path: path.to_owned(),
-                clock: StoreClock::anchored(meta.clock_anchor.after(ANCHOR_STEP)),
+                clock: StoreClock::anchored(clock::wall(), meta.clock_anchor.after(ANCHOR_STEP)),
                 meta,
                 weaker: options.unsafe_synchronous,
                 writes: Arc::new(Queue::new(options.queue_max)),

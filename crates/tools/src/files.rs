@@ -244,12 +244,14 @@ async fn off_thread<T: Send + 'static>(
 ) -> Result<T, FileError> {
     let halt = Arc::new(Halt::default());
     let guard = HaltOnDrop(halt.clone());
+    // What is logged there is about the same attempt.
+    let span = tracing::Span::current();
     #[expect(
         clippy::disallowed_methods,
         reason = "awaited here, inside a supervised attempt with a deadline, and halted when that goes away: \
                   a thread child per file would only be slower"
     )]
-    let task = tokio::task::spawn_blocking(move || work(&halt));
+    let task = tokio::task::spawn_blocking(move || span.in_scope(|| work(&halt)));
     let done = task.await;
     drop(guard);
     match done {

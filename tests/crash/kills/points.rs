@@ -39,6 +39,7 @@ on_every_store!(
     a_pause_and_its_end_stay,
     a_drain_may_be_cut_short,
     what_a_drain_released_is_ready,
+    a_kill_and_a_shutdown_lead_to_the_same_end,
     the_end_of_a_run_is_whole,
 );
 
@@ -185,6 +186,7 @@ fn paid_again(point: &str, trial: &Trial, _: Option<&RunView>, end: &RunView) {
     assert!(again > 0 && again <= uncertain, "{point}: {again} of {uncertain}");
 }
 
+/// Proves INV-26.
 /// Proves K16.
 fn an_end_that_was_recorded_is_final(place: Place) {
     // Also the one that others follow.
@@ -217,6 +219,7 @@ fn another_attempt_comes_at_its_time(place: Place) {
     );
 }
 
+/// Proves INV-15.
 /// Proves K27.
 fn nothing_begins_after_a_cancel(place: Place) {
     let mut place = place;
@@ -254,6 +257,7 @@ fn a_pause_and_its_end_stay(place: Place) {
     }
 }
 
+/// Proves INV-17.
 /// Proves K37.
 fn a_drain_may_be_cut_short(place: Place) {
     let mut place = place;
@@ -283,6 +287,41 @@ fn what_a_drain_released_is_ready(place: Place) {
     let end = trial.finish();
     assert_eq!(expired(&end), 0);
     undisturbed(SLOW, &trial.told, &end).unwrap();
+}
+
+/// Proves INV-18.
+/// The same run, whose host dies or shuts down at the same effect: the next one goes on in the same way, and it ends
+/// alike.
+fn a_kill_and_a_shutdown_lead_to_the_same_end(place: Place) {
+    let mut place = Some(place);
+    for effect in [1, 6, 14] {
+        let mut ends = Vec::new();
+        for is_killed in [true, false] {
+            let mut trial = Trial::new(place.take().unwrap(), SHAPE);
+            if is_killed {
+                dies(&mut trial, "effect:after", effect, None);
+            } else {
+                let act = Some(("drain".to_owned(), effect));
+                trial.live_on(&Orders { act, ..trial.orders() });
+                let left = trial.check().unwrap();
+                assert_eq!(left.run.state, RunState::Running, "{effect}");
+            }
+            let end = trial.finish();
+            undisturbed(SHAPE, &trial.told, &end).unwrap_or_else(|why| panic!("{effect}: {why}"));
+            assert_eq!(expired(&end) > 0, is_killed, "{effect}: a shutdown is no death");
+            let mut jobs: Vec<_> = end
+                .jobs
+                .iter()
+                .map(|job| (job.key.clone(), job.state, job.result.clone()))
+                .collect();
+            jobs.sort_by(|one, other| one.0.as_str().cmp(other.0.as_str()));
+            let stages: Vec<_> =
+                end.stages.iter().map(|stage| (stage.state, stage.outcome)).collect();
+            ends.push((end.run.state, end.run.failure.clone(), stages, jobs));
+            place = Some(trial.place.another());
+        }
+        assert_eq!(ends[0], ends[1], "{effect}");
+    }
 }
 
 /// A run whose end was committed is as it was left.

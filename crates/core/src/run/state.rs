@@ -404,10 +404,12 @@ impl SkipReason {
     }
 }
 
-/// The outcome of a run whose stages all closed with these outcomes.
+/// The outcome of a run whose stages all closed with these outcomes: the worst decides, and where nothing was done
+/// nothing has succeeded (INV-40).
 pub fn run_outcome(stages: impl IntoIterator<Item = StageOutcome>) -> RunState {
-    let mut outcome = RunState::Succeeded;
+    let (mut outcome, mut is_something_done) = (RunState::Succeeded, false);
     for stage in stages {
+        is_something_done |= matches!(stage, StageOutcome::Succeeded | StageOutcome::Partial);
         match stage {
             StageOutcome::Succeeded | StageOutcome::Skipped => (),
             StageOutcome::Partial => {
@@ -418,13 +420,14 @@ pub fn run_outcome(stages: impl IntoIterator<Item = StageOutcome>) -> RunState {
             StageOutcome::Failed | StageOutcome::Cancelled => outcome = RunState::Failed,
         }
     }
-    outcome
+    if is_something_done { outcome } else { RunState::Failed }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Proves INV-5.
     #[test]
     fn terminal_states_absorb() {
         for from in RunState::ALL.iter().filter(|state| state.is_terminal()) {
@@ -496,6 +499,33 @@ mod tests {
         assert_eq!(run_outcome([Succeeded, Skipped]), RunState::Succeeded);
         assert_eq!(run_outcome([Succeeded, Partial]), RunState::PartiallySucceeded);
         assert_eq!(run_outcome([Partial, Failed, Succeeded]), RunState::Failed);
-        assert_eq!(run_outcome([]), RunState::Succeeded);
+    }
+
+    /// Proves INV-40.
+    /// Of up to three stages with each outcome, in any order.
+    #[test]
+    fn a_run_of_which_nothing_succeeded_has_not() {
+        let all = StageOutcome::ALL;
+        let mut plans: Vec<Vec<StageOutcome>> = vec![Vec::new()];
+        for length in 0..3 {
+            let longer: Vec<Vec<StageOutcome>> = plans
+                .iter()
+                .filter(|plan| plan.len() == length)
+                .flat_map(|plan| all.iter().map(|last| [plan.as_slice(), &[*last]].concat()))
+                .collect();
+            plans.extend(longer);
+        }
+        assert_eq!(plans.len(), 1 + 5 + 25 + 125);
+        for plan in plans {
+            let has = |outcome| plan.contains(&outcome);
+            let (done, in_part) = (has(StageOutcome::Succeeded), has(StageOutcome::Partial));
+            let failed = has(StageOutcome::Failed) || has(StageOutcome::Cancelled);
+            let expected = match (failed, done || in_part, in_part) {
+                (true, _, _) | (false, false, _) => RunState::Failed,
+                (false, true, false) => RunState::Succeeded,
+                (false, true, true) => RunState::PartiallySucceeded,
+            };
+            assert_eq!(run_outcome(plan.iter().copied()), expected, "{plan:?}");
+        }
     }
 }

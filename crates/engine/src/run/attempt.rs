@@ -64,6 +64,7 @@ pub(super) async fn start(
         "attempt",
         run_id = %lease.run,
         workflow = workflow.name(),
+        stage = %workflow.stage(),
         step_path = %lease.key,
         depth = lease.key.depth(),
         attempt = lease.attempt,

@@ -1,6 +1,7 @@
 //! The pure core: what follows from a fact, for one run.
 
 mod draft;
+mod outcome;
 mod rest;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

@@ -2,17 +2,18 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use perennial_core::{
     FailureClass,
     failure::Failure,
     run::{RunId, RunState},
 };
-use perennial_store::{Leases, RunSummary, StoreError};
+use perennial_store::{Leases, RunRecord, RunSummary, StoreError};
 use perennial_supervision::{
     Address, ChildInfo, ChildSpec, RequestError,
     actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
@@ -29,6 +30,8 @@ use crate::{
 
 /// Runs taken over in one look of a store that several nodes share: so that they divide what is free.
 const TAKEN_OVER_MAX: usize = 16;
+/// How long the host may take to read one definition, which all other runs wait for.
+const REVIVE_WITHIN: Duration = Duration::from_secs(10);
 /// How long the start of one actor may hold this one up.
 const START_WITHIN: Duration = Duration::from_secs(40);
 
@@ -468,10 +471,30 @@ impl Shell {
         let record = view.map_err(|error| not_read(run, error))?.run;
         let read = || services.store.blob(record.definition);
         let bytes = patiently(STORE_WITHIN, read).await.map_err(|error| not_read(run, error))?;
-        let revived = services.definitions.revive(&record, bytes).await;
-        let workflow = revived.map_err(NotStarted::Refused)?;
+        let workflow = self.revive(&record, bytes).await.map_err(NotStarted::Refused)?;
         state.workflows.insert(run.clone(), workflow.clone());
         Ok(workflow)
+    }
+
+    /// Asks the host, whose code is the run's: what is wrong with it parks this run and keeps no other waiting
+    /// (DUR-4).
+    async fn revive(
+        &self,
+        record: &RunRecord,
+        definition: Vec<u8>,
+    ) -> Result<Arc<dyn Workflow>, NotRunnable> {
+        let asks = async { self.spec.services.definitions.revive(record, definition).await };
+        let asks = tokio::time::timeout(REVIVE_WITHIN, AssertUnwindSafe(asks).catch_unwind());
+        let (class, what) = match asks.await {
+            Ok(Ok(revived)) => return revived,
+            Ok(Err(_)) => (FailureClass::Panic, "reading its definition panicked".to_owned()),
+            Err(_) => {
+                let seconds = REVIVE_WITHIN.as_secs();
+                let what = format!("its definition was not read within {seconds} s");
+                (FailureClass::Timeout, what)
+            }
+        };
+        Err(NotRunnable { run: record.run.clone(), failure: Failure::new(class, "PL615", what) })
     }
 
     /// Without its monitor a run goes on; the next look tries again.

@@ -1,6 +1,6 @@
 //! Waits: for timers that are due, for a restart of `runs`, for a nudge. Then says who should look.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use perennial_core::run::RunId;
 use perennial_supervision::{
@@ -9,7 +9,7 @@ use perennial_supervision::{
 
 use super::{SchedulerSpec, ownership};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Sleep};
 
 use crate::{Services, monitor::Meter, published::Published, run};
 
@@ -17,7 +17,7 @@ use crate::{Services, monitor::Meter, published::Published, run};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// While the tree starts: nothing is taken over before it is up, and then at once.
 const UP_EVERY: Duration = Duration::from_millis(10);
-/// The shortest time between two looks that other nodes cause by what they write.
+/// The shortest time between two looks that other nodes cause by what they write. The first one comes at once.
 const HINTS_EVERY: Duration = Duration::from_millis(250);
 /// Timers taken at a time.
 const TIMERS_MAX: u32 = 256;
@@ -42,6 +42,7 @@ async fn keep_time(
     let mut looks = 0_u64;
     let mut meter = Meter::start(services);
     let mut hints = services.store.changes();
+    let mut calm = Box::pin(tokio::time::sleep(Duration::ZERO));
     loop {
         if lifecycle.is_none() {
             lifecycle = spec.lifecycle.get().map(|source| source.subscribe());
@@ -61,7 +62,7 @@ async fn keep_time(
         tokio::select! {
             () = tokio::time::sleep(pause.min(meter.next(services))) => (),
             () = services.look_again.notified() => (),
-            () = hinted(&mut hints) => (),
+            () = hinted(&mut hints, &mut calm) => (),
             () = restarted(&mut lifecycle, ownership) => (),
         }
         take_due(services).await;
@@ -74,15 +75,18 @@ async fn keep_time(
     }
 }
 
-/// Returns when another node has written something since this was last asked, but not at once (STO-44). Whatever
-/// else ends the wait is a look as well.
-async fn hinted(hints: &mut Option<watch::Receiver<u64>>) {
+/// Returns when another node has written something since this was last asked, and then not again before it is `calm`
+/// (STO-44): counted from there, so that a look for another reason puts nothing off.
+async fn hinted(hints: &mut Option<watch::Receiver<u64>>, calm: &mut Pin<Box<Sleep>>) {
     let Some(changes) = hints else { return std::future::pending().await };
-    tokio::time::sleep(HINTS_EVERY).await;
+    if !calm.is_elapsed() {
+        calm.as_mut().await;
+    }
     if changes.changed().await.is_err() {
         *hints = None;
         std::future::pending().await
     }
+    calm.set(tokio::time::sleep(HINTS_EVERY));
 }
 
 /// Returns when a supervisor of runs has (re)started; passes on which runs gave up.

@@ -14,6 +14,7 @@ use perennial_store::{
     TimerDue, VerifyCursor, VerifyStep,
 };
 use serde_json::Value;
+use tokio::sync::watch;
 
 /// How the way is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,15 +36,22 @@ pub(crate) enum Weather {
 pub(crate) struct Link {
     store: MemoryStore,
     weather: Arc<Mutex<Weather>>,
+    hints: watch::Sender<u64>,
 }
 
 impl Link {
     pub(crate) fn to(store: &MemoryStore) -> Self {
-        Self { store: store.clone(), weather: Arc::new(Mutex::new(Weather::Fair)) }
+        let (weather, hints) = (Arc::new(Mutex::new(Weather::Fair)), watch::Sender::new(0));
+        Self { store: store.clone(), weather, hints }
     }
 
     pub(crate) fn set(&self, weather: Weather) {
         *self.weather.lock().unwrap() = weather;
+    }
+
+    /// Tells the node that another one has written something. Nobody else does.
+    pub(crate) fn hint(&self) {
+        self.hints.send_modify(|hints| *hints += 1);
     }
 
     fn through<'a, T: Send + 'a>(
@@ -82,6 +90,9 @@ impl Store for Link {
         self.store.leases()
     }
     fn close(&self) {}
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.hints.subscribe())
+    }
     fn register_node_on<'a>(
         &'a self,
         name: &'a str,

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod cancelling;
+mod claims;
 mod link;
 mod node;
 mod room;

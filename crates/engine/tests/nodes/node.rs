@@ -1,17 +1,18 @@
 //! One node: the engine's part of a runtime.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use perennial_core::{run::RunId, tree::TreeNode};
 use perennial_engine::{
-    RunHandle, Runs, Services, ServicesSpec, StartRun, drain,
+    Definitions, RunHandle, Runs, Services, ServicesSpec, StartRun, Workflow, drain,
     monitor::Monitoring,
     scheduler::{Adoption, LeaseTerms, Scheduler, SchedulerSpec},
 };
-use perennial_store::{MemoryStore, RunView, Store};
+use perennial_store::{MemoryStore, RunView, Store, VerifyCursor};
 use perennial_supervision::{
     Clock, DynamicSupervisor, DynamicSupervisorSpec, Options, Root, SupervisorSpec, TaskSupervisor,
     TaskSupervisorSpec,
@@ -43,7 +44,8 @@ impl Node {
 
     /// Of a build that knows what others do not.
     pub(crate) async fn start_newer(name: &str, store: &MemoryStore, log: &Log) -> Self {
-        Self::start_build(name, store, log, (Adoption::AtBoot, 64, true)).await
+        let known = Arc::new(Known { node: name.to_owned(), log: log.clone(), newer: true });
+        Self::start_knowing(name, store, log, (Adoption::AtBoot, 64), known).await
     }
 
     pub(crate) async fn start_with(
@@ -53,14 +55,16 @@ impl Node {
         adoption: Adoption,
         attempts_max: usize,
     ) -> Self {
-        Self::start_build(name, store, log, (adoption, attempts_max, false)).await
+        let known = Arc::new(Known { node: name.to_owned(), log: log.clone(), newer: false });
+        Self::start_knowing(name, store, log, (adoption, attempts_max), known).await
     }
 
-    async fn start_build(
+    pub(crate) async fn start_knowing(
         name: &str,
         store: &MemoryStore,
         log: &Log,
-        (adoption, attempts_max, newer): (Adoption, usize, bool),
+        (adoption, attempts_max): (Adoption, usize),
+        definitions: Arc<dyn Definitions>,
     ) -> Self {
         let clock = Clock::start();
         let link = Link::to(store);
@@ -71,7 +75,7 @@ impl Node {
             clock,
             node: name.to_owned(),
             tasks,
-            definitions: Arc::new(Known { node: name.to_owned(), log: log.clone(), newer }),
+            definitions,
             monitoring: Monitoring::default(),
             lease: LeaseTerms::default(),
             attempts_max,
@@ -123,10 +127,13 @@ impl Node {
     }
 
     async fn begin_steps(&self, run: &str, steps: Steps) -> RunHandle {
-        let workflow = Arc::new(steps);
-        let run = Some(RunId::parse(run).unwrap());
-        let start = StartRun { run, workflow, settings: serde_json::json!({}), within: None };
-        self.runs.start(start).await.unwrap()
+        self.runs.start(starting(run, steps)).await.unwrap()
+    }
+
+    /// Records such a run and leaves it to whoever takes it.
+    pub(crate) async fn leave(&self, run: &str, count: usize, takes: Duration) -> RunHandle {
+        let workflow = Steps::new(&self.name, &self.log, count, takes, false);
+        self.runs.submit(starting(run, workflow)).await.unwrap()
     }
 
     pub(crate) fn incarnation(&self) -> u64 {
@@ -150,11 +157,25 @@ impl Node {
     }
 }
 
-/// The run as it is, and that its history holds together: gapless, each job ended once, attempts dense.
+pub(crate) fn starting(run: &str, workflow: impl Workflow) -> StartRun {
+    let run = Some(RunId::parse(run).unwrap());
+    StartRun { run, workflow: Arc::new(workflow), settings: serde_json::json!({}), within: None }
+}
+
+/// The run as it is, and that its history holds together: gapless, each job there once and ended once, attempts
+/// dense, counters those of the rows, and whatever else the store looks for.
 pub(crate) async fn checked(store: &MemoryStore, run: &RunId) -> RunView {
     let events = store.events(run.as_str(), 1, 100_000).await.unwrap();
     assert!(events.iter().map(|event| event.seq).eq(1..=events.len() as u64));
     let view = store.run(run).await.unwrap();
+    let keys: BTreeSet<_> = view.jobs.iter().map(|job| job.key.as_str()).collect();
+    assert_eq!(keys.len(), view.jobs.len());
+    let listed = store.runs(100_000).await.unwrap();
+    let listed = listed.iter().find(|summary| summary.run == *run).unwrap();
+    let done = view.jobs.iter().filter(|job| job.state.is_terminal()).count();
+    assert_eq!((listed.jobs, listed.jobs_done), (keys.len() as u64, done as u64));
+    let found = store.verify(VerifyCursor::of(run.as_str()), 100_000).await.unwrap();
+    assert!(found.complete && found.violations.is_empty(), "{:#?}", found.violations);
     for job in &view.jobs {
         let of_job = |kind: &str| {
             let of = |event: &&perennial_store::EventRecord| {

@@ -48,6 +48,44 @@ async fn no_more_attempts_are_under_way_than_there_is_room() {
     node.stop().await;
 }
 
+/// Proves INV-10.
+/// Of the limit that there is on a node: sixteen runs claim at once, one after the other and all at once, and at no
+/// commit are there more leases than rooms.
+#[tokio::test(start_paused = true)]
+async fn at_no_commit_are_there_more_leases_than_rooms() {
+    for most in [1, 2, 5] {
+        let (store, log, node) = node(most).await;
+        let mut runs = Vec::new();
+        for number in 0..16_usize {
+            let takes = Duration::from_millis(300 + 70 * number as u64);
+            runs.push(node.begin_with(&format!("r{number}"), 6, takes, number % 2 == 0).await);
+        }
+        // Of one instant, ends come first: a room that is left is given to the next one at once.
+        let mut changes = Vec::new();
+        for run in &runs {
+            assert_eq!(run.outcome().await.unwrap().state, RunState::Succeeded);
+            checked(&store, run.id()).await;
+            for event in store.events(run.id().as_str(), 1, 1_000).await.unwrap() {
+                match event.kind.as_str() {
+                    "attempt_started" => changes.push((event.at, 1)),
+                    "job_succeeded" => changes.push((event.at, -1)),
+                    _ => (),
+                }
+            }
+        }
+        changes.sort_unstable();
+        let (mut leases, mut at_most) = (0, 0);
+        for (at, change) in changes {
+            leases += change;
+            at_most = at_most.max(leases);
+            assert!(leases <= i32::try_from(most).unwrap(), "{leases} of {most} at {at}");
+        }
+        assert_eq!((leases, at_most), (0, i32::try_from(most).unwrap()));
+        assert_eq!(log.entries().len(), 16 * 6);
+        node.stop().await;
+    }
+}
+
 /// The long run asked first, and the short one is not kept from its turn.
 #[tokio::test(start_paused = true)]
 async fn runs_take_turns_when_there_is_no_room_for_all() {

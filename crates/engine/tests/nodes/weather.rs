@@ -1,4 +1,4 @@
-//! Three nodes, many runs, and bad ways to the store by chance.
+//! Several nodes, many runs, and bad ways to the store by chance.
 
 use std::time::Duration;
 
@@ -13,23 +13,40 @@ use crate::{
     work::Log,
 };
 
+const RUNS: usize = 24;
+
 /// Proves INV-3, INV-30, INV-ST-10.
 /// D17: whatever happens to their ways, no job is worked on twice at a time, each is recorded once, and all runs
 /// end.
 #[tokio::test(start_paused = true)]
 async fn three_nodes_in_bad_weather_lose_and_repeat_nothing() {
-    const RUNS: usize = 24;
-    let mut seed = Seed::of_test("three_nodes_in_bad_weather_lose_and_repeat_nothing");
+    bad_weather("three_nodes_in_bad_weather_lose_and_repeat_nothing", &["a", "b", "c"]).await;
+}
+
+/// Proves INV-30.
+#[tokio::test(start_paused = true)]
+async fn two_nodes_in_bad_weather_lose_and_repeat_nothing() {
+    bad_weather("two_nodes_in_bad_weather_lose_and_repeat_nothing", &["a", "b"]).await;
+}
+
+/// Proves INV-30.
+#[tokio::test(start_paused = true)]
+async fn four_nodes_in_bad_weather_lose_and_repeat_nothing() {
+    bad_weather("four_nodes_in_bad_weather_lose_and_repeat_nothing", &["a", "b", "c", "d"]).await;
+}
+
+async fn bad_weather(test: &str, names: &[&str]) {
+    let mut seed = Seed::of_test(test);
     let (store, log) = (MemoryStore::open_shared().unwrap(), Log::new());
     let mut nodes = Vec::new();
-    for name in ["a", "b", "c"] {
+    for name in names {
         nodes.push(Node::start(name, &store, &log, Adoption::AtBoot).await);
     }
     let mut runs = Vec::new();
     for number in 0..RUNS {
         let count = usize::try_from(seed.between(1..6)).unwrap();
         let takes = Duration::from_millis(seed.between(100..4_000));
-        let (node, at_once) = (&nodes[number % 3], seed.chance(1, 2));
+        let (node, at_once) = (&nodes[number % nodes.len()], seed.chance(1, 2));
         let run = node.begin_with(&format!("r{number}"), count, takes, at_once).await;
         runs.push(run.id().clone());
     }

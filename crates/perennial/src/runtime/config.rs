@@ -481,4 +481,92 @@ mod tests {
         assert!(text.contains("p.toml") && text.contains("line 1"), "{text}");
         assert!(text.contains("openai"), "{text}");
     }
+
+    /// Each key with a value that is not its default, and what it has to be beside it.
+    const KEYS: [(&str, &str, &str); 31] = [
+        ("providers.anthropic.base_url", "\"https://x\"", ""),
+        ("providers.anthropic.model", "\"m\"", ""),
+        ("providers.anthropic.api_key_env", "\"PATH\"", ""),
+        ("providers.anthropic.max_output", "7", ""),
+        ("limits.runs", "7", ""),
+        ("limits.attempts", "7", ""),
+        ("limits.tasks", "7", ""),
+        ("limits.monitors", "7", ""),
+        ("limits.max_nesting_depth", "7", ""),
+        ("limits.max_total_steps", "7", ""),
+        ("limits.max_step_executions", "7", ""),
+        ("limits.memory_limit_mb", "7", ""),
+        ("limits.max_execution_time_s", "7", ""),
+        ("limits.max_file_operations", "7", ""),
+        ("limits.enforced", "[\"max_total_steps\"]", "limits.max_total_steps = 7"),
+        ("pipeline.environment", "\"production\"", ""),
+        ("monitor.enable_monitoring", "false", ""),
+        ("monitor.memory_threshold", "7", ""),
+        ("monitor.execution_threshold", "7", ""),
+        ("monitor.step_threshold", "7", ""),
+        ("monitor.result_threshold", "7", ""),
+        ("retention.enabled", "false", ""),
+        ("retention.runs_days", "7", ""),
+        ("retention.completed_days", "7", ""),
+        ("retention.failed_days", "7", ""),
+        ("retention.cancelled_days", "7", ""),
+        ("prices.m.input", "7", "prices.m.output = 1"),
+        ("prices.m.output", "7", "prices.m.input = 1"),
+        ("prices.m.cache_read", "7", "prices.m.input = 1\nprices.m.output = 1"),
+        ("prices.m.cache_write", "7", "prices.m.input = 1\nprices.m.output = 1"),
+        ("store.url", "\"sqlite:x.db\"", ""),
+    ];
+
+    /// What a runtime is made with.
+    fn made(text: &str) -> String {
+        let config = Config::parse("p.toml", text.as_bytes()).unwrap_or_else(|no| panic!("{no}"));
+        let table = super::super::providers::ProviderTable::new(&config, Vec::new(), None);
+        let (limits, monitoring) = (config.limits.of_runtime(), config.monitor.monitoring());
+        let of_runs = (config.deployment(), config.retention(), config.store());
+        format!("{table:?} {:?} {limits:?} {monitoring:?} {of_runs:?}", config.prices.table())
+    }
+
+    /// The keys that a table takes, by what it says of one that it does not.
+    fn taken(table: &str) -> Vec<String> {
+        let text = format!("[{table}]\nno_such_key = 1\n");
+        let text = if table.is_empty() { "no_such_key = 1\n" } else { &text };
+        let refused = Config::parse("p.toml", text.as_bytes()).unwrap_err().to_string();
+        let Some((_, keys)) = refused.split_once("unknown field `no_such_key`, expected") else {
+            return Vec::new();
+        };
+        keys.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    /// Proves INV-33.
+    /// Of each key that is taken, another value makes another runtime; every table names what it takes instead of a
+    /// key that it does not know.
+    #[test]
+    fn each_key_changes_what_it_is_for_and_all_others_are_refused() {
+        for (key, value, beside) in KEYS {
+            let set = made(&format!("{beside}\n{key} = {value}\n"));
+            // A price is one only with both of its halves.
+            let (price, other) = (key.starts_with("prices."), key.replace("prices.m.", ""));
+            let unset = match (price, other.as_str()) {
+                (true, "input" | "output") => made(&format!("{beside}\n{key} = 1\n")),
+                (true, _) | (false, _) => made(beside),
+            };
+            assert_ne!(set, unset, "{key} changes nothing");
+        }
+        let mut found = Vec::new();
+        for section in taken("") {
+            let inner = taken(&section);
+            let tables = match section.as_str() {
+                "prices" => vec!["prices.m".to_owned()],
+                "providers" => inner.iter().map(|name| format!("{section}.{name}")).collect(),
+                _ => vec![section],
+            };
+            for table in tables {
+                found.extend(taken(&table).into_iter().map(|key| format!("{table}.{key}")));
+            }
+        }
+        let mut known = KEYS.map(|(key, ..)| key.to_owned()).to_vec();
+        known.sort();
+        found.sort();
+        assert_eq!(found, known, "each key is in the table of this test");
+    }
 }

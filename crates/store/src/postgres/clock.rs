@@ -46,6 +46,8 @@ impl ServerClock {
 mod tests {
     use super::*;
 
+    /// Proves INV-31.
+    /// This machine's clock of the wall is asked by nobody.
     #[test]
     fn a_server_clock_that_is_set_back_does_not_take_this_one_with_it() {
         let noon = Timestamp::from_micros(12 * 3_600_000_000);

@@ -180,3 +180,51 @@ impl Opening<'_> {
         failure::refusal(error, self.address.label())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use perennial_testkit::postgres;
+
+    use super::*;
+    use crate::{PostgresOptions, PostgresStore, schema::older};
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    /// Proves INV-35.
+    /// Rows, numbers and references are kept by every step, and opening it again changes nothing more.
+    #[test]
+    fn a_database_of_any_older_version_is_brought_up_to_date() {
+        let Some(cluster) = postgres::cluster() else { return };
+        for version in 1..STEPS.len() {
+            let database = cluster.database("older").unwrap();
+            let mut sql = format!("CREATE SCHEMA {SCHEMA}; SET search_path TO {SCHEMA};");
+            for (number, step) in STEPS[..version].iter().enumerate() {
+                sql.push_str(&dialect::step(step));
+                let additions = ADDITIONS.iter().filter(|(of, _)| *of == number);
+                sql.extend(additions.map(|(_, addition)| *addition));
+                if number == 0 {
+                    sql.push_str(&older::rows("'\\x00'"));
+                }
+            }
+            sql.push_str(&older::meta(version));
+            database.sql(&sql).unwrap();
+            for _ in 0..2 {
+                let options = PostgresOptions { connections: 1, ..PostgresOptions::default() };
+                let store = block_on(PostgresStore::open(&database.url(), options)).unwrap();
+                let connection = store.connection();
+                let stopper = connection.stopper();
+                thread::scope(|threads| {
+                    threads.spawn(|| connection.run().unwrap());
+                    block_on(older::check(&store));
+                    stopper.stop();
+                });
+            }
+            let found = format!("SELECT schema_version FROM {SCHEMA}.meta");
+            assert_eq!(database.sql(&found).unwrap(), format!("{}\n", schema::version()));
+        }
+    }
+}

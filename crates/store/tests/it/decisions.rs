@@ -22,6 +22,7 @@ on_every_store!(
     a_sealed_stage_takes_no_jobs,
 );
 
+/// Proves INV-26.
 async fn one_commit_ends_an_attempt_and_starts_the_next_job(store: &dyn Store) {
     let started = start(store, "r").await;
     let mut step = reporting(&started, AttemptEnd::Succeeded, JobState::Succeeded);
@@ -69,7 +70,7 @@ async fn a_decision_of_an_old_revision_is_refused(store: &dyn Store) {
     assert!(matches!(missing, Err(StoreError::NotFound { .. })), "{missing:?}");
 }
 
-/// Proves INV-ST-28.
+/// Proves INV-26, INV-ST-28.
 async fn a_decision_that_fails_changes_nothing(store: &dyn Store) {
     let started = start(store, "r").await;
     let before = store.run(&started.run).await.unwrap();
@@ -139,6 +140,7 @@ async fn the_last_decision_closes_the_run(store: &dyn Store) {
     assert!(matches!(late, Err(StoreError::InvalidState(_))), "{late:?}");
 }
 
+/// Proves INV-19.
 async fn the_last_attempt_is_not_followed_by_another(store: &dyn Store) {
     let Started { run, node, mut lease, mut revision } = start(store, "r").await;
     for _ in 1..3 {
@@ -200,6 +202,7 @@ async fn jobs_without_attempts_are_skipped_and_cancelled(store: &dyn Store) {
     assert!(matches!(late, Err(StoreError::InvalidState(_))), "{late:?}");
 }
 
+/// Proves INV-2.
 async fn a_stage_with_unfinished_jobs_stays_open(store: &dyn Store) {
     let started = start(store, "r").await;
     let close = StageStep {
@@ -215,6 +218,7 @@ async fn a_stage_with_unfinished_jobs_stays_open(store: &dyn Store) {
     committed(store.commit(Decision { report, ..early }).await.unwrap());
 }
 
+/// Proves INV-2.
 async fn a_sealed_stage_takes_no_jobs(store: &dyn Store) {
     let started = start(store, "r").await;
     let seal = StageStep {

@@ -145,6 +145,7 @@ async fn a_job_with_many_attempts_dies_three_times_at_most(store: &dyn Store) {
     }
 }
 
+/// Proves INV-19.
 /// One failure and two deaths use one of two attempts: the third death is one too many.
 async fn deaths_use_no_attempt_of_the_policy(store: &dyn Store) {
     let mut node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{fixture::*, stores::on_every_store};
 
 const MOMENT: Duration = Duration::from_micros(1);
-const CALLERS: usize = 16;
+pub(crate) const CALLERS: usize = 16;
 
 on_every_store!(
     nodes_are_listed_with_what_they_hold,
@@ -35,6 +35,7 @@ async fn alive(store: &dyn Store, node: &NodeRef) -> bool {
     nodes.into_iter().find(|record| record.node == *node).unwrap().alive
 }
 
+/// Proves INV-31.
 /// DUR-20, DUR-21.
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_renewed_until_it_is_over_and_never_after() {
@@ -340,7 +341,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Where nothing is locked others may be faster, many times: nothing was written then, and one comes again.
-async fn insist<T>(operation: impl AsyncFn() -> Result<T, StoreError>) -> T {
+pub(crate) async fn insist<T>(operation: impl AsyncFn() -> Result<T, StoreError>) -> T {
     for _ in 0..10_000 {
         match operation().await {
             Err(StoreError::Conflict { .. }) => (),
@@ -352,7 +353,7 @@ async fn insist<T>(operation: impl AsyncFn() -> Result<T, StoreError>) -> T {
 }
 
 /// Sixteen threads that begin together.
-fn at_once<T: Send, F: Future<Output = T>>(work: impl Fn(usize) -> F + Sync) -> Vec<T> {
+pub(crate) fn at_once<T: Send, F: Future<Output = T>>(work: impl Fn(usize) -> F + Sync) -> Vec<T> {
     let (begin, work) = (Barrier::new(CALLERS), &work);
     thread::scope(|threads| {
         let callers = (0..CALLERS).map(|number| {

@@ -93,6 +93,7 @@ async fn a_failed_run_goes_on_with_another_definition(store: &dyn Store) {
     assert_eq!(store.create_run(new).await, Ok(perennial_store::Created::Existing));
 }
 
+/// Proves INV-5.
 async fn a_job_that_is_made_again_counts_its_attempts_on(store: &dyn Store) {
     let started = ended(store, RunState::Failed).await;
     let reopening = reopening(store, &started.run, &started.node, true).await;

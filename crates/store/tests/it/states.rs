@@ -26,6 +26,7 @@ fn way(to: RunState) -> Option<&'static [RunState]> {
     }
 }
 
+/// Proves INV-5.
 async fn runs_move_as_the_core_says(store: &dyn Store) {
     let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     for from in RunState::ALL {
@@ -56,6 +57,7 @@ async fn runs_move_as_the_core_says(store: &dyn Store) {
     }
 }
 
+/// Proves INV-5.
 async fn jobs_move_as_the_core_says(store: &dyn Store) {
     let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     for from in JobState::ALL.iter().filter(|state| **state != JobState::Blocked) {

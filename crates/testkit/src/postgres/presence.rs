@@ -122,6 +122,7 @@ fn newest_first(start: &str, names: Vec<String>) -> Vec<String> {
 mod tests {
     use super::*;
 
+    /// Proves INV-34.
     #[test]
     fn absence_fails_where_it_was_said_that_the_server_is_there_and_skips_elsewhere() {
         let cases = [

@@ -17,7 +17,11 @@ use perennial_store::{
 };
 use serde_json::{Value, json};
 
-use super::{Circumstances, Ending, Job, Machine, Policy, Reported, StopCause, owner};
+use super::{
+    Circumstances, Ending, Job, Machine, Policy, Reported, StopCause,
+    outcome::{Counts, nothing_done, stage_outcome},
+    owner,
+};
 use crate::workflow::{DoneJob, FailureMeans, InvertedTimeouts, Outcome, Workflow};
 
 /// A decision in the making.
@@ -364,29 +368,25 @@ impl Draft {
             });
             return;
         }
-        let mut done = machine.done.iter().chain(&self.newly_done).peekable();
-        let in_part = |job: &DoneJob| {
-            job.state == JobState::Partial && !workflow.is_made_good(job, &machine.done)
-        };
-        let outcome = if done.peek().is_none() {
-            StageOutcome::Skipped
-        } else if done.any(in_part) || self.is_degraded(machine) {
-            StageOutcome::Partial
-        } else {
-            StageOutcome::Succeeded
-        };
+        let done = machine.done.iter().chain(&self.newly_done);
+        let done = done.filter(|job| job.state != JobState::Skipped).map(|job| {
+            let in_part = job.state == JobState::Partial;
+            let lacks = in_part && !workflow.is_made_good(job, &machine.done);
+            if lacks { Counts::InPart } else { Counts::Done }
+        });
+        let outcome = stage_outcome(done.chain(self.skips(machine).map(Counts::skipped)));
         let to = run_outcome([outcome]);
-        self.run_step = Some(RunStep { from: machine.state, to, failure: None });
+        let failure = (to == RunState::Failed).then(nothing_done);
+        self.run_step = Some(RunStep { from: machine.state, to, failure });
         self.state = to;
         self.close_stage(machine, outcome);
     }
 
-    /// Whether a job was skipped for a reason that takes something from the run's success (4.3).
-    fn is_degraded(&self, machine: &Machine) -> bool {
+    /// Why jobs of the run were skipped, each of them once.
+    fn skips(&self, machine: &Machine) -> impl Iterator<Item = SkipReason> {
         let before = machine.jobs.iter().filter_map(|job| job.skipped);
         let stepped = self.job_steps.iter().filter_map(|step| step.skipped);
-        let reported = self.report.iter().filter_map(|report| report.skipped);
-        before.chain(stepped).chain(reported).any(SkipReason::degrades)
+        before.chain(stepped).chain(self.report.iter().filter_map(|report| report.skipped))
     }
 
     fn close_stage(&mut self, machine: &Machine, outcome: StageOutcome) {

@@ -335,6 +335,10 @@ impl Play {
         if anew.state.is_terminal() {
             assert!(anew.jobs.iter().all(|job| job.state.is_terminal()), "{history:?}");
             assert_eq!(anew.stage_state, StageState::Closed, "{history:?}");
+            assert_eq!(anew.state, outcome_of_rows(&anew), "{history:?}");
+            if matches!(anew.state, RunState::Succeeded | RunState::PartiallySucceeded) {
+                assert_eq!(anew.jobs.len(), 3, "none closes before all were planned: {history:?}");
+            }
         }
         let leased = anew.jobs.iter().filter(|job| job.state == JobState::Leased).count();
         assert!(leased <= 1 || self.workflow.at_once, "one step at a time: {history:?}");
@@ -390,6 +394,12 @@ impl Play {
         assert_eq!(events.last().unwrap().kind, "run_closed", "{history:?}");
     }
 
+    /// The run as it is stored, once it has ended.
+    async fn ended(&self) -> Option<RunView> {
+        let ended = self.machine.state.is_terminal();
+        if ended { Some(self.store.run(&self.run).await.unwrap()) } else { None }
+    }
+
     /// Whatever happened, success from here on ends the run.
     async fn end(&mut self, history: &[Event]) {
         for _ in 0..20 {
@@ -404,12 +414,35 @@ impl Play {
     }
 }
 
+/// INV-40: the outcome by what ended the run, or else by how many of its jobs ended in which way.
+fn outcome_of_rows(machine: &Machine) -> RunState {
+    match machine.failure.as_ref().and_then(|failure| failure["cause"].as_str()) {
+        Some("cancel") => return RunState::Cancelled,
+        Some("deadline") => return RunState::TimedOut,
+        _ => (),
+    }
+    let count = |state| machine.jobs.iter().filter(|job| job.state == state).count();
+    let neutral = |job: &&Job| job.skipped.is_some_and(|why| !why.degrades());
+    let neutral = machine.jobs.iter().filter(neutral).count();
+    let missing = count(JobState::Skipped) - neutral;
+    let (done, in_part) = (count(JobState::Succeeded) + neutral, count(JobState::Partial));
+    if count(JobState::Failed) > 0 || done + in_part == 0 {
+        RunState::Failed
+    } else if in_part + missing > 0 {
+        RunState::PartiallySucceeded
+    } else {
+        RunState::Succeeded
+    }
+}
+
 /// Events after the first look: 3 in CI, as many as `PERENNIAL_HISTORY_LENGTH` says elsewhere.
 fn length() -> u32 {
     std::env::var("PERENNIAL_HISTORY_LENGTH").ok().and_then(|n| n.parse().ok()).unwrap_or(3)
 }
 
-/// Proves INV-ST-7.
+/// Proves INV-2, INV-5, INV-19, INV-40, INV-ST-7.
+/// A stage is closed when all that was planned has ended and not before; what has ended stays as it is until somebody
+/// reopens it; no job has more attempts than its policy gives it; and the end of each is what its jobs came to.
 #[tokio::test(start_paused = true)]
 async fn all_short_histories_agree_with_the_store_and_end() {
     let length = length();
@@ -428,7 +461,11 @@ async fn all_short_histories_agree_with_the_store_and_end() {
             let name = format!("{claims_inline}-{at_once}-{number}");
             let mut play = Play::begin(&store, &node, &name, claims_inline, at_once).await;
             for event in &history {
+                let ended = play.ended().await.filter(|_| *event != Event::Reopen);
                 play.happen(*event).await;
+                if ended.is_some() {
+                    assert_eq!(play.ended().await, ended, "{event:?} changed it: {history:?}");
+                }
                 play.check(&history).await;
             }
             play.end(&history).await;
@@ -465,9 +502,9 @@ async fn all_short_histories_of_waits_agree_with_the_store_and_end() {
     }
 }
 
-/// INV-15: in any order of cancel, completion, suspension and signal one of them wins, and
-/// what comes after the cancel changes nothing.
-/// Proves INV-ST-27.
+/// In any order of cancel, completion, suspension and signal one of them wins, and
+/// what comes after the cancel changes nothing: no attempt of the run begins any more.
+/// Proves INV-15, INV-ST-27.
 #[tokio::test(start_paused = true)]
 async fn a_cancel_wins_or_loses_in_every_order() {
     let store = MemoryStore::open().unwrap();
@@ -484,9 +521,14 @@ async fn a_cancel_wins_or_loses_in_every_order() {
             state ^= state >> 7;
             state ^= state << 17;
             let event = OF_WAITS[(state % OF_WAITS.len() as u64) as usize];
+            let was_cancelled = is_cancelled;
             is_cancelled |= event == Event::Cancel && play.machine.state.goes_on();
             history.push(event);
+            let begun = |machine: &Machine| machine.jobs.iter().map(|job| job.attempt).sum::<u32>();
+            let before = begun(&play.machine);
             play.happen(event).await;
+            let now = begun(&play.machine);
+            assert!(!was_cancelled || now == before, "one began after it: {history:?}");
             play.check(&history).await;
             let state = play.machine.state;
             if !is_cancelled {
@@ -507,17 +549,22 @@ async fn a_cancel_wins_or_loses_in_every_order() {
     assert!(ends.len() >= 3, "{ends:?}");
 }
 
+/// Proves INV-40.
 #[tokio::test(start_paused = true)]
 async fn outcomes_are_those_of_the_table() {
     let store = MemoryStore::open().unwrap();
     let node = store.register_node("n").await.unwrap().node;
     use Event::{
-        Cancel, Claim, Deadline, FailForGood, FailForNow, Later, Look, Miss, Panic, Pause, Release,
-        Reopen, Signal, Skip, Succeed, Suspend, Unpause,
+        Cancel, Claim, Deadline, FailForGood, FailForNow, Later, Look, Miss, Operator, Panic,
+        Pause, Release, Reopen, Signal, Skip, Succeed, Suspend, Unpause,
     };
     for (number, (history, state)) in [
         (&[Succeed, Succeed, Succeed][..], RunState::Succeeded),
         (&[Skip, Skip, Skip], RunState::Succeeded),
+        (&[Operator, Operator, Operator], RunState::Failed),
+        (&[Operator, Operator, Succeed], RunState::PartiallySucceeded),
+        (&[Operator, FailForGood, Operator], RunState::PartiallySucceeded),
+        (&[Operator, Skip, Operator], RunState::PartiallySucceeded),
         (&[Succeed, FailForGood, Succeed], RunState::PartiallySucceeded),
         (&[FailForGood], RunState::Failed),
         (&[Panic], RunState::Failed),

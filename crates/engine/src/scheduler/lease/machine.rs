@@ -104,6 +104,12 @@ impl Holding {
             return Step::Rejoin;
         }
         let without = now.since(self.confirmed);
+        if without >= self.terms.ttl {
+            // Where requests arrive and answers do not, each renewal would keep for this node what it does not
+            // work on.
+            self.is_lost = true;
+            return Step::Rejoin;
+        }
         let stage = Stage::after(&self.terms, without);
         if stage != self.stage {
             self.stage = stage;
@@ -116,7 +122,7 @@ impl Holding {
         let next_stage = match stage {
             Stage::Safe => Some(self.terms.stop_claims_after.saturating_sub(without)),
             Stage::ClaimsStopped => Some(self.terms.stop_work_after.saturating_sub(without)),
-            Stage::WorkStopped => None,
+            Stage::WorkStopped => Some(self.terms.ttl.saturating_sub(without)),
         };
         let next_send = (!self.is_sending).then(|| self.next_send.since(now));
         let waits = [next_stage, next_send].into_iter().flatten().min();
@@ -177,7 +183,10 @@ mod tests {
         let mut failed_at: Option<Uptime> = None;
         loop {
             match holding.step(now) {
-                Step::Rejoin => panic!("nobody said so"),
+                Step::Rejoin => {
+                    assert!(now.since(confirmed) >= L, "nobody said so");
+                    return;
+                }
                 Step::Enter(stage) => {
                     let without = now.since(confirmed);
                     assert_eq!(stage, Stage::after(&terms, without), "{without:?}");
