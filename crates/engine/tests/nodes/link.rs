@@ -28,6 +28,8 @@ pub(crate) enum Weather {
     SlowCommits(Duration),
     /// Everything is done, and no answer comes back.
     Deaf,
+    /// Nothing is said to what arrives, not even that it cannot be done.
+    Silent,
 }
 
 /// Cheap to clone; shared with the test.
@@ -64,6 +66,7 @@ impl Link {
                     drop(operation().await);
                     return lost();
                 }
+                Weather::Silent => std::future::pending().await,
                 Weather::Fair | Weather::NoRenewals | Weather::SlowCommits(_) => (),
             }
             operation().await
