@@ -30,6 +30,8 @@ fn a_run_that_is_left_to_workers_is_queued_until_one_takes_it() {
     let run = submitted(&world, &["--provider-mode", "mock"]);
     let listed = world.expect(0, &["runs"]).stdout;
     assert!(listed.contains(&run) && listed.contains("queued"), "{listed}");
+    let early = world.expect(12, &["explain", &run, "a"]);
+    assert!(early.stderr.contains("has no step yet, a neither"), "{early:?}");
     assert_eq!(world.expect(0, &["nodes"]).stderr, "no node has worked on this store yet\n");
 
     let mut worker = world.spawn(&["worker", "--node", "rack-1"]);
@@ -68,6 +70,12 @@ fn a_run_is_paused_and_cancelled_while_another_node_works_on_it() {
     let refused = world.output(&[&["resume", &run], &on[..]].concat());
     assert!(refused.stderr.contains("is being run by node rack-1"), "{refused:?}");
 
+    let sent = world.expect(0, &["signal", &run, "go", "--request", "once", "--store", &url]);
+    assert!(sent.stderr.ends_with("node rack-1 works on it\n"), "{sent:?}");
+    let other = world.expect(2, &["signal", &run, "on", "--request", "once", "--store", &url]);
+    let told = format!("request once has sent something else to run {run} before");
+    assert!(other.stderr.contains(&told), "{other:?}");
+
     let paused = world.expect(0, &["pause", &run, "--store", &url, "--json"]);
     let paused = &json_lines(&paused.stdout)[0];
     assert_eq!((&paused["state"], &paused["node"]), (&"paused".into(), &"rack-1".into()));
@@ -85,6 +93,34 @@ fn a_run_is_paused_and_cancelled_while_another_node_works_on_it() {
     assert!(again.stderr.contains("has ended (cancelled)"), "{again:?}");
 }
 
+/// The node that ran it goes on with other work; it has nothing left to do of a run that has ended.
+#[test]
+fn what_has_ended_at_a_worker_goes_on_elsewhere_while_the_worker_lives() {
+    let Some(cluster) = postgres::cluster() else { return };
+    let database = cluster.database("ended").unwrap();
+    let url = database.url();
+    let world = World::new();
+    world.flow("flow.yaml", "{name: a, type: echo, value: 1}\n{name: b, type: echo, fail: true}");
+    let on = ["--store", &url];
+    let run = submitted(&world, &[&["--provider-mode", "mock"], &on[..]].concat());
+    let mut worker = world.spawn(&[&["worker", "--node", "rack-1"], &on[..]].concat());
+    let ended = format!("run {run} failed");
+    worker.wait_for("the end of the run", SOON, |it| it.stderr().contains(&ended)).unwrap();
+
+    let again = world.expect(1, &[&["retry", &run], &on[..]].concat());
+    assert!(again.stdout.contains(&format!("run {run} failed")), "{again:?}");
+    let events = world.expect(0, &[&["events", &run, "--json"], &on[..]].concat());
+    let events = json_lines(&events.stdout);
+    let tries = |step: &str| {
+        events.iter().filter(|one| one["event"] == "attempt_started" && one["job"] == step).count()
+    };
+    assert_eq!((tries("a"), tries("b")), (1, 2), "{events:#?}");
+    let nodes = world.expect(0, &[&["nodes"], &on[..]].concat()).stdout;
+    assert!(nodes.contains("rack-1") && nodes.contains("alive until 20"), "{nodes}");
+    terminate(worker);
+    world.expect(0, &[&["journal", "verify"], &on[..]].concat());
+}
+
 /// The store of a configuration, weaker than the environment and a flag.
 #[test]
 fn a_configuration_names_the_store() {
@@ -98,6 +134,24 @@ fn a_configuration_names_the_store() {
     assert!(output.status.success() && world.path("third.db").exists(), "{output:?}");
     world.expect(0, &[&run[..], &["--store", "perennial.db"]].concat());
     assert!(world.path("perennial.db").exists());
+
+    // Every verb that needs a store takes it from there.
+    world.expect(0, &[&run[..], &["--run-id", "r"]].concat());
+    let verbs: [(i32, &[&str]); 10] = [
+        (0, &["runs"]),
+        (0, &["results", "r"]),
+        (0, &["events", "r"]),
+        (0, &["explain", "r"]),
+        (0, &["graph", "--run", "r"]),
+        (0, &["journal", "verify", "r"]),
+        (2, &["skip", "r", "a"]),
+        (2, &["signal", "r", "go"]),
+        (2, &["answer", "r", "agree?", "1"]),
+        (0, &["purge", "r"]),
+    ];
+    for (code, verb) in verbs {
+        world.expect(code, &[verb, &["--config", "perennial.toml"]].concat());
+    }
 }
 
 /// A pipe gives its text once, whichever command reads it; and what it says of the store counts.

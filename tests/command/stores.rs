@@ -4,7 +4,7 @@ use std::fs;
 
 use perennial_testkit::FakeAnthropic;
 
-use crate::world::{HELLO, SOON, World};
+use crate::world::{HELLO, SOON, World, json_lines};
 
 const MOCK: [&str; 4] = ["run", HELLO, "--provider-mode", "mock"];
 
@@ -78,7 +78,10 @@ fn a_store_held_by_another_process_is_refused_at_once_and_its_holder_named() {
     let holder = world.spawn(&["run", "flow.yaml", "--config", "perennial.toml"]);
     fake.wait_for_requests(1, SOON).unwrap();
     let mock = ["run", "flow.yaml", "--provider-mode", "mock"];
-    for args in [&mock[..], &["unpause", "a"], &["resume", "--all"]] {
+    let listed = json_lines(&world.expect(0, &["runs", "--json"]).stdout);
+    let held = listed[0]["run"].as_str().unwrap();
+    let (signal, answer) = (["signal", held, "go"], ["answer", held, "agree?", "1"]);
+    for args in [&mock[..], &["unpause", "a"], &["resume", "--all"], &signal, &answer] {
         let output = world.expect(9, args);
         let pid = format!("(pid {})", holder.pid());
         assert!(output.stderr.contains("held by another process"), "{}", output.stderr);
@@ -95,4 +98,21 @@ fn a_store_held_by_another_process_is_refused_at_once_and_its_holder_named() {
     let output = holder.wait(SOON).unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     world.expect(0, &["runs"]);
+}
+
+/// A folder in the place of the lock is what any account meets that may read the file and no more.
+#[test]
+fn a_store_whose_lock_is_out_of_reach_is_looked_at() {
+    let world = World::with_hello();
+    world.expect(0, &[&MOCK[..], &["--run-id", "r"]].concat());
+    let lock = world.path("perennial.db.lock");
+    std::fs::remove_file(&lock).unwrap();
+    std::fs::create_dir(&lock).unwrap();
+    assert!(world.expect(0, &["runs"]).stdout.contains("succeeded"));
+    world.expect(0, &["show", "r"]);
+    world.expect(0, &["journal", "verify"]);
+    let refused = world.expect(9, &["purge", "r"]);
+    assert!(refused.stderr.contains("perennial.db.lock: "), "{refused:?}");
+    let absent = world.expect(9, &["runs", "--store", "absent.db"]);
+    assert!(absent.stderr.contains("`run` creates one"), "{absent:?}");
 }

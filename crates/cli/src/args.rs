@@ -142,22 +142,22 @@ impl Command {
                 Some((&mut args.store, args.config.as_deref()))
             }
             Self::Retry(args) => Some((&mut args.store, args.engine.config.as_deref())),
-            Self::Skip(args) => Some((&mut args.store, None)),
+            Self::Skip(args) => Some((&mut args.store, args.config.as_deref())),
             Self::Worker(args) => Some((&mut args.store, args.engine.config.as_deref())),
             Self::Nodes(args) => Some((&mut args.store, args.config.as_deref())),
             Self::Show(args) => Some((&mut args.store, args.config.as_deref())),
             Self::Gc(args) => Some((&mut args.store, args.config.as_deref())),
-            Self::Purge(args) => Some((&mut args.store, None)),
+            Self::Purge(args) => Some((&mut args.store, args.config.as_deref())),
             Self::Journal(args) => match &mut args.command {
-                JournalCommand::Verify(args) => Some((&mut args.store, None)),
+                JournalCommand::Verify(args) => Some((&mut args.store, args.config.as_deref())),
             },
-            Self::Signal(args) => Some((&mut args.sent.store, None)),
-            Self::Answer(args) => Some((&mut args.sent.store, None)),
-            Self::Runs(args) => Some((&mut args.store, None)),
-            Self::Results(args) => Some((&mut args.store, None)),
-            Self::Events(args) => Some((&mut args.store, None)),
-            Self::Explain(args) => Some((&mut args.store, None)),
-            Self::Graph(args) => Some((&mut args.store, None)),
+            Self::Signal(args) => Some((&mut args.sent.store, args.sent.config.as_deref())),
+            Self::Answer(args) => Some((&mut args.sent.store, args.sent.config.as_deref())),
+            Self::Runs(args) => Some((&mut args.store, args.config.as_deref())),
+            Self::Results(args) => Some((&mut args.store, args.config.as_deref())),
+            Self::Events(args) => Some((&mut args.store, args.config.as_deref())),
+            Self::Explain(args) => Some((&mut args.store, args.config.as_deref())),
+            Self::Graph(args) => Some((&mut args.store, args.config.as_deref())),
             Self::Check(_) | Self::Functions(_) | Self::Steps(_) | Self::Tree(_) | Self::Schema => {
                 None
             }
@@ -398,6 +398,9 @@ pub(crate) struct SkipArgs {
     /// Why; kept with the run
     #[arg(long, value_name = "TEXT", default_value = "somebody said so")]
     pub(crate) why: String,
+    /// Configuration whose [store] url names the store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
@@ -410,6 +413,9 @@ pub(crate) struct RunsArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 50,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: u32,
+    /// Configuration whose [store] url names the store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
@@ -438,6 +444,9 @@ pub(crate) struct ResultsArgs {
     pub(crate) run: String,
     /// One step of it
     pub(crate) step: Option<String>,
+    /// Configuration whose [store] url names the store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
@@ -452,6 +461,9 @@ pub(crate) struct EventsArgs {
     #[arg(long, value_name = "SEQ", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) from: u64,
+    /// Configuration whose [store] url names the store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
@@ -469,6 +481,9 @@ pub(crate) struct GraphArgs {
     /// The language of the picture
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Picture::Mermaid)]
     pub(crate) format: Picture,
+    /// Configuration whose [store] url names the store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
 }
@@ -496,6 +511,9 @@ pub(crate) struct ExplainArgs {
     pub(crate) what: std::ffi::OsString,
     /// A step of that file, or of that run
     pub(crate) step: Option<String>,
+    /// Configuration whose [store] url names the store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]

@@ -538,8 +538,8 @@ impl Runs {
         Ok(RunHandle { runs: self.clone(), run: run.clone() })
     }
 
-    /// Opens a run for a further round: one that failed, timed out or was cancelled, or one that has
-    /// not ended and that nobody runs. It is one transaction, from what `reopen` was decided from: of
+    /// Opens a run for a further round: one that failed, timed out or was cancelled, whichever node ran it, or one
+    /// that has not ended and that nobody runs. It is one transaction, from what `reopen` was decided from: of
     /// two that ask at the same time one is refused with [`StoreError::Conflict`].
     ///
     /// ```
@@ -581,8 +581,10 @@ impl Runs {
             return Err(RunError::Ended { run, state });
         }
         let node = self.services.node().await?;
+        // Whoever ran one that has ended has nothing left to do of it.
         if let Some(owner) = &record.owner
             && record.owner_alive
+            && !state.is_terminal()
             && *owner != node
         {
             return Err(RunError::OwnedElsewhere { run, node: owner.node.clone() });

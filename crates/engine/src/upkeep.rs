@@ -155,7 +155,16 @@ impl Upkeep {
     ///
     /// As [`Upkeep::retain`]; once begun, the next pass ends it.
     pub async fn purge(&self, run: &RunId) -> Result<Retained, StoreError> {
-        self.store.purge(run).await?;
+        let mut tries = 0_u32;
+        let purge = || {
+            tries += 1;
+            self.store.purge(run)
+        };
+        match patiently(STORE_WITHIN, purge).await {
+            // An earlier try had done it, and its answer was lost.
+            Err(StoreError::Removed { .. }) if tries > 1 => (),
+            outcome => outcome?,
+        }
         self.retain(Retention::never()).await
     }
 

@@ -120,9 +120,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     fn own_run<'a>(&'a self, run: &'a RunId, node: &'a NodeRef) -> Operation<'a, u64>;
 
     /// Opens a run for a further round and takes its ownership: one that failed, timed out or was
-    /// cancelled, or one that has not ended and whose owner is gone. Refused with
-    /// [`StoreError::Conflict`] when the run has moved since it was read, or a live node holds it or
-    /// a job of it; with [`StoreError::InvalidState`] when it completed, or is being cancelled.
+    /// cancelled, whichever node ran it, or one that has not ended and whose owner is gone. Refused with
+    /// [`StoreError::Conflict`] when the run has moved since it was read, or a live node holds it
+    /// before its end or a job of it; with [`StoreError::InvalidState`] when it completed, or is being cancelled.
     /// Returns the new revision.
     fn reopen_run(&self, reopening: Reopening) -> Operation<'_, u64>;
 

@@ -97,7 +97,6 @@ impl Queue {
     }
 
     /// Answers what is waiting with `error`.
-    #[cfg(feature = "postgres")]
     pub(crate) fn refuse(&self, error: &StoreError) {
         let left = std::mem::take(&mut *self.lock());
         self.length.store(0, Ordering::Relaxed);

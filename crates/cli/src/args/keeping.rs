@@ -22,6 +22,9 @@ pub(crate) enum JournalCommand {
 pub(crate) struct VerifyArgs {
     /// Only this run
     pub(crate) run: Option<String>,
+    /// Configuration whose [store] url names the store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
@@ -50,6 +53,9 @@ pub(crate) struct GcArgs {
 pub(crate) struct PurgeArgs {
     /// The run, by its whole id
     pub(crate) run: String,
+    /// Configuration whose [store] url names the store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]

@@ -1,5 +1,7 @@
 //! What is sent to runs.
 
+use std::path::PathBuf;
+
 use super::{OutputArgs, StoreArgs};
 
 #[derive(Debug, clap::Args)]
@@ -40,6 +42,9 @@ pub(crate) struct SentArgs {
     /// Tells a repetition: the same request is sent once
     #[arg(long, value_name = "ID")]
     pub(crate) request: Option<String>,
+    /// Configuration whose [store] url names the store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]

@@ -48,6 +48,10 @@ pub(super) async fn start_reading(store: &Store) -> anyhow::Result<Runtime> {
         Err(RuntimeError::Store(StoreError::Locked { .. })) => {
             start(store.clone().read_only()).await
         }
+        // Perhaps only its lock is out of reach, as for somebody who may read the file and no more.
+        Err(first @ RuntimeError::Store(StoreError::Unavailable(_))) if !store.is_shared() => {
+            start(store.clone().read_only()).await.map_err(|_| first)
+        }
         started => started,
     }
     .map_err(|error| opened(store, error))
@@ -68,7 +72,16 @@ pub(super) fn opened(store: &Store, error: RuntimeError) -> anyhow::Error {
     if let RuntimeError::Store(refused) = &error {
         return failed(exit::of_store(refused), format!("store {store}: {refused}"));
     }
-    failed(exit::STORE, error)
+    let code = match error {
+        RuntimeError::Limit(_) | RuntimeError::Lease(_) => exit::USAGE,
+        RuntimeError::NoStore
+        | RuntimeError::Store(_)
+        | RuntimeError::Tree(_)
+        | RuntimeError::Pipeline(_)
+        | RuntimeError::Tool(_)
+        | _ => exit::STORE,
+    };
+    failed(code, error)
 }
 
 /// Which signal asked us to stop.

@@ -1,4 +1,4 @@
-//! `signal` and `answer`: what a run is sent. Nobody runs it meanwhile: this process holds its store.
+//! `signal` and `answer`: what a run is sent, whichever node works on it. A store that is one file is held meanwhile.
 
 use perennial::{
     RunId, RunState, StoreError,
@@ -61,7 +61,7 @@ async fn send(
     if let Some(request) = &args.request {
         sent = sent.request(request);
     }
-    let runtime = engine::start_reading(&store).await?;
+    let runtime = engine::start_keeping(&store).await?;
     let asked = async {
         let handle = runtime.runs().get(&run).await?;
         let accepted = handle.send(sent).await?;
@@ -69,12 +69,16 @@ async fn send(
     };
     let asked: Result<_, RunError> = asked.await;
     runtime.shutdown().await;
-    let (accepted, view) = asked.map_err(|error| refused(&run, &error, &hint))?;
+    let (accepted, view) = asked.map_err(|error| refused(&run, &error, args, &hint))?;
     tell(verb, &run, name, accepted, &view, args)?;
     if !args.output.json && view.run.state == RunState::Paused {
         output::talk(&format!("let it go on with: {}", hint.unpause(run.as_str())));
     } else if !args.output.json {
-        output::talk(&format!("nobody runs it now; resume with: {}", hint.resume(run.as_str())));
+        let owner = view.run.owner.as_ref().filter(|_| view.run.owner_alive && store.is_shared());
+        output::talk(&match owner {
+            Some(owner) => format!("node {} works on it", owner.node),
+            None => format!("nobody runs it now; resume with: {}", hint.resume(run.as_str())),
+        });
     }
     Ok(exit::COMPLETED)
 }
@@ -109,8 +113,13 @@ fn tell(
 }
 
 /// What is too late is a mistake of whoever typed it, and no failure of the store.
-fn refused(run: &RunId, error: &RunError, hint: &Hint) -> anyhow::Error {
+fn refused(run: &RunId, error: &RunError, args: &SentArgs, hint: &Hint) -> anyhow::Error {
     let show = hint.show(run.as_str());
+    if let (RunError::Store(StoreError::Conflict { .. }), Some(request)) = (error, &args.request) {
+        let text = format!("request {request} has sent something else to run {run} before");
+        let help = "give what is new a --request of its own".to_owned();
+        return failed_with(exit::USAGE, text, help);
+    }
     match error {
         RunError::Store(StoreError::InvalidState(refused)) => {
             let text = format!("run {run} takes nothing any more: it is {}", refused.from);

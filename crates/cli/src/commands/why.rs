@@ -34,8 +34,11 @@ pub(super) async fn explain(typed: &str, step: &str, args: &ExplainArgs) -> anyh
     let (view, why) = read.map_err(|error| hint::refused(&error, &hint))?;
     let Some(why) = why else {
         let steps: Vec<&str> = view.jobs.iter().map(|job| job.key.as_str()).collect();
-        let text =
-            format!("run {run} has no step {} yet; it has: {}", quoted(step), steps.join(", "));
+        let text = if steps.is_empty() {
+            format!("run {run} has no step yet, {} neither", quoted(step))
+        } else {
+            format!("run {run} has no step {} yet; it has: {}", quoted(step), steps.join(", "))
+        };
         return Err(failed_with(exit::NOT_FOUND, text, hint.show(run.as_str())));
     };
     let until = why.until().map(|at| at.to_rfc3339());

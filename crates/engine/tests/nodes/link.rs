@@ -29,6 +29,8 @@ pub(crate) enum Weather {
     SlowCommits(Duration),
     /// Everything is done, and no answer comes back.
     Deaf,
+    /// Nothing is said to what arrives, not even that it cannot be done.
+    Silent,
 }
 
 /// Cheap to clone; shared with the test.
@@ -72,6 +74,7 @@ impl Link {
                     drop(operation().await);
                     return lost();
                 }
+                Weather::Silent => std::future::pending().await,
                 Weather::Fair | Weather::NoRenewals | Weather::SlowCommits(_) => (),
             }
             operation().await

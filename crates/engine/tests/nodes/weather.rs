@@ -1,14 +1,14 @@
 //! Several nodes, many runs, and bad ways to the store by chance.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use perennial_core::run::RunState;
-use perennial_engine::scheduler::Adoption;
-use perennial_store::{LEASE_TTL, MemoryStore};
+use perennial_engine::{scheduler::Adoption, upkeep::Upkeep};
+use perennial_store::{LEASE_TTL, MemoryStore, StoreError};
 use perennial_testkit::Seed;
 
 use crate::{
-    link::Weather,
+    link::{Link, Weather},
     node::{Node, checked},
     work::Log,
 };
@@ -81,4 +81,39 @@ async fn bad_weather(test: &str, names: &[&str]) {
     for node in nodes {
         node.stop().await;
     }
+}
+
+/// A run that has ended, to be removed, and a way to the store.
+async fn to_remove() -> (MemoryStore, Upkeep, Link, perennial_core::run::RunId) {
+    let (store, log) = (MemoryStore::open_shared().unwrap(), Log::new());
+    let node = Node::start("a", &store, &log, Adoption::AtBoot).await;
+    let run = node.begin("r", 1, Duration::from_millis(1)).await;
+    assert_eq!(run.outcome().await.unwrap().state, RunState::Succeeded);
+    let id = run.id().clone();
+    node.stop().await;
+    let link = Link::to(&store);
+    (store, Upkeep::new(Arc::new(link.clone())), link, id)
+}
+
+/// Somebody waits for it before a screen.
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_nobody_answers_is_given_up() {
+    let (_store, upkeep, link, run) = to_remove().await;
+    link.set(Weather::Silent);
+    let within = Duration::from_secs(60);
+    let outcome = tokio::time::timeout(within, upkeep.purge(&run)).await.expect("it ends");
+    assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_whose_answer_is_lost_is_done_once() {
+    let (_store, upkeep, link, run) = to_remove().await;
+    link.set(Weather::Deaf);
+    let (outcome, ()) = tokio::join!(upkeep.purge(&run), async {
+        tokio::time::sleep(Duration::from_secs(1)).await; // paused clock
+        link.set(Weather::Fair);
+    });
+    outcome.unwrap();
+    let refused = upkeep.purge(&run).await;
+    assert!(matches!(refused, Err(StoreError::Removed { .. })), "{refused:?}");
 }

@@ -199,8 +199,23 @@ fn no_more_jobs(tx: &Tx<'_>, run: &RunId, new: &NewJob) -> Result<StoreError, St
     ))
 }
 
-/// Repeatable: an owner that asks again keeps its number.
+/// Repeatable: an owner that asks again keeps its number. A live other owner refuses.
 pub(crate) fn own_run(tx: &Tx<'_>, run: &RunId, owner: &NodeRef) -> Result<u64, StoreError> {
+    own(tx, run, owner, LiveOwner::Refuses)
+}
+
+/// As [`own_run`], also from an owner that lives: of a run that is known to have nothing under way.
+pub(crate) fn take_run(tx: &Tx<'_>, run: &RunId, owner: &NodeRef) -> Result<u64, StoreError> {
+    own(tx, run, owner, LiveOwner::Yields)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LiveOwner {
+    Refuses,
+    Yields,
+}
+
+fn own(tx: &Tx<'_>, run: &RunId, owner: &NodeRef, live: LiveOwner) -> Result<u64, StoreError> {
     node::require_alive(tx, owner)?;
     if !tx.is_settling() {
         node::end_expired(tx)?;
@@ -217,8 +232,8 @@ pub(crate) fn own_run(tx: &Tx<'_>, run: &RunId, owner: &NodeRef) -> Result<u64, 
     let taken = || StoreError::Conflict { what: format!("the owner of run {id}") };
     let fencing = match found {
         Some((fencing, Some(true), _)) => return Ok(fencing),
-        Some((_, _, true)) => return Err(taken()),
-        Some((fencing, _, false)) => fencing,
+        Some((_, _, true)) if live == LiveOwner::Refuses => return Err(taken()),
+        Some((fencing, _, _)) => fencing,
         None => return Err(StoreError::NotFound { what: "run", id: id.to_owned() }),
     };
     let changed = tx.write(

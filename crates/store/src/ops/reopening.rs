@@ -31,10 +31,8 @@ pub(crate) fn reopen(tx: &Tx<'_>, new: &Reopening) -> Result<u64, StoreError> {
         let why = "its bytes have another digest".to_owned();
         return Err(StoreError::Unreadable { what: "definition".to_owned(), why });
     }
-    if !state.is_terminal() {
-        require_left(tx, new)?;
-    }
-    creation::own_run(tx, run, &new.owner)?;
+    require_left(tx, new, state)?;
+    creation::take_run(tx, run, &new.owner)?;
     blob::put(tx, &new.definition_bytes)?;
     let settings = tx.json("run settings", &new.settings)?;
     let about = json!({
@@ -83,17 +81,18 @@ pub(crate) fn reopen(tx: &Tx<'_>, new: &Reopening) -> Result<u64, StoreError> {
     Ok(revision)
 }
 
-/// A run that has not ended is reopened only when nobody runs it, this process included.
-fn require_left(tx: &Tx<'_>, new: &Reopening) -> Result<(), StoreError> {
+/// A run that has not ended is reopened only when nobody runs it, this process included. Of one that has ended,
+/// whoever ran it last has nothing left to do; were an attempt of it under way at a live node, it would stay there.
+fn require_left(tx: &Tx<'_>, new: &Reopening, state: RunState) -> Result<(), StoreError> {
     let id = new.run.as_str();
     let held = tx.row(
         "SELECT 1 FROM streams s JOIN nodes n ON n.node = s.owner_node
-         AND n.incarnation = s.owner_incarnation AND n.ended_at IS NULL WHERE s.stream = ?1
+         AND n.incarnation = s.owner_incarnation AND n.ended_at IS NULL WHERE s.stream = ?1 AND ?2 <> 0
          UNION ALL
          SELECT 1 FROM jobs j JOIN nodes n ON n.node = j.lease_node
          AND n.incarnation = j.lease_incarnation AND n.ended_at IS NULL
          WHERE j.run = ?1 AND j.state = 'leased' LIMIT 1",
-        [id],
+        (id, !state.is_terminal()),
         |_| Ok(()),
     )?;
     match held {

@@ -91,7 +91,16 @@ impl WriterLoop {
         let Some(_seat) = Seat::take(&shared.writing) else {
             return Err(StoreError::Unavailable("another writer is running".to_owned()));
         };
-        let mut writer = Some(Writer::open(shared)?);
+        let mut writer = match Writer::open(shared) {
+            Ok(writer) => Some(writer),
+            Err(error) => {
+                if !is_passing(&error) {
+                    // The next writer will not do better at once: whoever waits is told why, not that nobody answered.
+                    shared.writes.refuse(&error);
+                }
+                return Err(error);
+            }
+        };
         let mut failures = 0;
         loop {
             let dirty = writer.as_mut().filter(|writer| writer.dirty);
@@ -309,6 +318,11 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// Whether the next writer may open the file though this one could not.
+fn is_passing(error: &StoreError) -> bool {
+    matches!(error, StoreError::Busy | StoreError::Unavailable(_) | StoreError::Unknown(_))
+}
+
 /// What those are answered whose group failed.
 fn told(error: &StoreError) -> StoreError {
     let is_full = matches!(error, StoreError::Full(_));
@@ -428,6 +442,25 @@ mod tests {
         queue(&mut again);
         serve(&store).unwrap().unwrap();
         assert!(block_on(again).is_ok(), "once there is space again");
+    }
+
+    /// Whoever waited would learn after a long time that nobody had answered, and never why.
+    #[test]
+    fn a_file_that_cannot_be_opened_is_told_to_those_who_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        let store = store(&directory);
+        let mut waiting = store.create_stream("s", "session", Vec::new());
+        queue(&mut waiting);
+        std::fs::write(&path, "not a store any more ".repeat(1_000)).unwrap();
+        let refused = serve(&store).unwrap().unwrap_err();
+        assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused:?}");
+        queue_is_empty(&store);
+        assert_eq!(block_on(waiting), Err(refused));
+    }
+
+    fn queue_is_empty(store: &SqliteStore) {
+        assert_eq!(Store::status(store).queued, 0);
     }
 
     #[test]

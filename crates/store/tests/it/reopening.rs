@@ -17,6 +17,7 @@ on_every_store!(
     recorded_calls_stay_unless_they_are_to_be_forgotten,
     of_two_that_reopen_at_once_one_gets_the_run,
     a_run_that_somebody_holds_is_not_reopened,
+    a_run_that_has_ended_is_reopened_though_the_node_that_ran_it_lives,
     a_run_that_its_node_left_is_reopened_with_what_was_under_way,
     a_completed_run_is_not_reopened,
     unfinished_jobs_have_to_be_made_again,
@@ -150,6 +151,20 @@ async fn a_run_that_somebody_holds_is_not_reopened(store: &dyn Store) {
     let refused = store.reopen_run(reopening).await;
     assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
     assert_eq!(store.run(&started.run).await.unwrap(), before);
+}
+
+async fn a_run_that_has_ended_is_reopened_though_the_node_that_ran_it_lives(store: &dyn Store) {
+    let started = ended(store, RunState::Failed).await;
+    let other = store.register_node("m").await.unwrap().node;
+    let refused = store.own_run(&started.run, &other).await;
+    assert!(matches!(refused, Err(StoreError::Conflict { .. })), "it lives: {refused:?}");
+    let reopening = reopening(store, &started.run, &other, true).await;
+    store.reopen_run(reopening).await.unwrap();
+    let view = store.run(&started.run).await.unwrap();
+    assert_eq!((view.run.state, view.run.owner.as_ref()), (RunState::Running, Some(&other)));
+    // Whoever ran it is one of the others now.
+    let refused = store.own_run(&started.run, &started.node).await;
+    assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
 }
 
 async fn a_run_that_its_node_left_is_reopened_with_what_was_under_way(store: &dyn Store) {
