@@ -21,6 +21,13 @@ use crate::{
 
 pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, StoreError> {
     let run = &decision.run;
+    if let Some(report) = &decision.report {
+        lease::standing_ahead(tx, &report.lease);
+    }
+    let claiming = creation::claiming(&decision.new_jobs);
+    for node in &claiming {
+        node::alive_ahead(tx, node);
+    }
     let (mut journal, state) = Journal::of_run(tx, run)?;
     let mut budget = None;
     if let Some(report) = &decision.report {
@@ -45,6 +52,9 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, Stor
     }
     let after = decision.run_step.as_ref().map_or(state, |step| step.to);
     let (mut job_ids, mut leases) = (Vec::new(), Vec::new());
+    for node in claiming {
+        node::require_alive(tx, node)?;
+    }
     for job in &decision.new_jobs {
         if job.claim_for.is_some() && after != RunState::Running {
             return Err(refused("job", JobState::Ready.name(), JobState::Leased.name()));
