@@ -119,7 +119,7 @@ pub(crate) fn claim(
         }
         tx.change(
             "UPDATE jobs SET state = 'leased', attempt = ?2, run_after = 0, lease_node = ?3,
-             lease_incarnation = ?4 WHERE id = ?1 AND state = 'ready' AND attempt = ?2 - 1",
+             lease_incarnation = ?4 WHERE id = ?1 AND state || '' = 'ready' AND attempt = ?2 - 1",
             (job.lease.job, job.lease.attempt, &node.node, int(node.incarnation)),
             || StoreError::Conflict { what: format!("job {}", job.lease.key) },
         )?;
@@ -256,7 +256,7 @@ fn give_back_orphan(tx: &Tx<'_>, orphan: &Orphan) -> Result<Option<bool>, StoreE
     }
     let (mut journal, _) = Journal::of_run(tx, run)?;
     let orphaned = tx.row(
-        "SELECT 1 FROM jobs WHERE id = ?1 AND state = 'leased' AND attempt = ?2",
+        "SELECT 1 FROM jobs WHERE id = ?1 AND state || '' = 'leased' AND attempt = ?2",
         (job, attempt),
         |_| Ok(()),
     )?;
@@ -278,7 +278,7 @@ fn give_back(tx: &Tx<'_>, job: i64, attempt: u32, end: AttemptEnd) -> Result<(),
     tx.change(
         "UPDATE jobs SET state = ?3, attempts_used = attempts_used + ?4, crashes = crashes + ?5,
          run_after = 0, lease_node = NULL, lease_incarnation = NULL
-         WHERE id = ?1 AND state = 'leased' AND attempt = ?2",
+         WHERE id = ?1 AND state || '' = 'leased' AND attempt = ?2",
         (job, attempt, JobState::Ready.name(), end.uses_budget(), end == AttemptEnd::Expired),
         || StoreError::StaleAttempt { job, attempt },
     )?;
