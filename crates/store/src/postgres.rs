@@ -19,6 +19,8 @@ mod link;
 mod listener;
 mod schema;
 mod session;
+mod trip;
+mod value;
 
 use std::{
     fmt,

@@ -10,6 +10,10 @@ pub(crate) trait Request: Send {
     /// committed and never will be.
     fn perform(&mut self, tx: &Tx<'_>) -> bool;
 
+    /// Forgets what the last time came to, which says only that a connection was lost.
+    #[cfg(feature = "postgres")]
+    fn forget(&mut self);
+
     /// Whether it may write.
     #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "files have two queues"))]
     fn access(&self) -> Access;
@@ -51,6 +55,11 @@ where
 {
     fn perform(&mut self, tx: &Tx<'_>) -> bool {
         self.outcome.insert((self.operation)(tx)).is_ok()
+    }
+
+    #[cfg(feature = "postgres")]
+    fn forget(&mut self) {
+        self.outcome = None;
     }
 
     fn access(&self) -> Access {

@@ -17,6 +17,10 @@ use crate::postgres::Session;
 /// cannot hold up the writer for long.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Rows that one statement inserts at most: each number of them is a statement of its own.
+#[cfg(feature = "postgres")]
+const ROWS_MAX: usize = 8;
+
 /// What an operation may do: read and write rows at one instant.
 ///
 /// Statements are written for all engines: numbered parameters `?1`, integers, texts and bytes, and
@@ -26,7 +30,8 @@ pub(crate) struct Tx<'a> {
     engine: Engine<'a>,
     /// Which opening of the store this is (see the room of nodes).
     opening: i64,
-    now: Slot<Timestamp>,
+    /// Of a file, or of memory.
+    now: Timestamp,
     /// The last event of the stream that was read last.
     told_last: Slot<Timestamp>,
     /// Payload bytes that were written.
@@ -54,21 +59,25 @@ impl<'a> Tx<'a> {
         Self::of(Engine::Sqlite(connection, origin), opening, now)
     }
 
-    /// A transaction on a server.
+    /// A transaction on a server, whose instant the server tells.
     #[cfg(feature = "postgres")]
-    pub(crate) fn on_server(session: &'a Session<'a>, opening: i64, now: Timestamp) -> Self {
-        Self::of(Engine::Postgres(session), opening, now)
+    pub(crate) fn on_server(session: &'a Session<'a>, opening: i64) -> Self {
+        Self::of(Engine::Postgres(session), opening, Timestamp::default())
     }
 
     fn of(engine: Engine<'a>, opening: i64, now: Timestamp) -> Self {
-        let (now, bytes, overtaken) = (Slot::new(now), Slot::new(0), Slot::new(false));
+        let (bytes, overtaken) = (Slot::new(0), Slot::new(false));
         let told_last = Slot::new(Timestamp::default());
         Self { engine, opening, now, told_last, bytes, overtaken }
     }
 
     /// The store's instant: by it is decided what is due, and whose lease is over.
     pub(crate) fn now(&self) -> Timestamp {
-        self.now.get()
+        match &self.engine {
+            Engine::Sqlite(..) => self.now,
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(session) => session.now(),
+        }
     }
 
     /// The instant of what this transaction adds to a history: not before what that tells already, also when a
@@ -159,7 +168,43 @@ impl<'a> Tx<'a> {
         match &self.engine {
             Engine::Sqlite(..) => self.write(sql, params).map(|_| ()),
             #[cfg(feature = "postgres")]
-            Engine::Postgres(session) => params.with(|params| session.post(sql, params, None)),
+            Engine::Postgres(session) => {
+                params.with(|params| session.post(sql, params, None));
+                Ok(())
+            }
+        }
+    }
+
+    /// Inserts `rows`, of as many columns each, as [`Tx::post`] does. `into` is the statement up to its `VALUES`.
+    pub(crate) fn post_rows<P: Params>(&self, into: &str, rows: &[P]) -> Result<(), StoreError> {
+        let Some(first) = rows.first() else { return Ok(()) };
+        let width = first.with(|row| row.len());
+        match &self.engine {
+            Engine::Sqlite(..) => {
+                let sql = format!("{into} VALUES {}", value::rows(1, width));
+                rows.iter().try_for_each(|row| self.write(&sql, row).map(|_| ()))
+            }
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(session) => {
+                for rows in rows.chunks(ROWS_MAX) {
+                    let sql = format!("{into} VALUES {}", value::rows(rows.len(), width));
+                    session.post_rows(&sql, rows);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Says that `sql` will be asked with `params`, in this transaction, before anything that it reads is changed. A
+    /// server may be asked together with what comes next, also when that is [`Tx::end_of_stream`]: the answer is
+    /// not older than that end.
+    pub(crate) fn ahead(&self, sql: &str, params: impl Params) {
+        match &self.engine {
+            Engine::Sqlite(..) => {
+                let _ = (sql, params);
+            }
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(session) => params.with(|params| session.ask_ahead(sql, params)),
         }
     }
 
@@ -178,7 +223,8 @@ impl<'a> Tx<'a> {
             },
             #[cfg(feature = "postgres")]
             Engine::Postgres(session) => {
-                params.with(|params| session.post(sql, params, Some(gone())))
+                params.with(|params| session.post(sql, params, Some(gone())));
+                Ok(())
             }
         }
     }
@@ -198,7 +244,7 @@ impl<'a> Tx<'a> {
         Ok(found)
     }
 
-    /// The first row of the end of `stream`, if it exists; what is read from here on is not older than
+    /// The first row of the end of `stream`, if it exists, whose first column is never null; what is read from here on is not older than
     /// that row, and nobody else changes the stream before this transaction has ended. An engine on which several
     /// transactions write at a time may do without the latter: whoever goes on from the end of a
     /// stream writes it on the condition that it is still as it was read.
@@ -216,14 +262,14 @@ impl<'a> Tx<'a> {
             #[cfg(feature = "postgres")]
             Engine::Postgres(session) => {
                 let (mut read, mut found) = (Some(read), None);
-                let now = params.with(|params| {
-                    session.end_of_stream(stream, sql, params, &mut |row| {
+                params.with(|params| {
+                    session.end_of_stream(stream, sql, params, &mut |row, before| {
                         let row = Columns::of(Source::Postgres(row));
+                        row.next.set(before);
                         found = read.take().map(|read| read(&row)).transpose()?;
                         Ok(())
                     })
                 })?;
-                self.now.set(now);
                 Ok(found)
             }
         }

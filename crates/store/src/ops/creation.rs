@@ -88,6 +88,9 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
         journal.note(tx, "stage_opened", json!({ "stage": stage }))?;
     }
     let mut leases = Vec::new();
+    for node in claiming(&new.jobs) {
+        node::require_alive(tx, node)?;
+    }
     for job in &new.jobs {
         let (_, lease) = create_job(tx, &mut journal, &new.run, job)?;
         leases.extend(lease);
@@ -97,7 +100,18 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
     Ok(Created::New { revision, leases })
 }
 
-/// A new Ready job, or a Leased one with its first attempt.
+/// The nodes that `jobs` are claimed for, each once.
+pub(crate) fn claiming(jobs: &[NewJob]) -> Vec<&NodeRef> {
+    let mut nodes: Vec<&NodeRef> = Vec::new();
+    for node in jobs.iter().filter_map(|job| job.claim_for.as_ref()) {
+        if !nodes.contains(&node) {
+            nodes.push(node);
+        }
+    }
+    nodes
+}
+
+/// A new Ready job, or a Leased one with its first attempt, for a node that was found alive.
 pub(crate) fn create_job(
     tx: &Tx<'_>,
     journal: &mut Journal,
@@ -105,9 +119,6 @@ pub(crate) fn create_job(
     new: &NewJob,
 ) -> Result<(i64, Option<Lease>), StoreError> {
     let claimed = new.claim_for.as_ref();
-    if let Some(node) = claimed {
-        node::require_alive(tx, node)?;
-    }
     let state = if claimed.is_some() { JobState::Leased } else { JobState::Ready };
     // One that is there and cancelled, in a run that goes on, waits to be made again.
     let created = tx.row(

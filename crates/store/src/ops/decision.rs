@@ -21,6 +21,13 @@ use crate::{
 
 pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, StoreError> {
     let run = &decision.run;
+    if let Some(report) = &decision.report {
+        lease::standing_ahead(tx, &report.lease);
+    }
+    let claiming = creation::claiming(&decision.new_jobs);
+    for node in &claiming {
+        node::alive_ahead(tx, node);
+    }
     let (mut journal, state) = Journal::of_run(tx, run)?;
     let mut budget = None;
     if let Some(report) = &decision.report {
@@ -45,6 +52,9 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, Stor
     }
     let after = decision.run_step.as_ref().map_or(state, |step| step.to);
     let (mut job_ids, mut leases) = (Vec::new(), Vec::new());
+    for node in claiming {
+        node::require_alive(tx, node)?;
+    }
     for job in &decision.new_jobs {
         if job.claim_for.is_some() && after != RunState::Running {
             return Err(refused("job", JobState::Ready.name(), JobState::Leased.name()));
@@ -137,12 +147,13 @@ fn apply_report(
         (*to == JobState::Skipped).then(|| report.skipped.unwrap_or(SkipReason::NotApplicable));
     let run_after = if *to == JobState::Ready { report.run_after } else { None };
     let deferral = report.deferral.as_ref();
+    // By its key: put so, no index of the jobs in that state is taken, which has all that were in it lately.
     tx.change(
         "UPDATE jobs SET state = ?3, skipped = ?4, attempts_used = ?5, crashes = crashes + ?6,
          run_after = ?7, lease_node = NULL, lease_incarnation = NULL, dead_letter = ?8,
          wake_at = ?9, defer_cause = ?10, defer_until = ?11, defer_then = ?12,
          deferred_since = CASE WHEN ?13 = 1 THEN COALESCE(deferred_since, ?14) ELSE NULL END
-         WHERE id = ?1 AND attempt = ?2 AND state = 'leased'",
+         WHERE id = ?1 AND attempt = ?2 AND state || '' = 'leased'",
         (
             lease.job,
             lease.attempt,

@@ -28,7 +28,9 @@ pub(crate) struct Journal {
     next_seq: u64,
     hash: String,
     data_bytes_max: usize,
+    /// Events that [`Journal::finish`] writes, and the data and hash of each.
     written: Vec<EventRecord>,
+    stored: Vec<(String, String)>,
 }
 
 impl Journal {
@@ -48,6 +50,7 @@ impl Journal {
             hash: String::new(),
             data_bytes_max,
             written: Vec::new(),
+            stored: Vec::new(),
         })
     }
 
@@ -94,6 +97,7 @@ impl Journal {
             hash,
             data_bytes_max,
             written: Vec::new(),
+            stored: Vec::new(),
         })
     }
 
@@ -107,27 +111,14 @@ impl Journal {
         self.revision
     }
 
-    /// Appends `event`.
+    /// Appends `event`; it is written with the new end.
     pub(crate) fn append(&mut self, tx: &Tx<'_>, event: NewEvent) -> Result<(), StoreError> {
         let NewEvent { kind, job, attempt, data } = event;
         let record = EventRecord { seq: self.next_seq, at: tx.at(), kind, job, attempt, data };
         let data = record.data.to_string();
         tx.admit("event data", data.len(), self.data_bytes_max)?;
         self.hash = chained(&self.hash, &record, &data);
-        tx.post(
-            "INSERT INTO events (stream, seq, at, kind, job, attempt, data, hash)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            (
-                &self.stream,
-                int(record.seq),
-                record.at.as_micros(),
-                &record.kind,
-                record.job.as_ref().map(JobKey::as_str),
-                record.attempt,
-                &data,
-                &self.hash,
-            ),
-        )?;
+        self.stored.push((data, self.hash.clone()));
         self.next_seq += 1;
         self.written.push(record);
         Ok(())
@@ -150,14 +141,35 @@ impl Journal {
         self.append(tx, NewEvent { kind: kind.to_owned(), job: Some(job.clone()), attempt, data })
     }
 
-    /// Writes the new end; `decided` moves the revision (STO-22). Returns revision and events.
+    /// Writes what was appended and the new end; `decided` moves the revision (STO-22). Returns revision and events.
     pub(crate) fn finish(
         self,
         tx: &Tx<'_>,
         decided: bool,
     ) -> Result<(u64, Vec<EventRecord>), StoreError> {
         let revision = self.revision + u64::from(decided);
-        let changed = tx.write(
+        let rows: Vec<_> = self
+            .written
+            .iter()
+            .zip(&self.stored)
+            .map(|(record, (data, hash))| {
+                (
+                    &self.stream,
+                    int(record.seq),
+                    record.at.as_micros(),
+                    &record.kind,
+                    record.job.as_ref().map(JobKey::as_str),
+                    record.attempt,
+                    data,
+                    hash,
+                )
+            })
+            .collect();
+        tx.post_rows(
+            "INSERT INTO events (stream, seq, at, kind, job, attempt, data, hash)",
+            &rows,
+        )?;
+        tx.change(
             "UPDATE heads SET revision = ?1, next_seq = ?2, hash = ?3
              WHERE stream = ?4 AND revision = ?5 AND next_seq = ?6",
             (
@@ -168,11 +180,8 @@ impl Journal {
                 int(self.revision),
                 int(self.first_seq),
             ),
+            || StoreError::Conflict { what: format!("stream {}", self.stream) },
         )?;
-        if changed == 0 {
-            let conflict = StoreError::Conflict { what: format!("stream {}", self.stream) };
-            return Err(tx.overtaken(conflict));
-        }
         if self.next_seq > self.first_seq {
             tx.leaves(&self.stream, self.next_seq - 1, &self.hash);
         }

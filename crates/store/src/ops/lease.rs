@@ -7,12 +7,11 @@ use super::{
     creation,
     ending::{self, Ending},
     journal::{Journal, cut},
-    node::{self, alive},
-    view,
+    node, view,
 };
 use crate::{
     AttemptRecord, Claimed, Lease, NodeRef, Rescued, StoreError,
-    transaction::{Tx, int},
+    transaction::{Tx, int, value::Params},
 };
 
 /// What a lease is worth now.
@@ -37,32 +36,29 @@ pub(crate) struct Budget {
     pub(crate) saved: bool,
 }
 
+const STANDING: &str = "SELECT a.ended_as, j.state = 'leased' AND j.attempt = a.attempt, n.ended_at IS NULL,
+    n.lease_until, j.attempts_used, j.max_attempts, EXISTS (SELECT 1 FROM saved s WHERE s.job = j.id)
+    FROM attempts a JOIN jobs j ON j.id = a.job
+    JOIN nodes n ON n.node = a.node AND n.incarnation = a.incarnation
+    WHERE a.job = ?1 AND a.attempt = ?2 AND a.node = ?3 AND a.incarnation = ?4
+    AND j.run = ?5 AND j.key = ?6";
+
+/// Says that [`standing`] comes next.
+pub(crate) fn standing_ahead(tx: &Tx<'_>, lease: &Lease) {
+    tx.ahead(STANDING, of_lease(lease));
+}
+
+fn of_lease(lease: &Lease) -> impl Params + use<'_> {
+    let Lease { run, job, key, attempt, node } = lease;
+    (*job, *attempt, &node.node, int(node.incarnation), run.as_str(), key.as_str())
+}
+
 pub(crate) fn standing(tx: &Tx<'_>, lease: &Lease) -> Result<Standing, StoreError> {
-    let found = tx.row(
-        concat!(
-            "SELECT a.ended_as, j.state = 'leased' AND j.attempt = a.attempt, ",
-            alive!("?7"),
-            ", j.attempts_used, j.max_attempts,
-             EXISTS (SELECT 1 FROM saved s WHERE s.job = j.id) FROM attempts a JOIN jobs j ON j.id = a.job
-             JOIN nodes n ON n.node = a.node AND n.incarnation = a.incarnation
-             WHERE a.job = ?1 AND a.attempt = ?2 AND a.node = ?3 AND a.incarnation = ?4
-             AND j.run = ?5 AND j.key = ?6",
-        ),
-        (
-            lease.job,
-            lease.attempt,
-            &lease.node.node,
-            int(lease.node.incarnation),
-            lease.run.as_str(),
-            lease.key.as_str(),
-            tx.now().as_micros(),
-        ),
-        |row| {
-            let (ended, current, alive) =
-                (row.parse_maybe()?, row.get::<bool>()?, row.get::<bool>()?);
-            Ok((ended, current, alive, Budget { used: row.get()?, max: row.get()?, saved: row.get()? }))
-        },
-    )?;
+    let found = tx.row(STANDING, of_lease(lease), |row| {
+        let (ended, current) = (row.parse_maybe()?, row.get::<bool>()?);
+        let alive = node::reads_alive(tx, row)?;
+        Ok((ended, current, alive, Budget { used: row.get()?, max: row.get()?, saved: row.get()? }))
+    })?;
     Ok(match found {
         Some((Some(end), ..)) => Standing::Ended(end),
         Some((None, true, true, budget)) => Standing::Live(budget),
@@ -79,6 +75,7 @@ pub(crate) fn stale(lease: &Lease) -> StoreError {
 pub(crate) fn require_live(tx: &Tx<'_>, lease: &Lease) -> Result<Journal, StoreError> {
     // First the end of the stream: what is read after it is not older, and holds until this
     // transaction ends, or the write of the end fails.
+    standing_ahead(tx, lease);
     let (journal, state) = match Journal::of_run(tx, &lease.run) {
         Ok(found) => found,
         Err(StoreError::NotFound { .. }) => return Err(stale(lease)),
@@ -94,25 +91,18 @@ pub(crate) fn claim(
     node: &NodeRef,
     limit: u32,
 ) -> Result<Vec<Claimed>, StoreError> {
-    node::require_alive(tx, node)?;
+    node::alive_ahead(tx, node);
     let (mut journal, state) = Journal::of_run(tx, run)?;
+    node::require_alive(tx, node)?;
     if state != RunState::Running {
         return Ok(Vec::new());
     }
-    let due = tx.rows(
-        "SELECT j.id, j.key, j.stage, j.attempt, i.data, j.crashes > 0 AS suspect FROM jobs j
-         JOIN stages s ON s.run = j.run AND s.stage = j.stage JOIN inputs i ON i.job = j.id
-         WHERE j.run = ?1 AND j.state = 'ready' AND j.run_after <= ?2
-         AND s.state IN ('open', 'sealed') ORDER BY suspect, j.run_after, j.id LIMIT ?3",
-        (run.as_str(), tx.now().as_micros(), limit),
-        |row| {
-            let (job, key, stage) = (row.get()?, JobKey::new(row.get::<String>()?), row.get()?);
-            let attempt = row.get::<u32>()? + 1;
-            let lease = Lease { run: run.clone(), job, key, attempt, node: node.clone() };
-            let claimed = Claimed { lease, stage, input: row.json()?, calls: Vec::new() };
-            Ok((claimed, row.get::<bool>()?))
-        },
-    )?;
+    let mut due = due(tx, run, node, limit, DUE)?;
+    // Only then: jobs that a process may have died of come after all others.
+    let room = limit.saturating_sub(u32::try_from(due.len()).unwrap_or(limit));
+    if room > 0 {
+        due.extend(self::due(tx, run, node, room, DUE_SUSPECTS)?);
+    }
     let mut claimed = Vec::with_capacity(due.len());
     let mut is_suspected = None;
     for (mut job, suspect) in due {
@@ -129,12 +119,15 @@ pub(crate) fn claim(
         }
         tx.change(
             "UPDATE jobs SET state = 'leased', attempt = ?2, run_after = 0, lease_node = ?3,
-             lease_incarnation = ?4 WHERE id = ?1 AND state = 'ready' AND attempt = ?2 - 1",
+             lease_incarnation = ?4 WHERE id = ?1 AND state || '' = 'ready' AND attempt = ?2 - 1",
             (job.lease.job, job.lease.attempt, &node.node, int(node.incarnation)),
             || StoreError::Conflict { what: format!("job {}", job.lease.key) },
         )?;
         creation::start_attempt(tx, &mut journal, &job.lease)?;
-        job.calls = view::calls_of_job(tx, job.lease.job)?;
+        // Only an attempt before this one can have called.
+        if job.lease.attempt > 1 {
+            job.calls = view::calls_of_job(tx, job.lease.job)?;
+        }
         job.calls.retain(|call| call.recorded_at.is_some());
         claimed.push(job);
     }
@@ -142,6 +135,37 @@ pub(crate) fn claim(
         journal.finish(tx, false)?;
     }
     Ok(claimed)
+}
+
+/// Jobs that can be claimed, in the order of an index: what a claim costs must not grow with the queue.
+macro_rules! due {
+    ($crashes:literal) => {
+        concat!(
+            "SELECT j.id, j.key, j.stage, j.attempt, i.data, j.crashes > 0 FROM jobs j
+             JOIN stages s ON s.run = j.run AND s.stage = j.stage JOIN inputs i ON i.job = j.id
+             WHERE j.run = ?1 AND j.state = 'ready' AND j.run_after <= ?2 AND j.crashes ",
+            $crashes,
+            " AND s.state IN ('open', 'sealed') ORDER BY j.run_after, j.id LIMIT ?3"
+        )
+    };
+}
+const DUE: &str = due!("= 0");
+const DUE_SUSPECTS: &str = due!("> 0");
+
+fn due(
+    tx: &Tx<'_>,
+    run: &RunId,
+    node: &NodeRef,
+    limit: u32,
+    sql: &str,
+) -> Result<Vec<(Claimed, bool)>, StoreError> {
+    tx.rows(sql, (run.as_str(), tx.now().as_micros(), limit), |row| {
+        let (job, key, stage) = (row.get()?, JobKey::new(row.get::<String>()?), row.get()?);
+        let attempt = row.get::<u32>()? + 1;
+        let lease = Lease { run: run.clone(), job, key, attempt, node: node.clone() };
+        let claimed = Claimed { lease, stage, input: row.json()?, calls: Vec::new() };
+        Ok((claimed, row.get::<bool>()?))
+    })
 }
 
 /// Whether the node works on a job that its process may have died of.
@@ -235,7 +259,7 @@ fn give_back_orphan(tx: &Tx<'_>, orphan: &Orphan) -> Result<Option<bool>, StoreE
     }
     let (mut journal, _) = Journal::of_run(tx, run)?;
     let orphaned = tx.row(
-        "SELECT 1 FROM jobs WHERE id = ?1 AND state = 'leased' AND attempt = ?2",
+        "SELECT 1 FROM jobs WHERE id = ?1 AND state || '' = 'leased' AND attempt = ?2",
         (job, attempt),
         |_| Ok(()),
     )?;
@@ -257,7 +281,7 @@ fn give_back(tx: &Tx<'_>, job: i64, attempt: u32, end: AttemptEnd) -> Result<(),
     tx.change(
         "UPDATE jobs SET state = ?3, attempts_used = attempts_used + ?4, crashes = crashes + ?5,
          run_after = 0, lease_node = NULL, lease_incarnation = NULL
-         WHERE id = ?1 AND state = 'leased' AND attempt = ?2",
+         WHERE id = ?1 AND state || '' = 'leased' AND attempt = ?2",
         (job, attempt, JobState::Ready.name(), end.uses_budget(), end == AttemptEnd::Expired),
         || StoreError::StaleAttempt { job, attempt },
     )?;

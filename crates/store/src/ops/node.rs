@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     Leases, NodeRecord, NodeRef, NodeTerms, Registered, Renewal, StoreError,
-    transaction::{Tx, int},
+    transaction::{Columns, Tx, int},
 };
 
 /// The report of an incarnation that gives back what it has, until it is done. No report of a drain is this.
@@ -235,6 +235,14 @@ pub(crate) fn forget(tx: &Tx<'_>, before: i64, limit: u64) -> Result<bool, Store
     Ok(forgotten as u64 >= limit)
 }
 
+const ALIVE: &str = "SELECT n.ended_at IS NULL, n.lease_until FROM nodes n
+    WHERE n.node = ?1 AND n.incarnation = ?2";
+
+/// Says that [`require_alive`] comes next.
+pub(crate) fn alive_ahead(tx: &Tx<'_>, node: &NodeRef) {
+    tx.ahead(ALIVE, (&node.node, int(node.incarnation)));
+}
+
 /// Refuses to act for an incarnation that has ended, or whose lease is over.
 pub(crate) fn require_alive(tx: &Tx<'_>, node: &NodeRef) -> Result<(), StoreError> {
     match is_alive(tx, node)? {
@@ -245,11 +253,13 @@ pub(crate) fn require_alive(tx: &Tx<'_>, node: &NodeRef) -> Result<(), StoreErro
 }
 
 fn is_alive(tx: &Tx<'_>, node: &NodeRef) -> Result<Option<bool>, StoreError> {
-    tx.row(
-        concat!("SELECT ", alive!("?3"), " FROM nodes n WHERE n.node = ?1 AND n.incarnation = ?2"),
-        (&node.node, int(node.incarnation), tx.now().as_micros()),
-        |row| row.get(),
-    )
+    tx.row(ALIVE, (&node.node, int(node.incarnation)), |row| reads_alive(tx, row))
+}
+
+/// Whether an incarnation lives, by two columns: whether it has not ended, and the end of its lease. As [`alive`].
+pub(crate) fn reads_alive(tx: &Tx<'_>, row: &Columns<'_>) -> Result<bool, StoreError> {
+    let (open, until) = (row.get::<bool>()?, row.instant_maybe()?);
+    Ok(open && until.is_none_or(|until| until > tx.now()))
 }
 
 fn unknown(node: &NodeRef) -> StoreError {

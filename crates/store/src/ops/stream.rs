@@ -57,14 +57,11 @@ fn write(tx: &Tx<'_>, mut journal: Journal, events: &[NewEvent]) -> Result<Appen
 
 /// Closes an open stream for ever.
 pub(crate) fn close(tx: &Tx<'_>, stream: &str) -> Result<(), StoreError> {
-    let closed = tx.write(
+    tx.change(
         "UPDATE streams SET closed = 1, closed_at = ?2 WHERE stream = ?1 AND closed = 0",
         (stream, tx.at().as_micros()),
-    )?;
-    if closed == 0 {
-        return Err(tx.overtaken(StoreError::Conflict { what: format!("stream {stream}") }));
-    }
-    Ok(())
+        || StoreError::Conflict { what: format!("stream {stream}") },
+    )
 }
 
 /// Streams of `kind`, oldest first.

@@ -17,8 +17,7 @@ pub(crate) fn set(tx: &Tx<'_>, run: &RunId, timers: &[NewTimer]) -> Result<(), S
 
 /// Removes all timers of a run.
 pub(crate) fn clear(tx: &Tx<'_>, run: &RunId) -> Result<(), StoreError> {
-    tx.write("DELETE FROM timers WHERE run = ?1", [run.as_str()])?;
-    Ok(())
+    tx.post("DELETE FROM timers WHERE run = ?1", [run.as_str()])
 }
 
 pub(crate) fn take_due(tx: &Tx<'_>, limit: u32) -> Result<Vec<TimerDue>, StoreError> {

@@ -213,7 +213,10 @@ impl<'a> Server<'a> {
                     let pause = dice.up_to(PAUSE * 2_u32.pow(again));
                     self.pause(pause);
                 }
-                Outcome::Lost(_) if lost < LOST_MAX => lost += 1,
+                Outcome::Lost(_) if lost < LOST_MAX => {
+                    lost += 1;
+                    request.forget();
+                }
                 Outcome::Again(None) => return request.answer(),
                 Outcome::Not(error) | Outcome::Again(Some(error)) | Outcome::Lost(error) => {
                     counters.failed_commits.fetch_add(1, Ordering::Relaxed);
@@ -260,14 +263,8 @@ fn attempt(session: &Session<'_>, shared: &Shared, request: &mut dyn Request) ->
         Some(Trouble::Again) => Outcome::Again(Some(error)),
         Some(Trouble::Told) | None => Outcome::Not(error),
     };
-    let (now, mark) = match session.begin(request.access()) {
-        Ok(begun) => begun,
-        Err(error) => {
-            session.roll_back();
-            return failed(error);
-        }
-    };
-    let tx = Tx::on_server(session, shared.meta.openings, now);
+    session.begin(request.access());
+    let tx = Tx::on_server(session, shared.meta.openings);
     let wanted = request.perform(&tx);
     match session.trouble() {
         Some(Trouble::Lost) => {
@@ -292,23 +289,30 @@ fn attempt(session: &Session<'_>, shared: &Shared, request: &mut dyn Request) ->
         }
         None => (),
     }
+    // What it would answer rests on rows that were no longer so.
+    let interfered = || StoreError::Unavailable("others were always faster".to_owned());
+    if wanted && tx.is_overtaken() {
+        // It made light of that; its transaction cannot be committed.
+        session.roll_back();
+        return Outcome::Again(Some(interfered()));
+    }
     if !wanted {
         let overtaken = tx.is_overtaken() || session.has_moved();
         session.roll_back();
-        // What it would answer rests on rows that were no longer so.
-        let interfered = || StoreError::Unavailable("others were always faster".to_owned());
         return if overtaken { Outcome::Again(Some(interfered())) } else { Outcome::Done };
     }
-    let mark = session.traced(mark);
-    match (session.commit(), mark) {
-        (Ok(()), _) | (Err(_), None) => Outcome::Done,
-        (Err(error), Some(mark)) => match session.trouble() {
-            Some(Trouble::Lost) => Outcome::Open(mark),
-            Some(Trouble::Again | Trouble::Told) | None => {
-                session.roll_back();
-                if session.is_overtaken() { Outcome::Again(Some(error)) } else { failed(error) }
-            }
-        },
+    let Err(error) = session.commit() else { return Outcome::Done };
+    if !session.has_written() {
+        return Outcome::Done;
+    }
+    match (session.trouble(), session.traced()) {
+        (Some(Trouble::Lost), Some(mark)) => Outcome::Open(mark),
+        (Some(Trouble::Lost), None) => Outcome::Lost(error),
+        (Some(Trouble::Again | Trouble::Told) | None, _) => {
+            session.roll_back();
+            // What a change found is no answer either: it rests on rows that were no longer so.
+            if session.is_overtaken() { Outcome::Again(Some(interfered())) } else { failed(error) }
+        }
     }
 }
 

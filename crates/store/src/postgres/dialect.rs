@@ -38,6 +38,58 @@ pub(super) fn statement(sql: &str, locks: Locks) -> String {
     text
 }
 
+/// The table that `sql` changes, when it reads no other one: such changes can be made together.
+pub(super) fn changes_only(sql: &str) -> Option<&str> {
+    if sql.contains("SELECT") {
+        return None;
+    }
+    let mut words = sql.split_ascii_whitespace();
+    match (words.next()?, words.next()?) {
+        ("INSERT", "INTO") => words.next(),
+        ("UPDATE", table) => Some(table),
+        _ => None,
+    }
+}
+
+/// One statement of several changes, given as their texts, how many parameters each has, and whether it must change
+/// something: where one does not, the whole fails with a division by zero.
+pub(super) fn together(changes: &[(String, usize, bool)]) -> String {
+    if let [(text, _, false)] = changes {
+        return text.clone();
+    }
+    let (mut parts, mut counts, mut before) = (Vec::new(), Vec::new(), 0);
+    for (place, (text, params, must)) in changes.iter().enumerate() {
+        parts.push(format!("c{place} AS ({} RETURNING 1)", renumbered(text, before)));
+        if *must {
+            counts.push(format!("(SELECT count(*) FROM c{place})"));
+        }
+        before += params;
+    }
+    let answer = if counts.is_empty() {
+        "1".to_owned()
+    } else {
+        format!("1 / LEAST({})", counts.join(", "))
+    };
+    format!("WITH {} SELECT {answer}", parts.join(", "))
+}
+
+/// `text` with parameters that begin after `before` others.
+fn renumbered(text: &str, before: usize) -> String {
+    let mut renumbered = String::with_capacity(text.len() + 8);
+    let mut parts = text.split('$');
+    renumbered.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let digits = part.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(part.len());
+        let (number, rest) = part.split_at(digits);
+        match number.parse::<usize>() {
+            Ok(number) => renumbered.push_str(&format!("${}", number + before)),
+            Err(_) => renumbered.push_str(&format!("${number}")),
+        }
+        renumbered.push_str(rest);
+    }
+    renumbered
+}
+
 /// What a comment adds with these options.
 fn optional(token: &str, locks: Locks) -> Option<&str> {
     let inner = token.strip_prefix("/*")?.strip_suffix("*/")?;
@@ -164,6 +216,25 @@ mod tests {
         ] {
             assert_eq!(statement(sql, Locks { rows, skip }), expected);
         }
+    }
+
+    #[test]
+    fn changes_that_can_be_made_together_are_one_statement() {
+        let one = "UPDATE a SET x = $2 WHERE id = $1".to_owned();
+        let two = "INSERT INTO b (x) VALUES ($1)".to_owned();
+        assert_eq!(together(&[(two.clone(), 1, false)]), two);
+        let expected = "WITH c0 AS (UPDATE a SET x = $2 WHERE id = $1 RETURNING 1), \
+            c1 AS (INSERT INTO b (x) VALUES ($3) RETURNING 1) \
+            SELECT 1 / LEAST((SELECT count(*) FROM c0))";
+        assert_eq!(together(&[(one, 2, true), (two, 1, false)]), expected);
+    }
+
+    #[test]
+    fn a_change_that_reads_is_made_alone() {
+        assert_eq!(changes_only("UPDATE a SET x = 1"), Some("a"));
+        assert_eq!(changes_only("INSERT INTO b (x) VALUES (?1)"), Some("b"));
+        assert_eq!(changes_only("INSERT INTO b (x) SELECT x FROM a"), None);
+        assert_eq!(changes_only("DELETE FROM a WHERE x = 1"), None);
     }
 
     #[test]

@@ -5,40 +5,55 @@ use std::{
     collections::HashMap,
     future::Future,
     ops::ControlFlow,
-    pin::{Pin, pin},
-    sync::{Arc, atomic::Ordering},
-    task::Poll,
+    sync::atomic::Ordering,
     time::Duration,
 };
 
-use bytes::BytesMut;
 use perennial_core::Timestamp;
 use tokio::runtime::Runtime;
-use tokio_postgres::{
-    Error, Row, Statement,
-    types::{FromSql, IsNull, ToSql, Type, to_sql_checked},
-};
+use tokio_postgres::{Error, Row, Statement, error::SqlState, types::Type};
 
 use super::{
     Shared,
     dialect::{self, Locks},
     failure::{self, Trouble},
     link::{Failed, Link},
+    trip::{self, Ahead, Group, Owned, Part, Posted, Said},
+    value::kind,
 };
 use crate::{
     StoreError,
     backend::Access,
-    transaction::value::{Bind, Cell, Kind},
+    transaction::value::{Bind, Cell, Params},
 };
 
 const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 /// All statements of it see the same rows, and it cannot write.
 const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-const NOW: &str = "SELECT CAST(floor(extract(epoch FROM clock_timestamp()) * 1000000) AS BIGINT)";
-/// The transaction's number in the server's log, by which its outcome can be asked for later, on the
-/// line of history that the server then was on.
-const MARK: &str = "SELECT CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT), \
-    substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)";
+/// The server's instant.
+macro_rules! now {
+    () => {
+        "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000000) AS BIGINT)"
+    };
+}
+const NOW: &str = concat!("SELECT ", now!());
+/// The instant, and the transaction's number in the server's log, by which its outcome can be asked for later, on
+/// the line of history that the server then was on.
+macro_rules! opened {
+    () => {
+        concat!(
+            now!(),
+            ", CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT), \
+             substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)"
+        )
+    };
+}
+const OPENED: &str = concat!("SELECT ", opened!());
+/// How many columns that are.
+const OPENED_COLUMNS: usize = 3;
+/// The most statements that a connection keeps prepared. Operations have fewer; how their changes are put together
+/// varies.
+const STATEMENTS_MAX: usize = 500;
 const LOCK: &str = "SELECT 1 FROM heads WHERE stream = $1 FOR UPDATE";
 const END: &str = "SELECT revision, next_seq FROM heads WHERE stream = $1";
 const STATUS: &str = "SELECT pg_xact_status(CAST(CAST($1 AS TEXT) AS xid8)), \
@@ -72,14 +87,6 @@ pub(super) enum Fate {
     Unknown,
 }
 
-/// A statement whose answer nobody waits for on its own.
-struct Posted {
-    asked: Pin<Box<dyn Future<Output = Result<u64, Error>>>>,
-    answer: Option<Result<u64, Error>>,
-    /// What it means that it changed nothing, where that means something.
-    gone: Option<StoreError>,
-}
-
 /// A connection and the runtime that it lives in.
 pub(crate) struct Session<'a> {
     shared: &'a Shared,
@@ -93,8 +100,18 @@ pub(crate) struct Session<'a> {
     wrote: Slot<bool>,
     /// Whether a row was not as the open transaction had read it.
     overtaken: Slot<bool>,
-    /// Statements of the open transaction that are sent with the next one.
+    /// Set until the begin of the open transaction is sent, with the first of its statements.
+    unsent: Slot<Option<Access>>,
+    /// The open transaction's instant, once it is known.
+    now: Slot<Option<Timestamp>>,
+    /// By what the open transaction is found again, once that is known.
+    mark: RefCell<Option<Mark>>,
+    /// Changes of the open transaction that are sent with the next trip.
     posted: RefCell<Vec<Posted>>,
+    /// Questions of the open transaction that are sent with the next trip.
+    ahead: RefCell<Vec<Ahead>>,
+    /// What questions that were asked ahead found.
+    known: RefCell<Vec<(Ahead, Vec<Row>)>>,
     /// Ends of streams that the open transaction read without a lock: stream, revision, next number.
     ends: RefCell<Vec<(String, i64, i64)>>,
     /// Declared last: dropped when nothing lives in it any more.
@@ -110,9 +127,14 @@ impl<'a> Session<'a> {
             statements: RefCell::default(),
             trouble: Slot::new(None),
             trace: RefCell::default(),
-            overtaken: Slot::new(false),
-            posted: RefCell::default(),
             wrote: Slot::new(false),
+            overtaken: Slot::new(false),
+            unsent: Slot::new(None),
+            now: Slot::new(None),
+            mark: RefCell::default(),
+            posted: RefCell::default(),
+            ahead: RefCell::default(),
+            known: RefCell::default(),
             ends: RefCell::default(),
             runtime,
         })
@@ -138,67 +160,133 @@ impl<'a> Session<'a> {
         self.overtaken.get()
     }
 
-    /// Sends what is posted and then `asked`, and waits for all answers. The first failure counts: what
-    /// comes after it is its consequence.
     fn drive<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, StoreError> {
-        let mut posted = self.posted.take();
-        if posted.is_empty() {
-            return self.runtime.block_on(self.link.drive(asked)).map_err(|it| self.failed(&it));
-        }
-        let answer = self.runtime.block_on(self.link.drive(async {
-            let (mut asked, mut answer) = (pin!(asked), None);
-            std::future::poll_fn(|cx| {
-                let mut waiting = false;
-                for one in posted.iter_mut().filter(|one| one.answer.is_none()) {
-                    match one.asked.as_mut().poll(cx) {
-                        Poll::Ready(answer) => one.answer = Some(answer),
-                        Poll::Pending => waiting = true,
-                    }
-                }
-                if answer.is_none() {
-                    match asked.as_mut().poll(cx) {
-                        Poll::Ready(given) => answer = Some(given),
-                        Poll::Pending => waiting = true,
-                    }
-                }
-                if waiting { Poll::Pending } else { Poll::Ready(Ok(answer.take())) }
-            })
-            .await
-        }));
-        let answer = answer.map_err(|failed| self.failed(&failed))?;
-        for Posted { answer, gone, .. } in posted {
-            match (answer, gone) {
-                (Some(Err(error)), _) => return Err(self.failed(&error.into())),
-                (Some(Ok(0)), Some(gone)) => {
-                    self.overtaken.set(true);
-                    return Err(gone);
-                }
-                (Some(Ok(_)), _) | (None, _) => (),
+        self.runtime.block_on(self.link.drive(asked)).map_err(|failed| self.failed(&failed))
+    }
+
+    /// One trip: the begin, unless it was sent; what is posted; `asked`; and what is asked ahead. Answers what
+    /// `asked` came to. The first failure counts: what comes after it is its consequence.
+    fn send(&self, asked: Vec<Part<'_>>, tells: Tells) -> Result<Vec<Said>, StoreError> {
+        let groups = Group::all(self.posted.take());
+        let ahead = self.ahead.take();
+        let statements = groups.iter().map(|group| self.grouped(group));
+        let statements = statements.collect::<Result<Vec<_>, _>>()?;
+        let questions = ahead.iter().map(|one| {
+            let params: Vec<Bind<'_>> = one.params.iter().map(Owned::bind).collect();
+            self.translated(&one.sql, &params)
+        });
+        let questions = questions.collect::<Result<Vec<_>, _>>()?;
+        let client = &self.link.client;
+        let (mut parts, mut opened) = (Vec::new(), None);
+        if let Some(access) = self.unsent.get() {
+            let (begin, state) = match access {
+                Access::Read => (BEGIN_READ, NOW),
+                Access::Write => (BEGIN_WRITE, OPENED),
+            };
+            parts.push(Part::change(client, &self.prepared(begin, &[])?, Vec::new()));
+            if tells == Tells::Nothing {
+                opened = Some(parts.len());
+                parts.push(Part::query(client, &self.prepared(state, &[])?, Vec::new()));
             }
+            self.unsent.set(None);
         }
-        match answer {
-            Some(answer) => answer.map_err(|error| self.failed(&error.into())),
-            None => Err(self.failed(&Failed::Silent)),
+        let before = parts.len();
+        for (group, statement) in groups.iter().zip(&statements) {
+            parts.push(Part::change(client, statement, group.params()));
+        }
+        let (from, count) = (parts.len(), asked.len());
+        parts.extend(asked);
+        for (one, statement) in ahead.iter().zip(&questions) {
+            let params = one.params.iter().map(Owned::bind).collect();
+            parts.push(Part::query(client, statement, params));
+        }
+        let mut said = match self.drive(trip::together(parts))? {
+            Ok(said) => said,
+            Err((place, failed)) => return Err(self.refused(place, before, groups, &failed)),
+        };
+        for (one, found) in ahead.into_iter().zip(said.split_off(from + count)) {
+            self.known.borrow_mut().push((one, found.found()));
+        }
+        let answers = said.split_off(from);
+        if let Some(place) = opened
+            && let Some(row) = said.swap_remove(place).found().first()
+        {
+            self.opened(row)?;
+        }
+        Ok(answers)
+    }
+
+    /// What the failure of the part at `place` means, the groups' parts being those from `before` on.
+    fn refused(
+        &self,
+        place: usize,
+        before: usize,
+        groups: Vec<Group>,
+        failed: &Failed,
+    ) -> StoreError {
+        let divided = match failed {
+            Failed::Told(error) => error.code() == Some(&SqlState::DIVISION_BY_ZERO),
+            Failed::Silent => false,
+        };
+        let group = place.checked_sub(before).and_then(|place| groups.into_iter().nth(place));
+        match group.filter(|_| divided).and_then(Group::gone) {
+            Some(gone) => {
+                self.overtaken.set(true);
+                gone
+            }
+            None => self.failed(failed),
         }
     }
 
-    /// See [`Tx::post`](crate::transaction::Tx::post) and [`Tx::change`](crate::transaction::Tx::change).
-    pub(crate) fn post(
-        &self,
-        sql: &str,
-        params: &[Bind<'_>],
-        gone: Option<StoreError>,
-    ) -> Result<(), StoreError> {
-        let statement = self.translated(sql, params)?;
-        self.wrote.set(true);
-        let client = Arc::clone(&self.link.client);
-        let params: Vec<Owned> = params.iter().map(Owned::of).collect();
-        let asked = Box::pin(async move {
-            let params: Vec<Bind<'_>> = params.iter().map(Owned::bind).collect();
-            client.execute(&statement, &refs(&params)).await
-        });
-        self.posted.borrow_mut().push(Posted { asked, answer: None, gone });
+    /// Notes what a row of [`OPENED`] says, or one of [`NOW`].
+    fn opened(&self, row: &Row) -> Result<(), StoreError> {
+        let read = || {
+            let now = Timestamp::from_micros(row.try_get(0)?);
+            let numbered = row.len() >= OPENED_COLUMNS;
+            let mark = numbered.then(|| Ok((row.try_get(1)?, row.try_get(2)?))).transpose()?;
+            Ok((now, mark))
+        };
+        let (now, mark) = read().map_err(|error: Error| self.failed(&error.into()))?;
+        self.shared.clock.measured(now);
+        self.now.set(Some(now));
+        if let Some((number, line)) = mark {
+            let (process, trace) = (self.link.greeting.process, None);
+            self.mark.replace(Some(Mark { number, line, process, trace }));
+        }
         Ok(())
+    }
+
+    /// The open transaction's instant: that of its begin, or of the last end of a stream that it read. When it cannot be
+    /// had, that is the trouble of the transaction, and no instant matters.
+    pub(crate) fn now(&self) -> Timestamp {
+        if self.now.get().is_none() && self.trouble.get().is_none() {
+            // The failure is noted, and whoever performs the transaction looks there.
+            drop(self.send(Vec::new(), Tells::Nothing));
+        }
+        self.now.get().unwrap_or_default()
+    }
+
+    /// See [`Tx::post`](crate::transaction::Tx::post) and [`Tx::change`](crate::transaction::Tx::change).
+    pub(crate) fn post(&self, sql: &str, params: &[Bind<'_>], gone: Option<StoreError>) {
+        self.wrote.set(true);
+        let params = params.iter().map(Owned::of).collect();
+        self.posted.borrow_mut().push(Posted { sql: sql.to_owned(), params, gone });
+    }
+
+    /// See [`Tx::post_rows`](crate::transaction::Tx::post_rows): `sql` inserts all of `rows`.
+    pub(crate) fn post_rows<P: Params>(&self, sql: &str, rows: &[P]) {
+        self.wrote.set(true);
+        let mut params = Vec::new();
+        for row in rows {
+            row.with(|row| params.extend(row.iter().map(Owned::of)));
+        }
+        self.posted.borrow_mut().push(Posted { sql: sql.to_owned(), params, gone: None });
+    }
+
+    /// See [`Tx::ahead`](crate::transaction::Tx::ahead).
+    pub(crate) fn ask_ahead(&self, sql: &str, params: &[Bind<'_>]) {
+        let params = params.iter().map(Owned::of).collect();
+        self.ahead.borrow_mut().push(Ahead { sql: sql.to_owned(), params });
     }
 
     fn failed(&self, failed: &Failed) -> StoreError {
@@ -216,77 +304,57 @@ impl<'a> Session<'a> {
         error
     }
 
-    /// The statement of `text`, which is PostgreSQL's own.
-    fn prepared(&self, text: &str, kinds: &[Type]) -> Result<Statement, StoreError> {
-        if let Some(known) = self.statements.borrow().get(text) {
+    /// The statement known as `key`, made from what `text` says.
+    fn statement(
+        &self,
+        key: &str,
+        text: impl FnOnce() -> String,
+        kinds: impl FnOnce() -> Vec<Type>,
+    ) -> Result<Statement, StoreError> {
+        if let Some(known) = self.statements.borrow().get(key) {
             return Ok(known.clone());
         }
-        let made = self.drive(self.link.client.prepare_typed(text, kinds))?;
-        self.statements.borrow_mut().insert(text.to_owned(), made.clone());
+        let made = self.drive(self.link.client.prepare_typed(&text(), &kinds()))?;
+        let mut statements = self.statements.borrow_mut();
+        if statements.len() >= STATEMENTS_MAX {
+            statements.clear();
+        }
+        statements.insert(key.to_owned(), made.clone());
         Ok(made)
+    }
+
+    /// The statement of `text`, which is PostgreSQL's own.
+    fn prepared(&self, text: &str, kinds: &[Type]) -> Result<Statement, StoreError> {
+        self.statement(text, || text.to_owned(), || kinds.to_vec())
     }
 
     /// The statement of an operation.
     fn translated(&self, sql: &str, params: &[Bind<'_>]) -> Result<Statement, StoreError> {
-        if let Some(known) = self.statements.borrow().get(sql) {
-            return Ok(known.clone());
-        }
-        let options = &self.shared.options;
-        let locks = Locks { rows: options.row_locks, skip: options.skip_locked };
-        let kinds: Vec<Type> = params.iter().map(kind).collect();
-        let text = dialect::statement(sql, locks);
-        let made = self.drive(self.link.client.prepare_typed(&text, &kinds))?;
-        self.statements.borrow_mut().insert(sql.to_owned(), made.clone());
-        Ok(made)
+        let text = || dialect::statement(sql, self.locks());
+        self.statement(sql, text, || params.iter().map(kind).collect())
     }
 
-    /// Begins a transaction; the server's instant, and the mark of one that writes.
-    pub(super) fn begin(&self, access: Access) -> Result<(Timestamp, Option<Mark>), StoreError> {
+    fn grouped(&self, group: &Group) -> Result<Statement, StoreError> {
+        let kinds = || group.params().iter().map(kind).collect();
+        self.statement(&group.key(), || group.text(self.locks()), kinds)
+    }
+
+    fn locks(&self) -> Locks {
+        let options = &self.shared.options;
+        Locks { rows: options.row_locks, skip: options.skip_locked }
+    }
+
+    /// Begins a transaction. The server hears of it with the first statement.
+    pub(super) fn begin(&self, access: Access) {
+        self.forget();
         self.trouble.set(None);
         self.overtaken.set(false);
-        self.posted.borrow_mut().clear();
         self.ends.borrow_mut().clear();
         self.trace.take();
+        self.mark.take();
+        self.now.set(None);
         self.wrote.set(false);
-        let client = &self.link.client;
-        let now = self.prepared(NOW, &[])?;
-        let (row, mark) = match access {
-            Access::Read => {
-                let begin = self.prepared(BEGIN_READ, &[])?;
-                let (begun, row) = self.drive(async {
-                    let both = async {
-                        tokio::join!(biased; client.execute(&begin, &[]), client.query_one(&now, &[]))
-                    };
-                    Ok(both.await)
-                })?;
-                begun.map_err(|error| self.failed(&error.into()))?;
-                (row, None)
-            }
-            Access::Write => {
-                let (begin, mark) = (self.prepared(BEGIN_WRITE, &[])?, self.prepared(MARK, &[])?);
-                let (begun, row, mark) = self.drive(async {
-                    let all = async {
-                        tokio::join!(
-                            biased;
-                            client.execute(&begin, &[]),
-                            client.query_one(&now, &[]),
-                            client.query_one(&mark, &[])
-                        )
-                    };
-                    Ok(all.await)
-                })?;
-                begun.map_err(|error| self.failed(&error.into()))?;
-                let mark = mark.map_err(|error| self.failed(&error.into()))?;
-                let (process, trace) = (self.link.greeting.process, None);
-                let read = || {
-                    let (number, line) = (mark.try_get(0)?, mark.try_get(1)?);
-                    Ok(Mark { number, line, process, trace })
-                };
-                (row, Some(read().map_err(|error: Error| self.failed(&error.into()))?))
-            }
-        };
-        let row = row.map_err(|error| self.failed(&error.into()))?;
-        Ok((self.instant(&row)?, mark))
+        self.unsent.set(Some(access));
     }
 
     pub(crate) fn lives_by(&self, ttl: Duration) {
@@ -301,26 +369,36 @@ impl<'a> Session<'a> {
         started > self.shared.opened && now < started.after(lease)
     }
 
-    fn instant(&self, row: &Row) -> Result<Timestamp, StoreError> {
-        let micros = row.try_get(0).map_err(|error| self.failed(&error.into()))?;
-        let now = Timestamp::from_micros(micros);
-        self.shared.clock.measured(now);
-        Ok(now)
+    /// Forgets what is not sent, and what was asked ahead.
+    fn forget(&self) {
+        self.posted.borrow_mut().clear();
+        self.ahead.borrow_mut().clear();
+        self.known.borrow_mut().clear();
     }
 
-    /// Ends the transaction; its writes are there when this returns without an error.
+    /// Ends the transaction; its writes are there when this returns without an error. The commit travels with the
+    /// last changes: where one of them fails the server makes a rollback of it, and its own answer is not looked at.
     pub(super) fn commit(&self) -> Result<(), StoreError> {
-        let commit = self.prepared("COMMIT", &[])?;
-        // What a change came to is known before the commit is sent.
-        if self.posted.borrow().iter().any(|one| one.gone.is_some()) {
-            self.drive(std::future::ready(Ok(())))?;
+        self.ahead.borrow_mut().clear();
+        if self.unsent.get().is_some() && self.posted.borrow().is_empty() {
+            self.unsent.set(None);
+            return Ok(());
         }
-        self.drive(self.link.client.execute(&commit, &[])).map(|_| ())
+        let commit = self.prepared("COMMIT", &[])?;
+        if self.wrote.get() && self.mark.borrow().is_none() {
+            // By what it is found again has to be known before the commit is sent.
+            self.send(Vec::new(), Tells::Nothing)?;
+        }
+        let commit = Part::change(&self.link.client, &commit, Vec::new());
+        self.send(vec![commit], Tells::Nothing).map(|_| ())
     }
 
     /// Ends the transaction; its writes are gone.
     pub(super) fn roll_back(&self) {
-        self.posted.borrow_mut().clear();
+        self.forget();
+        if self.unsent.take().is_some() {
+            return;
+        }
         let ended = self
             .prepared("ROLLBACK", &[])
             .and_then(|rollback| self.drive(self.link.client.execute(&rollback, &[])).map(|_| ()));
@@ -334,7 +412,7 @@ impl<'a> Session<'a> {
     /// Whether an end of a stream is no longer as the open transaction read it. Asked before it is
     /// rolled back; what a lock holds cannot have moved.
     pub(super) fn has_moved(&self) -> bool {
-        self.posted.borrow_mut().clear();
+        self.forget();
         let ends = self.ends.take();
         ends.iter().any(|(stream, revision, next)| {
             let found = self
@@ -351,11 +429,15 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// By what the open transaction can be found again; None when it wrote nothing, so that its end is no
-    /// matter.
-    pub(super) fn traced(&self, mark: Option<Mark>) -> Option<Mark> {
+    /// By what the open transaction can be found again; None when that is not known, and then its commit was not sent.
+    pub(super) fn traced(&self) -> Option<Mark> {
         let trace = self.trace.take();
-        mark.filter(|_| self.wrote.get()).map(|mark| Mark { trace, ..mark })
+        self.mark.take().map(|mark| Mark { trace, ..mark })
+    }
+
+    /// Whether the open transaction may have written; else its end is no matter.
+    pub(super) fn has_written(&self) -> bool {
+        self.wrote.get()
     }
 
     /// See [`Tx::leaves`](crate::transaction::Tx::leaves).
@@ -368,6 +450,7 @@ impl<'a> Session<'a> {
     /// After a crash the server may give the number of a transaction of which nothing was kept to another
     /// one: that this number was committed proves nothing, that it was not, does.
     pub(super) fn fate(&self, mark: &Mark) -> Result<Fate, StoreError> {
+        self.forget();
         self.trouble.set(None);
         let status = self.prepared(STATUS, &[Type::INT8])?;
         let row = self.drive(self.link.client.query_one(&status, &[&mark.number]))?;
@@ -400,10 +483,10 @@ impl<'a> Session<'a> {
     /// See [`Tx::write`](crate::transaction::Tx::write).
     pub(crate) fn write(&self, sql: &str, params: &[Bind<'_>]) -> Result<usize, StoreError> {
         let statement = self.translated(sql, params)?;
-        let params = refs(params);
         self.wrote.set(true);
-        let rows = self.drive(self.link.client.execute(&statement, &params))?;
-        Ok(usize::try_from(rows).unwrap_or(usize::MAX))
+        let part = Part::change(&self.link.client, &statement, params.to_vec());
+        let said = self.send(vec![part], Tells::Nothing)?;
+        Ok(said.first().map_or(0, |said| usize::try_from(said.changed()).unwrap_or(usize::MAX)))
     }
 
     /// Hands out rows until `row` has enough.
@@ -413,12 +496,7 @@ impl<'a> Session<'a> {
         params: &[Bind<'_>],
         row: &mut dyn FnMut(&Row) -> Result<ControlFlow<()>, StoreError>,
     ) -> Result<(), StoreError> {
-        let statement = self.translated(sql, params)?;
-        let params = refs(params);
-        if !sql.starts_with("SELECT") {
-            self.wrote.set(true);
-        }
-        for found in self.drive(self.link.client.query(&statement, &params))? {
+        for found in self.rows(sql, params)? {
             if row(&found)?.is_break() {
                 break;
             }
@@ -426,129 +504,62 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Locks the end of `stream`, reads, and then asks for the time, so that whoever holds the end later
-    /// has a later instant.
+    fn rows(&self, sql: &str, params: &[Bind<'_>]) -> Result<Vec<Row>, StoreError> {
+        let place = self.known.borrow().iter().position(|(one, _)| one.is(sql, params));
+        if let Some(place) = place {
+            return Ok(self.known.borrow_mut().swap_remove(place).1);
+        }
+        let statement = self.translated(sql, params)?;
+        if !sql.starts_with("SELECT") {
+            self.wrote.set(true);
+        }
+        let part = Part::query(&self.link.client, &statement, params.to_vec());
+        let said = self.send(vec![part], Tells::Nothing)?;
+        Ok(said.into_iter().next().map(Said::found).unwrap_or_default())
+    }
+
+    /// Locks the end of `stream`, and then reads and asks for the time, so that whoever holds the end later
+    /// has a later instant. `read` gets the row, and how many columns are before those of `sql`; the first of these is
+    /// never null.
     pub(crate) fn end_of_stream(
         &self,
         stream: &str,
         sql: &str,
         params: &[Bind<'_>],
-        read: &mut dyn FnMut(&Row) -> Result<(), StoreError>,
-    ) -> Result<Timestamp, StoreError> {
-        let (statement, now) = (self.translated(sql, params)?, self.prepared(NOW, &[])?);
-        let (end, params) = (self.prepared(END, &[Type::TEXT])?, refs(params));
-        let lock = if self.shared.options.row_locks {
-            Some(self.prepared(LOCK, &[Type::TEXT])?)
-        } else {
-            None
-        };
+        read: &mut dyn FnMut(&Row, usize) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let client = &self.link.client;
-        let locked = async {
-            match &lock {
-                Some(lock) => client.query_opt(lock, &[&stream]).await,
-                // Then its state is kept for comparison instead.
-                None => client.query_opt(&end, &[&stream]).await,
-            }
+        let text = || {
+            let sql = dialect::statement(sql, self.locks());
+            format!("SELECT {}, t.* FROM (SELECT 1) one LEFT JOIN ({sql}) t ON TRUE", opened!())
         };
-        let (locked, found, now) = self.drive(async {
-            let (query, time) =
-                (client.query_opt(&statement, &params), client.query_one(&now, &[]));
-            Ok(tokio::join!(biased; locked, query, time))
-        })?;
-        let locked = locked.map_err(|error| self.failed(&error.into()))?;
-        if let (None, Some(end)) = (&lock, locked) {
+        let kinds = || params.iter().map(kind).collect();
+        let statement = self.statement(&format!("end {sql}"), text, kinds)?;
+        // Without a lock its state is kept for comparison instead.
+        let locks = self.shared.options.row_locks;
+        let held = self.prepared(if locks { LOCK } else { END }, &[Type::TEXT])?;
+        let held = Part::query(client, &held, vec![Bind::Text(stream)]);
+        let found = Part::query(client, &statement, params.to_vec());
+        let mut said = self.send(vec![held, found], Tells::Opened)?.into_iter().map(Said::found);
+        let (held, found) = (said.next().unwrap_or_default(), said.next().unwrap_or_default());
+        if let (false, Some(end)) = (locks, held.first()) {
             let read = || Ok((end.try_get(0)?, end.try_get(1)?));
             let (revision, next) = read().map_err(|error: Error| self.failed(&error.into()))?;
             self.ends.borrow_mut().push((stream.to_owned(), revision, next));
         }
-        if let Some(found) = found.map_err(|error| self.failed(&error.into()))? {
-            read(&found)?;
-        }
-        let now = now.map_err(|error| self.failed(&error.into()))?;
-        self.instant(&now)
+        let Some(row) = found.first() else { return Err(self.failed(&Failed::Silent)) };
+        self.opened(row)?;
+        let missing = row
+            .try_get::<_, Cell<'_>>(OPENED_COLUMNS)
+            .map_err(|error| self.failed(&error.into()))?
+            .is_null();
+        if missing { Ok(()) } else { read(row, OPENED_COLUMNS) }
     }
 }
 
-/// A parameter that outlives its caller's.
-enum Owned {
-    Null(Kind),
-    Int(i64),
-    Text(String),
-    Blob(Vec<u8>),
-}
-
-impl Owned {
-    fn of(bind: &Bind<'_>) -> Self {
-        match *bind {
-            Bind::Null(kind) => Self::Null(kind),
-            Bind::Int(number) => Self::Int(number),
-            Bind::Text(text) => Self::Text(text.to_owned()),
-            Bind::Blob(bytes) => Self::Blob(bytes.to_owned()),
-        }
-    }
-
-    fn bind(&self) -> Bind<'_> {
-        match self {
-            Self::Null(kind) => Bind::Null(*kind),
-            Self::Int(number) => Bind::Int(*number),
-            Self::Text(text) => Bind::Text(text),
-            Self::Blob(bytes) => Bind::Blob(bytes),
-        }
-    }
-}
-
-fn kind(bind: &Bind<'_>) -> Type {
-    match bind {
-        Bind::Null(Kind::Int) | Bind::Int(_) => Type::INT8,
-        Bind::Null(Kind::Text) | Bind::Text(_) => Type::TEXT,
-        Bind::Null(Kind::Blob) | Bind::Blob(_) => Type::BYTEA,
-    }
-}
-
-fn refs<'a>(params: &'a [Bind<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
-    params.iter().map(|param| param as &(dyn ToSql + Sync)).collect()
-}
-
-impl ToSql for Bind<'_> {
-    fn to_sql(
-        &self,
-        ty: &Type,
-        out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        match self {
-            Bind::Null(_) => Ok(IsNull::Yes),
-            Bind::Int(number) => number.to_sql(ty, out),
-            Bind::Text(text) => text.to_sql(ty, out),
-            Bind::Blob(bytes) => bytes.to_sql(ty, out),
-        }
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        [Type::INT8, Type::TEXT, Type::BYTEA].contains(ty)
-    }
-
-    to_sql_checked!();
-}
-
-impl<'a> FromSql<'a> for Cell<'a> {
-    fn from_sql(
-        ty: &Type,
-        raw: &'a [u8],
-    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(match *ty {
-            Type::INT8 => Cell::Int(i64::from_sql(ty, raw)?),
-            Type::INT4 => Cell::Int(i32::from_sql(ty, raw)?.into()),
-            Type::BOOL => Cell::Int(bool::from_sql(ty, raw)?.into()),
-            Type::BYTEA => Cell::Blob(raw),
-            _ => Cell::Text(std::str::from_utf8(raw)?),
-        })
-    }
-
-    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Cell::Null)
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        [Type::INT8, Type::INT4, Type::BOOL, Type::BYTEA, Type::TEXT].contains(ty)
-    }
+/// Whether what is asked tells the instant and the number of the transaction itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tells {
+    Nothing,
+    Opened,
 }

@@ -95,6 +95,22 @@ pub(crate) trait Params {
     fn with<R>(&self, with: impl FnOnce(&[Bind<'_>]) -> R) -> R;
 }
 
+impl<P: Params> Params for &P {
+    fn with<R>(&self, with: impl FnOnce(&[Bind<'_>]) -> R) -> R {
+        (**self).with(with)
+    }
+}
+
+/// `count` rows of as many parameters as `width`, for a statement that inserts them.
+pub(crate) fn rows(count: usize, width: usize) -> String {
+    let row = |row: usize| {
+        let columns: Vec<String> =
+            (1..=width).map(|column| format!("?{}", row * width + column)).collect();
+        format!("({})", columns.join(", "))
+    };
+    (0..count).map(row).collect::<Vec<_>>().join(", ")
+}
+
 /// No parameter: `[]`.
 impl Params for [&'static str; 0] {
     fn with<R>(&self, with: impl FnOnce(&[Bind<'_>]) -> R) -> R {
@@ -143,6 +159,12 @@ pub(crate) enum Cell<'a> {
 }
 
 impl Cell<'_> {
+    /// Whether there is no value.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+
     fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",

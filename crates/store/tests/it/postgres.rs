@@ -11,7 +11,6 @@ mod concurrency;
 mod connections;
 mod locking;
 mod opening;
-mod pace;
 mod proxy;
 mod raw;
 
