@@ -21,7 +21,7 @@ pub(crate) struct Gate {
 }
 
 /// What the test holds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Keeper {
     open: watch::Sender<bool>,
     calls: watch::Receiver<usize>,

@@ -2,7 +2,7 @@
 
 use perennial::{
     Adoption, Config, ProviderKind, ProviderMode, Runtime, StartPipeline, Store,
-    records::AttemptEnd,
+    records::AttemptEnd, supervision::Agent,
 };
 use std::{path::Path, time::Duration};
 
@@ -58,6 +58,46 @@ async fn a_runtime_that_stays_continues_at_boot_what_another_left() {
     assert_eq!(ends, [AttemptEnd::Succeeded, AttemptEnd::Released, AttemptEnd::Succeeded]);
     assert_eq!(third.upkeep().verify(None).rest().await.unwrap(), [], "what is recorded is whole");
     third.shutdown().await;
+}
+
+/// What a run needs of its host may take its time: what another process left waits for all of it.
+/// Proves INV-ST-30.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_claimed_before_all_of_the_host_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("p.db");
+    let (first, keeper) = start(&path, Adoption::AtBoot).await;
+    let run = StartPipeline::document("w.yaml", TEXT).mode(ProviderMode::Live);
+    let run = first.pipelines().start(run).await.unwrap();
+    keeper.called(2).await;
+    let id = run.id().clone();
+    drop(run);
+    first.shutdown().await;
+
+    let (gate, keeper) = Gate::new();
+    let seen = keeper.clone();
+    let (late, calls) = Agent::child_spec("late", move || {
+        // real time: more than the scheduler waits between two looks
+        let (_kept, nothing) = std::sync::mpsc::channel::<()>();
+        drop(nothing.recv_timeout(Duration::from_millis(1_500)));
+        seen.calls()
+    });
+    let second = Runtime::builder()
+        .store(Store::sqlite(&path))
+        .config(Config::default().anthropic_model("gated"))
+        .provider(ProviderKind::Claude, gate)
+        .child(late)
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(calls.get(|calls| *calls, SOON).await, Ok(0), "calls before it was ready");
+    keeper.called(1).await;
+    keeper.open();
+    let run = second.pipelines().get(&id).await.unwrap();
+    let outcome = tokio::time::timeout(SOON, run.outcome()).await.unwrap().unwrap();
+    drop(run);
+    assert_eq!(outcome.status(), "completed");
+    second.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
