@@ -79,7 +79,7 @@ async fn nothing_is_claimed_before_all_of_the_host_is_ready() {
     let (late, calls) = Agent::child_spec("late", move || {
         // real time: more than the scheduler waits between two looks
         let (_kept, nothing) = std::sync::mpsc::channel::<()>();
-        drop(nothing.recv_timeout(Duration::from_millis(1_500)));
+        assert!(nothing.recv_timeout(Duration::from_millis(1_500)).is_err(), "nobody sends");
         seen.calls()
     });
     let second = Runtime::builder()
