@@ -1,10 +1,13 @@
 //! Durable steps per second of echo steps, against what the disk allows and against bare commits of the same
 //! rows through the same store, in the same process.
 //!
-//! `cargo bench --features postgres --bench durable_steps -- [sqlite] [postgres]`. *F* is how often a second 4 KiB of a file that has its size can be
-//! written and synced (`fdatasync`); no durable step is faster than that. The ratio to bare commits says what the
-//! engine costs on top of them: one decision, one supervised attempt and one report per step. With many runs at
-//! once, commits are shared.
+//! `cargo bench --features postgres --bench durable_steps -- [sqlite] [postgres]`. *F* is how often a second 4 KiB of a
+//! file that has its size can be written and synced (`fdatasync`); no durable step is faster than that. The ratio to bare
+//! commits says what the engine costs on top of them: one decision, one supervised attempt and one report per step. With
+//! many runs at once, commits are shared.
+//!
+//! With `PERENNIAL_BENCH_SYNC_US=1000` each sync takes a millisecond longer, for both sides: many virtual disks flush
+//! nothing, and then all that is measured is the processor.
 
 #![expect(clippy::unwrap_used, reason = "a bench has nobody to answer to")]
 #![expect(clippy::print_stdout, reason = "its figures are its purpose")]
@@ -12,6 +15,7 @@
 mod decisions;
 #[cfg(feature = "postgres")]
 mod server;
+mod slow_disk;
 
 use std::{env, fmt::Write, fs::File, os::unix::fs::FileExt, path::Path, time::Duration};
 
@@ -26,6 +30,7 @@ const ROUNDS: usize = 7;
 const SYNCS: usize = 1_000;
 
 fn main() {
+    println!("on {}", slow_disk::describe());
     let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     // Without a name, all; what cargo adds begins with a dash.
     let named: Vec<String> = env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
