@@ -17,7 +17,7 @@ pub(crate) async fn run(database: Database, steps: usize, runs: usize) -> f64 {
     });
     let workflow = dbos.register_workflow("steps", |count: usize| async move {
         for number in 0..count {
-            step("one", || async move { Ok::<_, dbos::EngineOnly>(number) }).await?;
+            step("one", || async move { Ok::<_, Error>(number) }).await?;
         }
         Ok::<_, Error>(count)
     });

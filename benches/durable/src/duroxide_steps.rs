@@ -57,8 +57,9 @@ pub(crate) async fn run(path: PathBuf, steps: usize, runs: usize, poll_ms: Optio
     }
     let rate = rate(steps * runs, begun);
     for run in 0..runs {
-        let ended = client.wait_for_orchestration(&format!("run-{run}"), Duration::from_secs(60));
-        let ended = ended.await.expect("it ended");
+        let name = format!("run-{run}");
+        let ended = client.wait_for_orchestration(&name, Duration::from_secs(60)).await;
+        let ended = ended.expect("it ended");
         assert!(matches!(ended, OrchestrationStatus::Completed { .. }), "{ended:?}");
     }
     runtime.shutdown(Some(0)).await;

@@ -90,7 +90,7 @@ async fn all(store: Store, workflow: Arc<Flow>, runs: usize) -> f64 {
     let starters = runs.min(WIDTH);
     let starting: Vec<_> = (0..starters)
         .map(|starter| {
-            let (handle, workflow) = (runtime.runs(), workflow.clone());
+            let (handle, workflow) = (runtime.runs().clone(), workflow.clone());
             tokio::spawn(async move {
                 let mut started = Vec::new();
                 for _ in (starter..runs).step_by(starters) {
