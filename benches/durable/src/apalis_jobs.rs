@@ -77,8 +77,8 @@ pub(crate) async fn in_a_file(path: PathBuf, jobs: usize, settings: Settings) ->
 
 /// The same in `database`, fetched so many at a time.
 pub(crate) async fn on_a_server(database: Database, jobs: usize, batch: usize) -> f64 {
-    let pool = PgPoolOptions::new().max_connections(10).connect(&database.url());
-    let pool = pool.await.expect("a server");
+    let url = database.url();
+    let pool = PgPoolOptions::new().max_connections(10).connect(&url).await.expect("a server");
     PostgresStorage::setup(&pool).await.expect("tables");
     let config = apalis_postgres::Config::default().queue("bench").batch_size(batch);
     let mut backend = PostgresStorage::new(&pool).with_config(config);
