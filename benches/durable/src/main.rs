@@ -72,7 +72,10 @@ async fn jobs_on_a_server(wanted: &Wanted, cluster: &Arc<Cluster>) {
         Line::new(name, Goal::AtLeast(2.0))
             .subject("perennial", move || {
                 let cluster = a.clone();
-                async move { ours::jobs(server::store(&cluster).await, jobs, runs).await }
+                async move {
+                    let database = server::database(&cluster).await;
+                    ours::jobs(server::store(&database), jobs, runs).await
+                }
             })
             .subject("apalis-postgres", move || {
                 let cluster = b.clone();
@@ -113,7 +116,10 @@ async fn steps_on_a_server(wanted: &Wanted, cluster: &Arc<Cluster>) {
         Line::new(name, Goal::AtLeast(3.0))
             .subject("perennial", move || {
                 let cluster = a.clone();
-                async move { ours::steps(server::store(&cluster).await, steps, runs).await }
+                async move {
+                    let database = server::database(&cluster).await;
+                    ours::steps(server::store(&database), steps, runs).await
+                }
             })
             .subject("dbos", move || {
                 let cluster = b.clone();

@@ -100,7 +100,7 @@ async fn all(store: Store, workflow: Arc<Flow>, runs: usize) -> f64 {
                 }
                 for run in started {
                     let outcome = run.outcome().await.expect("an end");
-                    assert_eq!(outcome.state.name(), "completed");
+                    assert_eq!(outcome.state.name(), "succeeded");
                 }
             })
         })

@@ -33,8 +33,9 @@ pub(crate) async fn database(cluster: &Arc<Cluster>) -> Database {
     made.await.expect("it did not panic").expect("a database")
 }
 
-pub(crate) async fn store(cluster: &Arc<Cluster>) -> Store {
-    Store::postgres(&database(cluster).await.url()).expect("an address")
+/// The store in `database`, which has to outlive it.
+pub(crate) fn store(database: &Database) -> Store {
+    Store::postgres(&database.url()).expect("an address")
 }
 
 /// The least that a durable step can be there: one row, inserted and committed in one round trip.
