@@ -20,7 +20,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::{WIDTH, measure::rate};
+use crate::{WIDTH, measure::rate, server};
 
 /// How durable what it records is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub(crate) async fn in_a_file(path: PathBuf, jobs: usize, settings: Settings) ->
 
 /// The same in `database`, fetched so many at a time.
 pub(crate) async fn on_a_server(database: Database, jobs: usize, batch: usize) -> f64 {
-    let url = database.url();
+    let url = server::url(&database);
     let pool = PgPoolOptions::new().max_connections(10).connect(&url).await.expect("a server");
     PostgresStorage::setup(&pool).await.expect("tables");
     let config = apalis_postgres::Config::default().queue("bench").batch_size(batch);

@@ -5,7 +5,7 @@ use std::time::Instant;
 use dbos::{Config, DBOS, Error, step};
 use perennial_testkit::postgres::Database;
 
-use crate::measure::rate;
+use crate::{measure::rate, server};
 
 /// So many steps a second, in `runs` workflows of `steps` steps each.
 pub(crate) async fn run(database: Database, steps: usize, runs: usize) -> f64 {
@@ -13,7 +13,7 @@ pub(crate) async fn run(database: Database, steps: usize, runs: usize) -> f64 {
         app_version: Some("1".to_owned()),
         // One for each workflow, and some for what goes on beside them; ten as it is.
         max_connections: 20,
-        ..Config::new("durable", database.url())
+        ..Config::new("durable", server::url(&database))
     });
     let workflow = dbos.register_workflow("steps", |count: usize| async move {
         for number in 0..count {

@@ -92,17 +92,14 @@ async fn jobs_on_a_server(wanted: &Wanted, cluster: &Arc<Cluster>) {
 
 /// One after the other, each recorded before the next.
 async fn steps_in_a_file(wanted: &Wanted, rooms: &Arc<tempfile::TempDir>) {
-    let steps = wanted.size(200);
+    let steps = wanted.size(100);
     let lines = [("steps_duroxide", 1), ("steps_duroxide_4", 4)];
     for (name, runs) in lines.into_iter().filter(|(name, _)| wanted.wants(name)) {
-        let (a, b, c) = (rooms.clone(), rooms.clone(), rooms.clone());
+        let (a, b) = (rooms.clone(), rooms.clone());
         Line::new(name, Goal::AtLeast(10.0))
             .subject("perennial", move || ours::steps(server::file(&a), steps, runs))
             .subject("duroxide, polls each ms", move || {
-                duroxide_steps::run(server::path(&b), steps, runs, Some(1))
-            })
-            .subject("duroxide as it is", move || {
-                duroxide_steps::run(server::path(&c), steps, runs, None)
+                duroxide_steps::run(server::path(&b), steps, runs)
             })
             .run()
             .await;

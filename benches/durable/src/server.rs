@@ -33,6 +33,11 @@ pub(crate) async fn database(cluster: &Arc<Cluster>) -> Database {
     made.await.expect("it did not panic").expect("a database")
 }
 
+/// Its address as sqlx reads it: with a host, though the folder of the socket is what counts.
+pub(crate) fn url(database: &Database) -> String {
+    database.url().replacen("@/", "@localhost/", 1)
+}
+
 /// The store in `database`, which has to outlive it.
 pub(crate) fn store(database: &Database) -> Store {
     Store::postgres(&database.url()).expect("an address")
@@ -41,7 +46,7 @@ pub(crate) fn store(database: &Database) -> Store {
 /// The least that a durable step can be there: one row, inserted and committed in one round trip.
 pub(crate) async fn inserts(database: Database, steps: usize, runs: usize) -> f64 {
     let pool = PgPoolOptions::new().max_connections(16).min_connections(16);
-    let pool = pool.connect(&database.url()).await.expect("a connection");
+    let pool = pool.connect(&url(&database)).await.expect("a connection");
     let table = "CREATE TABLE bare (run BIGINT, step BIGINT, result TEXT, PRIMARY KEY (run, step))";
     sqlx::query(table).execute(&pool).await.expect("a table");
     let begun = Instant::now();
