@@ -53,6 +53,17 @@ fn unfinished(world: &World) -> BTreeSet<String> {
     names(&open.collect::<Vec<_>>())
 }
 
+/// How many attempts were begun, of all runs.
+fn attempts(world: &World) -> usize {
+    let runs = json_lines(&world.expect(0, &["runs", "--json"]).stdout);
+    let of_run = |run: &Value| -> usize {
+        let shown = world.shown(run["run"].as_str().unwrap());
+        let steps = shown["steps"].as_array().unwrap().iter();
+        steps.map(|step| step["attempts"].as_array().unwrap().len()).sum()
+    };
+    runs.iter().map(of_run).sum()
+}
+
 /// It says what it waits for, and is stopped again.
 #[test]
 fn a_run_that_waits_for_another_attempt_says_so_when_it_is_resumed() {
@@ -164,11 +175,10 @@ fn each_run_has_a_line_when_people_read_it() {
     let world = World::new();
     let files = [flow(&world, "ends", &[3_000]), flow(&world, "goes_on", &[3_000, 1])];
     let mut process = world.spawn(&[&["run", &files[0], &files[1]], &MOCK[..]].concat());
-    process
-        .wait_for("both runs", SOON, |process| {
-            process.stderr().contains("ends: run ") && process.stderr().contains("goes_on: run ")
-        })
-        .unwrap();
+    let both = ["ends: run ", "goes_on: run "];
+    let named = |process: &RunningBinary| both.iter().all(|run| process.stderr().contains(run));
+    process.wait_for("both runs", SOON, named).unwrap();
+    process.wait_for("their first attempts", SOON, |_| attempts(&world) == 2).unwrap();
     signal("INT", &process);
     let output = process.wait(SOON).unwrap();
     assert_eq!(output.status.code(), Some(130), "{output:?}");

@@ -49,8 +49,8 @@ pub use perennial_engine::{
     scheduler::Adoption, sessions::Sessions, upkeep::Upkeep,
 };
 pub use perennial_pipeline::{
-    Checked, Deployment, Diagnostic, EnvironmentMode, InvalidDeployment, InvalidLeniency, Leniency,
-    ProviderKind, Severity,
+    Checked, Deployment, Diagnostic, EnvironmentMode, InvalidDefinition, InvalidDeployment,
+    InvalidLeniency, Leniency, ProviderKind, Severity,
 };
 pub use perennial_store::{Retention, StoreError};
 pub use perennial_supervision::{Address, CallError, ChildSpec};

@@ -1,7 +1,7 @@
 use std::{path::Path, time::Duration};
 
 use perennial::{
-    DefinitionError, RunId, RunState, Store, StoreError,
+    DefinitionError, InvalidDefinition, RunId, RunState, Store, StoreError,
     engine::WaitDefault,
     records::{JobRecord, JobState, RunError, RunView, StepExplanation, WaitKind, WaitRecord},
 };
@@ -52,7 +52,7 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
     let run = named(&args.store.store, typed).await?;
     let hint = Hint::new(&args.store.store, None);
     let (view, blocked) = read(&args.store.store, &run, &hint).await?;
-    let waits = waits(&view, blocked.as_deref());
+    let waits = waits(&view, blocked.as_ref());
     if args.output.json {
         output::json(&json!({
             "run": run,
@@ -84,11 +84,14 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
         output::line("  nobody runs it now")?;
         let paused = state == RunState::Paused;
         let help = match (&blocked, paused) {
-            (Some(_), _) => hint.resume(&format!("{run} --file FILE")),
-            (None, true) => hint.unpause(run.as_str()),
-            (None, false) => hint.resume(run.as_str()),
+            (Some(Blocked::OfAHost), _) => None,
+            (Some(Blocked::Unreadable(_)), _) => Some(hint.resume(&format!("{run} --file FILE"))),
+            (None, true) => Some(hint.unpause(run.as_str())),
+            (None, false) => Some(hint.resume(run.as_str())),
         };
-        output::talk(&format!("help: {help}"));
+        for help in help {
+            output::talk(&format!("help: {help}"));
+        }
     }
     Ok(exit::COMPLETED)
 }
@@ -151,12 +154,20 @@ fn print_step(step: &StepExplanation) -> anyhow::Result<()> {
     output::line(&format!("gives      {}", step.gives.join(", ")))
 }
 
-/// A run, and why this build cannot go on with it, if it cannot.
+/// Why this command cannot go on with a run.
+enum Blocked {
+    /// It has no definition of the language: a host program knows what its jobs do.
+    OfAHost,
+    /// This build cannot read what is recorded of it.
+    Unreadable(String),
+}
+
+/// A run, and why this command cannot go on with it, if it cannot.
 async fn read(
     store: &Store,
     run: &RunId,
     hint: &Hint,
-) -> anyhow::Result<(RunView, Option<String>)> {
+) -> anyhow::Result<(RunView, Option<Blocked>)> {
     let runtime = engine::start_reading(store).await?;
     let read = async {
         let view = runtime.runs().get(run).await?.view().await?;
@@ -166,10 +177,15 @@ async fn read(
         match runtime.pipelines().definition(run).await {
             Ok(_) => Ok((view, None)),
             Err(DefinitionError::Run(RunError::Store(error @ StoreError::Unreadable { .. }))) => {
-                Ok((view, Some(error.to_string())))
+                Ok((view, Some(Blocked::Unreadable(error.to_string()))))
             }
             Err(DefinitionError::Run(error)) => Err(error),
-            Err(error @ (DefinitionError::Invalid(_) | _)) => Ok((view, Some(error.to_string()))),
+            Err(DefinitionError::Invalid(InvalidDefinition::Json(_))) => {
+                Ok((view, Some(Blocked::OfAHost)))
+            }
+            Err(error @ (DefinitionError::Invalid(_) | _)) => {
+                Ok((view, Some(Blocked::Unreadable(error.to_string()))))
+            }
         }
     };
     let read: Result<_, RunError> = read.await;
@@ -178,7 +194,7 @@ async fn read(
 }
 
 /// What a run waits for, one entry a step; before that what keeps all of it from going on.
-fn waits(view: &RunView, blocked: Option<&str>) -> Vec<Value> {
+fn waits(view: &RunView, blocked: Option<&Blocked>) -> Vec<Value> {
     if view.run.state.is_terminal() {
         return Vec::new();
     }
@@ -188,12 +204,20 @@ fn waits(view: &RunView, blocked: Option<&str>) -> Vec<Value> {
         let text = "it is paused: nothing starts until it is let go on";
         waits.insert(0, json!({ "why": "paused", "text": text }));
     }
-    if let Some(why) = blocked {
-        let text = format!(
-            "it is blocked here: {why}. Nothing of it is lost: it goes on in a build that knows it, or by a \
-             corrected file"
-        );
-        waits.insert(0, json!({ "why": "blocked", "text": text }));
+    match blocked {
+        None => (),
+        Some(Blocked::OfAHost) => {
+            let text =
+                "its steps are those of a host program, which goes on with it; no command does";
+            waits.push(json!({ "why": "host", "text": text }));
+        }
+        Some(Blocked::Unreadable(why)) => {
+            let text = format!(
+                "it is blocked here: {why}. Nothing of it is lost: it goes on in a build that knows it, or by a \
+                 corrected file"
+            );
+            waits.insert(0, json!({ "why": "blocked", "text": text }));
+        }
     }
     if waits.is_empty() {
         let text = "the next step has not been decided yet";

@@ -195,7 +195,11 @@ fn yr_71_a_link_that_comes_and_goes_never_leads_out() {
                 }
             }
         });
-        for _ in 0..3_000 {
+        // On a busy machine one of the two may be away for long.
+        for round in 0..300_000 {
+            if round >= 3_000 && read > 0 && refused > 0 {
+                break;
+            }
             match field.read(Base::Workspace, "d/secret") {
                 Ok(found) if found.bytes == b"mine" => read += 1,
                 Ok(found) => strange.push(found),
