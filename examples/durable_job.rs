@@ -14,7 +14,6 @@ use perennial::engine::{
 use perennial::records::{Failure, FailureClass};
 use perennial::{Adoption, RunId, Runtime, Store, inspect::to_text};
 use serde_json::json;
-
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Reads five pages, asks for the paper, and prints them.
