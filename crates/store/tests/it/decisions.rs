@@ -1,9 +1,12 @@
+use std::time::Duration;
+
 use perennial_core::{
     FailureClass,
     run::{AttemptEnd, JobKey, JobState, RunState, SkipReason, StageOutcome, StageState},
 };
 use perennial_store::{
-    Committed, Decision, JobStep, NewTimer, RunStep, StageStep, Store, StoreError,
+    Committed, Decision, JobStep, NewTimer, RunStep, StageStep, Store, StoreError, WaitDefault,
+    WaitKind,
 };
 use serde_json::json;
 
@@ -214,6 +217,19 @@ async fn a_stage_with_unfinished_jobs_stays_open(store: &dyn Store) {
     let early = Decision { stages: vec![close], ..decision(&started.run, started.revision) };
     let refused = store.commit(early.clone()).await;
     assert!(matches!(refused, Err(StoreError::InvalidState(_))), "{refused:?}");
+    // Nor with a job that has just begun to wait, for whatever.
+    let until = store.now().after(Duration::from_secs(60));
+    let again = report(&started.lease, AttemptEnd::Error, JobState::Ready);
+    let mut later = report(&started.lease, AttemptEnd::Unavailable, JobState::Deferred);
+    later.deferral = Some(deferral(until));
+    let mut asks = report(&started.lease, AttemptEnd::Suspended, JobState::Suspended);
+    asks.wait = Some(wait_for(WaitKind::Answer, "q", until, WaitDefault::Fail));
+    for waits in [again, later, asks] {
+        let step = Decision { report: Some(waits.clone()), ..early.clone() };
+        let refused = store.commit(step).await;
+        assert!(matches!(refused, Err(StoreError::InvalidState(_))), "{}: {refused:?}", waits.job);
+        assert_eq!(only_job(store, &started.run).await.state, JobState::Leased);
+    }
     let report = Some(report(&started.lease, AttemptEnd::Succeeded, JobState::Succeeded));
     committed(store.commit(Decision { report, ..early }).await.unwrap());
 }
