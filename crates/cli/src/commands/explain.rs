@@ -89,7 +89,7 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
             (None, true) => Some(hint.unpause(run.as_str())),
             (None, false) => Some(hint.resume(run.as_str())),
         };
-        for help in help {
+        if let Some(help) = help {
             output::talk(&format!("help: {help}"));
         }
     }

@@ -410,11 +410,22 @@ impl Shell {
         if limit == 0 {
             return Ok(());
         }
-        match patiently(STORE_WITHIN, || self.store().claim(&self.run, &node, limit)).await {
+        let mut asked = 0;
+        let claim = || {
+            asked += 1;
+            self.store().claim(&self.run, &node, limit)
+        };
+        match patiently(STORE_WITHIN, claim).await {
             Ok(claimed) => {
                 for (claimed, room) in claimed.into_iter().zip(room) {
                     machine.claimed(&claimed.lease);
                     self.begin(machine, claimed.lease, room).await?;
+                }
+                if asked > 1 {
+                    // An answer that was lost may have told of claims: nobody works on these, and while this node lives
+                    // nobody else will.
+                    *machine = self.reload().await?;
+                    self.sweep(machine).await?;
                 }
             }
             Err(StoreError::Conflict { what }) => {

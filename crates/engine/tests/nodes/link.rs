@@ -29,6 +29,8 @@ pub(crate) enum Weather {
     SlowCommits(Duration),
     /// Everything is done, and no answer comes back.
     Deaf,
+    /// The same for claims alone.
+    DeafToClaims,
     /// Nothing is said to what arrives, not even that it cannot be done.
     Silent,
 }
@@ -74,8 +76,15 @@ impl Link {
                     drop(operation().await);
                     return lost();
                 }
+                Weather::DeafToClaims if name == "claim" => {
+                    drop(operation().await);
+                    return lost();
+                }
                 Weather::Silent => std::future::pending().await,
-                Weather::Fair | Weather::NoRenewals | Weather::SlowCommits(_) => (),
+                Weather::Fair
+                | Weather::NoRenewals
+                | Weather::DeafToClaims
+                | Weather::SlowCommits(_) => (),
             }
             operation().await
         })

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use perennial_core::run::RunState;
 use perennial_engine::{scheduler::Adoption, upkeep::Upkeep};
-use perennial_store::{LEASE_TTL, MemoryStore, StoreError};
+use perennial_store::{LEASE_TTL, MemoryStore, Store as _, StoreError};
 use perennial_testkit::Seed;
 
 use crate::{
@@ -57,6 +57,7 @@ async fn bad_weather(test: &str, names: &[&str]) {
             Weather::Down,
             Weather::Deaf,
             Weather::NoRenewals,
+            Weather::DeafToClaims,
             Weather::SlowCommits(LEASE_TTL * 2),
         ];
         seed.pick(&nodes).link.set(*seed.pick(&weather));
@@ -70,7 +71,11 @@ async fn bad_weather(test: &str, names: &[&str]) {
         let handle = nodes[0].runs.get(run).await.unwrap();
         let within = Duration::from_secs(600);
         let outcome = tokio::time::timeout(within, handle.outcome()).await; // paused clock
-        let outcome = outcome.unwrap_or_else(|_| panic!("{run} does not end")).unwrap();
+        let Ok(outcome) = outcome else {
+            let (view, nodes) = (store.run(run).await, store.nodes(u32::MAX).await);
+            panic!("{run} does not end: {view:#?}, {nodes:#?}");
+        };
+        let outcome = outcome.unwrap();
         let lost = outcome.view.jobs.iter().any(|job| job.dead_letter);
         assert!(outcome.state == RunState::Succeeded || lost, "{run} {}", outcome.state);
         if !lost {
