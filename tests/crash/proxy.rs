@@ -68,6 +68,9 @@ fn forwarded(client: &TcpStream, to: &str, cuts: &AtomicU64) {
     }
     if cuts.load(Ordering::SeqCst) == begun
         && let Ok(server) = TcpStream::connect(to)
+        // As both ends have it: what comes in pieces is not held back until the piece before was acknowledged.
+        && client.set_nodelay(true).is_ok()
+        && server.set_nodelay(true).is_ok()
     {
         thread::scope(|both| {
             both.spawn(|| one_way(client, &server, cuts, begun));
