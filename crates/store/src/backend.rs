@@ -32,6 +32,16 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
         T: Send + 'static,
         F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static;
 
+    /// As [`Backend::perform`] of what writes, begins with the end of a stream, and asks nothing that it has not said
+    /// ahead: it may be performed together with others.
+    fn perform_joint<T, F>(&self, operation: F) -> Operation<'_, T>
+    where
+        T: Send + 'static,
+        F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.perform(Access::Write, operation)
+    }
+
     /// See [`Store::status`].
     fn status(&self) -> StoreStatus;
 
@@ -189,7 +199,7 @@ impl<B: Backend> Store for B {
     }
 
     fn commit(&self, decision: Decision) -> Operation<'_, Committed> {
-        self.perform(Access::Write, move |tx| ops::decision::commit(tx, &decision))
+        self.perform_joint(move |tx| ops::decision::commit(tx, &decision))
     }
 
     fn wake<'a>(

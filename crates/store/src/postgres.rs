@@ -19,6 +19,8 @@ mod link;
 mod listener;
 mod schema;
 mod session;
+mod sets;
+mod together;
 mod trip;
 mod value;
 
@@ -32,7 +34,7 @@ use std::{
 };
 
 use perennial_core::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 pub(crate) use self::session::Session;
 pub use self::{
@@ -45,7 +47,7 @@ use crate::{
     Leases, Operation, StoreError, StoreStatus,
     backend::{Access, Backend},
     queue::Queue,
-    request::request,
+    request::{Request, request},
     schema::Meta,
     transaction::Tx,
 };
@@ -68,6 +70,8 @@ pub struct PostgresOptions {
     pub idle_in_transaction: Duration,
     /// How long requests wait while the server cannot be reached.
     pub patience: Duration,
+    /// How many decisions that wait at the same time are committed in one transaction at most; with 1, each has its own.
+    pub commits_together: usize,
     /// Whether rows are locked when they are read to be changed. It spares repetitions; what holds, holds
     /// without it (STO-2).
     pub row_locks: bool,
@@ -89,6 +93,7 @@ impl Default for PostgresOptions {
             must_exist: false,
             idle_in_transaction: Duration::from_secs(10),
             patience: Duration::from_secs(30),
+            commits_together: 16,
             row_locks: true,
             skip_locked: true,
             notify: true,
@@ -134,6 +139,8 @@ struct Counters {
     lost: AtomicU64,
     /// Operations that were done again because another transaction was in the way.
     retries: AtomicU64,
+    /// Decisions whose transaction was that of others, too.
+    shared: AtomicU64,
     /// Uptime of the clock, in milliseconds, when a connection was last known to work.
     seen: AtomicU64,
     /// Whether somebody hears of changes.
@@ -221,6 +228,21 @@ impl PostgresStore {
     }
 }
 
+impl PostgresStore {
+    fn queued<T: Send + 'static>(
+        &self,
+        request: Box<dyn Request>,
+        outcome: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> Operation<'_, T> {
+        Box::pin(async move {
+            self.shared.queue.push(request)?;
+            outcome.await.unwrap_or_else(|_| {
+                Err(StoreError::Unavailable("its thread ended before it answered".to_owned()))
+            })
+        })
+    }
+}
+
 impl Shared {
     /// A connection works.
     fn seen(&self) {
@@ -241,13 +263,17 @@ impl Backend for PostgresStore {
         T: Send + 'static,
         F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        Box::pin(async move {
-            let (request, outcome) = request(access, operation);
-            self.shared.queue.push(request)?;
-            outcome.await.unwrap_or_else(|_| {
-                Err(StoreError::Unavailable("its thread ended before it answered".to_owned()))
-            })
-        })
+        let (request, outcome) = request(access, false, operation);
+        self.queued(request, outcome)
+    }
+
+    fn perform_joint<T, F>(&self, operation: F) -> Operation<'_, T>
+    where
+        T: Send + 'static,
+        F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (request, outcome) = request(Access::Write, true, operation);
+        self.queued(request, outcome)
     }
 
     fn status(&self) -> StoreStatus {
@@ -266,6 +292,7 @@ impl Backend for PostgresStore {
                 connected: of(&counters.connected),
                 lost: of(&counters.lost),
                 retries: of(&counters.retries),
+                shared_commits: of(&counters.shared),
                 listening: counters.listening.load(Ordering::Relaxed),
             }),
         }

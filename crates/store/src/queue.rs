@@ -96,6 +96,23 @@ impl Queue {
         }
     }
 
+    /// Up to `max` requests that can be performed together, and for which somebody waits.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn take_joint(&self, max: usize) -> Vec<Box<dyn Request>> {
+        let mut taken = Vec::new();
+        let mut waiting = self.lock();
+        let mut place = 0;
+        while taken.len() < max && place < waiting.len() {
+            if waiting[place].is_joint() && !waiting[place].is_abandoned() {
+                taken.extend(waiting.remove(place));
+            } else {
+                place += 1;
+            }
+        }
+        self.length.store(waiting.len(), Ordering::Relaxed);
+        taken
+    }
+
     /// Answers what is waiting with `error`.
     pub(crate) fn refuse(&self, error: &StoreError) {
         let left = std::mem::take(&mut *self.lock());

@@ -18,6 +18,11 @@ pub(crate) trait Request: Send {
     #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "files have two queues"))]
     fn access(&self) -> Access;
 
+    /// Whether it begins with the end of a stream, and asks nothing that it has not said ahead, so that it can be
+    /// performed together with others.
+    #[cfg(feature = "postgres")]
+    fn is_joint(&self) -> bool;
+
     /// Answers with the outcome; only after the commit.
     fn answer(self: Box<Self>);
 
@@ -29,8 +34,11 @@ pub(crate) trait Request: Send {
 }
 
 /// The request of `operation` and the receiver of its outcome.
+///
+/// It is `joint` when it can be performed together with others; see [`Request::is_joint`].
 pub(crate) fn request<T, F>(
     access: Access,
+    joint: bool,
     operation: F,
 ) -> (Box<dyn Request>, oneshot::Receiver<Result<T, StoreError>>)
 where
@@ -38,11 +46,13 @@ where
     F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
 {
     let (reply, outcome) = oneshot::channel();
-    (Box::new(Pending { access, operation, outcome: None, reply }), outcome)
+    (Box::new(Pending { access, joint, operation, outcome: None, reply }), outcome)
 }
 
 struct Pending<T, F> {
     access: Access,
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "files have one writer"))]
+    joint: bool,
     operation: F,
     outcome: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -64,6 +74,11 @@ where
 
     fn access(&self) -> Access {
         self.access
+    }
+
+    #[cfg(feature = "postgres")]
+    fn is_joint(&self) -> bool {
+        self.joint
     }
 
     fn answer(self: Box<Self>) {

@@ -226,7 +226,7 @@ impl Backend for SqliteStore {
                 Access::Read => &self.shared.reads,
                 Access::Write => &self.shared.writes,
             };
-            let (request, outcome) = request(access, operation);
+            let (request, outcome) = request(access, false, operation);
             queue.push(request)?;
             outcome.await.unwrap_or_else(|_| {
                 Err(StoreError::Unavailable("its thread ended before it answered".to_owned()))

@@ -17,10 +17,6 @@ use crate::postgres::Session;
 /// cannot hold up the writer for long.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Rows that one statement inserts at most: each number of them is a statement of its own.
-#[cfg(feature = "postgres")]
-const ROWS_MAX: usize = 8;
-
 /// What an operation may do: read and write rows at one instant.
 ///
 /// Statements are written for all engines: numbered parameters `?1`, integers, texts and bytes, and
@@ -186,7 +182,7 @@ impl<'a> Tx<'a> {
             }
             #[cfg(feature = "postgres")]
             Engine::Postgres(session) => {
-                for rows in rows.chunks(ROWS_MAX) {
+                for rows in rows.chunks(session.rows_max()) {
                     let sql = format!("{into} VALUES {}", value::rows(rows.len(), width));
                     session.post_rows(&sql, rows);
                 }
@@ -205,6 +201,16 @@ impl<'a> Tx<'a> {
             }
             #[cfg(feature = "postgres")]
             Engine::Postgres(session) => params.with(|params| session.ask_ahead(sql, params)),
+        }
+    }
+
+    /// Whether new rows get their ids from questions that are asked ahead of them, instead of being asked for the ids
+    /// that they got: where that spares a trip for each.
+    pub(crate) fn numbers_ahead(&self) -> bool {
+        match &self.engine {
+            Engine::Sqlite(..) => false,
+            #[cfg(feature = "postgres")]
+            Engine::Postgres(_) => true,
         }
     }
 

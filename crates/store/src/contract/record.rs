@@ -388,6 +388,8 @@ pub struct ServerStatus {
     pub lost: u64,
     /// Operations that were done again because another transaction was in the way.
     pub retries: u64,
+    /// Decisions that were committed together with those of other runs, in one transaction.
+    pub shared_commits: u64,
     /// Whether hints of other processes arrive; else their changes are found by looking.
     pub listening: bool,
 }

@@ -11,7 +11,7 @@ use crate::{
 pub(crate) fn put(tx: &Tx<'_>, bytes: &[u8]) -> Result<Digest, StoreError> {
     let digest = Digest::of(bytes);
     tx.admit("blob", bytes.len(), PAYLOAD_BYTES_MAX)?;
-    tx.write(
+    tx.post(
         // One that is there is new again, so that it is not collected before what uses it comes.
         "INSERT INTO blobs (digest, bytes, created_at) VALUES (?1, ?2, ?3)
          ON CONFLICT (digest) DO UPDATE SET created_at = excluded.created_at

@@ -18,6 +18,12 @@ use crate::{
 
 pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreError> {
     let id = new.run.as_str();
+    retention::removed_ahead(tx, &new.run);
+    let mut acting = claiming(&new.jobs);
+    acting.extend(new.owner.as_ref().filter(|owner| !acting.contains(owner)));
+    for node in &acting {
+        node::alive_ahead(tx, node);
+    }
     let existing = tx.row(
         "SELECT r.definition = ?2 AND r.input_digest = ?3 FROM streams s
          JOIN heads h ON h.stream = s.stream
@@ -40,11 +46,11 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
         let why = "its bytes have another digest".to_owned();
         return Err(StoreError::Unreadable { what: "definition".to_owned(), why });
     }
-    if let Some(owner) = &new.owner {
-        node::require_alive(tx, owner)?;
+    for node in acting {
+        node::require_alive(tx, node)?;
     }
     blob::put(tx, &new.definition_bytes)?;
-    tx.write(
+    tx.post(
         "INSERT INTO streams (stream, kind, owner_node, owner_incarnation, fencing, created_at)
          VALUES (?1, 'run', ?2, ?3, 1, ?4)",
         (
@@ -88,11 +94,10 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
         journal.note(tx, "stage_opened", json!({ "stage": stage }))?;
     }
     let mut leases = Vec::new();
-    for node in claiming(&new.jobs) {
-        node::require_alive(tx, node)?;
-    }
-    for job in &new.jobs {
-        let (_, lease) = create_job(tx, &mut journal, &new.run, job)?;
+    numbers_ahead(tx, &new.run, &new.jobs);
+    for (place, job) in new.jobs.iter().enumerate() {
+        let number = number(tx, &new.run, &new.jobs[..place], job)?;
+        let (_, lease) = create_job(tx, &mut journal, &new.run, job, number)?;
         leases.extend(lease);
     }
     timer::set(tx, &new.run, &new.timers)?;
@@ -111,15 +116,110 @@ pub(crate) fn claiming(jobs: &[NewJob]) -> Vec<&NodeRef> {
     nodes
 }
 
-/// A new Ready job, or a Leased one with its first attempt, for a node that was found alive.
+/// The stage that takes a job, the job that it has by that key, and an id for a new one.
+const NUMBER: &str = "SELECT s.state, j.id, nextval(pg_get_serial_sequence('jobs', 'id')) FROM stages s
+    LEFT JOIN jobs j ON j.run = s.run AND j.stage = s.stage AND j.parent = '' AND j.key = ?3
+    WHERE s.run = ?1 AND s.stage = ?2";
+
+/// Says that [`number`] of each of `jobs` comes next.
+pub(crate) fn numbers_ahead(tx: &Tx<'_>, run: &RunId, jobs: &[NewJob]) {
+    if tx.numbers_ahead() {
+        for job in jobs {
+            tx.ahead(NUMBER, (run.as_str(), &job.stage, job.key.as_str()));
+        }
+    }
+}
+
+/// The id that a new job gets, where one is known before its row: when nothing is in its way, neither in the store nor
+/// among those `before` it. None leaves it to [`create_job`] to find out.
+///
+/// What was read holds until the transaction ends: who makes a job, or ends a stage, moves the end of the run's stream.
+pub(crate) fn number(
+    tx: &Tx<'_>,
+    run: &RunId,
+    before: &[NewJob],
+    job: &NewJob,
+) -> Result<Option<i64>, StoreError> {
+    if !tx.numbers_ahead() {
+        return Ok(None);
+    }
+    let found = tx.row(NUMBER, (run.as_str(), &job.stage, job.key.as_str()), |row| {
+        Ok((row.parse::<StageState>()?, row.get::<Option<i64>>()?, row.get::<i64>()?))
+    })?;
+    let twice = before.iter().any(|other| other.key == job.key && other.stage == job.stage);
+    Ok(match found {
+        Some((StageState::Waiting | StageState::Open, None, id)) if !twice => Some(id),
+        Some((
+            StageState::Waiting | StageState::Open | StageState::Sealed | StageState::Closed,
+            ..,
+        ))
+        | None => None,
+    })
+}
+
+/// A new Ready job, or a Leased one with its first attempt, for a node that was found alive. `number` is its id, if
+/// [`number`] knew one.
 pub(crate) fn create_job(
     tx: &Tx<'_>,
     journal: &mut Journal,
     run: &RunId,
     new: &NewJob,
+    number: Option<i64>,
 ) -> Result<(i64, Option<Lease>), StoreError> {
-    let claimed = new.claim_for.as_ref();
-    let state = if claimed.is_some() { JobState::Leased } else { JobState::Ready };
+    let (id, attempt) = match number {
+        Some(id) => (id, insert_job(tx, run, new, id)?),
+        None => make_job(tx, run, new)?,
+    };
+    let input = tx.json("job input", &new.input)?;
+    tx.post(
+        "INSERT INTO inputs (job, data) VALUES (?1, ?2)
+         ON CONFLICT (job) DO UPDATE SET data = excluded.data",
+        (id, &input),
+    )?;
+    let about = json!({
+        "stage": new.stage,
+        "max_attempts": new.max_attempts,
+        "crashes_max": new.crashes_max.max(1),
+        "input": Digest::of(input.as_bytes()),
+    });
+    journal.note_job(tx, "job_ready", &new.key, None, about)?;
+    let Some(node) = &new.claim_for else { return Ok((id, None)) };
+    let lease =
+        Lease { run: run.clone(), job: id, key: new.key.clone(), attempt, node: node.clone() };
+    start_attempt(tx, journal, &lease)?;
+    Ok((id, Some(lease)))
+}
+
+/// The state and the attempt that a new job begins with.
+fn beginning(new: &NewJob) -> (JobState, u32) {
+    if new.claim_for.is_some() { (JobState::Leased, 1) } else { (JobState::Ready, 0) }
+}
+
+/// The row of a job that nothing is in the way of. Returns its attempt.
+fn insert_job(tx: &Tx<'_>, run: &RunId, new: &NewJob, id: i64) -> Result<u32, StoreError> {
+    let ((state, attempt), claimed) = (beginning(new), new.claim_for.as_ref());
+    tx.post(
+        "INSERT INTO jobs (id, run, stage, key, state, max_attempts, attempt, lease_node,
+         lease_incarnation, crashes_max) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        (
+            id,
+            run.as_str(),
+            &new.stage,
+            new.key.as_str(),
+            state.name(),
+            new.max_attempts,
+            attempt,
+            claimed.map(|node| node.node.as_str()),
+            claimed.map(|node| int(node.incarnation)),
+            new.crashes_max.max(1),
+        ),
+    )?;
+    Ok(attempt)
+}
+
+/// The row of a job if its stage takes it. Returns its id and attempt.
+fn make_job(tx: &Tx<'_>, run: &RunId, new: &NewJob) -> Result<(i64, u32), StoreError> {
+    let ((state, attempt), claimed) = (beginning(new), new.claim_for.as_ref());
     // One that is there and cancelled, in a run that goes on, waits to be made again.
     let created = tx.row(
         "INSERT INTO jobs (run, stage, key, state, max_attempts, attempt, lease_node,
@@ -136,32 +236,14 @@ pub(crate) fn create_job(
             new.key.as_str(),
             state.name(),
             new.max_attempts,
-            u32::from(claimed.is_some()),
+            attempt,
             claimed.map(|node| node.node.as_str()),
             claimed.map(|node| int(node.incarnation)),
             new.crashes_max.max(1),
         ),
         |row| Ok((row.get::<i64>()?, row.get::<u32>()?)),
     )?;
-    let Some((id, attempt)) = created else { return Err(no_more_jobs(tx, run, new)?) };
-    let input = tx.json("job input", &new.input)?;
-    tx.post(
-        "INSERT INTO inputs (job, data) VALUES (?1, ?2)
-         ON CONFLICT (job) DO UPDATE SET data = excluded.data",
-        (id, &input),
-    )?;
-    let about = json!({
-        "stage": new.stage,
-        "max_attempts": new.max_attempts,
-        "crashes_max": new.crashes_max.max(1),
-        "input": Digest::of(input.as_bytes()),
-    });
-    journal.note_job(tx, "job_ready", &new.key, None, about)?;
-    let Some(node) = claimed else { return Ok((id, None)) };
-    let lease =
-        Lease { run: run.clone(), job: id, key: new.key.clone(), attempt, node: node.clone() };
-    start_attempt(tx, journal, &lease)?;
-    Ok((id, Some(lease)))
+    created.map_or_else(|| Err(no_more_jobs(tx, run, new)?), Ok)
 }
 
 /// The row and the event of an attempt whose job was just leased.

@@ -24,10 +24,15 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, Stor
     if let Some(report) = &decision.report {
         lease::standing_ahead(tx, &report.lease);
     }
+    // Whose report is taken lives, unless it is that it died, and claims without being asked again.
+    let reporting = decision.report.as_ref().filter(|report| report.end != AttemptEnd::Expired);
+    let reporting = reporting.map(|report| &report.lease.node);
     let claiming = creation::claiming(&decision.new_jobs);
-    for node in &claiming {
+    let claiming = claiming.into_iter().filter(|node| Some(*node) != reporting);
+    for node in claiming.clone() {
         node::alive_ahead(tx, node);
     }
+    creation::numbers_ahead(tx, run, &decision.new_jobs);
     let (mut journal, state) = Journal::of_run(tx, run)?;
     let mut budget = None;
     if let Some(report) = &decision.report {
@@ -55,11 +60,12 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, Stor
     for node in claiming {
         node::require_alive(tx, node)?;
     }
-    for job in &decision.new_jobs {
+    for (place, job) in decision.new_jobs.iter().enumerate() {
         if job.claim_for.is_some() && after != RunState::Running {
             return Err(refused("job", JobState::Ready.name(), JobState::Leased.name()));
         }
-        let (id, lease) = creation::create_job(tx, &mut journal, run, job)?;
+        let number = creation::number(tx, run, &decision.new_jobs[..place], job)?;
+        let (id, lease) = creation::create_job(tx, &mut journal, run, job, number)?;
         job_ids.push(id);
         leases.extend(lease);
     }

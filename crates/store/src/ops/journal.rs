@@ -36,7 +36,7 @@ pub(crate) struct Journal {
 impl Journal {
     /// A stream without events.
     pub(crate) fn create(tx: &Tx<'_>, stream: &str, of_run: bool) -> Result<Self, StoreError> {
-        tx.write(
+        tx.post(
             "INSERT INTO heads (stream, revision, next_seq, hash) VALUES (?1, 0, 1, '')",
             [stream],
         )?;

@@ -189,7 +189,7 @@ pub(crate) fn note_uses(tx: &Tx<'_>, run: &RunId, settings: &Value) -> Result<()
     match settings {
         Value::String(text) => {
             if text.parse::<Digest>().is_ok() {
-                tx.write(
+                tx.post(
                     "INSERT INTO blob_uses (run, digest) SELECT ?1, digest FROM blobs
                      WHERE digest = ?2 ON CONFLICT (run, digest) DO NOTHING",
                     (run.as_str(), text),
@@ -219,17 +219,20 @@ pub(crate) struct Removed {
     pub(crate) input_digest: String,
 }
 
+const REMOVED: &str = "SELECT run, workflow, state, created_at, finished_at, removed_at, definition, input_digest
+    FROM removed WHERE run = ?1";
+
+/// Says that [`removed_run`] comes next.
+pub(crate) fn removed_ahead(tx: &Tx<'_>, run: &RunId) {
+    tx.ahead(REMOVED, [run.as_str()]);
+}
+
 /// The note about a removed run.
 pub(crate) fn removed_run(tx: &Tx<'_>, run: &RunId) -> Result<Option<Removed>, StoreError> {
-    tx.row(
-        "SELECT run, workflow, state, created_at, finished_at, removed_at, definition, input_digest
-         FROM removed WHERE run = ?1",
-        [run.as_str()],
-        |row| {
-            let run = removed_row(row)?;
-            Ok(Removed { run, definition: row.get()?, input_digest: row.get()? })
-        },
-    )
+    tx.row(REMOVED, [run.as_str()], |row| {
+        let run = removed_row(row)?;
+        Ok(Removed { run, definition: row.get()?, input_digest: row.get()? })
+    })
 }
 
 pub(crate) fn gone(RemovedRun { run, state, removed_at, .. }: RemovedRun) -> StoreError {

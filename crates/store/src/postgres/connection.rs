@@ -17,6 +17,7 @@ use super::{
     Shared,
     failure::Trouble,
     session::{Fate, Mark, Session},
+    together::{self, Ended, Joint},
 };
 use crate::{
     StoreError,
@@ -107,7 +108,7 @@ impl ConnectionLoop {
                 Wake::Stop => return Ok(()),
                 Wake::Idle => server.look(),
                 Wake::Request(request) if request.is_abandoned() => (),
-                Wake::Request(request) => server.serve(request, &mut dice),
+                Wake::Request(request) => server.serve_first(request, &mut dice),
             }
         }
     }
@@ -170,6 +171,68 @@ impl<'a> Server<'a> {
             self.session = None;
             self.shared.counters.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Performs `first`, and those that wait and can be performed with it.
+    fn serve_first(&mut self, first: Box<dyn Request>, dice: &mut Dice) {
+        let options = &self.shared.options;
+        let more = options.commits_together.saturating_sub(1);
+        // Without the locks, what one of them has read need not hold until all are committed.
+        if more == 0 || !options.row_locks || !first.is_joint() {
+            return self.serve(first, dice);
+        }
+        let mut requests = self.shared.queue.take_joint(more);
+        if requests.is_empty() {
+            return self.serve(first, dice);
+        }
+        requests.insert(0, first);
+        for alone in self.serve_together(requests, dice) {
+            self.serve(alone, dice);
+        }
+    }
+
+    /// Performs operations in one transaction. Returns those that have to be performed alone, of which nothing is there.
+    fn serve_together(
+        &mut self,
+        requests: Vec<Box<dyn Request>>,
+        dice: &mut Dice,
+    ) -> Vec<Box<dyn Request>> {
+        let shared = self.shared;
+        let joint = match self.session() {
+            Ok(session) => together::attempt(session, shared, requests),
+            Err(_) => return requests,
+        };
+        let Joint { mut alone, refused, members, ended } = joint;
+        let fate = match ended {
+            Ended::Committed => Ok(Fate::Committed),
+            Ended::Not => Ok(Fate::RolledBack),
+            Ended::Open(mark) => self.resolve(&mark, dice),
+        };
+        let counters = &shared.counters;
+        counters.requests.fetch_add((refused.len() + members.len()) as u64, Ordering::Relaxed);
+        for request in refused {
+            request.answer();
+        }
+        match fate {
+            Ok(Fate::Committed) => {
+                let count = members.len() as u64;
+                counters.commits.fetch_add(count, Ordering::Relaxed);
+                counters.shared.fetch_add(count, Ordering::Relaxed);
+                shared.written.notify_one();
+                for request in members {
+                    request.answer();
+                }
+            }
+            Ok(Fate::RolledBack) => alone.extend(members.into_iter().map(|mut request| {
+                request.forget();
+                request
+            })),
+            Ok(Fate::UnderWay | Fate::Unknown) => {
+                unknown(shared, members, "the server does not tell");
+            }
+            Err(error) => unknown(shared, members, &error.to_string()),
+        }
+        alone
     }
 
     /// Performs one operation and answers it.
@@ -253,6 +316,14 @@ impl<'a> Server<'a> {
             }
         }
         failed.map_or(Ok(fate), Err)
+    }
+}
+
+/// Answers those of whose commit nobody knows whether it is there.
+fn unknown(shared: &Shared, members: Vec<Box<dyn Request>>, why: &str) {
+    for request in members {
+        shared.counters.failed_commits.fetch_add(1, Ordering::Relaxed);
+        request.refuse(StoreError::Unknown(why.to_owned()));
     }
 }
 

@@ -1,5 +1,7 @@
 //! A connection in the hands of one thread: transactions, and the statements of operations in them.
 
+mod joint;
+
 use std::{
     cell::{Cell as Slot, RefCell},
     collections::HashMap,
@@ -13,6 +15,8 @@ use perennial_core::Timestamp;
 use tokio::runtime::Runtime;
 use tokio_postgres::{Error, Row, Statement, error::SqlState, types::Type};
 
+pub(super) use self::joint::{Foreseen, Performed};
+use self::joint::Mode;
 use super::{
     Shared,
     dialect::{self, Locks},
@@ -49,11 +53,14 @@ macro_rules! opened {
     };
 }
 const OPENED: &str = concat!("SELECT ", opened!());
+const OPENED_COLUMNS_OF: &str = opened!();
 /// How many columns that are.
 const OPENED_COLUMNS: usize = 3;
 /// The most statements that a connection keeps prepared. Operations have fewer; how their changes are put together
 /// varies.
 const STATEMENTS_MAX: usize = 500;
+/// Rows that one statement inserts at most: each number of them is a statement of its own.
+const ROWS_MAX: usize = 8;
 const LOCK: &str = "SELECT 1 FROM heads WHERE stream = $1 FOR UPDATE";
 const END: &str = "SELECT revision, next_seq FROM heads WHERE stream = $1";
 const STATUS: &str = "SELECT pg_xact_status(CAST(CAST($1 AS TEXT) AS xid8)), \
@@ -114,6 +121,14 @@ pub(crate) struct Session<'a> {
     known: RefCell<Vec<(Ahead, Vec<Row>)>>,
     /// Ends of streams that the open transaction read without a lock: stream, revision, next number.
     ends: RefCell<Vec<(String, i64, i64)>>,
+    /// Whether operations are performed alone, or together with others.
+    mode: Slot<Mode>,
+    /// Whether the operation that is performed with others has to be performed alone.
+    strayed: Slot<bool>,
+    /// The end of a stream that an operation is going to ask for: its stream, and the question.
+    foreseen: RefCell<Option<(String, Ahead)>>,
+    /// The end of its stream for an operation that is performed with others.
+    told_end: RefCell<Option<Row>>,
     /// Declared last: dropped when nothing lives in it any more.
     runtime: &'a Runtime,
 }
@@ -136,6 +151,10 @@ impl<'a> Session<'a> {
             ahead: RefCell::default(),
             known: RefCell::default(),
             ends: RefCell::default(),
+            mode: Slot::new(Mode::Alone),
+            strayed: Slot::new(false),
+            foreseen: RefCell::default(),
+            told_end: RefCell::default(),
             runtime,
         })
     }
@@ -167,6 +186,7 @@ impl<'a> Session<'a> {
     /// One trip: the begin, unless it was sent; what is posted; `asked`; and what is asked ahead. Answers what
     /// `asked` came to. The first failure counts: what comes after it is its consequence.
     fn send(&self, asked: Vec<Part<'_>>, tells: Tells) -> Result<Vec<Said>, StoreError> {
+        self.alone()?;
         let groups = Group::all(self.posted.take());
         let ahead = self.ahead.take();
         let statements = groups.iter().map(|group| self.grouped(group));
@@ -273,6 +293,15 @@ impl<'a> Session<'a> {
         self.posted.borrow_mut().push(Posted { sql: sql.to_owned(), params, gone });
     }
 
+    /// How many rows one statement shall insert at most.
+    pub(crate) fn rows_max(&self) -> usize {
+        match self.mode.get() {
+            Mode::Alone => ROWS_MAX,
+            // Those of all operations go into one.
+            Mode::Foreseeing | Mode::Told => 1,
+        }
+    }
+
     /// See [`Tx::post_rows`](crate::transaction::Tx::post_rows): `sql` inserts all of `rows`.
     pub(crate) fn post_rows<P: Params>(&self, sql: &str, rows: &[P]) {
         self.wrote.set(true);
@@ -285,6 +314,9 @@ impl<'a> Session<'a> {
 
     /// See [`Tx::ahead`](crate::transaction::Tx::ahead).
     pub(crate) fn ask_ahead(&self, sql: &str, params: &[Bind<'_>]) {
+        if self.mode.get() == Mode::Told {
+            return;
+        }
         let params = params.iter().map(Owned::of).collect();
         self.ahead.borrow_mut().push(Ahead { sql: sql.to_owned(), params });
     }
@@ -482,6 +514,7 @@ impl<'a> Session<'a> {
 
     /// See [`Tx::write`](crate::transaction::Tx::write).
     pub(crate) fn write(&self, sql: &str, params: &[Bind<'_>]) -> Result<usize, StoreError> {
+        self.alone()?;
         let statement = self.translated(sql, params)?;
         self.wrote.set(true);
         let part = Part::change(&self.link.client, &statement, params.to_vec());
@@ -505,10 +538,15 @@ impl<'a> Session<'a> {
     }
 
     fn rows(&self, sql: &str, params: &[Bind<'_>]) -> Result<Vec<Row>, StoreError> {
+        let is_ahead = self.ahead.borrow().iter().any(|one| one.is(sql, params));
+        if is_ahead {
+            self.send(Vec::new(), Tells::Nothing)?;
+        }
         let place = self.known.borrow().iter().position(|(one, _)| one.is(sql, params));
         if let Some(place) = place {
             return Ok(self.known.borrow_mut().swap_remove(place).1);
         }
+        self.alone()?;
         let statement = self.translated(sql, params)?;
         if !sql.starts_with("SELECT") {
             self.wrote.set(true);
@@ -528,6 +566,9 @@ impl<'a> Session<'a> {
         params: &[Bind<'_>],
         read: &mut dyn FnMut(&Row, usize) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
+        if self.mode.get() != Mode::Alone {
+            return self.joint_end(stream, sql, params, read);
+        }
         let client = &self.link.client;
         let text = || {
             let sql = dialect::statement(sql, self.locks());
@@ -548,6 +589,15 @@ impl<'a> Session<'a> {
             self.ends.borrow_mut().push((stream.to_owned(), revision, next));
         }
         let Some(row) = found.first() else { return Err(self.failed(&Failed::Silent)) };
+        self.end_from(row, read)
+    }
+
+    /// Notes what is in front of the end of a stream, and reads the end itself, if there is one.
+    fn end_from(
+        &self,
+        row: &Row,
+        read: &mut dyn FnMut(&Row, usize) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         self.opened(row)?;
         let missing = row
             .try_get::<_, Cell<'_>>(OPENED_COLUMNS)

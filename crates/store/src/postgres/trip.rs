@@ -61,6 +61,24 @@ impl<'a> Part<'a> {
         Self { asked, answer: None }
     }
 
+    /// A query about many rows of parameters.
+    pub(super) fn query_all(client: &Arc<Client>, statement: &Statement, params: Arrays) -> Self {
+        let (client, statement) = (Arc::clone(client), statement.clone());
+        let asked = Box::pin(async move {
+            client.query(&statement, &of_arrays(&params)).await.map(Said::Found)
+        });
+        Self { asked, answer: None }
+    }
+
+    /// A change with many rows of parameters.
+    pub(super) fn change_all(client: &Arc<Client>, statement: &Statement, params: Arrays) -> Self {
+        let (client, statement) = (Arc::clone(client), statement.clone());
+        let asked = Box::pin(async move {
+            client.execute(&statement, &of_arrays(&params)).await.map(Said::Changed)
+        });
+        Self { asked, answer: None }
+    }
+
     /// One that changes rows, or is not about rows.
     pub(super) fn change(
         client: &Arc<Client>,
@@ -74,6 +92,13 @@ impl<'a> Part<'a> {
             );
         Self { asked, answer: None }
     }
+}
+
+/// Parameters of which each is an array.
+pub(super) type Arrays = Vec<Box<dyn ToSql + Sync + Send>>;
+
+fn of_arrays(params: &Arrays) -> Vec<&(dyn ToSql + Sync)> {
+    params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect()
 }
 
 fn refs<'a>(params: &'a [Bind<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
@@ -193,6 +218,7 @@ impl Group {
 }
 
 /// A question whose answer is needed later; it travels with the next trip.
+#[derive(Debug)]
 pub(super) struct Ahead {
     pub(super) sql: String,
     pub(super) params: Vec<Owned>,
@@ -222,6 +248,36 @@ impl Owned {
             Bind::Int(number) => Self::Int(number),
             Bind::Text(text) => Self::Text(text.to_owned()),
             Bind::Blob(bytes) => Self::Blob(bytes.to_owned()),
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Null(kind) => *kind,
+            Self::Int(_) => Kind::Int,
+            Self::Text(_) => Kind::Text,
+            Self::Blob(_) => Kind::Blob,
+        }
+    }
+
+    pub(super) fn int(&self) -> Option<i64> {
+        match self {
+            Self::Int(number) => Some(*number),
+            Self::Null(_) | Self::Text(_) | Self::Blob(_) => None,
+        }
+    }
+
+    pub(super) fn text(&self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text.clone()),
+            Self::Null(_) | Self::Int(_) | Self::Blob(_) => None,
+        }
+    }
+
+    pub(super) fn blob(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Blob(bytes) => Some(bytes.clone()),
+            Self::Null(_) | Self::Int(_) | Self::Text(_) => None,
         }
     }
 

@@ -13,6 +13,7 @@ mod locking;
 mod opening;
 mod proxy;
 mod raw;
+mod together;
 
 /// Runs `case` on a store of its own, served by its connections.
 pub(crate) fn on_postgres(

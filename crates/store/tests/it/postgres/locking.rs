@@ -185,9 +185,15 @@ fn no_lock_is_taken_on_an_aggregate() {
     });
     let mut locks = 0;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    for room in ["ops", "postgres"] {
-        for file in fs::read_dir(folder.join(room)).unwrap() {
-            let text = fs::read_to_string(file.unwrap().path()).unwrap();
+    let mut rooms = vec![folder.join("ops"), folder.join("postgres")];
+    while let Some(room) = rooms.pop() {
+        for file in fs::read_dir(room).unwrap() {
+            let path = file.unwrap().path();
+            if path.is_dir() {
+                rooms.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(path).unwrap();
             for literal in text.split('"').filter(|literal| literal.contains("FOR UPDATE")) {
                 locks += 1;
                 let literal = literal.to_lowercase();
