@@ -101,6 +101,13 @@ impl Default for PostgresOptions {
     }
 }
 
+impl PostgresOptions {
+    /// At least one. Without the locks, what one of several has read need not hold until all are committed.
+    fn commits_together(&self) -> usize {
+        if self.row_locks { self.commits_together.max(1) } else { 1 }
+    }
+}
+
 /// A store on a server. Cheap to clone.
 ///
 /// Operations are answered by the threads that run [`PostgresStore::connection`]; without them they

@@ -20,8 +20,20 @@ pub(crate) struct Queue {
     arrived: Condvar,
     /// Length of `waiting`, for those who only look.
     length: AtomicUsize,
+    /// Threads that are at requests that can be performed together.
+    #[cfg(feature = "postgres")]
+    joining: AtomicUsize,
     max: usize,
 }
+
+/// So many joint requests wait for each thread that is at some before another one takes any: few large groups cost less
+/// than many small ones.
+#[cfg(feature = "postgres")]
+const JOINT_EACH: usize = 4;
+
+/// How long at most they wait for those threads.
+#[cfg(feature = "postgres")]
+const LEFT_FOR: Duration = Duration::from_millis(20);
 
 /// What a thread was woken for.
 pub(crate) enum Wake {
@@ -40,6 +52,8 @@ impl Queue {
             closed: AtomicBool::new(false),
             arrived: Condvar::new(),
             length: AtomicUsize::new(0),
+            #[cfg(feature = "postgres")]
+            joining: AtomicUsize::new(0),
             max,
         }
     }
@@ -87,7 +101,57 @@ impl Queue {
         };
         let waited = self.arrived.wait_timeout_while(self.lock(), within, nothing);
         let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let first = waiting.pop_front();
+        self.woken(&mut waiting, 0, stopped)
+    }
+
+    /// As [`wait`](Self::wait), of a thread that leaves requests that can be performed together to those that are at
+    /// some, while there are few for each of these, and for a moment. A thread that takes one is at some until
+    /// it calls [`has_served`](Self::has_served).
+    #[cfg(feature = "postgres")]
+    pub(crate) fn wait_sparingly(&self, stopped: &AtomicBool, within: Duration) -> Wake {
+        let mut waiting = self.lock();
+        let mut left = false;
+        loop {
+            let joint = waiting.iter().filter(|one| one.is_joint()).count();
+            let few = joint < JOINT_EACH * self.joining.load(Ordering::Acquire);
+            let takes = left || !few || stopped.load(Ordering::Acquire);
+            let place = waiting.iter().position(|one| takes || !one.is_joint());
+            if place.is_some() || stopped.load(Ordering::Acquire) {
+                let place = place.unwrap_or_default();
+                if waiting.get(place).is_some_and(|one| one.is_joint()) {
+                    self.joining.fetch_add(1, Ordering::AcqRel);
+                }
+                return self.woken(&mut waiting, place, stopped);
+            }
+            let pause = if waiting.is_empty() { within } else { LEFT_FOR };
+            let woken = self.arrived.wait_timeout(waiting, pause);
+            let passed;
+            (waiting, passed) = woken.unwrap_or_else(PoisonError::into_inner);
+            // Whoever is at some may be kept by a lock.
+            left = passed.timed_out() && pause == LEFT_FOR;
+            if passed.timed_out() && !left {
+                return Wake::Idle;
+            }
+        }
+    }
+
+    /// A joint request of [`wait_sparingly`](Self::wait_sparingly), and what was taken with it, is served.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn has_served(&self) {
+        let waiting = self.lock();
+        self.joining.fetch_sub(1, Ordering::AcqRel);
+        drop(waiting);
+        // What was left to this thread may be for another one now.
+        self.arrived.notify_one();
+    }
+
+    fn woken(
+        &self,
+        waiting: &mut VecDeque<Box<dyn Request>>,
+        place: usize,
+        stopped: &AtomicBool,
+    ) -> Wake {
+        let first = waiting.remove(place);
         self.length.store(waiting.len(), Ordering::Relaxed);
         match first {
             Some(request) => Wake::Request(request),
@@ -172,5 +236,72 @@ impl Stopper {
         self.stopped.store(true, Ordering::Release);
         drop(waiting);
         self.queue.arrived.notify_all();
+    }
+}
+
+#[cfg(all(test, feature = "postgres"))]
+mod tests {
+    use super::*;
+    use crate::{backend::Access, request};
+
+    type Answer = tokio::sync::oneshot::Receiver<Result<(), StoreError>>;
+
+    /// A queue in which these wait, and those who wait for them.
+    fn queue(waiting: &[bool]) -> (Queue, Vec<Answer>) {
+        let queue = Queue::new(100);
+        let wait = |joint: &bool| {
+            let (one, answer) = request::request(Access::Write, *joint, |_| Ok(()));
+            queue.push(one).unwrap();
+            answer
+        };
+        let answers = waiting.iter().map(wait).collect();
+        (queue, answers)
+    }
+
+    /// Whether what is taken is joint; None when nothing is.
+    fn taken(queue: &Queue) -> Option<bool> {
+        match queue.wait_sparingly(&AtomicBool::new(false), Duration::ZERO) {
+            Wake::Request(one) => Some(one.is_joint()),
+            Wake::Idle | Wake::Stop => None,
+        }
+    }
+
+    #[test]
+    fn few_joint_requests_are_left_to_a_thread_that_is_at_some() {
+        let (queue, _answers) = queue(&[true, true, false]);
+        assert_eq!(taken(&queue), Some(true), "nobody is at any");
+        assert_eq!(taken(&queue), Some(false), "the other one is left");
+        assert_eq!(queue.len(), 1);
+        queue.has_served();
+        assert_eq!(taken(&queue), Some(true), "nobody is at any again");
+    }
+
+    #[test]
+    fn many_are_for_another_thread() {
+        let (queue, _answers) = queue(&[true; 1 + JOINT_EACH]);
+        assert_eq!(taken(&queue), Some(true));
+        assert_eq!(taken(&queue), Some(true), "there are enough");
+        assert_eq!(queue.take_joint(JOINT_EACH).len(), JOINT_EACH - 1);
+        assert_eq!(taken(&queue), None);
+    }
+
+    /// In real time, of which a moment passes.
+    #[test]
+    fn nobody_is_left_for_longer_than_a_moment() {
+        let (queue, _answers) = queue(&[true, true]);
+        assert_eq!(taken(&queue), Some(true));
+        assert_eq!(taken(&queue), Some(true), "whoever is at some may be kept by a lock");
+        assert_eq!(taken(&queue), None);
+    }
+
+    #[test]
+    fn what_waits_comes_before_the_stop() {
+        let (queue, _answers) = queue(&[true, true]);
+        let stopped = AtomicBool::new(true);
+        for _ in 0..2 {
+            let woken = queue.wait_sparingly(&stopped, Duration::MAX);
+            assert!(matches!(woken, Wake::Request(_)));
+        }
+        assert!(matches!(queue.wait_sparingly(&stopped, Duration::MAX), Wake::Stop));
     }
 }

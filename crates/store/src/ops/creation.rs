@@ -117,7 +117,8 @@ pub(crate) fn claiming(jobs: &[NewJob]) -> Vec<&NodeRef> {
 }
 
 /// The stage that takes a job, the job that it has by that key, and an id for a new one.
-const NUMBER: &str = "SELECT s.state, j.id, nextval(pg_get_serial_sequence('jobs', 'id')) FROM stages s
+const NUMBER: &str =
+    "SELECT s.state, j.id, nextval(pg_get_serial_sequence('jobs', 'id')) FROM stages s
     LEFT JOIN jobs j ON j.run = s.run AND j.stage = s.stage AND j.parent = '' AND j.key = ?3
     WHERE s.run = ?1 AND s.stage = ?2";
 

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     StoreError,
     backend::Access,
-    queue::{Stopper, Wake},
+    queue::{Queue, Stopper, Wake},
     request::Request,
     transaction::Tx,
 };
@@ -104,11 +104,22 @@ impl ConnectionLoop {
                 continue;
             }
             backoff = BACKOFF_MIN;
-            match shared.queue.wait(&self.stopped, IDLE) {
+            let woken = if shared.options.commits_together() > 1 {
+                shared.queue.wait_sparingly(&self.stopped, IDLE)
+            } else {
+                shared.queue.wait(&self.stopped, IDLE)
+            };
+            match woken {
                 Wake::Stop => return Ok(()),
                 Wake::Idle => server.look(),
-                Wake::Request(request) if request.is_abandoned() => (),
-                Wake::Request(request) => server.serve_first(request, &mut dice),
+                Wake::Request(request) => {
+                    // Also when it panics.
+                    let sparing = shared.options.commits_together() > 1 && request.is_joint();
+                    let _served = sparing.then(|| Served(&shared.queue));
+                    if !request.is_abandoned() {
+                        server.serve_first(request, &mut dice);
+                    }
+                }
             }
         }
     }
@@ -119,6 +130,15 @@ impl fmt::Debug for ConnectionLoop {
         f.debug_struct("ConnectionLoop")
             .field("address", &self.shared.address)
             .finish_non_exhaustive()
+    }
+}
+
+/// Says when it goes that joint requests are served.
+struct Served<'a>(&'a Queue);
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        self.0.has_served();
     }
 }
 
@@ -175,13 +195,12 @@ impl<'a> Server<'a> {
 
     /// Performs `first`, and those that wait and can be performed with it.
     fn serve_first(&mut self, first: Box<dyn Request>, dice: &mut Dice) {
-        let options = &self.shared.options;
-        let more = options.commits_together.saturating_sub(1);
-        // Without the locks, what one of them has read need not hold until all are committed.
-        if more == 0 || !options.row_locks || !first.is_joint() {
-            return self.serve(first, dice);
-        }
-        let mut requests = self.shared.queue.take_joint(more);
+        let more = self.shared.options.commits_together() - 1;
+        let mut requests = if more > 0 && first.is_joint() {
+            self.shared.queue.take_joint(more)
+        } else {
+            Vec::new()
+        };
         if requests.is_empty() {
             return self.serve(first, dice);
         }
