@@ -1,8 +1,8 @@
 use std::collections::HashMap;
 
 use perennial::{
-    RunState, Runtime,
-    records::{RunError, RunSummary, StoreError},
+    RunState, Runtime, StoreError,
+    records::{RunError, RunSummary},
 };
 use serde_json::json;
 
