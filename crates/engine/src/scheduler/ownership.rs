@@ -566,14 +566,16 @@ impl Shell {
                 let what = format!("{max} runs are active already; it starts when one ends");
                 Err(NotStarted::Later(what))
             }
-            // Its actor has said what is wrong with it.
-            Err(error) => match services.parked.why(run) {
+            Err(RequestError::StartFailed(error)) => match services.parked.why(run) {
+                // Its actor has said what is wrong with it.
                 Some(why) => {
                     let failure = Failure::new(FailureClass::Internal, "PL903", why);
                     Err(NotStarted::Refused(NotRunnable { run: run.clone(), failure }))
                 }
                 None => Err(NotStarted::Failed(error.to_string())),
             },
+            // That is no fault of the run: its supervisor is away, or busy with it.
+            Err(error) => Err(NotStarted::Later(error.to_string())),
         }
     }
 
