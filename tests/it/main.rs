@@ -16,6 +16,7 @@ mod loading;
 mod logging;
 mod monitoring;
 mod one_job;
+mod poison;
 mod recovery;
 mod registered;
 mod sessions;

@@ -19,7 +19,8 @@
 //!
 //! # Guarantees
 //!
-//! Every event is counted once: news that does not continue what it has makes it read the store.
+//! Every event is counted once: news that does not continue what it has makes it read the store. Where an event
+//! cannot be read it says so and counts no further.
 
 mod figures;
 mod meter;
@@ -31,7 +32,7 @@ use std::{
 };
 
 use perennial_core::{Restart, run::RunId};
-use perennial_store::EventRecord;
+use perennial_store::{EventRecord, StoreError};
 use perennial_supervision::{
     Address, ChildSpec, ExitReason, Flow, LightCx, LightServer, actor::ActorError,
 };
@@ -117,6 +118,8 @@ struct Arguments {
 struct PerformanceMonitor {
     its: Arc<Arguments>,
     figures: Figures,
+    /// Why its figures stay what they are: an event cannot be read, now or later.
+    unreadable: Option<String>,
 }
 
 impl LightServer for PerformanceMonitor {
@@ -126,7 +129,7 @@ impl LightServer for PerformanceMonitor {
     async fn init(its: &Arc<Arguments>, cx: &LightCx<Self>) -> Result<Self, ActorError> {
         // Reading takes time, which nobody who starts a run is to wait for.
         cx.address().cast(Message::Begin)?;
-        Ok(Self { its: its.clone(), figures: Figures::default() })
+        Ok(Self { its: its.clone(), figures: Figures::default(), unreadable: None })
     }
 
     async fn handle(&mut self, message: Message, _: &LightCx<Self>) -> Result<Flow, ActorError> {
@@ -156,15 +159,23 @@ impl LightServer for PerformanceMonitor {
 
 impl PerformanceMonitor {
     async fn catch_up(&mut self) -> Result<(), ActorError> {
-        loop {
+        while self.unreadable.is_none() {
             let (run, from) = (self.its.run.as_str(), self.figures.next_seq());
             let read = || self.its.services.store.events(run, from, PAGE);
-            let page = patiently(STORE_WITHIN, read).await?;
+            let page = match patiently(STORE_WITHIN, read).await {
+                Err(error @ StoreError::Unreadable { .. }) => {
+                    tracing::warn!(run, %error, "figures not kept");
+                    self.unreadable = Some(error.to_string());
+                    break;
+                }
+                page => page?,
+            };
             page.iter().for_each(|event| self.figures.count(event));
             if page.len() < PAGE as usize {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     }
 
     fn sample(&self, cpu_percent: Option<f64>) {
@@ -189,8 +200,13 @@ impl PerformanceMonitor {
         let Arguments { services, run, published, .. } = &*self.its;
         let mut shown = self.figures.shown();
         self.watch().show(&services.monitoring.thresholds, &mut shown);
+        if let (Some(shown), Some(why)) = (shown.as_object_mut(), &self.unreadable) {
+            shown.insert("unreadable".to_owned(), why.as_str().into());
+        }
         published.publish(shown);
-        if !self.figures.is_complete() {
+        // Of one whose events cannot be read, the end is seen when nobody works on it any more.
+        let is_over = self.unreadable.is_some() && services.run_address(run).is_none();
+        if !self.figures.is_complete() && !is_over {
             return Flow::Continue;
         }
         services.monitors.remove(run);

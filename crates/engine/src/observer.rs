@@ -15,7 +15,8 @@
 //!
 //! # Guarantees
 //!
-//! Every event is told once and in order. What fails is said in the log; the next event is told all the same.
+//! Every event is told once and in order. What fails or panics is said in the log; the next event is told all the
+//! same.
 
 use std::{
     collections::HashMap,
@@ -26,13 +27,14 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use perennial_core::{
-    Restart, Shutdown, Timestamp,
+    FailureClass, Restart, Shutdown, Timestamp,
     failure::Failure,
     run::{JobKey, JobState, RunId, RunState},
 };
 use perennial_store::{EventRecord, StoreError};
-use perennial_supervision::{ChildSpec, StopToken};
+use perennial_supervision::{ChildSpec, StopToken, contain};
 use serde_json::{Value, json};
 
 use crate::{
@@ -108,15 +110,30 @@ pub struct News {
     pub more: bool,
 }
 
-/// How to supervise the observer of `run`, of which `known` events are there already; none when its workflow wants
-/// none.
+/// Whether the workflow has an observer; one that cannot be made is not missed by its run (INV-32).
+pub(crate) fn is_wanted(run: &RunId, workflow: &Arc<dyn Workflow>) -> bool {
+    made(run, workflow).is_some()
+}
+
+fn made(run: &RunId, workflow: &Arc<dyn Workflow>) -> Option<Box<dyn Observer>> {
+    let workflow = workflow.clone();
+    // A future without an await is done at once.
+    match contain(async move { workflow.observer() }).now_or_never()? {
+        Ok(observer) => observer,
+        Err(reason) => {
+            tracing::warn!(%run, %reason, "observer not made");
+            None
+        }
+    }
+}
+
+/// How to supervise the observer of `run`, of which `known` events are there already.
 pub(crate) fn child_spec(
     services: &Services,
     run: &RunId,
     workflow: &Arc<dyn Workflow>,
     known: u64,
-) -> Option<ChildSpec> {
-    workflow.clone().observer()?;
+) -> ChildSpec {
     let failed = Arc::new(AtomicU64::new(0));
     let shown = failed.clone();
     let known = Arc::new(AtomicU64::new(known));
@@ -127,7 +144,7 @@ pub(crate) fn child_spec(
         async move { look_on(&services, &run, &workflow, (&failed, &known), stop).await }
     });
     let spec = spec.restart(Restart::Transient).shutdown(Shutdown::Timeout(LAST_WORDS));
-    Some(spec.detail(move || json!({ "failed": shown.load(Ordering::Relaxed) })))
+    spec.detail(move || json!({ "failed": shown.load(Ordering::Relaxed) }))
 }
 
 /// The child's id, beside the monitor's, which is the run.
@@ -142,7 +159,7 @@ async fn look_on(
     (failed, known): (&AtomicU64, &AtomicU64),
     stop: StopToken,
 ) -> Result<(), StoreError> {
-    let Some(mut observer) = workflow.clone().observer() else { return Ok(()) };
+    let Some(mut observer) = made(run, workflow) else { return Ok(()) };
     let mut feed = services.watch(run, 1);
     loop {
         let mut events = feed.rest().await?;
@@ -164,7 +181,11 @@ async fn look_on(
         let old = known.load(Ordering::Relaxed);
         for news in told(services, run, events, old).await? {
             known.fetch_max(news.seq, Ordering::Relaxed);
-            if let Err(failure) = observer.see(&news).await {
+            let seen = contain(async { observer.see(&news).await }).await;
+            let seen = seen.unwrap_or_else(|reason| {
+                Err(Failure::new(FailureClass::Panic, "PL615", reason.to_string()))
+            });
+            if let Err(failure) = seen {
                 failed.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%run, code = failure.code, "observer: {}", failure.message);
             }

@@ -14,8 +14,18 @@ impl Parked {
         self.0.insert(run.clone(), why.into());
     }
 
-    pub(crate) fn release(&self, run: &RunId) {
-        self.0.remove(run);
+    /// Leaves the reason of one that is parked already: whoever parked it first knew more.
+    pub(crate) fn park_for_want_of_better(&self, run: &RunId, why: impl Into<String>) {
+        self.0.entry(run.clone()).or_insert_with(|| why.into());
+    }
+
+    /// Answers whether it was parked.
+    pub(crate) fn release(&self, run: &RunId) -> bool {
+        self.0.remove(run).is_some()
+    }
+
+    pub(crate) fn is_parked(&self, run: &RunId) -> bool {
+        self.0.contains_key(run)
     }
 
     pub(crate) fn why(&self, run: &RunId) -> Option<String> {

@@ -10,6 +10,31 @@ pub(crate) const STORE_WITHIN: Duration = Duration::from_secs(30);
 const PAUSE_FIRST: Duration = Duration::from_millis(5);
 const PAUSE_LONGEST: Duration = Duration::from_millis(500);
 
+/// How long one question of somebody who asks it again anyway may take.
+pub(crate) const QUESTION_WITHIN: Duration = Duration::from_secs(10);
+
+/// Asks the store once, for somebody who looks again anyway: it must not hang there.
+///
+/// # Errors
+///
+/// The store's; [`StoreError::Unavailable`] when it did not answer in time.
+///
+/// # Cancel safety
+///
+/// The outcome of a dropped operation is unknown.
+pub(crate) async fn once<T>(
+    operation: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(QUESTION_WITHIN, operation).await {
+        Ok(answer) => answer,
+        Err(_) => Err(no_answer(QUESTION_WITHIN)),
+    }
+}
+
+fn no_answer(within: Duration) -> StoreError {
+    StoreError::Unavailable(format!("no answer within {} ms", within.as_millis()))
+}
+
 /// Runs `operation` until it succeeds, fails for good, or `within` has passed.
 ///
 /// Only for operations that may be repeated: reads, and writes under a precondition of their own.
@@ -42,8 +67,6 @@ where
     };
     match tokio::time::timeout(within, tries).await {
         Ok(result) => result,
-        Err(_) => Err(last.unwrap_or_else(|| {
-            StoreError::Unavailable(format!("no answer within {} ms", within.as_millis()))
-        })),
+        Err(_) => Err(last.unwrap_or_else(|| no_answer(within))),
     }
 }

@@ -25,6 +25,7 @@ mod actor;
 mod aside;
 mod attempt;
 mod explain;
+mod guard;
 mod journal;
 mod machine;
 
@@ -32,7 +33,7 @@ pub use self::explain::Explanation;
 pub(crate) use self::{
     account::{Account, json_bytes},
     actor::{Message, child_spec},
-    aside::{Request, settle},
+    aside::{Request, give_back, settle},
     explain::{Known, explain},
     machine::owner,
 };

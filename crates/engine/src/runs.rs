@@ -1277,13 +1277,16 @@ impl RunHandle {
         if self.runs.services.hub.is_over() {
             return Err(self.runs.shut_down(&self.run));
         }
-        // One that waits for a place has no actor; it may get one just before it is asked for.
-        let aside = match self.runs.services.waiting.of(&self.run) {
-            Some(_) => self.runs.scheduler.aside(&self.run, request.clone()).await?,
-            None if is_skip && self.runs.services.run_address(&self.run).is_none() => {
+        // One that is parked, or waits for a place, has no actor; it may get one just before it is asked for.
+        let services = &self.runs.services;
+        let is_aside =
+            services.parked.is_parked(&self.run) || services.waiting.of(&self.run).is_some();
+        let aside = match is_aside {
+            true => self.runs.scheduler.aside(&self.run, request.clone()).await?,
+            false if is_skip && self.runs.services.run_address(&self.run).is_none() => {
                 self.runs.scheduler.aside(&self.run, request.clone()).await?
             }
-            None => None,
+            false => None,
         };
         let answer = match (aside, self.runs.services.run_address(&self.run)) {
             (Some(answer), _) => Ok(answer),

@@ -21,11 +21,17 @@
 //! Every unfinished run that this process owns has an actor within a look (1 s), also after `runs`
 //! was restarted; looking is the correctness path, nudges only make it sooner (DUR-10). A run whose owner's lease
 //! is over has another owner within a look, where any node adopts runs by itself (INV-13).
+//!
+//! A run that cannot go on harms itself alone: it is parked with the reason and looked at no more until somebody
+//! resumes it. Whatever is asked of the store or of a host has a deadline, and a scheduler that gets nowhere for 30 s
+//! says so (INV-32).
 
 mod lease;
 mod ownership;
+mod pulse;
 mod sweeper;
 mod timekeeper;
+mod turn;
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,9 +41,10 @@ use perennial_supervision::{
     Address, CallError, ChildSpec, DynamicSupervisor, LifecycleSource, Supervisor, SupervisorSpec,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use self::lease::{InvalidLease, LeaseTerms};
+use self::pulse::Pulse;
 use crate::{NotRunnable, Services, Workflow, run::Request};
 
 /// How long the ownership actor may take: it reads the store and starts actors.
@@ -100,21 +107,27 @@ impl Scheduler {
     /// How to supervise a scheduler, and the handle to it.
     pub fn child_spec(spec: SchedulerSpec) -> (ChildSpec, Self) {
         let (services, adoption) = (spec.services.clone(), spec.adoption);
+        let pulse = Arc::new(Pulse::start(services.clock));
+        let shown = pulse.clone();
         let detail = move || {
             let adoption = match adoption {
                 Adoption::AtBoot => "at_boot",
                 Adoption::OnRequest => "on_request",
             };
             let (attempts, attempts_max, waiting) = services.rooms.counts();
-            json!({
+            let mut detail = json!({
                 "adoption": adoption,
                 "draining": services.is_draining(),
                 "attempts": attempts,
                 "attempts_max": attempts_max,
                 "runs_awaiting_room": waiting,
-            })
+            });
+            if let (Some(all), Value::Object(health)) = (detail.as_object_mut(), shown.shown()) {
+                all.extend(health);
+            }
+            detail
         };
-        let (ownership, address) = ownership::child_spec(spec.clone());
+        let (ownership, address) = ownership::child_spec(spec.clone(), pulse);
         let services = spec.services.clone();
         let timekeeper = timekeeper::child_spec(spec, address.clone());
         let mut subtree = SupervisorSpec::new("scheduler").child(ownership).child(timekeeper);

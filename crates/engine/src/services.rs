@@ -428,6 +428,21 @@ impl Services {
         self.attempt_left.notify_waiters();
     }
 
+    /// Nothing of `run` is done here any more.
+    pub(crate) fn set_aside(&self, run: &RunId) {
+        self.waiting.starts(run);
+        self.gives_back(run);
+    }
+
+    /// Its place and its room are others' until it asks for them again.
+    pub(crate) fn gives_back(&self, run: &RunId) {
+        self.rooms.leave(run);
+        self.resting.starts(run);
+        if self.places.release(run) && self.waiting.count() > 0 {
+            self.look_again.notify_one();
+        }
+    }
+
     /// The room of an attempt that is over: another one may begin in it.
     pub(crate) fn room_of(&self, attempt: AttemptId) -> Option<Room> {
         self.attempts.get_mut(&attempt)?.room.take()

@@ -48,7 +48,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A workflow: pure but for [`Workflow::execute`].
 ///
 /// The pure functions see no clock, no randomness and no I/O; the same arguments give the same
-/// answers in every process (DUR-4). A panic in them quarantines nothing but the run's own actor.
+/// answers in every process (DUR-4). A panic in one of them parks its run, with the reason, and no other: what has
+/// happened is recorded first, and a resume asks again. A panic in `on_failure` lets the failure fail the run.
 ///
 /// A workflow of one job:
 ///

@@ -11,6 +11,7 @@
 //! | PF-12 | `unresponsive` | a detail that was not told in three dumps |
 //! | PF-13, PF-39 | `gave_up`, `child_gave_up` | state |
 //! | PF-14 | `unkillable` | state |
+//! | PF-16 | `scheduler_stalled` | what the scheduler published: it has looked after no run for 30 s |
 //! | PF-17 | `store_degraded` | what the store published; failed commits between two dumps |
 //! | PF-18 | `lease_at_risk` | what the keeper of a node's lease published |
 //! | PF-20 | `approval_due` | what a run's actor published: a question, and when a tenth of its time is left |

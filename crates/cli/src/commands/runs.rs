@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use perennial::{
-    RunState, Runtime,
+    RunState, Runtime, StoreError,
     records::{RunError, RunSummary},
 };
 use serde_json::json;
@@ -35,6 +35,11 @@ pub(super) async fn runs(args: RunsArgs) -> anyhow::Result<i32> {
     if !args.output.json {
         print(&runs, &Hint::new(&args.store.store, None))?;
     }
+    for Listed { run, .. } in &runs {
+        if let Some(why) = &run.unreadable {
+            output::talk(&format!("run {} cannot be read: {why}", run.run));
+        }
+    }
     Ok(exit::COMPLETED)
 }
 
@@ -48,12 +53,24 @@ async fn listed(runtime: &Runtime, limit: u32) -> Result<Vec<Listed>, RunError> 
     let mut listed = Vec::new();
     // Runs of one workflow mostly have one definition.
     let mut known: HashMap<String, u64> = HashMap::new();
-    for run in runtime.runs().list(limit).await? {
+    for mut run in runtime.runs().list(limit).await? {
         // Of one that has ended well, all has been reached.
-        let steps = if run.state == RunState::Succeeded {
+        let steps = if run.state == RunState::Succeeded || run.unreadable.is_some() {
             run.jobs
         } else {
-            let view = runtime.runs().get(&run.run).await?.view().await?;
+            let view = match runtime.runs().get(&run.run).await {
+                Ok(found) => found.view().await,
+                Err(error) => Err(error),
+            };
+            let view = match view {
+                // One that is damaged is shown among the others.
+                Err(RunError::Store(StoreError::Unreadable { what, why })) => {
+                    run.unreadable = Some(format!("{what}: {why}"));
+                    listed.push(Listed { steps: run.jobs, run });
+                    continue;
+                }
+                view => view?,
+            };
             let definition = view.run.definition.to_string();
             match known.get(&definition) {
                 Some(steps) => *steps,
@@ -114,7 +131,10 @@ fn row(Listed { run, steps }: &Listed, workflow_max: usize) -> [String; 5] {
     [
         run.run.to_string(),
         output::cut(&run.workflow, workflow_max),
-        state(run.state, run.owner.is_some(), run.owner_alive),
+        match &run.unreadable {
+            Some(_) => "unreadable".to_owned(),
+            None => state(run.state, run.owner.is_some(), run.owner_alive),
+        },
         format!("{} of {steps}", run.jobs_done),
         run.created_at.to_rfc3339(),
     ]

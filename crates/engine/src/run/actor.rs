@@ -270,9 +270,29 @@ impl Shell {
         }
     }
 
+    /// One that cannot be understood is parked: no later incarnation understands it either (DUR-113).
     async fn load(&self) -> Result<Machine, ActorError> {
-        let view = patiently(STORE_WITHIN, || self.services.store.run(&self.run)).await?;
-        Ok(Machine::new(view, &*self.workflow)?)
+        let loaded = self.reload().await;
+        if let Err(error @ StoreError::Unreadable { .. }) = &loaded {
+            self.services.parked.park(&self.run, error.to_string());
+        }
+        Ok(loaded?)
+    }
+
+    /// Leaves a run of which nobody knows how it goes on to whoever resumes it: what is under way may end and is
+    /// recorded, and with the last of it this actor stops (DUR-4).
+    fn leave(&self, me: &ActorRef<Message>, machine: &Machine, why: &str) {
+        let services = &self.services;
+        if !services.parked.is_parked(&self.run) {
+            tracing::error!(run = %self.run, why, "the run is parked");
+            services.parked.park(&self.run, why);
+        }
+        services.rooms.leave(&self.run);
+        self.publish(machine);
+        if machine.jobs().iter().all(|job| job.state != JobState::Leased) {
+            services.set_aside(&self.run);
+            me.stop(None);
+        }
     }
 
     fn store(&self) -> &Arc<dyn Store> {
@@ -381,8 +401,16 @@ impl Shell {
         if machine.deadline.is_some_and(|deadline| deadline <= self.store().now()) {
             self.stop(machine, StopCause::Deadline).await?;
         }
-        while self.commit(machine, &Fact::Look).await?.is_some_and(|committed| committed) {}
+        while machine.panicked().is_none()
+            && self.commit(machine, &Fact::Look).await?.is_some_and(|committed| committed)
+        {}
+        if let Some(why) = machine.panicked().map(ToString::to_string) {
+            self.leave(me, machine, &why);
+            return Ok(());
+        }
         if machine.state == RunState::Cancelling {
+            // One that is ending is not kept from it by what it was parked for.
+            self.services.parked.release(&self.run);
             self.cut(machine).await;
         }
         self.claim(machine).await?;
@@ -530,10 +558,8 @@ impl Shell {
 
     pub(super) async fn reload(&self) -> Result<Machine, StoreError> {
         let view = patiently(STORE_WITHIN, || self.store().run(&self.run)).await?;
-        Machine::new(view, &*self.workflow).map_err(|error| StoreError::Unreadable {
-            what: format!("run {}", self.run),
-            why: error.to_string(),
-        })
+        Machine::new(view, &*self.workflow)
+            .map_err(|why| StoreError::Unreadable { what: format!("run {}", self.run), why })
     }
 
     /// Records how an attempt ended.
@@ -622,6 +648,18 @@ impl Shell {
             // Ended or released meanwhile.
             Err(StoreError::StaleAttempt { .. }) => *machine = self.load().await?,
             Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Gives back whatever this node holds of a run whose attempts were stopped.
+    pub(super) async fn give_back(&self) -> Result<(), StoreError> {
+        let machine = self.reload().await?;
+        let node = self.services.registered_node();
+        let leased = machine.jobs().iter().filter(|job| job.state == JobState::Leased);
+        let leases = leased.filter_map(|job| machine.lease(job));
+        for lease in leases.filter(|lease| Some(&lease.node) == node.as_ref()) {
+            patiently(STORE_WITHIN, || self.store().release(&lease, "its run is parked")).await?;
         }
         Ok(())
     }

@@ -50,3 +50,12 @@ pub(crate) async fn settle(
     }
     Ok(changed)
 }
+
+/// Gives back what this node still holds of a run that nobody works on; what cannot be given back now stays with
+/// whoever resumes the run.
+pub(crate) async fn give_back(services: &Services, run: &RunId, workflow: &Arc<dyn Workflow>) {
+    let shell = Shell::of(services, run, workflow);
+    if let Err(error) = shell.give_back().await {
+        tracing::warn!(%run, %error, "what was under way is not given back yet");
+    }
+}

@@ -17,6 +17,7 @@ use perennial_store::{
 use serde_json::{Value, json};
 
 use self::draft::Draft;
+use super::guard::{Guard, Panicked, guarded};
 use crate::{
     LastFailure,
     workflow::{DoneJob, JobPlan, Next, Outcome, Resumed, Workflow},
@@ -38,6 +39,8 @@ pub(super) struct Machine {
     jobs: Vec<Job>,
     /// Terminal jobs, in the order they ended. Shared with attempts; grows in place once they left.
     done: Arc<Vec<DoneJob>>,
+    /// Its workflow does not say how it goes on: what happens is recorded, and nothing more is asked of it.
+    panicked: Option<Panicked>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -177,7 +180,8 @@ impl Job {
 }
 
 impl Machine {
-    pub(super) fn new(view: RunView, workflow: &dyn Workflow) -> Result<Self, serde_json::Error> {
+    /// The machine of a run that can be understood; else why it cannot.
+    pub(super) fn new(view: RunView, workflow: &dyn Workflow) -> Result<Self, String> {
         let mut jobs = Vec::with_capacity(view.jobs.len());
         let mut done = Vec::new();
         let mut waits: HashMap<i64, Waited> = view
@@ -195,6 +199,8 @@ impl Machine {
             }
             jobs.push(Job {
                 id: job.id,
+                policy: serde_json::from_value(job.input)
+                    .map_err(|error| format!("the plan of {}: {error}", job.key))?,
                 key: job.key,
                 state: job.state,
                 attempt: job.attempt,
@@ -202,7 +208,6 @@ impl Machine {
                 lease: job.lease,
                 attempts_used: job.attempts_used,
                 crashes: job.crashes,
-                policy: serde_json::from_value(job.input)?,
                 failed: last_failure(&view.attempts, job.id),
                 skipped: job.skipped,
                 deferral: job.deferral,
@@ -210,7 +215,8 @@ impl Machine {
                 wait: waits.remove(&job.id),
             });
         }
-        let stage = workflow.stage().to_owned();
+        let stage = guarded("stage", || workflow.stage().to_owned());
+        let stage = stage.map_err(|panicked| panicked.to_string())?;
         let stage_state = view
             .stages
             .iter()
@@ -229,7 +235,13 @@ impl Machine {
             failure: view.run.failure,
             jobs,
             done: Arc::new(done),
+            panicked: None,
         })
+    }
+
+    /// Why nobody knows how it goes on; a run that is ending needs nobody for that.
+    pub(super) fn panicked(&self) -> Option<&Panicked> {
+        self.panicked.as_ref().filter(|_| self.state.goes_on())
     }
 
     pub(super) fn revision(&self) -> u64 {
@@ -288,6 +300,18 @@ impl Machine {
         fact: &Fact,
         at: &Circumstances,
     ) -> Result<Option<Decision>, Unchanged> {
+        let guard = Guard::new(workflow);
+        let decided = self.decide_with(&guard, fact, at);
+        self.panicked = self.panicked.take().or(guard.panicked());
+        decided
+    }
+
+    fn decide_with(
+        &mut self,
+        workflow: &Guard<'_>,
+        fact: &Fact,
+        at: &Circumstances,
+    ) -> Result<Option<Decision>, Unchanged> {
         let mut draft = Draft::new(self);
         match fact {
             Fact::Look => (),
@@ -315,11 +339,12 @@ impl Machine {
                 draft.skip(workflow, job, why);
             }
         }
-        if draft.state.goes_on() {
+        let goes_on = draft.state.goes_on() && self.panicked.is_none();
+        if goes_on {
             draft.wake(workflow, self, at);
         }
         // What follows a report is made while the run is paused as well, and waits.
-        if draft.state.goes_on() && draft.state == self.state {
+        if goes_on && draft.state.goes_on() && draft.state == self.state {
             self.continue_with(workflow, &mut draft, at);
         }
         draft.close(workflow, self);
@@ -327,7 +352,7 @@ impl Machine {
     }
 
     /// Asks the workflow what comes next, with the jobs of the draft counted as done.
-    fn continue_with(&mut self, workflow: &dyn Workflow, draft: &mut Draft, at: &Circumstances) {
+    fn continue_with(&mut self, workflow: &Guard<'_>, draft: &mut Draft, at: &Circumstances) {
         if self.stage_state != StageState::Open {
             return;
         }
@@ -343,7 +368,7 @@ impl Machine {
             next
         };
         match next {
-            Next::Jobs(plans) => {
+            Some(Next::Jobs(plans)) => {
                 if let Some(inverted) = plans.iter().find_map(JobPlan::inverted) {
                     return draft.refuse_plan(&inverted);
                 }
@@ -356,7 +381,8 @@ impl Machine {
                 draft.new_jobs =
                     new.map(|plan| new_job(&self.stage, plan, claim_for.clone(), at.now)).collect();
             }
-            Next::Seal => draft.seal = true,
+            Some(Next::Seal) => draft.seal = true,
+            None => (),
         }
     }
 

@@ -9,21 +9,21 @@ use std::{
 
 use futures_util::{FutureExt, future::join_all};
 use perennial_core::{
-    FailureClass,
+    ExitReason, FailureClass,
     failure::Failure,
     run::{RunId, RunState},
 };
 use perennial_store::{Leases, RunRecord, RunSummary, StoreError};
 use perennial_supervision::{
-    Address, ChildInfo, ChildSpec, RequestError,
+    Address, ChildSpec, RequestError,
     actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
 };
 use serde_json::{Map, Value, json};
 
-use super::{Adoption, SchedulerSpec};
+use super::{Adoption, SchedulerSpec, pulse::Pulse, turn::Turn};
 use crate::{
     NotRunnable, Services, WaitsFor, WaitsWhy, Workflow, monitor, observer,
-    patience::{STORE_WITHIN, patiently},
+    patience::{QUESTION_WITHIN, STORE_WITHIN, once, patiently},
     published::Published,
     run::{self, Request},
 };
@@ -34,6 +34,8 @@ const TAKEN_OVER_MAX: usize = 16;
 const REVIVE_WITHIN: Duration = Duration::from_secs(10);
 /// How long the start of one actor may hold this one up.
 const START_WITHIN: Duration = Duration::from_secs(40);
+/// How often in a row the actor of a run may fail to start, while the store is there, before the run is parked.
+const STARTS_MAX: u32 = 5;
 
 #[derive(Debug)]
 pub(super) enum Message {
@@ -48,7 +50,7 @@ pub(super) enum Message {
     /// Look whether every owned run has its actor.
     Look,
     /// A run's actor has used up its restarts.
-    GaveUp { run: RunId },
+    GaveUp { run: RunId, why: String },
     /// This node has lost its lease: nothing of a run may go on here.
     NodeLost { reply: ReplyPort<()> },
 }
@@ -65,11 +67,12 @@ impl Message {
     }
 }
 
-pub(super) fn child_spec(spec: SchedulerSpec) -> (ChildSpec, Address<Message>) {
+pub(super) fn child_spec(spec: SchedulerSpec, pulse: Arc<Pulse>) -> (ChildSpec, Address<Message>) {
     let published = Arc::new(Published::default());
     let (shown, services) = (published.clone(), spec.services.clone());
     let (child, address) = ChildSpec::actor_of_kinds("ownership", Message::kind, move || {
-        (Shell { spec: spec.clone(), published: published.clone() }, ())
+        let (spec, published, pulse) = (spec.clone(), published.clone(), pulse.clone());
+        (Shell { spec, published, pulse }, ())
     });
     let within = STORE_WITHIN + Duration::from_secs(5);
     (child.start_within(within).detail(move || detail(&services, &shown)), address)
@@ -99,11 +102,22 @@ fn needs_place(state: RunState) -> bool {
 struct Shell {
     spec: SchedulerSpec,
     published: Arc<Published>,
+    pulse: Arc<Pulse>,
 }
 
+#[derive(Default)]
 struct State {
     /// Workflows of runs that have an actor.
     workflows: HashMap<RunId, Arc<dyn Workflow>>,
+    /// How often in a row runs failed to be taken over, or their actors to start.
+    failed: HashMap<RunId, u32>,
+}
+
+impl State {
+    fn failed(&mut self, run: &RunId) {
+        let times = self.failed.entry(run.clone()).or_default();
+        *times = times.saturating_add(1);
+    }
 }
 
 /// Why a run has no actor yet.
@@ -114,6 +128,8 @@ enum NotStarted {
     Refused(NotRunnable),
     /// Not now; the next look tries again.
     Later(String),
+    /// It was not read, or its actor did not start; the next looks try again, and not for ever.
+    Failed(String),
 }
 
 impl Actor for Shell {
@@ -123,7 +139,7 @@ impl Actor for Shell {
 
     async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<State, ActorError> {
         self.spec.services.node().await?;
-        Ok(State { workflows: HashMap::new() })
+        Ok(State::default())
     }
 
     async fn handle(
@@ -135,13 +151,15 @@ impl Actor for Shell {
         match message {
             Message::Ensure { run, workflow, reply } => {
                 let is_new = workflow.is_some();
+                let services = &self.spec.services;
+                if services.parked.release(&run) {
+                    self.mends(state, &run, is_new).await;
+                }
                 if let Some(workflow) = workflow {
                     state.workflows.insert(run.clone(), workflow);
                 }
-                let services = &self.spec.services;
-                services.parked.release(&run);
                 // A caller that has left still gets its actor.
-                let mut turn = Turn::new(self);
+                let mut turn = Turn::new(&self.spec);
                 turn.passed = services.waiting.has_other(&run);
                 if turn.passed {
                     // Those that came before it come first: the next look keeps their order.
@@ -160,17 +178,18 @@ impl Actor for Shell {
             Message::Aside { run, request, reply } => {
                 drop(reply.send(self.aside(state, &run, request).await));
             }
-            Message::Look => self.look(state).await,
-            Message::GaveUp { run } => {
-                tracing::error!(%run, "the run's actor gave up; it is left as it is");
-                let services = &self.spec.services;
-                services.parked.park(&run, "its actor failed too often");
-                self.gives_back(&run);
-                // What of it still runs has nobody to report to.
-                for task in services.attempts_of(&run) {
-                    drop(services.tasks.terminate_child(&task).await);
+            Message::Look => match self.look(state).await {
+                Ok(()) => self.pulse.beat(),
+                Err(why) => {
+                    if self.pulse.hindered(&why) {
+                        tracing::warn!(why, "runs not looked after");
+                    }
                 }
-                services.forget_attempts_of(&run);
+            },
+            Message::GaveUp { run, why } => {
+                tracing::error!(%run, why, "the run's actor gave up; the run is parked");
+                self.spec.services.parked.park_for_want_of_better(&run, why);
+                self.abandon(state, &run).await;
             }
             Message::NodeLost { reply } => {
                 self.leave_all().await;
@@ -183,18 +202,23 @@ impl Actor for Shell {
 }
 
 impl Shell {
-    async fn look(&self, state: &mut State) {
+    /// # Errors
+    ///
+    /// What kept it from looking after runs: the next look comes.
+    async fn look(&self, state: &mut State) -> Result<(), String> {
         let services = &self.spec.services;
-        if services.is_draining() || !services.membership.may_work() {
-            return;
+        if services.is_draining() {
+            return Ok(());
         }
-        let unfinished = match services.store.unfinished_runs().await {
-            Ok(unfinished) => unfinished,
-            // The next look comes.
-            Err(error) => return tracing::warn!(%error, "unfinished runs not read"),
-        };
+        if !services.membership.may_work() {
+            return Err("this node's lease is not safely live".to_owned());
+        }
+        let unfinished = once(services.store.unfinished_runs()).await;
+        let unfinished =
+            unfinished.map_err(|error| format!("unfinished runs are not read: {error}"))?;
         let known: HashSet<&RunId> = unfinished.iter().map(|summary| &summary.run).collect();
         state.workflows.retain(|run, _| known.contains(run));
+        state.failed.retain(|run, _| known.contains(run));
         services.parked.retain(|run| known.contains(run));
         // Those that another node has ended: their actors shall find out.
         for run in services.runs_here().iter().filter(|run| !known.contains(run)) {
@@ -205,21 +229,88 @@ impl Shell {
         services.places.retain(|run| known.contains(run));
         services.runs.retain(|run, _| known.contains(run));
         services.accounts.retain(|run, _| known.contains(run));
-        let mut turn = Turn::new(self);
+        let mut turn = Turn::new(&self.spec);
         let mut taken_over = 0;
         for summary in unfinished {
-            let parked = services.parked.why(&summary.run).is_some();
-            if parked || !self.is_ours(state, &summary, &mut taken_over).await {
+            if services.parked.is_parked(&summary.run) {
                 continue;
             }
-            self.saw(&summary.run, summary.revision);
-            let needs = needs_place(summary.state) && !self.waits_outside(&summary.run);
-            if let Err(refused) = self.ensure(state, &summary.run, needs, &mut turn).await {
-                tracing::warn!(run = %summary.run, %refused, "run not continued");
+            if self.is_ours(state, &summary, &mut taken_over).await {
+                self.saw(&summary.run, summary.revision);
+                let needs = needs_place(summary.state) && !self.waits_outside(&summary.run);
+                if let Err(refused) = self.ensure(state, &summary.run, needs, &mut turn).await {
+                    tracing::warn!(run = %summary.run, %refused, "run not continued");
+                }
             }
+            if state.failed.contains_key(&summary.run) {
+                self.judge(state, &summary.run).await?;
+            }
+            self.pulse.beat();
         }
         if taken_over >= TAKEN_OVER_MAX {
             services.look_again.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Whose fault it is that the actor of `run` has not started: of one that fails again and again although the
+    /// store is there, it is its own.
+    ///
+    /// # Errors
+    ///
+    /// When the store is away: no other run would start either.
+    async fn judge(&self, state: &mut State, run: &RunId) -> Result<(), String> {
+        let services = &self.spec.services;
+        match once(services.store.revision(run)).await {
+            Err(error) if error.is_transient() => {
+                state.failed.remove(run);
+                return Err(format!("run {run} is not read: {error}"));
+            }
+            Ok(_) | Err(_) => (),
+        }
+        if state.failed.get(run).is_some_and(|times| *times >= STARTS_MAX) {
+            state.failed.remove(run);
+            services.parked.park_for_want_of_better(run, "it fails to start; the log says why");
+            self.abandon(state, run).await;
+        }
+        Ok(())
+    }
+
+    /// Nothing of a parked run is done here: what of it still goes on has nobody to report to, and is given back.
+    async fn abandon(&self, state: &mut State, run: &RunId) {
+        let services = &self.spec.services;
+        // A look may have started it again meanwhile.
+        self.stop_actor(run).await;
+        let tasks = services.attempts_of(run);
+        let stops = tasks.iter().map(|task| services.tasks.terminate_child(task));
+        // One that has just ended is not found.
+        drop(join_all(stops).await);
+        services.forget_attempts_of(run);
+        services.set_aside(run);
+        let Some(workflow) = state.workflows.get(run) else { return };
+        let given_back = run::give_back(services, run, workflow);
+        if tokio::time::timeout(QUESTION_WITHIN, given_back).await.is_err() {
+            // Whoever resumes it does so.
+            tracing::warn!(%run, "what was under way is not given back yet");
+        }
+    }
+
+    async fn stop_actor(&self, run: &RunId) {
+        if let Some(child) = self.spec.runs.find(run.as_str()) {
+            // One that has just ended is not found.
+            drop(self.spec.runs.terminate_child(&child).await);
+        }
+    }
+
+    /// A parked run is to go on: an actor that is still at its last attempts does not know what is mended, nor does
+    /// the workflow that was built from the definition before.
+    async fn mends(&self, state: &mut State, run: &RunId, is_given: bool) {
+        state.failed.remove(run);
+        self.stop_actor(run).await;
+        let Some(before) = state.workflows.remove(run).filter(|_| !is_given) else { return };
+        if self.workflow(state, run).await.is_err() {
+            // One that cannot be built from its record is what it was.
+            state.workflows.insert(run.clone(), before);
         }
     }
 
@@ -271,9 +362,14 @@ impl Shell {
                     tracing::warn!(run = %summary.run, why, "run not taken over yet");
                     return false;
                 }
+                Err(NotStarted::Failed(why)) => {
+                    tracing::warn!(run = %summary.run, why, "run not taken over yet");
+                    state.failed(&summary.run);
+                    return false;
+                }
             }
         }
-        match services.store.own_run(&summary.run, &node).await {
+        match once(services.store.own_run(&summary.run, &node)).await {
             Ok(_) => {
                 tracing::info!(run = %summary.run, node = %node.node, "run taken over");
                 *taken_over += 1;
@@ -283,8 +379,14 @@ impl Shell {
                 tracing::debug!(run = %summary.run, what, "another node was first");
                 false
             }
+            Err(error @ StoreError::Unreadable { .. }) => {
+                tracing::warn!(run = %summary.run, %error, "run not taken over");
+                services.parked.park(&summary.run, error.to_string());
+                false
+            }
             Err(error) => {
                 tracing::warn!(run = %summary.run, %error, "run not taken over");
+                state.failed(&summary.run);
                 false
             }
         }
@@ -341,6 +443,7 @@ impl Shell {
         let held = services.places.holds(run);
         match self.start_actors(state, run, needs_place, turn).await {
             Ok(()) => {
+                state.failed.remove(run);
                 services.waiting.starts(run);
                 let address = services.run_address(run).filter(|_| needs_place && !held);
                 if let Some(address) = address {
@@ -354,16 +457,17 @@ impl Shell {
                 Ok(())
             }
             Err(NotStarted::Later(why)) => {
-                tracing::warn!(%run, why, "run not started yet");
-                if !held {
-                    self.gives_back(run);
-                }
+                self.not_yet(run, held, &why);
+                Ok(())
+            }
+            Err(NotStarted::Failed(why)) => {
+                state.failed(run);
+                self.not_yet(run, held, &why);
                 Ok(())
             }
             Err(NotStarted::Refused(refused)) => {
-                services.waiting.starts(run);
                 services.parked.park(run, &refused.failure.message);
-                self.gives_back(run);
+                services.set_aside(run);
                 Err(refused)
             }
         }
@@ -378,16 +482,17 @@ impl Shell {
     ) -> Option<Result<bool, StoreError>> {
         let services = &self.spec.services;
         // A job is skipped whoever runs it, or nobody: the record of that starts nothing (DUR-5).
-        if !matches!(request, Request::Skip { .. }) {
+        let is_parked = services.parked.is_parked(run);
+        if !matches!(request, Request::Skip { .. }) && !is_parked {
             services.waiting.of(run)?;
         }
-        if Turn::new(self).runs.contains(run.as_str()) {
+        if Turn::new(&self.spec).runs.contains(run.as_str()) {
             // It waits with its actor, which is the one to ask.
             return None;
         }
         let workflow = match self.workflow(state, run).await {
             Ok(workflow) => workflow,
-            Err(NotStarted::Waits(why) | NotStarted::Later(why)) => {
+            Err(NotStarted::Waits(why) | NotStarted::Later(why) | NotStarted::Failed(why)) => {
                 tracing::warn!(%run, why, "request not met");
                 return Some(Err(StoreError::Busy));
             }
@@ -397,18 +502,18 @@ impl Shell {
         let cancels = matches!(request, Request::Cancel);
         let settled = run::settle(services, run, &workflow, request).await;
         if cancels && matches!(settled, Ok(true)) {
+            // What is left of its end needs nothing that kept it from going on.
+            services.parked.release(run);
             services.waiting.starts(run);
             services.look_again.notify_one();
         }
         Some(settled)
     }
 
-    fn gives_back(&self, run: &RunId) {
-        let services = &self.spec.services;
-        services.rooms.leave(run);
-        services.resting.starts(run);
-        if services.places.release(run) && services.waiting.count() > 0 {
-            services.look_again.notify_one();
+    fn not_yet(&self, run: &RunId, held: bool, why: &str) {
+        tracing::warn!(%run, why, "run not started yet");
+        if !held {
+            self.spec.services.gives_back(run);
         }
     }
 
@@ -435,7 +540,7 @@ impl Shell {
             return Err(NotStarted::Later("this node's lease is not safely live".to_owned()));
         }
         if needs_place {
-            turn.take(services, run, self.spec.runs_max)?;
+            turn.take(services, run, self.spec.runs_max).map_err(NotStarted::Waits)?;
         }
         let has_monitor = turn.monitors.contains(run.as_str());
         if turn.runs.contains(run.as_str()) {
@@ -455,7 +560,23 @@ impl Shell {
         self.start_observer(run, &workflow).await;
         let (spec, address) = run::child_spec(services, run, &workflow);
         services.runs.insert(run.clone(), address);
-        self.start(&self.spec.runs, spec).await.map_err(NotStarted::Later)
+        match self.start(&self.spec.runs, spec).await {
+            Ok(()) => Ok(()),
+            Err(RequestError::MaxChildren(max)) => {
+                let what = format!("{max} runs are active already; it starts when one ends");
+                Err(NotStarted::Later(what))
+            }
+            Err(RequestError::StartFailed(error)) => match services.parked.why(run) {
+                // Its actor has said what is wrong with it.
+                Some(why) => {
+                    let failure = Failure::new(FailureClass::Internal, "PL903", why);
+                    Err(NotStarted::Refused(NotRunnable { run: run.clone(), failure }))
+                }
+                None => Err(NotStarted::Failed(error.to_string())),
+            },
+            // That is no fault of the run: its supervisor is away, or busy with it.
+            Err(error) => Err(NotStarted::Later(error.to_string())),
+        }
     }
 
     async fn workflow(
@@ -505,43 +626,38 @@ impl Shell {
         let (spec, address) = monitor::child_spec(&self.spec.services, run);
         self.spec.services.monitors.insert(run.clone(), address);
         if let Err(error) = self.start(&self.spec.monitors, spec).await {
-            tracing::warn!(%run, error, "monitor not started");
+            tracing::warn!(%run, %error, "monitor not started");
         }
     }
 
     /// Without its observer a run goes on as well.
     async fn start_observer(&self, run: &RunId, workflow: &Arc<dyn Workflow>) {
         let services = &self.spec.services;
-        if workflow.clone().observer().is_none() {
+        if !observer::is_wanted(run, workflow) {
             return;
         }
         let known = match patiently(STORE_WITHIN, || services.store.run(run)).await {
             Ok(view) => view.run.next_seq.saturating_sub(1),
             Err(error) => return tracing::warn!(%run, %error, "observer not started"),
         };
-        let Some(spec) = observer::child_spec(services, run, workflow, known) else { return };
+        let spec = observer::child_spec(services, run, workflow, known);
         let children = self.spec.monitors.which_children().unwrap_or_default();
         if children.iter().any(|child| child.name() == observer::id(run)) {
             return;
         }
         if let Err(error) = self.start(&self.spec.monitors, spec).await {
-            tracing::warn!(%run, error, "observer not started");
+            tracing::warn!(%run, %error, "observer not started");
         }
     }
 
+    /// One that does not answer has ended, as far as anybody here can know.
     async fn start(
         &self,
         supervisor: &perennial_supervision::DynamicSupervisor,
         spec: ChildSpec,
-    ) -> Result<(), String> {
-        match tokio::time::timeout(START_WITHIN, supervisor.start_child(spec)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(RequestError::MaxChildren(max))) => {
-                Err(format!("{max} runs are active already; it starts when one ends"))
-            }
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("its supervisor did not answer".to_owned()),
-        }
+    ) -> Result<(), RequestError> {
+        let started = tokio::time::timeout(START_WITHIN, supervisor.start_child(spec)).await;
+        started.unwrap_or(Err(RequestError::Ended(ExitReason::Timeout))).map(drop)
     }
 
     fn publish(&self, state: &State) {
@@ -562,51 +678,8 @@ impl Shell {
 /// What cannot be understood now cannot be later: it waits for somebody, and others go on (INV-32).
 fn not_read(run: &RunId, error: StoreError) -> NotStarted {
     if !matches!(error, StoreError::Unreadable { .. }) {
-        return NotStarted::Later(error.to_string());
+        return NotStarted::Failed(error.to_string());
     }
     let failure = Failure::new(FailureClass::Internal, "PL903", error.to_string());
     NotStarted::Refused(NotRunnable { run: run.clone(), failure })
-}
-
-/// One round in which places are given out, in the order in which the runs were created.
-struct Turn {
-    /// The runs that have an actor, and the monitors, as they were when the round began.
-    runs: HashSet<String>,
-    monitors: HashSet<String>,
-    /// One has found no place, or waits from before: whoever comes later gets none in this round.
-    passed: bool,
-}
-
-impl Turn {
-    /// Under a supervisor that is away there is nothing; starting it there tells more.
-    fn new(shell: &Shell) -> Self {
-        let names = |children: Result<Vec<ChildInfo>, _>| {
-            let children: Vec<ChildInfo> = children.unwrap_or_default();
-            children.iter().map(|child| child.name().to_owned()).collect()
-        };
-        Self {
-            runs: names(shell.spec.runs.which_children()),
-            monitors: names(shell.spec.monitors.which_children()),
-            passed: false,
-        }
-    }
-
-    fn take(&mut self, services: &Services, run: &RunId, most: usize) -> Result<(), NotStarted> {
-        if services.places.holds(run) {
-            return Ok(());
-        }
-        let taken = match self.passed {
-            true => Err(services.places.count()),
-            false => services.places.take(run, most),
-        };
-        taken.map_err(|held| {
-            self.passed = true;
-            let what = if held < most {
-                "its turn, behind the runs that came before it".to_owned()
-            } else {
-                format!("a free place: {held} of {most} runs are active")
-            };
-            NotStarted::Waits(what)
-        })
-    }
 }

@@ -1,8 +1,8 @@
 //! Waits: for timers that are due, for a restart of `runs`, for a nudge. Then says who should look.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
-use perennial_core::run::RunId;
+use perennial_core::{ExitReason, run::RunId};
 use perennial_supervision::{
     Address, ChildSpec, Lifecycle, LifecycleEvent, LifecycleStream, Restart,
 };
@@ -11,7 +11,7 @@ use super::{SchedulerSpec, ownership};
 use serde_json::json;
 use tokio::{sync::watch, time::Sleep};
 
-use crate::{Services, monitor::Meter, published::Published, run};
+use crate::{Services, monitor::Meter, patience::once, published::Published, run};
 
 /// The longest time between two looks (DUR-10).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -43,16 +43,19 @@ async fn keep_time(
     let mut meter = Meter::start(services);
     let mut hints = services.store.changes();
     let mut calm = Box::pin(tokio::time::sleep(Duration::ZERO));
+    let mut falls = Falls::default();
+    // What is due and cannot be taken off must not make it look without a pause.
+    let mut is_taken = true;
     loop {
         if lifecycle.is_none() {
             lifecycle = spec.lifecycle.get().map(|source| source.subscribe());
         }
-        let due = services.store.next_due().await;
+        let due = once(services.store.next_due()).await;
         let store = if due.is_ok() { "read" } else { "away" };
         let pause = match due {
-            Ok(Some(due)) => due.since(services.store.now()).min(LOOK_EVERY),
+            Ok(Some(due)) if is_taken => due.since(services.store.now()).min(LOOK_EVERY),
             // Away for a moment, or nothing is due: looking again is the answer to both.
-            Ok(None) | Err(_) => LOOK_EVERY,
+            Ok(_) | Err(_) => LOOK_EVERY,
         };
         let is_up = spec.lifecycle.get().is_some();
         let pause = if is_up { pause } else { pause.min(UP_EVERY) };
@@ -63,9 +66,9 @@ async fn keep_time(
             () = tokio::time::sleep(pause.min(meter.next(services))) => (),
             () = services.look_again.notified() => (),
             () = hinted(&mut hints, &mut calm) => (),
-            () = restarted(&mut lifecycle, ownership) => (),
+            () = restarted(&mut lifecycle, &mut falls, ownership) => (),
         }
-        take_due(services).await;
+        is_taken = take_due(services).await;
         meter.sample(services);
         // One that is away looks when it is back: the next round tells it.
         drop(ownership.cast(ownership::Message::Look));
@@ -89,9 +92,10 @@ async fn hinted(hints: &mut Option<watch::Receiver<u64>>, calm: &mut Pin<Box<Sle
     calm.set(tokio::time::sleep(HINTS_EVERY));
 }
 
-/// Returns when a supervisor of runs has (re)started; passes on which runs gave up.
+/// Returns when a supervisor of runs has (re)started; passes on which runs' actors are not restarted any more.
 async fn restarted(
     lifecycle: &mut Option<LifecycleStream>,
+    falls: &mut Falls,
     ownership: &Address<ownership::Message>,
 ) {
     let Some(stream) = lifecycle else { return std::future::pending().await };
@@ -102,26 +106,88 @@ async fn restarted(
         if matches!(event, LifecycleEvent::Started { .. }) && is_runs(id) {
             return;
         }
-        if matches!(event, LifecycleEvent::GaveUp { .. })
-            && parent == "runs"
-            && let Ok(run) = RunId::parse(id)
+        let Some(run) = RunId::parse(id).ok().filter(|_| parent == "runs") else { continue };
+        if let LifecycleEvent::Exited { reason, .. } | LifecycleEvent::StartFailed { reason } =
+            &event
         {
-            drop(ownership.cast(ownership::Message::GaveUp { run }));
+            falls.note(&run, reason);
+        }
+        if matches!(event, LifecycleEvent::BudgetSpent) {
+            let why = falls.why(&run);
+            drop(ownership.cast(ownership::Message::GaveUp { run, why }));
         }
     }
     *lifecycle = None;
 }
 
-/// Takes the timers that are due off the store. Every live run looks for what is due anyway; a
-/// timer only has to end the pause in time.
-async fn take_due(services: &Services) {
-    let now = services.store.now();
-    if !services.store.next_due().await.is_ok_and(|due| due.is_some_and(|due| due <= now)) {
-        return;
+/// How the actors of runs fell last, so that whoever hears that one is not restarted any more knows why.
+#[derive(Debug, Default)]
+struct Falls(VecDeque<(RunId, String)>);
+
+impl Falls {
+    /// Runs that are remembered: what falls again and again, and what fell meanwhile.
+    const MAX: usize = 256;
+
+    fn note(&mut self, run: &RunId, reason: &ExitReason) {
+        if !reason.is_abnormal() {
+            return;
+        }
+        self.0.retain(|(other, _)| other != run);
+        self.0.push_back((run.clone(), reason.to_string()));
+        if self.0.len() > Self::MAX {
+            self.0.pop_front();
+        }
     }
-    match services.store.take_due_timers(TIMERS_MAX).await {
-        Ok(taken) => tracing::debug!(timers = taken.len(), "timers due"),
+
+    fn why(&mut self, run: &RunId) -> String {
+        let known = self.0.iter().position(|(other, _)| other == run);
+        match known.and_then(|place| self.0.remove(place)) {
+            Some((_, reason)) => format!("its actor failed too often, last with {reason}"),
+            None => "its actor failed too often".to_owned(),
+        }
+    }
+}
+
+/// Takes the timers that are due off the store; whether nothing is left that could have been. Every live run looks for
+/// what is due anyway; a timer only has to end the pause in time.
+async fn take_due(services: &Services) -> bool {
+    let now = services.store.now();
+    match once(services.store.next_due()).await {
+        Ok(due) if due.is_some_and(|due| due <= now) => (),
+        Ok(_) => return true,
+        Err(_) => return false,
+    }
+    match once(services.store.take_due_timers(TIMERS_MAX)).await {
+        Ok(taken) => {
+            tracing::debug!(timers = taken.len(), "timers due");
+            true
+        }
         // They are still there for the next look.
-        Err(error) => tracing::warn!(%error, "due timers not taken"),
+        Err(error) => {
+            tracing::warn!(%error, "due timers not taken");
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_actor_fell_of_last_is_told_once_and_not_remembered_for_ever() {
+        let (mut falls, run) =
+            (Falls::default(), |n: usize| RunId::parse(format!("r{n}")).unwrap());
+        let error = |text: &str| ExitReason::Error(text.into());
+        falls.note(&run(0), &error("first"));
+        falls.note(&run(0), &error("second"));
+        falls.note(&run(0), &ExitReason::Normal);
+        assert_eq!(falls.why(&run(0)), "its actor failed too often, last with error: second");
+        assert_eq!(falls.why(&run(0)), "its actor failed too often");
+        for n in 0..=Falls::MAX {
+            falls.note(&run(n), &error("again"));
+        }
+        assert_eq!(falls.0.len(), Falls::MAX);
+        assert_eq!(falls.why(&run(0)), "its actor failed too often");
     }
 }

@@ -33,6 +33,8 @@ pub(crate) enum Weather {
     DeafToClaims,
     /// Nothing is said to what arrives, not even that it cannot be done.
     Silent,
+    /// The same for one operation alone.
+    SilentTo(&'static str),
 }
 
 /// Cheap to clone; shared with the test.
@@ -40,13 +42,20 @@ pub(crate) enum Weather {
 pub(crate) struct Link {
     store: MemoryStore,
     weather: Arc<Mutex<Weather>>,
+    /// The run whose rows cannot be read, if any.
+    spoiled: Arc<Mutex<String>>,
     hints: watch::Sender<u64>,
 }
 
 impl Link {
     pub(crate) fn to(store: &MemoryStore) -> Self {
         let (weather, hints) = (Arc::new(Mutex::new(Weather::Fair)), watch::Sender::new(0));
-        Self { store: store.clone(), weather, hints }
+        Self { store: store.clone(), weather, spoiled: Arc::default(), hints }
+    }
+
+    /// The rows of that run cannot be read from now on.
+    pub(crate) fn spoil(&self, run: &str) {
+        run.clone_into(&mut self.spoiled.lock().unwrap());
     }
 
     pub(crate) fn set(&self, weather: Weather) {
@@ -81,9 +90,11 @@ impl Link {
                     return lost();
                 }
                 Weather::Silent => std::future::pending().await,
+                Weather::SilentTo(one) if name == one => std::future::pending().await,
                 Weather::Fair
                 | Weather::NoRenewals
                 | Weather::DeafToClaims
+                | Weather::SilentTo(_)
                 | Weather::SlowCommits(_) => (),
             }
             operation().await
@@ -182,6 +193,10 @@ impl Store for Link {
         self.through("commit", move || self.store.commit(decision))
     }
     fn run<'a>(&'a self, run: &'a RunId) -> Operation<'a, RunView> {
+        if *self.spoiled.lock().unwrap() == run.as_str() {
+            let (what, why) = ("its run".to_owned(), "it is spoiled".to_owned());
+            return Box::pin(std::future::ready(Err(StoreError::Unreadable { what, why })));
+        }
         self.through("run", move || self.store.run(run))
     }
     fn runs(&self, limit: u32) -> Operation<'_, Vec<RunSummary>> {

@@ -7,6 +7,7 @@ mod cancelling;
 mod claims;
 mod link;
 mod node;
+mod poison;
 mod room;
 mod takeover;
 mod upgrade;

@@ -12,6 +12,7 @@ use super::{
 };
 
 const RUN_WITHOUT_OWNER: (&str, &str) = ("PF-07", "run_waiting_without_owner");
+const SCHEDULER_STALLED: (&str, &str) = ("PF-16", "scheduler_stalled");
 const STORE_DEGRADED: (&str, &str) = ("PF-17", "store_degraded");
 const LEASE_AT_RISK: (&str, &str) = ("PF-18", "lease_at_risk");
 const APPROVAL_DUE: (&str, &str) = ("PF-20", "approval_due");
@@ -30,6 +31,7 @@ pub(super) fn judge(history: &History<'_>, thresholds: &Thresholds, found: &mut 
         .flat_map(|parked| parked.keys().map(String::as_str))
         .collect();
     for node in nodes {
+        found.extend(scheduler_stalled(node));
         found.extend(store_degraded(history, node, thresholds));
         found.extend(lease_at_risk(node));
         found.extend(quarantined(node));
@@ -40,6 +42,23 @@ pub(super) fn judge(history: &History<'_>, thresholds: &Thresholds, found: &mut 
             found.extend(without_owner(history, node));
         }
     }
+}
+
+/// PF-16: the scheduler has looked after no run for too long, as it says itself.
+fn scheduler_stalled(node: &TreeNode) -> Option<Finding> {
+    let detail = (node.id == "scheduler").then_some(&node.detail)?;
+    let healthy = detail.get("healthy").and_then(Value::as_bool)?;
+    let stalled = detail.get("stalled_ms").and_then(Value::as_u64).unwrap_or(0);
+    let why = detail.get("why").and_then(Value::as_str).unwrap_or("no reason was told");
+    (!healthy).then(|| {
+        let since = crate::text::elapsed(stalled);
+        let message = format!("no run has been looked after for {since}: {why}");
+        finding(SCHEDULER_STALLED, Severity::Error, &node.path, message)
+            .evidence("stalled_ms", stalled)
+            .evidence("why", why)
+            .help("see whether the store is away or slow; runs go on by themselves when it answers")
+            .look_at(node)
+    })
 }
 
 /// PF-17. The time of a disk sync is not published yet.

@@ -306,6 +306,10 @@ pub struct RunSummary {
     /// Decisions by now: it moves with whatever anybody decides about the run.
     #[serde(skip)]
     pub revision: u64,
+    /// What of its rows cannot be read, if anything: the fields that come of it are then empty. A list has the other
+    /// runs all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
 }
 
 /// A durable event.

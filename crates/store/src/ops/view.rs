@@ -1,8 +1,8 @@
 //! Rows as records.
 
 use perennial_core::{
-    FailureClass,
-    run::{JobKey, RunId},
+    FailureClass, Timestamp,
+    run::{JobKey, RunId, RunState},
 };
 
 use super::{node::alive_or_absent, retention, saved, signal, wait};
@@ -253,19 +253,39 @@ fn call(row: &Columns<'_>) -> Result<CallRecord, StoreError> {
     })
 }
 
+/// A damaged row is a line of the list as well: it must not take the others with it.
 fn summary(row: &Columns<'_>) -> Result<RunSummary, StoreError> {
+    let mut unreadable = None;
+    let told = &mut unreadable;
     Ok(RunSummary {
         run: row.read(|id: String| RunId::parse(id))?,
-        workflow: row.get()?,
-        state: row.parse()?,
-        jobs: row.count()?,
-        jobs_done: row.count()?,
-        created_at: row.instant()?,
-        finished_at: row.instant_maybe()?,
-        owner: node(row)?,
-        owner_alive: row.get()?,
-        revision: row.count()?,
+        workflow: or(row.get(), String::new(), told)?,
+        // Whoever goes on with it reads all of it first.
+        state: or(row.parse(), RunState::Running, told)?,
+        jobs: or(row.count(), 0, told)?,
+        jobs_done: or(row.count(), 0, told)?,
+        created_at: or(row.instant(), Timestamp::default(), told)?,
+        finished_at: or(row.instant_maybe(), None, told)?,
+        owner: or(node(row), None, told)?,
+        owner_alive: or(row.get(), false, told)?,
+        revision: or(row.count(), 0, told)?,
+        unreadable,
     })
+}
+
+/// What was read, or `instead` of what cannot be.
+fn or<T>(
+    read: Result<T, StoreError>,
+    instead: T,
+    told: &mut Option<String>,
+) -> Result<T, StoreError> {
+    match read {
+        Err(StoreError::Unreadable { what, why }) => {
+            told.get_or_insert(format!("{what}: {why}"));
+            Ok(instead)
+        }
+        read => read,
+    }
 }
 
 /// Two columns that are both there or both not.

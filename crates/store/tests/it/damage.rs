@@ -1,13 +1,15 @@
 //! The checker names the rule that a damage breaks: one test for each rule (CHK).
 
 use perennial_core::run::{AttemptEnd, JobState};
-use perennial_store::{NewCheckpoint, NewSignal, NewTimer, Rule, SignalKind, Store, verify};
+use perennial_store::{
+    NewCheckpoint, NewSignal, NewTimer, Rule, SignalKind, Store, StoreError, verify,
+};
 use serde_json::json;
 
 use crate::{
     fixture::*,
     stores::{block_on, open, served},
-    verify::{after, file_of, life},
+    verify::{after, file_of, life, loose},
 };
 
 /// A run that has ended (`r`), and `living`: `a` waits for a signal, `b` is under way and `c` is ready.
@@ -357,4 +359,45 @@ fn an_end_that_does_not_follow_is_found() {
             ("UPDATE timers SET run = 'r'", " r: the run has ended, and timers of it are left"),
         ],
     );
+}
+
+/// Proves INV-32.
+/// A list has all of its runs, and says of the one whose rows are damaged what is.
+#[test]
+fn a_damaged_run_does_not_hide_the_others() {
+    let (_directory, path) = file_of(async |store| {
+        let node = store.register_node("n").await.unwrap().node;
+        for id in ["first", "bad", "last"] {
+            start_on(store, id, &node).await;
+        }
+    });
+    for (damage, told) in [
+        ("UPDATE heads SET revision = -1 WHERE stream = 'bad'", "revision: "),
+        ("UPDATE runs SET workflow = CAST(x'ff' AS TEXT) WHERE run = 'bad'", "workflow: "),
+        (
+            "UPDATE streams SET owner_node = CAST(x'ff' AS TEXT) WHERE stream = 'bad'",
+            "owner_node: ",
+        ),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let damaged = directory.path().join("store.db");
+        std::fs::copy(&path, &damaged).unwrap();
+        loose(&damaged).execute_batch(damage).unwrap();
+        let store = open(&damaged);
+        served(&store, || {
+            let (unfinished, runs) = (store.unfinished_runs(), store.runs(10));
+            for listed in [block_on(unfinished).unwrap(), block_on(runs).unwrap()] {
+                assert_eq!(listed.len(), 3, "{damage}");
+                for summary in listed {
+                    let is_bad = summary.run.as_str() == "bad";
+                    let why = summary.unreadable.unwrap_or_default();
+                    assert_eq!(why.is_empty(), !is_bad, "{damage}: {} {why}", summary.run);
+                    assert!(!is_bad || why.starts_with(told), "{damage}: {why}");
+                }
+            }
+            // Whoever wants to go on with it is told as well.
+            let read = block_on(store.run(&run_id("bad")));
+            assert!(matches!(read, Err(StoreError::Unreadable { .. })), "{damage}: {read:?}");
+        });
+    }
 }

@@ -22,7 +22,10 @@ use super::{
     outcome::{Counts, nothing_done, stage_outcome},
     owner,
 };
-use crate::workflow::{DoneJob, FailureMeans, InvertedTimeouts, Outcome, Workflow};
+use crate::{
+    run::guard::Guard,
+    workflow::{DoneJob, FailureMeans, InvertedTimeouts, Outcome},
+};
 
 /// A decision in the making.
 pub(super) struct Draft {
@@ -57,7 +60,7 @@ impl Draft {
 
     pub(super) fn report(
         &mut self,
-        workflow: &dyn Workflow,
+        workflow: &Guard<'_>,
         lease: &Lease,
         how: &Ending,
         job: &Job,
@@ -162,7 +165,7 @@ impl Draft {
 
     fn fail(
         &mut self,
-        workflow: &dyn Workflow,
+        workflow: &Guard<'_>,
         report: &mut Report,
         failure: &Failure,
         (policy, used): (Policy, u32),
@@ -205,7 +208,9 @@ impl Draft {
             }
             AfterFailure::Fail { exhausted } => {
                 report.dead_letter = exhausted;
-                match workflow.on_failure(&lease.key, failure, lease.attempt, done) {
+                let (means, panicked) =
+                    workflow.on_failure(&lease.key, failure, lease.attempt, done);
+                match means {
                     FailureMeans::Tolerate { record } => {
                         report.job = JobState::Partial;
                         report.result = Some(record);
@@ -216,6 +221,7 @@ impl Draft {
                     FailureMeans::FailRun { record } => {
                         report.job = JobState::Failed;
                         report.result = Some(record);
+                        let failure = panicked.as_ref().unwrap_or(failure);
                         self.fail_run(&lease.key, lease.attempt, failure);
                     }
                 }
@@ -261,7 +267,7 @@ impl Draft {
     }
 
     /// Somebody said that the job shall not be made; what follows from it is as if it had said so itself.
-    pub(super) fn skip(&mut self, workflow: &dyn Workflow, job: &Job, why: &str) {
+    pub(super) fn skip(&mut self, workflow: &Guard<'_>, job: &Job, why: &str) {
         let reason = SkipReason::Operator;
         let record = workflow.on_skip(&job.key, reason, why);
         self.newly_done.push(DoneJob {
@@ -297,7 +303,7 @@ impl Draft {
     }
 
     /// Ends jobs that wait once the run is ending, and the stage and the run once all jobs ended.
-    pub(super) fn close(&mut self, workflow: &dyn Workflow, machine: &Machine) {
+    pub(super) fn close(&mut self, workflow: &Guard<'_>, machine: &Machine) {
         let reported = self.report.as_ref().map(|report| (report.lease.job, report.job));
         let ending = !self.state.goes_on();
         if ending && !machine.state.is_terminal() {
@@ -355,7 +361,7 @@ impl Draft {
         }
     }
 
-    fn close_sealed(&mut self, workflow: &dyn Workflow, machine: &Machine, live: bool) {
+    fn close_sealed(&mut self, workflow: &Guard<'_>, machine: &Machine, live: bool) {
         if live {
             if machine.stage_state == StageState::Sealed {
                 return;
@@ -370,11 +376,16 @@ impl Draft {
         }
         let done = machine.done.iter().chain(&self.newly_done);
         let done = done.filter(|job| job.state != JobState::Skipped).map(|job| {
-            let in_part = job.state == JobState::Partial;
-            let lacks = in_part && !workflow.is_made_good(job, &machine.done);
-            if lacks { Counts::InPart } else { Counts::Done }
+            if job.state != JobState::Partial {
+                return Some(Counts::Done);
+            }
+            let is_made_good = workflow.is_made_good(job, &machine.done)?;
+            Some(if is_made_good { Counts::Done } else { Counts::InPart })
         });
-        let outcome = stage_outcome(done.chain(self.skips(machine).map(Counts::skipped)));
+        // While nobody knows what it comes to, it stays open.
+        let Some(done) = done.collect::<Option<Vec<Counts>>>() else { return };
+        let skipped = self.skips(machine).map(Counts::skipped);
+        let outcome = stage_outcome(done.into_iter().chain(skipped));
         let to = run_outcome([outcome]);
         let failure = (to == RunState::Failed).then(nothing_done);
         self.run_step = Some(RunStep { from: machine.state, to, failure });

@@ -15,8 +15,11 @@ use serde_json::{Value, json};
 
 use super::Draft;
 use crate::{
-    run::machine::{Circumstances, Job, Machine},
-    workflow::{DoneJob, FailureMeans, Unavailable, Workflow},
+    run::{
+        guard::Guard,
+        machine::{Circumstances, Job, Machine},
+    },
+    workflow::{DoneJob, FailureMeans, Unavailable},
 };
 
 /// Over how long the jobs that wait for one thing come back, so that they do not come at once (DUR-42).
@@ -34,7 +37,7 @@ impl Draft {
     /// Something is not available to the attempt: its job waits for it, or has waited long enough.
     pub(super) fn defer(
         &mut self,
-        workflow: &dyn Workflow,
+        workflow: &Guard<'_>,
         report: &mut Report,
         missing: &Unavailable,
         job: &Job,
@@ -63,7 +66,7 @@ impl Draft {
     /// Ends the waits whose time has come.
     pub(in crate::run::machine) fn wake(
         &mut self,
-        workflow: &dyn Workflow,
+        workflow: &Guard<'_>,
         machine: &Machine,
         at: &Circumstances,
     ) {
@@ -93,7 +96,7 @@ impl Draft {
 
     fn wake_deferred(
         &mut self,
-        workflow: &dyn Workflow,
+        workflow: &Guard<'_>,
         machine: &Machine,
         job: &Job,
         at: &Circumstances,
@@ -118,7 +121,7 @@ impl Draft {
 
     fn wake_suspended(
         &mut self,
-        workflow: &dyn Workflow,
+        workflow: &Guard<'_>,
         machine: &Machine,
         job: &Job,
         at: &Circumstances,
@@ -153,7 +156,7 @@ impl Draft {
     /// What becomes of a job that has waited in vain.
     fn in_vain(
         &mut self,
-        workflow: &dyn Workflow,
+        workflow: &Guard<'_>,
         job: &Job,
         then: AfterWait,
         failure: Failure,
@@ -165,13 +168,17 @@ impl Draft {
                 let record = workflow.on_skip(&job.key, reason, &failure.message);
                 return End { to: JobState::Skipped, skipped: Some(reason), record, failure: None };
             }
-            AfterWait::Fail => match workflow.on_failure(&job.key, &failure, job.attempt, done) {
-                FailureMeans::Tolerate { record } => (JobState::Partial, None, record),
-                FailureMeans::FailRun { record } => {
-                    self.fail_run(&job.key, job.attempt, &failure);
-                    (JobState::Failed, None, record)
+            AfterWait::Fail => {
+                let (means, panicked) = workflow.on_failure(&job.key, &failure, job.attempt, done);
+                match means {
+                    FailureMeans::Tolerate { record } => (JobState::Partial, None, record),
+                    FailureMeans::FailRun { record } => {
+                        let failure = panicked.as_ref().unwrap_or(&failure);
+                        self.fail_run(&job.key, job.attempt, failure);
+                        (JobState::Failed, None, record)
+                    }
                 }
-            },
+            }
         };
         End { to, skipped, record, failure: Some(failure) }
     }

@@ -1,0 +1,57 @@
+//! One round in which places are given out, in the order in which the runs were created.
+
+use std::collections::HashSet;
+
+use perennial_core::run::RunId;
+use perennial_supervision::ChildInfo;
+
+use super::SchedulerSpec;
+use crate::Services;
+
+/// What there is when the round begins, and what it has come to.
+pub(super) struct Turn {
+    /// The runs that have an actor, and the monitors, as they were when the round began.
+    pub(super) runs: HashSet<String>,
+    pub(super) monitors: HashSet<String>,
+    /// One has found no place, or waits from before: whoever comes later gets none in this round.
+    pub(super) passed: bool,
+}
+
+impl Turn {
+    /// Under a supervisor that is away there is nothing; starting it there tells more.
+    pub(super) fn new(spec: &SchedulerSpec) -> Self {
+        let names = |children: Result<Vec<ChildInfo>, _>| {
+            let children: Vec<ChildInfo> = children.unwrap_or_default();
+            children.iter().map(|child| child.name().to_owned()).collect()
+        };
+        Self {
+            runs: names(spec.runs.which_children()),
+            monitors: names(spec.monitors.which_children()),
+            passed: false,
+        }
+    }
+
+    /// Takes a place, or answers what the run waits for.
+    pub(super) fn take(
+        &mut self,
+        services: &Services,
+        run: &RunId,
+        most: usize,
+    ) -> Result<(), String> {
+        if services.places.holds(run) {
+            return Ok(());
+        }
+        let taken = match self.passed {
+            true => Err(services.places.count()),
+            false => services.places.take(run, most),
+        };
+        taken.map_err(|held| {
+            self.passed = true;
+            if held < most {
+                "its turn, behind the runs that came before it".to_owned()
+            } else {
+                format!("a free place: {held} of {most} runs are active")
+            }
+        })
+    }
+}
