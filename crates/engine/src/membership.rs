@@ -176,3 +176,64 @@ impl Membership {
         self.0.doubted.notified().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    const L: Duration = Duration::from_secs(10);
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    fn joined(clock: Clock, leases: Leases) -> Membership {
+        let membership = Membership::new(clock, leases, LeaseTerms::of(L));
+        assert_eq!(sure(&membership), (false, false), "nobody has registered it");
+        let node = NodeRef { node: "n".to_owned(), incarnation: 1 };
+        membership.join(&Registered { node, until: None, ended: Vec::new() }, clock.now());
+        membership
+    }
+
+    /// Whether it may claim, and work.
+    fn sure(membership: &Membership) -> (bool, bool) {
+        (membership.claimant().is_some(), membership.may_work())
+    }
+
+    /// DUR-11, DUR-21: to the moment, whether a keeper has noticed or not.
+    /// Proves INV-ST-13.
+    #[tokio::test(start_paused = true)]
+    async fn how_sure_a_node_is_follows_from_the_clock() {
+        let clock = Clock::start();
+        let membership = joined(clock, Leases::Timed);
+        let mut passed = Duration::ZERO;
+        for (until, expected) in [
+            (L * 6 / 10 - MOMENT, (true, true)),
+            (L * 6 / 10, (false, true)),
+            (L * 8 / 10 - MOMENT, (false, true)),
+            (L * 8 / 10, (false, false)),
+        ] {
+            advance(until - passed).await;
+            passed = until;
+            assert_eq!(sure(&membership), expected, "{until:?}");
+        }
+        // A renewal counts from when it was sent, however late its answer comes; an older one takes nothing back.
+        let (before, sent) = (membership.confirmed().0, clock.now());
+        advance(L * 7 / 10).await;
+        membership.confirm(sent, None);
+        assert_eq!(sure(&membership), (false, true));
+        membership.confirm(clock.now(), None);
+        membership.confirm(before, None);
+        assert_eq!(sure(&membership), (true, true));
+        membership.lose();
+        assert_eq!(sure(&membership), (false, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_one_process_holds_the_store_no_time_counts() {
+        let membership = joined(Clock::start(), Leases::Proven);
+        advance(L * 10).await;
+        assert_eq!(sure(&membership), (true, true));
+    }
+}

@@ -1,14 +1,16 @@
 //! How soon what is ready is claimed: with and without anybody who tells of it, and beside runs that are slow.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use perennial_core::run::RunState;
-use perennial_engine::scheduler::Adoption;
-use perennial_store::{MemoryStore, Store};
+use perennial_engine::{
+    Definitions, NotRunnable, Workflow, scheduler::Adoption, workflow::BoxFuture,
+};
+use perennial_store::{MemoryStore, RunRecord, Store};
 
 use crate::{
     node::{Node, checked},
-    work::{Log, now},
+    work::{Known, Log, now},
 };
 
 /// The longest time until a look (DUR-10); what is ready is claimed within two of them.
@@ -47,6 +49,45 @@ async fn what_is_ready_is_claimed_in_time_told_or_not() {
             tokio::time::sleep(Duration::from_millis(337)).await; // paused clock
         }
     }
+    giver.stop().await;
+    taker.stop().await;
+}
+
+/// Reads one definition for ever.
+#[derive(Debug)]
+struct Hangs(Known);
+
+impl Definitions for Hangs {
+    fn revive<'a>(
+        &'a self,
+        run: &'a RunRecord,
+        definition: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Workflow>, NotRunnable>> {
+        match run.run.as_str() {
+            "hangs" => Box::pin(std::future::pending()),
+            _ => self.0.revive(run, definition),
+        }
+    }
+}
+
+/// Proves INV-38.
+/// What the host never answers is given up for this time, and the runs behind it have their turn.
+#[tokio::test(start_paused = true)]
+async fn a_definition_that_is_never_read_keeps_no_other_run_waiting() {
+    let (store, log) = (MemoryStore::open_shared().unwrap(), Log::new());
+    let giver = Node::start("giver", &store, &log, Adoption::OnRequest).await;
+    giver.leave("hangs", 1, MOMENT).await;
+    giver.leave("next", 1, MOMENT).await;
+    let known = Hangs(Known { node: "taker".to_owned(), log: log.clone(), newer: false });
+    let known = Arc::new(known);
+    let begun = now();
+    let taker = Node::start_knowing("taker", &store, &log, (Adoption::AtBoot, 64), known).await;
+    log.begun(1).await;
+    let first = &log.entries()[0];
+    assert_eq!(first.run, "next");
+    assert!(first.begun <= begun + Duration::from_secs(10) + POLL * 2, "{:?}", first.begun - begun);
+    let parked = &taker.detail("/engine/scheduler/ownership")["parked"]["hangs"];
+    assert!(parked.as_str().unwrap().contains("not read within 10 s"), "{parked}");
     giver.stop().await;
     taker.stop().await;
 }

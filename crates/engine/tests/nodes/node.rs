@@ -149,6 +149,10 @@ impl Node {
         nodes.into_iter().find(|node| node.path == path).unwrap().detail
     }
 
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.root.tree().nodes().iter().any(|node| node.path == path)
+    }
+
     pub(crate) async fn stop(self) {
         self.link.set(Weather::Fair);
         self.services.announce_shutdown();

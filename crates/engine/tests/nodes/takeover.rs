@@ -80,6 +80,8 @@ async fn a_zombie_comes_back_as_another_and_changes_nothing() {
     a.link.set(Weather::Fair);
     until(|| a.incarnation() == 2 && a.is_at("safe")).await;
     assert_eq!(store.run(run.id()).await.unwrap(), before);
+    let actor = "/engine/runs/r";
+    assert!(b.has(actor) && !a.has(actor), "it has left what was others'");
     assert_eq!(a.detail("/engine/scheduler/lease")["losses"], 1);
     // It goes on with what is its own.
     let other = a.begin("s", 1, Duration::from_secs(1)).await;
@@ -191,15 +193,64 @@ async fn a_node_alone_goes_on_with_its_runs_as_another_incarnation() {
     a.stop().await;
 }
 
+/// From one moment to the next.
+async fn end_lease(store: &MemoryStore, name: &str) {
+    let nodes = store.nodes(9).await.unwrap();
+    let node = nodes.into_iter().find(|node| node.node.node == name).unwrap().node;
+    store.renew(&node, Duration::ZERO).await.unwrap();
+}
+
+/// Proves INV-4.
+/// It learns that it is lost without any doubt before, and goes on with its own run: not beside what it was at.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_lost_at_once_stops_its_attempts_before_it_goes_on() {
+    let (store, log) = (MemoryStore::open_shared().unwrap(), Log::new());
+    let a = Node::start("a", &store, &log, Adoption::AtBoot).await;
+    let run = a.begin("r", 1, LONG).await;
+    log.begun(1).await;
+    end_lease(&store, "a").await;
+    assert_eq!(run.outcome().await.unwrap().state, RunState::Succeeded);
+    let entries = log.entries();
+    assert_eq!((a.incarnation(), entries.len(), entries[0].ended), (2, 2, false));
+    log.assert_one_at_a_time();
+    checked(&store, run.id()).await;
+    a.stop().await;
+}
+
+/// DUR-11: the claim was sent while the lease was safe, and arrives when it no longer is.
+#[tokio::test(start_paused = true)]
+async fn what_is_claimed_too_late_is_not_begun_and_given_back() {
+    let (store, log) = (MemoryStore::open_shared().unwrap(), Log::new());
+    let a = Node::start("a", &store, &log, Adoption::AtBoot).await;
+    let run = a.begin("r", 2, Duration::from_secs(1)).await;
+    log.begun(1).await;
+    let late = LEASE_TTL * 61 / 100;
+    a.link.set(Weather::SlowCommits(late));
+    // The commit is on its way when this looks.
+    pass(Duration::from_millis(5)).await;
+    until(|| log.entries()[0].ended).await;
+    a.link.set(Weather::NoRenewals);
+    pass(late).await;
+    let ends = |view: perennial_store::RunView| -> Vec<_> {
+        view.attempts.iter().map(|attempt| attempt.end).collect()
+    };
+    let (succeeded, released) = (Some(AttemptEnd::Succeeded), Some(AttemptEnd::Released));
+    assert_eq!(ends(store.run(run.id()).await.unwrap()), [succeeded, released], "claimed in vain");
+    assert_eq!(log.entries().len(), 1);
+    a.link.set(Weather::Fair);
+    assert_eq!(run.outcome().await.unwrap().state, RunState::Succeeded);
+    assert_eq!(ends(checked(&store, run.id()).await), [succeeded, released, succeeded]);
+    assert_eq!((a.incarnation(), log.entries().len()), (1, 2));
+    a.stop().await;
+}
+
 /// The store says that it does not live before it knows: its keeper asks, and nobody is given up for it.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_told_so_by_the_store_joins_again() {
     let (store, log, a, b) = two().await;
     let run = a.begin("r", 20, Duration::from_millis(500)).await;
     log.begun(3).await;
-    let nodes = store.nodes(9).await.unwrap();
-    let a_now = nodes.into_iter().find(|node| node.node.node == "a").unwrap().node;
-    store.renew(&a_now, Duration::ZERO).await.unwrap();
+    end_lease(&store, "a").await;
     assert_eq!(run.outcome().await.unwrap().state, RunState::Succeeded);
     until(|| a.incarnation() == 2 && a.is_at("safe")).await;
     checked(&store, run.id()).await;

@@ -613,3 +613,6 @@ enum Tells {
     Nothing,
     Opened,
 }
+
+#[cfg(test)]
+mod tests;

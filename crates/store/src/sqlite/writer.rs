@@ -459,6 +459,52 @@ mod tests {
         assert_eq!(block_on(waiting), Err(refused));
     }
 
+    /// A file that is away for a moment: the next writer has what waits.
+    #[test]
+    fn a_file_that_cannot_be_opened_now_leaves_those_who_wait_to_the_next_writer() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, aside) = (directory.path().join("store.db"), directory.path().join("aside.db"));
+        let store = store(&directory);
+        let mut waiting = store.create_stream("s", "session", Vec::new());
+        queue(&mut waiting);
+        std::fs::rename(&path, &aside).unwrap();
+        let outcome = serve(&store).unwrap();
+        assert!(is_unavailable(&outcome), "{outcome:?}");
+        assert_eq!(Store::status(&store).queued, 1, "it still waits");
+        std::fs::rename(&aside, &path).unwrap();
+        serve(&store).unwrap().unwrap();
+        assert!(block_on(waiting).is_ok());
+    }
+
+    /// After a commit that failed the file is opened anew. Where that fails as well, each that is taken is told why.
+    #[test]
+    fn a_file_that_cannot_be_opened_again_is_told_to_each_that_was_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, aside) = (directory.path().join("store.db"), directory.path().join("aside.db"));
+        let store = store(&directory);
+        let (from, to) = (path.clone(), aside.clone());
+        let mut broken: Operation<'_, ()> = store.perform(Access::Write, move |tx| {
+            std::fs::rename(&from, &to).unwrap();
+            tx.write("ROLLBACK", []).map(|_| ())
+        });
+        queue(&mut broken);
+        let mut waiting: Vec<_> = ["a", "b", "c"]
+            .into_iter()
+            .map(|name| store.create_stream(name, "session", Vec::new()))
+            .collect();
+        waiting.iter_mut().for_each(queue);
+        let ended = serve(&store).unwrap().unwrap_err();
+        let told = block_on(broken).unwrap_err();
+        assert!(told.to_string().contains("the transaction was rolled back"), "{told}");
+        let last = waiting.pop().unwrap();
+        for one in waiting {
+            assert_eq!(block_on(one), Err(StoreError::Unavailable(ended.to_string())));
+        }
+        std::fs::rename(&aside, &path).unwrap();
+        serve(&store).unwrap().unwrap();
+        assert!(block_on(last).is_ok(), "the fourth was left to the next writer");
+    }
+
     fn queue_is_empty(store: &SqliteStore) {
         assert_eq!(Store::status(store).queued, 0);
     }

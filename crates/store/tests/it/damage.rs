@@ -162,6 +162,18 @@ fn rows_that_are_not_what_their_events_say_are_found() {
             ),
             ("UPDATE jobs SET crashes = 2 WHERE run = 'r' AND key = 'd'", " r: job d has crashes"),
             (
+                "UPDATE jobs SET skipped = 'operator' WHERE run = 'r' AND key = 'b'",
+                " r: job b has skip reason Some(Operator), and its events say Some(NotApplicable)",
+            ),
+            (
+                "UPDATE jobs SET skipped = 'operator' WHERE run = 'r' AND key = 'd'",
+                " r: job d has skip reason Some(Operator), and its events say None",
+            ),
+            (
+                "UPDATE jobs SET dead_letter = 1 WHERE run = 'r' AND key = 'd'",
+                " r: job d has a mark of a dead letter true, and its events say false",
+            ),
+            (
                 "UPDATE jobs SET run_after = 9 WHERE run = 'living' AND key = 'c'",
                 " living: job c has run_after",
             ),

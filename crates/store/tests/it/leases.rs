@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use perennial_core::run::{AttemptEnd, JobState, RunState};
-use perennial_store::{Committed, Decision, Lease, Rescued, Store, StoreError};
+use perennial_store::{Committed, Decision, Lease, Rescued, Store, StoreError, verify};
 use serde_json::Value;
 
 use crate::{fixture::*, stores::on_every_store};
@@ -128,6 +128,8 @@ async fn a_job_that_keeps_killing_its_process_waits_for_a_decision(store: &dyn S
     assert_eq!(events, ["attempt_expired", "job_failed", "job_dead_lettered"]);
     let job = only_job(store, &run).await;
     assert_eq!((job.state, job.dead_letter, job.attempts_used), (JobState::Failed, true, 0));
+    // Attempts that died have used none: there are some left, and it is given up all the same.
+    assert_eq!(verify(store).await.unwrap(), []);
     assert!(store.rescue(None, ALL).await.unwrap().is_empty());
 }
 

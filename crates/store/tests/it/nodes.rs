@@ -102,6 +102,10 @@ async fn a_zombie_changes_nothing() {
         assert_eq!(store.release(&lease, "late").await, Err(stale.clone()));
         let claim = store.claim(&run, &node, ALL).await;
         assert!(matches!(claim, Err(StoreError::Conflict { .. })), "{claim:?}");
+        let jobs = vec![new_job("b", Some(&node))];
+        let step = Decision { new_jobs: jobs, ..decision(&run, before.run.revision) };
+        let claim = store.commit(step).await;
+        assert!(matches!(claim, Err(StoreError::Conflict { .. })), "{claim:?}");
         let own = store.own_run(&run, &node).await;
         assert!(matches!(own, Err(StoreError::Conflict { .. })), "{own:?}");
         let new = store.create_run(new_run("new", &node)).await;

@@ -279,6 +279,19 @@ mod tests {
     }
 
     #[test]
+    fn a_doubt_asks_at_once_and_once() {
+        let mut holding = Holding::new(LeaseTerms::of(L), at(Duration::ZERO));
+        let now = at(L / 10);
+        assert!(matches!(holding.step(now), Step::Wait(_)));
+        holding.doubt(now);
+        assert_eq!(holding.step(now), Step::Send);
+        holding.doubt(now);
+        assert!(matches!(holding.step(now), Step::Wait(_)), "it asks already");
+        holding.heard(now, Answer::Extended, now);
+        assert_eq!(holding.step(now), Step::Wait(L / 3));
+    }
+
+    #[test]
     fn terms_come_in_their_order() {
         use super::super::InvalidLease;
         let usual = LeaseTerms::default();

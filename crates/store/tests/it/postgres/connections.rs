@@ -127,8 +127,14 @@ fn a_server_that_crashes_loses_nothing() {
     });
 }
 
-/// What a store behind a wire that is cut once at `cut`, in the middle of an append, comes to.
-fn cut_once(name: &str, cut: Cut) -> Option<(Result<u64, StoreError>, Vec<String>)> {
+/// What `act` comes to on a store behind a wire that is cut once at `cut`, in the middle of it. `with` is done to the
+/// database before.
+fn cut_once<T>(
+    name: &str,
+    cut: Cut,
+    with: &str,
+    act: impl AsyncFnOnce(&PostgresStore) -> T,
+) -> Option<T> {
     let cluster = postgres::private(Options::new().without_fsync().tcp())?;
     let database = cluster.database(name).unwrap();
     let direct = database.tcp_url().unwrap();
@@ -136,30 +142,64 @@ fn cut_once(name: &str, cut: Cut) -> Option<(Result<u64, StoreError>, Vec<String
     let proxy = Proxy::start(server, cut);
     let url = direct.replace(server, &format!("127.0.0.1:{}", proxy.port()));
     let store = open(&url, PostgresOptions { connections: 1, ..options() });
+    Raw::open(&database.url()).run(with);
     let outcome = served(&store, || {
         block_on(store.create_stream("s", "session", Vec::new())).unwrap();
         proxy.arm();
-        let appended = block_on(store.append("s", 0, vec![event("said")], false));
+        let outcome = block_on(act(&store));
         assert_eq!(proxy.cuts(), 1);
-        let events = block_on(history(&store, "s"));
-        (appended.map(|appended| appended.events), events)
+        outcome
     });
     Some(outcome)
+}
+
+/// How many events an append said that there are, and those that there are.
+async fn said(store: &PostgresStore) -> (Result<u64, StoreError>, Vec<String>) {
+    let appended = store.append("s", 0, vec![event("said")], false).await;
+    (appended.map(|appended| appended.events), history(store, "s").await)
 }
 
 /// STO-9: a commit whose answer was lost is asked for, and acknowledged because it is there.
 /// Proves INV-ST-3.
 #[test]
 fn a_commit_whose_answer_is_lost_is_acknowledged_after_asking() {
-    let Some(outcome) = cut_once("answered", Cut::Answered("COMMIT\0")) else { return };
+    let Some(outcome) = cut_once("answered", Cut::Answered("COMMIT\0"), "", said) else { return };
     assert_eq!(outcome, (Ok(1), vec!["said".to_owned()]));
 }
 
 /// INV-ST-3: an operation whose connection is lost before its commit is begun again, and is there once.
 #[test]
 fn an_operation_that_is_cut_off_is_begun_again() {
-    let Some(outcome) = cut_once("asked", Cut::Asked("said")) else { return };
+    let Some(outcome) = cut_once("asked", Cut::Asked("said"), "", said) else { return };
     assert_eq!(outcome, (Ok(1), vec!["said".to_owned()]));
+}
+
+/// The first commit that writes an event takes long.
+const SLOW_COMMIT: &str = "CREATE SEQUENCE commits;
+    CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN IF nextval('perennial.commits') = 1 THEN PERFORM pg_sleep(10); END IF; RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER dawdles AFTER INSERT ON events DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION dawdle()";
+
+/// A commit that the server is still at when its connection is lost could come later, after another one: it is ended
+/// first, and begun again only then.
+/// Proves INV-ST-3.
+#[test]
+fn a_commit_that_is_under_way_is_ended_before_it_is_begun_again() {
+    let Some(outcome) = cut_once("under", Cut::Heard("said"), SLOW_COMMIT, said) else { return };
+    assert_eq!(outcome, (Ok(1), vec!["said".to_owned()]));
+}
+
+/// What leaves nothing by which it could be found again is told as unknown, and neither done again nor taken for done.
+/// Proves INV-ST-3.
+#[test]
+fn a_commit_that_cannot_be_found_again_is_unknown() {
+    let outcome = cut_once("traceless", Cut::Answered("COMMIT\0"), "", async |store| {
+        (store.register_node("n").await, store.nodes(ALL).await.unwrap())
+    });
+    let Some((registered, nodes)) = outcome else { return };
+    assert!(matches!(registered, Err(StoreError::Unknown(_))), "{registered:?}");
+    assert_eq!(nodes.len(), 1, "{nodes:?}");
 }
 
 /// STO-44: a process hears that another one has written, and not that it has itself.

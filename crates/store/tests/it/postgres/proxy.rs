@@ -4,7 +4,7 @@ use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -16,6 +16,8 @@ use std::{
 pub(super) enum Cut {
     /// Before the client's first statement with the word reaches the server.
     Asked(&'static str),
+    /// Behind the client's first statement with the word: the server has it, and does not notice that nobody hears it.
+    Heard(&'static str),
     /// Before the server's answer with the word reaches the client.
     Answered(&'static str),
 }
@@ -31,6 +33,8 @@ struct Wire {
     cut: Cut,
     armed: AtomicBool,
     cuts: AtomicUsize,
+    /// The server's ends of what was cut without its notice.
+    kept: Mutex<Vec<TcpStream>>,
     closed: AtomicBool,
 }
 
@@ -41,8 +45,8 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap().port();
         let (armed, closed) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (server, cuts) = (server.to_owned(), AtomicUsize::new(0));
-        let wire = Arc::new(Wire { server, cut, armed, cuts, closed });
+        let (server, cuts, kept) = (server.to_owned(), AtomicUsize::new(0), Mutex::default());
+        let wire = Arc::new(Wire { server, cut, armed, cuts, kept, closed });
         let accepting = Arc::clone(&wire);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -88,7 +92,7 @@ impl Wire {
     fn forward(&self, mut from: TcpStream, mut to: TcpStream, asks: bool) -> io::Result<()> {
         from.set_read_timeout(Some(Duration::from_secs(120)))?;
         let word = match self.cut {
-            Cut::Asked(word) => Some(word).filter(|_| asks),
+            Cut::Asked(word) | Cut::Heard(word) => Some(word).filter(|_| asks),
             Cut::Answered(word) => Some(word).filter(|_| !asks),
         };
         let mut buffer = [0; 64 * 1024];
@@ -101,6 +105,11 @@ impl Wire {
             if length == 0 || found && self.armed.swap(false, Ordering::AcqRel) {
                 if length > 0 {
                     self.cuts.fetch_add(1, Ordering::AcqRel);
+                    if matches!(self.cut, Cut::Heard(_)) {
+                        to.write_all(bytes)?;
+                        self.kept.lock().unwrap().push(to);
+                        return from.shutdown(Shutdown::Both);
+                    }
                 }
                 to.shutdown(Shutdown::Both)?;
                 return from.shutdown(Shutdown::Both);
