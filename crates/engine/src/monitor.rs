@@ -43,7 +43,7 @@ use self::{
 };
 use crate::{
     Services,
-    patience::{STORE_WITHIN, patiently},
+    patience::{STORE_WITHIN, persistently},
     performance::Thresholds,
     published::Published,
 };
@@ -159,7 +159,7 @@ impl PerformanceMonitor {
         loop {
             let (run, from) = (self.its.run.as_str(), self.figures.next_seq());
             let read = || self.its.services.store.events(run, from, PAGE);
-            let page = patiently(STORE_WITHIN, read).await?;
+            let page = persistently(STORE_WITHIN, read).await?;
             page.iter().for_each(|event| self.figures.count(event));
             if page.len() < PAGE as usize {
                 return Ok(());
