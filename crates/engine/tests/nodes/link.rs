@@ -31,6 +31,8 @@ pub(crate) enum Weather {
     Deaf,
     /// The same for claims alone.
     DeafToClaims,
+    /// The server refuses everything but renewals until somebody puts it right.
+    Forbidden,
     /// Nothing is said to what arrives, not even that it cannot be done.
     Silent,
 }
@@ -69,6 +71,10 @@ impl Link {
             match weather {
                 Weather::Down => return lost(),
                 Weather::NoRenewals if name == "renew" => return lost(),
+                Weather::Forbidden if name != "renew" => {
+                    let (server, why) = ("server".to_owned(), format!("GRANT {name}"));
+                    return Err(StoreError::Refused { server, why });
+                }
                 Weather::SlowCommits(time) if name == "commit" => {
                     tokio::time::sleep(time).await; // paused clock
                 }
@@ -84,6 +90,7 @@ impl Link {
                 Weather::Fair
                 | Weather::NoRenewals
                 | Weather::DeafToClaims
+                | Weather::Forbidden
                 | Weather::SlowCommits(_) => (),
             }
             operation().await
