@@ -197,7 +197,8 @@ async fn what_is_not_the_workflow_of_the_run_is_refused_for_this_run_alone() {
     let id = left(&path, "two 1", json!({})).await;
     let door = Door::new(true);
     let (other_name, other_definition) = (door.clone(), door.clone());
-    let cases: Vec<(Box<dyn Fn(&RunRecord, Vec<u8>) -> Rebuilt + Send + Sync>, &str)> = vec![
+    type Rebuild = Box<dyn Fn(&RunRecord, Vec<u8>) -> Rebuilt + Send + Sync>;
+    let cases: Vec<(Rebuild, &str)> = vec![
         (Box::new(|_: &RunRecord, _| -> Rebuilt { panic!("no paper") }), "panicked: no paper"),
         (Box::new(|run: &RunRecord, _| Err(NotRunnable::new(run, "no ink"))), "no ink"),
         (
@@ -238,7 +239,7 @@ async fn a_workflow_whose_building_hangs_holds_up_nobody_for_long() {
     let hangs = Mutex::new(hangs);
     let builder = Runtime::builder().store(Store::memory()).workflow("two", move |run, _| {
         // Until the test has seen enough.
-        drop(hangs.lock().unwrap().recv());
+        assert!(hangs.lock().unwrap().recv().is_err());
         Err(NotRunnable::new(run, "too late"))
     });
     let (runtime, door) = (builder.start().await.unwrap(), Door::new(true));

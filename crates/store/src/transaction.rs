@@ -200,13 +200,19 @@ impl<'a> Tx<'a> {
     /// server may be asked together with what comes next, also when that is [`Tx::end_of_stream`]: the answer is
     /// not older than that end.
     ///
-    /// It is said before the transaction's first change: an answer that came with a change, or after it, would leave
-    /// open whether it tells of the row before or behind it, and the engines would differ in that.
+    /// It is said before the transaction's first change: an answer that is older than a change of the same transaction
+    /// would be another one than that of an engine that is asked only later.
     pub(crate) fn ahead(&self, sql: &str, params: impl Params) {
         debug_assert!(
             !self.wrote.get(),
             "asked ahead behind a change of the same transaction: {sql}"
         );
+        self.ahead_of_own(sql, params);
+    }
+
+    /// As [`Tx::ahead`], of rows that this transaction itself has made, and does not change again before it asks: the
+    /// question travels behind those changes.
+    pub(crate) fn ahead_of_own(&self, sql: &str, params: impl Params) {
         match &self.engine {
             Engine::Sqlite(..) => {
                 let _ = (sql, params);

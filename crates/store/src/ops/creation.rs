@@ -94,7 +94,11 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
         journal.note(tx, "stage_opened", json!({ "stage": stage }))?;
     }
     let mut leases = Vec::new();
-    numbers_ahead(tx, &new.run, &new.jobs);
+    if tx.numbers_ahead() {
+        for job in &new.jobs {
+            tx.ahead_of_own(NUMBER, (id, &job.stage, job.key.as_str()));
+        }
+    }
     for (place, job) in new.jobs.iter().enumerate() {
         let number = number(tx, &new.run, &new.jobs[..place], job)?;
         let (_, lease) = create_job(tx, &mut journal, &new.run, job, number)?;
@@ -117,7 +121,8 @@ pub(crate) fn claiming(jobs: &[NewJob]) -> Vec<&NodeRef> {
 }
 
 /// The stage that takes a job, the job that it has by that key, and an id for a new one.
-const NUMBER: &str = "SELECT s.state, j.id, nextval(pg_get_serial_sequence('jobs', 'id')) FROM stages s
+const NUMBER: &str =
+    "SELECT s.state, j.id, nextval(pg_get_serial_sequence('jobs', 'id')) FROM stages s
     LEFT JOIN jobs j ON j.run = s.run AND j.stage = s.stage AND j.parent = '' AND j.key = ?3
     WHERE s.run = ?1 AND s.stage = ?2";
 

@@ -219,7 +219,8 @@ pub(crate) struct Removed {
     pub(crate) input_digest: String,
 }
 
-const REMOVED: &str = "SELECT run, workflow, state, created_at, finished_at, removed_at, definition, input_digest
+const REMOVED: &str =
+    "SELECT run, workflow, state, created_at, finished_at, removed_at, definition, input_digest
     FROM removed WHERE run = ?1";
 
 /// Says that [`removed_run`] comes next.

@@ -15,8 +15,8 @@ use perennial_core::Timestamp;
 use tokio::runtime::Runtime;
 use tokio_postgres::{Error, Row, Statement, error::SqlState, types::Type};
 
-pub(super) use self::joint::{Foreseen, Performed};
 use self::joint::Mode;
+pub(super) use self::joint::{Foreseen, Performed};
 use super::{
     Shared,
     dialect::{self, Locks},

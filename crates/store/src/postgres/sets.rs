@@ -103,7 +103,11 @@ mod tests {
     fn a_change_is_made_with_each_row() {
         let rows = "unnest($1, $2) WITH ORDINALITY AS v (p1, p2, n)";
         assert_eq!(
-            change("INSERT INTO a (x, y, z) VALUES (?1, 0, ?2) ON CONFLICT (x) DO NOTHING", 2, false),
+            change(
+                "INSERT INTO a (x, y, z) VALUES (?1, 0, ?2) ON CONFLICT (x) DO NOTHING",
+                2,
+                false
+            ),
             Some(format!(
                 "INSERT INTO a (x, y, z) SELECT v.p1, 0, v.p2 FROM {rows} ON CONFLICT (x) DO NOTHING"
             ))

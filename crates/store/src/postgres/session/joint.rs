@@ -141,8 +141,8 @@ impl Session<'_> {
         let begin = self.prepared(BEGIN_WRITE, &[])?;
         let lock = self.prepared(LOCK_FREE, &[Type::TEXT_ARRAY])?;
         let ends: Vec<&Ahead> = ends.iter().collect();
-        let (end, of_ends) =
-            self.of_all(&ends, |sql, params| sets::question_behind(OPENED_COLUMNS_OF, sql, params))?;
+        let (end, of_ends) = self
+            .of_all(&ends, |sql, params| sets::question_behind(OPENED_COLUMNS_OF, sql, params))?;
         let mut parts = vec![
             Part::change(client, &begin, Vec::new()),
             Part::query_all(client, &lock, vec![Box::new(streams.clone())]),

@@ -167,7 +167,10 @@ fn nobody_waits_for_a_run_that_somebody_else_holds() {
         thread::scope(|threads| {
             let release = threads.spawn(|| {
                 // Those of the others are there before it is let go.
-                looker.until("SELECT count(*) FROM heads WHERE stream IN ('a', 'b') AND revision = 2", 2);
+                looker.until(
+                    "SELECT count(*) FROM heads WHERE stream IN ('a', 'b') AND revision = 2",
+                    2,
+                );
                 holder.run("ROLLBACK");
             });
             for outcome in decided_together(store, url, all, || ()) {
@@ -194,7 +197,8 @@ fn one_whose_row_is_no_longer_so_is_the_only_one_to_hear_of_it() {
         ));
         let outcomes = thread::scope(|threads| {
             let rival = threads.spawn(|| {
-                looker.until("SELECT count(*) FROM heads WHERE stream = 'busy' AND next_seq = 2", 1);
+                looker
+                    .until("SELECT count(*) FROM heads WHERE stream = 'busy' AND next_seq = 2", 1);
                 looker.until_waiting(1);
                 rival.run("COMMIT");
             });
