@@ -1,5 +1,5 @@
 //! Durable work of the host's own: jobs that save what they have done, ask, and wait for a service that is down.
-//! The process dies in the first job, and a second one goes on. Run it with `cargo run --example durable_job`.
+//! The process dies in the first job, and the next one goes on by itself. Run it with `cargo run --example durable_job`.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -12,7 +12,7 @@ use perennial::engine::{
     Unavailable, Wait, WaitDefault, Workflow,
 };
 use perennial::records::{Failure, FailureClass};
-use perennial::{Adoption, RunId, Runtime, Store, inspect::to_text};
+use perennial::{RunId, Runtime, Store, inspect::to_text};
 use serde_json::json;
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -111,17 +111,26 @@ fn ask(cx: &AttemptCx) -> Outcome {
     }
 }
 
-/// A host: starts the run, or goes on with it.
+/// A host: starts the run, unless another process has.
 async fn host(store: &Path, dies_at: Option<u64>) -> Result<(), Box<dyn Error>> {
-    // A runtime continues workflow files by itself; what is written in Rust is started again by its host.
-    let builder = Runtime::builder().store(Store::sqlite(store)).adoption(Adoption::OnRequest);
+    let report = move |definition: Vec<u8>| {
+        let definition = Definition::new(definition);
+        Arc::new(Report { definition, dies_at, printer: AtomicU32::new(0) })
+    };
+    // By this the runtime goes on by itself with what another process has left, or another node that is gone.
+    // Where the bytes are those of a version that is no more, say so: `Err(NotRunnable::new(run, "why"))`.
+    let builder = Runtime::builder().store(Store::sqlite(store));
+    let builder = builder.workflow("report", move |_run, bytes| Ok(report(bytes)));
     let runtime = builder.start().await?;
-    let definition = Definition::new(b"report 1".to_vec());
-    let workflow = Arc::new(Report { definition, dies_at, printer: AtomicU32::new(0) });
-    // The same id, definition and settings are the same run.
-    let run = Some(RunId::parse("report-17")?);
-    let start = StartRun { run, workflow, settings: json!({}), within: None };
-    let run = runtime.runs().start(start).await?;
+    let id = RunId::parse("report-17")?;
+    let run = match dies_at {
+        Some(_) => {
+            let workflow = report(b"report 1".to_vec());
+            let start = StartRun { run: Some(id), workflow, settings: json!({}), within: None };
+            runtime.runs().start(start).await?
+        }
+        None => runtime.runs().get(&id).await?, // it is under way
+    };
     let mut events = run.events(1);
     while events.next().await?.kind != "job_suspended" {}
     // Also `perennial answer report-17 paper '"A5"'`, while no process has the file.

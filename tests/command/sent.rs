@@ -89,6 +89,17 @@ fn a_question_is_explained_and_answered_once() {
     assert!(late.stderr.contains("run r takes nothing any more: it is succeeded"), "{late:?}");
 }
 
+/// The command knows documents alone; it says so, and leaves the run to its host.
+#[test]
+fn a_run_of_a_host_is_left_to_that_host() {
+    let world = World::new();
+    asking(&world);
+    let left = world.expect(1, &["resume", "r"]);
+    assert!(left.stderr.contains("this build does not know its workflow `one-job`"), "{left:?}");
+    assert!(left.stderr.contains("`Builder::workflow`"), "{left:?}");
+    assert!(!left.stderr.contains("provider_mode"), "{left:?}");
+}
+
 #[test]
 fn a_signal_is_kept_for_the_step_that_will_ask() {
     let world = World::new();
@@ -108,6 +119,13 @@ fn a_signal_is_kept_for_the_step_that_will_ask() {
         (&sent[0]["data"]["why"], &sent[0]["data"]["by"]),
         (&json!("it is time"), &json!("command"))
     );
+    for (verb, name, what) in
+        [("signal", "go\nnow", "a signal"), ("answer", "agree\t?", "a question")]
+    {
+        let refused = world.expect(2, &[verb, "r", name, "1"]);
+        assert!(refused.stderr.contains(&format!("{name:?} cannot name {what}")), "{refused:?}");
+        assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
+    }
     let unknown = world.expect(12, &["signal", "no", "go"]);
     assert!(unknown.stderr.contains("help: perennial runs"), "{unknown:?}");
     world.expect(9, &["signal", "r", "go", "--store", "sqlite:nowhere.db"]);

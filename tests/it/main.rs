@@ -22,4 +22,5 @@ mod registered;
 mod sessions;
 mod waits;
 mod watching;
+mod workflows;
 mod working;

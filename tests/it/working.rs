@@ -130,6 +130,9 @@ async fn an_attempt_has_no_more_time_than_its_job_and_its_run() {
     assert_eq!((job.state, job.dead_letter), (JobState::Failed, true));
     let attempts = &outcome.view.attempts;
     assert_eq!(attempts.len(), 2, "there was no time for a third one");
+    let whys: Vec<_> = attempts.iter().map(|attempt| attempt.message.as_deref().unwrap()).collect();
+    assert!(whys[0].ends_with("the attempt took longer than 9000 ms"), "{whys:?}");
+    assert!(whys[1].ends_with("all attempts of the job took longer than 12000 ms"), "{whys:?}");
     let took = attempts[1].ended_at.unwrap().since(attempts[0].claimed_at);
     assert!(took >= Duration::from_secs(12) && took < Duration::from_secs(13), "{took:?}");
 

@@ -68,7 +68,7 @@ pub(crate) fn of_store(error: &StoreError) -> i32 {
     match error {
         StoreError::NotFound { .. } | StoreError::Removed { .. } => NOT_FOUND,
         // The command line named a run that is another one.
-        StoreError::KeyReused(_) => USAGE,
+        StoreError::KeyReused(_) | StoreError::InvalidName { .. } => USAGE,
         StoreError::Conflict { .. }
         | StoreError::StaleAttempt { .. }
         | StoreError::InvalidState(_)

@@ -44,7 +44,7 @@ use self::{
 };
 use crate::{
     Services,
-    patience::{STORE_WITHIN, patiently},
+    patience::{STORE_WITHIN, persistently},
     performance::Thresholds,
     published::Published,
 };
@@ -162,7 +162,7 @@ impl PerformanceMonitor {
         while self.unreadable.is_none() {
             let (run, from) = (self.its.run.as_str(), self.figures.next_seq());
             let read = || self.its.services.store.events(run, from, PAGE);
-            let page = match patiently(STORE_WITHIN, read).await {
+            let page = match persistently(STORE_WITHIN, read).await {
                 Err(error @ StoreError::Unreadable { .. }) => {
                     tracing::warn!(run, %error, "figures not kept");
                     self.unreadable = Some(error.to_string());

@@ -39,7 +39,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Services, Workflow,
-    patience::{STORE_WITHIN, patiently},
+    patience::{STORE_WITHIN, persistently},
     workflow::BoxFuture,
 };
 
@@ -206,7 +206,7 @@ async fn told(
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    let view = patiently(STORE_WITHIN, || services.store.run(run)).await?;
+    let view = persistently(STORE_WITHIN, || services.store.run(run)).await?;
     let jobs: HashMap<&JobKey, _> = view.jobs.iter().map(|job| (&job.key, job)).collect();
     let last = events.last().map(|event| event.seq);
     let news = events.into_iter().map(|event| News {

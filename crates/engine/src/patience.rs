@@ -48,7 +48,43 @@ fn no_answer(within: Duration) -> StoreError {
 /// The outcome of a dropped operation is unknown.
 pub(crate) async fn patiently<T, F>(
     within: Duration,
+    operation: impl FnMut() -> F,
+) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    tries(within, operation, StoreError::is_transient).await
+}
+
+/// As [`patiently`], for what goes on by itself and has nobody who asked: what somebody has to put right, such as a
+/// right that was taken away, is waited for as well. Who does ask is told of it at once.
+///
+/// # Errors
+///
+/// As of [`patiently`].
+///
+/// # Cancel safety
+///
+/// The outcome of a dropped operation is unknown.
+pub(crate) async fn persistently<T, F>(
+    within: Duration,
+    operation: impl FnMut() -> F,
+) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    tries(within, operation, may_pass).await
+}
+
+/// Whether it passes by itself, or by somebody who puts it right.
+pub(crate) fn may_pass(error: &StoreError) -> bool {
+    error.is_transient() || matches!(error, StoreError::Refused { .. })
+}
+
+async fn tries<T, F>(
+    within: Duration,
     mut operation: impl FnMut() -> F,
+    again: impl Fn(&StoreError) -> bool,
 ) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
@@ -58,7 +94,7 @@ where
         let mut pause = PAUSE_FIRST;
         loop {
             match operation().await {
-                Err(error) if error.is_transient() => last = Some(error),
+                Err(error) if again(&error) => last = Some(error),
                 result => return result,
             }
             tokio::time::sleep(pause).await;

@@ -13,7 +13,7 @@ use perennial_core::{
 };
 use perennial_store::{
     Accepted, Again, Created, JobRecord, NewRun, NewTimer, NodeRecord, NodeRef, Reopening,
-    RunSummary, RunView, StoreError,
+    RunRecord, RunSummary, RunView, StoreError,
 };
 use perennial_supervision::CallError;
 use serde::Serialize;
@@ -395,7 +395,9 @@ impl Runs {
         let node = self.services.node().await?;
         let (run, created) = self.create(&start, Some(node)).await?;
         match created {
-            Created::New { .. } => self.scheduler.ensure(&run, Some(start.workflow)).await??,
+            Created::New { .. } => {
+                self.scheduler.ensure(&run, Some(start.workflow), true).await??;
+            }
             // Ended, under way here, or to be continued.
             Created::Existing => match self.resume_as(&run, Some(start.workflow)).await {
                 Ok(_) | Err(RunError::Ended { .. }) => (),
@@ -533,8 +535,19 @@ impl Runs {
         {
             return Err(RunError::OwnedElsewhere { run: run.clone(), node: owner.node.clone() });
         }
+        let workflow = match workflow {
+            // Whoever cannot run it leaves it to those who can.
+            None if self.services.run_address(run).is_none() => {
+                let revived = self.revived(&view.run).await;
+                if let Err(RunError::NotRunnable(refused)) = &revived {
+                    self.services.parked.park(run, &refused.failure.message);
+                }
+                Some(revived?)
+            }
+            given => given,
+        };
         patiently(STORE_WITHIN, || self.services.store.own_run(run, &node)).await?;
-        self.scheduler.ensure(run, workflow).await??;
+        self.scheduler.ensure(run, workflow, false).await??;
         Ok(RunHandle { runs: self.clone(), run: run.clone() })
     }
 
@@ -612,7 +625,7 @@ impl Runs {
             })
         };
         patiently(STORE_WITHIN, request).await?;
-        self.scheduler.ensure(&run, Some(reopen.workflow.clone())).await??;
+        self.scheduler.ensure(&run, Some(reopen.workflow.clone()), true).await??;
         Ok(RunHandle { runs: self.clone(), run })
     }
 
@@ -746,6 +759,13 @@ impl Runs {
     /// When the store cannot be read.
     pub async fn nodes(&self, limit: u32) -> Result<Vec<NodeRecord>, RunError> {
         Ok(patiently(STORE_WITHIN, || self.services.store.nodes(limit)).await?)
+    }
+
+    /// Its workflow, by the host's code.
+    async fn revived(&self, record: &RunRecord) -> Result<Arc<dyn Workflow>, RunError> {
+        let read = || self.services.store.blob(record.definition);
+        let bytes = patiently(STORE_WITHIN, read).await?;
+        Ok(self.services.revive(record, bytes).await?)
     }
 
     async fn view(&self, run: &RunId) -> Result<RunView, RunError> {
@@ -1259,9 +1279,7 @@ impl RunHandle {
         if record.state.is_terminal() || is_ours {
             return Ok(None);
         }
-        let read = || services.store.blob(record.definition);
-        let bytes = patiently(STORE_WITHIN, read).await?;
-        Ok(Some(services.definitions.revive(&record, bytes).await?))
+        self.runs.revived(&record).await.map(Some)
     }
 
     /// Asks whoever runs it here, or decides by its rows; nothing when it has ended, before or meanwhile.

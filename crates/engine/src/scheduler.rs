@@ -138,14 +138,15 @@ impl Scheduler {
         (Supervisor::child_spec(subtree).0.detail(detail), Self { address })
     }
 
-    /// Makes sure that `run` has an actor here.
+    /// Makes sure that `run` has an actor here; one that `is_new` needs a place, of others the store is asked.
     pub(crate) async fn ensure(
         &self,
         run: &RunId,
         workflow: Option<Arc<dyn Workflow>>,
+        is_new: bool,
     ) -> Result<Result<(), NotRunnable>, CallError> {
         let run = run.clone();
-        let request = |reply| ownership::Message::Ensure { run, workflow, reply };
+        let request = |reply| ownership::Message::Ensure { run, workflow, is_new, reply };
         self.address.call(request, REPLY_WITHIN).await
     }
 

@@ -5,14 +5,17 @@
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use dashmap::DashMap;
-use perennial_core::{failure::Failure, run::RunId};
+use futures_util::FutureExt;
+use perennial_core::{FailureClass, failure::Failure, run::RunId};
 use perennial_store::{NodeRef, NodeTerms, RunRecord, Store, StoreError};
 use perennial_supervision::{Address, Clock, TaskRef, TaskSupervisor};
 use tokio::sync::{Mutex, Notify, watch};
@@ -32,6 +35,9 @@ use crate::{
     waiting::{Places, Waiting},
     workflow::BoxFuture,
 };
+
+/// How long the host may take to read one definition, which all other runs wait for.
+const REVIVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Builds a workflow again from what was recorded with a run.
 ///
@@ -78,6 +84,25 @@ pub struct NotRunnable {
     pub run: RunId,
     /// Why.
     pub failure: Failure,
+}
+
+impl NotRunnable {
+    /// Says `why` this build cannot go on with `run`, and what helps. To whoever waits for it that is a failure of
+    /// its definition, `PL903`.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use perennial::{engine::{NotRunnable, Workflow}, records::RunRecord};
+    ///
+    /// fn rebuild(run: &RunRecord, _definition: Vec<u8>) -> Result<Arc<dyn Workflow>, NotRunnable> {
+    ///     Err(NotRunnable::new(run, "reports of the old kind are made by version 3"))
+    /// }
+    /// # let _ = rebuild;
+    /// ```
+    pub fn new(run: &RunRecord, why: impl Into<String>) -> Self {
+        let failure = Failure::new(FailureClass::Internal, "PL903", why);
+        Self { run: run.run.clone(), failure }
+    }
 }
 
 /// What the services are made of. A host that wants the whole runtime never writes one: the builder of the facade
@@ -267,6 +292,27 @@ impl Services {
             look_again: Arc::default(),
             jitter: Arc::default(),
         }
+    }
+
+    /// The workflow of a run, by the host's code: what is wrong with that is this run's alone, and nobody waits for it
+    /// longer than [`REVIVE_WITHIN`] (DUR-4).
+    pub(crate) async fn revive(
+        &self,
+        record: &RunRecord,
+        definition: Vec<u8>,
+    ) -> Result<Arc<dyn Workflow>, NotRunnable> {
+        let asks = async { self.definitions.revive(record, definition).await };
+        let asks = tokio::time::timeout(REVIVE_WITHIN, AssertUnwindSafe(asks).catch_unwind());
+        let (class, what) = match asks.await {
+            Ok(Ok(revived)) => return revived,
+            Ok(Err(_)) => (FailureClass::Panic, "reading its definition panicked".to_owned()),
+            Err(_) => {
+                let seconds = REVIVE_WITHIN.as_secs();
+                let what = format!("its definition was not read within {seconds} s");
+                (FailureClass::Timeout, what)
+            }
+        };
+        Err(NotRunnable { run: record.run.clone(), failure: Failure::new(class, "PL615", what) })
     }
 
     /// This process's incarnation on the store; registered by whoever asks first. Waits while it is registered

@@ -61,8 +61,9 @@ pub use pipelines::{
     StartPipelineError,
 };
 pub use runtime::{
-    Builder, Config, ConfigError, InvalidStoreUrl, LimitError, Limits, ProviderMode, Runtime,
-    RuntimeError, ShutdownSummary, Store, ThresholdSetting, declared_tree,
+    Builder, Config, ConfigError, InvalidStoreUrl, InvalidWorkflows, LimitError, Limits,
+    ProviderMode, Runtime, RuntimeError, ShutdownSummary, Store, ThresholdSetting, WorkflowFault,
+    declared_tree,
 };
 pub use view::View;
 

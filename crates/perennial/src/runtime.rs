@@ -8,6 +8,7 @@ mod limits;
 mod prices;
 mod providers;
 mod store;
+mod workflows;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub use self::{
     limits::{LimitError, Limits},
     providers::ProviderMode,
     store::{InvalidStoreUrl, Store},
+    workflows::{InvalidWorkflows, WorkflowFault},
 };
 pub(crate) use self::{
     definitions::{

@@ -148,6 +148,8 @@ struct Counters {
     retries: AtomicU64,
     /// Decisions whose transaction was that of others, too.
     shared: AtomicU64,
+    /// Round trips of operations.
+    trips: AtomicU64,
     /// Uptime of the clock, in milliseconds, when a connection was last known to work.
     seen: AtomicU64,
     /// Whether somebody hears of changes.
@@ -300,6 +302,7 @@ impl Backend for PostgresStore {
                 lost: of(&counters.lost),
                 retries: of(&counters.retries),
                 shared_commits: of(&counters.shared),
+                trips: of(&counters.trips),
                 listening: counters.listening.load(Ordering::Relaxed),
             }),
         }

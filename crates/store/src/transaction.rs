@@ -34,6 +34,8 @@ pub(crate) struct Tx<'a> {
     bytes: Slot<usize>,
     /// Whether a write found a row otherwise than it had been read.
     overtaken: Slot<bool>,
+    /// Whether it has been asked to change something.
+    wrote: Slot<bool>,
 }
 
 /// Who performs the statements.
@@ -63,8 +65,8 @@ impl<'a> Tx<'a> {
 
     fn of(engine: Engine<'a>, opening: i64, now: Timestamp) -> Self {
         let (bytes, overtaken) = (Slot::new(0), Slot::new(false));
-        let told_last = Slot::new(Timestamp::default());
-        Self { engine, opening, now, told_last, bytes, overtaken }
+        let (told_last, wrote) = (Slot::new(Timestamp::default()), Slot::new(false));
+        Self { engine, opening, now, told_last, bytes, overtaken, wrote }
     }
 
     /// The store's instant: by it is decided what is due, and whose lease is over.
@@ -136,6 +138,7 @@ impl<'a> Tx<'a> {
 
     /// Changes rows and tells how many.
     pub(crate) fn write(&self, sql: &str, params: impl Params) -> Result<usize, StoreError> {
+        self.wrote.set(true);
         params.with(|params| match &self.engine {
             Engine::Sqlite(connection, origin) => connection
                 .prepare_cached(sql)
@@ -161,6 +164,7 @@ impl<'a> Tx<'a> {
     /// Changes rows of which nothing has to be known. As [`Tx::write`], but a server may be told only together with
     /// what comes next, and then that fails in its place.
     pub(crate) fn post(&self, sql: &str, params: impl Params) -> Result<(), StoreError> {
+        self.wrote.set(true);
         match &self.engine {
             Engine::Sqlite(..) => self.write(sql, params).map(|_| ()),
             #[cfg(feature = "postgres")]
@@ -175,6 +179,7 @@ impl<'a> Tx<'a> {
     pub(crate) fn post_rows<P: Params>(&self, into: &str, rows: &[P]) -> Result<(), StoreError> {
         let Some(first) = rows.first() else { return Ok(()) };
         let width = first.with(|row| row.len());
+        self.wrote.set(true);
         match &self.engine {
             Engine::Sqlite(..) => {
                 let sql = format!("{into} VALUES {}", value::rows(1, width));
@@ -194,7 +199,20 @@ impl<'a> Tx<'a> {
     /// Says that `sql` will be asked with `params`, in this transaction, before anything that it reads is changed. A
     /// server may be asked together with what comes next, also when that is [`Tx::end_of_stream`]: the answer is
     /// not older than that end.
+    ///
+    /// It is said before the transaction's first change: an answer that is older than a change of the same transaction
+    /// would be another one than that of an engine that is asked only later.
     pub(crate) fn ahead(&self, sql: &str, params: impl Params) {
+        debug_assert!(
+            !self.wrote.get(),
+            "asked ahead behind a change of the same transaction: {sql}"
+        );
+        self.ahead_of_own(sql, params);
+    }
+
+    /// As [`Tx::ahead`], of rows that this transaction itself has made, and does not change again before it asks: the
+    /// question travels behind those changes.
+    pub(crate) fn ahead_of_own(&self, sql: &str, params: impl Params) {
         match &self.engine {
             Engine::Sqlite(..) => {
                 let _ = (sql, params);
@@ -222,6 +240,7 @@ impl<'a> Tx<'a> {
         params: impl Params,
         gone: impl FnOnce() -> StoreError,
     ) -> Result<(), StoreError> {
+        self.wrote.set(true);
         match &self.engine {
             Engine::Sqlite(..) => match self.write(sql, params)? {
                 0 => Err(self.overtaken(gone())),
@@ -303,6 +322,9 @@ impl<'a> Tx<'a> {
         params: &impl Params,
         mut row: impl FnMut(&Columns<'_>) -> Result<ControlFlow<()>, StoreError>,
     ) -> Result<(), StoreError> {
+        if !sql.starts_with("SELECT") {
+            self.wrote.set(true);
+        }
         params.with(|params| match &self.engine {
             Engine::Sqlite(connection, origin) => {
                 let failed = |error| failure(&error, origin);

@@ -141,8 +141,9 @@ impl Says {
             return self.say(&value, "stopped at once; other nodes go on when the lease is over");
         };
         let runs = report.runs.len() + report.runs_more;
+        let left = if runs == 1 { "1 run is".to_owned() } else { format!("{runs} runs are") };
         let text = format!(
-            "stopped: {} finished, {} given back, {} cut; {runs} runs left to other nodes",
+            "stopped: {} finished, {} given back, {} cut; {left} left to other nodes",
             report.finished, report.released, report.cut
         );
         let value = json!({

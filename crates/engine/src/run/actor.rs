@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Services, WaitsFor, WaitsWhy, Workflow, monitor,
-    patience::{STORE_WITHIN, patiently},
+    patience::{STORE_WITHIN, may_pass, persistently},
     published::Published,
     rooms::Room,
     services::AttemptId,
@@ -333,7 +333,7 @@ impl Shell {
     /// have given them back since this actor has read them.
     async fn take_over(&self, machine: &mut Machine, may_be_old: bool) -> Result<(), ActorError> {
         let rescue = || self.store().rescue(Some(&self.run), CLAIM_MAX);
-        let rescued = patiently(STORE_WITHIN, rescue).await?;
+        let rescued = persistently(STORE_WITHIN, rescue).await?;
         if !rescued.is_empty() {
             tracing::info!(run = %self.run, jobs = rescued.len(), "jobs of dead nodes taken over");
         }
@@ -356,7 +356,7 @@ impl Shell {
         if !machine.has_waiting() {
             return Ok(());
         }
-        let revision = patiently(STORE_WITHIN, || self.store().revision(&self.run)).await?;
+        let revision = persistently(STORE_WITHIN, || self.store().revision(&self.run)).await?;
         if revision != machine.revision() {
             *machine = self.load().await?;
         }
@@ -443,7 +443,7 @@ impl Shell {
             asked += 1;
             self.store().claim(&self.run, &node, limit)
         };
-        match patiently(STORE_WITHIN, claim).await {
+        match persistently(STORE_WITHIN, claim).await {
             Ok(claimed) => {
                 for (claimed, room) in claimed.into_iter().zip(room) {
                     machine.claimed(&claimed.lease);
@@ -553,11 +553,11 @@ impl Shell {
 
     /// A commit may be repeated: its revision makes the second one a conflict.
     async fn store_decision(&self, decision: Decision) -> Result<Committed, StoreError> {
-        patiently(STORE_WITHIN, || self.store().commit(decision.clone())).await
+        persistently(STORE_WITHIN, || self.store().commit(decision.clone())).await
     }
 
     pub(super) async fn reload(&self) -> Result<Machine, StoreError> {
-        let view = patiently(STORE_WITHIN, || self.store().run(&self.run)).await?;
+        let view = persistently(STORE_WITHIN, || self.store().run(&self.run)).await?;
         Machine::new(view, &*self.workflow)
             .map_err(|why| StoreError::Unreadable { what: format!("run {}", self.run), why })
     }
@@ -596,7 +596,7 @@ impl Shell {
                 self.services.forget_attempt(id);
                 Ok(Heard::Settled)
             }
-            Err(error) if error.is_transient() => Ok(Heard::Later),
+            Err(error) if may_pass(&error) => Ok(Heard::Later),
             // What it gave cannot be kept: that is a failure of the step.
             Err(StoreError::TooLarge { what, bytes, max }) if may_fail => {
                 let text = format!("{what} of the step has {bytes} bytes; at most {max} are kept");
@@ -643,7 +643,7 @@ impl Shell {
         lease: &Lease,
         why: &str,
     ) -> Result<(), ActorError> {
-        match patiently(STORE_WITHIN, || self.store().release(lease, why)).await {
+        match persistently(STORE_WITHIN, || self.store().release(lease, why)).await {
             Ok(_) => machine.released(lease),
             // Ended or released meanwhile.
             Err(StoreError::StaleAttempt { .. }) => *machine = self.load().await?,
@@ -659,7 +659,8 @@ impl Shell {
         let leased = machine.jobs().iter().filter(|job| job.state == JobState::Leased);
         let leases = leased.filter_map(|job| machine.lease(job));
         for lease in leases.filter(|lease| Some(&lease.node) == node.as_ref()) {
-            patiently(STORE_WITHIN, || self.store().release(&lease, "its run is parked")).await?;
+            persistently(STORE_WITHIN, || self.store().release(&lease, "its run is parked"))
+                .await?;
         }
         Ok(())
     }

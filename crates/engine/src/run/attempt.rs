@@ -118,7 +118,7 @@ pub(super) fn watch(
 
 async fn execute(workflow: Arc<dyn Workflow>, cx: AttemptCx, limits: Limits) -> Reported {
     let (warnings, pulse) = (cx.warnings.clone(), cx.pulse.clone());
-    let Limits { within, heartbeat } = limits;
+    let Limits { within, of_job, heartbeat } = limits;
     let silence = async {
         match heartbeat {
             Some(within) => {
@@ -132,7 +132,12 @@ async fn execute(workflow: Arc<dyn Workflow>, cx: AttemptCx, limits: Limits) -> 
         biased;
         outcome = workflow.execute(cx) => outcome,
         () = tokio::time::sleep(within) => {
-            timed_out(format!("the attempt took longer than {} ms", within.as_millis()))
+            timed_out(match of_job {
+                Some(all) => {
+                    format!("all attempts of the job took longer than {} ms", all.as_millis())
+                }
+                None => format!("the attempt took longer than {} ms", within.as_millis()),
+            })
         }
         silent = silence => {
             timed_out(format!("the attempt said nothing of itself for {} ms", silent.as_millis()))

@@ -76,7 +76,7 @@ pub enum Explanation {
         /// Since when.
         #[serde(serialize_with = "as_text_if_any")]
         since: Option<Timestamp>,
-        /// When it has timed out.
+        /// When it has timed out; nothing when its process is gone.
         #[serde(serialize_with = "as_text_if_any")]
         until: Option<Timestamp>,
         /// What it said last of how far it is.
@@ -196,7 +196,9 @@ impl Explanation {
             Self::Claimable => "the next look of its run",
             Self::DueAt { .. } => "its time",
             Self::Leased { alive: true, .. } => "the end of its attempt",
-            Self::Leased { alive: false, .. } => "the next look of whoever continues its run",
+            Self::Leased { alive: false, .. } => {
+                "whoever goes on with its run: a resume, or a node that takes it over"
+            }
             Self::Dependency { .. } => "the end of what it needs",
             Self::StageNotOpen { .. } => "the opening of its stage",
             Self::RunPending { .. } => "the end of another run",
@@ -313,7 +315,12 @@ fn leased(view: &RunView, job: &JobRecord) -> Explanation {
         alive: job.lease_alive,
         attempt: job.attempt,
         since,
-        until: [own_end, of_job, view.run.deadline].into_iter().flatten().min(),
+        // One whose process is gone ends at no instant: somebody has to come.
+        until: [own_end, of_job, view.run.deadline]
+            .into_iter()
+            .flatten()
+            .min()
+            .filter(|_| job.lease_alive),
         progress: beat.map(|beat| beat.progress.clone()),
         heartbeat: beat.map(|beat| beat.at),
     }

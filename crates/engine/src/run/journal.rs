@@ -10,7 +10,7 @@ use perennial_store::{CallStart, Lease, NewCheckpoint, Store, StoreError};
 use serde_json::Value;
 
 use crate::{
-    patience::{STORE_WITHIN, patiently},
+    patience::{STORE_WITHIN, persistently},
     progress::Progress,
     workflow::{BoxFuture, CallJournal},
 };
@@ -61,14 +61,14 @@ impl CallJournal for LeaseJournal {
                     CallStart { name: name.to_owned(), idempotency_key: key.as_str().to_owned() };
                 self.store.begin_call(&self.lease, call)
             };
-            patiently(STORE_WITHIN, begin).await.map_err(|error| failed(&error))
+            persistently(STORE_WITHIN, begin).await.map_err(|error| failed(&error))
         })
     }
 
     fn record<'a>(&'a self, name: &'a str, reply: Value) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
             let record = || self.store.record_call(&self.lease, name, reply.clone());
-            patiently(STORE_WITHIN, record).await.map_err(|error| failed(&error))
+            persistently(STORE_WITHIN, record).await.map_err(|error| failed(&error))
         })
     }
 
@@ -79,7 +79,7 @@ impl CallJournal for LeaseJournal {
     ) -> BoxFuture<'a, Result<Option<Value>, Failure>> {
         Box::pin(async move {
             let reuse = || self.store.reuse(&self.lease, name, key);
-            patiently(STORE_WITHIN, reuse).await.map_err(|error| failed(&error))
+            persistently(STORE_WITHIN, reuse).await.map_err(|error| failed(&error))
         })
     }
 
@@ -91,7 +91,7 @@ impl CallJournal for LeaseJournal {
     ) -> BoxFuture<'a, Result<bool, Failure>> {
         Box::pin(async move {
             let keep = || self.store.keep(&self.lease, key, value.clone(), within);
-            patiently(STORE_WITHIN, keep).await.map_err(|error| failed(&error))
+            persistently(STORE_WITHIN, keep).await.map_err(|error| failed(&error))
         })
     }
 
@@ -104,14 +104,14 @@ impl CallJournal for LeaseJournal {
         Box::pin(async move {
             let new = NewCheckpoint { name: name.to_owned(), value, keep };
             let save = || self.store.save(&self.lease, new.clone());
-            patiently(STORE_WITHIN, save).await.map_err(|error| not_saved(name, &error))
+            persistently(STORE_WITHIN, save).await.map_err(|error| not_saved(name, &error))
         })
     }
 
     fn saved<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Value>, Failure>> {
         Box::pin(async move {
             let read = || self.store.saved(self.lease.job, name);
-            patiently(STORE_WITHIN, read).await.map_err(|error| {
+            persistently(STORE_WITHIN, read).await.map_err(|error| {
                 let text = format!("checkpoint `{name}` cannot be read: {error}");
                 Failure::new(FailureClass::Store, "PL901", text)
             })
@@ -125,7 +125,7 @@ impl CallJournal for LeaseJournal {
                 return Ok(());
             }
             let beat = || self.store.beat(&self.lease, progress.clone());
-            patiently(STORE_WITHIN, beat).await.map_err(|error| {
+            persistently(STORE_WITHIN, beat).await.map_err(|error| {
                 let text = format!("progress could not be kept: {error}");
                 Failure::new(FailureClass::Store, "PL901", text)
             })
@@ -135,7 +135,7 @@ impl CallJournal for LeaseJournal {
     fn settle<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
             let settle = || self.store.settle_call(&self.lease, name);
-            patiently(STORE_WITHIN, settle).await.map_err(|error| failed(&error))
+            persistently(STORE_WITHIN, settle).await.map_err(|error| failed(&error))
         })
     }
 }

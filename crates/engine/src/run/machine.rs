@@ -80,12 +80,17 @@ pub(super) struct Policy {
     /// When all of its attempts must have ended, in microseconds UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     deadline: Option<i64>,
+    /// How long that was from when the job was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    within_ms: Option<u64>,
 }
 
 /// How long an attempt may take, and how long it may say nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
     pub(super) within: Duration,
+    /// What `within` is the rest of: what all attempts of the job may take, when that ends first.
+    pub(super) of_job: Option<Duration>,
     pub(super) heartbeat: Option<Duration>,
 }
 
@@ -260,11 +265,13 @@ impl Machine {
     /// job's time (DUR-50). When its run's time is over the run ends it: that is no failure of the job (DUR-52).
     pub(super) fn limits(&self, id: i64, now: Timestamp) -> Limits {
         let Some(Job { policy, .. }) = self.job(id) else {
-            return Limits { within: Duration::ZERO, heartbeat: None };
+            return Limits { within: Duration::ZERO, of_job: None, heartbeat: None };
         };
         let own = Duration::from_millis(policy.attempt_within_ms);
-        let within = policy.deadline().map_or(own, |deadline| deadline.since(now).min(own));
-        Limits { within, heartbeat: policy.heartbeat_within_ms.map(Duration::from_millis) }
+        let left = policy.deadline().map(|deadline| deadline.since(now)).filter(|left| *left < own);
+        let of_job = left.and(policy.within_ms).map(Duration::from_millis);
+        let heartbeat = policy.heartbeat_within_ms.map(Duration::from_millis);
+        Limits { within: left.unwrap_or(own), of_job, heartbeat }
     }
 
     /// The job of that name.
@@ -538,6 +545,7 @@ fn new_job(stage: &str, plan: JobPlan, claim_for: Option<NodeRef>, now: Timestam
         attempt_within_ms: millis(plan.attempt_within),
         heartbeat_within_ms: plan.heartbeat_within.map(millis),
         deadline: plan.within.map(|within| now.after(within).as_micros()),
+        within_ms: plan.within.map(millis),
     };
     NewJob {
         stage: stage.to_owned(),

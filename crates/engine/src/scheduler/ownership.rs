@@ -2,18 +2,17 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 
-use futures_util::{FutureExt, future::join_all};
+use futures_util::future::join_all;
 use perennial_core::{
     ExitReason, FailureClass,
     failure::Failure,
     run::{RunId, RunState},
 };
-use perennial_store::{Leases, RunRecord, RunSummary, StoreError};
+use perennial_store::{Leases, RunSummary, StoreError};
 use perennial_supervision::{
     Address, ChildSpec, RequestError,
     actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
@@ -23,15 +22,13 @@ use serde_json::{Map, Value, json};
 use super::{Adoption, SchedulerSpec, pulse::Pulse, turn::Turn};
 use crate::{
     NotRunnable, Services, WaitsFor, WaitsWhy, Workflow, monitor, observer,
-    patience::{QUESTION_WITHIN, STORE_WITHIN, once, patiently},
+    patience::{QUESTION_WITHIN, STORE_WITHIN, once, persistently},
     published::Published,
     run::{self, Request},
 };
 
 /// Runs taken over in one look of a store that several nodes share: so that they divide what is free.
 const TAKEN_OVER_MAX: usize = 16;
-/// How long the host may take to read one definition, which all other runs wait for.
-const REVIVE_WITHIN: Duration = Duration::from_secs(10);
 /// How long the start of one actor may hold this one up.
 const START_WITHIN: Duration = Duration::from_secs(40);
 /// How often in a row the actor of a run may fail to start, while the store is there, before the run is parked.
@@ -43,6 +40,8 @@ pub(super) enum Message {
     Ensure {
         run: RunId,
         workflow: Option<Arc<dyn Workflow>>,
+        /// Whether it has just been made, or opened again: then it needs a place.
+        is_new: bool,
         reply: ReplyPort<Result<(), NotRunnable>>,
     },
     /// Something is asked of a run that waits for a free place; nothing is answered when it does not.
@@ -149,11 +148,10 @@ impl Actor for Shell {
         state: &mut State,
     ) -> Result<(), ActorError> {
         match message {
-            Message::Ensure { run, workflow, reply } => {
-                let is_new = workflow.is_some();
+            Message::Ensure { run, workflow, is_new, reply } => {
                 let services = &self.spec.services;
                 if services.parked.release(&run) {
-                    self.mends(state, &run, is_new).await;
+                    self.mends(state, &run, workflow.is_some()).await;
                 }
                 if let Some(workflow) = workflow {
                     state.workflows.insert(run.clone(), workflow);
@@ -422,7 +420,7 @@ impl Shell {
         if is_new {
             return Ok(true);
         }
-        let view = patiently(STORE_WITHIN, || self.spec.services.store.run(run)).await?;
+        let view = persistently(STORE_WITHIN, || self.spec.services.store.run(run)).await?;
         Ok(needs_place(view.run.state) && !self.waits_outside(run))
     }
 
@@ -588,34 +586,13 @@ impl Shell {
             return Ok(workflow.clone());
         }
         let services = &self.spec.services;
-        let view = patiently(STORE_WITHIN, || services.store.run(run)).await;
+        let view = persistently(STORE_WITHIN, || services.store.run(run)).await;
         let record = view.map_err(|error| not_read(run, error))?.run;
         let read = || services.store.blob(record.definition);
-        let bytes = patiently(STORE_WITHIN, read).await.map_err(|error| not_read(run, error))?;
-        let workflow = self.revive(&record, bytes).await.map_err(NotStarted::Refused)?;
+        let bytes = persistently(STORE_WITHIN, read).await.map_err(|error| not_read(run, error))?;
+        let workflow = services.revive(&record, bytes).await.map_err(NotStarted::Refused)?;
         state.workflows.insert(run.clone(), workflow.clone());
         Ok(workflow)
-    }
-
-    /// Asks the host, whose code is the run's: what is wrong with it parks this run and keeps no other waiting
-    /// (DUR-4).
-    async fn revive(
-        &self,
-        record: &RunRecord,
-        definition: Vec<u8>,
-    ) -> Result<Arc<dyn Workflow>, NotRunnable> {
-        let asks = async { self.spec.services.definitions.revive(record, definition).await };
-        let asks = tokio::time::timeout(REVIVE_WITHIN, AssertUnwindSafe(asks).catch_unwind());
-        let (class, what) = match asks.await {
-            Ok(Ok(revived)) => return revived,
-            Ok(Err(_)) => (FailureClass::Panic, "reading its definition panicked".to_owned()),
-            Err(_) => {
-                let seconds = REVIVE_WITHIN.as_secs();
-                let what = format!("its definition was not read within {seconds} s");
-                (FailureClass::Timeout, what)
-            }
-        };
-        Err(NotRunnable { run: record.run.clone(), failure: Failure::new(class, "PL615", what) })
     }
 
     /// Without its monitor a run goes on; the next look tries again.
@@ -636,7 +613,7 @@ impl Shell {
         if !observer::is_wanted(run, workflow) {
             return;
         }
-        let known = match patiently(STORE_WITHIN, || services.store.run(run)).await {
+        let known = match persistently(STORE_WITHIN, || services.store.run(run)).await {
             Ok(view) => view.run.next_seq.saturating_sub(1),
             Err(error) => return tracing::warn!(%run, %error, "observer not started"),
         };

@@ -187,6 +187,12 @@ impl Wait {
                 "the name of what is waited for has {bytes} bytes; 1 to {NAME_BYTES_MAX} are possible"
             ));
         }
+        if wait.name.contains(char::is_control) {
+            return refused(format!(
+                "{:?} cannot name what is waited for: it has a line break or a control character",
+                wait.name
+            ));
+        }
         if wait.until > now.after(WAIT_MAX) {
             return refused(format!("`{}` is waited for at most 30 days", wait.name));
         }

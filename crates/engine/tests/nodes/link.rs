@@ -31,6 +31,8 @@ pub(crate) enum Weather {
     Deaf,
     /// The same for claims alone.
     DeafToClaims,
+    /// The server refuses everything but renewals until somebody puts it right.
+    Forbidden,
     /// Nothing is said to what arrives, not even that it cannot be done.
     Silent,
     /// The same for one operation alone.
@@ -78,6 +80,10 @@ impl Link {
             match weather {
                 Weather::Down => return lost(),
                 Weather::NoRenewals if name == "renew" => return lost(),
+                Weather::Forbidden if name != "renew" => {
+                    let (server, why) = ("server".to_owned(), format!("GRANT {name}"));
+                    return Err(StoreError::Refused { server, why });
+                }
                 Weather::SlowCommits(time) if name == "commit" => {
                     tokio::time::sleep(time).await; // paused clock
                 }
@@ -95,6 +101,7 @@ impl Link {
                 | Weather::NoRenewals
                 | Weather::DeafToClaims
                 | Weather::SilentTo(_)
+                | Weather::Forbidden
                 | Weather::SlowCommits(_) => (),
             }
             operation().await

@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use perennial_core::run::RunState;
-use perennial_engine::{scheduler::Adoption, upkeep::Upkeep};
+use perennial_engine::{RunError, scheduler::Adoption, upkeep::Upkeep};
 use perennial_store::{LEASE_TTL, MemoryStore, Store as _, StoreError};
 use perennial_testkit::Seed;
 
 use crate::{
     link::{Link, Weather},
     node::{Node, checked},
-    work::Log,
+    work::{Log, now},
 };
 
 const RUNS: usize = 24;
@@ -86,6 +86,27 @@ async fn bad_weather(test: &str, names: &[&str]) {
     for node in nodes {
         node.stop().await;
     }
+}
+
+/// Who asks is told at once; what goes on by itself waits for whoever puts it right, and loses and repeats nothing.
+#[tokio::test(start_paused = true)]
+async fn what_somebody_has_to_put_right_is_told_at_once_and_waited_for() {
+    let (store, log) = (MemoryStore::open_shared().unwrap(), Log::new());
+    let node = Node::start("a", &store, &log, Adoption::AtBoot).await;
+    let run = node.begin("r", 3, Duration::from_secs(1)).await;
+    log.begun(2).await;
+    node.link.set(Weather::Forbidden);
+    let asked = now();
+    let refused = node.runs.list(9).await.unwrap_err();
+    assert!(matches!(refused, RunError::Store(StoreError::Refused { .. })), "{refused:?}");
+    assert_eq!(now(), asked, "at once");
+    tokio::time::sleep(Duration::from_secs(300)).await; // paused clock
+    assert_eq!(node.detail("/engine/scheduler/ownership")["parked"], serde_json::json!({}));
+    node.link.set(Weather::Fair);
+    assert_eq!(run.outcome().await.unwrap().state, RunState::Succeeded);
+    assert_eq!(log.entries().len(), 3, "nothing was begun again");
+    checked(&store, run.id()).await;
+    node.stop().await;
 }
 
 /// A run that has ended, to be removed, and a way to the store.

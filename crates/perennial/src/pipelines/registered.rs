@@ -81,6 +81,17 @@ impl RegisteredPipelines {
         self.registry.names()
     }
 
+    /// The names of all of them, and those that their documents have: what is recorded with their runs.
+    pub(crate) fn workflow_names(&self) -> BTreeSet<String> {
+        let (lenient, deployment) = (Leniency::as_written(), Deployment::default());
+        let of_document = |name: &str| {
+            let checked = self.newest(name, &lenient, &deployment)?;
+            checked.pipeline.map(|pipeline| pipeline.name().to_owned())
+        };
+        let own = self.names().map(str::to_owned);
+        own.chain(self.names().filter_map(of_document)).collect()
+    }
+
     /// Whether the document called `file` was registered as a text.
     pub(super) fn is_text(&self, file: &str) -> bool {
         self.texts.contains(file)

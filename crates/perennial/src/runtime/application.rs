@@ -23,7 +23,7 @@ use perennial_supervision::{
 use perennial_tools::ToolRegistry;
 use serde_json::json;
 
-use super::{Limits, store::Opened};
+use super::{Limits, store::Opened, workflows::HostWorkflows};
 
 /// Restarts that the root tolerates. A storm anywhere below it has passed its own supervisor first.
 pub(super) const INTENSITY: (u32, Duration) = (3, Duration::from_secs(5));
@@ -40,6 +40,7 @@ pub(super) struct Application {
     pub(super) clock: Clock,
     pub(super) node: String,
     pub(super) definitions: Arc<dyn Definitions>,
+    pub(super) workflows: HostWorkflows,
     pub(super) adoption: Adoption,
     pub(super) host_children: Vec<ChildSpec>,
     pub(super) limits: Limits,
@@ -88,6 +89,7 @@ pub(super) fn assemble(application: Application) -> Assembled {
         application;
     let published = Arc::new(OnceLock::new());
 
+    let (definitions, rebuilds_child) = application.workflows.beside(definitions);
     let store_child = store_child(&store, loops, Some(application.retention));
     let (tools_child, tools) = ToolRegistry::child_spec();
     let (tasks_child, tasks) =
@@ -148,7 +150,10 @@ pub(super) fn assemble(application: Application) -> Assembled {
         .child(store_child)
         .child(tools_child)
         .child(sessions_child)
-        .child(tasks_child)
+        .child(tasks_child);
+    // Before the scheduler, which asks there for the workflows of runs.
+    let tree = rebuilds_child.into_iter().fold(tree, SupervisorSpec::child);
+    let tree = tree
         .child(scheduler_child)
         .child(monitors_child)
         .child(runs_child)
@@ -255,6 +260,7 @@ pub fn declared_tree(host_children: Vec<ChildSpec>) -> Result<TreeSnapshot, Stor
         clock: Clock::start(),
         node: String::new(),
         definitions: Arc::new(NoDefinitions),
+        workflows: HostWorkflows::default(),
         adoption: Adoption::OnRequest,
         host_children,
         limits: Limits::default(),

@@ -2,12 +2,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use perennial_core::tree::RuntimeInfo;
 use perennial_engine::{
-    drain,
+    NotRunnable, Workflow, drain,
     monitor::Monitoring,
     scheduler::{Adoption, InvalidLease, LeaseTerms},
 };
 use perennial_pipeline::{BuiltPrompt, ProviderKind};
-use perennial_store::{Retention, StoreError};
+use perennial_store::{Retention, RunRecord, StoreError};
 use perennial_supervision::{ChildSpec, Clock, Options, Root, StartError, SupervisorSpec};
 use perennial_tools::{AlreadyRegistered, Provider, Tool};
 
@@ -17,6 +17,7 @@ use super::{
     definitions::PipelineDefinitions,
     providers::PromptWatch,
     store::Opening,
+    workflows::{HostWorkflows, InvalidWorkflows, Registration as WorkflowRegistration},
 };
 use crate::{
     Pipelines,
@@ -56,6 +57,7 @@ pub struct Builder {
     prompt_watch: Option<PromptWatch>,
     tools: Vec<Tool>,
     pipelines: Vec<Registration>,
+    workflows: Vec<WorkflowRegistration>,
     children: Vec<ChildSpec>,
     adoption: Adoption,
     limits: Option<Limits>,
@@ -103,6 +105,9 @@ pub enum RuntimeError {
     /// A workflow of the host cannot be registered.
     #[error(transparent)]
     Pipeline(#[from] RegisterError),
+    /// Workflows of the host have names that they cannot have.
+    #[error(transparent)]
+    Workflows(#[from] InvalidWorkflows),
     /// Two tools have one name.
     #[error(transparent)]
     Tool(#[from] AlreadyRegistered),
@@ -119,6 +124,7 @@ impl Default for Builder {
             prompt_watch: None,
             tools: Vec::new(),
             pipelines: Vec::new(),
+            workflows: Vec::new(),
             children: Vec::new(),
             adoption: Adoption::AtBoot,
             limits: None,
@@ -370,6 +376,100 @@ impl Builder {
         self
     }
 
+    /// Says how a workflow of the host's own is built again, so that its runs go on without being asked for: those of
+    /// a process that has died at the next start, those of another node when that is gone, and whatever is resumed.
+    ///
+    /// `name` is what its [`Workflow::name`] tells. `rebuild` is handed what is recorded of the run and the bytes of
+    /// the [`Definition`](perennial_engine::Definition) that it was accepted with, and answers with the workflow of
+    /// this definition, or why there is none in this build: the run is then left as it is, with the reason shown. It
+    /// runs in a thread of its own, may block, and finds the executor that the runtime was started on. One that
+    /// panics, or answers with another workflow, leaves its run alone as it is, and so does one that takes longer
+    /// than 10 s.
+    ///
+    /// ```
+    /// use std::{sync::Arc, time::Duration};
+    /// use perennial::engine::{
+    ///     AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, NotRunnable, Outcome, StartRun, Workflow,
+    ///     workflow::{BoxFuture, JobKey, RetryPolicy},
+    /// };
+    /// use perennial::{Runtime, Store, records::Failure};
+    /// # use serde_json::json;
+    ///
+    /// /// Says hello, once to each of them.
+    /// #[derive(Debug)]
+    /// struct Greet {
+    ///     definition: Definition,
+    ///     names: Vec<String>,
+    /// }
+    ///
+    /// impl Greet {
+    ///     /// From what is kept with a run: here the names, one in a line.
+    ///     fn of(bytes: Vec<u8>) -> Option<Self> {
+    ///         let names = std::str::from_utf8(&bytes).ok()?.lines().map(str::to_owned).collect();
+    ///         Some(Self { definition: Definition::new(bytes), names })
+    ///     }
+    /// }
+    ///
+    /// impl Workflow for Greet {
+    ///     fn name(&self) -> &str {
+    ///         "greet"
+    ///     }
+    ///     fn definition(&self) -> &Definition {
+    ///         &self.definition
+    ///     }
+    ///     // What follows when these are done.
+    ///     fn next(&self, done: &[DoneJob]) -> Next {
+    ///         let Some(name) = self.names.get(done.len()) else { return Next::Seal };
+    ///         let key = JobKey::new(name);
+    ///         Next::Jobs(vec![JobPlan::new(key, RetryPolicy::PROVIDER, Duration::from_secs(5))])
+    ///     }
+    ///     # fn on_failure(&self, _: &JobKey, failure: &Failure, _: u32, _: &[DoneJob]) -> FailureMeans {
+    ///     #     FailureMeans::FailRun { record: json!(failure.message) }
+    ///     # }
+    ///     fn execute(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome> {
+    ///         Box::pin(async move { Outcome::Succeeded(format!("hello {}", cx.job).into()) })
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let store = Store::sqlite(folder.path().join("letters.db"));
+    /// // One process leaves a run to whoever takes it, or dies before its end ...
+    /// let first = Runtime::builder().store(store.clone()).adoption(perennial::Adoption::OnRequest).start().await?;
+    /// let workflow = Arc::new(Greet::of(b"Ada\nGrace".to_vec()).expect("it is a text"));
+    /// let start = StartRun { run: None, workflow, settings: json!({}), within: None };
+    /// let id = first.runs().submit(start).await?.id().clone();
+    /// first.shutdown().await;
+    ///
+    /// // ... and the next one goes on.
+    /// let second = Runtime::builder()
+    ///     .store(store)
+    ///     .workflow("greet", |run, definition| match Greet::of(definition) {
+    ///         Some(greet) => Ok(Arc::new(greet)),
+    ///         None => Err(NotRunnable::new(run, "its names are no text")),
+    ///     })
+    ///     .start()
+    ///     .await?;
+    /// let outcome = second.runs().get(&id).await?.outcome().await?;
+    /// assert_eq!(outcome.view.jobs[1].result, Some(json!("hello Grace")));
+    /// # second.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn workflow(
+        mut self,
+        name: impl Into<String>,
+        rebuild: impl Fn(&RunRecord, Vec<u8>) -> Result<Arc<dyn Workflow>, NotRunnable>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        let rebuild = Arc::new(rebuild);
+        self.workflows.push(WorkflowRegistration { name: name.into(), rebuild });
+        self
+    }
+
     /// Adds a child of the host's own, under the supervisor `host`, behind earlier ones.
     ///
     /// ```
@@ -573,6 +673,7 @@ impl Builder {
         let lease = self.lease.checked()?;
         let deployment = self.config.deployment().clone();
         let registered = Arc::new(RegisteredPipelines::read(self.pipelines)?);
+        let workflows = HostWorkflows::of(self.workflows, &registered)?;
         let store_url = self.store.as_ref().and_then(Store::url);
         let opened = self.store.as_ref().ok_or(RuntimeError::NoStore)?;
         let opening = Opening { node: &self.node, reads_only: self.store_only, lease: lease.ttl };
@@ -589,6 +690,7 @@ impl Builder {
             clock,
             node: self.node.clone(),
             definitions: Arc::new(definitions),
+            workflows,
             adoption: self.adoption,
             host_children: self.children,
             limits,

@@ -59,6 +59,16 @@ pub enum StoreError {
         /// How many are kept.
         max: u32,
     },
+    /// No name: it is empty, or has a line break or another control character.
+    #[error(
+        "{name:?} cannot name {what}: 1 to 256 bytes without line breaks and control characters are needed"
+    )]
+    InvalidName {
+        /// What was to have it.
+        what: &'static str,
+        /// The text.
+        name: String,
+    },
     /// No such record.
     #[error("{what} `{id}` is not in the store")]
     NotFound {
@@ -197,6 +207,7 @@ impl StoreError {
             | Self::Expired { .. }
             | Self::TooMany { .. }
             | Self::NotFound { .. }
+            | Self::InvalidName { .. }
             | Self::Removed { .. }
             | Self::Corrupt { .. }
             | Self::NewerSchema { .. }

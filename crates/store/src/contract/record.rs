@@ -396,4 +396,6 @@ pub struct ServerStatus {
     pub shared_commits: u64,
     /// Whether hints of other processes arrive; else their changes are found by looking.
     pub listening: bool,
+    /// Round trips that the operations made since the start: what their latency is made of.
+    pub trips: u64,
 }

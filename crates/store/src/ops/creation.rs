@@ -94,7 +94,11 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
         journal.note(tx, "stage_opened", json!({ "stage": stage }))?;
     }
     let mut leases = Vec::new();
-    numbers_ahead(tx, &new.run, &new.jobs);
+    if tx.numbers_ahead() {
+        for job in &new.jobs {
+            tx.ahead_of_own(NUMBER, (id, &job.stage, job.key.as_str()));
+        }
+    }
     for (place, job) in new.jobs.iter().enumerate() {
         let number = number(tx, &new.run, &new.jobs[..place], job)?;
         let (_, lease) = create_job(tx, &mut journal, &new.run, job, number)?;

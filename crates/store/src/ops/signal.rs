@@ -22,6 +22,13 @@ const NAME_BYTES_MAX: usize = 256;
 
 pub(crate) fn signal(tx: &Tx<'_>, new: &NewSignal) -> Result<Accepted, StoreError> {
     tx.admit("name of a signal", new.name.len(), NAME_BYTES_MAX)?;
+    if new.name.is_empty() || new.name.contains(char::is_control) {
+        let what = match new.kind {
+            SignalKind::Signal => "a signal",
+            SignalKind::Answer => "a question",
+        };
+        return Err(StoreError::InvalidName { what, name: new.name.clone() });
+    }
     tx.admit("request", new.request.len(), NAME_BYTES_MAX)?;
     let run = &new.run;
     let (mut journal, state) = Journal::of_run(tx, run)?;

@@ -1,6 +1,6 @@
 //! Where the server is, from a text that may hold a password.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::Ipv6Addr, time::Duration};
 
 use tokio_postgres::{
     Config,
@@ -39,7 +39,13 @@ impl Address {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(invalid("it has no host"));
         }
-        let hosts: Vec<String> = config.get_hosts().iter().map(host).collect();
+        let mut hosts: Vec<String> = config.get_hosts().iter().map(host).collect();
+        if hosts.is_empty() {
+            hosts = config.get_hostaddrs().iter().map(ToString::to_string).collect();
+        }
+        if hosts.iter().any(String::is_empty) {
+            return Err(invalid("its host is empty"));
+        }
         // Then a part of the password would be taken for the host.
         if hosts.iter().any(|host| host.contains('@')) {
             return Err(invalid("an `@` in user or password is written %40"));
@@ -54,7 +60,12 @@ impl Address {
             return Err(invalid("it has no database"));
         };
         let port = config.get_ports().first().copied().unwrap_or(5432);
-        let hosts: Vec<String> = hosts.iter().map(|host| encoded(host)).collect();
+        // An address of 128 bits has colons of its own.
+        let shown = |host: &String| match host.parse() {
+            Ok(Ipv6Addr { .. }) => format!("[{host}]"),
+            Err(_) => encoded(host),
+        };
+        let hosts: Vec<String> = hosts.iter().map(shown).collect();
         let label = format!("postgres://{}:{port}/{database}", hosts.join(","));
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_WITHIN);
@@ -117,6 +128,18 @@ mod tests {
     }
 
     #[test]
+    fn an_address_names_the_server_however_it_was_written() {
+        for (url, label) in [
+            ("hostaddr=10.0.0.7 user=me dbname=work", "postgres://10.0.0.7:5432/work"),
+            ("hostaddr=::1 user=me dbname=work", "postgres://[::1]:5432/work"),
+            ("postgres://me@/work?host=/run/pg&port=6000", "postgres://%2Frun%2Fpg:6000/work"),
+            ("host=a,b user=me dbname=work", "postgres://a,b:5432/work"),
+        ] {
+            assert_eq!(Address::parse(url).unwrap().label(), label);
+        }
+    }
+
+    #[test]
     fn an_address_that_cannot_be_used_says_why_and_not_what_it_holds() {
         for (url, why) in [
             ("postgres://me:s3cret@db:port/work", "special signs"),
@@ -124,6 +147,7 @@ mod tests {
             ("postgres://me:s3cret@db/work?sslmode=require", "without TLS"),
             ("user=me password=s3cret", "no host"),
             ("host=db password=s3cret", "no database"),
+            ("host='' user=me dbname=work", "host is empty"),
         ] {
             let error = Address::parse(url).unwrap_err();
             assert!(matches!(error, StoreError::InvalidAddress { .. }), "{url} {error:?}");

@@ -372,8 +372,8 @@ fn attempt(session: &Session<'_>, shared: &Shared, request: &mut dyn Request) ->
         Some(Trouble::Told) => {
             session.roll_back();
             if wanted {
-                let failed = "a statement of it failed".to_owned();
-                return Outcome::Not(StoreError::Unavailable(failed));
+                let failed = || StoreError::Unavailable("a statement of it failed".to_owned());
+                return Outcome::Not(session.failure().unwrap_or_else(failed));
             }
             return Outcome::Done;
         }

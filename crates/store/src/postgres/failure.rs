@@ -15,8 +15,8 @@ pub(super) enum Trouble {
     Told,
 }
 
-/// What is to be done about it, and what a caller is told.
-pub(super) fn judge(error: &Error) -> (Trouble, StoreError) {
+/// What is to be done about it, and what a caller is told who asked `server`.
+pub(super) fn judge(error: &Error, server: &str) -> (Trouble, StoreError) {
     let text = describe(error);
     let Some(code) = error.code() else {
         let lost = format!("the connection to the server was lost ({text})");
@@ -39,8 +39,29 @@ pub(super) fn judge(error: &Error) -> (Trouble, StoreError) {
         // A value that it cannot keep, above all a text with a zero byte.
         "22" => (Trouble::Told, StoreError::Unreadable { what: "a value".to_owned(), why: text }),
         _ if *code == SqlState::DISK_FULL => (Trouble::Told, StoreError::Full(text)),
-        _ => (Trouble::Told, StoreError::Unavailable(text)),
+        _ => match lasting(code) {
+            Some(help) => {
+                let why = format!("{text}; {help}");
+                (Trouble::Told, StoreError::Refused { server: server.to_owned(), why })
+            }
+            None => (Trouble::Told, StoreError::Unavailable(text)),
+        },
     }
+}
+
+/// What somebody has to do about a failure that does not pass by itself.
+fn lasting(code: &SqlState) -> Option<&'static str> {
+    if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+        return Some(
+            "this user lacks a right; GRANT it, or make the user the owner of the schema perennial and of all in it",
+        );
+    }
+    let missing =
+        [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN, SqlState::INVALID_SCHEMA_NAME];
+    missing.contains(code).then_some(
+        "the schema perennial is not as this store made it, or this user may not see it; restore it from a backup, \
+         or GRANT USAGE ON SCHEMA perennial to the user",
+    )
 }
 
 /// Whether the server ends the connection with it.

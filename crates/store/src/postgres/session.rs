@@ -101,6 +101,8 @@ pub(crate) struct Session<'a> {
     statements: RefCell<HashMap<String, Statement>>,
     /// The worst that happened to the open transaction.
     trouble: Slot<Option<Trouble>>,
+    /// What its first failure was told as: what the server says of later statements is only that there was one.
+    failure: RefCell<Option<StoreError>>,
     /// See [`Mark::trace`].
     trace: RefCell<Option<(String, i64, String)>>,
     /// Whether the open transaction may have written.
@@ -141,6 +143,7 @@ impl<'a> Session<'a> {
             link,
             statements: RefCell::default(),
             trouble: Slot::new(None),
+            failure: RefCell::default(),
             trace: RefCell::default(),
             wrote: Slot::new(false),
             overtaken: Slot::new(false),
@@ -180,6 +183,7 @@ impl<'a> Session<'a> {
     }
 
     fn drive<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, StoreError> {
+        self.shared.counters.trips.fetch_add(1, Ordering::Relaxed);
         self.runtime.block_on(self.link.drive(asked)).map_err(|failed| self.failed(&failed))
     }
 
@@ -323,7 +327,7 @@ impl<'a> Session<'a> {
 
     fn failed(&self, failed: &Failed) -> StoreError {
         let (trouble, error) = match failed {
-            Failed::Told(error) => failure::judge(error),
+            Failed::Told(error) => failure::judge(error, self.shared.address.label()),
             Failed::Silent => {
                 let silent = "the server gave no answer in time".to_owned();
                 (Trouble::Lost, StoreError::Unavailable(silent))
@@ -332,8 +336,16 @@ impl<'a> Session<'a> {
         // What comes after the first is its consequence, unless it is the end.
         if self.trouble.get().is_none() || trouble == Trouble::Lost {
             self.trouble.set(Some(trouble));
+            self.failure.replace(Some(error.clone()));
         }
-        error
+        let follows = matches!(failed, Failed::Told(error)
+            if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION));
+        self.failure().filter(|_| follows).unwrap_or(error)
+    }
+
+    /// The failure that the open transaction has its trouble from.
+    pub(super) fn failure(&self) -> Option<StoreError> {
+        self.failure.borrow().clone()
     }
 
     /// The statement known as `key`, made from what `text` says.
@@ -380,6 +392,7 @@ impl<'a> Session<'a> {
     pub(super) fn begin(&self, access: Access) {
         self.forget();
         self.trouble.set(None);
+        self.failure.take();
         self.overtaken.set(false);
         self.ends.borrow_mut().clear();
         self.trace.take();
@@ -484,6 +497,7 @@ impl<'a> Session<'a> {
     pub(super) fn fate(&self, mark: &Mark) -> Result<Fate, StoreError> {
         self.forget();
         self.trouble.set(None);
+        self.failure.take();
         let status = self.prepared(STATUS, &[Type::INT8])?;
         let row = self.drive(self.link.client.query_one(&status, &[&mark.number]))?;
         let read = || Ok((row.try_get::<_, Option<String>>(0)?, row.try_get::<_, String>(1)?));

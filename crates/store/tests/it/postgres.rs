@@ -9,6 +9,7 @@ use crate::stores::OnDrop;
 
 mod concurrency;
 mod connections;
+mod lasting;
 mod locking;
 mod opening;
 mod proxy;

@@ -139,6 +139,15 @@ async fn a_signal_is_handed_to_the_job_that_waits(store: &dyn Store) {
     let other = sent("r", "1", SignalKind::Signal, "stop", json!(0));
     assert_eq!(store.signal(other).await.unwrap().woken, None);
     assert_eq!(self::revision(store, &started).await, revision, "it decides nothing");
+    for (kind, what, name) in [
+        (SignalKind::Signal, "a signal", "go\nnow"),
+        (SignalKind::Signal, "a signal", ""),
+        (SignalKind::Answer, "a question", "agree\u{7}?"),
+    ] {
+        let refused = store.signal(sent("r", "3", kind, name, json!(0))).await.unwrap_err();
+        assert_eq!(refused, StoreError::InvalidName { what, name: name.to_owned() });
+        assert!(!refused.to_string().contains(char::is_control), "{refused}");
+    }
     let go = sent("r", "2", SignalKind::Signal, "go", json!({"n": 7}));
     assert_eq!(store.signal(go).await.unwrap().woken, Some(job.id));
     assert_eq!(self::revision(store, &started).await, revision + 1);
