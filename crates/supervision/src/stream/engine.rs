@@ -311,7 +311,7 @@ where
         let pooled = self.engine.crew.pooled;
         let more = more && pooled && result.is_ok();
         let (cell, control, input) = (&self.cell, &self.seat.control, &mut self.input);
-        let own = (!pooled).then_some(&self.seat.process);
+        let own = (!pooled).then_some(&mut self.seat.process);
         self.current =
             self.engine.shared.settle(ticket, own, result, &mut self.kill, |board, kill| {
                 if more { take(board, cell, kill, control, None, input) } else { None }
@@ -375,7 +375,7 @@ impl<I, T, F, W: Future> Drop for Task<I, T, F, W> {
             let input = self.input.take();
             call_quietly("the drop of an element", || drop(input));
             self.cell.clear();
-            let (process, killed) = (Some(&self.seat.process), Err(ExitReason::Killed));
+            let (process, killed) = (Some(&mut self.seat.process), Err(ExitReason::Killed));
             self.engine.shared.settle(ticket, process, killed, &mut None, |_, _| ());
         }
     }

@@ -161,7 +161,7 @@ impl<I, T> Shared<I, T> {
     pub(super) fn settle<N>(
         &self,
         ticket: Ticket,
-        process: Option<&ProcessRef>,
+        process: Option<&mut ProcessRef>,
         result: Result<T, ExitReason>,
         kill: &mut Option<Arc<dyn Kill>>,
         next: impl FnOnce(&mut Board<I, T>, &mut Option<Arc<dyn Kill>>) -> N,
@@ -179,7 +179,9 @@ impl<I, T> Shared<I, T> {
             (None, None) => ExitReason::Normal,
         };
         self.tell(board, left, alive);
-        if let Some(process) = process {
+        if let Some(process) = process
+            && !process.is_unseen()
+        {
             process.ended().announce(&reason);
         }
         if let Some(reason) = failure.filter(|_| awaited) {
