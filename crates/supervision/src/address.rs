@@ -8,7 +8,7 @@ mod send;
 mod slot;
 mod stop;
 
-use std::{fmt, pin::pin, sync::Arc, time::Duration};
+use std::{any::Any, fmt, pin::pin, sync::Arc, time::Duration};
 
 use perennial_core::ExitReason;
 
@@ -29,7 +29,8 @@ pub(crate) use self::{
 };
 use crate::{
     Monitor, ProcessRef, deadline, light,
-    presence::{Presence, Publisher, channel},
+    names::{Answers, AnyAddress, put},
+    presence::{Presence, Publisher, Shared, channel},
     process::is_current,
 };
 
@@ -184,6 +185,14 @@ impl<M: Send + 'static> Address<M> {
 
     pub(crate) fn of_light(cell: Arc<light::Cell<M>>) -> Self {
         Self { to: To::Light(cell) }
+    }
+
+    /// Without its type.
+    pub(crate) fn any(&self) -> AnyAddress {
+        AnyAddress::new(match &self.to {
+            To::Child(presence) => presence.shared(),
+            To::Light(cell) => cell.clone(),
+        })
     }
 
     /// Asks and waits; `within` bounds waiting for an incarnation, for room, in the queue and for the reply.
@@ -365,6 +374,18 @@ impl<M: Send + 'static> Address<M> {
 
     pub(crate) fn now(&self) -> Option<Incarnation<M>> {
         self.to.now()
+    }
+}
+
+impl<M: Send + 'static> Answers for Shared<Incarnation<M>> {
+    fn answer(self: Arc<Self>, place: &mut dyn Any) {
+        put(Address { to: To::Child(Presence::of(self)) }, place);
+    }
+}
+
+impl<M: Send + 'static> Answers for light::Cell<M> {
+    fn answer(self: Arc<Self>, place: &mut dyn Any) {
+        put(Address::of_light(self), place);
     }
 }
 

@@ -514,8 +514,8 @@ impl ChildSpec {
     }
 
     /// What whoever asks for its name gets (`Names::handle`).
-    pub(crate) fn answers_with(&mut self, handle: impl Any + Send + Sync) {
-        self.named_address = Some(Arc::new(handle));
+    pub(crate) fn answers_with(&mut self, handle: impl Any + Clone + Send + Sync) {
+        self.named_address = Some(AnyAddress::of(handle));
     }
 
     /// The same without what was captured to start it, and what is declared below it.

@@ -311,11 +311,19 @@ impl Ended {
     pub(crate) fn renew(&mut self, pid: Pid) -> bool {
         let Some(inner) = Arc::get_mut(&mut self.0) else { return false };
         inner.pid = pid;
-        inner.reason = OnceLock::new();
-        inner.told = Notify::new();
         inner.waits = OnceLock::new();
-        inner.watchers = Mutex::default();
+        if inner.reason.take().is_some() {
+            inner.told = Notify::new();
+            inner.watchers = Mutex::default();
+        }
         true
+    }
+
+    /// Whether nobody can see its end any more: nobody else has it, and nobody is to be told.
+    pub(crate) fn is_unseen(&mut self) -> bool {
+        let Some(inner) = Arc::get_mut(&mut self.0) else { return false };
+        let watchers = inner.watchers.get_mut().unwrap_or_else(PoisonError::into_inner);
+        watchers.tells.is_empty()
     }
 
     pub(crate) fn shared_path(&self) -> Arc<str> {

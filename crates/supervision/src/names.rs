@@ -83,7 +83,50 @@ struct Holder {
 }
 
 /// An `Address<M>` or another handle, whatever its type.
-pub(crate) type AnyAddress = Arc<dyn Any + Send + Sync>;
+#[derive(Clone)]
+pub(crate) struct AnyAddress(Arc<dyn Answers>);
+
+/// What an address points to, or a handle with a count of its own.
+pub(crate) trait Answers: Send + Sync {
+    /// Puts itself, as whoever asks knows it, into `place`: an `Option` of that, or else nothing is done.
+    fn answer(self: Arc<Self>, place: &mut dyn Any);
+}
+
+/// A handle that is no address.
+struct Handle<H>(H);
+
+impl<H: Any + Clone + Send + Sync> Answers for Handle<H> {
+    fn answer(self: Arc<Self>, place: &mut dyn Any) {
+        put(self.0.clone(), place);
+    }
+}
+
+/// Puts `handle` into `place` if that is for one.
+pub(crate) fn put<H: Any>(handle: H, place: &mut dyn Any) {
+    if let Some(place) = place.downcast_mut::<Option<H>>() {
+        *place = Some(handle);
+    }
+}
+
+impl AnyAddress {
+    pub(crate) fn new(shared: Arc<dyn Answers>) -> Self {
+        Self(shared)
+    }
+
+    pub(crate) fn of(handle: impl Any + Clone + Send + Sync) -> Self {
+        Self(Arc::new(Handle(handle)))
+    }
+
+    /// It, if it is an `H`.
+    pub(crate) fn get<H: Any>(&self) -> Option<H> {
+        // Most of a lookup among many is the wait for lines of memory. Asked for here, the count comes while
+        // the key is still being compared; the change of it lets nothing go ahead of what is before it.
+        std::hint::black_box(Arc::strong_count(&self.0));
+        let mut place = None::<H>;
+        self.0.clone().answer(&mut place);
+        place
+    }
+}
 
 impl Names {
     /// The living holder of `name` (GS-063).
@@ -146,7 +189,7 @@ impl Names {
     /// ```
     pub fn handle<H: Any + Clone>(&self, name: impl Into<Name>) -> Option<H> {
         let handle = self.holders().get(&name.into())?.address.clone()?;
-        handle.downcast_ref::<H>().cloned()
+        handle.get()
     }
 
     /// Claims `name` for `process`, which is about to be born. A holder that has ended holds

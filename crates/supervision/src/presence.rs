@@ -23,7 +23,7 @@ pub(crate) enum Phase<T> {
 
 /// What both ends share.
 #[derive(Debug)]
-struct Shared<T> {
+pub(crate) struct Shared<T> {
     phase: Mutex<Phase<T>>,
     /// Of the phase.
     changed: Notify,
@@ -137,6 +137,14 @@ impl<T> Publisher<T> {
 }
 
 impl<T> Presence<T> {
+    pub(crate) fn of(shared: Arc<Shared<T>>) -> Self {
+        Self(shared)
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared<T>> {
+        self.0.clone()
+    }
+
     /// Where what was published was, if anything ever was.
     pub(crate) fn path(&self) -> Option<&str> {
         self.0.path.get().map(|path| &**path)

@@ -53,6 +53,11 @@ impl ProcessRef {
         self.0.renew(pid)
     }
 
+    /// Whether nobody can see its end any more, which is not worth an announcement then.
+    pub(crate) fn is_unseen(&mut self) -> bool {
+        self.0.is_unseen()
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         self.0.pid()
     }

@@ -292,11 +292,7 @@ impl<S: Stream, T> TaskStream<S, T> {
     }
 
     /// Looks at what happened, and takes as many elements as can be worked on.
-    fn go_on(
-        &mut self,
-        engine: &Arc<dyn Launch<S::Item>>,
-        cx: &mut Context<'_>,
-    ) -> Result<(), StreamError<S::Item>> {
+    fn go_on(&mut self, cx: &mut Context<'_>) -> Result<(), StreamError<S::Item>> {
         loop {
             let closing = self.look(cx);
             match closing {
@@ -316,6 +312,7 @@ impl<S: Stream, T> TaskStream<S, T> {
             }
             let taken = self.batch.len();
             let waits = self.order.ready() == 0;
+            let Stage::Running(engine) = &self.stage else { return Ok(()) };
             let begun =
                 engine.clone().launch(&mut self.batch, waits).map_err(StreamError::Refused)?;
             // The others went with the stream, which was closed after the look: nothing comes of them.
@@ -328,8 +325,8 @@ impl<S: Stream, T> TaskStream<S, T> {
 
     /// Takes over what the tasks have done.
     fn look(&mut self, cx: &Context<'_>) -> Option<Closing> {
-        self.shared.no_news();
         let mut board = self.shared.board();
+        self.shared.no_news(&board);
         let known = board.consumer.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
         if !known {
             board.consumer = Some(cx.waker().clone());
@@ -404,13 +401,12 @@ impl<S: Stream, T> TaskStream<S, T> {
 
     fn poll_running(
         &mut self,
-        engine: &Arc<dyn Launch<S::Item>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<T, StreamError<S::Item>>>> {
         // Several at once are cheaper, as long as there is something to hand out and others run.
         let least = (self.width / 2).max(1);
         let looks = self.order.ready() == 0 || self.shared.has_news(least);
-        if let Err(failure) = if looks { self.go_on(engine, cx) } else { Ok(()) } {
+        if let Err(failure) = if looks { self.go_on(cx) } else { Ok(()) } {
             let severed = matches!(failure, StreamError::Failed(_));
             self.end();
             if !severed {
@@ -458,10 +454,7 @@ impl<S: Stream, T> Stream for TaskStream<S, T> {
                         }
                     }
                 }
-                Stage::Running(engine) => {
-                    let engine = engine.clone();
-                    return this.poll_running(&engine, cx);
-                }
+                Stage::Running(_) => return this.poll_running(cx),
                 Stage::Failing(_) => {
                     return match std::mem::replace(&mut this.stage, Stage::Over) {
                         Stage::Failing(failure) => Poll::Ready(Some(Err(failure))),

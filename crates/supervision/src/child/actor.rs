@@ -121,7 +121,7 @@ impl ChildSpec {
             })
         });
         spec.type_name = Some(std::any::type_name::<A>());
-        spec.named_address = Some(Arc::new(address.clone()));
+        spec.named_address = Some(address.any());
         spec.presence = Some(presence);
         spec.overflows = Some(OVERFLOWS);
         (spec, address)

@@ -46,7 +46,7 @@ impl ChildSpec {
             Box::pin(async move { start::<S>(cx, &arguments, &publisher, own).await })
         });
         spec.type_name = Some(std::any::type_name::<S>());
-        spec.named_address = Some(Arc::new(address.clone()));
+        spec.named_address = Some(address.any());
         spec.presence = Some(presence);
         spec.overflows = Some(OVERFLOWS);
         (spec, address)

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use perennial_core::{ChildId, ExitReason, Overflow};
+use perennial_core::{ChildId, ExitReason, Overflow, Uptime};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -150,7 +150,7 @@ impl<M: Send + 'static> Cell<M> {
 
     /// The only incarnation ended; what waited goes to the caller, who drops it.
     pub(crate) fn close(&self, reason: &ExitReason) -> Vec<Parcel<M>> {
-        let remains = self.end(reason, false);
+        let remains = self.end(reason, self.home.context().clock().now(), false);
         self.over();
         remains.messages
     }
@@ -195,8 +195,12 @@ impl<M: Send + 'static> Cell<M> {
     }
 
     /// The present incarnation ended; whoever is called with what remains of it has yet to be told.
-    pub(super) fn end(&self, reason: &ExitReason, comes_back: bool) -> Remains<Parcel<M>> {
-        let now = self.home.context().clock().now();
+    pub(super) fn end(
+        &self,
+        reason: &ExitReason,
+        now: Uptime,
+        comes_back: bool,
+    ) -> Remains<Parcel<M>> {
         let remains = self.desk().end(reason, now, comes_back);
         if let Some(room) = &self.room {
             room.add_permits(remains.messages.len());

@@ -4,12 +4,12 @@
 use std::{
     future::Future,
     pin::{Pin, pin},
-    sync::{Arc, OnceLock, PoisonError, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
 use perennial_core::{
-    ChildId, ChildType, ExitReason, Shutdown,
+    ChildId, ChildType, ExitReason, Shutdown, Uptime,
     child::{AfterExit, StopRules},
     intensity::{RestartIntensity, Verdict},
 };
@@ -28,7 +28,7 @@ use crate::{
     node::Node,
     panics::drop_each,
     sync::{
-        DashMap, Entry, Executor, Mutex, MutexGuard, Notify,
+        DashMap, Entry, Executor, Notify,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -55,7 +55,6 @@ pub(crate) struct Home<M> {
     spares: Spares,
     /// Nothing is started or restarted any more.
     closed: AtomicBool,
-    intensity: Mutex<RestartIntensity>,
     /// Too many restarts: the one that was one too many.
     gave_up: OnceLock<Box<Offender>>,
     /// Of the supervisor's task: it has to give up.
@@ -111,10 +110,6 @@ impl<M> Home<M> {
     pub(super) fn gave_up(&self) -> Option<Box<Offender>> {
         self.gave_up.get().cloned()
     }
-
-    fn intensity(&self) -> MutexGuard<'_, RestartIntensity> {
-        self.intensity.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<M: Send + 'static> Home<M> {
@@ -131,7 +126,6 @@ impl<M: Send + 'static> Home<M> {
     }
 
     fn of(cx: &StartCx, spec: Arc<LightSupervisorSpec>, is_alone: bool) -> Self {
-        let intensity = RestartIntensity::new(spec.intensity);
         Self {
             context: cx.context.clone(),
             executor: Executor::current(),
@@ -145,7 +139,6 @@ impl<M: Send + 'static> Home<M> {
             kinds: Kinds::default(),
             spares: Spares::default(),
             closed: AtomicBool::new(false),
-            intensity: Mutex::new(intensity),
             gave_up: OnceLock::new(),
             attention: Notify::new(),
         }
@@ -278,7 +271,8 @@ impl<M: Send + 'static> Home<M> {
         let comes_back = !is_ignored
             && !self.closed.load(Ordering::SeqCst)
             && if has_run { own.then == AfterExit::Restart } else { number > 1 };
-        let Remains { messages, known, doomed, lived } = cell.end(&reason, comes_back);
+        let now = self.context.clock().now();
+        let Remains { messages, known, doomed, lived } = cell.end(&reason, now, comes_back);
         let undelivered = messages.len() as u64;
         drop_each(messages);
         let process = known.as_ref().map(|known| known.process.clone());
@@ -298,7 +292,7 @@ impl<M: Send + 'static> Home<M> {
             self.tell(cell, tracing::Level::INFO, || LifecycleEvent::Undelivered { count });
         }
         let fate = if comes_back && !doomed {
-            self.restart(cell, process.as_ref(), lived, history)
+            self.restart(cell, process.as_ref(), (now, lived), history)
         } else {
             Fate::Over
         };
@@ -326,21 +320,18 @@ impl<M: Send + 'static> Home<M> {
         &self,
         cell: &Cell<M>,
         process: Option<&ProcessRef>,
-        lived: Duration,
+        (now, lived): (Uptime, Duration),
         history: &mut Option<Box<History>>,
     ) -> Fate {
-        let now = self.context.clock().now();
         let budget = history.as_mut().and_then(|history| history.budget.as_mut());
         let is_own = budget.is_some();
         let verdict = match budget {
             Some(budget) => budget.record(now),
-            None => self.intensity().record(now),
+            // Without a node there is nothing to be below.
+            None => self.node.upgrade().map_or(Verdict::GiveUp, |node| node.count_restart(now)),
         };
         match verdict {
             Verdict::Restart => {
-                if let (false, Some(node)) = (is_own, self.node.upgrade()) {
-                    node.count_restart(now);
-                }
                 let delays = self.spec.restart_delay.as_ref().zip(history.as_mut());
                 Fate::Again(delays.map(|(delay, history)| {
                     if lived >= delay.reset_after && !delay.reset_after.is_zero() {
@@ -383,7 +374,8 @@ impl<M: Send + 'static> Home<M> {
     pub(super) fn abandoned(&self, cell: &Arc<Cell<M>>) {
         let is_up = cell.desk().phase().is_up();
         if is_up {
-            let Remains { messages, known, .. } = cell.end(&ExitReason::Killed, false);
+            let Remains { messages, known, .. } =
+                cell.end(&ExitReason::Killed, self.context.clock().now(), false);
             drop_each(messages);
             self.forget(cell);
             if let Some(known) = known {

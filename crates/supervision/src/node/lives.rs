@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use perennial_core::{ExitReason, RestartIntensity, Uptime, child::AfterExit, tree::NodeState};
+use perennial_core::{
+    ExitReason, RestartIntensity, Uptime, child::AfterExit, intensity::Verdict, tree::NodeState,
+};
 
 use super::{Node, Written, picture::PastLife};
 use crate::life::{Ended, Life, Pid};
@@ -168,11 +170,11 @@ impl Node {
         self.written().intensity = Some(Box::new(intensity.clone()));
     }
 
-    pub(crate) fn count_restart(&self, now: Uptime) {
-        if let Some(intensity) = &mut self.written().intensity {
-            // Decided upon elsewhere; here it is shown.
-            let _ = intensity.record(now);
-        }
+    /// Counts a restart, to be shown. Where nobody else decides about it, the answer does: whether there were
+    /// too many.
+    pub(crate) fn count_restart(&self, now: Uptime) -> Verdict {
+        let intensity = &mut self.written().intensity;
+        intensity.as_mut().map_or(Verdict::GiveUp, |intensity| intensity.record(now))
     }
 
     /// The end is announced.

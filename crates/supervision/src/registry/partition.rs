@@ -372,7 +372,7 @@ impl<K: RegistryKey, V: Send + Sync + 'static> Partition<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.table.get(key)?.all().first()?.address.as_ref()?.downcast_ref::<H>().cloned()
+        self.table.get(key)?.all().first()?.address.as_ref()?.get()
     }
 
     /// All entries, copied.

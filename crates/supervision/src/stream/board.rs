@@ -145,9 +145,18 @@ impl<I, T> Board<I, T> {
         !self.queue.is_empty()
     }
 
-    /// An element is done. Answers whether that was awaited: one that was killed is not.
-    pub(super) fn settle(&mut self, ticket: Ticket, result: Result<T, ExitReason>) -> bool {
+    /// An element is done; whoever worked on it gets `kill` back. Answers whether that was awaited: one that
+    /// was killed is not.
+    pub(super) fn settle(
+        &mut self,
+        ticket: Ticket,
+        result: Result<T, ExitReason>,
+        kill: &mut Option<Arc<dyn Kill>>,
+    ) -> bool {
         let Some(entry) = self.remove(ticket) else { return false };
+        if let Some(Body::Runs(own, _)) = entry.body {
+            *kill = Some(own);
+        }
         match &result {
             Ok(_) => self.tally.done += 1,
             Err(_) => self.tally.failed += 1,
@@ -304,10 +313,10 @@ mod tests {
         assert_eq!(indices(&board.overdue(at(4), FIVE)), Vec::<u64>::new());
         assert_eq!(indices(&board.overdue(at(5), FIVE)), [0]);
         assert_eq!((board.alive(), board.dying()), (2, 1), "it has not ended");
-        assert!(!board.settle(first, Ok(1)), "too late");
+        assert!(!board.settle(first, Ok(1), &mut None), "too late");
         assert!(board.ended(0).is_some());
         assert!(board.ended(0).is_none());
-        assert!(board.settle(second, Ok(2)));
+        assert!(board.settle(second, Ok(2), &mut None));
         assert_eq!(board.alive(), 0);
         let found: Vec<_> = board.results.drain(..).map(|it| (it.index, it.result)).collect();
         assert_eq!(found, [(0, Err((Some(70), ExitReason::Timeout))), (1, Ok(2))]);
@@ -321,7 +330,7 @@ mod tests {
         let first = begun(&mut board, 0, at(0), None);
         assert_eq!(indices(&board.one(0, &ExitReason::Killed, at(0))), [0]);
         begun(&mut board, 1, at(0), None);
-        assert!(!board.settle(first, Ok(1)), "of the one before");
+        assert!(!board.settle(first, Ok(1), &mut None), "of the one before");
         assert_eq!(board.results.len(), 1);
     }
 
@@ -357,7 +366,7 @@ mod tests {
         board.detached = true;
         assert_eq!(board.next_deadline(at(9), Some(FIVE), FIVE), None);
         assert_eq!(indices(&board.overdue(at(9), FIVE)), Vec::<u64>::new());
-        assert!(board.settle(first, Ok(1)));
+        assert!(board.settle(first, Ok(1), &mut None));
         assert!(board.results.is_empty());
     }
 }

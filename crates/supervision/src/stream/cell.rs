@@ -18,17 +18,16 @@ use crate::{
 
 /// The future of one element at a time. A kill drops it at once, or, while it is being polled, at the
 /// end of that poll.
-pub(super) struct Cell<I, W: Future> {
-    held: Mutex<Held<I, W>>,
+pub(super) struct Cell<W: Future> {
+    held: Mutex<Held<W>>,
     /// One more than the index of the last that was killed while it was being polled. Indices only grow,
     /// so that a kill that comes late hits none of those that follow.
     doomed: AtomicU64,
 }
 
-struct Held<I, W> {
-    index: u64,
-    /// Until the first poll.
-    input: Option<I>,
+struct Held<W> {
+    /// One more than the index of the last that was polled.
+    begun: u64,
     /// The box is used again and again.
     future: Pin<Box<Option<W>>>,
     /// Of the task that runs it, while that waits.
@@ -37,48 +36,44 @@ struct Held<I, W> {
 
 /// Kills what may be running.
 pub(super) trait Kill: Send + Sync {
-    /// Kills the work on element `index`, if it is still there; answers whether nothing of it is left.
+    /// Kills the work on element `index`, if it is still there; answers whether nothing of it is left. What is
+    /// being polled, or was never polled, is dropped by its task.
     fn kill(&self, index: u64) -> bool;
 }
 
-impl<I, W> Held<I, W> {
+impl<W> Held<W> {
     fn clear(&mut self) {
-        let input = self.input.take();
-        call_quietly("the drop of a task", || drop(input));
         call_quietly("the drop of a task", || self.future.set(None));
     }
 }
 
-impl<I, W: Future> Cell<I, W> {
+impl<W: Future> Cell<W> {
     pub(super) fn new() -> Self {
         let future = Box::pin(None);
-        let held = Held { index: 0, input: None, future, waker: None };
+        let held = Held { begun: 0, future, waker: None };
         Self { held: Mutex::new(held), doomed: AtomicU64::new(0) }
     }
 
-    /// Gives it the next element; the one before is done.
-    pub(super) fn put(&self, index: u64, input: I) {
-        let mut held = self.held();
-        held.index = index;
-        held.input = Some(input);
-    }
-
-    /// Goes on with element `index`; nothing when that was killed.
-    pub(super) fn poll(
+    /// Begins with element `index` where there is an `input`, the one before is done then; or goes on with it.
+    /// Nothing when it was killed.
+    pub(super) fn poll<I>(
         &self,
         index: u64,
+        input: Option<I>,
         make: &impl Fn(I) -> W,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<W::Output, ExitReason>>> {
         let mut held = self.held();
+        held.begun = index + 1;
         if self.is_doomed(index) {
+            call_quietly("the drop of an element", || drop(input));
             held.clear();
             return Poll::Ready(None);
         }
-        let Held { input, future, .. } = &mut *held;
+        let future = &mut held.future;
         // No panic passes the lock.
         let polled = guard_blocking(|| {
-            if let Some(input) = input.take() {
+            if let Some(input) = input {
                 future.set(Some(make(input)));
             }
             future.as_mut().as_pin_mut().map(|future| future.poll(cx))
@@ -115,12 +110,12 @@ impl<I, W: Future> Cell<I, W> {
         self.doomed.load(Ordering::SeqCst) == index + 1
     }
 
-    fn held(&self) -> MutexGuard<'_, Held<I, W>> {
+    fn held(&self) -> MutexGuard<'_, Held<W>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<I: Send, W: Future + Send> Kill for Cell<I, W> {
+impl<W: Future + Send> Kill for Cell<W> {
     fn kill(&self, index: u64) -> bool {
         self.doomed.fetch_max(index + 1, Ordering::SeqCst);
         let mut held = match self.held.try_lock() {
@@ -128,15 +123,16 @@ impl<I: Send, W: Future + Send> Kill for Cell<I, W> {
             Err(TryLockError::Poisoned(held)) => held.into_inner(),
             Err(TryLockError::WouldBlock) => return false,
         };
-        if held.index == index {
+        if held.begun == index + 1 {
             held.clear();
             let waker = held.waker.take();
             drop(held);
             if let Some(waker) = waker {
                 waker.wake();
             }
+            return true;
         }
-        true
+        held.begun > index
     }
 }
 
@@ -161,16 +157,27 @@ mod tests {
             let _held = held;
             pending::<()>().await;
         };
-        cell.put(0, held.clone());
-        assert!(cell.poll(0, &make, &mut context()).is_pending());
+        assert!(cell.poll(0, Some(held.clone()), &make, &mut context()).is_pending());
         assert!(cell.kill(0));
         assert_eq!(Arc::strong_count(&held), 1);
-        assert_eq!(cell.poll(0, &make, &mut context()), Poll::Ready(None));
+        assert_eq!(cell.poll(0, None, &make, &mut context()), Poll::Ready(None));
         // What comes late is nothing to the next one.
-        cell.put(1, held.clone());
+        assert!(cell.poll(1, Some(held.clone()), &make, &mut context()).is_pending());
         assert!(cell.kill(0));
-        assert!(cell.poll(1, &make, &mut context()).is_pending());
         assert_eq!(Arc::strong_count(&held), 2);
+        assert!(cell.poll(1, None, &make, &mut context()).is_pending());
+    }
+
+    #[test]
+    fn a_kill_of_what_was_never_polled_is_done_by_the_first_poll() {
+        let cell = Cell::new();
+        let held = Arc::new(());
+        let make = |held: Arc<()>| async move { drop(held) };
+        for index in 0..2 {
+            assert!(!cell.kill(index), "its task has it");
+            let polled = cell.poll(index, Some(held.clone()), &make, &mut context());
+            assert_eq!((polled, Arc::strong_count(&held)), (Poll::Ready(None), 1));
+        }
     }
 
     #[test]
@@ -186,8 +193,7 @@ mod tests {
                     gate.recv().unwrap();
                     pending::<()>()
                 };
-                other.put(7, began);
-                other.poll(7, &make, &mut context())
+                other.poll(7, Some(began), &make, &mut context())
             });
             begins.recv().unwrap();
             assert!(!cell.kill(7), "it does not wait for it");

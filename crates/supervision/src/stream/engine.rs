@@ -13,8 +13,8 @@ use std::{
 use perennial_core::ExitReason;
 
 use super::{
-    board::{Body, Ticket},
-    cell::Cell,
+    board::{Board, Body, Ticket},
+    cell::{Cell, Kill},
     pool::Called,
     shared::{Home, Shared},
 };
@@ -121,9 +121,23 @@ where
         for number in called.new {
             let seat = Seat::new(&self.shared, home, NONE);
             let cell = Arc::new(Cell::new());
-            let task =
-                Task { engine: self.clone(), number, cell, seat, spent: false, current: None };
-            spawn(CALLERS.scope(self.shared.callers(), task.go()));
+            let pooled = self.crew.pooled.then(|| Here::Process(seat.process.clone()));
+            let task = Task {
+                engine: self.clone(),
+                number,
+                cell,
+                kill: None,
+                seat,
+                spent: false,
+                current: None,
+                input: None,
+            };
+            let callers = self.shared.callers();
+            match pooled {
+                // One process for all it does; otherwise each element has its own.
+                Some(here) => spawn(CALLERS.scope(callers, CURRENT.scope(here, task.go()))),
+                None => spawn(CALLERS.scope(callers, task.go())),
+            }
         }
     }
 
@@ -158,33 +172,26 @@ where
 {
     fn launch(self: Arc<Self>, batch: &mut Batch<I>, waits: bool) -> Result<usize, RequestError> {
         let now = self.shared.now();
-        let mut outcome = Ok(());
-        let mut new = 0;
         let mut items = batch.drain(..);
-        let called = {
+        let (called, new, missing) = {
             let mut board = self.shared.board();
-            while board.closing.is_none() && items.len() > 0 {
-                outcome = self.shared.take_place(board.alive());
-                if outcome.is_err() {
-                    break;
-                }
-                if let Some((index, input, copy)) = items.next() {
-                    board.begin(index, now, copy, input);
-                    new += 1;
-                }
+            let wanted = if board.closing.is_none() { items.len() } else { 0 };
+            let new = self.shared.take_places(board.alive(), wanted);
+            for (index, input, copy) in items.by_ref().take(new) {
+                board.begin(index, now, copy, input);
             }
             // The keeper counts the time of those that have begun.
             if board.unwatched && self.shared.rules.timeout.is_some() {
                 board.unwatched = false;
                 self.shared.attention.notify_one();
             }
-            let wanted = self.crew.wanted(new, waits, self.guess.is_brief());
-            board.pool.call(wanted, self.crew.max)
+            let called = self.crew.wanted(new, waits, self.guess.is_brief());
+            (board.pool.call(called, self.crew.max), new, wanted - new)
         };
         // What is left of them is the user's, and goes outside of the lock.
         call_quietly("the drop of elements", || drop(items));
         self.answer(called);
-        outcome.map(|()| new)
+        if missing > 0 { Err(self.shared.refusal()) } else { Ok(new) }
     }
 }
 
@@ -212,11 +219,15 @@ impl<I: Send + 'static, T: Send + 'static> Seat<I, T> {
 struct Task<I, T, F, W: Future> {
     engine: Arc<Engine<I, T, F>>,
     number: usize,
-    cell: Arc<Cell<I, W>>,
+    cell: Arc<Cell<W>>,
+    /// The cell, while it is not on the board.
+    kill: Option<Arc<dyn Kill>>,
     seat: Seat<I, T>,
     /// The process of the seat was an element that is done.
     spent: bool,
     current: Option<Ticket>,
+    /// Of the current one, until its first poll.
+    input: Option<I>,
 }
 
 impl<I, T, F, W> Task<I, T, F, W>
@@ -245,10 +256,13 @@ where
                     Poll::Pending => return Poll::Pending,
                 },
             };
-            let (engine, cell) = (&self.engine, &self.cell);
-            let polled = CURRENT.sync_scope(Here::Process(self.seat.process.clone()), || {
-                cell.poll(ticket.index, &engine.make, cx)
-            });
+            let (engine, cell, input) = (&self.engine, &self.cell, self.input.take());
+            let poll = || cell.poll(ticket.index, input, &engine.make, cx);
+            let polled = if engine.crew.pooled {
+                poll()
+            } else {
+                CURRENT.sync_scope(Here::Process(self.seat.process.clone()), poll)
+            };
             if let Some(since) = since
                 && (polled.is_pending() || LOOKS.contains(&done))
             {
@@ -266,9 +280,7 @@ where
                     if let Err(reason) = &result {
                         engine.report(&self.seat.process, reason);
                     }
-                    self.rest();
-                    let own = (!self.engine.crew.pooled).then_some(&self.seat.process);
-                    self.engine.shared.settle(ticket, own, result);
+                    self.settle(ticket, result, done < TURN);
                 }
                 Poll::Ready(None) => {
                     self.rest();
@@ -292,6 +304,20 @@ where
         self.engine.answer(called);
     }
 
+    /// The current one is done. In a pool, whose tasks stay the process that they are, the next one is taken
+    /// at once, while the board is locked, if there is time for `more`.
+    fn settle(&mut self, ticket: Ticket, result: Result<T, ExitReason>, more: bool) {
+        self.rest();
+        let pooled = self.engine.crew.pooled;
+        let more = more && pooled && result.is_ok();
+        let (cell, control, input) = (&self.cell, &self.seat.control, &mut self.input);
+        let own = (!pooled).then_some(&mut self.seat.process);
+        self.current =
+            self.engine.shared.settle(ticket, own, result, &mut self.kill, |board, kill| {
+                if more { take(board, cell, kill, control, None, input) } else { None }
+            });
+    }
+
     fn rest(&mut self) {
         self.current = None;
         self.spent = !self.engine.crew.pooled;
@@ -301,7 +327,6 @@ where
     /// The next element; none when there will be no more.
     fn next(&mut self, cx: &Context<'_>) -> Poll<Option<Ticket>> {
         let shared = &self.engine.shared;
-        let (cell, pooled) = (&self.cell, self.engine.crew.pooled);
         if let (true, Some(home)) = (self.spent, shared.home()) {
             // One that nobody has kept can be the next one.
             if !self.seat.process.renew(home.context.next_pid()) {
@@ -309,14 +334,11 @@ where
             }
             self.spent = false;
         }
-        let process = &self.seat.process;
+        let process = (!self.engine.crew.pooled).then(|| self.seat.process.clone());
+        let (control, input) = (&self.seat.control, &mut self.input);
         let mut board = shared.board();
-        let next = board.next_in_line(|index, input| {
-            cell.put(index, input);
-            Body::Runs(cell.clone(), (!pooled).then(|| process.clone()))
-        });
+        let next = take(&mut board, &self.cell, &mut self.kill, control, process, input);
         if let Some(ticket) = next {
-            self.seat.control.index.store(ticket.index, Ordering::Release);
             self.current = Some(ticket);
             return Poll::Ready(Some(ticket));
         }
@@ -329,13 +351,32 @@ where
     }
 }
 
+/// Takes the next element of the `board`, which is reached by `kill` from here on: the `cell`.
+fn take<I, T, W: Future + Send + 'static>(
+    board: &mut Board<I, T>,
+    cell: &Arc<Cell<W>>,
+    kill: &mut Option<Arc<dyn Kill>>,
+    control: &ItemControl<I, T>,
+    process: Option<ProcessRef>,
+    place: &mut Option<I>,
+) -> Option<Ticket> {
+    let ticket = board.next_in_line(|_, input| {
+        *place = Some(input);
+        Body::Runs(kill.take().unwrap_or_else(|| cell.clone()), process)
+    })?;
+    control.index.store(ticket.index, Ordering::Release);
+    Some(ticket)
+}
+
 impl<I, T, F, W: Future> Drop for Task<I, T, F, W> {
     /// With the executor: nothing of it runs any more.
     fn drop(&mut self) {
         if let Some(ticket) = self.current.take() {
+            let input = self.input.take();
+            call_quietly("the drop of an element", || drop(input));
             self.cell.clear();
-            let killed = Err(ExitReason::Killed);
-            self.engine.shared.settle(ticket, Some(&self.seat.process), killed);
+            let (process, killed) = (Some(&mut self.seat.process), Err(ExitReason::Killed));
+            self.engine.shared.settle(ticket, process, killed, &mut None, |_, _| ());
         }
     }
 }

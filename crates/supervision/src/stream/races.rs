@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
+    task::{Context, Waker},
 };
 
 use futures_util::StreamExt;
@@ -37,22 +38,22 @@ fn a_kill_against_a_poll_drops_the_work_once() {
     let tried = check_all(|| {
         let dropped = Arc::new(AtomicUsize::new(0));
         let cell = Arc::new(Cell::new());
-        cell.put(7, Mark(dropped.clone()));
+        let mut mark = Some(Mark(dropped.clone()));
         let own = cell.clone();
-        let polls = thread::spawn(move || {
-            let make = |mark: Mark| async move {
-                let _mark = mark;
-                std::future::pending::<()>().await;
-            };
-            block_on(poll_fn(|cx| own.poll(7, &make, cx)))
-        });
+        let make = |mark: Mark| async move {
+            let _mark = mark;
+            std::future::pending::<()>().await;
+        };
+        let polls =
+            thread::spawn(move || block_on(poll_fn(|cx| own.poll(7, mark.take(), &make, cx))));
         if cell.kill(7) {
             assert_eq!(dropped.load(SeqCst), 1, "nothing of it is left");
         }
         assert_eq!(polls.join().unwrap(), None);
         assert_eq!(dropped.load(SeqCst), 1);
         // What comes late is nothing to the next one.
-        cell.put(8, Mark(dropped.clone()));
+        let next = Some(Mark(dropped.clone()));
+        assert!(cell.poll(8, next, &make, &mut Context::from_waker(Waker::noop())).is_pending());
         assert!(cell.kill(7));
         assert_eq!(dropped.load(SeqCst), 1);
     });

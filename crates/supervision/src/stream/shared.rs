@@ -11,6 +11,7 @@ use perennial_core::{ExitReason, Uptime};
 use super::{
     OnItemTimeout,
     board::{Board, Body, Closing, Ticket, Victim},
+    cell::Kill,
 };
 use crate::{
     ProcessRef, RequestError,
@@ -49,7 +50,7 @@ pub(super) struct Consumer {
 
 pub(super) struct Shared<I, T> {
     board: Mutex<Board<I, T>>,
-    /// How often something happened that the consumer has not looked at.
+    /// How often something happened that the consumer has not looked at. Changed under the lock of the board.
     news: AtomicUsize,
     /// Something for the keeper to look at.
     pub(super) attention: Notify,
@@ -123,10 +124,15 @@ impl<I, T> Shared<I, T> {
         self.home().map_or(Uptime::ZERO, |home| home.context.clock().now())
     }
 
-    /// Takes a place for one more element beside those that are alive; the first is in the place of
-    /// the stream itself. Under the lock of the board, which counts them.
-    pub(super) fn take_place(&self, alive: usize) -> Result<(), RequestError> {
-        if alive == 0 || self.places.take() { Ok(()) } else { Err(self.places.refusal()) }
+    /// Takes places for up to `wanted` elements beside those that are alive, and answers how many; the
+    /// first is in the place of the stream itself. Under the lock of the board, which counts them.
+    pub(super) fn take_places(&self, alive: usize, wanted: usize) -> usize {
+        let own = usize::from(alive == 0).min(wanted);
+        own + self.places.take_some(wanted - own)
+    }
+
+    pub(super) fn refusal(&self) -> RequestError {
+        self.places.refusal()
     }
 
     /// So many elements run no more, of `alive` that did.
@@ -140,35 +146,48 @@ impl<I, T> Shared<I, T> {
     }
 
     /// Looked at from here on.
-    pub(super) fn no_news(&self) {
+    pub(super) fn no_news(&self, _: &MutexGuard<'_, Board<I, T>>) {
         self.news.store(0, Ordering::Release);
     }
 
-    /// An element is done by itself.
-    pub(super) fn settle(
+    /// Something happened.
+    fn add_news(&self, _: &MutexGuard<'_, Board<I, T>>) {
+        let known = self.news.load(Ordering::Relaxed);
+        self.news.store(known.wrapping_add(1), Ordering::Release);
+    }
+
+    /// An element is done by itself; `kill` is where it was reached, for the next one. Answers what `next`
+    /// finds on the board, under the same lock.
+    pub(super) fn settle<N>(
         &self,
         ticket: Ticket,
-        process: Option<&ProcessRef>,
+        process: Option<&mut ProcessRef>,
         result: Result<T, ExitReason>,
-    ) {
+        kill: &mut Option<Arc<dyn Kill>>,
+        next: impl FnOnce(&mut Board<I, T>, &mut Option<Arc<dyn Kill>>) -> N,
+    ) -> N {
         let failure = result.as_ref().err().cloned();
         let mut board = self.board();
         let alive = board.alive();
-        let awaited = board.settle(ticket, result);
+        let awaited = board.settle(ticket, result, kill);
         let gone = if awaited { None } else { board.ended(ticket.index) };
         let left = alive - board.alive();
+        let next = next(&mut board, kill);
         let reason = match (&failure, gone) {
             (_, Some((_, reason))) => reason,
             (Some(reason), None) => reason.clone(),
             (None, None) => ExitReason::Normal,
         };
         self.tell(board, left, alive);
-        if let Some(process) = process {
+        if let Some(process) = process
+            && !process.is_unseen()
+        {
             process.ended().announce(&reason);
         }
         if let Some(reason) = failure.filter(|_| awaited) {
             self.sever_consumer(&reason);
         }
+        next
     }
 
     /// One that was killed has really ended.
@@ -188,7 +207,7 @@ impl<I, T> Shared<I, T> {
         self.give_places(left, alive);
         let waits_for_the_last = board.closing.is_some() && board.alive() == 0;
         let consumer = board.consumer.take();
-        self.news.fetch_add(1, Ordering::AcqRel);
+        self.add_news(&board);
         drop(board);
         if waits_for_the_last {
             self.attention.notify_one();
@@ -283,8 +302,10 @@ impl<I, T> Shared<I, T> {
     }
 
     fn wake_consumer(&self) {
-        let consumer: Option<Waker> = self.board().consumer.take();
-        self.news.fetch_add(1, Ordering::AcqRel);
+        let mut board = self.board();
+        let consumer: Option<Waker> = board.consumer.take();
+        self.add_news(&board);
+        drop(board);
         if let Some(consumer) = consumer {
             consumer.wake();
         }

@@ -131,7 +131,10 @@ impl Shell {
                     let begun = self.start(order, requested).await;
                     *last = Some(begun);
                 }
-                Step::Counted(now) => self.node.count_restart(now),
+                Step::Counted(now) => {
+                    // Decided upon by the machine.
+                    let _ = self.node.count_restart(now);
+                }
                 Step::Stop(order, pid) => self.stop(order, pid, &mut patience).await,
                 Step::Expect(order) => self.at(order, |slot| slot.node.coming()),
                 Step::Leave(order) => self.at(order, |slot| slot.node.stopped()),

@@ -31,6 +31,13 @@ impl Places {
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, grow).is_ok()
     }
 
+    /// Takes up to `wanted` at once; answers how many.
+    pub(crate) fn take_some(&self, wanted: usize) -> usize {
+        let left = |taken: usize| self.max.saturating_sub(taken).min(wanted);
+        let grow = |taken: usize| (left(taken) > 0).then(|| taken + left(taken));
+        self.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, grow).map_or(0, left)
+    }
+
     pub(crate) fn give(&self, places: usize) {
         if places > 0 {
             self.taken.fetch_sub(places, Ordering::AcqRel);
