@@ -24,7 +24,10 @@ fn main() {
         for _ in 0..ROUNDS {
             let [(alone, _), (together, shared)] =
                 [1, 16].map(|max| executor.block_on(decisions(&cluster, max, runs, each)));
-            println!("{runs} runs: alone {alone:.0}/s, together {together:.0}/s, {shared} of {} shared", runs * each);
+            println!(
+                "{runs} runs: alone {alone:.0}/s, together {together:.0}/s, {shared} of {} shared",
+                runs * each
+            );
             ratios.push(together / alone);
         }
         ratios.sort_by(f64::total_cmp);
