@@ -239,7 +239,8 @@ impl Stopper {
     }
 }
 
-#[cfg(all(test, feature = "postgres"))]
+#[cfg(feature = "postgres")]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{backend::Access, request};
