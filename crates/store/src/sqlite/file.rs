@@ -21,6 +21,8 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// Length of the header, and where the application id is in it.
 const HEADER_BYTES: usize = 100;
 const APPLICATION_ID_AT: usize = 68;
+/// How much of the log is written again at a time.
+const LOG_STEP: usize = 1024 * 1024;
 /// Files up to this size are checked at every opening, larger ones only after an unclean end: the
 /// check reads all of it, about a second for this much.
 const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -200,6 +202,42 @@ fn could_not_read(verdict: &str) -> bool {
 /// Whether nothing is in the log: the file alone is the store.
 fn has_no_log(path: &Path) -> bool {
     fs::metadata(beside(path, "wal")).map_or(true, |log| log.len() == 0)
+}
+
+/// Makes what is in the log durable, by writing all of it once more in its place: what a failed sync was about the
+/// system counts as written, and no later sync makes it so. Whoever reads the log meanwhile sees no change of it; nobody
+/// else may write it.
+pub(super) fn write_log_again(path: &Path) -> Result<(), StoreError> {
+    let log = beside(path, "wal");
+    let failed = |error| unavailable(&log, &error);
+    let (mut reading, mut writing) =
+        match (File::open(&log), OpenOptions::new().write(true).open(&log)) {
+            (Ok(reading), Ok(writing)) => (reading, writing),
+            (Err(error), _) | (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            (Err(error), _) | (_, Err(error)) => return Err(failed(error)),
+        };
+    let bytes = reading.metadata().map_err(failed)?.len();
+    if bytes == 0 {
+        return Ok(());
+    }
+    // By hand: a copy within a file may be made without writing anything. And not more than there was.
+    let mut again = || {
+        let (mut part, mut left) = (vec![0; LOG_STEP], bytes);
+        while left > 0 {
+            let step = usize::try_from(left).unwrap_or(LOG_STEP).min(LOG_STEP);
+            match reading.read(&mut part[..step])? {
+                0 => break,
+                read => {
+                    writing.write_all(&part[..read])?;
+                    left -= read as u64;
+                }
+            }
+        }
+        writing.sync_all()
+    };
+    again().map_err(failed)
 }
 
 /// A connection that can write neither the file nor its log.

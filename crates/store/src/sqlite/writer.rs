@@ -148,6 +148,9 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn open(shared: &'a Shared) -> Result<Self, StoreError> {
+        // The log has to be durable before any of it is moved: a power cut amid that would else leave a file of which half
+        // is moved, and a log from which the rest cannot be told.
+        file::write_log_again(&shared.path)?;
         let connection = connection::open(&shared.path, Role::Writer, shared.weaker)?;
         // The log is there since its first reading. The engine syncs its name with its first commit, and ignores
         // when that fails: a power cut would then take the log with all commits in it.
