@@ -54,8 +54,12 @@ fn what_is_large_is_there_with_what_names_it_or_not_at_all(place: Place) {
     each(place, SHAPE, &points, |point, trial, left, end| {
         let left = left.unwrap();
         let saved: Vec<_> = left.saved.iter().map(|of| (of.name.as_str(), of.attempt)).collect();
-        let expected: &[_] = if point == "save:before" { &[] } else { &[(SAVED, 1)] };
-        assert_eq!(saved, expected, "{point}");
+        match point {
+            "save:before" => assert_eq!(saved, [], "{point}"),
+            "save:after" => assert_eq!(saved, [(SAVED, 1)], "{point}"),
+            // Of several that are under way, the first to end need not be the one that saves.
+            _ => assert!(saved.is_empty() || saved == [(SAVED, 1)], "{point}: {saved:?}"),
+        }
         let first = key(0).as_str().to_owned();
         // Others that are under way may have ended before; the one that saves has not.
         let of_first = left.jobs.iter().find(|job| job.key.as_str() == first);
