@@ -23,23 +23,35 @@ pub(crate) enum Access {
     Write,
 }
 
+/// When an operation is performed, next to others that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Before all that may wait, and also when there is no room for more of these: a node's hold on its work, or the
+    /// work of a node that is gone, depends on it.
+    First,
+    /// When those before it have been taken.
+    Usual,
+    /// So too, and together with others where that is possible: it writes, begins with the end of a stream, and asks
+    /// nothing that it has not said ahead.
+    Joint,
+}
+
 /// Performs operations, each in a transaction of its own.
 pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Performs `operation` and commits it if it succeeds. It may be done again from the start, when what it
     /// wrote was not committed and cannot be any more.
-    fn perform<T, F>(&self, access: Access, operation: F) -> Operation<'_, T>
+    fn perform_in<T, F>(&self, turn: Turn, access: Access, operation: F) -> Operation<'_, T>
     where
         T: Send + 'static,
         F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static;
 
-    /// As [`Backend::perform`] of what writes, begins with the end of a stream, and asks nothing that it has not said
-    /// ahead: it may be performed together with others.
-    fn perform_joint<T, F>(&self, operation: F) -> Operation<'_, T>
+    /// The same, in its usual turn.
+    fn perform<T, F>(&self, access: Access, operation: F) -> Operation<'_, T>
     where
         T: Send + 'static,
         F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        self.perform(Access::Write, operation)
+        self.perform_in(Turn::Usual, access, operation)
     }
 
     /// See [`Store::status`].
@@ -87,12 +99,14 @@ impl<B: Backend> Store for B {
         terms: NodeTerms,
     ) -> Operation<'a, Registered> {
         let (name, leases) = (name.to_owned(), Backend::leases(self));
-        self.perform(Access::Write, move |tx| ops::node::register(tx, &name, terms, leases))
+        self.perform_in(Turn::First, Access::Write, move |tx| {
+            ops::node::register(tx, &name, terms, leases)
+        })
     }
 
     fn renew<'a>(&'a self, node: &'a NodeRef, ttl: Duration) -> Operation<'a, Renewal> {
         let node = node.clone();
-        self.perform(Access::Write, move |tx| ops::node::renew(tx, &node, ttl))
+        self.perform_in(Turn::First, Access::Write, move |tx| ops::node::renew(tx, &node, ttl))
     }
 
     fn nodes(&self, limit: u32) -> Operation<'_, Vec<NodeRecord>> {
@@ -101,17 +115,19 @@ impl<B: Backend> Store for B {
 
     fn drain_node<'a>(&'a self, node: &'a NodeRef) -> Operation<'a, ()> {
         let node = node.clone();
-        self.perform(Access::Write, move |tx| ops::node::drain(tx, &node))
+        self.perform_in(Turn::First, Access::Write, move |tx| ops::node::drain(tx, &node))
     }
 
     fn end_node<'a>(&'a self, node: &'a NodeRef, report: Value) -> Operation<'a, ()> {
         let node = node.clone();
-        self.perform(Access::Write, move |tx| ops::node::end(tx, &node, &report))
+        self.perform_in(Turn::First, Access::Write, move |tx| ops::node::end(tx, &node, &report))
     }
 
     fn rescue<'a>(&'a self, run: Option<&'a RunId>, limit: u32) -> Operation<'a, Vec<Rescued>> {
+        // Of one run many may ask at a time, and each of them waits for itself alone.
+        let turn = if run.is_none() { Turn::First } else { Turn::Usual };
         let run = run.cloned();
-        self.perform(Access::Write, move |tx| ops::lease::rescue(tx, run.as_ref(), limit))
+        self.perform_in(turn, Access::Write, move |tx| ops::lease::rescue(tx, run.as_ref(), limit))
     }
 
     fn create_run(&self, run: NewRun) -> Operation<'_, Created> {
@@ -199,7 +215,7 @@ impl<B: Backend> Store for B {
     }
 
     fn commit(&self, decision: Decision) -> Operation<'_, Committed> {
-        self.perform_joint(move |tx| ops::decision::commit(tx, &decision))
+        self.perform_in(Turn::Joint, Access::Write, move |tx| ops::decision::commit(tx, &decision))
     }
 
     fn wake<'a>(

@@ -14,7 +14,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::{
     Leases, Operation, StoreError, StoreStatus,
-    backend::{Access, Backend},
+    backend::{Access, Backend, Turn},
     clock::StoreClock,
     schema,
     transaction::{Tx, failure},
@@ -136,7 +136,7 @@ impl Shared {
 }
 
 impl Backend for MemoryStore {
-    fn perform<T, F>(&self, _access: Access, operation: F) -> Operation<'_, T>
+    fn perform_in<T, F>(&self, _turn: Turn, _access: Access, operation: F) -> Operation<'_, T>
     where
         T: Send + 'static,
         F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,

@@ -45,7 +45,7 @@ pub use self::{
 use self::{clock::ServerClock, link::Link};
 use crate::{
     Leases, Operation, StoreError, StoreStatus,
-    backend::{Access, Backend},
+    backend::{Access, Backend, Turn},
     queue::Queue,
     request::{Request, request},
     schema::Meta,
@@ -267,21 +267,12 @@ impl Shared {
 }
 
 impl Backend for PostgresStore {
-    fn perform<T, F>(&self, access: Access, operation: F) -> Operation<'_, T>
+    fn perform_in<T, F>(&self, turn: Turn, access: Access, operation: F) -> Operation<'_, T>
     where
         T: Send + 'static,
         F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        let (request, outcome) = request(access, false, operation);
-        self.queued(request, outcome)
-    }
-
-    fn perform_joint<T, F>(&self, operation: F) -> Operation<'_, T>
-    where
-        T: Send + 'static,
-        F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
-    {
-        let (request, outcome) = request(Access::Write, true, operation);
+        let (request, outcome) = request(turn, access, operation);
         self.queued(request, outcome)
     }
 

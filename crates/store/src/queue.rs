@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{StoreError, request::Request};
+use crate::{StoreError, backend::Turn, request::Request};
 
 /// A bounded queue. What waits in it outlives the thread that serves it.
 pub(crate) struct Queue {
@@ -35,6 +35,9 @@ const JOINT_EACH: usize = 4;
 #[cfg(feature = "postgres")]
 const LEFT_FOR: Duration = Duration::from_millis(20);
 
+/// So many more find room in a full queue when they come first.
+const FIRST_MAX: usize = 64;
+
 /// What a thread was woken for.
 pub(crate) enum Wake {
     /// There is something to do.
@@ -58,16 +61,23 @@ impl Queue {
         }
     }
 
-    /// Puts `request` at the end, unless the queue is full or closed.
+    /// Puts `request` at the end, or before all that are not first as well, unless the queue is full or closed.
     pub(crate) fn push(&self, request: Box<dyn Request>) -> Result<(), StoreError> {
+        let first = request.turn() == Turn::First;
         let mut waiting = self.lock();
         if self.closed.load(Ordering::Acquire) {
             return Err(StoreError::Closed);
         }
-        if waiting.len() >= self.max {
+        let max = if first { self.max.saturating_add(FIRST_MAX) } else { self.max };
+        if waiting.len() >= max {
             return Err(StoreError::Busy);
         }
-        waiting.push_back(request);
+        if first {
+            let ahead = waiting.iter().take_while(|one| one.turn() == Turn::First).count();
+            waiting.insert(ahead, request);
+        } else {
+            waiting.push_back(request);
+        }
         self.length.store(waiting.len(), Ordering::Relaxed);
         drop(waiting);
         self.arrived.notify_one();
@@ -239,11 +249,59 @@ impl Stopper {
     }
 }
 
-#[cfg(feature = "postgres")]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{backend::Access, request};
+    use crate::{
+        backend::{Access, Turn::*},
+        request,
+    };
+
+    type Answer = tokio::sync::oneshot::Receiver<Result<(), StoreError>>;
+
+    /// A queue for this many, in which these wait, and those who wait for them.
+    fn queue_for(max: usize, waiting: &[Turn]) -> (Queue, Vec<Answer>) {
+        let queue = Queue::new(max);
+        let answers = waiting.iter().map(|turn| push(&queue, *turn).unwrap()).collect();
+        (queue, answers)
+    }
+
+    fn push(queue: &Queue, turn: Turn) -> Result<Answer, StoreError> {
+        let (one, answer) = request::request(turn, Access::Write, |_| Ok(()));
+        queue.push(one).map(|()| answer)
+    }
+
+    #[test]
+    fn what_a_lease_depends_on_comes_first() {
+        let (queue, mut answers) = queue_for(100, &[Usual, First, Usual, First]);
+        assert!(answers.iter_mut().all(|answer| answer.try_recv().is_err()));
+        // The second of those that are not first is abandoned, so that the order within both kinds is seen.
+        drop(answers.remove(2));
+        drop(answers.remove(1));
+        let taken: Vec<_> = std::iter::from_fn(|| queue.try_take())
+            .map(|one| (one.turn(), one.is_abandoned()))
+            .collect();
+        assert_eq!(taken, [(First, true), (First, false), (Usual, false), (Usual, true)]);
+    }
+
+    #[test]
+    fn what_comes_first_finds_room_in_a_full_queue_but_not_for_ever() {
+        let (queue, _answers) = queue_for(2, &[Usual; 2]);
+        assert!(matches!(push(&queue, Usual), Err(StoreError::Busy)));
+        let more = std::iter::from_fn(|| push(&queue, First).ok()).take(FIRST_MAX + 1).count();
+        assert_eq!(more, FIRST_MAX);
+        assert_eq!(queue.len(), 2 + FIRST_MAX);
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[cfg(test)]
+mod joint_tests {
+    use super::*;
+    use crate::{
+        backend::{Access, Turn::*},
+        request,
+    };
 
     type Answer = tokio::sync::oneshot::Receiver<Result<(), StoreError>>;
 
@@ -251,7 +309,8 @@ mod tests {
     fn queue(waiting: &[bool]) -> (Queue, Vec<Answer>) {
         let queue = Queue::new(100);
         let wait = |joint: &bool| {
-            let (one, answer) = request::request(Access::Write, *joint, |_| Ok(()));
+            let turn = if *joint { Joint } else { Usual };
+            let (one, answer) = request::request(turn, Access::Write, |_| Ok(()));
             queue.push(one).unwrap();
             answer
         };

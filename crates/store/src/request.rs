@@ -2,7 +2,11 @@
 
 use tokio::sync::oneshot;
 
-use crate::{StoreError, backend::Access, transaction::Tx};
+use crate::{
+    StoreError,
+    backend::{Access, Turn},
+    transaction::Tx,
+};
 
 /// One operation and who waits for its outcome.
 pub(crate) trait Request: Send {
@@ -18,10 +22,14 @@ pub(crate) trait Request: Send {
     #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "files have two queues"))]
     fn access(&self) -> Access;
 
-    /// Whether it begins with the end of a stream, and asks nothing that it has not said ahead, so that it can be
-    /// performed together with others.
+    /// When it is performed.
+    fn turn(&self) -> Turn;
+
+    /// Whether it can be performed together with others.
     #[cfg(feature = "postgres")]
-    fn is_joint(&self) -> bool;
+    fn is_joint(&self) -> bool {
+        self.turn() == Turn::Joint
+    }
 
     /// Answers with the outcome; only after the commit.
     fn answer(self: Box<Self>);
@@ -34,11 +42,9 @@ pub(crate) trait Request: Send {
 }
 
 /// The request of `operation` and the receiver of its outcome.
-///
-/// It is `joint` when it can be performed together with others; see [`Request::is_joint`].
 pub(crate) fn request<T, F>(
+    turn: Turn,
     access: Access,
-    joint: bool,
     operation: F,
 ) -> (Box<dyn Request>, oneshot::Receiver<Result<T, StoreError>>)
 where
@@ -46,13 +52,12 @@ where
     F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
 {
     let (reply, outcome) = oneshot::channel();
-    (Box::new(Pending { access, joint, operation, outcome: None, reply }), outcome)
+    (Box::new(Pending { turn, access, operation, outcome: None, reply }), outcome)
 }
 
 struct Pending<T, F> {
+    turn: Turn,
     access: Access,
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "files have one writer"))]
-    joint: bool,
     operation: F,
     outcome: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -76,9 +81,8 @@ where
         self.access
     }
 
-    #[cfg(feature = "postgres")]
-    fn is_joint(&self) -> bool {
-        self.joint
+    fn turn(&self) -> Turn {
+        self.turn
     }
 
     fn answer(self: Box<Self>) {

@@ -27,7 +27,7 @@ use self::{connection::Role, file::FileLock};
 pub use self::{reader::ReaderLoop, writer::WriterLoop};
 use crate::{
     Leases, Operation, StoreError, StoreStatus,
-    backend::{Access, Backend},
+    backend::{Access, Backend, Turn},
     clock::{self, ANCHOR_STEP, StoreClock},
     queue::Queue,
     request::request,
@@ -213,7 +213,7 @@ impl SqliteStore {
 }
 
 impl Backend for SqliteStore {
-    fn perform<T, F>(&self, access: Access, operation: F) -> Operation<'_, T>
+    fn perform_in<T, F>(&self, turn: Turn, access: Access, operation: F) -> Operation<'_, T>
     where
         T: Send + 'static,
         F: Fn(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -226,7 +226,7 @@ impl Backend for SqliteStore {
                 Access::Read => &self.shared.reads,
                 Access::Write => &self.shared.writes,
             };
-            let (request, outcome) = request(access, false, operation);
+            let (request, outcome) = request(turn, access, operation);
             queue.push(request)?;
             outcome.await.unwrap_or_else(|_| {
                 Err(StoreError::Unavailable("its thread ended before it answered".to_owned()))
