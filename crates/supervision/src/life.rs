@@ -312,10 +312,8 @@ impl Ended {
         let Some(inner) = Arc::get_mut(&mut self.0) else { return false };
         inner.pid = pid;
         inner.waits = OnceLock::new();
-        if inner.reason.take().is_some() {
-            inner.told = Notify::new();
-            inner.watchers = Mutex::default();
-        }
+        // Whoever wanted to be told of the end was, when it was announced; without anybody it need not have been.
+        inner.reason = OnceLock::new();
         true
     }
 
@@ -487,6 +485,29 @@ mod tests {
         ended.on_end(count(&told));
         assert_eq!(told.load(Ordering::SeqCst), 2);
         assert_eq!(ended.wait().await, ExitReason::Normal);
+    }
+
+    #[test]
+    fn an_end_that_somebody_waits_for_is_seen_and_the_next_incarnation_has_its_own() {
+        let mut ended = Ended::new("/app".into(), Pid(1));
+        assert!(ended.is_unseen());
+        let told = Arc::new(AtomicU32::new(0));
+        for pid in 2..4 {
+            let count = told.clone();
+            ended.on_end(move |_| {
+                count.fetch_add(1, Ordering::SeqCst);
+            });
+            assert!(!ended.is_unseen(), "it is to be told, though nobody else has it");
+            ended.announce(&ExitReason::Normal);
+            assert_eq!(told.load(Ordering::SeqCst), pid - 1);
+            assert!(ended.renew(Pid(pid.into())));
+            assert_eq!(ended.reason(), None);
+            assert!(ended.is_unseen());
+        }
+        let other = ended.clone();
+        assert!(!ended.is_unseen() && !ended.renew(Pid(4)), "somebody has it");
+        drop(other);
+        assert!(ended.renew(Pid(4)));
     }
 
     #[test]

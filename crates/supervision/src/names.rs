@@ -231,3 +231,41 @@ impl fmt::Debug for Names {
         f.debug_tuple("Names").field(&self.holders().len()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use perennial_core::ExitReason;
+
+    use super::*;
+    use crate::life::Pid;
+
+    fn process(pid: u64) -> ProcessRef {
+        ProcessRef::new("/app/it".into(), Pid(pid))
+    }
+
+    #[test]
+    fn a_name_has_one_holder_until_that_has_ended() {
+        let (names, name) = (Names::default(), Name::from("it"));
+        let (first, second) = (process(1), process(2));
+        names.claim(&name, &first, None).unwrap();
+        assert_eq!(names.claim(&name, &second, None), Err(first.clone()));
+        assert_eq!(names.whereis("it"), Some(first.clone()));
+        // Its end comes before the release.
+        first.ended().announce(&ExitReason::Normal);
+        assert_eq!(names.whereis("it"), None);
+        names.claim(&name, &second, None).unwrap();
+        // Which then releases nothing of the next one's.
+        names.release(&name, &first);
+        assert_eq!(names.whereis("it"), Some(second.clone()));
+        names.release(&name, &second);
+        assert_eq!(names.whereis("it"), None);
+    }
+
+    #[test]
+    fn a_handle_is_found_as_what_it_is_and_only_so() {
+        let (names, name) = (Names::default(), Name::from("it"));
+        names.claim(&name, &process(1), Some(AnyAddress::of(7_u32))).unwrap();
+        assert_eq!((names.handle::<u32>("it"), names.handle::<u64>("it")), (Some(7), None));
+        assert_eq!(names.handle::<u32>("other"), None);
+    }
+}

@@ -91,7 +91,10 @@ async fn whoever_watches_an_element_hears_of_its_kill() {
     assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
     let mut ends = Vec::new();
     for one in met.all() {
-        ends.push(end(&one).await);
+        // At once: it has ended, and was not given up when its time to end was over.
+        let ended = tokio::time::timeout(Duration::from_millis(1), one.monitor().down()).await;
+        assert!(ended.is_ok(), "{one}");
+        ends.push(one.exit_reason().unwrap());
     }
     assert_eq!(ends, [ExitReason::Normal, ExitReason::Timeout, ExitReason::Normal]);
     root.shutdown().await;
@@ -172,4 +175,39 @@ async fn what_ends_an_element_from_outside_ends_no_other() {
     let ends: Vec<_> = results.into_iter().map(|it| it.map_err(|it| it.exit_reason())).collect();
     assert_eq!(ends, [Ok(0), Err(ExitReason::Killed), Ok(2), Ok(3)]);
     root.shutdown().await;
+}
+
+/// The executor goes while elements are at work, and whoever consumes them stays.
+#[test]
+fn elements_whose_executor_goes_are_killed_and_leave_nothing_behind() {
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let held = Arc::new(());
+    let (stream, met, _root) = executor.block_on(async {
+        let (root, tasks) = start().await;
+        let (met, kept) = (Met::default(), held.clone());
+        let meets = met.clone();
+        let work = move |number: u64| {
+            let (meets, kept) = (meets.clone(), kept.clone());
+            async move {
+                meets.meets();
+                std::future::pending::<()>().await;
+                drop(kept);
+                number
+            }
+        };
+        let options = StreamOptions::new().max_concurrency(2);
+        let mut stream = Box::pin(tasks.async_stream_nolink(0..3, work, options).unwrap());
+        while met.all().len() < 2 {
+            assert!(futures_util::poll!(stream.next()).is_pending());
+            tokio::task::yield_now().await;
+        }
+        (stream, met, root)
+    });
+    assert!(Arc::strong_count(&held) > 3, "two are at work");
+    drop(executor);
+    assert_eq!(Arc::strong_count(&held), 2, "the stream has its function, and no element is left");
+    let ends: Vec<_> = met.all().iter().map(ProcessRef::exit_reason).collect();
+    assert_eq!(ends, [Some(ExitReason::Killed), Some(ExitReason::Killed)]);
+    drop(stream);
+    assert_eq!(Arc::strong_count(&held), 1);
 }
