@@ -44,7 +44,7 @@ pub use self::{
 };
 use self::{clock::ServerClock, link::Link};
 use crate::{
-    Leases, Operation, StoreError, StoreStatus,
+    LEASE_TTL, Leases, Operation, StoreError, StoreStatus,
     backend::{Access, Backend, Turn},
     queue::Queue,
     request::{Request, request},
@@ -66,7 +66,8 @@ pub struct PostgresOptions {
     /// Refuses to create what is not there.
     pub must_exist: bool,
     /// How long the server keeps a transaction, and what it has locked, of which it hears nothing: of a process
-    /// that was cut off amid one. At most a node's lease, so that others are not kept waiting longer.
+    /// that was cut off amid one; 5 s. Less than is left of a node's lease when it is cut off, so that nothing is locked
+    /// any more when others may do its work.
     pub idle_in_transaction: Duration,
     /// How long requests wait while the server cannot be reached.
     pub patience: Duration,
@@ -91,7 +92,7 @@ impl Default for PostgresOptions {
             application_name: "perennial".to_owned(),
             expect_id: None,
             must_exist: false,
-            idle_in_transaction: Duration::from_secs(10),
+            idle_in_transaction: LEASE_TTL / 2,
             patience: Duration::from_secs(30),
             commits_together: 16,
             row_locks: true,

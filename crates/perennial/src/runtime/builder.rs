@@ -676,7 +676,8 @@ impl Builder {
         let workflows = HostWorkflows::of(self.workflows, &registered)?;
         let store_url = self.store.as_ref().and_then(Store::url);
         let opened = self.store.as_ref().ok_or(RuntimeError::NoStore)?;
-        let opening = Opening { node: &self.node, reads_only: self.store_only, lease: lease.ttl };
+        let (node, reads_only) = (self.node.as_str(), self.store_only);
+        let opening = Opening { node, reads_only, silence: lease.silence() };
         let opened = opened.open(opening).await?;
         let store = opened.handle();
         let clock = Clock::start();

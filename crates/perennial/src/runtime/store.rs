@@ -68,8 +68,8 @@ pub(super) struct Opening<'a> {
     pub(super) node: &'a str,
     /// It is only read.
     pub(super) reads_only: bool,
-    /// How long the node lives without a sign.
-    pub(super) lease: std::time::Duration,
+    /// For how long a server hears nothing of a transaction of this node before it gives up what that has locked.
+    pub(super) silence: std::time::Duration,
 }
 
 impl Store {
@@ -236,7 +236,7 @@ impl Store {
                     must_exist: self.must_exist,
                     ..PostgresOptions::default()
                 };
-                options.idle_in_transaction = options.idle_in_transaction.min(opening.lease);
+                options.idle_in_transaction = options.idle_in_transaction.min(opening.silence);
                 if opening.reads_only {
                     options.connections = READING_CONNECTIONS;
                 }

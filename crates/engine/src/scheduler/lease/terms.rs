@@ -60,6 +60,23 @@ impl LeaseTerms {
         }
     }
 
+    /// For how long nothing may be heard of a transaction of the node before what it has locked is given up. A node
+    /// that is cut off has more than that left of its lease: when that is over, nothing of it keeps others from its work.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use perennial_engine::scheduler::LeaseTerms;
+    ///
+    /// let usual = LeaseTerms::of(Duration::from_secs(10));
+    /// assert_eq!(usual.silence(), Duration::from_secs(5));
+    /// // Renewed late, it has less left when it is cut off just before a renewal.
+    /// let late = LeaseTerms { renew_every: Duration::from_secs(6), ..usual };
+    /// assert_eq!(late.silence(), Duration::from_secs(4));
+    /// ```
+    pub fn silence(&self) -> Duration {
+        self.ttl.saturating_sub(self.renew_every).min(self.ttl / 2)
+    }
+
     /// Itself, if its parts come in their order.
     ///
     /// # Errors

@@ -119,7 +119,7 @@ fn every_connection_has_its_settings() {
         ("synchronous_commit", "on"),
         ("statement_timeout", "30000"),
         ("lock_timeout", "5000"),
-        ("idle_in_transaction_session_timeout", "10000"),
+        ("idle_in_transaction_session_timeout", "5000"),
         ("transaction_isolation", "read committed"),
         ("application_name", "perennial"),
         ("search_path", "perennial"),
