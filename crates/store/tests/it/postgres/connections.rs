@@ -135,6 +135,21 @@ fn cut_once<T>(
     with: &str,
     act: impl AsyncFnOnce(&PostgresStore) -> T,
 ) -> Option<T> {
+    behind_a_wire(name, cut, with, |store, _, arm| {
+        block_on(store.create_stream("s", "session", Vec::new())).unwrap();
+        arm();
+        block_on(act(store))
+    })
+}
+
+/// What `case` comes to with a store behind a wire that is cut once, after the last of what it is given was called; it
+/// also gets the address that leads past the wire.
+pub(super) fn behind_a_wire<T>(
+    name: &str,
+    cut: Cut,
+    with: &str,
+    case: impl FnOnce(&PostgresStore, &str, &dyn Fn()) -> T,
+) -> Option<T> {
     let cluster = postgres::private(Options::new().without_fsync().tcp())?;
     let database = cluster.database(name).unwrap();
     let direct = database.tcp_url().unwrap();
@@ -143,13 +158,8 @@ fn cut_once<T>(
     let url = direct.replace(server, &format!("127.0.0.1:{}", proxy.port()));
     let store = open(&url, PostgresOptions { connections: 1, ..options() });
     Raw::open(&database.url()).run(with);
-    let outcome = served(&store, || {
-        block_on(store.create_stream("s", "session", Vec::new())).unwrap();
-        proxy.arm();
-        let outcome = block_on(act(&store));
-        assert_eq!(proxy.cuts(), 1);
-        outcome
-    });
+    let outcome = served(&store, || case(&store, &database.url(), &|| proxy.arm()));
+    assert_eq!(proxy.cuts(), 1);
     Some(outcome)
 }
 

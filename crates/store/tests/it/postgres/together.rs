@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use perennial_core::run::{AttemptEnd, JobState, RunState};
 use perennial_store::{Committed, Decision, StoreStatus};
 
-use super::{raw::Raw, *};
+use super::{connections::behind_a_wire, proxy::Cut, raw::Raw, *};
 use crate::{fixture::*, stores::on_memory};
 
 /// A store with one connection.
@@ -29,13 +29,25 @@ fn decided_together(
     decisions: Vec<Decision>,
     meanwhile: impl FnOnce(),
 ) -> Vec<Outcome> {
+    decided_behind(store, url, decisions, meanwhile, 0)
+}
+
+/// The same behind an append that expects this revision, of 0; any other one is refused, and commits nothing.
+fn decided_behind(
+    store: &PostgresStore,
+    url: &str,
+    decisions: Vec<Decision>,
+    meanwhile: impl FnOnce(),
+    expected: u64,
+) -> Vec<Outcome> {
     block_on(store.create_stream("busy", "session", Vec::new())).unwrap();
     let (holder, looker) = (Raw::open(url), Raw::open(url));
     holder.run("BEGIN; SELECT 1 FROM heads WHERE stream = 'busy' FOR UPDATE");
     let waiting = decisions.len() as u64;
     thread::scope(|threads| {
         let busy = threads.spawn(|| {
-            block_on(store.append("busy", 0, vec![event("waited")], false)).unwrap();
+            let appended = block_on(store.append("busy", expected, vec![event("waited")], false));
+            assert_eq!(appended.is_ok(), expected == 0, "{appended:?}");
         });
         looker.until_waiting(1);
         let deciding: Vec<_> = decisions
@@ -211,6 +223,53 @@ fn one_whose_row_is_no_longer_so_is_the_only_one_to_hear_of_it() {
         assert!(matches!(outcomes[2], Err(StoreError::StaleAttempt { .. })), "{outcomes:?}");
         assert_eq!(shared_commits(store), 0, "all were made one by one");
     });
+}
+
+/// What eight decisions come to whose shared transaction is cut off there, and how many of them shared one that is there.
+fn cut_together(name: &str, cut: Cut) -> Option<(Vec<Outcome>, u64)> {
+    behind_a_wire(name, cut, "", |store, url, arm| {
+        let node = block_on(store.register_node_on("n", EXCLUSIVE)).unwrap().node;
+        let begun: Vec<_> =
+            (0..8).map(|n| block_on(start_on(store, &format!("r{n}"), &node))).collect();
+        let all = begun.iter().map(|started| going_on(started, "b")).collect();
+        let outcomes = decided_behind(store, url, all, arm, 7);
+        for started in &begun {
+            let jobs = block_on(store.run(&started.run)).unwrap().jobs;
+            let states: Vec<_> = jobs.iter().map(|job| (job.key.as_str(), job.state)).collect();
+            assert_eq!(states, [("a", JobState::Succeeded), ("b", JobState::Leased)]);
+        }
+        block_on(crate::stores::checked(store));
+        (outcomes, shared_commits(store))
+    })
+}
+
+/// STO-9: a shared commit whose answer was lost is asked for once, and each of its decisions is acknowledged.
+/// Proves INV-ST-3.
+#[test]
+fn a_shared_commit_whose_answer_is_lost_is_acknowledged_after_asking() {
+    let Some((outcomes, shared)) = cut_together("together_answered", Cut::Answered("COMMIT\0"))
+    else {
+        return;
+    };
+    for outcome in outcomes {
+        let (revision, leases, kinds) = committed(outcome.unwrap());
+        assert_eq!((revision, leases.len()), (2, 1));
+        assert_eq!(kinds, ["job_succeeded", "job_ready", "attempt_started"]);
+    }
+    assert_eq!(shared, 8);
+}
+
+/// INV-ST-3: of a shared transaction that was cut off before its commit nothing is there, and each decision is made alone.
+#[test]
+fn a_shared_transaction_that_is_cut_off_is_made_one_by_one() {
+    let Some((outcomes, shared)) = cut_together("together_asked", Cut::Asked("job_succeeded"))
+    else {
+        return;
+    };
+    for outcome in outcomes {
+        assert_eq!(committed(outcome.unwrap()).0, 2);
+    }
+    assert_eq!(shared, 0);
 }
 
 /// STO-45: connections that are terminated amid shared commits lose and duplicate nothing.
