@@ -7,8 +7,12 @@
 //! | room | decides |
 //! |---|---|
 //! | [`breaker`] | whether something that failed may be called again yet |
+//! | [`limiter`] | how many calls may be made in how much time |
+//! | [`permits`] | how much of a resource may be out at a time |
 
 pub mod breaker;
+pub mod limiter;
+pub mod permits;
 
 use std::time::Duration;
 
