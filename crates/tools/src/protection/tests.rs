@@ -265,6 +265,7 @@ async fn a_large_request_is_served_in_its_turn_and_overdraws_once() {
     drop(first);
     drop(gone);
     // One byte is left: the large one is first, and nobody is before it.
+    assert!(matches!(bytes.try_acquire(1, "x"), Err(PermitError::Busy { out: 9, .. })));
     assert!(small.as_mut().now_or_never().is_none(), "it is not overtaken");
     let large = large.now_or_never().expect("it may overdraw").unwrap();
     assert_eq!(bytes.status().out, 19);
