@@ -9,10 +9,12 @@
 //! | [`breaker`] | whether something that failed may be called again yet |
 //! | [`limiter`] | how many calls may be made in how much time |
 //! | [`permits`] | how much of a resource may be out at a time |
+//! | [`retry_budget`] | how many retries a target is asked to bear |
 
 pub mod breaker;
 pub mod limiter;
 pub mod permits;
+pub mod retry_budget;
 
 use std::time::Duration;
 

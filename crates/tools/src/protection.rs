@@ -7,20 +7,24 @@
 //! | room | what it guards |
 //! |---|---|
 //! | [`breakers`] | whether something that failed may be called again yet |
+//! | [`guarded`] | one call, by all of them in their one order |
 //! | [`limiter`] | how many calls are made in how much time |
 //! | [`permits`] | how many are under way at a time, or how much of anything is out |
 
 pub mod breakers;
+pub mod guarded;
 pub mod limiter;
 pub mod permits;
 #[cfg(test)]
 mod tests;
 
 pub use breakers::{BreakerError, BreakerId, BreakerPermit, BreakerStatus, Breakers};
+pub use guarded::{Guarded, GuardedError, Judged};
 pub use limiter::{Limiter, LimiterError, Reservation};
 pub use perennial_core::protection::{
     InvalidConfig,
     breaker::{BreakerConfig, FailureRate, Outcome, State, Transition},
     limiter::{Bound, Decision, Limit, LimitError, LimitStatus, LimiterConfig, MeterStats, Rate},
+    retry_budget::RetryBudget,
 };
 pub use permits::{Holder, Permit, PermitError, Permits, PermitsStatus};

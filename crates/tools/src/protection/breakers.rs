@@ -390,6 +390,13 @@ impl BreakerPermit {
         &self.cell.id
     }
 
+    /// Whether the breaker is as it was when it granted this. If not, the call should not be begun: what comes of it
+    /// would count for nothing, and the breaker may be open.
+    pub fn is_current(&self) -> bool {
+        let epoch = locked(&self.cell.breaker).epoch();
+        self.grant.as_ref().is_some_and(|grant| grant.epoch() == epoch)
+    }
+
     /// The call went well.
     pub fn success(self) {
         self.settle(Outcome::Success);
