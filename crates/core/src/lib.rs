@@ -11,6 +11,7 @@
 //! | [`application`] | which applications start and stop after what, and when all of them go down |
 //! | [`intensity`] | when a supervisor gives up |
 //! | [`run`] | the states of runs, stages, jobs and attempts, and what may follow what |
+//! | [`protection`] | when a call may be made: breakers, limiters |
 //! | [`retry`] | whether and when a failed attempt is repeated |
 //! | [`failure`] | the class of a failure and what the class means |
 //! | [`llm`] | the neutral model of a call to a language model |
@@ -29,6 +30,7 @@ pub mod intensity;
 pub mod llm;
 pub mod overflow;
 pub mod picture;
+pub mod protection;
 pub mod retry;
 pub mod run;
 pub mod spelling;

@@ -136,6 +136,36 @@ impl RetryPolicy {
     /// Calls to a provider: three tries, 500 ms doubling, at most 30 s (ERC-9).
     pub const PROVIDER: Self = Self { max_attempts: 3, base_ms: 500, cap_ms: 30_000, ..Self::ONCE };
 
+    /// The same, under a name of its own.
+    pub const EXPONENTIAL: Self = Self::PROVIDER;
+    /// Three tries, 500 ms more each time, at most 5 s.
+    pub const LINEAR: Self = Self { growth: Growth::Linear, cap_ms: 5_000, ..Self::PROVIDER };
+    /// Three tries, a second apart.
+    pub const FIXED: Self =
+        Self { growth: Growth::Fixed, base_ms: 1_000, cap_ms: 1_000, ..Self::PROVIDER };
+    /// Three tries, a millisecond apart.
+    pub const IMMEDIATE: Self =
+        Self { growth: Growth::Fixed, base_ms: 1, cap_ms: 1, ..Self::PROVIDER };
+
+    /// The policy of this name: `exponential`, `linear`, `fixed` or `immediate`, also `exponential_backoff`,
+    /// `linear_backoff` and `fixed_delay`.
+    ///
+    /// ```
+    /// use perennial_core::retry::RetryPolicy;
+    ///
+    /// assert_eq!(RetryPolicy::named("fixed_delay"), Some(RetryPolicy::FIXED));
+    /// assert_eq!(RetryPolicy::named("sometimes"), None);
+    /// ```
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "exponential" | "exponential_backoff" => Some(Self::EXPONENTIAL),
+            "linear" | "linear_backoff" => Some(Self::LINEAR),
+            "fixed" | "fixed_delay" => Some(Self::FIXED),
+            "immediate" => Some(Self::IMMEDIATE),
+            _ => None,
+        }
+    }
+
     /// Decides after attempt number `used` (1 for the first) failed with `class`.
     ///
     /// `told` is a pause the other side asked for; it is obeyed. `jitter` is a random number in
@@ -216,6 +246,29 @@ mod tests {
         assert_eq!(pauses(grown(Growth::Fixed, 50), 0.0), [50, 50, 50, 50]);
         assert_eq!(pauses(grown(Growth::Fixed, 50), 0.5), [75, 75, 75, 75]);
         assert_eq!(pauses(grown(Growth::Fixed, 100), 0.0), [0, 0, 0, 0]);
+    }
+
+    /// Proves INV-RT-5.
+    #[test]
+    fn no_pause_is_shorter_than_the_one_before_or_longer_than_the_cap() {
+        for name in ["exponential_backoff", "linear_backoff", "fixed_delay", "immediate"] {
+            let named = RetryPolicy::named(name).unwrap();
+            let policy = RetryPolicy { max_attempts: u32::MAX, ..named };
+            let pause = |used, jitter| match policy.after(FailureClass::Timeout, used, None, jitter)
+            {
+                AfterFailure::RetryIn(pause) => pause,
+                AfterFailure::Fail { .. } => panic!("{used}"),
+            };
+            let cap = Duration::from_millis(policy.cap_ms);
+            let mut before = Duration::ZERO;
+            for used in (1..200).chain([1_000_000, u32::MAX - 1]) {
+                let longest = pause(used, 1.0);
+                assert!(before <= longest && longest <= cap, "{name} {used}");
+                assert!(pause(used, 0.0) <= pause(used, 0.5) && pause(used, 0.5) <= longest);
+                before = longest;
+            }
+            assert_eq!(before, cap);
+        }
     }
 
     #[test]

@@ -9,11 +9,13 @@
 //! | [`provider::error_table`] | what an answer that is no reply means |
 //! | [`provider::sse`] | server-sent events |
 //! | [`registry`] | which tools exist, and whether each may be called now |
+//! | [`protection`] | what guards a call: limiters, permits |
 //! | [`tool`] | what a tool is |
 //! | [`files`] | the files of a run: below its directories, and nowhere else |
 //! | [`secret`] | credentials, and their removal from texts |
 
 pub mod files;
+pub mod protection;
 pub mod provider;
 pub mod registry;
 pub mod secret;
