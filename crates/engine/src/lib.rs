@@ -24,6 +24,7 @@
 //! * DUR-53: the limits of jobs that a run begins with are refused at its start; those of later ones fail the run.
 //! * DUR-65: a job that is tried again has a full budget in any case.
 
+mod beginning;
 pub mod drain;
 mod feed;
 mod membership;

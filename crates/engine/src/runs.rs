@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use crate::{
     DrainReport, EventFeed, NotRunnable, RunFate, Services, WaitsFor, WarningFeed, Workflow,
+    beginning::Starts,
     monitor::Monitoring,
     patience::{STORE_WITHIN, patiently},
     performance::{Performance, Thresholds},
@@ -393,7 +394,7 @@ impl Runs {
             return Err(RunError::ShuttingDown);
         }
         let node = self.services.node().await?;
-        let (run, created) = self.create(&start, Some(node)).await?;
+        let (run, _starts, created) = self.create(&start, Some(node)).await?;
         match created {
             Created::New { .. } => {
                 self.scheduler.ensure(&run, Some(start.workflow), true).await??;
@@ -437,7 +438,7 @@ impl Runs {
         if self.services.is_draining() {
             return Err(RunError::ShuttingDown);
         }
-        let (run, _) = self.create(&start, None).await?;
+        let (run, ..) = self.create(&start, None).await?;
         self.services.look_again.notify_one();
         Ok(RunHandle { runs: self.clone(), run })
     }
@@ -446,7 +447,7 @@ impl Runs {
         &self,
         start: &StartRun,
         node: Option<NodeRef>,
-    ) -> Result<(RunId, Created), RunError> {
+    ) -> Result<(RunId, Starts, Created), RunError> {
         let run = match &start.run {
             Some(run) => run.clone(),
             None => RunId::parse(ulid::Ulid::generate().to_string())?,
@@ -477,8 +478,10 @@ impl Runs {
                 }],
             })
         };
+        // From before it can be seen on: whoever looks after runs does not know its workflow yet.
+        let starts = self.services.beginning.starts(&run);
         let created = patiently(STORE_WITHIN, create).await?;
-        Ok((run, created))
+        Ok((run, starts, created))
     }
 
     /// Continues a run that an earlier process, or nobody, runs, by the definition it was recorded with. A run of

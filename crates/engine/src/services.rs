@@ -22,6 +22,7 @@ use tokio::sync::{Mutex, Notify, watch};
 
 use crate::{
     Workflow,
+    beginning::Beginning,
     drain::{DrainReport, UnderWay},
     feed::{EventFeed, Hub},
     membership::{Joined, Membership},
@@ -209,6 +210,8 @@ pub struct Services {
     /// Where to find a run's actor and its monitor.
     pub(crate) runs: Arc<DashMap<RunId, Address<run::Message>>>,
     pub(crate) monitors: Arc<DashMap<RunId, Address<monitor::Message>>>,
+    /// Runs that are recorded, and whose workflow is on its way from whoever starts them.
+    pub(crate) beginning: Beginning,
     /// Runs that this process cannot continue, with the reason: whoever waits for one is told.
     pub(crate) parked: Parked,
     /// What the runs that this process works on hold in memory.
@@ -276,6 +279,7 @@ impl Services {
             membership: Membership::new(spec.clock, leases, spec.lease),
             runs,
             monitors: Arc::default(),
+            beginning: Beginning::default(),
             parked: Parked::default(),
             accounts: Arc::default(),
             monitoring: spec.monitoring,

@@ -230,7 +230,7 @@ impl Shell {
         let mut turn = Turn::new(&self.spec);
         let mut taken_over = 0;
         for summary in unfinished {
-            if services.parked.is_parked(&summary.run) {
+            if services.parked.is_parked(&summary.run) || services.beginning.has(&summary.run) {
                 continue;
             }
             if self.is_ours(state, &summary, &mut taken_over).await {

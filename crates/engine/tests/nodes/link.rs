@@ -27,6 +27,8 @@ pub(crate) enum Weather {
     NoRenewals,
     /// Commits arrive after that long, everything else at once.
     SlowCommits(Duration),
+    /// The answer to that operation comes that long after it was done.
+    SlowAnswers(&'static str, Duration),
     /// Everything is done, and no answer comes back.
     Deaf,
     /// The same for claims alone.
@@ -87,6 +89,11 @@ impl Link {
                 Weather::SlowCommits(time) if name == "commit" => {
                     tokio::time::sleep(time).await; // paused clock
                 }
+                Weather::SlowAnswers(one, time) if name == one => {
+                    let answer = operation().await;
+                    tokio::time::sleep(time).await; // paused clock
+                    return answer;
+                }
                 Weather::Deaf => {
                     drop(operation().await);
                     return lost();
@@ -101,6 +108,7 @@ impl Link {
                 | Weather::NoRenewals
                 | Weather::DeafToClaims
                 | Weather::SilentTo(_)
+                | Weather::SlowAnswers(..)
                 | Weather::Forbidden
                 | Weather::SlowCommits(_) => (),
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use perennial_core::run::{AttemptEnd, JobKey, JobState, RunState};
 use perennial_engine::{Explanation, scheduler::Adoption};
-use perennial_store::{LEASE_TTL, MemoryStore};
+use perennial_store::{LEASE_TTL, MemoryStore, Store};
 
 use crate::{
     link::Weather,
@@ -50,4 +50,23 @@ async fn a_run_that_a_build_does_not_know_waits_for_one_that_does() {
     for node in [newer, older, next] {
         node.stop().await;
     }
+}
+
+/// What is being started is recorded before its workflow is known to whoever looks after runs: it is left alone until
+/// then, and neither parked nor told as something that nobody knows.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_just_being_started_is_not_taken_for_one_that_nobody_knows() {
+    let (store, log) = (MemoryStore::open_shared().unwrap(), Log::new());
+    let node = Node::start("n", &store, &log, Adoption::AtBoot).await;
+    node.link.set(Weather::SlowAnswers("create", Duration::from_secs(5)));
+    let parked = async {
+        // Longer than the pause between two looks.
+        tokio::time::sleep(Duration::from_secs(4)).await; // paused clock
+        assert_eq!(store.unfinished_runs().await.unwrap().len(), 1, "it is recorded");
+        node.detail("/engine/scheduler/ownership")["parked"]["r"].clone()
+    };
+    let (run, parked) = tokio::join!(node.begin_newer("r", 3, LEASE_TTL), parked);
+    assert!(parked.is_null(), "{parked}");
+    assert_eq!(run.outcome().await.unwrap().state, RunState::Succeeded);
+    node.stop().await;
 }
