@@ -10,6 +10,7 @@
 //! | [`supervisor`] | what a supervisor does about all that: its children as a machine |
 //! | [`application`] | which applications start and stop after what, and when all of them go down |
 //! | [`intensity`] | when a supervisor gives up |
+//! | [`service`] | the states of an external dependency, and who may use it now |
 //! | [`run`] | the states of runs, stages, jobs and attempts, and what may follow what |
 //! | [`retry`] | whether and when a failed attempt is repeated |
 //! | [`failure`] | the class of a failure and what the class means |
@@ -31,6 +32,7 @@ pub mod overflow;
 pub mod picture;
 pub mod retry;
 pub mod run;
+pub mod service;
 pub mod spelling;
 pub mod strategy;
 pub mod supervisor;
