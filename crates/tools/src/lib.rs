@@ -10,6 +10,7 @@
 //! | [`provider::sse`] | server-sent events |
 //! | [`registry`] | which tools exist, and whether each may be called now |
 //! | [`tool`] | what a tool is |
+//! | [`service`] | how an external dependency is started, looked at and stopped |
 //! | [`files`] | the files of a run: below its directories, and nowhere else |
 //! | [`secret`] | credentials, and their removal from texts |
 
@@ -17,6 +18,7 @@ pub mod files;
 pub mod provider;
 pub mod registry;
 pub mod secret;
+pub mod service;
 pub mod source;
 pub mod tool;
 
