@@ -118,12 +118,14 @@ async fn who_does_not_listen_is_killed_after_the_grace() {
 async fn what_it_has_started_ends_with_it_and_how_it_ended_is_told() {
     let held = Held::new();
     let reader = held.reader();
-    let script =
-        "exec 9>\"$0\"; sleep 900 >/dev/null 2>&1 & echo ready; echo 'no licence' >&2; exit 7";
+    let script = "exec 9>\"$0\"; sleep 900 >/dev/null 2>&1 & echo ready; read -r _; \
+        echo 'no licence' >&2; exit 7";
     let driver = shell(script, &held.path).ready_line("ready");
     let (instance, keeper) = started(&driver).await;
+    // It ends with its input.
+    drop(instance.inside::<Running>().unwrap().stdin.lock().unwrap().take());
     let end = timeout(PATIENCE, keeper).await.unwrap();
-    assert!(end.starts_with("it ended with exit status: 7"), "{end}");
+    assert_eq!(&*end, "it ended with exit status: 7; its last line: no licence");
     is_let_go(reader).await;
     let gone = driver.probe(&instance, Probe::Liveness).await;
     assert_eq!(gone, ProbeResult::Gone(end));
