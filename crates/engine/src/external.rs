@@ -385,7 +385,7 @@ struct Counted<'a> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        for holder in self.holder {
+        if let Some(holder) = self.holder {
             self.ledger.give_back(holder);
         }
     }

@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
-use perennial_core::Shutdown;
-use perennial_core::service::{
-    Asker, Epoch, Holder, NotFailed, ServiceAction, ServiceInput, ServiceMachine, ServiceState,
-    Steps, StopMode, Verdict,
+use perennial_core::{
+    ExitReason, Shutdown, Uptime,
+    service::{
+        Asker, Epoch, Holder, NotFailed, ServiceAction, ServiceEvent, ServiceInput, ServiceKey,
+        ServiceMachine, ServiceState, Steps, StopMode, Verdict,
+    },
 };
-use perennial_core::{ExitReason, Uptime, service::ServiceKey};
 use perennial_supervision::{
     Address, ChildSpec, Clock, GenServer, Init, Next, Reply, ServerCx, TaskNotice, TaskRef,
     TaskSpec, TaskSupervisor, TimerRef, actor::ActorError,
@@ -123,7 +124,15 @@ impl GenServer for ServiceActor {
                 reply.send(steps.as_ref().map(|_| ()).map_err(|refused| *refused));
                 self.perform(steps.unwrap_or_default(), cx).await;
             }
-            message => {
+            message @ (Message::Acquire { .. }
+            | Message::Ask { .. }
+            | Message::Look
+            | Message::Wake
+            | Message::DrainConfirmed(_)
+            | Message::Launch(..)
+            | Message::Probe(..)
+            | Message::Clean(..)
+            | Message::Kept(..)) => {
                 if let Some(input) = self.read(message, cx).await {
                     self.input(input, cx).await;
                 }
@@ -306,7 +315,7 @@ impl ServiceActor {
         }
     }
 
-    fn log(&self, event: &perennial_core::service::ServiceEvent) {
+    fn log(&self, event: &ServiceEvent) {
         let (key, why) = (&self.its.key, event.why.as_deref());
         tracing::info!(service = %key, epoch = %event.epoch, from = %event.from, to = %event.to, why, "service changed");
     }
