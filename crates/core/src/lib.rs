@@ -10,6 +10,7 @@
 //! | [`supervisor`] | what a supervisor does about all that: its children as a machine |
 //! | [`application`] | which applications start and stop after what, and when all of them go down |
 //! | [`intensity`] | when a supervisor gives up |
+//! | [`service`] | the states of an external dependency, and who may use it now |
 //! | [`run`] | the states of runs, stages, jobs and attempts, and what may follow what |
 //! | [`protection`] | when a call may be made: breakers, limiters |
 //! | [`retry`] | whether and when a failed attempt is repeated |
@@ -33,6 +34,7 @@ pub mod picture;
 pub mod protection;
 pub mod retry;
 pub mod run;
+pub mod service;
 pub mod spelling;
 pub mod strategy;
 pub mod supervisor;

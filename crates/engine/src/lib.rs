@@ -14,6 +14,7 @@
 //! | [`upkeep`] | the care of the store itself |
 //! | [`sessions`] | durable conversations |
 //! | [`drain`] | the orderly hand-over at a shutdown |
+//! | [`external`] | services: external dependencies, kept alive as long as somebody holds them |
 //! | `membership` | who this process is on its store, and how sure that is |
 //! | `services` | what all of them share |
 //!
@@ -26,6 +27,7 @@
 
 mod beginning;
 pub mod drain;
+pub mod external;
 mod feed;
 mod membership;
 pub mod monitor;

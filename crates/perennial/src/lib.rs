@@ -67,6 +67,22 @@ pub use runtime::{
 };
 pub use view::View;
 
+/// Services: external dependencies of runs, kept alive as long as somebody holds them.
+pub mod service {
+    pub use perennial_core::service::{
+        Epoch, Holder, ServiceEvent, ServiceEventKind, ServiceKey, ServiceState, ServiceTerms,
+        TermsFault,
+    };
+    pub use perennial_engine::external::{
+        Admitted, External, Hold, InvalidServices, NotReady, Scope, ServiceError, ServiceFault,
+        ServiceNotice, ServiceSpec,
+    };
+    pub use perennial_tools::service::{
+        ChildProcess, DriverFuture, HttpEndpoint, Instance, InvalidEndpoint, Keeper, Probe,
+        ProbeResult, ServiceDriver, StartError, StopError, StopMode,
+    };
+}
+
 /// What is recorded of runs, for those who show it.
 pub mod records {
     pub use perennial_core::{

@@ -13,7 +13,9 @@ mod workflows;
 use std::sync::Arc;
 
 use perennial_core::tree::{Completeness, RuntimeInfo, SCHEMA, TreeNode, TreeSnapshot};
-use perennial_engine::{DrainReport, Runs, Services, sessions::Sessions, upkeep::Upkeep};
+use perennial_engine::{
+    DrainReport, Runs, Services, external::External, sessions::Sessions, upkeep::Upkeep,
+};
 use perennial_supervision::{
     DETAILS_WITHIN, Root, ShutdownReport, Supervisor, TaskSupervisor, Tree,
 };
@@ -69,6 +71,7 @@ pub struct Runtime {
     sessions: Sessions,
     tools: ToolRegistry,
     tasks: TaskSupervisor,
+    external: External,
     host: Supervisor,
 }
 
@@ -205,6 +208,25 @@ impl Runtime {
     /// ```
     pub fn tools(&self) -> &ToolRegistry {
         &self.tools
+    }
+
+    /// The services that the host has declared with [`Builder::service`].
+    ///
+    /// ```
+    /// # use perennial::{Runtime, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// use perennial::service::{Holder, ServiceError, ServiceKey};
+    ///
+    /// let refused = runtime.services().hold(&ServiceKey::shared("app"), Holder::new("me")).await;
+    /// assert!(matches!(refused, Err(ServiceError::Unknown { .. })));
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn services(&self) -> &External {
+        &self.external
     }
 
     /// Supervised futures of the host.

@@ -11,6 +11,7 @@
 //! | [`registry`] | which tools exist, and whether each may be called now |
 //! | [`protection`] | what guards a call: limiters, permits |
 //! | [`tool`] | what a tool is |
+//! | [`service`] | how an external dependency is started, looked at and stopped |
 //! | [`files`] | the files of a run: below its directories, and nowhere else |
 //! | [`secret`] | credentials, and their removal from texts |
 
@@ -19,6 +20,7 @@ pub mod protection;
 pub mod provider;
 pub mod registry;
 pub mod secret;
+pub mod service;
 pub mod source;
 pub mod tool;
 

@@ -8,6 +8,7 @@ use std::{
 use perennial_core::tree::{RuntimeInfo, SCHEMA, TreeSnapshot};
 use perennial_engine::{
     Definitions, Runs, Services, ServicesSpec, drain,
+    external::{External, ExternalSpec, InvalidServices, ServiceSpec},
     monitor::Monitoring,
     retention,
     scheduler::{Adoption, LeaseTerms, Scheduler, SchedulerSpec},
@@ -43,6 +44,7 @@ pub(super) struct Application {
     pub(super) workflows: HostWorkflows,
     pub(super) adoption: Adoption,
     pub(super) host_children: Vec<ChildSpec>,
+    pub(super) external: Vec<ServiceSpec>,
     pub(super) limits: Limits,
     pub(super) monitoring: Monitoring,
     pub(super) lease: LeaseTerms,
@@ -78,13 +80,18 @@ pub(super) struct Assembled {
     pub(super) sessions: Sessions,
     pub(super) tools: ToolRegistry,
     pub(super) tasks: TaskSupervisor,
+    pub(super) external: External,
     pub(super) host: Supervisor,
     /// To be set once the tree runs.
     pub(super) published: Arc<OnceLock<LifecycleSource>>,
 }
 
 /// Puts the tree together. Nothing starts here.
-pub(super) fn assemble(application: Application) -> Assembled {
+///
+/// # Errors
+///
+/// Everything that is wrong with the services of the host.
+pub(super) fn assemble(application: Application) -> Result<Assembled, InvalidServices> {
     let Application { store, loops, clock, node, definitions, limits, monitoring, .. } =
         application;
     let published = Arc::new(OnceLock::new());
@@ -94,6 +101,12 @@ pub(super) fn assemble(application: Application) -> Assembled {
     let (tools_child, tools) = ToolRegistry::child_spec();
     let (tasks_child, tasks) =
         TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", limits.tasks));
+    let declares_services = !application.external.is_empty();
+    let (external_child, external) = External::child_spec(ExternalSpec {
+        services: application.external,
+        tasks: tasks.clone(),
+        clock,
+    })?;
     let services = Services::new(ServicesSpec {
         store,
         clock,
@@ -153,6 +166,9 @@ pub(super) fn assemble(application: Application) -> Assembled {
         .child(tasks_child);
     // Before the scheduler, which asks there for the workflows of runs.
     let tree = rebuilds_child.into_iter().fold(tree, SupervisorSpec::child);
+    // Before whoever holds one, behind the tasks in which drivers work.
+    let external_child = declares_services.then_some(external_child);
+    let tree = external_child.into_iter().fold(tree, SupervisorSpec::child);
     let tree = tree
         .child(scheduler_child)
         .child(monitors_child)
@@ -160,7 +176,7 @@ pub(super) fn assemble(application: Application) -> Assembled {
         .child(host_child)
         .child(drain_child);
     let runs = Runs::new(services.clone(), scheduler);
-    Assembled { tree, services, runs, sessions, tools, tasks, host, published }
+    Ok(Assembled { tree, services, runs, sessions, tools, tasks, external, host, published })
 }
 
 /// Children that run; unknown while their supervisor is away.
@@ -263,13 +279,15 @@ pub fn declared_tree(host_children: Vec<ChildSpec>) -> Result<TreeSnapshot, Stor
         workflows: HostWorkflows::default(),
         adoption: Adoption::OnRequest,
         host_children,
+        external: Vec::new(),
         limits: Limits::default(),
         monitoring: Monitoring::default(),
         lease: LeaseTerms::default(),
         intensity: INTENSITY,
         drain_within: drain::DRAIN_TIMEOUT,
         retention: Retention::default(),
-    });
+    })
+    .expect("no services are declared");
     Ok(TreeSnapshot {
         schema: SCHEMA.to_owned(),
         runtime: RuntimeInfo {

@@ -3,6 +3,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use perennial_core::tree::RuntimeInfo;
 use perennial_engine::{
     NotRunnable, Workflow, drain,
+    external::{InvalidServices, ServiceError, ServiceSpec},
     monitor::Monitoring,
     scheduler::{Adoption, InvalidLease, LeaseTerms},
 };
@@ -59,6 +60,7 @@ pub struct Builder {
     pipelines: Vec<Registration>,
     workflows: Vec<WorkflowRegistration>,
     children: Vec<ChildSpec>,
+    services: Vec<ServiceSpec>,
     adoption: Adoption,
     limits: Option<Limits>,
     monitoring: Option<Monitoring>,
@@ -108,6 +110,12 @@ pub enum RuntimeError {
     /// Workflows of the host have names that they cannot have.
     #[error(transparent)]
     Workflows(#[from] InvalidWorkflows),
+    /// Services of the host cannot be meant: all that is wrong with all of them.
+    #[error(transparent)]
+    Services(#[from] InvalidServices),
+    /// A service that is always on has no actor.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// Two tools have one name.
     #[error(transparent)]
     Tool(#[from] AlreadyRegistered),
@@ -126,6 +134,7 @@ impl Default for Builder {
             pipelines: Vec::new(),
             workflows: Vec::new(),
             children: Vec::new(),
+            services: Vec::new(),
             adoption: Adoption::AtBoot,
             limits: None,
             monitoring: None,
@@ -493,6 +502,39 @@ impl Builder {
         self
     }
 
+    /// Declares a service: something outside that is started for whoever holds it, looked at while it runs, started
+    /// again when it crashes, and stopped when nobody has held it for long enough. What is wrong with the services is
+    /// told by [`start`](Self::start), all of it at once.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// use perennial::service::{ChildProcess, Holder, ServiceEventKind, ServiceKey, ServiceSpec};
+    ///
+    /// // A program that says where it is, and ends with its input.
+    /// let driver = ChildProcess::new("/bin/sh")
+    ///     .arg("-c")
+    ///     .arg("echo listening on 127.0.0.1:2002; cat")
+    ///     .ready_line("listening on ");
+    /// let runtime = Runtime::builder()
+    ///     .store(Store::memory())
+    ///     .service(ServiceSpec::new("analyzer", driver))
+    ///     .start()
+    ///     .await?;
+    /// let mut events = runtime.services().events();
+    /// let hold = runtime.services().hold(&ServiceKey::shared("analyzer"), Holder::new("me")).await?;
+    /// while events.recv().await?.event.kind() != ServiceEventKind::ServiceUp {}
+    /// assert_eq!(hold.admitted().await?.endpoint.as_deref(), Some("127.0.0.1:2002"));
+    /// runtime.shutdown().await; // and nothing of it is left
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn service(mut self, service: ServiceSpec) -> Self {
+        self.services.push(service);
+        self
+    }
+
     /// Sets what happens to unfinished runs of processes that are gone. The default is that a
     /// runtime continues them at boot.
     ///
@@ -694,16 +736,18 @@ impl Builder {
             workflows,
             adoption: self.adoption,
             host_children: self.children,
+            external: self.services,
             limits,
             monitoring: self.monitoring.unwrap_or_else(|| self.config.monitor.monitoring()),
             lease,
             intensity: self.intensity,
             drain_within: self.drain_within,
             retention: self.retention.unwrap_or_else(|| self.config.retention()),
-        });
-        let Assembled { mut tree, services, runs, sessions, tools, tasks, host, published } =
-            assembled;
-        if self.store_only || self.store.as_ref().is_some_and(Store::is_read_only) {
+        })?;
+        let Assembled { mut tree, services, runs, sessions, tools, tasks, .. } = assembled;
+        let Assembled { external, host, published, .. } = assembled;
+        let reads_only = self.store_only || self.store.as_ref().is_some_and(Store::is_read_only);
+        if reads_only {
             tree = SupervisorSpec::new("perennial").child(store_child(
                 &store,
                 Loops::of(&opened),
@@ -714,6 +758,10 @@ impl Builder {
             tools.register(tool)?;
         }
         let root = Root::start(tree, clock, self.options).await?;
+        if !reads_only && let Err(error) = external.start_always_on().await {
+            root.shutdown().await;
+            return Err(error.into());
+        }
         // Set once: this is the only start of this tree.
         drop(published.set(root.tree().lifecycle_source()));
         let parts =
@@ -734,6 +782,7 @@ impl Builder {
             sessions,
             tools,
             tasks,
+            external,
             host,
         })
     }

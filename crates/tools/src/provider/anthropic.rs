@@ -226,7 +226,7 @@ fn headers(config: &AnthropicConfig) -> Result<HeaderMap, AnthropicConfigError> 
 }
 
 /// TLS by rustls on ring. An adapter for this machine trusts nobody: it never speaks TLS.
-fn tls(
+pub(crate) fn tls(
     client: reqwest::ClientBuilder,
     encrypted: bool,
 ) -> Result<reqwest::ClientBuilder, AnthropicConfigError> {

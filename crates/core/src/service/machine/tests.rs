@@ -1,0 +1,256 @@
+//! Every pair of a state and an input, every sequence of inputs up to a depth, and what is promised of them.
+
+mod stories;
+mod witness;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{
+    super::{Epoch, Holder, ServiceState, ServiceTerms, Verdict},
+    ServiceInput, ServiceMachine,
+};
+use crate::Uptime;
+use witness::Witness;
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn at(seconds: u64) -> Uptime {
+    Uptime::new(secs(seconds))
+}
+
+/// Small numbers, so that short sequences reach everything.
+fn short() -> ServiceTerms {
+    ServiceTerms { down_after: 2, up_after: 2, restarts_max: 1, ..ServiceTerms::default() }
+}
+
+/// An input, with what depends on the machine left open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Do {
+    Acquire(&'static str),
+    Ask,
+    Release(&'static str),
+    Launched,
+    LaunchFailed {
+        permanent: bool,
+    },
+    Exited,
+    Healthy,
+    Unready,
+    Unresponsive,
+    Gone,
+    DrainConfirmed,
+    Cleaned {
+        failed: bool,
+    },
+    /// Time passes until it wants to be woken.
+    Due,
+    Restart,
+    Shutdown,
+    /// The same reports, of the life before.
+    Late,
+}
+
+const ALL: [Do; 20] = [
+    Do::Acquire("a"),
+    Do::Acquire("b"),
+    Do::Ask,
+    Do::Release("a"),
+    Do::Release("b"),
+    Do::Launched,
+    Do::LaunchFailed { permanent: false },
+    Do::LaunchFailed { permanent: true },
+    Do::Exited,
+    Do::Healthy,
+    Do::Unready,
+    Do::Unresponsive,
+    Do::Gone,
+    Do::DrainConfirmed,
+    Do::Cleaned { failed: false },
+    Do::Cleaned { failed: true },
+    Do::Due,
+    Do::Restart,
+    Do::Shutdown,
+    Do::Late,
+];
+
+fn verdict(what: Do) -> Verdict {
+    match what {
+        Do::Unready => Verdict::Unready("busy".into()),
+        Do::Unresponsive => Verdict::Unresponsive("silent".into()),
+        Do::Gone => Verdict::Gone("exited".into()),
+        Do::Healthy
+        | Do::Acquire(_)
+        | Do::Ask
+        | Do::Release(_)
+        | Do::Launched
+        | Do::LaunchFailed { .. }
+        | Do::Exited
+        | Do::DrainConfirmed
+        | Do::Cleaned { .. }
+        | Do::Due
+        | Do::Restart
+        | Do::Shutdown
+        | Do::Late => Verdict::Healthy,
+    }
+}
+
+/// How each state, and each step within one, is reached.
+const WAYS: [&[Do]; 17] = [
+    &[],
+    &[Do::Acquire("a")],
+    &[Do::Acquire("a"), Do::Launched],
+    &[Do::Acquire("a"), Do::Launched, Do::Unready],
+    &[Do::Acquire("a"), Do::Launched, Do::Healthy],
+    &[Do::Acquire("a"), Do::Launched, Do::Healthy, Do::Due, Do::Ask],
+    &[Do::Acquire("a"), Do::Launched, Do::Healthy, Do::Release("a")],
+    &[Do::Acquire("a"), Do::Launched, Do::Healthy, Do::Due, Do::Unready, Do::Due, Do::Unready],
+    &[
+        Do::Acquire("a"),
+        Do::Launched,
+        Do::Healthy,
+        Do::Due,
+        Do::Unready,
+        Do::Due,
+        Do::Unready,
+        Do::Due,
+        Do::Healthy,
+        Do::Due,
+    ],
+    &[Do::Acquire("a"), Do::LaunchFailed { permanent: false }],
+    &[Do::Acquire("a"), Do::LaunchFailed { permanent: true }],
+    &[Do::Acquire("a"), Do::Exited, Do::Cleaned { failed: false }],
+    &[Do::Acquire("a"), Do::LaunchFailed { permanent: true }, Do::Cleaned { failed: false }],
+    &[Do::Acquire("a"), Do::Launched, Do::Healthy, Do::Shutdown],
+    &[Do::Acquire("a"), Do::Launched, Do::Shutdown],
+    // With `idle`, below: the drain is asked for, and issued.
+    &[Do::Acquire("a"), Do::Launched, Do::Healthy, Do::Release("a"), Do::Due],
+    &[Do::Acquire("a"), Do::Launched, Do::Healthy, Do::Release("a"), Do::Due, Do::DrainConfirmed],
+];
+
+/// Under these terms the stop of an idle one comes before its next probe.
+fn idle() -> ServiceTerms {
+    ServiceTerms { idle_stop: secs(1), ..short() }
+}
+
+fn kinds_of_terms() -> [ServiceTerms; 4] {
+    [
+        short(),
+        idle(),
+        ServiceTerms { admit_degraded: true, settle_delay: secs(3), ..short() },
+        ServiceTerms { always_on: true, ..idle() },
+    ]
+}
+
+/// SM-1, and of INV-24 that nothing is stopped while it is held: each way to a state, and each input in it; what is not in the table asserts in the machine.
+#[test]
+fn every_input_in_every_state_keeps_what_is_promised() {
+    let mut seen = BTreeSet::new();
+    for terms in kinds_of_terms() {
+        for way in WAYS {
+            let mut there = Witness::new(terms);
+            way.iter().for_each(|what| there.take(*what));
+            for what in ALL {
+                let mut witness = there.clone();
+                witness.take(what);
+                seen.extend(witness.transitions.iter().copied());
+            }
+        }
+    }
+    let allowed: BTreeSet<_> = ServiceState::ALL
+        .iter()
+        .flat_map(|from| ServiceState::ALL.map(|to| (*from, to)))
+        .filter(|(from, to)| from.may_become(*to))
+        .collect();
+    assert_eq!(seen, allowed, "every arrow of the table is taken, and no other");
+}
+
+/// As above, and INV-23: whoever is admitted was looked at for.
+#[test]
+fn every_short_sequence_keeps_what_is_promised() {
+    let depth = if std::env::var_os("PERENNIAL_FULL").is_some() { 5 } else { 4 };
+    fn walk(witness: &Witness, depth: u32, walked: &mut u64) {
+        for what in ALL {
+            let mut next = witness.clone();
+            next.take(what);
+            *walked += 1;
+            if depth > 1 && next.has_moved(witness) {
+                walk(&next, depth - 1, walked);
+            }
+        }
+    }
+    let mut walked = 0;
+    for terms in kinds_of_terms() {
+        for way in WAYS {
+            let mut there = Witness::new(terms);
+            way.iter().for_each(|what| there.take(*what));
+            walk(&there, depth, &mut walked);
+        }
+    }
+    assert!(walked > 200_000, "only {walked} inputs were tried");
+}
+
+/// SM-51: what a probe, a start, a stop or an end of an earlier life tells changes nothing.
+#[test]
+fn reports_of_an_earlier_life_change_nothing() {
+    for way in WAYS {
+        let mut witness = Witness::new(idle());
+        way.iter().for_each(|what| witness.take(*what));
+        let before = format!("{:?}", witness.machine);
+        for earlier in 0..witness.machine.epoch().get() {
+            let epoch = (0..earlier).fold(Epoch::ZERO, |epoch, _| epoch.next());
+            for probe in 0..9 {
+                let verdict = Verdict::Gone("late".into());
+                let input = ServiceInput::Probed { epoch, probe, verdict };
+                assert_eq!(witness.machine.on(input, witness.now, 0.5), Default::default());
+            }
+            let why: std::sync::Arc<str> = "late".into();
+            for input in [
+                ServiceInput::Exited { epoch, why: why.clone() },
+                ServiceInput::LaunchFailed { epoch, why: why.clone(), permanent: true },
+                ServiceInput::DrainConfirmed { epoch },
+                ServiceInput::Cleaned { epoch, failed: None },
+                ServiceInput::Cleaned { epoch, failed: Some(why) },
+            ] {
+                assert_eq!(witness.machine.on(input, witness.now, 0.5), Default::default());
+            }
+        }
+        assert_eq!(format!("{:?}", witness.machine), before);
+    }
+}
+
+#[test]
+fn what_was_lost_with_its_shell_is_removed_before_it_is_started_again() {
+    use super::ServiceAction::{Remove, Start, Stop};
+    for state in ServiceState::ALL {
+        for held in [false, true] {
+            let epoch = Epoch::ZERO.next();
+            let holders: BTreeSet<_> = held.then(|| Holder::new("a")).into_iter().collect();
+            let (mut machine, steps) =
+                ServiceMachine::recovered(short(), (state, epoch), holders, at(1));
+            let first = steps.actions.first();
+            match state {
+                ServiceState::Failed => assert_eq!((first, machine.state()), (None, state)),
+                ServiceState::Stopped if held => assert!(matches!(first, Some(Start { .. }))),
+                ServiceState::Stopped => assert_eq!((first, machine.is_at_rest()), (None, true)),
+                ServiceState::Starting
+                | ServiceState::Ready
+                | ServiceState::Degraded
+                | ServiceState::Draining
+                | ServiceState::Crashed => {
+                    let removes = matches!(first, Some(Remove { epoch: of }) if *of == epoch);
+                    let stops = matches!(first, Some(Stop { epoch: of, .. }) if *of == epoch);
+                    assert!(if held { removes } else { stops }, "{state}: {first:?}");
+                    let mut steps =
+                        machine.on(ServiceInput::Cleaned { epoch, failed: None }, at(2), 0.0);
+                    if let Some(due) = machine.wake_at() {
+                        steps = machine.on(ServiceInput::Due, due, 0.0);
+                    }
+                    let starts = steps.actions.iter().any(|action| matches!(action, Start { .. }));
+                    assert_eq!(starts, held, "{state}");
+                }
+            }
+        }
+    }
+}

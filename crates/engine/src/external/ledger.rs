@@ -1,0 +1,132 @@
+//! What outlives the actor of an instance: who holds it, which life it is in, and what was started.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use perennial_core::{
+    Uptime,
+    service::{Epoch, Holder, ServiceEvent, ServiceKey, ServiceState},
+};
+use perennial_tools::service::Instance;
+use tokio::sync::broadcast;
+
+use super::ServiceNotice;
+use crate::published::Published;
+
+pub(super) struct Ledger {
+    key: ServiceKey,
+    events: broadcast::Sender<ServiceNotice>,
+    /// What the tree shows.
+    pub(super) shown: Published,
+    book: Mutex<Book>,
+}
+
+#[derive(Default)]
+struct Book {
+    /// How many guards each holder has out; never 0.
+    guards: BTreeMap<Holder, usize>,
+    /// Whose last guard went, until the actor has seen it; at most as many as have held it in between.
+    returned: BTreeSet<Holder>,
+    /// Where the machine was last; none before its first actor.
+    was: Option<(ServiceState, Epoch)>,
+    /// What was started and is not known to be gone, by life.
+    instances: BTreeMap<Epoch, Instance>,
+    /// Events told so far.
+    seq: u64,
+}
+
+impl Ledger {
+    pub(super) fn new(key: ServiceKey, events: broadcast::Sender<ServiceNotice>) -> Self {
+        Self { key, events, shown: Published::default(), book: Mutex::default() }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn take(&self, holder: &Holder) {
+        *self.book().guards.entry(holder.clone()).or_default() += 1;
+    }
+
+    /// Whether that was the last of this holder.
+    pub(super) fn give_back(&self, holder: &Holder) -> bool {
+        let mut book = self.book();
+        let Some(guards) = book.guards.get_mut(holder) else { return false };
+        *guards -= 1;
+        let is_last = *guards == 0;
+        if is_last {
+            book.guards.remove(holder);
+            book.returned.insert(holder.clone());
+        }
+        is_last
+    }
+
+    /// Who has given it back since the last look, and does not hold it again.
+    pub(super) fn returned(&self) -> Vec<Holder> {
+        let mut book = self.book();
+        let returned = std::mem::take(&mut book.returned);
+        returned.into_iter().filter(|holder| !book.guards.contains_key(holder)).collect()
+    }
+
+    pub(super) fn holds(&self, holder: &Holder) -> bool {
+        self.book().guards.contains_key(holder)
+    }
+
+    pub(super) fn holders(&self) -> BTreeSet<Holder> {
+        self.book().guards.keys().cloned().collect()
+    }
+
+    pub(super) fn was(&self) -> Option<(ServiceState, Epoch)> {
+        self.book().was
+    }
+
+    pub(super) fn note(&self, state: ServiceState, epoch: Epoch) {
+        self.book().was = Some((state, epoch));
+    }
+
+    pub(super) fn state(&self) -> ServiceState {
+        self.book().was.map_or(ServiceState::Stopped, |(state, _)| state)
+    }
+
+    /// Whether nobody holds it and nothing of it is there.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let book = self.book();
+        let stopped = book.was.is_none_or(|(state, _)| state == ServiceState::Stopped);
+        stopped && book.guards.is_empty() && book.instances.is_empty()
+    }
+
+    pub(super) fn keep(&self, epoch: Epoch, instance: Instance) {
+        self.book().instances.insert(epoch, instance);
+    }
+
+    pub(super) fn instance(&self, epoch: Epoch) -> Option<Instance> {
+        self.book().instances.get(&epoch).cloned()
+    }
+
+    /// All that was started and may be there, oldest first.
+    pub(super) fn instances(&self) -> Vec<(Epoch, Instance)> {
+        self.book().instances.iter().map(|(epoch, of)| (*epoch, of.clone())).collect()
+    }
+
+    pub(super) fn forget(&self, epoch: Epoch) {
+        let gone = self.book().instances.remove(&epoch);
+        // Its drop may be a driver's code: not under the lock.
+        drop(gone);
+    }
+
+    pub(super) fn endpoint(&self, epoch: Epoch) -> Option<Arc<str>> {
+        self.book().instances.get(&epoch).and_then(Instance::endpoint).map(Arc::from)
+    }
+
+    pub(super) fn tell(&self, event: ServiceEvent, at: Uptime) {
+        let seq = {
+            let mut book = self.book();
+            book.seq += 1;
+            book.seq
+        };
+        // Nobody may be following.
+        let _ = self.events.send(ServiceNotice { key: self.key.clone(), seq, at, event });
+    }
+}

@@ -1,0 +1,278 @@
+//! How a service is declared, and everything that can be wrong with it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use perennial_core::service::{ServiceTerms, TermsFault};
+use perennial_tools::service::ServiceDriver;
+
+/// Bytes of a name.
+const NAME_MAX: usize = 128;
+
+/// Who shares an instance of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// All runs: there is one.
+    #[default]
+    Shared,
+    /// The jobs of a run: there is one for each run, whose id is the key.
+    PerRun,
+    /// Whoever names the same key.
+    Keyed,
+}
+
+/// A service as a host declares it.
+///
+/// ```
+/// use perennial::service::{HttpEndpoint, Scope, ServiceSpec};
+/// use std::time::Duration;
+///
+/// let analyzer = HttpEndpoint::new("http://127.0.0.1:2002")?.probed_at("/health")?;
+/// let spec = ServiceSpec::new("analyzer", analyzer)
+///     .scope(Scope::Shared)
+///     .ready_within(Duration::from_secs(60))
+///     .idle_stop(Duration::from_secs(120));
+/// assert_eq!(spec.name(), "analyzer");
+/// # Ok::<(), perennial::service::InvalidEndpoint>(())
+/// ```
+#[derive(Clone)]
+pub struct ServiceSpec {
+    name: String,
+    driver: Arc<dyn ServiceDriver>,
+    scope: Scope,
+    terms: ServiceTerms,
+    instances_max: usize,
+}
+
+impl ServiceSpec {
+    /// The service `name`, driven by `driver`: shared, with the times and counts of [`ServiceTerms::default`].
+    pub fn new(name: impl Into<String>, driver: impl ServiceDriver) -> Self {
+        let (name, driver) = (name.into(), Arc::new(driver));
+        let (scope, terms) = (Scope::Shared, ServiceTerms::default());
+        Self { name, driver, scope, terms, instances_max: 4 }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sets who shares an instance.
+    #[must_use]
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// Sets all times and counts at once.
+    #[must_use]
+    pub fn terms(mut self, terms: ServiceTerms) -> Self {
+        self.terms = terms;
+        self
+    }
+
+    /// Sets how long a start may take until it is ready; 3 min.
+    #[must_use]
+    pub fn ready_within(mut self, within: Duration) -> Self {
+        self.terms.ready_within = within;
+        self
+    }
+
+    /// Sets the time between probes; 10 s.
+    #[must_use]
+    pub fn probe_every(mut self, every: Duration) -> Self {
+        self.terms.probe_every = every;
+        self
+    }
+
+    /// Sets how old a verdict may be that admits somebody; 30 s.
+    #[must_use]
+    pub fn health_ttl(mut self, ttl: Duration) -> Self {
+        self.terms.health_ttl = ttl;
+        self
+    }
+
+    /// Sets how long it runs on after its last hold was given back; 10 min.
+    #[must_use]
+    pub fn idle_stop(mut self, after: Duration) -> Self {
+        self.terms.idle_stop = after;
+        self
+    }
+
+    /// Sets how long it is left alone after it was ready for the first time; 0.
+    #[must_use]
+    pub fn settle_delay(mut self, delay: Duration) -> Self {
+        self.terms.settle_delay = delay;
+        self
+    }
+
+    /// It runs from the start of the runtime on, held or not. Only a shared service can.
+    #[must_use]
+    pub fn always_on(mut self) -> Self {
+        self.terms.always_on = true;
+        self
+    }
+
+    /// It admits while it is degraded, too.
+    #[must_use]
+    pub fn admit_degraded(mut self) -> Self {
+        self.terms.admit_degraded = true;
+        self
+    }
+
+    /// Sets how many instances there may be of a service that is not shared; 4.
+    #[must_use]
+    pub fn instances_max(mut self, max: usize) -> Self {
+        self.instances_max = max;
+        self
+    }
+}
+
+impl fmt::Debug for ServiceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceSpec")
+            .field("name", &self.name)
+            .field("driver", &self.driver)
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with one service.
+///
+/// ```
+/// use perennial::service::ServiceFault;
+///
+/// let twice = ServiceFault::Repeated { service: "app".to_owned(), times: 2 };
+/// assert!(twice.to_string().starts_with("the service `app` is declared 2 times"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceFault {
+    /// It has no name, or one that is too long.
+    #[error("`{service}` is no name of a service: it has 1 to 128 bytes")]
+    Name {
+        /// What it is called.
+        service: String,
+    },
+    /// Several have one name.
+    #[error(
+        "the service `{service}` is declared {times} times: which of them is meant would be chance"
+    )]
+    Repeated {
+        /// The name.
+        service: String,
+        /// How many have it.
+        times: usize,
+    },
+    /// One of its times or counts cannot be meant.
+    #[error("the service `{service}`: {fault}")]
+    Terms {
+        /// The service.
+        service: String,
+        /// What is wrong.
+        fault: TermsFault,
+    },
+    /// Its driver cannot do what it is configured for.
+    #[error("the driver of the service `{service}`: {fault}")]
+    Driver {
+        /// The service.
+        service: String,
+        /// What is wrong.
+        fault: String,
+    },
+    /// Nobody can say which instances are to be always on.
+    #[error(
+        "the service `{service}` is always on and has an instance for each key: make it shared, or let it be held"
+    )]
+    AlwaysOn {
+        /// The service.
+        service: String,
+    },
+    /// It could never be held.
+    #[error("the service `{service}` may have no instance: let `instances_max` be 1 or more")]
+    NoInstance {
+        /// The service.
+        service: String,
+    },
+}
+
+/// Everything that is wrong with the services of a host.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use perennial::{Runtime, RuntimeError, Store, service::{ChildProcess, Scope, ServiceSpec}};
+///
+/// let app = ServiceSpec::new("app", ChildProcess::new("app")).scope(Scope::Keyed).always_on();
+/// let refused = Runtime::builder().store(Store::memory()).service(app).start().await;
+/// let Err(RuntimeError::Services(invalid)) = refused else { panic!("it cannot be meant") };
+/// assert_eq!(invalid.faults.len(), 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+#[non_exhaustive]
+pub struct InvalidServices {
+    /// At least one, in the order of the names.
+    pub faults: Vec<ServiceFault>,
+}
+
+/// A service that can be meant.
+#[derive(Debug)]
+pub(super) struct Declared {
+    pub(super) name: Arc<str>,
+    pub(super) driver: Arc<dyn ServiceDriver>,
+    pub(super) scope: Scope,
+    pub(super) terms: ServiceTerms,
+    /// 1 for a shared one.
+    pub(super) instances_max: usize,
+}
+
+pub(super) fn declare(
+    specs: Vec<ServiceSpec>,
+) -> Result<HashMap<String, Arc<Declared>>, InvalidServices> {
+    let mut by_name: BTreeMap<String, Vec<ServiceSpec>> = BTreeMap::new();
+    for spec in specs {
+        by_name.entry(spec.name.clone()).or_default().push(spec);
+    }
+    let (mut declared, mut faults) = (HashMap::new(), Vec::new());
+    for (name, specs) in by_name {
+        if specs.len() > 1 {
+            faults.push(ServiceFault::Repeated { service: name.clone(), times: specs.len() });
+        }
+        for spec in specs {
+            faults.extend(faults_of(&spec));
+            let shared = spec.scope == Scope::Shared;
+            let instances_max = if shared { 1 } else { spec.instances_max };
+            let (driver, scope, terms) = (spec.driver, spec.scope, spec.terms);
+            let its = Declared { name: name.as_str().into(), driver, scope, terms, instances_max };
+            declared.insert(name.clone(), Arc::new(its));
+        }
+    }
+    if faults.is_empty() { Ok(declared) } else { Err(InvalidServices { faults }) }
+}
+
+fn faults_of(spec: &ServiceSpec) -> Vec<ServiceFault> {
+    let service = || spec.name.clone();
+    let mut faults = Vec::new();
+    if spec.name.is_empty() || spec.name.len() > NAME_MAX {
+        faults.push(ServiceFault::Name { service: service() });
+    }
+    let of_terms = spec.terms.faults().into_iter();
+    faults.extend(of_terms.map(|fault| ServiceFault::Terms { service: service(), fault }));
+    let of_driver = spec.driver.faults().into_iter();
+    faults.extend(of_driver.map(|fault| ServiceFault::Driver { service: service(), fault }));
+    if spec.terms.always_on && spec.scope != Scope::Shared {
+        faults.push(ServiceFault::AlwaysOn { service: service() });
+    }
+    if spec.instances_max == 0 {
+        faults.push(ServiceFault::NoInstance { service: service() });
+    }
+    faults
+}
