@@ -126,7 +126,7 @@ async fn go_on(args: ResumeArgs, config: Config, paused: Paused) -> anyhow::Resu
         biased;
         signal = signals.next() => {
             let stopped = interrupted(runtime, signal, &mut signals, &lot, following, shown, &hint);
-            return Ok(stopped.await);
+            return Ok(Box::pin(stopped).await);
         }
         code = &mut following => code,
     };
