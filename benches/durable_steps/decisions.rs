@@ -5,7 +5,7 @@ use perennial_core::{
     run::{AttemptEnd, JobKey, JobState, RunId},
 };
 use perennial_store::{
-    Committed, Created, Decision, Lease, NewJob, NewRun, NodeRef, Report, Store,
+    Committed, Created, Decision, JobPart, Lease, NewJob, NewRun, NewStage, NodeRef, Report, Store,
 };
 use serde_json::json;
 
@@ -30,6 +30,7 @@ fn job(step: usize, node: &NodeRef) -> NewJob {
             "attempt_within_ms": 60_000,
         }),
         claim_for: Some(node.clone()),
+        part: JobPart::default(),
     }
 }
 
@@ -44,7 +45,7 @@ async fn create(store: &dyn Store, run: &RunId, node: &NodeRef) -> Lease {
         settings: json!({}),
         owner: Some(node.clone()),
         deadline: None,
-        stages: vec!["steps".to_owned()],
+        stages: vec![NewStage::driven("steps")],
         jobs: vec![job(0, node)],
         timers: Vec::new(),
     });

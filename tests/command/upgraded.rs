@@ -3,7 +3,7 @@
 use std::thread;
 
 use perennial_core::{Digest, run::RunId};
-use perennial_store::{NewRun, SqliteOptions, SqliteStore, Store};
+use perennial_store::{NewRun, NewStage, SqliteOptions, SqliteStore, Store};
 use perennial_testkit::{PerennialBinary, RunningBinary};
 
 use crate::world::{SOON, World, json_lines};
@@ -43,7 +43,7 @@ async fn plant(store: &dyn Store, pattern: &str, run: &str) {
         settings: pattern.run.settings,
         owner: None,
         deadline: None,
-        stages: pattern.stages.into_iter().map(|stage| stage.stage).collect(),
+        stages: pattern.stages.into_iter().map(|stage| NewStage::driven(stage.stage)).collect(),
         jobs: Vec::new(),
         timers: Vec::new(),
     };

@@ -20,6 +20,7 @@ mod poison;
 mod recovery;
 mod registered;
 mod sessions;
+mod staged;
 mod waits;
 mod watching;
 mod workflows;

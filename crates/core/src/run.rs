@@ -4,12 +4,17 @@
 //! forbidden, and the store refuses it a second time.
 
 mod key;
+mod outcome;
 mod path;
 mod state;
 
 pub use key::{IdempotencyKey, InvalidRunId, JobKey, RunId};
+pub use outcome::{
+    Ends, FailurePolicy, GiveUp, RunCause, StageEnd, Tolerance, run_outcome, run_outcome_of,
+    stage_outcome,
+};
 pub use path::{HANDLER, StepPath};
 pub use state::{
-    AttemptEnd, InvalidTransition, JobState, RunState, SkipReason, StageOutcome, StageState,
-    UnknownState, run_outcome,
+    AttemptEnd, FeedKind, InvalidTransition, JobKind, JobState, RunState, SkipReason, StageOutcome,
+    StageState, UnknownState,
 };

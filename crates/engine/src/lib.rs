@@ -4,6 +4,7 @@
 //! | room | what it is |
 //! |---|---|
 //! | [`workflow`] | the seam to what is run: a definition that decides what comes next |
+//! | [`staged`] | runs in stages: feeds, groups, failure policies |
 //! | [`Runs`] | handle: start, resume, pause, cancel, watch |
 //! | `run` | one run: its pure machine, its actor, its attempts |
 //! | [`scheduler`] | who owns which run, and what is due |
@@ -45,6 +46,7 @@ pub mod scheduler;
 mod sent;
 mod services;
 pub mod sessions;
+pub mod staged;
 pub mod upkeep;
 mod waiting;
 pub mod workflow;

@@ -35,5 +35,5 @@ pub(crate) use self::{
     actor::{Message, child_spec},
     aside::{Request, give_back, settle},
     explain::{Known, explain},
-    machine::owner,
+    machine::{owner, planned_job},
 };

@@ -8,12 +8,12 @@ use std::{
 };
 
 use perennial_core::{
-    Digest,
+    Digest, Timestamp,
     run::{InvalidRunId, JobKey, JobState, RunId, RunState},
 };
 use perennial_store::{
-    Accepted, Again, Created, JobRecord, NewRun, NewTimer, NodeRecord, NodeRef, Reopening,
-    RunRecord, RunSummary, RunView, StoreError,
+    Accepted, Again, Created, JobRecord, NewJob, NewRun, NewStage, NewTimer, NodeRecord, NodeRef,
+    Reopening, RunRecord, RunSummary, RunView, StoreError,
 };
 use perennial_supervision::CallError;
 use serde::Serialize;
@@ -226,6 +226,16 @@ impl RunError {
         let fate = report.and_then(|report| report.runs.iter().find(|of| of.run == *run));
         Self::ShutDown { run: run.clone(), fate: fate.map(|of| of.fate) }
     }
+}
+
+/// The stages and jobs that a run of it begins with. A plan that panics is told of by its run.
+fn beginning(workflow: &dyn Workflow, now: Timestamp) -> (Vec<NewStage>, Vec<NewJob>) {
+    let staged = panic::catch_unwind(AssertUnwindSafe(|| workflow.staging()));
+    let Ok(Some(staging)) = staged else {
+        let stage = panic::catch_unwind(AssertUnwindSafe(|| workflow.stage().to_owned()));
+        return (vec![NewStage::driven(stage.unwrap_or_default())], Vec::new());
+    };
+    staging.beginning(now)
 }
 
 /// What the jobs that `workflow` begins with say of their time limits. One that panics is told of by its run.
@@ -458,6 +468,7 @@ impl Runs {
         }
         let definition = start.workflow.definition();
         let deadline = self.services.store.now().after(within);
+        let (stages, jobs) = beginning(&*start.workflow, self.services.store.now());
         let create = || {
             self.services.store.create_run(NewRun {
                 run: run.clone(),
@@ -468,8 +479,8 @@ impl Runs {
                 settings: start.settings.clone(),
                 owner: node.clone(),
                 deadline: Some(deadline),
-                stages: vec![start.workflow.stage().to_owned()],
-                jobs: Vec::new(),
+                stages: stages.clone(),
+                jobs: jobs.clone(),
                 // So that it is looked at in time.
                 timers: vec![NewTimer {
                     owner: owner(&run),

@@ -31,7 +31,7 @@ pub use perennial_core::{
 };
 use serde_json::Value;
 
-use crate::observer::Observer;
+use crate::{observer::Observer, staged::Staging};
 
 /// A boxed future.
 ///
@@ -112,6 +112,12 @@ pub trait Workflow: Send + Sync + fmt::Debug + 'static {
     /// Name of its one, driven stage.
     fn stage(&self) -> &str {
         "steps"
+    }
+
+    /// Its stages, where a plan says what comes next and not [`next`](Self::next): see
+    /// [`Staged`](crate::staged::Staged).
+    fn staging(&self) -> Option<&Staging> {
+        None
     }
 
     /// What follows when these jobs are done; called first with none. Jobs that were returned
@@ -250,6 +256,11 @@ pub enum FailureMeans {
         /// Kept as the job's result.
         record: Value,
     },
+    /// The job has failed; its stage says what that means.
+    FailJob {
+        /// Kept as the job's result.
+        record: Value,
+    },
 }
 
 /// How an attempt ended, as its own code says.
@@ -271,6 +282,8 @@ pub enum FailureMeans {
 pub enum Outcome {
     /// With this record.
     Succeeded(Value),
+    /// With a part of what it was to give, which is a success as well.
+    Partial(Value),
     /// It does not apply.
     Skipped {
         /// Why.
@@ -434,6 +447,21 @@ pub struct AttemptCx {
     journal: Arc<dyn CallJournal>,
     calls: AtomicU32,
     resumed: Option<Resumed>,
+    given: Arc<Given>,
+}
+
+/// What a job of a stage executes, and with what.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Given {
+    /// Name of the activity or group.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) work: String,
+    /// Its input.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub(crate) input: Value,
+    /// Whether its group needs its success.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) required: bool,
 }
 
 /// A reply, and whether it came from the journal.
@@ -496,7 +524,31 @@ impl AttemptCx {
             journal,
             calls: AtomicU32::new(0),
             resumed: None,
+            given: Arc::default(),
         }
+    }
+
+    pub(crate) fn with_given(mut self, given: Arc<Given>) -> Self {
+        self.given = given;
+        self
+    }
+
+    /// Name of the activity that is executed.
+    pub(crate) fn work(&self) -> &str {
+        &self.given.work
+    }
+
+    /// What the job of a stage was given; null for a step.
+    ///
+    /// ```
+    /// use perennial::engine::AttemptCx;
+    ///
+    /// fn model(cx: &AttemptCx) -> Option<&str> {
+    ///     cx.input()["model"].as_str()
+    /// }
+    /// ```
+    pub fn input(&self) -> &Value {
+        &self.given.input
     }
 
     /// The same attempt, of a job whose wait ended like this.

@@ -248,9 +248,13 @@ fn paint(state: &StepState) -> (&'static str, &'static str) {
     match state.state {
         None | Some(JobState::Blocked | JobState::Skipped) => ("idle", "#eeeeee"),
         Some(JobState::Succeeded) => ("good", "#d9f2d9"),
-        Some(JobState::Ready | JobState::Leased | JobState::Deferred | JobState::Suspended) => {
-            ("moving", "#d9e8f9")
-        }
+        Some(
+            JobState::Ready
+            | JobState::Leased
+            | JobState::Deferred
+            | JobState::Suspended
+            | JobState::Joining,
+        ) => ("moving", "#d9e8f9"),
         Some(JobState::Partial | JobState::Cancelled) => ("troubled", "#fdebc3"),
         Some(JobState::Failed) => ("broken", "#f8c9c9"),
     }

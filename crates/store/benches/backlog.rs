@@ -20,7 +20,8 @@ use perennial_core::{
     run::{JobKey, RunId},
 };
 use perennial_store::{
-    NewJob, NewRun, NodeRef, NodeTerms, SqliteOptions, SqliteStore, Stopper, Store,
+    JobPart, NewJob, NewRun, NewStage, NodeRef, NodeTerms, SqliteOptions, SqliteStore, Stopper,
+    Store,
 };
 use serde_json::json;
 
@@ -214,6 +215,7 @@ async fn start(store: &dyn Store) -> NodeRef {
         crashes_max: 3,
         input: json!({}),
         claim_for: Some(node.clone()),
+        part: JobPart::default(),
     };
     let created = store.create_run(NewRun {
         run: run(),
@@ -224,7 +226,7 @@ async fn start(store: &dyn Store) -> NodeRef {
         settings: json!({}),
         owner: Some(node.clone()),
         deadline: None,
-        stages: vec!["steps".to_owned()],
+        stages: vec![NewStage::driven("steps")],
         jobs: vec![first],
         timers: Vec::new(),
     });

@@ -21,9 +21,9 @@ pub use self::{
         RunSummary, RunView, ServerStatus, StageRecord, StoreStatus, StreamRecord,
     },
     request::{
-        Again, Appended, CallStart, Claimed, Committed, Created, Decision, JobStep, LEASE_TTL,
-        Lease, Leases, NewEvent, NewJob, NewRun, NewTimer, NodeTerms, Registered, Renewal,
-        Reopening, Report, Rescued, RunStep, StageStep, TimerDue,
+        Again, Appended, CallStart, Claimed, Committed, Created, Decision, JobPart, JobStep,
+        LEASE_TTL, Lease, Leases, NewEvent, NewJob, NewRun, NewStage, NewTimer, NodeTerms,
+        Registered, Renewal, Reopening, Report, Rescued, RunStep, StageStep, TimerDue,
     },
     retention::{RemovedRun, Retained, Retention},
     saved::{BeatRecord, CheckpointRecord, NewCheckpoint},

@@ -23,8 +23,8 @@ use perennial_core::{
     run::{AttemptEnd, JobKey, JobState, RunId},
 };
 use perennial_store::{
-    Committed, Decision, Lease, NewEvent, NewJob, NewRun, NodeRef, Operation, Report, RunView,
-    SqliteOptions, SqliteStore, Stopper, Store, StoreError, UnsafeSynchronous,
+    Committed, Decision, JobPart, Lease, NewEvent, NewJob, NewRun, NewStage, NodeRef, Operation,
+    Report, RunView, SqliteOptions, SqliteStore, Stopper, Store, StoreError, UnsafeSynchronous,
 };
 use perennial_testkit::Seed;
 use serde_json::json;
@@ -391,7 +391,7 @@ fn new_run(run: &RunId, owner: &NodeRef) -> NewRun {
         settings: json!({}),
         owner: Some(owner.clone()),
         deadline: None,
-        stages: vec![STAGE.to_owned()],
+        stages: vec![NewStage::driven(STAGE)],
         jobs: vec![new_job(0, owner)],
         timers: Vec::new(),
     }
@@ -405,6 +405,7 @@ fn new_job(turn: u64, owner: &NodeRef) -> NewJob {
         crashes_max: 3,
         input: json!({"turn": turn}),
         claim_for: Some(owner.clone()),
+        part: JobPart::default(),
     }
 }
 

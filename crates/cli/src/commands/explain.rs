@@ -226,6 +226,16 @@ fn waits(view: &RunView, blocked: Option<&Blocked>) -> Vec<Value> {
     waits
 }
 
+/// A group waits for its children.
+fn joining(view: &RunView, job: &JobRecord) -> (&'static str, String) {
+    let children = view.jobs.iter().filter(|it| it.parent.as_ref() == Some(&job.key));
+    let open = children.clone().filter(|it| !it.state.is_terminal()).count();
+    (
+        "joining",
+        format!("group {}: {open} of its {} children have not ended", job.key, children.count()),
+    )
+}
+
 fn wait(view: &RunView, job: &JobRecord) -> Value {
     let last = view.attempts.iter().rfind(|attempt| attempt.job == job.id);
     let wait = view.waits.iter().find(|wait| wait.job == job.id);
@@ -243,6 +253,7 @@ fn wait(view: &RunView, job: &JobRecord) -> Value {
         }
         (JobState::Deferred, _) => ("unavailable", deferred(job)),
         (JobState::Suspended, _) => suspended(wait, job),
+        (JobState::Joining, _) => joining(view, job),
         (_, Some(at)) => {
             let why = last.and_then(|attempt| attempt.message.as_deref()).unwrap_or("no reason");
             let reason = output::cut(why, 120);

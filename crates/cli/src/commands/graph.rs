@@ -77,6 +77,7 @@ fn states(view: &RunView) -> BTreeMap<String, StepState> {
             | JobState::Ready
             | JobState::Deferred
             | JobState::Suspended
+            | JobState::Joining
             | JobState::Succeeded
             | JobState::Partial
             | JobState::Failed

@@ -345,7 +345,8 @@ fn given(row: &Row<'_>, result: &Value, is_told: bool) -> String {
         | JobState::Ready
         | JobState::Leased
         | JobState::Deferred
-        | JobState::Suspended => "",
+        | JobState::Suspended
+        | JobState::Joining => "",
     };
     format!("{label}: {prefix}{}", output::brief(result, 100))
 }

@@ -142,6 +142,8 @@ states! {
         Deferred => "deferred",
         /// Waits for a signal, an answer or an instant that an attempt of it asked for.
         Suspended => "suspended",
+        /// A group whose children exist and have not all ended.
+        Joining => "joining",
         /// Done.
         Succeeded => "succeeded",
         /// Ended with a failure that its policy tolerates.
@@ -152,6 +154,44 @@ states! {
         Skipped => "skipped",
         /// Ended with its run.
         Cancelled => "cancelled",
+    }
+}
+
+states! {
+    /// What a job is.
+    ///
+    /// ```
+    /// use perennial_core::run::JobKind;
+    ///
+    /// assert_eq!(JobKind::Group.to_string(), "group");
+    /// ```
+    JobKind, "kind of job" {
+        /// A step of a workflow that says itself what comes next.
+        Step => "step",
+        /// A job of a stage, or a child of a group: code is executed for it.
+        Activity => "activity",
+        /// Children of it are executed, and joined once they have ended.
+        Group => "group",
+    }
+}
+
+states! {
+    /// Where the jobs of a stage come from.
+    ///
+    /// ```
+    /// use perennial_core::run::FeedKind;
+    ///
+    /// assert_eq!(FeedKind::PerItem.name(), "per_item");
+    /// ```
+    FeedKind, "feed" {
+        /// They are all there from the beginning.
+        Static => "static",
+        /// From each job of another stage, as soon as that has ended.
+        PerItem => "per_item",
+        /// From all jobs of another stage, once that has closed.
+        Barrier => "barrier",
+        /// Its workflow says what comes next until it says that nothing does.
+        Driven => "driven",
     }
 }
 
@@ -327,7 +367,12 @@ impl JobState {
     /// Whether nothing can follow in this round.
     pub fn is_terminal(self) -> bool {
         match self {
-            Self::Blocked | Self::Ready | Self::Leased | Self::Deferred | Self::Suspended => false,
+            Self::Blocked
+            | Self::Ready
+            | Self::Leased
+            | Self::Deferred
+            | Self::Suspended
+            | Self::Joining => false,
             Self::Succeeded | Self::Partial | Self::Failed | Self::Skipped | Self::Cancelled => {
                 true
             }
@@ -341,6 +386,7 @@ impl JobState {
             Self::Blocked
             | Self::Ready
             | Self::Leased
+            | Self::Joining
             | Self::Succeeded
             | Self::Partial
             | Self::Failed
@@ -353,20 +399,22 @@ impl JobState {
     ///
     /// # Errors
     ///
-    /// When the table of 4.3 does not list the transition. A wait that ends without what was waited
+    /// When the table of 4.3 does not list the transition. A group goes from Ready to Joining at once: nobody sees
+    /// it Expanding, because the decision that expands it writes all of its children (SM-40). A wait that ends without what was waited
     /// for may also end its job in part: a document may tolerate that failure like any other.
     pub fn enter(self, to: Self) -> Result<Self, InvalidTransition> {
         use JobState::{
-            Blocked, Cancelled, Deferred, Failed, Leased, Partial, Ready, Skipped, Succeeded,
-            Suspended,
+            Blocked, Cancelled, Deferred, Failed, Joining, Leased, Partial, Ready, Skipped,
+            Succeeded, Suspended,
         };
         let listed = match self {
             Blocked => matches!(to, Ready | Skipped | Failed | Cancelled),
-            Ready => matches!(to, Leased | Deferred | Skipped | Failed | Cancelled),
+            Ready => matches!(to, Leased | Deferred | Joining | Skipped | Failed | Cancelled),
             Leased => matches!(
                 to,
                 Ready | Deferred | Suspended | Succeeded | Partial | Skipped | Failed | Cancelled
             ),
+            Joining => matches!(to, Succeeded | Partial | Failed | Skipped | Cancelled),
             Deferred | Suspended => matches!(to, Ready | Partial | Skipped | Failed | Cancelled),
             Succeeded | Partial | Failed | Skipped | Cancelled => false,
         };
@@ -402,25 +450,6 @@ impl SkipReason {
             Self::Upstream | Self::Unavailable | Self::UnknownTool | Self::Operator => true,
         }
     }
-}
-
-/// The outcome of a run whose stages all closed with these outcomes: the worst decides, and where nothing was done
-/// nothing has succeeded (INV-40).
-pub fn run_outcome(stages: impl IntoIterator<Item = StageOutcome>) -> RunState {
-    let (mut outcome, mut is_something_done) = (RunState::Succeeded, false);
-    for stage in stages {
-        is_something_done |= matches!(stage, StageOutcome::Succeeded | StageOutcome::Partial);
-        match stage {
-            StageOutcome::Succeeded | StageOutcome::Skipped => (),
-            StageOutcome::Partial => {
-                if outcome == RunState::Succeeded {
-                    outcome = RunState::PartiallySucceeded;
-                }
-            }
-            StageOutcome::Failed | StageOutcome::Cancelled => outcome = RunState::Failed,
-        }
-    }
-    if is_something_done { outcome } else { RunState::Failed }
 }
 
 #[cfg(test)]
@@ -491,41 +520,5 @@ mod tests {
     fn reasons_are_neutral_or_degrade() {
         let neutral: Vec<_> = SkipReason::ALL.iter().filter(|why| !why.degrades()).collect();
         assert_eq!(neutral, [&SkipReason::NotApplicable, &SkipReason::Disabled]);
-    }
-
-    #[test]
-    fn the_worst_stage_decides_a_run() {
-        use StageOutcome::{Failed, Partial, Skipped, Succeeded};
-        assert_eq!(run_outcome([Succeeded, Skipped]), RunState::Succeeded);
-        assert_eq!(run_outcome([Succeeded, Partial]), RunState::PartiallySucceeded);
-        assert_eq!(run_outcome([Partial, Failed, Succeeded]), RunState::Failed);
-    }
-
-    /// Proves INV-40.
-    /// Of up to three stages with each outcome, in any order.
-    #[test]
-    fn a_run_of_which_nothing_succeeded_has_not() {
-        let all = StageOutcome::ALL;
-        let mut plans: Vec<Vec<StageOutcome>> = vec![Vec::new()];
-        for length in 0..3 {
-            let longer: Vec<Vec<StageOutcome>> = plans
-                .iter()
-                .filter(|plan| plan.len() == length)
-                .flat_map(|plan| all.iter().map(|last| [plan.as_slice(), &[*last]].concat()))
-                .collect();
-            plans.extend(longer);
-        }
-        assert_eq!(plans.len(), 1 + 5 + 25 + 125);
-        for plan in plans {
-            let has = |outcome| plan.contains(&outcome);
-            let (done, in_part) = (has(StageOutcome::Succeeded), has(StageOutcome::Partial));
-            let failed = has(StageOutcome::Failed) || has(StageOutcome::Cancelled);
-            let expected = match (failed, done || in_part, in_part) {
-                (true, _, _) | (false, false, _) => RunState::Failed,
-                (false, true, false) => RunState::Succeeded,
-                (false, true, true) => RunState::PartiallySucceeded,
-            };
-            assert_eq!(run_outcome(plan.iter().copied()), expected, "{plan:?}");
-        }
     }
 }

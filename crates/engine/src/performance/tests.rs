@@ -1,6 +1,6 @@
 use perennial_core::{
     Digest,
-    run::{RunId, RunState},
+    run::{JobKind, RunId, RunState},
 };
 use perennial_store::{CallRecord, NodeRef, RunRecord};
 use serde_json::{Value, json};
@@ -58,6 +58,8 @@ pub(super) fn add(
         id,
         stage: "steps".to_owned(),
         key: JobKey::new(key),
+        kind: JobKind::Step,
+        parent: None,
         state,
         skipped: None,
         attempt: 1,

@@ -448,7 +448,8 @@ fn of_step(state: JobState) -> Went {
         | JobState::Ready
         | JobState::Leased
         | JobState::Deferred
-        | JobState::Suspended => Went::Open,
+        | JobState::Suspended
+        | JobState::Joining => Went::Open,
     }
 }
 

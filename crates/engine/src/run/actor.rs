@@ -93,6 +93,13 @@ pub(crate) fn child_spec(
     (spec, address)
 }
 
+/// Attempts that are under way for jobs that `decision` ends.
+fn stopped(machine: &Machine, decision: &Decision) -> Vec<AttemptId> {
+    let ended = decision.jobs.iter().filter(|step| step.from == JobState::Leased);
+    let jobs = ended.filter_map(|step| machine.job(step.job));
+    jobs.map(|job| AttemptId { job: job.id, attempt: job.attempt }).collect()
+}
+
 /// Why a request changes nothing.
 fn refused(fact: &Fact, unchanged: Unchanged) -> StoreError {
     let job = match fact {
@@ -532,7 +539,11 @@ impl Shell {
                             let ended = AttemptId { job: lease.job, attempt: lease.attempt };
                             room.extend(self.services.room_of(ended));
                         }
+                        let stopped = stopped(machine, &decision);
                         let leases = machine.apply(decision, &committed);
+                        for id in stopped {
+                            self.stop_attempt(id).await;
+                        }
                         return Ok(Some(leases.into_iter().zip(room).collect()));
                     }
                     // Recorded by an earlier offer whose answer was lost.
@@ -549,6 +560,15 @@ impl Shell {
             }
         }
         Err(StoreError::Busy)
+    }
+
+    /// Stops an attempt whose job has ended without it.
+    async fn stop_attempt(&self, id: AttemptId) {
+        if let Some(task) = self.services.attempt(id) {
+            // One that has just ended is not found, and its report comes too late.
+            drop(self.services.tasks.terminate_child(&task).await);
+        }
+        self.services.forget_attempt(id);
     }
 
     /// A commit may be repeated: its revision makes the second one a conflict.
@@ -769,11 +789,19 @@ impl Shell {
         if let Some(waits) = self.waits_for(machine) {
             detail.insert("waits_for".to_owned(), json!(waits));
         }
+        let count = if machine.is_staged {
+            machine.jobs().iter().filter(|job| job.state.is_terminal()).count()
+        } else {
+            done.len()
+        };
+        if let Some(stages) = machine.stages_in_short() {
+            detail.insert("stages".to_owned(), stages);
+        }
         let rest = json!({
             "state": machine.state,
             "step": step,
             "attempt": attempt,
-            "done": done.len(),
+            "done": count,
             "workflow": self.workflow.name(),
             "definition": self.workflow.definition().digest.short(),
         });

@@ -58,13 +58,16 @@ pub(super) async fn start(
         machine.idempotency_key(&lease.key),
         Arc::new(journal),
     );
-    let cx = cx.with_resumed(machine.job(lease.job).and_then(Job::resumed));
+    let job = machine.job(lease.job);
+    let given = job.map(|job| job.given.clone()).unwrap_or_default();
+    let cx = cx.with_resumed(job.and_then(Job::resumed)).with_given(given);
+    let stage = job.map_or("", |job| job.stage.as_str());
     // One span per attempt, with what every line inside it is about (YM-13, TNM-2).
     let span = tracing::info_span!(
         "attempt",
         run_id = %lease.run,
         workflow = workflow.name(),
-        stage = %workflow.stage(),
+        stage,
         step_path = %lease.key,
         depth = lease.key.depth(),
         attempt = lease.attempt,

@@ -91,6 +91,22 @@ pub enum Explanation {
         /// Its stage.
         stage: String,
     },
+    /// It is a group, and joins once its children have ended.
+    Joining {
+        /// Children that have not.
+        open: usize,
+        /// Children that have.
+        ended: usize,
+    },
+    /// Its stage has as many jobs under way as it may.
+    StageFull {
+        /// The stage.
+        stage: String,
+        /// How many are under way.
+        used: u64,
+        /// How many may be.
+        limit: u32,
+    },
     /// No job of its stage may begin.
     StageNotOpen {
         /// The stage.
@@ -175,6 +191,8 @@ impl Explanation {
             Self::Ended { .. }
             | Self::Claimable
             | Self::Dependency { .. }
+            | Self::Joining { .. }
+            | Self::StageFull { .. }
             | Self::StageNotOpen { .. }
             | Self::RunPending { .. }
             | Self::Suspect { .. }
@@ -200,6 +218,8 @@ impl Explanation {
                 "whoever goes on with its run: a resume, or a node that takes it over"
             }
             Self::Dependency { .. } => "the end of what it needs",
+            Self::Joining { .. } => "the end of its children",
+            Self::StageFull { .. } => "the end of another job of its stage",
             Self::StageNotOpen { .. } => "the opening of its stage",
             Self::RunPending { .. } => "the end of another run",
             Self::RunPaused { .. } => "somebody who lets its run go on",
@@ -258,6 +278,12 @@ pub(crate) fn explain(
             None => barred(view, job, now, known),
         },
         JobState::Blocked => Explanation::Dependency { stage: job.stage.clone() },
+        JobState::Joining => {
+            let own = view.jobs.iter().filter(|it| it.stage == job.stage);
+            let children = own.filter(|it| it.parent.as_ref() == Some(&job.key));
+            let (open, ended): (Vec<_>, Vec<_>) = children.partition(|it| !it.state.is_terminal());
+            Explanation::Joining { open: open.len(), ended: ended.len() }
+        }
         JobState::Ready => barred(view, job, now, known),
     }
 }
@@ -293,6 +319,17 @@ fn barred(view: &RunView, job: &JobRecord, now: Timestamp, known: &Known) -> Exp
     if let Some(stage) = stage.filter(|stage| !stage.state.is_claimable()) {
         let (stage, state) = (stage.stage.clone(), stage.state.name().to_owned());
         return Explanation::StageNotOpen { stage, state };
+    }
+    let limit = stage.and_then(|stage| stage.concurrency).filter(|_| job.parent.is_none());
+    if let Some(limit) = limit {
+        let held = |it: &&JobRecord| {
+            let holds = matches!(it.state, JobState::Leased | JobState::Joining);
+            holds && it.stage == job.stage && it.parent.is_none()
+        };
+        let used = view.jobs.iter().filter(held).count() as u64;
+        if used >= u64::from(limit) {
+            return Explanation::StageFull { stage: job.stage.clone(), used, limit };
+        }
     }
     if job.crashes > 0 {
         let (crashes, crashes_max) = (job.crashes, job.crashes_max);

@@ -14,7 +14,10 @@ use perennial_core::{
 use perennial_supervision::contain;
 use serde_json::{Value, json};
 
-use crate::workflow::{DoneJob, FailureMeans, Next, Workflow};
+use crate::{
+    staged::{ChildOutcome, ChildPlan, Edge, ErasedGroup, GroupEnd, JobSpec, Staging, Upstream},
+    workflow::{DoneJob, FailureMeans, Next, Workflow},
+};
 
 /// A workflow during one decision.
 pub(super) struct Guard<'a> {
@@ -76,6 +79,42 @@ impl<'a> Guard<'a> {
         self.noted(guarded("is_made_good", || self.workflow.is_made_good(job, done)))
     }
 
+    /// Nothing when nobody knows.
+    pub(super) fn staging(&self) -> Option<&'a Staging> {
+        self.noted(guarded("staging", || self.workflow.staging())).flatten()
+    }
+
+    /// What jobs follow; nothing when nobody knows.
+    pub(super) fn feed(
+        &self,
+        edge: &Edge,
+        given: &Value,
+        upstream: &Upstream,
+    ) -> Option<Vec<JobSpec>> {
+        self.noted(guarded("an edge", || (edge.jobs)(given, upstream)))
+    }
+
+    /// A panic fails the group, and nothing else (DUR-4).
+    pub(super) fn expand(
+        group: &dyn ErasedGroup,
+        input: &Value,
+    ) -> Result<Vec<ChildPlan>, Failure> {
+        guarded("expand", || group.expand(input)).unwrap_or_else(|panicked| Err(bug(&panicked)))
+    }
+
+    /// A panic fails the group, and nothing else (DUR-4).
+    pub(super) fn join(
+        group: &dyn ErasedGroup,
+        input: &Value,
+        children: &[ChildOutcome],
+    ) -> GroupEnd {
+        let joined = guarded("join", || group.join(input, children));
+        match joined.unwrap_or_else(|panicked| Err(bug(&panicked))) {
+            Ok(end) => end,
+            Err(failure) => GroupEnd::Failed(failure),
+        }
+    }
+
     fn noted<T>(&self, answer: Result<T, Panicked>) -> Option<T> {
         match answer {
             Ok(answer) => Some(answer),
@@ -85,6 +124,10 @@ impl<'a> Guard<'a> {
             }
         }
     }
+}
+
+fn bug(panicked: &Panicked) -> Failure {
+    Failure::new(FailureClass::Panic, "PL615", panicked.to_string())
 }
 
 /// Asks a function of a workflow.
@@ -100,7 +143,7 @@ mod tests {
 
     use perennial_core::{
         Timestamp,
-        run::{AttemptEnd, JobState, RunId, RunState, StageState},
+        run::{AttemptEnd, FeedKind, JobKind, JobState, RunId, RunState, StageState},
     };
     use perennial_store::{JobRecord, NodeRef, RunRecord, RunView, StageRecord};
 
@@ -175,6 +218,8 @@ mod tests {
             id,
             stage: "steps".to_owned(),
             key: JobKey::new(key),
+            kind: JobKind::Step,
+            parent: None,
             state: JobState::Leased,
             skipped: None,
             attempt: 1,
@@ -213,6 +258,11 @@ mod tests {
                 ordinal: 0,
                 state: StageState::Open,
                 outcome: None,
+                feed: FeedKind::Driven,
+                upstream: None,
+                concurrency: None,
+                required: true,
+                weight: 1,
             }],
             jobs: vec![job(1, "a"), job(2, "b")],
             attempts: Vec::new(),

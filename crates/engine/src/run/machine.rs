@@ -3,16 +3,23 @@
 mod draft;
 mod outcome;
 mod rest;
+mod staged;
+
+pub(crate) use self::staged::planned_job;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use perennial_core::{
     Timestamp,
     retry::RetryPolicy,
-    run::{IdempotencyKey, JobKey, JobState, RunId, RunState, SkipReason, StageState},
+    run::{
+        IdempotencyKey, JobKey, JobKind, JobState, RunId, RunState, SkipReason, StageOutcome,
+        StageState,
+    },
 };
 use perennial_store::{
-    AttemptRecord, Committed, Decision, Deferral, Lease, NewJob, NewWait, NodeRef, RunView, WaitEnd,
+    AttemptRecord, Committed, Decision, Deferral, JobPart, Lease, NewJob, NewWait, NodeRef,
+    RunView, WaitEnd,
 };
 use serde_json::{Value, json};
 
@@ -20,7 +27,7 @@ use self::draft::Draft;
 use super::guard::{Guard, Panicked, guarded};
 use crate::{
     LastFailure,
-    workflow::{DoneJob, JobPlan, Next, Outcome, Resumed, Workflow},
+    workflow::{DoneJob, Given, JobPlan, Next, Outcome, Resumed, Workflow},
 };
 
 /// A run as the store has it at `revision`.
@@ -32,21 +39,43 @@ pub(super) struct Machine {
     pub(super) deadline: Option<Timestamp>,
     pub(super) settings: Arc<Value>,
     workflow: String,
-    stage: String,
-    stage_state: StageState,
+    /// In order; a workflow that says itself what comes next has one.
+    pub(super) stages: Vec<StageNow>,
     revision: u64,
     failure: Option<Value>,
     jobs: Vec<Job>,
+    /// The places of jobs in that list.
+    places: HashMap<i64, usize>,
+    /// A plan says what comes next.
+    pub(super) is_staged: bool,
+    /// Whether what follows from jobs that have ended was made with their end; else all of them are looked at.
+    is_fed: bool,
     /// Terminal jobs, in the order they ended. Shared with attempts; grows in place once they left.
     done: Arc<Vec<DoneJob>>,
     /// Its workflow does not say how it goes on: what happens is recorded, and nothing more is asked of it.
     panicked: Option<Panicked>,
 }
 
+/// A stage as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StageNow {
+    pub(super) name: String,
+    pub(super) state: StageState,
+    pub(super) outcome: Option<StageOutcome>,
+    pub(super) concurrency: Option<u32>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Job {
     pub(super) id: i64,
     pub(super) key: JobKey,
+    pub(super) stage: String,
+    pub(super) kind: JobKind,
+    pub(super) parent: Option<JobKey>,
+    /// What it executes; nothing for a step.
+    pub(super) given: Arc<Given>,
+    /// What a job of a stage gave; those of steps are in the list of what is done.
+    result: Option<Value>,
     pub(super) state: JobState,
     pub(super) attempt: u32,
     pub(super) run_after: Option<Timestamp>,
@@ -194,8 +223,17 @@ impl Machine {
             .into_iter()
             .map(|of| (of.job, Waited { wait: of.wait, since: of.since, ended: of.ended }))
             .collect();
+        let is_staged = guarded("staging", || workflow.staging().is_some());
+        let is_staged = is_staged.map_err(|panicked| panicked.to_string())?;
         for job in view.jobs {
-            if is_done(job.state) {
+            let unreadable = |error| format!("the plan of {}: {error}", job.key);
+            let given = if is_staged {
+                serde_json::from_value(job.input.clone()).map_err(unreadable)?
+            } else {
+                Given::default()
+            };
+            let result = job.result.clone().filter(|_| is_staged);
+            if is_done(job.state) && !is_staged {
                 done.push(DoneJob {
                     key: job.key.clone(),
                     state: job.state,
@@ -204,6 +242,11 @@ impl Machine {
             }
             jobs.push(Job {
                 id: job.id,
+                stage: job.stage,
+                kind: job.kind,
+                parent: job.parent,
+                given: Arc::new(given),
+                result,
                 policy: serde_json::from_value(job.input)
                     .map_err(|error| format!("the plan of {}: {error}", job.key))?,
                 key: job.key,
@@ -220,13 +263,19 @@ impl Machine {
                 wait: waits.remove(&job.id),
             });
         }
-        let stage = guarded("stage", || workflow.stage().to_owned());
-        let stage = stage.map_err(|panicked| panicked.to_string())?;
-        let stage_state = view
-            .stages
-            .iter()
-            .find(|record| record.stage == stage)
-            .map_or(StageState::Open, |record| record.state);
+        let stages = if is_staged {
+            view.stages.into_iter().map(StageNow::from).collect()
+        } else {
+            let stage = guarded("stage", || workflow.stage().to_owned());
+            let name = stage.map_err(|panicked| panicked.to_string())?;
+            let state = view
+                .stages
+                .iter()
+                .find(|record| record.stage == name)
+                .map_or(StageState::Open, |record| record.state);
+            vec![StageNow { name, state, outcome: None, concurrency: None }]
+        };
+        let places = jobs.iter().enumerate().map(|(place, job)| (job.id, place)).collect();
         Ok(Self {
             run: view.run.run,
             state: view.run.state,
@@ -234,11 +283,13 @@ impl Machine {
             deadline: view.run.deadline,
             settings: Arc::new(view.run.settings),
             workflow: view.run.workflow,
-            stage,
-            stage_state,
+            stages,
             revision: view.run.revision,
             failure: view.run.failure,
             jobs,
+            places,
+            is_staged,
+            is_fed: false,
             done: Arc::new(done),
             panicked: None,
         })
@@ -258,7 +309,16 @@ impl Machine {
     }
 
     pub(super) fn job(&self, id: i64) -> Option<&Job> {
-        self.jobs.iter().rev().find(|job| job.id == id)
+        self.jobs.get(*self.places.get(&id)?)
+    }
+
+    fn job_mut(&mut self, id: i64) -> Option<&mut Job> {
+        self.jobs.get_mut(*self.places.get(&id)?)
+    }
+
+    /// The one stage of a workflow that says itself what comes next.
+    fn driven(&self) -> (&str, StageState) {
+        self.stages.first().map_or(("", StageState::Open), |it| (it.name.as_str(), it.state))
     }
 
     /// What an attempt that is claimed now may take: its own limit, and no more than what is left of its
@@ -284,7 +344,12 @@ impl Machine {
     }
 
     pub(super) fn idempotency_key(&self, job: &JobKey) -> IdempotencyKey {
-        IdempotencyKey::new(&self.workflow, &self.run, &self.stage, job)
+        // The key of a job of a stage begins with it.
+        let (stage, rest) = match job.as_str().split_once('/') {
+            Some((stage, rest)) if self.is_staged => (stage, JobKey::new(rest)),
+            Some(_) | None => (self.driven().0, job.clone()),
+        };
+        IdempotencyKey::new(&self.workflow, &self.run, stage, &rest)
     }
 
     /// Whether a job is Ready and due, so that a claim would find something.
@@ -294,10 +359,18 @@ impl Machine {
 
     /// How many jobs a claim would find.
     pub(super) fn due(&self, now: Timestamp) -> usize {
+        if self.state != RunState::Running {
+            return 0;
+        }
         let due = |job: &&Job| {
-            job.state == JobState::Ready && job.run_after.is_none_or(|after| after <= now)
+            job.state == JobState::Ready
+                && job.kind != JobKind::Group
+                && job.run_after.is_none_or(|after| after <= now)
         };
-        if self.state == RunState::Running { self.jobs.iter().filter(due).count() } else { 0 }
+        if !self.is_staged {
+            return self.jobs.iter().filter(due).count();
+        }
+        self.due_in_stages(due)
     }
 
     /// What follows from `fact`; nothing when it changes nothing.
@@ -352,7 +425,15 @@ impl Machine {
         }
         // What follows a report is made while the run is paused as well, and waits.
         if goes_on && draft.state.goes_on() && draft.state == self.state {
+            if self.is_staged {
+                draft.follow_plan(workflow, self, at);
+                return Ok(draft.finish(self));
+            }
             self.continue_with(workflow, &mut draft, at);
+        }
+        if self.is_staged {
+            draft.close_stages(workflow, self);
+            return Ok(draft.finish(self));
         }
         draft.close(workflow, self);
         Ok(draft.finish(self))
@@ -360,7 +441,7 @@ impl Machine {
 
     /// Asks the workflow what comes next, with the jobs of the draft counted as done.
     fn continue_with(&mut self, workflow: &Guard<'_>, draft: &mut Draft, at: &Circumstances) {
-        if self.stage_state != StageState::Open {
+        if self.driven().1 != StageState::Open {
             return;
         }
         let next = if draft.newly_done.is_empty() {
@@ -385,8 +466,9 @@ impl Machine {
                     found.is_some_and(|job| job.state != JobState::Cancelled)
                 };
                 let new = plans.into_iter().filter(|plan| !known(plan));
+                let stage = self.driven().0;
                 draft.new_jobs =
-                    new.map(|plan| new_job(&self.stage, plan, claim_for.clone(), at.now)).collect();
+                    new.map(|plan| new_job(stage, plan, claim_for.clone(), at.now)).collect();
             }
             Some(Next::Seal) => draft.seal = true,
             None => (),
@@ -402,7 +484,9 @@ impl Machine {
         let at = events.last().map_or(self.created_at, |event| event.at);
         if let Some(report) = decision.report {
             let counts = report.end.uses_budget();
-            if let Some(job) = self.jobs.iter_mut().rev().find(|job| job.id == report.lease.job) {
+            let is_staged = self.is_staged;
+            let mut ended = None;
+            if let Some(job) = self.job_mut(report.lease.job) {
                 job.state = report.job;
                 job.lease = None;
                 job.run_after = report.run_after;
@@ -422,15 +506,19 @@ impl Machine {
                     let (code, message) = (report.code, report.message);
                     (at, LastFailure::new(class, code.as_deref(), message.as_deref()))
                 });
-                if is_done(report.job) {
+                if is_staged {
+                    job.result = report.result;
+                } else if is_done(report.job) {
                     let result = report.result.unwrap_or(Value::Null);
-                    let done = DoneJob { key: job.key.clone(), state: report.job, result };
-                    Arc::make_mut(&mut self.done).push(done);
+                    ended = Some(DoneJob { key: job.key.clone(), state: report.job, result });
                 }
             }
+            self.add_done(ended);
         }
         for step in decision.jobs {
-            if let Some(job) = self.jobs.iter_mut().rev().find(|job| job.id == step.job) {
+            let is_staged = self.is_staged;
+            let mut ended = None;
+            if let Some(job) = self.job_mut(step.job) {
                 job.state = step.to;
                 // The attempt of one that was leased has ended with the step.
                 job.lease = None;
@@ -442,26 +530,42 @@ impl Machine {
                 {
                     waited.ended = Some(step.ended.unwrap_or_else(WaitEnd::set_free));
                 }
-                if is_done(step.to) {
+                if is_staged {
+                    job.result = step.result;
+                } else if is_done(step.to) {
                     let (key, state) = (job.key.clone(), step.to);
                     let result = step.result.unwrap_or(Value::Null);
-                    let done = DoneJob { key, state, result };
-                    Arc::make_mut(&mut self.done).push(done);
+                    ended = Some(DoneJob { key, state, result });
                 }
             }
+            self.add_done(ended);
         }
         for (job, id) in decision.new_jobs.into_iter().zip(job_ids) {
             let lease = job.claim_for.clone();
             // The plan's own input: written by `new_job`.
-            let Ok(policy) = serde_json::from_value(job.input) else { continue };
+            let Ok(policy) = serde_json::from_value(job.input.clone()) else { continue };
+            let given = if self.is_staged {
+                serde_json::from_value(job.input).unwrap_or_default()
+            } else {
+                Given::default()
+            };
             // One of an earlier round keeps its place, and the number of its last attempt.
-            let before = self.jobs.iter_mut().rev().find(|old| old.id == *id);
+            let before = self.job_mut(*id);
             let leased = leases.iter().find(|lease| lease.job == *id).map(|lease| lease.attempt);
             let last = before.as_ref().map_or(0, |old| old.attempt);
             let made = Job {
                 id: *id,
                 key: job.key,
-                state: if lease.is_some() { JobState::Leased } else { JobState::Ready },
+                stage: job.stage,
+                kind: job.part.kind,
+                parent: job.part.parent,
+                given: Arc::new(given),
+                result: None,
+                state: match (job.part.skipped, &lease) {
+                    (Some(_), _) => JobState::Skipped,
+                    (None, Some(_)) => JobState::Leased,
+                    (None, None) => JobState::Ready,
+                },
                 attempt: leased.unwrap_or(last),
                 run_after: None,
                 lease,
@@ -469,19 +573,25 @@ impl Machine {
                 crashes: 0,
                 policy,
                 failed: None,
-                skipped: None,
+                skipped: job.part.skipped,
                 deferral: None,
                 deferred_since: None,
                 wait: None,
             };
             match before {
                 Some(before) => *before = made,
-                None => self.jobs.push(made),
+                None => {
+                    self.places.insert(*id, self.jobs.len());
+                    self.jobs.push(made);
+                }
             }
         }
-        if let Some(step) = decision.stages.last() {
-            self.stage_state = step.to;
+        for step in decision.stages {
+            if let Some(stage) = self.stages.iter_mut().find(|stage| stage.name == step.stage) {
+                (stage.state, stage.outcome) = (step.to, step.outcome);
+            }
         }
+        self.is_fed = self.panicked.is_none();
         if let Some(step) = decision.run_step {
             self.state = step.to;
             if step.failure.is_some() {
@@ -491,9 +601,16 @@ impl Machine {
         leases.clone()
     }
 
+    /// The list is shared with attempts.
+    fn add_done(&mut self, ended: Option<DoneJob>) {
+        if let Some(ended) = ended {
+            Arc::make_mut(&mut self.done).push(ended);
+        }
+    }
+
     /// A job was leased by a claim.
     pub(super) fn claimed(&mut self, lease: &Lease) {
-        if let Some(job) = self.jobs.iter_mut().rev().find(|job| job.id == lease.job) {
+        if let Some(job) = self.job_mut(lease.job) {
             job.state = JobState::Leased;
             job.attempt = lease.attempt;
             job.lease = Some(lease.node.clone());
@@ -503,7 +620,7 @@ impl Machine {
 
     /// An attempt was released.
     pub(super) fn released(&mut self, lease: &Lease) {
-        if let Some(job) = self.jobs.iter_mut().rev().find(|job| job.id == lease.job) {
+        if let Some(job) = self.job_mut(lease.job) {
             job.state = JobState::Ready;
             job.lease = None;
         }
@@ -518,6 +635,13 @@ impl Machine {
             attempt: job.attempt,
             node,
         })
+    }
+}
+
+impl From<perennial_store::StageRecord> for StageNow {
+    fn from(record: perennial_store::StageRecord) -> Self {
+        let (name, state, outcome) = (record.stage, record.state, record.outcome);
+        Self { name, state, outcome, concurrency: record.concurrency }
     }
 }
 
@@ -555,6 +679,7 @@ fn new_job(stage: &str, plan: JobPlan, claim_for: Option<NodeRef>, now: Timestam
         crashes_max: plan.retry.crashes_max,
         input: json!(policy),
         claim_for,
+        part: JobPart::default(),
     }
 }
 

@@ -20,7 +20,7 @@ use perennial_engine::{
     scheduler::Adoption,
     workflow::{BoxFuture, JobKey, RetryPolicy},
 };
-use perennial_store::{MemoryStore, NewJob, NewRun, RunRecord, Store};
+use perennial_store::{JobPart, MemoryStore, NewJob, NewRun, NewStage, RunRecord, Store};
 use serde_json::json;
 
 use crate::{
@@ -258,6 +258,7 @@ async fn a_run_whose_rows_cannot_be_understood_is_parked() {
         crashes_max: 3,
         input: json!("no plan"),
         claim_for: None,
+        part: JobPart::default(),
     };
     let damaged = NewRun {
         run: RunId::parse("damaged").unwrap(),
@@ -268,7 +269,7 @@ async fn a_run_whose_rows_cannot_be_understood_is_parked() {
         settings: json!({}),
         owner: None,
         deadline: None,
-        stages: vec!["steps".to_owned()],
+        stages: vec![NewStage::driven("steps")],
         jobs: vec![job],
         timers: Vec::new(),
     };

@@ -6,6 +6,7 @@ use perennial_engine::{
     external::{InvalidServices, ServiceError, ServiceSpec},
     monitor::Monitoring,
     scheduler::{Adoption, InvalidLease, LeaseTerms},
+    staged::{Staged, StagedWorkflow},
 };
 use perennial_pipeline::{BuiltPrompt, ProviderKind};
 use perennial_store::{Retention, RunRecord, StoreError};
@@ -477,6 +478,13 @@ impl Builder {
         let rebuild = Arc::new(rebuild);
         self.workflows.push(WorkflowRegistration { name: name.into(), rebuild });
         self
+    }
+
+    /// Declares a workflow in stages, so that this process continues its runs: see
+    /// [`StagedWorkflow`](perennial_engine::staged::StagedWorkflow), which has an example.
+    pub fn staged<W: StagedWorkflow>(self, staged: &Staged<W>) -> Self {
+        let staged = staged.clone();
+        self.workflow(staged.name(), move |record, _| staged.rebuild(record))
     }
 
     /// Adds a child of the host's own, under the supervisor `host`, behind earlier ones.

@@ -86,6 +86,7 @@ fn completed(step: &Step, is_inner: bool, job: &RecordedJob<'_>) -> bool {
         | JobState::Leased
         | JobState::Deferred
         | JobState::Suspended
+        | JobState::Joining
         | JobState::Failed
         | JobState::Cancelled => false,
     }

@@ -33,6 +33,7 @@ impl PipelineRun {
         let Some(secrets) = &self.secrets else { return made };
         match made {
             Ok(Outcome::Succeeded(value)) => Ok(Outcome::Succeeded(secrets.redacted(value))),
+            Ok(Outcome::Partial(value)) => Ok(Outcome::Partial(secrets.redacted(value))),
             Ok(Outcome::Skipped { reason, record }) => {
                 Ok(Outcome::Skipped { reason, record: secrets.redacted(record) })
             }

@@ -191,7 +191,8 @@ fn status_of(state: JobState) -> &'static str {
         | JobState::Ready
         | JobState::Leased
         | JobState::Deferred
-        | JobState::Suspended => "running",
+        | JobState::Suspended
+        | JobState::Joining => "running",
     }
 }
 

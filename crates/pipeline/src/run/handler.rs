@@ -68,7 +68,8 @@ fn is_to_be_handled(own: &DoneJob) -> bool {
         | JobState::Ready
         | JobState::Leased
         | JobState::Deferred
-        | JobState::Suspended => false,
+        | JobState::Suspended
+        | JobState::Joining => false,
     }
 }
 
@@ -217,7 +218,9 @@ mod tests {
             assert_eq!(told, (FailureClass::Timeout, "PL701", "late"));
             let (goes_on, record) = match closing.meaning(inside) {
                 FailureMeans::Tolerate { record } => (true, record),
-                FailureMeans::FailRun { record } => (false, record),
+                FailureMeans::FailRun { record } | FailureMeans::FailJob { record } => {
+                    (false, record)
+                }
             };
             assert_eq!(goes_on, through || inside);
             assert_eq!(record["error"]["message"], "late");

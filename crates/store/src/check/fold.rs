@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use perennial_core::run::{AttemptEnd, JobState, RunState, SkipReason, StageOutcome, StageState};
+use perennial_core::run::{
+    AttemptEnd, FeedKind, JobKind, JobState, RunState, SkipReason, StageOutcome, StageState,
+};
 use serde_json::Value;
 
 use super::{Findings, Rule};
@@ -57,13 +59,48 @@ pub(crate) struct RunFold {
 #[derive(Clone, Debug)]
 pub(crate) struct StageFold {
     pub(crate) ordinal: u64,
+    pub(crate) plan: StagePlan,
     pub(crate) state: StageState,
     pub(crate) outcome: Option<StageOutcome>,
+}
+
+/// What a stage was planned as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StagePlan {
+    pub(crate) feed: FeedKind,
+    pub(crate) upstream: String,
+    pub(crate) concurrency: Option<u64>,
+    pub(crate) required: bool,
+    pub(crate) weight: u64,
+}
+
+impl Default for StagePlan {
+    /// The one stage of a run that has no plan.
+    fn default() -> Self {
+        let (feed, upstream) = (FeedKind::Driven, String::new());
+        Self { feed, upstream, concurrency: None, required: true, weight: 1 }
+    }
+}
+
+impl StagePlan {
+    fn told(data: &Value) -> Self {
+        let own = Self::default();
+        Self {
+            feed: parsed(data, "feed").unwrap_or(own.feed),
+            upstream: text(data, "upstream").unwrap_or_default(),
+            concurrency: data.get("concurrency").and_then(Value::as_u64),
+            required: data.get("required").and_then(Value::as_bool).unwrap_or(own.required),
+            weight: data.get("weight").and_then(Value::as_u64).unwrap_or(own.weight),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct JobFold {
     pub(crate) stage: String,
+    pub(crate) kind: JobKind,
+    /// The group whose child it is.
+    pub(crate) parent: Option<String>,
     /// Several stages have a job of this key; events do not tell them apart.
     pub(crate) shared: bool,
     pub(crate) state: JobState,
@@ -128,6 +165,12 @@ impl Fold {
                 created_at: at,
                 finished_at: None,
             });
+            let stages = data.get("stages").and_then(Value::as_array);
+            for (ordinal, stage) in (0_u64..).zip(stages.into_iter().flatten()) {
+                let (plan, state) = (StagePlan::told(stage), StageState::Waiting);
+                let new = StageFold { ordinal, plan, state, outcome: None };
+                self.stages.insert(self::text(stage, "stage").unwrap_or_default(), new);
+            }
             return;
         }
         let to = match kind {
@@ -186,7 +229,8 @@ impl Fold {
             "stage_sealed" => StageState::Sealed,
             _ => StageState::Closed,
         };
-        let new = StageFold { ordinal, state: StageState::Waiting, outcome: None };
+        let (plan, state) = (StagePlan::default(), StageState::Waiting);
+        let new = StageFold { ordinal, plan, state, outcome: None };
         let stage = self.stages.entry(name).or_insert(new);
         if let Err(refusal) = stage.state.enter(to) {
             self.findings.at(Rule::Ended, event.seq, refusal.to_string());
@@ -231,8 +275,11 @@ impl Fold {
             job.crashes_max = crashes_max;
             return;
         }
+        let kind = parsed(data, "kind").unwrap_or(JobKind::Step);
         let job = JobFold {
             stage,
+            kind,
+            parent: text(data, "parent"),
             shared: false,
             state: JobState::Ready,
             skipped: None,
@@ -255,7 +302,7 @@ impl Fold {
 
 /// Whether an event of this kind changes rows of a job.
 fn is_about_jobs(kind: &str) -> bool {
-    kind.starts_with("job_") || kind.starts_with("attempt_")
+    kind.starts_with("job_") || kind.starts_with("attempt_") || kind == "group_expanded"
 }
 
 impl JobFold {
@@ -294,6 +341,7 @@ impl JobFold {
             "job_reopened" => return self.set_back(data),
             "job_deferred" => JobState::Deferred,
             "job_suspended" => JobState::Suspended,
+            "group_expanded" => JobState::Joining,
             "job_ready" | "job_resumed" => JobState::Ready,
             "job_succeeded" => JobState::Succeeded,
             "job_partial" => JobState::Partial,
@@ -314,7 +362,11 @@ impl JobFold {
                 JobState::Ready => Some(AttemptEnd::Released),
                 JobState::Deferred => Some(AttemptEnd::Unavailable),
                 JobState::Suspended => Some(AttemptEnd::Suspended),
-                JobState::Blocked | JobState::Leased | JobState::Partial | JobState::Failed => None,
+                JobState::Blocked
+                | JobState::Leased
+                | JobState::Joining
+                | JobState::Partial
+                | JobState::Failed => None,
             };
             self.end_attempt(event, implied, findings);
         }

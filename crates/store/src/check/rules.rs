@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use perennial_core::run::{JobState, RunState, SkipReason, StageOutcome, StageState, run_outcome};
+use perennial_core::run::{
+    Ends, JobKind, JobState, RunState, SkipReason, StageEnd, StageOutcome, StageState, run_outcome,
+};
 
 use super::{
     Findings, Fold, Rule,
-    fold::{AttemptFold, JobFold},
+    fold::{AttemptFold, JobFold, StagePlan},
 };
 use crate::{AttemptRecord, NodeRef};
 
@@ -49,6 +51,7 @@ pub(crate) struct StageRow {
     pub(crate) ordinal: u64,
     pub(crate) state: StageState,
     pub(crate) outcome: Option<StageOutcome>,
+    pub(crate) plan: StagePlan,
 }
 
 #[derive(Debug)]
@@ -56,6 +59,9 @@ pub(crate) struct JobRow {
     pub(crate) id: i64,
     pub(crate) stage: String,
     pub(crate) key: String,
+    pub(crate) kind: JobKind,
+    /// Empty where it is no child of a group.
+    pub(crate) parent: String,
     pub(crate) state: JobState,
     pub(crate) skipped: Option<SkipReason>,
     pub(crate) attempt: u32,
@@ -117,7 +123,53 @@ pub(crate) fn compare(fold: &Fold, content: &Content, findings: &mut Findings) {
             findings.add(Rule::Fold, format!("job {key} of its events is not there"));
         }
     }
+    groups(content, findings);
     outcome(content, findings);
+}
+
+/// A child has a group, which is expanded exactly when it has children or may have none; a group that has ended has no
+/// child that has not; no stage has more under way than it has places for.
+fn groups(content: &Content, findings: &mut Findings) {
+    let groups: BTreeMap<(&str, &str), &JobRow> = content
+        .jobs
+        .iter()
+        .filter(|job| job.kind == JobKind::Group)
+        .map(|job| ((job.stage.as_str(), job.key.as_str()), job))
+        .collect();
+    for child in content.jobs.iter().filter(|job| !job.parent.is_empty()) {
+        let key = &child.key;
+        match groups.get(&(child.stage.as_str(), child.parent.as_str())) {
+            None => findings.add(
+                Rule::Orphans,
+                format!("job {key} is a child of {}, which is no group", child.parent),
+            ),
+            Some(group) if group.state == JobState::Ready => findings.add(
+                Rule::Groups,
+                format!("job {key} is a child of {}, which is not expanded", group.key),
+            ),
+            Some(group) if group.state.is_terminal() && !child.state.is_terminal() => {
+                let what = format!(
+                    "group {} is {}, and its child {key} is {}",
+                    group.key, group.state, child.state
+                );
+                findings.add(Rule::Groups, what);
+            }
+            Some(_) => (),
+        }
+    }
+    for stage in &content.stages {
+        let Some(most) = stage.plan.concurrency else { continue };
+        let holds = |job: &&JobRow| {
+            let held = matches!(job.state, JobState::Leased | JobState::Joining);
+            held && job.stage == stage.stage && job.parent.is_empty()
+        };
+        let held = content.jobs.iter().filter(holds).count() as u64;
+        if held > most {
+            let what =
+                format!("stage {} has {held} jobs under way, and places for {most}", stage.stage);
+            findings.add(Rule::Places, what);
+        }
+    }
 }
 
 /// A key of a stage has one job.
@@ -167,6 +219,7 @@ fn stages(fold: &Fold, content: &Content, findings: &mut Findings) {
                 "place": Some(told.ordinal), row.ordinal;
                 "state": Some(told.state), row.state;
                 "outcome": Some(told.outcome), row.outcome;
+                "plan": Some(&told.plan), &row.plan;
             ),
         }
         let closed = row.state == StageState::Closed;
@@ -193,6 +246,8 @@ fn jobs(told: &JobFold, row: &JobRow, findings: &mut Findings) {
         (told.state != JobState::Skipped || told.skipped.is_some()).then_some(told.skipped);
     differ!(findings, format!("job {}", row.key),
         "stage": Some(&told.stage), &row.stage;
+        "kind": Some(told.kind), row.kind;
+        "parent": Some(told.parent.as_deref().unwrap_or("")), row.parent.as_str();
         "state": Some(told.state), row.state;
         "skip reason": skipped, row.skipped;
         "attempt": Some(told.attempts.last().map_or(0, |last| last.number)), row.attempt;
@@ -277,6 +332,7 @@ fn payloads(told: &JobFold, row: &JobRow, calls: &[CallRow], findings: &mut Find
         | JobState::Leased
         | JobState::Deferred
         | JobState::Suspended
+        | JobState::Joining
         | JobState::Succeeded
         | JobState::Partial
         | JobState::Failed
@@ -349,6 +405,7 @@ fn waiting(job: &JobRow, content: &Content, findings: &mut Findings) {
         // Of a deferral the instant is a condition of the row; what a suspended one waits for is below.
         JobState::Deferred
         | JobState::Suspended
+        | JobState::Joining
         | JobState::Blocked
         | JobState::Succeeded
         | JobState::Partial
@@ -378,10 +435,26 @@ fn outcome(content: &Content, findings: &mut Findings) {
         let what = format!("the run has ended, and stage {} is {}", open.stage, open.state);
         return findings.add(Rule::Outcome, what);
     }
-    let follows = run_outcome(content.stages.iter().filter_map(|stage| stage.outcome));
+    let ends = content.stages.iter().filter_map(|stage| {
+        let outcome = stage.outcome?;
+        let mut ends = Ends::default();
+        let own = |job: &&JobRow| job.stage == stage.stage && job.parent.is_empty();
+        let own: Vec<&JobRow> = content.jobs.iter().filter(own).collect();
+        if own.iter().all(|job| job.kind == JobKind::Step) {
+            return Some(outcome.into());
+        }
+        own.iter().for_each(|job| ends.add(job.state, job.skipped));
+        Some(StageEnd::new(outcome, stage.plan.required, &ends))
+    });
+    let follows = run_outcome(ends);
     let fits = match state {
         RunState::Succeeded | RunState::PartiallySucceeded => follows == state,
-        RunState::Failed | RunState::TimedOut | RunState::Cancelled => follows == RunState::Failed,
+        RunState::Failed => follows == RunState::Failed,
+        // Some of its stages may have been done by then.
+        RunState::TimedOut | RunState::Cancelled => {
+            let is_staged = content.jobs.iter().any(|job| job.kind != JobKind::Step);
+            is_staged || follows == RunState::Failed
+        }
         RunState::Pending | RunState::Running | RunState::Paused | RunState::Cancelling => true,
     };
     if !fits {

@@ -2,7 +2,10 @@
 
 use perennial_core::{
     Digest, FailureClass, Timestamp,
-    run::{AttemptEnd, JobKey, JobState, RunId, RunState, SkipReason, StageOutcome, StageState},
+    run::{
+        AttemptEnd, FeedKind, JobKey, JobKind, JobState, RunId, RunState, SkipReason, StageOutcome,
+        StageState,
+    },
 };
 use serde_json::Value;
 
@@ -120,6 +123,16 @@ pub struct StageRecord {
     pub state: StageState,
     /// How it closed.
     pub outcome: Option<StageOutcome>,
+    /// Where its jobs come from.
+    pub feed: FeedKind,
+    /// The stage that feeds it, if one does.
+    pub upstream: Option<String>,
+    /// How many of its own jobs are under way at a time, at most.
+    pub concurrency: Option<u32>,
+    /// Whether its failure is one of its run.
+    pub required: bool,
+    /// Its share of the run's progress, next to those of the others.
+    pub weight: u32,
 }
 
 /// A job of a stage.
@@ -139,8 +152,12 @@ pub struct JobRecord {
     pub id: i64,
     /// Its stage.
     pub stage: String,
-    /// Its key in the stage.
+    /// Its key, which no other job of the run has.
     pub key: JobKey,
+    /// Code, or children.
+    pub kind: JobKind,
+    /// The group whose child it is.
+    pub parent: Option<JobKey>,
     /// Where it is.
     pub state: JobState,
     /// Why it was skipped.

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use perennial_core::{
     Digest, FailureClass, Timestamp,
-    run::{AttemptEnd, JobKey, JobState, RunId, RunState, SkipReason, StageOutcome, StageState},
+    run::{
+        AttemptEnd, FeedKind, JobKey, JobKind, JobState, RunId, RunState, SkipReason, StageOutcome,
+        StageState,
+    },
 };
 use serde_json::Value;
 
@@ -99,12 +102,49 @@ pub struct NewRun {
     pub owner: Option<NodeRef>,
     /// When it must have ended.
     pub deadline: Option<Timestamp>,
-    /// Its stages, all Open, in order.
-    pub stages: Vec<String>,
+    /// Its stages, in order.
+    pub stages: Vec<NewStage>,
     /// Its first jobs.
     pub jobs: Vec<NewJob>,
     /// Further timers, besides those of the jobs.
     pub timers: Vec<NewTimer>,
+}
+
+/// A stage of a run to be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewStage {
+    /// Its name.
+    pub stage: String,
+    /// Where it begins.
+    pub state: StageState,
+    /// How it closed, if it begins closed.
+    pub outcome: Option<StageOutcome>,
+    /// Where its jobs come from.
+    pub feed: FeedKind,
+    /// The stage that feeds it, if one does.
+    pub upstream: Option<String>,
+    /// How many of its own jobs are under way at a time, at most; none where nothing limits them but their node.
+    pub concurrency: Option<u32>,
+    /// Whether its failure is one of its run.
+    pub required: bool,
+    /// Its share of the run's progress, next to those of the others.
+    pub weight: u32,
+}
+
+impl NewStage {
+    /// The one stage of a workflow that says itself what comes next: Open.
+    pub fn driven(stage: impl Into<String>) -> Self {
+        Self {
+            stage: stage.into(),
+            state: StageState::Open,
+            outcome: None,
+            feed: FeedKind::Driven,
+            upstream: None,
+            concurrency: None,
+            required: true,
+            weight: 1,
+        }
+    }
 }
 
 /// Whether a run was created.
@@ -171,6 +211,26 @@ pub struct NewJob {
     pub input: Value,
     /// Lease it in the same transaction (its first attempt is then under way when it appears).
     pub claim_for: Option<NodeRef>,
+    /// What else it is; none of it for a step.
+    pub part: JobPart,
+}
+
+/// What a job is within its stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobPart {
+    /// Code, or children.
+    pub kind: JobKind,
+    /// The group whose child it is, which has to be Joining in the same transaction at the latest.
+    pub parent: Option<JobKey>,
+    /// It is skipped from the beginning, so that nothing of a plan vanishes.
+    pub skipped: Option<SkipReason>,
+}
+
+impl Default for JobPart {
+    /// A step.
+    fn default() -> Self {
+        Self { kind: JobKind::Step, parent: None, skipped: None }
+    }
 }
 
 /// The right of one attempt to act for its job.

@@ -2,7 +2,10 @@
 
 use perennial_core::{
     Digest,
-    run::{InvalidTransition, JobState, RunId, RunState, StageState},
+    run::{
+        FeedKind, InvalidTransition, JobKey, JobKind, JobState, RunId, RunState, SkipReason,
+        StageOutcome, StageState,
+    },
 };
 use serde_json::{Value, json};
 
@@ -12,7 +15,7 @@ use super::{
     node, retention, timer,
 };
 use crate::{
-    Created, Lease, NewJob, NewRun, NodeRef, StoreError,
+    Created, JobPart, Lease, NewJob, NewRun, NewStage, NodeRef, StageStep, StoreError,
     transaction::{Tx, int},
 };
 
@@ -77,32 +80,36 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
         ),
     )?;
     retention::note_uses(tx, &new.run, &new.settings)?;
-    let about = json!({
+    let mut about = json!({
         "workflow": new.workflow,
         "definition": new.definition,
         "input_digest": new.input_digest,
         "settings": Digest::of(settings.as_bytes()),
         "deadline": micros(new.deadline),
     });
+    if new.stages.iter().any(|stage| *stage != NewStage::driven(stage.stage.as_str())) {
+        about["stages"] = new.stages.iter().map(about_stage).collect();
+    }
     journal.note(tx, "run_created", about)?;
     journal.note(tx, "run_started", Value::Null)?;
     for (ordinal, stage) in (0_u32..).zip(&new.stages) {
-        tx.post(
-            "INSERT INTO stages (run, stage, ordinal, state) VALUES (?1, ?2, ?3, ?4)",
-            (id, stage, ordinal, StageState::Open.name()),
-        )?;
-        journal.note(tx, "stage_opened", json!({ "stage": stage }))?;
+        create_stage(tx, &mut journal, &new.run, ordinal, stage)?;
     }
     let mut leases = Vec::new();
     if tx.numbers_ahead() {
         for job in &new.jobs {
-            tx.ahead_of_own(NUMBER, (id, &job.stage, job.key.as_str()));
+            tx.ahead_of_own(NUMBER, (id, &job.stage, job.key.as_str(), parent(job)));
         }
     }
     for (place, job) in new.jobs.iter().enumerate() {
         let number = number(tx, &new.run, &new.jobs[..place], job)?;
         let (_, lease) = create_job(tx, &mut journal, &new.run, job, number)?;
         leases.extend(lease);
+    }
+    for new_stage in new.stages.iter().filter(|stage| stage.state == StageState::Sealed) {
+        let (stage, from, to) = (new_stage.stage.clone(), StageState::Open, StageState::Sealed);
+        let step = StageStep { stage, from, to, outcome: None };
+        super::decision::step_stage(tx, &mut journal, &new.run, &step)?;
     }
     timer::set(tx, &new.run, &new.timers)?;
     let (revision, _) = journal.finish(tx, true)?;
@@ -123,14 +130,14 @@ pub(crate) fn claiming(jobs: &[NewJob]) -> Vec<&NodeRef> {
 /// The stage that takes a job, the job that it has by that key, and an id for a new one.
 const NUMBER: &str =
     "SELECT s.state, j.id, nextval(pg_get_serial_sequence('jobs', 'id')) FROM stages s
-    LEFT JOIN jobs j ON j.run = s.run AND j.stage = s.stage AND j.parent = '' AND j.key = ?3
+    LEFT JOIN jobs j ON j.run = s.run AND j.stage = s.stage AND j.parent = ?4 AND j.key = ?3
     WHERE s.run = ?1 AND s.stage = ?2";
 
 /// Says that [`number`] of each of `jobs` comes next.
 pub(crate) fn numbers_ahead(tx: &Tx<'_>, run: &RunId, jobs: &[NewJob]) {
     if tx.numbers_ahead() {
         for job in jobs {
-            tx.ahead(NUMBER, (run.as_str(), &job.stage, job.key.as_str()));
+            tx.ahead(NUMBER, (run.as_str(), &job.stage, job.key.as_str(), parent(job)));
         }
     }
 }
@@ -148,12 +155,15 @@ pub(crate) fn number(
     if !tx.numbers_ahead() {
         return Ok(None);
     }
-    let found = tx.row(NUMBER, (run.as_str(), &job.stage, job.key.as_str()), |row| {
+    let asked = (run.as_str(), &job.stage, job.key.as_str(), parent(job));
+    let found = tx.row(NUMBER, asked, |row| {
         Ok((row.parse::<StageState>()?, row.get::<Option<i64>>()?, row.get::<i64>()?))
     })?;
     let twice = before.iter().any(|other| other.key == job.key && other.stage == job.stage);
     Ok(match found {
         Some((StageState::Waiting | StageState::Open, None, id)) if !twice => Some(id),
+        // The set of its own jobs is final, not that of their children.
+        Some((StageState::Sealed, None, id)) if !twice && job.part.parent.is_some() => Some(id),
         Some((
             StageState::Waiting | StageState::Open | StageState::Sealed | StageState::Closed,
             ..,
@@ -181,13 +191,23 @@ pub(crate) fn create_job(
          ON CONFLICT (job) DO UPDATE SET data = excluded.data",
         (id, &input),
     )?;
-    let about = json!({
+    let mut about = json!({
         "stage": new.stage,
         "max_attempts": new.max_attempts,
         "crashes_max": new.crashes_max.max(1),
         "input": Digest::of(input.as_bytes()),
     });
+    let JobPart { kind, parent, skipped } = &new.part;
+    if *kind != JobKind::Step {
+        about["kind"] = json!(kind);
+    }
+    if let Some(parent) = parent {
+        about["parent"] = json!(parent);
+    }
     journal.note_job(tx, "job_ready", &new.key, None, about)?;
+    if let Some(reason) = skipped {
+        journal.note_job(tx, "job_skipped", &new.key, None, json!({ "skipped": reason }))?;
+    }
     let Some(node) = &new.claim_for else { return Ok((id, None)) };
     let lease =
         Lease { run: run.clone(), job: id, key: new.key.clone(), attempt, node: node.clone() };
@@ -195,9 +215,106 @@ pub(crate) fn create_job(
     Ok((id, Some(lease)))
 }
 
+fn about_stage(new: &NewStage) -> Value {
+    let NewStage { stage, feed, upstream, concurrency, required, weight, .. } = new;
+    json!({
+        "stage": stage,
+        "feed": feed,
+        "upstream": upstream,
+        "concurrency": concurrency,
+        "required": required,
+        "weight": weight,
+    })
+}
+
+/// One that begins Sealed is Open until its jobs are there.
+fn create_stage(
+    tx: &Tx<'_>,
+    journal: &mut Journal,
+    run: &RunId,
+    ordinal: u32,
+    new: &NewStage,
+) -> Result<(), StoreError> {
+    let NewStage { stage, outcome, feed, upstream, concurrency, required, weight, .. } = new;
+    let state = if new.state == StageState::Sealed { StageState::Open } else { new.state };
+    let outcome = outcome.map(StageOutcome::name);
+    if *feed == FeedKind::Driven && concurrency.is_none() {
+        tx.post(
+            "INSERT INTO stages (run, stage, ordinal, state, outcome, required, weight)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            (run.as_str(), stage, ordinal, state.name(), outcome, *required, *weight),
+        )?;
+    } else {
+        tx.post(
+            "INSERT INTO stages (run, stage, ordinal, state, outcome, required, weight, feed, upstream,
+             concurrency) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            (
+                run.as_str(),
+                stage,
+                ordinal,
+                state.name(),
+                outcome,
+                *required,
+                *weight,
+                feed.name(),
+                upstream.as_deref().unwrap_or(""),
+                *concurrency,
+            ),
+        )?;
+    }
+    let kind = match state {
+        StageState::Waiting => return Ok(()),
+        StageState::Open => "stage_opened",
+        StageState::Sealed => "stage_sealed",
+        StageState::Closed => "stage_closed",
+    };
+    let about = match outcome {
+        Some(outcome) => json!({ "stage": stage, "outcome": outcome }),
+        None => json!({ "stage": stage }),
+    };
+    journal.note(tx, kind, about)
+}
+
+/// The key of the group whose child it is, as the rows have it.
+fn parent(new: &NewJob) -> &str {
+    new.part.parent.as_ref().map_or("", JobKey::as_str)
+}
+
+/// The groups that `jobs` are children of take them: they are being expanded.
+pub(crate) fn require_parents(tx: &Tx<'_>, run: &RunId, jobs: &[NewJob]) -> Result<(), StoreError> {
+    let mut parents: Vec<(&str, &JobKey)> = Vec::new();
+    for job in jobs {
+        let Some(parent) = job.part.parent.as_ref().map(|key| (job.stage.as_str(), key)) else {
+            continue;
+        };
+        if parents.contains(&parent) {
+            continue;
+        }
+        parents.push(parent);
+        let state = tx.row(
+            "SELECT state FROM jobs WHERE run = ?1 AND stage = ?2 AND key = ?3 AND kind = 'group'",
+            (run.as_str(), parent.0, parent.1.as_str()),
+            |row| row.parse::<JobState>(),
+        )?;
+        match state {
+            Some(JobState::Joining) => (),
+            Some(state) => return Err(super::decision::refused("job", state.name(), "joining")),
+            None => {
+                let id = parent.1.to_string();
+                return Err(StoreError::NotFound { what: "group", id });
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The state and the attempt that a new job begins with.
 fn beginning(new: &NewJob) -> (JobState, u32) {
-    if new.claim_for.is_some() { (JobState::Leased, 1) } else { (JobState::Ready, 0) }
+    match (&new.claim_for, new.part.skipped) {
+        (_, Some(_)) => (JobState::Skipped, 0),
+        (Some(_), None) => (JobState::Leased, 1),
+        (None, None) => (JobState::Ready, 0),
+    }
 }
 
 /// The row of a job that nothing is in the way of. Returns its attempt.
@@ -205,7 +322,8 @@ fn insert_job(tx: &Tx<'_>, run: &RunId, new: &NewJob, id: i64) -> Result<u32, St
     let ((state, attempt), claimed) = (beginning(new), new.claim_for.as_ref());
     tx.post(
         "INSERT INTO jobs (id, run, stage, key, state, max_attempts, attempt, lease_node,
-         lease_incarnation, crashes_max) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+         lease_incarnation, crashes_max, parent, kind, skipped)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         (
             id,
             run.as_str(),
@@ -217,6 +335,9 @@ fn insert_job(tx: &Tx<'_>, run: &RunId, new: &NewJob, id: i64) -> Result<u32, St
             claimed.map(|node| node.node.as_str()),
             claimed.map(|node| int(node.incarnation)),
             new.crashes_max.max(1),
+            parent(new),
+            new.part.kind.name(),
+            new.part.skipped.map(SkipReason::name),
         ),
     )?;
     Ok(attempt)
@@ -228,12 +349,15 @@ fn make_job(tx: &Tx<'_>, run: &RunId, new: &NewJob) -> Result<(i64, u32), StoreE
     // One that is there and cancelled, in a run that goes on, waits to be made again.
     let created = tx.row(
         "INSERT INTO jobs (run, stage, key, state, max_attempts, attempt, lease_node,
-         lease_incarnation, crashes_max) SELECT run, stage, ?3, ?4, ?5, ?6, ?7, ?8, ?9 FROM stages
-         WHERE run = ?1 AND stage = ?2 AND state IN ('waiting', 'open')
+         lease_incarnation, crashes_max, parent, kind, skipped)
+         SELECT run, stage, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12 FROM stages
+         WHERE run = ?1 AND stage = ?2 AND (state IN ('waiting', 'open')
+           OR state = 'sealed' AND ?10 <> '')
          ON CONFLICT (run, stage, parent, key) DO UPDATE SET state = excluded.state,
          max_attempts = excluded.max_attempts, crashes_max = excluded.crashes_max,
          attempt = jobs.attempt + excluded.attempt,
-         lease_node = excluded.lease_node, lease_incarnation = excluded.lease_incarnation
+         lease_node = excluded.lease_node, lease_incarnation = excluded.lease_incarnation,
+         skipped = excluded.skipped
          WHERE jobs.state = 'cancelled' RETURNING id, attempt",
         (
             run.as_str(),
@@ -245,6 +369,9 @@ fn make_job(tx: &Tx<'_>, run: &RunId, new: &NewJob) -> Result<(i64, u32), StoreE
             claimed.map(|node| node.node.as_str()),
             claimed.map(|node| int(node.incarnation)),
             new.crashes_max.max(1),
+            parent(new),
+            new.part.kind.name(),
+            new.part.skipped.map(SkipReason::name),
         ),
         |row| Ok((row.get::<i64>()?, row.get::<u32>()?)),
     )?;

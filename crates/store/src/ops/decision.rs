@@ -60,6 +60,7 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, Stor
     for node in claiming {
         node::require_alive(tx, node)?;
     }
+    creation::require_parents(tx, run, &decision.new_jobs)?;
     for (place, job) in decision.new_jobs.iter().enumerate() {
         if job.claim_for.is_some() && after != RunState::Running {
             return Err(refused("job", JobState::Ready.name(), JobState::Leased.name()));
@@ -284,6 +285,7 @@ pub(crate) fn note_job_end(
         JobState::Skipped => "job_skipped",
         JobState::Cancelled => "job_cancelled",
         JobState::Ready => "job_ready",
+        JobState::Joining => "group_expanded",
         // What they wait for is told by whoever knows it.
         JobState::Deferred | JobState::Suspended => return Ok(()),
         JobState::Blocked | JobState::Leased => return Ok(()),
@@ -292,7 +294,7 @@ pub(crate) fn note_job_end(
 }
 
 /// A stage closes only when each of its jobs is terminal (INV-2).
-fn step_stage(
+pub(crate) fn step_stage(
     tx: &Tx<'_>,
     journal: &mut Journal,
     run: &RunId,
@@ -319,7 +321,7 @@ fn step_stage(
     if *to == StageState::Closed {
         let open = tx.row(
             "SELECT 1 FROM jobs WHERE run = ?1 AND stage = ?2
-             AND state IN ('blocked', 'ready', 'leased', 'deferred', 'suspended') LIMIT 1",
+             AND state IN ('blocked', 'ready', 'leased', 'deferred', 'suspended', 'joining') LIMIT 1",
             (run.as_str(), stage),
             |_| Ok(()),
         )?;
@@ -395,7 +397,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        JobStep, MemoryStore, NewJob, NewRun, NodeRef, Store,
+        JobPart, JobStep, MemoryStore, NewJob, NewRun, NewStage, NodeRef, Store,
         backend::{Access, Backend},
     };
 
@@ -407,6 +409,7 @@ mod tests {
             crashes_max: 3,
             input: Value::Null,
             claim_for: None,
+            part: JobPart::default(),
         };
         NewRun {
             run: RunId::parse(id).unwrap(),
@@ -417,7 +420,7 @@ mod tests {
             settings: Value::Null,
             owner: Some(owner.clone()),
             deadline: None,
-            stages: vec!["s".to_owned()],
+            stages: vec![NewStage::driven("s")],
             jobs: vec![job],
             timers: Vec::new(),
         }

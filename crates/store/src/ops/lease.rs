@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     AttemptRecord, Claimed, Lease, NodeRef, Rescued, StoreError,
-    transaction::{Tx, int, value::Params},
+    transaction::{Columns, Tx, int, value::Params},
 };
 
 /// What a lease is worth now.
@@ -92,16 +92,18 @@ pub(crate) fn claim(
     limit: u32,
 ) -> Result<Vec<Claimed>, StoreError> {
     node::alive_ahead(tx, node);
+    tx.ahead(PLACES, [run.as_str()]);
     let (mut journal, state) = Journal::of_run(tx, run)?;
     node::require_alive(tx, node)?;
     if state != RunState::Running {
         return Ok(Vec::new());
     }
-    let mut due = due(tx, run, node, limit, DUE)?;
+    let mut places = places(tx, run)?;
+    let mut due = due(tx, run, node, limit, &mut places, Suspects::No)?;
     // Only then: jobs that a process may have died of come after all others.
     let room = limit.saturating_sub(u32::try_from(due.len()).unwrap_or(limit));
     if room > 0 {
-        due.extend(self::due(tx, run, node, room, DUE_SUSPECTS)?);
+        due.extend(self::due(tx, run, node, room, &mut places, Suspects::Yes)?);
     }
     let mut claimed = Vec::with_capacity(due.len());
     let mut is_suspected = None;
@@ -137,35 +139,109 @@ pub(crate) fn claim(
     Ok(claimed)
 }
 
+/// The places of a stage that has only so many: how many are free.
+struct Places {
+    stage: String,
+    free: u32,
+}
+
+const PLACES: &str = "SELECT s.stage, s.concurrency, (SELECT COUNT(*) FROM jobs j WHERE j.run = s.run
+    AND j.stage = s.stage AND j.state IN ('leased', 'joining') AND j.parent = '' AND j.kind <> 'step')
+    FROM stages s WHERE s.run = ?1 AND s.concurrency IS NOT NULL ORDER BY s.ordinal";
+
+/// Counted from the rows, at every claim (STO-21).
+fn places(tx: &Tx<'_>, run: &RunId) -> Result<Vec<Places>, StoreError> {
+    tx.rows(PLACES, [run.as_str()], |row| {
+        let (stage, most, held) = (row.get()?, row.get::<u32>()?, row.get::<u32>()?);
+        Ok(Places { stage, free: most.saturating_sub(held) })
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Suspects {
+    No,
+    Yes,
+}
+
 /// Jobs that can be claimed, in the order of an index: what a claim costs must not grow with the queue.
 macro_rules! due {
-    ($crashes:literal) => {
+    ($crashes:literal, $which:literal) => {
         concat!(
-            "SELECT j.id, j.key, j.stage, j.attempt, i.data, j.crashes > 0 FROM jobs j
+            "SELECT j.id, j.key, j.stage, j.attempt, i.data, j.crashes > 0, j.run_after FROM jobs j
              JOIN stages s ON s.run = j.run AND s.stage = j.stage JOIN inputs i ON i.job = j.id
              WHERE j.run = ?1 AND j.state = 'ready' AND j.run_after <= ?2 AND j.crashes ",
             $crashes,
-            " AND s.state IN ('open', 'sealed') ORDER BY j.run_after, j.id LIMIT ?3"
+            " AND s.state IN ('open', 'sealed') AND ",
+            $which,
+            " ORDER BY j.run_after, j.id LIMIT ?3"
         )
     };
 }
-const DUE: &str = due!("= 0");
-const DUE_SUSPECTS: &str = due!("> 0");
 
+impl Suspects {
+    /// Of a run none of whose stages has only so many places.
+    fn of_run(self) -> &'static str {
+        match self {
+            Self::No => due!("= 0", "j.kind <> 'group'"),
+            Self::Yes => due!("> 0", "j.kind <> 'group'"),
+        }
+    }
+
+    /// What takes no place of its stage: children, whose group has one, and jobs of stages without such.
+    fn without_place(self) -> &'static str {
+        match self {
+            Self::No => {
+                due!("= 0", "j.kind <> 'group' AND (j.parent <> '' OR s.concurrency IS NULL)")
+            }
+            Self::Yes => {
+                due!("> 0", "j.kind <> 'group' AND (j.parent <> '' OR s.concurrency IS NULL)")
+            }
+        }
+    }
+
+    fn of_stage(self) -> &'static str {
+        match self {
+            Self::No => due!("= 0", "j.stage = ?4 AND j.kind = 'activity' AND j.parent = ''"),
+            Self::Yes => due!("> 0", "j.stage = ?4 AND j.kind = 'activity' AND j.parent = ''"),
+        }
+    }
+}
+
+/// At most `limit`, and of a stage no more than it has places for (INV-10).
 fn due(
     tx: &Tx<'_>,
     run: &RunId,
     node: &NodeRef,
     limit: u32,
-    sql: &str,
+    places: &mut [Places],
+    suspects: Suspects,
 ) -> Result<Vec<(Claimed, bool)>, StoreError> {
-    tx.rows(sql, (run.as_str(), tx.now().as_micros(), limit), |row| {
+    let now = tx.now().as_micros();
+    let claimed = |row: &Columns<'_>| {
         let (job, key, stage) = (row.get()?, JobKey::new(row.get::<String>()?), row.get()?);
         let attempt = row.get::<u32>()? + 1;
         let lease = Lease { run: run.clone(), job, key, attempt, node: node.clone() };
         let claimed = Claimed { lease, stage, input: row.json()?, calls: Vec::new() };
-        Ok((claimed, row.get::<bool>()?))
-    })
+        let (suspect, after) = (row.get::<bool>()?, row.get::<i64>()?);
+        Ok((after, claimed, suspect))
+    };
+    let mut due = if places.is_empty() {
+        tx.rows(suspects.of_run(), (run.as_str(), now, limit), claimed)?
+    } else {
+        tx.rows(suspects.without_place(), (run.as_str(), now, limit), claimed)?
+    };
+    for Places { stage, free } in places.iter().filter(|places| places.free > 0) {
+        let most = limit.min(*free);
+        due.extend(tx.rows(suspects.of_stage(), (run.as_str(), now, most, stage), claimed)?);
+    }
+    due.sort_by_key(|(after, claimed, _)| (*after, claimed.lease.job));
+    due.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    for (_, taken, _) in &due {
+        if let Some(places) = places.iter_mut().find(|places| places.stage == taken.stage) {
+            places.free = places.free.saturating_sub(1);
+        }
+    }
+    Ok(due.into_iter().map(|(_, claimed, suspect)| (claimed, suspect)).collect())
 }
 
 /// Whether the node works on a job that its process may have died of.

@@ -49,7 +49,7 @@ pub(crate) fn reopen(tx: &Tx<'_>, new: &Reopening) -> Result<u64, StoreError> {
     }
     let unfinished = tx.row(
         "SELECT state FROM jobs WHERE run = ?1
-         AND state IN ('blocked', 'ready', 'leased', 'deferred', 'suspended') LIMIT 1",
+         AND state IN ('blocked', 'ready', 'leased', 'deferred', 'suspended', 'joining') LIMIT 1",
         [run.as_str()],
         |row| row.parse::<JobState>(),
     )?;

@@ -1,6 +1,6 @@
 //! Jobs that change without an attempt of their own ending.
 
-use perennial_core::run::{AttemptEnd, JobKey, JobState, RunId, SkipReason};
+use perennial_core::run::{AttemptEnd, JobKey, JobKind, JobState, RunId, SkipReason};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -19,13 +19,14 @@ pub(crate) fn step_job(
     step: &JobStep,
 ) -> Result<(), StoreError> {
     let JobStep { job, from, to, .. } = *step;
-    let (key, state, attempt) = tx
+    let (key, state, attempt, kind, stage) = tx
         .row(
-            "SELECT key, state, attempt FROM jobs WHERE id = ?1 AND run = ?2",
+            "SELECT key, state, attempt, kind, stage FROM jobs WHERE id = ?1 AND run = ?2",
             (job, run.as_str()),
             |row| {
                 let key = JobKey::new(row.get::<String>()?);
-                Ok((key, row.parse::<JobState>()?, row.get::<u32>()?))
+                let (state, attempt) = (row.parse::<JobState>()?, row.get::<u32>()?);
+                Ok((key, state, attempt, row.parse::<JobKind>()?, row.get::<String>()?))
             },
         )?
         .ok_or_else(|| StoreError::NotFound { what: "job", id: job.to_string() })?;
@@ -35,7 +36,9 @@ pub(crate) fn step_job(
     }
     // Only a claim knows for whom, and only a report what for.
     let unknown = matches!(to, JobState::Leased | JobState::Suspended)
-        || (to == JobState::Deferred) != step.deferral.is_some();
+        || (to == JobState::Deferred) != step.deferral.is_some()
+        // Only a group has children.
+        || (to == JobState::Joining && kind != JobKind::Group);
     if unknown {
         return Err(refused("job", from.name(), to.name()));
     }
@@ -52,6 +55,7 @@ pub(crate) fn step_job(
             JobState::Blocked
             | JobState::Leased
             | JobState::Suspended
+            | JobState::Joining
             | JobState::Succeeded
             | JobState::Partial
             | JobState::Failed
@@ -70,6 +74,10 @@ pub(crate) fn step_job(
     }
     if let Some(due) = step.run_after.filter(|_| to == JobState::Ready) {
         about.insert("run_after_micros".to_owned(), json!(due.as_micros()));
+    }
+    if from == JobState::Joining {
+        require_joined(tx, run, (&stage, &key), to)?;
+        journal.note_job(tx, "group_joined", &key, None, json!({ "as": to.name() }))?;
     }
     write_step(tx, &key, step, skipped)?;
     if let Some(result) = &step.result {
@@ -92,6 +100,25 @@ pub(crate) fn step_job(
     }
     let about = if about.is_empty() { Value::Null } else { about.into() };
     note_job_end(tx, journal, to, &key, attempt, about)
+}
+
+/// A group ends once each of its children has (INV-9).
+fn require_joined(
+    tx: &Tx<'_>,
+    run: &RunId,
+    (stage, group): (&str, &JobKey),
+    to: JobState,
+) -> Result<(), StoreError> {
+    let open = tx.row(
+        "SELECT 1 FROM jobs WHERE run = ?1 AND stage = ?2 AND parent = ?3
+         AND state IN ('blocked', 'ready', 'leased', 'deferred', 'suspended', 'joining') LIMIT 1",
+        (run.as_str(), stage, group.as_str()),
+        |_| Ok(()),
+    )?;
+    match open {
+        Some(()) => Err(refused("job", JobState::Joining.name(), to.name())),
+        None => Ok(()),
+    }
 }
 
 fn write_step(

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use perennial_core::{Digest, run::JobState};
+use perennial_core::{
+    Digest,
+    run::{JobKind, JobState},
+};
 
 use super::{journal, view};
 use crate::{
     AttemptRecord, Rule, StoreError, VerifyCursor, VerifyStep, Violation,
-    check::{CallRow, Content, Findings, Fold, JobRow, Place, RunRow, StageRow, compare},
+    check::{
+        CallRow, Content, Findings, Fold, JobRow, Place, RunRow, StagePlan, StageRow, compare,
+    },
     transaction::{Columns, Tx, int},
 };
 
@@ -165,15 +170,24 @@ fn head(tx: &Tx<'_>, stream: &str, fold: &Fold, findings: &mut Findings) -> Resu
 fn content(tx: &Tx<'_>, id: &str) -> Result<Option<Content>, StoreError> {
     let Some(run) = run(tx, id)? else { return Ok(None) };
     let stages = tx.rows(
-        "SELECT stage, ordinal, state, outcome FROM stages WHERE run = ?1 ORDER BY ordinal",
+        "SELECT stage, ordinal, state, outcome, feed, upstream, concurrency, required, weight
+         FROM stages WHERE run = ?1 ORDER BY ordinal",
         [id],
         |row| {
             let (stage, ordinal, state) = (row.get()?, row.count()?, row.parse()?);
-            Ok(StageRow { stage, ordinal, state, outcome: row.parse_maybe()? })
+            let outcome = row.parse_maybe()?;
+            let plan = StagePlan {
+                feed: row.parse()?,
+                upstream: row.get()?,
+                concurrency: row.get::<Option<i64>>()?.map(i64::unsigned_abs),
+                required: row.get()?,
+                weight: row.count()?,
+            };
+            Ok(StageRow { stage, ordinal, state, outcome, plan })
         },
     )?;
     let jobs = tx.rows(
-        "SELECT j.id, j.stage, j.key, j.state, j.skipped, j.attempt, j.attempts_used,
+        "SELECT j.id, j.stage, j.key, j.kind, j.parent, j.state, j.skipped, j.attempt, j.attempts_used,
          j.max_attempts, j.crashes, j.crashes_max, j.run_after, j.lease_node, j.lease_incarnation,
          n.node IS NOT NULL, w.job IS NOT NULL, j.dead_letter, i.data, r.data FROM jobs j
          LEFT JOIN inputs i ON i.job = j.id LEFT JOIN results r ON r.job = j.id
@@ -235,6 +249,8 @@ fn job(row: &Columns<'_>) -> Result<JobRow, StoreError> {
         id: row.get()?,
         stage: row.get()?,
         key: row.get()?,
+        kind: row.parse()?,
+        parent: row.get()?,
         state: row.parse()?,
         skipped: row.parse_maybe()?,
         attempt: row.get()?,
@@ -276,7 +292,9 @@ fn counts(
     };
     let shown =
         |key: &str| !key.starts_with('#') && !key.contains('/') && !key.ends_with("[error]");
-    let jobs = || content.jobs.iter().filter(|job| shown(&job.key));
+    let is_listed =
+        |job: &&JobRow| job.parent.is_empty() && (job.kind != JobKind::Step || shown(&job.key));
+    let jobs = || content.jobs.iter().filter(is_listed);
     let done = jobs().filter(|job| job.state.is_terminal()).count() as u64;
     for (name, listed, is) in
         [("jobs", line.jobs, jobs().count() as u64), ("jobs done", line.jobs_done, done)]

@@ -17,7 +17,8 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
     let id = run.as_str();
     let record = record(tx, run)?;
     let stages = tx.rows(
-        "SELECT stage, ordinal, state, outcome FROM stages WHERE run = ?1 ORDER BY ordinal",
+        "SELECT stage, ordinal, state, outcome, feed, upstream, concurrency, required, weight
+         FROM stages WHERE run = ?1 ORDER BY ordinal",
         [id],
         |row| {
             Ok(StageRecord {
@@ -25,12 +26,17 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
                 ordinal: row.get()?,
                 state: row.parse()?,
                 outcome: row.parse_maybe()?,
+                feed: row.parse()?,
+                upstream: Some(row.get::<String>()?).filter(|stage| !stage.is_empty()),
+                concurrency: row.get()?,
+                required: row.get()?,
+                weight: row.get()?,
             })
         },
     )?;
     let jobs = tx.rows(
         concat!(
-            "SELECT j.id, j.stage, j.key, j.state, j.skipped, j.attempt, j.attempts_used,
+            "SELECT j.id, j.stage, j.key, j.kind, j.parent, j.state, j.skipped, j.attempt, j.attempts_used,
              j.max_attempts, j.crashes, j.crashes_max, j.run_after, j.lease_node, j.lease_incarnation, ",
             alive_or_absent!("?2"),
             ", i.data, r.data, j.dead_letter, j.wake_at, j.defer_cause,
@@ -103,11 +109,11 @@ macro_rules! summary_columns {
     () => {
         concat!(
             "SELECT r.run, r.workflow, r.state,
-         (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run AND substr(j.key, 1, 1) <> '#'
-          AND j.key NOT LIKE '%/%' AND j.key NOT LIKE '%[error]'),
-         (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run AND substr(j.key, 1, 1) <> '#'
-          AND j.key NOT LIKE '%/%' AND j.key NOT LIKE '%[error]'
-          AND j.state NOT IN ('blocked', 'ready', 'leased', 'deferred', 'suspended')),
+         (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run AND j.parent = '' AND (j.kind <> 'step' OR
+          substr(j.key, 1, 1) <> '#' AND j.key NOT LIKE '%/%' AND j.key NOT LIKE '%[error]')),
+         (SELECT COUNT(*) FROM jobs j WHERE j.run = r.run AND j.parent = '' AND (j.kind <> 'step' OR
+          substr(j.key, 1, 1) <> '#' AND j.key NOT LIKE '%/%' AND j.key NOT LIKE '%[error]')
+          AND j.state NOT IN ('blocked', 'ready', 'leased', 'deferred', 'suspended', 'joining')),
          r.created_at, r.finished_at, s.owner_node, s.owner_incarnation, ",
             alive_or_absent!("?1"),
             ", h.revision FROM runs r JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
@@ -203,6 +209,8 @@ fn job(row: &Columns<'_>) -> Result<JobRecord, StoreError> {
         id: row.get()?,
         stage: row.get()?,
         key: JobKey::new(row.get::<String>()?),
+        kind: row.parse()?,
+        parent: Some(row.get::<String>()?).filter(|key| !key.is_empty()).map(JobKey::new),
         state: row.parse()?,
         skipped: row.parse_maybe()?,
         attempt: row.get()?,

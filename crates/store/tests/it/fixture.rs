@@ -5,9 +5,9 @@ use perennial_core::{
     run::{AttemptEnd, JobKey, JobState, RunId, RunState},
 };
 use perennial_store::{
-    AfterWait, Committed, Created, Decision, Deferral, EventRecord, JobRecord, LEASE_TTL, Lease,
-    NewEvent, NewJob, NewRun, NewWait, NodeRef, NodeTerms, Report, RunStep, Store, WaitDefault,
-    WaitKind,
+    AfterWait, Committed, Created, Decision, Deferral, EventRecord, JobPart, JobRecord, LEASE_TTL,
+    Lease, NewEvent, NewJob, NewRun, NewStage, NewWait, NodeRef, NodeTerms, Report, RunStep, Store,
+    WaitDefault, WaitKind,
 };
 use serde_json::json;
 
@@ -53,7 +53,7 @@ pub(crate) fn new_run(id: &str, owner: &NodeRef) -> NewRun {
         settings: json!({"mode": "mock"}),
         owner: Some(owner.clone()),
         deadline: None,
-        stages: vec![STAGE.to_owned()],
+        stages: vec![NewStage::driven(STAGE)],
         jobs: vec![new_job("a", Some(owner))],
         timers: Vec::new(),
     }
@@ -67,6 +67,7 @@ pub(crate) fn new_job(key: &str, claim_for: Option<&NodeRef>) -> NewJob {
         crashes_max: 3,
         input: json!({"for": key}),
         claim_for: claim_for.cloned(),
+        part: JobPart::default(),
     }
 }
 

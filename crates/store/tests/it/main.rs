@@ -21,6 +21,7 @@ mod runs;
 mod saved;
 mod sqlite_file;
 mod sqlite_writer;
+mod stages;
 mod states;
 mod stores;
 mod streams;

@@ -30,16 +30,16 @@ use crate::{
 /// A decision in the making.
 pub(super) struct Draft {
     pub(super) state: RunState,
-    report: Option<Report>,
+    pub(super) report: Option<Report>,
     /// Jobs that end with it, in order.
     pub(super) newly_done: Vec<DoneJob>,
-    job_steps: Vec<JobStep>,
+    pub(super) job_steps: Vec<JobStep>,
     pub(super) new_jobs: Vec<NewJob>,
     pub(super) seal: bool,
-    run_step: Option<RunStep>,
+    pub(super) run_step: Option<RunStep>,
     events: Vec<NewEvent>,
-    timers: Vec<NewTimer>,
-    stages: Vec<StageStep>,
+    pub(super) timers: Vec<NewTimer>,
+    pub(super) stages: Vec<StageStep>,
 }
 
 impl Draft {
@@ -87,6 +87,12 @@ impl Draft {
                 self.warn(lease, warnings);
                 match outcome {
                     Outcome::Succeeded(record) => {
+                        report.result = Some(record.clone());
+                        None
+                    }
+                    Outcome::Partial(record) => {
+                        report.end = AttemptEnd::Partial;
+                        report.job = JobState::Partial;
                         report.result = Some(record.clone());
                         None
                     }
@@ -218,6 +224,10 @@ impl Draft {
                             report.end = AttemptEnd::Partial;
                         }
                     }
+                    FailureMeans::FailJob { record } => {
+                        report.job = JobState::Failed;
+                        report.result = Some(record);
+                    }
                     FailureMeans::FailRun { record } => {
                         report.job = JobState::Failed;
                         report.result = Some(record);
@@ -326,12 +336,13 @@ impl Draft {
                 !step.map_or(job.state, |step| step.to).is_terminal()
             }
         });
-        if machine.stage_state == StageState::Closed || machine.state.is_terminal() {
+        let (_, stage_state) = machine.driven();
+        if stage_state == StageState::Closed || machine.state.is_terminal() {
             return;
         }
         if ending {
             self.close_ending(machine, live);
-        } else if self.seal || machine.stage_state == StageState::Sealed {
+        } else if self.seal || stage_state == StageState::Sealed {
             // One that is paused, or was until now, ends with the next look.
             let may_end = self.state == RunState::Running && machine.state == RunState::Running;
             if live || may_end {
@@ -363,12 +374,13 @@ impl Draft {
 
     fn close_sealed(&mut self, workflow: &Guard<'_>, machine: &Machine, live: bool) {
         if live {
-            if machine.stage_state == StageState::Sealed {
+            let (stage, state) = machine.driven();
+            if state == StageState::Sealed {
                 return;
             }
             self.stages.push(StageStep {
-                stage: machine.stage.clone(),
-                from: machine.stage_state,
+                stage: stage.to_owned(),
+                from: state,
                 to: StageState::Sealed,
                 outcome: None,
             });
@@ -401,9 +413,10 @@ impl Draft {
     }
 
     fn close_stage(&mut self, machine: &Machine, outcome: StageOutcome) {
+        let (stage, from) = machine.driven();
         self.stages.push(StageStep {
-            stage: machine.stage.clone(),
-            from: machine.stage_state,
+            stage: stage.to_owned(),
+            from,
             to: StageState::Closed,
             outcome: Some(outcome),
         });

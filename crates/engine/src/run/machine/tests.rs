@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use perennial_core::{FailureClass, failure::Failure, run::SkipReason};
 use perennial_store::{
-    AfterWait, Again, Committed, Created, EventRecord, MemoryStore, NewRun, NewSignal, Reopening,
-    SignalKind, Store, WaitDefault,
+    AfterWait, Again, Committed, Created, EventRecord, MemoryStore, NewRun, NewSignal, NewStage,
+    Reopening, SignalKind, Store, WaitDefault,
 };
 
 use super::*;
@@ -147,7 +147,7 @@ impl Play {
                 settings: json!({}),
                 owner: Some(node.clone()),
                 deadline: None,
-                stages: vec!["steps".to_owned()],
+                stages: vec![NewStage::driven("steps")],
                 jobs: Vec::new(),
                 timers: Vec::new(),
             })
@@ -329,12 +329,12 @@ impl Play {
             let mut done: Vec<_> = machine.done.iter().map(|job| format!("{job:?}")).collect();
             done.sort();
             let failure = machine.failure.clone();
-            (machine.state, machine.stage_state, machine.revision, failure, jobs, done)
+            (machine.state, machine.driven().1, machine.revision, failure, jobs, done)
         };
         assert_eq!(picture(&self.machine), picture(&anew), "{history:?}");
         if anew.state.is_terminal() {
             assert!(anew.jobs.iter().all(|job| job.state.is_terminal()), "{history:?}");
-            assert_eq!(anew.stage_state, StageState::Closed, "{history:?}");
+            assert_eq!(anew.driven().1, StageState::Closed, "{history:?}");
             assert_eq!(anew.state, outcome_of_rows(&anew), "{history:?}");
             if matches!(anew.state, RunState::Succeeded | RunState::PartiallySucceeded) {
                 assert_eq!(anew.jobs.len(), 3, "none closes before all were planned: {history:?}");

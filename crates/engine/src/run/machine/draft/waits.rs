@@ -85,6 +85,7 @@ impl Draft {
                 JobState::Blocked
                 | JobState::Ready
                 | JobState::Leased
+                | JobState::Joining
                 | JobState::Succeeded
                 | JobState::Partial
                 | JobState::Failed
@@ -172,6 +173,7 @@ impl Draft {
                 let (means, panicked) = workflow.on_failure(&job.key, &failure, job.attempt, done);
                 match means {
                     FailureMeans::Tolerate { record } => (JobState::Partial, None, record),
+                    FailureMeans::FailJob { record } => (JobState::Failed, None, record),
                     FailureMeans::FailRun { record } => {
                         let failure = panicked.as_ref().unwrap_or(&failure);
                         self.fail_run(&job.key, job.attempt, failure);

@@ -1,0 +1,472 @@
+//! What follows in a run that has a plan of stages: feeds, seals, groups and outcomes, all of it in the decision
+//! about the fact that it follows from (SM-22).
+
+mod board;
+mod groups;
+
+use std::{collections::HashSet, time::Duration};
+
+use perennial_core::{
+    Timestamp,
+    run::{
+        Ends, JobKey, JobKind, JobState, RunCause, RunState, SkipReason, StageEnd, StageOutcome,
+        StageState, run_outcome_of, stage_outcome,
+    },
+};
+use perennial_store::{JobPart, JobStep, NewJob, RunStep, StageStep};
+use serde_json::{Map, Value, json};
+
+use self::board::Board;
+use super::{Circumstances, Job, Machine, Policy, draft::Draft, outcome::nothing_done};
+use crate::{
+    run::guard::Guard,
+    staged::{
+        Edge, JobSpec, PlannedFeed, PlannedStage, Staging, Timeouts, Upstream, UpstreamFailure,
+        Work, item, job_key,
+    },
+    workflow::Given,
+};
+
+impl Machine {
+    /// Its stages as whoever looks at the tree sees them; nothing where it has none of a plan.
+    pub(in crate::run) fn stages_in_short(&self) -> Option<Value> {
+        if !self.is_staged {
+            return None;
+        }
+        let stages = self.stages.iter().map(|stage| {
+            let own = |job: &&Job| job.stage == stage.name && job.parent.is_none();
+            let (mut ends, mut under_way, mut waiting) = (Ends::default(), 0, 0);
+            for job in self.jobs.iter().filter(own) {
+                ends.add(job.state, job.skipped);
+                match job.state {
+                    JobState::Leased | JobState::Joining => under_way += 1,
+                    state if !state.is_terminal() => waiting += 1,
+                    _ => (),
+                }
+            }
+            let mut about = Map::new();
+            about.insert("stage".to_owned(), json!(stage.name));
+            about.insert("state".to_owned(), json!(stage.state));
+            if let Some(outcome) = stage.outcome {
+                about.insert("outcome".to_owned(), json!(outcome));
+            }
+            if let Some(most) = stage.concurrency {
+                about.insert("places".to_owned(), json!(most));
+            }
+            let counts = [
+                ("under_way", under_way),
+                ("waiting", waiting),
+                ("succeeded", ends.succeeded),
+                ("partial", ends.partial),
+                ("failed", ends.failed),
+                ("skipped", ends.neutral + ends.degrading),
+                ("cancelled", ends.cancelled),
+            ];
+            about.extend(
+                counts
+                    .into_iter()
+                    .filter(|(_, count)| *count > 0)
+                    .map(|(name, count)| (name.to_owned(), json!(count))),
+            );
+            Value::Object(about)
+        });
+        Some(stages.collect())
+    }
+
+    /// How many of the jobs that `is_due` a claim would find: of a stage no more than it has places for.
+    pub(super) fn due_in_stages(&self, is_due: impl Fn(&&Job) -> bool) -> usize {
+        let mut found = 0;
+        for stage in self.stages.iter().filter(|stage| stage.state.is_claimable()) {
+            let own = |job: &&Job| job.stage == stage.name;
+            let (mut due, mut held) = (0, 0);
+            for job in self.jobs.iter().filter(own) {
+                if job.parent.is_some() {
+                    found += usize::from(is_due(&job));
+                } else if is_due(&job) {
+                    due += 1;
+                } else if matches!(job.state, JobState::Leased | JobState::Joining) {
+                    held += 1;
+                }
+            }
+            let most = stage.concurrency.map_or(usize::MAX, |most| most as usize);
+            found += due.min(most.saturating_sub(held));
+        }
+        found
+    }
+}
+
+impl Draft {
+    /// Everything that follows in a run that goes on.
+    pub(super) fn follow_plan(
+        &mut self,
+        workflow: &Guard<'_>,
+        machine: &Machine,
+        at: &Circumstances,
+    ) {
+        let Some(staging) = workflow.staging() else { return };
+        let mut board = Board::of(machine, self);
+        self.join_groups(&mut board, machine, staging, at);
+        if let Some(stopped) = self.stop_stages(&mut board, machine, staging) {
+            self.fail_run(&stopped.0, 0, &stopped.1);
+            return self.close_stages(workflow, machine);
+        }
+        if self.follow_stages(&mut board, workflow, machine, staging, at).is_none() {
+            // Nobody knows what follows: what has happened is recorded.
+            return;
+        }
+        self.expand_groups(&mut board, machine, staging, at);
+        // One that is paused, or was until now, ends with the next look.
+        if self.state == RunState::Running && machine.state == RunState::Running {
+            self.close_run(&board, machine, staging);
+        }
+    }
+
+    /// Stages in order: what feeds one is known when it is looked at. Nothing when an edge panicked.
+    fn follow_stages(
+        &mut self,
+        board: &mut Board,
+        workflow: &Guard<'_>,
+        machine: &Machine,
+        staging: &Staging,
+        at: &Circumstances,
+    ) -> Option<()> {
+        for (place, planned) in staging.stages.iter().enumerate() {
+            let state = board.stages[place].0;
+            if state == StageState::Closed {
+                continue;
+            }
+            if let Some(edge) = planned.feed.edge() {
+                let upstream =
+                    staging.stages.iter().position(|stage| stage.name == edge.upstream)?;
+                let is_over = board.stages[upstream].0 == StageState::Closed;
+                let is_due = match planned.feed {
+                    PlannedFeed::Barrier(_) => state == StageState::Waiting && is_over,
+                    PlannedFeed::PerItem(_) => state == StageState::Open,
+                    PlannedFeed::Jobs(_) => false,
+                };
+                if is_due {
+                    self.feed(board, workflow, machine, staging, (planned, edge), at)?;
+                }
+                if is_over && state != StageState::Sealed {
+                    self.step_stage(board, place, &planned.name, StageState::Sealed, None);
+                }
+            }
+            self.close_stage_if_done(board, place, planned, false);
+        }
+        Some(())
+    }
+
+    /// The jobs that follow from those of the upstream that ended with this decision; from all that have ended where
+    /// nobody has looked yet, and at a barrier. What is there already is not made again.
+    fn feed(
+        &mut self,
+        board: &mut Board,
+        workflow: &Guard<'_>,
+        machine: &Machine,
+        staging: &Staging,
+        (planned, edge): (&PlannedStage, &Edge),
+        at: &Circumstances,
+    ) -> Option<()> {
+        let is_barrier = matches!(planned.feed, PlannedFeed::Barrier(_));
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for (place, job) in machine.jobs.iter().enumerate() {
+            let now = &board.jobs[place];
+            let is_new = is_barrier || !machine.is_fed || now.has_changed;
+            if job.stage != edge.upstream
+                || job.parent.is_some()
+                || !now.state.is_terminal()
+                || !is_new
+            {
+                continue;
+            }
+            let item = item(&job.key, &job.stage, now.state, now.skipped, now.result.as_ref());
+            if item.is_success() { good.push(item) } else { bad.push(item) }
+        }
+        // Skipped from the beginning, by this decision.
+        for new in self.new_jobs.iter().filter(|new| new.stage == edge.upstream) {
+            if new.part.parent.is_none() && new.part.skipped.is_some() {
+                bad.push(item(&new.key, &new.stage, JobState::Skipped, new.part.skipped, None));
+            }
+        }
+        let given = staging.settings.get("input").unwrap_or(&Value::Null);
+        let mut specs = Vec::new();
+        if is_barrier {
+            specs = workflow.feed(edge, given, &Upstream { items: good })?;
+        } else {
+            for item in good {
+                specs.extend(workflow.feed(edge, given, &Upstream { items: vec![item] })?);
+            }
+        }
+        for JobSpec { key, input } in specs {
+            // An input that cannot be kept is one that its activity cannot read.
+            let input = input.unwrap_or(Value::Null);
+            self.add_job(board, planned, &key, input, None, at.now);
+        }
+        if edge.on_failure == UpstreamFailure::Skip {
+            for item in bad {
+                let why = Some(SkipReason::Upstream);
+                self.add_job(board, planned, &item.key, Value::Null, why, at.now);
+            }
+        }
+        Some(())
+    }
+
+    fn add_job(
+        &mut self,
+        board: &mut Board,
+        planned: &PlannedStage,
+        own: &str,
+        input: Value,
+        skipped: Option<SkipReason>,
+        now: Timestamp,
+    ) {
+        let key = job_key(&planned.name, own);
+        if !board.keys.insert(key.clone()) {
+            return;
+        }
+        board.ends_of(&planned.name).add_new(skipped);
+        self.new_jobs.push(planned_job(planned, key, input, skipped, now));
+    }
+
+    /// Stages whose policy says that it is enough. A required one stops its run; what goes on of another is cancelled.
+    fn stop_stages(
+        &mut self,
+        board: &mut Board,
+        machine: &Machine,
+        staging: &Staging,
+    ) -> Option<(JobKey, perennial_core::failure::Failure)> {
+        for planned in &staging.stages {
+            let ends = board.ends(&planned.name);
+            if !planned.on_failure.stops(&ends) {
+                continue;
+            }
+            if planned.required {
+                let failed = |(place, job): &(usize, &Job)| {
+                    let state = board.jobs[*place].state;
+                    job.stage == planned.name && job.parent.is_none() && state == JobState::Failed
+                };
+                let (place, job) = machine.jobs.iter().enumerate().find(failed)?;
+                let cause = crate::staged::failure_of(board.jobs[place].result.as_ref());
+                let text = format!(
+                    "stage {} stopped: {} of {} jobs failed; {}: {}",
+                    planned.name,
+                    ends.failed,
+                    ends.settled(),
+                    job.key,
+                    cause.message
+                );
+                let failure = perennial_core::failure::Failure::new(cause.class, &cause.code, text);
+                return Some((job.key.clone(), failure));
+            }
+            let open: Vec<usize> = (0..machine.jobs.len())
+                .filter(|place| machine.jobs[*place].stage == planned.name)
+                .collect();
+            self.cancel(board, machine, open);
+        }
+        None
+    }
+
+    fn close_stage_if_done(
+        &mut self,
+        board: &mut Board,
+        place: usize,
+        planned: &PlannedStage,
+        cancelling: bool,
+    ) {
+        let (state, _) = board.stages[place];
+        let ends = board.ends(&planned.name);
+        if (state == StageState::Sealed || cancelling) && board.open_of(&planned.name) == 0 {
+            let outcome = stage_outcome(&ends, &planned.on_failure, cancelling);
+            self.step_stage(board, place, &planned.name, StageState::Closed, Some(outcome));
+        }
+    }
+
+    /// Two steps of one stage in one decision are made one after the other.
+    fn step_stage(
+        &mut self,
+        board: &mut Board,
+        place: usize,
+        stage: &str,
+        to: StageState,
+        outcome: Option<StageOutcome>,
+    ) {
+        let from = board.stages[place].0;
+        self.stages.push(StageStep { stage: stage.to_owned(), from, to, outcome });
+        board.stages[place] = (to, outcome);
+    }
+
+    /// The run ends with the last of its stages.
+    fn close_run(&mut self, board: &Board, machine: &Machine, staging: &Staging) {
+        let ends = staging.stages.iter().zip(&board.stages).map(|(planned, (state, outcome))| {
+            let outcome = outcome.filter(|_| *state == StageState::Closed)?;
+            Some(StageEnd::new(outcome, planned.required, &board.ends(&planned.name)))
+        });
+        let Some(ends) = ends.collect::<Option<Vec<StageEnd>>>() else { return };
+        let to = run_outcome_of(None, ends.iter().copied());
+        let failure = (to == RunState::Failed).then(|| {
+            if ends.iter().any(|end| end.has_success) {
+                failed_stages(board, staging)
+            } else {
+                nothing_done()
+            }
+        });
+        self.run_step = Some(RunStep { from: machine.state, to, failure });
+        self.state = to;
+    }
+
+    /// A run that is ending: what waits is cancelled, and with the last attempt its stages close, and it.
+    pub(super) fn close_stages(&mut self, workflow: &Guard<'_>, machine: &Machine) {
+        if self.state.goes_on() || machine.state.is_terminal() {
+            return;
+        }
+        let mut board = Board::of(machine, self);
+        let waiting = (0..machine.jobs.len())
+            .filter(|place| !matches!(machine.jobs[*place].state, JobState::Leased));
+        let waiting: Vec<usize> = waiting.collect();
+        self.cancel(&mut board, machine, waiting);
+        self.cancel_settled_groups(&mut board, machine);
+        let failure = self.run_step.as_ref().and_then(|step| step.failure.clone());
+        let failure = failure.or_else(|| machine.failure.clone());
+        let cause = match failure.as_ref().and_then(|failure| failure["cause"].as_str()) {
+            Some("cancel") => RunCause::Cancel,
+            Some("deadline") => RunCause::Deadline,
+            Some(_) | None => RunCause::Failure,
+        };
+        let from = machine.state;
+        let target = run_outcome_of::<StageOutcome>(Some(cause), []);
+        let live = board.jobs.iter().any(|job| !job.state.is_terminal());
+        if !live && from.enter(target).is_ok() {
+            self.run_step = Some(RunStep { from, to: target, failure });
+            let cancelling = cause != RunCause::Failure;
+            for (place, stage) in machine.stages.iter().enumerate() {
+                if board.stages[place].0 == StageState::Closed {
+                    continue;
+                }
+                let planned = workflow.staging().and_then(|staging| staging.stage(&stage.name));
+                let policy = planned.map(|planned| planned.on_failure).unwrap_or_default();
+                let ends = board.ends(&stage.name);
+                let outcome = match stage_outcome(&ends, &policy, cancelling) {
+                    // It was not done because its run ended.
+                    StageOutcome::Skipped if cancelling => StageOutcome::Cancelled,
+                    outcome => outcome,
+                };
+                self.step_stage(&mut board, place, &stage.name, StageState::Closed, Some(outcome));
+            }
+        } else if from == RunState::Cancelling {
+            self.run_step = None;
+        } else {
+            // The last attempt to end closes the run; without one, the next look does.
+            self.run_step = Some(RunStep { from, to: RunState::Cancelling, failure });
+        }
+    }
+
+    /// Ends those of the jobs that have not ended: children before their groups. A group waits for children that are
+    /// under way when it is not itself cancelled with them.
+    fn cancel(&mut self, board: &mut Board, machine: &Machine, places: Vec<usize>) {
+        let (mut jobs, mut groups): (Vec<usize>, Vec<usize>) =
+            places.into_iter().partition(|place| machine.jobs[*place].kind != JobKind::Group);
+        groups.retain(|place| board.jobs[*place].state == JobState::Ready);
+        jobs.append(&mut groups);
+        for place in jobs {
+            self.step_job(board, machine, place, JobState::Cancelled, |step| step);
+        }
+    }
+
+    /// One more step of a job that has not ended and has none in this decision.
+    fn step_job(
+        &mut self,
+        board: &mut Board,
+        machine: &Machine,
+        place: usize,
+        to: JobState,
+        with: impl FnOnce(JobStep) -> JobStep,
+    ) {
+        let (job, now) = (&machine.jobs[place], &board.jobs[place]);
+        if now.state.is_terminal() || now.has_changed {
+            return;
+        }
+        let step = with(JobStep::new(job.id, now.state, to));
+        board.change(place, job, to, step.skipped, step.result.clone());
+        self.job_steps.push(step);
+    }
+}
+
+/// Why a run failed although something of it succeeded.
+fn failed_stages(board: &Board, staging: &Staging) -> Value {
+    let failed = staging.stages.iter().zip(&board.stages).filter(|(planned, (_, outcome))| {
+        planned.required && matches!(outcome, Some(StageOutcome::Failed | StageOutcome::Cancelled))
+    });
+    let names: Vec<String> = failed
+        .map(|(planned, _)| {
+            let Ends { failed, .. } = board.ends(&planned.name);
+            format!("{} ({failed} of its jobs failed)", planned.name)
+        })
+        .collect();
+    json!({
+        "cause": "failure",
+        "class": perennial_core::FailureClass::Permanent,
+        "code": "PL699",
+        "message": format!("more failed than is tolerated: {}", names.join(", ")),
+    })
+}
+
+/// A job of a stage as the store keeps it.
+pub(crate) fn planned_job(
+    planned: &PlannedStage,
+    key: JobKey,
+    input: Value,
+    skipped: Option<SkipReason>,
+    now: Timestamp,
+) -> NewJob {
+    let (kind, work) = match planned.work {
+        Work::Activity(name) => (JobKind::Activity, name),
+        Work::Group(name) => (JobKind::Group, name),
+    };
+    let given = Given { work: work.to_owned(), input, required: false };
+    let part = JobPart { kind, parent: None, skipped };
+    new_job(planned.name.clone(), key, given, part, planned.retry, planned.timeouts, None, now)
+}
+
+#[expect(clippy::too_many_arguments, reason = "a job has that many sides, and two callers")]
+fn new_job(
+    stage: String,
+    key: JobKey,
+    given: Given,
+    part: JobPart,
+    retry: perennial_core::retry::RetryPolicy,
+    timeouts: Timeouts,
+    no_later: Option<Timestamp>,
+    now: Timestamp,
+) -> NewJob {
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let own = timeouts.job.map(|within| now.after(within));
+    let deadline = own.into_iter().chain(no_later).min();
+    let policy = Policy {
+        retry,
+        attempt_within_ms: millis(timeouts.attempt),
+        heartbeat_within_ms: timeouts.heartbeat.map(millis),
+        deadline: deadline.map(Timestamp::as_micros),
+        within_ms: deadline.map(|deadline| millis(deadline.since(now))),
+    };
+    let mut input = Map::new();
+    for part in [json!(policy), json!(given)] {
+        if let Value::Object(part) = part {
+            input.extend(part);
+        }
+    }
+    NewJob {
+        stage,
+        key,
+        max_attempts: retry.max_attempts,
+        crashes_max: retry.crashes_max,
+        input: input.into(),
+        claim_for: None,
+        part,
+    }
+}
+
+/// What keys a run has, for whoever adds to them.
+type Keys = HashSet<JobKey>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,317 @@
+//! Groups: from one job to its children, and from their ends to its own.
+
+use perennial_core::{
+    FailureClass,
+    failure::Failure,
+    run::{JobKind, JobState, SkipReason},
+};
+use perennial_store::{JobPart, JobStep};
+use serde_json::{Value, json};
+
+use super::{
+    super::{Circumstances, Job, Machine, draft::Draft},
+    Board, new_job,
+};
+use crate::{
+    run::guard::Guard,
+    staged::{
+        ChildEnd, ChildOutcome, ChildPlan, GroupEnd, JoinPolicy, Staging, Work, child_key,
+        failure_of, own_key,
+    },
+    workflow::Given,
+};
+
+/// Children that one decision makes, at most, beyond those of its first group (DUR-3).
+const CHILDREN_AT_ONCE: usize = 1_000;
+/// Children of a group.
+const CHILDREN_MAX: usize = 1_000;
+/// Groups within groups.
+const DEPTH_MAX: usize = 8;
+
+impl Draft {
+    /// Ends groups whose children have ended, and children that their group does not need any more: the innermost
+    /// groups first.
+    pub(super) fn join_groups(
+        &mut self,
+        board: &mut Board,
+        machine: &Machine,
+        staging: &Staging,
+        at: &Circumstances,
+    ) {
+        let mut groups: Vec<usize> = (0..machine.jobs.len())
+            .filter(|place| board.jobs[*place].state == JobState::Joining)
+            .collect();
+        groups.sort_by_key(|place| std::cmp::Reverse(depth(machine, &machine.jobs[*place])));
+        for place in groups {
+            let group = &machine.jobs[place];
+            let of = staging.group(&group.given.work);
+            let is_late = group.policy.deadline().is_some_and(|deadline| deadline <= at.now);
+            let policy = of.map_or(JoinPolicy::AllSettled, |of| of.policy());
+            if is_late || is_settled(board, machine, group, policy) {
+                self.cancel_below(board, machine, group);
+            }
+            let children = board.children(&group.key);
+            if !children.iter().all(|child| board.jobs[*child].state.is_terminal()) {
+                continue;
+            }
+            let outcomes: Vec<ChildOutcome> =
+                children.iter().map(|child| outcome(board, machine, group, *child)).collect();
+            let end = match of {
+                _ if is_late => {
+                    let text = "the group took longer than it may".to_owned();
+                    GroupEnd::Failed(Failure::new(FailureClass::Timeout, "PL701", text))
+                }
+                Some(of) => Guard::join(&**of, &group.given.input, &outcomes),
+                None => GroupEnd::Failed(unknown(&group.given.work)),
+            };
+            self.end_group(board, machine, place, end);
+        }
+    }
+
+    fn end_group(&mut self, board: &mut Board, machine: &Machine, place: usize, end: GroupEnd) {
+        let (to, skipped, record, about) = match end {
+            GroupEnd::Done(value) => (JobState::Succeeded, None, value, Value::Null),
+            GroupEnd::Partial(value, missing) => {
+                (JobState::Partial, None, value, json!({ "missing": missing }))
+            }
+            GroupEnd::Skipped(why) => {
+                let reason = SkipReason::NotApplicable;
+                let about = json!({ "reason": reason.name(), "why": why });
+                (JobState::Skipped, Some(reason), Value::String(why), about)
+            }
+            GroupEnd::Failed(failure) => {
+                let Failure { class, code, message, .. } = &failure;
+                let record = json!({ "class": class, "code": code, "message": message });
+                (JobState::Failed, None, record.clone(), record)
+            }
+        };
+        self.step_job(board, machine, place, to, |step| JobStep {
+            skipped,
+            result: Some(record),
+            about,
+            ..step
+        });
+    }
+
+    /// Whatever goes on below the group ends.
+    fn cancel_below(&mut self, board: &mut Board, machine: &Machine, group: &Job) {
+        for child in board.children(&group.key).to_vec() {
+            let job = &machine.jobs[child];
+            if board.jobs[child].state == JobState::Joining {
+                self.cancel_below(board, machine, job);
+                let is_open = |it: &usize| !board.jobs[*it].state.is_terminal();
+                if board.children(&job.key).iter().any(is_open) {
+                    continue;
+                }
+            }
+            self.step_job(board, machine, child, JobState::Cancelled, |step| step);
+        }
+    }
+
+    /// In a run that is ending a group ends with the last of its children.
+    pub(super) fn cancel_settled_groups(&mut self, board: &mut Board, machine: &Machine) {
+        let mut groups: Vec<usize> = (0..machine.jobs.len())
+            .filter(|place| board.jobs[*place].state == JobState::Joining)
+            .collect();
+        groups.sort_by_key(|place| std::cmp::Reverse(depth(machine, &machine.jobs[*place])));
+        for place in groups {
+            let children = board.children(&machine.jobs[place].key);
+            if children.iter().all(|child| board.jobs[*child].state.is_terminal()) {
+                self.step_job(board, machine, place, JobState::Cancelled, |step| step);
+            }
+        }
+    }
+
+    /// Groups that have a place get their children, in the order they were made; those within groups need none.
+    pub(super) fn expand_groups(
+        &mut self,
+        board: &mut Board,
+        machine: &Machine,
+        staging: &Staging,
+        at: &Circumstances,
+    ) {
+        // While it is paused nothing begins.
+        if self.state != perennial_core::run::RunState::Running {
+            return;
+        }
+        let mut made = 0;
+        for (place, group) in machine.jobs.iter().enumerate() {
+            let now = &board.jobs[place];
+            if group.kind != JobKind::Group || now.state != JobState::Ready || now.has_changed {
+                continue;
+            }
+            let Some(stage) = machine.stages.iter().position(|stage| stage.name == group.stage)
+            else {
+                continue;
+            };
+            let most = machine.stages[stage].concurrency.map_or(usize::MAX, |most| most as usize);
+            let has_place = group.parent.is_some() || board.held_of(&group.stage) < most;
+            if !board.stages[stage].0.is_claimable() || !has_place {
+                continue;
+            }
+            if made >= CHILDREN_AT_ONCE {
+                return;
+            }
+            made += self.expand(board, machine, staging, place, at);
+        }
+    }
+
+    /// One decision has all children of a group and its own step (SM-40). How many it makes.
+    fn expand(
+        &mut self,
+        board: &mut Board,
+        machine: &Machine,
+        staging: &Staging,
+        place: usize,
+        at: &Circumstances,
+    ) -> usize {
+        let group = &machine.jobs[place];
+        let children = match staging.group(&group.given.work) {
+            Some(of) => Guard::expand(&**of, &group.given.input),
+            None => Err(unknown(&group.given.work)),
+        };
+        let children = children.and_then(|it| checked(it, machine, group, staging));
+        match children {
+            Ok(children) => {
+                let count = children.len();
+                for child in children {
+                    self.add_child(board, group, child, at);
+                }
+                self.step_job(board, machine, place, JobState::Joining, |step| JobStep {
+                    about: json!({ "children": count }),
+                    ..step
+                });
+                count
+            }
+            Err(failure) => {
+                self.end_group(board, machine, place, GroupEnd::Failed(failure));
+                0
+            }
+        }
+    }
+
+    fn add_child(&mut self, board: &mut Board, group: &Job, child: ChildPlan, at: &Circumstances) {
+        let ChildPlan { key, work, input, retry, timeouts, required, skipped } = child;
+        let key = child_key(&group.key, &key);
+        board.keys.insert(key.clone());
+        let (kind, name) = match work {
+            Work::Activity(name) => (JobKind::Activity, name),
+            Work::Group(name) => (JobKind::Group, name),
+        };
+        let given = Given { work: name.to_owned(), input: input.unwrap_or(Value::Null), required };
+        let part = JobPart { kind, parent: Some(group.key.clone()), skipped };
+        let (stage, no_later) = (group.stage.clone(), group.policy.deadline());
+        let mut job = new_job(stage, key, given, part, retry, timeouts, no_later, at.now);
+        if kind == JobKind::Activity && skipped.is_none() {
+            job.claim_for = at.claim_for.clone();
+        }
+        self.new_jobs.push(job);
+    }
+}
+
+/// How deep a group lies within groups.
+fn depth(machine: &Machine, group: &Job) -> usize {
+    let (mut depth, mut inner) = (0, group.parent.as_ref());
+    while let Some(outer) = inner.and_then(|key| machine.find(key)) {
+        depth += 1;
+        inner = outer.parent.as_ref();
+    }
+    depth
+}
+
+/// What makes the children of a group a mistake of its code.
+fn checked(
+    children: Vec<ChildPlan>,
+    machine: &Machine,
+    group: &Job,
+    staging: &Staging,
+) -> Result<Vec<ChildPlan>, Failure> {
+    let refuse = |text: String| {
+        Err(Failure::new(FailureClass::Permanent, "PL699", format!("group {}: {text}", group.key)))
+    };
+    if children.len() > CHILDREN_MAX {
+        return refuse(format!("{} children; at most {CHILDREN_MAX} are made", children.len()));
+    }
+    if depth(machine, group) + 1 >= DEPTH_MAX
+        && children.iter().any(|child| matches!(child.work, Work::Group(_)))
+    {
+        return refuse(format!("groups lie in groups at most {DEPTH_MAX} deep"));
+    }
+    let mut keys = std::collections::BTreeSet::new();
+    for ChildPlan { key, work, input, skipped, .. } in &children {
+        if key.is_empty() || key.contains('/') {
+            return refuse(format!("`{key}` cannot name a child: one sign at least, and no `/`"));
+        }
+        if !keys.insert(key) {
+            return refuse(format!("two children are called `{key}`"));
+        }
+        if let Err(why) = input {
+            return refuse(format!("the input of its child `{key}` cannot be kept: {why}"));
+        }
+        let is_known = match work {
+            Work::Activity(name) => staging.activities.contains_key(name),
+            Work::Group(name) => staging.groups.contains_key(name),
+        };
+        if !is_known && skipped.is_none() {
+            return refuse(format!("what its child `{key}` executes is not registered"));
+        }
+    }
+    Ok(children)
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::new(FailureClass::Permanent, "PL699", format!("no group `{name}` is registered"))
+}
+
+/// Whether its policy gives the rest of its children up.
+fn is_settled(board: &Board, machine: &Machine, group: &Job, policy: JoinPolicy) -> bool {
+    let children = board.children(&group.key);
+    let count = |is: fn(JobState) -> bool| {
+        children.iter().filter(|child| is(board.jobs[**child].state)).count()
+    };
+    let succeeded = count(|state| matches!(state, JobState::Succeeded | JobState::Partial));
+    match policy {
+        JoinPolicy::AllSettled => false,
+        JoinPolicy::FailFast => {
+            let fails = |child: &&usize| {
+                let (job, now) = (&machine.jobs[**child], &board.jobs[**child]);
+                now.state == JobState::Failed
+                    || job.given.required && now.state == JobState::Skipped
+            };
+            children.iter().any(|child| fails(&child))
+        }
+        JoinPolicy::Quorum(enough) => {
+            let open = count(|state| !state.is_terminal());
+            succeeded >= enough as usize || succeeded + open < enough as usize
+        }
+    }
+}
+
+fn outcome(board: &Board, machine: &Machine, group: &Job, child: usize) -> ChildOutcome {
+    let (job, now) = (&machine.jobs[child], &board.jobs[child]);
+    let value = || now.result.clone().unwrap_or(Value::Null);
+    let end = match now.state {
+        JobState::Succeeded => ChildEnd::Done(value()),
+        JobState::Partial => ChildEnd::Partial(value()),
+        JobState::Skipped => ChildEnd::Skipped(now.skipped.unwrap_or(SkipReason::Upstream)),
+        JobState::Failed => {
+            let failure = failure_of(now.result.as_ref());
+            match failure.class {
+                FailureClass::Timeout => ChildEnd::TimedOut(failure),
+                FailureClass::Lost => ChildEnd::Lost(failure),
+                _ => ChildEnd::Failed(failure),
+            }
+        }
+        JobState::Blocked
+        | JobState::Ready
+        | JobState::Leased
+        | JobState::Deferred
+        | JobState::Suspended
+        | JobState::Joining
+        | JobState::Cancelled => ChildEnd::Cancelled,
+    };
+    let (key, required) = (own_key(&group.key, &job.key), job.given.required);
+    // The one that this decision ends is not counted yet.
+    let attempts = job.attempts_used + u32::from(now.has_changed && job.state == JobState::Leased);
+    ChildOutcome { key, end, required, attempts }
+}

@@ -1,0 +1,509 @@
+//! Random plans, played in random orders against a real store: after each event the machine in memory equals one
+//! built anew from the rows, no stage has more under way than it may, and the end is the one that follows from how
+//! each job ended, whatever the order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use perennial_core::{
+    FailureClass,
+    failure::Failure,
+    run::{FailurePolicy, RunId, Tolerance},
+};
+use perennial_store::{
+    Committed, Created, Lease, MemoryStore, NewRun, NodeRef, RunView, Store, verify,
+};
+
+use super::*;
+use crate::{
+    run::machine::{Ending, Fact, Reported, StopCause},
+    staged::{
+        Activity, ActivityError, Child, ChildOutcome, Ended, Feed, Group, JoinPolicy, Joined, Plan,
+        PlanProblems, RunReport, Stage, Staged, StagedWorkflow,
+    },
+    workflow::{AttemptCx, Outcome, Workflow},
+};
+
+struct Work1;
+
+impl Activity for Work1 {
+    const NAME: &'static str = "work";
+    type In = u64;
+    type Out = u64;
+    async fn run(&self, _: &AttemptCx, input: u64) -> Result<Ended<u64>, ActivityError> {
+        Ok(Ended::Done(input))
+    }
+}
+
+/// So many children as its input says, of which the third is skipped; one of 4 has a group within.
+struct Fan<const POLICY: u8>;
+
+impl<const POLICY: u8> Group for Fan<POLICY> {
+    const NAME: &'static str = match POLICY {
+        0 => "fan",
+        1 => "fan_fast",
+        _ => "fan_quorum",
+    };
+    type In = u64;
+    type Out = Vec<String>;
+
+    fn expand(&self, input: &u64) -> Vec<Child> {
+        let child = |number: u64| {
+            let key = format!("c{number}");
+            match number {
+                2 => Child::skipped(key, SkipReason::UnknownTool),
+                3 => Child::group::<Self>(key, &1),
+                _ => Child::activity::<Work1>(key, &number),
+            }
+        };
+        (0..*input % 5).map(child).collect()
+    }
+
+    fn join(&self, _: &u64, children: &[ChildOutcome]) -> Joined<Vec<String>> {
+        let mut ends: Vec<String> = children.iter().map(|it| format!("{}", it.key)).collect();
+        ends.sort();
+        Joined::by_ends(children, ends)
+    }
+
+    fn policy(&self) -> JoinPolicy {
+        match POLICY {
+            0 => JoinPolicy::AllSettled,
+            1 => JoinPolicy::FailFast,
+            _ => JoinPolicy::Quorum(1),
+        }
+    }
+}
+
+/// What a random plan is made of.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Shape {
+    jobs: u64,
+    stages: Vec<Piece>,
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Piece {
+    /// 0 activity, 1 group, 2 group that fails fast, 3 group with a quorum.
+    work: u8,
+    /// 0 per item, 1 at a barrier.
+    feed: u8,
+    /// 0 one to one, 1 one to two, 2 only even ones.
+    edge: u8,
+    upstream: usize,
+    concurrency: u32,
+    policy: u8,
+    optional: bool,
+    omit: bool,
+    skip: bool,
+}
+
+struct Any;
+
+const NAMES: [&str; 5] = ["s0", "s1", "s2", "s3", "s4"];
+
+fn number(key: &str) -> u64 {
+    key.bytes().fold(7, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
+}
+
+fn one(_: &Value, upstream: &Upstream) -> Vec<JobSpec> {
+    upstream.items().iter().map(|item| JobSpec::new(&item.key, &number(&item.key))).collect()
+}
+
+fn two(_: &Value, upstream: &Upstream) -> Vec<JobSpec> {
+    let of = |key: &String| ["a", "b"].map(|end| JobSpec::new(format!("{key}{end}"), &number(key)));
+    upstream.items().iter().flat_map(|item| of(&item.key)).collect()
+}
+
+fn even(_: &Value, upstream: &Upstream) -> Vec<JobSpec> {
+    let items = upstream.items().iter().filter(|item| number(&item.key) % 2 == 0);
+    items.map(|item| JobSpec::new(&item.key, &number(&item.key))).collect()
+}
+
+impl StagedWorkflow for Any {
+    const NAME: &'static str = "any";
+    const VERSION: u32 = 1;
+    type Input = Shape;
+    type Output = ();
+
+    fn plan(&self, shape: &Shape) -> Result<Plan, PlanProblems> {
+        let mut plan = Plan::new();
+        for (place, piece) in shape.stages.iter().enumerate() {
+            let name = NAMES[place];
+            let stage = match piece.work {
+                0 => Stage::activity::<Work1>(name),
+                1 => Stage::group::<Fan<0>>(name),
+                2 => Stage::group::<Fan<1>>(name),
+                _ => Stage::group::<Fan<2>>(name),
+            };
+            let edge = Edge::from(NAMES[piece.upstream], [one, two, even][piece.edge as usize]);
+            let edge =
+                if piece.omit { edge.on_upstream_failure(UpstreamFailure::Omit) } else { edge };
+            let feed = match (place, piece.feed) {
+                (0, _) => {
+                    Feed::jobs((0..shape.jobs).map(|job| JobSpec::new(format!("j{job}"), &job)))
+                }
+                (_, 0) => Feed::per_item(edge),
+                (_, _) => Feed::barrier(edge),
+            };
+            let policy = match piece.policy {
+                0 => FailurePolicy::default(),
+                1 => FailurePolicy::tolerate(Tolerance::Count(1)),
+                _ => FailurePolicy::FAIL_FAST,
+            };
+            let stage = stage.feed(feed).concurrency(piece.concurrency).on_failure(policy);
+            let stage = if piece.optional { stage.optional() } else { stage };
+            let skip = piece.skip && place > 0;
+            plan = plan.stage(if skip { stage.skip(SkipReason::Disabled) } else { stage });
+        }
+        Ok(plan)
+    }
+
+    fn summarize(&self, _: &Shape, _: &RunReport) {}
+}
+
+fn any() -> Staged<Any> {
+    Staged::new(Any).activity(Work1).group(Fan::<0>).group(Fan::<1>).group(Fan::<2>)
+}
+
+/// A sequence that a seed gives (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+
+    fn shape(&mut self, settles: bool) -> Shape {
+        let stages = 1 + self.roll(4) as usize;
+        let piece = |place: usize, dice: &mut Self| Piece {
+            // What gives the rest up depends on the order.
+            work: if settles { dice.roll(2) } else { dice.roll(4) } as u8,
+            feed: dice.roll(2) as u8,
+            edge: dice.roll(3) as u8,
+            upstream: dice.roll(place.max(1) as u64) as usize,
+            concurrency: 1 + dice.roll(3) as u32,
+            policy: if settles { dice.roll(2) } else { dice.roll(3) } as u8,
+            optional: dice.roll(3) == 0,
+            omit: dice.roll(3) == 0,
+            skip: dice.roll(8) == 0,
+        };
+        let stages = (0..stages).map(|place| piece(place, self)).collect();
+        Shape { jobs: 1 + self.roll(4), stages }
+    }
+}
+
+struct Play {
+    store: Arc<MemoryStore>,
+    node: NodeRef,
+    run: RunId,
+    workflow: Arc<dyn Workflow>,
+    shape: Shape,
+    machine: Machine,
+    of: String,
+}
+
+impl Play {
+    async fn begin(store: &Arc<MemoryStore>, node: &NodeRef, shape: &Shape, name: &str) -> Self {
+        let start = any().start(shape).unwrap();
+        let staging = start.workflow.staging().unwrap();
+        let (stages, jobs) = staging.beginning(store.now());
+        let run = RunId::parse(name).unwrap();
+        let definition = start.workflow.definition();
+        let created = store
+            .create_run(NewRun {
+                run: run.clone(),
+                workflow: "any".to_owned(),
+                definition: definition.digest,
+                definition_bytes: definition.bytes.to_vec(),
+                input_digest: definition.digest,
+                settings: start.settings.clone(),
+                owner: Some(node.clone()),
+                deadline: None,
+                stages,
+                jobs,
+                timers: Vec::new(),
+            })
+            .await
+            .unwrap();
+        assert!(matches!(created, Created::New { .. }));
+        let view = store.run(&run).await.unwrap();
+        let machine = Machine::new(view, &*start.workflow).unwrap();
+        let (store, node, of) = (store.clone(), node.clone(), format!("{name}: {shape:?}"));
+        Self { store, node, run, workflow: start.workflow, shape: shape.clone(), machine, of }
+    }
+
+    async fn decide(&mut self, fact: &Fact, claims: bool) -> bool {
+        let at = Circumstances {
+            now: self.store.now(),
+            jitter: 0.5,
+            claim_for: claims.then(|| self.node.clone()),
+        };
+        let Ok(Some(decision)) = self.machine.decide(&*self.workflow, fact, &at) else {
+            return false;
+        };
+        let committed = self.store.commit(decision.clone()).await;
+        let committed = committed
+            .unwrap_or_else(|error| panic!("{}: {fact:?}: {error}\n{decision:#?}", self.of));
+        assert!(matches!(committed, Committed::Now { .. }), "{committed:?}");
+        self.machine.apply(decision, &committed);
+        true
+    }
+
+    async fn look(&mut self) {
+        let mut looks = 0;
+        while self.decide(&Fact::Look, looks % 2 == 0).await {
+            looks += 1;
+            assert!(looks < 100, "{}: there is always something to decide", self.of);
+        }
+    }
+
+    async fn claim(&mut self, limit: u32) {
+        let due = self.machine.due(self.store.now());
+        let claimed = self.store.claim(&self.run, &self.node, limit).await.unwrap();
+        assert_eq!(claimed.len(), due.min(limit as usize), "{}", self.of);
+        for claimed in claimed {
+            self.machine.claimed(&claimed.lease);
+        }
+    }
+
+    fn leases(&self) -> Vec<Lease> {
+        let leased = self.machine.jobs().iter().filter(|job| job.state == JobState::Leased);
+        leased.filter_map(|job| self.machine.lease(job)).collect()
+    }
+
+    /// How a job ends is written in its key, so that it is the same in any order.
+    async fn report(&mut self, lease: Lease) {
+        let failed = |class| Outcome::Failed(Failure::new(class, "APP1", "no"));
+        let outcome = match number(lease.key.as_str()) % 7 {
+            0 => failed(FailureClass::Permanent),
+            1 => Outcome::Partial(json!(1)),
+            2 => {
+                let reason = SkipReason::NotApplicable;
+                Outcome::Skipped { reason, record: json!("nothing to do") }
+            }
+            3 if lease.attempt == 1 => failed(FailureClass::Transient),
+            _ => Outcome::Succeeded(json!(2)),
+        };
+        let reported = Reported { outcome, warnings: Vec::new() };
+        let how = Box::new(Ending::Reported(reported));
+        self.decide(&Fact::Ended { lease, how }, true).await;
+    }
+
+    async fn check(&self) {
+        let view = self.store.run(&self.run).await.unwrap();
+        for stage in &view.stages {
+            let held = view.jobs.iter().filter(|job| {
+                let holds = matches!(job.state, JobState::Leased | JobState::Joining);
+                holds && job.stage == stage.stage && job.parent.is_none()
+            });
+            assert!(held.count() <= stage.concurrency.unwrap_or(99) as usize, "{}", self.of);
+        }
+        let anew = Machine::new(view, &*self.workflow).unwrap();
+        let picture = |machine: &Machine| {
+            let job = |job: &Job| {
+                let (id, key, state, attempt) = (job.id, job.key.clone(), job.state, job.attempt);
+                let more = (job.kind, job.parent.clone(), job.given.clone(), job.result.clone());
+                (id, key, state, attempt, job.skipped, job.lease.clone(), job.policy, more)
+            };
+            let jobs: Vec<_> = machine.jobs.iter().map(job).collect();
+            (machine.state, machine.stages.clone(), machine.revision, jobs)
+        };
+        assert_eq!(picture(&self.machine), picture(&anew), "{}", self.of);
+    }
+
+    fn reload(&mut self, view: RunView) {
+        self.machine = Machine::new(view, &*self.workflow).unwrap();
+    }
+
+    /// Everything that may happen, in an order that `dice` gives, until the run has ended. `stops`: it may be paused
+    /// and cancelled.
+    async fn to_the_end(&mut self, dice: &mut Dice, stops: bool) {
+        for _ in 0..2_000 {
+            if self.machine.state.is_terminal() {
+                return;
+            }
+            match dice.roll(if stops { 40 } else { 8 }) {
+                0 => self.reload(self.store.run(&self.run).await.unwrap()),
+                1 | 2 => self.look().await,
+                3 | 4 => self.claim(1 + dice.roll(4) as u32).await,
+                8 if dice.roll(3) == 0 => {
+                    self.decide(&Fact::Stop(StopCause::Cancel), false).await;
+                }
+                9 => {
+                    self.decide(&Fact::Pause, false).await;
+                }
+                10..=14 => {
+                    self.decide(&Fact::Unpause, false).await;
+                }
+                15 => {
+                    if let Some(lease) = self.leases().first() {
+                        self.store.release(lease, "test").await.unwrap();
+                        self.machine.released(lease);
+                    }
+                }
+                _ => {
+                    tokio::time::advance(Duration::from_secs(60)).await;
+                    let leases = self.leases();
+                    if leases.is_empty() {
+                        self.look().await;
+                        self.claim(4).await;
+                    } else {
+                        let place = dice.roll(leases.len() as u64) as usize;
+                        self.report(leases[place].clone()).await;
+                    }
+                }
+            }
+            self.check().await;
+        }
+        panic!("{} does not end: {:#?}", self.of, self.machine);
+    }
+
+    /// What is recorded in the end fits together: feeds, groups, outcomes.
+    async fn judge(&self) -> RunView {
+        let found = verify(&*self.store).await.unwrap();
+        assert!(found.is_empty(), "{}: {found:#?}", self.of);
+        let view = self.store.run(&self.run).await.unwrap();
+        let events = self.store.events(self.run.as_str(), 1, 99_999).await.unwrap();
+        for job in view.jobs.iter().filter(|job| job.kind == JobKind::Group) {
+            let of = |kind: &str| {
+                events
+                    .iter()
+                    .filter(|it| it.kind == kind && it.job.as_ref() == Some(&job.key))
+                    .count()
+            };
+            assert!(of("group_expanded") <= 1 && of("group_joined") <= of("group_expanded"));
+            let children = view.jobs.iter().filter(|it| it.parent.as_ref() == Some(&job.key));
+            let children: BTreeSet<&str> = children.map(|it| it.key.as_str()).collect();
+            if of("group_expanded") == 1 {
+                let input = job.input["input"].as_u64().unwrap();
+                let expected = (0..input % 5).map(|child| format!("{}/c{child}", job.key));
+                let expected: Vec<String> = expected.collect();
+                assert!(children.iter().eq(expected.iter()), "{}: {children:?}", self.of);
+            } else {
+                assert!(children.is_empty(), "{}", self.of);
+            }
+        }
+        if self.machine.failure.is_none() {
+            self.judge_feeds(&view);
+        }
+        self.judge_outcomes(&view);
+        view
+    }
+
+    /// Each stage has exactly the jobs that follow from those of its upstream.
+    fn judge_feeds(&self, view: &RunView) {
+        for (place, piece) in self.shape.stages.iter().enumerate().skip(1) {
+            let own = |stage: usize| {
+                let of = NAMES[stage];
+                view.jobs.iter().filter(move |job| job.stage == of && job.parent.is_none())
+            };
+            let mut expected = BTreeSet::new();
+            for job in own(piece.upstream).filter(|_| !piece.skip) {
+                let item = item(&job.key, &job.stage, job.state, job.skipped, None);
+                let is_good = item.is_success();
+                let key = item.key.clone();
+                if is_good {
+                    let edge = [one, two, even][piece.edge as usize];
+                    let specs = edge(&Value::Null, &Upstream { items: vec![item] });
+                    expected.extend(specs.into_iter().map(|spec| job_key(NAMES[place], &spec.key)));
+                } else if !piece.omit {
+                    expected.insert(job_key(NAMES[place], &key));
+                }
+            }
+            let found: BTreeSet<JobKey> = own(place).map(|job| job.key.clone()).collect();
+            assert_eq!(found, expected, "{}", self.of);
+        }
+    }
+
+    /// The outcome of each stage and of the run is a function of the rows (INV-40).
+    fn judge_outcomes(&self, view: &RunView) {
+        let mut ends = Vec::new();
+        let cause = view.run.failure.as_ref().and_then(|failure| failure["cause"].as_str());
+        let staging = self.workflow.staging().unwrap();
+        for stage in &view.stages {
+            let mut counted = Ends::default();
+            let own =
+                view.jobs.iter().filter(|job| job.stage == stage.stage && job.parent.is_none());
+            own.for_each(|job| counted.add(job.state, job.skipped));
+            let policy = staging.stage(&stage.stage).unwrap().on_failure;
+            let outcome = stage.outcome.unwrap();
+            if cause != Some("cancel") {
+                assert_eq!(outcome, stage_outcome(&counted, &policy, false), "{}", self.of);
+            }
+            ends.push(StageEnd::new(outcome, stage.required, &counted));
+        }
+        let expected = match cause {
+            Some("cancel") => RunState::Cancelled,
+            Some(_) => RunState::Failed,
+            None => run_outcome_of(None, ends),
+        };
+        assert_eq!(view.run.state, expected, "{}", self.of);
+    }
+}
+
+/// Plans: 60 in CI, as many as `PERENNIAL_PLANS` says elsewhere.
+fn plans() -> u64 {
+    std::env::var("PERENNIAL_PLANS").ok().and_then(|n| n.parse().ok()).unwrap_or(60)
+}
+
+fn seed(number: u64) -> Dice {
+    let mut dice = Dice(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    for _ in 0..8 {
+        dice.roll(2);
+    }
+    dice
+}
+
+/// Proves RF3, D21, INV-9, INV-40.
+/// However claims, reports, looks and restarts follow each other: of the same plan with the same ends of its jobs comes
+/// the same.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_plan_does_not_depend_on_the_order() {
+    let mut ends: BTreeMap<&str, u32> = BTreeMap::new();
+    for number in 0..plans() {
+        let store = Arc::new(MemoryStore::open().unwrap());
+        let node = store.register_node("n").await.unwrap().node;
+        let mut dice = seed(number);
+        let shape = dice.shape(true);
+        let mut first = None;
+        for order in 0..3 {
+            let mut play = Play::begin(&store, &node, &shape, &format!("r{number}-{order}")).await;
+            play.to_the_end(&mut dice, false).await;
+            let view = play.judge().await;
+            let jobs: BTreeMap<_, _> = view
+                .jobs
+                .iter()
+                .map(|job| (job.key.clone(), (job.state, job.skipped, job.result.clone())))
+                .collect();
+            let stages: Vec<_> = view.stages.iter().map(|stage| stage.outcome).collect();
+            let end = (view.run.state, stages, jobs);
+            let first = first.get_or_insert_with(|| end.clone());
+            assert_eq!(*first, end, "{}", play.of);
+            *ends.entry(view.run.state.name()).or_default() += 1;
+        }
+    }
+    assert!(ends.len() >= 3, "the plans end in too few ways: {ends:?}");
+}
+
+/// Proves INV-2, INV-8, INV-10, INV-16.
+/// With pauses, cancels, attempts that are given back and policies that give up: what is recorded fits together at
+/// every moment, and every run ends.
+#[tokio::test(start_paused = true)]
+async fn whatever_happens_a_plan_is_followed_to_an_end_that_fits() {
+    for number in 0..plans() {
+        let store = Arc::new(MemoryStore::open().unwrap());
+        let node = store.register_node("n").await.unwrap().node;
+        let mut dice = seed(number + 1_000_000);
+        let shape = dice.shape(false);
+        for order in 0..2 {
+            let mut play = Play::begin(&store, &node, &shape, &format!("r{number}-{order}")).await;
+            play.to_the_end(&mut dice, true).await;
+            play.judge().await;
+        }
+    }
+}

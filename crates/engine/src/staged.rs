@@ -1,0 +1,139 @@
+//! Runs in stages: jobs that feed further jobs, groups that expand into children and join them.
+//!
+//! A [`StagedWorkflow`] is a plan: [`Stage`]s, and where the jobs of each come from ([`Feed`]). Code is in
+//! [`Activity`]s, fan-out in [`Group`]s. [`Staged`] puts them together and makes of it a
+//! [`Workflow`](crate::Workflow) that the engine runs. Everything but an activity is pure: it sees no clock, no
+//! randomness and no I/O, and says the same in every process (DUR-4).
+//!
+//! | room | what it is |
+//! |---|---|
+//! | `plan` | stages, feeds and edges, and what is wrong with a plan, all of it at once |
+//! | `activity` | what is executed: activities, groups, children |
+//! | `workflow` | the typed workflow, and the one that the engine runs |
+
+mod activity;
+mod plan;
+mod workflow;
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use perennial_core::{
+    Timestamp,
+    failure::Failure,
+    run::{JobKey, JobState, SkipReason, StageOutcome, StageState},
+};
+use perennial_store::{NewJob, NewStage};
+use serde_json::Value;
+
+pub use self::{
+    activity::{
+        Activity, ActivityError, Child, ChildEnd, ChildOutcome, Ended, Group, JoinPolicy, Joined,
+    },
+    plan::{
+        Edge, Feed, Item, JobSpec, Plan, PlanProblem, PlanProblems, Stage, Timeouts, Upstream,
+        UpstreamFailure,
+    },
+    workflow::{RunReport, StageReport, Staged, StagedWorkflow},
+};
+use crate::{
+    run::planned_job,
+    workflow::{AttemptCx, BoxFuture, Outcome},
+};
+
+pub(crate) use self::{
+    activity::{ChildPlan, GroupEnd, own_key},
+    plan::{PlannedFeed, PlannedStage, Work},
+    workflow::failure_of,
+};
+
+/// A plan with what it needs of its host, as the engine follows it.
+pub struct Staging {
+    pub(crate) stages: Vec<PlannedStage>,
+    pub(crate) settings: Arc<Value>,
+    pub(crate) activities: Arc<BTreeMap<&'static str, Arc<dyn ErasedActivity>>>,
+    pub(crate) groups: Arc<BTreeMap<&'static str, Arc<dyn ErasedGroup>>>,
+}
+
+impl fmt::Debug for Staging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.stages.iter().map(|stage| stage.name.as_str()).collect();
+        f.debug_struct("Staging").field("stages", &names).finish_non_exhaustive()
+    }
+}
+
+/// An activity whose types are not known.
+pub(crate) trait ErasedActivity: Send + Sync {
+    fn run(self: Arc<Self>, cx: AttemptCx) -> BoxFuture<'static, Outcome>;
+}
+
+/// A group whose types are not known.
+pub(crate) trait ErasedGroup: Send + Sync {
+    fn expand(&self, input: &Value) -> Result<Vec<ChildPlan>, Failure>;
+    fn join(&self, input: &Value, children: &[ChildOutcome]) -> Result<GroupEnd, Failure>;
+    fn policy(&self) -> JoinPolicy;
+}
+
+impl Staging {
+    /// The stages and jobs that a run begins with. A stage that is not to be done, or has nothing to do, is closed
+    /// from the beginning.
+    pub(crate) fn beginning(&self, now: Timestamp) -> (Vec<NewStage>, Vec<NewJob>) {
+        let mut jobs = Vec::new();
+        let stages = self.stages.iter().map(|planned| {
+            let state = match &planned.feed {
+                _ if planned.skip.is_some() => StageState::Closed,
+                PlannedFeed::Jobs(specs) if specs.is_empty() => StageState::Closed,
+                PlannedFeed::Jobs(_) => StageState::Sealed,
+                PlannedFeed::PerItem(_) => StageState::Open,
+                PlannedFeed::Barrier(_) => StageState::Waiting,
+            };
+            if let (PlannedFeed::Jobs(specs), StageState::Sealed) = (&planned.feed, state) {
+                jobs.extend(specs.iter().map(|(own, input)| {
+                    planned_job(planned, job_key(&planned.name, own), input.clone(), None, now)
+                }));
+            }
+            NewStage {
+                stage: planned.name.clone(),
+                state,
+                outcome: (state == StageState::Closed).then_some(StageOutcome::Skipped),
+                feed: planned.feed.kind(),
+                upstream: planned.feed.edge().map(|edge| edge.upstream.to_owned()),
+                concurrency: planned.concurrency,
+                required: planned.required,
+                weight: planned.weight,
+            }
+        });
+        let stages = stages.collect();
+        (stages, jobs)
+    }
+
+    pub(crate) fn stage(&self, name: &str) -> Option<&PlannedStage> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+
+    pub(crate) fn group(&self, name: &str) -> Option<&Arc<dyn ErasedGroup>> {
+        self.groups.get(name)
+    }
+}
+
+/// A job of another stage that has ended, as an edge is told of it.
+pub(crate) fn item(
+    key: &JobKey,
+    stage: &str,
+    state: JobState,
+    skipped: Option<SkipReason>,
+    result: Option<&Value>,
+) -> Item {
+    let own = key.as_str().strip_prefix(stage).and_then(|rest| rest.strip_prefix('/'));
+    let key = own.unwrap_or(key.as_str()).to_owned();
+    Item { key, state, skipped, result: result.cloned() }
+}
+
+/// The key of a job of `stage`, which no other job of the run has.
+pub(crate) fn job_key(stage: &str, own: &str) -> JobKey {
+    JobKey::new(format!("{stage}/{own}"))
+}
+
+/// The key of a child of `group`.
+pub(crate) fn child_key(group: &JobKey, own: &str) -> JobKey {
+    JobKey::new(format!("{group}/{own}"))
+}

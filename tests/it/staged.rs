@@ -1,0 +1,388 @@
+//! Runs in stages: models and templates become apps, each app is analysed by several tools at once.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use perennial::{
+    RunId, Runtime, Store,
+    engine::{
+        AttemptCx, RunOutcome, StartRun,
+        staged::{
+            Activity, ActivityError, Child, ChildOutcome, Edge, Ended, Feed, Group, JobSpec,
+            JoinPolicy, Joined, Plan, PlanProblem, PlanProblems, RunReport, Stage, Staged,
+            StagedWorkflow,
+        },
+        workflow::{JobState, RetryPolicy, SkipReason},
+    },
+    records::{Failure, FailureClass},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+/// What the test looks at, and what it holds up.
+#[derive(Debug, Default)]
+struct World {
+    /// What was generated, each time.
+    generated: Mutex<Vec<String>>,
+    /// Generations, and groups, at the same time: now and at most.
+    busy: AtomicU32,
+    most: AtomicU32,
+    /// An app at whose analysis the tool `slow` stays.
+    stays: Mutex<Option<String>>,
+    /// Told when it does.
+    is_there: Notify,
+    /// Whether an attempt that stayed was dropped.
+    dropped: AtomicU32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Study {
+    models: Vec<String>,
+    templates: Vec<String>,
+    tools: Vec<String>,
+    barrier: bool,
+    fails_fast: bool,
+}
+
+impl Study {
+    fn new() -> Self {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        Self {
+            models: texts(&["m1", "m2"]),
+            templates: texts(&["blog", "chat", "shop"]),
+            tools: texts(&["static", "dynamic", "unknown"]),
+            barrier: false,
+            fails_fast: false,
+        }
+    }
+}
+
+struct Generate(Arc<World>);
+
+impl Activity for Generate {
+    const NAME: &'static str = "generate";
+    type In = (String, String);
+    type Out = String;
+
+    async fn run(
+        &self,
+        cx: &AttemptCx,
+        (model, template): (String, String),
+    ) -> Result<Ended<String>, ActivityError> {
+        let busy = self.0.busy.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.most.fetch_max(busy, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+        let app = format!("{model}:{template}");
+        if app == "m2:shop" {
+            return Err(Failure::new(FailureClass::Permanent, "APP1", "the model refuses").into());
+        }
+        if app == "m1:chat" && cx.attempt == 1 {
+            return Err(Failure::new(FailureClass::Transient, "APP2", "overloaded").into());
+        }
+        self.0.generated.lock().unwrap().push(app.clone());
+        Ok(Ended::Done(app))
+    }
+}
+
+struct Analyse(Arc<World>);
+
+struct Dropped(Arc<World>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.dropped.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Activity for Analyse {
+    const NAME: &'static str = "analyse";
+    type In = (String, String);
+    type Out = u32;
+
+    async fn run(
+        &self,
+        _: &AttemptCx,
+        (app, tool): (String, String),
+    ) -> Result<Ended<u32>, ActivityError> {
+        let stays = self.0.stays.lock().unwrap().as_ref() == Some(&app) && tool == "dynamic";
+        if stays {
+            let _dropped = Dropped(self.0.clone());
+            self.0.is_there.notify_one();
+            std::future::pending::<()>().await;
+        }
+        match (app.as_str(), tool.as_str()) {
+            ("m1:blog", "dynamic") => {
+                Err(Failure::new(FailureClass::Permanent, "APP3", "the app does not build").into())
+            }
+            ("m2:blog", "static") => Ok(Ended::Partial(1, vec!["a file was too large".to_owned()])),
+            _ => Ok(Ended::Done(2)),
+        }
+    }
+}
+
+struct App;
+
+impl Group for App {
+    const NAME: &'static str = "app";
+    type In = (String, Vec<String>);
+    type Out = u32;
+
+    fn expand(&self, (app, tools): &(String, Vec<String>)) -> Vec<Child> {
+        assert!(app != "m1:odd", "expand is odd");
+        let child = |tool: &String| match tool.as_str() {
+            "unknown" => Child::skipped(tool, SkipReason::UnknownTool),
+            _ => Child::activity::<Analyse>(tool, &(app, tool)).retry(RetryPolicy::ONCE),
+        };
+        tools.iter().map(child).collect()
+    }
+
+    fn join(&self, _: &(String, Vec<String>), children: &[ChildOutcome]) -> Joined<u32> {
+        let found = children.iter().filter_map(ChildOutcome::output::<u32>).sum();
+        Joined::by_ends(children, found)
+    }
+}
+
+/// The same, which gives up with the first failure.
+struct FastApp;
+
+impl Group for FastApp {
+    const NAME: &'static str = "fast_app";
+    type In = (String, Vec<String>);
+    type Out = u32;
+
+    fn expand(&self, input: &(String, Vec<String>)) -> Vec<Child> {
+        App.expand(input)
+    }
+
+    fn join(&self, input: &(String, Vec<String>), children: &[ChildOutcome]) -> Joined<u32> {
+        App.join(input, children)
+    }
+
+    fn policy(&self) -> JoinPolicy {
+        JoinPolicy::FailFast
+    }
+}
+
+struct Studies;
+
+fn analysis_of(
+    input: &serde_json::Value,
+    upstream: &perennial::engine::staged::Upstream,
+) -> Vec<JobSpec> {
+    let tools = &input["tools"];
+    let app =
+        |item: &perennial::engine::staged::Item| JobSpec::new(&item.key, &(&item.result, tools));
+    upstream.succeeded().map(app).collect()
+}
+
+impl StagedWorkflow for Studies {
+    const NAME: &'static str = "study";
+    const VERSION: u32 = 1;
+    type Input = Study;
+    type Output = u32;
+
+    fn plan(&self, study: &Study) -> Result<Plan, PlanProblems> {
+        let pairs =
+            study.models.iter().flat_map(|model| study.templates.iter().map(move |it| (model, it)));
+        let jobs = pairs.enumerate().map(|(place, (model, template))| {
+            JobSpec::new(format!("{place}:{model}:{template}"), &(model, template))
+        });
+        let retry = RetryPolicy { base_ms: 1, ..RetryPolicy::PROVIDER };
+        let generation = Stage::activity::<Generate>("generation");
+        let generation = generation.feed(Feed::jobs(jobs)).concurrency(2).retry(retry);
+        let analysis = if study.fails_fast {
+            Stage::group::<FastApp>("analysis")
+        } else {
+            Stage::group::<App>("analysis")
+        };
+        let edge = Edge::from("generation", analysis_of);
+        let feed = if study.barrier { Feed::barrier(edge) } else { Feed::per_item(edge) };
+        Ok(Plan::new().stage(generation).stage(analysis.feed(feed).concurrency(2)))
+    }
+
+    fn summarize(&self, _: &Study, report: &RunReport) -> u32 {
+        let analysis = report.stage("analysis").unwrap();
+        analysis.items.iter().filter_map(|item| item.output::<u32>()).sum()
+    }
+}
+
+fn studies(world: &Arc<World>) -> Staged<Studies> {
+    Staged::new(Studies)
+        .activity(Generate(world.clone()))
+        .activity(Analyse(world.clone()))
+        .group(App)
+        .group(FastApp)
+}
+
+fn store(dir: Option<&Path>) -> Store {
+    dir.map_or_else(Store::memory, |dir| Store::sqlite(dir.join("runs.db")))
+}
+
+fn start(studies: &Staged<Studies>, study: &Study) -> StartRun {
+    let run = Some(RunId::parse("study").unwrap());
+    StartRun { run, ..studies.start(study).unwrap() }
+}
+
+/// How many jobs of a stage ended how; its own, or the children of its groups.
+fn ends(outcome: &RunOutcome, stage: &str, children: bool) -> Vec<(JobState, usize)> {
+    let mut ends: Vec<(JobState, usize)> = Vec::new();
+    let own = outcome
+        .view
+        .jobs
+        .iter()
+        .filter(|job| job.stage == stage && job.parent.is_some() == children);
+    for job in own {
+        match ends.iter_mut().find(|(state, _)| *state == job.state) {
+            Some((_, count)) => *count += 1,
+            None => ends.push((job.state, 1)),
+        }
+    }
+    ends.sort_by_key(|(state, _)| state.name());
+    ends
+}
+
+/// What the study comes to, whatever happened meanwhile.
+fn check(outcome: &RunOutcome, studies: &Staged<Studies>) {
+    assert_eq!(outcome.state.name(), "partially_succeeded");
+    assert_eq!(
+        ends(outcome, "generation", false),
+        [(JobState::Failed, 1), (JobState::Succeeded, 5)]
+    );
+    // One app was never made, and each of the others lacks the unknown tool.
+    assert_eq!(ends(outcome, "analysis", false), [(JobState::Partial, 5), (JobState::Skipped, 1)]);
+    let children = [
+        (JobState::Failed, 1),
+        (JobState::Partial, 1),
+        (JobState::Skipped, 5),
+        (JobState::Succeeded, 8),
+    ];
+    assert_eq!(ends(outcome, "analysis", true), children);
+    assert_eq!(studies.output(&outcome.view).unwrap(), 2 + 4 + 4 + 3 + 4);
+    let skipped =
+        outcome.view.jobs.iter().find(|job| job.state == JobState::Skipped && job.parent.is_none());
+    assert_eq!(skipped.unwrap().skipped, Some(SkipReason::Upstream));
+}
+
+/// Proves RF2, RF5, RF6, I3, FL2, FL6, FL8, D38, D48, B12, B45, B46.
+#[tokio::test]
+async fn a_study_is_followed_to_its_end_fed_one_by_one_or_at_a_barrier() {
+    let dir = tempfile::tempdir().unwrap();
+    for (place, barrier) in [(None, false), (None, true), (Some(dir.path()), false)] {
+        let world = Arc::new(World::default());
+        let studies = studies(&world);
+        let runtime =
+            Runtime::builder().store(store(place)).staged(&studies).start().await.unwrap();
+        let study = Study { barrier, ..Study::new() };
+        let run = runtime.runs().start(start(&studies, &study)).await.unwrap();
+        let outcome = run.outcome().await.unwrap();
+        check(&outcome, &studies);
+        assert!(world.most.load(Ordering::SeqCst) <= 2, "more at once than the stage has places");
+        let made: BTreeSet<String> = world.generated.lock().unwrap().iter().cloned().collect();
+        assert_eq!((made.len(), world.generated.lock().unwrap().len()), (5, 5), "each once");
+        // The same key and the same input is the same run.
+        let again = runtime.runs().start(start(&studies, &study)).await.unwrap();
+        assert_eq!(again.id(), run.id());
+        runtime.shutdown().await;
+    }
+}
+
+/// Proves DUR-110, DUR-115, D1, D2, B50.
+/// A process that is gone in the middle of a group: the next one goes on where it was, and makes nothing twice.
+#[tokio::test]
+async fn a_study_goes_on_in_the_next_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = Arc::new(World::default());
+    let first = studies(&world);
+    *world.stays.lock().unwrap() = Some("m1:shop".to_owned());
+    let runtime =
+        Runtime::builder().store(store(Some(dir.path()))).staged(&first).start().await.unwrap();
+    runtime.runs().start(start(&first, &Study::new())).await.unwrap();
+    world.is_there.notified().await;
+    runtime.shutdown().await;
+    *world.stays.lock().unwrap() = None;
+    let second = studies(&world);
+    let runtime =
+        Runtime::builder().store(store(Some(dir.path()))).staged(&second).start().await.unwrap();
+    let run = runtime.runs().get(&RunId::parse("study").unwrap()).await.unwrap();
+    check(&run.outcome().await.unwrap(), &second);
+    let made = world.generated.lock().unwrap().clone();
+    assert_eq!(made.iter().collect::<BTreeSet<_>>().len(), made.len(), "{made:?}");
+    runtime.shutdown().await;
+}
+
+/// Proves SM-42, D20, INV-15.
+/// With the first failure the rest of a group is given up: what was under way is stopped.
+#[tokio::test]
+async fn a_group_that_fails_fast_stops_what_is_under_way() {
+    let world = Arc::new(World::default());
+    let studies = studies(&world);
+    let runtime = Runtime::builder().store(Store::memory()).staged(&studies).start().await.unwrap();
+    let one = |text: &str| vec![text.to_owned()];
+    // `dynamic` of this app stays; `static` is not known to be slow, and the third fails.
+    *world.stays.lock().unwrap() = Some("m2:blog".to_owned());
+    let study =
+        Study { models: one("m2"), templates: one("blog"), fails_fast: true, ..Study::new() };
+    let run = runtime.runs().start(start(&studies, &study)).await.unwrap();
+    world.is_there.notified().await;
+    assert_eq!(world.dropped.load(Ordering::SeqCst), 0);
+    run.cancel().await.unwrap();
+    let outcome = run.outcome().await.unwrap();
+    assert_eq!(outcome.state.name(), "cancelled");
+    assert_eq!(world.dropped.load(Ordering::SeqCst), 1, "the attempt was stopped");
+    let group =
+        outcome.view.jobs.iter().find(|job| job.stage == "analysis" && job.parent.is_none());
+    assert_eq!(group.unwrap().state, JobState::Cancelled);
+    runtime.shutdown().await;
+}
+
+/// Proves DUR-4.
+/// A group whose own code panics has failed; the others have not.
+#[tokio::test]
+async fn a_group_that_panics_fails_alone() {
+    let world = Arc::new(World::default());
+    let studies = studies(&world);
+    let runtime = Runtime::builder().store(Store::memory()).staged(&studies).start().await.unwrap();
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let study =
+        Study { models: texts(&["m1"]), templates: texts(&["odd", "shop"]), ..Study::new() };
+    let run = runtime.runs().start(start(&studies, &study)).await.unwrap();
+    let outcome = run.outcome().await.unwrap();
+    assert_eq!(outcome.state.name(), "partially_succeeded");
+    let odd = outcome.view.jobs.iter().find(|job| job.key.as_str() == "analysis/0:m1:odd").unwrap();
+    assert_eq!(odd.state, JobState::Failed);
+    let message = odd.result.as_ref().unwrap()["message"].as_str().unwrap();
+    assert!(message.contains("expand is odd"), "{message}");
+    runtime.shutdown().await;
+}
+
+/// Proves D5, B7.
+/// All that is wrong with a plan is told at once, and nothing is started; a run of which nothing succeeded has failed.
+#[tokio::test]
+async fn a_plan_that_cannot_be_followed_is_refused_with_all_that_is_wrong() {
+    let world = Arc::new(World::default());
+    let complete = studies(&world);
+    let empty = Study { models: Vec::new(), ..Study::new() };
+    let refused = complete.start(&empty).unwrap_err();
+    assert_eq!(refused.0, [PlanProblem::Empty]);
+    let bare = Staged::new(Studies).activity(Generate(world.clone()));
+    let refused = bare.start(&empty).unwrap_err().to_string();
+    for part in ["has no job", "needs the group `app`, which is not registered"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    let runtime =
+        Runtime::builder().store(Store::memory()).staged(&complete).start().await.unwrap();
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let study = Study { models: texts(&["m2"]), templates: texts(&["shop"]), ..Study::new() };
+    let run = runtime.runs().start(start(&complete, &study)).await.unwrap();
+    let outcome = run.outcome().await.unwrap();
+    assert_eq!(outcome.state.name(), "failed");
+    assert_eq!(ends(&outcome, "analysis", false), [(JobState::Skipped, 1)]);
+    runtime.shutdown().await;
+}
