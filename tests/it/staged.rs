@@ -37,6 +37,8 @@ struct World {
     stays: Mutex<Option<String>>,
     /// Told when it does.
     is_there: Notify,
+    /// Where `static` of that app fails, once the other tool is there.
+    fails_beside: Notify,
     /// Whether an attempt that stayed was dropped.
     dropped: AtomicU32,
 }
@@ -115,9 +117,14 @@ impl Activity for Analyse {
         if stays {
             let _dropped = Dropped(self.0.clone());
             self.0.is_there.notify_one();
+            self.0.fails_beside.notify_one();
             std::future::pending::<()>().await;
         }
         match (app.as_str(), tool.as_str()) {
+            ("m2:chat", "static") if self.0.stays.lock().unwrap().is_some() => {
+                self.0.fails_beside.notified().await;
+                Err(Failure::new(FailureClass::Permanent, "APP4", "not a program").into())
+            }
             ("m1:blog", "dynamic") => {
                 Err(Failure::new(FailureClass::Permanent, "APP3", "the app does not build").into())
             }
@@ -317,18 +324,39 @@ async fn a_study_goes_on_in_the_next_process() {
     runtime.shutdown().await;
 }
 
-/// Proves SM-42, D20, INV-15.
-/// With the first failure the rest of a group is given up: what was under way is stopped.
+/// Proves D20.
+/// With the first failure the rest of a group is given up: what was under way is stopped (SM-42).
 #[tokio::test]
 async fn a_group_that_fails_fast_stops_what_is_under_way() {
     let world = Arc::new(World::default());
     let studies = studies(&world);
     let runtime = Runtime::builder().store(Store::memory()).staged(&studies).start().await.unwrap();
     let one = |text: &str| vec![text.to_owned()];
-    // `dynamic` of this app stays; `static` is not known to be slow, and the third fails.
-    *world.stays.lock().unwrap() = Some("m2:blog".to_owned());
+    *world.stays.lock().unwrap() = Some("m2:chat".to_owned());
     let study =
-        Study { models: one("m2"), templates: one("blog"), fails_fast: true, ..Study::new() };
+        Study { models: one("m2"), templates: one("chat"), fails_fast: true, ..Study::new() };
+    let run = runtime.runs().start(start(&studies, &study)).await.unwrap();
+    let outcome = run.outcome().await.unwrap();
+    assert_eq!(world.dropped.load(Ordering::SeqCst), 1, "the attempt was stopped");
+    let children = [(JobState::Cancelled, 1), (JobState::Failed, 1), (JobState::Skipped, 1)];
+    assert_eq!(ends(&outcome, "analysis", true), children);
+    // What was generated is a success, the required stage behind it is none.
+    assert_eq!(outcome.state.name(), "failed");
+    let failure = outcome.view.run.failure.unwrap()["message"].as_str().unwrap().to_owned();
+    assert!(failure.contains("analysis (1 of its jobs failed)"), "{failure}");
+    runtime.shutdown().await;
+}
+
+/// Proves INV-15.
+/// A cancel stops the children that are under way, and their group with them.
+#[tokio::test]
+async fn a_cancel_stops_the_children_of_a_group() {
+    let world = Arc::new(World::default());
+    let studies = studies(&world);
+    let runtime = Runtime::builder().store(Store::memory()).staged(&studies).start().await.unwrap();
+    let one = |text: &str| vec![text.to_owned()];
+    *world.stays.lock().unwrap() = Some("m2:blog".to_owned());
+    let study = Study { models: one("m2"), templates: one("blog"), ..Study::new() };
     let run = runtime.runs().start(start(&studies, &study)).await.unwrap();
     world.is_there.notified().await;
     assert_eq!(world.dropped.load(Ordering::SeqCst), 0);

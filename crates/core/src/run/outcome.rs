@@ -298,7 +298,7 @@ mod tests {
 
     /// The rows of the table of 4.8 from below: what each forbids of the outcome, for every count and policy.
     ///
-    /// Proves INV-40, FL8, B13.
+    /// Proves INV-40.
     #[test]
     fn a_stage_is_what_its_jobs_are() {
         let mut cases = 0;

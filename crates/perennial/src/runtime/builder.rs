@@ -480,8 +480,15 @@ impl Builder {
         self
     }
 
-    /// Declares a workflow in stages, so that this process continues its runs: see
-    /// [`StagedWorkflow`](perennial_engine::staged::StagedWorkflow), which has an example.
+    /// Declares a workflow in stages, so that this process continues its runs.
+    ///
+    /// ```
+    /// use perennial::{Runtime, engine::staged::{Staged, StagedWorkflow}};
+    ///
+    /// fn with<W: StagedWorkflow>(workflow: W) -> perennial::RuntimeBuilder {
+    ///     Runtime::builder().staged(&Staged::new(workflow))
+    /// }
+    /// ```
     pub fn staged<W: StagedWorkflow>(self, staged: &Staged<W>) -> Self {
         let staged = staged.clone();
         self.workflow(staged.name(), move |record, _| staged.rebuild(record))

@@ -38,11 +38,9 @@ impl Machine {
             let (mut ends, mut under_way, mut waiting) = (Ends::default(), 0, 0);
             for job in self.jobs.iter().filter(own) {
                 ends.add(job.state, job.skipped);
-                match job.state {
-                    JobState::Leased | JobState::Joining => under_way += 1,
-                    state if !state.is_terminal() => waiting += 1,
-                    _ => (),
-                }
+                let holds = matches!(job.state, JobState::Leased | JobState::Joining);
+                under_way += u64::from(holds);
+                waiting += u64::from(!holds && !job.state.is_terminal());
             }
             let mut about = Map::new();
             about.insert("stage".to_owned(), json!(stage.name));
@@ -345,11 +343,11 @@ impl Draft {
                 let planned = workflow.staging().and_then(|staging| staging.stage(&stage.name));
                 let policy = planned.map(|planned| planned.on_failure).unwrap_or_default();
                 let ends = board.ends(&stage.name);
-                let outcome = match stage_outcome(&ends, &policy, cancelling) {
+                let mut outcome = stage_outcome(&ends, &policy, cancelling);
+                if outcome == StageOutcome::Skipped && cancelling {
                     // It was not done because its run ended.
-                    StageOutcome::Skipped if cancelling => StageOutcome::Cancelled,
-                    outcome => outcome,
-                };
+                    outcome = StageOutcome::Cancelled;
+                }
                 self.step_stage(&mut board, place, &stage.name, StageState::Closed, Some(outcome));
             }
         } else if from == RunState::Cancelling {

@@ -296,10 +296,12 @@ fn outcome(board: &Board, machine: &Machine, group: &Job, child: usize) -> Child
         JobState::Skipped => ChildEnd::Skipped(now.skipped.unwrap_or(SkipReason::Upstream)),
         JobState::Failed => {
             let failure = failure_of(now.result.as_ref());
-            match failure.class {
-                FailureClass::Timeout => ChildEnd::TimedOut(failure),
-                FailureClass::Lost => ChildEnd::Lost(failure),
-                _ => ChildEnd::Failed(failure),
+            if failure.class == FailureClass::Timeout {
+                ChildEnd::TimedOut(failure)
+            } else if failure.class == FailureClass::Lost {
+                ChildEnd::Lost(failure)
+            } else {
+                ChildEnd::Failed(failure)
             }
         }
         JobState::Blocked

@@ -62,7 +62,7 @@ impl<const POLICY: u8> Group for Fan<POLICY> {
     }
 
     fn join(&self, _: &u64, children: &[ChildOutcome]) -> Joined<Vec<String>> {
-        let mut ends: Vec<String> = children.iter().map(|it| format!("{}", it.key)).collect();
+        let mut ends: Vec<String> = children.iter().map(|it| it.key.clone()).collect();
         ends.sort();
         Joined::by_ends(children, ends)
     }
@@ -117,7 +117,7 @@ fn two(_: &Value, upstream: &Upstream) -> Vec<JobSpec> {
 }
 
 fn even(_: &Value, upstream: &Upstream) -> Vec<JobSpec> {
-    let items = upstream.items().iter().filter(|item| number(&item.key) % 2 == 0);
+    let items = upstream.items().iter().filter(|item| number(&item.key).is_multiple_of(2));
     items.map(|item| JobSpec::new(&item.key, &number(&item.key))).collect()
 }
 
@@ -322,7 +322,7 @@ impl Play {
 
     /// Everything that may happen, in an order that `dice` gives, until the run has ended. `stops`: it may be paused
     /// and cancelled.
-    async fn to_the_end(&mut self, dice: &mut Dice, stops: bool) {
+    async fn play_on(&mut self, dice: &mut Dice, stops: bool) {
         for _ in 0..2_000 {
             if self.machine.state.is_terminal() {
                 return;
@@ -473,7 +473,7 @@ async fn the_end_of_a_plan_does_not_depend_on_the_order() {
         let mut first = None;
         for order in 0..3 {
             let mut play = Play::begin(&store, &node, &shape, &format!("r{number}-{order}")).await;
-            play.to_the_end(&mut dice, false).await;
+            play.play_on(&mut dice, false).await;
             let view = play.judge().await;
             let jobs: BTreeMap<_, _> = view
                 .jobs
@@ -502,7 +502,7 @@ async fn whatever_happens_a_plan_is_followed_to_an_end_that_fits() {
         let shape = dice.shape(false);
         for order in 0..2 {
             let mut play = Play::begin(&store, &node, &shape, &format!("r{number}-{order}")).await;
-            play.to_the_end(&mut dice, true).await;
+            play.play_on(&mut dice, true).await;
             play.judge().await;
         }
     }
