@@ -14,6 +14,7 @@ mod ledger;
 mod oracle;
 mod place;
 mod points;
+mod staged;
 mod victim;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -75,6 +76,7 @@ impl Trial {
             samples: false,
             rooms: 100,
             blob: false,
+            staged: false,
         }
     }
 

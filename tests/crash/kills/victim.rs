@@ -64,6 +64,8 @@ pub(super) struct Orders {
     pub(super) rooms: usize,
     /// It keeps bytes that the run's settings name.
     pub(super) blob: bool,
+    /// Its run has stages.
+    pub(super) staged: bool,
 }
 
 impl Orders {
@@ -73,7 +75,7 @@ impl Orders {
             "store": self.store, "run": self.run, "shape": self.shape.to_json(),
             "events_from": self.events_from, "act": pair(&self.act),
             "dies_at": pair(&self.dies_at), "samples": self.samples,
-            "rooms": self.rooms, "blob": self.blob,
+            "rooms": self.rooms, "blob": self.blob, "staged": self.staged,
         })
     }
 
@@ -93,6 +95,7 @@ impl Orders {
             samples: value["samples"] == true,
             rooms: usize::try_from(value["rooms"].as_u64().unwrap()).unwrap(),
             blob: value["blob"] == true,
+            staged: value["staged"] == true,
         }
     }
 }
@@ -196,6 +199,9 @@ impl Definitions for Revived {
 
 async fn live(orders: Orders) {
     let ledger = Arc::new(Ledger::new(orders.dies_at.clone()));
+    if orders.staged {
+        return Box::pin(super::staged::live(&orders, ledger)).await;
+    }
     let (inner, store_child) = place::opened(&orders.store).await;
     let store: Arc<dyn Store> = Arc::new(Watched { inner, ledger: ledger.clone() });
     let clock = Clock::start();
