@@ -24,6 +24,11 @@
 //! * 4.3: a job's own deadline ends its attempts, and lets none begin after it; a job that waits while its run is
 //!   paused ends with its next attempt, or with its run.
 //! * DUR-53: the limits of jobs that a run begins with are refused at its start; those of later ones fail the run.
+//! * DUR-4: the summary of a run in stages is computed from its rows by whoever asks, and not kept with the run.
+//! * SM-40: a group goes from Ready to Joining: one decision expands it and makes its children, so that there is
+//!   no Expanding that a process could die in.
+//! * DUR-35: a required stage that stops early stops its run; of an optional one the jobs that go on are cancelled at once,
+//!   without a grace.
 //! * DUR-65: a job that is tried again has a full budget in any case.
 
 mod beginning;
