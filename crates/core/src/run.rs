@@ -4,11 +4,13 @@
 //! forbidden, and the store refuses it a second time.
 
 mod key;
+mod number;
 mod outcome;
 mod path;
 mod state;
 
 pub use key::{IdempotencyKey, InvalidRunId, JobKey, RunId};
+pub use number::{InvalidNumbers, SequenceName, SlotPool};
 pub use outcome::{
     Ends, FailurePolicy, GiveUp, RunCause, StageEnd, Tolerance, run_outcome, run_outcome_of,
     stage_outcome,

@@ -2,16 +2,20 @@
 
 use std::{fmt, time::Duration};
 
-use perennial_core::{Digest, Timestamp, run::RunId};
+use perennial_core::{
+    Digest, Timestamp,
+    run::{RunId, SlotPool},
+};
 use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{
-    Accepted, Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision,
-    EventRecord, Lease, Leases, NewCheckpoint, NewEvent, NewRun, NewSignal, NodeRecord, NodeRef,
-    NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention,
-    RunSummary, RunView, Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor,
-    VerifyStep, ops, transaction::Tx,
+    Accepted, AllocationRecord, Appended, AttemptRecord, CallStart, Claimed, Committed, Created,
+    Decision, EventRecord, Lease, Leases, NewCheckpoint, NewEvent, NewNumber, NewRun, NewSignal,
+    NewVersion, NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun, Renewal,
+    Reopening, Rescued, Retained, Retention, RunSummary, RunView, SlotGiven, SlotRecord, SlotTaken,
+    Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep, ops,
+    transaction::Tx,
 };
 
 /// Whether an operation changes anything.
@@ -207,6 +211,47 @@ impl<B: Backend> Store for B {
     fn beat<'a>(&'a self, lease: &'a Lease, progress: Value) -> Operation<'a, ()> {
         let lease = lease.clone();
         self.perform(Access::Write, move |tx| ops::saved::beat(tx, &lease, &progress))
+    }
+
+    fn allocate<'a>(&'a self, lease: &'a Lease, new: NewNumber) -> Operation<'a, u64> {
+        let lease = lease.clone();
+        self.perform(Access::Write, move |tx| ops::sequence::allocate(tx, &lease, &new))
+    }
+
+    fn allocate_version<'a>(&'a self, lease: &'a Lease, new: NewVersion) -> Operation<'a, u32> {
+        let lease = lease.clone();
+        self.perform(Access::Write, move |tx| ops::sequence::allocate_version(tx, &lease, &new))
+    }
+
+    fn allocations<'a>(&'a self, run: &'a RunId) -> Operation<'a, Vec<AllocationRecord>> {
+        let run = run.clone();
+        self.perform(Access::Read, move |tx| ops::sequence::of_run(tx, &run))
+    }
+
+    fn slot_take<'a>(
+        &'a self,
+        lease: &'a Lease,
+        pool: &'a SlotPool,
+        name: &'a str,
+    ) -> Operation<'a, SlotTaken> {
+        let (lease, pool, name) = (lease.clone(), pool.clone(), name.to_owned());
+        self.perform(Access::Write, move |tx| ops::slot::take(tx, &lease, &pool, &name))
+    }
+
+    fn slot_give<'a>(
+        &'a self,
+        lease: &'a Lease,
+        pool: &'a str,
+        number: u32,
+        why: SlotGiven,
+    ) -> Operation<'a, bool> {
+        let (lease, pool) = (lease.clone(), pool.to_owned());
+        self.perform(Access::Write, move |tx| ops::slot::give(tx, &lease, &pool, number, why))
+    }
+
+    fn slots<'a>(&'a self, pool: &'a str) -> Operation<'a, Vec<SlotRecord>> {
+        let pool = pool.to_owned();
+        self.perform(Access::Read, move |tx| ops::slot::of_pool(tx, &pool))
     }
 
     fn release<'a>(&'a self, lease: &'a Lease, why: &'a str) -> Operation<'a, AttemptRecord> {

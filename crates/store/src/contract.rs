@@ -5,11 +5,16 @@ mod record;
 mod request;
 mod retention;
 mod saved;
+mod sequence;
+mod slot;
 mod wait;
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
-use perennial_core::{Digest, Timestamp, run::RunId};
+use perennial_core::{
+    Digest, Timestamp,
+    run::{RunId, SlotPool},
+};
 use tokio::sync::watch;
 
 use crate::{VerifyCursor, VerifyStep};
@@ -27,6 +32,8 @@ pub use self::{
     },
     retention::{RemovedRun, Retained, Retention},
     saved::{BeatRecord, CheckpointRecord, NewCheckpoint},
+    sequence::{AllocationRecord, NewNumber, NewVersion},
+    slot::{SLOT_FENCE, SlotGiven, SlotHolder, SlotRecord, SlotTaken},
     wait::{
         Accepted, AfterWait, Deferral, NewSignal, NewWait, SignalKind, SignalRecord, WaitDefault,
         WaitEnd, WaitEnded, WaitKind, WaitRecord,
@@ -187,6 +194,40 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Notes that the attempt lives, and how far it is: at most 4 KiB. An event tells of it at most every
     /// 10 s.
     fn beat<'a>(&'a self, lease: &'a Lease, progress: serde_json::Value) -> Operation<'a, ()>;
+
+    /// The number of a key: the one it has, else the next of its sequence and scope, from 1 (DUR-100). No number is given
+    /// to two keys, and none is left out; they stay when their run is removed (DUR-101). A run that is created anew
+    /// under the id of one that was removed long ago has that one's keys, and its numbers.
+    fn allocate<'a>(&'a self, lease: &'a Lease, new: NewNumber) -> Operation<'a, u64>;
+
+    /// The version of a key: the one it has, else the next of what has the number, which stays (DUR-104). The
+    /// first is 2, because what was allocated is version 1. A parent that is not there refuses with
+    /// [`StoreError::NotFound`], a key that has a version of another number with [`StoreError::Conflict`].
+    fn allocate_version<'a>(&'a self, lease: &'a Lease, new: NewVersion) -> Operation<'a, u32>;
+
+    /// Numbers and versions that a run has been given, in the order of sequence, scope, number and version.
+    fn allocations<'a>(&'a self, run: &'a RunId) -> Operation<'a, Vec<AllocationRecord>>;
+
+    /// Takes the least number of `pool` that is free, for as long as the attempt lasts: whatever ends that gives it back
+    /// (DUR-103). What the attempt holds under `name` already is answered again.
+    fn slot_take<'a>(
+        &'a self,
+        lease: &'a Lease,
+        pool: &'a SlotPool,
+        name: &'a str,
+    ) -> Operation<'a, SlotTaken>;
+
+    /// Gives a number back before the attempt ends. Answers whether the attempt held it.
+    fn slot_give<'a>(
+        &'a self,
+        lease: &'a Lease,
+        pool: &'a str,
+        number: u32,
+        why: SlotGiven,
+    ) -> Operation<'a, bool>;
+
+    /// The numbers of a pool that are held or fenced, in their order.
+    fn slots<'a>(&'a self, pool: &'a str) -> Operation<'a, Vec<SlotRecord>>;
 
     /// Gives a leased job back: Ready, budget and crash count unchanged, the attempt Released and
     /// uncertain if a call of it is open.

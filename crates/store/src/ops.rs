@@ -12,6 +12,8 @@
 //! | [`ending`] | ends of attempts |
 //! | [`wait`] | what jobs wait for, and how that ends |
 //! | [`saved`] | what attempts save, and how far they say they are |
+//! | [`sequence`] | numbers that are given out once, and their versions |
+//! | [`slot`] | numbers of pools, which are given back |
 //! | [`signal`] | what runs are sent |
 //! | [`journal`] | events with their sequence and hash chain |
 //! | [`reopening`] | a further round of a run |
@@ -35,7 +37,9 @@ pub(crate) mod node;
 pub(crate) mod reopening;
 pub(crate) mod retention;
 pub(crate) mod saved;
+pub(crate) mod sequence;
 pub(crate) mod signal;
+pub(crate) mod slot;
 pub(crate) mod step;
 pub(crate) mod stream;
 pub(crate) mod timer;

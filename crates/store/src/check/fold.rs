@@ -7,7 +7,7 @@ use perennial_core::run::{
 };
 use serde_json::Value;
 
-use super::{Findings, Rule};
+use super::{Findings, NumbersTold, Rule};
 use crate::{EventRecord, NodeRef};
 
 /// What events tell of a value; none where those of an older version do not.
@@ -24,6 +24,7 @@ pub(crate) struct Fold {
     pub(crate) run: Option<RunFold>,
     pub(crate) stages: BTreeMap<String, StageFold>,
     pub(crate) jobs: BTreeMap<String, JobFold>,
+    pub(crate) numbers: NumbersTold,
     pub(crate) findings: Findings,
 }
 
@@ -36,6 +37,7 @@ impl Default for Fold {
             run: None,
             stages: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            numbers: NumbersTold::default(),
             findings: Findings::default(),
         }
     }
@@ -143,6 +145,9 @@ pub(crate) struct EndFold {
 impl Fold {
     /// Takes the next event of a run. Events of other kinds than the store's own tell nothing of its rows.
     pub(crate) fn take(&mut self, event: &EventRecord) {
+        if self.numbers.take(event, &mut self.findings) {
+            return;
+        }
         if event.job.is_some() {
             self.take_of_job(event);
         } else {

@@ -148,6 +148,7 @@ fn apply_report(
         class: report.class,
         code: report.code.as_deref(),
         message: report.message.as_deref(),
+        holds: budget.holds,
     };
     let uncertain = ending::end_attempt(tx, lease.job, &ending)?;
     let skipped =

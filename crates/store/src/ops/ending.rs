@@ -6,7 +6,10 @@ use perennial_core::{
 };
 use serde_json::Value;
 
-use super::journal::{Journal, cut};
+use super::{
+    journal::{Journal, cut},
+    slot,
+};
 use crate::{StoreError, transaction::Tx};
 
 /// The end of an attempt as its row keeps it.
@@ -16,16 +19,18 @@ pub(crate) struct Ending<'a> {
     pub(crate) class: Option<FailureClass>,
     pub(crate) code: Option<&'a str>,
     pub(crate) message: Option<&'a str>,
+    /// Whether it may hold numbers of pools.
+    pub(crate) holds: bool,
 }
 
 impl Ending<'_> {
     /// An end without a failure.
     pub(crate) fn of(attempt: u32, end: AttemptEnd) -> Self {
-        Self { attempt, end, class: None, code: None, message: None }
+        Self { attempt, end, class: None, code: None, message: None, holds: true }
     }
 }
 
-/// Ends an attempt that is under way, and tells whether it is uncertain: it called out, and has
+/// Ends an attempt that is under way, gives back the numbers of pools that it holds, and tells whether it is uncertain: it called out, and has
 /// no recorded outcome.
 pub(crate) fn end_attempt(tx: &Tx<'_>, job: i64, ending: &Ending<'_>) -> Result<bool, StoreError> {
     let uncertain = match ending.end {
@@ -53,6 +58,9 @@ pub(crate) fn end_attempt(tx: &Tx<'_>, job: i64, ending: &Ending<'_>) -> Result<
         ),
         || StoreError::StaleAttempt { job, attempt: ending.attempt },
     )?;
+    if ending.holds {
+        slot::free_of(tx, job, ending.attempt)?;
+    }
     Ok(uncertain)
 }
 

@@ -11,7 +11,7 @@ use perennial_core::{
 };
 use serde_json::Value;
 
-use super::{node, view};
+use super::{node, slot, view};
 use crate::{
     RemovedRun, Retained, Retention, RunSummary, StoreError,
     transaction::{Tx, int},
@@ -69,6 +69,7 @@ pub(crate) fn retain(tx: &Tx<'_>, policy: Retention, limit: u32) -> Result<Retai
     }
     let mut more_nodes = false;
     if left > 0 {
+        slot::forget_fences(tx, int(left))?;
         forget(tx, policy.ids, left)?;
         more_nodes = node::forget(tx, before(tx, policy.ids), left)?;
     }

@@ -1,13 +1,15 @@
 //! Reads what the checker compares: one stream, or the rows of one table, at a time and in pieces.
 
+mod numbers;
+
 use std::collections::BTreeMap;
 
 use perennial_core::{
     Digest,
-    run::{JobKind, JobState},
+    run::{JobKind, JobState, RunId},
 };
 
-use super::{journal, view};
+use super::{journal, sequence, view};
 use crate::{
     AttemptRecord, Rule, StoreError, VerifyCursor, VerifyStep, Violation,
     check::{
@@ -35,6 +37,7 @@ pub(crate) fn step(
         }
         Place::In { stream, fold, more } => stream_step(tx, stream, fold, more, limit),
         Place::Orphans { table, after } => orphans(tx, table, after, limit),
+        Place::Numbers { of, last } => numbers::numbers(tx, of, last, limit),
     }
 }
 
@@ -100,6 +103,7 @@ fn stream_step(
                     counts(tx, &stream, &content, &mut findings)?;
                     nodes(tx, &stream, &mut findings)?;
                     compare(&fold, &content, &mut findings);
+                    given(tx, &stream, &fold, &mut findings)?;
                 }
                 Some(None) => findings.add(Rule::Orphans, "its run is not there"),
                 None => (),
@@ -162,6 +166,17 @@ fn head(tx: &Tx<'_>, stream: &str, fold: &Fold, findings: &mut Findings) -> Resu
             findings.at(Rule::Sequence, last, "the last event has another hash than its head says");
         }
         Some(Some(_)) => (),
+    }
+    Ok(())
+}
+
+/// The numbers of a run. A run that was removed before it, and had its id, may have left others.
+fn given(tx: &Tx<'_>, id: &str, fold: &Fold, findings: &mut Findings) -> Result<(), StoreError> {
+    let (Some(run), Ok(id)) = (&fold.run, RunId::parse(id)) else { return Ok(()) };
+    let read = sequence::of_run(tx, &id);
+    if let Some(mut rows) = readable(read, Rule::Allocations, findings)? {
+        rows.retain(|row| row.allocated_at.as_micros() >= run.created_at);
+        fold.numbers.compare(&rows, findings);
     }
     Ok(())
 }
@@ -400,7 +415,8 @@ fn orphans(tx: &Tx<'_>, table: usize, after: String, limit: u32) -> Result<Verif
             }
         }
     } else {
-        return Ok(finished(Vec::new(), None));
+        let start = Place::Numbers { of: Default::default(), last: None };
+        return Ok(finished(Vec::new(), Some(VerifyCursor(start))));
     };
     let next = next.unwrap_or(Place::Orphans { table: table + 1, after: String::new() });
     Ok(finished(findings.take(""), Some(VerifyCursor(next))))

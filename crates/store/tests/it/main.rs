@@ -12,6 +12,7 @@ mod fixture;
 mod jobs;
 mod leases;
 mod nodes;
+mod numbers;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod reading;
@@ -19,6 +20,7 @@ mod reopening;
 mod retention;
 mod runs;
 mod saved;
+mod slots;
 mod sqlite_file;
 mod sqlite_writer;
 mod stages;
