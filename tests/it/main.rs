@@ -15,6 +15,7 @@ mod limits;
 mod loading;
 mod logging;
 mod monitoring;
+mod numbers;
 mod one_job;
 mod poison;
 mod recovery;

@@ -1,6 +1,7 @@
 //! The seam between the engine and what it runs: a definition that decides what comes next, and
 //! executes one job at a time.
 
+mod numbers;
 mod plan;
 mod saved;
 mod wait;
@@ -17,8 +18,12 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use self::saved::Pulse;
+pub(crate) use self::{numbers::Ordinals, saved::Pulse};
 pub use self::{
+    numbers::{
+        InvalidNumbers, NewNumber, NewVersion, NoSlot, SequenceName, SlotGiven, SlotHold, SlotPool,
+        SlotTaken,
+    },
     plan::{InvertedTimeouts, JobPlan},
     wait::{AfterWait, Resumed, Unavailable, Wait, WaitDefault, WaitEnded},
     warnings::Warnings,
@@ -396,6 +401,35 @@ pub trait CallJournal: Send + Sync + fmt::Debug {
         Box::pin(std::future::ready(Ok(None)))
     }
 
+    /// The number of a key; a journal that gives none refuses.
+    fn allocate(&self, _new: NewNumber) -> BoxFuture<'_, Result<u64, Failure>> {
+        numbers::gives_none()
+    }
+
+    /// The version of a key; a journal that gives none refuses.
+    fn allocate_version(&self, _new: NewVersion) -> BoxFuture<'_, Result<u32, Failure>> {
+        numbers::gives_none()
+    }
+
+    /// Takes a number of a pool, or has it under that name already; a journal that gives none refuses.
+    fn slot_take<'a>(
+        &'a self,
+        _pool: &'a SlotPool,
+        _name: &'a str,
+    ) -> BoxFuture<'a, Result<SlotTaken, Failure>> {
+        numbers::gives_none()
+    }
+
+    /// Gives a number back; whether it was held.
+    fn slot_give<'a>(
+        &'a self,
+        _pool: &'a str,
+        _number: u32,
+        _why: SlotGiven,
+    ) -> BoxFuture<'a, Result<bool, Failure>> {
+        numbers::gives_none()
+    }
+
     /// Notes how far the attempt is; a journal may leave that out.
     fn beat<'a>(&'a self, _progress: Value) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(std::future::ready(Ok(())))
@@ -446,6 +480,7 @@ pub struct AttemptCx {
     pub(crate) pulse: Arc<Pulse>,
     journal: Arc<dyn CallJournal>,
     calls: AtomicU32,
+    ordinals: Arc<Ordinals>,
     resumed: Option<Resumed>,
     given: Arc<Given>,
 }
@@ -523,6 +558,7 @@ impl AttemptCx {
             pulse: Arc::default(),
             journal,
             calls: AtomicU32::new(0),
+            ordinals: Arc::default(),
             resumed: None,
             given: Arc::default(),
         }

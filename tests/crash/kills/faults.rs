@@ -6,12 +6,13 @@ use perennial::{
     RunId, RunState,
     records::{AttemptRecord, EventRecord, JobState, RunSummary, RunView, Timestamp},
 };
-use perennial_core::Digest;
+use perennial_core::{Digest, run::SlotPool};
 use perennial_store::{
-    Accepted, Appended, CallStart, Claimed, Committed, Created, Decision, Lease, Leases,
-    NewCheckpoint, NewEvent, NewRun, NewSignal, NodeRecord, NodeRef, NodeTerms, Operation,
-    Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention, Store, StoreStatus,
-    StreamRecord, TimerDue, VerifyCursor, VerifyStep,
+    Accepted, AllocationRecord, Appended, CallStart, Claimed, Committed, Created, Decision, Lease,
+    Leases, NewCheckpoint, NewEvent, NewNumber, NewRun, NewSignal, NewVersion, NodeRecord, NodeRef,
+    NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention,
+    SlotGiven, SlotRecord, SlotTaken, Store, StoreStatus, StreamRecord, TimerDue, VerifyCursor,
+    VerifyStep,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -295,6 +296,41 @@ impl Store for Watched {
 
     fn verify(&self, cursor: VerifyCursor, limit: u32) -> Operation<'_, VerifyStep> {
         self.inner.verify(cursor, limit)
+    }
+
+    fn allocate<'a>(&'a self, lease: &'a Lease, new: NewNumber) -> Operation<'a, u64> {
+        self.at("allocate", self.inner.allocate(lease, new))
+    }
+
+    fn allocate_version<'a>(&'a self, lease: &'a Lease, new: NewVersion) -> Operation<'a, u32> {
+        self.at("allocate_version", self.inner.allocate_version(lease, new))
+    }
+
+    fn allocations<'a>(&'a self, run: &'a RunId) -> Operation<'a, Vec<AllocationRecord>> {
+        self.inner.allocations(run)
+    }
+
+    fn slot_take<'a>(
+        &'a self,
+        lease: &'a Lease,
+        pool: &'a SlotPool,
+        name: &'a str,
+    ) -> Operation<'a, SlotTaken> {
+        self.at("slot_take", self.inner.slot_take(lease, pool, name))
+    }
+
+    fn slot_give<'a>(
+        &'a self,
+        lease: &'a Lease,
+        pool: &'a str,
+        number: u32,
+        why: SlotGiven,
+    ) -> Operation<'a, bool> {
+        self.at("slot_give", self.inner.slot_give(lease, pool, number, why))
+    }
+
+    fn slots<'a>(&'a self, pool: &'a str) -> Operation<'a, Vec<SlotRecord>> {
+        self.inner.slots(pool)
     }
 
     fn save<'a>(&'a self, lease: &'a Lease, checkpoint: NewCheckpoint) -> Operation<'a, ()> {

@@ -5,8 +5,14 @@ use std::{
     time::Duration,
 };
 
-use perennial_core::{Digest, FailureClass, Timestamp, failure::Failure, run::IdempotencyKey};
-use perennial_store::{CallStart, Lease, NewCheckpoint, Store, StoreError};
+use perennial_core::{
+    Digest, FailureClass, Timestamp,
+    failure::Failure,
+    run::{IdempotencyKey, SlotPool},
+};
+use perennial_store::{
+    CallStart, Lease, NewCheckpoint, NewNumber, NewVersion, SlotGiven, SlotTaken, Store, StoreError,
+};
 use serde_json::Value;
 
 use crate::{
@@ -35,6 +41,17 @@ fn failed(error: &StoreError) -> Failure {
 fn not_saved(name: &str, error: &StoreError) -> Failure {
     let text = format!("checkpoint `{name}` could not be saved: {error}");
     Failure::new(FailureClass::Store, "PL901", text)
+}
+
+fn not_given(what: &str, error: &StoreError) -> Failure {
+    let text = format!("{what}: {error}");
+    match error {
+        // Another try would ask for the same.
+        StoreError::InvalidName { .. }
+        | StoreError::TooLarge { .. }
+        | StoreError::NotFound { .. } => Failure::new(FailureClass::Internal, "PL699", text),
+        _ => Failure::new(FailureClass::Store, "PL901", text),
+    }
 }
 
 impl LeaseJournal {
@@ -114,6 +131,58 @@ impl CallJournal for LeaseJournal {
             persistently(STORE_WITHIN, read).await.map_err(|error| {
                 let text = format!("checkpoint `{name}` cannot be read: {error}");
                 Failure::new(FailureClass::Store, "PL901", text)
+            })
+        })
+    }
+
+    fn allocate(&self, new: NewNumber) -> BoxFuture<'_, Result<u64, Failure>> {
+        Box::pin(async move {
+            let allocate = || self.store.allocate(&self.lease, new.clone());
+            persistently(STORE_WITHIN, allocate).await.map_err(|error| {
+                let NewNumber { sequence, scope, .. } = &new;
+                not_given(&format!("no number of `{sequence}` in `{scope}` was given"), &error)
+            })
+        })
+    }
+
+    fn allocate_version(&self, new: NewVersion) -> BoxFuture<'_, Result<u32, Failure>> {
+        Box::pin(async move {
+            let allocate = || self.store.allocate_version(&self.lease, new.clone());
+            persistently(STORE_WITHIN, allocate).await.map_err(|error| {
+                let NewVersion { sequence, scope, number, .. } = &new;
+                let what =
+                    format!("no version of number {number} of `{sequence}` in `{scope}` was given");
+                not_given(&what, &error)
+            })
+        })
+    }
+
+    fn slot_take<'a>(
+        &'a self,
+        pool: &'a SlotPool,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<SlotTaken, Failure>> {
+        Box::pin(async move {
+            let take = || self.store.slot_take(&self.lease, pool, name);
+            persistently(STORE_WITHIN, take).await.map_err(|error| {
+                not_given(&format!("no number of the pool `{}` was taken", pool.name()), &error)
+            })
+        })
+    }
+
+    fn slot_give<'a>(
+        &'a self,
+        pool: &'a str,
+        number: u32,
+        why: SlotGiven,
+    ) -> BoxFuture<'a, Result<bool, Failure>> {
+        Box::pin(async move {
+            let give = || self.store.slot_give(&self.lease, pool, number, why);
+            persistently(STORE_WITHIN, give).await.map_err(|error| {
+                not_given(
+                    &format!("number {number} of the pool `{pool}` was not given back"),
+                    &error,
+                )
             })
         })
     }

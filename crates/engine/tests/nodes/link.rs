@@ -5,13 +5,16 @@ use std::{
     time::Duration,
 };
 
-use perennial_core::{Digest, Timestamp, run::RunId};
+use perennial_core::{
+    Digest, Timestamp,
+    run::{RunId, SlotPool},
+};
 use perennial_store::{
-    Accepted, Appended, AttemptRecord, CallStart, Claimed, Committed, Created, Decision,
-    EventRecord, Lease, Leases, MemoryStore, NewCheckpoint, NewEvent, NewRun, NewSignal,
-    NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued,
-    Retained, Retention, RunSummary, RunView, Store, StoreError, StoreStatus, StreamRecord,
-    TimerDue, VerifyCursor, VerifyStep,
+    Accepted, AllocationRecord, Appended, AttemptRecord, CallStart, Claimed, Committed, Created,
+    Decision, EventRecord, Lease, Leases, MemoryStore, NewCheckpoint, NewEvent, NewNumber, NewRun,
+    NewSignal, NewVersion, NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun,
+    Renewal, Reopening, Rescued, Retained, Retention, RunSummary, RunView, SlotGiven, SlotRecord,
+    SlotTaken, Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -289,6 +292,35 @@ impl Store for Link {
     }
     fn revision<'a>(&'a self, run: &'a RunId) -> Operation<'a, u64> {
         self.through("revision", move || self.store.revision(run))
+    }
+    fn allocate<'a>(&'a self, lease: &'a Lease, new: NewNumber) -> Operation<'a, u64> {
+        self.through("allocate", move || self.store.allocate(lease, new))
+    }
+    fn allocate_version<'a>(&'a self, lease: &'a Lease, new: NewVersion) -> Operation<'a, u32> {
+        self.through("allocate_version", move || self.store.allocate_version(lease, new))
+    }
+    fn allocations<'a>(&'a self, run: &'a RunId) -> Operation<'a, Vec<AllocationRecord>> {
+        self.through("allocations", move || self.store.allocations(run))
+    }
+    fn slot_take<'a>(
+        &'a self,
+        lease: &'a Lease,
+        pool: &'a SlotPool,
+        name: &'a str,
+    ) -> Operation<'a, SlotTaken> {
+        self.through("slot_take", move || self.store.slot_take(lease, pool, name))
+    }
+    fn slot_give<'a>(
+        &'a self,
+        lease: &'a Lease,
+        pool: &'a str,
+        number: u32,
+        why: SlotGiven,
+    ) -> Operation<'a, bool> {
+        self.through("slot_give", move || self.store.slot_give(lease, pool, number, why))
+    }
+    fn slots<'a>(&'a self, pool: &'a str) -> Operation<'a, Vec<SlotRecord>> {
+        self.through("slots", move || self.store.slots(pool))
     }
     fn save<'a>(&'a self, lease: &'a Lease, checkpoint: NewCheckpoint) -> Operation<'a, ()> {
         self.through("save", move || self.store.save(lease, checkpoint))

@@ -1,8 +1,9 @@
 //! The checker names the rule that a damage breaks: one test for each rule (CHK).
 
-use perennial_core::run::{AttemptEnd, JobState};
+use perennial_core::run::{AttemptEnd, JobState, SequenceName, SlotPool};
 use perennial_store::{
-    NewCheckpoint, NewSignal, NewTimer, Rule, SignalKind, Store, StoreError, verify,
+    NewCheckpoint, NewNumber, NewSignal, NewTimer, NewVersion, Rule, SignalKind, Store, StoreError,
+    verify,
 };
 use serde_json::json;
 
@@ -20,12 +21,21 @@ async fn lives(store: &dyn Store) {
     store.beat(&lease, json!({"done": 1})).await.unwrap();
     let saved = NewCheckpoint { name: "s".to_owned(), value: json!(1), keep: true };
     store.save(&lease, saved).await.unwrap();
+    let (sequence, scope) = (SequenceName::new("invoice").unwrap(), "x".to_owned());
+    for key in ["k1", "k2"] {
+        let (sequence, scope, key) = (sequence.clone(), scope.clone(), key.to_owned());
+        store.allocate(&lease, NewNumber { sequence, scope, key }).await.unwrap();
+    }
+    let version = NewVersion { sequence, scope, number: 1, parent: 1, key: "k3".to_owned() };
+    store.allocate_version(&lease, version).await.unwrap();
     let mut step = decision(&run, revision);
     step.report = Some(report(&lease, AttemptEnd::Suspended, JobState::Suspended));
     step.new_jobs = vec![new_job("b", Some(&node)), new_job("c", None)];
     let at = store.now().after(std::time::Duration::from_secs(3600));
     step.timers = vec![NewTimer { owner: "run:living".to_owned(), name: "t".to_owned(), at }];
-    store.commit(step).await.unwrap();
+    let (_, leases, _) = committed(store.commit(step).await.unwrap());
+    let ports = SlotPool::new("ports", 20_000..=20_999).unwrap();
+    store.slot_take(&leases[0], &ports, "1").await.unwrap();
     let signal = NewSignal {
         run,
         request: "1".to_owned(),
@@ -94,6 +104,14 @@ fn a_row_that_is_there_twice_or_belongs_to_nothing_is_found() {
             ("UPDATE saved SET job = 99", ": saved of job 99 belong to nothing"),
             ("UPDATE beats SET job = 99", ": beats of job 99 belong to nothing"),
             ("UPDATE waits SET job = 99", ": waits of job 99 belong to nothing"),
+            (
+                "UPDATE slot_pools SET attempt = 9",
+                ": number 20000 of the pool ports is held by an attempt that is over",
+            ),
+            (
+                "UPDATE attempts SET ended_as = 'error', ended_at = 1 WHERE ended_as IS NULL",
+                ": number 20000 of the pool ports is held by an attempt that is over",
+            ),
             ("DELETE FROM nodes WHERE node = 'n'", " r: it names the node n, which is not there"),
         ],
     );
@@ -292,6 +310,46 @@ fn what_waits_for_nothing_is_found() {
                 "UPDATE runs SET state = 'succeeded', finished_at = created_at WHERE run = 'living'",
                 " living: job c is ready, and its run has ended",
             ),
+        ],
+    );
+}
+
+/// Proves CHK-12.
+#[test]
+fn numbers_that_are_missing_or_given_twice_are_found() {
+    let shared = "CREATE TABLE copy AS SELECT * FROM allocations; UPDATE copy SET key = 'k1';
+        DROP TABLE allocations; ALTER TABLE copy RENAME TO allocations";
+    let again = again("living", "number_allocated");
+    finds(
+        Rule::Allocations,
+        "CHK-12",
+        &[
+            ("DELETE FROM allocations WHERE number = 1", ": number 1 of invoice in x is missing"),
+            (
+                "DELETE FROM allocations WHERE number = 2",
+                ": invoice in x goes on with Some(3) behind 1",
+            ),
+            (
+                "DELETE FROM allocations WHERE number = 2",
+                " living: number 2, version 1, of invoice in x was given to k2 and is not there",
+            ),
+            ("UPDATE sequences SET next = 9", ": invoice in x goes on with Some(9) behind 2"),
+            ("DELETE FROM sequences", ": invoice in x goes on with None behind 2"),
+            ("DELETE FROM allocations", ": invoice in x goes on with Some(3) behind 0"),
+            (
+                "UPDATE allocations SET key = 'z' WHERE number = 1",
+                " living: z has number 1, version 1, of invoice in x, and its events say None",
+            ),
+            (shared, ": number 2 of invoice in x has the key of another one"),
+            (
+                "DELETE FROM allocation_versions",
+                ": number 1 of invoice in x is at version 2, and 0 follow the first",
+            ),
+            (
+                "UPDATE allocation_versions SET key = 'z'",
+                " living: number 1, version 2, of invoice in x was given to k3 and is not there",
+            ),
+            (&again, " living@"),
         ],
     );
 }

@@ -1,10 +1,10 @@
 //! What one store answers, each of them answers: the same operations in the same order, by chance, right and wrong
 //! ones, on all stores. Answers and what is left are compared, without instants and what follows from them.
 
-use perennial_core::run::{AttemptEnd, JobState, RunState};
+use perennial_core::run::{AttemptEnd, JobState, RunState, SequenceName, SlotPool};
 use perennial_store::{
-    CallStart, Created, Decision, JobStep, Lease, NewCheckpoint, NewSignal, NodeRef, SignalKind,
-    Store, StoreError, VerifyCursor,
+    CallStart, Created, Decision, JobStep, Lease, NewCheckpoint, NewNumber, NewSignal, NewVersion,
+    NodeRef, SignalKind, SlotGiven, Store, StoreError, VerifyCursor,
 };
 use perennial_testkit::Seed;
 use serde_json::json;
@@ -160,6 +160,7 @@ impl History<'_> {
                 self.note("save", &answer);
                 let answer = store.beat(&lease, json!({"at": self.made})).await;
                 self.note("beat", &answer);
+                self.numbers(&lease).await;
             }
             (_, Some(lease)) => self.report(&lease, &node).await,
             (_, None) => {
@@ -168,6 +169,30 @@ impl History<'_> {
             }
         }
         self.made += 1;
+    }
+
+    /// Numbers, in few names, so that they are often asked for again.
+    async fn numbers(&mut self, lease: &Lease) {
+        let store = self.store;
+        let (sequence, scope) = (SequenceName::new("invoice").unwrap(), "x".to_owned());
+        let key = self.seed.below(6).to_string();
+        let new = NewNumber { sequence: sequence.clone(), scope: scope.clone(), key: key.clone() };
+        let answer = store.allocate(lease, new).await;
+        self.note("number", &answer);
+        let (number, parent) = (1 + self.seed.below(4), 1);
+        let new = NewVersion { sequence, scope, number, parent, key };
+        let answer = store.allocate_version(lease, new).await;
+        self.note("version", &answer);
+        let pool = SlotPool::new("ports", 1..=3).unwrap();
+        let name = self.seed.below(3).to_string();
+        let answer = store.slot_take(lease, &pool, &name).await;
+        self.note("take", &answer);
+        let number = 1 + u32::from(self.seed.chance(1, 2));
+        let why = *self.seed.pick(&[SlotGiven::Unused, SlotGiven::Conflict]);
+        if self.seed.chance(1, 3) {
+            let answer = store.slot_give(lease, "ports", number, why).await;
+            self.note("give", &answer);
+        }
     }
 
     /// More jobs, and others cancelled.
@@ -227,7 +252,11 @@ impl History<'_> {
             let answer = self.store.verify(VerifyCursor::of(run), ALL).await;
             let told = answer.map(|step| (step.violations, step.events));
             self.note(run, &told);
+            let answer = self.store.allocations(&run_id(run)).await;
+            self.note(run, &answer);
         }
+        let answer = self.store.slots("ports").await;
+        self.note("slots", &answer);
         let answer = self.store.runs(ALL).await;
         self.note("runs", &answer);
     }

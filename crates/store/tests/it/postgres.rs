@@ -11,6 +11,7 @@ mod concurrency;
 mod connections;
 mod lasting;
 mod locking;
+mod numbers;
 mod opening;
 mod proxy;
 mod raw;

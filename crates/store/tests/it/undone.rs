@@ -2,9 +2,12 @@
 
 use std::{path::Path, time::Duration};
 
-use perennial_core::run::{AttemptEnd, JobState, RunState, StageOutcome, StageState};
+use perennial_core::run::{
+    AttemptEnd, JobState, RunState, SequenceName, SlotPool, StageOutcome, StageState,
+};
 use perennial_store::{
-    CallStart, Decision, NewCheckpoint, NewTimer, NodeRef, Retention, StageStep, Store, StoreError,
+    CallStart, Decision, NewCheckpoint, NewNumber, NewTimer, NewVersion, NodeRef, Retention,
+    SlotGiven, StageStep, Store, StoreError,
 };
 use rusqlite::{Connection, types::Value as Cell};
 use serde_json::json;
@@ -42,7 +45,14 @@ fn dump(connection: &Connection) -> Vec<String> {
 }
 
 /// What a run does in its life, one transaction each.
-const LIFE: [&str; 8] = ["create", "call", "record", "save", "beat", "follow", "end", "reopen"];
+const LIFE: [&str; 13] = [
+    "create", "call", "record", "save", "beat", "number", "version", "take", "fence", "hold",
+    "follow", "end", "reopen",
+];
+
+fn sequence() -> SequenceName {
+    SequenceName::new("invoice").unwrap()
+}
 
 /// One of them; each finds what it needs in the store.
 async fn act(store: &dyn Store, what: &str, id: &str, node: &NodeRef) -> Result<(), StoreError> {
@@ -73,6 +83,26 @@ async fn act(store: &dyn Store, what: &str, id: &str, node: &NodeRef) -> Result<
             store.save(&lease(), saved).await
         }
         "beat" => store.beat(&lease(), json!(1)).await,
+        "number" => {
+            let key = id.to_owned();
+            let new = NewNumber { sequence: sequence(), scope: "x".to_owned(), key };
+            store.allocate(&lease(), new).await.map(|_| ())
+        }
+        "version" => {
+            let (scope, key) = ("x".to_owned(), id.to_owned());
+            let new = NewVersion { sequence: sequence(), scope, number: 1, parent: 1, key };
+            store.allocate_version(&lease(), new).await.map(|_| ())
+        }
+        "take" | "hold" => {
+            let pool = SlotPool::new("ports", 1..=60_000).unwrap();
+            store.slot_take(&lease(), &pool, what).await.map(|_| ())
+        }
+        "fence" => {
+            let slots = store.slots("ports").await.unwrap();
+            let held = slots.iter().find(|slot| slot.holder.is_some()).unwrap();
+            let why = SlotGiven::Conflict;
+            store.slot_give(&lease(), "ports", held.number, why).await.map(|_| ())
+        }
         "follow" => {
             let report = Some(report(&lease(), AttemptEnd::Succeeded, JobState::Succeeded));
             let at = store.now().after(Duration::from_secs(3600));
@@ -187,6 +217,10 @@ const SOAK: u64 = 240;
 /// Runs between two removals.
 const BETWEEN: u64 = 20;
 
+/// Tables that have rows when all runs are gone.
+const KEPT: [&str; 7] =
+    ["nodes", "blobs", "removed", "slot_pools", "sequences", "allocations", "allocation_versions"];
+
 fn bytes(path: &Path, end: &str) -> u64 {
     std::fs::metadata(format!("{}{end}", path.display())).map_or(0, |of| of.len())
 }
@@ -206,16 +240,17 @@ fn a_store_that_lives_long_stays_as_large_as_it_is() {
             let node = block_on(store.register_node_on("n", EXCLUSIVE)).unwrap().node;
             for number in 0..BETWEEN {
                 let id = format!("r{round}-{number}");
-                for what in &LIFE[..7] {
+                for what in &LIFE[..12] {
                     block_on(act(&store, what, &id, &node)).unwrap();
                 }
             }
             let policy = Retention { ids: Duration::ZERO, ..Retention::after(Duration::ZERO) };
             while block_on(store.retain(policy, 200)).unwrap().more {}
-            // Nodes, blobs and notes go when they are old enough, of which the cases of retention tell.
+            // Nodes, blobs, notes and fences go when they are old enough, of which the cases of retention and of
+            // slots tell; numbers stay for ever.
             let left: Vec<String> = tables(&beside)
                 .into_iter()
-                .filter(|table| !["nodes", "blobs", "removed"].contains(&table.as_str()))
+                .filter(|table| !KEPT.contains(&table.as_str()))
                 .filter(|table| {
                     let sql = format!("SELECT EXISTS (SELECT 1 FROM {table})");
                     beside.query_row(&sql, [], |row| row.get::<_, bool>(0)).unwrap()

@@ -8,7 +8,7 @@ use perennial_store::{Committed, Created, Decision, NewTimer};
 use super::*;
 use crate::fixture::*;
 
-const CALLERS: usize = 16;
+pub(super) const CALLERS: usize = 16;
 /// Jobs that are claimed; `PERENNIAL_CLAIMS=10000` is the full size.
 const JOBS_CI: usize = 300;
 
@@ -17,7 +17,7 @@ fn jobs() -> usize {
 }
 
 /// Runs `case` with two stores on the same database, as two processes have them, in every mode.
-fn on_two_stores(name: &str, case: impl Fn(&[PostgresStore; 2])) {
+pub(super) fn on_two_stores(name: &str, case: impl Fn(&[PostgresStore; 2])) {
     for options in [options(), PostgresOptions { skip_locked: false, ..options() }, without_locks()]
     {
         let Some(database) = database(name) else { return };
@@ -27,7 +27,7 @@ fn on_two_stores(name: &str, case: impl Fn(&[PostgresStore; 2])) {
 }
 
 /// What `CALLERS` threads come to that begin `call` at the same moment, each with its number.
-fn at_once<T: Send>(
+pub(super) fn at_once<T: Send>(
     stores: &[PostgresStore; 2],
     call: impl AsyncFn(&PostgresStore, usize) -> T + Sync,
 ) -> Vec<T> {
@@ -47,7 +47,7 @@ fn at_once<T: Send>(
 }
 
 /// Again while the store says that it may go better.
-async fn patiently<T>(
+pub(super) async fn patiently<T>(
     mut call: impl AsyncFnMut() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     loop {
