@@ -45,12 +45,14 @@ fn not_saved(name: &str, error: &StoreError) -> Failure {
 
 fn not_given(what: &str, error: &StoreError) -> Failure {
     let text = format!("{what}: {error}");
-    match error {
-        // Another try would ask for the same.
-        StoreError::InvalidName { .. }
-        | StoreError::TooLarge { .. }
-        | StoreError::NotFound { .. } => Failure::new(FailureClass::Internal, "PL699", text),
-        _ => Failure::new(FailureClass::Store, "PL901", text),
+    let is_asked_wrongly = matches!(
+        error,
+        StoreError::InvalidName { .. } | StoreError::TooLarge { .. } | StoreError::NotFound { .. }
+    );
+    if is_asked_wrongly {
+        Failure::new(FailureClass::Internal, "PL699", text)
+    } else {
+        Failure::new(FailureClass::Store, "PL901", text)
     }
 }
 
