@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use perennial::{
     engine::{
-        AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, Workflow,
-        workflow::{BoxFuture, JobKey, RetryPolicy},
+        AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, NoSlot, Outcome, Workflow,
+        workflow::{BoxFuture, JobKey, RetryPolicy, SequenceName, SlotPool},
     },
     records::{Failure, FailureClass},
 };
@@ -24,6 +24,9 @@ const FAILING: u32 = 2;
 /// What the first job saves before anything else: more than a row takes.
 pub(super) const SAVED: &str = "large";
 const LARGE: usize = 300 * 1024;
+
+/// The pool that the first job takes a number of, after one of a sequence.
+pub(super) const POOL: &str = "ports";
 
 /// What a run consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +104,16 @@ fn result(given: u64, before: u64) -> Value {
     json!({ "given": given, "before": before })
 }
 
+/// Numbers, of which nothing comes into what the job gives: which ones they are, the others of the store decide.
+async fn draw(cx: &AttemptCx) -> Result<(), Failure> {
+    let sequence = SequenceName::new("flow").unwrap();
+    cx.allocate(&sequence, "numbers").await?;
+    let pool = SlotPool::new(POOL, 1..=9).unwrap();
+    let refused =
+        |refused: NoSlot| Failure::new(FailureClass::Internal, "APP2", refused.to_string());
+    cx.slot(&pool).await.map(drop).map_err(refused)
+}
+
 #[derive(Debug)]
 pub(super) struct Flow {
     pub(super) shape: Shape,
@@ -124,6 +137,9 @@ impl Flow {
         let before = needed.map(given).fold(0, |all, given| all ^ given);
         if job == 0 && cx.restored::<String>(SAVED).await?.is_none() {
             cx.checkpoint(SAVED, &"x".repeat(LARGE)).await?;
+        }
+        if job == 0 {
+            draw(cx).await?;
         }
         let mut all = 0;
         for call in 1..=self.shape.calls {

@@ -6,11 +6,12 @@ use perennial::{
     records::{JobRecord, JobState, RunView},
 };
 use perennial_core::Digest;
+use perennial_store::Store;
 
 use super::{PATIENT, SHAPE, SLOW, dies, each, expired};
 use crate::kills::{
     Trial,
-    flow::{SAVED, key},
+    flow::{POOL, SAVED, key},
     on_every_store,
     oracle::undisturbed,
     place::Place,
@@ -20,6 +21,7 @@ use crate::kills::{
 on_every_store!(
     what_was_kept_for_a_run_waits_for_it,
     what_is_large_is_there_with_what_names_it_or_not_at_all,
+    a_number_is_the_next_attempt_s_and_one_of_a_pool_comes_back,
     the_end_of_a_run_is_told_and_told_again,
     what_waits_is_cancelled_with_its_run,
     a_further_round_is_there_or_not,
@@ -69,6 +71,25 @@ fn what_is_large_is_there_with_what_names_it_or_not_at_all(place: Place) {
             |(kind, job, _): &&(String, String, u32)| kind == "checkpoint_saved" && *job == first;
         let times = trial.fold.told.iter().filter(of_it).count();
         assert_eq!(times, 1, "{point}: what was saved was handed to the next attempt");
+    });
+}
+
+/// Proves K10, K36.
+fn a_number_is_the_next_attempt_s_and_one_of_a_pool_comes_back(place: Place) {
+    let points = [("allocate:before", 1), ("allocate:after", 1), ("slot_take:after", 1)];
+    each(place, SHAPE, &points, |point, trial, _, end| {
+        let all = async |store: &dyn Store| {
+            (store.allocations(&end.run.run).await.unwrap(), store.slots(POOL).await.unwrap())
+        };
+        let (numbers, slots) = trial.place.look(all);
+        let given: Vec<_> = numbers.iter().map(|of| (of.number, of.attempt)).collect();
+        let by = if point == "allocate:before" { 2 } else { 1 };
+        assert_eq!(given, [(1, by)], "{point}");
+        assert_eq!(slots, [], "{point}: they ended with their attempt");
+        let of = |kind| trial.fold.told.iter().filter(|told| told.0 == kind).count();
+        let taken = if point == "slot_take:after" { 2 } else { 1 };
+        assert_eq!((of("number_allocated"), of("slot_taken")), (1, taken), "{point}");
+        assert!(expired(end) > 0, "{point}");
     });
 }
 
