@@ -8,7 +8,7 @@ use std::sync::{
 use perennial::engine::staged::{
     Activity, ActivityError, Child, ChildOutcome, Ended, Group, Joined,
 };
-use perennial::engine::workflow::{RetryPolicy, SkipReason};
+use perennial::engine::workflow::{RetryPolicy, SequenceName, SkipReason};
 use perennial::engine::{AfterWait, AttemptCx, Definition, Unavailable};
 use perennial::records::{Failure, FailureClass};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,8 @@ pub(crate) struct Order {
 pub(crate) struct App {
     pub(crate) model: String,
     pub(crate) template: String,
+    /// Of its model.
+    pub(crate) number: u64,
     pub(crate) code: Vec<String>,
     #[serde(default)]
     pub(crate) tools: Vec<String>,
@@ -49,6 +51,9 @@ impl Activity for Generate {
     type Out = App;
 
     async fn run(&self, cx: &AttemptCx, order: Order) -> Result<Ended<App>, ActivityError> {
+        // The job keeps its number, over all of its attempts.
+        let apps = SequenceName::new("app").map_err(|error| broken(&error))?;
+        let number = cx.allocate(&apps, &order.model).await?;
         let mut code = Vec::new();
         for part in ["backend", "frontend"] {
             // A reply that an earlier attempt has recorded is not paid for twice.
@@ -57,8 +62,12 @@ impl Activity for Generate {
             code.push(reply.value.as_str().unwrap_or_default().to_owned());
         }
         let Order { model, template } = order;
-        Ok(Ended::Done(App { model, template, code, tools: Vec::new() }))
+        Ok(Ended::Done(App { model, template, number, code, tools: Vec::new() }))
     }
+}
+
+fn broken(error: &impl std::fmt::Display) -> Failure {
+    Failure::new(FailureClass::Internal, "APP9", error.to_string())
 }
 
 impl FakeModel {

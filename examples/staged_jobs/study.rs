@@ -50,12 +50,14 @@ impl StagedWorkflow for StagedJobs {
             let mut items: Vec<_> = stage.items.iter().collect();
             items.sort_by_key(|item| &item.key);
             for item in items {
+                let app = item.output::<App>().map(|app| format!("{} {}", app.model, app.number));
                 let found =
                     item.output::<Findings>().map(|found| format!("{} findings", found.count));
                 let skipped = item.skipped.map(|why| format!("because of {why}"));
                 let failed =
                     item.result.as_ref().and_then(|it| it["message"].as_str()).map(str::to_owned);
-                let more = found.or(skipped).or(failed.filter(|_| item.state == JobState::Failed));
+                let more =
+                    app.or(found).or(skipped).or(failed.filter(|_| item.state == JobState::Failed));
                 let (key, state) = (&item.key, item.state.name());
                 lines.push(format!(
                     "  {:<11} {key:<16} {state:<10} {}",

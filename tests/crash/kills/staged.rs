@@ -13,7 +13,7 @@ use perennial::{
             Activity, ActivityError, Child, ChildOutcome, Edge, Ended, Feed, Group, Item, JobSpec,
             Joined, Plan, PlanProblems, RunReport, Stage, Staged, StagedWorkflow, Upstream,
         },
-        workflow::{JobState, RetryPolicy, SkipReason},
+        workflow::{JobState, RetryPolicy, SequenceName, SkipReason},
     },
     records::{Failure, FailureClass, RunView},
 };
@@ -47,6 +47,9 @@ impl Activity for Make {
     type Out = u64;
 
     async fn run(&self, cx: &AttemptCx, input: u64) -> Result<Ended<u64>, ActivityError> {
+        // Bound to the job, whichever attempt draws it.
+        let number = cx.allocate(&SequenceName::new("made").unwrap(), "all").await?;
+        self.0.write(&format!("number {number} {}", cx.job));
         let request = Definition::new(format!("{} of {input}", cx.job).into_bytes());
         let made = cx.call(request.digest, async |_| {
             // real time: the process may die meanwhile
@@ -159,14 +162,35 @@ fn orders(place: &Place) -> Orders {
     }
 }
 
+/// Whose each number is, over all lives.
+#[derive(Default)]
+struct Numbers(BTreeMap<String, String>);
+
+impl Numbers {
+    fn take(&mut self, line: &str) {
+        let mut words = line.split(' ');
+        if words.next() == Some("number") {
+            let (number, job) =
+                (words.next().unwrap().to_owned(), words.next().unwrap().to_owned());
+            let first = self.0.entry(number.clone()).or_insert_with(|| job.clone());
+            assert_eq!(*first, job, "number {number} was given to two jobs");
+            let has = self.0.values().filter(|of| **of == job).count();
+            assert_eq!(has, 1, "job {job} got another number");
+        }
+    }
+}
+
 /// A life that ends by itself; what it did.
-fn to_the_end(place: &Place) -> RunView {
+fn to_the_end(place: &Place, numbers: &mut Numbers) -> RunView {
     let deadline = Deadline::after(END_WITHIN);
     let mut victim = Victim::start(&orders(place));
-    while victim.next().is_some() {
+    while let Some(line) = victim.next() {
+        numbers.take(&line);
         assert!(!deadline.left().is_zero(), "not over within {END_WITHIN:?}");
     }
-    victim.ended();
+    for line in victim.ended() {
+        numbers.take(&line);
+    }
     look(place).unwrap()
 }
 
@@ -192,27 +216,33 @@ on_every_store!(a_staged_run_that_is_killed_at_random_ends_as_if_nothing_had_bee
 
 /// Proves D1, D2, D36, K18.
 fn a_staged_run_that_is_killed_at_random_ends_as_if_nothing_had_been(place: Place) {
-    let expected = picture(&to_the_end(&place));
+    let expected = picture(&to_the_end(&place, &mut Numbers::default()));
     assert_eq!(expected.0, "partially_succeeded");
     let states = |state: JobState| expected.2.values().filter(|job| job[0] == json!(state)).count();
     assert!(states(JobState::Failed) > 1 && states(JobState::Skipped) > 3, "{expected:?}");
     let kills = std::env::var("PERENNIAL_STAGED_KILLS").map_or(KILLS, |text| text.parse().unwrap());
     let mut seed = Seed::of_test(&format!("staged kills, {}", place.name()));
-    let (mut done, mut place) = (0, place.another());
+    let (mut done, mut place, mut numbers) = (0, place.another(), Numbers::default());
     while done < kills {
         let victim = Victim::start(&orders(&place));
-        let lines = seed.below(12);
-        let is_over =
-            (0..lines).any(|_| victim.next().is_none_or(|line| line.starts_with("closed")));
-        victim.kill();
+        let mut is_over = false;
+        let mut take = |line: &String| {
+            numbers.take(line);
+            is_over |= line.starts_with("closed");
+        };
+        for _ in 0..seed.below(12) {
+            let Some(line) = victim.next() else { break };
+            take(&line);
+        }
+        victim.kill().iter().for_each(take);
         if is_over {
             assert_eq!(picture(&look(&place).unwrap()), expected);
-            place = place.another();
+            (place, numbers) = (place.another(), Numbers::default());
         } else {
             done += 1;
             drop(look(&place));
         }
     }
-    let view = to_the_end(&place);
+    let view = to_the_end(&place, &mut numbers);
     assert_eq!(picture(&view), expected);
 }
