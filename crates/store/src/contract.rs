@@ -5,11 +5,12 @@ mod record;
 mod request;
 mod retention;
 mod saved;
+mod service;
 mod wait;
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
-use perennial_core::{Digest, Timestamp, run::RunId};
+use perennial_core::{Digest, Timestamp, run::RunId, service::ServiceKey};
 use tokio::sync::watch;
 
 use crate::{VerifyCursor, VerifyStep};
@@ -27,6 +28,7 @@ pub use self::{
     },
     retention::{RemovedRun, Retained, Retention},
     saved::{BeatRecord, CheckpointRecord, NewCheckpoint},
+    service::{HoldOf, HoldRecord, InstanceRecord, InstanceStep, InstanceStepped},
     wait::{
         Accepted, AfterWait, Deferral, NewSignal, NewWait, SignalKind, SignalRecord, WaitDefault,
         WaitEnd, WaitEnded, WaitKind, WaitRecord,
@@ -187,6 +189,29 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Notes that the attempt lives, and how far it is: at most 4 KiB. An event tells of it at most every
     /// 10 s.
     fn beat<'a>(&'a self, lease: &'a Lease, progress: serde_json::Value) -> Operation<'a, ()>;
+
+    /// Notes that the instance of `key` is held, before anything of it is started: it is not stopped in good order as
+    /// long as the hold lives. The same again changes nothing. Refused with [`StoreError::StaleAttempt`],
+    /// [`StoreError::NotFound`] or [`StoreError::Conflict`] when what it is of, an attempt, a job or a process, has
+    /// ended. A job holds at most 100.
+    fn hold(&self, of: HoldOf, key: ServiceKey) -> Operation<'_, ()>;
+
+    /// Gives a hold back; whether there was one. What has ended holds nothing any more.
+    fn unhold(&self, of: HoldOf, key: ServiceKey) -> Operation<'_, bool>;
+
+    /// Who holds the instance of `key`, in order of their names; also those whose hold does not count any more.
+    fn holds(&self, key: ServiceKey) -> Operation<'_, Vec<HoldRecord>>;
+
+    /// Changes the row of an instance, if it is as it was found, or makes it (DUR-83). Refused with
+    /// [`StoreError::Conflict`] when another process has changed it, and when one that does not live wants to take it;
+    /// the same step again changes nothing.
+    fn step_instance(&self, step: InstanceStep) -> Operation<'_, InstanceStepped>;
+
+    /// The row of the instance of `key`; none when it was never started.
+    fn instance(&self, key: ServiceKey) -> Operation<'_, Option<InstanceRecord>>;
+
+    /// Instances that may run, or are held, at most `limit`.
+    fn instances(&self, limit: u32) -> Operation<'_, Vec<InstanceRecord>>;
 
     /// Gives a leased job back: Ready, budget and crash count unchanged, the attempt Released and
     /// uncertain if a call of it is open.

@@ -12,6 +12,7 @@
 //! | [`ending`] | ends of attempts |
 //! | [`wait`] | what jobs wait for, and how that ends |
 //! | [`saved`] | what attempts save, and how far they say they are |
+//! | [`service`] | instances of services, and who holds them |
 //! | [`signal`] | what runs are sent |
 //! | [`journal`] | events with their sequence and hash chain |
 //! | [`reopening`] | a further round of a run |
@@ -35,6 +36,7 @@ pub(crate) mod node;
 pub(crate) mod reopening;
 pub(crate) mod retention;
 pub(crate) mod saved;
+pub(crate) mod service;
 pub(crate) mod signal;
 pub(crate) mod step;
 pub(crate) mod stream;

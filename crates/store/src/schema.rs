@@ -22,6 +22,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("migrations/0005_retention.sql"),
     include_str!("migrations/0006_attempts.sql"),
     include_str!("migrations/0007_stages.sql"),
+    include_str!("migrations/0008_services.sql"),
 ];
 
 /// The row of `meta`.

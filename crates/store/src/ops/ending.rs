@@ -6,7 +6,10 @@ use perennial_core::{
 };
 use serde_json::Value;
 
-use super::journal::{Journal, cut};
+use super::{
+    journal::{Journal, cut},
+    service,
+};
 use crate::{StoreError, transaction::Tx};
 
 /// The end of an attempt as its row keeps it.
@@ -16,12 +19,14 @@ pub(crate) struct Ending<'a> {
     pub(crate) class: Option<FailureClass>,
     pub(crate) code: Option<&'a str>,
     pub(crate) message: Option<&'a str>,
+    /// Whether it may hold services, which are given back with it.
+    pub(crate) may_hold: bool,
 }
 
 impl Ending<'_> {
     /// An end without a failure.
     pub(crate) fn of(attempt: u32, end: AttemptEnd) -> Self {
-        Self { attempt, end, class: None, code: None, message: None }
+        Self { attempt, end, class: None, code: None, message: None, may_hold: true }
     }
 }
 
@@ -53,6 +58,9 @@ pub(crate) fn end_attempt(tx: &Tx<'_>, job: i64, ending: &Ending<'_>) -> Result<
         ),
         || StoreError::StaleAttempt { job, attempt: ending.attempt },
     )?;
+    if ending.may_hold {
+        service::end_of_attempt(tx, job, ending.attempt)?;
+    }
     Ok(uncertain)
 }
 

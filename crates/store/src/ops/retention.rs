@@ -11,7 +11,7 @@ use perennial_core::{
 };
 use serde_json::Value;
 
-use super::{node, view};
+use super::{node, service, view};
 use crate::{
     RemovedRun, Retained, Retention, RunSummary, StoreError,
     transaction::{Tx, int},
@@ -71,6 +71,7 @@ pub(crate) fn retain(tx: &Tx<'_>, policy: Retention, limit: u32) -> Result<Retai
     if left > 0 {
         forget(tx, policy.ids, left)?;
         more_nodes = node::forget(tx, before(tx, policy.ids), left)?;
+        more_nodes |= service::forget(tx, before(tx, policy.ids), left)?;
     }
     done.more = left == 0 || more_nodes;
     Ok(done)

@@ -19,6 +19,7 @@ mod reopening;
 mod retention;
 mod runs;
 mod saved;
+mod services;
 mod sqlite_file;
 mod sqlite_writer;
 mod stages;

@@ -2,9 +2,13 @@
 
 use std::{path::Path, time::Duration};
 
-use perennial_core::run::{AttemptEnd, JobState, RunState, StageOutcome, StageState};
+use perennial_core::{
+    run::{AttemptEnd, JobState, RunState, StageOutcome, StageState},
+    service::{Epoch, ServiceKey, ServiceState},
+};
 use perennial_store::{
-    CallStart, Decision, NewCheckpoint, NewTimer, NodeRef, Retention, StageStep, Store, StoreError,
+    CallStart, Decision, HoldOf, InstanceStep, NewCheckpoint, NewTimer, NodeRef, Retention,
+    StageStep, Store, StoreError,
 };
 use rusqlite::{Connection, types::Value as Cell};
 use serde_json::json;
@@ -42,7 +46,8 @@ fn dump(connection: &Connection) -> Vec<String> {
 }
 
 /// What a run does in its life, one transaction each.
-const LIFE: [&str; 8] = ["create", "call", "record", "save", "beat", "follow", "end", "reopen"];
+const LIFE: [&str; 10] =
+    ["create", "call", "record", "save", "beat", "hold", "unhold", "follow", "end", "reopen"];
 
 /// One of them; each finds what it needs in the store.
 async fn act(store: &dyn Store, what: &str, id: &str, node: &NodeRef) -> Result<(), StoreError> {
@@ -73,6 +78,29 @@ async fn act(store: &dyn Store, what: &str, id: &str, node: &NodeRef) -> Result<
             store.save(&lease(), saved).await
         }
         "beat" => store.beat(&lease(), json!(1)).await,
+        "keep" => {
+            let key = ServiceKey::keyed("app", id);
+            let is = store.instance(key.clone()).await?;
+            let step = InstanceStep {
+                epoch: is.as_ref().map_or(Epoch::ZERO, |is| is.epoch).next(),
+                was: is.map(|is| (is.epoch, is.keeper)),
+                key,
+                keeper: node.clone(),
+                state: ServiceState::Starting,
+                instance: None,
+                breaker_open_until: None,
+                cause: None,
+                unless_held: false,
+            };
+            store.step_instance(step).await.map(|_| ())
+        }
+        "hold" | "unhold" => {
+            let (of, key) = (HoldOf::Attempt(lease()), ServiceKey::shared("analyzer"));
+            match what {
+                "hold" => store.hold(of, key).await,
+                _ => store.unhold(of, key).await.map(|_| ()),
+            }
+        }
         "follow" => {
             let report = Some(report(&lease(), AttemptEnd::Succeeded, JobState::Succeeded));
             let at = store.now().after(Duration::from_secs(3600));
@@ -126,7 +154,7 @@ fn a_transaction_that_fails_at_any_of_its_writes_changes_nothing() {
             for kind in ["INSERT", "UPDATE", "DELETE"] {
                 number += 1;
                 let id = format!("r{number}");
-                for what in LIFE {
+                for what in LIFE.into_iter().chain(["keep"]) {
                     let trigger = format!(
                         "CREATE TRIGGER no BEFORE {kind} ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END"
                     );
@@ -206,7 +234,7 @@ fn a_store_that_lives_long_stays_as_large_as_it_is() {
             let node = block_on(store.register_node_on("n", EXCLUSIVE)).unwrap().node;
             for number in 0..BETWEEN {
                 let id = format!("r{round}-{number}");
-                for what in &LIFE[..7] {
+                for what in &LIFE[..9] {
                     block_on(act(&store, what, &id, &node)).unwrap();
                 }
             }
