@@ -1,6 +1,7 @@
 //! The seam between the engine and what it runs: a definition that decides what comes next, and
 //! executes one job at a time.
 
+pub(crate) mod holding;
 mod plan;
 mod saved;
 mod wait;
@@ -17,8 +18,10 @@ use std::{
     time::Duration,
 };
 
+use self::holding::Holding;
 pub(crate) use self::saved::Pulse;
 pub use self::{
+    holding::HeldService,
     plan::{InvertedTimeouts, JobPlan},
     wait::{AfterWait, Resumed, Unavailable, Wait, WaitDefault, WaitEnded},
     warnings::Warnings,
@@ -448,6 +451,8 @@ pub struct AttemptCx {
     calls: AtomicU32,
     resumed: Option<Resumed>,
     given: Arc<Given>,
+    /// For whom it holds services; nothing outside of a runtime.
+    holding: Option<Holding>,
 }
 
 /// What a job of a stage executes, and with what.
@@ -525,6 +530,7 @@ impl AttemptCx {
             calls: AtomicU32::new(0),
             resumed: None,
             given: Arc::default(),
+            holding: None,
         }
     }
 

@@ -98,8 +98,8 @@ impl ServiceMachine {
                     Some(why) => {
                         self.phase = match was {
                             ServiceState::Starting => Phase::Starting(Launch::until_ready(now)),
+                            ServiceState::Degraded => Phase::Degraded(up()),
                             ServiceState::Ready
-                            | ServiceState::Degraded
                             | ServiceState::Stopped
                             | ServiceState::Draining
                             | ServiceState::Crashed
