@@ -79,15 +79,15 @@ pub(super) struct ServiceActor {
     pub(super) machine: ServiceMachine,
     pub(super) standing: Standing,
     /// Whether somebody holds it whom this process does not know; the machine knows them as one holder.
-    is_held_elsewhere: bool,
+    pub(super) is_held_elsewhere: bool,
     /// What was noted of the instance that is to be found again.
     pub(super) noted: Option<InstanceNote>,
     /// Whether the instance of this life is another one than its row says.
     pub(super) has_found: bool,
     /// What is to be performed first.
-    begin: Steps,
+    pub(super) begin: Steps,
     pub(super) answers: HashMap<Asker, Answer>,
-    askers: Asker,
+    pub(super) askers: Asker,
     timer: Option<TimerRef>,
     look_timer: Option<TimerRef>,
     /// The start and the probe that are under way.
@@ -284,27 +284,13 @@ impl ServiceActor {
         })
     }
 
-    /// Whose the instance is, and whether somebody else holds it.
-    async fn look_elsewhere(&mut self, cx: &mut ServerCx<Self>) -> Result<(), ActorError> {
-        if self.standing.is_guest() {
-            if row::has_moved(&self.its, &self.standing).await? {
-                let begin = self.stand_again().await?;
-                self.perform(begin, cx).await?;
-            }
-        } else if self.is_held_elsewhere && !row::is_held_elsewhere(&self.its).await? {
-            self.is_held_elsewhere = false;
-            self.input(ServiceInput::Release { holder: row::elsewhere() }, cx).await?;
-        }
-        Ok(())
-    }
-
     fn asker(&mut self, reply: Answer) -> Asker {
         self.askers += 1;
         self.answers.insert(self.askers, reply);
         self.askers
     }
 
-    async fn input(
+    pub(super) async fn input(
         &mut self,
         input: ServiceInput,
         cx: &mut ServerCx<Self>,
@@ -363,36 +349,6 @@ impl ServiceActor {
             }
         }
         Ok(())
-    }
-
-    /// Reads anew whose the instance is, and begins there. Whoever waits is told to come again.
-    async fn stand_again(&mut self) -> Result<Steps, ActorError> {
-        let now = self.its.engine.clock.now();
-        for (_, reply) in self.answers.drain() {
-            let (state, why) = (self.machine.state(), "another process has changed it".into());
-            reply.send(Ok(Err(NotReady { state, retry_at: Some(now), why })));
-        }
-        self.end_tasks().await;
-        let stood = row::stand(&self.its).await?;
-        // What was started here for an earlier life is nobody's any more.
-        for (epoch, instance) in self.its.ledger.instances() {
-            if epoch < stood.machine.epoch() {
-                self.stop_now(epoch, instance, StopMode::Kill).await;
-                self.its.ledger.forget(epoch);
-            }
-        }
-        (self.machine, self.standing) = (stood.machine, stood.standing);
-        (self.is_held_elsewhere, self.noted) = (stood.is_held_elsewhere, stood.noted);
-        self.its.ledger.note(self.machine.state(), self.machine.epoch());
-        Ok(stood.begin)
-    }
-
-    /// What follows from a hold that this process has not taken.
-    fn is_held_elsewhere(&mut self) -> Steps {
-        self.is_held_elsewhere = true;
-        self.askers += 1; // nobody waits for this answer
-        let (holder, needed) = (row::elsewhere(), self.its.engine.clock.now());
-        self.decide(ServiceInput::Acquire { holder, asker: self.askers, needed })
     }
 
     fn log(&self, event: &ServiceEvent) {

@@ -1,10 +1,16 @@
 //! What an actor reads of its instance when it begins, and keeps of it at each transition (DUR-80, DUR-83).
 
-use perennial_core::service::{Epoch, Holder, ServiceEvent, ServiceMachine, ServiceState, Steps};
+use perennial_core::service::{
+    Epoch, Holder, ServiceEvent, ServiceInput, ServiceMachine, ServiceState, Steps, StopMode,
+};
 use perennial_store::{HoldOf, HoldRecord, InstanceStep, InstanceStepped, NodeRef, StoreError};
+use perennial_supervision::{ServerCx, actor::ActorError};
 use perennial_tools::service::InstanceNote;
 
-use super::actor::{Keeper, ServiceActor};
+use super::{
+    actor::{Keeper, ServiceActor},
+    hold::NotReady,
+};
 use crate::patience::{STORE_WITHIN, once, patiently};
 
 /// So often another process may come first while an actor begins.
@@ -146,6 +152,53 @@ pub(super) async fn unhold(its: &Keeper, of: HoldOf) -> Result<bool, StoreError>
 }
 
 impl ServiceActor {
+    /// Reads anew whose the instance is, and begins there. Whoever waits is told to come again.
+    pub(super) async fn stand_again(&mut self) -> Result<Steps, ActorError> {
+        let now = self.its.engine.clock.now();
+        for (_, reply) in self.answers.drain() {
+            let (state, why) = (self.machine.state(), "another process has changed it".into());
+            reply.send(Ok(Err(NotReady { state, retry_at: Some(now), why })));
+        }
+        self.end_tasks().await;
+        let stood = stand(&self.its).await?;
+        // What was started here for an earlier life is nobody's any more.
+        for (epoch, instance) in self.its.ledger.instances() {
+            if epoch < stood.machine.epoch() {
+                self.stop_now(epoch, instance, StopMode::Kill).await;
+                self.its.ledger.forget(epoch);
+            }
+        }
+        (self.machine, self.standing) = (stood.machine, stood.standing);
+        (self.is_held_elsewhere, self.noted) = (stood.is_held_elsewhere, stood.noted);
+        self.its.ledger.note(self.machine.state(), self.machine.epoch());
+        Ok(stood.begin)
+    }
+
+    /// What follows from a hold that this process has not taken.
+    pub(super) fn is_held_elsewhere(&mut self) -> Steps {
+        self.is_held_elsewhere = true;
+        self.askers += 1; // nobody waits for this answer
+        let (holder, needed) = (elsewhere(), self.its.engine.clock.now());
+        self.decide(ServiceInput::Acquire { holder, asker: self.askers, needed })
+    }
+
+    /// Whose the instance is, and whether somebody else holds it.
+    pub(super) async fn look_elsewhere(
+        &mut self,
+        cx: &mut ServerCx<Self>,
+    ) -> Result<(), ActorError> {
+        if self.standing.is_guest() {
+            if has_moved(&self.its, &self.standing).await? {
+                let begin = self.stand_again().await?;
+                self.perform(begin, cx).await?;
+            }
+        } else if self.is_held_elsewhere && !is_held_elsewhere(&self.its).await? {
+            self.is_held_elsewhere = false;
+            self.input(ServiceInput::Release { holder: elsewhere() }, cx).await?;
+        }
+        Ok(())
+    }
+
     /// Writes the row as the machine is now, before anything follows from it.
     pub(super) async fn keep_row(&mut self, events: &[ServiceEvent]) -> Result<Kept, StoreError> {
         let Standing::Keeper { row } = &self.standing else { return Ok(Kept::Done) };
