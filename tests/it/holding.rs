@@ -120,7 +120,8 @@ async fn result(run: &RunHandle) -> Value {
     outcome.view.jobs[0].result.clone().unwrap()
 }
 
-/// Proves D30, FL5.
+/// D30, FL5.
+/// Proves INV-24.
 #[tokio::test(start_paused = true)]
 async fn two_runs_that_hold_one_instance_start_it_once_and_the_last_one_stops_it() {
     let driver = Counting::default();
@@ -139,8 +140,8 @@ async fn two_runs_that_hold_one_instance_start_it_once_and_the_last_one_stops_it
     runtime.shutdown().await;
 }
 
-/// However it ends: by success, failure, cancellation, or the end of its task.
-/// Proves FL9, INV-24.
+/// FL9: by success, failure, cancellation, or the end of its task.
+/// Proves INV-24.
 #[tokio::test(start_paused = true)]
 async fn whatever_becomes_of_an_attempt_what_it_held_is_stopped() {
     let driver = Counting::default();
@@ -213,7 +214,7 @@ async fn on_file(path: &Path, driver: &Counting) -> Runtime {
     runtime(Store::sqlite(path), driver).await
 }
 
-/// Proves FL5.
+/// FL5.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_process_goes_on_in_a_later_life() {
     let folder = tempfile::tempdir().unwrap();

@@ -81,7 +81,7 @@ async fn a_hold_is_taken_once_and_given_back_once(store: &dyn Store) {
     assert_eq!(of_holds, ["hold_taken", "hold_taken", "hold_released"]);
 }
 
-/// DUR-80: however it ends. Proves FL9.
+/// DUR-80, FL9: however it ends.
 async fn a_hold_of_an_attempt_goes_with_any_end_of_it(store: &dyn Store) {
     let ends = [
         (AttemptEnd::Succeeded, JobState::Succeeded),

@@ -76,7 +76,6 @@ async fn left_in(state: ServiceState) -> Arc<dyn Store> {
 }
 
 /// DUR-80: the hold and the start are rows before the driver is asked.
-/// Proves K31.
 #[tokio::test(start_paused = true)]
 async fn what_is_done_is_written_before_it_is_done() {
     let driver = Scripted::new(Does::HangsInStart);
@@ -102,8 +101,8 @@ async fn what_is_done_is_written_before_it_is_done() {
     world.root.shutdown().await;
 }
 
-/// Whoever needs it then has what runs.
-/// Proves FL5, K33.
+/// FL5: whoever needs it then has what runs.
+/// Proves K33.
 #[tokio::test(start_paused = true)]
 async fn what_a_process_has_left_is_adopted_by_the_next() {
     for state in [Starting, Ready, Degraded] {
@@ -157,8 +156,7 @@ async fn what_is_gone_with_its_process_is_started_again_where_somebody_needs_it(
     }
 }
 
-/// In good order, too.
-/// Proves FL5.
+/// FL5: in good order, too.
 #[tokio::test(start_paused = true)]
 async fn lives_are_counted_on_over_an_orderly_end() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::open().unwrap());
@@ -246,8 +244,8 @@ async fn whenever_an_actor_is_killed_what_is_held_serves_and_what_is_not_is_stop
     }
 }
 
-/// Of two processes that use it.
-/// Proves D30, INV-24.
+/// D30: of two processes that use it.
+/// Proves INV-24.
 #[tokio::test(start_paused = true)]
 async fn what_another_process_holds_is_not_stopped() {
     let driver = Scripted::new(Does::Well).left();
