@@ -71,7 +71,7 @@ async fn a_hold_is_taken_once_and_given_back_once(store: &dyn Store) {
     store.hold(of(&lease), ServiceKey::shared("app")).await.unwrap();
     let row = store.holds(app()).await.unwrap().remove(0);
     assert_eq!((row.job, row.attempt, row.node), (Some(lease.job), Some(1), None));
-    assert_eq!(holders(store, app()).await, [("job/1/1".to_owned(), true)]);
+    assert_eq!(holders(store, app()).await, [(format!("job/{}/1", lease.job), true)]);
     assert_eq!(store.unhold(of(&lease), app()).await, Ok(true));
     assert_eq!(store.unhold(of(&lease), app()).await, Ok(false));
     assert_eq!(held(store).await, 0);
@@ -118,12 +118,12 @@ async fn a_hold_of_an_attempt_goes_when_its_process_is_gone(store: &dyn Store) {
     let Started { run, lease, .. } = start(store, "r").await;
     store.hold(of(&lease), app()).await.unwrap();
     let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
-    assert_eq!(holders(store, app()).await, [("job/1/1".to_owned(), false)]);
+    assert_eq!(holders(store, app()).await, [(format!("job/{}/1", lease.job), false)]);
     store.rescue(None, ALL).await.unwrap();
     assert_eq!(held(store).await, 0);
     let second = store.claim(&run, &node, 1).await.unwrap().remove(0).lease;
     store.hold(of(&second), app()).await.unwrap();
-    assert_eq!(holders(store, app()).await, [("job/1/2".to_owned(), true)]);
+    assert_eq!(holders(store, app()).await, [(format!("job/{}/2", lease.job), true)]);
     // One that died too often ends by a decision.
     for _ in 0..2 {
         let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
@@ -134,7 +134,7 @@ async fn a_hold_of_an_attempt_goes_when_its_process_is_gone(store: &dyn Store) {
     }
     let job = only_job(store, &run).await;
     assert_eq!((job.crashes, job.attempt), (2, 3));
-    assert_eq!(holders(store, app()).await, [("job/1/3".to_owned(), false)]);
+    assert_eq!(holders(store, app()).await, [(format!("job/{}/3", lease.job), false)]);
     let revision = store.revision(&run).await.unwrap();
     let dead = Lease { attempt: 3, node: job.lease.unwrap(), ..lease };
     let mut lost = decision(&run, revision);
@@ -150,7 +150,7 @@ async fn a_hold_of_a_job_outlives_its_attempts_and_goes_with_its_end(store: &dyn
     store.hold(of_job.clone(), app()).await.unwrap();
     store.hold(of(&lease), app()).await.unwrap();
     store.release(&lease, "enough").await.unwrap();
-    assert_eq!(holders(store, app()).await, [("job/1".to_owned(), true)]);
+    assert_eq!(holders(store, app()).await, [(format!("job/{}", lease.job), true)]);
     let lease = store.claim(&run, &node, 1).await.unwrap().remove(0).lease;
     let started = Started { run: run.clone(), node, lease, revision };
     store.commit(reporting(&started, AttemptEnd::Unavailable, JobState::Deferred)).await.unwrap();
