@@ -10,6 +10,7 @@ mod draining;
 mod embedding;
 mod gate;
 mod handlers;
+mod holding;
 mod language;
 mod limits;
 mod loading;

@@ -20,5 +20,5 @@ pub use machine::{
     ASKERS_MAX, Admission, Asker, NotFailed, ServiceAction, ServiceInput, ServiceMachine,
     ServiceStatus, Steps, StopMode,
 };
-pub use state::{ServiceEvent, ServiceEventKind, ServiceState};
+pub use state::{ServiceEvent, ServiceEventKind, ServiceState, UnknownServiceState};
 pub use terms::{ServiceTerms, TermsFault};

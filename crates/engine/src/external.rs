@@ -13,8 +13,13 @@
 //!
 //! # What a restart forgets
 //!
-//! Who was waiting for an answer, and what probes had found. Who holds the instance, its life and what was started lie
-//! with the specification: what was started is removed, and a new life begins where somebody holds it.
+//! Who was waiting for an answer, and what probes had found. The instance and who holds it are rows, written before
+//! anything is started and at each transition, never for a call (`external/row.rs`). What an actor finds there when it
+//! starts, after its own end or that of a process, it looks for: what lives is adopted, what is gone is started again
+//! where somebody holds it, and what nobody needs is stopped. `external/watch.rs` sees to it that there is an actor.
+//!
+//! On a store that several processes share an instance has one keeper, who starts and stops it; the others use it, where
+//! its driver can find it, and take it over when that process is gone.
 //!
 //! # Guarantees
 //!
@@ -23,33 +28,50 @@
 //! else.
 
 mod actor;
+mod acts;
+mod error;
+mod hold;
 mod ledger;
 mod probing;
+mod row;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod watch;
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use perennial_core::{
     Restart, Shutdown, Uptime, nearest,
-    service::{Admission, Epoch, Holder, NotFailed, ServiceEvent, ServiceKey, ServiceState},
+    service::{Holder, ServiceEvent, ServiceKey, ServiceState},
 };
+use perennial_store::HoldOf;
 use perennial_supervision::{
-    Address, CALL_WITHIN, CallError, ChildSpec, Clock, DynamicSupervisor, DynamicSupervisorSpec,
-    RequestError, TaskSupervisor,
+    Address, CALL_WITHIN, CallError, ChildSpec, DynamicSupervisor, DynamicSupervisorSpec,
 };
-use tokio::sync::{Mutex, broadcast};
+use tokio::sync::{Mutex, broadcast, watch as signal};
 
-pub use self::spec::{InvalidServices, Scope, ServiceFault, ServiceSpec};
 use self::{
     actor::{Keeper, Message},
     ledger::Ledger,
     spec::Declared,
 };
+pub use self::{
+    error::ServiceError,
+    hold::{Admitted, Hold, NotReady},
+    spec::{InvalidServices, Scope, ServiceFault, ServiceSpec},
+};
+use crate::Services;
 
 /// Restarts of one actor that are tolerated.
 const BUDGET: (u32, Duration) = (5, Duration::from_secs(300));
+/// So often an actor may be lost while it is asked.
+const LOST_MAX: u32 = 3;
 /// Actors of all services at a time.
 const INSTANCES_MAX: usize = 10_000;
 /// What is kept for whoever follows events; who is slower misses some, and is told so.
@@ -60,10 +82,9 @@ const EVENTS_KEPT: usize = 1_024;
 pub struct ExternalSpec {
     /// Those that are declared.
     pub services: Vec<ServiceSpec>,
-    /// Where what drivers do runs.
-    pub tasks: TaskSupervisor,
-    /// The clock of the runtime.
-    pub clock: Clock,
+    /// What the components of the engine share: the store in which instances and holds are rows, the tasks in which
+    /// drivers work, the clock.
+    pub engine: Services,
 }
 
 /// Handle to the services of a runtime. Cheap to clone; outlives restarts.
@@ -72,8 +93,7 @@ pub struct External(Arc<Inner>);
 
 struct Inner {
     declared: HashMap<String, Arc<Declared>>,
-    tasks: TaskSupervisor,
-    clock: Clock,
+    engine: Services,
     supervisor: DynamicSupervisor,
     /// Held while one is started, so that an instance has one actor.
     instances: Mutex<HashMap<ServiceKey, Entry>>,
@@ -101,98 +121,31 @@ pub struct ServiceNotice {
     pub event: ServiceEvent,
 }
 
-/// Why a service cannot be held, or started.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServiceError {
-    /// It is not declared.
-    #[error("there is no service `{name}`{}", .nearest.as_ref().map(|near| format!(": did you mean `{near}`?")).unwrap_or_default())]
-    Unknown {
-        /// What was asked for.
-        name: String,
-        /// The declared one that is nearest to it.
-        nearest: Option<String>,
-    },
-    /// A shared service was asked for with a key, or a keyed one without.
-    #[error("`{key}` cannot be held: the service is declared as {scope:?}")]
-    Scope {
-        /// What was asked for.
-        key: ServiceKey,
-        /// How it is declared.
-        scope: Scope,
-    },
-    /// As many instances as may are there; when one is given back there is room.
-    #[error("`{key}` has to wait: {max} instances of its service are there, and no more may be")]
-    InstancesFull {
-        /// What was asked for.
-        key: ServiceKey,
-        /// The limit.
-        max: usize,
-    },
-    /// It has not failed.
-    #[error(transparent)]
-    NotFailed(#[from] NotFailed),
-    /// Its actor did not start.
-    #[error("the actor of the service did not start: {0}")]
-    NotStarted(#[from] RequestError),
-    /// Its actor did not answer.
-    #[error("the actor of the service gave no answer: {0}")]
-    Away(#[from] CallError),
-}
-
-/// Nobody may use the instance now. It counts as no failure of whoever asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the service is {state}: {why}")]
-pub struct NotReady {
-    /// The state it is in.
-    pub state: ServiceState,
-    /// When it is worth asking again; none when an operator must act first.
-    pub retry_at: Option<Uptime>,
-    /// Why.
-    pub why: Arc<str>,
-}
-
-/// Which life of an instance somebody may use, and where it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Admitted {
-    /// The life.
-    pub epoch: Epoch,
-    /// Its address, if it has one.
-    pub endpoint: Option<Arc<str>>,
-}
-
-/// A claim on an instance, which is not stopped as long as it is there. Dropping it gives it back.
-pub struct Hold {
-    key: ServiceKey,
-    holder: Holder,
-    needed: Uptime,
-    first: Result<Admitted, NotReady>,
-    /// How long an answer may take: that of two probes, as one may be under way already.
-    patience: Duration,
-    entry: Entry,
-}
-
 impl External {
-    /// How to supervise the services, and the handle to them.
+    /// How to supervise the services, and whoever brings their actors back, in the order of their start; and the handle
+    /// to them.
     ///
     /// # Errors
     ///
     /// [`InvalidServices`]: everything that is wrong with all of them.
-    pub fn child_spec(spec: ExternalSpec) -> Result<(ChildSpec, Self), InvalidServices> {
+    pub fn child_spec(spec: ExternalSpec) -> Result<([ChildSpec; 2], Self), InvalidServices> {
         let declared = spec::declare(spec.services)?;
         let (restarts, within) = BUDGET;
-        let supervised = DynamicSupervisorSpec::new("services", INSTANCES_MAX);
-        let (child, supervisor) =
-            DynamicSupervisor::child_spec(supervised.child_budget(restarts, within));
+        let (lives, seen) = signal::channel(0_u64);
+        let (child, supervisor) = DynamicSupervisor::child_spec_with_init("services", move || {
+            lives.send_modify(|lives| *lives += 1);
+            Ok(DynamicSupervisorSpec::new("services", INSTANCES_MAX).child_budget(restarts, within))
+        });
         let external = Self(Arc::new(Inner {
             declared,
-            tasks: spec.tasks,
-            clock: spec.clock,
+            engine: spec.engine.clone(),
             supervisor,
             instances: Mutex::default(),
             events: broadcast::Sender::new(EVENTS_KEPT),
         }));
-        Ok((child, external))
+        spec.engine.knows_external(&external);
+        let watch = watch::child_spec(Arc::downgrade(&external.0), seen);
+        Ok(([child, watch], external))
     }
 
     /// Holds the instance of `key` for `holder`: it is started, if it does not run, and not stopped until the hold is
@@ -206,31 +159,39 @@ impl External {
     ///
     /// A future that is dropped holds nothing.
     pub async fn hold(&self, key: &ServiceKey, holder: Holder) -> Result<Hold, ServiceError> {
-        let needed = self.0.clock.now();
-        let mut gone = None;
+        self.declared(key)?;
+        let node = self.0.engine.node().await?;
+        self.hold_of(key, HoldOf::Node { node, name: holder }).await
+    }
+
+    /// Holds it for whatever `of` is.
+    pub(crate) async fn hold_of(&self, key: &ServiceKey, of: HoldOf) -> Result<Hold, ServiceError> {
+        let needed = self.0.engine.clock.now();
+        let patience = self.declared(key)?.terms.probe_within() * 2 + CALL_WITHIN;
+        let (mut gone, mut lost) = (None, 0);
         loop {
             // From here on it is counted, and given back however this ends.
-            let entry = self.entry(key, gone, Some(&holder)).await?;
-            let refused = Err(NotReady {
+            let entry = self.entry(key, gone, Some(&of)).await?;
+            let first = Err(NotReady {
                 state: ServiceState::Stopped,
                 retry_at: None,
                 why: "it was not asked yet".into(),
             });
-            let patience = self.declared(key)?.terms.probe_within() * 2 + CALL_WITHIN;
-            let (key, of) = (key.clone(), holder.clone());
-            let mut hold = Hold { key, holder: of, needed, first: refused, patience, entry };
-            let asks = |reply| Message::Acquire { holder: holder.clone(), needed, reply };
+            let (key, holder) = (key.clone(), of.holder());
+            let mut hold = Hold { key, holder, needed, first, patience, entry };
+            let asks = |reply| Message::Acquire { of: of.clone(), needed, reply };
             match hold.entry.address.call(asks, patience).await {
                 Ok(answer) => {
-                    hold.first = answer;
+                    hold.first = answer?;
                     return Ok(hold);
                 }
-                // It had come to rest, or was lost; a second time it is told.
-                Err(CallError::NoProc | CallError::Exited(_)) if gone.is_none() => {
-                    gone = Some(hold.entry.number);
-                }
+                // It had come to rest, or its supervisor was lost.
+                Err(CallError::NoProc) if lost < LOST_MAX => gone = Some(hold.entry.number),
+                // It is restarted.
+                Err(CallError::Exited(_)) if lost < LOST_MAX => {}
                 Err(error) => return Err(error.into()),
             }
+            lost += 1;
         }
     }
 
@@ -267,20 +228,21 @@ impl External {
         &self,
         key: &ServiceKey,
         gone: Option<u64>,
-        holder: Option<&Holder>,
+        of: Option<&HoldOf>,
     ) -> Result<Entry, ServiceError> {
         let declared = self.declared(key)?;
         let mut instances = self.0.instances.lock().await;
         let known = instances.get(key);
         if let Some(entry) = known.filter(|entry| Some(entry.number) != gone) {
-            holder.into_iter().for_each(|holder| entry.ledger.take(holder));
+            of.into_iter().for_each(|of| entry.ledger.take(of));
             return Ok(entry.clone());
         }
         // What has come to rest is forgotten; what was lost is taken up where it was left.
         instances.retain(|of, entry| of == key || !entry.ledger.is_at_rest());
-        let of_service = |of: &&ServiceKey| of.service() == key.service() && *of != key;
-        let there = instances.keys().filter(of_service).count();
-        if there >= declared.instances_max {
+        let others = instances.iter().filter(|(of, _)| of.service() == key.service() && *of != key);
+        // One that has failed runs no more, also while somebody still holds it.
+        let there = others.filter(|(_, of)| of.ledger.state() != ServiceState::Failed).count();
+        if of.is_some() && there >= declared.instances_max {
             let max = declared.instances_max;
             return Err(ServiceError::InstancesFull { key: key.clone(), max });
         }
@@ -292,20 +254,30 @@ impl External {
             key: key.clone(),
             declared: declared.clone(),
             ledger: ledger.clone(),
-            tasks: self.0.tasks.clone(),
-            clock: self.0.clock,
+            engine: self.0.engine.clone(),
         };
         let (spec, address) = actor::child_spec(keeper);
         let grace = declared.terms.stop_within + Duration::from_secs(1);
         let spec = spec.restart(Restart::Transient).shutdown(Shutdown::Timeout(grace));
-        holder.into_iter().for_each(|holder| ledger.take(holder));
-        let counted = Counted { ledger: &ledger, holder };
+        of.into_iter().for_each(|of| ledger.take(of));
+        let mut counted = Counted { ledger: &ledger, holder: of.map(HoldOf::holder) };
         self.0.supervisor.start_child(spec).await?;
-        std::mem::forget(counted);
+        counted.holder = None;
+        ledger.is_kept_by(address.clone());
         let number = known_number(instances.get(key)) + 1;
+        drop(counted);
         let entry = Entry { address, ledger, number };
         instances.insert(key.clone(), entry.clone());
         Ok(entry)
+    }
+
+    /// How long a start may take; nothing of what is not declared.
+    pub(crate) fn ready_within(&self, key: &ServiceKey) -> Duration {
+        self.declared(key).map_or(Duration::ZERO, |declared| declared.terms.ready_within)
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakExternal {
+        WeakExternal(Arc::downgrade(&self.0))
     }
 
     fn declared(&self, key: &ServiceKey) -> Result<&Arc<Declared>, ServiceError> {
@@ -327,65 +299,24 @@ impl fmt::Debug for External {
     }
 }
 
-impl Hold {
-    /// Which instance.
-    pub fn key(&self) -> &ServiceKey {
-        &self.key
-    }
+/// A handle that keeps nothing alive.
+pub(crate) struct WeakExternal(Weak<Inner>);
 
-    /// What was answered when it was taken.
-    ///
-    /// # Errors
-    ///
-    /// [`NotReady`], when it did not serve then: as a rule because it is only being started.
-    pub fn at_first(&self) -> Result<&Admitted, &NotReady> {
-        self.first.as_ref()
-    }
-
-    /// Whether the instance may be used now, by what is known since this hold was taken. A probe is waited for, if
-    /// there has to be one.
-    ///
-    /// # Errors
-    ///
-    /// [`NotReady`]; also when its actor gives no answer.
-    pub async fn admitted(&self) -> Result<Admitted, NotReady> {
-        let needed = self.needed;
-        let asks = |reply| Message::Ask { needed, reply };
-        let answer = self.entry.address.call(asks, self.patience).await;
-        answer.unwrap_or_else(|error| {
-            let (state, why) = (self.entry.ledger.state(), error.to_string().into());
-            Err(NotReady { state, retry_at: None, why })
-        })
-    }
-}
-
-impl fmt::Debug for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hold")
-            .field("key", &self.key)
-            .field("holder", &self.holder)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        if self.entry.ledger.give_back(&self.holder) {
-            // Only sooner: the actor finds it in the ledger in any case, with whatever it hears next.
-            let _ = self.entry.address.cast(Message::Look);
-        }
+impl WeakExternal {
+    pub(crate) fn upgrade(&self) -> Option<External> {
+        self.0.upgrade().map(External)
     }
 }
 
 /// A hold whose actor is being started: dropped with that start, it is given back.
 struct Counted<'a> {
     ledger: &'a Ledger,
-    holder: Option<&'a Holder>,
+    holder: Option<Holder>,
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        if let Some(holder) = self.holder {
+        if let Some(holder) = &self.holder {
             self.ledger.give_back(holder);
         }
     }
@@ -393,12 +324,4 @@ impl Drop for Counted<'_> {
 
 fn known_number(entry: Option<&Entry>) -> u64 {
     entry.map_or(0, |entry| entry.number)
-}
-
-/// What the machine answers, with the address of the life that it is about.
-fn told(admission: Admission, ledger: &Ledger) -> Result<Admitted, NotReady> {
-    match admission {
-        Admission::Ready { epoch } => Ok(Admitted { epoch, endpoint: ledger.endpoint(epoch) }),
-        Admission::NotReady { state, retry_at, why } => Err(NotReady { state, retry_at, why }),
-    }
 }

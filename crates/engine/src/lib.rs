@@ -65,6 +65,6 @@ pub use services::{Definitions, NotRunnable, Services, ServicesSpec};
 pub use waiting::{LastFailure, WaitsFor, WaitsWhy};
 pub use workflow::{
     AfterWait, AttemptCx, CACHE_PREFIX, CallJournal, Definition, DoneJob, FailureMeans,
-    InvertedTimeouts, JobPlan, Next, NoSlot, Outcome, Replied, Resumed, SlotHold, Unavailable,
-    Wait, WaitDefault, WaitEnded, Warnings, Workflow,
+    HeldService, InvertedTimeouts, JobPlan, Next, NoSlot, Outcome, Replied, Resumed, SlotHold,
+    Unavailable, Wait, WaitDefault, WaitEnded, Warnings, Workflow,
 };

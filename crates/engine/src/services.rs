@@ -7,7 +7,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     panic::AssertUnwindSafe,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -24,6 +24,7 @@ use crate::{
     Workflow,
     beginning::Beginning,
     drain::{DrainReport, UnderWay},
+    external::{External, WeakExternal},
     feed::{EventFeed, Hub},
     membership::{Joined, Membership},
     monitor::{self, Monitoring},
@@ -232,6 +233,8 @@ pub struct Services {
     pub(crate) rooms: Rooms,
     /// Notified whenever an attempt leaves the table.
     pub(crate) attempt_left: Arc<Notify>,
+    /// The services of the host, which share this in turn: hence weak.
+    external: Arc<OnceLock<WeakExternal>>,
     /// The whole tree is about to be stopped.
     shutdown: Arc<AtomicBool>,
     /// No claim any more.
@@ -294,8 +297,20 @@ impl Services {
             draining: Arc::default(),
             drained: watch::Sender::new(None),
             look_again: Arc::default(),
+            external: Arc::default(),
             jitter: Arc::default(),
         }
+    }
+
+    /// The services that attempts may hold.
+    pub(crate) fn knows_external(&self, external: &External) {
+        // Set once: a tree has one.
+        drop(self.external.set(external.downgrade()));
+    }
+
+    /// The services of the host; none once they are gone.
+    pub(crate) fn external(&self) -> Option<External> {
+        self.external.get().and_then(WeakExternal::upgrade)
     }
 
     /// The workflow of a run, by the host's code: what is wrong with that is this run's alone, and nobody waits for it

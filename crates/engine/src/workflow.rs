@@ -1,6 +1,7 @@
 //! The seam between the engine and what it runs: a definition that decides what comes next, and
 //! executes one job at a time.
 
+pub(crate) mod holding;
 mod numbers;
 mod plan;
 mod saved;
@@ -18,8 +19,9 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use self::{numbers::Ordinals, saved::Pulse};
+use self::holding::Holding;
 pub use self::{
+    holding::HeldService,
     numbers::{
         InvalidNumbers, NewNumber, NewVersion, NoSlot, SequenceName, SlotGiven, SlotHold, SlotPool,
         SlotTaken,
@@ -28,6 +30,7 @@ pub use self::{
     wait::{AfterWait, Resumed, Unavailable, Wait, WaitDefault, WaitEnded},
     warnings::Warnings,
 };
+pub(crate) use self::{numbers::Ordinals, saved::Pulse};
 use perennial_core::{Digest, Timestamp, failure::Failure, run::RunId};
 
 pub use perennial_core::{
@@ -483,6 +486,8 @@ pub struct AttemptCx {
     ordinals: Arc<Ordinals>,
     resumed: Option<Resumed>,
     given: Arc<Given>,
+    /// For whom it holds services; nothing outside of a runtime.
+    holding: Option<Holding>,
 }
 
 /// What a job of a stage executes, and with what.
@@ -561,6 +566,7 @@ impl AttemptCx {
             ordinals: Arc::default(),
             resumed: None,
             given: Arc::default(),
+            holding: None,
         }
     }
 

@@ -78,8 +78,8 @@ pub mod service {
         ServiceNotice, ServiceSpec,
     };
     pub use perennial_tools::service::{
-        ChildProcess, DriverFuture, HttpEndpoint, Instance, InvalidEndpoint, Keeper, Probe,
-        ProbeResult, ServiceDriver, StartError, StopError, StopMode,
+        ChildProcess, DriverFuture, HttpEndpoint, Instance, InstanceNote, InvalidEndpoint, Keeper,
+        Probe, ProbeResult, ServiceDriver, StartError, StopError, StopMode,
     };
 }
 

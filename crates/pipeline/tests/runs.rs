@@ -188,11 +188,14 @@ impl World {
             let key = plan.key.clone();
             let (state, result) = match self.attempt(&plan, &done).await {
                 Outcome::Succeeded(record) => (JobState::Succeeded, record),
+                Outcome::Partial(record) => (JobState::Partial, record),
                 Outcome::Skipped { record, .. } => (JobState::Skipped, record),
                 Outcome::Failed(failure) => {
                     match self.workflow.on_failure(&key, &failure, 1, &done) {
                         FailureMeans::Tolerate { record } => (JobState::Partial, record),
-                        FailureMeans::FailRun { record } => (JobState::Failed, record),
+                        FailureMeans::FailRun { record } | FailureMeans::FailJob { record } => {
+                            (JobState::Failed, record)
+                        }
                     }
                 }
                 waits @ (Outcome::Unavailable(_) | Outcome::Suspend(_)) => panic!("{waits:?}"),

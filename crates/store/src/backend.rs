@@ -5,17 +5,18 @@ use std::{fmt, time::Duration};
 use perennial_core::{
     Digest, Timestamp,
     run::{RunId, SlotPool},
+    service::ServiceKey,
 };
 use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{
     Accepted, AllocationRecord, Appended, AttemptRecord, CallStart, Claimed, Committed, Created,
-    Decision, EventRecord, Lease, Leases, NewCheckpoint, NewEvent, NewNumber, NewRun, NewSignal,
-    NewVersion, NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun, Renewal,
-    Reopening, Rescued, Retained, Retention, RunSummary, RunView, SlotGiven, SlotRecord, SlotTaken,
-    Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep, ops,
-    transaction::Tx,
+    Decision, EventRecord, HoldOf, HoldRecord, InstanceRecord, InstanceStep, InstanceStepped,
+    Lease, Leases, NewCheckpoint, NewEvent, NewNumber, NewRun, NewSignal, NewVersion, NodeRecord,
+    NodeRef, NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained,
+    Retention, RunSummary, RunView, SlotGiven, SlotRecord, SlotTaken, Store, StoreError,
+    StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep, ops, transaction::Tx,
 };
 
 /// Whether an operation changes anything.
@@ -252,6 +253,30 @@ impl<B: Backend> Store for B {
     fn slots<'a>(&'a self, pool: &'a str) -> Operation<'a, Vec<SlotRecord>> {
         let pool = pool.to_owned();
         self.perform(Access::Read, move |tx| ops::slot::of_pool(tx, &pool))
+    }
+
+    fn hold(&self, of: HoldOf, key: ServiceKey) -> Operation<'_, ()> {
+        self.perform(Access::Write, move |tx| ops::service::hold(tx, &of, &key))
+    }
+
+    fn unhold(&self, of: HoldOf, key: ServiceKey) -> Operation<'_, bool> {
+        self.perform(Access::Write, move |tx| ops::service::unhold(tx, &of, &key))
+    }
+
+    fn holds(&self, key: ServiceKey) -> Operation<'_, Vec<HoldRecord>> {
+        self.perform(Access::Read, move |tx| ops::service::holds(tx, &key))
+    }
+
+    fn step_instance(&self, step: InstanceStep) -> Operation<'_, InstanceStepped> {
+        self.perform(Access::Write, move |tx| ops::service::step(tx, &step))
+    }
+
+    fn instance(&self, key: ServiceKey) -> Operation<'_, Option<InstanceRecord>> {
+        self.perform(Access::Read, move |tx| ops::service::instance(tx, &key))
+    }
+
+    fn instances(&self, limit: u32) -> Operation<'_, Vec<InstanceRecord>> {
+        self.perform(Access::Read, move |tx| ops::service::instances(tx, limit))
     }
 
     fn release<'a>(&'a self, lease: &'a Lease, why: &'a str) -> Operation<'a, AttemptRecord> {

@@ -6,6 +6,7 @@ mod request;
 mod retention;
 mod saved;
 mod sequence;
+mod service;
 mod slot;
 mod wait;
 
@@ -14,6 +15,7 @@ use std::{fmt, future::Future, pin::Pin, time::Duration};
 use perennial_core::{
     Digest, Timestamp,
     run::{RunId, SlotPool},
+    service::ServiceKey,
 };
 use tokio::sync::watch;
 
@@ -33,6 +35,7 @@ pub use self::{
     retention::{RemovedRun, Retained, Retention},
     saved::{BeatRecord, CheckpointRecord, NewCheckpoint},
     sequence::{AllocationRecord, NewNumber, NewVersion},
+    service::{HoldOf, HoldRecord, InstanceRecord, InstanceStep, InstanceStepped},
     slot::{SLOT_FENCE, SlotGiven, SlotHolder, SlotRecord, SlotTaken},
     wait::{
         Accepted, AfterWait, Deferral, NewSignal, NewWait, SignalKind, SignalRecord, WaitDefault,
@@ -228,6 +231,29 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// The numbers of a pool that are held or fenced, in their order.
     fn slots<'a>(&'a self, pool: &'a str) -> Operation<'a, Vec<SlotRecord>>;
+
+    /// Notes that the instance of `key` is held, before anything of it is started: it is not stopped in good order as
+    /// long as the hold lives. The same again changes nothing. Refused with [`StoreError::StaleAttempt`],
+    /// [`StoreError::NotFound`] or [`StoreError::Conflict`] when what it is of, an attempt, a job or a process, has
+    /// ended. A job holds at most 100.
+    fn hold(&self, of: HoldOf, key: ServiceKey) -> Operation<'_, ()>;
+
+    /// Gives a hold back; whether there was one. What has ended holds nothing any more.
+    fn unhold(&self, of: HoldOf, key: ServiceKey) -> Operation<'_, bool>;
+
+    /// Who holds the instance of `key`, in order of their names; also those whose hold does not count any more.
+    fn holds(&self, key: ServiceKey) -> Operation<'_, Vec<HoldRecord>>;
+
+    /// Changes the row of an instance, if it is as it was found, or makes it (DUR-83). Refused with
+    /// [`StoreError::Conflict`] when another process has changed it, and when one that does not live wants to take it;
+    /// the same step again changes nothing.
+    fn step_instance(&self, step: InstanceStep) -> Operation<'_, InstanceStepped>;
+
+    /// The row of the instance of `key`; none when it was never started.
+    fn instance(&self, key: ServiceKey) -> Operation<'_, Option<InstanceRecord>>;
+
+    /// Instances that may run, or are held, at most `limit`.
+    fn instances(&self, limit: u32) -> Operation<'_, Vec<InstanceRecord>>;
 
     /// Gives a leased job back: Ready, budget and crash count unchanged, the attempt Released and
     /// uncertain if a call of it is open.

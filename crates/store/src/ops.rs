@@ -14,6 +14,7 @@
 //! | [`saved`] | what attempts save, and how far they say they are |
 //! | [`sequence`] | numbers that are given out once, and their versions |
 //! | [`slot`] | numbers of pools, which are given back |
+//! | [`service`] | instances of services, and who holds them |
 //! | [`signal`] | what runs are sent |
 //! | [`journal`] | events with their sequence and hash chain |
 //! | [`reopening`] | a further round of a run |
@@ -38,6 +39,7 @@ pub(crate) mod reopening;
 pub(crate) mod retention;
 pub(crate) mod saved;
 pub(crate) mod sequence;
+pub(crate) mod service;
 pub(crate) mod signal;
 pub(crate) mod slot;
 pub(crate) mod step;

@@ -23,6 +23,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("migrations/0006_attempts.sql"),
     include_str!("migrations/0007_stages.sql"),
     include_str!("migrations/0008_numbers.sql"),
+    include_str!("migrations/0009_services.sql"),
 ];
 
 /// The row of `meta`.

@@ -81,6 +81,18 @@ pub trait ServiceDriver: fmt::Debug + Send + Sync + 'static {
         mode: StopMode,
     ) -> DriverFuture<'a, Result<(), StopError>>;
 
+    /// Finds the instance of `key` again that was started for its life `epoch` by a process that is gone, or by another
+    /// one: `note` is what was noted of it, none when the end of its start was not seen. None when nothing of it is
+    /// there, or it can only be started anew; this is what a driver does that says nothing else.
+    fn adopt<'a>(
+        &'a self,
+        _key: &'a ServiceKey,
+        _epoch: Epoch,
+        _note: Option<&'a InstanceNote>,
+    ) -> DriverFuture<'a, Option<Instance>> {
+        Box::pin(std::future::ready(None))
+    }
+
     /// Looks at the instance. It changes nothing.
     fn probe<'a>(&'a self, instance: &'a Instance, probe: Probe) -> DriverFuture<'a, ProbeResult>;
 
@@ -155,6 +167,24 @@ impl StopError {
 /// Runs for as long as an instance does, and ends with how it ended.
 pub type Keeper = Pin<Box<dyn Future<Output = Arc<str>> + Send>>;
 
+/// What is kept of an instance beyond its process, for whoever finds it again.
+///
+/// ```
+/// use perennial_tools::service::Instance;
+///
+/// let container = Instance::at("http://127.0.0.1:2002").noting("container 4f2a");
+/// assert_eq!(container.note().more.as_deref(), Some("container 4f2a"));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct InstanceNote {
+    /// Where it is reached.
+    pub endpoint: Option<String>,
+    /// Which process it is, where it is one.
+    pub pid: Option<u32>,
+    /// What its driver noted besides.
+    pub more: Option<String>,
+}
+
 /// One life of a service: what a driver made. The address comes from here and from nowhere else. Cheap to clone.
 ///
 /// ```
@@ -167,6 +197,7 @@ pub type Keeper = Pin<Box<dyn Future<Output = Arc<str>> + Send>>;
 pub struct Instance {
     endpoint: Option<Arc<str>>,
     pid: Option<u32>,
+    more: Option<Arc<str>>,
     inside: Option<Arc<dyn Any + Send + Sync>>,
     keeper: Arc<Mutex<Option<Keeper>>>,
 }
@@ -183,7 +214,7 @@ impl fmt::Debug for Instance {
 impl Instance {
     /// One without an address.
     pub fn new() -> Self {
-        Self { endpoint: None, pid: None, inside: None, keeper: Arc::default() }
+        Self { endpoint: None, pid: None, more: None, inside: None, keeper: Arc::default() }
     }
 
     /// One that is reached at `endpoint`.
@@ -198,7 +229,14 @@ impl Instance {
         self
     }
 
-    /// The same with what its driver wants to find again.
+    /// The same with a text that outlives this process: for [`ServiceDriver::adopt`]. No secret, it is shown.
+    #[must_use]
+    pub fn noting(mut self, more: impl Into<Arc<str>>) -> Self {
+        self.more = Some(more.into());
+        self
+    }
+
+    /// The same with what its driver wants to find again in this process.
     #[must_use]
     pub fn holding(mut self, inside: impl Any + Send + Sync) -> Self {
         self.inside = Some(Arc::new(inside));
@@ -216,6 +254,15 @@ impl Instance {
     /// Where it is reached.
     pub fn endpoint(&self) -> Option<&str> {
         self.endpoint.as_deref()
+    }
+
+    /// What is kept of it beyond this process.
+    pub fn note(&self) -> InstanceNote {
+        InstanceNote {
+            endpoint: self.endpoint.as_deref().map(str::to_owned),
+            pid: self.pid,
+            more: self.more.as_deref().map(str::to_owned),
+        }
     }
 
     /// Which process it is, where it is one.

@@ -6,13 +6,13 @@ use perennial::{
     RunId, RunState,
     records::{AttemptRecord, EventRecord, JobState, RunSummary, RunView, Timestamp},
 };
-use perennial_core::{Digest, run::SlotPool};
+use perennial_core::{Digest, run::SlotPool, service::ServiceKey};
 use perennial_store::{
-    Accepted, AllocationRecord, Appended, CallStart, Claimed, Committed, Created, Decision, Lease,
-    Leases, NewCheckpoint, NewEvent, NewNumber, NewRun, NewSignal, NewVersion, NodeRecord, NodeRef,
-    NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention,
-    SlotGiven, SlotRecord, SlotTaken, Store, StoreStatus, StreamRecord, TimerDue, VerifyCursor,
-    VerifyStep,
+    Accepted, AllocationRecord, Appended, CallStart, Claimed, Committed, Created, Decision, HoldOf,
+    HoldRecord, InstanceRecord, InstanceStep, InstanceStepped, Lease, Leases, NewCheckpoint,
+    NewEvent, NewNumber, NewRun, NewSignal, NewVersion, NodeRecord, NodeRef, NodeTerms, Operation,
+    Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention, SlotGiven,
+    SlotRecord, SlotTaken, Store, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -343,6 +343,30 @@ impl Store for Watched {
 
     fn beat<'a>(&'a self, lease: &'a Lease, progress: Value) -> Operation<'a, ()> {
         self.inner.beat(lease, progress)
+    }
+
+    fn hold(&self, of: HoldOf, key: ServiceKey) -> Operation<'_, ()> {
+        self.at("hold", self.inner.hold(of, key))
+    }
+
+    fn unhold(&self, of: HoldOf, key: ServiceKey) -> Operation<'_, bool> {
+        self.at("unhold", self.inner.unhold(of, key))
+    }
+
+    fn holds(&self, key: ServiceKey) -> Operation<'_, Vec<HoldRecord>> {
+        self.inner.holds(key)
+    }
+
+    fn step_instance(&self, step: InstanceStep) -> Operation<'_, InstanceStepped> {
+        self.at("step_instance", self.inner.step_instance(step))
+    }
+
+    fn instance(&self, key: ServiceKey) -> Operation<'_, Option<InstanceRecord>> {
+        self.inner.instance(key)
+    }
+
+    fn instances(&self, limit: u32) -> Operation<'_, Vec<InstanceRecord>> {
+        self.inner.instances(limit)
     }
 
     fn put_blob(&self, bytes: Vec<u8>) -> Operation<'_, Digest> {

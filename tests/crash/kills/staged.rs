@@ -61,7 +61,7 @@ impl Activity for Make {
         if input % 5 == 4 {
             return Err(Failure::new(FailureClass::Permanent, "APP1", "never").into());
         }
-        if input % 3 == 0 && cx.restored::<bool>("tried").await?.is_none() {
+        if input.is_multiple_of(3) && cx.restored::<bool>("tried").await?.is_none() {
             cx.checkpoint("tried", &true).await?;
             return Err(Failure::new(FailureClass::Transient, "APP2", "not yet").into());
         }

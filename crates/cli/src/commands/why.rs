@@ -74,6 +74,12 @@ fn words(why: &Explanation) -> String {
             format!("attempt {attempt} {process}, on {node}{}", said.unwrap_or_default())
         }
         Explanation::Dependency { stage } => format!("needs what has not ended in stage {stage}"),
+        Explanation::Joining { open, ended } => {
+            format!("a group that joins: {ended} of its {} children have ended", open + ended)
+        }
+        Explanation::StageFull { stage, used, limit } => {
+            format!("its stage {stage} has {used} of {limit} jobs under way")
+        }
         Explanation::StageNotOpen { stage, state } => format!("its stage {stage} is {state}"),
         Explanation::RunPending { place } => format!("its run waits for {place}"),
         Explanation::RunPaused { .. } => "its run is paused".to_owned(),

@@ -67,6 +67,11 @@ impl Epoch {
     /// Before the first start.
     pub const ZERO: Self = Self(0);
 
+    /// The one of this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The one after this.
     #[must_use]
     pub const fn next(self) -> Self {

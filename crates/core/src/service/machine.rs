@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use self::phase::{Cleaning, Phase, Stopping, Up};
+use self::phase::{Finding, Phase, Stopping, Up};
 pub use self::protocol::{
     Admission, Asker, NotFailed, ServiceAction, ServiceInput, ServiceStatus, Steps, StopMode,
 };
@@ -65,8 +65,8 @@ impl ServiceMachine {
     }
 
     /// An instance whose shell was lost while it was what `was` says, with the holds that are known. What is left of
-    /// that life is removed first, then it is started anew where somebody needs it; nothing about it is guessed
-    /// (DUR-83).
+    /// that life is looked for first: what shows that it lives is adopted, what is gone is started anew where somebody
+    /// needs it; nothing about it is guessed (DUR-83).
     ///
     /// # Panics
     ///
@@ -91,12 +91,9 @@ impl ServiceMachine {
             | ServiceState::Degraded
             | ServiceState::Draining
             | ServiceState::Crashed => {
-                if is_needed {
-                    machine.phase = Phase::Crashed(Cleaning::until(now + terms.stop_within));
-                    steps.actions.push(ServiceAction::Remove { epoch });
-                } else {
-                    machine.issue_stop(StopMode::Kill, now, &mut steps);
-                }
+                let until = now + terms.probe_timeout + terms.probe_within() + PROBE_SLACK;
+                machine.phase = Phase::Finding(Finding { was: state, began: now, until });
+                steps.actions.push(ServiceAction::Find { epoch });
             }
         }
         (machine, steps)
@@ -153,11 +150,15 @@ impl ServiceMachine {
             ServiceInput::Cleaned { epoch, failed } if epoch == of => {
                 self.cleaned(failed, now, random, &mut steps);
             }
+            ServiceInput::Found { epoch, verdict } if epoch == of => {
+                self.found(verdict, now, random, &mut steps);
+            }
             ServiceInput::LaunchFailed { .. }
             | ServiceInput::Exited { .. }
             | ServiceInput::Probed { .. }
             | ServiceInput::DrainConfirmed { .. }
-            | ServiceInput::Cleaned { .. } => {}
+            | ServiceInput::Cleaned { .. }
+            | ServiceInput::Found { .. } => {}
             ServiceInput::Due => self.due(now, random, &mut steps),
             ServiceInput::Shutdown => self.shutdown(now, &mut steps),
         }
@@ -201,8 +202,17 @@ impl ServiceMachine {
         match &self.phase {
             Phase::Stopped | Phase::Failed => true,
             Phase::Crashed(cleaning) => cleaning.is_over(),
-            Phase::Starting(_) | Phase::Ready(_) | Phase::Degraded(_) | Phase::Draining(_) => false,
+            Phase::Starting(_)
+            | Phase::Ready(_)
+            | Phase::Degraded(_)
+            | Phase::Draining(_)
+            | Phase::Finding(_) => false,
         }
+    }
+
+    /// Whether it is looked for what is left of it.
+    pub fn is_finding(&self) -> bool {
+        matches!(self.phase, Phase::Finding(_))
     }
 
     /// What there is to see at `now`.
@@ -232,6 +242,7 @@ impl ServiceMachine {
             }
             Phase::Draining(stopping) => Some(stopping.due()),
             Phase::Crashed(cleaning) => cleaning.due(),
+            Phase::Finding(finding) => Some(finding.until),
         }
     }
 
@@ -264,7 +275,11 @@ impl ServiceMachine {
             Phase::Ready(up) | Phase::Degraded(up) => up.idle_since = None,
             // Nothing has been stopped yet, so that it goes on as it is.
             Phase::Draining(Stopping::Asked { .. }) => self.serve(now, steps),
-            Phase::Draining(_) | Phase::Starting(_) | Phase::Crashed(_) | Phase::Failed => {}
+            Phase::Draining(_)
+            | Phase::Starting(_)
+            | Phase::Crashed(_)
+            | Phase::Failed
+            | Phase::Finding(_) => {}
         }
         self.ask(asker, needed, now, steps);
     }
@@ -286,7 +301,7 @@ impl ServiceMachine {
                 None => drop(self.askers.insert(asker, needed)),
             }
         }
-        if !self.askers.is_empty() && self.probe.is_none() {
+        if !self.askers.is_empty() && self.probe.is_none() && !self.is_finding() {
             self.begin_probe(now, steps);
         }
     }
@@ -297,6 +312,8 @@ impl ServiceMachine {
             Phase::Ready(_) => true,
             Phase::Degraded(_) => false,
             Phase::Stopped => return Some(self.refusal(now, "nobody holds it".into())),
+            // What it shows is being looked at.
+            Phase::Finding(_) => return None,
             Phase::Starting(_) | Phase::Draining(_) | Phase::Crashed(_) | Phase::Failed => {
                 let why = self.why.clone().unwrap_or_else(|| self.state().as_str().into());
                 return Some(self.refusal(now, why));
@@ -321,9 +338,11 @@ impl ServiceMachine {
             Phase::Failed => None,
             Phase::Crashed(cleaning) if cleaning.is_over() => None,
             Phase::Ready(up) | Phase::Degraded(up) => Some(up.next_probe.max(now)),
-            Phase::Stopped | Phase::Starting(_) | Phase::Draining(_) | Phase::Crashed(_) => {
-                Some(self.wake_at().unwrap_or(now).max(now))
-            }
+            Phase::Stopped
+            | Phase::Starting(_)
+            | Phase::Draining(_)
+            | Phase::Crashed(_)
+            | Phase::Finding(_) => Some(self.wake_at().unwrap_or(now).max(now)),
         };
         Admission::NotReady { state: self.state(), retry_at, why }
     }
@@ -339,9 +358,10 @@ impl ServiceMachine {
     }
 
     fn check(&self) {
-        let waits = matches!(self.phase, Phase::Ready(_) | Phase::Degraded(_));
+        let waits = matches!(self.phase, Phase::Ready(_) | Phase::Degraded(_) | Phase::Finding(_));
         assert!(waits || self.askers.is_empty(), "askers of one that is {}", self.state());
-        assert!(self.askers.is_empty() || self.probe.is_some(), "askers without a probe");
+        let is_looked_at = self.probe.is_some() || self.is_finding();
+        assert!(self.askers.is_empty() || is_looked_at, "askers without a probe");
         assert!(self.holders.len() <= self.terms.holds_max, "too many holds");
         assert!(self.is_at_rest() || self.wake_at().is_some(), "it waits for ever");
     }

@@ -1,6 +1,6 @@
 //! The states of an instance and what may follow what: the table of 4.6.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use super::Epoch;
 
@@ -70,6 +70,27 @@ impl ServiceState {
     /// Whether a new life begins, or one is over for good, when `next` follows.
     pub const fn raises_epoch(self, next: Self) -> bool {
         matches!(next, Self::Starting | Self::Stopped) && self.may_become(next)
+    }
+}
+
+/// A text that is the name of no state.
+///
+/// ```
+/// use perennial_core::service::ServiceState;
+///
+/// let unknown = "asleep".parse::<ServiceState>().unwrap_err();
+/// assert_eq!(unknown.to_string(), "`asleep` is no state of a service");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no state of a service")]
+pub struct UnknownServiceState(pub String);
+
+impl FromStr for ServiceState {
+    type Err = UnknownServiceState;
+
+    fn from_str(text: &str) -> Result<Self, UnknownServiceState> {
+        let named = Self::ALL.into_iter().find(|state| state.as_str() == text);
+        named.ok_or_else(|| UnknownServiceState(text.to_owned()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What outlives the actor of an instance: who holds it, which life it is in, and what was started.
+//! What outlives the actor of an instance in this process: who holds it here, and what was started here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,10 +9,12 @@ use perennial_core::{
     Uptime,
     service::{Epoch, Holder, ServiceEvent, ServiceKey, ServiceState},
 };
+use perennial_store::HoldOf;
+use perennial_supervision::Address;
 use perennial_tools::service::Instance;
 use tokio::sync::broadcast;
 
-use super::ServiceNotice;
+use super::{ServiceNotice, actor::Message};
 use crate::published::Published;
 
 pub(super) struct Ledger {
@@ -20,15 +22,17 @@ pub(super) struct Ledger {
     events: broadcast::Sender<ServiceNotice>,
     /// What the tree shows.
     pub(super) shown: Published,
+    /// Where its last actor is reached.
+    address: Mutex<Option<Address<Message>>>,
     book: Mutex<Book>,
 }
 
 #[derive(Default)]
 struct Book {
-    /// How many guards each holder has out; never 0.
-    guards: BTreeMap<Holder, usize>,
+    /// What each holder is, and how many guards it has out; never 0.
+    guards: BTreeMap<Holder, (HoldOf, usize)>,
     /// Whose last guard went, until the actor has seen it; at most as many as have held it in between.
-    returned: BTreeSet<Holder>,
+    returned: BTreeMap<Holder, HoldOf>,
     /// Where the machine was last; none before its first actor.
     was: Option<(ServiceState, Epoch)>,
     /// What was started and is not known to be gone, by life.
@@ -39,35 +43,50 @@ struct Book {
 
 impl Ledger {
     pub(super) fn new(key: ServiceKey, events: broadcast::Sender<ServiceNotice>) -> Self {
-        Self { key, events, shown: Published::default(), book: Mutex::default() }
+        Self {
+            key,
+            events,
+            shown: Published::default(),
+            address: Mutex::default(),
+            book: Mutex::default(),
+        }
+    }
+
+    /// Its actor is another one from now on.
+    pub(super) fn is_kept_by(&self, address: Address<Message>) {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
+    /// Where its actor is reached; none before the first.
+    pub(super) fn address(&self) -> Option<Address<Message>> {
+        self.address.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn take(&self, holder: &Holder) {
-        *self.book().guards.entry(holder.clone()).or_default() += 1;
+    pub(super) fn take(&self, of: &HoldOf) {
+        self.book().guards.entry(of.holder()).or_insert_with(|| (of.clone(), 0)).1 += 1;
     }
 
     /// Whether that was the last of this holder.
     pub(super) fn give_back(&self, holder: &Holder) -> bool {
         let mut book = self.book();
-        let Some(guards) = book.guards.get_mut(holder) else { return false };
+        let Some((_, guards)) = book.guards.get_mut(holder) else { return false };
         *guards -= 1;
         let is_last = *guards == 0;
-        if is_last {
-            book.guards.remove(holder);
-            book.returned.insert(holder.clone());
+        if is_last && let Some((of, _)) = book.guards.remove(holder) {
+            book.returned.insert(holder.clone(), of);
         }
         is_last
     }
 
     /// Who has given it back since the last look, and does not hold it again.
-    pub(super) fn returned(&self) -> Vec<Holder> {
+    pub(super) fn returned(&self) -> Vec<(Holder, HoldOf)> {
         let mut book = self.book();
         let returned = std::mem::take(&mut book.returned);
-        returned.into_iter().filter(|holder| !book.guards.contains_key(holder)).collect()
+        returned.into_iter().filter(|(holder, _)| !book.guards.contains_key(holder)).collect()
     }
 
     pub(super) fn holds(&self, holder: &Holder) -> bool {
@@ -78,8 +97,9 @@ impl Ledger {
         self.book().guards.keys().cloned().collect()
     }
 
-    pub(super) fn was(&self) -> Option<(ServiceState, Epoch)> {
-        self.book().was
+    /// What they are that hold it here.
+    pub(super) fn held_by(&self) -> Vec<HoldOf> {
+        self.book().guards.values().map(|(of, _)| of.clone()).collect()
     }
 
     pub(super) fn note(&self, state: ServiceState, epoch: Epoch) {
@@ -93,8 +113,9 @@ impl Ledger {
     /// Whether nobody holds it and nothing of it is there.
     pub(super) fn is_at_rest(&self) -> bool {
         let book = self.book();
-        let stopped = book.was.is_none_or(|(state, _)| state == ServiceState::Stopped);
-        stopped && book.guards.is_empty() && book.instances.is_empty()
+        let at_rest = [ServiceState::Stopped, ServiceState::Failed];
+        let rests = book.was.is_none_or(|(state, _)| at_rest.contains(&state));
+        rests && book.guards.is_empty() && book.instances.is_empty()
     }
 
     pub(super) fn keep(&self, epoch: Epoch, instance: Instance) {

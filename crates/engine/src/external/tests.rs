@@ -1,21 +1,35 @@
 //! Services below a tree, with drivers that fail in every way, on a paused clock.
 
+mod durable;
+
 use std::{
     sync::{
         Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
-use perennial_core::service::{ServiceEventKind, ServiceTerms};
-use perennial_supervision::{Options, Root, SupervisorSpec, TaskSupervisorSpec};
+use perennial_core::{
+    FailureClass,
+    failure::Failure,
+    service::{Epoch, ServiceEventKind, ServiceTerms},
+};
+use perennial_store::{MemoryStore, RunRecord, Store};
+use perennial_supervision::{
+    Clock, Options, Root, SupervisorSpec, TaskSupervisor, TaskSupervisorSpec,
+};
 use perennial_tools::service::{
-    DriverFuture, Instance, Probe, ProbeResult, ServiceDriver, StartError, StopError, StopMode,
+    DriverFuture, Instance, InstanceNote, Probe, ProbeResult, ServiceDriver, StartError, StopError,
+    StopMode,
 };
 use tokio::time::{sleep, timeout};
 
 use super::*;
+use crate::{
+    Definitions, NotRunnable, ServicesSpec, Workflow, monitor::Monitoring, scheduler::LeaseTerms,
+    workflow::BoxFuture,
+};
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -54,11 +68,13 @@ struct Counts {
 struct Scripted {
     does: Arc<Mutex<Does>>,
     counts: Arc<Counts>,
+    /// Whether what another process has started is still there.
+    left: Arc<AtomicBool>,
 }
 
 impl Scripted {
     fn new(does: Does) -> Self {
-        Self { does: Arc::new(Mutex::new(does)), counts: Arc::default() }
+        Self { does: Arc::new(Mutex::new(does)), counts: Arc::default(), left: Arc::default() }
     }
 
     fn does(&self) -> Does {
@@ -114,6 +130,19 @@ impl ServiceDriver for Scripted {
         })
     }
 
+    fn adopt<'a>(
+        &'a self,
+        _: &'a ServiceKey,
+        epoch: Epoch,
+        note: Option<&'a InstanceNote>,
+    ) -> DriverFuture<'a, Option<Instance>> {
+        let noted = note.and_then(|note| note.endpoint.clone());
+        let there = self.left.load(Ordering::SeqCst);
+        Box::pin(async move {
+            there.then(|| Instance::at(noted.unwrap_or_else(|| format!("here/{epoch}"))))
+        })
+    }
+
     fn probe<'a>(&'a self, _: &'a Instance, _: Probe) -> DriverFuture<'a, ProbeResult> {
         Box::pin(async {
             self.counts.probes.fetch_add(1, Ordering::SeqCst);
@@ -136,8 +165,24 @@ impl ServiceDriver for Scripted {
     }
 }
 
+/// Of a host whose runs are never continued by another process.
+#[derive(Debug)]
+struct NothingRevived;
+
+impl Definitions for NothingRevived {
+    fn revive<'a>(
+        &'a self,
+        run: &'a RunRecord,
+        _definition: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Workflow>, NotRunnable>> {
+        let failure = Failure::new(FailureClass::Internal, "APP1", "it is not continued");
+        Box::pin(std::future::ready(Err(NotRunnable { run: run.run.clone(), failure })))
+    }
+}
+
 struct World {
     root: Root,
+    store: Arc<dyn Store>,
     external: External,
     tasks: TaskSupervisor,
     events: broadcast::Receiver<ServiceNotice>,
@@ -145,15 +190,31 @@ struct World {
 
 impl World {
     async fn of(services: Vec<ServiceSpec>) -> Self {
+        Self::on(Arc::new(MemoryStore::open().unwrap()), "n", services).await
+    }
+
+    /// Of a process of that name on this store; the one that had the name before is gone.
+    async fn on(store: Arc<dyn Store>, node: &str, services: Vec<ServiceSpec>) -> Self {
         let (tasks_child, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 99));
         let clock = Clock::start();
-        let spec = ExternalSpec { services, tasks: tasks.clone(), clock };
-        let (child, external) = External::child_spec(spec).unwrap();
+        let engine = Services::new(ServicesSpec {
+            store: store.clone(),
+            clock,
+            node: node.to_owned(),
+            tasks: tasks.clone(),
+            definitions: Arc::new(NothingRevived),
+            monitoring: Monitoring::default(),
+            lease: LeaseTerms { exclusive: true, ..LeaseTerms::default() },
+            attempts_max: 64,
+        });
+        let spec = ExternalSpec { services, engine };
+        let (children, external) = External::child_spec(spec).unwrap();
         let events = external.events();
-        let tree = SupervisorSpec::new("app").child(tasks_child).child(child);
+        let tree = SupervisorSpec::new("app").child(tasks_child);
+        let tree = children.into_iter().fold(tree, SupervisorSpec::child);
         let root = Root::start(tree, clock, Options::default()).await.unwrap();
         external.start_always_on().await.unwrap();
-        Self { root, external, tasks, events }
+        Self { root, store, external, tasks, events }
     }
 
     async fn hold(&self, service: &str) -> Hold {
@@ -375,7 +436,7 @@ async fn it_is_stopped_when_the_last_hold_was_given_back_for_long_enough() {
     sleep(secs(600)).await; // paused clock
     assert_eq!(driver.count(|counts| &counts.stops), 0, "the holder has it once more");
     drop(same);
-    let given_back = world.external.0.clock.now();
+    let given_back = world.external.0.engine.clock.now();
     let down = world.until(ServiceEventKind::ServiceDown).await;
     assert_eq!(down.at.since(given_back).as_secs(), 60);
     world.until(ServiceEventKind::ServiceDown).await; // it is stopped
@@ -388,17 +449,17 @@ async fn it_is_stopped_when_the_last_hold_was_given_back_for_long_enough() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_actor_that_is_lost_forgets_no_hold_and_leaves_nothing_running() {
+async fn an_actor_that_is_lost_forgets_no_hold_and_adopts_what_runs() {
     let driver = Scripted::new(Does::Well);
     let mut world = World::of(vec![spec(&driver)]).await;
     let hold = world.hold("it").await;
     world.until(ServiceEventKind::ServiceUp).await;
     world.root.tree().kill("/app/services/it").unwrap().exit().await;
-    let up = world.until(ServiceEventKind::ServiceUp).await;
-    assert_eq!(up.event.epoch.get(), 2);
-    assert_eq!(driver.count(|counts| &counts.stops), 1, "what was left is removed first");
-    assert_eq!(hold.admitted().await.unwrap().endpoint.as_deref(), Some("here/2"));
+    // What lives is adopted: nobody needs to be told, and nobody waits longer than for a probe.
+    assert_eq!(hold.admitted().await.unwrap().endpoint.as_deref(), Some("here/1"));
     assert_eq!(world.detail("it")["holds"], 1);
+    assert_eq!(driver.count(|counts| &counts.starts), 1);
+    assert_eq!(driver.count(|counts| &counts.stops), 0);
     drop(hold);
     world.until(ServiceEventKind::ServiceDown).await;
     world.root.shutdown().await;

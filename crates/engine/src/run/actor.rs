@@ -700,7 +700,7 @@ impl Shell {
         let started = match self.address() {
             Some(address) => {
                 let (services, workflow) = (&self.services, &self.workflow);
-                attempt::start(services, &address, workflow, machine, lease.clone(), room)
+                Box::pin(attempt::start(services, &address, workflow, machine, lease.clone(), room))
                     .await
                     .map_err(|error| error.to_string())
             }

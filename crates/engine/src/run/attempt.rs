@@ -19,7 +19,7 @@ use crate::{
     Services, Workflow,
     rooms::Room,
     services::{AttemptId, Begun},
-    workflow::{AttemptCx, Outcome},
+    workflow::{AttemptCx, Outcome, holding::Holding},
 };
 
 /// How long one offer of a report may take before it is offered again.
@@ -60,14 +60,17 @@ pub(super) async fn start(
     );
     let job = machine.job(lease.job);
     let given = job.map(|job| job.given.clone()).unwrap_or_default();
-    let cx = cx.with_resumed(job.and_then(Job::resumed)).with_given(given);
+    let cx = cx
+        .with_resumed(job.and_then(Job::resumed))
+        .with_given(given)
+        .with_holding(Holding { engine: services.clone(), lease: lease.clone() });
     let stage = job.map_or("", |job| job.stage.as_str());
     // One span per attempt, with what every line inside it is about (YM-13, TNM-2).
     let span = tracing::info_span!(
         "attempt",
         run_id = %lease.run,
         workflow = workflow.name(),
-        stage,
+        stage = %stage,
         step_path = %lease.key,
         depth = lease.key.depth(),
         attempt = lease.attempt,

@@ -14,7 +14,7 @@ use super::AttemptCx;
 pub(crate) struct Pulse(Notify);
 
 impl Pulse {
-    fn beat(&self) {
+    pub(super) fn beat(&self) {
         self.0.notify_one();
     }
 

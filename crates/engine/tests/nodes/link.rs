@@ -8,13 +8,15 @@ use std::{
 use perennial_core::{
     Digest, Timestamp,
     run::{RunId, SlotPool},
+    service::ServiceKey,
 };
 use perennial_store::{
     Accepted, AllocationRecord, Appended, AttemptRecord, CallStart, Claimed, Committed, Created,
-    Decision, EventRecord, Lease, Leases, MemoryStore, NewCheckpoint, NewEvent, NewNumber, NewRun,
-    NewSignal, NewVersion, NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun,
-    Renewal, Reopening, Rescued, Retained, Retention, RunSummary, RunView, SlotGiven, SlotRecord,
-    SlotTaken, Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep,
+    Decision, EventRecord, HoldOf, HoldRecord, InstanceRecord, InstanceStep, InstanceStepped,
+    Lease, Leases, MemoryStore, NewCheckpoint, NewEvent, NewNumber, NewRun, NewSignal, NewVersion,
+    NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued,
+    Retained, Retention, RunSummary, RunView, SlotGiven, SlotRecord, SlotTaken, Store, StoreError,
+    StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -330,5 +332,23 @@ impl Store for Link {
     }
     fn beat<'a>(&'a self, lease: &'a Lease, progress: Value) -> Operation<'a, ()> {
         self.through("beat", move || self.store.beat(lease, progress))
+    }
+    fn hold(&self, of: HoldOf, key: ServiceKey) -> Operation<'_, ()> {
+        self.through("hold", move || self.store.hold(of, key))
+    }
+    fn unhold(&self, of: HoldOf, key: ServiceKey) -> Operation<'_, bool> {
+        self.through("unhold", move || self.store.unhold(of, key))
+    }
+    fn holds(&self, key: ServiceKey) -> Operation<'_, Vec<HoldRecord>> {
+        self.through("holds", move || self.store.holds(key))
+    }
+    fn step_instance(&self, step: InstanceStep) -> Operation<'_, InstanceStepped> {
+        self.through("step_instance", move || self.store.step_instance(step))
+    }
+    fn instance(&self, key: ServiceKey) -> Operation<'_, Option<InstanceRecord>> {
+        self.through("instance", move || self.store.instance(key))
+    }
+    fn instances(&self, limit: u32) -> Operation<'_, Vec<InstanceRecord>> {
+        self.through("instances", move || self.store.instances(limit))
     }
 }

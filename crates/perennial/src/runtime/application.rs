@@ -102,11 +102,6 @@ pub(super) fn assemble(application: Application) -> Result<Assembled, InvalidSer
     let (tasks_child, tasks) =
         TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", limits.tasks));
     let declares_services = !application.external.is_empty();
-    let (external_child, external) = External::child_spec(ExternalSpec {
-        services: application.external,
-        tasks: tasks.clone(),
-        clock,
-    })?;
     let services = Services::new(ServicesSpec {
         store,
         clock,
@@ -117,6 +112,10 @@ pub(super) fn assemble(application: Application) -> Result<Assembled, InvalidSer
         lease: application.lease,
         attempts_max: limits.attempts,
     });
+    let (external_children, external) = External::child_spec(ExternalSpec {
+        services: application.external,
+        engine: services.clone(),
+    })?;
     let (sessions_child, sessions) = Sessions::child_spec(services.clone());
     // A run that keeps crashing is dropped and reported; its siblings live on.
     let budget = Duration::from_secs(60);
@@ -167,8 +166,8 @@ pub(super) fn assemble(application: Application) -> Result<Assembled, InvalidSer
     // Before the scheduler, which asks there for the workflows of runs.
     let tree = rebuilds_child.into_iter().fold(tree, SupervisorSpec::child);
     // Before whoever holds one, behind the tasks in which drivers work.
-    let external_child = declares_services.then_some(external_child);
-    let tree = external_child.into_iter().fold(tree, SupervisorSpec::child);
+    let external_children = declares_services.then_some(external_children);
+    let tree = external_children.into_iter().flatten().fold(tree, SupervisorSpec::child);
     let tree = tree
         .child(scheduler_child)
         .child(monitors_child)

@@ -25,6 +25,8 @@ pub(crate) struct Content {
     pub(crate) calls: BTreeMap<i64, Vec<CallRow>>,
     /// Timers of the run.
     pub(crate) timers: u64,
+    /// What holds services: a job, or an attempt of it.
+    pub(crate) holds: Vec<(i64, Option<u32>)>,
 }
 
 #[derive(Debug)]
@@ -124,6 +126,7 @@ pub(crate) fn compare(fold: &Fold, content: &Content, findings: &mut Findings) {
         }
     }
     groups(content, findings);
+    holds(content, findings);
     outcome(content, findings);
 }
 
@@ -420,6 +423,30 @@ fn waiting(job: &JobRow, content: &Content, findings: &mut Findings) {
     if content.run.state.is_terminal() && !job.state.is_terminal() {
         let what = format!("job {key} is {}, and its run has ended", job.state);
         findings.add(Rule::Waiting, what);
+    }
+}
+
+/// A hold goes with what it is of (CHK-11).
+fn holds(content: &Content, findings: &mut Findings) {
+    for (job, attempt) in &content.holds {
+        let Some(row) = content.jobs.iter().find(|row| row.id == *job) else { continue };
+        let key = &row.key;
+        match attempt {
+            Some(attempt) => {
+                let attempts = content.attempts.get(job).map_or(&[][..], Vec::as_slice);
+                let is = attempts.iter().find(|is| is.attempt == *attempt);
+                if is.is_none_or(|is| is.end.is_some()) {
+                    let what =
+                        format!("attempt {attempt} of job {key} has ended, and holds a service");
+                    findings.add(Rule::Holds, what);
+                }
+            }
+            None if row.state.is_terminal() || row.state == JobState::Suspended => {
+                let what = format!("job {key} is {}, and holds a service", row.state);
+                findings.add(Rule::Holds, what);
+            }
+            None => (),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     ending::{self, Ending},
     journal::{Journal, cut, micros},
     lease::{self, Budget, Standing},
-    node, saved, step, stream, timer, wait,
+    node, saved, service, step, stream, timer, wait,
 };
 use crate::{
     Committed, Decision, Report, RunStep, StageStep, StoreError, WaitEnd, transaction::Tx,
@@ -148,7 +148,7 @@ fn apply_report(
         class: report.class,
         code: report.code.as_deref(),
         message: report.message.as_deref(),
-        holds: budget.holds,
+        may_hold: budget.holds,
     };
     let uncertain = ending::end_attempt(tx, lease.job, &ending)?;
     let skipped =
@@ -187,6 +187,9 @@ fn apply_report(
     }
     if budget.saved && *to == JobState::Succeeded {
         saved::drop_of(tx, lease.job)?;
+    }
+    if budget.holds {
+        service::end_of_job(tx, lease.job, *to)?;
     }
     note_report(tx, journal, report, uncertain, about.clone())?;
     match &report.wait {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     journal::{Journal, cut},
-    slot,
+    service, slot,
 };
 use crate::{StoreError, transaction::Tx};
 
@@ -19,14 +19,14 @@ pub(crate) struct Ending<'a> {
     pub(crate) class: Option<FailureClass>,
     pub(crate) code: Option<&'a str>,
     pub(crate) message: Option<&'a str>,
-    /// Whether it may hold numbers of pools.
-    pub(crate) holds: bool,
+    /// Whether it may hold services, or numbers of pools, which are given back with it.
+    pub(crate) may_hold: bool,
 }
 
 impl Ending<'_> {
     /// An end without a failure.
     pub(crate) fn of(attempt: u32, end: AttemptEnd) -> Self {
-        Self { attempt, end, class: None, code: None, message: None, holds: true }
+        Self { attempt, end, class: None, code: None, message: None, may_hold: true }
     }
 }
 
@@ -58,8 +58,9 @@ pub(crate) fn end_attempt(tx: &Tx<'_>, job: i64, ending: &Ending<'_>) -> Result<
         ),
         || StoreError::StaleAttempt { job, attempt: ending.attempt },
     )?;
-    if ending.holds {
+    if ending.may_hold {
         slot::free_of(tx, job, ending.attempt)?;
+        service::end_of_attempt(tx, job, ending.attempt)?;
     }
     Ok(uncertain)
 }

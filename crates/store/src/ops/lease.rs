@@ -34,13 +34,13 @@ pub(crate) struct Budget {
     pub(crate) max: u32,
     /// Whether its attempts have saved something.
     pub(crate) saved: bool,
-    /// Whether they hold numbers of pools.
+    /// Whether it, or its attempt, holds a service or numbers of pools.
     pub(crate) holds: bool,
 }
 
 const STANDING: &str = "SELECT a.ended_as, j.state = 'leased' AND j.attempt = a.attempt, n.ended_at IS NULL,
     n.lease_until, j.attempts_used, j.max_attempts, EXISTS (SELECT 1 FROM saved s WHERE s.job = j.id),
-    EXISTS (SELECT 1 FROM slot_pools p WHERE p.job = j.id)
+    EXISTS (SELECT 1 FROM slot_pools p WHERE p.job = j.id) OR EXISTS (SELECT 1 FROM holds h WHERE h.job = j.id)
     FROM attempts a JOIN jobs j ON j.id = a.job
     JOIN nodes n ON n.node = a.node AND n.incarnation = a.incarnation
     WHERE a.job = ?1 AND a.attempt = ?2 AND a.node = ?3 AND a.incarnation = ?4
@@ -60,9 +60,8 @@ pub(crate) fn standing(tx: &Tx<'_>, lease: &Lease) -> Result<Standing, StoreErro
     let found = tx.row(STANDING, of_lease(lease), |row| {
         let (ended, current) = (row.parse_maybe()?, row.get::<bool>()?);
         let alive = node::reads_alive(tx, row)?;
-        let (used, max) = (row.get()?, row.get()?);
-        let (saved, holds) = (row.get()?, row.get()?);
-        Ok((ended, current, alive, Budget { used, max, saved, holds }))
+        let (used, max, saved) = (row.get()?, row.get()?, row.get()?);
+        Ok((ended, current, alive, Budget { used, max, saved, holds: row.get()? }))
     })?;
     Ok(match found {
         Some((Some(end), ..)) => Standing::Ended(end),

@@ -10,7 +10,7 @@ use super::{
     blob, creation,
     ending::{self, Ending},
     journal::{Journal, micros},
-    node, retention, timer,
+    node, retention, service, timer,
 };
 use crate::{Again, Reopening, StoreError, transaction::Tx};
 
@@ -135,6 +135,7 @@ fn set_back(
         [job],
     )?;
     tx.write("DELETE FROM waits WHERE job = ?1", [job])?;
+    service::end_of_job(tx, job, JobState::Cancelled)?;
     tx.write("DELETE FROM results WHERE job = ?1", [job])?;
     if forget_calls {
         tx.write("DELETE FROM checkpoints WHERE job = ?1", [job])?;

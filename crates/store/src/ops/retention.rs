@@ -11,7 +11,7 @@ use perennial_core::{
 };
 use serde_json::Value;
 
-use super::{node, slot, view};
+use super::{node, service, slot, view};
 use crate::{
     RemovedRun, Retained, Retention, RunSummary, StoreError,
     transaction::{Tx, int},
@@ -72,6 +72,7 @@ pub(crate) fn retain(tx: &Tx<'_>, policy: Retention, limit: u32) -> Result<Retai
         slot::forget_fences(tx, int(left))?;
         forget(tx, policy.ids, left)?;
         more_nodes = node::forget(tx, before(tx, policy.ids), left)?;
+        more_nodes |= service::forget(tx, before(tx, policy.ids), left)?;
     }
     done.more = left == 0 || more_nodes;
     Ok(done)

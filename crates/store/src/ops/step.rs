@@ -7,7 +7,7 @@ use super::{
     decision::{keep_result, note_job_end, refused},
     ending::{self, Ending},
     journal::{Journal, cut, micros},
-    wait,
+    service, wait,
 };
 use crate::{JobStep, StoreError, WaitEnd, transaction::Tx};
 
@@ -80,6 +80,7 @@ pub(crate) fn step_job(
         journal.note_job(tx, "group_joined", &key, None, json!({ "as": to.name() }))?;
     }
     write_step(tx, &key, step, skipped)?;
+    service::end_of_job(tx, job, to)?;
     if let Some(result) = &step.result {
         let digest = keep_result(tx, job, result)?;
         about.insert("result".to_owned(), json!(digest));

@@ -228,7 +228,12 @@ fn content(tx: &Tx<'_>, id: &str) -> Result<Option<Content>, StoreError> {
     }
     let timers =
         tx.row("SELECT COUNT(*) FROM timers WHERE run = ?1", [id], |row| row.count())?.unwrap_or(0);
-    Ok(Some(Content { run, stages, jobs, attempts, calls, timers }))
+    let holds = tx.rows(
+        "SELECT h.job, h.attempt FROM holds h JOIN jobs j ON j.id = h.job WHERE j.run = ?1",
+        [id],
+        |row| Ok((row.get()?, row.get()?)),
+    )?;
+    Ok(Some(Content { run, stages, jobs, attempts, calls, timers, holds }))
 }
 
 fn run(tx: &Tx<'_>, id: &str) -> Result<Option<RunRow>, StoreError> {
@@ -366,8 +371,8 @@ const BELONGS: [(&str, &str, &str); 8] = [
 ];
 
 /// Rows that belong to jobs.
-const OF_JOBS: [&str; 7] =
-    ["attempts", "inputs", "results", "checkpoints", "saved", "beats", "waits"];
+const OF_JOBS: [&str; 8] =
+    ["attempts", "inputs", "results", "checkpoints", "saved", "beats", "waits", "holds"];
 
 /// Job ids that one question covers, for each row that a step may read.
 const IDS_PER_ROW: i64 = 20;

@@ -2,8 +2,8 @@
 
 use perennial_core::run::{AttemptEnd, JobState, SequenceName, SlotPool};
 use perennial_store::{
-    NewCheckpoint, NewNumber, NewSignal, NewTimer, NewVersion, Rule, SignalKind, Store, StoreError,
-    verify,
+    HoldOf, Lease, NewCheckpoint, NewNumber, NewSignal, NewTimer, NewVersion, Rule, SignalKind,
+    Store, StoreError, verify,
 };
 use serde_json::json;
 
@@ -28,6 +28,8 @@ async fn lives(store: &dyn Store) {
     }
     let version = NewVersion { sequence, scope, number: 1, parent: 1, key: "k3".to_owned() };
     store.allocate_version(&lease, version).await.unwrap();
+    let key = perennial_core::service::ServiceKey::shared("analyzer");
+    store.hold(HoldOf::Attempt(lease.clone()), key.clone()).await.unwrap();
     let mut step = decision(&run, revision);
     step.report = Some(report(&lease, AttemptEnd::Suspended, JobState::Suspended));
     step.new_jobs = vec![new_job("b", Some(&node)), new_job("c", None)];
@@ -46,6 +48,16 @@ async fn lives(store: &dyn Store) {
         why: String::new(),
     };
     store.signal(signal).await.unwrap();
+    let run = run_id("living");
+    let of_job = async |name: &str| {
+        let jobs = store.run(&run).await.unwrap().jobs;
+        jobs.into_iter().find(|job| job.key.as_str() == name).unwrap()
+    };
+    let b = of_job("b").await;
+    let lease = Lease { run: run.clone(), job: b.id, key: b.key, attempt: 1, node };
+    store.hold(HoldOf::Attempt(lease), key.clone()).await.unwrap();
+    let job = of_job("c").await.id;
+    store.hold(HoldOf::Job { run: run.clone(), job }, key).await.unwrap();
 }
 
 /// Each damage is found, and told as it is told here; `rule` is what all of it breaks.
@@ -112,6 +124,7 @@ fn a_row_that_is_there_twice_or_belongs_to_nothing_is_found() {
                 "UPDATE attempts SET ended_as = 'error', ended_at = 1 WHERE ended_as IS NULL",
                 ": number 20000 of the pool ports is held by an attempt that is over",
             ),
+            ("UPDATE holds SET job = 99", ": holds of job 99 belong to nothing"),
             ("DELETE FROM nodes WHERE node = 'n'", " r: it names the node n, which is not there"),
         ],
     );
@@ -350,6 +363,25 @@ fn numbers_that_are_missing_or_given_twice_are_found() {
                 " living: number 1, version 2, of invoice in x was given to k3 and is not there",
             ),
             (&again, " living@"),
+        ],
+    );
+}
+
+/// Proves CHK-11.
+#[test]
+fn what_has_ended_and_holds_a_service_is_found() {
+    let of = |key| format!("(SELECT id FROM jobs WHERE run = 'living' AND key = '{key}')");
+    let ended =
+        format!("UPDATE holds SET job = {}, attempt = 1 WHERE attempt IS NOT NULL", of("a"));
+    let unknown = "UPDATE holds SET attempt = 7 WHERE attempt IS NOT NULL";
+    let suspended = format!("UPDATE holds SET job = {} WHERE attempt IS NULL", of("a"));
+    finds(
+        Rule::Holds,
+        "CHK-11",
+        &[
+            (&ended, " living: attempt 1 of job a has ended, and holds a service"),
+            (unknown, " living: attempt 7 of job b has ended, and holds a service"),
+            (&suspended, " living: job a is suspended, and holds a service"),
         ],
     );
 }

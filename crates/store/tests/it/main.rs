@@ -20,6 +20,7 @@ mod reopening;
 mod retention;
 mod runs;
 mod saved;
+mod services;
 mod slots;
 mod sqlite_file;
 mod sqlite_writer;

@@ -2,12 +2,13 @@
 
 use std::{path::Path, time::Duration};
 
-use perennial_core::run::{
-    AttemptEnd, JobState, RunState, SequenceName, SlotPool, StageOutcome, StageState,
+use perennial_core::{
+    run::{AttemptEnd, JobState, RunState, SequenceName, SlotPool, StageOutcome, StageState},
+    service::{Epoch, ServiceKey, ServiceState},
 };
 use perennial_store::{
-    CallStart, Decision, NewCheckpoint, NewNumber, NewTimer, NewVersion, NodeRef, Retention,
-    SlotGiven, StageStep, Store, StoreError,
+    CallStart, Decision, HoldOf, InstanceStep, NewCheckpoint, NewNumber, NewTimer, NewVersion,
+    NodeRef, Retention, SlotGiven, StageStep, Store, StoreError,
 };
 use rusqlite::{Connection, types::Value as Cell};
 use serde_json::json;
@@ -45,9 +46,22 @@ fn dump(connection: &Connection) -> Vec<String> {
 }
 
 /// What a run does in its life, one transaction each.
-const LIFE: [&str; 13] = [
-    "create", "call", "record", "save", "beat", "number", "version", "take", "fence", "hold",
-    "follow", "end", "reopen",
+const LIFE: [&str; 15] = [
+    "create",
+    "call",
+    "record",
+    "save",
+    "beat",
+    "number",
+    "version",
+    "take",
+    "fence",
+    "take_again",
+    "hold",
+    "unhold",
+    "follow",
+    "end",
+    "reopen",
 ];
 
 fn sequence() -> SequenceName {
@@ -93,7 +107,7 @@ async fn act(store: &dyn Store, what: &str, id: &str, node: &NodeRef) -> Result<
             let new = NewVersion { sequence: sequence(), scope, number: 1, parent: 1, key };
             store.allocate_version(&lease(), new).await.map(|_| ())
         }
-        "take" | "hold" => {
+        "take" | "take_again" => {
             let pool = SlotPool::new("ports", 1..=60_000).unwrap();
             store.slot_take(&lease(), &pool, what).await.map(|_| ())
         }
@@ -102,6 +116,29 @@ async fn act(store: &dyn Store, what: &str, id: &str, node: &NodeRef) -> Result<
             let held = slots.iter().find(|slot| slot.holder.is_some()).unwrap();
             let why = SlotGiven::Conflict;
             store.slot_give(&lease(), "ports", held.number, why).await.map(|_| ())
+        }
+        "keep" => {
+            let key = ServiceKey::keyed("app", id);
+            let is = store.instance(key.clone()).await?;
+            let step = InstanceStep {
+                epoch: is.as_ref().map_or(Epoch::ZERO, |is| is.epoch).next(),
+                was: is.map(|is| (is.epoch, is.keeper)),
+                key,
+                keeper: node.clone(),
+                state: ServiceState::Starting,
+                instance: None,
+                breaker_open_until: None,
+                cause: None,
+                unless_held: false,
+            };
+            store.step_instance(step).await.map(|_| ())
+        }
+        "hold" | "unhold" => {
+            let (of, key) = (HoldOf::Attempt(lease()), ServiceKey::shared("analyzer"));
+            match what {
+                "hold" => store.hold(of, key).await,
+                _ => store.unhold(of, key).await.map(|_| ()),
+            }
         }
         "follow" => {
             let report = Some(report(&lease(), AttemptEnd::Succeeded, JobState::Succeeded));
@@ -156,7 +193,7 @@ fn a_transaction_that_fails_at_any_of_its_writes_changes_nothing() {
             for kind in ["INSERT", "UPDATE", "DELETE"] {
                 number += 1;
                 let id = format!("r{number}");
-                for what in LIFE {
+                for what in LIFE.into_iter().chain(["keep"]) {
                     let trigger = format!(
                         "CREATE TRIGGER no BEFORE {kind} ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END"
                     );
@@ -239,7 +276,7 @@ fn a_store_that_lives_long_stays_as_large_as_it_is() {
             let node = block_on(store.register_node_on("n", EXCLUSIVE)).unwrap().node;
             for number in 0..BETWEEN {
                 let id = format!("r{round}-{number}");
-                for what in &LIFE[..12] {
+                for what in &LIFE[..14] {
                     block_on(act(&store, what, &id, &node)).unwrap();
                 }
             }

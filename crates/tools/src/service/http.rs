@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use reqwest::{Client, Url, redirect};
 
 use super::{
-    DriverFuture, Epoch, Instance, Probe, ProbeResult, ServiceDriver, ServiceKey, StartError,
-    StopError, StopMode,
+    DriverFuture, Epoch, Instance, InstanceNote, Probe, ProbeResult, ServiceDriver, ServiceKey,
+    StartError, StopError, StopMode,
 };
 
 /// How long making a connection may take; the whole probe has its deadline besides.
@@ -119,6 +119,18 @@ impl ServiceDriver for HttpEndpoint {
 
     fn stop<'a>(&'a self, _: &'a Instance, _: StopMode) -> DriverFuture<'a, Result<(), StopError>> {
         Box::pin(async { Ok(()) })
+    }
+
+    /// It runs elsewhere, whoever has used it before; one at another address is another one.
+    fn adopt<'a>(
+        &'a self,
+        _: &'a ServiceKey,
+        _: Epoch,
+        note: Option<&'a InstanceNote>,
+    ) -> DriverFuture<'a, Option<Instance>> {
+        let noted = note.and_then(|note| note.endpoint.as_deref());
+        let same = noted.is_none_or(|endpoint| endpoint == self.base.as_str());
+        Box::pin(async move { same.then(|| Instance::at(self.base.as_str())) })
     }
 
     fn probe<'a>(&'a self, _: &'a Instance, probe: Probe) -> DriverFuture<'a, ProbeResult> {

@@ -32,6 +32,8 @@ use tokio::{
 };
 
 use self::{group::Group, output::Output};
+use crate::{ApiKey, Redactor};
+
 use super::{
     DriverFuture, Epoch, Instance, Probe, ProbeResult, ServiceDriver, ServiceKey, StartError,
     StopError, StopMode,
@@ -68,6 +70,7 @@ pub struct ChildProcess {
     ready_line: Option<Arc<str>>,
     port: Option<u16>,
     stop_grace: Duration,
+    redactor: Redactor,
 }
 
 impl ChildProcess {
@@ -81,6 +84,7 @@ impl ChildProcess {
             ready_line: None,
             port: None,
             stop_grace: Duration::from_secs(5),
+            redactor: Redactor::new(),
         }
     }
 
@@ -91,10 +95,23 @@ impl ChildProcess {
         self
     }
 
-    /// The same with a variable of the environment.
+    /// The same with a variable of the environment. Its value, if it has 8 bytes or more, is not shown with the last
+    /// line that the process prints.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.env.insert(name.into(), value.into());
+        let value = value.into();
+        if let Some(text) = value.to_str() {
+            self.redactor = self.redactor.with(&ApiKey::new(text));
+        }
+        self.env.insert(name.into(), value);
+        self
+    }
+
+    /// The same with a secret that it may come to know otherwise, as an argument or from a file: it is not shown with
+    /// the last line that the process prints.
+    #[must_use]
+    pub fn hiding(mut self, secret: &ApiKey) -> Self {
+        self.redactor = self.redactor.with(secret);
         self
     }
 
@@ -165,7 +182,8 @@ impl ChildProcess {
         let group = Arc::new(group);
         let (tell_end, ended) = watch::channel(None);
         let (tell_line, mut line) = watch::channel(None);
-        let output = Output::of(&mut child, self.ready_line.clone(), tell_line);
+        let output =
+            Output::of(&mut child, self.ready_line.clone(), tell_line, self.redactor.clone());
         let stdin = Mutex::new(child.stdin.take());
         let mut keeper = Box::pin(keep(child, group.clone(), output, tell_end));
         let mut endpoint = self.port.map(|port| here(port).to_string());

@@ -14,6 +14,8 @@ pub(super) enum Phase {
     Draining(Stopping),
     Crashed(Cleaning),
     Failed,
+    /// Its shell was lost, and what is left of it is looked for.
+    Finding(Finding),
 }
 
 impl Phase {
@@ -26,8 +28,17 @@ impl Phase {
             Self::Draining(_) => ServiceState::Draining,
             Self::Crashed(_) => ServiceState::Crashed,
             Self::Failed => ServiceState::Failed,
+            Self::Finding(finding) => finding.was,
         }
     }
+}
+
+/// What was lost with a shell, as it was known last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) was: ServiceState,
+    pub(super) began: Uptime,
+    pub(super) until: Uptime,
 }
 
 /// A start.

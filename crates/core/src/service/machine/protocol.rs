@@ -69,6 +69,13 @@ pub enum ServiceInput {
         /// The life that drains.
         epoch: Epoch,
     },
+    /// It was looked for what is left of a life whose shell was lost; [`Verdict::Gone`] when nothing is.
+    Found {
+        /// Which life.
+        epoch: Epoch,
+        /// What it shows.
+        verdict: Verdict,
+    },
     /// The driver has stopped it, removed what was left, or failed to.
     Cleaned {
         /// Which life.
@@ -100,6 +107,11 @@ pub enum ServiceAction {
         epoch: Epoch,
         /// How long it may take, readiness included.
         within: Duration,
+    },
+    /// Find again what is left of a life whose shell was lost, and look whether it serves (DUR-83).
+    Find {
+        /// Which life.
+        epoch: Epoch,
     },
     /// Look whether it serves.
     Probe {

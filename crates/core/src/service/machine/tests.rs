@@ -220,37 +220,85 @@ fn reports_of_an_earlier_life_change_nothing() {
     }
 }
 
+/// DUR-83: nothing is guessed, what lives is adopted, what is gone is started again where somebody needs it.
+/// Proves K33, K34, K35.
 #[test]
-fn what_was_lost_with_its_shell_is_removed_before_it_is_started_again() {
-    use super::ServiceAction::{Remove, Start, Stop};
-    for state in ServiceState::ALL {
-        for held in [false, true] {
-            let epoch = Epoch::ZERO.next();
-            let holders: BTreeSet<_> = held.then(|| Holder::new("a")).into_iter().collect();
-            let (mut machine, steps) =
-                ServiceMachine::recovered(short(), (state, epoch), holders, at(1));
-            let first = steps.actions.first();
+fn what_was_lost_with_its_shell_is_looked_for_and_adopted_or_started_again() {
+    use super::ServiceAction::{Find, Remove, Start, Stop};
+    let epoch = Epoch::ZERO.next();
+    for (state, held) in ServiceState::ALL.into_iter().flat_map(|of| [(of, false), (of, true)]) {
+        let holders: BTreeSet<_> = held.then(|| Holder::new("a")).into_iter().collect();
+        let recovered =
+            || ServiceMachine::recovered(short(), (state, epoch), holders.clone(), at(1));
+        let (machine, steps) = recovered();
+        let first = steps.actions.first();
+        match state {
+            ServiceState::Failed => assert_eq!((first, machine.state()), (None, state)),
+            ServiceState::Stopped if held => assert!(matches!(first, Some(Start { .. }))),
+            ServiceState::Stopped => assert_eq!((first, machine.is_at_rest()), (None, true)),
+            ServiceState::Starting
+            | ServiceState::Ready
+            | ServiceState::Degraded
+            | ServiceState::Draining
+            | ServiceState::Crashed => {
+                assert_eq!((first, machine.state()), (Some(&Find { epoch }), state));
+            }
+        }
+        if !machine.is_finding() {
+            continue;
+        }
+        for what in [Do::Healthy, Do::Unready, Do::Unresponsive, Do::Gone] {
+            let (mut machine, _) = recovered();
+            let ask = ServiceInput::Ask { asker: 1, needed: at(1) };
+            assert!(machine.on(ask, at(1), 0.0).actions.is_empty(), "whoever asks waits for it");
+            let found = ServiceInput::Found { epoch, verdict: verdict(what) };
+            let steps = machine.on(found.clone(), at(2), 0.0);
+            assert!(!machine.is_finding());
+            let serves = what == Do::Healthy
+                && matches!(state, ServiceState::Starting | ServiceState::Ready);
+            let answered = steps.actions.iter().any(|action| {
+                let ready = super::Admission::Ready { epoch };
+                matches!(action, super::ServiceAction::Answer { admission, .. } if *admission == ready)
+            });
+            assert_eq!(answered, serves, "{state} {what:?}");
+            let adopted = machine.state() == state || machine.state() == ServiceState::Ready;
             match state {
-                ServiceState::Failed => assert_eq!((first, machine.state()), (None, state)),
-                ServiceState::Stopped if held => assert!(matches!(first, Some(Start { .. }))),
-                ServiceState::Stopped => assert_eq!((first, machine.is_at_rest()), (None, true)),
+                ServiceState::Draining | ServiceState::Crashed => {
+                    let cleans = |action: &_| matches!(action, Remove { .. } | Stop { .. });
+                    assert!(what == Do::Gone || steps.actions.iter().any(cleans), "{state}");
+                }
                 ServiceState::Starting
                 | ServiceState::Ready
                 | ServiceState::Degraded
-                | ServiceState::Draining
-                | ServiceState::Crashed => {
-                    let removes = matches!(first, Some(Remove { epoch: of }) if *of == epoch);
-                    let stops = matches!(first, Some(Stop { epoch: of, .. }) if *of == epoch);
-                    assert!(if held { removes } else { stops }, "{state}: {first:?}");
-                    let mut steps =
-                        machine.on(ServiceInput::Cleaned { epoch, failed: None }, at(2), 0.0);
-                    if let Some(due) = machine.wake_at() {
+                | ServiceState::Stopped
+                | ServiceState::Failed => assert_eq!(adopted, what != Do::Gone, "{state} {what:?}"),
+            }
+            assert_eq!(machine.on(found, at(2), 0.0), Default::default(), "found only once");
+            if what == Do::Gone {
+                let mut starts = false;
+                let mut steps = steps;
+                for _ in 0..3 {
+                    starts |= steps.actions.iter().any(|action| matches!(action, Start { .. }));
+                    let cleaned = ServiceInput::Cleaned { epoch, failed: None };
+                    steps = machine.on(cleaned, at(2), 0.0);
+                    starts |= steps.actions.iter().any(|action| matches!(action, Start { .. }));
+                    if let Some(due) = machine.wake_at().filter(|_| !starts) {
                         steps = machine.on(ServiceInput::Due, due, 0.0);
                     }
-                    let starts = steps.actions.iter().any(|action| matches!(action, Start { .. }));
-                    assert_eq!(starts, held, "{state}");
                 }
+                assert_eq!((starts, machine.epoch() > epoch), (held, true), "{state}");
+            } else if adopted && !held && state == ServiceState::Ready && what == Do::Healthy {
+                let idle = at(2) + short().idle_stop;
+                assert!(
+                    machine.wake_at().is_some_and(|due| due <= idle),
+                    "it is stopped when idle"
+                );
             }
         }
+        // A driver that never answers holds up nobody.
+        let (mut machine, _) = recovered();
+        let due = machine.wake_at().unwrap();
+        let _ = machine.on(ServiceInput::Due, due, 0.0);
+        assert!(!machine.is_finding());
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     CONFIRMED_WITHIN, ServiceAction, ServiceMachine, Steps, StopMode,
-    phase::{Cleaning, Launch, Phase, Stopping, Up},
+    phase::{Cleaning, Finding, Launch, Phase, Stopping, Up},
 };
 use crate::{
     Uptime, Verdict as Budget,
@@ -18,8 +18,16 @@ impl ServiceMachine {
                 start.launched(now);
                 self.begin_probe(now, steps);
             }
+            // Its start went on without the shell.
+            Phase::Finding(Finding { was: ServiceState::Starting, .. }) if epoch == self.epoch => {
+                let mut start = Launch::until_ready(now + self.terms.ready_within);
+                start.launched(now);
+                self.phase = Phase::Starting(start);
+                self.begin_probe(now, steps);
+            }
             // It came too late: what it made belongs to nobody.
-            Phase::Starting(_)
+            Phase::Finding(_)
+            | Phase::Starting(_)
             | Phase::Stopped
             | Phase::Ready(_)
             | Phase::Degraded(_)
@@ -36,7 +44,73 @@ impl ServiceMachine {
             }
             // What it leaves is the driver's to remove, as at any stop.
             Phase::Draining(Stopping::Asked { .. }) => self.stop(now, steps),
-            Phase::Draining(_) | Phase::Stopped | Phase::Crashed(_) | Phase::Failed => {}
+            Phase::Draining(_)
+            | Phase::Stopped
+            | Phase::Crashed(_)
+            | Phase::Failed
+            | Phase::Finding(_) => {}
+        }
+    }
+
+    /// What is left of a life whose shell was lost: it is adopted, removed, or known to be gone.
+    pub(super) fn found(&mut self, verdict: Verdict, now: Uptime, random: f64, steps: &mut Steps) {
+        let Phase::Finding(Finding { was, began, .. }) = self.phase else { return };
+        let terms = self.terms;
+        let is_needed = terms.always_on || !self.holders.is_empty();
+        let gone = match &verdict {
+            Verdict::Gone(why) => Some(why.clone()),
+            Verdict::Healthy | Verdict::Unready(_) | Verdict::Unresponsive(_) => None,
+        };
+        let up = || Up::new(now + terms.probe_every, (!is_needed).then_some(now));
+        match was {
+            ServiceState::Draining if gone.is_some() => {
+                // It was stopped, and nobody was left to tell.
+                self.phase = Phase::Draining(Stopping::Issued { until: now });
+                self.cleaned(None, now, random, steps);
+            }
+            ServiceState::Crashed if is_needed => {
+                self.phase = Phase::Crashed(Cleaning::until(now + terms.stop_within));
+                if gone.is_some() {
+                    self.rest(now, random, steps);
+                } else {
+                    steps.actions.push(ServiceAction::Remove { epoch: self.epoch });
+                }
+            }
+            ServiceState::Draining | ServiceState::Crashed => {
+                self.issue_stop(StopMode::Kill, now, steps);
+            }
+            ServiceState::Starting if gone.is_none() => {
+                let mut start = Launch::until_ready(now + terms.ready_within);
+                start.launched(now);
+                self.phase = Phase::Starting(start);
+                self.probed(verdict, began, now, steps);
+            }
+            ServiceState::Ready if gone.is_none() => {
+                self.phase = Phase::Ready(up());
+                self.probed(verdict, began, now, steps);
+            }
+            ServiceState::Degraded if gone.is_none() => {
+                self.phase = Phase::Degraded(up());
+                self.probed(verdict, began, now, steps);
+            }
+            ServiceState::Starting | ServiceState::Ready | ServiceState::Degraded => {
+                match gone.filter(|_| is_needed) {
+                    Some(why) => {
+                        self.phase = match was {
+                            ServiceState::Starting => Phase::Starting(Launch::until_ready(now)),
+                            ServiceState::Degraded => Phase::Degraded(up()),
+                            ServiceState::Ready
+                            | ServiceState::Stopped
+                            | ServiceState::Draining
+                            | ServiceState::Crashed
+                            | ServiceState::Failed => Phase::Ready(up()),
+                        };
+                        self.crash(why, false, now, steps);
+                    }
+                    None => self.issue_stop(StopMode::Kill, now, steps),
+                }
+            }
+            ServiceState::Stopped | ServiceState::Failed => {}
         }
     }
 
@@ -83,7 +157,11 @@ impl ServiceMachine {
                     self.change(Phase::Ready(up), steps);
                 }
             }
-            Phase::Stopped | Phase::Draining(_) | Phase::Crashed(_) | Phase::Failed => {}
+            Phase::Stopped
+            | Phase::Draining(_)
+            | Phase::Crashed(_)
+            | Phase::Failed
+            | Phase::Finding(_) => {}
         }
     }
 
@@ -122,7 +200,8 @@ impl ServiceMachine {
             | Phase::Starting(_)
             | Phase::Ready(_)
             | Phase::Degraded(_)
-            | Phase::Failed => {}
+            | Phase::Failed
+            | Phase::Finding(_) => {}
         }
     }
 
@@ -194,7 +273,15 @@ impl ServiceMachine {
                     self.start(now, steps);
                 }
             }
-            Phase::Draining(_) | Phase::Crashed(_) | Phase::Stopped | Phase::Failed => {}
+            Phase::Finding(finding) if now >= finding.until => {
+                let why = "whoever kept it was lost, and it was not found again in time".into();
+                self.found(Verdict::Unresponsive(why), now, random, steps);
+            }
+            Phase::Finding(_)
+            | Phase::Draining(_)
+            | Phase::Crashed(_)
+            | Phase::Stopped
+            | Phase::Failed => {}
         }
     }
 
@@ -209,6 +296,7 @@ impl ServiceMachine {
             }
             Phase::Draining(Stopping::Asked { .. }) => self.stop(now, steps),
             Phase::Crashed(cleaning) if !cleaning.is_under_way() => cleaning.end(),
+            Phase::Finding(_) => self.issue_stop(StopMode::Graceful, now, steps),
             Phase::Crashed(_) | Phase::Draining(_) | Phase::Stopped | Phase::Failed => {}
         }
     }

@@ -9,6 +9,8 @@ use tokio::{
     sync::watch,
 };
 
+use crate::Redactor;
+
 /// Bytes of a line that are looked at.
 const LINE_MAX: usize = 4_096;
 /// Characters of a line that are shown.
@@ -21,6 +23,7 @@ pub(super) struct Output {
     ready: Option<Arc<str>>,
     tell: watch::Sender<Option<String>>,
     last: Option<String>,
+    redactor: Redactor,
 }
 
 impl Output {
@@ -29,9 +32,10 @@ impl Output {
         child: &mut Child,
         ready: Option<Arc<str>>,
         tell: watch::Sender<Option<String>>,
+        redactor: Redactor,
     ) -> Self {
         let (out, err) = (Lines::of(child.stdout.take()), Lines::of(child.stderr.take()));
-        Self { out, err, ready, tell, last: None }
+        Self { out, err, ready, tell, last: None, redactor }
     }
 
     /// Reads for ever: when both have ended, it waits.
@@ -60,7 +64,9 @@ impl Output {
                 self.tell.send_replace(Some(rest.trim().to_owned()));
             }
             if !line.trim().is_empty() {
-                self.last = Some(line.trim().chars().take(SHOWN_MAX).collect());
+                // Before it is cut: half of a secret is none that would be found.
+                let line = self.redactor.redact(line.trim());
+                self.last = Some(line.chars().take(SHOWN_MAX).collect());
             }
         }
     }

@@ -171,6 +171,20 @@ async fn a_start_fails_with_a_reason_and_for_good_where_there_is_no_program() {
     assert_eq!(refused, StartError::Retryable(why.into()));
 }
 
+/// What a process was told in confidence stands in no reason, which logs, the tree and the store show.
+#[tokio::test]
+async fn secrets_in_its_last_line_are_not_shown() {
+    let key = ServiceKey::shared("child");
+    let (of_env, of_arg) = ("swordfish-of-env", crate::ApiKey::new("swordfish-of-arg"));
+    let long = "x".repeat(192);
+    let script = format!("echo \"$TOKEN swordfish-of-arg {long}$TOKEN\" >&2; exit 3");
+    let driver = shell(&script, Path::new("x")).ready_line("ready").env("TOKEN", of_env);
+    let refused = driver.hiding(&of_arg).start(&key, Epoch::ZERO.next()).await.unwrap_err();
+    let why = refused.to_string();
+    assert!(why.contains("its last line: [redacted] [redacted] xx"), "{why}");
+    assert!(!why.contains("sword"), "{why}");
+}
+
 #[tokio::test]
 async fn it_reads_all_of_what_is_printed_and_keeps_little() {
     // A full pipe would stop it: a line of 1 MB, and as much in short ones.

@@ -71,6 +71,7 @@ impl Story {
                 ServiceAction::Remove { epoch } => {
                     self.tell(ServiceInput::Cleaned { epoch, failed: None });
                 }
+                ServiceAction::Find { .. } => panic!("its shell was not lost"),
                 ServiceAction::Answer { asker, admission } => self.answers.push((asker, admission)),
             }
         }

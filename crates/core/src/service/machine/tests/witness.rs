@@ -169,6 +169,7 @@ impl Witness {
 
     fn perform(&mut self, action: ServiceAction, states: &[ServiceState]) {
         match action {
+            ServiceAction::Find { .. } => panic!("its shell was not lost"),
             ServiceAction::Start { epoch, within } => {
                 assert_eq!((epoch, within), (self.epoch, self.terms.ready_within));
                 assert!(!self.closing, "started during a shutdown");

@@ -1,0 +1,299 @@
+//! What the actor of an instance does: each call of a driver is a task, and what comes of it a message.
+
+use std::{sync::Arc, time::Duration};
+
+use perennial_core::{
+    Shutdown,
+    service::{Epoch, ServiceAction, ServiceInput, StopMode, Verdict},
+};
+use perennial_supervision::{Address, ServerCx, TaskNotice, TaskSpec};
+use perennial_tools::service::{Instance, StartError, StopError};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{
+    actor::{Message, ServiceActor},
+    hold::told,
+    probing::probe,
+};
+
+/// What was found of a life whose shell was lost, and what it shows.
+#[derive(Debug)]
+pub(super) struct Found {
+    instance: Option<Instance>,
+    verdict: Verdict,
+}
+
+impl ServiceActor {
+    /// What is to be told at once: that a task did not start.
+    pub(super) async fn act(
+        &mut self,
+        action: ServiceAction,
+        cx: &mut ServerCx<Self>,
+    ) -> Option<ServiceInput> {
+        let own = cx.address().clone();
+        let (driver, tasks) = (self.its.declared.driver.clone(), self.its.engine.tasks.clone());
+        let terms = self.its.declared.terms;
+        match action {
+            ServiceAction::Stop { epoch, .. } | ServiceAction::Remove { epoch }
+                if self.standing.is_guest() =>
+            {
+                // Another process keeps it: here it is only let go.
+                self.its.ledger.forget(epoch);
+                return Some(ServiceInput::Cleaned { epoch, failed: None });
+            }
+            ServiceAction::Find { epoch } => return self.find(epoch, own).await,
+            ServiceAction::Start { epoch, within } => {
+                let key = self.its.key.clone();
+                let work = async move {
+                    let late = |_| {
+                        Err(StartError::Retryable(
+                            format!("its driver did not start it within {within:?}").into(),
+                        ))
+                    };
+                    timeout(within, driver.start(&key, epoch)).await.unwrap_or_else(late)
+                };
+                let tell = move |notice| Message::Launch(epoch, notice);
+                match tasks.async_telling(self.task("start"), own, tell, work).await {
+                    Ok(task) => self.launching = Some((epoch, task)),
+                    Err(error) => {
+                        let why = format!("its start found no task: {error}").into();
+                        return Some(ServiceInput::LaunchFailed { epoch, why, permanent: false });
+                    }
+                }
+            }
+            ServiceAction::Probe { epoch, probe: number } => {
+                let gone = || Verdict::Gone("nothing of it is known".into());
+                let Some(instance) = self.its.ledger.instance(epoch) else {
+                    return Some(ServiceInput::Probed { epoch, probe: number, verdict: gone() });
+                };
+                let work = probe(driver, instance, terms.probe_timeout);
+                let tell = move |notice| Message::Probe(epoch, number, notice);
+                match tasks.async_telling(self.task("probe"), own, tell, work).await {
+                    Ok(task) => self.probing = Some(task),
+                    Err(error) => {
+                        let why = format!("its probe found no task: {error}").into();
+                        let verdict = Verdict::Unresponsive(why);
+                        return Some(ServiceInput::Probed { epoch, probe: number, verdict });
+                    }
+                }
+            }
+            ServiceAction::ConfirmDrain { epoch } => {
+                // One that is lost counts as given after a moment.
+                let _ = own.cast(Message::DrainConfirmed(epoch));
+            }
+            ServiceAction::Stop { epoch, mode } => return self.clean(epoch, mode, own).await,
+            ServiceAction::Remove { epoch } => {
+                return self.clean(epoch, StopMode::Kill, own).await;
+            }
+            ServiceAction::Answer { asker, admission } => {
+                if let Some(reply) = self.answers.remove(&asker) {
+                    reply.send(Ok(told(admission, &self.its.ledger)));
+                }
+            }
+        }
+        None
+    }
+
+    /// Ends what is under way for this life, then lets the driver stop what it has made.
+    async fn clean(
+        &mut self,
+        epoch: Epoch,
+        mode: StopMode,
+        own: Address<Message>,
+    ) -> Option<ServiceInput> {
+        let (driver, tasks) = (self.its.declared.driver.clone(), self.its.engine.tasks.clone());
+        let within: Duration = self.its.declared.terms.stop_within;
+        let launching = self.launching.take_if(|(of, _)| *of == epoch).map(|(_, task)| task);
+        let ended: Vec<_> = launching.into_iter().chain(self.probing.take()).collect();
+        let ledger = self.its.ledger.clone();
+        let ending = tasks.clone();
+        let work = async move {
+            for task in ended {
+                // One that has ended is what is wanted.
+                let _ = ending.terminate_child(&task).await;
+            }
+            let Some(instance) = ledger.instance(epoch) else { return Ok(()) };
+            let late =
+                |_| Err(StopError::new(format!("its driver did not stop it within {within:?}")));
+            timeout(within, driver.stop(&instance, mode)).await.unwrap_or_else(late)
+        };
+        let tell = move |notice| Message::Clean(epoch, notice);
+        let started = tasks.async_telling(self.task("stop"), own, tell, work).await;
+        let error = started.err()?;
+        let failed = Some(format!("its stop found no task: {error}").into());
+        Some(ServiceInput::Cleaned { epoch, failed })
+    }
+
+    /// Looks for what is left of a life: what this process has started, or else what the driver finds again.
+    async fn find(&mut self, epoch: Epoch, own: Address<Message>) -> Option<ServiceInput> {
+        let (driver, tasks) = (self.its.declared.driver.clone(), self.its.engine.tasks.clone());
+        let (key, note) = (self.its.key.clone(), self.noted.take());
+        let known = self.its.ledger.instance(epoch);
+        let within = self.its.declared.terms.probe_timeout;
+        // A start that an earlier actor began, and that nobody waits for any more.
+        let left = tasks.find(&format!("{key} start")).filter(|_| known.is_none());
+        let ending = tasks.clone();
+        let work = async move {
+            if let Some(task) = left {
+                // One that has ended is what is wanted.
+                let _ = ending.terminate_child(&task).await;
+            }
+            let instance = match known {
+                Some(instance) => Some(instance),
+                None => match timeout(within, driver.adopt(&key, epoch, note.as_ref())).await {
+                    Ok(instance) => instance,
+                    Err(_) => {
+                        let why = format!("its driver did not find it again within {within:?}");
+                        return Found {
+                            instance: None,
+                            verdict: Verdict::Unresponsive(why.into()),
+                        };
+                    }
+                },
+            };
+            let Some(instance) = instance else {
+                let verdict = Verdict::Gone("whoever kept it is gone, and it with them".into());
+                return Found { instance: None, verdict };
+            };
+            let verdict = probe(driver, instance.clone(), within).await;
+            Found { instance: Some(instance), verdict }
+        };
+        let tell = move |notice| Message::Found(epoch, notice);
+        let started = tasks.async_telling(self.task("find"), own, tell, work).await;
+        let why = format!("looking for it found no task: {}", started.err()?);
+        Some(ServiceInput::Found { epoch, verdict: Verdict::Unresponsive(why.into()) })
+    }
+
+    pub(super) async fn found(
+        &mut self,
+        epoch: Epoch,
+        notice: TaskNotice<Found>,
+        cx: &mut ServerCx<Self>,
+    ) -> ServiceInput {
+        let Found { instance, mut verdict } = match notice {
+            TaskNotice::Value { value, .. } => value,
+            TaskNotice::Down { reason, .. } => {
+                let why = format!("looking for it ended: {reason}").into();
+                Found { instance: None, verdict: Verdict::Unresponsive(why) }
+            }
+        };
+        if let Some(instance) = instance
+            && epoch == self.machine.epoch()
+            && let Err(why) = self.keep(epoch, instance, cx).await
+        {
+            verdict = Verdict::Unresponsive(why);
+        }
+        ServiceInput::Found { epoch, verdict }
+    }
+
+    /// Has the instance looked after for as long as it lives.
+    async fn keep(
+        &mut self,
+        epoch: Epoch,
+        instance: Instance,
+        cx: &mut ServerCx<Self>,
+    ) -> Result<(), Arc<str>> {
+        let keeper = instance.take_keeper();
+        self.its.ledger.keep(epoch, instance);
+        self.has_found = true;
+        let Some(keeper) = keeper else { return Ok(()) };
+        let (task, own) = (self.task("keeper"), cx.address().clone());
+        let tell = move |notice| Message::Kept(epoch, notice);
+        let started = self.its.engine.tasks.async_telling(task, own, tell, keeper).await;
+        started.map(|_| ()).map_err(|error| format!("its keeper did not start: {error}").into())
+    }
+
+    /// Stops what was started here, and waits for it. Whether it is stopped.
+    pub(super) async fn stop_now(&self, epoch: Epoch, instance: Instance, mode: StopMode) -> bool {
+        let (driver, within) =
+            (self.its.declared.driver.clone(), self.its.declared.terms.stop_within);
+        let stop = async move { driver.stop(&instance, mode).await };
+        let stopping = self.its.engine.tasks.async_nolink(self.task("stop"), stop).await;
+        let stopped = match stopping {
+            Ok(mut stopping) => matches!(stopping.join(within).await, Ok(Ok(()))),
+            Err(_) => false,
+        };
+        if !stopped {
+            tracing::warn!(service = %self.its.key, %epoch, "service was not stopped");
+        }
+        stopped
+    }
+
+    pub(super) async fn launched(
+        &mut self,
+        epoch: Epoch,
+        notice: TaskNotice<Result<Instance, StartError>>,
+        cx: &mut ServerCx<Self>,
+    ) -> ServiceInput {
+        let failed =
+            |why: Arc<str>, permanent| ServiceInput::LaunchFailed { epoch, why, permanent };
+        match notice {
+            TaskNotice::Value { value: Ok(instance), .. } => {
+                if let Err(why) = self.keep(epoch, instance, cx).await {
+                    return failed(why, false);
+                }
+                ServiceInput::Launched { epoch }
+            }
+            TaskNotice::Value { value: Err(StartError::Retryable(why)), .. } => failed(why, false),
+            TaskNotice::Value { value: Err(StartError::Permanent(why)), .. } => failed(why, true),
+            TaskNotice::Down { reason, .. } => {
+                self.launching.take_if(|(of, _)| *of == epoch);
+                failed(format!("its start ended: {reason}").into(), false)
+            }
+        }
+    }
+
+    pub(super) fn cleaned(
+        &mut self,
+        epoch: Epoch,
+        notice: TaskNotice<Result<(), StopError>>,
+    ) -> ServiceInput {
+        let failed: Option<Arc<str>> = match notice {
+            TaskNotice::Value { value: Ok(()), .. } => {
+                self.its.ledger.forget(epoch);
+                None
+            }
+            TaskNotice::Value { value: Err(error), .. } => Some(error.to_string().into()),
+            TaskNotice::Down { reason, .. } => Some(format!("its stop ended: {reason}").into()),
+        };
+        ServiceInput::Cleaned { epoch, failed }
+    }
+
+    pub(super) async fn end_tasks(&mut self) {
+        let launching = self.launching.take().map(|(_, task)| task);
+        for task in launching.into_iter().chain(self.probing.take()) {
+            // One that has ended is what is wanted.
+            let _ = self.its.engine.tasks.terminate_child(&task).await;
+        }
+    }
+
+    /// What it does is bounded by deadlines of its own; one that is given up gets no time besides.
+    fn task(&self, what: &str) -> TaskSpec {
+        TaskSpec::new(format!("{} {what}", self.its.key)).shutdown(Shutdown::BrutalKill)
+    }
+
+    pub(super) fn publish(&self) {
+        let now = self.its.engine.clock.now();
+        let status = self.machine.status(now);
+        let probe = status.health.as_ref().map(|health| {
+            json!({
+                "found": health.verdict.as_str(),
+                "why": health.verdict.reason(),
+                "epoch": health.epoch,
+                "age_ms": u64::try_from(now.since(health.taken).as_millis()).unwrap_or(u64::MAX),
+            })
+        });
+        let running = self.its.ledger.instance(status.epoch);
+        self.its.ledger.shown.publish(json!({
+            "state": status.state.as_str(),
+            "epoch": status.epoch,
+            "holds": status.holds,
+            "why": status.why,
+            "last_probe": probe,
+            "restarts": status.restarts,
+            "endpoint": running.as_ref().and_then(Instance::endpoint),
+            "pid": running.as_ref().and_then(Instance::pid),
+        }));
+    }
+}

@@ -1,0 +1,77 @@
+//! Sees to it that what runs, or is held, has an actor: when the process begins, and when `services` was restarted.
+
+use std::{sync::Weak, time::Duration};
+
+use perennial_core::{Restart, service::ServiceKey};
+use perennial_store::StoreError;
+use perennial_supervision::{CastError, ChildSpec};
+use tokio::sync::watch;
+
+use super::{External, Inner, ServiceError, actor::Message};
+use crate::patience::once;
+
+/// How soon it is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Rows that are read at a time.
+const ROWS_MAX: u32 = 10_000;
+
+/// Waits for a new life of the supervisor; a task, as it holds nothing between two of them.
+pub(super) fn child_spec(external: Weak<Inner>, lives: watch::Receiver<u64>) -> ChildSpec {
+    let child = ChildSpec::task("services_watch", move || {
+        let (external, mut lives) = (external.clone(), lives.clone());
+        async move {
+            loop {
+                lives.mark_unchanged();
+                let Some(inner) = external.upgrade() else { return Ok::<(), StoreError>(()) };
+                let is_done = External(inner).bring_back().await;
+                if is_done {
+                    // An error means that the tree is going.
+                    if lives.changed().await.is_err() {
+                        return Ok(());
+                    }
+                } else {
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    });
+    child.restart(Restart::Permanent)
+}
+
+impl External {
+    /// Starts what has no actor and needs one; whether that is all there is to do.
+    async fn bring_back(&self) -> bool {
+        let mut is_done = self.0.supervisor.is_up().await;
+        let rows = match once(self.0.engine.store.instances(ROWS_MAX)).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::warn!(%error, "what is known of services could not be read");
+                return false;
+            }
+        };
+        let known: Vec<(ServiceKey, u64)> = {
+            let instances = self.0.instances.lock().await;
+            let lost = instances.iter().filter(|(_, entry)| {
+                let is_gone = entry.address.cast(Message::Look) == Err(CastError::NoProc);
+                is_gone && !entry.ledger.is_at_rest()
+            });
+            lost.map(|(key, entry)| (key.clone(), entry.number)).collect()
+        };
+        let lost = known.into_iter().map(|(key, number)| (key, Some(number)));
+        for (key, gone) in lost.chain(rows.into_iter().map(|row| (row.key, None))) {
+            match self.entry(&key, gone, None).await {
+                Ok(_) => {}
+                // Of another version of the host, or another host.
+                Err(ServiceError::Unknown { .. } | ServiceError::Scope { .. }) => {
+                    tracing::warn!(service = %key, "an instance is known of a service that is not declared");
+                }
+                Err(error) => {
+                    tracing::warn!(service = %key, %error, "the actor of a service was not brought back");
+                    is_done = false;
+                }
+            }
+        }
+        let always_on = self.start_always_on().await;
+        is_done && always_on.is_ok()
+    }
+}
