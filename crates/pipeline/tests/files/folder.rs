@@ -114,11 +114,14 @@ impl Folder {
             );
             let (state, result) = match workflow.clone().execute(cx).await {
                 Outcome::Succeeded(record) => (JobState::Succeeded, record),
+                Outcome::Partial(record) => (JobState::Partial, record),
                 Outcome::Skipped { record, .. } => (JobState::Skipped, record),
                 Outcome::Failed(failure) => {
                     match workflow.on_failure(&plan.key, &failure, 1, &done) {
                         FailureMeans::Tolerate { record } => (JobState::Partial, record),
-                        FailureMeans::FailRun { record } => (JobState::Failed, record),
+                        FailureMeans::FailRun { record } | FailureMeans::FailJob { record } => {
+(JobState::Failed, record)
+}
                     }
                 }
                 waits @ (Outcome::Unavailable(_) | Outcome::Suspend(_)) => panic!("{waits:?}"),

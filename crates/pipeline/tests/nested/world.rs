@@ -199,10 +199,13 @@ impl World {
         let outcome = self.attempt(&workflow, &plan, done).await;
         let (state, result) = match outcome {
             Outcome::Succeeded(record) => (JobState::Succeeded, record),
+            Outcome::Partial(record) => (JobState::Partial, record),
             Outcome::Skipped { record, .. } => (JobState::Skipped, record),
             Outcome::Failed(failure) => match workflow.on_failure(&plan.key, &failure, 1, done) {
                 FailureMeans::Tolerate { record } => (JobState::Partial, record),
-                FailureMeans::FailRun { record } => (JobState::Failed, record),
+                FailureMeans::FailRun { record } | FailureMeans::FailJob { record } => {
+                    (JobState::Failed, record)
+                }
             },
             waits @ (Outcome::Unavailable(_) | Outcome::Suspend(_)) => panic!("{waits:?}"),
         };
