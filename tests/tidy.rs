@@ -4,8 +4,8 @@
 
 #[path = "tidy/conformance.rs"]
 mod conformance;
-#[path = "tidy/durability.rs"]
-mod durability;
+#[path = "tidy/promises.rs"]
+mod promises;
 #[path = "tidy/stores.rs"]
 mod stores;
 

@@ -193,7 +193,7 @@ fn each_run_has_a_line_when_people_read_it() {
     assert!(resumed.stderr.starts_with("1 run goes on\n"), "{}", resumed.stderr);
 }
 
-/// Proves INV-17.
+/// Proves INV-17, I5, TG4.
 #[test]
 fn a_second_signal_ends_the_drain_of_all_runs_at_once() {
     let world = World::new();

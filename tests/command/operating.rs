@@ -54,6 +54,7 @@ fn a_step_of_a_run_that_nobody_runs_is_skipped() {
     assert_eq!(events.iter().filter(begun).count(), 1, "only the host that has gone began it");
 }
 
+/// Proves I4.
 #[test]
 fn what_failed_is_tried_again_when_its_run_has_ended() {
     let world = World::new();

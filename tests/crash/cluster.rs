@@ -186,7 +186,7 @@ impl World {
 
 /// Every job of two nodes ends once, whatever happens to one of them: killed, it is survived by the other one within
 /// its lease; cut off, it stops itself before anybody else begins its work; and a restart of the server loses nothing.
-/// Proves INV-13, INV-ST-10, INV-ST-13, INV-ST-1.
+/// Proves INV-13, INV-ST-10, INV-ST-13, INV-ST-1, FC1.
 #[test]
 fn a_node_that_dies_or_is_cut_off_is_survived() {
     let size = Size::chosen();

@@ -40,6 +40,7 @@ fn document(steps: &str) -> StartPipeline {
 
 const WAITS: &str = "  - {name: a, type: claude, prompt: [{type: static, content: wait}]}\n";
 
+/// Proves R3.8.
 #[tokio::test(start_paused = true)]
 async fn a_result_that_cannot_be_kept_fails_its_step_and_not_the_run_s_actor() {
     let runtime = runtime().await;
@@ -121,6 +122,7 @@ async fn an_attempt_that_is_killed_is_given_back_and_shown_as_uncertain() {
     assert_eq!((drain.finished, drain.released, drain.cut), (0, 0, 0), "nothing is left over");
 }
 
+/// Proves B20, I4.
 #[tokio::test(start_paused = true)]
 async fn a_failure_that_may_pass_is_tried_again_after_a_durable_pause() {
     let runtime = runtime().await;
@@ -260,6 +262,7 @@ async fn a_child_goes_on_by_a_corrected_document() {
     runtime.shutdown().await;
 }
 
+/// Proves TRAP-7.
 #[tokio::test(start_paused = true)]
 async fn starting_twice_with_one_id_is_one_run_and_other_inputs_are_refused() {
     let runtime = runtime().await;

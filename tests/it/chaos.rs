@@ -60,6 +60,7 @@ async fn results(run: &PipelineRunHandle) -> Value {
     Value::Object(outcome.results())
 }
 
+/// Proves B25.
 /// Real time: the store's threads are foreign to a paused clock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whatever_dies_the_runs_end_as_if_nothing_had_happened() {

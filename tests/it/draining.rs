@@ -24,7 +24,7 @@ fn echo(delay_ms: u32) -> StartPipeline {
     StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock)
 }
 
-/// Proves INV-17, INV-ST-33.
+/// Proves INV-17, INV-ST-33, I5, TG4, D31, B26.
 #[tokio::test(start_paused = true)]
 async fn a_drain_records_what_ends_in_time_and_releases_the_rest() {
     let runtime = Runtime::builder().store(Store::memory()).start().await.unwrap();
@@ -51,6 +51,7 @@ async fn a_drain_records_what_ends_in_time_and_releases_the_rest() {
     assert_eq!(slow.jobs[0].attempts_used, 0);
 }
 
+/// Proves B25.
 /// Handles that outlive their runtime answer at once, and hold neither each other nor the file back.
 #[tokio::test]
 async fn after_a_shutdown_handles_answer_and_the_file_is_free() {

@@ -67,7 +67,7 @@ async fn says(cx: AttemptCx) -> Outcome {
     Outcome::Succeeded(cx.attempt.into())
 }
 
-/// Proves INV-29.
+/// Proves INV-29, I7, B43.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn each_line_of_an_attempt_carries_its_run_stage_job_and_number() {
     let written = Written::default();

@@ -107,6 +107,7 @@ async fn ym_12_each_threshold_warns_once_while_the_run_goes_on() {
     runtime.shutdown().await;
 }
 
+/// Proves R3.10.
 #[tokio::test(start_paused = true)]
 async fn c_195_a_killed_monitor_comes_back_with_all_it_knew_and_the_run_does_not_notice() {
     let runtime = runtime(Monitoring::default()).await;

@@ -66,7 +66,7 @@ async fn waits(run: &RunHandle, why: WaitsWhy) -> WaitsFor {
     }
 }
 
-/// Proves INV-20.
+/// Proves INV-20, R3.5, D26.
 #[tokio::test(start_paused = true)]
 async fn a_service_that_is_down_for_twenty_minutes_costs_one_attempt() {
     let runtime = runtime().await;
@@ -88,7 +88,7 @@ async fn a_service_that_is_down_for_twenty_minutes_costs_one_attempt() {
     runtime.shutdown().await;
 }
 
-/// Proves INV-20.
+/// Proves INV-20, TRAP-6.
 #[tokio::test(start_paused = true)]
 async fn a_service_that_stays_down_is_waited_for_half_an_hour() {
     let runtime = runtime().await;

@@ -77,7 +77,7 @@ async fn what_is_saved_and_is_something_else_than_expected_is_an_error() {
     runtime.shutdown().await;
 }
 
-/// Proves INV-39.
+/// Proves INV-39, TRAP-1.
 ///
 /// Its process lives and renews what it has to, and the attempt says nothing (DUR-22).
 #[tokio::test(start_paused = true)]
@@ -146,6 +146,7 @@ async fn an_attempt_has_no_more_time_than_its_job_and_its_run() {
     runtime.shutdown().await;
 }
 
+/// Proves D24.
 /// DUR-53.
 #[tokio::test(start_paused = true)]
 async fn limits_that_can_never_apply_are_refused_at_the_start() {

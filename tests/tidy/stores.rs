@@ -15,7 +15,7 @@ const SUITES: [(&str, &[&str]); 2] = [
 // Written in two halves, so that this file does not find itself.
 const USED: &str = concat!("on_every_", "store!(\n");
 
-/// Proves INV-34.
+/// Proves INV-34, TG3.
 /// Each case of these suites is run on each store by the macro that lists it; where a server is wanted and missing
 /// CI fails, and says so.
 #[test]

@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(pause(10), AfterFailure::Fail { exhausted: true });
     }
 
-    /// Proves INV-19.
+    /// Proves INV-19, R3.9, D26.
     #[test]
     fn what_cannot_get_better_is_not_repeated_and_what_was_told_is_obeyed() {
         let policy = RetryPolicy::PROVIDER;

@@ -170,7 +170,8 @@ mod tests {
         run
     }
 
-    /// STO-60, B49, on a paused clock: both the timer's and the store's are moved by the test.
+    /// Proves B49.
+    /// STO-60, on a paused clock: both the timer's and the store's are moved by the test.
     #[tokio::test(start_paused = true)]
     async fn passes_come_by_themselves_and_remove_only_what_is_old_enough() {
         let now = Arc::new(AtomicI64::new(1_000_000_000_000_000));
@@ -203,6 +204,7 @@ mod tests {
         store.run(&young).await.unwrap();
     }
 
+    /// Proves B49.
     #[tokio::test(start_paused = true)]
     async fn switched_off_it_removes_nothing() {
         let store = MemoryStore::open().unwrap();

@@ -66,6 +66,7 @@ async fn a_long_reply_is_whole_and_its_reason_is_told() {
     assert_eq!(ask(&fake, "tool").await.unwrap().finish, FinishReason::ToolUse);
 }
 
+/// Proves R3.9.
 #[tokio::test]
 async fn every_refusal_has_its_class_and_nothing_is_tried_twice() {
     let fake = FakeAnthropic::start();

@@ -114,7 +114,7 @@ fn a_run_that_was_created_is_there_once(place: Place) {
     });
 }
 
-/// Proves K5.
+/// Proves K5, RF2, D1.
 fn a_claim_that_nobody_heard_of_is_made_again(place: Place) {
     // By the decision that made the jobs, and by itself.
     let points = [("commit.claim:after", 1), ("commit.claim:after", 2), ("claim:after", 1)];
@@ -124,7 +124,7 @@ fn a_claim_that_nobody_heard_of_is_made_again(place: Place) {
     });
 }
 
-/// Proves K6.
+/// Proves K6, RF2, D2.
 fn an_attempt_that_dies_before_its_code_is_made_again(place: Place) {
     each(place, SHAPE, &[("user:before", 1), ("user:before", 7)], |point, _, left, end| {
         let leased = left.unwrap().jobs.iter().filter(|job| job.state == JobState::Leased).count();
@@ -173,7 +173,7 @@ fn a_reply_that_was_not_recorded_is_asked_for_again_with_the_same_key(place: Pla
     each(place, SHAPE, &[("record_call:before", 1), ("record_call:before", 5)], paid_again);
 }
 
-/// Proves K12.
+/// Proves K12, RF2.
 fn an_effect_without_a_reply_is_repeated_with_the_same_key(place: Place) {
     each(place, SHAPE, &[("effect:after", 1), ("effect:after", 6)], paid_again);
 }
@@ -186,8 +186,7 @@ fn paid_again(point: &str, trial: &Trial, _: Option<&RunView>, end: &RunView) {
     assert!(again > 0 && again <= uncertain, "{point}: {again} of {uncertain}");
 }
 
-/// Proves INV-26.
-/// Proves K16.
+/// Proves INV-26, K16, I1, D3.
 fn an_end_that_was_recorded_is_final(place: Place) {
     // Also the one that others follow.
     let points = [("commit.end:after", 1), ("commit.follow:after", 1), ("commit.follow:after", 2)];
@@ -201,7 +200,7 @@ fn an_end_that_was_recorded_is_final(place: Place) {
     });
 }
 
-/// Proves K24.
+/// Proves K24, D36.
 fn another_attempt_comes_at_its_time(place: Place) {
     each(
         place,
@@ -275,7 +274,7 @@ fn a_drain_may_be_cut_short(place: Place) {
     }
 }
 
-/// Proves K38, INV-ST-33.
+/// Proves K38, INV-ST-33, I5.
 fn what_a_drain_released_is_ready(place: Place) {
     let mut trial = Trial::new(place, SLOW);
     let left = dies(&mut trial, "end_node:after", 1, Some(("drain", 3))).unwrap();

@@ -214,7 +214,7 @@ fn picture(view: &RunView) -> (String, Vec<Value>, BTreeMap<String, Value>) {
 
 on_every_store!(a_staged_run_that_is_killed_at_random_ends_as_if_nothing_had_been);
 
-/// Proves D1, D2, D36, K18.
+/// Proves D1, D36, INV-8.
 fn a_staged_run_that_is_killed_at_random_ends_as_if_nothing_had_been(place: Place) {
     let expected = picture(&to_the_end(&place, &mut Numbers::default()));
     assert_eq!(expected.0, "partially_succeeded");

@@ -397,7 +397,7 @@ async fn a_probe_that_hangs_or_panics_or_is_killed_is_no_sign_of_life() {
     world.root.shutdown().await;
 }
 
-/// Proves INV-23.
+/// Proves INV-23, I6.
 #[tokio::test(start_paused = true)]
 async fn those_who_ask_at_a_time_share_one_probe() {
     let driver = Scripted::new(Does::Well);
@@ -416,6 +416,7 @@ async fn those_who_ask_at_a_time_share_one_probe() {
     world.root.shutdown().await;
 }
 
+/// Proves D30.
 #[tokio::test(start_paused = true)]
 async fn it_is_stopped_when_the_last_hold_was_given_back_for_long_enough() {
     let driver = Scripted::new(Does::Well);
@@ -465,6 +466,7 @@ async fn an_actor_that_is_lost_forgets_no_hold_and_adopts_what_runs() {
     world.root.shutdown().await;
 }
 
+/// Proves B41.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_declared_or_declared_otherwise_is_refused() {
     let driver = Scripted::new(Does::Well);

@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_secs(1);
 const TOLD: Duration = Duration::from_millis(100);
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// Proves INV-11.
+/// Proves INV-11, FL1.
 /// At any moment between two looks: of a run that is left to whoever takes it, and of each next step.
 #[tokio::test(start_paused = true)]
 async fn what_is_ready_is_claimed_in_time_told_or_not() {
@@ -92,7 +92,7 @@ async fn a_definition_that_is_never_read_keeps_no_other_run_waiting() {
     taker.stop().await;
 }
 
-/// Proves INV-38.
+/// Proves INV-38, D31, D33.
 /// One run has ten thousand jobs that wait for room and one an attempt of ten minutes: a third has its turn as soon as
 /// an attempt ends, and then goes on in its own room.
 #[tokio::test(start_paused = true)]

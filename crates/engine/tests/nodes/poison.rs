@@ -325,7 +325,7 @@ async fn a_parked_run_is_resumed_while_it_is_still_at_an_attempt() {
     node.stop().await;
 }
 
-/// Proves INV-32.
+/// Proves INV-32, D34.
 /// However the store stays away: half a minute after the last look that got somewhere the scheduler says so, and why;
 /// when the store is back it goes on, and says that as well.
 #[tokio::test(start_paused = true)]

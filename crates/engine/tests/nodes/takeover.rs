@@ -36,8 +36,8 @@ async fn until(what: impl Fn() -> bool) {
     panic!("it never was so");
 }
 
-/// Proves INV-13, INV-ST-13.
-/// PERF-7, D2, D19, DUR-21: its attempt is stopped before anybody else may start it, and the other node starts it
+/// Proves INV-13, INV-ST-13, D19.
+/// PERF-7, DUR-21: its attempt is stopped before anybody else may start it, and the other node starts it
 /// within two seconds from the end of the lease.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_cannot_reach_the_store_stops_before_another_goes_on() {
@@ -97,7 +97,7 @@ async fn a_zombie_comes_back_as_another_and_changes_nothing() {
     b.stop().await;
 }
 
-/// Proves INV-4.
+/// Proves INV-4, D23.
 /// A report that was sent in time and arrives late.
 #[tokio::test(start_paused = true)]
 async fn a_report_that_arrives_after_another_attempt_has_begun_is_refused() {

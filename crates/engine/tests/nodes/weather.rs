@@ -15,7 +15,7 @@ use crate::{
 
 const RUNS: usize = 24;
 
-/// Proves INV-3, INV-30, INV-ST-10.
+/// Proves INV-3, INV-30, INV-ST-10, D17.
 /// D17: whatever happens to their ways, no job is worked on twice at a time, each is recorded once, and all runs
 /// end.
 #[tokio::test(start_paused = true)]

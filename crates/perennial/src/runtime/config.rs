@@ -537,7 +537,7 @@ mod tests {
         keys.split('`').skip(1).step_by(2).map(str::to_owned).collect()
     }
 
-    /// Proves INV-33.
+    /// Proves INV-33, D45.
     /// Of each key that is taken, another value makes another runtime; every table names what it takes instead of a
     /// key that it does not know.
     #[test]

@@ -120,8 +120,8 @@ impl Folder {
                     match workflow.on_failure(&plan.key, &failure, 1, &done) {
                         FailureMeans::Tolerate { record } => (JobState::Partial, record),
                         FailureMeans::FailRun { record } | FailureMeans::FailJob { record } => {
-(JobState::Failed, record)
-}
+                            (JobState::Failed, record)
+                        }
                     }
                 }
                 waits @ (Outcome::Unavailable(_) | Outcome::Suspend(_)) => panic!("{waits:?}"),

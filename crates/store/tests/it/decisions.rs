@@ -49,6 +49,7 @@ async fn one_commit_ends_an_attempt_and_starts_the_next_job(store: &dyn Store) {
     history(store, "r").await;
 }
 
+/// Proves FL4, D49, B9.
 async fn a_report_is_recorded_once(store: &dyn Store) {
     let started = start(store, "r").await;
     let step = reporting(&started, AttemptEnd::Succeeded, JobState::Succeeded);
@@ -73,7 +74,7 @@ async fn a_decision_of_an_old_revision_is_refused(store: &dyn Store) {
     assert!(matches!(missing, Err(StoreError::NotFound { .. })), "{missing:?}");
 }
 
-/// Proves INV-26, INV-ST-28.
+/// Proves INV-26, INV-ST-28, TRAP-10.
 async fn a_decision_that_fails_changes_nothing(store: &dyn Store) {
     let started = start(store, "r").await;
     let before = store.run(&started.run).await.unwrap();
@@ -116,6 +117,7 @@ async fn a_decision_that_fails_changes_nothing(store: &dyn Store) {
     committed(store.commit(step).await.unwrap());
 }
 
+/// Proves FL4, B3.
 async fn the_last_decision_closes_the_run(store: &dyn Store) {
     let started = start(store, "r").await;
     let mut step = reporting(&started, AttemptEnd::Succeeded, JobState::Succeeded);
@@ -143,7 +145,7 @@ async fn the_last_decision_closes_the_run(store: &dyn Store) {
     assert!(matches!(late, Err(StoreError::InvalidState(_))), "{late:?}");
 }
 
-/// Proves INV-19.
+/// Proves INV-19, I4.
 async fn the_last_attempt_is_not_followed_by_another(store: &dyn Store) {
     let Started { run, node, mut lease, mut revision } = start(store, "r").await;
     for _ in 1..3 {

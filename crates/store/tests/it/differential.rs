@@ -280,7 +280,7 @@ fn assert_same(name: &str, seed: u64, one: &[String], other: &[String]) {
     assert_eq!(one.len(), other.len());
 }
 
-/// Proves INV-ST-34.
+/// Proves INV-ST-34, FC1.
 #[test]
 fn all_stores_answer_alike_and_are_left_alike() {
     let mut answered = [0, 0];

@@ -19,7 +19,7 @@ on_every_store!(
     counters_of_every_run_are_those_of_its_rows_at_every_commit,
 );
 
-/// Proves INV-1.
+/// Proves INV-1, RF4, B17.
 /// Whoever comes second is refused, and finds the job of the first; so does who creates the run again.
 async fn of_all_that_add_a_job_one_does(store: &dyn Store) {
     const KEYS: usize = 25;
@@ -69,7 +69,7 @@ const RUNS: usize = 4;
 const STEPS: usize = 30;
 const LOOKS: usize = 15;
 
-/// Proves INV-6.
+/// Proves INV-6, D36, D39.
 async fn counters_of_every_run_are_those_of_its_rows_at_every_commit(store: &dyn Store) {
     let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     let mut runs = Vec::new();

@@ -211,6 +211,7 @@ async fn suspects_run_one_at_a_time_and_stand_in_nobody_s_way(store: &dyn Store)
     assert!(store.claim(&run, &node, ALL).await.unwrap().is_empty());
 }
 
+/// Proves INV-4, R3.3, D22, D23.
 async fn a_stale_attempt_writes_nothing(store: &dyn Store) {
     let Started { run, node, lease: old, revision } = start(store, "r").await;
     store.release(&old, "lost").await.unwrap();

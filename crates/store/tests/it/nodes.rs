@@ -62,8 +62,8 @@ async fn a_lease_is_renewed_until_it_is_over_and_never_after() {
     assert!(matches!(refused, Err(StoreError::NotFound { what: "node", .. })), "{refused:?}");
 }
 
-/// Proves INV-4, INV-ST-10, INV-ST-12.
-/// D23: before and after somebody else has taken its job, and after that one has ended it.
+/// Proves INV-4, INV-ST-10, INV-ST-12, D23.
+/// Before and after somebody else has taken its job, and after that one has ended it.
 #[tokio::test(start_paused = true)]
 async fn a_zombie_changes_nothing() {
     let store = shared();
@@ -130,8 +130,8 @@ fn lease_of(
     perennial_store::Lease { attempt, node: node.clone(), ..lease.clone() }
 }
 
-/// Proves INV-13.
-/// D2, D19: by whoever comes first, and not before.
+/// Proves INV-13, D19, B50.
+/// By whoever comes first, and not before.
 #[tokio::test(start_paused = true)]
 async fn the_jobs_of_a_node_are_rescued_when_its_lease_is_over() {
     let store = shared();
@@ -301,8 +301,7 @@ async fn a_proven_node_needs_no_renewal(store: &dyn Store) {
     assert_eq!(store.renew(&first.node, Duration::ZERO).await, Ok(Renewal::NodeLost));
 }
 
-/// Proves INV-3, INV-ST-11.
-/// D16, D18.
+/// Proves INV-3, INV-ST-11, R3.3, I2.
 async fn sixteen_claimers_get_each_job_once(store: &dyn Store) {
     const JOBS: usize = 200;
     let Started { run, node, revision, .. } = start(store, "r").await;

@@ -75,7 +75,8 @@ async fn a_key_has_one_number_and_no_two_keys_share_one(store: &dyn Store) {
     checked(store).await;
 }
 
-/// D12: what one run was given is nobody else's.
+/// Proves D12.
+/// What one run was given is nobody else's.
 async fn two_runs_of_one_scope_share_no_number(store: &dyn Store) {
     let one = start(store, "one").await;
     let other = start_on(store, "other", &one.node).await;
@@ -162,7 +163,7 @@ async fn numbers_outlive_their_run(store: &dyn Store) {
     checked(store).await;
 }
 
-/// B21, B22.
+/// Proves B21, B22.
 async fn a_version_keeps_the_number_and_knows_its_parent(store: &dyn Store) {
     let started = start(store, "r").await;
     let lease = &started.lease;
@@ -196,7 +197,7 @@ async fn a_version_keeps_the_number_and_knows_its_parent(store: &dyn Store) {
     checked(store).await;
 }
 
-/// Proves INV-25.
+/// Proves INV-25, B22.
 async fn what_many_ask_for_at_once_is_distinct_and_dense(store: &dyn Store) {
     let (callers, each) = draws();
     let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;

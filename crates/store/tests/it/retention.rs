@@ -64,6 +64,7 @@ fn is_removed<T: std::fmt::Debug>(outcome: Result<T, StoreError>) {
     assert!(matches!(outcome, Err(StoreError::Removed { .. })), "{outcome:?}");
 }
 
+/// Proves B49, B50.
 async fn what_has_ended_goes_by_how_it_ended_and_nothing_else_does(store: &dyn Store) {
     for to in [RunState::Succeeded, RunState::Failed, RunState::TimedOut, RunState::Cancelled] {
         ended(store, to.name(), to).await;

@@ -16,6 +16,7 @@ on_every_store!(
     an_ended_node_starts_nothing,
 );
 
+/// Proves B1.
 async fn a_created_run_is_there_with_everything(store: &dyn Store) {
     let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     let mut new = new_run("r", &node);
@@ -40,6 +41,7 @@ async fn a_created_run_is_there_with_everything(store: &dyn Store) {
     assert_eq!(store.blob(new.definition).await.unwrap(), new.definition_bytes);
 }
 
+/// Proves TRAP-7.
 async fn creating_a_run_again_is_the_same_run_or_refused(store: &dyn Store) {
     let Started { node, run, .. } = start(store, "r").await;
     let new = new_run("r", &node);

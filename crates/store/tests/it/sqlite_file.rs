@@ -22,7 +22,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Proves INV-ST-6.
+/// Proves INV-ST-6, D17.
 #[test]
 fn a_second_opener_is_told_who_has_it() {
     let directory = tempfile::tempdir().unwrap();

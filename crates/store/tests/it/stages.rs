@@ -39,7 +39,7 @@ fn staged(id: &str, node: &NodeRef, stages: Vec<NewStage>, jobs: Vec<NewJob>) ->
     NewRun { stages, jobs, ..new_run(id, node) }
 }
 
-/// Proves INV-5, INV-9.
+/// Proves INV-5, R3.6.
 /// Every pair of states of a group, which is never leased; one whose children have not ended does not end.
 async fn groups_move_as_the_core_says(store: &dyn Store) {
     let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
@@ -78,7 +78,7 @@ async fn groups_move_as_the_core_says(store: &dyn Store) {
     assert_eq!(verify(store).await.unwrap(), []);
 }
 
-/// Proves INV-8, D14, D15, FL10.
+/// Proves INV-8, R3.1, RF5, B12.
 /// Children come with the step of their group, and once.
 async fn a_group_has_all_of_its_children_or_none(store: &dyn Store) {
     let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
@@ -129,8 +129,9 @@ async fn a_group_has_all_of_its_children_or_none(store: &dyn Store) {
     assert_eq!(verify(store).await.unwrap(), []);
 }
 
-/// Proves INV-10.
-/// Of two stages, one with two places and one without a limit; retries and suspects are no exception.
+/// Proves INV-10, TRAP-4, B4.
+/// Jobs come in the order in which they were planned. Of two stages, one with two places and one without a limit;
+/// retries and suspects are no exception.
 async fn a_claim_takes_no_more_than_a_stage_has_places_for(store: &dyn Store) {
     let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     let stages =
@@ -161,7 +162,6 @@ async fn a_claim_takes_no_more_than_a_stage_has_places_for(store: &dyn Store) {
     assert_eq!(verify(store).await.unwrap(), []);
 }
 
-/// Proves INV-ST-4, D51.
 async fn a_run_begins_with_its_stages_as_planned(store: &dyn Store) {
     let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     let fed = NewStage {
@@ -210,7 +210,7 @@ async fn a_run_begins_with_its_stages_as_planned(store: &dyn Store) {
     assert_eq!((view.run.state, verify(store).await.unwrap()), (RunState::Running, Vec::new()));
 }
 
-/// Proves INV-2, INV-7.
+/// Proves INV-2.
 async fn a_final_set_of_jobs_takes_children_only(store: &dyn Store) {
     let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     let stages = vec![stage("s", StageState::Sealed, None)];

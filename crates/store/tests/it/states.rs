@@ -26,7 +26,7 @@ fn way(to: RunState) -> Option<&'static [RunState]> {
     }
 }
 
-/// Proves INV-5.
+/// Proves INV-5, D7.
 async fn runs_move_as_the_core_says(store: &dyn Store) {
     let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
     for from in RunState::ALL {

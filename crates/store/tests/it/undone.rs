@@ -179,7 +179,7 @@ async fn act(store: &dyn Store, what: &str, id: &str, node: &NodeRef) -> Result<
 }
 
 /// Each kind of write to each table fails once, in each operation that has it.
-/// Proves INV-ST-28.
+/// Proves INV-ST-28, I1, D10.
 #[test]
 fn a_transaction_that_fails_at_any_of_its_writes_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();

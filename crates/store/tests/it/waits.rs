@@ -66,7 +66,7 @@ async fn revision(store: &dyn Store, started: &Started) -> u64 {
 }
 
 /// No lease, no attempt used, a wake-up in the store.
-/// Proves INV-20.
+/// Proves INV-20, R3.5.
 async fn a_deferral_holds_nothing_and_uses_nothing(store: &dyn Store) {
     let started = start(store, "r").await;
     let wake_at = store.now().after(Duration::from_secs(3600));
@@ -105,7 +105,8 @@ async fn a_deferral_is_ended_before_its_time_once(store: &dyn Store) {
     assert_eq!(claimed[0].lease.attempt, 2);
 }
 
-/// TRAP-6: the time that is waited in all is counted from the first refusal on.
+/// Proves TRAP-6.
+/// The time that is waited in all is counted from the first refusal on.
 async fn since_when_it_is_not_available_outlasts_attempts(store: &dyn Store) {
     let mut started = start(store, "r").await;
     let mut since = None;

@@ -473,7 +473,7 @@ mod tests {
         }
     }
 
-    /// Proves INV-CB-1, INV-CB-6, INV-CB-9.
+    /// Proves INV-CB-1, INV-CB-6, INV-CB-9, B30, B33.
     #[tokio::test(start_paused = true)]
     async fn the_value_says_what_came_of_a_call_and_an_open_breaker_makes_none() {
         let clock = Clock::start();
@@ -495,7 +495,7 @@ mod tests {
         assert_eq!(*told.lock().unwrap(), ["open", "half_open", "closed"]);
     }
 
-    /// Proves INV-CB-4, INV-CB-6.
+    /// Proves INV-CB-4, INV-CB-6, INV-21, D29.
     #[tokio::test(start_paused = true)]
     async fn a_time_out_and_a_panic_are_failures_and_an_abandoned_probe_makes_room() {
         let clock = Clock::start();
@@ -547,7 +547,7 @@ mod tests {
 
     /// In real threads, from half open: never more than one grant at a time.
     ///
-    /// Proves INV-CB-3.
+    /// Proves INV-CB-3, INV-21.
     #[test]
     fn threads_never_hold_more_probes_than_may_be() {
         let breakers = Breakers::new(Clock::start());
@@ -590,7 +590,7 @@ mod tests {
         assert_eq!(clock.now(), Uptime::ZERO, "no time went by");
     }
 
-    /// Proves INV-CB-8, INV-CB-10.
+    /// Proves INV-CB-8, INV-CB-10, B29.
     #[test]
     fn only_what_is_declared_exists_and_a_family_has_a_breaker_for_each_key() {
         let breakers = Breakers::new(Clock::start());

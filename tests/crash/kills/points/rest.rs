@@ -50,7 +50,7 @@ fn what_was_kept_for_a_run_waits_for_it(place: Place) {
 }
 
 /// Bytes are written by the transaction that names them: there is nothing between the two.
-/// Proves K14, K15.
+/// Proves K14, K15, R3.8.
 fn what_is_large_is_there_with_what_names_it_or_not_at_all(place: Place) {
     let points = [("save:before", 1), ("save:after", 1), ("commit.end:before", 1)];
     each(place, SHAPE, &points, |point, trial, left, end| {
@@ -74,7 +74,7 @@ fn what_is_large_is_there_with_what_names_it_or_not_at_all(place: Place) {
     });
 }
 
-/// Proves K10, K36.
+/// Proves K10, K36, RF1.
 fn a_number_is_the_next_attempt_s_and_one_of_a_pool_comes_back(place: Place) {
     let points = [("allocate:before", 1), ("allocate:after", 1), ("slot_take:after", 1)];
     each(place, SHAPE, &points, |point, trial, _, end| {
@@ -93,7 +93,7 @@ fn a_number_is_the_next_attempt_s_and_one_of_a_pool_comes_back(place: Place) {
     });
 }
 
-/// Proves K22, K23.
+/// Proves K22, K23, R3.4, TRAP-10.
 fn the_end_of_a_run_is_told_and_told_again(place: Place) {
     let mut trial = Trial::new(place, SHAPE);
     let left = dies(&mut trial, "commit.close:after", 1, None).unwrap();
@@ -134,7 +134,7 @@ fn what_waits_is_cancelled_with_its_run(place: Place) {
 
 /// The round, its bounds and what it makes again are one transaction. Nothing else adopts a run that goes on otherwise;
 /// that one cannot go on here is found anew by each process, and is in no store.
-/// Proves K30, K43.
+/// Proves K30, K43, I4.
 fn a_further_round_is_there_or_not(place: Place) {
     let mut trial = Trial::new(place, SLOW);
     let act = Some(("cancel".to_owned(), 3));

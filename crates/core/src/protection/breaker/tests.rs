@@ -245,7 +245,7 @@ fn all_short_histories_equal_a_recount() {
 }
 
 proptest! {
-    /// Proves INV-CB-2, INV-CB-3, INV-CB-5, INV-CB-9, INV-CB-11.
+    /// Proves INV-CB-2, INV-CB-3, INV-CB-5, INV-CB-9, INV-CB-11, B32.
     #[test]
     fn long_histories_equal_a_recount(
         events in prop::collection::vec(prop::sample::select(&EVENTS[..]), 0..400),
@@ -273,7 +273,7 @@ proptest! {
     }
 }
 
-/// Proves INV-CB-2.
+/// Proves INV-CB-2, B30, B31.
 #[test]
 fn it_trips_at_the_count_and_success_begins_the_count_anew() {
     let mut breaker = Breaker::new(config(3)).unwrap();

@@ -504,7 +504,7 @@ async fn all_short_histories_of_waits_agree_with_the_store_and_end() {
 
 /// In any order of cancel, completion, suspension and signal one of them wins, and
 /// what comes after the cancel changes nothing: no attempt of the run begins any more.
-/// Proves INV-15, INV-ST-27.
+/// Proves INV-15, INV-ST-27, D6.
 #[tokio::test(start_paused = true)]
 async fn a_cancel_wins_or_loses_in_every_order() {
     let store = MemoryStore::open().unwrap();
@@ -549,7 +549,7 @@ async fn a_cancel_wins_or_loses_in_every_order() {
     assert!(ends.len() >= 3, "{ends:?}");
 }
 
-/// Proves INV-40.
+/// Proves INV-40, FL8, B13.
 #[tokio::test(start_paused = true)]
 async fn outcomes_are_those_of_the_table() {
     let store = MemoryStore::open().unwrap();

@@ -59,7 +59,7 @@ pub(super) async fn patiently<T>(
 }
 
 /// Each attempt is handed out once, and the events have no gap.
-/// Proves INV-3, PGL-8.
+/// Proves INV-3, PGL-8, I2, D16, D18.
 #[test]
 fn each_attempt_is_handed_out_once() {
     on_two_stores("claims", |stores| {

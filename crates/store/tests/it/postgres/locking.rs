@@ -103,7 +103,7 @@ fn what_a_silent_transaction_holds_keeps_nobody_waiting() {
 
 /// A write on a row that somebody holds waits, sees the new state and changes nothing; another
 /// row does not wait.
-/// Proves PGL-2.
+/// Proves PGL-2, TG3.
 #[test]
 fn a_write_waits_for_its_row_and_sees_what_it_became() {
     with_store("pgl_2", |store, url| {
@@ -126,7 +126,7 @@ fn a_write_waits_for_its_row_and_sees_what_it_became() {
 }
 
 /// A lock ends with its transaction; an operation cannot be made to release it in the middle.
-/// Proves PGL-3.
+/// Proves PGL-3, D10.
 #[test]
 fn an_operation_keeps_its_locks_to_its_end() {
     with_store("pgl_3", |store, url| {
@@ -176,7 +176,7 @@ fn the_locks_of_a_dead_client_are_gone() {
 }
 
 /// A lock on an aggregate is an error of the server, and no statement has one.
-/// Proves PGL-5.
+/// Proves PGL-5, D11.
 #[test]
 fn no_lock_is_taken_on_an_aggregate() {
     with_store("pgl_5", |_, url| {

@@ -14,8 +14,8 @@ use crate::{
     numbers::{draws, number},
 };
 
-/// RF1, D11: no lock of rows that are counted, and no maximum plus one.
-/// Proves INV-25, PGL-6.
+/// No lock of rows that are counted, and no maximum plus one.
+/// Proves INV-25, PGL-6, RF1, D11.
 #[test]
 fn what_two_processes_draw_is_distinct_and_dense() {
     let (_, each) = draws();

@@ -123,6 +123,7 @@ fn unready() -> Verdict {
     Verdict::Unready("booting".into())
 }
 
+/// Proves D28.
 /// INV-22, SM-52.
 #[test]
 fn one_that_boots_for_170_seconds_is_admitted_with_its_first_readiness_and_has_failed_at_nothing() {
@@ -219,6 +220,7 @@ fn one_that_dies_every_second_has_failed_when_its_restarts_are_used_up() {
     assert!(story.now < at(300));
 }
 
+/// Proves D30.
 /// INV-24, as far as holds are in memory.
 #[test]
 fn it_is_stopped_when_nobody_has_held_it_for_the_idle_time_and_not_before() {
@@ -308,7 +310,7 @@ fn a_stop_that_fails_or_hangs_is_tried_again_with_force() {
     assert_eq!(&*why, "it was not stopped within 15s");
 }
 
-/// Proves INV-23.
+/// Proves INV-23, I6, B36.
 #[test]
 fn no_verdict_decides_that_is_old_or_of_another_life_or_from_before_the_need() {
     let mut story = Story::of(ServiceTerms { probe_every: secs(100), ..ServiceTerms::default() });

@@ -490,9 +490,10 @@ async fn the_end_of_a_plan_does_not_depend_on_the_order() {
     assert!(ends.len() >= 3, "the plans end in too few ways: {ends:?}");
 }
 
-/// Proves INV-2, INV-8, INV-10, INV-16.
+/// Proves INV-2, INV-8, INV-10, RF6, D4, B14, TRAP-8, D20, D22.
 /// With pauses, cancels, attempts that are given back and policies that give up: what is recorded fits together at
-/// every moment, and every run ends.
+/// every moment, and every run ends. A stage closes when all that it may get is there and has ended, a group joins once
+/// and when all of its children have ended, those that were skipped or cancelled as well.
 #[tokio::test(start_paused = true)]
 async fn whatever_happens_a_plan_is_followed_to_an_end_that_fits() {
     for number in 0..plans() {
