@@ -7,20 +7,21 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use perennial::{
     RunId, Runtime, Store,
     engine::{
-        AttemptCx, RunOutcome, StartRun,
+        AttemptCx, ReopenRun, RunOutcome, StartRun, Unavailable,
         staged::{
             Activity, ActivityError, Child, ChildOutcome, Edge, Ended, Feed, Group, JobSpec,
             JoinPolicy, Joined, Plan, PlanProblem, PlanProblems, RunReport, Stage, Staged,
-            StagedWorkflow,
+            StagedWorkflow, Timeouts,
         },
         workflow::{JobState, RetryPolicy, SkipReason},
     },
-    records::{Failure, FailureClass},
+    records::{Failure, FailureClass, RunError},
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -50,6 +51,8 @@ struct Study {
     tools: Vec<String>,
     barrier: bool,
     fails_fast: bool,
+    /// How long a group may take.
+    limit_ms: Option<u64>,
 }
 
 impl Study {
@@ -61,6 +64,7 @@ impl Study {
             tools: texts(&["static", "dynamic", "unknown"]),
             barrier: false,
             fails_fast: false,
+            limit_ms: None,
         }
     }
 }
@@ -125,6 +129,7 @@ impl Activity for Analyse {
                 self.0.fails_beside.notified().await;
                 Err(Failure::new(FailureClass::Permanent, "APP4", "not a program").into())
             }
+            ("m1:waits", "dynamic") => Err(Unavailable::new("the moon").into()),
             ("m1:blog", "dynamic") => {
                 Err(Failure::new(FailureClass::Permanent, "APP3", "the app does not build").into())
             }
@@ -211,6 +216,8 @@ impl StagedWorkflow for Studies {
         };
         let edge = Edge::from("generation", analysis_of);
         let feed = if study.barrier { Feed::barrier(edge) } else { Feed::per_item(edge) };
+        let limits = study.limit_ms.map(Duration::from_millis).map(Timeouts::schedule_to_close);
+        let analysis = analysis.timeouts(limits.unwrap_or_default());
         Ok(Plan::new().stage(generation).stage(analysis.feed(feed).concurrency(2)))
     }
 
@@ -392,6 +399,33 @@ async fn a_group_that_panics_fails_alone() {
     assert_eq!(odd.state, JobState::Failed);
     let message = odd.result.as_ref().unwrap()["message"].as_str().unwrap();
     assert!(message.contains("expand is odd"), "{message}");
+    runtime.shutdown().await;
+}
+
+/// A group may take so long with all that is below it, also with children that wait for what is not there (DUR-52); and
+/// a run in stages is not opened again.
+#[tokio::test]
+async fn a_group_ends_in_time_whatever_its_children_wait_for() {
+    let world = Arc::new(World::default());
+    let studies = studies(&world);
+    let runtime = Runtime::builder().store(Store::memory()).staged(&studies).start().await.unwrap();
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let (models, templates) = (texts(&["m1"]), texts(&["waits", "blog"]));
+    let study = Study { models, templates, limit_ms: Some(1_000), ..Study::new() };
+    let run = runtime.runs().start(start(&studies, &study)).await.unwrap();
+    let outcome = run.outcome().await.unwrap();
+    let group = |key: &str| outcome.view.jobs.iter().find(|job| job.key.as_str() == key).unwrap();
+    let late = group("analysis/0:m1:waits");
+    assert_eq!(late.result.as_ref().unwrap()["class"], "timeout");
+    assert_eq!(group("analysis/0:m1:waits/dynamic").state, JobState::Cancelled);
+    let workflow = studies.rebuild(&outcome.view.run).unwrap();
+    let (settings, again) = (outcome.view.run.settings.clone(), Default::default());
+    let reopen = ReopenRun { view: outcome.view.clone(), workflow, settings, within: None, again };
+    let refused = runtime.runs().reopen(reopen).await;
+    assert!(
+        matches!(refused, Err(RunError::Ended { .. } | RunError::NotRunnable(_))),
+        "{refused:?}"
+    );
     runtime.shutdown().await;
 }
 

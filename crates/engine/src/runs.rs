@@ -9,7 +9,7 @@ use std::{
 
 use perennial_core::{
     Digest, Timestamp,
-    run::{InvalidRunId, JobKey, JobState, RunId, RunState},
+    run::{InvalidRunId, JobKey, JobKind, JobState, RunId, RunState},
 };
 use perennial_store::{
     Accepted, Again, Created, JobRecord, NewJob, NewRun, NewStage, NewTimer, NodeRecord, NodeRef,
@@ -606,6 +606,11 @@ impl Runs {
         let (run, state) = (record.run.clone(), record.state);
         if state.is_terminal() && !state.may_reopen() {
             return Err(RunError::Ended { run, state });
+        }
+        if jobs.iter().any(|job| job.kind != JobKind::Step) {
+            let why =
+                "a run in stages is not opened again: start one with what is to be made again";
+            return Err(NotRunnable::new(record, why).into());
         }
         let node = self.services.node().await?;
         // Whoever ran one that has ended has nothing left to do of it.

@@ -5,11 +5,11 @@ use perennial_core::{
     failure::Failure,
     run::{JobKind, JobState, SkipReason},
 };
-use perennial_store::{JobPart, JobStep};
+use perennial_store::{JobPart, JobStep, NewTimer};
 use serde_json::{Value, json};
 
 use super::{
-    super::{Circumstances, Job, Machine, draft::Draft},
+    super::{Circumstances, Job, Machine, draft::Draft, owner},
     Board, new_job,
 };
 use crate::{
@@ -174,6 +174,11 @@ impl Draft {
         match children {
             Ok(children) => {
                 let count = children.len();
+                if let Some(at) = group.policy.deadline() {
+                    // So that it is looked at in time, whatever its children wait for.
+                    let name = format!("group/{}", group.id);
+                    self.timers.push(NewTimer { owner: owner(&machine.run), name, at });
+                }
                 for child in children {
                     self.add_child(board, group, child, at);
                 }
