@@ -221,7 +221,7 @@ fn reports_of_an_earlier_life_change_nothing() {
 }
 
 /// DUR-83: nothing is guessed, what lives is adopted, what is gone is started again where somebody needs it.
-/// Proves K33, K34, K35.
+/// What K33, K34 and K35 leave.
 #[test]
 fn what_was_lost_with_its_shell_is_looked_for_and_adopted_or_started_again() {
     use super::ServiceAction::{Find, Remove, Start, Stop};

@@ -102,7 +102,7 @@ async fn what_is_done_is_written_before_it_is_done() {
 }
 
 /// FL5: whoever needs it then has what runs.
-/// Proves K33.
+/// What K33 leaves.
 #[tokio::test(start_paused = true)]
 async fn what_a_process_has_left_is_adopted_by_the_next() {
     for state in [Starting, Ready, Degraded] {
@@ -120,7 +120,7 @@ async fn what_a_process_has_left_is_adopted_by_the_next() {
 }
 
 /// Nobody asks for it, and no actor was told to look.
-/// Proves K32, K34.
+/// What K32 and K34 leave.
 #[tokio::test(start_paused = true)]
 async fn what_a_process_has_left_and_nobody_needs_is_stopped_in_time() {
     for state in [Starting, Ready] {
@@ -136,7 +136,7 @@ async fn what_a_process_has_left_and_nobody_needs_is_stopped_in_time() {
 }
 
 /// A child process dies with its process.
-/// Proves K35.
+/// What K35 leaves.
 #[tokio::test(start_paused = true)]
 async fn what_is_gone_with_its_process_is_started_again_where_somebody_needs_it() {
     for state in [Starting, Ready, Draining] {
