@@ -485,8 +485,9 @@ impl Builder {
     /// ```
     /// use perennial::{Runtime, engine::staged::{Staged, StagedWorkflow}};
     ///
-    /// fn with<W: StagedWorkflow>(workflow: W) -> perennial::RuntimeBuilder {
-    ///     Runtime::builder().staged(&Staged::new(workflow))
+    /// fn declared<W: StagedWorkflow>(workflow: W) {
+    ///     let builder = Runtime::builder().staged(&Staged::new(workflow));
+    ///     # drop(builder);
     /// }
     /// ```
     pub fn staged<W: StagedWorkflow>(self, staged: &Staged<W>) -> Self {
