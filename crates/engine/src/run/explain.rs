@@ -309,7 +309,8 @@ fn barred(view: &RunView, job: &JobRecord, now: Timestamp, known: &Known) -> Exp
         return Explanation::Interrupted;
     }
     if let Some(due) = job.run_after.filter(|due| *due > now) {
-        let cause = super::machine::last_failure(&view.attempts, job.id).map(|(_, how)| how);
+        let cause =
+            super::machine::last_failures(&view.attempts).remove(&job.id).map(|(_, how)| how);
         return Explanation::DueAt { at: due, attempt: job.attempt + 1, cause };
     }
     if let Some(waits) = known.waits.as_ref().filter(|waits| waits.why == WaitsWhy::Place) {

@@ -1,6 +1,7 @@
 //! The pure core: what follows from a fact, for one run.
 
 mod draft;
+mod index;
 mod outcome;
 mod rest;
 mod staged;
@@ -23,7 +24,7 @@ use perennial_store::{
 };
 use serde_json::{Value, json};
 
-use self::draft::Draft;
+use self::{draft::Draft, index::Index};
 use super::guard::{Guard, Panicked, guarded};
 use crate::{
     LastFailure,
@@ -45,7 +46,7 @@ pub(super) struct Machine {
     failure: Option<Value>,
     jobs: Vec<Job>,
     /// The places of jobs in that list.
-    places: HashMap<i64, usize>,
+    index: Index,
     /// A plan says what comes next.
     pub(super) is_staged: bool,
     /// Whether what follows from jobs that have ended was made with their end; else all of them are looked at.
@@ -75,7 +76,7 @@ pub(super) struct Job {
     /// What it executes; nothing for a step.
     pub(super) given: Arc<Given>,
     /// What a job of a stage gave; those of steps are in the list of what is done.
-    result: Option<Value>,
+    result: Option<Arc<Value>>,
     pub(super) state: JobState,
     pub(super) attempt: u32,
     pub(super) run_after: Option<Timestamp>,
@@ -225,6 +226,7 @@ impl Machine {
             .collect();
         let is_staged = guarded("staging", || workflow.staging().is_some());
         let is_staged = is_staged.map_err(|panicked| panicked.to_string())?;
+        let mut failures = last_failures(&view.attempts);
         for job in view.jobs {
             let unreadable = |error| format!("the plan of {}: {error}", job.key);
             let given = if is_staged {
@@ -232,7 +234,7 @@ impl Machine {
             } else {
                 Given::default()
             };
-            let result = job.result.clone().filter(|_| is_staged);
+            let result = job.result.clone().filter(|_| is_staged).map(Arc::new);
             if is_done(job.state) && !is_staged {
                 done.push(DoneJob {
                     key: job.key.clone(),
@@ -256,7 +258,7 @@ impl Machine {
                 lease: job.lease,
                 attempts_used: job.attempts_used,
                 crashes: job.crashes,
-                failed: last_failure(&view.attempts, job.id),
+                failed: failures.remove(&job.id),
                 skipped: job.skipped,
                 deferral: job.deferral,
                 deferred_since: job.deferred_since,
@@ -275,7 +277,6 @@ impl Machine {
                 .map_or(StageState::Open, |record| record.state);
             vec![StageNow { name, state, outcome: None, concurrency: None }]
         };
-        let places = jobs.iter().enumerate().map(|(place, job)| (job.id, place)).collect();
         Ok(Self {
             run: view.run.run,
             state: view.run.state,
@@ -286,8 +287,8 @@ impl Machine {
             stages,
             revision: view.run.revision,
             failure: view.run.failure,
+            index: Index::of(&jobs),
             jobs,
-            places,
             is_staged,
             is_fed: false,
             done: Arc::new(done),
@@ -309,11 +310,11 @@ impl Machine {
     }
 
     pub(super) fn job(&self, id: i64) -> Option<&Job> {
-        self.jobs.get(*self.places.get(&id)?)
+        self.jobs.get(self.index.by_id(id)?)
     }
 
     fn job_mut(&mut self, id: i64) -> Option<&mut Job> {
-        self.jobs.get_mut(*self.places.get(&id)?)
+        self.jobs.get_mut(self.index.by_id(id)?)
     }
 
     /// The one stage of a workflow that says itself what comes next.
@@ -336,7 +337,7 @@ impl Machine {
 
     /// The job of that name.
     pub(super) fn find(&self, key: &JobKey) -> Option<&Job> {
-        self.jobs.iter().rev().find(|job| job.key == *key)
+        self.jobs.get(self.index.by_key(key)?)
     }
 
     pub(super) fn done(&self) -> Arc<Vec<DoneJob>> {
@@ -507,7 +508,7 @@ impl Machine {
                     (at, LastFailure::new(class, code.as_deref(), message.as_deref()))
                 });
                 if is_staged {
-                    job.result = report.result;
+                    job.result = report.result.map(Arc::new);
                 } else if is_done(report.job) {
                     let result = report.result.unwrap_or(Value::Null);
                     ended = Some(DoneJob { key: job.key.clone(), state: report.job, result });
@@ -531,7 +532,7 @@ impl Machine {
                     waited.ended = Some(step.ended.unwrap_or_else(WaitEnd::set_free));
                 }
                 if is_staged {
-                    job.result = step.result;
+                    job.result = step.result.map(Arc::new);
                 } else if is_done(step.to) {
                     let (key, state) = (job.key.clone(), step.to);
                     let result = step.result.unwrap_or(Value::Null);
@@ -581,7 +582,7 @@ impl Machine {
             match before {
                 Some(before) => *before = made,
                 None => {
-                    self.places.insert(*id, self.jobs.len());
+                    self.index.add(self.jobs.len(), &made);
                     self.jobs.push(made);
                 }
             }
@@ -651,15 +652,20 @@ fn is_done(state: JobState) -> bool {
     state.is_terminal() && state != JobState::Cancelled
 }
 
-/// How the last attempt of `job` that has ended failed, if it did.
-pub(super) fn last_failure(
-    attempts: &[AttemptRecord],
-    job: i64,
-) -> Option<(Timestamp, LastFailure)> {
-    let own = attempts.iter().filter(|attempt| attempt.job == job && attempt.ended_at.is_some());
-    let last = own.max_by_key(|attempt| attempt.attempt)?;
-    let (code, message) = (last.code.as_deref(), last.message.as_deref());
-    Some((last.ended_at?, LastFailure::new(last.class?, code, message)))
+/// How the last attempt of each job that has ended failed, of those where it did.
+pub(super) fn last_failures(attempts: &[AttemptRecord]) -> HashMap<i64, (Timestamp, LastFailure)> {
+    let mut last: HashMap<i64, &AttemptRecord> = HashMap::new();
+    for attempt in attempts.iter().filter(|attempt| attempt.ended_at.is_some()) {
+        let known = last.entry(attempt.job).or_insert(attempt);
+        if known.attempt <= attempt.attempt {
+            *known = attempt;
+        }
+    }
+    let failed = last.into_iter().filter_map(|(job, last)| {
+        let (code, message) = (last.code.as_deref(), last.message.as_deref());
+        Some((job, (last.ended_at?, LastFailure::new(last.class?, code, message))))
+    });
+    failed.collect()
 }
 
 fn new_job(stage: &str, plan: JobPlan, claim_for: Option<NodeRef>, now: Timestamp) -> NewJob {

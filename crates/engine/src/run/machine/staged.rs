@@ -4,7 +4,7 @@
 mod board;
 mod groups;
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use perennial_core::{
     Timestamp,
@@ -122,7 +122,7 @@ impl Draft {
     /// Stages in order: what feeds one is known when it is looked at. Nothing when an edge panicked.
     fn follow_stages(
         &mut self,
-        board: &mut Board,
+        board: &mut Board<'_>,
         workflow: &Guard<'_>,
         machine: &Machine,
         staging: &Staging,
@@ -158,7 +158,7 @@ impl Draft {
     /// nobody has looked yet, and at a barrier. What is there already is not made again.
     fn feed(
         &mut self,
-        board: &mut Board,
+        board: &mut Board<'_>,
         workflow: &Guard<'_>,
         machine: &Machine,
         staging: &Staging,
@@ -177,7 +177,7 @@ impl Draft {
             {
                 continue;
             }
-            let item = item(&job.key, &job.stage, now.state, now.skipped, now.result.as_ref());
+            let item = item(&job.key, &job.stage, now.state, now.skipped, now.result.as_deref());
             if item.is_success() { good.push(item) } else { bad.push(item) }
         }
         // Skipped from the beginning, by this decision.
@@ -211,7 +211,7 @@ impl Draft {
 
     fn add_job(
         &mut self,
-        board: &mut Board,
+        board: &mut Board<'_>,
         planned: &PlannedStage,
         own: &str,
         input: Value,
@@ -219,17 +219,17 @@ impl Draft {
         now: Timestamp,
     ) {
         let key = job_key(&planned.name, own);
-        if !board.keys.insert(key.clone()) {
+        if !board.add_key(&key) {
             return;
         }
-        board.ends_of(&planned.name).add_new(skipped);
+        board.count_new(&planned.name, skipped);
         self.new_jobs.push(planned_job(planned, key, input, skipped, now));
     }
 
     /// Stages whose policy says that it is enough. A required one stops its run; what goes on of another is cancelled.
     fn stop_stages(
         &mut self,
-        board: &mut Board,
+        board: &mut Board<'_>,
         machine: &Machine,
         staging: &Staging,
     ) -> Option<(JobKey, perennial_core::failure::Failure)> {
@@ -244,7 +244,7 @@ impl Draft {
                     job.stage == planned.name && job.parent.is_none() && state == JobState::Failed
                 };
                 let (place, job) = machine.jobs.iter().enumerate().find(failed)?;
-                let cause = crate::staged::failure_of(board.jobs[place].result.as_ref());
+                let cause = crate::staged::failure_of(board.jobs[place].result.as_deref());
                 let text = format!(
                     "stage {} stopped: {} of {} jobs failed; {}: {}",
                     planned.name,
@@ -266,7 +266,7 @@ impl Draft {
 
     fn close_stage_if_done(
         &mut self,
-        board: &mut Board,
+        board: &mut Board<'_>,
         place: usize,
         planned: &PlannedStage,
         cancelling: bool,
@@ -282,7 +282,7 @@ impl Draft {
     /// Two steps of one stage in one decision are made one after the other.
     fn step_stage(
         &mut self,
-        board: &mut Board,
+        board: &mut Board<'_>,
         place: usize,
         stage: &str,
         to: StageState,
@@ -294,7 +294,7 @@ impl Draft {
     }
 
     /// The run ends with the last of its stages.
-    fn close_run(&mut self, board: &Board, machine: &Machine, staging: &Staging) {
+    fn close_run(&mut self, board: &Board<'_>, machine: &Machine, staging: &Staging) {
         let ends = staging.stages.iter().zip(&board.stages).map(|(planned, (state, outcome))| {
             let outcome = outcome.filter(|_| *state == StageState::Closed)?;
             Some(StageEnd::new(outcome, planned.required, &board.ends(&planned.name)))
@@ -360,7 +360,7 @@ impl Draft {
 
     /// Ends those of the jobs that have not ended: children before their groups. A group waits for children that are
     /// under way when it is not itself cancelled with them.
-    fn cancel(&mut self, board: &mut Board, machine: &Machine, places: Vec<usize>) {
+    fn cancel(&mut self, board: &mut Board<'_>, machine: &Machine, places: Vec<usize>) {
         let (mut jobs, mut groups): (Vec<usize>, Vec<usize>) =
             places.into_iter().partition(|place| machine.jobs[*place].kind != JobKind::Group);
         groups.retain(|place| board.jobs[*place].state == JobState::Ready);
@@ -373,7 +373,7 @@ impl Draft {
     /// One more step of a job that has not ended and has none in this decision.
     fn step_job(
         &mut self,
-        board: &mut Board,
+        board: &mut Board<'_>,
         machine: &Machine,
         place: usize,
         to: JobState,
@@ -390,7 +390,7 @@ impl Draft {
 }
 
 /// Why a run failed although something of it succeeded.
-fn failed_stages(board: &Board, staging: &Staging) -> Value {
+fn failed_stages(board: &Board<'_>, staging: &Staging) -> Value {
     let failed = staging.stages.iter().zip(&board.stages).filter(|(planned, (_, outcome))| {
         planned.required && matches!(outcome, Some(StageOutcome::Failed | StageOutcome::Cancelled))
     });
@@ -462,9 +462,6 @@ fn new_job(
         part,
     }
 }
-
-/// What keys a run has, for whoever adds to them.
-type Keys = HashSet<JobKey>;
 
 #[cfg(test)]
 mod tests;

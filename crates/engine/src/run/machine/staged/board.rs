@@ -1,20 +1,20 @@
 //! The jobs and stages of a run as a decision in the making leaves them.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use perennial_core::run::{Ends, JobKey, JobState, SkipReason, StageOutcome, StageState};
 use serde_json::Value;
 
-use super::{
-    super::{Job, Machine, draft::Draft},
-    Keys,
-};
+use super::super::{Job, Machine, draft::Draft};
 
 /// A job, with what this decision makes of it.
 pub(super) struct JobNow {
     pub(super) state: JobState,
     pub(super) skipped: Option<SkipReason>,
-    pub(super) result: Option<Value>,
+    pub(super) result: Option<Arc<Value>>,
     /// Its state is of this decision.
     pub(super) has_changed: bool,
 }
@@ -29,8 +29,7 @@ pub(super) struct Count {
 }
 
 impl Count {
-    /// One that this decision adds.
-    pub(super) fn add_new(&mut self, skipped: Option<SkipReason>) {
+    fn add_new(&mut self, skipped: Option<SkipReason>) {
         match skipped {
             Some(_) => self.ends.add(JobState::Skipped, skipped),
             None => self.open += 1,
@@ -47,19 +46,18 @@ impl Count {
     }
 }
 
-pub(super) struct Board {
+pub(super) struct Board<'a> {
+    machine: &'a Machine,
     /// In the order of the machine's.
     pub(super) jobs: Vec<JobNow>,
     pub(super) stages: Vec<(StageState, Option<StageOutcome>)>,
-    counts: HashMap<String, Count>,
-    /// All keys, those that this decision adds as well.
-    pub(super) keys: Keys,
-    /// Children of each group.
-    children: HashMap<JobKey, Vec<usize>>,
+    counts: HashMap<&'a str, Count>,
+    /// Keys of the jobs that this decision adds.
+    new_keys: HashSet<JobKey>,
 }
 
-impl Board {
-    pub(super) fn of(machine: &Machine, draft: &Draft) -> Self {
+impl<'a> Board<'a> {
+    pub(super) fn of(machine: &'a Machine, draft: &Draft) -> Self {
         let now = |job: &Job| JobNow {
             state: job.state,
             skipped: job.skipped,
@@ -68,8 +66,9 @@ impl Board {
         };
         let mut jobs: Vec<JobNow> = machine.jobs.iter().map(now).collect();
         let mut change = |id: i64, state, skipped, result: &Option<Value>| {
-            if let Some(job) = machine.places.get(&id).and_then(|place| jobs.get_mut(*place)) {
-                *job = JobNow { state, skipped, result: result.clone(), has_changed: true };
+            if let Some(job) = machine.index.by_id(id).and_then(|place| jobs.get_mut(place)) {
+                let result = result.clone().map(Arc::new);
+                *job = JobNow { state, skipped, result, has_changed: true };
             }
         };
         if let Some(report) = &draft.report {
@@ -80,26 +79,24 @@ impl Board {
         }
         let stages = machine.stages.iter().map(|stage| (stage.state, stage.outcome));
         let mut board = Self {
+            machine,
             stages: stages.collect(),
             jobs,
-            counts: HashMap::new(),
-            keys: machine.jobs.iter().map(|job| job.key.clone()).collect(),
-            children: HashMap::new(),
+            counts: machine
+                .stages
+                .iter()
+                .map(|stage| (stage.name.as_str(), Count::default()))
+                .collect(),
+            new_keys: HashSet::new(),
         };
-        for (place, job) in machine.jobs.iter().enumerate() {
-            if let Some(parent) = &job.parent {
-                board.children.entry(parent.clone()).or_default().push(place);
-            }
-        }
-        board.count(machine);
+        board.count();
         board
     }
 
-    fn count(&mut self, machine: &Machine) {
-        self.counts.clear();
-        for (job, now) in machine.jobs.iter().zip(&self.jobs) {
+    fn count(&mut self) {
+        for (job, now) in self.machine.jobs.iter().zip(&self.jobs) {
             if job.parent.is_none() {
-                self.counts.entry(job.stage.clone()).or_default().add(now.state, now.skipped);
+                self.counts.entry(&job.stage).or_default().add(now.state, now.skipped);
             }
         }
     }
@@ -114,18 +111,23 @@ impl Board {
         result: Option<Value>,
     ) {
         let before = &self.jobs[place];
-        if job.parent.is_none() {
-            let count = self.counts.entry(job.stage.clone()).or_default();
+        if job.parent.is_none()
+            && let Some(count) = self.counts.get_mut(job.stage.as_str())
+        {
             count.open -= usize::from(!before.state.is_terminal());
             let held = matches!(before.state, JobState::Leased | JobState::Joining);
             count.held -= usize::from(held);
             count.add(to, skipped);
         }
-        self.jobs[place] = JobNow { state: to, skipped, result, has_changed: true };
+        self.jobs[place] =
+            JobNow { state: to, skipped, result: result.map(Arc::new), has_changed: true };
     }
 
-    pub(super) fn ends_of(&mut self, stage: &str) -> &mut Count {
-        self.counts.entry(stage.to_owned()).or_default()
+    /// One more own job of a stage, of this decision.
+    pub(super) fn count_new(&mut self, stage: &str, skipped: Option<SkipReason>) {
+        if let Some(count) = self.counts.get_mut(stage) {
+            count.add_new(skipped);
+        }
     }
 
     /// How many own jobs of a stage have ended how.
@@ -143,7 +145,8 @@ impl Board {
         self.counts.get(stage).map_or(0, |count| count.held)
     }
 
-    pub(super) fn children(&self, group: &JobKey) -> &[usize] {
-        self.children.get(group).map_or(&[], Vec::as_slice)
+    /// Notes a job that this decision adds; false when its run has one of that name.
+    pub(super) fn add_key(&mut self, key: &JobKey) -> bool {
+        self.machine.index.by_key(key).is_none() && self.new_keys.insert(key.clone())
     }
 }

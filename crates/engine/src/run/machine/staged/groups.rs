@@ -33,7 +33,7 @@ impl Draft {
     /// groups first.
     pub(super) fn join_groups(
         &mut self,
-        board: &mut Board,
+        board: &mut Board<'_>,
         machine: &Machine,
         staging: &Staging,
         at: &Circumstances,
@@ -50,7 +50,7 @@ impl Draft {
             if is_late || is_settled(board, machine, group, policy) {
                 self.cancel_below(board, machine, group);
             }
-            let children = board.children(&group.key);
+            let children = machine.index.children(&group.key);
             if !children.iter().all(|child| board.jobs[*child].state.is_terminal()) {
                 continue;
             }
@@ -68,7 +68,7 @@ impl Draft {
         }
     }
 
-    fn end_group(&mut self, board: &mut Board, machine: &Machine, place: usize, end: GroupEnd) {
+    fn end_group(&mut self, board: &mut Board<'_>, machine: &Machine, place: usize, end: GroupEnd) {
         let (to, skipped, record, about) = match end {
             GroupEnd::Done(value) => (JobState::Succeeded, None, value, Value::Null),
             GroupEnd::Partial(value, missing) => {
@@ -94,13 +94,13 @@ impl Draft {
     }
 
     /// Whatever goes on below the group ends.
-    fn cancel_below(&mut self, board: &mut Board, machine: &Machine, group: &Job) {
-        for child in board.children(&group.key).to_vec() {
+    fn cancel_below(&mut self, board: &mut Board<'_>, machine: &Machine, group: &Job) {
+        for child in machine.index.children(&group.key).to_vec() {
             let job = &machine.jobs[child];
             if board.jobs[child].state == JobState::Joining {
                 self.cancel_below(board, machine, job);
                 let is_open = |it: &usize| !board.jobs[*it].state.is_terminal();
-                if board.children(&job.key).iter().any(is_open) {
+                if machine.index.children(&job.key).iter().any(is_open) {
                     continue;
                 }
             }
@@ -109,13 +109,13 @@ impl Draft {
     }
 
     /// In a run that is ending a group ends with the last of its children.
-    pub(super) fn cancel_settled_groups(&mut self, board: &mut Board, machine: &Machine) {
+    pub(super) fn cancel_settled_groups(&mut self, board: &mut Board<'_>, machine: &Machine) {
         let mut groups: Vec<usize> = (0..machine.jobs.len())
             .filter(|place| board.jobs[*place].state == JobState::Joining)
             .collect();
         groups.sort_by_key(|place| std::cmp::Reverse(depth(machine, &machine.jobs[*place])));
         for place in groups {
-            let children = board.children(&machine.jobs[place].key);
+            let children = machine.index.children(&machine.jobs[place].key);
             if children.iter().all(|child| board.jobs[*child].state.is_terminal()) {
                 self.step_job(board, machine, place, JobState::Cancelled, |step| step);
             }
@@ -125,7 +125,7 @@ impl Draft {
     /// Groups that have a place get their children, in the order they were made; those within groups need none.
     pub(super) fn expand_groups(
         &mut self,
-        board: &mut Board,
+        board: &mut Board<'_>,
         machine: &Machine,
         staging: &Staging,
         at: &Circumstances,
@@ -159,7 +159,7 @@ impl Draft {
     /// One decision has all children of a group and its own step (SM-40). How many it makes.
     fn expand(
         &mut self,
-        board: &mut Board,
+        board: &mut Board<'_>,
         machine: &Machine,
         staging: &Staging,
         place: usize,
@@ -195,10 +195,16 @@ impl Draft {
         }
     }
 
-    fn add_child(&mut self, board: &mut Board, group: &Job, child: ChildPlan, at: &Circumstances) {
+    fn add_child(
+        &mut self,
+        board: &mut Board<'_>,
+        group: &Job,
+        child: ChildPlan,
+        at: &Circumstances,
+    ) {
         let ChildPlan { key, work, input, retry, timeouts, required, skipped } = child;
         let key = child_key(&group.key, &key);
-        board.keys.insert(key.clone());
+        board.add_key(&key);
         let (kind, name) = match work {
             Work::Activity(name) => (JobKind::Activity, name),
             Work::Group(name) => (JobKind::Group, name),
@@ -269,8 +275,8 @@ fn unknown(name: &str) -> Failure {
 }
 
 /// Whether its policy gives the rest of its children up.
-fn is_settled(board: &Board, machine: &Machine, group: &Job, policy: JoinPolicy) -> bool {
-    let children = board.children(&group.key);
+fn is_settled(board: &Board<'_>, machine: &Machine, group: &Job, policy: JoinPolicy) -> bool {
+    let children = machine.index.children(&group.key);
     let count = |is: fn(JobState) -> bool| {
         children.iter().filter(|child| is(board.jobs[**child].state)).count()
     };
@@ -292,15 +298,15 @@ fn is_settled(board: &Board, machine: &Machine, group: &Job, policy: JoinPolicy)
     }
 }
 
-fn outcome(board: &Board, machine: &Machine, group: &Job, child: usize) -> ChildOutcome {
+fn outcome(board: &Board<'_>, machine: &Machine, group: &Job, child: usize) -> ChildOutcome {
     let (job, now) = (&machine.jobs[child], &board.jobs[child]);
-    let value = || now.result.clone().unwrap_or(Value::Null);
+    let value = || now.result.as_deref().cloned().unwrap_or(Value::Null);
     let end = match now.state {
         JobState::Succeeded => ChildEnd::Done(value()),
         JobState::Partial => ChildEnd::Partial(value()),
         JobState::Skipped => ChildEnd::Skipped(now.skipped.unwrap_or(SkipReason::Upstream)),
         JobState::Failed => {
-            let failure = failure_of(now.result.as_ref());
+            let failure = failure_of(now.result.as_deref());
             if failure.class == FailureClass::Timeout {
                 ChildEnd::TimedOut(failure)
             } else if failure.class == FailureClass::Lost {
