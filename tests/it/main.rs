@@ -22,6 +22,7 @@ mod poison;
 mod recovery;
 mod registered;
 mod sessions;
+mod settings;
 mod staged;
 mod waits;
 mod watching;

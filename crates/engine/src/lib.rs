@@ -18,6 +18,7 @@
 //! | [`external`] | services: external dependencies, kept alive as long as somebody holds them |
 //! | `membership` | who this process is on its store, and how sure that is |
 //! | `services` | what all of them share |
+//! | [`EngineSettings`] | the numbers by which all of them work |
 //!
 //! # Deviations
 //!
@@ -52,6 +53,7 @@ pub mod scheduler;
 mod sent;
 mod services;
 pub mod sessions;
+mod settings;
 pub mod staged;
 pub mod upkeep;
 mod waiting;
@@ -63,6 +65,7 @@ pub use run::Explanation;
 pub use runs::{RecordedCalls, ReopenRun, RunError, RunHandle, RunOutcome, Runs, StartRun};
 pub use sent::Sent;
 pub use services::{Definitions, NotRunnable, Services, ServicesSpec};
+pub use settings::{EngineSettings, SettingError, SettingErrors};
 pub use waiting::{LastFailure, WaitsFor, WaitsWhy};
 pub use workflow::{
     AfterWait, AttemptCx, CACHE_PREFIX, CallJournal, Definition, DoneJob, FailureMeans,

@@ -31,8 +31,6 @@ use crate::{
     workflow::{InvertedTimeouts, Next},
 };
 
-/// Longest time a run may take unless its starter says otherwise.
-const RUN_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long an actor of ours may take to answer.
 const REPLY_WITHIN: Duration = Duration::from_secs(60);
 
@@ -462,7 +460,7 @@ impl Runs {
             Some(run) => run.clone(),
             None => RunId::parse(ulid::Ulid::generate().to_string())?,
         };
-        let within = start.within.unwrap_or(RUN_WITHIN);
+        let within = start.within.unwrap_or(self.services.settings.run_within);
         if let Some(inverted) = inverted(&*start.workflow, within) {
             return Err(RunError::InvertedTimeouts(inverted));
         }
@@ -629,7 +627,11 @@ impl Runs {
         });
         let again: Vec<Again> = again.collect();
         let definition = reopen.workflow.definition();
-        let deadline = self.services.store.now().after(reopen.within.unwrap_or(RUN_WITHIN));
+        let deadline = self
+            .services
+            .store
+            .now()
+            .after(reopen.within.unwrap_or(self.services.settings.run_within));
         let request = || {
             self.services.store.reopen_run(Reopening {
                 run: run.clone(),

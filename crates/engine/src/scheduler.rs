@@ -107,7 +107,7 @@ impl Scheduler {
     /// How to supervise a scheduler, and the handle to it.
     pub fn child_spec(spec: SchedulerSpec) -> (ChildSpec, Self) {
         let (services, adoption) = (spec.services.clone(), spec.adoption);
-        let pulse = Arc::new(Pulse::start(services.clock));
+        let pulse = Arc::new(Pulse::start(services.clock, services.settings.stalled_after));
         let shown = pulse.clone();
         let detail = move || {
             let adoption = match adoption {

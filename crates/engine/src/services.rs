@@ -34,6 +34,7 @@ use crate::{
     rooms::{Room, Rooms},
     run::{self, Account},
     scheduler::LeaseTerms,
+    settings::EngineSettings,
     waiting::{Places, Waiting},
     workflow::BoxFuture,
 };
@@ -113,7 +114,7 @@ impl NotRunnable {
 /// ```
 /// use std::{sync::{Arc, OnceLock}, time::Duration};
 /// use perennial_engine::{
-///     Runs, Services, ServicesSpec, drain,
+///     EngineSettings, Runs, Services, ServicesSpec, drain,
 ///     monitor::Monitoring,
 ///     scheduler::{Adoption, LeaseTerms, Scheduler, SchedulerSpec},
 /// };
@@ -144,6 +145,7 @@ impl NotRunnable {
 ///     monitoring: Monitoring::default(),
 ///     lease: LeaseTerms::default(),
 ///     attempts_max: 64,
+///     settings: EngineSettings::default(),
 /// });
 /// let (monitors_child, monitors) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::new("monitors", 100));
 /// let (runs_child, actors) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::new("runs", 100));
@@ -193,6 +195,8 @@ pub struct ServicesSpec {
     pub lease: LeaseTerms,
     /// How many attempts may be under way here at a time.
     pub attempts_max: usize,
+    /// How the engine works; what they can mean is the caller's to check.
+    pub settings: EngineSettings,
 }
 
 /// What the components share.
@@ -219,6 +223,8 @@ pub struct Services {
     pub(crate) accounts: Arc<DashMap<RunId, Account>>,
     /// How runs are monitored.
     pub(crate) monitoring: Monitoring,
+    /// How the engine works.
+    pub(crate) settings: EngineSettings,
     /// Runs of this process that wait for a free place.
     pub(crate) waiting: Waiting,
     /// Runs that are paused or wait for another attempt.
@@ -286,6 +292,7 @@ impl Services {
             parked: Parked::default(),
             accounts: Arc::default(),
             monitoring: spec.monitoring,
+            settings: spec.settings,
             waiting: Waiting::default(),
             resting: Waiting::default(),
             places: Places::default(),

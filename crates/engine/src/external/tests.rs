@@ -206,6 +206,7 @@ impl World {
             monitoring: Monitoring::default(),
             lease: LeaseTerms { exclusive: true, ..LeaseTerms::default() },
             attempts_max: 64,
+            settings: crate::EngineSettings::default(),
         });
         let spec = ExternalSpec { services, engine };
         let (children, external) = External::child_spec(spec).unwrap();

@@ -28,12 +28,8 @@ use crate::{
     workflow::Outcome,
 };
 
-/// How often one fact is decided anew because somebody else changed the run (DUR-2).
-const ROUNDS_MAX: u32 = 16;
-/// In how many of these it claims as well.
+/// In how many of the rounds of one decision (DUR-2) it claims as well.
 const CLAIMING_ROUNDS_MAX: u32 = 4;
-/// Jobs claimed at a time.
-const CLAIM_MAX: u32 = 32;
 
 /// What a run is told and asked.
 #[derive(Debug)]
@@ -339,7 +335,7 @@ impl Shell {
     /// Jobs of dead nodes are given back, or ended where they have died too often. `may_be_old`: somebody else may
     /// have given them back since this actor has read them.
     async fn take_over(&self, machine: &mut Machine, may_be_old: bool) -> Result<(), ActorError> {
-        let rescue = || self.store().rescue(Some(&self.run), CLAIM_MAX);
+        let rescue = || self.store().rescue(Some(&self.run), self.services.settings.claim_batch);
         let rescued = persistently(STORE_WITHIN, rescue).await?;
         if !rescued.is_empty() {
             tracing::info!(run = %self.run, jobs = rescued.len(), "jobs of dead nodes taken over");
@@ -435,13 +431,14 @@ impl Shell {
     /// Claims what is due, as far as there is room on this node.
     async fn claim(&self, machine: &mut Machine) -> Result<(), ActorError> {
         let rooms = &self.services.rooms;
-        let due = u32::try_from(machine.due(self.store().now())).unwrap_or(CLAIM_MAX);
+        let most = self.services.settings.claim_batch;
+        let due = u32::try_from(machine.due(self.store().now())).unwrap_or(most);
         let Some(node) = self.claimant().filter(|_| due > 0) else {
             rooms.leave(&self.run);
             return Ok(());
         };
-        let room = rooms.take(&self.run, due.min(CLAIM_MAX) as usize);
-        let limit = u32::try_from(room.len()).unwrap_or(CLAIM_MAX);
+        let room = rooms.take(&self.run, due.min(most) as usize);
+        let limit = u32::try_from(room.len()).unwrap_or(most);
         if limit == 0 {
             return Ok(());
         }
@@ -514,13 +511,14 @@ impl Shell {
         machine: &mut Machine,
         fact: &Fact,
     ) -> Result<Option<Vec<(Lease, Room)>>, StoreError> {
-        for round in 0..ROUNDS_MAX {
+        for round in 0..self.services.settings.decide_rounds {
             // What the store refuses again may be the claim: this node may not live any more, and not know yet.
             let claim_for = self.claimant().filter(|_| round < CLAIMING_ROUNDS_MAX);
             let at = Circumstances {
                 now: self.store().now(),
                 jitter: self.services.jitter(),
                 claim_for,
+                settings: self.services.settings,
             };
             let mut decision = match machine.decide(&*self.workflow, fact, &at) {
                 Ok(Some(decision)) => decision,

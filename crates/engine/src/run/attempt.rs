@@ -44,6 +44,7 @@ pub(super) async fn start(
         store: services.store.clone(),
         lease: lease.clone(),
         progress: services.progress.clone(),
+        keep_every: services.settings.keep_progress_every,
         kept_at: Mutex::default(),
     };
     let now = services.store.now();

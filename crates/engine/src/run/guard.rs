@@ -275,7 +275,12 @@ mod tests {
     }
 
     fn at() -> Circumstances {
-        Circumstances { now: AT, jitter: 0.5, claim_for: Some(node()) }
+        Circumstances {
+            now: AT,
+            jitter: 0.5,
+            claim_for: Some(node()),
+            settings: crate::EngineSettings::default(),
+        }
     }
 
     fn ended(machine: &Machine, job: i64, outcome: Outcome) -> Fact {

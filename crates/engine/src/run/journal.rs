@@ -21,15 +21,14 @@ use crate::{
     workflow::{BoxFuture, CallJournal},
 };
 
-/// The least time between two writes of the progress of one attempt (DUR-20).
-const KEEP_EVERY: Duration = Duration::from_secs(2);
-
 /// Writes under the lease of one attempt: what a stale attempt writes is refused.
 #[derive(Debug)]
 pub(super) struct LeaseJournal {
     pub(super) store: Arc<dyn Store>,
     pub(super) lease: Lease,
     pub(super) progress: Progress,
+    /// How often its progress is kept at most.
+    pub(super) keep_every: Duration,
     /// When its progress was kept last.
     pub(super) kept_at: Mutex<Option<Timestamp>>,
 }
@@ -60,7 +59,7 @@ impl LeaseJournal {
     fn is_to_be_kept(&self) -> bool {
         let now = self.store.now();
         let mut kept_at = self.kept_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = kept_at.is_none_or(|at| at.after(KEEP_EVERY) <= now);
+        let is_due = kept_at.is_none_or(|at| at.after(self.keep_every) <= now);
         if is_due {
             *kept_at = Some(now);
         }

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use self::{draft::Draft, index::Index};
 use super::guard::{Guard, Panicked, guarded};
 use crate::{
-    LastFailure,
+    EngineSettings, LastFailure,
     workflow::{DoneJob, Given, JobPlan, Next, Outcome, Resumed, Workflow},
 };
 
@@ -202,6 +202,7 @@ pub(super) struct Circumstances {
     pub(super) jitter: f64,
     /// Lease new jobs for this node at once; nothing is leased while draining.
     pub(super) claim_for: Option<NodeRef>,
+    pub(super) settings: EngineSettings,
 }
 
 impl Job {

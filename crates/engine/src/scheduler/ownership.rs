@@ -27,8 +27,6 @@ use crate::{
     run::{self, Request},
 };
 
-/// Runs taken over in one look of a store that several nodes share: so that they divide what is free.
-const TAKEN_OVER_MAX: usize = 16;
 /// How long the start of one actor may hold this one up.
 const START_WITHIN: Duration = Duration::from_secs(40);
 /// How often in a row the actor of a run may fail to start, while the store is there, before the run is parked.
@@ -245,7 +243,7 @@ impl Shell {
             }
             self.pulse.beat();
         }
-        if taken_over >= TAKEN_OVER_MAX {
+        if taken_over >= services.settings.takeovers_max {
             services.look_again.notify_one();
         }
         Ok(())
@@ -346,7 +344,7 @@ impl Shell {
         if services.membership.leases() == Leases::Timed {
             let is_full = needs_place(summary.state)
                 && services.places.count() + *taken_over >= self.spec.runs_max;
-            if *taken_over >= TAKEN_OVER_MAX || is_full {
+            if *taken_over >= services.settings.takeovers_max || is_full {
                 return false;
             }
             match self.workflow(state, &summary.run).await {

@@ -10,20 +10,23 @@ use perennial_core::Uptime;
 use perennial_supervision::Clock;
 use serde_json::{Value, json};
 
-/// How long it may get nowhere.
-const STALLED_AFTER: Duration = Duration::from_secs(30);
-
 /// Shared by who looks and who shows it; it is judged when it is read, so that one that hangs is seen as well.
 #[derive(Debug)]
 pub(super) struct Pulse {
     clock: Clock,
+    /// How long it may get nowhere.
+    stalled_after: Duration,
     beats: Mutex<Beats>,
 }
 
 impl Pulse {
     /// From now on it is expected to get somewhere.
-    pub(super) fn start(clock: Clock) -> Self {
-        Self { clock, beats: Mutex::new(Beats { last: clock.now(), hindrance: None }) }
+    pub(super) fn start(clock: Clock, stalled_after: Duration) -> Self {
+        Self {
+            clock,
+            stalled_after,
+            beats: Mutex::new(Beats { last: clock.now(), hindrance: None }),
+        }
     }
 
     /// A look got somewhere, or there was nothing to do.
@@ -41,7 +44,7 @@ impl Pulse {
 
     /// What a dump shows.
     pub(super) fn shown(&self) -> Value {
-        let health = self.beats().health(self.clock.now());
+        let health = self.beats().health(self.clock.now(), self.stalled_after);
         match health {
             Health::Well => json!({ "healthy": true }),
             Health::Stalled { since, why } => json!({
@@ -79,9 +82,9 @@ impl Beats {
         (self.last, self.hindrance) = (now, None);
     }
 
-    fn health(&self, now: Uptime) -> Health {
+    fn health(&self, now: Uptime, stalled_after: Duration) -> Health {
         let since = now.since(self.last);
-        if since < STALLED_AFTER {
+        if since < stalled_after {
             return Health::Well;
         }
         let why = self.hindrance.clone();
@@ -105,14 +108,22 @@ mod tests {
     /// Proves INV-32.
     #[test]
     fn a_scheduler_that_gets_nowhere_for_half_a_minute_is_ill_until_it_gets_somewhere() {
+        let half_minute = Duration::from_secs(30);
         let mut beats = Beats { last: at(0), hindrance: None };
-        assert_eq!(beats.health(at(29)), Health::Well);
-        assert_eq!(beats.health(at(30)), stalled(30, "a look has begun and does not end"));
+        assert_eq!(beats.health(at(29), half_minute), Health::Well);
+        assert_eq!(
+            beats.health(at(30), half_minute),
+            stalled(30, "a look has begun and does not end")
+        );
         beats.hindrance = Some("no answer".to_owned());
-        assert_eq!(beats.health(at(29)), Health::Well, "one look in vain is none yet");
-        assert_eq!(beats.health(at(31)), stalled(31, "no answer"));
+        assert_eq!(beats.health(at(29), half_minute), Health::Well, "one look in vain is none yet");
+        assert_eq!(beats.health(at(31), half_minute), stalled(31, "no answer"));
         beats.beat(at(40));
-        assert_eq!(beats.health(at(69)), Health::Well);
-        assert_eq!(beats.health(at(70)), stalled(30, "a look has begun and does not end"));
+        assert_eq!(beats.health(at(69), half_minute), Health::Well);
+        assert_eq!(
+            beats.health(at(70), half_minute),
+            stalled(30, "a look has begun and does not end")
+        );
+        assert_eq!(beats.health(at(70), Duration::from_secs(31)), Health::Well, "as it is set");
     }
 }

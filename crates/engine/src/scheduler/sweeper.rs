@@ -10,9 +10,6 @@ use serde_json::json;
 
 use crate::{Services, published::Published};
 
-/// Jobs given back at a time.
-const JOBS_MAX: u32 = 1_000;
-
 pub(super) fn child_spec(services: Services) -> ChildSpec {
     let published = Arc::new(Published::default());
     let shown = published.clone();
@@ -34,7 +31,7 @@ async fn sweep(services: &Services, published: &Published) {
         if services.is_draining() || !services.membership.may_work() {
             continue;
         }
-        let found = services.store.rescue(None, JOBS_MAX);
+        let found = services.store.rescue(None, services.settings.rescue_batch);
         let store = match tokio::time::timeout(terms.ttl, found).await {
             Ok(Ok(found)) => {
                 // Those whose end is a decision stay until their run's actor has made it.

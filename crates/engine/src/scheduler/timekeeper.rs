@@ -13,8 +13,6 @@ use tokio::{sync::watch, time::Sleep};
 
 use crate::{Services, monitor::Meter, patience::once, published::Published, run};
 
-/// The longest time between two looks (DUR-10).
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// While the tree starts: nothing is taken over before it is up, and then at once.
 const UP_EVERY: Duration = Duration::from_millis(10);
 /// The shortest time between two looks that other nodes cause by what they write. The first one comes at once.
@@ -38,6 +36,7 @@ async fn keep_time(
     published: &Published,
 ) -> Result<(), perennial_store::StoreError> {
     let services = &spec.services;
+    let poll_every = services.settings.poll_every;
     let mut lifecycle: Option<LifecycleStream> = None;
     let mut looks = 0_u64;
     let mut meter = Meter::start(services);
@@ -53,9 +52,9 @@ async fn keep_time(
         let due = once(services.store.next_due()).await;
         let store = if due.is_ok() { "read" } else { "away" };
         let pause = match due {
-            Ok(Some(due)) if is_taken => due.since(services.store.now()).min(LOOK_EVERY),
+            Ok(Some(due)) if is_taken => due.since(services.store.now()).min(poll_every),
             // Away for a moment, or nothing is due: looking again is the answer to both.
-            Ok(_) | Err(_) => LOOK_EVERY,
+            Ok(_) | Err(_) => poll_every,
         };
         let is_up = spec.lifecycle.get().is_some();
         let pause = if is_up { pause } else { pause.min(UP_EVERY) };

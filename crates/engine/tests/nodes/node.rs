@@ -79,6 +79,7 @@ impl Node {
             monitoring: Monitoring::default(),
             lease: LeaseTerms::default(),
             attempts_max,
+            settings: perennial_engine::EngineSettings::default(),
         });
         let dynamic = |id: &'static str| DynamicSupervisorSpec::new(id, 1_000);
         let (monitors_child, monitors) = DynamicSupervisor::child_spec(dynamic("monitors"));

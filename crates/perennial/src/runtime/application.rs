@@ -7,7 +7,7 @@ use std::{
 
 use perennial_core::tree::{RuntimeInfo, SCHEMA, TreeSnapshot};
 use perennial_engine::{
-    Definitions, Runs, Services, ServicesSpec, drain,
+    Definitions, EngineSettings, Runs, Services, ServicesSpec, drain,
     external::{External, ExternalSpec, InvalidServices, ServiceSpec},
     monitor::Monitoring,
     retention,
@@ -48,6 +48,7 @@ pub(super) struct Application {
     pub(super) limits: Limits,
     pub(super) monitoring: Monitoring,
     pub(super) lease: LeaseTerms,
+    pub(super) settings: EngineSettings,
     pub(super) intensity: (u32, Duration),
     pub(super) drain_within: Duration,
     pub(super) retention: Retention,
@@ -111,6 +112,7 @@ pub(super) fn assemble(application: Application) -> Result<Assembled, InvalidSer
         monitoring,
         lease: application.lease,
         attempts_max: limits.attempts,
+        settings: application.settings,
     });
     let (external_children, external) = External::child_spec(ExternalSpec {
         services: application.external,
@@ -282,6 +284,7 @@ pub fn declared_tree(host_children: Vec<ChildSpec>) -> Result<TreeSnapshot, Stor
         limits: Limits::default(),
         monitoring: Monitoring::default(),
         lease: LeaseTerms::default(),
+        settings: EngineSettings::default(),
         intensity: INTENSITY,
         drain_within: drain::DRAIN_TIMEOUT,
         retention: Retention::default(),

@@ -2,7 +2,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use perennial_core::tree::RuntimeInfo;
 use perennial_engine::{
-    NotRunnable, Workflow, drain,
+    EngineSettings, NotRunnable, SettingErrors, Workflow,
     external::{InvalidServices, ServiceError, ServiceSpec},
     monitor::Monitoring,
     scheduler::{Adoption, InvalidLease, LeaseTerms},
@@ -65,9 +65,10 @@ pub struct Builder {
     adoption: Adoption,
     limits: Option<Limits>,
     monitoring: Option<Monitoring>,
-    lease: LeaseTerms,
+    lease: Option<LeaseTerms>,
+    settings: Option<EngineSettings>,
     intensity: (u32, Duration),
-    drain_within: Duration,
+    drain_within: Option<Duration>,
     retention: Option<Retention>,
     store_only: bool,
     options: Options,
@@ -105,6 +106,9 @@ pub enum RuntimeError {
     /// The parts of the node's lease do not come in their order.
     #[error(transparent)]
     Lease(#[from] InvalidLease),
+    /// Settings of the engine cannot be meant: all of them.
+    #[error("engine: {0}")]
+    Engine(#[from] SettingErrors),
     /// A workflow of the host cannot be registered.
     #[error(transparent)]
     Pipeline(#[from] RegisterError),
@@ -139,9 +143,10 @@ impl Default for Builder {
             adoption: Adoption::AtBoot,
             limits: None,
             monitoring: None,
-            lease: LeaseTerms::default(),
+            lease: None,
+            settings: None,
             intensity: INTENSITY,
-            drain_within: drain::DRAIN_TIMEOUT,
+            drain_within: None,
             retention: None,
             store_only: false,
             options: Options::default(),
@@ -228,7 +233,7 @@ impl Builder {
     /// # }
     /// ```
     pub fn lease(mut self, terms: LeaseTerms) -> Self {
-        self.lease = terms;
+        self.lease = Some(terms);
         self
     }
 
@@ -585,6 +590,26 @@ impl Builder {
         self
     }
 
+    /// Sets how the engine works: how often it looks, how much it takes at a time; it wins over the configuration.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, RuntimeError, Store};
+    /// use perennial::engine::EngineSettings;
+    ///
+    /// let settings = EngineSettings { claim_batch: 0, children_max: 0, ..EngineSettings::default() };
+    /// let refused = Runtime::builder().store(Store::memory()).engine(settings).start().await;
+    /// let Err(RuntimeError::Engine(errors)) = refused else { panic!("nothing would be claimed") };
+    /// assert_eq!(errors.0.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn engine(mut self, settings: EngineSettings) -> Self {
+        self.settings = Some(settings);
+        self
+    }
+
     /// Sets how runs are monitored; it wins over the configuration.
     ///
     /// ```
@@ -645,7 +670,7 @@ impl Builder {
     /// # }
     /// ```
     pub fn drain_within(mut self, within: Duration) -> Self {
-        self.drain_within = within;
+        self.drain_within = Some(within);
         self
     }
 
@@ -728,7 +753,9 @@ impl Builder {
     /// See [`RuntimeError`]; nothing is left running.
     pub async fn start(self) -> Result<Runtime, RuntimeError> {
         let limits = self.limits.unwrap_or_else(|| self.config.limits.of_runtime()).checked()?;
-        let lease = self.lease.checked()?;
+        let lease = self.lease.unwrap_or_else(|| self.config.engine.lease()).checked()?;
+        let settings = self.settings.unwrap_or_else(|| self.config.engine());
+        settings.check()?;
         let deployment = self.config.deployment().clone();
         let registered = Arc::new(RegisteredPipelines::read(self.pipelines)?);
         let workflows = HostWorkflows::of(self.workflows, &registered)?;
@@ -756,8 +783,9 @@ impl Builder {
             limits,
             monitoring: self.monitoring.unwrap_or_else(|| self.config.monitor.monitoring()),
             lease,
+            settings,
             intensity: self.intensity,
-            drain_within: self.drain_within,
+            drain_within: self.drain_within.unwrap_or_else(|| self.config.engine.drain_within()),
             retention: self.retention.unwrap_or_else(|| self.config.retention()),
         })?;
         let Assembled { mut tree, services, runs, sessions, tools, tasks, .. } = assembled;

@@ -1,10 +1,16 @@
+mod engine;
+mod reading;
+
 use std::{path::PathBuf, time::Duration};
 
-use perennial_engine::{monitor::Monitoring, performance::Thresholds};
+use perennial_engine::{
+    EngineSettings, SettingErrors, monitor::Monitoring, performance::Thresholds,
+};
 use perennial_pipeline::{Deployment, EnvironmentMode, InvalidDeployment};
 use perennial_store::Retention;
 use serde::Deserialize;
 
+use self::engine::EngineSection;
 use super::{InvalidStoreUrl, Limits, Store, prices::Prices};
 
 /// What comes from a configuration file (`perennial.toml`): providers, prices, limits, monitoring. Keys themselves
@@ -22,6 +28,7 @@ use super::{InvalidStoreUrl, Limits, Store, prices::Prices};
 pub struct Config {
     pub(crate) providers: ProvidersConfig,
     pub(crate) limits: LimitsSection,
+    pub(crate) engine: EngineSection,
     pub(crate) pipeline: PipelineSection,
     pub(crate) monitor: MonitorSection,
     pub(crate) retention: RetentionSection,
@@ -249,12 +256,34 @@ pub enum ConfigError {
         /// Why not; without what may be a password.
         source: InvalidStoreUrl,
     },
+    /// Settings of the engine cannot be meant: all of them.
+    #[error("configuration {}: [engine] {source}", path.display())]
+    Engine {
+        /// The file.
+        path: PathBuf,
+        /// Which, and what is possible.
+        source: SettingErrors,
+    },
+    /// Several of these: each says where it is.
+    #[error("{}", on_lines(.0))]
+    Several(Vec<ConfigError>),
     /// The file is not text.
     #[error("configuration {}: not UTF-8", path.display())]
     NotText {
         /// The file.
         path: PathBuf,
     },
+}
+
+/// One problem is told as it is.
+fn told(mut problems: Vec<ConfigError>) -> ConfigError {
+    if problems.len() == 1 { problems.remove(0) } else { ConfigError::Several(problems) }
+}
+
+fn on_lines(problems: &[ConfigError]) -> String {
+    let lines: Vec<String> =
+        problems.iter().map(|problem| problem.to_string().trim_end().to_owned()).collect();
+    lines.join("\n")
 }
 
 impl Config {
@@ -287,25 +316,45 @@ impl Config {
     /// See [`ConfigError`].
     pub fn parse(path: impl Into<PathBuf>, bytes: &[u8]) -> Result<Self, ConfigError> {
         let path = path.into();
-        match std::str::from_utf8(bytes) {
-            Ok(text) => {
-                let mut config: Self = toml::from_str(text).map_err(|mut source| {
-                    // The line that it would show may be that of a password.
-                    if source.to_string().contains("://") && text.contains("postgres") {
-                        source.set_input(None);
-                    }
-                    ConfigError::Malformed { path: path.clone(), source: Box::new(source) }
-                })?;
-                if let Some(StoreUrl(Err(source))) = &config.store.url {
-                    let source = source.clone();
-                    return Err(ConfigError::Store { path, source });
-                }
-                let read = deployment(&config.pipeline, &config.limits);
-                config.deployment = read.map_err(|source| ConfigError::Limits { path, source })?;
-                Ok(config)
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return Err(ConfigError::NotText { path });
+        };
+        let malformed = |mut source: toml::de::Error| {
+            // The line that it would show may be that of a password.
+            if source.to_string().contains("://") && text.contains("postgres") {
+                source.set_input(None);
             }
-            Err(_) => Err(ConfigError::NotText { path }),
+            ConfigError::Malformed { path: path.clone(), source: Box::new(source) }
+        };
+        let read = reading::read::<Self>(text);
+        let mut config =
+            read.map_err(|problems| told(problems.into_iter().map(malformed).collect()))?;
+        let mut problems = Vec::new();
+        if let Some(StoreUrl(Err(source))) = &config.store.url {
+            let source = source.clone();
+            problems.push(ConfigError::Store { path: path.clone(), source });
         }
+        if let Err(source) = config.engine.check() {
+            problems.push(ConfigError::Engine { path: path.clone(), source });
+        }
+        match deployment(&config.pipeline, &config.limits) {
+            Ok(deployment) => config.deployment = deployment,
+            Err(source) => problems.push(ConfigError::Limits { path, source }),
+        }
+        if problems.is_empty() { Ok(config) } else { Err(told(problems)) }
+    }
+
+    /// How the engine works: `[engine]`.
+    ///
+    /// ```
+    /// # use perennial::Config;
+    /// # use std::time::Duration;
+    /// let config = Config::parse("perennial.toml", b"[engine]\npoll_interval = \"250ms\"\n")?;
+    /// assert_eq!(config.engine().poll_every, Duration::from_millis(250));
+    /// # Ok::<(), perennial::ConfigError>(())
+    /// ```
+    pub fn engine(&self) -> EngineSettings {
+        self.engine.settings()
     }
 
     /// Mode and limits that hold where nobody else names them, and those that nobody can pass: for
@@ -483,7 +532,7 @@ mod tests {
     }
 
     /// Each key with a value that is not its default, and what it has to be beside it.
-    const KEYS: [(&str, &str, &str); 31] = [
+    const KEYS: [(&str, &str, &str); 44] = [
         ("providers.anthropic.base_url", "\"https://x\"", ""),
         ("providers.anthropic.model", "\"m\"", ""),
         ("providers.anthropic.api_key_env", "\"PATH\"", ""),
@@ -515,6 +564,19 @@ mod tests {
         ("prices.m.cache_read", "7", "prices.m.input = 1\nprices.m.output = 1"),
         ("prices.m.cache_write", "7", "prices.m.input = 1\nprices.m.output = 1"),
         ("store.url", "\"sqlite:x.db\"", ""),
+        ("engine.poll_interval", "\"7ms\"", ""),
+        ("engine.claim_batch", "7", ""),
+        ("engine.decide_rounds", "7", ""),
+        ("engine.stalled_after", "\"7s\"", ""),
+        ("engine.run_timeout", "\"7s\"", ""),
+        ("engine.keep_progress_every", "\"7s\"", ""),
+        ("engine.rescue_batch", "7", ""),
+        ("engine.takeovers_max", "7", ""),
+        ("engine.children_max", "7", ""),
+        ("engine.group_depth_max", "7", ""),
+        ("engine.wake_spread", "\"7s\"", ""),
+        ("engine.lease_ttl", "\"7s\"", ""),
+        ("engine.drain_timeout", "\"7s\"", ""),
     ];
 
     /// What a runtime is made with.
@@ -523,7 +585,11 @@ mod tests {
         let table = super::super::providers::ProviderTable::new(&config, Vec::new(), None);
         let (limits, monitoring) = (config.limits.of_runtime(), config.monitor.monitoring());
         let of_runs = (config.deployment(), config.retention(), config.store());
-        format!("{table:?} {:?} {limits:?} {monitoring:?} {of_runs:?}", config.prices.table())
+        let of_engine = (config.engine(), config.engine.lease(), config.engine.drain_within());
+        format!(
+            "{table:?} {:?} {limits:?} {monitoring:?} {of_runs:?} {of_engine:?}",
+            config.prices.table()
+        )
     }
 
     /// The keys that a table takes, by what it says of one that it does not.
@@ -534,7 +600,58 @@ mod tests {
         let Some((_, keys)) = refused.split_once("unknown field `no_such_key`, expected") else {
             return Vec::new();
         };
+        let keys = keys.lines().next().unwrap_or_default();
         keys.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    /// Proves INV-33.
+    /// The README names each key of the engine with its default: to set it to that changes nothing.
+    #[test]
+    fn the_documented_default_of_each_setting_of_the_engine_is_its_default() {
+        let readme = include_str!("../../../../README.md");
+        let told = readme.lines().filter_map(|line| {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let [_, key, default, _, _] = cells[..] else { return None };
+            let key = format!("engine.{}", key.trim_matches('`'));
+            let is_one = KEYS.iter().any(|(known, ..)| *known == key);
+            is_one.then(|| (key, default.trim_matches('`').to_owned()))
+        });
+        let told: Vec<(String, String)> = told.collect();
+        for (key, default) in &told {
+            assert_eq!(made(&format!("{key} = {default}\n")), made(""), "{key}");
+        }
+        let known = KEYS.iter().filter(|(key, ..)| key.starts_with("engine."));
+        assert_eq!(told.len(), known.count(), "each key once: {told:?}");
+    }
+
+    /// Whatever is wrong is told, each with its line, and nothing twice.
+    #[test]
+    fn all_problems_of_a_configuration_are_told_at_once() {
+        let text = "[engine]\npoll_interval = \"soon\"\nclaim_bach = 3\n[limits]\nruns = \"many\"\n\
+                    [prices.m]\ninput = \"a\"\noutput = 2\n[nowhere]\nx = 1\n[retention]\nruns_days = 7\n";
+        let refused = Config::parse("p.toml", text.as_bytes()).unwrap_err();
+        let ConfigError::Several(problems) = &refused else { panic!("{refused}") };
+        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let met = |line: u32, what: &str| {
+            let place = format!("at line {line},");
+            told.iter().any(|text| text.contains(&place) && text.contains(what))
+        };
+        assert!(met(2, "`soon` is no time"), "{told:#?}");
+        assert!(met(3, "unknown field `claim_bach`"), "{told:#?}");
+        assert!(met(5, "invalid type: string"), "{told:#?}");
+        assert!(met(7, "invalid type: string"), "{told:#?}");
+        assert!(met(9, "unknown field `nowhere`"), "{told:#?}");
+        assert_eq!(told.len(), 5, "{told:#?}");
+
+        let text = "[engine]\nclaim_batch = 0\nchildren_max = 0\n[limits]\nmax_nesting_depth = 0\n\
+                    [store]\nurl = \"nothing://x\"\n";
+        let refused = Config::parse("p.toml", text.as_bytes()).unwrap_err().to_string();
+        for told in ["`claim_batch` is 0", "`children_max` is 0", "[limits]", "[store]"] {
+            assert!(refused.contains(told), "{told}: {refused}");
+        }
+        // What is no TOML at all is told as far as it can be read.
+        let refused = Config::parse("p.toml", b"[engine\nx = \n").unwrap_err().to_string();
+        assert!(refused.contains("at line 1"), "{refused}");
     }
 
     /// Proves INV-33, D45.

@@ -163,6 +163,7 @@ impl Play {
             now: self.store.now(),
             jitter: 0.5,
             claim_for: self.claims_inline.then(|| self.node.clone()),
+            settings: crate::EngineSettings::default(),
         };
         let Ok(Some(decision)) = self.machine.decide(&self.workflow, fact, &at) else { return };
         let committed = self.store.commit(decision.clone()).await;

@@ -1,8 +1,6 @@
 //! What follows for jobs that wait for something outside of their run: from the refusal of what they
 //! need to the end of the wait (DUR-40 to DUR-45).
 
-use std::time::Duration;
-
 use perennial_core::{
     FailureClass, Timestamp,
     failure::Failure,
@@ -21,9 +19,6 @@ use crate::{
     },
     workflow::{DoneJob, FailureMeans, Unavailable},
 };
-
-/// Over how long the jobs that wait for one thing come back, so that they do not come at once (DUR-42).
-const SPREAD: Duration = Duration::from_secs(1);
 
 /// What a job ends as.
 struct End {
@@ -107,7 +102,9 @@ impl Draft {
         };
         if deferral.until > at.now {
             self.job_steps.push(JobStep {
-                run_after: Some(at.now.after(SPREAD.mul_f64(at.jitter.clamp(0.0, 1.0)))),
+                run_after: Some(
+                    at.now.after(at.settings.wake_spread.mul_f64(at.jitter.clamp(0.0, 1.0))),
+                ),
                 about: json!({ "cause": deferral.cause }),
                 ..JobStep::new(job.id, JobState::Deferred, JobState::Ready)
             });

@@ -13,6 +13,7 @@ use super::{
     Board, new_job,
 };
 use crate::{
+    EngineSettings,
     run::guard::Guard,
     staged::{
         ChildEnd, ChildOutcome, ChildPlan, GroupEnd, JoinPolicy, Staging, Work, child_key,
@@ -23,10 +24,6 @@ use crate::{
 
 /// Children that one decision makes, at most, beyond those of its first group (DUR-3).
 const CHILDREN_AT_ONCE: usize = 1_000;
-/// Children of a group.
-const CHILDREN_MAX: usize = 1_000;
-/// Groups within groups.
-const DEPTH_MAX: usize = 8;
 
 impl Draft {
     /// Ends groups whose children have ended, and children that their group does not need any more: the innermost
@@ -170,7 +167,7 @@ impl Draft {
             Some(of) => Guard::expand(&**of, &group.given.input),
             None => Err(unknown(&group.given.work)),
         };
-        let children = children.and_then(|it| checked(it, machine, group, staging));
+        let children = children.and_then(|it| checked(it, machine, group, staging, at.settings));
         match children {
             Ok(children) => {
                 let count = children.len();
@@ -236,17 +233,18 @@ fn checked(
     machine: &Machine,
     group: &Job,
     staging: &Staging,
+    EngineSettings { children_max, group_depth_max, .. }: EngineSettings,
 ) -> Result<Vec<ChildPlan>, Failure> {
     let refuse = |text: String| {
         Err(Failure::new(FailureClass::Permanent, "PL699", format!("group {}: {text}", group.key)))
     };
-    if children.len() > CHILDREN_MAX {
-        return refuse(format!("{} children; at most {CHILDREN_MAX} are made", children.len()));
+    if children.len() > children_max {
+        return refuse(format!("{} children; at most {children_max} are made", children.len()));
     }
-    if depth(machine, group) + 1 >= DEPTH_MAX
+    if depth(machine, group) + 1 >= group_depth_max
         && children.iter().any(|child| matches!(child.work, Work::Group(_)))
     {
-        return refuse(format!("groups lie in groups at most {DEPTH_MAX} deep"));
+        return refuse(format!("groups lie in groups at most {group_depth_max} deep"));
     }
     let mut keys = std::collections::BTreeSet::new();
     for ChildPlan { key, work, input, skipped, .. } in &children {

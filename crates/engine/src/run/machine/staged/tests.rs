@@ -242,6 +242,7 @@ impl Play {
             now: self.store.now(),
             jitter: 0.5,
             claim_for: claims.then(|| self.node.clone()),
+            settings: crate::EngineSettings::default(),
         };
         let Ok(Some(decision)) = self.machine.decide(&*self.workflow, fact, &at) else {
             return false;

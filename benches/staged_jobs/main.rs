@@ -1,0 +1,169 @@
+//! Jobs of runs in stages, against as many jobs of runs that say themselves what comes next, in the same process, on files.
+//!
+//! `cargo bench --bench staged_jobs`. A pipeline is one run: a stage of groups, ten of them at once, each with four children
+//! that do nothing. What is counted is attempts: the groups themselves and their joins are on top of them.
+//!
+//! `PERENNIAL_BENCH_PIPELINES=20` takes as many pipelines (100 without it).
+
+#![expect(clippy::unwrap_used, reason = "a bench has nobody to answer to")]
+#![expect(clippy::print_stdout, reason = "its figures are its purpose")]
+
+mod baseline;
+
+use std::{env, time::Duration};
+
+use perennial::engine::{
+    AttemptCx, Definition, StartRun,
+    staged::{
+        Activity, ActivityError, Child, ChildOutcome, Ended, Feed, Group, JobSpec, Joined, Plan,
+        PlanProblems, RunReport, Stage, Staged, StagedWorkflow,
+    },
+};
+use perennial::{Runtime, Store};
+use serde_json::json;
+
+const PIPELINES: usize = 100;
+/// Groups of a pipeline, and the children of each.
+const GROUPS: usize = 100;
+const CHILDREN: usize = 4;
+const ROUNDS: usize = 3;
+
+fn main() {
+    let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let pipelines = env::var("PERENNIAL_BENCH_PIPELINES").ok();
+    let pipelines = pipelines.and_then(|said| said.parse().ok()).unwrap_or(PIPELINES);
+    executor.block_on(measure(pipelines));
+}
+
+async fn measure(pipelines: usize) {
+    let [mut staged, mut plain, mut fewer, mut longer] = [const { Vec::new() }; 4];
+    for round in 0..ROUNDS {
+        let all = staged_runs(pipelines, GROUPS).await;
+        staged.push(all.rate);
+        plain.push(baseline::plain_runs(pipelines, GROUPS * CHILDREN).await);
+        fewer.push(staged_runs(pipelines.div_ceil(4), GROUPS).await.rate);
+        // As many jobs in runs that are ten times as long.
+        longer.push(staged_runs(pipelines.div_ceil(10), GROUPS * 10).await.rate);
+        println!(
+            "round {round}: {:>6.0} children/s of {pipelines} pipelines, {:>6.0} of a fourth of them, {:>6.0} of runs ten \
+             times as long, {:>6.0} plain jobs/s; memory {} after the first fourth of the runs, {} after the last",
+            all.rate,
+            fewer[round],
+            longer[round],
+            plain[round],
+            mebibytes(all.early),
+            mebibytes(all.late)
+        );
+    }
+    print_ratio("children / plain jobs", &staged, &plain, "≥ 0.5");
+    print_ratio("all / a fourth of the pipelines", &staged, &fewer, "1: time is linear");
+    print_ratio("runs ten times as long / all", &longer, &staged, "1");
+}
+
+struct Measured {
+    rate: f64,
+    /// Memory in use when the first fourth of the runs had ended, and after all, in bytes.
+    early: Option<u64>,
+    late: Option<u64>,
+}
+
+struct Pipeline;
+
+impl StagedWorkflow for Pipeline {
+    const NAME: &'static str = "bench";
+    const VERSION: u32 = 1;
+    type Input = usize;
+    type Output = ();
+
+    fn plan(&self, groups: &usize) -> Result<Plan, PlanProblems> {
+        let jobs = (0..*groups).map(|group| JobSpec::new(format!("g{group}"), &group));
+        Ok(Plan::new().stage(Stage::group::<Four>("work").feed(Feed::jobs(jobs)).concurrency(10)))
+    }
+
+    fn summarize(&self, _: &usize, _: &RunReport) {}
+}
+
+struct Four;
+
+impl Group for Four {
+    const NAME: &'static str = "four";
+    type In = usize;
+    type Out = u64;
+
+    fn expand(&self, group: &usize) -> Vec<Child> {
+        (0..CHILDREN).map(|child| Child::activity::<Nothing>(&format!("c{child}"), group)).collect()
+    }
+
+    fn join(&self, _: &usize, children: &[ChildOutcome]) -> Joined<u64> {
+        Joined::by_ends(children, children.len() as u64)
+    }
+}
+
+struct Nothing;
+
+impl Activity for Nothing {
+    const NAME: &'static str = "nothing";
+    type In = usize;
+    type Out = usize;
+
+    async fn run(&self, _: &AttemptCx, group: usize) -> Result<Ended<usize>, ActivityError> {
+        Ok(Ended::Done(group))
+    }
+}
+
+async fn staged_runs(runs: usize, groups: usize) -> Measured {
+    let folder = tempfile::tempdir().unwrap();
+    let staged = Staged::new(Pipeline).activity(Nothing).group(Four);
+    let store = Store::sqlite(folder.path().join("runs.db"));
+    let runtime = Runtime::builder().store(store).staged(&staged).start().await.unwrap();
+    let begun = now();
+    let mut started = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        started.push(runtime.runs().start(staged.start(&groups).unwrap()).await.unwrap());
+    }
+    let mut early = None;
+    for (place, run) in started.iter().enumerate() {
+        assert_eq!(run.outcome().await.unwrap().state.name(), "succeeded");
+        if place == runs / 4 {
+            early = resident();
+        }
+    }
+    let took = begun.elapsed();
+    let late = resident();
+    drop(started);
+    runtime.shutdown().await;
+    Measured { rate: per_second(runs * groups * CHILDREN, took), early, late }
+}
+
+/// A run of the baseline.
+fn start(jobs: usize) -> StartRun {
+    let workflow =
+        std::sync::Arc::new(baseline::Plain::new(jobs, Definition::new(b"plain 1".to_vec())));
+    StartRun { run: None, workflow, settings: json!({}), within: None }
+}
+
+/// Memory of this process that is in RAM; nothing where nobody says so.
+fn resident() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    Some(text.split(' ').nth(1)?.parse::<u64>().ok()? * 4096)
+}
+
+fn mebibytes(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20))
+}
+
+fn print_ratio(name: &str, above: &[f64], below: &[f64], goal: &str) {
+    let mut ratios: Vec<f64> = above.iter().zip(below).map(|(a, b)| a / b).collect();
+    let rounds = ratios.len();
+    ratios.sort_by(f64::total_cmp);
+    println!("{name}: {:.2} (median of {rounds} pairs; goal {goal})", ratios[rounds / 2]);
+}
+
+#[expect(clippy::disallowed_methods, reason = "measuring is what a bench does")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+fn per_second(count: usize, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}

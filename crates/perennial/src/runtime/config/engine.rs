@@ -1,0 +1,79 @@
+//! `[engine]`: how the engine works, with a unit in each time.
+
+use std::time::Duration;
+
+use perennial_engine::{
+    EngineSettings, SettingErrors, drain::DRAIN_TIMEOUT, scheduler::LeaseTerms,
+};
+use serde::{Deserialize, Deserializer, de::Error};
+
+/// What is not set has its default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct EngineSection {
+    poll_interval: Option<Span>,
+    claim_batch: Option<u32>,
+    decide_rounds: Option<u32>,
+    stalled_after: Option<Span>,
+    run_timeout: Option<Span>,
+    keep_progress_every: Option<Span>,
+    rescue_batch: Option<u32>,
+    takeovers_max: Option<usize>,
+    children_max: Option<usize>,
+    group_depth_max: Option<usize>,
+    wake_spread: Option<Span>,
+    lease_ttl: Option<Span>,
+    drain_timeout: Option<Span>,
+}
+
+/// A time with its unit: `"500ms"`, `"1m 30s"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span(Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let parsed = humantime::parse_duration(&text);
+        parsed.map(Self).map_err(|why| {
+            D::Error::custom(format!(
+                "`{text}` is no time ({why}); for example \"500ms\", \"10s\", \"2h\""
+            ))
+        })
+    }
+}
+
+impl EngineSection {
+    pub(crate) fn settings(&self) -> EngineSettings {
+        let usual = EngineSettings::default();
+        let span = |set: Option<Span>, usual| set.map_or(usual, |Span(set)| set);
+        EngineSettings {
+            poll_every: span(self.poll_interval, usual.poll_every),
+            claim_batch: self.claim_batch.unwrap_or(usual.claim_batch),
+            decide_rounds: self.decide_rounds.unwrap_or(usual.decide_rounds),
+            stalled_after: span(self.stalled_after, usual.stalled_after),
+            run_within: span(self.run_timeout, usual.run_within),
+            keep_progress_every: span(self.keep_progress_every, usual.keep_progress_every),
+            rescue_batch: self.rescue_batch.unwrap_or(usual.rescue_batch),
+            takeovers_max: self.takeovers_max.unwrap_or(usual.takeovers_max),
+            children_max: self.children_max.unwrap_or(usual.children_max),
+            group_depth_max: self.group_depth_max.unwrap_or(usual.group_depth_max),
+            wake_spread: span(self.wake_spread, usual.wake_spread),
+        }
+    }
+
+    /// The lease of the node, with everything else in proportion.
+    pub(crate) fn lease(&self) -> LeaseTerms {
+        self.lease_ttl.map_or_else(LeaseTerms::default, |Span(ttl)| LeaseTerms::of(ttl))
+    }
+
+    pub(crate) fn drain_within(&self) -> Duration {
+        self.drain_timeout.map_or(DRAIN_TIMEOUT, |Span(set)| set)
+    }
+
+    /// # Errors
+    ///
+    /// All that cannot be meant.
+    pub(crate) fn check(&self) -> Result<(), SettingErrors> {
+        self.settings().check()
+    }
+}
