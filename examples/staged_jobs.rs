@@ -1,6 +1,6 @@
 //! A run in stages: models write apps, and each app is analysed by several tools as soon as it is there. One app is never
 //! written, one does not build, one tool is unknown: the rest is done, and the run says so. Run it with
-//! `cargo run --example staged_jobs`.
+//! `cargo run --example staged_jobs`, or with a path at the end to keep its runs: `perennial runs --store PATH` then shows them.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -9,7 +9,7 @@ mod activities;
 #[path = "staged_jobs/study.rs"]
 mod study;
 
-use std::{error::Error, sync::Arc, sync::atomic::Ordering};
+use std::{error::Error, path::PathBuf, sync::Arc, sync::atomic::Ordering};
 
 use perennial::engine::staged::Staged;
 use perennial::inspect::to_text;
@@ -26,7 +26,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .activity(Generate(model.clone()))
         .activity(RunTool)
         .group(AnalyzeApp);
-    let store = Store::sqlite(folder.path().join("runs.db"));
+    let path = std::env::args_os().nth(1).map(PathBuf::from);
+    let store = Store::sqlite(path.unwrap_or_else(|| folder.path().join("runs.db")));
     let runtime = Runtime::builder().store(store).staged(&staged).start().await?;
 
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();

@@ -29,6 +29,7 @@ mod samples;
 mod secrets;
 mod sent;
 mod signals;
+mod staged;
 mod stores;
 mod tree;
 mod upgraded;

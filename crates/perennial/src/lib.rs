@@ -88,7 +88,7 @@ pub mod records {
     pub use perennial_core::{
         FailureClass, Timestamp,
         failure::Failure,
-        run::{AttemptEnd, JobState},
+        run::{AttemptEnd, JobKind, JobState},
     };
     pub use perennial_engine::{
         RunError, RunHandle, RunWarning, WarningFeed,

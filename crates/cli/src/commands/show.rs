@@ -1,3 +1,5 @@
+mod stages;
+
 use std::collections::HashMap;
 
 use perennial::{
@@ -10,6 +12,7 @@ use perennial::{
 };
 use serde_json::{Map, Value, json};
 
+use self::stages::Part;
 use super::{
     engine,
     hint::{self, Hint},
@@ -153,7 +156,12 @@ fn described(found: &Found) -> Value {
                 "name": job.key.step_name(),
                 "type": types.get(&job.key.names().join("/")),
                 "depth": job.key.depth(),
+                "stage": job.stage,
+                "kind": job.kind,
+                "parent": job.parent,
                 "state": row.state().to_string(),
+                "skipped": job.skipped,
+                "waits_for": job.deferral,
                 "attempts": attempts(view, job).map(attempt).collect::<Vec<_>>(),
                 "calls": calls(view, job).map(call).collect::<Vec<_>>(),
                 "warnings": warnings.get(&job.key).map(Vec::as_slice).unwrap_or_default(),
@@ -178,6 +186,7 @@ fn described(found: &Found) -> Value {
         "finished_at": rfc(run.finished_at),
         "deadline": rfc(run.deadline),
         "uncertain_attempts": view.attempts.iter().filter(|attempt| attempt.uncertain).count(),
+        "stages": stages::described(view),
         "steps": steps,
         "thresholds": thresholds.iter().map(threshold).collect::<Map<_, _>>(),
         "performance": performance,
@@ -235,11 +244,30 @@ fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
     }
     output::line("")?;
     let rows = steps::rows(view);
-    let width = rows.iter().map(|row| row.path().chars().count()).max();
+    let parts = if stages::is_staged(view) {
+        stages::parts(view, &rows)
+    } else {
+        rows.iter().map(|row| Part::Job(*row, row.path())).collect()
+    };
+    let names = parts.iter().filter_map(|part| match part {
+        Part::Job(_, name) => Some(name.chars().count()),
+        Part::Line(_) => None,
+    });
+    let width = names.max().unwrap_or_default().min(STEP_MAX);
     let taken = taken(view);
-    for row in &rows {
+    for part in &parts {
+        let (row, name) = match part {
+            Part::Job(row, name) => (row, name),
+            Part::Line(line) => {
+                output::line(line)?;
+                continue;
+            }
+        };
         let inside = rows.iter().rfind(|inner| is_caused_by(row, inner)).map(Row::path);
-        print_step(view, row, inside.as_deref(), width.unwrap_or_default().min(STEP_MAX))?;
+        print_step(view, row, name, inside.as_deref(), width)?;
+        if let Some(reason) = stages::reason(row.job) {
+            stages::note(&reason)?;
+        }
         for warning in warnings.get(&row.job.key).into_iter().flatten() {
             output::line(&format!("{:12}warning: {}", "", output::brief(&json!(warning), 200)))?;
         }
@@ -291,6 +319,7 @@ fn is_caused_by(row: &Row<'_>, inner: &Row<'_>) -> bool {
 fn print_step(
     view: &RunView,
     row: &Row<'_>,
+    step: &str,
     inside: Option<&str>,
     width: usize,
 ) -> anyhow::Result<()> {
@@ -299,7 +328,7 @@ fn print_step(
     let given = result.map(|result| output::brief(result, 80)).unwrap_or_default();
     let cost = result.filter(|_| !row.has_child).and_then(progress::cost_of);
     let cost = cost.map(|cost| format!("  (${cost:.4})")).unwrap_or_default();
-    let (state, step) = (row.state().to_string(), row.path());
+    let state = row.state().to_string();
     let line = format!("{state:<10}  {step:<width$}  {given}{cost}");
     let room = output::width().unwrap_or(usize::MAX);
     output::line(&output::cut(line.trim_end(), room))?;

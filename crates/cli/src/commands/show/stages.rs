@@ -1,0 +1,132 @@
+//! A run in stages as people think of it: each stage with its jobs, children under their group.
+
+use std::collections::HashMap;
+
+use perennial::{
+    engine::workflow::JobKey,
+    records::{JobKind, JobRecord, JobState, RunView},
+};
+use serde_json::{Value, json};
+
+use super::Row;
+use crate::output;
+
+/// Whether the run has stages of a plan.
+pub(super) fn is_staged(view: &RunView) -> bool {
+    view.jobs.iter().any(|job| job.kind != JobKind::Step) || view.stages.len() > 1
+}
+
+/// What is printed: a line, or a job with its name at the depth of its group.
+pub(super) enum Part<'a> {
+    Line(String),
+    Job(Row<'a>, String),
+}
+
+/// Stages in their order, jobs in the order in which they were made.
+pub(super) fn parts<'a>(view: &'a RunView, rows: &[Row<'a>]) -> Vec<Part<'a>> {
+    let mut below: HashMap<Option<&JobKey>, Vec<Row<'a>>> = HashMap::new();
+    for row in rows {
+        below.entry(row.job.parent.as_ref()).or_default().push(*row);
+    }
+    let own = below.remove(&None).unwrap_or_default();
+    let mut parts = Vec::new();
+    for (place, stage) in view.stages.iter().enumerate() {
+        if place > 0 {
+            parts.push(Part::Line(String::new()));
+        }
+        let jobs: Vec<Row<'a>> =
+            own.iter().filter(|row| row.job.stage == stage.stage).copied().collect();
+        let outcome = stage.outcome.map(|outcome| format!(", {outcome}")).unwrap_or_default();
+        let counts = counts(&jobs);
+        let counts = if counts.is_empty() { String::new() } else { format!(": {counts}") };
+        parts.push(Part::Line(format!("stage {}  {}{outcome}{counts}", stage.stage, stage.state)));
+        for row in jobs {
+            add(&mut parts, &below, row, &stage.stage, 0);
+        }
+    }
+    parts
+}
+
+fn add<'a>(
+    parts: &mut Vec<Part<'a>>,
+    below: &HashMap<Option<&JobKey>, Vec<Row<'a>>>,
+    row: Row<'a>,
+    around: &str,
+    depth: usize,
+) {
+    parts.push(Part::Job(
+        row,
+        format!("{:depth$}{}", "", own_name(row.job, around), depth = 2 * depth),
+    ));
+    for child in below.get(&Some(&row.job.key)).into_iter().flatten() {
+        add(parts, below, *child, row.job.key.as_str(), depth + 1);
+    }
+}
+
+/// The key without that of what it is in.
+fn own_name<'a>(job: &'a JobRecord, around: &str) -> &'a str {
+    let key = job.key.as_str();
+    key.strip_prefix(around).and_then(|rest| rest.strip_prefix('/')).unwrap_or(key)
+}
+
+/// How many jobs are in each state, those that went well first.
+fn counts(jobs: &[Row<'_>]) -> String {
+    let all = [
+        JobState::Succeeded,
+        JobState::Partial,
+        JobState::Failed,
+        JobState::Skipped,
+        JobState::Cancelled,
+        JobState::Leased,
+        JobState::Joining,
+        JobState::Ready,
+        JobState::Deferred,
+        JobState::Suspended,
+        JobState::Blocked,
+    ];
+    let count = |state| jobs.iter().filter(|row| row.state() == state).count();
+    let told = all.into_iter().map(|state| (state, count(state))).filter(|(_, count)| *count > 0);
+    told.map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Why a job was skipped, or what it waits for: what its result does not say.
+pub(super) fn reason(job: &JobRecord) -> Option<String> {
+    if let (JobState::Skipped, Some(why), None) = (job.state, job.skipped, &job.result) {
+        return Some(format!("because of {why}"));
+    }
+    let waits = job.deferral.as_ref().filter(|_| job.state == JobState::Deferred)?;
+    Some(format!(
+        "waits for {}, looks again at {}, at most until {}",
+        waits.cause,
+        waits.wake_at.to_rfc3339(),
+        waits.until.to_rfc3339()
+    ))
+}
+
+/// The stages as JSON.
+pub(super) fn described(view: &RunView) -> Vec<Value> {
+    let stages = view.stages.iter().map(|stage| {
+        let own = |job: &&JobRecord| job.stage == stage.stage && job.parent.is_none();
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        for job in view.jobs.iter().filter(own) {
+            *counts.entry(job.state.to_string()).or_default() += 1;
+        }
+        json!({
+            "stage": stage.stage,
+            "state": stage.state,
+            "outcome": stage.outcome,
+            "feed": stage.feed,
+            "upstream": stage.upstream,
+            "concurrency": stage.concurrency,
+            "required": stage.required,
+            "weight": stage.weight,
+            "jobs": counts,
+        })
+    });
+    stages.collect()
+}
+
+/// One line under a job.
+pub(super) fn note(text: &str) -> anyhow::Result<()> {
+    output::lines(&format!("{:12}", ""), text)
+}
