@@ -473,7 +473,7 @@ mod tests {
         }
     }
 
-    /// Proves INV-CB-1, INV-CB-6, INV-CB-9, B30, B33.
+    /// Proves INV-CB-1, INV-CB-6, INV-CB-9, B30, B33, C7.10.
     #[tokio::test(start_paused = true)]
     async fn the_value_says_what_came_of_a_call_and_an_open_breaker_makes_none() {
         let clock = Clock::start();
@@ -495,7 +495,7 @@ mod tests {
         assert_eq!(*told.lock().unwrap(), ["open", "half_open", "closed"]);
     }
 
-    /// Proves INV-CB-4, INV-CB-6, INV-21, D29.
+    /// Proves INV-CB-4, INV-CB-6, INV-21, D29, C7.18.
     #[tokio::test(start_paused = true)]
     async fn a_time_out_and_a_panic_are_failures_and_an_abandoned_probe_makes_room() {
         let clock = Clock::start();
@@ -522,7 +522,7 @@ mod tests {
         assert_eq!((status.probes_out, told.lock().unwrap().len()), (0, 3));
     }
 
-    /// Proves INV-CB-3, INV-CB-11.
+    /// Proves INV-CB-3, INV-CB-11, C7.12.
     #[tokio::test(start_paused = true)]
     async fn a_hundred_callers_make_one_probe() {
         let clock = Clock::start();
@@ -571,7 +571,7 @@ mod tests {
         assert_eq!(breakers.status("b").unwrap().probes_out, 0);
     }
 
-    /// Proves INV-CB-7.
+    /// Proves INV-CB-7, C7.17.
     #[tokio::test(start_paused = true)]
     async fn a_slow_call_of_one_breaker_is_nothing_to_another() {
         let clock = Clock::start();
@@ -590,7 +590,7 @@ mod tests {
         assert_eq!(clock.now(), Uptime::ZERO, "no time went by");
     }
 
-    /// Proves INV-CB-8, INV-CB-10, B29.
+    /// Proves INV-CB-8, INV-CB-10, B29, C7.6, C7.14.
     #[test]
     fn only_what_is_declared_exists_and_a_family_has_a_breaker_for_each_key() {
         let breakers = Breakers::new(Clock::start());

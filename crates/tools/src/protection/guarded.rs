@@ -439,7 +439,7 @@ mod tests {
         assert_eq!((permits.status().out, limiter.status("k")[0].remaining), (0, 3));
     }
 
-    /// Proves INV-RT-2, INV-RT-4.
+    /// Proves INV-RT-2, INV-RT-4, C9.4, C9.23.
     #[tokio::test(start_paused = true)]
     async fn what_cannot_get_better_or_not_in_time_is_tried_once() {
         let clock = Clock::start();
@@ -472,7 +472,7 @@ mod tests {
         assert_eq!(clock.now(), Uptime::new(secs(2)));
     }
 
-    /// Proves INV-RT-8.
+    /// Proves INV-RT-8, C9.29.
     #[tokio::test(start_paused = true)]
     async fn all_callers_of_a_target_share_its_retries() {
         let clock = Clock::start();

@@ -37,7 +37,7 @@ fn task<T: Send + 'static>(
 
 /// Real threads, at one instant of a paused clock: as many as may.
 ///
-/// Proves INV-RL-1.
+/// Proves INV-RL-1, C6.8, C6.13.
 #[tokio::test(start_paused = true)]
 async fn two_hundred_callers_at_once_get_exactly_the_limit() {
     let clock = Clock::start();
@@ -103,7 +103,7 @@ async fn contenders_never_exceed_the_bound_and_get_nearly_all_of_it() {
     }
 }
 
-/// Proves INV-RL-6.
+/// Proves INV-RL-6, C6.12.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_waiter_takes_nothing_and_those_behind_it_keep_their_order() {
     let clock = Clock::start();
@@ -144,7 +144,7 @@ async fn nobody_waits_for_what_cannot_come_in_time_or_at_all() {
     assert_eq!(clock.now(), Uptime::ZERO, "no time went by");
 }
 
-/// Proves INV-RL-8.
+/// Proves INV-RL-8, C6.16, C6.17, C6.18.
 #[tokio::test(start_paused = true)]
 async fn who_waits_waits_on_when_the_pause_is_extended() {
     let clock = Clock::start();
@@ -204,7 +204,7 @@ async fn so_many_may_wait_and_no_more() {
 
 /// However its holder ends: at the end of a scope, by a panic, killed while it works, killed while it waits.
 ///
-/// Proves INV-SEM-1, INV-SEM-2.
+/// Proves INV-SEM-1, INV-SEM-2, C10.2, C10.8.
 #[tokio::test(start_paused = true)]
 async fn permits_come_back_however_their_holders_end() {
     let clock = Clock::start();
@@ -244,7 +244,7 @@ async fn permits_come_back_however_their_holders_end() {
     assert_eq!((status.out, status.waiting, status.holders), (0, 0, vec![]));
 }
 
-/// Proves INV-SEM-2, INV-SEM-3.
+/// Proves INV-SEM-2, INV-SEM-3, C10.5.
 #[tokio::test(start_paused = true)]
 async fn a_large_request_is_served_in_its_turn_and_overdraws_once() {
     let clock = Clock::start();
@@ -277,7 +277,7 @@ async fn a_large_request_is_served_in_its_turn_and_overdraws_once() {
     assert_eq!(bytes.status().out, 0);
 }
 
-/// Proves INV-SEM-3.
+/// Proves INV-SEM-3, C10.3, C10.9.
 #[tokio::test(start_paused = true)]
 async fn who_waits_is_served_in_order_and_nobody_overtakes() {
     let clock = Clock::start();
@@ -327,7 +327,7 @@ async fn an_adaptive_limit_lets_fewer_in_and_those_who_wait_come_when_it_grows()
 
 /// In real threads: no more are out than may be, and none is lost.
 ///
-/// Proves INV-SEM-1.
+/// Proves INV-SEM-1, C10.1.
 #[test]
 fn threads_never_hold_more_than_there_is() {
     let permits = Permits::counting("calls", 3, Clock::start()).unwrap();
@@ -350,6 +350,7 @@ fn threads_never_hold_more_than_there_is() {
     assert_eq!(permits.status().out, 0);
 }
 
+/// Proves C10.4.
 #[test]
 fn idle_keys_make_room_and_those_in_use_do_not() {
     let keyed = KeyedPermits::new("requests", 1, 2, Clock::start()).unwrap();
