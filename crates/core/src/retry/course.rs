@@ -140,6 +140,8 @@ pub enum GaveUp {
     ElapsedMax,
     /// The next would begin later than it may after the last sign of progress.
     NoProgress,
+    /// The target has had all the retries it may be asked to bear.
+    BudgetExhausted,
 }
 
 impl Course {
@@ -276,8 +278,10 @@ mod tests {
                 begun.push(now);
                 prop_assert_eq!(course.attempt() as usize, nth + 1);
                 now += work;
-                let class = if nth == permanent_at { FailureClass::Permanent } else { FailureClass::Io };
-                let class = if class == FailureClass::Io { FailureClass::Transient } else { class };
+                let class = match nth {
+                    nth if nth == permanent_at => FailureClass::Permanent,
+                    _ => FailureClass::Transient,
+                };
                 match course.after(class, told.map(millis), at(deadline), at(now), chance) {
                     Next::RetryIn(pause) => now += u64::try_from(pause.as_millis()).unwrap(),
                     Next::GiveUp(_) => break,

@@ -366,3 +366,60 @@ fn idle_keys_make_room_and_those_in_use_do_not() {
     assert!(keyed.keys() <= 2);
     let _ = Arc::new(keyed);
 }
+
+/// Ten times: the balance is read, something else goes on, and it is written.
+///
+/// Proves B42.
+#[tokio::test(start_paused = true)]
+async fn two_holders_of_one_lock_take_turns() {
+    let clock = Clock::start();
+    let lost = |lock: Option<Permits>| async move {
+        let balance = AtomicU64::new(0);
+        let add = || async {
+            for _ in 0..10 {
+                let _held = match &lock {
+                    Some(lock) => Some(lock.acquire(1, "x", clock.now() + secs(60)).await.unwrap()),
+                    None => None,
+                };
+                let read = balance.load(Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                balance.store(read + 1, Ordering::SeqCst);
+            }
+        };
+        tokio::join!(add(), add());
+        20 - balance.into_inner()
+    };
+    assert_eq!(lost(Some(Permits::counting("balance", 1, clock).unwrap())).await, 0);
+    assert_eq!(lost(None).await, 10, "without the lock it goes wrong");
+}
+
+/// Proves C10.1, C10.6.
+#[test]
+fn permits_go_out_to_their_number_and_a_semaphore_outlives_its_first_user() {
+    let keyed = KeyedPermits::new("requests", 2, 9, Clock::start()).unwrap();
+    let first = keyed.clone();
+    let held = first.of("a").unwrap().try_acquire(2, "x").unwrap();
+    drop(first);
+    let again = keyed.of("a").unwrap();
+    assert!(matches!(again.try_acquire(1, "y"), Err(PermitError::Busy { out: 2, total: 2, .. })));
+    drop(held);
+    assert!(again.try_acquire(2, "y").is_ok());
+}
+
+/// A new total holds for whoever asks next, and wakes who waits.
+#[tokio::test(start_paused = true)]
+async fn a_larger_total_lets_those_who_wait_in() {
+    let clock = Clock::start();
+    for permits in [
+        Permits::counting("calls", 1, clock).unwrap(),
+        Permits::adaptive("calls", 1, secs(10), clock).unwrap(),
+    ] {
+        let _held = permits.try_acquire(1, "x").unwrap();
+        let mut waits = Box::pin(permits.acquire(1, "y", clock.now() + secs(60)));
+        assert!(waits.as_mut().now_or_never().is_none());
+        assert_eq!(permits.configure(0).unwrap_err().field, "total");
+        permits.configure(2).unwrap();
+        assert!(waits.now_or_never().expect("it was woken").is_ok());
+        assert_eq!(permits.status().total, 2);
+    }
+}
