@@ -6,6 +6,8 @@
 mod conformance;
 #[path = "tidy/promises.rs"]
 mod promises;
+#[path = "tidy/protection.rs"]
+mod protection;
 #[path = "tidy/stores.rs"]
 mod stores;
 

@@ -59,6 +59,17 @@ const CATALOGUES: &[Catalogue] = &[
             ("B", "how runs, jobs, limits and services behave, case by case"),
         ],
     },
+    Catalogue {
+        name: "protection",
+        title: "What guards of calls promise",
+        about: "limiters, breakers, retries and permits",
+        kinds: &[
+            ("C6", "how many calls are made in how much time"),
+            ("C7", "whether something that failed may be called again yet"),
+            ("C9", "whether and when something is tried again, or asked for again"),
+            ("C10", "how much is out at a time"),
+        ],
+    },
 ];
 
 /// Promises of the services, which have no table: how their ids begin, and how many there are.

@@ -12,7 +12,7 @@
 //! | [`intensity`] | when a supervisor gives up |
 //! | [`service`] | the states of an external dependency, and who may use it now |
 //! | [`run`] | the states of runs, stages, jobs and attempts, and what may follow what |
-//! | [`protection`] | when a call may be made: breakers, limiters |
+//! | [`protection`] | when a call may be made: breakers, limiters, permits |
 //! | [`retry`] | whether and when a failed attempt is repeated |
 //! | [`failure`] | the class of a failure and what the class means |
 //! | [`llm`] | the neutral model of a call to a language model |

@@ -1,4 +1,18 @@
 //! Whether and when a failed attempt is repeated.
+//!
+//! | room | decides |
+//! |---|---|
+//! | [`Backoff`] | how long pauses are |
+//! | [`Course`] | whether one call is tried again where it was made |
+//! | [`http`] | what an answer of HTTP says about trying again |
+//! | [`RetryPolicy`] | how often a job is tried; it is recorded with the job |
+
+mod backoff;
+mod course;
+pub mod http;
+
+pub use backoff::{Backoff, Jitter};
+pub use course::{Course, GaveUp, Next, Retry};
 
 use std::time::Duration;
 
@@ -166,6 +180,17 @@ impl RetryPolicy {
         }
     }
 
+    /// How long its pauses are.
+    pub fn backoff(&self) -> Backoff {
+        Backoff {
+            growth: self.growth,
+            base: Duration::from_millis(self.base_ms),
+            factor_percent: 200,
+            cap: Duration::from_millis(self.cap_ms),
+            jitter: Jitter::Factor(self.jitter_percent.into()),
+        }
+    }
+
     /// Decides after attempt number `used` (1 for the first) failed with `class`.
     ///
     /// `told` is a pause the other side asked for; it is obeyed. `jitter` is a random number in
@@ -183,16 +208,7 @@ impl RetryPolicy {
         if used >= self.max_attempts {
             return AfterFailure::Fail { exhausted: true };
         }
-        let times = match self.growth {
-            Growth::Exponential => 1 << used.saturating_sub(1).min(32),
-            Growth::Linear => u64::from(used.max(1)),
-            Growth::Fixed => 1,
-        };
-        let pause = self.base_ms.saturating_mul(times).min(self.cap_ms);
-        let chance = f64::from(self.jitter_percent.min(100)) / 100.0;
-        let share = 1.0 - chance + chance * jitter.clamp(0.0, 1.0);
-        let spread = Duration::from_millis(pause).mul_f64(share);
-        AfterFailure::RetryIn(told.unwrap_or(spread))
+        AfterFailure::RetryIn(told.unwrap_or_else(|| self.backoff().pause(used, jitter)))
     }
 }
 

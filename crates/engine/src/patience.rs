@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use perennial_core::retry::{Backoff, Jitter};
 use perennial_store::StoreError;
 
 /// How long an operation is offered to the store before its failure is passed on.
 pub(crate) const STORE_WITHIN: Duration = Duration::from_secs(30);
 
-const PAUSE_FIRST: Duration = Duration::from_millis(5);
-const PAUSE_LONGEST: Duration = Duration::from_millis(500);
+/// Between questions: each answer is waited for by one caller, so nothing is left to chance.
+const BACKOFF: Backoff =
+    Backoff::doubling(Duration::from_millis(5), Duration::from_millis(500)).jitter(Jitter::None);
 
 /// How long one question of somebody who asks it again anyway may take.
 pub(crate) const QUESTION_WITHIN: Duration = Duration::from_secs(10);
@@ -91,14 +93,14 @@ where
 {
     let mut last = None;
     let tries = async {
-        let mut pause = PAUSE_FIRST;
+        let mut used = 0;
         loop {
             match operation().await {
                 Err(error) if again(&error) => last = Some(error),
                 result => return result,
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_LONGEST);
+            used += 1;
+            tokio::time::sleep(BACKOFF.pause(used, 0.0)).await;
         }
     };
     match tokio::time::timeout(within, tries).await {

@@ -7,20 +7,37 @@
 //! | room | what it guards |
 //! |---|---|
 //! | [`breakers`] | whether something that failed may be called again yet |
+//! | [`dispatch`] | calls to one provider: their number, their bytes, and the pause it asked for |
+//! | [`endpoints`] | to which of several a call goes |
 //! | [`guarded`] | one call, by all of them in their one order |
-//! | [`limiter`] | how many calls are made in how much time |
+//! | [`in_flight`] | equal requests, which share one |
+//! | [`limiter`], [`limiters`] | how many calls are made in how much time |
+//! | [`pause`] | a pause that one was told and all keep |
 //! | [`permits`] | how many are under way at a time, or how much of anything is out |
+//! | [`poller`] | what is asked again until it is there |
 
 pub mod breakers;
+mod chance;
+pub mod dispatch;
+pub mod endpoints;
 pub mod guarded;
+pub mod in_flight;
 pub mod limiter;
+pub mod limiters;
+pub mod pause;
 pub mod permits;
+pub mod poller;
 #[cfg(test)]
 mod tests;
 
 pub use breakers::{BreakerError, BreakerId, BreakerPermit, BreakerStatus, Breakers};
-pub use guarded::{Guarded, GuardedError, Judged};
+pub use dispatch::{Dispatch, DispatchConfig, DispatchError, DispatchStatus, Going};
+pub use endpoints::{Endpoints, Turn, Unavailable};
+pub use guarded::{Calling, Guarded, GuardedError, Judged, Progress, Told};
+pub use in_flight::{InFlight, InFlightError};
 pub use limiter::{Limiter, LimiterError, Reservation};
+pub use limiters::{Limiters, LimitersError, LimitersStats};
+pub use pause::{EndsTooLate, Pause, Pauses, TooManyPauses};
 pub use perennial_core::protection::{
     InvalidConfig,
     breaker::{BreakerConfig, FailureRate, Outcome, State, Transition},
@@ -28,3 +45,4 @@ pub use perennial_core::protection::{
     retry_budget::RetryBudget,
 };
 pub use permits::{Holder, Permit, PermitError, Permits, PermitsStatus};
+pub use poller::{PollError, Polled, Poller};

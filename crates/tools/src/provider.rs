@@ -8,7 +8,6 @@ pub mod error_table;
 pub mod mock;
 pub mod priced;
 pub mod sse;
-mod told_wait;
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 

@@ -2,8 +2,10 @@
 //!
 //! # Why an actor
 //!
-//! Free slots are shared, change with every call, and must be counted in one place. The registry
-//! counts; it never runs a tool. The caller does, while holding a [`Permit`] (TOOL-2).
+//! Who asks for a tool gets one answer from one place, which is seen in the tree: what it is at, and who waits for
+//! it. It never runs a tool: the caller does, while holding a [`Permit`] (TOOL-2). Nor does anybody wait in it: slots are
+//! counted by [`protection::Permits`](crate::protection::Permits), as everywhere, and who waits for one does so in its
+//! own task.
 //!
 //! # Supervision
 //!
@@ -11,28 +13,33 @@
 //!
 //! # What a restart forgets
 //!
-//! Permits in flight and who waits for one; who waits asks again by itself, inside its own
-//! deadline. Never the tools: they lie on a shelf outside of the actor (TOOL-1).
+//! Questions in its mailbox; who waits asks again by itself, inside its own deadline. Never the tools, nor what is out of
+//! their slots: both lie on a shelf outside of the actor (TOOL-1).
 //!
 //! # Guarantees
 //!
 //! A slot is never leaked: a permit that is dropped, or never received, gives it back. At most
-//! `calls_max` permits of one incarnation are out for one tool. Who waits is served in order.
+//! `calls_max` permits are out for one tool, also over restarts. Who waits is served in order.
 
 mod actor;
-mod catalog;
 mod permit;
 mod shelf;
 
 use std::time::Duration;
 
 use perennial_core::{ExitReason, FailureClass, failure::Failure};
-use perennial_supervision::{Address, CallError, ChildSpec, contain};
-use serde_json::{Value, json};
+use perennial_supervision::{Address, CallError, ChildSpec, Clock, contain};
+use serde_json::{Map, Value, json};
 
 pub use self::{actor::ToolStatus, permit::Permit, shelf::AlreadyRegistered};
-use self::{catalog::Patience, shelf::Shelf};
-use crate::tool::{Tool, ToolError, ToolName};
+use self::{
+    actor::{Patience, Turn},
+    shelf::Shelf,
+};
+use crate::{
+    protection::{PermitError, permits::caller},
+    tool::{Tool, ToolError, ToolName},
+};
 
 /// The registry never works, so a late reply means it is in trouble.
 const REPLY_WITHIN: Duration = Duration::from_secs(5);
@@ -187,19 +194,20 @@ impl ToolRegistry {
     /// # }
     /// ```
     pub fn child_spec() -> (ChildSpec, Self) {
-        let shelf = Shelf::default();
+        let shelf = Shelf::new(Clock::start());
         let (of_actor, of_dump) = (shelf.clone(), shelf.clone());
-        let at_work = actor::AtWork::default();
-        let shown = at_work.clone();
         let (spec, address) =
             ChildSpec::actor_of_kinds("tool_registry", actor::Message::kind, move || {
-                let at_work = at_work.clone();
-                at_work.clear();
-                (actor::Shell { at_work }, of_actor.clone())
+                (actor::Shell, of_actor.clone())
             });
         let spec = spec.detail(move || {
-            let (calls, waiting) = shown.totals();
-            json!({"tools": of_dump.names(), "calls": calls, "waiting": waiting})
+            let tools = of_dump.status();
+            let names: Vec<_> = tools.iter().map(|line| &line.tool).collect();
+            let calls: usize = tools.iter().map(|line| line.calls).sum();
+            let waiting: usize = tools.iter().map(|line| line.waiting).sum();
+            let limit = |line: &ToolStatus| (line.tool.to_string(), line.calls_max.into());
+            let calls_max: Map<String, Value> = tools.iter().map(limit).collect();
+            json!({"tools": names, "calls": calls, "waiting": waiting, "calls_max": calls_max})
         });
         (spec, Self { address, shelf })
     }
@@ -327,9 +335,10 @@ impl ToolRegistry {
     ///
     /// Dropping this future gives back whatever was granted.
     pub async fn acquire(&self, tool: &ToolName) -> Result<Permit, AcquireError> {
-        let tool = tool.clone();
-        let request = |reply| actor::Message::Acquire { tool, patience: Patience::None, reply };
-        self.address.call(request, REPLY_WITHIN).await?
+        match self.ask(tool, Patience::None, REPLY_WITHIN).await? {
+            Turn::Now(slot) => Ok(Permit::new(tool.clone(), slot)),
+            Turn::InLine(_) => Err(AcquireError::Busy(tool.clone())),
+        }
     }
 
     /// Asks for the right to call `tool` once, and waits in line for it, at most for `within`.
@@ -367,22 +376,45 @@ impl ToolRegistry {
         tool: &ToolName,
         within: Duration,
     ) -> Result<Permit, AcquireError> {
+        let clock = self.shelf.clock();
+        let deadline = clock.now() + within;
         let asking = async {
             loop {
-                let tool = tool.clone();
-                let patience = Patience::InLine;
-                let request = |reply| actor::Message::Acquire { tool, patience, reply };
-                match self.address.call(request, within).await {
-                    Ok(answer) => return answer,
-                    Err(CallError::Exited(_)) => tokio::task::yield_now().await,
-                    Err(error) => return Err(error.into()),
+                match self.ask(tool, Patience::InLine, within).await {
+                    Err(AcquireError::Registry(CallError::Exited(_))) => {
+                        tokio::task::yield_now().await;
+                    }
+                    answer => return answer,
                 }
             }
         };
-        match tokio::time::timeout(within, asking).await {
-            Ok(answer) => answer,
-            Err(_) => Err(CallError::Timeout.into()),
+        let slots = match tokio::time::timeout(within, asking).await {
+            Ok(Ok(Turn::InLine(slots))) => slots,
+            Ok(Ok(Turn::Now(slot))) => return Ok(Permit::new(tool.clone(), slot)),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(CallError::Timeout.into()),
+        };
+        let slot = match slots.acquire(1, &caller(), deadline).await {
+            Ok(slot) => slot,
+            Err(PermitError::DeadlinePassed { .. }) => return Err(CallError::Timeout.into()),
+            Err(_) => return Err(AcquireError::Busy(tool.clone())),
+        };
+        // It may have been taken away meanwhile.
+        if self.get(tool).is_none() {
+            return Err(self.shelf.unknown(tool));
         }
+        Ok(Permit::new(tool.clone(), slot))
+    }
+
+    async fn ask(
+        &self,
+        tool: &ToolName,
+        patience: Patience,
+        within: Duration,
+    ) -> Result<Turn, AcquireError> {
+        let (tool, owner) = (tool.clone(), caller());
+        let request = |reply| actor::Message::Acquire { tool, patience, owner, reply };
+        self.address.call(request, within).await?
     }
 
     /// Calls `tool` in the caller's task, holding a permit, inside the tool's own deadline. A panic of the tool

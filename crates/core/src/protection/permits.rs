@@ -146,6 +146,11 @@ impl Adaptive {
         self.limit_max
     }
 
+    /// How long nothing has to be overloaded until there is one more.
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
     /// When it will be more than it is, unless something is overloaded; `None` when it is at its most.
     pub fn grows_at(&self) -> Option<Uptime> {
         (self.limit < self.limit_max).then(|| super::later(self.calm_since, self.window))

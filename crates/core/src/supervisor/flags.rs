@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use crate::{ChildId, Overflow, Restart, Strategy, intensity::IntensityLimit};
+use crate::{ChildId, Overflow, Restart, Strategy, intensity::IntensityLimit, retry::Backoff};
 
 /// When the end of significant children stops their supervisor.
 ///
@@ -92,8 +92,8 @@ impl RestartDelay {
 
     /// The wait before restart number `nth`, from 0, in a row.
     pub fn before(&self, nth: u32) -> Duration {
-        let factor = 1_u32.checked_shl(nth).unwrap_or(u32::MAX);
-        self.first.saturating_mul(factor).min(self.max)
+        let backoff = Backoff::doubling(self.first, self.max);
+        backoff.longest(nth.saturating_add(1))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use perennial_core::retry::Jitter;
 use perennial_supervision::{ChildSpec, Restart};
 use serde_json::json;
 
@@ -57,5 +58,5 @@ async fn sweep(services: &Services, published: &Published) {
 
 /// Give or take a fifth, so that nodes do not come together.
 fn pause(every: Duration, jitter: f64) -> Duration {
-    every.mul_f64(0.4_f64.mul_add(jitter, 0.8))
+    Jitter::Range(80, 120).of(every, jitter)
 }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use perennial_core::retry::{Backoff, Growth, Jitter};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
@@ -33,11 +34,18 @@ const AGAIN_MAX: u32 = 5;
 const LOST_MAX: u32 = 2;
 /// How often a transaction that has not ended is asked for.
 const ASKED_MAX: u32 = 20;
-/// The longest pause before an operation is done again, first and last.
-const PAUSE: Duration = Duration::from_millis(2);
-/// Between attempts to connect, first and longest.
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Before an operation is done again.
+const CONFLICT: Backoff = backoff(Growth::Exponential, 4, 64);
+/// Between attempts to connect.
+const RECONNECT: Backoff = backoff(Growth::Exponential, 50, 5_000);
+/// Between questions after a transaction that has not ended.
+const FATE: Backoff = backoff(Growth::Linear, 50, 500);
+
+/// Half of each pause is left to chance.
+const fn backoff(growth: Growth, base_ms: u64, cap_ms: u64) -> Backoff {
+    let (base, cap) = (Duration::from_millis(base_ms), Duration::from_millis(cap_ms));
+    Backoff { growth, base, factor_percent: 200, cap, jitter: Jitter::Factor(50) }
+}
 /// How long a connection sleeps at most; then it looks whether the server is still there.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -90,20 +98,20 @@ impl ConnectionLoop {
         let runtime = runtime.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let mut dice = Dice::new();
         let mut server = Server { shared, runtime: &runtime, session: None };
-        let mut backoff = BACKOFF_MIN;
+        let mut failed = 0;
         loop {
             if let Err(error) = server.session() {
                 tracing::warn!(%error, "no connection to the store");
                 if shared.unseen() > shared.options.patience {
                     shared.queue.refuse(&StoreError::Unavailable(error.to_string()));
                 }
-                if shared.queue.rest(&self.stopped, dice.up_to(backoff)) {
+                failed += 1;
+                if shared.queue.rest(&self.stopped, dice.pause(&RECONNECT, failed)) {
                     return Ok(());
                 }
-                backoff = (backoff * 2).min(BACKOFF_MAX);
                 continue;
             }
-            backoff = BACKOFF_MIN;
+            failed = 0;
             let woken = if shared.options.commits_together() > 1 {
                 shared.queue.wait_sparingly(&self.stopped, IDLE)
             } else {
@@ -292,7 +300,7 @@ impl<'a> Server<'a> {
                 Outcome::Again(_) if again < AGAIN_MAX => {
                     again += 1;
                     counters.retries.fetch_add(1, Ordering::Relaxed);
-                    let pause = dice.up_to(PAUSE * 2_u32.pow(again));
+                    let pause = dice.pause(&CONFLICT, again);
                     self.pause(pause);
                 }
                 Outcome::Lost(_) if lost < LOST_MAX => {
@@ -318,7 +326,7 @@ impl<'a> Server<'a> {
         let (mut fate, mut failed) = (Fate::UnderWay, None);
         for asked in 0..ASKED_MAX {
             if asked > 0 {
-                let pause = dice.up_to(BACKOFF_MIN * asked.min(10));
+                let pause = dice.pause(&FATE, asked);
                 self.pause(pause);
             }
             let asked = self.session().and_then(|session| {
@@ -414,12 +422,11 @@ impl Dice {
         Self(RandomState::new().build_hasher().finish() | 1)
     }
 
-    /// Between a half and all of `longest`.
-    fn up_to(&mut self, longest: Duration) -> Duration {
+    /// The pause after attempt number `used`.
+    fn pause(&mut self, backoff: &Backoff, used: u32) -> Duration {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        let half = longest / 2;
-        half + half * u32::try_from(self.0 % 1000).unwrap_or(0) / 1000
+        backoff.pause(used, f64::from(u32::try_from(self.0 % 1000).unwrap_or(0)) / 1000.0)
     }
 }

@@ -493,3 +493,34 @@ fn what_was_put_in_the_place_of_a_directory_of_the_run_is_not_opened() {
         assert!(spec.check_unmoved().is_ok(), "{name}");
     }
 }
+
+/// What is done on a thread of its own, in real time: a paused clock waits for such threads.
+///
+/// Proves B44.
+#[tokio::test]
+async fn an_error_of_blocking_work_comes_as_it_is_and_a_time_out_is_an_error_of_its_own() {
+    let shown = "x".to_owned();
+    let refused = off_thread::<u32>(move |_| Err(FileError::Base { shown })).await.unwrap_err();
+    assert!(matches!(&refused, FileError::Base { shown } if shown == "x"), "{refused}");
+    let clock = perennial_supervision::Clock::start();
+    let deadline = clock.now() + std::time::Duration::from_millis(20);
+    let judge = |_: &FileError| crate::protection::Judged::of(FailureClass::Io);
+    let (told, halted) = std::sync::mpsc::channel();
+    let guarded = crate::protection::Guarded::new(clock);
+    let late = guarded.call("o", &[], deadline, judge, async |_| {
+        let told = told.clone();
+        // Works until nobody waits for it any more.
+        off_thread::<u32>(move |halt| {
+            while halt.check().is_ok() {
+                std::thread::yield_now();
+            }
+            // The test may have given up.
+            let _ = told.send(());
+            Ok(0)
+        })
+        .await
+    });
+    let late = late.await.unwrap_err();
+    assert!(matches!(late, crate::protection::GuardedError::TimedOut { attempts: 1 }), "{late}");
+    assert_eq!(halted.recv_timeout(std::time::Duration::from_secs(30)), Ok(()));
+}

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -19,6 +18,8 @@ use perennial_core::{
 };
 use perennial_supervision::Clock;
 
+use super::chance::Chance;
+
 /// Keys of families that are tracked at a time.
 pub const KEYS_MAX: usize = 10_000;
 
@@ -30,7 +31,7 @@ pub const KEYS_MAX: usize = 10_000;
 /// assert_eq!(BreakerId::from("mail").to_string(), "mail");
 /// assert_eq!(BreakerId::from(("host", "example.org")).to_string(), "host[example.org]");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BreakerId {
     name: Arc<str>,
     key: Option<Arc<str>>,
@@ -97,7 +98,9 @@ struct Inner {
     cells: Mutex<HashMap<BreakerId, Arc<Cell>>>,
     tell: Box<Tell>,
     /// Where in its jitter an open time lies.
-    chance: (RandomState, AtomicU64),
+    chance: Chance,
+    /// Calls in place of which something else ran.
+    fallbacks: AtomicU64,
 }
 
 /// Who is told of transitions.
@@ -201,10 +204,18 @@ impl Breakers {
         clock: Clock,
         tell: impl Fn(&BreakerId, &Transition) + Send + Sync + 'static,
     ) -> Self {
-        let chance = (RandomState::new(), AtomicU64::new(0));
+        let chance = Chance::default();
         let (declared, cells) = (Mutex::default(), Mutex::default());
         let tell = Box::new(tell);
-        Self(Arc::new(Inner { clock, keys_max: KEYS_MAX, declared, cells, tell, chance }))
+        Self(Arc::new(Inner {
+            clock,
+            keys_max: KEYS_MAX,
+            declared,
+            cells,
+            tell,
+            chance,
+            fallbacks: AtomicU64::new(0),
+        }))
     }
 
     /// Declares a breaker, or changes the settings of one; they hold for the next decision.
@@ -287,6 +298,37 @@ impl Breakers {
         }
     }
 
+    /// As [`call`](Self::call), and `instead` runs once, in place of a call that may not be made. How often is counted.
+    ///
+    /// # Errors
+    ///
+    /// When nobody declared it, there is no place for its key, or the call did not end in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// As of [`call`](Self::call).
+    pub async fn call_or<T>(
+        &self,
+        id: impl Into<BreakerId>,
+        deadline: Uptime,
+        classify: impl FnOnce(&T) -> Outcome,
+        call: impl Future<Output = T>,
+        instead: impl AsyncFnOnce(BreakerError) -> T,
+    ) -> Result<T, BreakerError> {
+        match self.call(id, deadline, classify, call).await {
+            Err(refused @ (BreakerError::Open { .. } | BreakerError::Probing { .. })) => {
+                self.0.fallbacks.fetch_add(1, Ordering::Relaxed);
+                Ok(instead(refused).await)
+            }
+            called => called,
+        }
+    }
+
+    /// How often something ran in place of a call that might not be made.
+    pub fn fallbacks(&self) -> u64 {
+        self.0.fallbacks.load(Ordering::Relaxed)
+    }
+
     /// How it stands. It waits for nothing: a lock is held for a decision, never for a call.
     ///
     /// # Errors
@@ -300,6 +342,19 @@ impl Breakers {
             Some(cell) => Ok(BreakerStatus::of(&locked(&cell.breaker), now)),
             None => Ok(BreakerStatus::of(&self.unused(&id)?, now)),
         }
+    }
+
+    /// How all of them stand, by id: those that are declared, and of families the keys that were used.
+    pub fn list(&self) -> Vec<(BreakerId, BreakerStatus)> {
+        let declared = locked(&self.0.declared);
+        let alone = declared.iter().filter(|(_, declared)| !declared.is_family);
+        let mut ids: Vec<BreakerId> =
+            alone.map(|(name, _)| BreakerId { name: Arc::clone(name), key: None }).collect();
+        drop(declared);
+        ids.extend(locked(&self.0.cells).keys().filter(|id| id.key.is_some()).cloned());
+        ids.sort();
+        // What was declared stays declared.
+        ids.into_iter().filter_map(|id| Some((id.clone(), self.status(id).ok()?))).collect()
     }
 
     /// Closes it, and forgets what it has seen.
@@ -359,12 +414,6 @@ impl Breakers {
         );
         (self.0.tell)(id, &transition);
     }
-
-    fn chance(&self) -> f64 {
-        let (state, count) = &self.0.chance;
-        let hash = state.hash_one(count.fetch_add(1, Ordering::Relaxed));
-        f64::from(u32::try_from(hash >> 32).unwrap_or(0)) / f64::from(u32::MAX)
-    }
 }
 
 impl fmt::Debug for Breakers {
@@ -419,7 +468,7 @@ impl BreakerPermit {
 
     fn give(&mut self, outcome: Outcome) {
         let Some(grant) = self.grant.take() else { return };
-        let (now, chance) = (self.breakers.0.clock.now(), self.breakers.chance());
+        let (now, chance) = (self.breakers.0.clock.now(), self.breakers.0.chance.draw());
         let transition = locked(&self.cell.breaker).settle(grant, outcome, now, chance);
         self.breakers.tell(&self.cell.id, transition);
     }
@@ -473,7 +522,7 @@ mod tests {
         }
     }
 
-    /// Proves INV-CB-1, INV-CB-6, INV-CB-9, B30, B33.
+    /// Proves INV-CB-1, INV-CB-6, INV-CB-9, B30, B33, C7.10.
     #[tokio::test(start_paused = true)]
     async fn the_value_says_what_came_of_a_call_and_an_open_breaker_makes_none() {
         let clock = Clock::start();
@@ -495,7 +544,7 @@ mod tests {
         assert_eq!(*told.lock().unwrap(), ["open", "half_open", "closed"]);
     }
 
-    /// Proves INV-CB-4, INV-CB-6, INV-21, D29.
+    /// Proves INV-CB-4, INV-CB-6, INV-21, D29, C7.18.
     #[tokio::test(start_paused = true)]
     async fn a_time_out_and_a_panic_are_failures_and_an_abandoned_probe_makes_room() {
         let clock = Clock::start();
@@ -522,7 +571,7 @@ mod tests {
         assert_eq!((status.probes_out, told.lock().unwrap().len()), (0, 3));
     }
 
-    /// Proves INV-CB-3, INV-CB-11.
+    /// Proves INV-CB-3, INV-CB-11, C7.12.
     #[tokio::test(start_paused = true)]
     async fn a_hundred_callers_make_one_probe() {
         let clock = Clock::start();
@@ -571,7 +620,7 @@ mod tests {
         assert_eq!(breakers.status("b").unwrap().probes_out, 0);
     }
 
-    /// Proves INV-CB-7.
+    /// Proves INV-CB-7, C7.17.
     #[tokio::test(start_paused = true)]
     async fn a_slow_call_of_one_breaker_is_nothing_to_another() {
         let clock = Clock::start();
@@ -590,7 +639,7 @@ mod tests {
         assert_eq!(clock.now(), Uptime::ZERO, "no time went by");
     }
 
-    /// Proves INV-CB-8, INV-CB-10, B29.
+    /// Proves INV-CB-8, INV-CB-10, B29, C7.6, C7.14.
     #[test]
     fn only_what_is_declared_exists_and_a_family_has_a_breaker_for_each_key() {
         let breakers = Breakers::new(Clock::start());
@@ -627,5 +676,115 @@ mod tests {
         held.ignore();
         assert!(breakers.permit(("host", "x")).is_ok());
         assert!(matches!(breakers.permit(("host", "failed")), Err(BreakerError::Open { .. })));
+    }
+
+    /// Proves B34, C7.2, C7.3, C7.4, C7.9.
+    #[tokio::test(start_paused = true)]
+    async fn a_breaker_is_reset_by_hand_and_told_of_alone_and_in_a_list_of_all() {
+        let clock = Clock::start();
+        let (breakers, told) = breakers(clock);
+        breakers.declare("mail", one_failure()).unwrap();
+        breakers.declare("disk", BreakerConfig::default()).unwrap();
+        breakers.declare_family("host", one_failure()).unwrap();
+        let far = clock.now() + secs(1_000);
+        let call = |id: &'static str, value| breakers.call(id, far, by_value, async move { value });
+        assert_eq!(call("mail", Err(500)).await, Ok(Err(500)));
+        breakers.permit(("host", "a")).unwrap().success();
+        let status = breakers.status("mail").unwrap();
+        assert_eq!(status.state, State::Open { until: Uptime::new(secs(10)) });
+        assert_eq!((status.epoch, status.config), (1, one_failure()));
+        let listed = |breakers: &Breakers| -> Vec<String> {
+            let line = |(id, status): (BreakerId, BreakerStatus)| format!("{id} {}", status.state);
+            breakers.list().into_iter().map(line).collect()
+        };
+        assert_eq!(listed(&breakers), ["disk closed", "host[a] closed", "mail open"]);
+        assert_eq!(breakers.list()[2].1, status);
+        breakers.reset("mail").unwrap();
+        assert_eq!(call("mail", Ok(7)).await, Ok(Ok(7)));
+        assert_eq!(call("mail", Err(500)).await, Ok(Err(500)));
+        assert!(matches!(call("mail", Ok(7)).await, Err(BreakerError::Open { .. })));
+        // Its time, on a paused clock.
+        tokio::time::sleep(secs(10)).await;
+        let probe = breakers.permit("mail").unwrap();
+        assert_eq!(breakers.status("mail").unwrap().state, State::HalfOpen);
+        drop(probe);
+        assert_eq!(*told.lock().unwrap(), ["open", "closed", "open", "half_open"]);
+    }
+
+    /// Proves C7.19, D44.
+    #[tokio::test(start_paused = true)]
+    async fn what_stands_in_runs_once_and_only_for_a_call_that_was_refused_and_is_counted() {
+        let clock = Clock::start();
+        let (breakers, _) = breakers(clock);
+        breakers.declare("b", one_failure()).unwrap();
+        let far = clock.now() + secs(1_000);
+        let mut ran = 0;
+        for value in [Ok(1), Err(500), Ok(2), Ok(3)] {
+            let instead = async |refused: BreakerError| {
+                ran += 1;
+                assert!(matches!(refused, BreakerError::Open { .. }));
+                Ok(99)
+            };
+            let called = breakers.call_or("b", far, by_value, async move { value }, instead).await;
+            assert_eq!(called, Ok(if ran == 0 { value } else { Ok(99) }));
+        }
+        assert_eq!((ran, breakers.fallbacks()), (2, 2));
+        let unknown = breakers.call_or("c", far, by_value, async { Ok(1) }, async |_| Ok(99)).await;
+        assert!(matches!(unknown, Err(BreakerError::UnknownBreaker { .. })));
+    }
+
+    /// Every way in which the caller of a probe may end.
+    ///
+    /// Proves INV-CB-4, C7.11, C7.13, C7.15, C7.16.
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_whose_caller_is_gone_makes_room_and_what_is_old_changes_nothing() {
+        let clock = Clock::start();
+        let (breakers, _) = breakers(clock);
+        breakers.declare("b", one_failure()).unwrap();
+        let old = breakers.permit("b").unwrap();
+        breakers.permit("b").unwrap().ignore();
+        breakers.permit("b").unwrap().failure();
+        old.success();
+        assert!(matches!(breakers.permit("b"), Err(BreakerError::Open { .. })));
+        // Its time, on a paused clock.
+        tokio::time::sleep(secs(10)).await;
+        let far = clock.now() + secs(1_000);
+        let probing = breakers.clone();
+        let hangs = async move {
+            let _ = probing.call("b", far, by_value, std::future::pending()).await;
+        };
+        #[expect(clippy::disallowed_methods, reason = "a task that the test kills")]
+        let task = tokio::spawn(hangs);
+        // The task begins, on a paused clock.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(matches!(breakers.permit("b"), Err(BreakerError::Probing { .. })));
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        breakers.permit("b").unwrap().ignore();
+        let probe = breakers.permit("b").unwrap();
+        assert!(matches!(breakers.permit("b"), Err(BreakerError::Probing { .. })));
+        probe.success();
+        assert_eq!(breakers.status("b").unwrap().state, State::Closed);
+    }
+
+    /// Proves C7.5, C7.8.
+    #[tokio::test(start_paused = true)]
+    async fn a_hundred_calls_of_which_some_fail_below_the_threshold_have_their_results() {
+        let clock = Clock::start();
+        let (breakers, told) = breakers(clock);
+        let config = BreakerConfig { rate: None, ..BreakerConfig::consecutive(50) };
+        breakers.declare("b", config).unwrap();
+        let far = clock.now() + secs(1_000);
+        let value = |number: u32| if number.is_multiple_of(3) { Err(500) } else { Ok(number) };
+        let call = |number| breakers.call("b", far, by_value, async move { value(number) });
+        let results = join_all((0..100).map(call)).await;
+        assert_eq!(results, (0..100).map(|number| Ok(value(number))).collect::<Vec<_>>());
+        assert!(told.lock().unwrap().is_empty());
+        let usual = BreakerConfig::default();
+        assert_eq!((usual.failures_max, usual.probes, usual.successes), (5, 1, 1));
+        assert_eq!((usual.open_for, usual.open_max), (secs(30), secs(300)));
+        let rate = usual.rate.unwrap();
+        assert_eq!((rate.percent, rate.calls_min, rate.window), (50, 10, secs(60)));
+        assert_eq!(usual.jitter_percent, 20);
     }
 }

@@ -206,6 +206,11 @@ impl Limiter {
         self.meters().stats()
     }
 
+    /// The limits in force.
+    pub fn config(&self) -> LimiterConfig {
+        self.meters().config().clone()
+    }
+
     /// Callers that wait.
     pub fn waiting(&self) -> usize {
         self.lines().values().map(|line| line.callers).sum()

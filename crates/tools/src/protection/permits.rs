@@ -14,11 +14,20 @@ use perennial_core::{
         permits::{Adaptive, Ledger},
     },
 };
-use perennial_supervision::Clock;
+use perennial_supervision::{Clock, current_process};
 use tokio::sync::Notify;
 
-/// Callers that wait for permits of one kind, at most.
+/// Callers that wait for permits of one kind, at most, unless it says otherwise.
 pub const WAITING_MAX: usize = 1_024;
+
+/// Who asks, as a holder is named: the path of the process whose code runs, or `unsupervised`.
+///
+/// ```
+/// assert_eq!(perennial_tools::protection::permits::caller(), "unsupervised");
+/// ```
+pub fn caller() -> String {
+    current_process().map_or_else(|| "unsupervised".to_owned(), |process| process.path().to_owned())
+}
 
 /// A semaphore: the permits of one named resource. Cheap to clone; clones are the same.
 ///
@@ -48,6 +57,7 @@ pub struct Permits(Arc<Inner>);
 struct Inner {
     name: String,
     clock: Clock,
+    waiting_max: usize,
     state: Mutex<State>,
     /// Who holds it is the first of those who wait; tokio's is fair, and whoever goes leaves no hole.
     first: tokio::sync::Mutex<()>,
@@ -194,7 +204,43 @@ impl Permits {
         let holders = BTreeMap::new();
         let state = State { ledger, adaptive, waiting: 0, holders, permits_granted: 0 };
         let (state, first) = (Mutex::new(state), tokio::sync::Mutex::new(()));
-        Self(Arc::new(Inner { name, clock, state, first, returned: Notify::new() }))
+        let (waiting_max, returned) = (WAITING_MAX, Notify::new());
+        Self(Arc::new(Inner { name, clock, waiting_max, state, first, returned }))
+    }
+
+    /// Another number of callers that may wait; to be said before there are clones of it.
+    ///
+    /// # Panics
+    ///
+    /// When there are.
+    #[must_use]
+    pub fn waiting_max(mut self, waiting_max: usize) -> Self {
+        let inner = Arc::get_mut(&mut self.0);
+        inner.expect("nobody else has it yet").waiting_max = waiting_max;
+        self
+    }
+
+    /// Changes the total, or the most of an adaptive limit, which begins anew with it. What is out stays out; whoever
+    /// waits looks again.
+    ///
+    /// # Errors
+    ///
+    /// When the total is 0; then nothing is changed.
+    pub fn configure(&self, total: u64) -> Result<(), InvalidConfig> {
+        not_none("permits", total)?;
+        let mut state = self.state();
+        if let Some(adaptive) = &mut state.adaptive {
+            *adaptive = Adaptive::new(total, adaptive.window())?;
+        }
+        state.ledger.set_total(total);
+        drop(state);
+        self.0.returned.notify_one();
+        Ok(())
+    }
+
+    /// Whether nobody else has a handle to it, holds a permit, or waits for one.
+    pub(crate) fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
     }
 
     /// A permit of `weight` for `owner`, now. Nobody who waits is overtaken.
@@ -318,7 +364,7 @@ struct Waits<'a>(&'a Permits);
 impl<'a> Waits<'a> {
     fn enter(permits: &'a Permits, weight: u64) -> Result<Self, PermitError> {
         let mut state = permits.state();
-        let (name, waiting_max) = (|| permits.0.name.clone(), WAITING_MAX);
+        let (name, waiting_max) = (|| permits.0.name.clone(), permits.0.waiting_max);
         if Permits::is_too_heavy(&state, weight) {
             let total = state.ledger.total();
             return Err(PermitError::WeightExceedsTotal { name: name(), weight, total });
@@ -428,7 +474,7 @@ impl KeyedPermits {
         }
         if keys.len() >= self.keys_max {
             // Permits and those who wait hold their semaphore: what nobody else holds is idle.
-            keys.retain(|_, permits| Arc::strong_count(&permits.0) > 1);
+            keys.retain(|_, permits| !permits.is_idle());
         }
         if keys.len() >= self.keys_max {
             return Err(TooManyKeys { name: self.name.clone(), keys_max: self.keys_max });

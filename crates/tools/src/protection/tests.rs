@@ -37,7 +37,7 @@ fn task<T: Send + 'static>(
 
 /// Real threads, at one instant of a paused clock: as many as may.
 ///
-/// Proves INV-RL-1.
+/// Proves INV-RL-1, C6.8, C6.13.
 #[tokio::test(start_paused = true)]
 async fn two_hundred_callers_at_once_get_exactly_the_limit() {
     let clock = Clock::start();
@@ -103,7 +103,7 @@ async fn contenders_never_exceed_the_bound_and_get_nearly_all_of_it() {
     }
 }
 
-/// Proves INV-RL-6.
+/// Proves INV-RL-6, C6.12.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_waiter_takes_nothing_and_those_behind_it_keep_their_order() {
     let clock = Clock::start();
@@ -144,7 +144,7 @@ async fn nobody_waits_for_what_cannot_come_in_time_or_at_all() {
     assert_eq!(clock.now(), Uptime::ZERO, "no time went by");
 }
 
-/// Proves INV-RL-8.
+/// Proves INV-RL-8, C6.16, C6.17, C6.18.
 #[tokio::test(start_paused = true)]
 async fn who_waits_waits_on_when_the_pause_is_extended() {
     let clock = Clock::start();
@@ -204,7 +204,7 @@ async fn so_many_may_wait_and_no_more() {
 
 /// However its holder ends: at the end of a scope, by a panic, killed while it works, killed while it waits.
 ///
-/// Proves INV-SEM-1, INV-SEM-2.
+/// Proves INV-SEM-1, INV-SEM-2, C10.2, C10.8.
 #[tokio::test(start_paused = true)]
 async fn permits_come_back_however_their_holders_end() {
     let clock = Clock::start();
@@ -244,7 +244,7 @@ async fn permits_come_back_however_their_holders_end() {
     assert_eq!((status.out, status.waiting, status.holders), (0, 0, vec![]));
 }
 
-/// Proves INV-SEM-2, INV-SEM-3.
+/// Proves INV-SEM-2, INV-SEM-3, C10.5.
 #[tokio::test(start_paused = true)]
 async fn a_large_request_is_served_in_its_turn_and_overdraws_once() {
     let clock = Clock::start();
@@ -277,7 +277,7 @@ async fn a_large_request_is_served_in_its_turn_and_overdraws_once() {
     assert_eq!(bytes.status().out, 0);
 }
 
-/// Proves INV-SEM-3.
+/// Proves INV-SEM-3, C10.3, C10.9.
 #[tokio::test(start_paused = true)]
 async fn who_waits_is_served_in_order_and_nobody_overtakes() {
     let clock = Clock::start();
@@ -327,7 +327,7 @@ async fn an_adaptive_limit_lets_fewer_in_and_those_who_wait_come_when_it_grows()
 
 /// In real threads: no more are out than may be, and none is lost.
 ///
-/// Proves INV-SEM-1.
+/// Proves INV-SEM-1, C10.1.
 #[test]
 fn threads_never_hold_more_than_there_is() {
     let permits = Permits::counting("calls", 3, Clock::start()).unwrap();
@@ -350,6 +350,7 @@ fn threads_never_hold_more_than_there_is() {
     assert_eq!(permits.status().out, 0);
 }
 
+/// Proves C10.4.
 #[test]
 fn idle_keys_make_room_and_those_in_use_do_not() {
     let keyed = KeyedPermits::new("requests", 1, 2, Clock::start()).unwrap();
@@ -364,4 +365,61 @@ fn idle_keys_make_room_and_those_in_use_do_not() {
     assert!(keyed.of("d").is_ok());
     assert!(keyed.keys() <= 2);
     let _ = Arc::new(keyed);
+}
+
+/// Ten times: the balance is read, something else goes on, and it is written.
+///
+/// Proves B42.
+#[tokio::test(start_paused = true)]
+async fn two_holders_of_one_lock_take_turns() {
+    let clock = Clock::start();
+    let lost = |lock: Option<Permits>| async move {
+        let balance = AtomicU64::new(0);
+        let add = || async {
+            for _ in 0..10 {
+                let _held = match &lock {
+                    Some(lock) => Some(lock.acquire(1, "x", clock.now() + secs(60)).await.unwrap()),
+                    None => None,
+                };
+                let read = balance.load(Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                balance.store(read + 1, Ordering::SeqCst);
+            }
+        };
+        tokio::join!(add(), add());
+        20 - balance.into_inner()
+    };
+    assert_eq!(lost(Some(Permits::counting("balance", 1, clock).unwrap())).await, 0);
+    assert_eq!(lost(None).await, 10, "without the lock it goes wrong");
+}
+
+/// Proves C10.1, C10.6.
+#[test]
+fn permits_go_out_to_their_number_and_a_semaphore_outlives_its_first_user() {
+    let keyed = KeyedPermits::new("requests", 2, 9, Clock::start()).unwrap();
+    let first = keyed.clone();
+    let held = first.of("a").unwrap().try_acquire(2, "x").unwrap();
+    drop(first);
+    let again = keyed.of("a").unwrap();
+    assert!(matches!(again.try_acquire(1, "y"), Err(PermitError::Busy { out: 2, total: 2, .. })));
+    drop(held);
+    assert!(again.try_acquire(2, "y").is_ok());
+}
+
+/// A new total holds for whoever asks next, and wakes who waits.
+#[tokio::test(start_paused = true)]
+async fn a_larger_total_lets_those_who_wait_in() {
+    let clock = Clock::start();
+    for permits in [
+        Permits::counting("calls", 1, clock).unwrap(),
+        Permits::adaptive("calls", 1, secs(10), clock).unwrap(),
+    ] {
+        let _held = permits.try_acquire(1, "x").unwrap();
+        let mut waits = Box::pin(permits.acquire(1, "y", clock.now() + secs(60)));
+        assert!(waits.as_mut().now_or_never().is_none());
+        assert_eq!(permits.configure(0).unwrap_err().field, "total");
+        permits.configure(2).unwrap();
+        assert!(waits.now_or_never().expect("it was woken").is_ok());
+        assert_eq!(permits.status().total, 2);
+    }
 }

@@ -4,10 +4,9 @@
 //! Pure: a function of status, headers, body and place in the stream (ERC-1). Nothing here decides
 //! whether to try again; the class does, above.
 
-use perennial_core::{FailureClass, failure::Failure};
+use perennial_core::{FailureClass, failure::Failure, retry::http::RetryHeaders};
 use serde_json::{Value, json};
 
-use super::told_wait::told_wait;
 use crate::secret::Redactor;
 
 /// Most bytes of a body that are kept with a failure (ERC-3).
@@ -28,6 +27,18 @@ pub struct AnswerHeaders {
     pub retry_after: Option<String>,
     /// `date`.
     pub date: Option<String>,
+}
+
+impl AnswerHeaders {
+    /// What they say about trying again (ERC-5).
+    fn hints(&self) -> RetryHeaders<'_> {
+        RetryHeaders {
+            should_retry: self.should_retry.as_deref(),
+            retry_after_ms: self.retry_after_ms.as_deref(),
+            retry_after: self.retry_after.as_deref(),
+            date: self.date.as_deref(),
+        }
+    }
 }
 
 /// How far the exchange had come.
@@ -65,7 +76,7 @@ pub struct Answer<'a> {
 pub fn classify(answer: &Answer<'_>, redactor: &Redactor) -> Failure {
     let error = ErrorBody::of(answer.body);
     let wait = match answer.position {
-        Position::BeforeReply => told_wait(answer.headers),
+        Position::BeforeReply => answer.headers.hints().told_wait(None),
         Position::InReply => None,
     };
     let status = match (answer.status, &error.kind) {
@@ -75,7 +86,7 @@ pub fn classify(answer: &Answer<'_>, redactor: &Redactor) -> Failure {
     };
     let by_table = class_of(status, &error, wait.is_some());
     let told = match answer.position {
-        Position::BeforeReply => should_retry(answer.headers),
+        Position::BeforeReply => answer.headers.hints().should_retry(),
         Position::InReply => None,
     };
     let class = as_told(by_table, status, told);
@@ -127,14 +138,6 @@ fn as_told(by_table: FailureClass, status: u16, told: Option<bool>) -> FailureCl
         Some(true) => FailureClass::Transient,
         Some(false) if by_table.is_retryable() => FailureClass::Permanent,
         Some(false) | None => by_table,
-    }
-}
-
-fn should_retry(headers: &AnswerHeaders) -> Option<bool> {
-    match headers.should_retry.as_deref()?.trim() {
-        "true" => Some(true),
-        "false" => Some(false),
-        _ => None,
     }
 }
 

@@ -1,9 +1,6 @@
 //! The right to call a tool once.
 
-use perennial_supervision::actor::ActorRef;
-
-use super::{actor::Message, catalog::PermitId};
-use crate::tool::ToolName;
+use crate::{protection, tool::ToolName};
 
 /// The right to call a tool once. Dropping it gives the slot back.
 ///
@@ -28,26 +25,17 @@ use crate::tool::ToolName;
 #[derive(Debug)]
 pub struct Permit {
     tool: ToolName,
-    id: PermitId,
-    /// Not an address: a permit means nothing to a later incarnation.
-    grantor: ActorRef<Message>,
+    /// Given back with this.
+    _slot: protection::Permit,
 }
 
 impl Permit {
-    pub(super) fn new(tool: ToolName, id: PermitId, grantor: ActorRef<Message>) -> Self {
-        Self { tool, id, grantor }
+    pub(super) fn new(tool: ToolName, slot: protection::Permit) -> Self {
+        Self { tool, _slot: slot }
     }
 
     /// Which tool may be called.
     pub fn tool(&self) -> &ToolName {
         &self.tool
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let returned = Message::Returned { tool: self.tool.clone(), permit: self.id };
-        // A grantor that is gone has forgotten this permit.
-        let _ = self.grantor.cast(returned);
     }
 }

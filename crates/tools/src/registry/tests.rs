@@ -206,3 +206,21 @@ async fn after_a_hundred_crashes_under_load_the_tools_are_there_and_no_call_is_l
     let status = registry.status().await.unwrap();
     assert_eq!((status.len(), status[0].calls, status[0].waiting), (1, 0, 0));
 }
+
+/// Slots lie with the tools: neither a restart nor another tool of the same name makes more of them.
+#[tokio::test(start_paused = true)]
+async fn calls_under_way_count_over_a_restart_and_over_a_new_registration() {
+    let (root, registry) = start().await;
+    registry.register(echo().calls_max(2)).unwrap();
+    let _first = registry.acquire(&name()).await.unwrap();
+    let second = registry.acquire_within(&name(), SOON).await.unwrap();
+    root.tree().kill("/root/tool_registry").unwrap().exit().await;
+    while registry.status().await.is_err() {}
+    assert_eq!(registry.acquire(&name()).await.unwrap_err(), AcquireError::Busy(name()));
+    let status = registry.status().await.unwrap();
+    assert_eq!(status[0].callers, ["unsupervised", "unsupervised"]);
+    assert!(registry.unregister(&name()));
+    registry.register(echo().calls_max(1)).unwrap();
+    drop(second);
+    assert_eq!(registry.acquire(&name()).await.unwrap_err(), AcquireError::Busy(name()));
+}

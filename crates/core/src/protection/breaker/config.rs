@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::protection::InvalidConfig;
+use crate::{
+    protection::InvalidConfig,
+    retry::{Backoff, Jitter},
+};
 
 /// The settings of a breaker. [`Default`] has the values named at the fields.
 ///
@@ -150,10 +153,9 @@ impl BreakerConfig {
     /// For how long it is open after `doublings` failed probes in a row; `chance` in `0.0..=1.0` is the place inside
     /// of the jitter.
     pub(super) fn open_time(&self, doublings: u32, chance: f64) -> Duration {
-        let base = self.open_for.saturating_mul(1 << doublings.min(31)).min(self.open_max);
-        let jitter = f64::from(self.jitter_percent) / 100.0;
-        let share = 1.0 + jitter * (2.0 * chance.clamp(0.0, 1.0) - 1.0);
-        let spread = Duration::try_from_secs_f64(base.as_secs_f64() * share);
-        spread.unwrap_or(Duration::MAX).min(self.open_max)
+        let jitter = u32::from(self.jitter_percent.min(100));
+        Backoff::doubling(self.open_for, self.open_max)
+            .jitter(Jitter::Range(100 - jitter, 100 + jitter))
+            .pause(doublings.saturating_add(1), chance)
     }
 }

@@ -273,7 +273,7 @@ proptest! {
     }
 }
 
-/// Proves INV-CB-2, B30, B31.
+/// Proves INV-CB-2, B30, B31, C7.1.
 #[test]
 fn it_trips_at_the_count_and_success_begins_the_count_anew() {
     let mut breaker = Breaker::new(config(3)).unwrap();
@@ -324,7 +324,7 @@ fn the_window_is_bounded_and_an_idle_breaker_is_known() {
     assert!(breaker.is_idle(at(2_059)));
 }
 
-/// Proves INV-CB-8.
+/// Proves INV-CB-8, C7.7.
 #[test]
 fn new_settings_hold_from_the_next_decision_on() {
     let mut breaker = Breaker::new(rated(5).rate(100, 50, Duration::from_secs(60))).unwrap();

@@ -32,6 +32,11 @@ impl BackoffWindow {
         later
     }
 
+    /// The latest end that was said, which may be over.
+    pub fn latest(&self) -> Option<Uptime> {
+        self.until
+    }
+
     /// When calls may be made again; `None` when they may be made `now`. Who sleeps until then asks again after it.
     pub fn closed_until(&self, now: Uptime) -> Option<Uptime> {
         self.until.filter(|until| now < *until)

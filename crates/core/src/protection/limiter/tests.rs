@@ -122,7 +122,7 @@ fn explore(meters: &Meters<u8>, grants: &Grants, now: u64, depth: u32) -> u64 {
 
 /// Every history of five questions, with all short waits and costs between them.
 ///
-/// Proves INV-RL-1, INV-RL-2.
+/// Proves INV-RL-1, INV-RL-2, C6.10.
 #[test]
 fn no_short_history_exceeds_the_bound_of_any_limit() {
     let align = secs(1);
@@ -157,7 +157,7 @@ fn limits() -> impl Strategy<Value = Limit> {
 }
 
 proptest! {
-    /// Proves INV-RL-1, INV-RL-2.
+    /// Proves INV-RL-1, INV-RL-2, C6.10.
     #[test]
     fn no_long_history_exceeds_the_bound_of_any_limit(
         limit in limits(),
@@ -272,7 +272,7 @@ fn a_cost_that_can_never_be_granted_is_an_error_and_takes_nothing() {
     assert!(is_allowed(meters.check(&0, &[3, 9], at(0)).unwrap()));
 }
 
-/// Proves INV-RL-10.
+/// Proves INV-RL-10, C6.11.
 #[test]
 fn several_limits_are_taken_together_or_not_at_all() {
     let mut meters = meters([Limit::sliding_log(3, secs(10)), Limit::sliding_log(100, secs(60))]);
@@ -290,7 +290,7 @@ fn several_limits_are_taken_together_or_not_at_all() {
     assert_eq!(meters.check(&0, &[2, 1], at(1)), Ok(Decision::Denied { retry_at: at(11) }));
 }
 
-/// Proves INV-RL-3.
+/// Proves INV-RL-3, C6.3.
 #[test]
 fn keys_are_independent() {
     let mut meters = meters([Limit::sliding_log(1, secs(10))]);
@@ -373,7 +373,7 @@ fn new_limits_count_what_was_taken_before() {
     }
 }
 
-/// Proves INV-RL-5.
+/// Proves INV-RL-5, C6.4.
 #[test]
 fn settings_that_cannot_be_used_are_named() {
     let (one, zero) = (secs(1), Duration::ZERO);
@@ -423,7 +423,7 @@ fn time_does_not_run_back_and_nothing_overflows() {
     }
 }
 
-/// Proves INV-RL-8.
+/// Proves INV-RL-8, C6.14, C6.15, C6.17.
 #[test]
 fn a_pause_that_one_was_told_holds_for_all_of_its_key_and_is_only_extended() {
     let mut meters = meters([Limit::sliding_log(2, secs(1))]);

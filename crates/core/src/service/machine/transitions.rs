@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     Uptime, Verdict as Budget,
+    retry::{Backoff, Jitter},
     service::{Epoch, Health, ServiceEvent, ServiceState, Verdict},
 };
 
@@ -213,10 +214,9 @@ impl ServiceMachine {
         } else if cleaning.is_final {
             self.change(Phase::Failed, steps);
         } else {
-            let crashes = self.budget.in_window(now).clamp(1, 20);
-            let pause = self.terms.start_backoff.saturating_mul(1 << (crashes - 1));
-            let pause = pause.min(self.terms.backoff_max);
-            cleaning.rest(now + pause.mul_f64(0.75 + 0.25 * random.clamp(0.0, 1.0)));
+            let crashes = self.budget.in_window(now);
+            let backoff = Backoff::doubling(self.terms.start_backoff, self.terms.backoff_max);
+            cleaning.rest(now + backoff.jitter(Jitter::Range(75, 100)).pause(crashes, random));
         }
     }
 

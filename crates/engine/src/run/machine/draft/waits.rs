@@ -4,6 +4,7 @@
 use perennial_core::{
     FailureClass, Timestamp,
     failure::Failure,
+    retry::Jitter,
     run::{AttemptEnd, JobState, SkipReason},
 };
 use perennial_store::{
@@ -102,9 +103,7 @@ impl Draft {
         };
         if deferral.until > at.now {
             self.job_steps.push(JobStep {
-                run_after: Some(
-                    at.now.after(at.settings.wake_spread.mul_f64(at.jitter.clamp(0.0, 1.0))),
-                ),
+                run_after: Some(at.now.after(Jitter::Full.of(at.settings.wake_spread, at.jitter))),
                 about: json!({ "cause": deferral.cause }),
                 ..JobStep::new(job.id, JobState::Deferred, JobState::Ready)
             });
