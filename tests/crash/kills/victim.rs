@@ -216,7 +216,7 @@ async fn live(orders: Orders) {
         // Each life knows that the one before is over.
         lease: LeaseTerms { exclusive: true, ..LeaseTerms::default() },
         attempts_max: orders.rooms,
-        settings: perennial_engine::EngineSettings::default(),
+        settings: perennial::engine::EngineSettings::default(),
     });
     let of = |name: &str| DynamicSupervisor::child_spec(DynamicSupervisorSpec::new(name, 100));
     let ((monitors_child, monitors), (runs_child, actors)) = (of("monitors"), of("runs"));
