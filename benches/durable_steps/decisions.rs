@@ -83,6 +83,7 @@ async fn commit(
         run_step: None,
         events: Vec::new(),
         timers: Vec::new(),
+        progress: None,
     });
     let Committed::Now { leases, .. } = committed.await.unwrap() else { unreachable!() };
     leases.into_iter().next().unwrap()

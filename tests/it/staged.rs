@@ -265,6 +265,7 @@ fn ends(outcome: &RunOutcome, stage: &str, children: bool) -> Vec<(JobState, usi
 /// What the study comes to, whatever happened meanwhile.
 fn check(outcome: &RunOutcome, studies: &Staged<Studies>) {
     assert_eq!(outcome.state.name(), "partially_succeeded");
+    assert_eq!(outcome.view.run.progress, Some(100));
     assert_eq!(
         ends(outcome, "generation", false),
         [(JobState::Failed, 1), (JobState::Succeeded, 5)]

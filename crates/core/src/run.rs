@@ -7,6 +7,7 @@ mod key;
 mod number;
 mod outcome;
 mod path;
+mod progress;
 mod state;
 
 pub use key::{IdempotencyKey, InvalidRunId, JobKey, RunId};
@@ -16,6 +17,7 @@ pub use outcome::{
     stage_outcome,
 };
 pub use path::{HANDLER, StepPath};
+pub use progress::{StageProgress, progress, shown};
 pub use state::{
     AttemptEnd, FeedKind, InvalidTransition, JobKind, JobState, RunState, SkipReason, StageOutcome,
     StageState, UnknownState,

@@ -165,6 +165,7 @@ mod tests {
             run_step: Some(RunStep { from, to, failure: None }),
             events: Vec::new(),
             timers: Vec::new(),
+            progress: None,
         };
         store.commit(step).await.unwrap();
         run

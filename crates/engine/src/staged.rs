@@ -110,6 +110,11 @@ impl Staging {
         self.stages.iter().find(|stage| stage.name == name)
     }
 
+    /// Where the stage of that name stands.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.stages.iter().position(|stage| stage.name == name)
+    }
+
     pub(crate) fn group(&self, name: &str) -> Option<&Arc<dyn ErasedGroup>> {
         self.groups.get(name)
     }

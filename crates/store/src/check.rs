@@ -28,7 +28,8 @@
 //! # Deviations
 //!
 //! * CHK-7: how a stage closed is the workflow's to say, which knows what made a failure good; it is not derived.
-//! * CHK-16: how far a run has come is computed from its rows by whoever asks, and kept nowhere.
+//! * CHK-16: how far a run has come is the engine's estimate; that it only rises, and is 100 exactly at the end, is
+//!   compared.
 //! * CHK-11: no event tells of the stops of services, so that only holds are compared with what they are of.
 //! * CHK-15: a job that is given up may be Partial, where its document tolerates the failure.
 

@@ -133,7 +133,11 @@ fn row(Listed { run, steps }: &Listed, workflow_max: usize) -> [String; 5] {
         output::cut(&run.workflow, workflow_max),
         match &run.unreadable {
             Some(_) => "unreadable".to_owned(),
-            None => state(run.state, run.owner.is_some(), run.owner_alive),
+            None => {
+                let state = state(run.state, run.owner.is_some(), run.owner_alive);
+                let percent = run.progress.filter(|_| !run.state.is_terminal());
+                percent.map_or(state.clone(), |percent| format!("{state}, {percent} %"))
+            }
         },
         format!("{} of {steps}", run.jobs_done),
         run.created_at.to_rfc3339(),

@@ -177,6 +177,7 @@ fn described(found: &Found) -> Value {
         "definition": run.definition,
         "state": run.state,
         "status": run.state.status(),
+        "progress": run.progress,
         "settings": run.settings,
         "error": run.failure,
         "revision": run.revision,
@@ -200,6 +201,9 @@ fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
     output::line(&format!("run        {}", run.run))?;
     output::line(&format!("workflow   {} ({})", run.workflow, run.definition.short()))?;
     output::line(&format!("state      {state}"))?;
+    if let Some(percent) = run.progress {
+        output::line(&format!("progress   {percent} %"))?;
+    }
     if let Some(owner) = run.owner.as_ref().filter(|_| run.owner_alive && !run.state.is_terminal())
     {
         output::line(&format!("node       {}", owner.node))?;

@@ -33,6 +33,7 @@ pub(super) fn run(finished_at: Option<Timestamp>) -> RunView {
             finished_at,
             deadline: None,
             next_seq: 1,
+            progress: None,
         },
         stages: Vec::new(),
         jobs: Vec::new(),

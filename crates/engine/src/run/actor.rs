@@ -795,6 +795,9 @@ impl Shell {
         if let Some(stages) = machine.stages_in_short() {
             detail.insert("stages".to_owned(), stages);
         }
+        if let Some(percent) = machine.progress {
+            detail.insert("percent".to_owned(), json!(percent));
+        }
         let rest = json!({
             "state": machine.state,
             "step": step,

@@ -252,6 +252,7 @@ mod tests {
                 finished_at: None,
                 deadline: None,
                 next_seq: 2,
+                progress: None,
             },
             stages: vec![StageRecord {
                 stage: "steps".to_owned(),

@@ -15,7 +15,7 @@ use perennial_core::{
     retry::RetryPolicy,
     run::{
         IdempotencyKey, JobKey, JobKind, JobState, RunId, RunState, SkipReason, StageOutcome,
-        StageState,
+        StageState, shown,
     },
 };
 use perennial_store::{
@@ -43,6 +43,8 @@ pub(super) struct Machine {
     /// In order; a workflow that says itself what comes next has one.
     pub(super) stages: Vec<StageNow>,
     revision: u64,
+    /// How far it has come at most in this round, in per cent; only a plan says.
+    pub(super) progress: Option<u32>,
     failure: Option<Value>,
     jobs: Vec<Job>,
     /// The places of jobs in that list.
@@ -287,6 +289,7 @@ impl Machine {
             workflow: view.run.workflow,
             stages,
             revision: view.run.revision,
+            progress: view.run.progress,
             failure: view.run.failure,
             index: Index::of(&jobs),
             jobs,
@@ -594,8 +597,12 @@ impl Machine {
             }
         }
         self.is_fed = self.panicked.is_none();
+        self.progress = decision.progress.or(self.progress);
         if let Some(step) = decision.run_step {
             self.state = step.to;
+            if step.to.is_terminal() {
+                self.progress = self.progress.map(|mark| shown(mark, mark, true));
+            }
             if step.failure.is_some() {
                 self.failure = step.failure;
             }

@@ -56,6 +56,8 @@ pub(crate) struct RunFold {
     pub(crate) failure: Option<String>,
     pub(crate) created_at: i64,
     pub(crate) finished_at: Option<i64>,
+    /// The most of this round, where it has a plan.
+    pub(crate) progress: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -169,10 +171,14 @@ impl Fold {
                 failure: None,
                 created_at: at,
                 finished_at: None,
+                progress: None,
             });
             let stages = data.get("stages").and_then(Value::as_array);
             for (ordinal, stage) in (0_u64..).zip(stages.into_iter().flatten()) {
                 let (plan, state) = (StagePlan::told(stage), StageState::Waiting);
+                if let Some(run) = self.run.as_mut().filter(|_| plan.feed != FeedKind::Driven) {
+                    run.progress = Some(0);
+                }
                 let new = StageFold { ordinal, plan, state, outcome: None };
                 self.stages.insert(self::text(stage, "stage").unwrap_or_default(), new);
             }
@@ -184,6 +190,7 @@ impl Fold {
             "run_cancelling" => Some(RunState::Cancelling),
             "run_closed" => parsed(data, "state"),
             "run_reopened" => return self.reopen(event),
+            "run_progressed" => return self.progress(event),
             "stage_opened" | "stage_sealed" | "stage_closed" => return self.take_of_stage(event),
             _ => return,
         };
@@ -198,6 +205,19 @@ impl Fold {
         run.state = to;
         run.failure = text(data, "failure").or(run.failure.take());
         run.finished_at = to.is_terminal().then_some(at);
+    }
+
+    /// It rises, and is 100 only at the end (INV-36).
+    fn progress(&mut self, event: &EventRecord) {
+        let (now, run) = (number(&event.data, "percent"), self.run.as_mut());
+        let before = run.as_ref().and_then(|run| run.progress);
+        if before.zip(now).is_none_or(|(before, now)| now <= before || now > 99) {
+            let what = format!("the run had come to {before:?} per cent, and then to {now:?}");
+            self.findings.at(Rule::Outcome, event.seq, what);
+        }
+        if let Some(run) = run {
+            run.progress = now;
+        }
     }
 
     fn reopen(&mut self, event: &EventRecord) {
@@ -221,6 +241,7 @@ impl Fold {
         run.settings = text(data, "settings");
         run.deadline = data.get("deadline").map(Value::as_i64);
         (run.failure, run.finished_at) = (None, None);
+        run.progress = run.progress.map(|_| 0);
         for stage in self.stages.values_mut() {
             (stage.state, stage.outcome) = (StageState::Open, None);
         }

@@ -45,6 +45,7 @@ pub(crate) struct RunRow {
     /// Of its stream, as the next one.
     pub(crate) stream_created_at: i64,
     pub(crate) closed_at: Option<i64>,
+    pub(crate) progress: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -201,6 +202,7 @@ fn runs(fold: &Fold, row: &RunRow, findings: &mut Findings) {
         "finished_at": Some(told.finished_at), row.finished_at;
         "a stream created at": Some(told.created_at), row.stream_created_at;
         "a stream closed at": Some(told.finished_at), row.closed_at;
+        "progress": Some(told.progress), row.progress;
     );
     if told.failure.is_some() && told.failure != row.failure {
         findings.add(Rule::Fold, "the run's failure is not the one of its events");

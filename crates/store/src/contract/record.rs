@@ -102,6 +102,9 @@ pub struct RunRecord {
     pub deadline: Option<Timestamp>,
     /// Sequence number of its next event.
     pub next_seq: u64,
+    /// How far it has come, in per cent: the most of this round, and 100 exactly when it has ended. None where nobody
+    /// knows, because its workflow only says what comes next.
+    pub progress: Option<u32>,
 }
 
 /// A stage of a run.
@@ -320,6 +323,9 @@ pub struct RunSummary {
     pub owner: Option<NodeRef>,
     /// Whether that incarnation still lives.
     pub owner_alive: bool,
+    /// How far it has come, in per cent, as [`RunRecord::progress`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<u32>,
     /// Decisions by now: it moves with whatever anybody decides about the run.
     #[serde(skip)]
     pub revision: u64,

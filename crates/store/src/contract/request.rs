@@ -291,6 +291,8 @@ pub struct Decision {
     pub events: Vec<NewEvent>,
     /// Timers to be set (replacing one of the same name).
     pub timers: Vec<NewTimer>,
+    /// How far its run has come with it, in per cent below 100, where that is further than ever in this round.
+    pub progress: Option<u32>,
 }
 
 /// How an attempt ended and what that makes of its job.

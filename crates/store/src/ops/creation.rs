@@ -65,9 +65,10 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
     )?;
     let mut journal = Journal::create(tx, id, true)?;
     let settings = tx.json("run settings", &new.settings)?;
+    let is_planned = new.stages.iter().any(|stage| stage.feed != FeedKind::Driven);
     tx.post(
         "INSERT INTO runs (run, workflow, definition, input_digest, settings, state, created_at,
-         deadline) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+         deadline, progress) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         (
             id,
             &new.workflow,
@@ -77,6 +78,7 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
             RunState::Running.name(),
             tx.now().as_micros(),
             micros(new.deadline),
+            is_planned.then_some(0_u32),
         ),
     )?;
     retention::note_uses(tx, &new.run, &new.settings)?;

@@ -78,11 +78,29 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, Stor
     for event in &decision.events {
         journal.append(tx, event.clone())?;
     }
+    if let Some(percent) = decision.progress {
+        note_progress(tx, &mut journal, run, percent)?;
+    }
     if let Some(step) = &decision.run_step {
         step_run(tx, &mut journal, run, state, step)?;
     }
     let (revision, events) = journal.finish(tx, true)?;
     Ok(Committed::Now { revision, leases, job_ids, events, resumed })
+}
+
+/// It only rises, until the next round.
+fn note_progress(
+    tx: &Tx<'_>,
+    journal: &mut Journal,
+    run: &RunId,
+    percent: u32,
+) -> Result<(), StoreError> {
+    tx.change(
+        "UPDATE runs SET progress = ?2 WHERE run = ?1 AND progress < ?2",
+        (run.as_str(), percent),
+        || StoreError::Conflict { what: format!("the progress of run {run}") },
+    )?;
+    journal.note(tx, "run_progressed", json!({ "percent": percent }))
 }
 
 enum Admission {
@@ -451,6 +469,7 @@ mod tests {
             run_step: None,
             events: Vec::new(),
             timers: Vec::new(),
+            progress: None,
         };
         let before = store.run(&run).await.unwrap();
         fill(&mut decision, before.jobs[0].id);

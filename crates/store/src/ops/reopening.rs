@@ -66,7 +66,8 @@ pub(crate) fn reopen(tx: &Tx<'_>, new: &Reopening) -> Result<u64, StoreError> {
     tx.write("UPDATE streams SET closed = 0, closed_at = NULL WHERE stream = ?1", [run.as_str()])?;
     tx.write(
         "UPDATE runs SET definition = ?2, input_digest = ?3, settings = ?4, state = ?5,
-         failure = NULL, finished_at = NULL, deadline = ?6 WHERE run = ?1",
+         failure = NULL, finished_at = NULL, deadline = ?6,
+         progress = CASE WHEN progress IS NULL THEN NULL ELSE 0 END WHERE run = ?1",
         (
             run.as_str(),
             new.definition.to_string(),

@@ -239,7 +239,7 @@ fn content(tx: &Tx<'_>, id: &str) -> Result<Option<Content>, StoreError> {
 fn run(tx: &Tx<'_>, id: &str) -> Result<Option<RunRow>, StoreError> {
     tx.row(
         "SELECT r.workflow, r.definition, b.bytes, r.input_digest, r.settings, r.state, r.failure,
-         r.created_at, r.finished_at, r.deadline, s.created_at, s.closed_at FROM runs r
+         r.created_at, r.finished_at, r.deadline, s.created_at, s.closed_at, r.progress FROM runs r
          JOIN streams s ON s.stream = r.run LEFT JOIN blobs b ON b.digest = r.definition
          WHERE r.run = ?1",
         [id],
@@ -259,6 +259,7 @@ fn run(tx: &Tx<'_>, id: &str) -> Result<Option<RunRow>, StoreError> {
                 deadline: row.get()?,
                 stream_created_at: row.get()?,
                 closed_at: row.get()?,
+                progress: row.get()?,
             })
         },
     )

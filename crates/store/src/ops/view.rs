@@ -76,14 +76,14 @@ fn record(tx: &Tx<'_>, run: &RunId) -> Result<RunRecord, StoreError> {
             "SELECT r.workflow, r.definition, r.input_digest, r.settings, r.state, r.failure,
              h.revision, s.owner_node, s.owner_incarnation, ",
             alive_or_absent!("?2"),
-            ", r.created_at, r.finished_at, r.deadline, h.next_seq FROM runs r
+            ", r.created_at, r.finished_at, r.deadline, h.next_seq, r.progress FROM runs r
              JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
              LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation
              WHERE r.run = ?1",
         ),
         (run.as_str(), tx.now().as_micros()),
         |row| {
-            Ok(RunRecord {
+            let mut record = RunRecord {
                 run: run.clone(),
                 workflow: row.get()?,
                 definition: row.parse()?,
@@ -98,7 +98,10 @@ fn record(tx: &Tx<'_>, run: &RunId) -> Result<RunRecord, StoreError> {
                 finished_at: row.instant_maybe()?,
                 deadline: row.instant_maybe()?,
                 next_seq: row.count()?,
-            })
+                progress: row.get()?,
+            };
+            record.progress = shown(record.progress, record.state);
+            Ok(record)
         },
     )?
     .map_or_else(|| Err(retention::missing(tx, run)?), Ok)
@@ -116,7 +119,7 @@ macro_rules! summary_columns {
           AND j.state NOT IN ('blocked', 'ready', 'leased', 'deferred', 'suspended', 'joining')),
          r.created_at, r.finished_at, s.owner_node, s.owner_incarnation, ",
             alive_or_absent!("?1"),
-            ", h.revision FROM runs r JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
+            ", h.revision, r.progress FROM runs r JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
          LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation "
         )
     };
@@ -265,7 +268,7 @@ fn call(row: &Columns<'_>) -> Result<CallRecord, StoreError> {
 fn summary(row: &Columns<'_>) -> Result<RunSummary, StoreError> {
     let mut unreadable = None;
     let told = &mut unreadable;
-    Ok(RunSummary {
+    let mut summary = RunSummary {
         run: row.read(|id: String| RunId::parse(id))?,
         workflow: or(row.get(), String::new(), told)?,
         // Whoever goes on with it reads all of it first.
@@ -277,8 +280,15 @@ fn summary(row: &Columns<'_>) -> Result<RunSummary, StoreError> {
         owner: or(node(row), None, told)?,
         owner_alive: or(row.get(), false, told)?,
         revision: or(row.count(), 0, told)?,
-        unreadable,
-    })
+        progress: or(row.get(), None, told)?,
+        unreadable: None,
+    };
+    summary.progress = shown(summary.progress, summary.state);
+    Ok(RunSummary { unreadable, ..summary })
+}
+
+fn shown(mark: Option<u32>, state: RunState) -> Option<u32> {
+    mark.map(|mark| perennial_core::run::shown(mark, 0, state.is_terminal()))
 }
 
 /// What was read, or `instead` of what cannot be.

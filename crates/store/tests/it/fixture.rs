@@ -83,6 +83,7 @@ pub(crate) fn decision(run: &RunId, expected_revision: u64) -> Decision {
         run_step: None,
         events: Vec::new(),
         timers: Vec::new(),
+        progress: None,
     }
 }
 

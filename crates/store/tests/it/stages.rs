@@ -15,6 +15,7 @@ on_every_store!(
     a_claim_takes_no_more_than_a_stage_has_places_for,
     a_run_begins_with_its_stages_as_planned,
     a_final_set_of_jobs_takes_children_only,
+    how_far_a_run_has_come_only_rises_until_it_ends,
 );
 
 fn stage(name: &str, state: StageState, concurrency: Option<u32>) -> NewStage {
@@ -226,4 +227,43 @@ async fn a_final_set_of_jobs_takes_children_only(store: &dyn Store) {
     let expanded = Decision { jobs, new_jobs, ..decision(&run, 1) };
     store.commit(expanded).await.unwrap();
     assert_eq!(store.run(&run).await.unwrap().jobs.len(), 2);
+}
+
+/// Proves INV-36.
+async fn how_far_a_run_has_come_only_rises_until_it_ends(store: &dyn Store) {
+    let started = start(store, "driven").await;
+    assert_eq!(store.run(&started.run).await.unwrap().run.progress, None, "nobody knows");
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
+    let stages = vec![stage("s", StageState::Sealed, None)];
+    let new = staged("r", &node, stages, vec![job("s", "a", JobKind::Activity)]);
+    let run = new.run.clone();
+    store.create_run(new).await.unwrap();
+    let shown = async || store.run(&run).await.unwrap().run.progress;
+    assert_eq!(shown().await, Some(0));
+    let to = |revision, percent| Decision { progress: Some(percent), ..decision(&run, revision) };
+    let revision = committed(store.commit(to(1, 20)).await.unwrap()).0;
+    for percent in [20, 7, 100] {
+        let refused = store.commit(to(revision, percent)).await;
+        assert!(refused.is_err(), "{percent}: {refused:?}");
+    }
+    assert_eq!(shown().await, Some(20));
+    let only = only_job(store, &run).await.id;
+    let (from, to) = (RunState::Running, RunState::Failed);
+    let last = Decision {
+        jobs: vec![JobStep::new(only, JobState::Ready, JobState::Failed)],
+        stages: vec![perennial_store::StageStep {
+            stage: "s".to_owned(),
+            from: StageState::Sealed,
+            to: StageState::Closed,
+            outcome: Some(StageOutcome::Failed),
+        }],
+        run_step: Some(perennial_store::RunStep { from, to, failure: None }),
+        ..decision(&run, revision)
+    };
+    store.commit(last).await.unwrap();
+    assert_eq!(shown().await, Some(100));
+    assert_eq!(store.runs(9).await.unwrap()[0].progress, Some(100));
+    let kinds = history(store, "r").await;
+    assert_eq!(kinds.iter().filter(|kind| kind.as_str() == "run_progressed").count(), 1);
+    assert_eq!(verify(store).await.unwrap(), []);
 }

@@ -40,6 +40,7 @@ pub(super) struct Draft {
     events: Vec<NewEvent>,
     pub(super) timers: Vec<NewTimer>,
     pub(super) stages: Vec<StageStep>,
+    pub(super) progress: Option<u32>,
 }
 
 impl Draft {
@@ -55,6 +56,7 @@ impl Draft {
             events: Vec::new(),
             timers: Vec::new(),
             stages: Vec::new(),
+            progress: None,
         }
     }
 
@@ -438,6 +440,7 @@ impl Draft {
             run_step: self.run_step,
             events: self.events,
             timers: self.timers,
+            progress: self.progress,
         })
     }
 }

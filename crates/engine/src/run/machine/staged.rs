@@ -3,6 +3,7 @@
 
 mod board;
 mod groups;
+mod progress;
 
 use std::time::Duration;
 
@@ -117,6 +118,7 @@ impl Draft {
         if self.state == RunState::Running && machine.state == RunState::Running {
             self.close_run(&board, machine, staging);
         }
+        self.note_progress(&board, machine, staging);
     }
 
     /// Stages in order: what feeds one is known when it is looked at. Nothing when an edge panicked.
@@ -355,6 +357,9 @@ impl Draft {
         } else {
             // The last attempt to end closes the run; without one, the next look does.
             self.run_step = Some(RunStep { from, to: RunState::Cancelling, failure });
+        }
+        if let Some(staging) = workflow.staging() {
+            self.note_progress(&board, machine, staging);
         }
     }
 

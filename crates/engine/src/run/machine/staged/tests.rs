@@ -204,6 +204,8 @@ struct Play {
     workflow: Arc<dyn Workflow>,
     shape: Shape,
     machine: Machine,
+    /// How far the run has come.
+    progress: u32,
     of: String,
 }
 
@@ -234,7 +236,7 @@ impl Play {
         let view = store.run(&run).await.unwrap();
         let machine = Machine::new(view, &*start.workflow).unwrap();
         let (store, node, of) = (store.clone(), node.clone(), format!("{name}: {shape:?}"));
-        Self { store, node, run, workflow: start.workflow, shape: shape.clone(), machine, of }
+        Self { store, node, run, workflow: start.workflow, shape: shape.clone(), machine, progress: 0, of }
     }
 
     async fn decide(&mut self, fact: &Fact, claims: bool) -> bool {
@@ -295,8 +297,12 @@ impl Play {
         self.decide(&Fact::Ended { lease, how }, true).await;
     }
 
-    async fn check(&self) {
+    async fn check(&mut self) {
         let view = self.store.run(&self.run).await.unwrap();
+        let progress = view.run.progress.unwrap();
+        assert!(progress >= self.progress, "{}: {progress} after {}", self.of, self.progress);
+        assert_eq!(progress == 100, view.run.state.is_terminal(), "{}", self.of);
+        self.progress = progress;
         for stage in &view.stages {
             let held = view.jobs.iter().filter(|job| {
                 let holds = matches!(job.state, JobState::Leased | JobState::Joining);
@@ -312,7 +318,7 @@ impl Play {
                 (id, key, state, attempt, job.skipped, job.lease.clone(), job.policy, more)
             };
             let jobs: Vec<_> = machine.jobs.iter().map(job).collect();
-            (machine.state, machine.stages.clone(), machine.revision, jobs)
+            (machine.state, machine.stages.clone(), machine.revision, machine.progress, jobs)
         };
         assert_eq!(picture(&self.machine), picture(&anew), "{}", self.of);
     }
@@ -491,7 +497,7 @@ async fn the_end_of_a_plan_does_not_depend_on_the_order() {
     assert!(ends.len() >= 3, "the plans end in too few ways: {ends:?}");
 }
 
-/// Proves INV-2, INV-8, INV-10, RF6, D4, B14, TRAP-8, D20, D22.
+/// Proves INV-2, INV-8, INV-10, INV-36, RF6, D4, B14, TRAP-8, D20, D22.
 /// With pauses, cancels, attempts that are given back and policies that give up: what is recorded fits together at
 /// every moment, and every run ends. A stage closes when all that it may get is there and has ended, a group joins once
 /// and when all of its children have ended, those that were skipped or cancelled as well.
