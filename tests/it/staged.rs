@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -17,9 +17,9 @@ use perennial::{
         staged::{
             Activity, ActivityError, Child, ChildOutcome, Edge, Ended, Feed, Group, JobSpec,
             JoinPolicy, Joined, Plan, PlanProblem, PlanProblems, RunReport, Stage, Staged,
-            StagedWorkflow, Timeouts,
+            StagedWorkflow, Timeouts, Which,
         },
-        workflow::{JobState, RetryPolicy, SkipReason},
+        workflow::{JobKey, JobState, RetryPolicy, SkipReason},
     },
     records::{Failure, FailureClass, RunError},
 };
@@ -42,6 +42,10 @@ struct World {
     fails_beside: Notify,
     /// Whether an attempt that stayed was dropped.
     dropped: AtomicU32,
+    /// What failed does so no more.
+    is_healed: AtomicBool,
+    /// What the outside world was asked, by key.
+    asked: Mutex<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -86,7 +90,7 @@ impl Activity for Generate {
         tokio::task::yield_now().await;
         self.0.busy.fetch_sub(1, Ordering::SeqCst);
         let app = format!("{model}:{template}");
-        if app == "m2:shop" {
+        if app == "m2:shop" && !self.0.is_healed.load(Ordering::SeqCst) {
             return Err(Failure::new(FailureClass::Permanent, "APP1", "the model refuses").into());
         }
         if app == "m1:chat" && cx.attempt == 1 {
@@ -114,9 +118,10 @@ impl Activity for Analyse {
 
     async fn run(
         &self,
-        _: &AttemptCx,
+        cx: &AttemptCx,
         (app, tool): (String, String),
     ) -> Result<Ended<u32>, ActivityError> {
+        self.0.asked.lock().unwrap().push(cx.idempotency_key.as_str().to_owned());
         let stays = self.0.stays.lock().unwrap().as_ref() == Some(&app) && tool == "dynamic";
         if stays {
             let _dropped = Dropped(self.0.clone());
@@ -130,7 +135,7 @@ impl Activity for Analyse {
                 Err(Failure::new(FailureClass::Permanent, "APP4", "not a program").into())
             }
             ("m1:waits", "dynamic") => Err(Unavailable::new("the moon").into()),
-            ("m1:blog", "dynamic") => {
+            ("m1:blog", "dynamic") if !self.0.is_healed.load(Ordering::SeqCst) => {
                 Err(Failure::new(FailureClass::Permanent, "APP3", "the app does not build").into())
             }
             ("m2:blog", "static") => Ok(Ended::Partial(1, vec!["a file was too large".to_owned()])),
@@ -403,8 +408,8 @@ async fn a_group_that_panics_fails_alone() {
     runtime.shutdown().await;
 }
 
-/// A group may take so long with all that is below it, also with children that wait for what is not there (DUR-52); and
-/// a run in stages is not opened again.
+/// A group may take so long with all that is below it, also with children that wait for what is not there (DUR-52). What is
+/// made again of a run in stages is for its plan to say.
 #[tokio::test]
 async fn a_group_ends_in_time_whatever_its_children_wait_for() {
     let world = Arc::new(World::default());
@@ -453,4 +458,121 @@ async fn a_plan_that_cannot_be_followed_is_refused_with_all_that_is_wrong() {
     assert_eq!(outcome.state.name(), "failed");
     assert_eq!(ends(&outcome, "analysis", false), [(JobState::Skipped, 1)]);
     runtime.shutdown().await;
+}
+
+/// Proves I4, TG5, TRAP-9.
+/// What failed is made again in a further round, and only that: of a group the child that failed, and what was skipped for a
+/// failure; the rest keeps its results.
+#[tokio::test]
+async fn what_failed_is_made_again_in_a_further_round() {
+    let dir = tempfile::tempdir().unwrap();
+    for place in [None, Some(dir.path())] {
+        let world = Arc::new(World::default());
+        let studies = studies(&world);
+        let runtime =
+            Runtime::builder().store(store(place)).staged(&studies).start().await.unwrap();
+        let run = runtime.runs().start(start(&studies, &Study::new())).await.unwrap();
+        check(&run.outcome().await.unwrap(), &studies);
+        world.is_healed.store(true, Ordering::SeqCst);
+        let (made, asked) =
+            (world.generated.lock().unwrap().len(), world.asked.lock().unwrap().len());
+        let unknown = run.retry(&Which::Stage("nobody".to_owned()), false).await;
+        assert!(unknown.is_err(), "{unknown:?}");
+        let again = run.retry(&Which::Failed, false).await.unwrap();
+        // One app and the job behind it, one group and its child.
+        assert_eq!(again, 4);
+        let outcome = run.outcome().await.unwrap();
+        assert_eq!(outcome.state.name(), "partially_succeeded", "a tool is still unknown");
+        assert_eq!(ends(&outcome, "generation", false), [(JobState::Succeeded, 6)]);
+        assert_eq!(ends(&outcome, "analysis", false), [(JobState::Partial, 6)]);
+        let children =
+            [(JobState::Partial, 1), (JobState::Skipped, 6), (JobState::Succeeded, 11)];
+        assert_eq!(ends(&outcome, "analysis", true), children);
+        assert_eq!(world.generated.lock().unwrap().len(), made + 1);
+        assert_eq!(world.asked.lock().unwrap().len(), asked + 3, "no other tool ran again");
+        let nothing = run.retry(&Which::Failed, false).await;
+        assert!(nothing.is_err(), "nothing has failed: {nothing:?}");
+        runtime.shutdown().await;
+    }
+}
+
+/// Proves TRAP-9.
+/// Where a stage has used what would change, that is refused; or what has used it is made again, and is another one for the outside
+/// world.
+#[tokio::test]
+async fn what_has_used_a_result_is_made_again_with_it_or_nothing_is() {
+    let world = Arc::new(World::default());
+    let studies = studies(&world);
+    let runtime = Runtime::builder().store(Store::memory()).staged(&studies).start().await.unwrap();
+    let study = Study { barrier: true, ..Study::new() };
+    let run = runtime.runs().start(start(&studies, &study)).await.unwrap();
+    let before = run.outcome().await.unwrap();
+    check(&before, &studies);
+    world.is_healed.store(true, Ordering::SeqCst);
+    let refused = run.retry(&Which::Stage("generation".to_owned()), false).await;
+    let Err(RunError::WouldInvalidate { stages, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(stages, ["analysis"]);
+    assert_eq!(run.view().await.unwrap(), before.view, "nothing was done");
+    // One child alone is no matter of others.
+    let one = JobKey::new("analysis/0:m1:blog/dynamic");
+    assert_eq!(run.retry(&Which::Job(one), false).await.unwrap(), 2);
+    run.outcome().await.unwrap();
+    world.asked.lock().unwrap().clear();
+    run.retry(&Which::Stage("generation".to_owned()), true).await.unwrap();
+    let outcome = run.outcome().await.unwrap();
+    assert_eq!(ends(&outcome, "generation", false), [(JobState::Succeeded, 6)]);
+    assert_eq!(ends(&outcome, "analysis", false), [(JobState::Partial, 6)]);
+    let asked = world.asked.lock().unwrap().clone();
+    let anew = asked.iter().filter(|key| key.ends_with("#1")).count();
+    assert_eq!((asked.len(), anew), (12, 10), "{asked:?}");
+    runtime.shutdown().await;
+}
+
+/// Jobs of a stage come after each other; what comes after a failure is skipped, and a circle is refused with its way.
+#[tokio::test]
+async fn jobs_of_a_stage_come_after_each_other() {
+    let world = Arc::new(World::default());
+    let staged = Staged::new(Chain).activity(Generate(world.clone()));
+    let runtime = Runtime::builder().store(Store::memory()).staged(&staged).start().await.unwrap();
+    let after = |pairs: &[(&str, &str)]| -> Vec<(String, Vec<String>)> {
+        let texts = |text: &str| text.split_whitespace().map(str::to_owned).collect();
+        pairs.iter().map(|(key, after)| ((*key).to_owned(), texts(after))).collect()
+    };
+    let circle = staged.start(&after(&[("a", "c"), ("b", "a"), ("c", "b"), ("d", "x a")]));
+    let problems = circle.unwrap_err().0;
+    let way = ["a", "c", "b", "a"].map(str::to_owned).to_vec();
+    assert!(problems.contains(&PlanProblem::Cycle { stage: "s".to_owned(), path: way }));
+    let (stage, key, other) = ("s".to_owned(), "d".to_owned(), "x".to_owned());
+    assert!(problems.contains(&PlanProblem::UnknownJob { stage, key, after: other }));
+    let shop = after(&[("last", "shop b"), ("b", "a"), ("a", ""), ("shop", ""), ("end", "last")]);
+    let run = runtime.runs().start(staged.start(&shop).unwrap()).await.unwrap();
+    let outcome = run.outcome().await.unwrap();
+    let made = world.generated.lock().unwrap().clone();
+    assert_eq!(made, ["m2:a", "m2:b"], "in their order");
+    let skipped = |it: &perennial::records::JobRecord| it.skipped == Some(SkipReason::Upstream);
+    assert_eq!(outcome.view.jobs.iter().filter(|job| skipped(job)).count(), 2);
+    // Once it succeeds, those behind it follow.
+    world.is_healed.store(true, Ordering::SeqCst);
+    assert_eq!(run.retry(&Which::Failed, false).await.unwrap(), 3);
+    assert_eq!(run.outcome().await.unwrap().state.name(), "succeeded");
+    let made = world.generated.lock().unwrap().clone();
+    assert_eq!(made, ["m2:a", "m2:b", "m2:shop", "m2:last", "m2:end"]);
+    runtime.shutdown().await;
+}
+
+struct Chain;
+
+impl StagedWorkflow for Chain {
+    const NAME: &'static str = "chain";
+    const VERSION: u32 = 1;
+    type Input = Vec<(String, Vec<String>)>;
+    type Output = ();
+
+    fn plan(&self, jobs: &Self::Input) -> Result<Plan, PlanProblems> {
+        let spec = |(key, after): &(String, Vec<String>)| JobSpec::new(key, &("m2", key)).after(after);
+        let stage = Stage::activity::<Generate>("s").retry(RetryPolicy::ONCE);
+        Ok(Plan::new().stage(stage.feed(Feed::jobs(jobs.iter().map(spec)))))
+    }
+
+    fn summarize(&self, _: &Self::Input, _: &RunReport) {}
 }

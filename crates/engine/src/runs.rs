@@ -9,7 +9,7 @@ use std::{
 
 use perennial_core::{
     Digest, Timestamp,
-    run::{InvalidRunId, JobKey, JobKind, JobState, RunId, RunState},
+    run::{InvalidRunId, InvalidTransition, JobKey, JobKind, JobState, RunId, RunState},
 };
 use perennial_store::{
     Accepted, Again, Created, JobRecord, NewJob, NewRun, NewStage, NewTimer, NodeRecord, NodeRef,
@@ -28,6 +28,7 @@ use crate::{
     run::{Explanation, Known, Message, Request, explain, owner, settle},
     scheduler::Scheduler,
     sent::Sent,
+    staged::{NoRound, Which, plan_round},
     workflow::{InvertedTimeouts, Next},
 };
 
@@ -200,6 +201,14 @@ pub enum RunError {
         run: RunId,
         /// Why.
         why: String,
+    },
+    /// These stages of it have used results that would change.
+    #[error("stages of run {run} have used what would be made again: {}; make them again as well, or leave it", .stages.join(", "))]
+    WouldInvalidate {
+        /// The run.
+        run: RunId,
+        /// The stages.
+        stages: Vec<String>,
     },
     /// A time limit of a job that it begins with lies above the one that it is part of.
     #[error(transparent)]
@@ -606,8 +615,7 @@ impl Runs {
             return Err(RunError::Ended { run, state });
         }
         if jobs.iter().any(|job| job.kind != JobKind::Step) {
-            let why =
-                "a run in stages is not opened again: start one with what is to be made again";
+            let why = "it is in stages: what is made again of it is said by `RunHandle::retry`";
             return Err(NotRunnable::new(record, why).into());
         }
         let node = self.services.node().await?;
@@ -623,7 +631,7 @@ impl Runs {
             let calls = reopen.again.get(&job.key).copied();
             let calls = calls.or_else(|| (!job.state.is_terminal()).then_some(RecordedCalls::Kept));
             let forget_calls = calls? == RecordedCalls::Forgotten;
-            Some(Again { job: job.id, forget_calls })
+            Some(Again { forget_calls, ..Again::asked_for(job.id) })
         });
         let again: Vec<Again> = again.collect();
         let definition = reopen.workflow.definition();
@@ -643,11 +651,70 @@ impl Runs {
                 settings: reopen.settings.clone(),
                 deadline: Some(deadline),
                 again: again.clone(),
+                stages: Vec::new(),
             })
         };
         patiently(STORE_WITHIN, request).await?;
         self.scheduler.ensure(&run, Some(reopen.workflow.clone()), true).await??;
         Ok(RunHandle { runs: self.clone(), run })
+    }
+
+    /// What [`RunHandle::retry`] does.
+    async fn retry(&self, run: &RunId, which: &Which, cascade: bool) -> Result<u64, RunError> {
+        if self.services.is_draining() {
+            return Err(RunError::ShuttingDown);
+        }
+        let view = self.view(run).await?;
+        let record = &view.run;
+        let state = record.state;
+        if !state.is_terminal() || state == RunState::Succeeded {
+            let (from, to) = (state.name(), RunState::Running.name());
+            return Err(StoreError::from(InvalidTransition { what: "run", from, to }).into());
+        }
+        let workflow = self.revived(record).await?;
+        let now = self.services.store.now();
+        let planned = panic::catch_unwind(AssertUnwindSafe(|| {
+            workflow.staging().map(|staging| plan_round(&view, staging, which, cascade, now))
+        }));
+        let round = match planned {
+            Ok(Some(Ok(round))) => round,
+            Ok(Some(Err(NoRound::Nothing))) => {
+                let id = match which {
+                    Which::Failed => run.to_string(),
+                    Which::Stage(stage) => stage.clone(),
+                    Which::Job(job) => job.to_string(),
+                };
+                return Err(StoreError::NotFound { what: "failed job", id }.into());
+            }
+            Ok(Some(Err(NoRound::WouldInvalidate(stages)))) => {
+                return Err(RunError::WouldInvalidate { run: run.clone(), stages });
+            }
+            Ok(None) => {
+                let why = "it has no stages: a further round of it is opened by `Runs::reopen`";
+                return Err(NotRunnable::new(record, why).into());
+            }
+            Err(_) => return Err(NotRunnable::new(record, "one of its edges panicked").into()),
+        };
+        let node = self.services.node().await?;
+        let definition = workflow.definition();
+        let affected = round.again.len() as u64;
+        let request = || {
+            self.services.store.reopen_run(Reopening {
+                run: run.clone(),
+                expected_revision: record.revision,
+                owner: node.clone(),
+                definition: definition.digest,
+                definition_bytes: definition.bytes.to_vec(),
+                input_digest: record.input_digest,
+                settings: record.settings.clone(),
+                deadline: Some(now.after(RUN_WITHIN)),
+                again: round.again.clone(),
+                stages: round.stages.clone(),
+            })
+        };
+        patiently(STORE_WITHIN, request).await?;
+        self.scheduler.ensure(run, Some(workflow), true).await??;
+        Ok(affected)
     }
 
     /// The handle of a run, whoever runs it.
@@ -1279,6 +1346,72 @@ impl RunHandle {
                 Err(RunError::Ended { run: self.run.clone(), state })
             }
         }
+    }
+
+    /// Opens a run in stages that has ended for a further round, in which what failed of it is made again, with all of its attempts:
+    /// all of it, that of a stage, or one job. Of a group only the children that failed are made again, and it is
+    /// joined again. Stages behind are opened as well; what was skipped there because of a failure is made when
+    /// it can be. It is one transaction: of two that ask at the same time one is refused with
+    /// [`StoreError::Conflict`]. Answers how many jobs are made again.
+    ///
+    /// Where a stage has used a result that would change, that is refused, unless `cascade` says that what has
+    /// used it is made again as well. What had succeeded is then another job for the outside world: its
+    /// idempotency key ends in `#1`, its recorded calls are forgotten, and the numbers it was given stay.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store, engine::{AttemptCx, staged::*}, records::{Failure, FailureClass}};
+    /// # #[derive(Debug)]
+    /// # struct Wake;
+    /// # impl Activity for Wake {
+    /// #     const NAME: &'static str = "wake";
+    /// #     type In = String;
+    /// #     type Out = String;
+    /// #     async fn run(&self, cx: &AttemptCx, name: String) -> Result<Ended<String>, ActivityError> {
+    /// #         if name == "Ada" && cx.attempt == 1 {
+    /// #             return Err(Failure::new(FailureClass::Permanent, "APP1", "asleep").into());
+    /// #         }
+    /// #         Ok(Ended::Done(name))
+    /// #     }
+    /// # }
+    /// # #[derive(Debug)]
+    /// # struct Wakes;
+    /// # impl StagedWorkflow for Wakes {
+    /// #     const NAME: &'static str = "wakes";
+    /// #     const VERSION: u32 = 1;
+    /// #     type Input = Vec<String>;
+    /// #     type Output = ();
+    /// #     fn plan(&self, names: &Vec<String>) -> Result<Plan, PlanProblems> {
+    /// #         let jobs = names.iter().map(|name| JobSpec::new(name, name));
+    /// #         Ok(Plan::new().stage(Stage::activity::<Wake>("wake").feed(Feed::jobs(jobs))))
+    /// #     }
+    /// #     fn summarize(&self, _: &Vec<String>, _: &RunReport) {}
+    /// # }
+    /// # let wakes = Staged::new(Wakes).activity(Wake);
+    /// # let runtime = Runtime::builder().store(Store::memory()).staged(&wakes).start().await?;
+    /// let names = ["Ada", "Bob"].map(str::to_owned).to_vec();
+    /// let run = runtime.runs().start(wakes.start(&names)?).await?;
+    /// assert_eq!(run.outcome().await?.state.name(), "partially_succeeded"); // Ada was asleep
+    /// assert_eq!(run.retry(&Which::Failed, false).await?, 1);
+    /// assert_eq!(run.outcome().await?.state.name(), "succeeded");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::WouldInvalidate`], see above; [`RunError::Store`] with [`StoreError::NotFound`] when nothing of that
+    /// kind has failed, with [`StoreError::InvalidState`] when the run has not ended, or has succeeded;
+    /// [`RunError::NotRunnable`] when it is not in stages, or this build cannot read its definition. The run is then
+    /// left as it is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave a reopened run, which then continues.
+    pub async fn retry(&self, which: &Which, cascade: bool) -> Result<u64, RunError> {
+        self.runs.retry(&self.run, which, cascade).await
     }
 
     async fn set_pause(&self, pause: bool) -> Result<bool, RunError> {

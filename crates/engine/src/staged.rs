@@ -9,10 +9,12 @@
 //! |---|---|
 //! | `plan` | stages, feeds and edges, and what is wrong with a plan, all of it at once |
 //! | `activity` | what is executed: activities, groups, children |
+//! | `rounds` | what is made again in a further round, and what that opens |
 //! | `workflow` | the typed workflow, and the one that the engine runs |
 
 mod activity;
 mod plan;
+mod rounds;
 mod workflow;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -33,6 +35,7 @@ pub use self::{
         Edge, Feed, Item, JobSpec, Plan, PlanProblem, PlanProblems, Stage, Timeouts, Upstream,
         UpstreamFailure,
     },
+    rounds::Which,
     workflow::{RunReport, StageReport, Staged, StagedWorkflow},
 };
 use crate::{
@@ -42,7 +45,8 @@ use crate::{
 
 pub(crate) use self::{
     activity::{ChildPlan, GroupEnd, own_key},
-    plan::{PlannedFeed, PlannedStage, Work},
+    plan::{PlannedFeed, PlannedJob, PlannedStage, Work},
+    rounds::{NoRound, plan as plan_round},
     workflow::failure_of,
 };
 
@@ -87,8 +91,9 @@ impl Staging {
                 PlannedFeed::Barrier(_) => StageState::Waiting,
             };
             if let (PlannedFeed::Jobs(specs), StageState::Sealed) = (&planned.feed, state) {
-                jobs.extend(specs.iter().map(|(own, input)| {
-                    planned_job(planned, job_key(&planned.name, own), input.clone(), None, now)
+                jobs.extend(specs.iter().map(|job| {
+                    let key = job_key(&planned.name, &job.key);
+                    planned_job(planned, key, job.given(0), None, now)
                 }));
             }
             NewStage {

@@ -486,6 +486,8 @@ pub struct AttemptCx {
     ordinals: Arc<Ordinals>,
     resumed: Option<Resumed>,
     given: Arc<Given>,
+    /// The key of the same job before it was made anew: what was allocated for it stays.
+    first_key: Option<IdempotencyKey>,
     /// For whom it holds services; nothing outside of a runtime.
     holding: Option<Holding>,
 }
@@ -502,6 +504,20 @@ pub(crate) struct Given {
     /// Whether its group needs its success.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) required: bool,
+    /// Keys of jobs of its stage that have to succeed before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) after: Vec<String>,
+    /// How often it was made anew although it had succeeded.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(crate) again: u32,
+    /// It is of an earlier round, and waits for what gives it once more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) awaits_feed: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none(times: &u32) -> bool {
+    *times == 0
 }
 
 /// A reply, and whether it came from the journal.
@@ -566,11 +582,16 @@ impl AttemptCx {
             ordinals: Arc::default(),
             resumed: None,
             given: Arc::default(),
+            first_key: None,
             holding: None,
         }
     }
 
     pub(crate) fn with_given(mut self, given: Arc<Given>) -> Self {
+        if given.again > 0 {
+            let anew = self.idempotency_key.again(given.again);
+            self.first_key = Some(std::mem::replace(&mut self.idempotency_key, anew));
+        }
         self.given = given;
         self
     }

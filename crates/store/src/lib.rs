@@ -57,7 +57,7 @@ pub use self::{
         NewRun, NewSignal, NewStage, NewTimer, NewVersion, NewWait, NodeRecord, NodeRef, NodeTerms,
         Operation, Registered, RemovedRun, Renewal, Reopening, Report, Rescued, Retained,
         Retention, RunRecord, RunStep, RunSummary, RunView, SLOT_FENCE, ServerStatus, SignalKind,
-        SignalRecord, SlotGiven, SlotHolder, SlotRecord, SlotTaken, StageRecord, StageStep, Store,
+        SignalRecord, SlotGiven, SlotHolder, SlotRecord, SlotTaken, StageRecord, StageBack, StageStep, Store,
         StoreError, StoreStatus, StreamRecord, TimerDue, WaitDefault, WaitEnd, WaitEnded, WaitKind,
         WaitRecord,
     },

@@ -183,6 +183,20 @@ impl IdempotencyKey {
         Self(format!("{}.call({})", self.0, encode(name)))
     }
 
+    /// The key of the same job once it is made anew although it had succeeded, for the nth time.
+    ///
+    /// ```
+    /// use perennial_core::run::{IdempotencyKey, JobKey, RunId};
+    ///
+    /// let key = IdempotencyKey::new("greet", &RunId::parse("r1")?, "steps", &JobKey::new("say"));
+    /// assert_eq!(key.again(2).as_str(), "greet/r1/steps/say#2");
+    /// # Ok::<(), perennial_core::run::InvalidRunId>(())
+    /// ```
+    #[must_use]
+    pub fn again(&self, times: u32) -> Self {
+        Self(format!("{}#{times}", self.0))
+    }
+
     /// Its text.
     ///
     /// ```

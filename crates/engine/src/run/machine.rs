@@ -421,6 +421,9 @@ impl Machine {
                 if job.state.is_terminal() {
                     return Err(Unchanged::Ended(job.state));
                 }
+                if self.is_staged {
+                    draft.stop_below(self, job);
+                }
                 draft.skip(workflow, job, why);
             }
         }
@@ -568,6 +571,7 @@ impl Machine {
                 result: None,
                 state: match (job.part.skipped, &lease) {
                     (Some(_), _) => JobState::Skipped,
+                    (None, _) if job.part.is_blocked => JobState::Blocked,
                     (None, Some(_)) => JobState::Leased,
                     (None, None) => JobState::Ready,
                 },

@@ -1,6 +1,10 @@
 //! Stages, where their jobs come from, and what is wrong with a plan.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use perennial_core::{
     retry::RetryPolicy,
@@ -10,6 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{Activity, Group};
+use crate::workflow::Given;
 
 /// Jobs of a stage that are under way at a time, unless it says otherwise.
 const CONCURRENCY: u32 = 10;
@@ -238,13 +243,28 @@ impl Item {
 pub struct JobSpec {
     pub(crate) key: String,
     pub(crate) input: Result<Value, String>,
+    pub(crate) after: Vec<String>,
 }
 
 impl JobSpec {
     /// The job of that key, which no other one of its stage has, with that input.
     pub fn new(key: impl AsRef<str>, input: &impl Serialize) -> Self {
         let input = serde_json::to_value(input).map_err(|error| error.to_string());
-        Self { key: key.as_ref().to_owned(), input }
+        Self { key: key.as_ref().to_owned(), input, after: Vec::new() }
+    }
+
+    /// Begins once those jobs of its stage have succeeded, wholly or in part, and is skipped when one of them does not.
+    ///
+    /// ```
+    /// use perennial::engine::staged::JobSpec;
+    ///
+    /// let index = JobSpec::new("index", &"all").after(["a", "b"]);
+    /// assert_ne!(index, JobSpec::new("index", &"all"));
+    /// ```
+    #[must_use]
+    pub fn after<K: AsRef<str>>(mut self, jobs: impl IntoIterator<Item = K>) -> Self {
+        self.after.extend(jobs.into_iter().map(|key| key.as_ref().to_owned()));
+        self
     }
 }
 
@@ -409,6 +429,24 @@ pub enum PlanProblem {
         /// How many it may have.
         max: usize,
     },
+    /// A job comes after one that is not there.
+    #[error("job `{key}` of stage `{stage}` comes after `{after}`, which is none of its jobs")]
+    UnknownJob {
+        /// The stage.
+        stage: String,
+        /// The job.
+        key: String,
+        /// What it names.
+        after: String,
+    },
+    /// Jobs come after each other in a circle.
+    #[error("jobs of stage `{stage}` wait for each other: {}", .path.join(" after "))]
+    Cycle {
+        /// The stage.
+        stage: String,
+        /// The way, from a job back to it.
+        path: Vec<String>,
+    },
     /// An input that cannot be kept.
     #[error("the input of {what} cannot be kept: {why}")]
     Input {
@@ -478,8 +516,11 @@ impl Plan {
         let stages = self.stages.iter().map(|stage| {
             let (kind, upstream, jobs) = match &stage.feed.0 {
                 FeedFrom::Jobs(jobs) => {
-                    let keys: Vec<&str> = jobs.iter().map(|job| job.key.as_str()).collect();
-                    ("static", None, json!(keys))
+                    let key = |job: &JobSpec| match job.after.as_slice() {
+                        [] => json!(job.key),
+                        after => json!({ "key": job.key, "after": after }),
+                    };
+                    ("static", None, jobs.iter().map(key).collect())
                 }
                 FeedFrom::PerItem(edge) => ("per_item", Some(edge.upstream), Value::Null),
                 FeedFrom::Barrier(edge) => ("barrier", Some(edge.upstream), Value::Null),
@@ -503,7 +544,12 @@ fn is_name(name: &str) -> bool {
 
 fn check_jobs(stage: &str, specs: &[JobSpec], problems: &mut Vec<PlanProblem>) {
     let mut keys = BTreeSet::new();
-    for JobSpec { key, input } in specs {
+    cycle(stage, specs, problems);
+    for JobSpec { key, input, after } in specs {
+        for other in after.iter().filter(|other| !specs.iter().any(|job| job.key == **other)) {
+            let (stage, key, after) = (stage.to_owned(), key.clone(), other.clone());
+            problems.push(PlanProblem::UnknownJob { stage, key, after });
+        }
         if !is_name(key) {
             problems.push(PlanProblem::InvalidName(key.clone()));
         }
@@ -514,6 +560,37 @@ fn check_jobs(stage: &str, specs: &[JobSpec], problems: &mut Vec<PlanProblem>) {
         if let Err(why) = input {
             let what = format!("job `{key}` of stage `{stage}`");
             problems.push(PlanProblem::Input { what, why: why.clone() });
+        }
+    }
+}
+
+/// A way from a job back to itself, along what each comes after.
+fn cycle(stage: &str, specs: &[JobSpec], problems: &mut Vec<PlanProblem>) {
+    let after: BTreeMap<&str, &[String]> =
+        specs.iter().map(|spec| (spec.key.as_str(), spec.after.as_slice())).collect();
+    let mut settled: BTreeSet<&str> = BTreeSet::new();
+    for spec in specs.iter().filter(|spec| !spec.after.is_empty()) {
+        // Jobs on the way, each with how many of its own it has tried.
+        let mut path: Vec<(&str, usize)> = vec![(spec.key.as_str(), 0)];
+        while let Some((key, tried)) = path.last_mut() {
+            let next = after.get(key).and_then(|others| others.get(*tried));
+            *tried += 1;
+            match next {
+                None => {
+                    settled.insert(key);
+                    path.pop();
+                }
+                Some(next) if settled.contains(next.as_str()) => (),
+                Some(next) => {
+                    if let Some(from) = path.iter().position(|(key, _)| key == next) {
+                        let way = path[from..].iter().map(|(key, _)| (*key).to_owned());
+                        let path = way.chain([next.clone()]).collect();
+                        problems.push(PlanProblem::Cycle { stage: stage.to_owned(), path });
+                        return;
+                    }
+                    path.push((next.as_str(), 0));
+                }
+            }
         }
     }
 }
@@ -548,10 +625,25 @@ pub(crate) struct PlannedStage {
     pub(crate) weight: u32,
 }
 
+/// A job of a stage as the engine follows it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PlannedJob {
+    pub(crate) key: String,
+    pub(crate) input: Value,
+    pub(crate) after: Vec<String>,
+}
+
+impl PlannedJob {
+    /// What it is given, without what it executes. `again`: how often it was made anew.
+    pub(crate) fn given(&self, again: u32) -> Given {
+        let (input, after) = (self.input.clone(), self.after.clone());
+        Given { input, after, again, ..Given::default() }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum PlannedFeed {
-    /// Key and input of each.
-    Jobs(Vec<(String, Value)>),
+    Jobs(Vec<PlannedJob>),
     PerItem(Edge),
     Barrier(Edge),
 }
@@ -579,8 +671,10 @@ impl Plan {
         let planned = self.stages.into_iter().map(|stage| PlannedStage {
             feed: match stage.feed.0 {
                 FeedFrom::Jobs(jobs) => {
-                    let given = |job: JobSpec| (job.key, job.input.unwrap_or(Value::Null));
-                    PlannedFeed::Jobs(jobs.into_iter().map(given).collect())
+                    let planned = |JobSpec { key, input, after }: JobSpec| {
+                        PlannedJob { key, input: input.unwrap_or(Value::Null), after }
+                    };
+                    PlannedFeed::Jobs(jobs.into_iter().map(planned).collect())
                 }
                 FeedFrom::PerItem(edge) => PlannedFeed::PerItem(edge),
                 FeedFrom::Barrier(edge) => PlannedFeed::Barrier(edge),

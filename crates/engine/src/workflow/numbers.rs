@@ -357,7 +357,8 @@ impl AttemptCx {
 
     /// The key of one of the job's numbers.
     fn key_of(&self, which: &str) -> String {
-        let key = format!("{}#{which}", self.idempotency_key.as_str());
+        let first = self.first_key.as_ref().unwrap_or(&self.idempotency_key);
+        let key = format!("{}#{which}", first.as_str());
         if key.len() <= KEY_BYTES_MAX { key } else { Digest::of(key.as_bytes()).to_string() }
     }
 }

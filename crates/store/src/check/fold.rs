@@ -242,8 +242,15 @@ impl Fold {
         run.deadline = data.get("deadline").map(Value::as_i64);
         (run.failure, run.finished_at) = (None, None);
         run.progress = run.progress.map(|_| 0);
-        for stage in self.stages.values_mut() {
-            (stage.state, stage.outcome) = (StageState::Open, None);
+        let planned = data.get("stages");
+        for (name, stage) in &mut self.stages {
+            let to = match planned {
+                Some(states) => parsed(states, name),
+                None => Some(StageState::Open),
+            };
+            if let Some(to) = to {
+                (stage.state, stage.outcome) = (to, None);
+            }
         }
     }
 
@@ -267,7 +274,7 @@ impl Fold {
     fn take_of_job(&mut self, event: &EventRecord) {
         let key = event.job.as_ref().map_or("", |key| key.as_str()).to_owned();
         let kind = event.kind.as_str();
-        if kind == "job_ready" && event.data.get("stage").is_some() {
+        if matches!(kind, "job_ready" | "job_blocked") && event.data.get("stage").is_some() {
             return self.make_job(key, event);
         }
         let Some(job) = self.jobs.get_mut(&key) else {
@@ -288,16 +295,19 @@ impl Fold {
         let stage = text(data, "stage").unwrap_or_default();
         let (max, input) = (number(data, "max_attempts"), text(data, "input"));
         let crashes_max = number(data, "crashes_max");
+        let is_blocked = event.kind == "job_blocked";
+        let state = if is_blocked { JobState::Blocked } else { JobState::Ready };
         if let Some(job) = self.jobs.get_mut(&key) {
             if job.stage != stage {
                 job.shared = true;
                 return;
             }
-            if job.state != JobState::Cancelled || !job.set_back && !job.shared {
+            let may_come = matches!(job.state, JobState::Cancelled | JobState::Blocked);
+            if !may_come || !job.set_back && !job.shared {
                 let what = format!("job {key} was made again without having been set back");
                 self.findings.at(Rule::Ended, event.seq, what);
             }
-            (job.state, job.max, job.input, job.set_back) = (JobState::Ready, max, input, false);
+            (job.state, job.max, job.input, job.set_back) = (state, max, input, false);
             job.crashes_max = crashes_max;
             return;
         }
@@ -307,7 +317,7 @@ impl Fold {
             kind,
             parent: text(data, "parent"),
             shared: false,
-            state: JobState::Ready,
+            state,
             skipped: None,
             used: Some(0),
             max,
@@ -369,6 +379,7 @@ impl JobFold {
             "job_suspended" => JobState::Suspended,
             "group_expanded" => JobState::Joining,
             "job_ready" | "job_resumed" => JobState::Ready,
+            "job_blocked" => JobState::Blocked,
             "job_succeeded" => JobState::Succeeded,
             "job_partial" => JobState::Partial,
             "job_failed" => JobState::Failed,
@@ -477,7 +488,11 @@ impl JobFold {
     }
 
     fn set_back(&mut self, data: &Value) {
-        (self.state, self.skipped, self.lease) = (JobState::Cancelled, None, None);
+        let to = parsed(data, "to").unwrap_or(JobState::Cancelled);
+        (self.state, self.skipped, self.lease) = (to, None, None);
+        if let Some(input) = text(data, "input") {
+            self.input = Some(input);
+        }
         (self.used, self.crashes, self.run_after) = (Some(0), Some(0), Some(0));
         (self.dead_letter, self.result, self.set_back) = (false, Some(None), true);
         if data.get("calls_forgotten") == Some(&Value::Bool(true)) {

@@ -147,10 +147,14 @@ fn groups(content: &Content, findings: &mut Findings) {
                 Rule::Orphans,
                 format!("job {key} is a child of {}, which is no group", child.parent),
             ),
-            Some(group) if group.state == JobState::Ready => findings.add(
-                Rule::Groups,
-                format!("job {key} is a child of {}, which is not expanded", group.key),
-            ),
+            // In a further round children wait for their group to be expanded again.
+            Some(group)
+                if matches!(group.state, JobState::Ready | JobState::Blocked)
+                    && !(child.state == JobState::Blocked || child.state.is_terminal()) =>
+            {
+                let what = format!("job {key} is a child of {}, which is not expanded", group.key);
+                findings.add(Rule::Groups, what);
+            }
             Some(group) if group.state.is_terminal() && !child.state.is_terminal() => {
                 let what = format!(
                     "group {} is {}, and its child {key} is {}",

@@ -184,16 +184,39 @@ pub struct Reopening {
     /// Jobs that lose their results and are made again when they are due. All others have to be
     /// terminal.
     pub again: Vec<Again>,
+    /// The stages of a plan that are opened, and where each begins; all others stay as they are. Such a run must have ended,
+    /// and may have succeeded in part. Empty where a run has no plan: its stage is Open.
+    pub stages: Vec<StageBack>,
+}
+
+/// A stage that is opened for a further round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageBack {
+    /// Its name.
+    pub stage: String,
+    /// Where it begins: Waiting, Open or Sealed.
+    pub state: StageState,
 }
 
 /// A job that is made again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Again {
     /// The job's row.
     pub job: i64,
     /// Whether its recorded calls and what its attempts have saved are forgotten too; else they are taken
     /// again (YR-51).
     pub forget_calls: bool,
+    /// Where it begins: Cancelled until its workflow asks for it, or, of a plan, Ready or Blocked.
+    pub to: JobState,
+    /// What it is given from now on, if that is something else.
+    pub input: Option<Value>,
+}
+
+impl Again {
+    /// One that waits until its workflow asks for it, with all that it has recorded.
+    pub fn asked_for(job: i64) -> Self {
+        Self { job, forget_calls: false, to: JobState::Cancelled, input: None }
+    }
 }
 
 /// A job to be created, or to be made again when its run was reopened for that.
@@ -224,12 +247,14 @@ pub struct JobPart {
     pub parent: Option<JobKey>,
     /// It is skipped from the beginning, so that nothing of a plan vanishes.
     pub skipped: Option<SkipReason>,
+    /// It waits for other jobs of its stage.
+    pub is_blocked: bool,
 }
 
 impl Default for JobPart {
     /// A step.
     fn default() -> Self {
-        Self { kind: JobKind::Step, parent: None, skipped: None }
+        Self { kind: JobKind::Step, parent: None, skipped: None, is_blocked: false }
     }
 }
 

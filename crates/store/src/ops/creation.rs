@@ -199,18 +199,20 @@ pub(crate) fn create_job(
         "crashes_max": new.crashes_max.max(1),
         "input": Digest::of(input.as_bytes()),
     });
-    let JobPart { kind, parent, skipped } = &new.part;
+    let JobPart { kind, parent, skipped, is_blocked } = &new.part;
     if *kind != JobKind::Step {
         about["kind"] = json!(kind);
     }
     if let Some(parent) = parent {
         about["parent"] = json!(parent);
     }
-    journal.note_job(tx, "job_ready", &new.key, None, about)?;
+    let made = if *is_blocked { "job_blocked" } else { "job_ready" };
+    journal.note_job(tx, made, &new.key, None, about)?;
     if let Some(reason) = skipped {
         journal.note_job(tx, "job_skipped", &new.key, None, json!({ "skipped": reason }))?;
     }
-    let Some(node) = &new.claim_for else { return Ok((id, None)) };
+    let claimed = new.claim_for.as_ref().filter(|_| skipped.is_none() && !*is_blocked);
+    let Some(node) = claimed else { return Ok((id, None)) };
     let lease =
         Lease { run: run.clone(), job: id, key: new.key.clone(), attempt, node: node.clone() };
     start_attempt(tx, journal, &lease)?;
@@ -314,6 +316,7 @@ pub(crate) fn require_parents(tx: &Tx<'_>, run: &RunId, jobs: &[NewJob]) -> Resu
 fn beginning(new: &NewJob) -> (JobState, u32) {
     match (&new.claim_for, new.part.skipped) {
         (_, Some(_)) => (JobState::Skipped, 0),
+        (_, None) if new.part.is_blocked => (JobState::Blocked, 0),
         (Some(_), None) => (JobState::Leased, 1),
         (None, None) => (JobState::Ready, 0),
     }
@@ -348,7 +351,7 @@ fn insert_job(tx: &Tx<'_>, run: &RunId, new: &NewJob, id: i64) -> Result<u32, St
 /// The row of a job if its stage takes it. Returns its id and attempt.
 fn make_job(tx: &Tx<'_>, run: &RunId, new: &NewJob) -> Result<(i64, u32), StoreError> {
     let ((state, attempt), claimed) = (beginning(new), new.claim_for.as_ref());
-    // One that is there and cancelled, in a run that goes on, waits to be made again.
+    // One that is there and cancelled, or blocked, in a run that goes on, waits to be made again.
     let created = tx.row(
         "INSERT INTO jobs (run, stage, key, state, max_attempts, attempt, lease_node,
          lease_incarnation, crashes_max, parent, kind, skipped)
@@ -360,7 +363,7 @@ fn make_job(tx: &Tx<'_>, run: &RunId, new: &NewJob) -> Result<(i64, u32), StoreE
          attempt = jobs.attempt + excluded.attempt,
          lease_node = excluded.lease_node, lease_incarnation = excluded.lease_incarnation,
          skipped = excluded.skipped
-         WHERE jobs.state = 'cancelled' RETURNING id, attempt",
+         WHERE jobs.state IN ('cancelled', 'blocked') RETURNING id, attempt",
         (
             run.as_str(),
             &new.stage,

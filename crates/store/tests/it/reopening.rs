@@ -63,8 +63,9 @@ async fn reopening(store: &dyn Store, run: &RunId, node: &NodeRef, again: bool) 
             .jobs
             .iter()
             .filter(|_| again)
-            .map(|job| Again { job: job.id, forget_calls: false })
+            .map(|job| Again::asked_for(job.id))
             .collect(),
+        stages: Vec::new(),
     }
 }
 

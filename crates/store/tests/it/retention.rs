@@ -153,6 +153,7 @@ async fn what_is_being_removed_is_not_opened_again(store: &dyn Store) {
         settings: new.settings,
         deadline: None,
         again: Vec::new(),
+        stages: Vec::new(),
     };
     store.purge(&run).await.unwrap();
     is_removed(store.reopen_run(reopening).await);

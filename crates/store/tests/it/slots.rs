@@ -144,7 +144,8 @@ async fn the_death_of_its_process_gives_its_numbers_back(store: &dyn Store) {
         input_digest: run.input_digest,
         settings: run.settings.clone(),
         deadline: None,
-        again: vec![Again { job: lease.job, forget_calls: false }],
+        again: vec![Again::asked_for(lease.job)],
+        stages: Vec::new(),
     };
     store.reopen_run(reopening).await.unwrap();
     assert_eq!(held(store).await, []);

@@ -4,10 +4,14 @@ use perennial_core::run::{
     FeedKind, JobKey, JobKind, JobState, RunState, SkipReason, StageOutcome, StageState,
 };
 use perennial_store::{
-    Decision, JobPart, JobStep, NewJob, NewRun, NewStage, NodeRef, Store, StoreError, verify,
+    Again, Decision, JobPart, JobStep, NewJob, NewRun, NewStage, NodeRef, Reopening, StageBack, Store,
+    StoreError, verify,
 };
 
-use crate::{fixture::*, stores::on_every_store};
+use crate::{
+    fixture::*,
+    stores::{block_on, on_every_store, open, served},
+};
 
 on_every_store!(
     groups_move_as_the_core_says,
@@ -16,6 +20,7 @@ on_every_store!(
     a_run_begins_with_its_stages_as_planned,
     a_final_set_of_jobs_takes_children_only,
     how_far_a_run_has_come_only_rises_until_it_ends,
+    a_run_in_stages_is_opened_in_part,
 );
 
 fn stage(name: &str, state: StageState, concurrency: Option<u32>) -> NewStage {
@@ -32,7 +37,7 @@ fn job(stage: &str, key: &str, kind: JobKind) -> NewJob {
 fn child(group: &str, key: &str) -> NewJob {
     let (stage, _) = group.split_once('/').unwrap();
     let parent = Some(JobKey::new(group));
-    let part = JobPart { kind: JobKind::Activity, parent, skipped: None };
+    let part = JobPart { kind: JobKind::Activity, parent, ..JobPart::default() };
     NewJob { stage: stage.to_owned(), part, ..new_job(&format!("{group}/{key}"), None) }
 }
 
@@ -266,4 +271,187 @@ async fn how_far_a_run_has_come_only_rises_until_it_ends(store: &dyn Store) {
     let kinds = history(store, "r").await;
     assert_eq!(kinds.iter().filter(|kind| kind.as_str() == "run_progressed").count(), 1);
     assert_eq!(verify(store).await.unwrap(), []);
+}
+
+/// A run whose stage `s` has a job that failed and one that succeeded, and a group with a child of each kind; `t` has
+/// a job that was skipped for the failure.
+async fn ended_in_part(store: &dyn Store) -> (perennial_core::run::RunId, NodeRef) {
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
+    let per_item = NewStage {
+        feed: FeedKind::PerItem,
+        upstream: Some("s".to_owned()),
+        ..stage("t", StageState::Open, None)
+    };
+    let stages = vec![stage("s", StageState::Sealed, None), per_item];
+    let own = ["a", "b"].map(|key| job("s", key, JobKind::Activity));
+    let jobs = own.into_iter().chain([job("s", "g", JobKind::Group)]).collect();
+    let new = staged("r", &node, stages, jobs);
+    let run = new.run.clone();
+    store.create_run(new).await.unwrap();
+    let group = store.run(&run).await.unwrap().jobs[2].id;
+    let expand = Decision {
+        jobs: vec![JobStep::new(group, JobState::Ready, JobState::Joining)],
+        new_jobs: vec![child("s/g", "x"), child("s/g", "y")],
+        ..decision(&run, 1)
+    };
+    let mut revision = committed(store.commit(expand).await.unwrap()).0;
+    for claimed in store.claim(&run, &node, 9).await.unwrap() {
+        let fails = matches!(claimed.lease.key.as_str(), "s/a" | "s/g/x");
+        let (end, to) = if fails {
+            (perennial_core::run::AttemptEnd::Error, JobState::Failed)
+        } else {
+            (perennial_core::run::AttemptEnd::Succeeded, JobState::Succeeded)
+        };
+        let one = Decision {
+            report: Some(report(&claimed.lease, end, to)),
+            ..decision(&run, revision)
+        };
+        revision = committed(store.commit(one).await.unwrap()).0;
+    }
+    let skipped = JobPart {
+        skipped: Some(SkipReason::Upstream),
+        ..job("t", "a", JobKind::Activity).part
+    };
+    let close = |stage: &str, from, outcome| perennial_store::StageStep {
+        stage: stage.to_owned(),
+        from,
+        to: StageState::Closed,
+        outcome: Some(outcome),
+    };
+    let (from, to) = (RunState::Running, RunState::PartiallySucceeded);
+    let joined = JobStep {
+        result: Some(serde_json::json!("joined")),
+        ..JobStep::new(group, JobState::Joining, JobState::Partial)
+    };
+    let last = Decision {
+        jobs: vec![joined],
+        new_jobs: vec![NewJob { part: skipped, ..job("t", "a", JobKind::Activity) }],
+        stages: vec![
+            close("s", StageState::Sealed, StageOutcome::Partial),
+            close("t", StageState::Open, StageOutcome::Skipped),
+        ],
+        run_step: Some(perennial_store::RunStep { from, to, failure: None }),
+        ..decision(&run, revision)
+    };
+    store.commit(last).await.unwrap();
+    (run, node)
+}
+
+async fn round(store: &dyn Store, run: &perennial_core::run::RunId, node: &NodeRef) -> Reopening {
+    let view = store.run(run).await.unwrap();
+    let id = |key: &str| view.jobs.iter().find(|job| job.key.as_str() == key).unwrap().id;
+    let again = |key: &str, to| Again { to, ..Again::asked_for(id(key)) };
+    let input = Some(serde_json::json!({ "given": "anew" }));
+    let definition_bytes = store.blob(view.run.definition).await.unwrap();
+    let back = |stage: &str, state| StageBack { stage: stage.to_owned(), state };
+    Reopening {
+        run: run.clone(),
+        expected_revision: view.run.revision,
+        owner: node.clone(),
+        definition: view.run.definition,
+        definition_bytes,
+        input_digest: view.run.input_digest,
+        settings: view.run.settings.clone(),
+        deadline: None,
+        again: vec![
+            Again { input, ..again("s/a", JobState::Ready) },
+            again("s/g", JobState::Ready),
+            again("s/g/x", JobState::Blocked),
+            again("t/a", JobState::Blocked),
+        ],
+        stages: vec![back("s", StageState::Sealed), back("t", StageState::Open)],
+    }
+}
+
+/// Proves INV-5, TRAP-9, I4.
+/// What is made again is Ready or waits, with a new input where it has one; the rest is left alone. What does not fit is refused, and
+/// nothing of it is done.
+async fn a_run_in_stages_is_opened_in_part(store: &dyn Store) {
+    let (run, node) = ended_in_part(store).await;
+    let before = store.run(&run).await.unwrap();
+    let good = round(store, &run, &node).await;
+    let without = |place: usize| {
+        let mut bad = good.clone();
+        bad.stages.remove(place);
+        bad
+    };
+    let mut asked_for = good.clone();
+    asked_for.again[0].to = JobState::Cancelled;
+    let mut closed = good.clone();
+    closed.stages[0].state = StageState::Closed;
+    let mut unknown = good.clone();
+    unknown.stages[0].stage = "nobody".to_owned();
+    let no_plan = Reopening { stages: Vec::new(), ..good.clone() };
+    for bad in [without(0), without(1), asked_for, closed, unknown, no_plan] {
+        let refused = store.reopen_run(bad).await;
+        assert!(matches!(refused, Err(StoreError::InvalidState(_))), "{refused:?}");
+        assert_eq!(store.run(&run).await.unwrap(), before);
+    }
+    let revision = store.reopen_run(good.clone()).await.unwrap();
+    assert!(matches!(store.reopen_run(good).await, Err(StoreError::Conflict { .. })));
+    let view = store.run(&run).await.unwrap();
+    let states: Vec<_> = view.jobs.iter().map(|job| (job.key.as_str(), job.state)).collect();
+    let expected = [
+        ("s/a", JobState::Ready),
+        ("s/b", JobState::Succeeded),
+        ("s/g", JobState::Ready),
+        ("s/g/x", JobState::Blocked),
+        ("s/g/y", JobState::Succeeded),
+        ("t/a", JobState::Blocked),
+    ];
+    assert_eq!(states, expected);
+    assert_eq!(view.jobs[0].input, serde_json::json!({ "given": "anew" }));
+    assert_eq!((view.jobs[0].attempts_used, view.jobs[0].attempt), (0, 1));
+    assert_eq!((view.jobs[2].result.as_ref(), view.run.progress), (None, Some(0)));
+    assert_eq!(verify(store).await.unwrap(), []);
+    // The group is expanded again: the child that waits is made, with a new row of its input, and the other one stays.
+    let again = Decision {
+        jobs: vec![JobStep::new(view.jobs[2].id, JobState::Ready, JobState::Joining)],
+        new_jobs: vec![child("s/g", "x"), job("t", "a", JobKind::Activity)],
+        ..decision(&run, revision)
+    };
+    store.commit(again).await.unwrap();
+    let claimed = store.claim(&run, &node, 9).await.unwrap();
+    let mut keys: Vec<_> =
+        claimed.iter().map(|one| (one.lease.key.as_str(), one.lease.attempt)).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, [("s/a", 2), ("s/g/x", 2), ("t/a", 1)]);
+    assert_eq!(verify(store).await.unwrap(), []);
+}
+
+/// Proves K30, D10.
+/// A write of it that fails, whichever, leaves the run as it was.
+#[test]
+fn a_further_round_of_a_run_in_stages_is_there_whole_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let store = open(&path);
+    served(&store, || {
+        let (run, node) = block_on(ended_in_part(&store));
+        let beside = rusqlite::Connection::open(&path).unwrap();
+        let good = block_on(round(&store, &run, &node));
+        let before = block_on(store.run(&run)).unwrap();
+        let mut failed = Vec::new();
+        for (table, kind) in [
+            ("runs", "UPDATE"),
+            ("stages", "UPDATE"),
+            ("jobs", "UPDATE"),
+            ("inputs", "UPDATE"),
+            ("results", "DELETE"),
+            ("events", "INSERT"),
+            ("heads", "UPDATE"),
+            ("streams", "UPDATE"),
+        ] {
+            let trigger = format!(
+                "CREATE TRIGGER no BEFORE {kind} ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END"
+            );
+            beside.execute_batch(&trigger).unwrap();
+            let answer = block_on(store.reopen_run(good.clone()));
+            beside.execute_batch("DROP TRIGGER no").unwrap();
+            assert!(answer.is_err(), "{kind} {table}");
+            failed.push(table);
+            assert_eq!(block_on(store.run(&run)).unwrap(), before, "{failed:?}");
+        }
+        block_on(store.reopen_run(good)).unwrap();
+    });
 }

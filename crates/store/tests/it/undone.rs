@@ -160,7 +160,10 @@ async fn act(store: &dyn Store, what: &str, id: &str, node: &NodeRef) -> Result<
             let definition_bytes = format!("corrected {id}").into_bytes();
             let again = view.jobs.iter().filter(|job| job.key.as_str() == "b");
             let again = again
-                .map(|job| perennial_store::Again { job: job.id, forget_calls: true })
+                .map(|job| perennial_store::Again {
+                    forget_calls: true,
+                    ..perennial_store::Again::asked_for(job.id)
+                })
                 .collect();
             let reopening = perennial_store::Reopening {
                 run: run.clone(),
@@ -172,6 +175,7 @@ async fn act(store: &dyn Store, what: &str, id: &str, node: &NodeRef) -> Result<
                 settings: json!({"mode": "other"}),
                 deadline: None,
                 again,
+                stages: Vec::new(),
             };
             store.reopen_run(reopening).await.map(|_| ())
         }

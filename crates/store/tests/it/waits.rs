@@ -318,10 +318,11 @@ async fn a_further_round_forgets_what_was_waited_for(store: &dyn Store) {
         settings: json!({}),
         deadline: None,
         again,
+        stages: Vec::new(),
     };
     let refused = store.reopen_run(reopening(Vec::new())).await;
     assert!(matches!(refused, Err(StoreError::InvalidState(_))), "{refused:?}");
-    let again = perennial_store::Again { job: started.lease.job, forget_calls: false };
+    let again = perennial_store::Again::asked_for(started.lease.job);
     store.reopen_run(reopening(vec![again])).await.unwrap();
     let view = store.run(&started.run).await.unwrap();
     assert_eq!((view.jobs[0].state, view.waits.len()), (JobState::Cancelled, 0));

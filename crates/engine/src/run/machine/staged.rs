@@ -1,6 +1,7 @@
 //! What follows in a run that has a plan of stages: feeds, seals, groups and outcomes, all of it in the decision
 //! about the fact that it follows from (SM-22).
 
+mod blocked;
 mod board;
 mod groups;
 mod progress;
@@ -22,7 +23,7 @@ use super::{Circumstances, Job, Machine, Policy, draft::Draft, outcome::nothing_
 use crate::{
     run::guard::Guard,
     staged::{
-        Edge, JobSpec, PlannedFeed, PlannedStage, Staging, Timeouts, Upstream, UpstreamFailure,
+        Edge, JobSpec, PlannedFeed, PlannedJob, PlannedStage, Staging, Timeouts, Upstream, UpstreamFailure,
         Work, item, job_key,
     },
     workflow::Given,
@@ -121,6 +122,12 @@ impl Draft {
         self.note_progress(&board, machine, staging);
     }
 
+    /// What a group has under way ends before it does.
+    pub(super) fn stop_below(&mut self, machine: &Machine, group: &Job) {
+        let mut board = Board::of(machine, self);
+        self.cancel_below(&mut board, machine, group);
+    }
+
     /// Stages in order: what feeds one is known when it is looked at. Nothing when an edge panicked.
     fn follow_stages(
         &mut self,
@@ -151,6 +158,7 @@ impl Draft {
                     self.step_stage(board, place, &planned.name, StageState::Sealed, None);
                 }
             }
+            self.settle_blocked(board, machine, planned, place);
             self.close_stage_if_done(board, place, planned, false);
         }
         Some(())
@@ -197,15 +205,16 @@ impl Draft {
                 specs.extend(workflow.feed(edge, given, &Upstream { items: vec![item] })?);
             }
         }
-        for JobSpec { key, input } in specs {
+        for JobSpec { key, input, after } in specs {
             // An input that cannot be kept is one that its activity cannot read.
-            let input = input.unwrap_or(Value::Null);
-            self.add_job(board, planned, &key, input, None, at.now);
+            let job = PlannedJob { key, input: input.unwrap_or(Value::Null), after };
+            self.add_job(board, machine, planned, &job, None, at.now);
         }
         if edge.on_failure == UpstreamFailure::Skip {
             for item in bad {
                 let why = Some(SkipReason::Upstream);
-                self.add_job(board, planned, &item.key, Value::Null, why, at.now);
+                let job = PlannedJob { key: item.key, input: Value::Null, after: Vec::new() };
+                self.add_job(board, machine, planned, &job, why, at.now);
             }
         }
         Some(())
@@ -214,18 +223,32 @@ impl Draft {
     fn add_job(
         &mut self,
         board: &mut Board<'_>,
+        machine: &Machine,
         planned: &PlannedStage,
-        own: &str,
-        input: Value,
+        spec: &PlannedJob,
         skipped: Option<SkipReason>,
         now: Timestamp,
     ) {
-        let key = job_key(&planned.name, own);
-        if !board.add_key(&key) {
+        let key = job_key(&planned.name, &spec.key);
+        let mut again = 0;
+        if let Some(place) = board.comes_again(machine, &key) {
+            let job = &machine.jobs[place];
+            again = job.given.again;
+            if skipped.is_some() {
+                self.cancel_below(board, machine, job);
+            }
+            let state = match (skipped, spec.after.is_empty()) {
+                (Some(_), _) => JobState::Skipped,
+                (None, true) => JobState::Ready,
+                (None, false) => JobState::Blocked,
+            };
+            board.change(place, job, state, skipped, None);
+        } else if board.add_key(&key) {
+            board.count_new(&planned.name, skipped);
+        } else {
             return;
         }
-        board.count_new(&planned.name, skipped);
-        self.new_jobs.push(planned_job(planned, key, input, skipped, now));
+        self.new_jobs.push(planned_job(planned, key, spec.given(again), skipped, now));
     }
 
     /// Stages whose policy says that it is enough. A required one stops its run; what goes on of another is cancelled.
@@ -368,7 +391,9 @@ impl Draft {
     fn cancel(&mut self, board: &mut Board<'_>, machine: &Machine, places: Vec<usize>) {
         let (mut jobs, mut groups): (Vec<usize>, Vec<usize>) =
             places.into_iter().partition(|place| machine.jobs[*place].kind != JobKind::Group);
-        groups.retain(|place| board.jobs[*place].state == JobState::Ready);
+        groups.retain(|place| {
+            matches!(board.jobs[*place].state, JobState::Ready | JobState::Blocked)
+        });
         jobs.append(&mut groups);
         for place in jobs {
             self.step_job(board, machine, place, JobState::Cancelled, |step| step);
@@ -417,7 +442,7 @@ fn failed_stages(board: &Board<'_>, staging: &Staging) -> Value {
 pub(crate) fn planned_job(
     planned: &PlannedStage,
     key: JobKey,
-    input: Value,
+    given: Given,
     skipped: Option<SkipReason>,
     now: Timestamp,
 ) -> NewJob {
@@ -425,8 +450,9 @@ pub(crate) fn planned_job(
         Work::Activity(name) => (JobKind::Activity, name),
         Work::Group(name) => (JobKind::Group, name),
     };
-    let given = Given { work: work.to_owned(), input, required: false };
-    let part = JobPart { kind, parent: None, skipped };
+    let is_blocked = skipped.is_none() && !given.after.is_empty();
+    let given = Given { work: work.to_owned(), ..given };
+    let part = JobPart { kind, parent: None, skipped, is_blocked };
     new_job(planned.name.clone(), key, given, part, planned.retry, planned.timeouts, None, now)
 }
 

@@ -295,7 +295,7 @@ impl Play {
         }
         let unfinished = |state| matches!(state, JobState::Failed | JobState::Cancelled);
         let again = view.jobs.iter().filter(|job| unfinished(job.state));
-        let again = again.map(|job| Again { job: job.id, forget_calls: true }).collect();
+        let again = again.map(|job| Again { forget_calls: true, ..Again::asked_for(job.id) }).collect();
         let reopened = self.store.reopen_run(Reopening {
             run: self.run.clone(),
             expected_revision: view.run.revision,
@@ -306,6 +306,7 @@ impl Play {
             settings: json!({}),
             deadline: None,
             again,
+            stages: Vec::new(),
         });
         assert_eq!(reopened.await.is_ok(), view.run.state.may_reopen(), "{}", view.run.state);
         let view = self.store.run(&self.run).await.unwrap();

@@ -145,6 +145,11 @@ impl<'a> Board<'a> {
         self.counts.get(stage).map_or(0, |count| count.held)
     }
 
+    /// Whether this decision adds a job of that key.
+    pub(super) fn adds(&self, key: &JobKey) -> bool {
+        self.new_keys.contains(key)
+    }
+
     /// Notes a job that this decision adds; false when its run has one of that name.
     pub(super) fn add_key(&mut self, key: &JobKey) -> bool {
         self.machine.index.by_key(key).is_none() && self.new_keys.insert(key.clone())

@@ -91,10 +91,10 @@ impl Draft {
     }
 
     /// Whatever goes on below the group ends.
-    fn cancel_below(&mut self, board: &mut Board<'_>, machine: &Machine, group: &Job) {
+    pub(super) fn cancel_below(&mut self, board: &mut Board<'_>, machine: &Machine, group: &Job) {
         for child in machine.index.children(&group.key).to_vec() {
             let job = &machine.jobs[child];
-            if board.jobs[child].state == JobState::Joining {
+            if job.kind == JobKind::Group && !board.jobs[child].state.is_terminal() {
                 self.cancel_below(board, machine, job);
                 let is_open = |it: &usize| !board.jobs[*it].state.is_terminal();
                 if machine.index.children(&job.key).iter().any(is_open) {
@@ -177,7 +177,15 @@ impl Draft {
                     self.timers.push(NewTimer { owner: owner(&machine.run), name, at });
                 }
                 for child in children {
-                    self.add_child(board, group, child, at);
+                    self.add_child(board, machine, group, child, at);
+                }
+                // Those that it does not have any more.
+                for left in board.left_below(machine, group) {
+                    self.cancel_below(board, machine, &machine.jobs[left]);
+                    self.step_job(board, machine, left, JobState::Skipped, |step| JobStep {
+                        skipped: Some(SkipReason::NotApplicable),
+                        ..step
+                    });
                 }
                 self.step_job(board, machine, place, JobState::Joining, |step| JobStep {
                     about: json!({ "children": count }),
@@ -186,6 +194,7 @@ impl Draft {
                 count
             }
             Err(failure) => {
+                self.cancel_below(board, machine, group);
                 self.end_group(board, machine, place, GroupEnd::Failed(failure));
                 0
             }
@@ -195,19 +204,33 @@ impl Draft {
     fn add_child(
         &mut self,
         board: &mut Board<'_>,
+        machine: &Machine,
         group: &Job,
         child: ChildPlan,
         at: &Circumstances,
     ) {
         let ChildPlan { key, work, input, retry, timeouts, required, skipped } = child;
         let key = child_key(&group.key, &key);
-        board.add_key(&key);
+        let mut again = 0;
+        if let Some(place) = board.comes_again(machine, &key) {
+            let job = &machine.jobs[place];
+            again = job.given.again;
+            if skipped.is_some() {
+                self.cancel_below(board, machine, job);
+            }
+            let state = if skipped.is_some() { JobState::Skipped } else { JobState::Ready };
+            board.change(place, job, state, skipped, None);
+        } else if !board.add_key(&key) {
+            // It has ended in an earlier round, and stays as it is.
+            return;
+        }
         let (kind, name) = match work {
             Work::Activity(name) => (JobKind::Activity, name),
             Work::Group(name) => (JobKind::Group, name),
         };
-        let given = Given { work: name.to_owned(), input: input.unwrap_or(Value::Null), required };
-        let part = JobPart { kind, parent: Some(group.key.clone()), skipped };
+        let input = input.unwrap_or(Value::Null);
+        let given = Given { work: name.to_owned(), input, required, again, ..Given::default() };
+        let part = JobPart { kind, parent: Some(group.key.clone()), skipped, is_blocked: false };
         let (stage, no_later) = (group.stage.clone(), group.policy.deadline());
         let mut job = new_job(stage, key, given, part, retry, timeouts, no_later, at.now);
         if kind == JobKind::Activity && skipped.is_none() {
