@@ -84,6 +84,7 @@ async fn commit(
         events: Vec::new(),
         timers: Vec::new(),
         progress: None,
+        limits: Vec::new(),
     });
     let Committed::Now { leases, .. } = committed.await.unwrap() else { unreachable!() };
     leases.into_iter().next().unwrap()

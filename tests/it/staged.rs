@@ -485,8 +485,7 @@ async fn what_failed_is_made_again_in_a_further_round() {
         assert_eq!(outcome.state.name(), "partially_succeeded", "a tool is still unknown");
         assert_eq!(ends(&outcome, "generation", false), [(JobState::Succeeded, 6)]);
         assert_eq!(ends(&outcome, "analysis", false), [(JobState::Partial, 6)]);
-        let children =
-            [(JobState::Partial, 1), (JobState::Skipped, 6), (JobState::Succeeded, 11)];
+        let children = [(JobState::Partial, 1), (JobState::Skipped, 6), (JobState::Succeeded, 11)];
         assert_eq!(ends(&outcome, "analysis", true), children);
         assert_eq!(world.generated.lock().unwrap().len(), made + 1);
         assert_eq!(world.asked.lock().unwrap().len(), asked + 3, "no other tool ran again");
@@ -569,10 +568,92 @@ impl StagedWorkflow for Chain {
     type Output = ();
 
     fn plan(&self, jobs: &Self::Input) -> Result<Plan, PlanProblems> {
-        let spec = |(key, after): &(String, Vec<String>)| JobSpec::new(key, &("m2", key)).after(after);
+        let spec =
+            |(key, after): &(String, Vec<String>)| JobSpec::new(key, &("m2", key)).after(after);
         let stage = Stage::activity::<Generate>("s").retry(RetryPolicy::ONCE);
         Ok(Plan::new().stage(stage.feed(Feed::jobs(jobs.iter().map(spec)))))
     }
 
     fn summarize(&self, _: &Self::Input, _: &RunReport) {}
+}
+
+/// Apps, and what is switched off.
+struct Parts;
+
+impl StagedWorkflow for Parts {
+    const NAME: &'static str = "parts";
+    const VERSION: u32 = 1;
+    type Input = (Vec<String>, bool, bool);
+    type Output = ();
+
+    fn plan(&self, (apps, makes, analyses): &Self::Input) -> Result<Plan, PlanProblems> {
+        let generation = Stage::activity::<Generate>("generation").concurrency(1);
+        let jobs = apps.iter().map(|app| JobSpec::new(app, &("m1", app)));
+        let generation = generation.feed(Feed::jobs(jobs));
+        let listed = apps.iter().map(|app| JobSpec::new(app, &(app, "static")));
+        let follow = |_: &serde_json::Value, apps: &perennial::engine::staged::Upstream| {
+            let spec = |app: &perennial::engine::staged::Item| {
+                JobSpec::new(&app.key, &(&app.key, "static"))
+            };
+            apps.succeeded().map(spec).collect()
+        };
+        let (generation, feed) = if *makes {
+            (generation, Feed::per_item(Edge::from("generation", follow)))
+        } else {
+            (generation.skip(SkipReason::Disabled), Feed::jobs(listed))
+        };
+        let analysis = Stage::activity::<Analyse>("analysis").feed(feed);
+        let analysis = if *analyses { analysis } else { analysis.skip(SkipReason::Disabled) };
+        Ok(Plan::new().stage(generation).stage(analysis))
+    }
+
+    fn summarize(&self, _: &Self::Input, _: &RunReport) {}
+}
+
+/// Proves D51, B2, B5, B6, B24.
+/// A stage that is switched off is closed when the run is recorded, in the same transaction as the next one is open; the run begins
+/// with it, and ends with the other stage, at 100 %. One at a time is one.
+#[tokio::test]
+async fn a_stage_that_is_switched_off_is_closed_from_the_beginning() {
+    let world = Arc::new(World::default());
+    let parts =
+        Staged::new(Parts).activity(Generate(world.clone())).activity(Analyse(world.clone()));
+    let runtime = Runtime::builder().store(Store::memory()).staged(&parts).start().await.unwrap();
+    let apps = ["blog", "m2/chat 7", "shop"].map(str::to_owned);
+    for (makes, analyses) in [(false, true), (true, false), (true, true)] {
+        world.generated.lock().unwrap().clear();
+        let begin = match makes {
+            true => ["blog", "chat", "shop"].map(str::to_owned).to_vec(),
+            // However they are named: they exist.
+            false => apps.iter().map(|app| app.replace('/', ":")).collect(),
+        };
+        let run = parts.start(&(begin.clone(), makes, analyses)).unwrap();
+        let run = runtime.runs().start(run).await.unwrap();
+        let outcome = run.outcome().await.unwrap();
+        assert_eq!(outcome.state.name(), "succeeded");
+        assert_eq!(outcome.view.run.progress, Some(100));
+        let count = |stage: &str| {
+            let own = outcome.view.jobs.iter().filter(|job| job.stage == stage);
+            own.filter(|job| job.state == JobState::Succeeded).count()
+        };
+        let expected = |is_done: bool| if is_done { 3 } else { 0 };
+        assert_eq!((count("generation"), count("analysis")), (expected(makes), expected(analyses)));
+        assert_eq!(world.generated.lock().unwrap().len(), expected(makes), "none is made twice");
+        let events = run.events(1).rest().await.unwrap();
+        let first = events.iter().position(|it| it.kind == "attempt_started").unwrap();
+        let started = events.iter().find(|it| it.kind == "run_started").unwrap();
+        assert_eq!(started.at, outcome.view.run.created_at);
+        let stages: Vec<_> = events[..first]
+            .iter()
+            .filter(|it| it.kind.starts_with("stage_"))
+            .map(|it| (it.kind.as_str(), it.data["stage"].as_str().unwrap(), it.at))
+            .collect();
+        if !makes {
+            assert_eq!((stages[0].0, stages[0].1), ("stage_closed", "generation"));
+            assert_eq!((stages[1].0, stages[1].1), ("stage_opened", "analysis"));
+            assert!(stages.iter().all(|(_, _, at)| *at == started.at), "{stages:?}");
+        }
+    }
+    assert_eq!(world.most.load(Ordering::SeqCst), 1);
+    runtime.shutdown().await;
 }

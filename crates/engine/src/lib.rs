@@ -30,8 +30,9 @@
 //!   no Expanding that a process could die in.
 //! * DUR-35: a required stage that stops early stops its run; of an optional one the jobs that go on are cancelled at once,
 //!   without a grace.
-//! * DUR-65, DUR-66: a run in stages is not opened for a further round yet; that is refused.
+//! * DUR-65: a run in stages is opened for a further round once it has ended: what failed in one that goes on waits for its end.
 //! * DUR-65: a job that is tried again has a full budget in any case.
+//! * DUR-66: what an edge does not give any more in a further round stays as a job that is skipped.
 
 mod beginning;
 pub mod drain;

@@ -166,6 +166,7 @@ mod tests {
             events: Vec::new(),
             timers: Vec::new(),
             progress: None,
+            limits: Vec::new(),
         };
         store.commit(step).await.unwrap();
         run

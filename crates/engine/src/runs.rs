@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU32,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
     time::Duration,
@@ -13,7 +14,7 @@ use perennial_core::{
 };
 use perennial_store::{
     Accepted, Again, Created, JobRecord, NewJob, NewRun, NewStage, NewTimer, NodeRecord, NodeRef,
-    Reopening, RunRecord, RunSummary, RunView, StoreError,
+    Reopening, RunRecord, RunSummary, RunView, StageLimit, StoreError,
 };
 use perennial_supervision::CallError;
 use serde::Serialize;
@@ -1348,6 +1349,68 @@ impl RunHandle {
         }
     }
 
+    /// Gives a stage of it another number of places for jobs that are under way at a time, from now on: fewer stop nothing that is
+    /// under way, more count at once (DUR-16, DUR-69). Answers whether that changed anything.
+    ///
+    /// ```
+    /// # use std::{num::NonZeroU32, time::Duration};
+    /// # use perennial::{Runtime, Store, engine::{AttemptCx, staged::*}};
+    /// # #[derive(Debug)]
+    /// # struct Work;
+    /// # impl Activity for Work {
+    /// #     const NAME: &'static str = "work";
+    /// #     type In = u8;
+    /// #     type Out = u8;
+    /// #     async fn run(&self, _: &AttemptCx, input: u8) -> Result<Ended<u8>, ActivityError> {
+    /// #         tokio::time::sleep(Duration::from_millis(20)).await;
+    /// #         Ok(Ended::Done(input))
+    /// #     }
+    /// # }
+    /// # #[derive(Debug)]
+    /// # struct Works;
+    /// # impl StagedWorkflow for Works {
+    /// #     const NAME: &'static str = "works";
+    /// #     const VERSION: u32 = 1;
+    /// #     type Input = ();
+    /// #     type Output = ();
+    /// #     fn plan(&self, _: &()) -> Result<Plan, PlanProblems> {
+    /// #         let jobs = (0..9_u8).map(|job| JobSpec::new(job.to_string(), &job));
+    /// #         Ok(Plan::new().stage(Stage::activity::<Work>("work").feed(Feed::jobs(jobs)).concurrency(1)))
+    /// #     }
+    /// #     fn summarize(&self, _: &(), _: &RunReport) {}
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let works = Staged::new(Works).activity(Work);
+    /// # let runtime = Runtime::builder().store(Store::memory()).staged(&works).start().await?;
+    /// let run = runtime.runs().start(works.start(&())?).await?; // one at a time
+    /// assert!(run.set_concurrency("work", NonZeroU32::new(3).unwrap()).await?);
+    /// assert_eq!(run.view().await?.stages[0].concurrency, Some(3));
+    /// # run.outcome().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Store`] with [`StoreError::NotFound`] when it has no such stage of a plan; else as
+    /// [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether it was changed; asking again tells.
+    pub async fn set_concurrency(&self, stage: &str, most: NonZeroU32) -> Result<bool, RunError> {
+        let limit = StageLimit { stage: stage.to_owned(), most };
+        match self.ask(Request::Limit(limit)).await? {
+            Some(changed) => Ok(changed),
+            None => {
+                let state = self.view().await?.run.state;
+                Err(RunError::Ended { run: self.run.clone(), state })
+            }
+        }
+    }
+
     /// Opens a run in stages that has ended for a further round, in which what failed of it is made again, with all of its attempts:
     /// all of it, that of a stage, or one job. Of a group only the children that failed are made again, and it is
     /// joined again. Stages behind are opened as well; what was skipped there because of a failure is made when
@@ -1442,6 +1505,7 @@ impl RunHandle {
         let asked = request.clone();
         let message = |reply| match asked {
             Request::Skip { job, why } => Message::Skip { job, why, reply },
+            Request::Limit(limit) => Message::Limit { limit, reply },
             Request::Cancel => Message::Cancel { reply },
             Request::Pause => Message::Pause { pause: true, reply },
             Request::Unpause => Message::Pause { pause: false, reply },

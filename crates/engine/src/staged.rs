@@ -93,7 +93,7 @@ impl Staging {
             if let (PlannedFeed::Jobs(specs), StageState::Sealed) = (&planned.feed, state) {
                 jobs.extend(specs.iter().map(|job| {
                     let key = job_key(&planned.name, &job.key);
-                    planned_job(planned, key, job.given(0), None, now)
+                    planned_job(planned, key, job.given(0), now)
                 }));
             }
             NewStage {

@@ -30,7 +30,8 @@ pub use self::{
     request::{
         Again, Appended, CallStart, Claimed, Committed, Created, Decision, JobPart, JobStep,
         LEASE_TTL, Lease, Leases, NewEvent, NewJob, NewRun, NewStage, NewTimer, NodeTerms,
-        Registered, Renewal, Reopening, Report, Rescued, RunStep, StageBack, StageStep, TimerDue,
+        Registered, Renewal, Reopening, Report, Rescued, RunStep, StageBack, StageLimit, StageStep,
+        TimerDue,
     },
     retention::{RemovedRun, Retained, Retention},
     saved::{BeatRecord, CheckpointRecord, NewCheckpoint},

@@ -7,7 +7,7 @@ use perennial_core::{
     failure::Failure,
     run::{InvalidTransition, JobKey, JobState, RunId, RunState},
 };
-use perennial_store::{Committed, Decision, Lease, NodeRef, Report, Store, StoreError};
+use perennial_store::{Committed, Decision, Lease, NodeRef, Report, StageLimit, Store, StoreError};
 use perennial_supervision::{
     Address, ChildSpec,
     actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
@@ -48,6 +48,8 @@ pub(crate) enum Message {
     Cancel { reply: ReplyPort<Result<bool, StoreError>> },
     /// A job shall not be made; answers whether that changed anything.
     Skip { job: JobKey, why: String, reply: ReplyPort<Result<bool, StoreError>> },
+    /// A stage gets another number of places; answers whether that changed anything.
+    Limit { limit: StageLimit, reply: ReplyPort<Result<bool, StoreError>> },
     /// The run shall be paused, or go on; answers whether that changed anything.
     Pause { pause: bool, reply: ReplyPort<Result<bool, StoreError>> },
 }
@@ -62,6 +64,7 @@ impl Message {
             Self::Fence { .. } => "fence",
             Self::Cancel { .. } => "cancel",
             Self::Skip { .. } => "skip",
+            Self::Limit { .. } => "limit",
             Self::Pause { .. } => "pause",
         }
     }
@@ -100,11 +103,13 @@ fn stopped(machine: &Machine, decision: &Decision) -> Vec<AttemptId> {
 fn refused(fact: &Fact, unchanged: Unchanged) -> StoreError {
     let job = match fact {
         Fact::Skip { job, .. } => job.to_string(),
+        Fact::Limit(limit) => limit.stage.clone(),
         Fact::Look | Fact::Ended { .. } | Fact::Stop(_) | Fact::Pause | Fact::Unpause => {
             String::new()
         }
     };
     match unchanged {
+        Unchanged::NoStage => StoreError::NotFound { what: "stage", id: job },
         Unchanged::NoJob | Unchanged::Already => StoreError::NotFound { what: "step", id: job },
         Unchanged::Ended(state) => StoreError::InvalidState(InvalidTransition {
             what: "job",
@@ -203,6 +208,11 @@ impl Actor for Shell {
                 for (lease, room) in leases {
                     self.begin(machine, lease, room).await?;
                 }
+                self.advance(&me, machine).await?;
+            }
+            Message::Limit { limit, reply } => {
+                let changed = self.try_commit(machine, &Fact::Limit(limit)).await;
+                drop(reply.send(changed.map(|leases| leases.is_some())));
                 self.advance(&me, machine).await?;
             }
             Message::Pause { pause, reply } => {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use perennial_core::run::{JobKey, RunId};
-use perennial_store::StoreError;
+use perennial_store::{StageLimit, StoreError};
 
 use super::{
     actor::Shell,
@@ -21,6 +21,7 @@ pub(crate) enum Request {
     Pause,
     Unpause,
     Skip { job: JobKey, why: String },
+    Limit(StageLimit),
 }
 
 /// Decides and commits; answers whether that changed anything. A run that is cancelled this way has
@@ -43,6 +44,7 @@ pub(crate) async fn settle(
         Request::Pause => Fact::Pause,
         Request::Unpause => Fact::Unpause,
         Request::Skip { job, why } => Fact::Skip { job, why },
+        Request::Limit(limit) => Fact::Limit(limit),
     };
     let changed = shell.try_commit(&mut machine, &fact).await?.is_some();
     if ends {

@@ -20,7 +20,7 @@ use perennial_core::{
 };
 use perennial_store::{
     AttemptRecord, Committed, Decision, Deferral, JobPart, Lease, NewJob, NewWait, NodeRef,
-    RunView, WaitEnd,
+    RunView, StageLimit, WaitEnd,
 };
 use serde_json::{Value, json};
 
@@ -148,6 +148,8 @@ pub(super) enum Fact {
     Unpause,
     /// A job of it shall not be made.
     Skip { job: JobKey, why: String },
+    /// A stage gets another number of places.
+    Limit(StageLimit),
 }
 
 /// How an attempt ended.
@@ -192,6 +194,8 @@ pub(super) enum Unchanged {
     Already,
     /// The run has no such job.
     NoJob,
+    /// The run has no such stage of a plan.
+    NoStage,
     /// The job has ended.
     Ended(JobState),
 }
@@ -426,6 +430,11 @@ impl Machine {
                 }
                 draft.skip(workflow, job, why);
             }
+            Fact::Limit(_) => (),
+        }
+        if let Fact::Limit(limit) = fact {
+            // What follows is decided by it.
+            return self.limit(draft, limit);
         }
         let goes_on = draft.state.goes_on() && self.panicked.is_none();
         if goes_on {
@@ -444,6 +453,16 @@ impl Machine {
             return Ok(draft.finish(self));
         }
         draft.close(workflow, self);
+        Ok(draft.finish(self))
+    }
+
+    fn limit(&self, mut draft: Draft, limit: &StageLimit) -> Result<Option<Decision>, Unchanged> {
+        let stage = self.stages.iter().find(|stage| stage.name == limit.stage);
+        let stage = stage.filter(|_| self.is_staged).ok_or(Unchanged::NoStage)?;
+        if stage.concurrency == Some(limit.most.get()) || !self.state.goes_on() {
+            return Err(Unchanged::Already);
+        }
+        draft.limits.push(limit.clone());
         Ok(draft.finish(self))
     }
 
@@ -568,9 +587,10 @@ impl Machine {
                 kind: job.part.kind,
                 parent: job.part.parent,
                 given: Arc::new(given),
-                result: None,
+                result: job.part.failed.clone().map(Arc::new),
                 state: match (job.part.skipped, &lease) {
                     (Some(_), _) => JobState::Skipped,
+                    (None, _) if job.part.failed.is_some() => JobState::Failed,
                     (None, _) if job.part.is_blocked => JobState::Blocked,
                     (None, Some(_)) => JobState::Leased,
                     (None, None) => JobState::Ready,
@@ -598,6 +618,11 @@ impl Machine {
         for step in decision.stages {
             if let Some(stage) = self.stages.iter_mut().find(|stage| stage.name == step.stage) {
                 (stage.state, stage.outcome) = (step.to, step.outcome);
+            }
+        }
+        for StageLimit { stage, most } in decision.limits {
+            if let Some(stage) = self.stages.iter_mut().find(|it| it.name == stage) {
+                stage.concurrency = Some(most.get());
             }
         }
         self.is_fed = self.panicked.is_none();

@@ -193,6 +193,8 @@ pub enum UpstreamFailure {
     Skip,
     /// Nothing.
     Omit,
+    /// The stage fails: that job has failed, what goes on of the stage ends, and its run with it unless the stage is optional.
+    FailStage,
 }
 
 /// Jobs of another stage that have ended.
@@ -671,8 +673,10 @@ impl Plan {
         let planned = self.stages.into_iter().map(|stage| PlannedStage {
             feed: match stage.feed.0 {
                 FeedFrom::Jobs(jobs) => {
-                    let planned = |JobSpec { key, input, after }: JobSpec| {
-                        PlannedJob { key, input: input.unwrap_or(Value::Null), after }
+                    let planned = |JobSpec { key, input, after }: JobSpec| PlannedJob {
+                        key,
+                        input: input.unwrap_or(Value::Null),
+                        after,
                     };
                     PlannedFeed::Jobs(jobs.into_iter().map(planned).collect())
                 }

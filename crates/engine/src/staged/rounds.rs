@@ -197,7 +197,16 @@ impl<'a> Planning<'a> {
         let job = &self.view.jobs[place];
         // What others have to end before is looked at when the round begins.
         let to = if after(job).is_empty() { JobState::Ready } else { JobState::Blocked };
-        self.put(place, to, false);
+        // One that failed before it began has to be given once more.
+        let is_fed = self.staging.stage(&job.stage).is_some_and(|it| it.feed.edge().is_some());
+        let is_born_failed = job.state == JobState::Failed
+            && job.attempt == 0
+            && !self.children.contains_key(&job.key);
+        if is_fed && is_born_failed {
+            self.put(place, JobState::Blocked, true);
+        } else {
+            self.put(place, to, false);
+        }
         self.set_back_below(place, whole);
         self.free_behind(place);
     }
@@ -304,8 +313,7 @@ impl<'a> Planning<'a> {
         for planned in &self.staging.stages {
             let name = planned.name.as_str();
             let is_made_again = self.back.keys().any(|place| self.view.jobs[*place].stage == name);
-            let is_behind =
-                planned.feed.edge().is_some_and(|edge| opened.contains(edge.upstream));
+            let is_behind = planned.feed.edge().is_some_and(|edge| opened.contains(edge.upstream));
             let is_empty = matches!(&planned.feed, PlannedFeed::Jobs(jobs) if jobs.is_empty());
             let is_meant = is_made_again || is_behind || self.was_stopped();
             if !is_meant || planned.skip.is_some() || is_empty {

@@ -66,6 +66,8 @@ pub(crate) struct StageFold {
     pub(crate) plan: StagePlan,
     pub(crate) state: StageState,
     pub(crate) outcome: Option<StageOutcome>,
+    /// The most places that it ever had, once they were changed: fewer end nothing that is under way.
+    pub(crate) places_max: Option<u64>,
 }
 
 /// What a stage was planned as.
@@ -179,7 +181,7 @@ impl Fold {
                 if let Some(run) = self.run.as_mut().filter(|_| plan.feed != FeedKind::Driven) {
                     run.progress = Some(0);
                 }
-                let new = StageFold { ordinal, plan, state, outcome: None };
+                let new = StageFold { ordinal, plan, state, outcome: None, places_max: None };
                 self.stages.insert(self::text(stage, "stage").unwrap_or_default(), new);
             }
             return;
@@ -191,6 +193,7 @@ impl Fold {
             "run_closed" => parsed(data, "state"),
             "run_reopened" => return self.reopen(event),
             "run_progressed" => return self.progress(event),
+            "stage_limited" => return self.limit(event),
             "stage_opened" | "stage_sealed" | "stage_closed" => return self.take_of_stage(event),
             _ => return,
         };
@@ -205,6 +208,17 @@ impl Fold {
         run.state = to;
         run.failure = text(data, "failure").or(run.failure.take());
         run.finished_at = to.is_terminal().then_some(at);
+    }
+
+    fn limit(&mut self, event: &EventRecord) {
+        let stage = text(&event.data, "stage").unwrap_or_default();
+        let most = event.data.get("concurrency").and_then(Value::as_u64);
+        let Some(stage) = self.stages.get_mut(&stage) else {
+            let what = "a stage got other places that was never made";
+            return self.findings.at(Rule::Fold, event.seq, what);
+        };
+        stage.places_max = stage.places_max.max(stage.plan.concurrency).max(most);
+        stage.plan.concurrency = most;
     }
 
     /// It rises, and is 100 only at the end (INV-36).
@@ -263,7 +277,7 @@ impl Fold {
             _ => StageState::Closed,
         };
         let (plan, state) = (StagePlan::default(), StageState::Waiting);
-        let new = StageFold { ordinal, plan, state, outcome: None };
+        let new = StageFold { ordinal, plan, state, outcome: None, places_max: None };
         let stage = self.stages.entry(name).or_insert(new);
         if let Err(refusal) = stage.state.enter(to) {
             self.findings.at(Rule::Ended, event.seq, refusal.to_string());

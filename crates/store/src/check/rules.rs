@@ -126,14 +126,14 @@ pub(crate) fn compare(fold: &Fold, content: &Content, findings: &mut Findings) {
             findings.add(Rule::Fold, format!("job {key} of its events is not there"));
         }
     }
-    groups(content, findings);
+    groups(fold, content, findings);
     holds(content, findings);
     outcome(content, findings);
 }
 
 /// A child has a group, which is expanded exactly when it has children or may have none; a group that has ended has no
 /// child that has not; no stage has more under way than it has places for.
-fn groups(content: &Content, findings: &mut Findings) {
+fn groups(fold: &Fold, content: &Content, findings: &mut Findings) {
     let groups: BTreeMap<(&str, &str), &JobRow> = content
         .jobs
         .iter()
@@ -172,7 +172,8 @@ fn groups(content: &Content, findings: &mut Findings) {
             held && job.stage == stage.stage && job.parent.is_empty()
         };
         let held = content.jobs.iter().filter(holds).count() as u64;
-        if held > most {
+        let ever = fold.stages.get(&stage.stage).and_then(|told| told.places_max);
+        if held > most.max(ever.unwrap_or(0)) {
             let what =
                 format!("stage {} has {held} jobs under way, and places for {most}", stage.stage);
             findings.add(Rule::Places, what);

@@ -1,6 +1,6 @@
 //! What is written: each value is the whole of one transaction.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use perennial_core::{
     Digest, FailureClass, Timestamp,
@@ -249,12 +249,14 @@ pub struct JobPart {
     pub skipped: Option<SkipReason>,
     /// It waits for other jobs of its stage.
     pub is_blocked: bool,
+    /// It has failed from the beginning, with that record: what it should be given cannot be kept, or is not there.
+    pub failed: Option<Value>,
 }
 
 impl Default for JobPart {
     /// A step.
     fn default() -> Self {
-        Self { kind: JobKind::Step, parent: None, skipped: None, is_blocked: false }
+        Self { kind: JobKind::Step, parent: None, skipped: None, is_blocked: false, failed: None }
     }
 }
 
@@ -318,6 +320,17 @@ pub struct Decision {
     pub timers: Vec<NewTimer>,
     /// How far its run has come with it, in per cent below 100, where that is further than ever in this round.
     pub progress: Option<u32>,
+    /// Stages that get another number of places.
+    pub limits: Vec<StageLimit>,
+}
+
+/// How many jobs of a stage may be under way from now on. Fewer than there are end none of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageLimit {
+    /// The stage, of a plan.
+    pub stage: String,
+    /// So many.
+    pub most: NonZeroU32,
 }
 
 /// How an attempt ended and what that makes of its job.

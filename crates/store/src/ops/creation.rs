@@ -199,7 +199,7 @@ pub(crate) fn create_job(
         "crashes_max": new.crashes_max.max(1),
         "input": Digest::of(input.as_bytes()),
     });
-    let JobPart { kind, parent, skipped, is_blocked } = &new.part;
+    let JobPart { kind, parent, skipped, is_blocked, failed } = &new.part;
     if *kind != JobKind::Step {
         about["kind"] = json!(kind);
     }
@@ -211,8 +211,14 @@ pub(crate) fn create_job(
     if let Some(reason) = skipped {
         journal.note_job(tx, "job_skipped", &new.key, None, json!({ "skipped": reason }))?;
     }
-    let claimed = new.claim_for.as_ref().filter(|_| skipped.is_none() && !*is_blocked);
-    let Some(node) = claimed else { return Ok((id, None)) };
+    if let Some(record) = failed {
+        let digest = super::decision::keep_result(tx, id, record)?;
+        journal.note_job(tx, "job_failed", &new.key, None, json!({ "result": digest }))?;
+    }
+    if beginning(new).0 != JobState::Leased {
+        return Ok((id, None));
+    }
+    let Some(node) = &new.claim_for else { return Ok((id, None)) };
     let lease =
         Lease { run: run.clone(), job: id, key: new.key.clone(), attempt, node: node.clone() };
     start_attempt(tx, journal, &lease)?;
@@ -316,6 +322,7 @@ pub(crate) fn require_parents(tx: &Tx<'_>, run: &RunId, jobs: &[NewJob]) -> Resu
 fn beginning(new: &NewJob) -> (JobState, u32) {
     match (&new.claim_for, new.part.skipped) {
         (_, Some(_)) => (JobState::Skipped, 0),
+        (_, None) if new.part.failed.is_some() => (JobState::Failed, 0),
         (_, None) if new.part.is_blocked => (JobState::Blocked, 0),
         (Some(_), None) => (JobState::Leased, 1),
         (None, None) => (JobState::Ready, 0),

@@ -16,7 +16,8 @@ use super::{
     node, saved, service, step, stream, timer, wait,
 };
 use crate::{
-    Committed, Decision, Report, RunStep, StageStep, StoreError, WaitEnd, transaction::Tx,
+    Committed, Decision, Report, RunStep, StageLimit, StageStep, StoreError, WaitEnd,
+    transaction::Tx,
 };
 
 pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, StoreError> {
@@ -78,6 +79,9 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, Stor
     for event in &decision.events {
         journal.append(tx, event.clone())?;
     }
+    for limit in &decision.limits {
+        limit_stage(tx, &mut journal, run, limit)?;
+    }
     if let Some(percent) = decision.progress {
         note_progress(tx, &mut journal, run, percent)?;
     }
@@ -86,6 +90,27 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, Stor
     }
     let (revision, events) = journal.finish(tx, true)?;
     Ok(Committed::Now { revision, leases, job_ids, events, resumed })
+}
+
+/// Whatever is under way goes on.
+fn limit_stage(
+    tx: &Tx<'_>,
+    journal: &mut Journal,
+    run: &RunId,
+    StageLimit { stage, most }: &StageLimit,
+) -> Result<(), StoreError> {
+    let found = tx.row(
+        "SELECT 1 FROM stages WHERE run = ?1 AND stage = ?2 AND feed <> 'driven'",
+        (run.as_str(), stage),
+        |_| Ok(()),
+    )?;
+    found.ok_or_else(|| StoreError::NotFound { what: "stage", id: stage.clone() })?;
+    tx.change(
+        "UPDATE stages SET concurrency = ?3 WHERE run = ?1 AND stage = ?2",
+        (run.as_str(), stage, most.get()),
+        || StoreError::Conflict { what: format!("stage {stage}") },
+    )?;
+    journal.note(tx, "stage_limited", json!({ "stage": stage, "concurrency": most }))
 }
 
 /// It only rises, until the next round.
@@ -470,6 +495,7 @@ mod tests {
             events: Vec::new(),
             timers: Vec::new(),
             progress: None,
+            limits: Vec::new(),
         };
         let before = store.run(&run).await.unwrap();
         fill(&mut decision, before.jobs[0].id);

@@ -110,12 +110,18 @@ fn require_ended(tx: &Tx<'_>, run: &RunId) -> Result<(), StoreError> {
 fn open_stage(tx: &Tx<'_>, run: &RunId, back: &StageBack) -> Result<(), StoreError> {
     let StageBack { stage, state } = back;
     let closed = StageState::Closed.name();
-    if *state == StageState::Closed {
-        return Err(refused("stage", closed, closed));
+    let found = tx.row(
+        "SELECT state FROM stages WHERE run = ?1 AND stage = ?2 AND feed <> 'driven'",
+        (run.as_str(), stage),
+        |row| row.parse::<StageState>(),
+    )?;
+    let found = found.ok_or_else(|| StoreError::NotFound { what: "stage", id: stage.clone() })?;
+    if found != StageState::Closed || *state == StageState::Closed {
+        return Err(refused("stage", found.name(), state.name()));
     }
     tx.change(
         "UPDATE stages SET state = ?3, outcome = NULL WHERE run = ?1 AND stage = ?2
-         AND state = 'closed' AND feed <> 'driven'",
+         AND state = 'closed'",
         (run.as_str(), stage, state.name()),
         || refused("stage", closed, state.name()),
     )

@@ -62,8 +62,16 @@ async fn lives(store: &dyn Store) {
 
 /// Each damage is found, and told as it is told here; `rule` is what all of it breaks.
 fn finds(rule: Rule, id: &str, damages: &[(&str, &str)]) {
+    finds_in(file_of(async |store| lives(store).await), rule, id, damages);
+}
+
+fn finds_in(
+    (_directory, path): (tempfile::TempDir, std::path::PathBuf),
+    rule: Rule,
+    id: &str,
+    damages: &[(&str, &str)],
+) {
     assert_eq!(rule.id(), id);
-    let (_directory, path) = file_of(async |store| lives(store).await);
     for (damage, told) in damages {
         let found = after(&path, |connection| connection.execute_batch(damage).unwrap());
         let is_told = found
@@ -256,6 +264,36 @@ fn attempts_that_are_missing_or_end_twice_are_found() {
             (
                 "DELETE FROM attempts WHERE ended_as IS NULL",
                 " living: job b is leased to no attempt",
+            ),
+        ],
+    );
+}
+
+/// Proves CHK-6.
+#[test]
+fn a_stage_with_more_under_way_than_places_is_found() {
+    let more = "UPDATE jobs SET state = 'joining' WHERE key = 's/h'";
+    let told = " r: stage s has 2 jobs under way, and places for 1";
+    let file = file_of(async |store| crate::stages::under_way(store).await);
+    finds_in(file, Rule::Places, "CHK-6", &[(more, told)]);
+}
+
+/// Proves CHK-8.
+#[test]
+fn groups_that_do_not_fit_their_children_are_found() {
+    let file = file_of(async |store| crate::stages::under_way(store).await);
+    finds_in(
+        file,
+        Rule::Groups,
+        "CHK-8",
+        &[
+            (
+                "UPDATE jobs SET state = 'ready' WHERE key = 's/g'",
+                " r: job s/g/x is a child of s/g, which is not expanded",
+            ),
+            (
+                "UPDATE jobs SET state = 'failed' WHERE key = 's/g'",
+                " r: group s/g is failed, and its child s/g/x is leased",
             ),
         ],
     );

@@ -84,6 +84,7 @@ pub(crate) fn decision(run: &RunId, expected_revision: u64) -> Decision {
         events: Vec::new(),
         timers: Vec::new(),
         progress: None,
+        limits: Vec::new(),
     }
 }
 

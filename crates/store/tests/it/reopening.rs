@@ -59,12 +59,7 @@ async fn reopening(store: &dyn Store, run: &RunId, node: &NodeRef, again: bool) 
         input_digest: Digest::of(b"other"),
         settings: json!({"mode": "other"}),
         deadline: None,
-        again: view
-            .jobs
-            .iter()
-            .filter(|_| again)
-            .map(|job| Again::asked_for(job.id))
-            .collect(),
+        again: view.jobs.iter().filter(|_| again).map(|job| Again::asked_for(job.id)).collect(),
         stages: Vec::new(),
     }
 }

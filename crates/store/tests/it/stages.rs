@@ -4,8 +4,8 @@ use perennial_core::run::{
     FeedKind, JobKey, JobKind, JobState, RunState, SkipReason, StageOutcome, StageState,
 };
 use perennial_store::{
-    Again, Decision, JobPart, JobStep, NewJob, NewRun, NewStage, NodeRef, Reopening, StageBack, Store,
-    StoreError, verify,
+    Again, Decision, JobPart, JobStep, NewJob, NewRun, NewStage, NodeRef, Reopening, StageBack,
+    StageLimit, Store, StoreError, verify,
 };
 
 use crate::{
@@ -21,6 +21,9 @@ on_every_store!(
     a_final_set_of_jobs_takes_children_only,
     how_far_a_run_has_come_only_rises_until_it_ends,
     a_run_in_stages_is_opened_in_part,
+    nobody_ever_sees_a_part_of_a_group,
+    places_of_a_stage_change_while_its_run_lives,
+    the_same_work_under_two_keys_and_in_two_runs_is_as_many_jobs,
 );
 
 fn stage(name: &str, state: StageState, concurrency: Option<u32>) -> NewStage {
@@ -302,16 +305,12 @@ async fn ended_in_part(store: &dyn Store) -> (perennial_core::run::RunId, NodeRe
         } else {
             (perennial_core::run::AttemptEnd::Succeeded, JobState::Succeeded)
         };
-        let one = Decision {
-            report: Some(report(&claimed.lease, end, to)),
-            ..decision(&run, revision)
-        };
+        let one =
+            Decision { report: Some(report(&claimed.lease, end, to)), ..decision(&run, revision) };
         revision = committed(store.commit(one).await.unwrap()).0;
     }
-    let skipped = JobPart {
-        skipped: Some(SkipReason::Upstream),
-        ..job("t", "a", JobKind::Activity).part
-    };
+    let skipped =
+        JobPart { skipped: Some(SkipReason::Upstream), ..job("t", "a", JobKind::Activity).part };
     let close = |stage: &str, from, outcome| perennial_store::StageStep {
         stage: stage.to_owned(),
         from,
@@ -384,7 +383,11 @@ async fn a_run_in_stages_is_opened_in_part(store: &dyn Store) {
     let no_plan = Reopening { stages: Vec::new(), ..good.clone() };
     for bad in [without(0), without(1), asked_for, closed, unknown, no_plan] {
         let refused = store.reopen_run(bad).await;
-        assert!(matches!(refused, Err(StoreError::InvalidState(_))), "{refused:?}");
+        let is_told = matches!(
+            refused,
+            Err(StoreError::InvalidState(_) | StoreError::NotFound { what: "stage", .. })
+        );
+        assert!(is_told, "{refused:?}");
         assert_eq!(store.run(&run).await.unwrap(), before);
     }
     let revision = store.reopen_run(good.clone()).await.unwrap();
@@ -454,4 +457,152 @@ fn a_further_round_of_a_run_in_stages_is_there_whole_or_not_at_all() {
         }
         block_on(store.reopen_run(good)).unwrap();
     });
+}
+
+/// A stage with one place, which the group `g` has: of its children `x` is under way and `y` ready. The group `h` waits.
+pub(crate) async fn under_way(store: &dyn Store) {
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
+    let stages = vec![stage("s", StageState::Sealed, Some(1))];
+    let jobs = ["g", "h"].map(|key| job("s", key, JobKind::Group)).to_vec();
+    let new = staged("r", &node, stages, jobs);
+    let run = new.run.clone();
+    store.create_run(new).await.unwrap();
+    let group = store.run(&run).await.unwrap().jobs[0].id;
+    let expand = Decision {
+        jobs: vec![JobStep::new(group, JobState::Ready, JobState::Joining)],
+        new_jobs: vec![child("s/g", "x"), child("s/g", "y")],
+        ..decision(&run, 1)
+    };
+    store.commit(expand).await.unwrap();
+    assert_eq!(store.claim(&run, &node, 1).await.unwrap().len(), 1);
+}
+
+/// Proves FL10, D14, D15, INV-8.
+/// Of sixteen that expand a group at once one makes its children; who reads and who claims meanwhile, as often as they can, meet
+/// none of them or all.
+async fn nobody_ever_sees_a_part_of_a_group(store: &dyn Store) {
+    const CHILDREN: usize = 5;
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
+    let groups = 6;
+    let stages = vec![stage("s", StageState::Sealed, None)];
+    let own = (0..groups).map(|group| job("s", &group.to_string(), JobKind::Group));
+    let new = staged("r", &node, stages, own.collect());
+    let run = new.run.clone();
+    store.create_run(new).await.unwrap();
+    let ids: Vec<i64> = store.run(&run).await.unwrap().jobs.iter().map(|job| job.id).collect();
+    let mut revision = 1;
+    for (group, id) in ids.into_iter().enumerate() {
+        let key = format!("s/{group}");
+        let is_over = std::cell::Cell::new(false);
+        let expand = async || {
+            let decided = Decision {
+                jobs: vec![JobStep::new(id, JobState::Ready, JobState::Joining)],
+                new_jobs: (0..CHILDREN).map(|it| child(&key, &it.to_string())).collect(),
+                ..decision(&run, revision)
+            };
+            store.commit(decided).await
+        };
+        let expanders = async {
+            let all = futures_util::future::join_all((0..16).map(|_| expand())).await;
+            is_over.set(true);
+            let made = all.iter().filter(|one| one.is_ok()).count();
+            assert_eq!(made, 1, "{all:?}");
+            all.into_iter().find_map(Result::ok).unwrap()
+        };
+        let reader = async {
+            let mut seen = Vec::new();
+            while !is_over.get() {
+                let view = store.run(&run).await.unwrap();
+                let of = |job: &&perennial_store::JobRecord| {
+                    job.parent.as_ref().is_some_and(|parent| parent.as_str() == key)
+                };
+                let children = view.jobs.iter().filter(of).count();
+                let is_joining = view.jobs[group].state == JobState::Joining;
+                assert_eq!(children, if is_joining { CHILDREN } else { 0 });
+                seen.push(children);
+            }
+            assert!(seen.is_sorted(), "{seen:?}");
+        };
+        let claimer = async {
+            while !is_over.get() {
+                for claimed in store.claim(&run, &node, 1).await.unwrap() {
+                    let view = store.run(&run).await.unwrap();
+                    let parent = view.jobs.iter().find(|job| job.id == claimed.lease.job).unwrap();
+                    let parent = parent.parent.as_ref().unwrap();
+                    let children = view.jobs.iter().filter(|it| it.parent.as_ref() == Some(parent));
+                    assert_eq!(children.count(), CHILDREN);
+                }
+            }
+        };
+        let (made, (), ()) = futures_util::join!(expanders, reader, claimer);
+        revision = committed(made).0;
+    }
+    let view = store.run(&run).await.unwrap();
+    assert_eq!(view.jobs.len(), groups * (1 + CHILDREN));
+    assert_eq!(verify(store).await.unwrap(), []);
+}
+
+/// Proves B11, D13.
+/// A key tells jobs apart, whatever they are given: in one stage twice it is refused. Another run has jobs of its own of the same keys.
+async fn the_same_work_under_two_keys_and_in_two_runs_is_as_many_jobs(store: &dyn Store) {
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
+    let of = |id: &str, keys: &[&str]| {
+        let jobs = keys.iter().map(|key| job("s", key, JobKind::Activity)).collect();
+        staged(id, &node, vec![stage("s", StageState::Sealed, None)], jobs)
+    };
+    let mut results = Vec::new();
+    for id in ["r1", "r2"] {
+        let new = of(id, &["0:app", "1:app"]);
+        let run = new.run.clone();
+        store.create_run(new).await.unwrap();
+        let mut revision = 1;
+        for claimed in store.claim(&run, &node, 9).await.unwrap() {
+            let (end, to) = (perennial_core::run::AttemptEnd::Succeeded, JobState::Succeeded);
+            let mut report = report(&claimed.lease, end, to);
+            report.result = Some(serde_json::json!(format!("{id}/{}", claimed.lease.key)));
+            let one = Decision { report: Some(report), ..decision(&run, revision) };
+            revision = committed(store.commit(one).await.unwrap()).0;
+        }
+        let jobs = store.run(&run).await.unwrap().jobs;
+        results.extend(jobs.into_iter().map(|job| job.result.unwrap()));
+    }
+    assert_eq!(results, ["r1/s/0:app", "r1/s/1:app", "r2/s/0:app", "r2/s/1:app"]);
+    let twice = store.create_run(of("r3", &["app", "app"])).await;
+    assert!(twice.is_err(), "{twice:?}");
+    assert!(store.run(&run_id("r3")).await.is_err(), "nothing of it is there");
+}
+
+/// Proves INV-10, FL2.
+/// A stage gets fewer places, and nothing of it begins until it has less under way; it gets more, and they count at once.
+async fn places_of_a_stage_change_while_its_run_lives(store: &dyn Store) {
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
+    let jobs = (0..8).map(|number| job("s", &number.to_string(), JobKind::Activity));
+    let new = staged("r", &node, vec![stage("s", StageState::Sealed, Some(3))], jobs.collect());
+    let run = new.run.clone();
+    store.create_run(new).await.unwrap();
+    let limit = |revision, stage: &str, most| Decision {
+        limits: vec![StageLimit {
+            stage: stage.to_owned(),
+            most: std::num::NonZeroU32::new(most).unwrap(),
+        }],
+        ..decision(&run, revision)
+    };
+    let mut held = store.claim(&run, &node, 9).await.unwrap();
+    assert_eq!(held.len(), 3);
+    let unknown = store.commit(limit(1, "nobody", 2)).await;
+    assert!(matches!(unknown, Err(StoreError::NotFound { what: "stage", .. })), "{unknown:?}");
+    let mut revision = committed(store.commit(limit(1, "s", 1)).await.unwrap()).0;
+    assert_eq!(verify(store).await.unwrap(), [], "three are under way, as they may have been");
+    for left in (0..3).rev() {
+        assert_eq!(store.claim(&run, &node, 9).await.unwrap(), [], "{left}");
+        let (end, to) = (perennial_core::run::AttemptEnd::Succeeded, JobState::Succeeded);
+        let one = report(&held.pop().unwrap().lease, end, to);
+        let one = Decision { report: Some(one), ..decision(&run, revision) };
+        revision = committed(store.commit(one).await.unwrap()).0;
+    }
+    assert_eq!(store.claim(&run, &node, 9).await.unwrap().len(), 1);
+    store.commit(limit(revision, "s", 4)).await.unwrap();
+    assert_eq!(store.claim(&run, &node, 9).await.unwrap().len(), 3);
+    assert_eq!(store.run(&run).await.unwrap().stages[0].concurrency, Some(4));
+    assert_eq!(verify(store).await.unwrap(), []);
 }

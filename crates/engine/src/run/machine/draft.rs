@@ -13,7 +13,7 @@ use perennial_core::{
     },
 };
 use perennial_store::{
-    Decision, JobStep, Lease, NewEvent, NewJob, NewTimer, Report, RunStep, StageStep,
+    Decision, JobStep, Lease, NewEvent, NewJob, NewTimer, Report, RunStep, StageLimit, StageStep,
 };
 use serde_json::{Value, json};
 
@@ -41,6 +41,7 @@ pub(super) struct Draft {
     pub(super) timers: Vec<NewTimer>,
     pub(super) stages: Vec<StageStep>,
     pub(super) progress: Option<u32>,
+    pub(super) limits: Vec<StageLimit>,
 }
 
 impl Draft {
@@ -57,6 +58,7 @@ impl Draft {
             timers: Vec::new(),
             stages: Vec::new(),
             progress: None,
+            limits: Vec::new(),
         }
     }
 
@@ -429,6 +431,7 @@ impl Draft {
             && self.job_steps.is_empty()
             && self.new_jobs.is_empty()
             && self.stages.is_empty()
+            && self.limits.is_empty()
             && self.run_step.is_none();
         (!nothing).then(|| Decision {
             run: machine.run.clone(),
@@ -441,6 +444,7 @@ impl Draft {
             events: self.events,
             timers: self.timers,
             progress: self.progress,
+            limits: self.limits,
         })
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use perennial_core::{
     Timestamp,
     run::{
-        Ends, JobKey, JobKind, JobState, RunCause, RunState, SkipReason, StageEnd, StageOutcome,
-        StageState, run_outcome_of, stage_outcome,
+        Ends, FailurePolicy, JobKey, JobKind, JobState, RunCause, RunState, SkipReason, StageEnd,
+        StageOutcome, StageState, run_outcome_of, stage_outcome,
     },
 };
 use perennial_store::{JobPart, JobStep, NewJob, RunStep, StageStep};
@@ -23,8 +23,8 @@ use super::{Circumstances, Job, Machine, Policy, draft::Draft, outcome::nothing_
 use crate::{
     run::guard::Guard,
     staged::{
-        Edge, JobSpec, PlannedFeed, PlannedJob, PlannedStage, Staging, Timeouts, Upstream, UpstreamFailure,
-        Work, item, job_key,
+        Edge, JobSpec, PlannedFeed, PlannedJob, PlannedStage, Staging, Timeouts, Upstream,
+        UpstreamFailure, Work, item, job_key,
     },
     workflow::Given,
 };
@@ -190,11 +190,15 @@ impl Draft {
             let item = item(&job.key, &job.stage, now.state, now.skipped, now.result.as_deref());
             if item.is_success() { good.push(item) } else { bad.push(item) }
         }
-        // Skipped from the beginning, by this decision.
+        // Skipped or failed from the beginning, by this decision.
         for new in self.new_jobs.iter().filter(|new| new.stage == edge.upstream) {
-            if new.part.parent.is_none() && new.part.skipped.is_some() {
-                bad.push(item(&new.key, &new.stage, JobState::Skipped, new.part.skipped, None));
-            }
+            let state = match &new.part {
+                part if part.parent.is_some() => continue,
+                part if part.skipped.is_some() => JobState::Skipped,
+                part if part.failed.is_some() => JobState::Failed,
+                _ => continue,
+            };
+            bad.push(item(&new.key, &new.stage, state, new.part.skipped, None));
         }
         let given = staging.settings.get("input").unwrap_or(&Value::Null);
         let mut specs = Vec::new();
@@ -206,16 +210,23 @@ impl Draft {
             }
         }
         for JobSpec { key, input, after } in specs {
-            // An input that cannot be kept is one that its activity cannot read.
-            let job = PlannedJob { key, input: input.unwrap_or(Value::Null), after };
-            self.add_job(board, machine, planned, &job, None, at.now);
+            let (input, born) = match input {
+                Ok(input) => (input, Born::Open),
+                Err(why) => (Value::Null, Born::failed(format!("its input cannot be kept: {why}"))),
+            };
+            self.add_job(board, machine, planned, &PlannedJob { key, input, after }, born, at.now);
         }
-        if edge.on_failure == UpstreamFailure::Skip {
-            for item in bad {
-                let why = Some(SkipReason::Upstream);
-                let job = PlannedJob { key: item.key, input: Value::Null, after: Vec::new() };
-                self.add_job(board, machine, planned, &job, why, at.now);
-            }
+        for item in bad {
+            let born = match edge.on_failure {
+                UpstreamFailure::Omit => continue,
+                UpstreamFailure::FailStage if fails(item.state, item.skipped) => {
+                    let (stage, key, state) = (edge.upstream, &item.key, item.state);
+                    Born::failed(format!("{stage}/{key}, which it follows from, is {state}"))
+                }
+                UpstreamFailure::FailStage | UpstreamFailure::Skip => Born::Skipped,
+            };
+            let job = PlannedJob { key: item.key, input: Value::Null, after: Vec::new() };
+            self.add_job(board, machine, planned, &job, born, at.now);
         }
         Some(())
     }
@@ -226,29 +237,33 @@ impl Draft {
         machine: &Machine,
         planned: &PlannedStage,
         spec: &PlannedJob,
-        skipped: Option<SkipReason>,
+        born: Born,
         now: Timestamp,
     ) {
         let key = job_key(&planned.name, &spec.key);
+        let (state, skipped, failed) = match born {
+            Born::Open if spec.after.is_empty() => (JobState::Ready, None, None),
+            Born::Open => (JobState::Blocked, None, None),
+            Born::Skipped => (JobState::Skipped, Some(SkipReason::Upstream), None),
+            Born::Failed(record) => (JobState::Failed, None, Some(record)),
+        };
         let mut again = 0;
         if let Some(place) = board.comes_again(machine, &key) {
             let job = &machine.jobs[place];
             again = job.given.again;
-            if skipped.is_some() {
+            if state.is_terminal() {
                 self.cancel_below(board, machine, job);
             }
-            let state = match (skipped, spec.after.is_empty()) {
-                (Some(_), _) => JobState::Skipped,
-                (None, true) => JobState::Ready,
-                (None, false) => JobState::Blocked,
-            };
-            board.change(place, job, state, skipped, None);
+            board.change(place, job, state, skipped, failed.clone());
         } else if board.add_key(&key) {
-            board.count_new(&planned.name, skipped);
+            board.count_new(&planned.name, state, skipped);
         } else {
             return;
         }
-        self.new_jobs.push(planned_job(planned, key, spec.given(again), skipped, now));
+        let mut job = planned_job(planned, key, spec.given(again), now);
+        let is_blocked = state == JobState::Blocked;
+        job.part = JobPart { skipped, failed, is_blocked, ..job.part };
+        self.new_jobs.push(job);
     }
 
     /// Stages whose policy says that it is enough. A required one stops its run; what goes on of another is cancelled.
@@ -260,7 +275,7 @@ impl Draft {
     ) -> Option<(JobKey, perennial_core::failure::Failure)> {
         for planned in &staging.stages {
             let ends = board.ends(&planned.name);
-            if !planned.on_failure.stops(&ends) {
+            if !policy(board, machine, planned).stops(&ends) {
                 continue;
             }
             if planned.required {
@@ -299,7 +314,8 @@ impl Draft {
         let (state, _) = board.stages[place];
         let ends = board.ends(&planned.name);
         if (state == StageState::Sealed || cancelling) && board.open_of(&planned.name) == 0 {
-            let outcome = stage_outcome(&ends, &planned.on_failure, cancelling);
+            let outcome =
+                stage_outcome(&ends, &policy(board, board.machine(), planned), cancelling);
             self.step_stage(board, place, &planned.name, StageState::Closed, Some(outcome));
         }
     }
@@ -366,7 +382,8 @@ impl Draft {
                     continue;
                 }
                 let planned = workflow.staging().and_then(|staging| staging.stage(&stage.name));
-                let policy = planned.map(|planned| planned.on_failure).unwrap_or_default();
+                let policy = planned.map(|planned| policy(&board, machine, planned));
+                let policy = policy.unwrap_or_default();
                 let ends = board.ends(&stage.name);
                 let mut outcome = stage_outcome(&ends, &policy, cancelling);
                 if outcome == StageOutcome::Skipped && cancelling {
@@ -419,6 +436,41 @@ impl Draft {
     }
 }
 
+/// How a job of a stage comes into being.
+enum Born {
+    /// To be done.
+    Open,
+    /// What it follows from did not succeed.
+    Skipped,
+    /// With that record.
+    Failed(Value),
+}
+
+impl Born {
+    fn failed(text: String) -> Self {
+        let class = perennial_core::FailureClass::Permanent;
+        Self::Failed(json!({ "class": class, "code": "PL699", "message": text }))
+    }
+}
+
+/// Whether the end of an item is a failure for those that follow from it.
+fn fails(state: JobState, skipped: Option<SkipReason>) -> bool {
+    let is_success = matches!(state, JobState::Succeeded | JobState::Partial);
+    let is_neutral = state == JobState::Skipped && skipped.is_some_and(|why| !why.degrades());
+    state.is_terminal() && !is_success && !is_neutral
+}
+
+/// What failures of its jobs mean for a stage now: one that fails with its upstream takes none once that has failed.
+fn policy(board: &Board<'_>, machine: &Machine, planned: &PlannedStage) -> FailurePolicy {
+    let edge = planned.feed.edge().filter(|edge| edge.on_failure == UpstreamFailure::FailStage);
+    let is_failed = edge.is_some_and(|edge| {
+        let own = |job: &Job| job.stage == edge.upstream && job.parent.is_none();
+        let mut jobs = machine.jobs.iter().zip(&board.jobs).filter(|(job, _)| own(job));
+        jobs.any(|(_, now)| fails(now.state, now.skipped))
+    });
+    if is_failed { FailurePolicy::FAIL_FAST } else { planned.on_failure }
+}
+
 /// Why a run failed although something of it succeeded.
 fn failed_stages(board: &Board<'_>, staging: &Staging) -> Value {
     let failed = staging.stages.iter().zip(&board.stages).filter(|(planned, (_, outcome))| {
@@ -443,16 +495,15 @@ pub(crate) fn planned_job(
     planned: &PlannedStage,
     key: JobKey,
     given: Given,
-    skipped: Option<SkipReason>,
     now: Timestamp,
 ) -> NewJob {
     let (kind, work) = match planned.work {
         Work::Activity(name) => (JobKind::Activity, name),
         Work::Group(name) => (JobKind::Group, name),
     };
-    let is_blocked = skipped.is_none() && !given.after.is_empty();
+    let is_blocked = !given.after.is_empty();
     let given = Given { work: work.to_owned(), ..given };
-    let part = JobPart { kind, parent: None, skipped, is_blocked };
+    let part = JobPart { kind, is_blocked, ..JobPart::default() };
     new_job(planned.name.clone(), key, given, part, planned.retry, planned.timeouts, None, now)
 }
 

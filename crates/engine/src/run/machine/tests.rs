@@ -295,7 +295,8 @@ impl Play {
         }
         let unfinished = |state| matches!(state, JobState::Failed | JobState::Cancelled);
         let again = view.jobs.iter().filter(|job| unfinished(job.state));
-        let again = again.map(|job| Again { forget_calls: true, ..Again::asked_for(job.id) }).collect();
+        let again =
+            again.map(|job| Again { forget_calls: true, ..Again::asked_for(job.id) }).collect();
         let reopened = self.store.reopen_run(Reopening {
             run: self.run.clone(),
             expected_revision: view.run.revision,

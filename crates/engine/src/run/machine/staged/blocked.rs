@@ -133,6 +133,8 @@ impl Board<'_> {
     /// Children of a group that wait for it to be expanded again.
     pub(super) fn left_below(&self, machine: &Machine, group: &Job) -> Vec<usize> {
         let children = machine.index.children(&group.key).iter().copied();
-        children.filter(|child| self.comes_again(machine, &machine.jobs[*child].key).is_some()).collect()
+        children
+            .filter(|child| self.comes_again(machine, &machine.jobs[*child].key).is_some())
+            .collect()
     }
 }

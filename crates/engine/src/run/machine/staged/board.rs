@@ -29,13 +29,6 @@ pub(super) struct Count {
 }
 
 impl Count {
-    fn add_new(&mut self, skipped: Option<SkipReason>) {
-        match skipped {
-            Some(_) => self.ends.add(JobState::Skipped, skipped),
-            None => self.open += 1,
-        }
-    }
-
     fn add(&mut self, state: JobState, skipped: Option<SkipReason>) {
         if state.is_terminal() {
             self.ends.add(state, skipped);
@@ -124,10 +117,14 @@ impl<'a> Board<'a> {
     }
 
     /// One more own job of a stage, of this decision.
-    pub(super) fn count_new(&mut self, stage: &str, skipped: Option<SkipReason>) {
+    pub(super) fn count_new(&mut self, stage: &str, state: JobState, skipped: Option<SkipReason>) {
         if let Some(count) = self.counts.get_mut(stage) {
-            count.add_new(skipped);
+            count.add(state, skipped);
         }
+    }
+
+    pub(super) fn machine(&self) -> &'a Machine {
+        self.machine
     }
 
     /// How many own jobs of a stage have ended how.

@@ -230,7 +230,8 @@ impl Draft {
         };
         let input = input.unwrap_or(Value::Null);
         let given = Given { work: name.to_owned(), input, required, again, ..Given::default() };
-        let part = JobPart { kind, parent: Some(group.key.clone()), skipped, is_blocked: false };
+        let parent = Some(group.key.clone());
+        let part = JobPart { kind, parent, skipped, ..JobPart::default() };
         let (stage, no_later) = (group.stage.clone(), group.policy.deadline());
         let mut job = new_job(stage, key, given, part, retry, timeouts, no_later, at.now);
         if kind == JobKind::Activity && skipped.is_none() {

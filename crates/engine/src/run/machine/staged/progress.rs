@@ -14,7 +14,12 @@ use crate::staged::Staging;
 
 impl Draft {
     /// Noted where it is further than it was. What ends its run, or lets it end, says so by that.
-    pub(super) fn note_progress(&mut self, board: &Board<'_>, machine: &Machine, staging: &Staging) {
+    pub(super) fn note_progress(
+        &mut self,
+        board: &Board<'_>,
+        machine: &Machine,
+        staging: &Staging,
+    ) {
         let Some(mark) = machine.progress.filter(|_| self.run_step.is_none()) else { return };
         let now = shown(mark, progress(&self.stages_by_now(board, machine, staging)), false);
         self.progress = (now > mark).then_some(now);

@@ -13,7 +13,8 @@ use perennial_core::{
     run::{FailurePolicy, RunId, Tolerance},
 };
 use perennial_store::{
-    Committed, Created, Lease, MemoryStore, NewRun, NodeRef, Reopening, RunView, Store, verify,
+    Committed, Created, Lease, MemoryStore, NewRun, NodeRef, Reopening, RunView, StageLimit, Store,
+    verify,
 };
 
 use super::*;
@@ -97,7 +98,8 @@ struct Piece {
     concurrency: u32,
     policy: u8,
     optional: bool,
-    omit: bool,
+    /// What follows from a failure: 0 a skipped job, 1 nothing, 2 the failure of the stage.
+    bad: u8,
     skip: bool,
 }
 
@@ -149,14 +151,19 @@ impl StagedWorkflow for Any {
                 _ => Stage::group::<Fan<2>>(name),
             };
             let edge = Edge::from(NAMES[piece.upstream], EDGES[piece.edge as usize]);
-            let edge =
-                if piece.omit { edge.on_upstream_failure(UpstreamFailure::Omit) } else { edge };
+            let edge = edge.on_upstream_failure(match piece.bad {
+                0 => UpstreamFailure::Skip,
+                1 => UpstreamFailure::Omit,
+                _ => UpstreamFailure::FailStage,
+            });
             let feed = match (place, piece.feed) {
                 (0, _) => {
-                    let before = |job: u64| (shape.chain && job > 0).then(|| format!("j{}", job - 1));
-                    Feed::jobs((0..shape.jobs).map(|job| {
-                        JobSpec::new(format!("j{job}"), &job).after(before(job))
-                    }))
+                    let before =
+                        |job: u64| (shape.chain && job > 0).then(|| format!("j{}", job - 1));
+                    Feed::jobs(
+                        (0..shape.jobs)
+                            .map(|job| JobSpec::new(format!("j{job}"), &job).after(before(job))),
+                    )
                 }
                 (_, 0) => Feed::per_item(edge),
                 (_, _) => Feed::barrier(edge),
@@ -203,7 +210,7 @@ impl Dice {
             concurrency: 1 + dice.roll(3) as u32,
             policy: if settles { dice.roll(2) } else { dice.roll(3) } as u8,
             optional: dice.roll(3) == 0,
-            omit: dice.roll(3) == 0,
+            bad: if settles { dice.roll(2) } else { dice.roll(3) } as u8,
             skip: dice.roll(8) == 0,
         };
         let stages = (0..stages).map(|place| piece(place, self)).collect();
@@ -222,6 +229,8 @@ struct Play {
     progress: u32,
     /// Rounds before this one.
     rounds: u64,
+    /// Places that are taken, by stage.
+    held: BTreeMap<String, usize>,
     of: String,
 }
 
@@ -252,7 +261,18 @@ impl Play {
         let view = store.run(&run).await.unwrap();
         let machine = Machine::new(view, &*start.workflow).unwrap();
         let (store, node, of) = (store.clone(), node.clone(), format!("{name}: {shape:?}"));
-        Self { store, node, run, workflow: start.workflow, shape: shape.clone(), machine, progress: 0, rounds: 0, of }
+        Self {
+            store,
+            node,
+            run,
+            workflow: start.workflow,
+            shape: shape.clone(),
+            machine,
+            progress: 0,
+            rounds: 0,
+            held: BTreeMap::new(),
+            of,
+        }
     }
 
     async fn decide(&mut self, fact: &Fact, claims: bool) -> bool {
@@ -354,7 +374,10 @@ impl Play {
                 let holds = matches!(job.state, JobState::Leased | JobState::Joining);
                 holds && job.stage == stage.stage && job.parent.is_none()
             });
-            assert!(held.count() <= stage.concurrency.unwrap_or(99) as usize, "{}", self.of);
+            let (held, most) = (held.count(), stage.concurrency.unwrap_or(99) as usize);
+            // What was under way when there were more places goes on, and nothing else begins.
+            let before = self.held.insert(stage.stage.clone(), held).unwrap_or(0);
+            assert!(held <= most.max(before), "{}: {held} of {most}", self.of);
         }
         let anew = Machine::new(view, &*self.workflow).unwrap();
         let picture = |machine: &Machine| {
@@ -392,6 +415,12 @@ impl Play {
                 }
                 10..=14 => {
                     self.decide(&Fact::Unpause, false).await;
+                }
+                16 => {
+                    let stage =
+                        NAMES[dice.roll(self.shape.stages.len() as u64) as usize].to_owned();
+                    let most = std::num::NonZeroU32::MIN.saturating_add(dice.roll(4) as u32);
+                    self.decide(&Fact::Limit(StageLimit { stage, most }), false).await;
                 }
                 15 => {
                     if let Some(lease) = self.leases().first() {
@@ -466,12 +495,13 @@ impl Play {
                     let edge = EDGES[piece.edge as usize];
                     let specs = edge(&Value::Null, &Upstream { items: vec![item] });
                     expected.extend(specs.into_iter().map(|spec| job_key(NAMES[place], &spec.key)));
-                } else if !piece.omit {
+                } else if piece.bad != 1 {
                     expected.insert(job_key(NAMES[place], &key));
                 }
             }
             let counts = |job: &&perennial_store::JobRecord| {
-                let is_left = job.attempt == 0 && job.skipped == Some(SkipReason::NotApplicable);
+                let is_left = job.skipped == Some(SkipReason::NotApplicable)
+                    || job.state == JobState::Cancelled;
                 expected.contains(&job.key) || self.rounds == 0 || !is_left
             };
             let found: BTreeSet<JobKey> =
@@ -490,7 +520,16 @@ impl Play {
             let own =
                 view.jobs.iter().filter(|job| job.stage == stage.stage && job.parent.is_none());
             own.for_each(|job| counted.add(job.state, job.skipped));
-            let policy = staging.stage(&stage.stage).unwrap().on_failure;
+            let planned = staging.stage(&stage.stage).unwrap();
+            let mut policy = planned.on_failure;
+            let edge = planned.feed.edge();
+            if edge.is_some_and(|edge| {
+                let mut own = view.jobs.iter().filter(|job| job.stage == edge.upstream);
+                edge.on_failure == UpstreamFailure::FailStage
+                    && own.any(|job| job.parent.is_none() && fails(job.state, job.skipped))
+            }) {
+                policy = FailurePolicy::FAIL_FAST;
+            }
             let outcome = stage.outcome.unwrap();
             if cause != Some("cancel") {
                 assert_eq!(outcome, stage_outcome(&counted, &policy, false), "{}", self.of);
