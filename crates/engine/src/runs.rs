@@ -708,7 +708,7 @@ impl Runs {
                 definition_bytes: definition.bytes.to_vec(),
                 input_digest: record.input_digest,
                 settings: record.settings.clone(),
-                deadline: Some(now.after(RUN_WITHIN)),
+                deadline: Some(now.after(self.services.settings.run_within)),
                 again: round.again.clone(),
                 stages: round.stages.clone(),
             })

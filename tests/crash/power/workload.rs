@@ -435,6 +435,8 @@ fn next_step(run: &RunId, place: &Place, turn: u64, blob: Digest, events: u64) -
         run_step: None,
         events: vec![numbered(turn)],
         timers: Vec::new(),
+        progress: None,
+        limits: Vec::new(),
     }
 }
 

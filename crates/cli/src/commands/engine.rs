@@ -32,18 +32,19 @@ pub(super) async fn start(
     if show_prompts {
         builder = builder.on_prompt(|prompt| output::talk_text(&prompts::shown(prompt)));
     }
-    builder.start().await.map_err(|error| opened(store, error))
+    Box::pin(builder.start()).await.map_err(|error| opened(store, error))
 }
 
 /// Starts only what reads and writes the store, without anything that runs.
 pub(super) async fn start_keeping(store: &Store) -> anyhow::Result<Runtime> {
     let builder = Runtime::builder().store(store.clone().must_exist()).store_only();
-    builder.start().await.map_err(|error| opened(store, error))
+    Box::pin(builder.start()).await.map_err(|error| opened(store, error))
 }
 
 /// Starts only what reads the store; beside the process that has it, if there is one.
 pub(super) async fn start_reading(store: &Store) -> anyhow::Result<Runtime> {
-    let start = |store: Store| Runtime::builder().store(store).store_only().start();
+    // A runtime that starts is large.
+    let start = |store: Store| Box::pin(Runtime::builder().store(store).store_only().start());
     match start(store.clone().must_exist()).await {
         Err(RuntimeError::Store(StoreError::Locked { .. })) => {
             start(store.clone().read_only()).await
@@ -60,7 +61,7 @@ pub(super) async fn start_reading(store: &Store) -> anyhow::Result<Runtime> {
 /// Starts only what reads and writes the store: nothing is worked on.
 pub(super) async fn start_recording(store: &Store, config: Config) -> anyhow::Result<Runtime> {
     let builder = Runtime::builder().store(store.clone()).config(config).store_only();
-    builder.start().await.map_err(|error| opened(store, error))
+    Box::pin(builder.start()).await.map_err(|error| opened(store, error))
 }
 
 pub(super) fn opened(store: &Store, error: RuntimeError) -> anyhow::Error {
