@@ -460,7 +460,7 @@ async fn a_plan_that_cannot_be_followed_is_refused_with_all_that_is_wrong() {
     runtime.shutdown().await;
 }
 
-/// Proves I4, TG5, TRAP-9.
+/// Proves I4, TRAP-9.
 /// What failed is made again in a further round, and only that: of a group the child that failed, and what was skipped for a
 /// failure; the rest keeps its results.
 #[tokio::test]
