@@ -29,6 +29,7 @@
 
 mod actor;
 mod acts;
+mod board;
 mod error;
 mod hold;
 mod ledger;
@@ -37,6 +38,7 @@ mod row;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod uses;
 mod watch;
 
 use std::{
@@ -58,13 +60,19 @@ use tokio::sync::{Mutex, broadcast, watch as signal};
 
 use self::{
     actor::{Keeper, Message},
+    board::Board,
     ledger::Ledger,
     spec::Declared,
+    uses::Nudges,
+};
+pub(crate) use self::{
+    board::{is_for_room, why},
+    uses::{CannotUse, Offered},
 };
 pub use self::{
     error::ServiceError,
     hold::{Admitted, Hold, NotReady},
-    spec::{InvalidServices, Scope, ServiceFault, ServiceSpec},
+    spec::{InvalidServices, OnUnavailable, Scope, ServiceFault, ServiceSpec, Then},
 };
 use crate::Services;
 
@@ -98,6 +106,9 @@ struct Inner {
     /// Held while one is started, so that an instance has one actor.
     instances: Mutex<HashMap<ServiceKey, Entry>>,
     events: broadcast::Sender<ServiceNotice>,
+    offered: Offered,
+    board: Arc<Board>,
+    nudges: Arc<Nudges>,
 }
 
 #[derive(Clone)]
@@ -136,7 +147,12 @@ impl External {
             lives.send_modify(|lives| *lives += 1);
             Ok(DynamicSupervisorSpec::new("services", INSTANCES_MAX).child_budget(restarts, within))
         });
+        let scopes = declared.iter().map(|(name, its)| (name.clone(), its.scope));
+        let (offered, nudges) = (Offered::new(scopes), Arc::<Nudges>::default());
         let external = Self(Arc::new(Inner {
+            offered,
+            board: Arc::default(),
+            nudges: nudges.clone(),
             declared,
             engine: spec.engine.clone(),
             supervisor,
@@ -144,7 +160,7 @@ impl External {
             events: broadcast::Sender::new(EVENTS_KEPT),
         }));
         spec.engine.knows_external(&external);
-        let watch = watch::child_spec(Arc::downgrade(&external.0), seen);
+        let watch = watch::child_spec(Arc::downgrade(&external.0), seen, nudges);
         Ok(([child, watch], external))
     }
 
@@ -254,6 +270,7 @@ impl External {
             key: key.clone(),
             declared: declared.clone(),
             ledger: ledger.clone(),
+            board: self.0.board.clone(),
             engine: self.0.engine.clone(),
         };
         let (spec, address) = actor::child_spec(keeper);

@@ -20,7 +20,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use perennial_core::{
     Timestamp,
     failure::Failure,
-    run::{JobKey, JobState, SkipReason, StageOutcome, StageState},
+    run::{JobKey, JobState, RunId, SkipReason, StageOutcome, StageState},
+    service::ServiceKey,
 };
 use perennial_store::{NewJob, NewStage};
 use serde_json::Value;
@@ -36,6 +37,7 @@ pub use self::{
     workflow::{RunReport, StageReport, Staged, StagedWorkflow},
 };
 use crate::{
+    external::{CannotUse, Offered},
     run::planned_job,
     workflow::{AttemptCx, BoxFuture, Outcome},
 };
@@ -76,7 +78,12 @@ pub(crate) trait ErasedGroup: Send + Sync {
 impl Staging {
     /// The stages and jobs that a run begins with. A stage that is not to be done, or has nothing to do, is closed
     /// from the beginning.
-    pub(crate) fn beginning(&self, now: Timestamp) -> (Vec<NewStage>, Vec<NewJob>) {
+    pub(crate) fn beginning(
+        &self,
+        run: &RunId,
+        offered: &Offered,
+        now: Timestamp,
+    ) -> (Vec<NewStage>, Vec<NewJob>) {
         let mut jobs = Vec::new();
         let stages = self.stages.iter().map(|planned| {
             let state = match &planned.feed {
@@ -87,8 +94,9 @@ impl Staging {
                 PlannedFeed::Barrier(_) => StageState::Waiting,
             };
             if let (PlannedFeed::Jobs(specs), StageState::Sealed) = (&planned.feed, state) {
-                jobs.extend(specs.iter().map(|(own, input)| {
-                    planned_job(planned, job_key(&planned.name, own), input.clone(), None, now)
+                jobs.extend(specs.iter().map(|(own, input, uses)| {
+                    let uses = offered.of_job(planned.uses.iter().chain(uses), run);
+                    planned_job(planned, job_key(&planned.name, own), input.clone(), Ok(uses), now)
                 }));
             }
             NewStage {
@@ -104,6 +112,34 @@ impl Staging {
         });
         let stages = stages.collect();
         (stages, jobs)
+    }
+
+    /// What it declares that `offered` does not have, all of it at once.
+    pub(crate) fn unusable(&self, run: &RunId, offered: &Offered) -> Vec<PlanProblem> {
+        let mut problems = Vec::new();
+        let mut check = |what: &dyn Fn() -> String, uses: &[ServiceKey]| {
+            for declared in uses {
+                let (what, service) = (what(), declared.to_string());
+                problems.extend(match offered.of_run(declared, run) {
+                    Ok(_) => None,
+                    Err(CannotUse::Unknown(nearest)) => {
+                        Some(PlanProblem::UnknownService { what, service, nearest })
+                    }
+                    Err(CannotUse::Scope(scope)) => {
+                        Some(PlanProblem::ServiceScope { what, service, scope })
+                    }
+                });
+            }
+        };
+        for planned in &self.stages {
+            check(&|| format!("stage `{}`", planned.name), &planned.uses);
+            if let PlannedFeed::Jobs(jobs) = &planned.feed {
+                for (own, _, uses) in jobs {
+                    check(&|| format!("job `{own}` of stage `{}`", planned.name), uses);
+                }
+            }
+        }
+        problems
     }
 
     pub(crate) fn stage(&self, name: &str) -> Option<&PlannedStage> {

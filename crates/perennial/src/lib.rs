@@ -74,8 +74,8 @@ pub mod service {
         TermsFault,
     };
     pub use perennial_engine::external::{
-        Admitted, External, Hold, InvalidServices, NotReady, Scope, ServiceError, ServiceFault,
-        ServiceNotice, ServiceSpec,
+        Admitted, External, Hold, InvalidServices, NotReady, OnUnavailable, Scope, ServiceError,
+        ServiceFault, ServiceNotice, ServiceSpec, Then,
     };
     pub use perennial_tools::service::{
         ChildProcess, DriverFuture, HttpEndpoint, Instance, InstanceNote, InvalidEndpoint, Keeper,

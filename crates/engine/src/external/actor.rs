@@ -21,7 +21,9 @@ use perennial_supervision::{
 use perennial_tools::service::{Instance, InstanceNote, StartError, StopError};
 
 use super::{
+    Inner,
     acts::Found,
+    board::Board,
     hold::{Admitted, NotReady},
     ledger::Ledger,
     row::{self, Kept, Standing},
@@ -51,6 +53,10 @@ pub(super) enum Message {
     Wake,
     /// What other processes have written is to be looked at.
     LookElsewhere,
+    /// Jobs hold it since a moment, or do not any more: who holds it is to be looked at. Since when it is needed, if it is.
+    Nudge {
+        needed: Option<Uptime>,
+    },
     DrainConfirmed(Epoch),
     Launch(Epoch, TaskNotice<Result<Instance, StartError>>),
     Probe(Epoch, u64, TaskNotice<Verdict>),
@@ -65,6 +71,7 @@ pub(super) struct Keeper {
     pub(super) key: ServiceKey,
     pub(super) declared: Arc<Declared>,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) board: Arc<Board>,
     pub(super) engine: Services,
 }
 
@@ -120,6 +127,8 @@ impl GenServer for ServiceActor {
             chance: RandomState::new(),
             draws: 0,
         };
+        // Whoever looks for rest finds none while it has begun.
+        actor.its.ledger.note(actor.machine.state(), actor.machine.epoch());
         Ok(Init::new(actor).continuation(Message::Begin))
     }
 
@@ -145,6 +154,14 @@ impl GenServer for ServiceActor {
             Message::LookElsewhere => {
                 self.look_timer = None;
                 self.look_elsewhere(cx).await?;
+            }
+            Message::Nudge { needed } => {
+                self.look_elsewhere(cx).await?;
+                if let Some(needed) = needed {
+                    // What it finds is published: nobody waits for this answer.
+                    self.askers += 1;
+                    self.input(ServiceInput::Ask { asker: self.askers, needed }, cx).await?;
+                }
             }
             message @ (Message::Acquire { .. }
             | Message::Ask { .. }
@@ -180,6 +197,7 @@ impl GenServer for ServiceActor {
             Message::Look => "look",
             Message::Wake => "wake",
             Message::LookElsewhere => "look_elsewhere",
+            Message::Nudge { .. } => "nudge",
             Message::DrainConfirmed(_) => "drain_confirmed",
             Message::Launch(..) => "launch",
             Message::Probe(..) => "probe",
@@ -223,6 +241,7 @@ impl GenServer for ServiceActor {
             self.its.ledger.tell(event, now);
         }
         self.publish();
+        Inner::wake(&self.its.engine, self.its.board.remove(&self.its.key));
         Ok(())
     }
 }
@@ -278,9 +297,11 @@ impl ServiceActor {
                 Some(ServiceInput::Exited { epoch, why })
             }
             Message::Found(epoch, notice) => Some(self.found(epoch, notice, cx).await),
-            Message::Begin | Message::Restart { .. } | Message::Look | Message::LookElsewhere => {
-                None
-            }
+            Message::Begin
+            | Message::Restart { .. }
+            | Message::Look
+            | Message::LookElsewhere
+            | Message::Nudge { .. } => None,
         })
     }
 

@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{
+    Inner,
     actor::{Message, ServiceActor},
     hold::told,
     probing::probe,
@@ -275,6 +276,8 @@ impl ServiceActor {
 
     pub(super) fn publish(&self) {
         let now = self.its.engine.clock.now();
+        let freed = self.its.board.post(&self.its.key, self.machine.offer(), now);
+        Inner::wake(&self.its.engine, freed);
         let status = self.machine.status(now);
         let probe = status.health.as_ref().map(|health| {
             json!({

@@ -192,9 +192,18 @@ impl ServiceActor {
                 let begin = self.stand_again().await?;
                 self.perform(begin, cx).await?;
             }
-        } else if self.is_held_elsewhere && !is_held_elsewhere(&self.its).await? {
-            self.is_held_elsewhere = false;
-            self.input(ServiceInput::Release { holder: elsewhere() }, cx).await?;
+        } else {
+            match (self.is_held_elsewhere, is_held_elsewhere(&self.its).await?) {
+                (true, false) => {
+                    self.is_held_elsewhere = false;
+                    self.input(ServiceInput::Release { holder: elsewhere() }, cx).await?;
+                }
+                (false, true) => {
+                    let steps = self.is_held_elsewhere();
+                    self.perform(steps, cx).await?;
+                }
+                (true, true) | (false, false) => {}
+            }
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use perennial_core::service::{ServiceTerms, TermsFault};
+use perennial_store::AfterWait;
 use perennial_tools::service::ServiceDriver;
 
 /// Bytes of a name.
@@ -23,6 +24,62 @@ pub enum Scope {
     PerRun,
     /// Whoever names the same key.
     Keyed,
+}
+
+/// What becomes of a job that declares a service which does not admit it: it waits, and then?
+///
+/// ```
+/// use perennial::service::{OnUnavailable, Then};
+/// use std::time::Duration;
+///
+/// let patient = OnUnavailable::defer(Duration::from_secs(3600)).then(Then::Fail);
+/// assert_eq!(OnUnavailable::default(), OnUnavailable::defer(Duration::from_secs(30 * 60)));
+/// # let _ = patient;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnUnavailable {
+    pub(super) max_wait: Duration,
+    pub(super) then: Then,
+}
+
+/// What becomes of a job that has waited for a service in vain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Then {
+    /// A child of a group is skipped, which takes something from the success of its group; any other job fails.
+    #[default]
+    SkipChild,
+    /// It fails.
+    Fail,
+}
+
+impl Default for OnUnavailable {
+    /// It waits for 30 min.
+    fn default() -> Self {
+        Self::defer(Duration::from_secs(30 * 60))
+    }
+}
+
+impl OnUnavailable {
+    /// It waits so long, over all its attempts in between, and uses none of them.
+    pub fn defer(max_wait: Duration) -> Self {
+        Self { max_wait, then: Then::default() }
+    }
+
+    /// What then becomes of it; without, a child is skipped and any other job fails.
+    #[must_use]
+    pub fn then(mut self, then: Then) -> Self {
+        self.then = then;
+        self
+    }
+}
+
+impl From<Then> for AfterWait {
+    fn from(then: Then) -> Self {
+        match then {
+            Then::SkipChild => Self::Skip,
+            Then::Fail => Self::Fail,
+        }
+    }
 }
 
 /// A service as a host declares it.
@@ -46,6 +103,7 @@ pub struct ServiceSpec {
     scope: Scope,
     terms: ServiceTerms,
     instances_max: usize,
+    on_unavailable: OnUnavailable,
 }
 
 impl ServiceSpec {
@@ -53,7 +111,8 @@ impl ServiceSpec {
     pub fn new(name: impl Into<String>, driver: impl ServiceDriver) -> Self {
         let (name, driver) = (name.into(), Arc::new(driver));
         let (scope, terms) = (Scope::Shared, ServiceTerms::default());
-        Self { name, driver, scope, terms, instances_max: 4 }
+        let on_unavailable = OnUnavailable::default();
+        Self { name, driver, scope, terms, instances_max: 4, on_unavailable }
     }
 
     /// Its name.
@@ -128,6 +187,14 @@ impl ServiceSpec {
     #[must_use]
     pub fn instances_max(mut self, max: usize) -> Self {
         self.instances_max = max;
+        self
+    }
+
+    /// Sets how long a job waits that declares it, and what becomes of the job then; 30 min, then a child is skipped and
+    /// any other job fails. A service that has failed for good is not waited for.
+    #[must_use]
+    pub fn on_unavailable(mut self, on_unavailable: OnUnavailable) -> Self {
+        self.on_unavailable = on_unavailable;
         self
     }
 }
@@ -232,6 +299,7 @@ pub(super) struct Declared {
     pub(super) terms: ServiceTerms,
     /// 1 for a shared one.
     pub(super) instances_max: usize,
+    pub(super) on_unavailable: OnUnavailable,
 }
 
 pub(super) fn declare(
@@ -251,7 +319,10 @@ pub(super) fn declare(
             let shared = spec.scope == Scope::Shared;
             let instances_max = if shared { 1 } else { spec.instances_max };
             let (driver, scope, terms) = (spec.driver, spec.scope, spec.terms);
-            let its = Declared { name: name.as_str().into(), driver, scope, terms, instances_max };
+            let on_unavailable = spec.on_unavailable;
+            let name_of = name.as_str().into();
+            let its =
+                Declared { name: name_of, driver, scope, terms, instances_max, on_unavailable };
             declared.insert(name.clone(), Arc::new(its));
         }
     }

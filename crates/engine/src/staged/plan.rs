@@ -5,11 +5,13 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 use perennial_core::{
     retry::RetryPolicy,
     run::{FailurePolicy, FeedKind, JobState, SkipReason},
+    service::ServiceKey,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{Activity, Group};
+use crate::external::Scope;
 
 /// Jobs of a stage that are under way at a time, unless it says otherwise.
 const CONCURRENCY: u32 = 10;
@@ -64,6 +66,7 @@ pub struct Stage {
     pub(crate) on_failure: FailurePolicy,
     pub(crate) required: bool,
     pub(crate) weight: u32,
+    pub(crate) uses: Vec<ServiceKey>,
 }
 
 /// How long something may take.
@@ -238,13 +241,21 @@ impl Item {
 pub struct JobSpec {
     pub(crate) key: String,
     pub(crate) input: Result<Value, String>,
+    pub(crate) uses: Vec<ServiceKey>,
 }
 
 impl JobSpec {
     /// The job of that key, which no other one of its stage has, with that input.
     pub fn new(key: impl AsRef<str>, input: &impl Serialize) -> Self {
         let input = serde_json::to_value(input).map_err(|error| error.to_string());
-        Self { key: key.as_ref().to_owned(), input }
+        Self { key: key.as_ref().to_owned(), input, uses: Vec::new() }
+    }
+
+    /// It needs that instance of a service, besides what its stage does: see [`Stage::uses`].
+    #[must_use]
+    pub fn uses(mut self, service: ServiceKey) -> Self {
+        self.uses.push(service);
+        self
     }
 }
 
@@ -271,6 +282,7 @@ impl Stage {
             on_failure: FailurePolicy::default(),
             required: true,
             weight: 1,
+            uses: Vec::new(),
         }
     }
 
@@ -314,6 +326,33 @@ impl Stage {
     #[must_use]
     pub fn on_failure(mut self, policy: FailurePolicy) -> Self {
         self.on_failure = policy;
+        self
+    }
+
+    /// Its jobs need that instance of a service: the shared one, that of a key, or, of a service with an instance for each
+    /// run, that of the run. It is held for a job from when the job could begin until the job has ended, which starts it;
+    /// and a job begins only when it admits. Until then the job is deferred: it uses none of its attempts, and nothing waits
+    /// behind it. How long, and what then, says
+    /// [`ServiceSpec::on_unavailable`](crate::external::ServiceSpec::on_unavailable). A service that the host does not have
+    /// is refused when a run is started.
+    ///
+    /// ```
+    /// use perennial::{engine::staged::{Feed, JobSpec, Stage}, service::ServiceKey};
+    /// # use perennial::engine::{AttemptCx, staged::{Activity, ActivityError, Ended}};
+    /// # #[derive(Debug)] struct Ask;
+    /// # impl Activity for Ask {
+    /// #     const NAME: &'static str = "ask";
+    /// #     type In = String;
+    /// #     type Out = String;
+    /// #     async fn run(&self, _: &AttemptCx, text: String) -> Result<Ended<String>, ActivityError> { Ok(Ended::Done(text)) }
+    /// # }
+    /// let app = JobSpec::new("a", &"once").uses(ServiceKey::keyed("app", "a"));
+    /// let asked = Stage::activity::<Ask>("asked").uses(ServiceKey::shared("analyzer")).feed(Feed::jobs([app]));
+    /// # drop(asked);
+    /// ```
+    #[must_use]
+    pub fn uses(mut self, service: ServiceKey) -> Self {
+        self.uses.push(service);
         self
     }
 
@@ -417,6 +456,26 @@ pub enum PlanProblem {
         /// Why.
         why: String,
     },
+    /// The host has no such service.
+    #[error("{what} uses the service `{service}`, which is not declared{}", .nearest.as_ref().map(|near| format!(": did you mean `{near}`?")).unwrap_or_default())]
+    UnknownService {
+        /// The stage, or the job.
+        what: String,
+        /// The name.
+        service: String,
+        /// The declared one that is nearest to it.
+        nearest: Option<String>,
+    },
+    /// A shared service is named with a key, or a keyed one without.
+    #[error("{what} uses `{service}`, and the service is declared as {scope:?}")]
+    ServiceScope {
+        /// The stage, or the job.
+        what: String,
+        /// What is used.
+        service: String,
+        /// How it is declared.
+        scope: Scope,
+    },
     /// The host's own.
     #[error("{0}")]
     Host(String),
@@ -458,6 +517,10 @@ impl Plan {
                 let what = "a concurrency of 0 lets none of its jobs begin".to_owned();
                 problems.push(PlanProblem::Policy { stage: name.clone(), what });
             }
+            if matches!(stage.work, Work::Group(_)) && !stage.uses.is_empty() {
+                let what = "a group uses no service: its children do".to_owned();
+                problems.push(PlanProblem::Policy { stage: name.clone(), what });
+            }
             inverted(stage, &mut problems);
             if let FeedFrom::Jobs(specs) = &stage.feed.0 {
                 jobs += specs.len();
@@ -488,10 +551,14 @@ impl Plan {
                 Work::Activity(name) => ("activity", name),
                 Work::Group(name) => ("group", name),
             };
-            json!({
+            let mut data = json!({
                 "stage": stage.name, "feed": kind, "upstream": upstream, "jobs": jobs, work: name,
                 "required": stage.required, "skip": stage.skip, "on_failure": stage.on_failure,
-            })
+            });
+            if !stage.uses.is_empty() {
+                data["uses"] = stage.uses.iter().map(ToString::to_string).collect();
+            }
+            data
         });
         stages.collect()
     }
@@ -503,7 +570,7 @@ fn is_name(name: &str) -> bool {
 
 fn check_jobs(stage: &str, specs: &[JobSpec], problems: &mut Vec<PlanProblem>) {
     let mut keys = BTreeSet::new();
-    for JobSpec { key, input } in specs {
+    for JobSpec { key, input, .. } in specs {
         if !is_name(key) {
             problems.push(PlanProblem::InvalidName(key.clone()));
         }
@@ -546,12 +613,13 @@ pub(crate) struct PlannedStage {
     pub(crate) on_failure: FailurePolicy,
     pub(crate) required: bool,
     pub(crate) weight: u32,
+    pub(crate) uses: Vec<ServiceKey>,
 }
 
 #[derive(Debug)]
 pub(crate) enum PlannedFeed {
-    /// Key and input of each.
-    Jobs(Vec<(String, Value)>),
+    /// Key, input and services of each.
+    Jobs(Vec<(String, Value, Vec<ServiceKey>)>),
     PerItem(Edge),
     Barrier(Edge),
 }
@@ -579,7 +647,8 @@ impl Plan {
         let planned = self.stages.into_iter().map(|stage| PlannedStage {
             feed: match stage.feed.0 {
                 FeedFrom::Jobs(jobs) => {
-                    let given = |job: JobSpec| (job.key, job.input.unwrap_or(Value::Null));
+                    let given =
+                        |job: JobSpec| (job.key, job.input.unwrap_or(Value::Null), job.uses);
                     PlannedFeed::Jobs(jobs.into_iter().map(given).collect())
                 }
                 FeedFrom::PerItem(edge) => PlannedFeed::PerItem(edge),
@@ -594,6 +663,7 @@ impl Plan {
             on_failure: stage.on_failure,
             required: stage.required,
             weight: stage.weight,
+            uses: stage.uses,
         });
         planned.collect()
     }

@@ -8,6 +8,7 @@ use perennial_core::{
         AttemptEnd, FeedKind, JobKey, JobKind, JobState, RunId, RunState, SkipReason, StageOutcome,
         StageState,
     },
+    service::ServiceKey,
 };
 use serde_json::Value;
 
@@ -224,12 +225,14 @@ pub struct JobPart {
     pub parent: Option<JobKey>,
     /// It is skipped from the beginning, so that nothing of a plan vanishes.
     pub skipped: Option<SkipReason>,
+    /// What must admit it before it is claimed, and is held for it until it has ended.
+    pub uses: Vec<ServiceKey>,
 }
 
 impl Default for JobPart {
     /// A step.
     fn default() -> Self {
-        Self { kind: JobKind::Step, parent: None, skipped: None }
+        Self { kind: JobKind::Step, parent: None, skipped: None, uses: Vec::new() }
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     blob,
     journal::{Journal, micros},
-    node, retention, timer,
+    node, retention, timer, uses,
 };
 use crate::{
     Created, JobPart, Lease, NewJob, NewRun, NewStage, NodeRef, StageStep, StoreError,
@@ -197,12 +197,16 @@ pub(crate) fn create_job(
         "crashes_max": new.crashes_max.max(1),
         "input": Digest::of(input.as_bytes()),
     });
-    let JobPart { kind, parent, skipped } = &new.part;
+    let JobPart { kind, parent, skipped, uses } = &new.part;
     if *kind != JobKind::Step {
         about["kind"] = json!(kind);
     }
     if let Some(parent) = parent {
         about["parent"] = json!(parent);
+    }
+    if !uses.is_empty() {
+        uses::declare(tx, id, uses)?;
+        about["uses"] = uses.iter().map(|key| json!([key.service(), key.instance()])).collect();
     }
     journal.note_job(tx, "job_ready", &new.key, None, about)?;
     if let Some(reason) = skipped {

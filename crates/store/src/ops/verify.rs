@@ -371,8 +371,8 @@ const BELONGS: [(&str, &str, &str); 8] = [
 ];
 
 /// Rows that belong to jobs.
-const OF_JOBS: [&str; 8] =
-    ["attempts", "inputs", "results", "checkpoints", "saved", "beats", "waits", "holds"];
+const OF_JOBS: [&str; 9] =
+    ["attempts", "inputs", "results", "checkpoints", "saved", "beats", "waits", "holds", "uses"];
 
 /// Job ids that one question covers, for each row that a step may read.
 const IDS_PER_ROW: i64 = 20;

@@ -31,7 +31,7 @@ fn job(stage: &str, key: &str, kind: JobKind) -> NewJob {
 fn child(group: &str, key: &str) -> NewJob {
     let (stage, _) = group.split_once('/').unwrap();
     let parent = Some(JobKey::new(group));
-    let part = JobPart { kind: JobKind::Activity, parent, skipped: None };
+    let part = JobPart { kind: JobKind::Activity, parent, ..JobPart::default() };
     NewJob { stage: stage.to_owned(), part, ..new_job(&format!("{group}/{key}"), None) }
 }
 

@@ -12,6 +12,7 @@ use perennial_core::{
         Ends, JobKey, JobKind, JobState, RunCause, RunState, SkipReason, StageEnd, StageOutcome,
         StageState, run_outcome_of, stage_outcome,
     },
+    service::ServiceKey,
 };
 use perennial_store::{JobPart, JobStep, NewJob, RunStep, StageStep};
 use serde_json::{Map, Value, json};
@@ -195,14 +196,15 @@ impl Draft {
                 specs.extend(workflow.feed(edge, given, &Upstream { items: vec![item] })?);
             }
         }
-        for JobSpec { key, input } in specs {
+        for JobSpec { key, input, uses } in specs {
             // An input that cannot be kept is one that its activity cannot read.
             let input = input.unwrap_or(Value::Null);
-            self.add_job(board, planned, &key, input, None, at.now);
+            let uses = at.services.offered.of_job(planned.uses.iter().chain(&uses), &machine.run);
+            self.add_job(board, planned, &key, input, Ok(uses), at.now);
         }
         if edge.on_failure == UpstreamFailure::Skip {
             for item in bad {
-                let why = Some(SkipReason::Upstream);
+                let why = Err(SkipReason::Upstream);
                 self.add_job(board, planned, &item.key, Value::Null, why, at.now);
             }
         }
@@ -215,15 +217,15 @@ impl Draft {
         planned: &PlannedStage,
         own: &str,
         input: Value,
-        skipped: Option<SkipReason>,
+        uses: Result<Vec<ServiceKey>, SkipReason>,
         now: Timestamp,
     ) {
         let key = job_key(&planned.name, own);
         if !board.add_key(&key) {
             return;
         }
-        board.count_new(&planned.name, skipped);
-        self.new_jobs.push(planned_job(planned, key, input, skipped, now));
+        board.count_new(&planned.name, uses.as_ref().err().copied());
+        self.new_jobs.push(planned_job(planned, key, input, uses, now));
     }
 
     /// Stages whose policy says that it is enough. A required one stops its run; what goes on of another is cancelled.
@@ -408,12 +410,12 @@ fn failed_stages(board: &Board<'_>, staging: &Staging) -> Value {
     })
 }
 
-/// A job of a stage as the store keeps it.
+/// A job of a stage as the store keeps it, with what it uses, or skipped from the beginning.
 pub(crate) fn planned_job(
     planned: &PlannedStage,
     key: JobKey,
     input: Value,
-    skipped: Option<SkipReason>,
+    uses: Result<Vec<ServiceKey>, SkipReason>,
     now: Timestamp,
 ) -> NewJob {
     let (kind, work) = match planned.work {
@@ -421,7 +423,8 @@ pub(crate) fn planned_job(
         Work::Group(name) => (JobKind::Group, name),
     };
     let given = Given { work: work.to_owned(), input, required: false };
-    let part = JobPart { kind, parent: None, skipped };
+    let skipped = uses.as_ref().err().copied();
+    let part = JobPart { kind, parent: None, skipped, uses: uses.unwrap_or_default() };
     new_job(planned.name.clone(), key, given, part, planned.retry, planned.timeouts, None, now)
 }
 

@@ -3,7 +3,7 @@
 use perennial_core::{
     FailureClass,
     failure::Failure,
-    run::{JobKind, JobState, SkipReason},
+    run::{JobKind, JobState, RunId, SkipReason},
 };
 use perennial_store::{JobPart, JobStep, NewTimer};
 use serde_json::{Value, json};
@@ -177,7 +177,7 @@ impl Draft {
                     self.timers.push(NewTimer { owner: owner(&machine.run), name, at });
                 }
                 for child in children {
-                    self.add_child(board, group, child, at);
+                    self.add_child(board, (&machine.run, group), child, at);
                 }
                 self.step_job(board, machine, place, JobState::Joining, |step| JobStep {
                     about: json!({ "children": count }),
@@ -195,11 +195,12 @@ impl Draft {
     fn add_child(
         &mut self,
         board: &mut Board<'_>,
-        group: &Job,
+        (run, group): (&RunId, &Job),
         child: ChildPlan,
         at: &Circumstances,
     ) {
-        let ChildPlan { key, work, input, retry, timeouts, required, skipped } = child;
+        let ChildPlan { key, work, input, retry, timeouts, required, skipped, uses } = child;
+        let uses = at.services.offered.of_job(&uses, run);
         let key = child_key(&group.key, &key);
         board.add_key(&key);
         let (kind, name) = match work {
@@ -207,10 +208,11 @@ impl Draft {
             Work::Group(name) => (JobKind::Group, name),
         };
         let given = Given { work: name.to_owned(), input: input.unwrap_or(Value::Null), required };
-        let part = JobPart { kind, parent: Some(group.key.clone()), skipped };
+        let part = JobPart { kind, parent: Some(group.key.clone()), skipped, uses };
+        let is_admitted = part.uses.is_empty();
         let (stage, no_later) = (group.stage.clone(), group.policy.deadline());
         let mut job = new_job(stage, key, given, part, retry, timeouts, no_later, at.now);
-        if kind == JobKind::Activity && skipped.is_none() {
+        if kind == JobKind::Activity && skipped.is_none() && is_admitted {
             job.claim_for = at.claim_for.clone();
         }
         self.new_jobs.push(job);
