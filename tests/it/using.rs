@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -13,7 +13,7 @@ use std::{
 use perennial::{
     RunId, Runtime, Store,
     engine::{
-        AttemptCx, Explanation, RunOutcome,
+        AttemptCx, Explanation, RunOutcome, Unavailable,
         staged::{
             Activity, ActivityError, Child, ChildOutcome, Ended, Feed, Group, JobSpec, Joined,
             Plan, PlanProblem, PlanProblems, RunReport, Stage, Staged, StagedWorkflow,
@@ -22,8 +22,8 @@ use perennial::{
     },
     records::{Failure, FailureClass, RunError, RunHandle},
     service::{
-        DriverFuture, Epoch, Instance, OnUnavailable, Probe, ProbeResult, Scope, ServiceDriver,
-        ServiceKey, ServiceSpec, StartError, StopError, StopMode, Then,
+        BreakerConfig, DriverFuture, Epoch, Instance, OnUnavailable, Probe, ProbeResult, Scope,
+        ServiceDriver, ServiceKey, ServiceSpec, StartError, StopError, StopMode, Then,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,8 @@ enum Does {
     Flaps,
     /// A start never answers.
     Hangs,
+    /// A probe never answers.
+    ProbeHangs,
     /// It can never be started.
     Broken,
 }
@@ -103,7 +105,7 @@ impl ServiceDriver for Fake {
             let instance = Instance::at(format!("{key}/{epoch}"));
             let does = *self.does.lock().unwrap();
             match does {
-                Does::Well => Ok(instance),
+                Does::Well | Does::ProbeHangs => Ok(instance),
                 Does::Down => Err(StartError::Retryable("the port is taken".into())),
                 Does::Flaps => Ok(instance.kept_by(async {
                     sleep(secs(1)).await; // paused clock
@@ -121,9 +123,13 @@ impl ServiceDriver for Fake {
     }
 
     fn probe<'a>(&'a self, _: &'a Instance, _: Probe) -> DriverFuture<'a, ProbeResult> {
-        let flaps = *self.does.lock().unwrap() == Does::Flaps;
+        let does = *self.does.lock().unwrap();
         Box::pin(async move {
-            if flaps { ProbeResult::Fail("it is not ready yet".into()) } else { ProbeResult::Pass }
+            match does {
+                Does::ProbeHangs => std::future::pending().await,
+                Does::Flaps => ProbeResult::Fail("it is not ready yet".into()),
+                Does::Well | Does::Down | Does::Hangs | Does::Broken => ProbeResult::Pass,
+            }
         })
     }
 }
@@ -132,22 +138,28 @@ impl ServiceDriver for Fake {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Call {
     name: String,
+    /// It asks for a permit for each call.
+    permit: bool,
     /// Name and key.
     service: Option<(String, Option<String>)>,
 }
 
 impl Call {
     fn of(name: &str, service: &str) -> Self {
-        Self { name: name.to_owned(), service: Some((service.to_owned(), None)) }
+        Self { name: name.to_owned(), permit: false, service: Some((service.to_owned(), None)) }
     }
 
     fn of_key(name: &str, service: &str, key: &str) -> Self {
         let service = Some((service.to_owned(), Some(key.to_owned())));
-        Self { name: name.to_owned(), service }
+        Self { name: name.to_owned(), permit: false, service }
+    }
+
+    fn with_permit(name: &str) -> Self {
+        Self { permit: true, ..Self::of(name, "app") }
     }
 
     fn free(name: &str) -> Self {
-        Self { name: name.to_owned(), service: None }
+        Self { name: name.to_owned(), permit: false, service: None }
     }
 
     fn service(&self) -> Option<ServiceKey> {
@@ -173,6 +185,9 @@ struct Made {
     gate: watch::Receiver<bool>,
     /// Attempts hold nothing themselves.
     is_per_run: bool,
+    calls_fail: Arc<AtomicBool>,
+    /// Permits that calls had.
+    permitted: Arc<AtomicU32>,
 }
 
 impl Activity for Made {
@@ -187,6 +202,24 @@ impl Activity for Made {
             // It is held for the job, so that it is there.
             let held = cx.hold(&service).await?;
             told = held.endpoint().unwrap_or_default().to_owned();
+        }
+        if call.permit {
+            let permit = cx.permit(&ServiceKey::shared("app")).await?;
+            self.permitted.fetch_add(1, Ordering::SeqCst);
+            assert_eq!(permit.endpoint(), Some(told.as_str()));
+            if call.name.starts_with("long") {
+                std::future::pending::<()>().await;
+            }
+            if self.calls_fail.load(Ordering::SeqCst) {
+                let class = if call.name.starts_with("bad") {
+                    FailureClass::Permanent
+                } else {
+                    FailureClass::Transient
+                };
+                permit.settle(Some(&Failure::new(class, "APP2", "no answer")));
+                return Err(Unavailable::new("service app: it gave no answer").into());
+            }
+            permit.settle(None);
         }
         if call.name.starts_with("long") {
             self.gate.clone().wait_for(|open| *open).await.unwrap();
@@ -244,7 +277,7 @@ impl StagedWorkflow for Calling {
             }
         };
         let jobs: Vec<JobSpec> = input.calls.iter().map(job).collect();
-        let stage = Stage::activity::<Made>("calls").retry(RetryPolicy::ONCE).concurrency(2);
+        let stage = Stage::activity::<Made>("calls").concurrency(2);
         Ok(Plan::new().stage(stage.feed(Feed::jobs(jobs))))
     }
 
@@ -255,6 +288,8 @@ struct World {
     runtime: Runtime,
     calling: Staged<Calling>,
     calls: Arc<Mutex<BTreeMap<String, u32>>>,
+    calls_fail: Arc<AtomicBool>,
+    permitted: Arc<AtomicU32>,
     gate: watch::Sender<bool>,
 }
 
@@ -266,11 +301,19 @@ impl World {
     async fn of(store: Store, services: Vec<ServiceSpec>, is_per_run: bool) -> Self {
         let (gate, opened) = watch::channel(false);
         let calls = Arc::<Mutex<BTreeMap<String, u32>>>::default();
-        let made = Made { calls: calls.clone(), gate: opened, is_per_run };
+        let (calls_fail, permitted) = (Arc::<AtomicBool>::default(), Arc::<AtomicU32>::default());
+        let made = Made {
+            calls: calls.clone(),
+            gate: opened,
+            is_per_run,
+            calls_fail: calls_fail.clone(),
+            permitted: permitted.clone(),
+        };
         let calling = Staged::new(Calling).activity(made).group(All);
         let builder = Runtime::builder().store(store).staged(&calling).drain_within(Duration::ZERO);
         let builder = services.into_iter().fold(builder, |builder, spec| builder.service(spec));
-        Self { runtime: builder.start().await.unwrap(), calling, calls, gate }
+        let runtime = builder.start().await.unwrap();
+        Self { runtime, calling, calls, calls_fail, permitted, gate }
     }
 
     async fn with(services: Vec<ServiceSpec>) -> Self {
@@ -323,7 +366,7 @@ async fn until(run: &RunHandle, key: &str, is: impl Fn(&Explanation) -> bool) ->
                 return explained;
             }
             last = Some(explained);
-            sleep(Duration::from_millis(20)).await; // paused clock
+            sleep(Duration::from_millis(100)).await; // paused clock, or real time
         }
     };
     match timeout(secs(600), waited).await {
@@ -340,7 +383,7 @@ async fn waits(run: &RunHandle, key: &str) -> String {
     }
 }
 
-/// Proves FL5, B41.
+/// Proves FL5.
 /// DUR-80, INV-24: one instance for all jobs of a run, started for the first while it waits, and stopped after the last.
 #[tokio::test(start_paused = true)]
 async fn a_service_is_started_for_the_jobs_that_declare_it_and_stopped_after_the_last() {
@@ -360,7 +403,7 @@ async fn a_service_is_started_for_the_jobs_that_declare_it_and_stopped_after_the
     world.runtime.shutdown().await;
 }
 
-/// Proves FL9, D25.
+/// Proves FL7, FL9.
 /// INV-24: however a job ends, its hold ends in the same transaction, and the service is stopped.
 #[tokio::test(start_paused = true)]
 async fn every_end_of_a_job_gives_its_service_back() {
@@ -383,19 +426,25 @@ async fn every_end_of_a_job_gives_its_service_back() {
             _ => {}
         }
         let outcome = outcome(&handle).await;
-        assert!(outcome.view.jobs[0].state.is_terminal());
+        let ended = &outcome.view.jobs[0];
+        assert!(ended.state.is_terminal());
+        if run == "failed" {
+            // What cannot get better is not tried again, and its reason is kept.
+            assert_eq!((ended.state, ended.attempts_used), (JobState::Failed, 1));
+            assert_eq!(ended.result.as_ref().unwrap()["message"], "it is wrong");
+        }
         // A stop is written only when no hold is left.
         fake.until((count, count)).await;
     }
     world.runtime.shutdown().await;
 }
 
-/// Proves R3.5, D27, B45.
+/// Proves R3.5, D32, B45.
 /// DUR-13, DUR-41, DUR-43, ACC-6.3, TRAP-6: down for the whole run, flapping every second, hanging in its start: who
 /// declares it waits its time, without an attempt; nobody else waits, and then children are skipped and other jobs fail.
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_service_that_never_comes_waits_alone_and_not_for_ever() {
-    for does in [Does::Down, Does::Flaps, Does::Hangs] {
+    for does in [Does::Down, Does::Flaps, Does::Hangs, Does::ProbeHangs] {
         let (fake, well) = (Fake::that(does), Fake::default());
         let terms = perennial::service::ServiceTerms { restarts_max: 1_000, ..Default::default() };
         let spec = ServiceSpec::new("app", fake.clone()).terms(terms).ready_within(secs(20));
@@ -490,7 +539,6 @@ async fn jobs_come_back_when_the_service_does() {
     world.runtime.shutdown().await;
 }
 
-/// Proves D43.
 /// DUR-82: two runs use one instance, and it is stopped only after both have given it back.
 #[tokio::test(start_paused = true)]
 async fn a_keyed_service_of_two_runs_is_stopped_after_both() {
@@ -534,6 +582,7 @@ async fn who_needs_an_instance_too_many_waits_for_room() {
     world.runtime.shutdown().await;
 }
 
+/// Proves B41.
 /// All that is wrong with what a plan declares is told at once, and nothing is started.
 #[tokio::test(start_paused = true)]
 async fn services_that_are_not_there_are_refused_when_a_run_is_started() {
@@ -566,7 +615,7 @@ async fn services_that_are_not_there_are_refused_when_a_run_is_started() {
     world.runtime.shutdown().await;
 }
 
-/// Proves B50.
+/// Proves FL5, B50.
 /// DUR-83: jobs that waited for a service when their process went wait on in the next, and its service is started there.
 #[tokio::test]
 async fn jobs_that_wait_wait_on_in_the_next_process() {
@@ -586,5 +635,139 @@ async fn jobs_that_wait_wait_on_in_the_next_process() {
     let outcome = timeout(secs(60), run.outcome()).await.unwrap().unwrap();
     assert_eq!(outcome.state.name(), "succeeded");
     assert_eq!(fake.done().0, 1);
+    world.runtime.shutdown().await;
+}
+
+/// Proves D27.
+/// SM-60, DUR-42, ACC-6.3: probes say that it serves and calls fail. Its breaker opens, and who declares it is deferred and
+/// not failed, until its time is over; only now and then one of them tries.
+#[tokio::test(start_paused = true)]
+async fn a_service_whose_probe_lies_fails_nobody_before_their_time() {
+    let fake = Fake::default();
+    let breaker = BreakerConfig::consecutive(3).open_for(secs(10)).jitter(0);
+    let world = World::with(vec![fake.spec("app").breaker(breaker)]).await;
+    world.calls_fail.store(true, Ordering::SeqCst);
+    let began = tokio::time::Instant::now();
+    let mut calls: Vec<Call> = (0..6).map(|n| Call::with_permit(&format!("n{n}"))).collect();
+    calls.push(Call::free("free"));
+    let run = world.group("r", &calls).await;
+    let is_open = |it: &Explanation| matches!(it, Explanation::Unavailable { what, .. } if what.contains("breaker is open"));
+    until(&run, "calls/g/n5", is_open).await;
+    let outcome = outcome(&run).await;
+    assert!((60..70).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    for (name, state, skipped, attempts) in ends(&outcome) {
+        let expected = if name == "free" {
+            (JobState::Succeeded, None, 1)
+        } else {
+            (JobState::Skipped, Some(SkipReason::Unavailable), 0)
+        };
+        assert_eq!((state, skipped, attempts), expected, "{name}");
+    }
+    // Those until it opened, at most all at once, and one each time it was tried: after 10, 20, 40 s.
+    let permitted = world.permitted.load(Ordering::SeqCst);
+    assert!((4..=9).contains(&permitted), "{permitted}");
+    world.runtime.shutdown().await;
+}
+
+/// DUR-87: what is not the service's fault opens nothing.
+#[tokio::test(start_paused = true)]
+async fn calls_that_are_wrong_themselves_do_not_open_the_breaker() {
+    let fake = Fake::default();
+    let breaker = BreakerConfig::consecutive(1).open_for(secs(10)).jitter(0);
+    let world = World::with(vec![fake.spec("app").breaker(breaker)]).await;
+    world.calls_fail.store(true, Ordering::SeqCst);
+    let run = world.start("r", &[Call::with_permit("bad")]).await;
+    outcome(&run).await;
+    assert!(world.permitted.load(Ordering::SeqCst) > 2);
+    world.runtime.shutdown().await;
+}
+
+/// Proves INV-CB-4.
+/// ACC-6.3: the only one that may try is killed: the next may.
+#[tokio::test(start_paused = true)]
+async fn a_killed_probe_of_a_half_open_breaker_wedges_nothing() {
+    let fake = Fake::default();
+    let breaker = BreakerConfig::consecutive(1).open_for(secs(10)).jitter(0);
+    let world = World::with(vec![fake.spec("app").breaker(breaker)]).await;
+    world.calls_fail.store(true, Ordering::SeqCst);
+    let first = world.start("first", &[Call::with_permit("first")]).await;
+    let is_open = |it: &Explanation| matches!(it, Explanation::Unavailable { what, .. } if what.contains("breaker is open"));
+    until(&first, "calls/first", is_open).await;
+    assert!(first.cancel().await.unwrap());
+    world.calls_fail.store(false, Ordering::SeqCst);
+    let stays = world.start("stays", &[Call::with_permit("long")]).await;
+    until(&stays, "calls/long", |it| matches!(it, Explanation::Leased { .. })).await;
+    while world.permitted.load(Ordering::SeqCst) < 2 {
+        sleep(Duration::from_millis(20)).await; // paused clock
+    }
+    let next = world.start("next", &[Call::with_permit("next")]).await;
+    let is_tried = |it: &Explanation| matches!(it, Explanation::Unavailable { what, .. } if what.contains("half open"));
+    until(&next, "calls/next", is_tried).await;
+    assert!(stays.cancel().await.unwrap());
+    assert_eq!(outcome(&next).await.state.name(), "succeeded");
+    world.runtime.shutdown().await;
+}
+
+/// Proves TRAP-5, B34.
+/// SM-61, SM-62: an open breaker is open in the next process, says so at once, and is closed by hand.
+#[tokio::test]
+async fn a_breaker_that_was_open_is_open_in_the_next_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = || Store::sqlite(dir.path().join("runs.db"));
+    let spec = |fake: &Fake| {
+        let breaker = BreakerConfig::consecutive(1).open_for(secs(600)).jitter(0);
+        fake.spec("app").breaker(breaker).on_unavailable(OnUnavailable::defer(secs(3_600)))
+    };
+    let is_open = |it: &Explanation| matches!(it, Explanation::Unavailable { what, .. } if what.contains("breaker is open until"));
+    let fake = Fake::default();
+    let world = World::on(store(), vec![spec(&fake)]).await;
+    world.calls_fail.store(true, Ordering::SeqCst);
+    let run = world.start("first", &[Call::with_permit("first")]).await;
+    until(&run, "calls/first", is_open).await;
+    assert!(run.cancel().await.unwrap());
+    world.runtime.shutdown().await;
+    let fake = Fake::default();
+    let world = World::on(store(), vec![spec(&fake)]).await;
+    let run = world.start("second", &[Call::with_permit("second")]).await;
+    until(&run, "calls/second", is_open).await;
+    let nodes = world.runtime.tree().nodes;
+    let shown = nodes.iter().find(|node| node.path.ends_with("/services/app")).unwrap();
+    let breaker = &shown.detail["breaker"];
+    assert_eq!((&breaker["state"], &breaker["trips_at"]), (&"open".into(), &1.into()));
+    assert!(breaker["open_for_ms"].as_u64().unwrap() > 500_000, "{breaker}");
+    assert_eq!(world.permitted.load(Ordering::SeqCst), 0);
+    world.runtime.services().reset_breaker(&ServiceKey::shared("app")).unwrap();
+    let outcome = timeout(secs(60), run.outcome()).await.unwrap().unwrap();
+    assert_eq!(outcome.state.name(), "succeeded");
+    world.runtime.shutdown().await;
+}
+
+/// SM-50, PF-32: who has used up its restarts is not started any more, which is a finding; its supervisor lives, and a
+/// restart by hand begins anew.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_used_up_its_restarts_is_a_finding_until_it_is_restarted() {
+    let fake = Fake::that(Does::Down);
+    let terms = perennial::service::ServiceTerms { restarts_max: 2, ..Default::default() };
+    let spec = ServiceSpec::new("app", fake.clone()).terms(terms);
+    let well = Fake::default();
+    let world = World::with(vec![spec, well.spec("other")]).await;
+    let run = world.start("r", &[Call::of("a", "app"), Call::of("b", "other")]).await;
+    // Long before its 30 min.
+    let began = tokio::time::Instant::now();
+    let first = outcome(&run).await;
+    assert!(began.elapsed() < secs(60), "{:?}", began.elapsed());
+    let states: Vec<JobState> = first.view.jobs.iter().map(|job| job.state).collect();
+    assert_eq!(states, [JobState::Failed, JobState::Succeeded]);
+    let finding = |tree: perennial::TreeSnapshot| {
+        let tree = perennial::inspect::diagnosed(tree, &[], &Default::default());
+        tree.findings.into_iter().find(|finding| finding.id == "PF-32")
+    };
+    let found = finding(world.runtime.tree()).expect("it is told");
+    assert!(found.message.contains("the port is taken"), "{}", found.message);
+    fake.now(Does::Well);
+    world.runtime.services().restart(&ServiceKey::shared("app")).await.unwrap();
+    let run = world.start("again", &[Call::of("a", "app")]).await;
+    assert_eq!(outcome(&run).await.state.name(), "succeeded");
+    assert!(finding(world.runtime.tree()).is_none());
     world.runtime.shutdown().await;
 }

@@ -42,6 +42,20 @@ impl Offer {
         self.epoch
     }
 
+    /// Whether its state is one in which it may be called: whom it admits is another question.
+    pub fn may_serve(&self) -> bool {
+        let serves = match self.state {
+            ServiceState::Ready => true,
+            ServiceState::Degraded => self.admit_degraded,
+            ServiceState::Stopped
+            | ServiceState::Starting
+            | ServiceState::Draining
+            | ServiceState::Crashed
+            | ServiceState::Failed => false,
+        };
+        serves && !self.is_finding
+    }
+
     /// Why it does not serve, or what went wrong last.
     pub fn why(&self) -> Option<&Arc<str>> {
         self.why.as_ref()

@@ -24,6 +24,7 @@ use super::{
     Inner,
     acts::Found,
     board::Board,
+    calls::{Calls, Opened},
     hold::{Admitted, NotReady},
     ledger::Ledger,
     row::{self, Kept, Standing},
@@ -72,13 +73,24 @@ pub(super) struct Keeper {
     pub(super) declared: Arc<Declared>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) board: Arc<Board>,
+    pub(super) calls: Calls,
     pub(super) engine: Services,
 }
 
 pub(super) fn child_spec(keeper: Keeper) -> (ChildSpec, Address<Message>) {
     let (id, shown) = (keeper.key.to_string(), keeper.ledger.clone());
+    let (key, calls) = (keeper.key.clone(), keeper.calls.clone());
     let (spec, address) = ChildSpec::server::<ServiceActor>(id, move || keeper.clone());
-    (spec.detail(move || shown.shown.read()), address)
+    // The breaker as it is, without a question to the actor (SM-62).
+    let detail = move || {
+        let mut detail = shown.shown.read();
+        if let Some(detail) = detail.as_object_mut() {
+            detail.insert("breaker".to_owned(), calls.shown(&key));
+            detail.insert("limits".to_owned(), calls.limits(&key));
+        }
+        detail
+    };
+    (spec.detail(detail), address)
 }
 
 pub(super) struct ServiceActor {
@@ -89,6 +101,8 @@ pub(super) struct ServiceActor {
     pub(super) is_held_elsewhere: bool,
     /// What was noted of the instance that is to be found again.
     pub(super) noted: Option<InstanceNote>,
+    /// What its row says of its breaker.
+    pub(super) breaker: Option<Opened>,
     /// Whether the instance of this life is another one than its row says.
     pub(super) has_found: bool,
     /// What is to be performed first.
@@ -116,6 +130,7 @@ impl GenServer for ServiceActor {
             standing: stood.standing,
             is_held_elsewhere: stood.is_held_elsewhere,
             noted: stood.noted,
+            breaker: stood.breaker,
             has_found: false,
             begin: stood.begin,
             answers: HashMap::new(),
@@ -157,6 +172,11 @@ impl GenServer for ServiceActor {
             }
             Message::Nudge { needed } => {
                 self.look_elsewhere(cx).await?;
+                if self.its.calls.opened(&self.its.key) != self.breaker {
+                    // Written with nothing else: a transition of its breaker (SM-61).
+                    self.has_found = true;
+                    self.perform(Steps::default(), cx).await?;
+                }
                 if let Some(needed) = needed {
                     // What it finds is published: nobody waits for this answer.
                     self.askers += 1;

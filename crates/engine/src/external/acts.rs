@@ -276,8 +276,9 @@ impl ServiceActor {
 
     pub(super) fn publish(&self) {
         let now = self.its.engine.clock.now();
-        let freed = self.its.board.post(&self.its.key, self.machine.offer(), now);
-        Inner::wake(&self.its.engine, freed);
+        let endpoint = self.its.ledger.endpoint(self.machine.epoch());
+        let offer = (self.machine.offer(), endpoint);
+        Inner::wake(&self.its.engine, self.its.board.post(&self.its.key, offer, now));
         let status = self.machine.status(now);
         let probe = status.health.as_ref().map(|health| {
             json!({

@@ -3,14 +3,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use perennial_core::{
     Timestamp, Uptime,
     run::RunId,
-    service::{Admission, Offer, ServiceKey, ServiceState},
+    service::{Admission, Epoch, Offer, ServiceKey, ServiceState},
 };
 use perennial_store::{Admits, AfterWait, Closed};
 
@@ -47,6 +47,8 @@ pub(super) struct Board(Mutex<Book>);
 #[derive(Default)]
 struct Book {
     offers: BTreeMap<ServiceKey, Offer>,
+    /// Where that life of each is reached.
+    endpoints: BTreeMap<ServiceKey, Arc<str>>,
     /// What each run that is under way here needs.
     needs: HashMap<RunId, BTreeMap<ServiceKey, Need>>,
 }
@@ -67,8 +69,17 @@ impl Board {
     }
 
     /// An instance is from now on what it says. The runs that this lets go on, or ends.
-    pub(super) fn post(&self, key: &ServiceKey, offer: Offer, now: Uptime) -> Vec<RunId> {
+    pub(super) fn post(
+        &self,
+        key: &ServiceKey,
+        (offer, endpoint): (Offer, Option<Arc<str>>),
+        now: Uptime,
+    ) -> Vec<RunId> {
         let mut book = self.book();
+        match endpoint {
+            Some(endpoint) => drop(book.endpoints.insert(key.clone(), endpoint)),
+            None => drop(book.endpoints.remove(key)),
+        }
         if book.offers.get(key) == Some(&offer) {
             return Vec::new();
         }
@@ -92,6 +103,7 @@ impl Board {
     pub(super) fn remove(&self, key: &ServiceKey) -> Vec<RunId> {
         let mut book = self.book();
         book.offers.remove(key);
+        book.endpoints.remove(key);
         book.moved(|of, _| of.service() == key.service())
     }
 
@@ -132,6 +144,30 @@ impl Board {
         };
         need.waits = true;
         Admits::No(Closed { is_final, hold: !is_final, ..closed(&why) })
+    }
+
+    /// The runs of which a job waits for that instance.
+    pub(super) fn waiting_for(&self, key: &ServiceKey) -> Vec<RunId> {
+        self.book().moved(|of, _| of == key)
+    }
+
+    /// A job of the run waits for it.
+    pub(super) fn waits(&self, run: &RunId, key: &ServiceKey) {
+        let mut book = self.book();
+        if let Some(need) = book.needs.get_mut(run).and_then(|needs| needs.get_mut(key)) {
+            need.waits = true;
+        }
+    }
+
+    pub(super) fn epoch(&self, key: &ServiceKey) -> Option<Epoch> {
+        self.book().offers.get(key).map(Offer::epoch)
+    }
+
+    /// The life of one that serves, or lives and is said to be good enough, and where it is reached.
+    pub(super) fn serving(&self, key: &ServiceKey) -> Option<(Epoch, Option<Arc<str>>)> {
+        let book = self.book();
+        let offer = book.offers.get(key).filter(|offer| offer.may_serve())?;
+        Some((offer.epoch(), book.endpoints.get(key).cloned()))
     }
 
     /// How an instance is, in words; nothing of one that has published nothing.
@@ -205,7 +241,12 @@ impl Book {
     }
 }
 
-fn closed(key: &ServiceKey, why: &str, on_unavailable: &OnUnavailable, now: Timestamp) -> Closed {
+pub(super) fn closed(
+    key: &ServiceKey,
+    why: &str,
+    on_unavailable: &OnUnavailable,
+    now: Timestamp,
+) -> Closed {
     Closed {
         cause: cause(key, why),
         wake_at: now.after(LOOK_AGAIN),

@@ -7,9 +7,18 @@ use std::{
     time::Duration,
 };
 
-use perennial_core::service::{ServiceTerms, TermsFault};
+use perennial_core::{
+    failure::Failure,
+    service::{ServiceTerms, TermsFault},
+};
 use perennial_store::AfterWait;
-use perennial_tools::service::ServiceDriver;
+use perennial_supervision::Clock;
+use perennial_tools::{
+    protection::{BreakerConfig, Judged, Limit, LimiterConfig, Outcome, Permits},
+    service::ServiceDriver,
+};
+
+use super::calls::IsFault;
 
 /// Bytes of a name.
 const NAME_MAX: usize = 128;
@@ -104,6 +113,10 @@ pub struct ServiceSpec {
     terms: ServiceTerms,
     instances_max: usize,
     on_unavailable: OnUnavailable,
+    breaker: BreakerConfig,
+    is_fault: IsFault,
+    calls_max: Option<u64>,
+    rate: Option<LimiterConfig>,
 }
 
 impl ServiceSpec {
@@ -112,7 +125,18 @@ impl ServiceSpec {
         let (name, driver) = (name.into(), Arc::new(driver));
         let (scope, terms) = (Scope::Shared, ServiceTerms::default());
         let on_unavailable = OnUnavailable::default();
-        Self { name, driver, scope, terms, instances_max: 4, on_unavailable }
+        Self {
+            name,
+            driver,
+            scope,
+            terms,
+            instances_max: 4,
+            on_unavailable,
+            breaker: BreakerConfig::consecutive(5),
+            is_fault: Declared::is_fault,
+            calls_max: None,
+            rate: None,
+        }
     }
 
     /// Its name.
@@ -199,6 +223,38 @@ impl ServiceSpec {
     }
 }
 
+impl ServiceSpec {
+    /// Sets when too many failed calls close an instance to further ones; after 5 in a row, for 30 s. Only calls count that
+    /// are made with [`AttemptCx::permit`](crate::AttemptCx::permit), never a probe.
+    #[must_use]
+    pub fn breaker(mut self, breaker: BreakerConfig) -> Self {
+        self.breaker = breaker;
+        self
+    }
+
+    /// Sets which failed calls speak against the service; those of a class that may get better by itself, but for a quota
+    /// that is used up.
+    #[must_use]
+    pub fn count_only(mut self, is_fault: fn(&Failure) -> bool) -> Self {
+        self.is_fault = is_fault;
+        self
+    }
+
+    /// Sets how many calls to an instance may be under way at a time, in this process; any number.
+    #[must_use]
+    pub fn calls_max(mut self, most: u64) -> Self {
+        self.calls_max = Some(most);
+        self
+    }
+
+    /// Sets how many calls may be made to an instance in how much time, by this process; any number.
+    #[must_use]
+    pub fn rate(mut self, limit: Limit) -> Self {
+        self.rate = Some(LimiterConfig::one(limit));
+        self
+    }
+}
+
 impl fmt::Debug for ServiceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServiceSpec")
@@ -252,6 +308,14 @@ pub enum ServiceFault {
         /// What is wrong.
         fault: String,
     },
+    /// What guards its calls cannot be meant.
+    #[error("what guards the calls to the service `{service}`: {fault}")]
+    Guard {
+        /// The service.
+        service: String,
+        /// What is wrong.
+        fault: String,
+    },
     /// Nobody can say which instances are to be always on.
     #[error(
         "the service `{service}` is always on and has an instance for each key: make it shared, or let it be held"
@@ -300,6 +364,17 @@ pub(super) struct Declared {
     /// 1 for a shared one.
     pub(super) instances_max: usize,
     pub(super) on_unavailable: OnUnavailable,
+    pub(super) breaker: BreakerConfig,
+    pub(super) is_fault: IsFault,
+    pub(super) calls_max: Option<u64>,
+    pub(super) rate: Option<LimiterConfig>,
+}
+
+impl Declared {
+    /// What speaks against a service, unless it says otherwise.
+    pub(super) fn is_fault(failure: &Failure) -> bool {
+        Judged::of(failure.class).outcome == Outcome::Failure
+    }
 }
 
 pub(super) fn declare(
@@ -321,8 +396,18 @@ pub(super) fn declare(
             let (driver, scope, terms) = (spec.driver, spec.scope, spec.terms);
             let on_unavailable = spec.on_unavailable;
             let name_of = name.as_str().into();
-            let its =
-                Declared { name: name_of, driver, scope, terms, instances_max, on_unavailable };
+            let its = Declared {
+                name: name_of,
+                driver,
+                scope,
+                terms,
+                instances_max,
+                on_unavailable,
+                breaker: spec.breaker,
+                is_fault: spec.is_fault,
+                calls_max: spec.calls_max,
+                rate: spec.rate,
+            };
             declared.insert(name.clone(), Arc::new(its));
         }
     }
@@ -342,6 +427,11 @@ fn faults_of(spec: &ServiceSpec) -> Vec<ServiceFault> {
     if spec.terms.always_on && spec.scope != Scope::Shared {
         faults.push(ServiceFault::AlwaysOn { service: service() });
     }
+    let rate = spec.rate.as_ref().map_or(Ok(()), LimiterConfig::check);
+    let no_calls = Permits::counting("calls_max", spec.calls_max.unwrap_or(1), Clock::start());
+    let guards = [spec.breaker.check().err(), rate.err(), no_calls.err()];
+    let guards = guards.into_iter().flatten().map(|fault| fault.to_string());
+    faults.extend(guards.map(|fault| ServiceFault::Guard { service: service(), fault }));
     if spec.instances_max == 0 {
         faults.push(ServiceFault::NoInstance { service: service() });
     }

@@ -5,12 +5,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use perennial_core::{Uptime, nearest, run::RunId, service::ServiceKey, service::ServiceState};
-use perennial_store::Admissions;
+use perennial_core::{
+    Timestamp, Uptime, nearest,
+    run::RunId,
+    service::{Epoch, ServiceKey, ServiceState},
+};
+use perennial_store::{Admissions, Admits, Closed};
 use perennial_supervision::CastError;
+use perennial_tools::protection::{BreakerStatus, State};
 use tokio::sync::Notify;
 
-use super::{External, Inner, Scope, ServiceError, actor::Message};
+use super::{External, Inner, Scope, ServiceError, actor::Message, board, spec::Declared};
 use crate::run;
 
 /// The services of a host, by name.
@@ -73,7 +78,7 @@ pub(super) struct Nudges {
 }
 
 impl Nudges {
-    fn add(&self, key: ServiceKey, needed: Option<Uptime>) {
+    pub(super) fn add(&self, key: ServiceKey, needed: Option<Uptime>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let known = waiting.entry(key).or_default();
         *known = (*known).max(needed);
@@ -96,10 +101,54 @@ impl External {
         let engine = &self.0.engine;
         let at = (engine.clock.now(), engine.store.now());
         let services = keys.into_iter().map(|key| {
-            let door = self.0.board.door(run, &key, self.declared(&key).ok().map(|it| &**it), at);
+            let declared = self.declared(&key).ok().map(|it| &**it);
+            let door = match self.0.board.door(run, &key, declared, at) {
+                Admits::Yes => self.by_breaker(run, &key, declared, at),
+                other => other,
+            };
             (key, door)
         });
         Admissions { services: services.collect() }
+    }
+
+    /// Whom the breaker of an instance admits that serves (SM-60).
+    fn by_breaker(
+        &self,
+        run: &RunId,
+        key: &ServiceKey,
+        declared: Option<&Declared>,
+        (now, at): (Uptime, Timestamp),
+    ) -> Admits {
+        let (Some(status), Some(declared)) = (self.0.calls.status(key), declared) else {
+            return Admits::Yes;
+        };
+        let closed = |why: &str| {
+            self.0.board.waits(run, key);
+            board::closed(key, why, &declared.on_unavailable, at)
+        };
+        let Some(why) = refused_by_breaker(&status, (now, at)) else { return Admits::Yes };
+        let closed = closed(&why);
+        match status.state {
+            State::Open { until } if until > now => {
+                Admits::No(Closed { wake_at: at.after(until.since(now)), ..closed })
+            }
+            State::Open { .. } | State::HalfOpen | State::Closed => {
+                match status.config.probes.saturating_sub(status.probes_out) {
+                    0 => Admits::No(closed),
+                    most => Admits::UpTo { most, then: closed },
+                }
+            }
+        }
+    }
+
+    /// The life of an instance that serves, and where that is reached.
+    pub(super) fn serving(&self, key: &ServiceKey) -> Option<(Epoch, Option<Arc<str>>)> {
+        self.0.board.serving(key)
+    }
+
+    /// The life of an instance.
+    pub(super) fn epoch(&self, key: &ServiceKey) -> Option<Epoch> {
+        self.0.board.epoch(key)
     }
 
     /// How the one of `uses` is now that `waits_for` tells of, as it was then.
@@ -107,7 +156,13 @@ impl External {
         let key = uses
             .iter()
             .find(|key| super::why(waits_for, key).is_some_and(|why| !super::is_for_room(why)))?;
-        self.0.board.told(key)
+        if self.serving(key).is_none() {
+            return self.0.board.told(key);
+        }
+        let engine = &self.0.engine;
+        let at = (engine.clock.now(), engine.store.now());
+        let why = refused_by_breaker(&self.0.calls.status(key)?, at)?;
+        Some(board::cause(key, &why))
     }
 
     /// What the jobs of `run` hold, or wait for: whoever is not told yet is.
@@ -133,7 +188,9 @@ impl External {
             if needed.is_none() && !self.0.instances.lock().await.contains_key(key) {
                 return Ok(());
             }
-            self.room_for(key).await?;
+            if needed.is_some() {
+                self.room_for(key).await?;
+            }
             let entry = self.entry(key, gone, None).await?;
             match entry.address.cast(Message::Nudge { needed }) {
                 // It had come to rest.
@@ -169,6 +226,20 @@ impl Inner {
                 // One that is away looks when it is back.
                 drop(address.cast(run::Message::Wake));
             }
+        }
+    }
+}
+
+/// Why a breaker does not let everybody through.
+fn refused_by_breaker(status: &BreakerStatus, (now, at): (Uptime, Timestamp)) -> Option<String> {
+    match status.state {
+        State::Closed => None,
+        State::Open { until } if until > now => {
+            let until = at.after(until.since(now));
+            Some(format!("its breaker is open until {}", until.to_rfc3339()))
+        }
+        State::Open { .. } | State::HalfOpen => {
+            Some("its breaker is half open, and being tried by others".to_owned())
         }
     }
 }

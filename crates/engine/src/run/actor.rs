@@ -8,7 +8,7 @@ use perennial_core::{
     run::{InvalidTransition, JobKey, JobState, RunId, RunState},
 };
 use perennial_store::{
-    Admissions, Claims, Committed, Decision, Lease, NodeRef, Report, Store, StoreError,
+    Admissions, Admits, Claims, Committed, Decision, Lease, NodeRef, Report, Store, StoreError,
 };
 use perennial_supervision::{
     Address, ChildSpec,
@@ -496,7 +496,14 @@ impl Shell {
         let admissions = if keys.is_empty() {
             Admissions::default()
         } else {
-            external.admissions(&self.run, keys)
+            let mut admissions = external.admissions(&self.run, keys);
+            for (key, admits) in &mut admissions.services {
+                // Who has been let in has no permit yet, maybe.
+                if let Admits::UpTo { most, .. } = admits {
+                    *most = most.saturating_sub(machine.is_let_in(key));
+                }
+            }
+            admissions
         };
         ServicesNow { offered: external.offered(), admissions }
     }

@@ -40,6 +40,12 @@ impl Machine {
         self.jobs.iter().filter(holds).flat_map(|job| job.uses.iter().cloned()).collect()
     }
 
+    /// How many attempts are under way that may call it.
+    pub(in crate::run) fn is_let_in(&self, key: &ServiceKey) -> u32 {
+        let is_in = |job: &&Job| job.state == JobState::Leased && job.uses.contains(key);
+        u32::try_from(self.jobs.iter().filter(is_in).count()).unwrap_or(u32::MAX)
+    }
+
     /// Whether any of its jobs uses one.
     pub(in crate::run) fn uses_services(&self) -> bool {
         self.jobs.iter().any(|job| !job.uses.is_empty())

@@ -72,6 +72,12 @@ impl Draft {
         machine: &Machine,
         at: &Circumstances,
     ) {
+        // Those that have come back and are not claimed yet.
+        let is_back = |job: &&Job| {
+            job.state == JobState::Ready && job.deferred_since.is_some() && !job.uses.is_empty()
+        };
+        let back = machine.jobs.iter().filter(is_back).count();
+        let mut let_in = u32::try_from(back).unwrap_or(u32::MAX);
         for job in &machine.jobs {
             // What failed the run ends the waits that are left.
             if !self.state.goes_on() {
@@ -82,7 +88,7 @@ impl Draft {
                 continue;
             }
             match job.state {
-                JobState::Deferred => self.wake_deferred(workflow, machine, job, at),
+                JobState::Deferred => self.wake_deferred(workflow, machine, job, &mut let_in, at),
                 JobState::Suspended => self.wake_suspended(workflow, machine, job, at),
                 JobState::Blocked
                 | JobState::Ready
@@ -102,10 +108,11 @@ impl Draft {
         workflow: &Guard<'_>,
         machine: &Machine,
         job: &Job,
+        let_in: &mut u32,
         at: &Circumstances,
     ) {
         let Some(deferral) = &job.deferral else { return };
-        let service = service::of(job, deferral, &at.services.admissions);
+        let service = service::of(job, deferral, &at.services.admissions, let_in);
         let moves = deferral.wake_at <= at.now || service != Service::AsBefore;
         let has_failed = match service {
             Service::Failed(cause) => Some(cause),
