@@ -73,6 +73,18 @@ pub(super) enum Refused {
     TooManyKeys(TooManyKeys),
 }
 
+impl Refused {
+    fn by_breaker(error: BreakerError) -> Self {
+        if let BreakerError::Open { retry_at, .. } = error {
+            Self::Open { retry_at }
+        } else if matches!(error, BreakerError::Probing { .. }) {
+            Self::Probing
+        } else {
+            Self::Breaker(error)
+        }
+    }
+}
+
 /// What a call holds.
 pub(super) struct Guards {
     /// The first to be given back.
@@ -186,11 +198,7 @@ impl Calls {
         let limits = self.0.services.get(key.service());
         let own = key.instance().unwrap_or_default();
         loop {
-            let breaker = self.0.breakers.permit(id(key)).map_err(|error| match error {
-                BreakerError::Open { retry_at, .. } => Refused::Open { retry_at },
-                BreakerError::Probing { .. } => Refused::Probing,
-                other => Refused::Breaker(other),
-            })?;
+            let breaker = self.0.breakers.permit(id(key)).map_err(Refused::by_breaker)?;
             let limiter = limits.and_then(|limits| limits.limiter.as_ref());
             let reservation = match limiter {
                 Some(limiter) => {

@@ -104,7 +104,7 @@ impl External {
             let declared = self.declared(&key).ok().map(|it| &**it);
             let door = match self.0.board.door(run, &key, declared, at) {
                 Admits::Yes => self.by_breaker(run, &key, declared, at),
-                other => other,
+                door @ (Admits::UpTo { .. } | Admits::No(_)) => door,
             };
             (key, door)
         });
