@@ -678,7 +678,9 @@ async fn calls_that_are_wrong_themselves_do_not_open_the_breaker() {
     world.calls_fail.store(true, Ordering::SeqCst);
     let run = world.start("r", &[Call::with_permit("bad")]).await;
     outcome(&run).await;
-    assert!(world.permitted.load(Ordering::SeqCst) > 2);
+    // An open one would let it try after 10, 30 and 70 s.
+    let permitted = world.permitted.load(Ordering::SeqCst);
+    assert!(permitted > 20, "{permitted}");
     world.runtime.shutdown().await;
 }
 
