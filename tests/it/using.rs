@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use perennial::supervision::Clock;
 use perennial::{
     RunId, Runtime, Store,
     engine::{
@@ -377,10 +378,9 @@ async fn until(run: &RunHandle, key: &str, is: impl Fn(&Explanation) -> bool) ->
 
 async fn waits(run: &RunHandle, key: &str) -> String {
     let waits = |it: &Explanation| matches!(it, Explanation::Unavailable { .. });
-    match until(run, key, waits).await {
-        Explanation::Unavailable { what, .. } => what,
-        other => panic!("{other:?}"),
-    }
+    let explained = until(run, key, waits).await;
+    let Explanation::Unavailable { what, .. } = explained else { panic!("{explained:?}") };
+    what
 }
 
 /// Proves FL5.
@@ -450,7 +450,7 @@ async fn who_waits_for_a_service_that_never_comes_waits_alone_and_not_for_ever()
         let spec = ServiceSpec::new("app", fake.clone()).terms(terms).ready_within(secs(20));
         let spec = spec.on_unavailable(OnUnavailable::defer(secs(60)));
         let world = World::with(vec![spec, well.spec("other")]).await;
-        let began = tokio::time::Instant::now();
+        let began = Clock::start();
         // More of them than the stage has places, before one that needs nothing.
         let mut calls: Vec<Call> = (0..5).map(|n| Call::of(&format!("n{n}"), "app")).collect();
         calls.push(Call::free("free"));
@@ -464,7 +464,11 @@ async fn who_waits_for_a_service_that_never_comes_waits_alone_and_not_for_ever()
         let cause = waits(&alone, "calls/n0").await;
         assert!(cause.starts_with("service app: "), "{cause}");
         let (group, alone) = (outcome(&group).await, outcome(&alone).await);
-        assert!((60..75).contains(&began.elapsed().as_secs()), "{does:?}: {:?}", began.elapsed());
+        assert!(
+            (60..75).contains(&began.now().elapsed().as_secs()),
+            "{does:?}: {:?}",
+            began.now().elapsed()
+        );
         for (outcome, state, skipped) in [
             (&group, JobState::Skipped, Some(SkipReason::Unavailable)),
             (&alone, JobState::Failed, None),
@@ -489,10 +493,10 @@ async fn a_start_that_failed_for_good_is_not_waited_for() {
     let strict =
         fake.spec("strict").on_unavailable(OnUnavailable::defer(secs(60)).then(Then::Fail));
     let world = World::with(vec![fake.spec("app"), strict]).await;
-    let began = tokio::time::Instant::now();
+    let began = Clock::start();
     let run = world.group("r", &[Call::of("a", "app"), Call::of("b", "strict")]).await;
     let outcome = outcome(&run).await;
-    assert!(began.elapsed() < secs(10), "{:?}", began.elapsed());
+    assert!(began.now().elapsed() < secs(10), "{:?}", began.now().elapsed());
     let expected = [
         ("a".to_owned(), JobState::Skipped, Some(SkipReason::Unavailable), 0),
         ("b".to_owned(), JobState::Failed, None, 0),
@@ -515,11 +519,11 @@ async fn jobs_come_back_when_the_service_does() {
     let is_told = |it: &Explanation| matches!(it, Explanation::Unavailable { what, .. } if what.contains("the port is taken"));
     until(&run, "calls/n7", is_told).await;
     fake.now(Does::Well);
-    let began = tokio::time::Instant::now();
+    let began = Clock::start();
     let outcome = outcome(&run).await;
     assert_eq!(outcome.state.name(), "succeeded");
     // The pause of its restart, a probe, and the second over which they are spread.
-    assert!(began.elapsed() < secs(12), "{:?}", began.elapsed());
+    assert!(began.now().elapsed() < secs(12), "{:?}", began.now().elapsed());
     let mut due: Vec<String> = Vec::new();
     let mut events = run.events(1);
     loop {
@@ -647,14 +651,14 @@ async fn a_service_whose_probe_lies_fails_nobody_before_their_time() {
     let breaker = BreakerConfig::consecutive(3).open_for(secs(10)).jitter(0);
     let world = World::with(vec![fake.spec("app").breaker(breaker)]).await;
     world.calls_fail.store(true, Ordering::SeqCst);
-    let began = tokio::time::Instant::now();
+    let began = Clock::start();
     let mut calls: Vec<Call> = (0..6).map(|n| Call::with_permit(&format!("n{n}"))).collect();
     calls.push(Call::free("free"));
     let run = world.group("r", &calls).await;
     let is_open = |it: &Explanation| matches!(it, Explanation::Unavailable { what, .. } if what.contains("breaker is open"));
     until(&run, "calls/g/n5", is_open).await;
     let outcome = outcome(&run).await;
-    assert!((60..70).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert!((60..70).contains(&began.now().elapsed().as_secs()), "{:?}", began.now().elapsed());
     for (name, state, skipped, attempts) in ends(&outcome) {
         let expected = if name == "free" {
             (JobState::Succeeded, None, 1)
@@ -755,9 +759,9 @@ async fn a_service_that_used_up_its_restarts_is_a_finding_until_it_is_restarted(
     let world = World::with(vec![spec, well.spec("other")]).await;
     let run = world.start("r", &[Call::of("a", "app"), Call::of("b", "other")]).await;
     // Long before its 30 min.
-    let began = tokio::time::Instant::now();
+    let began = Clock::start();
     let first = outcome(&run).await;
-    assert!(began.elapsed() < secs(60), "{:?}", began.elapsed());
+    assert!(began.now().elapsed() < secs(60), "{:?}", began.now().elapsed());
     let states: Vec<JobState> = first.view.jobs.iter().map(|job| job.state).collect();
     assert_eq!(states, [JobState::Failed, JobState::Succeeded]);
     let finding = |tree: perennial::TreeSnapshot| {
