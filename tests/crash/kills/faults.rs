@@ -8,11 +8,12 @@ use perennial::{
 };
 use perennial_core::{Digest, run::SlotPool, service::ServiceKey};
 use perennial_store::{
-    Accepted, Admissions, AllocationRecord, Appended, CallStart, Claimed, Claims, Committed, Created, Decision, HoldOf,
-    HoldRecord, InstanceRecord, InstanceStep, InstanceStepped, Lease, Leases, NewCheckpoint,
-    NewEvent, NewNumber, NewRun, NewSignal, NewVersion, NodeRecord, NodeRef, NodeTerms, Operation,
-    Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention, SlotGiven,
-    SlotRecord, SlotTaken, Store, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep,
+    Accepted, Admissions, AllocationRecord, Appended, CallStart, Claimed, Claims, Committed,
+    Created, Decision, HoldOf, HoldRecord, InstanceRecord, InstanceStep, InstanceStepped, Lease,
+    Leases, NewCheckpoint, NewEvent, NewNumber, NewRun, NewSignal, NewVersion, NodeRecord, NodeRef,
+    NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention,
+    SlotGiven, SlotRecord, SlotTaken, Store, StoreStatus, StreamRecord, TimerDue, VerifyCursor,
+    VerifyStep,
 };
 use serde_json::Value;
 use tokio::sync::watch;
