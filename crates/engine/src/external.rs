@@ -29,6 +29,8 @@
 
 mod actor;
 mod acts;
+mod board;
+mod calls;
 mod error;
 mod hold;
 mod ledger;
@@ -37,6 +39,7 @@ mod row;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod uses;
 mod watch;
 
 use std::{
@@ -58,15 +61,23 @@ use tokio::sync::{Mutex, broadcast, watch as signal};
 
 use self::{
     actor::{Keeper, Message},
+    board::Board,
+    calls::{Calls, Refused},
     ledger::Ledger,
     spec::Declared,
+    uses::Nudges,
+};
+pub(crate) use self::{
+    board::{is_for_room, why},
+    uses::{CannotUse, Offered},
 };
 pub use self::{
+    calls::ServicePermit,
     error::ServiceError,
     hold::{Admitted, Hold, NotReady},
-    spec::{InvalidServices, Scope, ServiceFault, ServiceSpec},
+    spec::{InvalidServices, OnUnavailable, Scope, ServiceFault, ServiceSpec, Then},
 };
-use crate::Services;
+use crate::{Services, Unavailable};
 
 /// Restarts of one actor that are tolerated.
 const BUDGET: (u32, Duration) = (5, Duration::from_secs(300));
@@ -98,6 +109,10 @@ struct Inner {
     /// Held while one is started, so that an instance has one actor.
     instances: Mutex<HashMap<ServiceKey, Entry>>,
     events: broadcast::Sender<ServiceNotice>,
+    offered: Offered,
+    board: Arc<Board>,
+    calls: Calls,
+    nudges: Arc<Nudges>,
 }
 
 #[derive(Clone)]
@@ -136,7 +151,22 @@ impl External {
             lives.send_modify(|lives| *lives += 1);
             Ok(DynamicSupervisorSpec::new("services", INSTANCES_MAX).child_budget(restarts, within))
         });
+        let scopes = declared.iter().map(|(name, its)| (name.clone(), its.scope));
+        let (offered, nudges) = (Offered::new(scopes), Arc::<Nudges>::default());
+        let (board, engine) = (Arc::<Board>::default(), spec.engine.clone());
+        let (of_board, of_nudges) = (Arc::downgrade(&board), nudges.clone());
+        let calls = Calls::new(&declared, engine.clock, engine.store.clone(), move |key| {
+            // Its row is to be written, and whoever waits for it looks again.
+            of_nudges.add(key.clone(), None);
+            if let Some(board) = of_board.upgrade() {
+                Inner::wake(&engine, board.waiting_for(key));
+            }
+        });
         let external = Self(Arc::new(Inner {
+            offered,
+            board,
+            calls,
+            nudges: nudges.clone(),
             declared,
             engine: spec.engine.clone(),
             supervisor,
@@ -144,7 +174,7 @@ impl External {
             events: broadcast::Sender::new(EVENTS_KEPT),
         }));
         spec.engine.knows_external(&external);
-        let watch = watch::child_spec(Arc::downgrade(&external.0), seen);
+        let watch = watch::child_spec(Arc::downgrade(&external.0), seen, nudges);
         Ok(([child, watch], external))
     }
 
@@ -205,6 +235,52 @@ impl External {
         Ok(entry.address.ask(|reply| Message::Restart { reply }).await??)
     }
 
+    /// Closes the breaker of an instance by hand, and forgets what it has seen. Whoever waits for it goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`], when no such service is declared.
+    pub fn reset_breaker(&self, key: &ServiceKey) -> Result<(), ServiceError> {
+        self.declared(key)?;
+        self.0.calls.reset(key);
+        Ok(())
+    }
+
+    /// The right to make one call: its life is admitted, its breaker lets it, and its limits have room, for which it is
+    /// waited no longer than `within`.
+    pub(crate) async fn permit(
+        &self,
+        key: &ServiceKey,
+        owner: &str,
+        within: Duration,
+    ) -> Result<ServicePermit, Unavailable> {
+        let missing =
+            |why: &dyn fmt::Display| Unavailable::new(board::cause(key, &why.to_string()));
+        if let Err(unknown) = self.declared(key) {
+            return Err(missing(&unknown).at_most(Duration::ZERO));
+        }
+        let now = || self.0.engine.clock.now();
+        let at =
+            |instant: perennial_core::Uptime| self.0.engine.store.now().after(instant.since(now()));
+        let refused = |refused: Refused| match &refused {
+            Refused::Open { retry_at } => missing(&refused).retry_at(at(*retry_at)),
+            Refused::Probing
+            | Refused::Breaker(_)
+            | Refused::Limiter(_)
+            | Refused::Permit(_)
+            | Refused::TooManyKeys(_) => missing(&refused),
+        };
+        let guards = self.0.calls.enter(key, owner, within).await.map_err(refused)?;
+        // What it is now: the guards may have been waited for.
+        let Some((epoch, endpoint)) = self.serving(key) else {
+            guards.settle(None, false);
+            let told = self.0.board.told(key).unwrap_or_else(|| board::cause(key, "stopped"));
+            return Err(Unavailable::new(told));
+        };
+        let (key, external) = (key.clone(), self.clone());
+        Ok(ServicePermit { key, epoch, endpoint, guards, external })
+    }
+
     /// The transitions from now on. Who reads too slowly misses the oldest and is told how many.
     pub fn events(&self) -> broadcast::Receiver<ServiceNotice> {
         self.0.events.subscribe()
@@ -254,6 +330,8 @@ impl External {
             key: key.clone(),
             declared: declared.clone(),
             ledger: ledger.clone(),
+            board: self.0.board.clone(),
+            calls: self.0.calls.clone(),
             engine: self.0.engine.clone(),
         };
         let (spec, address) = actor::child_spec(keeper);

@@ -23,13 +23,14 @@ use serde_json::Value;
 use crate::{
     DrainReport, EventFeed, NotRunnable, RunFate, Services, WaitsFor, WarningFeed, Workflow,
     beginning::Starts,
+    external::Offered,
     monitor::Monitoring,
     patience::{STORE_WITHIN, patiently},
     performance::{Performance, Thresholds},
     run::{Explanation, Known, Message, Request, explain, owner, settle},
     scheduler::Scheduler,
     sent::Sent,
-    staged::{NoRound, Which, plan_round},
+    staged::{NoRound, PlanProblems, Which, plan_round},
     workflow::{InvertedTimeouts, Next},
 };
 
@@ -214,6 +215,9 @@ pub enum RunError {
     /// A time limit of a job that it begins with lies above the one that it is part of.
     #[error(transparent)]
     InvertedTimeouts(#[from] InvertedTimeouts),
+    /// Its plan needs what this host does not have.
+    #[error(transparent)]
+    PlanRejected(#[from] PlanProblems),
     /// Nothing is started during a shutdown.
     #[error("the runtime is shutting down")]
     ShuttingDown,
@@ -237,13 +241,22 @@ impl RunError {
 }
 
 /// The stages and jobs that a run of it begins with. A plan that panics is told of by its run.
-fn beginning(workflow: &dyn Workflow, now: Timestamp) -> (Vec<NewStage>, Vec<NewJob>) {
+fn beginning(
+    workflow: &dyn Workflow,
+    run: &RunId,
+    offered: &Offered,
+    now: Timestamp,
+) -> Result<(Vec<NewStage>, Vec<NewJob>), PlanProblems> {
     let staged = panic::catch_unwind(AssertUnwindSafe(|| workflow.staging()));
     let Ok(Some(staging)) = staged else {
         let stage = panic::catch_unwind(AssertUnwindSafe(|| workflow.stage().to_owned()));
-        return (vec![NewStage::driven(stage.unwrap_or_default())], Vec::new());
+        return Ok((vec![NewStage::driven(stage.unwrap_or_default())], Vec::new()));
     };
-    staging.beginning(now)
+    let problems = staging.unusable(run, offered);
+    if !problems.is_empty() {
+        return Err(PlanProblems(problems));
+    }
+    Ok(staging.beginning(run, offered, now))
 }
 
 /// What the jobs that `workflow` begins with say of their time limits. One that panics is told of by its run.
@@ -476,7 +489,9 @@ impl Runs {
         }
         let definition = start.workflow.definition();
         let deadline = self.services.store.now().after(within);
-        let (stages, jobs) = beginning(&*start.workflow, self.services.store.now());
+        let offered = self.services.external().map(|it| it.offered()).unwrap_or_default();
+        let now = self.services.store.now();
+        let (stages, jobs) = beginning(&*start.workflow, &run, &offered, now)?;
         let create = || {
             self.services.store.create_run(NewRun {
                 run: run.clone(),
@@ -992,7 +1007,10 @@ impl RunHandle {
     /// ```
     pub fn explanation(&self, view: &RunView, job: &JobRecord) -> Explanation {
         let services = &self.runs.services;
-        let known = Known { parked: services.parked.why(&self.run), waits: self.waits_for() };
+        let service = services.external().zip(job.deferral.as_ref());
+        let service = service.and_then(|(it, deferral)| it.standing(&job.uses, &deferral.cause));
+        let known =
+            Known { parked: services.parked.why(&self.run), waits: self.waits_for(), service };
         explain(view, job, services.store.now(), &known)
     }
 

@@ -22,7 +22,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use perennial_core::{
     Timestamp,
     failure::Failure,
-    run::{JobKey, JobState, SkipReason, StageOutcome, StageState},
+    run::{JobKey, JobState, RunId, SkipReason, StageOutcome, StageState},
+    service::ServiceKey,
 };
 use perennial_store::{NewJob, NewStage};
 use serde_json::Value;
@@ -39,6 +40,7 @@ pub use self::{
     workflow::{RunReport, StageReport, Staged, StagedWorkflow},
 };
 use crate::{
+    external::{CannotUse, Offered},
     run::planned_job,
     workflow::{AttemptCx, BoxFuture, Outcome},
 };
@@ -80,7 +82,12 @@ pub(crate) trait ErasedGroup: Send + Sync {
 impl Staging {
     /// The stages and jobs that a run begins with. A stage that is not to be done, or has nothing to do, is closed
     /// from the beginning.
-    pub(crate) fn beginning(&self, now: Timestamp) -> (Vec<NewStage>, Vec<NewJob>) {
+    pub(crate) fn beginning(
+        &self,
+        run: &RunId,
+        offered: &Offered,
+        now: Timestamp,
+    ) -> (Vec<NewStage>, Vec<NewJob>) {
         let mut jobs = Vec::new();
         let stages = self.stages.iter().map(|planned| {
             let state = match &planned.feed {
@@ -92,8 +99,9 @@ impl Staging {
             };
             if let (PlannedFeed::Jobs(specs), StageState::Sealed) = (&planned.feed, state) {
                 jobs.extend(specs.iter().map(|job| {
+                    let uses = offered.of_job(planned.uses.iter().chain(&job.uses), run);
                     let key = job_key(&planned.name, &job.key);
-                    planned_job(planned, key, job.given(0), now)
+                    planned_job(planned, key, job.given(0), uses, now)
                 }));
             }
             NewStage {
@@ -109,6 +117,34 @@ impl Staging {
         });
         let stages = stages.collect();
         (stages, jobs)
+    }
+
+    /// What it declares that `offered` does not have, all of it at once.
+    pub(crate) fn unusable(&self, run: &RunId, offered: &Offered) -> Vec<PlanProblem> {
+        let mut problems = Vec::new();
+        let mut check = |what: &dyn Fn() -> String, uses: &[ServiceKey]| {
+            for declared in uses {
+                let (what, service) = (what(), declared.to_string());
+                problems.extend(match offered.of_run(declared, run) {
+                    Ok(_) => None,
+                    Err(CannotUse::Unknown(nearest)) => {
+                        Some(PlanProblem::UnknownService { what, service, nearest })
+                    }
+                    Err(CannotUse::Scope(scope)) => {
+                        Some(PlanProblem::ServiceScope { what, service, scope })
+                    }
+                });
+            }
+        };
+        for planned in &self.stages {
+            check(&|| format!("stage `{}`", planned.name), &planned.uses);
+            if let PlannedFeed::Jobs(jobs) = &planned.feed {
+                for PlannedJob { key, uses, .. } in jobs {
+                    check(&|| format!("job `{key}` of stage `{}`", planned.name), uses);
+                }
+            }
+        }
+        problems
     }
 
     pub(crate) fn stage(&self, name: &str) -> Option<&PlannedStage> {

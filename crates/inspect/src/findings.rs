@@ -17,6 +17,7 @@
 //! | PF-20 | `approval_due` | what a run's actor published: a question, and when a tenth of its time is left |
 //! | PF-23 | `attempt_uncertain` | what a run's monitor published |
 //! | PF-31 | `quarantined` | the runs that the scheduler's owner has parked |
+//! | PF-32 | `service_failed` | what an instance of a service publishes: it is not started any more |
 //! | PF-40 | `always_working` | an actor that is never without work; not in the specification |
 //! | PF-41 | `runs_waiting` | runs that wait for a free place; not in the specification |
 //! | PF-42 | `messages_lost` | messages refused, dropped or undelivered since the dump before; not in the specification |

@@ -74,9 +74,10 @@ pub mod service {
         TermsFault,
     };
     pub use perennial_engine::external::{
-        Admitted, External, Hold, InvalidServices, NotReady, Scope, ServiceError, ServiceFault,
-        ServiceNotice, ServiceSpec,
+        Admitted, External, Hold, InvalidServices, NotReady, OnUnavailable, Scope, ServiceError,
+        ServiceFault, ServiceNotice, ServicePermit, ServiceSpec, Then,
     };
+    pub use perennial_tools::protection::{BreakerConfig, FailureRate, Limit, Rate};
     pub use perennial_tools::service::{
         ChildProcess, DriverFuture, HttpEndpoint, Instance, InstanceNote, InvalidEndpoint, Keeper,
         Probe, ProbeResult, ServiceDriver, StartError, StopError, StopMode,

@@ -11,12 +11,13 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{
-    Accepted, AllocationRecord, Appended, AttemptRecord, CallStart, Claimed, Committed, Created,
-    Decision, EventRecord, HoldOf, HoldRecord, InstanceRecord, InstanceStep, InstanceStepped,
-    Lease, Leases, NewCheckpoint, NewEvent, NewNumber, NewRun, NewSignal, NewVersion, NodeRecord,
-    NodeRef, NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained,
-    Retention, RunSummary, RunView, SlotGiven, SlotRecord, SlotTaken, Store, StoreError,
-    StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep, ops, transaction::Tx,
+    Accepted, Admissions, AllocationRecord, Appended, AttemptRecord, CallStart, Claims, Committed,
+    Created, Decision, EventRecord, HoldOf, HoldRecord, InstanceRecord, InstanceStep,
+    InstanceStepped, Lease, Leases, NewCheckpoint, NewEvent, NewNumber, NewRun, NewSignal,
+    NewVersion, NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun, Renewal,
+    Reopening, Rescued, Retained, Retention, RunSummary, RunView, SlotGiven, SlotRecord, SlotTaken,
+    Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep, ops,
+    transaction::Tx,
 };
 
 /// Whether an operation changes anything.
@@ -148,14 +149,17 @@ impl<B: Backend> Store for B {
         self.perform(Access::Write, move |tx| ops::reopening::reopen(tx, &reopening))
     }
 
-    fn claim<'a>(
+    fn claim_by<'a>(
         &'a self,
         run: &'a RunId,
         node: &'a NodeRef,
         limit: u32,
-    ) -> Operation<'a, Vec<Claimed>> {
+        admissions: Admissions,
+    ) -> Operation<'a, Claims> {
         let (run, node) = (run.clone(), node.clone());
-        self.perform(Access::Write, move |tx| ops::lease::claim(tx, &run, &node, limit))
+        self.perform(Access::Write, move |tx| {
+            ops::lease::claim(tx, &run, &node, limit, &admissions)
+        })
     }
 
     fn begin_call<'a>(&'a self, lease: &'a Lease, call: CallStart) -> Operation<'a, Option<Value>> {

@@ -36,7 +36,10 @@ pub use self::{
     retention::{RemovedRun, Retained, Retention},
     saved::{BeatRecord, CheckpointRecord, NewCheckpoint},
     sequence::{AllocationRecord, NewNumber, NewVersion},
-    service::{HoldOf, HoldRecord, InstanceRecord, InstanceStep, InstanceStepped},
+    service::{
+        Admissions, Admits, Claims, Closed, HoldOf, HoldRecord, InstanceRecord, InstanceStep,
+        InstanceStepped,
+    },
     slot::{SLOT_FENCE, SlotGiven, SlotHolder, SlotRecord, SlotTaken},
     wait::{
         Accepted, AfterWait, Deferral, NewSignal, NewWait, SignalKind, SignalRecord, WaitDefault,
@@ -139,12 +142,28 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Leases at most `limit` jobs of `run` that are Ready and due, in stages that are Open or
     /// Sealed, of a run that is Running: `attempt + 1`, an attempt row, `attempt_started`.
+    /// Jobs that use services are left as they are: [`claim_by`](Self::claim_by) is told which of these admit.
     fn claim<'a>(
         &'a self,
         run: &'a RunId,
         node: &'a NodeRef,
         limit: u32,
-    ) -> Operation<'a, Vec<Claimed>>;
+    ) -> Operation<'a, Vec<Claimed>> {
+        Box::pin(async move {
+            Ok(self.claim_by(run, node, limit, Admissions::default()).await?.claimed)
+        })
+    }
+
+    /// As [`claim`](Self::claim), also of jobs that use services, by what `admissions` says of these. In the same transaction
+    /// such a job gets its holds; and one with a service that does not admit is deferred and leaves the queue, so that
+    /// nothing waits behind it, with none of its attempts used (DUR-13, DUR-40).
+    fn claim_by<'a>(
+        &'a self,
+        run: &'a RunId,
+        node: &'a NodeRef,
+        limit: u32,
+        admissions: Admissions,
+    ) -> Operation<'a, Claims>;
 
     /// Journals that the attempt is about to call the outside world (name, idempotency key).
     /// `Some` is the recorded reply of an earlier try: nothing needs to be called (YR-51).

@@ -15,6 +15,7 @@
 //! | [`sequence`] | numbers that are given out once, and their versions |
 //! | [`slot`] | numbers of pools, which are given back |
 //! | [`service`] | instances of services, and who holds them |
+//! | [`uses`] | what jobs use of services |
 //! | [`signal`] | what runs are sent |
 //! | [`journal`] | events with their sequence and hash chain |
 //! | [`reopening`] | a further round of a run |
@@ -45,6 +46,7 @@ pub(crate) mod slot;
 pub(crate) mod step;
 pub(crate) mod stream;
 pub(crate) mod timer;
+pub(crate) mod uses;
 pub(crate) mod verify;
 pub(crate) mod view;
 pub(crate) mod wait;

@@ -24,6 +24,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("migrations/0007_stages.sql"),
     include_str!("migrations/0008_numbers.sql"),
     include_str!("migrations/0009_services.sql"),
+    include_str!("migrations/0010_uses.sql"),
     include_str!("migrations/0011_flow.sql"),
 ];
 

@@ -8,11 +8,12 @@ use perennial::{
 };
 use perennial_core::{Digest, run::SlotPool, service::ServiceKey};
 use perennial_store::{
-    Accepted, AllocationRecord, Appended, CallStart, Claimed, Committed, Created, Decision, HoldOf,
-    HoldRecord, InstanceRecord, InstanceStep, InstanceStepped, Lease, Leases, NewCheckpoint,
-    NewEvent, NewNumber, NewRun, NewSignal, NewVersion, NodeRecord, NodeRef, NodeTerms, Operation,
-    Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention, SlotGiven,
-    SlotRecord, SlotTaken, Store, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep,
+    Accepted, Admissions, AllocationRecord, Appended, CallStart, Claimed, Claims, Committed,
+    Created, Decision, HoldOf, HoldRecord, InstanceRecord, InstanceStep, InstanceStepped, Lease,
+    Leases, NewCheckpoint, NewEvent, NewNumber, NewRun, NewSignal, NewVersion, NodeRecord, NodeRef,
+    NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention,
+    SlotGiven, SlotRecord, SlotTaken, Store, StoreStatus, StreamRecord, TimerDue, VerifyCursor,
+    VerifyStep,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -121,22 +122,23 @@ impl Store for Watched {
         self.at("reopen_run", self.inner.reopen_run(reopening))
     }
 
-    fn claim<'a>(
+    fn claim_by<'a>(
         &'a self,
         run: &'a RunId,
         node: &'a NodeRef,
         limit: u32,
-    ) -> Operation<'a, Vec<Claimed>> {
+        admissions: Admissions,
+    ) -> Operation<'a, Claims> {
         Box::pin(async move {
             self.ledger.passes("claim:before");
-            let claimed = self.inner.claim(run, node, limit).await?;
-            for Claimed { lease, .. } in &claimed {
+            let claims = self.inner.claim_by(run, node, limit, admissions).await?;
+            for Claimed { lease, .. } in &claims.claimed {
                 self.ledger.write(&format!("claimed {} {}", lease.key, lease.attempt));
             }
-            if !claimed.is_empty() {
+            if claims != Claims::default() {
                 self.ledger.passes("claim:after");
             }
-            Ok(claimed)
+            Ok(claims)
         })
     }
 

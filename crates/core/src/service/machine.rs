@@ -20,7 +20,7 @@ use self::phase::{Finding, Phase, Stopping, Up};
 pub use self::protocol::{
     Admission, Asker, NotFailed, ServiceAction, ServiceInput, ServiceStatus, Steps, StopMode,
 };
-use super::{Epoch, Health, Holder, ServiceState, ServiceTerms, Verdict};
+use super::{Epoch, Health, Holder, Offer, ServiceState, ServiceTerms};
 use crate::{RestartIntensity, Uptime, intensity::IntensityLimit};
 
 /// So many may wait for one probe; whoever comes then is told to come again.
@@ -306,45 +306,38 @@ impl ServiceMachine {
         }
     }
 
-    /// None when a probe must tell first.
-    fn admission(&self, needed: Uptime, now: Uptime) -> Option<Admission> {
-        let ready = match &self.phase {
-            Phase::Ready(_) => true,
-            Phase::Degraded(_) => false,
-            Phase::Stopped => return Some(self.refusal(now, "nobody holds it".into())),
-            // What it shows is being looked at.
-            Phase::Finding(_) => return None,
-            Phase::Starting(_) | Phase::Draining(_) | Phase::Crashed(_) | Phase::Failed => {
-                let why = self.why.clone().unwrap_or_else(|| self.state().as_str().into());
-                return Some(self.refusal(now, why));
-            }
-        };
-        let ttl = self.terms.health_ttl;
-        let health = self.health.as_ref()?;
-        if !health.counts(now, self.epoch, needed, ttl) {
-            return None;
-        }
-        let serves = ready && health.verdict == Verdict::Healthy;
-        let lives = self.terms.admit_degraded && health.verdict.lives();
-        if serves || lives {
-            return Some(Admission::Ready { epoch: self.epoch });
-        }
-        let why = health.verdict.reason().cloned();
-        Some(self.refusal(now, why.unwrap_or_else(|| "it has not been healthy for long".into())))
-    }
-
-    fn refusal(&self, now: Uptime, why: Arc<str>) -> Admission {
+    /// What it is to whoever needs it, for as long as nothing happens to it.
+    pub fn offer(&self) -> Offer {
         let retry_at = match &self.phase {
             Phase::Failed => None,
             Phase::Crashed(cleaning) if cleaning.is_over() => None,
-            Phase::Ready(up) | Phase::Degraded(up) => Some(up.next_probe.max(now)),
+            Phase::Ready(up) | Phase::Degraded(up) => Some(up.next_probe),
             Phase::Stopped
             | Phase::Starting(_)
             | Phase::Draining(_)
             | Phase::Crashed(_)
-            | Phase::Finding(_) => Some(self.wake_at().unwrap_or(now).max(now)),
+            | Phase::Finding(_) => Some(self.wake_at().unwrap_or(Uptime::ZERO)),
         };
-        Admission::NotReady { state: self.state(), retry_at, why }
+        Offer {
+            state: self.state(),
+            epoch: self.epoch,
+            is_finding: self.is_finding(),
+            admit_degraded: self.terms.admit_degraded,
+            health_ttl: self.terms.health_ttl,
+            health: self.health.clone(),
+            retry_at,
+            why: self.why.clone(),
+        }
+    }
+
+    /// None when a probe must tell first.
+    fn admission(&self, needed: Uptime, now: Uptime) -> Option<Admission> {
+        self.offer().admission(needed, now)
+    }
+
+    fn refusal(&self, now: Uptime, why: Arc<str>) -> Admission {
+        let Offer { state, retry_at, .. } = self.offer();
+        Admission::NotReady { state, retry_at: retry_at.map(|at| at.max(now)), why }
     }
 
     fn release(&mut self, holder: &Holder, now: Uptime) {

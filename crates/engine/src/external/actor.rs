@@ -21,7 +21,10 @@ use perennial_supervision::{
 use perennial_tools::service::{Instance, InstanceNote, StartError, StopError};
 
 use super::{
+    Inner,
     acts::Found,
+    board::Board,
+    calls::{Calls, Opened},
     hold::{Admitted, NotReady},
     ledger::Ledger,
     row::{self, Kept, Standing},
@@ -51,6 +54,10 @@ pub(super) enum Message {
     Wake,
     /// What other processes have written is to be looked at.
     LookElsewhere,
+    /// Jobs hold it since a moment, or do not any more: who holds it is to be looked at. Since when it is needed, if it is.
+    Nudge {
+        needed: Option<Uptime>,
+    },
     DrainConfirmed(Epoch),
     Launch(Epoch, TaskNotice<Result<Instance, StartError>>),
     Probe(Epoch, u64, TaskNotice<Verdict>),
@@ -65,13 +72,25 @@ pub(super) struct Keeper {
     pub(super) key: ServiceKey,
     pub(super) declared: Arc<Declared>,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) board: Arc<Board>,
+    pub(super) calls: Calls,
     pub(super) engine: Services,
 }
 
 pub(super) fn child_spec(keeper: Keeper) -> (ChildSpec, Address<Message>) {
     let (id, shown) = (keeper.key.to_string(), keeper.ledger.clone());
+    let (key, calls) = (keeper.key.clone(), keeper.calls.clone());
     let (spec, address) = ChildSpec::server::<ServiceActor>(id, move || keeper.clone());
-    (spec.detail(move || shown.shown.read()), address)
+    // The breaker as it is, without a question to the actor (SM-62).
+    let detail = move || {
+        let mut detail = shown.shown.read();
+        if let Some(detail) = detail.as_object_mut() {
+            detail.insert("breaker".to_owned(), calls.shown(&key));
+            detail.insert("limits".to_owned(), calls.limits(&key));
+        }
+        detail
+    };
+    (spec.detail(detail), address)
 }
 
 pub(super) struct ServiceActor {
@@ -82,6 +101,8 @@ pub(super) struct ServiceActor {
     pub(super) is_held_elsewhere: bool,
     /// What was noted of the instance that is to be found again.
     pub(super) noted: Option<InstanceNote>,
+    /// What its row says of its breaker.
+    pub(super) breaker: Option<Opened>,
     /// Whether the instance of this life is another one than its row says.
     pub(super) has_found: bool,
     /// What is to be performed first.
@@ -109,6 +130,7 @@ impl GenServer for ServiceActor {
             standing: stood.standing,
             is_held_elsewhere: stood.is_held_elsewhere,
             noted: stood.noted,
+            breaker: stood.breaker,
             has_found: false,
             begin: stood.begin,
             answers: HashMap::new(),
@@ -120,6 +142,8 @@ impl GenServer for ServiceActor {
             chance: RandomState::new(),
             draws: 0,
         };
+        // Whoever looks for rest finds none while it has begun.
+        actor.its.ledger.note(actor.machine.state(), actor.machine.epoch());
         Ok(Init::new(actor).continuation(Message::Begin))
     }
 
@@ -145,6 +169,19 @@ impl GenServer for ServiceActor {
             Message::LookElsewhere => {
                 self.look_timer = None;
                 self.look_elsewhere(cx).await?;
+            }
+            Message::Nudge { needed } => {
+                self.look_elsewhere(cx).await?;
+                if self.its.calls.opened(&self.its.key) != self.breaker {
+                    // Written with nothing else: a transition of its breaker (SM-61).
+                    self.has_found = true;
+                    self.perform(Steps::default(), cx).await?;
+                }
+                if let Some(needed) = needed {
+                    // What it finds is published: nobody waits for this answer.
+                    self.askers += 1;
+                    self.input(ServiceInput::Ask { asker: self.askers, needed }, cx).await?;
+                }
             }
             message @ (Message::Acquire { .. }
             | Message::Ask { .. }
@@ -180,6 +217,7 @@ impl GenServer for ServiceActor {
             Message::Look => "look",
             Message::Wake => "wake",
             Message::LookElsewhere => "look_elsewhere",
+            Message::Nudge { .. } => "nudge",
             Message::DrainConfirmed(_) => "drain_confirmed",
             Message::Launch(..) => "launch",
             Message::Probe(..) => "probe",
@@ -223,6 +261,7 @@ impl GenServer for ServiceActor {
             self.its.ledger.tell(event, now);
         }
         self.publish();
+        Inner::wake(&self.its.engine, self.its.board.remove(&self.its.key));
         Ok(())
     }
 }
@@ -278,9 +317,11 @@ impl ServiceActor {
                 Some(ServiceInput::Exited { epoch, why })
             }
             Message::Found(epoch, notice) => Some(self.found(epoch, notice, cx).await),
-            Message::Begin | Message::Restart { .. } | Message::Look | Message::LookElsewhere => {
-                None
-            }
+            Message::Begin
+            | Message::Restart { .. }
+            | Message::Look
+            | Message::LookElsewhere
+            | Message::Nudge { .. } => None,
         })
     }
 

@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{
+    Inner,
     actor::{Message, ServiceActor},
     hold::told,
     probing::probe,
@@ -275,6 +276,9 @@ impl ServiceActor {
 
     pub(super) fn publish(&self) {
         let now = self.its.engine.clock.now();
+        let endpoint = self.its.ledger.endpoint(self.machine.epoch());
+        let offer = (self.machine.offer(), endpoint);
+        Inner::wake(&self.its.engine, self.its.board.post(&self.its.key, offer, now));
         let status = self.machine.status(now);
         let probe = status.health.as_ref().map(|health| {
             json!({

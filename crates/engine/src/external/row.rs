@@ -9,6 +9,7 @@ use perennial_tools::service::InstanceNote;
 
 use super::{
     actor::{Keeper, ServiceActor},
+    calls::Opened,
     hold::NotReady,
 };
 use crate::patience::{STORE_WITHIN, once, patiently};
@@ -44,6 +45,7 @@ pub(super) struct Stood {
     pub(super) begin: Steps,
     pub(super) is_held_elsewhere: bool,
     pub(super) noted: Option<InstanceNote>,
+    pub(super) breaker: Option<Opened>,
 }
 
 /// What came of writing a row.
@@ -76,6 +78,13 @@ pub(super) async fn stand(its: &Keeper) -> Result<Stood, StoreError> {
             }
         }
         let row = patiently(STORE_WITHIN, || store.instance(its.key.clone())).await?;
+        if let Some((row, until)) =
+            row.as_ref().and_then(|row| Some((row, row.breaker_open_until?)))
+        {
+            let why = row.cause.as_deref().unwrap_or("it was open");
+            its.calls.restore(&its.key, until, why, store.now());
+        }
+        let breaker = its.calls.opened(&its.key);
         let is_held_elsewhere = is_held_elsewhere(its).await?;
         let mut holders = its.ledger.holders();
         let was =
@@ -113,7 +122,7 @@ pub(super) async fn stand(its: &Keeper) -> Result<Stood, StoreError> {
         holders.extend(is_held_elsewhere.then(elsewhere));
         let now = its.engine.clock.now();
         let (machine, begin) = ServiceMachine::recovered(terms, was, holders, now);
-        return Ok(Stood { standing, machine, begin, is_held_elsewhere, noted });
+        return Ok(Stood { standing, machine, begin, is_held_elsewhere, noted, breaker });
     }
     Err(StoreError::Conflict { what: format!("service {}", its.key) })
 }
@@ -170,6 +179,7 @@ impl ServiceActor {
         }
         (self.machine, self.standing) = (stood.machine, stood.standing);
         (self.is_held_elsewhere, self.noted) = (stood.is_held_elsewhere, stood.noted);
+        self.breaker = stood.breaker;
         self.its.ledger.note(self.machine.state(), self.machine.epoch());
         Ok(stood.begin)
     }
@@ -192,18 +202,31 @@ impl ServiceActor {
                 let begin = self.stand_again().await?;
                 self.perform(begin, cx).await?;
             }
-        } else if self.is_held_elsewhere && !is_held_elsewhere(&self.its).await? {
-            self.is_held_elsewhere = false;
-            self.input(ServiceInput::Release { holder: elsewhere() }, cx).await?;
+        } else {
+            match (self.is_held_elsewhere, is_held_elsewhere(&self.its).await?) {
+                (true, false) => {
+                    self.is_held_elsewhere = false;
+                    self.input(ServiceInput::Release { holder: elsewhere() }, cx).await?;
+                }
+                (false, true) => {
+                    let steps = self.is_held_elsewhere();
+                    self.perform(steps, cx).await?;
+                }
+                (true, true) | (false, false) => {}
+            }
         }
         Ok(())
     }
 
     /// Writes the row as the machine is now, before anything follows from it.
     pub(super) async fn keep_row(&mut self, events: &[ServiceEvent]) -> Result<Kept, StoreError> {
-        let Standing::Keeper { row } = &self.standing else { return Ok(Kept::Done) };
+        if self.standing.is_guest() {
+            return Ok(Kept::Done);
+        }
         let me = self.its.engine.node().await?;
         let is_drain = events.last().is_some_and(|event| event.to == ServiceState::Draining);
+        self.breaker = self.its.calls.opened(&self.its.key);
+        let Standing::Keeper { row } = &self.standing else { return Ok(Kept::Done) };
         let step = self.step(row.clone(), me.clone(), is_drain);
         let store = &self.its.engine.store;
         match patiently(STORE_WITHIN, || store.step_instance(step.clone())).await {
@@ -236,6 +259,7 @@ impl ServiceActor {
         let instance = self.its.ledger.instance(epoch);
         let note = instance.and_then(|instance| serde_json::to_string(&instance.note()).ok());
         let why = self.machine.status(self.its.engine.clock.now()).why;
+        let breaker = self.breaker.as_ref().map(|opened| opened.why.clone());
         InstanceStep {
             key: self.its.key.clone(),
             was,
@@ -243,8 +267,8 @@ impl ServiceActor {
             state,
             epoch,
             instance: note,
-            breaker_open_until: None,
-            cause: why.as_deref().map(str::to_owned),
+            breaker_open_until: self.breaker.as_ref().map(|opened| opened.until),
+            cause: why.as_deref().map(str::to_owned).or(breaker),
             unless_held,
         }
     }

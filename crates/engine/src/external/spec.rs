@@ -7,8 +7,18 @@ use std::{
     time::Duration,
 };
 
-use perennial_core::service::{ServiceTerms, TermsFault};
-use perennial_tools::service::ServiceDriver;
+use perennial_core::{
+    failure::Failure,
+    service::{ServiceTerms, TermsFault},
+};
+use perennial_store::AfterWait;
+use perennial_supervision::Clock;
+use perennial_tools::{
+    protection::{BreakerConfig, Judged, Limit, LimiterConfig, Outcome, Permits},
+    service::ServiceDriver,
+};
+
+use super::calls::IsFault;
 
 /// Bytes of a name.
 const NAME_MAX: usize = 128;
@@ -23,6 +33,62 @@ pub enum Scope {
     PerRun,
     /// Whoever names the same key.
     Keyed,
+}
+
+/// What becomes of a job that declares a service which does not admit it: it waits, and then?
+///
+/// ```
+/// use perennial::service::{OnUnavailable, Then};
+/// use std::time::Duration;
+///
+/// let patient = OnUnavailable::defer(Duration::from_secs(3600)).then(Then::Fail);
+/// assert_eq!(OnUnavailable::default(), OnUnavailable::defer(Duration::from_secs(30 * 60)));
+/// # let _ = patient;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnUnavailable {
+    pub(super) max_wait: Duration,
+    pub(super) then: Then,
+}
+
+/// What becomes of a job that has waited for a service in vain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Then {
+    /// A child of a group is skipped, which takes something from the success of its group; any other job fails.
+    #[default]
+    SkipChild,
+    /// It fails.
+    Fail,
+}
+
+impl Default for OnUnavailable {
+    /// It waits for 30 min.
+    fn default() -> Self {
+        Self::defer(Duration::from_secs(30 * 60))
+    }
+}
+
+impl OnUnavailable {
+    /// It waits so long, over all its attempts in between, and uses none of them.
+    pub fn defer(max_wait: Duration) -> Self {
+        Self { max_wait, then: Then::default() }
+    }
+
+    /// What then becomes of it; without, a child is skipped and any other job fails.
+    #[must_use]
+    pub fn then(mut self, then: Then) -> Self {
+        self.then = then;
+        self
+    }
+}
+
+impl From<Then> for AfterWait {
+    fn from(then: Then) -> Self {
+        match then {
+            Then::SkipChild => Self::Skip,
+            Then::Fail => Self::Fail,
+        }
+    }
 }
 
 /// A service as a host declares it.
@@ -46,6 +112,11 @@ pub struct ServiceSpec {
     scope: Scope,
     terms: ServiceTerms,
     instances_max: usize,
+    on_unavailable: OnUnavailable,
+    breaker: BreakerConfig,
+    is_fault: IsFault,
+    calls_max: Option<u64>,
+    rate: Option<LimiterConfig>,
 }
 
 impl ServiceSpec {
@@ -53,7 +124,19 @@ impl ServiceSpec {
     pub fn new(name: impl Into<String>, driver: impl ServiceDriver) -> Self {
         let (name, driver) = (name.into(), Arc::new(driver));
         let (scope, terms) = (Scope::Shared, ServiceTerms::default());
-        Self { name, driver, scope, terms, instances_max: 4 }
+        let on_unavailable = OnUnavailable::default();
+        Self {
+            name,
+            driver,
+            scope,
+            terms,
+            instances_max: 4,
+            on_unavailable,
+            breaker: BreakerConfig::consecutive(5),
+            is_fault: Declared::is_fault,
+            calls_max: None,
+            rate: None,
+        }
     }
 
     /// Its name.
@@ -130,6 +213,46 @@ impl ServiceSpec {
         self.instances_max = max;
         self
     }
+
+    /// Sets how long a job waits that declares it, and what becomes of the job then; 30 min, then a child is skipped and
+    /// any other job fails. A service that has failed for good is not waited for.
+    #[must_use]
+    pub fn on_unavailable(mut self, on_unavailable: OnUnavailable) -> Self {
+        self.on_unavailable = on_unavailable;
+        self
+    }
+}
+
+impl ServiceSpec {
+    /// Sets when too many failed calls close an instance to further ones; after 5 in a row, for 30 s. Only calls count that
+    /// are made with [`AttemptCx::permit`](crate::AttemptCx::permit), never a probe.
+    #[must_use]
+    pub fn breaker(mut self, breaker: BreakerConfig) -> Self {
+        self.breaker = breaker;
+        self
+    }
+
+    /// Sets which failed calls speak against the service; those of a class that may get better by itself, but for a quota
+    /// that is used up.
+    #[must_use]
+    pub fn count_only(mut self, is_fault: fn(&Failure) -> bool) -> Self {
+        self.is_fault = is_fault;
+        self
+    }
+
+    /// Sets how many calls to an instance may be under way at a time, in this process; any number.
+    #[must_use]
+    pub fn calls_max(mut self, most: u64) -> Self {
+        self.calls_max = Some(most);
+        self
+    }
+
+    /// Sets how many calls may be made to an instance in how much time, by this process; any number.
+    #[must_use]
+    pub fn rate(mut self, limit: Limit) -> Self {
+        self.rate = Some(LimiterConfig::one(limit));
+        self
+    }
 }
 
 impl fmt::Debug for ServiceSpec {
@@ -185,6 +308,14 @@ pub enum ServiceFault {
         /// What is wrong.
         fault: String,
     },
+    /// What guards its calls cannot be meant.
+    #[error("what guards the calls to the service `{service}`: {fault}")]
+    Guard {
+        /// The service.
+        service: String,
+        /// What is wrong.
+        fault: String,
+    },
     /// Nobody can say which instances are to be always on.
     #[error(
         "the service `{service}` is always on and has an instance for each key: make it shared, or let it be held"
@@ -232,6 +363,18 @@ pub(super) struct Declared {
     pub(super) terms: ServiceTerms,
     /// 1 for a shared one.
     pub(super) instances_max: usize,
+    pub(super) on_unavailable: OnUnavailable,
+    pub(super) breaker: BreakerConfig,
+    pub(super) is_fault: IsFault,
+    pub(super) calls_max: Option<u64>,
+    pub(super) rate: Option<LimiterConfig>,
+}
+
+impl Declared {
+    /// What speaks against a service, unless it says otherwise.
+    pub(super) fn is_fault(failure: &Failure) -> bool {
+        Judged::of(failure.class).outcome == Outcome::Failure
+    }
 }
 
 pub(super) fn declare(
@@ -251,7 +394,20 @@ pub(super) fn declare(
             let shared = spec.scope == Scope::Shared;
             let instances_max = if shared { 1 } else { spec.instances_max };
             let (driver, scope, terms) = (spec.driver, spec.scope, spec.terms);
-            let its = Declared { name: name.as_str().into(), driver, scope, terms, instances_max };
+            let on_unavailable = spec.on_unavailable;
+            let name_of = name.as_str().into();
+            let its = Declared {
+                name: name_of,
+                driver,
+                scope,
+                terms,
+                instances_max,
+                on_unavailable,
+                breaker: spec.breaker,
+                is_fault: spec.is_fault,
+                calls_max: spec.calls_max,
+                rate: spec.rate,
+            };
             declared.insert(name.clone(), Arc::new(its));
         }
     }
@@ -271,6 +427,11 @@ fn faults_of(spec: &ServiceSpec) -> Vec<ServiceFault> {
     if spec.terms.always_on && spec.scope != Scope::Shared {
         faults.push(ServiceFault::AlwaysOn { service: service() });
     }
+    let rate = spec.rate.as_ref().map_or(Ok(()), LimiterConfig::check);
+    let no_calls = Permits::counting("calls_max", spec.calls_max.unwrap_or(1), Clock::start());
+    let guards = [spec.breaker.check().err(), rate.err(), no_calls.err()];
+    let guards = guards.into_iter().flatten().map(|fault| fault.to_string());
+    faults.extend(guards.map(|fault| ServiceFault::Guard { service: service(), fault }));
     if spec.instances_max == 0 {
         faults.push(ServiceFault::NoInstance { service: service() });
     }

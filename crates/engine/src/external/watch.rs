@@ -1,13 +1,17 @@
-//! Sees to it that what runs, or is held, has an actor: when the process begins, and when `services` was restarted.
+//! Sees to it that what runs, or is held, has an actor: when the process begins, when `services` was restarted, and when
+//! jobs hold what did not run.
 
-use std::{sync::Weak, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use perennial_core::{Restart, service::ServiceKey};
 use perennial_store::StoreError;
 use perennial_supervision::{CastError, ChildSpec};
 use tokio::sync::watch;
 
-use super::{External, Inner, ServiceError, actor::Message};
+use super::{External, Inner, ServiceError, actor::Message, uses::Nudges};
 use crate::patience::once;
 
 /// How soon it is tried again.
@@ -16,21 +20,34 @@ const AGAIN: Duration = Duration::from_secs(1);
 const ROWS_MAX: u32 = 10_000;
 
 /// Waits for a new life of the supervisor; a task, as it holds nothing between two of them.
-pub(super) fn child_spec(external: Weak<Inner>, lives: watch::Receiver<u64>) -> ChildSpec {
+pub(super) fn child_spec(
+    external: Weak<Inner>,
+    lives: watch::Receiver<u64>,
+    nudges: Arc<Nudges>,
+) -> ChildSpec {
     let child = ChildSpec::task("services_watch", move || {
-        let (external, mut lives) = (external.clone(), lives.clone());
+        let (external, mut lives, nudges) = (external.clone(), lives.clone(), nudges.clone());
         async move {
+            let mut is_done = false;
             loop {
-                lives.mark_unchanged();
                 let Some(inner) = external.upgrade() else { return Ok::<(), StoreError>(()) };
-                let is_done = External(inner).bring_back().await;
-                if is_done {
-                    // An error means that the tree is going.
-                    if lives.changed().await.is_err() {
-                        return Ok(());
+                let external = External(inner);
+                if !is_done {
+                    lives.mark_unchanged();
+                    is_done = external.bring_back().await;
+                }
+                external.pass_on().await;
+                drop(external);
+                tokio::select! {
+                    changed = lives.changed() => {
+                        // An error means that the tree is going.
+                        if changed.is_err() {
+                            return Ok(());
+                        }
+                        is_done = false;
                     }
-                } else {
-                    tokio::time::sleep(AGAIN).await;
+                    () = nudges.added.notified() => {}
+                    () = tokio::time::sleep(AGAIN), if !is_done => {}
                 }
             }
         }

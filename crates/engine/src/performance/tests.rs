@@ -76,6 +76,7 @@ pub(super) fn add(
         dead_letter: false,
         deferral: None,
         deferred_since: None,
+        uses: Vec::new(),
     });
     for (number, (begun, ended)) in (1..).zip(attempts) {
         view.attempts.push(AttemptRecord {

@@ -7,7 +7,10 @@ use perennial_core::{
     failure::Failure,
     run::{InvalidTransition, JobKey, JobState, RunId, RunState},
 };
-use perennial_store::{Committed, Decision, Lease, NodeRef, Report, StageLimit, Store, StoreError};
+use perennial_store::{
+    Admissions, Admits, Claims, Committed, Decision, Lease, NodeRef, Report, StageLimit, Store,
+    StoreError,
+};
 use perennial_supervision::{
     Address, ChildSpec,
     actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
@@ -17,7 +20,7 @@ use serde_json::{Map, Value, json};
 use super::{
     account::Account,
     attempt::{self, Heard},
-    machine::{Circumstances, Ending, Fact, Machine, Reported, StopCause, Unchanged},
+    machine::{Circumstances, Ending, Fact, Machine, Reported, ServicesNow, StopCause, Unchanged},
 };
 use crate::{
     Services, WaitsFor, WaitsWhy, Workflow, monitor,
@@ -426,7 +429,11 @@ impl Shell {
             self.services.parked.release(&self.run);
             self.cut(machine).await;
         }
-        self.claim(machine).await?;
+        while self.claim(machine).await? {
+            // What was deferred, and is not waited for, ends at once.
+            self.commit(machine, &Fact::Look).await?;
+        }
+        self.settle_services(machine);
         self.settle_place(machine);
         self.publish(machine);
         if machine.state.is_terminal() {
@@ -439,30 +446,40 @@ impl Shell {
     }
 
     /// Claims what is due, as far as there is room on this node.
-    async fn claim(&self, machine: &mut Machine) -> Result<(), ActorError> {
+    /// Whether that is worth another look at once.
+    async fn claim(&self, machine: &mut Machine) -> Result<bool, ActorError> {
         let rooms = &self.services.rooms;
         let most = self.services.settings.claim_batch;
         let due = u32::try_from(machine.due(self.store().now())).unwrap_or(most);
         let Some(node) = self.claimant().filter(|_| due > 0) else {
             rooms.leave(&self.run);
-            return Ok(());
+            return Ok(false);
         };
         let room = rooms.take(&self.run, due.min(most) as usize);
         let limit = u32::try_from(room.len()).unwrap_or(most);
         if limit == 0 {
-            return Ok(());
+            return Ok(false);
         }
         let mut asked = 0;
+        let admissions = self.services_now(machine).admissions;
         let claim = || {
             asked += 1;
-            self.store().claim(&self.run, &node, limit)
+            self.store().claim_by(&self.run, &node, limit, admissions.clone())
         };
+        let mut again = false;
         match persistently(STORE_WITHIN, claim).await {
-            Ok(claimed) => {
+            Ok(Claims { claimed, deferred }) => {
+                let now = self.store().now();
+                let has_deferred = !deferred.is_empty();
+                for (job, deferral) in deferred {
+                    again |= deferral.until <= now;
+                    machine.deferred(job, deferral, now);
+                }
                 for (claimed, room) in claimed.into_iter().zip(room) {
                     machine.claimed(&claimed.lease);
                     self.begin(machine, claimed.lease, room).await?;
                 }
+                again |= has_deferred && machine.has_due(now);
                 if asked > 1 {
                     // An answer that was lost may have told of claims: nobody works on these, and while this node lives
                     // nobody else will.
@@ -477,7 +494,38 @@ impl Shell {
             }
             Err(error) => return Err(error.into()),
         }
-        Ok(())
+        Ok(again)
+    }
+
+    /// What the services of the host say of themselves, as far as the run asks.
+    fn services_now(&self, machine: &Machine) -> ServicesNow {
+        if !machine.is_staged {
+            return ServicesNow::default();
+        }
+        let Some(external) = self.services.external() else { return ServicesNow::default() };
+        let keys = machine.asks_services(self.store().now());
+        let admissions = if keys.is_empty() {
+            Admissions::default()
+        } else {
+            let mut admissions = external.admissions(&self.run, keys);
+            for (key, admits) in &mut admissions.services {
+                // Who has been let in has no permit yet, maybe.
+                if let Admits::UpTo { most, .. } = admits {
+                    *most = most.saturating_sub(machine.is_let_in(key));
+                }
+            }
+            admissions
+        };
+        ServicesNow { offered: external.offered(), admissions }
+    }
+
+    /// Says what is held for its jobs, and what not any more.
+    fn settle_services(&self, machine: &Machine) {
+        if machine.uses_services()
+            && let Some(external) = self.services.external()
+        {
+            external.settle(&self.run, &machine.holds_services());
+        }
     }
 
     /// Leaves those new jobs of a decision unclaimed for which there is no room; answers the rooms of the
@@ -529,6 +577,7 @@ impl Shell {
                 jitter: self.services.jitter(),
                 claim_for,
                 settings: self.services.settings,
+                services: self.services_now(machine),
             };
             let mut decision = match machine.decide(&*self.workflow, fact, &at) {
                 Ok(Some(decision)) => decision,

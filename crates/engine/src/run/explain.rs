@@ -240,6 +240,8 @@ pub(crate) struct Known {
     pub(crate) parked: Option<String>,
     /// What the run waits for.
     pub(crate) waits: Option<WaitsFor>,
+    /// How the service is that the job waits for.
+    pub(crate) service: Option<String>,
 }
 
 /// Why `job` of `view` is where it is.
@@ -261,7 +263,7 @@ pub(crate) fn explain(
         JobState::Leased => leased(view, job),
         JobState::Deferred => match &job.deferral {
             Some(deferral) => Explanation::Unavailable {
-                what: deferral.cause.clone(),
+                what: known.service.clone().unwrap_or_else(|| deferral.cause.clone()),
                 retry_at: deferral.wake_at,
                 until: deferral.until,
                 then: deferral.then.name().to_owned(),

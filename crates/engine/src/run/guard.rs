@@ -235,6 +235,7 @@ mod tests {
             dead_letter: false,
             deferral: None,
             deferred_since: None,
+            uses: Vec::new(),
         };
         RunView {
             run: RunRecord {
@@ -281,6 +282,7 @@ mod tests {
             jitter: 0.5,
             claim_for: Some(node()),
             settings: crate::EngineSettings::default(),
+            services: crate::run::machine::ServicesNow::default(),
         }
     }
 

@@ -5,6 +5,7 @@ mod index;
 mod outcome;
 mod rest;
 mod staged;
+mod using;
 
 pub(crate) use self::staged::planned_job;
 
@@ -17,10 +18,11 @@ use perennial_core::{
         IdempotencyKey, JobKey, JobKind, JobState, RunId, RunState, SkipReason, StageOutcome,
         StageState, shown,
     },
+    service::ServiceKey,
 };
 use perennial_store::{
-    AttemptRecord, Committed, Decision, Deferral, JobPart, Lease, NewJob, NewWait, NodeRef,
-    RunView, StageLimit, WaitEnd,
+    Admissions, AttemptRecord, Committed, Decision, Deferral, JobPart, Lease, NewJob, NewWait,
+    NodeRef, RunView, StageLimit, WaitEnd,
 };
 use serde_json::{Value, json};
 
@@ -28,6 +30,7 @@ use self::{draft::Draft, index::Index};
 use super::guard::{Guard, Panicked, guarded};
 use crate::{
     EngineSettings, LastFailure,
+    external::Offered,
     workflow::{DoneJob, Given, JobPlan, Next, Outcome, Resumed, Workflow},
 };
 
@@ -92,6 +95,8 @@ pub(super) struct Job {
     deferral: Option<Deferral>,
     deferred_since: Option<Timestamp>,
     wait: Option<Waited>,
+    /// What must admit it before it is claimed.
+    uses: Vec<ServiceKey>,
 }
 
 /// What a job waits for, or waited for last.
@@ -209,6 +214,16 @@ pub(super) struct Circumstances {
     /// Lease new jobs for this node at once; nothing is leased while draining.
     pub(super) claim_for: Option<NodeRef>,
     pub(super) settings: EngineSettings,
+    pub(super) services: ServicesNow,
+}
+
+/// What is known of the services that jobs use.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ServicesNow {
+    /// What may be declared.
+    pub(super) offered: Offered,
+    /// Whom those admit that jobs of the run wait for.
+    pub(super) admissions: Admissions,
 }
 
 impl Job {
@@ -270,6 +285,7 @@ impl Machine {
                 deferral: job.deferral,
                 deferred_since: job.deferred_since,
                 wait: waits.remove(&job.id),
+                uses: job.uses,
             });
         }
         let stages = if is_staged {
@@ -606,6 +622,7 @@ impl Machine {
                 deferral: None,
                 deferred_since: None,
                 wait: None,
+                uses: job.part.uses,
             };
             match before {
                 Some(before) => *before = made,
@@ -653,6 +670,16 @@ impl Machine {
             job.attempt = lease.attempt;
             job.lease = Some(lease.node.clone());
             job.run_after = None;
+        }
+    }
+
+    /// A claim found that a service does not admit a job.
+    pub(super) fn deferred(&mut self, id: i64, deferral: Deferral, now: Timestamp) {
+        if let Some(job) = self.job_mut(id) {
+            job.state = JobState::Deferred;
+            job.run_after = None;
+            job.deferred_since = job.deferred_since.or(Some(now));
+            job.deferral = Some(deferral);
         }
     }
 

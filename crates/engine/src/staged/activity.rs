@@ -7,6 +7,7 @@ use perennial_core::{
     failure::Failure,
     retry::RetryPolicy,
     run::{JobKey, SkipReason},
+    service::ServiceKey,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -184,6 +185,7 @@ pub(crate) struct ChildPlan {
     pub(crate) timeouts: Timeouts,
     pub(crate) required: bool,
     pub(crate) skipped: Option<SkipReason>,
+    pub(crate) uses: Vec<ServiceKey>,
 }
 
 impl Child {
@@ -196,6 +198,7 @@ impl Child {
             timeouts: Timeouts::default(),
             required: false,
             skipped: None,
+            uses: Vec::new(),
         })
     }
 
@@ -229,6 +232,14 @@ impl Child {
     #[must_use]
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.0.timeouts = timeouts;
+        self
+    }
+
+    /// It needs that instance of a service, as the jobs of a stage by [`Stage::uses`](super::Stage::uses). Only this child
+    /// waits for it (DUR-43). One that the host does not have skips the child.
+    #[must_use]
+    pub fn uses(mut self, service: ServiceKey) -> Self {
+        self.0.uses.push(service);
         self
     }
 

@@ -9,12 +9,13 @@ use std::{
 use perennial_core::{
     retry::RetryPolicy,
     run::{FailurePolicy, FeedKind, JobState, SkipReason},
+    service::ServiceKey,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{Activity, Group};
-use crate::workflow::Given;
+use crate::{external::Scope, workflow::Given};
 
 /// Jobs of a stage that are under way at a time, unless it says otherwise.
 const CONCURRENCY: u32 = 10;
@@ -69,6 +70,7 @@ pub struct Stage {
     pub(crate) on_failure: FailurePolicy,
     pub(crate) required: bool,
     pub(crate) weight: u32,
+    pub(crate) uses: Vec<ServiceKey>,
 }
 
 /// How long something may take.
@@ -246,13 +248,14 @@ pub struct JobSpec {
     pub(crate) key: String,
     pub(crate) input: Result<Value, String>,
     pub(crate) after: Vec<String>,
+    pub(crate) uses: Vec<ServiceKey>,
 }
 
 impl JobSpec {
     /// The job of that key, which no other one of its stage has, with that input.
     pub fn new(key: impl AsRef<str>, input: &impl Serialize) -> Self {
         let input = serde_json::to_value(input).map_err(|error| error.to_string());
-        Self { key: key.as_ref().to_owned(), input, after: Vec::new() }
+        Self { key: key.as_ref().to_owned(), input, after: Vec::new(), uses: Vec::new() }
     }
 
     /// Begins once those jobs of its stage have succeeded, wholly or in part, and is skipped when one of them does not.
@@ -266,6 +269,13 @@ impl JobSpec {
     #[must_use]
     pub fn after<K: AsRef<str>>(mut self, jobs: impl IntoIterator<Item = K>) -> Self {
         self.after.extend(jobs.into_iter().map(|key| key.as_ref().to_owned()));
+        self
+    }
+
+    /// It needs that instance of a service, besides what its stage does: see [`Stage::uses`].
+    #[must_use]
+    pub fn uses(mut self, service: ServiceKey) -> Self {
+        self.uses.push(service);
         self
     }
 }
@@ -293,6 +303,7 @@ impl Stage {
             on_failure: FailurePolicy::default(),
             required: true,
             weight: 1,
+            uses: Vec::new(),
         }
     }
 
@@ -336,6 +347,33 @@ impl Stage {
     #[must_use]
     pub fn on_failure(mut self, policy: FailurePolicy) -> Self {
         self.on_failure = policy;
+        self
+    }
+
+    /// Its jobs need that instance of a service: the shared one, that of a key, or, of a service with an instance for each
+    /// run, that of the run. It is held for a job from when the job could begin until the job has ended, which starts it;
+    /// and a job begins only when it admits. Until then the job is deferred: it uses none of its attempts, and nothing waits
+    /// behind it. How long, and what then, says
+    /// [`ServiceSpec::on_unavailable`](crate::external::ServiceSpec::on_unavailable). A service that the host does not have
+    /// is refused when a run is started.
+    ///
+    /// ```
+    /// use perennial::{engine::staged::{Feed, JobSpec, Stage}, service::ServiceKey};
+    /// # use perennial::engine::{AttemptCx, staged::{Activity, ActivityError, Ended}};
+    /// # #[derive(Debug)] struct Ask;
+    /// # impl Activity for Ask {
+    /// #     const NAME: &'static str = "ask";
+    /// #     type In = String;
+    /// #     type Out = String;
+    /// #     async fn run(&self, _: &AttemptCx, text: String) -> Result<Ended<String>, ActivityError> { Ok(Ended::Done(text)) }
+    /// # }
+    /// let app = JobSpec::new("a", &"once").uses(ServiceKey::keyed("app", "a"));
+    /// let asked = Stage::activity::<Ask>("asked").uses(ServiceKey::shared("analyzer")).feed(Feed::jobs([app]));
+    /// # drop(asked);
+    /// ```
+    #[must_use]
+    pub fn uses(mut self, service: ServiceKey) -> Self {
+        self.uses.push(service);
         self
     }
 
@@ -457,6 +495,26 @@ pub enum PlanProblem {
         /// Why.
         why: String,
     },
+    /// The host has no such service.
+    #[error("{what} uses the service `{service}`, which is not declared{}", .nearest.as_ref().map(|near| format!(": did you mean `{near}`?")).unwrap_or_default())]
+    UnknownService {
+        /// The stage, or the job.
+        what: String,
+        /// The name.
+        service: String,
+        /// The declared one that is nearest to it.
+        nearest: Option<String>,
+    },
+    /// A shared service is named with a key, or a keyed one without.
+    #[error("{what} uses `{service}`, and the service is declared as {scope:?}")]
+    ServiceScope {
+        /// The stage, or the job.
+        what: String,
+        /// What is used.
+        service: String,
+        /// How it is declared.
+        scope: Scope,
+    },
     /// The host's own.
     #[error("{0}")]
     Host(String),
@@ -498,6 +556,10 @@ impl Plan {
                 let what = "a concurrency of 0 lets none of its jobs begin".to_owned();
                 problems.push(PlanProblem::Policy { stage: name.clone(), what });
             }
+            if matches!(stage.work, Work::Group(_)) && !stage.uses.is_empty() {
+                let what = "a group uses no service: its children do".to_owned();
+                problems.push(PlanProblem::Policy { stage: name.clone(), what });
+            }
             inverted(stage, &mut problems);
             if let FeedFrom::Jobs(specs) = &stage.feed.0 {
                 jobs += specs.len();
@@ -531,10 +593,14 @@ impl Plan {
                 Work::Activity(name) => ("activity", name),
                 Work::Group(name) => ("group", name),
             };
-            json!({
+            let mut data = json!({
                 "stage": stage.name, "feed": kind, "upstream": upstream, "jobs": jobs, work: name,
                 "required": stage.required, "skip": stage.skip, "on_failure": stage.on_failure,
-            })
+            });
+            if !stage.uses.is_empty() {
+                data["uses"] = stage.uses.iter().map(ToString::to_string).collect();
+            }
+            data
         });
         stages.collect()
     }
@@ -547,7 +613,7 @@ fn is_name(name: &str) -> bool {
 fn check_jobs(stage: &str, specs: &[JobSpec], problems: &mut Vec<PlanProblem>) {
     let mut keys = BTreeSet::new();
     cycle(stage, specs, problems);
-    for JobSpec { key, input, after } in specs {
+    for JobSpec { key, input, after, .. } in specs {
         for other in after.iter().filter(|other| !specs.iter().any(|job| job.key == **other)) {
             let (stage, key, after) = (stage.to_owned(), key.clone(), other.clone());
             problems.push(PlanProblem::UnknownJob { stage, key, after });
@@ -625,6 +691,7 @@ pub(crate) struct PlannedStage {
     pub(crate) on_failure: FailurePolicy,
     pub(crate) required: bool,
     pub(crate) weight: u32,
+    pub(crate) uses: Vec<ServiceKey>,
 }
 
 /// A job of a stage as the engine follows it.
@@ -633,6 +700,7 @@ pub(crate) struct PlannedJob {
     pub(crate) key: String,
     pub(crate) input: Value,
     pub(crate) after: Vec<String>,
+    pub(crate) uses: Vec<ServiceKey>,
 }
 
 impl PlannedJob {
@@ -673,10 +741,11 @@ impl Plan {
         let planned = self.stages.into_iter().map(|stage| PlannedStage {
             feed: match stage.feed.0 {
                 FeedFrom::Jobs(jobs) => {
-                    let planned = |JobSpec { key, input, after }: JobSpec| PlannedJob {
+                    let planned = |JobSpec { key, input, after, uses }: JobSpec| PlannedJob {
                         key,
                         input: input.unwrap_or(Value::Null),
                         after,
+                        uses,
                     };
                     PlannedFeed::Jobs(jobs.into_iter().map(planned).collect())
                 }
@@ -692,6 +761,7 @@ impl Plan {
             on_failure: stage.on_failure,
             required: stage.required,
             weight: stage.weight,
+            uses: stage.uses,
         });
         planned.collect()
     }

@@ -8,11 +8,14 @@ use perennial_store::{HoldOf, Lease};
 use super::{AttemptCx, Unavailable};
 use crate::{
     Services,
-    external::{Admitted, Hold, NotReady, ServiceError},
+    external::{Admitted, Hold, NotReady, ServiceError, ServicePermit},
 };
 
 /// How soon an instance that is being started is asked again.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a call waits for room (DUR-40).
+const PERMIT_WITHIN: Duration = Duration::from_secs(5 * 60);
 
 /// For whom an attempt holds services.
 #[derive(Debug)]
@@ -137,6 +140,34 @@ impl AttemptCx {
             let _ = tokio::time::timeout(ASK_EVERY, events.recv()).await;
             answer = hold.admitted().await;
         }
+    }
+}
+
+impl AttemptCx {
+    /// The right to make one call to the instance `key`, which this job declares or this attempt holds: its breaker lets it,
+    /// and its limits have room, for which it is waited for up to 5 min.
+    ///
+    /// See [`ServicePermit`] for an example.
+    ///
+    /// # Errors
+    ///
+    /// What the attempt can return as [`Outcome::Unavailable`](crate::Outcome::Unavailable), with the instant until which
+    /// its breaker is open: none of the job's attempts is used.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped has taken nothing.
+    pub async fn permit(&self, key: &ServiceKey) -> Result<ServicePermit, Unavailable> {
+        let missing = |why: &str| Unavailable::new(format!("service {key}: {why}"));
+        let Some(Holding { engine, lease }) = &self.holding else {
+            return Err(missing("this attempt can call none").at_most(Duration::ZERO));
+        };
+        let Some(external) = engine.external() else { return Err(missing("the runtime ends")) };
+        // Waiting for room is no silence.
+        self.pulse.beat();
+        let permit = external.permit(key, lease.key.as_str(), PERMIT_WITHIN).await;
+        self.pulse.beat();
+        permit
     }
 }
 

@@ -11,12 +11,12 @@ use perennial_core::{
     service::ServiceKey,
 };
 use perennial_store::{
-    Accepted, AllocationRecord, Appended, AttemptRecord, CallStart, Claimed, Committed, Created,
-    Decision, EventRecord, HoldOf, HoldRecord, InstanceRecord, InstanceStep, InstanceStepped,
-    Lease, Leases, MemoryStore, NewCheckpoint, NewEvent, NewNumber, NewRun, NewSignal, NewVersion,
-    NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued,
-    Retained, Retention, RunSummary, RunView, SlotGiven, SlotRecord, SlotTaken, Store, StoreError,
-    StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep,
+    Accepted, Admissions, AllocationRecord, Appended, AttemptRecord, CallStart, Claims, Committed,
+    Created, Decision, EventRecord, HoldOf, HoldRecord, InstanceRecord, InstanceStep,
+    InstanceStepped, Lease, Leases, MemoryStore, NewCheckpoint, NewEvent, NewNumber, NewRun,
+    NewSignal, NewVersion, NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun,
+    Renewal, Reopening, Rescued, Retained, Retention, RunSummary, RunView, SlotGiven, SlotRecord,
+    SlotTaken, Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -167,13 +167,14 @@ impl Store for Link {
     fn reopen_run(&self, reopening: Reopening) -> Operation<'_, u64> {
         self.through("reopen", move || self.store.reopen_run(reopening))
     }
-    fn claim<'a>(
+    fn claim_by<'a>(
         &'a self,
         run: &'a RunId,
         node: &'a NodeRef,
         limit: u32,
-    ) -> Operation<'a, Vec<Claimed>> {
-        self.through("claim", move || self.store.claim(run, node, limit))
+        admissions: Admissions,
+    ) -> Operation<'a, Claims> {
+        self.through("claim", move || self.store.claim_by(run, node, limit, admissions))
     }
     fn begin_call<'a>(&'a self, lease: &'a Lease, call: CallStart) -> Operation<'a, Option<Value>> {
         self.through("begin", move || self.store.begin_call(lease, call))

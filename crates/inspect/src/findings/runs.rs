@@ -18,6 +18,7 @@ const LEASE_AT_RISK: (&str, &str) = ("PF-18", "lease_at_risk");
 const APPROVAL_DUE: (&str, &str) = ("PF-20", "approval_due");
 const ATTEMPT_UNCERTAIN: (&str, &str) = ("PF-23", "attempt_uncertain");
 const QUARANTINED: (&str, &str) = ("PF-31", "quarantined");
+const SERVICE_FAILED: (&str, &str) = ("PF-32", "service_failed");
 const RUNS_WAITING: (&str, &str) = ("PF-41", "runs_waiting");
 
 /// Runs that one finding names; the number says how many there are.
@@ -35,6 +36,7 @@ pub(super) fn judge(history: &History<'_>, thresholds: &Thresholds, found: &mut 
         found.extend(store_degraded(history, node, thresholds));
         found.extend(lease_at_risk(node));
         found.extend(quarantined(node));
+        found.extend(service_failed(node));
         found.extend(runs_waiting(&history.now, node));
         found.extend(approval_due(&history.now, node));
         found.extend(attempt_uncertain(&history.now, node));
@@ -141,6 +143,24 @@ fn quarantined(node: &TreeNode) -> Option<Finding> {
             .help("mend what it says, then resume the run; nothing of it is lost")
             .command(format!("show {}", shell_word(first))),
     )
+}
+
+/// PF-32: an instance of a service has used up its restarts, or its start has failed for good.
+fn service_failed(node: &TreeNode) -> Option<Finding> {
+    let (parents, _) = node.path.rsplit_once('/')?;
+    let detail = parents.ends_with("/services").then_some(&node.detail)?;
+    let text = |name: &str| detail.get(name).and_then(Value::as_str);
+    let has_failed = text("state") == Some("failed");
+    has_failed.then(|| {
+        let why = text("why").unwrap_or("no reason was told");
+        let message = format!("service {} is not started any more: {why}", node.id);
+        finding(SERVICE_FAILED, Severity::Error, &node.path, message)
+            .evidence("why", why)
+            .evidence("restarts", detail.get("restarts").cloned().unwrap_or(Value::Null))
+            .evidence("holds", detail.get("holds").cloned().unwrap_or(Value::Null))
+            .help("mend what it says, then let the host restart the service; jobs that declare it are not waited for")
+            .look_at(node)
+    })
 }
 
 /// PF-41, of our own: runs that are recorded and wait for a free place, and who holds the places.

@@ -121,6 +121,8 @@ pub(crate) struct JobFold {
     /// Digests.
     pub(crate) input: Told<String>,
     pub(crate) result: Told<Option<String>>,
+    /// Service and key of each instance that it uses, in order.
+    pub(crate) uses: Vec<(String, String)>,
     pub(crate) attempts: Vec<AttemptFold>,
     /// Recorded replies by the name of their call, as digests.
     pub(crate) calls: BTreeMap<String, Told<String>>,
@@ -323,6 +325,9 @@ impl Fold {
             }
             (job.state, job.max, job.input, job.set_back) = (state, max, input, false);
             job.crashes_max = crashes_max;
+            job.uses.extend(uses(data));
+            job.uses.sort();
+            job.uses.dedup();
             return;
         }
         let kind = parsed(data, "kind").unwrap_or(JobKind::Step);
@@ -342,12 +347,20 @@ impl Fold {
             dead_letter: false,
             input,
             result: Some(None),
+            uses: uses(data),
             attempts: Vec::new(),
             calls: BTreeMap::new(),
             set_back: false,
         };
         self.jobs.insert(key, job);
     }
+}
+
+/// The services that the event of a new job tells of; the key of a shared one is empty.
+fn uses(data: &Value) -> Vec<(String, String)> {
+    let listed = data.get("uses").and_then(Value::as_array);
+    let text = |of: &Value, at: usize| of.get(at).and_then(Value::as_str).unwrap_or("").to_owned();
+    listed.into_iter().flatten().map(|of| (text(of, 0), text(of, 1))).collect()
 }
 
 /// Whether an event of this kind changes rows of a job.

@@ -81,6 +81,8 @@ pub(crate) struct JobRow {
     pub(crate) dead_letter: bool,
     pub(crate) input: Option<String>,
     pub(crate) result: Option<String>,
+    /// Service and key of each instance that it uses, in order.
+    pub(crate) uses: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -260,6 +262,7 @@ fn jobs(told: &JobFold, row: &JobRow, findings: &mut Findings) {
         "parent": Some(told.parent.as_deref().unwrap_or("")), row.parent.as_str();
         "state": Some(told.state), row.state;
         "skip reason": skipped, row.skipped;
+        "services": Some(&told.uses), &row.uses;
         "attempt": Some(told.attempts.last().map_or(0, |last| last.number)), row.attempt;
         "attempts used": told.used, row.attempts_used;
         "at most attempts": told.max, row.max_attempts;

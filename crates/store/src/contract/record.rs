@@ -6,6 +6,7 @@ use perennial_core::{
         AttemptEnd, FeedKind, JobKey, JobKind, JobState, RunId, RunState, SkipReason, StageOutcome,
         StageState,
     },
+    service::ServiceKey,
 };
 use serde_json::Value;
 
@@ -191,6 +192,8 @@ pub struct JobRecord {
     pub deferral: Option<Deferral>,
     /// Since when what it needs has not been available, over all its attempts in between.
     pub deferred_since: Option<Timestamp>,
+    /// The instances of services that must admit it before it is claimed, in order.
+    pub uses: Vec<ServiceKey>,
 }
 
 /// One try at a job.

@@ -8,6 +8,7 @@ use perennial_core::{
         AttemptEnd, FeedKind, JobKey, JobKind, JobState, RunId, RunState, SkipReason, StageOutcome,
         StageState,
     },
+    service::ServiceKey,
 };
 use serde_json::Value;
 
@@ -251,12 +252,21 @@ pub struct JobPart {
     pub is_blocked: bool,
     /// It has failed from the beginning, with that record: what it should be given cannot be kept, or is not there.
     pub failed: Option<Value>,
+    /// What must admit it before it is claimed, and is held for it until it has ended.
+    pub uses: Vec<ServiceKey>,
 }
 
 impl Default for JobPart {
     /// A step.
     fn default() -> Self {
-        Self { kind: JobKind::Step, parent: None, skipped: None, is_blocked: false, failed: None }
+        Self {
+            kind: JobKind::Step,
+            parent: None,
+            skipped: None,
+            is_blocked: false,
+            failed: None,
+            uses: Vec::new(),
+        }
     }
 }
 

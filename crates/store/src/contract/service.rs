@@ -1,12 +1,14 @@
 //! Services as rows: which life an instance is in, who keeps it, and who holds it.
 
+use std::time::Duration;
+
 use perennial_core::{
     Timestamp,
     run::RunId,
     service::{Epoch, Holder, ServiceKey, ServiceState},
 };
 
-use super::{Lease, NodeRef};
+use super::{AfterWait, Claimed, Deferral, Lease, NodeRef};
 
 /// Whose a hold is: it lives as long as that does, and goes with its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,4 +163,64 @@ pub enum InstanceStepped {
     Done,
     /// Nothing was written: somebody holds it.
     Held,
+}
+
+/// What a claimer knows of the services that jobs use: published values, no question to anybody (DUR-15).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admissions {
+    /// Of each instance once. Jobs that use another are neither claimed nor deferred.
+    pub services: Vec<(ServiceKey, Admits)>,
+}
+
+/// Whether an instance admits a job now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admits {
+    /// It does.
+    Yes,
+    /// So many, and no more for now.
+    UpTo {
+        /// How many of one claim.
+        most: u32,
+        /// What is with the others.
+        then: Closed,
+    },
+    /// It does not.
+    No(Closed),
+}
+
+/// Why an instance admits nobody, and what becomes of who needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// What is waited for; cut to 4 KiB.
+    pub cause: String,
+    /// When it is looked for again, whatever happens meanwhile.
+    pub wake_at: Timestamp,
+    /// How long a job waits for it at most, over all its attempts in between.
+    pub max_wait: Duration,
+    /// What becomes of a child of a group then; any other job fails.
+    pub then: AfterWait,
+    /// It is waited for no longer at all.
+    pub is_final: bool,
+    /// Whether it is held for the job meanwhile, which starts it.
+    pub hold: bool,
+}
+
+/// What came of a claim.
+///
+/// ```
+#[doc = include_str!("../../doc/recorded.txt")]
+/// use perennial_store::{Admissions, Claims};
+///
+/// let claims = store.claim_by(&run, &lease.node, 8, Admissions::default()).await?;
+/// assert_eq!(claims, Claims::default()); // its only job is leased
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Claims {
+    /// Jobs that are leased.
+    pub claimed: Vec<Claimed>,
+    /// Jobs that wait for a service now, and for what: of each its row.
+    pub deferred: Vec<(i64, Deferral)>,
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     blob,
     journal::{Journal, micros},
-    node, retention, timer,
+    node, retention, timer, uses,
 };
 use crate::{
     Created, JobPart, Lease, NewJob, NewRun, NewStage, NodeRef, StageStep, StoreError,
@@ -199,12 +199,20 @@ pub(crate) fn create_job(
         "crashes_max": new.crashes_max.max(1),
         "input": Digest::of(input.as_bytes()),
     });
-    let JobPart { kind, parent, skipped, is_blocked, failed } = &new.part;
+    let JobPart { kind, parent, skipped, is_blocked, failed, uses } = &new.part;
     if *kind != JobKind::Step {
         about["kind"] = json!(kind);
     }
     if let Some(parent) = parent {
         about["parent"] = json!(parent);
+    }
+    if number.is_none() {
+        // One that is made again uses what it uses now.
+        tx.post("DELETE FROM uses WHERE job = ?1", [id])?;
+    }
+    if !uses.is_empty() {
+        uses::declare(tx, id, uses)?;
+        about["uses"] = uses.iter().map(|key| json!([key.service(), key.instance()])).collect();
     }
     let made = if *is_blocked { "job_blocked" } else { "job_ready" };
     journal.note_job(tx, made, &new.key, None, about)?;

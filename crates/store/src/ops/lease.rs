@@ -7,10 +7,12 @@ use super::{
     creation,
     ending::{self, Ending},
     journal::{Journal, cut},
-    node, view,
+    node,
+    uses::Doors,
+    view,
 };
 use crate::{
-    AttemptRecord, Claimed, Lease, NodeRef, Rescued, StoreError,
+    Admissions, AttemptRecord, Claimed, Claims, Lease, NodeRef, Rescued, StoreError,
     transaction::{Columns, Tx, int, value::Params},
 };
 
@@ -94,21 +96,29 @@ pub(crate) fn claim(
     run: &RunId,
     node: &NodeRef,
     limit: u32,
-) -> Result<Vec<Claimed>, StoreError> {
+    admissions: &Admissions,
+) -> Result<Claims, StoreError> {
     node::alive_ahead(tx, node);
     tx.ahead(PLACES, [run.as_str()]);
     let (mut journal, state) = Journal::of_run(tx, run)?;
     node::require_alive(tx, node)?;
     if state != RunState::Running {
-        return Ok(Vec::new());
+        return Ok(Claims::default());
     }
-    let mut places = places(tx, run)?;
-    let mut due = due(tx, run, node, limit, &mut places, Suspects::No)?;
-    // Only then: jobs that a process may have died of come after all others.
-    let room = limit.saturating_sub(u32::try_from(due.len()).unwrap_or(limit));
-    if room > 0 {
-        due.extend(self::due(tx, run, node, room, &mut places, Suspects::Yes)?);
-    }
+    let mut doors = Doors::new(admissions);
+    let due = loop {
+        let mut places = places(tx, run)?;
+        let mut due = due(tx, run, node, limit, &mut places, Suspects::No)?;
+        // Only then: jobs that a process may have died of come after all others.
+        let room = limit.saturating_sub(u32::try_from(due.len()).unwrap_or(limit));
+        if room > 0 {
+            due.extend(self::due(tx, run, node, room, &mut places, Suspects::Yes)?);
+        }
+        // What is deferred leaves the index: others take its turn.
+        if !doors.defer(tx, &mut journal, &mut due)? {
+            break due;
+        }
+    };
     let mut claimed = Vec::with_capacity(due.len());
     let mut is_suspected = None;
     for (mut job, suspect) in due {
@@ -129,6 +139,7 @@ pub(crate) fn claim(
             (job.lease.job, job.lease.attempt, &node.node, int(node.incarnation)),
             || StoreError::Conflict { what: format!("job {}", job.lease.key) },
         )?;
+        doors.hold(tx, &mut journal, &job.lease)?;
         creation::start_attempt(tx, &mut journal, &job.lease)?;
         // Only an attempt before this one can have called.
         if job.lease.attempt > 1 {
@@ -137,10 +148,11 @@ pub(crate) fn claim(
         job.calls.retain(|call| call.recorded_at.is_some());
         claimed.push(job);
     }
-    if !claimed.is_empty() {
+    let deferred = doors.deferred;
+    if !claimed.is_empty() || !deferred.is_empty() {
         journal.finish(tx, false)?;
     }
-    Ok(claimed)
+    Ok(Claims { claimed, deferred })
 }
 
 /// The places of a stage that has only so many: how many are free.

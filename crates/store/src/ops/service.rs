@@ -47,13 +47,48 @@ pub(crate) fn hold(tx: &Tx<'_>, of: &HoldOf, key: &ServiceKey) -> Result<(), Sto
             return Err(StoreError::Conflict { what });
         }
     }
+    insert_hold(tx, key, of, (job, attempt, node))?;
+    if let Some((journal, job)) = &mut journal {
+        journal.note_job(tx, "hold_taken", job, attempt, about(key))?;
+    }
+    finish(tx, journal)
+}
+
+/// A hold of a job, in the transaction of whoever lets it wait or begin. Repeatable, as [`hold`].
+pub(crate) fn hold_of_job(
+    tx: &Tx<'_>,
+    journal: &mut Journal,
+    (of, job): (&HoldOf, &JobKey),
+    id: i64,
+    key: &ServiceKey,
+) -> Result<(), StoreError> {
+    let (service, instance) = names(tx, key)?;
+    let held = tx.row(
+        "SELECT 1 FROM holds WHERE service = ?1 AND key = ?2 AND holder = ?3",
+        (service, instance, of.holder().as_str()),
+        |_| Ok(()),
+    )?;
+    if held.is_some() {
+        return Ok(());
+    }
+    insert_hold(tx, key, of, (Some(id), None, None))?;
+    journal.note_job(tx, "hold_taken", job, None, about(key))
+}
+
+fn insert_hold(
+    tx: &Tx<'_>,
+    key: &ServiceKey,
+    of: &HoldOf,
+    (job, attempt, node): (Option<i64>, Option<u32>, Option<&NodeRef>),
+) -> Result<(), StoreError> {
+    let (service, instance) = names(tx, key)?;
     tx.write(
         "INSERT INTO holds (service, key, holder, job, attempt, node, incarnation, since)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         (
             service,
             instance,
-            holder.as_str(),
+            of.holder().as_str(),
             job,
             attempt,
             node.map(|node| node.node.as_str()),
@@ -66,10 +101,7 @@ pub(crate) fn hold(tx: &Tx<'_>, of: &HoldOf, key: &ServiceKey) -> Result<(), Sto
         "UPDATE services SET acquired = acquired + 1 WHERE service = ?1 AND key = ?2",
         (service, instance),
     )?;
-    if let Some((journal, job)) = &mut journal {
-        journal.note_job(tx, "hold_taken", job, attempt, about(key))?;
-    }
-    finish(tx, journal)
+    Ok(())
 }
 
 /// Whether it was held. What has ended holds nothing any more.
@@ -135,7 +167,10 @@ fn about(key: &ServiceKey) -> serde_json::Value {
 }
 
 /// The columns of a key: that of a shared service is empty.
-fn names<'a>(tx: &Tx<'_>, key: &'a ServiceKey) -> Result<(&'a str, &'a str), StoreError> {
+pub(crate) fn names<'a>(
+    tx: &Tx<'_>,
+    key: &'a ServiceKey,
+) -> Result<(&'a str, &'a str), StoreError> {
     let (service, instance) = (key.service(), key.instance().unwrap_or_default());
     if service.is_empty() || key.instance() == Some("") {
         return Err(StoreError::InvalidName {
@@ -148,7 +183,7 @@ fn names<'a>(tx: &Tx<'_>, key: &'a ServiceKey) -> Result<(&'a str, &'a str), Sto
     Ok((service, instance))
 }
 
-fn key_of(service: String, instance: String) -> ServiceKey {
+pub(crate) fn key_of(service: String, instance: String) -> ServiceKey {
     if instance.is_empty() {
         ServiceKey::shared(service)
     } else {

@@ -201,7 +201,7 @@ fn content(tx: &Tx<'_>, id: &str) -> Result<Option<Content>, StoreError> {
             Ok(StageRow { stage, ordinal, state, outcome, plan })
         },
     )?;
-    let jobs = tx.rows(
+    let mut jobs = tx.rows(
         "SELECT j.id, j.stage, j.key, j.kind, j.parent, j.state, j.skipped, j.attempt, j.attempts_used,
          j.max_attempts, j.crashes, j.crashes_max, j.run_after, j.lease_node, j.lease_incarnation,
          n.node IS NOT NULL, w.job IS NOT NULL, j.dead_letter, i.data, r.data FROM jobs j
@@ -212,6 +212,17 @@ fn content(tx: &Tx<'_>, id: &str) -> Result<Option<Content>, StoreError> {
         [id],
         job,
     )?;
+    let uses = tx.rows(
+        "SELECT u.job, u.service, u.key FROM uses u JOIN jobs j ON j.id = u.job WHERE j.run = ?1
+         ORDER BY u.job, u.service, u.key",
+        [id],
+        |row| Ok((row.get::<i64>()?, row.get::<String>()?, row.get::<String>()?)),
+    )?;
+    for (id, service, key) in uses {
+        if let Ok(place) = jobs.binary_search_by_key(&id, |job: &JobRow| job.id) {
+            jobs[place].uses.push((service, key));
+        }
+    }
     let mut attempts: BTreeMap<i64, Vec<AttemptRecord>> = BTreeMap::new();
     for attempt in view::attempts(tx, id)? {
         attempts.entry(attempt.job).or_default().push(attempt);
@@ -286,6 +297,7 @@ fn job(row: &Columns<'_>) -> Result<JobRow, StoreError> {
         dead_letter: row.get()?,
         input: digest_maybe(row)?,
         result: digest_maybe(row)?,
+        uses: Vec::new(),
     })
 }
 
@@ -372,8 +384,8 @@ const BELONGS: [(&str, &str, &str); 8] = [
 ];
 
 /// Rows that belong to jobs.
-const OF_JOBS: [&str; 8] =
-    ["attempts", "inputs", "results", "checkpoints", "saved", "beats", "waits", "holds"];
+const OF_JOBS: [&str; 9] =
+    ["attempts", "inputs", "results", "checkpoints", "saved", "beats", "waits", "holds", "uses"];
 
 /// Job ids that one question covers, for each row that a step may read.
 const IDS_PER_ROW: i64 = 20;

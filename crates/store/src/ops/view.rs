@@ -5,7 +5,7 @@ use perennial_core::{
     run::{JobKey, RunId, RunState},
 };
 
-use super::{node::alive_or_absent, retention, saved, signal, wait};
+use super::{node::alive_or_absent, retention, saved, signal, uses, wait};
 use crate::{
     AttemptRecord, CallRecord, JobRecord, NodeRef, RunRecord, RunSummary, RunView, StageRecord,
     StoreError,
@@ -34,7 +34,7 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
             })
         },
     )?;
-    let jobs = tx.rows(
+    let mut jobs = tx.rows(
         concat!(
             "SELECT j.id, j.stage, j.key, j.kind, j.parent, j.state, j.skipped, j.attempt, j.attempts_used,
              j.max_attempts, j.crashes, j.crashes_max, j.run_after, j.lease_node, j.lease_incarnation, ",
@@ -48,6 +48,7 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
         (id, tx.now().as_micros()),
         job,
     )?;
+    uses::add_uses(tx, run, &mut jobs)?;
     let attempts = attempts(tx, id)?;
     let calls = tx.rows(
         "SELECT c.job, c.name, c.attempt, c.idempotency_key, c.begun_at, c.recorded_at, c.reply
@@ -229,6 +230,7 @@ fn job(row: &Columns<'_>) -> Result<JobRecord, StoreError> {
         dead_letter: row.get()?,
         deferral: wait::deferral(row)?,
         deferred_since: row.instant_maybe()?,
+        uses: Vec::new(),
     })
 }
 

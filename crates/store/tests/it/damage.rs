@@ -33,6 +33,7 @@ async fn lives(store: &dyn Store) {
     let mut step = decision(&run, revision);
     step.report = Some(report(&lease, AttemptEnd::Suspended, JobState::Suspended));
     step.new_jobs = vec![new_job("b", Some(&node)), new_job("c", None)];
+    step.new_jobs[1].part.uses = vec![key.clone()];
     let at = store.now().after(std::time::Duration::from_secs(3600));
     step.timers = vec![NewTimer { owner: "run:living".to_owned(), name: "t".to_owned(), at }];
     let (_, leases, _) = committed(store.commit(step).await.unwrap());
@@ -233,6 +234,14 @@ fn rows_that_are_not_what_their_events_say_are_found() {
                 " r: attempt 1 of job a has a mark of",
             ),
             ("DELETE FROM attempts WHERE job = 1 AND attempt = 2", " r: job a has 1 attempts"),
+            (
+                "INSERT INTO uses (job, service, key) VALUES (1, 'app', '7')",
+                r#" r: job a has services [("app", "7")], and its events say []"#,
+            ),
+            (
+                "DELETE FROM uses",
+                r#" living: job c has services [], and its events say [("analyzer", "")]"#,
+            ),
         ],
     );
 }

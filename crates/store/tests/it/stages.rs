@@ -1,11 +1,17 @@
 //! Several stages, groups of jobs, and the places of a stage.
 
-use perennial_core::run::{
-    FeedKind, JobKey, JobKind, JobState, RunState, SkipReason, StageOutcome, StageState,
+use std::time::Duration;
+
+use perennial_core::{
+    run::{
+        AttemptEnd, FeedKind, JobKey, JobKind, JobState, RunState, SkipReason, StageOutcome,
+        StageState,
+    },
+    service::ServiceKey,
 };
 use perennial_store::{
-    Again, Decision, JobPart, JobStep, NewJob, NewRun, NewStage, NodeRef, Reopening, StageBack,
-    StageLimit, Store, StoreError, verify,
+    Admissions, Admits, AfterWait, Again, Closed, Decision, JobPart, JobStep, NewJob, NewRun,
+    NewStage, NodeRef, Reopening, StageBack, StageLimit, Store, StoreError, verify,
 };
 
 use crate::{
@@ -24,6 +30,8 @@ on_every_store!(
     nobody_ever_sees_a_part_of_a_group,
     places_of_a_stage_change_while_its_run_lives,
     the_same_work_under_two_keys_and_in_two_runs_is_as_many_jobs,
+    a_job_is_claimed_when_all_that_it_uses_admit,
+    who_is_not_admitted_waits_behind_nobody,
 );
 
 fn stage(name: &str, state: StageState, concurrency: Option<u32>) -> NewStage {
@@ -604,5 +612,97 @@ async fn places_of_a_stage_change_while_its_run_lives(store: &dyn Store) {
     store.commit(limit(revision, "s", 4)).await.unwrap();
     assert_eq!(store.claim(&run, &node, 9).await.unwrap().len(), 3);
     assert_eq!(store.run(&run).await.unwrap().stages[0].concurrency, Some(4));
+    assert_eq!(verify(store).await.unwrap(), []);
+}
+
+fn using(key: &str, services: &[&str]) -> NewJob {
+    let uses = services.iter().map(|service| ServiceKey::shared(*service)).collect();
+    let job = job("s", key, JobKind::Activity);
+    NewJob { part: JobPart { uses, ..job.part.clone() }, ..job }
+}
+
+fn closed(store: &dyn Store, cause: &str, hold: bool) -> Closed {
+    let (cause, wake_at) = (cause.to_owned(), store.now().after(Duration::from_secs(30)));
+    let (max_wait, then) = (Duration::from_secs(60), AfterWait::Skip);
+    Closed { cause, wake_at, max_wait, then, is_final: false, hold }
+}
+
+fn admissions(services: &[(&str, Admits)]) -> Admissions {
+    let services = services.iter().map(|(of, it)| (ServiceKey::shared(*of), it.clone()));
+    Admissions { services: services.collect() }
+}
+
+async fn holds(store: &dyn Store, service: &str) -> usize {
+    store.holds(ServiceKey::shared(service)).await.unwrap().len()
+}
+
+/// DUR-13, DUR-40, DUR-80: its holds come with the claim, or with the wait, and go with its end.
+async fn a_job_is_claimed_when_all_that_it_uses_admit(store: &dyn Store) {
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
+    let jobs = vec![using("both", &["app", "db"])];
+    let new = staged("r", &node, vec![stage("s", StageState::Sealed, None)], jobs);
+    let run = new.run.clone();
+    store.create_run(new).await.unwrap();
+    let both = [ServiceKey::shared("app"), ServiceKey::shared("db")];
+    assert_eq!(only_job(store, &run).await.uses, both);
+    // Of which nothing is known it is left alone.
+    assert!(store.claim(&run, &node, 8).await.unwrap().is_empty());
+    let one = admissions(&[("app", Admits::Yes)]);
+    let claims = store.claim_by(&run, &node, 8, one).await.unwrap();
+    assert!(claims.claimed.is_empty() && claims.deferred.is_empty());
+    assert_eq!(
+        (holds(store, "app").await, only_job(store, &run).await.state),
+        (0, JobState::Ready)
+    );
+    // It is held while it is waited for, but for what there is no room for.
+    for (hold, held) in [(false, 0), (true, 1)] {
+        let no = Admits::No(closed(store, "service db: starting", hold));
+        let known = admissions(&[("app", Admits::Yes), ("db", no)]);
+        let claims = store.claim_by(&run, &node, 8, known).await.unwrap();
+        let job = only_job(store, &run).await;
+        assert_eq!((claims.claimed.len(), job.state), (0, JobState::Deferred));
+        assert_eq!(claims.deferred, [(job.id, job.deferral.clone().unwrap())]);
+        // It is no child.
+        assert_eq!(job.deferral.unwrap().then, AfterWait::Fail);
+        assert_eq!((job.attempt, job.attempts_used), (0, 0));
+        assert_eq!((holds(store, "app").await, holds(store, "db").await), (1, held));
+        assert!(store.wake(&run, job.id, "it is there", None).await.unwrap());
+    }
+    let known = admissions(&[("app", Admits::Yes), ("db", Admits::Yes)]);
+    let claims = store.claim_by(&run, &node, 8, known).await.unwrap();
+    let lease = claims.claimed[0].lease.clone();
+    assert_eq!((lease.attempt, holds(store, "db").await), (1, 1));
+    store.release(&lease, "enough").await.unwrap();
+    assert_eq!(holds(store, "db").await, 1, "its job goes on");
+    let (revision, job) = (store.revision(&run).await.unwrap(), lease.job);
+    let skipped = JobStep {
+        skipped: Some(SkipReason::Operator),
+        ..JobStep::new(job, JobState::Ready, JobState::Skipped)
+    };
+    let end = Decision { jobs: vec![skipped], ..decision(&run, revision) };
+    store.commit(end).await.unwrap();
+    assert_eq!((holds(store, "app").await, holds(store, "db").await), (0, 0));
+    assert_eq!(verify(store).await.unwrap(), []);
+}
+
+/// DUR-13: those that are not admitted leave the queue in the claim that meets them, whatever their number, and take no
+/// place; of a service that is tried out no more come in than may.
+async fn who_is_not_admitted_waits_behind_nobody(store: &dyn Store) {
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
+    let mut jobs: Vec<NewJob> = (0..70).map(|n| using(&format!("app{n}"), &["app"])).collect();
+    jobs.extend((0..3).map(|n| using(&format!("db{n}"), &["db"])));
+    jobs.push(using("last", &[]));
+    let new = staged("r", &node, vec![stage("s", StageState::Sealed, Some(2))], jobs);
+    let run = new.run.clone();
+    store.create_run(new).await.unwrap();
+    let no = Admits::No(closed(store, "service app: down", true));
+    let then = closed(store, "service db: it is tried out", true);
+    let known = admissions(&[("app", no), ("db", Admits::UpTo { most: 1, then })]);
+    let claims = store.claim_by(&run, &node, 32, known).await.unwrap();
+    let claimed: Vec<&str> = claims.claimed.iter().map(|it| it.lease.key.as_str()).collect();
+    assert_eq!((claimed, claims.deferred.len()), (vec!["s/db0", "s/last"], 72));
+    let ends: Vec<AttemptEnd> =
+        store.run(&run).await.unwrap().attempts.iter().filter_map(|one| one.end).collect();
+    assert_eq!(ends, []);
     assert_eq!(verify(store).await.unwrap(), []);
 }

@@ -13,7 +13,7 @@ use perennial_core::{
     Uptime,
     protection::{
         InvalidConfig,
-        breaker::{Breaker, BreakerConfig, Grant, Outcome, State, Transition, Verdict},
+        breaker::{Breaker, BreakerConfig, Grant, Opened, Outcome, State, Transition, Verdict},
     },
 };
 use perennial_supervision::Clock;
@@ -367,6 +367,27 @@ impl Breakers {
         let transition = locked(&cell.breaker).reset(self.0.clock.now());
         self.tell(&cell.id, transition);
         Ok(())
+    }
+
+    /// One that was open until `until` when its process ended is open still (SM-61). Whether that is so: one that has been
+    /// used since is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// When nobody declared it, or there is no place for another key.
+    pub fn restore(&self, id: impl Into<BreakerId>, until: Uptime) -> Result<bool, BreakerError> {
+        let cell = self.cell(id.into())?;
+        let mut breaker = locked(&cell.breaker);
+        let is_unused = breaker.epoch() == 0 && breaker.is_idle(self.0.clock.now());
+        if !is_unused {
+            return Ok(false);
+        }
+        let opened = Opened { until, epoch: 1, doublings: 0 };
+        let restored = Breaker::restore(*breaker.config(), opened, self.0.clock.now());
+        // What is declared was checked.
+        let unknown = |_| BreakerError::UnknownBreaker { id: cell.id.clone() };
+        *breaker = restored.map_err(unknown)?;
+        Ok(matches!(breaker.state(), State::Open { .. }))
     }
 
     /// A closed one, as it was declared.

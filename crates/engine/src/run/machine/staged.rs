@@ -14,6 +14,7 @@ use perennial_core::{
         Ends, FailurePolicy, JobKey, JobKind, JobState, RunCause, RunState, SkipReason, StageEnd,
         StageOutcome, StageState, run_outcome_of, stage_outcome,
     },
+    service::ServiceKey,
 };
 use perennial_store::{JobPart, JobStep, NewJob, RunStep, StageStep};
 use serde_json::{Map, Value, json};
@@ -209,12 +210,14 @@ impl Draft {
                 specs.extend(workflow.feed(edge, given, &Upstream { items: vec![item] })?);
             }
         }
-        for JobSpec { key, input, after } in specs {
+        for JobSpec { key, input, after, uses } in specs {
+            let uses = at.services.offered.of_job(planned.uses.iter().chain(&uses), &machine.run);
             let (input, born) = match input {
                 Ok(input) => (input, Born::Open),
                 Err(why) => (Value::Null, Born::failed(format!("its input cannot be kept: {why}"))),
             };
-            self.add_job(board, machine, planned, &PlannedJob { key, input, after }, born, at.now);
+            let job = PlannedJob { key, input, after, uses };
+            self.add_job(board, machine, planned, &job, born, at.now);
         }
         for item in bad {
             let born = match edge.on_failure {
@@ -225,7 +228,8 @@ impl Draft {
                 }
                 UpstreamFailure::FailStage | UpstreamFailure::Skip => Born::Skipped,
             };
-            let job = PlannedJob { key: item.key, input: Value::Null, after: Vec::new() };
+            let (after, uses) = (Vec::new(), Vec::new());
+            let job = PlannedJob { key: item.key, input: Value::Null, after, uses };
             self.add_job(board, machine, planned, &job, born, at.now);
         }
         Some(())
@@ -260,7 +264,8 @@ impl Draft {
         } else {
             return;
         }
-        let mut job = planned_job(planned, key, spec.given(again), now);
+        let uses = if state.is_terminal() { Vec::new() } else { spec.uses.clone() };
+        let mut job = planned_job(planned, key, spec.given(again), uses, now);
         let is_blocked = state == JobState::Blocked;
         job.part = JobPart { skipped, failed, is_blocked, ..job.part };
         self.new_jobs.push(job);
@@ -490,11 +495,12 @@ fn failed_stages(board: &Board<'_>, staging: &Staging) -> Value {
     })
 }
 
-/// A job of a stage as the store keeps it.
+/// A job of a stage as the store keeps it, with what it uses, or skipped from the beginning.
 pub(crate) fn planned_job(
     planned: &PlannedStage,
     key: JobKey,
     given: Given,
+    uses: Vec<ServiceKey>,
     now: Timestamp,
 ) -> NewJob {
     let (kind, work) = match planned.work {
@@ -503,7 +509,7 @@ pub(crate) fn planned_job(
     };
     let is_blocked = !given.after.is_empty();
     let given = Given { work: work.to_owned(), ..given };
-    let part = JobPart { kind, is_blocked, ..JobPart::default() };
+    let part = JobPart { kind, is_blocked, uses, ..JobPart::default() };
     new_job(planned.name.clone(), key, given, part, planned.retry, planned.timeouts, None, now)
 }
 

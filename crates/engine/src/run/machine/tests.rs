@@ -164,6 +164,7 @@ impl Play {
             jitter: 0.5,
             claim_for: self.claims_inline.then(|| self.node.clone()),
             settings: crate::EngineSettings::default(),
+            services: ServicesNow::default(),
         };
         let Ok(Some(decision)) = self.machine.decide(&self.workflow, fact, &at) else { return };
         let committed = self.store.commit(decision.clone()).await;

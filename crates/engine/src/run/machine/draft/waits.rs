@@ -1,6 +1,8 @@
 //! What follows for jobs that wait for something outside of their run: from the refusal of what they
 //! need to the end of the wait (DUR-40 to DUR-45).
 
+mod service;
+
 use perennial_core::{
     FailureClass, Timestamp,
     failure::Failure,
@@ -12,6 +14,7 @@ use perennial_store::{
 };
 use serde_json::{Value, json};
 
+use self::service::Service;
 use super::Draft;
 use crate::{
     run::{
@@ -20,6 +23,9 @@ use crate::{
     },
     workflow::{DoneJob, FailureMeans, Unavailable},
 };
+
+/// Jobs whose waits one decision ends, at most: what is left comes with the next.
+const STEPS_MAX: usize = 1_000;
 
 /// What a job ends as.
 struct End {
@@ -66,6 +72,12 @@ impl Draft {
         machine: &Machine,
         at: &Circumstances,
     ) {
+        // Those that have come back and are not claimed yet.
+        let is_back = |job: &&Job| {
+            job.state == JobState::Ready && job.deferred_since.is_some() && !job.uses.is_empty()
+        };
+        let back = machine.jobs.iter().filter(is_back).count();
+        let mut let_in = u32::try_from(back).unwrap_or(u32::MAX);
         for job in &machine.jobs {
             // What failed the run ends the waits that are left.
             if !self.state.goes_on() {
@@ -76,7 +88,7 @@ impl Draft {
                 continue;
             }
             match job.state {
-                JobState::Deferred => self.wake_deferred(workflow, machine, job, at),
+                JobState::Deferred => self.wake_deferred(workflow, machine, job, &mut let_in, at),
                 JobState::Suspended => self.wake_suspended(workflow, machine, job, at),
                 JobState::Blocked
                 | JobState::Ready
@@ -96,21 +108,34 @@ impl Draft {
         workflow: &Guard<'_>,
         machine: &Machine,
         job: &Job,
+        let_in: &mut u32,
         at: &Circumstances,
     ) {
-        let Some(deferral) = job.deferral.as_ref().filter(|one| one.wake_at <= at.now) else {
-            return;
+        let Some(deferral) = &job.deferral else { return };
+        let service = service::of(job, deferral, &at.services.admissions, let_in);
+        let moves = deferral.wake_at <= at.now || service != Service::AsBefore;
+        let has_failed = match service {
+            Service::Failed(cause) => Some(cause),
+            Service::Admits | Service::AsBefore => None,
         };
-        if deferral.until > at.now {
+        if !moves || self.job_steps.len() >= STEPS_MAX {
+            return;
+        }
+        if deferral.until > at.now && has_failed.is_none() {
             self.job_steps.push(JobStep {
-                run_after: Some(at.now.after(Jitter::Full.of(at.settings.wake_spread, at.jitter))),
+                run_after: Some(
+                    at.now.after(
+                        Jitter::Full.of(at.settings.wake_spread, place_of(job.id, at.jitter)),
+                    ),
+                ),
                 about: json!({ "cause": deferral.cause }),
                 ..JobStep::new(job.id, JobState::Deferred, JobState::Ready)
             });
             return;
         }
         let since = job.deferred_since.unwrap_or(deferral.wake_at);
-        let failure = never_available(&deferral.cause, since, at.now);
+        let cause = has_failed.unwrap_or(&deferral.cause);
+        let failure = never_available(cause, since, at.now);
         let done = &machine.done;
         let end = self.in_vain(workflow, job, deferral.then, failure, done);
         self.end_waiting(job, end, None);
@@ -203,6 +228,13 @@ impl Draft {
             ..JobStep::new(job.id, job.state, end.to)
         });
     }
+}
+
+/// Where in the second a job comes back: those that come back together are spread over it.
+fn place_of(job: i64, jitter: f64) -> f64 {
+    // The golden ratio: each next one falls into the widest gap.
+    let turn = (job % 1_000_000) as f64 * 0.618_033_988_749_895;
+    (jitter.clamp(0.0, 1.0) + turn).fract()
 }
 
 fn never_available(what: &str, since: Timestamp, now: Timestamp) -> Failure {

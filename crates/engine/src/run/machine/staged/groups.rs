@@ -209,7 +209,8 @@ impl Draft {
         child: ChildPlan,
         at: &Circumstances,
     ) {
-        let ChildPlan { key, work, input, retry, timeouts, required, skipped } = child;
+        let ChildPlan { key, work, input, retry, timeouts, required, skipped, uses } = child;
+        let uses = at.services.offered.of_job(&uses, &machine.run);
         let key = child_key(&group.key, &key);
         let mut again = 0;
         if let Some(place) = board.comes_again(machine, &key) {
@@ -231,10 +232,11 @@ impl Draft {
         let input = input.unwrap_or(Value::Null);
         let given = Given { work: name.to_owned(), input, required, again, ..Given::default() };
         let parent = Some(group.key.clone());
-        let part = JobPart { kind, parent, skipped, ..JobPart::default() };
+        let part = JobPart { kind, parent, skipped, uses, ..JobPart::default() };
+        let is_admitted = part.uses.is_empty();
         let (stage, no_later) = (group.stage.clone(), group.policy.deadline());
         let mut job = new_job(stage, key, given, part, retry, timeouts, no_later, at.now);
-        if kind == JobKind::Activity && skipped.is_none() {
+        if kind == JobKind::Activity && skipped.is_none() && is_admitted {
             job.claim_for = at.claim_for.clone();
         }
         self.new_jobs.push(job);

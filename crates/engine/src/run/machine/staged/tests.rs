@@ -17,7 +17,9 @@ use perennial_store::{
     verify,
 };
 
+use super::super::ServicesNow;
 use super::*;
+use crate::external::Offered;
 use crate::{
     run::machine::{Ending, Fact, Reported, StopCause},
     staged::{
@@ -238,8 +240,8 @@ impl Play {
     async fn begin(store: &Arc<MemoryStore>, node: &NodeRef, shape: &Shape, name: &str) -> Self {
         let start = any().start(shape).unwrap();
         let staging = start.workflow.staging().unwrap();
-        let (stages, jobs) = staging.beginning(store.now());
         let run = RunId::parse(name).unwrap();
+        let (stages, jobs) = staging.beginning(&run, &Offered::default(), store.now());
         let definition = start.workflow.definition();
         let created = store
             .create_run(NewRun {
@@ -281,6 +283,7 @@ impl Play {
             jitter: 0.5,
             claim_for: claims.then(|| self.node.clone()),
             settings: crate::EngineSettings::default(),
+            services: ServicesNow::default(),
         };
         let Ok(Some(decision)) = self.machine.decide(&*self.workflow, fact, &at) else {
             return false;
