@@ -20,9 +20,14 @@ const NAMES: [&str; 8] =
 const BY_HAND: [&str; 5] = ["mul_f64(", "_u32.pow(", "checked_shl(", "* 2).min(", "_mul(1 <<"];
 
 /// What is allowed elsewhere: where, what, and why it is none of them.
-const EXCEPTIONS: [(&str, &str, &str); 4] = [
+const EXCEPTIONS: [(&str, &str, &str); 5] = [
     ("crates/supervision/", "Semaphore", "places in mailboxes and queues: a message holds one"),
     ("crates/tools/src/registry/permit.rs", "Permit", "the name of a tool beside the one permit"),
+    (
+        "crates/engine/src/external/calls.rs",
+        "Permit",
+        "a service beside the guards of its one call",
+    ),
     ("crates/engine/src/run/machine/rest.rs", "mul_f64(", "a share of a wait, at which it is late"),
     ("crates/pipeline/src/run/limits.rs", "mul_f64(", "a share of a limit, at which it is warned"),
 ];
