@@ -121,7 +121,7 @@ pub(crate) fn claim(
     };
     let mut claimed = Vec::with_capacity(due.len());
     let mut is_suspected = None;
-    for (mut job, suspect) in due {
+    for Due { mut job, suspect, .. } in due {
         if suspect {
             // At most one at a time, so that none is convicted of what another did (SM-31).
             let suspected = match is_suspected {
@@ -183,7 +183,8 @@ enum Suspects {
 macro_rules! due {
     ($crashes:literal, $which:literal) => {
         concat!(
-            "SELECT j.id, j.key, j.stage, j.attempt, i.data, j.crashes > 0, j.run_after FROM jobs j
+            "SELECT j.id, j.key, j.stage, j.attempt, i.data, j.crashes > 0, j.run_after,
+             EXISTS (SELECT 1 FROM uses u WHERE u.job = j.id) FROM jobs j
              JOIN stages s ON s.run = j.run AND s.stage = j.stage JOIN inputs i ON i.job = j.id
              WHERE j.run = ?1 AND j.state = 'ready' AND j.run_after <= ?2 AND j.crashes ",
             $crashes,
@@ -223,6 +224,14 @@ impl Suspects {
     }
 }
 
+/// A job that a claim may take.
+pub(crate) struct Due {
+    pub(crate) job: Claimed,
+    /// Its process may have died of it.
+    suspect: bool,
+    pub(crate) uses_services: bool,
+}
+
 /// At most `limit`, and of a stage no more than it has places for (INV-10).
 fn due(
     tx: &Tx<'_>,
@@ -231,15 +240,15 @@ fn due(
     limit: u32,
     places: &mut [Places],
     suspects: Suspects,
-) -> Result<Vec<(Claimed, bool)>, StoreError> {
+) -> Result<Vec<Due>, StoreError> {
     let now = tx.now().as_micros();
     let claimed = |row: &Columns<'_>| {
         let (job, key, stage) = (row.get()?, JobKey::new(row.get::<String>()?), row.get()?);
         let attempt = row.get::<u32>()? + 1;
         let lease = Lease { run: run.clone(), job, key, attempt, node: node.clone() };
         let claimed = Claimed { lease, stage, input: row.json()?, calls: Vec::new() };
-        let (suspect, after) = (row.get::<bool>()?, row.get::<i64>()?);
-        Ok((after, claimed, suspect))
+        let (suspect, after) = (row.get()?, row.get::<i64>()?);
+        Ok((after, Due { job: claimed, suspect, uses_services: row.get()? }))
     };
     let mut due = if places.is_empty() {
         tx.rows(suspects.of_run(), (run.as_str(), now, limit), claimed)?
@@ -250,14 +259,14 @@ fn due(
         let most = limit.min(*free);
         due.extend(tx.rows(suspects.of_stage(), (run.as_str(), now, most, stage), claimed)?);
     }
-    due.sort_by_key(|(after, claimed, _)| (*after, claimed.lease.job));
+    due.sort_by_key(|(after, due)| (*after, due.job.lease.job));
     due.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    for (_, taken, _) in &due {
-        if let Some(places) = places.iter_mut().find(|places| places.stage == taken.stage) {
+    for (_, taken) in &due {
+        if let Some(places) = places.iter_mut().find(|it| it.stage == taken.job.stage) {
             places.free = places.free.saturating_sub(1);
         }
     }
-    Ok(due.into_iter().map(|(_, claimed, suspect)| (claimed, suspect)).collect())
+    Ok(due.into_iter().map(|(_, due)| due).collect())
 }
 
 /// Whether the node works on a job that its process may have died of.

@@ -11,10 +11,11 @@ use serde_json::Map;
 
 use super::{
     journal::{Journal, micros},
+    lease::Due,
     service, wait,
 };
 use crate::{
-    Admissions, Admits, AfterWait, Claimed, Closed, Deferral, HoldOf, JobRecord, Lease, StoreError,
+    Admissions, Admits, AfterWait, Closed, Deferral, HoldOf, JobRecord, Lease, StoreError,
     transaction::Tx,
 };
 
@@ -81,25 +82,19 @@ impl<'a> Doors<'a> {
         &mut self,
         tx: &Tx<'_>,
         journal: &mut Journal,
-        due: &mut Vec<(Claimed, bool)>,
+        due: &mut Vec<Due>,
     ) -> Result<bool, StoreError> {
         if self.known.is_empty() {
-            // Of jobs without any nothing is asked.
-            let uses = |(job, _): &(Claimed, bool)| uses_any(tx, job.lease.job);
-            let mut kept = Vec::with_capacity(due.len());
-            for job in due.drain(..) {
-                if !uses(&job)? {
-                    kept.push(job);
-                }
-            }
-            *due = kept;
+            due.retain(|job| !job.uses_services);
             return Ok(false);
         }
         let (mut kept, mut has_deferred) = (Vec::with_capacity(due.len()), false);
         self.let_in.clear();
-        for (job, suspect) in due.drain(..) {
-            let Some(asks) = asks(tx, job.lease.job)? else {
-                kept.push((job, suspect));
+        for one in due.drain(..) {
+            let lease = &one.job.lease;
+            let asks = if one.uses_services { asks(tx, lease.job)? } else { None };
+            let Some(asks) = asks else {
+                kept.push(one);
                 continue;
             };
             let admits = |key: &ServiceKey| self.known.get(key).copied();
@@ -116,14 +111,14 @@ impl<'a> Doors<'a> {
             });
             if let Some(closed) = closed {
                 let deferral = closed.deferral(&asks, tx.now());
-                self.defer_one(tx, journal, &job.lease, &asks, deferral)?;
+                self.defer_one(tx, journal, lease, &asks, deferral)?;
                 has_deferred = true;
             } else {
                 for key in &asks.uses {
                     *self.let_in.entry(key.clone()).or_default() += 1;
                 }
-                self.uses.insert(job.lease.job, asks.uses);
-                kept.push((job, suspect));
+                self.uses.insert(lease.job, asks.uses);
+                kept.push(one);
             }
         }
         *due = kept;
@@ -202,11 +197,6 @@ fn hold(
     let of = HoldOf::Job { run: lease.run.clone(), job: lease.job };
     let job: &JobKey = &lease.key;
     service::hold_of_job(tx, journal, (&of, job), lease.job, key)
-}
-
-fn uses_any(tx: &Tx<'_>, job: i64) -> Result<bool, StoreError> {
-    let found = tx.row("SELECT 1 FROM uses WHERE job = ?1 LIMIT 1", [job], |_| Ok(()))?;
-    Ok(found.is_some())
 }
 
 fn asks(tx: &Tx<'_>, job: i64) -> Result<Option<Asks>, StoreError> {
