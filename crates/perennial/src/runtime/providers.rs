@@ -1,6 +1,6 @@
 //! Which provider answers a kind of call, in each mode. Nothing falls back to mocks by itself.
 
-use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use perennial_core::{FailureClass, failure::Failure};
 use perennial_pipeline::{BuiltPrompt, CallDefaults, Pipeline, ProviderKind, Providers, Resolved};
@@ -87,7 +87,7 @@ impl fmt::Debug for PromptWatch {
 /// The live providers of a runtime, and what calls use by default.
 #[derive(Debug)]
 pub(crate) struct ProviderTable {
-    live: HashMap<ProviderKind, Result<Arc<dyn Provider>, Unavailable>>,
+    live: BTreeMap<ProviderKind, Result<Arc<dyn Provider>, Unavailable>>,
     anthropic: AnthropicSection,
     watch: Option<PromptWatch>,
 }
@@ -100,7 +100,7 @@ impl ProviderTable {
         watch: Option<PromptWatch>,
     ) -> Self {
         let anthropic = config.providers.anthropic.clone();
-        let mut live = HashMap::new();
+        let mut live = BTreeMap::new();
         live.insert(ProviderKind::Claude, configured(&anthropic));
         live.insert(ProviderKind::Gemini, Err(Unavailable::NotInThisVersion));
         live.extend(brought.into_iter().map(|(kind, provider)| (kind, Ok(provider))));
