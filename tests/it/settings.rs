@@ -105,25 +105,28 @@ async fn another_value_of_a_setting_of_the_engine_makes_another_run() {
     assert!(state == "failed" && said.contains("at most 1 deep"), "{said}");
 
     let hour = Duration::from_secs(3_600);
-    let brief = EngineSettings { run_within: Duration::from_secs(60), ..usual };
+    let brief = EngineSettings { run_timeout: Duration::from_secs(60), ..usual };
     assert_eq!(ended(brief, (1, Duration::from_secs(300))).await.0, "timed_out");
     assert_eq!(ended(usual, (1, Duration::from_secs(300))).await.0, "succeeded");
-    let refused = EngineSettings { poll_every: hour, stalled_after: Duration::ZERO, ..usual };
+    let refused = EngineSettings { poll_interval: hour, stalled_after: Duration::ZERO, ..usual };
     let refused = Runtime::builder().store(Store::memory()).engine(refused).start().await;
     let text = refused.map(|_| ()).unwrap_err().to_string();
-    assert!(text.contains("`poll_every` is 3600000") && text.contains("`stalled_after`"), "{text}");
+    assert!(
+        text.contains("`poll_interval` is 3600s") && text.contains("`stalled_after`"),
+        "{text}"
+    );
 }
 
 /// Proves INV-33.
 #[tokio::test(start_paused = true)]
 async fn the_scheduler_looks_as_often_as_it_is_told() {
     for every in [1_000_u64, 7_000] {
-        let poll_every = Duration::from_millis(every);
-        let settings = EngineSettings { poll_every, ..EngineSettings::default() };
+        let poll_interval = Duration::from_millis(every);
+        let settings = EngineSettings { poll_interval, ..EngineSettings::default() };
         let builder = Runtime::builder().store(Store::memory()).engine(settings);
         let runtime = builder.start().await.unwrap();
         // On the paused clock: so that it has looked once more than at its start.
-        tokio::time::sleep(poll_every * 3).await;
+        tokio::time::sleep(poll_interval * 3).await;
         let tree = runtime.tree();
         let timekeeper = tree.nodes.iter().find(|node| node.path.ends_with("/timekeeper")).unwrap();
         assert_eq!(timekeeper.detail["pause_ms"], every, "{}", timekeeper.detail);

@@ -180,7 +180,8 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct EngineArgs {
     /// Configuration (TOML): [providers.anthropic] base_url, model, api_key_env, max_output;
-    /// [store] url; [pipeline] environment; [limits]; [monitor]; [retention];
+    /// [store] url; [pipeline] environment; [limits]; [engine]; [monitor];
+    /// [retention];
     /// [prices.MODEL] input, output, cache_read, cache_write
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

@@ -483,7 +483,7 @@ impl Runs {
             Some(run) => run.clone(),
             None => RunId::parse(ulid::Ulid::generate().to_string())?,
         };
-        let within = start.within.unwrap_or(self.services.settings.run_within);
+        let within = start.within.unwrap_or(self.services.settings.run_timeout);
         if let Some(inverted) = inverted(&*start.workflow, within) {
             return Err(RunError::InvertedTimeouts(inverted));
         }
@@ -655,7 +655,7 @@ impl Runs {
             .services
             .store
             .now()
-            .after(reopen.within.unwrap_or(self.services.settings.run_within));
+            .after(reopen.within.unwrap_or(self.services.settings.run_timeout));
         let request = || {
             self.services.store.reopen_run(Reopening {
                 run: run.clone(),
@@ -723,7 +723,7 @@ impl Runs {
                 definition_bytes: definition.bytes.to_vec(),
                 input_digest: record.input_digest,
                 settings: record.settings.clone(),
-                deadline: Some(now.after(self.services.settings.run_within)),
+                deadline: Some(now.after(self.services.settings.run_timeout)),
                 again: round.again.clone(),
                 stages: round.stages.clone(),
             })

@@ -10,7 +10,7 @@ use std::{fmt, time::Duration};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let hasty = EngineSettings { poll_every: Duration::from_millis(100), ..EngineSettings::default() };
+/// let hasty = EngineSettings { poll_interval: Duration::from_millis(100), ..EngineSettings::default() };
 /// let runtime = Runtime::builder().store(Store::memory()).engine(hasty).start().await?;
 /// # runtime.shutdown().await;
 /// # Ok(())
@@ -19,7 +19,7 @@ use std::{fmt, time::Duration};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineSettings {
     /// How often it looks at what is due even if nobody wakes it; 1 s. Nothing depends on a wake-up alone (DUR-10).
-    pub poll_every: Duration,
+    pub poll_interval: Duration,
     /// Most jobs of one run that one claim takes; 32.
     pub claim_batch: u32,
     /// How often a decision is made again that others were in the way of; 16. The fact is offered again after that.
@@ -27,7 +27,7 @@ pub struct EngineSettings {
     /// How long the scheduler may get nowhere before the tree says that it is not healthy; 30 s.
     pub stalled_after: Duration,
     /// What a run may take whose start does not say it; 24 h.
-    pub run_within: Duration,
+    pub run_timeout: Duration,
     /// How often the progress of an attempt is kept at most; 2 s. What is told in between is seen in the tree alone.
     pub keep_progress_every: Duration,
     /// Most jobs of dead nodes that one sweep gives back; 1 000.
@@ -45,11 +45,11 @@ pub struct EngineSettings {
 impl Default for EngineSettings {
     fn default() -> Self {
         Self {
-            poll_every: Duration::from_secs(1),
+            poll_interval: Duration::from_secs(1),
             claim_batch: 32,
             decide_rounds: 16,
             stalled_after: Duration::from_secs(30),
-            run_within: Duration::from_secs(24 * 60 * 60),
+            run_timeout: Duration::from_secs(24 * 60 * 60),
             keep_progress_every: Duration::from_secs(2),
             rescue_batch: 1_000,
             takeovers_max: 16,
@@ -75,12 +75,45 @@ impl Default for EngineSettings {
 pub struct SettingError {
     /// Its name.
     pub setting: &'static str,
-    /// What it was set to; times in milliseconds, as the next ones.
-    pub value: u128,
+    /// What it was set to.
+    pub value: String,
     /// The least that can be meant.
-    pub least: u128,
+    pub least: String,
     /// The most.
-    pub most: u128,
+    pub most: String,
+}
+
+impl SettingError {
+    /// A time that is not between these.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use perennial::engine::SettingError;
+    ///
+    /// let second = Duration::from_secs(1);
+    /// let error = SettingError::of_time("pause", second * 90, second, second * 60).unwrap();
+    /// assert_eq!(error.to_string(), "`pause` is 90s; 1s to 60s are possible");
+    /// ```
+    pub fn of_time(
+        setting: &'static str,
+        value: Duration,
+        least: Duration,
+        most: Duration,
+    ) -> Option<Self> {
+        let text = |time: Duration| format!("{time:?}");
+        let is_wrong = !(least..=most).contains(&value);
+        is_wrong.then(|| Self { setting, value: text(value), least: text(least), most: text(most) })
+    }
+
+    fn of_number(setting: &'static str, value: u64, least: u64, most: u64) -> Option<Self> {
+        let is_wrong = !(least..=most).contains(&value);
+        is_wrong.then(|| Self {
+            setting,
+            value: value.to_string(),
+            least: least.to_string(),
+            most: most.to_string(),
+        })
+    }
 }
 
 /// All settings that cannot be meant, as one error.
@@ -100,7 +133,7 @@ impl fmt::Display for SettingErrors {
 impl std::error::Error for SettingErrors {}
 
 /// A year: what is longer is a mistake.
-const LONGEST: u128 = 366 * 24 * 60 * 60 * 1_000;
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 impl EngineSettings {
     /// # Errors
@@ -108,11 +141,11 @@ impl EngineSettings {
     /// All settings that cannot be meant.
     pub fn check(&self) -> Result<(), SettingErrors> {
         let Self {
-            poll_every,
+            poll_interval,
             claim_batch,
             decide_rounds,
             stalled_after,
-            run_within,
+            run_timeout,
             keep_progress_every,
             rescue_batch,
             takeovers_max,
@@ -120,25 +153,23 @@ impl EngineSettings {
             group_depth_max,
             wake_spread,
         } = *self;
-        let minute = 60_000;
-        let settings: [(&'static str, u128, u128, u128); 11] = [
-            ("poll_every", poll_every.as_millis(), 1, minute),
-            ("claim_batch", claim_batch.into(), 1, 1_000),
-            ("decide_rounds", decide_rounds.into(), 5, 1_000),
-            ("stalled_after", stalled_after.as_millis(), 1_000, LONGEST),
-            ("run_within", run_within.as_millis(), 1, LONGEST),
-            ("keep_progress_every", keep_progress_every.as_millis(), 1, LONGEST),
-            ("rescue_batch", rescue_batch.into(), 1, 100_000),
-            ("takeovers_max", takeovers_max as u128, 1, 100_000),
-            ("children_max", children_max as u128, 1, 100_000),
-            ("group_depth_max", group_depth_max as u128, 1, 100),
-            ("wake_spread", wake_spread.as_millis(), 0, LONGEST),
+        let (time, number) = (SettingError::of_time, SettingError::of_number);
+        let millis = Duration::from_millis;
+        let size = |size: usize| u64::try_from(size).unwrap_or(u64::MAX);
+        let checked = [
+            time("poll_interval", poll_interval, millis(1), millis(60_000)),
+            number("claim_batch", claim_batch.into(), 1, 1_000),
+            number("decide_rounds", decide_rounds.into(), 5, 1_000),
+            time("stalled_after", stalled_after, millis(1_000), LONGEST),
+            time("run_timeout", run_timeout, millis(1), LONGEST),
+            time("keep_progress_every", keep_progress_every, millis(1), LONGEST),
+            number("rescue_batch", rescue_batch.into(), 1, 100_000),
+            number("takeovers_max", size(takeovers_max), 1, 100_000),
+            number("children_max", size(children_max), 1, 100_000),
+            number("group_depth_max", size(group_depth_max), 1, 100),
+            time("wake_spread", wake_spread, Duration::ZERO, LONGEST),
         ];
-        let wrong: Vec<SettingError> = settings
-            .into_iter()
-            .filter(|(_, value, least, most)| !(*least..=*most).contains(value))
-            .map(|(setting, value, least, most)| SettingError { setting, value, least, most })
-            .collect();
+        let wrong: Vec<SettingError> = checked.into_iter().flatten().collect();
         if wrong.is_empty() { Ok(()) } else { Err(SettingErrors(wrong)) }
     }
 }

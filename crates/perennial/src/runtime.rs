@@ -10,7 +10,7 @@ mod providers;
 mod store;
 mod workflows;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use perennial_core::tree::{Completeness, RuntimeInfo, SCHEMA, TreeNode, TreeSnapshot};
 use perennial_engine::{
@@ -73,6 +73,7 @@ pub struct Runtime {
     tasks: TaskSupervisor,
     external: External,
     host: Supervisor,
+    drain_within: Duration,
 }
 
 /// How a shutdown went.
@@ -375,6 +376,23 @@ impl Runtime {
     /// ```
     pub fn drained(&self) -> impl Future<Output = DrainReport> + Send + use<> {
         self.services.drained()
+    }
+
+    /// How long a shutdown gives attempts under way, the last 2 s of it to give back what did not end: see
+    /// [`Builder::drain_within`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// assert_eq!(runtime.drain_within().as_secs(), 10);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn drain_within(&self) -> Duration {
+        self.drain_within
     }
 
     /// Stops in order: nothing is claimed any more, attempts under way get their time to end, what

@@ -11,10 +11,9 @@ pub(crate) struct WorkerArgs {
         value_parser = node_name)]
     pub(crate) node: String,
     /// How long this node is taken for alive without a sign; others wait as long before they take over its
-    /// work. Longer for a server that is slow at times
-    #[arg(long, value_name = "SECONDS", default_value_t = 10,
-        value_parser = clap::value_parser!(u64).range(1..=600))]
-    pub(crate) lease: u64,
+    /// work. Longer for a server that is slow at times; without it what the configuration says, else 10
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) lease: Option<u64>,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]

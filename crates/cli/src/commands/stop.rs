@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, time::Duration};
 
-use perennial::{DrainReport, DrainedRun, RunFate, Runtime, engine::drain::DRAIN_TIMEOUT};
+use perennial::{DrainReport, DrainedRun, RunFate, Runtime, engine::drain::DRAIN_GRACE};
 use serde_json::json;
 
 use super::{
@@ -15,9 +15,17 @@ use crate::output;
 
 /// How long the rest of the tree may take to stop after the drain.
 const REST_WITHIN: Duration = Duration::from_secs(2);
-/// How long all of it may take: a drain and a second (DUR-120), and the rest.
-const ALL_WITHIN: Duration =
-    Duration::from_secs(DRAIN_TIMEOUT.as_secs() + 1 + REST_WITHIN.as_secs());
+
+/// How long a stop may take: a drain and a second (DUR-120), and the rest.
+pub(super) fn within(drain: Duration) -> Duration {
+    drain + Duration::from_secs(1) + REST_WITHIN
+}
+
+/// What is said when it begins.
+pub(super) fn announced(drain: Duration) -> String {
+    let left = drain.saturating_sub(DRAIN_GRACE).as_secs();
+    format!("stopping; attempts under way get {left} s (press again to stop at once)")
+}
 
 /// The runs of a command, while they are followed.
 pub(super) type Following<'a> = Pin<&'a mut dyn Future<Output = anyhow::Result<i32>>>;
@@ -34,7 +42,8 @@ pub(super) async fn interrupted(
     hint: &Hint,
 ) -> i32 {
     lot.leave();
-    output::talk("stopping; attempts under way get 10 s (press again to stop at once)");
+    let drain = runtime.drain_within();
+    output::talk(&announced(drain));
     let drained = runtime.drained();
     let report = {
         // Kept until the process ends: what is left of it then ends with it, unheard.
@@ -42,7 +51,7 @@ pub(super) async fn interrupted(
         tokio::select! {
             biased;
             _ = signals.second() => None,
-            report = hand_over(drained, shutdown, following) => report,
+            report = hand_over(drained, shutdown, following, within(drain)) => report,
         }
     };
     match &report {
@@ -65,10 +74,11 @@ async fn hand_over(
     drained: impl Future<Output = DrainReport>,
     shutdown: impl Future<Output = Option<DrainReport>>,
     mut following: Following<'_>,
+    within: Duration,
 ) -> Option<DrainReport> {
     let mut shutdown = std::pin::pin!(shutdown);
     let mut drained = std::pin::pin!(drained);
-    let until = tokio::time::sleep(ALL_WITHIN);
+    let until = tokio::time::sleep(within);
     let mut until = std::pin::pin!(until);
     let (mut report, mut followed) = (None, false);
     loop {

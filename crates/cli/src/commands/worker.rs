@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use perennial::{
     Adoption, Config, DrainReport, RunId, Runtime,
-    engine::{drain::DRAIN_TIMEOUT, scheduler::LeaseTerms},
+    engine::scheduler::LeaseTerms,
     supervision::{Lifecycle, LifecycleEvent, LifecycleStream},
 };
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     engine::{self, Signal, Signals},
     hint::Hint,
-    prompts,
+    prompts, stop,
     tree::with_findings,
 };
 use crate::{
@@ -21,17 +21,17 @@ use crate::{
     output,
 };
 
-/// How long a stop may take: a drain and a second (DUR-120), and the rest of the tree.
-const STOP_WITHIN: Duration = Duration::from_secs(DRAIN_TIMEOUT.as_secs() + 3);
-
 pub(super) async fn worker(args: WorkerArgs, config: Config) -> anyhow::Result<i32> {
     let mut signals = Signals::listen()?;
     let store = &args.store.store;
+    let drain = config.drain_within();
+    let own = args.lease.map(|seconds| LeaseTerms::of(Duration::from_secs(seconds)));
+    let lease = own.unwrap_or_else(|| config.lease());
     let mut builder = Runtime::builder()
         .store(store.clone())
         .config(config)
         .node(&args.node)
-        .lease(LeaseTerms::of(Duration::from_secs(args.lease)))
+        .lease(lease)
         .adoption(Adoption::AtBoot);
     if args.engine.show_prompts {
         builder = builder.on_prompt(|prompt| output::talk_text(&prompts::shown(prompt)));
@@ -39,7 +39,7 @@ pub(super) async fn worker(args: WorkerArgs, config: Config) -> anyhow::Result<i
     let runtime = builder.start().await.map_err(|error| engine::opened(store, error))?;
     let says = Says { json: args.output.json, quiet: args.engine.quiet };
     let lifecycle = runtime.supervision_tree().lifecycle();
-    says.started(&args, &runtime)?;
+    says.started(&args, lease.ttl, &runtime)?;
     let hint = Hint::new(store, args.engine.config.as_deref());
     let signal = {
         let mut work = std::pin::pin!(told(&runtime, lifecycle, says, &hint));
@@ -53,9 +53,9 @@ pub(super) async fn worker(args: WorkerArgs, config: Config) -> anyhow::Result<i
         }
     };
     let tree = args.engine.tree.then(|| with_findings(runtime.tree(), &[], None));
-    says.stopping()?;
+    says.stopping(drain)?;
     // Kept until the process ends: what is left of it then ends with it, unheard.
-    let stopped = tokio::time::timeout(STOP_WITHIN, runtime.shutdown());
+    let stopped = tokio::time::timeout(stop::within(drain), runtime.shutdown());
     let report = tokio::select! {
         biased;
         _ = signals.second() => None,
@@ -114,12 +114,12 @@ impl Says {
         Ok(())
     }
 
-    fn started(self, args: &WorkerArgs, runtime: &Runtime) -> anyhow::Result<()> {
+    fn started(self, args: &WorkerArgs, lease: Duration, runtime: &Runtime) -> anyhow::Result<()> {
         let store = runtime.tree().runtime.store;
         let text =
             format!("node {} works on {}; stop it with ^C or SIGTERM", args.node, args.store.store);
         let value = json!({
-            "type": "worker_started", "node": args.node, "store": store, "lease_s": args.lease,
+            "type": "worker_started", "node": args.node, "store": store, "lease_s": lease.as_secs(),
         });
         self.say(&value, &text)
     }
@@ -130,9 +130,8 @@ impl Says {
         self.say(&json!({ "type": kind, "run": run, "status": what }), &text)
     }
 
-    fn stopping(self) -> anyhow::Result<()> {
-        let text = "stopping; attempts under way get 10 s (press again to stop at once)";
-        self.say(&json!({ "type": "worker_stopping" }), text)
+    fn stopping(self, drain: Duration) -> anyhow::Result<()> {
+        self.say(&json!({ "type": "worker_stopping" }), &stop::announced(drain))
     }
 
     fn stopped(self, signal: Signal, report: Option<&DrainReport>) -> anyhow::Result<()> {

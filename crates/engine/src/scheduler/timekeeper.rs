@@ -36,7 +36,7 @@ async fn keep_time(
     published: &Published,
 ) -> Result<(), perennial_store::StoreError> {
     let services = &spec.services;
-    let poll_every = services.settings.poll_every;
+    let poll_interval = services.settings.poll_interval;
     let mut lifecycle: Option<LifecycleStream> = None;
     let mut looks = 0_u64;
     let mut meter = Meter::start(services);
@@ -52,9 +52,9 @@ async fn keep_time(
         let due = once(services.store.next_due()).await;
         let store = if due.is_ok() { "read" } else { "away" };
         let pause = match due {
-            Ok(Some(due)) if is_taken => due.since(services.store.now()).min(poll_every),
+            Ok(Some(due)) if is_taken => due.since(services.store.now()).min(poll_interval),
             // Away for a moment, or nothing is due: looking again is the answer to both.
-            Ok(_) | Err(_) => poll_every,
+            Ok(_) | Err(_) => poll_interval,
         };
         let is_up = spec.lifecycle.get().is_some();
         let pause = if is_up { pause } else { pause.min(UP_EVERY) };

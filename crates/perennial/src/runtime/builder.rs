@@ -756,6 +756,7 @@ impl Builder {
         let lease = self.lease.unwrap_or_else(|| self.config.engine.lease()).checked()?;
         let settings = self.settings.unwrap_or_else(|| self.config.engine());
         settings.check()?;
+        let drain_within = self.drain_within.unwrap_or_else(|| self.config.drain_within());
         let deployment = self.config.deployment().clone();
         let registered = Arc::new(RegisteredPipelines::read(self.pipelines)?);
         let workflows = HostWorkflows::of(self.workflows, &registered)?;
@@ -785,7 +786,7 @@ impl Builder {
             lease,
             settings,
             intensity: self.intensity,
-            drain_within: self.drain_within.unwrap_or_else(|| self.config.engine.drain_within()),
+            drain_within,
             retention: self.retention.unwrap_or_else(|| self.config.retention()),
         })?;
         let Assembled { mut tree, services, runs, sessions, tools, tasks, .. } = assembled;
@@ -828,6 +829,7 @@ impl Builder {
             tasks,
             external,
             host,
+            drain_within,
         })
     }
 }

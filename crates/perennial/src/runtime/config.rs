@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use perennial_engine::{
     EngineSettings, SettingErrors, monitor::Monitoring, performance::Thresholds,
+    scheduler::LeaseTerms,
 };
 use perennial_pipeline::{Deployment, EnvironmentMode, InvalidDeployment};
 use perennial_store::Retention;
@@ -326,10 +327,9 @@ impl Config {
             }
             ConfigError::Malformed { path: path.clone(), source: Box::new(source) }
         };
-        let read = reading::read::<Self>(text);
-        let mut config =
-            read.map_err(|problems| told(problems.into_iter().map(malformed).collect()))?;
-        let mut problems = Vec::new();
+        let (config, problems) = reading::read::<Self>(text);
+        let mut problems: Vec<ConfigError> = problems.into_iter().map(malformed).collect();
+        let Some(mut config) = config else { return Err(told(problems)) };
         if let Some(StoreUrl(Err(source))) = &config.store.url {
             let source = source.clone();
             problems.push(ConfigError::Store { path: path.clone(), source });
@@ -344,13 +344,39 @@ impl Config {
         if problems.is_empty() { Ok(config) } else { Err(told(problems)) }
     }
 
+    /// How long attempts get at a shutdown, and what did not end is given back: `[engine] drain_timeout`.
+    ///
+    /// ```
+    /// # use perennial::Config;
+    /// # use std::time::Duration;
+    /// let config = Config::parse("perennial.toml", b"[engine]\ndrain_timeout = \"40s\"\n")?;
+    /// assert_eq!(config.drain_within(), Duration::from_secs(40));
+    /// # Ok::<(), perennial::ConfigError>(())
+    /// ```
+    pub fn drain_within(&self) -> Duration {
+        self.engine.drain_within()
+    }
+
+    /// The lease of a node on a store that several share: `[engine] lease_ttl`, and the other times in proportion.
+    ///
+    /// ```
+    /// # use perennial::Config;
+    /// # use std::time::Duration;
+    /// let config = Config::parse("perennial.toml", b"[engine]\nlease_ttl = \"30s\"\n")?;
+    /// assert_eq!(config.lease().ttl, Duration::from_secs(30));
+    /// # Ok::<(), perennial::ConfigError>(())
+    /// ```
+    pub fn lease(&self) -> LeaseTerms {
+        self.engine.lease()
+    }
+
     /// How the engine works: `[engine]`.
     ///
     /// ```
     /// # use perennial::Config;
     /// # use std::time::Duration;
     /// let config = Config::parse("perennial.toml", b"[engine]\npoll_interval = \"250ms\"\n")?;
-    /// assert_eq!(config.engine().poll_every, Duration::from_millis(250));
+    /// assert_eq!(config.engine().poll_interval, Duration::from_millis(250));
     /// # Ok::<(), perennial::ConfigError>(())
     /// ```
     pub fn engine(&self) -> EngineSettings {
@@ -650,6 +676,16 @@ mod tests {
             assert!(refused.contains(told), "{told}: {refused}");
         }
         // What is no TOML at all is told as far as it can be read.
+        let text = b"[engine]\nclaim_batch = \"8\"\npoll_interval = \"0s\"\nlease_ttl = \"1ms\"\ndrain_timeout = \"2s\"\n";
+        let refused = Config::parse("p.toml", text).unwrap_err().to_string();
+        for told in [
+            "at line 2,",
+            "`poll_interval` is 0ns; 1ms to 60s are possible",
+            "`lease_ttl` is 1ms; 1s to 600s are possible",
+            "`drain_timeout` is 2s; 3s to 86400s are possible",
+        ] {
+            assert!(refused.contains(told), "{told}: {refused}");
+        }
         let refused = Config::parse("p.toml", b"[engine\nx = \n").unwrap_err().to_string();
         assert!(refused.contains("at line 1"), "{refused}");
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use perennial_engine::{
-    EngineSettings, SettingErrors, drain::DRAIN_TIMEOUT, scheduler::LeaseTerms,
+    EngineSettings, SettingError, SettingErrors, drain::DRAIN_TIMEOUT, scheduler::LeaseTerms,
 };
 use serde::{Deserialize, Deserializer, de::Error};
 
@@ -47,11 +47,11 @@ impl EngineSection {
         let usual = EngineSettings::default();
         let span = |set: Option<Span>, usual| set.map_or(usual, |Span(set)| set);
         EngineSettings {
-            poll_every: span(self.poll_interval, usual.poll_every),
+            poll_interval: span(self.poll_interval, usual.poll_interval),
             claim_batch: self.claim_batch.unwrap_or(usual.claim_batch),
             decide_rounds: self.decide_rounds.unwrap_or(usual.decide_rounds),
             stalled_after: span(self.stalled_after, usual.stalled_after),
-            run_within: span(self.run_timeout, usual.run_within),
+            run_timeout: span(self.run_timeout, usual.run_timeout),
             keep_progress_every: span(self.keep_progress_every, usual.keep_progress_every),
             rescue_batch: self.rescue_batch.unwrap_or(usual.rescue_batch),
             takeovers_max: self.takeovers_max.unwrap_or(usual.takeovers_max),
@@ -74,6 +74,13 @@ impl EngineSection {
     ///
     /// All that cannot be meant.
     pub(crate) fn check(&self) -> Result<(), SettingErrors> {
-        self.settings().check()
+        let mut wrong = self.settings().check().err().map(|errors| errors.0).unwrap_or_default();
+        let (ttl, drain) = (self.lease().ttl, self.drain_within());
+        let seconds = Duration::from_secs;
+        wrong.extend(SettingError::of_time("lease_ttl", ttl, seconds(1), seconds(600)));
+        // Below that nothing is left for attempts.
+        let day = seconds(24 * 60 * 60);
+        wrong.extend(SettingError::of_time("drain_timeout", drain, seconds(3), day));
+        if wrong.is_empty() { Ok(()) } else { Err(SettingErrors(wrong)) }
     }
 }

@@ -11,21 +11,19 @@ use toml::{
 /// More than anybody reads.
 const TOLD_MAX: usize = 100;
 
-/// # Errors
-///
-/// All that it does not say right, in the order in which it is met; text that is not TOML at all is told as that alone.
-pub(super) fn read<'i, T: Deserialize<'i>>(text: &'i str) -> Result<T, Vec<Error>> {
-    let (mut table, unreadable) = DeTable::parse_recoverable(text);
-    if !unreadable.is_empty() {
-        return Err(unreadable.into_iter().take(TOLD_MAX).collect());
+/// What it says, as far as it says it right, and all that it does not, in the order of its lines. Text that is not TOML at all is
+/// told as that alone.
+pub(super) fn read<'i, T: Deserialize<'i>>(text: &'i str) -> (Option<T>, Vec<Error>) {
+    let (mut table, mut problems) = DeTable::parse_recoverable(text);
+    problems.truncate(TOLD_MAX);
+    if !problems.is_empty() {
+        return (None, problems);
     }
-    let mut problems = Vec::new();
     // What a table lacks because it was left out here is no problem of its own.
     let mut left_out: Vec<String> = Vec::new();
-    loop {
+    let read = loop {
         let mut error = match T::deserialize(Deserializer::from(table.clone())) {
-            Ok(read) if problems.is_empty() => return Ok(read),
-            Ok(_) => return Err(problems),
+            Ok(read) => break Some(read),
             Err(error) => error,
         };
         let (span, message) = (error.span(), error.message().to_owned());
@@ -35,9 +33,11 @@ pub(super) fn read<'i, T: Deserialize<'i>>(text: &'i str) -> Result<T, Vec<Error
         }
         match span.and_then(|span| leave_out(table.get_mut(), &span)) {
             Some(key) if problems.len() < TOLD_MAX => left_out.push(key),
-            Some(_) | None => return Err(problems),
+            Some(_) | None => break None,
         }
-    }
+    };
+    problems.sort_by_key(|problem| problem.span().map(|span| span.start));
+    (read, problems)
 }
 
 /// Leaves out the innermost entry that `span` is of.
