@@ -559,6 +559,55 @@ async fn jobs_of_a_stage_come_after_each_other() {
     runtime.shutdown().await;
 }
 
+/// A group of one app, which is all there is to it.
+struct One;
+
+impl Group for One {
+    const NAME: &'static str = "one";
+    type In = String;
+    type Out = ();
+
+    fn expand(&self, app: &String) -> Vec<Child> {
+        vec![Child::activity::<Generate>("app", &("m2", app)).retry(RetryPolicy::ONCE)]
+    }
+
+    fn join(&self, _: &String, children: &[ChildOutcome]) -> Joined<()> {
+        Joined::by_ends(children, ())
+    }
+}
+
+struct Groups;
+
+impl StagedWorkflow for Groups {
+    const NAME: &'static str = "groups";
+    const VERSION: u32 = 1;
+    type Input = ();
+    type Output = ();
+
+    fn plan(&self, (): &()) -> Result<Plan, PlanProblems> {
+        let jobs = [JobSpec::new("shop", &"shop"), JobSpec::new("end", &"end").after(["shop"])];
+        Ok(Plan::new().stage(Stage::group::<One>("s").feed(Feed::jobs(jobs))))
+    }
+
+    fn summarize(&self, (): &(), _: &RunReport) {}
+}
+
+/// What comes after a group follows when a child of it is made again, and the group with it.
+#[tokio::test]
+async fn what_comes_after_a_group_follows_when_a_child_of_it_is_made_again() {
+    let world = Arc::new(World::default());
+    let staged = Staged::new(Groups).activity(Generate(world.clone())).group(One);
+    let runtime = Runtime::builder().store(Store::memory()).staged(&staged).start().await.unwrap();
+    let run = runtime.runs().start(staged.start(&()).unwrap()).await.unwrap();
+    assert_eq!(run.outcome().await.unwrap().state.name(), "failed");
+    world.is_healed.store(true, Ordering::SeqCst);
+    run.retry(&Which::Job(JobKey::new("s/shop/app")), false).await.unwrap();
+    let outcome = run.outcome().await.unwrap();
+    assert_eq!(outcome.state.name(), "succeeded", "{:?}", outcome.view.jobs);
+    assert_eq!(*world.generated.lock().unwrap(), ["m2:shop", "m2:end"]);
+    runtime.shutdown().await;
+}
+
 struct Chain;
 
 impl StagedWorkflow for Chain {

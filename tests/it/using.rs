@@ -23,8 +23,8 @@ use perennial::{
     },
     records::{Failure, FailureClass, RunError, RunHandle},
     service::{
-        BreakerConfig, DriverFuture, Epoch, Instance, OnUnavailable, Probe, ProbeResult, Scope,
-        ServiceDriver, ServiceKey, ServiceSpec, StartError, StopError, StopMode, Then,
+        BreakerConfig, DriverFuture, Epoch, Instance, Limit, OnUnavailable, Probe, ProbeResult,
+        Scope, ServiceDriver, ServiceKey, ServiceSpec, StartError, StopError, StopMode, Then,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -685,6 +685,26 @@ async fn calls_that_are_wrong_themselves_do_not_open_the_breaker() {
     // An open one would let it try after 10, 30 and 70 s.
     let permitted = world.permitted.load(Ordering::SeqCst);
     assert!(permitted > 20, "{permitted}");
+    world.runtime.shutdown().await;
+}
+
+/// DUR-41: what its rate refuses comes back when that grants it, and is not tried again and again until then.
+#[tokio::test(start_paused = true)]
+async fn a_call_beyond_the_rate_comes_back_when_it_is_granted() {
+    let fake = Fake::default();
+    let rate = Limit::token_bucket(3, secs(3_600), 1);
+    let patient = OnUnavailable::defer(secs(7_200));
+    let world = World::with(vec![fake.spec("app").rate(rate).on_unavailable(patient)]).await;
+    let began = Clock::start();
+    let run = world.start("r", &["n0", "n1", "n2"].map(Call::with_permit)).await;
+    assert_eq!(outcome(&run).await.state.name(), "succeeded");
+    assert!(
+        (2_400..2_500).contains(&began.now().elapsed().as_secs()),
+        "{:?}",
+        began.now().elapsed()
+    );
+    let made: u32 = ["n0", "n1", "n2"].map(|name| world.made(name)).iter().sum();
+    assert!(made <= 9, "{made} attempts for 3 calls");
     world.runtime.shutdown().await;
 }
 

@@ -57,6 +57,7 @@ use perennial_store::HoldOf;
 use perennial_supervision::{
     Address, CALL_WITHIN, CallError, ChildSpec, DynamicSupervisor, DynamicSupervisorSpec,
 };
+use perennial_tools::protection::LimiterError;
 use tokio::sync::{Mutex, broadcast, watch as signal};
 
 use self::{
@@ -68,7 +69,7 @@ use self::{
     uses::Nudges,
 };
 pub(crate) use self::{
-    board::{is_for_room, why},
+    board::{is_for_room, undeclared, why},
     uses::{CannotUse, Offered},
 };
 pub use self::{
@@ -256,26 +257,35 @@ impl External {
     ) -> Result<ServicePermit, Unavailable> {
         let missing =
             |why: &dyn fmt::Display| Unavailable::new(board::cause(key, &why.to_string()));
-        if let Err(unknown) = self.declared(key) {
-            return Err(missing(&unknown).at_most(Duration::ZERO));
-        }
+        let max_wait = match self.declared(key) {
+            Ok(declared) => declared.on_unavailable.max_wait,
+            Err(unknown) => return Err(missing(&unknown).at_most(Duration::ZERO)),
+        };
+        // Nobody tells when there is room for calls: its time comes by itself, not with the service.
+        let too_many = |why: &dyn fmt::Display| {
+            Unavailable::new(format!("calls of {}", board::cause(key, &why.to_string())))
+        };
         let now = || self.0.engine.clock.now();
         let at =
             |instant: perennial_core::Uptime| self.0.engine.store.now().after(instant.since(now()));
         let refused = |refused: Refused| match &refused {
             Refused::Open { retry_at } => missing(&refused).retry_at(at(*retry_at)),
-            Refused::Probing
-            | Refused::Breaker(_)
-            | Refused::Limiter(_)
-            | Refused::Permit(_)
-            | Refused::TooManyKeys(_) => missing(&refused),
+            Refused::Limiter(
+                LimiterError::Denied { retry_at }
+                | LimiterError::DeadlineWouldPass { retry_at: Some(retry_at) },
+            ) => too_many(&refused).retry_at(at(*retry_at)),
+            Refused::Limiter(_) | Refused::Permit(_) | Refused::TooManyKeys(_) => {
+                too_many(&refused)
+            }
+            Refused::Probing | Refused::Breaker(_) => missing(&refused),
         };
-        let guards = self.0.calls.enter(key, owner, within).await.map_err(refused)?;
+        let entered = self.0.calls.enter(key, owner, within).await;
+        let guards = entered.map_err(|why| refused(why).at_most(max_wait))?;
         // What it is now: the guards may have been waited for.
         let Some((epoch, endpoint)) = self.serving(key) else {
             guards.settle(None, false);
             let told = self.0.board.told(key).unwrap_or_else(|| board::cause(key, "stopped"));
-            return Err(Unavailable::new(told));
+            return Err(Unavailable::new(told).at_most(max_wait));
         };
         let (key, external) = (key.clone(), self.clone());
         Ok(ServicePermit { key, epoch, endpoint, guards, external })

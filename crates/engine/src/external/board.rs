@@ -117,9 +117,7 @@ impl Board {
     ) -> Admits {
         let mut book = self.book();
         let Some(declared) = declared else {
-            let unknown = OnUnavailable::default();
-            let closed = closed(key, "this host does not declare it", &unknown, at);
-            return Admits::No(Closed { is_final: true, hold: false, ..closed });
+            return undeclared(key, at);
         };
         let closed = |why: &str| closed(key, why, &declared.on_unavailable, at);
         let Some(offer) = book.offers.get(key).cloned() else {
@@ -239,6 +237,12 @@ impl Book {
         let runs = self.needs.iter().filter(|(_, needs)| waits(needs));
         runs.map(|(run, _)| run.clone()).collect()
     }
+}
+
+/// What a claim is told of a service that this host does not have, and never will.
+pub(crate) fn undeclared(key: &ServiceKey, now: Timestamp) -> Admits {
+    let closed = closed(key, "this host does not declare it", &OnUnavailable::default(), now);
+    Admits::No(Closed { is_final: true, hold: false, ..closed })
 }
 
 pub(super) fn closed(

@@ -23,7 +23,9 @@ use super::{
     machine::{Circumstances, Ending, Fact, Machine, Reported, ServicesNow, StopCause, Unchanged},
 };
 use crate::{
-    Services, WaitsFor, WaitsWhy, Workflow, monitor,
+    Services, WaitsFor, WaitsWhy, Workflow,
+    external::undeclared,
+    monitor,
     patience::{STORE_WITHIN, may_pass, persistently},
     published::Published,
     rooms::Room,
@@ -502,8 +504,14 @@ impl Shell {
         if !machine.is_staged {
             return ServicesNow::default();
         }
-        let Some(external) = self.services.external() else { return ServicesNow::default() };
         let keys = machine.asks_services(self.store().now());
+        let Some(external) = self.services.external() else {
+            // Nobody here ever has one of them.
+            let at = self.store().now();
+            let none = keys.into_iter().map(|key| (key.clone(), undeclared(&key, at)));
+            let admissions = Admissions { services: none.collect() };
+            return ServicesNow { admissions, ..ServicesNow::default() };
+        };
         let admissions = if keys.is_empty() {
             Admissions::default()
         } else {

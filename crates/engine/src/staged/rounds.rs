@@ -55,6 +55,8 @@ struct Planning<'a> {
     now: Timestamp,
     places: BTreeMap<&'a JobKey, usize>,
     children: BTreeMap<&'a JobKey, Vec<usize>>,
+    /// The jobs of its stage that were skipped and come after that one.
+    behind: BTreeMap<JobKey, Vec<usize>>,
     back: BTreeMap<usize, Back>,
 }
 
@@ -93,7 +95,15 @@ impl<'a> Planning<'a> {
                 children.entry(parent).or_default().push(place);
             }
         }
-        Self { view, staging, now, places, children, back: BTreeMap::new() }
+        let mut behind: BTreeMap<JobKey, Vec<usize>> = BTreeMap::new();
+        for (place, job) in view.jobs.iter().enumerate() {
+            if job.skipped == Some(SkipReason::Upstream) {
+                for own in after(job) {
+                    behind.entry(job_key(&job.stage, &own)).or_default().push(place);
+                }
+            }
+        }
+        Self { view, staging, now, places, children, behind, back: BTreeMap::new() }
     }
 
     fn children(&self, group: &JobKey) -> Vec<usize> {
@@ -112,8 +122,9 @@ impl<'a> Planning<'a> {
             | JobState::Deferred
             | JobState::Suspended
             | JobState::Joining
-            | JobState::Succeeded
-            | JobState::Skipped => false,
+            | JobState::Succeeded => false,
+            // What it needed was not there: that is a failure of something else.
+            JobState::Skipped => job.skipped == Some(SkipReason::Unavailable),
         }
     }
 
@@ -179,6 +190,7 @@ impl<'a> Planning<'a> {
                     self.put(outer, to, false);
                     inner = outer;
                 }
+                self.free_behind(inner);
             }
         }
         Ok(())
@@ -227,13 +239,14 @@ impl<'a> Planning<'a> {
 
     /// Jobs of the stage that were skipped because they come after it.
     fn free_behind(&mut self, place: usize) {
-        let (stage, key) = (&self.view.jobs[place].stage, &self.view.jobs[place].key);
-        for (behind, job) in self.view.jobs.iter().enumerate() {
-            let waits = || after(job).iter().any(|own| job_key(stage, own) == *key);
-            let is_skipped = job.stage == *stage && job.skipped == Some(SkipReason::Upstream);
-            if is_skipped && waits() && !self.back.contains_key(&behind) {
-                self.put(behind, JobState::Blocked, false);
-                self.free_behind(behind);
+        let mut freed = vec![place];
+        while let Some(place) = freed.pop() {
+            let behind = self.behind.get(&self.view.jobs[place].key).cloned().unwrap_or_default();
+            for behind in behind {
+                if !self.back.contains_key(&behind) {
+                    self.put(behind, JobState::Blocked, false);
+                    freed.push(behind);
+                }
             }
         }
     }
@@ -268,6 +281,7 @@ impl<'a> Planning<'a> {
             for place in waiting.into_iter().chain(used) {
                 self.put(place, JobState::Blocked, true);
                 self.set_back_below(place, true);
+                self.free_behind(place);
             }
         }
         invalidated

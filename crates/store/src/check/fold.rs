@@ -325,7 +325,7 @@ impl Fold {
             }
             (job.state, job.max, job.input, job.set_back) = (state, max, input, false);
             job.crashes_max = crashes_max;
-            job.uses.extend(uses(data));
+            job.uses = uses(data);
             job.uses.sort();
             job.uses.dedup();
             return;

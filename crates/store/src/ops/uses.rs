@@ -22,7 +22,7 @@ use crate::{
 /// Jobs that one claim defers, at most: what is left comes with the next.
 const DEFERRED_MAX: usize = 1_000;
 
-/// Repeatable: a job that is made again uses what it used.
+/// Repeatable: a job that is made again is asked for what it uses now.
 pub(crate) fn declare(tx: &Tx<'_>, job: i64, uses: &[ServiceKey]) -> Result<(), StoreError> {
     for key in uses {
         let (service, instance) = service::names(tx, key)?;
