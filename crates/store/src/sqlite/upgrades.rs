@@ -75,7 +75,9 @@ fn a_file_of_any_older_version_is_brought_up_to_date_whole_or_not_at_all() {
                 }
             }
         }
-        assert!(failures > 0, "version {version} was brought up to date in no room at all");
+        // A column takes none.
+        let takes_room = STEPS[version..].iter().any(|step| step.contains("CREATE"));
+        assert!(failures > 0 || !takes_room, "version {version}: in no room at all");
         drop(connection);
         for _ in 0..2 {
             let store = SqliteStore::open(path, SqliteOptions::default()).unwrap();
