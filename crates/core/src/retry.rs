@@ -151,15 +151,13 @@ impl RetryPolicy {
     pub const PROVIDER: Self = Self { max_attempts: 3, base_ms: 500, cap_ms: 30_000, ..Self::ONCE };
 
     /// The same, under a name of its own.
-    pub const EXPONENTIAL: Self = Self::PROVIDER;
+    pub const EXPONENTIAL: Self = Self::paced(Backoff::EXPONENTIAL);
     /// Three tries, 500 ms more each time, at most 5 s.
-    pub const LINEAR: Self = Self { growth: Growth::Linear, cap_ms: 5_000, ..Self::PROVIDER };
+    pub const LINEAR: Self = Self::paced(Backoff::LINEAR);
     /// Three tries, a second apart.
-    pub const FIXED: Self =
-        Self { growth: Growth::Fixed, base_ms: 1_000, cap_ms: 1_000, ..Self::PROVIDER };
+    pub const FIXED: Self = Self::paced(Backoff::FIXED);
     /// Three tries, a millisecond apart.
-    pub const IMMEDIATE: Self =
-        Self { growth: Growth::Fixed, base_ms: 1, cap_ms: 1, ..Self::PROVIDER };
+    pub const IMMEDIATE: Self = Self::paced(Backoff::IMMEDIATE);
 
     /// The policy of this name: `exponential`, `linear`, `fixed` or `immediate`, also `exponential_backoff`,
     /// `linear_backoff` and `fixed_delay`.
@@ -171,13 +169,13 @@ impl RetryPolicy {
     /// assert_eq!(RetryPolicy::named("sometimes"), None);
     /// ```
     pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "exponential" | "exponential_backoff" => Some(Self::EXPONENTIAL),
-            "linear" | "linear_backoff" => Some(Self::LINEAR),
-            "fixed" | "fixed_delay" => Some(Self::FIXED),
-            "immediate" => Some(Self::IMMEDIATE),
-            _ => None,
-        }
+        Backoff::named(name).map(Self::paced)
+    }
+
+    /// The tries of [`Self::PROVIDER`], with the growth and the bounds of `backoff`.
+    const fn paced(backoff: Backoff) -> Self {
+        let (base_ms, cap_ms) = (backoff.base.as_millis() as u64, backoff.cap.as_millis() as u64);
+        Self { growth: backoff.growth, base_ms, cap_ms, ..Self::PROVIDER }
     }
 
     /// How long its pauses are.

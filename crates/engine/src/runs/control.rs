@@ -1,0 +1,452 @@
+//! What is asked of a run: pause, cancel, skip, signals, a further round.
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use perennial_core::run::JobKey;
+use perennial_store::{Accepted, StageLimit, StoreError};
+use perennial_supervision::CallError;
+use serde::Serialize;
+
+use super::{RunError, RunHandle};
+use crate::{
+    Workflow,
+    patience::{STORE_WITHIN, patiently},
+    run::{Message, Request, settle},
+    sent::Sent,
+    staged::Which,
+};
+
+/// How long an actor of ours may take to answer.
+const REPLY_WITHIN: Duration = Duration::from_secs(60);
+
+impl RunHandle {
+    /// Pauses it: attempts under way end and are recorded, and nothing more starts until
+    /// [`unpause`](Self::unpause), over restarts of the process as well. Its deadline keeps running.
+    /// Answers whether that changed anything.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// let run = runtime.runs().get(&id).await?; // it has a minute to go
+    /// assert!(run.pause().await?);
+    /// assert!(!run.pause().await?); // it was paused already
+    /// # run.cancel().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it has ended, nobody here runs it, or the store is away.
+    pub async fn pause(&self) -> Result<bool, RunError> {
+        self.set_pause(true).await
+    }
+
+    /// Lets it go on where it stands. Answers whether that changed anything.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// let run = runtime.runs().get(&id).await?; // it has a minute to go
+    /// run.pause().await?;
+    /// assert!(run.unpause().await?);
+    /// assert!(!run.unpause().await?); // it was not paused any more
+    /// # run.cancel().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`pause`](Self::pause).
+    pub async fn unpause(&self) -> Result<bool, RunError> {
+        self.set_pause(false).await
+    }
+
+    /// Asks it to end; its live attempt is stopped. Answers whether that changed anything.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, RunState, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// let run = runtime.runs().get(&id).await?; // it has a minute to go
+    /// assert!(run.cancel().await?);
+    /// assert_eq!(run.outcome().await?.state, RunState::Cancelled);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When nobody here runs it, or the store is away.
+    pub async fn cancel(&self) -> Result<bool, RunError> {
+        let answer = self.ask(Request::Cancel).await?;
+        // It has ended: that changes nothing any more.
+        Ok(answer.unwrap_or(false))
+    }
+
+    /// Sends it a signal: the job that has waited for it longest goes on with `payload`; without one, it is
+    /// kept for the job that will ask for it. Works whoever runs it, and while nobody does.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// let run = runtime.runs().get(&id).await?; // it has a minute to go
+    /// let accepted = run.signal("go", &["now"]).await?;
+    /// assert!(accepted.changed && accepted.woken.is_none()); // nobody has asked for it yet
+    /// # run.cancel().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    pub async fn signal(&self, name: &str, payload: &impl Serialize) -> Result<Accepted, RunError> {
+        self.send(Sent::signal(name, payload)?).await
+    }
+
+    /// Answers a question of it: the first answer counts. One that comes before the question is kept.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// use perennial::{StoreError, records::RunError};
+    ///
+    /// let run = runtime.runs().get(&id).await?;
+    /// run.answer("agree?", &true).await?;
+    /// let second = run.answer("agree?", &false).await;
+    /// assert!(matches!(second, Err(RunError::Store(StoreError::AlreadyAnswered { .. }))));
+    /// # run.cancel().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send); with [`StoreError::AlreadyAnswered`] or [`StoreError::Expired`] when it
+    /// cannot be answered any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    pub async fn answer(&self, name: &str, value: &impl Serialize) -> Result<Accepted, RunError> {
+        self.send(Sent::answer(name, value)?).await
+    }
+
+    /// Sends it something, with all that is recorded of that.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// use perennial::engine::Sent;
+    ///
+    /// let run = runtime.runs().get(&id).await?;
+    /// let go = Sent::signal("go", &1)?.by("ada").because("it is time").request("mail 17");
+    /// assert!(run.send(go.clone()).await?.changed);
+    /// assert!(!run.send(go).await?.changed); // the same request again
+    /// # run.cancel().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Store`] with [`StoreError::InvalidState`] when it is ending or has ended, with
+    /// [`StoreError::TooLarge`] or [`StoreError::TooMany`] when it is not kept, or when the store is away.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether it was sent; sending it again with the same request tells.
+    pub async fn send(&self, sent: Sent) -> Result<Accepted, RunError> {
+        let services = &self.runs.services;
+        let signal = sent.to(&self.run);
+        let accepted = patiently(STORE_WITHIN, || services.store.signal(signal.clone())).await;
+        let accepted = match accepted {
+            Err(StoreError::Closed) => return Err(self.runs.shut_down(&self.run)),
+            accepted => accepted?,
+        };
+        if let Some(address) = services.run_address(&self.run) {
+            // One that is away, or runs elsewhere, finds it at its next look.
+            drop(address.cast(Message::Wake));
+        }
+        Ok(accepted)
+    }
+
+    /// Ends a job of it as skipped, because somebody says so: its live attempt is stopped first, and what
+    /// follows it goes on without it. The run is then at best a success in part. Answers whether that
+    /// changed anything: false when it was skipped before. When nobody runs the run, that is recorded, and
+    /// starts nothing.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}, {name: b, type: echo, value: 2}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// use perennial::engine::workflow::JobKey;
+    ///
+    /// let run = runtime.runs().get(&id).await?; // its first step takes a minute
+    /// # let mut events = run.events(1);
+    /// # while events.next().await?.kind != "attempt_started" {}
+    /// assert!(run.skip(&JobKey::new("slow"), "nobody needs it").await?);
+    /// assert_eq!(run.outcome().await?.state.name(), "partially_succeeded");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Store`] with [`StoreError::NotFound`] when it has no such job yet, with
+    /// [`StoreError::InvalidState`] when the job has ended; else as [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether it was skipped; asking again tells.
+    pub async fn skip(&self, job: &JobKey, why: &str) -> Result<bool, RunError> {
+        let request = Request::Skip { job: job.clone(), why: why.to_owned() };
+        match self.ask(request).await? {
+            Some(changed) => Ok(changed),
+            None => {
+                let state = self.view().await?.run.state;
+                Err(RunError::Ended { run: self.run.clone(), state })
+            }
+        }
+    }
+
+    /// Gives a stage of it another number of places for jobs that are under way at a time, from now on: fewer stop nothing that is
+    /// under way, more count at once (DUR-16, DUR-69). Answers whether that changed anything.
+    ///
+    /// ```
+    /// # use std::{num::NonZeroU32, time::Duration};
+    /// # use perennial::{Runtime, Store, engine::{AttemptCx, staged::*}};
+    /// # #[derive(Debug)]
+    /// # struct Work;
+    /// # impl Activity for Work {
+    /// #     const NAME: &'static str = "work";
+    /// #     type In = u8;
+    /// #     type Out = u8;
+    /// #     async fn run(&self, _: &AttemptCx, input: u8) -> Result<Ended<u8>, ActivityError> {
+    /// #         tokio::time::sleep(Duration::from_millis(20)).await;
+    /// #         Ok(Ended::Done(input))
+    /// #     }
+    /// # }
+    /// # #[derive(Debug)]
+    /// # struct Works;
+    /// # impl StagedWorkflow for Works {
+    /// #     const NAME: &'static str = "works";
+    /// #     const VERSION: u32 = 1;
+    /// #     type Input = ();
+    /// #     type Output = ();
+    /// #     fn plan(&self, _: &()) -> Result<Plan, PlanProblems> {
+    /// #         let jobs = (0..9_u8).map(|job| JobSpec::new(job.to_string(), &job));
+    /// #         Ok(Plan::new().stage(Stage::activity::<Work>("work").feed(Feed::jobs(jobs)).concurrency(1)))
+    /// #     }
+    /// #     fn summarize(&self, _: &(), _: &RunReport) {}
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let works = Staged::new(Works).activity(Work);
+    /// # let runtime = Runtime::builder().store(Store::memory()).staged(&works).start().await?;
+    /// let run = runtime.runs().start(works.start(&())?).await?; // one at a time
+    /// assert!(run.set_concurrency("work", NonZeroU32::new(3).unwrap()).await?);
+    /// assert_eq!(run.view().await?.stages[0].concurrency, Some(3));
+    /// # run.outcome().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Store`] with [`StoreError::NotFound`] when it has no such stage of a plan; else as
+    /// [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether it was changed; asking again tells.
+    pub async fn set_concurrency(&self, stage: &str, most: NonZeroU32) -> Result<bool, RunError> {
+        let limit = StageLimit { stage: stage.to_owned(), most };
+        match self.ask(Request::Limit(limit)).await? {
+            Some(changed) => Ok(changed),
+            None => {
+                let state = self.view().await?.run.state;
+                Err(RunError::Ended { run: self.run.clone(), state })
+            }
+        }
+    }
+
+    /// Opens a run in stages that has ended for a further round, in which what failed of it is made again, with all of its attempts:
+    /// all of it, that of a stage, or one job. Of a group only the children that failed are made again, and it is
+    /// joined again. Stages behind are opened as well; what was skipped there because of a failure is made when
+    /// it can be. It is one transaction: of two that ask at the same time one is refused with
+    /// [`StoreError::Conflict`]. Answers how many jobs are made again.
+    ///
+    /// Where a stage has used a result that would change, that is refused, unless `cascade` says that what has
+    /// used it is made again as well. What had succeeded is then another job for the outside world: its
+    /// idempotency key ends in `#1`, its recorded calls are forgotten, and the numbers it was given stay.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store, engine::{AttemptCx, staged::*}, records::{Failure, FailureClass}};
+    /// # #[derive(Debug)]
+    /// # struct Wake;
+    /// # impl Activity for Wake {
+    /// #     const NAME: &'static str = "wake";
+    /// #     type In = String;
+    /// #     type Out = String;
+    /// #     async fn run(&self, cx: &AttemptCx, name: String) -> Result<Ended<String>, ActivityError> {
+    /// #         if name == "Ada" && cx.attempt == 1 {
+    /// #             return Err(Failure::new(FailureClass::Permanent, "APP1", "asleep").into());
+    /// #         }
+    /// #         Ok(Ended::Done(name))
+    /// #     }
+    /// # }
+    /// # #[derive(Debug)]
+    /// # struct Wakes;
+    /// # impl StagedWorkflow for Wakes {
+    /// #     const NAME: &'static str = "wakes";
+    /// #     const VERSION: u32 = 1;
+    /// #     type Input = Vec<String>;
+    /// #     type Output = ();
+    /// #     fn plan(&self, names: &Vec<String>) -> Result<Plan, PlanProblems> {
+    /// #         let jobs = names.iter().map(|name| JobSpec::new(name, name));
+    /// #         Ok(Plan::new().stage(Stage::activity::<Wake>("wake").feed(Feed::jobs(jobs))))
+    /// #     }
+    /// #     fn summarize(&self, _: &Vec<String>, _: &RunReport) {}
+    /// # }
+    /// # let wakes = Staged::new(Wakes).activity(Wake);
+    /// # let runtime = Runtime::builder().store(Store::memory()).staged(&wakes).start().await?;
+    /// let names = ["Ada", "Bob"].map(str::to_owned).to_vec();
+    /// let run = runtime.runs().start(wakes.start(&names)?).await?;
+    /// assert_eq!(run.outcome().await?.state.name(), "partially_succeeded"); // Ada was asleep
+    /// assert_eq!(run.retry(&Which::Failed, false).await?, 1);
+    /// assert_eq!(run.outcome().await?.state.name(), "succeeded");
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::WouldInvalidate`], see above; [`RunError::Store`] with [`StoreError::NotFound`] when nothing of that
+    /// kind has failed, with [`StoreError::InvalidState`] when the run has not ended, or has succeeded;
+    /// [`RunError::NotRunnable`] when it is not in stages, or this build cannot read its definition. The run is then
+    /// left as it is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave a reopened run, which then continues.
+    pub async fn retry(&self, which: &Which, cascade: bool) -> Result<u64, RunError> {
+        self.runs.retry(&self.run, which, cascade).await
+    }
+
+    async fn set_pause(&self, pause: bool) -> Result<bool, RunError> {
+        match self.ask(if pause { Request::Pause } else { Request::Unpause }).await? {
+            Some(changed) => Ok(changed),
+            None => {
+                let state = self.view().await?.run.state;
+                Err(RunError::Ended { run: self.run.clone(), state })
+            }
+        }
+    }
+
+    /// What a run executes that has no actor in this process and is not this node's: what is asked of it is
+    /// decided here, by its rows (DUR-5), and whoever runs it finds the decision when it next looks.
+    async fn elsewhere(&self) -> Result<Option<Arc<dyn Workflow>>, RunError> {
+        let services = &self.runs.services;
+        let record = self.view().await?.run;
+        let is_ours = record.owner.is_some() && record.owner == services.registered_node();
+        if record.state.is_terminal() || is_ours {
+            return Ok(None);
+        }
+        self.runs.revived(&record).await.map(Some)
+    }
+
+    /// Asks whoever runs it here, or decides by its rows; nothing when it has ended, before or meanwhile.
+    async fn ask(&self, request: Request) -> Result<Option<bool>, RunError> {
+        let is_skip = matches!(request, Request::Skip { .. });
+        let asked = request.clone();
+        let message = |reply| match asked {
+            Request::Skip { job, why } => Message::Skip { job, why, reply },
+            Request::Limit(limit) => Message::Limit { limit, reply },
+            Request::Cancel => Message::Cancel { reply },
+            Request::Pause => Message::Pause { pause: true, reply },
+            Request::Unpause => Message::Pause { pause: false, reply },
+        };
+        if self.runs.services.hub.is_over() {
+            return Err(self.runs.shut_down(&self.run));
+        }
+        // One that is parked, or waits for a place, has no actor; it may get one just before it is asked for.
+        let services = &self.runs.services;
+        let is_aside =
+            services.parked.is_parked(&self.run) || services.waiting.of(&self.run).is_some();
+        let aside = match is_aside {
+            true => self.runs.scheduler.aside(&self.run, request.clone()).await?,
+            false if is_skip && self.runs.services.run_address(&self.run).is_none() => {
+                self.runs.scheduler.aside(&self.run, request.clone()).await?
+            }
+            false => None,
+        };
+        let answer = match (aside, self.runs.services.run_address(&self.run)) {
+            (Some(answer), _) => Ok(answer),
+            (None, Some(address)) => address.call(message, REPLY_WITHIN).await,
+            (None, None) => match self.elsewhere().await? {
+                Some(workflow) => {
+                    Ok(settle(&self.runs.services, &self.run, &workflow, request).await)
+                }
+                None => Err(CallError::NoProc),
+            },
+        };
+        match answer {
+            // An actor whose run has ended refuses nothing, and stops.
+            Ok(answer) if answer.as_ref().is_ok_and(|changed| *changed) => Ok(Some(true)),
+            _ if self.view().await?.run.state.is_terminal() => Ok(None),
+            Ok(answer) => Ok(Some(answer?)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
