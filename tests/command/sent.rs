@@ -55,10 +55,8 @@ fn a_question_is_explained_and_answered_once() {
     let line = explained.stdout.lines().nth(1).unwrap();
     assert!(line.starts_with("  step a: asks `agree?` until "), "{explained:?}");
     assert!(line.ends_with(", then it is skipped: Shall it be sent?"), "{explained:?}");
-    assert!(
-        explained.stdout.contains("those of a host program, which goes on with it"),
-        "{explained:?}"
-    );
+    let whose = "it goes on in the program that has its workflow `one-job`";
+    assert!(explained.stdout.contains(whose), "{explained:?}");
     assert_eq!(explained.stderr, "help: perennial answer r 'agree?' JSON\n");
     let waits =
         &json_lines(&world.expect(0, &["explain", "r", "--json"]).stdout)[0]["waits_for"][0];

@@ -1,5 +1,7 @@
 //! Runs in stages of a host's own workflow, as the command shows them.
 
+use std::path::Path;
+
 use perennial::{
     Runtime, Store,
     engine::{
@@ -71,21 +73,30 @@ impl Group for Check {
     }
 }
 
+/// A run of [`Letters`] in `store`, ended or paused.
+fn made(store: &Path, is_paused: bool) -> String {
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    executor.block_on(async {
+        let staged = Staged::new(Letters).activity(Write).group(Check);
+        let builder = Runtime::builder().store(Store::sqlite(store)).staged(&staged);
+        let runtime = builder.start().await.unwrap();
+        let run = runtime.runs().start(staged.start(&()).unwrap()).await.unwrap();
+        if is_paused {
+            assert!(run.pause().await.unwrap());
+        } else {
+            assert_eq!(run.outcome().await.unwrap().state.name(), "partially_succeeded");
+        }
+        let id = run.id().to_string();
+        runtime.shutdown().await;
+        id
+    })
+}
+
 #[test]
 fn a_run_in_stages_is_shown_by_stage_with_children_under_their_group() {
     let world = World::new();
     let store = world.path("runs.db");
-    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let run = executor.block_on(async {
-        let staged = Staged::new(Letters).activity(Write).group(Check);
-        let builder = Runtime::builder().store(Store::sqlite(&store)).staged(&staged);
-        let runtime = builder.start().await.unwrap();
-        let run = runtime.runs().start(staged.start(&()).unwrap()).await.unwrap();
-        assert_eq!(run.outcome().await.unwrap().state.name(), "partially_succeeded");
-        let id = run.id().to_string();
-        runtime.shutdown().await;
-        id
-    });
+    let run = made(&store, false);
     let store = store.to_str().unwrap();
     let shown = world.expect(0, &["show", &run, "--store", store]);
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -120,4 +131,51 @@ fn a_run_in_stages_is_shown_by_stage_with_children_under_their_group() {
         (&child["parent"], &child["skipped"]),
         (&"check/ada".into(), &"unknown_tool".into())
     );
+}
+
+#[test]
+fn a_step_of_a_run_in_stages_is_meant_by_the_end_of_its_name() {
+    let world = World::new();
+    let store = world.path("runs.db");
+    let run = made(&store, false);
+    let store = store.to_str().unwrap();
+    let explained = |code, step| world.expect(code, &["explain", &run, step, "--store", store]);
+    let failed = explained(0, "write/bob").stdout;
+    assert!(failed.contains("has ended: failed\n  APP1: no paper for bob"), "{failed}");
+    let child = explained(0, "ada/spelling").stdout;
+    assert!(child.starts_with("step check/ada/spelling of"), "{child}");
+    assert_eq!(child, explained(0, "spelling").stdout);
+    let group = explained(0, "check/ada").stdout;
+    assert!(group.contains("1 skipped (unknown_tool), 1 succeeded"), "{group}");
+    let two = explained(2, "ada").stderr;
+    assert!(two.contains("2 steps") && two.contains("write/ada, check/ada"), "{two}");
+    let none = explained(12, "da").stderr;
+    assert!(none.contains("no step da yet; it has: write/ada, check/ada"), "{none}");
+}
+
+#[test]
+fn what_no_command_can_do_with_a_run_of_a_host_is_said_and_not_hinted_at() {
+    let world = World::new();
+    let (ended, paused) = (world.path("ended.db"), world.path("paused.db"));
+    let run = made(&ended, false);
+    let ended = ended.to_str().unwrap();
+    let graph = world.expect(2, &["graph", "--run", &run, "--store", ended]).stderr;
+    assert!(graph.contains("was not made of a workflow file"), "{graph}");
+    let retry = world.expect(2, &["retry", &run, "--store", ended]).stderr;
+    assert!(retry.contains("`RunHandle::retry`"), "{retry}");
+
+    let run = made(&paused, true);
+    let paused = paused.to_str().unwrap();
+    for words in [&["show", &run, "--store", paused][..], &["explain", &run, "--store", paused]] {
+        let told = world.expect(0, words);
+        let told = format!("{}{}", told.stdout, told.stderr);
+        assert!(told.contains("the program that has its workflow `letters`"), "{told}");
+        assert!(
+            !told.contains("perennial unpause") && !told.contains("perennial resume"),
+            "{told}"
+        );
+    }
+    let all = world.output(&["resume", "--all", "--store", paused]);
+    assert!(all.stderr.contains("no run goes on"), "{all:?}");
+    assert!(!all.stderr.contains("every run has ended"), "{all:?}");
 }

@@ -1,7 +1,7 @@
 use std::{path::Path, time::Duration};
 
 use perennial::{
-    DefinitionError, InvalidDefinition, RunId, RunState, Store, StoreError,
+    DefinitionError, RunId, RunState, Store, StoreError,
     engine::WaitDefault,
     records::{JobRecord, JobState, RunError, RunView, StepExplanation, WaitKind, WaitRecord},
 };
@@ -12,6 +12,7 @@ use super::{
     engine,
     graph::checked,
     hint::{self, Hint},
+    host::{self, is_of_a_host},
     named::named,
     runs, why,
 };
@@ -180,9 +181,7 @@ async fn read(
                 Ok((view, Some(Blocked::Unreadable(error.to_string()))))
             }
             Err(DefinitionError::Run(error)) => Err(error),
-            Err(DefinitionError::Invalid(InvalidDefinition::Json(_))) => {
-                Ok((view, Some(Blocked::OfAHost)))
-            }
+            Err(error) if is_of_a_host(&error) => Ok((view, Some(Blocked::OfAHost))),
             Err(error @ (DefinitionError::Invalid(_) | _)) => {
                 Ok((view, Some(Blocked::Unreadable(error.to_string()))))
             }
@@ -207,8 +206,7 @@ fn waits(view: &RunView, blocked: Option<&Blocked>) -> Vec<Value> {
     match blocked {
         None => (),
         Some(Blocked::OfAHost) => {
-            let text =
-                "its steps are those of a host program, which goes on with it; no command does";
+            let text = host::goes_on(&view.run.workflow);
             waits.push(json!({ "why": "host", "text": text }));
         }
         Some(Blocked::Unreadable(why)) => {

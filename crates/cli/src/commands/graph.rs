@@ -8,13 +8,14 @@ use perennial::{
 use super::{
     engine,
     hint::{self, Hint},
+    host::is_of_a_host,
     named::named,
     steps,
     taken::taken,
 };
 use crate::{
     args::{GraphArgs, Picture},
-    exit::{self, failed},
+    exit::{self, failed, failed_with},
     output,
 };
 
@@ -47,13 +48,21 @@ async fn of_run(store: &Store, run: String) -> anyhow::Result<Graph> {
     let run = named(store, &run).await?;
     let runtime = engine::start_reading(store).await?;
     let read = async {
-        let pipeline = runtime.pipelines().definition(&run).await?;
-        Ok((pipeline, runtime.runs().get(&run).await?.view().await?))
+        let view = runtime.runs().get(&run).await?.view().await?;
+        Ok((view, runtime.pipelines().definition(&run).await?))
     };
     let read: Result<_, DefinitionError> = read.await;
     runtime.shutdown().await;
-    let (pipeline, view) = read.map_err(|error| match error {
-        DefinitionError::Run(error) => hint::refused(&error, &Hint::new(store, None)),
+    let hint = Hint::new(store, None);
+    let (view, pipeline) = read.map_err(|error| match error {
+        DefinitionError::Run(error) => hint::refused(&error, &hint),
+        error if is_of_a_host(&error) => {
+            let text = format!(
+                "run {run} was not made of a workflow file: a host program knows what its steps are, so there is no \
+                 graph of them"
+            );
+            failed_with(exit::USAGE, text, hint.show(run.as_str()))
+        }
         error @ (DefinitionError::Invalid(_) | _) => failed(exit::RUN_FAILED, error),
     })?;
     Ok(pipeline.graph().with_states(&states(&view)))

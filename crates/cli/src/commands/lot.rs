@@ -57,6 +57,11 @@ impl Lot {
         Self { members, code, told: RefCell::default(), leaving: Cell::new(false) }
     }
 
+    /// Whether one was left out.
+    pub(super) fn lacks_one(&self) -> bool {
+        self.code != exit::COMPLETED
+    }
+
     pub(super) fn members(&self) -> &[Member] {
         &self.members
     }

@@ -12,6 +12,7 @@ use super::{
     progress::Shown,
     results::view,
     resumed,
+    show::stages,
     stop::interrupted,
     taken,
     tree::with_findings,
@@ -62,6 +63,14 @@ pub(super) async fn retry(args: RetryArgs, config: Config) -> anyhow::Result<i32
         let id = named.as_str();
         let help = if paused { hint.unpause(id) } else { hint.resume(id) };
         return Err(failed_with(exit::USAGE, text, help));
+    }
+    if stages::is_staged(&view) {
+        let workflow = &view.run.workflow;
+        let text = format!(
+            "run {named} is in stages: a further round of it is opened by the program that has its workflow \
+             `{workflow}`, with `RunHandle::retry`; no command can do that"
+        );
+        return Err(failed_with(exit::USAGE, text, hint.show(named.as_str())));
     }
     let args = ResumeArgs {
         run: Some(run),
@@ -114,6 +123,7 @@ async fn go_on(args: ResumeArgs, config: Config, paused: Paused) -> anyhow::Resu
     };
     if args.all && !shown.json && !shown.quiet {
         output::talk(&match lot.members().len() {
+            0 if lot.lacks_one() => "no run goes on".to_owned(),
             0 => "nothing to resume: every run has ended".to_owned(),
             1 => "1 run goes on".to_owned(),
             count => format!("{count} runs go on"),

@@ -6,7 +6,7 @@ use perennial::{
 };
 use serde_json::json;
 
-use super::{engine, hint::Hint};
+use super::{engine, hint::Hint, host};
 use crate::{
     args::RunsArgs,
     exit::{self, failed},
@@ -23,7 +23,7 @@ pub(super) async fn runs(args: RunsArgs) -> anyhow::Result<i32> {
     let runs = listed(&runtime, args.limit).await;
     runtime.shutdown().await;
     let runs = runs.map_err(|error| failed(exit::of_run_error(&error), error))?;
-    for Listed { run, steps } in &runs {
+    for Listed { run, steps, .. } in &runs {
         if args.output.json {
             let mut value = serde_json::to_value(run)?;
             value["steps"] = json!(steps);
@@ -47,16 +47,19 @@ pub(super) async fn runs(args: RunsArgs) -> anyhow::Result<i32> {
 struct Listed {
     run: RunSummary,
     steps: u64,
+    /// Whether no command can go on with it.
+    is_of_a_host: bool,
 }
 
 async fn listed(runtime: &Runtime, limit: u32) -> Result<Vec<Listed>, RunError> {
     let mut listed = Vec::new();
     // Runs of one workflow mostly have one definition.
-    let mut known: HashMap<String, u64> = HashMap::new();
+    let mut known: HashMap<String, (u64, bool)> = HashMap::new();
     for mut run in runtime.runs().list(limit).await? {
         // Of one that has ended well, all has been reached.
-        let steps = if run.state == RunState::Succeeded || run.unreadable.is_some() {
-            run.jobs
+        let (steps, is_of_a_host) = if run.state == RunState::Succeeded || run.unreadable.is_some()
+        {
+            (run.jobs, false)
         } else {
             let view = match runtime.runs().get(&run.run).await {
                 Ok(found) => found.view().await,
@@ -66,24 +69,25 @@ async fn listed(runtime: &Runtime, limit: u32) -> Result<Vec<Listed>, RunError> 
                 // One that is damaged is shown among the others.
                 Err(RunError::Store(StoreError::Unreadable { what, why })) => {
                     run.unreadable = Some(format!("{what}: {why}"));
-                    listed.push(Listed { steps: run.jobs, run });
+                    listed.push(Listed { steps: run.jobs, is_of_a_host: false, run });
                     continue;
                 }
                 view => view?,
             };
             let definition = view.run.definition.to_string();
             match known.get(&definition) {
-                Some(steps) => *steps,
+                Some(known) => *known,
                 None => {
                     // What this version cannot read has the steps that it has reached.
                     let found = runtime.pipelines().definition(&run.run).await;
+                    let is_of_a_host = found.as_ref().is_err_and(host::is_of_a_host);
                     let steps = found.map_or(run.jobs, |found| found.steps().len() as u64);
-                    known.insert(definition, steps);
-                    steps
+                    known.insert(definition, (steps, is_of_a_host));
+                    (steps, is_of_a_host)
                 }
             }
         };
-        listed.push(Listed { run, steps });
+        listed.push(Listed { run, steps, is_of_a_host });
     }
     Ok(listed)
 }
@@ -96,10 +100,12 @@ fn print(runs: &[Listed], hint: &Hint) -> anyhow::Result<()> {
     for line in table(runs, output::width()) {
         output::line(&line)?;
     }
-    if runs
-        .iter()
-        .any(|Listed { run, .. }| !run.state.is_terminal() && run.state != RunState::Paused)
-    {
+    let is_left =
+        |listed: &&Listed| !listed.run.state.is_terminal() && listed.run.state != RunState::Paused;
+    for Listed { run, .. } in runs.iter().filter(is_left).filter(|listed| listed.is_of_a_host) {
+        output::talk(&format!("run {}: {}", run.run, host::goes_on(&run.workflow)));
+    }
+    if runs.iter().filter(is_left).any(|listed| !listed.is_of_a_host) {
         output::talk(&format!("continue what is unfinished with: {}", hint.resume("--all")));
     }
     Ok(())
@@ -127,7 +133,7 @@ fn table(runs: &[Listed], width: Option<usize>) -> Vec<String> {
     cuts.find(|lines| fits(lines)).unwrap_or_else(|| narrow(WORKFLOW_MIN))
 }
 
-fn row(Listed { run, steps }: &Listed, workflow_max: usize) -> [String; 5] {
+fn row(Listed { run, steps, .. }: &Listed, workflow_max: usize) -> [String; 5] {
     [
         run.run.to_string(),
         output::cut(&run.workflow, workflow_max),

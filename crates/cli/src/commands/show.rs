@@ -1,4 +1,4 @@
-mod stages;
+pub(super) mod stages;
 
 use std::collections::HashMap;
 
@@ -16,6 +16,7 @@ use self::stages::Part;
 use super::{
     engine,
     hint::{self, Hint},
+    host,
     named::named,
     progress, runs, spending,
     steps::{self, Row},
@@ -62,6 +63,8 @@ struct Found {
     warnings: HashMap<JobKey, Vec<String>>,
     /// Types of its steps by the names that lead to them; none where this version cannot read them.
     types: HashMap<String, String>,
+    /// Whether no command can go on with it.
+    is_of_a_host: bool,
     thresholds: [ThresholdSetting; 4],
     /// The file that sets some of them.
     configured_in: Option<String>,
@@ -83,14 +86,17 @@ async fn read(runtime: &Runtime, run: &RunId, config: &Config) -> Result<Found, 
         }
     }
     let view = handle.view().await?;
-    let types = match runtime.pipelines().definition(run).await {
-        Ok(pipeline) => pipeline.types(),
+    let (types, is_of_a_host) = match runtime.pipelines().definition(run).await {
+        Ok(pipeline) => (pipeline.types(), false),
         Err(DefinitionError::Run(error)) => return Err(error),
-        Err(DefinitionError::Invalid(_) | _) => HashMap::new(),
+        Err(error @ (DefinitionError::Invalid(_) | _)) => {
+            (HashMap::new(), host::is_of_a_host(&error))
+        }
     };
     let performance = handle.performance(&config.thresholds()).await?.typed(&types);
     let thresholds = config.threshold_settings();
-    Ok(Found { view, performance, warnings, types, thresholds, configured_in: None })
+    let configured_in = None;
+    Ok(Found { view, performance, warnings, types, is_of_a_host, thresholds, configured_in })
 }
 
 /// What an attempt has said last of how far it is.
@@ -114,7 +120,8 @@ fn rfc(at: Option<Timestamp>) -> Value {
 
 /// The run as one JSON value.
 fn described(found: &Found) -> Value {
-    let Found { view, performance, warnings, types, thresholds, configured_in } = found;
+    let Found { view, performance, warnings, types, is_of_a_host: _, thresholds, configured_in } =
+        found;
     let run = &view.run;
     let threshold = |setting: &ThresholdSetting| {
         let set_in = configured_in.as_ref().filter(|_| setting.is_set);
@@ -195,7 +202,7 @@ fn described(found: &Found) -> Value {
 }
 
 fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
-    let Found { view, performance, warnings, types: _, thresholds, configured_in } = found;
+    let Found { view, performance, warnings, thresholds, configured_in, is_of_a_host, .. } = found;
     let run = &view.run;
     let state = runs::state(run.state, run.owner.is_some(), run.owner_alive);
     output::line(&format!("run        {}", run.run))?;
@@ -280,7 +287,10 @@ fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
             output::line(&format!("{:12}{}", "", of_file(file, path, run, hint)))?;
         }
     }
-    if run.state == RunState::Paused {
+    let is_paused = run.state == RunState::Paused;
+    if !run.state.is_terminal() && !run.owner_alive && *is_of_a_host {
+        output::talk(&host::goes_on(&run.workflow));
+    } else if is_paused {
         output::talk(&format!("let it go on with: {}", hint.unpause(run.run.as_str())));
     } else if !run.state.is_terminal() && !run.owner_alive {
         output::talk(&format!("continue with: {}", hint.resume(run.run.as_str())));

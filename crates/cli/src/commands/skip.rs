@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{
     engine,
     hint::{self, Hint, quoted},
+    meant::meant,
     named::named,
 };
 use crate::{
@@ -26,19 +27,22 @@ pub(super) async fn skip(args: SkipArgs) -> anyhow::Result<i32> {
     let skipped = async {
         let handle = runtime.runs().get(&run).await?;
         let before = handle.view().await?;
-        let changed = handle.skip(&JobKey::new(&args.step), &args.why).await;
+        // What is typed may be the end of its name; what is not there is refused by the engine.
+        let job = meant(&before, &args.step, &hint).map(|job| job.key.clone());
+        let step = job.unwrap_or_else(|_| JobKey::new(&args.step));
+        let changed = handle.skip(&step, &args.why).await;
         let after = handle.view().await?;
-        Ok((before, changed, after))
+        Ok((before, step, changed, after))
     };
     let skipped: Result<_, RunError> = skipped.await;
     runtime.shutdown().await;
-    let (before, changed, view) = skipped.map_err(|error| hint::refused(&error, &hint))?;
+    let (before, step, changed, view) = skipped.map_err(|error| hint::refused(&error, &hint))?;
     let changed = changed.map_err(|error| refused(&args, &before, &error, &hint))?;
     if args.output.json {
         output::json(&json!({
             "type": "skip",
             "run": run,
-            "step": args.step,
+            "step": step,
             "why": args.why,
             "changed": changed,
             "state": view.run.state,
@@ -46,7 +50,7 @@ pub(super) async fn skip(args: SkipArgs) -> anyhow::Result<i32> {
         return Ok(exit::COMPLETED);
     }
     let again = if changed { "is skipped" } else { "was skipped before" };
-    output::line(&format!("step {} of run {run} {again}", args.step))?;
+    output::line(&format!("step {step} of run {run} {again}"))?;
     let id = run.as_str();
     let state = view.run.state;
     output::talk(&if state == RunState::Paused {

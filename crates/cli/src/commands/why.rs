@@ -1,21 +1,20 @@
 //! `explain RUN STEP`: why a step of a run is where it is, and what will change that.
 
+use std::collections::BTreeMap;
+
 use perennial::{
-    engine::{Explanation, workflow::JobKey},
-    records::{RunError, RunView},
+    engine::Explanation,
+    records::{JobRecord, JobState, RunError, RunView},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     engine,
     hint::{self, Hint, quoted},
+    meant::meant,
     named::named,
 };
-use crate::{
-    args::ExplainArgs,
-    exit::{self, failed_with},
-    output,
-};
+use crate::{args::ExplainArgs, exit, output};
 
 pub(super) async fn explain(typed: &str, step: &str, args: &ExplainArgs) -> anyhow::Result<i32> {
     let store = &args.store.store;
@@ -25,22 +24,17 @@ pub(super) async fn explain(typed: &str, step: &str, args: &ExplainArgs) -> anyh
     let read = async {
         let handle = runtime.runs().get(&run).await?;
         let view = handle.view().await?;
-        let job = view.jobs.iter().find(|job| job.key == JobKey::new(step));
-        let why = job.map(|job| handle.explanation(&view, job));
-        Ok((view, why))
+        Ok((handle, view))
     };
-    let read: Result<(RunView, Option<Explanation>), RunError> = read.await;
+    let read: Result<_, RunError> = read.await;
+    let read = read.map_err(|error| hint::refused(&error, &hint));
+    let explained = read.and_then(|(handle, view)| {
+        let job = meant(&view, step, &hint)?.clone();
+        Ok((handle.explanation(&view, &job), job, view))
+    });
     runtime.shutdown().await;
-    let (view, why) = read.map_err(|error| hint::refused(&error, &hint))?;
-    let Some(why) = why else {
-        let steps: Vec<&str> = view.jobs.iter().map(|job| job.key.as_str()).collect();
-        let text = if steps.is_empty() {
-            format!("run {run} has no step yet, {} neither", quoted(step))
-        } else {
-            format!("run {run} has no step {} yet; it has: {}", quoted(step), steps.join(", "))
-        };
-        return Err(failed_with(exit::NOT_FOUND, text, hint.show(run.as_str())));
-    };
+    let (why, job, view) = explained?;
+    let (step, job) = (&job.key, &job);
     let until = why.until().map(|at| at.to_rfc3339());
     if args.output.json {
         let mut explained = json!({ "run": run, "step": step, "changed_by": why.changed_by() });
@@ -49,11 +43,40 @@ pub(super) async fn explain(typed: &str, step: &str, args: &ExplainArgs) -> anyh
         return Ok(exit::COMPLETED);
     }
     output::line(&format!("step {step} of run {run}: {}", words(&why)))?;
+    if let Some(failure) = failure(job) {
+        output::line(&format!("  {failure}"))?;
+    }
+    if let Some(children) = children(&view, job) {
+        output::line(&format!("  of its children: {children}"))?;
+    }
     if let Some(event) = why.changed_by() {
         let until = until.map(|at| format!(", at {at} at the latest")).unwrap_or_default();
         output::line(&format!("  changed by {event}{until}"))?;
     }
     Ok(exit::COMPLETED)
+}
+
+/// What a step that failed has said.
+fn failure(job: &JobRecord) -> Option<String> {
+    let failure = job.result.as_ref().filter(|_| job.state == JobState::Failed)?;
+    let said = |name| failure.get(name).and_then(Value::as_str);
+    let message = output::brief(&json!(said("message")?), 200);
+    Some(match said("code") {
+        Some(code) => format!("{code}: {message}"),
+        None => message,
+    })
+}
+
+/// How the children of a group have ended.
+fn children(view: &RunView, job: &JobRecord) -> Option<String> {
+    let mut ends: BTreeMap<String, usize> = BTreeMap::new();
+    let own = view.jobs.iter().filter(|child| child.parent.as_ref() == Some(&job.key));
+    for child in own {
+        let why = child.skipped.map(|why| format!(" ({why})")).unwrap_or_default();
+        *ends.entry(format!("{}{why}", child.state)).or_default() += 1;
+    }
+    let told: Vec<String> = ends.into_iter().map(|(end, many)| format!("{many} {end}")).collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 fn words(why: &Explanation) -> String {

@@ -12,7 +12,7 @@ use super::Row;
 use crate::output;
 
 /// Whether the run has stages of a plan.
-pub(super) fn is_staged(view: &RunView) -> bool {
+pub(in super::super) fn is_staged(view: &RunView) -> bool {
     view.jobs.iter().any(|job| job.kind != JobKind::Step) || view.stages.len() > 1
 }
 
