@@ -56,7 +56,7 @@ async fn of_run(store: &Store, run: String) -> anyhow::Result<Graph> {
     let hint = Hint::new(store, None);
     let (view, pipeline) = read.map_err(|error| match error {
         DefinitionError::Run(error) => hint::refused(&error, &hint),
-        error if is_of_a_host(&error) => {
+        error @ (DefinitionError::Invalid(_) | _) if is_of_a_host(&error) => {
             let text = format!(
                 "run {run} was not made of a workflow file: a host program knows what its steps are, so there is no \
                  graph of them"

@@ -114,7 +114,7 @@ async fn go_on(args: ResumeArgs, config: Config, paused: Paused) -> anyhow::Resu
     let runtime = engine::start(&store, config, args.engine.show_prompts).await?;
     let shown = Shown { json: args.output.json, quiet: args.engine.quiet };
     let resuming = Resuming { args: &args, corrected, paused, shown };
-    let lot = match resumed(&runtime, named, &resuming, &hint).await {
+    let lot = match Box::pin(resumed(&runtime, named, &resuming, &hint)).await {
         Ok(lot) => lot,
         Err(error) => {
             runtime.shutdown().await;
