@@ -1,30 +1,32 @@
-//! Stages, where their jobs come from, and what is wrong with a plan.
+//! Plans: their stages. Where the jobs of a stage come from is in `feed.rs`, what can be wrong in `problems.rs`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    time::Duration,
-};
+mod feed;
+mod planned;
+mod problems;
+
+use std::time::Duration;
 
 use perennial_core::{
     retry::RetryPolicy,
-    run::{FailurePolicy, FeedKind, JobState, SkipReason},
+    run::{FailurePolicy, SkipReason},
     service::ServiceKey,
 };
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+pub(crate) use self::{
+    feed::FeedFrom,
+    planned::{PlannedFeed, PlannedJob, PlannedStage},
+};
+pub use self::{
+    feed::{Edge, Feed, Item, JobSpec, Upstream, UpstreamFailure},
+    problems::{PlanProblem, PlanProblems},
+};
 use super::{Activity, Group};
-use crate::{external::Scope, workflow::Given};
 
 /// Jobs of a stage that are under way at a time, unless it says otherwise.
 const CONCURRENCY: u32 = 10;
 /// How long an attempt may take, unless its stage says otherwise.
 const START_TO_CLOSE: Duration = Duration::from_secs(10 * 60);
-/// Jobs that a plan may begin with.
-const JOBS_MAX: usize = 100_000;
-/// Longest name of a stage, and longest key of a job in it, in bytes.
-const NAME_BYTES_MAX: usize = 100;
 
 /// The stages of a run, in order: one is fed by earlier ones only.
 ///
@@ -125,157 +127,6 @@ impl Timeouts {
     #[must_use]
     pub fn job(mut self, job: Duration) -> Self {
         self.job = Some(job);
-        self
-    }
-}
-
-/// Where the jobs of a stage come from. An attribute of the stage, not a mode of the engine.
-#[derive(Debug)]
-pub struct Feed(pub(crate) FeedFrom);
-
-#[derive(Debug)]
-pub(crate) enum FeedFrom {
-    Jobs(Vec<JobSpec>),
-    PerItem(Edge),
-    Barrier(Edge),
-}
-
-impl Feed {
-    /// These, from the beginning.
-    pub fn jobs(jobs: impl IntoIterator<Item = JobSpec>) -> Self {
-        Self(FeedFrom::Jobs(jobs.into_iter().collect()))
-    }
-
-    /// From each job of another stage, as soon as it has ended.
-    pub fn per_item(edge: Edge) -> Self {
-        Self(FeedFrom::PerItem(edge))
-    }
-
-    /// From all jobs of another stage, once it has closed.
-    pub fn barrier(edge: Edge) -> Self {
-        Self(FeedFrom::Barrier(edge))
-    }
-}
-
-/// What jobs follow from those of another stage: a pure function of the run's input and of their results.
-#[derive(Clone, Copy)]
-pub struct Edge {
-    pub(crate) upstream: &'static str,
-    pub(crate) jobs: fn(&Value, &Upstream) -> Vec<JobSpec>,
-    pub(crate) on_failure: UpstreamFailure,
-}
-
-impl fmt::Debug for Edge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { upstream, on_failure, .. } = self;
-        f.debug_struct("Edge").field("upstream", upstream).field("on_failure", on_failure).finish()
-    }
-}
-
-impl Edge {
-    /// From that stage, by that function: of one job each time where its stage is fed per item, of all of them at a
-    /// barrier. It is asked of jobs that succeeded, wholly or in part.
-    pub fn from(upstream: &'static str, jobs: fn(&Value, &Upstream) -> Vec<JobSpec>) -> Self {
-        Self { upstream, jobs, on_failure: UpstreamFailure::Skip }
-    }
-
-    /// What becomes of a job that did not succeed.
-    #[must_use]
-    pub fn on_upstream_failure(mut self, on_failure: UpstreamFailure) -> Self {
-        self.on_failure = on_failure;
-        self
-    }
-}
-
-/// What follows from a job that did not succeed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UpstreamFailure {
-    /// A job of the same key that is skipped, so that totals stay honest (FL6).
-    #[default]
-    Skip,
-    /// Nothing.
-    Omit,
-    /// The stage fails: that job has failed, what goes on of the stage ends, and its run with it unless the stage is optional.
-    FailStage,
-}
-
-/// Jobs of another stage that have ended.
-#[derive(Clone, Debug)]
-pub struct Upstream {
-    pub(crate) items: Vec<Item>,
-}
-
-impl Upstream {
-    /// All of them, in the order they were made.
-    pub fn items(&self) -> &[Item] {
-        &self.items
-    }
-
-    /// Those that succeeded, wholly or in part.
-    pub fn succeeded(&self) -> impl Iterator<Item = &Item> {
-        self.items.iter().filter(|item| item.is_success())
-    }
-}
-
-/// A job of another stage that has ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Item {
-    /// Its key in its stage.
-    pub key: String,
-    /// How it ended.
-    pub state: JobState,
-    /// Why it was skipped.
-    pub skipped: Option<SkipReason>,
-    /// What it gave.
-    pub result: Option<Value>,
-}
-
-impl Item {
-    /// Whether it succeeded, wholly or in part.
-    pub fn is_success(&self) -> bool {
-        matches!(self.state, JobState::Succeeded | JobState::Partial)
-    }
-
-    /// What it gave, as a `T`; nothing where it gave none, or something else.
-    pub fn output<T: DeserializeOwned>(&self) -> Option<T> {
-        serde_json::from_value(self.result.clone()?).ok()
-    }
-}
-
-/// A job to be made.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JobSpec {
-    pub(crate) key: String,
-    pub(crate) input: Result<Value, String>,
-    pub(crate) after: Vec<String>,
-    pub(crate) uses: Vec<ServiceKey>,
-}
-
-impl JobSpec {
-    /// The job of that key, which no other one of its stage has, with that input.
-    pub fn new(key: impl AsRef<str>, input: &impl Serialize) -> Self {
-        let input = serde_json::to_value(input).map_err(|error| error.to_string());
-        Self { key: key.as_ref().to_owned(), input, after: Vec::new(), uses: Vec::new() }
-    }
-
-    /// Begins once those jobs of its stage have succeeded, wholly or in part, and is skipped when one of them does not.
-    ///
-    /// ```
-    /// use perennial::engine::staged::JobSpec;
-    ///
-    /// let index = JobSpec::new("index", &"all").after(["a", "b"]);
-    /// assert_ne!(index, JobSpec::new("index", &"all"));
-    /// ```
-    #[must_use]
-    pub fn after<K: AsRef<str>>(mut self, jobs: impl IntoIterator<Item = K>) -> Self {
-        self.after.extend(jobs.into_iter().map(|key| key.as_ref().to_owned()));
-        self
-    }
-
-    /// It needs that instance of a service, besides what its stage does: see [`Stage::uses`].
-    #[must_use]
-    pub fn uses(mut self, service: ServiceKey) -> Self {
-        self.uses.push(service);
         self
     }
 }
@@ -399,127 +250,6 @@ impl Stage {
     }
 }
 
-/// Everything that is wrong with a plan.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the plan cannot be followed: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-pub struct PlanProblems(pub Vec<PlanProblem>);
-
-/// What is wrong with a plan.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PlanProblem {
-    /// Nothing would be done: success without work would be dishonest.
-    #[error("it has no job and nothing that could give it one")]
-    Empty,
-    /// Two stages of one name.
-    #[error("it has two stages `{0}`")]
-    DuplicateStage(String),
-    /// Two jobs of one key.
-    #[error("stage `{stage}` has two jobs `{key}`")]
-    DuplicateKey {
-        /// The stage.
-        stage: String,
-        /// The key.
-        key: String,
-    },
-    /// It is empty, too long, or has a sign that means something else in the key of a job.
-    #[error("`{0}` cannot name a stage or a job: 1 to 100 bytes, and no `/` in a stage's name")]
-    InvalidName(String),
-    /// A stage is fed by one that is not there, or comes after it.
-    #[error("stage `{stage}` is fed by `{upstream}`, and no stage before it has that name")]
-    UnknownStage {
-        /// The stage.
-        stage: String,
-        /// What feeds it.
-        upstream: String,
-    },
-    /// Nobody has registered what is to be executed.
-    #[error("stage `{stage}` needs the {kind} `{name}`, which is not registered")]
-    UnknownWork {
-        /// The stage.
-        stage: String,
-        /// `activity` or `group`.
-        kind: &'static str,
-        /// Its name.
-        name: String,
-    },
-    /// An inner limit is longer than the outer one.
-    #[error("stage `{stage}`: {inner} may take longer than {outer}")]
-    InvertedTimeouts {
-        /// The stage.
-        stage: String,
-        /// The outer limit.
-        outer: &'static str,
-        /// The inner limit.
-        inner: &'static str,
-    },
-    /// A failure policy that makes no sense.
-    #[error("stage `{stage}`: {what}")]
-    Policy {
-        /// The stage.
-        stage: String,
-        /// What is wrong.
-        what: String,
-    },
-    /// It begins with too many jobs.
-    #[error("it begins with {have} jobs; at most {max} are allowed")]
-    TooManyJobs {
-        /// How many it has.
-        have: usize,
-        /// How many it may have.
-        max: usize,
-    },
-    /// A job comes after one that is not there.
-    #[error("job `{key}` of stage `{stage}` comes after `{after}`, which is none of its jobs")]
-    UnknownJob {
-        /// The stage.
-        stage: String,
-        /// The job.
-        key: String,
-        /// What it names.
-        after: String,
-    },
-    /// Jobs come after each other in a circle.
-    #[error("jobs of stage `{stage}` wait for each other: {}", .path.join(" after "))]
-    Cycle {
-        /// The stage.
-        stage: String,
-        /// The way, from a job back to it.
-        path: Vec<String>,
-    },
-    /// An input that cannot be kept.
-    #[error("the input of {what} cannot be kept: {why}")]
-    Input {
-        /// Of what.
-        what: String,
-        /// Why.
-        why: String,
-    },
-    /// The host has no such service.
-    #[error("{what} uses the service `{service}`, which is not declared{}", .nearest.as_ref().map(|near| format!(": did you mean `{near}`?")).unwrap_or_default())]
-    UnknownService {
-        /// The stage, or the job.
-        what: String,
-        /// The name.
-        service: String,
-        /// The declared one that is nearest to it.
-        nearest: Option<String>,
-    },
-    /// A shared service is named with a key, or a keyed one without.
-    #[error("{what} uses `{service}`, and the service is declared as {scope:?}")]
-    ServiceScope {
-        /// The stage, or the job.
-        what: String,
-        /// What is used.
-        service: String,
-        /// How it is declared.
-        scope: Scope,
-    },
-    /// The host's own.
-    #[error("{0}")]
-    Host(String),
-}
-
 impl Plan {
     /// A plan without stages, which cannot be followed yet.
     pub fn new() -> Self {
@@ -531,48 +261,6 @@ impl Plan {
     pub fn stage(mut self, stage: Stage) -> Self {
         self.stages.push(stage);
         self
-    }
-
-    /// Everything that is wrong with it, apart from what is not registered.
-    pub fn problems(&self) -> Vec<PlanProblem> {
-        let mut problems = Vec::new();
-        let (mut names, mut jobs) = (BTreeSet::new(), 0);
-        for stage in &self.stages {
-            let name = &stage.name;
-            if !is_name(name) || name.contains('/') {
-                problems.push(PlanProblem::InvalidName(name.clone()));
-            }
-            if let Some(upstream) = stage.upstream().filter(|upstream| !names.contains(*upstream)) {
-                let (stage, upstream) = (name.clone(), upstream.to_owned());
-                problems.push(PlanProblem::UnknownStage { stage, upstream });
-            }
-            if !names.insert(name.as_str()) {
-                problems.push(PlanProblem::DuplicateStage(name.clone()));
-            }
-            if let Some(what) = stage.on_failure.problem() {
-                problems.push(PlanProblem::Policy { stage: name.clone(), what });
-            }
-            if stage.concurrency == Some(0) {
-                let what = "a concurrency of 0 lets none of its jobs begin".to_owned();
-                problems.push(PlanProblem::Policy { stage: name.clone(), what });
-            }
-            if matches!(stage.work, Work::Group(_)) && !stage.uses.is_empty() {
-                let what = "a group uses no service: its children do".to_owned();
-                problems.push(PlanProblem::Policy { stage: name.clone(), what });
-            }
-            inverted(stage, &mut problems);
-            if let FeedFrom::Jobs(specs) = &stage.feed.0 {
-                jobs += specs.len();
-                check_jobs(name, specs, &mut problems);
-            }
-        }
-        if jobs == 0 {
-            problems.push(PlanProblem::Empty);
-        }
-        if jobs > JOBS_MAX {
-            problems.push(PlanProblem::TooManyJobs { have: jobs, max: JOBS_MAX });
-        }
-        problems
     }
 
     /// What of it does not depend on code: its digest tells whether a run can go on by this plan (DUR-7).
@@ -603,166 +291,5 @@ impl Plan {
             data
         });
         stages.collect()
-    }
-}
-
-fn is_name(name: &str) -> bool {
-    (1..=NAME_BYTES_MAX).contains(&name.len())
-}
-
-fn check_jobs(stage: &str, specs: &[JobSpec], problems: &mut Vec<PlanProblem>) {
-    let mut keys = BTreeSet::new();
-    cycle(stage, specs, problems);
-    for JobSpec { key, input, after, .. } in specs {
-        for other in after.iter().filter(|other| !specs.iter().any(|job| job.key == **other)) {
-            let (stage, key, after) = (stage.to_owned(), key.clone(), other.clone());
-            problems.push(PlanProblem::UnknownJob { stage, key, after });
-        }
-        if !is_name(key) {
-            problems.push(PlanProblem::InvalidName(key.clone()));
-        }
-        if !keys.insert(key) {
-            let (stage, key) = (stage.to_owned(), key.clone());
-            problems.push(PlanProblem::DuplicateKey { stage, key });
-        }
-        if let Err(why) = input {
-            let what = format!("job `{key}` of stage `{stage}`");
-            problems.push(PlanProblem::Input { what, why: why.clone() });
-        }
-    }
-}
-
-/// A way from a job back to itself, along what each comes after.
-fn cycle(stage: &str, specs: &[JobSpec], problems: &mut Vec<PlanProblem>) {
-    let after: BTreeMap<&str, &[String]> =
-        specs.iter().map(|spec| (spec.key.as_str(), spec.after.as_slice())).collect();
-    let mut settled: BTreeSet<&str> = BTreeSet::new();
-    for spec in specs.iter().filter(|spec| !spec.after.is_empty()) {
-        // Jobs on the way, each with how many of its own it has tried.
-        let mut path: Vec<(&str, usize)> = vec![(spec.key.as_str(), 0)];
-        while let Some((key, tried)) = path.last_mut() {
-            let next = after.get(key).and_then(|others| others.get(*tried));
-            *tried += 1;
-            match next {
-                None => {
-                    settled.insert(key);
-                    path.pop();
-                }
-                Some(next) if settled.contains(next.as_str()) => (),
-                Some(next) => {
-                    if let Some(from) = path.iter().position(|(key, _)| key == next) {
-                        let way = path[from..].iter().map(|(key, _)| (*key).to_owned());
-                        let path = way.chain([next.clone()]).collect();
-                        problems.push(PlanProblem::Cycle { stage: stage.to_owned(), path });
-                        return;
-                    }
-                    path.push((next.as_str(), 0));
-                }
-            }
-        }
-    }
-}
-
-fn inverted(stage: &Stage, problems: &mut Vec<PlanProblem>) {
-    let Timeouts { attempt, heartbeat, job } = stage.timeouts;
-    let mut add = |outer, inner| {
-        let stage = stage.name.clone();
-        problems.push(PlanProblem::InvertedTimeouts { stage, outer, inner });
-    };
-    if heartbeat.is_some_and(|beat| beat >= attempt) {
-        add("an attempt", "its heartbeat");
-    }
-    // Of a group it is its children whose attempts count.
-    if matches!(stage.work, Work::Activity(_)) && job.is_some_and(|job| attempt > job) {
-        add("its job", "an attempt");
-    }
-}
-
-/// A stage as the engine follows it.
-#[derive(Debug)]
-pub(crate) struct PlannedStage {
-    pub(crate) name: String,
-    pub(crate) work: Work,
-    pub(crate) feed: PlannedFeed,
-    pub(crate) skip: Option<SkipReason>,
-    pub(crate) concurrency: Option<u32>,
-    pub(crate) retry: RetryPolicy,
-    pub(crate) timeouts: Timeouts,
-    pub(crate) on_failure: FailurePolicy,
-    pub(crate) required: bool,
-    pub(crate) weight: u32,
-    pub(crate) uses: Vec<ServiceKey>,
-}
-
-/// A job of a stage as the engine follows it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct PlannedJob {
-    pub(crate) key: String,
-    pub(crate) input: Value,
-    pub(crate) after: Vec<String>,
-    pub(crate) uses: Vec<ServiceKey>,
-}
-
-impl PlannedJob {
-    /// What it is given, without what it executes. `again`: how often it was made anew.
-    pub(crate) fn given(&self, again: u32) -> Given {
-        let (input, after) = (self.input.clone(), self.after.clone());
-        Given { input, after, again, ..Given::default() }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) enum PlannedFeed {
-    Jobs(Vec<PlannedJob>),
-    PerItem(Edge),
-    Barrier(Edge),
-}
-
-impl PlannedFeed {
-    pub(crate) fn kind(&self) -> FeedKind {
-        match self {
-            Self::Jobs(_) => FeedKind::Static,
-            Self::PerItem(_) => FeedKind::PerItem,
-            Self::Barrier(_) => FeedKind::Barrier,
-        }
-    }
-
-    pub(crate) fn edge(&self) -> Option<&Edge> {
-        match self {
-            Self::Jobs(_) => None,
-            Self::PerItem(edge) | Self::Barrier(edge) => Some(edge),
-        }
-    }
-}
-
-impl Plan {
-    /// The stages of a plan without problems.
-    pub(crate) fn into_stages(self) -> Vec<PlannedStage> {
-        let planned = self.stages.into_iter().map(|stage| PlannedStage {
-            feed: match stage.feed.0 {
-                FeedFrom::Jobs(jobs) => {
-                    let planned = |JobSpec { key, input, after, uses }: JobSpec| PlannedJob {
-                        key,
-                        input: input.unwrap_or(Value::Null),
-                        after,
-                        uses,
-                    };
-                    PlannedFeed::Jobs(jobs.into_iter().map(planned).collect())
-                }
-                FeedFrom::PerItem(edge) => PlannedFeed::PerItem(edge),
-                FeedFrom::Barrier(edge) => PlannedFeed::Barrier(edge),
-            },
-            name: stage.name,
-            work: stage.work,
-            skip: stage.skip,
-            concurrency: stage.concurrency,
-            retry: stage.retry,
-            timeouts: stage.timeouts,
-            on_failure: stage.on_failure,
-            required: stage.required,
-            weight: stage.weight,
-            uses: stage.uses,
-        });
-        planned.collect()
     }
 }

@@ -1,0 +1,100 @@
+//! A plan without problems, as the engine follows it.
+
+use perennial_core::{
+    retry::RetryPolicy,
+    run::{FailurePolicy, FeedKind, SkipReason},
+    service::ServiceKey,
+};
+use serde_json::Value;
+
+use super::{Edge, FeedFrom, JobSpec, Plan, Timeouts, Work};
+use crate::workflow::Given;
+
+/// A stage as the engine follows it.
+#[derive(Debug)]
+pub(crate) struct PlannedStage {
+    pub(crate) name: String,
+    pub(crate) work: Work,
+    pub(crate) feed: PlannedFeed,
+    pub(crate) skip: Option<SkipReason>,
+    pub(crate) concurrency: Option<u32>,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) on_failure: FailurePolicy,
+    pub(crate) required: bool,
+    pub(crate) weight: u32,
+    pub(crate) uses: Vec<ServiceKey>,
+}
+
+/// A job of a stage as the engine follows it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PlannedJob {
+    pub(crate) key: String,
+    pub(crate) input: Value,
+    pub(crate) after: Vec<String>,
+    pub(crate) uses: Vec<ServiceKey>,
+}
+
+impl PlannedJob {
+    /// What it is given, without what it executes. `again`: how often it was made anew.
+    pub(crate) fn given(&self, again: u32) -> Given {
+        let (input, after) = (self.input.clone(), self.after.clone());
+        Given { input, after, again, ..Given::default() }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum PlannedFeed {
+    Jobs(Vec<PlannedJob>),
+    PerItem(Edge),
+    Barrier(Edge),
+}
+
+impl PlannedFeed {
+    pub(crate) fn kind(&self) -> FeedKind {
+        match self {
+            Self::Jobs(_) => FeedKind::Static,
+            Self::PerItem(_) => FeedKind::PerItem,
+            Self::Barrier(_) => FeedKind::Barrier,
+        }
+    }
+
+    pub(crate) fn edge(&self) -> Option<&Edge> {
+        match self {
+            Self::Jobs(_) => None,
+            Self::PerItem(edge) | Self::Barrier(edge) => Some(edge),
+        }
+    }
+}
+
+impl Plan {
+    /// The stages of a plan without problems.
+    pub(crate) fn into_stages(self) -> Vec<PlannedStage> {
+        let planned = self.stages.into_iter().map(|stage| PlannedStage {
+            feed: match stage.feed.0 {
+                FeedFrom::Jobs(jobs) => {
+                    let planned = |JobSpec { key, input, after, uses }: JobSpec| PlannedJob {
+                        key,
+                        input: input.unwrap_or(Value::Null),
+                        after,
+                        uses,
+                    };
+                    PlannedFeed::Jobs(jobs.into_iter().map(planned).collect())
+                }
+                FeedFrom::PerItem(edge) => PlannedFeed::PerItem(edge),
+                FeedFrom::Barrier(edge) => PlannedFeed::Barrier(edge),
+            },
+            name: stage.name,
+            work: stage.work,
+            skip: stage.skip,
+            concurrency: stage.concurrency,
+            retry: stage.retry,
+            timeouts: stage.timeouts,
+            on_failure: stage.on_failure,
+            required: stage.required,
+            weight: stage.weight,
+            uses: stage.uses,
+        });
+        planned.collect()
+    }
+}
