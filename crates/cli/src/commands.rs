@@ -48,7 +48,7 @@ pub(crate) async fn run(mut args: Args) -> anyhow::Result<i32> {
     let mut config = Config::default();
     if let Some((store, path)) = args.command.store() {
         config = engine::config(path)?;
-        store.settle(config.store().cloned());
+        store.settle(&config);
     }
     match args.command {
         Command::Run(args) => Box::pin(run::run(args)).await,

@@ -105,7 +105,15 @@ impl SettingError {
         is_wrong.then(|| Self { setting, value: text(value), least: text(least), most: text(most) })
     }
 
-    fn of_number(setting: &'static str, value: u64, least: u64, most: u64) -> Option<Self> {
+    /// A number that is not between these.
+    ///
+    /// ```
+    /// use perennial::engine::SettingError;
+    ///
+    /// let error = SettingError::of_number("readers", 0, 1, 64).unwrap();
+    /// assert_eq!(error.to_string(), "`readers` is 0; 1 to 64 are possible");
+    /// ```
+    pub fn of_number(setting: &'static str, value: u64, least: u64, most: u64) -> Option<Self> {
         let is_wrong = !(least..=most).contains(&value);
         is_wrong.then(|| Self {
             setting,

@@ -62,8 +62,8 @@ pub use pipelines::{
 };
 pub use runtime::{
     Builder, Config, ConfigError, InvalidStoreUrl, InvalidWorkflows, LimitError, Limits,
-    ProviderMode, Runtime, RuntimeError, ShutdownSummary, Store, ThresholdSetting, WorkflowFault,
-    declared_tree,
+    ProviderMode, Runtime, RuntimeError, ShutdownSummary, Store, StoreSettings, ThresholdSetting,
+    WorkflowFault, declared_tree,
 };
 pub use view::View;
 

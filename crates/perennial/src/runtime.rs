@@ -27,7 +27,7 @@ pub use self::{
     config::{Config, ConfigError, ThresholdSetting},
     limits::{LimitError, Limits},
     providers::ProviderMode,
-    store::{InvalidStoreUrl, Store},
+    store::{InvalidStoreUrl, Store, StoreSettings},
     workflows::{InvalidWorkflows, WorkflowFault},
 };
 pub(crate) use self::{

@@ -7,7 +7,7 @@ use clap::{
     builder::{StringValueParser, TypedValueParser},
     error::ErrorKind,
 };
-use perennial::Store;
+use perennial::{Config, Store};
 
 /// The variable that names the store.
 const VARIABLE: &str = "PERENNIAL_STORE";
@@ -29,13 +29,14 @@ pub(crate) struct StoreArgs {
 
 impl StoreArgs {
     /// Flag and environment are stronger than the configuration.
-    pub(crate) fn settle(&mut self, configured: Option<Store>) {
-        self.store = self.settled(configured);
+    pub(crate) fn settle(&mut self, config: &Config) {
+        self.store = self.settled(config);
     }
 
-    /// The store that counts.
-    pub(crate) fn settled(&self, configured: Option<Store>) -> Store {
-        self.given.clone().or(configured).unwrap_or_else(|| self.store.clone())
+    /// The store that counts, opened as the configuration says.
+    pub(crate) fn settled(&self, config: &Config) -> Store {
+        let told = self.given.as_ref().or(config.store()).unwrap_or(&self.store);
+        told.clone().settings(config.store_settings())
     }
 }
 

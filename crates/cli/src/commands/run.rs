@@ -53,7 +53,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
     if let Some(signal) = signals.so_far().await {
         return Ok(before_start(signal));
     }
-    let store = args.store.settled(config.store().cloned());
+    let store = args.store.settled(&config);
     let hint = Hint::new(&store, args.engine.config.as_deref());
     if args.detach {
         return detach::detached(starts, config, (&store, &args), shown, &hint).await;

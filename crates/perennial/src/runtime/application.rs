@@ -28,8 +28,6 @@ use super::{Limits, store::Opened, workflows::HostWorkflows};
 
 /// Restarts that the root tolerates. A storm anywhere below it has passed its own supervisor first.
 pub(super) const INTENSITY: (u32, Duration) = (3, Duration::from_secs(5));
-/// Threads that read the store.
-const READERS: usize = 2;
 /// Actors of runs beyond the places: of paused ones. More are started as others end.
 const PAUSED_MAX: usize = 10_000;
 
@@ -56,7 +54,8 @@ pub(super) struct Application {
 
 /// The threads of a store.
 pub(super) enum Loops {
-    Sqlite(Option<SqliteStore>),
+    /// And how many of them read.
+    Sqlite(Option<SqliteStore>, usize),
     #[cfg(feature = "postgres")]
     Postgres(PostgresStore),
     None,
@@ -65,7 +64,7 @@ pub(super) enum Loops {
 impl Loops {
     pub(super) fn of(opened: &Opened) -> Self {
         match opened {
-            Opened::Sqlite(store) => Self::Sqlite(Some(store.clone())),
+            Opened::Sqlite(store, readers) => Self::Sqlite(Some(store.clone()), *readers),
             #[cfg(feature = "postgres")]
             Opened::Postgres(store) => Self::Postgres(store.clone()),
             Opened::Memory(_) => Self::None,
@@ -193,7 +192,7 @@ pub(super) fn store_child(
 ) -> ChildSpec {
     let mut subtree = SupervisorSpec::new("store");
     match loops {
-        Loops::Sqlite(sqlite) => subtree = file_loops(subtree, &sqlite),
+        Loops::Sqlite(sqlite, readers) => subtree = file_loops(subtree, &sqlite, readers),
         #[cfg(feature = "postgres")]
         Loops::Postgres(store) => subtree = server_loops(subtree, &store),
         Loops::None => (),
@@ -206,7 +205,11 @@ pub(super) fn store_child(
 }
 
 /// One thread writes the file, some read it.
-fn file_loops(mut subtree: SupervisorSpec, sqlite: &Option<SqliteStore>) -> SupervisorSpec {
+fn file_loops(
+    mut subtree: SupervisorSpec,
+    sqlite: &Option<SqliteStore>,
+    readers: usize,
+) -> SupervisorSpec {
     let writing = sqlite.clone();
     if !sqlite.as_ref().is_some_and(SqliteStore::is_read_only) {
         subtree = subtree.child(ChildSpec::thread("writer", move |stop: StopToken| {
@@ -217,7 +220,7 @@ fn file_loops(mut subtree: SupervisorSpec, sqlite: &Option<SqliteStore>) -> Supe
             work.run()
         }));
     }
-    for number in 1..=READERS {
+    for number in 1..=readers {
         let reading = sqlite.clone();
         let id = format!("reader-{number}");
         subtree = subtree.child(ChildSpec::thread(id, move |stop: StopToken| {
@@ -273,7 +276,7 @@ pub fn declared_tree(host_children: Vec<ChildSpec>) -> Result<TreeSnapshot, Stor
     let store: Arc<dyn Store> = Arc::new(MemoryStore::open()?);
     let assembled = assemble(Application {
         store,
-        loops: Loops::Sqlite(None),
+        loops: Loops::Sqlite(None, super::StoreSettings::default().readers()),
         clock: Clock::start(),
         node: String::new(),
         definitions: Arc::new(NoDefinitions),

@@ -109,6 +109,9 @@ pub enum RuntimeError {
     /// Settings of the engine cannot be meant: all of them.
     #[error("engine: {0}")]
     Engine(#[from] SettingErrors),
+    /// Settings of the store cannot be meant: all of them.
+    #[error("store: {0}")]
+    StoreSettings(SettingErrors),
     /// A workflow of the host cannot be registered.
     #[error(transparent)]
     Pipeline(#[from] RegisterError),
@@ -760,11 +763,13 @@ impl Builder {
         let deployment = self.config.deployment().clone();
         let registered = Arc::new(RegisteredPipelines::read(self.pipelines)?);
         let workflows = HostWorkflows::of(self.workflows, &registered)?;
-        let store_url = self.store.as_ref().and_then(Store::url);
-        let opened = self.store.as_ref().ok_or(RuntimeError::NoStore)?;
+        let chosen = self.store.ok_or(RuntimeError::NoStore)?;
+        let chosen = chosen.or_settings(&self.config.store_settings());
+        chosen.check().map_err(RuntimeError::StoreSettings)?;
+        let store_url = chosen.url();
         let (node, reads_only) = (self.node.as_str(), self.store_only);
         let opening = Opening { node, reads_only, silence: lease.silence() };
-        let opened = opened.open(opening).await?;
+        let opened = chosen.open(opening).await?;
         let store = opened.handle();
         let clock = Clock::start();
         let providers =
@@ -791,7 +796,7 @@ impl Builder {
         })?;
         let Assembled { mut tree, services, runs, sessions, tools, tasks, .. } = assembled;
         let Assembled { external, host, published, .. } = assembled;
-        let reads_only = self.store_only || self.store.as_ref().is_some_and(Store::is_read_only);
+        let reads_only = self.store_only || chosen.is_read_only();
         if reads_only {
             tree = SupervisorSpec::new("perennial").child(store_child(
                 &store,

@@ -11,8 +11,8 @@ use perennial_pipeline::{Deployment, EnvironmentMode, InvalidDeployment};
 use perennial_store::Retention;
 use serde::Deserialize;
 
-use self::engine::EngineSection;
-use super::{InvalidStoreUrl, Limits, Store, prices::Prices};
+use self::engine::{EngineSection, Span};
+use super::{InvalidStoreUrl, Limits, Store, StoreSettings, prices::Prices};
 
 /// What comes from a configuration file (`perennial.toml`): providers, prices, limits, monitoring. Keys themselves
 /// never do: the file names the environment variable that holds one.
@@ -45,6 +45,25 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct StoreSection {
     url: Option<StoreUrl>,
+    expect_id: Option<String>,
+    queue_max: Option<usize>,
+    readers: Option<usize>,
+    connections: Option<usize>,
+    commits_together: Option<usize>,
+    patience: Option<Span>,
+}
+
+impl StoreSection {
+    fn settings(&self) -> StoreSettings {
+        StoreSettings {
+            expect_id: self.expect_id.clone(),
+            queue_max: self.queue_max,
+            readers: self.readers,
+            connections: self.connections,
+            commits_together: self.commits_together,
+            patience: self.patience.map(|Span(time)| time),
+        }
+    }
 }
 
 /// A store by its text, which may hold a password: what is wrong with it is said without the line.
@@ -265,6 +284,14 @@ pub enum ConfigError {
         /// Which, and what is possible.
         source: SettingErrors,
     },
+    /// Settings of the store cannot be meant: all of them.
+    #[error("configuration {}: [store] {source}", path.display())]
+    StoreSettings {
+        /// The file.
+        path: PathBuf,
+        /// Which, and what is possible.
+        source: SettingErrors,
+    },
     /// Several of these: each says where it is.
     #[error("{}", on_lines(.0))]
     Several(Vec<ConfigError>),
@@ -300,6 +327,19 @@ impl Config {
         self.store.url.as_ref().and_then(|url| url.0.as_ref().ok())
     }
 
+    /// How the store is opened: what else `[store]` says. Commands give it to the store that they were told, a
+    /// [`Builder`](crate::Builder) to the one that it has, where that has not set it itself.
+    ///
+    /// ```
+    /// # use perennial::Config;
+    /// let config = Config::parse("perennial.toml", b"[store]\nreaders = 4\n")?;
+    /// assert_eq!(config.store_settings().readers, Some(4));
+    /// # Ok::<(), perennial::ConfigError>(())
+    /// ```
+    pub fn store_settings(&self) -> StoreSettings {
+        self.store.settings()
+    }
+
     /// Reads a configuration from `bytes`, which are those of the file `path`; the file itself is not opened. What
     /// is absent has its default, and a key that this version does not know is an error.
     ///
@@ -333,6 +373,9 @@ impl Config {
         if let Some(StoreUrl(Err(source))) = &config.store.url {
             let source = source.clone();
             problems.push(ConfigError::Store { path: path.clone(), source });
+        }
+        if let Err(source) = config.store.settings().check() {
+            problems.push(ConfigError::StoreSettings { path: path.clone(), source });
         }
         if let Err(source) = config.engine.check() {
             problems.push(ConfigError::Engine { path: path.clone(), source });
@@ -558,7 +601,7 @@ mod tests {
     }
 
     /// Each key with a value that is not its default, and what it has to be beside it.
-    const KEYS: [(&str, &str, &str); 44] = [
+    const KEYS: [(&str, &str, &str); 50] = [
         ("providers.anthropic.base_url", "\"https://x\"", ""),
         ("providers.anthropic.model", "\"m\"", ""),
         ("providers.anthropic.api_key_env", "\"PATH\"", ""),
@@ -590,6 +633,12 @@ mod tests {
         ("prices.m.cache_read", "7", "prices.m.input = 1\nprices.m.output = 1"),
         ("prices.m.cache_write", "7", "prices.m.input = 1\nprices.m.output = 1"),
         ("store.url", "\"sqlite:x.db\"", ""),
+        ("store.expect_id", "\"7\"", ""),
+        ("store.queue_max", "7", ""),
+        ("store.readers", "7", ""),
+        ("store.connections", "7", ""),
+        ("store.commits_together", "7", ""),
+        ("store.patience", "\"7s\"", ""),
         ("engine.poll_interval", "\"7ms\"", ""),
         ("engine.claim_batch", "7", ""),
         ("engine.decide_rounds", "7", ""),
@@ -611,9 +660,18 @@ mod tests {
         let table = super::super::providers::ProviderTable::new(&config, Vec::new(), None);
         let (limits, monitoring) = (config.limits.of_runtime(), config.monitor.monitoring());
         let of_runs = (config.deployment(), config.retention(), config.store());
+        let store = config.store_settings();
+        let of_store = (
+            store.expect_id.clone(),
+            store.queue_max.unwrap_or(4_096),
+            store.readers(),
+            store.connections.unwrap_or(8),
+            store.commits_together.unwrap_or(16),
+            store.patience.unwrap_or(Duration::from_secs(30)),
+        );
         let of_engine = (config.engine(), config.engine.lease(), config.engine.drain_within());
         format!(
-            "{table:?} {:?} {limits:?} {monitoring:?} {of_runs:?} {of_engine:?}",
+            "{table:?} {:?} {limits:?} {monitoring:?} {of_runs:?} {of_engine:?} {of_store:?}",
             config.prices.table()
         )
     }
@@ -692,9 +750,15 @@ mod tests {
         assert_eq!(told.len(), 5, "{told:#?}");
 
         let text = "[engine]\nclaim_batch = 0\nchildren_max = 0\n[limits]\nmax_nesting_depth = 0\n\
-                    [store]\nurl = \"nothing://x\"\n";
+                    [store]\nurl = \"nothing://x\"\nreaders = 0\npatience = \"1ms\"\n";
         let refused = Config::parse("p.toml", text.as_bytes()).unwrap_err().to_string();
-        for told in ["`claim_batch` is 0", "`children_max` is 0", "[limits]", "[store]"] {
+        for told in [
+            "`claim_batch` is 0",
+            "`children_max` is 0",
+            "[limits]",
+            "`nothing://x`",
+            "[store] `readers` is 0; 1 to 64 are possible; `patience` is 1ms",
+        ] {
             assert!(refused.contains(told), "{told}: {refused}");
         }
         // What is no TOML at all is told as far as it can be read.

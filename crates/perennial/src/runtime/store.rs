@@ -1,8 +1,12 @@
+mod settings;
+
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
-use perennial_store::{MemoryStore, SqliteOptions, SqliteStore, StoreError};
+use perennial_store::{MemoryStore, SqliteStore, StoreError};
 #[cfg(feature = "postgres")]
 use perennial_store::{PostgresAddress, PostgresOptions, PostgresStore};
+
+pub use self::settings::StoreSettings;
 
 /// Connections of a runtime that only reads.
 #[cfg(feature = "postgres")]
@@ -24,6 +28,7 @@ pub struct Store {
     choice: Choice,
     must_exist: bool,
     read_only: bool,
+    settings: StoreSettings,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +59,8 @@ pub struct InvalidStoreUrl {
 
 /// A store that is open.
 pub(super) enum Opened {
-    Sqlite(SqliteStore),
+    /// And how many threads read it.
+    Sqlite(SqliteStore, usize),
     Memory(MemoryStore),
     #[cfg(feature = "postgres")]
     Postgres(PostgresStore),
@@ -90,7 +96,7 @@ impl Store {
     /// # }
     /// ```
     pub fn sqlite(path: impl Into<PathBuf>) -> Self {
-        Self { choice: Choice::Sqlite(path.into()), must_exist: false, read_only: false }
+        Self::of(Choice::Sqlite(path.into()))
     }
 
     /// Nothing survives the process: for documentation and tests with a paused clock.
@@ -110,7 +116,7 @@ impl Store {
     /// # }
     /// ```
     pub fn memory() -> Self {
-        Self { choice: Choice::Memory, must_exist: false, read_only: false }
+        Self::of(Choice::Memory)
     }
 
     /// A database on a PostgreSQL server (14 or later), which any number of nodes share: each lives by its lease, and
@@ -135,7 +141,7 @@ impl Store {
     #[cfg(feature = "postgres")]
     pub fn postgres(url: &str) -> Result<Self, StoreError> {
         let address = Box::new(PostgresAddress::parse(url)?);
-        Ok(Self { choice: Choice::Postgres(address), must_exist: false, read_only: false })
+        Ok(Self::of(Choice::Postgres(address)))
     }
 
     /// Whether several processes may have it open at the same time.
@@ -150,6 +156,47 @@ impl Store {
             #[cfg(feature = "postgres")]
             Choice::Postgres(_) => true,
         }
+    }
+
+    fn of(choice: Choice) -> Self {
+        let settings = StoreSettings::default();
+        Self { choice, must_exist: false, read_only: false, settings }
+    }
+
+    /// How it is opened. What is not set is as a [configuration](crate::Config) says, else as usual.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, RuntimeError, Store, StoreSettings};
+    /// # let folder = tempfile::tempdir()?;
+    /// let store = Store::sqlite(folder.path().join("letters.db"));
+    /// # Runtime::builder().store(store.clone()).start().await?.shutdown().await;
+    /// let mine = StoreSettings { expect_id: Some("86ec5273e80d2f40".to_owned()), ..StoreSettings::default() };
+    /// let refused = Runtime::builder().store(store.settings(mine)).start().await;
+    /// assert!(refused.unwrap_err().to_string().contains("86ec5273e80d2f40 was expected"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn settings(mut self, settings: StoreSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// What is not set is taken from `others`.
+    pub(super) fn or_settings(mut self, others: &StoreSettings) -> Self {
+        self.settings = self.settings.or(others);
+        self
+    }
+
+    /// One that has an identity is not made now.
+    fn is_there_already(&self) -> bool {
+        self.must_exist || self.settings.expect_id.is_some()
+    }
+
+    pub(super) fn check(&self) -> Result<(), perennial_engine::SettingErrors> {
+        self.settings.check()
     }
 
     /// Refuses to create what is not there: for those who only look, or continue. Changes nothing for a store in
@@ -217,24 +264,29 @@ impl Store {
     pub(super) async fn open(&self, opening: Opening<'_>) -> Result<Opened, StoreError> {
         Ok(match &self.choice {
             Choice::Sqlite(path) => {
-                if self.must_exist && !path.exists() {
+                if self.is_there_already() && !path.exists() {
                     let why = format!("there is none at {}; `run` creates one", path.display());
                     return Err(StoreError::Unavailable(why));
                 }
-                let options = SqliteOptions::default();
-                Opened::Sqlite(if self.read_only {
+                let options = self.settings.sqlite();
+                let store = if self.read_only {
                     SqliteStore::open_read_only(path, options)?
                 } else {
                     SqliteStore::open(path, options)?
-                })
+                };
+                let found = perennial_store::Store::status(&store).store_id;
+                if let Some(expected) = self.settings.expect_id.clone().filter(|id| *id != found) {
+                    return Err(StoreError::WrongIdentity { found, expected });
+                }
+                Opened::Sqlite(store, self.settings.readers())
             }
             Choice::Memory => Opened::Memory(MemoryStore::open()?),
             #[cfg(feature = "postgres")]
             Choice::Postgres(address) => {
                 let mut options = PostgresOptions {
                     application_name: format!("perennial {}", opening.node),
-                    must_exist: self.must_exist,
-                    ..PostgresOptions::default()
+                    must_exist: self.is_there_already(),
+                    ..self.settings.postgres()
                 };
                 options.idle_in_transaction = options.idle_in_transaction.min(opening.silence);
                 if opening.reads_only {
@@ -249,7 +301,7 @@ impl Store {
 impl Opened {
     pub(super) fn handle(&self) -> Arc<dyn perennial_store::Store> {
         match self {
-            Self::Sqlite(store) => Arc::new(store.clone()),
+            Self::Sqlite(store, _) => Arc::new(store.clone()),
             Self::Memory(store) => Arc::new(store.clone()),
             #[cfg(feature = "postgres")]
             Self::Postgres(store) => Arc::new(store.clone()),

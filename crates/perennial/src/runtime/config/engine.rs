@@ -28,7 +28,7 @@ pub(crate) struct EngineSection {
 
 /// A time with its unit: `"500ms"`, `"1m 30s"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span(Duration);
+pub(super) struct Span(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
