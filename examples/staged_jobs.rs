@@ -1,67 +1,78 @@
-//! A run in stages: models write apps, and each app is analysed by several tools as soon as it is there. One app is never
-//! written, one does not build, one tool is unknown: the rest is done, and the run says so. Run it with
+//! A run in stages: models write apps, and analyzers look at each app as soon as it is there, most of them while it runs. One
+//! app is never written, one does not build, one analyzer falls over: the rest is done, and the run says so. Run it with
 //! `cargo run --example staged_jobs`, or with a path at the end to keep its runs: `perennial runs --store PATH` then shows them.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-#[path = "staged_jobs/activities.rs"]
-mod activities;
-#[path = "staged_jobs/study.rs"]
-mod study;
+#[path = "staged_jobs/platform.rs"]
+mod platform;
 
-use std::{error::Error, path::PathBuf, sync::Arc, sync::atomic::Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+use std::{error::Error, path::PathBuf, time::Duration};
 
-use perennial::engine::staged::Staged;
+use perennial::engine::workflow::RetryPolicy;
 use perennial::inspect::to_text;
 use perennial::{Runtime, Store};
 
-use self::activities::{AnalyzeApp, FakeModel, Generate, RunTool};
-use self::study::{StagedJobs, Study};
+use self::platform::{Platform, Study, StudyReport, Terms};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
-    let model = Arc::new(FakeModel::default());
-    let staged = Staged::new(StagedJobs)
-        .activity(Generate(model.clone()))
-        .activity(RunTool)
-        .group(AnalyzeApp);
+    let paid = Arc::new(AtomicU32::new(0));
+    let counts = paid.clone();
+    let notes = move |note: &str| {
+        counts.fetch_add(note.starts_with("paid").into(), Ordering::SeqCst);
+    };
+    let retry = RetryPolicy { base_ms: 20, ..RetryPolicy::PROVIDER };
+    let terms = Terms { pace: Duration::from_millis(40), retry, notes: Arc::new(notes) };
+    let platform = Platform::new(folder.path(), terms);
     let path = std::env::args_os().nth(1).map(PathBuf::from);
     let store = Store::sqlite(path.unwrap_or_else(|| folder.path().join("runs.db")));
-    let runtime = Runtime::builder().store(store).staged(&staged).start().await?;
+    let runtime = platform.on(store).start().await?;
 
-    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-    let study = Study {
-        models: texts(&["large", "swift"]),
-        templates: texts(&["blog", "chat", "shop"]),
-        tools: texts(&["static", "dynamic", "crystal-ball"]),
-        streaming: true,
-    };
-    let run = runtime.runs().start(staged.start(&study)?).await?;
+    let study = Study::usual();
+    let report = carry_out(&runtime, &platform, &study).await?;
+    println!("\nThe model was paid for {} replies.\n", paid.load(Ordering::SeqCst));
+    // The same with a barrier between the stages, and of the apps that are there now: the same analyses come of it.
+    let study = Study { streaming: false, ..study };
+    assert_eq!(carry_out(&runtime, &platform, &study).await?.analyses, report.analyses);
+    let study = Study { existing: report.apps, ..study };
+    let again = carry_out(&runtime, &platform, &study).await?;
+    assert!(again.analyses.iter().all(|row| report.analyses.contains(row)));
+    println!("{}", to_text(&runtime.tree(), &Default::default()));
+    runtime.shutdown().await;
+    Ok(())
+}
+
+/// One study, with how far it has come; and with the tree, while its first analyses are under way.
+async fn carry_out(
+    runtime: &Runtime,
+    platform: &Platform,
+    study: &Study,
+) -> Result<StudyReport, Box<dyn Error>> {
+    let run = runtime.runs().start(platform.staged.start(study)?).await?;
     let mut events = run.events(1);
     loop {
         let event = events.next().await?;
-        match event.kind.as_str() {
+        let (kind, stage) = (event.kind.as_str(), event.data["stage"].as_str().unwrap_or_default());
+        match kind {
             "stage_opened" | "stage_sealed" | "stage_closed" => {
-                println!("{:<14} {}", event.kind, event.data["stage"].as_str().unwrap_or_default());
+                let progress = run.view().await?.run.progress.unwrap_or_default();
+                println!("{progress:>3} % {kind} {stage}");
             }
             "run_closed" => break,
             _ => (),
         }
+        if (kind, stage, study.streaming) == ("stage_closed", "generation", true) {
+            println!("\n{}", to_text(&runtime.tree(), &Default::default()));
+        }
     }
     let outcome = run.outcome().await?;
-    println!("\nThe run {}:\n{}", outcome.state, staged.output(&outcome.view)?);
-    println!("\nThe model was called {} times.\n", model.calls.load(Ordering::SeqCst));
-    assert_eq!(outcome.state.name(), "partially_succeeded");
-
-    // The same study once more, with a barrier between its stages: the same analyses come of it.
-    let barrier = runtime.runs().start(staged.start(&Study { streaming: false, ..study })?).await?;
-    let again = barrier.outcome().await?;
-    let analyses = |text: String| -> Vec<String> {
-        text.lines().filter(|line| line.contains("analysis")).map(str::to_owned).collect()
-    };
-    assert_eq!(analyses(staged.output(&again.view)?), analyses(staged.output(&outcome.view)?));
-    println!("{}", to_text(&runtime.tree(), &Default::default()));
-    runtime.shutdown().await;
-    Ok(())
+    let report = platform.staged.output(&outcome.view)?;
+    println!("\nThe run {}:\n{report}", outcome.state);
+    Ok(report)
 }

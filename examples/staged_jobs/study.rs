@@ -3,76 +3,92 @@
 use perennial::engine::staged::{
     Edge, Feed, JobSpec, Plan, PlanProblems, RunReport, Stage, StagedWorkflow, Upstream,
 };
-use perennial::engine::workflow::{JobState, RetryPolicy};
+use perennial::engine::workflow::{RetryPolicy, SkipReason};
+use perennial::service::ServiceKey;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::activities::{AnalyzeApp, App, Findings, Generate, Order};
+use super::{
+    analysis::{Analysis, AnalyzeApp},
+    generation::{App, Generate, Order},
+    report::StudyReport,
+};
 
 /// What is asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Study {
     pub(crate) models: Vec<String>,
     pub(crate) templates: Vec<String>,
+    /// Apps that are there already: with them nothing is generated.
+    pub(crate) existing: Vec<App>,
+    /// None is every tool that there is.
     pub(crate) tools: Vec<String>,
-    /// Each app as soon as it is there; else all of them once the last one is.
+    /// Each app is analysed as soon as it is there; else all of them once the last one is.
     pub(crate) streaming: bool,
 }
 
-pub(crate) struct StagedJobs;
+impl Study {
+    /// Two models, three templates, all tools.
+    pub(crate) fn usual() -> Self {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        Self {
+            models: texts(&["large", "swift"]),
+            templates: texts(&["blog", "chat", "shop"]),
+            existing: Vec::new(),
+            tools: Vec::new(),
+            streaming: true,
+        }
+    }
+
+    fn orders(&self) -> impl Iterator<Item = JobSpec> {
+        let of = |model| self.templates.iter().map(move |template| (model, template));
+        // The place keeps two equal pairs apart.
+        self.models.iter().flat_map(of).enumerate().map(|(place, (model, template))| {
+            let key = format!("{place}:{model}:{template}");
+            let (model, template) = (model.clone(), template.clone());
+            JobSpec::new(&key, &Order { pair: key.clone(), model, template })
+        })
+    }
+}
+
+/// With how often what fails for a moment is tried.
+pub(crate) struct StagedJobs(pub(super) RetryPolicy);
 
 impl StagedWorkflow for StagedJobs {
     const NAME: &'static str = "staged-jobs";
     const VERSION: u32 = 1;
     type Input = Study;
-    type Output = String;
+    type Output = StudyReport;
 
     fn plan(&self, study: &Study) -> Result<Plan, PlanProblems> {
-        let pairs =
-            study.models.iter().flat_map(|model| study.templates.iter().map(move |it| (model, it)));
-        // The place keeps two equal pairs apart.
-        let jobs = pairs.enumerate().map(|(place, (model, template))| {
-            let order = Order { model: model.clone(), template: template.clone() };
-            JobSpec::new(format!("{place}:{model}:{template}"), &order)
-        });
-        let retry = RetryPolicy { base_ms: 20, ..RetryPolicy::PROVIDER };
-        let generation = Stage::activity::<Generate>("generation").feed(Feed::jobs(jobs));
-        let edge = Edge::from("generation", analyses);
-        let feed = if study.streaming { Feed::per_item(edge) } else { Feed::barrier(edge) };
-        let analysis = Stage::group::<AnalyzeApp>("analysis").feed(feed);
-        Ok(Plan::new().stage(generation.concurrency(2).retry(retry)).stage(analysis.concurrency(2)))
+        let generation = Stage::activity::<Generate>("generation")
+            .concurrency(2)
+            .retry(self.0)
+            .uses(ServiceKey::shared("llm"));
+        let analysis = Stage::group::<AnalyzeApp>("analysis").concurrency(2);
+        let (generation, feed) = if study.existing.is_empty() {
+            let edge = Edge::from("generation", analyses);
+            let feed = if study.streaming { Feed::per_item(edge) } else { Feed::barrier(edge) };
+            (generation.feed(Feed::jobs(study.orders())), feed)
+        } else {
+            let of = |app: &App| analysis_of(app.clone(), &study.tools);
+            let jobs: Vec<JobSpec> = study.existing.iter().map(of).collect();
+            (generation.skip(SkipReason::NotApplicable), Feed::jobs(jobs))
+        };
+        Ok(Plan::new().stage(generation).stage(analysis.feed(feed)))
     }
 
-    fn summarize(&self, _: &Study, report: &RunReport) -> String {
-        let mut lines = Vec::new();
-        for stage in &report.stages {
-            // The order in which they were made is that of the feed.
-            let mut items: Vec<_> = stage.items.iter().collect();
-            items.sort_by_key(|item| &item.key);
-            for item in items {
-                let app = item.output::<App>().map(|app| format!("{} {}", app.model, app.number));
-                let found =
-                    item.output::<Findings>().map(|found| format!("{} findings", found.count));
-                let skipped = item.skipped.map(|why| format!("because of {why}"));
-                let failed =
-                    item.result.as_ref().and_then(|it| it["message"].as_str()).map(str::to_owned);
-                let more =
-                    app.or(found).or(skipped).or(failed.filter(|_| item.state == JobState::Failed));
-                let (key, state) = (&item.key, item.state.name());
-                lines.push(format!(
-                    "  {:<11} {key:<16} {state:<10} {}",
-                    stage.stage,
-                    more.unwrap_or_default()
-                ));
-            }
-        }
-        lines.join("\n")
+    fn summarize(&self, _: &Study, report: &RunReport) -> StudyReport {
+        StudyReport::of(report)
     }
 }
 
-/// One analysis of each app.
+/// One analysis of each app; of one that was not made there is one as well, skipped by the engine.
 fn analyses(study: &Value, generated: &Upstream) -> Vec<JobSpec> {
     let tools: Vec<String> = serde_json::from_value(study["tools"].clone()).unwrap_or_default();
-    let app = |key: &String, app: App| JobSpec::new(key, &App { tools: tools.clone(), ..app });
-    generated.succeeded().filter_map(|item| Some(app(&item.key, item.output()?))).collect()
+    generated.succeeded().filter_map(|item| Some(analysis_of(item.output()?, &tools))).collect()
+}
+
+fn analysis_of(app: App, tools: &[String]) -> JobSpec {
+    JobSpec::new(app.pair.clone(), &Analysis { app, tools: tools.to_vec() })
 }
