@@ -768,6 +768,23 @@ async fn a_breaker_that_was_open_is_open_in_the_next_process() {
     world.runtime.shutdown().await;
 }
 
+/// DUR-81, INV-24: a shared instance that rests keeps its actor, whoever else comes meanwhile: there is never a second one.
+#[tokio::test(start_paused = true)]
+async fn a_shared_service_that_rests_has_one_actor_when_it_is_needed_again() {
+    let (app, other) = (Fake::default(), Fake::default());
+    let world = World::with(vec![app.spec("app"), other.spec("other")]).await;
+    for (count, run) in (1..).zip(["first", "second"]) {
+        outcome(&world.start(run, &[Call::of("a", "app")]).await).await;
+        app.until((count, count)).await;
+        outcome(&world.start(&format!("{run}-of-other"), &[Call::of("b", "other")]).await).await;
+        let nodes = world.runtime.tree().nodes;
+        let actors = nodes.iter().filter(|node| node.path.contains("/services/app"));
+        let paths: Vec<&str> = actors.map(|node| node.path.as_str()).collect();
+        assert_eq!(paths, ["/perennial/services/app"], "after the {run}");
+    }
+    world.runtime.shutdown().await;
+}
+
 /// SM-50, PF-32: who has used up its restarts is not started any more, which is a finding; its supervisor lives, and a
 /// restart by hand begins anew.
 #[tokio::test(start_paused = true)]

@@ -55,7 +55,7 @@ use perennial_core::{
 };
 use perennial_store::HoldOf;
 use perennial_supervision::{
-    Address, CALL_WITHIN, CallError, ChildSpec, DynamicSupervisor, DynamicSupervisorSpec,
+    Address, CALL_WITHIN, CallError, CastError, ChildSpec, DynamicSupervisor, DynamicSupervisorSpec,
 };
 use perennial_tools::protection::LimiterError;
 use tokio::sync::{Mutex, broadcast, watch as signal};
@@ -122,6 +122,13 @@ struct Entry {
     ledger: Arc<Ledger>,
     /// Which actor of this instance it is; its supervisor's restarts are of the same.
     number: u64,
+}
+
+impl Entry {
+    /// Whether its actor lives: a shared one rests, and one that has failed may still be held elsewhere.
+    fn is_kept(&self) -> bool {
+        self.address.cast(Message::Look) != Err(CastError::NoProc)
+    }
 }
 
 /// A transition of an instance.
@@ -323,8 +330,8 @@ impl External {
             of.into_iter().for_each(|of| entry.ledger.take(of));
             return Ok(entry.clone());
         }
-        // What has come to rest is forgotten; what was lost is taken up where it was left.
-        instances.retain(|of, entry| of == key || !entry.ledger.is_at_rest());
+        // What has come to rest and has no actor any more is forgotten; what was lost is taken up where it was left.
+        instances.retain(|of, entry| of == key || !entry.ledger.is_at_rest() || entry.is_kept());
         let others = instances.iter().filter(|(of, _)| of.service() == key.service() && *of != key);
         // One that has failed runs no more, also while somebody still holds it.
         let there = others.filter(|(_, of)| of.ledger.state() != ServiceState::Failed).count();

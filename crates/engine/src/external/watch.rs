@@ -8,10 +8,10 @@ use std::{
 
 use perennial_core::{Restart, service::ServiceKey};
 use perennial_store::StoreError;
-use perennial_supervision::{CastError, ChildSpec};
+use perennial_supervision::ChildSpec;
 use tokio::sync::watch;
 
-use super::{External, Inner, ServiceError, actor::Message, uses::Nudges};
+use super::{External, Inner, ServiceError, uses::Nudges};
 use crate::patience::once;
 
 /// How soon it is tried again.
@@ -68,10 +68,9 @@ impl External {
         };
         let known: Vec<(ServiceKey, u64)> = {
             let instances = self.0.instances.lock().await;
-            let lost = instances.iter().filter(|(_, entry)| {
-                let is_gone = entry.address.cast(Message::Look) == Err(CastError::NoProc);
-                is_gone && !entry.ledger.is_at_rest()
-            });
+            let lost = instances
+                .iter()
+                .filter(|(_, entry)| !entry.is_kept() && !entry.ledger.is_at_rest());
             lost.map(|(key, entry)| (key.clone(), entry.number)).collect()
         };
         let lost = known.into_iter().map(|(key, number)| (key, Some(number)));
