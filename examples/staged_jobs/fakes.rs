@@ -4,10 +4,7 @@ use std::{
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -18,18 +15,19 @@ use super::generation::{App, Order, PARTS};
 /// What an app contains that does not build.
 const MISSING: &str = "import nothing_that_there_is";
 
-/// A language model that refuses one order for good, writes one app that does not build, and is overloaded once.
+/// A language model that refuses one order for good, writes one app that does not build, and is overloaded at
+/// first.
 pub(super) struct FakeModel {
-    pace: Duration,
-    overloads: AtomicU32,
+    pub(super) pace: Duration,
 }
 
 impl FakeModel {
-    pub(super) fn new(pace: Duration) -> Arc<Self> {
-        Arc::new(Self { pace, overloads: AtomicU32::new(0) })
-    }
-
-    pub(super) async fn complete(&self, order: &Order, part: &str) -> Result<String, Failure> {
+    pub(super) async fn complete(
+        &self,
+        order: &Order,
+        part: &str,
+        attempt: u32,
+    ) -> Result<String, Failure> {
         tokio::time::sleep(self.pace).await; // real time: it thinks
         let Order { model, template, .. } = order;
         match (model.as_str(), template.as_str(), part) {
@@ -38,7 +36,7 @@ impl FakeModel {
                 "APP1",
                 "the model refuses to write a shop",
             )),
-            ("large", "chat", "frontend") if self.overloads.fetch_add(1, Ordering::SeqCst) == 0 => {
+            ("large", "chat", "frontend") if attempt == 1 => {
                 Err(Failure::new(FailureClass::Overloaded, "APP3", "the model is overloaded"))
             }
             ("large", "blog", "backend") => Ok(MISSING.to_owned()),
@@ -91,6 +89,10 @@ pub(super) struct Scaffold(PathBuf);
 impl Scaffold {
     pub(super) fn below(folder: &Path) -> Self {
         Self(folder.join("apps"))
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.0
     }
 
     fn folder(&self, model: &str, number: &str) -> PathBuf {

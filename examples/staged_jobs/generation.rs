@@ -1,7 +1,5 @@
 //! Models write apps: two replies for each, which are paid for once, whatever happens in between.
 
-use std::sync::Arc;
-
 use perennial::engine::AttemptCx;
 use perennial::engine::staged::{Activity, ActivityError, Ended};
 use perennial::engine::workflow::SequenceName;
@@ -44,7 +42,7 @@ impl App {
 }
 
 pub(super) struct Generate {
-    pub(super) model: Arc<FakeModel>,
+    pub(super) model: FakeModel,
     pub(super) scaffold: Scaffold,
     pub(super) notes: Notes,
 }
@@ -85,7 +83,7 @@ impl Generate {
     ) -> Result<String, ActivityError> {
         let permit = cx.permit(&ServiceKey::shared("llm")).await?;
         (self.notes)(&format!("paid {} {part}", cx.job));
-        let reply = self.model.complete(order, part).await;
+        let reply = self.model.complete(order, part, cx.attempt).await;
         permit.settle(reply.as_ref().err());
         let text = reply?;
         cx.checkpoint(part, &text).await?;

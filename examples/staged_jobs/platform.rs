@@ -56,7 +56,7 @@ impl Platform {
     pub(crate) fn new(folder: &Path, terms: Terms) -> Self {
         let Terms { pace, retry, notes } = terms;
         let (scaffold, network) = (Scaffold::below(folder), Network::new(pace));
-        let model = FakeModel::new(pace);
+        let model = FakeModel { pace };
         let staged = Staged::new(StagedJobs(retry))
             .activity(Generate { model, scaffold: scaffold.clone(), notes: notes.clone() })
             .activity(RunTools { network: network.clone(), scaffold: scaffold.clone(), notes })

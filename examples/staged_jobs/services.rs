@@ -35,16 +35,17 @@ pub(super) fn declared(network: &Network, scaffold: &Scaffold, pace: Duration) -
         ServiceSpec::new("llm", fake(0)).terms(terms).calls_max(4),
         ServiceSpec::new("static", fake(0)).terms(terms),
         ServiceSpec::new("dynamic", fake(FALLS)).terms(terms).calls_max(3),
-        ServiceSpec::new("performance", process()).terms(terms).calls_max(1),
+        ServiceSpec::new("performance", process(scaffold)).terms(terms).calls_max(1),
         ServiceSpec::new("ai", fake(0)).terms(terms),
         ServiceSpec::new("app", apps).scope(Scope::Keyed).terms(of_apps),
     ]
 }
 
-/// It says that it is there, and stays until its input ends.
-fn process() -> ChildProcess {
-    let script = "echo \"ready as process $$\"; read -r _";
-    ChildProcess::new("/bin/sh").arg("-c").arg(script).ready_line("ready as ")
+/// It says that it is there, and stays until its input ends. It is told where the apps are.
+fn process(scaffold: &Scaffold) -> ChildProcess {
+    let script = "echo \"ready as process:$$\"; read -r _";
+    let apps = scaffold.root().as_os_str();
+    ChildProcess::new("/bin/sh").arg("-c").arg(script).arg(apps).ready_line("ready as ")
 }
 
 /// Something that answers, and falls over so often.

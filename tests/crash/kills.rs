@@ -14,7 +14,9 @@ mod ledger;
 mod oracle;
 mod place;
 mod points;
+mod processes;
 mod staged;
+mod study;
 mod victim;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -77,6 +79,7 @@ impl Trial {
             rooms: 100,
             blob: false,
             staged: false,
+            study: None,
         }
     }
 

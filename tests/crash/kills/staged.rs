@@ -146,7 +146,7 @@ pub(super) async fn live(orders: &Orders, ledger: Arc<Ledger>) {
     ledger.write("down");
 }
 
-fn orders(place: &Place) -> Orders {
+pub(super) fn orders(place: &Place) -> Orders {
     let shape = Shape { jobs: 0, calls: 0, width: 1, call_ms: 0, retry_ms: 0 };
     Orders {
         store: place.url(),
@@ -159,6 +159,7 @@ fn orders(place: &Place) -> Orders {
         rooms: 100,
         blob: false,
         staged: true,
+        study: None,
     }
 }
 

@@ -66,6 +66,9 @@ pub(super) struct Orders {
     pub(super) blob: bool,
     /// Its run has stages.
     pub(super) staged: bool,
+    /// Its run is a study of the example, whose apps are in that folder; and by which seed it hits its own actors, 0 when
+    /// it does not.
+    pub(super) study: Option<(String, u64)>,
 }
 
 impl Orders {
@@ -76,6 +79,7 @@ impl Orders {
             "events_from": self.events_from, "act": pair(&self.act),
             "dies_at": pair(&self.dies_at), "samples": self.samples,
             "rooms": self.rooms, "blob": self.blob, "staged": self.staged,
+            "study": pair(&self.study),
         })
     }
 
@@ -96,6 +100,7 @@ impl Orders {
             rooms: usize::try_from(value["rooms"].as_u64().unwrap()).unwrap(),
             blob: value["blob"] == true,
             staged: value["staged"] == true,
+            study: pair("study"),
         }
     }
 }
@@ -199,6 +204,9 @@ impl Definitions for Revived {
 
 async fn live(orders: Orders) {
     let ledger = Arc::new(Ledger::new(orders.dies_at.clone()));
+    if orders.study.is_some() {
+        return Box::pin(super::study::live(&orders, ledger)).await;
+    }
     if orders.staged {
         return Box::pin(super::staged::live(&orders, ledger)).await;
     }
