@@ -473,6 +473,7 @@ impl Shell {
             Ok(Claims { claimed, deferred }) => {
                 let now = self.store().now();
                 let has_deferred = !deferred.is_empty();
+                let is_empty = claimed.is_empty() && !has_deferred;
                 for (job, deferral) in deferred {
                     again |= deferral.until <= now;
                     machine.deferred(job, deferral, now);
@@ -482,9 +483,10 @@ impl Shell {
                     self.begin(machine, claimed.lease, room).await?;
                 }
                 again |= has_deferred && machine.has_due(now);
-                if asked > 1 {
+                if asked > 1 || is_empty {
                     // An answer that was lost may have told of claims: nobody works on these, and while this node lives
-                    // nobody else will.
+                    // nobody else will. Also one that an earlier incarnation had asked for, and that was committed after
+                    // this one had read the run: then there is nothing to be had where something is due.
                     *machine = self.reload().await?;
                     self.sweep(machine).await?;
                 }
