@@ -17,7 +17,7 @@ use perennial::engine::workflow::RetryPolicy;
 use perennial::inspect::to_text;
 use perennial::{Runtime, Store};
 
-use self::platform::{Platform, Study, StudyReport, Terms};
+use self::platform::{Platform, Study, Terms, report::StudyReport};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

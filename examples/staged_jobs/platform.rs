@@ -14,7 +14,7 @@ mod analysis;
 mod catalogue;
 mod fakes;
 mod generation;
-mod report;
+pub(crate) mod report;
 mod services;
 mod study;
 
@@ -26,10 +26,7 @@ use perennial::{Builder, Runtime, Store};
 use self::analysis::{AnalyzeApp, RunTools};
 use self::fakes::{FakeModel, Network, Scaffold};
 use self::generation::Generate;
-pub(crate) use self::{
-    report::StudyReport,
-    study::{StagedJobs, Study},
-};
+pub(crate) use self::study::{StagedJobs, Study};
 
 /// What an outside world is told: that a reply is paid for, that a number is given.
 pub(crate) type Notes = Arc<dyn Fn(&str) + Send + Sync>;

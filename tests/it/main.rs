@@ -24,6 +24,7 @@ mod registered;
 mod sessions;
 mod settings;
 mod staged;
+mod study;
 mod using;
 mod waits;
 mod watching;

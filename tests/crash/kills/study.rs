@@ -339,7 +339,6 @@ impl Trial {
     }
 }
 
-/// Proves B47.
 /// ACC-6.3, INV-24: the holds of jobs outlive their host, and count for the next one; its processes do not, also the analyzer
 /// that was asked just then.
 fn a_host_that_is_killed_while_its_jobs_hold_services_leaves_nothing(place: Place) {
