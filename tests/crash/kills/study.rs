@@ -185,7 +185,7 @@ impl Trial {
     }
 
     /// A life that ends by itself, and the end of all.
-    fn to_the_end(&mut self) -> Picture {
+    fn finish(&mut self) -> Picture {
         let deadline = Deadline::after(END_WITHIN);
         let mut victim = self.victim(0);
         while let Some(line) = victim.next() {
@@ -267,7 +267,7 @@ impl Picture {
 /// The study without a kill, which is what 19.3 says of it.
 fn undisturbed(place: Place) -> Picture {
     let mut trial = Trial::new(place);
-    let expected = trial.to_the_end();
+    let expected = trial.finish();
     trial.is_at_rest();
     assert_eq!((expected.state.as_str(), expected.progress), ("partially_succeeded", Some(100)));
     let count = |stage: &str, state| expected.count(stage, state);
@@ -324,7 +324,7 @@ fn a_study_that_is_killed_at_random_ends_as_if_nothing_had_been(place: Place) {
             drop(trial.buried());
         }
     }
-    trial.to_the_end().is(&expected);
+    trial.finish().is(&expected);
     trial.is_at_rest();
     (studies, hits, most) = (studies + 1, hits + trial.hits, most.max(trial.paid_most()));
     println!(
@@ -362,7 +362,7 @@ fn a_host_that_is_killed_while_its_jobs_hold_services_leaves_nothing(place: Plac
         (row, store.holds(analyzer.clone()).await.unwrap())
     });
     assert!(holds.iter().any(|hold| hold.job.is_some()), "jobs hold it still: {holds:?}");
-    trial.to_the_end().is(&expected);
+    trial.finish().is(&expected);
     trial.is_at_rest();
     let after = trial.place.look(async |store| store.instance(analyzer.clone()).await);
     let after = after.unwrap().unwrap();
