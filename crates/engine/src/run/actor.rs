@@ -247,7 +247,7 @@ impl Shell {
     /// Gives its place back when nothing can begin and nothing is under way; asks for one when something can.
     fn settle_place(&self, machine: &Machine) {
         let services = &self.services;
-        let is_idle = machine.jobs().iter().all(|job| job.state != JobState::Leased);
+        let is_idle = machine.leased().next().is_none();
         // Known before a place is asked for or given back: whoever gives places out looks at it.
         self.note_rest(machine);
         let changed = match machine.state {
@@ -307,7 +307,7 @@ impl Shell {
         }
         services.rooms.leave(&self.run);
         self.publish(machine);
-        if machine.jobs().iter().all(|job| job.state != JobState::Leased) {
+        if machine.leased().next().is_none() {
             services.set_aside(&self.run);
             me.stop(None);
         }
@@ -325,12 +325,7 @@ impl Shell {
     async fn recover(&self, machine: &mut Machine) -> Result<(), ActorError> {
         let node = self.services.node().await?;
         self.take_over(machine, false).await?;
-        let leased: Vec<Lease> = machine
-            .jobs()
-            .iter()
-            .filter(|job| job.state == JobState::Leased)
-            .filter_map(|job| machine.lease(job))
-            .collect();
+        let leased: Vec<Lease> = machine.leased().filter_map(|job| machine.lease(job)).collect();
         // Attempts whose end was recorded by an incarnation that did not live to forget them.
         let held = |id: &AttemptId| {
             leased.iter().any(|lease| lease.job == id.job && lease.attempt == id.attempt)
@@ -386,8 +381,7 @@ impl Shell {
     async fn sweep(&self, machine: &mut Machine) -> Result<(), ActorError> {
         let node = self.services.node().await?;
         let leases = |machine: &Machine| -> Vec<Lease> {
-            let leased = machine.jobs().iter().filter(|job| job.state == JobState::Leased);
-            leased.filter_map(|job| machine.lease(job)).collect()
+            machine.leased().filter_map(|job| machine.lease(job)).collect()
         };
         if leases(machine).iter().any(|lease| lease.node != node) {
             self.take_over(machine, true).await?;
@@ -452,7 +446,8 @@ impl Shell {
     async fn claim(&self, machine: &mut Machine) -> Result<bool, ActorError> {
         let rooms = &self.services.rooms;
         let most = self.services.settings.claim_batch;
-        let due = u32::try_from(machine.due(self.store().now())).unwrap_or(most);
+        let due = machine.due(self.store().now(), most as usize);
+        let due = u32::try_from(due).unwrap_or(most);
         let Some(node) = self.claimant().filter(|_| due > 0) else {
             rooms.leave(&self.run);
             return Ok(false);
@@ -743,8 +738,7 @@ impl Shell {
     pub(super) async fn give_back(&self) -> Result<(), StoreError> {
         let machine = self.reload().await?;
         let node = self.services.registered_node();
-        let leased = machine.jobs().iter().filter(|job| job.state == JobState::Leased);
-        let leases = leased.filter_map(|job| machine.lease(job));
+        let leases = machine.leased().filter_map(|job| machine.lease(job));
         for lease in leases.filter(|lease| Some(&lease.node) == node.as_ref()) {
             persistently(STORE_WITHIN, || self.store().release(&lease, "its run is parked"))
                 .await?;
@@ -809,7 +803,7 @@ impl Shell {
 
     /// Stops what still runs of a run that is ending; the ends of the attempts close it.
     async fn cut(&self, machine: &Machine) {
-        for job in machine.jobs().iter().filter(|job| job.state == JobState::Leased) {
+        for job in machine.leased() {
             let id = AttemptId { job: job.id, attempt: job.attempt };
             if let Some(task) = self.services.attempt(id) {
                 // One that has just ended is not found, and has reported.
@@ -845,7 +839,7 @@ impl Shell {
     }
 
     fn publish(&self, machine: &Machine) {
-        let current = machine.jobs().iter().rev().find(|job| !job.state.is_terminal());
+        let current = machine.last_open();
         let step = current.map(|job| json!(job.key)).unwrap_or(Value::Null);
         let attempt = current.map(|job| json!(job.attempt)).unwrap_or(Value::Null);
         let done = machine.done();
@@ -856,11 +850,7 @@ impl Shell {
         if let Some(waits) = self.waits_for(machine) {
             detail.insert("waits_for".to_owned(), json!(waits));
         }
-        let count = if machine.is_staged {
-            machine.jobs().iter().filter(|job| job.state.is_terminal()).count()
-        } else {
-            done.len()
-        };
+        let count = if machine.is_staged { machine.ended() } else { done.len() };
         if let Some(stages) = machine.stages_in_short() {
             detail.insert("stages".to_owned(), stages);
         }

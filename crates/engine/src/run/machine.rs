@@ -2,9 +2,11 @@
 
 mod draft;
 mod index;
+mod jobs;
 mod outcome;
 mod rest;
 mod staged;
+mod tally;
 mod using;
 
 pub(crate) use self::staged::planned_job;
@@ -26,7 +28,7 @@ use perennial_store::{
 };
 use serde_json::{Value, json};
 
-use self::{draft::Draft, index::Index};
+use self::{draft::Draft, jobs::Jobs};
 use super::guard::{Guard, Panicked, guarded};
 use crate::{
     EngineSettings, LastFailure,
@@ -49,9 +51,7 @@ pub(super) struct Machine {
     /// How far it has come at most in this round, in per cent; only a plan says.
     pub(super) progress: Option<u32>,
     failure: Option<Value>,
-    jobs: Vec<Job>,
-    /// The places of jobs in that list.
-    index: Index,
+    jobs: Jobs,
     /// A plan says what comes next.
     pub(super) is_staged: bool,
     /// Whether what follows from jobs that have ended was made with their end; else all of them are looked at.
@@ -246,8 +246,12 @@ impl Machine {
             .into_iter()
             .map(|of| (of.job, Waited { wait: of.wait, since: of.since, ended: of.ended }))
             .collect();
-        let is_staged = guarded("staging", || workflow.staging().is_some());
-        let is_staged = is_staged.map_err(|panicked| panicked.to_string())?;
+        let policies = guarded("staging", || {
+            let groups = &workflow.staging()?.groups;
+            Some(groups.iter().map(|(name, of)| ((*name).to_owned(), of.policy())).collect())
+        });
+        let policies = policies.map_err(|panicked| panicked.to_string())?;
+        let is_staged = policies.is_some();
         let mut failures = last_failures(&view.attempts);
         for job in view.jobs {
             let unreadable = |error| format!("the plan of {}: {error}", job.key);
@@ -311,8 +315,7 @@ impl Machine {
             revision: view.run.revision,
             progress: view.run.progress,
             failure: view.run.failure,
-            index: Index::of(&jobs),
-            jobs,
+            jobs: Jobs::of(jobs, policies.unwrap_or_default()),
             is_staged,
             is_fed: false,
             done: Arc::new(done),
@@ -334,11 +337,22 @@ impl Machine {
     }
 
     pub(super) fn job(&self, id: i64) -> Option<&Job> {
-        self.jobs.get(self.index.by_id(id)?)
+        self.jobs.get(self.jobs.index().by_id(id)?)
     }
 
-    fn job_mut(&mut self, id: i64) -> Option<&mut Job> {
-        self.jobs.get_mut(self.index.by_id(id)?)
+    /// Those whose attempts are under way.
+    pub(super) fn leased(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.tally().leased().iter().filter_map(|place| self.jobs.get(*place))
+    }
+
+    /// The last of those that have not ended.
+    pub(super) fn last_open(&self) -> Option<&Job> {
+        self.jobs.get(*self.jobs.tally().open().last()?)
+    }
+
+    /// How many have ended.
+    pub(super) fn ended(&self) -> usize {
+        self.jobs.len() - self.jobs.tally().open().len()
     }
 
     /// The one stage of a workflow that says itself what comes next.
@@ -361,7 +375,7 @@ impl Machine {
 
     /// The job of that name.
     pub(super) fn find(&self, key: &JobKey) -> Option<&Job> {
-        self.jobs.get(self.index.by_key(key)?)
+        self.jobs.get(self.jobs.index().by_key(key)?)
     }
 
     pub(super) fn done(&self) -> Arc<Vec<DoneJob>> {
@@ -379,23 +393,19 @@ impl Machine {
 
     /// Whether a job is Ready and due, so that a claim would find something.
     pub(super) fn has_due(&self, now: Timestamp) -> bool {
-        self.due(now) > 0
+        self.due(now, 1) > 0
     }
 
-    /// How many jobs a claim would find.
-    pub(super) fn due(&self, now: Timestamp) -> usize {
+    /// How many jobs a claim would find, counted no further than `most`.
+    pub(super) fn due(&self, now: Timestamp, most: usize) -> usize {
         if self.state != RunState::Running {
             return 0;
         }
-        let due = |job: &&Job| {
-            job.state == JobState::Ready
-                && job.kind != JobKind::Group
-                && job.run_after.is_none_or(|after| after <= now)
-        };
-        if !self.is_staged {
-            return self.jobs.iter().filter(due).count();
+        if self.is_staged {
+            return self.due_in_stages(now, most);
         }
-        self.due_in_stages(due)
+        let stages = self.jobs.tally().stages();
+        stages.map(|of| of.own.due(now, most)).sum::<usize>().min(most)
     }
 
     /// What follows from `fact`; nothing when it changes nothing.
@@ -405,10 +415,29 @@ impl Machine {
         fact: &Fact,
         at: &Circumstances,
     ) -> Result<Option<Decision>, Unchanged> {
+        #[cfg(test)]
+        let thorough = self.decide_thoroughly(workflow, fact, at);
         let guard = Guard::new(workflow);
         let decided = self.decide_with(&guard, fact, at);
         self.panicked = self.panicked.take().or(guard.panicked());
+        #[cfg(test)]
+        assert_eq!(format!("{decided:?}"), thorough, "a look through all jobs decides otherwise");
         decided
+    }
+
+    /// What a look through all of its jobs decides, and that what is counted of them is what is found then.
+    #[cfg(test)]
+    fn decide_thoroughly(
+        &mut self,
+        workflow: &dyn Workflow,
+        fact: &Fact,
+        at: &Circumstances,
+    ) -> String {
+        assert_eq!(*self.jobs.tally(), self.jobs.recount(), "counted otherwise");
+        jobs::THOROUGH.set(true);
+        let decided = self.decide_with(&Guard::new(workflow), fact, at);
+        jobs::THOROUGH.set(false);
+        format!("{decided:?}")
     }
 
     fn decide_with(
@@ -528,8 +557,7 @@ impl Machine {
         if let Some(report) = decision.report {
             let counts = report.end.uses_budget();
             let is_staged = self.is_staged;
-            let mut ended = None;
-            if let Some(job) = self.job_mut(report.lease.job) {
+            let ended = self.jobs.change(report.lease.job, |job| {
                 job.state = report.job;
                 job.lease = None;
                 job.run_after = report.run_after;
@@ -551,17 +579,20 @@ impl Machine {
                 });
                 if is_staged {
                     job.result = report.result.map(Arc::new);
-                } else if is_done(report.job) {
-                    let result = report.result.unwrap_or(Value::Null);
-                    ended = Some(DoneJob { key: job.key.clone(), state: report.job, result });
+                    return None;
                 }
-            }
-            self.add_done(ended);
+                let result = report.result.unwrap_or(Value::Null);
+                is_done(report.job).then(|| DoneJob {
+                    key: job.key.clone(),
+                    state: report.job,
+                    result,
+                })
+            });
+            self.add_done(ended.flatten());
         }
         for step in decision.jobs {
             let is_staged = self.is_staged;
-            let mut ended = None;
-            if let Some(job) = self.job_mut(step.job) {
+            let ended = self.jobs.change(step.job, |job| {
                 job.state = step.to;
                 // The attempt of one that was leased has ended with the step.
                 job.lease = None;
@@ -575,13 +606,12 @@ impl Machine {
                 }
                 if is_staged {
                     job.result = step.result.map(Arc::new);
-                } else if is_done(step.to) {
-                    let (key, state) = (job.key.clone(), step.to);
-                    let result = step.result.unwrap_or(Value::Null);
-                    ended = Some(DoneJob { key, state, result });
+                    return None;
                 }
-            }
-            self.add_done(ended);
+                let result = step.result.unwrap_or(Value::Null);
+                is_done(step.to).then(|| DoneJob { key: job.key.clone(), state: step.to, result })
+            });
+            self.add_done(ended.flatten());
         }
         for (job, id) in decision.new_jobs.into_iter().zip(job_ids) {
             let lease = job.claim_for.clone();
@@ -593,9 +623,10 @@ impl Machine {
                 Given::default()
             };
             // One of an earlier round keeps its place, and the number of its last attempt.
-            let before = self.job_mut(*id);
+            let before = self.job(*id);
             let leased = leases.iter().find(|lease| lease.job == *id).map(|lease| lease.attempt);
-            let last = before.as_ref().map_or(0, |old| old.attempt);
+            let last = before.map_or(0, |old| old.attempt);
+            let is_again = before.is_some();
             let made = Job {
                 id: *id,
                 key: job.key,
@@ -624,12 +655,10 @@ impl Machine {
                 wait: None,
                 uses: job.part.uses,
             };
-            match before {
-                Some(before) => *before = made,
-                None => {
-                    self.index.add(self.jobs.len(), &made);
-                    self.jobs.push(made);
-                }
+            if is_again {
+                self.jobs.change(*id, |job| *job = made);
+            } else {
+                self.jobs.push(made);
             }
         }
         for step in decision.stages {
@@ -665,30 +694,30 @@ impl Machine {
 
     /// A job was leased by a claim.
     pub(super) fn claimed(&mut self, lease: &Lease) {
-        if let Some(job) = self.job_mut(lease.job) {
+        self.jobs.change(lease.job, |job| {
             job.state = JobState::Leased;
             job.attempt = lease.attempt;
             job.lease = Some(lease.node.clone());
             job.run_after = None;
-        }
+        });
     }
 
     /// A claim found that a service does not admit a job.
     pub(super) fn deferred(&mut self, id: i64, deferral: Deferral, now: Timestamp) {
-        if let Some(job) = self.job_mut(id) {
+        self.jobs.change(id, |job| {
             job.state = JobState::Deferred;
             job.run_after = None;
             job.deferred_since = job.deferred_since.or(Some(now));
             job.deferral = Some(deferral);
-        }
+        });
     }
 
     /// An attempt was released.
     pub(super) fn released(&mut self, lease: &Lease) {
-        if let Some(job) = self.job_mut(lease.job) {
+        self.jobs.change(lease.job, |job| {
             job.state = JobState::Ready;
             job.lease = None;
-        }
+        });
     }
 
     /// The lease of a job that is leased.

@@ -321,7 +321,7 @@ impl Draft {
         let reported = self.report.as_ref().map(|report| (report.lease.job, report.job));
         let ending = !self.state.goes_on();
         if ending && !machine.state.is_terminal() {
-            for job in &machine.jobs {
+            for job in machine.jobs.iter() {
                 let is_reported = reported.is_some_and(|(id, _)| id == job.id);
                 let is_stepped = self.job_steps.iter().any(|step| step.job == job.id);
                 let waits = matches!(

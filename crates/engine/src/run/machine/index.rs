@@ -16,14 +16,6 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) fn of(jobs: &[Job]) -> Self {
-        let mut index = Self::default();
-        for (place, job) in jobs.iter().enumerate() {
-            index.add(place, job);
-        }
-        index
-    }
-
     /// One more job, at the end of the list.
     pub(super) fn add(&mut self, place: usize, job: &Job) {
         self.ids.insert(job.id, place);

@@ -1,26 +1,23 @@
 //! What a run waits for by itself, told to whoever asks.
 
-use perennial_core::{
-    Timestamp,
-    run::{JobState, RunState},
-};
+use perennial_core::{Timestamp, run::RunState};
 use perennial_store::{Deferral, WaitKind};
 
-use super::{Job, Machine, Waited};
+use super::{Machine, Waited};
 use crate::{WaitsFor, WaitsWhy};
 
 impl Machine {
     /// Whether all that is left to do waits for something outside of the run: it needs no place meanwhile.
     pub(in crate::run) fn is_idle(&self) -> bool {
-        let is_open = |job: &&Job| !job.state.is_terminal();
+        let tally = self.jobs.tally();
         self.state == RunState::Running
             && self.has_waiting()
-            && self.jobs.iter().filter(is_open).all(|job| job.state.is_waiting())
+            && tally.waiting() == tally.open().len()
     }
 
     /// Whether a job of it waits for something outside of the run.
     pub(in crate::run) fn has_waiting(&self) -> bool {
-        self.jobs.iter().any(|job| job.state.is_waiting())
+        self.jobs.tally().waiting() > 0
     }
 
     /// What it waits for: to be let go on, the time of another attempt, or what a job of it asked for.
@@ -29,17 +26,16 @@ impl Machine {
             let what = "somebody to let it go on: it is paused";
             return Some(WaitsFor::new(WaitsWhy::Pause, what, now));
         }
-        let is_leased = |job: &Job| job.state == JobState::Leased;
-        if self.state != RunState::Running || self.has_due(now) || self.jobs.iter().any(is_leased) {
+        let is_under_way = !self.jobs.tally().leased().is_empty();
+        if self.state != RunState::Running || self.has_due(now) || is_under_way {
             return None;
         }
         self.retries(now).or_else(|| self.is_deferred()).or_else(|| self.is_suspended())
     }
 
     fn retries(&self, now: Timestamp) -> Option<WaitsFor> {
-        let ready = self.jobs.iter().filter(|job| job.state == JobState::Ready);
-        let (due, job) =
-            ready.filter_map(|job| Some((job.run_after?, job))).min_by_key(|it| it.0)?;
+        let (due, place) = *self.jobs.tally().retries().first()?;
+        let job = self.jobs.get(place)?;
         let what = format!("another attempt of step {}, at {}", job.key, due.to_rfc3339());
         let failed = job.failed.clone();
         let since = failed.as_ref().map_or(now, |(at, _)| *at);
@@ -51,9 +47,10 @@ impl Machine {
 
     /// The job that is tried again first.
     fn is_deferred(&self) -> Option<WaitsFor> {
-        let deferred = self.jobs.iter().filter_map(|job| Some((job.deferral.as_ref()?, job)));
-        let (deferral, job) = deferred.min_by_key(|(deferral, _)| deferral.wake_at)?;
-        let Deferral { cause, wake_at, until, then } = deferral;
+        let kinds = self.jobs.tally().deferred().values();
+        let (_, place) = kinds.filter_map(|of| of.wakes.first()).min()?;
+        let job = self.jobs.get(*place)?;
+        let Deferral { cause, wake_at, until, then } = job.deferral.as_ref()?;
         let what = format!("`{cause}`, for step {}", job.key);
         let since = job.deferred_since.unwrap_or(*wake_at);
         let mut waits = WaitsFor::new(WaitsWhy::Unavailable, what, since);
@@ -65,10 +62,9 @@ impl Machine {
 
     /// The job whose wait ends first.
     fn is_suspended(&self) -> Option<WaitsFor> {
-        let suspended = self.jobs.iter().filter(|job| job.state == JobState::Suspended);
-        let waiting = suspended.filter_map(|job| Some((job.wait.as_ref()?, job)));
-        let (Waited { wait, since, .. }, job) =
-            waiting.min_by_key(|(waited, _)| waited.wait.until)?;
+        let (_, place) = self.jobs.tally().suspended().first()?;
+        let job = self.jobs.get(*place)?;
+        let Waited { wait, since, .. } = job.wait.as_ref()?;
         let (why, what) = match wait.kind {
             WaitKind::Signal => (WaitsWhy::Signal, "the signal"),
             WaitKind::Answer => (WaitsWhy::Answer, "the answer to"),

@@ -20,7 +20,12 @@ use perennial_store::{JobPart, JobStep, NewJob, RunStep, StageStep};
 use serde_json::{Map, Value, json};
 
 use self::board::Board;
-use super::{Circumstances, Job, Machine, Policy, draft::Draft, outcome::nothing_done};
+use super::{
+    Circumstances, Job, Machine, Policy,
+    draft::Draft,
+    outcome::nothing_done,
+    tally::{Count, fails},
+};
 use crate::{
     run::guard::Guard,
     staged::{
@@ -37,14 +42,9 @@ impl Machine {
             return None;
         }
         let stages = self.stages.iter().map(|stage| {
-            let own = |job: &&Job| job.stage == stage.name && job.parent.is_none();
-            let (mut ends, mut under_way, mut waiting) = (Ends::default(), 0, 0);
-            for job in self.jobs.iter().filter(own) {
-                ends.add(job.state, job.skipped);
-                let holds = matches!(job.state, JobState::Leased | JobState::Joining);
-                under_way += u64::from(holds);
-                waiting += u64::from(!holds && !job.state.is_terminal());
-            }
+            let of = self.jobs.tally().stage(&stage.name);
+            let Count { ends, open, held, .. } = of.map(|of| of.count).unwrap_or_default();
+            let (under_way, waiting) = (held as u64, (open - held) as u64);
             let mut about = Map::new();
             about.insert("stage".to_owned(), json!(stage.name));
             about.insert("state".to_owned(), json!(stage.state));
@@ -74,23 +74,15 @@ impl Machine {
         Some(stages.collect())
     }
 
-    /// How many of the jobs that `is_due` a claim would find: of a stage no more than it has places for.
-    pub(super) fn due_in_stages(&self, is_due: impl Fn(&&Job) -> bool) -> usize {
+    /// How many due jobs a claim would find, no more than `most`: of a stage no more than it has places for.
+    pub(super) fn due_in_stages(&self, now: Timestamp, most: usize) -> usize {
         let mut found = 0;
         for stage in self.stages.iter().filter(|stage| stage.state.is_claimable()) {
-            let own = |job: &&Job| job.stage == stage.name;
-            let (mut due, mut held) = (0, 0);
-            for job in self.jobs.iter().filter(own) {
-                if job.parent.is_some() {
-                    found += usize::from(is_due(&job));
-                } else if is_due(&job) {
-                    due += 1;
-                } else if matches!(job.state, JobState::Leased | JobState::Joining) {
-                    held += 1;
-                }
-            }
-            let most = stage.concurrency.map_or(usize::MAX, |most| most as usize);
-            found += due.min(most.saturating_sub(held));
+            let Some(of) = self.jobs.tally().stage(&stage.name) else { continue };
+            let places = stage.concurrency.map_or(usize::MAX, |most| most as usize);
+            let free = places.saturating_sub(of.count.held);
+            found += of.own.due(now, free.min(most - found));
+            found += of.below.due(now, most - found);
         }
         found
     }
@@ -121,6 +113,8 @@ impl Draft {
             self.close_run(&board, machine, staging);
         }
         self.note_progress(&board, machine, staging);
+        #[cfg(test)]
+        board.assert_counts(self);
     }
 
     /// What a group has under way ends before it does.
@@ -178,17 +172,18 @@ impl Draft {
     ) -> Option<()> {
         let is_barrier = matches!(planned.feed, PlannedFeed::Barrier(_));
         let (mut good, mut bad) = (Vec::new(), Vec::new());
-        for (place, job) in machine.jobs.iter().enumerate() {
-            let now = &board.jobs[place];
-            let is_new = is_barrier || !machine.is_fed || now.has_changed;
-            if job.stage != edge.upstream
-                || job.parent.is_some()
-                || !now.state.is_terminal()
-                || !is_new
-            {
+        let places: Vec<usize> = if is_barrier || !machine.is_fed {
+            (0..machine.jobs.len()).collect()
+        } else {
+            board.changed().collect()
+        };
+        for place in places {
+            let (job, state) = (&machine.jobs[place], board.state(place));
+            if job.stage != edge.upstream || job.parent.is_some() || !state.is_terminal() {
                 continue;
             }
-            let item = item(&job.key, &job.stage, now.state, now.skipped, now.result.as_deref());
+            let (skipped, result) = (board.skipped(place), board.result(place));
+            let item = item(&job.key, &job.stage, state, skipped, result);
             if item.is_success() { good.push(item) } else { bad.push(item) }
         }
         // Skipped or failed from the beginning, by this decision.
@@ -258,7 +253,7 @@ impl Draft {
             if state.is_terminal() {
                 self.cancel_below(board, machine, job);
             }
-            board.change(place, job, state, skipped, failed.clone());
+            board.change(place, state, skipped, failed.clone());
         } else if board.add_key(&key) {
             board.count_new(&planned.name, state, skipped);
         } else {
@@ -280,16 +275,17 @@ impl Draft {
     ) -> Option<(JobKey, perennial_core::failure::Failure)> {
         for planned in &staging.stages {
             let ends = board.ends(&planned.name);
-            if !policy(board, machine, planned).stops(&ends) {
+            if !policy(board, planned).stops(&ends) {
                 continue;
             }
             if planned.required {
+                // Once: with this its run ends.
                 let failed = |(place, job): &(usize, &Job)| {
-                    let state = board.jobs[*place].state;
+                    let state = board.state(*place);
                     job.stage == planned.name && job.parent.is_none() && state == JobState::Failed
                 };
                 let (place, job) = machine.jobs.iter().enumerate().find(failed)?;
-                let cause = crate::staged::failure_of(board.jobs[place].result.as_deref());
+                let cause = crate::staged::failure_of(board.result(place));
                 let text = format!(
                     "stage {} stopped: {} of {} jobs failed; {}: {}",
                     planned.name,
@@ -301,9 +297,8 @@ impl Draft {
                 let failure = perennial_core::failure::Failure::new(cause.class, &cause.code, text);
                 return Some((job.key.clone(), failure));
             }
-            let open: Vec<usize> = (0..machine.jobs.len())
-                .filter(|place| machine.jobs[*place].stage == planned.name)
-                .collect();
+            let of = machine.jobs.tally().stage(&planned.name);
+            let open = of.into_iter().flat_map(|of| &of.open).copied().collect();
             self.cancel(board, machine, open);
         }
         None
@@ -318,9 +313,8 @@ impl Draft {
     ) {
         let (state, _) = board.stages[place];
         let ends = board.ends(&planned.name);
-        if (state == StageState::Sealed || cancelling) && board.open_of(&planned.name) == 0 {
-            let outcome =
-                stage_outcome(&ends, &policy(board, board.machine(), planned), cancelling);
+        if (state == StageState::Sealed || cancelling) && board.count(&planned.name).open == 0 {
+            let outcome = stage_outcome(&ends, &policy(board, planned), cancelling);
             self.step_stage(board, place, &planned.name, StageState::Closed, Some(outcome));
         }
     }
@@ -364,9 +358,8 @@ impl Draft {
             return;
         }
         let mut board = Board::of(machine, self);
-        let waiting = (0..machine.jobs.len())
-            .filter(|place| !matches!(machine.jobs[*place].state, JobState::Leased));
-        let waiting: Vec<usize> = waiting.collect();
+        let open = machine.jobs.tally().open().iter().copied();
+        let waiting = open.filter(|place| machine.jobs[*place].state != JobState::Leased).collect();
         self.cancel(&mut board, machine, waiting);
         self.cancel_settled_groups(&mut board, machine);
         let failure = self.run_step.as_ref().and_then(|step| step.failure.clone());
@@ -378,7 +371,7 @@ impl Draft {
         };
         let from = machine.state;
         let target = run_outcome_of::<StageOutcome>(Some(cause), []);
-        let live = board.jobs.iter().any(|job| !job.state.is_terminal());
+        let live = board.open() > 0;
         if !live && from.enter(target).is_ok() {
             self.run_step = Some(RunStep { from, to: target, failure });
             let cancelling = cause != RunCause::Failure;
@@ -387,7 +380,7 @@ impl Draft {
                     continue;
                 }
                 let planned = workflow.staging().and_then(|staging| staging.stage(&stage.name));
-                let policy = planned.map(|planned| policy(&board, machine, planned));
+                let policy = planned.map(|planned| policy(&board, planned));
                 let policy = policy.unwrap_or_default();
                 let ends = board.ends(&stage.name);
                 let mut outcome = stage_outcome(&ends, &policy, cancelling);
@@ -413,9 +406,7 @@ impl Draft {
     fn cancel(&mut self, board: &mut Board<'_>, machine: &Machine, places: Vec<usize>) {
         let (mut jobs, mut groups): (Vec<usize>, Vec<usize>) =
             places.into_iter().partition(|place| machine.jobs[*place].kind != JobKind::Group);
-        groups.retain(|place| {
-            matches!(board.jobs[*place].state, JobState::Ready | JobState::Blocked)
-        });
+        groups.retain(|place| matches!(board.state(*place), JobState::Ready | JobState::Blocked));
         jobs.append(&mut groups);
         for place in jobs {
             self.step_job(board, machine, place, JobState::Cancelled, |step| step);
@@ -431,12 +422,12 @@ impl Draft {
         to: JobState,
         with: impl FnOnce(JobStep) -> JobStep,
     ) {
-        let (job, now) = (&machine.jobs[place], &board.jobs[place]);
-        if now.state.is_terminal() || now.has_changed {
+        let (job, state) = (&machine.jobs[place], board.state(place));
+        if state.is_terminal() || board.has_changed(place) {
             return;
         }
-        let step = with(JobStep::new(job.id, now.state, to));
-        board.change(place, job, to, step.skipped, step.result.clone());
+        let step = with(JobStep::new(job.id, state, to));
+        board.change(place, to, step.skipped, step.result.clone());
         self.job_steps.push(step);
     }
 }
@@ -458,21 +449,10 @@ impl Born {
     }
 }
 
-/// Whether the end of an item is a failure for those that follow from it.
-fn fails(state: JobState, skipped: Option<SkipReason>) -> bool {
-    let is_success = matches!(state, JobState::Succeeded | JobState::Partial);
-    let is_neutral = state == JobState::Skipped && skipped.is_some_and(|why| !why.degrades());
-    state.is_terminal() && !is_success && !is_neutral
-}
-
 /// What failures of its jobs mean for a stage now: one that fails with its upstream takes none once that has failed.
-fn policy(board: &Board<'_>, machine: &Machine, planned: &PlannedStage) -> FailurePolicy {
+fn policy(board: &Board<'_>, planned: &PlannedStage) -> FailurePolicy {
     let edge = planned.feed.edge().filter(|edge| edge.on_failure == UpstreamFailure::FailStage);
-    let is_failed = edge.is_some_and(|edge| {
-        let own = |job: &Job| job.stage == edge.upstream && job.parent.is_none();
-        let mut jobs = machine.jobs.iter().zip(&board.jobs).filter(|(job, _)| own(job));
-        jobs.any(|(_, now)| fails(now.state, now.skipped))
-    });
+    let is_failed = edge.is_some_and(|edge| board.count(edge.upstream).failing > 0);
     if is_failed { FailurePolicy::FAIL_FAST } else { planned.on_failure }
 }
 

@@ -346,7 +346,7 @@ impl Play {
         }
         let leased = anew.jobs.iter().filter(|job| job.state == JobState::Leased).count();
         assert!(leased <= 1 || self.workflow.at_once, "one step at a time: {history:?}");
-        for job in &anew.jobs {
+        for job in anew.jobs.iter() {
             assert!(job.attempts_used <= 2, "{history:?}");
         }
     }

@@ -3,6 +3,8 @@
 
 mod service;
 
+use std::collections::{BTreeSet, HashSet};
+
 use perennial_core::{
     FailureClass, Timestamp,
     failure::Failure,
@@ -14,12 +16,16 @@ use perennial_store::{
 };
 use serde_json::{Value, json};
 
-use self::service::Service;
+use self::service::{Doors, Service};
 use super::Draft;
 use crate::{
     run::{
         guard::Guard,
-        machine::{Circumstances, Job, Machine},
+        machine::{
+            Circumstances, Job, Machine,
+            jobs::is_thorough,
+            tally::{Kind, due},
+        },
     },
     workflow::{DoneJob, FailureMeans, Unavailable},
 };
@@ -73,22 +79,23 @@ impl Draft {
         at: &Circumstances,
     ) {
         // Those that have come back and are not claimed yet.
-        let is_back = |job: &&Job| {
-            job.state == JobState::Ready && job.deferred_since.is_some() && !job.uses.is_empty()
-        };
-        let back = machine.jobs.iter().filter(is_back).count();
-        let mut let_in = u32::try_from(back).unwrap_or(u32::MAX);
-        for job in &machine.jobs {
+        let mut let_in = u32::try_from(machine.jobs.tally().back()).unwrap_or(u32::MAX);
+        let doors = Doors::of(&at.services.admissions);
+        let stepped: HashSet<i64> = self.job_steps.iter().map(|step| step.job).collect();
+        for place in moved(machine, &doors, let_in, at.now) {
             // What failed the run ends the waits that are left.
             if !self.state.goes_on() {
                 return;
             }
-            if self.job_steps.iter().any(|step| step.job == job.id) {
+            let job = &machine.jobs[place];
+            if stepped.contains(&job.id) {
                 // It ends with what is decided here.
                 continue;
             }
             match job.state {
-                JobState::Deferred => self.wake_deferred(workflow, machine, job, &mut let_in, at),
+                JobState::Deferred => {
+                    self.wake_deferred(workflow, machine, job, (&doors, &mut let_in), at);
+                }
                 JobState::Suspended => self.wake_suspended(workflow, machine, job, at),
                 JobState::Blocked
                 | JobState::Ready
@@ -108,20 +115,26 @@ impl Draft {
         workflow: &Guard<'_>,
         machine: &Machine,
         job: &Job,
-        let_in: &mut u32,
+        (doors, let_in): (&Doors<'_>, &mut u32),
         at: &Circumstances,
     ) {
         let Some(deferral) = &job.deferral else { return };
-        let service = service::of(job, deferral, &at.services.admissions, let_in);
-        let moves = deferral.wake_at <= at.now || service != Service::AsBefore;
-        let has_failed = match service {
-            Service::Failed(cause) => Some(cause),
-            Service::Admits | Service::AsBefore => None,
+        let service = doors.service(&Kind::of(&job.uses, &deferral.cause));
+        let is_over = deferral.until <= at.now;
+        let moves = match service {
+            Service::Admits | Service::Failed(_) => true,
+            Service::UpTo(most) => deferral.wake_at <= at.now || *let_in < most,
+            Service::Refuses | Service::AsBefore => deferral.wake_at <= at.now,
         };
         if !moves || self.job_steps.len() >= STEPS_MAX {
             return;
         }
-        if deferral.until > at.now && has_failed.is_none() {
+        let has_failed = match service {
+            Service::Failed(cause) => Some(cause),
+            Service::Admits | Service::UpTo(_) | Service::Refuses | Service::AsBefore => None,
+        };
+        if !is_over && has_failed.is_none() {
+            *let_in += u32::from(matches!(service, Service::UpTo(_)));
             self.job_steps.push(JobStep {
                 run_after: Some(
                     at.now.after(
@@ -228,6 +241,30 @@ impl Draft {
             ..JobStep::new(job.id, job.state, end.to)
         });
     }
+}
+
+/// Those whose wait may end now, in the order of the list. Of those that a service lets in no more than one decision
+/// takes.
+fn moved(machine: &Machine, doors: &Doors<'_>, let_in: u32, now: Timestamp) -> BTreeSet<usize> {
+    if is_thorough() {
+        return (0..machine.jobs.len()).collect();
+    }
+    let tally = machine.jobs.tally();
+    let mut places: BTreeSet<usize> = due(tally.suspended(), now).collect();
+    for (kind, of) in tally.deferred() {
+        let first = |most: usize| of.places.iter().copied().take(most.min(STEPS_MAX));
+        match doors.service(kind) {
+            Service::Admits | Service::Failed(_) => places.extend(first(STEPS_MAX)),
+            Service::UpTo(most) => {
+                places.extend(first(most.saturating_sub(let_in) as usize));
+                places.extend(due(&of.wakes, now).take(STEPS_MAX));
+            }
+            Service::Refuses | Service::AsBefore => {
+                places.extend(due(&of.wakes, now).take(STEPS_MAX))
+            }
+        }
+    }
+    places
 }
 
 /// Where in the second a job comes back: those that come back together are spread over it.

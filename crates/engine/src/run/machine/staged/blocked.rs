@@ -8,7 +8,7 @@ use perennial_store::JobStep;
 use serde_json::{Value, json};
 
 use super::{
-    super::{Job, Machine, draft::Draft},
+    super::{Job, Machine, draft::Draft, jobs::is_thorough},
     Board,
 };
 use crate::staged::{PlannedStage, job_key};
@@ -33,30 +33,42 @@ impl Draft {
         place: usize,
     ) {
         let is_open = |board: &Board<'_>, at: usize| {
-            board.jobs[at].state == JobState::Blocked && !board.jobs[at].has_changed
+            let job = &machine.jobs[at];
+            job.state == JobState::Blocked && job.parent.is_none() && !board.has_changed(at)
         };
-        let mut waiting: Vec<usize> = (0..machine.jobs.len())
-            .filter(|at| {
-                let job = &machine.jobs[*at];
-                job.stage == planned.name && job.parent.is_none() && is_open(board, *at)
-            })
-            .collect();
         let is_final = board.stages[place].0 == StageState::Sealed;
-        // What is skipped may decide about others.
+        let Some(of) = machine.jobs.tally().stage(&planned.name) else { return };
+        // Nothing new is known of the others.
+        let mut waiting = board.take_ripe(&planned.name);
+        waiting.extend(&of.ripe);
+        if is_final {
+            waiting.extend(&of.lacking);
+        }
+        // What is skipped may decide about others, each time in the order of the list.
         loop {
-            let before = waiting.len();
-            for at in waiting.clone() {
-                let fate = fate(board, machine, &machine.jobs[at], is_final);
-                self.meet(board, machine, at, fate);
+            let (mut from, before) = (0, self.job_steps.len());
+            if is_thorough() {
+                waiting.extend(&of.open);
             }
-            waiting.retain(|at| is_open(board, *at));
-            if waiting.len() == before {
+            while let Some(at) = waiting.range(from..).next().copied() {
+                from = at + 1;
+                waiting.remove(&at);
+                if is_open(board, at) {
+                    let fate = fate(board, machine, &machine.jobs[at], is_final);
+                    self.meet(board, machine, at, fate);
+                    waiting.append(&mut board.take_ripe(&planned.name));
+                }
+            }
+            let is_over = !is_thorough() || self.job_steps.len() == before;
+            if waiting.is_empty() && is_over {
                 break;
             }
         }
         let adds = self.new_jobs.iter().any(|new| new.stage == planned.name);
-        if is_final && !adds && board.open_of(&planned.name) == waiting.len() {
-            for at in waiting {
+        let count = board.count(&planned.name);
+        if is_final && !adds && count.blocked > 0 && count.open == count.blocked {
+            let waiting = of.open.iter().copied().filter(|at| is_open(board, *at));
+            for at in waiting.collect::<Vec<usize>>() {
                 let text = "it comes after itself: what it waits for waits for it".to_owned();
                 self.meet(board, machine, at, Fate::Failed(text));
             }
@@ -117,22 +129,23 @@ fn fate(board: &Board<'_>, machine: &Machine, job: &Job, is_final: bool) -> Fate
 }
 
 fn state_of(board: &Board<'_>, machine: &Machine, key: &JobKey) -> Option<JobState> {
-    let place = machine.index.by_key(key)?;
-    Some(board.jobs[place].state)
+    let place = machine.jobs.index().by_key(key)?;
+    Some(board.state(place))
 }
 
 impl Board<'_> {
     /// The job of an earlier round that its edge, or its group, gives once more.
     pub(super) fn comes_again(&self, machine: &Machine, key: &JobKey) -> Option<usize> {
-        let place = machine.index.by_key(key)?;
-        let (job, now) = (&machine.jobs[place], &self.jobs[place]);
+        let place = machine.jobs.index().by_key(key)?;
+        let job = &machine.jobs[place];
         let is_meant = job.parent.is_some() || job.given.awaits_feed;
-        (is_meant && now.state == JobState::Blocked && !now.has_changed).then_some(place)
+        let is_left = job.state == JobState::Blocked && !self.has_changed(place);
+        (is_meant && is_left).then_some(place)
     }
 
     /// Children of a group that wait for it to be expanded again.
     pub(super) fn left_below(&self, machine: &Machine, group: &Job) -> Vec<usize> {
-        let children = machine.index.children(&group.key).iter().copied();
+        let children = machine.jobs.index().children(&group.key).iter().copied();
         children
             .filter(|child| self.comes_again(machine, &machine.jobs[*child].key).is_some())
             .collect()

@@ -1,5 +1,7 @@
 //! Groups: from one job to its children, and from their ends to its own.
 
+use std::{cmp::Reverse, collections::BTreeSet};
+
 use perennial_core::{
     FailureClass,
     failure::Failure,
@@ -9,15 +11,14 @@ use perennial_store::{JobPart, JobStep, NewTimer};
 use serde_json::{Value, json};
 
 use super::{
-    super::{Circumstances, Job, Machine, draft::Draft, owner},
+    super::{Circumstances, Job, Machine, draft::Draft, jobs::is_thorough, owner, tally::due},
     Board, new_job,
 };
 use crate::{
     EngineSettings,
     run::guard::Guard,
     staged::{
-        ChildEnd, ChildOutcome, ChildPlan, GroupEnd, JoinPolicy, Staging, Work, child_key,
-        failure_of, own_key,
+        ChildEnd, ChildOutcome, ChildPlan, GroupEnd, Staging, Work, child_key, failure_of, own_key,
     },
     workflow::Given,
 };
@@ -35,22 +36,20 @@ impl Draft {
         staging: &Staging,
         at: &Circumstances,
     ) {
-        let mut groups: Vec<usize> = (0..machine.jobs.len())
-            .filter(|place| board.jobs[*place].state == JobState::Joining)
-            .collect();
-        groups.sort_by_key(|place| std::cmp::Reverse(depth(machine, &machine.jobs[*place])));
-        for place in groups {
+        let late = due(machine.jobs.tally().late(), at.now);
+        let mut groups = Groups::of(board, machine, late);
+        while let Some(place) = groups.next(board, machine) {
             let group = &machine.jobs[place];
             let of = staging.group(&group.given.work);
             let is_late = group.policy.deadline().is_some_and(|deadline| deadline <= at.now);
-            let policy = of.map_or(JoinPolicy::AllSettled, |of| of.policy());
-            if is_late || is_settled(board, machine, group, policy) {
+            let policy = machine.jobs.tally().policy(&group.given.work);
+            if is_late || board.children(&group.key).gives_up(policy) {
                 self.cancel_below(board, machine, group);
             }
-            let children = machine.index.children(&group.key);
-            if !children.iter().all(|child| board.jobs[*child].state.is_terminal()) {
+            if board.children(&group.key).open > 0 {
                 continue;
             }
+            let children = machine.jobs.index().children(&group.key);
             let outcomes: Vec<ChildOutcome> =
                 children.iter().map(|child| outcome(board, machine, group, *child)).collect();
             let end = match of {
@@ -92,12 +91,11 @@ impl Draft {
 
     /// Whatever goes on below the group ends.
     pub(super) fn cancel_below(&mut self, board: &mut Board<'_>, machine: &Machine, group: &Job) {
-        for child in machine.index.children(&group.key).to_vec() {
+        for child in machine.jobs.index().children(&group.key).iter().copied() {
             let job = &machine.jobs[child];
-            if job.kind == JobKind::Group && !board.jobs[child].state.is_terminal() {
+            if job.kind == JobKind::Group && !board.state(child).is_terminal() {
                 self.cancel_below(board, machine, job);
-                let is_open = |it: &usize| !board.jobs[*it].state.is_terminal();
-                if machine.index.children(&job.key).iter().any(is_open) {
+                if board.children(&job.key).open > 0 {
                     continue;
                 }
             }
@@ -107,13 +105,9 @@ impl Draft {
 
     /// In a run that is ending a group ends with the last of its children.
     pub(super) fn cancel_settled_groups(&mut self, board: &mut Board<'_>, machine: &Machine) {
-        let mut groups: Vec<usize> = (0..machine.jobs.len())
-            .filter(|place| board.jobs[*place].state == JobState::Joining)
-            .collect();
-        groups.sort_by_key(|place| std::cmp::Reverse(depth(machine, &machine.jobs[*place])));
-        for place in groups {
-            let children = machine.index.children(&machine.jobs[place].key);
-            if children.iter().all(|child| board.jobs[*child].state.is_terminal()) {
+        let mut groups = Groups::of(board, machine, []);
+        while let Some(place) = groups.next(board, machine) {
+            if board.children(&machine.jobs[place].key).open == 0 {
                 self.step_job(board, machine, place, JobState::Cancelled, |step| step);
             }
         }
@@ -131,19 +125,26 @@ impl Draft {
         if self.state != perennial_core::run::RunState::Running {
             return;
         }
+        // Of each stage those that need a place, and those that need none, each in the order of the list.
+        let mut waiting = Vec::new();
+        for (stage, state) in machine.stages.iter().zip(&board.stages) {
+            let of = machine.jobs.tally().stage(&stage.name).filter(|_| state.0.is_claimable());
+            let Some(of) = of else { continue };
+            let most = stage.concurrency.map_or(usize::MAX, |most| most as usize);
+            waiting.push((of.groups_own.iter().copied().peekable(), Some((&stage.name, most))));
+            waiting.push((of.groups_below.iter().copied().peekable(), None));
+        }
         let mut made = 0;
-        for (place, group) in machine.jobs.iter().enumerate() {
-            let now = &board.jobs[place];
-            if group.kind != JobKind::Group || now.state != JobState::Ready || now.has_changed {
-                continue;
-            }
-            let Some(stage) = machine.stages.iter().position(|stage| stage.name == group.stage)
-            else {
-                continue;
-            };
-            let most = machine.stages[stage].concurrency.map_or(usize::MAX, |most| most as usize);
-            let has_place = group.parent.is_some() || board.held_of(&group.stage) < most;
-            if !board.stages[stage].0.is_claimable() || !has_place {
+        loop {
+            // Within one decision no place becomes free.
+            waiting.retain(|(_, places)| {
+                places.is_none_or(|(stage, most)| board.count(stage).held < most)
+            });
+            let heads = waiting.iter_mut().enumerate();
+            let heads = heads.filter_map(|(line, (places, _))| Some((*places.peek()?, line)));
+            let Some((place, line)) = heads.min() else { return };
+            waiting[line].0.next();
+            if board.has_changed(place) {
                 continue;
             }
             if made >= CHILDREN_AT_ONCE {
@@ -220,7 +221,7 @@ impl Draft {
                 self.cancel_below(board, machine, job);
             }
             let state = if skipped.is_some() { JobState::Skipped } else { JobState::Ready };
-            board.change(place, job, state, skipped, None);
+            board.change(place, state, skipped, None);
         } else if !board.add_key(&key) {
             // It has ended in an earlier round, and stays as it is.
             return;
@@ -298,39 +299,60 @@ fn unknown(name: &str) -> Failure {
     Failure::new(FailureClass::Permanent, "PL699", format!("no group `{name}` is registered"))
 }
 
-/// Whether its policy gives the rest of its children up.
-fn is_settled(board: &Board<'_>, machine: &Machine, group: &Job, policy: JoinPolicy) -> bool {
-    let children = machine.index.children(&group.key);
-    let count = |is: fn(JobState) -> bool| {
-        children.iter().filter(|child| is(board.jobs[**child].state)).count()
-    };
-    let succeeded = count(|state| matches!(state, JobState::Succeeded | JobState::Partial));
-    match policy {
-        JoinPolicy::AllSettled => false,
-        JoinPolicy::FailFast => {
-            let fails = |child: &&usize| {
-                let (job, now) = (&machine.jobs[**child], &board.jobs[**child]);
-                now.state == JobState::Failed
-                    || job.given.required && now.state == JobState::Skipped
-            };
-            children.iter().any(|child| fails(&child))
+/// Groups whose children may not be waited for any longer: the innermost first, then in the order of the list, each
+/// once. Those that get there by what is decided meanwhile come in their turn.
+struct Groups {
+    waiting: BTreeSet<(Reverse<usize>, usize)>,
+    seen: BTreeSet<usize>,
+}
+
+impl Groups {
+    fn of(
+        board: &mut Board<'_>,
+        machine: &Machine,
+        others: impl IntoIterator<Item = usize>,
+    ) -> Self {
+        let mut groups = Self { waiting: BTreeSet::new(), seen: BTreeSet::new() };
+        groups.add(machine, machine.jobs.tally().settled().iter().copied());
+        groups.add(machine, others);
+        groups.add(machine, board.take_stirred());
+        if is_thorough() {
+            groups.add(machine, 0..machine.jobs.len());
         }
-        JoinPolicy::Quorum(enough) => {
-            let open = count(|state| !state.is_terminal());
-            succeeded >= enough as usize || succeeded + open < enough as usize
+        groups
+    }
+
+    fn add(&mut self, machine: &Machine, places: impl IntoIterator<Item = usize>) {
+        for place in places {
+            if !self.seen.contains(&place) {
+                self.waiting.insert((Reverse(depth(machine, &machine.jobs[place])), place));
+            }
         }
+    }
+
+    fn next(&mut self, board: &mut Board<'_>, machine: &Machine) -> Option<usize> {
+        self.add(machine, board.take_stirred());
+        while let Some((_, place)) = self.waiting.pop_first() {
+            self.seen.insert(place);
+            if board.state(place) == JobState::Joining {
+                return Some(place);
+            }
+        }
+        None
     }
 }
 
 fn outcome(board: &Board<'_>, machine: &Machine, group: &Job, child: usize) -> ChildOutcome {
-    let (job, now) = (&machine.jobs[child], &board.jobs[child]);
-    let value = || now.result.as_deref().cloned().unwrap_or(Value::Null);
-    let end = match now.state {
+    let (job, state) = (&machine.jobs[child], board.state(child));
+    let value = || board.result(child).cloned().unwrap_or(Value::Null);
+    let end = match state {
         JobState::Succeeded => ChildEnd::Done(value()),
         JobState::Partial => ChildEnd::Partial(value()),
-        JobState::Skipped => ChildEnd::Skipped(now.skipped.unwrap_or(SkipReason::Upstream)),
+        JobState::Skipped => {
+            ChildEnd::Skipped(board.skipped(child).unwrap_or(SkipReason::Upstream))
+        }
         JobState::Failed => {
-            let failure = failure_of(now.result.as_deref());
+            let failure = failure_of(board.result(child));
             if failure.class == FailureClass::Timeout {
                 ChildEnd::TimedOut(failure)
             } else if failure.class == FailureClass::Lost {
@@ -349,6 +371,7 @@ fn outcome(board: &Board<'_>, machine: &Machine, group: &Job, child: usize) -> C
     };
     let (key, required) = (own_key(&group.key, &job.key), job.given.required);
     // The one that this decision ends is not counted yet.
-    let attempts = job.attempts_used + u32::from(now.has_changed && job.state == JobState::Leased);
+    let is_ended_now = board.has_changed(child) && job.state == JobState::Leased;
+    let attempts = job.attempts_used + u32::from(is_ended_now);
     ChildOutcome { key, end, required, attempts }
 }

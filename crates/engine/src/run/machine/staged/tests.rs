@@ -305,7 +305,7 @@ impl Play {
     }
 
     async fn claim(&mut self, limit: u32) {
-        let due = self.machine.due(self.store.now());
+        let due = self.machine.due(self.store.now(), limit as usize);
         let claimed = self.store.claim(&self.run, &self.node, limit).await.unwrap();
         assert_eq!(claimed.len(), due.min(limit as usize), "{}", self.of);
         for claimed in claimed {
@@ -393,6 +393,7 @@ impl Play {
             (machine.state, machine.stages.clone(), machine.revision, machine.progress, jobs)
         };
         assert_eq!(picture(&self.machine), picture(&anew), "{}", self.of);
+        assert_eq!(self.machine.jobs.tally(), anew.jobs.tally(), "{}", self.of);
     }
 
     fn reload(&mut self, view: RunView) {
