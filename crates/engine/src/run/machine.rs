@@ -421,23 +421,30 @@ impl Machine {
         let decided = self.decide_with(&guard, fact, at);
         self.panicked = self.panicked.take().or(guard.panicked());
         #[cfg(test)]
-        assert_eq!(format!("{decided:?}"), thorough, "a look through all jobs decides otherwise");
+        if let Some(thorough) = thorough {
+            let quick = format!("{decided:?}");
+            assert_eq!(quick, thorough, "a look through all jobs decides otherwise");
+        }
         decided
     }
 
-    /// What a look through all of its jobs decides, and that what is counted of them is what is found then.
+    /// What a look through all of its jobs decides, and that what is counted of them is what is found then. Where no
+    /// stage is counted and no job waits, nothing is decided by counts.
     #[cfg(test)]
     fn decide_thoroughly(
         &mut self,
         workflow: &dyn Workflow,
         fact: &Fact,
         at: &Circumstances,
-    ) -> String {
+    ) -> Option<String> {
+        if !self.is_staged && self.jobs.tally().waiting() == 0 {
+            return None;
+        }
         assert_eq!(*self.jobs.tally(), self.jobs.recount(), "counted otherwise");
         jobs::THOROUGH.set(true);
         let decided = self.decide_with(&Guard::new(workflow), fact, at);
         jobs::THOROUGH.set(false);
-        format!("{decided:?}")
+        Some(format!("{decided:?}"))
     }
 
     fn decide_with(
