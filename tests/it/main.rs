@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
+mod agreeing;
 mod attempts;
 mod bounds;
 mod caching;
@@ -25,6 +26,8 @@ mod sessions;
 mod settings;
 mod staged;
 mod study;
+mod trial;
+mod trials;
 mod using;
 mod waits;
 mod watching;

@@ -537,3 +537,6 @@ impl fmt::Debug for Services {
         f.debug_struct("Services").field("node", &node).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,8 +63,19 @@ impl Node {
         name: &str,
         store: &MemoryStore,
         log: &Log,
+        room: (Adoption, usize),
+        definitions: Arc<dyn Definitions>,
+    ) -> Self {
+        Self::start_leased(name, store, log, room, definitions, LeaseTerms::default()).await
+    }
+
+    pub(crate) async fn start_leased(
+        name: &str,
+        store: &MemoryStore,
+        log: &Log,
         (adoption, attempts_max): (Adoption, usize),
         definitions: Arc<dyn Definitions>,
+        lease: LeaseTerms,
     ) -> Self {
         let clock = Clock::start();
         let link = Link::to(store);
@@ -77,7 +88,7 @@ impl Node {
             tasks,
             definitions,
             monitoring: Monitoring::default(),
-            lease: LeaseTerms::default(),
+            lease,
             attempts_max,
             settings: perennial_engine::EngineSettings::default(),
         });

@@ -36,7 +36,7 @@ async fn until(what: impl Fn() -> bool) {
     panic!("it never was so");
 }
 
-/// Proves INV-13, INV-ST-13, D19.
+/// Proves INV-13, INV-ST-13, D19, D43.
 /// PERF-7, DUR-21: its attempt is stopped before anybody else may start it, and the other node starts it
 /// within two seconds from the end of the lease.
 #[tokio::test(start_paused = true)]
@@ -275,4 +275,47 @@ async fn a_node_that_shuts_down_is_followed_at_once() {
     assert_eq!(view.attempts[0].end, Some(AttemptEnd::Released));
     assert_eq!(view.jobs[0].crashes, 0);
     b.stop().await;
+}
+
+/// Proves D50.
+/// A node that dies amid the handing out of many jobs, at several points of it: within one lease, one sweep and one look the other
+/// has claimed all that was left, each once more at most. Those that may have killed it come one at a time (SM-31): of long
+/// ones each as soon as the one before has ended.
+#[tokio::test(start_paused = true)]
+async fn many_jobs_that_are_handed_out_when_their_node_dies_are_claimed_by_another() {
+    const JOBS: usize = 60;
+    let (short, long) = (Duration::from_millis(10), Duration::from_secs(5));
+    for (begun, takes) in [(1, short), (7, short), (20, short), (33, short), (1, long)] {
+        let (store, log) = (MemoryStore::open_shared().unwrap(), Log::new());
+        // It hands out 20 at a time.
+        let a = Node::start_with("a", &store, &log, Adoption::AtBoot, 20).await;
+        let b = Node::start("b", &store, &log, Adoption::AtBoot).await;
+        let run = a.begin_with("r", JOBS, takes, true).await;
+        log.begun(begun).await;
+        a.link.set(Weather::Down);
+        let gone = now();
+        let outcome = b.runs.get(run.id()).await.unwrap().outcome().await.unwrap();
+        assert_eq!(outcome.state, RunState::Succeeded);
+        let view = checked(&store, run.id()).await;
+        let entries = log.entries();
+        let mut second: Vec<_> = entries.iter().filter(|entry| entry.node == "b").collect();
+        second.sort_by_key(|entry| entry.begun);
+        let ended = view.jobs.iter().filter(|job| job.result == Some("a".into())).count();
+        assert_eq!((second.len(), view.jobs.len()), (JOBS - ended, JOBS), "{begun}: each once");
+        let (soon, mut before) = (gone + LEASE_TTL + Duration::from_secs(2), None);
+        for entry in second {
+            if entry.attempt == 1 || takes == short {
+                assert!(entry.begun <= soon, "{begun}: {} {:?}", entry.job, entry.begun - gone);
+            }
+            if entry.attempt > 1 {
+                let since = before.unwrap_or(soon);
+                assert!(entry.begun <= since + short, "{begun}: {}", entry.job);
+                before = entry.over;
+            }
+        }
+        assert!(takes == short || before.is_some(), "some of them had begun");
+        log.assert_one_at_a_time();
+        a.stop().await;
+        b.stop().await;
+    }
 }

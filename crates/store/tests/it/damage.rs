@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A run that has ended (`r`), and `living`: `a` waits for a signal, `b` is under way and `c` is ready.
-async fn lives(store: &dyn Store) {
+pub(crate) async fn lives(store: &dyn Store) {
     life(store).await;
     let node = store.register_node("m").await.unwrap().node;
     let Started { run, lease, revision, .. } = start_on(store, "living", &node).await;

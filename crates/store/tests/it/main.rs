@@ -16,12 +16,14 @@ mod numbers;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod reading;
+mod records;
 mod reopening;
 mod retention;
 mod runs;
 mod saved;
 mod services;
 mod slots;
+mod sources;
 mod sqlite_file;
 mod sqlite_writer;
 mod stages;

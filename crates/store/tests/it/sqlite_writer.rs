@@ -1,8 +1,11 @@
 //! The writer: groups, restarts, failures.
 
-use std::thread;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
-use perennial_store::{SqliteOptions, SqliteStore, Store, StoreError};
+use perennial_store::{LEASE_TTL, NewRun, SqliteOptions, SqliteStore, Store, StoreError};
 
 use crate::{
     fixture::*,
@@ -129,4 +132,46 @@ fn concurrent_callers_are_all_served() {
     let status = store.status();
     assert_eq!(status.requests, 201);
     assert!(status.commits < status.requests, "{status:?}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "the real clock is the subject")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// Proves TRAP-3.
+/// STO-32: by two that insert 500 at a time without a pause; a lease is renewed beside them all the time.
+#[test]
+fn a_lease_is_renewed_in_time_while_ten_thousand_rows_are_inserted() {
+    const ROWS: usize = 500;
+    let directory = tempfile::tempdir().unwrap();
+    let store = &open(&directory.path().join("store.db"));
+    served(store, || {
+        let node = &block_on(store.register_node_on("n", EXCLUSIVE)).unwrap().node;
+        let busy = &AtomicUsize::new(2);
+        let insert = |who: usize| {
+            for number in 0..10 {
+                let jobs = (0..ROWS).map(|row| new_job(&row.to_string(), None)).collect();
+                let new = NewRun { jobs, ..new_run(&format!("r{who}-{number}"), node) };
+                block_on(store.create_run(new)).unwrap();
+            }
+            busy.fetch_sub(1, Ordering::SeqCst);
+        };
+        thread::scope(|threads| {
+            threads.spawn(|| insert(0));
+            threads.spawn(|| insert(1));
+            let mut waits = Vec::new();
+            while busy.load(Ordering::SeqCst) > 0 {
+                let asked = now();
+                block_on(store.renew(node, LEASE_TTL)).unwrap();
+                waits.push(asked.elapsed());
+            }
+            let longest = waits.iter().max().unwrap();
+            assert!(waits.len() >= 10, "it was renewed beside them: {waits:?}");
+            // It is sent every third of the lease, and nothing begins from 0.6 of it on.
+            assert!(*longest < LEASE_TTL / 5, "{waits:?}");
+        });
+        let rows: u64 = block_on(store.runs(ALL)).unwrap().iter().map(|run| run.jobs).sum();
+        assert_eq!(rows, 10_000);
+    });
 }

@@ -40,6 +40,8 @@ pub(super) struct Board<'a> {
     ripe: BTreeSet<usize>,
     /// Keys of the jobs that this decision adds.
     new_keys: HashSet<JobKey>,
+    /// The job of which it uses an attempt.
+    uses_attempt: Option<i64>,
 }
 
 impl<'a> Board<'a> {
@@ -59,6 +61,11 @@ impl<'a> Board<'a> {
             unmet: HashMap::new(),
             ripe: BTreeSet::new(),
             new_keys: HashSet::new(),
+            uses_attempt: draft
+                .report
+                .as_ref()
+                .filter(|report| report.end.uses_budget())
+                .map(|report| report.lease.job),
         };
         if let Some(report) = &draft.report {
             board.change_of(report.lease.job, report.job, report.skipped, &report.result);
@@ -202,6 +209,11 @@ impl<'a> Board<'a> {
         let (own, others) = std::mem::take(&mut self.ripe).into_iter().partition(is_own);
         self.ripe = others;
         own
+    }
+
+    /// Whether the attempt that ends with this decision is of that job, and one of those that it may have.
+    pub(super) fn uses_attempt_of(&self, job: &Job) -> bool {
+        self.uses_attempt == Some(job.id)
     }
 
     /// Whether this decision adds a job of that key.

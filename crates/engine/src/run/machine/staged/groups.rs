@@ -371,7 +371,6 @@ fn outcome(board: &Board<'_>, machine: &Machine, group: &Job, child: usize) -> C
     };
     let (key, required) = (own_key(&group.key, &job.key), job.given.required);
     // The one that this decision ends is not counted yet.
-    let is_ended_now = board.has_changed(child) && job.state == JobState::Leased;
-    let attempts = job.attempts_used + u32::from(is_ended_now);
+    let attempts = job.attempts_used + u32::from(board.uses_attempt_of(job));
     ChildOutcome { key, end, required, attempts }
 }

@@ -2,6 +2,8 @@
 //! built anew from the rows, no stage has more under way than it may, and the end is the one that follows from how
 //! each job ended, whatever the order.
 
+mod ends;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -21,6 +23,7 @@ use super::super::ServicesNow;
 use super::*;
 use crate::external::Offered;
 use crate::{
+    StartRun,
     run::machine::{Ending, Fact, Reported, StopCause},
     staged::{
         Activity, ActivityError, Child, ChildOutcome, Ended, Feed, Group, JoinPolicy, Joined, Plan,
@@ -238,7 +241,16 @@ struct Play {
 
 impl Play {
     async fn begin(store: &Arc<MemoryStore>, node: &NodeRef, shape: &Shape, name: &str) -> Self {
-        let start = any().start(shape).unwrap();
+        Self::of(store, node, any().start(shape).unwrap(), shape, name).await
+    }
+
+    async fn of(
+        store: &Arc<MemoryStore>,
+        node: &NodeRef,
+        start: StartRun,
+        shape: &Shape,
+        name: &str,
+    ) -> Self {
         let staging = start.workflow.staging().unwrap();
         let run = RunId::parse(name).unwrap();
         let (stages, jobs) = staging.beginning(&run, &Offered::default(), store.now());
