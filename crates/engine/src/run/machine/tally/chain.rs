@@ -22,8 +22,13 @@ impl Met {
     pub(in crate::run::machine) fn of(state: JobState) -> Self {
         match state {
             JobState::Succeeded | JobState::Partial => Self::Well,
-            state if state.is_terminal() => Self::Badly,
-            _ => Self::Open,
+            JobState::Failed | JobState::Skipped | JobState::Cancelled => Self::Badly,
+            JobState::Blocked
+            | JobState::Ready
+            | JobState::Leased
+            | JobState::Deferred
+            | JobState::Suspended
+            | JobState::Joining => Self::Open,
         }
     }
 }
