@@ -152,7 +152,7 @@ impl JobSpec {
         self
     }
 
-    /// It needs that instance of a service, besides what its stage does: see [`Stage::uses`].
+    /// It needs that instance of a service, besides what its stage does: see [`Stage::uses`](super::Stage::uses).
     #[must_use]
     pub fn uses(mut self, service: ServiceKey) -> Self {
         self.uses.push(service);
