@@ -7,7 +7,7 @@ use perennial_core::{retry::RetryPolicy, run::StageOutcome};
 use serde::Serializer;
 
 use super::*;
-use crate::staged::ChildEnd;
+use crate::{run::machine::jobs::is_thorough, staged::ChildEnd};
 
 /// What may become of a child, by its key; `unknown` is skipped from the beginning, `operator` by somebody.
 const WAYS: [&str; 10] = [
@@ -48,7 +48,10 @@ impl<const FAST: bool> Group for Every<FAST> {
 
     fn join(&self, input: &Self::In, children: &[ChildOutcome]) -> Joined<usize> {
         let key = serde_json::to_string(input).unwrap();
-        self.0.lock().unwrap().entry(key).or_default().push(children.to_vec());
+        // Tests decide twice: what the look through all jobs asks is only compared.
+        if !is_thorough() {
+            self.0.lock().unwrap().entry(key).or_default().push(children.to_vec());
+        }
         Joined::by_ends(children, children.len())
     }
 
