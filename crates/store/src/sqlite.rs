@@ -127,6 +127,7 @@ impl SqliteStore {
         let path = &*file::resolve(path.as_ref())?;
         let lock = file::claim(path)?;
         file::ensure(path, clock::wall())?;
+        let lock = lock.of_store(path)?;
         let mut connection = connection::open(path, Role::Writer, options.unsafe_synchronous)?;
         let meta = schema::open(&mut connection, path, clock::wall())?;
         // The last connection empties and removes the log when it closes.

@@ -486,6 +486,21 @@ pub(crate) fn failure(error: &rusqlite::Error, origin: &Path) -> StoreError {
         Some(ErrorCode::ConstraintViolation) => {
             StoreError::Conflict { what: format!("a record ({error})") }
         }
+        // No statement of ours: its tables are not what they should be, and are the same at the next try.
+        _ if lacks_schema(error) => {
+            let what = format!("its tables are not those of its version: {error}");
+            StoreError::Corrupt { path: origin.to_owned(), what }
+        }
         _ => StoreError::Unavailable(error.to_string()),
     }
+}
+
+/// Whether the engine does not find a table or a column.
+fn lacks_schema(error: &rusqlite::Error) -> bool {
+    let is_of_statement = matches!(error, rusqlite::Error::SqlInputError { .. })
+        || error
+            .sqlite_error()
+            .is_some_and(|code| code.extended_code == rusqlite::ffi::SQLITE_ERROR);
+    let text = error.to_string();
+    is_of_statement && ["no such table", "no such column"].iter().any(|it| text.contains(it))
 }

@@ -91,7 +91,9 @@ pub enum StoreError {
     #[error("the store has too much to write; try again")]
     Busy,
     /// No space is left.
-    #[error("the store is full: {0}")]
+    #[error(
+        "the store is full: {0}; with more space it goes on, and nothing that is recorded is lost"
+    )]
     Full(String),
     /// It cannot be reached or written now.
     #[error("the store is unavailable: {0}")]

@@ -28,16 +28,56 @@ const LOG_STEP: usize = 1024 * 1024;
 const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// The exclusive lock of this process on a store. The kernel releases it with the process.
+///
+/// It is on a file beside the store and, where that is possible, on the store itself: the file beside it may be taken for a
+/// left-over and removed. Closing the store's file gives up what the engine has locked of it in this process: this is
+/// dropped behind its connections.
 #[derive(Debug)]
 pub(super) struct FileLock {
-    _file: Option<File>,
+    _beside: Option<File>,
+    store: Option<File>,
 }
 
 impl FileLock {
     /// Of those who only look: it locks nothing.
     pub(super) fn none() -> Self {
-        Self { _file: None }
+        Self { _beside: None, store: None }
     }
+
+    /// With the one of the store itself, if there is a store by now.
+    pub(super) fn of_store(mut self, path: &Path) -> Result<Self, StoreError> {
+        if self.store.is_some() || !can_lock_stores(path) {
+            return Ok(self);
+        }
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self),
+            Err(error) => return Err(unavailable(path, &error)),
+        };
+        match file.try_lock() {
+            Ok(()) => self.store = Some(file),
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Locked { path: path.to_owned(), holder: None });
+            }
+            Err(TryLockError::Error(error)) => return Err(unavailable(path, &error)),
+        }
+        Ok(self)
+    }
+}
+
+/// Whether a lock on the store itself is another one than those of the engine: on Linux, unless the file system makes
+/// the same of both, as those do that are reached over a network.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+fn can_lock_stores(path: &Path) -> bool {
+    /// NFS, SMB, CIFS, SMB2, AFS, Ceph, 9P.
+    const NETWORKS: [rustix::fs::FsWord; 7] =
+        [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x5346_414f, 0x00c3_6400, 0x0102_1997];
+    rustix::fs::statfs(path).is_ok_and(|found| !NETWORKS.contains(&found.f_type))
+}
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+fn can_lock_stores(_path: &Path) -> bool {
+    false
 }
 
 /// The one name of the file that `path` leads to, so that its lock has one name too.
@@ -69,24 +109,52 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
 /// Takes the lock of the store at `path`. A foreign file is refused before anything is created
 /// beside it.
 pub(super) fn claim(path: &Path) -> Result<FileLock, StoreError> {
-    check_header(path)?;
+    check_names(path)?;
     let beside = beside(path, "lock");
     let failed = |error| unavailable(&beside, &error);
+    // The store's own file is opened by whoever has the lock, and by nobody else in that process.
+    if !beside.exists() {
+        check_header(path)?;
+    }
     let mut file = private().write(true).read(true).create(true).open(&beside).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => (),
         Err(TryLockError::WouldBlock) => {
-            // Only for the message: a holder that wrote nothing yet is not named.
-            let mut holder = String::new();
-            let holder = file.read_to_string(&mut holder).ok().map(|_| holder.trim().to_owned());
-            let holder = holder.filter(|text| !text.is_empty());
-            return Err(StoreError::Locked { path: path.to_owned(), holder });
+            return Err(StoreError::Locked { path: path.to_owned(), holder: holder(&mut file) });
         }
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
+    let lock = FileLock { _beside: None, store: None }.of_store(path)?;
     file.set_len(0).map_err(failed)?;
     file.write_all(format!("pid {}\n", std::process::id()).as_bytes()).map_err(failed)?;
-    Ok(FileLock { _file: Some(file) })
+    Ok(FileLock { _beside: Some(file), ..lock })
+}
+
+/// What the holder of a lock wrote; only for messages. One that wrote nothing yet is not named.
+fn holder(file: &mut File) -> Option<String> {
+    let mut holder = String::new();
+    let holder = file.read_to_string(&mut holder).ok().map(|_| holder.trim().to_owned());
+    holder.filter(|text| !text.is_empty())
+}
+
+/// The engine keeps its log beside the name by which it opened a file: two names of one file are two logs, and what is in
+/// the one is lost with what goes into the other.
+#[cfg(unix)]
+fn check_names(path: &Path) -> Result<(), StoreError> {
+    let names = fs::metadata(path).map(|found| std::os::unix::fs::MetadataExt::nlink(&found));
+    match names {
+        Ok(2..) => {
+            let what = "it has other names (hard links), and what is written last is kept beside one of them only: \
+                remove all names but one; for a copy, use the backup of SQLite, or copy it while nobody has it";
+            Err(schema::damaged(path, what.to_owned()))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn check_names(_path: &Path) -> Result<(), StoreError> {
+    Ok(())
 }
 
 /// Makes sure that a usable store is at `path`; the lock is held.
@@ -109,16 +177,16 @@ fn check_header(path: &Path) -> Result<bool, StoreError> {
     match read {
         Ok(()) => (),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            return damaged("it is too short");
+            return damaged("it is too short to be a store: is it another file?");
         }
         Err(error) => return Err(unavailable(path, &error)),
     }
     if !header.starts_with(MAGIC) {
-        return damaged("it is not an SQLite file");
+        return damaged("it is not an SQLite file, and so no store of perennial");
     }
     let id = &header[APPLICATION_ID_AT..APPLICATION_ID_AT + 4];
     if id != APPLICATION_ID.to_be_bytes() {
-        return damaged("it belongs to another application");
+        return damaged("it is an SQLite file of another application");
     }
     Ok(true)
 }
@@ -263,6 +331,7 @@ pub(super) fn standstill(path: &Path) -> Option<(u64, Option<SystemTime>)> {
 
 /// Makes sure that there is a store to look at, and reads the row about it.
 pub(super) fn examine(path: &Path) -> Result<schema::Meta, StoreError> {
+    check_names(path)?;
     if !check_header(path)? {
         return Err(StoreError::Unavailable(format!("there is no store at {}", path.display())));
     }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use perennial_core::run::{AttemptEnd, JobState};
+use perennial_core::run::{AttemptEnd, JobState, RunState};
 use perennial_store::{SqliteOptions, SqliteStore, Store, StoreError};
 
 use crate::{
@@ -42,6 +42,72 @@ fn a_second_opener_is_told_who_has_it() {
     assert!(matches!(refusal(&path), StoreError::Locked { .. }), "a loop keeps the file too");
     drop(writer);
     open(&path);
+}
+
+/// The file beside a store is no left-over; but should somebody take it for one, the store is held none the less.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+#[test]
+fn a_store_is_held_without_the_file_beside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    for _ in 0..2 {
+        // Created by the one that holds it, and found by it.
+        let store = open(&path);
+        fs::remove_file(directory.path().join("store.db.lock")).unwrap();
+        served(&store, || {
+            assert!(matches!(refusal(&path), StoreError::Locked { .. }));
+            let started = block_on(start(&store, "r"));
+            let looking = SqliteStore::open_read_only(&path, SqliteOptions::default()).unwrap();
+            crate::stores::read_only(&looking, || block_on(looking.run(&started.run)).unwrap());
+            assert!(matches!(refusal(&path), StoreError::Locked { .. }), "after a look as well");
+            let end = RunState::Cancelling;
+            let step = entering(&started.run, started.revision, RunState::Running, end);
+            block_on(store.commit(step)).unwrap();
+        });
+        drop(store);
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+/// Two names of one file are two logs.
+#[cfg(unix)]
+#[test]
+fn a_store_with_two_names_is_refused_by_each() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, other) = (directory.path().join("store.db"), directory.path().join("other.db"));
+    let store = open(&path);
+    served(&store, || block_on(start(&store, "r")));
+    fs::hard_link(&path, &other).unwrap();
+    for name in [&path, &other] {
+        let looked = SqliteStore::open_read_only(name, SqliteOptions::default()).unwrap_err();
+        for error in [refusal(name), looked] {
+            let told = error.to_string();
+            assert!(matches!(error, StoreError::Corrupt { .. }), "{told}");
+            assert!(told.contains("hard links") && told.contains("remove"), "{told}");
+        }
+    }
+    assert_eq!(names(directory.path()), ["other.db", "store.db", "store.db.lock"]);
+    fs::remove_file(&other).unwrap();
+    drop(store);
+    open(&path);
+}
+
+/// What is wrong with the tables is no failure that passes.
+#[test]
+fn a_store_without_a_column_is_damaged_and_not_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    drop(open(&path));
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch("ALTER TABLE attempts RENAME COLUMN message TO massage").unwrap();
+    drop(connection);
+    let store = open(&path);
+    served(&store, || {
+        let started = block_on(start(&store, "r"));
+        let told = block_on(store.run(&started.run)).unwrap_err();
+        assert!(matches!(told, StoreError::Corrupt { .. }), "{told}");
+        assert!(told.to_string().contains("no such column: a.message"), "{told}");
+    });
 }
 
 #[test]
@@ -271,7 +337,11 @@ fn a_store_is_looked_at_beside_who_has_it_and_alone() {
         assert_eq!(block_on(looking.runs(ALL)).unwrap().len(), 2);
     });
     drop(looking);
-    assert_eq!(names(directory.path()), before);
+    // Of several connections that close at one moment none may be the last: the log is then there, and empty.
+    let log = fs::metadata(directory.path().join("store.db-wal")).map_or(0, |log| log.len());
+    let is_of_log = |name: &String| name.ends_with("-wal") || name.ends_with("-shm");
+    let left = names(directory.path()).into_iter().filter(|name| !is_of_log(name));
+    assert_eq!((left.collect::<Vec<_>>(), log), (before, 0));
     let looking = look().unwrap();
     crate::stores::read_only(&looking, || block_on(looking.runs(ALL)).unwrap());
     assert_ne!(fs::read(&path).unwrap(), bytes, "the other one wrote");
