@@ -9,7 +9,7 @@ mod staged;
 mod tally;
 mod using;
 
-pub(crate) use self::staged::planned_job;
+pub(crate) use self::staged::{child_job, planned_job};
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

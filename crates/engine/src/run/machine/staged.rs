@@ -20,6 +20,7 @@ use perennial_store::{JobPart, JobStep, NewJob, RunStep, StageStep};
 use serde_json::{Map, Value, json};
 
 use self::board::Board;
+pub(crate) use self::groups::child_job;
 use super::{
     Circumstances, Job, Machine, Policy,
     draft::Draft,
