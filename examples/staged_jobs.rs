@@ -1,6 +1,7 @@
 //! A run in stages: models write apps, and analyzers look at each app as soon as it is there, most of them while it runs. One
 //! app is never written, one does not build, one analyzer falls over: the rest is done, and the run says so. Run it with
 //! `cargo run --example staged_jobs`, or with a path at the end to keep its runs: `perennial runs --store PATH` then shows them.
+//! `cargo run --example staged_jobs -- import RECORD PATH` imports a record of the platform's predecessor instead.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -11,13 +12,17 @@ use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
 };
-use std::{error::Error, path::PathBuf, time::Duration};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use perennial::engine::workflow::RetryPolicy;
 use perennial::inspect::to_text;
 use perennial::{Runtime, Store};
 
-use self::platform::{Platform, Study, Terms, report::StudyReport};
+use self::platform::{Platform, Study, Terms, import::import, report::StudyReport};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -30,9 +35,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let retry = RetryPolicy { base_ms: 20, ..RetryPolicy::PROVIDER };
     let terms = Terms { pace: Duration::from_millis(40), retry, notes: Arc::new(notes) };
     let platform = Platform::new(folder.path(), terms);
-    let path = std::env::args_os().nth(1).map(PathBuf::from);
-    let store = Store::sqlite(path.unwrap_or_else(|| folder.path().join("runs.db")));
+    let mut paths = std::env::args_os().skip(1).map(PathBuf::from).peekable();
+    let imports = paths.next_if(|first| first == "import").and_then(|_| paths.next());
+    let store = Store::sqlite(paths.next().unwrap_or_else(|| folder.path().join("runs.db")));
     let runtime = platform.on(store).start().await?;
+    if let Some(record) = imports {
+        let told = import_record(&runtime, &platform, &record).await;
+        runtime.shutdown().await;
+        return told;
+    }
 
     let study = Study::usual();
     let report = carry_out(&runtime, &platform, &study).await?;
@@ -45,6 +56,25 @@ async fn main() -> Result<(), Box<dyn Error>> {
     assert!(again.analyses.iter().all(|row| report.analyses.contains(row)));
     println!("{}", to_text(&runtime.tree(), &Default::default()));
     runtime.shutdown().await;
+    Ok(())
+}
+
+/// A record of the predecessor, and what became of it.
+async fn import_record(
+    runtime: &Runtime,
+    platform: &Platform,
+    record: &Path,
+) -> Result<(), Box<dyn Error>> {
+    let text = std::fs::read_to_string(record)?;
+    let imported = import(platform, runtime.runs(), &text)
+        .await
+        .map_err(|error| format!("{} was not imported:\n{error}", record.display()))?;
+    let view = imported.run.run.view().await?;
+    let was = if imported.run.is_new { "is imported" } else { "was imported before" };
+    println!("{} {was}; it is {}, with {} jobs", view.run.run, view.run.state, view.jobs.len());
+    for difference in &imported.differences {
+        println!("  differs: {difference}");
+    }
     Ok(())
 }
 

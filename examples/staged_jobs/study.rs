@@ -25,6 +25,8 @@ pub(crate) struct Study {
     pub(crate) tools: Vec<String>,
     /// Each app is analysed as soon as it is there; else all of them once the last one is.
     pub(crate) streaming: bool,
+    /// Else they are generated, and nothing more.
+    pub(crate) analyse: bool,
 }
 
 impl Study {
@@ -37,16 +39,20 @@ impl Study {
             existing: Vec::new(),
             tools: Vec::new(),
             streaming: true,
+            analyse: true,
         }
     }
 
-    fn orders(&self) -> impl Iterator<Item = JobSpec> {
+    /// The jobs of the first stage, each with its model and template.
+    pub(super) fn orders(&self) -> impl Iterator<Item = (JobSpec, String, String)> {
         let of = |model| self.templates.iter().map(move |template| (model, template));
         // The place keeps two equal pairs apart.
         self.models.iter().flat_map(of).enumerate().map(|(place, (model, template))| {
             let key = format!("{place}:{model}:{template}");
             let (model, template) = (model.clone(), template.clone());
-            JobSpec::new(&key, &Order { pair: key.clone(), model, template })
+            let order =
+                Order { pair: key.clone(), model: model.clone(), template: template.clone() };
+            (JobSpec::new(&key, &order), model, template)
         })
     }
 }
@@ -69,13 +75,17 @@ impl StagedWorkflow for StagedJobs {
         let (generation, feed) = if study.existing.is_empty() {
             let edge = Edge::from("generation", analyses);
             let feed = if study.streaming { Feed::per_item(edge) } else { Feed::barrier(edge) };
-            (generation.feed(Feed::jobs(study.orders())), feed)
+            let orders = study.orders().map(|(order, ..)| order);
+            (generation.feed(Feed::jobs(orders)), feed)
         } else {
             let of = |app: &App| analysis_of(app.clone(), &study.tools);
             let jobs: Vec<JobSpec> = study.existing.iter().map(of).collect();
             (generation.skip(SkipReason::NotApplicable), Feed::jobs(jobs))
         };
-        Ok(Plan::new().stage(generation).stage(analysis.feed(feed)))
+        let analysis = analysis.feed(feed);
+        let analysis =
+            if study.analyse { analysis } else { analysis.skip(SkipReason::NotApplicable) };
+        Ok(Plan::new().stage(generation).stage(analysis))
     }
 
     fn summarize(&self, _: &Study, report: &RunReport) -> StudyReport {

@@ -12,6 +12,7 @@ mod embedding;
 mod gate;
 mod handlers;
 mod holding;
+mod importing;
 mod language;
 mod limits;
 mod loading;

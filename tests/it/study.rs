@@ -17,7 +17,7 @@ use self::platform::{Platform, Study, Terms};
 
 // The rooms of the example themselves.
 #[path = "../../examples/staged_jobs/platform.rs"]
-mod platform;
+pub(crate) mod platform;
 
 struct World {
     platform: Platform,

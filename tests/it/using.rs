@@ -708,6 +708,25 @@ async fn a_call_beyond_the_rate_comes_back_when_it_is_granted() {
     world.runtime.shutdown().await;
 }
 
+/// DUR-41: a child whose calls are refused until its time is over is skipped, as its service says, and any other job fails.
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_its_calls_until_its_time_is_over_ends_as_the_service_says() {
+    let fake = Fake::default();
+    let rate = Limit::token_bucket(1, secs(36_000), 1);
+    let world = World::with(vec![fake.spec("app").rate(rate)]).await;
+    let first = world.start("first", &[Call::with_permit("n0")]).await;
+    assert_eq!(outcome(&first).await.state.name(), "succeeded");
+    let calls = [Call::with_permit("n1"), Call::free("free")];
+    let (group, alone) = (world.group("group", &calls).await, world.start("alone", &calls).await);
+    let skipped = (JobState::Skipped, Some(SkipReason::Unavailable));
+    for (run, expected) in [(&group, skipped), (&alone, (JobState::Failed, None))] {
+        let outcome = outcome(run).await;
+        let ended = ends(&outcome).into_iter().find(|(name, ..)| name == "n1").unwrap();
+        assert_eq!((ended.1, ended.2), expected, "{ended:?}");
+    }
+    world.runtime.shutdown().await;
+}
+
 /// Proves INV-CB-4.
 /// ACC-6.3: the only one that may try is killed: the next may.
 #[tokio::test(start_paused = true)]

@@ -53,7 +53,7 @@ use perennial_core::{
     Restart, Shutdown, Uptime, nearest,
     service::{Holder, ServiceEvent, ServiceKey, ServiceState},
 };
-use perennial_store::HoldOf;
+use perennial_store::{AfterWait, HoldOf};
 use perennial_supervision::{
     Address, CALL_WITHIN, CallError, CastError, ChildSpec, DynamicSupervisor, DynamicSupervisorSpec,
 };
@@ -296,6 +296,11 @@ impl External {
         };
         let (key, external) = (key.clone(), self.clone());
         Ok(ServicePermit { key, epoch, endpoint, guards, external })
+    }
+
+    /// What becomes of a child that waited for it in vain.
+    pub(crate) fn after_wait(&self, key: &ServiceKey) -> AfterWait {
+        self.declared(key).map_or(AfterWait::Fail, |it| it.on_unavailable.then.into())
     }
 
     /// The transitions from now on. Who reads too slowly misses the oldest and is told how many.

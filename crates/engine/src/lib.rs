@@ -63,7 +63,9 @@ pub mod workflow;
 pub use drain::{DrainReport, DrainedAttempts, DrainedRun, RunFate};
 pub use feed::{EventFeed, RunEvent, RunWarning, WarningFeed};
 pub use run::Explanation;
-pub use runs::{RecordedCalls, ReopenRun, RunError, RunHandle, RunOutcome, Runs, StartRun};
+pub use runs::{
+    ImportedRun, RecordedCalls, ReopenRun, RunError, RunHandle, RunOutcome, Runs, StartRun,
+};
 pub use sent::Sent;
 pub use services::{Definitions, NotRunnable, Services, ServicesSpec};
 pub use settings::{EngineSettings, SettingError, SettingErrors};

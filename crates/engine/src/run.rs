@@ -35,5 +35,6 @@ pub(crate) use self::{
     actor::{Message, child_spec},
     aside::{Request, give_back, settle},
     explain::{Known, explain},
-    machine::{owner, planned_job},
+    guard::Guard,
+    machine::{child_job, owner, planned_job},
 };

@@ -1,9 +1,11 @@
-//! Runs as their users see them: `Runs` starts and finds them; `handle.rs` reads one, `control.rs` asks things of it,
+//! Runs as their users see them: `Runs` starts and finds them; `importing.rs` starts one that
+//! began elsewhere, `handle.rs` reads one, `control.rs` asks things of it,
 //! `reopening.rs` opens a further round.
 
 mod control;
 mod error;
 mod handle;
+mod importing;
 mod reopening;
 
 use std::{
@@ -22,6 +24,7 @@ use serde_json::Value;
 pub use self::{
     error::RunError,
     handle::{RunHandle, RunOutcome},
+    importing::ImportedRun,
     reopening::{RecordedCalls, ReopenRun},
 };
 use crate::{
@@ -32,7 +35,7 @@ use crate::{
     patience::{STORE_WITHIN, patiently},
     run::owner,
     scheduler::Scheduler,
-    staged::PlanProblems,
+    staged::{History, PlanProblems, Recalled},
     workflow::{InvertedTimeouts, Next},
 };
 
@@ -165,7 +168,7 @@ impl Runs {
             return Err(RunError::ShuttingDown);
         }
         let node = self.services.node().await?;
-        let (run, _starts, created) = self.create(&start, Some(node)).await?;
+        let (run, _starts, created) = self.create(&start, Some(node), None).await?;
         match created {
             Created::New { .. } => {
                 self.scheduler.ensure(&run, Some(start.workflow), true).await??;
@@ -209,7 +212,7 @@ impl Runs {
         if self.services.is_draining() {
             return Err(RunError::ShuttingDown);
         }
-        let (run, ..) = self.create(&start, None).await?;
+        let (run, ..) = self.create(&start, None, None).await?;
         self.services.look_again.notify_one();
         Ok(RunHandle { runs: self.clone(), run })
     }
@@ -218,6 +221,7 @@ impl Runs {
         &self,
         start: &StartRun,
         node: Option<NodeRef>,
+        history: Option<&History>,
     ) -> Result<(RunId, Starts, Created), RunError> {
         let run = match &start.run {
             Some(run) => run.clone(),
@@ -231,9 +235,17 @@ impl Runs {
         let deadline = self.services.store.now().after(within);
         let offered = self.services.external().map(|it| it.offered()).unwrap_or_default();
         let now = self.services.store.now();
-        let (stages, jobs) = beginning(&*start.workflow, &run, &offered, now)?;
+        let (stages, mut jobs) = beginning(&*start.workflow, &run, &offered, now)?;
+        let past = match history {
+            Some(history) => {
+                let workflow = start.workflow.name();
+                let of = Recalled { run: &run, workflow, offered: &offered, now };
+                Some(importing::recall(&*start.workflow, history, &of, &mut jobs)?)
+            }
+            None => None,
+        };
         let create = || {
-            self.services.store.create_run(NewRun {
+            let new = NewRun {
                 run: run.clone(),
                 workflow: start.workflow.name().to_owned(),
                 definition: definition.digest,
@@ -250,7 +262,11 @@ impl Runs {
                     name: "deadline".to_owned(),
                     at: deadline,
                 }],
-            })
+            };
+            match &past {
+                Some(past) => self.services.store.import_run(new, past.clone()),
+                None => self.services.store.create_run(new),
+            }
         };
         // From before it can be seen on: whoever looks after runs does not know its workflow yet.
         let starts = self.services.beginning.starts(&run);

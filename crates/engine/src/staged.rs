@@ -9,10 +9,12 @@
 //! |---|---|
 //! | `plan` | stages, feeds and edges, and what is wrong with a plan, all of it at once |
 //! | `activity` | what is executed: activities, groups, children |
+//! | `history` | what is told of a run that began elsewhere |
 //! | `rounds` | what is made again in a further round, and what that opens |
 //! | `workflow` | the typed workflow, and the one that the engine runs |
 
 mod activity;
+mod history;
 mod plan;
 mod rounds;
 mod workflow;
@@ -32,6 +34,7 @@ pub use self::{
     activity::{
         Activity, ActivityError, Child, ChildEnd, ChildOutcome, Ended, Group, JoinPolicy, Joined,
     },
+    history::{History, JobEnd, JobHistory},
     plan::{
         Edge, Feed, Item, JobSpec, Plan, PlanProblem, PlanProblems, Stage, Timeouts, Upstream,
         UpstreamFailure,
@@ -47,7 +50,8 @@ use crate::{
 
 pub(crate) use self::{
     activity::{ChildPlan, GroupEnd, own_key},
-    plan::{PlannedFeed, PlannedJob, PlannedStage, Work},
+    history::Recalled,
+    plan::{PlannedFeed, PlannedJob, PlannedStage, Work, is_name},
     rounds::{NoRound, plan as plan_round},
     workflow::failure_of,
 };
@@ -91,8 +95,7 @@ impl Staging {
         let mut jobs = Vec::new();
         let stages = self.stages.iter().map(|planned| {
             let state = match &planned.feed {
-                _ if planned.skip.is_some() => StageState::Closed,
-                PlannedFeed::Jobs(specs) if specs.is_empty() => StageState::Closed,
+                _ if planned.begins_closed() => StageState::Closed,
                 PlannedFeed::Jobs(_) => StageState::Sealed,
                 PlannedFeed::PerItem(_) => StageState::Open,
                 PlannedFeed::Barrier(_) => StageState::Waiting,

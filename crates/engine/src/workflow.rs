@@ -12,7 +12,11 @@ mod warnings;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
-pub(crate) use self::{attempt::Given, numbers::Ordinals, saved::Pulse};
+pub(crate) use self::{
+    attempt::Given,
+    numbers::{Ordinals, number_key},
+    saved::Pulse,
+};
 pub use self::{
     attempt::{AttemptCx, CACHE_PREFIX, Replied},
     holding::HeldService,

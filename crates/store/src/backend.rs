@@ -14,7 +14,7 @@ use crate::{
     Accepted, Admissions, AllocationRecord, Appended, AttemptRecord, CallStart, Claims, Committed,
     Created, Decision, EventRecord, HoldOf, HoldRecord, InstanceRecord, InstanceStep,
     InstanceStepped, Lease, Leases, NewCheckpoint, NewEvent, NewNumber, NewRun, NewSignal,
-    NewVersion, NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun, Renewal,
+    NewVersion, NodeRecord, NodeRef, NodeTerms, Operation, Past, Registered, RemovedRun, Renewal,
     Reopening, Rescued, Retained, Retention, RunSummary, RunView, SlotGiven, SlotRecord, SlotTaken,
     Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep, ops,
     transaction::Tx,
@@ -138,6 +138,10 @@ impl<B: Backend> Store for B {
 
     fn create_run(&self, run: NewRun) -> Operation<'_, Created> {
         self.perform(Access::Write, move |tx| ops::creation::create_run(tx, &run))
+    }
+
+    fn import_run(&self, run: NewRun, past: Past) -> Operation<'_, Created> {
+        self.perform(Access::Write, move |tx| ops::import::import_run(tx, &run, &past))
     }
 
     fn own_run<'a>(&'a self, run: &'a RunId, node: &'a NodeRef) -> Operation<'a, u64> {

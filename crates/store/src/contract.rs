@@ -1,6 +1,7 @@
 //! The contract of every store: records, operations and errors.
 
 mod error;
+mod import;
 mod record;
 mod request;
 mod retention;
@@ -23,6 +24,7 @@ use crate::{VerifyCursor, VerifyStep};
 
 pub use self::{
     error::StoreError,
+    import::{Past, PastJob, PastNumber, PastVersion},
     record::{
         AttemptRecord, CallRecord, EventRecord, JobRecord, NodeRecord, NodeRef, RunRecord,
         RunSummary, RunView, ServerStatus, StageRecord, StoreStatus, StreamRecord,
@@ -128,6 +130,13 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Creates a run with its stage rows and first jobs; the same id with the same digest is the
     /// same run (YR-6).
     fn create_run(&self, run: NewRun) -> Operation<'_, Created>;
+
+    /// Creates a run that began elsewhere, with what had come of it, as [`create_run`](Self::create_run) does: a run of
+    /// this id, definition and input that exists is the same run, and stays as it is (INV-35). A job of the past that
+    /// the run is not created with refuses with [`StoreError::NotFound`]; a number that somebody has with
+    /// [`StoreError::Conflict`]. Numbers below one of the past that nobody has had are never given out: a later import
+    /// may come with them.
+    fn import_run(&self, run: NewRun, past: Past) -> Operation<'_, Created>;
 
     /// Takes the ownership of a run for `node`; a live other owner refuses with
     /// [`StoreError::Conflict`]. Returns the fencing number.

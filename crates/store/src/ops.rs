@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`node`] | incarnations of nodes |
 //! | [`creation`] | runs with their first rows, ownership, new jobs |
+//! | [`import`] | runs that began elsewhere |
 //! | [`lease`] | claims, releases, rescues |
 //! | [`call`] | the journal of calls |
 //! | [`decision`] | commits of decisions |
@@ -33,6 +34,7 @@ pub(crate) mod call;
 pub(crate) mod creation;
 pub(crate) mod decision;
 pub(crate) mod ending;
+pub(crate) mod import;
 pub(crate) mod journal;
 pub(crate) mod lease;
 pub(crate) mod node;

@@ -11,9 +11,9 @@ use perennial_store::{
     Accepted, Admissions, AllocationRecord, Appended, CallStart, Claimed, Claims, Committed,
     Created, Decision, HoldOf, HoldRecord, InstanceRecord, InstanceStep, InstanceStepped, Lease,
     Leases, NewCheckpoint, NewEvent, NewNumber, NewRun, NewSignal, NewVersion, NodeRecord, NodeRef,
-    NodeTerms, Operation, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained, Retention,
-    SlotGiven, SlotRecord, SlotTaken, Store, StoreStatus, StreamRecord, TimerDue, VerifyCursor,
-    VerifyStep,
+    NodeTerms, Operation, Past, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained,
+    Retention, SlotGiven, SlotRecord, SlotTaken, Store, StoreStatus, StreamRecord, TimerDue,
+    VerifyCursor, VerifyStep,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -112,6 +112,10 @@ impl Store for Watched {
 
     fn create_run(&self, run: NewRun) -> Operation<'_, Created> {
         self.at("create_run", self.inner.create_run(run))
+    }
+
+    fn import_run(&self, run: NewRun, past: Past) -> Operation<'_, Created> {
+        self.at("import_run", self.inner.import_run(run, past))
     }
 
     fn own_run<'a>(&'a self, run: &'a RunId, node: &'a NodeRef) -> Operation<'a, u64> {

@@ -61,10 +61,12 @@ pub(super) async fn start(
     );
     let job = machine.job(lease.job);
     let given = job.map(|job| job.given.clone()).unwrap_or_default();
-    let cx = cx
-        .with_resumed(job.and_then(Job::resumed))
-        .with_given(given)
-        .with_holding(Holding { engine: services.clone(), lease: lease.clone() });
+    let is_child = job.is_some_and(|job| job.parent.is_some());
+    let cx = cx.with_resumed(job.and_then(Job::resumed)).with_given(given).with_holding(Holding {
+        engine: services.clone(),
+        lease: lease.clone(),
+        is_child,
+    });
     let stage = job.map_or("", |job| job.stage.as_str());
     // One span per attempt, with what every line inside it is about (YM-13, TNM-2).
     let span = tracing::info_span!(

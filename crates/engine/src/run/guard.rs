@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// A workflow during one decision.
-pub(super) struct Guard<'a> {
+pub(crate) struct Guard<'a> {
     workflow: &'a dyn Workflow,
     panicked: RefCell<Option<Panicked>>,
 }
@@ -95,7 +95,7 @@ impl<'a> Guard<'a> {
     }
 
     /// A panic fails the group, and nothing else (DUR-4).
-    pub(super) fn expand(
+    pub(crate) fn expand(
         group: &dyn ErasedGroup,
         input: &Value,
     ) -> Result<Vec<ChildPlan>, Failure> {

@@ -9,7 +9,7 @@ mod staged;
 mod tally;
 mod using;
 
-pub(crate) use self::staged::planned_job;
+pub(crate) use self::staged::{child_job, planned_job};
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -56,6 +56,8 @@ pub(super) struct Machine {
     pub(super) is_staged: bool,
     /// Whether what follows from jobs that have ended was made with their end; else all of them are looked at.
     is_fed: bool,
+    /// Whether the last decision said what follows from its changes.
+    follows: bool,
     /// Terminal jobs, in the order they ended. Shared with attempts; grows in place once they left.
     done: Arc<Vec<DoneJob>>,
     /// Its workflow does not say how it goes on: what happens is recorded, and nothing more is asked of it.
@@ -318,6 +320,7 @@ impl Machine {
             jobs: Jobs::of(jobs, policies.unwrap_or_default()),
             is_staged,
             is_fed: false,
+            follows: false,
             done: Arc::new(done),
             panicked: None,
         })
@@ -453,6 +456,7 @@ impl Machine {
         fact: &Fact,
         at: &Circumstances,
     ) -> Result<Option<Decision>, Unchanged> {
+        self.follows = false;
         let mut draft = Draft::new(self);
         match fact {
             Fact::Look => (),
@@ -495,7 +499,7 @@ impl Machine {
         // What follows a report is made while the run is paused as well, and waits.
         if goes_on && draft.state.goes_on() && draft.state == self.state {
             if self.is_staged {
-                draft.follow_plan(workflow, self, at);
+                self.follows = draft.follow_plan(workflow, self, at).is_some();
                 return Ok(draft.finish(self));
             }
             self.continue_with(workflow, &mut draft, at);
@@ -560,6 +564,7 @@ impl Machine {
             return Vec::new();
         };
         self.revision = *revision;
+        let changes_no_job = decision.report.is_none() && decision.jobs.is_empty();
         let at = events.last().map_or(self.created_at, |event| event.at);
         if let Some(report) = decision.report {
             let counts = report.end.uses_budget();
@@ -678,7 +683,7 @@ impl Machine {
                 stage.concurrency = Some(most.get());
             }
         }
-        self.is_fed = self.panicked.is_none();
+        self.is_fed = self.follows || self.is_fed && changes_no_job;
         self.progress = decision.progress.or(self.progress);
         if let Some(step) = decision.run_step {
             self.state = step.to;

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 pub(crate) use self::{
     feed::FeedFrom,
     planned::{PlannedFeed, PlannedJob, PlannedStage},
+    problems::is_name,
 };
 pub use self::{
     feed::{Edge, Feed, Item, JobSpec, Upstream, UpstreamFailure},

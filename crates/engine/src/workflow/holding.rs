@@ -22,6 +22,8 @@ const PERMIT_WITHIN: Duration = Duration::from_secs(5 * 60);
 pub(crate) struct Holding {
     pub(crate) engine: Services,
     pub(crate) lease: Lease,
+    /// It is one of several: it may be missing.
+    pub(crate) is_child: bool,
 }
 
 /// An instance of a service that an attempt holds: it is not stopped as long as this is there. Dropping it gives it
@@ -104,7 +106,7 @@ impl AttemptCx {
     /// A future that is dropped holds nothing.
     pub async fn hold(&self, key: &ServiceKey) -> Result<HeldService, Unavailable> {
         let missing = |why: &dyn fmt::Display| Unavailable::new(format!("service {key}: {why}"));
-        let Some(Holding { engine, lease }) = &self.holding else {
+        let Some(Holding { engine, lease, .. }) = &self.holding else {
             return Err(missing(&"this attempt can hold none").at_most(Duration::ZERO));
         };
         let Some(external) = engine.external() else {
@@ -152,14 +154,15 @@ impl AttemptCx {
     /// # Errors
     ///
     /// What the attempt can return as [`Outcome::Unavailable`](crate::Outcome::Unavailable), with the instant until which
-    /// its breaker is open: none of the job's attempts is used.
+    /// its breaker is open: none of the job's attempts is used. A child of a group then ends as its service says
+    /// ([`OnUnavailable::then`](crate::external::OnUnavailable::then)), any other job fails.
     ///
     /// # Cancel safety
     ///
     /// A future that is dropped has taken nothing.
     pub async fn permit(&self, key: &ServiceKey) -> Result<ServicePermit, Unavailable> {
         let missing = |why: &str| Unavailable::new(format!("service {key}: {why}"));
-        let Some(Holding { engine, lease }) = &self.holding else {
+        let Some(Holding { engine, lease, is_child }) = &self.holding else {
             return Err(missing("this attempt can call none").at_most(Duration::ZERO));
         };
         let Some(external) = engine.external() else { return Err(missing("the runtime ends")) };
@@ -167,7 +170,10 @@ impl AttemptCx {
         self.pulse.beat();
         let permit = external.permit(key, lease.key.as_str(), PERMIT_WITHIN).await;
         self.pulse.beat();
-        permit
+        // Only what is one of several may be missing.
+        permit.map_err(
+            |missing| if *is_child { missing.then(external.after_wait(key)) } else { missing },
+        )
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 pub use perennial_core::run::{InvalidNumbers, SequenceName, SlotPool};
-use perennial_core::{Digest, FailureClass, failure::Failure};
+use perennial_core::{Digest, FailureClass, failure::Failure, run::IdempotencyKey};
 pub use perennial_store::{NewNumber, NewVersion, SlotGiven, SlotTaken};
 
 use super::{AttemptCx, BoxFuture, CallJournal, Outcome, Unavailable};
@@ -357,10 +357,14 @@ impl AttemptCx {
 
     /// The key of one of the job's numbers.
     fn key_of(&self, which: &str) -> String {
-        let first = self.first_key.as_ref().unwrap_or(&self.idempotency_key);
-        let key = format!("{}#{which}", first.as_str());
-        if key.len() <= KEY_BYTES_MAX { key } else { Digest::of(key.as_bytes()).to_string() }
+        number_key(self.first_key.as_ref().unwrap_or(&self.idempotency_key), which)
     }
+}
+
+/// Whose the number is that a job asks for, `which` of several; `first` is the job's key in its first round.
+pub(crate) fn number_key(first: &IdempotencyKey, which: &str) -> String {
+    let key = format!("{}#{which}", first.as_str());
+    if key.len() <= KEY_BYTES_MAX { key } else { Digest::of(key.as_bytes()).to_string() }
 }
 
 #[cfg(test)]

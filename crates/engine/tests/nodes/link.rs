@@ -14,7 +14,7 @@ use perennial_store::{
     Accepted, Admissions, AllocationRecord, Appended, AttemptRecord, CallStart, Claims, Committed,
     Created, Decision, EventRecord, HoldOf, HoldRecord, InstanceRecord, InstanceStep,
     InstanceStepped, Lease, Leases, MemoryStore, NewCheckpoint, NewEvent, NewNumber, NewRun,
-    NewSignal, NewVersion, NodeRecord, NodeRef, NodeTerms, Operation, Registered, RemovedRun,
+    NewSignal, NewVersion, NodeRecord, NodeRef, NodeTerms, Operation, Past, Registered, RemovedRun,
     Renewal, Reopening, Rescued, Retained, Retention, RunSummary, RunView, SlotGiven, SlotRecord,
     SlotTaken, Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep,
 };
@@ -160,6 +160,9 @@ impl Store for Link {
     }
     fn create_run(&self, run: NewRun) -> Operation<'_, Created> {
         self.through("create", move || self.store.create_run(run))
+    }
+    fn import_run(&self, run: NewRun, past: Past) -> Operation<'_, Created> {
+        self.through("import", move || self.store.import_run(run, past))
     }
     fn own_run<'a>(&'a self, run: &'a RunId, node: &'a NodeRef) -> Operation<'a, u64> {
         self.through("own", move || self.store.own_run(run, node))

@@ -20,6 +20,15 @@ use crate::{
 };
 
 pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreError> {
+    create(tx, new, |_, _| Ok(()))
+}
+
+/// With what `more` writes of a run that is new, before its beginning is whole.
+pub(crate) fn create(
+    tx: &Tx<'_>,
+    new: &NewRun,
+    more: impl FnOnce(&Tx<'_>, &mut Journal) -> Result<(), StoreError>,
+) -> Result<Created, StoreError> {
     let id = new.run.as_str();
     retention::removed_ahead(tx, &new.run);
     let mut acting = claiming(&new.jobs);
@@ -114,6 +123,7 @@ pub(crate) fn create_run(tx: &Tx<'_>, new: &NewRun) -> Result<Created, StoreErro
         super::decision::step_stage(tx, &mut journal, &new.run, &step)?;
     }
     timer::set(tx, &new.run, &new.timers)?;
+    more(tx, &mut journal)?;
     let (revision, _) = journal.finish(tx, true)?;
     Ok(Created::New { revision, leases })
 }

@@ -17,7 +17,7 @@ const SCOPE_BYTES_MAX: usize = 256;
 /// Longest key.
 const KEY_BYTES_MAX: usize = 1024;
 
-const OF_KEY: &str =
+pub(crate) const OF_KEY: &str =
     "SELECT number FROM allocations WHERE sequence = ?1 AND scope = ?2 AND key = ?3";
 
 /// Repeatable: a key that has a number keeps it.
@@ -117,7 +117,7 @@ pub(crate) fn allocate_version(
     Ok(version)
 }
 
-fn admit(tx: &Tx<'_>, scope: &str, key: &str) -> Result<(), StoreError> {
+pub(crate) fn admit(tx: &Tx<'_>, scope: &str, key: &str) -> Result<(), StoreError> {
     for (what, text, max) in
         [("a scope", scope, SCOPE_BYTES_MAX), ("whose number it is", key, KEY_BYTES_MAX)]
     {

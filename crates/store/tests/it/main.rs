@@ -9,6 +9,7 @@ mod damage;
 mod decisions;
 mod differential;
 mod fixture;
+mod imports;
 mod jobs;
 mod leases;
 mod nodes;

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::{
     fixture::*,
+    imports::imported,
     stores::{block_on, open, served},
 };
 
@@ -73,6 +74,10 @@ async fn act(store: &dyn Store, what: &str, id: &str, node: &NodeRef) -> Result<
     let run = run_id(id);
     if what == "create" {
         return store.create_run(new_run(id, node)).await.map(|_| ());
+    }
+    if what == "import" {
+        let (new, past) = imported(&format!("{id}-elsewhere"), node);
+        return store.import_run(new, past).await.map(|_| ());
     }
     let view = store.run(&run).await.unwrap();
     let job = view.jobs.iter().find(|job| job.lease.is_some());
@@ -183,7 +188,7 @@ async fn act(store: &dyn Store, what: &str, id: &str, node: &NodeRef) -> Result<
 }
 
 /// Each kind of write to each table fails once, in each operation that has it.
-/// Proves INV-ST-28, I1, D10.
+/// Proves INV-ST-28, I1, D10, K44.
 #[test]
 fn a_transaction_that_fails_at_any_of_its_writes_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -197,7 +202,7 @@ fn a_transaction_that_fails_at_any_of_its_writes_changes_nothing() {
             for kind in ["INSERT", "UPDATE", "DELETE"] {
                 number += 1;
                 let id = format!("r{number}");
-                for what in LIFE.into_iter().chain(["keep"]) {
+                for what in LIFE.into_iter().chain(["keep", "import"]) {
                     let trigger = format!(
                         "CREATE TRIGGER no BEFORE {kind} ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END"
                     );

@@ -20,6 +20,7 @@ use perennial_store::{JobPart, JobStep, NewJob, RunStep, StageStep};
 use serde_json::{Map, Value, json};
 
 use self::board::Board;
+pub(crate) use self::groups::child_job;
 use super::{
     Circumstances, Job, Machine, Policy,
     draft::Draft,
@@ -89,24 +90,23 @@ impl Machine {
 }
 
 impl Draft {
-    /// Everything that follows in a run that goes on.
+    /// Everything that follows in a run that goes on. Nothing when nobody knows what follows: then what has happened
+    /// is recorded, and whoever decides next looks at all of it.
     pub(super) fn follow_plan(
         &mut self,
         workflow: &Guard<'_>,
         machine: &Machine,
         at: &Circumstances,
-    ) {
-        let Some(staging) = workflow.staging() else { return };
+    ) -> Option<()> {
+        let staging = workflow.staging()?;
         let mut board = Board::of(machine, self);
         self.join_groups(&mut board, machine, staging, at);
         if let Some(stopped) = self.stop_stages(&mut board, machine, staging) {
             self.fail_run(&stopped.0, 0, &stopped.1);
-            return self.close_stages(workflow, machine);
+            self.close_stages(workflow, machine);
+            return None;
         }
-        if self.follow_stages(&mut board, workflow, machine, staging, at).is_none() {
-            // Nobody knows what follows: what has happened is recorded.
-            return;
-        }
+        self.follow_stages(&mut board, workflow, machine, staging, at)?;
         self.expand_groups(&mut board, machine, staging, at);
         // One that is paused, or was until now, ends with the next look.
         if self.state == RunState::Running && machine.state == RunState::Running {
@@ -115,6 +115,7 @@ impl Draft {
         self.note_progress(&board, machine, staging);
         #[cfg(test)]
         board.assert_counts(self);
+        Some(())
     }
 
     /// What a group has under way ends before it does.

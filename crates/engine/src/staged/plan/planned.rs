@@ -35,6 +35,14 @@ pub(crate) struct PlannedJob {
     pub(crate) uses: Vec<ServiceKey>,
 }
 
+impl PlannedStage {
+    /// It is not to be done, or has nothing to do.
+    pub(crate) fn begins_closed(&self) -> bool {
+        let is_empty = matches!(&self.feed, PlannedFeed::Jobs(specs) if specs.is_empty());
+        self.skip.is_some() || is_empty
+    }
+}
+
 impl PlannedJob {
     /// What it is given, without what it executes. `again`: how often it was made anew.
     pub(crate) fn given(&self, again: u32) -> Given {

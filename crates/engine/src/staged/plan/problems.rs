@@ -126,6 +126,14 @@ pub enum PlanProblem {
         /// How it is declared.
         scope: Scope,
     },
+    /// What is told of a run that began elsewhere does not fit its plan.
+    #[error("what is told of {what} does not fit: {why}")]
+    History {
+        /// The job.
+        what: String,
+        /// Why.
+        why: String,
+    },
     /// The host's own.
     #[error("{0}")]
     Host(String),
@@ -175,7 +183,7 @@ impl Plan {
     }
 }
 
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
 }
 

@@ -3,11 +3,11 @@
 use std::{cmp::Reverse, collections::BTreeSet};
 
 use perennial_core::{
-    FailureClass,
+    FailureClass, Timestamp,
     failure::Failure,
-    run::{JobKind, JobState, SkipReason},
+    run::{JobKey, JobKind, JobState, SkipReason},
 };
-use perennial_store::{JobPart, JobStep, NewTimer};
+use perennial_store::{JobPart, JobStep, NewJob, NewTimer};
 use serde_json::{Value, json};
 
 use super::{
@@ -210,9 +210,9 @@ impl Draft {
         child: ChildPlan,
         at: &Circumstances,
     ) {
-        let ChildPlan { key, work, input, retry, timeouts, required, skipped, uses } = child;
-        let uses = at.services.offered.of_job(&uses, &machine.run);
-        let key = child_key(&group.key, &key);
+        let skipped = child.skipped;
+        let uses = at.services.offered.of_job(&child.uses, &machine.run);
+        let key = child_key(&group.key, &child.key);
         let mut again = 0;
         if let Some(place) = board.comes_again(machine, &key) {
             let job = &machine.jobs[place];
@@ -226,22 +226,35 @@ impl Draft {
             // It has ended in an earlier round, and stays as it is.
             return;
         }
-        let (kind, name) = match work {
-            Work::Activity(name) => (JobKind::Activity, name),
-            Work::Group(name) => (JobKind::Group, name),
-        };
-        let input = input.unwrap_or(Value::Null);
-        let given = Given { work: name.to_owned(), input, required, again, ..Given::default() };
-        let parent = Some(group.key.clone());
-        let part = JobPart { kind, parent, skipped, uses, ..JobPart::default() };
-        let is_admitted = part.uses.is_empty();
-        let (stage, no_later) = (group.stage.clone(), group.policy.deadline());
-        let mut job = new_job(stage, key, given, part, retry, timeouts, no_later, at.now);
-        if kind == JobKind::Activity && skipped.is_none() && is_admitted {
+        let mut job =
+            child_job(&group.stage, &group.key, child, again, group.policy.deadline(), at.now);
+        job.part.uses = uses;
+        if job.part.kind == JobKind::Activity && skipped.is_none() && job.part.uses.is_empty() {
             job.claim_for = at.claim_for.clone();
         }
         self.new_jobs.push(job);
     }
+}
+
+/// A child of a group as the store keeps it, without what it uses.
+pub(crate) fn child_job(
+    stage: &str,
+    group: &JobKey,
+    child: ChildPlan,
+    again: u32,
+    no_later: Option<Timestamp>,
+    now: Timestamp,
+) -> NewJob {
+    let ChildPlan { key, work, input, retry, timeouts, required, skipped, uses: _ } = child;
+    let (kind, name) = match work {
+        Work::Activity(name) => (JobKind::Activity, name),
+        Work::Group(name) => (JobKind::Group, name),
+    };
+    let input = input.unwrap_or(Value::Null);
+    let given = Given { work: name.to_owned(), input, required, again, ..Given::default() };
+    let part = JobPart { kind, parent: Some(group.clone()), skipped, ..JobPart::default() };
+    let key = child_key(group, &key);
+    new_job(stage.to_owned(), key, given, part, retry, timeouts, no_later, now)
 }
 
 /// How deep a group lies within groups.

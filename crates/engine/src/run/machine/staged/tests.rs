@@ -371,6 +371,8 @@ impl Play {
                 Outcome::Skipped { reason, record: json!("nothing to do") }
             }
             3 if lease.attempt == 1 => failed(FailureClass::Transient),
+            // Never there: its time is over at a look, or at whatever else is decided then.
+            4 => Outcome::Unavailable(Unavailable::new("away").at_most(Duration::from_secs(150))),
             _ => Outcome::Succeeded(json!(2)),
         };
         let reported = Reported { outcome, warnings: Vec::new() };
