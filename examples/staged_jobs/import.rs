@@ -11,7 +11,7 @@ mod record;
 use std::fmt;
 
 use perennial::engine::{ImportedRun, RunError, Runs, StartRun, staged::PlanProblems};
-use perennial::records::RunState;
+use perennial::RunState;
 
 use self::{meaning::Meaning, record::Record};
 use super::Platform;

@@ -284,7 +284,7 @@ impl Staging {
         let what = format!("job `{}` of stage `{stage}`", spec.key);
         let refuse = |why: String| PlanProblem::History { what: what.clone(), why };
         let planned = self.stage(stage);
-        let Some(Work::Group(name)) = planned.map(|planned| planned.work) else {
+        let Some(Work::Group(name)) = planned.map(|planned| &planned.work) else {
             return Err(refuse("it is no group, and has no children".to_owned()));
         };
         // Whoever begins with it has the plan's input.

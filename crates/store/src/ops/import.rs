@@ -103,9 +103,9 @@ fn take_number(
         let why = format!(
             "{number} of {name} in {scope} is more than {GAP_MAX} above {next}, the next one"
         );
-        return Err(StoreError::Unreadable { what: "number", why });
+        return Err(StoreError::Unreadable { what: "number".to_owned(), why });
     }
-    let at = tx.at().as_micros();
+    let (at, newest) = (tx.at().as_micros(), versions.len() as u64 + 1);
     let has_key = tx.row(sequence::OF_KEY, (name, scope, key), |row| row.count())?;
     if has_key.is_some() {
         return Err(StoreError::Conflict { what: format!("{key} of {name} in {scope}") });
@@ -119,7 +119,7 @@ fn take_number(
                 scope,
                 int(*number),
                 key,
-                versions.len() as u64 + 1,
+                int(newest),
                 run.as_str(),
                 job.as_str(),
                 at,
@@ -128,11 +128,10 @@ fn take_number(
         )?
     } else {
         for left in next..*number {
-            let row = (name, scope, int(left), nobodys(left), 1_u64, "", "", at);
+            let row = (name, scope, int(left), nobodys(left), 1_i64, "", "", at);
             tx.post(INSERT, row)?;
         }
-        let version = versions.len() as u64 + 1;
-        let row = (name, scope, int(*number), key, version, run.as_str(), job.as_str(), at);
+        let row = (name, scope, int(*number), key, int(newest), run.as_str(), job.as_str(), at);
         tx.post(INSERT, row)?;
         tx.write(
             "UPDATE sequences SET next = ?3 WHERE sequence = ?1 AND scope = ?2",

@@ -29,7 +29,7 @@ use crate::{
         Activity, ActivityError, Child, ChildOutcome, Ended, Feed, Group, JoinPolicy, Joined, Plan,
         PlanProblems, RunReport, Stage, Staged, StagedWorkflow, Which, plan_round,
     },
-    workflow::{AttemptCx, Outcome, Workflow},
+    workflow::{AttemptCx, Outcome, Unavailable, Workflow},
 };
 
 struct Work1;
