@@ -10,8 +10,8 @@ mod record;
 
 use std::fmt;
 
-use perennial::engine::{ImportedRun, RunError, Runs, StartRun, staged::PlanProblems};
 use perennial::RunState;
+use perennial::engine::{ImportedRun, RunError, Runs, StartRun, staged::PlanProblems};
 
 use self::{meaning::Meaning, record::Record};
 use super::Platform;

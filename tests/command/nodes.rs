@@ -81,6 +81,9 @@ fn a_run_is_paused_and_cancelled_while_another_node_works_on_it() {
     assert_eq!((&paused["state"], &paused["node"]), (&"paused".into(), &"rack-1".into()));
     let goes_on = world.expect(0, &["unpause", &run, "--store", &url]);
     assert!(goes_on.stderr.contains("goes on at node rack-1"), "{goes_on:?}");
+    let skipped = world.expect(0, &["skip", &run, "first", "--store", &url]);
+    assert!(skipped.stderr.ends_with("node rack-1 goes on with it\n"), "{skipped:?}");
+    fake.wait_for_requests(2, SOON).unwrap();
     let cancelled = world.expect(0, &["cancel", &run, "--store", &url]);
     assert!(cancelled.stderr.contains("node rack-1 stops what it does of it"), "{cancelled:?}");
     // The call is left by its caller, though no answer ever comes.
@@ -88,7 +91,7 @@ fn a_run_is_paused_and_cancelled_while_another_node_works_on_it() {
     let ended = format!("run {run} cancelled");
     worker.wait_for("the end of the run", SOON, |it| it.stderr().contains(&ended)).unwrap();
     terminate(worker);
-    assert_eq!(fake.calls().len(), 1);
+    assert_eq!(fake.calls().len(), 2);
     let again = world.expect(2, &["cancel", &run, "--store", &url]);
     assert!(again.stderr.contains("has ended (cancelled)"), "{again:?}");
 }

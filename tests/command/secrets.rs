@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use perennial_testkit::{BinaryOutput, FakeAnthropic, FakeReply};
+use perennial_testkit::{BinaryOutput, FakeAnthropic, FakeReply, RunningBinary};
 
-use crate::world::{CANARY, KEY_ENV, SOON, World};
+use crate::world::{CANARY, KEY_ENV, SOON, World, json_lines};
 
 const RUN: [&str; 7] =
     ["run", "flow.yaml", "--config", "perennial.toml", "--tree", "--run-id", "r"];
@@ -161,4 +161,28 @@ fn a_run_whose_secret_is_not_set_is_left_as_it_is() {
     }
     let done = with(&["resume", "r", "--file", "open.yaml"]);
     assert_eq!(done.status.code(), Some(0), "{done:?}");
+}
+
+/// Nothing of it is executed by who stops it: no secret is asked for. What died with its process is not waited for.
+#[test]
+fn a_run_is_stopped_without_its_secrets() {
+    let world = World::new();
+    let steps = "{name: said, type: echo, value: 'key ${A_KEY}'}\n{name: slow, type: echo, value: 1, delay_ms: 60000}";
+    world.flow("flow.yaml", steps);
+    for (run, wishes) in [("dead", &["cancel"][..]), ("left", &["pause", "cancel"])] {
+        let start = ["run", "flow.yaml", "--run-id", run, "--provider-mode", "mock", "--json"];
+        let mut process = world.command(&start).env("A_KEY", "abcdefghijkl").spawn().unwrap();
+        let begun = |it: &RunningBinary| {
+            let events = json_lines(&it.stdout());
+            events.iter().any(|one| one["event"] == "attempt_started" && one["job"] == "slow")
+        };
+        process.kill_when("its second step", SOON, begun).unwrap();
+        for wish in wishes {
+            world.expect(0, &[wish, run]);
+        }
+        assert_eq!(world.shown(run)["state"], "cancelled");
+        let told = world.expect(0, &["runs"]).stdout;
+        assert!(!told.contains("interrupted"), "{told}");
+        world.expect(0, &["purge", run]);
+    }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use perennial::{
-    RunId, Runtime, Store,
+    RunId, RunState, Runtime, Store,
     engine::{AttemptCx, RunError, StartRun, staged::*, workflow::RetryPolicy},
-    RunState, records::JobState,
+    records::JobState,
 };
 use serde_json::{Value, json};
 

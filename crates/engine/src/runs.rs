@@ -35,6 +35,7 @@ use crate::{
     patience::{STORE_WITHIN, patiently},
     run::owner,
     scheduler::Scheduler,
+    services::Reads,
     staged::{History, PlanProblems, Recalled},
     workflow::{InvertedTimeouts, Next},
 };
@@ -478,9 +479,17 @@ impl Runs {
 
     /// Its workflow, by the host's code.
     async fn revived(&self, record: &RunRecord) -> Result<Arc<dyn Workflow>, RunError> {
+        self.revived_as(record, Reads::ToExecute).await
+    }
+
+    async fn revived_as(
+        &self,
+        record: &RunRecord,
+        reads: Reads,
+    ) -> Result<Arc<dyn Workflow>, RunError> {
         let read = || self.services.store.blob(record.definition);
         let bytes = patiently(STORE_WITHIN, read).await?;
-        Ok(self.services.revive(record, bytes).await?)
+        Ok(self.services.revive(record, bytes, reads).await?)
     }
 
     async fn view(&self, run: &RunId) -> Result<RunView, RunError> {

@@ -77,6 +77,30 @@ pub trait Definitions: Send + Sync + fmt::Debug + 'static {
         run: &'a RunRecord,
         definition: Vec<u8>,
     ) -> BoxFuture<'a, Result<Arc<dyn Workflow>, NotRunnable>>;
+
+    /// The workflow of `run` for somebody who only stops it, or lets it go on elsewhere: none of its code is executed, so
+    /// that what it would lack for that here, such as a secret, is no reason to refuse. As [`revive`](Self::revive)
+    /// unless the host says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// When this build cannot read it.
+    fn revive_to_stop<'a>(
+        &'a self,
+        run: &'a RunRecord,
+        definition: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Workflow>, NotRunnable>> {
+        self.revive(run, definition)
+    }
+}
+
+/// What a workflow is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// To go on with its run.
+    ToExecute,
+    /// To end or pause its run, or to end that.
+    ToStop,
 }
 
 /// Why a recorded run cannot be continued here.
@@ -326,8 +350,14 @@ impl Services {
         &self,
         record: &RunRecord,
         definition: Vec<u8>,
+        reads: Reads,
     ) -> Result<Arc<dyn Workflow>, NotRunnable> {
-        let asks = async { self.definitions.revive(record, definition).await };
+        let asks = async {
+            match reads {
+                Reads::ToExecute => self.definitions.revive(record, definition).await,
+                Reads::ToStop => self.definitions.revive_to_stop(record, definition).await,
+            }
+        };
         let asks = tokio::time::timeout(REVIVE_WITHIN, AssertUnwindSafe(asks).catch_unwind());
         let (class, what) = match asks.await {
             Ok(Ok(revived)) => return revived,

@@ -1,4 +1,5 @@
-//! `skip`: a step that shall not be made. Nobody runs its run meanwhile: this process holds its store.
+//! `skip`: a step that shall not be made. Whoever runs its run finds that at the next look; on a file nobody does, because this
+//! process holds it.
 
 use perennial::{
     Config, RunState, StoreError,
@@ -57,6 +58,8 @@ pub(super) async fn skip(args: SkipArgs) -> anyhow::Result<i32> {
         format!("let it go on with: {}", hint.unpause(id))
     } else if state.is_terminal() {
         format!("see it with: {}", hint.show(id))
+    } else if let Some(node) = view.run.owner.as_ref().filter(|_| view.run.owner_alive) {
+        format!("node {} goes on with it", node.node)
     } else {
         format!("nobody runs it now; resume with: {}", hint.resume(id))
     });

@@ -294,7 +294,9 @@ impl Shell {
         if let Err(error @ StoreError::Unreadable { .. }) = &loaded {
             self.services.parked.park(&self.run, error.to_string());
         }
-        Ok(loaded?)
+        let machine = loaded?;
+        self.stop_ended(&machine).await;
+        Ok(machine)
     }
 
     /// Leaves a run of which nobody knows how it goes on to whoever resumes it: what is under way may end and is
@@ -617,11 +619,25 @@ impl Shell {
                         self.services.membership.doubt();
                     }
                     *machine = self.reload().await?;
+                    self.stop_ended(machine).await;
                 }
                 Err(error) => return Err(error),
             }
         }
         Err(StoreError::Busy)
+    }
+
+    /// Stops attempts of jobs that somebody else's decision has ended.
+    async fn stop_ended(&self, machine: &Machine) {
+        let holds = |id: &AttemptId| {
+            let job = machine.job(id.job);
+            job.is_some_and(|job| job.lease.is_some() && job.attempt == id.attempt)
+        };
+        let own = self.services.attempts.iter().filter(|begun| begun.run == self.run);
+        let ended: Vec<AttemptId> = own.map(|begun| *begun.key()).filter(|id| !holds(id)).collect();
+        for id in ended {
+            self.stop_attempt(id).await;
+        }
     }
 
     /// Stops an attempt whose job has ended without it.

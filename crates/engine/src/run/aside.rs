@@ -6,13 +6,16 @@
 use std::sync::Arc;
 
 use perennial_core::run::{JobKey, RunId};
-use perennial_store::{StageLimit, StoreError};
+use perennial_store::{Leases, StageLimit, StoreError};
 
 use super::{
     actor::Shell,
     machine::{Fact, StopCause},
 };
 use crate::{Services, Workflow};
+
+/// Attempts that are given back with a cancel, at most: more of one run are under way on no node.
+const RESCUED_MAX: u32 = 10_000;
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -48,6 +51,14 @@ pub(crate) async fn settle(
     };
     let changed = shell.try_commit(&mut machine, &fact).await?.is_some();
     if ends {
+        // What died with its process is not under way any more. Where one process has the store at a time, that an
+        // earlier one is dead is known once a node of this one is registered.
+        if machine.leased().next().is_some() && services.membership.leases() == Leases::Proven {
+            services.node().await?;
+        }
+        if !services.store.rescue(Some(run), RESCUED_MAX).await?.is_empty() {
+            machine = shell.reload().await?;
+        }
         while shell.try_commit(&mut machine, &Fact::Look).await?.is_some() {}
     }
     Ok(changed)

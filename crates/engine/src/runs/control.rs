@@ -13,6 +13,7 @@ use crate::{
     patience::{STORE_WITHIN, patiently},
     run::{Message, Request, settle},
     sent::Sent,
+    services::Reads,
     staged::Which,
 };
 
@@ -396,14 +397,19 @@ impl RunHandle {
 
     /// What a run executes that has no actor in this process and is not this node's: what is asked of it is
     /// decided here, by its rows (DUR-5), and whoever runs it finds the decision when it next looks.
-    async fn elsewhere(&self) -> Result<Option<Arc<dyn Workflow>>, RunError> {
+    async fn elsewhere(&self, request: &Request) -> Result<Option<Arc<dyn Workflow>>, RunError> {
         let services = &self.runs.services;
         let record = self.view().await?.run;
         let is_ours = record.owner.is_some() && record.owner == services.registered_node();
         if record.state.is_terminal() || is_ours {
             return Ok(None);
         }
-        self.runs.revived(&record).await.map(Some)
+        let reads = match request {
+            Request::Cancel | Request::Pause | Request::Unpause => Reads::ToStop,
+            // What follows is asked.
+            Request::Skip { .. } | Request::Limit(_) => Reads::ToExecute,
+        };
+        self.runs.revived_as(&record, reads).await.map(Some)
     }
 
     /// Asks whoever runs it here, or decides by its rows; nothing when it has ended, before or meanwhile.
@@ -434,7 +440,7 @@ impl RunHandle {
         let answer = match (aside, self.runs.services.run_address(&self.run)) {
             (Some(answer), _) => Ok(answer),
             (None, Some(address)) => address.call(message, REPLY_WITHIN).await,
-            (None, None) => match self.elsewhere().await? {
+            (None, None) => match self.elsewhere(&request).await? {
                 Some(workflow) => {
                     Ok(settle(&self.runs.services, &self.run, &workflow, request).await)
                 }

@@ -80,41 +80,60 @@ impl Definitions for PipelineDefinitions {
         run: &'a RunRecord,
         definition: Vec<u8>,
     ) -> BoxFuture<'a, Result<Arc<dyn Workflow>, NotRunnable>> {
-        Box::pin(async move {
-            let refuse = |what: &str, why: String| NotRunnable {
-                run: run.run.clone(),
-                failure: Failure::new(FailureClass::Internal, "PL903", format!("{what}: {why}")),
-            };
-            let recorded = Recorded::deserialize(&run.settings)
-                .map_err(|error| refuse("its settings cannot be read", error.to_string()))?;
-            let mut settings = RunSettings::from_value(&run.settings)
-                .map_err(|error| refuse("its settings cannot be read", error.to_string()))?;
-            // They are not recorded; whoever resumes says which of them changed.
-            settings.environment.read_secrets(&variable);
-            let pipeline = Pipeline::revive(&definition)
-                .map_err(|error| refuse("its definition cannot be read", not_readable(&error)))?
-                .placed(&recorded_places(&run.settings));
-            // It would only fail: it stays as it is until they are set.
-            let read = pipeline.environment();
-            let missing = settings.environment.missing_secrets();
-            if let Some(name) = missing.into_iter().find(|name| read.iter().any(|r| r == name)) {
-                let why = format!("`{name}` was set when the run began, and is not set now");
-                let failure = Failure::new(FailureClass::Internal, "PL217", why);
-                return Err(NotRunnable { run: run.run.clone(), failure });
+        Box::pin(self.read(run, definition, true))
+    }
+
+    fn revive_to_stop<'a>(
+        &'a self,
+        run: &'a RunRecord,
+        definition: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Workflow>, NotRunnable>> {
+        Box::pin(self.read(run, definition, false))
+    }
+}
+
+impl PipelineDefinitions {
+    /// `executes`: it is gone on with here, so that nothing it needs may be missing.
+    async fn read(
+        &self,
+        run: &RunRecord,
+        definition: Vec<u8>,
+        executes: bool,
+    ) -> Result<Arc<dyn Workflow>, NotRunnable> {
+        let refuse = |what: &str, why: String| NotRunnable {
+            run: run.run.clone(),
+            failure: Failure::new(FailureClass::Internal, "PL903", format!("{what}: {why}")),
+        };
+        let recorded = Recorded::deserialize(&run.settings)
+            .map_err(|error| refuse("its settings cannot be read", error.to_string()))?;
+        let mut settings = RunSettings::from_value(&run.settings)
+            .map_err(|error| refuse("its settings cannot be read", error.to_string()))?;
+        // They are not recorded; whoever resumes says which of them changed.
+        settings.environment.read_secrets(&variable);
+        let pipeline = Pipeline::revive(&definition)
+            .map_err(|error| refuse("its definition cannot be read", not_readable(&error)))?
+            .placed(&recorded_places(&run.settings));
+        // It would only fail: it stays as it is until they are set.
+        let read = pipeline.environment();
+        let missing = settings.environment.missing_secrets();
+        let missing = missing.into_iter().find(|name| read.iter().any(|r| r == name));
+        if let Some(name) = missing.filter(|_| executes) {
+            let why = format!("`{name}` was set when the run began, and is not set now");
+            let failure = Failure::new(FailureClass::Internal, "PL217", why);
+            return Err(NotRunnable { run: run.run.clone(), failure });
+        }
+        let mocks = match recorded.mocks {
+            None => MockRules::default(),
+            Some(digest) => {
+                let bytes = self.store.blob(digest).await;
+                let bytes =
+                    bytes.map_err(|error| refuse("its mocks are gone", error.to_string()))?;
+                MockRules::parse(&String::from_utf8_lossy(&bytes))
+                    .map_err(|error| refuse("its mocks cannot be read", error.to_string()))?
             }
-            let mocks = match recorded.mocks {
-                None => MockRules::default(),
-                Some(digest) => {
-                    let bytes = self.store.blob(digest).await;
-                    let bytes =
-                        bytes.map_err(|error| refuse("its mocks are gone", error.to_string()))?;
-                    MockRules::parse(&String::from_utf8_lossy(&bytes))
-                        .map_err(|error| refuse("its mocks cannot be read", error.to_string()))?
-                }
-            };
-            let providers = self.providers.of_mode(recorded.provider_mode, mocks);
-            let workflow: Arc<dyn Workflow> = pipeline.shared().bind(settings, providers);
-            Ok(workflow)
-        })
+        };
+        let providers = self.providers.of_mode(recorded.provider_mode, mocks);
+        let workflow: Arc<dyn Workflow> = pipeline.shared().bind(settings, providers);
+        Ok(workflow)
     }
 }

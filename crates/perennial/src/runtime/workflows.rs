@@ -224,24 +224,43 @@ impl Definitions for AllDefinitions {
         run: &'a RunRecord,
         definition: Vec<u8>,
     ) -> BoxFuture<'a, Result<Arc<dyn Workflow>, NotRunnable>> {
-        Box::pin(async move {
-            let marks = Marks::of(run, &definition);
-            // A document may have the name of a host's own workflow, which knows nothing of it.
-            let is_pipeline = marks.settings && marks.definition;
-            let own = self.workflows.by_name.get(&run.workflow).filter(|_| !is_pipeline);
-            match (own, &self.threads) {
-                (Some(own), Some(threads)) => rebuilt(own, threads, run, definition).await,
-                (Some(_), None) | (None, _) if !marks.settings && !marks.definition => {
-                    let why = format!(
-                        "this build does not know its workflow `{}`, which is none of a document: it goes on in the \
-                         program that registers it with `Builder::workflow`, and is left as it is here",
-                        run.workflow
-                    );
-                    Err(NotRunnable::new(run, why))
-                }
-                (Some(_), None) | (None, _) => self.pipelines.revive(run, definition).await,
+        Box::pin(self.read(run, definition, true))
+    }
+
+    fn revive_to_stop<'a>(
+        &'a self,
+        run: &'a RunRecord,
+        definition: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Workflow>, NotRunnable>> {
+        Box::pin(self.read(run, definition, false))
+    }
+}
+
+impl AllDefinitions {
+    /// `executes`: it is gone on with here.
+    async fn read(
+        &self,
+        run: &RunRecord,
+        definition: Vec<u8>,
+        executes: bool,
+    ) -> Result<Arc<dyn Workflow>, NotRunnable> {
+        let marks = Marks::of(run, &definition);
+        // A document may have the name of a host's own workflow, which knows nothing of it.
+        let is_pipeline = marks.settings && marks.definition;
+        let own = self.workflows.by_name.get(&run.workflow).filter(|_| !is_pipeline);
+        match (own, &self.threads) {
+            (Some(own), Some(threads)) => rebuilt(own, threads, run, definition).await,
+            (Some(_), None) | (None, _) if !marks.settings && !marks.definition => {
+                let why = format!(
+                    "this build does not know its workflow `{}`, which is none of a document: it goes on in the \
+                     program that registers it with `Builder::workflow`, and is left as it is here",
+                    run.workflow
+                );
+                Err(NotRunnable::new(run, why))
             }
-        })
+            (Some(_), None) | (None, _) if executes => self.pipelines.revive(run, definition).await,
+            (Some(_), None) | (None, _) => self.pipelines.revive_to_stop(run, definition).await,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use perennial_store::StoreError;
 use perennial_supervision::{ChildSpec, DynamicSupervisor, RequestError};
 
 use super::{Shell, State};
+use crate::services::Reads;
 use crate::{
     NotRunnable, Workflow, monitor, observer,
     patience::{STORE_WITHIN, persistently},
@@ -97,7 +98,8 @@ impl Shell {
         let record = view.map_err(|error| not_read(run, error))?.run;
         let read = || services.store.blob(record.definition);
         let bytes = persistently(STORE_WITHIN, read).await.map_err(|error| not_read(run, error))?;
-        let workflow = services.revive(&record, bytes).await.map_err(NotStarted::Refused)?;
+        let workflow =
+            services.revive(&record, bytes, Reads::ToExecute).await.map_err(NotStarted::Refused)?;
         state.workflows.insert(run.clone(), workflow.clone());
         Ok(workflow)
     }
