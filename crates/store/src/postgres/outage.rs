@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use perennial_core::retry::Backoff;
+
 /// From what is said first until it is said again.
 const PAUSE_FIRST: Duration = Duration::from_secs(5);
 /// The longest pause; an outage after so long without any is news of its own.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+const PAUSES: Backoff = Backoff::doubling(PAUSE_FIRST, PAUSE_MAX);
 
 /// Since when connections fail, and what was said of it. Instants are uptimes of the store's clock.
 #[derive(Debug, Default)]
@@ -14,8 +17,8 @@ pub(super) struct Outage {
     since: Option<Duration>,
     /// The last failure of all.
     failed: Duration,
-    /// When it was said last, and for how long it is not said again.
-    said: Option<(Duration, Duration)>,
+    /// When it was said last, and how often, one soon after the other.
+    said: Option<(Duration, u32)>,
     /// Whether this outage was spoken of.
     known: bool,
 }
@@ -26,13 +29,13 @@ impl Outage {
         let since = *self.since.get_or_insert(now);
         let quiet = now.saturating_sub(self.failed) >= PAUSE_MAX;
         self.failed = self.failed.max(now);
-        let pause = match self.said {
-            Some((said, pause)) if now.saturating_sub(said) < pause => return None,
+        let times = match self.said {
+            Some((said, times)) if now.saturating_sub(said) < PAUSES.longest(times) => return None,
             // A server that comes and goes is not spoken of at each turn.
-            Some((_, pause)) if !quiet => (pause * 2).min(PAUSE_MAX),
-            Some(_) | None => PAUSE_FIRST,
+            Some((_, times)) if !quiet => times.saturating_add(1),
+            Some(_) | None => 1,
         };
-        self.said = Some((now, pause));
+        self.said = Some((now, times));
         self.known = true;
         Some(now.saturating_sub(since))
     }
