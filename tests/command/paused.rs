@@ -2,7 +2,7 @@
 
 use perennial::{Pipelines, RunId, Runtime, StartPipeline, Store};
 
-use crate::world::{World, json_lines};
+use crate::world::{SOON, World, json_lines};
 
 /// The run `r` of two steps, paused after the first of them by a host that has gone.
 fn paused(world: &World) {
@@ -46,6 +46,23 @@ fn a_paused_run_is_shown_as_paused_and_let_go_on() {
     let run = &json_lines(&world.expect(0, &["runs", "--json"]).stdout)[0];
     assert_eq!(run["state"], "succeeded");
     world.expect(2, &["unpause", "r"]);
+}
+
+/// Nothing else is there: it has a place as soon as it is looked for.
+#[test]
+fn the_only_run_does_not_wait_for_a_place_when_it_goes_on() {
+    let world = World::new();
+    world
+        .flow("flow.yaml", "{name: a, type: echo, value: 1}\n{name: b, type: echo, delay_ms: 500}");
+    for round in 0..6 {
+        let id = format!("r{round}");
+        let mut process =
+            world.spawn(&["run", "flow.yaml", "--provider-mode", "mock", "--run-id", &id]);
+        process.kill_when("a step", SOON, |said| said.stderr().contains("✓ a")).unwrap();
+        world.expect(0, &["pause", &id]);
+        let said = world.expect(0, &["unpause", &id]).stderr;
+        assert!(!said.contains("free place"), "{id}: {said}");
+    }
 }
 
 #[test]

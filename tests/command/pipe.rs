@@ -108,6 +108,42 @@ fn a_full_disk_behind_stdout_does_not_stop_a_run() {
     }
 }
 
+/// It is not the disk of the store that is full.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_stdout_is_told_as_such_by_what_only_looks() {
+    let world = World::with_hello();
+    world.expect(0, &["run", HELLO, "--provider-mode", "mock", "--run-id", "one"]);
+    for args in [
+        &["runs"][..],
+        &["runs", "--json"],
+        &["show", "one"],
+        &["show", "one", "--json"],
+        &["show", "one", "--trace"],
+        &["journal", "verify"],
+        &["graph", HELLO],
+        &["graph", "--run", "one"],
+        &["explain", "one"],
+        &["results", "one"],
+        &["events", "one"],
+        &["nodes"],
+        &["functions"],
+        &["steps"],
+        &["schema"],
+        &["check", HELLO],
+        &["gc"],
+        &["tree", "--declared"],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(binary());
+        let output = command.args(args).current_dir(world.path("")).stdout(full).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        let expected = "error: stdout cannot be written: No space left on device (os error 28)\n";
+        assert!(said.ends_with(expected), "{args:?}: {said}");
+    }
+}
+
 /// A run that goes on by a corrected file: its plan is the first that cannot be written.
 #[cfg(target_os = "linux")]
 #[test]

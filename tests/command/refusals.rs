@@ -149,6 +149,29 @@ fn live_calls_that_cannot_be_made_are_known_before_anything_is_recorded() {
     assert_eq!(all.lines().filter(|line| line.starts_with("error: ")).count(), 2, "{all}");
 }
 
+/// Its beginning, on one line.
+#[test]
+fn what_was_typed_is_told_back_in_brief() {
+    let world = World::with_hello();
+    world.expect(0, &["run", crate::world::HELLO, "--provider-mode", "mock", "--run-id", "r"]);
+    let (long, lines) = ("x".repeat(100_000), "x\ny");
+    for (code, before) in [
+        (2, &["show"][..]),
+        (2, &["worker", "--node"]),
+        (2, &["runs", "--limit"]),
+        (12, &["results", "r"]),
+        (12, &["explain", "r"]),
+    ] {
+        for typed in [long.as_str(), lines] {
+            let said = refused(&world, code, &[before, &[typed]].concat(), &[]);
+            let first = said.lines().next().unwrap();
+            let told = if typed == lines { "x\\ny" } else { "xxx" };
+            assert!(first.contains(told), "{before:?}: {said}");
+            assert!(said.len() < 700, "{before:?} is told back whole: {} bytes", said.len());
+        }
+    }
+}
+
 #[test]
 fn a_wrong_command_line_is_refused_with_what_is_right() {
     let world = World::with_hello();

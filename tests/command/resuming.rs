@@ -176,13 +176,54 @@ fn what_cannot_be_resumed_is_left_as_it_is() {
         (2, &["--file", "other.yaml"][..], "is of the workflow `other`, and the run of `flow`"),
         (3, &["--file", "faulty.yaml"], "faulty.yaml is not valid; nothing was resumed"),
         (3, &["--file", "missing.yaml"], "error[PL101]"),
-        (2, &["--from", "nowhere"], "the workflow has no step `nowhere`"),
+        (2, &["--from", "nowhere"], "the workflow has no step `nowhere`; it has: a"),
         (2, &["--file", "needs.yaml"], "required inputs missing: must"),
     ] {
         let output = world.expect(code, &[&["resume", "r"][..], args].concat());
         assert!(output.stderr.contains(said), "{args:?}: {output:?}");
         assert_eq!(world.shown("r"), before, "{args:?}");
     }
+}
+
+/// What was meant comes first.
+#[test]
+fn a_step_that_is_not_there_is_answered_with_those_that_are() {
+    let world = World::new();
+    let steps: Vec<String> =
+        (0..12).map(|n| format!("{{name: part_{n}, type: echo, fail: {}}}", n == 11)).collect();
+    world.flow("flow.yaml", &steps.join("\n"));
+    world.expect(1, &[&MOCK[..], &["--run-id", "r"]].concat());
+    let refused = world.expect(2, &["retry", "r", "--step", "prat_11"]);
+    let said = "the workflow has no step `prat_11`; it has: part_11, part_0, part_1, part_2, part_3, \
+                part_4, part_5, part_6 and 4 more\n";
+    assert!(refused.stderr.contains(said), "{refused:?}");
+}
+
+/// What is asked too late names what still can be done, unless nothing can.
+#[test]
+fn a_run_that_has_ended_is_told_with_what_goes_on_with_it() {
+    let world = World::new();
+    world.flow("flow.yaml", "{name: a, type: echo, value: 1, fail: true}");
+    world.expect(1, &[&MOCK[..], &["--run-id", "bad"]].concat());
+    world.flow("flow.yaml", "{name: a, type: echo, value: 1}");
+    world.expect(0, &[&MOCK[..], &["--run-id", "good"]].concat());
+    let on = "; `resume` and `retry` go on with it";
+    for (run, state, on) in [("bad", "failed", on), ("good", "succeeded", "")] {
+        for (args, nothing, help) in [
+            (&["pause", run][..], "there is nothing to pause", "resume"),
+            (&["cancel", run], "there is nothing to cancel", "show"),
+            (&["signal", run, "go", "{}"], "it takes nothing that is sent to it", "resume"),
+        ] {
+            let said = world.expect(2, args).stderr;
+            let help = if on.is_empty() { "show" } else { help };
+            let expected = format!(
+                "error: run {run} has ended ({state}): {nothing}{on} [PL904]\n\
+                 help: perennial {help} {run}\n"
+            );
+            assert_eq!(said, expected, "{args:?}");
+        }
+    }
+    world.expect(1, &["resume", "bad"]);
 }
 
 /// `--from`: from there on everything is asked anew.

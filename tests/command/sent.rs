@@ -84,7 +84,9 @@ fn a_question_is_explained_and_answered_once() {
         assert!(events.contains(kind), "{kind}: {events}");
     }
     let late = world.expect(2, &["signal", "r", "go"]);
-    assert!(late.stderr.contains("run r takes nothing any more: it is succeeded"), "{late:?}");
+    let ended = "error: run r has ended (succeeded): it takes nothing that is sent to it [PL904]\n";
+    assert!(late.stderr.starts_with(ended), "{late:?}");
+    assert!(late.stderr.ends_with("help: perennial show r\n"), "{late:?}");
 }
 
 /// The command knows documents alone; it says so, and leaves the run to its host.

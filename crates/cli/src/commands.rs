@@ -3,6 +3,7 @@
 mod cancel;
 mod check;
 mod detach;
+mod ended;
 mod engine;
 mod events;
 mod explain;

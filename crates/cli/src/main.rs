@@ -7,13 +7,16 @@ mod commands;
 mod exit;
 mod output;
 
-use clap::Parser;
+use clap::{
+    Parser,
+    error::{ContextKind, ContextValue},
+};
 use tracing_subscriber::EnvFilter;
 
 use crate::{args::Args, exit::Failed};
 
 fn main() {
-    let args = Args::parse();
+    let args = Args::try_parse().unwrap_or_else(|error| brief(error).exit());
     let json = args.command.is_json();
     let code = match serve(args) {
         Ok(code) => code,
@@ -40,6 +43,18 @@ fn main() {
         }
     };
     std::process::exit(code);
+}
+
+/// A refusal of the command line tells the beginning of what was typed, on one line.
+fn brief(mut error: clap::Error) -> clap::Error {
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg, ContextKind::InvalidSubcommand]
+    {
+        if let Some(ContextValue::String(text)) = error.get(kind) {
+            let text = output::typed(text);
+            error.insert(kind, ContextValue::String(text));
+        }
+    }
+    error
 }
 
 fn serve(args: Args) -> anyhow::Result<i32> {

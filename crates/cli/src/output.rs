@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 use perennial::{
     TreeSnapshot,
@@ -36,6 +37,14 @@ impl Colour {
     }
 }
 
+/// What failed when stdout takes no more.
+const UNWRITTEN: &str = "stdout cannot be written";
+
+/// Says of an error of writing that it is one of stdout, and not of the store or a file.
+fn written(written: io::Result<()>) -> anyhow::Result<()> {
+    written.context(UNWRITTEN)
+}
+
 /// Whether somebody stopped reading us.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
@@ -45,14 +54,12 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 /// Writes text to stdout as it is.
 pub(crate) fn text(text: &str) -> anyhow::Result<()> {
-    io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    written(io::stdout().lock().write_all(text.as_bytes()))
 }
 
 /// Writes one line to stdout; control characters from outside cannot repaint the terminal.
 pub(crate) fn line(line: &str) -> anyhow::Result<()> {
-    writeln!(io::stdout().lock(), "{}", neutral(line))?;
-    Ok(())
+    written(writeln!(io::stdout().lock(), "{}", neutral(line)))
 }
 
 /// Writes text of several lines to stdout, each below the other behind `margin` and each as harmless as [`line()`] makes
@@ -222,6 +229,14 @@ pub(crate) fn cut(text: &str, max: usize) -> String {
         return text.to_owned();
     }
     text.chars().take(max.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Characters of a text from the command line that are told back.
+const TYPED_MAX: usize = 200;
+
+/// What somebody typed, as an error tells it: its beginning, on one line.
+pub(crate) fn typed(text: &str) -> String {
+    cut(&neutral(text), TYPED_MAX)
 }
 
 /// A duration for people.

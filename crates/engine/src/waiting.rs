@@ -68,6 +68,9 @@ pub struct WaitsFor {
     /// Whether it holds a place meanwhile.
     #[serde(skip)]
     pub(crate) needs_place: bool,
+    /// It has asked for a place, and nobody has looked yet whether there is one.
+    #[serde(skip)]
+    pub(crate) has_just_asked: bool,
 }
 
 /// What a run waits for, in one word.
@@ -136,7 +139,37 @@ impl WaitsFor {
             name: None,
             last_failure: None,
             needs_place: true,
+            has_just_asked: false,
         }
+    }
+
+    /// Of a run that has just begun to need a place.
+    pub(crate) fn just_asked(self) -> Self {
+        Self { has_just_asked: true, ..self }
+    }
+
+    /// Whether it was looked for, and was not there. False for a moment of a run that has just begun to need a place, as
+    /// one that was paused and goes on: there may well be one for it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Limits, ProviderMode, Runtime, StartPipeline, Store};
+    /// # let limits = Limits { runs: 1, ..Limits::default() };
+    /// # let runtime = Runtime::builder().store(Store::memory()).limits(limits).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// let first = runtime.pipelines().start(start.clone()).await?; // takes the only place
+    /// let second = runtime.pipelines().start(start).await?;
+    /// assert!(second.waits_for().is_some_and(|waits| waits.is_missing()));
+    /// # first.cancel().await?;
+    /// # second.cancel().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_missing(&self) -> bool {
+        !self.has_just_asked
     }
 }
 

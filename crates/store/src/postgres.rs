@@ -17,6 +17,7 @@ mod dialect;
 mod failure;
 mod link;
 mod listener;
+mod outage;
 mod schema;
 mod session;
 mod sets;
@@ -27,7 +28,7 @@ mod value;
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -42,7 +43,7 @@ pub use self::{
     connection::ConnectionLoop,
     listener::{ListenerLoop, ListenerStopper},
 };
-use self::{clock::ServerClock, link::Link};
+use self::{clock::ServerClock, link::Link, outage::Outage};
 use crate::{
     LEASE_TTL, Leases, Operation, StoreError, StoreStatus,
     backend::{Access, Backend, Turn},
@@ -130,6 +131,8 @@ struct Shared {
     lease: AtomicU64,
     queue: Arc<Queue>,
     counters: Counters,
+    /// What was said of connections that cannot be made.
+    outage: Mutex<Outage>,
     /// Something was written and not yet told.
     written: tokio::sync::Notify,
     /// Moves when another process has written something, or may have.
@@ -212,6 +215,7 @@ impl PostgresStore {
                 lease: AtomicU64::new(0),
                 queue: Arc::new(Queue::new(options.queue_max)),
                 counters: Counters::default(),
+                outage: Mutex::default(),
                 written: tokio::sync::Notify::new(),
                 changes: watch::Sender::new(0),
                 address,
@@ -254,6 +258,29 @@ impl PostgresStore {
 }
 
 impl Shared {
+    /// A connection could not be made: said by all of them together, and not at each try.
+    fn unreachable(&self, error: &StoreError) {
+        let said =
+            self.outage.lock().unwrap_or_else(PoisonError::into_inner).failed(self.clock.uptime());
+        let connected = self.counters.connected.load(Ordering::Relaxed);
+        match said.map(|away| away.as_secs()) {
+            Some(0) => tracing::warn!(%error, connected, "no connection to the store"),
+            Some(away_s) => {
+                tracing::warn!(%error, connected, away_s, "still no connection to the store");
+            }
+            None => tracing::debug!(%error, connected, "no connection to the store"),
+        }
+    }
+
+    /// A connection was made.
+    fn reached(&self) {
+        let ended =
+            self.outage.lock().unwrap_or_else(PoisonError::into_inner).ended(self.clock.uptime());
+        if let Some(away) = ended {
+            tracing::info!(away_s = away.as_secs(), "the store can be reached again");
+        }
+    }
+
     /// A connection works.
     fn seen(&self) {
         let uptime = u64::try_from(self.clock.uptime().as_millis()).unwrap_or(u64::MAX);

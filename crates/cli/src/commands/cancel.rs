@@ -7,14 +7,14 @@ use perennial::{
 use serde_json::json;
 
 use super::{
+    ended::{TooLate, too_late},
     engine,
     hint::{self, Hint},
     named::named,
 };
 use crate::{
     args::{RunIdArgs, UnpauseArgs},
-    exit::{self, failed_with},
-    output,
+    exit, output,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,25 @@ async fn wished(args: RunIdArgs, wish: Wish) -> anyhow::Result<i32> {
     let store = args.store.store.clone().must_exist();
     let runtime = engine::start_recording(&store, Config::default()).await?;
     let told = tell(&runtime, &run, wish).await;
+    let asked = match wish {
+        Wish::Cancel => TooLate::Cancel,
+        Wish::Pause => TooLate::Pause,
+    };
+    let ended = match &told {
+        Err(RunError::Ended { state, .. }) => Some(*state),
+        Ok((false, record)) if !args.output.json => {
+            Some(record.state).filter(|state| state.is_terminal())
+        }
+        Ok(_) | Err(_) => None,
+    };
+    let late = match ended {
+        Some(state) => Some(too_late(&runtime, &run, state, asked, &hint).await),
+        None => None,
+    };
     runtime.shutdown().await;
+    if let Some(late) = late {
+        return Err(late);
+    }
     let (changed, record) = told.map_err(|error| hint::refused(&error, &hint))?;
     let state = record.state;
     let node = record.owner.filter(|_| record.owner_alive).map(|owner| owner.node);
@@ -51,10 +69,6 @@ async fn wished(args: RunIdArgs, wish: Wish) -> anyhow::Result<i32> {
         });
         output::json(&told)?;
         return Ok(exit::COMPLETED);
-    }
-    if !changed && state.is_terminal() {
-        let text = format!("run {run} has ended ({state})");
-        return Err(failed_with(exit::USAGE, text, hint.show(run.as_str())));
     }
     let stops = node.map(|node| format!("; node {node} stops what it does of it"));
     output::talk(&match state {

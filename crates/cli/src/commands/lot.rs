@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
+    time::Duration,
 };
 
 use futures_util::future::try_join_all;
@@ -17,6 +18,10 @@ use crate::{
     exit::{self, Failed, failed_with},
     output,
 };
+
+/// How often it is looked whether runs have the places that they have just asked for, and how long after each other.
+const LOOKS_MAX: u32 = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// Runs, and what of them has been told.
 #[derive(Debug)]
@@ -92,15 +97,16 @@ impl Lot {
     }
 
     /// Says how many wait for others to end, where there is not room for all, and what else one waits for.
-    pub(super) fn mention_waiting(&self, shown: Shown) {
+    pub(super) async fn mention_waiting(&self, shown: Shown) {
         if shown.quiet || shown.json {
             return;
         }
+        self.looked_after().await;
         let mut waiting = 0;
         for member in &self.members {
             let Some(waits) = member.run.waits_for() else { continue };
             if waits.why == WaitsWhy::Place {
-                waiting += 1;
+                waiting += usize::from(waits.is_missing());
                 continue;
             }
             let failure = waits.last_failure.map(|failure| format!(" ({})", failure.message));
@@ -112,6 +118,18 @@ impl Lot {
         }
         let (noun, verb) = if waiting == 1 { ("run", "waits") } else { ("runs", "wait") };
         output::talk(&format!("{waiting} {noun} {verb} for a free place"));
+    }
+
+    /// Until none of them has only just asked for a place, which it may have at once; a moment at most.
+    async fn looked_after(&self) {
+        let asks =
+            |member: &Member| member.run.waits_for().is_some_and(|waits| !waits.is_missing());
+        for _ in 0..LOOKS_MAX {
+            if !self.members.iter().any(asks) {
+                return;
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
     }
 
     /// Follows all of them to their end and tells each as it ends. The first code that is not 0
@@ -198,7 +216,8 @@ impl Lot {
 
 /// What a run told could not be written, all of it: the run itself has ended.
 fn unwritten(run: &RunId, status: &str, error: &anyhow::Error, hint: &Hint) -> anyhow::Error {
-    let text = format!("stdout cannot be written: {error:#}; run {run} {status} and is recorded");
+    let why = error.root_cause();
+    let text = format!("stdout cannot be written: {why}; run {run} {status} and is recorded");
     failed_with(exit::RUN_FAILED, text, hint.show(run.as_str()))
 }
 

@@ -6,7 +6,10 @@ use perennial::{
 };
 
 use super::hint::{Hint, quoted};
-use crate::exit::{self, failed_with};
+use crate::{
+    exit::{self, failed_with},
+    output,
+};
 
 /// Steps that are named when the one that was typed is not there.
 const NAMED_MAX: usize = 8;
@@ -22,7 +25,7 @@ pub(super) fn meant<'a>(
     hint: &Hint,
 ) -> anyhow::Result<&'a JobRecord> {
     among(view.jobs.iter().collect(), typed).map_err(|problem| {
-        let (run, step) = (view.run.run.as_str(), quoted(typed));
+        let (run, step) = (view.run.run.as_str(), quoted(&output::typed(typed)));
         let (code, text) = match problem {
             NotMeant::Nothing => {
                 (exit::NOT_FOUND, format!("run {run} has no step yet, {step} neither"))

@@ -35,7 +35,7 @@ pub(super) async fn results(args: ResultsArgs) -> anyhow::Result<i32> {
     let Some(result) = results.get(key.as_str()).or_else(|| only(&rows, step)) else {
         let named: Vec<&str> = results.keys().map(String::as_str).collect();
         let names = if named.is_empty() { "none".to_owned() } else { named.join(", ") };
-        let names = output::cut(&names, 400);
+        let (names, step) = (output::cut(&names, 400), output::typed(step));
         let text = format!("run {run} has no result of a step `{step}`; results: {names}");
         return Err(failed_with(exit::NOT_FOUND, text, hint.show(run.as_str())));
     };

@@ -130,7 +130,7 @@ async fn go_on(args: ResumeArgs, config: Config, paused: Paused) -> anyhow::Resu
         });
     }
     lot.announce(shown);
-    lot.mention_waiting(shown);
+    lot.mention_waiting(shown).await;
     let mut following = std::pin::pin!(lot.follow(shown, &hint));
     let code = tokio::select! {
         biased;

@@ -67,7 +67,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
         }
     };
     lot.announce(shown);
-    lot.mention_waiting(shown);
+    lot.mention_waiting(shown).await;
     let mut following = std::pin::pin!(lot.follow(shown, &hint));
     let ended = tokio::select! {
         biased;

@@ -8,6 +8,7 @@ use perennial::{
 use serde_json::{Value, json};
 
 use super::{
+    ended::{TooLate, too_late},
     engine,
     hint::{self, Hint, quoted},
     named::named,
@@ -68,7 +69,20 @@ async fn send(
         Ok((accepted, handle.view().await?))
     };
     let asked: Result<_, RunError> = asked.await;
+    let ended = match &asked {
+        Err(RunError::Store(StoreError::InvalidState(refused))) if refused.what == "run" => {
+            refused.from.parse().ok()
+        }
+        Ok(_) | Err(_) => None,
+    };
+    let late = match ended.filter(|state: &RunState| state.is_terminal()) {
+        Some(state) => Some(too_late(&runtime, &run, state, TooLate::Send, &hint).await),
+        None => None,
+    };
     runtime.shutdown().await;
+    if let Some(late) = late {
+        return Err(late);
+    }
     let (accepted, view) = asked.map_err(|error| refused(&run, &error, args, &hint))?;
     tell(verb, &run, name, accepted, &view, args)?;
     if !args.output.json && view.run.state == RunState::Paused {
@@ -122,7 +136,8 @@ fn refused(run: &RunId, error: &RunError, args: &SentArgs, hint: &Hint) -> anyho
     }
     match error {
         RunError::Store(StoreError::InvalidState(refused)) => {
-            let text = format!("run {run} takes nothing any more: it is {}", refused.from);
+            let text =
+                format!("run {run} is {}: it takes nothing that is sent to it", refused.from);
             failed_with(exit::USAGE, text, show)
         }
         RunError::Store(

@@ -68,7 +68,7 @@ pub(super) async fn skip(args: SkipArgs) -> anyhow::Result<i32> {
 
 /// What is too late, or was mistyped, is a mistake of whoever typed it.
 fn refused(args: &SkipArgs, view: &RunView, error: &RunError, hint: &Hint) -> anyhow::Error {
-    let (run, step) = (view.run.run.as_str(), quoted(&args.step));
+    let (run, step) = (view.run.run.as_str(), quoted(&output::typed(&args.step)));
     match error {
         RunError::Store(StoreError::NotFound { what: "step", .. }) => {
             let open = view.jobs.iter().filter(|job| !job.state.is_terminal());

@@ -29,8 +29,27 @@ pub struct RunId(String);
 /// assert!(error.to_string().contains("1 to 64 letters"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` cannot name a run: 1 to 64 letters, digits, `-`, `_` or `.` are needed")]
+#[error("`{}` cannot name a run: 1 to 64 letters, digits, `-`, `_` or `.` are needed", told(.0))]
 pub struct InvalidRunId(String);
+
+/// Characters of a text that cannot name a run that are told.
+const TOLD_MAX: usize = 200;
+
+/// The beginning of a text that may be anything, on one line.
+fn told(text: &str) -> String {
+    let mut told = String::new();
+    for (place, c) in text.chars().enumerate() {
+        match c {
+            _ if place == TOLD_MAX => {
+                told.push('…');
+                break;
+            }
+            c if c.is_control() => told.extend(c.escape_default()),
+            c => told.push(c),
+        }
+    }
+    told
+}
 
 impl RunId {
     /// Longest run id, in bytes.
@@ -233,6 +252,17 @@ fn encode(part: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_name_a_run_is_told_by_its_beginning_on_one_line() {
+        let told = |text: &str| {
+            let error = RunId::parse(text).unwrap_err().to_string();
+            error.split("` cannot").next().unwrap().to_owned()
+        };
+        assert_eq!(told("a\nb\u{1b}"), r"`a\nb\u{1b}");
+        assert_eq!(told(&"ä".repeat(TOLD_MAX)), format!("`{}", "ä".repeat(TOLD_MAX)));
+        assert_eq!(told(&"ä".repeat(100_000)), format!("`{}…", "ä".repeat(TOLD_MAX)));
+    }
 
     #[test]
     fn keys_of_different_jobs_differ_and_are_header_safe() {

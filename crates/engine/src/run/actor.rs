@@ -261,7 +261,7 @@ impl Shell {
                 let what = "its turn for a free place";
                 let known = services.waiting.of(&self.run).is_some();
                 let now = self.store().now();
-                let waits = WaitsFor::new(WaitsWhy::Place, what, now);
+                let waits = WaitsFor::new(WaitsWhy::Place, what, now).just_asked();
                 !known && services.waiting.waits(&self.run, waits)
             }
             RunState::Pending

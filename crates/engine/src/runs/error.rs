@@ -35,7 +35,7 @@ pub enum RunError {
     #[error(transparent)]
     NotRunnable(#[from] NotRunnable),
     /// It has ended; running the document again is a new run (YR-55).
-    #[error("run {run} has ended ({state}); start a new run instead [PL904]")]
+    #[error("run {run} has ended ({state}); {} [PL904]", instead(*.state))]
     Ended {
         /// The run.
         run: RunId,
@@ -92,6 +92,11 @@ impl RunError {
         let fate = report.and_then(|report| report.runs.iter().find(|of| of.run == *run));
         Self::ShutDown { run: run.clone(), fate: fate.map(|of| of.fate) }
     }
+}
+
+/// What can be done instead.
+fn instead(state: RunState) -> &'static str {
+    if state.may_reopen() { "resume or retry it first" } else { "start a new run instead" }
 }
 
 fn left(run: &RunId, fate: Option<RunFate>) -> String {

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use perennial_core::run::{RunId, RunState};
+use perennial_core::{
+    nearest,
+    run::{RunId, RunState},
+};
 use perennial_engine::RunError;
 use perennial_pipeline::{Diagnostic, EnvironmentMode, InputErrors, ProviderKind, Severity};
 use perennial_store::StoreError;
@@ -219,12 +222,14 @@ pub enum ResumePipelineError {
     #[error("error[PL903]: these steps have written something and would do it again: {}", .0.join(", "))]
     Rewrites(Vec<String>),
     /// No outermost step has this name.
-    #[error("{}", no_such_step(step, around.as_deref()))]
+    #[error("{}", no_such_step(step, around.as_deref(), steps))]
     NoSuchStep {
         /// What was asked for.
         step: String,
         /// The outermost step that it would stand in.
         around: Option<String>,
+        /// The outermost steps, in their order.
+        steps: Vec<String>,
     },
     /// Somebody runs it, or it is being cancelled: only what nobody runs can be given another
     /// definition.
@@ -330,9 +335,20 @@ fn registered_text(names: &[String]) -> String {
     if names.is_empty() { "none is".to_owned() } else { format!("there are: {}", names.join(", ")) }
 }
 
-fn no_such_step(step: &str, around: Option<&str>) -> String {
+/// Steps that are named when the one that was asked for is not there.
+const NAMED_MAX: usize = 8;
+
+fn no_such_step(step: &str, around: Option<&str>, steps: &[String]) -> String {
     match around {
-        None => format!("the workflow has no step `{step}`"),
+        None => {
+            let mut names: Vec<&str> = steps.iter().map(String::as_str).collect();
+            let nearest = nearest(step, names.iter().copied());
+            names.sort_by_key(|name| (Some(*name) != nearest, !name.contains(step)));
+            let more = names.len().saturating_sub(NAMED_MAX);
+            names.truncate(NAMED_MAX);
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            format!("the workflow has no step `{step}`; it has: {}{more}", names.join(", "))
+        }
         Some(around) => {
             format!("`{step}` is no outermost step: a run goes on from one of those, as `{around}`")
         }

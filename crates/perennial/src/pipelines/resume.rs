@@ -625,7 +625,8 @@ impl Pipelines {
             let around = from.split('/').next().filter(|first| *first != from);
             let around = around.filter(|first| after.steps().any(|step| step == *first));
             let (step, around) = (from.clone(), around.map(str::to_owned));
-            return Err(ResumePipelineError::NoSuchStep { step, around });
+            let steps = after.steps().map(str::to_owned).collect();
+            return Err(ResumePipelineError::NoSuchStep { step, around, steps });
         }
         let old_inputs = record.settings.get("inputs").cloned().unwrap_or_default();
         let given = old_inputs.as_object().cloned().unwrap_or_default();

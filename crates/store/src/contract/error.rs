@@ -139,7 +139,9 @@ pub enum StoreError {
         what: String,
     },
     /// It was written by a newer version.
-    #[error("the store has schema version {found}, this build knows {known}")]
+    #[error(
+        "the store has schema version {found}, this build knows {known}: a newer one has written it, and nothing is changed; use that build, or one that is newer still"
+    )]
     NewerSchema {
         /// In the file.
         found: u32,

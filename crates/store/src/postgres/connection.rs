@@ -101,7 +101,7 @@ impl ConnectionLoop {
         let mut failed = 0;
         loop {
             if let Err(error) = server.session() {
-                tracing::warn!(%error, "no connection to the store");
+                shared.unreachable(&error);
                 if shared.unseen() > shared.options.patience {
                     shared.queue.refuse(&StoreError::Unavailable(error.to_string()));
                 }
@@ -175,6 +175,7 @@ impl<'a> Server<'a> {
         self.leave_ended();
         if self.session.is_none() {
             let session = Session::open(self.shared, self.runtime)?;
+            self.shared.reached();
             let connected = &self.shared.counters.connected;
             connected.fetch_add(1, Ordering::Relaxed);
             self.session = Some(Connected { session, connected });

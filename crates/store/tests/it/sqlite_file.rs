@@ -177,6 +177,7 @@ fn a_newer_schema_is_refused() {
     let before = fs::read(&path).unwrap();
     let refused = refusal(&path);
     assert!(matches!(refused, StoreError::NewerSchema { found: 99, known: 7.. }), "{refused:?}");
+    assert!(refused.to_string().contains("use that build, or one that is newer still"));
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 

@@ -1,0 +1,51 @@
+//! What is said of a run that has ended to whoever wants what is too late, and what can still be done with it.
+
+use perennial::{RunId, RunState, Runtime};
+
+use super::{hint::Hint, host, show::stages};
+use crate::exit::{self, failed_with};
+
+/// What was asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TooLate {
+    Cancel,
+    Pause,
+    Send,
+}
+
+impl TooLate {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Cancel => "there is nothing to cancel",
+            Self::Pause => "there is nothing to pause",
+            Self::Send => "it takes nothing that is sent to it",
+        }
+    }
+}
+
+/// The refusal (YR-55): how it has ended, and the command that goes on with it, if one does.
+pub(super) async fn too_late(
+    runtime: &Runtime,
+    run: &RunId,
+    state: RunState,
+    asked: TooLate,
+    hint: &Hint,
+) -> anyhow::Error {
+    let goes_on = state.may_reopen() && is_of_a_command(runtime, run).await;
+    let more = if goes_on { "; `resume` and `retry` go on with it" } else { "" };
+    let text = format!("run {run} has ended ({state}): {}{more} [PL904]", asked.text());
+    let id = run.as_str();
+    // Whoever wants it cancelled does not want it to go on.
+    let help = if goes_on && asked != TooLate::Cancel { hint.resume(id) } else { hint.show(id) };
+    failed_with(exit::USAGE, text, help)
+}
+
+/// Whether a command can go on with it; nobody but its program can with a run in stages, or of a workflow of its own.
+async fn is_of_a_command(runtime: &Runtime, run: &RunId) -> bool {
+    let view = async { runtime.runs().get(run).await?.view().await };
+    if view.await.is_ok_and(|view| stages::is_staged(&view)) {
+        return false;
+    }
+    let definition = runtime.pipelines().definition(run).await;
+    !definition.is_err_and(|error| host::is_of_a_host(&error))
+}
