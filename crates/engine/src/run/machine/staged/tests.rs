@@ -372,7 +372,9 @@ impl Play {
             }
             3 if lease.attempt == 1 => failed(FailureClass::Transient),
             // Never there: its time is over at a look, or at whatever else is decided then.
-            4 => Outcome::Unavailable(Unavailable::new("away").at_most(Duration::from_secs(150))),
+            4 if number(lease.key.as_str()) % 21 == 4 => {
+                Outcome::Unavailable(Unavailable::new("away").at_most(Duration::from_secs(150)))
+            }
             _ => Outcome::Succeeded(json!(2)),
         };
         let reported = Reported { outcome, warnings: Vec::new() };
@@ -429,6 +431,8 @@ impl Play {
                     self.decide(&Fact::Stop(StopCause::Cancel), false).await;
                 }
                 9 => {
+                    // Somebody may have waited for too long by then.
+                    tokio::time::advance(Duration::from_secs(dice.roll(3) * 100)).await;
                     self.decide(&Fact::Pause, false).await;
                 }
                 10..=14 => {
@@ -601,7 +605,11 @@ async fn the_end_of_a_plan_does_not_depend_on_the_order() {
             let jobs: BTreeMap<_, _> = view
                 .jobs
                 .iter()
-                .map(|job| (job.key.clone(), (job.state, job.skipped, job.result.clone())))
+                .map(|job| {
+                    // What was waited for in vain tells how long that was, which the order decides.
+                    let result = job.result.clone().filter(|told| told["code"] != "PL711");
+                    (job.key.clone(), (job.state, job.skipped, result))
+                })
                 .collect();
             let stages: Vec<_> = view.stages.iter().map(|stage| stage.outcome).collect();
             let end = (view.run.state, stages, jobs);

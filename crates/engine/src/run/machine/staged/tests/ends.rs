@@ -466,3 +466,39 @@ async fn a_group_that_is_skipped_ends_with_all_below_it() {
         assert_eq!(play.states(&["s0/g", "s0/h"]), [JobState::Partial; 2], "a tool is unknown");
     }
 }
+
+/// What follows from a job that ended beside a pause is made as well: nobody has looked at it then.
+#[tokio::test(start_paused = true)]
+async fn what_ends_beside_a_pause_is_followed() {
+    let piece = Piece {
+        work: 0,
+        feed: 0,
+        edge: 0,
+        upstream: 0,
+        concurrency: 3,
+        policy: 0,
+        optional: false,
+        bad: 0,
+        skip: false,
+    };
+    let shape = Shape { jobs: 2, chain: false, stages: vec![piece.clone(), piece] };
+    let store = Arc::new(MemoryStore::open().unwrap());
+    let node = store.register_node("n").await.unwrap().node;
+    let mut play = Play::begin(&store, &node, &shape, "beside").await;
+    // Whoever has looked once knows what follows from what had ended by then.
+    play.look().await;
+    play.claim(1).await;
+    let lease = play.leases()[0].clone();
+    let away = Unavailable::new("away").at_most(Duration::from_secs(100));
+    let reported = Reported { outcome: Outcome::Unavailable(away), warnings: Vec::new() };
+    play.decide(&Fact::Ended { lease, how: Box::new(Ending::Reported(reported)) }, false).await;
+    tokio::time::advance(Duration::from_secs(200)).await;
+    assert!(play.decide(&Fact::Pause, false).await);
+    assert_eq!(play.machine.jobs()[0].state, JobState::Failed, "it ended with that decision");
+    play.decide(&Fact::Unpause, false).await;
+    play.look().await;
+    play.check().await;
+    let made = JobKey::new("s1/j0");
+    let found = play.machine.find(&made).map(|job| (job.state, job.skipped));
+    assert_eq!(found, Some((JobState::Skipped, Some(SkipReason::Upstream))));
+}
