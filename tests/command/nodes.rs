@@ -2,7 +2,7 @@
 
 use perennial_testkit::{FakeAnthropic, PerennialBinary, RunningBinary, postgres};
 
-use crate::world::{SOON, World, json_lines};
+use crate::world::{KEY_ENV, SOON, World, json_lines};
 
 const PASSWORD: &str = "c4nary-0f6e";
 const ECHO: &str = "{name: a, type: echo, value: 1}";
@@ -94,6 +94,37 @@ fn a_run_is_paused_and_cancelled_while_another_node_works_on_it() {
     assert_eq!(fake.calls().len(), 2);
     let again = world.expect(2, &["cancel", &run, "--store", &url]);
     assert!(again.stderr.contains("has ended (cancelled)"), "{again:?}");
+}
+
+/// Where a key is missing, nothing of the run is done, nor is it failed; it may still be cancelled from there.
+#[test]
+fn a_worker_without_the_key_of_a_run_leaves_it_to_one_that_has_it() {
+    let Some(cluster) = postgres::cluster() else { return };
+    let database = cluster.database("keyless").unwrap();
+    let url = database.url();
+    let fake = FakeAnthropic::start();
+    let world = World::live(&fake, "{name: ask, type: claude, prompt: hi}");
+    let on = ["--config", "perennial.toml", "--store", &url];
+    let (run, unwanted) = (submitted(&world, &on), submitted(&world, &on));
+    let worker = |node| world.command(&[&["worker", "--node", node], &on[..]].concat());
+    let mut keyless = worker("rack-1").env(KEY_ENV, "").spawn().unwrap();
+    let left = |it: &str| it.matches("run left to other nodes").count() == 2;
+    keyless.wait_for("both runs to be left", SOON, |it| left(&it.stderr())).unwrap();
+    let explained = world.expect(0, &["explain", &run, "--store", &url]).stdout;
+    let told = "a worker takes it; one that lacks something for it (a secret, a key) leaves it, and says so in its log";
+    assert!(explained.contains("is queued") && explained.contains(told), "{explained}");
+    let cancel = world.command(&["cancel", &unwanted, "--store", &url]).env(KEY_ENV, "");
+    let cancelled = cancel.run(SOON).unwrap();
+    assert_eq!(cancelled.status.code(), Some(0), "{cancelled:?}");
+
+    let mut keyed = worker("rack-2").spawn().unwrap();
+    let ended = format!("run {run} completed");
+    keyed.wait_for("the end of the run", SOON, |it| it.stderr().contains(&ended)).unwrap();
+    terminate(keyed);
+    let said = terminate(keyless);
+    let why = format!("no key for `anthropic`: the environment variable {KEY_ENV} is not set");
+    assert!(said.contains(&why) && !said.contains(" taken"), "{said}");
+    assert_eq!(fake.calls().len(), 1);
 }
 
 /// The node that ran it goes on with other work; it has nothing left to do of a run that has ended.

@@ -217,6 +217,13 @@ fn waits(view: &RunView, blocked: Option<&Blocked>) -> Vec<Value> {
             waits.insert(0, json!({ "why": "blocked", "text": text }));
         }
     }
+    let is_queued = view.run.owner.is_none() && view.run.state != RunState::Paused;
+    if is_queued && blocked.is_none() {
+        // What other processes have left it for is known to them alone.
+        let text = "a worker takes it; one that lacks something for it (a secret, a key) leaves it, and says so in \
+                    its log";
+        waits.push(json!({ "why": "queued", "text": text }));
+    }
     if waits.is_empty() {
         let text = "the next step has not been decided yet";
         waits.push(json!({ "why": "decision", "text": text }));

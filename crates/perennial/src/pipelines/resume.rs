@@ -688,6 +688,7 @@ impl Pipelines {
         let definitions = PipelineDefinitions {
             store: self.parts.store.clone(),
             providers: self.parts.providers.clone(),
+            takes_as: None,
         };
         let bytes = after.definition().bytes.to_vec();
         let workflow = definitions.revive(&record, bytes).await.map_err(RunError::NotRunnable)?;

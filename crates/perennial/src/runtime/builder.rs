@@ -774,8 +774,12 @@ impl Builder {
         let clock = Clock::start();
         let providers =
             Arc::new(ProviderTable::new(&self.config, self.providers, self.prompt_watch));
-        let definitions =
-            PipelineDefinitions { store: store.clone(), providers: providers.clone() };
+        let takes = self.adoption == Adoption::AtBoot && !self.store_only && !chosen.is_read_only();
+        let definitions = PipelineDefinitions {
+            store: store.clone(),
+            providers: providers.clone(),
+            takes_as: takes.then(|| self.node.clone()),
+        };
         let assembled = assemble(Application {
             store: store.clone(),
             loops: Loops::of(&opened),

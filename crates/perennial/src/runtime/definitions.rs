@@ -72,6 +72,25 @@ fn not_readable(error: &InvalidDefinition) -> String {
 pub(crate) struct PipelineDefinitions {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) providers: Arc<ProviderTable>,
+    /// The node that takes runs by itself, if it does. Whoever only says what shall become of a run needs no keys,
+    /// and whoever is told to start or resume one has been asked for them before.
+    pub(crate) takes_as: Option<String>,
+}
+
+impl PipelineDefinitions {
+    /// Why a call that `pipeline` may make cannot be answered here, if `run` may be worked on here. It would
+    /// only fail for good: it stays as it is, for a node that has the key.
+    fn lacks(&self, run: &RunRecord, mode: ProviderMode, pipeline: &Pipeline) -> Option<Failure> {
+        let node = self.takes_as.as_ref()?;
+        let is_others =
+            run.owner_alive && run.owner.as_ref().is_some_and(|owner| owner.node != *node);
+        if mode != ProviderMode::Live || is_others {
+            return None;
+        }
+        let why =
+            pipeline.providers().into_iter().find_map(|kind| self.providers.unavailable(kind))?;
+        Some(Failure::new(FailureClass::Internal, "PL709", why.to_string()))
+    }
 }
 
 impl Definitions for PipelineDefinitions {
@@ -120,6 +139,10 @@ impl PipelineDefinitions {
         if let Some(name) = missing.filter(|_| executes) {
             let why = format!("`{name}` was set when the run began, and is not set now");
             let failure = Failure::new(FailureClass::Internal, "PL217", why);
+            return Err(NotRunnable { run: run.run.clone(), failure });
+        }
+        let lacks = self.lacks(run, recorded.provider_mode, &pipeline).filter(|_| executes);
+        if let Some(failure) = lacks {
             return Err(NotRunnable { run: run.run.clone(), failure });
         }
         let mocks = match recorded.mocks {
