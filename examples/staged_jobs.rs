@@ -5,6 +5,8 @@
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
+#[path = "staged_jobs/import.rs"]
+mod import;
 #[path = "staged_jobs/platform.rs"]
 mod platform;
 
@@ -22,7 +24,8 @@ use perennial::engine::workflow::RetryPolicy;
 use perennial::inspect::to_text;
 use perennial::{Runtime, Store};
 
-use self::platform::{Platform, Study, Terms, import::import, report::StudyReport};
+use self::import::import;
+use self::platform::{Platform, Study, Terms, report::StudyReport};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

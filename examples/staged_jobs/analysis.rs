@@ -22,8 +22,8 @@ use super::{
 /// An app, and what is to look at it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Analysis {
-    pub(super) app: App,
-    pub(super) tools: Vec<String>,
+    pub(crate) app: App,
+    pub(crate) tools: Vec<String>,
 }
 
 /// How bad it is.

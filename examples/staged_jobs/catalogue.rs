@@ -4,16 +4,16 @@ use std::time::Duration;
 
 /// A service that has tools.
 #[derive(Debug)]
-pub(super) struct Analyzer {
-    pub(super) name: &'static str,
-    pub(super) tools: &'static [&'static str],
+pub(crate) struct Analyzer {
+    pub(crate) name: &'static str,
+    pub(crate) tools: &'static [&'static str],
     /// It looks at the app as it runs; else at its code.
-    pub(super) needs_app: bool,
+    pub(crate) needs_app: bool,
     /// Longer it does not take.
-    pub(super) within: Duration,
+    pub(crate) within: Duration,
 }
 
-pub(super) const ANALYZERS: [Analyzer; 4] = [
+pub(crate) const ANALYZERS: [Analyzer; 4] = [
     Analyzer {
         name: "static",
         tools: &[

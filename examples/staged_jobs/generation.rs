@@ -19,19 +19,19 @@ pub(super) const PARTS: [&str; 2] = ["backend", "frontend"];
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
     /// Which pair of the study it is.
-    pub(super) pair: String,
-    pub(super) model: String,
-    pub(super) template: String,
+    pub(crate) pair: String,
+    pub(crate) model: String,
+    pub(crate) template: String,
 }
 
 /// An app that is there.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct App {
-    pub(super) pair: String,
-    pub(super) model: String,
-    pub(super) template: String,
+    pub(crate) pair: String,
+    pub(crate) model: String,
+    pub(crate) template: String,
     /// Among those of its model.
-    pub(super) number: u64,
+    pub(crate) number: u64,
 }
 
 impl App {

@@ -14,7 +14,7 @@ use perennial::RunState;
 use perennial::engine::{ImportedRun, RunError, Runs, StartRun, staged::PlanProblems};
 
 use self::{meaning::Meaning, record::Record};
-use super::Platform;
+use super::platform::Platform;
 
 /// A pipeline that was imported.
 #[derive(Debug)]

@@ -6,16 +6,14 @@
 //! | `generation` | models write apps |
 //! | `analysis` | tools look at apps: a group for each app, a child for each analyzer |
 //! | `catalogue` | which tool belongs to which analyzer, and which of these need the app itself to run |
-//! | `import` | what the records of the platform's predecessor mean |
 //! | `services` | the drivers of what jobs use: the model, the analyzers, the apps |
 //! | `fakes` | a model and a network that are none, and the folder with the apps |
 //! | `report` | what came of a study, in rows |
 
-mod analysis;
-mod catalogue;
+pub(crate) mod analysis;
+pub(crate) mod catalogue;
 mod fakes;
-mod generation;
-pub(crate) mod import;
+pub(crate) mod generation;
 pub(crate) mod report;
 mod services;
 mod study;

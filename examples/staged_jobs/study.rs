@@ -44,7 +44,7 @@ impl Study {
     }
 
     /// The jobs of the first stage, each with its model and template.
-    pub(super) fn orders(&self) -> impl Iterator<Item = (JobSpec, String, String)> {
+    pub(crate) fn orders(&self) -> impl Iterator<Item = (JobSpec, String, String)> {
         let of = |model| self.templates.iter().map(move |template| (model, template));
         // The place keeps two equal pairs apart.
         self.models.iter().flat_map(of).enumerate().map(|(place, (model, template))| {

@@ -9,10 +9,13 @@ use perennial::{
 };
 use serde_json::{Value, json};
 
-use crate::study::platform::{
-    Platform, Terms,
-    import::{Import, ImportError, import},
-};
+use self::import::{Import, ImportError, import};
+use self::platform::{Platform, Terms};
+use crate::study::platform;
+
+// The rooms of the example themselves.
+#[path = "../../examples/staged_jobs/import.rs"]
+mod import;
 
 struct World {
     platform: Platform,

@@ -7,7 +7,7 @@ use perennial::engine::staged::{History, JobEnd, JobHistory, JobSpec};
 use perennial::engine::workflow::{SequenceName, SkipReason};
 use perennial::records::{Failure, FailureClass};
 
-use super::super::{
+use super::super::platform::{
     Study,
     analysis::{Analysis, Findings},
     catalogue::ANALYZERS,

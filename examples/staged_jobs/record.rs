@@ -168,17 +168,14 @@ impl Problems {
         path: &str,
         read: fn(&mut Self, &Value, &str) -> Option<T>,
     ) -> Vec<T> {
-        match list {
-            Value::Null => Vec::new(),
-            Value::Array(list) => {
-                let each = list.iter().enumerate();
-                each.filter_map(|(at, of)| read(self, of, &format!("{path}[{at}]"))).collect()
-            }
-            _ => {
-                self.0.push(format!("{path}: a list is expected"));
-                Vec::new()
-            }
+        if let Some(list) = list.as_array() {
+            let each = list.iter().enumerate();
+            return each.filter_map(|(at, of)| read(self, of, &format!("{path}[{at}]"))).collect();
         }
+        if !list.is_null() {
+            self.0.push(format!("{path}: a list is expected"));
+        }
+        Vec::new()
     }
 
     fn word(&mut self, of: &Value, path: &str) -> Option<String> {
@@ -237,10 +234,9 @@ impl Problems {
     }
 
     fn application(&mut self, of: &Value, path: &str) -> Option<Application> {
-        let id = |of: &Value| match of {
-            Value::String(id) => Some(id.clone()),
-            Value::Number(id) => Some(id.to_string()),
-            _ => None,
+        let id = |of: &Value| {
+            let number = of.as_number().map(ToString::to_string);
+            of.as_str().map(str::to_owned).or(number)
         };
         Some(Application {
             id: self.needed(id(&of["id"]), &format!("{path}.id"), "an id")?,
@@ -271,10 +267,8 @@ impl Problems {
 
 /// An object, or the text of one, by its name or by that with `_json` behind it.
 fn nested(of: &Value, name: &str) -> Value {
-    let found = match &of[name] {
-        Value::Null => &of[format!("{name}_json")],
-        found => found,
-    };
+    let (plain, text) = (&of[name], &of[format!("{name}_json")]);
+    let found = if plain.is_null() { text } else { plain };
     match found.as_str() {
         Some(text) => serde_json::from_str(text).unwrap_or_default(),
         None => found.clone(),
