@@ -3,7 +3,7 @@
 //! `cargo run --example staged_jobs`, or with a path at the end to keep its runs: `perennial runs --store PATH` then shows them.
 //! `cargo run --example staged_jobs -- import RECORD PATH` imports a record of the platform's predecessor instead.
 
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what it does")]
 
 #[path = "staged_jobs/import.rs"]
 mod import;
@@ -17,6 +17,7 @@ use std::sync::{
 use std::{
     error::Error,
     path::{Path, PathBuf},
+    process::ExitCode,
     time::Duration,
 };
 
@@ -28,7 +29,17 @@ use self::import::import;
 use self::platform::{Platform, Study, Terms, report::StudyReport};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match work().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn work() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let paid = Arc::new(AtomicU32::new(0));
     let counts = paid.clone();
@@ -68,10 +79,11 @@ async fn import_record(
     platform: &Platform,
     record: &Path,
 ) -> Result<(), Box<dyn Error>> {
-    let text = std::fs::read_to_string(record)?;
-    let imported = import(platform, runtime.runs(), &text)
-        .await
-        .map_err(|error| format!("{} was not imported:\n{error}", record.display()))?;
+    let refused =
+        |why: &dyn std::fmt::Display| format!("{} was not imported:\n{why}", record.display());
+    let text = std::fs::read_to_string(record).map_err(|error| refused(&error))?;
+    let imported =
+        import(platform, runtime.runs(), &text).await.map_err(|error| refused(&error))?;
     let view = imported.run.run.view().await?;
     let was = if imported.run.is_new { "is imported" } else { "was imported before" };
     println!("{} {was}; it is {}, with {} jobs", view.run.run, view.run.state, view.jobs.len());

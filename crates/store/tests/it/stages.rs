@@ -685,6 +685,11 @@ async fn a_job_is_claimed_when_all_that_it_uses_admit(store: &dyn Store) {
     assert_eq!(verify(store).await.unwrap(), []);
 }
 
+/// A run of one job that uses `app`.
+fn new_of_one(node: &NodeRef) -> NewRun {
+    staged("one", node, vec![stage("s", StageState::Sealed, None)], vec![using("only", &["app"])])
+}
+
 /// DUR-13: those that are not admitted leave the queue in the claim that meets them, whatever their number, and take no
 /// place; of a service that is tried out no more come in than may.
 async fn who_is_not_admitted_waits_behind_nobody(store: &dyn Store) {
@@ -701,6 +706,14 @@ async fn who_is_not_admitted_waits_behind_nobody(store: &dyn Store) {
     let claims = store.claim_by(&run, &node, 32, known).await.unwrap();
     let claimed: Vec<&str> = claims.claimed.iter().map(|it| it.lease.key.as_str()).collect();
     assert_eq!((claimed, claims.deferred.len()), (vec!["s/db0", "s/last"], 72));
+    // Also where nothing but that comes of a claim, it is told.
+    let new = NewRun { run: run_id("other"), ..new_of_one(&node) };
+    store.create_run(new).await.unwrap();
+    let no = Admits::No(closed(store, "service app: down", true));
+    let claims = store.claim_by(&run_id("other"), &node, 32, admissions(&[("app", no)])).await;
+    let claims = claims.unwrap();
+    assert_eq!((claims.claimed.len(), claims.deferred.len()), (0, 1));
+    assert!(history(store, "other").await.contains(&"job_deferred".to_owned()));
     let ends: Vec<AttemptEnd> =
         store.run(&run).await.unwrap().attempts.iter().filter_map(|one| one.end).collect();
     assert_eq!(ends, []);
