@@ -18,8 +18,6 @@ pub(crate) struct Queue {
     /// Changed under the lock: nothing waits in a closed queue.
     closed: AtomicBool,
     arrived: Condvar,
-    /// Why nobody can serve it, until somebody does.
-    refusal: Mutex<Option<StoreError>>,
     /// Length of `waiting`, for those who only look.
     length: AtomicUsize,
     /// Threads that are at requests that can be performed together.
@@ -56,7 +54,6 @@ impl Queue {
             waiting: Mutex::default(),
             closed: AtomicBool::new(false),
             arrived: Condvar::new(),
-            refusal: Mutex::default(),
             length: AtomicUsize::new(0),
             #[cfg(feature = "postgres")]
             joining: AtomicUsize::new(0),
@@ -70,9 +67,6 @@ impl Queue {
         let mut waiting = self.lock();
         if self.closed.load(Ordering::Acquire) {
             return Err(StoreError::Closed);
-        }
-        if let Some(error) = &*self.refusal() {
-            return Err(error.clone());
         }
         let max = if first { self.max.saturating_add(FIRST_MAX) } else { self.max };
         if waiting.len() >= max {
@@ -194,36 +188,12 @@ impl Queue {
     }
 
     /// Answers what is waiting with `error`.
-    #[cfg(feature = "postgres")]
     pub(crate) fn refuse(&self, error: &StoreError) {
         let left = std::mem::take(&mut *self.lock());
         self.length.store(0, Ordering::Relaxed);
         for request in left {
             request.refuse(error.clone());
         }
-    }
-
-    /// Answers those that wait with `error`, and whoever comes from now on, until it [is served](Self::serves).
-    pub(crate) fn refuse_from_now(&self, error: &StoreError) {
-        let left = {
-            // Whoever is not told yet waits already, and is told here.
-            let mut waiting = self.lock();
-            *self.refusal() = Some(error.clone());
-            self.length.store(0, Ordering::Relaxed);
-            std::mem::take(&mut *waiting)
-        };
-        for request in left {
-            request.refuse(error.clone());
-        }
-    }
-
-    /// Somebody serves it.
-    pub(crate) fn serves(&self) {
-        *self.refusal() = None;
-    }
-
-    fn refusal(&self) -> MutexGuard<'_, Option<StoreError>> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the stop, at most for `within`, and leaves what is waiting. Whether it came.

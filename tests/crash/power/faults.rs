@@ -103,6 +103,28 @@ fn each_sync_may_fail() {
     assert!(toll.errors > syncs, "{toll:?}");
 }
 
+/// No file that cannot be opened for a while costs what is in it: each opening fails, and those that follow it.
+/// Proves INV-ST-1.
+#[test]
+fn each_opening_may_fail() {
+    let Some(shim) = shim::shim() else { return };
+    let mut seed = Seed::of_test("openings");
+    let [_, _, killed] = starts(shim, &mut seed);
+    let openings = killed.calls[CLASSES.iter().position(|class| *class == "open").unwrap()];
+    let cases = (1..=openings)
+        .flat_map(|nth| (1..=4).map(move |count| (nth, count)))
+        .map(|(nth, count)| Case {
+            start: &killed,
+            fault: Fault { class: "open", nth, count, error: EIO },
+            order: order(2, &mut seed),
+            cuts: 1,
+            seed: seed.fork(),
+        })
+        .collect();
+    let toll = suffer_all(shim, "openings", cases);
+    assert!(toll.errors > openings, "{toll:?}");
+}
+
 /// A reading that fails is no damage, whichever it is: the engine's own check of a store tells of some as if it were.
 /// Proves INV-ST-4.
 #[test]

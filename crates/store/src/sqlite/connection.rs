@@ -100,6 +100,12 @@ pub(super) fn open(
         }
         Role::Onlooker => super::file::look(path)?,
     };
+    // One that could not be opened wholly moves no log into the file, and removes none: it may not know what is in it.
+    let keeps_log = |keeps| {
+        let config = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        connection.set_db_config(config, keeps).map_err(failed)
+    };
+    keeps_log(true)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     // A value that is bound anew compiles no statement anew: with partial indexes the planner would look at it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
@@ -113,6 +119,9 @@ pub(super) fn open(
     }
     verify(&connection, path, &settings)?;
     verify(&connection, path, &marks())?;
+    if role != Role::Onlooker {
+        keeps_log(false)?;
+    }
     Ok(connection)
 }
 
