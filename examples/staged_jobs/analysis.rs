@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Notes,
+    answers::{Found, Severity, read},
     catalogue::{Asked, by_analyzer},
     fakes::{Network, Scaffold},
     generation::App,
@@ -26,23 +27,21 @@ pub(crate) struct Analysis {
     pub(crate) tools: Vec<String>,
 }
 
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Severity {
-    Info,
-    Low,
-    Medium,
-    High,
-}
-
 /// What was found, by analyzer and tool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Findings(pub(super) BTreeMap<String, BTreeMap<String, Severity>>);
+pub(crate) struct Findings(pub(super) BTreeMap<String, BTreeMap<String, Found>>);
 
 impl Findings {
     pub(super) fn worst(&self) -> Option<Severity> {
-        self.0.values().flat_map(BTreeMap::values).max().copied()
+        self.tools().filter_map(|found| found.worst).max()
+    }
+
+    pub(super) fn issues(&self) -> u64 {
+        self.tools().fold(0, |sum, found| sum.saturating_add(found.issues))
+    }
+
+    fn tools(&self) -> impl Iterator<Item = &Found> {
+        self.0.values().flat_map(BTreeMap::values)
     }
 }
 
@@ -116,32 +115,24 @@ impl Activity for RunTools {
         let address = permit.endpoint().unwrap_or_default().to_owned();
         (self.notes)(&format!("asked {analyzer} {address}"));
         let target = running.as_ref().and_then(|app| app.endpoint()).unwrap_or("its code");
-        let answer = self.network.ask(&address, target).await;
+        let answer = self.network.ask(&address, target, &code, &tools).await;
         permit.settle(answer.as_ref().err());
-        if let Err(failure) = answer {
+        let answer = answer.map_err(|failure| {
             // It went away meanwhile. That uses no try: the job comes back when the service does.
             let gone = Unavailable::new(format!("service {service}: {}", failure.message));
-            return Err(gone.retry_at(cx.now).then(AfterWait::Skip).into());
-        }
-        let found = tools.into_iter().map(|tool| {
-            let severity = severity(&code, &tool);
-            (tool, severity)
-        });
-        Ok(Ended::Done(Findings(BTreeMap::from([(analyzer, found.collect())]))))
+            gone.retry_at(cx.now).then(AfterWait::Skip)
+        })?;
+        let (found, problems) = read(&answer, &tools);
+        let findings = Findings(BTreeMap::from([(analyzer, found)]));
+        Ok(if problems.is_empty() {
+            Ended::Done(findings)
+        } else {
+            Ended::Partial(findings, problems)
+        })
     }
 }
 
 /// A child that cannot have what it needs is left out.
 fn skips(missing: Unavailable) -> Unavailable {
     missing.then(AfterWait::Skip)
-}
-
-/// Deterministic, as everything here.
-fn severity(code: &str, tool: &str) -> Severity {
-    match (code.len() + tool.len()) % 4 {
-        0 => Severity::Info,
-        1 => Severity::Low,
-        2 => Severity::Medium,
-        _ => Severity::High,
-    }
 }

@@ -9,11 +9,15 @@ use std::{
 };
 
 use perennial::records::{Failure, FailureClass};
+use serde_json::{Value, json};
 
 use super::generation::{App, Order, PARTS};
 
 /// What an app contains that does not build.
 const MISSING: &str = "import nothing_that_there_is";
+
+/// The template of apps whose analyzers stop in the middle of their answer.
+const RIDDLE: &str = "riddle";
 
 /// A language model that refuses one order for good, writes one app that does not build, and is overloaded at
 /// first.
@@ -66,7 +70,13 @@ impl Network {
     }
 
     /// Asks an analyzer to look at what is at `target`: it fails when one of the two goes meanwhile.
-    pub(super) async fn ask(&self, analyzer: &str, target: &str) -> Result<(), Failure> {
+    pub(super) async fn ask(
+        &self,
+        analyzer: &str,
+        target: &str,
+        code: &str,
+        tools: &[String],
+    ) -> Result<String, Failure> {
         tokio::time::sleep(self.pace).await; // real time: it works
         let there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
         // A process of its own is kept by its driver.
@@ -77,8 +87,35 @@ impl Network {
                 let what = format!("{gone} has closed the connection");
                 Err(Failure::new(FailureClass::Transient, "APP4", what))
             }
-            None => Ok(()),
+            None => Ok(answer(code, tools)),
         }
+    }
+}
+
+/// What an analyzer answers about `code`: a report for each tool, in a form of its own.
+fn answer(code: &str, tools: &[String]) -> String {
+    let reports = tools.iter().map(|tool| (tool.clone(), report(code, tool))).collect();
+    let mut answer = Value::Object(reports).to_string();
+    if code.contains(RIDDLE) {
+        answer.truncate(answer.len() / 2);
+    }
+    answer
+}
+
+/// Deterministic, as everything here.
+fn report(code: &str, tool: &str) -> Value {
+    let many = (code.len() + tool.len()) % 4;
+    let severity = ["info", "low", "medium", "high"][many];
+    let risk = ["Informational", "Low", "Medium", "High"][many];
+    let level = ["note", "warning", "warning", "error"][many];
+    match tool {
+        "semgrep" | "detect-secrets" => {
+            json!({ "runs": [{ "results": vec![json!({ "level": level }); many] }] })
+        }
+        "zap" | "nmap" => json!({ "alerts": [{ "risk": risk, "count": many.to_string() }] }),
+        "safety" | "npm-audit" => json!({ "by_severity": { severity: many } }),
+        "locust" | "ab" | "aiohttp" | "artillery" => json!({ "total_issues": many }),
+        _ => json!({ "issues": vec![json!({ "severity": severity }); many] }),
     }
 }
 

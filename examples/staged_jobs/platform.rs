@@ -5,12 +5,14 @@
 //! | `study` | what is asked for, and the plan that follows from it |
 //! | `generation` | models write apps |
 //! | `analysis` | tools look at apps: a group for each app, a child for each analyzer |
+//! | `answers` | what analyzers answer, and what is read from it |
 //! | `catalogue` | which tool belongs to which analyzer, and which of these need the app itself to run |
 //! | `services` | the drivers of what jobs use: the model, the analyzers, the apps |
 //! | `fakes` | a model and a network that are none, and the folder with the apps |
 //! | `report` | what came of a study, in rows |
 
 pub(crate) mod analysis;
+pub(crate) mod answers;
 pub(crate) mod catalogue;
 mod fakes;
 pub(crate) mod generation;

@@ -61,7 +61,8 @@ fn found(item: &Item) -> Option<String> {
     let found = item.output::<Findings>()?;
     let tools = found.0.iter().map(|(analyzer, tools)| format!("{} {analyzer}", tools.len()));
     let tools: Vec<String> = tools.collect();
-    Some(format!("{}, at worst {:?}", tools.join(", "), found.worst()?))
+    let worst = found.worst().map_or(String::new(), |worst| format!(", at worst {worst:?}"));
+    Some(format!("{}: {} issues{worst}", tools.join(", "), found.issues()))
 }
 
 impl fmt::Display for StudyReport {

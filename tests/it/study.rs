@@ -13,7 +13,12 @@ use perennial::{
 };
 use perennial_testkit::Deadline;
 
-use self::platform::{Platform, Study, Terms};
+use serde_json::json;
+
+use self::platform::{
+    Platform, Study, Terms,
+    answers::{Found, Severity, read},
+};
 
 // The rooms of the example themselves.
 #[path = "../../examples/staged_jobs/platform.rs"]
@@ -68,7 +73,7 @@ async fn a_study_comes_to_the_same_one_by_one_at_a_barrier_and_of_apps_that_are_
         .collect();
     let expected = [
         // It does not build: what needs it running is left out.
-        ("0:large:blog", "partial", "14 static"),
+        ("0:large:blog", "partial", "14 static: 19 issues"),
         ("1:large:chat", "succeeded", "2 ai"),
         ("2:large:shop", "succeeded", "2 ai"),
         ("3:swift:blog", "succeeded", "2 ai"),
@@ -97,6 +102,84 @@ async fn a_study_comes_to_the_same_one_by_one_at_a_barrier_and_of_apps_that_are_
     let odd = world.platform.staged.output(&odd.view).unwrap();
     assert!(odd.analyses.iter().all(|row| row.state == JobState::Partial), "{odd}");
     assert!(odd.analyses.iter().all(|row| row.told.starts_with("1 static")), "{odd}");
+    world.runtime.shutdown().await;
+}
+
+/// Proves B40.
+#[test]
+fn issues_are_counted_in_every_form_and_none_is_made_up() {
+    let found = |issues, worst| Found { issues, worst };
+    let (low, high) = (Some(Severity::Low), Some(Severity::High));
+    let forms = [
+        (json!({"issues": [{"severity": "low"}, {"severity": "high"}, {}]}), found(3, high)),
+        (
+            json!({"runs": [{"results": [{"level": "error"}]}, {"results": [{"level": "note"}]}]}),
+            found(2, high),
+        ),
+        (
+            json!({"alerts": [{"risk": "Low", "count": "4"}, {"risk": "High", "count": 0}]}),
+            found(4, low),
+        ),
+        (json!({"by_severity": {"low": 7, "high": 0}, "fixable": true}), found(7, low)),
+        (json!({"total_issues": 9}), found(9, None)),
+        // Rows are counted before a count is believed; a report of nothing is none.
+        (json!({"issues": [{"severity": "low"}], "total_issues": 5}), found(1, low)),
+        (json!({"issues": []}), Found::default()),
+        (json!({"by_severity": {"low": u64::MAX, "high": 1}}), found(u64::MAX, high)),
+    ];
+    let tools = ["one".to_owned(), "other".to_owned()];
+    for (report, expected) in &forms {
+        let answer = json!({"one": report, "other": {"total_issues": 1}}).to_string();
+        let (told, problems) = read(&answer, &tools);
+        assert_eq!((&told["one"], told["other"].issues), (expected, 1), "{report}");
+        assert_eq!(problems, [] as [&str; 0], "{report}");
+        // Cut off anywhere, it is no answer at all.
+        for end in 0..answer.len() {
+            let (told, problems) = read(&answer[..end], &tools);
+            assert!(told.values().all(|found| *found == Found::default()), "{}", &answer[..end]);
+            assert_eq!((told.len(), problems.len()), (2, 1));
+        }
+    }
+    let broken = [
+        json!(null),
+        json!(3),
+        json!([]),
+        json!({}),
+        json!({"issues": "many"}),
+        json!({"issues": [{"severity": 3}]}),
+        json!({"alerts": [{"risk": "High", "count": "a few"}]}),
+        json!({"alerts": [{"risk": "High"}]}),
+        json!({"runs": [{}]}),
+        json!({"by_severity": {"odd": 1}}),
+        json!({"by_severity": {"low": -1}}),
+        json!({"total_issues": 1.5}),
+    ];
+    for report in broken {
+        let answer = json!({"one": report, "other": {"total_issues": 1}}).to_string();
+        let (told, problems) = read(&answer, &tools);
+        assert_eq!((told["one"], told["other"].issues), (Found::default(), 1), "{report}");
+        assert!(problems.len() == 1 && problems[0].starts_with("report of one: "), "{problems:?}");
+    }
+    let (told, problems) = read("{}", &tools);
+    assert_eq!((told.len(), problems.len()), (2, 2), "{problems:?}");
+}
+
+/// An answer that breaks off costs what is in it, and is told.
+#[tokio::test]
+async fn an_analyzer_that_answers_in_half_leaves_its_part_out() {
+    let world = World::with_pace(Duration::from_millis(1)).await;
+    let templates = vec!["riddle".to_owned()];
+    let tools = vec!["bandit".to_owned(), "zap".to_owned()];
+    let outcome = world.outcome("half", &Study { templates, tools, ..Study::usual() }).await;
+    let of_bandit = outcome.view.jobs.iter().filter(|job| job.parent.is_some());
+    let of_bandit: Vec<_> = of_bandit.filter(|job| job.key.as_str().ends_with("/static")).collect();
+    assert_eq!(of_bandit.len(), 2);
+    assert!(of_bandit.iter().all(|job| job.state == JobState::Partial), "{of_bandit:?}");
+    let report = world.platform.staged.output(&outcome.view).unwrap();
+    assert!(
+        report.analyses.iter().all(|row| row.told == "1 dynamic, 1 static: 0 issues"),
+        "{report}"
+    );
     world.runtime.shutdown().await;
 }
 
