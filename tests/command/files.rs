@@ -112,7 +112,7 @@ fn c_187_exports_are_written_rotated_and_complete() {
     assert_eq!(log.len(), 7);
 }
 
-/// Proves R3.10.
+/// Proves R3.10, D41.
 #[test]
 fn yr_61_an_export_that_cannot_be_written_does_not_stop_the_run() {
     let world = World::new();

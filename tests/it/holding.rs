@@ -141,7 +141,7 @@ async fn two_runs_that_hold_one_instance_start_it_once_and_the_last_one_stops_it
 }
 
 /// FL9: by success, failure, cancellation, or the end of its task.
-/// Proves INV-24.
+/// Proves INV-24, B47.
 #[tokio::test(start_paused = true)]
 async fn whatever_becomes_of_an_attempt_what_it_held_is_stopped() {
     let driver = Counting::default();

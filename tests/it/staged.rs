@@ -366,7 +366,7 @@ async fn a_group_that_fails_fast_stops_what_is_under_way() {
     runtime.shutdown().await;
 }
 
-/// Proves INV-15.
+/// Proves INV-15, B47.
 /// A cancel stops the children that are under way, and their group with them.
 #[tokio::test]
 async fn a_cancel_stops_the_children_of_a_group() {

@@ -123,7 +123,7 @@ fn deadline(job: &JobRecord) -> i64 {
     job.input["deadline"].as_i64().unwrap_or_else(|| panic!("{} has none", job.key))
 }
 
-/// Proves R3.7.
+/// Proves R3.7, B47.
 /// A group of 5 s whose children, and those of groups within it, say that they may take a minute; and a run of 3 s. What waits for
 /// the one room of the node begins when the time is up.
 #[tokio::test(start_paused = true)]

@@ -179,6 +179,7 @@ mod tests {
 
     use super::*;
 
+    /// Proves B47.
     #[tokio::test(start_paused = true)]
     async fn equal_requests_share_one_and_later_ones_do_not() {
         let (in_flight, made) = (InFlight::new(9), Arc::new(AtomicU32::new(0)));

@@ -37,7 +37,7 @@ fn task<T: Send + 'static>(
 
 /// Real threads, at one instant of a paused clock: as many as may.
 ///
-/// Proves INV-RL-1, C6.8, C6.13.
+/// Proves INV-RL-1, C6.8, C6.13, B47.
 #[tokio::test(start_paused = true)]
 async fn two_hundred_callers_at_once_get_exactly_the_limit() {
     let clock = Clock::start();

@@ -77,6 +77,7 @@ async fn kept<T>(mut keeper: Keeper, work: impl Future<Output = T>) -> (T, Arc<s
     (done, end)
 }
 
+/// Proves B47.
 #[tokio::test]
 async fn a_stop_leaves_nobody_of_the_group() {
     for mode in [StopMode::Graceful, StopMode::Kill] {
