@@ -5,7 +5,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::world::{HELLO, World, binary};
+use perennial_testkit::PerennialBinary;
+
+use crate::world::{HELLO, SOON, World, binary};
 
 /// Runs the command with a stdout that nobody reads; answers its code and what it said.
 fn unread(world: &World, args: &[&str]) -> (Option<i32>, String) {
@@ -191,4 +193,28 @@ fn a_reader_that_leaves_after_the_first_line_ends_the_command_quietly() {
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""), "{args:?}");
     }
+}
+
+/// Its store cannot be written any more: it says so when the tree gives up, and not after a time in which nobody answers.
+#[test]
+fn a_run_whose_store_cannot_grow_says_why_it_has_given_up() {
+    let world = World::new();
+    let text = "x".repeat(400);
+    let steps: String =
+        (0..300).map(|n| format!("  - {{name: s{n}, type: echo, value: {text}}}\n")).collect();
+    world.write("wide.yaml", format!("workflow:\n  name: wide\n  steps:\n{steps}"));
+    // In blocks of 512 bytes; what is beyond them is refused as if by a disk.
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 1000; exec {} run wide.yaml --provider-mode mock --run-id wide --quiet",
+        binary()
+    );
+    let told =
+        PerennialBinary::new("/bin/sh").args(["-c", &script]).current_dir(world.path("")).run(SOON);
+    let told = told.unwrap();
+    assert_eq!(told.status.code(), Some(9), "{told:?}");
+    let error = told.stderr.lines().find(|line| line.starts_with("error: ")).unwrap();
+    assert!(error.contains("this node has given up: the store "), "{error}");
+    assert!(told.stderr.contains("help: perennial resume wide"), "{told:?}");
+    // With room it goes on.
+    world.expect(0, &["resume", "wide", "--quiet"]);
 }

@@ -1,6 +1,11 @@
-//! What is said of a run that has ended to whoever wants what is too late, and what can still be done with it.
+//! What is said of a run that has ended to whoever wants what is too late, and of a tree that has given up; and what can still be
+//! done then.
 
-use perennial::{RunId, RunState, Runtime};
+use futures_util::FutureExt as _;
+use perennial::{
+    RunId, RunState, Runtime,
+    supervision::{LifecycleEvent, LifecycleStream},
+};
 
 use super::{hint::Hint, host, show::stages};
 use crate::exit::{self, failed_with};
@@ -48,4 +53,20 @@ async fn is_of_a_command(runtime: &Runtime, run: &RunId) -> bool {
     }
     let definition = runtime.pipelines().definition(run).await;
     !definition.is_err_and(|error| host::is_of_a_host(&error))
+}
+
+/// The refusal of a command whose tree has given up meanwhile: of what its children died, by all that `lifecycle` has told since.
+pub(super) fn given_up(mut lifecycle: LifecycleStream, help: String) -> anyhow::Error {
+    let mut why = None;
+    while let Some(Some(told)) = lifecycle.next().now_or_never() {
+        // One that ends because those around it end tells nothing.
+        if let LifecycleEvent::ChildTerminated { reason, .. } = told.event
+            && reason.is_abnormal()
+        {
+            why = Some(reason.to_string());
+        }
+    }
+    let why = why.map(|why| format!(": {}", why.strip_prefix("error: ").unwrap_or(&why)));
+    let why = why.unwrap_or_default();
+    failed_with(exit::STORE, format!("too much has failed, and this node has given up{why}"), help)
 }

@@ -149,6 +149,14 @@ impl Lot {
         Ok(codes.find(|code| *code != exit::COMPLETED).unwrap_or(exit::COMPLETED))
     }
 
+    /// The command that goes on with what is left of them.
+    pub(super) fn goes_on(&self, hint: &Hint) -> String {
+        match &self.members[..] {
+            [one] => hint.resume(one.run.id().as_str()),
+            _ => hint.resume("--all"),
+        }
+    }
+
     async fn follow_one(
         &self,
         member: &Member,

@@ -5,6 +5,7 @@ use perennial::{
 
 use super::{
     cancel,
+    ended::given_up,
     engine::{self, Signals},
     hint::{self, Hint},
     lot::{Known, Lot, Member, left_out},
@@ -131,6 +132,7 @@ async fn go_on(args: ResumeArgs, config: Config, paused: Paused) -> anyhow::Resu
     }
     lot.announce(shown);
     lot.mention_waiting(shown).await;
+    let lifecycle = runtime.supervision_tree().lifecycle();
     let mut following = std::pin::pin!(lot.follow(shown, &hint));
     let code = tokio::select! {
         biased;
@@ -139,6 +141,7 @@ async fn go_on(args: ResumeArgs, config: Config, paused: Paused) -> anyhow::Resu
             return Ok(Box::pin(stopped).await);
         }
         code = &mut following => code,
+        _ = runtime.ended() => Err(given_up(lifecycle, lot.goes_on(&hint))),
     };
     let code = code.and_then(|code| {
         if args.engine.tree {

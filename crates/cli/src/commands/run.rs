@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 
 use super::{
     detach,
+    ended::given_up,
     engine::{self, Signal, Signals},
     hint::{self, Hint, quoted},
     inputs,
@@ -68,6 +69,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
     };
     lot.announce(shown);
     lot.mention_waiting(shown).await;
+    let lifecycle = runtime.supervision_tree().lifecycle();
     let mut following = std::pin::pin!(lot.follow(shown, &hint));
     let ended = tokio::select! {
         biased;
@@ -76,6 +78,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
             return Ok(stopped.await);
         }
         ended = &mut following => ended,
+        _ = runtime.ended() => Err(given_up(lifecycle, lot.goes_on(&hint))),
     };
     if ended.is_ok() {
         mention_others(&runtime, shown, &hint).await;

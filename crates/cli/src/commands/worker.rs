@@ -10,16 +10,13 @@ use perennial::{
 use serde_json::{Value, json};
 
 use super::{
+    ended::given_up,
     engine::{self, Signal, Signals},
     hint::Hint,
     prompts, stop,
     tree::with_findings,
 };
-use crate::{
-    args::WorkerArgs,
-    exit::{self, failed},
-    output,
-};
+use crate::{args::WorkerArgs, exit, output};
 
 pub(super) async fn worker(args: WorkerArgs, config: Config) -> anyhow::Result<i32> {
     let mut signals = Signals::listen()?;
@@ -39,6 +36,7 @@ pub(super) async fn worker(args: WorkerArgs, config: Config) -> anyhow::Result<i
     let runtime = builder.start().await.map_err(|error| engine::opened(store, error))?;
     let says = Says { json: args.output.json, quiet: args.engine.quiet };
     let lifecycle = runtime.supervision_tree().lifecycle();
+    let ends = runtime.supervision_tree().lifecycle();
     says.started(&args, lease.ttl, &runtime)?;
     let hint = Hint::new(store, args.engine.config.as_deref());
     let signal = {
@@ -46,9 +44,7 @@ pub(super) async fn worker(args: WorkerArgs, config: Config) -> anyhow::Result<i
         tokio::select! {
             biased;
             signal = signals.next() => signal,
-            reason = runtime.ended() => {
-                return Err(failed(exit::STORE, format!("this node has given up: {reason}")));
-            }
+            _ = runtime.ended() => return Err(given_up(ends, hint.worker())),
             failed = &mut work => return failed.map(|()| exit::COMPLETED),
         }
     };
