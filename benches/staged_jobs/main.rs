@@ -3,7 +3,9 @@
 //! `cargo bench --bench staged_jobs`. A pipeline is one run: a stage of groups, ten of them at once, each with four children
 //! that do nothing. What is counted is attempts: the groups themselves and their joins are on top of them.
 //!
-//! `PERENNIAL_BENCH_PIPELINES=20` takes as many pipelines (100 without it).
+//! `PERENNIAL_BENCH_PIPELINES=20` takes as many pipelines (100 without it), `PERENNIAL_BENCH_ROUNDS=1` as many rounds
+//! (3). With the argument `sizes` single runs of 1 000, 10 000 and 50 000 jobs are measured instead: what one more decision
+//! costs in a run that has more jobs.
 
 #![expect(clippy::unwrap_used, reason = "a bench has nobody to answer to")]
 #![expect(clippy::print_stdout, reason = "its figures are its purpose")]
@@ -27,17 +29,49 @@ const PIPELINES: usize = 100;
 const GROUPS: usize = 100;
 const CHILDREN: usize = 4;
 const ROUNDS: usize = 3;
+/// Jobs of single runs, of which one costs as much as the other, each.
+const SIZES: [usize; 3] = [1_000, 10_000, 50_000];
 
 fn main() {
     let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let pipelines = env::var("PERENNIAL_BENCH_PIPELINES").ok();
-    let pipelines = pipelines.and_then(|said| said.parse().ok()).unwrap_or(PIPELINES);
-    executor.block_on(measure(pipelines));
+    let pipelines = said("PERENNIAL_BENCH_PIPELINES", PIPELINES);
+    let rounds = said("PERENNIAL_BENCH_ROUNDS", ROUNDS);
+    if env::args().any(|said| said == "sizes") {
+        executor.block_on(measure_sizes(rounds));
+    } else {
+        executor.block_on(measure(pipelines, rounds));
+    }
 }
 
-async fn measure(pipelines: usize) {
+fn said(name: &str, otherwise: usize) -> usize {
+    env::var(name).ok().and_then(|said| said.parse().ok()).unwrap_or(otherwise)
+}
+
+/// Single runs, the small ones one after the other until they had as many jobs as one of the middle.
+async fn measure_sizes(rounds: usize) {
+    let [small, middle, large] = SIZES;
+    let [mut of_small, mut of_middle, mut of_large] = [const { Vec::new() }; 3];
+    for round in 0..rounds {
+        let count = middle / small;
+        let mut slowness = 0.0;
+        for _ in 0..count {
+            slowness += staged_runs(1, small / CHILDREN).await.rate.recip();
+        }
+        of_small.push(count as f64 / slowness);
+        of_middle.push(staged_runs(1, middle / CHILDREN).await.rate);
+        of_large.push(staged_runs(1, large / CHILDREN).await.rate);
+        println!(
+            "round {round}: {:>6.0} children/s in a run of {small}, {:>6.0} in one of {middle}, {:>6.0} in one of {large}",
+            of_small[round], of_middle[round], of_large[round]
+        );
+    }
+    print_ratio("a run of 10 000 / one of 1 000", &of_middle, &of_small, "≥ 0.8");
+    print_ratio("a run of 50 000 / one of 1 000", &of_large, &of_small, "≥ 0.8");
+}
+
+async fn measure(pipelines: usize, rounds: usize) {
     let [mut staged, mut plain, mut fewer, mut longer] = [const { Vec::new() }; 4];
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let all = staged_runs(pipelines, GROUPS).await;
         staged.push(all.rate);
         plain.push(baseline::plain_runs(pipelines, GROUPS * CHILDREN).await);
