@@ -10,11 +10,13 @@
 
 mod faults;
 mod flow;
+mod host;
 mod ledger;
 mod oracle;
 mod place;
 mod points;
 mod processes;
+mod serving;
 mod staged;
 mod study;
 mod victim;
@@ -80,6 +82,7 @@ impl Trial {
             blob: false,
             staged: false,
             study: None,
+            serving: None,
         }
     }
 

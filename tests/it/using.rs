@@ -28,6 +28,7 @@ use perennial::{
     },
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -50,6 +51,8 @@ enum Does {
     Hangs,
     /// A probe never answers.
     ProbeHangs,
+    /// It refuses every probe of a long start, and then serves.
+    Boots,
     /// It can never be started.
     Broken,
 }
@@ -60,7 +63,12 @@ struct Fake {
     does: Arc<Mutex<Does>>,
     starts: Arc<AtomicU32>,
     stops: Arc<AtomicU32>,
+    /// Probes of its readiness that it refused.
+    refused: Arc<AtomicU32>,
 }
+
+/// So many probes a start refuses that takes 170 s, with one every 2 s.
+const BOOT_PROBES: u32 = 85;
 
 impl Fake {
     fn that(does: Does) -> Self {
@@ -106,7 +114,7 @@ impl ServiceDriver for Fake {
             let instance = Instance::at(format!("{key}/{epoch}"));
             let does = *self.does.lock().unwrap();
             match does {
-                Does::Well | Does::ProbeHangs => Ok(instance),
+                Does::Well | Does::ProbeHangs | Does::Boots => Ok(instance),
                 Does::Down => Err(StartError::Retryable("the port is taken".into())),
                 Does::Flaps => Ok(instance.kept_by(async {
                     sleep(secs(1)).await; // paused clock
@@ -123,13 +131,20 @@ impl ServiceDriver for Fake {
         Box::pin(async { Ok(()) })
     }
 
-    fn probe<'a>(&'a self, _: &'a Instance, _: Probe) -> DriverFuture<'a, ProbeResult> {
+    fn probe<'a>(&'a self, _: &'a Instance, probe: Probe) -> DriverFuture<'a, ProbeResult> {
         let does = *self.does.lock().unwrap();
         Box::pin(async move {
             match does {
+                Does::Boots if self.refused.load(Ordering::SeqCst) < BOOT_PROBES => {
+                    let counts = u32::from(probe == Probe::Readiness);
+                    self.refused.fetch_add(counts, Ordering::SeqCst);
+                    ProbeResult::Fail("it takes no connection".into())
+                }
                 Does::ProbeHangs => std::future::pending().await,
                 Does::Flaps => ProbeResult::Fail("it is not ready yet".into()),
-                Does::Well | Does::Down | Does::Hangs | Does::Broken => ProbeResult::Pass,
+                Does::Well | Does::Boots | Does::Down | Does::Hangs | Does::Broken => {
+                    ProbeResult::Pass
+                }
             }
         })
     }
@@ -724,6 +739,40 @@ async fn who_is_refused_its_calls_until_its_time_is_over_ends_as_the_service_say
         let ended = ends(&outcome).into_iter().find(|(name, ..)| name == "n1").unwrap();
         assert_eq!((ended.1, ended.2), expected, "{ended:?}");
     }
+    world.runtime.shutdown().await;
+}
+
+/// D28, SM-52: 170 s, with many more refused probes than failed calls open the breaker.
+/// Proves INV-22.
+#[tokio::test(start_paused = true)]
+async fn a_long_start_opens_no_breaker_and_is_no_failure() {
+    let fake = Fake::that(Does::Boots);
+    let spec = fake.spec("app").ready_within(secs(180)).breaker(BreakerConfig::consecutive(3));
+    let world = World::with(vec![spec.on_unavailable(OnUnavailable::defer(secs(600)))]).await;
+    let shown = || {
+        let nodes = world.runtime.tree().nodes;
+        let of_app = nodes.into_iter().find(|node| node.path.ends_with("/services/app"));
+        let detail = of_app.expect("it has an actor").detail;
+        let of = |name: &str| detail[name].clone();
+        let breaker =
+            ["state", "epoch", "failures", "trips_at"].map(|it| of("breaker")[it].clone());
+        (of("state"), of("epoch"), of("restarts"), json!(breaker))
+    };
+    let untouched = json!(["closed", 0, 0, 3]);
+    let began = Clock::start();
+    let run = world.start("r", &[Call::with_permit("a")]).await;
+    sleep(secs(160)).await; // paused clock
+    assert!(fake.refused.load(Ordering::SeqCst) > 70, "{fake:?}");
+    assert_eq!(shown(), (json!("starting"), json!(1), json!(0), untouched.clone()));
+    let cause = waits(&run, "calls/a").await;
+    assert!(cause.contains("it takes no connection"), "{cause}");
+    let outcome = outcome(&run).await;
+    let elapsed = began.now().elapsed();
+    assert!((secs(165)..secs(180)).contains(&elapsed), "with its first readiness: {elapsed:?}");
+    assert_eq!(ends(&outcome), [("a".to_owned(), JobState::Succeeded, None, 1)]);
+    assert_eq!((outcome.view.jobs[0].attempt, world.permitted.load(Ordering::SeqCst)), (1, 1));
+    assert_eq!(shown(), (json!("ready"), json!(1), json!(0), untouched));
+    assert_eq!(fake.done(), (1, 0));
     world.runtime.shutdown().await;
 }
 

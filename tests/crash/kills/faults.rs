@@ -364,7 +364,13 @@ impl Store for Watched {
     }
 
     fn step_instance(&self, step: InstanceStep) -> Operation<'_, InstanceStepped> {
-        self.at("step_instance", self.inner.step_instance(step))
+        Box::pin(async move {
+            let point = format!("instance.{}", step.state);
+            self.ledger.passes(&format!("{point}:before"));
+            let stepped = self.inner.step_instance(step).await?;
+            self.ledger.passes(&format!("{point}:after"));
+            Ok(stepped)
+        })
     }
 
     fn instance(&self, key: ServiceKey) -> Operation<'_, Option<InstanceRecord>> {

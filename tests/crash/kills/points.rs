@@ -1,5 +1,6 @@
 //! The crash matrix: a victim dies at each step that there is, and the next life ends the run as if nothing had been.
 
+mod held;
 mod rest;
 
 use perennial::{

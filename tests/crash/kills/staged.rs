@@ -160,6 +160,7 @@ pub(super) fn orders(place: &Place) -> Orders {
         blob: false,
         staged: true,
         study: None,
+        serving: None,
     }
 }
 

@@ -5,7 +5,7 @@
 use std::{
     io::{BufRead, Read, Write},
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -15,27 +15,19 @@ use futures_util::future::{Either, join, select};
 use perennial::{
     RunId, RunState,
     engine::{
-        Definitions, NotRunnable, RecordedCalls, ReopenRun, RunHandle, Runs, Services,
-        ServicesSpec, StartRun, Workflow, drain,
-        monitor::Monitoring,
-        scheduler::{Adoption, LeaseTerms, Scheduler, SchedulerSpec},
+        Definitions, NotRunnable, RecordedCalls, ReopenRun, RunHandle, Runs, StartRun, Workflow,
         workflow::BoxFuture,
     },
     records::{JobState, RunRecord},
-    supervision::{
-        Clock, DynamicSupervisor, DynamicSupervisorSpec, Options, Root, SupervisorSpec,
-        TaskSupervisor, TaskSupervisorSpec,
-    },
 };
 use perennial_store::Store;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::{
-    faults::Watched,
     flow::{Flow, Shape},
+    host::Host,
     oracle::Fold,
-    place,
 };
 
 /// Before each line of the ledger: the test harness writes to the same output.
@@ -69,6 +61,8 @@ pub(super) struct Orders {
     /// Its run is a study of the example, whose apps are in that folder; and by which seed it hits its own actors, 0 when
     /// it does not.
     pub(super) study: Option<(String, u64)>,
+    /// Its run uses a service, which keeps what there is of it in that folder; 1 when that outlives its host, else 0.
+    pub(super) serving: Option<(String, u64)>,
 }
 
 impl Orders {
@@ -79,7 +73,7 @@ impl Orders {
             "events_from": self.events_from, "act": pair(&self.act),
             "dies_at": pair(&self.dies_at), "samples": self.samples,
             "rooms": self.rooms, "blob": self.blob, "staged": self.staged,
-            "study": pair(&self.study),
+            "study": pair(&self.study), "serving": pair(&self.serving),
         })
     }
 
@@ -101,6 +95,7 @@ impl Orders {
             blob: value["blob"] == true,
             staged: value["staged"] == true,
             study: pair("study"),
+            serving: pair("serving"),
         }
     }
 }
@@ -207,48 +202,15 @@ async fn live(orders: Orders) {
     if orders.study.is_some() {
         return Box::pin(super::study::live(&orders, ledger)).await;
     }
+    if orders.serving.is_some() {
+        return Box::pin(super::serving::live(&orders, ledger)).await;
+    }
     if orders.staged {
         return Box::pin(super::staged::live(&orders, ledger)).await;
     }
-    let (inner, store_child) = place::opened(&orders.store).await;
-    let store: Arc<dyn Store> = Arc::new(Watched { inner, ledger: ledger.clone() });
-    let clock = Clock::start();
-    let (tasks_child, tasks) = TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));
-    let services = Services::new(ServicesSpec {
-        store: store.clone(),
-        clock,
-        node: "local".to_owned(),
-        tasks,
-        definitions: Arc::new(Revived(ledger.clone())),
-        monitoring: Monitoring { enabled: false, ..Monitoring::default() },
-        // Each life knows that the one before is over.
-        lease: LeaseTerms { exclusive: true, ..LeaseTerms::default() },
-        attempts_max: orders.rooms,
-        settings: perennial::engine::EngineSettings::default(),
-    });
-    let of = |name: &str| DynamicSupervisor::child_spec(DynamicSupervisorSpec::new(name, 100));
-    let ((monitors_child, monitors), (runs_child, actors)) = (of("monitors"), of("runs"));
-    let lifecycle = Arc::new(OnceLock::new());
-    let (scheduler_child, scheduler) = Scheduler::child_spec(SchedulerSpec {
-        services: services.clone(),
-        runs: actors,
-        runs_max: 10,
-        monitors,
-        adoption: Adoption::AtBoot,
-        lifecycle: lifecycle.clone(),
-    });
-    let tree = SupervisorSpec::new("victim")
-        .child(store_child)
-        .child(tasks_child)
-        .child(scheduler_child)
-        .child(monitors_child)
-        .child(runs_child)
-        .child(drain::child_spec(services.clone(), Duration::ZERO));
-    let root = Root::start(tree, clock, Options::default()).await.unwrap();
-    drop(lifecycle.set(root.tree().lifecycle_source()));
-    let runs = Runs::new(services.clone(), scheduler);
-    ledger.write("up");
-
+    let revived = Arc::new(Revived(ledger.clone()));
+    let host = Host::start(&orders, ledger.clone(), revived, Vec::new()).await;
+    let (store, runs) = (host.store.clone(), host.runs.clone());
     let settings = match orders.blob {
         true => json!({ "kept": store.put_blob(BLOB.to_vec()).await.unwrap() }),
         false => json!({}),
@@ -270,12 +232,7 @@ async fn live(orders: Orders) {
     match select(body, std::pin::pin!(beside)).await {
         Either::Left(((), _)) | Either::Right((_, _)) => (),
     }
-    services.announce_shutdown();
-    ledger.passes("drain:after");
-    root.shutdown().await;
-    store.close();
-    services.announce_end();
-    ledger.write("down");
+    host.shutdown().await;
 }
 
 /// A further round of a run that was cancelled: all that did not succeed is made again.
