@@ -8,6 +8,8 @@
 //! `PERENNIAL_CRASH_KILLS` says how many there are in the random run, 60 without it; the release is tried with 300.
 //! `PERENNIAL_SEED` repeats one.
 
+mod commits;
+mod decisions;
 mod faults;
 mod flow;
 mod ledger;
@@ -79,6 +81,7 @@ impl Trial {
             rooms: 100,
             blob: false,
             staged: false,
+            watched: false,
             study: None,
         }
     }
