@@ -1,6 +1,7 @@
 //! The crash matrix: a victim dies at each step that there is, and the next life ends the run as if nothing had been.
 
 mod rest;
+mod staged;
 
 use perennial::{
     RunState,
