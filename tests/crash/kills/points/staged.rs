@@ -187,7 +187,7 @@ fn states(view: &RunView) -> Vec<StageState> {
     view.stages.iter().map(|stage| stage.state).collect()
 }
 
-/// Proves K17, I1.
+/// Proves K17, INV-2, I1.
 /// Of a job and of a group; the next stage goes on to wait for more.
 fn what_follows_from_a_job_is_there_with_its_end_and_once(place: Place) {
     let points = [("commit.feed:after", 1), ("commit.feed:after", 6)];
@@ -205,7 +205,7 @@ fn what_follows_from_a_job_is_there_with_its_end_and_once(place: Place) {
 }
 
 /// Nobody claims a group: it is expanded by the decision that makes its children.
-/// Proves K18.
+/// Proves K18, INV-8.
 fn a_group_whose_children_were_not_committed_has_none(place: Place) {
     let points = [("commit.expand:before", 1), ("commit.expand:before", 3)];
     each(place, &points, |point, lines, left, end| {
@@ -216,7 +216,7 @@ fn a_group_whose_children_were_not_committed_has_none(place: Place) {
     });
 }
 
-/// Proves K19.
+/// Proves K19, INV-8.
 fn children_that_were_committed_are_not_made_again(place: Place) {
     let points = [("commit.expand:after", 1), ("commit.expand:after", 3)];
     each(place, &points, |point, lines, left, end| {
@@ -228,7 +228,7 @@ fn children_that_were_committed_are_not_made_again(place: Place) {
     });
 }
 
-/// Proves K20.
+/// Proves K20, INV-9.
 fn a_group_ends_with_its_last_child_or_not(place: Place) {
     let points = [("commit.join:before", 1), ("commit.join:after", 3)];
     each(place, &points, |point, lines, left, _| {
