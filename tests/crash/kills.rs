@@ -3,11 +3,13 @@
 //! A victim is this binary once more (`victim`), with the engine on a store that tells what it acknowledged and dies
 //! where it is told to (`faults`), and one run (`flow`). Its parent reads what it tells (`ledger`), kills it, looks at the
 //! store (`place`, `oracle`) and starts the next one. Kills come at random here, and at each step of the crash matrix
-//! in `points`.
+//! in `points` (`decisions` says which commit is which step); a run in stages is looked at at each commit (`commits`).
 //!
 //! `PERENNIAL_CRASH_KILLS` says how many there are in the random run, 60 without it; the release is tried with 300.
 //! `PERENNIAL_SEED` repeats one.
 
+mod commits;
+mod decisions;
 mod faults;
 mod flow;
 mod host;
@@ -81,6 +83,7 @@ impl Trial {
             rooms: 100,
             blob: false,
             staged: false,
+            watched: false,
             study: None,
             serving: None,
         }

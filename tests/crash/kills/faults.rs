@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use perennial::{
-    RunId, RunState,
-    records::{AttemptRecord, EventRecord, JobState, RunSummary, RunView, Timestamp},
+    RunId,
+    records::{AttemptRecord, EventRecord, RunSummary, RunView, Timestamp},
 };
 use perennial_core::{Digest, run::SlotPool, service::ServiceKey};
 use perennial_store::{
@@ -12,19 +12,25 @@ use perennial_store::{
     Created, Decision, HoldOf, HoldRecord, InstanceRecord, InstanceStep, InstanceStepped, Lease,
     Leases, NewCheckpoint, NewEvent, NewNumber, NewRun, NewSignal, NewVersion, NodeRecord, NodeRef,
     NodeTerms, Operation, Past, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained,
-    Retention, SlotGiven, SlotRecord, SlotTaken, Store, StoreStatus, StreamRecord, TimerDue,
-    VerifyCursor, VerifyStep,
+    Retention, SlotGiven, SlotRecord, SlotTaken, Store, StoreError, StoreStatus, StreamRecord,
+    TimerDue, VerifyCursor, VerifyStep,
 };
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::victim::Ledger;
+use super::{
+    commits,
+    decisions::{expanded, points},
+    victim::Ledger,
+};
 
 /// The real store, watched.
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) inner: Arc<dyn Store>,
     pub(super) ledger: Arc<Ledger>,
+    /// Whether a run in stages is looked at after each decision about it, before another one can be made.
+    pub(super) looks: bool,
 }
 
 impl Watched {
@@ -37,28 +43,20 @@ impl Watched {
             Ok(answer)
         })
     }
-}
 
-/// What a decision is known by.
-fn points(decision: &Decision) -> Vec<&'static str> {
-    let mut points = vec!["commit"];
-    if let Some(report) = &decision.report {
-        points.push(if report.job == JobState::Ready { "commit.retry" } else { "commit.end" });
+    /// INV-7: what it wrote is whole.
+    async fn look(
+        &self,
+        run: &RunId,
+        events: &[EventRecord],
+        is_fed: bool,
+    ) -> Result<(), StoreError> {
+        if self.looks {
+            let view = self.inner.run(run).await?;
+            self.ledger.write(&commits::said_of(&view, events, is_fed));
+        }
+        Ok(())
     }
-    if decision.new_jobs.iter().any(|job| job.claim_for.is_some()) {
-        points.push("commit.claim");
-    }
-    if decision.report.is_some() && !decision.new_jobs.is_empty() {
-        points.push("commit.follow");
-    }
-    if let Some(step) = &decision.run_step {
-        points.extend(step.to.is_terminal().then_some("commit.close"));
-        let is_resumed = step.from == RunState::Paused && step.to == RunState::Running;
-        points.extend(is_resumed.then_some("commit.resume"));
-        points.extend((step.to == RunState::Paused).then_some("commit.pause"));
-        points.extend((step.to == RunState::Cancelling).then_some("commit.cancel"));
-    }
-    points
 }
 
 impl Store for Watched {
@@ -111,7 +109,12 @@ impl Store for Watched {
     }
 
     fn create_run(&self, run: NewRun) -> Operation<'_, Created> {
-        self.at("create_run", self.inner.create_run(run))
+        Box::pin(async move {
+            let id = run.run.clone();
+            let created = self.at("create_run", self.inner.create_run(run)).await?;
+            self.look(&id, &[], true).await?;
+            Ok(created)
+        })
     }
 
     fn import_run(&self, run: NewRun, past: Past) -> Operation<'_, Created> {
@@ -123,7 +126,12 @@ impl Store for Watched {
     }
 
     fn reopen_run(&self, reopening: Reopening) -> Operation<'_, u64> {
-        self.at("reopen_run", self.inner.reopen_run(reopening))
+        Box::pin(async move {
+            let id = reopening.run.clone();
+            let reopened = self.at("reopen_run", self.inner.reopen_run(reopening)).await?;
+            self.look(&id, &[], false).await?;
+            Ok(reopened)
+        })
     }
 
     fn claim_by<'a>(
@@ -198,10 +206,15 @@ impl Store for Watched {
             let pass = |when: &str| {
                 points.iter().for_each(|point| self.ledger.passes(&format!("{point}:{when}")));
             };
-            let report = decision.report.clone();
+            let (run, report) = (decision.run.clone(), decision.report.clone());
+            for group in expanded(&decision) {
+                self.ledger.write(&format!("expands {group}"));
+            }
             pass("before");
             let committed = self.inner.commit(decision).await?;
-            let Committed::Now { leases, .. } = &committed else { return Ok(committed) };
+            let Committed::Now { leases, events, .. } = &committed else {
+                return Ok(committed);
+            };
             for lease in leases {
                 self.ledger.write(&format!("claimed {} {}", lease.key, lease.attempt));
             }
@@ -210,6 +223,7 @@ impl Store for Watched {
                 self.ledger.write(&format!("committed {key} {attempt} {}", report.job));
             }
             pass("after");
+            self.look(&run, events, true).await?;
             Ok(committed)
         })
     }

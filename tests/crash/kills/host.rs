@@ -46,7 +46,8 @@ impl Host {
         declared: Vec<ServiceSpec>,
     ) -> Self {
         let (inner, store_child) = place::opened(&orders.store).await;
-        let store: Arc<dyn Store> = Arc::new(Watched { inner, ledger: ledger.clone() });
+        let looks = orders.staged && orders.samples;
+        let store: Arc<dyn Store> = Arc::new(Watched { inner, ledger: ledger.clone(), looks });
         let clock = Clock::start();
         let (tasks_child, tasks) =
             TaskSupervisor::child_spec(TaskSupervisorSpec::new("tasks", 100));

@@ -214,7 +214,7 @@ impl Told {
             "closed" => self.closed = Some(words[1].to_owned()),
             "violation" => self.violations.push(line.to_owned()),
             "sampled" => self.samples += 1,
-            "up" | "acted" | "dies" | "down" => (),
+            "up" | "acted" | "number" | "expands" | "dies" | "down" => (),
             other => panic!("{other} is no word of a ledger"),
         }
         let kinds = ["created", "claimed", "recorded", "committed", "event", "closed", "acted"];

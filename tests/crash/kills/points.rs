@@ -2,6 +2,7 @@
 
 mod held;
 mod rest;
+mod staged;
 
 use perennial::{
     RunState,

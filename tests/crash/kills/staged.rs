@@ -31,8 +31,8 @@ use super::{
 };
 
 const KILLS: u64 = 15;
-/// The first stage.
-const APPS: u64 = 14;
+/// Jobs of the first stage.
+const APPS: usize = 14;
 
 /// A try may end with its process as often as it likes.
 const RETRY: RetryPolicy =
@@ -51,10 +51,10 @@ impl Activity for Make {
         let number = cx.allocate(&SequenceName::new("made").unwrap(), "all").await?;
         self.0.write(&format!("number {number} {}", cx.job));
         let request = Definition::new(format!("{} of {input}", cx.job).into_bytes());
-        let made = cx.call(request.digest, async |_| {
+        let made = cx.call(request.digest, async |key| {
             // real time: the process may die meanwhile
             tokio::time::sleep(Duration::from_millis(1)).await;
-            self.0.write(&format!("effect {}", cx.job));
+            self.0.write(&format!("effect {} {} 1 {}", cx.job, cx.attempt, key.as_str()));
             Ok(json!(input * 2))
         });
         let made = made.await?.value.as_u64().unwrap_or(0);
@@ -93,9 +93,14 @@ impl Group for Look {
     }
 }
 
-struct Study;
+/// What its runs are recorded with.
+pub(super) const NAME: &str = "study";
 
-fn looks(_: &Value, made: &Upstream) -> Vec<JobSpec> {
+/// Stages that follow from jobs, from groups, and from all of a stage.
+pub(super) struct Study;
+
+/// One for each that succeeded, under its key and with what it gave.
+fn each(_: &Value, made: &Upstream) -> Vec<JobSpec> {
     made.succeeded().map(|item| JobSpec::new(&item.key, &item.result)).collect()
 }
 
@@ -105,7 +110,7 @@ fn last(_: &Value, looked: &Upstream) -> Vec<JobSpec> {
 }
 
 impl StagedWorkflow for Study {
-    const NAME: &'static str = "study";
+    const NAME: &'static str = NAME;
     const VERSION: u32 = 1;
     type Input = u64;
     type Output = ();
@@ -114,19 +119,30 @@ impl StagedWorkflow for Study {
         let jobs = (0..*apps).map(|app| JobSpec::new(app.to_string(), &app));
         let make =
             Stage::activity::<Make>("make").feed(Feed::jobs(jobs)).concurrency(3).retry(RETRY);
-        let look = Feed::per_item(Edge::from("make", looks));
+        let look = Feed::per_item(Edge::from("make", each));
         let look = Stage::group::<Look>("look").feed(look).concurrency(2);
+        let note = Feed::per_item(Edge::from("look", each));
+        let note = Stage::activity::<Make>("note").feed(note).retry(RETRY);
         let sum = Feed::barrier(Edge::from("look", last));
         let sum = Stage::activity::<Make>("sum").feed(sum).retry(RETRY).optional();
-        Ok(Plan::new().stage(make).stage(look).stage(sum))
+        Ok(Plan::new().stage(make).stage(look).stage(note).stage(sum))
     }
 
     fn summarize(&self, _: &u64, _: &RunReport) {}
 }
 
+pub(super) fn study(ledger: Arc<Ledger>) -> Staged<Study> {
+    Staged::new(Study).activity(Make(ledger)).group(Look)
+}
+
+/// What its run is given.
+pub(super) fn apps(orders: &Orders) -> u64 {
+    orders.shape.jobs as u64
+}
+
 /// One life of the process.
 pub(super) async fn live(orders: &Orders, ledger: Arc<Ledger>) {
-    let study = Staged::new(Study).activity(Make(ledger.clone())).group(Look);
+    let study = study(ledger.clone());
     let store = match orders.store.strip_prefix("postgres") {
         Some(_) => Store::postgres(&orders.store).unwrap(),
         None => Store::sqlite(&orders.store),
@@ -138,7 +154,11 @@ pub(super) async fn live(orders: &Orders, ledger: Arc<Ledger>) {
     let runtime = builder.start().await.unwrap();
     ledger.write("up");
     let run = Some(RunId::parse(&orders.run).unwrap());
-    let run = runtime.runs().start(StartRun { run, ..study.start(&APPS).unwrap() }).await.unwrap();
+    let run = runtime
+        .runs()
+        .start(StartRun { run, ..study.start(&apps(orders)).unwrap() })
+        .await
+        .unwrap();
     ledger.write("created");
     let outcome = run.outcome().await.unwrap();
     ledger.write(&format!("closed {}", outcome.state));
@@ -147,7 +167,7 @@ pub(super) async fn live(orders: &Orders, ledger: Arc<Ledger>) {
 }
 
 pub(super) fn orders(place: &Place) -> Orders {
-    let shape = Shape { jobs: 0, calls: 0, width: 1, call_ms: 0, retry_ms: 0 };
+    let shape = Shape { jobs: APPS, calls: 0, width: 1, call_ms: 0, retry_ms: 0 };
     Orders {
         store: place.url(),
         run: RUN.to_owned(),
@@ -159,17 +179,24 @@ pub(super) fn orders(place: &Place) -> Orders {
         rooms: 100,
         blob: false,
         staged: true,
+        watched: false,
         study: None,
         serving: None,
     }
 }
 
+/// Of a few jobs, on a store that tells of it.
+pub(super) fn watched(place: &Place) -> Orders {
+    let orders = orders(place);
+    Orders { shape: Shape { jobs: 5, ..orders.shape }, watched: true, ..orders }
+}
+
 /// Whose each number is, over all lives.
 #[derive(Default)]
-struct Numbers(BTreeMap<String, String>);
+pub(super) struct Numbers(BTreeMap<String, String>);
 
 impl Numbers {
-    fn take(&mut self, line: &str) {
+    pub(super) fn take(&mut self, line: &str) {
         let mut words = line.split(' ');
         if words.next() == Some("number") {
             let (number, job) =
@@ -196,7 +223,7 @@ fn to_the_end(place: &Place, numbers: &mut Numbers) -> RunView {
     look(place).unwrap()
 }
 
-fn look(place: &Place) -> Option<RunView> {
+pub(super) fn look(place: &Place) -> Option<RunView> {
     place.look(async |store| {
         let violations = verify(store).await.unwrap();
         assert!(violations.is_empty(), "{violations:#?}");
@@ -205,7 +232,7 @@ fn look(place: &Place) -> Option<RunView> {
 }
 
 /// What of a run does not depend on who was killed when.
-fn picture(view: &RunView) -> (String, Vec<Value>, BTreeMap<String, Value>) {
+pub(super) fn picture(view: &RunView) -> (String, Vec<Value>, BTreeMap<String, Value>) {
     let job = |job: &perennial_store::JobRecord| {
         let ended = (job.state, job.skipped, &job.result);
         (job.key.to_string(), json!(ended))

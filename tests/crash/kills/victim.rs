@@ -16,7 +16,7 @@ use perennial::{
     RunId, RunState,
     engine::{
         Definitions, NotRunnable, RecordedCalls, ReopenRun, RunHandle, Runs, StartRun, Workflow,
-        workflow::BoxFuture,
+        staged::Which, workflow::BoxFuture,
     },
     records::{JobState, RunRecord},
 };
@@ -28,6 +28,7 @@ use super::{
     flow::{Flow, Shape},
     host::Host,
     oracle::Fold,
+    staged,
 };
 
 /// Before each line of the ledger: the test harness writes to the same output.
@@ -58,6 +59,8 @@ pub(super) struct Orders {
     pub(super) blob: bool,
     /// Its run has stages.
     pub(super) staged: bool,
+    /// Such a run is on a store that tells of it, as all others are, and not in a runtime.
+    pub(super) watched: bool,
     /// Its run is a study of the example, whose apps are in that folder; and by which seed it hits its own actors, 0 when
     /// it does not.
     pub(super) study: Option<(String, u64)>,
@@ -73,6 +76,7 @@ impl Orders {
             "events_from": self.events_from, "act": pair(&self.act),
             "dies_at": pair(&self.dies_at), "samples": self.samples,
             "rooms": self.rooms, "blob": self.blob, "staged": self.staged,
+            "watched": self.watched,
             "study": pair(&self.study), "serving": pair(&self.serving),
         })
     }
@@ -94,6 +98,7 @@ impl Orders {
             rooms: usize::try_from(value["rooms"].as_u64().unwrap()).unwrap(),
             blob: value["blob"] == true,
             staged: value["staged"] == true,
+            watched: value["watched"] == true,
             study: pair("study"),
             serving: pair("serving"),
         }
@@ -188,12 +193,17 @@ struct Revived(Arc<Ledger>);
 impl Definitions for Revived {
     fn revive<'a>(
         &'a self,
-        _: &'a RunRecord,
+        record: &'a RunRecord,
         definition: Vec<u8>,
     ) -> BoxFuture<'a, Result<Arc<dyn Workflow>, NotRunnable>> {
-        let shape = Shape::of_json(&serde_json::from_slice(&definition).unwrap());
-        let flow: Arc<dyn Workflow> = Arc::new(Flow::new(shape, self.0.clone()));
-        Box::pin(std::future::ready(Ok(flow)))
+        let revived = if record.workflow == staged::NAME {
+            staged::study(self.0.clone()).rebuild(record)
+        } else {
+            let shape = Shape::of_json(&serde_json::from_slice(&definition).unwrap());
+            let flow: Arc<dyn Workflow> = Arc::new(Flow::new(shape, self.0.clone()));
+            Ok(flow)
+        };
+        Box::pin(std::future::ready(revived))
     }
 }
 
@@ -205,8 +215,8 @@ async fn live(orders: Orders) {
     if orders.serving.is_some() {
         return Box::pin(super::serving::live(&orders, ledger)).await;
     }
-    if orders.staged {
-        return Box::pin(super::staged::live(&orders, ledger)).await;
+    if orders.staged && !orders.watched {
+        return Box::pin(staged::live(&orders, ledger)).await;
     }
     let revived = Arc::new(Revived(ledger.clone()));
     let host = Host::start(&orders, ledger.clone(), revived, Vec::new()).await;
@@ -215,16 +225,21 @@ async fn live(orders: Orders) {
         true => json!({ "kept": store.put_blob(BLOB.to_vec()).await.unwrap() }),
         false => json!({}),
     };
-    let start = StartRun {
-        run: Some(RunId::parse(&orders.run).unwrap()),
-        workflow: Arc::new(Flow::new(orders.shape, ledger.clone())),
-        settings,
-        within: None,
+    let start = if orders.staged {
+        staged::study(ledger.clone()).start(&staged::apps(&orders)).unwrap()
+    } else {
+        let workflow = Arc::new(Flow::new(orders.shape, ledger.clone()));
+        StartRun { run: None, workflow, settings, within: None }
     };
+    let start = StartRun { run: Some(RunId::parse(&orders.run).unwrap()), ..start };
     let mut run = runs.start(start).await.unwrap();
     ledger.write("created");
     if orders.act.as_ref().is_some_and(|(what, _)| what == "reopen") {
-        run = reopened(&runs, &run, Flow::new(orders.shape, ledger.clone())).await;
+        if orders.staged {
+            run.retry(&Which::Failed, true).await.unwrap();
+        } else {
+            run = reopened(&runs, &run, Flow::new(orders.shape, ledger.clone())).await;
+        }
         ledger.write("acted reopen");
     }
     let beside = join(tell(&run, &ledger, orders.events_from), sample(&orders, &*store, &ledger));
@@ -300,7 +315,8 @@ async fn tell(run: &RunHandle, ledger: &Ledger, from: u64) {
 /// INV-6, INV-28: whenever somebody looks, the rows are what the events say.
 async fn sample(orders: &Orders, store: &dyn Store, ledger: &Ledger) {
     let run = RunId::parse(&orders.run).unwrap();
-    if !orders.samples {
+    // One in stages is looked at after each decision.
+    if !orders.samples || orders.staged {
         return std::future::pending().await;
     }
     let mut fold = Fold::default();
