@@ -162,8 +162,9 @@ fn an_instant_that_comes_while_it_dies_comes_once(place: Place) {
         let waits = |job: &&JobRecord| job.run_after.is_some();
         let job = left.unwrap().jobs.iter().find(waits).unwrap();
         let of_it: Vec<_> = end.attempts.iter().filter(|it| it.job == job.id).collect();
-        // Two fail, as they do without a kill.
-        assert_eq!((of_it.len(), job.attempt), (3, 1), "{point}: {of_it:?}");
-        assert!(of_it[1].claimed_at >= job.run_after.unwrap(), "{point}: {of_it:?}");
+        // Two fail, as they do without a kill. On a busy machine it is the second one that waits.
+        assert!(of_it.len() == 3 && (1..=2).contains(&job.attempt), "{point}: {of_it:?}");
+        let next = of_it[usize::try_from(job.attempt).unwrap()];
+        assert!(next.claimed_at >= job.run_after.unwrap(), "{point}: {of_it:?}");
     });
 }
