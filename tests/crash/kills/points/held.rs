@@ -74,7 +74,7 @@ struct Trial<'a> {
 
 impl<'a> Trial<'a> {
     fn new(place: &'a Place, number: usize, kind: Kind) -> Self {
-        let run = RunId::parse(&format!("r{number}")).unwrap();
+        let run = RunId::parse(format!("r{number}")).unwrap();
         Self { place, run, folder: tempfile::tempdir().unwrap(), kind }
     }
 
