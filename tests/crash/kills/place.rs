@@ -1,11 +1,12 @@
 //! Where a victim keeps its run, and how others look at it.
 
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::Duration};
 
 use perennial::supervision::{ChildSpec, StopToken, Supervisor, SupervisorSpec};
 #[cfg(feature = "postgres")]
 use perennial_store::{PostgresOptions, PostgresStore};
-use perennial_store::{SqliteOptions, SqliteStore, Store};
+use perennial_store::{SqliteOptions, SqliteStore, Store, StoreError};
+use perennial_testkit::Deadline;
 #[cfg(feature = "postgres")]
 use perennial_testkit::postgres::{self, Database};
 use tempfile::TempDir;
@@ -59,7 +60,7 @@ impl Place {
     pub(super) fn look<T>(&self, look: impl AsyncFnOnce(&dyn Store) -> T) -> T {
         match self {
             Self::Sqlite(_) => {
-                let store = SqliteStore::open(self.url(), SqliteOptions::default()).unwrap();
+                let store = unlocked(&self.url());
                 let reader = store.reader();
                 let stopper = reader.stopper();
                 thread::scope(|threads| {
@@ -80,6 +81,20 @@ impl Place {
                     block_on(look(&store))
                 })
             }
+        }
+    }
+}
+
+/// The store in the file at `path`. A process that another thread is just starting has all files of this one, until it is itself.
+#[expect(clippy::disallowed_methods, reason = "nobody tells when it is")]
+fn unlocked(path: &str) -> SqliteStore {
+    let deadline = Deadline::after(Duration::from_secs(5));
+    loop {
+        match SqliteStore::open(path, SqliteOptions::default()) {
+            Err(StoreError::Locked { .. }) if !deadline.left().is_zero() => {
+                thread::sleep(Duration::from_millis(1)); // real time: it is another process's
+            }
+            opened => return opened.unwrap(),
         }
     }
 }
