@@ -141,9 +141,9 @@ fn holder(file: &mut File) -> Option<String> {
 /// the one is lost with what goes into the other.
 #[cfg(unix)]
 fn check_names(path: &Path) -> Result<(), StoreError> {
-    let names = fs::metadata(path).map(|found| std::os::unix::fs::MetadataExt::nlink(&found));
-    match names {
-        Ok(2..) => {
+    let names = |found: fs::Metadata| std::os::unix::fs::MetadataExt::nlink(&found);
+    match fs::metadata(path).map(|found| found.is_file().then(|| names(found))) {
+        Ok(Some(2..)) => {
             let what = "it has other names (hard links), and what is written last is kept beside one of them only: \
                 remove all names but one; for a copy, use the backup of SQLite, or copy it while nobody has it";
             Err(schema::damaged(path, what.to_owned()))
@@ -344,6 +344,16 @@ pub(super) fn examine(path: &Path) -> Result<schema::Meta, StoreError> {
 
 /// Creates an empty store.
 fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
+    // The engine would take it for that of the new one, which is then neither of the two.
+    if !has_no_log(path) {
+        let log = beside(path, "wal");
+        let what = format!(
+            "there is none, but the log of one, {}, with what was written to it last: put the store back beside its log, or \
+             move that away",
+            log.display()
+        );
+        return Err(schema::damaged(path, what));
+    }
     let draft = beside(path, "new");
     let failed = |error: io::Error| unavailable(path, &error);
     // What a creation that did not finish left behind.

@@ -92,6 +92,44 @@ fn a_store_with_two_names_is_refused_by_each() {
     open(&path);
 }
 
+/// Whoever takes away a store that was killed takes away its log as well: a new one with that log would be neither.
+#[test]
+fn a_log_without_its_store_is_not_taken_for_that_of_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let (log, kept) = (directory.path().join("store.db-wal"), directory.path().join("kept"));
+    let store = open(&path);
+    served(&store, || {
+        block_on(start(&store, "r"));
+        fs::copy(&log, &kept).unwrap();
+    });
+    drop(store);
+    fs::remove_file(&path).unwrap();
+    fs::rename(&kept, &log).unwrap();
+    let length = fs::metadata(&log).unwrap().len();
+    assert!(length > 0);
+    for empty in [false, true] {
+        if empty {
+            fs::write(&path, "").unwrap();
+        }
+        let error = refusal(&path);
+        let told = error.to_string();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{told}");
+        assert!(told.contains("store.db-wal") && told.contains("put the store back"), "{told}");
+        assert_eq!(fs::metadata(&log).unwrap().len(), length, "it is left as it is");
+    }
+    fs::remove_file(&log).unwrap();
+    drop(open(&path));
+}
+
+/// A folder has several names by itself.
+#[test]
+fn a_folder_is_told_to_be_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let told = refusal(directory.path()).to_string();
+    assert!(told.contains("not a regular file"), "{told}");
+}
+
 /// What is wrong with the tables is no failure that passes.
 #[test]
 fn a_store_without_a_column_is_damaged_and_not_away() {
