@@ -37,7 +37,12 @@ pub(crate) struct App {
 impl App {
     /// Itself, running: the instance of the service `app` that is its own.
     pub(super) fn running(&self) -> ServiceKey {
-        ServiceKey::keyed("app", format!("{}:{}", self.model, self.number))
+        ServiceKey::keyed("app", self.name())
+    }
+
+    /// What nobody else is called, in whatever study.
+    pub(super) fn name(&self) -> String {
+        format!("{}:{}", self.model, self.number)
     }
 }
 

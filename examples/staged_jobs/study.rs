@@ -71,7 +71,10 @@ impl StagedWorkflow for StagedJobs {
             .concurrency(2)
             .retry(self.0)
             .uses(ServiceKey::shared("llm"));
-        let analysis = Stage::group::<AnalyzeApp>("analysis").concurrency(2);
+        let analysis = Stage::group::<AnalyzeApp>("analysis")
+            .concurrency(2)
+            // One analysis of an app at a time, across runs.
+            .concurrency_key(app_of, 1);
         let (generation, feed) = if study.existing.is_empty() {
             let edge = Edge::from("generation", analyses);
             let feed = if study.streaming { Feed::per_item(edge) } else { Feed::barrier(edge) };
@@ -91,6 +94,12 @@ impl StagedWorkflow for StagedJobs {
     fn summarize(&self, _: &Study, report: &RunReport) -> StudyReport {
         StudyReport::of(report)
     }
+}
+
+/// Of one that cannot be read the analysis fails; it needs no turn for that.
+fn app_of(input: &Value) -> String {
+    let analysis: Option<Analysis> = serde_json::from_value(input.clone()).ok();
+    analysis.map_or_else(|| "no app".to_owned(), |analysis| format!("app/{}", analysis.app.name()))
 }
 
 /// One analysis of each app; of one that was not made there is one as well, skipped by the engine.

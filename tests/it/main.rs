@@ -29,6 +29,7 @@ mod staged;
 mod study;
 mod trial;
 mod trials;
+mod turns;
 mod using;
 mod waits;
 mod watching;

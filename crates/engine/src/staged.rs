@@ -51,7 +51,7 @@ use crate::{
 pub(crate) use self::{
     activity::{ChildPlan, GroupEnd, own_key},
     history::Recalled,
-    plan::{PlannedFeed, PlannedJob, PlannedStage, Work, is_name},
+    plan::{PlannedFeed, PlannedJob, PlannedStage, Work, concurrency_key, is_name},
     rounds::{NoRound, plan as plan_round},
     workflow::failure_of,
 };

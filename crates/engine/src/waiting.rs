@@ -88,6 +88,8 @@ pub enum WaitsWhy {
     Pause,
     /// For something that a step needs and that is not available now.
     Unavailable,
+    /// For the turn of a step, behind other jobs with its key in whatever runs.
+    Turn,
     /// For a signal that somebody sends it.
     Signal,
     /// For somebody to answer a question.

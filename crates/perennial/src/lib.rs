@@ -110,8 +110,9 @@ pub mod records {
         functions, nearest, render, report_json, schema, step_types, yaml_text,
     };
     pub use perennial_store::{
-        Accepted, AttemptRecord, BeatRecord, CallRecord, CheckpointRecord, Deferral, EventRecord,
-        JobRecord, NewWait, NodeRecord, RemovedRun, Retained, Rule, RunRecord, RunSummary, RunView,
-        SignalKind, SignalRecord, VerifyStep, Violation, WaitEnd, WaitKind, WaitRecord,
+        Accepted, AttemptRecord, BeatRecord, CallRecord, CheckpointRecord, ConcurrencyKey,
+        Deferral, EventRecord, JobRecord, Keyed, NewWait, NodeRecord, RemovedRun, Retained, Rule,
+        RunRecord, RunSummary, RunView, SignalKind, SignalRecord, Turn, VerifyStep, Violation,
+        WaitEnd, WaitKind, WaitRecord,
     };
 }

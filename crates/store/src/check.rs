@@ -77,6 +77,8 @@ pub enum Rule {
     Attempts,
     /// No stage has more under way than places.
     Places,
+    /// Of the jobs of a key only those are under way whose turn it is.
+    Turns,
     /// A closed stage is complete.
     Closed,
     /// Groups and their children fit.
@@ -114,7 +116,7 @@ impl Rule {
             Self::Sequence => "CHK-3",
             Self::Fold => "CHK-4",
             Self::Attempts => "CHK-5",
-            Self::Places => "CHK-6",
+            Self::Places | Self::Turns => "CHK-6",
             Self::Closed => "CHK-7",
             Self::Groups => "CHK-8",
             Self::Ended => "CHK-9",
@@ -141,6 +143,7 @@ impl Rule {
             | Self::Sequence
             | Self::Fold
             | Self::Attempts
+            | Self::Turns
             | Self::Closed
             | Self::Groups
             | Self::Ended

@@ -9,6 +9,7 @@ mod saved;
 mod sequence;
 mod service;
 mod slot;
+mod turn;
 mod wait;
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
@@ -43,6 +44,7 @@ pub use self::{
         InstanceStepped,
     },
     slot::{SLOT_FENCE, SlotGiven, SlotHolder, SlotRecord, SlotTaken},
+    turn::{ConcurrencyKey, Keyed, Turn},
     wait::{
         Accepted, AfterWait, Deferral, NewSignal, NewWait, SignalKind, SignalRecord, WaitDefault,
         WaitEnd, WaitEnded, WaitKind, WaitRecord,

@@ -17,6 +17,7 @@
 //! | [`slot`] | numbers of pools, which are given back |
 //! | [`service`] | instances of services, and who holds them |
 //! | [`uses`] | what jobs use of services |
+//! | [`turn`] | jobs of which only so many are under way at a time |
 //! | [`signal`] | what runs are sent |
 //! | [`journal`] | events with their sequence and hash chain |
 //! | [`reopening`] | a further round of a run |
@@ -48,6 +49,7 @@ pub(crate) mod slot;
 pub(crate) mod step;
 pub(crate) mod stream;
 pub(crate) mod timer;
+pub(crate) mod turn;
 pub(crate) mod uses;
 pub(crate) mod verify;
 pub(crate) mod view;

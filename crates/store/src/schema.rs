@@ -26,6 +26,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("migrations/0009_services.sql"),
     include_str!("migrations/0010_uses.sql"),
     include_str!("migrations/0011_flow.sql"),
+    include_str!("migrations/0012_turns.sql"),
 ];
 
 /// The row of `meta`.

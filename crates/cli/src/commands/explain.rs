@@ -3,7 +3,9 @@ use std::{path::Path, time::Duration};
 use perennial::{
     DefinitionError, RunId, RunState, Store, StoreError,
     engine::WaitDefault,
-    records::{JobRecord, JobState, RunError, RunView, StepExplanation, WaitKind, WaitRecord},
+    records::{
+        JobRecord, JobState, RunError, RunView, StepExplanation, Turn, WaitKind, WaitRecord,
+    },
 };
 use serde_json::{Value, json};
 
@@ -256,6 +258,7 @@ fn wait(view: &RunView, job: &JobRecord) -> Value {
             let text = format!("step {}: the process of attempt {} died", job.key, job.attempt);
             ("interrupted", text)
         }
+        (JobState::Deferred, _) if waits_for_turn(job) => ("turn", deferred(job)),
         (JobState::Deferred, _) => ("unavailable", deferred(job)),
         (JobState::Suspended, _) => suspended(wait, job),
         (JobState::Joining, _) => joining(view, job),
@@ -288,8 +291,16 @@ fn wait(view: &RunView, job: &JobRecord) -> Value {
     })
 }
 
+/// Whether as many jobs with its key are under way, in whatever runs, as may be.
+pub(super) fn waits_for_turn(job: &JobRecord) -> bool {
+    job.keyed.as_ref().is_some_and(|keyed| keyed.turn == Turn::Waits)
+}
+
 fn deferred(job: &JobRecord) -> String {
     let Some(deferral) = &job.deferral else { return format!("step {}: is deferred", job.key) };
+    if waits_for_turn(job) {
+        return format!("step {}: waits for {}", job.key, deferral.cause);
+    }
     format!(
         "step {}: waits for `{}`, which is not available; it looks again at {}, and {}s at {}",
         job.key,

@@ -110,6 +110,9 @@ fn words(why: &Explanation) -> String {
         Explanation::Unavailable { what, then, .. } => {
             format!("waits for {}, which is not available; else it {then}s", quoted(what))
         }
+        Explanation::Turn { key, limit, .. } => {
+            format!("waits for its turn with the key {}, {limit} at a time", quoted(key))
+        }
         Explanation::Suspended { name, default, .. } => {
             format!("waits for {}; else: {default}", quoted(name))
         }

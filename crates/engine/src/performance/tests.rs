@@ -77,6 +77,7 @@ pub(super) fn add(
         deferral: None,
         deferred_since: None,
         uses: Vec::new(),
+        keyed: None,
     });
     for (number, (begun, ended)) in (1..).zip(attempts) {
         view.attempts.push(AttemptRecord {

@@ -239,6 +239,11 @@ impl Shell {
         self.services.membership.claimant().filter(|_| may_begin)
     }
 
+    /// For whom turns are asked: that begins nothing, and so needs no place.
+    fn looker(&self) -> Option<NodeRef> {
+        self.services.membership.claimant().filter(|_| !self.services.is_draining())
+    }
+
     /// Whether anything may be reported here: else somebody else may be at it (DUR-21).
     fn may_work(&self) -> bool {
         self.services.membership.may_work()
@@ -443,40 +448,56 @@ impl Shell {
         Ok(())
     }
 
-    /// Claims what is due, as far as there is room on this node.
+    /// Claims what is due, as far as there is room on this node, and what has waited for its turn.
     /// Whether that is worth another look at once.
     async fn claim(&self, machine: &mut Machine) -> Result<bool, ActorError> {
         let rooms = &self.services.rooms;
         let most = self.services.settings.claim_batch;
-        let due = machine.due(self.store().now(), most as usize);
-        let due = u32::try_from(due).unwrap_or(most);
-        let Some(node) = self.claimant().filter(|_| due > 0) else {
-            rooms.leave(&self.run);
-            return Ok(false);
+        let (due, turns) = (machine.due(self.store().now(), most as usize), machine.asks_turns());
+        let wanted = u32::try_from(due + turns).unwrap_or(most).min(most);
+        let claimant = self.claimant().filter(|_| wanted > 0);
+        let room = match claimant {
+            Some(_) => rooms.take(&self.run, wanted as usize),
+            None => {
+                rooms.leave(&self.run);
+                Vec::new()
+            }
         };
-        let room = rooms.take(&self.run, due.min(most) as usize);
+        // Whether it is its turn is asked without a place as well: it asks for one when it is.
+        let node = claimant.or_else(|| self.looker().filter(|_| turns > 0));
         let limit = u32::try_from(room.len()).unwrap_or(most);
-        if limit == 0 {
-            return Ok(false);
-        }
+        let Some(node) = node.filter(|_| limit > 0 || turns > 0) else { return Ok(false) };
         let mut asked = 0;
-        let admissions = self.services_now(machine).admissions;
+        let mut admissions = self.services_now(machine).admissions;
+        admissions.turns = turns > 0;
         let claim = || {
             asked += 1;
             self.store().claim_by(&self.run, &node, limit, admissions.clone())
         };
         let mut again = false;
         match persistently(STORE_WITHIN, claim).await {
-            Ok(Claims { claimed, deferred }) => {
+            Ok(claims) => {
+                let is_empty = due > 0 && limit > 0 && claims == Claims::default();
+                let Claims { claimed, deferred, parked, admitted, ready } = claims;
                 let now = self.store().now();
                 let has_deferred = !deferred.is_empty();
-                let is_empty = claimed.is_empty() && !has_deferred;
                 for (job, deferral) in deferred {
                     again |= deferral.until <= now;
                     machine.deferred(job, deferral, now);
                 }
+                // A turn may have come back since they began to wait.
+                again |= !parked.is_empty() || !admitted.is_empty();
+                for (job, deferral) in parked {
+                    machine.parked(job, deferral, now);
+                }
+                for job in admitted {
+                    machine.has_turn(job, now);
+                }
+                for job in ready {
+                    machine.is_ready(job, now);
+                }
                 for (claimed, room) in claimed.into_iter().zip(room) {
-                    machine.claimed(&claimed.lease);
+                    machine.claimed(&claimed.lease, now);
                     self.begin(machine, claimed.lease, room).await?;
                 }
                 again |= has_deferred && machine.has_due(now);
@@ -508,7 +529,7 @@ impl Shell {
             // Nobody here ever has one of them.
             let at = self.store().now();
             let none = keys.into_iter().map(|key| (key.clone(), undeclared(&key, at)));
-            let admissions = Admissions { services: none.collect() };
+            let admissions = Admissions { services: none.collect(), turns: false };
             return ServicesNow { admissions, ..ServicesNow::default() };
         };
         let admissions = if keys.is_empty() {
@@ -604,6 +625,10 @@ impl Shell {
                             room.extend(self.services.room_of(ended));
                         }
                         let stopped = stopped(machine, &decision);
+                        if machine.gives_turn_back(&decision) {
+                            // Somebody may have waited for it.
+                            self.services.look_again.notify_one();
+                        }
                         let leases = machine.apply(decision, &committed);
                         for id in stopped {
                             self.stop_attempt(id).await;
@@ -742,7 +767,12 @@ impl Shell {
         why: &str,
     ) -> Result<(), ActorError> {
         match persistently(STORE_WITHIN, || self.store().release(lease, why)).await {
-            Ok(_) => machine.released(lease),
+            Ok(_) => {
+                if machine.job(lease.job).is_some_and(|job| job.keyed.is_some()) {
+                    self.services.look_again.notify_one();
+                }
+                machine.released(lease);
+            }
             // Ended or released meanwhile.
             Err(StoreError::StaleAttempt { .. }) => *machine = self.load().await?,
             Err(error) => return Err(error.into()),

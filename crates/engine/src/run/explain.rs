@@ -6,7 +6,7 @@ use perennial_core::{
     Timestamp,
     run::{JobState, RunState, SkipReason},
 };
-use perennial_store::{JobRecord, RunView, WaitKind, WaitRecord};
+use perennial_store::{JobRecord, Keyed, RunView, Turn, WaitKind, WaitRecord};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -144,6 +144,16 @@ pub enum Explanation {
         /// What becomes of the job then: `fail` or `skip`.
         then: String,
     },
+    /// As many jobs with its key are under way, in whatever runs, as may be: it waits for its turn.
+    Turn {
+        /// The key.
+        key: String,
+        /// How many may be under way.
+        limit: u32,
+        /// Since when it waits.
+        #[serde(serialize_with = "as_text_if_any")]
+        since: Option<Timestamp>,
+    },
     /// It waits for a signal, an answer or an instant.
     Suspended {
         /// Which of them.
@@ -195,6 +205,7 @@ impl Explanation {
             | Self::StageFull { .. }
             | Self::StageNotOpen { .. }
             | Self::RunPending { .. }
+            | Self::Turn { .. }
             | Self::Suspect { .. }
             | Self::Quarantined { .. }
             | Self::Interrupted => None,
@@ -225,6 +236,7 @@ impl Explanation {
             Self::RunPaused { .. } => "somebody who lets its run go on",
             Self::Cancelling { .. } => "the end of what is under way",
             Self::Unavailable { .. } => "the next look at what it needs",
+            Self::Turn { .. } => "the end of another job with its key",
             Self::Suspended { .. } => "what it waits for, or its deadline",
             Self::Suspect { .. } => "the end of another suspect",
             Self::Quarantined { .. } => "a process that can continue its run",
@@ -261,14 +273,17 @@ pub(crate) fn explain(
             Explanation::Ended { state, skipped, dead_letter }
         }
         JobState::Leased => leased(view, job),
-        JobState::Deferred => match &job.deferral {
-            Some(deferral) => Explanation::Unavailable {
+        JobState::Deferred => match (&job.keyed, &job.deferral) {
+            (Some(Keyed { by, turn: Turn::Waits, since }), _) => {
+                Explanation::Turn { key: by.key.clone(), limit: by.most.get(), since: *since }
+            }
+            (_, Some(deferral)) => Explanation::Unavailable {
                 what: known.service.clone().unwrap_or_else(|| deferral.cause.clone()),
                 retry_at: deferral.wake_at,
                 until: deferral.until,
                 then: deferral.then.name().to_owned(),
             },
-            None => barred(view, job, now, known),
+            (_, None) => barred(view, job, now, known),
         },
         JobState::Suspended => match view.waits.iter().find(|wait| wait.job == job.id) {
             Some(WaitRecord { wait, .. }) => Explanation::Suspended {

@@ -94,6 +94,11 @@ impl<'a> Guard<'a> {
         self.noted(guarded("an edge", || (edge.jobs)(given, upstream)))
     }
 
+    /// A panic fails the job, and nothing else (DUR-4).
+    pub(crate) fn key(key: fn(&Value) -> String, input: &Value) -> Result<String, Failure> {
+        guarded("a concurrency key", || key(input)).map_err(|panicked| bug(&panicked))
+    }
+
     /// A panic fails the group, and nothing else (DUR-4).
     pub(crate) fn expand(
         group: &dyn ErasedGroup,
@@ -236,6 +241,7 @@ mod tests {
             deferral: None,
             deferred_since: None,
             uses: Vec::new(),
+            keyed: None,
         };
         RunView {
             run: RunRecord {

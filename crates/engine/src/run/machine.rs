@@ -7,6 +7,7 @@ mod outcome;
 mod rest;
 mod staged;
 mod tally;
+mod turns;
 mod using;
 
 pub(crate) use self::staged::{child_job, planned_job};
@@ -23,8 +24,8 @@ use perennial_core::{
     service::ServiceKey,
 };
 use perennial_store::{
-    Admissions, AttemptRecord, Committed, Decision, Deferral, JobPart, Lease, NewJob, NewWait,
-    NodeRef, RunView, StageLimit, WaitEnd,
+    Admissions, AttemptRecord, Committed, Decision, Deferral, JobPart, Keyed, Lease, NewJob,
+    NewWait, NodeRef, RunView, StageLimit, Turn, WaitEnd,
 };
 use serde_json::{Value, json};
 
@@ -99,6 +100,8 @@ pub(super) struct Job {
     wait: Option<Waited>,
     /// What must admit it before it is claimed.
     uses: Vec<ServiceKey>,
+    /// Its limit across runs, and where it is with it.
+    pub(super) keyed: Option<Keyed>,
 }
 
 /// What a job waits for, or waited for last.
@@ -292,6 +295,7 @@ impl Machine {
                 deferred_since: job.deferred_since,
                 wait: waits.remove(&job.id),
                 uses: job.uses,
+                keyed: job.keyed,
             });
         }
         let stages = if is_staged {
@@ -577,6 +581,7 @@ impl Machine {
                 job.deferred_since =
                     report.deferral.as_ref().map(|_| job.deferred_since.unwrap_or(at));
                 job.deferral = report.deferral;
+                job.ask_anew();
                 if let Some(wait) = report.wait {
                     job.wait = Some(Waited { wait, since: at, ended: resumed.clone() });
                     if resumed.is_some() {
@@ -611,6 +616,9 @@ impl Machine {
                 job.skipped = step.skipped;
                 job.run_after = step.run_after;
                 job.deferral = step.deferral;
+                if step.to != JobState::Joining {
+                    job.ask_anew();
+                }
                 if let Some(waited) = &mut job.wait
                     && step.from == JobState::Suspended
                 {
@@ -666,6 +674,7 @@ impl Machine {
                 deferred_since: None,
                 wait: None,
                 uses: job.part.uses,
+                keyed: job.part.limit.map(|by| Keyed { by, turn: Turn::None, since: None }),
             };
             if is_again {
                 self.jobs.change(*id, |job| *job = made);
@@ -705,12 +714,14 @@ impl Machine {
     }
 
     /// A job was leased by a claim.
-    pub(super) fn claimed(&mut self, lease: &Lease) {
+    pub(super) fn claimed(&mut self, lease: &Lease, now: Timestamp) {
         self.jobs.change(lease.job, |job| {
             job.state = JobState::Leased;
             job.attempt = lease.attempt;
             job.lease = Some(lease.node.clone());
             job.run_after = None;
+            job.has_waited(now);
+            job.set_turn(Turn::Has, None);
         });
     }
 
@@ -721,6 +732,7 @@ impl Machine {
             job.run_after = None;
             job.deferred_since = job.deferred_since.or(Some(now));
             job.deferral = Some(deferral);
+            job.ask_anew();
         });
     }
 
@@ -729,6 +741,7 @@ impl Machine {
         self.jobs.change(lease.job, |job| {
             job.state = JobState::Ready;
             job.lease = None;
+            job.ask_anew();
         });
     }
 

@@ -186,6 +186,7 @@ pub(crate) struct ChildPlan {
     pub(crate) required: bool,
     pub(crate) skipped: Option<SkipReason>,
     pub(crate) uses: Vec<ServiceKey>,
+    pub(crate) keyed: Option<(String, u32)>,
 }
 
 impl Child {
@@ -199,6 +200,7 @@ impl Child {
             required: false,
             skipped: None,
             uses: Vec::new(),
+            keyed: None,
         })
     }
 
@@ -240,6 +242,15 @@ impl Child {
     #[must_use]
     pub fn uses(mut self, service: ServiceKey) -> Self {
         self.0.uses.push(service);
+        self
+    }
+
+    /// Of all jobs of the store with that key, in whatever run, at most `most` are under way at a time, as of those of a stage
+    /// by [`Stage::concurrency_key`](super::Stage::concurrency_key). A key of none or of more than 256 bytes, or of 0 jobs,
+    /// fails the group.
+    #[must_use]
+    pub fn concurrency_key(mut self, key: impl Into<String>, most: u32) -> Self {
+        self.0.keyed = Some((key.into(), most));
         self
     }
 

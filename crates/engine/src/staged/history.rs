@@ -239,7 +239,12 @@ impl Staging {
                 }
                 let (own, after) = (spec.key.clone(), spec.after.clone());
                 let made = PlannedJob { key: own, input: input.clone(), after, uses: Vec::new() };
-                jobs.push(planned_job(planned, key.clone(), made.given(0), uses, of.now));
+                let mut job = planned_job(planned, key.clone(), made.given(0), uses, of.now);
+                if end.is_some() {
+                    // It is over: nobody waits for it, and it waits for nobody.
+                    (job.part.limit, job.part.failed) = (None, None);
+                }
+                jobs.push(job);
             }
         }
         past.jobs.extend(end.as_ref().and_then(|end| {
@@ -310,7 +315,7 @@ impl Staging {
                 .unwrap_or_else(|| Child::skipped(own, SkipReason::NotApplicable).0);
             // It is over: it uses nothing any more.
             let mut job = child_job(stage, group, child, 0, None, of.now);
-            job.part.skipped = None;
+            (job.part.skipped, job.part.limit) = (None, None);
             jobs.push(job);
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Plans: their stages. Where the jobs of a stage come from is in `feed.rs`, what can be wrong in `problems.rs`.
 
 mod feed;
+mod keyed;
 mod planned;
 mod problems;
 
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::{
     feed::FeedFrom,
+    keyed::{KeyedBy, concurrency_key},
     planned::{PlannedFeed, PlannedJob, PlannedStage},
     problems::is_name,
 };
@@ -74,6 +76,7 @@ pub struct Stage {
     pub(crate) required: bool,
     pub(crate) weight: u32,
     pub(crate) uses: Vec<ServiceKey>,
+    pub(crate) keyed: Option<KeyedBy>,
 }
 
 /// How long something may take.
@@ -156,6 +159,7 @@ impl Stage {
             required: true,
             weight: 1,
             uses: Vec::new(),
+            keyed: None,
         }
     }
 
@@ -286,6 +290,9 @@ impl Plan {
                 "stage": stage.name, "feed": kind, "upstream": upstream, "jobs": jobs, work: name,
                 "required": stage.required, "skip": stage.skip, "on_failure": stage.on_failure,
             });
+            if let Some(keyed) = &stage.keyed {
+                data["concurrency_key"] = json!(keyed.most);
+            }
             if !stage.uses.is_empty() {
                 data["uses"] = stage.uses.iter().map(ToString::to_string).collect();
             }

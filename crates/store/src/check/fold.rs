@@ -123,6 +123,8 @@ pub(crate) struct JobFold {
     pub(crate) result: Told<Option<String>>,
     /// Service and key of each instance that it uses, in order.
     pub(crate) uses: Vec<(String, String)>,
+    /// The key of its limit across runs, and how many.
+    pub(crate) limit: Option<(String, u64)>,
     pub(crate) attempts: Vec<AttemptFold>,
     /// Recorded replies by the name of their call, as digests.
     pub(crate) calls: BTreeMap<String, Told<String>>,
@@ -328,6 +330,7 @@ impl Fold {
             job.uses = uses(data);
             job.uses.sort();
             job.uses.dedup();
+            job.limit = limit(data);
             return;
         }
         let kind = parsed(data, "kind").unwrap_or(JobKind::Step);
@@ -348,6 +351,7 @@ impl Fold {
             input,
             result: Some(None),
             uses: uses(data),
+            limit: limit(data),
             attempts: Vec::new(),
             calls: BTreeMap::new(),
             set_back: false,
@@ -361,6 +365,12 @@ fn uses(data: &Value) -> Vec<(String, String)> {
     let listed = data.get("uses").and_then(Value::as_array);
     let text = |of: &Value, at: usize| of.get(at).and_then(Value::as_str).unwrap_or("").to_owned();
     listed.into_iter().flatten().map(|of| (text(of, 0), text(of, 1))).collect()
+}
+
+/// The limit across runs that the event of a new job tells of.
+fn limit(data: &Value) -> Option<(String, u64)> {
+    let limit = data.get("limit")?;
+    Some((limit.get(0)?.as_str()?.to_owned(), limit.get(1)?.as_u64()?))
 }
 
 /// Whether an event of this kind changes rows of a job.

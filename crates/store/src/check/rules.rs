@@ -83,6 +83,10 @@ pub(crate) struct JobRow {
     pub(crate) result: Option<String>,
     /// Service and key of each instance that it uses, in order.
     pub(crate) uses: Vec<(String, String)>,
+    /// The key of its limit across runs, and how many.
+    pub(crate) limit: Option<(String, u64)>,
+    /// Whether it has its turn.
+    pub(crate) has_turn: bool,
 }
 
 #[derive(Debug)]
@@ -263,6 +267,7 @@ fn jobs(told: &JobFold, row: &JobRow, findings: &mut Findings) {
         "state": Some(told.state), row.state;
         "skip reason": skipped, row.skipped;
         "services": Some(&told.uses), &row.uses;
+        "limit": Some(&told.limit), &row.limit;
         "attempt": Some(told.attempts.last().map_or(0, |last| last.number)), row.attempt;
         "attempts used": told.used, row.attempts_used;
         "at most attempts": told.max, row.max_attempts;
@@ -272,6 +277,27 @@ fn jobs(told: &JobFold, row: &JobRow, findings: &mut Findings) {
         "a lease of": Some(&told.lease), &row.lease;
         "a mark of a dead letter": Some(told.dead_letter), row.dead_letter;
     );
+    let may_have_turn = match row.state {
+        JobState::Leased | JobState::Joining => true,
+        // One that is about to be expanded.
+        JobState::Ready => row.kind == JobKind::Group,
+        JobState::Blocked
+        | JobState::Deferred
+        | JobState::Suspended
+        | JobState::Succeeded
+        | JobState::Partial
+        | JobState::Failed
+        | JobState::Skipped
+        | JobState::Cancelled => false,
+    };
+    let needs_turn =
+        row.limit.is_some() && matches!(row.state, JobState::Leased | JobState::Joining);
+    if row.has_turn && !may_have_turn {
+        findings.add(Rule::Turns, format!("job {} is {} and has a turn", row.key, row.state));
+    }
+    if needs_turn && !row.has_turn {
+        findings.add(Rule::Turns, format!("job {} is {} without its turn", row.key, row.state));
+    }
 }
 
 fn attempts_of(told: &JobFold, job: &JobRow, rows: &[AttemptRecord], findings: &mut Findings) {

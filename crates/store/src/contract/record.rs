@@ -11,6 +11,7 @@ use perennial_core::{
 use serde_json::Value;
 
 use super::saved::{BeatRecord, CheckpointRecord};
+use super::turn::Keyed;
 use super::wait::{Deferral, SignalRecord, WaitRecord};
 
 /// One process start of a node.
@@ -194,6 +195,8 @@ pub struct JobRecord {
     pub deferred_since: Option<Timestamp>,
     /// The instances of services that must admit it before it is claimed, in order.
     pub uses: Vec<ServiceKey>,
+    /// Its limit across runs, where it has one.
+    pub keyed: Option<Keyed>,
 }
 
 /// One try at a job.

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::{
     record::{CallRecord, EventRecord, NodeRef},
+    turn::ConcurrencyKey,
     wait::{Deferral, NewWait, WaitEnd},
 };
 
@@ -254,6 +255,8 @@ pub struct JobPart {
     pub failed: Option<Value>,
     /// What must admit it before it is claimed, and is held for it until it has ended.
     pub uses: Vec<ServiceKey>,
+    /// Of all jobs with its key only so many are under way at a time. It is not leased when it is made, but by a claim.
+    pub limit: Option<ConcurrencyKey>,
 }
 
 impl Default for JobPart {
@@ -266,6 +269,7 @@ impl Default for JobPart {
             is_blocked: false,
             failed: None,
             uses: Vec::new(),
+            limit: None,
         }
     }
 }

@@ -170,6 +170,9 @@ pub enum InstanceStepped {
 pub struct Admissions {
     /// Of each instance once. Jobs that use another are neither claimed nor deferred.
     pub services: Vec<(ServiceKey, Admits)>,
+    /// Whether jobs of the run may wait for their turn with a key, or groups of it ask for theirs: then those whose turn it is
+    /// are taken up.
+    pub turns: bool,
 }
 
 /// Whether an instance admits a job now.
@@ -223,4 +226,10 @@ pub struct Claims {
     pub claimed: Vec<Claimed>,
     /// Jobs that wait for a service now, and for what: of each its row.
     pub deferred: Vec<(i64, Deferral)>,
+    /// Jobs that wait for their turn with a key now.
+    pub parked: Vec<(i64, Deferral)>,
+    /// Groups that have their turn, and are Ready to be expanded.
+    pub admitted: Vec<i64>,
+    /// Jobs that have waited for their turn, and are Ready.
+    pub ready: Vec<i64>,
 }

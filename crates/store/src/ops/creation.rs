@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     blob,
     journal::{Journal, micros},
-    node, retention, timer, uses,
+    node, retention, timer, turn, uses,
 };
 use crate::{
     Created, JobPart, Lease, NewJob, NewRun, NewStage, NodeRef, StageStep, StoreError,
@@ -209,7 +209,7 @@ pub(crate) fn create_job(
         "crashes_max": new.crashes_max.max(1),
         "input": Digest::of(input.as_bytes()),
     });
-    let JobPart { kind, parent, skipped, is_blocked, failed, uses } = &new.part;
+    let JobPart { kind, parent, skipped, is_blocked, failed, uses, limit } = &new.part;
     if *kind != JobKind::Step {
         about["kind"] = json!(kind);
     }
@@ -219,6 +219,11 @@ pub(crate) fn create_job(
     if number.is_none() {
         // One that is made again uses what it uses now.
         tx.post("DELETE FROM uses WHERE job = ?1", [id])?;
+        tx.post("DELETE FROM keyed WHERE job = ?1", [id])?;
+    }
+    if let Some(limit) = limit {
+        turn::declare(tx, id, limit)?;
+        about["limit"] = json!([limit.key, limit.most]);
     }
     if !uses.is_empty() {
         uses::declare(tx, id, uses)?;
@@ -342,8 +347,9 @@ fn beginning(new: &NewJob) -> (JobState, u32) {
         (_, Some(_)) => (JobState::Skipped, 0),
         (_, None) if new.part.failed.is_some() => (JobState::Failed, 0),
         (_, None) if new.part.is_blocked => (JobState::Blocked, 0),
-        (Some(_), None) => (JobState::Leased, 1),
-        (None, None) => (JobState::Ready, 0),
+        // A turn is taken by a claim.
+        (Some(_), None) if new.part.limit.is_none() => (JobState::Leased, 1),
+        (Some(_) | None, None) => (JobState::Ready, 0),
     }
 }
 

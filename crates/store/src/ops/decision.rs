@@ -192,6 +192,7 @@ fn apply_report(
         code: report.code.as_deref(),
         message: report.message.as_deref(),
         may_hold: budget.holds,
+        may_have_turn: budget.has_turn,
     };
     let uncertain = ending::end_attempt(tx, lease.job, &ending)?;
     let skipped =

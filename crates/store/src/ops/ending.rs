@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     journal::{Journal, cut},
-    service, slot,
+    service, slot, turn,
 };
 use crate::{StoreError, transaction::Tx};
 
@@ -21,12 +21,22 @@ pub(crate) struct Ending<'a> {
     pub(crate) message: Option<&'a str>,
     /// Whether it may hold services, or numbers of pools, which are given back with it.
     pub(crate) may_hold: bool,
+    /// Whether it may have the turn of its key, which is given back with it.
+    pub(crate) may_have_turn: bool,
 }
 
 impl Ending<'_> {
     /// An end without a failure.
     pub(crate) fn of(attempt: u32, end: AttemptEnd) -> Self {
-        Self { attempt, end, class: None, code: None, message: None, may_hold: true }
+        Self {
+            attempt,
+            end,
+            class: None,
+            code: None,
+            message: None,
+            may_hold: true,
+            may_have_turn: true,
+        }
     }
 }
 
@@ -61,6 +71,9 @@ pub(crate) fn end_attempt(tx: &Tx<'_>, job: i64, ending: &Ending<'_>) -> Result<
     if ending.may_hold {
         slot::free_of(tx, job, ending.attempt)?;
         service::end_of_attempt(tx, job, ending.attempt)?;
+    }
+    if ending.may_have_turn {
+        turn::give_back(tx, job)?;
     }
     Ok(uncertain)
 }

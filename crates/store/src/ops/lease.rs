@@ -8,6 +8,7 @@ use super::{
     ending::{self, Ending},
     journal::{Journal, cut},
     node,
+    turn::Turns,
     uses::Doors,
     view,
 };
@@ -38,11 +39,14 @@ pub(crate) struct Budget {
     pub(crate) saved: bool,
     /// Whether it, or its attempt, holds a service or numbers of pools.
     pub(crate) holds: bool,
+    /// Whether it has the turn of its key.
+    pub(crate) has_turn: bool,
 }
 
 const STANDING: &str = "SELECT a.ended_as, j.state = 'leased' AND j.attempt = a.attempt, n.ended_at IS NULL,
     n.lease_until, j.attempts_used, j.max_attempts, EXISTS (SELECT 1 FROM saved s WHERE s.job = j.id),
-    EXISTS (SELECT 1 FROM slot_pools p WHERE p.job = j.id) OR EXISTS (SELECT 1 FROM holds h WHERE h.job = j.id)
+    EXISTS (SELECT 1 FROM slot_pools p WHERE p.job = j.id) OR EXISTS (SELECT 1 FROM holds h WHERE h.job = j.id),
+    EXISTS (SELECT 1 FROM turns t WHERE t.job = j.id)
     FROM attempts a JOIN jobs j ON j.id = a.job
     JOIN nodes n ON n.node = a.node AND n.incarnation = a.incarnation
     WHERE a.job = ?1 AND a.attempt = ?2 AND a.node = ?3 AND a.incarnation = ?4
@@ -63,7 +67,8 @@ pub(crate) fn standing(tx: &Tx<'_>, lease: &Lease) -> Result<Standing, StoreErro
         let (ended, current) = (row.parse_maybe()?, row.get::<bool>()?);
         let alive = node::reads_alive(tx, row)?;
         let (used, max, saved) = (row.get()?, row.get()?, row.get()?);
-        Ok((ended, current, alive, Budget { used, max, saved, holds: row.get()? }))
+        let (holds, has_turn) = (row.get()?, row.get()?);
+        Ok((ended, current, alive, Budget { used, max, saved, holds, has_turn }))
     })?;
     Ok(match found {
         Some((Some(end), ..)) => Standing::Ended(end),
@@ -105,7 +110,10 @@ pub(crate) fn claim(
     if state != RunState::Running {
         return Ok(Claims::default());
     }
-    let mut doors = Doors::new(admissions);
+    let (mut doors, mut turns) = (Doors::new(admissions), Turns::default());
+    if admissions.turns {
+        turns.take_up(tx, &mut journal, run, &mut places(tx, run)?)?;
+    }
     let due = loop {
         let mut places = places(tx, run)?;
         let mut due = due(tx, run, node, limit, &mut places, Suspects::No)?;
@@ -115,7 +123,9 @@ pub(crate) fn claim(
             due.extend(self::due(tx, run, node, room, &mut places, Suspects::Yes)?);
         }
         // What is deferred leaves the index: others take its turn.
-        if !doors.defer(tx, &mut journal, &mut due)? {
+        let has_deferred = doors.defer(tx, &mut journal, &mut due)?;
+        let has_parked = turns.take(tx, &mut journal, &mut due)?;
+        if !has_deferred && !has_parked {
             break due;
         }
     };
@@ -148,17 +158,25 @@ pub(crate) fn claim(
         job.calls.retain(|call| call.recorded_at.is_some());
         claimed.push(job);
     }
-    let deferred = doors.deferred;
-    if !claimed.is_empty() || !deferred.is_empty() {
+    turns.leave(tx, &claimed)?;
+    let (mut deferred, Turns { parked, admitted, mut ready, .. }) = (doors.deferred, turns);
+    let is_told = !admitted.is_empty() || !ready.is_empty() || !parked.is_empty();
+    if !claimed.is_empty() || !deferred.is_empty() || is_told {
         journal.finish(tx, false)?;
     }
-    Ok(Claims { claimed, deferred })
+    let is_elsewhere = |job: &i64| {
+        claimed.iter().any(|it| it.lease.job == *job)
+            || deferred.iter().chain(&parked).any(|(it, _)| it == job)
+    };
+    ready.retain(|job| !is_elsewhere(job));
+    deferred.retain(|(job, _)| !parked.iter().any(|(it, _)| it == job));
+    Ok(Claims { claimed, deferred, parked, admitted, ready })
 }
 
 /// The places of a stage that has only so many: how many are free.
-struct Places {
-    stage: String,
-    free: u32,
+pub(crate) struct Places {
+    pub(crate) stage: String,
+    pub(crate) free: u32,
 }
 
 const PLACES: &str = "SELECT s.stage, s.concurrency, (SELECT COUNT(*) FROM jobs j WHERE j.run = s.run
@@ -184,7 +202,8 @@ macro_rules! due {
     ($crashes:literal, $which:literal) => {
         concat!(
             "SELECT j.id, j.key, j.stage, j.attempt, i.data, j.crashes > 0, j.run_after,
-             EXISTS (SELECT 1 FROM uses u WHERE u.job = j.id) FROM jobs j
+             EXISTS (SELECT 1 FROM uses u WHERE u.job = j.id),
+             EXISTS (SELECT 1 FROM keyed k WHERE k.job = j.id) FROM jobs j
              JOIN stages s ON s.run = j.run AND s.stage = j.stage JOIN inputs i ON i.job = j.id
              WHERE j.run = ?1 AND j.state = 'ready' AND j.run_after <= ?2 AND j.crashes ",
             $crashes,
@@ -230,6 +249,8 @@ pub(crate) struct Due {
     /// Its process may have died of it.
     suspect: bool,
     pub(crate) uses_services: bool,
+    /// Only so many jobs of its key are under way at a time.
+    pub(crate) is_keyed: bool,
 }
 
 /// At most `limit`, and of a stage no more than it has places for (INV-10).
@@ -248,7 +269,8 @@ fn due(
         let lease = Lease { run: run.clone(), job, key, attempt, node: node.clone() };
         let claimed = Claimed { lease, stage, input: row.json()?, calls: Vec::new() };
         let (suspect, after) = (row.get()?, row.get::<i64>()?);
-        Ok((after, Due { job: claimed, suspect, uses_services: row.get()? }))
+        let (uses_services, is_keyed) = (row.get()?, row.get()?);
+        Ok((after, Due { job: claimed, suspect, uses_services, is_keyed }))
     };
     let mut due = if places.is_empty() {
         tx.rows(suspects.of_run(), (run.as_str(), now, limit), claimed)?

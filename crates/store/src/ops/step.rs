@@ -7,7 +7,7 @@ use super::{
     decision::{keep_result, note_job_end, refused},
     ending::{self, Ending},
     journal::{Journal, cut, micros},
-    service, wait,
+    service, turn, wait,
 };
 use crate::{JobStep, StoreError, WaitEnd, transaction::Tx};
 
@@ -19,20 +19,27 @@ pub(crate) fn step_job(
     step: &JobStep,
 ) -> Result<(), StoreError> {
     let JobStep { job, from, to, .. } = *step;
-    let (key, state, attempt, kind, stage) = tx
+    let (key, state, attempt, kind, stage, has_turn, is_keyed) = tx
         .row(
-            "SELECT key, state, attempt, kind, stage FROM jobs WHERE id = ?1 AND run = ?2",
+            "SELECT key, state, attempt, kind, stage, EXISTS (SELECT 1 FROM turns t WHERE t.job = jobs.id),
+             EXISTS (SELECT 1 FROM keyed k WHERE k.job = jobs.id) FROM jobs WHERE id = ?1 AND run = ?2",
             (job, run.as_str()),
             |row| {
                 let key = JobKey::new(row.get::<String>()?);
                 let (state, attempt) = (row.parse::<JobState>()?, row.get::<u32>()?);
-                Ok((key, state, attempt, row.parse::<JobKind>()?, row.get::<String>()?))
+                let (kind, stage) = (row.parse::<JobKind>()?, row.get::<String>()?);
+                let (has_turn, is_keyed) = (row.get::<bool>()?, row.get::<bool>()?);
+                Ok((key, state, attempt, kind, stage, has_turn, is_keyed))
             },
         )?
         .ok_or_else(|| StoreError::NotFound { what: "job", id: job.to_string() })?;
     state.enter(to)?;
     if state != from {
         return Err(StoreError::Conflict { what: format!("job {key}") });
+    }
+    if to == JobState::Joining && is_keyed && !has_turn {
+        // It is not its turn.
+        return Err(StoreError::Conflict { what: format!("the turn of job {key}") });
     }
     // Only a claim knows for whom, and only a report what for.
     let unknown = matches!(to, JobState::Leased | JobState::Suspended)
@@ -81,6 +88,9 @@ pub(crate) fn step_job(
     }
     write_step(tx, &key, step, skipped)?;
     service::end_of_job(tx, job, to)?;
+    if has_turn && to.is_terminal() {
+        turn::give_back(tx, job)?;
+    }
     if let Some(result) = &step.result {
         let digest = keep_result(tx, job, result)?;
         about.insert("result".to_owned(), json!(digest));

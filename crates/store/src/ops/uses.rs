@@ -12,7 +12,7 @@ use serde_json::Map;
 use super::{
     journal::{Journal, micros},
     lease::Due,
-    service, wait,
+    service, turn, wait,
 };
 use crate::{
     Admissions, Admits, AfterWait, Closed, Deferral, HoldOf, JobRecord, Lease, StoreError,
@@ -112,6 +112,9 @@ impl<'a> Doors<'a> {
             if let Some(closed) = closed {
                 let deferral = closed.deferral(&asks, tx.now());
                 self.defer_one(tx, journal, lease, &asks, deferral)?;
+                if one.is_keyed {
+                    turn::forget_place(tx, lease.job)?;
+                }
                 has_deferred = true;
             } else {
                 for key in &asks.uses {

@@ -223,6 +223,17 @@ fn content(tx: &Tx<'_>, id: &str) -> Result<Option<Content>, StoreError> {
             jobs[place].uses.push((service, key));
         }
     }
+    let keyed = tx.rows(
+        "SELECT k.job, k.key, k.most, EXISTS (SELECT 1 FROM turns t WHERE t.job = k.job AND t.key = k.key)
+         FROM keyed k JOIN jobs j ON j.id = k.job WHERE j.run = ?1",
+        [id],
+        |row| Ok((row.get::<i64>()?, (row.get::<String>()?, row.count()?), row.get::<bool>()?)),
+    )?;
+    for (id, limit, has_turn) in keyed {
+        if let Ok(place) = jobs.binary_search_by_key(&id, |job: &JobRow| job.id) {
+            (jobs[place].limit, jobs[place].has_turn) = (Some(limit), has_turn);
+        }
+    }
     let mut attempts: BTreeMap<i64, Vec<AttemptRecord>> = BTreeMap::new();
     for attempt in view::attempts(tx, id)? {
         attempts.entry(attempt.job).or_default().push(attempt);
@@ -298,6 +309,8 @@ fn job(row: &Columns<'_>) -> Result<JobRow, StoreError> {
         input: digest_maybe(row)?,
         result: digest_maybe(row)?,
         uses: Vec::new(),
+        limit: None,
+        has_turn: false,
     })
 }
 
@@ -384,8 +397,19 @@ const BELONGS: [(&str, &str, &str); 8] = [
 ];
 
 /// Rows that belong to jobs.
-const OF_JOBS: [&str; 9] =
-    ["attempts", "inputs", "results", "checkpoints", "saved", "beats", "waits", "holds", "uses"];
+const OF_JOBS: [&str; 11] = [
+    "attempts",
+    "inputs",
+    "results",
+    "checkpoints",
+    "saved",
+    "beats",
+    "waits",
+    "holds",
+    "uses",
+    "keyed",
+    "turns",
+];
 
 /// Job ids that one question covers, for each row that a step may read.
 const IDS_PER_ROW: i64 = 20;

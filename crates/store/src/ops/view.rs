@@ -5,7 +5,7 @@ use perennial_core::{
     run::{JobKey, RunId, RunState},
 };
 
-use super::{node::alive_or_absent, retention, saved, signal, uses, wait};
+use super::{node::alive_or_absent, retention, saved, signal, turn, uses, wait};
 use crate::{
     AttemptRecord, CallRecord, JobRecord, NodeRef, RunRecord, RunSummary, RunView, StageRecord,
     StoreError,
@@ -49,6 +49,7 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
         job,
     )?;
     uses::add_uses(tx, run, &mut jobs)?;
+    turn::add_keys(tx, run, &mut jobs)?;
     let attempts = attempts(tx, id)?;
     let calls = tx.rows(
         "SELECT c.job, c.name, c.attempt, c.idempotency_key, c.begun_at, c.recorded_at, c.reply
@@ -231,6 +232,7 @@ fn job(row: &Columns<'_>) -> Result<JobRecord, StoreError> {
         deferral: wait::deferral(row)?,
         deferred_since: row.instant_maybe()?,
         uses: Vec::new(),
+        keyed: None,
     })
 }
 

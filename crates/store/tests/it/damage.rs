@@ -2,8 +2,8 @@
 
 use perennial_core::run::{AttemptEnd, JobState, SequenceName, SlotPool};
 use perennial_store::{
-    HoldOf, Lease, NewCheckpoint, NewNumber, NewSignal, NewTimer, NewVersion, Rule, SignalKind,
-    Store, StoreError, verify,
+    Admissions, ConcurrencyKey, HoldOf, JobPart, Lease, NewCheckpoint, NewJob, NewNumber, NewRun,
+    NewSignal, NewTimer, NewVersion, Rule, SignalKind, Store, StoreError, verify,
 };
 use serde_json::json;
 
@@ -59,6 +59,17 @@ pub(crate) async fn lives(store: &dyn Store) {
     store.hold(HoldOf::Attempt(lease), key.clone()).await.unwrap();
     let job = of_job("c").await.id;
     store.hold(HoldOf::Job { run: run.clone(), job }, key).await.unwrap();
+    // One whose turn it is, and one that waits for it.
+    let keyed = |name: &str| {
+        let limit = Some(ConcurrencyKey::one("app"));
+        NewJob { part: JobPart { limit, ..JobPart::default() }, ..new_job(name, None) }
+    };
+    let node = store.register_node("k").await.unwrap().node;
+    let new = NewRun { jobs: vec![keyed("first"), keyed("second")], ..new_run("keyed", &node) };
+    store.create_run(new).await.unwrap();
+    let run = run_id("keyed");
+    let claims = store.claim_by(&run, &node, 8, Admissions::default());
+    assert_eq!(claims.await.unwrap().parked.len(), 1);
 }
 
 /// Each damage is found, and told as it is told here; `rule` is what all of it breaks.

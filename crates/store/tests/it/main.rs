@@ -33,6 +33,7 @@ mod stores;
 mod streams;
 mod timers;
 mod transactions;
+mod turns;
 mod undone;
 mod verify;
 mod waits;

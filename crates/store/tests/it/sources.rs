@@ -24,7 +24,7 @@ use Kept::{Found, Refused, Written};
 /// A column that other rows could tell: where it is not what they tell, how to part it from them, and what keeps that from being.
 type Derived = (&'static str, &'static str, &'static str, Kept);
 
-const DERIVED: [Derived; 21] = [
+const DERIVED: [Derived; 22] = [
     (
         "heads.next_seq",
         "heads h WHERE next_seq <> 1 + (SELECT count(*) FROM events e WHERE e.stream = h.stream)",
@@ -145,6 +145,12 @@ const DERIVED: [Derived; 21] = [
         "UPDATE allocations SET version = version + 1 WHERE number = 1",
         Found("CHK-12"),
     ),
+    (
+        "turns.key",
+        "turns t WHERE key <> (SELECT k.key FROM keyed k WHERE k.job = t.job)",
+        "UPDATE turns SET key = 'x'",
+        Found("CHK-6"),
+    ),
     // How large it is, also where the bytes are elsewhere: read without them.
     ("saved.bytes", "saved WHERE data IS NOT NULL AND bytes <> length(CAST(data AS BLOB))", "", Written),
     ("cache.bytes", "cache WHERE bytes <> length(CAST(data AS BLOB))", "", Written),
@@ -180,7 +186,9 @@ const OWN: &str = "
     slot_pools: pool number job attempt name taken_at fenced_until
     services: service key state epoch instance since breaker_open_until cause node incarnation acquired
     holds: service key holder job attempt node incarnation since
-    uses: job service key";
+    uses: job service key
+    keyed: job key most parked_since parked_seen
+    turns: place job";
 
 fn columns(connection: &Connection) -> BTreeSet<String> {
     let sql = "SELECT t.name || '.' || c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c

@@ -629,7 +629,7 @@ fn closed(store: &dyn Store, cause: &str, hold: bool) -> Closed {
 
 fn admissions(services: &[(&str, Admits)]) -> Admissions {
     let services = services.iter().map(|(of, it)| (ServiceKey::shared(*of), it.clone()));
-    Admissions { services: services.collect() }
+    Admissions { services: services.collect(), ..Admissions::default() }
 }
 
 async fn holds(store: &dyn Store, service: &str) -> usize {

@@ -9,7 +9,7 @@ use perennial::{
 use serde_json::{Value, json};
 
 use super::Row;
-use crate::output;
+use crate::{commands::explain::waits_for_turn, output};
 
 /// Whether the run has stages of a plan.
 pub(in super::super) fn is_staged(view: &RunView) -> bool {
@@ -95,6 +95,9 @@ pub(super) fn reason(job: &JobRecord) -> Option<String> {
         return Some(format!("because of {why}"));
     }
     let waits = job.deferral.as_ref().filter(|_| job.state == JobState::Deferred)?;
+    if waits_for_turn(job) {
+        return Some(format!("waits for {}", waits.cause));
+    }
     Some(format!(
         "waits for {}, looks again at {}, at most until {}",
         waits.cause,

@@ -51,6 +51,14 @@ impl Machine {
         let (_, place) = kinds.filter_map(|of| of.wakes.first()).min()?;
         let job = self.jobs.get(*place)?;
         let Deferral { cause, wake_at, until, then } = job.deferral.as_ref()?;
+        if job.asks_turn() {
+            let since = job.deferred_since.unwrap_or(self.created_at);
+            return Some(WaitsFor::new(
+                WaitsWhy::Turn,
+                format!("{cause}, for step {}", job.key),
+                since,
+            ));
+        }
         let what = format!("`{cause}`, for step {}", job.key);
         let since = job.deferred_since.unwrap_or(*wake_at);
         let mut waits = WaitsFor::new(WaitsWhy::Unavailable, what, since);

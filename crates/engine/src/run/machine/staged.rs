@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use perennial_core::{
     Timestamp,
+    failure::Failure,
     run::{
         Ends, FailurePolicy, JobKey, JobKind, JobState, RunCause, RunState, SkipReason, StageEnd,
         StageOutcome, StageState, run_outcome_of, stage_outcome,
@@ -241,6 +242,10 @@ impl Draft {
         now: Timestamp,
     ) {
         let key = job_key(&planned.name, &spec.key);
+        let born = match (born, planned.limit_of(&spec.input)) {
+            (Born::Open, Err(failure)) => Born::Failed(record_of(&failure)),
+            (born, Ok(_) | Err(_)) => born,
+        };
         let (state, skipped, failed) = match born {
             Born::Open if spec.after.is_empty() => (JobState::Ready, None, None),
             Born::Open => (JobState::Blocked, None, None),
@@ -263,7 +268,8 @@ impl Draft {
         let uses = if state.is_terminal() { Vec::new() } else { spec.uses.clone() };
         let mut job = planned_job(planned, key, spec.given(again), uses, now);
         let is_blocked = state == JobState::Blocked;
-        job.part = JobPart { skipped, failed, is_blocked, ..job.part };
+        let limit = job.part.limit.filter(|_| !state.is_terminal());
+        job.part = JobPart { skipped, failed, is_blocked, limit, ..job.part };
         self.new_jobs.push(job);
     }
 
@@ -273,7 +279,7 @@ impl Draft {
         board: &mut Board<'_>,
         machine: &Machine,
         staging: &Staging,
-    ) -> Option<(JobKey, perennial_core::failure::Failure)> {
+    ) -> Option<(JobKey, Failure)> {
         for planned in &staging.stages {
             let ends = board.ends(&planned.name);
             if !policy(board, planned).stops(&ends) {
@@ -295,7 +301,7 @@ impl Draft {
                     job.key,
                     cause.message
                 );
-                let failure = perennial_core::failure::Failure::new(cause.class, &cause.code, text);
+                let failure = Failure::new(cause.class, &cause.code, text);
                 return Some((job.key.clone(), failure));
             }
             let of = machine.jobs.tally().stage(&planned.name);
@@ -476,7 +482,11 @@ fn failed_stages(board: &Board<'_>, staging: &Staging) -> Value {
     })
 }
 
-/// A job of a stage as the store keeps it, with what it uses, or skipped from the beginning.
+fn record_of(Failure { class, code, message, .. }: &Failure) -> Value {
+    json!({ "class": class, "code": code, "message": message })
+}
+
+/// A job of a stage as the store keeps it, with what it uses. One whose limit across runs is none has failed.
 pub(crate) fn planned_job(
     planned: &PlannedStage,
     key: JobKey,
@@ -490,7 +500,11 @@ pub(crate) fn planned_job(
     };
     let is_blocked = !given.after.is_empty();
     let given = Given { work: work.to_owned(), ..given };
-    let part = JobPart { kind, is_blocked, uses, ..JobPart::default() };
+    let (limit, failed) = match planned.limit_of(&given.input) {
+        Ok(limit) => (limit, None),
+        Err(failure) => (None, Some(record_of(&failure))),
+    };
+    let part = JobPart { kind, is_blocked, uses, limit, failed, ..JobPart::default() };
     new_job(planned.name.clone(), key, given, part, planned.retry, planned.timeouts, None, now)
 }
 

@@ -56,6 +56,8 @@ pub(super) struct Tally {
     waiting: usize,
     /// Those that have come back to a service and are not claimed yet.
     back: usize,
+    /// Those that ask for their turn with a key.
+    turns: usize,
 }
 
 /// What is counted of the jobs of a stage. Its own jobs are those that are of no group.
@@ -178,6 +180,7 @@ impl Tally {
         let is_ready = job.state == JobState::Ready;
         let is_back = is_ready && job.deferred_since.is_some() && !job.uses.is_empty();
         step(&mut self.back, is_back, counts);
+        step(&mut self.turns, job.asks_turn(), counts);
         let of = self.stage_mut(&job.stage);
         set(&mut of.open, place, counts && is_open);
         if job.parent.is_none() {
@@ -295,6 +298,10 @@ impl Tally {
 
     pub(super) fn back(&self) -> usize {
         self.back
+    }
+
+    pub(super) fn turns(&self) -> usize {
+        self.turns
     }
 }
 

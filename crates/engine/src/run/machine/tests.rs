@@ -193,7 +193,7 @@ impl Play {
                 let paused = self.machine.state == RunState::Paused;
                 for claimed in self.store.claim(&self.run, &self.node, 9).await.unwrap() {
                     assert!(!paused, "nothing starts while it is paused (INV-16)");
-                    self.machine.claimed(&claimed.lease);
+                    self.machine.claimed(&claimed.lease, self.store.now());
                 }
                 return;
             }

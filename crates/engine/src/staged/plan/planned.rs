@@ -1,13 +1,15 @@
 //! A plan without problems, as the engine follows it.
 
 use perennial_core::{
+    failure::Failure,
     retry::RetryPolicy,
     run::{FailurePolicy, FeedKind, SkipReason},
     service::ServiceKey,
 };
+use perennial_store::ConcurrencyKey;
 use serde_json::Value;
 
-use super::{Edge, FeedFrom, JobSpec, Plan, Timeouts, Work};
+use super::{Edge, FeedFrom, JobSpec, KeyedBy, Plan, Timeouts, Work};
 use crate::workflow::Given;
 
 /// A stage as the engine follows it.
@@ -24,6 +26,7 @@ pub(crate) struct PlannedStage {
     pub(crate) required: bool,
     pub(crate) weight: u32,
     pub(crate) uses: Vec<ServiceKey>,
+    pub(crate) keyed: Option<KeyedBy>,
 }
 
 /// A job of a stage as the engine follows it.
@@ -40,6 +43,11 @@ impl PlannedStage {
     pub(crate) fn begins_closed(&self) -> bool {
         let is_empty = matches!(&self.feed, PlannedFeed::Jobs(specs) if specs.is_empty());
         self.skip.is_some() || is_empty
+    }
+
+    /// The limit across runs of a job with that input; else why it has none.
+    pub(crate) fn limit_of(&self, input: &Value) -> Result<Option<ConcurrencyKey>, Failure> {
+        self.keyed.as_ref().map(|keyed| keyed.of(input)).transpose()
     }
 }
 
@@ -102,6 +110,7 @@ impl Plan {
             required: stage.required,
             weight: stage.weight,
             uses: stage.uses,
+            keyed: stage.keyed,
         });
         planned.collect()
     }

@@ -167,6 +167,7 @@ impl Plan {
                 let what = "a group uses no service: its children do".to_owned();
                 problems.push(PlanProblem::Policy { stage: name.clone(), what });
             }
+            keys(stage, &mut problems);
             inverted(stage, &mut problems);
             if let FeedFrom::Jobs(specs) = &stage.feed.0 {
                 jobs += specs.len();
@@ -206,6 +207,25 @@ fn check_jobs(stage: &str, specs: &[JobSpec], problems: &mut Vec<PlanProblem>) {
         if let Err(why) = input {
             let what = format!("job `{key}` of stage `{stage}`");
             problems.push(PlanProblem::Input { what, why: why.clone() });
+        }
+    }
+}
+
+/// Jobs whose limit across runs is none.
+fn keys(stage: &Stage, problems: &mut Vec<PlanProblem>) {
+    let Some(keyed) = &stage.keyed else { return };
+    if keyed.most == 0 {
+        let what =
+            "a concurrency key of which 0 may be under way lets none of its jobs begin".to_owned();
+        problems.push(PlanProblem::Policy { stage: stage.name.clone(), what });
+        return;
+    }
+    let FeedFrom::Jobs(specs) = &stage.feed.0 else { return };
+    for spec in specs {
+        let failed = spec.input.as_ref().ok().and_then(|input| keyed.of(input).err());
+        if let Some(failure) = failed {
+            let what = format!("job `{}`: {}", spec.key, failure.message);
+            problems.push(PlanProblem::Policy { stage: stage.name.clone(), what });
         }
     }
 }

@@ -18,7 +18,8 @@ use crate::{
     EngineSettings,
     run::guard::Guard,
     staged::{
-        ChildEnd, ChildOutcome, ChildPlan, GroupEnd, Staging, Work, child_key, failure_of, own_key,
+        ChildEnd, ChildOutcome, ChildPlan, GroupEnd, Staging, Work, child_key, concurrency_key,
+        failure_of, own_key,
     },
     workflow::Given,
 };
@@ -144,7 +145,7 @@ impl Draft {
             let heads = heads.filter_map(|(line, (places, _))| Some((*places.peek()?, line)));
             let Some((place, line)) = heads.min() else { return };
             waiting[line].0.next();
-            if board.has_changed(place) {
+            if board.has_changed(place) || !machine.jobs[place].may_expand() {
                 continue;
             }
             if made >= CHILDREN_AT_ONCE {
@@ -229,7 +230,11 @@ impl Draft {
         let mut job =
             child_job(&group.stage, &group.key, child, again, group.policy.deadline(), at.now);
         job.part.uses = uses;
-        if job.part.kind == JobKind::Activity && skipped.is_none() && job.part.uses.is_empty() {
+        if job.part.kind == JobKind::Activity
+            && skipped.is_none()
+            && job.part.uses.is_empty()
+            && job.part.limit.is_none()
+        {
             job.claim_for = at.claim_for.clone();
         }
         self.new_jobs.push(job);
@@ -245,14 +250,18 @@ pub(crate) fn child_job(
     no_later: Option<Timestamp>,
     now: Timestamp,
 ) -> NewJob {
-    let ChildPlan { key, work, input, retry, timeouts, required, skipped, uses: _ } = child;
+    let ChildPlan { key, work, input, retry, timeouts, required, skipped, keyed, uses: _ } = child;
     let (kind, name) = match work {
         Work::Activity(name) => (JobKind::Activity, name),
         Work::Group(name) => (JobKind::Group, name),
     };
     let input = input.unwrap_or(Value::Null);
     let given = Given { work: name.to_owned(), input, required, again, ..Given::default() };
-    let part = JobPart { kind, parent: Some(group.clone()), skipped, ..JobPart::default() };
+    // What is none is refused before.
+    let limit = keyed.filter(|_| skipped.is_none());
+    let limit = limit.and_then(|(key, most)| concurrency_key(key, most).ok());
+    let parent = Some(group.clone());
+    let part = JobPart { kind, parent, skipped, limit, ..JobPart::default() };
     let key = child_key(group, &key);
     new_job(stage.to_owned(), key, given, part, retry, timeouts, no_later, now)
 }
@@ -287,7 +296,11 @@ fn checked(
         return refuse(format!("groups lie in groups at most {group_depth_max} deep"));
     }
     let mut keys = std::collections::BTreeSet::new();
-    for ChildPlan { key, work, input, skipped, .. } in &children {
+    for ChildPlan { key, work, input, skipped, keyed, .. } in &children {
+        let limit = keyed.clone().map(|(key, most)| concurrency_key(key, most));
+        if let Some(Err(failure)) = limit {
+            return refuse(format!("child `{key}`: {}", failure.message));
+        }
         if key.is_empty() || key.contains('/') {
             return refuse(format!("`{key}` cannot name a child: one sign at least, and no `/`"));
         }
