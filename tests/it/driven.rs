@@ -189,8 +189,7 @@ async fn check(runtime: &Runtime, refine: &Staged<Refine>) {
     );
 }
 
-/// Proves SM-21, SM-22.
-/// Each draft follows from the last, until one is good enough; then what follows from all of them does.
+/// SM-21, SM-22. Each draft follows from the last, until one is good enough; then what follows from all of them does.
 #[tokio::test]
 async fn a_workflow_goes_on_until_what_it_has_is_good_enough() {
     let dir = tempfile::tempdir().unwrap();
@@ -206,8 +205,7 @@ async fn a_workflow_goes_on_until_what_it_has_is_good_enough() {
     }
 }
 
-/// Proves DUR-6.
-/// DUR-110. The actor of the run is killed, or its whole process is gone, while a draft is in the making: whoever goes on asks
+/// DUR-6, DUR-110. The actor of the run is killed, or its whole process is gone, while a draft is in the making: whoever goes on asks
 /// for nothing twice.
 #[tokio::test]
 async fn a_workflow_goes_on_by_itself_in_another_actor_and_in_another_process() {
@@ -236,8 +234,8 @@ async fn a_workflow_goes_on_by_itself_in_another_actor_and_in_another_process() 
     }
 }
 
-/// Proves INV-32, DUR-8.
-/// What cannot be is told with the run, which loses nothing; the same workflow, put right, goes on from there.
+/// Proves INV-32.
+/// DUR-8. What cannot be is told with the run, which loses nothing; the same workflow, put right, goes on from there.
 #[tokio::test]
 async fn a_workflow_that_asks_for_what_cannot_be_is_told_so_and_goes_on_once_it_is_put_right() {
     let dir = tempfile::tempdir().unwrap();

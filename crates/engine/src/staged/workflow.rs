@@ -107,7 +107,7 @@ pub trait StagedWorkflow: Send + Sync + 'static {
     /// that the plan skips are not made.
     ///
     /// In a further round it is asked again where something is made again in a driven stage, in one before it in the plan,
-    /// or in what it feeds one by one. Jobs that have ended keep their results then, unless a result of an earlier stage
+    /// or in what it feeds one by one, and always where the run had failed or was cancelled. Jobs that have ended keep their results then, unless a result of an earlier stage
     /// changes: then all of the stage is made again, as far as it is asked for once more.
     fn next(&self, _input: &Self::Input, _report: &RunReport) -> NextJobs {
         NextJobs::seal_all()

@@ -135,8 +135,7 @@ impl Play {
     }
 }
 
-/// Proves SM-21, SM-22, DUR-8.
-/// The next job comes with the end of the last one, in one decision; what closes and what follows from that does as well.
+/// SM-21, SM-22, DUR-8. The next job comes with the end of the last one, in one decision; what closes and what follows from that does as well.
 /// It makes no difference where the run is paused or its process restarted.
 #[tokio::test(start_paused = true)]
 async fn a_driven_stage_goes_on_until_its_workflow_seals_it() {
@@ -229,8 +228,7 @@ fn failed() -> Ending {
     Ending::Reported(Outcome::Failed(failure).into())
 }
 
-/// Proves SM-20, SM-23.
-/// Sealed with nothing, with what it asks for in the same breath, and while something is under way.
+/// SM-20, SM-23. Sealed with nothing, with what it asks for in the same breath, and while something is under way.
 #[tokio::test(start_paused = true)]
 async fn a_stage_that_is_sealed_closes_with_the_last_of_its_jobs_or_at_once() {
     let mut none = play(&steered(chain, |_| NextJobs::seal_all())).await;
@@ -325,8 +323,8 @@ fn refused() -> Vec<(NextJobs, &'static str)> {
     ]
 }
 
-/// Proves INV-32, DUR-8.
-/// What has happened is recorded, nothing of the answer is made, and nothing more is asked; a workflow that is put right goes
+/// Proves INV-32.
+/// DUR-8. What has happened is recorded, nothing of the answer is made, and nothing more is asked; a workflow that is put right goes
 /// on from there.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_cannot_be_parks_the_run_and_loses_nothing() {
@@ -363,8 +361,7 @@ async fn an_answer_that_cannot_be_parks_the_run_and_loses_nothing() {
     }
 }
 
-/// Proves SM-21.
-/// A run in which nothing is under way does not wait in silence for what nobody asks for: neither at its beginning nor later,
+/// SM-21. A run in which nothing is under way does not wait in silence for what nobody asks for: neither at its beginning nor later,
 /// and not before all that follows from the last end is recorded.
 #[tokio::test(start_paused = true)]
 async fn a_stage_that_is_never_sealed_parks_the_run_once_nothing_is_under_way() {
@@ -395,6 +392,24 @@ async fn a_stage_that_is_never_sealed_parks_the_run_once_nothing_is_under_way() 
         play.succeeds_from_here().await;
         assert_eq!(play.machine.state, RunState::Succeeded);
     }
+}
+
+/// A run that fails with what has just happened does so, although nobody seals its driven stage.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_fails_is_not_parked_for_a_stage_that_is_not_sealed() {
+    let plan = || {
+        let edge = Edge::from("s", one).on_upstream_failure(UpstreamFailure::FailStage);
+        Plan::new()
+            .stage(stage("s").optional().feed(Feed::jobs([JobSpec::new("x", &1)])))
+            .stage(stage("f").feed(Feed::per_item(edge)))
+            .stage(stage("d").feed(Feed::driven()))
+    };
+    let mut play = play(&steered(plan, |_| NextJobs::none())).await;
+    play.settle().await;
+    play.ends("s/x", failed()).await;
+    play.look().await;
+    assert!(play.machine.stuck().is_none(), "{:?}", play.machine.stuck());
+    assert_eq!(play.machine.state, RunState::Failed);
 }
 
 /// Proves TRAP-9.
@@ -473,7 +488,12 @@ async fn a_driven_stage_is_asked_again_about_what_comes_before_it() {
 #[tokio::test(start_paused = true)]
 async fn what_comes_behind_a_barrier_is_made_again_without_asking() {
     let asked = Arc::new(AtomicU32::new(0));
-    let workflow = Steered { plan: behind, says: Box::new(from_s), asked: asked.clone() };
+    let plan = || {
+        let first = stage("s").feed(Feed::jobs([JobSpec::new("x", &1), JobSpec::new("y", &1)]));
+        let last = stage("b").feed(Feed::barrier(Edge::from("d", all))).optional();
+        Plan::new().stage(first).stage(stage("d").feed(Feed::driven())).stage(last)
+    };
+    let workflow = Steered { plan, says: Box::new(from_s), asked: asked.clone() };
     let mut play = play(&Staged::new(workflow).activity(Work1)).await;
     play.settle().await;
     for key in ["s/x", "s/y", "d/x", "d/y"] {
@@ -482,11 +502,11 @@ async fn what_comes_behind_a_barrier_is_made_again_without_asking() {
     }
     play.ends("b/all", failed()).await;
     play.look().await;
-    assert_eq!(play.machine.state, RunState::Failed);
+    assert_eq!(play.machine.state, RunState::PartiallySucceeded);
     assert!(play.reopen(&Which::Failed, false).await);
     asked.store(0, Ordering::SeqCst);
     play.settle().await;
     play.succeeds_from_here().await;
     assert_eq!(play.machine.state, RunState::Succeeded);
-    assert_eq!(play.job("d/x").attempt, 1);
+    assert_eq!((asked.load(Ordering::SeqCst), play.job("d/x").attempt), (0, 1));
 }
