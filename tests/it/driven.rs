@@ -1,6 +1,7 @@
 //! Driven stages: a workflow that goes on until what it has is good enough, and what is made of all of it in the end.
 
 use std::{
+    num::NonZeroU32,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -215,8 +216,12 @@ async fn a_workflow_goes_on_by_itself_in_another_actor_and_in_another_process() 
         *world.stays_at.lock().unwrap() = Some(40);
         let first = refine(&world);
         let before = runtime(place.store(), &first).await;
-        before.runs().start(start(&first)).await.unwrap();
+        let run = before.runs().start(start(&first)).await.unwrap();
         world.is_there.notified().await;
+        assert!(
+            run.set_concurrency("drafts", NonZeroU32::MIN).await.unwrap(),
+            "it is one of a plan"
+        );
         *world.stays_at.lock().unwrap() = Some(26);
         let actor = before.supervision_tree().kill("/perennial/runs/refine").unwrap();
         actor.exit().await;
