@@ -8,6 +8,7 @@ mod bounds;
 mod caching;
 mod chaos;
 mod draining;
+mod driven;
 mod embedding;
 mod gate;
 mod handlers;

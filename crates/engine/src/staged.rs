@@ -36,8 +36,8 @@ pub use self::{
     },
     history::{History, JobEnd, JobHistory},
     plan::{
-        Edge, Feed, Item, JobSpec, Plan, PlanProblem, PlanProblems, Stage, Timeouts, Upstream,
-        UpstreamFailure,
+        Edge, Feed, Item, JobSpec, NextJobs, Plan, PlanProblem, PlanProblems, Stage, Timeouts,
+        Upstream, UpstreamFailure,
     },
     rounds::Which,
     workflow::{RunReport, StageReport, Staged, StagedWorkflow},
@@ -51,7 +51,7 @@ use crate::{
 pub(crate) use self::{
     activity::{ChildPlan, GroupEnd, own_key},
     history::Recalled,
-    plan::{PlannedFeed, PlannedJob, PlannedStage, Work, concurrency_key, is_name},
+    plan::{PlannedFeed, PlannedJob, PlannedStage, Takes, Work, concurrency_key, is_name},
     rounds::{NoRound, plan as plan_round},
     workflow::failure_of,
 };
@@ -62,6 +62,8 @@ pub struct Staging {
     pub(crate) settings: Arc<Value>,
     pub(crate) activities: Arc<BTreeMap<&'static str, Arc<dyn ErasedActivity>>>,
     pub(crate) groups: Arc<BTreeMap<&'static str, Arc<dyn ErasedGroup>>>,
+    /// What says what comes next in driven stages.
+    pub(crate) driver: Arc<dyn Driver>,
 }
 
 impl fmt::Debug for Staging {
@@ -83,6 +85,12 @@ pub(crate) trait ErasedGroup: Send + Sync {
     fn policy(&self) -> JoinPolicy;
 }
 
+/// A workflow whose types are not known, as driven stages ask it.
+pub(crate) trait Driver: Send + Sync {
+    /// What it says, or why its input cannot be read.
+    fn next(&self, report: &RunReport) -> Result<NextJobs, serde_json::Error>;
+}
+
 impl Staging {
     /// The stages and jobs that a run begins with. A stage that is not to be done, or has nothing to do, is closed
     /// from the beginning.
@@ -97,7 +105,7 @@ impl Staging {
             let state = match &planned.feed {
                 _ if planned.begins_closed() => StageState::Closed,
                 PlannedFeed::Jobs(_) => StageState::Sealed,
-                PlannedFeed::PerItem(_) => StageState::Open,
+                PlannedFeed::PerItem(_) | PlannedFeed::Driven => StageState::Open,
                 PlannedFeed::Barrier(_) => StageState::Waiting,
             };
             if let (PlannedFeed::Jobs(specs), StageState::Sealed) = (&planned.feed, state) {
@@ -126,18 +134,7 @@ impl Staging {
     pub(crate) fn unusable(&self, run: &RunId, offered: &Offered) -> Vec<PlanProblem> {
         let mut problems = Vec::new();
         let mut check = |what: &dyn Fn() -> String, uses: &[ServiceKey]| {
-            for declared in uses {
-                let (what, service) = (what(), declared.to_string());
-                problems.extend(match offered.of_run(declared, run) {
-                    Ok(_) => None,
-                    Err(CannotUse::Unknown(nearest)) => {
-                        Some(PlanProblem::UnknownService { what, service, nearest })
-                    }
-                    Err(CannotUse::Scope(scope)) => {
-                        Some(PlanProblem::ServiceScope { what, service, scope })
-                    }
-                });
-            }
+            problems.extend(unusable(what, uses, run, offered));
         };
         for planned in &self.stages {
             check(&|| format!("stage `{}`", planned.name), &planned.uses);
@@ -162,6 +159,24 @@ impl Staging {
     pub(crate) fn group(&self, name: &str) -> Option<&Arc<dyn ErasedGroup>> {
         self.groups.get(name)
     }
+}
+
+/// What of `uses` the host does not have.
+pub(crate) fn unusable(
+    what: impl Fn() -> String,
+    uses: &[ServiceKey],
+    run: &RunId,
+    offered: &Offered,
+) -> Vec<PlanProblem> {
+    let found = uses.iter().filter_map(|declared| {
+        let why = offered.of_run(declared, run).err()?;
+        let (what, service) = (what(), declared.to_string());
+        Some(match why {
+            CannotUse::Unknown(nearest) => PlanProblem::UnknownService { what, service, nearest },
+            CannotUse::Scope(scope) => PlanProblem::ServiceScope { what, service, scope },
+        })
+    });
+    found.collect()
 }
 
 /// A job of another stage that has ended, as an edge is told of it.

@@ -420,10 +420,10 @@ impl Shell {
         if machine.deadline.is_some_and(|deadline| deadline <= self.store().now()) {
             self.stop(machine, StopCause::Deadline).await?;
         }
-        while machine.panicked().is_none()
+        while machine.stuck().is_none()
             && self.commit(machine, &Fact::Look).await?.is_some_and(|committed| committed)
         {}
-        if let Some(why) = machine.panicked().map(ToString::to_string) {
+        if let Some(why) = machine.stuck().map(ToString::to_string) {
             self.leave(me, machine, &why);
             return Ok(());
         }

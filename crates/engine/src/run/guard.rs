@@ -15,32 +15,47 @@ use perennial_supervision::contain;
 use serde_json::{Value, json};
 
 use crate::{
-    staged::{ChildOutcome, ChildPlan, Edge, ErasedGroup, GroupEnd, JobSpec, Staging, Upstream},
+    staged::{
+        ChildOutcome, ChildPlan, Edge, ErasedGroup, GroupEnd, JobSpec, NextJobs, PlanProblem,
+        RunReport, Staging, Upstream,
+    },
     workflow::{DoneJob, FailureMeans, Next, Workflow},
 };
 
 /// A workflow during one decision.
 pub(crate) struct Guard<'a> {
     workflow: &'a dyn Workflow,
-    panicked: RefCell<Option<Panicked>>,
+    stuck: RefCell<Option<Stuck>>,
 }
 
-/// A function of a workflow panicked, so that nobody knows how its run goes on.
+/// Why nobody knows how a run goes on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{which}` of its workflow failed: {reason}")]
-pub(super) struct Panicked {
-    which: &'static str,
-    reason: ExitReason,
+pub(super) enum Stuck {
+    /// A function of its workflow panicked.
+    #[error("`{which}` of its workflow failed: {reason}")]
+    Panicked { which: &'static str, reason: ExitReason },
+    /// Nothing of that answer is made.
+    #[error(
+        "`next` of its workflow asks for what cannot be: {}",
+        .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    )]
+    Refused(Vec<PlanProblem>),
+    /// It would wait forever.
+    #[error(
+        "nothing is under way, and `next` of its workflow asks for nothing and does not seal {}: it has to do either",
+        .0.iter().map(|stage| format!("stage `{stage}`")).collect::<Vec<_>>().join(", ")
+    )]
+    NeverSealed(Vec<String>),
 }
 
 impl<'a> Guard<'a> {
     pub(super) fn new(workflow: &'a dyn Workflow) -> Self {
-        Self { workflow, panicked: RefCell::new(None) }
+        Self { workflow, stuck: RefCell::new(None) }
     }
 
     /// What keeps the run from going on, if anything does.
-    pub(super) fn panicked(self) -> Option<Panicked> {
-        self.panicked.into_inner()
+    pub(super) fn stuck(self) -> Option<Stuck> {
+        self.stuck.into_inner()
     }
 
     /// Nothing when nobody knows.
@@ -99,6 +114,28 @@ impl<'a> Guard<'a> {
         guarded("a concurrency key", || key(input)).map_err(|panicked| bug(&panicked))
     }
 
+    /// What comes next in driven stages; nothing when nobody knows.
+    pub(super) fn next_jobs(&self, report: &RunReport) -> Option<NextJobs> {
+        let staging = self.staging()?;
+        match self.noted(guarded("next", || staging.driver.next(report)))? {
+            Ok(next) => Some(next),
+            Err(error) => {
+                let what = "the run".to_owned();
+                self.refuse(vec![PlanProblem::Input { what, why: error.to_string() }])
+            }
+        }
+    }
+
+    /// What it said comes next cannot be.
+    pub(super) fn refuse<T>(&self, problems: Vec<PlanProblem>) -> Option<T> {
+        self.noted(Err(Stuck::Refused(problems)))
+    }
+
+    /// Nothing would ever come of these stages.
+    pub(super) fn never_sealed<T>(&self, stages: Vec<String>) -> Option<T> {
+        self.noted(Err(Stuck::NeverSealed(stages)))
+    }
+
     /// A panic fails the group, and nothing else (DUR-4).
     pub(crate) fn expand(
         group: &dyn ErasedGroup,
@@ -120,26 +157,26 @@ impl<'a> Guard<'a> {
         }
     }
 
-    fn noted<T>(&self, answer: Result<T, Panicked>) -> Option<T> {
+    fn noted<T>(&self, answer: Result<T, Stuck>) -> Option<T> {
         match answer {
             Ok(answer) => Some(answer),
-            Err(panicked) => {
-                self.panicked.borrow_mut().get_or_insert(panicked);
+            Err(stuck) => {
+                self.stuck.borrow_mut().get_or_insert(stuck);
                 None
             }
         }
     }
 }
 
-fn bug(panicked: &Panicked) -> Failure {
+fn bug(panicked: &Stuck) -> Failure {
     Failure::new(FailureClass::Panic, "PL615", panicked.to_string())
 }
 
 /// Asks a function of a workflow.
-pub(super) fn guarded<T>(which: &'static str, asked: impl FnOnce() -> T) -> Result<T, Panicked> {
+pub(super) fn guarded<T>(which: &'static str, asked: impl FnOnce() -> T) -> Result<T, Stuck> {
     // A future without an await is done at once.
     let answer = contain(async move { asked() }).now_or_never();
-    answer.unwrap_or(Err(ExitReason::Killed)).map_err(|reason| Panicked { which, reason })
+    answer.unwrap_or(Err(ExitReason::Killed)).map_err(|reason| Stuck::Panicked { which, reason })
 }
 
 #[cfg(test)]
@@ -310,7 +347,7 @@ mod tests {
         let decision = machine.decide(&odd, &fact, &at()).unwrap().unwrap();
         assert_eq!(decision.report.map(|report| report.end), Some(AttemptEnd::Succeeded));
         assert!(decision.new_jobs.is_empty() && decision.stages.is_empty());
-        let why = machine.panicked().unwrap().to_string();
+        let why = machine.stuck().unwrap().to_string();
         assert!(why.contains("`next`") && why.contains("next is odd"), "{why}");
         // Another workflow would know; this machine asks none.
         assert!(machine.decide(&good, &Fact::Look, &at()).unwrap().is_none());
@@ -335,7 +372,7 @@ mod tests {
         let failure = decision.run_step.and_then(|step| step.failure).unwrap();
         let message = failure["message"].as_str().unwrap();
         assert!(message.starts_with("no (and `on_failure`"), "{message}");
-        assert!(machine.panicked().is_none(), "it ends by itself");
+        assert!(machine.stuck().is_none(), "it ends by itself");
     }
 
     /// Proves INV-32.
@@ -347,7 +384,7 @@ mod tests {
         let decision = machine.decide(&odd, &fact, &at()).unwrap().unwrap();
         let record = decision.jobs[0].result.clone().unwrap();
         assert_eq!(record, json!({ "skipped": "operator", "why": "late" }));
-        assert!(machine.panicked().unwrap().to_string().contains("`on_skip`"));
+        assert!(machine.stuck().unwrap().to_string().contains("`on_skip`"));
     }
 
     /// Proves INV-32.
@@ -363,7 +400,7 @@ mod tests {
             let decision = machine.decide(&workflow, &fact, &at()).unwrap().unwrap();
             assert!(decision.report.is_some());
             let knows = workflow.0 == "nothing";
-            assert_eq!((decision.run_step.is_some(), machine.panicked().is_none()), (knows, knows));
+            assert_eq!((decision.run_step.is_some(), machine.stuck().is_none()), (knows, knows));
         }
     }
 

@@ -30,7 +30,7 @@ use perennial_store::{
 use serde_json::{Value, json};
 
 use self::{draft::Draft, jobs::Jobs};
-use super::guard::{Guard, Panicked, guarded};
+use super::guard::{Guard, Stuck, guarded};
 use crate::{
     EngineSettings, LastFailure,
     external::Offered,
@@ -62,7 +62,7 @@ pub(super) struct Machine {
     /// Terminal jobs, in the order they ended. Shared with attempts; grows in place once they left.
     done: Arc<Vec<DoneJob>>,
     /// Its workflow does not say how it goes on: what happens is recorded, and nothing more is asked of it.
-    panicked: Option<Panicked>,
+    stuck: Option<Stuck>,
 }
 
 /// A stage as the store has it.
@@ -326,13 +326,13 @@ impl Machine {
             is_fed: false,
             follows: false,
             done: Arc::new(done),
-            panicked: None,
+            stuck: None,
         })
     }
 
     /// Why nobody knows how it goes on; a run that is ending needs nobody for that.
-    pub(super) fn panicked(&self) -> Option<&Panicked> {
-        self.panicked.as_ref().filter(|_| self.state.goes_on())
+    pub(super) fn stuck(&self) -> Option<&Stuck> {
+        self.stuck.as_ref().filter(|_| self.state.goes_on())
     }
 
     pub(super) fn revision(&self) -> u64 {
@@ -426,7 +426,7 @@ impl Machine {
         let thorough = self.decide_thoroughly(workflow, fact, at);
         let guard = Guard::new(workflow);
         let decided = self.decide_with(&guard, fact, at);
-        self.panicked = self.panicked.take().or(guard.panicked());
+        self.stuck = self.stuck.take().or(guard.stuck());
         #[cfg(test)]
         if let Some(thorough) = thorough {
             let quick = format!("{decided:?}");
@@ -496,7 +496,7 @@ impl Machine {
             // What follows is decided by it.
             return self.limit(draft, limit);
         }
-        let goes_on = draft.state.goes_on() && self.panicked.is_none();
+        let goes_on = draft.state.goes_on() && self.stuck.is_none();
         if goes_on {
             draft.wake(workflow, self, at);
         }

@@ -2,6 +2,7 @@
 
 mod feed;
 mod keyed;
+mod next;
 mod planned;
 mod problems;
 
@@ -17,11 +18,13 @@ use serde_json::{Value, json};
 pub(crate) use self::{
     feed::FeedFrom,
     keyed::{KeyedBy, concurrency_key},
+    next::Takes,
     planned::{PlannedFeed, PlannedJob, PlannedStage},
     problems::is_name,
 };
 pub use self::{
     feed::{Edge, Feed, Item, JobSpec, Upstream, UpstreamFailure},
+    next::NextJobs,
     problems::{PlanProblem, PlanProblems},
 };
 use super::{Activity, Group};
@@ -31,7 +34,8 @@ const CONCURRENCY: u32 = 10;
 /// How long an attempt may take, unless its stage says otherwise.
 const START_TO_CLOSE: Duration = Duration::from_secs(10 * 60);
 
-/// The stages of a run, in order: one is fed by earlier ones only.
+/// The stages of a run, in order: one is fed by earlier ones only, and what is asked for in a driven one follows from earlier
+/// ones, from its own jobs and from what is fed by these one by one.
 ///
 /// ```
 /// use perennial::engine::staged::{Edge, Feed, JobSpec, Plan, Stage};
@@ -249,7 +253,7 @@ impl Stage {
 
     fn upstream(&self) -> Option<&'static str> {
         match &self.feed.0 {
-            FeedFrom::Jobs(_) => None,
+            FeedFrom::Jobs(_) | FeedFrom::Driven => None,
             FeedFrom::PerItem(edge) | FeedFrom::Barrier(edge) => Some(edge.upstream),
         }
     }
@@ -281,6 +285,7 @@ impl Plan {
                 }
                 FeedFrom::PerItem(edge) => ("per_item", Some(edge.upstream), Value::Null),
                 FeedFrom::Barrier(edge) => ("barrier", Some(edge.upstream), Value::Null),
+                FeedFrom::Driven => ("driven", None, Value::Null),
             };
             let (work, name) = match stage.work {
                 Work::Activity(name) => ("activity", name),

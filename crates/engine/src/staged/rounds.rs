@@ -58,6 +58,8 @@ struct Planning<'a> {
     /// The jobs of its stage that were skipped and come after that one.
     behind: BTreeMap<JobKey, Vec<usize>>,
     back: BTreeMap<usize, Back>,
+    /// Stages that may get jobs which they did not have: driven ones whose workflow is asked again, and those behind them.
+    grows: BTreeSet<&'a str>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +105,8 @@ impl<'a> Planning<'a> {
                 }
             }
         }
-        Self { view, staging, now, places, children, behind, back: BTreeMap::new() }
+        let (back, grows) = (BTreeMap::new(), BTreeSet::new());
+        Self { view, staging, now, places, children, behind, back, grows }
     }
 
     fn children(&self, group: &JobKey) -> Vec<usize> {
@@ -255,8 +258,21 @@ impl<'a> Planning<'a> {
     /// are made again as well.
     fn follow(&mut self, cascade: bool) -> Vec<String> {
         let mut invalidated = Vec::new();
-        for planned in self.staging.stages.iter().filter(|planned| planned.skip.is_none()) {
-            let Some(edge) = planned.feed.edge() else { continue };
+        let staging = self.staging;
+        for (at, planned) in staging.stages.iter().enumerate() {
+            if planned.skip.is_some() {
+                continue;
+            }
+            let Some(edge) = planned.feed.edge() else {
+                if matches!(planned.feed, PlannedFeed::Driven) {
+                    invalidated.extend(self.follow_driven(planned, at, cascade));
+                }
+                continue;
+            };
+            let grows = self.grows.contains(edge.upstream);
+            if grows {
+                self.grows.insert(&planned.name);
+            }
             let of_upstream: Vec<usize> = self
                 .back
                 .keys()
@@ -266,25 +282,71 @@ impl<'a> Planning<'a> {
                     job.stage == edge.upstream && job.parent.is_none()
                 })
                 .collect();
-            if of_upstream.is_empty() {
+            if of_upstream.is_empty() && !grows {
                 continue;
             }
             let (waiting, used) = match &planned.feed {
                 PlannedFeed::Barrier(_) => self.of_stage(&planned.name),
-                PlannedFeed::PerItem(_) | PlannedFeed::Jobs(_) => {
+                PlannedFeed::PerItem(_) | PlannedFeed::Jobs(_) | PlannedFeed::Driven => {
                     self.of_items(planned, &of_upstream)
                 }
             };
             if !used.is_empty() && !cascade {
                 invalidated.push(planned.name.clone());
             }
-            for place in waiting.into_iter().chain(used) {
-                self.put(place, JobState::Blocked, true);
-                self.set_back_below(place, true);
-                self.free_behind(place);
-            }
+            self.await_feed(waiting.into_iter().chain(used));
         }
         invalidated
+    }
+
+    fn await_feed(&mut self, places: impl Iterator<Item = usize>) {
+        for place in places {
+            self.put(place, JobState::Blocked, true);
+            self.set_back_below(place, true);
+            self.free_behind(place);
+        }
+    }
+
+    /// A driven stage is asked for again when something is made again in it, before it, or of what it feeds one by one.
+    /// What it has stays, unless an earlier stage has given a result that would change: nobody knows what follows from that.
+    fn follow_driven(
+        &mut self,
+        planned: &'a PlannedStage,
+        at: usize,
+        cascade: bool,
+    ) -> Option<String> {
+        let fed = self.fed_one_by_one(&planned.name);
+        let mut is_asked = false;
+        let mut is_changed = false;
+        for place in self.back.keys() {
+            let job = &self.view.jobs[*place];
+            let is_before = self.staging.place(&job.stage).is_some_and(|of| of < at);
+            is_asked |= is_before || job.stage == planned.name || fed.contains(job.stage.as_str());
+            is_changed |= is_before && job.parent.is_none() && self.has_result(*place);
+        }
+        if is_asked {
+            self.grows.insert(&planned.name);
+        }
+        if !is_changed {
+            return None;
+        }
+        let (waiting, used) = self.of_stage(&planned.name);
+        let refused = (!used.is_empty() && !cascade).then(|| planned.name.clone());
+        self.await_feed(waiting.into_iter().chain(used));
+        refused
+    }
+
+    /// Stages that get jobs from that one before it has closed.
+    fn fed_one_by_one(&self, stage: &'a str) -> BTreeSet<&'a str> {
+        let mut fed = BTreeSet::from([stage]);
+        for planned in &self.staging.stages {
+            if let PlannedFeed::PerItem(edge) = &planned.feed
+                && fed.contains(edge.upstream)
+            {
+                fed.insert(&planned.name);
+            }
+        }
+        fed
     }
 
     /// The own jobs of a stage: those that have nothing of what is made again, and those that have used it.
@@ -329,7 +391,8 @@ impl<'a> Planning<'a> {
             let is_made_again = self.back.keys().any(|place| self.view.jobs[*place].stage == name);
             let is_behind = planned.feed.edge().is_some_and(|edge| opened.contains(edge.upstream));
             let is_empty = matches!(&planned.feed, PlannedFeed::Jobs(jobs) if jobs.is_empty());
-            let is_meant = is_made_again || is_behind || self.was_stopped();
+            let is_asked = self.grows.contains(name);
+            let is_meant = is_made_again || is_behind || is_asked || self.was_stopped();
             if !is_meant || planned.skip.is_some() || is_empty {
                 continue;
             }
@@ -337,7 +400,7 @@ impl<'a> Planning<'a> {
             // One that was fed before is fed once more: of the same jobs come the same keys.
             let state = match planned.feed {
                 PlannedFeed::Jobs(_) => StageState::Sealed,
-                PlannedFeed::PerItem(_) => StageState::Open,
+                PlannedFeed::PerItem(_) | PlannedFeed::Driven => StageState::Open,
                 PlannedFeed::Barrier(_) => StageState::Waiting,
             };
             stages.push(StageBack { stage: name.to_owned(), state });

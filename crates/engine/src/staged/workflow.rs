@@ -8,12 +8,12 @@ use perennial_core::{
     run::{JobKey, RunState, SkipReason, StageOutcome, StageState},
 };
 use perennial_store::{RunRecord, RunView};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    Activity, ErasedActivity, ErasedGroup, Group, Item, Plan, PlanProblem, PlanProblems, Staging,
-    Work,
+    Activity, Driver, ErasedActivity, ErasedGroup, Group, Item, NextJobs, Plan, PlanProblem,
+    PlanProblems, Staging, Work,
     activity::{ActivityOf, GroupOf},
 };
 use crate::{
@@ -91,6 +91,28 @@ pub trait StagedWorkflow: Send + Sync + 'static {
     /// Everything that keeps such a run from being planned.
     fn plan(&self, input: &Self::Input) -> Result<Plan, PlanProblems>;
 
+    /// What comes next in the driven stages of a run's plan ([`Feed::driven`](super::Feed::driven)), from what has ended by
+    /// now; without one it is never asked. Unless it says otherwise they are sealed at once.
+    ///
+    /// It is asked whenever something of the run has ended, after what follows from that by other feeds, and what it says
+    /// is recorded together with that. `report` tells of all stages, and of the jobs that have ended, in the order they
+    /// were made; what is under way is not in it. So it says the same for the same ends: it may ask for jobs that are there
+    /// already, which are not made twice, and need not remember anything. Like the plan it is pure (DUR-4).
+    ///
+    /// Where it panics, or asks for what cannot be (a job of a stage that is not driven, or a new one in a stage that is
+    /// sealed; two jobs of one key; jobs that come after each other in a circle, or after one that is not there; a service
+    /// that the host does not have; more than 1 000 000 jobs), what has happened is recorded, nothing of its answer is made,
+    /// and the run is parked with the reason. So is a run in which nothing is under way while a stage is not sealed and
+    /// nothing is asked for. It asks again when somebody resumes the run, by a workflow that is put right. Jobs of a stage
+    /// that the plan skips are not made.
+    ///
+    /// In a further round it is asked again where something is made again in a driven stage, in one before it in the plan,
+    /// or in what it feeds one by one, and always where the run had failed or was cancelled. Jobs that have ended keep their results then, unless a result of an earlier stage
+    /// changes: then all of the stage is made again, as far as it is asked for once more.
+    fn next(&self, _input: &Self::Input, _report: &RunReport) -> NextJobs {
+        NextJobs::seal_all()
+    }
+
     /// What came of a run, from what is recorded of it.
     fn summarize(&self, input: &Self::Input, report: &RunReport) -> Self::Output;
 }
@@ -99,7 +121,7 @@ pub trait StagedWorkflow: Send + Sync + 'static {
 pub struct Staged<W>(Arc<Parts<W>>);
 
 struct Parts<W> {
-    workflow: W,
+    workflow: Arc<W>,
     activities: Arc<BTreeMap<&'static str, Arc<dyn ErasedActivity>>>,
     groups: Arc<BTreeMap<&'static str, Arc<dyn ErasedGroup>>>,
 }
@@ -120,7 +142,7 @@ impl<W: StagedWorkflow> Staged<W> {
     /// That workflow, without anything that its plans may name.
     pub fn new(workflow: W) -> Self {
         let (activities, groups) = (Arc::default(), Arc::default());
-        Self(Arc::new(Parts { workflow, activities, groups }))
+        Self(Arc::new(Parts { workflow: Arc::new(workflow), activities, groups }))
     }
 
     fn with(self, change: impl FnOnce(&mut Parts<W>)) -> Self {
@@ -179,9 +201,11 @@ impl<W: StagedWorkflow> Staged<W> {
         }
         let data = json!({ "name": W::NAME, "version": W::VERSION, "plan": plan.data() });
         let definition = Definition::new(data.to_string().into_bytes());
+        let settings = Arc::new(settings);
         let staging = Staging {
             stages: plan.into_stages(),
-            settings: Arc::new(settings),
+            driver: Arc::new(DrivenBy(self.0.workflow.clone(), settings.clone())),
+            settings,
             activities: self.0.activities.clone(),
             groups: self.0.groups.clone(),
         };
@@ -281,6 +305,16 @@ impl RunReport {
     /// The stage of that name.
     pub fn stage(&self, name: &str) -> Option<&StageReport> {
         self.stages.iter().find(|stage| stage.stage == name)
+    }
+}
+
+/// A workflow with the settings of one of its runs.
+struct DrivenBy<W>(Arc<W>, Arc<Value>);
+
+impl<W: StagedWorkflow> Driver for DrivenBy<W> {
+    fn next(&self, report: &RunReport) -> Result<NextJobs, serde_json::Error> {
+        let input = W::Input::deserialize(&self.1["input"])?;
+        Ok(self.0.next(&input, report))
     }
 }
 

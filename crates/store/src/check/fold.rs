@@ -89,6 +89,11 @@ impl Default for StagePlan {
 }
 
 impl StagePlan {
+    /// Whether it is one of a plan: see [`NewStage::is_planned`](crate::NewStage::is_planned).
+    fn is_planned(&self) -> bool {
+        self.feed != FeedKind::Driven || self.concurrency.is_some()
+    }
+
     fn told(data: &Value) -> Self {
         let own = Self::default();
         Self {
@@ -182,7 +187,7 @@ impl Fold {
             let stages = data.get("stages").and_then(Value::as_array);
             for (ordinal, stage) in (0_u64..).zip(stages.into_iter().flatten()) {
                 let (plan, state) = (StagePlan::told(stage), StageState::Waiting);
-                if let Some(run) = self.run.as_mut().filter(|_| plan.feed != FeedKind::Driven) {
+                if let Some(run) = self.run.as_mut().filter(|_| plan.is_planned()) {
                     run.progress = Some(0);
                 }
                 let new = StageFold { ordinal, plan, state, outcome: None, places_max: None };

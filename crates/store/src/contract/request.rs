@@ -147,6 +147,20 @@ impl NewStage {
             weight: 1,
         }
     }
+
+    /// Whether it is a stage of a plan. One that is driven is where it has places: the one stage of a workflow that says
+    /// itself what comes next has as many as there is room for.
+    ///
+    /// ```
+    /// use perennial_store::NewStage;
+    ///
+    /// let plain = NewStage::driven("steps");
+    /// assert!(!plain.is_planned());
+    /// assert!(NewStage { concurrency: Some(10), ..plain }.is_planned());
+    /// ```
+    pub fn is_planned(&self) -> bool {
+        self.feed != FeedKind::Driven || self.concurrency.is_some()
+    }
 }
 
 /// Whether a run was created.

@@ -3,8 +3,8 @@
 use perennial_core::{
     Digest,
     run::{
-        FeedKind, InvalidTransition, JobKey, JobKind, JobState, RunId, RunState, SkipReason,
-        StageOutcome, StageState,
+        InvalidTransition, JobKey, JobKind, JobState, RunId, RunState, SkipReason, StageOutcome,
+        StageState,
     },
 };
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ pub(crate) fn create(
     )?;
     let mut journal = Journal::create(tx, id, true)?;
     let settings = tx.json("run settings", &new.settings)?;
-    let is_planned = new.stages.iter().any(|stage| stage.feed != FeedKind::Driven);
+    let is_planned = new.stages.iter().any(NewStage::is_planned);
     tx.post(
         "INSERT INTO runs (run, workflow, definition, input_digest, settings, state, created_at,
          deadline, progress) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -271,7 +271,7 @@ fn create_stage(
     let NewStage { stage, outcome, feed, upstream, concurrency, required, weight, .. } = new;
     let state = if new.state == StageState::Sealed { StageState::Open } else { new.state };
     let outcome = outcome.map(StageOutcome::name);
-    if *feed == FeedKind::Driven && concurrency.is_none() {
+    if !new.is_planned() {
         tx.post(
             "INSERT INTO stages (run, stage, ordinal, state, outcome, required, weight)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",

@@ -100,7 +100,8 @@ fn limit_stage(
     StageLimit { stage, most }: &StageLimit,
 ) -> Result<(), StoreError> {
     let found = tx.row(
-        "SELECT 1 FROM stages WHERE run = ?1 AND stage = ?2 AND feed <> 'driven'",
+        "SELECT 1 FROM stages WHERE run = ?1 AND stage = ?2
+         AND (feed <> 'driven' OR concurrency IS NOT NULL)",
         (run.as_str(), stage),
         |_| Ok(()),
     )?;

@@ -111,7 +111,8 @@ fn open_stage(tx: &Tx<'_>, run: &RunId, back: &StageBack) -> Result<(), StoreErr
     let StageBack { stage, state } = back;
     let closed = StageState::Closed.name();
     let found = tx.row(
-        "SELECT state FROM stages WHERE run = ?1 AND stage = ?2 AND feed <> 'driven'",
+        "SELECT state FROM stages WHERE run = ?1 AND stage = ?2
+         AND (feed <> 'driven' OR concurrency IS NOT NULL)",
         (run.as_str(), stage),
         |row| row.parse::<StageState>(),
     )?;

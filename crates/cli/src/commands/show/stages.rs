@@ -13,7 +13,9 @@ use crate::{commands::explain::waits_for_turn, output};
 
 /// Whether the run has stages of a plan.
 pub(in super::super) fn is_staged(view: &RunView) -> bool {
-    view.jobs.iter().any(|job| job.kind != JobKind::Step) || view.stages.len() > 1
+    // Only of a plan it is known how far a run has come.
+    let has_progress = view.run.progress.is_some();
+    has_progress || view.jobs.iter().any(|job| job.kind != JobKind::Step) || view.stages.len() > 1
 }
 
 /// What is printed: a line, or a job with its name at the depth of its group.

@@ -3,6 +3,7 @@
 
 mod blocked;
 mod board;
+mod driven;
 mod groups;
 mod progress;
 
@@ -125,7 +126,8 @@ impl Draft {
         self.cancel_below(&mut board, machine, group);
     }
 
-    /// Stages in order: what feeds one is known when it is looked at. Nothing when an edge panicked.
+    /// Stages by their feeds, then what the workflow says of driven ones, and what follows from that. Nothing when nobody
+    /// knows.
     fn follow_stages(
         &mut self,
         board: &mut Board<'_>,
@@ -134,7 +136,25 @@ impl Draft {
         staging: &Staging,
         at: &Circumstances,
     ) -> Option<()> {
-        for (place, planned) in staging.stages.iter().enumerate() {
+        self.follow_feeds(board, workflow, machine, staging, 0, at)?;
+        match self.ask_next(board, workflow, machine, staging, at)? {
+            // What is fed by one that is sealed now comes after it.
+            Some(sealed) => self.follow_feeds(board, workflow, machine, staging, sealed, at),
+            None => Some(()),
+        }
+    }
+
+    /// Stages in order, from that place on: what feeds one is known when it is looked at. Nothing when an edge panicked.
+    fn follow_feeds(
+        &mut self,
+        board: &mut Board<'_>,
+        workflow: &Guard<'_>,
+        machine: &Machine,
+        staging: &Staging,
+        from: usize,
+        at: &Circumstances,
+    ) -> Option<()> {
+        for (place, planned) in staging.stages.iter().enumerate().skip(from) {
             let state = board.stages[place].0;
             if state == StageState::Closed {
                 continue;
@@ -146,7 +166,7 @@ impl Draft {
                 let is_due = match planned.feed {
                     PlannedFeed::Barrier(_) => state == StageState::Waiting && is_over,
                     PlannedFeed::PerItem(_) => state == StageState::Open,
-                    PlannedFeed::Jobs(_) => false,
+                    PlannedFeed::Jobs(_) | PlannedFeed::Driven => false,
                 };
                 if is_due {
                     self.feed(board, workflow, machine, staging, (planned, edge), at)?;
@@ -190,12 +210,7 @@ impl Draft {
         }
         // Skipped or failed from the beginning, by this decision.
         for new in self.new_jobs.iter().filter(|new| new.stage == edge.upstream) {
-            let state = match &new.part {
-                part if part.parent.is_some() => continue,
-                part if part.skipped.is_some() => JobState::Skipped,
-                part if part.failed.is_some() => JobState::Failed,
-                _ => continue,
-            };
+            let Some(state) = ended_at_once(&new.part) else { continue };
             bad.push(item(&new.key, &new.stage, state, new.part.skipped, None));
         }
         let given = staging.settings.get("input").unwrap_or(&Value::Null);
@@ -453,6 +468,16 @@ impl Born {
     fn failed(text: String) -> Self {
         let class = perennial_core::FailureClass::Permanent;
         Self::Failed(json!({ "class": class, "code": "PL699", "message": text }))
+    }
+}
+
+/// How an own job of a stage ended that did so as it came into being.
+fn ended_at_once(part: &JobPart) -> Option<JobState> {
+    match part {
+        part if part.parent.is_some() => None,
+        part if part.skipped.is_some() => Some(JobState::Skipped),
+        part if part.failed.is_some() => Some(JobState::Failed),
+        _ => None,
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) enum FeedFrom {
     Jobs(Vec<JobSpec>),
     PerItem(Edge),
     Barrier(Edge),
+    Driven,
 }
 
 impl Feed {
@@ -34,6 +35,73 @@ impl Feed {
     /// From all jobs of another stage, once it has closed.
     pub fn barrier(edge: Edge) -> Self {
         Self(FeedFrom::Barrier(edge))
+    }
+
+    /// From what [`StagedWorkflow::next`](super::StagedWorkflow::next) asks for, each time that jobs of the run have ended,
+    /// until it seals the stage. So a stage may go on until something is good enough.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use perennial::{Runtime, Store};
+    /// use perennial::engine::{AttemptCx, staged::*};
+    ///
+    /// #[derive(Debug)]
+    /// struct Halve;
+    ///
+    /// impl Activity for Halve {
+    ///     const NAME: &'static str = "halve";
+    ///     type In = u64;
+    ///     type Out = u64;
+    ///
+    ///     async fn run(&self, _: &AttemptCx, number: u64) -> Result<Ended<u64>, ActivityError> {
+    ///         Ok(Ended::Done(number / 2))
+    ///     }
+    /// }
+    ///
+    /// /// Halves a number until it is below 10, at most 8 times.
+    /// #[derive(Debug)]
+    /// struct Halves;
+    ///
+    /// impl StagedWorkflow for Halves {
+    ///     const NAME: &'static str = "halves";
+    ///     const VERSION: u32 = 1;
+    ///     type Input = u64;
+    ///     type Output = Option<u64>;
+    ///
+    ///     fn plan(&self, _: &u64) -> Result<Plan, PlanProblems> {
+    ///         Ok(Plan::new().stage(Stage::activity::<Halve>("halve").feed(Feed::driven())))
+    ///     }
+    ///
+    ///     fn next(&self, number: &u64, report: &RunReport) -> NextJobs {
+    ///         let ended = report.stage("halve").map_or(&[][..], |it| &it.items);
+    ///         let last = match ended.last() {
+    ///             None => Some(*number),
+    ///             Some(item) => item.output::<u64>(), // none where it failed
+    ///         };
+    ///         match last {
+    ///             Some(number) if number >= 10 && ended.len() < 8 => {
+    ///                 NextJobs::none().job("halve", JobSpec::new(format!("{}", ended.len()), &number))
+    ///             }
+    ///             Some(_) | None => NextJobs::none().seal("halve"),
+    ///         }
+    ///     }
+    ///
+    ///     fn summarize(&self, _: &u64, report: &RunReport) -> Option<u64> {
+    ///         report.stage("halve")?.items.last()?.output()
+    ///     }
+    /// }
+    ///
+    /// let halves = Staged::new(Halves).activity(Halve);
+    /// let runtime = Runtime::builder().store(Store::memory()).staged(&halves).start().await?;
+    /// let outcome = runtime.runs().start(halves.start(&77)?).await?.outcome().await?;
+    /// assert_eq!(halves.output(&outcome.view)?, Some(9)); // 77, 38, 19, 9
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn driven() -> Self {
+        Self(FeedFrom::Driven)
     }
 }
 

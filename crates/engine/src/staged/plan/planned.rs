@@ -52,6 +52,11 @@ impl PlannedStage {
 }
 
 impl PlannedJob {
+    /// That job, whose input can be kept.
+    pub(crate) fn of(JobSpec { key, input, after, uses }: JobSpec) -> Self {
+        Self { key, input: input.unwrap_or(Value::Null), after, uses }
+    }
+
     /// What it is given, without what it executes. `again`: how often it was made anew.
     pub(crate) fn given(&self, again: u32) -> Given {
         let (input, after) = (self.input.clone(), self.after.clone());
@@ -64,6 +69,8 @@ pub(crate) enum PlannedFeed {
     Jobs(Vec<PlannedJob>),
     PerItem(Edge),
     Barrier(Edge),
+    /// Its workflow says what comes next.
+    Driven,
 }
 
 impl PlannedFeed {
@@ -72,12 +79,13 @@ impl PlannedFeed {
             Self::Jobs(_) => FeedKind::Static,
             Self::PerItem(_) => FeedKind::PerItem,
             Self::Barrier(_) => FeedKind::Barrier,
+            Self::Driven => FeedKind::Driven,
         }
     }
 
     pub(crate) fn edge(&self) -> Option<&Edge> {
         match self {
-            Self::Jobs(_) => None,
+            Self::Jobs(_) | Self::Driven => None,
             Self::PerItem(edge) | Self::Barrier(edge) => Some(edge),
         }
     }
@@ -89,16 +97,11 @@ impl Plan {
         let planned = self.stages.into_iter().map(|stage| PlannedStage {
             feed: match stage.feed.0 {
                 FeedFrom::Jobs(jobs) => {
-                    let planned = |JobSpec { key, input, after, uses }: JobSpec| PlannedJob {
-                        key,
-                        input: input.unwrap_or(Value::Null),
-                        after,
-                        uses,
-                    };
-                    PlannedFeed::Jobs(jobs.into_iter().map(planned).collect())
+                    PlannedFeed::Jobs(jobs.into_iter().map(PlannedJob::of).collect())
                 }
                 FeedFrom::PerItem(edge) => PlannedFeed::PerItem(edge),
                 FeedFrom::Barrier(edge) => PlannedFeed::Barrier(edge),
+                FeedFrom::Driven => PlannedFeed::Driven,
             },
             name: stage.name,
             work: stage.work,

@@ -7,6 +7,8 @@ use crate::external::Scope;
 
 /// Jobs that a plan may begin with.
 const JOBS_MAX: usize = 100_000;
+/// Jobs that a run may have, if its workflow says what comes next.
+pub(crate) const RUN_JOBS_MAX: usize = 1_000_000;
 /// Longest name of a stage, and longest key of a job in it, in bytes.
 const NAME_BYTES_MAX: usize = 100;
 
@@ -98,6 +100,25 @@ pub enum PlanProblem {
         /// The way, from a job back to it.
         path: Vec<String>,
     },
+    /// Jobs are asked for in a stage that does not take any from there.
+    #[error("the plan has no driven stage `{0}`")]
+    NotDriven(String),
+    /// A job is asked for in a stage whose jobs are all there.
+    #[error("stage `{stage}` is sealed, and takes no job `{key}`")]
+    Sealed {
+        /// The stage.
+        stage: String,
+        /// The job.
+        key: String,
+    },
+    /// A run would have too many jobs.
+    #[error("the run would have {have} jobs; at most {max} are allowed")]
+    RunTooLarge {
+        /// How many it would have.
+        have: usize,
+        /// How many it may have.
+        max: usize,
+    },
     /// An input that cannot be kept.
     #[error("the input of {what} cannot be kept: {why}")]
     Input {
@@ -143,7 +164,7 @@ impl Plan {
     /// Everything that is wrong with it, apart from what is not registered.
     pub fn problems(&self) -> Vec<PlanProblem> {
         let mut problems = Vec::new();
-        let (mut names, mut jobs) = (BTreeSet::new(), 0);
+        let (mut names, mut jobs, mut is_driven) = (BTreeSet::new(), 0, false);
         for stage in &self.stages {
             let name = &stage.name;
             if !is_name(name) || name.contains('/') {
@@ -169,12 +190,16 @@ impl Plan {
             }
             keys(stage, &mut problems);
             inverted(stage, &mut problems);
-            if let FeedFrom::Jobs(specs) = &stage.feed.0 {
-                jobs += specs.len();
-                check_jobs(name, specs, &mut problems);
+            match &stage.feed.0 {
+                FeedFrom::Jobs(specs) => {
+                    jobs += specs.len();
+                    check_jobs(name, specs, |_| false, &mut problems);
+                }
+                FeedFrom::Driven => is_driven |= stage.skip.is_none(),
+                FeedFrom::PerItem(_) | FeedFrom::Barrier(_) => (),
             }
         }
-        if jobs == 0 {
+        if jobs == 0 && !is_driven {
             problems.push(PlanProblem::Empty);
         }
         if jobs > JOBS_MAX {
@@ -188,12 +213,19 @@ pub(crate) fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
 }
 
-fn check_jobs(stage: &str, specs: &[JobSpec], problems: &mut Vec<PlanProblem>) {
+/// `is_there`: whether the stage has a job of that key besides these.
+pub(super) fn check_jobs(
+    stage: &str,
+    specs: &[JobSpec],
+    is_there: impl Fn(&str) -> bool,
+    problems: &mut Vec<PlanProblem>,
+) {
     let known: BTreeSet<&str> = specs.iter().map(|job| job.key.as_str()).collect();
     let mut keys = BTreeSet::new();
     cycle(stage, specs, problems);
     for JobSpec { key, input, after, .. } in specs {
-        for other in after.iter().filter(|other| !known.contains(other.as_str())) {
+        let is_unknown = |other: &&String| !known.contains(other.as_str()) && !is_there(other);
+        for other in after.iter().filter(is_unknown) {
             let (stage, key, after) = (stage.to_owned(), key.clone(), other.clone());
             problems.push(PlanProblem::UnknownJob { stage, key, after });
         }

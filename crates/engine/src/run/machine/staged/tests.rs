@@ -2,6 +2,7 @@
 //! built anew from the rows, no stage has more under way than it may, and the end is the one that follows from how
 //! each job ended, whatever the order.
 
+mod driven;
 mod ends;
 
 use std::{
@@ -26,8 +27,8 @@ use crate::{
     StartRun,
     run::machine::{Ending, Fact, Reported, StopCause},
     staged::{
-        Activity, ActivityError, Child, ChildOutcome, Ended, Feed, Group, JoinPolicy, Joined, Plan,
-        PlanProblems, RunReport, Stage, Staged, StagedWorkflow, Which, plan_round,
+        Activity, ActivityError, Child, ChildOutcome, Ended, Feed, Group, JoinPolicy, Joined,
+        NextJobs, Plan, PlanProblems, RunReport, Stage, Staged, StagedWorkflow, Which, plan_round,
     },
     workflow::{AttemptCx, Outcome, Unavailable, Workflow},
 };
@@ -95,7 +96,7 @@ struct Shape {
 struct Piece {
     /// 0 activity, 1 group, 2 group that fails fast, 3 group with a quorum.
     work: u8,
-    /// 0 per item, 1 at a barrier.
+    /// 0 per item, 1 at a barrier, 2 driven, in the same way as one by one.
     feed: u8,
     /// 0 one to one, 1 one to two, 2 only even ones, 3 each after the one before.
     edge: u8,
@@ -142,7 +143,9 @@ fn even(_: &Value, upstream: &Upstream) -> Vec<JobSpec> {
 }
 
 fn chain(_: &Value, upstream: &Upstream) -> Vec<JobSpec> {
-    let keys: Vec<&String> = upstream.items().iter().map(|item| &item.key).collect();
+    let mut keys: Vec<&String> = upstream.items().iter().map(|item| &item.key).collect();
+    // They were made in the order of the ends that they follow from.
+    keys.sort();
     let before = |place: usize| place.checked_sub(1).and_then(|place| keys.get(place).copied());
     let specs = keys.iter().enumerate();
     specs.map(|(place, key)| JobSpec::new(key, &number(key)).after(before(place))).collect()
@@ -182,7 +185,8 @@ impl StagedWorkflow for Any {
                     )
                 }
                 (_, 0) => Feed::per_item(edge),
-                (_, _) => Feed::barrier(edge),
+                (_, 1) => Feed::barrier(edge),
+                (_, _) => Feed::driven(),
             };
             let policy = match piece.policy {
                 0 => FailurePolicy::default(),
@@ -200,6 +204,23 @@ impl StagedWorkflow for Any {
             plan = plan.stage(if skip { stage.skip(SkipReason::Disabled) } else { stage });
         }
         Ok(plan)
+    }
+
+    fn next(&self, shape: &Shape, report: &RunReport) -> NextJobs {
+        let mut next = NextJobs::none();
+        let driven = shape.stages.iter().enumerate().skip(1).filter(|(_, piece)| piece.feed == 2);
+        for (place, piece) in driven {
+            let upstream = report.stage(NAMES[piece.upstream]).unwrap();
+            for item in upstream.items.iter().filter(|item| item.is_success()) {
+                let items = vec![item.clone()];
+                let specs = EDGES[piece.edge as usize](&Value::Null, &Upstream { items });
+                next = next.jobs(NAMES[place], specs);
+            }
+            if upstream.state == StageState::Closed {
+                next = next.seal(NAMES[place]);
+            }
+        }
+        next
     }
 
     fn summarize(&self, _: &Shape, _: &RunReport) {}
@@ -225,7 +246,7 @@ impl Dice {
         let piece = |place: usize, dice: &mut Self| Piece {
             // What gives the rest up depends on the order.
             work: if settles { dice.roll(2) } else { dice.roll(4) } as u8,
-            feed: dice.roll(2) as u8,
+            feed: dice.roll(3) as u8,
             edge: dice.roll(4) as u8,
             upstream: dice.roll(place.max(1) as u64) as usize,
             concurrency: 1 + dice.roll(3) as u32,
@@ -556,7 +577,7 @@ impl Play {
                     let edge = EDGES[piece.edge as usize];
                     let specs = edge(&Value::Null, &Upstream { items: vec![item] });
                     expected.extend(specs.into_iter().map(|spec| job_key(NAMES[place], &spec.key)));
-                } else if piece.bad != 1 {
+                } else if piece.bad != 1 && piece.feed != 2 {
                     expected.insert(job_key(NAMES[place], &key));
                 }
             }

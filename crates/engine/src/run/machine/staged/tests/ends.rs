@@ -91,23 +91,23 @@ fn neutral() -> Ending {
     Ending::Reported(Outcome::Skipped { reason, record }.into())
 }
 
-fn no_shape() -> Shape {
+pub(super) fn no_shape() -> Shape {
     Shape { jobs: 0, chain: false, stages: Vec::new() }
 }
 
 impl Play {
-    async fn ends(&mut self, key: &str, how: Ending) {
+    pub(super) async fn ends(&mut self, key: &str, how: Ending) {
         let lease = self.leases().into_iter().find(|lease| lease.key.as_str() == key);
         let lease = lease.unwrap_or_else(|| panic!("{key} is not under way: {:#?}", self.machine));
         assert!(self.decide(&Fact::Ended { lease, how: Box::new(how) }, true).await, "{key}");
     }
 
-    async fn succeeds(&mut self, key: &str, with: u64) {
+    pub(super) async fn succeeds(&mut self, key: &str, with: u64) {
         self.ends(key, Ending::Reported(Outcome::Succeeded(json!(with)).into())).await;
     }
 
     /// Looks and claims until nothing more comes of it.
-    async fn settle(&mut self) {
+    pub(super) async fn settle(&mut self) {
         self.look().await;
         self.claim(1_000).await;
         self.look().await;
@@ -115,7 +115,7 @@ impl Play {
     }
 
     /// All that is under way succeeds, until the run has ended.
-    async fn succeeds_from_here(&mut self) {
+    pub(super) async fn succeeds_from_here(&mut self) {
         while !self.machine.state.is_terminal() {
             let lease = self.leases().into_iter().next();
             let lease = lease.unwrap_or_else(|| panic!("{}: {:#?}", self.of, self.machine));
@@ -130,7 +130,7 @@ impl Play {
         assert!(found.is_empty(), "{}: {found:#?}", self.of);
     }
 
-    fn job(&self, key: &str) -> &Job {
+    pub(super) fn job(&self, key: &str) -> &Job {
         self.machine.find(&JobKey::new(key)).unwrap_or_else(|| panic!("there is no {key}"))
     }
 
@@ -139,7 +139,7 @@ impl Play {
     }
 }
 
-async fn place() -> (Arc<MemoryStore>, NodeRef) {
+pub(super) async fn place() -> (Arc<MemoryStore>, NodeRef) {
     let store = Arc::new(MemoryStore::open().unwrap());
     let node = store.register_node("n").await.unwrap().node;
     (store, node)
